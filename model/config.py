@@ -1,0 +1,84 @@
+"""Settings of the model, its learner and its server: tables [model], [train] and [serve] of hstu.toml."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Activation = Literal["silu", "softmax"]
+
+
+class ModelSettings(BaseModel):
+    """The shape of one recommender: table [model]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    attention: Activation = "silu"
+    """SiLU(QKᵀ+rab)/n as in the paper, or a causally masked softmax of it, scaled by 1/sqrt(d_qk)."""
+    bias: Literal["none", "bucketed"] = "bucketed"
+    """The paper's relative bias of position and bucketed time, or none."""
+    dim: int = Field(64, ge=8)
+    layers: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
+    max_len: int = Field(512, ge=16)
+    """Tokens of a sequence at most; not fewer than stream.example_tokens."""
+    temperature: float = Field(0.05, gt=0)
+    """Of the retrieval softmax over cosine similarities."""
+    rank_actions: tuple[str, ...] = ("click", "like", "share", "purchase", "watch")
+    """Actions with a ranking tower each."""
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> "ModelSettings":
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        return self
+
+
+class TrainSettings(BaseModel):
+    """How the learner tests and trains: table [train]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field("silu", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Of the trainer: its consumer group, its folder of checkpoints and of snapshots."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int = Field(1, ge=1)
+    """Of PyTorch on the CPU; part of what decides the bits of a run."""
+    seed: int = 0
+    batch_examples: int = Field(32, ge=1)
+    """Examples of one micro-batch: scored, then learnt."""
+    learning_rate: float = Field(1e-3, gt=0)
+    negatives: int = Field(256, ge=1)
+    """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity."""
+    rank_weight: float = Field(1.0, ge=0)
+    """Of the ranking loss beside the retrieval loss."""
+    negative_actions: tuple[str, ...] = ("dislike", "hide", "skip", "report")
+    """Actions that do not make a shown or organic item a positive of retrieval; every other action does."""
+    popularity_half_life_d: float = Field(7.0, gt=0)
+    """Half-life, in days of event time, of the popularity that is drawn from and compared with."""
+    window_targets: int = Field(10_000, ge=1)
+    """Targets in the window of the windowed metrics."""
+    checkpoint_s: float = Field(30.0, gt=0)
+    """Wall time between checkpoints."""
+    snapshot_s: float = Field(30.0, gt=0)
+    """Wall time between snapshots."""
+    keep_snapshots: int = Field(20, ge=1)
+    idle_timeout_s: float = Field(30.0, ge=0)
+    """A partition of `examples` silent for so long (wall time) no longer holds the others back; 0 means never."""
+    metrics_port: int = Field(0, ge=0, le=65535)
+    """Port of the trainer's Prometheus metrics on 127.0.0.1; 0 means any free one, which is logged."""
+    metrics_file: str = ""
+    """JSONL file to which the metrics are appended; empty means metrics.jsonl in the trainer's folder."""
+
+
+class ServeSettings(BaseModel):
+    """Where queries are answered: table [serve]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    name: str = "silu"
+    """Trainer whose snapshots answer."""
+    alias: str = "latest"
+    poll_s: float = Field(1.0, gt=0)
+    """How often the server looks whether the alias has moved."""

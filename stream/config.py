@@ -1,0 +1,40 @@
+"""Settings of topics, joiner, store and workers: table [stream] of hstu.toml, HSTU_STREAM__* in the environment."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class StreamSettings(BaseModel):
+    """How events become sequences and examples. Every process that shares the topics must agree on all of them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    partitions: int = Field(4, ge=1, le=4096)
+    """Partitions of every topic; fixed once the topics exist, since a user's home is murmur2(user_id) % partitions."""
+    topic_prefix: str = ""
+    """Put before the name of every topic, so that several systems can share a cluster."""
+    replication: int = Field(1, ge=1)
+    """Replicas of each partition when `hstu topics create` makes the topics."""
+    lateness_s: float = Field(30.0, ge=0)
+    """Disorder allowed between and within the topics; what comes later goes to dead-letters."""
+    idle_timeout_s: float = Field(30.0, ge=0)
+    """A topic that has been at its end for so long (wall time) no longer holds the others back; 0 means never."""
+    future_s: float = Field(300.0, ge=0)
+    """Live workers send events further ahead of their clock than this to dead-letters; 0 means no check, as in replay."""
+    action_window_s: float = Field(600.0, gt=0)
+    """How long after an impression an action on it counts as its label."""
+    gather_targets: int = Field(8, ge=1)
+    """Targets of one user that leave as one example at the latest."""
+    gather_s: float = Field(60.0, ge=0)
+    """Event time after which gathered targets leave as one example at the latest."""
+    example_tokens: int = Field(512, ge=16)
+    """Tokens of history in one example at most."""
+    history_tokens: int = Field(8192, ge=64)
+    """Tokens kept of a user at least; older blocks are dropped."""
+    history_days: float = Field(0, ge=0)
+    """Age beyond which old blocks of tokens are dropped; 0 means no limit."""
+    max_slate: int = Field(200, ge=1)
+    """Items in one impression; a longer slate goes to dead-letters."""
+    poll_records: int = Field(5000, ge=1)
+    """Records that a worker takes from Kafka at once."""
+    metrics_port: int = Field(0, ge=0, le=65535)
+    """Port of a worker's Prometheus metrics on 127.0.0.1; 0 means any free one, which is logged."""

@@ -1,0 +1,186 @@
+"""Examples: one user's recent tokens and which of them are targets now; the bytes that travel on topic `examples`.
+
+n = tokens, t = targets, l = labels of all targets, x = texts. Little-endian, every column starts at a multiple of 8:
+
+    bytes          field
+    0   4s         magic "HSTE"
+    4   u16        version, 1
+    6   u16        type: 1 example, 2 heartbeat
+
+    example                                              heartbeat
+    8   u32        partition                             8   u32   partition
+    12  u32        n                                     12  u32   0
+    16  u32        t                                     16  i64   watermark: nothing final before it will follow
+    20  u32        l                                     24  u64   tokens appended in this partition so far
+    24  u32        x                                     32  16s   digest of these tokens (store.py)
+    28  u32        bytes of all texts
+    32  u64        serial, 1, 2, 3, … in each partition
+    40  i64        final_ms: event time at which the targets became final
+    48  u64        user
+    56  u64        first: position of token 0 in the user's whole sequence
+    64  then the columns, each padded to 8 bytes:
+        key u64[n], action u64[n], ts_ms i64[n], request_ms i64[t], label u64[l], text_key u64[x],
+        position i32[t], query i32[t], request u32[t], label_offset u32[t+1], text_offset u32[x+1], kind u8[n],
+        texts (UTF-8)
+
+A target is the token at `position`: a shown item (kind IMPRESSION) whose label is the set of actions on it within the
+window, or an organic action (kind ACTION), whose item is the positive. `query` is the last token before the request,
+-1 if the user has none; targets with one `request` number were shown together (or are one organic action).
+"""
+
+import struct
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stream.errors import FormatError
+from stream.ids import NO_KEY, attribute_text, id_key, id_text
+from stream.tokens import END_OF_TIME_MS, TOKEN_DTYPE, Kind
+
+__all__ = [  # all that model/ may import of stream/
+    "END_OF_TIME_MS",
+    "NO_KEY",
+    "TOKEN_DTYPE",
+    "Example",
+    "FormatError",
+    "Heartbeat",
+    "Kind",
+    "attribute_text",
+    "decode",
+    "encode_example",
+    "encode_heartbeat",
+    "id_key",
+    "id_text",
+]
+
+MAGIC: Final = b"HSTE"
+VERSION: Final = 1
+_EXAMPLE, _HEARTBEAT = 1, 2
+_START: Final = struct.Struct("<4sHH")
+_HEAD: Final = struct.Struct("<4sHHIIIIIIQqQQ")
+_BEAT: Final = struct.Struct("<4sHHIIqQ16s")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """Targets of one user that leave together; the columns are views into the message's bytes."""
+
+    partition: int
+    serial: int
+    final_ms: int
+    user: int
+    first: int
+    keys: NDArray[np.uint64]  # [n]
+    actions: NDArray[np.uint64]  # [n]
+    ts_ms: NDArray[np.int64]  # [n]
+    kinds: NDArray[np.uint8]  # [n]
+    positions: NDArray[np.int32]  # [t] into the tokens above
+    queries: NDArray[np.int32]  # [t] into the tokens above, or -1
+    requests: NDArray[np.uint32]  # [t]
+    request_ms: NDArray[np.int64]  # [t]
+    label_offsets: NDArray[np.uint32]  # [t+1]
+    labels: NDArray[np.uint64]  # [l] keys of action names
+    text_keys: NDArray[np.uint64]  # [x]
+    texts: tuple[str, ...]  # [x] of the ids that tokens new since the user's last example bring
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """Nothing that became final before `watermark_ms` will follow in this partition of `examples`."""
+
+    partition: int
+    watermark_ms: int
+    tokens: int = 0
+    sequences_digest: bytes = bytes(16)
+
+
+def encode_example(example: Example) -> bytes:
+    """Give the message of an example."""
+    texts = [text.encode() for text in example.texts]
+    text_offsets = np.zeros(len(texts) + 1, "<u4")
+    np.cumsum([len(text) for text in texts], out=text_offsets[1:])
+    head = _HEAD.pack(
+        *(MAGIC, VERSION, _EXAMPLE, example.partition, len(example.keys), len(example.positions)),
+        *(len(example.labels), len(texts), int(text_offsets[-1])),
+        *(example.serial, example.final_ms, example.user, example.first),
+    )
+    columns = (
+        *(example.keys, example.actions, example.ts_ms, example.request_ms, example.labels, example.text_keys),
+        *(example.positions, example.queries, example.requests, example.label_offsets, text_offsets, example.kinds),
+    )
+    parts = [head]
+    for column, (_, dtype) in zip(columns, _COLUMNS, strict=True):
+        data = np.ascontiguousarray(column, dtype).tobytes()
+        parts += (data, bytes(-len(data) % 8))
+    return b"".join((*parts, *texts))
+
+
+_COLUMNS: Final = (
+    *(("keys", "<u8"), ("actions", "<u8"), ("ts_ms", "<i8"), ("request_ms", "<i8"), ("labels", "<u8")),
+    *(("text_keys", "<u8"), ("positions", "<i4"), ("queries", "<i4"), ("requests", "<u4")),
+    *(("label_offsets", "<u4"), ("text_offsets", "<u4"), ("kinds", "u1")),
+)
+
+
+def encode_heartbeat(beat: Heartbeat) -> bytes:
+    """Give the message of a heartbeat on `examples`."""
+    return _BEAT.pack(
+        MAGIC, VERSION, _HEARTBEAT, beat.partition, 0, beat.watermark_ms, beat.tokens, beat.sequences_digest
+    )
+
+
+def decode(message: bytes) -> Example | Heartbeat:
+    """Give the example or heartbeat of a message, copying no column.
+
+    Raises:
+        FormatError: the message is not ours, is cut short or too long, or a newer version wrote it.
+    """
+    if len(message) < _START.size or message[:4] != MAGIC:
+        raise FormatError(
+            f"A message of {len(message)} bytes that starts with {message[:4]!r} is no example of hstu-stream "
+            f"(which starts with {MAGIC!r}); check what else writes to this topic."
+        )
+    _, version, kind = _START.unpack_from(message)
+    if version != VERSION or kind not in (_EXAMPLE, _HEARTBEAT):
+        raise FormatError(
+            f"An example message of version {version}, type {kind} cannot be read by this hstu-stream, which knows "
+            f"version {VERSION}, types 1 and 2; upgrade the reader before the workers."
+        )
+    return _decode_beat(message) if kind == _HEARTBEAT else _decode_example(message)
+
+
+def _decode_beat(message: bytes) -> Heartbeat:
+    if len(message) != _BEAT.size:
+        raise FormatError(f"A heartbeat on examples has {len(message)} bytes instead of {_BEAT.size}: truncated.")
+    _, _, _, partition, _, watermark_ms, tokens, digest = _BEAT.unpack(message)
+    return Heartbeat(partition, watermark_ms, tokens, digest)
+
+
+def _decode_example(message: bytes) -> Example:
+    size = len(message)
+    if size < _HEAD.size:
+        raise FormatError(f"An example has {size} bytes, fewer than its header of {_HEAD.size}: it is truncated.")
+    _, _, _, partition, n, t, l, x, text_bytes, serial, final_ms, user, first = _HEAD.unpack_from(message)  # noqa: E741
+    counts = (n, n, n, t, l, x, t, t, t, t + 1, x + 1, n)
+    columns: dict[str, NDArray[Any]] = {}
+    at = _HEAD.size
+    sizes = [_padded(np.dtype(dtype).itemsize * count) for (_, dtype), count in zip(_COLUMNS, counts, strict=True)]
+    ends = at + sum(sizes)
+    if size != ends + text_bytes:
+        raise FormatError(
+            f"An example (partition {partition}, serial {serial}) has {size} bytes where its header asks for "
+            f"{ends + text_bytes}: it is truncated or damaged; read it again from Kafka."
+        )
+    for (name, dtype), count, padded in zip(_COLUMNS, counts, sizes, strict=True):
+        columns[name] = np.frombuffer(message, dtype, count, at)
+        at += padded
+    offsets = columns.pop("text_offsets").tolist()
+    texts = tuple(message[at + a : at + b].decode() for a, b in pairwise(offsets))
+    return Example(partition, serial, final_ms, user, first, texts=texts, **columns)
+
+
+def _padded(size: int) -> int:
+    return -(-size // 8) * 8

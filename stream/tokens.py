@@ -1,0 +1,35 @@
+"""Tokens: what a user's sequence is made of, and the one order they stand in.
+
+A token is (key, action, ts_ms, kind): an impression shows an item, an action acts on one (`action` is the key of its
+name), an attribute token says that a slowly changing feature has a new value (`key` is that of "name=value").
+A sequence is in (ts_ms, kind, key, action) order: at one time an attribute precedes an impression, and an impression
+an action.
+
+    bytes of a token: key u64 | action u64 | ts_ms i64 | kind u8, little-endian, 25 in all
+"""
+
+from enum import IntEnum
+from typing import Final, NamedTuple
+
+import numpy as np
+
+TOKEN_DTYPE: Final = np.dtype([("key", "<u8"), ("action", "<u8"), ("ts_ms", "<i8"), ("kind", "u1")])
+
+END_OF_TIME_MS: Final = 2**53 - 1  # the largest integer that every JSON reader keeps; the last heartbeat of a log
+
+
+class Kind(IntEnum):
+    """What a token says; the value is its rank among tokens of one time."""
+
+    ATTRIBUTE = 0
+    IMPRESSION = 1
+    ACTION = 2
+
+
+class Token(NamedTuple):
+    """One element of a user's sequence; `action` is ids.NO_KEY unless the kind is ACTION."""
+
+    key: int
+    action: int
+    ts_ms: int
+    kind: int
