@@ -19,7 +19,7 @@ class StreamSettings(BaseModel):
     idle_timeout_s: float = Field(30.0, ge=0)
     """A topic that has been at its end for so long (wall time) no longer holds the others back; 0 means never."""
     future_s: float = Field(300.0, ge=0)
-    """Live workers send events further ahead of their clock than this to dead-letters; 0 means no check, as in replay."""
+    """Workers send events further ahead of their clock than this to dead-letters; 0 means no check, as in replay."""
     action_window_s: float = Field(600.0, gt=0)
     """How long after an impression an action on it counts as its label."""
     gather_targets: int = Field(8, ge=1)

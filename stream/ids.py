@@ -1,7 +1,8 @@
 """Ids: JSON strings or integers outside, 64-bit keys inside.
 
 The key of an id is xxh3_64 of its UTF-8 text, so that 42 and "42" are one id. Action names ("like") and attribute
-values ("country=NO") are keys of the same kind. Two texts with one key are a collision; who keeps key → text detects it.
+values ("country=NO") are keys of the same kind. Two texts with one key are a collision, which whoever keeps key → text
+detects.
 """
 
 from functools import lru_cache
