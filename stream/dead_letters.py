@@ -1,0 +1,59 @@
+"""Dead-letters: what could not be decoded or is out of bounds, with the reason; nothing vanishes and nothing stops.
+
+A dead-letter's Kafka record has the key and the value of the refused record, byte for byte, and these headers (UTF-8):
+`reason` (one of Reason), `detail` (a sentence), `topic`, `partition`, `offset`.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Reason(StrEnum):
+    """Why a record was refused; the label of the metric."""
+
+    EMPTY = "empty"
+    NOT_JSON = "not-json"
+    WRONG_TYPE = "wrong-type"
+    MISSING_FIELD = "missing-field"
+    BAD_TIME = "bad-time"
+    FUTURE = "future"
+    LATE = "late"
+    EMPTY_ID = "empty-id"
+    LONG_ID = "long-id"
+    EMPTY_SLATE = "empty-slate"
+    LONG_SLATE = "long-slate"
+    DUPLICATE_ITEM = "duplicate-item"
+    COLLISION = "collision"
+
+
+class RefusedError(Exception):
+    """A record that goes to dead-letters; raised by decoding and by the joiner, caught by partition.py alone."""
+
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A refused record and where it stood."""
+
+    reason: Reason
+    detail: str
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+
+    def headers(self) -> list[tuple[str, bytes]]:
+        """Give the headers of its Kafka record."""
+        pairs = {
+            "reason": self.reason.value,
+            "detail": self.detail,
+            "topic": self.topic,
+            "partition": str(self.partition),
+            "offset": str(self.offset),
+        }
+        return [(name, text.encode(errors="replace")) for name, text in pairs.items()]

@@ -1,0 +1,155 @@
+"""Bytes of a sequence store: the keys of one partition's RocksDB (big-endian numbers) and the values behind them.
+
+    key                                          value
+    "v"                                          format version, u32 little-endian
+    "m"                                          Meta, msgpack: offsets, watermark, serial, counters, digest
+    "a" user u64                                 empty: the user has open requests or gathered targets
+    "i" id u64                                   text of an id (item, action name, attribute value), UTF-8
+    "t" user u64 | block u32                     tokens 64·block … 64·block+63 (tokens.py), fewer in the last
+    "u" user u64                                 User, msgpack: what is known of the user beside the tokens
+    "w" user u64 | ts i64 | source u8 | offset u64   the raw event, waiting for the watermark
+    "x" number u64                               Outgoing, msgpack: a record for Kafka not yet known to have arrived
+
+Appending touches the last block alone, so a long history is never rewritten; old blocks are dropped whole.
+"""
+
+import struct
+from typing import Final
+
+import msgspec
+
+from stream.tokens import TOKEN_DTYPE
+
+VERSION: Final = 1
+BLOCK: Final = 64  # tokens
+TOKEN_BYTES: Final = TOKEN_DTYPE.itemsize
+
+VERSION_KEY: Final = b"v"
+META_KEY: Final = b"m"
+ACTIVE, TEXT, TOKENS, USER, WAITING, OUTBOX = b"a", b"i", b"t", b"u", b"w", b"x"
+
+_ONE = struct.Struct(">cQ")
+_BLOCK = struct.Struct(">cQI")
+_WAIT = struct.Struct(">cQqBQ")
+
+
+def active_key(user: int) -> bytes:
+    """Give the key that says a user has something open."""
+    return _ONE.pack(ACTIVE, user)
+
+
+def text_key(key: int) -> bytes:
+    """Give the key of an id's text."""
+    return _ONE.pack(TEXT, key)
+
+
+def user_key(user: int) -> bytes:
+    """Give the key of a user's state."""
+    return _ONE.pack(USER, user)
+
+
+def block_key(user: int, block: int) -> bytes:
+    """Give the key of one block of a user's tokens."""
+    return _BLOCK.pack(TOKENS, user, block)
+
+
+def waiting_key(user: int, ts_ms: int, source: int, offset: int) -> bytes:
+    """Give the key of an event that waits."""
+    return _WAIT.pack(WAITING, user, ts_ms, source, offset)
+
+
+def waiting_prefix(user: int) -> bytes:
+    """Give what the keys of one user's waiting events start with."""
+    return _ONE.pack(WAITING, user)
+
+
+def parse_waiting(key: bytes) -> tuple[int, int]:
+    """Give source and offset of a waiting event's key."""
+    _, _, _, source, offset = _WAIT.unpack(key)
+    return source, offset
+
+
+def outbox_key(number: int) -> bytes:
+    """Give the key of a record that is to leave for Kafka."""
+    return _ONE.pack(OUTBOX, number)
+
+
+def number_of(key: bytes) -> int:
+    """Give the number in a key of one letter and one u64."""
+    return int(_ONE.unpack(key)[1])
+
+
+class Target(msgspec.Struct, array_like=True):
+    """A token that has become a target: its position, the last position before its request (-1: none), its label."""
+
+    position: int
+    query: int
+    request: int
+    request_ms: int
+    labels: list[int]
+
+
+class Request(msgspec.Struct, array_like=True):
+    """An impression inside its action window; `final` once its targets have left to be gathered."""
+
+    number: int
+    key: int
+    ts_ms: int
+    items: list[int]
+    targets: list[Target]
+    final: bool = False
+
+
+class User(msgspec.Struct, array_like=True):
+    """What is known of a user beside the tokens themselves."""
+
+    text: str
+    length: int = 0
+    first: int = 0
+    texted: int = 0
+    requests: int = 0
+    attributes: dict[int, int] = {}
+    open: list[Request] = []
+    gathered: list[Target] = []
+    gathered_ms: int = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether time alone can change this user."""
+        return bool(self.open or self.gathered)
+
+
+class Outgoing(msgspec.Struct, array_like=True, frozen=True):
+    """A record for Kafka: its number in the outbox, topic without prefix, key, value, headers."""
+
+    number: int
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]] = []
+
+
+class Counters(msgspec.Struct, array_like=True):
+    """What one partition has done since its store was made."""
+
+    events: list[int]
+    tokens: int = 0
+    examples: int = 0
+    targets: int = 0
+    late_labels: int = 0
+    duplicates: int = 0
+    misrouted: int = 0
+    dead_letters: dict[str, int] = {}
+
+
+class Meta(msgspec.Struct, array_like=True):
+    """How far one partition has come."""
+
+    partitions: int
+    offsets: list[int]
+    high_ms: list[int]
+    watermark_ms: int
+    serial: int
+    outgoing: int
+    digest: bytes
+    counters: Counters

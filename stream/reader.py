@@ -1,0 +1,95 @@
+"""Sequences for queries, read beside a running worker from secondaries of its stores on this host.
+
+A secondary sees what the worker has written up to the moment it is asked. Events that still wait for the watermark are
+shown as well, so that an answer is as fresh as the last event the worker has taken.
+"""
+
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from stream import layout
+from stream.config import StreamSettings
+from stream.errors import StoreError
+from stream.events import Event, decode_event
+from stream.ids import NO_KEY, id_key, partition_of
+from stream.layout import BLOCK, User
+from stream.store import RocksStore, Store, open_secondary, partition_path
+from stream.tokens import TOKEN_DTYPE, Kind
+from stream.watermark import Source
+
+_USERS: Final = msgspec.msgpack.Decoder(User)
+
+
+class SequenceReader:
+    """Reads users' tokens from the stores under a data directory; safe to share between threads."""
+
+    def __init__(self, data_dir: Path, settings: StreamSettings) -> None:
+        self._data_dir = data_dir
+        self._settings = settings
+        self._scratch = Path(tempfile.mkdtemp(prefix="hstu-reader-"))
+        self._stores: dict[int, RocksStore] = {}
+        self._lock = threading.Lock()
+
+    def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
+        """Give the user's last tokens in order, as TOKEN_DTYPE [n], or None where the user is unknown.
+
+        Raises:
+            StoreError: no store can be read on this host.
+        """
+        number = partition_of(user.encode(), self._settings.partitions)
+        with self._lock:
+            store = self._stores.get(number)
+            if store is None:
+                path = partition_path(self._data_dir, number)
+                store = self._stores[number] = open_secondary(path, self._scratch / str(number))
+            store.catch_up()
+            return read_tokens(store, user, last, self._settings.max_slate)
+
+    def close(self) -> None:
+        """Close the secondaries."""
+        for store in self._stores.values():
+            store.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def read_tokens(store: Store, user: str, last: int, max_slate: int) -> NDArray[np.void] | None:
+    """Give a user's last tokens from one store, waiting events included; None where the user is unknown."""
+    key = id_key(user)
+    data = store.get(layout.user_key(key))
+    waiting = _waiting_tokens(store, key, max_slate)
+    if data is None:
+        return waiting[-last:] if len(waiting) else None
+    state = _USERS.decode(data)
+    if state.text != user:
+        raise StoreError(f"The users {user!r} and {state.text!r} have one key, {key:016x}; only the latter is kept.")
+    start = max(state.first, state.length - last)
+    blocks = [
+        store.get(layout.block_key(key, block)) or b"" for block in range(start // BLOCK, -(-state.length // BLOCK))
+    ]
+    joined = np.frombuffer(b"".join(blocks), TOKEN_DTYPE)[start % BLOCK :]
+    return np.concatenate((joined, waiting))[-last:]
+
+
+def _waiting_tokens(store: Store, user: int, max_slate: int) -> NDArray[np.void]:
+    tokens: list[tuple[int, int, int, int]] = []
+    for key, value in store.scan(layout.waiting_prefix(user)):
+        source, _ = layout.parse_waiting(key)
+        event = decode_event(Source(source), value, max_slate=max_slate, now_ms=None)
+        assert isinstance(event, Event)
+        tokens += _tokens_of(event)
+    ordered = sorted(set(tokens), key=lambda token: (token[2], token[3], token[0], token[1]))
+    return np.array(ordered, TOKEN_DTYPE)
+
+
+def _tokens_of(event: Event) -> list[tuple[int, int, int, int]]:
+    kind, key, other = event.order[1:4]
+    if kind == Kind.IMPRESSION:
+        return [(item, NO_KEY, event.ts_ms, kind) for item in other]
+    return [(key, other if kind == Kind.ACTION else NO_KEY, event.ts_ms, kind)]

@@ -1,0 +1,172 @@
+"""The sequence store of one partition: RocksDB by rocksdict, opened, checked and written in one batch at a time.
+
+Foreign exceptions stop here: a locked, damaged, foreign or unwritable store is a StoreError.
+"""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
+
+from stream import layout
+from stream.errors import StoreError
+
+_ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those it has compacted
+_VERSION: Final = layout.VERSION.to_bytes(4, "little")
+
+
+class Store(Protocol):
+    """An ordered map of bytes that is changed by whole batches: all of a batch, or nothing, survives a crash."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Give the value of a key."""
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Give all keys with a prefix, in order, with their values."""
+
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Apply (key, value) pairs at once; the value None deletes the key."""
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+
+def partition_path(data_dir: Path, partition: int) -> Path:
+    """Give the folder of one partition's store."""
+    return data_dir / "store" / f"p{partition}"
+
+
+class RocksStore:
+    """A store on disk. Another process may read it at the same time with `open_secondary`."""
+
+    def __init__(self, db: Rdict, path: Path, scratch: Path | None = None) -> None:
+        self._db = db
+        self._path = path
+        self._scratch = scratch
+
+    def get(self, key: bytes) -> bytes | None:
+        """Give the value of a key.
+
+        Raises:
+            StoreError: the files are damaged.
+        """
+        try:
+            value: bytes | None = self._db.get(key)
+        except Exception as error:
+            raise _damaged(self._path, error) from None
+        return value
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Give all keys with a prefix, in order, with their values."""
+        options = ReadOptions()
+        options.set_iterate_upper_bound(_after(prefix))
+        found: list[tuple[Any, Any]] = list(self._db.items(from_key=prefix, read_opt=options))
+        yield from found
+
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        """Apply all changes in one WriteBatch.
+
+        Raises:
+            StoreError: nothing of the batch was written, for instance because the disk is full.
+        """
+        batch = WriteBatch(raw_mode=True)
+        for key, value in changes:
+            if value is None:
+                batch.delete(key)
+            else:
+                batch.put(key, value)
+        try:
+            self._db.write(batch)
+        except Exception as error:
+            raise StoreError(
+                f"The store {self._path} cannot be written: {error}; make room or mend the disk and start again: "
+                "nothing written before is harmed."
+            ) from None
+
+    def catch_up(self) -> None:
+        """See what the writer has written since (secondaries only)."""
+        self._db.try_catch_up_with_primary()
+
+    def close(self) -> None:
+        """Let go of the files, so that another process may open them."""
+        self._db.close()
+        if self._scratch:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def open_store(path: Path) -> RocksStore:
+    """Open a partition's store for writing, made if it is new.
+
+    Raises:
+        StoreError: another process has it open, another version wrote it, or it is no store of ours.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        db = Rdict(str(path), _options())
+    except Exception as error:
+        if "lock" in str(error).lower():
+            raise StoreError(f"The store {path} is open in another process; stop that worker first.") from None
+        raise _damaged(path, error) from None
+    store = RocksStore(db, path)
+    found = store.get(layout.VERSION_KEY)
+    if found is None:
+        store.write([(layout.VERSION_KEY, _VERSION)])
+    elif found != _VERSION:
+        store.close()
+        raise _other_version(path, found)
+    return store
+
+
+def open_secondary(path: Path, scratch: Path) -> RocksStore:
+    """Open a store that a worker may be writing, for reading; `scratch` is a folder for RocksDB's own log.
+
+    Raises:
+        StoreError: it is not there, or another version wrote it.
+    """
+    if not (path / "CURRENT").exists():
+        raise StoreError(f"There is no store in {path}; start a worker with this data directory.")
+    try:
+        db = Rdict(str(path), _options(_ALL_FILES), access_type=AccessType.secondary(str(scratch)))
+        db.try_catch_up_with_primary()
+    except Exception as error:
+        raise _damaged(path, error) from None
+    store = RocksStore(db, path, scratch)
+    found = store.get(layout.VERSION_KEY)
+    if found != _VERSION:
+        store.close()
+        raise _other_version(path, found or b"")
+    return store
+
+
+def _options(open_files: int = 256) -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_max_open_files(open_files)
+    options.set_write_buffer_size(32 << 20)
+    options.set_keep_log_file_num(2)
+    table = BlockBasedOptions()
+    table.set_block_cache(Cache(32 << 20))
+    table.set_bloom_filter(10, False)
+    options.set_block_based_table_factory(table)
+    return options
+
+
+def _after(prefix: bytes) -> bytes:
+    """Give the first key behind all that start with a prefix."""
+    return (int.from_bytes(prefix) + 1).to_bytes(len(prefix))
+
+
+def _damaged(path: Path, error: Exception) -> StoreError:
+    return StoreError(
+        f"The store {path} cannot be opened or read: {error}; mend the disk, or delete this folder, and the worker "
+        "builds it anew from Kafka."
+    )
+
+
+def _other_version(path: Path, found: bytes) -> StoreError:
+    return StoreError(
+        f"The store {path} has format {int.from_bytes(found, 'little')}; this hstu-stream writes {layout.VERSION}. "
+        "Use the version that wrote it, or delete the folder, and the worker builds it anew from Kafka."
+    )

@@ -1,0 +1,35 @@
+"""A store in memory whose batches can be made to fail, to stand for a crash on either side of a WriteBatch."""
+
+from collections.abc import Iterable, Iterator
+
+
+class Crash(Exception):
+    """The process is gone."""
+
+
+class MemoryStore:
+    """Same promises as stream.store.Store; `data` outlives the process that a test lets die."""
+
+    def __init__(self, data: dict[bytes, bytes]) -> None:
+        self.data = data
+        self.crash: str | None = None  # "before" or "after" the next write
+
+    def get(self, key: bytes) -> bytes | None:
+        return self.data.get(key)
+
+    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        yield from [(key, self.data[key]) for key in sorted(self.data) if key.startswith(prefix)]
+
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+        listed = list(changes)
+        if self.crash == "before":
+            raise Crash
+        for key, value in listed:
+            if value is None:
+                self.data.pop(key, None)
+            else:
+                self.data[key] = value
+        if self.crash == "after":
+            raise Crash
+
+    def close(self) -> None: ...

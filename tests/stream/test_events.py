@@ -1,0 +1,129 @@
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, strategies as st
+
+from stream.dead_letters import Reason, RefusedError
+from stream.events import LAST_TS_MS, Event, decode_event
+from stream.ids import id_key
+from stream.tokens import END_OF_TIME_MS, Kind
+from stream.watermark import Source
+
+I, A, T = Source.IMPRESSIONS, Source.ACTIONS, Source.ATTRIBUTES
+IMPRESSION = {"user_id": "u", "request_id": "r", "ts": 5, "items": ["a", 1]}
+ACTION = {"user_id": "u", "item_id": "a", "action": "click", "ts": 5}
+ATTRIBUTE = {"user_id": "u", "name": "country", "value": "NO", "ts": 5}
+GOOD: dict[Source, dict[str, Any]] = {I: IMPRESSION, A: ACTION, T: ATTRIBUTE}
+
+
+def decode(source: Source, value: bytes | None, now_ms: int | None = None) -> Event | int:
+    return decode_event(source, value, max_slate=100, now_ms=now_ms)
+
+
+def bad(source: Source, **changed: Any) -> bytes:
+    return json.dumps(GOOD[source] | changed).encode()
+
+
+REFUSED = [
+    (A, None, Reason.EMPTY),
+    (A, b"", Reason.EMPTY),
+    (A, b"{", Reason.NOT_JSON),
+    (A, b"\xff\xfe", Reason.NOT_JSON),
+    (A, b'{"user_id":"\xed\xa0\x80","item_id":"a","action":"x","ts":1}', Reason.NOT_JSON),
+    (A, b'{"user_id":"\\ud800","item_id":"a","action":"x","ts":1}', Reason.NOT_JSON),
+    (A, b'{"x":' + b"[" * 100_000, Reason.NOT_JSON),
+    (A, b"[1]", Reason.WRONG_TYPE),
+    (A, b"null", Reason.WRONG_TYPE),
+    (A, bad(A, ts="5"), Reason.WRONG_TYPE),
+    (A, bad(A, ts=1.5), Reason.WRONG_TYPE),
+    (A, bad(A, user_id=None), Reason.WRONG_TYPE),
+    (A, bad(A, item_id=True), Reason.WRONG_TYPE),
+    (A, bad(A, value=[1]), Reason.WRONG_TYPE),
+    (I, bad(I, items="abc"), Reason.WRONG_TYPE),
+    (A, b'{"user_id":"u","ts":5}', Reason.MISSING_FIELD),
+    (A, bad(A, ts=-1), Reason.BAD_TIME),
+    (A, bad(A, ts=LAST_TS_MS), Reason.BAD_TIME),
+    (A, bad(A, ts=10**30), Reason.BAD_TIME),
+    (A, b'{"watermark":-5}', Reason.BAD_TIME),
+    (A, bad(A, user_id=""), Reason.EMPTY_ID),
+    (A, bad(A, action=""), Reason.EMPTY_ID),
+    (I, bad(I, items=["a", ""]), Reason.EMPTY_ID),
+    (A, bad(A, item_id="x" * 257), Reason.LONG_ID),
+    (A, bad(A, item_id="å" * 129), Reason.LONG_ID),
+    (T, bad(T, value="x" * 300), Reason.LONG_ID),
+    (I, bad(I, items=[]), Reason.EMPTY_SLATE),
+    (I, bad(I, items=list(range(10_000))), Reason.LONG_SLATE),
+    (I, bad(I, items=["a", "b", "a"]), Reason.DUPLICATE_ITEM),
+    (I, bad(I, items=[7, "7"]), Reason.DUPLICATE_ITEM),
+]
+
+
+@pytest.mark.parametrize(("source", "value", "reason"), REFUSED)
+def test_bad_input_is_refused_with_its_reason(source: Source, value: bytes | None, reason: Reason) -> None:
+    """Every kind of bad input has one reason, and a sentence beside it."""
+    with pytest.raises(RefusedError) as refused:
+        decode(source, value)
+    assert refused.value.reason == reason
+    assert refused.value.detail
+
+
+def test_the_future_begins_where_the_worker_says() -> None:
+    """An event exactly at the limit passes."""
+    assert isinstance(decode(A, bad(A, ts=1000), now_ms=1000), Event)
+    with pytest.raises(RefusedError, match="future: ts 1001 lies 1 ms beyond"):
+        decode(A, bad(A, ts=1001), now_ms=1000)
+
+
+def test_an_integer_and_its_text_are_one_id() -> None:
+    """42 and "42" decode to equal events; additional fields are ignored."""
+    events = [decode(A, bad(A, user_id=u, item_id=u, extra={"x": [1]})) for u in (42, "42")]
+    assert events[0] == events[1]
+
+
+def test_events_in_keys() -> None:
+    """Each type has the keys and texts that the joiner expects."""
+    impression, action, attribute = (decode(source, bad(source)) for source in (I, A, T))
+    user, a, click, country = map(id_key, ("u", "a", "click", "country=NO"))
+    assert isinstance(impression, Event)
+    assert isinstance(action, Event)
+    assert isinstance(attribute, Event)
+    assert impression.order == (user, Kind.IMPRESSION, id_key("r"), (a, id_key("1")))
+    assert action.order == (user, Kind.ACTION, a, click, 0, 0)
+    assert attribute.order == (user, Kind.ATTRIBUTE, country, id_key("country"))
+    assert impression.texts == ((user, "u"), (a, "a"), (id_key("1"), "1"))
+    assert action.texts == ((user, "u"), (a, "a"), (click, "click"))
+    assert attribute.texts == ((user, "u"), (country, "country=NO"))
+
+
+@pytest.mark.parametrize("source", list(Source))
+def test_a_heartbeat_is_a_time(source: Source) -> None:
+    """Any source may carry one, up to the end of time."""
+    assert decode(source, b'{"watermark": 7}') == 7
+    assert decode(source, json.dumps({"watermark": END_OF_TIME_MS}).encode()) == END_OF_TIME_MS
+
+
+@given(st.sampled_from(list(Source)), st.binary() | st.from_regex(rb'\{"user_id": ?.{0,40}\}', fullmatch=True))
+def test_no_bytes_can_do_more_than_be_refused(source: Source, value: bytes) -> None:
+    """Whatever comes in is an event, a heartbeat or a refusal."""
+    try:
+        assert isinstance(decode(source, value), Event | int)
+    except RefusedError:
+        pass
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(st.sampled_from(list(Source)), st.data())
+def test_any_json_in_any_field_is_an_event_or_refused(source: Source, data: st.DataObject) -> None:
+    """A field of any JSON type, lone surrogates included, never raises anything else."""
+    field = data.draw(st.sampled_from(sorted(GOOD[source])))
+    try:
+        assert isinstance(decode(source, bad(source, **{field: data.draw(json_values)})), Event)
+    except RefusedError:
+        pass

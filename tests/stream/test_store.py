@@ -1,0 +1,107 @@
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stream import layout
+from stream.config import StreamSettings
+from stream.errors import StoreError
+from stream.ids import partition_of
+from stream.partition import Partition
+from stream.reader import SequenceReader
+from stream.store import open_secondary, open_store, partition_path
+from stream.watermark import Source
+from tests.stream.test_partition import Record, action, wire
+
+
+def test_a_batch_is_written_whole_and_scanned_in_order(tmp_path: Path) -> None:
+    """Puts and deletes of one batch; a prefix gives its keys and no others, at the end of the key space too."""
+    store = open_store(tmp_path)
+    store.write([(b"a1", b"x"), (b"a2", b"y"), (b"b", b"z"), (b"a\xff\xff", b"last")])
+    store.write([(b"a1", None), (b"a0", b"w")])
+    assert list(store.scan(b"a")) == [(b"a0", b"w"), (b"a2", b"y"), (b"a\xff\xff", b"last")]
+    assert store.get(b"a1") is None
+    store.close()
+
+
+def test_an_open_store_is_not_opened_twice(tmp_path: Path) -> None:
+    """The sentence names the folder."""
+    store = open_store(tmp_path)
+    with pytest.raises(StoreError, match=f"{tmp_path} is open in another process"):
+        open_store(tmp_path)
+    store.close()
+
+
+def test_another_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """Both versions are named; the data stay."""
+    store = open_store(tmp_path)
+    store.write([(layout.VERSION_KEY, (99).to_bytes(4, "little")), (b"kept", b"1")])
+    store.close()
+    for open_again in (lambda: open_store(tmp_path), lambda: open_secondary(tmp_path, tmp_path / "scratch")):
+        with pytest.raises(StoreError, match=r"format 99.*writes 1"):
+            open_again()
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    """Damaged files are a sentence, not a traceback."""
+    (tmp_path / "CURRENT").write_text("nonsense")
+    with pytest.raises(StoreError, match="cannot be opened or read"):
+        open_store(tmp_path)
+    with pytest.raises(StoreError, match="There is no store in"):
+        open_secondary(tmp_path / "absent", tmp_path / "scratch")
+
+
+_WRITER = """
+import sys
+from pathlib import Path
+from stream.store import open_store
+store = open_store(Path(sys.argv[1]))
+number = 0
+while True:
+    number += 1
+    text = str(number).encode()
+    store.write([(b"x", text), (b"y%d" % (number % 50), text * 100), (b"z", text)])
+    print(number, flush=True)
+"""
+
+
+def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
+    """After SIGKILL in mid-write every batch is there whole or not at all, and all that was acknowledged is there."""
+    process = subprocess.Popen([sys.executable, "-c", _WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    seen = 0
+    for line in process.stdout:
+        seen = int(line)
+        if seen == 500:
+            os.kill(process.pid, signal.SIGKILL)
+            break
+    seen = max([seen, *(int(line) for line in process.stdout if line.endswith("\n"))])
+    process.wait()
+    process.stdout.close()
+    store = open_store(tmp_path)
+    x, z = store.get(b"x"), store.get(b"z")
+    assert x is not None
+    assert x == z
+    assert int(x) >= seen
+    assert store.get(b"y%d" % (int(x) % 50)) == x * 100
+    store.close()
+
+
+def test_a_reader_sees_what_a_running_worker_writes(tmp_path: Path) -> None:
+    """The secondary follows the writer, shows waiting events, and knows who is unknown."""
+    settings = StreamSettings(partitions=2)
+    home = partition_of(b"u", 2)
+    partition = Partition(open_store(partition_path(tmp_path, home)), home, settings)
+    reader = SequenceReader(tmp_path, settings)
+    for offset in range(3):
+        partition.handle(Source.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
+        tokens = reader.tokens("u", 100)
+        assert tokens is not None
+        assert tokens["ts_ms"].tolist() == list(range(1000, 1001 + offset))
+    stranger = next(f"s{i}" for i in range(9) if partition_of(f"s{i}".encode(), 2) == home)
+    assert reader.tokens(stranger, 100) is None
+    reader.close()
+    partition.close()
