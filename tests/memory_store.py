@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 
-class Crash(Exception):
+class CrashError(Exception):
     """The process is gone."""
 
 
@@ -23,13 +23,13 @@ class MemoryStore:
     def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         listed = list(changes)
         if self.crash == "before":
-            raise Crash
+            raise CrashError
         for key, value in listed:
             if value is None:
                 self.data.pop(key, None)
             else:
                 self.data[key] = value
         if self.crash == "after":
-            raise Crash
+            raise CrashError
 
     def close(self) -> None: ...

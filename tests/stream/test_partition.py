@@ -1,11 +1,8 @@
 """The core's one promise: the same events give the same sequences and examples, whatever the way they arrive."""
 
-import json
 from collections import Counter
-from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,26 +20,14 @@ from stream.reader import read_tokens
 from stream.store import open_store
 from stream.tokens import END_OF_TIME_MS, TOKEN_DTYPE, Kind, Token
 from stream.watermark import Source
-from tests.memory_store import Crash, MemoryStore
+from tests.memory_store import CrashError, MemoryStore
 from tests.oracles import Wire, join
 from tests.strategies import event_sets
+from tests.wire import Record, action, impression, wire
 
 SETTINGS = StreamSettings(
     partitions=1, lateness_s=30, action_window_s=6, gather_targets=3, gather_s=2, example_tokens=16, max_slate=8
 )
-
-
-@dataclass
-class Record:
-    """What Kafka hands over."""
-
-    offset: int
-    value: bytes | None
-    key: bytes | None = b"key"
-
-
-def wire(event: Wire) -> bytes:
-    return json.dumps(event).encode()
 
 
 END = wire({"watermark": END_OF_TIME_MS})
@@ -105,7 +90,7 @@ def stored_tokens(store: MemoryStore) -> dict[int, list[Token]]:
 def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
     events: dict[str, list[Wire]], data: st.DataObject
 ) -> None:
-    """Sequences and examples equal the oracle's byte for byte, through crashes on both sides of a write and of a send."""
+    """Sequences and examples equal the oracle's byte for byte, through crashes beside writes and sends."""
     expected = join(events, SETTINGS, 0)
     logs, store, kafka = logs_of(events), MemoryStore({}), Kafka()
     partition = Partition(store, 0, SETTINGS)
@@ -120,7 +105,7 @@ def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
                 kafka.send(partition)
             elif fate == "lost":  # Kafka has it, the store does not know
                 kafka.records += partition.outbox()
-        except Crash:
+        except CrashError:
             store = MemoryStore(store.data)
             partition = Partition(store, 0, SETTINGS)
     kafka.send(partition)
@@ -153,14 +138,6 @@ def test_every_target_leaves_exactly_once(events: dict[str, list[Wire]]) -> None
     assert not seen or max(seen.values()) == 1
     shown = {(u, i) for u, ts in stored_tokens(store).items() for i, t in enumerate(ts) if t.kind == Kind.IMPRESSION}
     assert shown <= set(seen)
-
-
-def action(user: str, item: Any, ts: int, **more: Any) -> Wire:
-    return {"user_id": user, "item_id": item, "action": "click", "ts": ts, **more}
-
-
-def impression(user: str, request: str, ts: int, *items: str) -> Wire:
-    return {"user_id": user, "request_id": request, "ts": ts, "items": list(items)}
 
 
 def the_examples(kafka: Kafka) -> list[Example]:

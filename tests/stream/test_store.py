@@ -14,7 +14,7 @@ from stream.partition import Partition
 from stream.reader import SequenceReader
 from stream.store import open_secondary, open_store, partition_path
 from stream.watermark import Source
-from tests.stream.test_partition import Record, action, wire
+from tests.wire import Record, action, wire
 
 
 def test_a_batch_is_written_whole_and_scanned_in_order(tmp_path: Path) -> None:

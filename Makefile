@@ -1,0 +1,40 @@
+# hstu-stream: `make help` lists what there is.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all check bench clean
+
+help: ## Show this help
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[kafka,datasets,dev]'
+	@touch $(STAMP)
+
+install: $(STAMP) ## Make .venv with everything in it
+
+demo: $(STAMP) ## Run the main job: Kafka, a worker, two trainers, a server, MovieLens replayed
+	$(BIN)/hstu demo
+
+test: $(STAMP) ## Run the tests that take under 10 minutes
+	$(BIN)/pytest -m "not slow and not gpu"
+
+test-all: $(STAMP) ## Run every test
+	$(BIN)/pytest
+
+check: $(STAMP) ## Lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(STAMP) ## Run the benchmarks, one after another; each prints its table
+	$(BIN)/python bench/ingest.py
+	$(BIN)/python bench/train.py
+
+clean: ## Remove .venv and what tools leave behind
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""Rivals of the model, one a file, which answer the same questions: `ranks`, then `learn`."""

@@ -1,0 +1,222 @@
+"""The catalogue: titles and features of items as topic `items` tells them, and which items it has withdrawn.
+
+    record (JSON), key = item id text                        says
+    {"item_id", "title"?, "features"? {name: value}, "ts"}   the item is this, from event time `ts` (ms) on
+    null                                                     the item is withdrawn, at the Kafka record's timestamp
+    {"watermark": ms}, key = HEARTBEAT_KEY                   nothing older will follow in this partition
+
+Records of one item may come in any order: the newest time wins, and at equal times the later record. What cannot be
+decoded is refused with a sentence that the trainer counts and logs before it goes on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Meta, UnsetType
+from numpy.typing import NDArray
+
+from model.digest import Hasher, digest_arrays
+from model.errors import ModelError
+from stream.example import END_OF_TIME_MS, id_key, id_text
+
+HEARTBEAT_KEY: Final = b"\x00heartbeat"  # fixed, so that compaction keeps the last heartbeat of a partition
+MAX_ID_BYTES: Final = 256  # as for every other id of the stream
+
+Scalar: TypeAlias = str | int | float | bool | None
+Features: TypeAlias = dict[str, Scalar | list[Scalar]]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRecord:
+    """What an item is from `ts_ms` on."""
+
+    key: int
+    item_id: str
+    title: str | None
+    features: Features
+    ts_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """The item is withdrawn at `ts_ms`: it is never to be recommended again unless a newer record brings it back."""
+
+    key: int
+    item_id: str
+    ts_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsWatermark:
+    """Nothing older than `watermark_ms` will follow in this partition of `items`."""
+
+    watermark_ms: int
+
+
+class _Wire(msgspec.Struct):
+    item_id: str | int | UnsetType = UNSET
+    title: str | None = None
+    features: Features | None = None
+    ts: Annotated[int, Meta(ge=0, lt=END_OF_TIME_MS)] | UnsetType = UNSET
+    watermark: Annotated[int, Meta(ge=0, le=END_OF_TIME_MS)] | UnsetType = UNSET
+
+
+_decoder: Final = msgspec.json.Decoder(_Wire)
+
+
+def decode(key: bytes | None, value: bytes | None, timestamp: int) -> ItemRecord | Tombstone | ItemsWatermark:
+    """Give what one record of `items` says; `timestamp` is the Kafka record's, in ms.
+
+    Raises:
+        ModelError: the record is refused; the sentence says why.
+    """
+    if value is None:
+        return _tombstone(key, timestamp)
+    try:
+        wire = _decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise ModelError(f"An items record with key {key!r} is no item: {error}.") from None
+    if wire.watermark is not UNSET:
+        return ItemsWatermark(wire.watermark)
+    if wire.item_id is UNSET or wire.ts is UNSET:
+        missing = "item_id" if wire.item_id is UNSET else "ts"
+        raise ModelError(f"An items record with key {key!r} has no {missing}; an item needs item_id and ts.")
+    item_id = _checked(id_text(wire.item_id))
+    if key is not None and key != item_id.encode():
+        raise ModelError(
+            f"An items record with key {key!r} describes item {item_id!r}; the key must be the item's id, "
+            "since compaction and tombstones go by it."
+        )
+    features: Features = {name: value for name, value in (wire.features or {}).items() if value is not None}
+    return ItemRecord(id_key(item_id), item_id, wire.title, features, wire.ts)
+
+
+def _tombstone(key: bytes | None, timestamp: int) -> Tombstone:
+    if not key or key == HEARTBEAT_KEY:
+        raise ModelError(f"An items record without a value has the key {key!r}, so that it withdraws no item.")
+    if not 0 <= timestamp < END_OF_TIME_MS:
+        raise ModelError(f"The tombstone of item {key!r} has the Kafka timestamp {timestamp}, which is no time.")
+    try:
+        item_id = _checked(key.decode())
+    except UnicodeDecodeError:
+        raise ModelError(f"A tombstone has the key {key!r}, which is no UTF-8 text and so no item's id.") from None
+    return Tombstone(id_key(item_id), item_id, timestamp)
+
+
+def _checked(item_id: str) -> str:
+    size = len(item_id.encode())
+    if not 0 < size <= MAX_ID_BYTES:
+        raise ModelError(f"An items record has an item id of {size} bytes; 1 to {MAX_ID_BYTES} are allowed.")
+    return item_id
+
+
+class Item(NamedTuple):
+    """What the catalogue knows of one item."""
+
+    item_id: str
+    title: str | None
+    features: Features
+    ts_ms: int
+
+
+class _Entry(NamedTuple):
+    item_id: str
+    ts_ms: int
+    body: bytes | None  # JSON [title, features]; None: withdrawn
+
+
+@dataclass(slots=True)
+class Catalogue:
+    """Item key → what the newest record says; withdrawn items are remembered with their time and nothing else.
+
+    >>> catalogue = Catalogue()
+    >>> catalogue.apply(decode(b"42", b'{"item_id": 42, "title": "Dune", "ts": 7}', 0))
+    True
+    >>> catalogue.get(id_key("42"))
+    Item(item_id='42', title='Dune', features={}, ts_ms=7)
+    """
+
+    collisions: int = 0
+    """Records refused because their item's key is that of another item's id."""
+    _entries: dict[int, _Entry] = field(default_factory=dict)
+
+    def apply(self, record: ItemRecord | Tombstone) -> bool:
+        """Take a record in; False: it is older than what is known (or collides), and nothing changed."""
+        known = self._entries.get(record.key)
+        if known is not None and known.item_id != record.item_id:
+            self.collisions += 1
+            return False
+        if known is not None and known.ts_ms > record.ts_ms:
+            return False
+        body = None if isinstance(record, Tombstone) else _encode((record.title, record.features))
+        self._entries[record.key] = _Entry(record.item_id, record.ts_ms, body)
+        return True
+
+    def get(self, key: int) -> Item | None:
+        """Give the item of a key; None: never described, or withdrawn."""
+        entry = self._entries.get(key)
+        if entry is None or entry.body is None:
+            return None
+        title, features = msgspec.json.decode(entry.body)
+        return Item(entry.item_id, title, features, entry.ts_ms)
+
+    def withdrawn(self, key: int) -> bool:
+        """Say whether the newest word on the item is a tombstone."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.body is None
+
+    def __len__(self) -> int:
+        """Give the number of items described and not withdrawn."""
+        return sum(entry.body is not None for entry in self._entries.values())
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Give all of it as arrays, in order of the keys: C = items, ids and bodies as bytes [*] with offsets [C+1]."""
+        keys = sorted(self._entries)
+        entries = [self._entries[key] for key in keys]
+        ids, id_offsets = _joined([entry.item_id.encode() for entry in entries])
+        bodies, body_offsets = _joined([entry.body or b"" for entry in entries])
+        return {
+            "keys": np.array(keys, np.uint64),
+            "ts_ms": np.array([entry.ts_ms for entry in entries], np.int64),
+            "ids": ids,
+            "id_offsets": id_offsets,
+            "bodies": bodies,
+            "body_offsets": body_offsets,
+            "collisions": np.array([self.collisions], np.int64),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> "Catalogue":
+        """Give the catalogue whose state() this is."""
+        ids = _split(state["ids"], state["id_offsets"])
+        bodies = _split(state["bodies"], state["body_offsets"])
+        entries = {
+            key: _Entry(item_id.decode(), ts_ms, body or None)
+            for key, ts_ms, item_id, body in zip(
+                state["keys"].tolist(), state["ts_ms"].tolist(), ids, bodies, strict=True
+            )
+        }
+        return cls(int(state["collisions"][0]), entries)
+
+    def digest_update(self, hasher: Hasher) -> None:
+        """Feed all of it to a hasher; equal contents give equal digests, however they came."""
+        digest_arrays(hasher, self.state())
+
+
+def _encode(body: tuple[str | None, Features]) -> bytes:
+    return msgspec.json.encode(body, order="deterministic")
+
+
+def _joined(parts: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    offsets = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([len(part) for part in parts], out=offsets[1:])
+    return np.frombuffer(b"".join(parts), np.uint8), offsets
+
+
+def _split(joined: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[bytes]:
+    data, ends = joined.tobytes(), offsets.tolist()
+    return [data[a:b] for a, b in pairwise(ends)]

@@ -1,0 +1,215 @@
+"""The model's verbs of `hstu`: train, serve, query, snapshots.
+
+Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+
+from model.snapshots_cli import snapshots_app
+
+query_app = typer.Typer(no_args_is_help=True, help="Ask a snapshot: topk, rank.")
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where stores, checkpoints and snapshots live.")]
+Name = Annotated[str | None, typer.Option("--name", help="Trainer whose snapshots are meant.")]
+Alias = Annotated[str | None, typer.Option("--alias", help="Alias or id of the snapshot.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+class Context(Protocol):
+    """What the main command hands in as ctx.obj."""
+
+    def load(self, flags: dict[str, object]) -> Any:
+        """Give the settings: file, environment, then flags by dotted names; None means not given."""
+
+    def sequences(self, settings: Any) -> Any:
+        """Give a query.Sequences over the store of these settings."""
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the model's verbs."""
+    app.command()(train)
+    app.command()(serve)
+    app.add_typer(query_app, name="query")
+    app.add_typer(snapshots_app, name="snapshots")
+
+
+def train(
+    ctx: typer.Context,
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Consumer group and folder; default: the attention if that is given."),
+    ] = None,
+    attention: Annotated[str | None, typer.Option("--attention", help="silu (the paper's) or softmax.")] = None,
+    until_end: Annotated[
+        bool, typer.Option("--until-end", help="Stop once every partition has reached the end of time.")
+    ] = False,
+    bootstrap: Annotated[str | None, typer.Option("--bootstrap", help="Kafka, as HOST:PORT[,HOST:PORT].")] = None,
+    data_dir: DataDir = None,
+    threads: Annotated[int | None, typer.Option("--threads", help="PyTorch threads.")] = None,
+    device: Annotated[str | None, typer.Option("--device", help="auto, cpu or cuda.")] = None,
+    live: Annotated[
+        bool | None, typer.Option("--live/--quiet", help="Show the metrics as they change; default: on a terminal.")
+    ] = None,
+) -> None:
+    """Learn from topic examples as it grows: test, then train; snapshots as it goes."""
+    import sys
+
+    _check_attention(attention)
+    flags: dict[str, object] = {
+        "train.name": name or attention,
+        "model.attention": attention,
+        "bootstrap": bootstrap,
+        "data_dir": data_dir,
+        "train.threads": threads,
+        "train.device": device,
+    }
+    settings = ctx.obj.load(flags)
+    from model.trainer import run_trainer
+
+    run_trainer(
+        settings.train,
+        settings.model,
+        settings.data_dir,
+        settings.bootstrap,
+        topic_prefix=settings.stream.topic_prefix,
+        partitions=settings.stream.partitions,
+        until_end=until_end,
+        live=sys.stdout.isatty() if live is None else live,
+    )
+
+
+def _check_attention(name: str | None) -> None:
+    from typing import get_args
+
+    from model.config import Activation
+    from model.errors import ModelError
+
+    known = get_args(Activation)
+    if name is not None and name not in known:
+        raise ModelError(f"There is no attention {name!r}; known are {', '.join(known)}.")
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str | None, typer.Option("--host", help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="Port; 0 means any free one.")] = None,
+    name: Name = None,
+    alias: Alias = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Answer queries over HTTP from the snapshot of an alias, following it as it moves."""
+    flags: dict[str, object] = {"serve.host": host, "serve.port": port}
+    settings = _settings(ctx, name, alias, data_dir, flags)
+    from model.service import run_server
+
+    run_server(settings.serve, settings.data_dir, ctx.obj.sequences(settings))
+
+
+def _settings(
+    ctx: typer.Context,
+    name: str | None,
+    alias: str | None,
+    data_dir: Path | None,
+    more: dict[str, object] | None = None,
+) -> Any:
+    return ctx.obj.load({"serve.name": name, "serve.alias": alias, "data_dir": data_dir, **(more or {})})
+
+
+def _directory(settings: Any) -> Path:
+    directory: Path = settings.data_dir / "snapshots" / settings.serve.name
+    return directory
+
+
+@query_app.command("topk")
+def query_topk(
+    ctx: typer.Context,
+    user: Annotated[str | None, typer.Option("--user", help="Id of the user.")] = None,
+    sequence: Annotated[str | None, typer.Option("--sequence", help="Item ids a,b,c in place of a user's.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Items wanted, up to 1000.")] = 10,
+    include_seen: Annotated[bool, typer.Option("--include-seen", help="Also items the user has acted on.")] = False,
+    as_json: Json = False,
+    name: Name = None,
+    alias: Alias = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Give the best live items for a user, or after a sequence of items."""
+    from model.answers import QueryError
+
+    if (user is None) == (sequence is None):
+        raise QueryError("Give either --user or --sequence.")
+    answerer = _answerer(ctx, _settings(ctx, name, alias, data_dir), reads_store=user is not None)
+    if user is not None:
+        answer = answerer.topk(user, k, include_seen=include_seen)
+    else:
+        answer = answerer.topk_sequence(_split(sequence), k, include_seen=include_seen)
+    _print_topk(answer, as_json)
+
+
+@query_app.command("rank")
+def query_rank(
+    ctx: typer.Context,
+    user: Annotated[str, typer.Option("--user", help="Id of the user.")],
+    items: Annotated[str, typer.Option("--items", help="Item ids a,b,c, up to 2000.")],
+    as_json: Json = False,
+    name: Name = None,
+    alias: Alias = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Put items in order for a user, with the probability of each action."""
+    answer = _answerer(ctx, _settings(ctx, name, alias, data_dir)).rank(user, _split(items))
+    _print_ranking(answer, as_json)
+
+
+def _split(items: str | None) -> list[str]:
+    return items.split(",") if items else []
+
+
+def _answerer(ctx: typer.Context, settings: Any, *, reads_store: bool = True) -> Any:
+    from model.query import NoSequences, open_answerer
+
+    sequences = ctx.obj.sequences(settings) if reads_store else NoSequences()
+    return open_answerer(_directory(settings), settings.serve.alias, sequences)
+
+
+def _print_topk(answer: Any, as_json: bool) -> None:
+    if as_json:
+        print(answer.model_dump_json(indent=2))
+        return
+    from model.tables import show_notes, show_table
+
+    rows = [(place, item.item_id, item.title, item.score) for place, item in enumerate(answer.items, 1)]
+    show_table(("", "item", "title", "score"), rows, f"Top {len(rows)} for {answer.user or 'the sequence'}")
+    show_notes(answer.reason and f"By popularity: {answer.reason}.", _origin(answer.snapshot))
+
+
+def _print_ranking(answer: Any, as_json: bool) -> None:
+    if as_json:
+        print(answer.model_dump_json(indent=2))
+        return
+    from model.tables import show_notes, show_table
+
+    actions = list(next((item.probabilities for item in answer.items if item.probabilities), {}))
+    rows = [
+        (
+            *(place, item.item_id, item.title, item.score),
+            *((item.probabilities or {}).get(action) for action in actions),
+            "withdrawn" if item.withdrawn else "" if item.known else "unknown",
+        )
+        for place, item in enumerate(answer.items, 1)
+    ]
+    show_table(("", "item", "title", "score", *actions, "note"), rows, f"Ranked for {answer.user}")
+    reason = answer.reason and f"By popularity: {answer.reason}."
+    show_notes(reason, f"Ordered by {answer.ordered_by.replace('_', ' ')}.", _origin(answer.snapshot))
+
+
+def _origin(snapshot: Any) -> str:
+    from model.tables import span, when
+
+    alias = f" ({snapshot.alias})" if snapshot.alias else ""
+    return (
+        f"Snapshot {snapshot.id} of {snapshot.name}{alias}, {span(snapshot.age_s)} old, "
+        f"had learnt up to {when(snapshot.watermark_ms)}."
+    )

@@ -1,0 +1,157 @@
+"""Checkpoints: one atomic cut through everything a trainer knows, from which it goes on to the same bits.
+
+    <data_dir>/train/<name>/cut-<number>/
+        state.safetensors   arrays: weights, moments, tables, vocabularies, catalogue, baselines, tallies
+        manifest.json       {"format": "hstu-stream cut", "version": 1, "state": its size and xxh3_128, "facts": {…}}
+
+`facts` are whatever JSON the trainer needs beside the arrays: step, digests, settings, and for every partition the
+offset of the first record that is not yet learnt. A cut is written like this, so that a crash anywhere leaves the one
+before it:
+
+    1. state.safetensors, then manifest.json, into .cut-<number>.part; both and the folder are synced
+    2. the folder is renamed to cut-<number>, and the folder above is synced: from here on the cut counts
+    3. cuts older than the last two are removed, as are parts that a crash between 1 and 2 has left
+
+Nothing is pickled: reading a cut runs no code.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from xxhash import xxh3_128_hexdigest
+
+from model.errors import ModelError
+from model.snapshot import sync_directory
+
+FORMAT: Final = "hstu-stream cut"
+VERSION: Final = 1
+KEEP: Final = 2
+_STATE, _MANIFEST = "state.safetensors", "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What a checkpoint holds."""
+
+    arrays: dict[str, NDArray[Any]]
+    facts: dict[str, Any]
+
+
+def write_cut(directory: Path, cut: Cut) -> Path:
+    """Write a checkpoint under the next number and give its folder.
+
+    Raises:
+        ModelError: the disk is full or not writable; the checkpoints that were there still are.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        return _write(directory, cut)
+    except OSError as error:
+        raise ModelError(
+            f"No checkpoint could be written to {directory}: {error.strerror or error}; make room or give it back its "
+            "permissions. The last one is whole, and the trainer goes on from there."
+        ) from error
+
+
+def _write(directory: Path, cut: Cut) -> Path:
+    numbers = _numbers(directory)
+    number = max(numbers, default=0) + 1
+    part, final = directory / f".cut-{number:08d}.part", directory / f"cut-{number:08d}"
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir()
+    state = save({name: np.ascontiguousarray(array) for name, array in cut.arrays.items()})  # 1
+    manifest = {"format": FORMAT, "version": VERSION, "state": _fingerprint(state), "facts": cut.facts}
+    _write_synced(part / _STATE, state)
+    _write_synced(part / _MANIFEST, json.dumps(manifest, indent=1).encode())
+    sync_directory(part)
+    part.rename(final)  # 2
+    sync_directory(directory)
+    for old in sorted([*numbers, number])[:-KEEP]:  # 3
+        shutil.rmtree(directory / f"cut-{old:08d}", ignore_errors=True)
+    for stray in directory.glob(".cut-*.part"):
+        shutil.rmtree(stray, ignore_errors=True)
+    return final
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_newest(directory: Path) -> tuple[Cut | None, list[str]]:
+    """Give the newest checkpoint that is whole, and a sentence on each newer one that was passed over.
+
+    Raises:
+        ModelError: there are checkpoints, but none can be read, or a newer hstu-stream wrote one.
+    """
+    complaints: list[str] = []
+    for number in sorted(_numbers(directory), reverse=True):
+        found = _read(directory / f"cut-{number:08d}")
+        if isinstance(found, Cut):
+            return found, complaints
+        complaints.append(found)
+    if complaints:
+        raise ModelError(
+            f"None of the checkpoints in {directory} can be read: {' '.join(complaints)} Restore one from a backup, or "
+            "remove the folder to train from the beginning."
+        )
+    return None, []
+
+
+def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: Path) -> None:
+    """Refuse to go on with settings that would change the bits of the run.
+
+    Raises:
+        ModelError: a setting differs; the sentence names it and both values.
+    """
+    for key in sorted({*stored, *wanted}):
+        if stored.get(key) != wanted.get(key):
+            raise ModelError(
+                f"The checkpoint in {where} was made with {key} = {_shown(stored.get(key))}, but now it is "
+                f"{_shown(wanted.get(key))}. Set it back, or train under another --name: a run keeps its settings."
+            )
+
+
+def _read(path: Path) -> Cut | str:
+    """Give the cut in a folder, or the sentence that says what is wrong with it."""
+    try:
+        manifest = json.loads((path / _MANIFEST).read_bytes())
+        state = (path / _STATE).read_bytes()
+    except (OSError, ValueError) as error:
+        return f"The checkpoint {path} is passed over, since it is not whole ({error})."
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        return f"The checkpoint {path} is passed over, since its {_MANIFEST} is not one of hstu-stream."
+    if manifest.get("version") != VERSION:
+        raise ModelError(
+            f"The checkpoint {path} has version {manifest.get('version')}, and this hstu-stream reads "
+            f"version {VERSION}; go on with the hstu-stream that wrote it, or train under another --name."
+        )
+    if manifest.get("state") != _fingerprint(state):
+        return f"The checkpoint {path} is passed over, since {_STATE} is damaged: another digest than promised."
+    try:
+        return Cut(load(state), manifest["facts"])
+    except (SafetensorError, KeyError) as error:
+        return f"The checkpoint {path} is passed over, since it cannot be decoded ({error!r})."
+
+
+def _fingerprint(state: bytes) -> dict[str, Any]:
+    return {"bytes": len(state), "xxh3_128": xxh3_128_hexdigest(state)}
+
+
+def _numbers(directory: Path) -> list[int]:
+    return [int(path.name[4:]) for path in directory.glob("cut-*") if path.name[4:].isdigit()]
+
+
+def _shown(value: Any) -> str:
+    return "not set" if value is None else str(value)

@@ -1,0 +1,72 @@
+"""What lies between two snapshots of one directory: items born and withdrawn, sizes, metrics side by side."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from model.snapshot import Snapshot, under
+from model.vocabulary import Vocabulary
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """From snapshot a to snapshot b; items are ids, in order of their rows in b."""
+
+    a: str
+    b: str
+    same_model: bool
+    """Whether both have the same digest of the model."""
+    born: list[str]
+    """Items that b knows and a does not."""
+    withdrawn: list[str]
+    """Items withdrawn in b and not in a."""
+    restored: list[str]
+    """Items withdrawn in a and not in b."""
+    numbers: dict[str, tuple[float | None, float | None]]
+    """Name → value in a, value in b: sizes, counts, and metrics at the cut."""
+
+
+def difference(a: Snapshot, b: Snapshot) -> Difference:
+    """Give what changed from a to b."""
+    items_a, items_b = (Vocabulary.from_state(under("items.", snapshot.arrays)) for snapshot in (a, b))
+    in_a, in_b = items_a.rows(items_b.keys), np.arange(len(items_b))
+    known, gone_a = in_a >= 0, np.zeros(len(items_b), np.bool_)
+    gone_a[known] = items_a.withdrawn[in_a[known]]
+    digests = a.manifest.digests.get("model"), b.manifest.digests.get("model")
+    return Difference(
+        a=a.manifest.id,
+        b=b.manifest.id,
+        same_model=digests[0] == digests[1] is not None,
+        born=_ids(items_b, in_b[~known]),
+        withdrawn=_ids(items_b, in_b[items_b.withdrawn & ~gone_a]),
+        restored=_ids(items_b, in_b[gone_a & ~items_b.withdrawn]),
+        numbers=_side_by_side(_numbers(a, items_a), _numbers(b, items_b)),
+    )
+
+
+def _ids(items: Vocabulary, rows: NDArray[np.int64]) -> list[str]:
+    return [items.texts[row] or f"key {int(items.keys[row]):016x}" for row in rows.tolist()]
+
+
+def _numbers(snapshot: Snapshot, items: Vocabulary) -> dict[str, float]:
+    manifest = snapshot.manifest
+    sizes = {"items": len(items), "items live": len(items.live()), "features": len(snapshot.arrays["features.keys"])}
+    counts = {"step": manifest.step, "examples": manifest.examples, "targets": manifest.targets}
+    return {**sizes, **counts, "watermark_ms": manifest.watermark_ms, **flat(manifest.metrics)}
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Give the numbers of a tree of metrics under dotted names; what is no number is left out."""
+    leaves: dict[str, float] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            leaves |= flat(value, f"{prefix}{name}.")
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            leaves[prefix + name] = value
+    return leaves
+
+
+def _side_by_side(a: dict[str, float], b: dict[str, float]) -> dict[str, tuple[float | None, float | None]]:
+    return {name: (a.get(name), b.get(name)) for name in dict.fromkeys([*a, *b])}

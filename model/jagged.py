@@ -1,0 +1,68 @@
+"""Micro-batches: examples laid end to end, values with offsets, never padded.
+
+B = examples, L = tokens of all of them, T = targets of all of them, R = requests of all of them.
+Example b has the tokens offsets[b] to offsets[b + 1]. What an example says about its own tokens (positions, queries)
+is said here about the batch's. Source: stream/example.py; everything after this module works on the batch.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from stream.example import Example
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Jagged:
+    """The examples of one micro-batch, in their order."""
+
+    offsets: NDArray[np.int64]  # [B+1] into the tokens
+    keys: NDArray[np.uint64]  # [L] items or attribute values
+    actions: NDArray[np.uint64]  # [L] action names, NO_KEY where the token has none
+    ts_ms: NDArray[np.int64]  # [L] event time
+    kinds: NDArray[np.uint8]  # [L] of stream.example.Kind
+    users: NDArray[np.uint64]  # [B]
+    positions: NDArray[np.int64]  # [T] the target's own token, into L
+    queries: NDArray[np.int64]  # [T] the last token before its request, into L; -1: the user has no history
+    owners: NDArray[np.int64]  # [T] its example, into B, ascending
+    requests: NDArray[np.int64]  # [T] 0 to R-1; equal for targets that were shown together
+    request_ms: NDArray[np.int64]  # [T]
+    label_offsets: NDArray[np.int64]  # [T+1] into the labels
+    labels: NDArray[np.uint64]  # names of the actions on the targets
+
+
+def collate(examples: Sequence[Example]) -> Jagged:
+    """Lay examples end to end; requests are numbered by example, then by their number in the example."""
+    offsets_B = _offsets(np.array([len(example.keys) for example in examples], np.int64))
+    owner_T = np.repeat(np.arange(len(examples), dtype=np.int64), [len(example.positions) for example in examples])
+    start_T = offsets_B[owner_T]
+    query_T = _join((example.queries for example in examples), np.int64)
+    request_T = _join((example.requests for example in examples), np.int64)
+    return Jagged(
+        offsets=offsets_B,
+        keys=_join((example.keys for example in examples), np.uint64),
+        actions=_join((example.actions for example in examples), np.uint64),
+        ts_ms=_join((example.ts_ms for example in examples), np.int64),
+        kinds=_join((example.kinds for example in examples), np.uint8),
+        users=np.array([example.user for example in examples], np.uint64),
+        positions=_join((example.positions for example in examples), np.int64) + start_T,
+        queries=np.where(query_T < 0, -1, query_T + start_T),
+        owners=owner_T,
+        requests=np.unique(owner_T << 32 | request_T, return_inverse=True)[1],  # the number in an example is a u32
+        request_ms=_join((example.request_ms for example in examples), np.int64),
+        label_offsets=_offsets(_join((np.diff(example.label_offsets) for example in examples), np.int64)),
+        labels=_join((example.labels for example in examples), np.uint64),
+    )
+
+
+def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give where each of the stretches begins, and at last where they all end."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+
+
+def _join(columns: Iterable[NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
+    """Concatenate columns, of which there may be none, as one dtype."""
+    return np.concatenate([np.empty(0, dtype), *columns], dtype=dtype)

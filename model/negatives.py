@@ -1,0 +1,61 @@
+"""Negatives of one micro-batch: half uniform over the live items, half in proportion to their decayed popularity.
+
+R = rows of the item table, V = live rows among them, K = negatives. Uniform ones keep the long tail in its place,
+popular ones teach where it matters; the loss takes the proportions out again by how often a row is to be expected:
+
+    K q(j) = K_u / V + K_p * popularity(j) / sum of live popularity        K_u + K_p = K
+
+Drawing is with replacement. A row that is not live has the same formula: a positive just withdrawn has its number too.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Negatives:
+    """Rows drawn, and how often any row is to be expected among them."""
+
+    rows: NDArray[np.int64]  # [K], all live
+    uniform: float  # K_u / V
+    by_popularity: float  # K_p / sum of live popularity
+    popularity: NDArray[np.float64]  # [R]
+
+    def log_q(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give log(K q(row)) of each row, in the shape of `rows`."""
+        return np.log(self.uniform + self.by_popularity * self.popularity[rows])
+
+
+def draw(
+    live_rows: NDArray[np.int64], popularity_R: NDArray[np.float64], count: int, rng: np.random.Generator
+) -> Negatives:
+    """Draw `count` rows; all are uniform where no live row is popular yet. Cost O(V + count log V).
+
+    Raises:
+        ModelError: there is no live row, or a popularity is negative.
+    """
+    if not len(live_rows):
+        raise ModelError(
+            f"No live item to draw {count} negatives from; admit the items of a micro-batch before learning."
+        )
+    popularity_V = popularity_R[live_rows]
+    if popularity_V.min() < 0:
+        raise ModelError(
+            f"Row {live_rows[popularity_V.argmin()]} has popularity {popularity_V.min()}; it must be 0 or more."
+        )
+    upto_V = np.cumsum(popularity_V, dtype=np.float64)
+    total = float(upto_V[-1])
+    popular = count // 2 if total > 0 else 0
+    uniform = rng.integers(len(live_rows), size=count - popular)
+    at = np.searchsorted(upto_V, rng.random(popular) * total, side="right")
+    at = np.minimum(at, len(live_rows) - 1)  # a product may round up to the total
+    return Negatives(
+        rows=live_rows[np.concatenate((uniform, at))],
+        uniform=(count - popular) / len(live_rows),
+        by_popularity=popular / total if popular else 0.0,
+        popularity=popularity_R,
+    )

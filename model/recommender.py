@@ -1,0 +1,104 @@
+"""The dense part of a recommender: from a batch's embedded tokens to queries, logits and losses.
+
+L tokens, B sequences, T targets, K negatives, A rank actions, D width. Rows of items and features live in tables
+(table.py) and come in as tensors; all that is here is in `state_dict`, in float32, drawn from the seed alone.
+
+What a row may know of time: an ACTION or ATTRIBUTE token looks as of the next token's time, that of the request
+when a query is asked there. An IMPRESSION token looks as of its own time: there the shown item is ranked, and the next
+token may be the very reaction that is to be predicted.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from model import ranking, retrieval
+from model.attention.masks import row_places
+from model.bias import next_ms
+from model.config import ModelSettings
+from model.hstu import Encoder
+from stream.example import Kind
+
+
+class Recommender(nn.Module):
+    """HSTU encoder, embeddings of kinds and places, and the two heads."""
+
+    def __init__(self, settings: ModelSettings, *, seed: int) -> None:
+        super().__init__()
+        self.settings = settings
+        generator, dtype = torch.Generator().manual_seed(seed), torch.float32
+        self.kind_emb = nn.Parameter(torch.empty(len(Kind), settings.dim, dtype=dtype))
+        self.pos_emb = nn.Parameter(torch.empty(settings.max_len, settings.dim, dtype=dtype))
+        self.start = nn.Parameter(torch.empty(settings.dim, dtype=dtype))
+        nn.init.normal_(self.kind_emb, 0.0, 0.02, generator=generator)
+        for embedding in (self.pos_emb, self.start):
+            nn.init.normal_(embedding, 0.0, settings.dim**-0.5, generator=generator)
+        self.encoder = Encoder(settings, dtype=dtype, generator=generator)
+        self.towers = ranking.Towers(settings.dim, len(settings.rank_actions), dtype=dtype, generator=generator)
+
+    def encode(
+        self,
+        content_LD: Tensor,
+        action_LD: Tensor,
+        kinds_L: Tensor,
+        ts_ms_L: Tensor,
+        offsets: Tensor,
+        num_targets: Tensor | None = None,
+        *,
+        request_ms: Tensor | None = None,
+    ) -> Tensor:
+        """Give the encoder's output at each token, [L, D].
+
+        Args:
+            content_LD: row of the item table (IMPRESSION, ACTION) or of the feature table (ATTRIBUTE).
+            action_LD: row of the feature table for the action, zeros where there is none.
+            kinds_L: of stream.example.Kind, any integer dtype.
+            ts_ms_L: i64, event time.
+            offsets: i64[B+1].
+            num_targets: i64[B] candidates at the end of each sequence, as IMPRESSION tokens at the time of the request;
+                the output of each is as if it stood there alone.
+            request_ms: i64[B] time of the request that is answered after the last token; without it, that token's own.
+        """
+        places_L, _ = row_places(offsets, len(content_LD), num_targets)
+        kinds_L = kinds_L.to(torch.int64)
+        asked_ms_L = next_ms(ts_ms_L, offsets, num_targets=num_targets, request_ms=request_ms)
+        asked_ms_L = torch.where(kinds_L == Kind.IMPRESSION, ts_ms_L, asked_ms_L)
+        tokens_LD = content_LD + action_LD + self.kind_emb.index_select(0, kinds_L)
+        x_LD = tokens_LD * math.sqrt(self.settings.dim) + self.pos_emb.index_select(0, places_L)
+        y_LD: Tensor = self.encoder(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L=asked_ms_L)
+        return y_LD
+
+    def queries(self, y_LD: Tensor, query_T: Tensor) -> Tensor:
+        """Give the unit query vectors, [T, D], at tokens `query_T`; -1 (no history) gives the start vector."""
+        known = torch.cat((self.start[None], y_LD))
+        return retrieval.unit(known.index_select(0, query_T + 1))
+
+    def retrieval_loss(
+        self,
+        queries_TD: Tensor,
+        positives_TD: Tensor,
+        negatives_KD: Tensor,
+        log_q_T: Tensor,
+        log_q_K: Tensor,
+        hit_TK: Tensor,
+    ) -> Tensor:
+        """Give the loss of model/retrieval.py, a scalar."""
+        return retrieval.sampled_softmax(
+            queries_TD,
+            positives_TD,
+            negatives_KD,
+            log_q_T=log_q_T,
+            log_q_K=log_q_K,
+            hit_TK=hit_TK,
+            temperature=self.settings.temperature,
+        )
+
+    def rank_logits(self, y_TD: Tensor) -> Tensor:
+        """Give a logit per target and rank action, [T, A], from outputs at the targets' tokens."""
+        logits_TA: Tensor = self.towers(y_TD)
+        return logits_TA
+
+    def rank_loss(self, logits_TA: Tensor, labels_TA: Tensor) -> Tensor:
+        """Give the loss of model/ranking.py, a scalar."""
+        return ranking.loss(logits_TA, labels_TA)

@@ -1,0 +1,168 @@
+"""The numbers behind answers: a snapshot's model over one user's tokens. Item and feature ids are rows here.
+
+n tokens of history, b candidates, L = n + b, D width, R rows of the item table, V live rows among them, A rank actions.
+Everything is immutable after birth, so that threads share it.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import Tensor
+
+from model.config import ModelSettings
+from model.errors import ModelError
+from model.recommender import Recommender
+from model.retrieval import unit
+from model.snapshot import Snapshot, under
+from model.vocabulary import Vocabulary
+from stream.example import NO_KEY, Kind
+
+_BLOCK_ROWS: Final = 1 << 16  # rows scored at once, so that a query needs no memory in proportion to the catalogue
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """A user's tokens that the snapshot knows, oldest first."""
+
+    rows_n: NDArray[np.int64]  # of the item table, or of the feature table for attributes
+    actions_n: NDArray[np.int64]  # of the feature table, -1 where there is none or it is unknown
+    ts_ms_n: NDArray[np.int64]
+    kinds_n: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows_n)
+
+    def last(self, count: int) -> "History":
+        """Give the last tokens, fewer if there are fewer."""
+        start = max(0, len(self) - count)
+        return History(self.rows_n[start:], self.actions_n[start:], self.ts_ms_n[start:], self.kinds_n[start:])
+
+    def acted_on(self) -> NDArray[np.int64]:
+        """Give the item rows of the actions."""
+        rows: NDArray[np.int64] = self.rows_n[self.kinds_n == Kind.ACTION]
+        return rows
+
+
+class Scores(NamedTuple):
+    """Of b candidates."""
+
+    probabilities: NDArray[np.float32]  # [b, A]
+    retrieval: NDArray[np.float32]  # [b]
+
+
+class Scorer:
+    """A snapshot's model, vocabularies and live items.
+
+    Raises:
+        ModelError: the arrays are not those of a recommender with the snapshot's settings.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        arrays = snapshot.arrays
+        try:
+            self.settings = ModelSettings.model_validate(snapshot.manifest.settings.get("model", {}))
+            self.items = Vocabulary.from_state(under("items.", arrays))
+            self.features = Vocabulary.from_state(under("features.", arrays))
+            self._recommender = _recommender(self.settings, under("recommender.", arrays))
+            self._item_RD = _weight(arrays["items.weight"], len(self.items), self.settings.dim)
+            self._feature_RD = _weight(arrays["features.weight"], len(self.features), self.settings.dim)
+        except (KeyError, ValueError, RuntimeError, ValidationError) as error:
+            raise ModelError(
+                f"The snapshot {snapshot.path} cannot answer: {_first_line(error)}; it was written by another version, "
+                "or by hand. Take another snapshot."
+            ) from error
+        self.live_V: NDArray[np.int64] = self.items.live().astype(np.int64)
+        self._live_VD = unit(self._item_RD[torch.from_numpy(self.live_V)])
+
+    def history(self, tokens: NDArray[Any]) -> History:
+        """Give what the snapshot knows of tokens (TOKEN_DTYPE, oldest first); tokens of unknown ids are left out."""
+        kinds = tokens["kind"].astype(np.int64)
+        is_attribute = kinds == Kind.ATTRIBUTE
+        rows = np.where(is_attribute, self.features.rows(tokens["key"]), self.items.rows(tokens["key"]))
+        actions = np.where(tokens["action"] == NO_KEY, -1, self.features.rows(tokens["action"]))
+        known = rows >= 0
+        return History(rows[known], actions[known], tokens["ts_ms"][known].astype(np.int64), kinds[known])
+
+    def topk(
+        self, history: History, now_ms: int, k: int, excluded: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Give the live rows that score best but for the excluded, and their scores, best first; equal ones by row."""
+        query_D = self._query(history.last(self.settings.max_len), now_ms)
+        open_V = torch.from_numpy(~np.isin(self.live_V, excluded))
+        best, rows = torch.empty(0), torch.empty(0, dtype=torch.int64)
+        for start in range(0, len(self.live_V), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            scores = (self._live_VD[block] @ query_D / self.settings.temperature)[open_V[block]]
+            found = torch.from_numpy(self.live_V[block])[open_V[block]]
+            scores, at = scores.topk(min(k, len(scores)))
+            scores, rows = torch.cat((best, scores)), torch.cat((rows, found[at]))
+            best, at = scores.topk(min(k, len(scores)))
+            rows = rows[at]
+        order = np.lexsort((rows.numpy(), -best.numpy()))
+        return rows.numpy()[order], best.numpy()[order]
+
+    def _query(self, history: History, now_ms: int) -> Tensor:
+        with torch.inference_mode():
+            y_nD = self._encode(history, np.empty(0, np.int64), now_ms)
+            return self._recommender.queries(y_nD, torch.tensor([len(history) - 1]))[0]
+
+    def rank(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Scores:
+        """Score candidates in one pass, each as if it alone stood after the history, shown now."""
+        history = history.last(self.settings.max_len - 1)  # the candidates' place is the last
+        n = len(history)
+        with torch.inference_mode():
+            y_LD = self._encode(history, rows_b, now_ms)
+            query_D = self._recommender.queries(y_LD, torch.tensor([n - 1]))[0]
+            logits_bA = self._recommender.rank_logits(y_LD[n:])
+            cosine_b = unit(self._item_RD[torch.from_numpy(rows_b)]) @ query_D
+            return Scores(logits_bA.sigmoid().numpy(), (cosine_b / self.settings.temperature).numpy())
+
+    def _encode(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Tensor:
+        """Give the encoder's output at the history and then at the candidates, [L, D]."""
+        b = len(rows_b)
+        rows_L = torch.from_numpy(np.concatenate((history.rows_n, rows_b)))
+        actions_L = torch.from_numpy(np.concatenate((history.actions_n, np.full(b, -1))))
+        kinds_L = torch.from_numpy(np.concatenate((history.kinds_n, np.full(b, int(Kind.IMPRESSION)))))
+        ts_ms_L = torch.from_numpy(np.concatenate((history.ts_ms_n, np.full(b, now_ms))))
+        if not len(rows_L):
+            return torch.empty(0, self.settings.dim)
+        return self._recommender.encode(
+            self._content(rows_L, kinds_L == Kind.ATTRIBUTE),
+            _gather(self._feature_RD, actions_L, actions_L >= 0),
+            kinds_L,
+            ts_ms_L,
+            torch.tensor([0, len(rows_L)]),
+            torch.tensor([b]),
+            request_ms=torch.tensor([now_ms]),
+        )
+
+    def _content(self, rows_L: Tensor, is_attribute_L: Tensor) -> Tensor:
+        return _gather(self._item_RD, rows_L, ~is_attribute_L) + _gather(self._feature_RD, rows_L, is_attribute_L)
+
+
+def _gather(weight_RD: Tensor, rows_L: Tensor, wanted_L: Tensor) -> Tensor:
+    """Give the wanted rows, zeros for the others, [L, D]."""
+    out_LD = torch.zeros(len(rows_L), weight_RD.shape[1])
+    out_LD[wanted_L] = weight_RD[rows_L[wanted_L]]
+    return out_LD
+
+
+def _recommender(settings: ModelSettings, state: dict[str, NDArray[Any]]) -> Recommender:
+    recommender = Recommender(settings, seed=0)
+    recommender.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
+    return recommender.eval().requires_grad_(False)
+
+
+def _weight(array: NDArray[Any], rows: int, dim: int) -> Tensor:
+    if array.shape != (rows, dim):
+        raise ValueError(f"a table has the shape {array.shape} where {(rows, dim)} is wanted")
+    return torch.from_numpy(array.astype(np.float32, copy=False))
+
+
+def _first_line(error: Exception) -> str:
+    text = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return " ".join(text.split())[:300]

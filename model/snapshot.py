@@ -1,0 +1,345 @@
+"""Snapshots: immutable directories that hold everything a query needs, and a manifest that says what they are.
+
+    snapshots/<name>/                 of one trainer
+        00001234-1a2b3c4d/            <step>-<digest of the arrays>
+            arrays.safetensors        weights, vocabularies, catalogue, popularity; no pickle anywhere
+            manifest.json             format, id, parent, times, settings, metrics, digests; size of the arrays
+        aliases/                      see aliases.py
+        .writing-*, .deleting-*       unfinished; no reader looks at them, the next writer clears them away
+
+A snapshot is written aside and renamed, so that under its name there is the whole of it or nothing. Only one process
+writes to a directory at a time; any number read.
+"""
+
+import errno
+import fcntl
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from xxhash import xxh3_128
+
+from model.errors import ModelError
+
+FORMAT: Final = 1  # of the directory; raised whenever an older reader could misread it
+KIND: Final = "hstu-stream snapshot"
+ARRAYS: Final = "arrays.safetensors"
+MANIFEST: Final = "manifest.json"
+ID_PATTERN: Final = re.compile(r"\d{8,}-[0-9a-f]{8}")
+_WRITING, _DELETING = ".writing-", ".deleting-"
+_BLOCK_BYTES: Final = 1 << 20
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a snapshot is; the writer fills in id, arrays_bytes and arrays_digest."""
+
+    format: int = FORMAT
+    kind: str = KIND
+    id: str = ""
+    name: str
+    """Of the trainer."""
+    parent: str = ""
+    """Id of the snapshot before it in the same run; empty for the first."""
+    created: float
+    """Wall time in seconds since 1970."""
+    watermark_ms: int
+    """Event time up to which everything was learnt."""
+    offsets: dict[str, list[int]] = {}
+    """Topic → next offset of each partition."""
+    step: int
+    """Micro-batches learnt."""
+    examples: int = 0
+    targets: int = 0
+    rank_targets: int = 0
+    """Targets that the ranking towers have learnt from; 0: their probabilities mean nothing yet."""
+    settings: dict[str, Any] = {}
+    """Tables "model" and "train"."""
+    metrics: dict[str, Any] = {}
+    """Prequential, as they stood at the cut."""
+    digests: dict[str, str] = {}
+    """Hex digests of "sequences", "examples", "model"."""
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 1
+    versions: dict[str, str] = {}
+    arrays_bytes: int = 0
+    arrays_digest: str = ""
+
+
+class _Head(msgspec.Struct):
+    format: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """One snapshot in memory."""
+
+    path: Path
+    manifest: Manifest
+    arrays: Mapping[str, NDArray[Any]]
+
+
+def prefixed(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the entries under names that begin with the prefix."""
+    return {prefix + name: array for name, array in state.items()}
+
+
+def under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the entries whose names begin with the prefix, without it: the inverse of prefixed()."""
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def write_snapshot(directory: Path, *, arrays: Mapping[str, Any], manifest: Manifest) -> Path:
+    """Write one snapshot durably and give its path, whose last part is its id.
+
+    Steps: 1 a directory aside; 2 the arrays, fsynced; 3 the manifest, fsynced; 4 fsync of the directory aside; 5 rename
+    to the id; 6 fsync of the parent. A crash before 5 leaves nothing that a reader would take for a snapshot. Writing
+    what is already there whole (a trainer that resumed repeats itself) changes nothing.
+
+    Args:
+        directory: of all snapshots of this trainer; made if missing.
+        arrays: name → numpy array or torch tensor.
+        manifest: all but id, arrays_bytes and arrays_digest.
+
+    Raises:
+        ModelError: the disk is full or not writable, or an array's dtype has no place in the format.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        _clear_leftovers(directory)
+        with _aside(directory) as aside:  # 1
+            full = _write_arrays(aside / ARRAYS, arrays, manifest)  # 2
+            _write_synced(aside / MANIFEST, msgspec.json.format(msgspec.json.encode(full, enc_hook=_plain)))  # 3
+            sync_directory(aside)  # 4
+            return _settle(aside, directory / full.id)  # 5, 6
+    except OSError as error:
+        raise ModelError(_unwritable(directory, error)) from error
+
+
+@contextmanager
+def _aside(directory: Path) -> Iterator[Path]:
+    """Hold a locked temporary directory, gone afterwards unless it was renamed; the lock says that a writer lives."""
+    aside = Path(tempfile.mkdtemp(prefix=_WRITING, dir=directory))
+    handle = os.open(aside, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        aside.chmod(0o755)
+        yield aside
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        os.close(handle)
+
+
+def _clear_leftovers(directory: Path) -> None:
+    for path in directory.iterdir():
+        if path.name.startswith((_WRITING, _DELETING)) and not _is_locked(path):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return True  # its owner has just renamed or removed it
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, Any], manifest: Manifest) -> Manifest:
+    try:
+        save_file({name: _as_numpy(name, array) for name, array in arrays.items()}, path)
+    except SafetensorError as error:
+        raise _as_os_error(error) from error
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+    digest = file_digest(path)
+    return msgspec.structs.replace(
+        manifest, id=f"{manifest.step:08d}-{digest[:8]}", arrays_bytes=path.stat().st_size, arrays_digest=digest
+    )
+
+
+def _as_numpy(name: str, array: Any) -> NDArray[Any]:
+    if hasattr(array, "detach"):  # a torch tensor; torch itself stays out of this module, for the sake of the CLI
+        array = array.detach().cpu()
+        if str(array.dtype) == "torch.bfloat16":
+            raise ModelError(f"Array {name} is bfloat16, which a snapshot does not hold; convert it to float32.")
+        array = array.numpy()
+    return np.ascontiguousarray(array)
+
+
+def _as_os_error(error: SafetensorError) -> OSError:
+    """Give the error of the operating system that safetensors tells of in its text."""
+    found = re.search(r"os error (\d+)", str(error))
+    number = int(found[1]) if found else errno.EIO
+    return OSError(number, os.strerror(number) if found else str(error))
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Make the directory's entries durable: a rename is so only after this."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _settle(aside: Path, final: Path) -> Path:
+    if final.exists():
+        if _is_whole(final):
+            return final
+        remove_snapshot(final)
+    aside.rename(final)  # 5
+    sync_directory(final.parent)  # 6
+    return final
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        verified_manifest(path)
+    except ModelError:
+        return False
+    return True
+
+
+def remove_snapshot(path: Path) -> None:
+    """Delete a snapshot so that no reader lists it half gone: rename first, then remove."""
+    doomed = path.with_name(f"{_DELETING}{path.name}-{os.urandom(4).hex()}")
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    raise NotImplementedError(f"a manifest cannot hold a {type(value).__name__}")
+
+
+def _unwritable(directory: Path, error: OSError) -> str:
+    hint = "check that it is writable"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space, or keep fewer snapshots (train.keep_snapshots, `hstu snapshots gc`)"
+    return f"No snapshot could be written to {directory}: {error.strerror or error}; {hint}. The ones there are whole."
+
+
+def file_digest(path: Path) -> str:
+    """Give the xxh3_128 of a file's bytes, in hex."""
+    hasher = xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            hasher.update(block)
+    return hasher.hexdigest()
+
+
+def read_manifest(path: Path) -> Manifest:
+    """Read what a snapshot is, without its arrays.
+
+    Raises:
+        ModelError: there is no snapshot, or it is foreign, torn, damaged, or of a newer format.
+    """
+    try:
+        data = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        if path.is_dir():
+            raise ModelError(
+                f"{path} holds no readable {MANIFEST} ({error.strerror}), so it is no snapshot, or a torn copy."
+            ) from None
+        raise ModelError(f"There is no snapshot at {path}; `hstu snapshots list` shows those there are.") from None
+    try:
+        head = msgspec.json.decode(data, type=_Head)
+        if head.kind != KIND:
+            raise ModelError(f"{path} is foreign: its manifest says {head.kind!r} instead of {KIND!r}.")
+        if head.format != FORMAT:
+            raise ModelError(
+                f"The snapshot {path} has format {head.format}, but this hstu-stream reads format {FORMAT}; "
+                "upgrade it, or take another snapshot."
+            )
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise ModelError(f"The manifest of {path} is foreign or damaged: {error}; take another snapshot.") from None
+    if manifest.id != path.name:
+        raise ModelError(f"The directory {path} holds snapshot {manifest.id}; rename it to that, since ids are fixed.")
+    _check_size(path, manifest)
+    return manifest
+
+
+def _check_size(path: Path, manifest: Manifest) -> None:
+    try:
+        size = (path / ARRAYS).stat().st_size
+    except OSError as error:
+        raise ModelError(f"The snapshot {path} lacks {ARRAYS} ({error.strerror}); take another snapshot.") from None
+    if size != manifest.arrays_bytes:
+        raise ModelError(
+            f"The snapshot {path} is torn: {ARRAYS} has {size} bytes, its manifest says {manifest.arrays_bytes}; "
+            "take another snapshot."
+        )
+
+
+def verified_manifest(path: Path) -> Manifest:
+    """Read the manifest and check every byte of the arrays against it; raises as read_manifest."""
+    manifest = read_manifest(path)
+    try:
+        digest = file_digest(path / ARRAYS)
+    except OSError as error:
+        raise ModelError(f"The arrays of snapshot {path} cannot be read: {error.strerror}.") from None
+    if digest != manifest.arrays_digest:
+        raise ModelError(
+            f"The snapshot {path} is damaged: {ARRAYS} has the digest {digest}, its manifest says "
+            f"{manifest.arrays_digest}; take another snapshot."
+        )
+    return manifest
+
+
+def load_snapshot(path: Path) -> Snapshot:
+    """Read a snapshot whole, after checking its format, sizes and digest.
+
+    Raises:
+        ModelError: as read_manifest, or a byte is not what was written.
+    """
+    manifest = verified_manifest(path)
+    try:
+        return Snapshot(path, manifest, load_file(path / ARRAYS))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"The arrays of snapshot {path} cannot be read: {error}; take another snapshot.") from None
+
+
+def survey(directory: Path) -> tuple[list[Manifest], list[str]]:
+    """Give the snapshots of a directory, oldest first, and a sentence about each that cannot be read."""
+    manifests, sentences = [], []
+    paths = sorted(directory.iterdir()) if directory.is_dir() else []
+    for path in paths:
+        if not ID_PATTERN.fullmatch(path.name):
+            continue
+        try:
+            manifests.append(read_manifest(path))
+        except ModelError as error:
+            sentences.append(str(error))
+    return sorted(manifests, key=lambda manifest: (manifest.created, manifest.id)), sentences
+
+
+def list_snapshots(directory: Path) -> list[Manifest]:
+    """Give the readable snapshots of a directory, oldest first; none if there is no directory."""
+    return survey(directory)[0]

@@ -1,0 +1,177 @@
+"""`hstu snapshots`: list, show, diff, alias, rollback, gc.
+
+As in cli.py, only typer is imported here; a command imports what it needs when it runs.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+snapshots_app = typer.Typer(no_args_is_help=True, help="List, compare, name and delete snapshots.")
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where stores, checkpoints and snapshots live.")]
+Name = Annotated[str | None, typer.Option("--name", help="Trainer whose snapshots are meant.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+@snapshots_app.command("list")
+def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir: DataDir = None) -> None:
+    """List the snapshots, oldest first."""
+    from model.aliases import list_aliases
+    from model.snapshot import survey
+    from model.tables import show_notes, show_table, when
+
+    directory = _directory(ctx, name, data_dir)
+    manifests, sentences = survey(directory)
+    aliases = _by_id(list_aliases(directory))
+    if as_json:
+        fields = ("id", "name", "parent", "created", "watermark_ms", "step", "examples", "targets", "arrays_bytes")
+        _print_json([{**{f: getattr(m, f) for f in fields}, "aliases": aliases.get(m.id, [])} for m in manifests])
+    else:
+        rows = [
+            (
+                *(m.id, ", ".join(aliases.get(m.id, []))),
+                *(when(1000 * m.created), when(m.watermark_ms), m.step, m.targets, round(m.arrays_bytes / 2**20, 1)),
+            )
+            for m in manifests
+        ]
+        show_table(("id", "aliases", "made", "learnt up to", "step", "targets", "MiB"), rows, str(directory))
+    show_notes(*sentences)
+
+
+def _directory(ctx: typer.Context, name: str | None, data_dir: Path | None) -> Path:
+    settings = ctx.obj.load({"serve.name": name, "data_dir": data_dir})
+    directory: Path = settings.data_dir / "snapshots" / settings.serve.name
+    return directory
+
+
+def _by_id(aliases: dict[str, str]) -> dict[str, list[str]]:
+    return {found: [alias for alias, to in aliases.items() if to == found] for found in aliases.values()}
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+
+@snapshots_app.command("show")
+def show(
+    ctx: typer.Context,
+    snapshot: Annotated[str, typer.Argument(help="Id or alias.")] = "latest",
+    as_json: Json = False,
+    name: Name = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print what a snapshot is: digests, metrics at the cut, settings."""
+    from msgspec.structs import asdict
+
+    from model.aliases import list_aliases, resolve
+    from model.differences import flat
+    from model.snapshot import verified_manifest
+    from model.tables import show_table
+
+    directory = _directory(ctx, name, data_dir)
+    manifest = verified_manifest(resolve(directory, snapshot))
+    fields = {**asdict(manifest), "aliases": _by_id(list_aliases(directory)).get(manifest.id, [])}
+    if as_json:
+        _print_json(fields)
+        return
+    tables = {key: fields.pop(key) for key in ("digests", "metrics", "settings", "offsets", "versions")}
+    rows = [("digest " + key, value) for key, value in tables["digests"].items()]
+    rows += [(key, _shown(key, value)) for key, value in fields.items()]
+    rows += [("offsets " + key, value) for key, value in tables["offsets"].items()]
+    rows += [("version " + key, value) for key, value in tables["versions"].items()]
+    rows += [(f"{table}.{key}", value) for table, entry in tables["settings"].items() for key, value in entry.items()]
+    rows += list(flat(tables["metrics"]).items())
+    show_table(("", manifest.id), rows)
+
+
+def _shown(key: str, value: Any) -> Any:
+    from model.tables import when
+
+    if key in ("created", "watermark_ms"):
+        return when(1000 * value if key == "created" else value)
+    return ", ".join(value) if isinstance(value, list) else value
+
+
+@snapshots_app.command("diff")
+def diff(
+    ctx: typer.Context,
+    a: Annotated[str, typer.Argument(help="Id or alias.")],
+    b: Annotated[str, typer.Argument(help="Id or alias.")],
+    as_json: Json = False,
+    name: Name = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Compare two snapshots: births, withdrawals, sizes, metrics."""
+    from model.aliases import resolve
+    from model.differences import difference
+    from model.snapshot import load_snapshot
+    from model.tables import show_notes, show_table
+
+    directory = _directory(ctx, name, data_dir)
+    found = difference(*(load_snapshot(resolve(directory, snapshot)) for snapshot in (a, b)))
+    if as_json:
+        _print_json(found)
+        return
+    numbers = [
+        (name, old, new, None if old is None or new is None else new - old)
+        for name, (old, new) in found.numbers.items()
+    ]
+    show_table(("", found.a, found.b, "change"), numbers)
+    for verb, items in (("born", found.born), ("withdrawn", found.withdrawn), ("restored", found.restored)):
+        more = f" and {len(items) - 20} more" if len(items) > 20 else ""
+        show_notes(f"{len(items)} items {verb}" + (f": {', '.join(items[:20])}{more}." if items else "."))
+
+
+@snapshots_app.command("alias")
+def alias_(
+    ctx: typer.Context,
+    alias: Annotated[str, typer.Argument(help="The alias, new or old.")],
+    snapshot: Annotated[str, typer.Argument(help="Id, or an alias whose present snapshot is meant.")],
+    name: Name = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Point an alias to a snapshot."""
+    from model.aliases import move, resolve
+
+    directory = _directory(ctx, name, data_dir)
+    snapshot_id = resolve(directory, snapshot).name
+    move(directory, alias, snapshot_id)
+    print(f"{alias} is now {snapshot_id}.")
+
+
+@snapshots_app.command("rollback")
+def rollback_(
+    ctx: typer.Context,
+    alias: Annotated[str, typer.Argument(help="The alias.")],
+    name: Name = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Move an alias to the parent of its present snapshot."""
+    from model.aliases import LATEST, rollback
+    from model.tables import show_notes
+
+    print(f"{alias} is now {rollback(_directory(ctx, name, data_dir), alias)}.")
+    if alias == LATEST:
+        show_notes("A running trainer moves latest on at its next snapshot; serve an alias of your own to stay there.")
+
+
+@snapshots_app.command("gc")
+def gc_(
+    ctx: typer.Context,
+    keep: Annotated[int, typer.Option("--keep", help="Newest snapshots to keep, beside those an alias names.")],
+    as_json: Json = False,
+    name: Name = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete old snapshots that no alias names."""
+    from model.aliases import gc
+
+    deleted = gc(_directory(ctx, name, data_dir), keep)
+    if as_json:
+        _print_json({"deleted": deleted})
+    else:
+        print(f"Deleted {len(deleted)} snapshots" + (f": {', '.join(deleted)}." if deleted else "."))

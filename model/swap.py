@@ -1,0 +1,73 @@
+"""Hot swap: follow an alias, and put the answerer of its snapshot in the place of the one before.
+
+A request takes `answerer` once and keeps it until it has answered, so a swap, which is one assignment, drops nobody and
+mixes nothing. A snapshot that cannot be loaded leaves the last good one in its place; `problem` says why, until it
+is over.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from model.aliases import resolve
+from model.errors import ModelError
+from model.query import Answerer
+
+RETRY_S: Final = 30.0  # until a snapshot that failed to load is tried again, since loading is dear
+_log: Final = logging.getLogger("hstu.serve")
+
+
+class Swapper:
+    """The answerer of what an alias names.
+
+    Args:
+        directory: of the snapshots.
+        alias: followed; an id is followed to nowhere else.
+        load: gives the answerer of a snapshot's directory; ModelError if it cannot.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        alias: str,
+        load: Callable[[Path], Answerer],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.answerer: Answerer | None = None
+        self.problem: str | None = None
+        self.swaps = 0
+        self._directory, self._alias, self._load, self._clock = directory, alias, load, clock
+        self._failed: tuple[str, float] = ("", 0.0)  # id, and when it may be tried again
+
+    def poll(self) -> bool:
+        """Look where the alias points, and swap if that is news; True: swapped."""
+        try:
+            path = resolve(self._directory, self._alias)
+            if self.answerer is not None and path.name == self.answerer.snapshot_id:
+                self._report(None)
+                return False
+            if path.name == self._failed[0] and self._clock() < self._failed[1]:
+                return False
+            self._failed = (path.name, self._clock() + RETRY_S)
+            self.answerer = self._load(path)
+        except ModelError as error:
+            self._report(str(error))
+            return False
+        except Exception as error:
+            _log.exception("snapshot of %s not loaded", self._alias)
+            self._report(f"The snapshot of {self._alias} was not loaded: {error!r}; the log has the traceback.")
+            return False
+        self._failed = ("", 0.0)
+        self.swaps += 1
+        self._report(None)
+        _log.info("%s is now snapshot %s", self._alias, path.name)
+        return True
+
+    def _report(self, problem: str | None) -> None:
+        if problem is not None and problem != self.problem:
+            kept = f" Answering goes on with {self.answerer.snapshot_id}." if self.answerer else ""
+            _log.warning("%s%s", problem, kept)
+        self.problem = problem

@@ -1,0 +1,199 @@
+"""The growing vocabulary: 64-bit keys to rows 0, 1, 2, … of a table, without collisions of rows.
+
+R = rows so far. A row is given at the first admission of its key, in order of first occurrence, and kept. With each row
+go: born_ms, the smallest event time at which any token has shown the key so far (an older token that comes later moves
+it back, since the item was there then); its text, "" until an example has brought it; and whether and when its item was
+withdrawn. One vocabulary holds the items, one the features (attribute values and action names). Callers leave out the
+key NO_KEY. Everything here is a function of the calls in their order, and so of the events.
+
+    array                    of state(), in a checkpoint (cut.py) or a snapshot (snapshot.py)
+    keys               u64   [R]
+    born_ms            i64   [R]
+    withdrawn          bool  [R]
+    withdrawn_ms       i64   [R] event time of the withdrawal, 0 where there is none
+    text_bytes         u8    UTF-8 of all texts, one after the other
+    text_offsets       i64   [R+1] into text_bytes
+    withdrawn_unknown  u64   keys withdrawn before any token has shown them, ascending
+    withdrawn_unknown_ms i64 the times of these withdrawals
+    collisions         i64   [1]
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.capacity import with_room
+from model.digest import Hasher, digest_arrays
+from model.errors import ModelError
+
+_NEVER_MS = np.iinfo(np.int64).max
+
+
+class Vocabulary:
+    """Keys, births, texts and withdrawals by row; the arrays are views of the rows so far: read them, hold none.
+
+    >>> items = Vocabulary()
+    >>> items.admit(np.array([7, 9, 7], np.uint64), np.array([30, 40, 20])).tolist()
+    [0, 1, 0]
+    >>> items.born_ms.tolist(), items.rows(np.array([9, 8], np.uint64)).tolist()
+    ([20, 40], [1, -1])
+    """
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []  # [R]
+        self.collisions = 0  # times that a known key came with a text other than its own
+        self._row_of: dict[int, int] = {}
+        self._keys = np.empty(0, np.uint64)
+        self._born_ms = np.empty(0, np.int64)
+        self._withdrawn = np.empty(0, np.bool_)
+        self._withdrawn_ms = np.empty(0, np.int64)
+        self._withdrawn_unknown: dict[int, int] = {}  # key: ts_ms
+
+    def __len__(self) -> int:
+        return len(self._row_of)
+
+    @property
+    def keys(self) -> NDArray[np.uint64]:
+        """Key of each row, [R]."""
+        return self._keys[: len(self)]
+
+    @property
+    def born_ms(self) -> NDArray[np.int64]:
+        """Smallest event time seen of each row's key, [R]."""
+        return self._born_ms[: len(self)]
+
+    @property
+    def withdrawn(self) -> NDArray[np.bool_]:
+        """Which rows are withdrawn, [R]."""
+        return self._withdrawn[: len(self)]
+
+    @property
+    def withdrawn_ms(self) -> NDArray[np.int64]:
+        """When each withdrawn row was withdrawn, 0 for the others, [R]."""
+        return self._withdrawn_ms[: len(self)]
+
+    def live(self) -> NDArray[np.intp]:
+        """Give the rows that are not withdrawn, ascending."""
+        return np.flatnonzero(~self.withdrawn)
+
+    def rows(self, keys_L: NDArray[np.uint64]) -> NDArray[np.int64]:
+        """Give the row of each key, -1 where it is unknown, [L]."""
+        row_of = self._row_of.get
+        return np.fromiter((row_of(key, -1) for key in keys_L.tolist()), np.int64, len(keys_L))
+
+    def admit(self, keys_L: NDArray[np.uint64], ts_ms_L: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give the row of each key, [L], after giving new keys the next rows and moving births back to these times."""
+        row_L = self.rows(keys_L)
+        new_L = row_L < 0
+        if new_L.any():
+            self._append(list(dict.fromkeys(keys_L[new_L].tolist())))
+            row_L[new_L] = self.rows(keys_L[new_L])
+        np.minimum.at(self._born_ms, row_L, ts_ms_L)
+        return row_L
+
+    def _append(self, keys: list[int]) -> None:
+        """Give the next rows to keys that are new and distinct."""
+        start = len(self)
+        self._row_of.update((key, row) for row, key in enumerate(keys, start))
+        end = len(self)
+        self._keys = with_room(self._keys, end)
+        self._born_ms = with_room(self._born_ms, end)
+        self._withdrawn = with_room(self._withdrawn, end)
+        self._withdrawn_ms = with_room(self._withdrawn_ms, end)
+        self._keys[start:end] = keys
+        self._born_ms[start:end] = _NEVER_MS
+        self.texts += [""] * (end - start)
+        for key in self._withdrawn_unknown.keys() & keys:
+            self.withdraw(key, self._withdrawn_unknown.pop(key))
+
+    def learn_texts(self, keys: Iterable[int], texts: Iterable[str]) -> int:
+        """Keep the texts of known keys, and give how many differ from the text kept before, which stays.
+
+        Keys that this vocabulary does not have are passed over: an example's texts are of items and features alike.
+        """
+        found = 0
+        for key, text in zip(keys, texts, strict=True):
+            row = self._row_of.get(int(key))
+            if row is None:
+                continue
+            kept = self.texts[row] = self.texts[row] or text
+            found += kept != text
+        self.collisions += found
+        return found
+
+    def withdraw(self, key: int, ts_ms: int) -> None:
+        """Mark an item as withdrawn since ts_ms, also one that no token has shown yet."""
+        row = self._row_of.get(key)
+        if row is None:
+            self._withdrawn_unknown[key] = ts_ms
+        else:
+            self._withdrawn[row] = True
+            self._withdrawn_ms[row] = ts_ms
+
+    def restore(self, key: int) -> None:
+        """Take a withdrawal back; of an item that is not withdrawn, nothing."""
+        self._withdrawn_unknown.pop(key, None)
+        row = self._row_of.get(key)
+        if row is not None:
+            self._withdrawn[row] = False
+            self._withdrawn_ms[row] = 0
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Give the arrays of the table above; some are views, so write or copy them before the next call."""
+        text_bytes, text_offsets = _pack(self.texts)
+        unknown = sorted(self._withdrawn_unknown.items())
+        return {
+            "keys": self.keys,
+            "born_ms": self.born_ms,
+            "withdrawn": self.withdrawn,
+            "withdrawn_ms": self.withdrawn_ms,
+            "text_bytes": text_bytes,
+            "text_offsets": text_offsets,
+            "withdrawn_unknown": np.array([key for key, _ in unknown], np.uint64),
+            "withdrawn_unknown_ms": np.array([ts_ms for _, ts_ms in unknown], np.int64),
+            "collisions": np.array([self.collisions], np.int64),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> "Vocabulary":
+        """Give the vocabulary whose state this is.
+
+        Raises:
+            ModelError: a key has two rows, or the columns have different lengths.
+        """
+        new = cls()
+        new._keys = np.array(state["keys"], np.uint64)
+        new._born_ms = np.array(state["born_ms"], np.int64)
+        new._withdrawn = np.array(state["withdrawn"], np.bool_)
+        new._withdrawn_ms = np.array(state["withdrawn_ms"], np.int64)
+        new.texts = _unpack(state["text_bytes"], state["text_offsets"])
+        new._row_of = {key: row for row, key in enumerate(new._keys.tolist())}
+        unknown = state["withdrawn_unknown"].tolist(), state["withdrawn_unknown_ms"].tolist()
+        new._withdrawn_unknown = dict(zip(*unknown, strict=True))
+        new.collisions = int(state["collisions"][0])
+        columns = new._keys, new._born_ms, new._withdrawn, new._withdrawn_ms, new.texts
+        if any(len(column) != len(new) for column in columns):
+            raise ModelError(
+                f"A vocabulary has {len(new._keys)} keys, {len(new)} of them distinct, {len(new._born_ms)} births and "
+                f"{len(new.texts)} texts, which must be as many: it is damaged; go back to an older one."
+            )
+        return new
+
+    def digest_update(self, hasher: Hasher) -> None:
+        """Feed the whole state to a hasher."""
+        digest_arrays(hasher, self.state())
+
+
+def _pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    encoded = [text.encode() for text in texts]
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum([len(text) for text in encoded], out=offsets[1:])
+    return np.frombuffer(bytearray().join(encoded), np.uint8), offsets
+
+
+def _unpack(text_bytes: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
+    data = text_bytes.tobytes()
+    return [data[a:b].decode() for a, b in pairwise(offsets.tolist())]

@@ -1,0 +1,179 @@
+"""The Dirichlet-process stream by which the HSTU paper compares pointwise with softmax attention, stated in full.
+
+R = records, L = length of a record, I = items, C = categories, S = 5 slots of categories in a record.
+
+    item i         has a category, uniform over C; ids 0..C-1 have one each in random order, so that none is empty
+    record r       sees the ids below available(r) = floor((initial + (1 - initial) r / R) I): the vocabulary grows
+                   draws S categories with replacement, a prior over them ~ Dirichlet(1, …, 1), and alpha ~ U(1, 500)
+    its event n    (n = 1..L) has, with probability alpha / (alpha + n - 1), a category by the prior, else that of one
+                   of the n - 1 events before it, each as likely (so: in proportion to the counts so far);
+                   its item is uniform over the available items of that category
+
+As events, record r is the user r, whose events are organic actions `click` one second apart; record r + 1 begins one
+second after record r has ended. Random numbers come in blocks of BLOCK records, each from its own Philox counter keyed
+by (seed, block): the stream is the same however it is cut, and can begin anywhere.
+Source: Zhai et al. 2024 (arXiv 2402.17152); its own generator is not public, so figures of the two do not compare.
+"""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.errors import SimError
+from sim.items import Catalogue
+from sim.logs import fingerprint
+from sim.outgoing import Event
+from stream.config import StreamSettings
+from stream.watermark import Source
+
+BLOCK: Final = 1024  # records made at once: 131,072 events of the paper's length
+SLOTS: Final = 5
+ALPHA: Final = (1.0, 500.0)
+START_MS: Final = 1_700_000_000_000  # 2023-11-14
+STEP_MS: Final = 1_000
+VERSION: Final = "dirichlet-1"  # part of the fingerprint; another stream from the same settings gets another number
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirichletSettings:
+    """The size of the stream; the defaults are the paper's, as far as they are known."""
+
+    seed: int = 0
+    records: int = 1_000_000
+    length: int = 128
+    items: int = 20_000
+    categories: int = 100
+    initial: float = 0.4
+    """Share of the ids that the first record can show."""
+    limit: int | None = None
+    """Events at most."""
+
+    def __post_init__(self) -> None:
+        for name in ("records", "length", "items", "categories", "limit"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise SimError(f"The stream needs {name} of 1 or more, not {value}.")
+        if not (0 < self.initial <= 1 and int(self.initial * self.items) >= self.categories):
+            raise SimError(
+                f"Of {self.items} items the share {self.initial} is there at first, which must be as many as the "
+                f"{self.categories} categories; take more items or fewer categories."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Consecutive records: the item and the category of each event."""
+
+    items: NDArray[np.int32]  # [R, L]
+    categories: NDArray[np.int32]  # [R, L]
+
+
+class DirichletStream:
+    """The stream; a sim.outgoing.Source without a catalogue."""
+
+    name = "dirichlet"
+    first_ms = START_MS
+
+    def __init__(self, settings: DirichletSettings) -> None:
+        self.settings = settings
+        self.catalogue: Catalogue = []
+        self.fingerprint = fingerprint(VERSION, str(asdict(settings)))
+        self.category_I = _categories(settings)
+        self._members_I = np.argsort(self.category_I, kind="stable").astype(np.int32)  # ids rise in each category
+        sorted_I = self.category_I[self._members_I].astype(np.int64)
+        self._place_I = sorted_I * settings.items + self._members_I  # rises: category, then id
+        self._first_C = np.searchsorted(sorted_I, np.arange(settings.categories))
+        self._held: tuple[int, Records] | None = None
+
+    def __len__(self) -> int:
+        everything = self.settings.records * self.settings.length
+        return everything if self.settings.limit is None else min(everything, self.settings.limit)
+
+    def available(self, record_R: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give how many ids each record can show: those below this number."""
+        initial, records, items = self.settings.initial, self.settings.records, self.settings.items
+        share_R = initial + (1 - initial) * np.minimum(record_R / records, 1.0)
+        return np.minimum((share_R * items).astype(np.int64), items)
+
+    def records(self, start: int, stop: int) -> Records:
+        """Give the records in [start, stop)."""
+        stop = min(stop, self.settings.records)
+        parts = [self._block(number) for number in range(start // BLOCK, -(-stop // BLOCK))]
+        cut = slice(start % BLOCK, start % BLOCK + max(stop - start, 0))
+        empty = np.empty((0, self.settings.length), np.int32)
+        items_RL = np.concatenate([empty, *(part.items for part in parts)])[cut]
+        return Records(items_RL, np.concatenate([empty, *(part.categories for part in parts)])[cut])
+
+    def events(self, start: int = 0) -> Iterator[Event]:
+        """Give the events from number `start` on."""
+        length, end = self.settings.length, len(self)
+        texts = [str(item) for item in range(self.settings.items)]
+        for first in range(start // length, -(-end // length), BLOCK):
+            for place, row in enumerate(self.records(first, first + BLOCK).items.tolist()):
+                record = first + place
+                begin, stop = max(start - record * length, 0), min(end - record * length, length)
+                yield from _record_events(record, [texts[item] for item in row], begin, stop)
+
+    def _block(self, number: int) -> Records:
+        if self._held is None or self._held[0] != number:
+            self._held = (number, self._make_block(number))
+        return self._held[1]
+
+    def _make_block(self, number: int) -> Records:
+        """Draw BLOCK records; L comes first, so that an event of all records is one row. B = BLOCK, S = SLOTS."""
+        rng = np.random.Generator(np.random.Philox(key=np.array([self.settings.seed, number], np.uint64)))
+        drawn_SB = rng.integers(self.settings.categories, size=(SLOTS, BLOCK))
+        slot_LB = _slots(rng, self.settings.length)
+        available_B = self.available(np.arange(BLOCK, dtype=np.int64) + number * BLOCK)
+        first_SB = self._first_C[drawn_SB]
+        end_SB = np.searchsorted(self._place_I, drawn_SB * self.settings.items + available_B)
+        count_LB = np.take_along_axis(end_SB - first_SB, slot_LB, axis=0)
+        chosen_LB = _below(rng, count_LB) + np.take_along_axis(first_SB, slot_LB, axis=0)
+        categories_LB = np.take_along_axis(drawn_SB, slot_LB, axis=0).astype(np.int32)
+        return Records(np.ascontiguousarray(self._members_I[chosen_LB].T), np.ascontiguousarray(categories_LB.T))
+
+
+def whole_records(settings: StreamSettings, length: int) -> StreamSettings:
+    """Give settings by which each record of this length leaves as one example."""
+    tokens = max(settings.example_tokens, length)
+    seconds = max(settings.gather_s, length * STEP_MS / 1000)
+    return settings.model_copy(update={"gather_targets": length, "gather_s": seconds, "example_tokens": tokens})
+
+
+def _categories(settings: DirichletSettings) -> NDArray[np.int64]:
+    rng = np.random.Generator(np.random.Philox(key=np.array([settings.seed, 2**64 - 1], np.uint64)))
+    category_I = rng.integers(settings.categories, size=settings.items)
+    category_I[: settings.categories] = rng.permutation(settings.categories)
+    return category_I
+
+
+def _slots(rng: np.random.Generator, length: int) -> NDArray[np.int64]:
+    """Draw which of its record's slots each event takes, [L, B]: an urn that copies an earlier event or draws anew."""
+    weight_SB = rng.standard_exponential((SLOTS, BLOCK))
+    edge_SB = np.cumsum(weight_SB / weight_SB.sum(axis=0), axis=0)[:-1]
+    alpha_B = rng.uniform(*ALPHA, size=BLOCK)
+    before_L1 = np.arange(length)[:, None]
+    anew_LB = rng.random((length, BLOCK)) < alpha_B / (alpha_B + before_L1)
+    slot_LB: NDArray[np.int64] = (rng.random((length, BLOCK))[:, None] >= edge_SB).sum(axis=1)
+    parent_LB = _below(rng, np.broadcast_to(before_L1, (length, BLOCK)))
+    every_B = np.arange(BLOCK)
+    for n in range(1, length):
+        slot_LB[n] = np.where(anew_LB[n], slot_LB[n], slot_LB[parent_LB[n], every_B])
+    return slot_LB
+
+
+def _below(rng: np.random.Generator, count: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Draw uniformly from 0..count-1, each; 0 where there is nothing to draw from."""
+    drawn = (rng.random(count.shape) * count).astype(np.int64)
+    return np.clip(drawn, 0, np.maximum(count - 1, 0))
+
+
+def _record_events(record: int, items: list[str], begin: int, stop: int) -> Iterator[Event]:
+    topic, key = Source.ACTIONS.topic, str(record).encode()
+    head = f'{{"user_id":"{record}","item_id":"'
+    ts_ms = START_MS + record * len(items) * STEP_MS
+    for n in range(begin, stop):
+        at_ms = ts_ms + n * STEP_MS
+        yield Event(topic, key, f'{head}{items[n]}","action":"click","ts":{at_ms}}}'.encode(), at_ms)

@@ -1,0 +1,185 @@
+"""The border to Kafka of a replay: what is sent, what is acknowledged, what an earlier replay has already written.
+
+Records are sent idempotently with acks=all to the partition that murmur2 of their key gives, the default of Kafka's
+Java and Python clients. A record's own Kafka timestamp stays the time of sending: Kafka's retention goes by it, and
+would delete a log of last year at once. Only a tombstone, which has nowhere else to put it, gets its event time.
+"""
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import Any, Final, NamedTuple, Self
+
+from sim.errors import SimError
+from sim.outgoing import TOPICS, Event
+from stream.ids import partition_of
+from stream.kafka_client import offsets_client, refusals  # comes before kafka, whose warnings on import it silences
+
+from kafka import KafkaProducer, TopicPartition  # isort: skip
+from kafka.errors import KafkaError  # isort: skip
+
+CLOSE_S: Final = 10.0
+MOST_PENDING: Final = 20_000  # records sent and not acknowledged; beyond it the oldest is waited for
+DELIVERY_S: Final = 120.0
+
+
+class Written(NamedTuple):
+    """A record that Kafka holds; quacks like the future of one that was sent."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    is_done: bool = True
+
+    def succeeded(self) -> bool:
+        """It is there."""
+        return True
+
+
+class KafkaOut:
+    """Sends events, counts those acknowledged without a hole, and leaves out what is there.
+
+    Args:
+        bootstrap: of a Kafka that has just answered, with the topics in it.
+        partitions: of every topic.
+        prefix: before the name of every topic.
+    """
+
+    def __init__(self, bootstrap: str, partitions: int, prefix: str) -> None:
+        self.partitions = partitions
+        self.offsets: dict[str, int] = {}
+        self.acknowledged = 0
+        self._bootstrap = bootstrap
+        self._topics = {topic: prefix + topic for topic in TOPICS}
+        self._pending: deque[tuple[Any, int]] = deque()
+        self._there: dict[tuple[str, int], deque[Written]] = {}
+        self._homes: dict[bytes, int] = {}
+        with refusals(bootstrap):
+            self._producer = KafkaProducer(
+                bootstrap_servers=bootstrap.split(","),
+                acks="all",
+                enable_idempotence=True,
+                linger_ms=5,
+                batch_size=1 << 16,
+                max_block_ms=int(DELIVERY_S * 1000),
+                delivery_timeout_ms=int(DELIVERY_S * 1000),
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._producer.close(timeout=CLOSE_S if kind is None else 0)
+
+    def send(self, event: Event) -> None:
+        """Send an event, unless an earlier replay has; waits where too much is unacknowledged."""
+        partition = self._home(event.key or b"") if event.partition is None else event.partition
+        topic = self._topics[event.topic]
+        counted = int(event.partition is None)
+        earlier = self._earlier(topic, partition, event) if counted and self._there else None
+        self._pending.append((earlier or self._sent(topic, partition, event), counted))
+        if len(self._pending) >= MOST_PENDING:
+            self._wait_for_oldest()
+            self.settle()
+
+    def _sent(self, topic: str, partition: int, event: Event) -> Any:
+        ts_ms = event.ts_ms if event.value is None else None
+        try:
+            return self._producer.send(topic, key=event.key, value=event.value, partition=partition, timestamp_ms=ts_ms)
+        except KafkaError as error:
+            raise self._lost(error) from None
+
+    def _home(self, key: bytes) -> int:
+        home = self._homes.get(key)
+        if home is None:
+            home = self._homes[key] = partition_of(key, self.partitions)
+        return home
+
+    def settle(self) -> None:
+        """Count what has been acknowledged, as far as there is no hole.
+
+        Raises:
+            SimError: Kafka has refused a record, or has not taken it in time.
+        """
+        pending = self._pending
+        while pending and pending[0][0].is_done:
+            future, counted = pending.popleft()
+            if not future.succeeded():
+                raise self._lost(future.exception)
+            record = future if isinstance(future, Written) else future.value
+            self.offsets[f"{record.topic}/{record.partition}"] = record.offset + 1
+            self.acknowledged += counted
+
+    def flush(self) -> None:
+        """Wait until everything sent has been acknowledged."""
+        while self._pending:
+            self._wait_for_oldest()
+            self.settle()
+
+    def _wait_for_oldest(self) -> None:
+        oldest = self._pending[0][0]
+        if not oldest.is_done:
+            try:
+                oldest.get(timeout=DELIVERY_S)
+            except KafkaError as error:
+                raise self._lost(error) from None
+
+    def _lost(self, error: Exception) -> SimError:
+        return SimError(
+            f"Kafka at {self._bootstrap} did not take a record within {DELIVERY_S:g} s ({error}); "
+            "see whether it runs, and repeat the same command: the replay continues where it stood."
+        )
+
+    def places(self) -> list[str]:
+        """Give "topic/partition" of all that a replay writes to."""
+        return [f"{place.topic}/{place.partition}" for place in self._places()]
+
+    def ends(self) -> dict[str, int]:
+        """Give the offset behind the last record of each place."""
+        with offsets_client(self._bootstrap) as consumer:
+            return {f"{at.topic}/{at.partition}": end for at, end in consumer.end_offsets(self._places()).items()}
+
+    def resume(self, acknowledged: int, offsets: Mapping[str, int]) -> None:
+        """Continue behind what has been acknowledged, leaving out what was written but not counted.
+
+        A partition's records were written in the order of the source, so those that are there are the next ones due.
+
+        Raises:
+            SimError: a topic is shorter than what was acknowledged.
+        """
+        self.acknowledged, self.offsets = acknowledged, dict(offsets)
+        with offsets_client(self._bootstrap) as consumer:
+            for place, end in consumer.end_offsets(self._places()).items():
+                begin = offsets.get(f"{place.topic}/{place.partition}", 0)
+                if end < begin:
+                    raise SimError(
+                        f"Topic {place.topic} ends at offset {end} in partition {place.partition}, but the replay had "
+                        f"written up to {begin}: the topic is another one; begin anew by --restart."
+                    )
+                if end > begin:
+                    self._there[place.topic, place.partition] = deque(_read(consumer, place, begin, end))
+
+    def _earlier(self, topic: str, partition: int, event: Event) -> Written | None:
+        """Give the record if it is there; with the first that is not, nothing behind it is."""
+        there = self._there.get((topic, partition))
+        while there:
+            record = there.popleft()
+            if record.key == event.key and record.value == event.value:
+                return record
+        self._there.pop((topic, partition), None)
+        return None
+
+    def _places(self) -> list[TopicPartition]:
+        return [TopicPartition(topic, p) for topic in self._topics.values() for p in range(self.partitions)]
+
+
+def _read(consumer: Any, place: TopicPartition, begin: int, end: int) -> Iterator[Written]:
+    consumer.assign([place])
+    consumer.seek(place, begin)
+    while consumer.position(place) < end:
+        for records in consumer.poll(timeout_ms=1000).values():
+            for record in records:
+                if record.offset < end:
+                    yield Written(place.topic, place.partition, record.offset, record.key, record.value)

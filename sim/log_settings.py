@@ -1,0 +1,48 @@
+"""Which columns of a recorded log mean what, and what its rows become."""
+
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from sim.errors import SimError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """How a log is read; each field is the flag of `hstu replay` of that name."""
+
+    user: str = "user_id"
+    item: str = "item_id"
+    time: str = "ts"
+    action: str | None = None
+    """Column of action names; without it, and without ratings, every row is a `click`."""
+    rating: str | None = None
+    """Column of ratings."""
+    request: str | None = None
+    """Column of request ids: rows of one user and request were shown together."""
+    rating_as: Literal["action", "impression"] = "action"
+    positive_from: float | None = None
+    """Least rating that is a `like`; a lower one is a `dislike`, or no action on an impression. None: all `rate`."""
+    shuffle_ties: int | None = None
+    """Seed by which rows of one user at one instant are shuffled; None keeps the file's order."""
+    limit: int | None = None
+    """Rows at most, the earliest ones."""
+
+    def __post_init__(self) -> None:
+        if self.rating is None and (self.rating_as == "impression" or self.positive_from is not None):
+            raise SimError("--rating-as and --positive-from speak of ratings; name their column by --rating.")
+        if self.rating is not None and self.action is not None:
+            raise SimError("A row becomes an action by --action or by --rating, not by both; leave one away.")
+        if self.request is not None and self.rating_as == "impression":
+            raise SimError("--request already says what was shown; leave --rating-as impression away.")
+        if self.request is not None and self.action is None and self.rating is None:
+            raise SimError("--request needs --action or --rating, which say what was acted on of what was shown.")
+        if self.limit is not None and self.limit < 1:
+            raise SimError(f"--limit {self.limit} leaves no rows; give a positive number.")
+
+    def columns(self) -> list[str]:
+        """Give the columns that are read."""
+        return [name for name in (self.user, self.item, self.time, self.action, self.rating, self.request) if name]
+
+    def tag(self) -> str:
+        """Give a text that is equal only for equal settings."""
+        return ",".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))

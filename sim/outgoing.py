@@ -1,0 +1,118 @@
+"""What a replay sends, in order: catalogue, events in event time with heartbeats between them, the end of time.
+
+    items         every record of the catalogue, at the time of the first event
+    events        as they happened
+    heartbeats    to every partition of every topic after each HEARTBEAT_EVENTS events, at the time reached
+    END_OF_TIME   the last heartbeat of every partition: the log is over
+
+Kafka and the one-process run are both fed from here, so they see the same stream.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from stream import events
+from stream.tokens import END_OF_TIME_MS
+from stream.watermark import Source as Topic
+
+ITEMS: Final = "items"
+TOPICS: Final = (*(topic.topic for topic in Topic), ITEMS)
+HEARTBEAT_EVENTS: Final = 2_000
+ITEMS_HEARTBEAT_KEY: Final = b"\x00heartbeat"  # one fixed key, so that compaction keeps the last
+
+
+class Event(NamedTuple):
+    """One record to be sent; `topic` is without the configured prefix."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    ts_ms: int
+    partition: int | None = None
+    """Of a heartbeat; where it is None the key decides."""
+
+
+class Source(Protocol):
+    """A finite stream of events in time order that can begin anywhere."""
+
+    name: str
+    fingerprint: str
+    """Equal only for sources that give the same events."""
+    catalogue: Sequence[tuple[str, bytes]]
+    """Item id and JSON value of each record of topic `items`."""
+
+    @property
+    def first_ms(self) -> int:
+        """Event time of the first event."""
+        ...
+
+    def __len__(self) -> int:
+        """Count the events, the catalogue left out."""
+        ...
+
+    def events(self, start: int = 0) -> Iterator[Event]:
+        """Give the events from number `start` on."""
+        ...
+
+
+def total(source: Source) -> int:
+    """Count what `outgoing` gives, heartbeats left out."""
+    return len(source.catalogue) + len(source)
+
+
+def outgoing(source: Source, partitions: int, start: int = 0) -> Iterator[Event]:
+    """Give all that is to be sent from number `start` on; heartbeats are not counted."""
+    first_ms = source.first_ms
+    for item_id, value in source.catalogue[start:]:
+        yield Event(ITEMS, item_id.encode(), value, first_ms)
+    begin = max(start - len(source.catalogue), 0)
+    for number, event in enumerate(source.events(begin), begin + 1):
+        yield event
+        if number % HEARTBEAT_EVENTS == 0:
+            yield from heartbeats(event.ts_ms, partitions)
+    yield from heartbeats(END_OF_TIME_MS, partitions)
+
+
+def heartbeats(ts_ms: int, partitions: int) -> Iterator[Event]:
+    """Give a heartbeat for every partition of every topic: nothing older than `ts_ms` will follow."""
+    value = b'{"watermark":%d}' % ts_ms
+    for topic in TOPICS:
+        key = ITEMS_HEARTBEAT_KEY if topic == ITEMS else None
+        for partition in range(partitions):
+            yield Event(topic, key, value, ts_ms, partition)
+
+
+class _Action(events.Action, frozen=True, omit_defaults=True):
+    """An action whose absent fields stay out of its JSON."""
+
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def action(
+    user: str, item: str, name: str, ts_ms: int, request: str | None = None, value: float | None = None
+) -> Event:
+    """Give an action."""
+    content = _encode(_Action(user, item, name, ts_ms, request, value))
+    return Event(Topic.ACTIONS.topic, user.encode(), content, ts_ms)
+
+
+def impression(user: str, request: str, items: Sequence[str], ts_ms: int) -> Event:
+    """Give a slate."""
+    content = _encode(events.Impression(user, request, ts_ms, tuple(items)))
+    return Event(Topic.IMPRESSIONS.topic, user.encode(), content, ts_ms)
+
+
+class _Item(Struct, frozen=True, omit_defaults=True):
+    item_id: str
+    ts: int
+    title: str | None = None
+    features: dict[str, Any] = {}
+
+
+def item_record(item_id: str, ts_ms: int, title: str | None, features: dict[str, Any]) -> bytes:
+    """Give the value of a record of topic `items`."""
+    return _encode(_Item(item_id, ts_ms, title, features))

@@ -1,0 +1,112 @@
+"""A replay into Kafka: a source's events in order, at a speed, from where an earlier replay of that name stood.
+
+    1. send                events go out; Kafka acknowledges them in its own time
+    2. count               those acknowledged without a hole, with the offsets behind them
+    3. save                the count and the offsets, every SAVE_S (replay_state.py)
+
+A replay killed between 1 and 3 has written records that are not counted. The next one finds them in Kafka and does not
+write them again, so that the topics hold every event once. Heartbeats may be repeated, which says nothing new.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from sim.kafka_out import KafkaOut
+from sim.logs import fingerprint
+from sim.outgoing import Event, Source, heartbeats, outgoing, total
+from sim.pace import Pacer
+from sim.replay_state import ReplayState, load_state, save_state
+
+SAVE_S: Final = 0.25
+BEAT_S: Final = 1.0  # between heartbeats of a replay that waits
+NAP_S: Final = 0.2
+SHORTEST_WAIT_S: Final = 0.001
+
+
+class Replay:
+    """One replay under one name.
+
+    Args:
+        source: what is replayed.
+        out: where to.
+        path: of the state file.
+        pacer: how fast.
+        restart: begin anew, whatever the state says.
+        progress: called now and then with the number of events acknowledged.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        out: KafkaOut,
+        path: Path,
+        pacer: Pacer,
+        *,
+        restart: bool = False,
+        progress: Callable[[int], None] = lambda acknowledged: None,
+    ) -> None:
+        self._source, self._out, self._path, self._pacer, self._progress = source, out, path, pacer, progress
+        tag = fingerprint(source.fingerprint, *sorted(out.places()))
+        earlier = None if restart else load_state(path, tag)
+        self.state = earlier or ReplayState(fingerprint=tag, total=total(source), offsets=out.ends())
+        self._stopping = False
+        self._saved_s = self._beaten_s = time.monotonic()
+        if earlier and not earlier.complete:
+            out.resume(earlier.acknowledged, earlier.offsets)
+
+    def stop(self) -> None:
+        """Let `run` end soon, with all that was sent acknowledged and counted."""
+        self._stopping = True
+
+    def run(self) -> bool:
+        """Send what is left; True if the log is over, False if it was stopped before.
+
+        Raises:
+            SimError: Kafka did not take a record.
+        """
+        if self.state.complete:
+            return True
+        self._save()
+        over = False
+        try:
+            for event in outgoing(self._source, self._out.partitions, self.state.acknowledged):
+                if event.partition is None:
+                    self._await(event)
+                if self._stopping:
+                    break
+                self._out.send(event)
+                self._tick()
+            self._out.flush()
+            over = not self._stopping
+        finally:
+            self._save(complete=over)
+        return self.state.complete
+
+    def _await(self, event: Event) -> None:
+        while (wait_s := self._pacer.wait_s(event.ts_ms)) > SHORTEST_WAIT_S and not self._stopping:
+            time.sleep(min(wait_s, NAP_S))
+            self._beat(event.ts_ms)
+            self._tick()
+        self._pacer.passed(event.ts_ms)
+
+    def _beat(self, next_ms: int) -> None:
+        """Let event time pass in topics and partitions that have nothing to say while the replay waits."""
+        if time.monotonic() - self._beaten_s >= BEAT_S:
+            for beat in heartbeats(self._pacer.reached_ms(next_ms), self._out.partitions):
+                self._out.send(beat)
+            self._beaten_s = time.monotonic()
+
+    def _tick(self) -> None:
+        if time.monotonic() - self._saved_s >= SAVE_S:
+            self._out.settle()
+            self._save()
+
+    def _save(self, complete: bool = False) -> None:
+        self.state.acknowledged = self._out.acknowledged
+        self.state.offsets = {**self.state.offsets, **self._out.offsets}
+        self.state.complete = complete
+        save_state(self._path, self.state)
+        self._progress(self.state.acknowledged)
+        self._saved_s = time.monotonic()

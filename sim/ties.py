@@ -1,0 +1,25 @@
+"""Ties in time: rows of one user at one recorded instant become successive milliseconds.
+
+Sequences stand in (ts, kind, item) order, so rows of one time would be sorted by item id. That hides the order in which
+they happened, and a log that is itself sorted by id inside a second would tell a sequence model its answers.
+"""
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+
+def spread_ties(users: pl.Series, ts_ms: NDArray[np.int64], seed: int | None = None) -> NDArray[np.int64]:
+    """Give times that rise strictly within each user, each the earliest possible that is not before its own.
+
+    Rows of one instant keep the file's order, or are shuffled where `seed` is not None. A crowd of rows that does not
+    fit before the user's next instant pushes that instant on.
+    """
+    row = np.arange(len(ts_ms))
+    place = row if seed is None else np.random.default_rng(seed).permutation(len(ts_ms))
+    frame = pl.DataFrame({"user": users, "ts": ts_ms, "place": place, "row": row}).sort("user", "ts", "place")
+    rank = pl.int_range(pl.len()).over("user")
+    moved = frame.select("row", ts=(pl.col("ts") - rank).cum_max().over("user") + rank)
+    spread = np.empty_like(ts_ms)
+    spread[moved["row"].to_numpy()] = moved["ts"].to_numpy()
+    return spread

@@ -1,0 +1,119 @@
+"""A worker: Faust agents for impressions, actions and attributes around the core of each partition.
+
+    batch ─► Partition.handle: one commit in the store ─► outbox ─► examples, dead-letters
+
+Partition p of all three sources belongs to one worker, which alone has its store open. SIGTERM: the batch in hand is
+finished, the outbox sent, the stores closed, the group left. kill -9: the next owner goes on from the store's offsets.
+"""
+
+import asyncio
+import logging
+import os
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from stream.config import StreamSettings
+from stream.errors import BrokerError
+from stream.owned import Owned, Partitions
+from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
+from stream.watermark import Source
+from stream.worker_metrics import HOST, WorkerMetrics, serve_metrics
+
+_TICK_S: Final = 1.0
+_WAITING_EVENTS: Final = 50_000  # of a partition, in memory and on disk; above, sources that run ahead are not polled
+_log = logging.getLogger("hstu.worker")
+
+
+def run_worker(settings: StreamSettings, data_dir: Path, bootstrap: str, name: str) -> None:
+    """Join the group of workers and work until SIGTERM or SIGINT.
+
+    Args:
+        settings: shared by all workers.
+        data_dir: holds the stores; workers of one machine share it.
+        bootstrap: HOST:PORT[,HOST:PORT…].
+        name: of this worker, in logs.
+
+    Raises:
+        HstuError: a topic is missing, Kafka failed, or a store cannot be used.
+    """
+    log_to_stderr()
+    asyncio.run(_work(settings, data_dir, bootstrap, name))
+
+
+async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: str) -> None:
+    producer = AIOKafkaProducer(
+        bootstrap_servers=bootstrap,
+        client_id=name,
+        enable_idempotence=True,
+        linger_ms=5,
+        max_batch_size=256 << 10,
+        max_request_size=8 << 20,
+    )
+    try:
+        await producer.start()
+        worker = _Worker(settings, data_dir, bootstrap, name, producer)
+        port, stop_metrics = serve_metrics(worker.metrics(), settings.metrics_port)
+        _log.info("Worker %s: metrics on http://%s:%d/metrics", name, HOST, port)
+        try:
+            await serve(worker.app)
+        finally:
+            stop_metrics()
+    except KafkaError as error:
+        raise BrokerError(f"Kafka at {bootstrap} failed: {error!r}; see that it runs, and start again.") from None
+    finally:
+        await producer.stop()
+
+
+class _Worker:
+    """The agents of one worker process."""
+
+    def __init__(
+        self, settings: StreamSettings, data_dir: Path, bootstrap: str, name: str, producer: AIOKafkaProducer
+    ) -> None:
+        self._settings, self._name = settings, name
+        self.partitions = Partitions(settings, data_dir, producer, self._fail)
+        self.app: BatchApp = make_app(
+            f"{settings.topic_prefix}hstu-workers",
+            bootstrap,
+            self.partitions,
+            datadir=data_dir / "faust" / f"{name}-{os.getpid()}",
+            poll_records=settings.poll_records,
+        )
+        for source in Source:
+            self.app.batches(self._topic(source))(partial(self._handle, source))
+        self.app.every(_TICK_S)(self._tick)
+
+    def metrics(self) -> WorkerMetrics:
+        """Give what Prometheus may ask."""
+        return WorkerMetrics(self.partitions.all, self._lag, lambda: time.time() * 1000)
+
+    async def _handle(self, source: Source, number: int, records: Sequence[Record]) -> None:
+        await self.partitions.handle(source, number, records)
+        self._pace(self.partitions[number])
+
+    async def _tick(self) -> None:
+        """Let sources that have been at their end for long no longer hold the others back."""
+        self.partitions.advance(await self.app.idle(self._settings.idle_timeout_s))
+        for owned in self.partitions:
+            self._pace(owned)
+
+    def _pace(self, owned: Owned) -> None:
+        ahead = owned.ahead(_WAITING_EVENTS, partial(self._lag, partition=owned.partition.number))
+        number = owned.partition.number
+        self.app.pause([(self._topic(source), number) for source in ahead])
+        self.app.resume([(self._topic(source), number) for source in Source if source not in ahead])
+
+    def _lag(self, source: Source, partition: int) -> int | None:
+        return self.app.lag((self._topic(source), partition))
+
+    def _topic(self, source: Source) -> str:
+        return self._settings.topic_prefix + source.topic
+
+    def _fail(self, error: Exception) -> None:
+        self.app.fail(error)

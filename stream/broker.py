@@ -1,0 +1,255 @@
+"""One Apache Kafka node in KRaft mode on 127.0.0.1, for laptops and tests: `hstu broker`, the demo, the test fixture.
+
+Both of its listeners, for clients and for its own controller, are on the loopback interface; nothing is encrypted, since
+nothing leaves the machine. The messages lie in a named directory, which outlives the node: stop it, kill it, start it
+again. Its Java process never outlives the process that started it (leash.py).
+"""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from stream import kafka_client, leash
+from stream.broker_directory import BrokerDirectory
+from stream.errors import BrokerError
+from stream.java import find_java
+from stream.kafka_jars import find_kafka
+
+HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 9092
+_FREE_PORTS: Final = range(20_000, 32_000)  # below those that systems give to outgoing connections
+_START_S: Final = 60.0
+_STOP_S: Final = 20.0
+_POLL_S: Final = 0.05
+_JVM_FLAGS: Final = (
+    "-Xmx768m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Djava.net.preferIPv4Stack=true",
+    "-Dlog4j2.configurationFile=log4j2.properties",
+)
+
+
+class Broker:
+    """A node and its directory. Start it in a thread that outlives it: on Linux it dies with that thread.
+
+    Args:
+        data_dir: the node's own directory, made and formatted if it does not exist or is empty.
+        port: where clients connect; 0 takes a free one, and later starts of this object take the same again.
+        controller_port: where the node talks to itself; 0 takes a free one at each start.
+    """
+
+    def __init__(self, data_dir: Path, port: int = 0, *, controller_port: int = 0) -> None:
+        self.data_dir = data_dir
+        self.port = port
+        self.version = ""
+        self._controller_port = controller_port
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """What clients are given as bootstrap."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """The process id of Kafka's Java; 0 while none runs."""
+        return self._process.pid if self._process else 0
+
+    def start(self, timeout_s: float = _START_S) -> str:
+        """Start the node, wait until it answers, and give its bootstrap address. Do nothing if it runs.
+
+        1. Find Java and the jars, which the first time are fetched. 2. Take the directory and lock it. 3. Choose the
+        ports. 4. Format the directory if it is new. 5. Start Java, which keeps the lock. 6. Wait for an answer.
+
+        Raises:
+            BrokerError: one of these failed; nothing is left running.
+        """
+        if self._process is not None and self._process.poll() is None:
+            return self.bootstrap
+        java, kafka = find_java(), find_kafka()
+        command = [str(java), *_JVM_FLAGS, "-cp", kafka.class_path]
+        directory = BrokerDirectory(self.data_dir)
+        try:
+            self.port, controller_port = _claim_ports(self.port, self._controller_port)
+            directory.configure(self.port, controller_port)
+            directory.format(lambda properties: _format(command, directory, properties))
+            self.version = kafka.version
+            self._process = _launch([*command, "kafka.Kafka", "server.properties"], directory)
+            directory.used_by(self._process.pid)
+            self._wait_until_ready(directory, time.monotonic() + timeout_s)
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            directory.close()  # Java holds the lock now, or nobody does
+        return self.bootstrap
+
+    def _wait_until_ready(self, directory: BrokerDirectory, deadline: float) -> None:
+        while time.monotonic() < deadline:
+            if self._process is None or self._process.poll() is not None:
+                raise BrokerError(f"Kafka did not start: {_last_words(directory)}.")
+            if kafka_client.is_listening(HOST, self.port):
+                answering = kafka_client.cluster_id(self.bootstrap, max(1.0, deadline - time.monotonic()))
+                if answering == directory.cluster_id:
+                    return
+            time.sleep(_POLL_S)
+        raise BrokerError(f"Kafka did not get ready in time: {_last_words(directory)}.")
+
+    def wait(self) -> None:
+        """Wait until the node ends.
+
+        Raises:
+            BrokerError: it was not told to by SIGTERM.
+        """
+        assert self._process is not None
+        pid, status = self.pid, self._process.wait()
+        self._process = None
+        if status not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
+            raise BrokerError(
+                f"Kafka on {self.bootstrap} (pid {pid}) has ended by itself with status {status}; its messages are kept "
+                f"in {self.data_dir}, {self.data_dir / 'kafka.log'} may say why; start it again."
+            )
+
+    def stop(self, timeout_s: float = _STOP_S) -> None:
+        """Let the node write everything out and end; kill it if that takes too long. Do nothing if none runs."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """End the node at once, as kill -9 does. What it has acknowledged is kept."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+
+@contextmanager
+def running_broker(data_dir: Path, port: int = 0) -> Iterator[str]:
+    """Run a node while the block runs, and give its bootstrap address.
+
+    Raises:
+        BrokerError: it cannot be started.
+    """
+    broker = Broker(data_dir, port)
+    try:
+        yield broker.start()
+    finally:
+        broker.stop()
+
+
+def serve_broker(data_dir: Path, port: int = DEFAULT_PORT) -> None:
+    """Run a node in the foreground until SIGTERM, SIGHUP or Ctrl-C, and say when it is ready.
+
+    Raises:
+        BrokerError: it cannot be started, or has ended by itself.
+    """
+    broker = Broker(data_dir, port)
+    with _signals_as_interrupts():
+        try:
+            broker.start()
+            print(
+                f"Kafka {broker.version} is ready on {broker.bootstrap} (data in {data_dir}, pid {broker.pid})", flush=True
+            )
+            broker.wait()
+        except KeyboardInterrupt:
+            print("Stopping Kafka", flush=True)
+        finally:
+            broker.stop()
+
+
+@contextmanager
+def _signals_as_interrupts() -> Iterator[None]:
+    """Make the three signals that mean "stop" one exception, also where a shell had the process ignore Ctrl-C."""
+    stops = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = [signal.signal(stop, signal.default_int_handler) for stop in stops]
+    try:
+        yield
+    finally:
+        for stop, handler in zip(stops, before, strict=True):
+            signal.signal(stop, handler)
+
+
+def _claim_ports(port: int, controller_port: int) -> tuple[int, int]:
+    for wanted, whose in ((port, "port"), (controller_port, "controller's port")):
+        reason = _why_not(wanted) if wanted else None
+        if reason:
+            raise BrokerError(
+                f"Kafka's {whose} {wanted} on {HOST} cannot be used ({reason}); stop what uses it, or give another by "
+                "--port (0 takes a free one)."
+            )
+    port = port or _free_port()
+    return port, controller_port or _free_port(but=port)
+
+
+def _why_not(port: int) -> str | None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: a port just left is free
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            return error.strerror
+    return None
+
+
+def _free_port(but: int = 0) -> int:
+    candidates = (port for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)) if port != but)
+    return next(port for port in candidates if not _why_not(port))
+
+
+def _format(command: Sequence[str], directory: BrokerDirectory, properties: str) -> None:
+    """Run Kafka's storage tool. Without eligible leader replicas, which one node cannot have, a restart after a kill is clean."""
+    tool = ["kafka.tools.StorageTool", "format", "--config", properties, "--cluster-id", directory.cluster_id]
+    done = subprocess.run(
+        [*command, *tool, "--feature", "eligible.leader.replicas.version=0"],
+        cwd=directory.path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BrokerError(
+            f"Kafka's storage tool could not format {directory.path}: {done.stderr.strip()[-300:] or done.stdout.strip()[-300:]}; "
+            "name another directory by --data-dir."
+        )
+
+
+def _launch(command: Sequence[str], directory: BrokerDirectory) -> subprocess.Popen[bytes]:
+    """Start Java on a leash, in a session of its own, so that a terminal's Ctrl-C reaches us alone."""
+    on_a_leash = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]
+    with directory.jvm_log.open("wb") as output:
+        return subprocess.Popen(
+            [*on_a_leash, *command],
+            cwd=directory.path,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=[directory.lock_fd],
+            start_new_session=True,
+        )
+
+
+def _last_words(directory: BrokerDirectory) -> str:
+    """Give the newest complaint of Kafka or Java, and where there is more."""
+    for log in (directory.log, directory.jvm_log):
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        complaints = [line for line in lines[-200:] if " ERROR " in line or " FATAL " in line or "Error" in line]
+        if complaints:
+            return f"{complaints[-1][:300]}; {log} says more"
+    return f"{directory.log} and {directory.jvm_log} may say why"

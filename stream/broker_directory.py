@@ -1,0 +1,228 @@
+"""The directory of one Kafka node: what lies in it, whose it is, and who uses it now.
+
+    hstu-broker.json    {"format": 1, "cluster_id": "<22 characters>"}: made by us, for this cluster
+    lock                flocked by the running node (and by its JVM), holds the JVM's process id
+    server.properties, log4j2.properties    written at each start
+    kafka.log, jvm.log  what Kafka logs (three files of 10 MB at most), what Java prints
+    logs/               Kafka's own: meta.properties and the messages
+
+Kafka runs with this directory as its working directory, so all of its paths are relative and need no escaping.
+"""
+
+import base64
+import contextlib
+import fcntl
+import json
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Final
+
+from stream.errors import BrokerError
+
+_FORMAT: Final = 1
+_MARKER: Final = "hstu-broker.json"
+_LOCK: Final = "lock"
+_PATIENCE_S: Final = 1.0  # for the lock: a node that was killed takes a moment to be gone
+
+# One node: every internal topic has one replica. Old and future event times are kept (retention, timestamp bound), memory
+# is kept small (dedupe buffer, threads, index files), and a node that was killed is let in again after a session of 3 s.
+_SERVER_PROPERTIES: Final = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+log.dirs={logs}
+auto.create.topics.enable=false
+group.initial.rebalance.delay.ms=0
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+log.retention.ms=-1
+log.message.timestamp.after.max.ms=9223372036854775807
+log.segment.bytes=134217728
+log.index.size.max.bytes=1048576
+log.preallocate=false
+log.cleaner.dedupe.buffer.size=8388608
+num.network.threads=2
+num.io.threads=4
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
+"""
+
+_LOG4J2_PROPERTIES: Final = """\
+status=error
+appender.file.type=RollingFile
+appender.file.name=file
+appender.file.fileName=kafka.log
+appender.file.filePattern=kafka.log.%i
+appender.file.layout.type=PatternLayout
+appender.file.layout.pattern=%d %p %m (%c{1})%n%throwable
+appender.file.policies.type=Policies
+appender.file.policies.size.type=SizeBasedTriggeringPolicy
+appender.file.policies.size.size=10MB
+appender.file.strategy.type=DefaultRolloverStrategy
+appender.file.strategy.max=2
+logger.settings.name=org.apache.kafka.common.config.AbstractConfig
+logger.settings.level=warn
+rootLogger.level=info
+rootLogger.appenderRefs=file
+rootLogger.appenderRef.file.ref=file
+"""
+
+
+class BrokerDirectory:
+    """A directory that is ours, locked for us until close().
+
+    Raises:
+        BrokerError: it is foreign, another cluster's, in use, or cannot be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            _refuse_foreign(path)
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(path)
+        except OSError as error:
+            raise BrokerError(
+                f"Kafka's directory {path} cannot be used: {error.strerror}; name one that you may write by --data-dir."
+            ) from error
+        try:
+            self.cluster_id = _cluster_id(path)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    @property
+    def lock_fd(self) -> int:
+        """The lock's file descriptor; a child that inherits it keeps the directory locked as long as it lives."""
+        return self._lock.fileno()
+
+    @property
+    def log(self) -> Path:
+        """What Kafka logs."""
+        return self.path / "kafka.log"
+
+    @property
+    def jvm_log(self) -> Path:
+        """What Java prints."""
+        return self.path / "jvm.log"
+
+    def configure(self, port: int, controller_port: int) -> None:
+        """Write the configuration for a start on these ports."""
+        self._write("server.properties", port=port, controller_port=controller_port, logs="logs")
+        (self.path / "log4j2.properties").write_text(_LOG4J2_PROPERTIES)
+
+    def format(self, format_by: Callable[[str], None]) -> None:
+        """Format a new directory, aside, by a function of a properties file's name; leave one that has data as it is."""
+        if (self.path / "logs").exists():
+            return
+        aside = self.path / "logs.new"
+        shutil.rmtree(aside, ignore_errors=True)
+        self._write("format.properties", port=9092, controller_port=9093, logs=aside.name)
+        format_by("format.properties")
+        aside.rename(self.path / "logs")
+        (self.path / "format.properties").unlink()
+
+    def _write(self, name: str, **values: object) -> None:
+        (self.path / name).write_text(_SERVER_PROPERTIES.format_map(values))
+
+    def used_by(self, pid: int) -> None:
+        """Note the process that a later comer is told of."""
+        self._lock.seek(0)
+        self._lock.truncate()
+        self._lock.write(str(pid))
+        self._lock.flush()
+
+    def close(self) -> None:
+        """Let the next one in."""
+        self._lock.close()
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse before anything is written: only an empty directory, or one that we made, becomes ours."""
+    if not path.exists() or (path / _MARKER).exists():
+        return
+    content = {entry.name for entry in path.iterdir()} - {_LOCK}
+    if "meta.properties" in content:
+        raise BrokerError(
+            f"{path} belongs to another Kafka cluster ({_cluster_in(path / 'meta.properties')}); "
+            "name a new or an empty directory by --data-dir."
+        )
+    if content:
+        raise BrokerError(
+            f"{path} is not empty and was not made by hstu broker (it holds {min(content)}); "
+            f"name a new or an empty directory by --data-dir, such as {path / 'broker'}."
+        )
+
+
+def _lock(path: Path) -> IO[str]:
+    lock = (path / _LOCK).open("a+")
+    deadline = time.monotonic() + _PATIENCE_S
+    while not _flock(lock):
+        if time.monotonic() > deadline:
+            lock.seek(0)
+            user = lock.read().strip() or "unknown"
+            lock.close()
+            raise BrokerError(
+                f"{path} is in use by another running Kafka node (pid {user}); stop that one, or name another "
+                "directory by --data-dir."
+            )
+        time.sleep(_PATIENCE_S / 20)
+    return lock
+
+
+def _flock(lock: IO[str]) -> bool:
+    with contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _cluster_id(path: Path) -> str:
+    """Read whose directory this is, or make it a new cluster's; refuse it if Kafka's own files name another one."""
+    marker = path / _MARKER
+    if not marker.exists():
+        marker.with_suffix(".new").write_text(json.dumps({"format": _FORMAT, "cluster_id": _new_cluster_id()}) + "\n")
+        marker.with_suffix(".new").rename(marker)
+    try:
+        content = json.loads(marker.read_text())
+        version, cluster_id = content["format"], str(content["cluster_id"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise BrokerError(f"{marker} is damaged; name another directory by --data-dir.") from error
+    if version != _FORMAT:
+        raise BrokerError(f"{marker} has format {version}, this program knows {_FORMAT}; use the newer hstu-stream.")
+    if (path / "logs").exists() and _cluster_in(path / "logs" / "meta.properties") != f"cluster.id {cluster_id}":
+        found = _cluster_in(path / "logs" / "meta.properties")
+        raise BrokerError(
+            f"{path / 'logs'} belongs to another Kafka cluster ({found}, but {_MARKER} says {cluster_id}); "
+            "name another directory by --data-dir."
+        )
+    return cluster_id
+
+
+def _cluster_in(meta_properties: Path) -> str:
+    with contextlib.suppress(OSError):
+        found = re.search(r"^cluster\.id=(.*)$", meta_properties.read_text(errors="replace"), re.MULTILINE)
+        if found:
+            return f"cluster.id {found[1].strip()}"
+    return "without cluster.id"
+
+
+def _new_cluster_id() -> str:
+    """Give a random id as Kafka writes it: 16 bytes in URL-safe base64, not starting like a flag."""
+    text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+    return "A" + text[1:] if text.startswith("-") else text

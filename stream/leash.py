@@ -1,0 +1,27 @@
+"""Become a command that dies with the process that started it: python -I -S leash.py PARENT COMMAND [ARGUMENT…].
+
+PARENT is the process id of the starter. On Linux the kernel kills the command as soon as the starter's thread is gone,
+even by kill -9. Elsewhere there is no such help, and only a starter that ends in an orderly way takes the command along.
+This runs as a program of its own, since code between fork and exec is not safe in a process with threads.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Put on the leash, see that the starter still lives, and become the command under the same process id."""
+    parent, *command = sys.argv[1:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != int(parent):
+        sys.exit("the process that started this is gone")
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

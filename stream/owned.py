@@ -1,0 +1,173 @@
+"""The partitions that this worker owns now: their stores are open, their outboxes are on the way to Kafka.
+
+    assigned ─► open (waiting for a former owner) ─► handle … ─► revoked: outbox sent, store closed
+                                                       └─► outbox ─► Kafka's acknowledgement ─► Partition.sent
+
+Sending goes on beside handling, one sender a partition, in the outbox's order. What a crash sends twice is known by its
+serial. A producer that cannot deliver ends the worker; the outbox keeps what it had.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from stream.config import StreamSettings
+from stream.errors import BrokerError, StoreError
+from stream.layout import Outgoing
+from stream.partition import EXAMPLES, Partition
+from stream.store import open_store, partition_path
+from stream.transport import OPEN_S, Record, TopicPartition
+from stream.watermark import Source
+
+_OUTBOX_RECORDS: Final = 5000  # handling waits while more than these wait for Kafka
+_LETTER_BYTES: Final = 512 << 10  # a longer dead-letter would not fit into Kafka with its headers …
+_CUT_BYTES: Final = 64 << 10  # … and is cut to this
+_GOODBYE_S: Final = 10.0  # for the outbox when a partition is let go; what is left is sent by the next owner
+
+
+class Owned:
+    """One partition and its sender."""
+
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        self.idle: frozenset[Source] = frozenset()  # sources that hold the others back no longer
+        self.sending: asyncio.Task[None] | None = None
+
+    def ahead(self, waiting_events: int, lag: Callable[[Source], int | None]) -> set[Source]:
+        """Give the sources to poll no more for now: too many events wait, for a source that is behind these.
+
+        That source is never among them, and has records to bring; so the watermark moves, and they are polled again.
+        """
+        high_ms = {source: self.partition.high_ms(source) for source in Source if source not in self.idle}
+        if self.partition.waiting <= waiting_events or not high_ms:
+            return set()
+        behind = min(high_ms, key=lambda source: high_ms[source])
+        return {source for source in high_ms if high_ms[source] > high_ms[behind]} if lag(behind) else set()
+
+
+class Partitions:
+    """The owner (transport.py) of the worker's consumption.
+
+    Args:
+        settings: shared by all workers.
+        data_dir: holds the stores.
+        producer: started, idempotent.
+        fail: ends the worker with an error.
+    """
+
+    def __init__(
+        self,
+        settings: StreamSettings,
+        data_dir: Path,
+        producer: AIOKafkaProducer,
+        fail: Callable[[Exception], None],
+    ) -> None:
+        self._settings, self._data_dir, self._producer, self._fail = settings, data_dir, producer, fail
+        self._owned: dict[int, Owned] = {}
+        self._sources = {settings.topic_prefix + source.topic: source for source in Source}
+
+    def __iter__(self) -> Iterator[Owned]:
+        return iter(list(self._owned.values()))
+
+    def __getitem__(self, partition: int) -> Owned:
+        return self._owned[partition]
+
+    def all(self) -> list[Partition]:
+        """Give the cores of all partitions."""
+        return [owned.partition for owned in self]
+
+    async def open(self, topic: str, partition: int) -> int | None:
+        """Give the next offset that the partition's store wants of a source; opens it, once a former owner lets go.
+
+        Raises:
+            StoreError: another worker keeps it open, or it cannot be used.
+        """
+        if partition not in self._owned:
+            store = await _open_patiently(partition_path(self._data_dir, partition))
+            self._owned[partition] = Owned(Partition(store, partition, self._settings, _now_ms))
+            self._send_soon(self._owned[partition])
+        ours = self._owned[partition].partition
+        offset = ours.next_offsets[self._sources[topic]]
+        return None if ours.fresh and not offset else offset
+
+    def start_at(self, topic: str, partition: int, offset: int) -> None:
+        """Tell a new store where a source's log begins."""
+        self._owned[partition].partition.start_at(self._sources[topic], offset)
+
+    async def handle(self, source: Source, partition: int, records: Sequence[Record]) -> None:
+        """Commit a batch, and let what it gave be sent."""
+        owned = self._owned[partition]
+        if owned.sending and len(owned.partition.outbox()) > _OUTBOX_RECORDS:
+            await asyncio.wait([owned.sending])
+        owned.idle -= {source}
+        owned.partition.handle(source, records, owned.idle)
+        self._send_soon(owned)
+
+    def advance(self, idle: Collection[TopicPartition]) -> None:
+        """Let sources that have been at their end for long hold the others back no longer."""
+        for number, owned in self._owned.items():
+            now = frozenset(source for topic, source in self._sources.items() if (topic, number) in idle)
+            if now != owned.idle:
+                owned.idle = now
+                owned.partition.advance(now)
+                self._send_soon(owned)
+
+    async def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Send what is left, and close the stores."""
+        gone = [owned for number in {number for _, number in partitions} if (owned := self._owned.pop(number, None))]
+        sending = [owned.sending for owned in gone if owned.sending]
+        if sending:
+            await asyncio.wait(sending, timeout=_GOODBYE_S)
+        for owned in gone:
+            if owned.sending:
+                owned.sending.cancel()
+            owned.partition.close()
+
+    async def close(self) -> None:
+        """Let go of all."""
+        await self.revoked([("", number) for number in self._owned])
+
+    def _send_soon(self, owned: Owned) -> None:
+        if owned.sending is None or owned.sending.done():
+            owned.sending = asyncio.create_task(self._send(owned.partition))
+
+    async def _send(self, partition: Partition) -> None:
+        """Send the outbox until it is empty."""
+        try:
+            while waiting := partition.outbox():
+                arrivals = [await self._hand_over(partition.number, outgoing) for outgoing in waiting]
+                await asyncio.gather(*arrivals)
+                partition.sent(waiting[-1].number)
+        except KafkaError as error:
+            self._fail(BrokerError(f"Kafka did not take records of partition {partition.number}: {error!r}; restart."))
+        except StoreError as error:
+            self._fail(error)
+
+    async def _hand_over(self, number: int, outgoing: Outgoing) -> Any:
+        topic, value, headers = self._settings.topic_prefix + outgoing.topic, outgoing.value, outgoing.headers
+        if outgoing.topic == EXAMPLES:
+            return await self._producer.send(topic, value, key=outgoing.key, partition=number)
+        if len(value) > _LETTER_BYTES:
+            value, headers = value[:_CUT_BYTES], [*headers, ("cut-from-bytes", str(len(value)).encode())]
+        return await self._producer.send(topic, value, key=outgoing.key, headers=headers)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+async def _open_patiently(path: Path) -> Any:
+    """Open a store, while a former owner that was just revoked, or killed, may still hold it."""
+    deadline = time.monotonic() + OPEN_S
+    while True:
+        try:
+            return open_store(path)
+        except StoreError as error:
+            if "another process" not in str(error) or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(0.1)

@@ -1,0 +1,139 @@
+"""The one place that touches Faust's internals: what makes it poll batches, seek to our positions, and start at once.
+
+Public settings of Faust: Scheduler, Schema, Boot, NoTables. Internals, each held by a test in
+tests/stream/test_transport.py that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`,
+`_new_offset`, `_add_gap`, `_read_offset`, `_committed_offset`, `_thread`; in NoTables `_update_channels`, `recovery`;
+what a Batch has of a ConsumerRecord (lanes.py); and `BatchApp._new_transport`, which brings Transport in.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import faust
+from aiokafka.errors import KafkaError
+from faust.app.base import BootStrategy
+from faust.tables.manager import TableManager
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from stream.errors import BrokerError, HstuError
+from stream.lanes import Batch, TopicPartition, refuse_lost
+
+if TYPE_CHECKING:
+    from stream.transport import BatchApp
+
+_FRESH_S: Final = 5.0  # a fetch answered longer ago says nothing about where the log ends now
+_STEP_S: Final = 0.25  # how long a poll may overlook that a partition has been resumed
+
+
+class Scheduler:
+    """Faust's order of delivery (public setting ConsumerScheduler): as polled, taking nothing apart."""
+
+    def iterate(self, batches: Mapping[TP, Batch]) -> Iterator[tuple[TP, Batch]]:
+        """Give what one poll brought."""
+        return iter(batches.items())
+
+
+class Schema(faust.Schema[Any, Any]):
+    """No codec: the value of a message is a Batch already."""
+
+    def loads_key(self, app: Any, message: Any, **options: Any) -> Any:
+        """Give the key as it is."""
+        return message.key
+
+    def loads_value(self, app: Any, message: Any, **options: Any) -> Any:
+        """Give the value as it is."""
+        return message.value
+
+
+class Consumer(driver.Consumer):
+    """Faust's consumer, but a poll gives batches, and a seek goes where the owner wants."""
+
+    app: "BatchApp"
+
+    async def perform_seek(self) -> None:
+        """Seek all assigned partitions; called when a rebalance is over, and by polls that meet one (idempotent)."""
+        async with self.app.seeking:
+            try:
+                await self._seek_as_wanted(self.app.assigned & self.assignment())
+            except (KafkaError, TimeoutError) as error:
+                self.app.fail(BrokerError(f"Kafka did not let consumption begin: {error!r}; see that it runs well."))
+            except Exception as error:
+                self.app.fail(error)
+
+    def log_end(self, tp: TopicPartition) -> int | None:
+        """Give the offset after a log's last record, None unless Kafka has told it just now."""
+        client = self._thread._ensure_consumer()
+        answered_ms = client.last_poll_timestamp(tp) if tp in client.assignment() else None
+        if answered_ms is None or time.time() - answered_ms / 1000 > _FRESH_S:
+            return None
+        end: int | None = client.highwater(tp)
+        return end
+
+    async def _seek_as_wanted(self, partitions: set[TP]) -> None:
+        if not partitions:
+            return
+        wanted = {tp: await self.app.owner.open(tp.topic, tp.partition) for tp in sorted(partitions)}
+        first, end = await self.earliest_offsets(*partitions), await self.highwaters(*partitions)
+        seeks = {tp: first[tp] if offset is None else offset for tp, offset in wanted.items()}
+        for tp, offset in seeks.items():
+            refuse_lost(tp, offset, first[tp], end[tp])
+            if wanted[tp] is None:
+                self.app.owner.start_at(tp.topic, tp.partition, offset)
+        await self.seek_wait(seeks)
+        for tp, offset in seeks.items():
+            self._read_offset[tp] = self._committed_offset[tp] = offset or None
+            self.app.lanes.begin(tp, offset)
+
+    async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
+        """Poll those partitions that may be polled now, and make a batch of each one's records."""
+        ready = await self.app.lanes.pollable(active_partitions, timeout)
+        if not ready:
+            return {}
+        patience_s = min(timeout, _STEP_S) if self.app.lanes.paused else timeout
+        polled = await super()._getmany({TP(*tp) for tp in ready}, patience_s)
+        return {TP(*tp): await self._batch(tp, records) for tp, records in polled.items() if tp in self.app.lanes}
+
+    async def _batch(self, partition: TopicPartition, records: Sequence[Any]) -> Batch:
+        lane = self.app.lanes[partition]
+        if records[0].offset != lane.polled:  # compacted, transactional, or lost?
+            try:
+                first = await self.earliest_offsets(TP(*partition))
+                refuse_lost(partition, lane.polled, min(first.values()), records[0].offset)
+            except HstuError as error:
+                self.app.fail(error)
+        return Batch(lane, records)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Commit, for whoever watches the group's lag, the end of the last batch that was handled."""
+        acked = self._acked[tp]
+        offset = max(acked) + 1 if acked else None
+        acked.clear()
+        self._acked_index[tp].clear()
+        return offset
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """A batch is not a gap."""
+
+
+class Transport(driver.Transport):
+    """Faust's Kafka, with our consumer."""
+
+    Consumer = Consumer
+
+
+class NoTables(TableManager):
+    """Faust's tables (public setting TableManager), without the second it waits for some to be declared."""
+
+    async def on_start(self) -> None:
+        """Start at once."""
+        await self._update_channels()
+        await self.recovery.start()
+
+
+class Boot(BootStrategy):
+    """What starts with an app: no producer and no web server of Faust's."""
+
+    enable_kafka_producer = False
+    enable_web = False

@@ -1,0 +1,313 @@
+"""Whole poll batches of Kafka to Faust agents, consumed from where our own state says, never from committed offsets.
+
+Faust keeps the group, the assignor, heartbeats, rebalances and agents; it meets one message per (partition, poll),
+whose value is a `Batch` (lanes.py). Where consumption begins is asked of the `Owner` of the state at every assignment.
+
+    assigned ── Owner.open ──► next offset, checked against the log's ends ──► seek
+    polled ── Batch ──► agent ──► handler ──► the owner's state, in one commit
+    revoked, stopped ── the batch in hand is finished ──► Owner.revoked, Owner.close
+
+After an error in a handler, a timer or the owner nothing more is handled, and `serve` raises it. How Faust is brought
+to do so stands in seam.py.
+"""
+
+import asyncio
+import logging
+import shutil
+import signal
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Protocol, cast
+
+import faust
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+from faust.types import TP
+
+from stream.errors import BrokerError
+from stream.lanes import Batch, Lanes, TopicPartition, refuse_dropped
+from stream.seam import Boot, Consumer, NoTables, Scheduler, Schema, Transport
+
+__all__ = [
+    "BatchApp",
+    "Handler",
+    "Owner",
+    "Record",
+    "TopicPartition",
+    "count_partitions",
+    "log_to_stderr",
+    "make_app",
+    "serve",
+]
+
+OPEN_S: Final = 30.0  # how long an owner may take to open its state; Faust silently gives up a start after 60 s
+_STOP_S: Final = 60.0  # for the batch in hand and the goodbye to Kafka
+
+Timer = Callable[[], Awaitable[None]]
+
+
+class Record(Protocol):
+    """What handlers get: aiokafka's ConsumerRecord."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int  # ms
+
+
+Handler = Callable[[int, Sequence[Record]], Awaitable[None]]  # (partition, its records in offset order)
+
+
+class Owner(Protocol):
+    """The state that consumption is part of: it knows which offsets it has seen."""
+
+    async def open(self, topic: str, partition: int) -> int | None:
+        """Open the state of a partition that is ours now; give the next offset wanted, None for the log's earliest.
+
+        It is called again for partitions that are open, and may wait (OPEN_S) for a former owner to let go.
+        """
+
+    def start_at(self, topic: str, partition: int, offset: int) -> None:
+        """Learn which offset the answer None came to."""
+
+    async def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """Let go of partitions; none of their batches is being handled any more."""
+
+    async def close(self) -> None:
+        """Let go of everything; nothing more will be handled."""
+
+
+class BatchApp(faust.App):
+    """A Faust app whose agents get whole poll batches; made by `make_app`, run by `serve`."""
+
+    BootStrategy = Boot
+    owner: Owner
+    lanes: Lanes
+
+    def own(self, owner: Owner, lanes: Lanes) -> None:
+        """Say whose state decides where consumption begins."""
+        self.owner, self.lanes = owner, lanes
+        self.error: Exception | None = None
+        self.done = asyncio.Event()
+        self.seeking = asyncio.Lock()
+        self.assigned: set[TP] = set()
+        self.timers: list[tuple[float, Timer]] = []
+        self.on_partitions_assigned.connect(self._on_assigned)
+        self.on_partitions_revoked.connect(self._on_revoked)
+        self.on_before_shutdown.connect(self._on_shutdown)
+
+    def _new_transport(self) -> Any:
+        return Transport(self.conf.broker_consumer, self)
+
+    def batches(self, topic: str) -> Callable[[Handler], Handler]:
+        """Make an agent of an async function (partition, records)."""
+
+        def decorate(handler: Handler) -> Handler:
+            async def agent(stream: Any) -> None:
+                async for batch in stream:
+                    await self._deliver(batch, handler)
+
+            self.agent(self.topic(topic, schema=Schema()), name=f"hstu.{topic}")(agent)
+            return handler
+
+        return decorate
+
+    def every(self, seconds: float) -> Callable[[Timer], Timer]:
+        """Make a timer of an async function; it runs while the app does, and never twice at once."""
+
+        def decorate(function: Timer) -> Timer:
+            self.timers.append((seconds, function))
+            return function
+
+        return decorate
+
+    def fail(self, error: Exception) -> None:
+        """End the app with this error, unless it ends with another already; nothing more is polled or handled."""
+        self.error = self.error or error
+        self.finish()
+
+    def finish(self) -> None:
+        """End the app in good order."""
+        self.lanes.close()
+        self.done.set()
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None:
+        """Poll these no more; nothing that was polled is lost."""
+        self.lanes.pause(partitions)
+
+    def resume(self, partitions: Iterable[TopicPartition]) -> None:
+        """Poll these again."""
+        self.lanes.resume(partitions)
+
+    def lag(self, partition: TopicPartition) -> int | None:
+        """Give how many records lie between the handled ones and the log's end, None while that is not known."""
+        end = self._consumer_of_ours().log_end(partition)
+        return None if end is None or partition not in self.lanes else max(0, end - self.lanes[partition].handled)
+
+    async def at_end(self, partition: TopicPartition) -> bool:
+        """Tell whether everything in a partition has been handled, as far as Kafka said within the last seconds."""
+        end = self._consumer_of_ours().log_end(partition)
+        if end is None or partition in self.lanes.paused or partition not in self.lanes:
+            return False
+        if self.lanes[partition].in_flight:
+            return False
+        position = await self.consumer.position(TP(*partition))  # lane.handled, or behind markers
+        return position is not None and position >= end
+
+    async def idle(self, timeout_s: float) -> set[TopicPartition]:
+        """Give the partitions that have been at their end for so long (0: none); to be asked about every second."""
+        for partition in self.lanes:
+            self.lanes.note_end(partition, await self.at_end(partition))
+        return self.lanes.ended_for(timeout_s) if timeout_s else set()
+
+    def _consumer_of_ours(self) -> Consumer:
+        return cast(Consumer, self.consumer)
+
+    async def _deliver(self, batch: Batch, handler: Handler) -> None:
+        if not self.lanes.is_current(batch):
+            return
+        try:
+            refuse_dropped(batch)
+            await handler(batch.partition, batch.records)
+        except Exception as error:
+            self.fail(error)
+        else:
+            self.lanes.handled(batch)
+
+    async def _on_assigned(self, app: Any, /, *about: Any, **_: Any) -> None:
+        self.assigned = set(about[0])
+
+    async def _on_revoked(self, app: Any, /, *about: Any, **_: Any) -> None:
+        self.assigned = set()
+        self.lanes.clear()
+        async with self.seeking:
+            await self.or_fail(self.owner.revoked(about[0]))
+
+    async def _on_shutdown(self, app: Any, /, *_: Any, **__: Any) -> None:
+        self.assigned = set()
+        await self.or_fail(self.owner.close())
+
+    async def or_fail(self, action: Awaitable[None]) -> None:
+        """Await something whose error ends the app."""
+        try:
+            await action
+        except Exception as error:
+            self.fail(error)
+
+
+def log_to_stderr() -> None:
+    """Show our own messages and the warnings of others, unless logging is set up already."""
+    logging.basicConfig(format="%(asctime)s %(levelname).1s %(message)s", level=logging.WARNING)
+    logging.getLogger("hstu").setLevel(logging.INFO)
+
+
+def make_app(
+    group: str,
+    bootstrap: str,
+    owner: Owner,
+    *,
+    datadir: Path,
+    poll_records: int = 5000,
+    session_timeout_s: float = 10.0,
+) -> BatchApp:
+    """Make an app, inside the event loop that is to run it.
+
+    Args:
+        group: Kafka's consumer group, which is the app's id.
+        bootstrap: HOST:PORT[,HOST:PORT…].
+        owner: whose state decides where consumption begins.
+        datadir: a folder for Faust, removed by `serve`.
+        poll_records: records polled at once, over all partitions; four times as many may wait for their handlers.
+        session_timeout_s: silence after which Kafka gives this member's partitions to others.
+    """
+    datadir.mkdir(parents=True, exist_ok=True)
+    app = BatchApp(
+        group,
+        broker=[f"kafka://{server}" for server in bootstrap.split(",")],
+        datadir=str(datadir),
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        ConsumerScheduler=Scheduler,
+        TableManager=NoTables,
+        stream_buffer_maxsize=4096,  # of batches; `Lanes` bounds their records
+        broker_max_poll_records=poll_records,
+        broker_session_timeout=session_timeout_s,
+        broker_heartbeat_interval=min(1.0, session_timeout_s / 6),
+        broker_rebalance_timeout=2 * OPEN_S,
+        broker_request_timeout=2 * OPEN_S,
+        broker_commit_livelock_soft_timeout=86_400.0,
+        stream_processing_timeout=86_400.0,
+    )
+    app.own(owner, Lanes(4 * poll_records))
+    return app
+
+
+async def serve(app: BatchApp) -> None:
+    """Run an app until `finish`, SIGTERM or SIGINT, then stop it cleanly: its group has been left and its owner closed.
+
+    Raises:
+        BrokerError: Kafka failed in a way that starting again may mend.
+        Exception: what was raised by a handler, a timer or the owner.
+    """
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, app.finish)
+    tasks = [asyncio.create_task(run) for run in (_start(app), *(_repeat(app, *timer) for timer in app.timers))]
+    try:
+        await app.done.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(app.stop(), _STOP_S)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        shutil.rmtree(app.conf.datadir, ignore_errors=True)
+    if app.error:
+        raise app.error
+
+
+async def _start(app: BatchApp) -> None:
+    """Start the app and wait for the end that Faust may come to by itself."""
+    try:
+        await app.start()
+        await app.wait_until_stopped()
+        if app.crash_reason:
+            raise app.crash_reason
+    except KafkaError as error:
+        app.fail(BrokerError(f"Kafka failed: {error!r}; see that it runs well, and start again."))
+    except Exception as error:
+        app.fail(error)
+
+
+async def _repeat(app: BatchApp, seconds: float, function: Timer) -> None:
+    while True:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(app.done.wait(), seconds)
+            return
+        await app.or_fail(function())
+
+
+async def count_partitions(bootstrap: str, topics: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, int]:
+    """Give how many partitions each topic has; those that do not exist are left out.
+
+    Raises:
+        BrokerError: no Kafka answers within the time.
+    """
+    start, wanted = time.monotonic(), list(topics)
+    while True:
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
+        try:
+            await admin.start()
+            found = await admin.describe_topics(wanted)
+            return {topic["topic"]: len(topic["partitions"]) for topic in found if not topic["error_code"]}
+        except KafkaError as error:
+            if time.monotonic() - start > timeout_s:
+                raise BrokerError(
+                    f"No Kafka answered at {bootstrap} within {timeout_s:g} s ({error!r}); start one, or set bootstrap."
+                ) from None
+            await asyncio.sleep(0.25)
+        finally:
+            await admin.close()

@@ -1,0 +1,118 @@
+"""A worker's metrics for Prometheus, on 127.0.0.1:PORT/metrics.
+
+Counters are those of the stores: they count since a store was made, and move with its partition from worker to worker.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from stream.errors import HstuError
+from stream.partition import Partition
+from stream.watermark import NEVER_MS, Source
+
+HOST: Final = "127.0.0.1"
+_COUNTS: Final = {  # of layout.Counters
+    "tokens": "Tokens appended to sequences",
+    "examples": "Examples made",
+    "targets": "Targets in these examples",
+    "late_labels": "Actions on an item whose label was final",
+    "duplicates": "Events that had come before",
+    "misrouted": "Users whose events lie in a partition that murmur2 would not give them",
+}
+
+
+class WorkerMetrics(Collector):
+    """Gives the numbers as they are when asked (in a thread of the HTTP server).
+
+    Args:
+        partitions: those owned now.
+        lag: records of a source's partition not handled yet, None if unknown.
+        now_ms: the wall clock.
+    """
+
+    def __init__(
+        self,
+        partitions: Callable[[], Iterable[Partition]],
+        lag: Callable[[Source, int], int | None],
+        now_ms: Callable[[], float],
+    ) -> None:
+        self._partitions, self._lag, self._now_ms = partitions, lag, now_ms
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Give all families of metrics."""
+        partitions = list(self._partitions())
+        yield from _counts(partitions)
+        yield self._lags(partitions)
+        yield self._delays(partitions)
+        waiting = GaugeMetricFamily("hstu_waiting_events", "Events that wait for the watermark", labels=["partition"])
+        outbox = GaugeMetricFamily("hstu_outbox_records", "Records on their way to Kafka", labels=["partition"])
+        for partition in partitions:
+            waiting.add_metric([str(partition.number)], partition.waiting)
+            outbox.add_metric([str(partition.number)], len(partition.outbox()))
+        yield waiting
+        yield outbox
+
+    def _lags(self, partitions: Iterable[Partition]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily("hstu_lag", "Messages not handled yet", labels=["source", "partition"])
+        for partition in partitions:
+            for source in Source:
+                if (lag := self._lag(source, partition.number)) is not None:
+                    family.add_metric([source.topic, str(partition.number)], lag)
+        return family
+
+    def _delays(self, partitions: Iterable[Partition]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "hstu_watermark_delay_seconds", "How far the watermark is behind the clock", labels=["partition"]
+        )
+        for partition in partitions:
+            if partition.watermark_ms > NEVER_MS:
+                delay_s = max(0.0, (self._now_ms() - partition.watermark_ms) / 1000)
+                family.add_metric([str(partition.number)], delay_s)
+        return family
+
+
+def _counts(partitions: Iterable[Partition]) -> Iterator[CounterMetricFamily]:
+    events = CounterMetricFamily("hstu_events", "Events taken", labels=["source", "partition"])
+    letters = CounterMetricFamily("hstu_dead_letters", "Records refused", labels=["reason", "partition"])
+    counts = {
+        name: CounterMetricFamily(f"hstu_{name}", help_text, labels=["partition"])
+        for name, help_text in _COUNTS.items()
+    }
+    for partition in partitions:
+        number = str(partition.number)
+        for source in Source:
+            events.add_metric([source.topic, number], partition.counters.events[source])
+        for reason, count in dict(partition.counters.dead_letters).items():
+            letters.add_metric([reason, number], count)
+        for name, family in counts.items():
+            family.add_metric([number], getattr(partition.counters, name))
+    yield events
+    yield letters
+    yield from counts.values()
+
+
+def serve_metrics(metrics: Collector, port: int) -> tuple[int, Callable[[], None]]:
+    """Serve metrics; give the port, and what ends it.
+
+    Raises:
+        HstuError: the port is taken.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(metrics)
+    try:
+        server, thread = start_http_server(port, HOST, registry)
+    except OSError as error:
+        raise HstuError(
+            f"Metrics cannot be served on {HOST}:{port}: {error.strerror}; choose another metrics_port (0: any)."
+        ) from None
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return int(server.server_port), stop

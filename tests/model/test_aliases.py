@@ -1,0 +1,178 @@
+import errno
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import model.aliases
+from model.aliases import LATEST, find, gc, list_aliases, move, resolve, rollback
+from model.errors import ModelError
+from model.snapshot import ARRAYS, list_snapshots
+from tests.snapshots import write_line, write_some
+
+
+def ids(directory: Path) -> list[str]:
+    """Give the ids of the snapshots there."""
+    return [manifest.id for manifest in list_snapshots(directory)]
+
+
+def test_an_alias_names_what_it_was_moved_to_last(tmp_path: Path) -> None:
+    """Moving makes an alias, or points it elsewhere; ids resolve to themselves."""
+    first, second = write_line(tmp_path, 2)
+    assert find(tmp_path, LATEST) is None
+    move(tmp_path, LATEST, first)
+    move(tmp_path, "champion", first)
+    move(tmp_path, LATEST, second)
+    assert list_aliases(tmp_path) == {"champion": first, LATEST: second}
+    assert resolve(tmp_path, LATEST) == resolve(tmp_path, second) == tmp_path / second
+    assert find(tmp_path, "champion") == first
+    assert ids(tmp_path) == [first, second]
+
+
+def test_rolling_back_goes_to_the_parent_step_by_step(tmp_path: Path) -> None:
+    """Each rollback is one snapshot further back; before the first there is nothing."""
+    first, second, third = write_line(tmp_path, 3)
+    move(tmp_path, "champion", third)
+    assert rollback(tmp_path, "champion") == second
+    assert rollback(tmp_path, "champion") == find(tmp_path, "champion") == first
+    with pytest.raises(ModelError, match=rf"champion names {first}, the first snapshot of its run; there is nothing"):
+        rollback(tmp_path, "champion")
+    assert find(tmp_path, "champion") == first
+
+
+def test_rolling_back_to_what_was_deleted_is_a_sentence(tmp_path: Path) -> None:
+    """The sentence names the missing parent and how to choose another."""
+    _, second, third = write_line(tmp_path, 3)
+    move(tmp_path, LATEST, third)
+    gc(tmp_path, keep=1)
+    with pytest.raises(ModelError, match=rf"whose parent {second} has been deleted; .*hstu snapshots alias latest ID"):
+        rollback(tmp_path, LATEST)
+
+
+def test_gc_keeps_the_newest_and_the_named(tmp_path: Path) -> None:
+    """All others go; a second time there is nothing to do."""
+    first, second, third, fourth, fifth = write_line(tmp_path, 5)
+    move(tmp_path, "champion", second)
+    assert gc(tmp_path, keep=2) == [first, third]
+    assert ids(tmp_path) == [second, fourth, fifth]
+    assert gc(tmp_path, keep=2) == []
+    assert gc(tmp_path, keep=1) == [fourth]
+    assert ids(tmp_path) == [second, fifth]
+    assert not any(path.name.startswith(".deleting") for path in tmp_path.iterdir())
+
+
+def test_gc_never_deletes_the_newest(tmp_path: Path) -> None:
+    """To keep none is refused."""
+    write_line(tmp_path, 1)
+    with pytest.raises(ModelError, match="keep is 0; at least 1 snapshot, the newest"):
+        gc(tmp_path, keep=0)
+    assert len(ids(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("alias", ["", ".hidden", "a/b", "../up", "a b", "x" * 65, "00000001-1a2b3c4d"])
+def test_names_that_are_no_file_or_look_like_an_id_are_refused(alias: str, tmp_path: Path) -> None:
+    """The sentence states the rule."""
+    (snapshot,) = write_line(tmp_path, 1)
+    with pytest.raises(ModelError, match="is no name for an alias: 1 to 64 letters"):
+        move(tmp_path, alias, snapshot)
+    assert list_aliases(tmp_path) == {}
+
+
+def test_unknown_names_are_sentences(tmp_path: Path) -> None:
+    """An unknown alias lists the known; a deleted snapshot says through which alias it was sought."""
+    with pytest.raises(ModelError, match=r"There is no snapshot in .* yet; `hstu train` makes the first"):
+        resolve(tmp_path / "nowhere", LATEST)
+    with pytest.raises(ModelError, match=r"There is no snapshot in .* yet"):
+        move(tmp_path / "nowhere", LATEST, "00000001-00000000")
+    first, second = write_line(tmp_path, 2)
+    move(tmp_path, LATEST, second)
+    with pytest.raises(ModelError, match=r"'champion' is neither a snapshot nor an alias .*; the aliases are: latest"):
+        resolve(tmp_path, "champion")
+    with pytest.raises(ModelError, match=r"The snapshot 00000009-00000000 is not in .*hstu snapshots list"):
+        resolve(tmp_path, "00000009-00000000")
+    (tmp_path / second).rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match=rf"The snapshot {second}, to which the alias latest points, is not in"):
+        resolve(tmp_path, LATEST)
+    assert resolve(tmp_path, first).name == first
+
+
+def test_an_alias_is_never_moved_to_a_torn_snapshot(tmp_path: Path) -> None:
+    """The alias stays where it was."""
+    first, second = write_line(tmp_path, 2)
+    move(tmp_path, LATEST, first)
+    (tmp_path / second / ARRAYS).write_bytes(b"")
+    with pytest.raises(ModelError, match="is torn"):
+        move(tmp_path, LATEST, second)
+    assert find(tmp_path, LATEST) == first
+
+
+@pytest.mark.parametrize("step", ["fsync", "fchmod"])
+def test_a_full_disk_leaves_the_alias_where_it_was(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence says so, and no temporary file stays."""
+    first, second = write_line(tmp_path, 2)
+    move(tmp_path, LATEST, first)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, step, full)
+        with pytest.raises(ModelError, match=r"was not moved: No space left on device; it names what it named before"):
+            move(tmp_path, LATEST, second)
+    assert find(tmp_path, LATEST) == first
+    assert [path.name for path in (tmp_path / "aliases").iterdir()] == [LATEST]
+
+
+def test_readers_see_the_old_or_the_new_and_never_half(tmp_path: Path) -> None:
+    """An alias moved to and fro under a reader always resolves to one of the two."""
+    pair = write_line(tmp_path, 2)
+    move(tmp_path, LATEST, pair[0])
+    seen, stop = set(), threading.Event()
+
+    def read() -> None:
+        while not stop.is_set():
+            seen.add(find(tmp_path, LATEST))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for i in range(200):
+        move(tmp_path, LATEST, pair[i % 2])
+    stop.set()
+    reader.join()
+    assert seen <= set(pair)
+
+
+def test_gc_waits_while_an_alias_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an alias is being moved to is not deleted in between."""
+    first = write_line(tmp_path, 3)[0]
+    read, collected = model.aliases.read_manifest, []
+    collector = threading.Thread(target=lambda: collected.extend(gc(tmp_path, keep=1)))
+
+    def slow_read(path: Path) -> Any:
+        manifest = read(path)
+        collector.start()
+        collector.join(0.2)
+        assert collector.is_alive()
+        return manifest
+
+    monkeypatch.setattr(model.aliases, "read_manifest", slow_read)
+    move(tmp_path, "champion", first)
+    collector.join()
+    assert first not in collected
+    assert first in ids(tmp_path)
+
+
+def test_an_old_snapshot_that_cannot_be_deleted_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sentence names it; the others are as they were."""
+    first, _ = write_line(tmp_path, 2)
+
+    def refuse(path: Path) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(model.aliases, "remove_snapshot", refuse)
+    with pytest.raises(ModelError, match=rf"{first} cannot be deleted: Permission denied"):
+        gc(tmp_path, keep=1)
+    write_some(tmp_path, 9)
+    assert len(ids(tmp_path)) == 3

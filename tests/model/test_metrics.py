@@ -1,0 +1,205 @@
+import json
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+import model.metrics
+from model.errors import ModelError
+from model.item_age import SLICES
+from model.metrics import ALL, RankingTally, RetrievalTally, Tally, ranks
+from tests.batches import Quiz, quizzes
+
+ACTIONS = ("click", "like")
+AUC_ERROR = 1e-12  # of float64 sums, beyond the bound of the histogram
+slices = st.integers(0, len(SLICES) - 1)
+some_ranks = (
+    st.just(math.inf) | st.sampled_from([1, 9.5, 10, 10.5, 50, 50.5]) | st.integers(2, 400).map(lambda n: n / 2)
+)
+logits = st.floats(-30, 30) | st.sampled_from([-16.0, 0.0, 0.5, 16.0, 15.999])
+Answer = tuple[float, int]
+Guess = tuple[tuple[float, float], tuple[bool, bool], int]
+answers = st.lists(st.tuples(some_ranks, slices), max_size=20)
+guesses = st.lists(st.tuples(st.tuples(logits, logits), st.tuples(st.booleans(), st.booleans()), slices), max_size=20)
+
+
+def retrieval(every: Sequence[Answer]) -> RetrievalTally:
+    tally = RetrievalTally()
+    tally.count(np.array([rank for rank, _ in every], float), np.array([s for _, s in every], np.intp))
+    return tally
+
+
+def ranking(every: Sequence[Guess]) -> RankingTally:
+    tally = RankingTally(ACTIONS)
+    tally.count(
+        np.array([x for x, _, _ in every], float).reshape(-1, 2),
+        np.array([y for _, y, _ in every], bool).reshape(-1, 2),
+        np.array([s for _, _, s in every], np.intp),
+    )
+    return tally
+
+
+def equal(one: Tally, other: Tally) -> bool:
+    return all(np.allclose(array, other.arrays[name], rtol=1e-12) for name, array in one.arrays.items())
+
+
+def rank_by_sorting(quiz: Quiz, t: int, scores: list[float]) -> float:
+    """Sort the candidates and take the mean place of those that score like the target."""
+    candidates = quiz.candidates(t)
+    if quiz.targets[t] not in candidates:
+        return math.inf
+    ordered = sorted((scores[v] for v in candidates), reverse=True)
+    places = [place for place, score in enumerate(ordered, 1) if score == scores[quiz.targets[t]]]
+    return sum(places) / len(places)
+
+
+@given(quizzes(), st.data())
+def test_ranks_agree_with_sorting(quiz: Quiz, data: st.DataObject) -> None:
+    """Ties share their mean place; only candidates count; a target that is none is a miss; blocks do not matter."""
+    shape = len(quiz.targets), len(quiz.born_ms)
+    score = st.integers(-2, 2).map(float) | st.sampled_from([math.inf, -math.inf])
+    scores = [[data.draw(score) for _ in range(shape[1])] for _ in range(shape[0])]
+    by_hand = [rank_by_sorting(quiz, t, row) for t, row in enumerate(scores)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.metrics, "_RANK_BLOCK", data.draw(st.integers(1, 9)))
+        got = ranks(torch.tensor(scores).reshape(shape), quiz.questions)
+    assert got.dtype == np.float64
+    assert got.tolist() == by_hand
+
+
+@given(quizzes())
+def test_a_model_that_gives_nan_hits_nothing(quiz: Quiz) -> None:
+    """NaN scores of targets are misses."""
+    scores = torch.full((len(quiz.targets), len(quiz.born_ms)), math.nan)
+    assert ranks(scores, quiz.questions).tolist() == [math.inf] * len(quiz.targets)
+
+
+Figures = dict[str, float | None]
+
+
+def agree(one: Figures, other: Figures) -> bool:
+    """Compare figures, of which None equals None alone."""
+    assert list(one) == list(other)
+    return all(
+        a == b if None in (a, b) else math.isclose(a, b, rel_tol=1e-11)
+        for a, b in zip(one.values(), other.values(), strict=True)
+    )
+
+
+def retrieval_by_hand(every: list[Answer]) -> Figures:
+    if not every:
+        return {"targets": 0, "hr@10": None, "hr@50": None, "ndcg@10": None, "mrr": None}
+    n = len(every)
+    found = [rank for rank, _ in every]
+    return {
+        "targets": n,
+        "hr@10": sum(rank <= 10 for rank in found) / n,
+        "hr@50": sum(rank <= 50 for rank in found) / n,
+        "ndcg@10": sum(1 / math.log2(1 + rank) for rank in found if rank <= 10) / n,
+        "mrr": sum(1 / rank for rank in found) / n,
+    }
+
+
+@given(answers)
+def test_retrieval_figures_agree_with_their_definitions(every: list[Answer]) -> None:
+    """In every age slice and over all; None where nothing was seen; the whole is JSON."""
+    tally = retrieval(every)
+    got = json.loads(json.dumps(tally.as_dict(), allow_nan=False))
+    assert tally.targets == len(every)
+    assert list(got) == [*SLICES, ALL]
+    for i, name in enumerate(got):
+        mine = [answer for answer in every if name == ALL or answer[1] == i]
+        assert agree(got[name], retrieval_by_hand(mine))
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def ranking_by_hand(pairs: list[tuple[float, bool]]) -> Figures:
+    """Log-loss and the rest of (logit, label) pairs, by the textbook."""
+    positives = sum(label for _, label in pairs)
+    figures: Figures = {"targets": len(pairs), "positives": positives}
+    figures |= {"log_loss": None, "ne": None, "calibration": None}
+    if pairs:
+        figures["log_loss"] = mean([math.log1p(math.exp(-x if y else x)) for x, y in pairs])
+    if positives:
+        figures["calibration"] = sum(1 / (1 + math.exp(-x)) for x, _ in pairs) / positives
+    if 0 < positives < len(pairs):
+        rate = positives / len(pairs)
+        figures["ne"] = figures["log_loss"] / -(rate * math.log(rate) + (1 - rate) * math.log(1 - rate))
+    return figures
+
+
+@given(guesses)
+def test_ranking_figures_agree_with_their_definitions(every: list[Guess]) -> None:
+    """For every action, in every age slice and over all; None where they are not defined; the whole is JSON."""
+    tally = ranking(every)
+    got = json.loads(json.dumps(tally.as_dict(), allow_nan=False))
+    assert tally.targets == len(every)
+    for a, action in enumerate(ACTIONS):
+        got[action][ALL].pop("auc")
+        assert list(got[action]) == [*SLICES, ALL]
+        for i, name in enumerate(got[action]):
+            pairs = [(x[a], y[a]) for x, y, s in every if name == ALL or s == i]
+            assert agree(got[action][name], ranking_by_hand(pairs))
+
+
+def auc_by_pairs(pairs: list[tuple[float, bool]]) -> float:
+    """Count the pairs of a positive and a negative that stand in the right order; ties half."""
+    duels = [(x > z) + (x == z) / 2 for x, positive in pairs if positive for z, other in pairs if not other]
+    return mean(duels) if duels else math.nan
+
+
+@given(guesses)
+def test_auc_is_as_near_to_counting_pairs_as_it_says(every: list[Guess]) -> None:
+    """The histogram's AUC is off by no more than its bound; both are NaN where a class is missing."""
+    tally = ranking(every)
+    for a in range(len(ACTIONS)):
+        exact = auc_by_pairs([(x[a], y[a]) for x, y, _ in every])
+        got, error = tally.auc()[a], tally.auc_error()[a]
+        assert math.isnan(got) == math.isnan(exact) == math.isnan(error)
+        assert math.isnan(exact) or abs(got - exact) <= error + AUC_ERROR
+
+
+@given(st.lists(st.tuples(st.integers(-2048, 2047), st.booleans()), min_size=1))
+def test_auc_is_exact_where_no_two_logits_share_a_bin(every: list[tuple[int, bool]]) -> None:
+    """Logits within [-16, 16) that are equal or at least 1/128 apart lose nothing."""
+    pairs = [(x / 128, y) for x, y in every]
+    got = ranking([((x, x), (y, y), 0) for x, y in pairs]).auc()[0]
+    assert got == pytest.approx(auc_by_pairs(pairs), rel=1e-12, nan_ok=True)
+
+
+@given(answers, answers, guesses, guesses)
+def test_tallies_of_parts_add_up_to_the_tally_of_the_whole(
+    some: list[Answer], more: list[Answer], few: list[Guess], many: list[Guess]
+) -> None:
+    """Counting in two parts and adding, or in one go, is the same; empty() gives the zero of the addition."""
+    for part, rest, whole in (
+        (retrieval(some), retrieval(more), retrieval(some + more)),
+        (ranking(few), ranking(many), ranking(few + many)),
+    ):
+        total = part.empty()
+        assert total.targets == 0
+        total.add(part)
+        total.add(rest)
+        assert equal(total, whole)
+
+
+def test_a_diverged_model_is_an_error_sentence() -> None:
+    """It names the action and the target, and what to do."""
+    with pytest.raises(ModelError, match=r"action 'like' for target 1 .* is nan: training has diverged; lower"):
+        ranking([((0, 0), (True, True), 0), ((0, math.nan), (True, True), 0)])
+
+
+@pytest.mark.gpu
+@given(quizzes())
+@settings(deadline=None)  # the first call starts CUDA
+def test_ranks_are_the_same_on_a_gpu(quiz: Quiz) -> None:
+    """The scores may live on any device."""
+    shape = len(quiz.targets), len(quiz.born_ms)
+    scores = torch.arange(math.prod(shape)).reshape(shape).remainder(3).float()
+    assert np.array_equal(ranks(scores.cuda(), quiz.questions), ranks(scores, quiz.questions))

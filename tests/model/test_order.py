@@ -1,0 +1,188 @@
+import random
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from model.errors import ModelError
+from model.order import BEGINNING_MS, Merge, Placed, is_end
+from stream.example import END_OF_TIME_MS, decode
+from tests.factories import Record, make_examples
+
+Step = tuple[str, int, int, int | None]  # topic, partition, offset, time (None: heartbeat at the time in offset order)
+
+
+def example_of(partition: int, serial: int, final_ms: int):
+    """Make a bare example by changing one of the factory's."""
+    from dataclasses import replace
+
+    made = decode(make_examples(count=1, partitions=1)[0][0].value)
+    return replace(made, partition=partition, serial=serial, final_ms=final_ms)
+
+
+def drain(merge: Merge) -> list[tuple[int, str, int, int]]:
+    """Pop whatever can leave."""
+    out = []
+    while (placed := merge.pop()) is not None:
+        out.append((placed.place_ms, placed.topic, placed.partition, placed.offset))
+    return out
+
+
+lane_of = st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=8)
+
+
+@given(st.lists(lane_of, min_size=1, max_size=3), st.lists(lane_of, max_size=2), st.integers(0, 2**32))
+@settings(max_examples=200, deadline=None)
+def test_any_interleaving_gives_the_order_of_sorting_everything(examples, items, seed) -> None:
+    """However the lanes interleave and whenever one looks, the sequence is the sorted one; True is a heartbeat."""
+    lanes = [("examples", p, lane) for p, lane in enumerate(examples)]
+    lanes += [("items", p, lane) for p, lane in enumerate(items)]
+    expected, queues = [], []
+    for topic, p, lane in lanes:
+        clock = BEGINNING_MS
+        for offset, (beat, time) in enumerate(lane):
+            clock = max(clock, time)
+            if not beat:
+                expected.append((clock, 0 if topic == "items" else 1, p, offset, topic))
+        queues.append([(topic, p, offset, *entry) for offset, entry in enumerate([*lane, (True, END_OF_TIME_MS)])])
+    merge, rng, got, serials = Merge(len(examples), len(items)), random.Random(seed), [], {}
+    while left := [queue for queue in queues if queue]:
+        topic, p, offset, beat, time = rng.choice(left).pop(0)
+        if beat:
+            merge.beat(topic, p, time)
+        elif topic == "items":
+            merge.put_item(p, offset, time, None)
+        else:
+            serials[p] = serials.get(p, 0) + 1
+            merge.put_example(offset, example_of(p, serials[p], time))
+        if rng.random() < 0.5:
+            got += drain(merge)
+    got += drain(merge)
+    assert got == [(place, topic, p, offset) for place, _, p, offset, topic in sorted(expected)]
+    assert merge.ended
+    assert merge.pending == 0
+
+
+def feed(merge: Merge, records: Sequence[Record]) -> None:
+    """Put one partition of examples in."""
+    for record in records:
+        message = decode(record.value)
+        if hasattr(message, "serial"):
+            merge.put_example(record.offset, message, record.value)
+        else:
+            merge.beat("examples", message.partition, message.watermark_ms)
+
+
+def test_nothing_leaves_before_every_partition_has_passed_it() -> None:
+    """An example waits for the partition that is behind, even at the same time, and for the catalogue."""
+    merge = Merge(2, 1)
+    merge.put_example(0, example_of(0, 1, 10))
+    merge.beat("examples", 0, 20)
+    merge.beat("items", 0, 10)
+    assert merge.pop() is None
+    merge.beat("examples", 1, 11)
+    assert merge.pop() is None, "a catalogue record of time 10 would precede it"
+    merge.beat("items", 0, 11)
+    assert merge.pop() is not None
+    assert merge.watermark_ms == 11
+
+
+def test_a_partition_let_go_holds_nobody_back_and_its_late_example_leaves_at_once() -> None:
+    """Without the idle partition the others go on; what it brings afterwards is counted as late."""
+    merge = Merge(2)
+    merge.put_example(0, example_of(0, 1, 10))
+    merge.beat("examples", 0, 20)
+    assert merge.pop() is None
+    merge.let_go("examples", 1)
+    assert drain(merge) == [(10, "examples", 0, 0)]
+    merge.take_back("examples", 1)
+    merge.put_example(0, example_of(1, 1, 5))
+    merge.beat("examples", 1, 20)
+    assert drain(merge) == [(5, "examples", 1, 0)]
+    assert merge.late == 1
+    assert not merge.ended
+
+
+def test_when_all_are_let_go_everything_leaves_but_nothing_has_ended() -> None:
+    """Idle partitions may speak again, so that a last, partial micro-batch waits; an idle catalogue does not matter."""
+    merge = Merge(1, 1)
+    merge.put_example(0, example_of(0, 1, 10))
+    merge.let_go("examples", 0)
+    merge.let_go("items", 0)
+    assert drain(merge) == [(10, "examples", 0, 0)]
+    assert not merge.ended
+    merge.beat("examples", 0, END_OF_TIME_MS)
+    assert merge.ended
+
+
+def test_a_late_catalogue_record_takes_the_next_place_and_is_counted() -> None:
+    """Times fall within a partition of items: the record counts from where the partition's clock stands."""
+    merge = Merge(1, 1)
+    merge.put_item(0, 0, 50, "a")
+    merge.put_item(0, 1, 40, "b")
+    merge.beat("items", 0, 51)
+    merge.beat("examples", 0, 51)
+    assert drain(merge) == [(50, "items", 0, 0), (50, "items", 0, 1)]
+    assert merge.late == 1
+
+
+def test_a_catalogue_record_after_the_end_leaves_at_once() -> None:
+    """The last heartbeat of a replayed catalogue does not lock out the records that people add later."""
+    merge = Merge(1, 1)
+    merge.beat("items", 0, END_OF_TIME_MS)
+    merge.beat("examples", 0, END_OF_TIME_MS - 30_000)
+    merge.put_item(0, 1, 40, "b")
+    assert [p.value for p in iter(merge.pop, None)] == ["b"]
+
+
+def test_repeats_are_ignored_and_a_gap_is_refused() -> None:
+    """A worker that died before Kafka's answer sends twice; a missing serial is data lost, and said so."""
+    merge = Merge(1)
+    for offset, serial in enumerate([1, 2, 2, 1, 3]):
+        merge.put_example(offset, example_of(0, serial, 10 + serial))
+    assert merge.repeats == 2
+    with pytest.raises(ModelError, match=r"Partition 0 of examples goes from serial 3 to 6 at offset 9: 2 examples"):
+        merge.put_example(9, example_of(0, 6, 20))
+
+
+def test_a_fresh_lane_begins_where_the_log_begins() -> None:
+    """A trainer that comes after retention has deleted the first examples starts with the oldest there is."""
+    merge = Merge(1)
+    merge.put_example(100, example_of(0, 71, 10))
+    merge.put_example(101, example_of(0, 72, 10))
+    assert merge.pending == 2
+
+
+def test_a_restored_lane_gives_the_same_places() -> None:
+    """Read again from a waiting record with its clock of before, even though a heartbeat had gone further since."""
+    merge = Merge(1, 1)
+    for offset, ts_ms in enumerate([30, 10, 20]):
+        merge.put_item(0, offset, ts_ms, offset)
+    merge.beat("items", 0, 90)
+    merge.beat("examples", 0, 95)
+    assert isinstance(first := merge.pop(), Placed)
+    rest = merge.lanes["items"][0].waiting[0]
+    again = Merge(1, 1)
+    again.restore("items", 0, rest.before_ms, 0)
+    for offset, ts_ms in list(enumerate([30, 10, 20]))[1:]:
+        again.put_item(0, offset, ts_ms, offset)
+    again.beat("items", 0, 90)
+    again.beat("examples", 0, 95)
+    assert first.offset == 0
+    assert drain(again) == drain(merge) == [(30, "items", 0, 1), (30, "items", 0, 2)]
+
+
+@pytest.mark.parametrize(("watermark_ms", "end"), [(END_OF_TIME_MS - 3_600_000, True), (4_000_000_000_000, False)])
+def test_the_end_of_time_is_known_through_any_lateness(watermark_ms: int, end: bool) -> None:
+    """Workers subtract their lateness from the last heartbeat; no event of our time comes near it."""
+    assert is_end(watermark_ms) is end
+
+
+def test_factory_streams_are_ordered() -> None:
+    """The factory's partitions come out of the merge as one sequence by final time, all of them."""
+    merge = Merge(3)
+    for log in make_examples(count=50, partitions=3):
+        feed(merge, log)
+    places = [place for place, *_ in drain(merge)]
+    assert places == sorted(places)
+    assert len(places) == 50

@@ -1,0 +1,71 @@
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from model.errors import ModelError
+from model.item_age import SLICES
+from model.metrics import RankingTally, RetrievalTally
+from model.window import BLOCKS, Window
+
+batches = st.lists(st.integers(0, 30), max_size=40)  # targets of each micro-batch
+
+
+def tally(targets: int, rank: int) -> RetrievalTally:
+    tally = RetrievalTally()
+    tally.count(np.full(targets, rank, float), np.full(targets, rank % len(SLICES)))
+    return tally
+
+
+def fill(window: Window[RetrievalTally], sizes: list[int]) -> None:
+    for n, size in enumerate(sizes, 1):
+        window.add(tally(size, n))
+
+
+def sums(tally: RetrievalTally) -> np.ndarray:
+    return tally.arrays["sums"]
+
+
+@given(batches, st.integers(1, 100))
+def test_the_window_holds_the_latest_targets_and_not_many_more(sizes: list[int], targets: int) -> None:
+    """It is a suffix of the micro-batches, of at least `targets` targets, and of eleven blocks at most."""
+    window = Window(RetrievalTally(), targets)
+    fill(window, sizes)
+    held = window.latest().targets
+    suffixes = [tally(0, 1) for _ in range(len(sizes) + 1)]
+    for start, suffix in enumerate(suffixes):
+        for n in range(start, len(sizes)):
+            suffix.add(tally(sizes[n], n + 1))
+    assert any(np.allclose(sums(window.latest()), sums(suffix)) for suffix in suffixes)
+    assert held >= min(targets, sum(sizes))
+    assert held < (BLOCKS + 1) * (targets / BLOCKS + 1 + max([0, *sizes]))
+
+
+@given(batches, st.integers(1, 100))
+def test_the_total_holds_all(sizes: list[int], targets: int) -> None:
+    """The total is the sum of all micro-batches, whatever the window has dropped."""
+    window, endless = Window(RetrievalTally(), targets), Window(RetrievalTally(), 10**9)
+    fill(window, sizes)
+    fill(endless, sizes)
+    assert window.total.targets == sum(sizes)
+    assert np.array_equal(sums(window.total), sums(endless.total))
+    assert window.as_dict()["total"] == window.total.as_dict()
+    assert window.as_dict()["window"] == window.latest().as_dict()
+
+
+@given(batches, batches, st.integers(1, 100))
+def test_a_restored_window_goes_on_to_the_same_bits(before: list[int], then: list[int], targets: int) -> None:
+    """State and later sums are equal, and the two share no memory."""
+    original = Window(RetrievalTally(), targets)
+    fill(original, before)
+    restored = Window.from_state(original.state(), RetrievalTally(), targets)
+    fill(original, then)
+    fill(restored, then)
+    for name, array in original.state().items():
+        assert np.array_equal(array, restored.state()[name])
+
+
+def test_a_state_of_other_actions_is_refused() -> None:
+    """Changing the ranking towers of a run is an error sentence."""
+    state = Window(RankingTally(["click"]), 10).state()
+    with pytest.raises(ModelError, match=r"keep model.rank_actions"):
+        Window.from_state(state, RankingTally(["click", "like"]), 10)

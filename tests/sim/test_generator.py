@@ -1,0 +1,154 @@
+import json
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from sim.errors import SimError
+from sim.generator import BLOCK, START_MS, STEP_MS, DirichletSettings, DirichletStream, whole_records
+from stream.config import StreamSettings
+from stream.events import Event, decode_event
+from stream.watermark import Source
+
+SMALL = DirichletSettings(records=2500, length=12, items=300, categories=10)
+BIG = DirichletStream(DirichletSettings(records=40_000, items=20_000))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(0, SMALL.records), max_size=8), st.integers(0, 3))
+def test_the_stream_is_the_same_however_it_is_cut(cuts: list[int], seed: int) -> None:
+    """Any chunks, in any order, put together are the whole; no random number depends on who asks."""
+    small = DirichletSettings(seed=seed, records=2500, length=12, items=300, categories=10)
+    whole = DirichletStream(small).records(0, small.records)
+    edges = sorted({0, small.records, *cuts})
+    stream = DirichletStream(small)
+    parts = {pair: stream.records(*pair) for pair in reversed(list(pairwise(edges)))}
+    for field in ("items", "categories"):
+        joined = np.concatenate([getattr(parts[pair], field) for pair in pairwise(edges)])
+        np.testing.assert_array_equal(joined, getattr(whole, field))
+
+
+def test_seeds_make_different_streams() -> None:
+    """And one seed the same."""
+    streams = [DirichletStream(DirichletSettings(seed=seed, records=8)) for seed in (0, 0, 1)]
+    first, again, other = (stream.records(0, 8).items for stream in streams)
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).mean() > 0.9
+    assert streams[0].fingerprint == streams[1].fingerprint != streams[2].fingerprint
+
+
+@given(st.integers(0, 2500 * 12), st.integers(0, 40))
+@settings(max_examples=20, deadline=None)
+def test_events_can_begin_anywhere(start: int, count: int) -> None:
+    """Event n of the whole is the first of those from n on; there are as many as `len` says."""
+    stream = DirichletStream(SMALL)
+    assert list(islice(stream.events(start), count)) == list(islice(stream.events(), start, start + count))
+
+
+def test_a_limit_cuts_the_stream() -> None:
+    """In the middle of a record too; the events before it do not change."""
+    whole, cut = DirichletStream(SMALL), DirichletStream(DirichletSettings(**(_fields(SMALL) | {"limit": 101})))
+    assert list(cut.events()) == list(islice(whole.events(), 101))
+    assert (len(cut), len(whole)) == (101, 2500 * 12)
+
+
+def _fields(chosen: DirichletSettings) -> dict[str, Any]:
+    return {name: getattr(chosen, name) for name in chosen.__dataclass_fields__}
+
+
+def test_a_record_is_a_user_whose_organic_clicks_come_a_second_apart() -> None:
+    """Records follow one another in time, and the workers take every event."""
+    stream = DirichletStream(SMALL)
+    items = stream.records(0, 3).items
+    for n, event in enumerate(islice(stream.events(), 36)):
+        record, place = divmod(n, 12)
+        expected = {"user_id": str(record), "item_id": str(items[record, place]), "action": "click"}
+        assert json.loads(event.value or b"") == expected | {"ts": START_MS + n * STEP_MS}
+        assert (event.key, event.ts_ms, event.topic) == (str(record).encode(), START_MS + n * STEP_MS, "actions")
+        assert isinstance(decode_event(Source.ACTIONS, event.value, max_slate=1, now_ms=None), Event)
+
+
+def test_ids_become_available_linearly() -> None:
+    """40 % at first, all at the end; no record shows an id before its time, and the newest are shown."""
+    records = np.array([0, 20_000, 39_999])
+    np.testing.assert_array_equal(BIG.available(records), [8_000, 14_000, 19_999])
+    for start in (0, 20_000, 39_000):
+        items = BIG.records(start, start + 1000).items
+        available = BIG.available(np.arange(start, start + 1000))
+        assert (items < available[:, None]).all()
+        assert items.max() > 0.995 * available[-1]
+        assert items.min() < 50
+
+
+def test_items_are_uniform_in_their_category() -> None:
+    """Over many records the deciles of the available ids are shown about equally often."""
+    items = BIG.records(0, 4 * BLOCK).items
+    shares, _ = np.histogram(items, bins=10, range=(0, 8000))
+    assert np.abs(shares / shares.sum() - 0.1).max() < 0.01
+
+
+def test_categories_are_those_of_the_items_and_at_most_five() -> None:
+    """Each record stays within the categories it has drawn."""
+    records = BIG.records(0, 2 * BLOCK)
+    np.testing.assert_array_equal(BIG.category_I[records.items], records.categories)
+    distinct = [len(set(row)) for row in records.categories.tolist()]
+    assert max(distinct) == 5
+    assert min(distinct) >= 1
+
+
+def test_a_category_returns_as_the_urn_says() -> None:
+    """P(event 2 copies event 1, or draws its slot anew) is that of the law, by a simulation event by event."""
+    records = BIG.records(0, 8 * BLOCK).categories
+    rng = np.random.default_rng(0)
+    by_hand = np.array([_record_by_hand(rng, 64) for _ in range(1500)])
+    for left, right in ((0, 1), (0, 63), (30, 31), (62, 63)):
+        ours = (records[:, left] == records[:, right]).mean()
+        theirs = (by_hand[:, left] == by_hand[:, right]).mean()
+        assert abs(ours - theirs) < 0.035, (left, right)
+    ours, theirs = (np.mean([np.bincount(row[:64]).max() / 64 for row in table]) for table in (records, by_hand))
+    assert abs(ours - theirs) < 0.02
+
+
+def _record_by_hand(rng: np.random.Generator, length: int) -> list[int]:
+    """Draw one record's categories as the paper words it: counts so far, one event after the other."""
+    drawn, prior, alpha = rng.integers(100, size=5), rng.dirichlet(np.ones(5)), rng.uniform(1, 500)
+    counts = np.zeros(100)
+    shown: list[int] = []
+    for n in range(1, length + 1):
+        if rng.random() < alpha / (alpha + n - 1):
+            category = int(drawn[rng.choice(5, p=prior)])
+        else:
+            category = int(rng.choice(100, p=counts / counts.sum()))
+        counts[category] += 1
+        shown.append(category)
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"records": 0}, "needs records of 1 or more, not 0"),
+        ({"items": 100}, "share 0.4 is there at first, which must be as many as the 100 categories"),
+        ({"initial": 0.0}, "take more items or fewer categories"),
+    ],
+)
+def test_a_stream_that_cannot_be_is_refused(flags: dict[str, Any], sentence: str) -> None:
+    """In a sentence that says what to change."""
+    with pytest.raises(SimError, match=sentence):
+        DirichletSettings(**flags)
+
+
+def test_every_category_has_an_item_from_the_start() -> None:
+    """Even where items are few, so that no draw finds an empty category."""
+    stream = DirichletStream(DirichletSettings(records=50, length=20, items=25, categories=10))
+    assert set(stream.category_I[:10]) == set(range(10))
+    assert (stream.records(0, 50).items < stream.available(np.arange(50))[:, None]).all()
+
+
+def test_settings_let_each_record_leave_whole() -> None:
+    """As many targets as the record is long, within time and tokens."""
+    grouped = whole_records(StreamSettings(), 600)
+    assert (grouped.gather_targets, grouped.gather_s, grouped.example_tokens) == (600, 600.0, 600)
+    assert whole_records(StreamSettings(), 128).example_tokens == StreamSettings().example_tokens

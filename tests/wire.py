@@ -1,0 +1,31 @@
+"""Events as producers send them, and the records they come in."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from tests.oracles import Wire
+
+
+@dataclass
+class Record:
+    """What Kafka hands over."""
+
+    offset: int
+    value: bytes | None
+    key: bytes | None = b"key"
+
+
+def wire(event: Wire) -> bytes:
+    """Give an event's JSON."""
+    return json.dumps(event).encode()
+
+
+def action(user: str, item: Any, ts: int, **more: Any) -> Wire:
+    """Give a click."""
+    return {"user_id": user, "item_id": item, "action": "click", "ts": ts, **more}
+
+
+def impression(user: str, request: str, ts: int, *items: str) -> Wire:
+    """Give a slate."""
+    return {"user_id": user, "request_id": request, "ts": ts, "items": list(items)}
