@@ -68,8 +68,8 @@ def next_ms(
 ) -> Tensor:
     """Give the time as of which each row looks, [L]: the next token's.
 
-    The last row looks as of its sequence's `request_ms` [B], the time of the request being answered, or, without one, as
-    of its own time. Candidates look as of their own; the next token of the history's last row is the first of them, so
+    The last row looks as of its sequence's `request_ms` [B], the time of the request being answered, or else as of
+    its own time. Candidates look as of their own; the next token of the history's last row is the first of them, so
     give all candidates one time, that of the request.
     """
     asked_L = ts_ms_L.roll(-1)

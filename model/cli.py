@@ -3,6 +3,8 @@
 Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
 """
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -25,7 +27,7 @@ class Context(Protocol):
         """Give the settings: file, environment, then flags by dotted names; None means not given."""
 
     def sequences(self, settings: Any) -> Any:
-        """Give a query.Sequences over the store of these settings."""
+        """Give a query.Sequences over the store of these settings, with a close()."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -105,7 +107,8 @@ def serve(
     settings = _settings(ctx, name, alias, data_dir, flags)
     from model.service import run_server
 
-    run_server(settings.serve, settings.data_dir, ctx.obj.sequences(settings))
+    with closing(ctx.obj.sequences(settings)) as sequences:
+        run_server(settings.serve, settings.data_dir, sequences)
 
 
 def _settings(
@@ -140,12 +143,15 @@ def query_topk(
 
     if (user is None) == (sequence is None):
         raise QueryError("Give either --user or --sequence.")
-    answerer = _answerer(ctx, _settings(ctx, name, alias, data_dir), reads_store=user is not None)
+    settings = _settings(ctx, name, alias, data_dir)
     if user is not None:
-        answer = answerer.topk(user, k, include_seen=include_seen)
-    else:
-        answer = answerer.topk_sequence(_split(sequence), k, include_seen=include_seen)
-    _print_topk(answer, as_json)
+        with _answerer(ctx, settings) as answerer:
+            _print_topk(answerer.topk(user, k, include_seen=include_seen), as_json)
+        return
+    from model.query import NoSequences, open_answerer
+
+    answerer = open_answerer(_directory(settings), settings.serve.alias, NoSequences())
+    _print_topk(answerer.topk_sequence(_split(sequence), k, include_seen=include_seen), as_json)
 
 
 @query_app.command("rank")
@@ -159,19 +165,20 @@ def query_rank(
     data_dir: DataDir = None,
 ) -> None:
     """Put items in order for a user, with the probability of each action."""
-    answer = _answerer(ctx, _settings(ctx, name, alias, data_dir)).rank(user, _split(items))
-    _print_ranking(answer, as_json)
+    with _answerer(ctx, _settings(ctx, name, alias, data_dir)) as answerer:
+        _print_ranking(answerer.rank(user, _split(items)), as_json)
 
 
 def _split(items: str | None) -> list[str]:
     return items.split(",") if items else []
 
 
-def _answerer(ctx: typer.Context, settings: Any, *, reads_store: bool = True) -> Any:
-    from model.query import NoSequences, open_answerer
+@contextmanager
+def _answerer(ctx: typer.Context, settings: Any) -> Iterator[Any]:
+    from model.query import open_answerer
 
-    sequences = ctx.obj.sequences(settings) if reads_store else NoSequences()
-    return open_answerer(_directory(settings), settings.serve.alias, sequences)
+    with closing(ctx.obj.sequences(settings)) as sequences:
+        yield open_answerer(_directory(settings), settings.serve.alias, sequences)
 
 
 def _print_topk(answer: Any, as_json: bool) -> None:

@@ -52,7 +52,7 @@ class Layer(nn.Module):
     def forward(self, x_LD: Tensor, plan: Plan, activation: Activation, relations: Relations | None) -> Tensor:
         """Give the layer's output, [L, D]."""
         u, v, q, k = silu(_norm(x_LD) @ self.w_uvqk).split_with_sizes(self.widths, -1)
-        q, k, v = (x.view(len(x), self.heads, -1) for x in (q, k, v))
+        q, k, v = (x.view(len(x), self.heads, x.shape[1] // self.heads) for x in (q, k, v))
         o = attend(q, k, v, plan, self.alpha, activation, self._bias_of(relations)).flatten(1)
         return linear(u * _norm(o), self.w_out, self.b_out) + x_LD
 

@@ -44,7 +44,7 @@ def ranks(scores_TV: Tensor, questions: Questions) -> NDArray[np.float64]:
         candidate_TV = (born_ms_V[block] < request_ms_T1) & live_V[block]
         above_T += (candidate_TV & (scores_TV[:, block] > own_T1)).sum(1)
         level_T += (candidate_TV & (scores_TV[:, block] == own_T1)).sum(1)
-    rank_T = (1 + above_T + (level_T - 1) / 2.0).double().masked_fill(own_T1[:, 0].isnan(), torch.inf)
+    rank_T = (1 + above_T + (level_T.double() - 1) / 2).masked_fill(own_T1[:, 0].isnan(), torch.inf)
     return np.where(questions.possible, rank_T.cpu().numpy(), np.inf)
 
 

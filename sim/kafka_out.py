@@ -13,10 +13,9 @@ from typing import Any, Final, NamedTuple, Self
 from sim.errors import SimError
 from sim.outgoing import TOPICS, Event
 from stream.ids import partition_of
-from stream.kafka_client import offsets_client, refusals  # comes before kafka, whose warnings on import it silences
+from stream.kafka_client import KafkaError, TopicPartition, offsets_client, reason, refusals
 
-from kafka import KafkaProducer, TopicPartition  # isort: skip
-from kafka.errors import KafkaError  # isort: skip
+from kafka import KafkaProducer  # isort: skip; kafka_client, which goes first, silences the warnings of its import
 
 CLOSE_S: Final = 10.0
 MOST_PENDING: Final = 20_000  # records sent and not acknowledged; beyond it the oldest is waited for
@@ -126,9 +125,9 @@ class KafkaOut:
             except KafkaError as error:
                 raise self._lost(error) from None
 
-    def _lost(self, error: Exception) -> SimError:
+    def _lost(self, error: KafkaError) -> SimError:
         return SimError(
-            f"Kafka at {self._bootstrap} did not take a record within {DELIVERY_S:g} s ({error}); "
+            f"Kafka at {self._bootstrap} did not take a record within {DELIVERY_S:g} s: {reason(error)}; "
             "see whether it runs, and repeat the same command: the replay continues where it stood."
         )
 

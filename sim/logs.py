@@ -50,6 +50,16 @@ class RecordedLog:
         """Event time of the last event."""
         return int(self.table["ts"][-1])
 
+    @property
+    def users(self) -> int:
+        """Count the users."""
+        return self.table["user"].n_unique()
+
+    @property
+    def items(self) -> int:
+        """Count the items that are shown or acted on."""
+        return pl.concat([self.table["item"], self.table["items"].explode()]).drop_nulls().n_unique()
+
     def __len__(self) -> int:
         return len(self.table)
 

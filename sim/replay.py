@@ -34,7 +34,6 @@ class Replay:
         path: of the state file.
         pacer: how fast.
         restart: begin anew, whatever the state says.
-        progress: called now and then with the number of events acknowledged.
     """
 
     def __init__(
@@ -45,9 +44,9 @@ class Replay:
         pacer: Pacer,
         *,
         restart: bool = False,
-        progress: Callable[[int], None] = lambda acknowledged: None,
     ) -> None:
-        self._source, self._out, self._path, self._pacer, self._progress = source, out, path, pacer, progress
+        self._source, self._out, self._path, self._pacer = source, out, path, pacer
+        self.progress: Callable[[int], None] = lambda acknowledged: None  # called now and then
         tag = fingerprint(source.fingerprint, *sorted(out.places()))
         earlier = None if restart else load_state(path, tag)
         self.state = earlier or ReplayState(fingerprint=tag, total=total(source), offsets=out.ends())
@@ -108,5 +107,5 @@ class Replay:
         self.state.offsets = {**self.state.offsets, **self._out.offsets}
         self.state.complete = complete
         save_state(self._path, self.state)
-        self._progress(self.state.acknowledged)
+        self.progress(self.state.acknowledged)
         self._saved_s = time.monotonic()

@@ -26,7 +26,7 @@ from stream.watermark import Source
 from stream.worker_metrics import HOST, WorkerMetrics, serve_metrics
 
 _TICK_S: Final = 1.0
-_WAITING_EVENTS: Final = 50_000  # of a partition, in memory and on disk; above, sources that run ahead are not polled
+_WAITING_EVENTS: Final = 20_000  # of a partition, in memory and on disk; above, sources that run ahead are not polled
 _log = logging.getLogger("hstu.worker")
 
 

@@ -1,8 +1,8 @@
 """One Apache Kafka node in KRaft mode on 127.0.0.1, for laptops and tests: `hstu broker`, the demo, the test fixture.
 
-Both of its listeners, for clients and for its own controller, are on the loopback interface; nothing is encrypted, since
-nothing leaves the machine. The messages lie in a named directory, which outlives the node: stop it, kill it, start it
-again. Its Java process never outlives the process that started it (leash.py).
+Both of its listeners, for clients and for its own controller, are on the loopback interface; nothing is encrypted,
+since nothing leaves the machine. The messages lie in a named directory, which outlives the node: stop it, kill it,
+start it again. Its Java process never outlives the process that started it (leash.py).
 """
 
 import os
@@ -67,19 +67,19 @@ class Broker:
     def start(self, timeout_s: float = _START_S) -> str:
         """Start the node, wait until it answers, and give its bootstrap address. Do nothing if it runs.
 
-        1. Find Java and the jars, which the first time are fetched. 2. Take the directory and lock it. 3. Choose the
-        ports. 4. Format the directory if it is new. 5. Start Java, which keeps the lock. 6. Wait for an answer.
+        1. Take the directory and lock it. 2. Choose the ports. 3. Find Java and the jars, which the first time are
+        fetched. 4. Format the directory if it is new. 5. Start Java, which keeps the lock. 6. Wait for an answer.
 
         Raises:
             BrokerError: one of these failed; nothing is left running.
         """
         if self._process is not None and self._process.poll() is None:
             return self.bootstrap
-        java, kafka = find_java(), find_kafka()
-        command = [str(java), *_JVM_FLAGS, "-cp", kafka.class_path]
         directory = BrokerDirectory(self.data_dir)
         try:
             self.port, controller_port = _claim_ports(self.port, self._controller_port)
+            java, kafka = find_java(), find_kafka()
+            command = [str(java), *_JVM_FLAGS, "-cp", kafka.class_path]
             directory.configure(self.port, controller_port)
             directory.format(lambda properties: _format(command, directory, properties))
             self.version = kafka.version
@@ -96,13 +96,13 @@ class Broker:
     def _wait_until_ready(self, directory: BrokerDirectory, deadline: float) -> None:
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
-                raise BrokerError(f"Kafka did not start: {_last_words(directory)}.")
+                raise BrokerError(f"Kafka did not start: {directory.last_words()}.")
             if kafka_client.is_listening(HOST, self.port):
                 answering = kafka_client.cluster_id(self.bootstrap, max(1.0, deadline - time.monotonic()))
                 if answering == directory.cluster_id:
                     return
             time.sleep(_POLL_S)
-        raise BrokerError(f"Kafka did not get ready in time: {_last_words(directory)}.")
+        raise BrokerError(f"Kafka did not get ready in time: {directory.last_words()}.")
 
     def wait(self) -> None:
         """Wait until the node ends.
@@ -115,8 +115,8 @@ class Broker:
         self._process = None
         if status not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
             raise BrokerError(
-                f"Kafka on {self.bootstrap} (pid {pid}) has ended by itself with status {status}; its messages are kept "
-                f"in {self.data_dir}, {self.data_dir / 'kafka.log'} may say why; start it again."
+                f"Kafka on {self.bootstrap} (pid {pid}) has ended by itself with status {status}; its messages are "
+                f"kept in {self.data_dir}, {self.data_dir / 'kafka.log'} may say why; start it again."
             )
 
     def stop(self, timeout_s: float = _STOP_S) -> None:
@@ -165,7 +165,8 @@ def serve_broker(data_dir: Path, port: int = DEFAULT_PORT) -> None:
         try:
             broker.start()
             print(
-                f"Kafka {broker.version} is ready on {broker.bootstrap} (data in {data_dir}, pid {broker.pid})", flush=True
+                f"Kafka {broker.version} is ready on {broker.bootstrap} (data in {data_dir}, pid {broker.pid})",
+                flush=True,
             )
             broker.wait()
         except KeyboardInterrupt:
@@ -187,15 +188,15 @@ def _signals_as_interrupts() -> Iterator[None]:
 
 
 def _claim_ports(port: int, controller_port: int) -> tuple[int, int]:
-    for wanted, whose in ((port, "port"), (controller_port, "controller's port")):
+    for wanted, whose in ((port, "port"), (controller_port, "port for its controller")):
         reason = _why_not(wanted) if wanted else None
         if reason:
             raise BrokerError(
-                f"Kafka's {whose} {wanted} on {HOST} cannot be used ({reason}); stop what uses it, or give another by "
-                "--port (0 takes a free one)."
+                f"Kafka's {whose}, {wanted} on {HOST}, cannot be used ({reason}); stop what uses it, or give another "
+                "by --port (0 takes a free one)."
             )
-    port = port or _free_port()
-    return port, controller_port or _free_port(but=port)
+    port = port or free_port()
+    return port, controller_port or free_port(but=port)
 
 
 def _why_not(port: int) -> str | None:
@@ -208,13 +209,14 @@ def _why_not(port: int) -> str | None:
     return None
 
 
-def _free_port(but: int = 0) -> int:
+def free_port(but: int = 0) -> int:
+    """Give a port of 127.0.0.1 that nothing listens on, and that no outgoing connection will be given."""
     candidates = (port for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)) if port != but)
     return next(port for port in candidates if not _why_not(port))
 
 
 def _format(command: Sequence[str], directory: BrokerDirectory, properties: str) -> None:
-    """Run Kafka's storage tool. Without eligible leader replicas, which one node cannot have, a restart after a kill is clean."""
+    """Run Kafka's storage tool. Eligible leader replicas, no use to one node, make restarts after kills unclean."""
     tool = ["kafka.tools.StorageTool", "format", "--config", properties, "--cluster-id", directory.cluster_id]
     done = subprocess.run(
         [*command, *tool, "--feature", "eligible.leader.replicas.version=0"],
@@ -224,9 +226,9 @@ def _format(command: Sequence[str], directory: BrokerDirectory, properties: str)
         check=False,
     )
     if done.returncode != 0:
+        said = (done.stderr.strip() or done.stdout.strip())[-300:]
         raise BrokerError(
-            f"Kafka's storage tool could not format {directory.path}: {done.stderr.strip()[-300:] or done.stdout.strip()[-300:]}; "
-            "name another directory by --data-dir."
+            f"Kafka's storage tool could not format {directory.path}: {said}; name another directory by --data-dir."
         )
 
 
@@ -243,13 +245,3 @@ def _launch(command: Sequence[str], directory: BrokerDirectory) -> subprocess.Po
             pass_fds=[directory.lock_fd],
             start_new_session=True,
         )
-
-
-def _last_words(directory: BrokerDirectory) -> str:
-    """Give the newest complaint of Kafka or Java, and where there is more."""
-    for log in (directory.log, directory.jvm_log):
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        complaints = [line for line in lines[-200:] if " ERROR " in line or " FATAL " in line or "Error" in line]
-        if complaints:
-            return f"{complaints[-1][:300]}; {log} says more"
-    return f"{directory.log} and {directory.jvm_log} may say why"

@@ -28,8 +28,9 @@ _MARKER: Final = "hstu-broker.json"
 _LOCK: Final = "lock"
 _PATIENCE_S: Final = 1.0  # for the lock: a node that was killed takes a moment to be gone
 
-# One node: every internal topic has one replica. Old and future event times are kept (retention, timestamp bound), memory
-# is kept small (dedupe buffer, threads, index files), and a node that was killed is let in again after a session of 3 s.
+# One node: every internal topic has one replica. Old and future event times are kept (retention, timestamp bound),
+# memory is kept small (dedupe buffer, threads, index files), and a node that was killed is let in again once its last
+# session has run out, after 3 s (the default is 9).
 _SERVER_PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
@@ -82,6 +83,8 @@ rootLogger.appenderRefs=file
 rootLogger.appenderRef.file.ref=file
 """
 
+_COMPLAINT: Final = re.compile(r"^(?:Caused by: )?[\w.]+(?:Exception|Error): .*$|^Error.*$", re.MULTILINE)
+
 
 class BrokerDirectory:
     """A directory that is ours, locked for us until close().
@@ -92,6 +95,7 @@ class BrokerDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._log_begin = 0
         try:
             _refuse_foreign(path)
             path.mkdir(parents=True, exist_ok=True)
@@ -122,12 +126,13 @@ class BrokerDirectory:
         return self.path / "jvm.log"
 
     def configure(self, port: int, controller_port: int) -> None:
-        """Write the configuration for a start on these ports."""
+        """Write the configuration for a start on these ports; last_words() are those from now on."""
+        self._log_begin = self.log.stat().st_size if self.log.exists() else 0
         self._write("server.properties", port=port, controller_port=controller_port, logs="logs")
         (self.path / "log4j2.properties").write_text(_LOG4J2_PROPERTIES)
 
     def format(self, format_by: Callable[[str], None]) -> None:
-        """Format a new directory, aside, by a function of a properties file's name; leave one that has data as it is."""
+        """Format a new directory, aside, by a function of a properties file's name; leave one that has data."""
         if (self.path / "logs").exists():
             return
         aside = self.path / "logs.new"
@@ -139,6 +144,15 @@ class BrokerDirectory:
 
     def _write(self, name: str, **values: object) -> None:
         (self.path / name).write_text(_SERVER_PROPERTIES.format_map(values))
+
+    def last_words(self) -> str:
+        """Give the newest complaint of Kafka or Java since configure(), and where there is more."""
+        for log, begin in ((self.log, self._log_begin), (self.jvm_log, 0)):
+            text = log.read_bytes()[begin:].decode(errors="replace") if log.exists() else ""
+            complaints = _COMPLAINT.findall(text)
+            if complaints:
+                return f"{complaints[-1][:300].strip()} ({log} says more)"
+        return f"{self.log} and {self.jvm_log} may say why"
 
     def used_by(self, pid: int) -> None:
         """Note the process that a later comer is told of."""

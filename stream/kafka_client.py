@@ -18,9 +18,23 @@ _ATTEMPT_S: Final = 5.0  # a first answer takes milliseconds; a node that is jus
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # kafka-python reads its schemas by an old function
-    import kafka
-    from kafka.admin import KafkaAdminClient
-    from kafka.errors import KafkaError
+    from kafka import KafkaConsumer, TopicPartition
+    from kafka.admin import KafkaAdminClient, NewTopic
+    from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+__all__ = [
+    "KafkaError",
+    "NewTopic",
+    "TopicAlreadyExistsError",
+    "TopicPartition",
+    "addresses",
+    "admin_client",
+    "cluster_id",
+    "is_listening",
+    "offsets_client",
+    "reason",
+    "refusals",
+]
 
 
 def addresses(bootstrap: str) -> list[tuple[str, int]]:
@@ -52,14 +66,16 @@ def admin_client(bootstrap: str, timeout_s: float) -> Iterator[Any]:
     servers = addresses(bootstrap)
     with _quiet():
         client = None
-        while client is None:
-            _wait_for_a_listener(servers, deadline)
-            client = _connect(bootstrap, min(_ATTEMPT_S, deadline - time.monotonic()))
-            if client is None and time.monotonic() >= deadline:
-                raise BrokerError(
-                    f"No Kafka answered at {bootstrap} within {timeout_s:g} s; start one by hstu broker, "
-                    "or correct --bootstrap or HSTU_BOOTSTRAP."
-                )
+        while client is None and time.monotonic() < deadline:
+            if any(is_listening(host, port) for host, port in servers):  # an attempt in vain costs more than a look
+                client = _connect(bootstrap, min(_ATTEMPT_S, deadline - time.monotonic()))
+            if client is None:
+                time.sleep(_POLL_S)
+        if client is None:
+            raise BrokerError(
+                f"No Kafka answered at {bootstrap} within {timeout_s:g} s; start one by hstu broker, "
+                "or correct --bootstrap or HSTU_BOOTSTRAP."
+            )
         try:
             with refusals(bootstrap):
                 yield client
@@ -71,7 +87,7 @@ def admin_client(bootstrap: str, timeout_s: float) -> Iterator[Any]:
 def offsets_client(bootstrap: str) -> Iterator[Any]:
     """Give a KafkaConsumer without a group, to ask for offsets; only where an admin client has got an answer before."""
     with _quiet(), refusals(bootstrap):
-        client = kafka.KafkaConsumer(bootstrap_servers=bootstrap.split(","))
+        client = KafkaConsumer(bootstrap_servers=bootstrap.split(","))
         try:
             yield client
         finally:
@@ -84,11 +100,13 @@ def refusals(bootstrap: str) -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        reason = getattr(error, "description", None) or error
-        raise BrokerError(
-            f"Kafka at {bootstrap} refused: {type(error).__name__}: {str(reason)[:300].rstrip('.')}; "
-            "its log says more."
-        ) from error
+        raise BrokerError(f"Kafka at {bootstrap} refused: {reason(error)}; its log says more.") from error
+
+
+def reason(error: KafkaError) -> str:
+    """Give an error's name and what Kafka's protocol says about it, without the request's text."""
+    said = getattr(error, "description", None) or str(error)
+    return f"{type(error).__name__}: {said[:300].rstrip('.')}"
 
 
 def cluster_id(bootstrap: str, timeout_s: float) -> str | None:
@@ -106,11 +124,6 @@ def is_listening(host: str, port: int, timeout_s: float = 1.0) -> bool:
     return False
 
 
-def _wait_for_a_listener(servers: list[tuple[str, int]], deadline: float) -> None:
-    while time.monotonic() < deadline and not any(is_listening(host, port) for host, port in servers):
-        time.sleep(_POLL_S)
-
-
 def _connect(bootstrap: str, timeout_s: float) -> Any:
     """Make a client, or clean up behind the attempt and give None."""
     timeout_ms = max(1, int(timeout_s * 1000))
@@ -124,7 +137,10 @@ def _connect(bootstrap: str, timeout_s: float) -> Any:
 
     try:
         return KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","), kafka_client=remembered, reconnect_backoff_max_ms=500, **{name: timeout_ms}
+            bootstrap_servers=bootstrap.split(","),
+            kafka_client=remembered,
+            reconnect_backoff_max_ms=500,
+            **{name: timeout_ms},
         )
     except (KafkaError, OSError):
         for client in made:

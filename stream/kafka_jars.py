@@ -4,9 +4,9 @@ kafka_jars.lock names every jar of the class path, one a line, as sha256sum writ
 
     <64 hex digits>  <group with slashes>/<artifact>/<version>/<file name>
 
-Only what the lock names is fetched, and only what has its checksum is run, also out of the cache, which holds the files
-under their names alone: $XDG_CACHE_HOME/hstu-stream/kafka-4.2.0/*.jar (default ~/.cache). A complete cache needs neither
-network nor jgo. After a change of VERSION, `python -m stream.kafka_jars` writes the lock anew.
+Only what the lock names is fetched, and only what has its checksum is run, also out of the cache, which holds the
+files under their names alone: $XDG_CACHE_HOME/hstu-stream/kafka-4.2.0/*.jar (default ~/.cache). A complete cache needs
+neither network nor jgo. After a change of VERSION, `python -m stream.kafka_jars` writes the lock anew.
 """
 
 import fcntl
@@ -103,8 +103,8 @@ def read_lock(file: Path = LOCK_FILE) -> list[LockedJar]:
 def ensure_jars(cache: Path, jars: Sequence[LockedJar], fetch: Fetch) -> list[Path]:
     """Give the jars' files in the cache, all with the checksums of the lock, fetching those that are missing.
 
-    Many processes may do this at once: one fetches, the others wait for it. A jar is fetched aside, checked, and only then
-    renamed into the cache, so none in it is ever half a jar.
+    Many processes may do this at once: one fetches, the others wait for it. A jar is fetched aside, checked, and only
+    then renamed into the cache, so none in it is ever half a jar.
 
     Raises:
         BrokerError: a jar cannot be fetched, or differs from the lock; the sentence names it.
@@ -144,7 +144,11 @@ def _fetch_all(cache: Path, jars: Sequence[LockedJar], fetch: Fetch) -> None:
     for jar in track(jars, "jars", console=console, transient=True, disable=not console.is_terminal):
         with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as aside:
             file = fetch(jar, Path(aside))
-            _check(file, jar, f"what was fetched is not what Kafka {VERSION} was locked with, so it is not used; {_WAY_OUT}")
+            _check(
+                file,
+                jar,
+                f"what was fetched is not what Kafka {VERSION} was locked with, so it is not used; {_WAY_OUT}",
+            )
             file.replace(cache / jar.name)
 
 
@@ -186,7 +190,7 @@ def write_lock(file: Path = LOCK_FILE) -> int:
     """Resolve the newest closure of the roots, fetch it, write its lock and give the number of jars."""
     import jgo
 
-    paths = {}
+    paths: dict[tuple[str, str], PurePosixPath] = {}
     for artifact in (found for root in _ROOTS for found in jgo.resolve(root)):
         name = (artifact.groupId, artifact.artifactId)
         path = PurePosixPath(*artifact.groupId.split("."), artifact.artifactId, artifact.version, artifact.filename)

@@ -1,7 +1,7 @@
 """Become a command that dies with the process that started it: python -I -S leash.py PARENT COMMAND [ARGUMENT…].
 
 PARENT is the process id of the starter. On Linux the kernel kills the command as soon as the starter's thread is gone,
-even by kill -9. Elsewhere there is no such help, and only a starter that ends in an orderly way takes the command along.
+even by kill -9. Elsewhere there is no such help: only a starter that ends in an orderly way takes the command along.
 This runs as a program of its own, since code between fork and exec is not safe in a process with threads.
 """
 

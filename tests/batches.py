@@ -74,30 +74,31 @@ class Quiz:
 @st.composite
 def quizzes(draw: st.DrawFn) -> Quiz:
     """A few questions on a few items, some withdrawn, some born too late, some unknown."""
-    born_ms = draw(st.lists(st.integers(0, LATEST_MS), max_size=8))
+    born_ms = draw(st.lists(st.just(0) | st.integers(0, LATEST_MS), max_size=4))
     withdrawn = [draw(st.booleans()) and draw(st.booleans()) for _ in born_ms]
     items = st.sampled_from([*range(len(born_ms)), UNKNOWN])
     count = draw(st.integers(0, 4))
     targets = [draw(items) for _ in range(count)]
-    request_ms = [draw(st.integers(0, LATEST_MS)) for _ in targets]
+    request_ms = [draw(st.just(LATEST_MS) | st.integers(0, LATEST_MS)) for _ in targets]
     histories = [draw(st.lists(items | st.none(), max_size=8)) for _ in targets]
-    questions = _ask(born_ms, withdrawn, targets, request_ms, histories)
-    return Quiz(born_ms, withdrawn, targets, request_ms, histories, questions)
+    return make_quiz(born_ms, withdrawn, targets, request_ms, histories)
 
 
-def _ask(
+def make_quiz(
     born_ms: list[int],
     withdrawn: list[bool],
     targets: list[int],
     request_ms: list[int],
     histories: list[list[int | None]],
-) -> Questions:
+) -> Quiz:
+    """Ask the questions of a batch and a vocabulary that hold these values."""
     items = Vocabulary()
     items.admit(np.arange(len(born_ms), dtype=np.uint64), np.array(born_ms, np.int64))
     for v in np.flatnonzero(withdrawn):
         items.withdraw(int(v), LATEST_MS)
     batch = collate([_example(*each) for each in zip(targets, request_ms, histories, strict=True)])
-    return ask(batch, items.rows(batch.keys), np.arange(len(targets)), items)
+    questions = ask(batch, items.rows(batch.keys), np.arange(len(targets)), items)
+    return Quiz(born_ms, withdrawn, targets, request_ms, histories, questions)
 
 
 def _example(target: int, request_ms: int, history: list[int | None]) -> Example:

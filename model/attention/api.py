@@ -36,10 +36,10 @@ def attention(
             candidates count as one token.
         alpha: scale of the products, before the bias.
         activation: a name in ACTIVATIONS.
-        num_targets: i64[B] candidates at the end of each sequence: each sees the history and itself, none of the others.
+        num_targets: i64[B] candidates at the end of each sequence: each sees the history and itself, no other one.
         window: previous tokens that a row sees beside itself, 0 for all; candidates stand at the end of the history.
-        bias: [B, N, N] shared by the heads, whose first n rows and columns serve a sequence of n tokens; or a function from
-            a tile (plan.Tile) to its [b or 1, r, k], so that no [B, N, N] need exist.
+        bias: [B, N, N] shared by the heads, whose first n rows and columns serve a sequence of n tokens; or a function
+            from a tile (plan.Tile) to its [b or 1, r, k], so that no [B, N, N] need exist.
 
     Raises:
         ModelError: a name is unknown or a shape is wrong; the sentence says which.

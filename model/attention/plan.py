@@ -209,8 +209,8 @@ def _checked(
     lengths = np.diff(bounds)
     if bounds[0] != 0 or bounds[-1] != tokens or (lengths < 0).any():
         raise ModelError(
-            f"Attention's offsets run from {bounds[0]} to {bounds[-1]} (lengths {lengths.min(initial=0)} and more); they "
-            f"must rise from 0 to {tokens}, the number of tokens given."
+            f"Attention's offsets run from {bounds[0]} to {bounds[-1]} (shortest sequence: "
+            f"{lengths.min(initial=0)}); they must rise from 0 to {tokens}, the number of tokens given."
         )
     if window < 0:
         raise ModelError(f"Attention's window is {window}; give the number of previous tokens seen, or 0 for all.")

@@ -92,7 +92,7 @@ def test_training_and_growth_do_not_disturb_one_another(before: Steps, then: Ste
 def test_a_restored_state_goes_on_to_the_same_bits(before: Steps, then: Steps) -> None:
     """Whatever the table that takes a state held before; rows that come later are those that would have come."""
     original, restored = make(6), make(2 * BLOCK)
-    train(restored, then)
+    train(restored, [*then, ([BLOCK], 1)])
     train(original, before)
     restored.load_state({name: part.clone() for name, part in original.state().items()})
     assert digest(restored) == digest(original)

@@ -1,9 +1,9 @@
 import math
 
-from hypothesis import given
+from hypothesis import example, given
 
 from model.baselines.last_items import LastItems
-from tests.batches import Quiz, quizzes
+from tests.batches import Quiz, make_quiz, quizzes
 
 
 def recency(quiz: Quiz, t: int) -> list[int]:
@@ -13,7 +13,11 @@ def recency(quiz: Quiz, t: int) -> list[int]:
     return list(dict.fromkeys(latest_first))
 
 
+COMES_BACK = make_quiz([0, 0, 0], [False, True, False], [0, 2, 1], [9, 9, 9], [[0, 2, 1, 0, None]] * 3)
+
+
 @given(quizzes())
+@example(COMES_BACK)
 def test_a_target_has_its_place_in_the_users_list_or_is_a_miss(quiz: Quiz) -> None:
     """The list holds each item once, at its last place, and no item that cannot be recommended; others are misses."""
     rivals = LastItems()

@@ -1,0 +1,215 @@
+"""The learner: each micro-batch is a test first, and then one gradient step on the same targets.
+
+L = tokens of a micro-batch, P = retrieval targets, N = ranking targets, V = items known before it. In order:
+
+    1. the questions are put to the vocabulary as it is: which items are candidates, and how old is the target
+    2. ids are admitted and texts learnt; a new row is untrained
+    3. one forward pass. There is no dropout, and no weight moves before 5, so its outputs serve the test and the loss
+    4. test: the model, then its rivals, rank the same targets among the same candidates; recorded
+    5. train: one AdamW step on the dense parameters and on the rows that were touched; then the rivals learn
+
+All of it is a function of the settings and of the micro-batches in their order (on one device with one number of
+threads): chance comes from Philox keyed by (seed, step), so that it has no state. Source: docs/design.md, Learner.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from xxhash import xxh3_128
+
+from model import negatives
+from model.baselines.last_items import LastItems
+from model.baselines.popularity import Popularity
+from model.catalogue import Catalogue, ItemRecord, Tombstone
+from model.config import ModelSettings, TrainSettings
+from model.digest import digest_arrays
+from model.errors import ModelError
+from model.forward import Forward, TokenRows
+from model.item_age import age_slice
+from model.jagged import Jagged, collate
+from model.metrics import ranks
+from model.prequential import MODEL, Outcome, Prequential
+from model.questions import Questions, ask
+from model.retrieval import unit
+from model.snapshot import prefixed, under
+from model.targets import Chooser, Targets
+from model.vocabulary import Vocabulary
+from model.weights import Weights, make_deterministic
+from stream.example import NO_KEY, Example, Kind
+
+_DAY_MS: Final = 86_400_000
+_COUNTS: Final = ("steps", "examples", "tokens")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StepReport:
+    """What one micro-batch brought."""
+
+    step: int  # its number, from 1
+    examples: int
+    tokens: int
+    event_ms: int  # when its last example became final
+    loss: float  # NaN where nothing was to be learnt
+    outcome: Outcome
+
+
+class Learner:
+    """Model, vocabularies, catalogue, rivals and metrics of one run.
+
+    Args:
+        model: shape of the recommender.
+        train: how it is tested and trained.
+    """
+
+    def __init__(self, model: ModelSettings, train: TrainSettings) -> None:
+        make_deterministic(train.threads)
+        self.model, self.train = model, train
+        self.weights = Weights(model, train)
+        self.items, self.features = Vocabulary(), Vocabulary()
+        self.catalogue = Catalogue()
+        self.popularity = Popularity(round(train.popularity_half_life_d * _DAY_MS))
+        self.last_items = LastItems()
+        self.metrics = Prequential(model.rank_actions, train.window_targets)
+        self.counts = dict.fromkeys(_COUNTS, 0)
+        self._chooser = Chooser(model.rank_actions, train.negative_actions)
+
+    def step(self, examples: Sequence[Example]) -> StepReport:
+        """Test on a micro-batch, then train on it.
+
+        Raises:
+            ModelError: the loss or its gradient is not finite; the sentence names the step. The weights have not moved,
+                but the vocabulary has: go on from a checkpoint.
+        """
+        try:
+            return self._step(examples)
+        except ModelError as error:
+            raise ModelError(f"At step {self.counts['steps'] + 1} of trainer {self.train.name}: {error}") from error
+
+    def _step(self, examples: Sequence[Example]) -> StepReport:
+        batch = collate(examples)
+        targets = self._chooser.choose(batch)
+        asked, slices, rank_slices = self._ask(batch, targets)  # 1
+        rows = self._admit(batch, examples)  # 2
+        forward = Forward(self.weights, batch, targets, rows, self._draw_negatives(batch, targets))  # 3
+        outcome = Outcome(  # 4
+            ranks=self._rank(forward.queries_PD.detach(), asked),
+            slices=slices,
+            logits=forward.logits_NA.detach().cpu().numpy(),
+            labels=targets.labels,
+            rank_slices=rank_slices,
+        )
+        self.metrics.record(outcome)
+        loss = forward.learn(self.train.rank_weight)  # 5
+        self._let_rivals_learn(replace(asked, targets=forward.positives_P))
+        for name, count in zip(_COUNTS, (1, len(examples), len(batch.keys)), strict=True):
+            self.counts[name] += count
+        step, event_ms = self.counts["steps"], examples[-1].final_ms
+        return StepReport(step, len(examples), len(batch.keys), event_ms, loss, outcome)
+
+    def _ask(self, batch: Jagged, targets: Targets) -> tuple[Questions, NDArray[np.intp], NDArray[np.intp]]:
+        """Give the retrieval questions and the age slices of retrieval and of ranking targets, before admission."""
+        row_L = self.items.rows(batch.keys)
+        asked = ask(batch, row_L, targets.positive, self.items)
+        shown = ask(batch, row_L, targets.shown, self.items)
+        fixed = replace(asked, born_ms=asked.born_ms.copy())  # admission may move births back
+        return fixed, _ages(asked), _ages(shown)
+
+    def _admit(self, batch: Jagged, examples: Sequence[Example]) -> TokenRows:
+        """Give every token its rows, new ones where ids are new, and learn the texts that came along."""
+        attribute_L, acted_L = batch.kinds == Kind.ATTRIBUTE, batch.actions != NO_KEY
+        rows = TokenRows(*(np.full(len(batch.keys), -1, np.int64) for _ in TokenRows._fields))
+        rows.items[~attribute_L] = self.items.admit(batch.keys[~attribute_L], batch.ts_ms[~attribute_L])
+        rows.attributes[attribute_L] = self.features.admit(batch.keys[attribute_L], batch.ts_ms[attribute_L])
+        rows.actions[acted_L] = self.features.admit(batch.actions[acted_L], batch.ts_ms[acted_L])
+        self.weights.grow(len(self.items), len(self.features))
+        self.popularity.grow(len(self.items))
+        for example in examples:
+            keys = example.text_keys.tolist()
+            self.items.learn_texts(keys, example.texts)
+            self.features.learn_texts(keys, example.texts)
+        return rows
+
+    def _draw_negatives(self, batch: Jagged, targets: Targets) -> negatives.Negatives | None:
+        live = self.items.live()
+        if not len(targets.positive) or not len(live):
+            return None
+        popularity_R = self.popularity.scores(int(batch.request_ms.max()))
+        key = np.array([self.train.seed % 2**64, self.counts["steps"]], np.uint64)
+        return negatives.draw(live, popularity_R, self.train.negatives, np.random.Generator(np.random.Philox(key=key)))
+
+    @torch.no_grad()
+    def _rank(self, queries_PD: Tensor, asked: Questions) -> dict[str, NDArray[np.float64]]:
+        """Give the rank of every target by every scorer, among the items known before."""
+        items_VD = unit(self.weights.items.rows[: len(asked.born_ms)])
+        return {
+            MODEL: ranks(queries_PD @ items_VD.T, asked),
+            "popularity": self.popularity.ranks(asked),
+            "last_items": self.last_items.ranks(asked),
+        }
+
+    def _let_rivals_learn(self, questions: Questions) -> None:
+        self.popularity.learn(questions)
+        self.last_items.learn(questions)
+
+    def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
+        """Take in what the catalogue says; a withdrawn item is no candidate and no negative until it comes back."""
+        for record in records:
+            if not self.catalogue.apply(record):
+                continue
+            if isinstance(record, Tombstone):
+                self.items.withdraw(record.key, record.ts_ms)
+            else:
+                self.items.restore(record.key)
+
+    def digest(self) -> str:
+        """Give the xxh3_128 over everything that decides what the model does next; equal for equal runs."""
+        hasher = xxh3_128()
+        for part in (self.weights, self.items, self.features):
+            part.digest_update(hasher)
+        digest_arrays(hasher, self.popularity.state())
+        hasher.update(str(self.counts).encode())
+        return hasher.hexdigest()
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Give everything as arrays, for a checkpoint; some are views, so write them before the next step."""
+        return {
+            **prefixed("weights.", self.weights.state()),
+            **prefixed("items.", self.items.state()),
+            **prefixed("features.", self.features.state()),
+            **prefixed("catalogue.", self.catalogue.state()),
+            **prefixed("popularity.", self.popularity.state()),
+            **prefixed("metrics.", self.metrics.state()),
+            "counts": np.array([self.counts[name] for name in _COUNTS], np.int64),
+        }
+
+    def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Become the learner that gave this state."""
+        self.weights.load_state(under("weights.", arrays))
+        self.items = Vocabulary.from_state(under("items.", arrays))
+        self.features = Vocabulary.from_state(under("features.", arrays))
+        self.catalogue = Catalogue.from_state(under("catalogue.", arrays))
+        self.popularity = Popularity.from_state(under("popularity.", arrays))
+        self.metrics.load_state(under("metrics.", arrays))
+        self.counts = dict(zip(_COUNTS, arrays["counts"].tolist(), strict=True))
+
+    def snapshot_arrays(self, at_ms: int) -> dict[str, Any]:
+        """Give what queries need: weights without moments, and popularity as of a time."""
+        return {
+            **prefixed("recommender.", self.weights.recommender.state_dict()),
+            "items.weight": self.weights.items.rows,
+            "features.weight": self.weights.features.rows,
+            **prefixed("items.", self.items.state()),
+            **prefixed("features.", self.features.state()),
+            **prefixed("catalogue.", self.catalogue.state()),
+            "popularity.counts": self.popularity.scores(at_ms),
+            "popularity.at_ms": np.array(at_ms, np.int64),
+        }
+
+
+def _ages(questions: Questions) -> NDArray[np.intp]:
+    return age_slice(questions.target_born_ms, questions.request_ms)

@@ -1,0 +1,86 @@
+"""Prequential evaluation: what the model and its rivals scored on the same targets, before anyone learnt from them.
+
+P = retrieval targets of a micro-batch, N = ranking targets, A = actions with a tower. Everything is kept twice, over a
+window of the latest targets and over the whole run (window.py); a checkpoint holds it, so that a resumed run goes on.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.metrics import RankingTally, RetrievalTally
+from model.snapshot import prefixed, under
+from model.window import Window
+
+MODEL: Final = "hstu"
+SCORERS: Final = (MODEL, "popularity", "last_items")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outcome:
+    """How one micro-batch was scored."""
+
+    ranks: Mapping[str, NDArray[np.float64]]  # scorer: [P], inf for a miss
+    slices: NDArray[np.intp]  # [P] age of the target, index into item_age.SLICES
+    logits: NDArray[np.float32]  # [N, A]
+    labels: NDArray[np.bool_]  # [N, A]
+    rank_slices: NDArray[np.intp]  # [N]
+
+
+class Prequential:
+    """The metrics of one run.
+
+    Args:
+        actions: those with a ranking tower.
+        window: targets that the windowed figures cover.
+    """
+
+    def __init__(self, actions: Sequence[str], window: int) -> None:
+        self._size = window
+        self._ranking_empty = RankingTally(actions)
+        self.retrieval = {scorer: Window(RetrievalTally(), window) for scorer in SCORERS}
+        self.ranking = Window(self._ranking_empty, window)
+
+    @property
+    def targets(self) -> int:
+        """Retrieval targets of the whole run."""
+        return self.retrieval[MODEL].total.targets
+
+    @property
+    def rank_targets(self) -> int:
+        """Ranking targets of the whole run."""
+        return self.ranking.total.targets
+
+    def record(self, outcome: Outcome) -> None:
+        """Count one micro-batch."""
+        for scorer, ranks_P in outcome.ranks.items():
+            tally = RetrievalTally()
+            tally.count(ranks_P, outcome.slices)
+            self.retrieval[scorer].add(tally)
+        ranking = self._ranking_empty.empty()
+        ranking.count(outcome.logits, outcome.labels, outcome.rank_slices)
+        self.ranking.add(ranking)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give all figures for JSON: retrieval by scorer, ranking by action, of the window and of all."""
+        return {
+            "retrieval": {scorer: window.as_dict() for scorer, window in self.retrieval.items()},
+            "ranking": self.ranking.as_dict(),
+        }
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Give all sums, for a checkpoint."""
+        arrays = prefixed("ranking.", self.ranking.state())
+        for scorer, window in self.retrieval.items():
+            arrays |= prefixed(f"retrieval.{scorer}.", window.state())
+        return arrays
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Become what gave this state."""
+        self.ranking = Window.from_state(under("ranking.", state), self._ranking_empty, self._size)
+        for scorer in SCORERS:
+            own = under(f"retrieval.{scorer}.", state)
+            self.retrieval[scorer] = Window.from_state(own, RetrievalTally(), self._size)

@@ -1,0 +1,86 @@
+"""Everything of a learner that gradients move: the dense parameters and the rows of both tables, with their moments."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.config import ModelSettings, TrainSettings
+from model.dense import DenseOptimizer
+from model.digest import Hasher, digest_arrays
+from model.errors import ModelError
+from model.recommender import Recommender
+from model.snapshot import prefixed, under
+from model.table import Table
+
+ROW_STD: Final = 0.02  # of a new row, as in Meta's research code
+
+
+class Weights:
+    """A recommender and its tables on one device, drawn from the seed."""
+
+    def __init__(self, model: ModelSettings, train: TrainSettings) -> None:
+        self.device = choose_device(train.device)
+        self.lr = train.learning_rate
+        self.recommender = Recommender(model, seed=train.seed).to(self.device)
+        self.dense = DenseOptimizer(self.recommender, self.lr)
+        self.items = Table(model.dim, seed=2 * train.seed, std=ROW_STD, device=self.device)
+        self.features = Table(model.dim, seed=2 * train.seed + 1, std=ROW_STD, device=self.device)
+
+    def grow(self, items: int, features: int) -> None:
+        """Have so many rows in the tables."""
+        self.items.grow(items)
+        self.features.grow(features)
+
+    def tensor(self, array: NDArray[Any]) -> Tensor:
+        """Give an array as a tensor on the device."""
+        return torch.as_tensor(array, device=self.device)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Give all arrays; those of the tables are views."""
+        return {
+            **prefixed("dense.", self.dense.state()),
+            **prefixed("item_table.", _numpy(self.items.state())),
+            **prefixed("feature_table.", _numpy(self.features.state())),
+        }
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Become the weights that gave this state."""
+        self.dense.load_state(under("dense.", state))
+        self.items.load_state(_torch(under("item_table.", state)))
+        self.features.load_state(_torch(under("feature_table.", state)))
+
+    def digest_update(self, hasher: Hasher) -> None:
+        """Feed everything to a hasher."""
+        digest_arrays(hasher, self.dense.state())
+        self.items.digest_update(hasher)
+        self.features.digest_update(hasher)
+
+
+def choose_device(name: str) -> torch.device:
+    """Give the device of a setting; auto is a GPU where there is one.
+
+    Raises:
+        ModelError: cuda is wanted and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ModelError("train.device is cuda, but PyTorch finds no CUDA device; set it to auto or cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def make_deterministic(threads: int) -> None:
+    """Let PyTorch give the same bits every time, in this whole process."""
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a search for bugs, dear
+    torch.set_num_threads(threads)
+
+
+def _numpy(state: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    return {name: tensor.detach().cpu().numpy() for name, tensor in state.items()}
+
+
+def _torch(state: Mapping[str, NDArray[Any]]) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.array(array)) for name, array in state.items()}

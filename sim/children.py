@@ -1,0 +1,98 @@
+"""Child processes of the demo and of end-to-end tests: `hstu` verbs with a log each, which never outlive us."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from sim.errors import SimError
+from stream import leash
+
+_STOP_S: Final = 20.0
+
+
+class Child:
+    """One `hstu` command on a leash (stream/leash.py), in a session of its own: a terminal's Ctrl-C reaches us alone.
+
+    Args:
+        name: what it is called in messages, and its log.
+        arguments: of `hstu`.
+        logs: folder of the logs.
+        environment: added to ours, from which all HSTU_* variables are left out.
+    """
+
+    def __init__(self, name: str, arguments: Sequence[str], logs: Path, environment: Mapping[str, str]) -> None:
+        self.name = name
+        self.log = logs / f"{name}.log"
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        inherited = {key: value for key, value in os.environ.items() if not key.startswith("HSTU_")}
+        command = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), sys.executable, "-m", "sim.main"]
+        with self.log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [*command, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=inherited | {"PYTHONUNBUFFERED": "1"} | dict(environment),
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def running(self) -> bool:
+        """Tell whether it still runs."""
+        return self._process.poll() is None
+
+    def check(self) -> None:
+        """See that it runs or has ended well.
+
+        Raises:
+            SimError: it has failed; the last line of its log is quoted.
+        """
+        status = self._process.poll()
+        if status:
+            raise SimError(f"{self.name} has ended with status {status}: {self.last_words()} (its log is {self.log}).")
+
+    def last_words(self) -> str:
+        """Give the last line of its log."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1][:500] if lines else "it said nothing"
+
+    def wait(self, timeout_s: float) -> int:
+        """Wait until it ends and give its status.
+
+        Raises:
+            SimError: it has not ended in time.
+        """
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            raise SimError(f"{self.name} has not ended within {timeout_s:g} s; its log is {self.log}.") from None
+
+    def kill(self) -> None:
+        """End it as kill -9 does."""
+        self._process.kill()
+        self._process.wait()
+
+
+def stop_all(children: Sequence[Child]) -> list[str]:
+    """Let all end in an orderly way, together; kill what takes too long, and give the names of those."""
+    for child in children:
+        if child.running():
+            os.kill(child.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    killed = []
+    for child in children:
+        try:
+            child.wait(max(0.1, deadline - time.monotonic()))
+        except SimError:
+            child.kill()
+            killed.append(child.name)
+    return killed

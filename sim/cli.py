@@ -1,0 +1,109 @@
+"""The simulator's verb of `hstu`: replay.
+
+Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+import typer
+
+_LOG, _TO = "What is replayed", "Where to, and how"
+
+
+class Context(Protocol):
+    """What the main command hands in as ctx.obj."""
+
+    def load(self, flags: dict[str, object]) -> Any:
+        """Give the settings: file, environment, then flags by dotted names; None means not given."""
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the simulator's verbs."""
+    app.command()(replay)
+
+
+def _of_log(flag: str, text: str) -> Any:
+    return typer.Option(flag, help=text, rich_help_panel=_LOG)
+
+
+def _of_run(flag: str, text: str) -> Any:
+    return typer.Option(flag, help=text, rich_help_panel=_TO)
+
+
+def replay(
+    ctx: typer.Context,
+    log: Annotated[Path | None, typer.Argument(help="A .csv, .tsv (both also .gz) or .parquet file.")] = None,
+    dataset: Annotated[str | None, _of_log("--dataset", "A data set of an installed package: movielens.")] = None,
+    synthetic: Annotated[str | None, _of_log("--synthetic", "A synthetic stream: dirichlet, the paper's.")] = None,
+    items: Annotated[Path | None, _of_log("--items", "Catalogue: item id, title, and features as columns.")] = None,
+    user: Annotated[str | None, _of_log("--user", "Column of users.  [default: user_id]")] = None,
+    item: Annotated[str | None, _of_log("--item", "Column of items.  [default: item_id]")] = None,
+    time: Annotated[
+        str | None, _of_log("--time", "Column of times: seconds or ms since 1970, or ISO-8601.  [default: ts]")
+    ] = None,
+    action: Annotated[
+        str | None, _of_log("--action", "Column of action names; without it and --rating each row is a click.")
+    ] = None,
+    rating: Annotated[str | None, _of_log("--rating", "Column of ratings.")] = None,
+    request: Annotated[
+        str | None, _of_log("--request", "Column of request ids: the rows of one were shown together.")
+    ] = None,
+    rating_as: Annotated[
+        str | None, _of_log("--rating-as", "A rating is an action, or an impression of one.  [default: action]")
+    ] = None,
+    positive_from: Annotated[
+        float | None,
+        _of_log("--positive-from", "From this rating on it is like, below dislike.  [default: none, all are rate]"),
+    ] = None,
+    shuffle_ties: Annotated[
+        int | None,
+        _of_log(
+            "--shuffle-ties",
+            "Seed that shuffles a user's rows of one instant.  [default: none, they keep the file's order]",
+        ),
+    ] = None,
+    limit: Annotated[int | None, _of_log("--limit", "Rows at most, the earliest ones.  [default: all]")] = None,
+    records: Annotated[int | None, _of_log("--records", "Of --synthetic.  [default: 1,000,000]")] = None,
+    seed: Annotated[int | None, _of_log("--seed", "Of --synthetic.  [default: 0]")] = None,
+    direct: Annotated[
+        bool, _of_run("--direct", "Join and learn in this process, without Kafka, workers and trainer.")
+    ] = False,
+    speed: Annotated[
+        str, _of_run("--speed", "max, events a second (5000/s), or a multiple of recorded time (60x).")
+    ] = "max",
+    restart: Annotated[
+        bool, _of_run("--restart/--continue", "Begin anew, or where the replay of that name was stopped.")
+    ] = False,
+    name: Annotated[
+        str | None,
+        _of_run("--name", "Of the replay; with --direct of the trainer.  [default: the log's; the attention's]"),
+    ] = None,
+    attention: Annotated[str | None, _of_run("--attention", "With --direct: silu or softmax.")] = None,
+    metrics: Annotated[Path | None, _of_run("--metrics", "With --direct: JSONL file of the metrics.")] = None,
+    bootstrap: Annotated[str | None, _of_run("--bootstrap", "Kafka, as HOST:PORT[,HOST:PORT].")] = None,
+    create_topics: Annotated[
+        bool, _of_run("--create-topics/--no-create-topics", "Make the topics that do not exist.")
+    ] = True,
+    data_dir: Annotated[
+        Path | None, _of_run("--data-dir", "Where the replay's state, or the stores of --direct, live.")
+    ] = None,
+) -> None:
+    """Send a recorded or synthetic log as events, in event time, into Kafka or through this process alone.
+
+    A replay that was stopped or killed goes on where it stood, and writes no event twice. The last heartbeat of a log
+    is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix.
+    """
+    from sim.commands import Run, run_replay
+    from sim.sources import open_source
+
+    options = {
+        **{"user": user, "item": item, "time": time, "action": action, "rating": rating, "request": request},
+        **{"rating_as": rating_as, "positive_from": positive_from, "shuffle_ties": shuffle_ties, "limit": limit},
+    }
+    run = Run(direct, speed, restart, name, attention, metrics, create_topics)
+    settings = ctx.obj.load({"bootstrap": bootstrap, "data_dir": data_dir, **run.flags()})
+    run.refuse_contradictions()
+    source = open_source(log, dataset, synthetic, items, options, {"records": records, "seed": seed})
+    if not run_replay(source, settings, run):
+        raise typer.Exit(130)

@@ -1,0 +1,112 @@
+"""What `hstu replay` does once its source is open: into Kafka, or through the core in this process."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from sim.config import Settings
+from sim.console import progress, stopping_on_signals
+from sim.errors import SimError
+from sim.generator import DirichletStream, whole_records
+from sim.outgoing import TOPICS, Source, total
+from sim.pace import Pacer, parse_speed
+from sim.sources import describe
+
+_ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The flags that say where to and how."""
+
+    direct: bool
+    speed: str
+    restart: bool
+    name: str | None
+    attention: str | None
+    metrics: Path | None
+    create_topics: bool
+
+    def flags(self) -> dict[str, Any]:
+        """Give those that are settings."""
+        if not self.direct:
+            return {}
+        return {
+            "train.name": self.name or self.attention,
+            "model.attention": self.attention,
+            "train.metrics_file": None if self.metrics is None else str(self.metrics),
+        }
+
+    def refuse_contradictions(self) -> None:
+        """Refuse flags that do not go together.
+
+        Raises:
+            SimError: they do not.
+        """
+        speed = parse_speed(self.speed)
+        if self.direct and Pacer(speed).paced:
+            raise SimError("--direct goes as fast as it learns; leave --speed away.")
+        if not self.direct and (self.attention or self.metrics):
+            raise SimError("--attention and --metrics belong to --direct; into Kafka, give them to hstu train.")
+
+
+def run_replay(source: Source, settings: Settings, run: Run) -> bool:
+    """Replay; False if it was stopped before its end.
+
+    Raises:
+        SimError: the replay cannot go on.
+        HstuError: Kafka or the store cannot be used.
+    """
+    _ERR.print(describe(source))
+    return _into_this_process(source, settings, run) if run.direct else _into_kafka(source, settings, run)
+
+
+def _into_kafka(source: Source, settings: Settings, run: Run) -> bool:
+    from sim.kafka_out import KafkaOut
+    from sim.replay import Replay
+    from stream.cluster import require_bootstrap
+    from stream.topics import create_topics, verify_topics
+
+    bootstrap, stream = require_bootstrap(settings.bootstrap), settings.stream
+    if run.create_topics:
+        create_topics(bootstrap, stream)
+    else:
+        verify_topics(bootstrap, stream, TOPICS)
+    if isinstance(source, DirichletStream):
+        whole = whole_records(stream, source.settings.length)
+        _ERR.print(
+            "Each record leaves as one example if the workers have "
+            f"stream.gather_targets = {whole.gather_targets} and stream.gather_s = {whole.gather_s:g}."
+        )
+    name = run.name or source.name
+    path = settings.data_dir / "replay" / f"{name}.json"
+    with KafkaOut(bootstrap, stream.partitions, stream.topic_prefix) as out:
+        replay = Replay(source, out, path, Pacer(parse_speed(run.speed)), restart=run.restart)
+        state = replay.state
+        if state.complete:
+            _ERR.print(f"Replay {name} is over: all {state.total:,} events are in Kafka. Begin anew by --restart.")
+            return True
+        with progress(name, state.total, state.acknowledged) as replay.progress, stopping_on_signals(replay.stop):
+            over = replay.run()
+    if not over:
+        _ERR.print(
+            f"Stopped after {replay.state.acknowledged:,} of {state.total:,} events; the same command continues."
+        )
+    return over
+
+
+def _into_this_process(source: Source, settings: Settings, run: Run) -> bool:
+    from sim.direct import DirectRun
+
+    if isinstance(source, DirichletStream):
+        settings = settings.model_copy(update={"stream": whole_records(settings.stream, source.settings.length)})
+    with DirectRun(settings, restart=run.restart) as direct:
+        with progress(settings.train.name, total(source)) as shown, stopping_on_signals(direct.stop):
+            over = direct.run(source, shown)
+        if over:
+            print_report(direct)
+        else:
+            _ERR.print("Stopped; a run of --direct does not continue: begin anew by --restart.")
+    return over

@@ -1,0 +1,113 @@
+"""The stream's verbs of `hstu`: broker, topics, worker.
+
+Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+
+if TYPE_CHECKING:
+    from stream.config import StreamSettings
+
+topics_app = typer.Typer(no_args_is_help=True, help="Make and list the topics in Kafka.")
+
+Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka, as HOST:PORT[,HOST:PORT].")]
+
+
+class Settings(Protocol):
+    """The part of all settings that the stream's verbs read."""
+
+    @property
+    def bootstrap(self) -> str:
+        """Kafka, as HOST:PORT[,HOST:PORT…], or nothing."""
+
+    @property
+    def data_dir(self) -> Path:
+        """Where stores, checkpoints and snapshots live."""
+
+    @property
+    def stream(self) -> "StreamSettings":
+        """Table [stream]."""
+
+
+class Context(Protocol):
+    """What the main command hands in as ctx.obj."""
+
+    def load(self, flags: dict[str, object]) -> Settings:
+        """Give the settings: file, environment, then flags by dotted names; None means not given."""
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the stream's verbs."""
+    app.command()(broker)
+    app.command()(worker)
+    app.add_typer(topics_app, name="topics")
+
+
+def broker(
+    ctx: typer.Context,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option("--data-dir", help="The node's own directory, kept; default: broker/ in the data directory."),
+    ] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 9092,
+) -> None:
+    """Run one Apache Kafka node on this machine, until Ctrl-C."""
+    from stream.broker import serve_broker
+
+    context: Context = ctx.obj
+    serve_broker(data_dir or context.load({}).data_dir / "broker", port)
+
+
+def worker(
+    ctx: typer.Context,
+    bootstrap: Bootstrap = None,
+    data_dir: Annotated[
+        Path | None, typer.Option("--data-dir", help="Holds the stores; workers of one machine share it.")
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="Of this worker, in logs.")] = "worker",
+) -> None:
+    """Join events into sequences and examples, until SIGTERM or Ctrl-C."""
+    from stream.app import run_worker
+    from stream.cluster import check_reachable, require_bootstrap
+
+    context: Context = ctx.obj
+    settings = context.load({"bootstrap": bootstrap, "data_dir": data_dir})
+    kafka = require_bootstrap(settings.bootstrap)
+    check_reachable(kafka)
+    run_worker(settings.stream, settings.data_dir, kafka, name)
+
+
+@topics_app.command("create")
+def create(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
+    """Make the topics that do not exist yet."""
+    from stream.topics import create_topics
+
+    kafka, settings = _kafka_and_settings(ctx, bootstrap)
+    for name, state in create_topics(kafka, settings).items():
+        print(f"{name}: {state}")
+
+
+@topics_app.command("list")
+def list_(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
+    """Show each topic's partitions and messages."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from stream.topics import list_topics
+
+    kafka, settings = _kafka_and_settings(ctx, bootstrap)
+    table = Table("topic", "partitions", "messages, about", title=f"Kafka at {kafka}")
+    for name, state in list_topics(kafka, settings).items():
+        table.add_row(name, *((str(state.partitions), f"{state.messages:,}") if state else ("missing", "")))
+    Console().print(table)
+
+
+def _kafka_and_settings(ctx: typer.Context, bootstrap: str | None) -> tuple[str, "StreamSettings"]:
+    from stream.cluster import require_bootstrap
+
+    context: Context = ctx.obj
+    settings = context.load({"bootstrap": bootstrap})
+    return require_bootstrap(settings.bootstrap), settings.stream

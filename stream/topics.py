@@ -1,0 +1,143 @@
+"""The topics: their names, their making, and whether those that a verb needs are there.
+
+All of them have the same number of partitions: a worker that owns partition p of the events writes partition p of the
+examples. `items` is compacted: the last record of a key is what counts.
+"""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from stream import kafka_client
+from stream.config import StreamSettings
+from stream.errors import BrokerError
+
+EVENTS: Final = ("impressions", "actions", "attributes")
+ITEMS: Final = "items"
+EXAMPLES: Final = "examples"
+DEAD_LETTERS: Final = "dead-letters"
+ALL: Final = (*EVENTS, ITEMS, EXAMPLES, DEAD_LETTERS)
+_CONFIGS: Final[Mapping[str, dict[str, str]]] = {ITEMS: {"cleanup.policy": "compact"}}
+_TIMEOUT_S: Final = 10.0
+_POLL_S: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class TopicState:
+    """What Kafka says of a topic that exists."""
+
+    partitions: int
+    messages: int
+    """Last offsets less first ones, summed: compaction and transactions leave fewer."""
+
+
+def topic_name(settings: StreamSettings, topic: str) -> str:
+    """Give a topic's name in Kafka."""
+    return settings.topic_prefix + topic
+
+
+def create_topics(bootstrap: str, settings: StreamSettings, timeout_s: float = _TIMEOUT_S) -> dict[str, str]:
+    """Make the topics that do not exist, and wait until they can be used; many may do this at once.
+
+    Returns:
+        By name in Kafka, "created" or "exists".
+
+    Raises:
+        BrokerError: no Kafka answers, it refuses, or a topic exists with another number of partitions.
+    """
+    names = {topic_name(settings, topic): topic for topic in ALL}
+    with kafka_client.admin_client(bootstrap, timeout_s) as admin:
+        before = _partitions(admin, names)
+        _refuse_other_counts(before, settings)
+        for name, topic in names.items():
+            if name not in before:
+                _create(admin, name, settings, _CONFIGS.get(topic, {}))
+        deadline = time.monotonic() + timeout_s
+        while (after := _partitions(admin, names)).keys() != names.keys():
+            if time.monotonic() > deadline:
+                raise BrokerError(
+                    f"Kafka at {bootstrap} made the topics, but their partitions have no leaders yet; retry."
+                )
+            time.sleep(_POLL_S)
+    _refuse_other_counts(after, settings)
+    return {name: "exists" if name in before else "created" for name in names}
+
+
+def verify_topics(
+    bootstrap: str, settings: StreamSettings, needed: Iterable[str] = ALL, timeout_s: float = _TIMEOUT_S
+) -> None:
+    """See that topics, given without the prefix, exist with the configured number of partitions.
+
+    Raises:
+        BrokerError: no Kafka answers, or the sentence names what is missing or differs.
+    """
+    names = [topic_name(settings, topic) for topic in needed]
+    with kafka_client.admin_client(bootstrap, timeout_s) as admin:
+        found = _partitions(admin, names)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise BrokerError(f"Kafka at {bootstrap} lacks the topics {', '.join(missing)}; run hstu topics create.")
+    if len(set(found.values())) > 1:
+        counts = ", ".join(f"{name} has {count}" for name, count in found.items())
+        raise BrokerError(
+            f"All topics need the same number of partitions, but {counts}; delete those that differ and run "
+            "hstu topics create, or choose another stream.topic_prefix."
+        )
+    _refuse_other_counts(found, settings)
+
+
+def list_topics(
+    bootstrap: str, settings: StreamSettings, timeout_s: float = _TIMEOUT_S
+) -> dict[str, TopicState | None]:
+    """Describe each topic by its name in Kafka; None where it does not exist.
+
+    Raises:
+        BrokerError: no Kafka answers.
+    """
+    names = [topic_name(settings, topic) for topic in ALL]
+    with kafka_client.admin_client(bootstrap, timeout_s) as admin:
+        counts = _partitions(admin, names)
+    with kafka_client.offsets_client(bootstrap) as client:
+        return {
+            name: TopicState(counts[name], _messages(client, name, counts[name])) if name in counts else None
+            for name in names
+        }
+
+
+def _partitions(admin: Any, names: Iterable[str]) -> dict[str, int]:
+    """Count the partitions of those topics that exist with a leader for each partition, in the order of the names."""
+    described = {}
+    for topic in admin.describe_topics():
+        leaders = [partition.get("leader_id", partition.get("leader", -1)) for partition in topic["partitions"]]
+        if leaders and min(leaders) >= 0:
+            described[topic.get("name", topic.get("topic"))] = len(leaders)
+    return {name: described[name] for name in names if name in described}
+
+
+def _refuse_other_counts(counts: Mapping[str, int], settings: StreamSettings) -> None:
+    for name, count in counts.items():
+        if count != settings.partitions:
+            raise BrokerError(
+                f"The topic {name} has {count} partitions, but stream.partitions says {settings.partitions}; set it to "
+                f"{count} (HSTU_STREAM__PARTITIONS={count}), or choose another stream.topic_prefix."
+            )
+
+
+def _create(admin: Any, name: str, settings: StreamSettings, configs: dict[str, str]) -> None:
+    new = kafka_client.NewTopic(name, settings.partitions, settings.replication, topic_configs=configs)
+    try:
+        admin.create_topics([new])
+    except kafka_client.TopicAlreadyExistsError:
+        return  # another process was faster
+    except kafka_client.KafkaError as error:
+        raise BrokerError(
+            f"Kafka refused to make the topic {name} with {settings.partitions} partitions and {settings.replication} "
+            f"replicas: {kafka_client.reason(error)}; change stream.partitions, .replication or .topic_prefix."
+        ) from error
+
+
+def _messages(client: Any, name: str, partitions: int) -> int:
+    of_topic = [kafka_client.TopicPartition(name, partition) for partition in range(partitions)]
+    first, last = client.beginning_offsets(of_topic), client.end_offsets(of_topic)
+    return sum(last[partition] - first[partition] for partition in of_topic)

@@ -1,0 +1,194 @@
+"""The same log ends with the same sequences, examples and model: in one process, and through Kafka, killed or not."""
+
+import csv
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sim.children import Child, stop_all
+from sim.config import load
+from sim.log_settings import LogSettings
+from sim.logs import read_log
+from stream.config import StreamSettings
+from stream.ids import id_key, id_text, partition_of
+from stream.reader import SequenceReader
+from stream.tokens import Token
+from tests.oracles import Wire, join
+
+EVENTS = 20_000
+PARTITIONS = 4
+TOML = f"""
+[stream]
+partitions = {PARTITIONS}
+lateness_s = 5.0
+idle_timeout_s = 0
+future_s = 0
+action_window_s = 120.0
+example_tokens = 32
+poll_records = 500
+
+[model]
+dim = 16
+heads = 2
+layers = 1
+max_len = 32
+
+[train]
+batch_examples = 16
+negatives = 32
+checkpoint_s = 0.5
+snapshot_s = 1.0
+idle_timeout_s = 0
+"""
+COLUMNS = ["--user", "user", "--item", "item", "--time", "time", "--action", "action", "--request", "request"]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a log of 20,000 rows: slates of three with clicks and likes, and organic actions."""
+    chance, path = random.Random(7), tmp_path_factory.mktemp("log") / "log.csv"
+    rows: list[tuple[str, str, int, str, str]] = []
+    now = 1_700_000_000_000
+    while len(rows) < EVENTS:
+        now += chance.randrange(200, 3_000)
+        user = f"user-{chance.randrange(400)}"
+        if chance.random() < 0.3:
+            shown = chance.sample(range(800), 3)
+            acts = [chance.choice(["", "", "click", "like"]) for _ in shown]
+            rows += [(user, f"item-{i}", now, act, f"r{now}") for i, act in zip(shown, acts, strict=True)]
+        else:
+            rows.append((user, f"item-{int(chance.paretovariate(0.8)) % 800}", now, "click", ""))
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["user", "item", "time", "action", "request"])
+        writer.writerows(rows[:EVENTS])
+    return path
+
+
+class Run:
+    """One way of the log: a data directory, its configuration and its processes."""
+
+    def __init__(self, directory: Path, bootstrap: str = "", prefix: str = "") -> None:
+        directory.mkdir()
+        self.directory = directory
+        self.config = directory / "hstu.toml"
+        self.config.write_text(TOML)
+        self.environment = {"HSTU_DATA_DIR": str(directory / "data"), "HSTU_STREAM__TOPIC_PREFIX": prefix}
+        self.environment |= {"HSTU_BOOTSTRAP": bootstrap} if bootstrap else {}
+        self.children: list[Child] = []
+
+    def start(self, name: str, *arguments: str) -> Child:
+        child = Child(name, ["--config", str(self.config), *arguments], self.directory / "logs", self.environment)
+        self.children.append(child)
+        return child
+
+    def do(self, name: str, *arguments: str) -> str:
+        child = self.start(name, *arguments)
+        assert child.wait(120) == 0, child.log.read_text()
+        return child.log.read_text()
+
+    def digests(self) -> Mapping[str, Any]:
+        found = json.loads(self.do("show", "snapshots", "show", "--json"))["digests"]
+        return {name: found[name] for name in ("sequences", "examples", "model")}
+
+    def manifest(self) -> dict[str, Any]:
+        shown: dict[str, Any] = json.loads(self.do("manifest", "snapshots", "show", "--json"))
+        return shown
+
+
+def until(true: Callable[[], Any], what: str, timeout_s: float = 60) -> None:
+    """Poll until something holds."""
+    deadline = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < deadline, f"waited {timeout_s} s for {what}"
+        time.sleep(0.05)
+
+
+def through_kafka(run: Run, log: Path, workers: int, *, killed: bool) -> None:
+    """Replay the log through workers and a trainer; kill one of each midway, and start others in their place."""
+    run.do("topics", "topics", "create")
+    team = [run.start(f"worker-{i}", "worker") for i in range(workers)]
+    trainer = run.start("trainer", "train", "--until-end", "--quiet")
+    speed = "4000/s" if killed else "max"
+    replay = run.start("replay", "replay", str(log), *COLUMNS, "--speed", speed)
+    if killed:
+        cuts = run.directory / "data" / "train" / "silu"
+        until(lambda: any(cuts.glob("*/manifest.json")), "a checkpoint", 90)
+        os.kill(team[0].pid, signal.SIGKILL)
+        trainer.kill()
+        until(lambda: not team[0].running(), "the death of a worker")
+        run.start("worker-again", "worker")
+        trainer = run.start("trainer-again", "train", "--until-end", "--quiet")
+    assert replay.wait(120) == 0, replay.log.read_text()
+    assert trainer.wait(180) == 0, trainer.log.read_text()
+
+
+@pytest.fixture(scope="module")
+def direct(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Run the log in one process, without Kafka."""
+    run = Run(tmp_path_factory.mktemp("direct") / "run")
+    run.do("direct", "replay", str(log), *COLUMNS, "--direct")
+    return run
+
+
+@pytest.mark.broker
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("workers", "killed"), [(1, False), (2, False), (2, True)])
+def test_the_digests_agree(workers: int, killed: bool, log: Path, direct: Run, kafka: Any, tmp_path: Path) -> None:
+    """One worker, two workers, a worker and the trainer killed by SIGKILL: all end as the one process does."""
+    run = Run(tmp_path / "run", kafka.bootstrap, f"e2e-{workers}-{killed}-{os.getpid()}-".lower())
+    try:
+        through_kafka(run, log, workers, killed=killed)
+        assert run.digests() == direct.digests(), f"on {kafka.description}"
+        if killed:
+            check_against_oracle(run, log)
+    finally:
+        assert stop_all(run.children) == []
+
+
+def check_against_oracle(run: Run, log: Path) -> None:
+    """The sequences equal the oracle's, and each of its targets was learnt exactly once."""
+    settings = load(run.config).stream
+    users, targets, examples = oracle(log, settings)
+    reader = SequenceReader(run.directory / "data", settings)
+    for user, tokens in users.items():
+        stored = reader.tokens(user, len(tokens) + 10)
+        assert stored is not None
+        assert stored.tolist() == [tuple(token) for token in tokens]
+    reader.close()
+    manifest = run.manifest()
+    assert (manifest["targets"], manifest["examples"]) == (targets, examples)
+
+
+def oracle(log: Path, settings: StreamSettings) -> tuple[dict[str, list[Token]], int, int]:
+    """Join the log in memory: every user's tokens, and how many targets and examples there are."""
+    events: list[dict[str, list[Wire]]] = [{} for _ in range(PARTITIONS)]
+    texts: dict[int, str] = {}
+    mapping = LogSettings(user="user", item="item", time="time", action="action", request="request")
+    for event in read_log(log, mapping).events():
+        assert event.value is not None
+        wire = json.loads(event.value)
+        user = id_text(wire["user_id"])
+        texts[id_key(user)] = user
+        events[partition_of(user.encode(), PARTITIONS)].setdefault(event.topic, []).append(wire)
+    joined = [join(own, settings, number) for number, own in enumerate(events)]
+    users = {texts[key]: tokens for part in joined for key, tokens in part.tokens.items()}
+    targets = sum(len(example.positions) for part in joined for example in part.examples)
+    return users, targets, sum(len(part.examples) for part in joined)
+
+
+def test_the_oracle_knows_every_row(log: Path) -> None:
+    """The log has what the runs are tested on: slates, labels, organic actions, users in every partition."""
+    users, targets, _ = oracle(log, load(None, {"stream.partitions": PARTITIONS}).stream)
+    assert len(users) > 390
+    assert targets > 15_000
+    kinds = np.array([token.kind for tokens in users.values() for token in tokens])
+    assert min((kinds == 1).sum(), (kinds == 2).sum()) > 5_000

@@ -1,0 +1,121 @@
+import asyncio
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given, strategies as st
+
+from stream.errors import BrokerError
+from stream.lanes import Batch, Lanes, refuse_dropped, refuse_lost
+
+HERE = ("actions", 3)
+
+
+@dataclass
+class Record:
+    offset: int
+    topic: str = HERE[0]
+    partition: int = HERE[1]
+    timestamp: int = 0
+
+
+def lanes_at(offset: int, in_flight_records: int = 100) -> Lanes:
+    lanes = Lanes(in_flight_records)
+    lanes.begin(HERE, offset)
+    return lanes
+
+
+def poll(lanes: Lanes, *offsets: int) -> Batch:
+    return Batch(lanes[HERE], [Record(offset) for offset in offsets])
+
+
+@given(st.lists(st.integers(1, 5), min_size=2, max_size=8), st.data())
+def test_a_batch_that_got_lost_is_noticed_by_the_next(steps: list[int], data: st.DataObject) -> None:
+    """Whatever offsets a log leaves out, a chain of batches passes, and the same chain without one of them does not."""
+    lost = data.draw(st.integers(0, len(steps) - 2))
+    lanes, offset, refused = lanes_at(0), 0, []
+    for number, step in enumerate(steps):
+        offset += step  # a step above 1 is a compacted record or a transaction's marker
+        batch = poll(lanes, offset)
+        if number == lost:
+            continue
+        try:
+            refuse_dropped(batch)
+        except BrokerError:
+            refused.append(number)
+            break
+        lanes.handled(batch)
+    assert refused == [lost + 1]
+
+
+def test_batches_from_before_a_seek_are_void() -> None:
+    """After a rebalance or a seek nothing polled before it is handled."""
+    lanes = lanes_at(0)
+    batch = poll(lanes, 0, 1)
+    assert lanes.is_current(batch)
+    lanes.begin(HERE, 0)
+    assert not lanes.is_current(batch)
+    assert lanes.is_current(again := poll(lanes, 0, 1))
+    lanes.clear()
+    assert not lanes.is_current(again)
+
+
+def test_nothing_is_handled_after_the_end() -> None:
+    """Once the app has failed or finished, a batch that waits is not handled any more, and polls get nothing."""
+    lanes = lanes_at(0)
+    batch = poll(lanes, 0)
+    lanes.close()
+    assert not lanes.is_current(batch)
+    assert asyncio.run(lanes.pollable([HERE], 0.01)) == set()
+
+
+def test_polling_waits_for_room() -> None:
+    """Records that wait for their handlers are bounded; a handled batch makes room at once."""
+
+    async def run() -> None:
+        lanes = lanes_at(0, in_flight_records=2)
+        first = poll(lanes, 0, 1)
+        assert await lanes.pollable([HERE], 0.01) == set()
+        waiting = asyncio.create_task(lanes.pollable([HERE], 60))
+        await asyncio.sleep(0)
+        lanes.handled(first)
+        assert await waiting == {HERE}
+
+    asyncio.run(run())
+
+
+def test_paused_partitions_are_not_polled_until_resumed() -> None:
+    """Others are; a poll that waits sees a partition resumed."""
+
+    async def run() -> None:
+        lanes = lanes_at(0)
+        other = ("actions", 4)
+        lanes.pause([HERE])
+        assert await lanes.pollable([HERE, other], 60) == {other}
+        waiting = asyncio.create_task(lanes.pollable([HERE], 60))
+        await asyncio.sleep(0)
+        lanes.resume([HERE])
+        assert await waiting == {HERE}
+
+    asyncio.run(run())
+
+
+def test_time_at_the_end_is_counted_from_the_last_batch() -> None:
+    """A partition is idle for so long only if it has been at its end all the while."""
+    lanes = lanes_at(0)
+    lanes.note_end(HERE, True)
+    assert lanes.ended_for(0) == {HERE}
+    assert lanes.ended_for(60) == set()
+    lanes.handled(poll(lanes, 0))
+    assert lanes.ended_for(0) == set()
+    lanes.note_end(HERE, True)
+    lanes.note_end(HERE, False)
+    assert lanes.ended_for(0) == set()
+
+
+def test_a_log_that_lost_records_or_is_another_is_refused() -> None:
+    """Both sentences say where, how far apart, and what to do."""
+    refuse_lost(HERE, 5, 5, 5)
+    with pytest.raises(BrokerError, match=r"actions\[3\] begins at offset 9, .* up to 5: .*deleted 4 .*retention"):
+        refuse_lost(HERE, 5, 9, 20)
+    with pytest.raises(BrokerError, match=r"actions\[3\] ends at offset 4, .* up to 5: .*another Kafka"):
+        refuse_lost(HERE, 5, 0, 4)
