@@ -37,7 +37,7 @@ class RelativeBias(nn.Module):
         """Give the bias of a tile, [b, r, k], from indices into both tables, [1, r, k] and [b, r, k]."""
         by_time_brk = self.times.index_select(0, buckets.flatten()).view(buckets.shape)
         by_place_1rk = self.positions.index_select(0, steps.flatten()).view(steps.shape)
-        return by_time_brk.add_(by_place_1rk)
+        return by_time_brk + by_place_1rk
 
 
 class Relations:

@@ -68,7 +68,7 @@ def _write(directory: Path, cut: Cut) -> Path:
     part, final = directory / f".cut-{number:08d}.part", directory / f"cut-{number:08d}"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    state = save({name: np.ascontiguousarray(array) for name, array in cut.arrays.items()})  # 1
+    state = save({name: np.asarray(array, order="C") for name, array in cut.arrays.items()})  # 1
     manifest = {"format": FORMAT, "version": VERSION, "state": _fingerprint(state), "facts": cut.facts}
     _write_synced(part / _STATE, state)
     _write_synced(part / _MANIFEST, json.dumps(manifest, indent=1).encode())

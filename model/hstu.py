@@ -102,8 +102,10 @@ class Encoder(nn.Module):
             num_targets: i64[B] candidates at the end of each sequence, scored in one pass; None for none.
             asked_ms_L: i64[L] time as of which each row looks; by default that of `bias.next_ms`.
         """
-        plan = plan_tiles(offsets, max_len=self.settings.max_len, tokens=len(x_LD), num_targets=num_targets)
-        activation = activation_named(self.settings.attention)(plan, x_LD.dtype)
+        settings = self.settings
+        shape = {"max_len": settings.max_len, "tokens": len(x_LD), "heads": settings.heads}
+        plan = plan_tiles(offsets, **shape, num_targets=num_targets)
+        activation = activation_named(settings.attention)(plan, x_LD.dtype)
         relations = None
         if self._biased:
             asked_ms_L = next_ms(ts_ms_L, offsets, num_targets=num_targets) if asked_ms_L is None else asked_ms_L

@@ -39,7 +39,7 @@ from model.retrieval import unit
 from model.snapshot import prefixed, under
 from model.targets import Chooser, Targets
 from model.vocabulary import Vocabulary
-from model.weights import Weights, make_deterministic
+from model.weights import Weights, make_deterministic, stream_seed
 from stream.example import NO_KEY, Example, Kind
 
 _DAY_MS: Final = 86_400_000
@@ -139,8 +139,9 @@ class Learner:
         if not len(targets.positive) or not len(live):
             return None
         popularity_R = self.popularity.scores(int(batch.request_ms.max()))
-        key = np.array([self.train.seed % 2**64, self.counts["steps"]], np.uint64)
-        return negatives.draw(live, popularity_R, self.train.negatives, np.random.Generator(np.random.Philox(key=key)))
+        key = np.array([stream_seed(self.train.seed, "negatives"), self.counts["steps"]], np.uint64)
+        rng = np.random.Generator(np.random.Philox(key=key))
+        return negatives.draw(live, popularity_R, self.train.negatives, rng)
 
     @torch.no_grad()
     def _rank(self, queries_PD: Tensor, asked: Questions) -> dict[str, NDArray[np.float64]]:

@@ -141,19 +141,27 @@ class Merge:
     def _bound(self) -> int:
         """Give the time below which nothing more can come."""
         if self._bound_ms is None:
-            clocks = [lane.clock_ms for lane in self._all() if not lane.idle]
-            lowest_ms = min(clocks, default=END_OF_TIME_MS)
+            lowest_ms = min(self._held(), default=END_OF_TIME_MS)
             self._bound_ms = 2**63 if is_end(lowest_ms) else lowest_ms
         return self._bound_ms
+
+    def _held(self) -> list[int]:
+        """Give the clocks of the lanes that were not let go."""
+        return [lane.clock_ms for lane in self._all() if not lane.idle]
 
     def _all(self) -> Iterator[Lane]:
         yield from self.lanes["examples"]
         yield from self.lanes["items"]
 
     @property
+    def first(self) -> Placed | None:
+        """Give the first of those that wait; an earlier one may still come."""
+        return self._heads[0] if self._heads else None
+
+    @property
     def watermark_ms(self) -> int:
-        """Give the event time up to which the order is known."""
-        return min(self._bound(), END_OF_TIME_MS)
+        """Give the event time up to which the order is known; of lanes that are all let go, what the furthest said."""
+        return min(self._held(), default=max(lane.clock_ms for lane in self._all()))
 
     @property
     def ended(self) -> bool:

@@ -78,6 +78,7 @@ class Answerer:
         self._sequences, self._alias, self._wall = sequences, alias, wall
         self._catalogue = _catalogue(snapshot)
         self._popularity_R = _popularity(snapshot, len(self._scorer.items))
+        self._learnt_ms = int(snapshot.arrays.get("popularity.at_ms", 0))
 
     def info(self) -> SnapshotInfo:
         """Say which snapshot answers and how old it is."""
@@ -241,7 +242,8 @@ class Answerer:
         """Give the time of the request: as asked for, or now, and never before the user's last token."""
         if now_ms is not None:
             return now_ms
-        return max(int(tokens["ts_ms"].max(initial=0)), event_time_ms(self.manifest, self._wall()))
+        last_ms = int(tokens["ts_ms"].max(initial=0))
+        return max(last_ms, event_time_ms(self.manifest, self._wall(), self._learnt_ms))
 
     def _key(self, row: int) -> int:
         return int(self._scorer.items.keys[row])
@@ -254,14 +256,14 @@ class Answerer:
         return item.title if item else None
 
 
-def event_time_ms(manifest: Manifest, wall_s: float) -> int:
+def event_time_ms(manifest: Manifest, wall_s: float, learnt_ms: int = 0) -> int:
     """Give the event time that it is now: the wall clock's, or, for a replayed log, that of the log gone on since.
 
     A snapshot whose watermark lay more than a day behind the clock when it was made is taken for one of a replayed log.
-    Where the log has ended, its time stands still at an unknown point and 0 is given: the user's last token tells it.
+    Where the log has ended, its time stands still at `learnt_ms`, that of the last example learnt.
     """
     if is_end(manifest.watermark_ms):
-        return 0
+        return learnt_ms
     made_ms = round(1000 * manifest.created)
     if made_ms - manifest.watermark_ms <= _DAY_MS:
         return round(1000 * wall_s)

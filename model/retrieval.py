@@ -5,9 +5,10 @@ expected among the negatives (K q(j), model/negatives.py), the loss of a target 
 
     -log( exp(s(p) - log Q(p)) / (exp(s(p) - log Q(p)) + sum over negatives n, n != p, of exp(s(n) - log Q(n))) )
 
-which estimates the softmax over the whole catalogue whatever q is (Bengio and Senécal, 2008; positives and negatives
-corrected alike as in Yi et al., 2019, "Sampling-bias-corrected neural modeling"). A negative that is the target's own
-positive is an accidental hit and is left out. With uniform q, log Q cancels: the loss of Meta's research code.
+so that, where draws seldom repeat an item, s(j) = log P(j) + const is its minimum whatever q is: it asks which of p and
+n was the positive, and q says how the others came there (candidate sampling, Bengio and Senécal, 2008; positives and
+negatives corrected alike as in Yi et al., 2019, "Sampling-bias-corrected neural modeling"). A negative that is the
+target's own positive is an accidental hit and is left out. With uniform q, log Q cancels: Meta's research loss.
 """
 
 import torch

@@ -92,18 +92,19 @@ class Scorer:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Give the live rows that score best but for the excluded, and their scores, best first; equal ones by row."""
         query_D = self._query(history.last(self.settings.max_len), now_ms)
-        open_V = torch.from_numpy(~np.isin(self.live_V, excluded))
-        best, rows = torch.empty(0), torch.empty(0, dtype=torch.int64)
+        shut = np.flatnonzero(np.isin(self.live_V, excluded))
+        best, at_V = torch.empty(0), torch.empty(0, dtype=torch.int64)
         for start in range(0, len(self.live_V), _BLOCK_ROWS):
-            block = slice(start, start + _BLOCK_ROWS)
-            scores = (self._live_VD[block] @ query_D / self.settings.temperature)[open_V[block]]
-            found = torch.from_numpy(self.live_V[block])[open_V[block]]
-            scores, at = scores.topk(min(k, len(scores)))
-            scores, rows = torch.cat((best, scores)), torch.cat((rows, found[at]))
-            best, at = scores.topk(min(k, len(scores)))
-            rows = rows[at]
-        order = np.lexsort((rows.numpy(), -best.numpy()))
-        return rows.numpy()[order], best.numpy()[order]
+            scores = self._live_VD[start : start + _BLOCK_ROWS] @ query_D / self.settings.temperature
+            scores[shut[(start <= shut) & (shut < start + len(scores))] - start] = -torch.inf
+            found, at = scores.topk(min(k, len(scores)))
+            best, at_V = torch.cat((best, found)), torch.cat((at_V, at + start))
+            best, at = best.topk(min(k, len(best)))
+            at_V = at_V[at]
+        is_open = best > -torch.inf
+        rows, scores_k = self.live_V[at_V[is_open].numpy()], best[is_open].numpy()
+        order = np.lexsort((rows, -scores_k))
+        return rows[order], scores_k[order]
 
     def _query(self, history: History, now_ms: int) -> Tensor:
         with torch.inference_mode():

@@ -6,10 +6,12 @@
     GET  /health                          503 until there is a snapshot            GET  /metrics for Prometheus
 
 Whatever is wrong is one sentence, {"detail": "…"}: 422 for the question, 503 while there is no snapshot or no store to
-read. Answers are computed in a pool of threads, so that the event loop, /health and /metrics are never held up.
+read, 500 for a mistake of ours. Answers are computed in a pool of threads, so that the event loop, /health and /metrics
+are never held up.
 """
 
 import asyncio
+import logging
 import signal
 import socket
 import sys
@@ -26,6 +28,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.answers import MAX_ITEMS, MAX_K, QueryError, Ranking, SnapshotInfo, TopK
 from model.config import ServeSettings
@@ -36,6 +39,7 @@ from model.snapshot import Manifest
 from model.swap import Swapper
 from stream.example import id_text
 
+_log: Final = logging.getLogger("hstu.serve")
 GRACE_S: Final = 10  # that running requests get after SIGTERM
 
 
@@ -111,6 +115,7 @@ def make_app(
         lifespan=lifespan,
         responses={422: {"model": Problem}, 503: {"model": Problem}},
     )
+    app.add_middleware(_spoken)
     app.add_middleware(metrics.middleware)
     _add_errors(app)
     _add_queries(app, swapper)
@@ -189,13 +194,32 @@ def _add_errors(app: FastAPI) -> None:
         assert isinstance(error, RequestValidationError)
         return JSONResponse({"detail": _sentence(error)}, 422)
 
-    def failed(_: Request, error: Exception) -> Response:
-        return JSONResponse({"detail": f"The query failed: {error!r}; the server's log has the traceback."}, 500)
-
     app.add_exception_handler(QueryError, answer(422))
     app.add_exception_handler(ModelError, answer(503))
     app.add_exception_handler(RequestValidationError, malformed)
-    app.add_exception_handler(Exception, failed)
+
+
+def _spoken(app: ASGIApp) -> ASGIApp:
+    """Give the application with a sentence for unforeseen errors too: raised, they would close the connection."""
+
+    async def speaking(scope: Scope, receive: Receive, send: Send) -> None:
+        started = False
+
+        async def noted(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await app(scope, receive, noted)
+        except Exception as error:
+            if started or scope["type"] != "http":
+                raise
+            _log.exception("%s %s failed", scope["method"], scope["path"])
+            detail = f"The query failed: {error!r}; the server's log has the traceback."
+            await JSONResponse({"detail": detail}, 500)(scope, receive, send)
+
+    return speaking
 
 
 def _sentence(error: RequestValidationError) -> str:

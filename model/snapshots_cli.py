@@ -32,7 +32,7 @@ def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir
         rows = [
             (
                 *(m.id, ", ".join(aliases.get(m.id, []))),
-                *(when(1000 * m.created), when(m.watermark_ms), m.step, m.targets, round(m.arrays_bytes / 2**20, 1)),
+                *(when(1000 * m.created), when(m.watermark_ms), m.step, m.targets, f"{m.arrays_bytes / 2**20:.1f}"),
             )
             for m in manifests
         ]

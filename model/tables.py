@@ -48,7 +48,7 @@ def when(ts_ms: float) -> str:
         return "the end of time"
     if ts_ms < _YEAR_1_MS:
         return "the beginning of time"
-    return datetime.fromtimestamp(ts_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp(ts_ms // 1000, UTC).replace(tzinfo=None).isoformat(" ")
 
 
 def span(seconds: float) -> str:

@@ -17,6 +17,7 @@ from model.snapshot import prefixed, under
 from model.table import Table
 
 ROW_STD: Final = 0.02  # of a new row, as in Meta's research code
+_STREAMS: Final = ("items", "features", "negatives")  # of chance, each with numbers of its own from one seed
 
 
 class Weights:
@@ -27,8 +28,8 @@ class Weights:
         self.lr = train.learning_rate
         self.recommender = Recommender(model, seed=train.seed).to(self.device)
         self.dense = DenseOptimizer(self.recommender, self.lr)
-        self.items = Table(model.dim, seed=2 * train.seed, std=ROW_STD, device=self.device)
-        self.features = Table(model.dim, seed=2 * train.seed + 1, std=ROW_STD, device=self.device)
+        self.items = Table(model.dim, seed=stream_seed(train.seed, "items"), std=ROW_STD, device=self.device)
+        self.features = Table(model.dim, seed=stream_seed(train.seed, "features"), std=ROW_STD, device=self.device)
 
     def grow(self, items: int, features: int) -> None:
         """Have so many rows in the tables."""
@@ -58,6 +59,11 @@ class Weights:
         digest_arrays(hasher, self.dense.state())
         self.items.digest_update(hasher)
         self.features.digest_update(hasher)
+
+
+def stream_seed(seed: int, stream: str) -> int:
+    """Give the seed of one stream of chance, a u64."""
+    return (len(_STREAMS) * seed + _STREAMS.index(stream)) % 2**64
 
 
 def choose_device(name: str) -> torch.device:

@@ -99,6 +99,7 @@ def _into_kafka(source: Source, settings: Settings, run: Run) -> bool:
 
 def _into_this_process(source: Source, settings: Settings, run: Run) -> bool:
     from sim.direct import DirectRun
+    from sim.final_report import print_report
 
     if isinstance(source, DirichletStream):
         settings = settings.model_copy(update={"stream": whole_records(settings.stream, source.settings.length)})

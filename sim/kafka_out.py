@@ -64,6 +64,7 @@ class KafkaOut:
                 batch_size=1 << 16,
                 max_block_ms=int(DELIVERY_S * 1000),
                 delivery_timeout_ms=int(DELIVERY_S * 1000),
+                request_timeout_ms=int(DELIVERY_S * 250),
             )
 
     def __enter__(self) -> Self:

@@ -1,9 +1,11 @@
 """Which columns of a recorded log mean what, and what its rows become."""
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from sim.errors import SimError
+
+RatingAs = Literal["action", "impression"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +21,7 @@ class LogSettings:
     """Column of ratings."""
     request: str | None = None
     """Column of request ids: rows of one user and request were shown together."""
-    rating_as: Literal["action", "impression"] = "action"
+    rating_as: RatingAs = "action"
     positive_from: float | None = None
     """Least rating that is a `like`; a lower one is a `dislike`, or no action on an impression. None: all `rate`."""
     shuffle_ties: int | None = None
@@ -28,6 +30,8 @@ class LogSettings:
     """Rows at most, the earliest ones."""
 
     def __post_init__(self) -> None:
+        if self.rating_as not in get_args(RatingAs):
+            raise SimError(f"--rating-as {self.rating_as} is unknown; known are {', '.join(get_args(RatingAs))}.")
         if self.rating is None and (self.rating_as == "impression" or self.positive_from is not None):
             raise SimError("--rating-as and --positive-from speak of ratings; name their column by --rating.")
         if self.rating is not None and self.action is not None:

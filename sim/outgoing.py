@@ -38,11 +38,20 @@ class Event(NamedTuple):
 class Source(Protocol):
     """A finite stream of events in time order that can begin anywhere."""
 
-    name: str
-    fingerprint: str
-    """Equal only for sources that give the same events."""
-    catalogue: Sequence[tuple[str, bytes]]
-    """Item id and JSON value of each record of topic `items`."""
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal only for sources that give the same events."""
+        ...
+
+    @property
+    def catalogue(self) -> Sequence[tuple[str, bytes]]:
+        """Item id and JSON value of each record of topic `items`."""
+        ...
 
     @property
     def first_ms(self) -> int:

@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.owned import Owned, Partitions
+from stream.topics import DEAD_LETTERS, EVENTS, EXAMPLES, verify_topics
 from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
 from stream.watermark import Source
 from stream.worker_metrics import HOST, WorkerMetrics, serve_metrics
@@ -43,6 +44,7 @@ def run_worker(settings: StreamSettings, data_dir: Path, bootstrap: str, name: s
         HstuError: a topic is missing, Kafka failed, or a store cannot be used.
     """
     log_to_stderr()
+    verify_topics(bootstrap, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
     asyncio.run(_work(settings, data_dir, bootstrap, name))
 
 

@@ -126,10 +126,13 @@ class Transport(driver.Transport):
 class NoTables(TableManager):
     """Faust's tables (public setting TableManager), without the second it waits for some to be declared."""
 
+    app: "BatchApp"
+
     async def on_start(self) -> None:
-        """Start at once."""
+        """Start at once, as the last of Faust's parts."""
         await self._update_channels()
         await self.recovery.start()
+        self.app.booted.set()
 
 
 class Boot(BootStrategy):

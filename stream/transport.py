@@ -43,6 +43,7 @@ __all__ = [
 ]
 
 OPEN_S: Final = 30.0  # how long an owner may take to open its state; Faust silently gives up a start after 60 s
+_BOOT_S: Final = 5.0
 _STOP_S: Final = 60.0  # for the batch in hand and the goodbye to Kafka
 
 Timer = Callable[[], Awaitable[None]]
@@ -90,7 +91,7 @@ class BatchApp(faust.App):
         """Say whose state decides where consumption begins."""
         self.owner, self.lanes = owner, lanes
         self.error: Exception | None = None
-        self.done = asyncio.Event()
+        self.booted, self.done = asyncio.Event(), asyncio.Event()
         self.seeking = asyncio.Lock()
         self.assigned: set[TP] = set()
         self.timers: list[tuple[float, Timer]] = []
@@ -143,17 +144,15 @@ class BatchApp(faust.App):
 
     def lag(self, partition: TopicPartition) -> int | None:
         """Give how many records lie between the handled ones and the log's end, None while that is not known."""
-        end = self._consumer_of_ours().log_end(partition)
-        return None if end is None or partition not in self.lanes else max(0, end - self.lanes[partition].handled)
+        end = self._log_end(partition)
+        return None if end is None else max(0, end - self.lanes[partition].handled)
 
     async def at_end(self, partition: TopicPartition) -> bool:
         """Tell whether everything in a partition has been handled, as far as Kafka said within the last seconds."""
-        end = self._consumer_of_ours().log_end(partition)
-        if end is None or partition in self.lanes.paused or partition not in self.lanes:
+        end = self._log_end(partition)
+        if end is None or partition in self.lanes.paused or self.lanes[partition].in_flight:
             return False
-        if self.lanes[partition].in_flight:
-            return False
-        position = await self.consumer.position(TP(*partition))  # lane.handled, or behind markers
+        position = await self.consumer.position(TP(*partition))  # beyond `handled` where transactions left markers
         return position is not None and position >= end
 
     async def idle(self, timeout_s: float) -> set[TopicPartition]:
@@ -162,8 +161,8 @@ class BatchApp(faust.App):
             self.lanes.note_end(partition, await self.at_end(partition))
         return self.lanes.ended_for(timeout_s) if timeout_s else set()
 
-    def _consumer_of_ours(self) -> Consumer:
-        return cast(Consumer, self.consumer)
+    def _log_end(self, partition: TopicPartition) -> int | None:
+        return cast(Consumer, self.consumer).log_end(partition) if partition in self.lanes else None
 
     async def _deliver(self, batch: Batch, handler: Handler) -> None:
         if not self.lanes.is_current(batch):
@@ -258,6 +257,8 @@ async def serve(app: BatchApp) -> None:
     tasks = [asyncio.create_task(run) for run in (_start(app), *(_repeat(app, *timer) for timer in app.timers))]
     try:
         await app.done.wait()
+        with suppress(TimeoutError):  # Faust cannot be stopped while its parts are still being started
+            await asyncio.wait_for(app.booted.wait(), _BOOT_S)
         with suppress(TimeoutError):
             await asyncio.wait_for(app.stop(), _STOP_S)
     finally:
@@ -276,10 +277,13 @@ async def _start(app: BatchApp) -> None:
         await app.wait_until_stopped()
         if app.crash_reason:
             raise app.crash_reason
+        app.finish()
     except KafkaError as error:
         app.fail(BrokerError(f"Kafka failed: {error!r}; see that it runs well, and start again."))
     except Exception as error:
         app.fail(error)
+    finally:
+        app.booted.set()
 
 
 async def _repeat(app: BatchApp, seconds: float, function: Timer) -> None:

@@ -1,110 +1,33 @@
-"""Topics for tests on a real Kafka: made, filled, read to their ends, cut short; by aiokafka, each call on its own."""
+"""Topics of one test on a Kafka that many tests share, and what is in them."""
 
-import asyncio
-import itertools
-import os
-import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from collections import defaultdict
+from uuid import uuid4
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from stream import kafka_client
+from stream.config import StreamSettings
+from stream.topics import EVENTS, ITEMS, topic_name
 
-T = TypeVar("T")
-DEADLINE_S = 40.0
-_numbers = itertools.count()
-
-Message = tuple[int, bytes | None, bytes]  # (partition, key, value)
+Place = tuple[str, int]
 
 
-def new_name(kind: str = "t") -> str:
-    """Give a name that no other test has used."""
-    return f"{kind}{os.getpid()}-{next(_numbers)}."
+def own_topics(partitions: int = 3) -> StreamSettings:
+    """Give settings whose topics no other test has."""
+    return StreamSettings(partitions=partitions, topic_prefix=f"t{uuid4().hex[:8]}-")
 
 
-async def until(done: Callable[[], bool | Awaitable[bool]], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait until something is the case, and fail with its description if that takes too long."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        answer = done()
-        if answer if isinstance(answer, bool) else await answer:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not within {deadline_s:g} s: {what}")
-
-
-async def make_topics(bootstrap: str, names: Iterable[str], partitions: int = 2) -> None:
-    """Make topics, and wait until they have leaders."""
-    wanted = list(names)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(name, partitions, 1) for name in wanted])
-
-        async def led() -> bool:
-            found = await admin.describe_topics(wanted)
-            return all(len(t["partitions"]) == partitions for t in found) and all(
-                p["leader"] >= 0 for t in found for p in t["partitions"]
-            )
-
-        await until(led, f"topics {wanted}")
-    finally:
-        await admin.close()
-
-
-async def fill(bootstrap: str, topic: str, messages: Sequence[Message], *, transactions: int = 0) -> None:
-    """Send messages in order; in so many transactions, each of which leaves a marker in the log, or in none."""
-    options: dict[str, Any] = {"transactional_id": new_name("tx")} if transactions else {}
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, **options)
-    await producer.start()
-    try:
-        step = -(-len(messages) // (transactions or 1))
-        for at in range(0, len(messages), step):
-            if transactions:
-                await producer.begin_transaction()
-            sent = [await producer.send(topic, v, key=k, partition=p) for p, k, v in messages[at : at + step]]
-            await asyncio.gather(*sent)
-            if transactions:
-                await producer.commit_transaction()
-    finally:
-        await producer.stop()
-
-
-async def read(bootstrap: str, topic: str, partitions: int = 2) -> list[list[Any]]:
-    """Give what each partition holds now."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
-    await consumer.start()
-    try:
-        places = [TopicPartition(topic, p) for p in range(partitions)]
-        consumer.assign(places)
-        await consumer.seek_to_beginning(*places)
-        ends = await consumer.end_offsets(places)
-        found: list[list[Any]] = [[] for _ in places]
-        while [p for p in places if await consumer.position(p) < ends[p]]:
-            for place, records in (await consumer.getmany(timeout_ms=200)).items():
-                found[place.partition] += records
-        return found
-    finally:
-        await consumer.stop()
-
-
-async def with_admin(bootstrap: str, ask: Callable[[AIOKafkaAdminClient], Awaitable[T]]) -> T:
-    """Ask an admin client something."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        return await ask(admin)
-    finally:
-        await admin.close()
-
-
-async def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
-    """Give the offsets a group has committed."""
-    offsets = await with_admin(bootstrap, lambda admin: admin.list_consumer_group_offsets(group))
-    return {(place.topic, place.partition): offset.offset for place, offset in offsets.items()}
-
-
-async def delete_before(bootstrap: str, topic: str, partition: int, offset: int) -> None:
-    """Delete the records before an offset, as retention does."""
-    place = TopicPartition(topic, partition)
-    await with_admin(bootstrap, lambda admin: admin.delete_records({place: RecordsToDelete(before_offset=offset)}))
+def written(bootstrap: str, settings: StreamSettings) -> dict[Place, list[tuple[bytes | None, bytes | None]]]:
+    """Give key and value of every record of the input topics, in order, by topic (without prefix) and partition."""
+    places = {
+        kafka_client.TopicPartition(topic_name(settings, topic), partition): (topic, partition)
+        for topic in (*EVENTS, ITEMS)
+        for partition in range(settings.partitions)
+    }
+    found: dict[Place, list[tuple[bytes | None, bytes | None]]] = defaultdict(list)
+    with kafka_client.offsets_client(bootstrap) as consumer:
+        consumer.assign(list(places))
+        consumer.seek_to_beginning()
+        ends = consumer.end_offsets(list(places))
+        while any(consumer.position(place) < end for place, end in ends.items()):
+            for place, records in consumer.poll(timeout_ms=500).items():
+                found[places[place]] += [(record.key, record.value) for record in records]
+    return found

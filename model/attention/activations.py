@@ -1,7 +1,7 @@
 """From scores to weights: what makes an attention pointwise (SiLU, the paper's) or a softmax.
 
 An activation prepares its masks once for a planned batch and then serves all layers.
-b sequences, H heads, r rows, k keys of a tile.
+r rows, k keys of a tile (plan.py).
 """
 
 from typing import Final, Protocol
@@ -15,11 +15,11 @@ from model.errors import ModelError
 
 
 class Activation(Protocol):
-    """Weights of the scores of one tile; the scores may be overwritten."""
+    """Weights of the scores of one tile, [..., r, k]."""
 
     def __init__(self, plan: Plan, dtype: torch.dtype) -> None: ...
 
-    def weights(self, scores_bHrk: Tensor, tile: Tile) -> Tensor:
+    def weights(self, scores: Tensor, tile: Tile) -> Tensor:
         """Give the weights of the values, zero where a row does not see a key."""
         ...
 
@@ -30,9 +30,9 @@ class Silu:
     def __init__(self, plan: Plan, dtype: torch.dtype) -> None:
         self._factors = [tile.visible.to(dtype) / plan.max_len for tile in plan.tiles]
 
-    def weights(self, scores_bHrk: Tensor, tile: Tile) -> Tensor:
+    def weights(self, scores: Tensor, tile: Tile) -> Tensor:
         """Give silu(scores) / max_len, masked."""
-        return silu(scores_bHrk).mul_(self._factors[tile.number])
+        return silu(scores).mul_(self._factors[tile.number])
 
 
 class Softmax:
@@ -41,9 +41,9 @@ class Softmax:
     def __init__(self, plan: Plan, dtype: torch.dtype) -> None:
         self._terms = [_minus_infinity(~tile.visible, dtype) for tile in plan.tiles]
 
-    def weights(self, scores_bHrk: Tensor, tile: Tile) -> Tensor:
+    def weights(self, scores: Tensor, tile: Tile) -> Tensor:
         """Give the softmax of the scores seen."""
-        return torch.softmax(scores_bHrk.add_(self._terms[tile.number]), -1)
+        return torch.softmax(scores + self._terms[tile.number], -1)
 
 
 ACTIVATIONS: Final[dict[str, type[Activation]]] = {"silu": Silu, "softmax": Softmax}

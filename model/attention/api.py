@@ -45,7 +45,7 @@ def attention(
         ModelError: a name is unknown or a shape is wrong; the sentence says which.
     """
     _check(q, k, v)
-    plan = plan_tiles(offsets, max_len=max_len, tokens=len(q), num_targets=num_targets, window=window)
+    plan = plan_tiles(offsets, max_len=max_len, tokens=len(q), heads=q.shape[1], num_targets=num_targets, window=window)
     prepared = activation_named(activation)(plan, q.dtype)
     return attend(q, k, v, plan, alpha, prepared, _bias_of(bias, plan))
 

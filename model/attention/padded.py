@@ -1,7 +1,8 @@
 """The fast path in plain PyTorch, for CPU and CUDA: dense tiles of sequences of like length, gradients by autograd.
 
-H heads, d = d_qk or d_v; b sequences, n tokens, r rows, k keys of a tile (plan.py). All tokens are gathered into the
-padded blocks at once, and all outputs back at once, so that a layer costs few operations whatever B is.
+H heads, d = d_qk or d_v; b sequences, n tokens, r rows, k keys of a tile (plan.py); m = b * H matrices of a tile. All
+heads of all tokens are gathered into the padded blocks at once, and all outputs back at once, each head's rows side by
+side: a layer costs few operations whatever B is, and nothing has to be transposed for the products.
 """
 
 from collections.abc import Callable
@@ -22,41 +23,39 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: Plan, alpha: float, activation
     if alpha != 1.0:
         q = q * alpha
     outputs = [*_histories(q, k, v, plan, activation, bias), *_candidates(q, k, v, plan, activation, bias)]
-    return torch.cat(outputs).index_select(0, plan.where)
+    return torch.cat(outputs).index_select(0, plan.where).view(v.shape)
 
 
 def _histories(q: Tensor, k: Tensor, v: Tensor, plan: Plan, activation: Activation, bias: BiasOf) -> list[Tensor]:
-    sizes = [block.sequences * block.length for block in plan.blocks]
-    parts = [x.index_select(0, plan.padded).split_with_sizes(sizes) for x in (q, k, v)]
+    sizes = [block.matrices * block.length for block in plan.blocks]
+    parts = (x.reshape(-1, x.shape[-1]).index_select(0, plan.padded).split_with_sizes(sizes) for x in (q, k, v))
     outputs = []
     for block, *qkv in zip(plan.blocks, *parts, strict=True):
-        q_bHnd, k_bHnd, v_bHnd = (
-            x.view(block.sequences, block.length, *x.shape[1:]).transpose(1, 2).contiguous() for x in qkv
-        )
+        q_mnd, k_mnd, v_mnd = (x.view(block.matrices, block.length, -1) for x in qkv)
         for tile in block.tiles:
-            k_bHkd, v_bHkd = k_bHnd[:, :, tile.key_slice], v_bHnd[:, :, tile.key_slice]
-            scores_bHrk = q_bHnd[:, :, tile.row_slice] @ k_bHkd.mT
-            weights_bHrk = _weights(scores_bHrk, tile, activation, bias)
-            outputs.append((weights_bHrk @ v_bHkd).transpose(1, 2).flatten(0, 1))
+            k_mkd, v_mkd = k_mnd[:, tile.key_slice], v_mnd[:, tile.key_slice]
+            scores_mrk = torch.bmm(q_mnd[:, tile.row_slice], k_mkd.mT)
+            weights_mrk = _weights(scores_mrk, tile, activation, bias)
+            outputs.append(torch.bmm(weights_mrk, v_mkd).flatten(0, 1))
     return outputs
 
 
 def _candidates(q: Tensor, k: Tensor, v: Tensor, plan: Plan, activation: Activation, bias: BiasOf) -> list[Tensor]:
     outputs = []
     for tile in plan.candidates:
-        (q_Hrd, k_Hrd, v_Hrd), (k_Hkd, v_Hkd) = (
-            [x[part].transpose(0, 1) for x in xs]
-            for part, xs in ((tile.row_slice, (q, k, v)), (tile.key_slice, (k, v)))
-        )
+        q_Hrd, k_Hrd, v_Hrd = (x[tile.row_slice].transpose(0, 1) for x in (q, k, v))
+        k_Hkd, v_Hkd = (x[tile.key_slice].transpose(0, 1) for x in (k, v))
         scores_Hrk = torch.cat((q_Hrd @ k_Hkd.mT, (q_Hrd * k_Hrd).sum(-1, keepdim=True)), -1)
-        weights_Hrk = _weights(scores_Hrk[None], tile, activation, bias)[0]
+        weights_Hrk = _weights(scores_Hrk, tile, activation, bias)
         output_Hrd = weights_Hrk[..., :-1] @ v_Hkd + weights_Hrk[..., -1:] * v_Hrd
-        outputs.append(output_Hrd.transpose(0, 1))
+        outputs.append(output_Hrd.flatten(0, 1))
     return outputs
 
 
-def _weights(scores_bHrk: Tensor, tile: Tile, activation: Activation, bias: BiasOf) -> Tensor:
+def _weights(scores_mrk: Tensor, tile: Tile, activation: Activation, bias: BiasOf) -> Tensor:
     bias_brk = bias(tile)
-    if bias_brk is not None:
-        scores_bHrk = scores_bHrk.add_(bias_brk[:, None])
-    return activation.weights(scores_bHrk, tile)
+    if bias_brk is None:
+        return activation.weights(scores_mrk, tile)
+    b = len(tile.sequences)
+    scores_bHrk = scores_mrk.view(b, -1, *scores_mrk.shape[1:]) + bias_brk[:, None]
+    return activation.weights(scores_bHrk, tile).view_as(scores_mrk)

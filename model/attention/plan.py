@@ -1,6 +1,6 @@
 """How a jagged batch is cut into dense tiles: made once for a batch, used by all layers.
 
-L tokens, B sequences; a block has b sequences padded to n tokens; a tile has r rows and k keys of a block.
+L tokens, B sequences, H heads; a block has b sequences padded to n tokens; a tile has r rows and k keys of a block.
 
 Sequences are sorted by the length of their history and taken into blocks so that little is padded. A block's rows are
 cut into tiles of ROWS rows, and a tile's keys end with its last row: most of a long sequence's upper triangle is left
@@ -22,8 +22,8 @@ from model.attention.masks import sees
 from model.errors import ModelError
 
 ROWS: Final = 128  # of a tile; fewer would feed matrix products too thinly, more would compute more of the triangle
-AREA: Final = {"cpu": 1 << 16, "cuda": 1 << 24}  # b * r * k of a tile at most: a few times the cache of a CPU core
-WASTE: Final = 8  # a block may waste 1/8 of AREA in padding, about what the launch of one more block costs
+AREA: Final = {"cpu": 1 << 17, "cuda": 1 << 24}  # b * r * k of a tile at most: a few times the cache of a CPU core
+WASTE: Final = 16  # a block may waste 1/16 of AREA in padding, about what the launch of one more block costs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +48,7 @@ class Tile:
 class Block:
     """The histories of b sequences, padded to n tokens, and the tiles that cover them."""
 
-    sequences: int  # b
+    matrices: int  # b * H
     length: int  # n
     tiles: tuple[Tile, ...]
 
@@ -63,8 +63,8 @@ class Plan:
     lengths: Tensor
     blocks: tuple[Block, ...]
     candidates: tuple[Tile, ...]
-    padded: Tensor  # i64[P]: the token at each place of the blocks, one block after another
-    where: Tensor  # i64[L]: each token's row in the outputs of all tiles, one tile after another
+    padded: Tensor  # i64[P]: token * H + head at each place [b, H, n] of the blocks, one block after another
+    where: Tensor  # i64[L * H]: each row in the outputs [b, H, r] of the tiles, one tile after another
 
     @property
     def tiles(self) -> list[Tile]:
@@ -79,7 +79,7 @@ class Plan:
 
 
 def plan_tiles(
-    offsets: Tensor, *, max_len: int, tokens: int, num_targets: Tensor | None = None, window: int = 0
+    offsets: Tensor, *, max_len: int, tokens: int, heads: int, num_targets: Tensor | None = None, window: int = 0
 ) -> Plan:
     """Cut a batch into tiles.
 
@@ -87,6 +87,7 @@ def plan_tiles(
         offsets: i64[B+1], from 0 to `tokens`, never falling.
         max_len: the longest sequence allowed; candidates count as one token.
         tokens: L.
+        heads: H.
         num_targets: i64[B], candidates at the end of each sequence, or None.
         window: tokens before itself that a row sees, 0 for all.
 
@@ -94,20 +95,21 @@ def plan_tiles(
         ModelError: these do not describe a batch, or a sequence is too long.
     """
     bounds, targets = _checked(offsets, tokens, num_targets, max_len, window)
-    return _Planner(bounds, targets, window, offsets.device).plan(max_len)
+    return _Planner(bounds, targets, heads, window, offsets.device).plan(max_len)
 
 
 class _Planner:
     """Holds what the tiles of one batch are made of while they are made."""
 
     def __init__(
-        self, bounds: NDArray[np.int64], targets: NDArray[np.int64], window: int, device: torch.device
+        self, bounds: NDArray[np.int64], targets: NDArray[np.int64], heads: int, window: int, device: torch.device
     ) -> None:
         self.starts, self.lengths = bounds[:-1], np.diff(bounds)
         self.targets, self.histories = targets, self.lengths - targets
         self.window, self.device = window, device
         self.area = AREA.get(device.type, AREA["cuda"])
-        self.where = np.empty(bounds[-1], np.int64)
+        self.heads = np.arange(heads)
+        self.where = np.empty((bounds[-1], heads), np.int64)
         self.tiles = self.outputs = 0
 
     def plan(self, max_len: int) -> Plan:
@@ -115,9 +117,9 @@ class _Planner:
         order = order[: np.count_nonzero(self.histories)]
         blocks, padded = [], [np.empty(0, np.int64)]
         for sequences in _cut(order, self.histories[order].tolist(), self.area):
-            block, tokens = self._block(sequences)
+            block, places_bHn = self._block(sequences)
             blocks.append(block)
-            padded.append(tokens.ravel())
+            padded.append(places_bHn.ravel())
         candidates = [tile for b in np.flatnonzero(self.targets).tolist() for tile in self._candidates(b)]
         return Plan(
             tokens=len(self.where),
@@ -127,7 +129,7 @@ class _Planner:
             blocks=tuple(blocks),
             candidates=tuple(candidates),
             padded=self._tensor(np.concatenate(padded)),
-            where=self._tensor(self.where),
+            where=self._tensor(self.where.ravel()),
         )
 
     def _block(self, sequences: NDArray[np.int64]) -> tuple[Block, NDArray[np.int64]]:
@@ -142,7 +144,8 @@ class _Planner:
             keys = slice(max(0, first - self.window) if self.window else 0, rows.stop)
             tiles.append(self._tile(sequences, rows, keys, self._range(keys), length, rows, keys))
             self._output(tokens_bn[:, rows], real_bn[:, rows])
-        return Block(len(sequences), length, tuple(tiles)), tokens_bn
+        places_bHn = tokens_bn[:, None] * len(self.heads) + self.heads[:, None]
+        return Block(len(sequences) * len(self.heads), length, tuple(tiles)), places_bHn
 
     def _candidates(self, b: int) -> list[Tile]:
         start, history, end = int(self.starts[b]), int(self.histories[b]), int(self.lengths[b])
@@ -156,7 +159,7 @@ class _Planner:
             keys_rk = torch.cat((keys_1k.expand(len(rows_r1), -1), rows_r1), 1)
             row_tokens, key_tokens = (slice(start + part.start, start + part.stop) for part in (rows, keys))
             tiles.append(self._tile(np.array([b]), rows, keys, keys_rk, history, row_tokens, key_tokens))
-            self._output(np.arange(row_tokens.start, row_tokens.stop), np.ones(len(rows_r1), bool))
+            self._output(np.arange(row_tokens.start, row_tokens.stop)[None], np.ones((1, len(rows_r1)), bool))
         return tiles
 
     def _tile(
@@ -176,9 +179,12 @@ class _Planner:
         self.tiles += 1
         return tile
 
-    def _output(self, tokens: NDArray[np.int64], real: NDArray[np.bool_]) -> None:
-        self.where[tokens[real]] = self.outputs + np.flatnonzero(real)
-        self.outputs += real.size
+    def _output(self, tokens_br: NDArray[np.int64], real_br: NDArray[np.bool_]) -> None:
+        at_b, at_r = real_br.nonzero()
+        rows, heads = real_br.shape[1], len(self.heads)
+        first = self.outputs + at_b * heads * rows + at_r
+        self.where[tokens_br[real_br]] = first[:, None] + self.heads * rows
+        self.outputs += real_br.size * heads
 
     def _range(self, part: slice) -> Tensor:
         return torch.arange(part.start, part.stop, device=self.device)

@@ -45,7 +45,7 @@ def test_candidates_in_one_pass_equal_the_public_reference_with_cached_keys() ->
 @given(cases())
 @settings(max_examples=120, deadline=None)
 def test_the_fast_path_agrees_with_loops_over_every_row(case: Case) -> None:
-    """Any lengths, candidates, window, bias, activation and cut into tiles: outputs and all gradients are the loops'."""
+    """Any lengths, candidates, window, bias, activation, cut into tiles: outputs and gradients are the loops'."""
     ours, theirs = (case.run(path, case.inputs()) for path in PATHS)
     assert close([ours], [theirs], 1e-10)
     sides = []
@@ -68,7 +68,13 @@ def test_long_sequences_in_float32_stay_within_1e_5_of_float64_loops(activation:
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_gradients_pass_gradcheck(path: object, activation: str) -> None:
     """The derivative of every input, the bias too, is that of finite differences."""
-    options = {"activation": activation, "alpha": 0.7, "max_len": 8, "num_targets": torch.tensor([2, 0, 1]), "window": 2}
+    options = {
+        "activation": activation,
+        "alpha": 0.7,
+        "max_len": 8,
+        "num_targets": torch.tensor([2, 0, 1]),
+        "window": 2,
+    }
     case = Case([6, 0, 3], [2, 0, 1], 2, 3, 2, options, True, 1, 2, 12)
     assert torch.autograd.gradcheck(lambda *inputs: case.run(path, list(inputs)), case.inputs())
 
@@ -82,7 +88,9 @@ def test_no_row_owes_anything_to_what_it_does_not_see(path: object, activation: 
     case = Case([9, 7], [], 2, 4, 4, options, False, 3, 128, 1 << 16)
     q, k, v = (x.detach() for x in case.inputs())
     before = case.run(path, [q, k, v])
-    spot, untouched = (slice(5, 9), [*range(5), *range(9, 16)]) if change == "future" else (slice(0, 9), [*range(9, 16)])
+    spot, untouched = (
+        (slice(5, 9), [*range(5), *range(9, 16)]) if change == "future" else (slice(0, 9), [*range(9, 16)])
+    )
     k[spot] += 3.0
     v[spot] -= 5.0
     after = case.run(path, [q, k, v])
@@ -143,14 +151,14 @@ def test_equal_batches_give_equal_bits(seed: int) -> None:
 def test_padding_is_bounded() -> None:
     """The tiles of very unlike lengths hold less than twice the scores that are wanted."""
     lengths = torch.randint(1, 400, (200,), generator=torch.Generator().manual_seed(0)).tolist()
-    plan = plan_tiles(offsets_of(lengths), max_len=400, tokens=sum(lengths))
+    plan = plan_tiles(offsets_of(lengths), max_len=400, tokens=sum(lengths), heads=2)
     scores = sum(len(tile.sequences) * tile.visible[0].numel() for tile in plan.tiles)
     assert scores < 2 * sum(n * (n + 1) // 2 for n in lengths)
 
 
 def test_many_candidates_do_not_pay_for_one_another() -> None:
     """1,000 candidates on a history of 50 cost their keys in the history and their own, not one another's."""
-    plan = plan_tiles(offsets_of([1050]), max_len=64, tokens=1050, num_targets=torch.tensor([1000]))
+    plan = plan_tiles(offsets_of([1050]), max_len=64, tokens=1050, heads=2, num_targets=torch.tensor([1000]))
     assert sum(tile.visible.numel() for tile in plan.tiles) == 50 * 50 + 1000 * 51
 
 

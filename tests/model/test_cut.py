@@ -14,6 +14,7 @@ def a_cut(step: int) -> Cut:
         "weights": np.arange(6, dtype=np.float32).reshape(2, 3) + step,
         "keys": np.array([0, 2**64 - 1], np.uint64),
         "withdrawn": np.array([True, False]),
+        "scalar": np.array(3.0, np.float32),
         "empty": np.empty((0, 4), np.int64),
         "turned": np.arange(6, dtype=np.int64).reshape(2, 3).T,
     }
@@ -30,7 +31,7 @@ def test_a_cut_comes_back_as_it_was(tmp_path: Path) -> None:
     assert found.facts == a_cut(2).facts
     for name, array in a_cut(2).arrays.items():
         np.testing.assert_array_equal(found.arrays[name], array)
-        assert found.arrays[name].dtype == array.dtype
+        assert (found.arrays[name].dtype, found.arrays[name].shape) == (array.dtype, array.shape)
 
 
 def test_the_last_two_are_kept_and_parts_are_swept(tmp_path: Path) -> None:

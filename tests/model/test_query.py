@@ -9,13 +9,18 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 import model.scorer
 from model.answers import MAX_ITEMS, MAX_K, QueryError
-from model.config import ModelSettings
+from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
+from model.forward import Forward
+from model.jagged import collate
+from model.learner import Learner
 from model.order import BEGINNING_MS
 from model.query import Answerer, NoSequences, event_time_ms, open_answerer
+from model.retrieval import unit
 from model.scorer import Scorer
 from model.snapshot import Manifest, Snapshot, load_snapshot
-from stream.example import END_OF_TIME_MS, TOKEN_DTYPE, Kind, id_key
+from stream.example import END_OF_TIME_MS, TOKEN_DTYPE, Example, Kind, decode, id_key
+from tests.factories import make_examples
 from tests.served import NOW_MS, SETTINGS, Memory, model_arrays, tokens_of, write_model
 
 HISTORY = tokens_of("country=NO", "i1", "i2", "i1 click", "i3", "i3 like", "i4 click")
@@ -258,18 +263,23 @@ def test_the_time_of_the_request_matters() -> None:
         (NOW_MS - 60_000, NOW_MS + 10_000),
         (NOW_MS - 86_400_001, NOW_MS - 86_400_001 + 10_000),
         (900_000_000_000, 900_000_010_000),
-        (END_OF_TIME_MS, 0),
+        (END_OF_TIME_MS - 30_000, 77),
         (BEGINNING_MS, 0),
     ],
     ids=["live", "just replayed", "replayed", "log ended", "nothing seen"],
 )
 def test_now_is_the_wall_clock_or_the_replayed_logs(watermark_ms: int, expected_ms: int) -> None:
-    """A replayed log's time goes on from its snapshot; where it says nothing, the user's last token does."""
+    """A replayed log's time goes on from its snapshot, or stands where it ended; never before the user's last token."""
     manifest = snapshot_of({}, watermark_ms=watermark_ms).manifest
-    assert event_time_ms(manifest, NOW_MS / 1000 + 10) == expected_ms
+    assert event_time_ms(manifest, NOW_MS / 1000 + 10, learnt_ms=77) == expected_ms
     answer = answerer(watermark_ms=watermark_ms).topk("ada", 1)
-    assert answer.now_ms == max(expected_ms, int(HISTORY["ts_ms"].max()))
+    assert answer.now_ms == max(NOW_MS if expected_ms == 77 else expected_ms, int(HISTORY["ts_ms"].max()))
     assert answerer(watermark_ms=watermark_ms).topk("ada", 1, 5).now_ms == 5
+
+
+def test_an_ended_log_is_asked_at_the_time_of_its_last_example() -> None:
+    """Also where no user's token tells the time."""
+    assert answerer(watermark_ms=END_OF_TIME_MS - 30_000).topk("nobody", 1).now_ms == NOW_MS
 
 
 @pytest.mark.parametrize(
@@ -343,3 +353,41 @@ def test_from_the_disk_by_alias_or_id(tmp_path: Path) -> None:
     by_id = open_answerer(tmp_path, path.name, NoSequences())
     assert by_id.topk("ada").snapshot.alias is None
     assert by_id.topk_sequence(["i1"]).items == Answerer(load_snapshot(path), Memory()).topk_sequence(["i1"]).items
+
+
+def test_answers_of_a_trained_model_are_what_its_learner_would_say() -> None:
+    """At every request of a stream: tokens up to it, asked at its time, give the learner's own scores and logits."""
+    learner, examples = Learner(SETTINGS.model_copy(update={"max_len": 64}), TrainSettings(negatives=16)), []
+    for record in make_examples(seed=5, items=12, partitions=1)[0]:
+        message = decode(record.value or b"")
+        examples += [message] if isinstance(message, Example) else []
+    for start in range(0, len(examples), 8):
+        learner.step(examples[start : start + 8])
+    ours = Answerer(snapshot_of(learner.snapshot_arrays(examples[-1].final_ms), learner.model), memory := Memory())
+    items_RD, compared = unit(learner.weights.items.rows), 0
+    for example in examples[-12:]:
+        batch = collate([example])
+        targets = learner._chooser.choose(batch)
+        forward = Forward(learner.weights, batch, targets, learner._admit(batch, [example]), None)
+        tokens = np.zeros(len(batch.keys), TOKEN_DTYPE)
+        tokens["key"], tokens["action"], tokens["ts_ms"], tokens["kind"] = (
+            batch.keys,
+            batch.actions,
+            batch.ts_ms,
+            batch.kinds,
+        )
+        for query_D, target in zip(forward.queries_PD, targets.positive, strict=True):
+            memory.users["ada"] = tokens[: batch.queries[target] + 1]
+            answer = ours.topk("ada", 99, int(batch.request_ms[target]), include_seen=True)
+            if answer.source == "model":
+                best = (items_RD @ query_D / SETTINGS.temperature).sort(descending=True).values.tolist()
+                assert [item.score for item in answer.items] == pytest.approx(best, abs=1e-4)
+                compared += 1
+        for logits_A, target in zip(forward.logits_NA, targets.shown, strict=True):
+            at = batch.positions[target]
+            memory.users["ada"] = tokens[:at]
+            item = learner.items.texts[learner.items.rows(batch.keys[at : at + 1])[0]]
+            (ranked,) = ours.rank("ada", [item], int(batch.request_ms[target])).items
+            assert list((ranked.probabilities or {}).values()) == pytest.approx(logits_A.sigmoid().tolist(), abs=1e-5)
+            compared += 1
+    assert compared > 20

@@ -1,0 +1,189 @@
+"""What a trainer has read and not yet learnt: records in, micro-batches out, in the global order.
+
+A record counts as read when it is offered, and as learnt when its micro-batch is. Only what is learnt is in a
+checkpoint; so a mark, the place from which a lane is read again, is that of its first record that is not.
+
+    key of a mark       of every partition of both topics
+    offset              of the first record not yet learnt, or the next one
+    clock_ms, serial    of the lane (order.py) before that record
+    tokens, sequences   what the partition's last heartbeat said: tokens appended, and their digest (hex)
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+from model import catalogue
+from model.catalogue import ItemRecord, ItemsWatermark, Tombstone
+from model.errors import ModelError
+from model.order import BEGINNING_MS, Lane, Merge, Placed, Topic
+from stream.example import MAGIC, Example, FormatError, decode
+
+LearnItems = Callable[[Sequence[ItemRecord | Tombstone]], None]
+_DIGEST: Final = 2**128
+_log: Final = logging.getLogger("hstu.train")
+
+
+class Record(Protocol):
+    """What Kafka's clients give, and replay in one process."""
+
+    @property
+    def offset(self) -> int:
+        """Place in its partition."""
+
+    @property
+    def key(self) -> bytes | None:
+        """Id of the item; not used of examples."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The message."""
+
+    @property
+    def timestamp(self) -> int:
+        """Kafka's, in ms: when a tombstone withdraws its item."""
+
+
+class Intake:
+    """The lanes of both topics, and the micro-batch that is being gathered from them.
+
+    Args:
+        partitions: of topic `examples`.
+        items_partitions: of topic `items`, 0 where it does not exist.
+    """
+
+    def __init__(self, partitions: int, items_partitions: int) -> None:
+        self.merge = Merge(partitions, items_partitions)
+        self.batch: list[Placed] = []  # in order, not yet learnt
+        self.refused = 0  # records that nobody can read
+        self._next: dict[Topic, list[int]] = {"examples": [0] * partitions, "items": [0] * items_partitions}
+        self._tokens = [0] * partitions
+        self._sequences = ["0" * 32] * partitions
+
+    def position(self, topic: Topic, partition: int) -> int:
+        """Give the next offset wanted; 0 at first, wherever the log begins."""
+        return self._next[topic][partition]
+
+    def offer(self, topic: Topic, partition: int, records: Sequence[Record]) -> None:
+        """Take records of one partition in offset order; those below the position are dropped.
+
+        Raises:
+            ModelError: the partition does not exist, an example is missing, or one stands in the wrong partition.
+            FormatError: an example is damaged, or a newer version wrote it.
+        """
+        lanes = self._next[topic]
+        if partition >= len(lanes):
+            raise ModelError(
+                f"Partition {partition} of {topic} gave a record, but the trainer was started for {len(lanes)}; "
+                "stream.partitions must be what `hstu topics` created."
+            )
+        for record in records:
+            if record.offset >= lanes[partition]:
+                self.merge.take_back(topic, partition)
+                take = self._take_example if topic == "examples" else self._take_item
+                take(partition, record)
+                lanes[partition] = record.offset + 1
+
+    def _take_example(self, partition: int, record: Record) -> None:
+        message = record.value or b""
+        if not message.startswith(MAGIC):
+            self._refuse(f"Offset {record.offset} of examples, partition {partition}, holds no example; passed over.")
+            return
+        decoded = _decoded(message, partition, record.offset)
+        if decoded.partition != partition:
+            raise ModelError(
+                f"Offset {record.offset} of examples, partition {partition}, holds a message of partition "
+                f"{decoded.partition}: the topic was copied into another number of partitions; let workers write it."
+            )
+        if isinstance(decoded, Example):
+            self.merge.put_example(record.offset, decoded, message)
+        else:
+            self.merge.beat("examples", partition, decoded.watermark_ms)
+            self._tokens[partition], self._sequences[partition] = decoded.tokens, decoded.sequences_digest.hex()
+
+    def _take_item(self, partition: int, record: Record) -> None:
+        try:
+            decoded = catalogue.decode(record.key, record.value, record.timestamp)
+        except ModelError as error:
+            self._refuse(f"{error} Offset {record.offset} of items, partition {partition}, is passed over.")
+            return
+        if isinstance(decoded, ItemsWatermark):
+            self.merge.beat("items", partition, decoded.watermark_ms)
+        else:
+            self.merge.put_item(partition, record.offset, decoded.ts_ms, decoded)
+
+    def _refuse(self, sentence: str) -> None:
+        self.refused += 1
+        _log.warning("%s", sentence)
+
+    def gather(self, size: int, learn_items: LearnItems) -> bool:
+        """Fill the micro-batch as far as the order is known; True: it is full, or the last one.
+
+        Records of the catalogue go to `learn_items` as their turn comes: before the micro-batch that they stand in.
+        """
+        while len(self.batch) < size and (placed := self.merge.pop()) is not None:
+            if placed.topic == "items":
+                learn_items([placed.value])
+            else:
+                self.batch.append(placed)
+        return len(self.batch) == size or (self.merge.ended and bool(self.batch))
+
+    @property
+    def waiting(self) -> int:
+        """Records that are read and not yet learnt."""
+        return self.merge.pending + len(self.batch)
+
+    @property
+    def ended(self) -> bool:
+        """Tell whether every log is over and all of it was taken out."""
+        return self.merge.ended and not self.batch
+
+    @property
+    def learnt_ms(self) -> int:
+        """Give the event time below which everything is learnt."""
+        unlearnt = [placed.place_ms for placed in (*self.batch[:1], self.merge.first) if placed]
+        return max(0, min([self.merge.watermark_ms, *unlearnt]))
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the workers have appended to sequences, by their last heartbeats."""
+        return sum(self._tokens)
+
+    @property
+    def sequences_digest(self) -> str:
+        """Give the digest of all sequences, by the last heartbeats: the sum of the partitions', modulo 2**128."""
+        return f"{sum(int(digest, 16) for digest in self._sequences) % _DIGEST:032x}"
+
+    def marks(self) -> dict[Topic, list[dict[str, Any]]]:
+        """Give the marks of all lanes, for a checkpoint."""
+        return {topic: [self._mark(topic, lane) for lane in lanes] for topic, lanes in self.merge.lanes.items()}
+
+    def _mark(self, topic: Topic, lane: Lane) -> dict[str, Any]:
+        unlearnt = (placed for placed in self.batch if topic == "examples" and placed.partition == lane.partition)
+        first = next(unlearnt, lane.waiting[0] if lane.waiting else None)
+        mark: dict[str, Any] = {
+            "offset": first.offset if first else self._next[topic][lane.partition],
+            "clock_ms": first.before_ms if first else lane.clock_ms,
+        }
+        if topic == "examples":
+            mark["serial"] = first.value[0].serial - 1 if first else lane.serial
+            mark["tokens"] = self._tokens[lane.partition]
+            mark["sequences"] = self._sequences[lane.partition]
+        return mark
+
+    def restore(self, marks: dict[Topic, list[dict[str, Any]]]) -> None:
+        """Go on from the marks of a checkpoint; lanes that it lacks (a topic that is new) begin at their beginning."""
+        for topic, lanes in self.merge.lanes.items():
+            for lane, mark in zip(lanes, marks[topic], strict=False):
+                p = lane.partition
+                self._next[topic][p] = mark["offset"]
+                self.merge.restore(topic, p, mark.get("clock_ms", BEGINNING_MS), mark.get("serial", 0))
+                if topic == "examples":
+                    self._tokens[p], self._sequences[p] = mark["tokens"], mark["sequences"]
+
+
+def _decoded(message: bytes, partition: int, offset: int) -> Any:
+    try:
+        return decode(message)
+    except FormatError as error:
+        raise FormatError(f"Offset {offset} of examples, partition {partition}: {error}") from None

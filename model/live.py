@@ -1,0 +1,94 @@
+"""The live table of `hstu train`: how the model does beside its rivals, drawn from a report of training.py."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from model.item_age import SLICES
+from model.metrics import ALL, RankingTally, RetrievalTally
+from model.prequential import SCORERS
+from model.tables import when
+
+_SCORER_NAMES: Final = {"hstu": "HSTU", "popularity": "popularity", "last_items": "own last items"}
+_FIGURES: Final = {
+    "hr@10": "HR@10",
+    "hr@50": "HR@50",
+    "ndcg@10": "NDCG@10",
+    "mrr": "MRR",
+    "log_loss": "log-loss",
+    "ne": "NE",
+    "calibration": "calibration",
+    "auc": "AUC",
+}
+
+
+def live_view(report: Mapping[str, Any], lag: int | None = None) -> RenderableType:
+    """Give what the terminal shows.
+
+    Args:
+        report: of Training.
+        lag: records of the topics that are not yet read; None where nobody knows.
+    """
+    parts: list[RenderableType] = [_progress(report, lag), _retrieval(report), _by_age(report)]
+    if report["rank_targets"]:
+        parts.append(_ranking(report))
+    return Group(*parts)
+
+
+def _progress(report: Mapping[str, Any], lag: int | None) -> Text:
+    """Say in one line how far the run is."""
+    trouble = {name: report[name] for name in ("collisions", "late", "repeats", "refused") if report[name]}
+    facts = [
+        f"{report['name']}: step {report['step']:,}",
+        f"event time {when(report['event_ms'])}",
+        f"{report['tokens_per_s']:,.0f} tokens/s",
+        f"{report['items']:,} items ({report['withdrawn']:,} withdrawn), {report['features']:,} features",
+        f"{report['waiting']:,} waiting" + ("" if lag is None else f", {lag:,} unread"),
+        *(f"{count:,} {name}" for name, count in trouble.items()),
+    ]
+    return Text(" · ".join(facts))
+
+
+def _retrieval(report: Mapping[str, Any]) -> Table:
+    scopes = ("window", "total")
+    counts = {scope: report["retrieval"]["hstu"][scope][ALL]["targets"] for scope in scopes}
+    heads = [f"{_SCORER_NAMES[scorer]}, {scope}" for scope in scopes for scorer in SCORERS]
+    table = _table(f"Retrieval: {counts['window']:,} targets in the window, {counts['total']:,} in total", ["", *heads])
+    for figure in RetrievalTally.FIGURES:
+        cells = [report["retrieval"][scorer][scope][ALL][figure] for scope in scopes for scorer in SCORERS]
+        table.add_row(_FIGURES[figure], *map(_number, cells))
+    return table
+
+
+def _by_age(report: Mapping[str, Any]) -> Table:
+    table = _table("HR@10 in the window by age of the item", ["age", "targets", *_SCORER_NAMES.values()])
+    for age in SLICES:
+        slices = [report["retrieval"][scorer]["window"][age] for scorer in SCORERS]
+        table.add_row(escape(age), f"{slices[0]['targets']:,}", *(_number(each["hr@10"]) for each in slices))
+    return table
+
+
+def _ranking(report: Mapping[str, Any]) -> Table:
+    figures = ("auc", *RankingTally.FIGURES)
+    heads = ["action", "positives", *(_FIGURES[figure] for figure in figures), "AUC, total", "NE, total"]
+    table = _table(f"Ranking in the window, of {report['rank_targets']:,} shown items in total", heads)
+    for action, slices in report["ranking"]["window"].items():
+        window, total = slices[ALL], report["ranking"]["total"][action][ALL]
+        cells = [*(window[figure] for figure in figures), total["auc"], total["ne"]]
+        table.add_row(escape(action), f"{window['positives']:,}", *map(_number, cells))
+    return table
+
+
+def _table(title: str, heads: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for i, head in enumerate(heads):
+        table.add_column(head, justify="right" if i else "left")
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

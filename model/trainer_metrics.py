@@ -1,0 +1,102 @@
+"""What Prometheus may know of a trainer: the numbers of its live table, from the latest report of training.py.
+
+Scrapes come from another thread than the steps; so a report, which nobody changes, is handed over whole.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from model.metrics import ALL
+
+_SCOPES: Final = ("window", "total")
+_COUNTERS: Final = {  # key of the report: text
+    "steps": ("step", "Micro-batches learnt."),
+    "examples": ("examples", "Examples learnt."),
+    "tokens": ("tokens", "Tokens learnt."),
+    "targets": ("targets", "Retrieval targets tested."),
+    "rank_targets": ("rank_targets", "Ranking targets tested."),
+    "collisions": ("collisions", "Texts whose key is that of another text."),
+    "late_records": ("late", "Records that came after their place in the order."),
+    "repeated_examples": ("repeats", "Examples that came once more and were ignored."),
+    "refused_records": ("refused", "Records that could not be read and were passed over."),
+}
+_GAUGES: Final = {
+    "items": ("items", "Items known."),
+    "items_withdrawn": ("withdrawn", "Items withdrawn."),
+    "features": ("features", "Action names and attribute values known."),
+    "tokens_per_second": ("tokens_per_s", "Tokens learnt per second of late."),
+    "waiting_records": ("waiting", "Records read and not yet learnt."),
+    "loss": ("loss", "Loss of the last micro-batch."),
+}
+_RANKING: Final = {
+    "log_loss": "Log-loss.",
+    "ne": "Normalised entropy.",
+    "calibration": "Predicted over actual.",
+    "auc": "AUC.",
+}
+
+
+class TrainerMetrics(Collector):
+    """Collects from the latest report, under a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._report: Mapping[str, Any] | None = None
+        self._lag: int | None = None
+        self.registry.register(self)
+
+    def update(self, report: Mapping[str, Any], lag: int | None = None) -> None:
+        """Take a new report, and how many records of the topics are not yet read, where that is known."""
+        self._report, self._lag = report, lag
+
+    def collect(self) -> Iterator[Metric]:
+        """Give all metrics, none before the first report."""
+        report = self._report
+        if report is None:
+            return
+        for name, (key, text) in _COUNTERS.items():
+            yield CounterMetricFamily(f"hstu_{name}", text, value=report[key])
+        for name, (key, text) in _GAUGES.items():
+            if report[key] is not None:
+                yield GaugeMetricFamily(f"hstu_{name}", text, value=report[key])
+        yield GaugeMetricFamily("hstu_event_time_seconds", "Event time learnt up to.", value=report["event_ms"] / 1000)
+        if self._lag is not None:
+            yield GaugeMetricFamily("hstu_lag_records", "Records not yet read.", value=self._lag)
+        yield from _retrieval(report["retrieval"])
+        yield from _ranking(report["ranking"])
+
+
+def _retrieval(retrieval: Mapping[str, Any]) -> Iterator[Metric]:
+    hr = GaugeMetricFamily("hstu_hr", "Hit rate.", labels=("k", "scorer", "scope"))
+    ndcg = GaugeMetricFamily("hstu_ndcg", "Normalised discounted cumulative gain.", labels=("k", "scorer", "scope"))
+    mrr = GaugeMetricFamily("hstu_mrr", "Mean reciprocal rank.", labels=("scorer", "scope"))
+    by_age = GaugeMetricFamily("hstu_hr_by_age", "Hit rate by age of the item.", labels=("k", "scorer", "scope", "age"))
+    for scorer, scopes in retrieval.items():
+        for scope in _SCOPES:
+            figures = scopes[scope][ALL]
+            _add(hr, ("10", scorer, scope), figures["hr@10"])
+            _add(hr, ("50", scorer, scope), figures["hr@50"])
+            _add(ndcg, ("10", scorer, scope), figures["ndcg@10"])
+            _add(mrr, (scorer, scope), figures["mrr"])
+            for age, own in scopes[scope].items():
+                if age != ALL:
+                    _add(by_age, ("10", scorer, scope, age), own["hr@10"])
+    yield from (hr, ndcg, mrr, by_age)
+
+
+def _ranking(ranking: Mapping[str, Any]) -> Iterator[Metric]:
+    for figure, text in _RANKING.items():
+        family = GaugeMetricFamily(f"hstu_rank_{figure}", text, labels=("action", "scope"))
+        for scope in _SCOPES:
+            for action, slices in ranking[scope].items():
+                _add(family, (action, scope), slices[ALL][figure])
+        yield family
+
+
+def _add(family: GaugeMetricFamily, labels: tuple[str, ...], value: float | None) -> None:
+    if value is not None:
+        family.add_metric(labels, value)

@@ -1,0 +1,49 @@
+"""What a run in one process says at its end: figures of all targets, by rival, item age and action; and its digests."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sim.direct import DirectRun
+
+_RETRIEVAL = ("hr@10", "hr@50", "ndcg@10", "mrr")
+_RANKING = ("positives", "log_loss", "ne", "auc", "calibration")
+
+
+def print_report(run: DirectRun) -> None:
+    """Print the tables to stdout."""
+    console = Console(highlight=False)
+    training, report = run.training, run.training.report
+    console.print(
+        f"{report['examples']:,} examples, {report['targets']:,} retrieval and {report['rank_targets']:,} ranking "
+        f"targets, {report['tokens']:,} tokens, {report['items']:,} items known."
+    )
+    retrieval = {scorer: figures["total"] for scorer, figures in report["retrieval"].items()}
+    model = next(iter(retrieval))
+    whole = ((scorer, figures["all"]) for scorer, figures in retrieval.items())
+    console.print(_table("Retrieval, each item tested before it was learnt", "scorer", _RETRIEVAL, whole))
+    console.print(_table("By age of the item at the request", f"{model}: age", _RETRIEVAL, retrieval[model].items()))
+    if report["rank_targets"]:
+        actions = ((action, figures["all"]) for action, figures in report["ranking"]["total"].items())
+        console.print(_table("Ranking", "action", _RANKING, actions))
+    if refused := run.refused():
+        console.print("Dead-letters: " + ", ".join(f"{count:,} {reason}" for reason, count in refused.items()))
+    for name, digest in training.digests.items():
+        console.print(f"digest of {name}: {digest}", soft_wrap=True)
+
+
+def _table(title: str, first: str, figures: Sequence[str], rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:
+    table = Table(first, title=title, title_justify="left")
+    for name in ("targets", *figures):
+        table.add_column(name, justify="right")
+    for name, row in rows:
+        table.add_row(name, f"{row['targets']:,}", *(_shown(row[figure]) for figure in figures))
+    return table
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

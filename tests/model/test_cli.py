@@ -1,0 +1,272 @@
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from model.aliases import LATEST, find, move
+from model.answers import QueryError
+from model.cli import add_commands
+from model.config import Activation
+from model.errors import ModelError
+from model.snapshot import list_snapshots
+from sim.config import Settings, load
+from tests.served import Memory, model_arrays, tokens_of, write_model
+
+Run = Callable[..., Result]
+
+
+class Context:
+    """As the main command hands it in, with sequences in memory."""
+
+    def __init__(self) -> None:
+        self.memory = Memory({"ada": tokens_of("i1", "i1 click", "i3 like")})
+
+    def load(self, flags: dict[str, Any]) -> Settings:
+        return load(None, flags)
+
+    def sequences(self, settings: Settings) -> Memory:
+        return self.memory
+
+
+@pytest.fixture
+def context() -> Context:
+    """What commands get as ctx.obj."""
+    return Context()
+
+
+@pytest.fixture
+def run(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `hstu` with the model's verbs in an empty directory; errors come out as they were raised."""
+    monkeypatch.chdir(tmp_path)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.callback()(lambda: None)
+    add_commands(app)
+
+    def invoke(*arguments: str) -> Result:
+        result = CliRunner().invoke(app, arguments, obj=context)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return invoke
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """Three snapshots under the default directory, each the parent of the next; the last one withdraws i6."""
+    directory = tmp_path / "hstu-data" / "snapshots" / "silu"
+    parent = ""
+    for step, withdrawn, items in ((1, [], 18), (2, [], 20), (3, [6], 20)):
+        arrays, metrics = model_arrays(items, withdrawn, seed=step), {"model": {"hr@10": step / 10}}
+        digests = {"model": f"{step:032x}", "sequences": "5e", "examples": "e8"}
+        parent = write_model(
+            directory, step, arrays=arrays, parent=parent, metrics=metrics, digests=digests, targets=step
+        ).name
+    return directory
+
+
+def ids(directory: Path) -> list[str]:
+    return [manifest.id for manifest in list_snapshots(directory)]
+
+
+def test_top_k_prints_a_table_or_one_document(run: Run, directory: Path, context: Context) -> None:
+    """Both show the same items; the table's notes, on stderr, say which snapshot answered."""
+    found = json.loads(run("query", "topk", "--user", "ada", "-k", "3", "--json").stdout)
+    table = run("query", "topk", "--user", "ada", "-k", "3")
+    lines = [line.split("\t") for line in table.stdout.splitlines()]
+    assert lines[0] == ["", "item", "title", "score"]
+    assert [line[1] for line in lines[1:]] == [item["item_id"] for item in found["items"]]
+    assert found["snapshot"]["id"] == ids(directory)[-1]
+    assert f"Snapshot {ids(directory)[-1]} of silu (latest)" in table.stderr
+    assert context.memory.closed
+    seen = json.loads(run("query", "topk", "--user", "ada", "-k", "99", "--include-seen", "--json").stdout)
+    assert len(seen["items"]) == 19
+    assert "By popularity: user unknown." in run("query", "topk", "--user", "bob").stderr
+
+
+def test_top_k_of_a_sequence_needs_no_store(run: Run, directory: Path, context: Context) -> None:
+    """The items given stand for a user's sequence."""
+    found = json.loads(run("query", "topk", "--sequence", "i1,i2", "--json").stdout)
+    assert (found["user"], found["tokens"]) == (None, 2)
+    assert context.memory.asked == []
+    assert "for" not in run("query", "topk", "--sequence", "i1").stderr.split("Snapshot")[0]
+
+
+def test_ranking_prints_probabilities_and_notes(run: Run, directory: Path) -> None:
+    """A column for each action; withdrawn and unknown items say so."""
+    result = run("query", "rank", "--user", "ada", "--items", "i2,x,i6,i5")
+    header, *lines = [line.split("\t") for line in result.stdout.splitlines()]
+    assert header == ["", "item", "title", "score", "click", "like", "note"]
+    assert [(line[1], line[-1]) for line in lines[2:]] == [("i6", "withdrawn"), ("x", "unknown")]
+    assert "Ordered by mean action probability." in result.stderr
+    found = json.loads(run("query", "rank", "--user", "ada", "--items", "i2,x,i6,i5", "--json").stdout)
+    assert [item["item_id"] for item in found["items"]] == [line[1] for line in lines]
+    popular = run("query", "rank", "--user", "bob", "--items", "i2,x")
+    assert popular.stdout.splitlines()[0] == "\titem\ttitle\tscore\tnote"
+
+
+def test_queries_go_to_the_snapshot_that_is_named(run: Run, directory: Path, tmp_path: Path) -> None:
+    """By alias, by id, by trainer, by data directory."""
+    move(directory, "champion", ids(directory)[0])
+    for flags, step in ((["--alias", "champion"], 1), (["--alias", ids(directory)[1]], 2)):
+        found = json.loads(run("query", "topk", "--user", "ada", "--json", *flags).stdout)
+        assert found["snapshot"]["step"] == step
+    write_model(tmp_path / "other" / "snapshots" / "softmax", 8)
+    other = ["--data-dir", str(tmp_path / "other"), "--name", "softmax"]
+    assert json.loads(run("query", "topk", "--user", "ada", "--json", *other).stdout)["snapshot"]["step"] == 8
+
+
+def test_the_list_shows_all_with_their_aliases(run: Run, directory: Path) -> None:
+    """Oldest first, as a table and as a document; nothing is an empty list."""
+    listed = json.loads(run("snapshots", "list", "--json").stdout)
+    assert [(entry["step"], entry["aliases"]) for entry in listed] == [(1, []), (2, []), (3, [LATEST])]
+    assert [entry["parent"] for entry in listed] == ["", *ids(directory)[:2]]
+    lines = run("snapshots", "list").stdout.splitlines()
+    assert lines[0].split("\t")[:2] == ["id", "aliases"]
+    assert lines[3].split("\t")[:2] == [ids(directory)[2], LATEST]
+    (directory / ids(directory)[0] / "arrays.safetensors").write_bytes(b"")
+    assert "is torn" in run("snapshots", "list").stderr
+    assert json.loads(run("snapshots", "list", "--json", "--name", "none").stdout) == []
+
+
+def test_show_prints_digests_metrics_and_settings(run: Run, directory: Path) -> None:
+    """Of the latest or the one named, after checking every byte."""
+    shown = json.loads(run("snapshots", "show", "--json").stdout)
+    assert (shown["step"], shown["aliases"], shown["digests"]["sequences"]) == (3, [LATEST], "5e")
+    assert (shown["settings"]["model"]["dim"], shown["metrics"]["model"]["hr@10"]) == (16, 0.3)
+    rows = dict(line.split("\t", 1) for line in run("snapshots", "show", ids(directory)[0]).stdout.splitlines()[1:])
+    assert (rows["digest sequences"], rows["digest examples"], rows["digest model"]) == ("5e", "e8", f"{1:032x}")
+    assert (rows["model.hr@10"], rows["model.dim"], rows["created"]) == ("0.1000", "16", "2023-11-14 22:13:20")
+    arrays = directory / ids(directory)[0] / "arrays.safetensors"
+    arrays.write_bytes(arrays.read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelError, match="is damaged"):
+        run("snapshots", "show", ids(directory)[0])
+
+
+def test_diff_prints_births_deaths_and_metrics(run: Run, directory: Path) -> None:
+    """From the first to the latest: two items born, one withdrawn, figures side by side."""
+    first = ids(directory)[0]
+    found = json.loads(run("snapshots", "diff", first, LATEST, "--json").stdout)
+    assert (found["born"], found["withdrawn"], found["restored"]) == (["i18", "i19"], ["i6"], [])
+    assert found["numbers"]["model.hr@10"] == [0.1, 0.3]
+    result = run("snapshots", "diff", first, LATEST)
+    assert "items\t18\t20\t2" in result.stdout.splitlines()
+    assert "2 items born: i18, i19." in result.stderr
+    assert "1 items withdrawn: i6." in result.stderr
+
+
+def test_aliases_move_and_roll_back(run: Run, directory: Path) -> None:
+    """alias names a snapshot by id or through another alias; rollback goes to the parent."""
+    first, second, third = ids(directory)
+    assert run("snapshots", "alias", "champion", LATEST).stdout == f"champion is now {third}.\n"
+    assert run("snapshots", "rollback", "champion").stdout == f"champion is now {second}.\n"
+    assert run("snapshots", "alias", "champion", first).stdout == f"champion is now {first}.\n"
+    assert find(directory, "champion") == first
+    assert "moves latest on at its next snapshot" in run("snapshots", "rollback", LATEST).stderr
+
+
+def test_gc_deletes_the_old_and_unnamed(run: Run, directory: Path) -> None:
+    """And says which."""
+    first, second, third = ids(directory)
+    run("snapshots", "alias", "champion", first)
+    assert json.loads(run("snapshots", "gc", "--keep", "1", "--json").stdout) == {"deleted": [second]}
+    assert ids(directory) == [first, third]
+    assert run("snapshots", "gc", "--keep", "1").stdout == "Deleted 0 snapshots.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["query", "topk"], "Give either --user or --sequence"),
+        (["query", "topk", "--user", "a", "--sequence", "b"], "Give either --user or --sequence"),
+        (["query", "topk", "--user", ""], "user is empty"),
+        (["query", "topk", "--user", "ada", "-k", "0"], "k is 0; give a number of items from 1 to 1,000"),
+        (["query", "rank", "--user", "ada", "--items", ""], "items has 0 item ids"),
+    ],
+)
+def test_bad_questions_are_sentences(arguments: list[str], sentence: str, run: Run, directory: Path) -> None:
+    """They come out of a command as the error that the main command prints."""
+    with pytest.raises(QueryError, match=sentence):
+        run(*arguments)
+
+
+def test_without_snapshots_every_verb_says_so(run: Run) -> None:
+    """One sentence, with what makes the first."""
+    for arguments in (
+        ["query", "topk", "--user", "ada"],
+        ["query", "rank", "--user", "ada", "--items", "i1"],
+        ["snapshots", "show"],
+        ["snapshots", "diff", "a", "b"],
+        ["snapshots", "alias", "champion", LATEST],
+        ["snapshots", "rollback", LATEST],
+        ["snapshots", "gc", "--keep", "3"],
+    ):
+        with pytest.raises(ModelError, match=r"There is no snapshot in hstu-data/snapshots/silu yet; `hstu train`"):
+            run(*arguments)
+
+
+@pytest.fixture
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """The arguments with which run_trainer was called, in place of calling it."""
+    calls: list[tuple[Any, ...]] = []
+    module = types.ModuleType("model.trainer")
+    module.run_trainer = lambda *arguments, **named: calls.append((arguments, named))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "model.trainer", module)
+    return calls
+
+
+def test_train_hands_its_flags_to_the_trainer(run: Run, trained: list[tuple[Any, ...]], tmp_path: Path) -> None:
+    """Every flag arrives; what was not given has its default."""
+    flags = ["--name", "s2", "--attention", "softmax", "--until-end", "--bootstrap", "h:1", "--threads", "2"]
+    run("train", *flags, "--device", "cpu", "--data-dir", str(tmp_path / "d"), "--live")
+    run("train")
+    (first, named), ((train, model, *_), quiet) = trained
+    assert (first[0].name, first[0].threads, first[0].device, first[1].attention) == ("s2", 2, "cpu", "softmax")
+    assert first[2:] == (tmp_path / "d", "h:1")
+    assert named == {"topic_prefix": "", "partitions": 4, "until_end": True, "live": True}
+    assert (train.name, model.attention, quiet["until_end"], quiet["live"]) == ("silu", "silu", False, False)
+
+
+def test_a_variant_trains_under_its_own_name(run: Run, trained: list[tuple[Any, ...]]) -> None:
+    """Without --name, --attention names the run, so that two variants never share a folder."""
+    run("train", "--attention", "softmax")
+    assert trained[0][0][0].name == "softmax"
+
+
+def test_an_unknown_attention_lists_the_known(run: Run) -> None:
+    """And the help of the flag names all there are."""
+    with pytest.raises(ModelError, match=r"^There is no attention 'linear'; known are silu, softmax\.$"):
+        run("train", "--attention", "linear")
+    help_text = run("train", "--help").stdout
+    assert all(name in help_text for name in get_args(Activation))
+
+
+def test_serve_hands_its_flags_to_the_server(
+    run: Run, context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Host, port, name, alias and data directory arrive; the reader is closed when the server is down."""
+    calls = []
+    monkeypatch.setattr("model.service.run_server", lambda *arguments: calls.append(arguments))
+    run("serve", "--host", "::1", "--port", "9", "--name", "n", "--alias", "champion", "--data-dir", str(tmp_path))
+    ((settings, data_dir, sequences),) = calls
+    assert (settings.host, settings.port, settings.name, settings.alias) == ("::1", 9, "n", "champion")
+    assert (data_dir, sequences, context.memory.closed) == (tmp_path, context.memory, True)
+
+
+def test_the_commands_are_light() -> None:
+    """Importing them costs no more than typer: help must be quick."""
+    script = (
+        "import sys, model.cli\n"
+        "heavy = {'torch', 'numpy', 'pydantic', 'fastapi', 'msgspec', 'safetensors'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

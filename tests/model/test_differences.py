@@ -1,0 +1,52 @@
+from pathlib import Path
+
+from hypothesis import given, strategies as st
+
+from model.differences import difference, flat
+from model.snapshot import Snapshot, prefixed
+from stream.example import id_key
+from tests.served import vocabulary
+from tests.snapshots import some_manifest
+
+ids = st.sampled_from([f"i{i}" for i in range(8)])
+catalogues = st.dictionaries(ids, st.booleans(), max_size=8)  # item → withdrawn
+
+
+def snapshot_with(items: dict[str, bool], step: int, **fields: object) -> Snapshot:
+    """Give a snapshot of these items, True: withdrawn."""
+    known = vocabulary(list(items))
+    for item, withdrawn in items.items():
+        if withdrawn:
+            known.withdraw(id_key(item), step)
+    arrays = {**prefixed("items.", known.state()), **prefixed("features.", vocabulary(["click"]).state())}
+    return Snapshot(Path("of-tests"), some_manifest(step, id=f"s{step}", **fields), arrays)
+
+
+@given(catalogues, catalogues)
+def test_births_and_withdrawals_are_set_differences(before: dict[str, bool], after: dict[str, bool]) -> None:
+    """Against sets by hand, in order of the rows of the later snapshot."""
+    found = difference(snapshot_with(before, 1), snapshot_with(after, 2))
+    gone = {item for item, withdrawn in before.items() if withdrawn}
+    assert found.born == [item for item in after if item not in before]
+    assert found.withdrawn == [item for item, withdrawn in after.items() if withdrawn and item not in gone]
+    assert found.restored == [item for item, withdrawn in after.items() if not withdrawn and item in gone]
+    assert found.numbers["items"] == (len(before), len(after))
+    assert found.numbers["items live"] == tuple(sum(not w for w in items.values()) for items in (before, after))
+    assert found.numbers["features"] == (1, 1)
+
+
+def test_metrics_stand_side_by_side() -> None:
+    """A metric that only one of them has stands beside nothing."""
+    a = snapshot_with({}, 1, metrics={"hr@10": 0.25, "auc": {"click": 0.5}}, targets=3, digests={"model": "x"})
+    b = snapshot_with({}, 2, metrics={"hr@10": 0.5, "mrr": 0.1}, targets=4, digests={"model": "y"})
+    numbers = difference(a, b).numbers
+    assert (numbers["hr@10"], numbers["auc.click"], numbers["mrr"]) == ((0.25, 0.5), (0.5, None), (None, 0.1))
+    assert (numbers["step"], numbers["targets"]) == ((1, 2), (3, 4))
+    assert (difference(a, b).same_model, difference(a, a).same_model) == (False, True)
+    assert not difference(snapshot_with({}, 1), snapshot_with({}, 1)).same_model
+
+
+def test_a_tree_of_metrics_is_flattened_to_its_numbers() -> None:
+    """Texts, nulls, lists and truth values are no numbers."""
+    tree = {"a": 1, "b": {"c": 0.5, "d": {"e": 2}}, "f": "text", "g": None, "h": [1], "i": True}
+    assert flat(tree) == {"a": 1, "b.c": 0.5, "b.d.e": 2}

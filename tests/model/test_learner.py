@@ -1,0 +1,289 @@
+import copy
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.catalogue import ItemRecord, Tombstone
+from model.config import ModelSettings, TrainSettings
+from model.errors import ModelError
+from model.item_age import SLICES
+from model.jagged import collate
+from model.learner import Learner, StepReport
+from model.retrieval import unit
+from stream.example import NO_KEY, Example, Kind, decode, id_key
+from tests.factories import START_MS, make_examples
+
+MODEL = ModelSettings(dim=16, layers=1, heads=2, max_len=64, rank_actions=("click", "like"))
+TRAIN = TrainSettings(batch_examples=8, negatives=16, window_targets=1000)
+HALF_LIFE_MS = TRAIN.popularity_half_life_d * 86_400_000
+
+
+def stream(**size: Any) -> list[Example]:
+    """Give the factory's examples in their order."""
+    [log] = make_examples(**{"partitions": 1, **size})
+    return [message for record in log if isinstance(message := decode(record.value or b""), Example)]
+
+
+def batches(examples: list[Example], size: int = 8) -> list[list[Example]]:
+    return [examples[i : i + size] for i in range(0, len(examples), size)]
+
+
+def learnt(examples: list[Example], model: ModelSettings = MODEL, **train: Any) -> tuple[Learner, list[StepReport]]:
+    learner = Learner(model, TRAIN.model_copy(update=train))
+    return learner, [learner.step(batch) for batch in batches(examples)]
+
+
+class Naive:
+    """What anyone would write: births, deaths, counts and ranks with dictionaries and loops."""
+
+    def __init__(self) -> None:
+        self.born: dict[int, int] = {}
+        self.dead: set[int] = set()
+        self.seen: list[tuple[int, int]] = []  # (item, request time) of every positive
+
+    def questions(self, batch: list[Example]) -> list[tuple[Example, int, int]]:
+        """Give (example, target, item) of every positive."""
+        negative = {id_key(action) for action in TRAIN.negative_actions}
+        return [
+            (example, t, int(example.keys[example.positions[t]]))
+            for example in batch
+            for t in range(len(example.positions))
+            if {*example.labels[example.label_offsets[t] : example.label_offsets[t + 1]].tolist()} - negative
+        ]
+
+    def candidates(self, request_ms: int) -> set[int]:
+        return {item for item, born in self.born.items() if born < request_ms and item not in self.dead}
+
+    def rank(self, score: dict[int, float], item: int, candidates: set[int]) -> float:
+        if item not in candidates:
+            return np.inf
+        above = sum(score[other] > score[item] for other in candidates)
+        level = sum(score[other] == score[item] for other in candidates if other != item)
+        return 1 + above + level / 2
+
+    def popularity(self, candidates: set[int]) -> dict[int, float]:
+        newest = max((ts_ms for _, ts_ms in self.seen), default=0)
+        counts = dict.fromkeys(candidates, 0.0)
+        for item, ts_ms in self.seen:
+            if item in counts:
+                counts[item] += 2 ** ((ts_ms - newest) / HALF_LIFE_MS)
+        return {item: float(np.float32(count)) for item, count in counts.items()}  # sums in another order stay level
+
+    def last_items(self, example: Example, query: int, item: int, candidates: set[int]) -> float:
+        recent = [
+            int(key)
+            for key, kind in zip(example.keys[: query + 1], example.kinds[: query + 1], strict=True)
+            if kind != Kind.ATTRIBUTE and int(key) in candidates
+        ]
+        distinct = list(dict.fromkeys(reversed(recent)))
+        return distinct.index(item) + 1 if item in distinct and item in candidates else np.inf
+
+    def learn(self, batch: list[Example]) -> None:
+        for example in batch:
+            for key, kind, ts_ms in zip(example.keys, example.kinds, example.ts_ms, strict=True):
+                if kind != Kind.ATTRIBUTE:
+                    self.born[int(key)] = min(self.born.get(int(key), 2**62), int(ts_ms))
+        self.seen += [(item, int(example.request_ms[t])) for example, t, item in self.questions(batch)]
+
+
+def by_loops(learner: Learner, example: Example, query: int) -> dict[int, float]:
+    """Score every known item for one user with the learner's weights, without a batch."""
+    weights, width = learner.weights, learner.model.dim
+    content, action = torch.zeros(len(example.keys), width), torch.zeros(len(example.keys), width)
+    for i, (key, kind) in enumerate(zip(example.keys, example.kinds, strict=True)):
+        table, ids = (weights.features, learner.features) if kind == Kind.ATTRIBUTE else (weights.items, learner.items)
+        content[i] = table.rows[int(ids.rows(np.array([key]))[0])]
+        if example.actions[i] != NO_KEY:
+            action[i] = weights.features.rows[int(learner.features.rows(example.actions[i : i + 1])[0])]
+    kinds, ts_ms = torch.from_numpy(example.kinds.copy()), torch.from_numpy(example.ts_ms.copy())
+    with torch.no_grad():
+        y = weights.recommender.encode(content, action, kinds, ts_ms, torch.tensor([0, len(kinds)]))
+        scores = unit(weights.items.rows) @ weights.recommender.queries(y, torch.tensor([query]))[0]
+    return dict(zip(learner.items.keys.tolist(), scores.tolist(), strict=True))
+
+
+def test_every_rank_is_the_one_counted_by_hand() -> None:
+    """Model, popularity and last items rank each target among the items alive then, as loops over dictionaries do.
+
+    The model's weights are those before the step; tombstoned items are no candidates, and one comes back.
+    """
+    learner, naive = Learner(MODEL, TRAIN), Naive()
+    dead = [id_key(f"item {i}") for i in (1, 2, 5)]
+    unseen = seen = gone = 0
+    for number, batch in enumerate(batches(stream(seed=1, users=6, items=30, count=120))):
+        if number == 6:
+            learner.learn_items([Tombstone(key, f"item {i}", START_MS) for key, i in zip(dead, (1, 2, 5), strict=True)])
+            naive.dead |= {*dead}
+        if number == 10:
+            learner.learn_items([ItemRecord(dead[0], "item 1", "back", {}, START_MS + 1)])
+            naive.dead -= {dead[0]}
+        before = copy.deepcopy(learner)
+        outcome = learner.step(batch).outcome
+        before._admit(collate(batch), batch)
+        for i, (example, t, item) in enumerate(naive.questions(batch)):
+            query, candidates = int(example.queries[t]), naive.candidates(int(example.request_ms[t]))
+            scores = by_loops(before, example, query)
+            assert outcome.ranks["hstu"][i] == naive.rank(scores, item, candidates)
+            assert outcome.ranks["popularity"][i] == naive.rank(naive.popularity(candidates), item, candidates)
+            assert outcome.ranks["last_items"][i] == naive.last_items(example, query, item, candidates)
+            born = naive.born.get(item)
+            late = born is None or born >= example.request_ms[t]
+            assert (SLICES[outcome.slices[i]] == "unseen") == late
+            unseen, seen, gone = unseen + late, seen + (item in candidates), gone + (item in naive.dead)
+        naive.learn(batch)
+    assert min(unseen, seen, gone) > 0
+
+
+def test_what_comes_later_does_not_show_earlier() -> None:
+    """Other labels and tokens in a later micro-batch leave every earlier score as it was, to the bit."""
+    examples = stream(count=64)
+    altered = [
+        replace(example, labels=np.full_like(example.labels, id_key("like")), keys=example.keys[::-1].copy())
+        for example in examples[40:]
+    ]
+    _, one = learnt(examples)
+    _, other = learnt(examples[:40] + altered)
+    for a, b in zip(one[:5], other[:5], strict=True):
+        np.testing.assert_array_equal(a.outcome.logits, b.outcome.logits)
+        for scorer, ranks in a.outcome.ranks.items():
+            np.testing.assert_array_equal(ranks, b.outcome.ranks[scorer])
+        assert a.loss == b.loss
+
+
+def test_a_label_does_not_show_in_its_own_test() -> None:
+    """Within a micro-batch another positive action changes what is learnt, and not one rank or logit before that."""
+    examples = stream(count=48)
+    relabelled = [
+        replace(e, labels=np.where(e.labels == id_key("click"), id_key("like"), e.labels)) for e in examples[40:]
+    ]
+    _, one = learnt(examples)
+    _, other = learnt(examples[:40] + relabelled)
+    np.testing.assert_array_equal(one[-1].outcome.logits, other[-1].outcome.logits)
+    np.testing.assert_array_equal(one[-1].outcome.ranks["hstu"], other[-1].outcome.ranks["hstu"])
+    assert one[-1].loss != other[-1].loss
+
+
+def test_it_learns() -> None:
+    """Where the next item follows from the last, the model's hit rate leaves popularity far behind."""
+    learner, _ = learnt(
+        stream(seed=2, users=30, items=60, count=1200),
+        MODEL.model_copy(update={"dim": 32}),
+        negatives=64,
+        learning_rate=3e-3,
+        window_targets=300,
+    )
+    hr = {scorer: window.latest().as_dict()["all"]["hr@10"] for scorer, window in learner.metrics.retrieval.items()}
+    assert hr["hstu"] > 2 * hr["popularity"]
+    assert hr["hstu"] > 2 * hr["last_items"]
+    click = learner.metrics.as_dict()["ranking"]["window"]["click"]["all"]
+    assert click["ne"] < 1
+    assert click["auc"] > 0.55
+
+
+def test_equal_runs_have_equal_digests() -> None:
+    """The same settings and examples give the same bits; another seed, or one example less, gives others."""
+    examples = stream(count=40)
+    first = learnt(examples)[0].digest()
+    assert learnt(examples)[0].digest() == first
+    assert learnt(examples, seed=1)[0].digest() != first
+    assert learnt(examples[:-1])[0].digest() != first
+
+
+@pytest.mark.parametrize("model", [{"attention": "softmax"}, {"bias": "none"}, {"layers": 2, "heads": 1}])
+def test_every_shape_of_model_goes_on_from_its_state(model: dict[str, Any]) -> None:
+    """A learner that took another's state in mid-stream ends with the same digest, metrics and catalogue."""
+    shape = MODEL.model_copy(update=model)
+    cut, examples = 24, stream(count=48)
+    whole, _ = learnt(examples, shape)
+    half, _ = learnt(examples[:cut], shape)
+    other = Learner(shape, TRAIN)
+    other.load_state(half.state())
+    assert other.digest() == half.digest()
+    for batch in batches(examples[cut:]):
+        other.step(batch)
+    assert other.digest() == whole.digest()
+    assert other.metrics.as_dict() == whole.metrics.as_dict()
+
+
+def only(example: Example, kind: Kind, label: str | None) -> Example:
+    """Keep the targets of one kind, all with one label or none."""
+    kept = np.flatnonzero(example.kinds[example.positions] == kind)
+    labels = [] if label is None else [id_key(label)] * len(kept)
+    return replace(
+        example,
+        positions=example.positions[kept],
+        queries=example.queries[kept],
+        requests=example.requests[kept],
+        request_ms=example.request_ms[kept],
+        labels=np.array(labels, np.uint64),
+        label_offsets=np.arange(len(kept) + 1) * (label is not None),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "label", "retrieval", "ranking"),
+    [
+        (Kind.ACTION, "skip", False, False),
+        (Kind.ACTION, "purchase", True, False),
+        (Kind.IMPRESSION, None, False, True),
+        (Kind.IMPRESSION, "skip", False, True),
+        (Kind.IMPRESSION, "never heard of", True, True),
+    ],
+)
+def test_a_micro_batch_may_lack_targets(kind: Kind, label: str | None, retrieval: bool, ranking: bool) -> None:
+    """Disliked, unheard-of and unlabelled targets ask what they can; where nothing is asked nothing moves."""
+    learner = Learner(MODEL, TRAIN)
+    examples = [e for e in (only(e, kind, label) for e in stream(count=60)) if len(e.positions)][:8]
+    moments = learner.weights.dense.state().keys()
+    report = learner.step(examples)
+    assert bool(learner.metrics.targets) == retrieval
+    assert bool(learner.metrics.rank_targets) == ranking
+    assert np.isnan(report.loss) == (not retrieval and not ranking)
+    assert (learner.weights.dense.state().keys() == moments) == (not retrieval and not ranking)
+    assert learner.counts["steps"] == 1
+
+
+def test_without_ranked_actions_there_is_only_retrieval() -> None:
+    """No tower is configured: impressions still make retrieval targets."""
+    learner, reports = learnt(stream(count=16), MODEL.model_copy(update={"rank_actions": ()}))
+    assert learner.metrics.targets > 0
+    assert learner.metrics.rank_targets == 0
+    assert all(np.isfinite(report.loss) for report in reports)
+
+
+def test_where_every_item_is_withdrawn_ranking_goes_on() -> None:
+    """No live item is left to be a negative: nothing is asked of retrieval's loss, and nothing breaks."""
+    learner, _ = learnt(stream(count=16, items=5))
+    learner.learn_items([Tombstone(id_key(f"item {i}"), f"item {i}", START_MS) for i in range(5)])
+    report = learner.step(stream(count=24, items=5)[16:])
+    assert np.isinf(report.outcome.ranks["hstu"]).all()
+    assert np.isfinite(report.loss)
+
+
+def test_texts_reach_the_vocabulary_of_their_kind() -> None:
+    """Items know their ids, features the names of actions and the values of attributes; nothing is left without."""
+    learner, _ = learnt(stream(count=60))
+    assert {text.split()[0] for text in learner.items.texts} == {"item"}
+    assert {"click", "country=NO", "country=DE"} <= {*learner.features.texts}
+    assert "" not in learner.features.texts
+
+
+def test_divergence_names_the_step() -> None:
+    """A loss that is no number is not learnt from."""
+    learner, _ = learnt(stream(count=16))
+    learner.weights.recommender.start.data.fill_(float("nan"))
+    with pytest.raises(
+        ModelError, match=r"At step 3 of trainer silu: training has diverged.*lower train.learning_rate"
+    ):
+        learner.step([replace(e, queries=np.full_like(e.queries, -1)) for e in stream(count=8)])
+
+
+def test_a_missing_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cuda` on a machine without is refused; `auto` takes the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert Learner(MODEL, TRAIN).weights.device.type == "cpu"
+    with pytest.raises(ModelError, match="finds no CUDA device"):
+        Learner(MODEL, TRAIN.model_copy(update={"device": "cuda"}))

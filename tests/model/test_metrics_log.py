@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from model.errors import ModelError
+from model.metrics_log import MetricsLog
+
+
+def steps(path: Path) -> list[tuple[str, int]]:
+    """Give (name, step) of every line."""
+    return [(line["name"], line["step"]) for line in map(json.loads, path.read_text().splitlines())]
+
+
+def write(log: MetricsLog, name: str, *numbers: int) -> None:
+    for step in numbers:
+        log.append({"name": name, "step": step})
+
+
+def test_lines_are_appended_and_the_last_step_is_known(tmp_path: Path) -> None:
+    """The folder is made; a log that goes on knows which line was its last."""
+    path = tmp_path / "train" / "metrics.jsonl"
+    write(MetricsLog(path, "a", 0), "a", 3, 6)
+    again = MetricsLog(path, "a", 6)
+    assert again.last_step == 6
+    write(again, "a", 9)
+    assert steps(path) == [("a", 3), ("a", 6), ("a", 9)]
+
+
+def test_a_resume_takes_back_what_it_will_write_again(tmp_path: Path) -> None:
+    """Own lines after the checkpoint go, those of another trainer in the same file stay, as do foreign ones."""
+    path = tmp_path / "metrics.jsonl"
+    write(MetricsLog(path, "a", 0), "a", 3)
+    write(MetricsLog(path, "b", 0), "b", 4, 8)
+    write(MetricsLog(path, "a", 3), "a", 6, 9)
+    with path.open("a") as file:
+        file.write("# a remark\n[1]\n")
+    MetricsLog(path, "a", 6)
+    text = path.read_text().splitlines()
+    assert text[-2:] == ["# a remark", "[1]"]
+    assert [(line["name"], line["step"]) for line in map(json.loads, text[:-2])] == [
+        ("a", 3),
+        ("b", 4),
+        ("b", 8),
+        ("a", 6),
+    ]
+
+
+def test_a_line_cut_off_by_a_crash_goes(tmp_path: Path) -> None:
+    """What has no end was not written."""
+    path = tmp_path / "metrics.jsonl"
+    write(MetricsLog(path, "a", 0), "a", 3)
+    with path.open("a") as file:
+        file.write('{"name": "a", "ste')
+    assert MetricsLog(path, "a", 5).last_step == 3
+    assert steps(path) == [("a", 3)]
+
+
+def test_a_new_run_removes_the_lines_of_an_old_one(tmp_path: Path) -> None:
+    """Without a checkpoint the trainer is at step 0, and so is its file."""
+    path = tmp_path / "metrics.jsonl"
+    write(MetricsLog(path, "a", 0), "a", 3)
+    assert MetricsLog(path, "a", 0).last_step == -1
+    assert path.read_text() == ""
+
+
+def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
+    """The sentence names the file and the setting."""
+    (tmp_path / "file").write_text("")
+    log = MetricsLog(tmp_path / "file" / "metrics.jsonl", "a", 0)
+    with pytest.raises(ModelError, match=r"metrics\.jsonl cannot be written.*train\.metrics_file"):
+        write(log, "a", 1)

@@ -1,0 +1,182 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.config import ModelSettings
+from model.recommender import Recommender
+from model.retrieval import unit
+from stream.example import Kind
+from tests.model.attention_cases import Golden, golden, offsets_of
+
+MODELS = [{"attention": a, "bias": b} for a in ("silu", "softmax") for b in ("none", "bucketed")]
+ACTION, IMPRESSION = int(Kind.ACTION), int(Kind.IMPRESSION)
+START_MS = 1_700_000_000_000
+
+
+def recommender(**settings: Any) -> Recommender:
+    made = Recommender(ModelSettings(dim=16, max_len=32, **settings), seed=1).double()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.mul_(4)  # so that what is looked for is not lost among small numbers
+    return made
+
+
+def tokens(length: int, dim: int = 16, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Give content, action, kinds and times of one random sequence."""
+    rng = torch.Generator().manual_seed(seed)
+    content, action = (torch.randn(length, dim, generator=rng, dtype=torch.float64) * 0.1 for _ in range(2))
+    kinds = torch.randint(0, 3, (length,), generator=rng).to(torch.uint8)
+    return content, action, kinds, START_MS + torch.randint(0, 10**6, (length,), generator=rng).cumsum(0)
+
+
+def golden_recommender(file: Golden) -> Recommender:
+    """Build the reference's model: no kinds, no towers, its own weights."""
+    config = file.config
+    shape = {"dim": config["D"], "heads": config["H"], "layers": config["layers"], "max_len": config["N"]}
+    settings = ModelSettings.model_construct(**shape, temperature=config["temperature"], rank_actions=())
+    made = Recommender(settings, seed=0).double()
+    state = made.state_dict() | {"pos_emb": file["pos_emb"], "kind_emb": torch.zeros_like(made.kind_emb)}
+    for i in range(config["layers"]):
+        names = {"w_uvqk": "w_uvqk", "w_out": "w_o", "b_out": "b_o"}
+        names |= {"bias.positions": "rab_pos_w", "bias.times": "rab_ts_w"}
+        state |= {f"encoder.layers.{i}.{ours}": file[f"l{i}_{theirs}"] for ours, theirs in names.items()}
+    made.load_state_dict(state)
+    return made
+
+
+def test_a_whole_model_gives_the_public_references_outputs_loss_and_gradients() -> None:
+    """Two layers, position embeddings, sampled softmax: to 1e-10 in float64."""
+    file = golden("research_full_model_loss")
+    made, items, lengths = golden_recommender(file), file.leaf("item_emb"), file["lengths"].tolist()
+    ids, ts, offsets = file["ids"], file["timestamps"] * 1000, file["x_offsets"]
+    flat = [torch.cat([x[b, :n] for b, n in enumerate(lengths)]) for x in (ids, ts)]
+    request_ms = torch.stack([ts[b, n] for b, n in enumerate(lengths)])
+    kinds = torch.full_like(flat[0], ACTION)
+    content = items[flat[0]]
+    y = made.encode(content, torch.zeros_like(content), kinds, flat[1], offsets, request_ms=request_ms)
+    queries = made.queries(y, torch.arange(len(y)))
+    assert close(queries, torch.cat([file["out"][b, :n] for b, n in enumerate(lengths)]))
+
+    positives = torch.cat([ids[b, 1 : n + 1] for b, n in enumerate(lengths)])
+    loss = golden_loss(made, queries, items, positives, file["neg_ids"])
+    assert close(loss, file["loss"])
+    loss.backward()
+    assert close(items.grad, file["grad_item_emb"])
+    assert close(made.pos_emb.grad, file["grad_pos_emb"])
+    for i, layer in enumerate(made.encoder.layers):
+        assert close(layer.w_uvqk.grad, file[f"l{i}_grad_w_uvqk"])
+
+
+def golden_loss(made: Recommender, queries: Tensor, items: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
+    """Put the negatives of all targets side by side; those of other targets are not to count."""
+    targets, each = negatives.shape
+    others = ~torch.eye(targets, dtype=torch.bool).repeat_interleave(each, 1)
+    hit = others | (negatives.flatten() == positives[:, None])
+    uniform = torch.full((targets * each,), -2.0, dtype=torch.float64)
+    return made.retrieval_loss(queries, items[positives], items[negatives.flatten()], uniform[:targets], uniform, hit)
+
+
+def close(ours: Tensor | None, theirs: Tensor, tolerance: float = 1e-10) -> bool:
+    return ours is not None and torch.allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("settings", MODELS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+def test_ranking_in_one_pass_equals_ranking_one_by_one(
+    settings: dict[str, str], dtype: torch.dtype, tolerance: float
+) -> None:
+    """50 candidates shown at one time after a history of 20: logits as if each came next in the stream."""
+    made = Recommender(ModelSettings(dim=16, max_len=32, **settings), seed=1).to(dtype)  # type: ignore[arg-type]
+    content, action, kinds, ts_ms = tokens(70)
+    content, action = content.to(dtype), action.to(dtype)
+    kinds[20:], ts_ms[20:], action[20:] = IMPRESSION, ts_ms[20], 0
+    y = made.encode(content, action, kinds, ts_ms, offsets_of([70]), torch.tensor([50]))
+    for c in range(20, 70):
+        rows = [*range(20), c]
+        alone = made.encode(content[rows], action[rows], kinds[rows], ts_ms[rows], offsets_of([21]))
+        assert close(made.rank_logits(y[c : c + 1]), made.rank_logits(alone[-1:]), tolerance)
+
+
+@pytest.mark.parametrize("settings", MODELS)
+def test_an_impression_does_not_know_when_the_next_token_comes(settings: dict[str, str]) -> None:
+    """A quick reaction would give the label away: the output at an impression is the same whatever follows and when."""
+    made = recommender(**settings)
+    content, action, kinds, ts_ms = tokens(6)
+    kinds[3], kinds[4] = IMPRESSION, ACTION
+    before = made.encode(content, action, kinds, ts_ms, offsets_of([6]))
+    ts_ms[4:] += 10**9
+    after = made.encode(content, action, kinds, ts_ms, offsets_of([6]))
+    assert torch.equal(before[:4], after[:4])
+
+
+def test_a_query_after_an_action_knows_the_time_of_the_request() -> None:
+    """In training it is the next token's, in a query it is given: the same output from both."""
+    made = recommender()
+    content, action, kinds, ts_ms = tokens(6)
+    kinds[4] = ACTION
+    learnt = made.encode(content, action, kinds, ts_ms, offsets_of([6]))
+    asked = made.encode(content[:5], action[:5], kinds[:5], ts_ms[:5], offsets_of([5]), request_ms=ts_ms[5:])
+    unasked = made.encode(content[:5], action[:5], kinds[:5], ts_ms[:5], offsets_of([5]))
+    assert torch.equal(learnt[:5], asked)
+    assert not torch.equal(asked[4], unasked[4])
+    assert torch.equal(asked[:4], unasked[:4])
+
+
+def test_the_input_is_the_scaled_sum_of_content_action_and_kind_at_its_place() -> None:
+    """Swapping what a token is made of for its sum changes nothing; its place and its kind do."""
+    made = recommender(bias="none")
+    content, action, kinds, ts_ms = tokens(2)
+    kinds[:] = ACTION
+    y = made.encode(content, action, kinds, ts_ms, offsets_of([2]))
+    summed = made.encode(content + action, torch.zeros_like(action), kinds, ts_ms, offsets_of([2]))
+    apart = made.encode(content, action, kinds, ts_ms, offsets_of([1, 1]))
+    x = (content + action + made.kind_emb[ACTION]) * 4 + made.pos_emb[:2]
+    assert torch.equal(y, summed)
+    assert torch.equal(y[0], apart[0])
+    assert not torch.equal(y[1], apart[1])
+    assert torch.equal(y, made.encoder(x, offsets_of([2]), ts_ms))
+
+
+def test_queries_are_of_unit_length_and_start_without_history() -> None:
+    """-1 gives the learnt start vector, also in a batch without any token."""
+    made, y = recommender(), torch.randn(3, 16, dtype=torch.float64)
+    found = made.queries(y, torch.tensor([2, -1, 0]))
+    assert torch.allclose(found, torch.stack([unit(y[2]), unit(made.start), unit(y[0])]))
+    empty = made.encode(*tokens(0), offsets_of([0]))
+    assert torch.allclose(made.queries(empty, torch.tensor([-1])), unit(made.start)[None])
+
+
+def test_the_seed_decides_every_weight() -> None:
+    """Equal seeds give equal bits in float32 whatever the global generator has done; another seed gives others."""
+    states = []
+    for seed in (5, 5, 6):
+        torch.rand(2)
+        states.append(Recommender(ModelSettings(), seed=seed).state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["start"], states[2]["start"])
+    assert {value.dtype for value in states[0].values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("settings", MODELS)
+def test_a_step_on_both_losses_reaches_every_weight(settings: dict[str, str]) -> None:
+    """Training moves all parameters, and the loss of the same batch falls."""
+    made = recommender(**settings)
+    content, action, kinds, ts_ms = tokens(24)
+    kinds[::4] = torch.arange(6, dtype=torch.uint8) % 3
+    items, labels = torch.randn(12, 16, dtype=torch.float64), torch.arange(20).reshape(4, 5) % 2
+    optimizer = torch.optim.AdamW(made.parameters(), 1e-3)
+    losses = []
+    for _ in range(8):
+        y = made.encode(content, action, kinds, ts_ms, offsets_of([14, 10]))
+        queries = made.queries(y, torch.tensor([3, -1, 20, 13]))
+        zeros, hit = torch.zeros(8, dtype=torch.float64), torch.zeros(4, 8, dtype=torch.bool)
+        retrieval = made.retrieval_loss(queries, items[:4], items[4:], zeros[:4], zeros, hit)
+        loss = retrieval + made.rank_loss(made.rank_logits(y[[4, 5, 21, 22]]), labels)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        assert all(p.grad is not None and p.grad.any() for p in made.parameters())
+        optimizer.step()
+    assert losses[-1] < losses[0]

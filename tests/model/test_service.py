@@ -1,0 +1,288 @@
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from model.aliases import move
+from model.config import ServeSettings
+from model.errors import ModelError
+from model.service import make_app, run_server
+from model.snapshot import ARRAYS
+from tests.served import NOW_MS, Memory, model_arrays, tokens_of, write_model
+
+ROOT = Path(__file__).parents[2]
+USERS = {"ada": tokens_of("country=NO", "i1", "i1 click", "i3 like")}
+SETTINGS = ServeSettings(poll_s=0.02)
+
+
+def until(true: Callable[[], Any], what: str) -> Any:
+    """Poll until something is true; give it."""
+    deadline = time.monotonic() + 30
+    while not (found := true()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+    return found
+
+
+@contextmanager
+def serving(data_dir: Path, sequences: Any = None) -> Iterator[httpx.Client]:
+    """A real server on a free port, and a client of it."""
+    app = make_app(SETTINGS, data_dir, sequences or Memory(USERS), wall=lambda: NOW_MS / 1000 + 10)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            until(lambda: server.started, "the server did not start")
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """A server with one snapshot, in which i6 is withdrawn."""
+    data_dir = tmp_path_factory.mktemp("data")
+    write_model(data_dir / "snapshots" / "silu", arrays=model_arrays(withdrawn=[6]))
+    with serving(data_dir) as client:
+        yield client
+
+
+def test_top_k_over_http(client: httpx.Client) -> None:
+    """The best items with ids, titles and scores, and the snapshot that gave them."""
+    answer = client.get("/topk", params={"user": "ada", "k": 3}).json()
+    assert len(answer["items"]) == 3
+    assert answer["items"][0]["title"] == f"Item {answer['items'][0]['item_id'][1:]}"
+    assert (answer["source"], answer["tokens"]) == ("model", 4)
+    assert (answer["snapshot"]["alias"], answer["snapshot"]["age_s"]) == ("latest", 10)
+    popular = client.get("/topk", params={"user": "nobody"}).json()
+    assert (popular["source"], popular["reason"], len(popular["items"])) == ("popularity", "user unknown", 10)
+    everything = client.get("/topk", params={"user": "ada", "k": 99, "include_seen": True, "now_ms": NOW_MS}).json()
+    assert (len(everything["items"]), everything["now_ms"]) == (19, NOW_MS)
+
+
+def test_top_k_of_a_sequence_over_http(client: httpx.Client) -> None:
+    """A sequence posted stands for a user's; integers and strings are the same ids."""
+    answer = client.post("/topk", json={"sequence": ["i1", 7, "i3"], "k": 2}).json()
+    assert (answer["user"], answer["tokens"], len(answer["items"])) == (None, 2, 2)
+
+
+def test_ranking_over_http(client: httpx.Client) -> None:
+    """GET and POST give the same; withdrawn and unknown items stand at the end."""
+    params: dict[str, Any] = {"user": "ada", "items": "i2,x,i6,i5", "now_ms": NOW_MS}
+    answer = client.get("/rank", params=params).json()
+    assert {item["item_id"] for item in answer["items"][:2]} == {"i2", "i5"}
+    assert [item["item_id"] for item in answer["items"][2:]] == ["i6", "x"]
+    assert answer["ordered_by"] == "mean_action_probability"
+    posted = client.post("/rank", json={**params, "items": ["i2", "x", "i6", "i5"]}).json()
+    assert posted["items"] == answer["items"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sentence"),
+    [
+        ("/topk?user=ada&k=0", None, "k is 0; give a number of items from 1 to 1,000."),
+        ("/topk?user=ada&k=1001", None, "k is 1001; give a number of items from 1 to 1,000."),
+        ("/topk?user=ada&k=ten", None, "k is refused: Input should be a valid integer"),
+        ("/topk?user=", None, "user is empty; give the id of a user."),
+        ("/topk", None, "user is missing; /docs shows what a query needs."),
+        ("/rank?user=ada&items=", None, "items has 0 item ids; give 1 to 2,000."),
+        ("/rank?user=ada&items=i1,,i2", None, "items holds an empty item id, in place 1"),
+        ("/rank?user=ada&items=" + ",".join(["i1"] * 2001), None, "items has 2,001 item ids; give 1 to 2,000."),
+        ("/rank", {"user": "ada", "items": ["i1"] * 2001}, "items has 2,001 item ids"),
+        ("/rank", {"user": "ada", "items": "i1"}, "items is refused: Input should be a valid list"),
+        ("/rank", {"user": "ada", "items": ["i1"], "colour": 1}, "colour is refused: Extra inputs"),
+        ("/topk", {"sequence": []}, "sequence has 0 item ids; give 1 to 2,000."),
+        ("/topk", {"k": 3}, "sequence is missing"),
+    ],
+)
+def test_a_bad_question_is_a_sentence_with_status_422(
+    path: str, body: Any, sentence: str, client: httpx.Client
+) -> None:
+    """Each says what was given and what is allowed."""
+    response = client.get(path) if body is None else client.post(path, json=body)
+    assert response.status_code == 422
+    assert sentence in response.json()["detail"]
+
+
+def test_the_snapshot_and_health_are_told(client: httpx.Client) -> None:
+    """What answers now, with its manifest; and that all is well."""
+    snapshot = client.get("/snapshot").json()
+    assert (snapshot["step"], snapshot["alias"], snapshot["age_s"]) == (1, "latest", 10)
+    assert snapshot["settings"]["model"]["dim"] == 16
+    health = client.get("/health").json()
+    assert (health["status"], health["problem"], health["snapshot"]["id"]) == ("ok", None, snapshot["id"])
+
+
+def test_requests_and_age_are_exposed_to_prometheus(client: httpx.Client) -> None:
+    """Counts by route and status, latencies, age and watermark of the snapshot; unknown paths share one label."""
+    for path in ("/topk?user=ada", "/topk?user=ada&k=0", "/secret/1", "/secret/2"):
+        client.get(path)
+    lines = client.get("/metrics").text.splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert float(values['hstu_requests_total{method="GET",path="/topk",status="200"}']) >= 1
+    assert float(values['hstu_requests_total{method="GET",path="/topk",status="422"}']) >= 1
+    assert float(values['hstu_requests_total{method="GET",path="other",status="404"}']) == 2
+    assert float(values['hstu_request_seconds_count{path="/topk"}']) >= 2
+    assert float(values["hstu_snapshot_age_seconds"]) == 10
+    assert float(values["hstu_snapshot_watermark_seconds"]) == NOW_MS / 1000 - 60
+    assert float(values["hstu_snapshot_problem"]) == 0
+    assert not any("secret" in line for line in lines)
+
+
+def test_the_api_describes_itself(client: httpx.Client) -> None:
+    """The OpenAPI page works and says what is allowed and what comes back."""
+    assert "swagger" in client.get("/docs").text
+    schema = client.get("/openapi.json").json()
+    (k,) = [p["schema"] for p in schema["paths"]["/topk"]["get"]["parameters"] if p["name"] == "k"]
+    assert (k["minimum"], k["maximum"], k["default"]) == (1, 1000, 10)
+    assert {"TopK", "Ranking", "Health", "Problem"} <= schema["components"]["schemas"].keys()
+    assert schema["paths"]["/topk"]["get"]["responses"]["422"]["content"]["application/json"]["schema"] == {
+        "$ref": "#/components/schemas/Problem"
+    }
+
+
+def test_before_the_first_snapshot_everything_is_503_and_then_it_is_served(tmp_path: Path) -> None:
+    """A server may start before its trainer; it takes up the first snapshot by itself."""
+    with serving(tmp_path) as client:
+        for path in ("/topk?user=ada", "/rank?user=ada&items=i1", "/snapshot"):
+            response = client.get(path)
+            assert response.status_code == 503
+            assert "yet; `hstu train` makes the first." in response.json()["detail"]
+        health = client.get("/health")
+        assert (health.status_code, health.json()["status"]) == (503, "no snapshot")
+        assert "hstu_snapshot_age_seconds NaN" in client.get("/metrics").text
+        write_model(tmp_path / "snapshots" / "silu")
+        until(lambda: client.get("/health").status_code == 200, "the first snapshot was not taken up")
+        assert client.get("/topk?user=ada").status_code == 200
+
+
+def test_swapping_under_load_drops_no_request(tmp_path: Path) -> None:
+    """While the alias moves to and fro, every request is answered, each wholly by one of the snapshots."""
+    directory = tmp_path / "snapshots" / "silu"
+    names = [write_model(directory, step, arrays=model_arrays(seed=step)).name for step in (1, 2, 3)]
+    truth: dict[str, Any] = {}
+    stop = threading.Event()
+
+    def ask(client: httpx.Client) -> list[tuple[int, str, Any]]:
+        answers = []
+        while not stop.is_set():
+            response = client.get("/topk", params={"user": "ada", "now_ms": NOW_MS})
+            body = response.json()
+            answers.append((response.status_code, body["snapshot"]["id"], body["items"]))
+        return answers
+
+    with serving(tmp_path) as client, ThreadPoolExecutor(8) as pool:
+        running = [pool.submit(ask, client) for _ in range(8)]
+        for turn in range(12):
+            name = names[turn % 3]
+            move(directory, "latest", name)
+            until(lambda name=name: client.get("/snapshot").json()["id"] == name, f"{name} was not taken up")
+        stop.set()
+        answers = [answer for future in running for answer in future.result()]
+    assert {status for status, _, _ in answers} == {200}
+    assert {found for _, found, _ in answers} == set(names)
+    for _, found, items in answers:
+        assert truth.setdefault(found, items) == items
+    assert len({str(items) for items in truth.values()}) == 3
+
+
+def test_a_broken_snapshot_is_reported_while_the_last_good_one_answers(tmp_path: Path) -> None:
+    """Health says degraded and why; queries go on; the next good snapshot ends it."""
+    directory = tmp_path / "snapshots" / "silu"
+    good = write_model(directory, 1)
+    with serving(tmp_path) as client:
+        broken = write_model(directory, 2, alias=None)
+        data = (broken / ARRAYS).read_bytes()
+        (broken / ARRAYS).write_bytes(data[:-1] + b"?")
+        move(directory, "latest", broken.name)
+        health = until(lambda: (h := client.get("/health").json())["status"] == "degraded" and h, "not reported")
+        assert f"{broken.name} is damaged" in health["problem"]
+        assert client.get("/topk?user=ada").json()["snapshot"]["id"] == good.name
+        assert "hstu_snapshot_problem 1.0" in client.get("/metrics").text
+        write_model(directory, 3)
+        until(lambda: client.get("/health").json()["status"] == "ok", "the good one was not taken up")
+
+
+def test_a_store_that_cannot_be_read_is_a_sentence_with_status_503(tmp_path: Path) -> None:
+    """The server goes on, and other queries are answered."""
+
+    class Broken:
+        def tokens(self, user: str, last: int) -> None:
+            raise OSError("disk on fire")
+
+    write_model(tmp_path / "snapshots" / "silu")
+    with serving(tmp_path, Broken()) as client:
+        response = client.get("/topk?user=ada")
+        assert (response.status_code, "disk on fire" in response.json()["detail"]) == (503, True)
+        assert client.post("/topk", json={"sequence": ["i1"]}).status_code == 200
+
+
+def test_an_error_nobody_foresaw_is_a_sentence_with_status_500(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is counted, told and logged, and the connection stays open."""
+    write_model(tmp_path / "snapshots" / "silu")
+    with serving(tmp_path) as client:
+        with monkeypatch.context() as patch:
+            patch.setattr("model.query.Answerer.topk", lambda *_, **__: 1 // 0)
+            response = client.get("/topk?user=ada")
+        assert response.status_code == 500
+        assert "The query failed: ZeroDivisionError" in response.json()["detail"]
+        assert 'path="/topk",status="500"' in client.get("/metrics").text
+        assert client.get("/topk?user=ada").status_code == 200
+    assert [record.exc_info is not None for record in caplog.records if "/topk" in record.getMessage()] == [True]
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from served import Memory, tokens_of
+from model.config import ServeSettings
+from model.service import run_server
+run_server(ServeSettings(port=0), Path(sys.argv[1]), Memory({"ada": tokens_of("i1 click")}))
+print("down", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_server_says_where_it_is_and_ends_cleanly(number: int, tmp_path: Path) -> None:
+    """On loopback, at the port it prints; a signal ends it with code 0 and without a traceback."""
+    write_model(tmp_path / "snapshots" / "silu")
+    server = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(tmp_path)],
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        line = server.stdout.readline()
+        url = next(word for word in line.split() if word.startswith("http://127.0.0.1:"))
+        assert httpx.get(url + "/topk?user=ada").json()["source"] == "model"
+    finally:
+        server.send_signal(number)
+    out, err = server.communicate(timeout=30)
+    assert (server.returncode, out, err) == (0, "down\n", "")
+
+
+def test_an_address_that_is_taken_is_a_sentence(tmp_path: Path) -> None:
+    """The sentence names it and the flags that change it."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ModelError, match=rf"Cannot listen on 127.0.0.1:{port}: .*--host and --port"):
+            run_server(ServeSettings(port=port), tmp_path, Memory())

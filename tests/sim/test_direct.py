@@ -1,0 +1,220 @@
+"""The run in one process: the same digests however events are cut and interleaved, and refusals."""
+
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings as checks, strategies as st
+
+from model.config import ModelSettings, TrainSettings
+from sim.config import Settings
+from sim.direct import DirectRun
+from sim.errors import SimError
+from sim.generator import DirichletSettings, DirichletStream, whole_records
+from sim.log_settings import LogSettings
+from sim.logs import read_log
+from sim.outgoing import TOPICS, Event, Source, outgoing
+from stream.config import StreamSettings
+from stream.reader import SequenceReader
+
+PARTITIONS, USERS, ITEMS = 3, 12, 30
+
+
+def make_settings(data_dir: Path, **stream: object) -> Settings:
+    return Settings(
+        data_dir=data_dir,
+        stream=StreamSettings(partitions=PARTITIONS, action_window_s=300, gather_targets=4, **stream),
+        model=ModelSettings(dim=8, layers=1, heads=1, max_len=512),
+        train=TrainSettings(batch_examples=8, negatives=16),
+    )
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Source:
+    """Slates and answers of a few users, in disorder, with a catalogue."""
+    chance, folder = random.Random(7), tmp_path_factory.mktemp("log")
+    rows = ["user_id,item_id,ts,slate,what"]
+    for slate in range(150):
+        user, ts = chance.randrange(USERS), 1_700_000_000 + 20 * slate
+        for item in chance.sample(range(ITEMS), 3):
+            rows.append(f"u{user},i{item},{ts},s{slate},{chance.choice(['', '', 'click', 'skip'])}")
+    (folder / "log.csv").write_text("\n".join(rows))
+    titles = [f"i{item},Title {item}" for item in range(ITEMS)]
+    (folder / "items.csv").write_text("\n".join(["id,title", *titles]))
+    return read_log(folder / "log.csv", LogSettings(action="what", request="slate"), folder / "items.csv")
+
+
+def as_it_is(events: list[Event]) -> list[Event]:
+    return events
+
+
+def topic_by_topic(events: list[Event]) -> list[Event]:
+    """Bring each topic whole before the next: as disorderly as topics can be to one another."""
+    return sorted(events, key=lambda event: TOPICS.index(event.topic))
+
+
+def digests(data_dir: Path, source: Source, batch: int, order: Callable[[list[Event]], list[Event]]) -> dict[str, str]:
+    with DirectRun(make_settings(data_dir)) as run:
+        events = iter(order(list(outgoing(source, PARTITIONS))))
+        while some := list(islice(events, batch)):
+            run.feed(some)
+        assert run.training.ended
+        assert run.refused() == {}
+        assert run.training.report["targets"] > 50
+        return run.training.digests
+
+
+@pytest.fixture(scope="module")
+def plain(log: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Digests of the plain run."""
+    with DirectRun(make_settings(tmp_path_factory.mktemp("plain"))) as run:
+        assert run.run(log)
+        return run.training.digests
+
+
+@pytest.mark.parametrize("order", [as_it_is, topic_by_topic])
+@pytest.mark.parametrize("batch", [1, 37, 100_000])
+def test_a_run_is_a_function_of_its_events(
+    log: Source, plain: dict[str, str], tmp_path: Path, batch: int, order: Callable[[list[Event]], list[Event]]
+) -> None:
+    """Neither the size of the batches nor the order of the topics changes sequences, examples or model."""
+    assert digests(tmp_path, log, batch, order) == plain
+
+
+@checks(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32))
+def test_any_interleaving_of_the_topics_will_do(
+    log: Source, plain: dict[str, str], tmp_path_factory: pytest.TempPathFactory, seed: int
+) -> None:
+    """As long as the events of one topic keep their order."""
+
+    def interleaved(events: list[Event]) -> list[Event]:
+        chance = random.Random(seed)
+        left = [iter([event for event in events if event.topic == topic]) for topic in TOPICS]
+        mixed: list[Event] = []
+        while left:
+            queue = chance.choice(left)
+            some = list(islice(queue, chance.randrange(1, 40)))
+            mixed += some
+            if not some:
+                left.remove(queue)
+        return mixed
+
+    assert digests(tmp_path_factory.mktemp("mixed"), log, 50, interleaved) == plain
+
+
+def test_other_events_make_another_run(log: Source, plain: dict[str, str], tmp_path: Path) -> None:
+    """All three digests notice one missing event."""
+
+    def without_one(events: list[Event]) -> list[Event]:
+        lost = next(n for n, event in enumerate(events) if event.topic == "actions" and event.partition is None)
+        return events[:lost] + events[lost + 1 :]
+
+    other = digests(tmp_path, log, 1000, without_one)
+    assert all(other[name] != plain[name] for name in plain)
+
+
+def test_what_a_run_leaves_can_be_read(log: Source, tmp_path: Path) -> None:
+    """The stores hold every user's sequence, the snapshot is there, progress reaches the end."""
+    settings, seen = make_settings(tmp_path), list[int]()
+    with DirectRun(settings) as run:
+        assert run.run(log, seen.append)
+    reader = SequenceReader(tmp_path, settings.stream)
+    assert all(len(reader.tokens(f"u{user}", 10)) == 10 for user in range(USERS))
+    reader.close()
+    assert any((tmp_path / "snapshots" / "silu").iterdir())
+    assert seen[-1] == len(log) + ITEMS
+
+
+def test_records_of_the_papers_stream_leave_whole(tmp_path: Path) -> None:
+    """One example a record, with all of its targets."""
+    source = DirichletStream(DirichletSettings(records=40, length=20, items=100, categories=5))
+    settings = make_settings(tmp_path)
+    settings = settings.model_copy(update={"stream": whole_records(settings.stream, 20)})
+    with DirectRun(settings) as run:
+        assert run.run(source)
+        assert (run.training.report["examples"], run.training.report["targets"]) == (40, 800)
+
+
+def test_a_run_does_not_begin_in_what_is_there(log: Source, tmp_path: Path) -> None:
+    """Stores of an earlier run are refused, deleted by restart, and only if such a run has made them."""
+    settings = make_settings(tmp_path)
+    with DirectRun(settings) as first:
+        first.feed(islice(outgoing(log, PARTITIONS), 200))
+    with pytest.raises(SimError, match=r"store is there already, and --direct begins with nothing; .*--restart"):
+        DirectRun(settings)
+    with DirectRun(settings, restart=True) as again:
+        assert again.run(log)
+    (tmp_path / "store" / "direct.json").unlink()
+    with pytest.raises(SimError, match=r"store was not made by --direct, so --restart keeps it"):
+        DirectRun(settings, restart=True)
+    assert (tmp_path / "store" / "p0").exists()
+
+
+def test_a_store_in_use_is_not_deleted(tmp_path: Path) -> None:
+    """Another process that runs keeps what it works on."""
+    holder = (
+        "import sys; from pathlib import Path; from stream.store import open_store, partition_path\n"
+        "store = open_store(partition_path(Path(sys.argv[1]), 0)); print('open', flush=True); sys.stdin.read()\n"
+    )
+    with DirectRun(make_settings(tmp_path)):
+        pass
+    command = [sys.executable, "-c", holder, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "open\n"
+        with pytest.raises(SimError, match="is in use by another process; stop that first"):
+            DirectRun(make_settings(tmp_path), restart=True)
+        process.communicate()
+
+
+def hstu(folder: Path, flags: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from sim.main import main; main()", "replay", *flags]
+    small = {"HSTU_MODEL__DIM": "8", "HSTU_MODEL__LAYERS": "1", "HSTU_MODEL__HEADS": "1", "HSTU_DATA_DIR": str(folder)}
+    return subprocess.run(command, env=os.environ | small, text=True, capture_output=True, check=False)
+
+
+def test_the_command_prints_the_figures_and_writes_the_metrics(tmp_path: Path) -> None:
+    """Both attentions have their own name; the last table names the rivals and the digests."""
+    log = tmp_path / "log.csv"
+    log.write_text("who,what,when\n" + "\n".join(f"{n % 7},{n % 5},{1000 + 60 * n}" for n in range(300)))
+    columns = (str(log), "--user", "who", "--item", "what", "--time", "when", "--direct")
+    done = hstu(tmp_path, [*columns, "--attention", "softmax", "--metrics", str(tmp_path / "m.jsonl")])
+    assert done.returncode == 0, done.stderr
+    assert "300 events of 7 users on 5 items, from 1970-01-01" in done.stderr
+    assert "times are integer seconds" in done.stderr
+    for word in ("popularity", "hr@10", "sequences", "examples", "model"):
+        assert word in done.stdout.lower()
+    assert (tmp_path / "train" / "softmax").exists()
+    assert (tmp_path / "m.jsonl").read_text().startswith("{")
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--direct"], "Name one thing to replay: a LOG file, --dataset movielens, or --synthetic dirichlet."),
+        (["a.csv", "--synthetic", "dirichlet"], "; 2 are given."),
+        (["--synthetic", "poisson"], "no synthetic stream 'poisson'; known are dirichlet"),
+        (["--dataset", "movielens", "--user", "u"], "--user belongs to a LOG file; leave it away here"),
+        (["--synthetic", "dirichlet", "--rating", "r"], "--rating belongs to a recorded log"),
+        (["a.csv", "--records", "5"], "--records belongs to --synthetic dirichlet"),
+        (["a.csv", "--direct", "--speed", "5/s"], "--direct goes as fast as it learns; leave --speed away"),
+        (["a.csv", "--speed", "0"], "--speed 0 is no speed"),
+        (["a.csv", "--attention", "silu"], "belong to --direct"),
+        (["a.csv", "--direct", "--attention", "linear"], "'silu' or 'softmax'"),
+        (["a.csv", "--rating-as", "view"], "--rating-as view"),
+        (["a.csv"], "a.csv cannot be read"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(tmp_path: Path, flags: list[str], sentence: str) -> None:
+    """One sentence, exit code 1, and nothing is made."""
+    done = hstu(tmp_path, flags)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,278 @@
+"""Replay into a real Kafka: every event once, whatever stops it on the way."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sim import kafka_out
+from sim.errors import SimError
+from sim.generator import DirichletSettings, DirichletStream
+from sim.kafka_out import KafkaOut
+from sim.outgoing import HEARTBEAT_EVENTS, Event, heartbeats, item_record, outgoing
+from sim.pace import Pacer, parse_speed
+from sim.replay import Replay
+from sim.replay_state import ReplayState, load_state, save_state
+from stream.broker import Broker
+from stream.cluster import KafkaForTests
+from stream.config import StreamSettings
+from stream.ids import partition_of
+from stream.tokens import END_OF_TIME_MS
+from stream.topics import create_topics
+from tests.topics import Place, own_topics, written
+
+EVENTS = 2 * HEARTBEAT_EVENTS + 500
+BEAT = re.compile(rb'\{"watermark":\d+\}')
+KILL_S = 60.0
+
+
+def make_stream(seed: int = 0) -> DirichletStream:
+    stream = DirichletStream(
+        DirichletSettings(seed=seed, records=1000, length=10, items=500, categories=5, limit=EVENTS)
+    )
+    stream.catalogue = [(str(n), item_record(str(n), stream.first_ms, f"title {n}", {})) for n in range(20)]
+    return stream
+
+
+class Until(Pacer):
+    """Never waits, and stops its replay behind a number of events."""
+
+    replay: Replay
+
+    def __init__(self, count: int) -> None:
+        super().__init__(parse_speed("max"))
+        self.left = count or float("inf")
+
+    def passed(self, ts_ms: int) -> None:
+        self.left -= 1
+        if self.left == -1:
+            self.replay.stop()
+
+
+def replay(
+    kafka: KafkaForTests,
+    topics: StreamSettings,
+    path: Path,
+    source: DirichletStream,
+    stop_after: int = 0,
+    **flags: bool,
+) -> Replay:
+    """Replay as fast as possible, all of it or so many events."""
+    create_topics(kafka.bootstrap, topics)
+    pacer = Until(stop_after)
+    with KafkaOut(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
+        pacer.replay = made = Replay(source, out, path, pacer, **flags)
+        assert made.run() == (not stop_after)
+    return made
+
+
+def expected(source: DirichletStream, partitions: int) -> dict[Place, list[Event]]:
+    """Give the events of each topic and partition, heartbeats included."""
+    places: dict[Place, list[Event]] = defaultdict(list)
+    for event in outgoing(source, partitions):
+        home = partition_of(event.key or b"", partitions) if event.partition is None else event.partition
+        places[event.topic, home].append(event)
+    return places
+
+
+def assert_each_event_once(kafka: KafkaForTests, topics: StreamSettings, source: DirichletStream) -> None:
+    """Each partition holds its events in order, once; then the end of time. Heartbeats may be there more than once."""
+    found = written(kafka.bootstrap, topics)
+    for place, events in expected(source, topics.partitions).items():
+        theirs = [(event.key, event.value) for event in events if event.partition is None]
+        assert [record for record in found[place] if not BEAT.fullmatch(record[1] or b"")] == theirs, place
+        assert found[place][-1][1] == b'{"watermark":%d}' % END_OF_TIME_MS, place
+
+
+def test_every_record_lies_where_it_belongs(kafka: KafkaForTests, tmp_path: Path) -> None:
+    """Uninterrupted, the topics hold exactly what `outgoing` gives: order, partition, keys, values, heartbeats."""
+    topics, source = own_topics(), make_stream()
+    replay(kafka, topics, tmp_path / "state.json", source)
+    found = written(kafka.bootstrap, topics)
+    assert found == {
+        place: [(event.key, event.value) for event in events]
+        for place, events in expected(source, topics.partitions).items()
+    }
+
+
+def test_a_stopped_replay_continues(kafka: KafkaForTests, tmp_path: Path) -> None:
+    """What was acknowledged is not sent again, and nothing is left out."""
+    topics, source, path = own_topics(), make_stream(), tmp_path / "state.json"
+    first = replay(kafka, topics, path, source, stop_after=HEARTBEAT_EVENTS + 300)
+    assert (first.state.acknowledged, first.state.complete) == (HEARTBEAT_EVENTS + 300, False)
+    replay(kafka, topics, path, source)
+    assert_each_event_once(kafka, topics, source)
+
+
+@pytest.mark.parametrize("counted", [0, 5, 700, HEARTBEAT_EVENTS + 1])
+def test_what_was_written_but_not_counted_is_found(kafka: KafkaForTests, tmp_path: Path, counted: int) -> None:
+    """A state as old as can be costs no event twice, even where others have written in between."""
+    topics, source, path = own_topics(), make_stream(), tmp_path / "state.json"
+    create_topics(kafka.bootstrap, topics)
+    with KafkaOut(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
+        tag = Replay(source, out, path, Pacer(parse_speed("max"))).state.fingerprint
+        offsets = out.ends()
+        sent = 0
+        for event in outgoing(source, topics.partitions):
+            if sent == counted:
+                out.flush()
+                offsets |= out.offsets
+            if sent == HEARTBEAT_EVENTS + 700:
+                break
+            out.send(event)
+            sent += event.partition is None
+            if sent % 500 == 0:
+                for foreign in heartbeats(0, topics.partitions):
+                    out.send(foreign)
+        out.flush()
+    save_state(path, ReplayState(fingerprint=tag, total=EVENTS + 20, acknowledged=counted, offsets=offsets))
+    replay(kafka, topics, path, source)
+    assert_each_event_once(kafka, topics, source)
+
+
+def hstu_replay(bootstrap: str, topics: StreamSettings, data_dir: Path, *flags: str) -> subprocess.Popen[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "sim.main",
+        "replay",
+        "--bootstrap",
+        bootstrap,
+        "--data-dir",
+        str(data_dir),
+        *flags,
+    ]
+    variables = {
+        "HSTU_STREAM__PARTITIONS": str(topics.partitions),
+        "HSTU_STREAM__TOPIC_PREFIX": topics.topic_prefix,
+    }
+    return subprocess.Popen(command, env=os.environ | variables, text=True, stderr=subprocess.PIPE)
+
+
+SMALL_LOG = ("--synthetic", "dirichlet", "--records", "200", "--limit", "6000", "--name", "run")
+
+
+def small_log() -> DirichletStream:
+    """Give what SMALL_LOG replays."""
+    return DirichletStream(DirichletSettings(records=200, limit=6000))
+
+
+def wait_for_events(path: Path, count: int) -> None:
+    deadline = time.monotonic() + KILL_S
+    while time.monotonic() < deadline:
+        if path.exists() and msgspec.json.decode(path.read_bytes(), type=ReplayState).acknowledged >= count:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"{path} did not reach {count} events within {KILL_S:g} s")
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_replay_continues_with_the_same_command(
+    kafka: KafkaForTests, tmp_path: Path, how: signal.Signals
+) -> None:
+    """kill -9 or Ctrl-C in the middle, then the same command: every row arrives, none twice."""
+    topics = own_topics()
+    state = tmp_path / "replay" / "run.json"
+    with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG, "--speed", "3000/s") as process:
+        wait_for_events(state, 1000)
+        process.send_signal(how)
+        _, said = process.communicate(timeout=KILL_S)
+        assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+        assert ("the same command continues" in said) == (how == signal.SIGINT)
+    assert load_state(state, msgspec.json.decode(state.read_bytes())["fingerprint"]).acknowledged < 6000
+    with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG) as process:
+        _, said = process.communicate(timeout=KILL_S)
+        assert process.returncode == 0, said
+    assert_each_event_once(kafka, topics, small_log())
+
+
+def test_a_replay_that_is_over_says_so(kafka: KafkaForTests, tmp_path: Path) -> None:
+    """A second one writes nothing; --restart writes all again."""
+    topics, source, path = own_topics(), make_stream(), tmp_path / "state.json"
+    replay(kafka, topics, path, source)
+    before = written(kafka.bootstrap, topics)
+    again = replay(kafka, topics, path, source)
+    assert again.state.complete
+    assert written(kafka.bootstrap, topics) == before
+    replay(kafka, topics, path, source, restart=True)
+    assert {place: len(records) for place, records in written(kafka.bootstrap, topics).items()} == {
+        place: 2 * len(records) for place, records in before.items()
+    }
+
+
+def test_another_log_of_the_same_name_is_refused(kafka: KafkaForTests, tmp_path: Path) -> None:
+    """The state is of a log, its options and its topics; the sentence says how to keep both."""
+    topics, path = own_topics(), tmp_path / "state.json"
+    replay(kafka, topics, path, make_stream(), stop_after=100)
+    for other, where in ((make_stream(1), topics), (make_stream(), own_topics())):
+        with pytest.raises(SimError, match=r"is of another log, other options, or other topics; .*another --name"):
+            replay(kafka, where, path, other)
+
+
+def test_topics_that_were_made_anew_are_noticed(kafka: KafkaForTests, tmp_path: Path) -> None:
+    """Continuing into an empty topic would leave out its beginning."""
+    topics, source, path = own_topics(), make_stream(), tmp_path / "state.json"
+    made = replay(kafka, topics, path, source, stop_after=100)
+    made.state.offsets = {place: offset + 10**6 for place, offset in made.state.offsets.items()}
+    save_state(path, made.state)
+    with pytest.raises(SimError, match=r"ends at offset \d+ in partition \d, but the replay had written up to"):
+        replay(kafka, topics, path, source)
+
+
+def test_time_goes_on_everywhere_while_a_slow_replay_waits(kafka: KafkaForTests, tmp_path: Path) -> None:
+    """At ten times recorded time a second apart, heartbeats reach topics that have no events."""
+    topics = own_topics(1)
+    source = DirichletStream(DirichletSettings(records=2, length=10, items=50, categories=5, limit=13))
+    create_topics(kafka.bootstrap, topics)
+    begun = time.monotonic()
+    with KafkaOut(kafka.bootstrap, 1, topics.topic_prefix) as out:
+        assert Replay(source, out, tmp_path / "state.json", Pacer(parse_speed("10x"))).run()
+    assert time.monotonic() - begun >= 1.2
+    found = written(kafka.bootstrap, topics)
+    beats = [msgspec.json.decode(value)["watermark"] for _, value in found["impressions", 0]]
+    assert len(beats) >= 2
+    assert source.first_ms <= beats[0] <= source.first_ms + 12_000
+    assert_each_event_once(kafka, topics, source)
+
+
+def test_a_kafka_that_dies_is_a_sentence_and_the_replay_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """kill -9 of the broker in the middle; once it is back, the same command brings the rest."""
+    monkeypatch.setattr(kafka_out, "DELIVERY_S", 2.0)
+    topics, source, path, broker = own_topics(), make_stream(), tmp_path / "state.json", Broker(tmp_path / "kafka")
+
+    class Kill(Until):
+        def passed(self, ts_ms: int) -> None:
+            self.left -= 1
+            if self.left == 0:
+                broker.kill()
+
+    try:
+        create_topics(broker.start(), topics)
+        with KafkaOut(broker.bootstrap, topics.partitions, topics.topic_prefix) as out:
+            made = Replay(source, out, path, Kill(HEARTBEAT_EVENTS))
+            with pytest.raises(SimError, match=r"did not take a record within 2 s.*repeat the same command"):
+                made.run()
+        assert made.state.acknowledged <= HEARTBEAT_EVENTS
+        kafka = KafkaForTests(broker.start(), "the same, again")
+        replay(kafka, topics, path, source)
+        assert_each_event_once(kafka, topics, source)
+    finally:
+        broker.stop()
+
+
+def test_a_kafka_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    """With the address and how long it was tried."""
+    with hstu_replay("127.0.0.1:9", own_topics(), tmp_path, *SMALL_LOG) as process:
+        _, said = process.communicate(timeout=KILL_S)
+    assert process.returncode == 1
+    assert "Traceback" not in said
+    assert re.search(r"hstu: No Kafka answered at 127.0.0.1:9 within 10 s; start one by hstu broker", said)
