@@ -71,7 +71,8 @@ class RankedItem(_Answer):
     withdrawn: bool
     """Withdrawn items have no scores and stand at the end."""
     probabilities: dict[str, float] | None
-    """Action → probability that the user would take it on the item, shown now; null where the model did not answer."""
+    """Action → probability that the user would take it on the item, shown now; null where the model did not answer, or
+    has not learnt from any shown item yet."""
     score: float | None
     """Retrieval score, or decayed count, as in TopK."""
 

@@ -21,8 +21,8 @@ class ModelSettings(BaseModel):
     heads: int = Field(2, ge=1)
     max_len: int = Field(512, ge=16)
     """Tokens of a sequence at most; not fewer than stream.example_tokens."""
-    temperature: float = Field(0.05, gt=0)
-    """Of the retrieval softmax over cosine similarities."""
+    temperature: float = Field(0.2, gt=0)
+    """Of the retrieval softmax over cosine similarities. The research code has 0.05; docs/performance.md says why not."""
     rank_actions: tuple[str, ...] = ("click", "like", "share", "purchase", "watch")
     """Actions with a ranking tower each."""
 
@@ -44,10 +44,10 @@ class TrainSettings(BaseModel):
     threads: int = Field(1, ge=1)
     """Of PyTorch on the CPU; part of what decides the bits of a run."""
     seed: int = 0
-    batch_examples: int = Field(32, ge=1)
+    batch_examples: int = Field(8, ge=1)
     """Examples of one micro-batch: scored, then learnt."""
-    learning_rate: float = Field(1e-3, gt=0)
-    negatives: int = Field(256, ge=1)
+    learning_rate: float = Field(3e-3, gt=0)
+    negatives: int = Field(512, ge=1)
     """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity."""
     rank_weight: float = Field(1.0, ge=0)
     """Of the ranking loss beside the retrieval loss."""

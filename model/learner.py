@@ -43,6 +43,7 @@ from model.weights import Weights, make_deterministic, stream_seed
 from stream.example import NO_KEY, Example, Kind
 
 _DAY_MS: Final = 86_400_000
+_SCORES: Final = 1 << 25  # scores of targets by items held at once, 128 MiB
 _COUNTS: Final = ("steps", "examples", "tokens")
 
 
@@ -146,9 +147,12 @@ class Learner:
     @torch.no_grad()
     def _rank(self, queries_PD: Tensor, asked: Questions) -> dict[str, NDArray[np.float64]]:
         """Give the rank of every target by every scorer, among the items known before."""
-        items_VD = unit(self.weights.items.rows[: len(asked.born_ms)])
+        items_DV = unit(self.weights.items.rows[: len(asked.born_ms)]).T
+        size = max(1, _SCORES // max(1, len(asked.born_ms)))
+        parts = [slice(start, start + size) for start in range(0, len(asked), size)]
+        by_model = [ranks(queries_PD[part] @ items_DV, asked.part(part)) for part in parts]
         return {
-            MODEL: ranks(queries_PD @ items_VD.T, asked),
+            MODEL: np.concatenate([np.empty(0), *by_model]),
             "popularity": self.popularity.ranks(asked),
             "last_items": self.last_items.ranks(asked),
         }

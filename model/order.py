@@ -153,6 +153,15 @@ class Merge:
         yield from self.lanes["examples"]
         yield from self.lanes["items"]
 
+    def ahead(self, topic: Topic, partition: int) -> int:
+        """Give how many records wait in a lane for others to catch up; 0 for a lane that holds the others back.
+
+        Who reads may pause a lane that is far ahead, so that memory has a bound; never the one that all wait for, whose
+        records may all be of one time.
+        """
+        lane = self.lanes[topic][partition]
+        return len(lane.waiting) if lane.clock_ms > min(self._held(), default=BEGINNING_MS) else 0
+
     @property
     def first(self) -> Placed | None:
         """Give the first of those that wait; an earlier one may still come."""

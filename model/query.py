@@ -200,7 +200,7 @@ class Answerer:
             self._scored(
                 texts[i],
                 int(row_b[i]),
-                dict(zip(actions, scores.probabilities[i].tolist(), strict=True)),
+                dict(zip(actions, scores.probabilities[i].tolist(), strict=True)) if trained else None,
                 float(scores.retrieval[i]),
             )
             for i in np.argsort(-by_b, kind="stable")

@@ -5,7 +5,7 @@ live items born before its request, as the vocabulary knows them when the questi
 micro-batch. The model and its rivals rank the same targets among the same candidates, so that their metrics compare.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,11 @@ class Questions:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def part(self, where: slice) -> "Questions":
+        """Give some of the questions, about the same batch and vocabulary."""
+        columns = ("targets", "request_ms", "target_born_ms", "possible", "starts", "queries")
+        return replace(self, **{name: getattr(self, name)[where] for name in columns})
 
     def candidates(self, rows: NDArray[np.int64], request_ms: int) -> NDArray[np.bool_]:
         """Say which of these items could have been recommended at that time."""

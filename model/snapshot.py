@@ -181,7 +181,7 @@ def _as_numpy(name: str, array: Any) -> NDArray[Any]:
         if str(array.dtype) == "torch.bfloat16":
             raise ModelError(f"Array {name} is bfloat16, which a snapshot does not hold; convert it to float32.")
         array = array.numpy()
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")  # unlike ascontiguousarray, this keeps scalars scalars
 
 
 def _as_os_error(error: SafetensorError) -> OSError:

@@ -4,7 +4,8 @@
 
 The Faust shell (trainer.py) and the replay in one process drive it alike: `offer` what was read, `step` until it gives
 False, and so on until `ended`. A run that was killed goes on from its newest checkpoint to the same bits: the last,
-partial micro-batch waits for the end of time, and all others are cut by count in the global order.
+partial micro-batch waits for the end of time, and all others are cut by count in the global order. One thread at a time
+uses a Training: a shell must not offer while it steps.
 
 What a crash can fall between: records are read (lost, read again from the marks) ─ a step is taken (lost with the
 process, taken again) ─ a line of metrics is written (removed at the resume, written again) ─ a checkpoint is renamed
@@ -121,6 +122,10 @@ class Training:
     def offer(self, topic: Topic, partition: int, records: Sequence[Record]) -> None:
         """Take records of one partition in offset order; those below its position are dropped."""
         self.intake.offer(topic, partition, records)
+
+    def ahead(self, topic: Topic, partition: int) -> int:
+        """Give how many records of a partition wait for other partitions; a shell may pause it when they are many."""
+        return self.intake.merge.ahead(topic, partition)
 
     def let_go(self, topic: Topic, partition: int) -> None:
         """Let a partition that was silent for long hold the others back no more; its next record takes it back."""
@@ -253,8 +258,22 @@ class Training:
 
     @property
     def report(self) -> dict[str, Any]:
-        """Give counts, metrics and progress, for JSON."""
-        learner, merge = self.learner, self.intake.merge
+        """Give counts and metrics of the run, and how this process gets on with reading, for JSON."""
+        intake, merge = self.intake, self.intake.merge
+        return {
+            **self._learnt(),
+            "tokens_per_s": self.tokens_per_s,
+            "sequence_tokens": intake.tokens,
+            "watermark_ms": intake.learnt_ms,
+            "waiting": intake.waiting,
+            "late": merge.late,
+            "repeats": merge.repeats,
+            "refused": intake.refused,
+        }
+
+    def _learnt(self) -> dict[str, Any]:
+        """Give what equal runs have equal at the same step."""
+        learner = self.learner
         return {
             "name": self.settings.name,
             "step": learner.counts["steps"],
@@ -268,12 +287,6 @@ class Training:
             "withdrawn": int(learner.items.withdrawn.sum()),
             "features": len(learner.features),
             "collisions": learner.items.collisions + learner.features.collisions,
-            "waiting": self.intake.waiting,
-            "watermark_ms": self.intake.learnt_ms,
-            "late": merge.late,
-            "repeats": merge.repeats,
-            "refused": self.intake.refused,
-            "tokens_per_s": self.tokens_per_s,
             **learner.metrics.as_dict(),
         }
 
@@ -284,8 +297,8 @@ class Training:
         return (end - start) / (end_s - start_s) if end_s > start_s else 0.0
 
     def _line(self) -> dict[str, Any]:
-        """Give a line of metrics: equal for equal runs, but for the wall's time and speed and what happens to wait."""
-        return {"wall_s": self._now(), **self.report}
+        """Give a line of metrics; all but the first two is equal for equal runs."""
+        return {"wall_s": self._now(), "tokens_per_s": self.tokens_per_s, **self._learnt()}
 
     def close(self) -> None:
         """Keep what was learnt, and let other processes train under this name."""

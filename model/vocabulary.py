@@ -19,7 +19,7 @@ key NO_KEY. Everything here is a function of the calls in their order, and so of
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any
 
 import numpy as np
@@ -81,8 +81,7 @@ class Vocabulary:
 
     def rows(self, keys_L: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Give the row of each key, -1 where it is unknown, [L]."""
-        row_of = self._row_of.get
-        return np.fromiter((row_of(key, -1) for key in keys_L.tolist()), np.int64, len(keys_L))
+        return np.fromiter(map(self._row_of.get, keys_L.tolist(), repeat(-1)), np.int64, len(keys_L))
 
     def admit(self, keys_L: NDArray[np.uint64], ts_ms_L: NDArray[np.int64]) -> NDArray[np.int64]:
         """Give the row of each key, [L], after giving new keys the next rows and moving births back to these times."""

@@ -1,5 +1,6 @@
 """Everything of a learner that gradients move: the dense parameters and the rows of both tables, with their moments."""
 
+import os
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -78,8 +79,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def make_deterministic(threads: int) -> None:
-    """Let PyTorch give the same bits every time, in this whole process."""
-    torch.use_deterministic_algorithms(True)
+    """Let PyTorch give the same bits every time, in this whole process.
+
+    On a GPU an operation that cannot do so warns instead of failing: there a run repeats itself as far as CUDA does.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it; read when CUDA starts
+    torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a search for bugs, dear
     torch.set_num_threads(threads)
 

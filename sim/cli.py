@@ -21,14 +21,16 @@ class Context(Protocol):
 def add_commands(app: typer.Typer) -> None:
     """Add the simulator's verbs."""
     app.command()(replay)
+    app.command()(demo)
 
 
-def _of_log(flag: str, text: str) -> Any:
-    return typer.Option(flag, help=text, rich_help_panel=_LOG)
+def _of_log(flag: str, text: str, default: str | bool = True) -> Any:
+    """Give an option; `default` says what not giving it means."""
+    return typer.Option(flag, help=text, rich_help_panel=_LOG, show_default=default)
 
 
-def _of_run(flag: str, text: str) -> Any:
-    return typer.Option(flag, help=text, rich_help_panel=_TO)
+def _of_run(flag: str, text: str, default: str | bool = True) -> Any:
+    return typer.Option(flag, help=text, rich_help_panel=_TO, show_default=default)
 
 
 def replay(
@@ -37,10 +39,10 @@ def replay(
     dataset: Annotated[str | None, _of_log("--dataset", "A data set of an installed package: movielens.")] = None,
     synthetic: Annotated[str | None, _of_log("--synthetic", "A synthetic stream: dirichlet, the paper's.")] = None,
     items: Annotated[Path | None, _of_log("--items", "Catalogue: item id, title, and features as columns.")] = None,
-    user: Annotated[str | None, _of_log("--user", "Column of users.  [default: user_id]")] = None,
-    item: Annotated[str | None, _of_log("--item", "Column of items.  [default: item_id]")] = None,
+    user: Annotated[str | None, _of_log("--user", "Column of users.", "user_id")] = None,
+    item: Annotated[str | None, _of_log("--item", "Column of items.", "item_id")] = None,
     time: Annotated[
-        str | None, _of_log("--time", "Column of times: seconds or ms since 1970, or ISO-8601.  [default: ts]")
+        str | None, _of_log("--time", "Column of times: seconds or ms since 1970, or ISO-8601.", "ts")
     ] = None,
     action: Annotated[
         str | None, _of_log("--action", "Column of action names; without it and --rating each row is a click.")
@@ -50,22 +52,23 @@ def replay(
         str | None, _of_log("--request", "Column of request ids: the rows of one were shown together.")
     ] = None,
     rating_as: Annotated[
-        str | None, _of_log("--rating-as", "A rating is an action, or an impression of one.  [default: action]")
+        str | None, _of_log("--rating-as", "A rating is an action, or an impression of one.", "action")
     ] = None,
     positive_from: Annotated[
         float | None,
-        _of_log("--positive-from", "From this rating on it is like, below dislike.  [default: none, all are rate]"),
+        _of_log("--positive-from", "From this rating on it is like, below dislike.", "none, all are rate"),
     ] = None,
     shuffle_ties: Annotated[
         int | None,
         _of_log(
             "--shuffle-ties",
-            "Seed that shuffles a user's rows of one instant.  [default: none, they keep the file's order]",
+            "Seed that shuffles a user's rows of one instant.",
+            "none, they keep the file's order",
         ),
     ] = None,
-    limit: Annotated[int | None, _of_log("--limit", "Rows at most, the earliest ones.  [default: all]")] = None,
-    records: Annotated[int | None, _of_log("--records", "Of --synthetic.  [default: 1,000,000]")] = None,
-    seed: Annotated[int | None, _of_log("--seed", "Of --synthetic.  [default: 0]")] = None,
+    limit: Annotated[int | None, _of_log("--limit", "Rows at most, the earliest ones.", "all")] = None,
+    records: Annotated[int | None, _of_log("--records", "Of --synthetic.", "1,000,000")] = None,
+    seed: Annotated[int | None, _of_log("--seed", "Of --synthetic.", "0")] = None,
     direct: Annotated[
         bool, _of_run("--direct", "Join and learn in this process, without Kafka, workers and trainer.")
     ] = False,
@@ -77,7 +80,7 @@ def replay(
     ] = False,
     name: Annotated[
         str | None,
-        _of_run("--name", "Of the replay; with --direct of the trainer.  [default: the log's; the attention's]"),
+        _of_run("--name", "Of the replay; with --direct of the trainer.", "the log's; the attention's"),
     ] = None,
     attention: Annotated[str | None, _of_run("--attention", "With --direct: silu or softmax.")] = None,
     metrics: Annotated[Path | None, _of_run("--metrics", "With --direct: JSONL file of the metrics.")] = None,
@@ -107,3 +110,16 @@ def replay(
     source = open_source(log, dataset, synthetic, items, options, {"records": records, "seed": seed})
     if not run_replay(source, settings, run):
         raise typer.Exit(130)
+
+
+def demo(
+    directory: Annotated[
+        Path, typer.Option("--in", help="Where the demo makes its directory, hstu-demo-<date>-<time>.")
+    ] = Path(),
+    user: Annotated[str, typer.Option("--user", help="Whose top 10 is shown at the end.")] = "547",
+    limit: Annotated[int | None, typer.Option("--limit", help="Rows of MovieLens at most.  [default: all]")] = None,
+) -> None:
+    """Run the main job on this machine: Kafka, a worker, two trainers and a server; MovieLens-small is replayed."""
+    from sim.demo import run_demo
+
+    run_demo(directory, user, limit)

@@ -1,5 +1,6 @@
 """What `hstu replay` does once its source is open: into Kafka, or through the core in this process."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -69,6 +70,9 @@ def _into_kafka(source: Source, settings: Settings, run: Run) -> bool:
     from stream.cluster import require_bootstrap
     from stream.topics import create_topics, verify_topics
 
+    name = run.name or source.name
+    if Path(name).name != name:
+        raise SimError(f"--name {name} cannot name a file; leave slashes away.")
     bootstrap, stream = require_bootstrap(settings.bootstrap), settings.stream
     if run.create_topics:
         create_topics(bootstrap, stream)
@@ -80,14 +84,16 @@ def _into_kafka(source: Source, settings: Settings, run: Run) -> bool:
             "Each record leaves as one example if the workers have "
             f"stream.gather_targets = {whole.gather_targets} and stream.gather_s = {whole.gather_s:g}."
         )
-    name = run.name or source.name
     path = settings.data_dir / "replay" / f"{name}.json"
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters comes as a sentence
     with KafkaOut(bootstrap, stream.partitions, stream.topic_prefix) as out:
         replay = Replay(source, out, path, Pacer(parse_speed(run.speed)), restart=run.restart)
         state = replay.state
         if state.complete:
             _ERR.print(f"Replay {name} is over: all {state.total:,} events are in Kafka. Begin anew by --restart.")
             return True
+        if not state.acknowledged and any(state.offsets.values()):
+            _ERR.print("The topics are not empty: what is older than a heartbeat in them will count as late.")
         with progress(name, state.total, state.acknowledged) as replay.progress, stopping_on_signals(replay.stop):
             over = replay.run()
     if not over:

@@ -82,10 +82,10 @@ def _with_flags(settings: Settings, flags: dict[str, Any]) -> Settings:
         for table in tables:
             branch = branch[table]
         branch[key] = value
-    tables: dict[str, Any] = {name: field.annotation for name, field in Settings.model_fields.items()}
+    kinds: dict[str, Any] = {name: field.annotation for name, field in Settings.model_fields.items()}
     return settings.model_copy(
         update={
-            name: kind.model_validate(tree[name]) if _is_table(kind) else tree[name] for name, kind in tables.items()
+            name: kind.model_validate(tree[name]) if _is_table(kind) else tree[name] for name, kind in kinds.items()
         }
     )
 

@@ -55,6 +55,8 @@ class DirichletSettings:
         for name in ("records", "length", "items", "categories", "limit"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise SimError(f"The stream needs {name} of 1 or more, not {value}.")
+        if not 0 <= self.seed < 2**64:
+            raise SimError(f"The seed {self.seed} does not lie in [0, 2**64).")
         if not (0 < self.initial <= 1 and int(self.initial * self.items) >= self.categories):
             raise SimError(
                 f"Of {self.items} items the share {self.initial} is there at first, which must be as many as the "

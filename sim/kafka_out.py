@@ -7,6 +7,7 @@ would delete a log of last year at once. Only a tombstone, which has nowhere els
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
@@ -19,7 +20,7 @@ from kafka import KafkaProducer  # isort: skip; kafka_client, which goes first, 
 
 CLOSE_S: Final = 10.0
 MOST_PENDING: Final = 20_000  # records sent and not acknowledged; beyond it the oldest is waited for
-DELIVERY_S: Final = 120.0
+DELIVERY_S: Final = 60.0
 
 
 class Written(NamedTuple):
@@ -71,7 +72,10 @@ class KafkaOut:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._producer.close(timeout=CLOSE_S if kind is None else 0)
+        if kind is not None:  # close() would wait for what cannot be sent, and leave its thread behind
+            self._producer._sender.force_close()
+        with suppress(KafkaError):
+            self._producer.close(timeout=CLOSE_S)
 
     def send(self, event: Event) -> None:
         """Send an event, unless an earlier replay has; waits where too much is unacknowledged."""

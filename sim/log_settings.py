@@ -40,6 +40,8 @@ class LogSettings:
             raise SimError("--request already says what was shown; leave --rating-as impression away.")
         if self.request is not None and self.action is None and self.rating is None:
             raise SimError("--request needs --action or --rating, which say what was acted on of what was shown.")
+        if self.shuffle_ties is not None and self.shuffle_ties < 0:
+            raise SimError(f"--shuffle-ties {self.shuffle_ties} is no seed; give 0 or a positive number.")
         if self.limit is not None and self.limit < 1:
             raise SimError(f"--limit {self.limit} leaves no rows; give a positive number.")
 

@@ -6,6 +6,7 @@
                                            slate of one item and an action on it, both at the row's time
     with a request                         a place in the slate of all rows of that user and request, shown at the
                                            first of their times; and an action on it where the row names one
+    with an empty request                  an organic action
 
 Ids are kept as texts. The stream is sorted by time, stably; rows of one user at one instant are told apart (ties.py).
 """

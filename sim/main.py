@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="hstu",
-    help="An HSTU recommender that learns while the stream runs: events from Kafka, sequences in RocksDB, snapshots that "
-    "answer. Settings: hstu.toml, then HSTU_* variables, then flags.",
+    help="An HSTU recommender that learns while the stream runs: events from Kafka, sequences in RocksDB, snapshots "
+    "that answer. Settings: hstu.toml, then HSTU_* variables, then flags.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

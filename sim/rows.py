@@ -15,6 +15,7 @@ from typing import Final
 
 import polars as pl
 
+from sim.errors import SimError
 from sim.log_settings import LogSettings
 from sim.tables import ids, numbers, refuse_missing, texts_of
 from sim.ties import spread_ties
@@ -49,18 +50,32 @@ def event_table(frame: pl.DataFrame, settings: LogSettings, owner: str) -> tuple
             "item": ids(frame[settings.item], owner),
             "action": _action_names(frame, settings, owner),
             "value": numbers(frame[settings.rating], owner) if settings.rating else _nulls(frame, pl.Float64),
-            "request": ids(frame[settings.request], owner) if settings.request else _nulls(frame, pl.String),
+            "request": _requests(frame, settings, owner),
         }
     ).with_row_index("row")
-    if settings.limit is not None:
-        rows = rows.sort("ts", maintain_order=True).head(settings.limit).sort("row")
-    events = _of_slates(rows, settings.shuffle_ties) if settings.request else _of_single_rows(rows, settings)
+    events = _of_slates(rows, settings) if settings.request else _of_single_rows(rows, settings)
     in_order = events.sort("ts", "kind", "row", maintain_order=True)
     return in_order.select(pl.col(name).cast(dtype) for name, dtype in COLUMNS.items()), times.read_as
 
 
 def _nulls(frame: pl.DataFrame, dtype: type[pl.DataType]) -> pl.Series:
     return pl.repeat(None, len(frame), dtype=dtype, eager=True)
+
+
+def _requests(frame: pl.DataFrame, settings: LogSettings, owner: str) -> pl.Series:
+    """Give each row's request; null where it names none, which makes it an organic action."""
+    if not settings.request:
+        return _nulls(frame, pl.String)
+    texts = texts_of(frame[settings.request])
+    texts = texts.set(texts == "", None)
+    named = texts.is_not_null()
+    ids(texts.fill_null("none"), owner)
+    if settings.action and (idle := ~named & _action_names(frame, settings, owner).is_null()).any():
+        raise SimError(
+            f"Row {int(idle.arg_true()[0]) + 1} of {owner} (not counting a header) has neither a request in column "
+            f"{settings.request!r} nor an action in column {settings.action!r}; give it one, or remove it."
+        )
+    return texts
 
 
 def _action_names(frame: pl.DataFrame, settings: LogSettings, owner: str) -> pl.Series:
@@ -85,7 +100,7 @@ def _of_ratings(rating: pl.Series, settings: LogSettings) -> pl.Series:
 
 
 def _of_single_rows(rows: pl.DataFrame, settings: LogSettings) -> pl.DataFrame:
-    rows = _spread(rows, settings.shuffle_ties)
+    rows = _earliest(_spread(rows, settings.shuffle_ties), settings.limit)
     if settings.rating_as == "action":
         return _as_actions(rows)
     rows = rows.with_columns(request=pl.format("row-{}", pl.col("row") + 1))
@@ -93,16 +108,20 @@ def _of_single_rows(rows: pl.DataFrame, settings: LogSettings) -> pl.DataFrame:
     return _joined(shown, rows)
 
 
-def _of_slates(rows: pl.DataFrame, seed: int | None) -> pl.DataFrame:
-    """Gather the rows of each user and request; an action is not earlier than its slate."""
-    shown = rows.group_by("user", "request", maintain_order=True).agg(
-        pl.col("row").first(), pl.col("ts").min(), items=pl.col("item").unique(maintain_order=True)
-    )
+def _of_slates(rows: pl.DataFrame, settings: LogSettings) -> pl.DataFrame:
+    """Gather the rows of each user and request; an action is not earlier than its slate. Other rows are organic."""
+    rows, seed = _earliest(rows, settings.limit), settings.shuffle_ties
+    of_slates = rows.filter(pl.col("request").is_not_null()).group_by("user", "request", maintain_order=True)
+    shown = of_slates.agg(pl.col("row").first(), pl.col("ts").min(), items=pl.col("item").unique(maintain_order=True))
     shown = _spread(shown, seed)
     begun = shown.select("user", "request", shown_ms="ts")
-    acted = rows.filter(pl.col("action").is_not_null()).join(begun, on=["user", "request"], maintain_order="left")
+    acted = rows.filter(pl.col("action").is_not_null()).join(begun, ["user", "request"], "left", maintain_order="left")
     acted = acted.with_columns(ts=pl.max_horizontal("ts", "shown_ms")).drop("shown_ms")
     return _joined(shown, _spread(acted, seed))
+
+
+def _earliest(rows: pl.DataFrame, limit: int | None) -> pl.DataFrame:
+    return rows if limit is None else rows.sort("ts", "row").head(limit).sort("row")
 
 
 def _spread(rows: pl.DataFrame, seed: int | None) -> pl.DataFrame:

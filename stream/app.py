@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.owned import Owned, Partitions
+from stream.seats import take_free_seat
 from stream.topics import DEAD_LETTERS, EVENTS, EXAMPLES, verify_topics
 from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
 from stream.watermark import Source
@@ -38,14 +39,15 @@ def run_worker(settings: StreamSettings, data_dir: Path, bootstrap: str, name: s
         settings: shared by all workers.
         data_dir: holds the stores; workers of one machine share it.
         bootstrap: HOST:PORT[,HOST:PORT…].
-        name: of this worker, in logs.
+        name: of this worker, in logs; several on one machine may have the same.
 
     Raises:
         HstuError: a topic is missing, Kafka failed, or a store cannot be used.
     """
     log_to_stderr()
     verify_topics(bootstrap, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
-    asyncio.run(_work(settings, data_dir, bootstrap, name))
+    with take_free_seat(data_dir / "seats", name) as seat:
+        asyncio.run(_work(settings, data_dir, bootstrap, seat.name))
 
 
 async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: str) -> None:
@@ -86,6 +88,7 @@ class _Worker:
             self.partitions,
             datadir=data_dir / "faust" / f"{name}-{os.getpid()}",
             poll_records=settings.poll_records,
+            member=name,
         )
         for source in Source:
             self.app.batches(self._topic(source))(partial(self._handle, source))

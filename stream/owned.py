@@ -8,6 +8,7 @@ serial. A producer that cannot deliver ends the worker; the outbox keeps what it
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
@@ -23,6 +24,8 @@ from stream.partition import EXAMPLES, Partition
 from stream.store import open_store, partition_path
 from stream.transport import OPEN_S, Record, TopicPartition
 from stream.watermark import Source
+
+_log = logging.getLogger("hstu.worker")
 
 _OUTBOX_RECORDS: Final = 5000  # handling waits while more than these wait for Kafka
 _LETTER_BYTES: Final = 512 << 10  # a longer dead-letter would not fit into Kafka with its headers …
@@ -90,6 +93,7 @@ class Partitions:
         if partition not in self._owned:
             store = await _open_patiently(partition_path(self._data_dir, partition))
             self._owned[partition] = Owned(Partition(store, partition, self._settings, _now_ms))
+            _log.info("Partition %d is ours", partition)
             self._send_soon(self._owned[partition])
         ours = self._owned[partition].partition
         offset = ours.next_offsets[self._sources[topic]]

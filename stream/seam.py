@@ -2,8 +2,9 @@
 
 Public settings of Faust: Scheduler, Schema, Boot, NoTables. Internals, each held by a test in
 tests/stream/test_transport.py that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`,
-`_new_offset`, `_add_gap`, `_read_offset`, `_committed_offset`, `_thread`; in NoTables `_update_channels`, `recovery`;
-what a Batch has of a ConsumerRecord (lanes.py); and `BatchApp._new_transport`, which brings Transport in.
+`_new_offset`, `_add_gap`, `_read_offset`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread
+`_create_worker_consumer` and aiokafka's `_fetch_max_wait_ms`; in NoTables `_update_channels`, `recovery`; what a Batch
+has of a ConsumerRecord (lanes.py); and `BatchApp._new_transport`, which brings Transport in.
 """
 
 import time
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from stream.transport import BatchApp
 
 _FRESH_S: Final = 5.0  # a fetch answered longer ago says nothing about where the log ends now
+_FETCH_MS: Final = 200
 _STEP_S: Final = 0.25  # how long a poll may overlook that a partition has been resumed
 
 
@@ -47,10 +49,31 @@ class Schema(faust.Schema[Any, Any]):
         return message.value
 
 
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The thread of aiokafka's consumer, which hangs less long on a fetch that brings nothing.
+
+    It begins to fetch, at the committed offsets, before we can seek; at the log's end that would take Faust's 1.5 s.
+    """
+
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        client = super()._create_worker_consumer(transport)
+        client._fetch_max_wait_ms = _FETCH_MS
+        return client
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group, as a member that has a name of its own would not do by itself."""
+        if self._consumer is not None and self._consumer._coordinator is not None:
+            self._consumer._coordinator._group_instance_id = None
+        await super().on_thread_stop()
+
+
 class Consumer(driver.Consumer):
     """Faust's consumer, but a poll gives batches, and a seek goes where the owner wants."""
 
     app: "BatchApp"
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         """Seek all assigned partitions; called when a rebalance is over, and by polls that meet one (idempotent)."""

@@ -29,17 +29,20 @@ from faust.types import TP
 from stream.errors import BrokerError
 from stream.lanes import Batch, Lanes, TopicPartition, refuse_dropped
 from stream.seam import Boot, Consumer, NoTables, Scheduler, Schema, Transport
+from stream.seats import Seat, take_seat
 
 __all__ = [
     "BatchApp",
     "Handler",
     "Owner",
     "Record",
+    "Seat",
     "TopicPartition",
     "count_partitions",
     "log_to_stderr",
     "make_app",
     "serve",
+    "take_seat",
 ]
 
 OPEN_S: Final = 30.0  # how long an owner may take to open its state; Faust silently gives up a start after 60 s
@@ -95,6 +98,7 @@ class BatchApp(faust.App):
         self.seeking = asyncio.Lock()
         self.assigned: set[TP] = set()
         self.timers: list[tuple[float, Timer]] = []
+        self.companions: list[Timer] = []
         self.on_partitions_assigned.connect(self._on_assigned)
         self.on_partitions_revoked.connect(self._on_revoked)
         self.on_before_shutdown.connect(self._on_shutdown)
@@ -123,6 +127,11 @@ class BatchApp(faust.App):
             return function
 
         return decorate
+
+    def beside(self, function: Timer) -> Timer:
+        """Run an async function once, beside the agents, until `done` is set; an error in it ends the app."""
+        self.companions.append(function)
+        return function
 
     def fail(self, error: Exception) -> None:
         """End the app with this error, unless it ends with another already; nothing more is polled or handled."""
@@ -200,6 +209,13 @@ def log_to_stderr() -> None:
     """Show our own messages and the warnings of others, unless logging is set up already."""
     logging.basicConfig(format="%(asctime)s %(levelname).1s %(message)s", level=logging.WARNING)
     logging.getLogger("hstu").setLevel(logging.INFO)
+    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Tell whether aiokafka warns of more than that a group begins or changes."""
+    message = record.getMessage()
+    return "because it is rebalancing" not in message and "GroupCoordinatorNotAvailable" not in message
 
 
 def make_app(
@@ -210,6 +226,7 @@ def make_app(
     datadir: Path,
     poll_records: int = 5000,
     session_timeout_s: float = 10.0,
+    member: str = "",
 ) -> BatchApp:
     """Make an app, inside the event loop that is to run it.
 
@@ -220,6 +237,8 @@ def make_app(
         datadir: a folder for Faust, removed by `serve`.
         poll_records: records polled at once, over all partitions; four times as many may wait for their handlers.
         session_timeout_s: silence after which Kafka gives this member's partitions to others.
+        member: a name that one process at a time has in the group. Whoever comes with it takes its predecessor's place
+            at once, even if that was killed; in return nobody else gets its partitions before the session times out.
     """
     datadir.mkdir(parents=True, exist_ok=True)
     app = BatchApp(
@@ -234,6 +253,7 @@ def make_app(
         stream_buffer_maxsize=4096,  # of batches; `Lanes` bounds their records
         broker_max_poll_records=poll_records,
         broker_session_timeout=session_timeout_s,
+        consumer_group_instance_id=member or None,
         broker_heartbeat_interval=min(1.0, session_timeout_s / 6),
         broker_rebalance_timeout=2 * OPEN_S,
         broker_request_timeout=2 * OPEN_S,
@@ -254,7 +274,12 @@ async def serve(app: BatchApp) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, app.finish)
-    tasks = [asyncio.create_task(run) for run in (_start(app), *(_repeat(app, *timer) for timer in app.timers))]
+    runs = [
+        _start(app),
+        *(_repeat(app, *timer) for timer in app.timers),
+        *(app.or_fail(run()) for run in app.companions),
+    ]
+    tasks = [asyncio.create_task(run) for run in runs]
     try:
         await app.done.wait()
         with suppress(TimeoutError):  # Faust cannot be stopped while its parts are still being started
@@ -278,10 +303,10 @@ async def _start(app: BatchApp) -> None:
         if app.crash_reason:
             raise app.crash_reason
         app.finish()
-    except KafkaError as error:
-        app.fail(BrokerError(f"Kafka failed: {error!r}; see that it runs well, and start again."))
     except Exception as error:
-        app.fail(error)
+        kafka = isinstance(error, KafkaError)
+        if not app.done.is_set():
+            app.fail(BrokerError(f"Kafka failed: {error!r}; see that it runs well, and restart.") if kafka else error)
     finally:
         app.booted.set()
 
@@ -302,7 +327,12 @@ async def count_partitions(bootstrap: str, topics: Iterable[str], *, timeout_s: 
     """
     start, wanted = time.monotonic(), list(topics)
     while True:
-        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
+        try:
+            admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
+        except ValueError:
+            raise BrokerError(
+                f"The bootstrap address {bootstrap!r} is not HOST:PORT[,HOST:PORT…]; correct it."
+            ) from None
         try:
             await admin.start()
             found = await admin.describe_topics(wanted)

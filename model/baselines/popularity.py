@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from model.capacity import with_room
-from model.metrics import ranks
 from model.questions import Questions
 
 _FAR: Final = 512  # half-lives; float64 reaches 1023
@@ -45,10 +43,25 @@ class Popularity:
         self._len = max(self._len, rows)
 
     def ranks(self, questions: Questions) -> NDArray[np.float64]:
-        """Give the target's rank by what was learnt so far, inf for a miss, [T]; fading does not change the order."""
+        """Give the target's rank by what was learnt so far, inf for a miss, [T]; fading does not change the order.
+
+        All questions share the scores: the candidates of all of them are sorted once, the others compared one by one.
+        """
         self.grow(len(questions.born_ms))
-        sums_V = torch.from_numpy(self._sums[: len(questions.born_ms)])
-        return ranks(sums_V.expand(len(questions), -1), questions)
+        if not questions.possible.any():
+            return np.full(len(questions), np.inf)
+        sums_V = self._sums[: len(questions.born_ms)]
+        own_T, request_ms_T1 = sums_V[questions.targets], questions.request_ms[:, None]
+        old_V = questions.born_ms < request_ms_T1.min()
+        sorted_v = np.sort(sums_V[questions.live & old_V])
+        upto_T = np.searchsorted(sorted_v, own_T, side="right")
+        above_T = len(sorted_v) - upto_T
+        level_T = upto_T - np.searchsorted(sorted_v, own_T)  # the target itself among them
+        young = np.flatnonzero(questions.live & ~old_V & (questions.born_ms < request_ms_T1.max()))
+        candidate_Ty = questions.born_ms[young] < request_ms_T1
+        above_T += (candidate_Ty & (sums_V[young] > own_T[:, None])).sum(1)
+        level_T += (candidate_Ty & (sums_V[young] == own_T[:, None])).sum(1)
+        return np.where(questions.possible, 1 + above_T + (level_T - 1) / 2, np.inf)
 
     def learn(self, questions: Questions) -> None:
         """Count the targets, which the vocabulary has admitted by now, at their requests."""

@@ -1,4 +1,5 @@
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -190,6 +191,27 @@ def test_equal_runs_have_equal_digests() -> None:
     assert learnt(examples)[0].digest() == first
     assert learnt(examples, seed=1)[0].digest() != first
     assert learnt(examples[:-1])[0].digest() != first
+
+
+def test_steps_in_another_thread_give_the_same_bits() -> None:
+    """The shell steps in a thread of its own, which must compute as the replay in one process does."""
+    examples = stream(count=40)
+    with ThreadPoolExecutor(1) as thread:
+        assert thread.submit(learnt, examples).result()[0].digest() == learnt(examples)[0].digest()
+        learner = Learner(MODEL, TRAIN)
+        for batch in batches(examples):
+            thread.submit(learner.step, batch).result()
+    assert learner.digest() == learnt(examples)[0].digest()
+
+
+def test_a_large_catalogue_is_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of a few targets at a time give the same ranks as all at once."""
+    examples = stream(count=40)
+    _, whole = learnt(examples)
+    monkeypatch.setattr("model.learner._SCORES", 50)
+    _, parts = learnt(examples)
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(a.outcome.ranks["hstu"], b.outcome.ranks["hstu"])
 
 
 @pytest.mark.parametrize("model", [{"attention": "softmax"}, {"bias": "none"}, {"layers": 2, "heads": 1}])

@@ -186,3 +186,15 @@ def test_factory_streams_are_ordered() -> None:
     places = [place for place, *_ in drain(merge)]
     assert places == sorted(places)
     assert len(places) == 50
+
+
+def test_only_a_lane_that_is_ahead_may_be_paused() -> None:
+    """What waits for others counts; a lane that the others wait for never does, were all its records of one time."""
+    merge = Merge(2)
+    for serial in (1, 2, 3):
+        merge.put_example(serial, example_of(0, serial, 10))
+    assert merge.ahead("examples", 0) == 3
+    merge.put_example(0, example_of(1, 1, 10))
+    assert (merge.ahead("examples", 0), merge.ahead("examples", 1)) == (0, 0)
+    merge.beat("examples", 0, 20)
+    assert (merge.ahead("examples", 0), merge.ahead("examples", 1)) == (3, 0)

@@ -227,7 +227,7 @@ def test_a_given_sequence_is_one_of_actions_a_second_apart() -> None:
 
 
 def test_ranking_says_by_what_it_is_ordered() -> None:
-    """By the mean probability once the towers have learnt from targets, until then by the retrieval score."""
+    """By the mean probability once the towers have learnt from targets; until then by the retrieval score alone."""
     items = [f"i{i}" for i in range(20)]
     trained, fresh = answerer().rank("ada", items), answerer(rank_targets=0).rank("ada", items)
     means = [np.mean(list((item.probabilities or {}).values())) for item in trained.items]
@@ -236,6 +236,7 @@ def test_ranking_says_by_what_it_is_ordered() -> None:
     assert set(trained.items[0].probabilities or {}) == {"click", "like"}
     scores = [item.score or 0 for item in fresh.items]
     assert fresh.ordered_by == "retrieval_score"
+    assert all(item.probabilities is None for item in fresh.items)
     assert scores == sorted(scores, reverse=True)
     assert {item.item_id for item in fresh.items} == set(items)
 

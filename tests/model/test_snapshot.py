@@ -72,7 +72,7 @@ def test_a_snapshot_is_read_as_it_was_written(tmp_path: Path) -> None:
     snapshot = load_snapshot(path)
     assert snapshot.arrays.keys() == arrays.keys()
     for name, array in arrays.items():
-        assert snapshot.arrays[name].dtype == array.dtype
+        assert (snapshot.arrays[name].dtype, snapshot.arrays[name].shape) == (array.dtype, array.shape)
         np.testing.assert_array_equal(snapshot.arrays[name], array)
     assert path.name == snapshot.manifest.id == f"00001234-{snapshot.manifest.arrays_digest[:8]}"
     assert snapshot.manifest.metrics == {"hr@10": 0.5, "auc": None, "ages": [1, 2]}

@@ -1,10 +1,9 @@
 """The run in one process: the same digests however events are cut and interleaved, and refusals."""
 
-import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -171,50 +170,3 @@ def test_a_store_in_use_is_not_deleted(tmp_path: Path) -> None:
         with pytest.raises(SimError, match="is in use by another process; stop that first"):
             DirectRun(make_settings(tmp_path), restart=True)
         process.communicate()
-
-
-def hstu(folder: Path, flags: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from sim.main import main; main()", "replay", *flags]
-    small = {"HSTU_MODEL__DIM": "8", "HSTU_MODEL__LAYERS": "1", "HSTU_MODEL__HEADS": "1", "HSTU_DATA_DIR": str(folder)}
-    return subprocess.run(command, env=os.environ | small, text=True, capture_output=True, check=False)
-
-
-def test_the_command_prints_the_figures_and_writes_the_metrics(tmp_path: Path) -> None:
-    """Both attentions have their own name; the last table names the rivals and the digests."""
-    log = tmp_path / "log.csv"
-    log.write_text("who,what,when\n" + "\n".join(f"{n % 7},{n % 5},{1000 + 60 * n}" for n in range(300)))
-    columns = (str(log), "--user", "who", "--item", "what", "--time", "when", "--direct")
-    done = hstu(tmp_path, [*columns, "--attention", "softmax", "--metrics", str(tmp_path / "m.jsonl")])
-    assert done.returncode == 0, done.stderr
-    assert "300 events of 7 users on 5 items, from 1970-01-01" in done.stderr
-    assert "times are integer seconds" in done.stderr
-    for word in ("popularity", "hr@10", "sequences", "examples", "model"):
-        assert word in done.stdout.lower()
-    assert (tmp_path / "train" / "softmax").exists()
-    assert (tmp_path / "m.jsonl").read_text().startswith("{")
-
-
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        (["--direct"], "Name one thing to replay: a LOG file, --dataset movielens, or --synthetic dirichlet."),
-        (["a.csv", "--synthetic", "dirichlet"], "; 2 are given."),
-        (["--synthetic", "poisson"], "no synthetic stream 'poisson'; known are dirichlet"),
-        (["--dataset", "movielens", "--user", "u"], "--user belongs to a LOG file; leave it away here"),
-        (["--synthetic", "dirichlet", "--rating", "r"], "--rating belongs to a recorded log"),
-        (["a.csv", "--records", "5"], "--records belongs to --synthetic dirichlet"),
-        (["a.csv", "--direct", "--speed", "5/s"], "--direct goes as fast as it learns; leave --speed away"),
-        (["a.csv", "--speed", "0"], "--speed 0 is no speed"),
-        (["a.csv", "--attention", "silu"], "belong to --direct"),
-        (["a.csv", "--direct", "--attention", "linear"], "'silu' or 'softmax'"),
-        (["a.csv", "--rating-as", "view"], "--rating-as view"),
-        (["a.csv"], "a.csv cannot be read"),
-    ],
-)
-def test_flags_that_make_no_sense_are_refused(tmp_path: Path, flags: list[str], sentence: str) -> None:
-    """One sentence, exit code 1, and nothing is made."""
-    done = hstu(tmp_path, flags)
-    assert (done.returncode, done.stdout) == (1, "")
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not any(tmp_path.iterdir())

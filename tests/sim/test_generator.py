@@ -139,6 +139,7 @@ def _record_by_hand(rng: np.random.Generator, length: int) -> list[int]:
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
+        ({"seed": -1}, r"seed -1 does not lie in \[0, 2\*\*64\)"),
         ({"records": 0}, "needs records of 1 or more, not 0"),
         ({"items": 100}, "share 0.4 is there at first, which must be as many as the 100 categories"),
         ({"initial": 0.0}, "take more items or fewer categories"),

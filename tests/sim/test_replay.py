@@ -12,7 +12,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from sim import kafka_out
 from sim.errors import SimError
 from sim.generator import DirichletSettings, DirichletStream
 from sim.kafka_out import KafkaOut
@@ -137,18 +136,11 @@ def test_what_was_written_but_not_counted_is_found(kafka: KafkaForTests, tmp_pat
     assert_each_event_once(kafka, topics, source)
 
 
-def hstu_replay(bootstrap: str, topics: StreamSettings, data_dir: Path, *flags: str) -> subprocess.Popen[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "sim.main",
-        "replay",
-        "--bootstrap",
-        bootstrap,
-        "--data-dir",
-        str(data_dir),
-        *flags,
-    ]
+def hstu_replay(
+    bootstrap: str, topics: StreamSettings, data_dir: Path, *flags: str, before: str = ""
+) -> subprocess.Popen[str]:
+    where = ("--bootstrap", bootstrap, "--data-dir", str(data_dir))
+    command = [sys.executable, "-c", f"{before}\nfrom sim.main import main; main()", "replay", *where, *flags]
     variables = {
         "HSTU_STREAM__PARTITIONS": str(topics.partitions),
         "HSTU_STREAM__TOPIC_PREFIX": topics.topic_prefix,
@@ -242,29 +234,24 @@ def test_time_goes_on_everywhere_while_a_slow_replay_waits(kafka: KafkaForTests,
     assert_each_event_once(kafka, topics, source)
 
 
-def test_a_kafka_that_dies_is_a_sentence_and_the_replay_continues(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_kafka_that_dies_is_a_sentence_and_the_replay_continues(tmp_path: Path) -> None:
     """kill -9 of the broker in the middle; once it is back, the same command brings the rest."""
-    monkeypatch.setattr(kafka_out, "DELIVERY_S", 2.0)
-    topics, source, path, broker = own_topics(), make_stream(), tmp_path / "state.json", Broker(tmp_path / "kafka")
-
-    class Kill(Until):
-        def passed(self, ts_ms: int) -> None:
-            self.left -= 1
-            if self.left == 0:
-                broker.kill()
-
+    topics, broker = own_topics(), Broker(tmp_path / "kafka")
+    impatient = "from sim import kafka_out; kafka_out.DELIVERY_S = 2"
+    paced = (*SMALL_LOG, "--speed", "3000/s")
     try:
-        create_topics(broker.start(), topics)
-        with KafkaOut(broker.bootstrap, topics.partitions, topics.topic_prefix) as out:
-            made = Replay(source, out, path, Kill(HEARTBEAT_EVENTS))
-            with pytest.raises(SimError, match=r"did not take a record within 2 s.*repeat the same command"):
-                made.run()
-        assert made.state.acknowledged <= HEARTBEAT_EVENTS
+        with hstu_replay(broker.start(), topics, tmp_path, *paced, before=impatient) as process:
+            wait_for_events(tmp_path / "replay" / "run.json", 1000)
+            broker.kill()
+            _, said = process.communicate(timeout=KILL_S)
+        assert process.returncode == 1
+        assert re.search(r"hstu: Kafka at \S+ did not take a record within 2 s: .*repeat the same command", said)
+        assert not re.search("Traceback|Exception ignored", said)
         kafka = KafkaForTests(broker.start(), "the same, again")
-        replay(kafka, topics, path, source)
-        assert_each_event_once(kafka, topics, source)
+        with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG) as process:
+            _, said = process.communicate(timeout=KILL_S)
+        assert process.returncode == 0, said
+        assert_each_event_once(kafka, topics, small_log())
     finally:
         broker.stop()
 

@@ -113,11 +113,16 @@ def test_rows_of_one_request_are_one_slate(rows: list[Row]) -> None:
     assert all(action["ts"] >= slates[action["user_id"], action["request_id"]]["ts"] for action in actions)
 
 
-@given(log_rows, st.integers(1, 30))
-def test_a_limit_keeps_the_earliest_rows(rows: list[Row], limit: int) -> None:
-    """A longer limit continues a shorter one."""
-    whole = replayed(rows, LogSettings())
-    assert replayed(rows, LogSettings(limit=limit)) == whole[:limit]
+@given(log_rows, st.integers(1, 30), st.none() | st.integers(0, 3))
+def test_a_limit_keeps_the_earliest_rows(rows: list[Row], limit: int, seed: int | None) -> None:
+    """A longer limit continues a shorter one, shuffled ties included; of slates it keeps the rows first recorded."""
+    whole = replayed(rows, LogSettings(shuffle_ties=seed))
+    assert replayed(rows, LogSettings(limit=limit, shuffle_ties=seed)) == whole[:limit]
+    slates = [row | {"what": "click"} for row in rows]
+    events = replayed(slates, LogSettings(action="what", request="slate", limit=limit))
+    kept = sorted(slates, key=lambda row: row["ts"])[:limit]
+    acted = sorted((event["user_id"], event["item_id"]) for event in events if "action" in event)
+    assert acted == sorted((row["user_id"], row["item_id"]) for row in kept)
 
 
 def test_ids_of_numbers_become_their_texts() -> None:
@@ -156,6 +161,8 @@ def test_a_rating_that_is_no_number_is_refused() -> None:
         ({"rating": "r", "action": "a"}, "not by both"),
         ({"rating": "r", "request": "q", "rating_as": "impression"}, "--request already says"),
         ({"request": "q"}, "--request needs --action or --rating"),
+        ({"shuffle_ties": -1}, "--shuffle-ties -1 is no seed"),
+        ({"rating": "r", "rating_as": "view"}, "--rating-as view is unknown; known are action, impression"),
         ({"limit": 0}, "--limit 0 leaves no rows"),
     ],
 )
@@ -172,3 +179,21 @@ def test_absent_fields_stay_out_of_the_wire() -> None:
     assert event.value == b'{"user_id":"a","item_id":"x","action":"click","ts":1000}'
     assert {"user_id", "item_id", "action", "ts"} < set(Action.__struct_fields__)
     assert set(Impression.__struct_fields__) == {"user_id", "request_id", "ts", "items"}
+
+
+def test_a_row_without_a_request_is_organic_among_slates() -> None:
+    """An empty cell of the request column shows nothing; a row with neither request nor action says nothing."""
+    shown_row = {"user_id": "ann", "item_id": "a", "ts": START_S, "slate": "r", "what": ""}
+    organic_row = {"user_id": "ann", "item_id": "b", "ts": START_S + 1, "slate": "", "what": "click"}
+    shown, organic = replayed([shown_row, organic_row], LogSettings(action="what", request="slate"))
+    assert (shown["request_id"], shown["items"]) == ("r", ["a"])
+    assert (organic["item_id"], organic.get("request_id")) == ("b", None)
+    tied = [organic_row | {"item_id": item, "slate": slate} for item, slate in (("c", ""), ("a", "r"), ("b", ""))]
+    events = replayed([shown_row, *tied], LogSettings(action="what", request="slate"))
+    assert [(event["item_id"], event.get("request_id")) for event in events[1:]] == [
+        *(("c", None), ("a", "r"), ("b", None))
+    ]
+    with pytest.raises(SimError, match=r"Row 2 .*longer than 256 bytes in column 'slate'"):
+        replayed([shown_row, organic_row | {"slate": "x" * 257}], LogSettings(action="what", request="slate"))
+    with pytest.raises(SimError, match=r"Row 2 .*neither a request in column 'slate' nor an action in column 'what'"):
+        replayed([shown_row, organic_row | {"what": ""}], LogSettings(action="what", request="slate"))

@@ -1,0 +1,58 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.config import load
+from sim.errors import SimError
+
+
+def file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "hstu.toml"
+    path.write_text(text)
+    return path
+
+
+def test_file_then_environment_then_flags(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each overrules the one before it, key by key; what nobody names keeps its default."""
+    path = file(tmp_path, 'bootstrap = "file:1"\n[train]\nname = "file"\nseed = 1\nthreads = 2\n')
+    monkeypatch.setenv("HSTU_BOOTSTRAP", "variable:1")
+    monkeypatch.setenv("HSTU_TRAIN__SEED", "7")
+    monkeypatch.setenv("HSTU_TRAIN__NAME", "variable")
+    settings = load(path, {"train.name": "flag", "bootstrap": None, "data_dir": Path("there")})
+    assert (settings.bootstrap, settings.data_dir) == ("variable:1", Path("there"))
+    assert (settings.train.name, settings.train.seed, settings.train.threads) == ("flag", 7, 2)
+    assert settings.train.negatives == load(file(tmp_path, "")).train.negatives
+
+
+@pytest.mark.parametrize(
+    ("text", "flags", "sentence"),
+    [
+        ("bootstap = 'x'", {}, r"sets bootstap, which is no setting; the top level knows bootstrap, data_dir, model"),
+        ("[stream]\nlatness_s = 1", {}, r"sets stream.latness_s.*table \[stream\] knows .*lateness_s"),
+        ("[stream]\npartitions = 0", {}, r"stream.partitions = 0 .*greater than or equal to 1"),
+        ("[model]\nattention = 'relu'", {}, r"model.attention = 'relu'.*'silu' or 'softmax'"),
+        ("[model]\ndim = 10\nheads = 3", {}, r"dim 10 is not a multiple of heads 3"),
+        ("[model", {}, r"hstu.toml cannot be read"),
+        ("", {"train.threads": 0}, r"threads = 0 .*greater than or equal to 1"),
+    ],
+)
+def test_mistakes_are_sentences(tmp_path: Path, text: str, flags: dict[str, Any], sentence: str) -> None:
+    """They name key and value, and list the keys there are."""
+    with pytest.raises(SimError, match=sentence):
+        load(file(tmp_path, text), flags)
+
+
+def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A misspelt variable would else be silently without effect."""
+    monkeypatch.setenv("HSTU_STREAM__PARTITION", "3")
+    with pytest.raises(SimError, match=r"sets HSTU_STREAM__PARTITION, which is no setting.*HSTU_STREAM__PARTITIONS"):
+        load(file(tmp_path, ""))
+
+
+def test_an_absent_file_is_an_error_only_if_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without hstu.toml the defaults hold."""
+    monkeypatch.chdir(tmp_path)
+    assert load().stream.partitions == 4
+    with pytest.raises(SimError, match=r"absent\.toml cannot be read"):
+        load(tmp_path / "absent.toml")

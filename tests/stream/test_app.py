@@ -1,0 +1,252 @@
+import asyncio
+import contextlib
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream import owned
+from stream.app import run_worker
+from stream.cluster import KafkaForTests
+from stream.config import StreamSettings
+from stream.errors import BrokerError, HstuError, StoreError
+from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_example
+from stream.partition import Partition
+from stream.store import open_store, partition_path
+from stream.topics import create_topics
+from stream.watermark import Source
+from tests.kafka_logs import fill, read, until
+from tests.memory_store import MemoryStore
+from tests.oracles import Wire, join
+from tests.wire import wire
+from tests.worker_process import START_MS, WorkerProcess, at_home, make_events, send
+
+PARTITIONS = 4
+
+
+@pytest.fixture
+def bootstrap(kafka: KafkaForTests) -> str:
+    """Where the Kafka of the tests is."""
+    return kafka.bootstrap
+
+
+@pytest.fixture
+def settings(bootstrap: str, topic_prefix: str) -> StreamSettings:
+    """Settings whose topics exist; nothing is idle, nothing lies in the future."""
+    made = StreamSettings(topic_prefix=topic_prefix, partitions=PARTITIONS, idle_timeout_s=0, future_s=0)
+    create_topics(bootstrap, made)
+    return made
+
+
+def examples_in(log: list[Any]) -> list[Example]:
+    return [example for record in log if isinstance(example := decode(record.value), Example)]
+
+
+def last_beat(log: list[Any]) -> Heartbeat | None:
+    beats = [beat for record in log if isinstance(beat := decode(record.value), Heartbeat)]
+    return beats[-1] if beats else None
+
+
+async def all_ended(bootstrap: str, settings: StreamSettings) -> bool:
+    logs = await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS)
+    beats = [last_beat(log) for log in logs]
+    return all(beat and beat.watermark_ms > END_OF_TIME_MS - 10**6 for beat in beats)
+
+
+def assert_exactly(logs: list[list[Any]], events: dict[str, list[Wire]], settings: StreamSettings) -> None:
+    """Every example that the oracle makes is there, in its order; what was sent twice is the same to the byte."""
+    for number, log in enumerate(logs):
+        by_serial: dict[int, bytes] = {}
+        for example in examples_in(log):
+            message = encode_example(example)
+            assert by_serial.setdefault(example.serial, message) == message
+        joined = join(at_home(events, number, PARTITIONS), settings, number)
+        assert list(by_serial) == sorted(by_serial)
+        assert list(by_serial.values()) == [encode_example(example) for example in joined.examples]
+        beat = last_beat(log)
+        assert beat is not None
+        assert beat.tokens == sum(len(tokens) for tokens in joined.tokens.values())
+
+
+def test_kill_stop_and_rebalance_lose_and_double_nothing(
+    bootstrap: str, settings: StreamSettings, tmp_path: Path
+) -> None:
+    """Two workers share the partitions, one is killed and comes back, one is stopped: each event counts once."""
+    events = make_events(1500)
+    early = {topic: wires[: len(wires) // 2] for topic, wires in events.items()}
+    late = {topic: wires[len(wires) // 2 :] for topic, wires in events.items()}
+    halting = settings.model_copy(update={"poll_records": 20})
+
+    async def written() -> int:
+        return sum(map(len, await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS)))
+
+    async def some(least: int) -> bool:
+        return await written() > least
+
+    async def run() -> None:
+        await send(bootstrap, settings, early, end=False)
+        with contextlib.ExitStack() as stack:
+
+            def worker() -> WorkerProcess:
+                return stack.enter_context(WorkerProcess(halting, tmp_path, bootstrap))
+
+            first = worker()
+            await until(lambda: some(0), "the first examples")
+            second = worker()
+            await until(lambda: len(first.places()) == len(second.places()) == 3, "both workers at work")
+            before = await written()
+            await send(bootstrap, settings, late, end=False, beat_ms=START_MS + 1_000_000)
+            await until(lambda: some(before), "more examples")
+            first.kill()
+            third = worker()
+            await until(lambda: len(third.places()) == 3, "the third worker at work")
+            assert second.stop() == 0, second.says
+            await send(bootstrap, settings, {source.topic: [] for source in Source}, end=True)
+            await until(lambda: all_ended(bootstrap, settings), "the end of all partitions")
+            assert third.stop() == 0, third.says
+        assert_exactly(await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS), events, settings)
+
+    asyncio.run(run())
+
+
+def test_workers_own_the_same_partitions_of_all_sources(
+    bootstrap: str, settings: StreamSettings, tmp_path: Path
+) -> None:
+    """Partition p of impressions, actions and attributes is polled by one worker, and each by some worker."""
+
+    async def run() -> None:
+        await send(bootstrap, settings, make_events(50), end=False)
+        with (
+            WorkerProcess(settings, tmp_path, bootstrap, "a") as one,
+            WorkerProcess(settings, tmp_path, bootstrap, "b") as two,
+        ):
+            shared = {str(p) for p in range(PARTITIONS)}
+
+            def settled() -> bool:
+                places = [one.places(), two.places()]
+                return (
+                    all(len(place) == 3 for place in places)
+                    and set().union(*places[0].values(), *places[1].values()) == shared
+                )
+
+            await until(settled, "both workers at work")
+            a, b = one.places(), two.places()
+            assert a["impressions"] == a["actions"] == a["attributes"]
+            assert b["impressions"] == b["actions"] == b["attributes"]
+            assert a["impressions"] | b["impressions"] == shared
+            assert not a["impressions"] & b["impressions"]
+
+    asyncio.run(run())
+
+
+def test_sigterm_leaves_everything_sent_and_closed(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
+    """Exit code 0, no traceback, an empty outbox, stores that open, the dead-letters delivered byte for byte."""
+    broken, huge = b'{"user_id": "u1", "ts": ', b"x" * 600_000
+
+    async def run() -> None:
+        await send(bootstrap, settings, make_events(200), end=True)
+        await fill(bootstrap, settings.topic_prefix + "actions", [(1, b"u1", broken), (1, None, huge)])
+        letters: list[Any] = []
+
+        async def delivered() -> bool:
+            logs = await read(bootstrap, settings.topic_prefix + "dead-letters", PARTITIONS)
+            letters[:] = [letter for log in logs for letter in log]
+            return len(letters) == 2 and await all_ended(bootstrap, settings)
+
+        with WorkerProcess(settings, tmp_path, bootstrap) as worker:
+            await until(delivered, "two dead-letters and the end")
+            counted = worker.metrics()
+            assert worker.stop() == 0
+            assert "Traceback" not in worker.says
+        assert sum(counted["hstu_dead_letters_total"].values()) == 2
+        assert sum(counted["hstu_examples_total"].values()) > 0
+        assert set(counted["hstu_lag"].values()) == {0}
+        small, big = sorted(letters, key=lambda letter: len(letter.value))
+        assert (small.key, small.value) == (b"u1", broken)
+        headers = dict(small.headers)
+        assert headers["reason"] == b"not-json"
+        assert (headers["topic"], headers["partition"]) == (f"{settings.topic_prefix}actions".encode(), b"1")
+        assert huge.startswith(big.value)
+        assert dict(big.headers)["cut-from-bytes"] == b"600000"
+
+    asyncio.run(run())
+    for number in range(PARTITIONS):
+        partition = Partition(open_store(partition_path(tmp_path, number)), number, settings)
+        assert partition.outbox() == []
+        partition.close()
+    assert not any((tmp_path / "faust").iterdir())
+
+
+def test_a_silent_source_is_let_go_by_wall_time(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
+    """Where only impressions come and nobody sends heartbeats, examples leave all the same, after idle_timeout."""
+    impressions = make_events(1200)["impressions"]
+
+    async def run() -> None:
+        await send(bootstrap, settings, {"impressions": impressions}, end=False)
+        patient = settings.model_copy(update={"idle_timeout_s": 1.0})
+        with WorkerProcess(patient, tmp_path, bootstrap) as worker:
+
+            async def some() -> bool:
+                return all(map(examples_in, await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS)))
+
+            await until(some, "examples of every partition")
+            assert worker.stop() == 0
+
+    asyncio.run(run())
+
+
+def test_missing_topics_and_a_silent_kafka_are_said_in_a_sentence(bootstrap: str, tmp_path: Path) -> None:
+    """A worker that cannot work says why, and does not start."""
+    nowhere = StreamSettings(topic_prefix="nowhere-")
+    with pytest.raises(BrokerError, match=r"lacks the topics nowhere-impressions"):
+        run_worker(nowhere, tmp_path, bootstrap, "w")
+
+
+def test_a_store_that_stays_locked_is_waited_for_then_refused(
+    bootstrap: str, settings: StreamSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A former owner gets a moment to let go; after that the sentence names the store."""
+    held = open_store(partition_path(tmp_path, 2))
+    monkeypatch.setattr(owned, "OPEN_S", 0.5)
+    with pytest.raises(StoreError, match=r"p2 is open in another process"):
+        run_worker(settings, tmp_path, bootstrap, "w")
+    monkeypatch.setattr(owned, "OPEN_S", 30)
+    threading.Timer(0.3, held.close).start()
+    assert asyncio.run(owned._open_patiently(partition_path(tmp_path, 2))).close() is None
+
+
+def test_a_taken_metrics_port_is_said_in_a_sentence(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
+    """The sentence names the port and how to choose another."""
+    taken = int(bootstrap.rsplit(":", 1)[1])
+    with pytest.raises(HstuError, match=rf"127.0.0.1:{taken}: .*choose another metrics_port"):
+        run_worker(settings.model_copy(update={"metrics_port": taken}), tmp_path, bootstrap, "w")
+
+
+def test_only_sources_that_run_ahead_of_a_backlog_are_paused() -> None:
+    """Too many waiting events pause what is ahead of the source they wait for, as long as that one has records."""
+    partition = Partition(MemoryStore({}), 0, StreamSettings(partitions=1))
+    one = owned.Owned(partition)
+    for offset, (source, ts) in enumerate(
+        [(Source.IMPRESSIONS, 9000), (Source.ATTRIBUTES, 5000), (Source.ACTIONS, 1000)]
+    ):
+        partition.handle(source, [_Record(offset, wire(_event(source, ts)))])
+    backlog = {Source.ACTIONS: 7, Source.IMPRESSIONS: 1, Source.ATTRIBUTES: 1}
+    assert one.ahead(2, backlog.get) == {Source.IMPRESSIONS, Source.ATTRIBUTES}
+    assert one.ahead(3, backlog.get) == set()
+    assert one.ahead(2, {**backlog, Source.ACTIONS: 0}.get) == set()
+    one.idle = frozenset({Source.ACTIONS})
+    assert one.ahead(2, backlog.get) == {Source.IMPRESSIONS}
+
+
+class _Record:
+    def __init__(self, offset: int, value: bytes) -> None:
+        self.offset, self.value, self.key = offset, value, b"u"
+
+
+def _event(source: Source, ts: int) -> Wire:
+    return {
+        Source.IMPRESSIONS: {"user_id": "u", "request_id": "r", "ts": ts, "items": ["a"]},
+        Source.ACTIONS: {"user_id": "u", "item_id": "a", "action": "click", "ts": ts},
+        Source.ATTRIBUTES: {"user_id": "u", "name": "n", "value": "v", "ts": ts},
+    }[source]
