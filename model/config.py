@@ -22,7 +22,7 @@ class ModelSettings(BaseModel):
     max_len: int = Field(512, ge=16)
     """Tokens of a sequence at most; not fewer than stream.example_tokens."""
     temperature: float = Field(0.2, gt=0)
-    """Of the retrieval softmax over cosine similarities. The research code has 0.05; docs/performance.md says why not."""
+    """Of the retrieval softmax over cosine similarities; the research code has 0.05 (see docs/performance.md)."""
     rank_actions: tuple[str, ...] = ("click", "like", "share", "purchase", "watch")
     """Actions with a ranking tower each."""
 

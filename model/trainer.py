@@ -2,9 +2,9 @@
 
     batch ─► buffer ─► the training thread: offer, step, offer, step, … ─► checkpoints, snapshots, metrics
 
-Everything of the Training happens in that one thread, so the event loop stays free for heartbeats and rebalances. Memory
-is bounded without a way to deadlock: a partition far ahead of the one that all wait for is not polled, nothing is offered
-while a full micro-batch is ready and enough waits behind it, and agents wait while the buffer is full.
+Everything of the Training happens in that one thread, so the event loop stays free for heartbeats and rebalances.
+Memory has a bound, and nothing can deadlock: a partition far ahead of the one that all wait for is not polled, nothing
+is offered while a full micro-batch is ready and enough waits behind it, and agents wait while the buffer is full.
 """
 
 import asyncio
@@ -12,12 +12,15 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
+
+from prometheus_client import start_http_server
+from rich.live import Live
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
@@ -75,14 +78,15 @@ def run_trainer(
     counts: dict[Topic, int] = {topic: found.get(name, 0) for topic, name in topics.items()}
     if counts["examples"] != partitions:
         raise ModelError(
-            f"Topic {topics['examples']} at {bootstrap} has {counts['examples']} partitions, but stream.partitions says "
-            f"{partitions}; run hstu topics create, or correct stream.partitions or stream.topic_prefix."
+            f"Topic {topics['examples']} at {bootstrap} has {counts['examples']} partitions, but stream.partitions "
+            f"says {partitions}; run hstu topics create, or correct stream.partitions or stream.topic_prefix."
         )
+    names: dict[Topic, str] = {topic: name for topic, name in topics.items() if counts[topic]}
     with ThreadPoolExecutor(1, thread_name_prefix="training") as thread:
         make = partial(Training, items_partitions=counts["items"], partitions=partitions, now=time.time)
         training = thread.submit(make, data_dir, train, model).result()
         try:
-            asyncio.run(Trainer(training, thread, bootstrap, topics, until_end).run(live))
+            asyncio.run(Trainer(training, thread, names, until_end).run(bootstrap, f"{topic_prefix}hstu-train-", live))
         finally:
             thread.submit(training.close).result()
 
@@ -91,26 +95,26 @@ class Trainer:
     """The owner (stream/transport.py) of the trainer's consumption, and what goes on beside it.
 
     Args:
-        training: made in the thread, and used in it alone.
+        training: made in the thread, and used in it alone while a turn is on.
         thread: of one worker.
-        bootstrap: where Kafka is.
-        topics: their names in Kafka.
+        names: in Kafka, of the topics that exist.
         until_end: finish when the training has ended.
     """
 
     def __init__(
-        self, training: Training, thread: ThreadPoolExecutor, bootstrap: str, topics: dict[Topic, str], until_end: bool
+        self, training: Training, thread: ThreadPoolExecutor, names: Mapping[Topic, str], until_end: bool
     ) -> None:
         self._training, self._thread, self._until_end = training, thread, until_end
-        self._bootstrap = bootstrap
-        self._names: dict[Topic, str] = {topic: name for topic, name in topics.items() if training.intake.lanes(topic)}
-        self._topics = {name: topic for topic, name in self._names.items()}
+        self._names = names
+        self._topics = {name: topic for topic, name in names.items()}
         self._buffer: deque[tuple[Place, Sequence[Record]]] = deque()
         self._buffered = 0
-        self._idle: set[Place] = set()
+        self._idle: set[Place] = set()  # silent for long, and let go or about to be
+        self._silent: set[Place] = set()  # of these, the ones that the training does not know of yet
         self._arrived, self._taken, self._ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._metrics = TrainerMetrics()
-        self._report: dict[str, Any] = training.report
+        self._report: Mapping[str, Any] = training.report
+        self._reported_s = 0.0
         self._app: BatchApp
 
     async def open(self, topic: str, partition: int) -> int | None:
@@ -127,13 +131,12 @@ class Trainer:
         """Wait until the step in hand is done."""
         await self._ended.wait()
 
-    async def run(self, live: bool) -> None:
+    async def run(self, bootstrap: str, group_prefix: str, live: bool) -> None:
         """Train until the app is done."""
         settings = self._training.settings
-        group = f"{self._names['examples'].removesuffix('examples')}hstu-train-{settings.name}"
         app = self._app = make_app(
-            group,
-            self._bootstrap,
+            group_prefix + settings.name,
+            bootstrap,
             self,
             datadir=self._training.directory / f"faust-{os.getpid()}",
             poll_records=_POLL_RECORDS,
@@ -142,8 +145,8 @@ class Trainer:
         for topic, name in self._names.items():
             app.batches(name)(partial(self._take, topic))
         app.beside(self._learn)
-        app.every(_TICK_S)(self._let_go)
-        with self._served_metrics(settings.metrics_port), self._shown(live):
+        app.every(_TICK_S)(self._look_for_silence)
+        with _served(self._metrics, settings.metrics_port), self._shown(live):
             await serve(app)
 
     async def _take(self, topic: Topic, partition: int, records: Sequence[Record]) -> None:
@@ -151,8 +154,10 @@ class Trainer:
         while self._buffered >= _BUFFERED and not self._app.done.is_set():
             self._taken.clear()
             await self._taken.wait()
-        self._idle.discard((topic, partition))
-        self._buffer.append(((topic, partition), records))
+        place = topic, partition
+        self._idle.discard(place)
+        self._silent.discard(place)
+        self._buffer.append((place, records))
         self._buffered += len(records)
         self._arrived.set()
 
@@ -161,32 +166,117 @@ class Trainer:
         try:
             ready = False
             while not self._app.done.is_set():
-                batches = () if ready and self._training.intake.waiting > _WAITING else self._emptied()
-                self._arrived.clear()
-                ready, far = await self._in_thread(partial(self._turn, batches, set(self._idle)))
-                self._pause(far)
+                batches, silent = self._news(full=ready and self._training.intake.waiting > _WAITING)
+                ready, far = await self._in_thread(partial(self._turn, batches, silent))
+                self._pace(far)
                 if self._until_end and self._training.ended:
                     self._app.finish()
                 elif not ready and not self._buffer:
-                    await self._news()
+                    await _first(self._arrived, self._app.done, timeout_s=_TICK_S)
         finally:
+            self._app.finish()
             self._ended.set()
             self._taken.set()
 
-    def _turn(self, batches: Sequence[tuple[Place, Sequence[Record]]], idle: set[Place]) -> tuple[bool, set[Place]]:
-        """Offer, then take one step if one is ready (in the training thread); give the partitions far ahead, too."""
-        training = self._training
-        for (topic, partition), records in batches:
-            training.offer(topic, partition, records)
-        for topic, partition in idle:
-            training.let_go(topic, partition)
-        ready = training.step()
-        self._report = training.report
-        return ready, {place for place in self._places() if training.ahead(*place) > _AHEAD}
-
-    def _emptied(self) -> tuple[tuple[Place, Sequence[Record]], ...]:
+    def _news(self, full: bool) -> tuple[Sequence[tuple[Place, Sequence[Record]]], Collection[Place]]:
+        """Give, and forget, what the training is to be told: batches unless it is full, and who has been silent."""
+        self._arrived.clear()
+        silent, self._silent = self._silent, set()
+        if full:
+            return (), silent
         batches = tuple(self._buffer)
         self._buffer.clear()
         self._buffered = 0
         self._taken.set()
-        return batches
+        return batches, silent
+
+    def _turn(
+        self, batches: Iterable[tuple[Place, Sequence[Record]]], silent: Iterable[Place]
+    ) -> tuple[bool, set[Place]]:
+        """Offer, then take one step if one is ready, in the training thread; give the partitions far ahead, too."""
+        training = self._training
+        for (topic, partition), records in batches:
+            training.offer(topic, partition, records)
+        for topic, partition in silent:
+            training.let_go(topic, partition)
+        ready = training.step()
+        if time.monotonic() - self._reported_s >= _TICK_S or training.ended:
+            self._report, self._reported_s = training.report, time.monotonic()
+        return ready, {place for place in self._places() if training.ahead(*place) > _AHEAD}
+
+    def _pace(self, far: set[Place]) -> None:
+        """Poll those far ahead no more, and all others."""
+        self._app.pause([(self._names[topic], partition) for topic, partition in far])
+        self._app.resume([(self._names[topic], partition) for topic, partition in self._places() - far])
+
+    def _places(self) -> set[Place]:
+        return {(topic, lane.partition) for topic in self._names for lane in self._training.intake.merge.lanes[topic]}
+
+    async def _look_for_silence(self) -> None:
+        """Let partitions that have been at their end for long no longer hold the others back; show how it goes."""
+        silent = await self._app.idle(self._training.settings.idle_timeout_s)
+        idle = {(self._topics[name], partition) for name, partition in silent}
+        idle -= {place for place, _ in self._buffer}
+        if idle - self._idle:
+            self._silent |= idle - self._idle
+            self._arrived.set()
+        self._idle = idle
+        self._metrics.update(self._report, self._lag())
+
+    def _lag(self) -> int | None:
+        lags = [self._app.lag((self._names[topic], partition)) for topic, partition in self._places()]
+        known = [lag for lag in lags if lag is not None]
+        return sum(known) if len(known) == len(lags) else None
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
+
+    @contextmanager
+    def _shown(self, live: bool) -> Iterator[None]:
+        """Show the live table, or say a line now and then."""
+        if not live:
+            self._app.every(_SAY_S)(self._say)
+            yield
+            return
+        with Live(live_view(self._report), auto_refresh=False) as table:
+
+            async def draw() -> None:
+                table.update(live_view(self._report, self._lag()), refresh=True)
+
+            self._app.every(_TICK_S)(draw)
+            yield
+            table.update(live_view(self._report), refresh=True)
+
+    async def _say(self) -> None:
+        report = self._report
+        _log.info("Trainer %s: step %d, %d examples.", report["name"], report["step"], report["examples"])
+
+
+async def _first(*events: asyncio.Event, timeout_s: float) -> None:
+    """Wait for one of the events, but not for long."""
+    waits = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+
+
+@contextmanager
+def _served(metrics: TrainerMetrics, port: int) -> Iterator[None]:
+    """Serve metrics for Prometheus.
+
+    Raises:
+        ModelError: the port is taken.
+    """
+    try:
+        server, thread = start_http_server(port, _HOST, metrics.registry)
+    except OSError as error:
+        raise ModelError(
+            f"Metrics cannot be served on {_HOST}:{port}: {error.strerror}; choose another metrics_port (0: any)."
+        ) from None
+    _log.info("Metrics on http://%s:%d/metrics", _HOST, server.server_port)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -67,6 +67,7 @@ def run_replay(source: Source, settings: Settings, run: Run) -> bool:
 def _into_kafka(source: Source, settings: Settings, run: Run) -> bool:
     from sim.kafka_out import KafkaOut
     from sim.replay import Replay
+    from sim.replay_state import claimed
     from stream.cluster import require_bootstrap
     from stream.topics import create_topics, verify_topics
 
@@ -86,7 +87,7 @@ def _into_kafka(source: Source, settings: Settings, run: Run) -> bool:
         )
     path = settings.data_dir / "replay" / f"{name}.json"
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters comes as a sentence
-    with KafkaOut(bootstrap, stream.partitions, stream.topic_prefix) as out:
+    with claimed(path), KafkaOut(bootstrap, stream.partitions, stream.topic_prefix) as out:
         replay = Replay(source, out, path, Pacer(parse_speed(run.speed)), restart=run.restart)
         state = replay.state
         if state.complete:

@@ -11,7 +11,10 @@ Records behind these offsets may have been written without being counted here; a
 and leaves them out, so that nothing is written twice (kafka_out.py).
 """
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -31,6 +34,22 @@ class ReplayState(Struct, kw_only=True):
     acknowledged: int = 0
     complete: bool = False
     version: int = VERSION
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes from replaying under this name while the block runs.
+
+    Raises:
+        SimError: one does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SimError(f"Another process replays as {path.stem}; stop it, or give another --name.") from None
+        yield
 
 
 def load_state(path: Path, fingerprint: str) -> ReplayState | None:

@@ -169,11 +169,16 @@ def wait_for_events(path: Path, count: int) -> None:
 def test_a_killed_replay_continues_with_the_same_command(
     kafka: KafkaForTests, tmp_path: Path, how: signal.Signals
 ) -> None:
-    """kill -9 or Ctrl-C in the middle, then the same command: every row arrives, none twice."""
+    """kill -9 or Ctrl-C in the middle, then the same command: every row arrives, none twice.
+
+    While the first runs, a second one of the same name is refused.
+    """
     topics = own_topics()
     state = tmp_path / "replay" / "run.json"
-    with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG, "--speed", "3000/s") as process:
-        wait_for_events(state, 1000)
+    with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG, "--speed", "1000/s") as process:
+        wait_for_events(state, 300)
+        with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG) as second:
+            assert "Another process replays as run; stop it" in second.communicate(timeout=KILL_S)[1]
         process.send_signal(how)
         _, said = process.communicate(timeout=KILL_S)
         assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
