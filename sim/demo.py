@@ -42,7 +42,7 @@ max_len = 64
 
 [train]
 idle_timeout_s = 0
-snapshot_s = 10
+snapshot_s = 5
 keep_snapshots = 1000
 """
 _LIMIT_S: Final = 900.0

@@ -1,0 +1,179 @@
+import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.config import ModelSettings, TrainSettings
+from model.errors import ModelError
+from model.snapshot import list_snapshots, load_snapshot
+from model.trainer import run_trainer
+from model.training import Training
+from stream.cluster import KafkaForTests
+from tests.factories import START_MS, Record, make_examples, make_items
+from tests.kafka_logs import fill, make_topics, until
+
+ROOT = Path(__file__).parent.parent.parent
+MODEL = ModelSettings(dim=16, layers=1, heads=2, max_len=64, rank_actions=("click", "like"))
+TRAIN = TrainSettings(
+    batch_examples=8, negatives=16, window_targets=50, checkpoint_s=0.05, snapshot_s=1e9, idle_timeout_s=0
+)
+EXAMPLES = make_examples(seed=5, users=9, items=30, count=240, partitions=2)
+ITEMS = make_items([(START_MS, "item 3", {"title": "Three"}), (START_MS + 3_600_000, "item 2", None)], partitions=2)
+_CODE = """
+import sys
+from pathlib import Path
+from model.config import ModelSettings, TrainSettings
+from model.trainer import run_trainer
+train, model, data_dir, bootstrap, prefix, until_end = sys.argv[1:]
+train, model = TrainSettings.model_validate_json(train), ModelSettings.model_validate_json(model)
+run_trainer(train, model, Path(data_dir), bootstrap, topic_prefix=prefix, partitions=2, until_end=until_end == "1", live=False)
+"""
+
+
+class TrainerProcess:
+    """A trainer in a process of its own; ends with its with block."""
+
+    def __init__(self, kafka: KafkaForTests, prefix: str, folder: Path, *, until_end: bool) -> None:
+        settings = [TRAIN.model_dump_json(), MODEL.model_dump_json()]
+        more = [str(folder), kafka.bootstrap, prefix, "1" if until_end else "0"]
+        command = [sys.executable, "-c", _CODE, *settings, *more]
+        self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> "TrainerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+    def end(self) -> tuple[int, str]:
+        """Wait for its end; give its exit code and what it said."""
+        says = self.process.communicate(timeout=60)[1]
+        return self.process.returncode, says
+
+
+async def write(kafka: KafkaForTests, name: str, logs: Sequence[Sequence[Record]]) -> None:
+    """Write records to a topic, partition by partition."""
+    await fill(kafka.bootstrap, name, [(p, r.key, r.value) for p, log in enumerate(logs) for r in log])
+
+
+def direct(folder: Path, items: list[list[Record]]) -> dict[str, str]:
+    """Train on the same records in this process, without Kafka."""
+    training = Training(folder, TRAIN, MODEL, partitions=2, items_partitions=len(items), now=lambda: 0.0)
+    for topic, logs in (("examples", EXAMPLES), ("items", items)):
+        for partition, log in enumerate(logs):
+            training.offer(topic, partition, log)  # type: ignore[arg-type]
+    while training.step():
+        pass
+    assert training.ended
+    digests = training.digests
+    training.close()
+    return digests
+
+
+def digests_in(folder: Path) -> dict[str, str]:
+    """Give the digests that the last snapshot of a run names."""
+    newest = list_snapshots(folder / "snapshots" / TRAIN.name)[-1]
+    return load_snapshot(folder / "snapshots" / TRAIN.name / newest.id).manifest.digests
+
+
+def test_kafka_and_one_process_end_with_the_same_model(
+    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path
+) -> None:
+    """The same examples and catalogue give the same digests by either way; --until-end exits with 0 at the end."""
+    asyncio.run(make_topics(kafka.bootstrap, [f"{topic_prefix}examples", f"{topic_prefix}items"]))
+    asyncio.run(write(kafka, f"{topic_prefix}examples", EXAMPLES))
+    asyncio.run(write(kafka, f"{topic_prefix}items", ITEMS))
+    run_trainer(
+        *(TRAIN, MODEL, tmp_path / "kafka", kafka.bootstrap),
+        **{"topic_prefix": topic_prefix, "partitions": 2, "until_end": True, "live": True},
+    )
+    assert digests_in(tmp_path / "kafka") == direct(tmp_path / "direct", ITEMS)
+
+
+def test_killed_stopped_and_resumed_it_ends_with_the_same_model(
+    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path
+) -> None:
+    """kill -9, then SIGTERM, then a run to the end: the bits of a run that nothing disturbed."""
+    name, middle = f"{topic_prefix}examples", len(EXAMPLES[0]) // 2
+    checkpoints = tmp_path / "train" / TRAIN.name
+
+    def cuts() -> set[str]:
+        return {path.name for path in checkpoints.glob("*") if not path.name.startswith(".")}
+
+    async def run() -> None:
+        await make_topics(kafka.bootstrap, [name])
+        await write(kafka, name, [log[:middle] for log in EXAMPLES])
+        with TrainerProcess(kafka, topic_prefix, tmp_path, until_end=False) as trainer:
+            await until(lambda: bool(cuts()), "a checkpoint")
+            trainer.process.kill()
+        before = cuts()
+        await write(kafka, name, [log[middle:-1] for log in EXAMPLES])
+        with TrainerProcess(kafka, topic_prefix, tmp_path, until_end=False) as trainer:
+            await until(lambda: cuts() != before, "another checkpoint")
+            trainer.process.send_signal(signal.SIGTERM)
+            code, says = trainer.end()
+            assert code == 0, says
+            assert "goes on from step" in says
+        await write(kafka, name, [log[-1:] for log in EXAMPLES])
+        with TrainerProcess(kafka, topic_prefix, tmp_path, until_end=True) as trainer:
+            code, says = trainer.end()
+            assert code == 0, says
+
+    asyncio.run(run())
+    assert digests_in(tmp_path) == direct(tmp_path / "direct", [])
+
+
+def test_only_one_process_trains_under_a_name(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
+    """The second is refused in a sentence; the first is not disturbed."""
+    asyncio.run(make_topics(kafka.bootstrap, [f"{topic_prefix}examples"]))
+    held = Training(tmp_path, TRAIN, MODEL, partitions=2, items_partitions=0, now=lambda: 0.0)
+    with pytest.raises(ModelError, match="Another process trains as silu"):
+        start(kafka.bootstrap, topic_prefix, tmp_path)
+    held.close()
+
+
+def test_a_partition_that_is_silent_is_let_go_by_wall_time(
+    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path
+) -> None:
+    """One partition of examples has nothing to say; after idle_timeout the other's are learnt all the same."""
+    name = f"{topic_prefix}examples"
+    asyncio.run(make_topics(kafka.bootstrap, [name]))
+    asyncio.run(write(kafka, name, [EXAMPLES[0], []]))
+    metrics = tmp_path / "metrics.jsonl"
+    patient = TRAIN.model_copy(update={"idle_timeout_s": 0.5, "window_targets": 5, "metrics_file": str(metrics)})
+
+    async def learnt() -> None:
+        await until(lambda: metrics.exists() and bool(metrics.read_text()), "a line of metrics")
+        signal.raise_signal(signal.SIGTERM)
+
+    watcher = asyncio.to_thread(lambda: asyncio.run(learnt()))
+
+    async def watch() -> None:
+        await watcher
+
+    import threading
+
+    thread = threading.Thread(target=lambda: asyncio.run(watch()))
+    thread.start()
+    start(kafka.bootstrap, topic_prefix, tmp_path, patient)
+    thread.join()
+
+
+def test_what_is_missing_is_said_in_a_sentence(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
+    """No Kafka named, no topic, other partitions: each sentence says which setting or verb mends it."""
+    with pytest.raises(ModelError, match="No Kafka is named; give --bootstrap"):
+        start("", topic_prefix, tmp_path)
+    with pytest.raises(ModelError, match=r"has 0 partitions, .* says 2; run hstu topics create"):
+        start(kafka.bootstrap, topic_prefix, tmp_path)
+
+
+def start(bootstrap: str, prefix: str, folder: Path, train: TrainSettings = TRAIN) -> None:
+    """Run a trainer in this process."""
+    run_trainer(train, MODEL, folder, bootstrap, topic_prefix=prefix, partitions=2, until_end=False, live=False)
