@@ -126,6 +126,9 @@ class Trainer:
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Keep what was read: it is known by its offsets should it come again."""
+        if partitions:
+            name = self._training.settings.name
+            _log.warning("Trainer %s lost its partitions for a moment; does another train as %s elsewhere?", name, name)
 
     async def close(self) -> None:
         """Wait until the step in hand is done."""

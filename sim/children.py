@@ -31,7 +31,7 @@ class Child:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("HSTU_")}
         command = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), sys.executable, "-m", "sim.main"]
-        with self.log.open("ab") as output:
+        with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*command, *arguments],
                 stdin=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 T = TypeVar("T")
 DEADLINE_S = 40.0
 
-Message = tuple[int, bytes | None, bytes]  # (partition, key, value)
+Message = tuple[int, bytes | None, bytes | None, int]  # (partition, key, value, time in ms, 0: now)
 
 
 async def until(done: Callable[[], bool | Awaitable[bool]], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -61,8 +61,11 @@ async def fill(bootstrap: str, topic: str, messages: Sequence[Message], *, trans
         for at in range(0, len(messages), step):
             if transactions:
                 await producer.begin_transaction()
-            sent = [await producer.send(topic, v, key=k, partition=p) for p, k, v in messages[at : at + step]]
-            await asyncio.gather(*sent)
+            arrivals = [
+                await producer.send(topic, value, key=key, partition=partition, timestamp_ms=ms or None)
+                for partition, key, value, ms in messages[at : at + step]
+            ]
+            await asyncio.gather(*arrivals)
             if transactions:
                 await producer.commit_transaction()
     finally:

@@ -132,7 +132,7 @@ def messages(wires: list[Wire], partitions: int, end: bool, beat_ms: int | None)
     """Give the messages of one source."""
     for event in wires:
         key = event["user_id"].encode()
-        yield partition_of(key, partitions), key, wire(event)
+        yield partition_of(key, partitions), key, wire(event), 0
     if end or beat_ms is not None:
         beat = json.dumps({"watermark": END_OF_TIME_MS if end else beat_ms}).encode()
-        yield from ((partition, None, beat) for partition in range(partitions))
+        yield from ((partition, None, beat, 0) for partition in range(partitions))

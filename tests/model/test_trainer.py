@@ -2,14 +2,14 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from model.config import ModelSettings, TrainSettings
+from model.cut import read_newest
 from model.errors import ModelError
 from model.snapshot import list_snapshots, load_snapshot
 from model.trainer import run_trainer
@@ -32,7 +32,8 @@ from model.config import ModelSettings, TrainSettings
 from model.trainer import run_trainer
 train, model, data_dir, bootstrap, prefix, until_end = sys.argv[1:]
 train, model = TrainSettings.model_validate_json(train), ModelSettings.model_validate_json(model)
-run_trainer(train, model, Path(data_dir), bootstrap, topic_prefix=prefix, partitions=2, until_end=until_end == "1", live=False)
+more = {"topic_prefix": prefix, "partitions": 2, "until_end": until_end == "1", "live": False}
+run_trainer(train, model, Path(data_dir), bootstrap, **more)
 """
 
 
@@ -60,7 +61,7 @@ class TrainerProcess:
 
 async def write(kafka: KafkaForTests, name: str, logs: Sequence[Sequence[Record]]) -> None:
     """Write records to a topic, partition by partition."""
-    await fill(kafka.bootstrap, name, [(p, r.key, r.value) for p, log in enumerate(logs) for r in log])
+    await fill(kafka.bootstrap, name, [(p, r.key, r.value, r.timestamp) for p, log in enumerate(logs) for r in log])
 
 
 def direct(folder: Path, items: list[list[Record]]) -> dict[str, str]:
@@ -83,9 +84,7 @@ def digests_in(folder: Path) -> dict[str, str]:
     return load_snapshot(folder / "snapshots" / TRAIN.name / newest.id).manifest.digests
 
 
-def test_kafka_and_one_process_end_with_the_same_model(
-    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path
-) -> None:
+def test_kafka_and_one_process_end_with_the_same_model(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
     """The same examples and catalogue give the same digests by either way; --until-end exits with 0 at the end."""
     asyncio.run(make_topics(kafka.bootstrap, [f"{topic_prefix}examples", f"{topic_prefix}items"]))
     asyncio.run(write(kafka, f"{topic_prefix}examples", EXAMPLES))
@@ -104,19 +103,20 @@ def test_killed_stopped_and_resumed_it_ends_with_the_same_model(
     name, middle = f"{topic_prefix}examples", len(EXAMPLES[0]) // 2
     checkpoints = tmp_path / "train" / TRAIN.name
 
-    def cuts() -> set[str]:
-        return {path.name for path in checkpoints.glob("*") if not path.name.startswith(".")}
+    def step() -> int:
+        cut, _ = read_newest(checkpoints)
+        return cut.facts["step"] if cut else 0
 
     async def run() -> None:
         await make_topics(kafka.bootstrap, [name])
         await write(kafka, name, [log[:middle] for log in EXAMPLES])
         with TrainerProcess(kafka, topic_prefix, tmp_path, until_end=False) as trainer:
-            await until(lambda: bool(cuts()), "a checkpoint")
+            await until(lambda: step() > 0, "a checkpoint")
             trainer.process.kill()
-        before = cuts()
+        before = step()
         await write(kafka, name, [log[middle:-1] for log in EXAMPLES])
         with TrainerProcess(kafka, topic_prefix, tmp_path, until_end=False) as trainer:
-            await until(lambda: cuts() != before, "another checkpoint")
+            await until(lambda: step() > before, "another checkpoint")
             trainer.process.send_signal(signal.SIGTERM)
             code, says = trainer.end()
             assert code == 0, says
@@ -149,18 +149,11 @@ def test_a_partition_that_is_silent_is_let_go_by_wall_time(
     metrics = tmp_path / "metrics.jsonl"
     patient = TRAIN.model_copy(update={"idle_timeout_s": 0.5, "window_targets": 5, "metrics_file": str(metrics)})
 
-    async def learnt() -> None:
+    async def stop_when_learnt() -> None:
         await until(lambda: metrics.exists() and bool(metrics.read_text()), "a line of metrics")
         signal.raise_signal(signal.SIGTERM)
 
-    watcher = asyncio.to_thread(lambda: asyncio.run(learnt()))
-
-    async def watch() -> None:
-        await watcher
-
-    import threading
-
-    thread = threading.Thread(target=lambda: asyncio.run(watch()))
+    thread = threading.Thread(target=asyncio.run, args=[stop_when_learnt()])
     thread.start()
     start(kafka.bootstrap, topic_prefix, tmp_path, patient)
     thread.join()

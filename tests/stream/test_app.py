@@ -146,7 +146,7 @@ def test_sigterm_leaves_everything_sent_and_closed(bootstrap: str, settings: Str
 
     async def run() -> None:
         await send(bootstrap, settings, make_events(200), end=True)
-        await fill(bootstrap, settings.topic_prefix + "actions", [(1, b"u1", broken), (1, None, huge)])
+        await fill(bootstrap, settings.topic_prefix + "actions", [(1, b"u1", broken, 0), (1, None, huge, 0)])
         letters: list[Any] = []
 
         async def delivered() -> bool:

@@ -90,7 +90,7 @@ def topic(bootstrap: str, topic_prefix: str) -> str:
 
 
 def records(count: int, partitions: int = 2) -> list[Message]:
-    return [(p, b"key", b"value %d" % n) for n in range(count) for p in range(partitions)]
+    return [(p, b"key", b"value %d" % n, 0) for n in range(count) for p in range(partitions)]
 
 
 @pytest.fixture
