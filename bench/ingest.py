@@ -1,12 +1,13 @@
-"""Events/s of a real worker, store and joiner included, beside a plain loop over the same topics: python bench/ingest.py
+"""Events/s of a real worker, store and joiner included, beside a plain loop over the same topics.
 
-    plain     aiokafka getmany, typed msgspec decode, one RocksDB put per event, one WriteBatch per batch: the least that
-              anyone must do
-    core      Partition.handle of the same records, from memory: what joining, sequences and examples cost without a shell
-    worker    `hstu worker` in its own process, until its examples are in Kafka; start-up told apart
+    plain     aiokafka getmany, typed msgspec decode, one RocksDB put per event, one WriteBatch per batch: the least
+              that anyone must do
+    agents    the same work in Faust agents, through stream/transport.py
+    core      Partition.handle of the same records, from memory: what joining, sequences and examples cost
+    worker    `hstu worker` in its own process, until its examples are in Kafka; its start-up is told apart
 
-plain and core run in this process, one after the other, then the worker; each several times, on one machine in one run.
-Kafka is HSTU_BOOTSTRAP's, or one started for the run.
+python bench/ingest.py. The rows are measured in turns, several times, on one machine in one run, each from its first
+batch on. Kafka is HSTU_BOOTSTRAP's, or one started for the run.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from stream.partition import Partition
 from stream.store import open_store, partition_path
 from stream.tokens import END_OF_TIME_MS
 from stream.topics import create_topics
+from stream.transport import make_app, serve
 from stream.watermark import Source
 
 POLL = 5000
@@ -123,6 +126,48 @@ def plain(bootstrap: str, settings: StreamSettings, folder: Path) -> float:
         db.close()
 
 
+class _Beginning:
+    """An owner that reads everything from the beginning."""
+
+    async def open(self, topic: str, partition: int) -> None: ...
+
+    def start_at(self, topic: str, partition: int, offset: int) -> None: ...
+
+    async def revoked(self, partitions: Any) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+def agents(bootstrap: str, settings: StreamSettings, folder: Path, records: int) -> float:
+    """Give the seconds of the plain loop's work in Faust agents."""
+    db = Rdict(str(folder / "agents"), Options(raw_mode=True))
+
+    times: list[float] = []
+
+    async def run() -> None:
+        app = make_app(
+            f"{settings.topic_prefix}agents", bootstrap, _Beginning(), datadir=folder / "f", poll_records=POLL
+        )
+        left = records
+
+        async def take(source: Source, partition: int, batch: Any) -> None:
+            nonlocal left
+            times.append(time.perf_counter())
+            put(db, source, partition, batch)
+            left -= len(batch)
+            if not left:
+                times.append(time.perf_counter())
+                app.finish()
+
+        for source in Source:
+            app.batches(settings.topic_prefix + source.topic)(partial(take, source))
+        await serve(app)
+
+    asyncio.run(run())
+    db.close()
+    return times[-1] - times[0]
+
+
 def core(logs: Logs, settings: StreamSettings, folder: Path) -> float:
     """Give the seconds that the cores of all partitions take for records in memory, outbox emptied for nothing."""
     took = 0.0
@@ -189,12 +234,14 @@ def main() -> None:
         create_topics(kafka.bootstrap, settings)
         events = asyncio.run(fill(kafka.bootstrap, settings, given.requests))
         logs, _ = asyncio.run(consume(kafka.bootstrap, settings, None))
-        rates: dict[str, list[float]] = {"plain": [], "core": [], "worker": []}
+        rates: dict[str, list[float]] = {"plain": [], "agents": [], "core": [], "worker": []}
         starts: list[float] = []
         for repeat in range(given.repeats):
             folder = Path(name) / str(repeat)
             folder.mkdir()
             rates["plain"].append(events / plain(kafka.bootstrap, settings, folder))
+            records = sum(map(len, logs.values()))
+            rates["agents"].append(events / agents(kafka.bootstrap, settings, folder, records))
             rates["core"].append(events / core(logs, settings, folder / "core"))
             start_s, took = worker(kafka.bootstrap, settings, folder)
             rates["worker"].append(events / took)
@@ -203,7 +250,8 @@ def main() -> None:
 
 
 def show(rates: dict[str, list[float]], starts: list[float], events: int, kafka: str, save: Path | None) -> None:
-    machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}, load {os.getloadavg()[0]:.1f}"
+    machine = f"{os.cpu_count()} CPUs, {platform.machine()}, Python {platform.python_version()}"
+    machine += f", load {os.getloadavg()[0]:.1f}"
     print(f"{events:,} events in 4 partitions, {kafka}; {machine}; {time.strftime('%Y-%m-%d')}")
     print(f"{'':8}{'events/s min':>14}{'median':>12}{'max':>12}{'of plain':>10}{'of core':>10}")
     medians = {name: statistics.median(own) for name, own in rates.items()}

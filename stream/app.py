@@ -56,7 +56,7 @@ async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: 
         client_id=name,
         enable_idempotence=True,
         linger_ms=5,
-        max_batch_size=256 << 10,
+        max_batch_size=512 << 10,
         max_request_size=8 << 20,
     )
     try:

@@ -2,7 +2,7 @@
 
 Public settings of Faust: Scheduler, Schema, Boot, NoTables. Internals, each held by a test in
 tests/stream/test_transport.py that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`,
-`_new_offset`, `_add_gap`, `_read_offset`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread
+`_new_offset`, `_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread
 `_create_worker_consumer` and aiokafka's `_fetch_max_wait_ms`; in NoTables `_update_channels`, `recovery`; what a Batch
 has of a ConsumerRecord (lanes.py); and `BatchApp._new_transport`, which brings Transport in.
 """
@@ -106,7 +106,7 @@ class Consumer(driver.Consumer):
                 self.app.owner.start_at(tp.topic, tp.partition, offset)
         await self.seek_wait(seeks)
         for tp, offset in seeks.items():
-            self._read_offset[tp] = self._committed_offset[tp] = offset or None
+            self._committed_offset[tp] = offset or None  # Faust ignores acknowledgements below it
             self.app.lanes.begin(tp, offset)
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:

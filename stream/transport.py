@@ -12,7 +12,6 @@ to do so stands in seam.py.
 """
 
 import asyncio
-import logging
 import shutil
 import signal
 import time
@@ -28,21 +27,19 @@ from faust.types import TP
 
 from stream.errors import BrokerError
 from stream.lanes import Batch, Lanes, TopicPartition, refuse_dropped
+from stream.log import log_to_stderr
 from stream.seam import Boot, Consumer, NoTables, Scheduler, Schema, Transport
-from stream.seats import Seat, take_seat
 
 __all__ = [
     "BatchApp",
     "Handler",
     "Owner",
     "Record",
-    "Seat",
     "TopicPartition",
     "count_partitions",
     "log_to_stderr",
     "make_app",
     "serve",
-    "take_seat",
 ]
 
 OPEN_S: Final = 30.0  # how long an owner may take to open its state; Faust silently gives up a start after 60 s
@@ -203,19 +200,6 @@ class BatchApp(faust.App):
             await action
         except Exception as error:
             self.fail(error)
-
-
-def log_to_stderr() -> None:
-    """Show our own messages and the warnings of others, unless logging is set up already."""
-    logging.basicConfig(format="%(asctime)s %(levelname).1s %(message)s", level=logging.WARNING)
-    logging.getLogger("hstu").setLevel(logging.INFO)
-    logging.getLogger("aiokafka.consumer.group_coordinator").addFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Tell whether aiokafka warns of more than that a group begins or changes."""
-    message = record.getMessage()
-    return "because it is rebalancing" not in message and "GroupCoordinatorNotAvailable" not in message
 
 
 def make_app(

@@ -96,6 +96,12 @@ async def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
     return {(place.topic, place.partition): offset.offset for place, offset in offsets.items()}
 
 
+async def members(bootstrap: str, group: str) -> int:
+    """Give how many members a group has."""
+    answers = await with_admin(bootstrap, lambda admin: admin.describe_consumer_groups([group]))
+    return sum(len(described[5]) for answer in answers for described in answer.groups)
+
+
 async def delete_before(bootstrap: str, topic: str, partition: int, offset: int) -> None:
     """Delete the records before an offset, as retention does."""
     what = {TopicPartition(topic, partition): RecordsToDelete(before_offset=offset)}

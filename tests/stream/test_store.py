@@ -90,6 +90,37 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
     store.close()
 
 
+_FILLER = """
+import resource, signal, sys
+from pathlib import Path
+from stream.errors import StoreError
+from stream.store import open_store
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store = open_store(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+number = 0
+try:
+    while True:
+        number += 1
+        text = str(number).encode()
+        store.write([(b"x", text), (b"y%d" % number, bytes(50_000)), (b"z", text)])
+except StoreError as error:
+    print(number, error)
+"""
+
+
+def test_a_full_disk_is_a_sentence_and_harms_nothing(tmp_path: Path) -> None:
+    """Where no byte more can be written the batch fails whole, and everything before it is there afterwards."""
+    done = subprocess.run([sys.executable, "-c", _FILLER, str(tmp_path)], capture_output=True, text=True, check=True)
+    number, sentence = done.stdout.split(" ", 1)
+    assert f"The store {tmp_path} cannot be written" in sentence
+    assert "make room" in sentence
+    store = open_store(tmp_path)
+    assert store.get(b"x") == store.get(b"z") == str(int(number) - 1).encode()
+    assert len(list(store.scan(b"y"))) == int(number) - 1
+    store.close()
+
+
 def test_a_reader_sees_what_a_running_worker_writes(tmp_path: Path) -> None:
     """The secondary follows the writer, shows waiting events, and knows who is unknown."""
     settings = StreamSettings(partitions=2)

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faust.types import TP
 
 from stream import seam
 from stream.cluster import KafkaForTests
 from stream.errors import BrokerError, StoreError
 from stream.transport import BatchApp, TopicPartition, count_partitions, make_app, serve
-from tests.kafka_logs import DEADLINE_S, Message, committed, delete_before, fill, make_topics, until
+from tests.kafka_logs import DEADLINE_S, Message, committed, delete_before, fill, make_topics, members, until
 
 
 class Notebook:
@@ -133,12 +134,22 @@ def test_what_kafka_has_committed_plays_no_part(bootstrap: str, topic: str, cons
 
 
 def test_faust_is_as_the_seam_expects(bootstrap: str, topic: str, tmp_path: Path) -> None:
-    """Its books keep no gaps of the offsets within a batch; an empty fetch ends soon; no tables delay it."""
+    """Its books keep no gaps and follow each seek; an empty fetch ends soon; no tables delay the start."""
 
     async def run() -> None:
         notebook = Notebook()
         handled = Run(bootstrap, topic, tmp_path, notebook, poll_records=50)
-        await handled.until(lambda: notebook.count >= 600, "all records")
+
+        async def sought_again() -> bool:
+            consumer: Any = handled.app.consumer
+            if notebook.count < 600:
+                return False
+            consumer._committed_offset[TP(topic, 0)] = 10**6
+            await consumer.perform_seek()
+            assert consumer._committed_offset[TP(topic, 0)] == 300
+            return True
+
+        await handled.until(sought_again, "all records")
         consumer: Any = handled.app.consumer
         assert not any(consumer._gap.values())
         assert not any(consumer._acked.values())
@@ -327,6 +338,16 @@ def test_an_app_can_be_ended_while_it_starts(bootstrap: str, topic: str, tmp_pat
         assert notebook.closed
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("name", ["", "a-name"])
+def test_a_member_that_ends_leaves_the_group(
+    bootstrap: str, topic: str, consume: Callable[..., Notebook], name: str
+) -> None:
+    """Also one that has a name of its own: others need not wait for its session to time out."""
+    consume(topic, 600, member=name)
+    assert asyncio.run(members(bootstrap, f"{topic}group")) == 0
+    assert consume(topic, 600, member=name).count == 600
 
 
 def test_an_error_in_a_timer_ends_the_app(bootstrap: str, topic: str, tmp_path: Path) -> None:

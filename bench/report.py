@@ -1,0 +1,65 @@
+"""What every benchmark prints and keeps: the machine, a table of min, median and max, one JSON file."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def machine() -> str:
+    """Name the processor, its cores, the threads that PyTorch uses, and how busy it is."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    return (
+        f"{model}, {os.cpu_count()} cores, {torch.get_num_threads()} torch thread(s), torch {torch.__version__}, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+
+
+def spread(numbers: Sequence[float]) -> dict[str, float]:
+    """Give min, median and max."""
+    return {"min": min(numbers), "median": statistics.median(numbers), "max": max(numbers)}
+
+
+def seconds(run: Callable[[], Any], repeats: int, warm: int = 1) -> list[float]:
+    """Time a function some times, after it has run `warm` times for nothing."""
+    for _ in range(warm):
+        run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print rows under their heads, the first column to the left."""
+    cells = [list(heads), *([_text(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
+    for row in cells:
+        first, *rest = (cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        print("  ".join((row[0].ljust(len(first)), *rest)), flush=True)
+
+
+def save(what: str, figures: dict[str, Any], folder: Path | None) -> None:
+    """Write bench/results/<what>_<cores>cpu_<date>.json, where a folder is given."""
+    if folder is None:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{what}_{os.cpu_count()}cpu_{time.strftime('%Y-%m-%d')}.json"
+    path.write_text(json.dumps({"machine": machine(), **figures}, indent=1) + "\n")
+    print(f"written: {path}")
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, float):
+        return f"{cell:,.0f}" if abs(cell) >= 1000 else f"{cell:.4g}"
+    return f"{cell:,}" if isinstance(cell, int) else str(cell)

@@ -1,0 +1,45 @@
+"""What workers and trainers say on stderr: our own messages, and the warnings of others, without their repetitions."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+_OTHERS: Final = ("aiokafka", "faust", "mode", "kafka")
+_ORDINARY: Final = ("because it is rebalancing", "GroupCoordinatorNotAvailable")  # a group changes, or has just begun
+_AGAIN_S: Final = 30.0
+
+
+def log_to_stderr() -> None:
+    """Set logging up, unless it is set up already."""
+    if logging.root.handlers:
+        return
+    logging.basicConfig(format="%(asctime)s %(levelname).1s %(message)s", level=logging.WARNING)
+    logging.getLogger("hstu").setLevel(logging.INFO)
+    for handler in logging.root.handlers:
+        handler.addFilter(News())
+
+
+class News(logging.Filter):
+    """Lets of what others warn only news pass: nothing ordinary, and each message once in a while.
+
+    While Kafka is away its client complains thirty times a second.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._said_s: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Tell whether a record is to be shown."""
+        if record.name.split(".")[0] not in _OTHERS:
+            return True
+        message, now_s = record.getMessage(), self._clock()
+        if any(part in message for part in _ORDINARY):
+            return False
+        said_s = self._said_s.get(message)
+        if said_s is not None and now_s - said_s < _AGAIN_S:
+            return False
+        self._said_s = {text: s for text, s in self._said_s.items() if now_s - s < _AGAIN_S} | {message: now_s}
+        return True

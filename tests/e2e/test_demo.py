@@ -1,0 +1,78 @@
+"""`hstu demo`: it does the main job, leaves no process behind, and Ctrl-C at any moment is clean."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+
+def started(parent: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Start the demo as a shell would, in a process group of its own."""
+    command = [sys.executable, "-m", "sim.main", "demo", "--in", str(parent), *arguments]
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HSTU_")}
+    return subprocess.Popen(
+        command,
+        env=environment | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def left_behind(parent: Path) -> list[list[str]]:
+    """Give the command lines of processes that work in the demo's directory."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "cwd"]):
+        line, cwd = process.info["cmdline"] or [], process.info["cwd"] or ""
+        if any(str(parent) in word for word in (*line, cwd)):
+            found.append(line)
+    return found
+
+
+@pytest.mark.broker
+def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
+    """Exit 0, the metrics of both trainers beside the simple scorers, ten titles, one directory."""
+    process = started(tmp_path, "--limit", "4000")
+    output, _ = process.communicate(timeout=200)
+    assert process.returncode == 0, output
+    for expected in ("hstu, silu", "hstu, softmax", "popularity", "last_items", "Top 10 for user 547", " 10 "):
+        assert expected in output
+    (directory,) = tmp_path.iterdir()
+    assert str(directory) in output
+    assert left_behind(tmp_path) == []
+
+
+@pytest.mark.broker
+@pytest.mark.parametrize(
+    ("moment", "how"),
+    [
+        ("Everything is written", signal.SIGINT),
+        ("Kafka is ready", signal.SIGINT),
+        ("MovieLens is replayed", signal.SIGTERM),
+        (" worker ", signal.SIGINT),
+    ],
+)
+def test_ctrl_c_is_clean_at_any_moment(moment: str, how: signal.Signals, tmp_path: Path) -> None:
+    """Exit 130 without a traceback, no process left, the directory named."""
+    process = started(tmp_path)
+    assert process.stdout is not None
+    seen = ""
+    while moment not in seen:
+        line = process.stdout.readline()
+        assert line, seen
+        seen += line
+    os.kill(process.pid, how)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, seen + rest
+    assert "Traceback" not in rest
+    assert "data and logs stay in" in rest
+    deadline = time.monotonic() + 5
+    while left_behind(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert left_behind(tmp_path) == []
