@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
 TIMEOUT_S: Final = 2.0
+RIVALS: Final = ("popularity", "last_items")
 _LOCAL: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # nothing here goes through a proxy
 
 
@@ -84,24 +85,22 @@ class View:
         return "; ".join(parts)
 
     def table(self) -> Table:
-        """Draw the live table."""
+        """Draw the live table: the trainers, then the simple scorers on the same targets; 80 columns suffice."""
         table = Table(title=self.headline(), title_justify="left", title_style="bold")
-        columns = ("trainer", "targets", "vocabulary", "tokens/s", "lag", "HR@10", "popularity", "last items", "window")
-        for column in columns:
-            table.add_column(column, justify="left" if column == "trainer" else "right")
+        for column in ("", "targets", "items", "tokens/s", "lag", "HR@10", "lately"):
+            table.add_column(column, justify="right" if column else "left")
+        names = ("hstu_targets_total", "hstu_items", "hstu_tokens_per_second", "hstu_lag_records")
         for name in self.trainers:
-            table.add_row(
-                name,
-                f"{self.get(name, 'hstu_targets_total'):,.0f}",
-                f"{self.get(name, 'hstu_items'):,.0f}",
-                f"{self.get(name, 'hstu_tokens_per_second'):,.0f}",
-                f"{self.get(name, 'hstu_lag_records'):,.0f}",
-                f"{self._hr(name, 'hstu'):.4f}",
-                f"{self._hr(name, 'popularity'):.4f}",
-                f"{self._hr(name, 'last_items'):.4f}",
-                f"{self.get(name, 'hstu_hr', k='10', scorer='hstu', scope='window'):.4f}",
-            )
+            counts = [f"{self.get(name, metric):,.0f}" for metric in names]
+            table.add_row(f"hstu, {name}", *counts, *self._hit_rates(name, "hstu"))
+        first = next(iter(self.trainers))
+        for scorer in RIVALS:
+            table.add_row(scorer.replace("_", " "), "", "", "", "", *self._hit_rates(first, scorer))
         return table
 
-    def _hr(self, trainer: str, scorer: str) -> float:
-        return self.get(trainer, "hstu_hr", k="10", scorer=scorer, scope="total")
+    def _hit_rates(self, trainer: str, scorer: str) -> list[str]:
+        """Give HR@10 over all targets, and over the window of the latest."""
+        return [f"{self._hr(trainer, scorer, scope):.4f}" for scope in ("total", "window")]
+
+    def _hr(self, trainer: str, scorer: str, scope: str = "total") -> float:
+        return self.get(trainer, "hstu_hr", k="10", scorer=scorer, scope=scope)
