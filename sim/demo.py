@@ -11,7 +11,6 @@ Nothing outlives it: children are on a leash (children.py), Ctrl-C at any moment
 
 import json
 import os
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from rich.table import Table
 from sim.children import Child, stop_all
 from sim.demo_view import View, fetch
 from sim.errors import SimError
-from stream.broker import free_port, running_broker
+from stream.broker import free_port, running_broker, signals_as_interrupts
 
 TRAINERS: Final = ("silu", "softmax")
 _TOML: Final = """\
@@ -74,9 +73,9 @@ class Demo:
         """
         self._directory.mkdir(parents=True)
         self._config.write_text(_TOML.format(path=self._config, data_dir=self._directory / "data"))
-        self._say(f"Everything is written to {self._directory}.")
         try:
-            with _interrupted_by_sigterm(), running_broker(self._directory / "broker") as bootstrap:
+            self._say(f"Everything is written to {self._directory}.")
+            with signals_as_interrupts(), running_broker(self._directory / "broker") as bootstrap:
                 try:
                     self._say(f"Kafka is ready on {bootstrap}.")
                     self._watch(self._start(bootstrap))
@@ -212,16 +211,6 @@ def _change(answer: Mapping[str, Any], earlier: Mapping[str, Any]) -> Table:
 @contextmanager
 def _nothing() -> Iterator[None]:
     yield None
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def run_demo(parent: Path, user: str, limit: int | None) -> None:

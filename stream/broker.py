@@ -161,7 +161,7 @@ def serve_broker(data_dir: Path, port: int = DEFAULT_PORT) -> None:
         BrokerError: it cannot be started, or has ended by itself.
     """
     broker = Broker(data_dir, port)
-    with _signals_as_interrupts():
+    with signals_as_interrupts():
         try:
             broker.start()
             print(
@@ -176,7 +176,7 @@ def serve_broker(data_dir: Path, port: int = DEFAULT_PORT) -> None:
 
 
 @contextmanager
-def _signals_as_interrupts() -> Iterator[None]:
+def signals_as_interrupts() -> Iterator[None]:
     """Make the three signals that mean "stop" one exception, also where a shell had the process ignore Ctrl-C."""
     stops = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     before = [signal.signal(stop, signal.default_int_handler) for stop in stops]
