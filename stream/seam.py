@@ -50,15 +50,28 @@ class Schema(faust.Schema[Any, Any]):
 
 
 class ConsumerThread(driver.AIOKafkaConsumerThread):
-    """The thread of aiokafka's consumer, which hangs less long on a fetch that brings nothing.
+    """The thread of aiokafka's consumer.
 
-    It begins to fetch, at the committed offsets, before we can seek; at the log's end that would take Faust's 1.5 s.
+    It begins to fetch, at the committed offsets, before we can seek; a fetch at the log's end would take Faust's 1.5 s.
+    A rebalance that meets an app at its end is not told to it: its answer would never come, and the thread never end.
     """
+
+    app: "BatchApp"
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         client = super()._create_worker_consumer(transport)
         client._fetch_max_wait_ms = _FETCH_MS
         return client
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Tell the app, unless it is at its end."""
+        if not self.app.done.is_set():
+            await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Tell the app, unless it is at its end."""
+        if not self.app.done.is_set():
+            await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_thread_stop(self) -> None:
         """Leave the group, as a member that has a name of its own would not do by itself."""

@@ -323,11 +323,10 @@ def test_sigterm_finishes_the_batch_in_hand(bootstrap: str, topic: str, tmp_path
     assert sys.stdout is out
 
 
-@pytest.mark.parametrize("turns", [0, 3, 10, 30, 100])
-def test_an_app_can_be_ended_while_it_starts(bootstrap: str, topic: str, tmp_path: Path, turns: int) -> None:
-    """Whenever the end comes, it is clean: no error, no thread that dies, the owner closed."""
+def test_an_app_can_be_ended_while_it_starts(bootstrap: str, topic: str, tmp_path: Path) -> None:
+    """Whenever the end comes, also in the middle of a rebalance, it is clean and soon: no thread dies or hangs."""
 
-    async def run() -> None:
+    async def run(turns: int) -> None:
         notebook = Notebook()
         app = Run(bootstrap, topic, tmp_path, notebook).app
         serving = asyncio.create_task(serve(app))
@@ -337,7 +336,8 @@ def test_an_app_can_be_ended_while_it_starts(bootstrap: str, topic: str, tmp_pat
         await asyncio.wait_for(serving, DEADLINE_S)
         assert notebook.closed
 
-    asyncio.run(run())
+    for turns in (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987):
+        asyncio.run(run(turns))
 
 
 @pytest.mark.parametrize("name", ["", "a-name"])
