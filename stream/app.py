@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.owned import Owned, Partitions
+from stream.partition import Partition
 from stream.seats import take_free_seat
 from stream.topics import DEAD_LETTERS, EVENTS, EXAMPLES, verify_topics
 from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
@@ -93,6 +94,7 @@ class _Worker:
         for source in Source:
             self.app.batches(self._topic(source))(partial(self._handle, source))
         self.app.every(_TICK_S)(self._tick)
+        self._misrouted: dict[int, int] = {}  # partition → count that the log has told
 
     def metrics(self) -> WorkerMetrics:
         """Give what Prometheus may ask."""
@@ -107,6 +109,17 @@ class _Worker:
         self.partitions.advance(await self.app.idle(self._settings.idle_timeout_s))
         for owned in self.partitions:
             self._pace(owned)
+            self._warn_of_misrouted(owned.partition)
+
+    def _warn_of_misrouted(self, partition: Partition) -> None:
+        told, count = self._misrouted.get(partition.number, 0), partition.counters.misrouted
+        if count >= max(1, 2 * told):  # at 1, 2, 4, 8, …
+            self._misrouted[partition.number] = count
+            _log.warning(
+                "Partition %d holds %d users whom Kafka's default partitioner (murmur2 of the key) puts elsewhere: if "
+                "producers differ in this, users are split in two; set the same partitioner everywhere.",
+                *(partition.number, count),
+            )
 
     def _pace(self, owned: Owned) -> None:
         ahead = owned.ahead(_WAITING_EVENTS, partial(self._lag, partition=owned.partition.number))

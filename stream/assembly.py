@@ -5,12 +5,13 @@ in several, so that each has N/2 tokens of history where there are as many.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 
 import numpy as np
 
 from stream.example import Example
 from stream.layout import Target
-from stream.tokens import TOKEN_DTYPE, Kind
+from stream.tokens import TOKEN, TOKEN_DTYPE, Kind
 from stream.users import Get, Member
 
 TextOf = Callable[[int], str]
@@ -42,10 +43,11 @@ def assemble(
     for chunk in _chunks(sorted(targets, key=lambda target: target.position), limit // 2):
         end = chunk[-1].position + 1
         start = max(member.state.first, end - limit)
-        tokens = np.frombuffer(member.tokens(start, end, get), TOKEN_DTYPE)
-        text_keys = _keys_to_tell(tokens[max(member.state.texted - start, 0) :])
+        data = member.tokens(start, end, get)
+        tokens = np.frombuffer(data, TOKEN_DTYPE)
+        text_keys = _keys_to_tell(data[max(member.state.texted - start, 0) * TOKEN.size :])
         member.state.texted = max(member.state.texted, end)
-        label_offsets = np.cumsum([0, *(len(target.labels) for target in chunk)])
+        label_counts = (len(target.labels) for target in chunk)
         yield Example(
             partition=partition,
             serial=serial,
@@ -60,7 +62,7 @@ def assemble(
             queries=np.array([target.query - start if target.query >= start else -1 for target in chunk], "<i4"),
             requests=np.array([target.request for target in chunk], "<u4"),
             request_ms=np.array([target.request_ms for target in chunk], "<i8"),
-            label_offsets=label_offsets.astype("<u4"),
+            label_offsets=np.array(list(accumulate(label_counts, initial=0)), "<u4"),
             labels=np.array([label for target in chunk for label in target.labels], "<u8"),
             text_keys=np.array(text_keys, "<u8"),
             texts=tuple(text_of(key) for key in text_keys),
@@ -78,8 +80,11 @@ def _chunks(targets: list[Target], span: int) -> Iterator[list[Target]]:
     yield chunk
 
 
-def _keys_to_tell(tokens: "np.ndarray[tuple[int], np.dtype[np.void]]") -> list[int]:
+def _keys_to_tell(tokens: bytes) -> list[int]:
     """Give the distinct ids of these tokens in order of appearance."""
-    acted = tokens["kind"] == Kind.ACTION
-    pairs = np.stack((tokens["key"], np.where(acted, tokens["action"], tokens["key"])), axis=1)
-    return list(dict.fromkeys(pairs.ravel().tolist()))
+    told: dict[int, None] = {}
+    for key, action, _, kind in TOKEN.iter_unpack(tokens):
+        told[key] = None
+        if kind == Kind.ACTION:
+            told[action] = None
+    return list(told)

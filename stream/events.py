@@ -78,6 +78,7 @@ _DECODERS: Final[dict[Source, msgspec.json.Decoder[Any]]] = {
     Source.ACTIONS: msgspec.json.Decoder(Action),
     Source.ATTRIBUTES: msgspec.json.Decoder(Attribute),
 }
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HEARTBEATS: Final = msgspec.json.Decoder(HeartbeatEvent)
 
 
@@ -99,7 +100,7 @@ def decode_event(source: Source, value: bytes | None, *, max_slate: int, now_ms:
         event: Impression | Action | Attribute = _DECODERS[source].decode(value)
     except msgspec.ValidationError as error:
         return _heartbeat_or_refused(value, error)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except _NOT_JSON as error:
         raise RefusedError(Reason.NOT_JSON, str(error)) from None
     _check_time(event.ts, now_ms)
     if isinstance(event, Action):
@@ -113,6 +114,8 @@ def _heartbeat_or_refused(value: bytes, error: msgspec.ValidationError) -> int:
     except msgspec.ValidationError:
         missing = "missing required field" in str(error)
         raise RefusedError(Reason.MISSING_FIELD if missing else Reason.WRONG_TYPE, str(error)) from None
+    except _NOT_JSON as malformed:
+        raise RefusedError(Reason.NOT_JSON, str(malformed)) from None
     if not 0 <= watermark <= END_OF_TIME_MS:
         raise RefusedError(
             Reason.BAD_TIME, f"the heartbeat's watermark {watermark} lies outside [0, {END_OF_TIME_MS}] ms"

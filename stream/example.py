@@ -30,7 +30,7 @@ window, or an organic action (kind ACTION), whose item is the positive. `query` 
 
 import struct
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -100,8 +100,7 @@ class Heartbeat:
 def encode_example(example: Example) -> bytes:
     """Give the message of an example."""
     texts = [text.encode() for text in example.texts]
-    text_offsets = np.zeros(len(texts) + 1, "<u4")
-    np.cumsum([len(text) for text in texts], out=text_offsets[1:])
+    text_offsets = np.array(list(accumulate(map(len, texts), initial=0)), "<u4")
     head = _HEAD.pack(
         *(MAGIC, VERSION, _EXAMPLE, example.partition, len(example.keys), len(example.positions)),
         *(len(example.labels), len(texts), int(text_offsets[-1])),

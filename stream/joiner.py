@@ -26,17 +26,14 @@ from stream.events import Event
 from stream.example import Example
 from stream.ids import NO_KEY
 from stream.layout import BLOCK, Counters, Request, Target, User
-from stream.tokens import TOKEN_DTYPE, Kind
+from stream.tokens import TOKEN, Kind
 from stream.users import Get, Member, Users
 
-_TOKEN: Final = struct.Struct("<QQqB")
 _PLACE: Final = struct.Struct("<QQ")
 _DIGEST: Final = 2**128
 _WINDOW, _LEAVE = 0, 1  # what falls due, in the order of one instant
 _DAY_MS: Final = 86_400_000
 _USER: Final = attrgetter("user")
-
-assert _TOKEN.size == TOKEN_DTYPE.itemsize
 
 
 class Joiner:
@@ -125,7 +122,7 @@ class Joiner:
         self._forget(member, now_ms)
 
     def _append(self, member: Member, key: int, action: int, ts_ms: int, kind: Kind) -> int:
-        token = _TOKEN.pack(key, action, ts_ms, kind)
+        token = TOKEN.pack(key, action, ts_ms, kind)
         position = member.append(token)
         added = int.from_bytes(xxh3_128_digest(_PLACE.pack(member.key, position) + token))
         self.digest = (self.digest + added) % _DIGEST

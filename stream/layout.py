@@ -18,11 +18,11 @@ from typing import Final
 
 import msgspec
 
-from stream.tokens import TOKEN_DTYPE
+from stream.tokens import TOKEN
 
 VERSION: Final = 1
 BLOCK: Final = 64  # tokens
-TOKEN_BYTES: Final = TOKEN_DTYPE.itemsize
+TOKEN_BYTES: Final = TOKEN.size
 
 VERSION_KEY: Final = b"v"
 META_KEY: Final = b"m"

@@ -218,11 +218,15 @@ class Partition:
             _same_text(user, member.state.text, text)
         elif partition_of(text.encode(), self._settings.partitions) != self.number:
             self.counters.misrouted += 1
+        news = []
         for key, text in event.texts[1:]:
-            _same_text(key, self._known_text(key) or text, text)
-        for key, text in event.texts[1:]:
-            if key not in self._texts:
-                self._texts[key] = self._new_texts[key] = text
+            known = self._texts.get(key) or self._known_text(key)
+            if known is None:
+                news.append((key, text))
+            elif known != text:
+                _same_text(key, known, text)
+        for key, text in news:
+            self._texts[key] = self._new_texts[key] = text
 
     def _known_text(self, key: int) -> str | None:
         text = self._texts.get(key)

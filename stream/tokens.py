@@ -8,12 +8,15 @@ an action.
     bytes of a token: key u64 | action u64 | ts_ms i64 | kind u8, little-endian, 25 in all
 """
 
+import struct
 from enum import IntEnum
 from typing import Final, NamedTuple
 
 import numpy as np
 
 TOKEN_DTYPE: Final = np.dtype([("key", "<u8"), ("action", "<u8"), ("ts_ms", "<i8"), ("kind", "u1")])
+
+TOKEN: Final = struct.Struct("<QQqB")
 
 END_OF_TIME_MS: Final = 2**53 - 1  # the largest integer that every JSON reader keeps; the last heartbeat of a log
 

@@ -12,6 +12,7 @@ from stream.cluster import KafkaForTests
 from stream.config import StreamSettings
 from stream.errors import BrokerError, HstuError, StoreError
 from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_example
+from stream.ids import partition_of
 from stream.partition import Partition
 from stream.store import open_store, partition_path
 from stream.topics import create_topics
@@ -191,6 +192,27 @@ def test_a_silent_source_is_let_go_by_wall_time(bootstrap: str, settings: Stream
                 return all(map(examples_in, await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS)))
 
             await until(some, "examples of every partition")
+            assert worker.stop() == 0
+
+    asyncio.run(run())
+
+
+def test_a_producer_with_another_partitioner_is_warned_of(
+    bootstrap: str, settings: StreamSettings, tmp_path: Path
+) -> None:
+    """Users who lie where murmur2 would not put them are said in the log, with their partition."""
+    strangers = [user for user in (f"u{i}" for i in range(40)) if partition_of(user.encode(), PARTITIONS) != 3]
+    clicks = [{"user_id": user, "item_id": "a", "action": "click", "ts": START_MS} for user in strangers]
+
+    async def run() -> None:
+        await fill(bootstrap, settings.topic_prefix + "actions", [(3, None, wire(click), 0) for click in clicks])
+        await send(bootstrap, settings, {source.topic: [] for source in Source}, end=True)
+        with WorkerProcess(settings, tmp_path, bootstrap) as worker:
+
+            async def said() -> bool:
+                return f"Partition 3 holds {len(strangers)} users" in worker.says
+
+            await until(said, "the warning")
             assert worker.stop() == 0
 
     asyncio.run(run())

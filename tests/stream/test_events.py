@@ -34,6 +34,7 @@ REFUSED = [
     (A, b'{"user_id":"\xed\xa0\x80","item_id":"a","action":"x","ts":1}', Reason.NOT_JSON),
     (A, b'{"user_id":"\\ud800","item_id":"a","action":"x","ts":1}', Reason.NOT_JSON),
     (A, b'{"x":' + b"[" * 100_000, Reason.NOT_JSON),
+    (S, b'{"user_id":{', Reason.NOT_JSON),
     (A, b"[1]", Reason.WRONG_TYPE),
     (A, b"null", Reason.WRONG_TYPE),
     (A, bad(A, ts="5"), Reason.WRONG_TYPE),
