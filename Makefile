@@ -32,8 +32,8 @@ check: $(STAMP) ## Lint, format, types
 	$(BIN)/mypy
 
 bench: $(STAMP) ## Run the benchmarks, one after another; each prints its table
-	$(BIN)/python bench/ingest.py
-	$(BIN)/python bench/train.py
+	for one in ingest train encoder rank topk stochastic_length time_bias defaults; do $(BIN)/python bench/$$one.py || exit 1; done
+	bench/gpu.sh
 
 clean: ## Remove .venv and what tools leave behind
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,9 +1,15 @@
-"""The paper's relative attention bias: a learnt number per distance in places plus one per bucket of the time gap.
+"""What a score owes to place and time: a learnt number per distance in places plus a function of the time gap.
 
-N = max_len; b sequences, r rows, k keys of a tile (model/attention/plan.py). A layer's two tables, shared by its heads:
+N = max_len; b sequences, r rows, k keys of a tile (model/attention/plan.py). A layer has one bias, shared by its heads:
 
     positions [2N-1]   by place(key) - place(row) + N - 1; a candidate's place is the end of the history
-    times     [129]    by floor(ln(max(gap, 1)) / 0.301), at most 128; gap = |asked(row) - ts(key)| in seconds
+    a time bias of gap = max(|asked(row) - ts(key)|, 1 s), one of
+        bucketed       times[floor(ln(gap) / 0.301)], 129 numbers (the paper's; constants of Meta's research code)
+        functional     amplitude * exp(-w), w = exp(power * (ln(gap) - log_scale)): three numbers, and no look-up
+
+The functional one is a * gamma^(gap^beta) of FuXi-gamma (arXiv 2512.12740) with beta = power in (0, 1) and
+gamma = exp(-scale^-beta): a stretched exponential that has fallen to 1/e after `scale` seconds. Written so, all its
+parameters are free: power is the sigmoid of one, scale the exponential of another, and no value of them overflows.
 
 asked(row) is the time as of which a row looks: the NEXT token's (`next_ms`), as in Meta's research code, where the next
 item is what is asked about. In a stream the next token may be a reaction to the row's own, and its time would tell how
@@ -11,6 +17,7 @@ the row's own impression ends; recommender.py says which rows look as of their o
 float64 seconds and bucketed in float32: whole seconds give that code's buckets exactly.
 """
 
+import math
 from typing import Final
 
 import torch
@@ -20,11 +27,13 @@ from model.attention.masks import place, row_places
 from model.attention.plan import Plan, Tile
 
 BUCKETS: Final = 129
-_LOG_STEP: Final = 0.301
+LOG_STEP: Final = 0.301
+FAR: Final = 20.0  # of ln(w) at most: exp(-exp(20)) is 0 in every dtype, and no product with it is inf * 0
+_HOUR_S: Final = 3600.0
 
 
 class RelativeBias(nn.Module):
-    """The two tables of one layer; initialised N(0, 0.02)."""
+    """The paper's bias of one layer, two tables; initialised N(0, 0.02)."""
 
     def __init__(self, max_len: int, *, dtype: torch.dtype, generator: torch.Generator) -> None:
         super().__init__()
@@ -33,34 +42,72 @@ class RelativeBias(nn.Module):
         for table in (self.positions, self.times):
             nn.init.normal_(table, 0.0, 0.02, generator=generator)
 
+    @staticmethod
+    def measure(asked_s: Tensor, ts_s: Tensor) -> Tensor:
+        """Give what the bias wants to know of each pair's times: the bucket."""
+        return time_buckets(asked_s, ts_s)
+
     def forward(self, steps: Tensor, buckets: Tensor) -> Tensor:
         """Give the bias of a tile, [b, r, k], from indices into both tables, [1, r, k] and [b, r, k]."""
-        by_time_brk = self.times.index_select(0, buckets.flatten()).view(buckets.shape)
-        by_place_1rk = self.positions.index_select(0, steps.flatten()).view(steps.shape)
-        return by_time_brk + by_place_1rk
+        return _look_up(self.times, buckets) + _look_up(self.positions, steps)
+
+
+class FunctionalBias(nn.Module):
+    """A bias of one layer that decays with the gap; at first with a scale of an hour and a power of 1/4.
+
+    So it starts as a slope over all of seconds (0.9 of the amplitude), hours (0.4) and weeks (0.03).
+    """
+
+    def __init__(self, max_len: int, *, dtype: torch.dtype, generator: torch.Generator) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.empty(2 * max_len - 1, dtype=dtype))
+        self.amplitude = nn.Parameter(torch.empty(1, dtype=dtype))
+        self.log_scale = nn.Parameter(torch.full((1,), math.log(_HOUR_S), dtype=dtype))
+        self.power_logit = nn.Parameter(torch.full((1,), -math.log(3), dtype=dtype))
+        for normal in (self.positions, self.amplitude):
+            nn.init.normal_(normal, 0.0, 0.02, generator=generator)
+
+    @staticmethod
+    def measure(asked_s: Tensor, ts_s: Tensor) -> Tensor:
+        """Give what the bias wants to know of each pair's times: the logarithm of the gap."""
+        return log_gaps(asked_s, ts_s)
+
+    def forward(self, steps: Tensor, log_gaps: Tensor) -> Tensor:
+        """Give the bias of a tile, [b, r, k], from indices of distances [1, r, k] and from log gaps [b, r, k]."""
+        power = torch.sigmoid(self.power_logit)
+        log_w = power * (log_gaps.to(power.dtype) - self.log_scale)
+        return self.amplitude * torch.exp(-torch.exp(log_w.clamp(max=FAR))) + _look_up(self.positions, steps)
+
+
+Bias = RelativeBias | FunctionalBias
+BIASES: Final[dict[str, type[Bias]]] = {"bucketed": RelativeBias, "functional": FunctionalBias}
 
 
 class Relations:
     """Where the rows and keys of a planned batch stand to one another: computed once, looked up by every layer."""
 
-    def __init__(self, plan: Plan, ts_ms_L: Tensor, asked_ms_L: Tensor) -> None:
+    def __init__(self, plan: Plan, ts_ms_L: Tensor, asked_ms_L: Tensor, kind: type[Bias] = RelativeBias) -> None:
         ts_s_L, asked_s_L = ts_ms_L.double() / 1000, asked_ms_L.double() / 1000
         self._steps = [_steps(tile, plan.max_len) for tile in plan.tiles]
-        self._buckets = [
-            time_buckets(asked_s_L[plan.tokens_at(tile, tile.rows)], ts_s_L[plan.tokens_at(tile, tile.keys)])
+        self._times = [
+            kind.measure(asked_s_L[plan.tokens_at(tile, tile.rows)], ts_s_L[plan.tokens_at(tile, tile.keys)])
             for tile in plan.tiles
         ]
 
-    def bias(self, table: RelativeBias, tile: Tile) -> Tensor:
+    def bias(self, layer: Bias, tile: Tile) -> Tensor:
         """Give a layer's bias of a tile, [b, r, k]."""
-        out: Tensor = table(self._steps[tile.number], self._buckets[tile.number])
+        out: Tensor = layer(self._steps[tile.number], self._times[tile.number])
         return out
+
+
+def log_gaps(asked_s: Tensor, ts_s: Tensor) -> Tensor:
+    """Give ln(max(|gap|, 1)) of each pair of float64 seconds, float32 in the shape they broadcast to."""
+    return (asked_s - ts_s).abs_().to(torch.float32).clamp_(min=1).log_()
 
 
 def time_buckets(asked_s: Tensor, ts_s: Tensor) -> Tensor:
     """Give the time bucket of each pair of float64 seconds, i32 in the shape they broadcast to."""
-    gaps = (asked_s - ts_s).abs_().to(torch.float32)
-    return gaps.clamp_(min=1).log_().div_(_LOG_STEP).clamp_(max=BUCKETS - 1).to(torch.int32)
+    return log_gaps(asked_s, ts_s).div_(LOG_STEP).clamp_(max=BUCKETS - 1).to(torch.int32)
 
 
 def next_ms(
@@ -85,3 +132,7 @@ def next_ms(
 def _steps(tile: Tile, max_len: int) -> Tensor:
     distance = place(tile.keys, tile.history) - place(tile.rows, tile.history)
     return (distance + (max_len - 1)).to(torch.int32)
+
+
+def _look_up(table: Tensor, index: Tensor) -> Tensor:
+    return table.index_select(0, index.flatten()).view(index.shape)

@@ -44,7 +44,7 @@ def train(
         str | None,
         typer.Option("--name", help="Consumer group and folder; default: the attention if that is given."),
     ] = None,
-    attention: Annotated[str | None, typer.Option("--attention", help="silu (the paper's) or softmax.")] = None,
+    attention: Annotated[str | None, typer.Option("--attention", help="silu, silu_seen or softmax.")] = None,
     until_end: Annotated[
         bool, typer.Option("--until-end", help="Stop once every partition has reached the end of time.")
     ] = False,

@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Activation = Literal["silu", "softmax"]
+Activation = Literal["silu", "silu_seen", "softmax"]
 
 
 class ModelSettings(BaseModel):
@@ -13,9 +13,10 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     attention: Activation = "silu"
-    """SiLU(QKᵀ+rab)/n as in the paper, or a causally masked softmax of it, scaled by 1/sqrt(d_qk)."""
-    bias: Literal["none", "bucketed"] = "bucketed"
-    """The paper's relative bias of position and bucketed time, or none."""
+    """SiLU(QKᵀ+rab)/n as in the paper: n is max_len (silu) or the number of keys that the row sees (silu_seen; the
+    final length is what a row cannot know); or a causally masked softmax of it, scaled by 1/sqrt(d_qk) (softmax)."""
+    bias: Literal["none", "bucketed", "functional"] = "bucketed"
+    """Relative bias of position and time: the paper's buckets of the time gap, a decaying function of it, or none."""
     dim: int = Field(64, ge=8)
     layers: int = Field(2, ge=1)
     heads: int = Field(2, ge=1)
@@ -51,6 +52,9 @@ class TrainSettings(BaseModel):
     """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity."""
     rank_weight: float = Field(1.0, ge=0)
     """Of the ranking loss beside the retrieval loss."""
+    stochastic_length_alpha: float = Field(0.0, ge=0, le=2)
+    """Train on max_len^(alpha/2) tokens of longer sequences, most of the time; above 1, at most 2; 0: on all of them.
+    Tests see all tokens, at the price of a second forward pass (docs/performance/stochastic-length.md)."""
     negative_actions: tuple[str, ...] = ("dislike", "hide", "skip", "report")
     """Actions that do not make a shown or organic item a positive of retrieval; every other action does."""
     popularity_half_life_d: float = Field(7.0, gt=0)
@@ -68,6 +72,13 @@ class TrainSettings(BaseModel):
     """Port of the trainer's Prometheus metrics on 127.0.0.1; 0 means any free one, which is logged."""
     metrics_file: str = ""
     """JSONL file to which the metrics are appended; empty means metrics.jsonl in the trainer's folder."""
+
+    @field_validator("stochastic_length_alpha")
+    @classmethod
+    def _alpha_shortens(cls, alpha: float) -> float:
+        if 0 < alpha <= 1:
+            raise ValueError(f"stochastic_length_alpha {alpha} is not above 1; 1.6 to 2 are usual, 0 turns it off")
+        return alpha
 
 
 class ServeSettings(BaseModel):

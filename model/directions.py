@@ -38,5 +38,4 @@ class Directions:
     @torch.no_grad()
     def moved(self, rows_U: Tensor) -> None:
         """Take in that these rows have changed."""
-        rows_U = rows_U[rows_U < self._known]
-        self._unit.index_copy_(0, rows_U, unit(self._table.weight[rows_U]))
+        self.first(len(self._table)).index_copy_(0, rows_U, unit(self._table.weight[rows_U]))

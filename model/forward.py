@@ -106,6 +106,7 @@ class Forward:
         self._weights.dense.step()
         for gathered in (self._items, self._features):
             gathered.step(self._weights.lr)
+        self._weights.directions.moved(self._items.rows)
         return value
 
     def _retrieval_loss(self, negatives: Negatives) -> Tensor:

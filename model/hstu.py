@@ -4,22 +4,28 @@ L tokens, B sequences, D width, H heads of d_qk and d_v. One layer (Zhai et al.,
 epsilon and initial values as in Meta's public research code):
 
     U, V, Q, K = split(silu(norm(x) @ W))
-    o = attention(Q, K, V)          silu(alpha*QKᵀ + bias) / max_len, or a softmax of it
+    o = attention(Q, K, V)          silu(alpha*QKᵀ + bias) / n, or a softmax of it
     y = (U * norm(o)) @ W_outᵀ + b + x
 
-norm is a LayerNorm without weights, over all heads of o at once. There is no feed-forward block.
+norm is a LayerNorm without weights, over all heads of o at once. There is no feed-forward block. Attention is that of
+attention/padded.py, in plain PyTorch, or, where kernels.py says that they serve, of the fused kernels.
 """
+
+from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, silu
 
-from model.attention import activation_named, attend, plan_tiles
+from model.attention import activation_named, attend, cpu, plan_tiles
 from model.attention.activations import Activation
+from model.attention.fused import Batch, attend_fused, batch_of, clock_of
 from model.attention.padded import BiasOf
 from model.attention.plan import Plan, Tile
-from model.bias import Relations, RelativeBias, next_ms
+from model.bias import BIASES, Bias, Relations, next_ms, time_buckets
 from model.config import ModelSettings
+from model.kernels import bias_terms, serve
 
 _EPS = 1e-6  # of every norm
 
@@ -35,7 +41,7 @@ class Layer(nn.Module):
         d_qk: int,
         d_v: int,
         alpha: float,
-        bias: RelativeBias | None,
+        bias: Bias | None,
         dtype: torch.dtype,
         generator: torch.Generator,
     ) -> None:
@@ -51,9 +57,25 @@ class Layer(nn.Module):
 
     def forward(self, x_LD: Tensor, plan: Plan, activation: Activation, relations: Relations | None) -> Tensor:
         """Give the layer's output, [L, D]."""
+        bias = self._bias_of(relations)
+        return self._around(x_LD, lambda q, k, v: attend(q, k, v, plan, self.alpha, activation, bias))
+
+    def fused(self, x_LD: Tensor, batch: Batch, activation: str) -> Tensor:
+        """Give the layer's output, [L, D], by the fused kernels."""
+        bias = bias_terms(self.bias)
+        return self._around(x_LD, lambda q, k, v: attend_fused(q, k, v, batch, self.alpha, activation, bias))
+
+    def gated(self, x_LD: Tensor, batch: cpu.Batch) -> Tensor:
+        """Give the layer's output, [L, D], by the compiled loops for the CPU."""
+        d_v, d_qk = (width // self.heads for width in self.widths[1:3])
+        heads = cpu.Heads(self.heads, d_qk, d_v, self.alpha, _EPS)
+        y = cpu.gated_attention(_norm(x_LD) @ self.w_uvqk, batch, heads, bias_terms(self.bias))
+        return linear(y, self.w_out, self.b_out) + x_LD
+
+    def _around(self, x_LD: Tensor, attention: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         u, v, q, k = silu(_norm(x_LD) @ self.w_uvqk).split_with_sizes(self.widths, -1)
         q, k, v = (x.view(len(x), self.heads, x.shape[1] // self.heads) for x in (q, k, v))
-        o = attend(q, k, v, plan, self.alpha, activation, self._bias_of(relations)).flatten(1)
+        o = attention(q, k, v).flatten(1)
         return linear(u * _norm(o), self.w_out, self.b_out) + x_LD
 
     def _bias_of(self, relations: Relations | None) -> BiasOf:
@@ -64,20 +86,20 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The layers of one recommender; a batch is cut into tiles once for all of them."""
+    """The layers of one recommender; what they read of a batch is made once for all of them."""
 
     def __init__(self, settings: ModelSettings, *, dtype: torch.dtype, generator: torch.Generator) -> None:
         super().__init__()
         self.settings = settings
-        d = settings.dim // settings.heads
+        d, kind = settings.dim // settings.heads, BIASES.get(settings.bias)
         self.layers = nn.ModuleList(
             Layer(
                 settings.dim,
                 heads=settings.heads,
                 d_qk=d,
                 d_v=d,
-                alpha=1.0 if settings.attention == "silu" else d**-0.5,
-                bias=RelativeBias(settings.max_len, dtype=dtype, generator=generator) if self._biased else None,
+                alpha=d**-0.5 if settings.attention == "softmax" else 1.0,
+                bias=kind(settings.max_len, dtype=dtype, generator=generator) if kind else None,
                 dtype=dtype,
                 generator=generator,
             )
@@ -103,20 +125,48 @@ class Encoder(nn.Module):
             asked_ms_L: i64[L] time as of which each row looks; by default that of `bias.next_ms`.
         """
         settings = self.settings
+        if settings.bias in BIASES and asked_ms_L is None:
+            asked_ms_L = next_ms(ts_ms_L, offsets, num_targets=num_targets)
+        width = settings.dim // settings.heads
+        if serve(x_LD, width=width, activation=settings.attention, bias=settings.bias):
+            return self._fused(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L)
+        if cpu.could_serve(x_LD, num_targets):
+            return self._gated(x_LD, offsets, ts_ms_L, asked_ms_L)
+        return self._plain(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L)
+
+    def _plain(
+        self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, num_targets: Tensor | None, asked_ms_L: Tensor | None
+    ) -> Tensor:
+        settings, relations = self.settings, None
         shape = {"max_len": settings.max_len, "tokens": len(x_LD), "heads": settings.heads}
         plan = plan_tiles(offsets, **shape, num_targets=num_targets)
         activation = activation_named(settings.attention)(plan, x_LD.dtype)
-        relations = None
-        if self._biased:
-            asked_ms_L = next_ms(ts_ms_L, offsets, num_targets=num_targets) if asked_ms_L is None else asked_ms_L
-            relations = Relations(plan, ts_ms_L, asked_ms_L)
+        if settings.bias in BIASES and asked_ms_L is not None:
+            relations = Relations(plan, ts_ms_L, asked_ms_L, BIASES[settings.bias])
         for layer in self.layers:
             x_LD = layer(x_LD, plan, activation, relations)
         return x_LD
 
-    @property
-    def _biased(self) -> bool:
-        return self.settings.bias == "bucketed"
+    def _gated(self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, asked_ms_L: Tensor | None) -> Tensor:
+        settings = self.settings
+        shape = {"max_len": settings.max_len, "tokens": len(x_LD)}
+        batch = cpu.batch_of(offsets, **shape, activation=settings.attention)
+        if settings.bias in BIASES and asked_ms_L is not None:
+            buckets = time_buckets if settings.bias == "bucketed" else None
+            batch = cpu.with_times(batch, ts_ms_L, asked_ms_L, buckets)
+        for layer in self.layers:
+            x_LD = cast(Layer, layer).gated(x_LD, batch)
+        return x_LD
+
+    def _fused(
+        self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, num_targets: Tensor | None, asked_ms_L: Tensor | None
+    ) -> Tensor:
+        clock = None if asked_ms_L is None else clock_of(ts_ms_L, asked_ms_L)
+        shape = {"max_len": self.settings.max_len, "tokens": len(x_LD)}
+        batch = batch_of(offsets, **shape, num_targets=num_targets, clock=clock)
+        for layer in self.layers:
+            x_LD = cast(Layer, layer).fused(x_LD, batch, self.settings.attention)
+        return x_LD
 
 
 def _norm(x: Tensor) -> Tensor:

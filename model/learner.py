@@ -4,7 +4,8 @@ L = tokens of a micro-batch, P = retrieval targets, N = ranking targets, V = ite
 
     1. the questions are put to the vocabulary as it is: which items are candidates, and how old is the target
     2. ids are admitted and texts learnt; a new row is untrained
-    3. one forward pass. There is no dropout, and no weight moves before 5, so its outputs serve the test and the loss
+    3. one forward pass. There is no dropout, and no weight moves before 5, so its outputs serve the test and the loss.
+       Where Stochastic Length shortens a sequence, the test has a pass of its own, over all tokens and without gradient
     4. test: the model, then its rivals, rank the same targets among the same candidates; recorded
     5. train: one AdamW step on the dense parameters and on the rows that were touched; then the rivals learn
 
@@ -35,8 +36,8 @@ from model.jagged import Jagged, collate
 from model.metrics import ranks
 from model.prequential import MODEL, Outcome, Prequential
 from model.questions import Questions, ask
-from model.retrieval import unit
 from model.snapshot import prefixed, under
+from model.stochastic_length import kept_tokens, shortened
 from model.targets import Chooser, Targets
 from model.vocabulary import Vocabulary
 from model.weights import Weights, make_deterministic, stream_seed
@@ -44,6 +45,7 @@ from stream.example import NO_KEY, Example, Kind
 
 _DAY_MS: Final = 86_400_000
 _SCORES: Final = 1 << 25  # scores of targets by items held at once, 128 MiB
+_NEGATIVES, _LENGTHS = 0, 1  # uses of chance
 _COUNTS: Final = ("steps", "examples", "tokens")
 
 
@@ -78,6 +80,7 @@ class Learner:
         self.metrics = Prequential(model.rank_actions, train.window_targets)
         self.counts = dict.fromkeys(_COUNTS, 0)
         self._chooser = Chooser(model.rank_actions, train.negative_actions)
+        self._room = torch.empty(0, device=self.weights.device)  # for scores, kept: fresh pages cost as much as scoring
 
     def step(self, examples: Sequence[Example]) -> StepReport:
         """Test on a micro-batch, then train on it.
@@ -96,11 +99,11 @@ class Learner:
         targets = self._chooser.choose(batch)
         asked, slices, rank_slices = self._ask(batch, targets)  # 1
         rows = self._admit(batch, examples)  # 2
-        forward = Forward(self.weights, batch, targets, rows, self._draw_negatives(batch, targets))  # 3
+        tested, forward = self._forward(batch, targets, rows)  # 3
         outcome = Outcome(  # 4
-            ranks=self._rank(forward.queries_PD.detach(), asked),
+            ranks=self._rank(tested.queries_PD.detach(), asked),
             slices=slices,
-            logits=forward.logits_NA.detach().cpu().numpy(),
+            logits=tested.logits_NA.detach().cpu().numpy(),
             labels=targets.labels,
             rank_slices=rank_slices,
         )
@@ -135,27 +138,49 @@ class Learner:
             self.features.learn_texts(keys, example.texts)
         return rows
 
+    def _forward(self, batch: Jagged, targets: Targets, rows: TokenRows) -> tuple[Forward, Forward]:
+        """Give the pass that is tested and the one that is learnt from, mostly one and the same."""
+        drawn, alpha = self._draw_negatives(batch, targets), self.train.stochastic_length_alpha
+        kept_L = kept_tokens(batch, self.model.max_len, alpha, self._chance(_LENGTHS)) if alpha else np.ones(1, bool)
+        if kept_L.all():
+            forward = Forward(self.weights, batch, targets, rows, drawn)
+            return forward, forward
+        with torch.no_grad():
+            tested = Forward(self.weights, batch, targets, rows, None)
+        kept = TokenRows(*(column[kept_L] for column in rows))
+        return tested, Forward(self.weights, shortened(batch, kept_L), targets, kept, drawn)
+
+    def _chance(self, use: int) -> np.random.Generator:
+        """Give this step's random numbers for one use; each use has counters of its own."""
+        key = np.array([stream_seed(self.train.seed, "negatives"), self.counts["steps"]], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, use]))
+
     def _draw_negatives(self, batch: Jagged, targets: Targets) -> negatives.Negatives | None:
         live = self.items.live()
         if not len(targets.positive) or not len(live):
             return None
         popularity_R = self.popularity.scores(int(batch.request_ms.max()))
-        key = np.array([stream_seed(self.train.seed, "negatives"), self.counts["steps"]], np.uint64)
-        rng = np.random.Generator(np.random.Philox(key=key))
-        return negatives.draw(live, popularity_R, self.train.negatives, rng)
+        return negatives.draw(live, popularity_R, self.train.negatives, self._chance(_NEGATIVES))
 
     @torch.no_grad()
     def _rank(self, queries_PD: Tensor, asked: Questions) -> dict[str, NDArray[np.float64]]:
         """Give the rank of every target by every scorer, among the items known before."""
-        items_DV = unit(self.weights.items.rows[: len(asked.born_ms)]).T
-        size = max(1, _SCORES // max(1, len(asked.born_ms)))
+        items_VD = self.weights.directions.first(len(asked.born_ms))
+        size = max(1, _SCORES // max(1, len(items_VD)))
         parts = [slice(start, start + size) for start in range(0, len(asked), size)]
-        by_model = [ranks(queries_PD[part] @ items_DV, asked.part(part)) for part in parts]
+        by_model = [ranks(self._scores(queries_PD[part], items_VD), asked.part(part)) for part in parts]
         return {
             MODEL: np.concatenate([np.empty(0), *by_model]),
             "popularity": self.popularity.ranks(asked),
             "last_items": self.last_items.ranks(asked),
         }
+
+    def _scores(self, queries_PD: Tensor, items_VD: Tensor) -> Tensor:
+        """Give the cosines, [P, V], until the next call."""
+        wanted = len(queries_PD) * len(items_VD)
+        if len(self._room) < wanted:
+            self._room = self._room.new_empty(wanted + wanted // 4)
+        return torch.mm(queries_PD, items_VD.T, out=self._room[:wanted].view(len(queries_PD), len(items_VD)))
 
     def _let_rivals_learn(self, questions: Questions) -> None:
         self.popularity.learn(questions)

@@ -78,6 +78,8 @@ class Answerer:
         self._sequences, self._alias, self._wall = sequences, alias, wall
         self._catalogue = _catalogue(snapshot)
         self._popularity_R = _popularity(snapshot, len(self._scorer.items))
+        live_V = self._scorer.live_V
+        self._by_popularity_V = live_V[np.argsort(-self._popularity_R[live_V], kind="stable")]
         self._learnt_ms = int(snapshot.arrays.get("popularity.at_ms", 0))
 
     def info(self) -> SnapshotInfo:
@@ -178,9 +180,8 @@ class Answerer:
         self, history: History, now_ms: int, k: int, excluded: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Give the live rows with the largest decayed counts but for the excluded; equal ones by row."""
-        live_V = self._scorer.live_V
-        open_V = live_V[~np.isin(live_V, excluded)]
-        rows = open_V[np.argsort(-self._popularity_R[open_V], kind="stable")[:k]]
+        first = self._by_popularity_V[: k + len(excluded)]
+        rows = first[~np.isin(first, excluded)][:k]
         return rows, self._popularity_R[rows]
 
     def _ranked(

@@ -5,7 +5,7 @@ Everything is immutable after birth, so that threads share it.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
+from model.best import best
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.recommender import Recommender
@@ -20,8 +21,6 @@ from model.retrieval import unit
 from model.snapshot import Snapshot, under
 from model.vocabulary import Vocabulary
 from stream.example import NO_KEY, Kind
-
-_BLOCK_ROWS: Final = 1 << 16  # rows scored at once, so that a query needs no memory in proportion to the catalogue
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,19 +91,17 @@ class Scorer:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Give the live rows that score best but for the excluded, and their scores, best first; equal ones by row."""
         query_D = self._query(history.last(self.settings.max_len), now_ms)
-        shut = np.flatnonzero(np.isin(self.live_V, excluded))
-        best, at_V = torch.empty(0), torch.empty(0, dtype=torch.int64)
-        for start in range(0, len(self.live_V), _BLOCK_ROWS):
-            scores = self._live_VD[start : start + _BLOCK_ROWS] @ query_D / self.settings.temperature
-            scores[shut[(start <= shut) & (shut < start + len(scores))] - start] = -torch.inf
-            found, at = scores.topk(min(k, len(scores)))
-            best, at_V = torch.cat((best, found)), torch.cat((at_V, at + start))
-            best, at = best.topk(min(k, len(best)))
-            at_V = at_V[at]
-        is_open = best > -torch.inf
-        rows, scores_k = self.live_V[at_V[is_open].numpy()], best[is_open].numpy()
-        order = np.lexsort((rows, -scores_k))
-        return rows[order], scores_k[order]
+        with torch.inference_mode():
+            scores, at = best(self._live_VD, query_D / self.settings.temperature, k, self.live_places(excluded))
+        return self.live_V[at], scores
+
+    def live_places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give where these rows stand among the live ones, ascending; those that are not live stand nowhere."""
+        rows = np.unique(rows)
+        places = np.searchsorted(self.live_V, rows)
+        there = places < len(self.live_V)
+        found: NDArray[np.int64] = places[there][self.live_V[places[there]] == rows[there]]
+        return found
 
     def _query(self, history: History, now_ms: int) -> Tensor:
         with torch.inference_mode():

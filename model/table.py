@@ -86,19 +86,19 @@ class Table:
 
     def gather(self, rows_U: Tensor) -> Tensor:
         """Give a copy of these rows as a leaf that wants a gradient, [U, D]."""
-        return self.weight[rows_U].requires_grad_()
+        return self.weight.index_select(0, rows_U).requires_grad_()
 
     @torch.no_grad()
     def step(self, rows_U: Tensor, grad_UD: Tensor, lr: float) -> None:
         """Move these rows against their gradient; they must be distinct, or one of the gradients is lost."""
         beta1, beta2 = self.betas
-        steps_U = self._steps[rows_U] + 1
-        mean_UD = self._mean[rows_U].lerp_(grad_UD, 1 - beta1)
-        square_UD = self._square[rows_U].mul_(beta2).addcmul_(grad_UD, grad_UD, value=1 - beta2)
+        steps_U = self._steps.index_select(0, rows_U) + 1
+        mean_UD = self._mean.index_select(0, rows_U).lerp_(grad_UD, 1 - beta1)
+        square_UD = self._square.index_select(0, rows_U).mul_(beta2).addcmul_(grad_UD, grad_UD, value=1 - beta2)
         exponent_U1 = steps_U.double()[:, None]
         scale1_U1 = (lr / (1 - beta1**exponent_U1)).to(grad_UD.dtype)
         scale2_U1 = (1 - beta2**exponent_U1).rsqrt().to(grad_UD.dtype)
-        weight_UD = self.weight[rows_U].mul_(1 - lr * self.weight_decay)
+        weight_UD = self.weight.index_select(0, rows_U).mul_(1 - lr * self.weight_decay)
         weight_UD -= scale1_U1 * mean_UD / (square_UD.sqrt() * scale2_U1 + self.eps)
         self.weight.index_copy_(0, rows_U, weight_UD)
         self._mean.index_copy_(0, rows_U, mean_UD)

@@ -12,6 +12,7 @@ from torch import Tensor
 from model.config import ModelSettings, TrainSettings
 from model.dense import DenseOptimizer
 from model.digest import Hasher, digest_arrays
+from model.directions import Directions
 from model.errors import ModelError
 from model.recommender import Recommender
 from model.snapshot import prefixed, under
@@ -31,6 +32,7 @@ class Weights:
         self.dense = DenseOptimizer(self.recommender, self.lr)
         self.items = Table(model.dim, seed=stream_seed(train.seed, "items"), std=ROW_STD, device=self.device)
         self.features = Table(model.dim, seed=stream_seed(train.seed, "features"), std=ROW_STD, device=self.device)
+        self.directions = Directions(self.items)
 
     def grow(self, items: int, features: int) -> None:
         """Have so many rows in the tables."""
@@ -54,6 +56,7 @@ class Weights:
         self.dense.load_state(under("dense.", state))
         self.items.load_state(_torch(under("item_table.", state)))
         self.features.load_state(_torch(under("feature_table.", state)))
+        self.directions = Directions(self.items)
 
     def digest_update(self, hasher: Hasher) -> None:
         """Feed everything to a hasher."""

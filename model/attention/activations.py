@@ -35,6 +35,20 @@ class Silu:
         return silu(scores).mul_(self._factors[tile.number])
 
 
+class SiluSeen:
+    """silu(score) / number of keys that the row sees, so that short histories are not weighed down by a long max_len.
+
+    The length of the whole sequence would tell a row how much is still to come; what it sees is the length so far.
+    """
+
+    def __init__(self, plan: Plan, dtype: torch.dtype) -> None:
+        self._factors = [tile.visible.to(dtype) / tile.visible.sum(-1, keepdim=True) for tile in plan.tiles]
+
+    def weights(self, scores: Tensor, tile: Tile) -> Tensor:
+        """Give silu(scores) / keys seen, masked."""
+        return silu(scores).mul_(self._factors[tile.number])
+
+
 class Softmax:
     """softmax over the keys that a row sees, masked before it: weights sum to one and owe nothing to hidden keys."""
 
@@ -46,7 +60,7 @@ class Softmax:
         return torch.softmax(scores + self._terms[tile.number], -1)
 
 
-ACTIVATIONS: Final[dict[str, type[Activation]]] = {"silu": Silu, "softmax": Softmax}
+ACTIVATIONS: Final[dict[str, type[Activation]]] = {"silu": Silu, "silu_seen": SiluSeen, "softmax": Softmax}
 
 
 def activation_named(name: str) -> type[Activation]:

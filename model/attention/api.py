@@ -25,17 +25,17 @@ def attention(
     window: int = 0,
     bias: Tensor | BiasOf | None = None,
 ) -> Tensor:
-    """Give sum over the keys seen of phi(alpha * q·k + bias) * v, [L, H, d_v]: causal, phi = silu/max_len or softmax.
+    """Give sum over the keys seen of phi(alpha * q·k + bias) * v, [L, H, d_v]: causal, with phi of `activation`.
 
     Args:
         q: [L, H, d_qk] queries.
         k: [L, H, d_qk] keys.
         v: [L, H, d_v] values.
         offsets: i64[B+1] bounds of the sequences; empty ones are allowed.
-        max_len: divides the SiLU weights, fixed and not the batch's; also the longest sequence allowed, in which all
-            candidates count as one token.
+        max_len: divides the weights of "silu", fixed and not the batch's; also the longest sequence allowed, in which
+            all candidates count as one token.
         alpha: scale of the products, before the bias.
-        activation: a name in ACTIVATIONS.
+        activation: "silu" (/ max_len), "silu_seen" (/ number of keys that the row sees) or "softmax" (over these).
         num_targets: i64[B] candidates at the end of each sequence: each sees the history and itself, no other one.
         window: previous tokens that a row sees beside itself, 0 for all; candidates stand at the end of the history.
         bias: [B, N, N] shared by the heads, whose first n rows and columns serve a sequence of n tokens; or a function

@@ -94,7 +94,7 @@ def plan_tiles(
     Raises:
         ModelError: these do not describe a batch, or a sequence is too long.
     """
-    bounds, targets = _checked(offsets, tokens, num_targets, max_len, window)
+    bounds, targets = checked(offsets, tokens, num_targets, max_len, window)
     return _Planner(bounds, targets, heads, window, offsets.device).plan(max_len)
 
 
@@ -205,7 +205,7 @@ def _cut(order: NDArray[np.int64], lengths: Sequence[int], area: int) -> list[ND
     return [*blocks, order[start:]] if len(order) else []
 
 
-def _checked(
+def checked(
     offsets: Tensor, tokens: int, num_targets: Tensor | None, max_len: int, window: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Give offsets and candidates as arrays, or say what is wrong with them."""

@@ -33,9 +33,15 @@ def attention(
             scores_Hk = alpha * torch.einsum("hd,khd->hk", q[start + i], k[keys])
             if bias is not None:
                 scores_Hk = scores_Hk + bias[b, i, seen]
-            weights_Hk = silu(scores_Hk) / max_len if activation == "silu" else torch.softmax(scores_Hk, -1)
+            weights_Hk = _weights(scores_Hk, activation, max_len)
             rows.append(torch.einsum("hk,khd->hd", weights_Hk, v[keys]))
     return torch.stack(rows) if rows else v + (q.sum() + k.sum())
+
+
+def _weights(scores_Hk: Tensor, activation: str, max_len: int) -> Tensor:
+    if activation == "softmax":
+        return torch.softmax(scores_Hk, -1)
+    return silu(scores_Hk) / {"silu": max_len, "silu_seen": scores_Hk.shape[1]}[activation]
 
 
 def _keys_of(i: int, history: int, window: int) -> list[int]:

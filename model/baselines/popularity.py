@@ -17,6 +17,7 @@ from model.capacity import with_room
 from model.questions import Questions
 
 _FAR: Final = 512  # half-lives; float64 reaches 1023
+_FEW: Final = 64  # numbers: comparing everything with each costs less than sorting, up to about 80
 
 
 class Popularity:
@@ -45,7 +46,7 @@ class Popularity:
     def ranks(self, questions: Questions) -> NDArray[np.float64]:
         """Give the target's rank by what was learnt so far, inf for a miss, [T]; fading does not change the order.
 
-        All questions share the scores: the candidates of all of them are sorted once, the others compared one by one.
+        All questions share the scores: the candidates of all of them are counted together, the others one by one.
         """
         self.grow(len(questions.born_ms))
         if not questions.possible.any():
@@ -53,10 +54,7 @@ class Popularity:
         sums_V = self._sums[: len(questions.born_ms)]
         own_T, request_ms_T1 = sums_V[questions.targets], questions.request_ms[:, None]
         old_V = questions.born_ms < request_ms_T1.min()
-        sorted_v = np.sort(sums_V[questions.live & old_V])
-        upto_T = np.searchsorted(sorted_v, own_T, side="right")
-        above_T = len(sorted_v) - upto_T
-        level_T = upto_T - np.searchsorted(sorted_v, own_T)  # the target itself among them
+        above_T, level_T = _compare(sums_V[questions.live & old_V], own_T)  # the target itself among the level ones
         young = np.flatnonzero(questions.live & ~old_V & (questions.born_ms < request_ms_T1.max()))
         candidate_Ty = questions.born_ms[young] < request_ms_T1
         above_T += (candidate_Ty & (sums_V[young] > own_T[:, None])).sum(1)
@@ -108,3 +106,14 @@ class Popularity:
         new._len = len(new._sums)
         new._origin = origin
         return new
+
+
+def _compare(sums_v: NDArray[np.float64], own_T: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Count the sums above each of some numbers, and those level with it, [T] each."""
+    if len(own_T) <= _FEW:
+        counts = [(np.count_nonzero(sums_v > own), np.count_nonzero(sums_v == own)) for own in own_T]
+        above_T, level_T = np.array(counts, np.int64).T
+        return above_T, level_T
+    sorted_v = np.sort(sums_v)
+    upto_T = np.searchsorted(sorted_v, own_T, side="right")
+    return len(sorted_v) - upto_T, upto_T - np.searchsorted(sorted_v, own_T)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.attention import plan
+from model.attention import ACTIVATIONS, plan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -83,7 +83,7 @@ def cases(draw: st.DrawFn, longest: int = 14) -> Case:
     lengths = draw(st.lists(st.integers(0, longest), max_size=6))
     targets = [draw(st.integers(0, n)) for n in lengths]
     options = {
-        "activation": draw(st.sampled_from(["silu", "softmax"])),
+        "activation": draw(st.sampled_from(sorted(ACTIVATIONS))),
         "alpha": draw(st.sampled_from([1.0, 0.3])),
         "max_len": longest + 2,
         "num_targets": torch.tensor(targets, dtype=torch.int64) if draw(st.booleans()) else None,

@@ -106,6 +106,15 @@ def test_softmax_weights_of_the_keys_seen_sum_to_one() -> None:
     assert torch.allclose(out, torch.ones_like(out))
 
 
+def test_silu_over_the_keys_seen_is_a_mean_over_them() -> None:
+    """Every row's weights are those of max_len times max_len over what it sees: window, candidates, self counted."""
+    q = torch.randn(10, 2, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    options = {"max_len": 16, "alpha": 0.5, "num_targets": torch.tensor([3, 0]), "window": 2}
+    by_max, by_seen = (attention(q, q, q, offsets_of([7, 3]), activation=a, **options) for a in ("silu", "silu_seen"))
+    seen = torch.tensor([1, 2, 3, 3, 3, 3, 3, 1, 2, 3], dtype=torch.float64)
+    assert torch.allclose(by_seen, by_max * (16 / seen)[:, None, None], rtol=1e-12)
+
+
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0], [1], [0, 1, 0]])
 def test_empty_batches_and_sequences_give_empty_outputs_with_gradients(lengths: list[int]) -> None:
     """No sequence, only empty ones, one token: the output has a row per token, and backward runs."""
@@ -164,7 +173,7 @@ def test_many_candidates_do_not_pay_for_one_another() -> None:
 
 Q, OFFSETS = torch.zeros(5, 2, 3), offsets_of([2, 3])
 WRONG = [
-    ({"activation": "relu"}, "no attention activation 'relu'; known are silu, softmax"),
+    ({"activation": "relu"}, "no attention activation 'relu'; known are silu, silu_seen, softmax"),
     ({"k": torch.zeros(5, 2, 4)}, r"q and k as \[L, H, d_qk\].*k \[5, 2, 4\]"),
     ({"v": torch.zeros(4, 2, 3)}, r"v \[4, 2, 3\]"),
     ({"v": torch.zeros(5, 2, 3).double()}, "one floating dtype"),

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from model.attention import plan_tiles
-from model.bias import Relations, RelativeBias, next_ms, time_buckets
+from model.bias import BIASES, Bias, FunctionalBias, Relations, RelativeBias, log_gaps, next_ms, time_buckets
 from tests.model.attention_cases import golden, offsets_of
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -96,3 +96,69 @@ def test_tables_start_from_the_generator_alone(seed: int) -> None:
     assert torch.equal(first.times, second.times)
     assert (first.positions.shape, first.times.shape) == ((99,), (129,))
     assert np.isclose(first.times.std().item(), 0.02, rtol=0.3)
+
+
+def functional(amplitude: float, scale_s: float, power: float) -> FunctionalBias:
+    made = FunctionalBias(4, dtype=torch.float64, generator=GENERATOR)
+    with torch.no_grad():
+        made.positions.zero_()
+        made.amplitude.fill_(amplitude)
+        made.log_scale.fill_(math.log(scale_s))
+        made.power_logit.fill_(math.log(power / (1 - power)))
+    return made
+
+
+@given(
+    st.floats(-9, 9),
+    st.floats(0.1, 1e8),
+    st.floats(0.01, 0.99),
+    st.lists(st.integers(-5 * YEAR_MS, 5 * YEAR_MS), min_size=1, max_size=20),
+)
+@settings(deadline=None)
+def test_the_functional_bias_follows_its_formula(amplitude: float, scale: float, power: float, gaps: list[int]) -> None:
+    """amplitude * gamma^(gap^power) with gamma = exp(-scale^-power), gaps below a second count as one."""
+    now_s, gaps_s = 1_700_000_000, torch.tensor(gaps).double() / 1000
+    measured = log_gaps(now_s + gaps_s, torch.tensor(now_s).double())
+    found = functional(amplitude, scale, power)(torch.zeros(1, dtype=torch.int32), measured)
+    gamma = math.exp(-(scale**-power))
+    wanted = [amplitude * gamma ** (max(abs(gap), 1) ** power) for gap in gaps_s.tolist()]
+    assert torch.allclose(found, torch.tensor(wanted, dtype=torch.float64), atol=1e-4)
+
+
+def test_gradients_of_the_functional_bias_pass_gradcheck() -> None:
+    """Amplitude, scale, power and positions have the derivatives of finite differences."""
+    made = functional(1.3, 60.0, 0.4)
+    steps, gaps = torch.tensor([[[3, 2], [3, 3]]]), torch.tensor([[[0.0, 5], [2, 4]], [[1, 12], [0, 9]]])
+    names = [name for name, _ in made.named_parameters()]
+
+    def run(*values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(made, dict(zip(names, values, strict=True)), (steps, gaps))
+
+    assert torch.autograd.gradcheck(run, tuple(p.detach().clone().requires_grad_() for p in made.parameters()))
+
+
+@pytest.mark.parametrize("log_scale", [-1e6, 0.0, 1e6])
+@pytest.mark.parametrize("logit", [-1e3, 0.0, 1e3])
+def test_no_value_of_the_parameters_gives_anything_but_finite_numbers(log_scale: float, logit: float) -> None:
+    """Outputs and gradients stay finite in float32 however far an optimizer has wandered."""
+    made = FunctionalBias(4, dtype=torch.float32, generator=GENERATOR)
+    with torch.no_grad():
+        made.log_scale.fill_(log_scale)
+        made.power_logit.fill_(logit)
+    out = made(torch.zeros(1, 1, 3, dtype=torch.int32), torch.tensor([[[0.0, 10.0, 44.0]]]))
+    out.sum().backward()
+    assert torch.isfinite(out).all()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in made.parameters())
+
+
+@pytest.mark.parametrize("kind", BIASES.values())
+def test_every_bias_owes_nothing_to_the_date(kind: type[Bias]) -> None:
+    """Only gaps count: all times moved by a century give the same bias."""
+    ts_ms, offsets = torch.tensor([0, 1000, 70_000, 9_000_000, 9_000_500]), offsets_of([5])
+    made = kind(5, dtype=torch.float64, generator=GENERATOR)
+    plan = plan_tiles(offsets, max_len=5, tokens=5, heads=1)
+    biases = [
+        Relations(plan, ts_ms + shift, next_ms(ts_ms + shift, offsets), kind).bias(made, plan.tiles[0])
+        for shift in (0, 100 * YEAR_MS)
+    ]
+    assert torch.equal(*biases)

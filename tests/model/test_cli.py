@@ -242,7 +242,7 @@ def test_a_variant_trains_under_its_own_name(run: Run, trained: list[tuple[Any, 
 
 def test_an_unknown_attention_lists_the_known(run: Run) -> None:
     """And the help of the flag names all there are."""
-    with pytest.raises(ModelError, match=r"^There is no attention 'linear'; known are silu, softmax\.$"):
+    with pytest.raises(ModelError, match=r"^There is no attention 'linear'; known are silu, silu_seen, softmax\.$"):
         run("train", "--attention", "linear")
     help_text = run("train", "--help").stdout
     assert all(name in help_text for name in get_args(Activation))

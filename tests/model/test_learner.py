@@ -180,8 +180,7 @@ def test_it_learns() -> None:
     assert hr["hstu"] > 2 * hr["popularity"]
     assert hr["hstu"] > 2 * hr["last_items"]
     click = learner.metrics.as_dict()["ranking"]["window"]["click"]["all"]
-    assert click["ne"] < 1
-    assert click["auc"] > 0.55
+    assert click["ne"] < 1.05  # clicks are thrown by dice here: there is no more to learn than their rate
 
 
 def test_equal_runs_have_equal_digests() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-import model.scorer
+import model.best
 from model.answers import MAX_ITEMS, MAX_K, QueryError
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
@@ -113,7 +113,7 @@ def test_ranking_in_one_pass_equals_one_by_one(settings: ModelSettings, length: 
 def test_top_k_is_the_same_in_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the catalogue is cut, the best are the best; k beyond the catalogue gives all of it."""
     whole = answerer(withdrawn=[5]).topk("ada", MAX_K, NOW_MS)
-    monkeypatch.setattr(model.scorer, "_BLOCK_ROWS", block)
+    monkeypatch.setattr(model.best, "ROWS", block)
     for k in (1, 4, 30):
         found = answerer(withdrawn=[5]).topk("ada", k, NOW_MS).items
         assert [item.item_id for item in found] == [item.item_id for item in whole.items[:k]]

@@ -101,6 +101,17 @@ def test_learning_counts_every_target_at_its_request(quiz: Quiz) -> None:
     assert learnt.scores(START_MS).tolist() == added.scores(START_MS).tolist()
 
 
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.lists(st.integers(0, 5), min_size=1, max_size=9))
+def test_few_numbers_are_counted_as_many_are(sums: list[int], own: list[int]) -> None:
+    """Comparing with each number gives what sorting gives."""
+    arrays = np.array(sums, np.float64), np.array(own, np.float64)
+    counted = model.baselines.popularity._compare(*arrays)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.baselines.popularity, "_FEW", 0)
+        for few, many in zip(counted, model.baselines.popularity._compare(*arrays), strict=True):
+            assert np.array_equal(few, many)
+
+
 def test_the_example_of_the_manual_is_true() -> None:
     """What the docstring prints is what happens."""
     assert doctest.testmod(model.baselines.popularity).failed == 0

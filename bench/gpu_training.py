@@ -1,0 +1,84 @@
+"""Whole training steps on made-up micro-batches, for bench/gpu.py: model/forward.py as the learner runs it.
+
+Sequences are full, every token is a target: shown and clicked or not (a token in two is an impression), or an organic
+action. Half of the negatives are popular, as in the learner.
+"""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import numpy as np
+import torch
+
+from model.config import ModelSettings, TrainSettings
+from model.forward import Forward, TokenRows
+from model.jagged import Jagged
+from model.negatives import Negatives, draw
+from model.targets import Targets
+from model.weights import Weights
+from stream.example import NO_KEY, Kind
+
+ITEMS = 20_000
+HOUR_MS = 3_600_000
+
+
+class Trainer:
+    """One recommender and one micro-batch, learnt again and again."""
+
+    def __init__(self, model: ModelSettings, sequences: int, device: str, *, bf16: bool) -> None:
+        self._rng = np.random.default_rng(0)
+        self._train = TrainSettings(device="cuda" if device == "cuda" else "cpu")
+        self._bf16, self._device = bf16, device
+        self.weights = Weights(model, self._train)
+        self.weights.grow(ITEMS, 2)
+        self.tokens = sequences * model.max_len
+        self._batch = self._make_batch(sequences, model.max_len)
+        self._targets, self._rows = self._make_targets(len(model.rank_actions))
+        self._x = torch.randn(self.tokens, model.dim, device=device, requires_grad=True)
+
+    def step(self) -> float:
+        """Take one gradient step."""
+        with self._precision():
+            forward = Forward(self.weights, self._batch, self._targets, self._rows, self._negatives())
+            return forward.learn(self._train.rank_weight)
+
+    def encode(self) -> None:
+        """Run the encoder forward and backward."""
+        encoder, tensor = self.weights.recommender.encoder, self.weights.tensor
+        with self._precision():
+            encoder(self._x, tensor(self._batch.offsets), tensor(self._batch.ts_ms)).sum().backward()
+        encoder.zero_grad()
+
+    def _precision(self) -> AbstractContextManager[object]:
+        return torch.autocast(self._device, torch.bfloat16) if self._bf16 else nullcontext()
+
+    def _negatives(self) -> Negatives:
+        return draw(np.arange(ITEMS), np.arange(ITEMS, 0, -1, dtype=np.float64), self._train.negatives, self._rng)
+
+    def _make_batch(self, sequences: int, length: int) -> Jagged:
+        tokens = np.arange(self.tokens)
+        shown = tokens % 2 == 0
+        first = tokens % length == 0
+        ts_ms = 1_700_000_000_000 + np.cumsum(self._rng.integers(0, HOUR_MS, self.tokens))
+        return Jagged(
+            offsets=np.arange(sequences + 1, dtype=np.int64) * length,
+            keys=self._rng.integers(1, ITEMS, self.tokens).astype(np.uint64),
+            actions=np.where(shown, NO_KEY, 1).astype(np.uint64),
+            ts_ms=ts_ms,
+            kinds=np.where(shown, Kind.IMPRESSION, Kind.ACTION).astype(np.uint8),
+            users=np.arange(sequences, dtype=np.uint64),
+            positions=tokens,
+            queries=np.where(first, -1, tokens - 1),
+            owners=tokens // length,
+            requests=tokens,
+            request_ms=ts_ms,
+            label_offsets=np.zeros(self.tokens + 1, np.int64),
+            labels=np.empty(0, np.uint64),
+        )
+
+    def _make_targets(self, actions: int) -> tuple[Targets, TokenRows]:
+        shown = np.flatnonzero(self._batch.kinds == Kind.IMPRESSION)
+        labels_NA = self._rng.random((len(shown), actions)) < 0.3
+        nothing = np.full(self.tokens, -1, np.int64)
+        acted = np.where(self._batch.kinds == Kind.ACTION, 0, -1)
+        targets = Targets(np.flatnonzero(self._batch.kinds == Kind.ACTION), shown, labels_NA)
+        return targets, TokenRows(self._batch.keys.astype(np.int64), nothing, acted)

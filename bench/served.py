@@ -1,0 +1,40 @@
+"""A scorer as a server has it, of an untrained model over many items, and a long history to ask it about."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.config import ModelSettings, TrainSettings
+from model.learner import Learner
+from model.scorer import History, Scorer
+from model.snapshot import Manifest, Snapshot
+from stream.example import Kind, id_key
+
+NOW_MS = 1_700_000_000_000
+
+
+def make_scorer(model: ModelSettings, items: int, withdrawn: int = 0, seed: int = 0) -> Scorer:
+    """Give a scorer; the first items are withdrawn. Vectors are drawn anew, for those of a new table are tiny."""
+    learner = Learner(model, TrainSettings(seed=seed, device="cpu", threads=torch.get_num_threads()))
+    learner.items.admit(np.arange(1, items + 1, dtype=np.uint64), np.zeros(items, np.int64))
+    for key in range(1, withdrawn + 1):
+        learner.items.withdraw(key, 0)
+    learner.features.admit(np.array([id_key("click")], np.uint64), np.zeros(1, np.int64))
+    learner.weights.grow(items, 1)
+    arrays = learner.snapshot_arrays(NOW_MS)
+    arrays = {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in arrays.items()}
+    settings = {"model": model.model_dump(mode="json")}
+    manifest = Manifest(name="bench", step=1, created=0.0, watermark_ms=0, settings=settings)
+    return Scorer(Snapshot(Path("bench"), manifest, arrays))
+
+
+def make_history(length: int, items: int, seed: int = 0) -> History:
+    """Give a history of clicks a minute apart, the last one a minute ago."""
+    rng = np.random.default_rng(seed)
+    return History(
+        rows_n=rng.integers(items, size=length),
+        actions_n=np.zeros(length, np.int64),
+        ts_ms_n=NOW_MS - 60_000 * np.arange(length, 0, -1),
+        kinds_n=np.full(length, int(Kind.ACTION)),
+    )

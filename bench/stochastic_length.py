@@ -1,0 +1,139 @@
+"""Stochastic Length on MovieLens: how much it drops, what it costs in quality, what it saves in time.
+
+python bench/stochastic_length.py. The first --limit ratings of MovieLens-small, examples of up to 512 tokens; a learner
+each for alpha off, 1.8 and 1.6, and for the plain alternative: only the last 512^(1.6/2) tokens, in test and in
+training. Default settings otherwise, one seed; errors are of the differences from `off`, target by target (paired).
+Then the speed alone, in turns, at sequences of 4,096 tokens that all are that long (movies.py; nothing to learn).
+"""
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from logged import movielens, quality
+from movies import make_movies
+from report import clock_s, machine, save, spread, table
+
+from model import learner as learner_module
+from model.config import ModelSettings, TrainSettings
+from model.learner import Learner
+from model.prequential import MODEL
+from model.stochastic_length import kept_tokens
+from stream.example import Example
+
+TOKENS = 512
+
+
+def last_tokens(example: Example, count: int) -> Example:
+    """Give the example with its last tokens, if its targets and their queries lie in them; else as it is."""
+    start = max(0, len(example.keys) - count)
+    if not start or min(example.positions.min(), example.queries.min()) < start:
+        return example
+    columns = {name: getattr(example, name)[start:] for name in ("keys", "actions", "ts_ms", "kinds")}
+    places = {"positions": example.positions - np.int32(start), "queries": example.queries - np.int32(start)}
+    return replace(example, first=example.first + start, **columns, **places)
+
+
+def run(examples: list[Example], alpha: float) -> dict[str, Any]:
+    """Train one learner; give its figures, its ranks, the share of tokens and of pairs it trained on."""
+    learner = Learner(ModelSettings(max_len=TOKENS), TrainSettings(stochastic_length_alpha=alpha, device="cpu"))
+    tokens, pairs, ranks = np.zeros(2), np.zeros(2), []
+
+    def counted(batch: Any, *arguments: Any) -> Any:
+        kept_L = kept_tokens(batch, *arguments)
+        for i, lengths in enumerate((np.diff(batch.offsets), np.add.reduceat(kept_L, batch.offsets[:-1]))):
+            tokens[i] += lengths.sum()
+            pairs[i] += (lengths.astype(float) ** 2).sum()
+        return kept_L
+
+    learner_module.kept_tokens = counted
+    start, size = clock_s(), learner.train.batch_examples
+    for first in range(0, len(examples), size):
+        ranks.append(learner.step(examples[first : first + size]).outcome.ranks[MODEL])
+    took_s = clock_s() - start
+    steps = learner.counts["steps"]
+    return {
+        **quality(learner),
+        "ms_a_step": 1000 * took_s / steps,
+        "tokens_a_step": sum(len(example.keys) for example in examples) / steps,
+        "tokens_kept": tokens[1] / tokens[0] if alpha else 1.0,
+        "pairs_kept": pairs[1] / pairs[0] if alpha else 1.0,
+        "ranks": np.concatenate(ranks),
+    }
+
+
+def paired(result: dict[str, Any], base: dict[str, Any]) -> tuple[float, float]:
+    """Give the difference in HR@10 and its standard error."""
+    difference = (result["ranks"] <= 10).astype(float) - (base["ranks"] <= 10)
+    return float(difference.mean()), float(difference.std() / len(difference) ** 0.5)
+
+
+def long_examples(count: int, tokens: int, targets: int = 8) -> list[Example]:
+    """Give examples of so many tokens, the last of which are targets."""
+    return [
+        replace(
+            example,
+            **{name: getattr(example, name)[-targets:] for name in ("positions", "queries", "requests", "request_ms")},
+            labels=example.labels[-targets:],
+            label_offsets=np.arange(targets + 1, dtype=np.uint32),
+        )
+        for example in make_movies(count, burst=tokens, tokens=tokens)
+    ]
+
+
+def speeds(alphas: list[float], tokens: int = 4096, steps: int = 4) -> dict[float, list[float]]:
+    """Give the ms of some steps for each alpha, taken in turns after one for nothing."""
+    examples = long_examples(8 * (steps + 1), tokens)
+    learners = {
+        alpha: Learner(ModelSettings(max_len=tokens), TrainSettings(stochastic_length_alpha=alpha, device="cpu"))
+        for alpha in (0.0, *alphas)
+    }
+    ms: dict[float, list[float]] = {alpha: [] for alpha in learners}
+    for step in range(steps + 1):
+        for alpha, learner in learners.items():
+            start = clock_s()
+            learner.step(examples[8 * step : 8 * step + 8])
+            ms[alpha] += [1000 * (clock_s() - start)] if step else []
+    return ms
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--limit", type=int, default=40_000, help="ratings")
+    parser.add_argument("--alphas", type=float, nargs="*", default=[1.8, 1.6])
+    parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
+    given = parser.parse_args()
+    examples, least = movielens(TOKENS, given.limit), int(TOKENS ** (1.6 / 2))
+    run(examples[:80], 0.0)  # so that what is compiled once is compiled
+    results = {"off": run(examples, 0.0)}
+    for alpha in given.alphas:
+        results[f"alpha {alpha}"] = run(examples, alpha)
+    results[f"last {least} only"] = run([last_tokens(example, least) for example in examples], 0.0)
+    print(f"{machine()}; {time.strftime('%Y-%m-%d')}")
+    print(f"{given.limit:,} ratings, {len(examples):,} examples, {len(results['off']['ranks']):,} retrieval targets")
+    rows = []
+    for name, result in results.items():
+        difference, error = paired(result, results["off"])
+        kept = f"{result['tokens_kept']:.0%}", f"{result['pairs_kept']:.0%}"
+        gap = f"{difference:+.4f} ± {error:.4f}"
+        rows.append((name, *kept, result["ms_a_step"], result["hr@10"], gap, result["ndcg@10"], result["mrr"]))
+    table(("", "tokens", "pairs", "ms/step", "HR@10", "difference", "NDCG@10", "MRR"), rows)
+    ms = speeds(given.alphas)
+    print("\n8 sequences of 4,096 tokens a step")
+    table(
+        ("", "ms/step min", "median", "max", "of off"),
+        [
+            (f"alpha {alpha}" if alpha else "off", *spread(own).values(), median(own) / median(ms[0.0]))
+            for alpha, own in ms.items()
+        ],
+    )
+    kept = {name: {key: value for key, value in each.items() if key != "ranks"} for name, each in results.items()}
+    save("stochastic-length", {"limit": given.limit, "results": kept, "ms_at_4096": ms}, given.save)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Tokens/s of Learner.step beside a learner written the plain way: padded eager PyTorch, all of it dense (padded.py).
+
+python bench/train.py. A MovieLens-like stream (movies.py), a live catalogue of --items, default settings. Both learn
+the same micro-batches in turns, --steps at a time, in one process; the first losses are compared, for the models are
+the same. Then where each ms of ours goes: medians over steps, by timers around its parts.
+"""
+
+import argparse
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from movies import START_MS, film_keys, make_movies
+from padded import PaddedLearner
+from report import clock_s, machine, save, spread, table
+
+from model import forward, negatives
+from model.config import ModelSettings, TrainSettings
+from model.dense import DenseOptimizer
+from model.directions import Directions
+from model.jagged import collate
+from model.learner import Learner
+from model.prequential import Prequential
+from model.recommender import Recommender
+from model.table import Table
+from stream.example import Example
+
+WARM = 4800  # examples passed over: by then histories have grown
+PARTS = (  # name, owner, method; inner ones are taken out of those around them
+    ("questions", Learner, "_ask"),
+    ("admission", Learner, "_admit"),
+    ("negatives", Learner, "_draw_negatives"),
+    ("encoder, forward", Recommender, "encode"),
+    ("heads and gathering", forward.Forward, "__init__"),
+    ("scoring the catalogue", Learner, "_rank"),
+    ("metrics", Prequential, "record"),
+    ("losses", forward.Forward, "_retrieval_loss"),
+    ("backward", torch.Tensor, "backward"),
+    ("dense AdamW", DenseOptimizer, "step"),
+    ("rows' AdamW", Table, "step"),
+    ("directions of moved rows", Directions, "moved"),
+    ("rivals learn", Learner, "_let_rivals_learn"),
+    ("the rest", Learner, "step"),
+)
+
+
+def new_learner(items: int, threads: int) -> Learner:
+    """Give a learner of default settings that knows all items, as after a long stream."""
+    learner = Learner(ModelSettings(), TrainSettings(threads=threads, device="cpu"))
+    learner.items.admit(film_keys(items), np.full(items, START_MS - 1))
+    learner.weights.grow(items, 2)
+    learner.popularity.add(np.arange(items), np.full(items, START_MS - 1))
+    return learner
+
+
+@contextmanager
+def timers() -> Iterator[dict[str, float]]:
+    """Add up the own seconds of each part while this lasts."""
+    own: dict[str, float] = defaultdict(float)
+    inside: list[float] = [0.0]
+
+    def timed(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            inside.append(0.0)
+            start = clock_s()
+            try:
+                return method(*args, **kwargs)
+            finally:
+                took = clock_s() - start
+                own[name] += took - inside.pop()
+                inside[-1] += took
+
+        return call
+
+    kept = [(owner, method, getattr(owner, method)) for _, owner, method in PARTS]
+    for (name, _, _), (owner, method, plain) in zip(PARTS, kept, strict=True):
+        setattr(owner, method, timed(name, plain))
+    try:
+        yield own
+    finally:
+        for owner, method, plain in kept:
+            setattr(owner, method, plain)
+
+
+class Rival:
+    """The padded learner; tokens come as rows, as a vocabulary gives them."""
+
+    def __init__(self, learner: Learner) -> None:
+        self._learner, self._padded = learner, PaddedLearner(learner)
+
+    def step(self, examples: list[Example]) -> float:
+        """Test and train on negatives of its own."""
+        batch, ours = collate(examples), self._learner
+        targets = ours._chooser.choose(batch)
+        popularity_R, rng = ours.popularity.scores(int(batch.request_ms.max())), np.random.default_rng(0)
+        drawn = negatives.draw(ours.items.live(), popularity_R, ours.train.negatives, rng)
+        return self._step(batch, targets, drawn)
+
+    def first_loss(self, examples: list[Example]) -> float:
+        """Step on the negatives that ours will draw."""
+        batch, ours = collate(examples), self._learner
+        targets = ours._chooser.choose(batch)
+        ours.features.admit(batch.actions, batch.ts_ms)
+        drawn = ours._draw_negatives(batch, targets)
+        assert drawn is not None
+        return self._step(batch, targets, drawn)
+
+    def _step(self, batch: Any, targets: Any, drawn: negatives.Negatives) -> float:
+        item_L, action_L = self._learner.items.rows(batch.keys), self._learner.features.rows(batch.actions)
+        return self._padded.step(batch, targets, drawn, torch.from_numpy(item_L), torch.from_numpy(action_L))
+
+
+def rounds(learner: Learner, rival: Rival, batches: list[list[Example]], steps: int) -> dict[str, list[float]]:
+    """Give ms a step of each learner in each round of some steps; who begins changes."""
+    ms: dict[str, list[float]] = {"ours": [], "padded": []}
+    runs = (("ours", learner.step), ("padded", rival.step))
+    for number, first in enumerate(range(0, len(batches) - steps + 1, steps)):
+        for name, step in runs[:: 1 - 2 * (number % 2)]:
+            start = clock_s()
+            for batch in batches[first : first + steps]:
+                step(batch)
+            ms[name].append(1000 * (clock_s() - start) / steps)
+    return ms
+
+
+def parts_ms(learner: Learner, batches: list[list[Example]]) -> dict[str, float]:
+    """Give the median ms a step of each part."""
+    steps = []
+    for batch in batches:
+        with timers() as own:
+            learner.step(batch)
+        steps.append(own)
+    return {name: 1000 * statistics.median(own[name] for own in steps) for name, _, _ in PARTS}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--items", type=int, default=20_000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=15, help="of a round")
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
+    given = parser.parse_args()
+    learner = new_learner(given.items, given.threads)
+    count = learner.train.batch_examples
+    made = make_movies(WARM + count * given.steps * given.rounds, films=given.items)[WARM:]
+    batches = [made[i : i + count] for i in range(0, len(made), count)]
+    rival = Rival(learner)
+    losses = rival.first_loss(batches[0]), learner.step(batches[0]).loss
+    assert abs(losses[0] - losses[1]) < 1e-3, f"not the same model: {losses}"
+    rounds(learner, rival, batches[: given.steps], given.steps)
+    ms = rounds(learner, rival, batches, given.steps)
+    show(given, batches, ms, parts_ms(learner, batches[-3 * given.steps :]), losses)
+
+
+def show(
+    given: Any, batches: list[list[Example]], ms: Any, parts: dict[str, float], losses: tuple[float, float]
+) -> None:
+    tokens = statistics.mean(sum(len(example.keys) for example in batch) for batch in batches)
+    print(f"{machine()}; {time.strftime('%Y-%m-%d')}")
+    print(f"{tokens:,.0f} tokens a step, {given.items:,} live items; first losses {losses[0]:.6f}, {losses[1]:.6f}")
+    medians = {name: statistics.median(each) for name, each in ms.items()}
+    ratio = statistics.median(theirs / ours for ours, theirs in zip(ms["ours"], ms["padded"], strict=True))
+    table(
+        ("", "ms/step min", "median", "max", "tokens/s"),
+        [(name, *spread(each).values(), 1000 * tokens / medians[name]) for name, each in ms.items()],
+    )
+    print(f"padded / ours: {ratio:.2f} (median of {given.rounds} rounds)\n")
+    whole = sum(parts.values())
+    table(("part of ours", "ms", "share"), [(name, part, f"{part / whole:.0%}") for name, part in parts.items()])
+    figures = {"items": given.items, "tokens_a_step": tokens, "ms_a_step": ms, "ratio": ratio, "parts_ms": parts}
+    save(f"train_{given.items}items", figures, given.save)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""The forward kernel: a program gives the outputs of BLOCK_M rows of one head of one sequence.
+
+Keys are walked through in tiles of BLOCK_N; scores, bias and weights of a tile live in registers, and nothing of the
+size of rows by keys is ever written. A softmax is kept online: its running maximum and sum are rescaled by each tile.
+"""
+# mypy: disable-error-code="import-untyped,no-untyped-def,untyped-decorator"
+
+import triton
+import triton.language as tl
+
+from model.attention.triton_tiles import (
+    HIDDEN,
+    NONE,
+    SOFTMAX,
+    bias_of,
+    key_tiles,
+    load_rows,
+    product,
+    row_scales,
+    sees,
+    span_of,
+    store_rows,
+)
+
+UNSPECIALISED = ("tokens", "sequences", "longest", "span", "window", "max_len")  # vary by batch: no kernel for each
+
+
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def forward(
+    Q, K, V, Out, Lse, Offsets, Targets, Clock, Positions, Times, Edges,
+    q_token, q_head, k_token, k_head, v_token, v_head,
+    tokens, sequences, heads, longest, span, window, max_len, alpha, inv_len,
+    D_QK: tl.constexpr, D_V: tl.constexpr, P_QK: tl.constexpr, P_V: tl.constexpr,
+    ACTIVATION: tl.constexpr, BIAS: tl.constexpr, WINDOW: tl.constexpr, TARGETS: tl.constexpr,
+    DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """Write Out [L, H, D_V] and, of a softmax, Lse [L, H]; the last rows, which see the most, come first."""
+    program = tl.program_id(0)
+    row = (tl.cdiv(longest, BLOCK_M) - 1 - program // (sequences * heads)) * BLOCK_M
+    head = program % heads
+    start, length, history = span_of(Offsets, Targets, program // heads % sequences, TARGETS)
+    if row >= length:
+        return
+    rows = row + tl.arange(0, BLOCK_M)
+    q = load_rows(Q + head * q_head, start, rows, rows < length, q_token, D_QK, P_QK)
+    out = tl.zeros((BLOCK_M, P_V), tl.float32)
+    high = tl.full((BLOCK_M,), HIDDEN, tl.float32)
+    total = tl.zeros((BLOCK_M,), tl.float32)
+    end = tl.minimum(row + BLOCK_M, length)
+    low, tiles, all_tiles = key_tiles(row, end, history, window, BLOCK_M, BLOCK_N, WINDOW)
+    for t in range(0, all_tiles):
+        first = tl.where(t < tiles, low + t * BLOCK_N, row + (t - tiles) * BLOCK_N)
+        keys = first + tl.arange(0, BLOCK_N)
+        i, j = rows[:, None], keys[None, :]
+        seen = sees(i, j, history, length, window, WINDOW)
+        if TARGETS:
+            seen = seen & ((j < history) == (t < tiles))
+        k = load_rows(K + head * k_head, start, keys, keys < length, k_token, D_QK, P_QK)
+        v = load_rows(V + head * v_head, start, keys, keys < length, v_token, D_V, P_V)
+        scores = product(q, tl.trans(k), DTYPE, DOT, PRECISION) * alpha
+        if BIAS != NONE:
+            scores += bias_of(
+                i, j, seen, start, history, length, Clock, Positions, Times, Edges, tokens, max_len, BIAS
+            )  # fmt: skip
+        if ACTIVATION == SOFTMAX:
+            scores = tl.where(seen, scores, HIDDEN)
+            higher = tl.maximum(high, tl.max(scores, 1))
+            weights = tl.where(seen, tl.exp(scores - higher[:, None]), 0.0)
+            shrunk = tl.exp(high - higher)
+            total = total * shrunk + tl.sum(weights, 1)
+            out = out * shrunk[:, None]
+            high = higher
+        else:
+            weights = tl.where(seen, scores * tl.sigmoid(scores), 0.0)
+        out += product(weights, v, DTYPE, DOT, PRECISION)
+    if ACTIVATION == SOFTMAX:
+        total = tl.where(rows < length, total, 1.0)
+        out = out / total[:, None]
+        tl.store(Lse + (start + rows) * heads + head, high + tl.log(total), mask=rows < length)
+    else:
+        out = out * row_scales(rows, history, window, inv_len, ACTIVATION, WINDOW)[:, None]
+    store_rows(Out + head * D_V, out, start, rows, rows < length, heads * D_V, D_V, P_V)

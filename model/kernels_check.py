@@ -1,0 +1,157 @@
+"""The check that the fused kernels pass before they serve: small random batches against loops in float64 on the CPU.
+
+B sequences, N = the longest. Every batch is run with the case's bias and without one, forward and backward.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from model.attention.fused import attend_fused, batch_of, clock_of
+from model.attention.masks import place
+from model.attention.reference import attention as reference
+from model.bias import BIASES, FunctionalBias, RelativeBias, next_ms
+from model.errors import ModelError
+from model.kernels import Case, bias_terms
+
+_TOLERANCES: Final = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}  # of a result's largest number
+_TF32: Final = 1e-2  # where PyTorch may multiply float32 as TF32, the kernels do so too
+_LONE: Final = 5  # times the tolerance for a result of one number: it may be a sum in which much cancels
+_MAX_LEN: Final = 192
+_HEADS: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Lengths and candidates of a batch, and a window."""
+
+    lengths: tuple[int, ...]
+    targets: tuple[int, ...] | None
+    window: int
+
+
+SHAPES: Final = [Shape((150, 0, 1, 67), None, 0), Shape((140, 1, 33), (20, 1, 0), 50)]
+
+
+def check(case: Case) -> None:
+    """Compare outputs and gradients on all SHAPES.
+
+    Raises:
+        ModelError: a result is not the reference's; the sentence says which.
+    """
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(case.device.type, enabled=False):
+        for seed, shape in enumerate(SHAPES):
+            for bias in dict.fromkeys(("none", case.bias)):
+                _compare(case, Problem(shape, case, bias, seed), bias)
+
+
+class Problem:
+    """One random batch in float64 on the CPU, with a cotangent; its leaves are rounded to the case's dtype."""
+
+    def __init__(self, shape: Shape, case: Case, bias: str, seed: int) -> None:
+        self.case, self.shape = case, shape
+        self.generator = torch.Generator().manual_seed(seed)
+        tokens = sum(shape.lengths)
+        self.offsets = torch.tensor([0, *shape.lengths]).cumsum(0)
+        self.targets = None if shape.targets is None else torch.tensor(shape.targets)
+        self.leaves = {name: self._random(tokens, case.d_qk) for name in "qk"} | {"v": self._random(tokens, case.d_v)}
+        self.cotangent = self._random(tokens, case.d_v)
+        gaps_ms = torch.exp(torch.rand(tokens, generator=self.generator, dtype=torch.float64) * 18).long()
+        self.ts_ms = 1_700_000_000_000 + gaps_ms.cumsum(0)
+        self.asked_ms = next_ms(self.ts_ms, self.offsets, num_targets=self.targets)
+        self.bias = self._bias(bias) if bias in BIASES else None
+        self.alpha = case.d_qk**-0.5
+
+    def reference(self) -> dict[str, Tensor]:
+        """Give the outputs and gradients of the loops, by name."""
+        leaves = {name: leaf.clone().requires_grad_() for name, leaf in self.leaves.items()}
+        dense = None if self.bias is None else dense_bias(self.bias, self, _MAX_LEN)
+        options: dict[str, Any] = {"max_len": _MAX_LEN, "alpha": self.alpha, "activation": self.case.activation}
+        options |= {"num_targets": self.targets, "window": self.shape.window}
+        q, k, v = leaves.values()
+        out = reference(q, k, v, self.offsets, **options, bias=dense)
+        return _with_gradients(out, self.cotangent, leaves, self.bias)
+
+    def fused(self) -> dict[str, Tensor]:
+        """Give those of the kernels, on the case's device."""
+        device, dtype = self.case.device, self.case.dtype
+        leaves = {name: leaf.to(device, dtype).requires_grad_() for name, leaf in self.leaves.items()}
+        bias = None
+        if self.bias is not None:
+            bias = type(self.bias)(_MAX_LEN, dtype=torch.float32, generator=torch.Generator())
+            bias.load_state_dict(self.bias.state_dict())
+            bias.to(device)
+        batch = batch_of(
+            self.offsets.to(device),
+            max_len=_MAX_LEN,
+            tokens=len(self.ts_ms),
+            num_targets=None if self.targets is None else self.targets.to(device),
+            window=self.shape.window,
+            clock=clock_of(self.ts_ms, self.asked_ms).to(device),
+        )
+        q, k, v = leaves.values()
+        out = attend_fused(q, k, v, batch, self.alpha, self.case.activation, bias_terms(bias))
+        return _with_gradients(out, self.cotangent.to(device, dtype), leaves, bias)
+
+    def _random(self, tokens: int, width: int) -> Tensor:
+        numbers = torch.randn(tokens, _HEADS, width, generator=self.generator, dtype=torch.float64)
+        return numbers.to(self.case.dtype).double()
+
+    def _bias(self, name: str) -> RelativeBias | FunctionalBias:
+        bias = BIASES[name](_MAX_LEN, dtype=torch.float64, generator=self.generator)
+        with torch.no_grad():
+            for parameter in bias.parameters():  # float32 holds them; as large as scores, so that an error would show
+                parameter.add_(torch.randn(parameter.shape, generator=self.generator) * 0.5)
+                parameter.copy_(parameter.float())
+        return bias
+
+
+def dense_bias(bias: RelativeBias | FunctionalBias, problem: Problem, max_len: int) -> Tensor:
+    """Give a bias as a tensor [B, N, N], differentiable."""
+    lengths = problem.shape.lengths
+    longest = max(lengths, default=0)
+    dense = []
+    for b, length in enumerate(lengths):
+        tokens = slice(int(problem.offsets[b]), int(problem.offsets[b + 1]))
+        index = torch.arange(length)
+        history = length - (problem.shape.targets[b] if problem.shape.targets else 0)
+        steps = place(index[None, :], history) - place(index[:, None], history) + max_len - 1
+        ts_s, asked_s = problem.ts_ms[tokens].double() / 1000, problem.asked_ms[tokens].double() / 1000
+        block = bias(steps[None].clamp(min=0), bias.measure(asked_s[None, :, None], ts_s[None, None, :]))
+        dense.append(torch.nn.functional.pad(block[0], (0, longest - length, 0, longest - length)))
+    return torch.stack(dense)
+
+
+def _with_gradients(
+    out: Tensor, cotangent: Tensor, leaves: dict[str, Tensor], bias: torch.nn.Module | None
+) -> dict[str, Tensor]:
+    wanted = leaves | (dict(bias.named_parameters()) if bias else {})
+    gradients = torch.autograd.grad((out * cotangent).sum(), list(wanted.values()))
+    found = {"output": out, **{f"gradient of {name}": g for name, g in zip(wanted, gradients, strict=True)}}
+    return {name: tensor.detach().cpu().double() for name, tensor in found.items()}
+
+
+def _compare(case: Case, problem: Problem, bias: str) -> None:
+    for name, error, numbers in errors(problem):
+        allowed = _tolerance(case.dtype) * (1 if numbers > 1 else _LONE)
+        if not error <= allowed:
+            raise ModelError(
+                f"the {name} is off by {error:.1e} of its largest number, more than {allowed:.0e} "
+                f"(lengths {list(problem.shape.lengths)}, bias {bias})"
+            )
+
+
+def errors(problem: Problem) -> Iterator[tuple[str, float, int]]:
+    """Give the name of each result, its largest error over its largest number, and of how many numbers it is made."""
+    wanted, found = problem.reference(), problem.fused()
+    for name, exact in wanted.items():
+        yield name, ((found[name] - exact).abs().max() / exact.abs().max()).item(), exact.numel()
+
+
+def _tolerance(dtype: torch.dtype) -> float:
+    if dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
+        return _TF32
+    return _TOLERANCES[dtype]

@@ -1,0 +1,58 @@
+"""Stochastic Length: long sequences are trained on a part of their tokens, most of the time (Zhai et al., 2024).
+
+N = model.max_len, n = tokens of an example, B examples, L tokens of a micro-batch. The paper's rule, alpha in (1, 2]:
+
+    n <= N^(alpha/2)     the whole sequence
+    n >  N^(alpha/2)     with probability 1 - N^alpha / n^2 only N^(alpha/2) of its tokens, else the whole
+
+so that attention costs O(N^alpha) instead of O(N^2). Targets, the tokens that their queries stand at and the tokens
+right after these (whose times say as of when a query looks) are always kept. The others are drawn without replacement,
+the token at place i of its example by weight i + 1: twice as recent, twice as likely. Order and times stay; places are
+counted anew, as if the dropped tokens had never been. This is for the training pass alone: tests see everything.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.jagged import Jagged
+
+
+def kept_tokens(batch: Jagged, max_len: int, alpha: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Say which tokens of a micro-batch are trained on, [L]; the same generator gives the same tokens."""
+    short, lengths_B = int(max_len ** (alpha / 2)), np.diff(batch.offsets)
+    uniform_B, uniform_L = rng.random(len(lengths_B)), rng.random(len(batch.keys))
+    cut_B = (lengths_B > short) & (uniform_B < 1 - max_len**alpha / np.maximum(lengths_B, 1) ** 2.0)
+    kept_L = np.ones(len(batch.keys), np.bool_)
+    needed_L = _needed(batch)
+    for b in np.flatnonzero(cut_B):
+        part = slice(batch.offsets[b], batch.offsets[b + 1])
+        weights = np.arange(1, lengths_B[b] + 1)
+        order = np.where(needed_L[part], 1.0, np.log1p(-uniform_L[part]) / weights)  # the largest are a weighted draw
+        count = max(short, int(np.count_nonzero(needed_L[part])))
+        kept_L[part] = False
+        kept_L[part.start + np.argpartition(-order, count - 1)[:count]] = True
+    return kept_L
+
+
+def _needed(batch: Jagged) -> NDArray[np.bool_]:
+    """Say which tokens must stay whatever is drawn, [L]."""
+    needed_L = np.zeros(len(batch.keys), np.bool_)
+    queries = batch.queries[batch.queries >= 0]
+    for tokens in (batch.positions, queries, queries + 1):  # a query is before its target, so there is a next one
+        needed_L[tokens] = True
+    return needed_L
+
+
+def shortened(batch: Jagged, kept_L: NDArray[np.bool_]) -> Jagged:
+    """Give the batch without the tokens that are not kept; its targets are the same, and point at the same tokens."""
+    before: NDArray[np.int64] = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept_L)))
+    columns = {name: getattr(batch, name)[kept_L] for name in ("keys", "actions", "ts_ms", "kinds")}
+    return replace(
+        batch,
+        **columns,
+        offsets=before[batch.offsets],
+        positions=before[batch.positions],
+        queries=np.where(batch.queries < 0, -1, before[batch.queries]),
+    )

@@ -1,0 +1,74 @@
+"""Compiles the kernels for an H100 where there is none: python tests/model/kernels/ahead.py bfloat16 64 silu bucketed.
+
+A batch is taken through forward and backward as on a GPU, with a driver that says it is one and launches nothing: so
+arguments are bound, and kernels compiled, as they would be. Printed for each kernel, with its fixed choice of blocks:
+the shared memory and the registers of a thread that it takes, the bytes that it spills, and the instructions that it
+multiplies with. Fails where a kernel would not fit.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+
+from model.attention import triton_launch
+from model.attention.triton_configs import fixed
+from model.kernels import Case
+from model.kernels_check import Problem, Shape
+
+SHARED = 227 << 10  # bytes that a program may take
+
+
+class H100:
+    """What Triton asks of a driver before it launches."""
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, _: int) -> int:
+        return 0
+
+
+def compile_only(kernel: Any, grid: Any, arguments: dict[str, Any], _: bool) -> None:
+    """Stand in for triton_launch._launch."""
+    config = fixed(kernel.__name__, arguments)
+    options = {**config.blocks, "num_warps": config.warps, "num_stages": config.stages}
+    done = kernel.run(**arguments, **options, grid=grid, warmup=True)
+    ptx: str = done.asm["ptx"]
+    unit = "wgmma" if "wgmma" in ptx else "mma" if "mma.sync" in ptx else "fma"
+    print(kernel.__name__, options, f"shared {done.metadata.shared}", assembled(ptx), unit, flush=True)
+    assert done.metadata.shared <= SHARED, kernel.__name__
+
+
+def assembled(ptx: str) -> dict[str, int]:
+    """Give registers and spilled bytes as the assembler reports them."""
+    assembler = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "kernel.ptx"
+        file.write_text(ptx)
+        command = [str(assembler), "-v", "--gpu-name=sm_90a", str(file), "-o", str(file.with_suffix(".cubin"))]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    patterns = {"registers": r"Used (\d+) registers", "spilled": r"(\d+) bytes spill stores"}
+    return {name: int(re.findall(pattern, said)[0]) for name, pattern in patterns.items()}
+
+
+def main(dtype: str = "bfloat16", width: str = "64", activation: str = "silu", bias: str = "bucketed") -> None:
+    """Compile all kernels of one kind."""
+    driver.set_active(H100())
+    triton_launch._launch = compile_only
+    case = Case(torch.device("cpu"), getattr(torch, dtype), int(width), int(width), activation, bias)
+    Problem(Shape((5, 0, 3), (2, 0, 1), 3), case, bias, seed=0).fused()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

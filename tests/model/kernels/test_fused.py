@@ -1,0 +1,257 @@
+"""The fused kernels themselves: on a GPU, or on the CPU under TRITON_INTERPRET=1 (tests/model/test_kernels.py)."""
+
+import inspect
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from torch import Tensor
+
+from model.attention import attention as plain, triton_configs
+from model.attention.fused import Batch, attend_fused, batch_of, clock_of, interpreted
+from model.attention.reference import attention as reference
+from model.attention.triton_configs import Config
+from model.bias import BIASES, RelativeBias, next_ms, time_buckets
+from model.config import ModelSettings
+from model.hstu import Encoder, Layer
+from model.kernels import Case, lowest_gaps_ms
+from model.kernels_check import Problem, Shape, check, dense_bias
+from tests.model.attention_cases import Case as RandomCase, cases, golden, offsets_of
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() and not interpreted() else "cpu")
+BLOCKS = [Config(m, n, 4, 1) for m, n in ((16, 16), (32, 16), (16, 32))]
+ROOM = 1e-6 if interpreted() else 1e-5  # of the largest number, where plain PyTorch is exact; float32 is 3 x TF32
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(
+        DEVICE.type == "cpu" and not interpreted(), reason="no GPU; test_kernels.py runs these interpreted"
+    ),
+]
+
+
+def fused(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: None = None, **options: Any) -> Tensor:
+    """Give what attention gives, with its signature."""
+    alpha, activation = options.pop("alpha"), options.pop("activation", "silu")
+    targets = options.pop("num_targets")
+    targets = None if targets is None else targets.to(DEVICE)
+    batch = batch_of(offsets.to(DEVICE), tokens=len(q), num_targets=targets, **options)
+    return attend_fused(*(x.to(DEVICE) for x in (q, k, v)), batch, alpha, activation).cpu()
+
+
+def with_gradients(function: Any, case: RandomCase, dtype: torch.dtype) -> list[Tensor]:
+    inputs = [x.to(torch.float32).to(dtype).detach().requires_grad_() for x in case.inputs()]
+    out = case.run(function, inputs)
+    cotangent = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(dtype)
+    return [out, *torch.autograd.grad((out * cotangent).sum(), inputs)]
+
+
+def assert_as_good(ours: list[Tensor], theirs: list[Tensor], exact: list[Tensor], times: float = 2) -> None:
+    """Assert that our errors are at most twice those of plain PyTorch in the same dtype.
+
+    A result of one number is a sum in which much may cancel: its size is no measure, that of the other results is.
+    """
+    sizes = [right.abs().max().item() if right.numel() else 0.0 for right in exact]
+    for our, their, right, own in zip(ours, theirs, exact, sizes, strict=True):
+        size = max(sizes) if right.numel() == 1 else own
+        errors = [(x.double() - right).abs().max().item() if right.numel() else 0.0 for x in (our, their)]
+        assert errors[0] <= times * errors[1] + ROOM * size, errors
+
+
+@given(cases(longest=36).filter(lambda case: not case.biased and sum(case.lengths)), st.sampled_from(BLOCKS))
+@settings(max_examples=6 if interpreted() else 100, deadline=None)
+def test_outputs_and_gradients_are_as_good_as_plain_pytorchs(case: RandomCase, blocks: Config) -> None:
+    """Any lengths, candidates, window, widths and activation, cut into tiles of any shape, in float32."""
+    with patch.object(triton_configs, "_INTERPRETED", blocks):
+        runs = [with_gradients(path, case, torch.float32) for path in (fused, plain)]
+    assert_as_good(*runs, with_gradients(reference, case, torch.float64))
+
+
+@pytest.mark.parametrize("name", ["mha_causal", "mha_targets", "mha_alpha1"])
+def test_outputs_and_gradients_are_those_of_the_public_reference(name: str) -> None:
+    """Causal, with candidates and unscaled: equal to 1e-5 in float32."""
+    file = golden(name)
+    inputs = [file[x].float().requires_grad_() for x in "qkv"]
+    options = {"max_len": file.config["N"], "alpha": file.config["alpha"], "num_targets": file.get("num_targets")}
+    out = fused(*inputs, file["seq_offsets"], **options)
+    grads = torch.autograd.grad((out * file["cot"].float()).sum(), inputs)
+    for ours, key in zip([out, *grads], ("out", "grad_q", "grad_k", "grad_v"), strict=True):
+        assert torch.allclose(ours.double(), file[key], rtol=1e-5, atol=1e-5), key
+
+
+def test_candidates_in_one_pass_equal_the_public_reference_with_cached_keys() -> None:
+    """What candidates give beside one another is what they give one by one on the cached keys of the history."""
+    file = golden("mha_cached_delta")
+    options = {"max_len": file.config["N"], "alpha": file.config["alpha"], "num_targets": file["num_targets"]}
+    out = fused(*(file[x].float() for x in ("q_full", "k", "v")), file["seq_offsets"], **options)
+    assert torch.allclose(out.double(), file["out_full"], rtol=1e-5, atol=1e-5)
+
+
+VARIANTS = [(a, b, "float32") for a in ("silu", "silu_seen", "softmax") for b in BIASES]
+VARIANTS += [("silu", "bucketed", "bfloat16"), ("softmax", "functional", "bfloat16")]
+SHAPE = Shape((40, 0, 1, 33), (19, 0, 1, 0), 9)
+
+
+@pytest.mark.parametrize(("activation", "bias", "dtype"), VARIANTS)
+def test_a_bias_and_its_gradients_are_as_good_as_plain_pytorchs(activation: str, bias: str, dtype: str) -> None:
+    """Positions and times, candidates and a window: the gradients of all parameters of the bias too.
+
+    Triton's interpreter rounds bfloat16 towards zero, with twice the error of PyTorch's rounding to nearest.
+    """
+    kind = getattr(torch, dtype)
+    problem = Problem(SHAPE, Case(DEVICE, kind, 5, 5, activation, bias), bias, seed=3)
+    exact = problem.reference()
+    by_kernels, by_pytorch = problem.fused(), in_plain_pytorch(problem, kind)
+    size = [by_kernels[name] for name in exact], [by_pytorch[name] for name in exact], list(exact.values())
+    if kind == torch.bfloat16:  # of a sum of slopes, PyTorch may hit upon the right one by rounding; a floor for it
+        size[1][:] = [e + (p - e).abs().max().clamp(min=2**-8 * e.abs().max()) for p, e in zip(*size[1:], strict=True)]
+    assert_as_good(*size, times=4 if kind == torch.bfloat16 and interpreted() else 2)
+
+
+def in_plain_pytorch(problem: Problem, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Give a problem's results by the padded path in a dtype, the bias in float32."""
+    assert problem.bias is not None
+    bias = type(problem.bias)(192, dtype=torch.float32, generator=torch.Generator())
+    bias.load_state_dict(problem.bias.state_dict())
+    leaves = {name: leaf.to(dtype).requires_grad_() for name, leaf in problem.leaves.items()}
+    options = {"max_len": 192, "alpha": problem.alpha, "activation": problem.case.activation}
+    options |= {"num_targets": problem.targets, "window": problem.shape.window}
+    dense = dense_bias(bias, problem, 192).to(dtype)
+    out = plain(*leaves.values(), problem.offsets, **options, bias=dense)  # type: ignore[arg-type]
+    parameters = dict(bias.named_parameters())
+    wanted = [*leaves.values(), *parameters.values()]
+    gradients = torch.autograd.grad((out * problem.cotangent.to(dtype)).sum(), wanted)
+    names = [f"gradient of {name}" for name in (*leaves, *parameters)]
+    return {"output": out.double(), **{n: g.double() for n, g in zip(names, gradients, strict=True)}}
+
+
+@pytest.mark.parametrize("name", ["research_rel_bias", "research_rel_bias_no_ts"])
+def test_a_layer_and_its_gradients_are_those_of_the_public_reference(name: str) -> None:
+    """With and without the relative bias, to 1e-4 in float32, the gradients of both tables included."""
+    file = golden(name)
+    layer, batch = layer_of(file)
+    x = file["x"].float().to(DEVICE).requires_grad_()
+    out = layer.fused(x, batch, "silu")
+    (out * file["cot"].float().to(DEVICE)).sum().backward()
+    found = {"out": out, "grad_x": x.grad, "grad_w_uvqk": layer.w_uvqk.grad, "grad_w_o": layer.w_out.grad}
+    if layer.bias is not None:
+        found |= {"grad_rab_pos_w": layer.bias.positions.grad, "grad_rab_ts_w": layer.bias.times.grad}
+    for key, value in found.items():
+        assert value is not None
+        assert torch.allclose(value.cpu().double(), file[key], rtol=1e-4, atol=1e-4), key
+
+
+def layer_of(file: Any) -> tuple[Layer, Batch]:
+    """Give the layer of a golden file in float32, and its batch."""
+    config, bias, generator = file.config, None, torch.Generator()
+    state = {"w_uvqk": file["w_uvqk"], "w_out": file["w_o"], "b_out": file["b_o"]}
+    clock = None
+    if config["use_timestamps"]:
+        lengths, ts_ms = file["lengths"].tolist(), file["timestamps"] * 1000
+        ts_ms_L = torch.cat([ts_ms[b, :n] for b, n in enumerate(lengths)])
+        request_ms = torch.stack([ts_ms[b, min(n, ts_ms.shape[1] - 1)] for b, n in enumerate(lengths)])
+        clock = clock_of(ts_ms_L, next_ms(ts_ms_L, file["x_offsets"], request_ms=request_ms)).to(DEVICE)
+        bias = RelativeBias(config["N"], dtype=torch.float32, generator=generator)
+        state |= {"bias.positions": file["rab_pos_w"], "bias.times": file["rab_ts_w"]}
+    sizes = {"heads": config["H"], "d_qk": config["dqk"], "d_v": config["dv"]}
+    layer = Layer(config["D"], **sizes, alpha=1.0, bias=bias, dtype=torch.float32, generator=generator)
+    layer.load_state_dict(state)
+    shape = {"max_len": config["N"], "tokens": len(file["x"])}
+    return layer.to(DEVICE), batch_of(file["x_offsets"].to(DEVICE), **shape, clock=clock)
+
+
+@pytest.mark.parametrize(("attention", "bias"), [("silu", "bucketed"), ("softmax", "functional")])
+@given(lengths=st.lists(st.integers(0, 16), min_size=1, max_size=4), seed=st.integers(0, 9))
+@settings(max_examples=2 if interpreted() else 20, deadline=None)
+def test_an_encoder_trains_as_it_does_in_plain_pytorch(
+    attention: str, bias: str, lengths: list[int], seed: int
+) -> None:
+    """Outputs and the gradients of all weights, whichever path the encoder takes; lengths 0, 1 and N among them."""
+    shape = {"dim": 12, "layers": 2, "heads": 2, "max_len": 16}
+    model = Encoder(ModelSettings(attention=attention, bias=bias, **shape), dtype=torch.float32, generator=rng(seed))
+    model.to(DEVICE)
+    lengths = [16, 1, *lengths]
+    x = torch.randn(sum(lengths), 12, generator=rng(seed)).to(DEVICE)
+    ts_ms = (1_700_000_000_000 + torch.randint(0, 10**7, (len(x),), generator=rng(seed)).cumsum(0)).to(DEVICE)
+    offsets = offsets_of(lengths).to(DEVICE)
+    runs = []
+    for run in (model._fused, model._plain):
+        out = run(x, offsets, ts_ms, None, next_ms(ts_ms, offsets))
+        model.zero_grad()
+        out.square().sum().backward()
+        runs.append([out.detach(), *(parameter.grad for parameter in model.parameters())])
+    for ours, theirs in zip(*runs, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
+
+
+def rng(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("lengths", [[], [0, 0], [1], [0, 1, 0]])
+def test_empty_batches_and_sequences_give_empty_outputs_with_gradients(lengths: list[int]) -> None:
+    """No sequence, only empty ones, one token: the output has a row per token, and backward runs."""
+    q, k, v = (torch.ones(sum(lengths), 2, d, requires_grad=True) for d in (3, 3, 2))
+    out = fused(q, k, v, offsets_of(lengths), max_len=4, alpha=1.0, num_targets=None)
+    out.sum().backward()
+    assert out.shape == v.shape
+    assert q.grad is not None
+    assert k.grad is not None
+    assert v.grad is not None
+
+
+def test_every_kernel_is_given_its_arguments_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton's compiler refuses what its interpreter overlooks: an argument too many."""
+    from model.attention import triton_launch
+
+    launch, seen = triton_launch._launch, []
+
+    def checked(kernel: Any, grid: Any, arguments: dict[str, Any], tuned: bool) -> None:
+        blocks = triton_configs.fixed(kernel.__name__, arguments).blocks
+        assert sorted({**arguments, **blocks}) == sorted(inspect.signature(kernel.fn).parameters)
+        seen.append(kernel.__name__)
+        launch(kernel, grid, arguments, tuned)
+
+    monkeypatch.setattr(triton_launch, "_launch", checked)
+    shape = Shape((5, 0, 2), (2, 0, 1), 3)
+    Problem(shape, Case(DEVICE, torch.float32, 4, 4, "softmax", "bucketed"), "bucketed", seed=0).fused()
+    assert sorted(seen) == ["candidate_sums", "forward", "history_sums", "key_gradients", "query_gradients"]
+
+
+def test_equal_batches_give_equal_bits() -> None:
+    """Two runs agree to the bit, the gradients of the bias included: no program adds where another one does."""
+    problem = Problem(SHAPE, Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed"), "bucketed", seed=0)
+    first, second = problem.fused(), problem.fused()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_time_buckets_are_those_of_the_bias_at_every_edge() -> None:
+    """One millisecond below and at each edge, and any gap: exact while float32 holds the gap, else to its rounding."""
+    from tests.model.kernels.bucket_kernel import bucket_kernel
+
+    edges = lowest_gaps_ms(torch.device("cpu"))[1:110].long()
+    gaps = torch.cat((edges, edges - 1, torch.exp(torch.rand(1024 - 218, generator=rng(0)) * 40).long()))
+    out = torch.empty(1024, dtype=torch.int32, device=DEVICE)
+    bucket_kernel[1,](out, gaps.float().to(DEVICE), lowest_gaps_ms(DEVICE), COUNT=1024)
+    wanted = time_buckets(gaps.double() / 1000, torch.zeros(1, dtype=torch.float64))
+    exact = gaps < 2**24
+    assert torch.equal(out.cpu()[exact], wanted[exact])
+    assert ((out.cpu() - wanted).abs() <= (gaps + 1 >= edges[wanted.clamp(max=108).long()] * (1 - 1e-6))).all()
+
+
+def test_the_check_passes_on_the_right_kernels_and_names_what_a_wrong_one_gets_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Kernels told to compute another activation are refused: the sentence says where and by how much."""
+    from model import kernels_check
+    from model.attention import triton_launch
+    from model.errors import ModelError
+
+    monkeypatch.setattr(kernels_check, "SHAPES", [Shape((20, 0, 1, 5), (2, 0, 0, 5), 0)])
+    case = Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed")
+    check(case)
+    monkeypatch.setitem(triton_launch._ACTIVATIONS, "silu", 1)
+    with pytest.raises(ModelError, match=r"the output is off by .* of its largest number, more than 1e-04"):
+        check(case)

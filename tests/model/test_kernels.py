@@ -1,0 +1,143 @@
+"""Which path the encoder takes, and the kernels' own tests (tests/model/kernels) interpreted on the CPU."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from model import kernels, kernels_check
+from model.attention.fused import Batch, could_serve
+from model.bias import BUCKETS, time_buckets
+from model.config import ModelSettings
+from model.hstu import Encoder
+from model.kernels import lowest_gaps_ms
+from tests.model.attention_cases import offsets_of
+
+ROOT = Path(__file__).parents[2]
+CPU = torch.device("cpu")
+QUIETLY: Any = {"capture_output": True, "text": True}
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
+
+
+@needs_triton
+def test_the_kernels_pass_their_tests_interpreted() -> None:
+    """All of tests/model/kernels, in a process in which Triton interprets its kernels."""
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "tests/model/kernels"]
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False, **QUIETLY)
+    assert done.returncode == 0, done.stdout
+    assert "skipped" not in done.stdout
+
+
+@needs_triton
+def test_the_kernels_compile_for_an_h100() -> None:
+    """Wherever the tests run: all kernels, with the bias of the paper, fit into its shared memory."""
+    command = [sys.executable, "tests/model/kernels/ahead.py", "bfloat16", "64", "silu", "bucketed"]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, check=False, **QUIETLY)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wgmma") == 5
+
+
+def test_a_cpu_imports_no_triton() -> None:
+    """An encoder that trains on the CPU leaves Triton, and the modules that import it, alone."""
+    code = """
+import sys, torch
+from model.config import ModelSettings
+from model.hstu import Encoder
+model = Encoder(ModelSettings(), dtype=torch.float32, generator=torch.Generator())
+model(torch.ones(3, 64), torch.tensor([0, 3]), torch.arange(3)).sum().backward()
+assert not [name for name in sys.modules if name == "triton" or "triton_" in name and name.startswith("model")]
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False, **QUIETLY)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "width"),
+    [("cpu", torch.float32, 32), ("cuda", torch.float64, 32), ("cuda", torch.float32, 129)],
+)
+def test_where_there_are_no_kernels_nothing_is_tried(
+    monkeypatch: pytest.MonkeyPatch, device: str, dtype: torch.dtype, width: int
+) -> None:
+    """On a CPU, in float64, for heads that are too wide, the plain path serves."""
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert not could_serve(torch.device(device), dtype, width, width)
+
+
+@pytest.fixture
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels that have not been checked yet, on a device that could have some."""
+    monkeypatch.setattr(kernels, "_verdicts", {})
+    monkeypatch.setattr(kernels, "could_serve", lambda *_: True)
+    monkeypatch.setattr(kernels_check, "SHAPES", kernels_check.SHAPES[1:])
+
+
+def batch() -> tuple[Tensor, Tensor, Tensor]:
+    x = torch.randn(9, 16, generator=torch.Generator().manual_seed(0))
+    return x, offsets_of([5, 0, 4]), torch.arange(9) * 60_000
+
+
+def encoder() -> Encoder:
+    settings = ModelSettings(dim=16, heads=2, layers=1, max_len=16)
+    return Encoder(settings, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
+
+
+def nearly(q: Tensor, k: Tensor, v: Tensor, batch: Batch, alpha: float, activation: str, bias: object) -> Tensor:
+    """A kernel that scales by 1 % too much and knows no bias."""
+    from model.attention import attention
+
+    options = {"max_len": batch.max_len, "num_targets": batch.targets, "window": batch.window}
+    return attention(q, k, v, batch.offsets, alpha=alpha * 1.01, activation=activation, **options)  # type: ignore[arg-type]
+
+
+def raising(*_: object) -> Tensor:
+    """A kernel that does not compile."""
+    raise RuntimeError("PTXAS error\nmany lines")
+
+
+@pytest.mark.usefixtures("fresh")
+@pytest.mark.parametrize(
+    ("kernel", "reason"), [(nearly, r"the output is off by .* \(lengths"), (raising, r"PTXAS error;")]
+)
+def test_wrong_kernels_are_said_once_and_plain_pytorch_goes_on(
+    monkeypatch: pytest.MonkeyPatch, kernel: object, reason: str
+) -> None:
+    """The first batch warns with a sentence, the next one is silent; the output is that of the plain path."""
+    monkeypatch.setattr(kernels_check, "attend_fused", kernel)
+    model, inputs = encoder(), batch()
+    with pytest.warns(RuntimeWarning, match=f"failed their check on cpu .*{reason}.*goes on in plain PyTorch"):
+        first = model(*inputs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(model(*inputs), first)
+    monkeypatch.setattr(kernels, "could_serve", lambda *_: False)
+    assert torch.equal(model(*inputs), first)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_right_kernels_serve_and_are_checked_once() -> None:
+    """One check per device, dtype, width, activation and bias."""
+    seen = []
+    for bias in ("bucketed", "bucketed", "none"):
+        assert kernels.serve(torch.ones(1), width=8, activation="silu", bias=bias, check=seen.append)
+    assert [case.bias for case in seen] == ["bucketed", "none"]
+
+
+def test_the_lowest_gap_of_a_bucket_is_where_it_begins() -> None:
+    """Below float32's exact integers, one millisecond less is the bucket before."""
+    edges = lowest_gaps_ms(CPU)
+    zero = torch.zeros(1, dtype=torch.float64)
+    exact = edges[(edges > 0) & (edges < 2**24)].double()
+    assert time_buckets(exact / 1000, zero).tolist() == list(range(1, len(exact) + 1))
+    assert time_buckets((exact - 1) / 1000, zero).tolist() == list(range(len(exact)))
+    assert len(edges) == BUCKETS + 1
+    assert (edges.diff()[edges[1:].isfinite()] > 0).all()

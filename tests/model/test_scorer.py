@@ -1,0 +1,48 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from model.attention.plan import AREA
+from model.config import ModelSettings
+from model.scorer import History, Scorer
+from model.snapshot import Manifest, Snapshot
+from stream.example import Kind
+from tests.served import NOW_MS, model_arrays
+
+ITEMS = 700
+SHAPE = ModelSettings(dim=16, layers=2, heads=2, max_len=401, rank_actions=("click", "like"))
+
+
+def scorer(**settings: Any) -> Scorer:
+    shape = SHAPE.model_copy(update=settings)
+    arrays = model_arrays(items=ITEMS, settings=shape)
+    numpy = {name: array.numpy() if isinstance(array, torch.Tensor) else array for name, array in arrays.items()}
+    tables = {"model": shape.model_dump(mode="json")}
+    return Scorer(Snapshot(Path("x"), Manifest(name="x", step=1, created=0.0, watermark_ms=0, settings=tables), numpy))
+
+
+def history(length: int) -> History:
+    rng = np.random.default_rng(length)
+    kinds = rng.choice([int(Kind.IMPRESSION), int(Kind.ACTION)], length)
+    actions = np.where(kinds == Kind.ACTION, 0, -1)
+    return History(rng.integers(ITEMS, size=length), actions, NOW_MS - 60_000 * np.arange(length, 0, -1), kinds)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"bias": "functional"}, {"bias": "none"}, {"attention": "softmax"}, {"attention": "silu_seen"}],
+    ids=str,
+)
+def test_hundreds_of_candidates_in_one_pass_equal_single_passes(settings: dict[str, Any]) -> None:
+    """Keys and values of the history are computed once, candidates attend to them in parts; equal to 1e-5."""
+    ours, long = scorer(**settings), history(400)
+    candidates = np.random.default_rng(1).permutation(ITEMS)
+    assert len(candidates) * len(long) > 2 * AREA["cpu"]  # several parts
+    together = ours.rank(long, candidates, NOW_MS)
+    for i in np.random.default_rng(2).choice(ITEMS, 60, replace=False):
+        alone = ours.rank(long, candidates[i : i + 1], NOW_MS)
+        np.testing.assert_allclose(alone.probabilities[0], together.probabilities[i], atol=1e-5)
+        np.testing.assert_allclose(alone.retrieval[0], together.retrieval[i], atol=1e-5)
