@@ -31,7 +31,7 @@ def test_file_then_environment_then_flags(tmp_path: Path, monkeypatch: pytest.Mo
         ("bootstap = 'x'", {}, r"sets bootstap, which is no setting; the top level knows bootstrap, data_dir, model"),
         ("[stream]\nlatness_s = 1", {}, r"sets stream.latness_s.*table \[stream\] knows .*lateness_s"),
         ("[stream]\npartitions = 0", {}, r"stream.partitions = 0 .*greater than or equal to 1"),
-        ("[model]\nattention = 'relu'", {}, r"model.attention = 'relu'.*'silu' or 'softmax'"),
+        ("[model]\nattention = 'relu'", {}, r"model.attention = 'relu'.*'silu', 'silu_seen' or 'softmax'"),
         ("[model]\ndim = 10\nheads = 3", {}, r"dim 10 is not a multiple of heads 3"),
         ("[model", {}, r"hstu.toml cannot be read"),
         ("", {"train.threads": 0}, r"threads = 0 .*greater than or equal to 1"),
