@@ -8,14 +8,20 @@ Numba compiles this for the machine's vector unit, once: the result is kept in _
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_64_hexdigest
 
 ROWS: Final = 16  # of a block, and keys of a step: a vector of float32 in AVX-512, two in AVX2
 SILU, SILU_SEEN, SOFTMAX = range(3)
+
+SOURCES: Final = xxh3_64_hexdigest(
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("cpu_*.py")))
+)
 
 Array = NDArray[Any]
 _EXP2: Final = tuple(np.float32(math.log(2) ** k / math.factorial(k)) for k in range(7))
@@ -26,8 +32,18 @@ R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function at its first call; it lets other threads run. Sums may be taken in any (fixed) order."""
-    return cast(Callable[P, R], numba.njit(fastmath=True, nogil=True, cache=True, error_model="numpy")(function))
+    """Compile a function at its first call; it lets other threads run. Sums may be taken in any (fixed) order.
+
+    What is kept bears a digest of all sources in its name: numba itself looks only at the file where a function
+    stands, and would go on with old code of another one.
+    """
+    function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
+    options: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy"}
+    try:
+        kept = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no folder that could be written
+        kept = numba.njit(**options)(function)
+    return cast(Callable[P, R], kept)
 
 
 @compiled

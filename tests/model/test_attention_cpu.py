@@ -10,7 +10,7 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 from torch.nn.functional import layer_norm, silu
 
-from model.attention import ACTIVATIONS, cpu, cpu_kernels
+from model.attention import ACTIVATIONS, cpu, cpu_kernels, cpu_passes
 from model.attention.reference import attention as reference
 from model.bias import BIASES, Bias, log_gaps, next_ms, time_buckets
 from model.config import ModelSettings
@@ -258,3 +258,9 @@ def test_a_sequence_that_is_too_long_is_refused_as_everywhere() -> None:
     """The sentence is that of the plain path."""
     with pytest.raises(ModelError, match=r"Sequence 0 has 9 tokens .*more than max_len 8"):
         cpu.batch_of(offsets_of([9]), max_len=8, tokens=9, activation="silu")
+
+
+def test_what_is_compiled_is_kept_under_the_digest_of_all_sources() -> None:
+    """Code that another file has changed is never taken from the cache of the day before."""
+    assert cpu_passes.forward.__qualname__.endswith(cpu_kernels.SOURCES)
+    assert cpu_kernels.gate.__qualname__.endswith(cpu_kernels.SOURCES)

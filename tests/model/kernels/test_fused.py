@@ -69,6 +69,15 @@ def test_outputs_and_gradients_are_as_good_as_plain_pytorchs(case: RandomCase, b
     assert_as_good(*runs, with_gradients(reference, case, torch.float64))
 
 
+@pytest.mark.parametrize(("activation", "window"), [("silu", 1), ("softmax", 17)])
+def test_a_window_that_ends_just_behind_a_tile_reaches_the_next_one(activation: str, window: int) -> None:
+    """The one row or key that the next tile holds counts, forward and backward, and a softmax is rescaled there."""
+    options = {"activation": activation, "alpha": 2.0, "max_len": 36, "num_targets": None, "window": window}
+    case = RandomCase([36], [], 1, 8, 8, options, False, 0, 128, 1 << 16)
+    runs = [with_gradients(path, case, torch.float32) for path in (fused, plain)]
+    assert_as_good(*runs, with_gradients(reference, case, torch.float64))
+
+
 @pytest.mark.parametrize("name", ["mha_causal", "mha_targets", "mha_alpha1"])
 def test_outputs_and_gradients_are_those_of_the_public_reference(name: str) -> None:
     """Causal, with candidates and unscaled: equal to 1e-5 in float32."""
