@@ -15,6 +15,7 @@ RUN PIP_EXTRA_INDEX_URL="$PIP_EXTRA_INDEX_URL" pip install --constraint constrai
 
 # A new volume on /data takes over its owner, so that nothing needs to run as root.
 RUN useradd --uid 10001 --create-home hstu && install -d -o hstu -g hstu /data
+ENV NUMBA_CACHE_DIR=/tmp/numba
 USER hstu
 WORKDIR /data
 ENV HSTU_DATA_DIR=/data

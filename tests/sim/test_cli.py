@@ -48,7 +48,7 @@ def test_the_command_prints_the_figures_and_writes_the_metrics(tmp_path: Path) -
         (["a.csv", "--direct", "--speed", "5/s"], "--direct goes as fast as it learns; leave --speed away"),
         (["a.csv", "--speed", "0"], "--speed 0 is no speed"),
         (["a.csv", "--attention", "silu"], "belong to --direct"),
-        (["a.csv", "--direct", "--attention", "linear"], "'silu' or 'softmax'"),
+        (["a.csv", "--direct", "--attention", "linear"], "'silu', 'silu_seen' or 'softmax'"),
         (["a.csv", "--rating-as", "view"], "--rating-as view"),
         (["--synthetic", "dirichlet", "--name", "a/b"], "--name a/b cannot name a file"),
         (["--synthetic", "dirichlet"], "No Kafka is named; give --bootstrap"),
