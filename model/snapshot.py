@@ -235,7 +235,7 @@ def remove_snapshot(path: Path) -> None:
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         return value.tolist()
-    raise NotImplementedError(f"a manifest cannot hold a {type(value).__name__}")
+    raise TypeError(f"a manifest cannot hold a {type(value).__name__}")
 
 
 def _unwritable(directory: Path, error: OSError) -> str:
