@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from model.config import ModelSettings, TrainSettings
-from model.forward import Forward, TokenRows
+from model.forward import Forward
 from model.jagged import Jagged
+from model.known import TokenRows
 from model.negatives import Negatives, draw
 from model.targets import Targets
 from model.weights import Weights

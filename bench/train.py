@@ -98,7 +98,7 @@ class Rival:
         """Test and train on negatives of its own."""
         batch, ours = collate(examples), self._learner
         targets = ours._chooser.choose(batch)
-        popularity_R, rng = ours.popularity.scores(int(batch.request_ms.max())), np.random.default_rng(0)
+        popularity_R, rng = ours.popularity.counts(int(batch.request_ms.max())), np.random.default_rng(0)
         drawn = negatives.draw(ours.items.live(), popularity_R, ours.train.negatives, rng)
         return self._step(batch, targets, drawn)
 

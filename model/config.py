@@ -12,6 +12,8 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    encoder: Literal["hstu", "transformer", "gru"] = "hstu"
+    """HSTU, or a rival of it: SASRec's Transformer or GRU4Rec's GRU, for which `attention` and `bias` say nothing."""
     attention: Activation = "silu"
     """SiLU(QKᵀ+rab)/n as in the paper: n is max_len (silu) or the number of keys that the row sees (silu_seen; the
     final length is what a row cannot know); or a causally masked softmax of it, scaled by 1/sqrt(d_qk) (softmax)."""
@@ -31,6 +33,14 @@ class ModelSettings(BaseModel):
     def _heads_divide_the_width(self) -> "ModelSettings":
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        return self
+
+    @model_validator(mode="after")
+    def _rivals_have_no_options_of_hstu(self) -> "ModelSettings":
+        for name, allowed in (("attention", ("silu",)), ("bias", ("bucketed", "none"))):
+            value = getattr(self, name)
+            if self.encoder != "hstu" and value not in allowed:
+                raise ValueError(f"{name} {value} is of encoder hstu; leave it out with encoder {self.encoder}")
         return self
 
 

@@ -7,7 +7,6 @@ with a row of zeros: the action of a token that has none. Their gradients come b
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,18 +15,11 @@ from torch import Tensor
 
 from model.errors import ModelError
 from model.jagged import Jagged
+from model.known import TokenRows
 from model.negatives import Negatives
 from model.table import Table
 from model.targets import Targets, accidental_hits
 from model.weights import Weights
-
-
-class TokenRows(NamedTuple):
-    """Table rows of a micro-batch's tokens, each [L]."""
-
-    items: NDArray[np.int64]  # -1 for attributes
-    attributes: NDArray[np.int64]  # of the feature table, -1 for all but attributes
-    actions: NDArray[np.int64]  # of the feature table, -1 where there is none
 
 
 @dataclass(frozen=True, slots=True, eq=False)

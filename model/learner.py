@@ -13,6 +13,8 @@ All of it is a function of the settings and of the micro-batches in their order 
 threads): chance comes from Philox keyed by (seed, step), so that it has no state. Source: docs/design.md, Learner.
 """
 
+import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -30,18 +32,18 @@ from model.catalogue import Catalogue, ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
 from model.digest import digest_arrays
 from model.errors import ModelError
-from model.forward import Forward, TokenRows
-from model.item_age import age_slice
+from model.forward import Forward
 from model.jagged import Jagged, collate
+from model.known import Known, TokenRows
 from model.metrics import ranks
 from model.prequential import MODEL, Outcome, Prequential
-from model.questions import Questions, ask
+from model.questions import Questions
 from model.snapshot import prefixed, under
 from model.stochastic_length import kept_tokens, shortened
 from model.targets import Chooser, Targets
 from model.vocabulary import Vocabulary
 from model.weights import Weights, make_deterministic, stream_seed
-from stream.example import NO_KEY, Example, Kind
+from stream.example import Example
 
 _DAY_MS: Final = 86_400_000
 _SCORES: Final = 1 << 25  # scores of targets by items held at once, 128 MiB
@@ -58,7 +60,7 @@ class StepReport:
     tokens: int
     event_ms: int  # when its last example became final
     loss: float  # NaN where nothing was to be learnt
-    outcome: Outcome
+    outcome: Outcome | None  # None where it was not tested
 
 
 class Learner:
@@ -67,86 +69,105 @@ class Learner:
     Args:
         model: shape of the recommender.
         train: how it is tested and trained.
+        rivals: rank every target by the rivals too.
     """
 
-    def __init__(self, model: ModelSettings, train: TrainSettings) -> None:
+    def __init__(self, model: ModelSettings, train: TrainSettings, *, rivals: bool = True) -> None:
         make_deterministic(train.threads)
         self.model, self.train = model, train
         self.weights = Weights(model, train)
-        self.items, self.features = Vocabulary(), Vocabulary()
-        self.catalogue = Catalogue()
+        self.known = Known()
         self.popularity = Popularity(round(train.popularity_half_life_d * _DAY_MS))
         self.last_items = LastItems()
+        self._with_rivals = rivals
+        self.test_s = 0.0  # CPU seconds of this process that 4 took
         self.metrics = Prequential(model.rank_actions, train.window_targets)
         self.counts = dict.fromkeys(_COUNTS, 0)
         self._chooser = Chooser(model.rank_actions, train.negative_actions)
         self._room = torch.empty(0, device=self.weights.device)  # for scores, kept: fresh pages cost as much as scoring
 
-    def step(self, examples: Sequence[Example]) -> StepReport:
+    @property
+    def items(self) -> Vocabulary:
+        """The item vocabulary."""
+        return self.known.items
+
+    @property
+    def features(self) -> Vocabulary:
+        """The vocabulary of actions and attribute values."""
+        return self.known.features
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """What topic `items` said."""
+        return self.known.catalogue
+
+    def step(self, examples: Sequence[Example], *, test: bool = True, learn: bool = True) -> StepReport:
         """Test on a micro-batch, then train on it.
+
+        Args:
+            examples: of the micro-batch.
+            test: rank the targets and count the outcome; experiments leave it away where only the training matters.
+            learn: take the gradient step; without it ids are admitted all the same, and no weight or count moves.
 
         Raises:
             ModelError: the loss or its gradient is not finite; the sentence names the step. The weights have not moved,
                 but the vocabulary has: go on from a checkpoint.
         """
         try:
-            return self._step(examples)
+            return self._step(examples, test, learn)
         except ModelError as error:
             raise ModelError(f"At step {self.counts['steps'] + 1} of trainer {self.train.name}: {error}") from error
 
-    def _step(self, examples: Sequence[Example]) -> StepReport:
+    def _step(self, examples: Sequence[Example], test: bool, learn: bool) -> StepReport:
         batch = collate(examples)
         targets = self._chooser.choose(batch)
-        asked, slices, rank_slices = self._ask(batch, targets)  # 1
+        asked = self.known.ask(batch, targets)  # 1
         rows = self._admit(batch, examples)  # 2
-        tested, forward = self._forward(batch, targets, rows)  # 3
-        outcome = Outcome(  # 4
-            ranks=self._rank(tested.queries_PD.detach(), asked),
-            slices=slices,
-            logits=tested.logits_NA.detach().cpu().numpy(),
-            labels=targets.labels,
-            rank_slices=rank_slices,
-        )
-        self.metrics.record(outcome)
-        loss = forward.learn(self.train.rank_weight)  # 5
-        self._let_rivals_learn(replace(asked, targets=forward.positives_P))
-        for name, count in zip(_COUNTS, (1, len(examples), len(batch.keys)), strict=True):
-            self.counts[name] += count
+        tested, forward = self._forward(batch, targets, rows, test, learn)  # 3
+        outcome = None
+        if tested is not None:  # 4
+            start_s = time.process_time()
+            outcome = Outcome(
+                ranks=self._rank(tested.queries_PD.detach(), asked.questions),
+                slices=asked.slices,
+                request_ms=asked.questions.request_ms,
+                logits=tested.logits_NA.detach().cpu().numpy(),
+                labels=targets.labels,
+                rank_slices=asked.rank_slices,
+            )
+            self.metrics.record(outcome)
+            self.test_s += time.process_time() - start_s
+        loss = math.nan
+        if forward is not None:  # 5
+            loss = forward.learn(self.train.rank_weight)
+            self._let_rivals_learn(replace(asked.questions, targets=forward.positives_P))
+            for name, count in zip(_COUNTS, (1, len(examples), len(batch.keys)), strict=True):
+                self.counts[name] += count
         step, event_ms = self.counts["steps"], examples[-1].final_ms
         return StepReport(step, len(examples), len(batch.keys), event_ms, loss, outcome)
 
-    def _ask(self, batch: Jagged, targets: Targets) -> tuple[Questions, NDArray[np.intp], NDArray[np.intp]]:
-        """Give the retrieval questions and the age slices of retrieval and of ranking targets, before admission."""
-        row_L = self.items.rows(batch.keys)
-        asked = ask(batch, row_L, targets.positive, self.items)
-        shown = ask(batch, row_L, targets.shown, self.items)
-        fixed = replace(asked, born_ms=asked.born_ms.copy())  # admission may move births back
-        return fixed, _ages(asked), _ages(shown)
-
     def _admit(self, batch: Jagged, examples: Sequence[Example]) -> TokenRows:
-        """Give every token its rows, new ones where ids are new, and learn the texts that came along."""
-        attribute_L, acted_L = batch.kinds == Kind.ATTRIBUTE, batch.actions != NO_KEY
-        rows = TokenRows(*(np.full(len(batch.keys), -1, np.int64) for _ in TokenRows._fields))
-        rows.items[~attribute_L] = self.items.admit(batch.keys[~attribute_L], batch.ts_ms[~attribute_L])
-        rows.attributes[attribute_L] = self.features.admit(batch.keys[attribute_L], batch.ts_ms[attribute_L])
-        rows.actions[acted_L] = self.features.admit(batch.actions[acted_L], batch.ts_ms[acted_L])
+        rows = self.known.admit(batch, examples)
         self.weights.grow(len(self.items), len(self.features))
         self.popularity.grow(len(self.items))
-        for example in examples:
-            keys = example.text_keys.tolist()
-            self.items.learn_texts(keys, example.texts)
-            self.features.learn_texts(keys, example.texts)
         return rows
 
-    def _forward(self, batch: Jagged, targets: Targets, rows: TokenRows) -> tuple[Forward, Forward]:
+    def _forward(
+        self, batch: Jagged, targets: Targets, rows: TokenRows, test: bool, learn: bool
+    ) -> tuple[Forward | None, Forward | None]:
         """Give the pass that is tested and the one that is learnt from, mostly one and the same."""
+        if not learn:
+            with torch.no_grad():
+                return Forward(self.weights, batch, targets, rows, None) if test else None, None
         drawn, alpha = self._draw_negatives(batch, targets), self.train.stochastic_length_alpha
         kept_L = kept_tokens(batch, self.model.max_len, alpha, self._chance(_LENGTHS)) if alpha else np.ones(1, bool)
         if kept_L.all():
             forward = Forward(self.weights, batch, targets, rows, drawn)
-            return forward, forward
-        with torch.no_grad():
-            tested = Forward(self.weights, batch, targets, rows, None)
+            return forward if test else None, forward
+        tested = None
+        if test:
+            with torch.no_grad():
+                tested = Forward(self.weights, batch, targets, rows, None)
         kept = TokenRows(*(column[kept_L] for column in rows))
         return tested, Forward(self.weights, shortened(batch, kept_L), targets, kept, drawn)
 
@@ -159,7 +180,7 @@ class Learner:
         live = self.items.live()
         if not len(targets.positive) or not len(live):
             return None
-        popularity_R = self.popularity.scores(int(batch.request_ms.max()))
+        popularity_R = self.popularity.counts(int(batch.request_ms.max()))
         return negatives.draw(live, popularity_R, self.train.negatives, self._chance(_NEGATIVES))
 
     @torch.no_grad()
@@ -169,11 +190,10 @@ class Learner:
         size = max(1, _SCORES // max(1, len(items_VD)))
         parts = [slice(start, start + size) for start in range(0, len(asked), size)]
         by_model = [ranks(self._scores(queries_PD[part], items_VD), asked.part(part)) for part in parts]
-        return {
-            MODEL: np.concatenate([np.empty(0), *by_model]),
-            "popularity": self.popularity.ranks(asked),
-            "last_items": self.last_items.ranks(asked),
-        }
+        found = {MODEL: np.concatenate([np.empty(0), *by_model])}
+        if self._with_rivals:
+            found |= {"popularity": self.popularity.ranks(asked), "last_items": self.last_items.ranks(asked)}
+        return found
 
     def _scores(self, queries_PD: Tensor, items_VD: Tensor) -> Tensor:
         """Give the cosines, [P, V], until the next call."""
@@ -188,13 +208,7 @@ class Learner:
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
         """Take in what the catalogue says; a withdrawn item is no candidate and no negative until it comes back."""
-        for record in records:
-            if not self.catalogue.apply(record):
-                continue
-            if isinstance(record, Tombstone):
-                self.items.withdraw(record.key, record.ts_ms)
-            else:
-                self.items.restore(record.key)
+        self.known.learn_items(records)
 
     def digest(self) -> str:
         """Give the xxh3_128 over everything that decides what the model does next; equal for equal runs."""
@@ -209,9 +223,7 @@ class Learner:
         """Give everything as arrays, for a checkpoint; some are views, so write them before the next step."""
         return {
             **prefixed("weights.", self.weights.state()),
-            **prefixed("items.", self.items.state()),
-            **prefixed("features.", self.features.state()),
-            **prefixed("catalogue.", self.catalogue.state()),
+            **self.known.state(),
             **prefixed("popularity.", self.popularity.state()),
             **prefixed("metrics.", self.metrics.state()),
             "counts": np.array([self.counts[name] for name in _COUNTS], np.int64),
@@ -220,9 +232,7 @@ class Learner:
     def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Become the learner that gave this state."""
         self.weights.load_state(under("weights.", arrays))
-        self.items = Vocabulary.from_state(under("items.", arrays))
-        self.features = Vocabulary.from_state(under("features.", arrays))
-        self.catalogue = Catalogue.from_state(under("catalogue.", arrays))
+        self.known.load_state(arrays)
         self.popularity = Popularity.from_state(under("popularity.", arrays))
         self.metrics.load_state(under("metrics.", arrays))
         self.counts = dict(zip(_COUNTS, arrays["counts"].tolist(), strict=True))
@@ -233,13 +243,7 @@ class Learner:
             **prefixed("recommender.", self.weights.recommender.state_dict()),
             "items.weight": self.weights.items.rows,
             "features.weight": self.weights.features.rows,
-            **prefixed("items.", self.items.state()),
-            **prefixed("features.", self.features.state()),
-            **prefixed("catalogue.", self.catalogue.state()),
-            "popularity.counts": self.popularity.scores(at_ms),
+            **self.known.state(),
+            "popularity.counts": self.popularity.counts(at_ms),
             "popularity.at_ms": np.array(at_ms, np.int64),
         }
-
-
-def _ages(questions: Questions) -> NDArray[np.intp]:
-    return age_slice(questions.target_born_ms, questions.request_ms)

@@ -25,6 +25,7 @@ class Outcome:
 
     ranks: Mapping[str, NDArray[np.float64]]  # scorer: [P], inf for a miss
     slices: NDArray[np.intp]  # [P] age of the target, index into item_age.SLICES
+    request_ms: NDArray[np.int64]  # [P]
     logits: NDArray[np.float32]  # [N, A]
     labels: NDArray[np.bool_]  # [N, A]
     rank_slices: NDArray[np.intp]  # [N]

@@ -17,12 +17,12 @@ from model import ranking, retrieval
 from model.attention.masks import row_places
 from model.bias import next_ms
 from model.config import ModelSettings
-from model.hstu import Encoder
+from model.encoders import ENCODERS
 from stream.example import Kind
 
 
 class Recommender(nn.Module):
-    """HSTU encoder, embeddings of kinds and places, and the two heads."""
+    """The encoder that the settings name, embeddings of kinds and places, and the two heads."""
 
     def __init__(self, settings: ModelSettings, *, seed: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Recommender(nn.Module):
         nn.init.normal_(self.kind_emb, 0.0, 0.02, generator=generator)
         for embedding in (self.pos_emb, self.start):
             nn.init.normal_(embedding, 0.0, settings.dim**-0.5, generator=generator)
-        self.encoder = Encoder(settings, dtype=dtype, generator=generator)
+        self.encoder = ENCODERS[settings.encoder](settings, dtype=dtype, generator=generator)
         self.towers = ranking.Towers(settings.dim, len(settings.rank_actions), dtype=dtype, generator=generator)
 
     def encode(

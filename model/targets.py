@@ -56,7 +56,10 @@ def accidental_hits(
     """Say which negatives are a positive of the target's own request, itself or another, [P, K]."""
     if not len(rows_P):
         return np.zeros((0, len(negatives_K)), np.bool_)
+    own_PK: NDArray[np.bool_] = rows_P[:, None] == negatives_K
     order = np.argsort(requests_P, kind="stable")
     first = np.flatnonzero(np.diff(requests_P[order], prepend=-1))
-    hit_RK = np.logical_or.reduceat(rows_P[order, None] == negatives_K, first, axis=0)
+    if len(first) == len(rows_P):  # one positive a request
+        return own_PK
+    hit_RK: NDArray[np.bool_] = np.logical_or.reduceat(own_PK[order], first, axis=0)
     return hit_RK[np.searchsorted(requests_P[order[first]], requests_P)]

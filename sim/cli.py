@@ -1,4 +1,4 @@
-"""The simulator's verb of `hstu`: replay.
+"""The simulator's verbs of `hstu`: replay, scenarios, demo.
 
 Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
 """
@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Protocol
 
 import typer
+
+from sim.compare_cli import compare
+from sim.scenarios_cli import scenarios_app
 
 _LOG, _TO = "What is replayed", "Where to, and how"
 
@@ -21,6 +24,8 @@ class Context(Protocol):
 def add_commands(app: typer.Typer) -> None:
     """Add the simulator's verbs."""
     app.command()(replay)
+    app.add_typer(scenarios_app, name="scenarios")
+    app.command()(compare)
     app.command()(demo)
 
 
@@ -37,6 +42,9 @@ def replay(
     ctx: typer.Context,
     log: Annotated[Path | None, typer.Argument(help="A .csv, .tsv (both also .gz) or .parquet file.")] = None,
     dataset: Annotated[str | None, _of_log("--dataset", "A data set of an installed package: movielens.")] = None,
+    scenario: Annotated[
+        str | None, _of_log("--scenario", "A scenario: a name of `hstu scenarios list`, or a .toml file.")
+    ] = None,
     synthetic: Annotated[str | None, _of_log("--synthetic", "A synthetic stream: dirichlet, the paper's.")] = None,
     items: Annotated[Path | None, _of_log("--items", "Catalogue: item id, title, and features as columns.")] = None,
     user: Annotated[str | None, _of_log("--user", "Column of users.", "user_id")] = None,
@@ -68,7 +76,8 @@ def replay(
     ] = None,
     limit: Annotated[int | None, _of_log("--limit", "Rows at most, the earliest ones.", "all")] = None,
     records: Annotated[int | None, _of_log("--records", "Of --synthetic.", "1,000,000")] = None,
-    seed: Annotated[int | None, _of_log("--seed", "Of --synthetic.", "0")] = None,
+    events: Annotated[int | None, _of_log("--events", "Of --scenario: clicks, or slates.", "the file's")] = None,
+    seed: Annotated[int | None, _of_log("--seed", "Of --scenario or --synthetic.", "the file's; 0")] = None,
     direct: Annotated[
         bool, _of_run("--direct", "Join and learn in this process, without Kafka, workers and trainer.")
     ] = False,
@@ -92,7 +101,7 @@ def replay(
         Path | None, _of_run("--data-dir", "Where the replay's state, or the stores of --direct, live.")
     ] = None,
 ) -> None:
-    """Send a recorded or synthetic log as events, in event time, into Kafka or through this process alone.
+    """Send a recorded log or a scenario as events, in event time, into Kafka or through this process alone.
 
     A replay that was stopped or killed goes on where it stood, and writes no event twice. The last heartbeat of a log
     is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix.
@@ -107,8 +116,9 @@ def replay(
     run = Run(direct, speed, restart, name, attention, metrics, create_topics)
     settings = ctx.obj.load({"bootstrap": bootstrap, "data_dir": data_dir, **run.flags()})
     run.refuse_contradictions()
-    source = open_source(log, dataset, synthetic, items, options, {"records": records, "seed": seed})
-    if not run_replay(source, settings, run):
+    of_stream = {"records": records, "events": events, "seed": seed}
+    opened = open_source(log, dataset, scenario, synthetic, items, options, of_stream)
+    if not run_replay(opened, settings, run):
         raise typer.Exit(130)
 
 

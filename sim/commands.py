@@ -10,10 +10,10 @@ from rich.console import Console
 from sim.config import Settings
 from sim.console import progress, stopping_on_signals
 from sim.errors import SimError
-from sim.generator import DirichletStream, whole_records
-from sim.outgoing import TOPICS, Source, total
+from sim.outgoing import TOPICS, total
 from sim.pace import Pacer, parse_speed
-from sim.sources import describe
+from sim.sources import Opened, describe
+from stream.config import StreamSettings
 
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -53,24 +53,27 @@ class Run:
             raise SimError("--attention and --metrics belong to --direct; into Kafka, give them to hstu train.")
 
 
-def run_replay(source: Source, settings: Settings, run: Run) -> bool:
+def run_replay(opened: Opened, settings: Settings, run: Run) -> bool:
     """Replay; False if it was stopped before its end.
 
     Raises:
         SimError: the replay cannot go on.
         HstuError: Kafka or the store cannot be used.
     """
-    _ERR.print(describe(source))
-    return _into_this_process(source, settings, run) if run.direct else _into_kafka(source, settings, run)
+    _ERR.print(describe(opened.source))
+    if opened.remark:
+        _ERR.print(opened.remark)
+    return _into_this_process(opened, settings, run) if run.direct else _into_kafka(opened, settings, run)
 
 
-def _into_kafka(source: Source, settings: Settings, run: Run) -> bool:
+def _into_kafka(opened: Opened, settings: Settings, run: Run) -> bool:
     from sim.kafka_out import KafkaOut
     from sim.replay import Replay
     from sim.replay_state import claimed
     from stream.cluster import require_bootstrap
     from stream.topics import create_topics, verify_topics
 
+    source = opened.source
     name = run.name or source.name
     if Path(name).name != name:
         raise SimError(f"--name {name} cannot name a file; leave slashes away.")
@@ -79,12 +82,8 @@ def _into_kafka(source: Source, settings: Settings, run: Run) -> bool:
         create_topics(bootstrap, stream)
     else:
         verify_topics(bootstrap, stream, TOPICS)
-    if isinstance(source, DirichletStream):
-        whole = whole_records(stream, source.settings.length)
-        _ERR.print(
-            "Each record leaves as one example if the workers have "
-            f"stream.gather_targets = {whole.gather_targets} and stream.gather_s = {whole.gather_s:g}."
-        )
+    if wanted := _differences(stream, opened.fit(stream)):
+        _ERR.print(f"It makes fitting examples if the workers have {wanted}.")
     path = settings.data_dir / "replay" / f"{name}.json"
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters comes as a sentence
     with claimed(path), KafkaOut(bootstrap, stream.partitions, stream.topic_prefix) as out:
@@ -104,12 +103,19 @@ def _into_kafka(source: Source, settings: Settings, run: Run) -> bool:
     return over
 
 
-def _into_this_process(source: Source, settings: Settings, run: Run) -> bool:
+def _differences(here: StreamSettings, wanted: StreamSettings) -> str:
+    """Say which keys of table [stream] should be otherwise."""
+    there = here.model_dump()
+    changed = {key: value for key, value in wanted.model_dump().items() if there[key] != value}
+    return ", ".join(f"stream.{key} = {value:g}" for key, value in changed.items())
+
+
+def _into_this_process(opened: Opened, settings: Settings, run: Run) -> bool:
     from sim.direct import DirectRun
     from sim.final_report import print_report
 
-    if isinstance(source, DirichletStream):
-        settings = settings.model_copy(update={"stream": whole_records(settings.stream, source.settings.length)})
+    source = opened.source
+    settings = settings.model_copy(update={"stream": opened.fit(settings.stream)})
     with DirectRun(settings, restart=run.restart) as direct:
         with progress(settings.train.name, total(source)) as shown, stopping_on_signals(direct.stop):
             over = direct.run(source, shown)

@@ -3,9 +3,7 @@
     events ─► route by murmur2 ─► P × Partition.handle ─► outbox ─► Training.offer ─► Training.step …
                                                                   catalogue ─► Training.offer
 
-The cores are those that the workers and the trainer run, and what Kafka does in between is done by counters: a record's
-offset is its number in its topic and partition. Time comes from events and heartbeats alone; nothing is ever idle or in
-the future. So a run ends with the sequences, examples and model of a run over Kafka, to the bit, however the events are
+The cores are those that the workers and the trainer run (joining.py), and nothing is ever idle or in the future. So a run ends with the sequences, examples and model of a run over Kafka, to the bit, however the events are
 cut into batches. What it leaves in the data directory is what workers and a trainer leave: it can be queried.
 
 A run that was stopped does not continue: its stores and its trainer may have seen different events. `direct.json` in
@@ -15,36 +13,23 @@ a folder says that it is of such a run; `restart` deletes those, and never what 
 import fcntl
 import shutil
 import time
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import msgspec
 
 from model.training import Training
 from sim.config import Settings
 from sim.errors import SimError
-from sim.outgoing import ITEMS, Event, Source, outgoing
-from stream.ids import partition_of
-from stream.partition import EXAMPLES, Partition
-from stream.store import open_store, partition_path
-from stream.watermark import Source as Topic
+from sim.joining import Joining
+from sim.outgoing import Event, Source, outgoing
+from stream.partition import Partition
 
 BATCH_EVENTS: Final = 1_000
 _MARK: Final = "direct.json"
-_TOPICS: Final = {topic.topic: topic for topic in Topic}
-
-
-class Record(NamedTuple):
-    """Quacks like a record of Kafka."""
-
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int
 
 
 class DirectRun:
@@ -70,20 +55,14 @@ class DirectRun:
             items_partitions=stream.partitions,
             now=time.time,
         )
-        self.partitions = [
-            Partition(open_store(partition_path(data_dir, number)), number, stream)
-            for number in range(stream.partitions)
-        ]
-        self._offsets: Counter[tuple[str, int]] = Counter()
-        self._homes: dict[bytes, int] = {}
+        self._joining = Joining(data_dir, stream, self.training.offer)
         self._stopping = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for partition in self.partitions:
-            partition.close()
+        self._joining.close()
         self.training.close()
 
     def stop(self) -> None:
@@ -105,49 +84,19 @@ class DirectRun:
 
     def feed(self, events: Iterable[Event]) -> None:
         """Let events go all the way; those of one topic and partition come in order."""
-        routed: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
-        for event in events:
-            place = event.topic, self._home(event)
-            routed[place].append(self._record(place, event.key, event.value, event.ts_ms))
-        for (topic, number), records in routed.items():
-            if topic == ITEMS:
-                self.training.offer(ITEMS, number, records)
-            else:
-                self.partitions[number].handle(_TOPICS[topic], records)
-        for partition in self.partitions:
-            self._deliver(partition)
+        self._joining.feed(events)
         while self.training.step():
             if self._stopping:
                 return
 
-    def _home(self, event: Event) -> int:
-        if event.partition is not None:
-            return event.partition
-        key = event.key or b""
-        if key not in self._homes:
-            self._homes[key] = partition_of(key, len(self.partitions))
-        return self._homes[key]
-
-    def _record(self, place: tuple[str, int], key: bytes | None, value: bytes | None, ts_ms: int) -> Record:
-        offset = self._offsets[place]
-        self._offsets[place] = offset + 1
-        return Record(offset, key, value, ts_ms)
-
-    def _deliver(self, partition: Partition) -> None:
-        outbox = partition.outbox()
-        place = EXAMPLES, partition.number
-        examples = [self._record(place, out.key, out.value, 0) for out in outbox if out.topic == EXAMPLES]
-        if examples:
-            self.training.offer(EXAMPLES, partition.number, examples)
-        if outbox:
-            partition.sent(outbox[-1].number)
+    @property
+    def partitions(self) -> list[Partition]:
+        """Its partitions."""
+        return self._joining.partitions
 
     def refused(self) -> dict[str, int]:
         """Count the dead-letters by reason."""
-        total: Counter[str] = Counter()
-        for partition in self.partitions:
-            total.update(partition.counters.dead_letters)
-        return dict(total)
+        return self._joining.refused()
 
 
 def _without_wall_time(settings: Settings) -> Settings:

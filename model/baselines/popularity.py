@@ -1,68 +1,77 @@
 """Popularity that fades: every occurrence of an item counts 1 at its own time and halves each half-life of event time.
 
 V = rows of the item vocabulary, n = occurrences. The count of an item at time t is the sum of 2^((ts - t) / half-life)
-over its occurrences. Kept are the sums as of one origin, which fading leaves alone, so that an occurrence costs O(1);
-when the newest time is 512 half-lives past the origin, the origin moves up and all sums are scaled by a power of two,
-which loses no bit (only what has faded below 2^-1022 is rounded, to 0 in the end). So the counts depend on the
-occurrences in their order, and not on how they were cut into calls.
+over its occurrences. Kept are the sums as of the clock's origin (fading.py), so that an occurrence costs O(1).
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.baselines.base import Baseline, among_candidates
+from model.baselines.fading import Clock
+from model.baselines.levels import levels
 from model.capacity import with_room
 from model.questions import Questions
 
-_FAR: Final = 512  # half-lives; float64 reaches 1023
-_FEW: Final = 64  # numbers: comparing everything with each costs less than sorting, up to about 80
 
-
-class Popularity:
+class Popularity(Baseline):
     """Faded counts of occurrences by item row, and the ranking by them.
 
     >>> seen = Popularity(half_life_ms=10)
     >>> seen.add(np.array([0, 1, 1]), np.array([0, 0, 10]))
-    >>> seen.scores(at_ms=10).tolist()
+    >>> seen.counts(at_ms=10).tolist()
     [0.5, 1.5]
     """
 
+    name = "popularity"
+    title = "Popularity, fading"
+
     def __init__(self, half_life_ms: int) -> None:
-        self.half_life_ms = half_life_ms
-        self._origin = 0  # in half-lives
+        self._clock = Clock(half_life_ms)
         self._len = 0
         self._sums = np.empty(0, np.float64)  # [V and room for more] as of the origin
 
     def __len__(self) -> int:
         return self._len
 
+    @property
+    def half_life_ms(self) -> int:
+        """Event time in which a count halves."""
+        return self._clock.half_life_ms
+
     def grow(self, rows: int) -> None:
         """Know so many rows, unless there are more already; new ones count 0."""
         self._sums = with_room(self._sums, rows)
         self._len = max(self._len, rows)
 
-    def ranks(self, questions: Questions) -> NDArray[np.float64]:
-        """Give the target's rank by what was learnt so far, inf for a miss, [T]; fading does not change the order.
+    def scores(self, questions: Questions) -> NDArray[np.float64]:
+        """Give the counts as of no time in particular; fading does not change the order."""
+        return among_candidates(self._sums_of(questions), questions)
 
-        All questions share the scores: the candidates of all of them are counted together, the others one by one.
-        """
-        self.grow(len(questions.born_ms))
+    def ranks(self, questions: Questions) -> NDArray[np.float64]:
+        """Give the target's rank by what was learnt so far, inf for a miss, [T]; all questions share the scores."""
         if not questions.possible.any():
             return np.full(len(questions), np.inf)
-        sums_V = self._sums[: len(questions.born_ms)]
-        own_T, request_ms_T1 = sums_V[questions.targets], questions.request_ms[:, None]
-        old_V = questions.born_ms < request_ms_T1.min()
-        above_T, level_T = _compare(sums_V[questions.live & old_V], own_T)  # the target itself among the level ones
-        young = np.flatnonzero(questions.live & ~old_V & (questions.born_ms < request_ms_T1.max()))
-        candidate_Ty = questions.born_ms[young] < request_ms_T1
-        above_T += (candidate_Ty & (sums_V[young] > own_T[:, None])).sum(1)
-        level_T += (candidate_Ty & (sums_V[young] == own_T[:, None])).sum(1)
+        sums_V = self._sums_of(questions)
+        above_T, level_T = levels(
+            sums_V, sums_V[questions.targets], questions
+        )  # the target itself among the level ones
         return np.where(questions.possible, 1 + above_T + (level_T - 1) / 2, np.inf)
 
+    def shares(self, questions: Questions) -> NDArray[np.float64]:
+        """Give each item's share of the faded occurrences of live items, [V]; 0 where it is withdrawn."""
+        sums_V = np.where(questions.live, self._sums_of(questions), 0.0)
+        return sums_V / (sums_V.sum() or 1.0)
+
+    def _sums_of(self, questions: Questions) -> NDArray[np.float64]:
+        self.grow(len(questions.born_ms))
+        return self._sums[: len(questions.born_ms)]
+
     def learn(self, questions: Questions) -> None:
-        """Count the targets, which the vocabulary has admitted by now, at their requests."""
+        """Count the targets at their requests."""
         self.add(questions.targets, questions.request_ms)
 
     def add(self, rows_n: NDArray[np.int64], ts_ms_n: NDArray[np.int64]) -> None:
@@ -76,25 +85,17 @@ class Popularity:
         if rows_n.min() < 0:
             raise ValueError(f"Popularity.add: row {rows_n.min()} is no row; admit the items before they are counted.")
         self.grow(int(rows_n.max()) + 1)
-        whole_n, rest_n = np.divmod(ts_ms_n, self.half_life_ms)
-        self._move_origin(int(whole_n.max()))
-        np.add.at(self._sums, rows_n, np.ldexp(np.exp2(rest_n / self.half_life_ms), whole_n - self._origin))
+        if step := self._clock.advance(int(ts_ms_n.max())):
+            self._sums = np.ldexp(self._sums, step)
+        np.add.at(self._sums, rows_n, self._clock.weights(ts_ms_n))
 
-    def _move_origin(self, newest: int) -> None:
-        if newest - self._origin > _FAR:
-            self._sums = np.ldexp(self._sums, self._origin - newest)
-            self._origin = newest
-
-    def scores(self, at_ms: int) -> NDArray[np.float64]:
+    def counts(self, at_ms: int) -> NDArray[np.float64]:
         """Give the faded count of every row at a time, [V]."""
-        whole, rest = divmod(at_ms, self.half_life_ms)
-        counts: NDArray[np.float64] = np.ldexp(self._sums[: self._len], self._origin - whole)
-        counts /= np.exp2(rest / self.half_life_ms)
-        return counts
+        return self._clock.faded(self._sums[: self._len], at_ms)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Give all that this knows, for a checkpoint; `sums` is a view."""
-        clock = np.array([self._origin, self.half_life_ms], np.int64)
+        clock = np.array([self._clock.origin, self.half_life_ms], np.int64)
         return {"sums": self._sums[: self._len], "clock": clock}
 
     @classmethod
@@ -102,18 +103,7 @@ class Popularity:
         """Give the popularity whose state this is, with its half-life."""
         origin, half_life_ms = state["clock"].tolist()
         new = cls(half_life_ms)
+        new._clock.origin = origin
         new._sums = np.array(state["sums"], np.float64)
         new._len = len(new._sums)
-        new._origin = origin
         return new
-
-
-def _compare(sums_v: NDArray[np.float64], own_T: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count the sums above each of some numbers, and those level with it, [T] each."""
-    if len(own_T) <= _FEW:
-        counts = [(np.count_nonzero(sums_v > own), np.count_nonzero(sums_v == own)) for own in own_T]
-        above_T, level_T = np.array(counts, np.int64).T
-        return above_T, level_T
-    sorted_v = np.sort(sums_v)
-    upto_T = np.searchsorted(sorted_v, own_T, side="right")
-    return len(sorted_v) - upto_T, upto_T - np.searchsorted(sorted_v, own_T)

@@ -39,7 +39,7 @@ def test_the_command_prints_the_figures_and_writes_the_metrics(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--direct"], "Name one thing to replay: a LOG file, --dataset movielens, or --synthetic dirichlet."),
+        (["--direct"], "a LOG file, --dataset movielens, --scenario NAME, or --synthetic dirichlet."),
         (["a.csv", "--synthetic", "dirichlet"], "; 2 are given."),
         (["--synthetic", "poisson"], "no synthetic stream 'poisson'; known are dirichlet"),
         (["--dataset", "movielens", "--user", "u"], "--user belongs to a LOG file; leave it away here"),

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from xxhash import xxh3_64_hexdigest
 
 from sim.errors import SimError
 from sim.generator import BLOCK, START_MS, STEP_MS, DirichletSettings, DirichletStream, whole_records
@@ -17,10 +18,10 @@ BIG = DirichletStream(DirichletSettings(records=40_000, items=20_000))
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(0, SMALL.records), max_size=8), st.integers(0, 3))
-def test_the_stream_is_the_same_however_it_is_cut(cuts: list[int], seed: int) -> None:
+@given(st.lists(st.integers(0, SMALL.records), max_size=8), st.integers(0, 3), st.sampled_from([0.0, 1.0]))
+def test_the_stream_is_the_same_however_it_is_cut(cuts: list[int], seed: int, zipf: float) -> None:
     """Any chunks, in any order, put together are the whole; no random number depends on who asks."""
-    small = DirichletSettings(seed=seed, records=2500, length=12, items=300, categories=10)
+    small = DirichletSettings(seed=seed, records=2500, length=12, items=300, categories=10, zipf=zipf)
     whole = DirichletStream(small).records(0, small.records)
     edges = sorted({0, small.records, *cuts})
     stream = DirichletStream(small)
@@ -37,6 +38,36 @@ def test_seeds_make_different_streams() -> None:
     np.testing.assert_array_equal(first, again)
     assert (first != other).mean() > 0.9
     assert streams[0].fingerprint == streams[1].fingerprint != streams[2].fingerprint
+
+
+@pytest.mark.parametrize(
+    ("chosen", "start", "digest", "fingerprint"),
+    [
+        (DirichletSettings(), 500_000, "c3f0b76ec8bc417e", "905e7811fc7708a1790af458d5853551"),
+        (
+            DirichletSettings(seed=7, records=3000, length=20, items=500, categories=12),
+            1000,
+            "0d47bce19b3b4468",
+            "afc136bffa7240b0b296767e7d56e5d7",
+        ),
+    ],
+)
+def test_the_uniform_stream_is_that_of_the_first_version(
+    chosen: DirichletSettings, start: int, digest: str, fingerprint: str
+) -> None:
+    """To the bit, and by name: options added later must change neither, or replays could not go on."""
+    stream = DirichletStream(chosen)
+    made = stream.records(start, start + 100)
+    assert xxh3_64_hexdigest(made.items.tobytes() + made.categories.tobytes()) == digest
+    assert stream.fingerprint == fingerprint
+
+
+def test_other_laws_have_other_names() -> None:
+    """Every option that changes the stream is part of its fingerprint."""
+    others = [{}, {"zipf": 1.0}, {"zipf": 1.5}, {"slots": 4}, {"alpha_low": 90.0}, {"alpha_high": 9.0}]
+    streams = [DirichletStream(DirichletSettings(**(_fields(SMALL) | other))) for other in others]
+    assert len({stream.fingerprint for stream in streams}) == len(others)
+    assert len({stream.records(0, 500).items.tobytes() for stream in streams}) == len(others)
 
 
 @given(st.integers(0, 2500 * 12), st.integers(0, 40))
@@ -87,6 +118,46 @@ def test_items_are_uniform_in_their_category() -> None:
     items = BIG.records(0, 4 * BLOCK).items
     shares, _ = np.histogram(items, bins=10, range=(0, 8000))
     assert np.abs(shares / shares.sum() - 0.1).max() < 0.01
+
+
+def test_zipf_gives_the_items_of_a_category_their_weights() -> None:
+    """k^-zipf, k being a place in the category, which any id may have; among the available ones, by proportion."""
+    stream = DirichletStream(DirichletSettings(records=40_000, items=600, categories=5, zipf=1.0))
+    for category in range(5):
+        weights = stream.weight_I[stream.category_I == category]
+        np.testing.assert_allclose(np.sort(weights)[::-1], 1 / np.arange(1, len(weights) + 1))
+        assert abs(np.corrcoef(weights, np.arange(len(weights)))[0, 1]) < 0.3
+    for start in (0, 36_000):
+        made = stream.records(start, start + 2 * BLOCK)
+        available = int(stream.available(np.array([start]))[0])
+        for category in range(5):
+            there = np.flatnonzero((stream.category_I == category) & (np.arange(600) < available))
+            shown = np.bincount(made.items[made.categories == category], minlength=600)[there]
+            share = stream.weight_I[there] / stream.weight_I[there].sum()
+            assert np.abs(shown / shown.sum() - share).max() < 0.02
+            assert shown.min() > 0
+
+
+def test_a_steep_law_shows_the_favourite_alone() -> None:
+    """Whichever of the available items it is: no rounding lets another category or an unborn id in."""
+    stream = DirichletStream(DirichletSettings(records=50, length=30, items=400, categories=10, zipf=10.0))
+    made = stream.records(0, 50)
+    np.testing.assert_array_equal(stream.category_I[made.items], made.categories)
+    assert (made.items < stream.available(np.arange(50))[:, None]).all()
+    for category in range(10):
+        there = np.flatnonzero((stream.category_I == category) & (np.arange(400) < stream.available(np.array([0]))[0]))
+        favourite = there[stream.weight_I[there].argmax()]
+        assert (made.items[:5][made.categories[:5] == category] == favourite).mean() > 0.5
+
+
+def test_slots_and_alpha_are_options() -> None:
+    """One slot: one category a record. Hardly any alpha: what came first comes again."""
+    single = DirichletStream(DirichletSettings(**(_fields(SMALL) | {"slots": 1}))).records(0, 100).categories
+    assert (single == single[:, :1]).all()
+    copied = DirichletStream(DirichletSettings(**(_fields(SMALL) | {"alpha_low": 1e-9, "alpha_high": 1e-9})))
+    assert (np.diff(copied.records(0, 100).categories, axis=1) == 0).all()
+    many = DirichletStream(DirichletSettings(**(_fields(SMALL) | {"slots": 200}))).records(0, 100).categories
+    assert max(len(set(row)) for row in many.tolist()) > 5
 
 
 def test_categories_are_those_of_the_items_and_at_most_five() -> None:
@@ -143,6 +214,10 @@ def _record_by_hand(rng: np.random.Generator, length: int) -> list[int]:
         ({"records": 0}, "needs records of 1 or more, not 0"),
         ({"items": 100}, "share 0.4 is there at first, which must be as many as the 100 categories"),
         ({"initial": 0.0}, "take more items or fewer categories"),
+        ({"slots": 0}, "needs slots of 1 or more, not 0"),
+        ({"alpha_low": 9.0, "alpha_high": 3.0}, "alpha cannot lie between 9.0 and 3.0"),
+        ({"alpha_low": 0.0}, "its range needs 0 < alpha_low <= alpha_high"),
+        ({"zipf": -0.5}, r"zipf is -0.5; it has to lie in \[0, 10\]"),
     ],
 )
 def test_a_stream_that_cannot_be_is_refused(flags: dict[str, Any], sentence: str) -> None:

@@ -33,14 +33,14 @@ def after(*calls: Occurrences) -> Popularity:
 def test_counts_agree_with_the_formula(every: Occurrences, at_ms: int) -> None:
     """An item's count is the sum of 2^(-age / half-life) over its occurrences, in any order of their times."""
     by_hand = [math.fsum(2.0 ** ((ts_ms - at_ms) / HALF_LIFE_MS) for r, ts_ms in every if r == row) for row in range(6)]
-    assert after(every).scores(at_ms) == pytest.approx(by_hand, rel=1e-9, abs=0)
+    assert after(every).counts(at_ms) == pytest.approx(by_hand, rel=1e-9, abs=0)
 
 
 @given(occurrences, st.integers(0, 20))
 def test_counts_have_the_same_bits_however_they_were_cut_into_calls(every: Occurrences, cut: int) -> None:
     """Moving the origin is exact, so that it does not show when it moved."""
     whole, halves = after(every), after(every[:cut], every[cut:])
-    assert np.array_equal(whole.scores(END_MS), halves.scores(END_MS))
+    assert np.array_equal(whole.counts(END_MS), halves.counts(END_MS))
 
 
 @given(occurrences, occurrences)
@@ -60,18 +60,18 @@ def test_what_is_very_old_fades_to_nothing() -> None:
     seen = Popularity(HALF_LIFE_MS)
     for half_lives in range(0, 5000, 100):
         add(seen, [(half_lives // 100, half_lives * HALF_LIFE_MS)])
-    assert seen.scores(4900 * HALF_LIFE_MS)[-1] == 1
-    assert seen.scores(4900 * HALF_LIFE_MS)[0] == 0
+    assert seen.counts(4900 * HALF_LIFE_MS)[-1] == 1
+    assert seen.counts(4900 * HALF_LIFE_MS)[0] == 0
 
 
 def test_it_grows_with_the_rows_it_is_told_of() -> None:
     """New rows count 0; growing to fewer rows forgets nothing."""
     seen = Popularity(HALF_LIFE_MS)
     add(seen, [(2, START_MS)])
-    assert seen.scores(START_MS).tolist() == [0, 0, 1]
+    assert seen.counts(START_MS).tolist() == [0, 0, 1]
     seen.grow(5)
     seen.grow(1)
-    assert seen.scores(START_MS).tolist() == [0, 0, 1, 0, 0]
+    assert seen.counts(START_MS).tolist() == [0, 0, 1, 0, 0]
 
 
 def test_items_without_a_row_are_refused() -> None:
@@ -85,7 +85,7 @@ def test_ranks_are_those_of_the_counts_learnt_before(quiz: Quiz, popular: int) -
     """The questions rank by what was learnt, and their own targets count only after learn()."""
     seen = Popularity(HALF_LIFE_MS)
     add(seen, [(v, START_MS + v) for v in range(min(popular, len(quiz.born_ms)))])
-    before = seen.scores(START_MS).copy()
+    before = seen.counts(START_MS).copy()
     got = seen.ranks(quiz.questions)
     scores = np.append(before, np.zeros(len(quiz.born_ms) - len(before)))
     every = torch.from_numpy(np.tile(scores, (len(quiz.targets), 1)))
@@ -98,7 +98,7 @@ def test_learning_counts_every_target_at_its_request(quiz: Quiz) -> None:
     learnt, added = Popularity(HALF_LIFE_MS), Popularity(HALF_LIFE_MS)
     learnt.learn(quiz.questions)
     add(added, list(zip(quiz.targets, quiz.request_ms, strict=True)))
-    assert learnt.scores(START_MS).tolist() == added.scores(START_MS).tolist()
+    assert learnt.counts(START_MS).tolist() == added.counts(START_MS).tolist()
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.lists(st.integers(0, 5), min_size=1, max_size=9))

@@ -1,0 +1,24 @@
+"""What a user had last, as a matrix: the item tokens of each question's history, latest first.
+
+T questions, L tokens, m items looked at.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.questions import Questions
+
+
+def latest(questions: Questions, count: int) -> NDArray[np.int64]:
+    """Give the rows of the last `count` item tokens up to each query, [T, count]; -1 where there are fewer.
+
+    Attributes and items that the vocabulary does not know are passed over; an item with two tokens comes twice.
+    """
+    items = np.flatnonzero(questions.rows >= 0)  # tokens that are items
+    before_L = np.searchsorted(items, np.arange(len(questions.rows) + 1))  # how many of them stand before a token
+    end_T1 = before_L[questions.queries + 1][:, None]
+    at_Tm = end_T1 - 1 - np.arange(count)
+    there_Tm = (at_Tm >= before_L[questions.starts][:, None]) & (questions.queries[:, None] >= 0)
+    found_Tm = np.full(at_Tm.shape, -1, np.int64)
+    found_Tm[there_Tm] = questions.rows[items[at_Tm[there_Tm]]]
+    return found_Tm

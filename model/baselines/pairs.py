@@ -1,0 +1,188 @@
+"""Faded counts of ordered pairs of items, sparse: for each row the columns that it was met with, and how often.
+
+n = pairs met, in their order. A row's columns lie side by side, ascending, in a stretch of two flat arrays that is
+moved to one twice as large when it is full. It never holds more than LIMIT columns: a full row drops the half that has
+the smallest counts (of equal ones the older items), so that memory and the time to read a row are bounded, whatever the
+vocabulary. What was met often or of late stays; what comes back after it was dropped counts anew.
+
+The counts depend on the pairs in their order, and not on how they were cut into calls. The loops are compiled (numba),
+without leave to reorder sums.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, cast
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from model.baselines.fading import Clock
+from model.capacity import with_room
+
+LIMIT: Final = 512  # columns of a row
+_FIRST: Final = 4  # columns of a row's first stretch
+
+Array = NDArray[Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def compiled(function: Callable[P, R]) -> Callable[P, R]:
+    """Compile a function at its first call, and keep the result beside its file if that can be written."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    try:
+        kept = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no folder that could be written
+        kept = numba.njit(**options)(function)
+    return cast(Callable[P, R], kept)
+
+
+class Columns(NamedTuple):
+    """What compiled loops read: row i has columns[k] met sums[k] times for k in starts[i] to starts[i] + lengths[i]."""
+
+    starts: NDArray[np.int64]  # [V and room for more]
+    lengths: NDArray[np.int64]
+    columns: NDArray[np.int32]
+    sums: NDArray[np.float64]  # as of the clock's origin
+
+
+class Pairs:
+    """The counts.
+
+    >>> met = Pairs(half_life_ms=10)
+    >>> met.add(np.array([0, 0, 1]), np.array([2, 2, 0]), np.array([0, 10, 10]))
+    >>> met.values(np.array([0, 1, 1]), np.array([2, 0, 2])).tolist()
+    [3.0, 2.0, 0.0]
+    """
+
+    def __init__(self, half_life_ms: int, limit: int = LIMIT) -> None:
+        self.clock = Clock(half_life_ms)
+        self._limit = limit
+        self._len = self._used = 0
+        self._starts, self._lengths, self._rooms = (np.empty(0, np.int64) for _ in range(3))
+        self._columns, self._sums = np.empty(0, np.int32), np.empty(0, np.float64)
+
+    @property
+    def all(self) -> Columns:
+        """Everything, as views: read them, hold none."""
+        return Columns(self._starts, self._lengths, self._columns, self._sums)
+
+    def grow(self, rows: int) -> None:
+        """Know so many rows, unless there are more already; new ones are empty."""
+        self._starts, self._lengths, self._rooms = (
+            with_room(array, rows) for array in (self._starts, self._lengths, self._rooms)
+        )
+        self._len = max(self._len, rows)
+
+    def add(self, rows_n: NDArray[np.int64], columns_n: NDArray[np.int64], ts_ms_n: NDArray[np.int64]) -> None:
+        """Count pairs at their times."""
+        if not len(rows_n):
+            return
+        self.grow(1 + int(max(rows_n.max(), columns_n.max())))
+        if step := self.clock.advance(int(ts_ms_n.max())):
+            self._sums = np.ldexp(self._sums, step)
+        weight_n, done = self.clock.weights(ts_ms_n), 0
+        while True:
+            done, self._used = _add(rows_n, columns_n, weight_n, done, *self.all, self._rooms, self._used, self._limit)
+            if done == len(rows_n):
+                return
+            self._make_room()
+
+    def values(self, rows_n: NDArray[np.int64], columns_n: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Give the counts of pairs of known rows, as of the origin, 0 where they were not met, [n]."""
+        out_n = np.zeros(len(rows_n))
+        _read(rows_n, columns_n, *self.all, out_n)
+        return out_n
+
+    def _make_room(self) -> None:
+        """Move all stretches into larger arrays, side by side, at least half of them free."""
+        needed = int(self._rooms.sum())
+        columns, sums = np.zeros(2 * needed + 4 * self._limit, np.int32), np.zeros(2 * needed + 4 * self._limit)
+        starts = np.cumsum(self._rooms) - self._rooms
+        _move(*self.all, starts, columns, sums)
+        self._starts, self._columns, self._sums, self._used = starts, columns, sums, needed
+
+
+@compiled
+def find(columns: Array, first: int, stop: int, wanted: int) -> int:
+    """Give the first place from `first` on whose column is not below the wanted one; `stop` if there is none."""
+    while first < stop:
+        middle = (first + stop) >> 1
+        if columns[middle] < wanted:
+            first = middle + 1
+        else:
+            stop = middle
+    return first
+
+
+@compiled
+def _add(
+    rows_n: Array, columns_n: Array, weight_n: Array, done: int,
+    starts: Array, lengths: Array, columns: Array, sums: Array, rooms: Array, used: int, limit: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Count pairs from number `done` on; give how many are done and how much is used, the arrays may be too small."""
+    for n in range(done, len(rows_n)):
+        i, j = rows_n[n], columns_n[n]
+        first, length = starts[i], lengths[i]
+        at = find(columns, first, first + length, j)
+        if at < first + length and columns[at] == j:
+            sums[at] += weight_n[n]
+            continue
+        if length == limit:
+            length = _drop(columns, sums, first, length)
+            at = find(columns, first, first + length, j)
+        elif length == rooms[i]:
+            room = min(limit, max(_FIRST, 2 * length))
+            if used + room > len(columns):
+                return n, used
+            columns[used : used + length] = columns[first : first + length]
+            sums[used : used + length] = sums[first : first + length]
+            at += used - first
+            first, starts[i], rooms[i] = used, used, room
+            used += room
+        for k in range(first + length, at, -1):
+            columns[k], sums[k] = columns[k - 1], sums[k - 1]
+        columns[at], sums[at] = j, weight_n[n]
+        lengths[i] = length + 1
+    return len(rows_n), used
+
+
+@compiled
+def _drop(columns: Array, sums: Array, first: int, length: int) -> int:
+    """Keep the larger half of a row in place, and give how many these are."""
+    kept = length // 2
+    least = np.partition(sums[first : first + length], length - kept)[length - kept]  # the smallest that may stay
+    above = level = 0
+    for k in range(first, first + length):
+        above += sums[k] > least
+        level += sums[k] == least
+    surplus = level - (kept - above)  # of those level with it, the first are dropped: their items are older
+    at = first
+    for k in range(first, first + length):
+        if sums[k] == least and surplus > 0:
+            surplus -= 1
+        elif sums[k] >= least:
+            columns[at], sums[at] = columns[k], sums[k]
+            at += 1
+    return kept
+
+
+@compiled
+def _move(
+    starts: Array, lengths: Array, columns: Array, sums: Array, to: Array, to_columns: Array, to_sums: Array
+) -> None:
+    for i in range(len(starts)):
+        for k in range(lengths[i]):
+            to_columns[to[i] + k], to_sums[to[i] + k] = columns[starts[i] + k], sums[starts[i] + k]
+
+
+@compiled
+def _read(
+    rows_n: Array, columns_n: Array, starts: Array, lengths: Array, columns: Array, sums: Array, out_n: Array
+) -> None:
+    for n in range(len(rows_n)):
+        first = starts[rows_n[n]]
+        stop = first + lengths[rows_n[n]]
+        at = find(columns, first, stop, columns_n[n])
+        if at < stop and columns[at] == columns_n[n]:
+            out_n[n] = sums[at]

@@ -1,0 +1,5 @@
+"""HSTU (model/hstu.py)."""
+
+from model.hstu import Encoder
+
+__all__ = ["Encoder"]

@@ -1,0 +1,124 @@
+"""SASRec's Transformer (Kang and McAuley, 2018, arXiv 1808.09781), jagged in, jagged out: the rival from before HSTU.
+
+L tokens, B sequences, N longest of a batch, D width, H heads of d. One layer, and a LayerNorm after the last:
+
+    x = x + attention(norm(x) @ W_q, norm(x) @ W_k, norm(x) @ W_v)      causal softmax, scaled by 1/sqrt(d)
+    x = x + relu(norm(x) @ W_1 + b_1) @ W_2 + b_2                       point-wise, D wide inside as well
+
+As in the paper, norms have weights, and no matrix follows the heads. Recommender adds the learnt positions and scales
+embeddings by sqrt(D), as the paper's code does. What is not as there:
+
+- No dropout: one pass serves the test and the loss, and each example is learnt from once, so that there is little to
+  overfit.
+- Queries are normed as keys and values are, and the residual is x itself: the paper's equations. (Its code takes keys
+  and values from x unnormed, and adds the normed x.)
+- As many heads as the settings say; the paper prefers one.
+- The loss is that of every encoder here, a sampled softmax over cosines, where the paper has a binary cross-entropy of
+  dot products with one negative.
+
+`attention` and `bias` of the settings say nothing here. Candidates (num_targets) take the way of attention/padded.py.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import layer_norm, relu, scaled_dot_product_attention
+
+from model.attention import Activation, Plan, activation_named, attend, plan_tiles
+from model.attention.plan import checked
+from model.config import ModelSettings
+from model.encoders.blocks import Blocks
+
+Attention = Callable[[Tensor, int], Tensor]  # q, k, v side by side, and the number of heads -> [L, D]
+
+_EPS: Final = 1e-8  # of every norm, as in the paper's code
+_ALIKE: Final = 7 / 8  # lengths of a block: a token of padding costs as much as a real one
+
+
+class Norm(nn.Module):
+    """LayerNorm, from the identity on."""
+
+    def __init__(self, dim: int, *, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim, dtype=dtype))
+        self.bias = nn.Parameter(torch.zeros(dim, dtype=dtype))
+
+    def forward(self, x_LD: Tensor) -> Tensor:
+        """Give the normed rows, [L, D]."""
+        return layer_norm(x_LD, x_LD.shape[-1:], self.weight, self.bias, _EPS)
+
+
+class Layer(nn.Module):
+    """Self-attention and feed-forward block, each with its norm before and its residual after it."""
+
+    def __init__(self, dim: int, *, heads: int, dtype: torch.dtype, generator: torch.Generator) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm_attention, self.norm_feed = Norm(dim, dtype=dtype), Norm(dim, dtype=dtype)
+        self.w_qkv = nn.Parameter(torch.empty(dim, 3 * dim, dtype=dtype))
+        self.w_1, self.w_2 = (nn.Parameter(torch.empty(dim, dim, dtype=dtype)) for _ in range(2))
+        self.b_1, self.b_2 = (nn.Parameter(torch.zeros(dim, dtype=dtype)) for _ in range(2))
+        for square in (*self.w_qkv.chunk(3, 1), self.w_1, self.w_2):
+            nn.init.xavier_uniform_(square, generator=generator)
+
+    def forward(self, x_LD: Tensor, attention: Attention) -> Tensor:
+        """Give the layer's output, [L, D]."""
+        x_LD = x_LD + attention(self.norm_attention(x_LD) @ self.w_qkv, self.heads)
+        inner_LD = relu(torch.addmm(self.b_1, self.norm_feed(x_LD), self.w_1))
+        return x_LD + torch.addmm(self.b_2, inner_LD, self.w_2)
+
+
+def attend_padded(qkv_LE: Tensor, heads: int, blocks: Blocks) -> Tensor:
+    """Give the attention, [L, D], by PyTorch's own kernel."""
+    outputs = []
+    for qkv_bnE in blocks.pad(qkv_LE):
+        q, k, v = (x.view(*x.shape[:2], heads, -1).transpose(1, 2) for x in qkv_bnE.chunk(3, -1))
+        o_bHnd = scaled_dot_product_attention(q, k, v, is_causal=True)
+        outputs.append(o_bHnd.transpose(1, 2).flatten(2))
+    return blocks.unpad(outputs)
+
+
+def attend_planned(qkv_LE: Tensor, heads: int, plan: Plan, activation: Activation) -> Tensor:
+    """Give the attention, [L, D], in tiles, which know of candidates."""
+    q, k, v = (x.view(len(x), heads, x.shape[1] // heads) for x in qkv_LE.chunk(3, 1))
+    return attend(q, k, v, plan, q.shape[-1] ** -0.5, activation, lambda tile: None).flatten(1)
+
+
+class Encoder(nn.Module):
+    """The layers of one recommender."""
+
+    def __init__(self, settings: ModelSettings, *, dtype: torch.dtype, generator: torch.Generator) -> None:
+        super().__init__()
+        self.settings = settings
+        self.layers = nn.ModuleList(
+            Layer(settings.dim, heads=settings.heads, dtype=dtype, generator=generator) for _ in range(settings.layers)
+        )
+        self.norm = Norm(settings.dim, dtype=dtype)
+
+    def forward(
+        self,
+        x_LD: Tensor,
+        offsets: Tensor,
+        ts_ms_L: Tensor,
+        num_targets: Tensor | None = None,
+        *,
+        asked_ms_L: Tensor | None = None,
+    ) -> Tensor:
+        """Give the output at each token, [L, D]; see model.hstu.Encoder, whose times are of no use here."""
+        attention = self._attention(x_LD, offsets, num_targets)
+        for layer in self.layers:
+            x_LD = layer(x_LD, attention)
+        y_LD: Tensor = self.norm(x_LD)
+        return y_LD
+
+    def _attention(self, x_LD: Tensor, offsets: Tensor, num_targets: Tensor | None) -> Attention:
+        tokens, max_len = len(x_LD), self.settings.max_len
+        if num_targets is None and tokens:
+            bounds, _ = checked(offsets, tokens, None, max_len, 0)
+            return partial(attend_padded, blocks=Blocks(bounds[:-1], np.diff(bounds), _ALIKE, offsets.device))
+        plan = plan_tiles(offsets, max_len=max_len, tokens=tokens, heads=self.settings.heads, num_targets=num_targets)
+        return partial(attend_planned, plan=plan, activation=activation_named("softmax")(plan, x_LD.dtype))

@@ -1,0 +1,1 @@
+"""Contestants on the same streams: runs, their figures, and a report."""

@@ -1,0 +1,91 @@
+"""The books of one run: ranks counted by hundredth of the stream and by item age, all sums additive.
+
+prequential   every tested target of the stream, before it was learnt
+late          those of its last tenth
+frozen        the last tenth once more, by the weights as they were when it began
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.item_age import SLICES
+from model.metrics import RetrievalTally
+from sim.compare.contestants import Tested
+
+BUCKETS: Final = 100
+LATE: Final = 90  # first bucket of the last tenth
+NAMES: Final = ("hr10", "hr50", "ndcg10", "mrr")
+
+
+class Book:
+    """Counts ranks.
+
+    Args:
+        examples: of the whole stream.
+    """
+
+    def __init__(self, examples: int) -> None:
+        self._examples = examples
+        self._tallies = [RetrievalTally() for _ in range(BUCKETS)]
+        self._frozen = RetrievalTally()
+        self._times = np.zeros((BUCKETS, 2))  # number and sum of request times, in seconds
+        self.has_frozen = False
+
+    def count(self, example: int, tested: Tested) -> None:
+        """Count targets of a micro-batch that begins at this example."""
+        bucket = min(example * BUCKETS // self._examples, BUCKETS - 1)
+        self._tallies[bucket].count(tested.ranks, tested.slices)
+        self._times[bucket] += len(tested.ranks), (tested.request_ms / 1000).sum()
+
+    def count_frozen(self, tested: Tested) -> None:
+        """Count targets that were tested by frozen weights."""
+        self._frozen.count(tested.ranks, tested.slices)
+        self.has_frozen = True
+
+    def figures(self) -> dict[str, Any]:
+        """Give the means of all three kinds, named as in runs.parquet."""
+        late = _sum(self._tallies[LATE:])
+        found = {"targets": (whole := _sum(self._tallies)).targets} | _means("", whole)
+        found |= {"late_targets": late.targets} | _means("late_", late)
+        frozen = _means("frozen_", self._frozen)
+        empty = dict.fromkeys(("frozen_targets", *frozen))
+        return found | ({"frozen_targets": self._frozen.targets} | frozen if self.has_frozen else empty)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Give the rows of curves.parquet."""
+        rows = []
+        for bucket, tally in enumerate(self._tallies):
+            number, total_s = self._times[bucket]
+            time_ms = round(1000 * total_s / number) if number else None
+            for name, sums in zip(SLICES, tally.arrays["sums"].tolist(), strict=True):
+                if sums[0]:
+                    own = dict(zip(NAMES, sums[1:], strict=True))
+                    rows.append({"bucket": bucket, "time_ms": time_ms, "age": name, "targets": int(sums[0])} | own)
+        return rows
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Give all sums, for a checkpoint."""
+        sums = np.stack([tally.arrays["sums"] for tally in (*self._tallies, self._frozen)])
+        return {"sums": sums, "times": self._times, "has_frozen": np.array(self.has_frozen)}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Become what gave this state."""
+        *tallies, frozen = (RetrievalTally().with_arrays({"sums": np.array(sums)}) for sums in state["sums"])
+        self._tallies, self._frozen = tallies, frozen
+        self._times = np.array(state["times"])
+        self.has_frozen = bool(state["has_frozen"])
+
+
+def _sum(tallies: list[RetrievalTally]) -> RetrievalTally:
+    total = RetrievalTally()
+    for tally in tallies:
+        total.add(tally)
+    return total
+
+
+def _means(prefix: str, tally: RetrievalTally) -> dict[str, float | None]:
+    means = tally.figures()[-1].tolist() if tally.targets else [None] * len(NAMES)
+    return {prefix + name: mean for name, mean in zip(NAMES, means, strict=True)}

@@ -1,0 +1,82 @@
+"""The row that says how far anyone could come: the oracle of the paper's stream, the seer of a drifting world.
+
+The oracle is the exact posterior of someone who knows the generator (sim/oracle.py), over a sample of records spread
+evenly; the seer also knows every user's hidden taste, which no recommender can: a bound that lies higher. Data sets
+have neither. Both rank what recommenders can rank: items that the stream has shown before, as far as that is known.
+"""
+
+import time
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.compare.book import BUCKETS, LATE
+from sim.compare.runs import RunSpec
+from sim.compare.subjects import Subject
+from sim.generator import DirichletStream
+from sim.oracle import first_seen, oracle
+from sim.scenarios.scenario import PaperScenario, WorldScenario
+
+ORACLE_RECORDS: Final = 400
+_FIGURES: Final = ("hr10", "hr50", "ndcg10", "mrr")
+
+
+def has_ceiling(subject: Subject) -> bool:
+    """Tell whether anything is known about the best."""
+    return subject.scenario is not None
+
+
+def ceiling(spec: RunSpec, subject: Subject) -> dict[str, Any]:
+    """Give a row of runs.parquet and its curves, as Run.run does."""
+    start_s = time.process_time()
+    if isinstance(subject.scenario, PaperScenario):
+        row = _oracle(subject.scenario.source())
+    elif isinstance(subject.scenario, WorldScenario):
+        row = _seer(subject.scenario)
+    else:
+        raise TypeError(f"{subject.key} has no ceiling")
+    row |= {"contestant": "oracle", "kind": "oracle", "variant": "", "seed": spec.seed, "score_at": spec.score_at}
+    return row | {"test_s": time.process_time() - start_s, "settings": spec.text}
+
+
+def _oracle(stream: DirichletStream) -> dict[str, Any]:
+    records = stream.settings.records
+    sample = np.unique(np.linspace(0, records - 1, min(records, ORACLE_RECORDS)).astype(np.int64))
+    found = oracle(stream, sample, seen_before=first_seen(stream))
+    columns = {name: getattr(found.expected, name) for name in _FIGURES}
+    bucket = np.minimum(sample * BUCKETS // records, BUCKETS - 1)
+    means = found.means()
+    return {
+        "title": "oracle: exact posterior",
+        "log_loss": means["log_loss"].value,
+        "stderr_hr10": means["hr10"].stderr,
+        **_figures(columns, np.repeat(bucket, stream.settings.length)),
+    }
+
+
+def _seer(scenario: WorldScenario) -> dict[str, Any]:
+    found = scenario.seer()
+    clicks, ranks = found.requests, found.ranks.astype(np.float64)
+    bucket = np.minimum(clicks * BUCKETS // max(len(found.ts_ms), 1), BUCKETS - 1)
+    gained = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0.0)
+    columns = {"hr10": ranks <= 10, "hr50": ranks <= 50, "ndcg10": gained, "mrr": 1 / ranks}
+    return {"title": "seer: knows hidden tastes", **_figures(columns, bucket)}
+
+
+def _figures(columns: dict[str, NDArray[Any]], bucket_t: NDArray[np.int64]) -> dict[str, Any]:
+    """Give means of all and of the last tenth, and sums by bucket; frozen or not is all one to who learns nothing."""
+    late = bucket_t >= LATE
+    count = np.bincount(bucket_t, minlength=BUCKETS)
+    sums = {name: np.bincount(bucket_t, column.ravel(), BUCKETS) for name, column in columns.items()}
+    row: dict[str, Any] = {"targets": len(bucket_t), "late_targets": int(late.sum()), "frozen_targets": int(late.sum())}
+    for name, column in columns.items():
+        row[name] = float(column.mean())
+        last = float(column.ravel()[late].mean()) if late.any() else None
+        row |= {f"late_{name}": last, f"frozen_{name}": last}
+    used = np.flatnonzero(count)
+    row["curves"] = [
+        {"bucket": int(b), "age": "all", "targets": int(count[b])} | {name: float(own[b]) for name, own in sums.items()}
+        for b in used
+    ]
+    return row

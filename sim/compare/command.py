@@ -1,0 +1,134 @@
+"""What `hstu compare` does once its options are read: plan, run side by side, tables, report."""
+
+import time
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sim.compare import report
+from sim.compare.jobs import Jobs
+from sim.compare.plan import Plan
+from sim.compare.runs import RunSpec
+from sim.compare.tables import write_about, write_tables
+from sim.console import stopping_on_signals
+
+_ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+_LINE_S: Final = 30.0  # between lines where no bar can be drawn
+
+
+class Comparison:
+    """One comparison in its folder.
+
+    Args:
+        plan: what is compared.
+        preset: its name, for the report; empty for none.
+        out: the folder, made.
+        workers: processes at once.
+    """
+
+    def __init__(self, plan: Plan, preset: str, out: Path, workers: int) -> None:
+        self._specs, self._preset, self._out = plan.specs(), preset, out
+        out.mkdir(parents=True, exist_ok=True)
+        self._jobs = Jobs(out, self._specs, workers)
+        self._started_s = time.time()
+        self._shares: dict[str, float] = {}  # of runs under way
+        self._ended = len(self._specs) - len(self._jobs.waiting)
+        self._said_s = time.monotonic()
+
+    def run(self) -> Path | None:
+        """Run what has no result yet, and give the report's path; None if it was stopped."""
+        left = len(self._jobs.waiting)
+        _ERR.print(f"{len(self._specs)} runs, {left} of them to do; results go to {self._out}.")
+        self._write(finished=False)
+        over = self._run() if left else True
+        self._write(finished=over)
+        if not over:
+            _ERR.print("Stopped; the same command goes on.")
+            return None
+        return report.write_report(self._out)
+
+    def _run(self) -> bool:
+        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_ERR) as bar:
+            task = bar.add_task("runs", total=len(self._jobs.waiting))
+            before = self._ended
+
+            def show() -> None:
+                done = self._ended - before + sum(self._shares.values())
+                bar.update(task, completed=done, description=f"{self._ended} of {len(self._specs)} runs")
+                if not _ERR.is_terminal and time.monotonic() - self._said_s > _LINE_S:
+                    self._said_s = time.monotonic()
+                    left_s = bar.tasks[0].time_remaining
+                    _ERR.print(
+                        f"{self._ended} of {len(self._specs)} runs, {done / len(self._jobs.waiting):.0%} of the work"
+                        + (f", {left_s:.0f} s left" if left_s else "")
+                    )
+
+            def progress(run: str, done: int, examples: int) -> None:
+                self._shares[run] = done / examples
+                show()
+
+            def ended(spec: RunSpec) -> None:
+                self._shares.pop(spec.id, None)
+                self._ended += 1
+                self._write(finished=False)
+                show()
+
+            with stopping_on_signals(self._jobs.stop):
+                return self._jobs.run(progress, ended)
+
+    def _write(self, *, finished: bool) -> None:
+        write_tables(self._out, self._specs)
+        write_about(self._out, self._preset, len(self._specs), self._started_s, finished=finished)
+
+    def print_summary(self) -> None:
+        """Print the report's first tables."""
+        console = Console(highlight=False)
+        frame = report.summary(self._out)
+        for (scenario, protocol), own in frame.group_by("scenario", "protocol", maintain_order=True):
+            console.print(_table(f"{scenario}, {protocol}", own))
+        lead = report.gaps(self._out).filter(pl.col("metric") == "hr10")
+        if lead.height:
+            console.print(_gaps(lead))
+
+
+def _table(title: str, frame: pl.DataFrame) -> Table:
+    table = Table(title=title, title_justify="left")
+    for head in ("", "variant", "seeds", "HR@10", "HR@50", "NDCG@10", "MRR", "of the oracle"):
+        table.add_column(head, justify="left" if head in ("", "variant") else "right")
+    for row in frame.iter_rows(named=True):
+        cells = [_number(row[name], row[f"{name}_half"]) for name in ("hr10", "hr50", "ndcg10", "mrr", "of_oracle")]
+        table.add_row(row["title"], row["variant"], str(row["seeds"]), *cells)
+    return table
+
+
+def _gaps(frame: pl.DataFrame) -> Table:
+    table = Table(title="HR@10 against softmax, seed by seed (95 % interval)", title_justify="left")
+    for head in ("scenario", "protocol", "", "gap", "relative"):
+        table.add_column(head, justify="right" if head in ("gap", "relative") else "left")
+    for row in frame.iter_rows(named=True):
+        relative = "–" if row["relative"] is None else f"{row['relative']:+.1%}"
+        cells = (row["scenario"], row["protocol"], row["title"])
+        table.add_row(*cells, _number(row["gap"], row["half"], "+"), relative)
+    return table
+
+
+def _number(mean: float | None, half: float | None, sign: str = "") -> str:
+    if mean is None:
+        return "–"
+    return f"{mean:{sign}.4f}" + ("" if half is None else f" ± {half:.4f}")
+
+
+def run_compare(plan: Plan, preset: str, out: Path, workers: int) -> bool:
+    """Compare, print the tables and where the report is; False if it was stopped."""
+    comparison = Comparison(plan, preset, out, workers)
+    page = comparison.run()
+    if page is None:
+        return False
+    comparison.print_summary()
+    _ERR.print(f"The report is {page}.")
+    return True

@@ -1,0 +1,135 @@
+"""What a comparison learns from: examples and item records in one global order, the same for every contestant.
+
+A recorded log and a scenario go through the joiner once, in memory, in one partition. The paper's stream needs no
+joiner, because a record is an example: its examples are made from the arrays of the generator, block by block, to the
+bytes that the joiner would write (tests/sim/compare/test_feeds.py), so that a million records fit.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+
+from model.catalogue import ItemRecord, Tombstone
+from model.intake import Intake
+from sim.direct import BATCH_EVENTS
+from sim.generator import BLOCK, START_MS, STEP_MS, DirichletStream
+from sim.joining import Joining
+from sim.outgoing import Source, outgoing
+from stream.config import StreamSettings
+from stream.example import Example, Kind, id_key
+
+Entry = Example | ItemRecord | Tombstone
+_CLICK: Final = "click"
+
+
+class Feed(Protocol):
+    """Entries in their order."""
+
+    @property
+    def examples(self) -> int:
+        """Count the examples."""
+        ...
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """Give the entries after the first `start` examples."""
+        ...
+
+
+class Joined:
+    """A source that has gone through the joiner.
+
+    Args:
+        source: finite.
+        settings: of the joiner; partitions, idle timeouts and the check for future events do not count.
+    """
+
+    def __init__(self, source: Source, settings: StreamSettings) -> None:
+        changes = {"partitions": 1, "idle_timeout_s": 0.0, "future_s": 0.0}
+        intake = Intake(1, 1)
+        self.all: list[Entry] = []
+        with tempfile.TemporaryDirectory(prefix="hstu-compare-") as folder:
+            joining = Joining(Path(folder), settings.model_copy(update=changes), intake.offer)
+            events = outgoing(source, 1)
+            while batch := list(islice(events, BATCH_EVENTS)):
+                joining.feed(batch)
+                while (placed := intake.merge.pop()) is not None:
+                    self.all.append(placed.value if placed.topic == "items" else placed.value[0])
+            self.dead_letters = joining.refused()
+            joining.close()
+        self._at = [at for at, entry in enumerate(self.all) if isinstance(entry, Example)]
+
+    @property
+    def examples(self) -> int:
+        """Count the examples."""
+        return len(self._at)
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """Give the entries after the first `start` examples."""
+        yield from self.all[self._at[start - 1] + 1 if start else 0 :]
+
+
+class WholeRecords:
+    """The examples of the paper's stream, a record each, as `whole_records` lets the joiner make them."""
+
+    def __init__(self, stream: DirichletStream) -> None:
+        self._stream = stream
+        self._texts = [str(item) for item in range(stream.settings.items)]
+        self._key_I = np.array([id_key(text) for text in self._texts], np.uint64)
+
+    @property
+    def examples(self) -> int:
+        """Count the examples."""
+        return self._stream.settings.records
+
+    def entries(self, start: int = 0) -> Iterator[Entry]:
+        """Give the entries after the first `start` examples."""
+        for first in range(start // BLOCK * BLOCK, self.examples, BLOCK):
+            rows = self._stream.records(first, first + BLOCK).items
+            for record in range(max(first, start), first + len(rows)):
+                yield self._example(record, rows[record - first])
+
+    def _example(self, record: int, items: np.ndarray) -> Example:
+        length = len(items)
+        at = np.arange(length, dtype=np.int32)
+        ts_ms = START_MS + (np.int64(record) * length + at) * STEP_MS
+        clicks = np.full(length, id_key(_CLICK), np.uint64)
+        distinct = list(dict.fromkeys(items.tolist()))
+        texts = [self._texts[item] for item in distinct]
+        keys = self._key_I[distinct]
+        return Example(
+            *(0, record + 1, int(ts_ms[-1]), id_key(str(record)), 0),
+            keys=self._key_I[items],
+            actions=clicks,
+            ts_ms=ts_ms,
+            kinds=np.full(length, Kind.ACTION, np.uint8),
+            positions=at,
+            queries=at - 1,
+            requests=(at + 1).astype(np.uint32),
+            request_ms=ts_ms,
+            label_offsets=np.arange(length + 1, dtype=np.uint32),
+            labels=clicks,
+            text_keys=np.insert(keys, 1, clicks[0]),
+            texts=(texts[0], _CLICK, *texts[1:]),
+        )
+
+
+def micro_batches(
+    feed: Feed, size: int, start: int = 0
+) -> Iterator[tuple[Sequence[ItemRecord | Tombstone], list[Example]]]:
+    """Give the item records that precede each micro-batch, and its examples; as a trainer cuts them."""
+    records: list[ItemRecord | Tombstone] = []
+    batch: list[Example] = []
+    for entry in feed.entries(start):
+        if isinstance(entry, Example):
+            batch.append(entry)
+        else:
+            records.append(entry)
+        if len(batch) == size:
+            yield records, batch
+            records, batch = [], []
+    if batch:
+        yield records, batch

@@ -1,0 +1,64 @@
+"""Options of `hstu compare` as a plan: a preset or what was named, with what is changed of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sim.compare.plan import Plan, parse_vary
+from sim.compare.presets import preset
+from sim.compare.runs import Scalar
+from sim.config import Settings
+from sim.errors import SimError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line gave; None and empty mean not given."""
+
+    preset: str | None = None
+    scenarios: Sequence[str] = ()
+    contestants: Sequence[str] = ()
+    vary: Sequence[str] = ()
+    records: int | None = None
+    events: int | None = None
+    seeds: int | None = None
+    score_at: str | None = None
+    test_share: float | None = None
+    frozen: bool = True
+
+
+def plan_of(options: Options, settings: Settings) -> Plan:
+    """Give the plan; without a preset, tables [model], [train] and [stream] of the configuration count.
+
+    Raises:
+        SimError: something is missing or has no such value.
+    """
+    plan = preset(options.preset) if options.preset else _from(settings, options)
+    vary = dict(plan.vary)
+    for text in options.vary:
+        key, values = parse_vary(text)
+        vary[key] = values
+    changes: dict[str, Scalar] = dict(plan.changes)
+    for name in ("records", "events"):
+        if (value := getattr(options, name)) is not None:
+            changes[name] = value
+    if options.score_at not in (None, "label", "request"):
+        raise SimError(f"--score-at {options.score_at} is neither label nor request.")
+    if options.test_share is not None and not 0 < options.test_share <= 1:
+        raise SimError(f"--test-share {options.test_share} does not lie in (0, 1].")
+    given: dict[str, Any] = {
+        "scenarios": options.scenarios,
+        "contestants": options.contestants,
+        "seeds": options.seeds,
+        "score_at": options.score_at,
+        "test_share": options.test_share,
+    }
+    given = {name: value for name, value in given.items() if value}
+    return replace(plan, **given, vary=vary, changes=changes, frozen=options.frozen)
+
+
+def _from(settings: Settings, options: Options) -> Plan:
+    if not options.scenarios or not options.contestants:
+        raise SimError("Name a --preset, or at least one --scenario and one --contestant.")
+    tables = {name: getattr(settings, name).model_dump(exclude_defaults=True) for name in ("model", "train", "stream")}
+    return Plan(scenarios=options.scenarios, contestants=options.contestants, **tables)

@@ -1,0 +1,68 @@
+"""Comparisons by name, each with the settings that it stands for."""
+
+from dataclasses import replace
+from typing import Final
+
+from sim.compare.plan import Plan
+from sim.errors import SimError
+
+_HSTU = ("silu", "softmax")
+_COUNTING = ("popularity", "last_items", "co_occurrence", "markov")
+_PAPER: Final = Plan(
+    scenarios=("paper",),
+    contestants=(*_HSTU, "transformer"),
+    changes={"records": 20_000},
+    model={"bias": "none", "temperature": 0.3},
+    train={"batch_examples": 8, "negatives": 512, "learning_rate": 3e-3},
+    stream={"example_tokens": 128},
+    test_share=0.1,
+)
+PRESETS: Final[dict[str, tuple[str, Plan]]] = {
+    "paper": (
+        "The paper's synthetic setting: SiLU, softmax and a Transformer on the Dirichlet stream, without time bias.",
+        _PAPER,
+    ),
+    "baselines": (
+        "All contestants on the paper's stream, small.",
+        replace(_PAPER, contestants=(*_HSTU, "transformer", "gru", *_COUNTING), changes={"records": 5_000}),
+    ),
+    "map": (
+        "The gap between SiLU and softmax over growth of the vocabulary and alpha.",
+        replace(
+            _PAPER,
+            contestants=_HSTU,
+            changes={"records": 10_000},
+            vary={"scenario.initial": (0.1, 0.4, 1.0), "scenario.alpha_high": (5.0, 50.0, 500.0)},
+            seeds=3,
+        ),
+    ),
+    "drift": (
+        "Every kind of drift: SiLU, softmax and simple rivals on worlds that change.",
+        Plan(
+            scenarios=("growth", "turnover", "shock", "rotation", "season", "delayed", "bots", "position"),
+            contestants=(*_HSTU, *_COUNTING),
+            seeds=3,
+            stream={"example_tokens": 64},
+        ),
+    ),
+    "movielens": (
+        "A recorded log, MovieLens-small, in one pass; rows of one instant in another order for each seed.",
+        Plan(
+            scenarios=("movielens",),
+            contestants=(*_HSTU, "transformer", "gru", *_COUNTING),
+            seeds=3,
+            stream={"example_tokens": 64},
+        ),
+    ),
+}
+
+
+def preset(name: str) -> Plan:
+    """Give a plan by its name.
+
+    Raises:
+        SimError: there is none.
+    """
+    if name not in PRESETS:
+        raise SimError(f"There is no preset {name!r}; known are {', '.join(PRESETS)}.")
+    return PRESETS[name][1]

@@ -1,0 +1,115 @@
+"""Hit rates over the stream and by item age, and how long a contestant needs to recover from a moment.
+
+Sums of hits are pooled over targets within a run; runs are then averaged, every seed alike. Curves are of tuned
+variants. A point of a curve pools as many neighbouring hundredths of the stream as it takes to test 1,000 targets a
+run.
+"""
+
+import math
+from typing import Final
+
+import polars as pl
+
+from model.item_age import SLICES
+from sim.compare.report_results import Results
+from sim.compare.report_stats import tuned
+from sim.compare.report_student import half_width
+
+BUCKETS: Final = 100
+TARGETS_A_POINT: Final = 1000
+LEAST_TARGETS: Final = 50  # of a slice of ages in one run; with fewer it is left out
+_POOLS: Final = (1, 2, 4, 5, 10, 20, 25, 50)
+_Z: Final = 1.959963984540054  # of the normal distribution, 95 % on both sides
+
+
+def curves_of(results: Results, scenario: str) -> pl.DataFrame:
+    """Give the curves of one scenario's tuned runs with contestant, kind and seed beside them."""
+    runs = results.runs.filter(pl.col("scenario") == scenario).join(
+        tuned(results.runs), on=["scenario", "contestant", "variant"], how="semi", maintain_order="left"
+    )
+    rows = results.curves.filter((pl.col("targets") > 0) & pl.col("bucket").is_between(0, BUCKETS - 1))
+    return runs.select("run", "contestant", "kind", "seed").join(rows, on="run", maintain_order="left_right")
+
+
+def pool_size(curves: pl.DataFrame, most_points: int = 50) -> int:
+    """Choose how many hundredths one point pools, so that half of all points have TARGETS_A_POINT in a run."""
+    targets = curves.group_by("run", "bucket").agg(pl.col("targets").sum())["targets"].median()
+    usual = float(targets) if isinstance(targets, int | float) else 0.0
+    fit = (size for size in _POOLS if size * usual >= TARGETS_A_POINT and BUCKETS // size <= most_points)
+    return next(fit, _POOLS[-1])
+
+
+def over_stream(results: Results, scenario: str, most_points: int = 50) -> tuple[pl.DataFrame, int]:
+    """Give HR@10 over the stream, and how many hundredths a point pools.
+
+    Columns: contestant, share (middle of the point, 0 to 1), hr10 (mean over seeds), low, high (lowest and highest
+    seed; of one seed Wilson's 95 % interval of its targets), seeds, targets (fewest in a run).
+    """
+    curves = curves_of(results, scenario).filter(pl.col("age").is_in(SLICES))  # the oracle knows no ages
+    size = pool_size(curves, most_points)
+    point = ((pl.col("bucket") // size) * size + size / 2) / BUCKETS
+    pooled = curves.group_by("contestant", "seed", point.alias("share")).agg(pl.col("targets", "hr10").sum())
+    rows = pooled.with_columns((pl.col("hr10") / pl.col("targets")).alias("rate"))
+    points = (
+        rows.group_by("contestant", "share")
+        .agg(
+            pl.col("rate").sort_by("seed").mean().alias("hr10"),
+            pl.col("rate").min().alias("low"),
+            pl.col("rate").max().alias("high"),
+            pl.len().alias("seeds"),
+            pl.col("targets").min(),
+        )
+        .sort("contestant", "share")
+    )
+    return _with_wilson(points), size
+
+
+def _with_wilson(points: pl.DataFrame) -> pl.DataFrame:
+    """Replace the band of points that have one seed."""
+    bands = [wilson(rate * targets, targets) for rate, targets in points.select("hr10", "targets").iter_rows()]
+    one = pl.col("seeds") == 1
+    return points.with_columns(
+        pl.when(one).then(pl.Series([low for low, _ in bands], dtype=pl.Float64)).otherwise("low").alias("low"),
+        pl.when(one).then(pl.Series([high for _, high in bands], dtype=pl.Float64)).otherwise("high").alias("high"),
+    )
+
+
+def wilson(hits: float, targets: float) -> tuple[float, float]:
+    """Give Wilson's 95 % interval of a rate."""
+    rate, z2 = hits / targets, _Z * _Z
+    middle = (rate + z2 / (2 * targets)) / (1 + z2 / targets)
+    half = _Z * math.sqrt(rate * (1 - rate) / targets + z2 / (4 * targets * targets)) / (1 + z2 / targets)
+    return max(middle - half, 0.0), min(middle + half, 1.0)
+
+
+def by_age(results: Results, scenario: str) -> pl.DataFrame:
+    """Give HR@10 by item age: contestant, age, share (of its targets), targets (a run), hr10, low, high, seeds.
+
+    Means over seeds with Student's 95 % interval, of one seed Wilson's. Slices with fewer than LEAST_TARGETS a run
+    are left out, as is `unseen` where nobody hits it.
+    """
+    curves = curves_of(results, scenario).filter(pl.col("age").is_in(SLICES))  # the oracle knows no ages
+    slices = curves.group_by("contestant", "seed", "age").agg(pl.col("targets", "hr10").sum())
+    slices = slices.with_columns(
+        (pl.col("hr10") / pl.col("targets")).alias("rate"),
+        (pl.col("targets") / pl.col("targets").sum().over("contestant", "seed")).alias("share"),
+    )
+    rows = []
+    for (contestant, age), group in slices.sort("contestant", "seed").group_by(
+        "contestant", "age", maintain_order=True
+    ):
+        rates, targets = group["rate"].to_list(), float(group["targets"].sum()) / group.height
+        if targets < LEAST_TARGETS:
+            continue
+        mean, half = math.fsum(rates) / len(rates), half_width(rates)
+        low, high = wilson(mean * targets, targets) if half is None else (mean - half, mean + half)
+        share = math.fsum(group["share"]) / group.height
+        rows.append((contestant, age, share, targets, mean, low, high, group.height))
+    names = ("contestant", "age", "share", "targets", "hr10", "low", "high", "seeds")
+    types = (pl.String, pl.String, *[pl.Float64] * 5, pl.Int64)
+    table = pl.DataFrame(rows, schema=dict(zip(names, types, strict=True)), orient="row")
+    unhit = table.filter(pl.col("age") == "unseen")["hr10"].max() == 0
+    table = table.filter(pl.col("age") != "unseen") if unhit else table
+    places = {age: place for place, age in enumerate(SLICES)}
+    order = pl.col("age").replace_strict(places, default=len(SLICES), return_dtype=pl.Int64)
+    return table.sort("contestant", order)

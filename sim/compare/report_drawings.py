@@ -1,0 +1,42 @@
+"""Which plots a comparison gets: those of each scenario, and those over all of them."""
+
+from pathlib import Path
+from typing import Final
+
+from sim.compare.report_forest import gap_forest, oracle_forest, variant_forest
+from sim.compare.report_maps import gap_maps
+from sim.compare.report_plots import ages_plot, stream_plot, variants_plot
+from sim.compare.report_results import PROTOCOLS, Results
+from sim.compare.report_svg import Drawing
+
+FEW: Final = 8  # scenarios whose curves have up to 50 points each; with more, 20: a page has to stay small
+
+
+def scenario_drawings(results: Results, scenario: str) -> list[Drawing]:
+    """Give the plots of one scenario for which there are figures."""
+    points = 50 if len(results.scenarios) <= FEW else 20
+    found = (
+        stream_plot(results, scenario, points),
+        ages_plot(results, scenario),
+        variants_plot(results, scenario),
+    )
+    return [drawing for drawing in found if drawing is not None]
+
+
+def drawings(results: Results, against: str = "softmax") -> list[Drawing]:
+    """Give the forests over all scenarios for which there are figures; maps come from `gap_maps`."""
+    forests = [forest for protocol in PROTOCOLS for forest in gap_forest(results, protocol, against)]
+    return [*forests, *variant_forest(results, against), *oracle_forest(results)]
+
+
+def save(results: Results, target: Path, against: str = "softmax") -> list[Path]:
+    """Write every plot as an .svg file of its own into `target`; give their paths."""
+    target.mkdir(parents=True, exist_ok=True)
+    found = [*gap_maps(results, against), *drawings(results, against)]
+    for scenario in results.scenarios:
+        found += scenario_drawings(results, scenario)
+    paths = []
+    for drawing in found:
+        paths.append(target / f"{drawing.name}.svg")
+        paths[-1].write_text(drawing.standalone, encoding="utf-8")
+    return paths

@@ -1,0 +1,107 @@
+"""How each contestant looks in every plot and table: colour, marker, dash; the same on every page of one comparison.
+
+Colours are CSS variables with a value for light and one for dark pages, told apart by people who are colour-blind as
+well: their lightness differs, and markers and dashes say the same again. Neural contestants have full lines and
+filled markers, baselines dashes and open markers, an oracle dots. In plots drawn by matplotlib each variable is a
+colour of its own (`ink`) that `report_svg` puts back.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import polars as pl
+
+PALETTE: Final = {  # variable: light, dark
+    "c0": ("#0062b0", "#58a6ff"),
+    "c1": ("#c44e00", "#ff9a52"),
+    "c2": ("#008573", "#3fd6bd"),
+    "c3": ("#9c2f86", "#ee8fd6"),
+    "c4": ("#8a6a00", "#e3bd3a"),
+    "c5": ("#5c5c66", "#b4b4c0"),
+    "c6": ("#7a3b2e", "#d79a88"),
+    "c7": ("#3d4f9f", "#9fb0ff"),
+    "c8": ("#4c7a1e", "#a4d56a"),
+    "c9": ("#b0254f", "#ff8fa9"),
+    "ink": ("#1b1e24", "#e8eaee"),
+    "muted": ("#5a616e", "#a3abb8"),
+    "rule": ("#d9dde3", "#363c46"),
+    "paper": ("#ffffff", "#14171c"),
+}
+_KNOWN: Final = {
+    "silu": "c0",
+    "softmax": "c1",
+    "silu_seen": "c2",
+    "transformer": "c3",
+    "gru": "c8",
+    "popularity": "c5",
+    "last_items": "c6",
+    "markov": "c4",
+    "cooccurrence": "c7",
+}
+_SPARE = ("c9", "c7", "c8", "c6", "c2", "c3", "c4", "c5")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "<")
+_DASHES = ((5, 2), (2, 1.5), (7, 2, 2, 2), (3, 3))
+
+
+@dataclass(frozen=True)
+class Look:
+    """One contestant's colour variable, matplotlib marker, whether it is filled, and dash (None: a full line)."""
+
+    colour: str
+    marker: str
+    filled: bool
+    dash: tuple[float, ...] | None
+
+
+def looks(runs: pl.DataFrame) -> dict[str, Look]:
+    """Give every contestant its look: known names their own, others what is left, in the order of their names."""
+    contestants = runs.select("contestant", "kind").unique("contestant").sort("contestant")
+    spare = [colour for colour in _SPARE if colour not in {_KNOWN.get(name) for name in contestants["contestant"]}]
+    found: dict[str, Look] = {}
+    strangers = baselines = 0
+    for place, (name, kind) in enumerate(contestants.iter_rows()):
+        marker = _MARKERS[list(_KNOWN).index(name) if name in _KNOWN else (place + len(_KNOWN)) % len(_MARKERS)]
+        if kind == "oracle":
+            found[name] = Look("ink", "*", True, (1, 1.5))
+            continue
+        colour = _KNOWN.get(name) or (spare or _SPARE)[strangers % len(spare or _SPARE)]
+        strangers += name not in _KNOWN
+        dash = _DASHES[baselines % len(_DASHES)] if kind == "baseline" else None
+        baselines += kind == "baseline"
+        found[name] = Look(colour, marker, kind == "neural", dash)
+    return found
+
+
+def ink(variable: str) -> str:
+    """Give the colour that stands for a variable while matplotlib draws: one that nothing else has."""
+    return f"#fe{list(PALETTE).index(variable):02x}01"
+
+
+def variables(scheme: int) -> str:
+    """Give the CSS declarations of all variables: 0 for light, 1 for dark."""
+    return "".join(f"--{name}:{colours[scheme]};" for name, colours in PALETTE.items())
+
+
+_SHAPES: Final = {
+    "o": '<circle cx="5" cy="5" r="3.6"/>',
+    "s": '<path d="M1.6 1.6h6.8v6.8h-6.8z"/>',
+    "^": '<path d="M5 1 9 8.6H1z"/>',
+    "v": '<path d="M5 9 1 1.4h8z"/>',
+    "<": '<path d="M1 5l7.6-4v8z"/>',
+    "D": '<path d="M5 .8 9.2 5 5 9.2.8 5z"/>',
+    "P": '<path d="M3.6 1h2.8v2.6H9v2.8H6.4V9H3.6V6.4H1V3.6h2.6z"/>',
+    "X": '<path d="M3 1l2 2 2-2 2 2-2 2 2 2-2 2-2-2-2 2-2-2 2-2-2-2z"/>',
+    "p": '<path d="M5 .8 9.2 4 7.6 9H2.4L.8 4z"/>',
+    "h": '<path d="M5 .6 8.8 2.8v4.4L5 9.4 1.2 7.2V2.8z"/>',
+    "*": '<path d="M5 .4 6.3 3.6l3.4.2-2.6 2.2.8 3.4L5 7.6 2.1 9.4l.8-3.4L.3 3.8l3.4-.2z"/>',
+}
+
+
+def swatch(look: Look) -> str:
+    """Draw a contestant's marker into a line of text."""
+    paint = f"var(--{look.colour})"
+    fill = paint if look.filled else "none"
+    return (
+        f'<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true" style="fill:{fill};stroke:{paint}">'
+        f"{_SHAPES[look.marker]}</svg>"
+    )

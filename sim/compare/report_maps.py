@@ -1,0 +1,156 @@
+"""Maps of the gap over settings of the scenarios: growth by alpha, a map for each number of records.
+
+A map is drawn where two settings or more take several values over scenarios that are alike in everything else. Blue:
+the contestant leads; orange: the rival does; the deeper, the larger the gap. Bold figures have an interval that
+excludes 0.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import polars as pl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from sim.compare.report_looks import ink
+from sim.compare.report_results import Results
+from sim.compare.report_settings import is_number, leaves
+from sim.compare.report_stats import gaps
+from sim.compare.report_svg import Drawing, draw
+from sim.compare.report_text import NOTHING, percent, subject
+
+_FIRST: Final = ("growth", "alpha", "records")  # rows, columns, sheets of a map
+_NOT_AXES: Final = ("seed", "scenario", "name", "title")
+_DEEPEST: Final = 0.7  # opacity of the largest gap
+
+Cell = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting that scenarios differ in, and its values."""
+
+    setting: str
+    values: tuple[float, ...]
+
+    @property
+    def title(self) -> str:
+        """Give its last name."""
+        return self.setting.split(".")[-1].replace("_", " ")
+
+
+def axes_of(results: Results) -> tuple[tuple[Axis, ...], dict[Cell, str]]:
+    """Give up to three axes and the scenario at each place; no axes where there is no grid."""
+    settings = {scenario: _settings(results, scenario) for scenario in results.scenarios}
+    names = sorted({name for found in settings.values() for name in found})
+    numeric = [name for name in names if _varies(settings, name)]
+    chosen = sorted((name for name in numeric if _last(name) in _FIRST), key=lambda name: _FIRST.index(_last(name)))
+    chosen = (chosen + [name for name in numeric if name not in chosen])[:3] if len(chosen) < 2 else chosen[:3]
+    rest = {
+        scenario: tuple(
+            (name, str(found.get(name))) for name in names if name not in chosen and _last(name) not in _NOT_AXES
+        )
+        for scenario, found in settings.items()
+        if all(is_number(found.get(name)) for name in chosen)
+    }
+    if len(chosen) < 2 or not rest:
+        return (), {}
+    alike = Counter(rest.values()).most_common(1)[0][0]
+    cells = {tuple(float(settings[s][name]) for name in chosen): s for s, found in rest.items() if found == alike}
+    axes = tuple(Axis(name, tuple(sorted({cell[i] for cell in cells}))) for i, name in enumerate(chosen))
+    if sum(len(axis.values) > 1 for axis in axes[:2]) < 2:
+        return (), {}
+    return axes, cells
+
+
+def _settings(results: Results, scenario: str) -> dict[str, Any]:
+    """Give the settings that all runs of a scenario share."""
+    texts = results.runs.filter(pl.col("scenario") == scenario)["settings"].unique(maintain_order=True)
+    found = [leaves(text) for text in texts if text]
+    if not found:
+        return {}
+    return {name: value for name, value in found[0].items() if all(other.get(name) == value for other in found)}
+
+
+def _varies(settings: Mapping[str, Mapping[str, Any]], name: str) -> bool:
+    values = {found[name] for found in settings.values() if is_number(found.get(name))}
+    return len(values) > 1 and _last(name) not in _NOT_AXES
+
+
+def _last(name: str) -> str:
+    return name.split(".")[-1]
+
+
+def gap_maps(results: Results, against: str = "softmax") -> list[Drawing]:
+    """Draw a map for each neural contestant and each sheet."""
+    axes, cells = axes_of(results)
+    if not axes:
+        return []
+    rows = gaps(results, against).filter(
+        pl.col("kind") == "neural",
+        pl.col("metric") == "hr10",
+        pl.col("protocol") == "all",
+        pl.col("scenario").is_in(list(cells.values())),
+    )
+    deepest = max((abs(value) for value in rows["relative"].drop_nulls()), default=0.0) or 1.0
+    return list(_maps(results, rows, axes, cells, against, deepest))
+
+
+def _maps(
+    results: Results, rows: pl.DataFrame, axes: Sequence[Axis], cells: Mapping[Cell, str], against: str, deepest: float
+) -> Iterator[Drawing]:
+    sheets = axes[2].values if len(axes) == 3 else (None,)
+    first = subject(results, against)
+    for contestant in sorted(rows["contestant"].unique(), key=lambda name: (name != first, name)):
+        gap_of = {row["scenario"]: row for row in rows.filter(pl.col("contestant") == contestant).iter_rows(named=True)}
+        for sheet in sheets:
+            here = {cell[:2]: gap_of[s] for cell, s in cells.items() if s in gap_of and sheet in (None, *cell[2:3])}
+            if not here:
+                continue
+            where = "" if sheet is None else f", {axes[2].title} {sheet:,g}"
+            name = f"map-{contestant}" + ("" if sheet is None else f"-{axes[2].title.replace(' ', '-')}-{sheet:g}")
+            caption = (
+                f"{results.title(contestant)} less {results.title(against)} in HR@10 over the whole stream, in per "
+                f"cent of the latter, by {axes[0].title} and {axes[1].title}{where}. Blue: {contestant} leads; orange: "
+                f"{against} does. Bold: the 95 % interval excludes 0; ≈: it does not; ·: one seed."
+            )
+            yield _map(name, f"{contestant} − {against}, HR@10{where}", caption, axes, here, deepest)
+
+
+def _map(
+    name: str, title: str, caption: str, axes: Sequence[Axis], gap_of: Mapping[Cell, Mapping[str, Any]], deepest: float
+) -> Drawing:
+    rows, columns = axes[0].values, axes[1].values
+
+    def paint(figure: Figure, plot: Axes) -> None:
+        for y, row in enumerate(rows):
+            for x, column in enumerate(columns):
+                _paint_cell(plot, x, y, gap_of.get((row, column)), deepest)
+        plot.set_xlim(-0.5, len(columns) - 0.5)
+        plot.set_ylim(-0.5, len(rows) - 0.5)
+        plot.set_xticks(range(len(columns)), [f"{value:,g}" for value in columns])
+        plot.set_yticks(range(len(rows)), [f"{value:,g}" for value in rows])
+        plot.grid(visible=False)
+        plot.spines[["left", "bottom"]].set_visible(False)
+        plot.set_xlabel(axes[1].title)
+        plot.set_ylabel(axes[0].title)
+        plot.set_title(title)
+
+    return draw(name, caption, 0.85 + 0.42 * len(rows), paint)
+
+
+def _paint_cell(plot: Axes, x: int, y: int, gap: Mapping[str, Any] | None, deepest: float) -> None:
+    if gap is None or gap["relative"] is None:
+        plot.text(x, y, NOTHING, ha="center", va="center", color=ink("muted"))
+        return
+    side, depth = ("c0" if gap["relative"] > 0 else "c1"), abs(gap["relative"]) / deepest
+    place = (x - 0.47, y - 0.45)
+    plot.add_patch(Rectangle(place, 0.94, 0.9, facecolor=ink(side), alpha=_DEEPEST * depth, edgecolor="none"))
+    told = gap["verdict"] in ("ahead", "behind")
+    mark = {"open": "≈ ", "one seed": "· "}.get(gap["verdict"], "")
+    plot.text(
+        x, y, mark + percent(gap["relative"], sign=True), ha="center", va="center", weight="bold" if told else "normal"
+    )

@@ -1,0 +1,121 @@
+"""How long a contestant needs after a moment (a shock, a rotation) until it is as good as before.
+
+Of each run: *before* is HR@10 pooled over the ten hundredths of the stream that end before the moment. After it,
+HR@10 is smoothed by pooling three hundredths. The run has recovered at the first hundredth that opens three which
+together reach 95 % of before; the recovery time is that hundredth's begin less the moment, in hundredths of the
+stream and in event time. Zero hundredths (less than one) means that no loss was seen. *lowest* is the lowest smoothed
+figure until recovery, or until the end.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sim.compare.report_curves import BUCKETS, curves_of
+from sim.compare.report_results import Results
+
+BEFORE: Final = 10  # hundredths of the stream
+SMOOTHED: Final = 3
+BACK: Final = 0.95
+SCHEMA: Final[dict[str, type[pl.DataType]]] = {
+    "scenario": pl.String,
+    "moment": pl.String,
+    "share": pl.Float64,
+    "contestant": pl.String,
+    "seed": pl.Int64,
+    "before": pl.Float64,
+    "lowest": pl.Float64,
+    "recovered": pl.Boolean,
+    "hundredths": pl.Float64,
+    "event_ms": pl.Float64,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run over the stream, by hundredths: hits, targets and mean event time (NaN where there are no targets)."""
+
+    hits: NDArray[np.float64]
+    targets: NDArray[np.float64]
+    time_ms: NDArray[np.float64]
+
+    def rate(self, first: int, end: int) -> float | None:
+        """Pool HR@10 over hundredths; None without targets."""
+        targets = self.targets[first:end].sum()
+        return float(self.hits[first:end].sum() / targets) if targets else None
+
+    def at_ms(self, share: float) -> float:
+        """Give the event time at a share of the stream, between the means of hundredths."""
+        known = np.flatnonzero(np.isfinite(self.time_ms))
+        return float(np.interp(share * BUCKETS, known + 0.5, self.time_ms[known]))
+
+
+def recoveries(results: Results, only: str | None = None) -> pl.DataFrame:
+    """Give a row for each moment, contestant and seed of its scenario, of all or of one; columns as in SCHEMA.
+
+    `hundredths` and `event_ms` are null where the run did not recover within the stream. Moments with no target
+    before them are left out: there is nothing to come back to.
+    """
+    return pl.DataFrame(
+        list(_rows(results, results.scenarios if only is None else [only])), schema=SCHEMA, orient="row"
+    )
+
+
+def _rows(results: Results, scenarios: Sequence[str]) -> Iterator[tuple[object, ...]]:
+    for scenario in scenarios:
+        moments = results.moments.filter(pl.col("scenario") == scenario)
+        if moments.is_empty():
+            continue
+        lines = {key: line_of(group) for key, group in curves_of(results, scenario).group_by("contestant", "seed")}
+        for moment in moments.iter_rows(named=True):
+            for (contestant, seed), line in sorted(lines.items(), key=lambda item: str(item[0])):
+                found = recovery(line, moment["share"]) if moment["seed"] in (seed, None) else None
+                if found is not None:
+                    yield scenario, moment["name"] or "moment", moment["share"], contestant, seed, *found
+
+
+def line_of(curves: pl.DataFrame) -> Line:
+    """Pool one run's rows over ages."""
+    sums = curves.group_by("bucket").agg(
+        pl.col("hr10").sum(),
+        pl.col("targets").sum(),
+        ((pl.col("time_ms") * pl.col("targets")).sum() / pl.col("targets").sum()).alias("time_ms"),
+    )
+    line = Line(np.zeros(BUCKETS), np.zeros(BUCKETS), np.full(BUCKETS, np.nan))
+    buckets = sums["bucket"].to_numpy()
+    line.hits[buckets], line.targets[buckets] = sums["hr10"].to_numpy(), sums["targets"].to_numpy()
+    line.time_ms[buckets] = sums["time_ms"].to_numpy()
+    return line
+
+
+def recovery(line: Line, share: float) -> tuple[float, float | None, bool, float | None, float | None] | None:
+    """Give before, lowest, recovered, hundredths and event time; None without a figure before the moment."""
+    last, first = int(np.floor(share * BUCKETS + 1e-9)), int(np.ceil(share * BUCKETS - 1e-9))
+    before = line.rate(max(last - BEFORE, 0), last)
+    if not before:
+        return None
+    lowest: float | None = None
+    for bucket in range(first, BUCKETS - SMOOTHED + 1):
+        rate = line.rate(bucket, bucket + SMOOTHED)
+        if rate is None:
+            continue
+        lowest = rate if lowest is None else min(lowest, rate)
+        if rate >= BACK * before:
+            took_ms = line.at_ms(bucket / BUCKETS) - line.at_ms(share)
+            return before, lowest, True, bucket - share * BUCKETS, took_ms
+    return before, lowest, False, None, None
+
+
+def chance(results: Results, scenario: str) -> tuple[float, float] | None:
+    """Give the targets that SMOOTHED hundredths usually hold, and the relative standard error of HR@10 over them."""
+    curves = curves_of(results, scenario).filter(pl.col("kind") != "oracle")
+    sums = curves.group_by("run", "bucket").agg(pl.col("targets", "hr10").sum())
+    targets, rates = sums["targets"].to_numpy(), (sums["hr10"] / sums["targets"]).to_numpy()
+    if not len(targets) or not (rate := float(np.median(rates))):
+        return None
+    usual = SMOOTHED * float(np.median(targets))
+    return usual, float(np.sqrt((1 - rate) / (rate * usual)))

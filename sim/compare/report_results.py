@@ -1,0 +1,160 @@
+"""The output folder of a comparison, read and looked over: frames with the columns promised, and what is missing.
+
+Runs are told apart by (scenario, contestant, variant, seed). Where labels were scored at two times (`score_at`), each
+of them makes a scenario of its own, since their figures answer different questions. NaN is read as null: not
+measured.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from sim.compare.report_missing import whats_missing
+from sim.errors import SimError
+
+METRICS: Final = ("hr10", "hr50", "ndcg10", "mrr")
+METRIC_TITLES: Final = {"hr10": "HR@10", "hr50": "HR@50", "ndcg10": "NDCG@10", "mrr": "MRR"}
+PROTOCOLS: Final = {
+    "all": "the whole stream, each target tested before it is learnt",
+    "late": "the last 10 % of the stream, each target tested before it is learnt",
+    "frozen": "the last 10 % of the stream, tested with weights frozen at 90 %",
+}
+PREFIXES: Final = {"all": "", "late": "late_", "frozen": "frozen_"}
+KEY: Final = ("scenario", "contestant", "variant", "seed")
+_TEXTS = ("run", "scenario", "scenario_title", "contestant", "title", "kind", "variant", "settings", "score_at")
+_COUNTS = ("examples", "tokens", "steps", "targets", "parameters", "late_targets", "frozen_targets")
+_FIGURES = tuple(prefix + metric for prefix in PREFIXES.values() for metric in METRICS)
+_OTHERS = ("train_s", "test_s", "tokens_per_s", "log_loss", "regret", "stderr_hr10")
+RUNS: Final[dict[str, pl.DataType]] = {
+    **dict.fromkeys((*_TEXTS, "examples_digest", "model_digest"), pl.String()),
+    "seed": pl.Int64(),
+    **dict.fromkeys(_COUNTS, pl.Int64()),
+    **dict.fromkeys((*_FIGURES, *_OTHERS), pl.Float64()),
+}
+CURVES: Final[dict[str, pl.DataType]] = {
+    "run": pl.String(),
+    "bucket": pl.Int64(),
+    "time_ms": pl.Float64(),
+    "age": pl.String(),
+    **dict.fromkeys(("targets", *METRICS), pl.Float64()),
+}
+MOMENTS: Final[dict[str, pl.DataType]] = {
+    "scenario": pl.String(),
+    "seed": pl.Int64(),
+    "name": pl.String(),
+    "share": pl.Float64(),
+    "until_share": pl.Float64(),
+}
+_NEEDED = ("run", "scenario", "contestant", "seed", "hr10")
+
+
+@dataclass(frozen=True)
+class Results:
+    """One comparison: its frames, what it says about itself, and what a reader must know is not there."""
+
+    runs: pl.DataFrame
+    curves: pl.DataFrame
+    moments: pl.DataFrame
+    about: dict[str, Any]
+    missing: tuple[str, ...]
+
+    @property
+    def scenarios(self) -> list[str]:
+        """In the order in which runs.parquet first names them."""
+        return self.runs["scenario"].unique(maintain_order=True).to_list()
+
+    def scenario_title(self, scenario: str) -> str:
+        """Give what people call it."""
+        return str(self.runs.filter(pl.col("scenario") == scenario)["scenario_title"][0])
+
+    def title(self, contestant: str) -> str:
+        """Give what people call it."""
+        return str(self.runs.filter(pl.col("contestant") == contestant)["title"][0])
+
+
+def read_results(folder: Path) -> Results:
+    """Read a folder that `hstu compare` has written or is still writing.
+
+    Raises:
+        SimError: there is no readable runs.parquet, or it lacks a column without which nothing can be said.
+    """
+    path = folder / "runs.parquet"
+    if not path.is_file():
+        raise SimError(
+            f"{folder} holds no runs.parquet: give the output folder of `hstu compare` once a run has ended."
+        )
+    frame = _read(path)
+    if lacking := [name for name in _NEEDED if name not in frame.columns]:
+        raise SimError(f"{path} lacks the columns {', '.join(lacking)}: was it written by `hstu compare`?")
+    raw = _shaped(frame, RUNS)
+    runs = _identified(raw)
+    absent: list[str] = []
+    curves = _optional(folder / "curves.parquet", CURVES, absent, "no curves over the stream, by item age or recovery")
+    moments = _optional(folder / "moments.parquet", MOMENTS, absent, "no moments are marked")
+    about = _about(folder / "about.json", absent)
+    moments = _moments_of(runs, moments)
+    return Results(
+        runs.drop("world"), curves, moments, about, (*absent, *whats_missing(raw.height, runs, curves, about))
+    )
+
+
+def _identified(raw: pl.DataFrame) -> pl.DataFrame:
+    """Fill texts that are missing, split scenarios by `score_at`, and keep one run of each identity: the last."""
+    runs = raw.with_columns(
+        pl.col("scenario_title").fill_null(pl.col("scenario")),
+        pl.col("title").fill_null(pl.col("contestant")),
+        pl.col("kind").fill_null("neural"),
+        pl.col("variant").fill_null(""),
+        pl.col("scenario").alias("world"),
+    )
+    if runs["score_at"].drop_nulls().n_unique() > 1:
+        named = [pl.format("{}, scored at {}", name, "score_at").alias(name) for name in ("scenario", "scenario_title")]
+        runs = runs.with_columns(named)
+    titles = runs.group_by("scenario_title").agg(pl.col("scenario").n_unique())
+    if (titles["scenario"] > 1).any():  # scenarios have to be told apart by what people read
+        runs = runs.with_columns(pl.format("{} ({})", "scenario_title", "scenario").alias("scenario_title"))
+    return runs.unique(KEY, keep="last", maintain_order=True)
+
+
+def _moments_of(runs: pl.DataFrame, moments: pl.DataFrame) -> pl.DataFrame:
+    """Give the moments the scenarios' names of this report."""
+    worlds = runs.select("world", "scenario").unique(maintain_order=True)
+    joined = worlds.join(moments.rename({"scenario": "world"}), on="world", maintain_order="left_right")
+    return joined.drop("world").drop_nulls("share").sort("share", maintain_order=True)
+
+
+def _optional(path: Path, schema: dict[str, pl.DataType], absent: list[str], consequence: str) -> pl.DataFrame:
+    if path.is_file():
+        return _shaped(_read(path), schema)
+    absent.append(f"{path.name} is not there: {consequence}.")
+    return pl.DataFrame(schema=schema)
+
+
+def _about(path: Path, absent: list[str]) -> dict[str, Any]:
+    if not path.is_file():
+        absent.append(f"{path.name} is not there: nothing tells the command, the machine and the versions.")
+        return {}
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SimError(f"{path} is no JSON ({error}); write it again with `hstu compare`.") from error
+    return about if isinstance(about, dict) else {"about": about}
+
+
+def _read(path: Path) -> pl.DataFrame:
+    try:
+        return pl.read_parquet(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise SimError(f"{path} is no readable Parquet file ({error}); write it again with `hstu compare`.") from error
+
+
+def _shaped(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
+    """Give exactly these columns: absent ones as nulls, NaN as null."""
+    columns = [
+        pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
+        for name, dtype in schema.items()
+    ]
+    return frame.select(columns).with_columns(pl.col(pl.Float64).fill_nan(None))

@@ -1,0 +1,115 @@
+"""Settings of all runs: two short tables of what they share and what differs, and the numbers of a grid."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterator
+from html import escape
+from typing import Any, TypeGuard
+
+import polars as pl
+
+from model.config import ModelSettings, TrainSettings
+from sim.compare.report_html import Column, paragraph, table
+from sim.compare.report_results import Results
+
+Leaves = dict[str, Any]
+
+
+def leaves(text: str | None) -> Leaves:
+    """Flatten a run's settings: {"train.learning_rate": 0.003}; empty where there are none."""
+    try:
+        value = json.loads(text or "{}")
+    except ValueError:
+        return {"settings": text}
+    return dict(_flat(value, ""))
+
+
+def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and value:
+        for key, part in value.items():
+            yield from _flat(part, f"{path}.{key}" if path else str(key))
+    elif path:
+        yield path, value
+
+
+def settings_tables(results: Results) -> str:
+    """Give both tables."""
+    runs = results.runs.with_row_index("place")
+    of_run = [leaves(text) for text in runs["settings"]]
+    names = sorted({name for found in of_run for name in found})
+    if not names:
+        return paragraph("No run says its settings.")
+    shared: list[list[str]] = []
+    different: list[list[str]] = []
+    for name in names:
+        values = [_shown(found[name]) if name in found else None for found in of_run]
+        known = {value for value in values if value is not None}
+        if len(known) == 1:
+            shared.append([f"<code>{escape(name)}</code>", escape(known.pop())])
+        else:
+            different.append([f"<code>{escape(name)}</code>", _who_has(runs, values)])
+    columns = [Column("setting", number=False), Column("value", number=False)]
+    differing = table(columns, different, "What differs between runs") if different else ""
+    return differing + (table(columns, shared, "The same in every run that has it") if shared else "")
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _who_has(runs: pl.DataFrame, values: list[str | None]) -> str:
+    """Say each value and whose it is, by the fewest words that tell: seeds, scenarios, contestants, or both."""
+    for by in (["seed"], ["scenario"], ["contestant"], ["contestant", "variant"], ["scenario", "contestant"]):
+        owners: dict[tuple[Any, ...], set[str]] = defaultdict(set)
+        for owner, value in zip(runs.select(by).iter_rows(), values, strict=True):
+            if value is not None:
+                owners[owner].add(value)
+        if all(len(found) == 1 for found in owners.values()):
+            names: dict[str, list[str]] = defaultdict(list)
+            for owner, found in owners.items():
+                names[next(iter(found))].append(" ".join(str(part) for part in owner if part != ""))
+            return "<br>".join(_owned(value, found, by) for value, found in names.items())
+    distinct = sorted({value for value in values if value is not None})
+    return escape(", ".join(distinct[:20])) + (f" and {len(distinct) - 20} more" if len(distinct) > 20 else "")
+
+
+def _owned(value: str, owners: list[str], by: list[str]) -> str:
+    more = f" and {len(owners) - 8} more" if len(owners) > 8 else ""
+    kind = "seed " if by == ["seed"] else ""
+    return f"{escape(value)} <small>{escape(kind + ', '.join(owners[:8]) + more)}</small>"
+
+
+def varied(results: Results, scenario: str) -> tuple[str, dict[tuple[str, str], float]] | None:
+    """Find the one setting whose number tells a scenario's variants apart: its name, and its value for each of them.
+
+    None if no contestant has variants there, or if they differ in more than one number or in something else.
+    """
+    runs = results.runs.filter(pl.col("scenario") == scenario)
+    of_variant = {
+        (contestant, variant): leaves(text)
+        for contestant, variant, text in runs.select("contestant", "variant", "settings").iter_rows()
+    }
+    several = [key for key in of_variant if sum(other[0] == key[0] for other in of_variant) > 1]
+    names = {name for key in several for name in of_variant[key]} - {"variant", "seed", "train.seed"}
+    values = {name: {key: of_variant[key].get(name, _default(name)) for key in several} for name in names}
+    differing = [name for name in sorted(names) if _differs(values[name])]
+    if len(differing) != 1 or not all(is_number(value) for value in values[differing[0]].values()):
+        return None
+    return differing[0].split(".")[-1].replace("_", " "), {key: float(v) for key, v in values[differing[0]].items()}
+
+
+def _differs(value_of: dict[tuple[str, str], Any]) -> bool:
+    """Tell whether some contestant has two values of a setting."""
+    return any(a[0] == b[0] and value_of[a] != value_of[b] for a in value_of for b in value_of)
+
+
+def _default(name: str) -> Any:
+    """Give the value of a setting that a run does not name."""
+    table, _, key = name.partition(".")
+    field = {"train": TrainSettings.model_fields, "model": ModelSettings.model_fields}.get(table, {}).get(key)
+    return None if field is None else field.default
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Tell a number from texts, truths and nothing."""
+    return isinstance(value, int | float) and not isinstance(value, bool)

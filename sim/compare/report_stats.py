@@ -1,0 +1,209 @@
+"""Means over seeds, gaps taken seed by seed, and fractions of the oracle, each with its 95 % interval by Student's t.
+
+A mean weighs every seed alike. A gap is taken within a seed, on the same examples, and then averaged: what makes one
+seed's stream easier for everybody cancels out. An interval needs two seeds; with one it is null. Of a contestant that
+ran in several variants (learning rates) the one with the best mean HR@10 stands for it ("tuned"), chosen on the same
+figures as are shown.
+"""
+
+from typing import Final
+
+import polars as pl
+
+from sim.compare.report_results import METRICS, PREFIXES, Results
+from sim.compare.report_student import critical
+
+_ROW = ("scenario", "contestant", "variant", "protocol")
+VERDICTS: Final = {
+    "ahead": "leads; the interval excludes 0",
+    "behind": "trails; the interval excludes 0",
+    "equal": "exactly equal",
+    "open": "no difference to be told",
+    "one seed": "one seed: no interval",
+}
+
+
+def measured(runs: pl.DataFrame) -> pl.DataFrame:
+    """Turn runs into one row a figure: scenario, contestant, variant, seed, kind, protocol, metric, value, targets."""
+    key = ["scenario", "contestant", "variant", "seed", "kind"]
+    parts = [
+        runs.select(
+            *key,
+            pl.lit(protocol).alias("protocol"),
+            pl.col(f"{prefix}targets").alias("targets"),
+            *(pl.col(prefix + metric).alias(metric) for metric in METRICS),
+        )
+        for protocol, prefix in PREFIXES.items()
+    ]
+    long = pl.concat(parts).unpivot(METRICS, index=[*key, "protocol", "targets"], variable_name="metric")
+    return long.drop_nulls("value")
+
+
+def tuned(runs: pl.DataFrame) -> pl.DataFrame:
+    """Choose the variant that stands for each contestant: scenario, contestant, variant, variants (how many).
+
+    Among those with the most seeds the best mean HR@10 wins; at equal means the first by name.
+    """
+    by = ["scenario", "contestant"]
+    of_each = runs.group_by(*by, "variant", maintain_order=True).agg(
+        pl.col("hr10").count().alias("seeds"), pl.col("hr10").mean().alias("mean")
+    )
+    order = of_each.sort("seeds", "mean", "variant", descending=[True, True, False], nulls_last=True)
+    best = order.group_by(by, maintain_order=True).agg(pl.first("variant"), pl.len().alias("variants"))
+    return runs.select(by).unique(maintain_order=True).join(best, on=by, maintain_order="left")
+
+
+def summary(results: Results, *, every_variant: bool = False) -> pl.DataFrame:
+    """Give a row for each scenario, protocol and contestant, the best HR@10 first.
+
+    Columns: scenario, scenario_title, protocol, contestant, title, kind, variant, variants, seeds, targets (mean a
+    run); for each metric its mean and `<metric>_half`, half the interval; `of_oracle` and `of_oracle_half`, HR@10 as
+    a share of the oracle's, seed by seed.
+    """
+    runs = results.runs
+    figures = measured(runs)
+    if not every_variant:
+        figures = figures.join(
+            tuned(runs).select("scenario", "contestant", "variant"), on=["scenario", "contestant", "variant"]
+        )
+    means = _spread(figures, [*_ROW, "metric"])
+    wide = means.pivot("metric", index=_ROW, values=["mean", "half"])
+    columns = [_column(wide, f"{part}_{metric}", f"{metric}{tail}") for metric in METRICS for part, tail in _PARTS]
+    size = (
+        figures.filter(pl.col("metric") == "hr10")
+        .group_by(_ROW)
+        .agg(pl.len().alias("seeds"), pl.col("targets").mean().alias("targets"))
+    )
+    table = wide.select(*_ROW, *columns).join(size, on=_ROW, how="left").join(_fractions(figures), on=_ROW, how="left")
+    names = runs.select("scenario", "scenario_title", "contestant", "title", "kind").unique(["scenario", "contestant"])
+    table = table.join(names, on=["scenario", "contestant"]).join(
+        tuned(runs).select("scenario", "contestant", "variants"), on=["scenario", "contestant"]
+    )
+    figures_shown = [f"{metric}{tail}" for metric in (*METRICS, "of_oracle") for _, tail in _PARTS]
+    lead = (
+        "scenario",
+        "scenario_title",
+        "protocol",
+        "contestant",
+        "title",
+        "kind",
+        "variant",
+        "variants",
+        "seeds",
+        "targets",
+    )
+    return _in_order(table.select(*lead, *figures_shown), results)
+
+
+_PARTS: Final = (("mean", ""), ("half", "_half"))
+
+
+def _column(wide: pl.DataFrame, name: str, alias: str) -> pl.Expr:
+    return (pl.col(name) if name in wide.columns else pl.lit(None, pl.Float64)).alias(alias)
+
+
+def _in_order(table: pl.DataFrame, results: Results) -> pl.DataFrame:
+    scenarios = {scenario: place for place, scenario in enumerate(results.scenarios)}
+    protocols = {protocol: place for place, protocol in enumerate(PREFIXES)}
+    order = [
+        pl.col("scenario").replace_strict(scenarios, return_dtype=pl.Int64),
+        pl.col("protocol").replace_strict(protocols, return_dtype=pl.Int64),
+        -pl.col("hr10"),
+        pl.col("contestant"),
+        pl.col("variant"),
+    ]
+    return table.sort(order, nulls_last=True)
+
+
+def _spread(figures: pl.DataFrame, by: list[str], value: str = "value") -> pl.DataFrame:
+    """Average over seeds: `by`, seeds, mean, half (null for one seed)."""
+    groups = figures.group_by(by, maintain_order=True).agg(
+        pl.len().alias("seeds"), pl.col(value).mean().alias("mean"), pl.col(value).std().alias("deviation")
+    )
+    seeds = groups["seeds"].unique().to_list()
+    t = {n: critical(n - 1) if n > 1 else None for n in seeds}
+    factor = pl.col("seeds").replace_strict(t, return_dtype=pl.Float64) if t else pl.lit(None, pl.Float64)
+    return groups.with_columns((factor * pl.col("deviation") / pl.col("seeds").sqrt()).alias("half")).drop("deviation")
+
+
+def reference(kinds: pl.DataFrame) -> str | None:
+    """Name the contestant whose figures are the ceiling: the one called oracle, else the first of that kind."""
+    names = kinds.filter(pl.col("kind") == "oracle")["contestant"].unique().sort().to_list()
+    return "oracle" if "oracle" in names else next(iter(names), None)
+
+
+def _fractions(figures: pl.DataFrame) -> pl.DataFrame:
+    """HR@10 over the oracle's on the same seed: _ROW, of_oracle, of_oracle_half."""
+    hr10 = figures.filter(pl.col("metric") == "hr10")
+    ceiling = hr10.filter(pl.col("contestant") == (reference(hr10) or "")).select(
+        "scenario", "seed", "protocol", pl.col("value").alias("ceiling")
+    )
+    shares = hr10.join(ceiling.filter(pl.col("ceiling") > 0), on=["scenario", "seed", "protocol"]).with_columns(
+        (pl.col("value") / pl.col("ceiling")).alias("share")
+    )
+    spread = _spread(shares, list(_ROW), "share")
+    return spread.select(*_ROW, pl.col("mean").alias("of_oracle"), pl.col("half").alias("of_oracle_half"))
+
+
+def gaps(results: Results, against: str = "softmax", *, same_variant: bool = False) -> pl.DataFrame:
+    """Give each contestant's lead over `against`, paired by seed, for each scenario, protocol and metric.
+
+    Columns: scenario, scenario_title, protocol, contestant, title, kind, metric, variant, against_variant, seeds,
+    gap, half, low, high, base (mean of `against` on the seeds in common), relative, relative_low, relative_high (of
+    base), verdict (a key of VERDICTS). Tuned variants against each other, or with `same_variant` every variant
+    against the same one.
+    """
+    runs = results.runs.filter(pl.col("kind") != "oracle")
+    figures = measured(runs)
+    if not same_variant:
+        figures = figures.join(
+            tuned(runs).select("scenario", "contestant", "variant"), on=["scenario", "contestant", "variant"]
+        )
+    at = ["scenario", "seed", "protocol", "metric", *(["variant"] if same_variant else [])]
+    base = figures.filter(pl.col("contestant") == against).select(
+        *dict.fromkeys(at), pl.col("variant").alias("against_variant"), pl.col("value").alias("base")
+    )
+    pairs = figures.filter(pl.col("contestant") != against).join(base, on=at, maintain_order="left")
+    pairs = pairs.with_columns((pl.col("value") - pl.col("base")).alias("gap"))
+    by = ["scenario", "contestant", "variant", "against_variant", "protocol", "metric"]
+    bases = pairs.group_by(by).agg(pl.col("base").mean())
+    spread = _spread(pairs, by, "gap").rename({"mean": "gap"}).join(bases, on=by)
+    names = runs.select("scenario", "scenario_title", "contestant", "title", "kind").unique(["scenario", "contestant"])
+    table = _with_verdicts(spread).join(names, on=["scenario", "contestant"])
+    lead = (
+        "scenario",
+        "scenario_title",
+        "protocol",
+        "contestant",
+        "title",
+        "kind",
+        "metric",
+        "variant",
+        "against_variant",
+    )
+    numbers = ("seeds", "gap", "half", "low", "high", "base", "relative", "relative_low", "relative_high", "verdict")
+    places = {metric: place for place, metric in enumerate(METRICS)}
+    in_hr10 = pl.col("gap").filter(pl.col("metric") == "hr10").max().over("scenario", "protocol", "contestant")
+    ordered = table.with_columns(
+        pl.col("metric").replace_strict(places, return_dtype=pl.Int64).alias("place"), in_hr10.alias("hr10")
+    ).sort("place")
+    return _in_order(ordered, results).select(*lead, *numbers)
+
+
+def _with_verdicts(spread: pl.DataFrame) -> pl.DataFrame:
+    limits = spread.with_columns(
+        (pl.col("gap") - pl.col("half")).alias("low"), (pl.col("gap") + pl.col("half")).alias("high")
+    )
+    base = pl.when(pl.col("base") > 0).then(pl.col("base"))
+    relative = [(pl.col(name) / base).alias(alias) for name, alias in _RELATIVE]
+    verdict = (
+        pl.when(pl.col("half").is_null()).then(pl.lit("one seed"))
+        .when((pl.col("gap") == 0) & (pl.col("half") == 0)).then(pl.lit("equal"))
+        .when(pl.col("low") > 0).then(pl.lit("ahead"))
+        .when(pl.col("high") < 0).then(pl.lit("behind"))
+        .otherwise(pl.lit("open"))
+    )  # fmt: skip
+    return limits.with_columns(*relative, verdict.alias("verdict"))
+
+
+_RELATIVE: Final = (("gap", "relative"), ("low", "relative_low"), ("high", "relative_high"))

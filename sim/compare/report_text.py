@@ -1,0 +1,115 @@
+"""Numbers and verdicts as people read them: four digits of a hit rate, a percentage, a duration, a sentence.
+
+What was not measured is "–". Signs are typographic (+, −), so that columns of gaps line up.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import polars as pl
+
+from sim.compare.report_results import METRIC_TITLES, Results
+from sim.compare.report_stats import gaps
+
+NOTHING: Final = "–"
+_UNITS = ((86_400_000.0, "days"), (3_600_000.0, "hours"), (60_000.0, "minutes"), (1000.0, "seconds"))
+
+
+def number(value: float | None, digits: int = 4) -> str:
+    """Give a figure: 0.1234."""
+    return NOTHING if value is None else f"{value:,.{digits}f}".replace("-", "−")
+
+
+def signed(value: float | None, digits: int = 4) -> str:
+    """Give a gap: +0.0123 or −0.0123."""
+    return NOTHING if value is None else f"{value:+,.{digits}f}".replace("-", "−")
+
+
+def percent(value: float | None, digits: int = 1, *, sign: bool = False) -> str:
+    """Give a share: 12.3 %."""
+    if value is None:
+        return NOTHING
+    return (signed(100 * value, digits) if sign else number(100 * value, digits)) + " %"
+
+
+def count(value: float | None) -> str:
+    """Give a count: 12,345."""
+    return NOTHING if value is None else f"{round(value):,}"
+
+
+def spread(mean: float | None, half: float | None, digits: int = 4) -> str:
+    """Give a mean with half its interval: 0.1234 ± 0.0012; the mean alone where there is no interval."""
+    return number(mean, digits) + ("" if half is None or mean is None else f" ± {number(half, digits)}")
+
+
+def interval(low: float | None, high: float | None, digits: int = 4) -> str:
+    """Give an interval of gaps: [+0.0012, +0.0034]."""
+    return NOTHING if low is None or high is None else f"[{signed(low, digits)}, {signed(high, digits)}]"
+
+
+def duration(ms: float | None) -> str:
+    """Give event time in the largest unit of which there is at least one: 2.5 days."""
+    if ms is None:
+        return NOTHING
+    size, unit = next(((size, unit) for size, unit in _UNITS if ms >= size), (1.0, "ms"))
+    return f"{ms / size:,.3g} {unit}"
+
+
+def verdict(gap: Mapping[str, Any], rival: str) -> str:
+    """Say what one row of `gaps` tells, as the rest of a sentence that begins with the contestant's name."""
+    metric, seeds = METRIC_TITLES[gap["metric"]], gap["seeds"]
+    size = f"{number(abs(gap['gap']))} {metric}"
+    relative = f"{percent(gap['relative'], sign=True)}; " if gap["relative"] is not None else ""
+    limits = f"95 % interval {signed(gap['low'])} to {signed(gap['high'])}"
+    match gap["verdict"]:
+        case "ahead":
+            return f"leads {rival} by {size} ({relative}{limits} excludes 0, {seeds} seeds)"
+        case "behind":
+            return f"trails {rival} by {size} ({relative}{limits} excludes 0, {seeds} seeds)"
+        case "equal":
+            return f"equals {rival} exactly on all {seeds} seeds"
+        case "open":
+            return f"shows no difference from {rival} that these {seeds} seeds can tell ({relative}{limits} includes 0)"
+    side = "above" if gap["gap"] > 0 else "below"
+    return f"is {size} {side} {rival} ({relative.rstrip('; ')}) on one seed: no interval, so no verdict"
+
+
+def tally(verdicts: Iterable[str]) -> str:
+    """Count verdicts over scenarios: ahead in 2 of 5 scenarios, ..."""
+    found = list(verdicts)
+    names = {
+        "ahead": "ahead in {}",
+        "behind": "behind in {}",
+        "equal": "exactly equal in {}",
+        "open": "not to be told apart in {}",
+        "one seed": "without an interval (one seed) in {}",
+    }
+    parts = [text.format(found.count(name)) for name, text in names.items() if name in found]
+    return f"{_joined(parts)} of {len(found)} scenario{'s' if len(found) != 1 else ''}"
+
+
+def _joined(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def subject(results: Results, against: str = "softmax") -> str | None:
+    """Name the contestant whose gap is the question: silu, or else the first neural one that is not `against`."""
+    neural = results.runs.filter((pl.col("kind") == "neural") & (pl.col("contestant") != against))["contestant"]
+    names = neural.unique(maintain_order=True).to_list()
+    return "silu" if "silu" in names else next(iter(names), None)
+
+
+def answer(results: Results, against: str = "softmax") -> list[str]:
+    """Say in sentences how the subject does beside `against` in HR@10 over the whole stream; the first sums up."""
+    who = subject(results, against)
+    rows = gaps(results, against).filter(
+        (pl.col("contestant") == (who or "")) & (pl.col("metric") == "hr10") & (pl.col("protocol") == "all")
+    )
+    if who is None or rows.is_empty():
+        return [f"There is no pair of runs with {against} on one seed, so there is no gap to tell."]
+    name, rival = results.title(who), results.title(against)
+    seeds = sorted({int(n) for n in rows["seeds"]})
+    many = f"{seeds[0]} seeds" if seeds[0] > 1 else "1 seed"
+    seeds_text = many if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    first = f"{name} against {rival}, HR@10 over the whole stream, {seeds_text}: {tally(rows['verdict'])}."
+    return [first, *(f"{row['scenario_title']}: {name} {verdict(row, rival)}." for row in rows.iter_rows(named=True))]

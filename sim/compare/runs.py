@@ -1,0 +1,187 @@
+"""One run: a contestant on a feed, tested before it learns; with checkpoints, so that a run of an hour can be stopped.
+
+Where only a share of the stream is tested, it is every n-th micro-batch, the same ones for every contestant whose
+micro-batches are of one size. A run that goes on from a checkpoint ends with the same bits.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+from xxhash import xxh3_64_hexdigest, xxh3_128_digest
+
+from model.catalogue import ItemRecord, Tombstone
+from model.config import ModelSettings, TrainSettings
+from model.cut import Cut, read_newest, write_cut
+from model.snapshot import prefixed, under
+from sim.compare.book import LATE, Book
+from sim.compare.contestants import NEURAL, Contestant, make, title_of
+from sim.compare.feeds import Feed, micro_batches
+from stream.example import Example, encode_example
+
+CHECKPOINT_S: Final = 120.0
+Scalar = str | int | float | bool
+
+
+class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that decides what a run gives."""
+
+    scenario: str
+    overrides: dict[str, Scalar] = {}
+    """What is changed of the scenario."""
+    seed: int
+    """Of the stream and of the model."""
+    contestant: str
+    variant: str = ""
+    model: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    stream: dict[str, Any] = {}
+    score_at: Literal["label", "request"] = "label"
+    test_share: float = 1.0
+    frozen: bool = True
+
+    @property
+    def id(self) -> str:
+        """A name for files: what it is, and a digest of all of it."""
+        return f"{self.contestant}-{self.seed}-{xxh3_64_hexdigest(msgspec.json.encode(self, order='sorted'))}"
+
+    @property
+    def text(self) -> str:
+        """All of it as JSON."""
+        return msgspec.json.encode(self, order="sorted").decode()
+
+
+class StoppedError(Exception):
+    """The run was asked to stop; its checkpoint is written."""
+
+
+class Run:
+    """One contestant on one feed.
+
+    Args:
+        spec: what is run.
+        feed: its entries.
+        folder: of checkpoints; None for none.
+        progress: is told the number of examples done.
+        stopping: says whether to stop soon.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        feed: Feed,
+        folder: Path | None = None,
+        progress: Callable[[int], None] = lambda done: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.spec, self._feed, self._folder = spec, feed, folder
+        self._progress, self._stopping = progress, stopping
+        self._train = TrainSettings(**(spec.train | {"seed": spec.seed}))
+        self.contestant: Contestant = make(spec.contestant, ModelSettings(**spec.model), self._train)
+        self._book = Book(feed.examples)
+        self._digest = bytes(16)
+        self._done = self._tokens = self._batches = 0
+        self._cpu_s = self._test_s = 0.0  # of sessions before this one
+        self._freeze_at = -(-feed.examples * LATE // 100)
+
+    def run(self) -> dict[str, Any]:
+        """Run to the end; give the row of runs.parquet without its `run`, and the rows of curves.parquet as `curves`.
+
+        Raises:
+            StoppedError: `stopping` said so.
+        """
+        self._resume()
+        start_s = saved_s = time.monotonic()
+        cpu_s = self._cpu_s - time.process_time()
+        for records, batch in micro_batches(self._feed, self._train.batch_examples, self._done):
+            if self.spec.frozen and self._done >= self._freeze_at and not self._book.has_frozen:
+                self._test_frozen()
+            self._step(records, batch)
+            self._progress(self._done)
+            self._cpu_s = cpu_s + time.process_time()
+            if self._stopping() or time.monotonic() - saved_s > CHECKPOINT_S:
+                self._save()
+                saved_s = time.monotonic()
+                if self._stopping():
+                    raise StoppedError
+        return self._result(time.monotonic() - start_s)
+
+    def _step(self, records: Sequence[ItemRecord | Tombstone], batch: list[Example]) -> None:
+        self.contestant.learn_items(records)
+        tested = self.contestant.step(batch, test=self._is_tested(self._batches), learn=True)
+        if tested is not None:
+            self._book.count(self._done, tested)
+        for example in batch:
+            self._digest = xxh3_128_digest(self._digest + encode_example(example))
+            self._tokens += len(example.keys)
+        self._done += len(batch)
+        self._batches += 1
+
+    def _is_tested(self, batch: int) -> bool:
+        share = self.spec.test_share
+        return int((batch + 1) * share) > int(batch * share)
+
+    def _test_frozen(self) -> None:
+        """Test what is left of the stream by the weights as they are."""
+        frozen = self.contestant.frozen()
+        rest = micro_batches(self._feed, self._train.batch_examples, self._done)
+        for number, (records, batch) in enumerate(rest, self._batches):
+            frozen.learn_items(records)
+            tested = frozen.step(batch, test=self._is_tested(number), learn=False)
+            if tested is not None:
+                self._book.count_frozen(tested)
+        self._test_s += frozen.test_s
+        self._book.has_frozen = True
+
+    def _resume(self) -> None:
+        cut = read_newest(self._folder)[0] if self._folder is not None else None
+        if cut is None:
+            return
+        self.contestant.load_state(under("contestant.", cut.arrays))
+        self._book.load_state(under("book.", cut.arrays))
+        facts = cut.facts
+        self._digest = bytes.fromhex(facts["digest"])
+        self._done, self._tokens, self._batches = facts["done"], facts["tokens"], facts["batches"]
+        self._cpu_s, self._test_s = facts["cpu_s"], facts["test_s"]
+
+    def _save(self) -> None:
+        state = self.contestant.state()
+        if self._folder is None or state is None:
+            return
+        arrays = prefixed("contestant.", state) | prefixed("book.", self._book.state())
+        facts = {
+            "digest": self._digest.hex(),
+            "done": self._done,
+            "tokens": self._tokens,
+            "batches": self._batches,
+            "cpu_s": self._cpu_s,
+            "test_s": self._test_s + self.contestant.test_s,
+        }
+        write_cut(self._folder, Cut(arrays, facts))
+
+    def _result(self, wall_s: float) -> dict[str, Any]:
+        spec, test_s = self.spec, self._test_s + self.contestant.test_s
+        train_s = max(self._cpu_s - test_s, 1e-9)
+        return {
+            "contestant": spec.contestant,
+            "title": title_of(spec.contestant),
+            "kind": "neural" if spec.contestant in NEURAL else "baseline",
+            "variant": spec.variant,
+            "seed": spec.seed,
+            "settings": spec.text,
+            "score_at": spec.score_at,
+            "examples_digest": self._digest.hex(),
+            "model_digest": self.contestant.digest(),
+            "examples": self._done,
+            "tokens": self._tokens,
+            "steps": self._batches,
+            "parameters": self.contestant.parameters,
+            "train_s": train_s,
+            "test_s": test_s,
+            "wall_s": wall_s,
+            "tokens_per_s": self._tokens / train_s,
+            **self._book.figures(),
+            "curves": self._book.rows(),
+        }

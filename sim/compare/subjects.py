@@ -1,0 +1,93 @@
+"""What contestants are compared on: a scenario by its name or file, or a data set of a package."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+
+from sim.compare.feeds import Feed, Joined, WholeRecords
+from sim.compare.runs import RunSpec, Scalar
+from sim.datasets import DATASETS, load_dataset
+from sim.errors import SimError
+from sim.generator import DirichletStream
+from sim.log_settings import LogSettings
+from sim.scenarios.files import checked
+from sim.scenarios.scenario import Moment, Scenario, load_scenario, scenario_of
+from stream.config import StreamSettings
+
+_OF_DATASET: Final = ("limit",)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """One stream with its seed."""
+
+    key: str
+    """Its name, and what is changed of it; the same for all seeds."""
+    title: str
+    scenario: Scenario | None  # None: a data set
+    dataset: LogSettings | None
+    stream: StreamSettings
+
+    @property
+    def moments(self) -> list[Moment]:
+        """Give what happens when."""
+        return self.scenario.moments() if self.scenario else []
+
+    def feed(self) -> Feed:
+        """Make the examples."""
+        if self.scenario is None:
+            assert self.dataset is not None
+            return Joined(load_dataset(self.key.split()[0], self.dataset), self.stream)
+        source = self.scenario.source()
+        return WholeRecords(source) if isinstance(source, DirichletStream) else Joined(source, self.stream)
+
+
+def open_subject(name: str, overrides: Mapping[str, Scalar], seed: int, stream: Mapping[str, Any]) -> Subject:
+    """Open a scenario or a data set; the seed is that of its chance, in a data set of the order within an instant.
+
+    Raises:
+        SimError: there is none, or an override is not its own.
+    """
+    changed = "".join(f" {key}={value}" for key, value in overrides.items())
+    settings = StreamSettings(**stream)
+    if name in DATASETS:
+        for key in overrides:
+            if key not in _OF_DATASET:
+                raise SimError(f"The data set {name} has no {key}; it knows {', '.join(_OF_DATASET)}.")
+        log = LogSettings(shuffle_ties=seed, limit=int(overrides["limit"]) if "limit" in overrides else None)
+        return Subject(name + changed, name + changed, None, log, settings)
+    scenario = _changed(load_scenario(name), overrides).with_(seed=seed)
+    fitting = scenario.stream_settings(settings)
+    return Subject(scenario.name + changed, scenario.title + changed, scenario, None, fitting)
+
+
+def _changed(scenario: Scenario, overrides: Mapping[str, Scalar]) -> Scenario:
+    """Change keys: "table.key", or a key of the table that every scenario of its kind has."""
+    content = scenario.settings.model_dump(exclude_unset=True)
+    usual = "dirichlet" if content.get("kind") == "dirichlet" else "base"
+    for dotted, value in overrides.items():
+        table, _, key = dotted.rpartition(".")
+        own = content.setdefault(table or usual, {})
+        if not isinstance(own, dict):
+            raise SimError(f"{dotted} cannot be changed: [{table}] of scenario {scenario.name} is no single table.")
+        own[key] = value
+    return scenario_of(scenario.name, checked(content, f"scenario {scenario.name}{overrides or ''}"))
+
+
+def subject_of(spec: RunSpec) -> Subject:
+    """Open what a run is on."""
+    return open_subject(spec.scenario, spec.overrides, spec.seed, spec.stream)
+
+
+def feed_of(spec: RunSpec) -> Feed:
+    """Give a run's feed; the last one is kept, since runs on one stream follow one another."""
+    alike = msgspec.structs.replace(spec, contestant="", variant="", model={}, train={}, score_at="label")
+    return _feed(msgspec.json.encode(alike, order="sorted"))
+
+
+@lru_cache(maxsize=1)
+def _feed(spec: bytes) -> Feed:
+    return subject_of(msgspec.json.decode(spec, type=RunSpec)).feed()

@@ -1,0 +1,70 @@
+"""What `hstu compare` writes beside its runs: runs.parquet, curves.parquet, moments.parquet, about.json."""
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+
+from sim.compare.jobs import read_result
+from sim.compare.report_results import CURVES, MOMENTS, RUNS
+from sim.compare.runs import RunSpec
+from sim.compare.subjects import subject_of
+
+_VERSIONS: Final = ("hstu-stream", "torch", "numpy", "numba", "polars")
+
+
+def write_tables(out: Path, specs: Sequence[RunSpec]) -> int:
+    """Gather what has ended into the Parquet files, and give how many runs that is."""
+    runs, curves, moments, streams = [], [], [], set()
+    for spec in specs:
+        result = read_result(out, spec)
+        if result is None:
+            continue
+        subject = subject_of(spec)
+        runs.append({"run": spec.id, "scenario": subject.key, "scenario_title": subject.title} | result)
+        curves += [{"run": spec.id} | row for row in result["curves"]]
+        if (subject.key, spec.seed) not in streams:
+            streams.add((subject.key, spec.seed))
+            moments += [{"scenario": subject.key, "seed": spec.seed} | moment._asdict() for moment in subject.moments]
+    for name, rows, schema in (("runs", runs, RUNS), ("curves", curves, CURVES), ("moments", moments, MOMENTS)):
+        _write(out / f"{name}.parquet", rows, schema)
+    return len(runs)
+
+
+def _write(path: Path, rows: Sequence[Mapping[str, Any]], schema: Mapping[str, pl.DataType]) -> None:
+    columns = {name: pl.Series(name, [row.get(name) for row in rows], dtype) for name, dtype in schema.items()}
+    part = path.with_suffix(".part")
+    pl.DataFrame(columns).write_parquet(part)
+    part.replace(path)
+
+
+def write_about(out: Path, preset: str, planned: int, started_s: float, *, finished: bool) -> None:
+    """Say what was run, on what, and when."""
+    about = {
+        "command": " ".join(["hstu", *sys.argv[1:]]),
+        "preset": preset,
+        "planned": planned,
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
+        "started": _stamp(started_s),
+        "finished": _stamp(time.time()) if finished else "",
+    }
+    (out / "about.json").write_text(json.dumps(about, indent=1) + "\n")
+
+
+def _stamp(wall_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(wall_s))
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())

@@ -1,0 +1,79 @@
+"""The verb `hstu compare`. Only typer is imported here."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+_WHAT, _HOW = "What is compared", "How"
+
+
+def compare(
+    ctx: typer.Context,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="paper, baselines, map, drift or movielens: a comparison by name.", rich_help_panel=_WHAT),
+    ] = None,
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option(help="Scenario by name or file, or a data set; may be repeated.", rich_help_panel=_WHAT),
+    ] = None,
+    contestant: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="silu, silu_seen, softmax, transformer, gru, popularity, …; may be repeated.", rich_help_panel=_WHAT
+        ),
+    ] = None,
+    vary: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY=V[,V…]",
+            help="Values of a setting, each with each: learning_rate=1e-3,3e-3, dim=32,64, or of the scenarios: "
+            "initial=0.1,1.",
+            rich_help_panel=_WHAT,
+        ),
+    ] = None,
+    records: Annotated[int | None, typer.Option(help="Records of the paper's stream.", rich_help_panel=_WHAT)] = None,
+    events: Annotated[int | None, typer.Option(help="Events of a scenario.", rich_help_panel=_WHAT)] = None,
+    seeds: Annotated[int | None, typer.Option(help="Seeds of stream and model.", rich_help_panel=_WHAT)] = None,
+    score_at: Annotated[
+        str | None,
+        typer.Option(help="label: test when the label is learnt; request: when it was asked.", rich_help_panel=_HOW),
+    ] = None,
+    test_share: Annotated[
+        float | None, typer.Option(help="Share of the micro-batches that are tested.", rich_help_panel=_HOW)
+    ] = None,
+    frozen: Annotated[
+        bool, typer.Option(help="Test the last tenth by frozen weights too.", rich_help_panel=_HOW)
+    ] = True,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes at once.  [default: one a core]", rich_help_panel=_HOW)
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder of results; the same command there goes on.", rich_help_panel=_HOW)
+    ] = Path("hstu-compare"),
+) -> None:
+    """Compare models on exactly the same events, each tested before it learns; ends with a report.
+
+    Without a preset, one needs --scenario and --contestant. What a preset fixes can be changed by the other options.
+    """
+    import os
+
+    from sim.compare.command import run_compare
+    from sim.compare.options import Options, plan_of
+
+    options = Options(
+        preset=preset,
+        scenarios=scenario or [],
+        contestants=contestant or [],
+        vary=vary or [],
+        records=records,
+        events=events,
+        seeds=seeds,
+        score_at=score_at,
+        test_share=test_share,
+        frozen=frozen,
+    )
+    plan = plan_of(options, ctx.obj.load())
+    if not run_compare(plan, preset or "", out, jobs or os.cpu_count() or 1):
+        raise typer.Exit(130)

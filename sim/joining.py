@@ -1,0 +1,97 @@
+"""Events through the joiner's cores in one process: what Kafka does in between is done by counters.
+
+A record's offset is its number in its topic and partition; time comes from events and heartbeats alone.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from sim.outgoing import ITEMS, Event
+from stream.config import StreamSettings
+from stream.ids import partition_of
+from stream.partition import EXAMPLES, Partition
+from stream.store import open_store, partition_path
+from stream.watermark import Source as Topic
+
+_TOPICS: Final = {topic.topic: topic for topic in Topic}
+
+
+class Record(NamedTuple):
+    """Quacks like a record of Kafka."""
+
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: int
+
+
+Offer = Callable[[Literal["examples", "items"], int, Sequence[Record]], None]
+
+
+class Joining:
+    """The partitions of one process.
+
+    Args:
+        data_dir: of the stores.
+        settings: of the joiner.
+        offer: takes the records of one partition of `examples` or `items` in offset order, as a trainer does.
+    """
+
+    def __init__(self, data_dir: Path, settings: StreamSettings, offer: Offer) -> None:
+        self._offer = offer
+        self.partitions = [
+            Partition(open_store(partition_path(data_dir, number)), number, settings)
+            for number in range(settings.partitions)
+        ]
+        self._offsets: Counter[tuple[str, int]] = Counter()
+        self._homes: dict[bytes, int] = {}
+
+    def feed(self, events: Iterable[Event]) -> None:
+        """Let events go through; those of one topic and partition come in order."""
+        routed: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
+        for event in events:
+            place = event.topic, self._home(event)
+            routed[place].append(self._record(place, event.key, event.value, event.ts_ms))
+        for (topic, number), records in routed.items():
+            if topic == ITEMS:
+                self._offer(ITEMS, number, records)
+            else:
+                self.partitions[number].handle(_TOPICS[topic], records)
+        for partition in self.partitions:
+            self._deliver(partition)
+
+    def _home(self, event: Event) -> int:
+        if event.partition is not None:
+            return event.partition
+        key = event.key or b""
+        if key not in self._homes:
+            self._homes[key] = partition_of(key, len(self.partitions))
+        return self._homes[key]
+
+    def _record(self, place: tuple[str, int], key: bytes | None, value: bytes | None, ts_ms: int) -> Record:
+        offset = self._offsets[place]
+        self._offsets[place] = offset + 1
+        return Record(offset, key, value, ts_ms)
+
+    def _deliver(self, partition: Partition) -> None:
+        outbox = partition.outbox()
+        place = EXAMPLES, partition.number
+        examples = [self._record(place, out.key, out.value, 0) for out in outbox if out.topic == EXAMPLES]
+        if examples:
+            self._offer("examples", partition.number, examples)
+        if outbox:
+            partition.sent(outbox[-1].number)
+
+    def refused(self) -> dict[str, int]:
+        """Count the dead-letters by reason."""
+        total: Counter[str] = Counter()
+        for partition in self.partitions:
+            total.update(partition.counters.dead_letters)
+        return dict(total)
+
+    def close(self) -> None:
+        """Close the stores."""
+        for partition in self.partitions:
+            partition.close()

@@ -1,0 +1,142 @@
+"""The best ranking of a record's candidates at each event, and what it earns: expected, and on the actual next item.
+
+L = events of the record, C = categories, I = items, E = runs: the candidates of one category that have equal weight.
+
+An item's probability is that of its category (oracle_urn.py) times its share of the category, which stays the same
+within a record. The best ranking goes by probability; items of equal probability come in random order, so that each
+earns the mean of their places. Instead of sorting all items at each event, the runs are merged: those of each category
+seen in the record are sorted by share, and so are those of all other categories together, as these are equally likely.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sim.generator import DirichletStream
+from sim.oracle_urn import Floats, compiled
+
+HITS: Final = ("hr10", "hr50", "ndcg10", "mrr")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shelf:
+    """The items of one record: the shares of all that are available, and the runs of those that are ranked."""
+
+    shares: Floats  # [I] of its category; 0 where it is not available
+    runs: NDArray[np.int64]  # [I] the run of each item; -1: it is not ranked
+    run_shares: Floats  # [E] share of each item of a run
+    run_counts: NDArray[np.int64]  # [E]
+    run_categories: NDArray[np.int64]  # [E] rises; within a category the shares fall
+    first_runs: NDArray[np.int64]  # [C+1] of each category, and E
+    by_share: NDArray[np.int64]  # [E] all runs, shares falling
+
+
+def shelf(stream: DirichletStream, record: int, known_I: NDArray[np.bool_] | None = None) -> Shelf:
+    """Arrange the items that a record can show; of these only known ones are ranked, where that is given."""
+    categories = stream.settings.categories
+    available = int(stream.available(np.array([record]))[0])
+    weight_I = np.where(np.arange(stream.settings.items) < available, stream.weight_I, 0)
+    share_I = weight_I / np.bincount(stream.category_I, weight_I, categories)[stream.category_I]
+    ranked = stream.by_weight_I[weight_I[stream.by_weight_I] > 0]
+    if known_I is not None:
+        ranked = ranked[known_I[ranked]]
+    category, share = stream.category_I[ranked], share_I[ranked]
+    starts = np.append(True, (np.diff(category) != 0) | (np.diff(share) != 0))[: len(ranked)]
+    category_E, share_E = category[starts], share[starts]
+    run_I = np.full(len(share_I), -1)
+    run_I[ranked] = np.cumsum(starts) - 1
+    return Shelf(
+        shares=share_I,
+        runs=run_I,
+        run_shares=share_E,
+        run_counts=np.diff(np.append(np.flatnonzero(starts), len(ranked))),
+        run_categories=category_E,
+        first_runs=np.searchsorted(category_E, np.arange(categories + 1)),
+        by_share=np.argsort(-share_E, kind="stable"),
+    )
+
+
+def gains(items: int) -> Floats:
+    """Give what the first k places earn together, each place once, of the figures in HITS; k = 0..items, [4, I+1]."""
+    rank = np.arange(1, items + 1)
+    earned = np.stack([rank <= 10, rank <= 50, (rank <= 10) / np.log2(1 + rank), 1 / rank])
+    return np.concatenate([np.zeros((len(HITS), 1)), np.cumsum(earned, axis=1)], axis=1)
+
+
+def rank_record(
+    predicted_LC: Floats, items_L: NDArray[np.int32], category_L: NDArray[np.int32], on: Shelf, gain: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """Give the expected gains [L, 4], the realised ones [L, 4], the actual items' mean ranks [L], inf: not ranked."""
+    length = len(items_L)
+    expected_L4, realised_L4 = np.zeros((length, len(HITS))), np.zeros((length, len(HITS)))
+    rank_L = np.full(length, np.inf)
+    runs = (on.run_shares, on.run_counts, on.run_categories, on.first_runs, on.by_share)
+    _rank(predicted_LC, category_L, on.runs[items_L], runs, gain, (expected_L4, realised_L4, rank_L))
+    return expected_L4, realised_L4, rank_L
+
+
+@compiled
+def _rank(predicted_LC: Any, category_L: Any, run_L: Any, runs: Any, gain: Any, out: Any) -> None:
+    categories = predicted_LC.shape[1]
+    is_seen_C = np.zeros(categories, np.bool_)
+    seen = np.zeros(categories, np.int64)
+    d = 0
+    for n in range(len(category_L)):
+        _rank_next(predicted_LC[n], run_L[n], seen[:d], is_seen_C, runs, gain, out[0][n], out[1][n], out[2][n : n + 1])
+        category = category_L[n]
+        if not is_seen_C[category]:
+            is_seen_C[category] = True
+            seen[d] = category
+            d += 1
+
+
+@compiled
+def _rank_next(
+    predicted_C: Any,
+    target: Any,
+    seen: Any,
+    is_seen_C: Any,
+    runs: Any,
+    gain: Any,
+    expected: Any,
+    realised: Any,
+    rank: Any,
+) -> None:
+    """Go through all runs from the most probable on; those of equal probability are one step."""
+    share_E, count_E, category_E, first_C, by_share_E = runs
+    at, others, above = first_C[seen], 0, 0
+    level, held, value = 0, False, 0.0  # of the step that is being gathered
+    while True:
+        while others < len(by_share_E) and is_seen_C[category_E[by_share_E[others]]]:
+            others += 1
+        best, run, whose = 0.0, -1, -1
+        if others < len(by_share_E):
+            run = by_share_E[others]
+            best = predicted_C[category_E[run]] * share_E[run]
+        for j in range(len(seen)):
+            if at[j] < first_C[seen[j] + 1] and predicted_C[seen[j]] * share_E[at[j]] > best:
+                best, run, whose = predicted_C[seen[j]] * share_E[at[j]], at[j], j
+        if level and best != value:
+            _earn(value, above, level, held, gain, expected, realised, rank)
+            above, level, held = above + level, 0, False
+        if best <= 0:
+            break
+        value, level, held = best, level + count_E[run], held or run == target
+        if whose < 0:
+            others += 1
+        else:
+            at[whose] += 1
+
+
+@compiled
+def _earn(value: Any, above: Any, level: Any, held: Any, gain: Any, expected: Any, realised: Any, rank: Any) -> None:
+    """Add what `level` items of equal probability earn, below so many others; the actual item may be held by them."""
+    for k in range(len(expected)):
+        earned = gain[k, above + level] - gain[k, above]
+        expected[k] += value * earned
+        if held:
+            realised[k] = earned / level
+    if held:
+        rank[0] = above + (level + 1) / 2

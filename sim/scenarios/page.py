@@ -1,0 +1,116 @@
+"""A scenario as one self-contained HTML page: what `hstu scenarios show` says, with the curves as SVG by matplotlib.
+
+Nothing is loaded from elsewhere, and the same scenario gives the same bytes.
+"""
+
+from collections.abc import Iterator
+from html import escape
+from io import StringIO
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from sim.errors import SimError
+from sim.scenarios.drawings import Drawing, drawings
+from sim.scenarios.facts import figures, parameters
+from sim.scenarios.scenario import Moment, Scenario, WorldScenario
+
+COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by all eyes
+_DRAWN: Final[dict[Any, Any]] = {
+    "svg.hashsalt": "hstu",
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+}
+_STYLE: Final = """
+:root{color-scheme:light}
+body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
+h1{font-size:1.5rem;line-height:1.2}h2{font-size:1.1rem;margin:2rem 0 0}
+table{border-collapse:collapse;margin:1rem 0;font-size:.9rem}td,th{padding:.15rem .8rem .15rem 0;text-align:left;
+vertical-align:top}tr.head th{border-bottom:1px solid #bbb}td.value{text-align:right;font-variant-numeric:tabular-nums}
+tr.default{color:#888}svg{width:100%;height:auto}p{margin:.3rem 0}code{background:#f2f2f2;padding:.1rem .3rem}
+"""
+
+
+def write_page(path: Path, scenario: Scenario) -> None:
+    """Write the page.
+
+    Raises:
+        SimError: the file cannot be written.
+    """
+    try:
+        path.write_text(page(scenario), encoding="utf-8")
+    except OSError as error:
+        raise SimError(
+            f"The page cannot be written to {path}: {error.strerror}; name another file by --html."
+        ) from None
+
+
+def page(scenario: Scenario) -> str:
+    """Give the page."""
+    title = escape(scenario.title)
+    body = "\n".join(_parts(scenario))
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
+        f"<body><h1>{title}</h1>\n{body}\n</body></html>\n"
+    )
+
+
+def _parts(scenario: Scenario) -> Iterator[str]:
+    yield f"<p>{escape(' '.join(scenario.description.split()))}</p>"
+    yield "<table>" + "".join(_row(name, said) for name, said in figures(scenario)) + "</table>"
+    if scenario.remark:
+        yield f"<p>{escape(scenario.remark)}</p>"
+    marks = _marks(scenario)
+    for drawing in drawings(scenario):
+        yield f"<h2>{escape(drawing.title)}</h2><p>{escape(drawing.about)}</p>"
+        yield svg(drawing, marks if drawing.x_label == "day" else [])
+    yield "<h2>Parameters</h2>" + _parameters(scenario)
+    yield f"<p><code>hstu replay --scenario {escape(scenario.name)}</code> sends it into Kafka.</p>"
+
+
+def _row(name: str, said: str) -> str:
+    return f"<tr><th>{escape(name)}</th><td>{escape(said)}</td></tr>"
+
+
+def _parameters(scenario: Scenario) -> str:
+    rows = [
+        f'<tr class="{"given" if one.given else "default"}"><td>[{escape(one.table)}]</td><td>{escape(one.key)}</td>'
+        f'<td class="value">{escape(one.value)}</td><td>{escape(one.meaning)}</td></tr>'
+        for one in parameters(scenario)
+    ]
+    head = '<tr class="head"><th>table</th><th>key</th><th>value</th><th>meaning (grey: the default)</th></tr>'
+    return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _marks(scenario: Scenario) -> list[Moment]:
+    """Give the moments in days."""
+    if not isinstance(scenario, WorldScenario):
+        return []
+    days = scenario.settings.base.days
+    return [Moment(name, share * days, until * days) for name, share, until in scenario.moments()]
+
+
+def svg(drawing: Drawing, marks: list[Moment]) -> str:
+    """Draw the curves, with a line where something happens."""
+    with mpl.rc_context(_DRAWN):
+        figure = Figure(figsize=(9, 2.8), layout="constrained")
+        axes = figure.subplots()
+        style = "o-" if len(drawing.x) <= 20 else "-"
+        for place, curve in enumerate(drawing.curves):
+            axes.plot(drawing.x, curve.y, style, color=COLOURS[place % len(COLOURS)], label=curve.label, linewidth=1.6)
+        for mark in marks:
+            axes.axvline(mark.share, color="#666", linewidth=0.8, linestyle=":")
+            axes.annotate(mark.name, (mark.share, 1), xycoords=("data", "axes fraction"), fontsize=8, color="#666")
+        axes.set_xlabel(drawing.x_label)
+        axes.set_ylabel(drawing.unit)
+        axes.set_ylim(bottom=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        if len(drawing.curves) > 1:
+            axes.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
+        text = StringIO()
+        figure.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,0 +1,118 @@
+"""`hstu scenarios`: the scenarios as a table, and one of them explained in the terminal.
+
+A curve is a line of block characters, a column for each of its points: the lowest block is its least value, the highest
+its greatest, both named beside it. A flat line is one that does not move.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from sim.scenarios.drawings import Drawing, drawings
+from sim.scenarios.facts import figures, parameters, size
+from sim.scenarios.files import preset_names
+from sim.scenarios.scenario import Scenario, load_scenario
+
+BLOCKS: Final = "▁▂▃▄▅▆▇█"
+STEADY: Final = 0.05  # of its mean, within which a curve counts as flat
+_WIDTH: Final = 60
+
+
+def print_list(console: Console) -> None:
+    """Print the presets."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("name", "what it is", "what drifts"):
+        table.add_column(name, no_wrap=name == "name")
+    table.add_column("events", justify="right", no_wrap=True)
+    for name in preset_names():
+        scenario = load_scenario(name)
+        table.add_row(name, scenario.title, ", ".join(scenario.drifts()), size(scenario))
+    console.print(table)
+    console.print("hstu scenarios show NAME explains one; a scenario of your own is a .toml file like those.")
+
+
+def print_scenario(console: Console, scenario: Scenario) -> None:
+    """Explain a scenario."""
+    console.print(Text(scenario.title, style="bold"))
+    if scenario.description:
+        console.print(" ".join(scenario.description.split()))
+    console.print(_parameters(scenario))
+    console.print(_figures(scenario))
+    for drawing in drawings(scenario):
+        console.print()
+        console.print(_drawn(drawing))
+    if moments := scenario.moments():
+        said = (f"{moment.name} from {moment.share:.0%} to {moment.until_share:.0%}" for moment in moments)
+        console.print(f"\nIn shares of the event time: {', '.join(said)}.")
+    if scenario.remark:
+        console.print(f"\n{scenario.remark}")
+
+
+def _parameters(scenario: Scenario) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("table", no_wrap=True)
+    table.add_column("key", no_wrap=True)
+    table.add_column("value", justify="right", no_wrap=True)
+    table.add_column("meaning (dim: the default)")
+    before = ""
+    for parameter in parameters(scenario):
+        name = "" if parameter.table == before else f"[{parameter.table}]"
+        before = parameter.table
+        texts = (name, parameter.key, parameter.value, parameter.meaning)
+        table.add_row(*map(Text, texts), style="" if parameter.given else "dim")
+    return table
+
+
+def _figures(scenario: Scenario) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in figures(scenario):
+        table.add_row(name, text)
+    return table
+
+
+def _drawn(drawing: Drawing) -> RenderableType:
+    head = Text.assemble((drawing.title, "bold"), f"  {drawing.about}")
+    if not any(map(_moves, (curve.y for curve in drawing.curves))):
+        return Text.assemble(head, ("  Stands still.", "dim"))
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="dim")
+    for curve in drawing.curves:
+        low, high = float(curve.y.min()), float(curve.y.max())
+        said = _number(low) if _number(low) == _number(high) else f"{_number(low)} … {_number(high)}"
+        table.add_row(curve.label, Text(sparkline(curve.y), style="cyan"), f"{said} {drawing.unit}")
+    first, last = _number(drawing.x[0]), _number(drawing.x[-1])
+    table.add_row("", Text(f"{drawing.x_label} {first} … {last}", style="dim"), "")
+    return Group(head, Padding(table, (0, 0, 0, 2)))
+
+
+def sparkline(y_X: NDArray[np.float64]) -> str:
+    """Draw a curve in one line, a character for each point, at most _WIDTH of them.
+
+    >>> sparkline(np.array([0.0, 1.0, 2.0, 4.0]))
+    '▁▂▄█'
+    """
+    if len(y_X) > _WIDTH:
+        y_X = y_X[np.linspace(0, len(y_X) - 1, _WIDTH).astype(np.int64)]
+    if not _moves(y_X):
+        return BLOCKS[3] * len(y_X)
+    low, high = float(y_X.min()), float(y_X.max())
+    level_X = np.floor((y_X - low) / (high - low) * (len(BLOCKS) - 1e-9)).astype(np.int64)
+    return "".join(BLOCKS[level] for level in level_X.tolist())
+
+
+def _moves(y_X: NDArray[np.float64]) -> bool:
+    low, high = float(y_X.min()), float(y_X.max())
+    return high - low > STEADY * abs(high + low) / 2
+
+
+def _number(value: float) -> str:
+    """Write a number with three figures."""
+    return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

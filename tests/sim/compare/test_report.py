@@ -1,0 +1,201 @@
+"""The page as a browser and a reader meet it: one whole file, the answer first, nothing hidden, equal bytes."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from sim.compare.report import save_figures, write_report
+from tests.sim.compare.report_folders import ABOUT, curve, moment, run, write
+
+ROOT = Path(__file__).parents[3]
+VOID = {"meta", "br", "hr", "img", "link"}
+
+
+class Page(HTMLParser):
+    """Checks that tags close in order; collects ids, references and the text of the page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.references: list[str] = []
+        self.tags: set[str] = set()
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self._note(attrs)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._note(attrs)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    def _note(self, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value or "")
+            elif name in ("href", "src", "xlink:href", "srcset", "data"):
+                self.references.append(value or "")
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+
+def runs_of(
+    scenarios: str, seeds: int, contestants: tuple[str, ...] = ("silu", "softmax", "markov")
+) -> Iterator[dict[str, object]]:
+    for scenario in scenarios:
+        for place, contestant in enumerate(contestants):
+            for seed in range(seeds):
+                yield run(scenario, contestant, seed, 0.3 - 0.05 * place + 0.001 * seed * (1 + place))
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    """Two scenarios, three seeds, two learning rates of silu, an oracle and a shock in the first."""
+    runs = [*runs_of("ab", 3), *runs_of("a", 3, ("oracle",))]
+    runs += [run(scenario, "silu", seed, 0.2, "learning_rate=0.01") for scenario in "ab" for seed in range(3)]
+    rates = [0.2] * 60 + [0.1] * 8 + [0.2] * 32
+    curves = [curve(str(row["run"]), rates, age=age) for row in runs for age in ("<1h", "old")]
+    return write(tmp_path / "whole", runs, curves, [moment("a", seed, 0.6) for seed in range(3)])
+
+
+def test_the_page_is_one_whole_file_without_outside_references(whole: Path) -> None:
+    """Tags close in order, ids are unique, every reference is to an id of the page, no script, under 2 MB."""
+    path = write_report(whole)
+    assert path == whole / "report.html"
+    text = path.read_text()
+    page = Page(text)
+    assert len(page.ids) == len(set(page.ids))
+    assert page.references
+    assert all(reference.startswith("#") and reference[1:] in page.ids for reference in page.references)
+    assert set(re.findall(r"url\((#?)", text)) == {"#"}
+    assert set(re.findall(r"url\(#([^)]+)\)", text)) <= set(page.ids)
+    assert not page.tags & {"script", "link", "img", "iframe", "image"}
+    assert "@import" not in text
+    assert len(text) < 2_000_000
+
+
+def test_the_answer_comes_first_and_everything_asked_for_is_there(whole: Path) -> None:
+    """Verdicts before tables, every protocol named, recovery, tuning, costs, the command and the digests."""
+    text = Page(write_report(whole).read_text()).text
+    order = [
+        text.index(words)
+        for words in ("The answer", "HSTU, SiLU against HSTU, softmax", "Scenario a: HSTU, SiLU", "silu − softmax")
+    ]
+    assert order == sorted(order)
+    for words in (
+        "leads HSTU, softmax by 0.0490 HR@10",
+        "excludes 0, 3 seeds",
+        "The whole stream, each target tested before it is learnt; 1,000 targets a run",
+        "The last 10 % of the stream, each target tested before it is learnt; 100 targets a run",
+        "shock, at 60 % of the stream",
+        "8, 8, 8",
+        "The choice was made on the same figures",
+        "unequal numbers of variants",
+        "Fraction of the oracle's HR@10",
+        "hstu compare --preset tiny",
+        "a CPU",
+        "2.13.0",
+        "b2",
+    ):
+        assert words in text, words
+    assert "What is missing" not in text
+    assert "Frozen at 90 %" not in text
+
+
+def test_a_frozen_test_is_shown_where_there_is_one(tmp_path: Path) -> None:
+    """The third protocol appears with its own targets; whoever has no such figure has no row in it."""
+    frozen = {f"frozen_{metric}": 0.25 for metric in ("hr10", "hr50", "ndcg10", "mrr")} | {"frozen_targets": 77}
+    runs = [run("a", "silu", 0, 0.3, **frozen), run("a", "softmax", 0, 0.2)]
+    text = Page(write_report(write(tmp_path, runs)).read_text()).text
+    assert "tested with weights frozen at 90 %; 77 targets a run" in text
+    assert "0.2500" in text
+
+
+def test_a_half_finished_folder_says_what_is_missing(tmp_path: Path) -> None:
+    """Runs alone make a page: without curves, moments, an end, with one seed."""
+    folder = write(tmp_path, list(runs_of("a", 1))[:2], about=ABOUT | {"finished": None})
+    text = Page(write_report(folder).read_text()).text
+    assert text.index("What is missing") < text.index("The answer")
+    assert "curves.parquet is not there" in text
+    assert "has not finished" in text
+    assert "0.0500 HR@10 above HSTU, softmax" in text
+    assert "on one seed: no interval, so no verdict" in text
+    assert "±" not in text.replace("± and brackets", "")
+
+
+def test_a_lone_contestant_has_a_page(tmp_path: Path) -> None:
+    """No rival, no metrics, no settings: dashes and a sentence instead of a failure."""
+    runs = [run("a", "silu", 0, None, settings=None, train_s=None, parameters=None)]
+    text = Page(write_report(write(tmp_path, runs)).read_text()).text
+    assert "There is no pair of runs with softmax" in text
+    assert "1 runs have no HR@10" in text
+
+
+def test_names_cannot_break_the_page(tmp_path: Path) -> None:
+    """Titles, moments and settings are text, whatever is in them."""
+    evil = '$x$<script>alert("1")</script>&\'"'
+    runs = [
+        run(evil, name, 0, 0.1, evil, title=evil, scenario_title=evil, settings=f'{{"x": {{"y": {seed}}}}}')
+        for seed, name in enumerate(("silu", "softmax", evil))
+    ]
+    curves = [curve(str(row["run"]), [0.1] * 100) for row in runs]
+    page = Page(
+        write_report(write(tmp_path, runs, curves, [moment(evil, 0, 0.5, evil)], ABOUT | {"command": evil})).read_text()
+    )
+    assert "script" not in page.tags
+    assert evil in page.text
+    for path in save_figures(tmp_path, tmp_path / "figures"):
+        ElementTree.parse(path)
+
+
+def test_equal_input_gives_equal_bytes(whole: Path) -> None:
+    """Another process with other hash seeds writes the same page and the same drawings."""
+    code = (
+        "import sys; from pathlib import Path; from sim.compare.report import save_figures, write_report; "
+        "folder = Path(sys.argv[1]); write_report(folder); save_figures(folder, folder / sys.argv[2])"
+    )
+    pages, drawings = [], []
+    for seed in ("1", "2"):
+        environment = os.environ | {"PYTHONHASHSEED": seed, "POLARS_MAX_THREADS": seed}
+        subprocess.run([sys.executable, "-c", code, str(whole), seed], cwd=ROOT, env=environment, check=True)
+        pages.append((whole / "report.html").read_bytes())
+        drawings.append({path.name: path.read_bytes() for path in (whole / seed).iterdir()})
+    assert pages[0] == pages[1]
+    assert drawings[0] == drawings[1]
+
+
+def test_drawings_stand_alone(whole: Path) -> None:
+    """Each file is XML of its own with its colours for light and dark, and text that is text."""
+    paths = save_figures(whole, whole / "figures")
+    assert {path.name for path in paths} == {
+        *(f"{kind}-{scenario}.svg" for kind in ("stream", "ages", "variants") for scenario in "ab"),
+        *("gaps-all.svg", "gaps-late.svg", "oracle.svg"),
+    }
+    for path in paths:
+        text = path.read_text()
+        root = ElementTree.fromstring(text)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert set(re.findall(r"var\(--(\w+)\)", text)) <= set(re.findall(r"--(\w+):", text))
+        assert "prefers-color-scheme:dark" in text
+        assert "#fe0" not in text
+        assert any(node.text for node in root.iter("{http://www.w3.org/2000/svg}text"))

@@ -1,0 +1,117 @@
+"""Folders that are whole, half finished, or contradict themselves."""
+
+import math
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from sim.compare.report_results import CURVES, MOMENTS, RUNS, read_results
+from sim.errors import SimError
+from tests.sim.compare.report_folders import ABOUT, curve, moment, run, write
+
+
+def pair(scenario: str = "a", seeds: int = 2) -> list[dict[str, object]]:
+    return [run(scenario, name, seed, 0.1) for name in ("silu", "softmax") for seed in range(seeds)]
+
+
+def test_a_whole_folder_misses_nothing(tmp_path: Path) -> None:
+    """Every frame has exactly the promised columns, and no sentence complains."""
+    runs = pair()
+    results = read_results(write(tmp_path, runs, [curve(row["run"], [0.1]) for row in runs], [moment("a", 0, 0.5)]))
+    assert results.missing == ()
+    assert dict(results.runs.schema) == dict(RUNS)
+    assert dict(results.curves.schema) == dict(CURVES)
+    assert dict(results.moments.schema) == dict(MOMENTS)
+    assert results.about == ABOUT
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    """Files, the end, a planned run, a seed of a variant and a whole contestant of a scenario are named."""
+    runs = [*pair(), *pair("b")[:3]]
+    runs += [run("a", "silu", 0, 0.1, "lr=1")]
+    results = read_results(write(tmp_path, runs, about=ABOUT | {"finished": None, "planned": 12}))
+    told = "\n".join(results.missing)
+    for words in (
+        "curves.parquet is not there",
+        "moments.parquet is not there",
+        "has not finished",
+        "4 of 12 planned runs have not ended",
+        "silu has no run for a, lr=1, seed 1.",
+        "softmax has no run for b seed 1.",
+    ):
+        assert words in told
+    assert "about.json is not there" in "\n".join(read_results(write(tmp_path / "x", pair(), about=None)).missing)
+    lone = read_results(write(tmp_path / "y", [*pair("a", 1), run("b", "silu", 0, 0.1)])).missing
+    assert "softmax has no run for b (all seeds)." in lone
+
+
+def test_an_oracle_is_expected_only_where_it_has_a_run(tmp_path: Path) -> None:
+    """Recorded logs have no oracle; a scenario that has one misses it for a seed."""
+    runs = [*pair("a"), *pair("b"), run("a", "oracle", 0, 0.5)]
+    told = [text for text in read_results(write(tmp_path, runs)).missing if text.startswith("oracle")]
+    assert told == ["oracle has no run for a seed 1."]
+
+
+def test_runs_without_figures_or_curves_are_named(tmp_path: Path) -> None:
+    """NaN is no figure; a run without curves is named once others have them."""
+    runs = [run("a", "silu", 0, math.nan), run("a", "softmax", 0, 0.1)]
+    results = read_results(write(tmp_path, runs, [curve(runs[1]["run"], [0.1])]))
+    assert "1 of 2 runs have no curves: a-silu--0." in results.missing
+    assert "1 runs have no HR@10: a-silu--0." in results.missing
+    assert results.runs["hr10"].to_list() == [None, 0.1]
+
+
+def test_different_examples_or_targets_are_flagged(tmp_path: Path) -> None:
+    """A gap is between figures of the same examples: another digest or another number of targets is said."""
+    runs = [*pair("a", 1), run("a", "markov", 0, 0.1, examples_digest="else", targets=999)]
+    told = "\n".join(read_results(write(tmp_path, runs)).missing)
+    assert "In a, seed 0, the digests of the examples differ (markov saw others than the rest)" in told
+    assert "tested on 999, 1000 targets" in told
+
+
+def test_a_repeated_run_counts_once(tmp_path: Path) -> None:
+    """The last of equal identity counts, and it is said."""
+    results = read_results(write(tmp_path, [run("a", "silu", 0, 0.1), run("a", "silu", 0, 0.3)]))
+    assert results.runs["hr10"].to_list() == [0.3]
+    assert any("1 rows of runs.parquet repeat a run" in text for text in results.missing)
+
+
+def test_times_of_scoring_make_scenarios_of_their_own(tmp_path: Path) -> None:
+    """Label and request are not mixed; the moments of the scenario belong to both."""
+    runs = [run("a", "silu", 0, hr10, score_at=at) for at, hr10 in (("label", 0.1), ("request", 0.2))]
+    results = read_results(write(tmp_path, runs, moments=[moment("a", 0, 0.5)]))
+    assert results.scenarios == ["a, scored at label", "a, scored at request"]
+    assert results.moments["scenario"].to_list() == results.scenarios
+    assert results.scenario_title(results.scenarios[1]) == "Scenario a, scored at request"
+
+
+def test_equal_titles_are_told_apart(tmp_path: Path) -> None:
+    """Two scenarios of one title get their names behind it."""
+    results = read_results(write(tmp_path, [run(name, "silu", 0, 0.1, scenario_title="same") for name in "ab"]))
+    assert [results.scenario_title(name) for name in "ab"] == ["same (a)", "same (b)"]
+
+
+def test_absent_columns_are_nulls_and_needed_ones_an_error(tmp_path: Path) -> None:
+    """A slim runs.parquet is read; without the columns that tell who and how well it is refused by name."""
+    slim = pl.DataFrame({"run": ["r"], "scenario": ["a"], "contestant": ["silu"], "seed": [0], "hr10": [0.5]})
+    slim.write_parquet(tmp_path / "runs.parquet")
+    results = read_results(tmp_path)
+    assert results.runs.row(0, named=True)["frozen_mrr"] is None
+    assert (results.title("silu"), results.scenario_title("a")) == ("silu", "a")
+    slim.drop("hr10", "seed").write_parquet(tmp_path / "runs.parquet")
+    with pytest.raises(SimError, match=r"runs\.parquet lacks the columns seed, hr10"):
+        read_results(tmp_path)
+
+
+def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    """No runs.parquet, a torn one, an about.json that is none."""
+    with pytest.raises(SimError, match=r"holds no runs\.parquet: give the output folder"):
+        read_results(tmp_path)
+    (tmp_path / "runs.parquet").write_bytes(b"torn")
+    with pytest.raises(SimError, match=r"no readable Parquet file"):
+        read_results(tmp_path)
+    write(tmp_path, pair())
+    (tmp_path / "about.json").write_text("{")
+    with pytest.raises(SimError, match=r"about\.json is no JSON"):
+        read_results(tmp_path)

@@ -1,0 +1,144 @@
+"""Means, gaps and fractions of known figures."""
+
+import math
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+import pytest
+from hypothesis import given, strategies as st
+
+from sim.compare.report import costs, gaps, summary
+from sim.compare.report_results import read_results
+from sim.compare.report_stats import gaps as gaps_of
+from sim.compare.report_student import critical, half_width
+from sim.compare.report_text import answer, verdict
+from tests.sim.compare.report_folders import run, write
+
+T2 = critical(2)
+
+
+def of(table: pl.DataFrame, contestant: str, protocol: str = "all", metric: str | None = None) -> dict[str, object]:
+    found = table.filter(pl.col("contestant") == contestant, pl.col("protocol") == protocol)
+    return (found if metric is None else found.filter(pl.col("metric") == metric)).row(0, named=True)
+
+
+def three_seeds(silu: list[float], softmax: list[float]) -> list[dict[str, object]]:
+    figures = {"silu": silu, "softmax": softmax}
+    return [run("a", name, seed, hr10) for name, hr10s in figures.items() for seed, hr10 in enumerate(hr10s)]
+
+
+def test_a_mean_weighs_every_seed_alike_and_has_its_interval(tmp_path: Path) -> None:
+    """Mean 0.2 of 0.1, 0.2, 0.3 whatever their targets, half t(2) * 0.1 / sqrt(3); the best comes first."""
+    runs = [run("a", "silu", seed, hr10, targets=10**seed) for seed, hr10 in enumerate((0.1, 0.2, 0.3))]
+    table = summary(write(tmp_path, [run("a", "softmax", 0, 0.15), *runs]))
+    silu = of(table, "silu")
+    assert silu["hr10"] == pytest.approx(0.2)
+    assert silu["hr10_half"] == pytest.approx(T2 * 0.1 / math.sqrt(3))
+    assert (silu["seeds"], silu["targets"], silu["hr50"]) == (3, pytest.approx(37), pytest.approx(0.4))
+    assert table.filter(pl.col("protocol") == "all")["contestant"].to_list() == ["silu", "softmax"]
+
+
+def test_one_seed_has_no_interval_and_what_was_not_measured_is_null(tmp_path: Path) -> None:
+    """Half widths are null; a protocol that no run has is no row; NaN counts as not measured."""
+    folder = write(tmp_path, [run("a", "silu", 0, 0.2, mrr=math.nan), run("a", "softmax", 0, 0.1)])
+    silu = of(summary(folder), "silu")
+    assert (silu["hr10_half"], silu["mrr"], silu["mrr_half"], silu["of_oracle"]) == (None, None, None, None)
+    assert set(summary(folder)["protocol"]) == {"all", "late"}
+    gap = of(gaps(folder), "silu", metric="hr10")
+    assert (gap["half"], gap["low"], gap["relative_high"], gap["verdict"]) == (None, None, None, "one seed")
+    assert gap["gap"] == pytest.approx(0.1)
+
+
+def test_gaps_are_paired_by_seed(tmp_path: Path) -> None:
+    """Seeds differ far more than contestants: differences 0.01, 0.02, 0.03 lead, and are per cent of softmax's mean."""
+    gap = of(gaps(write(tmp_path, three_seeds([0.11, 0.42, 0.73], [0.10, 0.40, 0.70]))), "silu", metric="hr10")
+    half = T2 * 0.01 / math.sqrt(3)
+    assert gap["gap"] == pytest.approx(0.02)
+    assert (gap["low"], gap["high"]) == (pytest.approx(0.02 - half), pytest.approx(0.02 + half))
+    assert (gap["base"], gap["relative"]) == (pytest.approx(0.4), pytest.approx(0.05))
+    assert gap["relative_low"] == pytest.approx((0.02 - half) / 0.4)
+    assert gap["verdict"] == "open"  # t(2) = 4.3 makes 0.02 ± 0.0248 of it
+
+
+def test_only_seeds_in_common_count(tmp_path: Path) -> None:
+    """A seed that softmax lacks is in silu's mean and not in the gap."""
+    runs = three_seeds([0.2, 0.3, 0.9], [0.1, 0.2, 0.0])[:-1]
+    gap = of(gaps(write(tmp_path, runs)), "silu", metric="hr10")
+    assert (gap["seeds"], gap["gap"], gap["base"]) == (2, pytest.approx(0.1), pytest.approx(0.15))
+
+
+@pytest.mark.parametrize(
+    ("silu", "expected", "words"),
+    [
+        ([0.20, 0.31, 0.40], "ahead", r"leads softmax by 0.1033 HR@10 \(\+51.7 %; 95 % interval .* excludes 0"),
+        ([0.05, 0.15, 0.26], "behind", r"trails softmax by 0.0467 HR@10 \(−23.3 %; .* excludes 0"),
+        ([0.11, 0.19, 0.31], "open", r"no difference from softmax that these 3 seeds can tell"),
+        ([0.10, 0.20, 0.30], "equal", r"equals softmax exactly on all 3 seeds"),
+    ],
+)
+def test_verdicts_follow_from_intervals(tmp_path: Path, silu: list[float], expected: str, words: str) -> None:
+    """Ahead or behind only where the interval excludes 0; the sentence says so with its numbers."""
+    folder = write(tmp_path, three_seeds(silu, [0.1, 0.2, 0.3]))
+    gap = of(gaps(folder), "silu", metric="hr10")
+    assert gap["verdict"] == expected
+    assert re.search(words, verdict(gap, "softmax"))
+    assert len(answer(read_results(folder))) == 2
+
+
+@given(st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)), min_size=2, max_size=6))
+def test_gaps_equal_those_by_hand(pairs: list[tuple[float, float]]) -> None:
+    """Whatever the figures: mean and interval of the differences."""
+    with TemporaryDirectory() as name:
+        folder = write(Path(name), three_seeds([a for a, _ in pairs], [b for _, b in pairs]))
+        gap = of(gaps(folder), "silu", metric="hr10")
+    differences = [a - b for a, b in pairs]
+    assert gap["gap"] == pytest.approx(math.fsum(differences) / len(pairs), abs=1e-12)
+    assert gap["half"] == pytest.approx(half_width(differences), abs=1e-9)
+
+
+def test_the_tuned_variant_stands_for_its_contestant(tmp_path: Path) -> None:
+    """The best mean HR@10 wins among variants with the most seeds; gaps at equal settings are there too."""
+    figures = {"learning_rate=0.1": (0.2, 0.2), "learning_rate=0.2": (0.1, 0.4), "learning_rate=0.3": (0.9,)}
+    runs = [run("a", "silu", seed, hr10, name) for name, hr10s in figures.items() for seed, hr10 in enumerate(hr10s)]
+    runs += [run("a", "softmax", seed, 0.1, variant) for variant in figures for seed in range(2)]
+    results = read_results(write(tmp_path, runs))
+    silu = of(summary(tmp_path), "silu")
+    assert (silu["variant"], silu["variants"], silu["seeds"]) == ("learning_rate=0.2", 3, 2)
+    assert silu["hr10"] == pytest.approx(0.25)
+    same = gaps_of(results, same_variant=True).filter(pl.col("protocol") == "all", pl.col("metric") == "hr10")
+    assert same.sort("variant")["gap"].to_list() == pytest.approx([0.1, 0.15, 0.8])
+    assert (same["variant"] == same["against_variant"]).all()
+
+
+def test_fractions_of_the_oracle_are_taken_seed_by_seed(tmp_path: Path) -> None:
+    """0.1 of 0.2 and 0.3 of 0.4: a mean of 62.5 %; seeds without an oracle count not; an oracle has no gap."""
+    runs = [run("a", "softmax", seed, hr10) for seed, hr10 in enumerate((0.1, 0.3, 0.5))]
+    runs += [run("a", "oracle", 0, 0.2), run("a", "oracle", 1, 0.4), run("b", "softmax", 0, 0.1)]
+    runs.append(run("a", "seer", 0, 0.9, kind="oracle"))
+    folder = write(tmp_path, runs)
+    softmax = of(summary(folder), "softmax")
+    assert softmax["of_oracle"] == pytest.approx(0.625)
+    assert softmax["of_oracle_half"] == pytest.approx(half_width([0.5, 0.75]))
+    assert summary(folder).filter(pl.col("scenario") == "b")["of_oracle"].to_list() == [None, None]
+    assert gaps(folder).is_empty()
+
+
+def test_without_a_rival_there_is_no_gap_and_the_answer_says_so(tmp_path: Path) -> None:
+    """No frame fails for want of softmax."""
+    folder = write(tmp_path, [run("a", "silu", 0, 0.1), run("a", "softmax", 1, 0.1)])
+    assert gaps(folder).is_empty()
+    assert answer(read_results(folder)) == [
+        "There is no pair of runs with softmax on one seed, so there is no gap to tell."
+    ]
+
+
+def test_costs_are_means_over_runs_of_tuned_variants(tmp_path: Path) -> None:
+    """Seconds are averaged, parameters span their least and most, the oracle is left out."""
+    runs = [run("a", "silu", seed, 0.2, train_s=10.0 * (seed + 1), parameters=100 + seed) for seed in range(2)]
+    runs += [run("a", "silu", 0, 0.1, "learning_rate=1", train_s=1000.0), run("a", "oracle", 0, 0.5)]
+    table = costs(write(tmp_path, runs))
+    assert table["contestant"].to_list() == ["silu"]
+    assert table.row(0, named=True)["train_s"] == 15
+    assert table.select("parameters", "parameters_max", "runs").row(0) == (100, 101, 2)

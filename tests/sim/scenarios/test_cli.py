@@ -1,0 +1,113 @@
+"""`hstu scenarios` and `hstu replay --scenario`: what they print, and how they refuse."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from sim.errors import SimError
+from sim.main import app
+from sim.scenarios import preset_names
+from sim.scenarios.page import page
+from sim.scenarios.scenario import load_scenario
+from sim.scenarios.show import BLOCKS
+from stream.errors import HstuError
+
+SMALL = ("--events", "3000")
+
+
+def hstu(*words: str) -> str:
+    done = CliRunner().invoke(app, words, env={"COLUMNS": "160"})
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done.stdout
+
+
+def test_the_list_says_what_drifts() -> None:
+    """Every preset with its size."""
+    said = hstu("scenarios", "list")
+    for name in preset_names():
+        assert re.search(rf"^ ?{name} .*(clicks|slates|records of 128) *$", said, re.MULTILINE), name
+    assert "turnover, slates, position, closed loop" in said
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_a_scenario_is_explained(name: str) -> None:
+    """Its parameters with their meaning, its figures, and a plot that moves."""
+    said = hstu("scenarios", "show", name, *SMALL)
+    scenario = load_scenario(name)
+    assert said.startswith(scenario.title)
+    table = "dirichlet" if name == "paper" else "base"
+    assert f"[{table}]" in said
+    assert "Live items" in said
+    moves = any(set(line) >= set(BLOCKS[:1] + BLOCKS[-1:]) for line in said.splitlines())
+    assert moves or (name == "bots" and said.count("Stands still.") == 4)
+    if name != "paper":
+        assert re.search(r"the seer +HR@10 0\.\d{3}", said)
+        assert "[slates] the slates shown" in said  # of key events: brackets of texts are no markup
+    for table in scenario.drifts()[:-1]:
+        assert f"[{table}]" in said or table in ("growth", "closed loop", "shock")
+
+
+def test_what_stands_still_is_said() -> None:
+    """Instead of flat lines."""
+    assert "Category mix of all users" in hstu("scenarios", "show", "growth", *SMALL)
+    assert "Stands still." in hstu("scenarios", "show", "growth", *SMALL)
+    assert "In shares of the event time: shock 1 from 40% to 55%" in hstu("scenarios", "show", "shock", *SMALL)
+
+
+def test_the_page_stands_alone(tmp_path: Path) -> None:
+    """It loads nothing, has a plot for each drawing and its moments, and is the same each time."""
+    path = tmp_path / "page.html"
+    hstu("scenarios", "show", "everything", *SMALL, "--html", str(path))
+    text = path.read_text()
+    assert text == page(load_scenario("everything").with_(events=3_000))
+    assert text.count("<svg") == 6
+    assert not re.search(r"<(script|link|img)\b|@import|src=", text)
+    assert (
+        not set(re.findall(r"https?://[^\"/]+", text))
+        - {"http://www.w3.org", "http://purl.org", "https://matplotlib.org"}
+        - {"http://creativecommons.org"}
+    )
+    for word in ("shock 1", "taste 2", "Popularity of the head", "half_life_d", "All drifts at once"):
+        assert word in text
+    with pytest.raises(SimError, match=r"page cannot be written to .*; name another file by --html"):
+        hstu("scenarios", "show", "growth", *SMALL, "--html", str(tmp_path / "none" / "page.html"))
+
+
+def test_a_scenario_is_replayed_in_one_process(tmp_path: Path) -> None:
+    """With its remark, its own settings of the joiner, and all of its events."""
+    command = [sys.executable, "-c", "from sim.main import main; main()", "replay", "--scenario", "closed-loop"]
+    small = {"HSTU_MODEL__DIM": "8", "HSTU_MODEL__LAYERS": "1", "HSTU_MODEL__HEADS": "1"}
+    env = os.environ | small | {"HSTU_DATA_DIR": str(tmp_path), "COLUMNS": "160"}
+    flags = ["--events", "300", "--seed", "3", "--direct"]
+    done = subprocess.run([*command, *flags], env=env, text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"closed-loop: [\d,]+ events from 2023-11-14 on\.", done.stderr)
+    assert "in a replay nobody recommends" in done.stderr
+    assert "examples" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--scenario", "grwth"], "There is no scenario 'grwth'; known are bots, closed-loop,"),
+        (["--scenario", "growth", "--synthetic", "dirichlet"], "; 2 are given."),
+        (["--scenario", "growth", "--user", "u"], "--user belongs to a recorded log; leave it away here"),
+        (["--scenario", "growth", "--limit", "5"], "--limit belongs to a recorded log; leave it away here"),
+        (["--scenario", "growth", "--records", "5"], "growth counts events, not records"),
+        (["--synthetic", "dirichlet", "--events", "5"], "--events belongs to --scenario; leave it away here"),
+        (["--scenario", "growth", "--events", "0"], "has events = 0 in table [base], which is refused"),
+        (["--scenario", "growth"], "No Kafka is named; give --bootstrap"),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(tmp_path: Path, flags: list[str], sentence: str) -> None:
+    """One sentence, and nothing is made."""
+    with pytest.raises((SimError, HstuError)) as error:
+        hstu("replay", "--data-dir", str(tmp_path), *flags)
+    assert sentence in str(error.value)
+    assert not any(tmp_path.iterdir())

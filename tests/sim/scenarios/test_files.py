@@ -1,0 +1,96 @@
+"""Scenario files: what is wrong with one is a sentence with the file, the table and the key."""
+
+from pathlib import Path
+
+import pytest
+
+from sim.errors import SimError
+from sim.generator import DirichletSettings
+from sim.scenarios import load_scenario
+from sim.scenarios.scenario import PaperScenario, WorldScenario
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_file_is_a_scenario(tmp_path: Path) -> None:
+    """Named as the file; what it does not say has a default, what it has no table for does not happen."""
+    made = load_scenario(written(tmp_path, 'title = "Mine"\n[base]\nusers = 9\n[noise]\nshare = 0.5\n'))
+    assert isinstance(made, WorldScenario)
+    assert (made.name, made.title, made.drifts()) == ("mine", "Mine", ["noise"])
+    assert (made.settings.base.users, made.settings.base.events) == (9, 100_000)
+    assert made.settings.slates is None
+    assert load_scenario(str(tmp_path / "mine.toml")) == made
+
+
+def test_one_shock_or_several(tmp_path: Path) -> None:
+    """A table, or an array of tables."""
+    one = load_scenario(written(tmp_path, "[shock]\nat_d = 3\n"))
+    several = load_scenario(written(tmp_path, "[[shock]]\nat_d = 3\n[[shock]]\nat_d = 4\nfactor = 9\n"))
+    assert [len(made.settings.shock) for made in (one, several)] == [1, 2]  # type: ignore[union-attr]
+
+
+def test_the_papers_stream_takes_every_key_of_its_generator(tmp_path: Path) -> None:
+    """With the generator's defaults."""
+    made = load_scenario(written(tmp_path, 'kind = "dirichlet"\n[dirichlet]\nrecords = 7\nzipf = 1.0\nslots = 3\n'))
+    assert isinstance(made, PaperScenario)
+    assert made.dirichlet == DirichletSettings(records=7, zipf=1.0, slots=3)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[base]\nevnets = 5\n", "has the key 'evnets' in table [base], which knows events, users, items,"),
+        ("[grwth]\nfirst = 1\n", "has the table 'grwth' in the top level, which knows kind, title, description, base,"),
+        ("first = 1\n", "has the key 'first' in the top level, which knows"),
+        ("[base]\nevents = 0\n", "has events = 0 in table [base], which is refused: input should be greater than"),
+        ("[base]\nusers = 'ten'\n", "has users = 'ten' in table [base], which is refused: input should be a valid"),
+        ("[turnover]\n", "lacks the key 'lifetime_d' in table [turnover]."),
+        ("[turnover]\nlifetime_d = nan\n", "has lifetime_d = nan in table [turnover], which is refused"),
+        ("[turnover]\nlifetime_d = 2\nlaw = 'gamma'\n", "has law = 'gamma' in table [turnover], which is refused"),
+        (
+            "[[shock]]\nat_d = 1\n[[shock]]\nat_d = 2\nfactr = 3\n",
+            "has the key 'factr' in table [shock] number 2,",
+        ),
+        ("[shock]\nat_d = 30\n", "shock 1 comes on day 30, but the stream has only 30 days."),
+        ("growth = 0.4\n", "has growth = 0.4, but growth is a table: write [growth] and its keys under it."),
+        ("[delay]\nseconds = 5\n", "table [delay] says something about slates, so it needs a table [slates]."),
+        ("[position]\n", "table [position] says something about slates, so it needs a table [slates]."),
+        ("[slates]\nsize = 50\n[base]\nitems = 40\n", "a slate of 50 is more than the 40 items there at first."),
+        ("[base]\nitems = 30\n", "30 items are there at first, which must be as many as the 40 categories; take more"),
+        ("[base]\ndays = 0.001\n", "100000 events do not fit into 0.001 days; each needs 10 ms."),
+        ("[base]\nusers = 900000\n", "900000 users × 40 categories are more than 20000000; take fewer."),
+        ("kind = 'markov'\n", "has kind = 'markov', which is no kind of scenario; known are world, dirichlet."),
+        (
+            "kind = 'dirichlet'\n[dirichlet]\nuser = 3\n",
+            "has the key 'user' in table [dirichlet], which knows seed",
+        ),
+        ("kind = 'dirichlet'\n[base]\n", "has the table 'base' in the top level, which knows kind, title, description"),
+        ("kind =\n", "cannot be read: "),
+    ],
+)
+def test_what_is_wrong_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    """With the file's name, whatever is wrong in it."""
+    with pytest.raises(SimError) as error:
+        load_scenario(written(tmp_path, text))
+    assert str(tmp_path / "mine.toml") in str(error.value)
+    assert sentence in str(error.value)
+    assert str(error.value).endswith(".")
+
+
+def test_the_generators_own_refusals_come_through(tmp_path: Path) -> None:
+    """What only the generator knows to be wrong is its sentence."""
+    path = written(tmp_path, 'kind = "dirichlet"\n[dirichlet]\nitems = 10\ncategories = 90\n')
+    with pytest.raises(SimError, match=r"Of 10 items the share 0\.4 is there at first"):
+        load_scenario(path).source()
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    """And says that it may be a file."""
+    with pytest.raises(SimError, match=r"no scenario 'grwth'; known are bots, .*turnover, and a file of your own"):
+        load_scenario("grwth")
+    with pytest.raises(SimError, match=r"The scenario nowhere\.toml cannot be read"):
+        load_scenario("nowhere.toml")
