@@ -56,12 +56,12 @@ def precision(stream: DirichletStream, records: NDArray[np.int64]) -> dict[str, 
 
 def figures_of(zipf: float, given: argparse.Namespace) -> dict[str, Any]:
     """Give all figures of one law."""
-    stream = DirichletStream(DirichletSettings(zipf=zipf))
-    records = spread_over(int(0.9 * stream.settings.records), stream.settings.records, given.records)
+    stream = DirichletStream(DirichletSettings(zipf=zipf, records=given.stream))
+    records = spread_over(int(0.9 * given.stream), given.stream, given.records)
     start = time.process_time()
     late = oracle(stream, records)
     took_s = time.process_time() - start
-    whole = oracle(stream, spread_over(0, stream.settings.records, given.whole))
+    whole = oracle(stream, spread_over(0, given.stream, given.whole))
     found: dict[str, Any] = {
         "zipf": zipf,
         "late": _means(late),
@@ -72,7 +72,8 @@ def figures_of(zipf: float, given: argparse.Namespace) -> dict[str, Any]:
         "precision": precision(stream, records[:: max(len(records) // 20, 1)]),
     }
     if given.seen:
-        found["late_seen"] = _means(oracle(stream, records, seen_before=first_seen(stream)))
+        found["late_seen"] = _means(late_seen := oracle(stream, records, seen_before=first_seen(stream)))
+        found["unseen"] = float(np.isinf(late_seen.ranks).mean())
     return found
 
 
@@ -85,8 +86,8 @@ def exponents(given: argparse.Namespace) -> dict[str, list[float]]:
     grid = np.linspace(0, 1, given.grid)
     means = []
     for zipf in grid.tolist():
-        stream = DirichletStream(DirichletSettings(zipf=zipf))
-        found = oracle(stream, spread_over(int(0.9 * stream.settings.records), stream.settings.records, 300)).means()
+        stream = DirichletStream(DirichletSettings(zipf=zipf, records=given.stream))
+        found = oracle(stream, spread_over(int(0.9 * given.stream), given.stream, 300)).means()
         means.append((found["hr10"].value, found["hr50"].value))
     reached = np.array(means).T
     return {
@@ -125,6 +126,7 @@ def _row(result: dict[str, Any], part: str, kind: str) -> tuple[str, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--zipf", type=float, nargs="*", default=[0.0, 0.5, 1.0, 1.5])
+    parser.add_argument("--stream", type=int, default=1_000_000, help="records of the stream")
     parser.add_argument("--records", type=int, default=1000, help="of the last 10 %%")
     parser.add_argument("--whole", type=int, default=300, help="records of the whole stream")
     parser.add_argument("--seen", action="store_true", help="also rank only ids that earlier records have shown")
@@ -141,7 +143,8 @@ def main() -> None:
     print()
     rows = [(name, *(x for pair in zip(RECALLED[name], needed[name], strict=True) for x in pair)) for name in RECALLED]
     table(heads, rows)
-    save("oracle", {"records": given.records, "whole": given.whole, "laws": results, "exponents": needed}, given.save)
+    asked = {"stream": given.stream, "records": given.records, "whole": given.whole}
+    save(f"oracle_{given.stream}records", asked | {"laws": results, "exponents": needed}, given.save)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ negatives corrected alike as in Yi et al., 2019, "Sampling-bias-corrected neural
 target's own positive is an accidental hit and is left out. With uniform q, log Q cancels: Meta's research loss.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -44,8 +46,38 @@ def sampled_softmax(
         hit_TK: bool, the negative is not to count for this target.
         temperature: of the softmax.
     """
-    own_T = (queries_TD * unit(positives_TD)).sum(-1) / temperature - log_q_T
-    others_TK = queries_TD @ unit(negatives_KD).T / temperature - log_q_K
-    scores = torch.cat((own_T[:, None], others_TK.masked_fill(hit_TK, -torch.inf)), 1)
-    losses_T = torch.logsumexp(scores, 1) - own_T
-    return losses_T.sum() / max(1, len(losses_T))
+    queries, positives, negatives = queries_TD, unit(positives_TD), unit(negatives_KD)
+    loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
+        queries, positives, negatives, log_q_T, log_q_K, hit_TK, temperature
+    )
+    return loss
+
+
+class _SampledSoftmax(torch.autograd.Function):
+    """The loss of unit vectors, in one [T, K] array: scores, then weights, of which the backward is two products."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, p: Tensor, n: Tensor, log_q_T: Tensor, log_q_K: Tensor, hit_TK: Tensor, temperature: float
+    ) -> Tensor:
+        """Give the mean over the targets; keep the weights of the softmax."""
+        own_T = (q * p).sum(-1) / temperature - log_q_T
+        scores_TK = ((q / temperature) @ n.T).to(log_q_K.dtype)  # under autocast the product alone is of half precision
+        weights_TK = scores_TK.sub_(log_q_K).masked_fill_(hit_TK, -torch.inf)
+        most_T = torch.maximum(own_T, weights_TK.amax(1))
+        weights_TK.sub_(most_T[:, None]).exp_()
+        own_weight_T = (own_T - most_T).exp()
+        total_T = weights_TK.sum(1) + own_weight_T
+        weights_TK.div_(total_T[:, None])
+        scale = 1 / max(1, len(q))
+        ctx.save_for_backward(q, p, n, weights_TK, own_weight_T / total_T)
+        ctx.scale = scale / temperature
+        return (total_T.log() + most_T - own_T).sum() * scale
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Give the gradients of the three kinds of vectors."""
+        q, p, n, weights_TK, own_weight_T = ctx.saved_tensors
+        scale = grads[0] * ctx.scale
+        less_T1 = ((own_weight_T - 1) * scale)[:, None]
+        return weights_TK @ (n * scale) + less_T1 * p, less_T1 * q, weights_TK.T @ (q * scale), *(None,) * 4

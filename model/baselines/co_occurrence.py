@@ -93,7 +93,7 @@ class CoOccurrence(Baseline):
 
 
 def _room(items: int) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Give what the loops add up in, per item: the sum, the last question that has touched it; and the items touched."""
+    """Give what the loops add up in: each item's sum, the question that has touched it last; the items touched."""
     return np.zeros(items), np.full(items, -1), np.zeros(items, np.int64)
 
 

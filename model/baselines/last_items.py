@@ -82,7 +82,7 @@ class _Tokens:
         if len(self._places):
             wanted = self._place(asked.starts[there_T], asked.targets[there_T], asked.queries[there_T])
             found = self._places[np.searchsorted(self._places, wanted, side="right") - 1]
-            same = found // self._tokens == wanted // self._tokens
+            same = (found <= wanted) & (found // self._tokens == wanted // self._tokens)
             last_T[there_T] = np.where(same, found % self._tokens, -1)
         return last_T
 

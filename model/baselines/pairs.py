@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from model.baselines.fading import Clock
 from model.capacity import with_room
 
-LIMIT: Final = 512  # columns of a row
+LIMIT: Final = 256  # columns of a row
 _FIRST: Final = 4  # columns of a row's first stretch
 
 Array = NDArray[Any]

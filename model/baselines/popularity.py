@@ -56,9 +56,7 @@ class Popularity(Baseline):
         if not questions.possible.any():
             return np.full(len(questions), np.inf)
         sums_V = self._sums_of(questions)
-        above_T, level_T = levels(
-            sums_V, sums_V[questions.targets], questions
-        )  # the target itself among the level ones
+        above_T, level_T = levels(sums_V, sums_V[questions.targets], questions)  # itself among the level ones
         return np.where(questions.possible, 1 + above_T + (level_T - 1) / 2, np.inf)
 
     def shares(self, questions: Questions) -> NDArray[np.float64]:

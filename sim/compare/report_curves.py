@@ -2,7 +2,7 @@
 
 Sums of hits are pooled over targets within a run; runs are then averaged, every seed alike. Curves are of tuned
 variants. A point of a curve pools as many neighbouring hundredths of the stream as it takes to test 1,000 targets a
-run.
+run, ten at most.
 """
 
 import math
@@ -18,7 +18,7 @@ from sim.compare.report_student import half_width
 BUCKETS: Final = 100
 TARGETS_A_POINT: Final = 1000
 LEAST_TARGETS: Final = 50  # of a slice of ages in one run; with fewer it is left out
-_POOLS: Final = (1, 2, 4, 5, 10, 20, 25, 50)
+_POOLS: Final = (1, 2, 4, 5, 10)
 _Z: Final = 1.959963984540054  # of the normal distribution, 95 % on both sides
 
 
@@ -32,7 +32,7 @@ def curves_of(results: Results, scenario: str) -> pl.DataFrame:
 
 
 def pool_size(curves: pl.DataFrame, most_points: int = 50) -> int:
-    """Choose how many hundredths one point pools, so that half of all points have TARGETS_A_POINT in a run."""
+    """Choose how many hundredths one point pools: enough for TARGETS_A_POINT in a usual run, but ten at most."""
     targets = curves.group_by("run", "bucket").agg(pl.col("targets").sum())["targets"].median()
     usual = float(targets) if isinstance(targets, int | float) else 0.0
     fit = (size for size in _POOLS if size * usual >= TARGETS_A_POINT and BUCKETS // size <= most_points)
@@ -45,7 +45,7 @@ def over_stream(results: Results, scenario: str, most_points: int = 50) -> tuple
     Columns: contestant, share (middle of the point, 0 to 1), hr10 (mean over seeds), low, high (lowest and highest
     seed; of one seed Wilson's 95 % interval of its targets), seeds, targets (fewest in a run).
     """
-    curves = curves_of(results, scenario).filter(pl.col("age").is_in(SLICES))  # the oracle knows no ages
+    curves = curves_of(results, scenario)
     size = pool_size(curves, most_points)
     point = ((pl.col("bucket") // size) * size + size / 2) / BUCKETS
     pooled = curves.group_by("contestant", "seed", point.alias("share")).agg(pl.col("targets", "hr10").sum())
@@ -111,5 +111,5 @@ def by_age(results: Results, scenario: str) -> pl.DataFrame:
     unhit = table.filter(pl.col("age") == "unseen")["hr10"].max() == 0
     table = table.filter(pl.col("age") != "unseen") if unhit else table
     places = {age: place for place, age in enumerate(SLICES)}
-    order = pl.col("age").replace_strict(places, default=len(SLICES), return_dtype=pl.Int64)
+    order = pl.col("age").replace_strict(places, return_dtype=pl.Int64)
     return table.sort("contestant", order)

@@ -82,11 +82,12 @@ def oracle_forest(results: Results) -> list[Drawing]:
         groups.setdefault(row["scenario_title"], []).append(
             Point(row["contestant"], row["contestant"], value, low, high)
         )
+    name = " or ".join(results.ceilings())
     caption = (
-        "HR@10 over the whole stream as a fraction of the oracle's, seed by seed. Bars: 95 % intervals over seeds; the "
-        "oracle's own sampling error is not in them."
+        f"HR@10 over the whole stream as a fraction of that of the {name}, seed by seed. Bars: 95 % intervals over "
+        f"seeds, without sampling errors of the {name}."
     )
-    return _forests("oracle", "Fraction of the oracle's HR@10", caption, results, groups, 1.0, sign=False)
+    return _forests("oracle", f"HR@10 as a fraction of the {name}", caption, results, groups, 1.0, sign=False)
 
 
 def _forests(

@@ -56,9 +56,10 @@ def bullets(texts: Iterable[str], look: str = "") -> str:
     return f"<ul{f' class={chr(34)}{look}{chr(34)}' if look else ''}>{items}</ul>\n" if items else ""
 
 
-def folded(title: str, *parts: str, unfold: bool = False) -> str:
-    """Give something that opens at a click, and on paper is open."""
-    return f"<details{' open' if unfold else ''}><summary>{escape(title)}</summary>\n{''.join(parts)}</details>\n"
+def folded(title: str, *parts: str, unfold: bool = False, look: str = "") -> str:
+    """Give something that opens at a click; on paper it is open, unless it looks `bulk`."""
+    look = f' class="{look}"' if look else ""
+    return f"<details{look}{' open' if unfold else ''}><summary>{escape(title)}</summary>\n{''.join(parts)}</details>\n"
 
 
 def figure(svg: str, caption: str) -> str:

@@ -36,7 +36,7 @@ _KNOWN: Final = {
     "popularity": "c5",
     "last_items": "c6",
     "markov": "c4",
-    "cooccurrence": "c7",
+    "co_occurrence": "c7",
 }
 _SPARE = ("c9", "c7", "c8", "c6", "c2", "c3", "c4", "c5")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "h", "<")

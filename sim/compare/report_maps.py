@@ -22,7 +22,7 @@ from sim.compare.report_stats import gaps
 from sim.compare.report_svg import Drawing, draw
 from sim.compare.report_text import NOTHING, percent, subject
 
-_FIRST: Final = ("growth", "alpha", "records")  # rows, columns, sheets of a map
+_FIRST: Final = ("growth", "initial", "alpha", "alpha_high", "records")  # rows, columns, sheets of a map
 _NOT_AXES: Final = ("seed", "scenario", "name", "title")
 _DEEPEST: Final = 0.7  # opacity of the largest gap
 

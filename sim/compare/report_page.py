@@ -24,7 +24,7 @@ from sim.compare.report_tables import (
     runs_table,
     scenario_table,
 )
-from sim.compare.report_text import answer
+from sim.compare.report_text import answer, plural
 
 FEW: Final = 4  # scenarios whose every table is open
 MANY: Final = 8  # with more, plots of single scenarios fold
@@ -62,10 +62,10 @@ def style() -> str:
 def _header(results: Results, title: str) -> str:
     runs = results.runs
     facts = [
-        f"{runs.height} runs",
-        f"{runs['scenario'].n_unique()} scenarios",
-        f"{runs['contestant'].n_unique()} contestants",
-        f"seeds {', '.join(map(str, runs['seed'].unique().sort()))}",
+        plural(runs.height, "run"),
+        plural(runs["scenario"].n_unique(), "scenario"),
+        plural(runs["contestant"].n_unique(), "contestant"),
+        f"seed{'s' if runs['seed'].n_unique() > 1 else ''} {', '.join(map(str, runs['seed'].unique().sort()))}",
         str(results.about.get("finished") or results.about.get("started") or ""),
     ]
     return f"<header><h1>{escape(title)}</h1>{paragraph(' · '.join(filter(None, facts)), 'facts')}</header>\n"
@@ -176,7 +176,7 @@ def _reproduce(results: Results) -> str:
         f"<pre><code>{escape(text)}</code></pre>\n" if text else "",
         table(columns, facts) if facts else "",
         folded("Settings", settings_tables(results)),
-        folded(f"All {results.runs.height} runs with their digests", runs_table(results)),
+        folded(f"All {plural(results.runs.height, 'run')} with their digests", runs_table(results), look="bulk"),
     )
 
 

@@ -1,7 +1,8 @@
 """Plots of one scenario: HR@10 over the stream, by item age, and over the variants of its contestants."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -65,19 +66,19 @@ def stream_plot(results: Results, scenario: str, most_points: int = 50) -> Drawi
 
     def paint(figure: Figure, axes: Axes) -> None:
         faces = looks(results.runs)
-        ends: dict[str, float] = {}
+        ends: list[End] = []
         for (name,), group in points.group_by("contestant", maintain_order=True):
             look, x = faces[str(name)], group["share"].to_numpy()
             axes.fill_between(x, group["low"], group["high"], color=ink(look.colour), alpha=0.14, linewidth=0)
             axes.plot(x, group["hr10"], **line_style(look))
-            ends[str(name)] = float(group["hr10"][-1])
+            ends.append(End(results.label(str(name), scenario), float(group["hr10"][-1]), ink(look.colour)))
         axes.set_xlim(0, 1)
         axes.set_ylim(bottom=0)
         _mark(axes, moments)
         axes.xaxis.set_major_formatter(percents)
         axes.set_xlabel("share of the stream's examples" + _legend(moments))
         axes.set_title("HR@10 over the stream")
-        name_ends(axes, ends, faces, float(points["share"].to_numpy().max()))
+        name_ends(axes, ends, float(points["share"].to_numpy().max()))
 
     return draw(f"stream-{scenario}", caption, 3.1 + 0.12 * min(len(moments), _LABELLED), paint)
 
@@ -118,28 +119,31 @@ def _mark(axes: Axes, moments: Sequence[tuple[str, float, float | None]]) -> Non
             )
 
 
-def name_ends(axes: Axes, ends: Mapping[str, float], faces: Mapping[str, Look], x: float) -> None:
+@dataclass(frozen=True)
+class End:
+    """Where a line ends at the right, what it is called, and its colour."""
+
+    name: str
+    value: float
+    colour: str
+
+
+def name_ends(axes: Axes, ends: Sequence[End], x: float) -> None:
     """Write names at the right of their lines' ends, moved apart where they would overlap."""
     low, high = axes.get_ylim()
-    gap = (high - low) * 0.052
-    names = sorted(ends, key=lambda name: (ends[name], name))
-    places = spaced([ends[name] for name in names], gap, low + gap / 2)
     left, right = axes.get_xlim()
-    beyond = right + 0.015 * (right - left)
-    for name, y in zip(names, places, strict=True):
-        colour = ink(faces[name].colour)
-        if abs(y - ends[name]) > gap / 4:
-            axes.plot([x, beyond], [ends[name], y], color=colour, linewidth=0.6, clip_on=False)
-        axes.annotate(
-            name,
-            (right, y),
-            xytext=(7, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=_TEXT,
-            color=colour,
-            annotation_clip=False,
-        )
+    gap, beyond = (high - low) * 0.052, right + 0.015 * (right - left)
+    ends = sorted(ends, key=lambda end: (end.value, end.name))
+    for end, y in zip(ends, spaced([end.value for end in ends], gap, low + gap / 2), strict=True):
+        if abs(y - end.value) > gap / 4:
+            axes.plot([x, beyond], [end.value, y], color=end.colour, linewidth=0.6, clip_on=False)
+        place: dict[str, Any] = {
+            "xytext": (7, 0),
+            "textcoords": "offset points",
+            "va": "center",
+            "annotation_clip": False,
+        }
+        axes.annotate(end.name, (right, y), fontsize=_TEXT, color=end.colour, **place)
     axes.set_xlim(left, right)
     axes.set_ylim(low, high)
 
@@ -177,7 +181,7 @@ def ages_plot(results: Results, scenario: str) -> Drawing | None:
 
     def paint(figure: Figure, axes: Axes) -> None:
         faces = looks(results.runs)
-        ends: dict[str, float] = {}
+        ends: list[End] = []
         names = table["contestant"].unique().sort().to_list()
         for place, name in enumerate(names):
             rows = table.filter(pl.col("contestant") == name)
@@ -187,7 +191,7 @@ def ages_plot(results: Results, scenario: str) -> Drawing | None:
             axes.vlines(x, low, high, color=ink(look.colour), linewidth=1.1)
             style: dict[str, Any] = line_style(look) | marker_style(look) | {"linewidth": 1.0}
             axes.plot(x, y, **style)
-            ends[name] = float(y[-1])
+            ends.append(End(name, float(y[-1]), ink(look.colour)))
         shares = table.group_by("age").agg(pl.col("share").mean())
         share_of = dict(shares.iter_rows())
         axes.set_xticks(range(len(ages)), [f"{age}\n{percent(share_of[age], 0)}" for age in ages])
@@ -195,7 +199,7 @@ def ages_plot(results: Results, scenario: str) -> Drawing | None:
         axes.set_ylim(bottom=0)
         axes.grid(visible=False, axis="x")
         axes.set_title("HR@10 by item age")
-        name_ends(axes, ends, faces, len(ages) - 1 + 0.25)
+        name_ends(axes, ends, len(ages) - 1 + 0.25)
 
     return draw(f"ages-{scenario}", caption, 3.1, paint)
 
@@ -216,7 +220,7 @@ def variants_plot(results: Results, scenario: str) -> Drawing | None:
 
     def paint(figure: Figure, axes: Axes) -> None:
         faces = looks(results.runs)
-        ends: dict[str, float] = {}
+        ends: list[End] = []
         for (name,), group in rows.group_by("contestant"):
             name = str(name)
             points = sorted(
@@ -226,11 +230,11 @@ def variants_plot(results: Results, scenario: str) -> Drawing | None:
             x, y, half = (np.array(column) for column in zip(*points, strict=True))
             axes.vlines(x, y - half, y + half, color=ink(faces[name].colour), linewidth=1.1)
             axes.plot(x, y, **line_style(faces[name]), **marker_style(faces[name]))
-            ends[name] = float(y[-1])
+            ends.append(End(name, float(y[-1]), ink(faces[name].colour)))
         _number_axis(axes, sorted(set(value_of.values())))
         axes.set_xlabel(setting)
         axes.set_title("HR@10 of every variant")
-        name_ends(axes, ends, faces, max(value_of.values()))
+        name_ends(axes, ends, max(value_of.values()))
 
     return draw(f"variants-{scenario}", caption, 2.8, paint)
 

@@ -48,10 +48,13 @@ class Line:
         targets = self.targets[first:end].sum()
         return float(self.hits[first:end].sum() / targets) if targets else None
 
-    def at_ms(self, share: float) -> float:
-        """Give the event time at a share of the stream, between the means of hundredths."""
+    def took_ms(self, begin: float, end: float) -> float | None:
+        """Give the event time between two shares of the stream, from the means of hundredths; None if none has any."""
         known = np.flatnonzero(np.isfinite(self.time_ms))
-        return float(np.interp(share * BUCKETS, known + 0.5, self.time_ms[known]))
+        if not len(known):
+            return None
+        first, last = np.interp([begin * BUCKETS, end * BUCKETS], known + 0.5, self.time_ms[known])
+        return float(last - first)
 
 
 def recoveries(results: Results, only: str | None = None) -> pl.DataFrame:
@@ -80,10 +83,11 @@ def _rows(results: Results, scenarios: Sequence[str]) -> Iterator[tuple[object, 
 
 def line_of(curves: pl.DataFrame) -> Line:
     """Pool one run's rows over ages."""
+    timed = pl.col("targets").filter(pl.col("time_ms").is_not_null()).sum()
     sums = curves.group_by("bucket").agg(
         pl.col("hr10").sum(),
         pl.col("targets").sum(),
-        ((pl.col("time_ms") * pl.col("targets")).sum() / pl.col("targets").sum()).alias("time_ms"),
+        ((pl.col("time_ms") * pl.col("targets")).sum() / timed).alias("time_ms"),
     )
     line = Line(np.zeros(BUCKETS), np.zeros(BUCKETS), np.full(BUCKETS, np.nan))
     buckets = sums["bucket"].to_numpy()
@@ -105,8 +109,7 @@ def recovery(line: Line, share: float) -> tuple[float, float | None, bool, float
             continue
         lowest = rate if lowest is None else min(lowest, rate)
         if rate >= BACK * before:
-            took_ms = line.at_ms(bucket / BUCKETS) - line.at_ms(share)
-            return before, lowest, True, bucket - share * BUCKETS, took_ms
+            return before, lowest, True, bucket - share * BUCKETS, line.took_ms(share, bucket / BUCKETS)
     return before, lowest, False, None, None
 
 

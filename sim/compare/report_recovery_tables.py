@@ -34,7 +34,7 @@ def recovery_section(results: Results, scenario: str) -> str:
     tables: dict[str, list[list[str]]] = {}
     for row in sorted(groups.iter_rows(named=True), key=lambda row: (row["share"], ranks.get(row["contestant"], 0))):
         lowest = f"{number(row['lowest'])} ({percent(row['lowest'] / row['before'], 0)})" if row["lowest"] else NOTHING
-        name, middle = contestant(results, row["contestant"]), median(row["event_ms"])
+        name, middle = contestant(results, row["contestant"], scenario), median(row["event_ms"])
         cells = [name, _times(row["hundredths"]), duration(middle), number(row["before"]), lowest]
         tables.setdefault(row["moment"], []).append(cells)
     at = {moment: group["share"].to_numpy().mean() for (moment,), group in groups.group_by("moment")}
@@ -48,8 +48,9 @@ def recovery_section(results: Results, scenario: str) -> str:
 def _how(results: Results, scenario: str) -> str:
     how = (
         f"Back: the first hundredth of the stream after the moment that opens {SMOOTHED} hundredths whose pooled "
-        f"HR@10 is at least {percent(BACK, 0)} of that of the {BEFORE} hundredths before it; 0: no loss seen. Lowest: of "
-        f"{SMOOTHED} hundredths until then, and in brackets as a share of before. Means over seeds; times of each seed."
+        f"HR@10 is at least {percent(BACK, 0)} of that of the {BEFORE} hundredths before it; 0: no loss seen. Lowest: "
+        f"of {SMOOTHED} hundredths until then, and in brackets as a share of before. "
+        "Means over seeds; times of each seed."
     )
     if noise := chance(results, scenario):
         how += (

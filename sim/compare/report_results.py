@@ -70,9 +70,27 @@ class Results:
         """Give what people call it."""
         return str(self.runs.filter(pl.col("scenario") == scenario)["scenario_title"][0])
 
-    def title(self, contestant: str) -> str:
-        """Give what people call it."""
-        return str(self.runs.filter(pl.col("contestant") == contestant)["title"][0])
+    def title(self, contestant: str, scenario: str | None = None) -> str:
+        """Give what people call it, everywhere or in one scenario (where the oracle is another)."""
+        runs = self.runs.filter(pl.col("contestant") == contestant)
+        here = runs.filter(pl.col("scenario") == (scenario or ""))
+        return str((runs if here.is_empty() else here)["title"][0])
+
+    def label(self, contestant: str, scenario: str) -> str:
+        """Give its name in plots: for an oracle the first word of its title there."""
+        oracles = self.runs.filter(pl.col("kind") == "oracle")["contestant"].unique().to_list()
+        return first_word(self.title(contestant, scenario)) if contestant in oracles else contestant
+
+    def ceilings(self, scenario: str | None = None) -> list[str]:
+        """Name what figures are fractions of, in one scenario or in all: oracle, seer."""
+        runs = self.runs.filter(pl.col("kind") == "oracle")
+        runs = runs if scenario is None else runs.filter(pl.col("scenario") == scenario)
+        return list(dict.fromkeys(first_word(title) for title in runs["title"]))
+
+
+def first_word(title: str) -> str:
+    """Give "oracle" of "Oracle: exact posterior"."""
+    return title.split(":")[0].strip().lower()
 
 
 def read_results(folder: Path) -> Results:
@@ -110,9 +128,12 @@ def _identified(raw: pl.DataFrame) -> pl.DataFrame:
         pl.col("variant").fill_null(""),
         pl.col("scenario").alias("world"),
     )
-    if runs["score_at"].drop_nulls().n_unique() > 1:
+    scored = runs.filter(pl.col("kind") != "oracle")["score_at"].drop_nulls().unique(maintain_order=True)
+    if scored.len() > 1:  # an oracle's figures are those of both
+        others = [pl.col("kind") != "oracle", pl.col("kind") == "oracle"]
+        split = [runs.filter(others[0])] + [runs.filter(others[1]).with_columns(score_at=pl.lit(at)) for at in scored]
         named = [pl.format("{}, scored at {}", name, "score_at").alias(name) for name in ("scenario", "scenario_title")]
-        runs = runs.with_columns(named)
+        runs = pl.concat(split).with_columns(named)
     titles = runs.group_by("scenario_title").agg(pl.col("scenario").n_unique())
     if (titles["scenario"] > 1).any():  # scenarios have to be told apart by what people read
         runs = runs.with_columns(pl.format("{} ({})", "scenario_title", "scenario").alias("scenario_title"))

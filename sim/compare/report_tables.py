@@ -22,10 +22,10 @@ _SIGNS: Final = {
 }
 
 
-def contestant(results: Results, name: str, variant: str = "") -> str:
+def contestant(results: Results, name: str, scenario: str, variant: str = "") -> str:
     """Show who it is: marker, title, and below it the name in plots, with the variant."""
-    below = escape(name) + (f" · {escape(variant)}" if variant else "")
-    return f"{swatch(looks(results.runs)[name])}{escape(results.title(name))}<small>{below}</small>"
+    below = escape(results.label(name, scenario)) + (f" · {escape(variant)}" if variant else "")
+    return f"{swatch(looks(results.runs)[name])}{escape(results.title(name, scenario))}<small>{below}</small>"
 
 
 def figure(mean: float | None, half: float | None, *, digits: int = 4) -> str:
@@ -57,7 +57,7 @@ def answer_table(results: Results, against: str = "softmax") -> str:
     titles = {"all": "whole stream", "late": "last 10 %", "frozen": "frozen at 90 %"}
     columns = [Column("HR@10", number=False)]
     columns += [Column(f"{who} − {against}, {titles[protocol]}") for protocol in protocols]
-    columns += [Column("best, whole stream"), *([Column("of oracle")] if with_oracle else [])]
+    columns += [Column("best, whole stream"), *([Column(f"of {'/'.join(results.ceilings())}")] if with_oracle else [])]
     rows = []
     for scenario in results.scenarios:
         best = next(
@@ -94,12 +94,12 @@ def scenario_table(results: Results, scenario: str, protocol: str, against: str 
     with_oracle = rows["of_oracle"].drop_nulls().len() > 0
     best = {metric: rows.filter(pl.col("kind") != "oracle")[metric].max() for metric in METRICS}
     columns = [Column("", number=False), Column("HR@10"), *([Column(f"HR@10 − {against}")] if gap_of else [])]
-    columns += [Column("of oracle")] if with_oracle else []
+    columns += [Column(f"of {'/'.join(results.ceilings(scenario))}")] if with_oracle else []
     columns += [*(Column(METRIC_TITLES[metric]) for metric in METRICS[1:]), Column("seeds")]
     shown = []
     for row in rows.iter_rows(named=True):
         hr10, *others = (_metric(row, metric, best[metric]) for metric in METRICS)
-        cells = [contestant(results, row["contestant"], _variant(row)), hr10]
+        cells = [contestant(results, row["contestant"], scenario, _variant(row)), hr10]
         cells += [gap(gap_of.get(row["contestant"]))] if gap_of else []
         cells += [share(row["of_oracle"], row["of_oracle_half"])] if with_oracle else []
         shown.append(Row([*cells, *others, str(row["seeds"])], row["kind"]))
@@ -136,7 +136,7 @@ def grid_table(results: Results, scenario: str) -> str:
         columns,
         [
             [
-                contestant(results, row["contestant"]),
+                contestant(results, row["contestant"], scenario),
                 escape(row["variant"] or "as the preset"),
                 figure(row["hr10"], row["hr10_half"]),
                 figure(row["hr50"], row["hr50_half"]),
@@ -160,7 +160,7 @@ def costs_table(results: Results, *, by_scenario: bool) -> str:
         parameters = count(low) if low == high else f"{count(low)} to {count(high)}"
         seconds = [number(row["train_s"], 1), number(row["test_s"], 1), count(row["tokens_per_s"])]
         where = [escape(row["scenario_title"])] if by_scenario else []
-        name = contestant(results, row["contestant"], _variant(row) if by_scenario else "")
+        name = contestant(results, row["contestant"], row.get("scenario", ""), _variant(row) if by_scenario else "")
         rows.append([name, *where, *seconds, parameters, count(row["steps"]), str(row["runs"])])
     return table(columns, rows)
 

@@ -37,6 +37,11 @@ def count(value: float | None) -> str:
     return NOTHING if value is None else f"{round(value):,}"
 
 
+def plural(number: int, noun: str) -> str:
+    """Give 1 run, 2 runs."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def spread(mean: float | None, half: float | None, digits: int = 4) -> str:
     """Give a mean with half its interval: 0.1234 ± 0.0012; the mean alone where there is no interval."""
     return number(mean, digits) + ("" if half is None or mean is None else f" ± {number(half, digits)}")
@@ -85,7 +90,7 @@ def tally(verdicts: Iterable[str]) -> str:
         "one seed": "without an interval (one seed) in {}",
     }
     parts = [text.format(found.count(name)) for name, text in names.items() if name in found]
-    return f"{_joined(parts)} of {len(found)} scenario{'s' if len(found) != 1 else ''}"
+    return f"{_joined(parts)} of {plural(len(found), 'scenario')}"
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -100,7 +105,7 @@ def subject(results: Results, against: str = "softmax") -> str | None:
 
 
 def answer(results: Results, against: str = "softmax") -> list[str]:
-    """Say in sentences how the subject does beside `against` in HR@10 over the whole stream; the first sums up."""
+    """Say in sentences how the subject does beside `against` in HR@10 over the whole stream; one sums up several."""
     who = subject(results, against)
     rows = gaps(results, against).filter(
         (pl.col("contestant") == (who or "")) & (pl.col("metric") == "hr10") & (pl.col("protocol") == "all")
@@ -108,8 +113,10 @@ def answer(results: Results, against: str = "softmax") -> list[str]:
     if who is None or rows.is_empty():
         return [f"There is no pair of runs with {against} on one seed, so there is no gap to tell."]
     name, rival = results.title(who), results.title(against)
+    each = [f"{row['scenario_title']}: {name} {verdict(row, rival)}." for row in rows.iter_rows(named=True)]
+    if len(each) == 1:
+        return each
     seeds = sorted({int(n) for n in rows["seeds"]})
-    many = f"{seeds[0]} seeds" if seeds[0] > 1 else "1 seed"
-    seeds_text = many if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    seeds_text = plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     first = f"{name} against {rival}, HR@10 over the whole stream, {seeds_text}: {tally(rows['verdict'])}."
-    return [first, *(f"{row['scenario_title']}: {name} {verdict(row, rival)}." for row in rows.iter_rows(named=True))]
+    return [first, *each]

@@ -35,11 +35,24 @@ def test_the_loss_is_its_formula_target_by_target() -> None:
     assert torch.allclose(sampled_softmax(**given, temperature=0.1), torch.stack(losses).mean())
 
 
+def test_gradients_are_those_of_the_formula() -> None:
+    """Numerical differentiation agrees for queries, positives and negatives, with hits and with none."""
+    for hits in ([], [(0, 2), (3, 3)], [(1, k) for k in range(K)]):
+        given = inputs(hits)
+        vectors = [given[name].requires_grad_() for name in ("queries_TD", "positives_TD", "negatives_KD")]
+
+        def loss(q: Tensor, p: Tensor, n: Tensor, given: dict[str, Tensor] = given) -> Tensor:
+            changed = given | {"queries_TD": q, "positives_TD": p, "negatives_KD": n}
+            return sampled_softmax(**changed, temperature=0.3)
+
+        assert torch.autograd.gradcheck(loss, vectors)
+
+
 def test_a_uniform_q_cancels() -> None:
     """Where every item is as likely, the loss is that without correction."""
     given = inputs()
-    uniform = given | {"log_q_T": torch.full((T,), -3.0), "log_q_K": torch.full((K,), -3.0)}
-    plain = given | {"log_q_T": torch.zeros(T), "log_q_K": torch.zeros(K)}
+    uniform = given | {"log_q_T": 0 * given["log_q_T"] - 3, "log_q_K": 0 * given["log_q_K"] - 3}
+    plain = given | {"log_q_T": 0 * given["log_q_T"], "log_q_K": 0 * given["log_q_K"]}
     assert torch.allclose(sampled_softmax(**uniform, temperature=0.1), sampled_softmax(**plain, temperature=0.1))
 
 

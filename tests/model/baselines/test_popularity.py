@@ -6,7 +6,9 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
+import model.baselines.levels
 import model.baselines.popularity
+from model.baselines.levels import compare
 from model.baselines.popularity import Popularity
 from model.metrics import ranks
 from tests.batches import UNKNOWN, Quiz, quizzes
@@ -105,10 +107,10 @@ def test_learning_counts_every_target_at_its_request(quiz: Quiz) -> None:
 def test_few_numbers_are_counted_as_many_are(sums: list[int], own: list[int]) -> None:
     """Comparing with each number gives what sorting gives."""
     arrays = np.array(sums, np.float64), np.array(own, np.float64)
-    counted = model.baselines.popularity._compare(*arrays)
+    counted = compare(*arrays)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.baselines.popularity, "_FEW", 0)
-        for few, many in zip(counted, model.baselines.popularity._compare(*arrays), strict=True):
+        patch.setattr(model.baselines.levels, "FEW", 0)
+        for few, many in zip(counted, compare(*arrays), strict=True):
             assert np.array_equal(few, many)
 
 

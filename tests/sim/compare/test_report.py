@@ -111,7 +111,7 @@ def test_the_answer_comes_first_and_everything_asked_for_is_there(whole: Path) -
         "8, 8, 8",
         "The choice was made on the same figures",
         "unequal numbers of variants",
-        "Fraction of the oracle's HR@10",
+        "HR@10 as a fraction of the oracle",
         "hstu compare --preset tiny",
         "a CPU",
         "2.13.0",

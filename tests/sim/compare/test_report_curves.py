@@ -137,3 +137,14 @@ def test_names_beside_lines_never_overlap_and_stay_put_where_they_can(values: li
     assert all(place >= -1e-9 for place in places)
     if all(b - a >= gap for a, b in pairwise(values)):
         assert places == pytest.approx(values)
+
+
+def test_curves_of_an_oracle_have_neither_ages_nor_times(tmp_path: Path) -> None:
+    """They are drawn over the stream and recover in hundredths; by age and in event time there is nothing to show."""
+    untimed = curve("a-oracle--0", shocked(5), age="all").with_columns(time_ms=pl.lit(None, pl.Int64))
+    folder = write(tmp_path, [run("a", "oracle", 0, 0.2)], [untimed], [moment("a", 0, 0.6)])
+    results = read_results(folder)
+    assert over_stream(results, "a")[0].height == 10
+    assert by_age(results, "a").is_empty()
+    row = recoveries(folder).row(0, named=True)
+    assert (row["hundredths"], row["event_ms"]) == (pytest.approx(5), None)

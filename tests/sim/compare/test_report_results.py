@@ -115,3 +115,20 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "about.json").write_text("{")
     with pytest.raises(SimError, match=r"about\.json is no JSON"):
         read_results(tmp_path)
+
+
+def test_an_oracle_belongs_to_both_times_of_scoring_and_is_called_by_its_title(tmp_path: Path) -> None:
+    """Its figures do not depend on when others are scored; where it is a seer, it is called that."""
+    runs = [run("a", "silu", 0, hr10, score_at=at) for at, hr10 in (("label", 0.1), ("request", 0.2))]
+    runs += [run("a", "oracle", 0, 0.4, title="oracle: exact"), run("b", "oracle", 0, 0.4, title="Seer: knows tastes")]
+    results = read_results(write(tmp_path, [*runs, run("b", "silu", 0, 0.1)]))
+    assert results.runs.filter(pl.col("contestant") == "oracle")["scenario"].to_list() == [
+        "a, scored at label",
+        "b, scored at label",
+        "a, scored at request",
+        "b, scored at request",
+    ]
+    assert results.ceilings() == ["oracle", "seer"]
+    assert results.label("oracle", "b, scored at label") == "seer"
+    assert results.label("silu", "b, scored at label") == "silu"
+    assert results.title("oracle", "b, scored at request") == "Seer: knows tastes"
