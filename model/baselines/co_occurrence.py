@@ -9,8 +9,9 @@ the score of a candidate j is the sum over the user's last WINDOW item tokens i 
 to which 2 is added where j went together with any of them, so that all others come behind, by popularity, the share of
 all targets of live items. Counts and popularity fade with one half-life, so that in a drifting world what goes together
 now is not outvoted by what did; from a cosine a common fading cancels, so that an item does not lose to the others by
-being met seldom. With a half-life longer than the log nothing fades. Shown and acted-on items count alike. Rows keep
-the columns that pairs.py keeps, c(i) counts them all.
+being met seldom. With a half-life far longer than the log nothing fades. Items that went together with none yet are
+passed over in the user's history. Shown and acted-on items count alike. Rows keep the columns that pairs.py keeps, c(i)
+counts them all.
 """
 
 from typing import Any, Final
@@ -66,7 +67,7 @@ class CoOccurrence(Baseline):
         self._grow(len(questions.born_ms))
         total_V = self._totals[: len(questions.born_ms)]
         inverse_V = np.divide(1.0, np.sqrt(total_V), out=np.zeros_like(total_V), where=total_V > 0)
-        return latest(questions, WINDOW), self._popularity.shares(questions), inverse_V
+        return latest(questions, WINDOW, self._met.met), self._popularity.shares(questions), inverse_V
 
     def _grow(self, rows: int) -> None:
         self._met.grow(rows)

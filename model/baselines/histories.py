@@ -9,12 +9,17 @@ from numpy.typing import NDArray
 from model.questions import Questions
 
 
-def latest(questions: Questions, count: int) -> NDArray[np.int64]:
+def latest(questions: Questions, count: int, met_V: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
     """Give the rows of the last `count` item tokens up to each query, [T, count]; -1 where there are fewer.
 
-    Attributes and items that the vocabulary does not know are passed over; an item with two tokens comes twice.
+    Attributes and items that the vocabulary does not know are passed over, and so are items not in `met_V`, if that is
+    given: one that is in the vocabulary without having taught anything tells no more than one that is not. An item with
+    two tokens comes twice.
     """
-    items = np.flatnonzero(questions.rows >= 0)  # tokens that are items
+    wanted_L = questions.rows >= 0
+    if met_V is not None:
+        wanted_L[wanted_L] = met_V[questions.rows[wanted_L]]
+    items = np.flatnonzero(wanted_L)
     before_L = np.searchsorted(items, np.arange(len(questions.rows) + 1))  # how many of them stand before a token
     end_T1 = before_L[questions.queries + 1][:, None]
     at_Tm = end_T1 - 1 - np.arange(count)

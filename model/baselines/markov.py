@@ -7,8 +7,9 @@ and p(j) the popularity of j, its share of all targets of live items, the score 
 
 whose denominator all items share, so it is left out. Counts and popularity fade with one half-life: what no longer
 happens is forgotten, and a row that has not been met for long gives way to what is popular now. With a half-life far
-longer than the log nothing fades. A user without an item is answered by popularity alone. Shown and acted-on items
-count alike. Rows keep the columns that pairs.py keeps.
+longer than the log nothing fades. Where nobody has gone on from the user's last item yet, the one before it is asked,
+and so on; a user without any is answered by popularity alone. Shown and acted-on items count alike. Rows keep the
+columns that pairs.py keeps.
 """
 
 from typing import Any, Final
@@ -62,7 +63,7 @@ class Markov(Baseline):
         """Give each question's last item, how much the counts have faded by then, and what popularity adds."""
         self._met.grow(len(questions.born_ms))
         base_V = STRENGTH * self._popularity.shares(questions)
-        return latest(questions, 1)[:, 0], self._met.clock.factors(questions.request_ms), base_V
+        return latest(questions, 1, self._met.met)[:, 0], self._met.clock.factors(questions.request_ms), base_V
 
     def learn(self, questions: Questions) -> None:
         """Count the transitions at their requests, and the targets."""

@@ -88,6 +88,11 @@ class Pairs:
                 return
             self._make_room()
 
+    @property
+    def met(self) -> NDArray[np.bool_]:
+        """Say which rows have been met with anything, [V and more]."""
+        return self._lengths > 0
+
     def values(self, rows_n: NDArray[np.int64], columns_n: NDArray[np.int64]) -> NDArray[np.float64]:
         """Give the counts of pairs of known rows, as of the origin, 0 where they were not met, [n]."""
         out_n = np.zeros(len(rows_n))

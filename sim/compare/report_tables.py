@@ -85,7 +85,7 @@ def _anchor(results: Results, scenario: str) -> str:
 def scenario_table(results: Results, scenario: str, protocol: str, against: str = "softmax") -> str:
     """Give a row for each contestant: HR@10, its gap to `against`, its share of the oracle's; the other metrics."""
     rows = summary(results).filter(pl.col("scenario") == scenario, pl.col("protocol") == protocol)
-    if rows.is_empty():
+    if rows.filter(pl.col("kind") != "oracle").is_empty() and protocol != "all":
         return ""
     found = gaps(results, against).filter(
         pl.col("scenario") == scenario, pl.col("protocol") == protocol, pl.col("metric") == "hr10"

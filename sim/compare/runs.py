@@ -16,8 +16,9 @@ from model.catalogue import ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
 from model.cut import Cut, read_newest, write_cut
 from model.snapshot import prefixed, under
+from sim.compare.asking import at_requests
 from sim.compare.book import LATE, Book
-from sim.compare.contestants import NEURAL, Contestant, make, title_of
+from sim.compare.contestants import NEURAL, Contestant, Tested, make, title_of
 from sim.compare.feeds import Feed, micro_batches
 from stream.example import Example, encode_example
 
@@ -85,6 +86,7 @@ class Run:
         self._done = self._tokens = self._batches = 0
         self._cpu_s = self._test_s = 0.0  # of sessions before this one
         self._freeze_at = -(-feed.examples * LATE // 100)
+        self._asked = at_requests(feed, self._train.batch_examples) if spec.score_at == "request" else None
 
     def run(self) -> dict[str, Any]:
         """Run to the end; give the row of runs.parquet without its `run`, and the rows of curves.parquet as `curves`.
@@ -110,14 +112,19 @@ class Run:
 
     def _step(self, records: Sequence[ItemRecord | Tombstone], batch: list[Example]) -> None:
         self.contestant.learn_items(records)
-        tested = self.contestant.step(batch, test=self._is_tested(self._batches), learn=True)
-        if tested is not None:
-            self._book.count(self._done, tested)
+        test = self._is_tested(self._batches)
+        if self._asked is not None and test and (asked := self._asked.get(self._batches)):
+            self._count(self.contestant.step(asked, test=True, learn=False))
+        self._count(self.contestant.step(batch, test=test and self._asked is None, learn=True))
         for example in batch:
             self._digest = xxh3_128_digest(self._digest + encode_example(example))
             self._tokens += len(example.keys)
         self._done += len(batch)
         self._batches += 1
+
+    def _count(self, tested: Tested | None) -> None:
+        if tested is not None:
+            self._book.count(self._done, tested)
 
     def _is_tested(self, batch: int) -> bool:
         share = self.spec.test_share

@@ -1,0 +1,238 @@
+"""Laws that hold for everything that is compared: each takes a factory, so that any model can be held to them.
+
+A contestant answers a micro-batch's retrieval questions with ranks, [P], and may then learn from it. `streams` gives
+hypothesis small streams: users come back, items are shown in slates or acted on, new ones turn up at any time.
+"""
+
+from collections.abc import Callable, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from typing import Protocol
+
+import numpy as np
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from model.baselines import Baseline
+from model.catalogue import ItemRecord, Tombstone
+from model.config import ModelSettings, TrainSettings
+from model.jagged import collate
+from model.known import Known
+from model.learner import Learner
+from model.prequential import MODEL
+from model.questions import Questions
+from model.targets import Chooser
+from stream.example import END_OF_TIME_MS, NO_KEY, Example, Kind, id_key
+from tests.batches import make_example, with_targets
+
+Ranks = NDArray[np.float64]
+Token = tuple[int, int, int, int]  # key, action, ts_ms, kind
+ITEMS, HISTORY = 8, 12
+START_MS, REQUEST_MS = 1_700_000_000_000, 60_000
+CLICK, LIKE = id_key("click"), id_key("like")
+KEYS = [id_key(f"item {i}") for i in range(ITEMS)]
+
+
+class Contestant(Protocol):
+    """What the laws hold for."""
+
+    def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Ranks:
+        """Rank the targets of a micro-batch (if tested), then learn it; ids are admitted in any case."""
+
+    def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
+        """Take in what the catalogue says."""
+
+
+Factory = Callable[[], Contestant]
+
+
+class Neural:
+    """A learner with one model, as a contestant."""
+
+    def __init__(self, **model: object) -> None:
+        shape = ModelSettings(**{"dim": 8, "layers": 1, "heads": 2, "max_len": 32, **model})  # type: ignore[arg-type]
+        self._learner = Learner(shape, TrainSettings(device="cpu", negatives=4, learning_rate=0.03), rivals=False)
+        self.learn_items = self._learner.learn_items
+
+    def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Ranks:
+        outcome = self._learner.step(examples, test=test, learn=learn).outcome
+        return np.empty(0) if outcome is None else outcome.ranks[MODEL]
+
+
+class Counting:
+    """A baseline with a vocabulary, as a contestant."""
+
+    def __init__(self, baseline: type[Baseline]) -> None:
+        self.baseline, self.known = baseline(half_life_ms=20 * REQUEST_MS), Known()
+        self.learn_items = self.known.learn_items
+
+    def ask(self, examples: Sequence[Example]) -> Questions:
+        batch = collate(examples)
+        return self.known.ask(batch, Chooser((), ()).choose(batch)).questions
+
+    def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Ranks:
+        batch, asked = collate(examples), self.ask(examples)
+        rank_P = self.baseline.ranks(asked) if test else np.empty(0)
+        rows = self.known.admit(batch, examples).items
+        if learn:
+            positive = Chooser((), ()).choose(batch).positive
+            self.baseline.learn(replace(asked, targets=rows[batch.positions[positive]], rows=rows))
+        return rank_P
+
+
+@st.composite
+def streams(draw: st.DrawFn, least: int = 1) -> list[Example]:
+    """Draw examples in the order of time, each with one to three requests of a user who has a history or not."""
+    histories: dict[int, list[Token]] = {}
+    now_ms, examples = START_MS, []
+    for _ in range(draw(st.integers(least, 5))):
+        user = draw(st.integers(0, 2))
+        tokens = histories.setdefault(user, [])
+        first, targets = max(0, len(tokens) - HISTORY), []
+        for number in range(draw(st.integers(1, 3))):
+            now_ms += REQUEST_MS
+            items = draw(st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=2, unique=True))
+            targets += _request(tokens, items, now_ms, number, first, organic=len(items) == 1 and draw(st.booleans()))
+        examples.append(with_targets(make_example(tokens[first:], user), targets))
+    return examples
+
+
+def _request(
+    tokens: list[Token], items: list[int], now_ms: int, number: int, first: int, *, organic: bool
+) -> list[tuple[int, int, int, int, list[int]]]:
+    """Let a user act on an item, or be shown some and click the first; give the targets."""
+    query, action = len(tokens) - 1 - first, CLICK if organic else NO_KEY
+    kind = Kind.ACTION if organic else Kind.IMPRESSION
+    tokens += [(KEYS[item], action, now_ms, kind) for item in items]
+    if not organic:
+        tokens.append((KEYS[items[0]], CLICK, now_ms + 1000, Kind.ACTION))
+    return [(query + 1 + i, query, number, now_ms, [] if i else [CLICK]) for i in range(len(items))]
+
+
+def after(make: Factory, batches: Sequence[Sequence[Example]], *, learn: bool = True) -> Contestant:
+    """Give a contestant that has gone through micro-batches."""
+    contestant = make()
+    for batch in batches:
+        contestant.step(batch, test=False, learn=learn)
+    return contestant
+
+
+def positives(example: Example) -> NDArray[np.intp]:
+    """Give the targets that are asked about."""
+    return np.flatnonzero(np.diff(example.label_offsets))
+
+
+def alone(example: Example, target: int, future: Sequence[int] = (), item: int | None = None) -> Example:
+    """Give an example of one target as all that is known at its request, with another label and another future.
+
+    The target may be another item; what the user had before stays.
+    """
+    query, position = int(example.queries[target]), int(example.positions[target])
+    known = [*range(query + 1), position]
+    columns = zip(example.keys, example.actions, example.ts_ms, example.kinds, strict=True)
+    tokens = [(int(k), int(a), int(t), int(kind)) for k, a, t, kind in columns]
+    asked_ms = int(example.request_ms[target])
+    later = [(KEYS[other], LIKE, asked_ms + 1 + n, Kind.ACTION) for n, other in enumerate(future)]
+    if item is not None:
+        tokens[position] = (KEYS[item], *tokens[position][1:])
+    made = make_example([*(tokens[i] for i in known), *later], example.user)
+    return with_targets(made, [(query + 1, query, 0, asked_ms, [LIKE])])
+
+
+def no_look_ahead(
+    make: Factory, before: Sequence[Example], asked: Sequence[Example], future: Sequence[int], other: Sequence[Example]
+) -> None:
+    """A rank is a function of what was before the request: not of labels, of later tokens, or of later examples."""
+    ready = after(make, [before])
+    wanted = iter(deepcopy(ready).step(asked, test=True, learn=False).tolist())
+    for e, example in enumerate(asked):
+        for target in positives(example):
+            batch = [*asked[:e], alone(example, target, future), *other]
+            place = sum(len(positives(each)) for each in asked[:e])
+            assert deepcopy(ready).step(batch, test=True, learn=False)[place] == next(wanted)
+
+
+def the_answer_is_not_known(make: Factory, before: Sequence[Example], asked: Example) -> None:
+    """In one and the same situation the items have ranks that fit together, whichever of them is asked about."""
+    ready, target = after(make, [before]), int(positives(asked)[-1])
+    batches = [[alone(asked, target, item=item)] for item in range(ITEMS)]
+    every = [float(deepcopy(ready).step(batch, test=True, learn=False)[0]) for batch in batches]
+    ranks = sorted(rank for rank in every if rank < np.inf)
+    assert ranks == [1 + ranks.index(rank) + (ranks.count(rank) - 1) / 2 for rank in ranks]
+
+
+def candidates_are_live_items(
+    make: Factory, before: Sequence[Example], asked: Sequence[Example], withdrawn: Sequence[int]
+) -> None:
+    """No rank is below what the live items born before the request allow; a target that is none of them is a miss."""
+    contestant = after(make, [before])
+    contestant.learn_items([Tombstone(KEYS[i], f"item {i}", START_MS) for i in withdrawn])
+    born_ms: dict[int, int] = {}
+    for example in before:
+        for key, ts_ms in zip(example.keys.tolist(), example.ts_ms.tolist(), strict=True):
+            born_ms[key] = min(ts_ms, born_ms.get(key, ts_ms))
+    alive = {key: ts_ms for key, ts_ms in born_ms.items() if key not in {KEYS[i] for i in withdrawn}}
+    targets = [(example, target) for example in asked for target in positives(example)]
+    for rank, (example, target) in zip(contestant.step(asked, test=True, learn=False), targets, strict=True):
+        there = {key for key, ts_ms in alive.items() if ts_ms < example.request_ms[target]}
+        listed = int(example.keys[example.positions[target]]) in there
+        assert 1 <= rank <= len(there) or rank == np.inf if listed else rank == np.inf
+
+
+def tests_do_not_depend_on_cuts(make: Factory, before: Sequence[Example], asked: Sequence[Example]) -> None:
+    """Examples tested together have the ranks that each has alone, from the same weights and vocabulary."""
+    ready = after(make, [before])
+    ready.step(asked, test=False, learn=False)  # so that new ids have their rows in any case
+    together = deepcopy(ready).step(asked, test=True, learn=False)
+    apart = [deepcopy(ready).step([example], test=True, learn=False) for example in asked]
+    assert together.tolist() == np.concatenate(apart).tolist()
+
+
+def learning_does_not_depend_on_cuts(
+    make: Factory, before: Sequence[Example], asked: Sequence[Example], cut: int
+) -> None:
+    """What was learnt is the same however the examples were cut into micro-batches; for those that only count."""
+    cuts = ([before], [before[:cut], before[cut:]], [[example] for example in before])
+    ranks = [after(make, batches).step(asked, test=True, learn=False).tolist() for batches in cuts]
+    assert ranks[0] == ranks[1] == ranks[2]
+
+
+def growth_does_not_matter(
+    make: Factory, before: Sequence[Example], asked: Sequence[Example], *, learn: bool = True
+) -> None:
+    """Items that had rows from the start, born at the end of time, change nothing: candidates are the same."""
+    keys = dict.fromkeys(key for example in (*before, *asked) for key in example.keys.tolist())
+    early = make_example([(key, NO_KEY, END_OF_TIME_MS, Kind.IMPRESSION) for key in keys])
+    ready, grown = make(), make()
+    ready.step([early], test=False, learn=False)
+    for example in (*before, *asked):
+        ranks = [each.step([example], test=True, learn=learn).tolist() for each in (grown, ready)]
+        assert ranks[0] == ranks[1]
+
+
+def is_deterministic(make: Factory, examples: Sequence[Example]) -> None:
+    """Two that go through the same micro-batches give the same ranks."""
+    one, other = make(), make()
+    for example in examples:
+        ranks = [each.step([example], test=True, learn=True).tolist() for each in (one, other)]
+        assert ranks[0] == ranks[1]
+
+
+def scores_give_the_ranks(
+    make: Callable[[], Counting], before: Sequence[Example], asked: Sequence[Example], withdrawn: Sequence[int]
+) -> None:
+    """A baseline scores candidates alone, and ranks by its scores: mean rank among equals, a miss without a score."""
+    contestant = make()
+    contestant.step(before, test=False, learn=True)
+    contestant.learn_items([Tombstone(KEYS[i], f"item {i}", START_MS) for i in withdrawn])
+    questions = contestant.ask(asked)
+    score_TV, rank_T = contestant.baseline.scores(questions), contestant.baseline.ranks(questions)
+    assert score_TV.shape == (len(questions), len(questions.born_ms))
+    assert (score_TV < np.inf).all()  # and no NaN
+    for t, (scores, rank) in enumerate(zip(score_TV.tolist(), rank_T.tolist(), strict=True)):
+        there = questions.candidates(np.arange(len(scores)), questions.request_ms[t])
+        assert all(score == -np.inf for score, listed in zip(scores, there, strict=True) if not listed)
+        own = scores[questions.targets[t]] if questions.possible[t] else -np.inf
+        above, level = sum(score > own for score in scores), sum(score == own for score in scores)
+        assert rank == (np.inf if own == -np.inf else 1 + above + (level - 1) / 2)
+    assert Baseline.ranks(contestant.baseline, questions).tolist() == rank_T.tolist()

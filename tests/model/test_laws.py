@@ -1,0 +1,131 @@
+"""The laws of tests/laws.py, held against every baseline and every encoder that its folder has."""
+
+from functools import partial
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from model.baselines import BASELINES
+from model.config import ModelSettings
+from model.encoders import ENCODERS
+from stream.example import Example
+from tests import laws
+from tests.laws import ITEMS, Counting, Factory, Neural, streams
+
+COUNTING: dict[str, Factory] = {name: partial(Counting, baseline) for name, baseline in BASELINES.items()}
+NEURAL: dict[str, Factory] = {name: partial(Neural, encoder=name) for name in ENCODERS}
+EVERY = {**COUNTING, **NEURAL}
+items = st.lists(st.integers(0, ITEMS - 1), max_size=3)
+
+
+def holds(number: int, name: str) -> settings:
+    """Give how often a law is tried: networks are slow, and have fewer cases of their own."""
+    return settings(max_examples=number if name in COUNTING else max(3, number // 6), deadline=None)
+
+
+def test_settings_name_the_encoders_that_there_are() -> None:
+    """A new file in model/encoders is of use only once its name may be set."""
+    assert set(get_args(ModelSettings.model_fields["encoder"].annotation)) == set(ENCODERS)
+
+
+def test_baselines_are_found_by_their_names() -> None:
+    """Every file that has one is found; each has a title of its own."""
+    assert set(BASELINES) >= {"popularity", "last_items", "markov", "co_occurrence"}
+    assert len({baseline.title for baseline in BASELINES.values()}) == len(BASELINES)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nobody_looks_ahead(name: str) -> None:
+    """A rank is the same whatever the target's label, the tokens after the request and later examples are."""
+
+    @given(before=streams(), asked=streams(), future=items, other=streams())
+    @holds(25, name)
+    def law(before: list[Example], asked: list[Example], future: list[int], other: list[Example]) -> None:
+        laws.no_look_ahead(EVERY[name], before, asked, future, other)
+
+    law()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_nobody_knows_the_answer(name: str) -> None:
+    """The ranks of all items in one situation are a ranking: nobody has looked which of them is asked about."""
+
+    @given(before=streams(3), asked=streams())
+    @holds(25, name)
+    def law(before: list[Example], asked: list[Example]) -> None:
+        laws.the_answer_is_not_known(EVERY[name], before, asked[-1])
+
+    law()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_candidates_are_live_items_alone(name: str) -> None:
+    """Items that are withdrawn or not born never outrank anybody, and are misses themselves."""
+
+    @given(before=streams(2), asked=streams(), withdrawn=items)
+    @holds(30, name)
+    def law(before: list[Example], asked: list[Example], withdrawn: list[int]) -> None:
+        laws.candidates_are_live_items(EVERY[name], before, asked, withdrawn)
+
+    law()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_answers_do_not_depend_on_the_batch(name: str) -> None:
+    """Examples tested together or one by one have the same ranks."""
+
+    @given(before=streams(), asked=streams(2))
+    @holds(30, name)
+    def law(before: list[Example], asked: list[Example]) -> None:
+        laws.tests_do_not_depend_on_cuts(EVERY[name], before, asked)
+
+    law()
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_what_baselines_learn_does_not_depend_on_the_batch(name: str) -> None:
+    """A stream cut into micro-batches in any way teaches the same."""
+
+    @given(before=streams(3), asked=streams(), cut=st.integers(0, 3))
+    @holds(30, name)
+    def law(before: list[Example], asked: list[Example], cut: int) -> None:
+        laws.learning_does_not_depend_on_cuts(EVERY[name], before, asked, cut)
+
+    law()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_vocabulary_that_grew_late_answers_as_one_that_was_there(name: str) -> None:
+    """Rows of items that nobody has met yet change nothing. (Networks draw negatives from them: they do not learn.)"""
+
+    @given(before=streams(), asked=streams())
+    @holds(30, name)
+    def law(before: list[Example], asked: list[Example]) -> None:
+        laws.growth_does_not_matter(EVERY[name], before, asked, learn=name in COUNTING)
+
+    law()
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_equal_streams_give_equal_ranks(name: str) -> None:
+    """No hidden chance, no clock."""
+
+    @given(examples=streams(2))
+    @holds(20, name)
+    def law(examples: list[Example]) -> None:
+        laws.is_deterministic(EVERY[name], examples)
+
+    law()
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_scores_are_finite_for_candidates_alone_and_give_the_ranks(name: str) -> None:
+    """What is not live or born too late has -inf, and ranks are those of the scores, however they are found."""
+
+    @given(before=streams(2), asked=streams(2), withdrawn=items)
+    @holds(30, name)
+    def law(before: list[Example], asked: list[Example], withdrawn: list[int]) -> None:
+        laws.scores_give_the_ranks(lambda: Counting(BASELINES[name]), before, asked, withdrawn)
+
+    law()

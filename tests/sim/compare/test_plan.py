@@ -1,0 +1,68 @@
+"""Plans: from options to runs."""
+
+import pytest
+
+from sim.compare.options import Options, plan_of
+from sim.compare.plan import Plan, parse_scalar, parse_vary
+from sim.compare.presets import PRESETS
+from sim.config import Settings
+from sim.errors import SimError
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_are_runnable(name: str) -> None:
+    """Every preset names contestants, scenarios and settings that are there; ids tell its runs apart."""
+    specs = plan_of(Options(preset=name), Settings()).specs()
+    assert len({spec.id for spec in specs}) == len(specs) > 3
+
+
+def test_everything_is_crossed() -> None:
+    """Streams × seeds × neural contestants × values; baselines and the oracle once a stream and seed."""
+    plan = Plan(
+        scenarios=("paper", "shock"),
+        contestants=("silu", "softmax", "popularity"),
+        seeds=2,
+        vary={"train.learning_rate": (1e-3, 1e-2), "model.dim": (8, 16, 32)},
+    )
+    specs = plan.specs()
+    assert len(specs) == 2 * 2 * (2 * 6 + 1 + 1)
+    assert {spec.variant for spec in specs if spec.contestant == "silu"} == {
+        f"learning_rate={lr} dim={dim}" for lr in (0.001, 0.01) for dim in (8, 16, 32)
+    }
+
+
+def test_scenarios_are_varied_too() -> None:
+    """Keys that are no setting of model and training are the scenario's, and make streams of their own."""
+    options = Options(preset="paper", contestants=("silu",), vary=("initial=0.2,1.0",), records=100)
+    specs = plan_of(options, Settings()).specs()
+    assert {(spec.overrides["initial"], spec.overrides["records"]) for spec in specs} == {(0.2, 100), (1.0, 100)}
+
+
+def test_values_are_numbers_where_they_can_be() -> None:
+    """Integers, floats, truths, texts."""
+    assert [parse_scalar(text) for text in ("3", "1e-3", "true", "none")] == [3, 0.001, True, "none"]
+    assert parse_vary("learning_rate=1e-3,3e-3") == ("train.learning_rate", [0.001, 0.003])
+    assert parse_vary("dim=8") == ("model.dim", [8])
+    assert parse_vary("alpha_high=5") == ("scenario.alpha_high", [5])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (Options(), "Name a --preset, or at least one --scenario and one --contestant"),
+        (Options(preset="papers"), "no preset 'papers'; known are paper"),
+        (Options(preset="paper", contestants=("bert",)), "no contestant 'bert'; known are silu"),
+        (Options(preset="paper", vary=("dim",)), "'dim' is not of the form"),
+        (Options(preset="paper", vary=("dim=9",)), r"dim 9 is not a multiple of heads 2"),
+        (Options(preset="paper", vary=("learning_rate=-1",)), "train.learning_rate = -1 is refused"),
+        (Options(preset="paper", vary=("lenght=3",)), "has the key 'lenght' in table"),
+        (Options(preset="paper", score_at="click"), "neither label nor request"),
+        (Options(preset="paper", test_share=0.0), "does not lie in"),
+        (Options(preset="movielens", records=5), "The data set movielens has no records; it knows limit"),
+        (Options(scenarios=("nowhere",), contestants=("silu",)), "no scenario 'nowhere'"),
+    ],
+)
+def test_what_is_not_there_is_refused(options: Options, sentence: str) -> None:
+    """Before anything runs, in a sentence."""
+    with pytest.raises(SimError, match=sentence):
+        plan_of(options, Settings()).specs()
