@@ -37,7 +37,7 @@ from model.jagged import Jagged, collate
 from model.known import Known, TokenRows
 from model.metrics import ranks
 from model.prequential import MODEL, Outcome, Prequential
-from model.questions import Questions
+from model.questions import Questions, best_rows
 from model.snapshot import prefixed, under
 from model.stochastic_length import kept_tokens, shortened
 from model.targets import Chooser, Targets
@@ -194,6 +194,19 @@ class Learner:
         if self._with_rivals:
             found |= {"popularity": self.popularity.ranks(asked), "last_items": self.last_items.ranks(asked)}
         return found
+
+    @torch.no_grad()
+    def recommend(self, examples: Sequence[Example], k: int) -> NDArray[np.int64]:
+        """Give the rows of the k best candidates for each retrieval target's query, [P, k], -1 where there are fewer.
+
+        Ids are admitted, no weight moves. For experiments in which what is recommended decides what comes next.
+        """
+        batch = collate(examples)
+        targets = self._chooser.choose(batch)
+        asked = self.known.ask(batch, targets).questions
+        queries_PD = Forward(self.weights, batch, targets, self._admit(batch, examples), None).queries_PD
+        scores_PV = queries_PD @ self.weights.directions.first(len(asked.born_ms)).T
+        return best_rows(scores_PV.cpu().numpy().astype(np.float64), asked, k)
 
     def _scores(self, queries_PD: Tensor, items_VD: Tensor) -> Tensor:
         """Give the cosines, [P, V], until the next call."""

@@ -67,3 +67,12 @@ def ask(
         born_ms=items.born_ms,
         live=live_V,
     )
+
+
+def best_rows(scores_TV: NDArray[np.float64], questions: Questions, k: int) -> NDArray[np.int64]:
+    """Give the rows of the k best candidates of each question, [T, k], ties by row; -1 where there are fewer."""
+    candidate_TV = questions.live & (questions.born_ms < questions.request_ms[:, None])
+    scores_TV = np.where(candidate_TV, scores_TV, -np.inf)
+    best_Tk = np.argsort(-scores_TV, axis=1, kind="stable")[:, :k]
+    best_Tk = np.where(np.take_along_axis(scores_TV, best_Tk, 1) > -np.inf, best_Tk, -1)
+    return np.pad(best_Tk, ((0, 0), (0, k - best_Tk.shape[1])), constant_values=-1)

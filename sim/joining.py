@@ -8,10 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sim.outgoing import ITEMS, Event
 from stream.config import StreamSettings
 from stream.ids import partition_of
 from stream.partition import EXAMPLES, Partition
+from stream.reader import read_tokens
 from stream.store import open_store, partition_path
 from stream.watermark import Source as Topic
 
@@ -41,10 +45,9 @@ class Joining:
 
     def __init__(self, data_dir: Path, settings: StreamSettings, offer: Offer) -> None:
         self._offer = offer
-        self.partitions = [
-            Partition(open_store(partition_path(data_dir, number)), number, settings)
-            for number in range(settings.partitions)
-        ]
+        self._settings = settings
+        self._stores = [open_store(partition_path(data_dir, number)) for number in range(settings.partitions)]
+        self.partitions = [Partition(store, number, settings) for number, store in enumerate(self._stores)]
         self._offsets: Counter[tuple[str, int]] = Counter()
         self._homes: dict[bytes, int] = {}
 
@@ -83,6 +86,11 @@ class Joining:
             self._offer("examples", partition.number, examples)
         if outbox:
             partition.sent(outbox[-1].number)
+
+    def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
+        """Give a user's last tokens, waiting events included, as queries read them; None where the user is unknown."""
+        store = self._stores[partition_of(user.encode(), len(self._stores))]
+        return read_tokens(store, user, last, self._settings.max_slate)
 
     def refused(self) -> dict[str, int]:
         """Count the dead-letters by reason."""

@@ -59,10 +59,10 @@ def shelf(stream: DirichletStream, record: int, known_I: NDArray[np.bool_] | Non
 
 
 def gains(items: int) -> Floats:
-    """Give what the first k places earn together, each place once, of the figures in HITS; k = 0..items, [4, I+1]."""
+    """Give what the first k places earn together, each place once, of the figures in HITS; k = 0..items, [I+1, 4]."""
     rank = np.arange(1, items + 1)
-    earned = np.stack([rank <= 10, rank <= 50, (rank <= 10) / np.log2(1 + rank), 1 / rank])
-    return np.concatenate([np.zeros((len(HITS), 1)), np.cumsum(earned, axis=1)], axis=1)
+    earned = np.stack([rank <= 10, rank <= 50, (rank <= 10) / np.log2(1 + rank), 1 / rank], axis=1)
+    return np.concatenate([np.zeros((1, len(HITS))), np.cumsum(earned, axis=0)])
 
 
 def rank_record(
@@ -72,7 +72,8 @@ def rank_record(
     length = len(items_L)
     expected_L4, realised_L4 = np.zeros((length, len(HITS))), np.zeros((length, len(HITS)))
     rank_L = np.full(length, np.inf)
-    runs = (on.run_shares, on.run_counts, on.run_categories, on.first_runs, on.by_share)
+    falling = on.run_shares[on.by_share], on.run_counts[on.by_share], on.run_categories[on.by_share], on.by_share
+    runs = (on.run_shares, on.run_counts, on.first_runs, falling)
     _rank(predicted_LC, category_L, on.runs[items_L], runs, gain, (expected_L4, realised_L4, rank_L))
     return expected_L4, realised_L4, rank_L
 
@@ -105,36 +106,46 @@ def _rank_next(
     rank: Any,
 ) -> None:
     """Go through all runs from the most probable on; those of equal probability are one step."""
-    share_E, count_E, category_E, first_C, by_share_E = runs
-    at, others, above = first_C[seen], 0, 0
+    share_E, count_E, first_C, (fallen_share_E, fallen_count_E, fallen_category_E, fallen_run_E) = runs
+    at, end, other, above = first_C[seen], first_C[seen + 1], 0, 0
     level, held, value = 0, False, 0.0  # of the step that is being gathered
+    mine, whose = _foremost(predicted_C, seen, share_E, at, end)
     while True:
-        while others < len(by_share_E) and is_seen_C[category_E[by_share_E[others]]]:
-            others += 1
-        best, run, whose = 0.0, -1, -1
-        if others < len(by_share_E):
-            run = by_share_E[others]
-            best = predicted_C[category_E[run]] * share_E[run]
-        for j in range(len(seen)):
-            if at[j] < first_C[seen[j] + 1] and predicted_C[seen[j]] * share_E[at[j]] > best:
-                best, run, whose = predicted_C[seen[j]] * share_E[at[j]], at[j], j
+        while other < len(fallen_share_E) and is_seen_C[fallen_category_E[other]]:
+            other += 1
+        best = mine
+        if other < len(fallen_share_E):
+            best = max(mine, predicted_C[fallen_category_E[other]] * fallen_share_E[other])
         if level and best != value:
             _earn(value, above, level, held, gain, expected, realised, rank)
             above, level, held = above + level, 0, False
         if best <= 0:
             break
-        value, level, held = best, level + count_E[run], held or run == target
-        if whose < 0:
-            others += 1
-        else:
+        value = best
+        if best == mine:
+            level, held = level + count_E[at[whose]], held or at[whose] == target
             at[whose] += 1
+            mine, whose = _foremost(predicted_C, seen, share_E, at, end)
+        else:
+            level, held = level + fallen_count_E[other], held or fallen_run_E[other] == target
+            other += 1
+
+
+@compiled
+def _foremost(predicted_C: Any, seen: Any, share_E: Any, at: Any, end: Any) -> Any:
+    """Give the probability of the most probable run of the seen categories that is left, and whose it is."""
+    best, whose = 0.0, -1
+    for j in range(len(seen)):
+        if at[j] < end[j] and predicted_C[seen[j]] * share_E[at[j]] > best:
+            best, whose = predicted_C[seen[j]] * share_E[at[j]], j
+    return best, whose
 
 
 @compiled
 def _earn(value: Any, above: Any, level: Any, held: Any, gain: Any, expected: Any, realised: Any, rank: Any) -> None:
     """Add what `level` items of equal probability earn, below so many others; the actual item may be held by them."""
     for k in range(len(expected)):
-        earned = gain[k, above + level] - gain[k, above]
+        earned = gain[above + level, k] - gain[above, k]
         expected[k] += value * earned
         if held:
             realised[k] = earned / level

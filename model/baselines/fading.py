@@ -43,7 +43,8 @@ class Clock:
         return counts
 
     def factors(self, at_ms_T: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Give by what sums are to be multiplied to be as of these times, [T]."""
+        """Give by what sums are to be multiplied to be as of these times, [T]; at most 2^512."""
         whole_T, rest_T = np.divmod(at_ms_T, self.half_life_ms)
-        factor_T: NDArray[np.float64] = np.ldexp(np.exp2(-rest_T / self.half_life_ms), self.origin - whole_T)
+        steps_T = np.minimum(self.origin - whole_T, _FAR)
+        factor_T: NDArray[np.float64] = np.ldexp(np.exp2(-rest_T / self.half_life_ms), steps_T)
         return factor_T

@@ -18,13 +18,14 @@ from sim.generator import DirichletStream
 from sim.oracle import first_seen, oracle
 from sim.scenarios.scenario import PaperScenario, WorldScenario
 
+ORACLE: Final = "oracle"
 ORACLE_RECORDS: Final = 400
 _FIGURES: Final = ("hr10", "hr50", "ndcg10", "mrr")
 
 
 def has_ceiling(subject: Subject) -> bool:
-    """Tell whether anything is known about the best."""
-    return subject.scenario is not None
+    """Tell whether anything is known about the best; in a closed loop regret tells it."""
+    return subject.scenario is not None and not subject.closed
 
 
 def ceiling(spec: RunSpec, subject: Subject) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def ceiling(spec: RunSpec, subject: Subject) -> dict[str, Any]:
         row = _seer(subject.scenario)
     else:
         raise TypeError(f"{subject.key} has no ceiling")
-    row |= {"contestant": "oracle", "kind": "oracle", "variant": "", "seed": spec.seed, "score_at": spec.score_at}
+    row |= {"contestant": ORACLE, "kind": "oracle", "variant": "", "seed": spec.seed, "score_at": spec.score_at}
     return row | {"test_s": time.process_time() - start_s, "settings": spec.text}
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 import polars as pl
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
@@ -17,6 +18,7 @@ from sim.compare.tables import write_about, write_tables
 from sim.console import stopping_on_signals
 
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+_WIDE: Final = 160  # of tables that go into a file
 _LINE_S: Final = 30.0  # between lines where no bar can be drawn
 
 
@@ -88,6 +90,8 @@ class Comparison:
     def print_summary(self) -> None:
         """Print the report's first tables."""
         console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = _WIDE
         frame = report.summary(self._out)
         for (scenario, protocol), own in frame.group_by("scenario", "protocol", maintain_order=True):
             console.print(_table(f"{scenario}, {protocol}", own))
@@ -97,22 +101,23 @@ class Comparison:
 
 
 def _table(title: str, frame: pl.DataFrame) -> Table:
-    table = Table(title=title, title_justify="left")
-    for head in ("", "variant", "seeds", "HR@10", "HR@50", "NDCG@10", "MRR", "of the oracle"):
-        table.add_column(head, justify="left" if head in ("", "variant") else "right")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("", "seeds", "HR@10", "HR@50", "NDCG@10", "MRR", "of the oracle"):
+        table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):
         cells = [_number(row[name], row[f"{name}_half"]) for name in ("hr10", "hr50", "ndcg10", "mrr", "of_oracle")]
-        table.add_row(row["title"], row["variant"], str(row["seeds"]), *cells)
+        table.add_row(f"{row['contestant']} {row['variant']}", str(row["seeds"]), *cells)
     return table
 
 
 def _gaps(frame: pl.DataFrame) -> Table:
-    table = Table(title="HR@10 against softmax, seed by seed (95 % interval)", title_justify="left")
+    title = "HR@10 against softmax, seed by seed (95 % interval)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for head in ("scenario", "protocol", "", "gap", "relative"):
-        table.add_column(head, justify="right" if head in ("gap", "relative") else "left")
+        table.add_column(head, justify="right" if head in ("gap", "relative") else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):
         relative = "–" if row["relative"] is None else f"{row['relative']:+.1%}"
-        cells = (row["scenario"], row["protocol"], row["title"])
+        cells = (row["scenario"], row["protocol"], row["contestant"])
         table.add_row(*cells, _number(row["gap"], row["half"], "+"), relative)
     return table
 

@@ -20,6 +20,7 @@ from model.jagged import collate
 from model.known import Known
 from model.learner import Learner
 from model.prequential import MODEL
+from model.questions import best_rows
 from model.targets import Chooser
 from sim.errors import SimError
 from stream.example import Example
@@ -48,6 +49,9 @@ class Contestant(Protocol):
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
         """Test on a micro-batch, then learn it; without `learn`, ids are admitted all the same."""
+
+    def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
+        """Give the ids of the k best candidates for each target, the best first; "" where there are fewer."""
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
         """Take in what the catalogue says."""
@@ -85,6 +89,10 @@ class Neural:
         if outcome is None:
             return None
         return Tested(outcome.ranks[MODEL], outcome.slices, outcome.request_ms)
+
+    def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
+        """Give the ids of the best."""
+        return _texts(self._learner.recommend(examples, k), self._learner.items.texts)
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
         """Take in what the catalogue says."""
@@ -152,6 +160,12 @@ class Counting:
             self._baseline.learn(replace(asked.questions, targets=positive, rows=known))
         return tested
 
+    def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
+        """Give the ids of the best."""
+        batch = collate(examples)
+        asked = self._known.ask(batch, self._chooser.choose(batch)).questions
+        return _texts(best_rows(self._baseline.scores(asked), asked, k), self._known.items.texts)
+
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
         """Take in what the catalogue says."""
         self._known.learn_items(records)
@@ -176,6 +190,10 @@ class Counting:
         copy._known.load_state({name: np.array(array) for name, array in self._known.state().items()})
         copy._baseline = deepcopy(self._baseline)
         return copy
+
+
+def _texts(rows: NDArray[np.int64], texts: Sequence[str]) -> list[list[str]]:
+    return [[texts[row] if row >= 0 else "" for row in own] for own in rows.tolist()]
 
 
 def names() -> tuple[str, ...]:

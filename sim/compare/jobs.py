@@ -117,28 +117,30 @@ def _end_with(parent: int) -> None:
 
 def _work(spec: RunSpec, out: Path) -> bool:
     """Do one run in a worker; False if it was stopped."""
-    from sim.compare.ceilings import ceiling
+    from sim.compare.ceilings import ORACLE, ceiling
+    from sim.compare.closed import ClosedRun
     from sim.compare.subjects import feed_of, subject_of
 
     if _stop.is_set():
         return False
-    folder = out / "runs" / spec.id
-    if spec.contestant == "oracle":
-        result = ceiling(spec, subject_of(spec))
-    else:
-        feed = feed_of(spec)
-        said_s = 0.0
+    folder, subject = out / "runs" / spec.id, subject_of(spec)
+    said_s = 0.0
 
-        def say(done: int) -> None:
-            nonlocal said_s
-            if time.monotonic() - said_s > _TOLD_S:
-                said_s = time.monotonic()
-                _told.put((spec.id, done, feed.examples))
+    def say(done: int, whole: int) -> None:
+        nonlocal said_s
+        if time.monotonic() - said_s > _TOLD_S:
+            said_s = time.monotonic()
+            _told.put((spec.id, done, whole))
 
-        try:
-            result = Run(spec, feed, folder, say, _stop.is_set).run()
-        except StoppedError:
-            return False
+    try:
+        if spec.contestant == ORACLE:
+            result = ceiling(spec, subject)
+        elif subject.closed:
+            result = ClosedRun(spec, subject, say, _stop.is_set).run()
+        else:
+            result = Run(spec, feed_of(spec), folder, say, _stop.is_set).run()
+    except StoppedError:
+        return False
     part = result_path(out, spec).with_suffix(".part")
     part.write_bytes(msgspec.json.encode(result))
     part.replace(result_path(out, spec))

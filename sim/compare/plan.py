@@ -8,7 +8,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ValidationError
 
 from model.config import ModelSettings, TrainSettings
-from sim.compare.ceilings import has_ceiling
+from sim.compare.ceilings import ORACLE, has_ceiling
+from sim.compare.closed import POLICY
 from sim.compare.contestants import NEURAL, title_of
 from sim.compare.runs import RunSpec, Scalar
 from sim.compare.subjects import open_subject
@@ -58,7 +59,9 @@ class Plan:
         subject = open_subject(name, overrides, seed, self.stream)
         usual: dict[str, Any] = {"scenario": name, "overrides": overrides, "seed": seed, "stream": dict(self.stream)}
         if has_ceiling(subject):
-            yield RunSpec(contestant="oracle", **usual)
+            yield RunSpec(contestant=ORACLE, **usual)
+        elif subject.closed:
+            yield RunSpec(contestant=POLICY, **usual)
         usual |= {"score_at": self.score_at, "test_share": self.test_share, "frozen": self.frozen}
         width = {"max_len": max(16, subject.stream.example_tokens)}
         for contestant in self.contestants:

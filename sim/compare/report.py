@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from sim.compare import report_costs, report_drawings, report_recovery, report_stats
+from sim.compare import report_costs, report_drawings, report_markdown, report_recovery, report_stats
 from sim.compare.report_page import page
 from sim.compare.report_results import read_results
 
@@ -49,3 +49,8 @@ def costs(folder: Path) -> pl.DataFrame:
 def save_figures(folder: Path, target: Path) -> list[Path]:
     """Write the plots as .svg files that stand alone into `target`, for a document; give their paths."""
     return report_drawings.save(read_results(folder), target)
+
+
+def markdown(folder: Path) -> str:
+    """Give the answer and the tables of every scenario as Markdown, for a document."""
+    return report_markdown.markdown(read_results(folder))

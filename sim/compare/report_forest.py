@@ -1,5 +1,6 @@
 """Points with intervals, one below the other: gaps over scenarios and variants, and fractions of the oracle."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -8,6 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import blended_transform_factory
 
 from sim.compare.report_looks import Look, ink, looks
 from sim.compare.report_plots import marker_style, percents
@@ -18,6 +20,7 @@ from sim.compare.report_text import percent
 
 ROW_IN: Final = 0.185
 MOST_ROWS: Final = 60  # of one drawing
+_HEADING: Final = 58  # letters of a title that fit into a line
 _SHORT: Final = {"all": "whole stream", "late": "last 10 % of the stream", "frozen": "weights frozen at 90 %"}
 
 
@@ -123,31 +126,24 @@ def _forest(
     name: str, title: str, caption: str, groups: Groups, faces: Mapping[str, Look], limits: tuple[float, float],
     origin: float, *, sign: bool,
 ) -> Drawing:  # fmt: skip
-    rows = sum(len(points) for points in groups.values()) + len(groups)
+    headings = {scenario: textwrap.wrap(scenario, _HEADING) for scenario in groups}
+    rows = sum(len(points) for points in groups.values()) + sum(map(len, headings.values()))
 
     def paint(figure: Figure, axes: Axes) -> None:
         ticks: list[tuple[float, str, str]] = []
-        y = 0.0
+        y = -1.0
         for scenario, points in groups.items():
-            ground = {"facecolor": ink("paper"), "edgecolor": "none", "pad": 1.5}
-            axes.text(
-                0,
-                y,
-                scenario,
-                transform=axes.get_yaxis_transform(),
-                va="center",
-                fontsize=8,
-                weight="bold",
-                bbox=ground,
-            )
+            for line in headings[scenario]:
+                y += 1
+                _paint_heading(figure, axes, y, line)
             for point in points:
                 y += 1
                 _paint_point(axes, point, y, faces[point.contestant], limits)
                 ticks.append((y, point.label, percent(point.value, sign=sign)))
-            y += 1.15
+            y += 0.15
         axes.axvline(origin, color=ink("ink"), linewidth=0.9)
         axes.set_xlim(*limits)
-        axes.set_ylim(y - 0.4, -0.7)
+        axes.set_ylim(y + 0.6, -0.7)
         axes.set_yticks([place for place, _, _ in ticks], [label for _, label, _ in ticks])
         for place, _, text in ticks:
             axes.text(1.02, place, text, transform=axes.get_yaxis_transform(), va="center_baseline", fontsize=8)
@@ -158,6 +154,14 @@ def _forest(
         axes.set_title(title, loc="left")
 
     return draw(name, caption, 0.75 + ROW_IN * (rows + 0.15 * len(groups)), paint)
+
+
+def _paint_heading(figure: Figure, axes: Axes, y: float, line: str) -> None:
+    """Write a scenario's title from the left edge on, over a ground that hides the grid."""
+    place = blended_transform_factory(figure.transFigure, axes.transData)
+    ground = {"facecolor": ink("paper"), "edgecolor": "none", "pad": 1.5}
+    text = axes.text(0.01, y, line, transform=place, va="center", fontsize=8, weight="bold", bbox=ground)
+    text.set_in_layout(False)
 
 
 def _paint_point(axes: Axes, point: Point, y: float, look: Look, limits: tuple[float, float]) -> None:

@@ -32,7 +32,8 @@ MANY: Final = 8  # with more, plots of single scenarios fold
 
 def page(results: Results, against: str = "softmax") -> str:
     """Give the whole HTML text."""
-    title = f"hstu compare: {results.about.get('preset') or 'comparison'}"
+    preset = results.about.get("preset")
+    title = f"hstu compare: {preset}" if preset else "hstu compare"
     parts = [
         _header(results, title),
         _missing(results),

@@ -71,14 +71,16 @@ def stream_plot(results: Results, scenario: str, most_points: int = 50) -> Drawi
             look, x = faces[str(name)], group["share"].to_numpy()
             axes.fill_between(x, group["low"], group["high"], color=ink(look.colour), alpha=0.14, linewidth=0)
             axes.plot(x, group["hr10"], **line_style(look))
-            ends.append(End(results.label(str(name), scenario), float(group["hr10"][-1]), ink(look.colour)))
+            ends.append(
+                End(results.label(str(name), scenario), float(x[-1]), float(group["hr10"][-1]), ink(look.colour))
+            )
         axes.set_xlim(0, 1)
         axes.set_ylim(bottom=0)
         _mark(axes, moments)
         axes.xaxis.set_major_formatter(percents)
         axes.set_xlabel("share of the stream's examples" + _legend(moments))
-        axes.set_title("HR@10 over the stream")
-        name_ends(axes, ends, float(points["share"].to_numpy().max()))
+        axes.set_title("HR@10 over the stream", pad=14 if moments else None)
+        name_ends(axes, ends)
 
     return draw(f"stream-{scenario}", caption, 3.1 + 0.12 * min(len(moments), _LABELLED), paint)
 
@@ -124,11 +126,12 @@ class End:
     """Where a line ends at the right, what it is called, and its colour."""
 
     name: str
+    x: float
     value: float
     colour: str
 
 
-def name_ends(axes: Axes, ends: Sequence[End], x: float) -> None:
+def name_ends(axes: Axes, ends: Sequence[End]) -> None:
     """Write names at the right of their lines' ends, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
@@ -136,7 +139,7 @@ def name_ends(axes: Axes, ends: Sequence[End], x: float) -> None:
     ends = sorted(ends, key=lambda end: (end.value, end.name))
     for end, y in zip(ends, spaced([end.value for end in ends], gap, low + gap / 2), strict=True):
         if abs(y - end.value) > gap / 4:
-            axes.plot([x, beyond], [end.value, y], color=end.colour, linewidth=0.6, clip_on=False)
+            axes.plot([end.x, beyond], [end.value, y], color=end.colour, linewidth=0.6, clip_on=False)
         place: dict[str, Any] = {
             "xytext": (7, 0),
             "textcoords": "offset points",
@@ -191,7 +194,7 @@ def ages_plot(results: Results, scenario: str) -> Drawing | None:
             axes.vlines(x, low, high, color=ink(look.colour), linewidth=1.1)
             style: dict[str, Any] = line_style(look) | marker_style(look) | {"linewidth": 1.0}
             axes.plot(x, y, **style)
-            ends.append(End(name, float(y[-1]), ink(look.colour)))
+            ends.append(End(name, float(x[-1]), float(y[-1]), ink(look.colour)))
         shares = table.group_by("age").agg(pl.col("share").mean())
         share_of = dict(shares.iter_rows())
         axes.set_xticks(range(len(ages)), [f"{age}\n{percent(share_of[age], 0)}" for age in ages])
@@ -199,7 +202,7 @@ def ages_plot(results: Results, scenario: str) -> Drawing | None:
         axes.set_ylim(bottom=0)
         axes.grid(visible=False, axis="x")
         axes.set_title("HR@10 by item age")
-        name_ends(axes, ends, len(ages) - 1 + 0.25)
+        name_ends(axes, ends)
 
     return draw(f"ages-{scenario}", caption, 3.1, paint)
 
@@ -230,11 +233,12 @@ def variants_plot(results: Results, scenario: str) -> Drawing | None:
             x, y, half = (np.array(column) for column in zip(*points, strict=True))
             axes.vlines(x, y - half, y + half, color=ink(faces[name].colour), linewidth=1.1)
             axes.plot(x, y, **line_style(faces[name]), **marker_style(faces[name]))
-            ends.append(End(name, float(y[-1]), ink(faces[name].colour)))
+            ends.append(End(name, float(x[-1]), float(y[-1]), ink(faces[name].colour)))
         _number_axis(axes, sorted(set(value_of.values())))
         axes.set_xlabel(setting)
+        axes.set_ylim(bottom=max(axes.get_ylim()[0], 0))
         axes.set_title("HR@10 of every variant")
-        name_ends(axes, ends, max(value_of.values()))
+        name_ends(axes, ends)
 
     return draw(f"variants-{scenario}", caption, 2.8, paint)
 

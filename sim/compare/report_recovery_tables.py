@@ -33,7 +33,11 @@ def recovery_section(results: Results, scenario: str) -> str:
     ranks = {name: place for place, name in enumerate(summary(results).filter(scenario=scenario)["contestant"])}
     tables: dict[str, list[list[str]]] = {}
     for row in sorted(groups.iter_rows(named=True), key=lambda row: (row["share"], ranks.get(row["contestant"], 0))):
-        lowest = f"{number(row['lowest'])} ({percent(row['lowest'] / row['before'], 0)})" if row["lowest"] else NOTHING
+        lowest = (
+            f"{number(row['lowest'])} ({percent(row['lowest'] / row['before'], 0)})"
+            if row["lowest"] is not None
+            else NOTHING
+        )
         name, middle = contestant(results, row["contestant"], scenario), median(row["event_ms"])
         cells = [name, _times(row["hundredths"]), duration(middle), number(row["before"]), lowest]
         tables.setdefault(row["moment"], []).append(cells)

@@ -8,7 +8,7 @@ from sim.compare.report_results import Results
 from sim.compare.report_settings import is_number, leaves
 from sim.compare.report_stats import reference, tuned
 from sim.compare.report_student import half_width
-from sim.compare.report_text import number, percent, spread
+from sim.compare.report_text import number, spread
 
 _SCORED = {
     "label": "Targets are scored when their label is final: weights may have learnt from others since the request.",
@@ -27,7 +27,7 @@ def remarks(results: Results, scenario: str) -> list[str]:
 def _tested(runs: pl.DataFrame) -> list[str]:
     shares = {leaves(text).get("test_share") for text in runs["settings"]}
     part = sorted(float(share) for share in shares if is_number(share) and share < 1)
-    return [f"Only {percent(part[0])} of the micro-batches are tested, the same ones for everybody."] if part else []
+    return [f"Only {100 * part[0]:g} % of the micro-batches are tested, the same ones for everybody."] if part else []
 
 
 def _regret(runs: pl.DataFrame) -> list[str]:

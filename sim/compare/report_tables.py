@@ -103,7 +103,7 @@ def scenario_table(results: Results, scenario: str, protocol: str, against: str 
         cells += [gap(gap_of.get(row["contestant"]))] if gap_of else []
         cells += [share(row["of_oracle"], row["of_oracle_half"])] if with_oracle else []
         shown.append(Row([*cells, *others, str(row["seeds"])], row["kind"]))
-    targets = sorted({round(n) for n in rows["targets"].drop_nulls()})
+    targets = sorted({round(n) for n in rows.filter(pl.col("kind") != "oracle")["targets"].drop_nulls()})
     many = f"{count(targets[0])} to {count(targets[-1])}" if len(targets) > 1 else count(next(iter(targets), None))
     return table(columns, shown, f"{escape(PROTOCOLS[protocol].capitalize())}; {many} targets a run")
 

@@ -22,7 +22,10 @@ def number(value: float | None, digits: int = 4) -> str:
 
 def signed(value: float | None, digits: int = 4) -> str:
     """Give a gap: +0.0123 or −0.0123."""
-    return NOTHING if value is None else f"{value:+,.{digits}f}".replace("-", "−")
+    if value is None:
+        return NOTHING
+    text = f"{value:+,.{digits}f}".replace("-", "−")
+    return text if text.strip("+−0.,") else text[1:]  # nothing has no side
 
 
 def percent(value: float | None, digits: int = 1, *, sign: bool = False) -> str:

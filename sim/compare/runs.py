@@ -65,7 +65,7 @@ class Run:
         spec: what is run.
         feed: its entries.
         folder: of checkpoints; None for none.
-        progress: is told the number of examples done.
+        progress: is told the number of examples done and in all.
         stopping: says whether to stop soon.
     """
 
@@ -74,7 +74,7 @@ class Run:
         spec: RunSpec,
         feed: Feed,
         folder: Path | None = None,
-        progress: Callable[[int], None] = lambda done: None,
+        progress: Callable[[int, int], None] = lambda done, examples: None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.spec, self._feed, self._folder = spec, feed, folder
@@ -101,7 +101,7 @@ class Run:
             if self.spec.frozen and self._done >= self._freeze_at and not self._book.has_frozen:
                 self._test_frozen()
             self._step(records, batch)
-            self._progress(self._done)
+            self._progress(self._done, self._feed.examples)
             self._cpu_s = cpu_s + time.process_time()
             if self._stopping() or time.monotonic() - saved_s > CHECKPOINT_S:
                 self._save()

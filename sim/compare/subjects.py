@@ -36,6 +36,11 @@ class Subject:
         """Give what happens when."""
         return self.scenario.moments() if self.scenario else []
 
+    @property
+    def closed(self) -> bool:
+        """Whether contestants decide what is shown."""
+        return self.scenario is not None and self.scenario.closed
+
     def feed(self) -> Feed:
         """Make the examples."""
         if self.scenario is None:

@@ -47,16 +47,18 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]], schema: Mapping[str, p
 
 def write_about(out: Path, preset: str, planned: int, started_s: float, *, finished: bool) -> None:
     """Say what was run, on what, and when."""
+    path = out / "about.json"
+    begun = json.loads(path.read_text())["started"] if path.exists() else _stamp(started_s)
     about = {
         "command": " ".join(["hstu", *sys.argv[1:]]),
         "preset": preset,
         "planned": planned,
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
-        "started": _stamp(started_s),
+        "started": begun,
         "finished": _stamp(time.time()) if finished else "",
     }
-    (out / "about.json").write_text(json.dumps(about, indent=1) + "\n")
+    path.write_text(json.dumps(about, indent=1) + "\n")
 
 
 def _stamp(wall_s: float) -> str:

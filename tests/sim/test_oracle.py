@@ -155,14 +155,14 @@ def test_ranks_and_gains_are_those_of_sorting_all_items(seed: int, zipf: float, 
         chance = predicted[n, stream.category_I] * on.shares
         np.testing.assert_allclose(chance.sum(), 1)
         falling = np.sort(chance[ranked])[::-1]
-        np.testing.assert_allclose(expected[n], np.diff(gain)[:, : len(ranked)] @ falling)
+        np.testing.assert_allclose(expected[n], falling @ np.diff(gain, axis=0)[: len(ranked)])
         above, level = (chance[ranked] > chance[item]).sum(), (chance[ranked] == chance[item]).sum()
         if not known[item]:
             assert np.isinf(ranks[n])
             assert not realised[n].any()
         else:
             assert ranks[n] == above + (level + 1) / 2
-            np.testing.assert_allclose(realised[n], (gain[:, above + level] - gain[:, above]) / level, rtol=1e-9)
+            np.testing.assert_allclose(realised[n], (gain[above + level] - gain[above]) / level, rtol=1e-9)
 
 
 @pytest.mark.parametrize("zipf", [0.0, 1.5])

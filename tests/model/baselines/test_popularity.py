@@ -6,9 +6,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-import model.baselines.levels
 import model.baselines.popularity
-from model.baselines.levels import compare
 from model.baselines.popularity import Popularity
 from model.metrics import ranks
 from tests.batches import UNKNOWN, Quiz, quizzes
@@ -101,17 +99,6 @@ def test_learning_counts_every_target_at_its_request(quiz: Quiz) -> None:
     learnt.learn(quiz.questions)
     add(added, list(zip(quiz.targets, quiz.request_ms, strict=True)))
     assert learnt.counts(START_MS).tolist() == added.counts(START_MS).tolist()
-
-
-@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.lists(st.integers(0, 5), min_size=1, max_size=9))
-def test_few_numbers_are_counted_as_many_are(sums: list[int], own: list[int]) -> None:
-    """Comparing with each number gives what sorting gives."""
-    arrays = np.array(sums, np.float64), np.array(own, np.float64)
-    counted = compare(*arrays)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.baselines.levels, "FEW", 0)
-        for few, many in zip(counted, compare(*arrays), strict=True):
-            assert np.array_equal(few, many)
 
 
 def test_the_example_of_the_manual_is_true() -> None:

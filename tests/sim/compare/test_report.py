@@ -199,3 +199,13 @@ def test_drawings_stand_alone(whole: Path) -> None:
         assert "prefers-color-scheme:dark" in text
         assert "#fe0" not in text
         assert any(node.text for node in root.iter("{http://www.w3.org/2000/svg}text"))
+
+
+def test_a_fall_to_nothing_is_a_figure(tmp_path: Path) -> None:
+    """HR@10 that falls to 0 has a lowest of 0, not a dash; a run that stays there is not back within the stream."""
+    folder = write(
+        tmp_path, list(runs_of("a", 1))[:1], [curve("a-silu--0", [0.2] * 60 + [0.0] * 40)], [moment("a", 0, 0.6)]
+    )
+    text = Page(write_report(folder).read_text()).text
+    assert "not within the stream" in text
+    assert "0.0000 (0 %)" in text

@@ -79,7 +79,7 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path: Path, score_at: str, monkeypat
     for stop_at in (20, 56):
         done = [0]
 
-        def progress(examples: int, done: list[int] = done) -> None:
+        def progress(examples: int, whole: int, done: list[int] = done) -> None:
             done[0] = examples
 
         with pytest.raises(StoppedError):

@@ -1,0 +1,156 @@
+"""A closed loop: the contestant's own top-k is what people are shown, and it learns from the clicks on that alone.
+
+    world asks ─► contestant: top k for each user's sequence as it is ─► world answers ─► joiner ─► contestant learns
+
+Each contestant makes a stream of its own, so ranks do not compare, and regret takes their place: the clicks that the
+best possible slate would have brought more, expected, by the world's own law. The last EXPLORED places of a slate are
+left to the logging policy, since what is never shown is never learnt about; a user without a sequence, or whose
+contestant knows nothing, gets the policy alone. The contestant `policy` leaves it everything.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.config import ModelSettings, TrainSettings
+from model.intake import Intake
+from sim.compare.book import BUCKETS, LATE
+from sim.compare.contestants import NEURAL, make, title_of
+from sim.compare.runs import RunSpec, StoppedError
+from sim.compare.subjects import Subject
+from sim.joining import Joining
+from sim.outgoing import ITEMS, Event, heartbeats
+from sim.scenarios.loop import Block
+from stream.example import Example, id_key
+from stream.tokens import END_OF_TIME_MS
+
+EXPLORED: Final = 1
+POLICY: Final = "policy"
+
+
+class ClosedRun:
+    """One contestant in one world.
+
+    Args:
+        spec: what is run.
+        subject: a closed loop.
+        progress: is told the number of blocks done and in all.
+        stopping: says whether to stop soon; a closed loop begins anew.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        subject: Subject,
+        progress: Callable[[int, int], None] = lambda done, blocks: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        assert subject.scenario is not None
+        self._spec, self._loop = spec, subject.scenario.loop()
+        self._progress, self._stopping = progress, stopping
+        changes = {"partitions": 1, "idle_timeout_s": 0.0, "future_s": 0.0}
+        self._stream = subject.stream.model_copy(update=changes)
+        self._train = TrainSettings(**(spec.train | {"seed": spec.seed}))
+        self._batch: list[Example] = []
+        self._intake = Intake(1, 1)
+        self._tokens = self._examples = 0
+        policy = spec.contestant == POLICY
+        self.contestant = None if policy else make(spec.contestant, ModelSettings(**spec.model), self._train)
+
+    def run(self) -> dict[str, Any]:
+        """X"""
+        start_s, cpu_s = time.monotonic(), time.process_time()
+        regret, clicks = [], []
+        with tempfile.TemporaryDirectory(prefix="hstu-compare-") as folder:
+            joining = Joining(Path(folder), self._stream, self._intake.offer)
+            first = [Event(ITEMS, key.encode(), value, self._loop.first_ms) for key, value in self._loop.catalogue]
+            joining.feed(first)
+            for done, block in enumerate(self._loop.blocks(), 1):
+                slates = self._slates(joining, block)
+                events = block.answer(slates)
+                regret.append(block.regret)
+                clicks.append(block.expected)
+                joining.feed([*events, *heartbeats(int(block.ts_ms[-1]), 1)])
+                self._learn()
+                self._progress(done, len(self._loop))
+                if self._stopping():
+                    raise StoppedError
+            joining.feed(heartbeats(END_OF_TIME_MS, 1))
+            self._learn()
+            joining.close()
+        return self._result(np.concatenate(regret), time.monotonic() - start_s, time.process_time() - cpu_s)
+
+    def _slates(self, joining: Joining, block: Block) -> list[list[str]]:
+        """Give what each user is to see; whoever shows it leaves out items withdrawn since the last was learnt."""
+        slates: list[list[str]] = [[] for _ in block.users]
+        if self.contestant is None:
+            return slates
+        asked, places = [], []
+        for place, (user, at_ms) in enumerate(zip(block.users, block.ts_ms.tolist(), strict=True)):
+            tokens = joining.tokens(user, self._stream.example_tokens)
+            if tokens is not None and len(tokens):
+                asked.append(_question(user, tokens, at_ms))
+                places.append(place)
+        if asked:
+            live, size = set(block.live), self._loop.size
+            for place, best in zip(places, self.contestant.recommend(asked, 2 * size), strict=True):
+                slates[place] = [text for text in best if text in live][: size - EXPLORED]
+        return slates
+
+    def _learn(self) -> None:
+        """Take in what is final now; the loop's examples are learnt and not tested."""
+        while (placed := self._intake.merge.pop()) is not None:
+            if self.contestant is None:
+                continue
+            if placed.topic == ITEMS:
+                self.contestant.learn_items([placed.value])
+                continue
+            self._batch.append(placed.value[0])
+            self._tokens += len(placed.value[0].keys)
+            self._examples += 1
+            if len(self._batch) == self._train.batch_examples:
+                self.contestant.step(self._batch, test=False, learn=True)
+                self._batch = []
+
+    def _result(self, regret_R: NDArray[np.float64], wall_s: float, cpu_s: float) -> dict[str, Any]:
+        spec, own = self._spec, self.contestant
+        kind = "neural" if spec.contestant in NEURAL else "baseline"
+        late = regret_R[len(regret_R) * LATE // BUCKETS :]
+        return {
+            **{"contestant": spec.contestant, "variant": spec.variant, "seed": spec.seed, "kind": kind},
+            **{"title": title_of(spec.contestant) if own else "the logging policy", "settings": spec.text},
+            **{"score_at": spec.score_at, "model_digest": own.digest() if own else ""},
+            **{"examples": self._examples, "tokens": self._tokens, "parameters": own.parameters if own else 0},
+            **{"train_s": cpu_s, "wall_s": wall_s, "regret": float(regret_R.mean()), "late_regret": float(late.mean())},
+            "curves": [
+                {"bucket": bucket, "age": "all", "targets": len(part), "regret": float(part.sum())}
+                for bucket, part in enumerate(np.array_split(regret_R, BUCKETS))
+                if len(part)
+            ],
+        }
+
+
+def _question(user: str, tokens: NDArray[np.void], at_ms: int) -> Example:
+    """Give an example whose one target asks what comes after the last token; what is answered is not learnt."""
+    last = np.array([len(tokens) - 1], np.int32)
+    columns = {name: np.ascontiguousarray(tokens[name]) for name in ("action", "key", "kind", "ts_ms")}
+    return Example(
+        *(0, 0, at_ms, id_key(user), 0),
+        keys=columns["key"],
+        actions=columns["action"],
+        ts_ms=columns["ts_ms"],
+        kinds=columns["kind"],
+        positions=last,
+        queries=last,
+        requests=np.ones(1, np.uint32),
+        request_ms=np.array([at_ms], np.int64),
+        label_offsets=np.array([0, 1], np.uint32),
+        labels=np.array([id_key("click")], np.uint64),
+        text_keys=np.empty(0, np.uint64),
+        texts=(),
+    )

@@ -1,0 +1,59 @@
+"""What is asked about examples of tests/laws.py, one target at a time, for naive rivals made of dictionaries."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from stream.example import Example
+from tests.laws import REQUEST_MS, Counting, positives
+
+HALF_LIFE_MS = 20 * REQUEST_MS  # that of laws.Counting
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One question, with keys for items."""
+
+    history: list[int]  # oldest first
+    target: int
+    request_ms: int
+
+
+def each(examples: Sequence[Example]) -> Iterator[Asked]:
+    """Give the questions of examples in their order."""
+    for example in examples:
+        for target in positives(example):
+            history = example.keys[: example.queries[target] + 1].tolist()
+            key = int(example.keys[example.positions[target]])
+            yield Asked(history, key, int(example.request_ms[target]))
+
+
+def faded(times_ms: Sequence[int], at_ms: int) -> float:
+    """Count occurrences as of a time."""
+    return math.fsum(2.0 ** ((ts_ms - at_ms) / HALF_LIFE_MS) for ts_ms in times_ms)
+
+
+def shares(targets: Sequence[Asked]) -> dict[int, float]:
+    """Give each item's share of the faded targets."""
+    now_ms = max([asked.request_ms for asked in targets], default=0)
+    counts = {
+        item: faded([asked.request_ms for asked in targets if asked.target == item], now_ms)
+        for item in {asked.target for asked in targets}
+    }
+    return {item: count / math.fsum(counts.values()) for item, count in counts.items()}
+
+
+def born_ms(examples: Sequence[Example]) -> dict[int, int]:
+    """Give when each item was seen first."""
+    born: dict[int, int] = {}
+    for example in examples:
+        for key, ts_ms in zip(example.keys.tolist(), example.ts_ms.tolist(), strict=True):
+            born[key] = min(ts_ms, born.get(key, ts_ms))
+    return born
+
+
+def scores_by_key(contestant: Counting, example: Example) -> list[dict[int, float]]:
+    """Give a baseline's scores of each question, by item."""
+    keys = contestant.known.items.keys.tolist()
+    score_TV = contestant.baseline.scores(contestant.ask([example])).tolist()
+    return [dict(zip(keys, scores, strict=True)) for scores in score_TV]

@@ -1,0 +1,57 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+
+from model.baselines.co_occurrence import WINDOW, CoOccurrence
+from stream.example import Example
+from tests.batches import make_quiz
+from tests.laws import Counting, streams
+from tests.model.baselines.asking import Asked, born_ms, each, faded, scores_by_key, shares
+
+
+def together(learnt: list[Asked]) -> list[tuple[int, int, int]]:
+    """List (item, item, time) of what went together, both ways."""
+    met = [(h, a.target, a.request_ms) for a in learnt for h in reversed(a.history[-WINDOW:])]
+    return met + [(j, i, ts_ms) for i, j, ts_ms in met]
+
+
+def by_hand(learnt: list[Asked], asked: Asked, item: int) -> float:
+    """Give 2 + the sum of cosines with the user's last items that went together with anything, else popularity."""
+    met = together(learnt)
+
+    def count(i: int, j: int | None) -> float:
+        return faded([ts_ms for a, b, ts_ms in met if a == i and j in (None, b)], asked.request_ms)
+
+    window = [key for key in asked.history if any(i == key for i, _, _ in met)][-WINDOW:]
+    pairs = [(i, item) for i in window if any((a, b) == (i, item) for a, b, _ in met)]
+    if not pairs:
+        return shares(learnt).get(item, 0.0)
+    return 2 + math.fsum(count(i, j) / math.sqrt(count(i, None) * count(j, None)) for i, j in pairs)
+
+
+@given(streams(3))
+@settings(deadline=None)  # the first one compiles
+def test_scores_are_those_of_the_formula(examples: list[Example]) -> None:
+    """Cosines of faded counts, then popularity, of candidates alone, from what was learnt before."""
+    contestant = Counting(CoOccurrence)
+    for n, example in enumerate(examples):
+        learnt, born = list(each(examples[:n])), born_ms(examples[:n])
+        for asked, scores in zip(each([example]), scores_by_key(contestant, example), strict=True):
+            assert set(scores) == set(born)
+            for item, score in scores.items():
+                wanted = by_hand(learnt, asked, item) if born[item] < asked.request_ms else -math.inf
+                assert score == pytest.approx(wanted, rel=1e-9)
+        contestant.step([example], test=False, learn=True)
+
+
+def test_what_goes_together_comes_first_and_what_is_popular_next() -> None:
+    """It works both ways, and an item that goes with everything is worth less than one that goes with this alone."""
+    born, alive = [0] * 6, [False] * 6
+    items = CoOccurrence(10**6)
+    learnt = ([1, 2, 2, 2, 5, 5], [[0], [0], [3], [4], [], []])
+    items.learn(make_quiz(born, alive, learnt[0], [40] * 6, [*learnt[1]]).questions)
+    asked = make_quiz(born, alive, [1, 2, 5, 3], [40] * 4, [[0]] * 4).questions
+    assert items.ranks(asked).tolist() == [1.0, 2.0, 3.0, 5.0]
+    back = make_quiz(born, alive, [0, 2], [40] * 2, [[1]] * 2).questions
+    assert items.ranks(back).tolist() == [1.0, 2.0]

@@ -1,0 +1,42 @@
+import math
+
+import pytest
+from hypothesis import given, settings
+
+from model.baselines.markov import STRENGTH, Markov
+from stream.example import Example
+from tests.batches import make_quiz
+from tests.laws import Counting, streams
+from tests.model.baselines.asking import Asked, born_ms, each, faded, scores_by_key, shares
+
+
+def by_hand(learnt: list[Asked], asked: Asked, item: int) -> float:
+    """Give the numerator of the smoothed share of an item after the user's last item that anybody has gone on from."""
+    left = {before.history[-1] for before in learnt if before.history}
+    last = next((key for key in reversed(asked.history) if key in left), None)
+    times_ms = [a.request_ms for a in learnt if a.history and (a.history[-1], a.target) == (last, item)]
+    return faded(times_ms, asked.request_ms) + STRENGTH * shares(learnt).get(item, 0.0)
+
+
+@given(streams(3))
+@settings(deadline=None)  # the first one compiles
+def test_scores_are_those_of_the_formula(examples: list[Example]) -> None:
+    """Faded transitions plus popularity, of candidates alone, from what was learnt before."""
+    contestant = Counting(Markov)
+    for n, example in enumerate(examples):
+        learnt, born = list(each(examples[:n])), born_ms(examples[:n])
+        for asked, scores in zip(each([example]), scores_by_key(contestant, example), strict=True):
+            assert set(scores) == set(born)
+            for item, score in scores.items():
+                wanted = by_hand(learnt, asked, item) if born[item] < asked.request_ms else -math.inf
+                assert score == pytest.approx(wanted, rel=1e-9)
+        contestant.step([example], test=False, learn=True)
+
+
+def test_what_follows_the_last_item_comes_first_and_what_is_popular_next() -> None:
+    """A chain that was seen once outranks popularity; of the others the popular ones lead."""
+    born, alive = [0] * 4, [False] * 4
+    markov = Markov(10**6)
+    markov.learn(make_quiz(born, alive, [1, 3, 3], [40] * 3, [[0], [], []]).questions)
+    asked = make_quiz(born, alive, [0, 1, 2, 3], [40] * 4, [[2, 0, None]] * 4).questions
+    assert markov.ranks(asked).tolist() == [3.5, 1.0, 3.5, 2.0]

@@ -1,0 +1,85 @@
+import doctest
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+import model.baselines.pairs
+from model.baselines.pairs import Pairs
+
+HALF_LIFE_MS, START_MS = 1000, 1_700_000_000_000
+Met = list[tuple[int, int, int]]
+met = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 600 * HALF_LIFE_MS)), max_size=60)
+
+
+def after(*calls: Met, limit: int = 64) -> Pairs:
+    pairs = Pairs(HALF_LIFE_MS, limit)
+    pairs.grow(10)
+    for every in calls:
+        rows, columns, ts_ms = np.array(every, np.int64).reshape(-1, 3).T
+        pairs.add(rows, columns, START_MS + ts_ms)
+    return pairs
+
+
+def row(pairs: Pairs, i: int) -> dict[int, float]:
+    """Give a row's columns and their counts, which have to ascend."""
+    starts, lengths, columns, sums = pairs.all
+    part = slice(starts[i], starts[i] + lengths[i])
+    assert (np.diff(columns[part]) > 0).all()
+    return dict(zip(columns[part].tolist(), sums[part].tolist(), strict=True))
+
+
+@given(met)
+@settings(max_examples=50, deadline=None)  # the first one compiles
+def test_counts_agree_with_the_formula(every: Met) -> None:
+    """A pair's count is the sum of 2^((ts - origin) / half-life), found by row and by value."""
+    pairs = after(every)
+    for i in range(6):
+        wanted: dict[int, float] = {}
+        for j in {column for r, column, _ in every if r == i}:
+            since_ms = START_MS - pairs.clock.origin * HALF_LIFE_MS
+            times = [since_ms + ts_ms for r, column, ts_ms in every if (r, column) == (i, j)]
+            wanted[j] = math.fsum(2.0 ** (ts_ms / HALF_LIFE_MS) for ts_ms in times)
+        assert row(pairs, i) == pytest.approx(wanted, rel=1e-9, abs=0)
+        values = pairs.values(np.full(10, i), np.arange(10))
+        assert values.tolist() == [row(pairs, i).get(j, 0.0) for j in range(10)]
+
+
+@given(met, st.integers(0, 60), st.sampled_from([4, 8, 64]))
+def test_counts_have_the_same_bits_however_they_were_cut_into_calls(every: Met, cut: int, limit: int) -> None:
+    """Also where rows are full and drop columns."""
+    whole, halves = after(every, limit=limit), after(every[:cut], every[cut:], limit=limit)
+    late = [(0, 0, 10**9)]  # so that both have the same origin
+    for pairs in (whole, halves):
+        pairs.add(*(np.array(column) for column in zip(*late, strict=True)))
+    assert all(row(whole, i) == row(halves, i) for i in range(6))
+
+
+@given(met)
+def test_a_full_row_drops_its_smaller_half(every: Met) -> None:
+    """What is left is what a dictionary keeps that drops the smallest, of equal ones those with the smaller number."""
+    kept: dict[int, dict[int, float]] = {i: {} for i in range(6)}
+    for i, j, _ in every:
+        if j not in kept[i] and len(kept[i]) == 4:
+            kept[i] = dict(sorted(kept[i].items(), key=lambda pair: (pair[1], pair[0]))[2:])
+        kept[i][j] = kept[i].get(j, 0.0) + 1.0
+    pairs = after([(i, j, 0) for i, j, _ in every], [(9, 9, 0)], limit=4)
+    one = pairs.clock.weights(np.array([START_MS]))[0]
+    assert all({j: count / one for j, count in row(pairs, i).items()} == kept[i] for i in range(6))
+
+
+def test_rows_grow_side_by_side() -> None:
+    """Thousands of pairs in an order that makes all rows grow at once stay where they belong, in little room."""
+    count = np.arange(40_000)
+    pairs, rows, columns = Pairs(HALF_LIFE_MS), count % 200, count // 200
+    for part in np.array_split(count, 7):
+        pairs.add(rows[part], columns[part], np.full(len(part), START_MS))
+    one = pairs.clock.weights(np.array([START_MS]))[0]
+    assert (pairs.values(rows, columns) == one).all()
+    assert len(pairs.all.columns) < 4 * 40_000
+
+
+def test_the_example_of_the_manual_is_true() -> None:
+    """What the docstring prints is what happens."""
+    assert doctest.testmod(model.baselines.pairs).failed == 0

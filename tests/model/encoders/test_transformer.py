@@ -1,0 +1,79 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.config import ModelSettings
+from model.encoders.transformer import Encoder, Layer, Norm
+from tests.model.attention_cases import offsets_of
+
+DOUBLE, DIM = torch.float64, 12
+
+
+def encoder(heads: int) -> Encoder:
+    generator = torch.Generator().manual_seed(3)
+    settings = ModelSettings(encoder="transformer", dim=DIM, layers=2, heads=heads, max_len=16)
+    made = Encoder(settings, dtype=DOUBLE, generator=generator)
+    with torch.no_grad():  # norms and biases that do something
+        for parameter in made.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=DOUBLE) * 0.3)
+    return made
+
+
+def norm(x: Tensor, made: Norm) -> Tensor:
+    centred = x - x.mean()
+    return centred / torch.sqrt((centred**2).mean() + 1e-8) * made.weight + made.bias
+
+
+def by_hand(made: Encoder, x_nD: Tensor) -> Tensor:
+    """Give the output of one sequence, with a loop over rows, heads and keys."""
+    heads, d = made.settings.heads, DIM // made.settings.heads
+    for layer in made.layers:
+        assert isinstance(layer, Layer)
+        w_q, w_k, w_v = layer.w_qkv.split(DIM, 1)
+        normed = [norm(x, layer.norm_attention) for x in x_nD]
+        attended = []
+        for i, row in enumerate(normed):
+            parts = []
+            for h in range(heads):
+                part = slice(h * d, (h + 1) * d)
+                q = (row @ w_q)[part]
+                scores = torch.stack([q @ (key @ w_k)[part] / math.sqrt(d) for key in normed[: i + 1]])
+                weights = scores.exp() / scores.exp().sum()
+                parts.append(sum(weights[j] * (normed[j] @ w_v)[part] for j in range(i + 1)))
+            attended.append(x_nD[i] + torch.cat([torch.as_tensor(part) for part in parts]))
+        fed = [torch.clamp(norm(x, layer.norm_feed) @ layer.w_1 + layer.b_1, min=0) for x in attended]
+        x_nD = torch.stack([x + y @ layer.w_2 + layer.b_2 for x, y in zip(attended, fed, strict=True)])
+    return torch.stack([norm(x, made.norm) for x in x_nD])
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("candidates", [False, True])
+def test_it_is_the_papers_equations(heads: int, candidates: bool) -> None:
+    """Outputs and the gradients of all weights are those of loops, to 1e-10, by either way of attention."""
+    made, lengths = encoder(heads), [6, 1, 4]
+    x = torch.randn(11, DIM, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
+    num_targets = torch.ones(3, dtype=torch.int64) if candidates else None  # the last token is one of its own
+    cotangent = torch.linspace(-1, 1, 11 * DIM, dtype=DOUBLE).view(11, DIM)
+    outputs = (
+        made(x, offsets_of(lengths), torch.arange(11), num_targets),
+        torch.cat([by_hand(made, part) for part in x.split(lengths)]),
+    )
+    gradients = [torch.autograd.grad((out * cotangent).sum(), list(made.parameters())) for out in outputs]
+    assert torch.allclose(*outputs, rtol=1e-10, atol=1e-10)
+    for ours, naive in zip(*gradients, strict=True):
+        assert torch.allclose(ours, naive, rtol=1e-9, atol=1e-9)
+
+
+def test_starting_weights_are_glorots() -> None:
+    """Each square matrix by itself, uniform in +-sqrt(6 / 2D); norms begin as the identity."""
+    made = Encoder(ModelSettings(dim=64, layers=1), dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    layer = made.layers[0]
+    assert isinstance(layer, Layer)
+    bound = math.sqrt(6 / 128)
+    for matrix in (*layer.w_qkv.split(64, 1), layer.w_1, layer.w_2):
+        assert 0.95 * bound < matrix.abs().max() <= bound
+        assert matrix.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
+    assert torch.equal(made.norm.weight, torch.ones(64, dtype=DOUBLE))
+    assert not any(bias.any() for bias in (made.norm.bias, layer.b_1, layer.b_2))
