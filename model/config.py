@@ -67,6 +67,8 @@ class TrainSettings(BaseModel):
     Tests see all tokens, at the price of a second forward pass (docs/performance/stochastic-length.md)."""
     negative_actions: tuple[str, ...] = ("dislike", "hide", "skip", "report")
     """Actions that do not make a shown or organic item a positive of retrieval; every other action does."""
+    exclude_seen: bool = False
+    """In tests the items of the history that an example brings are no candidates, and a target among them is a miss."""
     popularity_half_life_d: float = Field(7.0, gt=0)
     """Half-life, in days of event time, of the popularity that is drawn from and compared with."""
     window_targets: int = Field(10_000, ge=1)

@@ -37,7 +37,7 @@ from model.jagged import Jagged, collate
 from model.known import Known, TokenRows
 from model.metrics import ranks
 from model.prequential import MODEL, Outcome, Prequential
-from model.questions import Questions, best_rows
+from model.questions import Questions, best_rows, unseen
 from model.snapshot import prefixed, under
 from model.stochastic_length import kept_tokens, shortened
 from model.targets import Chooser, Targets
@@ -189,11 +189,19 @@ class Learner:
         items_VD = self.weights.directions.first(len(asked.born_ms))
         size = max(1, _SCORES // max(1, len(items_VD)))
         parts = [slice(start, start + size) for start in range(0, len(asked), size)]
-        by_model = [ranks(self._scores(queries_PD[part], items_VD), asked.part(part)) for part in parts]
+        by_model = [self._ranks(queries_PD[part], items_VD, asked.part(part)) for part in parts]
         found = {MODEL: np.concatenate([np.empty(0), *by_model])}
         if self._with_rivals:
-            found |= {"popularity": self.popularity.ranks(asked), "last_items": self.last_items.ranks(asked)}
+            for name, rival in (("popularity", self.popularity), ("last_items", self.last_items)):
+                found[name] = rival.ranks_unseen(asked) if self.train.exclude_seen else rival.ranks(asked)
         return found
+
+    def _ranks(self, queries_PD: Tensor, items_VD: Tensor, asked: Questions) -> NDArray[np.float64]:
+        scores_PV = self._scores(queries_PD, items_VD)
+        if self.train.exclude_seen:
+            asked, question_n, row_n = unseen(asked)
+            scores_PV[self.weights.tensor(question_n), self.weights.tensor(row_n)] = -torch.inf
+        return ranks(scores_PV, asked)
 
     @torch.no_grad()
     def recommend(self, examples: Sequence[Example], k: int) -> NDArray[np.int64]:

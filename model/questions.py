@@ -43,6 +43,21 @@ class Questions:
         return self.live[rows] & (self.born_ms[rows] < request_ms)
 
 
+def unseen(questions: Questions) -> tuple[Questions, NDArray[np.int64], NDArray[np.int64]]:
+    """Give the questions with a target out of the user's own history as impossible; and all pairs of those histories.
+
+    The pairs are a question and the row of an item in its history, [n] each, repeated where the item is.
+    """
+    length_T = np.maximum(questions.queries - questions.starts + 1, 0)
+    question_n = np.repeat(np.arange(len(questions)), length_T)
+    step_n = np.arange(len(question_n)) - np.repeat(np.cumsum(length_T) - length_T, length_T)
+    row_n = questions.rows[questions.starts[question_n] + step_n]
+    question_n, row_n = question_n[row_n >= 0], row_n[row_n >= 0]
+    possible_T = questions.possible.copy()
+    possible_T[question_n[row_n == questions.targets[question_n]]] = False
+    return replace(questions, possible=possible_T), question_n, row_n
+
+
 def ask(
     batch: Jagged, row_L: NDArray[np.int64], targets: NDArray[np.integer | np.bool_], items: Vocabulary
 ) -> Questions:

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.questions import Questions
+from model.questions import Questions, unseen
 
 _CELLS: Final = 1 << 22  # scores held at once, 32 MiB
 
@@ -41,9 +41,22 @@ class Baseline(ABC):
 
     def ranks(self, questions: Questions) -> NDArray[np.float64]:
         """Give the rank of each target, 1 the best, [T]; equal scores share their mean rank, a miss has inf."""
-        size = max(1, _CELLS // max(1, len(questions.born_ms)))
-        parts = [questions.part(slice(start, start + size)) for start in range(0, len(questions), size)]
-        return np.concatenate([np.empty(0), *(_ranks(self.scores(part), part) for part in parts)])
+        return np.concatenate([np.empty(0), *(_ranks(self.scores(part), part) for part in _parts(questions))])
+
+    def ranks_unseen(self, questions: Questions) -> NDArray[np.float64]:
+        """Give the ranks where the items of a user's own history are no candidates, a target among them a miss."""
+        found = [np.empty(0)]
+        for part in _parts(questions):
+            asked, question_n, row_n = unseen(part)
+            score_TV = self.scores(asked)
+            score_TV[question_n, row_n] = -np.inf
+            found.append(_ranks(score_TV, asked))
+        return np.concatenate(found)
+
+
+def _parts(questions: Questions) -> list[Questions]:
+    size = max(1, _CELLS // max(1, len(questions.born_ms)))
+    return [questions.part(slice(start, start + size)) for start in range(0, len(questions), size)]
 
 
 def candidates(questions: Questions) -> NDArray[np.bool_]:

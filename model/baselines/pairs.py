@@ -30,7 +30,7 @@ R = TypeVar("R")
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
     """Compile a function at its first call, and keep the result beside its file if that can be written.
 
-    A compiled function may call those of its own file alone: numba looks at no other to see whether what it kept is old.
+    It may call functions of its own file alone: numba looks at no other file to see whether what it kept is old.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
     try:

@@ -150,7 +150,8 @@ class Counting:
         tested = None
         if test:
             start_s = time.process_time()
-            tested = Tested(self._baseline.ranks(asked.questions), asked.slices, asked.questions.request_ms)
+            ranks = self._baseline.ranks_unseen if self._train.exclude_seen else self._baseline.ranks
+            tested = Tested(ranks(asked.questions), asked.slices, asked.questions.request_ms)
             self._ranks.update(tested.ranks.tobytes())
             self.test_s += time.process_time() - start_s
         rows = self._known.admit(batch, examples)

@@ -65,23 +65,24 @@ class Plan:
         usual |= {"score_at": self.score_at, "test_share": self.test_share, "frozen": self.frozen}
         width = {"max_len": max(16, subject.stream.example_tokens)}
         for contestant in self.contestants:
-            if contestant not in NEURAL:
-                train = {key: value for key, value in self.train.items() if key in _OF_BASELINES}
-                yield RunSpec(contestant=contestant, train=train, **usual)
-                continue
-            for values in product(*(self.vary[key] for key in own)):
+            neural = contestant in NEURAL
+            keys = own if neural else [key for key in own if key.removeprefix("train.") in _OF_BASELINES]
+            for values in product(*(self.vary[key] for key in keys)):
                 tables: dict[str, dict[str, Any]] = {"model": width | dict(self.model), "train": dict(self.train)}
-                for dotted, value in zip(own, values, strict=True):
+                for dotted, value in zip(keys, values, strict=True):
                     table, key = dotted.split(".", 1)
                     tables[table][key] = value
+                if not neural:
+                    train = {key: value for key, value in tables["train"].items() if key in _OF_BASELINES}
+                    tables = {"model": {}, "train": train}
                 _check(tables)
-                variant = " ".join(f"{key.split('.', 1)[1]}={value}" for key, value in zip(own, values, strict=True))
+                variant = " ".join(f"{key.split('.', 1)[1]}={value}" for key, value in zip(keys, values, strict=True))
                 yield RunSpec(
                     contestant=contestant, variant=variant, model=tables["model"], train=tables["train"], **usual
                 )
 
 
-_OF_BASELINES: Final = ("batch_examples", "popularity_half_life_d", "negative_actions")
+_OF_BASELINES: Final = ("batch_examples", "exclude_seen", "popularity_half_life_d", "negative_actions")
 
 
 def _check(tables: Mapping[str, Mapping[str, Any]]) -> None:

@@ -1,7 +1,11 @@
 import numpy as np
+import torch
 from hypothesis import given
 
+from model.baselines.popularity import Popularity
 from model.item_age import UNBORN
+from model.metrics import ranks
+from model.questions import best_rows, unseen
 from tests.batches import UNKNOWN, Quiz, quizzes
 
 
@@ -25,3 +29,34 @@ def test_a_history_ends_at_the_query_and_knows_no_attributes(quiz: Quiz) -> None
     for t, history in enumerate(quiz.histories):
         rows = asked.rows[asked.starts[t] : asked.queries[t] + 1].tolist()
         assert rows == [-1 if item in (None, UNKNOWN) else item for item in history]
+
+
+@given(quizzes())
+def test_what_a_user_had_can_be_left_out(quiz: Quiz) -> None:
+    """A target of the history is a miss, and its other items stand behind every candidate; for models and baselines."""
+    scores = np.random.default_rng(0).permuted(
+        np.tile(np.arange(len(quiz.born_ms), dtype=float), (len(quiz.targets), 1)), axis=1
+    )
+    asked, question_n, row_n = unseen(quiz.questions)
+    masked = scores.copy()
+    masked[question_n, row_n] = -np.inf
+    found = ranks(torch.from_numpy(masked), asked)
+    popular = Popularity(10)
+    popular.add(np.arange(len(quiz.born_ms)), np.zeros(len(quiz.born_ms), np.int64))
+    level = popular.ranks_unseen(quiz.questions)
+    for t, target in enumerate(quiz.targets):
+        left = quiz.candidates(t) - set(quiz.histories[t])
+        if target in left:
+            assert found[t] == 1 + sum(scores[t, item] > scores[t, target] for item in left)
+            assert level[t] == (1 + len(left)) / 2
+        else:
+            assert found[t] == level[t] == np.inf
+
+
+@given(quizzes())
+def test_the_best_are_candidates_in_order(quiz: Quiz) -> None:
+    """The k best candidates, falling, and -1 where there are no more."""
+    scores = np.random.default_rng(1).random((len(quiz.targets), len(quiz.born_ms)))
+    for t, row in enumerate(best_rows(scores, quiz.questions, 3).tolist()):
+        order = sorted(quiz.candidates(t), key=lambda item: -scores[t, item])[:3]
+        assert row == order + [-1] * (3 - len(order))
