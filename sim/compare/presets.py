@@ -27,13 +27,19 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
         replace(_PAPER, contestants=(*_HSTU, "transformer", "gru", *_COUNTING), changes={"records": 5_000}),
     ),
     "map": (
-        "The gap between SiLU and softmax over growth of the vocabulary and alpha.",
+        "The gap between SiLU and softmax over growth of the vocabulary, alpha and number of records, in a small world.",
         replace(
             _PAPER,
             contestants=_HSTU,
-            changes={"records": 10_000},
-            vary={"scenario.initial": (0.1, 0.4, 1.0), "scenario.alpha_high": (5.0, 50.0, 500.0)},
+            changes={"items": 5_000, "categories": 50},
+            vary={
+                "scenario.records": (2_000, 8_000),
+                "scenario.initial": (0.1, 0.4, 1.0),
+                "scenario.alpha_high": (5.0, 50.0, 500.0),
+            },
             seeds=3,
+            test_share=0.2,
+            frozen=False,
         ),
     ),
     "drift": (

@@ -1,4 +1,4 @@
-"""The laws of tests/laws.py, held against every baseline and every encoder that its folder has."""
+"""The laws of tests/laws.py, held against every baseline, encoder and attention that there is."""
 
 from functools import partial
 from typing import get_args
@@ -6,6 +6,7 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from model.attention import ACTIVATIONS
 from model.baselines import BASELINES
 from model.config import ModelSettings
 from model.encoders import ENCODERS
@@ -15,6 +16,7 @@ from tests.laws import ITEMS, Counting, Factory, Neural, streams
 
 COUNTING: dict[str, Factory] = {name: partial(Counting, baseline) for name, baseline in BASELINES.items()}
 NEURAL: dict[str, Factory] = {name: partial(Neural, encoder=name) for name in ENCODERS}
+NEURAL |= {f"hstu, {name}": partial(Neural, attention=name) for name in ACTIVATIONS if name != "silu"}
 EVERY = {**COUNTING, **NEURAL}
 items = st.lists(st.integers(0, ITEMS - 1), max_size=3)
 

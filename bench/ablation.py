@@ -1,0 +1,124 @@
+"""What makes SiLU and softmax attention differ: 1/n, the norm behind it, the scale of the scores, the sum's size.
+
+python bench/ablation.py. One learner each on the paper's stream in a small world (5,000 items, 50 categories), the
+same records for all, --seeds seeds; HR@10 of all targets and of the last tenth, tested before they are learnt. With
+norm(o) behind attention, factors of a whole row vanish but for the norm's epsilon; so "no norm" is where the size of
+the sum (how much of the history speaks for it: the paper's intensity) could be heard. `n` is max_len, 128.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from report import clock_s, machine, save, table
+from torch import Tensor
+from torch.nn.functional import layer_norm, linear, silu
+
+from model import hstu
+from sim.compare.feeds import WholeRecords
+from sim.compare.report_student import quantile
+from sim.compare.runs import Run, RunSpec
+from sim.generator import DirichletSettings, DirichletStream
+
+MODEL = {"bias": "none", "temperature": 0.3, "max_len": 128}
+TRAIN = {"batch_examples": 8, "negatives": 512, "learning_rate": 3e-3, "device": "cpu"}
+
+
+class Variant(NamedTuple):
+    """One layer."""
+
+    attention: str
+    alpha: float | None = None  # of the scores; None: as the layer has it
+    eps: float | None = 1e-6  # of norm(o); None: no norm
+    factor: float = 1.0  # of o
+
+
+VARIANTS = {
+    "softmax": Variant("softmax"),
+    "silu: 1/n": Variant("silu"),
+    "silu_seen: 1/keys seen": Variant("silu_seen"),
+    "silu, norm's eps 1e-12": Variant("silu", eps=1e-12),
+    "silu, no 1/n": Variant("silu", factor=128.0),
+    "silu, scores by 1/sqrt(d)": Variant("silu", alpha=32**-0.5),
+    "softmax, scores as they are": Variant("softmax", alpha=1.0),
+    "softmax, no norm": Variant("softmax", eps=None),
+    "silu, no norm": Variant("silu", eps=None),
+    "silu, no norm, no 1/n": Variant("silu", eps=None, factor=128.0),
+    "silu_seen, no norm": Variant("silu_seen", eps=None),
+}
+
+
+def around(variant: Variant) -> Callable[..., Tensor]:
+    """Give a layer's body in plain PyTorch with what the variant changes."""
+
+    def body(self: hstu.Layer, x_LD: Tensor, attention: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+        normed = layer_norm(x_LD, x_LD.shape[-1:], eps=1e-6)
+        u, v, q, k = silu(normed @ self.w_uvqk).split_with_sizes(self.widths, -1)
+        q, k, v = (part.view(len(part), self.heads, part.shape[1] // self.heads) for part in (q, k, v))
+        o = attention(q, k, v).flatten(1) * variant.factor
+        if variant.eps is not None:
+            o = layer_norm(o, o.shape[-1:], eps=variant.eps)
+        return linear(u * o, self.w_out, self.b_out) + x_LD
+
+    return body
+
+
+def run(variant: Variant, records: int, seed: int) -> dict[str, Any]:
+    """Learn one stream with one kind of layer."""
+    feed = WholeRecords(DirichletStream(DirichletSettings(records=records, items=5_000, categories=50, seed=seed)))
+    spec = RunSpec(
+        scenario="paper",
+        seed=seed,
+        contestant=variant.attention,
+        model=MODEL,
+        train=TRAIN,
+        test_share=0.25,
+        frozen=False,
+    )
+    learnt = Run(spec, feed)
+    if variant.alpha is not None:
+        for layer in learnt.contestant._learner.weights.recommender.encoder.layers:  # type: ignore[attr-defined]
+            layer.alpha = variant.alpha
+    return learnt.run()
+
+
+def interval(numbers: list[float], sign: str = "") -> str:
+    """Give the mean and half the 95 % interval."""
+    if len(numbers) < 2:
+        return f"{numbers[0]:{sign}.4f}"
+    half = quantile(0.975, len(numbers) - 1) * statistics.stdev(numbers) / len(numbers) ** 0.5
+    return f"{statistics.mean(numbers):{sign}.4f} ± {half:.4f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=4_000)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    hstu.cpu.could_serve = lambda x, targets: False  # type: ignore[assignment]  # the plain path, which is patched
+    start_s, found = clock_s(), {}
+    for name, variant in VARIANTS.items():
+        hstu.Layer._around = around(variant)  # type: ignore[method-assign]
+        found[name] = [run(variant, given.records, seed) for seed in range(given.seeds)]
+        print(name, interval([each["hr10"] for each in found[name]]), flush=True)
+    print(f"{machine()}; {time.strftime('%Y-%m-%d')}; {given.records:,} records, {given.seeds} seeds")
+    rows = []
+    for name, own in found.items():
+        pairs = list(zip(own, found["softmax"], strict=True))
+        cells = []
+        for key in ("hr10", "late_hr10"):
+            cells += [interval([each[key] for each in own]), interval([a[key] - b[key] for a, b in pairs], "+")]
+        rows.append((name, *cells))
+    table(("", "HR@10", "against softmax", "last tenth", "against softmax"), rows)
+    kept = {name: [{k: v for k, v in each.items() if k != "curves"} for each in own] for name, own in found.items()}
+    save("ablation", {"records": given.records, "runs": kept, "cpu_s": clock_s() - start_s}, given.save)
+
+
+if __name__ == "__main__":
+    main()
