@@ -19,7 +19,7 @@ from sim.oracle import first_seen, oracle
 from sim.scenarios.scenario import PaperScenario, WorldScenario
 
 ORACLE: Final = "oracle"
-ORACLE_RECORDS: Final = 400
+ORACLE_RECORDS: Final = 4_000
 _FIGURES: Final = ("hr10", "hr50", "ndcg10", "mrr")
 
 

@@ -57,16 +57,17 @@ def open_subject(name: str, overrides: Mapping[str, Scalar], seed: int, stream: 
         SimError: there is none, or an override is not its own.
     """
     changed = "".join(f" {key}={value}" for key, value in overrides.items())
+    bracket = f" ({', '.join(f'{key} {value}' for key, value in overrides.items())})" if overrides else ""
     settings = StreamSettings(**stream)
     if name in DATASETS:
         for key in overrides:
             if key not in _OF_DATASET:
                 raise SimError(f"The data set {name} has no {key}; it knows {', '.join(_OF_DATASET)}.")
         log = LogSettings(shuffle_ties=seed, limit=int(overrides["limit"]) if "limit" in overrides else None)
-        return Subject(name + changed, name + changed, None, log, settings)
+        return Subject(name + changed, name + bracket, None, log, settings)
     scenario = _changed(load_scenario(name), overrides).with_(seed=seed)
     fitting = scenario.stream_settings(settings)
-    return Subject(scenario.name + changed, scenario.title + changed, scenario, None, fitting)
+    return Subject(scenario.name + changed, scenario.title + bracket, scenario, None, fitting)
 
 
 def _changed(scenario: Scenario, overrides: Mapping[str, Scalar]) -> Scenario:
