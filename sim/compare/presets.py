@@ -27,7 +27,7 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
         replace(_PAPER, contestants=(*_HSTU, "transformer", "gru", *_COUNTING), changes={"records": 5_000}),
     ),
     "map": (
-        "The gap between SiLU and softmax over growth of the vocabulary, alpha and number of records, in a small world.",
+        "The gap between SiLU and softmax over growth, alpha, records and popularity within a category; small worlds.",
         replace(
             _PAPER,
             contestants=_HSTU,
@@ -35,7 +35,8 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
             vary={
                 "scenario.records": (2_000, 8_000),
                 "scenario.initial": (0.1, 0.4, 1.0),
-                "scenario.alpha_high": (5.0, 50.0, 500.0),
+                "scenario.alpha_high": (5.0, 500.0),
+                "scenario.zipf": (0.0, 1.0),
             },
             seeds=3,
             test_share=0.2,
