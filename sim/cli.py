@@ -41,7 +41,9 @@ def _of_run(flag: str, text: str, default: str | bool = True) -> Any:
 def replay(
     ctx: typer.Context,
     log: Annotated[Path | None, typer.Argument(help="A .csv, .tsv (both also .gz) or .parquet file.")] = None,
-    dataset: Annotated[str | None, _of_log("--dataset", "A data set of an installed package: movielens.")] = None,
+    dataset: Annotated[
+        str | None, _of_log("--dataset", "A data set of an installed package: movielens or ml-100k.")
+    ] = None,
     scenario: Annotated[
         str | None, _of_log("--scenario", "A scenario: a name of `hstu scenarios list`, or a .toml file.")
     ] = None,

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# The paper's synthetic setting at its full size, 1,000,000 records of 128 events, on one GPU: SiLU, softmax and a
+# Transformer. Stops by itself after ten minutes with checkpoints written; the same command goes on. OUT is the folder
+# of results (default: hstu-compare-paper-1m); at the end it holds report.html.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+hstu=${HSTU:-$([ -x .venv/bin/hstu ] && echo .venv/bin/hstu || echo hstu)}
+timeout --signal INT 570 "$hstu" compare --preset paper --records 1000000 --test-share 0.01 --jobs 1 \
+    --vary batch_examples=64 --vary learning_rate=3e-3 --out "${OUT:-hstu-compare-paper-1m}" "$@"
