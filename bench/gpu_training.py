@@ -30,7 +30,7 @@ class Trainer:
         self._train = TrainSettings(device="cuda" if device == "cuda" else "cpu")
         self._bf16, self._device = bf16, device
         self.weights = Weights(model, self._train)
-        self.weights.grow(ITEMS, 2)
+        self.weights.grow(np.arange(ITEMS, dtype=np.uint64), 2)
         self.tokens = sequences * model.max_len
         self._batch = self._make_batch(sequences, model.max_len)
         self._targets, self._rows = self._make_targets(len(model.rank_actions))

@@ -21,7 +21,7 @@ def make_scorer(model: ModelSettings, items: int, withdrawn: int = 0, seed: int 
     for key in range(1, withdrawn + 1):
         learner.items.withdraw(key, 0)
     learner.features.admit(np.array([id_key("click")], np.uint64), np.zeros(1, np.int64))
-    learner.weights.grow(items, 1)
+    learner.weights.grow(learner.items.keys, 1)
     arrays = learner.snapshot_arrays(NOW_MS)
     arrays = {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in arrays.items()}
     settings = {"model": model.model_dump(mode="json")}

@@ -54,7 +54,7 @@ def new_learner(items: int, threads: int) -> Learner:
     """Give a learner of default settings that knows all items, as after a long stream."""
     learner = Learner(ModelSettings(), TrainSettings(threads=threads, device="cpu"))
     learner.items.admit(film_keys(items), np.full(items, START_MS - 1))
-    learner.weights.grow(items, 2)
+    learner.weights.grow(learner.items.keys, 2)
     learner.popularity.add(np.arange(items), np.full(items, START_MS - 1))
     return learner
 

@@ -26,6 +26,9 @@ class ModelSettings(BaseModel):
     """Tokens of a sequence at most; not fewer than stream.example_tokens."""
     temperature: float = Field(0.2, gt=0)
     """Of the retrieval softmax over cosine similarities; the research code has 0.05 (see docs/performance.md)."""
+    item_rows: int = Field(0, ge=0)
+    """Rows of the item table that items share by the hash of their id; 0: each item has its own, whatever their number.
+    Memory has a bound then, and items that meet in one row cannot be told apart."""
     rank_actions: tuple[str, ...] = ("click", "like", "share", "purchase", "watch")
     """Actions with a ranking tower each."""
 

@@ -53,7 +53,7 @@ class Forward:
         self._requests_P = batch.requests[targets.positive]
         self.positives_P = rows.items[batch.positions[targets.positive]]
         drawn = negatives.rows if negatives else np.empty(0, np.int64)
-        self._items, item_at = _gather(weights, weights.items, np.concatenate((rows.items, drawn)))
+        self._items, item_at = _gather(weights, weights.items, weights.slots(np.concatenate((rows.items, drawn))))
         feature_L = np.maximum(rows.attributes, rows.actions)  # at most one of them is there
         self._features, feature_at_L = _gather(weights, weights.features, feature_L)
         self._item_at_L, self._item_at_K = np.split(item_at, [len(batch.keys)])
@@ -102,7 +102,8 @@ class Forward:
         return value
 
     def _retrieval_loss(self, negatives: Negatives) -> Tensor:
-        hit_PK = accidental_hits(self.positives_P, self._requests_P, negatives.rows)
+        slots = self._weights.slots
+        hit_PK = accidental_hits(slots(self.positives_P), self._requests_P, slots(negatives.rows))
         tensor, leaf = self._weights.tensor, self._items.leaf
         return self._weights.recommender.retrieval_loss(
             self.queries_PD,

@@ -148,7 +148,7 @@ class Learner:
 
     def _admit(self, batch: Jagged, examples: Sequence[Example]) -> TokenRows:
         rows = self.known.admit(batch, examples)
-        self.weights.grow(len(self.items), len(self.features))
+        self.weights.grow(self.items.keys, len(self.features))
         self.popularity.grow(len(self.items))
         return rows
 
@@ -186,7 +186,7 @@ class Learner:
     @torch.no_grad()
     def _rank(self, queries_PD: Tensor, asked: Questions) -> dict[str, NDArray[np.float64]]:
         """Give the rank of every target by every scorer, among the items known before."""
-        items_VD = self.weights.directions.first(len(asked.born_ms))
+        items_VD = self.weights.item_directions(len(asked.born_ms))
         size = max(1, _SCORES // max(1, len(items_VD)))
         parts = [slice(start, start + size) for start in range(0, len(asked), size)]
         by_model = [self._ranks(queries_PD[part], items_VD, asked.part(part)) for part in parts]
@@ -213,7 +213,7 @@ class Learner:
         targets = self._chooser.choose(batch)
         asked = self.known.ask(batch, targets).questions
         queries_PD = Forward(self.weights, batch, targets, self._admit(batch, examples), None).queries_PD
-        scores_PV = queries_PD @ self.weights.directions.first(len(asked.born_ms)).T
+        scores_PV = queries_PD @ self.weights.item_directions(len(asked.born_ms)).T
         return best_rows(scores_PV.cpu().numpy().astype(np.float64), asked, k)
 
     def _scores(self, queries_PD: Tensor, items_VD: Tensor) -> Tensor:
@@ -254,6 +254,7 @@ class Learner:
         """Become the learner that gave this state."""
         self.weights.load_state(under("weights.", arrays))
         self.known.load_state(arrays)
+        self.weights.grow(self.items.keys, len(self.features))
         self.popularity = Popularity.from_state(under("popularity.", arrays))
         self.metrics.load_state(under("metrics.", arrays))
         self.counts = dict(zip(_COUNTS, arrays["counts"].tolist(), strict=True))
@@ -262,7 +263,7 @@ class Learner:
         """Give what queries need: weights without moments, and popularity as of a time."""
         return {
             **prefixed("recommender.", self.weights.recommender.state_dict()),
-            "items.weight": self.weights.items.rows,
+            "items.weight": self.weights.item_weights(),
             "features.weight": self.weights.features.rows,
             **self.known.state(),
             "popularity.counts": self.popularity.counts(at_ms),

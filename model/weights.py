@@ -33,11 +33,29 @@ class Weights:
         self.items = Table(model.dim, seed=stream_seed(train.seed, "items"), std=ROW_STD, device=self.device)
         self.features = Table(model.dim, seed=stream_seed(train.seed, "features"), std=ROW_STD, device=self.device)
         self.directions = Directions(self.items)
+        self._shared = model.item_rows
+        self._slot_V = np.empty(0, np.int64)  # table row of each item, where items share them
 
-    def grow(self, items: int, features: int) -> None:
-        """Have so many rows in the tables."""
-        self.items.grow(items)
+    def grow(self, item_keys: NDArray[np.uint64], features: int) -> None:
+        """Have rows for these items, and so many of features."""
+        if self._shared and len(item_keys) > len(self._slot_V):
+            self._slot_V = (item_keys % np.uint64(self._shared)).astype(np.int64)
+        self.items.grow(self._shared or len(item_keys))
         self.features.grow(features)
+
+    def slots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give the row of the item table for each row of the vocabulary; -1 stays -1."""
+        return np.where(rows >= 0, self._slot_V[rows], -1) if self._shared and len(self._slot_V) else rows
+
+    def item_directions(self, items: int) -> Tensor:
+        """Give the unit vectors of the first items, [items, D]; a view where each has its own row."""
+        if not self._shared:
+            return self.directions.first(items)
+        return self.directions.first(len(self.items)).index_select(0, self.tensor(self._slot_V[:items]))
+
+    def item_weights(self) -> Tensor:
+        """Give the row of every item, [V, D]."""
+        return self.items.rows.index_select(0, self.tensor(self._slot_V)) if self._shared else self.items.rows
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Give an array as a tensor on the device."""

@@ -21,7 +21,8 @@ from sim.scenarios.scenario import Scenario, load_scenario
 
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
 STEADY: Final = 0.05  # of its mean, within which a curve counts as flat
-_WIDTH: Final = 60
+_MARGINS: Final = 2 + 2 * 2  # of a drawing: left of it, and between its columns
+_NARROWEST: Final = 10
 
 
 def print_list(console: Console) -> None:
@@ -46,7 +47,7 @@ def print_scenario(console: Console, scenario: Scenario) -> None:
     console.print(_figures(scenario))
     for drawing in drawings(scenario):
         console.print()
-        console.print(_drawn(drawing))
+        console.print(_drawn(drawing, console.width))
     if moments := scenario.moments():
         said = (f"{moment.name} from {moment.share:.0%} to {moment.until_share:.0%}" for moment in moments)
         console.print(f"\nIn shares of the event time: {', '.join(said)}.")
@@ -76,7 +77,7 @@ def _figures(scenario: Scenario) -> Table:
     return table
 
 
-def _drawn(drawing: Drawing) -> RenderableType:
+def _drawn(drawing: Drawing, width: int) -> RenderableType:
     head = Text.assemble((drawing.title, "bold"), f"  {drawing.about}")
     if not any(map(_moves, (curve.y for curve in drawing.curves))):
         return Text.assemble(head, ("  Stands still.", "dim"))
@@ -84,23 +85,28 @@ def _drawn(drawing: Drawing) -> RenderableType:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True, style="dim")
-    for curve in drawing.curves:
-        low, high = float(curve.y.min()), float(curve.y.max())
-        said = _number(low) if _number(low) == _number(high) else f"{_number(low)} … {_number(high)}"
-        table.add_row(curve.label, Text(sparkline(curve.y), style="cyan"), f"{said} {drawing.unit}")
+    ranges = [f"{_range(curve.y)} {drawing.unit}".strip() for curve in drawing.curves]
+    room = width - _MARGINS - max(map(len, ranges)) - max(len(curve.label) for curve in drawing.curves)
+    for curve, said in zip(drawing.curves, ranges, strict=True):
+        table.add_row(curve.label, Text(sparkline(curve.y, max(room, _NARROWEST)), style="cyan"), said)
     first, last = _number(drawing.x[0]), _number(drawing.x[-1])
     table.add_row("", Text(f"{drawing.x_label} {first} … {last}", style="dim"), "")
     return Group(head, Padding(table, (0, 0, 0, 2)))
 
 
-def sparkline(y_X: NDArray[np.float64]) -> str:
-    """Draw a curve in one line, a character for each point, at most _WIDTH of them.
+def _range(y_X: NDArray[np.float64]) -> str:
+    low, high = _number(float(y_X.min())), _number(float(y_X.max()))
+    return low if low == high else f"{low} … {high}"
+
+
+def sparkline(y_X: NDArray[np.float64], width: int = 60) -> str:
+    """Draw a curve in one line, a character for each point, or for as many of them as the width has room for.
 
     >>> sparkline(np.array([0.0, 1.0, 2.0, 4.0]))
     '▁▂▄█'
     """
-    if len(y_X) > _WIDTH:
-        y_X = y_X[np.linspace(0, len(y_X) - 1, _WIDTH).astype(np.int64)]
+    if len(y_X) > width:
+        y_X = y_X[np.linspace(0, len(y_X) - 1, width).astype(np.int64)]
     if not _moves(y_X):
         return BLOCKS[3] * len(y_X)
     low, high = float(y_X.min()), float(y_X.max())

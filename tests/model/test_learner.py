@@ -236,7 +236,9 @@ def test_a_large_catalogue_is_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_array_equal(a.outcome.ranks["hstu"], b.outcome.ranks["hstu"])
 
 
-@pytest.mark.parametrize("model", [{"attention": "softmax"}, {"bias": "none"}, {"layers": 2, "heads": 1}])
+@pytest.mark.parametrize(
+    "model", [{"attention": "softmax"}, {"bias": "none"}, {"layers": 2, "heads": 1}, {"item_rows": 5}]
+)
 def test_every_shape_of_model_goes_on_from_its_state(model: dict[str, Any]) -> None:
     """A learner that took another's state in mid-stream ends with the same digest, metrics and catalogue."""
     shape = MODEL.model_copy(update=model)
@@ -250,6 +252,20 @@ def test_every_shape_of_model_goes_on_from_its_state(model: dict[str, Any]) -> N
         other.step(batch)
     assert other.digest() == whole.digest()
     assert other.metrics.as_dict() == whole.metrics.as_dict()
+
+
+def test_items_that_share_a_row_are_one_to_the_model() -> None:
+    """With fewer rows than items the table has a bound, sharers are level, and snapshots have a row for each item."""
+    learner, reports = learnt(stream(), MODEL.model_copy(update={"item_rows": 5}))
+    assert len(learner.weights.items) == 5 < len(learner.items)
+    slots = learner.items.keys % 5
+    weights = learner.snapshot_arrays(reports[-1].event_ms)["items.weight"]
+    assert weights.shape == (len(learner.items), MODEL.dim)
+    for slot in range(5):
+        own = weights[torch.from_numpy(slots == slot)]
+        assert (own == own[:1]).all()
+    ranks = np.concatenate([report.outcome.ranks["hstu"] for report in reports if report.outcome])
+    assert (ranks[np.isfinite(ranks)] % 1 == 0.5).any()  # level with the others of the row
 
 
 def only(example: Example, kind: Kind, label: str | None) -> Example:

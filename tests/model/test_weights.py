@@ -55,7 +55,7 @@ def test_everything_that_the_recommender_keeps_is_a_parameter() -> None:
 def test_the_digest_sees_moments_and_not_room() -> None:
     """Weights that took another's state have its digest, however their tables grew."""
     one, other = Weights(MODEL, TRAIN), Weights(MODEL, TRAIN)
-    one.grow(1500, 3)
+    one.grow(np.arange(1500, dtype=np.uint64), 3)
     rows = torch.tensor([7, 1400])
     before = digest(one)
     one.items.step(rows, torch.ones(2, MODEL.dim), 0.0)

@@ -60,6 +60,17 @@ def test_what_stands_still_is_said() -> None:
     assert "In shares of the event time: shock 1 from 40% to 55%" in hstu("scenarios", "show", "shock", *SMALL)
 
 
+@pytest.mark.parametrize("columns", [70, 80, 200])
+def test_plots_fit_the_terminal(columns: int) -> None:
+    """However narrow it is, no label, plot or range is cut off."""
+    said = CliRunner().invoke(app, ["scenarios", "show", "shock", *SMALL], env={"COLUMNS": str(columns)}).stdout
+    assert max(map(len, said.splitlines())) <= columns
+    plots = [line for line in said.splitlines() if BLOCKS[-1] in line]
+    assert len(plots) >= 9
+    assert all(line.rstrip().endswith("%") for line in plots)
+    assert "items of shocks" in said
+
+
 def test_the_page_stands_alone(tmp_path: Path) -> None:
     """It loads nothing, has a plot for each drawing and its moments, and is the same each time."""
     path = tmp_path / "page.html"
