@@ -29,8 +29,8 @@ NEURAL: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
     "silu": ("HSTU, SiLU / max_len", {"attention": "silu"}),
     "silu_seen": ("HSTU, SiLU / keys seen", {"attention": "silu_seen"}),
     "softmax": ("HSTU, softmax", {"attention": "softmax"}),
-    "transformer": ("Transformer (SASRec)", {"encoder": "transformer"}),
-    "gru": ("GRU4Rec", {"encoder": "gru"}),
+    "transformer": ("Transformer (SASRec)", {"encoder": "transformer", "attention": "silu", "bias": "none"}),
+    "gru": ("GRU4Rec", {"encoder": "gru", "attention": "silu", "bias": "none"}),
 }
 _DAY_MS: Final = 86_400_000
 

@@ -5,16 +5,17 @@
         events = block.answer(slates)                                what happens until the next block asks
         block.regret                                                 expected clicks that the slates forgo
 
-A block is the requests of one tick. Its events are given in time order and go on where the block before ended: slates,
-clicks that have come by then (of earlier slates too), and the births and deaths with which the next tick begins. So
-what was ever given is a stream like any other, and a recommender that has taken it in knows what it can know. The last
-block gives all that is still to come.
+A block is the requests of one tick; ticks in which nobody comes have none. Its events are given in time order and go on
+where the block before ended: slates, clicks that have come by then (of earlier slates too), and the births and deaths
+until the next one asks. So what was ever given is a stream like any other, and a recommender that has taken it in knows
+what it can know; before the first block that is the catalogue. The last block gives all that is still to come.
 
 Chance belongs to the request and the place, so that recommenders are compared on the same luck.
 """
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,7 +47,12 @@ class ClosedLoop:
 
     def __len__(self) -> int:
         """Count the blocks."""
-        return self.world.ticks
+        return len(self._busy)
+
+    @cached_property
+    def _busy(self) -> list[int]:
+        """Ticks in which somebody comes."""
+        return np.flatnonzero(np.diff(self.world.cuts)).tolist()
 
     def blocks(self) -> Iterator["Block"]:
         """Give the blocks in time order; each is to be answered before the next is taken.
@@ -59,11 +65,11 @@ class ClosedLoop:
             (at, Happening(kind), number, self._of_life(at, kind, number))
             for at, kind, number in zip(ts, what, item, strict=True)
         ]
-        for tick in range(self.world.ticks):
-            block = Block(self, requests_of(self.world, tick))
+        for number, (tick, after) in enumerate(pairwise([*self._busy, self.world.ticks])):
+            block = Block(self, requests_of(self.world, tick), after)
             yield block
             if not block.answered:
-                raise SimError(f"Block {tick} of the closed loop was not answered before the next one was asked for.")
+                raise SimError(f"Block {number} of the closed loop was not answered before the next one was asked for.")
 
     def _of_life(self, ts_ms: int, what: int, item: int) -> Event:
         value = birth(self.world, item, ts_ms) if what == Happening.BIRTH else None
@@ -86,8 +92,8 @@ class ClosedLoop:
             shown_Rk[row, : len(shown)] = shown
         return shown_by_policy(self.world, asked.law, asked.tick, shown_Rk)
 
-    def happen(self, asked: Requests, shown_Rk: NDArray[np.int64]) -> list[Event]:
-        """Note the slates and their clicks, and give what is due before the next block asks."""
+    def happen(self, asked: Requests, shown_Rk: NDArray[np.int64], after: int) -> list[Event]:
+        """Note the slates and their clicks, and give what is due before the tick `after` asks."""
         items_Rk, texts = asked.law.shelf.items[shown_Rk], self.texts
         for row, (user, ts, shown) in enumerate(
             zip(asked.users.tolist(), asked.ts_ms.tolist(), items_Rk.tolist(), strict=True)
@@ -98,7 +104,7 @@ class ClosedLoop:
         columns = (clicks.ts_ms, clicks.user, clicks.item, clicks.request)
         for ts, user, item, request in zip(*(column.tolist() for column in columns), strict=True):
             self._waiting.append((ts, Happening.CLICK, request, click_event(user, texts[item], ts, request)))
-        return self._due(asked.tick + 1)
+        return self._due(after)
 
     def _due(self, tick: int) -> list[Event]:
         """Take what happens before a tick, and the births and deaths with which it begins."""
@@ -111,10 +117,10 @@ class ClosedLoop:
 
 
 class Block:
-    """The requests of one tick."""
+    """The requests of one tick, at least one."""
 
-    def __init__(self, loop: ClosedLoop, asked: Requests) -> None:
-        self._loop, self._asked = loop, asked
+    def __init__(self, loop: ClosedLoop, asked: Requests, after: int) -> None:
+        self._loop, self._asked, self._after = loop, asked, after
         self._shown_Rk: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -153,7 +159,7 @@ class Block:
         if self.answered:
             raise SimError("The block has been answered already; take the next one.")
         self._shown_Rk = self._loop.places(self._asked, slates)
-        return self._loop.happen(self._asked, self._shown_Rk)
+        return self._loop.happen(self._asked, self._shown_Rk, self._after)
 
     @property
     def shown(self) -> list[list[str]]:

@@ -6,7 +6,8 @@ p(item | user, time), and expected figures are sums of p over the first items. O
 shown: it orders by relevance × chance of being shown; expected figures are those of the clicks that the slates shown
 could bring, each with its probability.
 
-A recommender's candidates are the items that a token has shown before; the seer's are all that are alive.
+A recommender's candidates are the items that a token has shown before; the seer's are all that are alive. Of a closed
+loop these are the figures of its log, in which the policy shows; what counts there is regret (loop.py).
 """
 
 from collections.abc import Iterable, Iterator

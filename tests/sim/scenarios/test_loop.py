@@ -9,6 +9,7 @@ import pytest
 from sim.errors import SimError
 from sim.outgoing import Event
 from sim.scenarios import Block, ClosedLoop, load_scenario
+from sim.scenarios.stream import WorldStream
 from tests.sim.scenarios.worlds import ALL, scenario, told
 
 CLOSED: dict[str, Any] = {
@@ -83,6 +84,17 @@ def test_what_was_given_is_what_was_known() -> None:
             if event.topic == "items":
                 change = alive.discard if event.value is None else alive.add
                 change((event.key or b"").decode())
+
+
+def test_no_block_is_empty() -> None:
+    """Ticks in which nobody comes are passed over; what happens in them is told all the same."""
+    loop = made(session=500.0, session_gap_s=1.0)
+    sizes = [len(block) for block in loop.blocks() if block.answer(nothing(block))]
+    assert len(sizes) == len(loop) < loop.world.ticks
+    assert min(sizes) > 0
+    assert sum(sizes) == 2_000
+    events, *_ = lived(loop, nothing)
+    assert events == list(WorldStream("same", loop.world).events())
 
 
 def test_where_nobody_recommends_the_policy_does() -> None:
