@@ -20,7 +20,7 @@ from torch.nn.functional import layer_norm, linear, silu
 
 from model import hstu
 from sim.compare.feeds import WholeRecords
-from sim.compare.report_student import quantile
+from sim.compare.report_student import half_width
 from sim.compare.runs import Run, RunSpec
 from sim.generator import DirichletSettings, DirichletStream
 
@@ -88,10 +88,8 @@ def run(variant: Variant, records: int, seed: int) -> dict[str, Any]:
 
 def interval(numbers: list[float], sign: str = "") -> str:
     """Give the mean and half the 95 % interval."""
-    if len(numbers) < 2:
-        return f"{numbers[0]:{sign}.4f}"
-    half = quantile(0.975, len(numbers) - 1) * statistics.stdev(numbers) / len(numbers) ** 0.5
-    return f"{statistics.mean(numbers):{sign}.4f} ± {half:.4f}"
+    half = half_width(numbers)
+    return f"{statistics.mean(numbers):{sign}.4f}" + ("" if half is None else f" ± {half:.4f}")
 
 
 def main() -> None:

@@ -3,8 +3,9 @@
     events ─► route by murmur2 ─► P × Partition.handle ─► outbox ─► Training.offer ─► Training.step …
                                                                   catalogue ─► Training.offer
 
-The cores are those that the workers and the trainer run (joining.py), and nothing is ever idle or in the future. So a run ends with the sequences, examples and model of a run over Kafka, to the bit, however the events are
-cut into batches. What it leaves in the data directory is what workers and a trainer leave: it can be queried.
+The cores are those that the workers and the trainer run (joining.py), and nothing is ever idle or in the future. So a
+run ends with the sequences, examples and model of a run over Kafka, to the bit, however the events are cut into
+batches. What it leaves in the data directory is what workers and a trainer leave: it can be queried.
 
 A run that was stopped does not continue: its stores and its trainer may have seen different events. `direct.json` in
 a folder says that it is of such a run; `restart` deletes those, and never what workers or a trainer have made.

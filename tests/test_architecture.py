@@ -59,7 +59,7 @@ def test_files_and_functions_are_short(path: Path) -> None:
 
 def test_help_is_light() -> None:
     """`hstu --help` imports no torch, no numpy and nothing else that takes its time."""
-    heavy = {"torch", "numpy", "faust", "kafka", "polars", "fastapi", "pydantic", "rocksdict"}
+    heavy = {"torch", "numpy", "faust", "kafka", "polars", "fastapi", "pydantic", "rocksdict", "matplotlib"}
     code = f"""
 import sys
 sys.argv = ["hstu", "--help"]
@@ -72,5 +72,17 @@ assert not (found := {heavy} & set(sys.modules)), found
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for verb in ("worker", "train", "serve", "replay", "query", "snapshots", "topics", "broker", "demo"):
+    for verb in (
+        "worker",
+        "train",
+        "serve",
+        "replay",
+        "query",
+        "snapshots",
+        "topics",
+        "broker",
+        "scenarios",
+        "compare",
+        "demo",
+    ):
         assert verb in done.stdout

@@ -95,6 +95,9 @@ class Comparison:
         frame = report.summary(self._out)
         for (scenario, protocol), own in frame.group_by("scenario", "protocol", maintain_order=True):
             console.print(_table(f"{scenario}, {protocol}", own))
+        regrets = report.regrets(self._out)
+        if regrets.height:
+            console.print(_regrets(regrets))
         lead = report.gaps(self._out).filter(pl.col("metric") == "hr10")
         if lead.height:
             console.print(_gaps(lead))
@@ -107,6 +110,17 @@ def _table(title: str, frame: pl.DataFrame) -> Table:
     for row in frame.iter_rows(named=True):
         cells = [_number(row[name], row[f"{name}_half"]) for name in ("hr10", "hr50", "ndcg10", "mrr", "of_oracle")]
         table.add_row(f"{row['contestant']} {row['variant']}", str(row["seeds"]), *cells)
+    return table
+
+
+def _regrets(frame: pl.DataFrame) -> Table:
+    title = "Regret a request: expected clicks of the best slate less those of the slate shown"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("scenario", "", "seeds", "regret"):
+        table.add_column(head, justify="right" if head in ("seeds", "regret") else "left", no_wrap=True)
+    for row in frame.iter_rows(named=True):
+        name = f"{row['contestant']} {row['variant']}"
+        table.add_row(row["scenario"], name, str(row["seeds"]), _number(row["regret"], row["regret_half"]))
     return table
 
 

@@ -36,6 +36,11 @@ def gaps(folder: Path, against: str = "softmax") -> pl.DataFrame:
     return report_stats.gaps(read_results(folder), against)
 
 
+def regrets(folder: Path) -> pl.DataFrame:
+    """Give the regret of each contestant in closed loops; columns as in `report_stats.regrets`."""
+    return report_stats.regrets(read_results(folder))
+
+
 def recoveries(folder: Path) -> pl.DataFrame:
     """Give how long each run needed after each moment; columns as in `report_recovery.SCHEMA`."""
     return report_recovery.recoveries(read_results(folder))

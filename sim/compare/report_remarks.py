@@ -31,14 +31,15 @@ def _tested(runs: pl.DataFrame) -> list[str]:
 
 
 def _regret(runs: pl.DataFrame) -> list[str]:
-    rows = runs.drop_nulls("regret").sort("contestant", "seed")
+    rows = runs.drop_nulls("regret")
     if rows.is_empty():
         return []
-    each = []
-    for (name,), group in rows.group_by("contestant", maintain_order=True):
-        regrets = group["regret"].to_list()
-        each.append(f"{name} {spread(math.fsum(regrets) / len(regrets), half_width(regrets))}")
-    return [f"Regret against the oracle in the closed loop (less is better): {', '.join(each)}."]
+    means = [
+        (math.fsum(own["regret"]) / own.height, name, half_width(own["regret"].to_list()))
+        for (name,), own in rows.group_by("contestant", maintain_order=True)
+    ]
+    each = ", ".join(f"{name} {spread(mean, half)}" for mean, name, half in sorted(means, key=lambda row: row[:2]))
+    return [f"Regret a request, the expected clicks of the best slate less those of the slate shown: {each}."]
 
 
 def _oracle(runs: pl.DataFrame) -> list[str]:

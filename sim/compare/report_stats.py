@@ -126,6 +126,18 @@ def _spread(figures: pl.DataFrame, by: list[str], value: str = "value") -> pl.Da
     return groups.with_columns((factor * pl.col("deviation") / pl.col("seeds").sqrt()).alias("half")).drop("deviation")
 
 
+def regrets(results: Results) -> pl.DataFrame:
+    """Give the mean regret a request of each contestant in each closed loop, the least first.
+
+    Columns: scenario, contestant, variant, seeds, regret, regret_half.
+    """
+    rows = results.runs.drop_nulls("regret")
+    table = _spread(rows, ["scenario", "contestant", "variant"], "regret").rename(
+        {"mean": "regret", "half": "regret_half"}
+    )
+    return table.sort("scenario", "regret", maintain_order=True)
+
+
 def reference(kinds: pl.DataFrame) -> str | None:
     """Name the contestant whose figures are the ceiling: the one called oracle, else the first of that kind."""
     names = kinds.filter(pl.col("kind") == "oracle")["contestant"].unique().sort().to_list()
