@@ -34,7 +34,7 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
             changes={"items": 5_000, "categories": 50},
             vary={
                 "scenario.records": (2_000, 8_000),
-                "scenario.initial": (0.1, 0.4, 1.0),
+                "scenario.initial": (0.1, 1.0),
                 "scenario.alpha_high": (5.0, 500.0),
                 "scenario.zipf": (0.0, 1.0),
             },
