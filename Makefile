@@ -32,7 +32,7 @@ check: $(STAMP) ## Lint, format, types
 	$(BIN)/mypy
 
 bench: $(STAMP) ## Run the benchmarks, one after another; each prints its table
-	for one in ingest train encoder rank topk stochastic_length time_bias defaults; do $(BIN)/python bench/$$one.py || exit 1; done
+	for one in ingest train encoder rank topk stochastic_length time_bias defaults generator oracle ablation; do $(BIN)/python bench/$$one.py || exit 1; done
 	bench/gpu.sh
 
 clean: ## Remove .venv and what tools leave behind

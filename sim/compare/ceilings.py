@@ -19,7 +19,7 @@ from sim.oracle import first_seen, oracle
 from sim.scenarios.scenario import PaperScenario, WorldScenario
 
 ORACLE: Final = "oracle"
-ORACLE_RECORDS: Final = 4_000
+ORACLE_RECORDS: Final = 500  # of the last tenth, and as many of the rest
 _FIGURES: Final = ("hr10", "hr50", "ndcg10", "mrr")
 
 
@@ -43,16 +43,25 @@ def ceiling(spec: RunSpec, subject: Subject) -> dict[str, Any]:
 
 def _oracle(stream: DirichletStream) -> dict[str, Any]:
     records = stream.settings.records
-    sample = np.unique(np.linspace(0, records - 1, min(records, ORACLE_RECORDS)).astype(np.int64))
+    late = records * LATE // BUCKETS
+    parts = [
+        np.linspace(*ends, min(ends[1] - ends[0] + 1, ORACLE_RECORDS)) for ends in ((0, late - 1), (late, records - 1))
+    ]
+    sample = np.unique(np.concatenate(parts).astype(np.int64))
     found = oracle(stream, sample, seen_before=first_seen(stream))
     columns = {name: getattr(found.expected, name) for name in _FIGURES}
-    bucket = np.minimum(sample * BUCKETS // records, BUCKETS - 1)
-    means = found.means()
+    bucket_t = np.repeat(np.minimum(sample * BUCKETS // records, BUCKETS - 1), stream.settings.length)
+    # every tenth of the stream weighs the same, however many of its records are in the sample
+    weight_t = np.where(
+        bucket_t >= LATE, (1 - LATE / BUCKETS) / (bucket_t >= LATE).mean(), LATE / BUCKETS / (bucket_t < LATE).mean()
+    )
+    weight_R = weight_t.reshape(len(sample), -1)[:, 0] / len(sample)
+    mean_R = found.expected.hr10.mean(axis=1)
     return {
         "title": "oracle: exact posterior",
-        "log_loss": means["log_loss"].value,
-        "stderr_hr10": means["hr10"].stderr,
-        **_figures(columns, np.repeat(bucket, stream.settings.length)),
+        "log_loss": float(weight_R @ found.log_loss.mean(axis=1)),
+        "stderr_hr10": float(np.sqrt(weight_R**2 @ (mean_R - weight_R @ mean_R) ** 2)),
+        **_figures(columns, bucket_t, weight_t),
     }
 
 
@@ -65,14 +74,16 @@ def _seer(scenario: WorldScenario) -> dict[str, Any]:
     return {"title": "seer: knows hidden tastes", **_figures(columns, bucket)}
 
 
-def _figures(columns: dict[str, NDArray[Any]], bucket_t: NDArray[np.int64]) -> dict[str, Any]:
+def _figures(
+    columns: dict[str, NDArray[Any]], bucket_t: NDArray[np.int64], weight_t: NDArray[np.float64] | None = None
+) -> dict[str, Any]:
     """Give means of all and of the last tenth, and sums by bucket; frozen or not is all one to who learns nothing."""
     late = bucket_t >= LATE
     count = np.bincount(bucket_t, minlength=BUCKETS)
     sums = {name: np.bincount(bucket_t, column.ravel(), BUCKETS) for name, column in columns.items()}
     row: dict[str, Any] = {"targets": len(bucket_t), "late_targets": int(late.sum()), "frozen_targets": int(late.sum())}
     for name, column in columns.items():
-        row[name] = float(column.mean())
+        row[name] = float(np.average(column.ravel(), weights=weight_t))
         last = float(column.ravel()[late].mean()) if late.any() else None
         row |= {f"late_{name}": last, f"frozen_{name}": last}
     used = np.flatnonzero(count)
