@@ -44,8 +44,9 @@ def compare(
         float | None, typer.Option(help="Share of the micro-batches that are tested.", rich_help_panel=_HOW)
     ] = None,
     frozen: Annotated[
-        bool, typer.Option(help="Test the last tenth by frozen weights too.", rich_help_panel=_HOW)
-    ] = True,
+        bool | None,
+        typer.Option("--frozen/--no-frozen", help="Test the last tenth by frozen weights too.", rich_help_panel=_HOW),
+    ] = None,
     jobs: Annotated[
         int | None, typer.Option(help="Processes at once.  [default: one a core]", rich_help_panel=_HOW)
     ] = None,

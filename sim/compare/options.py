@@ -24,7 +24,7 @@ class Options:
     seeds: int | None = None
     score_at: str | None = None
     test_share: float | None = None
-    frozen: bool = True
+    frozen: bool | None = None
 
 
 def plan_of(options: Options, settings: Settings) -> Plan:
@@ -54,7 +54,9 @@ def plan_of(options: Options, settings: Settings) -> Plan:
         "test_share": options.test_share,
     }
     given = {name: value for name, value in given.items() if value}
-    return replace(plan, **given, vary=vary, changes=changes, frozen=options.frozen)
+    if options.frozen is not None:
+        given["frozen"] = options.frozen
+    return replace(plan, **given, vary=vary, changes=changes)
 
 
 def _from(settings: Settings, options: Options) -> Plan:

@@ -38,6 +38,13 @@ def test_scenarios_are_varied_too() -> None:
     assert {(spec.overrides["initial"], spec.overrides["records"]) for spec in specs} == {(0.2, 100), (1.0, 100)}
 
 
+def test_what_a_preset_fixes_can_be_changed() -> None:
+    """What is not given stays the preset's, false as well as true."""
+    for given, frozen in ((None, False), (True, True), (False, False)):
+        options = Options(preset="map", frozen=given)
+        assert {spec.frozen for spec in plan_of(options, Settings()).specs() if spec.contestant == "silu"} == {frozen}
+
+
 def test_values_are_numbers_where_they_can_be() -> None:
     """Integers, floats, truths, texts."""
     assert [parse_scalar(text) for text in ("3", "1e-3", "true", "none")] == [3, 0.001, True, "none"]
