@@ -1,9 +1,12 @@
 """What is asked about examples of tests/laws.py, one target at a time, for naive rivals made of dictionaries."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import pytest
+
+from model.baselines import Baseline
 from stream.example import Example
 from tests.laws import REQUEST_MS, Counting, positives
 
@@ -57,3 +60,18 @@ def scores_by_key(contestant: Counting, example: Example) -> list[dict[int, floa
     keys = contestant.known.items.keys.tolist()
     score_TV = contestant.baseline.scores(contestant.ask([example])).tolist()
     return [dict(zip(keys, scores, strict=True)) for scores in score_TV]
+
+
+def check_formula(
+    kind: type[Baseline], by_hand: Callable[[list[Asked], Asked, int], float], examples: Sequence[Example]
+) -> None:
+    """See that every score is the formula's, of candidates alone, from what was learnt before."""
+    contestant = Counting(kind)
+    for n, example in enumerate(examples):
+        learnt, born = list(each(examples[:n])), born_ms(examples[:n])
+        for asked, scores in zip(each([example]), scores_by_key(contestant, example), strict=True):
+            assert set(scores) == set(born)
+            for item, score in scores.items():
+                wanted = by_hand(learnt, asked, item) if born[item] < asked.request_ms else -math.inf
+                assert score == pytest.approx(wanted, rel=1e-9)
+        contestant.step([example], test=False, learn=True)

@@ -1,13 +1,10 @@
-import math
-
-import pytest
 from hypothesis import given, settings
 
 from model.baselines.markov import STRENGTH, Markov
 from stream.example import Example
 from tests.batches import make_quiz
-from tests.laws import Counting, streams
-from tests.model.baselines.asking import Asked, born_ms, each, faded, scores_by_key, shares
+from tests.laws import streams
+from tests.model.baselines.asking import Asked, check_formula, faded, shares
 
 
 def by_hand(learnt: list[Asked], asked: Asked, item: int) -> float:
@@ -22,15 +19,7 @@ def by_hand(learnt: list[Asked], asked: Asked, item: int) -> float:
 @settings(deadline=None)  # the first one compiles
 def test_scores_are_those_of_the_formula(examples: list[Example]) -> None:
     """Faded transitions plus popularity, of candidates alone, from what was learnt before."""
-    contestant = Counting(Markov)
-    for n, example in enumerate(examples):
-        learnt, born = list(each(examples[:n])), born_ms(examples[:n])
-        for asked, scores in zip(each([example]), scores_by_key(contestant, example), strict=True):
-            assert set(scores) == set(born)
-            for item, score in scores.items():
-                wanted = by_hand(learnt, asked, item) if born[item] < asked.request_ms else -math.inf
-                assert score == pytest.approx(wanted, rel=1e-9)
-        contestant.step([example], test=False, learn=True)
+    check_formula(Markov, by_hand, examples)
 
 
 def test_what_follows_the_last_item_comes_first_and_what_is_popular_next() -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from model.config import ModelSettings
 from model.encoders.transformer import Encoder, Layer, Norm
-from tests.model.attention_cases import offsets_of
+from tests.model.encoders.loops import check_against_loops
 
 DOUBLE, DIM = torch.float64, 12
 
@@ -52,18 +52,8 @@ def by_hand(made: Encoder, x_nD: Tensor) -> Tensor:
 @pytest.mark.parametrize("candidates", [False, True])
 def test_it_is_the_papers_equations(heads: int, candidates: bool) -> None:
     """Outputs and the gradients of all weights are those of loops, to 1e-10, by either way of attention."""
-    made, lengths = encoder(heads), [6, 1, 4]
-    x = torch.randn(11, DIM, generator=torch.Generator().manual_seed(0), dtype=DOUBLE)
-    num_targets = torch.ones(3, dtype=torch.int64) if candidates else None  # the last token is one of its own
-    cotangent = torch.linspace(-1, 1, 11 * DIM, dtype=DOUBLE).view(11, DIM)
-    outputs = (
-        made(x, offsets_of(lengths), torch.arange(11), num_targets),
-        torch.cat([by_hand(made, part) for part in x.split(lengths)]),
-    )
-    gradients = [torch.autograd.grad((out * cotangent).sum(), list(made.parameters())) for out in outputs]
-    assert torch.allclose(*outputs, rtol=1e-10, atol=1e-10)
-    for ours, naive in zip(*gradients, strict=True):
-        assert torch.allclose(ours, naive, rtol=1e-9, atol=1e-9)
+    made = encoder(heads)
+    check_against_loops(made, lambda x: by_hand(made, x), [6, 1, 4], DIM, candidates=candidates)
 
 
 def test_starting_weights_are_glorots() -> None:
