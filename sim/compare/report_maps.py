@@ -1,4 +1,4 @@
-"""Maps of the gap over settings of the scenarios: growth by alpha, a map for each number of records.
+"""Maps of the gap over settings of the scenarios: growth by alpha, a map for each value of all others.
 
 A map is drawn where two settings or more take several values over scenarios that are alike in everything else. Blue:
 the contestant leads; orange: the rival does; the deeper, the larger the gap. Bold figures have an interval that
@@ -8,6 +8,7 @@ excludes 0.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Final
 
 import polars as pl
@@ -43,12 +44,12 @@ class Axis:
 
 
 def axes_of(results: Results) -> tuple[tuple[Axis, ...], dict[Cell, str]]:
-    """Give up to three axes and the scenario at each place; no axes where there is no grid."""
+    """Give the axes, rows and columns first, and the scenario at each place; no axes where there is no grid."""
     settings = {scenario: _settings(results, scenario) for scenario in results.scenarios}
     names = sorted({name for found in settings.values() for name in found})
     numeric = [name for name in names if _varies(settings, name)]
     chosen = sorted((name for name in numeric if _last(name) in _FIRST), key=lambda name: _FIRST.index(_last(name)))
-    chosen = (chosen + [name for name in numeric if name not in chosen])[:3] if len(chosen) < 2 else chosen[:3]
+    chosen += [name for name in numeric if name not in chosen]
     rest = {
         scenario: tuple(
             (name, str(found.get(name))) for name in names if name not in chosen and _last(name) not in _NOT_AXES
@@ -102,16 +103,17 @@ def gap_maps(results: Results, against: str = "softmax") -> list[Drawing]:
 def _maps(
     results: Results, rows: pl.DataFrame, axes: Sequence[Axis], cells: Mapping[Cell, str], against: str, deepest: float
 ) -> Iterator[Drawing]:
-    sheets = axes[2].values if len(axes) == 3 else (None,)
+    sheets = list(product(*(axis.values for axis in axes[2:])))
     first = subject(results, against)
     for contestant in sorted(rows["contestant"].unique(), key=lambda name: (name != first, name)):
         gap_of = {row["scenario"]: row for row in rows.filter(pl.col("contestant") == contestant).iter_rows(named=True)}
         for sheet in sheets:
-            here = {cell[:2]: gap_of[s] for cell, s in cells.items() if s in gap_of and sheet in (None, *cell[2:3])}
+            here = {cell[:2]: gap_of[s] for cell, s in cells.items() if s in gap_of and cell[2:] == sheet}
             if not here:
                 continue
-            where = "" if sheet is None else f", {axes[2].title} {sheet:,g}"
-            name = f"map-{contestant}" + ("" if sheet is None else f"-{axes[2].title.replace(' ', '-')}-{sheet:g}")
+            named = [(axis.title, value) for axis, value in zip(axes[2:], sheet, strict=True)]
+            where = "".join(f", {title} {value:,g}" for title, value in named)
+            name = "-".join([f"map-{contestant}", *(f"{title.replace(' ', '-')}-{value:g}" for title, value in named)])
             caption = (
                 f"{results.title(contestant)} less {results.title(against)} in HR@10 over the whole stream, in per "
                 f"cent of the latter, by {axes[0].title} and {axes[1].title}{where}. Blue: {contestant} leads; orange: "

@@ -40,6 +40,14 @@ def test_a_grid_of_scenarios_becomes_maps(tmp_path: Path) -> None:
     assert maps[1].svg.count("· +100.0 %") == 3
 
 
+def test_every_setting_that_varies_has_its_sheets(tmp_path: Path) -> None:
+    """With four settings there is a map for each pair of values of the last two; none covers another."""
+    pairs = [(r, z) for r in (10, 20) for z in (0.0, 1.0)]
+    cells = [{"initial": i, "alpha": a, "records": r, "zipf": z} for r, z in pairs for i in (0.1, 1) for a in (5, 50)]
+    names = [drawing.name for drawing in gap_maps(grid(tmp_path, cells))]
+    assert names == [f"map-silu-records-{r}-zipf-{z:g}" for r, z in pairs]
+
+
 def test_scenarios_that_differ_in_more_are_left_out(tmp_path: Path) -> None:
     """Only scenarios that are alike in all but the axes share a map; a recorded log is none of them."""
     cells: list[dict[str, Any]] = [{"growth": g, "alpha": a} for g in (0.1, 0.2) for a in (50, 500)]
