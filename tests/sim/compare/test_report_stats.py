@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from hypothesis import given, strategies as st
 
-from sim.compare.report import costs, gaps, summary
+from sim.compare.report import costs, gaps, regrets, summary, write_report
 from sim.compare.report_results import read_results
 from sim.compare.report_stats import gaps as gaps_of
 from sim.compare.report_student import critical, half_width
@@ -144,3 +144,15 @@ def test_costs_are_means_over_runs_of_tuned_variants(tmp_path: Path) -> None:
     assert table["contestant"].to_list() == ["silu"]
     assert table.row(0, named=True)["train_s"] == 15
     assert table.select("parameters", "parameters_max", "runs").row(0) == (100, 101, 2)
+
+
+def test_regret_has_a_table_and_a_sentence_of_its_own(tmp_path: Path) -> None:
+    """Means over seeds, the least first; a closed loop has no HR, and the page is whole without."""
+    runs = [run("loop", "silu", seed, None, regret=1.0 + seed) for seed in range(2)]
+    runs += [run("loop", "policy", seed, None, regret=3.0, kind="baseline") for seed in range(2)]
+    folder = write(tmp_path, runs)
+    table = regrets(folder)
+    assert table["contestant"].to_list() == ["silu", "policy"]
+    assert table["regret"].to_list() == [1.5, 3.0]
+    assert table["regret_half"][0] == pytest.approx(half_width([1.0, 2.0]))
+    assert "Regret a request" in write_report(folder).read_text()
