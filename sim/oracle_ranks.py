@@ -14,8 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.compiled import compiled
 from sim.generator import DirichletStream
-from sim.oracle_urn import Floats, compiled
+from sim.oracle_urn import Floats
 
 HITS: Final = ("hr10", "hr50", "ndcg10", "mrr")
 

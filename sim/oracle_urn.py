@@ -21,14 +21,13 @@ The next event is c with probability P(sequence, c) / P(sequence).
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from model.compiled import compiled
 from sim.errors import SimError
 from sim.generator import DirichletSettings
 
@@ -36,18 +35,6 @@ NODES: Final = 64  # of the quadrature over alpha; twice as many change nothing 
 LONGEST: Final = 512  # events of a record for which the tests show that no number over- or underflows
 
 Floats = NDArray[np.float64]
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function at its first call and keep it; it lets other threads run, and rounds as written."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        kept = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that could be written
-        kept = numba.njit(**options)(function)
-    return cast(Callable[P, R], kept)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

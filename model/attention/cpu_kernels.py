@@ -9,12 +9,13 @@ Numba compiles this for the machine's vector unit, once: the result is kept in _
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest
+
+from model.compiled import compiled as compile_loops
 
 ROWS: Final = 16  # of a block, and keys of a step: a vector of float32 in AVX-512, two in AVX2
 SILU, SILU_SEEN, SOFTMAX = range(3)
@@ -32,18 +33,12 @@ R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function at its first call; it lets other threads run. Sums may be taken in any (fixed) order.
+    """Compile a function; sums may be taken in any (fixed) order.
 
-    What is kept bears a digest of all sources in its name: numba itself looks only at the file where a function
-    stands, and would go on with old code of another one.
+    What is kept bears a digest of all sources in its name, so that these functions may call one another across files.
     """
     function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
-    options: dict[str, Any] = {"fastmath": True, "nogil": True, "error_model": "numpy"}
-    try:
-        kept = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that could be written
-        kept = numba.njit(**options)(function)
-    return cast(Callable[P, R], kept)
+    return compile_loops(function, fastmath=True)
 
 
 @compiled

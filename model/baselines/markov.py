@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from model.baselines.base import Baseline, among_candidates
 from model.baselines.histories import latest
 from model.baselines.levels import levels
-from model.baselines.pairs import Pairs, compiled
+from model.baselines.pairs import Pairs
 from model.baselines.popularity import Popularity
+from model.compiled import compiled
 from model.questions import Questions
 
 STRENGTH: Final = 1.0  # of popularity, in transitions

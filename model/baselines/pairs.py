@@ -9,35 +9,19 @@ The counts depend on the pairs in their order, and not on how they were cut into
 without leave to reorder sums.
 """
 
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, Final, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from model.baselines.fading import Clock
 from model.capacity import with_room
+from model.compiled import compiled
 
 LIMIT: Final = 256  # columns of a row
 _FIRST: Final = 4  # columns of a row's first stretch
 
 Array = NDArray[Any]
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function at its first call, and keep the result beside its file if that can be written.
-
-    It may call functions of its own file alone: numba looks at no other file to see whether what it kept is old.
-    """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
-    try:
-        kept = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that could be written
-        kept = numba.njit(**options)(function)
-    return cast(Callable[P, R], kept)
 
 
 class Columns(NamedTuple):

@@ -16,9 +16,11 @@ from sim.compare.plan import Plan
 from sim.compare.runs import RunSpec
 from sim.compare.tables import write_about, write_tables
 from sim.console import stopping_on_signals
+from sim.errors import SimError
 
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 _WIDE: Final = 160  # of tables that go into a file
+_WRITE_S: Final = 10.0  # between tables, which all results so far are read for
 _LINE_S: Final = 30.0  # between lines where no bar can be drawn
 
 
@@ -51,6 +53,8 @@ class Comparison:
         if not over:
             _ERR.print("Stopped; the same command goes on.")
             return None
+        if not self._written and self.failed:
+            raise SimError(f"No run has ended: {' '.join(self.failed)}")
         return report.write_report(self._out)
 
     def _run(self) -> bool:
@@ -77,15 +81,22 @@ class Comparison:
             def ended(spec: RunSpec) -> None:
                 self._shares.pop(spec.id, None)
                 self._ended += 1
-                self._write(finished=False)
+                if time.monotonic() - self._wrote_s > _WRITE_S:
+                    self._write(finished=False)
                 show()
 
             with stopping_on_signals(self._jobs.stop):
                 return self._jobs.run(progress, ended)
 
     def _write(self, *, finished: bool) -> None:
-        write_tables(self._out, self._specs)
+        self._wrote_s = time.monotonic()
+        self._written = write_tables(self._out, self._specs)
         write_about(self._out, self._preset, len(self._specs), self._started_s, finished=finished)
+
+    @property
+    def failed(self) -> list[str]:
+        """Say which runs failed, and why."""
+        return list(self._jobs.failed.values())
 
     def print_summary(self) -> None:
         """Print the report's first tables."""
@@ -143,11 +154,17 @@ def _number(mean: float | None, half: float | None, sign: str = "") -> str:
 
 
 def run_compare(plan: Plan, preset: str, out: Path, workers: int) -> bool:
-    """Compare, print the tables and where the report is; False if it was stopped."""
+    """Compare, print the tables and where the report is; False if it was stopped.
+
+    Raises:
+        SimError: a run has failed; the report has the others.
+    """
     comparison = Comparison(plan, preset, out, workers)
     page = comparison.run()
     if page is None:
         return False
     comparison.print_summary()
     _ERR.print(f"The report is {page}.")
+    if failed := comparison.failed:
+        raise SimError(f"{len(failed)} of the runs failed, and are not in the report: {' '.join(failed)}")
     return True

@@ -157,8 +157,7 @@ class Counting:
         rows = self._known.admit(batch, examples)
         if learn:
             positive = rows.items[batch.positions[targets.positive]]
-            known = np.where(rows.items >= 0, rows.items, -1)
-            self._baseline.learn(replace(asked.questions, targets=positive, rows=known))
+            self._baseline.learn(replace(asked.questions, targets=positive, rows=rows.items))
         return tested
 
     def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 import msgspec
 
+from model.errors import ModelError
 from sim.compare.runs import Run, RunSpec, StoppedError
 
 _TOLD_S: Final = 0.5  # between what a worker says of its progress
@@ -56,6 +57,7 @@ class Jobs:
         self._workers = max(1, min(workers, len(self.waiting)))
         context = get_context("spawn")
         self._told, self._stop = context.Queue(), context.Event()
+        self.failed: dict[str, str] = {}  # run: why
         self._context = context
 
     def stop(self) -> None:
@@ -69,8 +71,10 @@ class Jobs:
             progress: is told of a run: its id, its examples done and in all.
             ended: is told of each run that has ended.
 
+        A run whose training diverges is put into `failed`, and the others go on.
+
         Raises:
-            Exception: what a run has raised; the others are stopped, and keep what they have.
+            Exception: what else a run has raised; the others are stopped, and keep what they have.
         """
         (self._out / "runs").mkdir(parents=True, exist_ok=True)
         arguments = self._told, self._stop, os.getpid()
@@ -98,8 +102,11 @@ class Jobs:
                     job.cancel()
             for job in [job for job in jobs if job.done()]:
                 spec = jobs.pop(job)
-                if not job.cancelled() and job.result():
-                    ended(spec)
+                try:
+                    if not job.cancelled() and job.result():
+                        ended(spec)
+                except ModelError as error:
+                    self.failed[spec.id] = f"{spec.contestant} {spec.variant}, seed {spec.seed}: {error}"
 
 
 def _begin(told: Any, stop: Any, parent: int) -> None:

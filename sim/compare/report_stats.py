@@ -14,6 +14,7 @@ from sim.compare.report_results import METRICS, PREFIXES, Results
 from sim.compare.report_student import critical
 
 _ROW = ("scenario", "contestant", "variant", "protocol")
+_WHO: Final = ("scenario", "scenario_title", "protocol", "contestant", "title", "kind")
 VERDICTS: Final = {
     "ahead": "leads; the interval excludes 0",
     "behind": "trails; the interval excludes 0",
@@ -75,18 +76,12 @@ def summary(results: Results, *, every_variant: bool = False) -> pl.DataFrame:
         .agg(pl.len().alias("seeds"), pl.col("targets").mean().alias("targets"))
     )
     table = wide.select(*_ROW, *columns).join(size, on=_ROW, how="left").join(_fractions(figures), on=_ROW, how="left")
-    names = runs.select("scenario", "scenario_title", "contestant", "title", "kind").unique(["scenario", "contestant"])
-    table = table.join(names, on=["scenario", "contestant"]).join(
+    table = table.join(_names(runs), on=["scenario", "contestant"]).join(
         tuned(runs).select("scenario", "contestant", "variants"), on=["scenario", "contestant"]
     )
     figures_shown = [f"{metric}{tail}" for metric in (*METRICS, "of_oracle") for _, tail in _PARTS]
     lead = (
-        "scenario",
-        "scenario_title",
-        "protocol",
-        "contestant",
-        "title",
-        "kind",
+        *_WHO,
         "variant",
         "variants",
         "seeds",
@@ -124,6 +119,10 @@ def _spread(figures: pl.DataFrame, by: list[str], value: str = "value") -> pl.Da
     t = {n: critical(n - 1) if n > 1 else None for n in seeds}
     factor = pl.col("seeds").replace_strict(t, return_dtype=pl.Float64) if t else pl.lit(None, pl.Float64)
     return groups.with_columns((factor * pl.col("deviation") / pl.col("seeds").sqrt()).alias("half")).drop("deviation")
+
+
+def _names(runs: pl.DataFrame) -> pl.DataFrame:
+    return runs.select("scenario", "scenario_title", "contestant", "title", "kind").unique(["scenario", "contestant"])
 
 
 def regrets(results: Results) -> pl.DataFrame:
@@ -180,15 +179,9 @@ def gaps(results: Results, against: str = "softmax", *, same_variant: bool = Fal
     by = ["scenario", "contestant", "variant", "against_variant", "protocol", "metric"]
     bases = pairs.group_by(by).agg(pl.col("base").mean())
     spread = _spread(pairs, by, "gap").rename({"mean": "gap"}).join(bases, on=by)
-    names = runs.select("scenario", "scenario_title", "contestant", "title", "kind").unique(["scenario", "contestant"])
-    table = _with_verdicts(spread).join(names, on=["scenario", "contestant"])
+    table = _with_verdicts(spread).join(_names(runs), on=["scenario", "contestant"])
     lead = (
-        "scenario",
-        "scenario_title",
-        "protocol",
-        "contestant",
-        "title",
-        "kind",
+        *_WHO,
         "metric",
         "variant",
         "against_variant",

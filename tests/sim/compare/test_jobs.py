@@ -80,6 +80,18 @@ def test_a_comparison_from_file_to_report(tmp_path: Path) -> None:
     assert pl.read_parquet(out / "runs.parquet").equals(runs)
 
 
+def test_a_run_that_diverges_does_not_end_the_others(tmp_path: Path) -> None:
+    """It is named with its settings and its reason, the report has the others, and the exit code tells."""
+    done = run(tmp_path, "--vary", "learning_rate=1e-3,1e30")
+    assert done.returncode == 1
+    assert "2 of the runs failed, and are not in the report: " in done.stderr
+    assert "silu learning_rate=1e+30, seed 0: At step" in done.stderr
+    assert "training has diverged" in done.stderr
+    runs = pl.read_parquet(tmp_path / "out" / "runs.parquet")
+    assert sorted(runs["contestant"]) == ["oracle", "popularity", "silu", "softmax"]
+    assert "2 of 6 planned runs have not ended" in (tmp_path / "out" / "report.html").read_text()
+
+
 def wait_for(what: object, seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not what():  # type: ignore[operator]

@@ -1,0 +1,23 @@
+"""Loops compiled by numba at their first call, for the machine's own vector unit."""
+
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar, cast
+
+import numba
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def compiled(function: Callable[P, R], *, fastmath: bool = False) -> Callable[P, R]:
+    """Compile a function, let other threads run in it, and keep the result beside its file if that can be written.
+
+    It may call functions of its own file alone: numba looks at no other file to see whether what it kept is old.
+    `fastmath` lets sums be taken in any (fixed) order; else they are rounded as written.
+    """
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    try:
+        kept = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # there is no folder that could be written
+        kept = numba.njit(**options)(function)
+    return cast(Callable[P, R], kept)
