@@ -25,6 +25,7 @@ from model.config import ModelSettings, TrainSettings
 from model.dense import DenseOptimizer
 from model.directions import Directions
 from model.jagged import collate
+from model.known import Known
 from model.learner import Learner
 from model.prequential import Prequential
 from model.recommender import Recommender
@@ -33,7 +34,7 @@ from stream.example import Example
 
 WARM = 4800  # examples passed over: by then histories have grown
 PARTS = (  # name, owner, method; inner ones are taken out of those around them
-    ("questions", Learner, "_ask"),
+    ("questions", Known, "ask"),
     ("admission", Learner, "_admit"),
     ("negatives", Learner, "_draw_negatives"),
     ("encoder, forward", Recommender, "encode"),
