@@ -21,6 +21,7 @@ Source: Zhai et al. 2024 (arXiv 2402.17152); its own generator is not public, so
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from itertools import chain, repeat
 from typing import Final
 
@@ -39,6 +40,7 @@ STEEPEST: Final = 10  # exponent: weights of steeper laws drown in the rounding 
 START_MS: Final = 1_700_000_000_000  # 2023-11-14
 STEP_MS: Final = 1_000
 VERSION: Final = "dirichlet-1"  # part of the fingerprint; another stream from the same settings gets another number
+_as_event: Final = partial(tuple.__new__, Event)  # Event._make does the same in 50 ns more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,4 +235,4 @@ def _record_events(record: int, items: list[str], begin: int, stop: int) -> Iter
         for item, now_ms in zip(items[begin:stop], at_ms, strict=True)
     ]
     everywhere = repeat(Source.ACTIONS.topic), repeat(str(record).encode())
-    return map(Event._make, zip(*everywhere, values, at_ms, repeat(None), strict=False))
+    return map(_as_event, zip(*everywhere, values, at_ms, repeat(None), strict=False))
