@@ -1,8 +1,9 @@
 """Stochastic Length on MovieLens: how much it drops, what it costs in quality, what it saves in time.
 
-python bench/stochastic_length.py. The first --limit ratings of MovieLens-small, examples of up to 512 tokens; a learner
-each for alpha off, 1.8 and 1.6, and for the plain alternative: only the last 512^(1.6/2) tokens, in test and in
-training. Default settings otherwise, one seed; errors are of the differences from `off`, target by target (paired).
+python bench/stochastic_length.py. The first --limit ratings of MovieLens-small, examples of up to --tokens tokens (N);
+a learner each for alpha off and the given ones, and for the plain alternative: only the last N^(alpha/2) tokens, with
+the least alpha, in test and in training. Default settings otherwise, one seed; errors are of differences from `off`,
+target by target (paired), over all targets and over those with at least LONG tokens before them.
 Then the speed alone, in turns, at sequences of 4,096 tokens that all are that long (movies.py; nothing to learn).
 """
 
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 from logged import movielens, quality
 from movies import make_movies
+from numpy.typing import NDArray
 from report import clock_s, machine, save, spread, table
 
 from model import learner as learner_module
@@ -25,7 +27,7 @@ from model.prequential import MODEL
 from model.stochastic_length import kept_tokens
 from stream.example import Example
 
-TOKENS = 512
+LONG = 512
 
 
 def last_tokens(example: Example, count: int) -> Example:
@@ -38,9 +40,9 @@ def last_tokens(example: Example, count: int) -> Example:
     return replace(example, first=example.first + start, **columns, **places)
 
 
-def run(examples: list[Example], alpha: float) -> dict[str, Any]:
+def run(examples: list[Example], alpha: float, max_len: int) -> dict[str, Any]:
     """Train one learner; give its figures, its ranks, the share of tokens and of pairs it trained on."""
-    learner = Learner(ModelSettings(max_len=TOKENS), TrainSettings(stochastic_length_alpha=alpha, device="cpu"))
+    learner = Learner(ModelSettings(max_len=max_len), TrainSettings(stochastic_length_alpha=alpha, device="cpu"))
     tokens, pairs, ranks = np.zeros(2), np.zeros(2), []
 
     def counted(batch: Any, *arguments: Any) -> Any:
@@ -66,10 +68,13 @@ def run(examples: list[Example], alpha: float) -> dict[str, Any]:
     }
 
 
-def paired(result: dict[str, Any], base: dict[str, Any]) -> tuple[float, float]:
-    """Give the difference in HR@10 and its standard error."""
-    difference = (result["ranks"] <= 10).astype(float) - (base["ranks"] <= 10)
-    return float(difference.mean()), float(difference.std() / len(difference) ** 0.5)
+def hits(result: dict[str, Any], base: dict[str, Any], these: NDArray[np.bool_]) -> tuple[float | str, str]:
+    """Give HR@10 over some targets and its difference from `base`, with the standard error of that."""
+    if not these.any():
+        return "", ""
+    hit, of_base = ((each["ranks"][these] <= 10).astype(float) for each in (result, base))
+    difference = hit - of_base
+    return float(hit.mean()), f"{difference.mean():+.4f} ± {difference.std() / len(difference) ** 0.5:.4f}"
 
 
 def long_examples(count: int, tokens: int, targets: int = 8) -> list[Example]:
@@ -103,25 +108,29 @@ def speeds(alphas: list[float], tokens: int = 4096, steps: int = 4) -> dict[floa
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--limit", type=int, default=40_000, help="ratings")
-    parser.add_argument("--alphas", type=float, nargs="*", default=[1.8, 1.6])
+    parser.add_argument("--limit", type=int, help="ratings; without it all 100,004")
+    parser.add_argument("--tokens", type=int, default=2048, help="of an example at most, N")
+    parser.add_argument("--alphas", type=float, nargs="+", default=[1.9, 1.8, 1.7, 1.6])
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
-    examples, least = movielens(TOKENS, given.limit), int(TOKENS ** (1.6 / 2))
-    run(examples[:80], 0.0)  # so that what is compiled once is compiled
-    results = {"off": run(examples, 0.0)}
+    examples, least = movielens(given.tokens, given.limit), int(given.tokens ** (min(given.alphas) / 2))
+    run(examples[:80], 0.0, given.tokens)  # so that what is compiled once is compiled
+    results = {"off": run(examples, 0.0, given.tokens)}
     for alpha in given.alphas:
-        results[f"alpha {alpha}"] = run(examples, alpha)
-    results[f"last {least} only"] = run([last_tokens(example, least) for example in examples], 0.0)
+        results[f"alpha {alpha}"] = run(examples, alpha, given.tokens)
+    results[f"last {least} only"] = run([last_tokens(example, least) for example in examples], 0.0, given.tokens)
+    long_P = np.concatenate([example.positions for example in examples]) >= LONG
+    everything_P, base = np.ones_like(long_P), results["off"]
     print(f"{machine()}; {time.strftime('%Y-%m-%d')}")
-    print(f"{given.limit:,} ratings, {len(examples):,} examples, {len(results['off']['ranks']):,} retrieval targets")
+    print(f"{len(examples):,} examples, {len(long_P):,} targets, {long_P.sum():,} of them behind {LONG} tokens")
     rows = []
     for name, result in results.items():
-        difference, error = paired(result, results["off"])
         kept = f"{result['tokens_kept']:.0%}", f"{result['pairs_kept']:.0%}"
-        gap = f"{difference:+.4f} ± {error:.4f}"
-        rows.append((name, *kept, result["ms_a_step"], result["hr@10"], gap, result["ndcg@10"], result["mrr"]))
-    table(("", "tokens", "pairs", "ms/step", "HR@10", "difference", "NDCG@10", "MRR"), rows)
+        figures = *hits(result, base, everything_P), result["ndcg@10"], result["mrr"], *hits(result, base, long_P)
+        result["hr@10_long"] = figures[-2]
+        rows.append((name, *kept, result["ms_a_step"], *figures))
+    heads = ("", "tokens", "pairs", "ms/step", "HR@10", "difference", "NDCG@10", "MRR", f"behind {LONG}", "difference")
+    table(heads, rows)
     ms = speeds(given.alphas)
     print("\n8 sequences of 4,096 tokens a step")
     table(
@@ -132,7 +141,8 @@ def main() -> None:
         ],
     )
     kept = {name: {key: value for key, value in each.items() if key != "ranks"} for name, each in results.items()}
-    save("stochastic-length", {"limit": given.limit, "results": kept, "ms_at_4096": ms}, given.save)
+    settings = {"limit": given.limit, "tokens": given.tokens}
+    save("stochastic-length", {**settings, "results": kept, "ms_at_4096": ms}, given.save)
 
 
 if __name__ == "__main__":
