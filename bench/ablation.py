@@ -4,6 +4,8 @@ python bench/ablation.py. One learner each on the paper's stream in a small worl
 same records for all, --seeds seeds; HR@10 of all targets and of the last tenth, tested before they are learnt. With
 norm(o) behind attention, factors of a whole row vanish but for the norm's epsilon; so "no norm" is where the size of
 the sum (how much of the history speaks for it: the paper's intensity) could be heard. `n` is max_len, 128.
+First, what stands beside the norm's epsilon of 1e-6: the variance of o in the first layer of a fresh default model
+(max_len 512), median over the last tokens of 100 histories of 50.
 """
 
 import argparse
@@ -14,11 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from movies import make_movies
 from report import clock_s, machine, save, table
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, silu
 
 from model import hstu
+from model.config import ModelSettings, TrainSettings
+from model.learner import Learner
 from sim.compare.feeds import WholeRecords
 from sim.compare.report_student import half_width
 from sim.compare.runs import Run, RunSpec
@@ -52,19 +57,30 @@ VARIANTS = {
 }
 
 
-def around(variant: Variant) -> Callable[..., Tensor]:
-    """Give a layer's body in plain PyTorch with what the variant changes."""
+def around(variant: Variant, variances: list[Tensor] | None = None) -> Callable[..., Tensor]:
+    """Give a layer's body in plain PyTorch with what the variant changes; `variances` gets those of o, [L]."""
 
     def body(self: hstu.Layer, x_LD: Tensor, attention: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         normed = layer_norm(x_LD, x_LD.shape[-1:], eps=1e-6)
         u, v, q, k = silu(normed @ self.w_uvqk).split_with_sizes(self.widths, -1)
         q, k, v = (part.view(len(part), self.heads, part.shape[1] // self.heads) for part in (q, k, v))
         o = attention(q, k, v).flatten(1) * variant.factor
+        if variances is not None:
+            variances.append(o.detach().var(-1, correction=0))
         if variant.eps is not None:
             o = layer_norm(o, o.shape[-1:], eps=variant.eps)
         return linear(u * o, self.w_out, self.b_out) + x_LD
 
     return body
+
+
+def variance_at_start(attention: str) -> float:
+    """Give the median variance of o in the first layer of a fresh model."""
+    variances: list[Tensor] = []
+    hstu.Layer._around = around(Variant(attention), variances)  # type: ignore[method-assign]
+    learner = Learner(ModelSettings(attention=attention), TrainSettings(device="cpu"))  # type: ignore[arg-type]
+    learner.step(make_movies(100, burst=50, tokens=50), learn=False)
+    return float(variances[0][49::50].median())
 
 
 def run(variant: Variant, records: int, seed: int) -> dict[str, Any]:
@@ -100,6 +116,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     hstu.cpu.could_serve = lambda x, targets: False  # type: ignore[assignment]  # the plain path, which is patched
+    variances = {name: variance_at_start(name) for name in ("silu", "silu_seen", "softmax")}
+    print("variance of o at the start:", ", ".join(f"{name} {value:.1e}" for name, value in variances.items()))
     start_s, found = clock_s(), {}
     for name, variant in VARIANTS.items():
         hstu.Layer._around = around(variant)  # type: ignore[method-assign]
@@ -115,7 +133,11 @@ def main() -> None:
         rows.append((name, *cells))
     table(("", "HR@10", "against softmax", "last tenth", "against softmax"), rows)
     kept = {name: [{k: v for k, v in each.items() if k != "curves"} for each in own] for name, own in found.items()}
-    save("ablation", {"records": given.records, "runs": kept, "cpu_s": clock_s() - start_s}, given.save)
+    save(
+        "ablation",
+        {"records": given.records, "variances": variances, "runs": kept, "cpu_s": clock_s() - start_s},
+        given.save,
+    )
 
 
 if __name__ == "__main__":
