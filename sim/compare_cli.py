@@ -33,9 +33,11 @@ def compare(
             rich_help_panel=_WHAT,
         ),
     ] = None,
-    records: Annotated[int | None, typer.Option(help="Records of the paper's stream.", rich_help_panel=_WHAT)] = None,
-    events: Annotated[int | None, typer.Option(help="Events of a scenario.", rich_help_panel=_WHAT)] = None,
-    seeds: Annotated[int | None, typer.Option(help="Seeds of stream and model.", rich_help_panel=_WHAT)] = None,
+    records: Annotated[
+        int | None, typer.Option(min=1, help="Records of the paper's stream.", rich_help_panel=_WHAT)
+    ] = None,
+    events: Annotated[int | None, typer.Option(min=1, help="Events of a scenario.", rich_help_panel=_WHAT)] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of stream and model.", rich_help_panel=_WHAT)] = None,
     score_at: Annotated[
         str | None,
         typer.Option(help="label: test when the label is learnt; request: when it was asked.", rich_help_panel=_HOW),
@@ -48,7 +50,7 @@ def compare(
         typer.Option("--frozen/--no-frozen", help="Test the last tenth by frozen weights too.", rich_help_panel=_HOW),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(help="Processes at once.  [default: one a core]", rich_help_panel=_HOW)
+        int | None, typer.Option(min=1, help="Processes at once.  [default: one a core]", rich_help_panel=_HOW)
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Folder of results; the same command there goes on.", rich_help_panel=_HOW)

@@ -2,7 +2,7 @@
 
 A label is learnt when it is final, up to a window after the request; by then the model has learnt of things that came
 in between. Scored at the request, each target is asked before the first micro-batch that was not yet final then, with
-the tokens up to it alone.
+the tokens up to it alone, among the items that were live then.
 """
 
 from collections import defaultdict
@@ -15,20 +15,26 @@ from sim.compare.feeds import Feed, micro_batches
 from stream.example import Example
 
 
-def at_requests(feed: Feed, size: int) -> dict[int, list[Example]]:
+def at_requests(feed: Feed, size: int) -> dict[int, list[tuple[int, list[Example]]]]:
     """Give, by the number of the micro-batch before which they are asked, examples with the targets of that moment.
 
+    They come in groups, each with how many of the item records of that micro-batch are to be learnt before: those up to
+    the request, so that what was withdrawn later is a candidate still.
     All examples are held at once: a feed of recorded logs and scenarios is in memory anyway.
     """
-    batches = [batch for _, batch in micro_batches(feed, size)]
-    final_ms = np.array([batch[-1].final_ms for batch in batches], np.int64)
-    asked: defaultdict[int, list[Example]] = defaultdict(list)
-    for number, batch in enumerate(batches):
+    batches = list(micro_batches(feed, size))
+    final_ms = np.array([batch[-1].final_ms for _, batch in batches], np.int64)
+    known_ms = [np.maximum.accumulate([record.ts_ms for record in records]) for records, _ in batches]
+    asked: defaultdict[int, defaultdict[int, list[Example]]] = defaultdict(lambda: defaultdict(list))
+    for number, (_, batch) in enumerate(batches):
         for example in batch:
             at_T = np.minimum(np.searchsorted(final_ms, example.request_ms, side="right"), number)
             for at in np.unique(at_T).tolist():
-                asked[at].append(part(example, np.flatnonzero(at_T == at)))
-    return asked
+                here = np.flatnonzero(at_T == at)
+                known_T = np.searchsorted(known_ms[at], example.request_ms[here], side="right")
+                for known in np.unique(known_T).tolist():
+                    asked[at][known].append(part(example, here[known_T == known]))
+    return {at: sorted(groups.items()) for at, groups in asked.items()}
 
 
 def part(example: Example, targets: NDArray[np.intp]) -> Example:

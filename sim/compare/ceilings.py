@@ -2,7 +2,8 @@
 
 The oracle is the exact posterior of someone who knows the generator (sim/oracle.py), over a sample of records spread
 evenly; the seer also knows every user's hidden taste, which no recommender can: a bound that lies higher. Data sets
-have neither. Both rank what recommenders can rank: items that the stream has shown before, as far as that is known.
+have neither. The oracle ranks what recommenders can rank, items that the stream has shown before; the seer all that are
+alive.
 """
 
 import time

@@ -58,12 +58,16 @@ class ClosedRun:
         self._train = TrainSettings(**(spec.train | {"seed": spec.seed}))
         self._batch: list[Example] = []
         self._intake = Intake(1, 1)
-        self._tokens = self._examples = 0
+        self._tokens = self._examples = self._dead_letters = 0
         policy = spec.contestant == POLICY
         self.contestant = None if policy else make(spec.contestant, ModelSettings(**spec.model), self._train)
 
     def run(self) -> dict[str, Any]:
-        """X"""
+        """Go through the world; give the row of runs.parquet without its `run`, and the rows of curves.parquet.
+
+        Raises:
+            StoppedError: `stopping` said so.
+        """
         start_s, cpu_s = time.monotonic(), time.process_time()
         regret, clicks = [], []
         with tempfile.TemporaryDirectory(prefix="hstu-compare-") as folder:
@@ -82,6 +86,7 @@ class ClosedRun:
                     raise StoppedError
             joining.feed(heartbeats(END_OF_TIME_MS, 1))
             self._learn()
+            self._dead_letters = sum(joining.refused().values())
             joining.close()
         return self._result(np.concatenate(regret), time.monotonic() - start_s, time.process_time() - cpu_s)
 
@@ -124,7 +129,7 @@ class ClosedRun:
         return {
             **{"contestant": spec.contestant, "variant": spec.variant, "seed": spec.seed, "kind": kind},
             **{"title": title_of(spec.contestant) if own else "the logging policy", "settings": spec.text},
-            **{"score_at": spec.score_at, "model_digest": own.digest() if own else ""},
+            **{"dead_letters": self._dead_letters, "model_digest": own.digest() if own else ""},
             **{"examples": self._examples, "tokens": self._tokens, "parameters": own.parameters if own else 0},
             **{"train_s": cpu_s, "wall_s": wall_s, "regret": float(regret_R.mean()), "late_regret": float(late.mean())},
             "curves": [

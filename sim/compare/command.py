@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sim.compare import report
+from sim.compare import report, report_stats
 from sim.compare.jobs import Jobs
 from sim.compare.plan import Plan
+from sim.compare.report_results import Results, read_results
 from sim.compare.runs import RunSpec
 from sim.compare.tables import write_about, write_tables
 from sim.console import stopping_on_signals
@@ -103,35 +104,41 @@ class Comparison:
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = _WIDE
-        frame = report.summary(self._out)
-        for (scenario, protocol), own in frame.group_by("scenario", "protocol", maintain_order=True):
-            console.print(_table(f"{scenario}, {protocol}", own))
-        regrets = report.regrets(self._out)
+        results = read_results(self._out)
+        for (scenario, protocol), own in report_stats.summary(results).group_by(
+            "scenario", "protocol", maintain_order=True
+        ):
+            if (own["kind"] != "oracle").any():
+                console.print(_table(results, str(scenario), str(protocol), own))
+        regrets = report_stats.regrets(results)
         if regrets.height:
             console.print(_regrets(regrets))
-        lead = report.gaps(self._out).filter(pl.col("metric") == "hr10")
+        lead = report_stats.gaps(results).filter(pl.col("metric") == "hr10")
         if lead.height:
             console.print(_gaps(lead))
 
 
-def _table(title: str, frame: pl.DataFrame) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("", "seeds", "HR@10", "HR@50", "NDCG@10", "MRR", "of the oracle"):
+def _table(results: Results, scenario: str, protocol: str, frame: pl.DataFrame) -> Table:
+    table = Table(title=f"{scenario}, {protocol}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    ceiling = "/".join(results.ceilings(scenario))
+    for head in ("", "seeds", "HR@10", "HR@50", "NDCG@10", "MRR", f"of the {ceiling}" if ceiling else ""):
         table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):
-        cells = [_number(row[name], row[f"{name}_half"]) for name in ("hr10", "hr50", "ndcg10", "mrr", "of_oracle")]
-        table.add_row(f"{row['contestant']} {row['variant']}", str(row["seeds"]), *cells)
+        cells = [_number(row[name], row[f"{name}_half"]) for name in ("hr10", "hr50", "ndcg10", "mrr")]
+        cells.append(_number(row["of_oracle"], row["of_oracle_half"]) if ceiling else "")
+        table.add_row(f"{results.label(row['contestant'], scenario)} {row['variant']}", str(row["seeds"]), *cells)
     return table
 
 
 def _regrets(frame: pl.DataFrame) -> Table:
     title = "Regret a request: expected clicks of the best slate less those of the slate shown"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("scenario", "", "seeds", "regret"):
-        table.add_column(head, justify="right" if head in ("seeds", "regret") else "left", no_wrap=True)
+    for head in ("scenario", "", "seeds", "regret", "last 10 %", "against softmax"):
+        table.add_column(head, justify="left" if head in ("scenario", "") else "right", no_wrap=True)
     for row in frame.iter_rows(named=True):
         name = f"{row['contestant']} {row['variant']}"
-        table.add_row(row["scenario"], name, str(row["seeds"]), _number(row["regret"], row["regret_half"]))
+        cells = [_number(row[key], row[f"{key}_half"]) for key in ("regret", "late_regret")]
+        table.add_row(row["scenario"], name, str(row["seeds"]), *cells, _number(row["gap"], row["gap_half"], "+"))
     return table
 
 

@@ -25,10 +25,10 @@ from model.targets import Chooser
 from sim.errors import SimError
 from stream.example import Example
 
-NEURAL: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {
-    "silu": ("HSTU, SiLU / max_len", {"attention": "silu"}),
-    "silu_seen": ("HSTU, SiLU / keys seen", {"attention": "silu_seen"}),
-    "softmax": ("HSTU, softmax", {"attention": "softmax"}),
+NEURAL: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {  # title, and what makes it what it is
+    "silu": ("HSTU, SiLU / max_len", {"encoder": "hstu", "attention": "silu"}),
+    "silu_seen": ("HSTU, SiLU / keys seen", {"encoder": "hstu", "attention": "silu_seen"}),
+    "softmax": ("HSTU, softmax", {"encoder": "hstu", "attention": "softmax"}),
     "transformer": ("Transformer (SASRec)", {"encoder": "transformer", "attention": "silu", "bias": "none"}),
     "gru": ("GRU4Rec", {"encoder": "gru", "attention": "silu", "bias": "none"}),
 }

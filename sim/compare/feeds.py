@@ -23,6 +23,8 @@ from stream.config import StreamSettings
 from stream.example import Example, Kind, id_key
 
 Entry = Example | ItemRecord | Tombstone
+Records = Sequence[ItemRecord | Tombstone]
+MicroBatch = tuple[Records, list[Example]]
 _CLICK: Final = "click"
 
 
@@ -32,6 +34,11 @@ class Feed(Protocol):
     @property
     def examples(self) -> int:
         """Count the examples."""
+        ...
+
+    @property
+    def dead_letters(self) -> int:
+        """Count the events that the joiner has refused."""
         ...
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
@@ -58,7 +65,7 @@ class Joined:
                 joining.feed(batch)
                 while (placed := intake.merge.pop()) is not None:
                     self.all.append(placed.value if placed.topic == "items" else placed.value[0])
-            self.dead_letters = joining.refused()
+            self.dead_letters = sum(joining.refused().values())
             joining.close()
         self._at = [at for at, entry in enumerate(self.all) if isinstance(entry, Example)]
 
@@ -74,6 +81,8 @@ class Joined:
 
 class WholeRecords:
     """The examples of the paper's stream, a record each, as `whole_records` lets the joiner make them."""
+
+    dead_letters = 0
 
     def __init__(self, stream: DirichletStream) -> None:
         self._stream = stream
@@ -117,9 +126,7 @@ class WholeRecords:
         )
 
 
-def micro_batches(
-    feed: Feed, size: int, start: int = 0
-) -> Iterator[tuple[Sequence[ItemRecord | Tombstone], list[Example]]]:
+def micro_batches(feed: Feed, size: int, start: int = 0) -> Iterator[MicroBatch]:
     """Give the item records that precede each micro-batch, and its examples; as a trainer cuts them."""
     records: list[ItemRecord | Tombstone] = []
     batch: list[Example] = []

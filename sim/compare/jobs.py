@@ -23,6 +23,7 @@ import msgspec
 
 from model.errors import ModelError
 from sim.compare.runs import Run, RunSpec, StoppedError
+from sim.errors import SimError
 
 _TOLD_S: Final = 0.5  # between what a worker says of its progress
 _LOOK_S: Final = 1.0  # how often an orphan looks for its parent
@@ -71,10 +72,8 @@ class Jobs:
             progress: is told of a run: its id, its examples done and in all.
             ended: is told of each run that has ended.
 
-        A run whose training diverges is put into `failed`, and the others go on.
-
-        Raises:
-            Exception: what else a run has raised; the others are stopped, and keep what they have.
+        A run that raises (its training diverges, the oracle cannot know its world) is put into `failed`, and the others
+        go on.
         """
         (self._out / "runs").mkdir(parents=True, exist_ok=True)
         arguments = self._told, self._stop, os.getpid()
@@ -105,8 +104,12 @@ class Jobs:
                 try:
                     if not job.cancelled() and job.result():
                         ended(spec)
-                except ModelError as error:
-                    self.failed[spec.id] = f"{spec.contestant} {spec.variant}, seed {spec.seed}: {error}"
+                except Exception as error:
+                    what = (
+                        str(error) if isinstance(error, ModelError | SimError) else f"{type(error).__name__}: {error}"
+                    )
+                    run = " ".join(filter(None, (spec.contestant, spec.variant)))
+                    self.failed[spec.id] = f"{run} on {spec.scenario}, seed {spec.seed}: {what}"
 
 
 def _begin(told: Any, stop: Any, parent: int) -> None:

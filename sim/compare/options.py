@@ -38,7 +38,7 @@ def plan_of(options: Options, settings: Settings) -> Plan:
     for text in options.vary:
         key, values = parse_vary(text)
         vary[key] = values
-    changes: dict[str, Scalar] = dict(plan.changes)
+    changes: dict[str, Scalar] = {} if options.scenarios else dict(plan.changes)  # they are of the preset's scenarios
     for name in ("records", "events"):
         if (value := getattr(options, name)) is not None:
             changes[name] = value
@@ -53,7 +53,7 @@ def plan_of(options: Options, settings: Settings) -> Plan:
         "score_at": options.score_at,
         "test_share": options.test_share,
     }
-    given = {name: value for name, value in given.items() if value}
+    given = {name: value for name, value in given.items() if value not in (None, [], ())}
     if options.frozen is not None:
         given["frozen"] = options.frozen
     return replace(plan, **given, vary=vary, changes=changes)

@@ -45,7 +45,34 @@ class Plan:
         """
         for name in self.contestants:
             title_of(name)
-        return list(self._specs())
+        self._check_vary()
+        return list({spec.id: spec for spec in self._specs()}.values())
+
+    def _check_vary(self) -> None:
+        """Refuse what would compare different targets, and what nobody would notice."""
+        if "train.seed" in self.vary:
+            raise SimError("seed is not varied by itself: --seeds N runs everything with the seeds 0 to N - 1.")
+        if "train.negative_actions" in self.vary:
+            raise SimError(
+                "negative_actions decides which actions are targets, so it is not varied within a comparison."
+            )
+        if "train.batch_examples" in self.vary and self.test_share < 1:
+            raise SimError(
+                f"With --test-share {self.test_share} each batch_examples would be tested on other targets; "
+                "vary it with --test-share 1."
+            )
+        for key in self.vary:
+            if not key.startswith("scenario.") and not any(self._own([key], name) for name in self.contestants):
+                raise SimError(f"None of {', '.join(self.contestants)} has a {key} that could be varied.")
+
+    def _own(self, keys: Sequence[str], contestant: str) -> list[str]:
+        """Give those keys that change something of a contestant."""
+        if contestant in NEURAL:
+            return [key for key in keys if key.removeprefix("model.") not in NEURAL[contestant][1]]
+        return [key for key in keys if key.removeprefix("train.") in _OF_BASELINES]
+
+    def _leaves_out_seen(self) -> Sequence[Any]:
+        return self.vary.get("train.exclude_seen", [self.train.get("exclude_seen", False)])
 
     def _specs(self) -> Iterator[RunSpec]:
         worlds = [key for key in self.vary if key.startswith("scenario.")]
@@ -57,35 +84,50 @@ class Plan:
 
     def _on_one(self, name: str, overrides: dict[str, Scalar], seed: int, own: Sequence[str]) -> Iterator[RunSpec]:
         subject = open_subject(name, overrides, seed, self.stream)
-        usual: dict[str, Any] = {"scenario": name, "overrides": overrides, "seed": seed, "stream": dict(self.stream)}
-        if has_ceiling(subject):
-            yield RunSpec(contestant=ORACLE, **usual)
-        elif subject.closed:
+        usual: dict[str, Any] = {
+            **{"scenario": name, "overrides": overrides, "world": subject.world},
+            **{"seed": seed, "stream": dict(self.stream)},
+        }
+        if subject.closed:
+            if self.score_at == "request" or self.test_share < 1 or any(self._leaves_out_seen()):
+                raise SimError(
+                    f"In the closed loop {name} regret is measured and nothing is tested, so --score-at request, "
+                    "--test-share below 1 and exclude_seen mean nothing there; leave them out."
+                )
             yield RunSpec(contestant=POLICY, **usual)
+        elif has_ceiling(subject) and not all(self._leaves_out_seen()):  # the ceilings count what was seen before
+            yield RunSpec(contestant=ORACLE, **usual)
         usual |= {"score_at": self.score_at, "test_share": self.test_share, "frozen": self.frozen}
-        width = {"max_len": max(16, subject.stream.example_tokens)}
+        tokens = max(16, subject.stream.example_tokens)
         for contestant in self.contestants:
-            neural = contestant in NEURAL
-            keys = own if neural else [key for key in own if key.removeprefix("train.") in _OF_BASELINES]
+            keys = self._own(own, contestant)
             for values in product(*(self.vary[key] for key in keys)):
-                tables: dict[str, dict[str, Any]] = {"model": width | dict(self.model), "train": dict(self.train)}
-                for dotted, value in zip(keys, values, strict=True):
-                    table, key = dotted.split(".", 1)
-                    tables[table][key] = value
-                if not neural:
-                    train = {key: value for key, value in tables["train"].items() if key in _OF_BASELINES}
-                    tables = {"model": {}, "train": train}
-                _check(tables)
+                tables = self._tables(contestant, {"max_len": tokens}, dict(zip(keys, values, strict=True)))
+                _check(tables, subject.stream.example_tokens)
                 variant = " ".join(f"{key.split('.', 1)[1]}={value}" for key, value in zip(keys, values, strict=True))
                 yield RunSpec(
                     contestant=contestant, variant=variant, model=tables["model"], train=tables["train"], **usual
                 )
 
+    def _tables(
+        self, contestant: str, fitting: Mapping[str, Any], changed: Mapping[str, Scalar]
+    ) -> dict[str, dict[str, Any]]:
+        """Give the settings of a run: what fits the stream, the plan's, what is varied, what makes the contestant."""
+        train = {key: value for key, value in self.train.items() if key != "seed"}
+        tables: dict[str, dict[str, Any]] = {"model": {**fitting, **self.model}, "train": train}
+        for dotted, value in changed.items():
+            table, key = dotted.split(".", 1)
+            tables[table][key] = value
+        if contestant in NEURAL:
+            tables["model"] |= NEURAL[contestant][1]
+            return tables
+        return {"model": {}, "train": {key: value for key, value in tables["train"].items() if key in _OF_BASELINES}}
+
 
 _OF_BASELINES: Final = ("batch_examples", "exclude_seen", "popularity_half_life_d", "negative_actions")
 
 
-def _check(tables: Mapping[str, Mapping[str, Any]]) -> None:
+def _check(tables: Mapping[str, Mapping[str, Any]], example_tokens: int) -> None:
     for name, kind in TABLES.items():
         try:
             kind(**tables[name])
@@ -93,6 +135,11 @@ def _check(tables: Mapping[str, Mapping[str, Any]]) -> None:
             first = error.errors()[0]
             key = ".".join(str(part) for part in first["loc"])
             raise SimError(f"{name}.{key} = {first['input']!r} is refused: {first['msg']}.") from None
+    if tables["model"].get("max_len", example_tokens) < example_tokens:
+        raise SimError(
+            f"model.max_len = {tables['model']['max_len']} is less than the {example_tokens} tokens that an example "
+            "may have (stream.example_tokens)."
+        )
 
 
 def parse_vary(text: str) -> tuple[str, list[Scalar]]:

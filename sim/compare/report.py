@@ -36,9 +36,9 @@ def gaps(folder: Path, against: str = "softmax") -> pl.DataFrame:
     return report_stats.gaps(read_results(folder), against)
 
 
-def regrets(folder: Path) -> pl.DataFrame:
+def regrets(folder: Path, against: str = "softmax") -> pl.DataFrame:
     """Give the regret of each contestant in closed loops; columns as in `report_stats.regrets`."""
-    return report_stats.regrets(read_results(folder))
+    return report_stats.regrets(read_results(folder), against)
 
 
 def recoveries(folder: Path) -> pl.DataFrame:

@@ -22,12 +22,14 @@ _POOLS: Final = (1, 2, 4, 5, 10)
 _Z: Final = 1.959963984540054  # of the normal distribution, 95 % on both sides
 
 
-def curves_of(results: Results, scenario: str) -> pl.DataFrame:
-    """Give the curves of one scenario's tuned runs with contestant, kind and seed beside them."""
+def curves_of(results: Results, scenario: str, metric: str = "hr10") -> pl.DataFrame:
+    """Give the curves of one scenario's tuned runs by this metric, with contestant, kind and seed beside them."""
     runs = results.runs.filter(pl.col("scenario") == scenario).join(
         tuned(results.runs), on=["scenario", "contestant", "variant"], how="semi", maintain_order="left"
     )
-    rows = results.curves.filter((pl.col("targets") > 0) & pl.col("bucket").is_between(0, BUCKETS - 1))
+    rows = results.curves.drop_nulls(metric).filter(
+        (pl.col("targets") > 0) & pl.col("bucket").is_between(0, BUCKETS - 1)
+    )
     return runs.select("run", "contestant", "kind", "seed").join(rows, on="run", maintain_order="left_right")
 
 
@@ -47,13 +49,23 @@ def over_stream(results: Results, scenario: str, most_points: int = 50) -> tuple
     """
     curves = curves_of(results, scenario)
     size = pool_size(curves, most_points)
+    return _with_wilson(_points(curves, "hr10", size)), size
+
+
+def regret_over_stream(results: Results, scenario: str) -> tuple[pl.DataFrame, int]:
+    """Give the regret a request over a closed loop; columns as in `over_stream`, `regret` for `hr10`."""
+    size = 5
+    return _points(curves_of(results, scenario, "regret"), "regret", size), size
+
+
+def _points(curves: pl.DataFrame, metric: str, size: int) -> pl.DataFrame:
     point = ((pl.col("bucket") // size) * size + size / 2) / BUCKETS
-    pooled = curves.group_by("contestant", "seed", point.alias("share")).agg(pl.col("targets", "hr10").sum())
-    rows = pooled.with_columns((pl.col("hr10") / pl.col("targets")).alias("rate"))
-    points = (
+    pooled = curves.group_by("contestant", "seed", point.alias("share")).agg(pl.col("targets", metric).sum())
+    rows = pooled.with_columns((pl.col(metric) / pl.col("targets")).alias("rate"))
+    return (
         rows.group_by("contestant", "share")
         .agg(
-            pl.col("rate").sort_by("seed").mean().alias("hr10"),
+            pl.col("rate").sort_by("seed").mean().alias(metric),
             pl.col("rate").min().alias("low"),
             pl.col("rate").max().alias("high"),
             pl.len().alias("seeds"),
@@ -61,7 +73,6 @@ def over_stream(results: Results, scenario: str, most_points: int = 50) -> tuple
         )
         .sort("contestant", "share")
     )
-    return _with_wilson(points), size
 
 
 def _with_wilson(points: pl.DataFrame) -> pl.DataFrame:

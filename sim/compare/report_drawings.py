@@ -5,7 +5,7 @@ from typing import Final
 
 from sim.compare.report_forest import gap_forest, oracle_forest, variant_forest
 from sim.compare.report_maps import gap_maps
-from sim.compare.report_plots import ages_plot, stream_plot, variants_plot
+from sim.compare.report_plots import ages_plot, regret_plot, stream_plot, variants_plot
 from sim.compare.report_results import PROTOCOLS, Results
 from sim.compare.report_svg import Drawing
 
@@ -17,6 +17,7 @@ def scenario_drawings(results: Results, scenario: str) -> list[Drawing]:
     points = 50 if len(results.scenarios) <= FEW else 20
     found = (
         stream_plot(results, scenario, points),
+        regret_plot(results, scenario),
         ages_plot(results, scenario),
         variants_plot(results, scenario),
     )

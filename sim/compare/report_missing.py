@@ -16,6 +16,7 @@ def whats_missing(rows: int, runs: pl.DataFrame, curves: pl.DataFrame, about: di
         *_absent_runs(runs),
         *_absent_parts(runs, curves),
         *_unequal(runs),
+        *_refused(runs),
     ]
 
 
@@ -60,7 +61,7 @@ def _absent_parts(runs: pl.DataFrame, curves: pl.DataFrame) -> Iterator[str]:
     lost = [run for run in trained["run"] if run not in with_curves]
     if lost and curves.height:
         yield f"{len(lost)} of {trained.height} runs have no curves: {_listed(lost)}."
-    if unmeasured := runs.filter(pl.col("hr10").is_null())["run"].to_list():
+    if unmeasured := runs.filter(pl.col("hr10").is_null() & pl.col("regret").is_null())["run"].to_list():
         yield f"{len(unmeasured)} runs have no HR@10: {_listed(unmeasured)}."
 
 
@@ -79,6 +80,13 @@ def _unequal(runs: pl.DataFrame) -> Iterator[str]:
         targets = group.filter(pl.col("kind") != "oracle")["targets"].drop_nulls().unique().sort()
         if targets.len() > 1:
             yield f"In {scenario}, seed {seed}, the contestants were tested on {_listed(map(str, targets))} targets."
+
+
+def _refused(runs: pl.DataFrame) -> Iterator[str]:
+    """Events that the joiner put into dead-letters are in no example."""
+    streams = runs.group_by("scenario", "seed", maintain_order=True).agg(pl.col("dead_letters").max())
+    for scenario, seed, count in streams.filter(pl.col("dead_letters") > 0).iter_rows():
+        yield f"In {scenario}, seed {seed}, the joiner refused {count:,} events: they are in no example."
 
 
 def _listed(names: Iterable[str], between: str = ", ") -> str:

@@ -21,6 +21,7 @@ from sim.compare.report_tables import (
     answer_table,
     costs_table,
     grid_table,
+    regret_table,
     runs_table,
     scenario_table,
 )
@@ -146,7 +147,12 @@ def _scenario(results: Results, scenario: str, against: str) -> str:
     place = results.scenarios.index(scenario) + 1
     tables = {protocol: scenario_table(results, scenario, protocol, against) for protocol in PROTOCOLS}
     few = len(results.scenarios) <= FEW
-    parts = [tables.pop("all"), bullets(remarks(results, scenario), "notes"), recovery_section(results, scenario)]
+    first = tables.pop("all")
+    parts = [
+        regret_table(results, scenario, against) or first,
+        bullets(remarks(results, scenario), "notes"),
+        recovery_section(results, scenario),
+    ]
     curves = _figures(scenario_drawings(results, scenario))
     parts.insert(2, curves if len(results.scenarios) <= MANY else folded("Plots", curves))
     titles = {"late": "The last 10 % of the stream", "frozen": "Frozen at 90 %, tested on the last 10 %"}
@@ -158,7 +164,12 @@ def _scenario(results: Results, scenario: str, against: str) -> str:
 
 def _costs(results: Results) -> str:
     few = len(results.scenarios) <= FEW
-    parts = [paragraph("Means over runs. CPU seconds are of the process, tokens a second as the run says.")]
+    parts = [
+        paragraph(
+            "Means over runs, CPU seconds of the process. Test: ranking, and the passes that a frozen test or one at "
+            "requests takes by itself; train: all that is left but making the events. Tokens a second are of training."
+        )
+    ]
     parts.append(costs_table(results, by_scenario=few))
     if not few:
         parts.append(folded("By scenario", costs_table(results, by_scenario=True)))

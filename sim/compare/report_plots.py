@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from model.item_age import SLICES
-from sim.compare.report_curves import LEAST_TARGETS, by_age, over_stream
+from sim.compare.report_curves import LEAST_TARGETS, by_age, over_stream, regret_over_stream
 from sim.compare.report_looks import Look, ink, looks
 from sim.compare.report_results import Results
 from sim.compare.report_settings import varied
@@ -64,25 +64,54 @@ def stream_plot(results: Results, scenario: str, most_points: int = 50) -> Drawi
             + "."
         )
 
+    title = "HR@10 over the stream"
+    return _lines(results, scenario, points, "hr10", f"stream-{scenario}", title, caption, moments)
+
+
+def regret_plot(results: Results, scenario: str) -> Drawing | None:
+    """Draw the regret a request over a closed loop."""
+    points, size = regret_over_stream(results, scenario)
+    if points.is_empty():
+        return None
+    caption = (
+        f"Regret a request over the stream, {results.scenario_title(scenario)}: expected clicks of the best slate less "
+        f"those of the slate shown. Each point pools {size} hundredths; lines are means over seeds, bands span them."
+    )
+    title = "Regret a request over the stream"
+    return _lines(
+        results, scenario, points, "regret", f"regret-{scenario}", title, caption, _moments(results, scenario)
+    )
+
+
+def _lines(
+    results: Results,
+    scenario: str,
+    points: pl.DataFrame,
+    metric: str,
+    name: str,
+    title: str,
+    caption: str,
+    moments: Sequence[tuple[str, float, float | None]],
+) -> Drawing:
+    """Draw a line with a band for each contestant, and mark the moments."""
+
     def paint(figure: Figure, axes: Axes) -> None:
         faces = looks(results.runs)
         ends: list[End] = []
-        for (name,), group in points.group_by("contestant", maintain_order=True):
-            look, x = faces[str(name)], group["share"].to_numpy()
+        for (contestant,), group in points.group_by("contestant", maintain_order=True):
+            look, x, label = faces[str(contestant)], group["share"].to_numpy(), results.label(str(contestant), scenario)
             axes.fill_between(x, group["low"], group["high"], color=ink(look.colour), alpha=0.14, linewidth=0)
-            axes.plot(x, group["hr10"], **line_style(look))
-            ends.append(
-                End(results.label(str(name), scenario), float(x[-1]), float(group["hr10"][-1]), ink(look.colour))
-            )
+            axes.plot(x, group[metric], **line_style(look))
+            ends.append(End(label, float(x[-1]), float(group[metric][-1]), ink(look.colour)))
         axes.set_xlim(0, 1)
         axes.set_ylim(bottom=0)
         _mark(axes, moments)
         axes.xaxis.set_major_formatter(percents)
-        axes.set_xlabel("share of the stream's examples" + _legend(moments))
-        axes.set_title("HR@10 over the stream", pad=14 if moments else None)
+        axes.set_xlabel("share of the stream" + _legend(moments))
+        axes.set_title(title, pad=14 if moments else None)
         name_ends(axes, ends)
 
-    return draw(f"stream-{scenario}", caption, 3.1 + 0.12 * min(len(moments), _LABELLED), paint)
+    return draw(name, caption, 3.1 + 0.12 * min(len(moments), _LABELLED), paint)
 
 
 def _moments(results: Results, scenario: str) -> list[tuple[str, float, float | None]]:

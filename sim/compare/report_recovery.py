@@ -3,8 +3,8 @@
 Of each run: *before* is HR@10 pooled over the ten hundredths of the stream that end before the moment. After it,
 HR@10 is smoothed by pooling three hundredths. The run has recovered at the first hundredth that opens three which
 together reach 95 % of before; the recovery time is that hundredth's begin less the moment, in hundredths of the
-stream and in event time. Zero hundredths (less than one) means that no loss was seen. *lowest* is the lowest smoothed
-figure until recovery, or until the end.
+stream and in event time. Less than one hundredth means that no loss was seen, and is no time. *lowest* is the lowest
+smoothed figure until recovery, or until the end.
 """
 
 from collections.abc import Iterator, Sequence
@@ -109,7 +109,8 @@ def recovery(line: Line, share: float) -> tuple[float, float | None, bool, float
             continue
         lowest = rate if lowest is None else min(lowest, rate)
         if rate >= BACK * before:
-            return before, lowest, True, bucket - share * BUCKETS, line.took_ms(share, bucket / BUCKETS)
+            hundredths = bucket - share * BUCKETS
+            return before, lowest, True, hundredths, line.took_ms(share, bucket / BUCKETS) if hundredths >= 1 else 0.0
     return before, lowest, False, None, None
 
 

@@ -21,25 +21,13 @@ def remarks(results: Results, scenario: str) -> list[str]:
     runs = results.runs.filter(pl.col("scenario") == scenario)
     runs = runs.join(tuned(results.runs), on=["scenario", "contestant", "variant"], how="semi", maintain_order="left")
     scored = [_SCORED[name] for name in runs["score_at"].drop_nulls().unique().sort() if name in _SCORED]
-    return [*scored, *_tested(runs), *_regret(runs), *_oracle(runs)]
+    return [*scored, *_tested(runs), *_oracle(runs)]
 
 
 def _tested(runs: pl.DataFrame) -> list[str]:
     shares = {leaves(text).get("test_share") for text in runs["settings"]}
     part = sorted(float(share) for share in shares if is_number(share) and share < 1)
     return [f"Only {100 * part[0]:g} % of the micro-batches are tested, the same ones for everybody."] if part else []
-
-
-def _regret(runs: pl.DataFrame) -> list[str]:
-    rows = runs.drop_nulls("regret")
-    if rows.is_empty():
-        return []
-    means = [
-        (math.fsum(own["regret"]) / own.height, name, half_width(own["regret"].to_list()))
-        for (name,), own in rows.group_by("contestant", maintain_order=True)
-    ]
-    each = ", ".join(f"{name} {spread(mean, half)}" for mean, name, half in sorted(means, key=lambda row: row[:2]))
-    return [f"Regret a request, the expected clicks of the best slate less those of the slate shown: {each}."]
 
 
 def _oracle(runs: pl.DataFrame) -> list[str]:

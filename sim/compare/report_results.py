@@ -1,8 +1,8 @@
 """The output folder of a comparison, read and looked over: frames with the columns promised, and what is missing.
 
-Runs are told apart by (scenario, contestant, variant, seed). Where labels were scored at two times (`score_at`), each
-of them makes a scenario of its own, since their figures answer different questions. NaN is read as null: not
-measured.
+Runs are told apart by (scenario, contestant, variant, seed). Where labels were scored at two times (`score_at`), or
+items that the user had are candidates in some runs and not in others (`exclude_seen`), each makes a scenario of its
+own, since their figures answer different questions. NaN is read as null: not measured.
 """
 
 import json
@@ -25,12 +25,13 @@ PROTOCOLS: Final = {
 PREFIXES: Final = {"all": "", "late": "late_", "frozen": "frozen_"}
 KEY: Final = ("scenario", "contestant", "variant", "seed")
 _TEXTS = ("run", "scenario", "scenario_title", "contestant", "title", "kind", "variant", "settings", "score_at")
-_COUNTS = ("examples", "tokens", "steps", "targets", "parameters", "late_targets", "frozen_targets")
+_COUNTS = ("examples", "tokens", "steps", "targets", "parameters", "late_targets", "frozen_targets", "dead_letters")
 _FIGURES = tuple(prefix + metric for prefix in PREFIXES.values() for metric in METRICS)
-_OTHERS = ("train_s", "test_s", "tokens_per_s", "log_loss", "regret", "stderr_hr10")
+_OTHERS = ("train_s", "test_s", "tokens_per_s", "log_loss", "regret", "late_regret", "stderr_hr10")
 RUNS: Final[dict[str, pl.DataType]] = {
     **dict.fromkeys((*_TEXTS, "examples_digest", "model_digest"), pl.String()),
     "seed": pl.Int64(),
+    "exclude_seen": pl.Boolean(),
     **dict.fromkeys(_COUNTS, pl.Int64()),
     **dict.fromkeys((*_FIGURES, *_OTHERS), pl.Float64()),
 }
@@ -39,7 +40,7 @@ CURVES: Final[dict[str, pl.DataType]] = {
     "bucket": pl.Int64(),
     "time_ms": pl.Float64(),
     "age": pl.String(),
-    **dict.fromkeys(("targets", *METRICS), pl.Float64()),
+    **dict.fromkeys(("targets", *METRICS, "regret"), pl.Float64()),
 }
 MOMENTS: Final[dict[str, pl.DataType]] = {
     "scenario": pl.String(),
@@ -120,20 +121,29 @@ def read_results(folder: Path) -> Results:
 
 
 def _identified(raw: pl.DataFrame) -> pl.DataFrame:
-    """Fill texts that are missing, split scenarios by `score_at`, and keep one run of each identity: the last."""
+    """Fill what is missing, split scenarios by question, and keep one run of each identity: the last."""
     runs = raw.with_columns(
         pl.col("scenario_title").fill_null(pl.col("scenario")),
         pl.col("title").fill_null(pl.col("contestant")),
         pl.col("kind").fill_null("neural"),
         pl.col("variant").fill_null(""),
+        pl.col("exclude_seen").fill_null(False),
         pl.col("scenario").alias("world"),
     )
     scored = runs.filter(pl.col("kind") != "oracle")["score_at"].drop_nulls().unique(maintain_order=True)
     if scored.len() > 1:  # an oracle's figures are those of both
         others = [pl.col("kind") != "oracle", pl.col("kind") == "oracle"]
         split = [runs.filter(others[0])] + [runs.filter(others[1]).with_columns(score_at=pl.lit(at)) for at in scored]
-        named = [pl.format("{}, scored at {}", name, "score_at").alias(name) for name in ("scenario", "scenario_title")]
+        named = [
+            pl.coalesce(pl.format("{}, scored at {}", name, "score_at"), name).alias(
+                name
+            )  # a closed loop scores nothing
+            for name in ("scenario", "scenario_title")
+        ]
         runs = pl.concat(split).with_columns(named)
+    if runs["exclude_seen"].n_unique() > 1:
+        left_out = pl.when("exclude_seen").then(pl.lit(", seen items left out")).otherwise(pl.lit(""))
+        runs = runs.with_columns((pl.col(name) + left_out).alias(name) for name in ("scenario", "scenario_title"))
     titles = runs.group_by("scenario_title").agg(pl.col("scenario").n_unique())
     if (titles["scenario"] > 1).any():  # scenarios have to be told apart by what people read
         runs = runs.with_columns(pl.format("{} ({})", "scenario_title", "scenario").alias("scenario_title"))

@@ -43,11 +43,13 @@ def measured(runs: pl.DataFrame) -> pl.DataFrame:
 def tuned(runs: pl.DataFrame) -> pl.DataFrame:
     """Choose the variant that stands for each contestant: scenario, contestant, variant, variants (how many).
 
-    Among those with the most seeds the best mean HR@10 wins; at equal means the first by name.
+    Among those with the most seeds the best mean HR@10 wins, in a closed loop the least mean regret; at equal means the
+    first by name.
     """
     by = ["scenario", "contestant"]
     of_each = runs.group_by(*by, "variant", maintain_order=True).agg(
-        pl.col("hr10").count().alias("seeds"), pl.col("hr10").mean().alias("mean")
+        pl.max_horizontal(pl.col("hr10").count(), pl.col("regret").count()).alias("seeds"),
+        pl.coalesce(pl.col("hr10").mean(), -pl.col("regret").mean()).alias("mean"),
     )
     order = of_each.sort("seeds", "mean", "variant", descending=[True, True, False], nulls_last=True)
     best = order.group_by(by, maintain_order=True).agg(pl.first("variant"), pl.len().alias("variants"))
@@ -125,16 +127,26 @@ def _names(runs: pl.DataFrame) -> pl.DataFrame:
     return runs.select("scenario", "scenario_title", "contestant", "title", "kind").unique(["scenario", "contestant"])
 
 
-def regrets(results: Results) -> pl.DataFrame:
+def regrets(results: Results, against: str = "softmax") -> pl.DataFrame:
     """Give the mean regret a request of each contestant in each closed loop, the least first.
 
-    Columns: scenario, contestant, variant, seeds, regret, regret_half.
+    Columns: scenario, contestant, variant, seeds, regret, late_regret (of the last tenth), gap (regret less that of the
+    best variant of `against`, seed by seed), each of the three with half its interval as `<name>_half`.
     """
     rows = results.runs.drop_nulls("regret")
-    table = _spread(rows, ["scenario", "contestant", "variant"], "regret").rename(
-        {"mean": "regret", "half": "regret_half"}
-    )
+    by = ["scenario", "contestant", "variant"]
+    best = tuned(rows).filter(pl.col("contestant") == against).select(by)
+    base = rows.join(best, on=by).select("scenario", "seed", pl.col("regret").alias("base"))
+    pairs = rows.filter(pl.col("contestant") != against).join(base, on=["scenario", "seed"])
+    pairs = pairs.with_columns((pl.col("regret") - pl.col("base")).alias("gap"))
+    table = _named_spread(rows, by, "regret")
+    for found, name in ((rows, "late_regret"), (pairs, "gap")):
+        table = table.join(_named_spread(found, by, name).drop("seeds"), on=by, how="left")
     return table.sort("scenario", "regret", maintain_order=True)
+
+
+def _named_spread(rows: pl.DataFrame, by: list[str], name: str) -> pl.DataFrame:
+    return _spread(rows.drop_nulls(name), by, name).rename({"mean": name, "half": f"{name}_half"})
 
 
 def reference(kinds: pl.DataFrame) -> str | None:

@@ -10,7 +10,7 @@ from sim.compare.report_costs import costs
 from sim.compare.report_html import Column, Row, table
 from sim.compare.report_looks import looks, swatch
 from sim.compare.report_results import METRIC_TITLES, METRICS, PROTOCOLS, Results
-from sim.compare.report_stats import gaps, summary
+from sim.compare.report_stats import gaps, regrets, summary
 from sim.compare.report_text import NOTHING, count, interval, number, percent, signed, spread, subject
 
 _SIGNS: Final = {
@@ -106,6 +106,26 @@ def scenario_table(results: Results, scenario: str, protocol: str, against: str 
     targets = sorted({round(n) for n in rows.filter(pl.col("kind") != "oracle")["targets"].drop_nulls()})
     many = f"{count(targets[0])} to {count(targets[-1])}" if len(targets) > 1 else count(next(iter(targets), None))
     return table(columns, shown, f"{escape(PROTOCOLS[protocol].capitalize())}; {many} targets a run")
+
+
+def regret_table(results: Results, scenario: str, against: str = "softmax") -> str:
+    """Give a row for each contestant of a closed loop; nothing where there is no regret."""
+    rows = regrets(results, against).filter(pl.col("scenario") == scenario)
+    if rows.is_empty():
+        return ""
+    columns = [Column("", number=False), Column("regret"), Column(f"regret − {against}")]
+    columns += [Column("regret, last 10 %"), Column("seeds")]
+    shown = [
+        [
+            contestant(results, row["contestant"], scenario, row["variant"]),
+            figure(row["regret"], row["regret_half"]),
+            signed(row["gap"]) + (f"<small>± {number(row['gap_half'])}</small>" if row["gap_half"] is not None else ""),
+            figure(row["late_regret"], row["late_regret_half"]),
+            str(row["seeds"]),
+        ]
+        for row in rows.iter_rows(named=True)
+    ]
+    return table(columns, shown, "Regret a request: expected clicks of the best slate less those of the slate shown")
 
 
 def _metric(row: Mapping[str, Any], metric: str, best: Any) -> str:

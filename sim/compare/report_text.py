@@ -9,7 +9,7 @@ from typing import Any, Final
 import polars as pl
 
 from sim.compare.report_results import METRIC_TITLES, Results
-from sim.compare.report_stats import gaps
+from sim.compare.report_stats import gaps, regrets, tuned
 
 NOTHING: Final = "–"
 _UNITS = ((86_400_000.0, "days"), (3_600_000.0, "hours"), (60_000.0, "minutes"), (1000.0, "seconds"))
@@ -113,13 +113,29 @@ def answer(results: Results, against: str = "softmax") -> list[str]:
     rows = gaps(results, against).filter(
         (pl.col("contestant") == (who or "")) & (pl.col("metric") == "hr10") & (pl.col("protocol") == "all")
     )
+    loops = _of_loops(results, who, against)
     if who is None or rows.is_empty():
-        return [f"There is no pair of runs with {against} on one seed, so there is no gap to tell."]
+        return loops or [f"There is no pair of runs with {against} on one seed, so there is no gap to tell."]
     name, rival = results.title(who), results.title(against)
     each = [f"{row['scenario_title']}: {name} {verdict(row, rival)}." for row in rows.iter_rows(named=True)]
     if len(each) == 1:
-        return each
+        return [*each, *loops]
     seeds = sorted({int(n) for n in rows["seeds"]})
     seeds_text = plural(seeds[0], "seed") if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     first = f"{name} against {rival}, HR@10 over the whole stream, {seeds_text}: {tally(rows['verdict'])}."
-    return [first, *each]
+    return [first, *each, *loops]
+
+
+def _of_loops(results: Results, who: str | None, against: str) -> list[str]:
+    """Say what the subject regrets in closed loops."""
+    chosen = tuned(results.runs).select("scenario", "contestant", "variant")
+    rows = regrets(results, against).join(chosen, on=["scenario", "contestant", "variant"], maintain_order="left")
+    said = []
+    for row in rows.filter(pl.col("contestant") == (who or "")).drop_nulls("gap").iter_rows(named=True):
+        gap = signed(row["gap"]) + ("" if row["gap_half"] is None else f" ± {number(row['gap_half'])}")
+        said.append(
+            f"{results.scenario_title(row['scenario'])}, a closed loop: {results.title(row['contestant'])} regrets "
+            f"{number(row['regret'])} clicks a request, {gap} beside {results.title(against)} over "
+            f"{plural(row['seeds'], 'seed')}."
+        )
+    return said

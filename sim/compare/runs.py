@@ -5,24 +5,24 @@ micro-batches are of one size. A run that goes on from a checkpoint ends with th
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 from xxhash import xxh3_64_hexdigest, xxh3_128_digest
 
-from model.catalogue import ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
 from model.cut import Cut, read_newest, write_cut
 from model.snapshot import prefixed, under
 from sim.compare.asking import at_requests
 from sim.compare.book import LATE, Book
 from sim.compare.contestants import NEURAL, Contestant, Tested, make, title_of
-from sim.compare.feeds import Feed, micro_batches
+from sim.compare.feeds import Feed, MicroBatch, Records, micro_batches
 from stream.example import Example, encode_example
 
 CHECKPOINT_S: Final = 120.0
+VERSION: Final = 2  # of what a run does; results of another are not taken for its own
 Scalar = str | int | float | bool
 
 
@@ -32,6 +32,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     scenario: str
     overrides: dict[str, Scalar] = {}
     """What is changed of the scenario."""
+    world: str = ""
+    """Digest of what the scenario says, so that a file that was edited is another stream."""
     seed: int
     """Of the stream and of the model."""
     contestant: str
@@ -46,7 +48,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def id(self) -> str:
         """A name for files: what it is, and a digest of all of it."""
-        return f"{self.contestant}-{self.seed}-{xxh3_64_hexdigest(msgspec.json.encode(self, order='sorted'))}"
+        return f"{self.contestant}-{self.seed}-{xxh3_64_hexdigest(f'{VERSION} {self.text}'.encode())}"
 
     @property
     def text(self) -> str:
@@ -84,7 +86,7 @@ class Run:
         self._book = Book(feed.examples)
         self._digest = bytes(16)
         self._done = self._tokens = self._batches = 0
-        self._cpu_s = self._test_s = 0.0  # of sessions before this one
+        self._cpu_s = self._test_s = self._feed_s = 0.0
         self._freeze_at = -(-feed.examples * LATE // 100)
         self._asked = at_requests(feed, self._train.batch_examples) if spec.score_at == "request" else None
 
@@ -97,10 +99,11 @@ class Run:
         self._resume()
         start_s = saved_s = time.monotonic()
         cpu_s = self._cpu_s - time.process_time()
-        for records, batch in micro_batches(self._feed, self._train.batch_examples, self._done):
+        batches = micro_batches(self._feed, self._train.batch_examples, self._done)
+        while (entry := self._timed_next(batches)) is not None:
             if self.spec.frozen and self._done >= self._freeze_at and not self._book.has_frozen:
                 self._test_frozen()
-            self._step(records, batch)
+            self._step(*entry)
             self._progress(self._done, self._feed.examples)
             self._cpu_s = cpu_s + time.process_time()
             if self._stopping() or time.monotonic() - saved_s > CHECKPOINT_S:
@@ -110,21 +113,43 @@ class Run:
                     raise StoppedError
         return self._result(time.monotonic() - start_s)
 
-    def _step(self, records: Sequence[ItemRecord | Tombstone], batch: list[Example]) -> None:
-        self.contestant.learn_items(records)
-        test = self._is_tested(self._batches)
-        if self._asked is not None and test and (asked := self._asked.get(self._batches)):
-            self._count(self.contestant.step(asked, test=True, learn=False))
-        self._count(self.contestant.step(batch, test=test and self._asked is None, learn=True))
+    def _timed_next(self, batches: Iterator[MicroBatch]) -> MicroBatch | None:
+        start_s = time.process_time()
+        entry = next(batches, None)
+        self._feed_s += time.process_time() - start_s
+        return entry
+
+    def _step(self, records: Records, batch: list[Example]) -> None:
+        for tested in self._test(self.contestant, self._batches, records, batch, learn=True):
+            self._book.count(self._done, tested)
+        start_s = time.process_time()
         for example in batch:
             self._digest = xxh3_128_digest(self._digest + encode_example(example))
             self._tokens += len(example.keys)
+        self._feed_s += time.process_time() - start_s
         self._done += len(batch)
         self._batches += 1
 
-    def _count(self, tested: Tested | None) -> None:
-        if tested is not None:
-            self._book.count(self._done, tested)
+    def _test(self, who: Contestant, number: int, records: Records, batch: list[Example], learn: bool) -> list[Tested]:
+        """Take a micro-batch in, and give what was tested of it or, at requests, before it.
+
+        What is asked is shown whether it is tested or not: its ids are admitted, so the model's bits stay the same.
+        """
+        test = self._is_tested(number)
+        if self._asked is None:
+            who.learn_items(records)
+            found = [who.step(batch, test=test, learn=learn)]
+        else:
+            found, known = [], 0
+            start_s = time.process_time() - who.test_s
+            for count, asked in self._asked.get(number, []):
+                who.learn_items(records[known:count])
+                known = count
+                found.append(who.step(asked, test=test, learn=False))
+            self._test_s += time.process_time() - who.test_s - start_s
+            who.learn_items(records[known:])
+            who.step(batch, test=False, learn=learn)
+        return [tested for tested in found if tested is not None]
 
     def _is_tested(self, batch: int) -> bool:
         share = self.spec.test_share
@@ -132,14 +157,13 @@ class Run:
 
     def _test_frozen(self) -> None:
         """Test what is left of the stream by the weights as they are."""
+        start_s, before_s = time.process_time(), self._test_s
         frozen = self.contestant.frozen()
         rest = micro_batches(self._feed, self._train.batch_examples, self._done)
         for number, (records, batch) in enumerate(rest, self._batches):
-            frozen.learn_items(records)
-            tested = frozen.step(batch, test=self._is_tested(number), learn=False)
-            if tested is not None:
+            for tested in self._test(frozen, number, records, batch, learn=False):
                 self._book.count_frozen(tested)
-        self._test_s += frozen.test_s
+        self._test_s = before_s + time.process_time() - start_s
         self._book.has_frozen = True
 
     def _resume(self) -> None:
@@ -151,7 +175,7 @@ class Run:
         facts = cut.facts
         self._digest = bytes.fromhex(facts["digest"])
         self._done, self._tokens, self._batches = facts["done"], facts["tokens"], facts["batches"]
-        self._cpu_s, self._test_s = facts["cpu_s"], facts["test_s"]
+        self._cpu_s, self._test_s, self._feed_s = facts["cpu_s"], facts["test_s"], facts["feed_s"]
 
     def _save(self) -> None:
         state = self.contestant.state()
@@ -165,12 +189,13 @@ class Run:
             "batches": self._batches,
             "cpu_s": self._cpu_s,
             "test_s": self._test_s + self.contestant.test_s,
+            "feed_s": self._feed_s,
         }
         write_cut(self._folder, Cut(arrays, facts))
 
     def _result(self, wall_s: float) -> dict[str, Any]:
         spec, test_s = self.spec, self._test_s + self.contestant.test_s
-        train_s = max(self._cpu_s - test_s, 1e-9)
+        train_s = max(self._cpu_s - test_s - self._feed_s, 1e-9)
         return {
             "contestant": spec.contestant,
             "title": title_of(spec.contestant),
@@ -179,6 +204,8 @@ class Run:
             "seed": spec.seed,
             "settings": spec.text,
             "score_at": spec.score_at,
+            "exclude_seen": self._train.exclude_seen,
+            "dead_letters": self._feed.dead_letters,
             "examples_digest": self._digest.hex(),
             "model_digest": self.contestant.digest(),
             "examples": self._done,

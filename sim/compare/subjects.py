@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
+from xxhash import xxh3_64_hexdigest
 
 from sim.compare.feeds import Feed, Joined, WholeRecords
 from sim.compare.runs import RunSpec, Scalar
@@ -14,7 +15,7 @@ from sim.errors import SimError
 from sim.generator import DirichletStream
 from sim.log_settings import LogSettings
 from sim.scenarios.files import checked
-from sim.scenarios.scenario import Moment, Scenario, load_scenario, scenario_of
+from sim.scenarios.scenario import Moment, PaperScenario, Scenario, load_scenario, scenario_of
 from stream.config import StreamSettings
 
 _OF_DATASET: Final = ("limit",)
@@ -27,6 +28,8 @@ class Subject:
     key: str
     """Its name, and what is changed of it; the same for all seeds."""
     title: str
+    world: str
+    """Digest of all that its law depends on."""
     scenario: Scenario | None  # None: a data set
     dataset: LogSettings | None
     stream: StreamSettings
@@ -58,16 +61,25 @@ def open_subject(name: str, overrides: Mapping[str, Scalar], seed: int, stream: 
     """
     changed = "".join(f" {key}={value}" for key, value in overrides.items())
     bracket = f" ({', '.join(f'{key} {value}' for key, value in overrides.items())})" if overrides else ""
+    if seeded := [key for key in overrides if key.rpartition(".")[2] == "seed"]:
+        raise SimError(f"{seeded[0]} is not varied by itself: --seeds N runs everything with the seeds 0 to N - 1.")
     settings = StreamSettings(**stream)
     if name in DATASETS:
         for key in overrides:
             if key not in _OF_DATASET:
                 raise SimError(f"The data set {name} has no {key}; it knows {', '.join(_OF_DATASET)}.")
         log = LogSettings(shuffle_ties=seed, limit=int(overrides["limit"]) if "limit" in overrides else None)
-        return Subject(name + changed, name + bracket, None, log, settings)
+        return Subject(name + changed, name + bracket, _digest(name, log.tag()), None, log, settings)
     scenario = _changed(load_scenario(name), overrides).with_(seed=seed)
+    if isinstance(scenario, PaperScenario) and scenario.dirichlet.limit is not None:
+        raise SimError(f"{scenario.name} is compared in whole records, so limit does not cut it; use records.")
     fitting = scenario.stream_settings(settings)
-    return Subject(scenario.name + changed, scenario.title + bracket, scenario, None, fitting)
+    law = _digest(scenario.name, scenario.settings.model_dump_json())
+    return Subject(scenario.name + changed, scenario.title + bracket, law, scenario, None, fitting)
+
+
+def _digest(*parts: str) -> str:
+    return xxh3_64_hexdigest(" ".join(parts).encode())
 
 
 def _changed(scenario: Scenario, overrides: Mapping[str, Scalar]) -> Scenario:

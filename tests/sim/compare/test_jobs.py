@@ -85,11 +85,21 @@ def test_a_run_that_diverges_does_not_end_the_others(tmp_path: Path) -> None:
     done = run(tmp_path, "--vary", "learning_rate=1e-3,1e30")
     assert done.returncode == 1
     assert "2 of the runs failed, and are not in the report: " in done.stderr
-    assert "silu learning_rate=1e+30, seed 0: At step" in done.stderr
+    assert f"silu learning_rate=1e+30 on {tmp_path / 'small.toml'}, seed 0: At step" in done.stderr
     assert "training has diverged" in done.stderr
     runs = pl.read_parquet(tmp_path / "out" / "runs.parquet")
     assert sorted(runs["contestant"]) == ["oracle", "popularity", "silu", "softmax"]
     assert "2 of 6 planned runs have not ended" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_what_the_oracle_cannot_know_does_not_end_the_others(tmp_path: Path) -> None:
+    """Records of 600 events are beyond the oracle; who is compared runs all the same, and the terminal says why."""
+    main, out = command(tmp_path)[:4], ("--out", str(tmp_path / "out"))
+    options = ("--scenario", "paper", "--contestant", "popularity", "--records", "20", "--vary", "length=600")
+    done = subprocess.run([*main, *options, *out], text=True, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert "oracle on paper, seed 0: " in done.stderr
+    assert pl.read_parquet(tmp_path / "out" / "runs.parquet")["contestant"].to_list() == ["popularity"]
 
 
 def wait_for(what: object, seconds: float = 60) -> None:

@@ -1,5 +1,7 @@
 """Plans: from options to runs."""
 
+from pathlib import Path
+
 import pytest
 
 from sim.compare.options import Options, plan_of
@@ -45,6 +47,50 @@ def test_what_a_preset_fixes_can_be_changed() -> None:
         assert {spec.frozen for spec in plan_of(options, Settings()).specs() if spec.contestant == "silu"} == {frozen}
 
 
+def test_what_makes_a_contestant_is_not_varied() -> None:
+    """Its settings are those of its name whatever the configuration says; what it does not have is not varied."""
+    settings = Settings.model_validate({"model": {"encoder": "gru"}, "train": {"seed": 7}})
+    options = Options(scenarios=("growth",), contestants=("silu", "gru"), vary=("bias=none,bucketed",))
+    specs = [spec for spec in plan_of(options, settings).specs() if spec.contestant != "oracle"]
+    found = [(spec.contestant, spec.variant, spec.model["encoder"], spec.model["bias"]) for spec in specs]
+    assert found == [
+        ("silu", "bias=none", "hstu", "none"),
+        ("silu", "bias=bucketed", "hstu", "bucketed"),
+        ("gru", "", "gru", "none"),
+    ]
+    assert not any("seed" in spec.train for spec in specs)
+
+
+def test_an_edited_scenario_is_another_stream(tmp_path: Path) -> None:
+    """The same file with another law gives runs of other ids."""
+    path, ids = tmp_path / "mine.toml", []
+    for items in (100, 100, 200):
+        path.write_text(f"[base]\nevents = 500\nusers = 20\nitems = {items}\n")
+        plan = Plan(scenarios=(str(path),), contestants=("silu",))
+        ids.append([spec.id for spec in plan.specs()])
+    assert ids[0] == ids[1]
+    assert not set(ids[0]) & set(ids[2])
+
+
+def test_a_run_named_twice_is_one_run() -> None:
+    """Scenarios and contestants may repeat."""
+    once = Plan(scenarios=("growth",), contestants=("silu",)).specs()
+    assert Plan(scenarios=("growth", "growth"), contestants=("silu", "silu")).specs() == once
+
+
+def test_there_is_no_ceiling_without_seen_items() -> None:
+    """The oracle counts what comes again, so it is no bound where that is left out."""
+    options = Options(preset="paper", vary=("exclude_seen=true",))
+    assert {spec.contestant for spec in plan_of(options, Settings()).specs()} == {"silu", "softmax", "transformer"}
+
+
+def test_other_scenarios_leave_a_preset_s_own_sizes() -> None:
+    """Records are the paper's; a world that is named in its place has none."""
+    specs = plan_of(Options(preset="paper", scenarios=("growth",)), Settings()).specs()
+    assert {spec.scenario for spec in specs} == {"growth"}
+    assert not any(spec.overrides for spec in specs)
+
+
 def test_values_are_numbers_where_they_can_be() -> None:
     """Integers, floats, truths, texts."""
     assert [parse_scalar(text) for text in ("3", "1e-3", "true", "none")] == [3, 0.001, True, "none"]
@@ -65,6 +111,18 @@ def test_values_are_numbers_where_they_can_be() -> None:
         (Options(preset="paper", vary=("lenght=3",)), "has the key 'lenght' in table"),
         (Options(preset="paper", score_at="click"), "neither label nor request"),
         (Options(preset="paper", test_share=0.0), "does not lie in"),
+        (Options(preset="paper", vary=("seed=1,2",)), "--seeds N runs everything with the seeds 0 to N - 1"),
+        (Options(preset="paper", vary=("scenario.seed=1,2",)), "--seeds N runs everything"),
+        (Options(preset="paper", vary=("limit=256",)), "limit does not cut it; use records"),
+        (Options(preset="paper", vary=("batch_examples=4,8",)), "would be tested on other targets"),
+        (Options(preset="movielens", vary=("negative_actions=a",)), "decides which actions are targets"),
+        (
+            Options(preset="paper", contestants=("silu",), vary=("attention=silu,softmax",)),
+            "None of silu has a model.att",
+        ),
+        (Options(preset="paper", vary=("max_len=64",)), "max_len = 64 is less than the 128 tokens"),
+        (Options(preset="drift", scenarios=("closed-loop",), score_at="request"), "regret is measured and nothing is"),
+        (Options(preset="drift", scenarios=("closed-loop",), vary=("exclude_seen=true",)), "regret is measured"),
         (Options(preset="movielens", records=5), "The data set movielens has no records; it knows limit"),
         (Options(scenarios=("nowhere",), contestants=("silu",)), "no scenario 'nowhere'"),
     ],

@@ -14,7 +14,7 @@ from sim.compare.report_results import read_results
 from sim.compare.report_stats import gaps as gaps_of
 from sim.compare.report_student import critical, half_width
 from sim.compare.report_text import answer, verdict
-from tests.sim.compare.report_folders import run, write
+from tests.sim.compare.report_folders import curve, run, write
 
 T2 = critical(2)
 
@@ -146,13 +146,34 @@ def test_costs_are_means_over_runs_of_tuned_variants(tmp_path: Path) -> None:
     assert table.select("parameters", "parameters_max", "runs").row(0) == (100, 101, 2)
 
 
-def test_regret_has_a_table_and_a_sentence_of_its_own(tmp_path: Path) -> None:
-    """Means over seeds, the least first; a closed loop has no HR, and the page is whole without."""
-    runs = [run("loop", "silu", seed, None, regret=1.0 + seed) for seed in range(2)]
-    runs += [run("loop", "policy", seed, None, regret=3.0, kind="baseline") for seed in range(2)]
-    folder = write(tmp_path, runs)
+def test_closed_loops_are_compared_by_regret(tmp_path: Path) -> None:
+    """The least first, gaps seed by seed, of several variants the one with the least; nothing is said of hit rates."""
+    runs = [
+        run("loop", "silu", seed, None, "lr=1", regret=3.0 + seed, late_regret=2.0, score_at=None) for seed in (0, 1)
+    ]
+    runs += [
+        run("loop", "silu", seed, None, "lr=2", regret=1.0 + seed, late_regret=0.5, score_at=None) for seed in (0, 1)
+    ]
+    runs += [run("loop", "softmax", seed, None, regret=1.25 + seed, late_regret=0.5, score_at=None) for seed in (0, 1)]
+    runs += [run("loop", "policy", seed, None, regret=3.0, kind="baseline", score_at=None) for seed in (0, 1)]
+    curves = [
+        curve(row["run"], [0.1] * 100).with_columns(
+            pl.lit(None, pl.Float64).alias("hr10"), pl.lit(50.0).alias("regret"), pl.lit("all").alias("age")
+        )
+        for row in runs
+    ]
+    folder = write(tmp_path, runs, curves)
     table = regrets(folder)
-    assert table["contestant"].to_list() == ["silu", "policy"]
-    assert table["regret"].to_list() == [1.5, 3.0]
-    assert table["regret_half"][0] == pytest.approx(half_width([1.0, 2.0]))
-    assert "Regret a request" in write_report(folder).read_text()
+    assert table.filter(pl.col("variant") != "lr=1")["contestant"].to_list() == ["silu", "softmax", "policy"]
+    silu = table.row(0, named=True)
+    assert (silu["variant"], silu["regret"], silu["late_regret"], silu["gap"], silu["gap_half"]) == (
+        *("lr=2", 1.5, 0.5, -0.25, 0),
+    )
+    assert silu["regret_half"] == pytest.approx(half_width([1.0, 2.0]))
+    assert table.filter(contestant="softmax")["gap"].to_list() == [None]
+    page = re.sub(r"<svg.*?</svg>", "", write_report(folder).read_text(), flags=re.DOTALL)
+    assert "a closed loop: HSTU, SiLU regrets 1.5000 clicks a request, −0.2500 ± 0.0000 beside HSTU, softmax" in page
+    assert "Regret a request over the stream" in page
+    assert "3.5000 clicks a request" not in page  # the other variant's
+    for absent in ("have no HR@10", "There is no pair", "Targets are scored", "HR@10 over the stream"):
+        assert absent not in page

@@ -1,10 +1,12 @@
 """Runs: what is compared is what a trainer learns, and nothing that measures it changes it."""
 
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from model.catalogue import Tombstone
 from model.config import ModelSettings, TrainSettings
 from model.learner import Learner
 from sim.compare import runs
@@ -92,13 +94,15 @@ def test_a_run_goes_on_to_the_same_bits(tmp_path: Path, score_at: str, monkeypat
     }
 
 
-def test_measuring_changes_nothing() -> None:
+@pytest.mark.parametrize("score_at", ["label", "request"])
+def test_measuring_changes_nothing(score_at: str) -> None:
     """Testing a share of the stream, or the last tenth by frozen weights, leaves the model's bits alone."""
-    whole = Run(spec(), records()).run()
+    feed = slates()
+    whole = Run(spec(score_at=score_at), feed).run()
     for changes in ({"test_share": 0.25}, {"frozen": False}):
-        other = Run(spec(**changes), records()).run()
+        other = Run(spec(score_at=score_at, **changes), feed).run()
         assert other["model_digest"] == whole["model_digest"]
-    assert Run(spec(test_share=0.25), records()).run()["targets"] < whole["targets"] / 3
+    assert Run(spec(score_at=score_at, test_share=0.25), feed).run()["targets"] < whole["targets"] / 2
     assert other["frozen_hr10"] is None
     assert whole["frozen_targets"] == whole["late_targets"] > 0
 
@@ -122,8 +126,8 @@ def test_every_target_is_asked_once_at_its_request() -> None:
     batches = [batch for _, batch in micro_batches(feed, size)]
     asked = at_requests(feed, size)
     found = []
-    for number, examples in asked.items():
-        for example in examples:
+    for number, groups in asked.items():
+        for example in chain.from_iterable(examples for _, examples in groups):
             assert len(example.keys) == example.positions.max() + 1
             for position, request_ms in zip(example.positions, example.request_ms, strict=True):
                 found.append((example.user, int(example.first + position)))
@@ -137,6 +141,24 @@ def test_every_target_is_asked_once_at_its_request() -> None:
     ]
     assert sorted(found) == sorted(targets)
     assert any(number for number in asked)
+
+
+def test_what_was_withdrawn_after_the_request_is_a_candidate_still() -> None:
+    """Of the item records before a micro-batch, a question is asked behind those up to its request alone."""
+    feed, size = slates(), 4
+    stones = [Tombstone(ts_ms, f"gone {ts_ms}", ts_ms) for ts_ms in range(5_000, 1_200_000, 15_000)]
+    feed.all = sorted([*feed.all, *stones], key=lambda entry: getattr(entry, "final_ms", 0) or entry.ts_ms)
+    feed._at = [at for at, entry in enumerate(feed.all) if isinstance(entry, Example)]
+    batches, split = list(micro_batches(feed, size)), 0
+    for number, groups in at_requests(feed, size).items():
+        records = batches[number][0]
+        assert [known for known, _ in groups] == sorted({known for known, _ in groups})
+        for known, examples in groups:
+            split += 0 < known < len(records)
+            for example in examples:
+                assert all(stone.ts_ms <= example.request_ms.min() for stone in records[:known])
+                assert all(stone.ts_ms > example.request_ms.max() for stone in records[known:])
+    assert split
 
 
 def test_labels_that_come_late_are_asked_earlier() -> None:
