@@ -48,11 +48,13 @@ def gap(row: Mapping[str, Any] | None) -> str:
 
 
 def answer_table(results: Results, against: str = "softmax") -> str:
-    """Give a row for each scenario: the gap in question by each protocol, who is best, and how near the oracle."""
+    """Give a row for each scenario: the gap in question by each protocol, who is best, and how near the oracle; nothing if none was tested."""
     who = subject(results, against)
     ours = gaps(results, against).filter((pl.col("metric") == "hr10") & (pl.col("contestant") == (who or "")))
     protocols = [protocol for protocol in PROTOCOLS if protocol in set(ours["protocol"])]
     everything = summary(results).filter(pl.col("kind") != "oracle")
+    if everything.is_empty():
+        return ""
     with_oracle = everything["of_oracle"].drop_nulls().len() > 0
     titles = {"all": "whole stream", "late": "last 10 %", "frozen": "frozen at 90 %"}
     columns = [Column("HR@10", number=False)]
