@@ -48,7 +48,7 @@ def gap(row: Mapping[str, Any] | None) -> str:
 
 
 def answer_table(results: Results, against: str = "softmax") -> str:
-    """Give a row for each scenario: the gap in question by each protocol, who is best, and how near the oracle; nothing if none was tested."""
+    """Give a row for each scenario: the gap in question by each protocol, who is best, and how near the oracle."""
     who = subject(results, against)
     ours = gaps(results, against).filter((pl.col("metric") == "hr10") & (pl.col("contestant") == (who or "")))
     protocols = [protocol for protocol in PROTOCOLS if protocol in set(ours["protocol"])]
