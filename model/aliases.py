@@ -41,6 +41,13 @@ def find(directory: Path, alias: str) -> str | None:
         raise ModelError(f"The alias {alias} in {directory} cannot be read: {error.strerror}.") from error
 
 
+def none_yet(directory: Path) -> str:
+    """Say that there is no snapshot, and whose there are."""
+    others = sorted(path.name for path in directory.parent.glob("*") if path.is_dir() and list_snapshots(path))
+    there = f"; there are some of {', '.join(others)} (--name)" if others else "; `hstu train` makes the first"
+    return f"There is no snapshot in {directory} yet{there}."
+
+
 def resolve(directory: Path, name: str) -> Path:
     """Give the path of the snapshot with this id or alias.
 
@@ -49,7 +56,7 @@ def resolve(directory: Path, name: str) -> Path:
     """
     found = name if ID_PATTERN.fullmatch(name) else find(directory, name)
     if found is None and not list_snapshots(directory):
-        raise ModelError(f"There is no snapshot in {directory} yet; `hstu train` makes the first.")
+        raise ModelError(none_yet(directory))
     if found is None:
         known = ", ".join(list_aliases(directory)) or "none"
         raise ModelError(f"{name!r} is neither a snapshot nor an alias in {directory}; the aliases are: {known}.")
@@ -130,7 +137,7 @@ def gc(directory: Path, keep: int) -> list[str]:
 @contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     if not directory.is_dir():
-        raise ModelError(f"There is no snapshot in {directory} yet; `hstu train` makes the first.")
+        raise ModelError(none_yet(directory))
     try:
         handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:

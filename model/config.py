@@ -10,7 +10,7 @@ Activation = Literal["silu", "silu_seen", "softmax"]
 class ModelSettings(BaseModel):
     """The shape of one recommender: table [model]."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     encoder: Literal["hstu", "transformer", "gru"] = "hstu"
     """HSTU, or a rival of it: SASRec's Transformer or GRU4Rec's GRU, for which `attention` and `bias` say nothing."""
@@ -50,7 +50,7 @@ class ModelSettings(BaseModel):
 class TrainSettings(BaseModel):
     """How the learner tests and trains: table [train]."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = Field("silu", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Of the trainer: its consumer group, its folder of checkpoints and of snapshots."""
@@ -99,7 +99,7 @@ class TrainSettings(BaseModel):
 class ServeSettings(BaseModel):
     """Where queries are answered: table [serve]."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)

@@ -27,6 +27,7 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(scenarios_app, name="scenarios")
     app.command()(compare)
     app.command()(demo)
+    app.command()(settings)
 
 
 def _of_log(flag: str, text: str, default: str | bool = True) -> Any:
@@ -62,11 +63,21 @@ def replay(
         str | None, _of_log("--request", "Column of request ids: the rows of one were shown together.")
     ] = None,
     rating_as: Annotated[
-        str | None, _of_log("--rating-as", "A rating is an action, or an impression of one.", "action")
+        str | None,
+        _of_log(
+            "--rating-as",
+            "action: a rating is an action. impression: it is an impression of that one item, and from --positive-from "
+            "on a `like` on it.",
+            "action",
+        ),
     ] = None,
     positive_from: Annotated[
         float | None,
-        _of_log("--positive-from", "From this rating on it is like, below dislike.", "none, all are rate"),
+        _of_log(
+            "--positive-from",
+            "Ratings of at least this are the action `like`, lower ones `dislike`.",
+            "none, all are the action `rate`",
+        ),
     ] = None,
     shuffle_ties: Annotated[
         int | None,
@@ -129,9 +140,18 @@ def demo(
         Path, typer.Option("--in", help="Where the demo makes its directory, hstu-demo-<date>-<time>.")
     ] = Path(),
     user: Annotated[str, typer.Option("--user", help="Whose top 10 is shown at the end.")] = "547",
-    limit: Annotated[int | None, typer.Option("--limit", help="Rows of MovieLens at most.  [default: all]")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=1, help="Rows of MovieLens at most.  [default: all]")
+    ] = None,
 ) -> None:
     """Run the main job on this machine: Kafka, a worker, two trainers and a server; MovieLens-small is replayed."""
     from sim.demo import run_demo
 
     run_demo(directory, user, limit)
+
+
+def settings(ctx: typer.Context) -> None:
+    """Print every setting with its meaning and its value now, as a hstu.toml to begin with."""
+    from sim.settings_page import settings_page
+
+    typer.echo(settings_page(ctx.obj.load({})), nl=False)

@@ -96,7 +96,12 @@ def _into_kafka(opened: Opened, settings: Settings, run: Run) -> bool:
             _ERR.print("The topics are not empty: what is older than a heartbeat in them will count as late.")
         with progress(name, state.total, state.acknowledged) as replay.progress, stopping_on_signals(replay.stop):
             over = replay.run()
-    if not over:
+    if over:
+        _ERR.print(
+            "The topics have reached the end of time: what is sent to them later is refused as late. Live events need "
+            "topics of their own (another stream.topic_prefix and data_dir)."
+        )
+    else:
         _ERR.print(
             f"Stopped after {replay.state.acknowledged:,} of {state.total:,} events; the same command continues."
         )

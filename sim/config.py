@@ -22,7 +22,12 @@ class Settings(BaseSettings):
     """Everything that can be configured."""
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", case_sensitive=False
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        case_sensitive=False,
     )
 
     bootstrap: str = ""
@@ -69,12 +74,12 @@ def load(file: Path | None = None, flags: dict[str, Any] | None = None) -> Setti
         _refuse_unknown_variables()
         settings = Settings(**content)
         given = {key: value for key, value in (flags or {}).items() if value is not None}
-        return _with_flags(settings, given) if given else settings
+        return _with_flags(settings, given, where) if given else settings
     except ValidationError as error:
         raise SimError(_sentence(error, where)) from None
 
 
-def _with_flags(settings: Settings, flags: dict[str, Any]) -> Settings:
+def _with_flags(settings: Settings, flags: dict[str, Any], where: str) -> Settings:
     tree = settings.model_dump()
     for dotted, value in flags.items():
         *tables, key = dotted.split(".")
@@ -82,12 +87,17 @@ def _with_flags(settings: Settings, flags: dict[str, Any]) -> Settings:
         for table in tables:
             branch = branch[table]
         branch[key] = value
-    kinds: dict[str, Any] = {name: field.annotation for name, field in Settings.model_fields.items()}
-    return settings.model_copy(
-        update={
-            name: kind.model_validate(tree[name]) if _is_table(kind) else tree[name] for name, kind in kinds.items()
-        }
-    )
+    return settings.model_copy(update={name: _validated(name, value, where) for name, value in tree.items()})
+
+
+def _validated(name: str, value: Any, where: str) -> Any:
+    kind: Any = Settings.model_fields[name].annotation
+    if not _is_table(kind):
+        return value
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise SimError(_sentence(error, where, name)) from None
 
 
 def _is_table(annotation: Any) -> bool:
@@ -112,9 +122,9 @@ def _refuse_unknown_variables() -> None:
             )
 
 
-def _sentence(error: ValidationError, where: str) -> str:
+def _sentence(error: ValidationError, where: str, table: str = "") -> str:
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"]) or "the settings"
+    place = ".".join(map(str, filter(None, (table, *first["loc"])))) or "the settings"
     if first["type"] == "extra_forbidden":
         table = str(first["loc"][0]) if len(first["loc"]) > 1 else ""
         scope = f"table [{table}]" if table else "the top level"

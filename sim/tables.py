@@ -25,6 +25,8 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame
         refuse_missing(str(path), there, columns or [])
         frame = _read(path, list(dict.fromkeys(columns or there)))
     except (OSError, pl.exceptions.PolarsError) as error:
+        if not path.exists():
+            raise SimError(f"There is no file {path}; check the path.") from None
         first_line = str(error).partition("\n")[0]
         raise SimError(f"{path} cannot be read as {_extension(path)}: {first_line}") from None
     if frame.is_empty():

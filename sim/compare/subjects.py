@@ -92,7 +92,10 @@ def _changed(scenario: Scenario, overrides: Mapping[str, Scalar]) -> Scenario:
         if not isinstance(own, dict):
             raise SimError(f"{dotted} cannot be changed: [{table}] of scenario {scenario.name} is no single table.")
         own[key] = value
-    return scenario_of(scenario.name, checked(content, f"scenario {scenario.name}{overrides or ''}"))
+    changes = ", ".join(f"{key} = {value}" for key, value in overrides.items())
+    return scenario_of(
+        scenario.name, checked(content, f"scenario {scenario.name}" + f" with {changes}" * bool(changes))
+    )
 
 
 def subject_of(spec: RunSpec) -> Subject:

@@ -49,7 +49,10 @@ def read_settings(path: Path) -> ScenarioSettings:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SimError(f"The scenario {path} cannot be read: {error}.") from None
+        why = f"there is no file {path}" if isinstance(error, FileNotFoundError) else error
+        raise SimError(
+            f"The scenario {path} cannot be read: {why}; `hstu scenarios list` shows those that come along."
+        ) from None
     return checked(content, str(path))
 
 
@@ -71,7 +74,7 @@ def checked(content: Mapping[str, Any], where: str) -> ScenarioSettings:
 
 
 def _sentence(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a typo also makes a key lack
     place = first["loc"]
     if not place:
         return f"{where}: {first['msg'].removeprefix('Value error, ')}."

@@ -52,7 +52,7 @@ def test_the_command_prints_the_figures_and_writes_the_metrics(tmp_path: Path) -
         (["a.csv", "--rating-as", "view"], "--rating-as view"),
         (["--synthetic", "dirichlet", "--name", "a/b"], "--name a/b cannot name a file"),
         (["--synthetic", "dirichlet"], "No Kafka is named; give --bootstrap"),
-        (["a.csv"], "a.csv cannot be read"),
+        (["a.csv"], "There is no file a.csv; check the path"),
     ],
 )
 def test_flags_that_make_no_sense_are_refused(tmp_path: Path, flags: list[str], sentence: str) -> None:
@@ -67,5 +67,5 @@ def test_flags_that_make_no_sense_are_refused(tmp_path: Path, flags: list[str], 
 def test_help_states_the_defaults(tmp_path: Path) -> None:
     """Also of those that are not given by a value."""
     said = hstu(tmp_path, ["--help"]).stdout
-    for default in ("user_id", "item_id", "ts", "action", "none, all are rate", "max", "continue", "create-topics"):
+    for default in ("user_id", "item_id", "ts", "action", "none, all are the action `rate`", "max", "continue", "create-topics"):
         assert f"[default: {default}]" in said or f"[default: ({default})]" in said

@@ -1,0 +1,33 @@
+"""`hstu settings`: what it prints is a configuration."""
+
+import tomllib
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from sim.config import Settings, load
+from sim.main import app
+from sim.settings_page import settings_page
+
+
+def test_the_page_is_the_settings(tmp_path: Path) -> None:
+    """Written to a file and read again it gives the same; what differs from its default says so."""
+    settings = load(None, {"train.seed": 7, "stream.topic_prefix": "live-", "data_dir": tmp_path})
+    text = settings_page(settings)
+    assert Settings(**tomllib.loads(text)) == settings
+    assert "seed = 7  # default: 0\n" in text
+    assert text.count("# default") == 3
+
+
+def test_every_key_is_there_with_its_meaning() -> None:
+    """All keys of all tables; choices are named."""
+    printed = CliRunner().invoke(app, ["settings"]).output
+    tables = {name: value for name, value in tomllib.loads(printed).items() if isinstance(value, dict)}
+    assert {name: set(table) for name, table in tables.items()} == {
+        name: set(getattr(Settings(), name).model_dump()) for name in ("stream", "model", "train", "serve")
+    }
+    assert (
+        "# Disorder allowed between and within the topics; what comes later goes to dead-letters.\nlateness_s"
+        in printed
+    )
+    assert "One of silu, silu_seen, softmax." in printed
