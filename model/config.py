@@ -84,7 +84,9 @@ class TrainSettings(BaseModel):
     idle_timeout_s: float = Field(30.0, ge=0)
     """A partition of `examples` silent for so long (wall time) no longer holds the others back; 0 means never."""
     metrics_port: int = Field(0, ge=0, le=65535)
-    """Port of the trainer's Prometheus metrics on 127.0.0.1; 0 means any free one, which is logged."""
+    """Port of the trainer's Prometheus metrics; 0 means any free one, which is logged."""
+    metrics_host: str = "127.0.0.1"
+    """Address that they are served on; 0.0.0.0 for everybody who can reach this machine."""
     metrics_file: str = ""
     """JSONL file to which the metrics are appended; empty means metrics.jsonl in the trainer's folder."""
 

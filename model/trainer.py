@@ -39,7 +39,6 @@ _WAITING: Final = 5_000  # records offered and not learnt, above which nothing i
 _AHEAD: Final = 1_000  # records of a partition that wait for others, above which it is not polled
 _TICK_S: Final = 1.0
 _SAY_S: Final = 10.0
-_HOST: Final = "127.0.0.1"
 _log: Final = logging.getLogger("hstu.train")
 
 
@@ -149,7 +148,7 @@ class Trainer:
             app.batches(name)(partial(self._take, topic))
         app.beside(self._learn)
         app.every(_TICK_S)(self._look_for_silence)
-        with _served(self._metrics, settings.metrics_port), self._shown(live):
+        with _served(self._metrics, settings.metrics_host, settings.metrics_port), self._shown(live):
             await serve(app)
 
     async def _take(self, topic: Topic, partition: int, records: Sequence[Record]) -> None:
@@ -264,19 +263,19 @@ async def _first(*events: asyncio.Event, timeout_s: float) -> None:
 
 
 @contextmanager
-def _served(metrics: TrainerMetrics, port: int) -> Iterator[None]:
+def _served(metrics: TrainerMetrics, host: str, port: int) -> Iterator[None]:
     """Serve metrics for Prometheus.
 
     Raises:
         ModelError: the port is taken.
     """
     try:
-        server, thread = start_http_server(port, _HOST, metrics.registry)
+        server, thread = start_http_server(port, host, metrics.registry)
     except OSError as error:
         raise ModelError(
-            f"Metrics cannot be served on {_HOST}:{port}: {error.strerror}; choose another metrics_port (0: any)."
+            f"Metrics cannot be served on {host}:{port}: {error.strerror}; choose another train.metrics_port (0: any)."
         ) from None
-    _log.info("Metrics on http://%s:%d/metrics", _HOST, server.server_port)
+    _log.info("Metrics on http://%s:%d/metrics", host, server.server_port)
     try:
         yield
     finally:
