@@ -26,6 +26,9 @@ class Context(Protocol):
     def load(self, flags: dict[str, object]) -> Any:
         """Give the settings: file, environment, then flags by dotted names; None means not given."""
 
+    def check_kafka(self, bootstrap: str) -> None:
+        """Raise a sentence if no Kafka is named or none answers there."""
+
     def sequences(self, settings: Any) -> Any:
         """Give a query.Sequences over the store of these settings, with a close()."""
 
@@ -69,6 +72,7 @@ def train(
         "train.device": device,
     }
     settings = ctx.obj.load(flags)
+    ctx.obj.check_kafka(settings.bootstrap)
     from model.trainer import run_trainer
 
     run_trainer(

@@ -40,6 +40,12 @@ class Context:
 
         return load(self.config, flags)
 
+    def check_kafka(self, bootstrap: str) -> None:
+        """Raise a sentence if no Kafka is named or none answers there."""
+        from stream.cluster import check_reachable, require_bootstrap
+
+        check_reachable(require_bootstrap(bootstrap))
+
     def sequences(self, settings: "Settings") -> "SequenceReader":
         """Give the reader of users' sequences under the data directory."""
         from stream.reader import SequenceReader

@@ -27,6 +27,10 @@ class Context:
 
     def __init__(self) -> None:
         self.memory = Memory({"ada": tokens_of("i1", "i1 click", "i3 like")})
+        self.kafkas: list[str] = []
+
+    def check_kafka(self, bootstrap: str) -> None:
+        self.kafkas.append(bootstrap)
 
     def load(self, flags: dict[str, Any]) -> Settings:
         return load(None, flags)
@@ -222,10 +226,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return calls
 
 
-def test_train_hands_its_flags_to_the_trainer(run: Run, trained: list[tuple[Any, ...]], tmp_path: Path) -> None:
-    """Every flag arrives; what was not given has its default."""
+def test_train_hands_its_flags_to_the_trainer(
+    run: Run, trained: list[tuple[Any, ...]], tmp_path: Path, context: Context
+) -> None:
+    """Every flag arrives; what was not given has its default; and Kafka is looked for first."""
     flags = ["--name", "s2", "--attention", "softmax", "--until-end", "--bootstrap", "h:1", "--threads", "2"]
     run("train", *flags, "--device", "cpu", "--data-dir", str(tmp_path / "d"), "--live")
+    assert context.kafkas == ["h:1"]
     run("train")
     (first, named), ((train, model, *_), quiet) = trained
     assert (first[0].name, first[0].threads, first[0].device, first[1].attention) == ("s2", 2, "cpu", "softmax")
