@@ -1,11 +1,15 @@
 """metrics.jsonl: one JSON line for every window of targets, so that a run can be plotted while it goes on.
 
 Lines of several trainers may stand in one file; each has the trainer's name and its step. A trainer that goes on from a
-checkpoint removes its own lines of later steps, which it is about to write again, and a line that a crash cut off.
+checkpoint removes its own lines of later steps, which it is about to write again, and a line that a crash cut off. That
+replaces the file, so whoever writes holds the lock beside it: a line that another appends meanwhile would be lost.
 """
 
+import fcntl
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +30,20 @@ class MetricsLog:
         self.last_step = -1  # of this trainer's last line
         self._name = name
         try:
-            self._rewind(step)
+            if path.exists():
+                with self._alone():
+                    self._rewind(step)
         except OSError as error:
             raise self._unwritable(error) from error
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until no other trainer writes, and let none."""
+        with self.path.with_name(f".{self.path.name}.lock").open("ab") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def _rewind(self, step: int) -> None:
-        if not self.path.exists():
-            return
         old = self.path.read_bytes()
         kept = b"".join(line for line in old.splitlines(keepends=True) if self._stays(line, step))
         if kept == old:
@@ -60,7 +71,7 @@ class MetricsLog:
         """Write one line; it has "name" and "step" among its keys."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab") as file:
+            with self._alone(), self.path.open("ab") as file:
                 file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise self._unwritable(error) from error

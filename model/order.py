@@ -39,7 +39,8 @@ class Placed(NamedTuple):
     partition: int
     offset: int
     before_ms: int  # its lane's clock when it came: a lane that is read again from here starts with it
-    value: Any  # never compared: a lane's offsets differ
+    late: bool  # its own time lay behind that clock; this and the value are never compared: a lane's offsets differ
+    value: Any
 
     @property
     def topic(self) -> Topic:
@@ -50,18 +51,20 @@ class Placed(NamedTuple):
 class Lane:
     """One partition of one topic: what waits in it, in order, and how far its time has come."""
 
-    __slots__ = ("clock_ms", "idle", "partition", "rank", "serial", "waiting")
+    __slots__ = ("clock_ms", "final_ms", "idle", "partition", "rank", "serial", "waiting")
 
     def __init__(self, rank: int, partition: int, clock_ms: int = BEGINNING_MS, serial: int = 0) -> None:
         self.rank, self.partition = rank, partition
         self.clock_ms, self.serial = clock_ms, serial
+        self.final_ms = clock_ms  # of its latest example; behind a checkpoint at first the clock, which is no less
         self.waiting: deque[Placed] = deque()
         self.idle = False
 
     def put(self, time_ms: int, offset: int, value: Any) -> Placed:
         """Append a record at its place."""
         place_ms = max(time_ms, self.clock_ms)
-        placed = Placed(place_ms, self.rank, self.partition, offset, self.clock_ms, value)
+        late = time_ms < self.clock_ms
+        placed = Placed(place_ms, self.rank, self.partition, offset, self.clock_ms, late, value)
         self.clock_ms = place_ms
         self.waiting.append(placed)
         return placed
@@ -90,11 +93,15 @@ class Merge:
     def put_example(self, offset: int, example: Example, message: bytes = b"") -> None:
         """Take an example, with the bytes it came in; one that was here before is ignored.
 
+        Final times grow with the serials, so an old serial with a later time than any before is no repeat.
+
         Raises:
-            ModelError: its serial does not follow the last one of its partition.
+            ModelError: its serial does not follow the last one of its partition, or an old one is used anew.
         """
         lane = self.lanes["examples"][example.partition]
         if example.serial <= lane.serial:
+            if example.final_ms > lane.final_ms:
+                raise _renumbered(lane, offset, example)
             self.repeats += 1
             return
         if lane.serial and example.serial != lane.serial + 1:
@@ -103,7 +110,7 @@ class Merge:
                 f"offset {offset}: {example.serial - lane.serial - 1} examples are missing (deleted by the topic's "
                 "retention, perhaps). Start a trainer under another --name, which begins where the log begins."
             )
-        lane.serial = example.serial
+        lane.serial, lane.final_ms = example.serial, max(lane.final_ms, example.final_ms)
         self._put(lane, example.final_ms, offset, (example, message))
 
     def put_item(self, partition: int, offset: int, ts_ms: int, record: Any) -> None:
@@ -111,8 +118,8 @@ class Merge:
         self._put(self.lanes["items"][partition], ts_ms, offset, record)
 
     def _put(self, lane: Lane, time_ms: int, offset: int, value: Any) -> None:
-        self.late += time_ms < lane.clock_ms
         placed = lane.put(time_ms, offset, value)
+        self.late += placed.late
         if len(lane.waiting) == 1:
             heappush(self._heads, placed)
         self.pending += 1
@@ -134,7 +141,7 @@ class Merge:
         if lane.waiting:
             heappush(self._heads, lane.waiting[0])
         self.pending -= 1
-        self.late += self._last is not None and placed < self._last
+        self.late += not placed.late and self._last is not None and placed < self._last
         self._last = placed
         return placed
 
@@ -182,7 +189,7 @@ class Merge:
     def restore(self, topic: Topic, partition: int, clock_ms: int, serial: int) -> None:
         """Let a lane go on where a checkpoint left it."""
         lane = self.lanes[topic][partition]
-        lane.clock_ms, lane.serial = clock_ms, serial
+        lane.clock_ms, lane.serial, lane.final_ms = clock_ms, serial, clock_ms
         self._bound_ms = None
 
     def let_go(self, topic: Topic, partition: int) -> None:
@@ -194,3 +201,13 @@ class Merge:
         """Wait for a partition again; what it brings below the others' progress leaves at once."""
         self.lanes[topic][partition].idle = False
         self._bound_ms = None
+
+
+def _renumbered(lane: Lane, offset: int, example: Example) -> ModelError:
+    return ModelError(
+        f"A worker's store of partition {lane.partition} was made anew when Kafka had no longer all of its events: its "
+        f"examples are numbered from 1 again, and {example.serial} at offset {offset} of examples is a new one, though "
+        f"{lane.serial} were read before. Stop the workers, delete topic examples, run hstu topics create, start the "
+        "workers and a trainer under another --name (another name alone would stop here too); or begin again under "
+        "another stream.topic_prefix."
+    )

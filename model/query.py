@@ -2,7 +2,7 @@
 
 An Answerer is immutable and shared by threads; a newer snapshot gets an Answerer of its own. Items that the snapshot
 holds withdrawn are never recommended. A user of whom the snapshot knows nothing gets what is popular, and the answer
-says so.
+says so. The model reads a user's last max_len tokens; what the user acted on is looked for in all that are kept.
 """
 
 import time
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from model.aliases import resolve
 from model.answers import (
     Order,
+    QueryError,
     RankedItem,
     Ranking,
     ScoredItem,
@@ -35,6 +36,7 @@ from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 _DAY_MS: Final = 86_400_000
 _STEP_MS: Final = 1000  # between the items of a sequence that is given without times
 _POPULAR: Final = "popularity"
+_ALL: Final = 2**31 - 1  # more tokens than are kept of anybody
 
 
 class Sequences(Protocol):
@@ -95,17 +97,20 @@ class Answerer:
         )
 
     def topk(self, user: str, k: int = 10, now_ms: int | None = None, *, include_seen: bool = False) -> TopK:
-        """Give the best live items for a user; those the user has acted on are left out unless include_seen.
+        """Give the best live items for a user; unless include_seen, none that the user acted on in a token still kept.
 
         Raises:
             QueryError: user or k is refused.
             ModelError: the user's sequence cannot be read.
         """
         check_user(user)
+        _check_unicode("user", user)
         check_k(k)
-        tokens = self._tokens(user)
-        history = self._scorer.history(tokens)
-        return self._topk(user, history, k, self._now_ms(tokens, now_ms), include_seen, _silence(tokens, history))
+        max_len = self._scorer.settings.max_len
+        tokens = self._tokens(user, max_len if include_seen else _ALL)
+        history = self._scorer.history(tokens[-max_len:])
+        excluded = self._excluded(tokens, include_seen)
+        return self._topk(user, history, k, self._now_ms(tokens, now_ms), excluded, _silence(tokens, history))
 
     def topk_sequence(
         self, items: Sequence[str], k: int = 10, now_ms: int | None = None, *, include_seen: bool = False
@@ -118,12 +123,13 @@ class Answerer:
             QueryError: the sequence or k is refused.
         """
         check_items(items, "sequence")
+        _check_unicode("sequence", *items)
         check_k(k)
         asked_ms = self._now_ms(np.zeros(0, TOKEN_DTYPE), now_ms)
         tokens = self._acted_on(items, asked_ms)
         history = self._scorer.history(tokens)
         reason = None if len(history) else "the snapshot knows none of the sequence's items"
-        return self._topk(None, history, k, asked_ms, include_seen, reason)
+        return self._topk(None, history, k, asked_ms, self._excluded(tokens, include_seen), reason)
 
     def rank(self, user: str, items: Sequence[str], now_ms: int | None = None) -> Ranking:
         """Put candidates in order in one pass, each scored as if it alone were shown to the user now.
@@ -135,8 +141,10 @@ class Answerer:
             ModelError: the user's sequence cannot be read.
         """
         check_user(user)
+        _check_unicode("user", user)
         check_items(items)
-        tokens = self._tokens(user)
+        _check_unicode("items", *items)
+        tokens = self._tokens(user, self._scorer.settings.max_len)
         history = self._scorer.history(tokens)
         asked_ms, reason = self._now_ms(tokens, now_ms), _silence(tokens, history)
         texts = list(dict.fromkeys(items))
@@ -157,10 +165,20 @@ class Answerer:
             snapshot=self.info(),
         )
 
+    def _excluded(self, tokens: NDArray[Any], include_seen: bool) -> NDArray[np.int64]:
+        """Give the item rows of the actions among tokens, none if they may be seen again."""
+        acted = tokens[tokens["kind"] == Kind.ACTION]
+        return self._scorer.history(acted[:0] if include_seen else acted).acted_on()
+
     def _topk(
-        self, user: str | None, history: History, k: int, now_ms: int, include_seen: bool, reason: str | None
+        self,
+        user: str | None,
+        history: History,
+        k: int,
+        now_ms: int,
+        excluded: NDArray[np.int64],
+        reason: str | None,
     ) -> TopK:
-        excluded = np.empty(0, np.int64) if include_seen else history.acted_on()
         find = self._popular if reason else self._scorer.topk
         rows, scores = find(history, now_ms, k, excluded)
         return TopK(
@@ -221,10 +239,10 @@ class Answerer:
         title = self._title(id_key(text))
         return RankedItem(item_id=text, title=title, known=known, withdrawn=known, probabilities=None, score=None)
 
-    def _tokens(self, user: str) -> NDArray[Any]:
+    def _tokens(self, user: str, last: int) -> NDArray[Any]:
         """Give the user's last tokens, none where the user is unknown."""
         try:
-            tokens = self._sequences.tokens(user, self._scorer.settings.max_len)
+            tokens = self._sequences.tokens(user, last)
             return np.zeros(0, TOKEN_DTYPE) if tokens is None else tokens
         except Exception as error:  # whatever store it is, its errors end here
             raise ModelError(f"The sequence of user {user!r} cannot be read: {error}") from error
@@ -286,6 +304,18 @@ def answerer_at(path: Path, name: str, sequences: Sequences, *, wall: Callable[[
     """Load a snapshot that was found under a name, alias or id, and give its answerer; raises as open_answerer."""
     alias = None if ID_PATTERN.fullmatch(name) else name
     return Answerer(load_snapshot(path), sequences, alias=alias, wall=wall)
+
+
+def _check_unicode(what: str, *texts: str) -> None:
+    """Refuse texts that UTF-8 has no bytes for: JSON can bring half of a surrogate pair."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise QueryError(
+                f"{what} has the id {text[:80]!a}, in which half of a surrogate pair stands alone; give ids that UTF-8 "
+                "can hold."
+            ) from None
 
 
 def _silence(tokens: NDArray[Any], history: History) -> str | None:

@@ -37,7 +37,7 @@ from model.query import Answerer, Sequences, answerer_at
 from model.service_metrics import Metrics
 from model.snapshot import Manifest
 from model.swap import Swapper
-from stream.example import id_text
+from stream.example import END_OF_TIME_MS, id_text
 
 _log: Final = logging.getLogger("hstu.serve")
 GRACE_S: Final = 10  # that running requests get after SIGTERM
@@ -64,7 +64,7 @@ class Health(BaseModel):
 class _Question(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    now_ms: int | None = Field(None, description=_NOW)
+    now_ms: int | None = Field(None, ge=0, le=END_OF_TIME_MS, description=_NOW)
 
 
 class TopKQuestion(_Question):
@@ -84,7 +84,7 @@ class RankQuestion(_Question):
 
 _K = Annotated[int, Query(description="Items wanted.", json_schema_extra={"minimum": 1, "maximum": MAX_K})]
 _User = Annotated[str, Query(description="Id of the user.")]
-_Now = Annotated[int | None, Query(description=_NOW)]
+_Now = Annotated[int | None, Query(ge=0, le=END_OF_TIME_MS, description=_NOW)]
 _Seen = Annotated[bool, Query(description="Also items that the user has acted on.")]
 _Items = Annotated[str, Query(description=f"1 to {MAX_ITEMS:,} item ids with commas between; POST takes any id.")]
 

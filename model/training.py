@@ -158,6 +158,7 @@ class Training:
         examples, messages = zip(*(placed.value for placed in self.intake.batch), strict=True)
         self._failed = True  # until all of it is done: half a step must not be kept
         before = self._counted()
+        self._forget_rate(self._now())
         self._note(self.learner.step(examples))
         for message in messages:
             self._examples_digest = xxh3_128_digest(self._examples_digest + message)
@@ -171,10 +172,7 @@ class Training:
         self.latest = report
         self._event_ms = report.event_ms
         self._loss = report.loss if np.isfinite(report.loss) else None
-        now_s = self._now()
-        self._rate.append((now_s, self.learner.counts["tokens"]))
-        while len(self._rate) > 2 and self._rate[1][0] < now_s - _RATE_S:
-            self._rate.popleft()
+        self._rate.append((self._now(), self.learner.counts["tokens"]))
 
     def _counted(self) -> int:
         return max(self.learner.metrics.targets, self.learner.metrics.rank_targets)
@@ -292,9 +290,19 @@ class Training:
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens learnt per second of wall time, over the last ten seconds of learning."""
-        (start_s, start), (end_s, end) = self._rate[0], self._rate[-1]
-        return (end - start) / (end_s - start_s) if end_s > start_s else 0.0
+        """Tokens learnt per second of wall time, over the last ten seconds; 0 once they have passed in silence."""
+        now_s = self._now()
+        self._forget_rate(now_s)
+        (start_s, start), (_, end) = self._rate[0], self._rate[-1]
+        return (end - start) / (now_s - start_s) if now_s > start_s else 0.0
+
+    def _forget_rate(self, now_s: float) -> None:
+        """Drop the counts of more than ten seconds ago but for the last of them, which is the one to count from."""
+        while len(self._rate) > 1 and self._rate[1][0] <= now_s - _RATE_S:
+            self._rate.popleft()
+        if len(self._rate) == 1:  # it held all the time since
+            then_s, tokens = self._rate[0]
+            self._rate[0] = max(then_s, now_s - _RATE_S), tokens
 
     def _line(self) -> dict[str, Any]:
         """Give a line of metrics; all but the first two is equal for equal runs."""

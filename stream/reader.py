@@ -1,7 +1,8 @@
 """Sequences for queries, read beside a running worker from secondaries of its stores on this host.
 
 A secondary sees what the worker has written up to the moment it is asked. Events that still wait for the watermark are
-shown as well, so that an answer is as fresh as the last event the worker has taken.
+shown as well, so that an answer is as fresh as the last event the worker has taken. A store that was made anew in its
+folder is opened anew: a secondary would go on answering from the deleted files.
 """
 
 import shutil
@@ -20,7 +21,7 @@ from stream.errors import StoreError
 from stream.events import Event, decode_event
 from stream.ids import NO_KEY, id_key, partition_of
 from stream.layout import BLOCK, User
-from stream.store import RocksStore, Store, open_secondary, partition_path
+from stream.store import RocksStore, Store, identity, open_secondary, partition_path
 from stream.tokens import TOKEN_DTYPE, Kind
 from stream.watermark import Source
 
@@ -34,7 +35,7 @@ class SequenceReader:
         self._data_dir = data_dir
         self._settings = settings
         self._scratch = Path(tempfile.mkdtemp(prefix="hstu-reader-"))
-        self._stores: dict[int, RocksStore] = {}
+        self._stores: dict[int, tuple[bytes, RocksStore]] = {}  # with the identity of what was opened
         self._lock = threading.Lock()
 
     def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
@@ -45,16 +46,26 @@ class SequenceReader:
         """
         number = partition_of(user.encode(), self._settings.partitions)
         with self._lock:
-            store = self._stores.get(number)
-            if store is None:
-                path = partition_path(self._data_dir, number)
-                store = self._stores[number] = open_secondary(path, self._scratch / str(number))
+            store = self._store(number)
             store.catch_up()
             return read_tokens(store, user, last, self._settings.max_slate)
 
+    def _store(self, number: int) -> RocksStore:
+        path = partition_path(self._data_dir, number)
+        there = identity(path)
+        known = self._stores.get(number)
+        if known and known[0] == there:
+            return known[1]
+        if known:
+            del self._stores[number]
+            known[1].close()
+        store = open_secondary(path, self._scratch / str(number))
+        self._stores[number] = there, store
+        return store
+
     def close(self) -> None:
         """Close the secondaries."""
-        for store in self._stores.values():
+        for _, store in self._stores.values():
             store.close()
         shutil.rmtree(self._scratch, ignore_errors=True)
 

@@ -13,7 +13,12 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, Read
 from stream import layout
 from stream.errors import StoreError
 
+MADE_ANEW: Final = (  # what deleting a store's folder means
+    "the worker builds it anew from the events that Kafka still holds; where some are gone, trainers stop at the first "
+    "new example and say what to do."
+)
 _ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those it has compacted
+_LOG_BYTES: Final = 1 << 20  # RocksDB's own log, to which each look of a secondary adds a line, and one before it
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 
 
@@ -86,14 +91,33 @@ class RocksStore:
             ) from None
 
     def catch_up(self) -> None:
-        """See what the writer has written since (secondaries only)."""
-        self._db.try_catch_up_with_primary()
+        """See what the writer has written since (secondaries only).
+
+        Raises:
+            StoreError: the files are damaged.
+        """
+        try:
+            self._db.try_catch_up_with_primary()
+        except Exception as error:
+            raise _damaged(self._path, error) from None
 
     def close(self) -> None:
         """Let go of the files, so that another process may open them."""
         self._db.close()
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def identity(path: Path) -> bytes:
+    """Give what tells a store from one made anew in the same folder, whose inode may be the same.
+
+    Raises:
+        StoreError: there is no store.
+    """
+    try:
+        return (path / "IDENTITY").read_bytes()
+    except OSError:
+        raise _absent(path) from None
 
 
 def open_store(path: Path) -> RocksStore:
@@ -126,7 +150,7 @@ def open_secondary(path: Path, scratch: Path) -> RocksStore:
         StoreError: it is not there, or another version wrote it.
     """
     if not (path / "CURRENT").exists():
-        raise StoreError(f"There is no store in {path}; start a worker with this data directory.")
+        raise _absent(path)
     try:
         db = Rdict(str(path), _options(_ALL_FILES), access_type=AccessType.secondary(str(scratch)))
         db.try_catch_up_with_primary()
@@ -136,7 +160,7 @@ def open_secondary(path: Path, scratch: Path) -> RocksStore:
     found = store.get(layout.VERSION_KEY)
     if found != _VERSION:
         store.close()
-        raise _other_version(path, found or b"")
+        raise _absent(path) if found is None else _other_version(path, found)  # None: a worker is just making it
     return store
 
 
@@ -146,6 +170,7 @@ def _options(open_files: int = 256) -> Options:
     options.set_max_open_files(open_files)
     options.set_write_buffer_size(32 << 20)
     options.set_keep_log_file_num(2)
+    options.set_max_log_file_size(_LOG_BYTES)
     table = BlockBasedOptions()
     table.set_block_cache(Cache(32 << 20))
     table.set_bloom_filter(10, False)
@@ -158,15 +183,18 @@ def _after(prefix: bytes) -> bytes:
     return (int.from_bytes(prefix) + 1).to_bytes(len(prefix))
 
 
+def _absent(path: Path) -> StoreError:
+    return StoreError(f"There is no store in {path}; start a worker with this data directory.")
+
+
 def _damaged(path: Path, error: Exception) -> StoreError:
     return StoreError(
-        f"The store {path} cannot be opened or read: {error}; mend the disk, or delete this folder, and the worker "
-        "builds it anew from Kafka."
+        f"The store {path} cannot be opened or read: {error}; mend the disk, or delete this folder: {MADE_ANEW}"
     )
 
 
 def _other_version(path: Path, found: bytes) -> StoreError:
     return StoreError(
         f"The store {path} has format {int.from_bytes(found, 'little')}; this hstu-stream writes {layout.VERSION}. "
-        "Use the version that wrote it, or delete the folder, and the worker builds it anew from Kafka."
+        f"Use the version that wrote it, or delete the folder: {MADE_ANEW}"
     )

@@ -12,6 +12,7 @@ import numpy as np
 from stream import layout
 from stream.errors import StoreError
 from stream.layout import BLOCK, TOKEN_BYTES, User
+from stream.store import MADE_ANEW
 from stream.tokens import TOKEN_DTYPE
 
 _CACHED: Final = 20_000  # users kept between batches; one takes about 1 kB plus its buffered tokens
@@ -70,7 +71,7 @@ def _block(get: Get, user: int, block: int, tokens: int) -> bytes:
     if data is None or len(data) < tokens * TOKEN_BYTES:
         raise StoreError(
             f"Block {block} of user {user:016x} has {len(data or b'') // TOKEN_BYTES} tokens instead of {tokens}: the "
-            "store is damaged; delete this partition's folder, and the worker builds it anew from Kafka."
+            f"store is damaged; delete this partition's folder: {MADE_ANEW}"
         )
     return data[: tokens * TOKEN_BYTES]
 

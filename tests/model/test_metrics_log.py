@@ -1,5 +1,7 @@
 import json
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +64,26 @@ def test_a_new_run_removes_the_lines_of_an_old_one(tmp_path: Path) -> None:
     write(MetricsLog(path, "a", 0), "a", 3)
     assert MetricsLog(path, "a", 0).last_step == -1
     assert path.read_text() == ""
+
+
+def test_a_line_that_another_trainer_appends_during_a_rewind_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits until the file is replaced; it would stand in the old one."""
+    path, replace = tmp_path / "metrics.jsonl", Path.replace
+    write(MetricsLog(path, "a", 0), "a", 1, 2)
+    other = MetricsLog(path, "b", 0)
+    appending = threading.Thread(target=write, args=(other, "b", 4))
+
+    def replace_late(aside: Path, target: Any) -> Path:
+        appending.start()
+        appending.join(0.2)
+        return replace(aside, target)
+
+    monkeypatch.setattr(Path, "replace", replace_late)
+    MetricsLog(path, "a", 1)
+    appending.join(30)
+    assert steps(path) == [("a", 1), ("b", 4)]
 
 
 def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:

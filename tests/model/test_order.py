@@ -126,6 +126,21 @@ def test_a_late_catalogue_record_takes_the_next_place_and_is_counted() -> None:
     assert merge.late == 1
 
 
+def test_a_late_record_is_counted_once() -> None:
+    """Behind its own partition's clock, and behind what left while its partition was let go."""
+    merge = Merge(1, 1)
+    merge.beat("items", 0, 50)
+    merge.let_go("items", 0)
+    merge.put_example(0, example_of(0, 1, 1000))
+    merge.beat("examples", 0, 2000)
+    assert drain(merge) == [(1000, "examples", 0, 0)]
+    merge.take_back("items", 0)
+    merge.put_item(0, 0, 40, None)
+    merge.let_go("items", 0)
+    assert drain(merge) == [(50, "items", 0, 0)]
+    assert merge.late == 1
+
+
 def test_a_catalogue_record_after_the_end_leaves_at_once() -> None:
     """The last heartbeat of a replayed catalogue does not lock out the records that people add later."""
     merge = Merge(1, 1)
@@ -143,6 +158,30 @@ def test_repeats_are_ignored_and_a_gap_is_refused() -> None:
     assert merge.repeats == 2
     with pytest.raises(ModelError, match=r"Partition 0 of examples goes from serial 3 to 6 at offset 9: 2 examples"):
         merge.put_example(9, example_of(0, 6, 20))
+
+
+def test_an_old_serial_with_a_later_time_is_a_store_made_anew_and_refused() -> None:
+    """Its examples are numbered from 1 again; to take them for repeats would learn nothing, and say nothing."""
+    merge = Merge(1)
+    for serial in (1, 2, 3):
+        merge.put_example(serial, example_of(0, serial, 10 * serial))
+    merge.put_example(4, example_of(0, 1, 30))
+    sentence = r"store of partition 0 was made anew.*and 2 at offset 5 .* is a new one, though 3 were read.*--name"
+    with pytest.raises(ModelError, match=sentence):
+        merge.put_example(5, example_of(0, 2, 31))
+    assert (merge.repeats, merge.pending) == (1, 3)
+
+
+def test_repeats_are_known_behind_a_checkpoint_too() -> None:
+    """A lane that goes on from an example that waits has the clock of those before it, which may come once more."""
+    merge = Merge(1)
+    for serial in (1, 2, 3):
+        merge.put_example(serial, example_of(0, serial, 10 * serial))
+    again = Merge(1)
+    again.restore("examples", 0, merge.lanes["examples"][0].waiting[2].before_ms, 2)
+    for offset, serial in enumerate([2, 1, 3]):
+        again.put_example(offset, example_of(0, serial, 10 * serial))
+    assert (again.repeats, again.pending) == (2, 1)
 
 
 def test_a_fresh_lane_begins_where_the_log_begins() -> None:

@@ -19,6 +19,7 @@ from model.config import ServeSettings
 from model.errors import ModelError
 from model.service import make_app, run_server
 from model.snapshot import ARRAYS
+from stream.example import END_OF_TIME_MS
 from tests.served import NOW_MS, Memory, model_arrays, tokens_of, write_model
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,11 @@ def test_ranking_over_http(client: httpx.Client) -> None:
         ("/rank", {"user": "ada", "items": ["i1"], "colour": 1}, "colour is refused: Extra inputs"),
         ("/topk", {"sequence": []}, "sequence has 0 item ids; give 1 to 2,000."),
         ("/topk", {"k": 3}, "sequence is missing"),
+        ("/topk?user=ada&now_ms=-1", None, "now_ms is refused: Input should be greater than or equal to 0"),
+        ("/rank?user=ada&items=i1&now_ms=9007199254740992", None, "now_ms is refused: Input should be less than or eq"),
+        ("/topk?user=ada&now_ms=" + "9" * 30, None, "now_ms is refused: Input should be less than or equal to"),
+        ("/topk", {"sequence": ["i1"], "now_ms": 10**20}, "now_ms is refused: Input should be less than or equal to"),
+        ("/rank", {"user": "ada", "items": ["i1"], "now_ms": -(2**63)}, "now_ms is refused: Input should be greater"),
     ],
 )
 def test_a_bad_question_is_a_sentence_with_status_422(
@@ -116,6 +122,31 @@ def test_a_bad_question_is_a_sentence_with_status_422(
     response = client.get(path) if body is None else client.post(path, json=body)
     assert response.status_code == 422
     assert sentence in response.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sentence"),
+    [
+        ("/rank", r'{"user": "a\ud800", "items": ["i1"]}', r"user has the id 'a\ud800', in which half of a surrogate"),
+        ("/rank", r'{"user": "ada", "items": ["i1", "\udfff"]}', r"items has the id '\udfff'"),
+        ("/topk", r'{"sequence": ["\ud800"]}', r"sequence has the id '\ud800'"),
+    ],
+)
+def test_an_id_that_is_no_text_is_a_sentence_with_status_422(
+    path: str, body: str, sentence: str, client: httpx.Client
+) -> None:
+    """JSON can escape half of a surrogate pair, which no UTF-8 and so no stored id can hold."""
+    response = client.post(path, content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 422
+    assert sentence in response.json()["detail"]
+
+
+@pytest.mark.parametrize("now_ms", [0, END_OF_TIME_MS])
+def test_any_time_of_an_event_may_be_asked_at(now_ms: int, client: httpx.Client) -> None:
+    """From the first to the last millisecond that a stream can have."""
+    assert client.get("/topk", params={"user": "ada", "now_ms": now_ms}).json()["now_ms"] == now_ms
+    posted = client.post("/rank", json={"user": "ada", "items": ["i1"], "now_ms": now_ms})
+    assert posted.json()["now_ms"] == now_ms
 
 
 def test_the_snapshot_and_health_are_told(client: httpx.Client) -> None:
@@ -128,7 +159,9 @@ def test_the_snapshot_and_health_are_told(client: httpx.Client) -> None:
 
 
 def test_requests_and_age_are_exposed_to_prometheus(client: httpx.Client) -> None:
-    """Counts by route and status, latencies, age and watermark of the snapshot; unknown paths share one label."""
+    """Counts by method, route and status, latencies, the snapshot's age; what is unknown shares one label."""
+    for method in ("BREW", "X1", "X2"):
+        client.request(method, "/secret/3")
     for path in ("/topk?user=ada", "/topk?user=ada&k=0", "/secret/1", "/secret/2"):
         client.get(path)
     lines = client.get("/metrics").text.splitlines()
@@ -136,11 +169,12 @@ def test_requests_and_age_are_exposed_to_prometheus(client: httpx.Client) -> Non
     assert float(values['hstu_requests_total{method="GET",path="/topk",status="200"}']) >= 1
     assert float(values['hstu_requests_total{method="GET",path="/topk",status="422"}']) >= 1
     assert float(values['hstu_requests_total{method="GET",path="other",status="404"}']) == 2
+    assert float(values['hstu_requests_total{method="other",path="other",status="404"}']) == 3
     assert float(values['hstu_request_seconds_count{path="/topk"}']) >= 2
     assert float(values["hstu_snapshot_age_seconds"]) == 10
     assert float(values["hstu_snapshot_watermark_seconds"]) == NOW_MS / 1000 - 60
     assert float(values["hstu_snapshot_problem"]) == 0
-    assert not any("secret" in line for line in lines)
+    assert not any(word in line for word in ("secret", "BREW", "X1") for line in lines)
 
 
 def test_the_api_describes_itself(client: httpx.Client) -> None:

@@ -291,6 +291,27 @@ def test_checkpoints_and_snapshots_follow_the_wall_clock(tmp_path: Path) -> None
     assert training.tokens_per_s > 0
 
 
+def test_tokens_per_second_fall_while_nothing_is_learnt(tmp_path: Path) -> None:
+    """In silence the figure falls, to 0 after ten seconds; of hours of it no more than these count afterwards."""
+    wall = [1000.0]
+
+    def tick(step: int) -> bool:
+        wall[0] += 2.0
+        return step == 4
+
+    training = run(start(tmp_path, now=lambda: wall[0]), after_step=tick)
+    busy = training.report["tokens_per_s"]
+    wall[0] += 4.0
+    assert 0 < training.report["tokens_per_s"] < busy / 1.5
+    wall[0] += 6.0
+    assert training.report["tokens_per_s"] == 0
+    wall[0] += 7200.0
+    before = training.learner.counts["tokens"]
+    training.step()
+    wall[0] += 2.0
+    assert training.report["tokens_per_s"] == pytest.approx((training.learner.counts["tokens"] - before) / 12)
+
+
 def test_the_snapshot_holds_the_model_that_trained(tmp_path: Path) -> None:
     """`latest` names the last one; its scorer loads; digests, offsets and metrics are those of the run."""
     training = run(start(tmp_path))

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,3 +137,61 @@ def test_a_reader_sees_what_a_running_worker_writes(tmp_path: Path) -> None:
     assert reader.tokens(stranger, 100) is None
     reader.close()
     partition.close()
+
+
+def test_a_reader_follows_a_store_that_was_made_anew(tmp_path: Path) -> None:
+    """While the folder is gone there is no store; afterwards answers come from the new one, not from deleted files."""
+    settings, path = StreamSettings(partitions=1), partition_path(tmp_path, 0)
+    reader = SequenceReader(tmp_path, settings)
+    for events in (3, 2):
+        partition = Partition(open_store(path), 0, settings)
+        for offset in range(events):
+            partition.handle(Source.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
+            tokens = reader.tokens("u", 100)
+            assert tokens is not None
+            assert len(tokens) == offset + 1
+        partition.close()
+        shutil.rmtree(path)
+        with pytest.raises(StoreError, match="There is no store in"):
+            reader.tokens("u", 100)
+    reader.close()
+
+
+def test_a_reader_goes_on_when_the_worker_starts_again(tmp_path: Path) -> None:
+    """The store is the same one, and is not opened twice."""
+    settings = StreamSettings(partitions=1)
+    reader = SequenceReader(tmp_path, settings)
+    opened = []
+    for offset in range(2):
+        partition = Partition(open_store(partition_path(tmp_path, 0)), 0, settings)
+        partition.handle(Source.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
+        tokens = reader.tokens("u", 100)
+        assert tokens is not None
+        assert len(tokens) == offset + 1
+        opened.append(reader._stores[0])
+        partition.close()
+    assert opened[0] is opened[1]
+    reader.close()
+
+
+def test_a_store_that_is_just_being_made_is_not_there_yet(tmp_path: Path) -> None:
+    """A worker writes the version last; nobody is told to delete what has none yet."""
+    store = open_store(tmp_path / "store")
+    store.write([(layout.VERSION_KEY, None)])
+    with pytest.raises(StoreError, match="There is no store in"):
+        open_secondary(tmp_path / "store", tmp_path / "scratch")
+    store.close()
+
+
+def test_what_a_secondary_logs_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each look adds a line to RocksDB's own log, which is started anew, and of which the last two files stay."""
+    monkeypatch.setattr("stream.store._LOG_BYTES", 16_384)
+    store = open_store(tmp_path / "store")
+    secondary = open_secondary(tmp_path / "store", tmp_path / "scratch")
+    for _ in range(1000):
+        secondary.catch_up()
+    logs = [file.stat().st_size for file in (tmp_path / "scratch").glob("LOG*")]
+    assert len(logs) == 2
+    assert sum(logs) < 2 * 17_000
+    secondary.close()
+    store.close()
