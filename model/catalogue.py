@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from model.digest import Hasher, digest_arrays
 from model.errors import ModelError
-from stream.example import END_OF_TIME_MS, id_key, id_text
+from stream.example import END_OF_TIME_MS, LAST_TS_MS, id_key, id_text
 
 HEARTBEAT_KEY: Final = b"\x00heartbeat"  # fixed, so that compaction keeps the last heartbeat of a partition
 MAX_ID_BYTES: Final = 256  # as for every other id of the stream
@@ -61,7 +61,7 @@ class _Wire(msgspec.Struct):
     item_id: str | int | UnsetType = UNSET
     title: str | None = None
     features: Features | None = None
-    ts: Annotated[int, Meta(ge=0, lt=END_OF_TIME_MS)] | UnsetType = UNSET
+    ts: Annotated[int, Meta(ge=0, lt=LAST_TS_MS)] | UnsetType = UNSET
     watermark: Annotated[int, Meta(ge=0, le=END_OF_TIME_MS)] | UnsetType = UNSET
 
 
@@ -81,6 +81,8 @@ def decode(key: bytes | None, value: bytes | None, timestamp: int) -> ItemRecord
     except (msgspec.DecodeError, UnicodeError) as error:
         raise ModelError(f"An items record with key {key!r} is no item: {error}.") from None
     if wire.watermark is not UNSET:
+        if LAST_TS_MS <= wire.watermark < END_OF_TIME_MS:
+            raise ModelError(f"A heartbeat on items has the watermark {wire.watermark}: event time is in milliseconds.")
         return ItemsWatermark(wire.watermark)
     if wire.item_id is UNSET or wire.ts is UNSET:
         missing = "item_id" if wire.item_id is UNSET else "ts"
@@ -98,7 +100,7 @@ def decode(key: bytes | None, value: bytes | None, timestamp: int) -> ItemRecord
 def _tombstone(key: bytes | None, timestamp: int) -> Tombstone:
     if not key or key == HEARTBEAT_KEY:
         raise ModelError(f"An items record without a value has the key {key!r}, so that it withdraws no item.")
-    if not 0 <= timestamp < END_OF_TIME_MS:
+    if not 0 <= timestamp < LAST_TS_MS:
         raise ModelError(f"The tombstone of item {key!r} has the Kafka timestamp {timestamp}, which is no time.")
     try:
         item_id = _checked(key.decode())

@@ -90,7 +90,7 @@ class Joining:
     def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
         """Give a user's last tokens, waiting events included, as queries read them; None where the user is unknown."""
         store = self._stores[partition_of(user.encode(), len(self._stores))]
-        return read_tokens(store, user, last, self._settings.max_slate)
+        return read_tokens(store, user, last)
 
     def refused(self) -> dict[str, int]:
         """Count the dead-letters by reason."""

@@ -23,10 +23,10 @@ from stream.errors import BrokerError
 from stream.owned import Owned, Partitions
 from stream.partition import Partition
 from stream.seats import take_free_seat
-from stream.topics import DEAD_LETTERS, EVENTS, EXAMPLES, verify_topics
+from stream.topics import DEAD_LETTERS, EVENTS, EXAMPLE_BYTES, EXAMPLES, verify_topics
 from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
 from stream.watermark import Source
-from stream.worker_metrics import HOST, WorkerMetrics, serve_metrics
+from stream.worker_metrics import WorkerMetrics, serve_metrics
 
 _TICK_S: Final = 1.0
 _WAITING_EVENTS: Final = 20_000  # of a partition, in memory and on disk; above, sources that run ahead are not polled
@@ -58,13 +58,13 @@ async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: 
         enable_idempotence=True,
         linger_ms=5,
         max_batch_size=512 << 10,
-        max_request_size=8 << 20,
+        max_request_size=EXAMPLE_BYTES,
     )
     try:
         await producer.start()
         worker = _Worker(settings, data_dir, bootstrap, name, producer)
-        port, stop_metrics = serve_metrics(worker.metrics(), settings.metrics_port)
-        _log.info("Worker %s: metrics on http://%s:%d/metrics", name, HOST, port)
+        port, stop_metrics = serve_metrics(worker.metrics(), settings.metrics_host, settings.metrics_port)
+        _log.info("Worker %s: metrics on http://%s:%d/metrics", name, settings.metrics_host, port)
         try:
             await serve(worker.app)
         finally:

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class StreamSettings(BaseModel):
     """How events become sequences and examples. Every process that shares the topics must agree on all of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     partitions: int = Field(4, ge=1, le=4096)
     """Partitions of every topic; fixed once the topics exist, since a user's home is murmur2(user_id) % partitions."""
@@ -26,15 +26,19 @@ class StreamSettings(BaseModel):
     """Targets of one user that leave as one example at the latest."""
     gather_s: float = Field(60.0, ge=0)
     """Event time after which gathered targets leave as one example at the latest."""
-    example_tokens: int = Field(512, ge=16)
-    """Tokens of history in one example at most."""
+    example_tokens: int = Field(512, ge=16, le=16_384)
+    """Tokens of history in one example at most. A token takes up to 593 bytes there (25, as a target 32 more, twice 268
+    for a new id's text), and topic `examples` is made for records of 16 MiB."""
     history_tokens: int = Field(8192, ge=64)
     """Tokens kept of a user at least; older blocks are dropped."""
     history_days: float = Field(0, ge=0)
-    """Age beyond which old blocks of tokens are dropped; 0 means no limit."""
+    """Age beyond which old blocks of 64 tokens are dropped, whenever a user's new tokens begin another block; a user
+    without new events keeps theirs. 0 means no limit."""
     max_slate: int = Field(200, ge=1)
     """Items in one impression; a longer slate goes to dead-letters."""
     poll_records: int = Field(5000, ge=1)
     """Records that a worker takes from Kafka at once."""
     metrics_port: int = Field(0, ge=0, le=65535)
-    """Port of a worker's Prometheus metrics on 127.0.0.1; 0 means any free one, which is logged."""
+    """Port of a worker's Prometheus metrics; 0 means any free one, which is logged."""
+    metrics_host: str = "127.0.0.1"
+    """Address that they are served on; 0.0.0.0 for everybody who can reach this machine."""

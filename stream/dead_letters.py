@@ -1,7 +1,8 @@
 """Dead-letters: what could not be decoded or is out of bounds, with the reason; nothing vanishes and nothing stops.
 
 A dead-letter's Kafka record has the key and the value of the refused record, byte for byte, and these headers (UTF-8):
-`reason` (one of Reason), `detail` (a sentence), `topic`, `partition`, `offset`.
+`reason` (one of Reason), `detail` (a sentence), `topic`, `partition`, `offset`. A value above 512 KiB and a key above
+256 KiB are cut to 64 KiB; `cut-from-bytes` and `key-cut-from-bytes` say how long they were.
 """
 
 from dataclasses import dataclass

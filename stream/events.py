@@ -12,10 +12,9 @@ from msgspec import Struct
 
 from stream.dead_letters import Reason, RefusedError
 from stream.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
-from stream.tokens import END_OF_TIME_MS, Kind
+from stream.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
 from stream.watermark import Source
 
-LAST_TS_MS: Final = 7_258_118_400_000  # 2200-01-01; a time in microseconds lies beyond it
 _Id = str | int
 
 
@@ -82,14 +81,14 @@ _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HEARTBEATS: Final = msgspec.json.Decoder(HeartbeatEvent)
 
 
-def decode_event(source: Source, value: bytes | None, *, max_slate: int, now_ms: int | None) -> Event | int:
+def decode_event(source: Source, value: bytes | None, *, max_slate: int | None, now_ms: int | None) -> Event | int:
     """Give the event, or the time of a heartbeat in ms.
 
     Args:
         source: the topic it came from.
         value: the record's value.
-        max_slate: items that one impression may show.
-        now_ms: the latest time an event may have (the clock plus what it may be ahead); None: any.
+        max_slate: items that one impression may show; None: any number.
+        now_ms: the latest time an event or a heartbeat may have (the clock plus what it may be ahead); None: any.
 
     Raises:
         RefusedError: it is a dead-letter.
@@ -99,16 +98,23 @@ def decode_event(source: Source, value: bytes | None, *, max_slate: int, now_ms:
     try:
         event: Impression | Action | Attribute = _DECODERS[source].decode(value)
     except msgspec.ValidationError as error:
-        return _heartbeat_or_refused(value, error)
+        return _heartbeat_or_refused(value, error, now_ms)
     except _NOT_JSON as error:
         raise RefusedError(Reason.NOT_JSON, str(error)) from None
-    _check_time(event.ts, now_ms)
+    _check_time("ts", event.ts, now_ms)
     if isinstance(event, Action):
         return _of_action(event)
     return _of_impression(event, max_slate) if isinstance(event, Impression) else _of_attribute(event)
 
 
-def _heartbeat_or_refused(value: bytes, error: msgspec.ValidationError) -> int:
+def decode_waiting(source: Source, value: bytes) -> Event:
+    """Give an event that was accepted before: what the settings would say of it now does not matter."""
+    event = decode_event(source, value, max_slate=None, now_ms=None)
+    assert isinstance(event, Event)
+    return event
+
+
+def _heartbeat_or_refused(value: bytes, error: msgspec.ValidationError, now_ms: int | None) -> int:
     try:
         watermark = _HEARTBEATS.decode(value).watermark
     except msgspec.ValidationError:
@@ -116,18 +122,18 @@ def _heartbeat_or_refused(value: bytes, error: msgspec.ValidationError) -> int:
         raise RefusedError(Reason.MISSING_FIELD if missing else Reason.WRONG_TYPE, str(error)) from None
     except _NOT_JSON as malformed:
         raise RefusedError(Reason.NOT_JSON, str(malformed)) from None
-    if not 0 <= watermark <= END_OF_TIME_MS:
-        raise RefusedError(
-            Reason.BAD_TIME, f"the heartbeat's watermark {watermark} lies outside [0, {END_OF_TIME_MS}] ms"
-        )
+    if watermark != END_OF_TIME_MS:
+        _check_time("the heartbeat's watermark", watermark, now_ms)
     return watermark
 
 
-def _check_time(ts: int, now_ms: int | None) -> None:
+def _check_time(name: str, ts: int, now_ms: int | None) -> None:
     if not 0 <= ts < LAST_TS_MS:
-        raise RefusedError(Reason.BAD_TIME, f"ts {ts} lies outside [0, {LAST_TS_MS}) ms; event time is in milliseconds")
+        raise RefusedError(
+            Reason.BAD_TIME, f"{name} {ts} lies outside [0, {LAST_TS_MS}) ms; event time is in milliseconds"
+        )
     if now_ms is not None and ts > now_ms:
-        raise RefusedError(Reason.FUTURE, f"ts {ts} lies {ts - now_ms} ms beyond what the worker's clock allows")
+        raise RefusedError(Reason.FUTURE, f"{name} {ts} lies {ts - now_ms} ms beyond what the worker's clock allows")
 
 
 def _keyed(field: str, raw: _Id) -> tuple[int, str]:
@@ -150,10 +156,10 @@ def _of_action(event: Action) -> Event:
     return Event(event.ts, (user[0], Kind.ACTION, item[0], action[0], request, value), (user, item, action))
 
 
-def _of_impression(event: Impression, max_slate: int) -> Event:
+def _of_impression(event: Impression, max_slate: int | None) -> Event:
     if not event.items:
         raise RefusedError(Reason.EMPTY_SLATE, "items is empty")
-    if len(event.items) > max_slate:
+    if max_slate is not None and len(event.items) > max_slate:
         raise RefusedError(Reason.LONG_SLATE, f"items has {len(event.items)} ids where max_slate allows {max_slate}")
     user, request = _keyed("user_id", event.user_id), _keyed("request_id", event.request_id)
     items = tuple(_keyed("items", item) for item in event.items)

@@ -26,7 +26,7 @@ from stream.events import Event
 from stream.example import Example
 from stream.ids import NO_KEY
 from stream.layout import BLOCK, Counters, Request, Target, User
-from stream.tokens import TOKEN, Kind
+from stream.tokens import END_OF_TIME_MS, TOKEN, Kind
 from stream.users import Get, Member, Users
 
 _PLACE: Final = struct.Struct("<QQ")
@@ -59,6 +59,7 @@ class Joiner:
         self._gather_ms = int(settings.gather_s * 1000)
         self._due: list[tuple[int, int, int, int]] = []  # time, what, user, number of the request
         self._examples: list[Example] = []
+        self._example_tokens = 0  # in these
 
     def resume(self, user: int) -> None:
         """Take up what time alone will change about a user that was active when the store was closed."""
@@ -69,28 +70,31 @@ class Joiner:
         if member.state.gathered:
             self._fall_due(member.state.gathered_ms + self._gather_ms, _LEAVE, user, 0)
 
-    def run(self, until_ms: int, instants: list[int], events_at: Callable[[int], Sequence[Event]]) -> list[Example]:
-        """Live through all instants before `until_ms` and give the examples that left, in order.
+    def run(
+        self, until_ms: int, instants: list[int], events_at: Callable[[int], Sequence[Event]], most: int
+    ) -> list[Example]:
+        """Live through the instants before `until_ms` and give the examples that left, in order.
 
         Args:
             until_ms: the watermark; nothing older can come.
             instants: a heap of the times of waiting events, from which those lived through are taken.
             events_at: gives an instant's events by Event.order, without repeats.
+            most: stop as soon as the examples have so many tokens; `next_ms` then says where.
         """
-        while True:
-            event_ms = instants[0] if instants else until_ms
-            due_ms = self._due[0][0] if self._due else until_ms
-            now_ms = min(event_ms, due_ms)
-            if now_ms >= until_ms:
-                break
-            if due_ms == now_ms:
+        while self._example_tokens < most and (now_ms := self.next_ms(instants)) < until_ms:
+            if self._due and self._due[0][0] == now_ms:
                 self._fulfil(*heapq.heappop(self._due))
             else:
                 heapq.heappop(instants)
                 for user, events in groupby(events_at(now_ms), key=_USER):
                     self._join(user, now_ms, list(events))
-        left, self._examples = self._examples, []
+        left, self._examples, self._example_tokens = self._examples, [], 0
         return left
+
+    def next_ms(self, instants: list[int]) -> int:
+        """Give the first instant not lived through, END_OF_TIME_MS where there is none."""
+        event_ms = instants[0] if instants else END_OF_TIME_MS
+        return min(event_ms, self._due[0][0]) if self._due else event_ms
 
     def _fall_due(self, at_ms: int, what: int, user: int, number: int) -> None:
         heapq.heappush(self._due, (at_ms, what, user, number))
@@ -110,6 +114,7 @@ class Joiner:
     def _join(self, user: int, now_ms: int, events: list[Event]) -> None:
         """Append what one user saw and did at one instant: attributes, then slates, then actions."""
         member = self._users.touch(user, events[0].texts[0][1])
+        before = member.state.length
         slates = [event for event in events if event.order[1] == Kind.IMPRESSION]
         for event in events:
             if event.order[1] == Kind.ATTRIBUTE:
@@ -119,7 +124,7 @@ class Joiner:
         for event in events:
             if event.order[1] == Kind.ACTION:
                 self._act(member, event)
-        self._forget(member, now_ms)
+        self._forget(member, now_ms, new_block=member.state.length // BLOCK > before // BLOCK)
 
     def _append(self, member: Member, key: int, action: int, ts_ms: int, kind: Kind) -> int:
         token = TOKEN.pack(key, action, ts_ms, kind)
@@ -195,14 +200,15 @@ class Joiner:
             text_of=self._text_of,
         ):
             self._examples.append(example)
+            self._example_tokens += len(example.keys)
             self.serial = example.serial
         self._counters.targets += len(targets)
 
-    def _forget(self, member: Member, now_ms: int) -> None:
+    def _forget(self, member: Member, now_ms: int, *, new_block: bool) -> None:
         """Drop whole blocks beyond the kept length or age, but none that an open request or a target needs."""
         state = member.state
         too_long = state.length - state.first >= self._settings.history_tokens + BLOCK
-        maybe_old = self._age_ms and state.length % BLOCK == 0
+        maybe_old = self._age_ms and new_block
         if not (too_long or maybe_old):
             return
         needed = [target.query for request in state.open for target in request.targets]

@@ -21,10 +21,11 @@ TopicPartition = tuple[str, int]  # (topic, partition); what Faust and aiokafka 
 class Lane:
     """Progress in one partition since the last seek."""
 
-    __slots__ = ("ended_at", "handled", "in_flight", "polled")
+    __slots__ = ("end", "ended_at", "handled", "in_flight", "polled")
 
-    def __init__(self, offset: int) -> None:
+    def __init__(self, offset: int, end: int = 0) -> None:
         self.polled = self.handled = offset  # the next offset to poll, to handle
+        self.end = end  # of the log, when it was sought
         self.in_flight = 0  # records polled and not handled
         self.ended_at: float | None = None  # since when at the end of the log, time.monotonic()
 
@@ -80,9 +81,9 @@ class Lanes:
     def __getitem__(self, partition: TopicPartition) -> Lane:
         return self._lanes[partition]
 
-    def begin(self, partition: TopicPartition, offset: int) -> None:
-        """Begin anew at an offset; batches polled before are void."""
-        self._lanes[partition] = Lane(offset)
+    def begin(self, partition: TopicPartition, offset: int, end: int = 0) -> None:
+        """Begin anew at an offset of a log that has this end now; batches polled before are void."""
+        self._lanes[partition] = Lane(offset, end)
 
     def clear(self) -> None:
         """Forget all: they are no longer ours."""

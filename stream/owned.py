@@ -4,7 +4,8 @@
                                                        └─► outbox ─► Kafka's acknowledgement ─► Partition.sent
 
 Sending goes on beside handling, one sender a partition, in the outbox's order. What a crash sends twice is known by its
-serial. A producer that cannot deliver ends the worker; the outbox keeps what it had.
+serial. A producer that cannot deliver ends the worker; the outbox keeps what it had. Where the watermark leaps over
+many waiting events they are joined in turns, each sent before the next: neither a commit nor an outbox is huge.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.config import StreamSettings
 from stream.errors import BrokerError, StoreError
@@ -28,8 +29,11 @@ from stream.watermark import Source
 _log = logging.getLogger("hstu.worker")
 
 _OUTBOX_RECORDS: Final = 5000  # handling waits while more than these wait for Kafka
-_LETTER_BYTES: Final = 512 << 10  # a longer dead-letter would not fit into Kafka with its headers …
-_CUT_BYTES: Final = 64 << 10  # … and is cut to this
+_TURN_TOKENS: Final = 1_000_000  # in the examples of one commit, about 25 MB
+_SILENT: Final = 5  # times as many events may wait for a source that is at its end
+_VALUE_BYTES: Final = 512 << 10  # a dead-letter with more would not fit into Kafka's 1 MiB with its headers …
+_KEY_BYTES: Final = 256 << 10  # … nor would one with a longer key …
+_CUT_BYTES: Final = 64 << 10  # … each is cut to this
 _GOODBYE_S: Final = 10.0  # for the outbox when a partition is let go; what is left is sent by the next owner
 
 
@@ -44,13 +48,17 @@ class Owned:
     def ahead(self, waiting_events: int, lag: Callable[[Source], int | None]) -> set[Source]:
         """Give the sources to poll no more for now: too many events wait, for a source that is behind these.
 
-        That source is never among them, and has records to bring; so the watermark moves, and they are polled again.
+        That source is never among them. When it brings records, or has been silent for long enough to be idle, the
+        watermark moves, and they are polled again: nothing that was not polled could have moved it. While it is at its
+        end more events may wait, for queries show them.
         """
         high_ms = {source: self.partition.high_ms(source) for source in Source if source not in self.idle}
         if self.partition.waiting <= waiting_events or not high_ms:
             return set()
         behind = min(high_ms, key=lambda source: high_ms[source])
-        return {source for source in high_ms if high_ms[source] > high_ms[behind]} if lag(behind) else set()
+        if not lag(behind) and self.partition.waiting <= _SILENT * waiting_events:
+            return set()
+        return {source for source in high_ms if high_ms[source] > high_ms[behind]}
 
 
 class Partitions:
@@ -106,10 +114,10 @@ class Partitions:
     async def handle(self, source: Source, partition: int, records: Sequence[Record]) -> None:
         """Commit a batch, and let what it gave be sent."""
         owned = self._owned[partition]
-        if owned.sending and len(owned.partition.outbox()) > _OUTBOX_RECORDS:
+        if owned.sending and (owned.partition.behind or len(owned.partition.outbox()) > _OUTBOX_RECORDS):
             await asyncio.wait([owned.sending])
         owned.idle -= {source}
-        owned.partition.handle(source, records, owned.idle)
+        owned.partition.handle(source, records, owned.idle, _TURN_TOKENS)
         self._send_soon(owned)
 
     def advance(self, idle: Collection[TopicPartition]) -> None:
@@ -118,7 +126,7 @@ class Partitions:
             now = frozenset(source for topic, source in self._sources.items() if (topic, number) in idle)
             if now != owned.idle:
                 owned.idle = now
-                owned.partition.advance(now)
+                owned.partition.advance(now, _TURN_TOKENS)
                 self._send_soon(owned)
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
@@ -138,21 +146,33 @@ class Partitions:
 
     def _send_soon(self, owned: Owned) -> None:
         if owned.sending is None or owned.sending.done():
-            owned.sending = asyncio.create_task(self._send(owned.partition))
+            owned.sending = asyncio.create_task(self._send(owned))
 
-    async def _send(self, partition: Partition) -> None:
-        """Send the outbox until it is empty."""
+    async def _send(self, owned: Owned) -> None:
+        """Send the outbox, and join on where the last commit stopped, until neither has more."""
+        partition = owned.partition
         try:
-            while waiting := partition.outbox():
-                examples = [outgoing for outgoing in waiting if outgoing.topic == EXAMPLES]
-                arrivals = await self._send_examples(partition.number, examples)
-                arrivals += [await self._send_letter(outgoing) for outgoing in waiting if outgoing.topic != EXAMPLES]
-                await asyncio.gather(*arrivals)
-                partition.sent(waiting[-1].number)
+            while partition.outbox() or self._joins_on(owned):
+                await self._send_all(partition)
+                if self._joins_on(owned):
+                    partition.advance(owned.idle, _TURN_TOKENS)
+        except MessageSizeTooLargeError:
+            self._fail(_too_large(partition, self._settings.topic_prefix))
         except KafkaError as error:
             self._fail(BrokerError(f"Kafka did not take records of partition {partition.number}: {error!r}; restart."))
-        except StoreError as error:
+        except Exception as error:
             self._fail(error)
+
+    def _joins_on(self, owned: Owned) -> bool:
+        return owned.partition.behind and self._owned.get(owned.partition.number) is owned
+
+    async def _send_all(self, partition: Partition) -> None:
+        if waiting := partition.outbox():
+            examples = [outgoing for outgoing in waiting if outgoing.topic == EXAMPLES]
+            arrivals = await self._send_examples(partition.number, examples)
+            arrivals += [await self._send_letter(outgoing) for outgoing in waiting if outgoing.topic != EXAMPLES]
+            await asyncio.gather(*arrivals)
+            partition.sent(waiting[-1].number)
 
     async def _send_examples(self, number: int, examples: Sequence[Outgoing]) -> list[Any]:
         """Hand over examples and heartbeats in whole batches: one by one costs far more of the CPU."""
@@ -168,12 +188,24 @@ class Partitions:
         return arrivals
 
     async def _send_letter(self, letter: Outgoing) -> Any:
-        value, headers = letter.value, letter.headers
-        if len(value) > _LETTER_BYTES:
-            value, headers = value[:_CUT_BYTES], [*headers, ("cut-from-bytes", str(len(value)).encode())]
-        return await self._producer.send(
-            self._settings.topic_prefix + letter.topic, value, key=letter.key, headers=headers
-        )
+        key, value, headers = letter.key, letter.value, list(letter.headers)
+        if len(value) > _VALUE_BYTES:
+            headers.append(("cut-from-bytes", str(len(value)).encode()))
+            value = value[:_CUT_BYTES]
+        if key is not None and len(key) > _KEY_BYTES:
+            headers.append(("key-cut-from-bytes", str(len(key)).encode()))
+            key = key[:_CUT_BYTES]
+        return await self._producer.send(self._settings.topic_prefix + letter.topic, value, key=key, headers=headers)
+
+
+def _too_large(partition: Partition, prefix: str) -> BrokerError:
+    sizes = {outgoing.topic: len(outgoing.value) for outgoing in sorted(partition.outbox(), key=lambda o: len(o.value))}
+    longest = " and ".join(f"{prefix}{topic} (up to {size} bytes)" for topic, size in sizes.items())
+    return BrokerError(
+        f"Kafka refused a record of partition {partition.number} as too large. Records for {longest} wait: raise "
+        "max.message.bytes of that topic, or message.max.bytes of the brokers, beyond this and start again; nothing is "
+        "lost, for the outbox keeps them."
+    )
 
 
 def _now_ms() -> int:

@@ -9,8 +9,12 @@ A call of `handle` is one commit:
 
 Before 4 a crash leaves the state of the batch before, and Kafka still has the records; after it, the state knows that
 it has seen them. The outbox is sent by the shell, which then calls `sent`; what a crash sends twice carries its serial.
+
+A call may stop at `most` tokens in examples, so that a long wait does not end in one huge commit. Its heartbeat then
+goes out with the call that joins the last of it.
 """
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final, Protocol
 
@@ -20,7 +24,7 @@ from stream import layout
 from stream.config import StreamSettings
 from stream.dead_letters import DeadLetter, Reason, RefusedError
 from stream.errors import StoreError
-from stream.events import Event, decode_event
+from stream.events import Event, decode_event, decode_waiting
 from stream.example import Heartbeat, encode_example, encode_heartbeat
 from stream.ids import partition_of
 from stream.joiner import Joiner
@@ -91,15 +95,22 @@ class Partition:
         self._waiting = Waiting()
         self._texts: dict[int, str] = {}
         self._new_texts: dict[int, str] = {}
-        self._homes: set[int] = set()
+        self._strangers: set[int] = set()
+        self._told_ms = NEVER_MS  # the last heartbeat's watermark: everything before it has been joined
+        self._broken = False
         self._outbox: dict[int, Outgoing] = {}
         self._unwritten: list[Outgoing] = []
         self._load()
 
     @property
     def watermark_ms(self) -> int:
-        """Everything older has been joined."""
+        """Everything older has been joined, or will be before anything else (`behind`)."""
         return self._watermark.at_ms
+
+    @property
+    def behind(self) -> bool:
+        """Whether `advance` has more to join, or its heartbeat to send."""
+        return self._watermark.at_ms > self._told_ms
 
     @property
     def waiting(self) -> int:
@@ -119,12 +130,21 @@ class Partition:
         """Begin a source at its log's earliest offset, which retention may have moved beyond 0."""
         self.next_offsets[source] = max(self.next_offsets[source], offset)
 
-    def handle(self, source: Source, records: Sequence[RecordLike], idle: Collection[Source] = ()) -> None:
-        """Take records of one source, in offset order, and commit. Those known already are dropped.
+    def handle(
+        self, source: Source, records: Sequence[RecordLike], idle: Collection[Source] = (), most: int = sys.maxsize
+    ) -> None:
+        """Take records of one source, in offset order, join what the watermark allows, and commit.
+
+        Args:
+            source: the topic they came from.
+            records: those known already are dropped.
+            idle: sources that do not hold the others back.
+            most: stop joining once the examples have so many tokens; `advance` goes on while there is more (`behind`).
 
         Raises:
-            StoreError: the batch could not be written; the partition must be opened anew.
+            StoreError: the batch could not be read or written, or one before; the partition must be opened anew.
         """
+        self._begin()
         next_offset = self.next_offsets[source]
         now_ms = self._latest_ms()
         for record in records:
@@ -133,20 +153,12 @@ class Partition:
             next_offset = record.offset + 1
             self._take(source, record, now_ms)
         self.next_offsets[source] = next_offset
-        self.advance(idle)
+        self._join(idle, most)
 
-    def advance(self, idle: Collection[Source] = ()) -> None:
-        """Join what the watermark allows when `idle` sources do not hold the others back, and commit."""
-        before = self._watermark.at_ms
-        until_ms = self._watermark.advance(idle)
-        for example in self._joiner.run(until_ms, self._waiting.instants, self._events_at):
-            self.counters.examples += 1
-            self._send(EXAMPLES, example.user.to_bytes(8), encode_example(example))
-        if until_ms > before:
-            digest = self._joiner.digest.to_bytes(16)
-            beat = Heartbeat(self.number, until_ms, self.counters.tokens, digest)
-            self._send(EXAMPLES, None, encode_heartbeat(beat))
-        self._commit()
+    def advance(self, idle: Collection[Source] = (), most: int = sys.maxsize) -> None:
+        """Do the same without records: time has passed, or a call before has stopped at `most`."""
+        self._begin()
+        self._join(idle, most)
 
     def outbox(self) -> list[Outgoing]:
         """Give what Kafka has not yet acknowledged, in order."""
@@ -163,6 +175,14 @@ class Partition:
         """Close the store."""
         self._store.close()
 
+    def _begin(self) -> None:
+        if self._broken:
+            raise StoreError(
+                f"Partition {self.number} failed in the middle of a batch and must be opened anew: start again; the "
+                "batch is read once more."
+            )
+        self._broken = True
+
     def _latest_ms(self) -> int | None:
         """Give the largest time an event may have."""
         if self._now_ms is None or not self._settings.future_s:
@@ -176,8 +196,7 @@ class Partition:
             self._joiner.resume(layout.number_of(key))
         for key, value in self._store.scan(layout.WAITING):
             source, offset = layout.parse_waiting(key)
-            event = decode_event(Source(source), value, max_slate=self._settings.max_slate, now_ms=None)
-            assert isinstance(event, Event)
+            event = decode_waiting(Source(source), value)
             self._waiting.add(Waiter(event, Source(source), offset, value, on_disk=True))
 
     def _take(self, source: Source, record: RecordLike, now_ms: int | None) -> None:
@@ -195,6 +214,18 @@ class Partition:
             self._refuse(refused, source, record.offset, record.key, record.value or b"")
         else:
             self._waiting.add(Waiter(event, source, record.offset, record.value or b""))
+
+    def _join(self, idle: Collection[Source], most: int) -> None:
+        until_ms = self._watermark.advance(idle)
+        for example in self._joiner.run(until_ms, self._waiting.instants, self._events_at, most):
+            self.counters.examples += 1
+            self._send(EXAMPLES, example.user.to_bytes(8), encode_example(example))
+        if self.behind and self._joiner.next_ms(self._waiting.instants) >= until_ms:
+            self._told_ms = until_ms
+            digest = self._joiner.digest.to_bytes(16)
+            beat = Heartbeat(self.number, until_ms, self.counters.tokens, digest)
+            self._send(EXAMPLES, None, encode_heartbeat(beat))
+        self._commit()
 
     def _events_at(self, ts_ms: int) -> list[Event]:
         """Give the waiting events of one instant in order: each once, and none whose id collides with another's."""
@@ -216,7 +247,8 @@ class Partition:
         user, text = event.texts[0]
         if (member := self._users.find(user)) is not None:
             _same_text(user, member.state.text, text)
-        elif partition_of(text.encode(), self._settings.partitions) != self.number:
+        elif user not in self._strangers and partition_of(text.encode(), self._settings.partitions) != self.number:
+            self._strangers.add(user)
             self.counters.misrouted += 1
         news = []
         for key, text in event.texts[1:]:
@@ -250,7 +282,9 @@ class Partition:
 
     def _commit(self) -> None:
         self._store.write(self._changes())
+        self._broken = False
         self._new_texts.clear()
+        self._strangers.clear()
         for outgoing in self._unwritten:
             self._outbox[outgoing.number] = outgoing
         self._unwritten = []

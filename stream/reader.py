@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from stream import layout
 from stream.config import StreamSettings
 from stream.errors import StoreError
-from stream.events import Event, decode_event
+from stream.events import Event, decode_waiting
 from stream.ids import NO_KEY, id_key, partition_of
 from stream.layout import BLOCK, User
 from stream.store import RocksStore, Store, identity, open_secondary, partition_path
@@ -48,7 +48,7 @@ class SequenceReader:
         with self._lock:
             store = self._store(number)
             store.catch_up()
-            return read_tokens(store, user, last, self._settings.max_slate)
+            return read_tokens(store, user, last)
 
     def _store(self, number: int) -> RocksStore:
         path = partition_path(self._data_dir, number)
@@ -70,11 +70,11 @@ class SequenceReader:
         shutil.rmtree(self._scratch, ignore_errors=True)
 
 
-def read_tokens(store: Store, user: str, last: int, max_slate: int) -> NDArray[np.void] | None:
+def read_tokens(store: Store, user: str, last: int) -> NDArray[np.void] | None:
     """Give a user's last tokens from one store, waiting events included; None where the user is unknown."""
     key = id_key(user)
     data = store.get(layout.user_key(key))
-    waiting = _waiting_tokens(store, key, max_slate)
+    waiting = _waiting_tokens(store, key)
     if data is None:
         return waiting[-last:] if len(waiting) else None
     state = _USERS.decode(data)
@@ -88,13 +88,11 @@ def read_tokens(store: Store, user: str, last: int, max_slate: int) -> NDArray[n
     return np.concatenate((joined, waiting))[-last:]
 
 
-def _waiting_tokens(store: Store, user: int, max_slate: int) -> NDArray[np.void]:
+def _waiting_tokens(store: Store, user: int) -> NDArray[np.void]:
     tokens: list[tuple[int, int, int, int]] = []
     for key, value in store.scan(layout.waiting_prefix(user)):
         source, _ = layout.parse_waiting(key)
-        event = decode_event(Source(source), value, max_slate=max_slate, now_ms=None)
-        assert isinstance(event, Event)
-        tokens += _tokens_of(event)
+        tokens += _tokens_of(decode_waiting(Source(source), value))
     ordered = sorted(set(tokens), key=lambda token: (token[2], token[3], token[0], token[1]))
     return np.array(ordered, TOKEN_DTYPE)
 

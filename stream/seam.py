@@ -104,7 +104,12 @@ class Consumer(driver.Consumer):
         answered_ms = client.last_poll_timestamp(tp) if tp in client.assignment() else None
         if answered_ms is None or time.time() - answered_ms / 1000 > _FRESH_S:
             return None
-        end: int | None = client.highwater(tp)
+        return self.last_end(tp)
+
+    def last_end(self, tp: TopicPartition) -> int | None:
+        """Give the same as Kafka told it last, however long ago, None before the first fetch."""
+        client = self._thread._ensure_consumer()
+        end: int | None = client.highwater(tp) if tp in client.assignment() else None
         return end
 
     async def _seek_as_wanted(self, partitions: set[TP]) -> None:
@@ -120,7 +125,7 @@ class Consumer(driver.Consumer):
         await self.seek_wait(seeks)
         for tp, offset in seeks.items():
             self._committed_offset[tp] = offset or None  # Faust ignores acknowledgements below it
-            self.app.lanes.begin(tp, offset)
+            self.app.lanes.begin(tp, offset, end[tp])
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
         """Poll those partitions that may be polled now, and make a batch of each one's records."""

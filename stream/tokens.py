@@ -19,6 +19,7 @@ TOKEN_DTYPE: Final = np.dtype([("key", "<u8"), ("action", "<u8"), ("ts_ms", "<i8
 TOKEN: Final = struct.Struct("<QQqB")
 
 END_OF_TIME_MS: Final = 2**53 - 1  # the largest integer that every JSON reader keeps; the last heartbeat of a log
+LAST_TS_MS: Final = 7_258_118_400_000  # 2200-01-01; a time in microseconds lies beyond it
 
 
 class Kind(IntEnum):

@@ -1,7 +1,8 @@
 """The topics: their names, their making, and whether those that a verb needs are there.
 
 All of them have the same number of partitions: a worker that owns partition p of the events writes partition p of the
-examples. `items` is compacted: the last record of a key is what counts.
+examples. `items` is compacted: the last record of a key is what counts, and a tombstone is never dropped, so that a
+trainer that starts late still learns which items are withdrawn.
 """
 
 import time
@@ -18,7 +19,12 @@ ITEMS: Final = "items"
 EXAMPLES: Final = "examples"
 DEAD_LETTERS: Final = "dead-letters"
 ALL: Final = (*EVENTS, ITEMS, EXAMPLES, DEAD_LETTERS)
-_CONFIGS: Final[Mapping[str, dict[str, str]]] = {ITEMS: {"cleanup.policy": "compact"}}
+_CENTURY_MS: Final = 100 * 365 * 86_400_000  # Kafka adds it to its clock: its largest number would overflow there
+EXAMPLE_BYTES: Final = 16 << 20  # of one example at most, 1 MiB being Kafka's default
+_CONFIGS: Final[Mapping[str, dict[str, str]]] = {
+    ITEMS: {"cleanup.policy": "compact", "delete.retention.ms": str(_CENTURY_MS)},
+    EXAMPLES: {"max.message.bytes": str(EXAMPLE_BYTES)},
+}
 _TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.05
 

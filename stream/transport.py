@@ -149,9 +149,11 @@ class BatchApp(faust.App):
         self.lanes.resume(partitions)
 
     def lag(self, partition: TopicPartition) -> int | None:
-        """Give how many records lie between the handled ones and the log's end, None while that is not known."""
-        end = self._log_end(partition)
-        return None if end is None else max(0, end - self.lanes[partition].handled)
+        """Give how many records lie between the handled ones and the log's end as last known; None: not ours."""
+        if partition not in self.lanes:
+            return None
+        lane = self.lanes[partition]
+        return max(0, lane.end - lane.handled, (cast(Consumer, self.consumer).last_end(partition) or 0) - lane.handled)
 
     async def at_end(self, partition: TopicPartition) -> bool:
         """Tell whether everything in a partition has been handled, as far as Kafka said within the last seconds."""

@@ -1,4 +1,4 @@
-"""A worker's metrics for Prometheus, on 127.0.0.1:PORT/metrics.
+"""A worker's metrics for Prometheus, on HOST:PORT/metrics.
 
 Counters are those of the stores: they count since a store was made, and move with its partition from worker to worker.
 """
@@ -14,7 +14,6 @@ from stream.errors import HstuError
 from stream.partition import Partition
 from stream.watermark import NEVER_MS, Source
 
-HOST: Final = "127.0.0.1"
 _COUNTS: Final = {  # of layout.Counters
     "tokens": "Tokens appended to sequences",
     "examples": "Examples made",
@@ -95,7 +94,7 @@ def _counts(partitions: Iterable[Partition]) -> Iterator[CounterMetricFamily]:
     yield from counts.values()
 
 
-def serve_metrics(metrics: Collector, port: int) -> tuple[int, Callable[[], None]]:
+def serve_metrics(metrics: Collector, host: str, port: int) -> tuple[int, Callable[[], None]]:
     """Serve metrics; give the port, and what ends it.
 
     Raises:
@@ -104,10 +103,10 @@ def serve_metrics(metrics: Collector, port: int) -> tuple[int, Callable[[], None
     registry = CollectorRegistry(auto_describe=False)
     registry.register(metrics)
     try:
-        server, thread = start_http_server(port, HOST, registry)
+        server, thread = start_http_server(port, host, registry)
     except OSError as error:
         raise HstuError(
-            f"Metrics cannot be served on {HOST}:{port}: {error.strerror}; choose another metrics_port (0: any)."
+            f"Metrics cannot be served on {host}:{port}: {error.strerror}; choose another stream.metrics_port (0: any)."
         ) from None
 
     def stop() -> None:

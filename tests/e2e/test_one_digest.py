@@ -118,7 +118,7 @@ def through_kafka(run: Run, log: Path, workers: int, *, killed: bool) -> None:
     run.do("topics", "topics", "create")
     team = [run.start(f"worker-{i}", "worker") for i in range(workers)]
     trainer = run.start("trainer", "train", "--until-end", "--quiet")
-    speed = "1500/s" if killed else "max"
+    speed = "800/s" if killed else "max"  # slow enough to last until the first checkpoint
     replay = run.start("replay", "replay", str(log), *COLUMNS, "--speed", speed)
     if killed:
         cuts = run.directory / "data" / "train" / "silu"

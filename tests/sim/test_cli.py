@@ -67,5 +67,14 @@ def test_flags_that_make_no_sense_are_refused(tmp_path: Path, flags: list[str], 
 def test_help_states_the_defaults(tmp_path: Path) -> None:
     """Also of those that are not given by a value."""
     said = hstu(tmp_path, ["--help"]).stdout
-    for default in ("user_id", "item_id", "ts", "action", "none, all are the action `rate`", "max", "continue", "create-topics"):
+    for default in (
+        "user_id",
+        "item_id",
+        "ts",
+        "action",
+        "none, all are the action `rate`",
+        "max",
+        "continue",
+        "create-topics",
+    ):
         assert f"[default: {default}]" in said or f"[default: ({default})]" in said

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from stream import owned
 from stream.app import run_worker
@@ -179,6 +180,31 @@ def test_sigterm_leaves_everything_sent_and_closed(bootstrap: str, settings: Str
     assert not any((tmp_path / "faust").iterdir())
 
 
+def test_a_key_too_long_for_a_dead_letter_is_cut(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
+    """What came compressed may be longer than what Kafka takes back: the worker says so in a header, and lives."""
+    letters: list[Any] = []
+
+    async def run() -> None:
+        producer = AIOKafkaProducer(bootstrap_servers=bootstrap, compression_type="gzip", max_request_size=16 << 20)
+        await producer.start()
+        await producer.send_and_wait(settings.topic_prefix + "actions", b"x" * 500_000, key=b"k" * 2_000_000)
+        await producer.stop()
+
+        async def delivered() -> bool:
+            logs = await read(bootstrap, settings.topic_prefix + "dead-letters", PARTITIONS)
+            letters[:] = [letter for log in logs for letter in log]
+            return bool(letters)
+
+        with WorkerProcess(settings, tmp_path, bootstrap) as worker:
+            await until(delivered, "the dead-letter")
+            assert worker.stop() == 0, worker.says
+
+    asyncio.run(run())
+    assert set(letters[0].key) == set(b"k")
+    assert dict(letters[0].headers)["key-cut-from-bytes"] == b"2000000"
+    assert len(letters[0].value) == 500_000
+
+
 def test_a_silent_source_is_let_go_by_wall_time(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
     """Where only impressions come and nobody sends heartbeats, examples leave all the same, after idle_timeout."""
     impressions = make_events(1200)["impressions"]
@@ -241,24 +267,28 @@ def test_a_store_that_stays_locked_is_waited_for_then_refused(
 def test_a_taken_metrics_port_is_said_in_a_sentence(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
     """The sentence names the port and how to choose another."""
     taken = int(bootstrap.rsplit(":", 1)[1])
-    with pytest.raises(HstuError, match=rf"127.0.0.1:{taken}: .*choose another metrics_port"):
+    with pytest.raises(HstuError, match=rf"127.0.0.1:{taken}: .*choose another stream.metrics_port"):
         run_worker(settings.model_copy(update={"metrics_port": taken}), tmp_path, bootstrap, "w")
 
 
 def test_only_sources_that_run_ahead_of_a_backlog_are_paused() -> None:
-    """Too many waiting events pause what is ahead of the source they wait for, as long as that one has records."""
+    """Too many waiting events pause what is ahead of the source they wait for; many more if that one has no records."""
     partition = Partition(MemoryStore({}), 0, StreamSettings(partitions=1))
     one = owned.Owned(partition)
     for offset, (source, ts) in enumerate(
-        [(Source.IMPRESSIONS, 9000), (Source.ATTRIBUTES, 5000), (Source.ACTIONS, 1000)]
+        [(Source.IMPRESSIONS, 9000), (Source.ATTRIBUTES, 5000), (Source.ACTIONS, 1000)] * 2
     ):
         partition.handle(source, [_Record(offset, wire(_event(source, ts)))])
     backlog = {Source.ACTIONS: 7, Source.IMPRESSIONS: 1, Source.ATTRIBUTES: 1}
-    assert one.ahead(2, backlog.get) == {Source.IMPRESSIONS, Source.ATTRIBUTES}
-    assert one.ahead(3, backlog.get) == set()
-    assert one.ahead(2, {**backlog, Source.ACTIONS: 0}.get) == set()
+    silent = {**backlog, Source.ACTIONS: 0}
+    assert one.ahead(5, backlog.get) == {Source.IMPRESSIONS, Source.ATTRIBUTES}
+    assert one.ahead(6, backlog.get) == set()
+    assert one.ahead(2, silent.get) == set()
+    assert one.ahead(1, silent.get) == {Source.IMPRESSIONS, Source.ATTRIBUTES}
     one.idle = frozenset({Source.ACTIONS})
     assert one.ahead(2, backlog.get) == {Source.IMPRESSIONS}
+    one.idle = frozenset(Source)
+    assert one.ahead(0, silent.get) == set()
 
 
 class _Record:

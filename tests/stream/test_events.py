@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from stream.dead_letters import Reason, RefusedError
-from stream.events import LAST_TS_MS, Event, decode_event
+from stream.events import Event, decode_event
 from stream.ids import id_key
-from stream.tokens import END_OF_TIME_MS, Kind
+from stream.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
 from stream.watermark import Source
 
 S, A, T = Source.IMPRESSIONS, Source.ACTIONS, Source.ATTRIBUTES
@@ -48,6 +48,10 @@ REFUSED = [
     (A, bad(A, ts=LAST_TS_MS), Reason.BAD_TIME),
     (A, bad(A, ts=10**30), Reason.BAD_TIME),
     (A, b'{"watermark":-5}', Reason.BAD_TIME),
+    (A, b'{"watermark":1700000000000000}', Reason.BAD_TIME),
+    (A, b'{"watermark":%d}' % LAST_TS_MS, Reason.BAD_TIME),
+    (A, b'{"watermark":%d}' % (END_OF_TIME_MS - 1), Reason.BAD_TIME),
+    (A, b'{"watermark":%d}' % (END_OF_TIME_MS + 1), Reason.BAD_TIME),
     (A, bad(A, user_id=""), Reason.EMPTY_ID),
     (A, bad(A, action=""), Reason.EMPTY_ID),
     (S, bad(S, items=["a", ""]), Reason.EMPTY_ID),
@@ -71,10 +75,14 @@ def test_bad_input_is_refused_with_its_reason(source: Source, value: bytes | Non
 
 
 def test_the_future_begins_where_the_worker_says() -> None:
-    """An event exactly at the limit passes."""
+    """An event or a heartbeat exactly at the limit passes, and so does the end of time."""
     assert isinstance(decode(A, bad(A, ts=1000), now_ms=1000), Event)
     with pytest.raises(RefusedError, match="future: ts 1001 lies 1 ms beyond"):
         decode(A, bad(A, ts=1001), now_ms=1000)
+    assert decode(A, b'{"watermark":1000}', now_ms=1000) == 1000
+    assert decode(A, b'{"watermark":%d}' % END_OF_TIME_MS, now_ms=1000) == END_OF_TIME_MS
+    with pytest.raises(RefusedError, match="future: the heartbeat's watermark 1001 lies 1 ms beyond"):
+        decode(A, b'{"watermark":1001}', now_ms=1000)
 
 
 def test_an_integer_and_its_text_are_one_id() -> None:

@@ -1,5 +1,6 @@
 """The core's one promise: the same events give the same sequences and examples, whatever the way they arrive."""
 
+import sys
 from collections import Counter
 from itertools import count
 from pathlib import Path
@@ -13,7 +14,7 @@ from stream import layout
 from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.example import Example, Heartbeat, decode, encode_example
-from stream.ids import id_key
+from stream.ids import id_key, partition_of
 from stream.layout import Outgoing
 from stream.partition import DEAD_LETTERS, EXAMPLES, Partition
 from stream.reader import read_tokens
@@ -31,6 +32,7 @@ SETTINGS = StreamSettings(
 
 
 END = wire({"watermark": END_OF_TIME_MS})
+START_MS = 1_700_000_000_000
 
 
 def logs_of(events: dict[str, list[Wire]]) -> dict[Source, list[Record]]:
@@ -61,6 +63,11 @@ class Kafka:
                 assert found.setdefault(message.serial, record.value) == record.value
         return found
 
+    def beats(self) -> list[Heartbeat]:
+        """Give the heartbeats in the order in which they were sent."""
+        ours = [decode(record.value) for record in self.records if record.topic == EXAMPLES]
+        return [message for message in ours if isinstance(message, Heartbeat)]
+
     def dead_letters(self) -> list[dict[str, str]]:
         letters = {r.number: dict(r.headers) for r in self.records if r.topic == DEAD_LETTERS}
         return [{name: text.decode() for name, text in headers.items()} for headers in letters.values()]
@@ -90,7 +97,7 @@ def stored_tokens(store: MemoryStore) -> dict[int, list[Token]]:
 def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
     events: dict[str, list[Wire]], data: st.DataObject
 ) -> None:
-    """Sequences and examples equal the oracle's byte for byte, through crashes beside writes and sends."""
+    """Sequences and examples equal the oracle's byte for byte, through crashes, and where commits stop half-way."""
     expected = join(events, SETTINGS, 0)
     logs, store, kafka = logs_of(events), MemoryStore({}), Kafka()
     partition = Partition(store, 0, SETTINGS)
@@ -99,7 +106,10 @@ def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
         start = max(0, partition.next_offsets[source] - data.draw(st.integers(0, 2)))
         store.crash = data.draw(st.sampled_from([None, None, None, "before", "after"]))
         try:
-            partition.handle(source, logs[source][start : start + data.draw(st.integers(1, 30))])
+            most = data.draw(st.sampled_from([sys.maxsize, 1, 20]))
+            partition.handle(source, logs[source][start : start + data.draw(st.integers(1, 30))], most=most)
+            if partition.behind and data.draw(st.booleans()):
+                partition.advance(most=most)
             fate = data.draw(st.sampled_from(["sent", "kept", "lost"]))
             if fate == "sent":
                 kafka.send(partition)
@@ -108,7 +118,10 @@ def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
         except CrashError:
             store = MemoryStore(store.data)
             partition = Partition(store, 0, SETTINGS)
+    while partition.behind:
+        partition.advance(most=1)
     kafka.send(partition)
+    assert kafka.beats()[-1].watermark_ms == END_OF_TIME_MS - 30_000
     assert stored_tokens(store) == {user: tokens for user, tokens in expected.tokens.items() if tokens}
     assert kafka.examples() == {e.serial: encode_example(e) for e in expected.examples}
     assert partition.digest == play(events)[0].digest
@@ -246,6 +259,15 @@ def test_users_that_live_elsewhere_are_counted() -> None:
     assert 25 < partition.counters.misrouted < 50
 
 
+def test_a_user_that_lives_elsewhere_is_counted_once() -> None:
+    """However many events its first instant brings."""
+    settings = SETTINGS.model_copy(update={"partitions": 7})
+    stranger = next(user for user in map(str, range(50)) if partition_of(user.encode(), 7))
+    clicks = [action(stranger, f"i{i}", 1000 + i // 30) for i in range(50)]
+    partition, _, _ = play({"actions": clicks}, settings)
+    assert (partition.counters.misrouted, partition.counters.tokens) == (1, 50)
+
+
 def test_old_blocks_are_dropped_by_length_and_age() -> None:
     """History is capped in whole blocks, and never below what it promises to keep."""
     day_ms = 86_400_000
@@ -259,6 +281,68 @@ def test_old_blocks_are_dropped_by_length_and_age() -> None:
     _, _, store = play({"actions": clicks}, settings)
     kept = stored_tokens(store)[id_key("u")]
     assert 70 <= len(kept) <= 70 + 2 * layout.BLOCK
+
+
+def test_age_counts_whatever_the_size_of_slates() -> None:
+    """Old blocks go when a block is begun, also where no slate ever ends at a block's edge."""
+    shown = [impression("u", f"r{i}", 1000 + i * 86_400_000, *(f"{i}-{n}" for n in range(6))) for i in range(200)]
+    attribute = {"user_id": "u", "name": "n", "value": "v", "ts": 1}
+    settings = SETTINGS.model_copy(update={"history_days": 10.0, "max_slate": 6})
+    _, _, store = play({"impressions": shown, "attributes": [attribute]}, settings)
+    kept = stored_tokens(store)[id_key("u")]
+    assert 60 <= len(kept) <= 60 + 2 * layout.BLOCK
+
+
+def test_a_smaller_max_slate_does_not_undo_what_was_accepted() -> None:
+    """A slate that waits is joined after a restart with a limit below it; the next of its size is refused."""
+    store, slate = MemoryStore({}), impression("u", "r", 1000, *"abcdef")
+    Partition(store, 0, SETTINGS).handle(Source.IMPRESSIONS, [Record(0, wire(slate))])
+    partition = Partition(store, 0, SETTINGS.model_copy(update={"max_slate": 3}))
+    partition.handle(Source.IMPRESSIONS, [Record(1, wire(slate | {"request_id": "s"})), Record(2, END)])
+    for source in (Source.ACTIONS, Source.ATTRIBUTES):
+        partition.handle(source, [Record(0, END)])
+    assert (partition.counters.tokens, partition.counters.dead_letters) == (6, {"long-slate": 1})
+
+
+def test_a_heartbeat_in_microseconds_moves_nothing() -> None:
+    """It goes to dead-letters, and so does one of the future; the end of time passes."""
+    partition, now_ms = Partition(MemoryStore({}), 0, SETTINGS, lambda: START_MS), START_MS + 300_000
+    beats = [START_MS * 1000, now_ms + 1, now_ms]
+    partition.handle(Source.ACTIONS, [Record(i, wire({"watermark": ms})) for i, ms in enumerate(beats)])
+    assert partition.high_ms(Source.ACTIONS) == now_ms
+    assert partition.counters.dead_letters == {"bad-time": 1, "future": 1}
+    partition.handle(Source.ACTIONS, [Record(3, END)])
+    assert partition.high_ms(Source.ACTIONS) == END_OF_TIME_MS
+
+
+class Unreadable(MemoryStore):
+    """A store that fails to read one key, once."""
+
+    bad = b""
+
+    def get(self, key: bytes) -> bytes | None:
+        if key == self.bad:
+            self.bad = b""
+            raise StoreError("mend the disk")
+        return super().get(key)
+
+
+def test_half_a_batch_is_never_committed() -> None:
+    """After an error in the middle nothing more is taken or joined; the partition opened anew has lost nothing."""
+    store, idle = Unreadable({}), {Source.IMPRESSIONS, Source.ATTRIBUTES}
+    log = [Record(i, wire(action(f"u{i}", "a", 1000 + i))) for i in range(20)] + [Record(20, END)]
+    partition = Partition(store, 0, SETTINGS)
+    store.bad = layout.user_key(id_key("u7"))
+    with pytest.raises(StoreError, match="mend the disk"):
+        partition.handle(Source.ACTIONS, log, idle)
+    with pytest.raises(StoreError, match=r"Partition 0 failed in the middle of a batch and must be opened anew"):
+        partition.advance(set(Source))
+    with pytest.raises(StoreError, match="must be opened anew"):
+        partition.handle(Source.ATTRIBUTES, [Record(0, END)], idle)
+    assert store.data == {}
+    partition = Partition(store, 0, SETTINGS)
+    partition.handle(Source.ACTIONS, log[partition.next_offsets[Source.ACTIONS] :], idle)
+    assert set(stored_tokens(store)) == {id_key(f"u{i}") for i in range(20)}
 
 
 def test_a_store_of_other_partitions_is_refused() -> None:
@@ -278,14 +362,14 @@ def test_it_works_on_rocksdb(tmp_path: Path) -> None:
         partition.handle(Source.ACTIONS, logs[Source.ACTIONS][batch : batch + 20])
         partition.close()
     partition = Partition(store := open_store(tmp_path), 0, SETTINGS)
-    tail = read_tokens(store, "u", 150, 8)
+    tail = read_tokens(store, "u", 150)
     assert tail is not None
     assert tail["ts_ms"].tolist() == list(range(1050, 1200))
     for source in (Source.IMPRESSIONS, Source.ATTRIBUTES):
         partition.handle(source, logs[source])
     kafka.send(partition)
     assert kafka.examples() == {e.serial: encode_example(e) for e in expected.examples}
-    after = read_tokens(store, "u", 150, 8)
+    after = read_tokens(store, "u", 150)
     assert after is not None
     assert after.tolist() == tail.tolist()
     partition.close()

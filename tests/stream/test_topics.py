@@ -1,5 +1,6 @@
 """Topics in a real Kafka: made once, alike, and refused where they differ."""
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,7 +9,17 @@ from stream import kafka_client
 from stream.cluster import KafkaForTests
 from stream.config import StreamSettings
 from stream.errors import BrokerError
-from stream.topics import ALL, EVENTS, EXAMPLES, ITEMS, TopicState, create_topics, list_topics, verify_topics
+from stream.topics import (
+    ALL,
+    EVENTS,
+    EXAMPLE_BYTES,
+    EXAMPLES,
+    ITEMS,
+    TopicState,
+    create_topics,
+    list_topics,
+    verify_topics,
+)
 
 
 def settings(topic_prefix: str, partitions: int = 2, replication: int = 1) -> StreamSettings:
@@ -42,18 +53,39 @@ def test_many_may_create_topics_at_once(kafka: KafkaForTests, topic_prefix: str)
 def test_items_alone_are_compacted(kafka: KafkaForTests, topic_prefix: str) -> None:
     """Kafka keeps the last record of each item; of events it keeps every record."""
     create_topics(kafka.bootstrap, settings(topic_prefix))
-    policies = {topic: cleanup_policy(kafka.bootstrap, topic_prefix + topic) for topic in ALL}
+    policies = {topic: config(kafka.bootstrap, topic_prefix + topic, "cleanup.policy") for topic in ALL}
     assert policies == {topic: "compact" if topic == ITEMS else "delete" for topic in ALL}
 
 
-def cleanup_policy(bootstrap: str, topic: str) -> str:
+def test_tombstones_of_items_stay(kafka: KafkaForTests, topic_prefix: str) -> None:
+    """A trainer that starts in a year still learns that an item is withdrawn; Kafka's default is a day."""
+    create_topics(kafka.bootstrap, settings(topic_prefix))
+    year_ms = 365 * 86_400_000
+    assert int(config(kafka.bootstrap, topic_prefix + ITEMS, "delete.retention.ms")) >= 100 * year_ms
+
+
+def test_examples_may_be_as_long_as_the_settings_allow(kafka: KafkaForTests, topic_prefix: str) -> None:
+    """The topic takes a record of almost 16 MiB, and a plain consumer reads it."""
+    from kafka import KafkaConsumer, KafkaProducer
+
+    create_topics(kafka.bootstrap, settings(topic_prefix))
+    topic, value = topic_prefix + EXAMPLES, os.urandom(EXAMPLE_BYTES - 4096)
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, max_request_size=EXAMPLE_BYTES)
+    producer.send(topic, value, partition=0).get(30)
+    producer.close()
+    consumer = KafkaConsumer(topic, bootstrap_servers=kafka.bootstrap, auto_offset_reset="earliest")
+    assert next(consumer).value == value
+    consumer.close()
+
+
+def config(bootstrap: str, topic: str, name: str) -> str:
     from kafka.admin import ConfigResource, ConfigResourceType
 
     with kafka_client.admin_client(bootstrap, 10) as admin:
-        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": None})
+        resource = ConfigResource(ConfigResourceType.TOPIC, topic, {name: None})
         described = admin.describe_configs([resource], config_filter="all")
-    policy: str = described["topic"][topic]["cleanup.policy"]["value"]
-    return policy
+    value: str = described["topic"][topic][name]["value"]
+    return value
 
 
 def test_another_number_of_partitions_is_refused(kafka: KafkaForTests, topic_prefix: str) -> None:

@@ -297,6 +297,31 @@ def test_the_end_is_known_and_idleness_is_wall_time(bootstrap: str, topic: str, 
     asyncio.run(run())
 
 
+def test_lag_is_known_when_kafka_has_not_answered_for_long(
+    bootstrap: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While handlers are slow nothing is polled, and how far they are behind is known all the same; the end is not."""
+    monkeypatch.setattr(seam, "_FRESH_S", -1.0)
+
+    async def run() -> None:
+        lags: list[int | None] = []
+        app = make_app(f"{topic}group", bootstrap, Notebook(), datadir=tmp_path / "faust", poll_records=20)
+
+        async def handle(partition: int, batch: Any) -> None:
+            await until(lambda: sum(app.lanes[place].in_flight for place in app.lanes) >= 80, "polls ahead")
+            lags.extend(app.lag((topic, number)) for number in (partition, 7))
+            monkeypatch.setattr(seam.Consumer, "last_end", lambda *_: None)  # as before the first fetch
+            lags.append(app.lag((topic, partition)))
+            assert not await app.at_end((topic, partition))
+            app.finish()
+
+        app.batches(topic)(handle)
+        await asyncio.wait_for(serve(app), DEADLINE_S)
+        assert lags == [300, None, 300]
+
+    asyncio.run(run())
+
+
 def test_sigterm_finishes_the_batch_in_hand(bootstrap: str, topic: str, tmp_path: Path) -> None:
     """The handler that runs is finished, nothing else is begun, the owner is closed, and no error is raised."""
 

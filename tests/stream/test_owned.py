@@ -1,0 +1,183 @@
+"""Partitions and their senders, with a producer that a test can look into."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from aiokafka.errors import MessageSizeTooLargeError
+
+from stream import owned
+from stream.config import StreamSettings
+from stream.errors import BrokerError
+from stream.example import Example, Heartbeat, Kind, decode, encode_example
+from stream.ids import MAX_ID_BYTES
+from stream.owned import Partitions
+from stream.partition import Partition
+from stream.topics import EXAMPLE_BYTES
+from stream.watermark import Source
+from tests.kafka_logs import until
+from tests.memory_store import MemoryStore
+from tests.wire import Record, action, wire
+
+SETTINGS = StreamSettings(partitions=1, lateness_s=0, gather_targets=1, future_s=0)
+SILENT = {("impressions", 0), ("attributes", 0)}
+
+
+class Producer:
+    """Takes records, and shows how many came at a time."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+        self.letters: list[tuple[bytes | None, bytes, dict[str, bytes]]] = []
+        self.batches: list[int] = []
+        self.refuses = False
+
+    def create_batch(self) -> "Batch":
+        return Batch()
+
+    async def send_batch(self, batch: "Batch", topic: str, partition: int) -> Any:
+        await asyncio.sleep(0)
+        if self.refuses:
+            raise MessageSizeTooLargeError
+        self.values += batch.values
+        self.batches.append(len(batch.values))
+        return asyncio.sleep(0)
+
+    async def send(self, topic: str, value: bytes, *, key: bytes | None, headers: list[tuple[str, bytes]]) -> Any:
+        self.letters.append((key, value, dict(headers)))
+        return asyncio.sleep(0)
+
+
+class Batch:
+    """aiokafka's batch builder."""
+
+    def __init__(self) -> None:
+        self.values: list[bytes] = []
+
+    def append(self, *, key: bytes | None, value: bytes, timestamp: int | None) -> int:
+        self.values.append(value)
+        return len(self.values)
+
+
+def with_partition(tmp_path: Path, test: Callable[[Partitions, Producer, list[Exception]], Any]) -> None:
+    """Run a test with partition 0 open."""
+
+    async def run() -> None:
+        producer, errors = Producer(), list[Exception]()
+        partitions = Partitions(SETTINGS, tmp_path, producer, errors.append)  # type: ignore[arg-type]
+        await partitions.open("actions", 0)
+        try:
+            await test(partitions, producer, errors)
+        finally:
+            await partitions.close()
+
+    asyncio.run(run())
+
+
+def clicks(count: int) -> list[Any]:
+    return [Record(i, wire(action(f"u{i % 7}", f"i{i}", 1000 + i))) for i in range(count)]
+
+
+def test_a_long_wait_is_joined_and_sent_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When a silent topic holds nobody back any more no commit is huge, and the examples are what they always are."""
+    monkeypatch.setattr(owned, "_TURN_TOKENS", 40)
+    at_once = Partition(MemoryStore({}), 0, SETTINGS)
+    at_once.handle(Source.ACTIONS, clicks(300))
+    at_once.advance(set(Source) - {Source.ACTIONS})
+    expected = [out.value for out in at_once.outbox() if isinstance(decode(out.value), Example)]
+
+    async def test(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
+        await partitions.handle(Source.ACTIONS, 0, clicks(300))  # type: ignore[arg-type]
+        partition = partitions[0].partition
+        assert (partition.waiting, producer.values) == (300, [])
+        partitions.advance(SILENT)
+        await until(lambda: not partition.behind and not partition.outbox(), "everything sent")
+        sent = [decode(value) for value in producer.values]
+        assert [value for value in producer.values if isinstance(decode(value), Example)] == expected
+        assert [isinstance(message, Heartbeat) for message in sent] == [False] * len(expected) + [True]
+        assert (len(producer.batches) > 5, max(producer.batches) <= 40) == (True, True)
+        assert not errors
+
+    with_partition(tmp_path, test)
+
+
+def test_whoever_opens_a_partition_goes_on_joining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition let go between two turns is joined to its end by its next owner, without another record."""
+    monkeypatch.setattr(owned, "_TURN_TOKENS", 40)
+
+    async def begin(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
+        await partitions.handle(Source.ACTIONS, 0, clicks(300))  # type: ignore[arg-type]
+        partitions.advance(SILENT)
+        assert partitions[0].partition.behind
+        await partitions.close()
+        assert sum(producer.batches) < 100
+
+    async def go_on(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
+        partition = partitions[0].partition
+        await until(lambda: not partition.behind and not partition.outbox(), "everything sent")
+        assert partition.waiting == 1
+        assert isinstance(decode(producer.values[-1]), Heartbeat)
+
+    with_partition(tmp_path, begin)
+    with_partition(tmp_path, go_on)
+
+
+@pytest.mark.parametrize("key", [b"k" * 2_000_000, None, b"u" * 200_000])
+@pytest.mark.parametrize("value", [b"x" * 3_000_000, b"y" * 500_000])
+def test_a_dead_letter_always_fits_into_kafka(tmp_path: Path, key: bytes | None, value: bytes) -> None:
+    """What is too long of key and value is cut, and the headers say from how many bytes."""
+
+    async def test(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
+        await partitions.handle(Source.ACTIONS, 0, [Record(0, value, key)])  # type: ignore[list-item]
+        await until(lambda: bool(producer.letters), "the dead-letter")
+        ((sent_key, sent_value, headers),) = producer.letters
+        whole = [(key or b"", sent_key or b"", "key-cut-from-bytes"), (value, sent_value, "cut-from-bytes")]
+        for told, sent, header in whole:
+            assert told.startswith(sent)
+            assert headers.get(header) == (None if sent == told else str(len(told)).encode())
+        assert len(sent_key or b"") + len(sent_value) + sum(map(len, headers.values())) < 900_000
+
+    with_partition(tmp_path, test)
+
+
+def test_a_record_that_kafka_finds_too_large_names_the_limit(tmp_path: Path) -> None:
+    """The sentence says which topic, how large, and which settings of Kafka to raise."""
+
+    async def test(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
+        producer.refuses = True
+        await partitions.handle(Source.ACTIONS, 0, clicks(3))  # type: ignore[arg-type]
+        partitions.advance(SILENT)
+        await until(lambda: bool(errors), "the error")
+        raise errors[0]
+
+    with pytest.raises(BrokerError, match=r"partition 0 as too large.*examples \(up to \d+ bytes\).*max.message.bytes"):
+        with_partition(tmp_path, test)
+
+
+def test_the_longest_example_fits_into_kafka() -> None:
+    """As many tokens as the settings allow, all targets with new ids of the longest kind, fit into the topic."""
+    tokens = max(m.le for m in StreamSettings.model_fields["example_tokens"].metadata if hasattr(m, "le"))
+    column = np.arange(tokens, dtype=np.uint64)
+    example = Example(
+        partition=0,
+        serial=1,
+        final_ms=1,
+        user=1,
+        first=0,
+        keys=column,
+        actions=column,
+        ts_ms=column.astype(np.int64),
+        kinds=np.full(tokens, Kind.ACTION, np.uint8),
+        positions=column.astype(np.int32),
+        queries=column.astype(np.int32),
+        requests=column.astype(np.uint32),
+        request_ms=column.astype(np.int64),
+        label_offsets=np.arange(tokens + 1, dtype=np.uint32),
+        labels=column,
+        text_keys=np.arange(2 * tokens, dtype=np.uint64),
+        texts=("x" * MAX_ID_BYTES,) * (2 * tokens),
+    )
+    assert EXAMPLE_BYTES / 2 < len(encode_example(example)) < EXAMPLE_BYTES - 1024
