@@ -85,7 +85,7 @@ def test_a_catalogue_that_cannot_be_read_is_refused(
     ("name", "content", "sentence"),
     [
         ("log.txt", b"", r"ends in '.txt'; a log ends in .csv, .tsv \(both also with .gz\) or .parquet"),
-        ("log.csv", None, "cannot be read as .csv: .*log.csv"),
+        ("log.csv", None, "There is no file .*log.csv; check the path"),
         ("log.csv", b"", "cannot be read as .csv"),
         ("log.csv", b"user_id,item_id,ts\n", "has no rows; there is nothing to replay"),
         ("log.csv", b"user_id,item_id,ts\n1,2,3,4\n", "cannot be read as .csv"),
