@@ -41,15 +41,15 @@ def last_tokens(example: Example, count: int) -> Example:
 
 
 def run(examples: list[Example], alpha: float, max_len: int) -> dict[str, Any]:
-    """Train one learner; give its figures, its ranks, the share of tokens and of pairs it trained on."""
+    """Train one learner; give its figures, its ranks, and how many tokens and pairs of tokens it trained on."""
     learner = Learner(ModelSettings(max_len=max_len), TrainSettings(stochastic_length_alpha=alpha, device="cpu"))
-    tokens, pairs, ranks = np.zeros(2), np.zeros(2), []
+    tokens, pairs, ranks = 0.0, 0.0, []
 
     def counted(batch: Any, *arguments: Any) -> Any:
+        nonlocal tokens, pairs
         kept_L = kept_tokens(batch, *arguments)
-        for i, lengths in enumerate((np.diff(batch.offsets), np.add.reduceat(kept_L, batch.offsets[:-1]))):
-            tokens[i] += lengths.sum()
-            pairs[i] += (lengths.astype(float) ** 2).sum()
+        lengths = np.add.reduceat(kept_L, batch.offsets[:-1], dtype=float)
+        tokens, pairs = tokens + lengths.sum(), pairs + (lengths**2).sum()
         return kept_L
 
     learner_module.kept_tokens = counted
@@ -57,13 +57,14 @@ def run(examples: list[Example], alpha: float, max_len: int) -> dict[str, Any]:
     for first in range(0, len(examples), size):
         ranks.append(learner.step(examples[first : first + size]).outcome.ranks[MODEL])
     took_s = clock_s() - start
-    steps = learner.counts["steps"]
+    if not alpha:
+        lengths = np.array([len(example.keys) for example in examples], float)
+        tokens, pairs = lengths.sum(), (lengths**2).sum()
     return {
         **quality(learner),
-        "ms_a_step": 1000 * took_s / steps,
-        "tokens_a_step": sum(len(example.keys) for example in examples) / steps,
-        "tokens_kept": tokens[1] / tokens[0] if alpha else 1.0,
-        "pairs_kept": pairs[1] / pairs[0] if alpha else 1.0,
+        "ms_a_step": 1000 * took_s / learner.counts["steps"],
+        "tokens": float(tokens),
+        "pairs": float(pairs),
         "ranks": np.concatenate(ranks),
     }
 
@@ -125,7 +126,7 @@ def main() -> None:
     print(f"{len(examples):,} examples, {len(long_P):,} targets, {long_P.sum():,} of them behind {LONG} tokens")
     rows = []
     for name, result in results.items():
-        kept = f"{result['tokens_kept']:.0%}", f"{result['pairs_kept']:.0%}"
+        kept = (f"{result[name] / base[name]:.0%}" for name in ("tokens", "pairs"))
         figures = *hits(result, base, everything_P), result["ndcg@10"], result["mrr"], *hits(result, base, long_P)
         result["hr@10_long"] = figures[-2]
         rows.append((name, *kept, result["ms_a_step"], *figures))
