@@ -98,6 +98,7 @@ def check_user(user: str) -> None:
     """Refuse an id that no user can have."""
     if not user:
         raise QueryError("user is empty; give the id of a user.")
+    _check_unicode("user", user)
 
 
 def check_k(k: int) -> None:
@@ -112,3 +113,16 @@ def check_items(items: Sequence[str], what: str = "items") -> None:
         raise QueryError(f"{what} has {len(items):,} item ids; give 1 to {MAX_ITEMS:,}.")
     if not all(items):
         raise QueryError(f"{what} holds an empty item id, in place {list(items).index('')}; leave it out.")
+    _check_unicode(what, *items)
+
+
+def _check_unicode(what: str, *texts: str) -> None:
+    """Refuse texts that UTF-8 has no bytes for: JSON can bring half of a surrogate pair."""
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise QueryError(
+                f"{what} has the id {text[:80]!a}, in which half of a surrogate pair stands alone; give ids that UTF-8 "
+                "can hold."
+            ) from None

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from model.aliases import resolve
 from model.answers import (
     Order,
-    QueryError,
     RankedItem,
     Ranking,
     ScoredItem,
@@ -104,7 +103,6 @@ class Answerer:
             ModelError: the user's sequence cannot be read.
         """
         check_user(user)
-        _check_unicode("user", user)
         check_k(k)
         max_len = self._scorer.settings.max_len
         tokens = self._tokens(user, max_len if include_seen else _ALL)
@@ -123,7 +121,6 @@ class Answerer:
             QueryError: the sequence or k is refused.
         """
         check_items(items, "sequence")
-        _check_unicode("sequence", *items)
         check_k(k)
         asked_ms = self._now_ms(np.zeros(0, TOKEN_DTYPE), now_ms)
         tokens = self._acted_on(items, asked_ms)
@@ -141,9 +138,7 @@ class Answerer:
             ModelError: the user's sequence cannot be read.
         """
         check_user(user)
-        _check_unicode("user", user)
         check_items(items)
-        _check_unicode("items", *items)
         tokens = self._tokens(user, self._scorer.settings.max_len)
         history = self._scorer.history(tokens)
         asked_ms, reason = self._now_ms(tokens, now_ms), _silence(tokens, history)
@@ -304,18 +299,6 @@ def answerer_at(path: Path, name: str, sequences: Sequences, *, wall: Callable[[
     """Load a snapshot that was found under a name, alias or id, and give its answerer; raises as open_answerer."""
     alias = None if ID_PATTERN.fullmatch(name) else name
     return Answerer(load_snapshot(path), sequences, alias=alias, wall=wall)
-
-
-def _check_unicode(what: str, *texts: str) -> None:
-    """Refuse texts that UTF-8 has no bytes for: JSON can bring half of a surrogate pair."""
-    for text in texts:
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise QueryError(
-                f"{what} has the id {text[:80]!a}, in which half of a surrogate pair stands alone; give ids that UTF-8 "
-                "can hold."
-            ) from None
 
 
 def _silence(tokens: NDArray[Any], history: History) -> str | None:
