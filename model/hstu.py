@@ -65,12 +65,9 @@ class Layer(nn.Module):
         bias = bias_terms(self.bias)
         return self._around(x_LD, lambda q, k, v: attend_fused(q, k, v, batch, self.alpha, activation, bias))
 
-    def gated(self, x_LD: Tensor, batch: cpu.Batch) -> Tensor:
-        """Give the layer's output, [L, D], by the compiled loops for the CPU."""
-        d_v, d_qk = (width // self.heads for width in self.widths[1:3])
-        heads = cpu.Heads(self.heads, d_qk, d_v, self.alpha, _EPS)
-        y = cpu.gated_attention(_norm(x_LD) @ self.w_uvqk, batch, heads, bias_terms(self.bias))
-        return linear(y, self.w_out, self.b_out) + x_LD
+    def weights(self) -> cpu.Weights:
+        """Give the weights as the compiled loops for the CPU read them."""
+        return cpu.Weights(self.w_uvqk, self.w_out, self.b_out, bias_terms(self.bias))
 
     def _around(self, x_LD: Tensor, attention: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         u, v, q, k = silu(_norm(x_LD) @ self.w_uvqk).split_with_sizes(self.widths, -1)
@@ -154,9 +151,10 @@ class Encoder(nn.Module):
         if settings.bias in BIASES and asked_ms_L is not None:
             buckets = time_buckets if settings.bias == "bucketed" else None
             batch = cpu.with_times(batch, ts_ms_L, asked_ms_L, buckets)
-        for layer in self.layers:
-            x_LD = cast(Layer, layer).gated(x_LD, batch)
-        return x_LD
+        layers = [cast(Layer, layer) for layer in self.layers]
+        width = settings.dim // settings.heads
+        heads = cpu.Heads(settings.heads, width, width, layers[0].alpha, _EPS)
+        return cpu.encode(x_LD, batch, heads, [layer.weights() for layer in layers])
 
     def _fused(
         self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, num_targets: Tensor | None, asked_ms_L: Tensor | None

@@ -1,16 +1,15 @@
-"""The gated attention of a layer on the CPU, from z = uvqk before its SiLU to what the last projection reads.
+"""The encoder's layers on the CPU: attention, products with weights, norms and gates in compiled loops.
 
-    u, v, q, k = split(silu(z));  o = sum over j <= i of phi(alpha * q·k + bias) v;  y = u * norm(o)
-
-L tokens, B sequences, E = width of z, D = H * d_v, N = max_len. In float32, without candidates; the loops are in
-cpu_passes.py. Only z and o are kept for the backward, which computes all else anew, in the cache. Sequences are dealt
-out to as many threads as PyTorch has; each adds up its own part of the bias's gradient, and the parts are added in the
-order of the threads: the bits depend on the batch and on the number of threads alone.
+L tokens, B sequences, S layers, D width of x, E = 2 * H * (d_v + d_qk) width of z = norm(x) @ w_uvqk, N = max_len. In
+float32, without candidates; what is computed is said in cpu_layers.py. For the backward each layer's x, z and o are
+kept; all else is computed anew, in the cache. Sequences are dealt out to as many threads as PyTorch has, each takes its
+own through all layers and adds up its own part of the weights' gradients, and the parts are added in the order of the
+threads: the bits depend on the batch and on the number of threads alone.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Final
 
@@ -18,9 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
-from model.attention import cpu_passes
+from model.attention import cpu_bias, cpu_layers
 from model.attention.cpu_kernels import SILU, SILU_SEEN, SOFTMAX
+from model.attention.cpu_layers import Share
+from model.attention.cpu_passes import Form
+from model.attention.cpu_tiles import LANES
 from model.attention.fused import Bias
 from model.attention.plan import checked
 
@@ -37,23 +40,31 @@ class Batch:
     """What the passes read of one jagged batch, made once for all layers."""
 
     starts: NDArray[np.int64]  # [B+1]
-    shares: tuple[NDArray[np.int64], ...]  # sequences of each thread
-    pair_starts: NDArray[np.int64]  # [B]
-    pairs: NDArray[np.float32]  # time bucket or log gap of each pair; empty without a bias
-    kind: int
+    shares: tuple[Share, ...]  # one for each thread
+    kind: int  # of bias
     phi: int
     max_len: int
 
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """The shape of one layer's heads."""
+    """The shape of every layer's heads."""
 
     count: int
     d_qk: int
     d_v: int
     alpha: float
-    eps: float  # of norm(o)
+    eps: float  # of every norm
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Weights:
+    """One layer's weights."""
+
+    w_uvqk: Tensor  # [D, E]
+    w_out: Tensor  # [D, H * d_v]
+    b_out: Tensor  # [D]
+    bias: Bias | None
 
 
 def could_serve(x: Tensor, num_targets: Tensor | None) -> bool:
@@ -67,9 +78,12 @@ def batch_of(offsets: Tensor, *, max_len: int, tokens: int, activation: str) -> 
     starts, _ = checked(offsets, tokens, None, max_len, 0)
     lengths = np.diff(starts)
     pairs_B = lengths * (lengths + 1) // 2
-    shares = _shares(pairs_B + _LINEAR * lengths, torch.get_num_threads())
-    none = np.empty(0, np.float32)
-    return Batch(starts, shares, np.cumsum(pairs_B) - pairs_B, none, cpu_passes.NONE, _PHI[activation], max_len)
+    pair_starts, none = np.cumsum(pairs_B) - pairs_B, np.empty(0, np.float32)
+    shares = (
+        Share(own, np.concatenate([np.arange(starts[b], starts[b + 1]) for b in own]), lengths, pair_starts, none)
+        for own in _dealt(pairs_B + _LINEAR * lengths, torch.get_num_threads())
+    )
+    return Batch(starts, tuple(shares), cpu_bias.NONE, _PHI[activation], max_len)
 
 
 def with_times(batch: Batch, ts_ms_L: Tensor, asked_ms_L: Tensor, time_buckets: Measure | None) -> Batch:
@@ -77,57 +91,99 @@ def with_times(batch: Batch, ts_ms_L: Tensor, asked_ms_L: Tensor, time_buckets: 
     lengths = np.diff(batch.starts)
     pairs = np.empty(int(lengths @ (lengths + 1)) // 2, np.float32)
     seconds = [(ms.double() / 1000).numpy() for ms in (asked_ms_L, ts_ms_L)]
-    args: tuple[Any, ...] = (batch.starts, batch.pair_starts, pairs, *seconds)
-    if time_buckets is None:
-        _each(batch.shares, lambda share: cpu_passes.measure_log_gaps(share, *args))
-        kind = cpu_passes.FUNCTIONAL
-    else:
-        args += _cells(time_buckets)
-        _each(batch.shares, lambda share: cpu_passes.measure_buckets(share, *args))
-        kind = cpu_passes.BUCKETED
-    return Batch(batch.starts, batch.shares, batch.pair_starts, pairs, kind, batch.phi, batch.max_len)
+
+    measure: Callable[..., None] = cpu_bias.measure_log_gaps
+    cells: tuple[Any, ...] = ()
+    if time_buckets is not None:
+        measure, cells = cpu_bias.measure_buckets, _cells(time_buckets)
+    _each(
+        lambda share: measure(share.sequences, batch.starts, share.pair_starts, pairs, *seconds, *cells), batch.shares
+    )
+    kind = cpu_bias.FUNCTIONAL if time_buckets is None else cpu_bias.BUCKETED
+    return replace(batch, shares=tuple(share._replace(pairs=pairs) for share in batch.shares), kind=kind)
 
 
-def gated_attention(z_LE: Tensor, batch: Batch, heads: Heads, bias: Bias | None) -> Tensor:
-    """Give y, [L, D], with gradients for z and for both parts of the bias."""
-    nothing = z_LE.new_empty(0)
-    positions, times = (bias.positions, bias.times) if bias else (nothing, nothing)
-    y: Tensor = _Gated.apply(z_LE, positions, times, batch, heads)  # type: ignore[no-untyped-call]
-    return y
+def encode(x_LD: Tensor, batch: Batch, heads: Heads, layers: Sequence[Weights]) -> Tensor:
+    """Give the output of all layers, [L, D], with gradients for x and for every weight."""
+    nothing = x_LD.new_empty(0)
+    stacks = [torch.stack(parts) for parts in zip(*((own.w_uvqk, own.w_out, own.b_out) for own in layers), strict=True)]
+    positions, times = (
+        torch.stack([getattr(own.bias, part) if own.bias else nothing for own in layers])
+        for part in ("positions", "times")
+    )
+    trained = (x_LD, *stacks, positions, times)
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in trained)
+    out: Tensor = _Encode.apply(*trained, batch, heads, keep)  # type: ignore[no-untyped-call]
+    return out
 
 
-class _Gated(torch.autograd.Function):
+class _Encode(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, z: Tensor, positions: Tensor, times: Tensor, batch: Batch, heads: Heads) -> Tensor:
-        z = z.contiguous()
-        o, y = (z.new_empty(len(z), heads.count * heads.d_v) for _ in range(2))
-        args = (*_arguments(batch, heads, positions, times), z.numpy(), o.numpy(), y.numpy())
-        _each(batch.shares, lambda share: cpu_passes.forward(share, *args))
-        ctx.save_for_backward(z, o, positions, times)
-        ctx.batch, ctx.heads = batch, heads
-        return y
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w_uvqk: Tensor,
+        w_out: Tensor,
+        b_out: Tensor,
+        positions: Tensor,
+        times: Tensor,
+        batch: Batch,
+        heads: Heads,
+        keep: bool,
+    ) -> Tensor:
+        x = x.contiguous()
+        out, kept = torch.empty_like(x), len(b_out) if keep else 0
+        xs = np.empty((max(kept - 1, 1), *x.shape), np.float32)
+        z = np.empty((kept, len(x), w_uvqk.shape[2]), np.float32)
+        o = np.empty((kept, len(x), w_out.shape[2]), np.float32)
+        form = _form(batch, heads)
+        tables = (positions.numpy(), times.numpy())
+        weights = (_panels(w_uvqk), _panels(w_out.mT), b_out.numpy())
+        args = (form, *tables, *weights, x.numpy(), out.numpy(), xs, z, o, int(keep))
+        _each(lambda share: cpu_layers.forward(share, *args), batch.shares)
+        ctx.save_for_backward(x, w_uvqk, w_out, positions, times)
+        ctx.kept = (batch, form, xs, z, o)
+        return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gy: Tensor) -> tuple[Tensor | None, ...]:
-        z, o, positions, times = ctx.saved_tensors
-        batch: Batch = ctx.batch
-        gz = torch.empty_like(z)
-        sums = [torch.zeros(len(batch.shares), len(table)) for table in (positions, times)]
-        args: tuple[Any, ...] = _arguments(batch, ctx.heads, positions, times)
-        args += (z.numpy(), o.numpy(), gy.contiguous().numpy(), gz.numpy())
-        owns = [(share, *args, *(part[at].numpy() for part in sums)) for at, share in enumerate(batch.shares)]
-        _each(owns, lambda own: cpu_passes.backward(*own))
-        return gz, sums[0].sum(0), sums[1].sum(0), None, None
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, w_uvqk, w_out, positions, times = ctx.saved_tensors
+        batch, form, xs, z, o = ctx.kept
+        gx, g = torch.empty_like(x), g.contiguous()
+        layers, d, e = w_uvqk.shape
+        shapes = (_panel_shape(d, e), _panel_shape(d, w_out.shape[2]), (d,), positions.shape[1:], times.shape[1:])
+        sums = [np.zeros((len(batch.shares), layers, *shape), np.float32) for shape in shapes]
+        tables = (positions.numpy(), times.numpy())
+        args = (form, *tables, _panels(w_uvqk.mT), _panels(w_out), x.numpy(), xs, z, o, g.numpy(), gx.numpy())
+        _each(lambda share, *own: cpu_layers.backward(share, *args, *own), batch.shares, *sums)
+        totals = [torch.from_numpy(part).sum(0) for part in sums]
+        panels = (_from_panels(total, d, width) for total, width in zip(totals[:2], (e, w_out.shape[2]), strict=True))
+        return gx, *panels, *totals[2:], None, None, None
 
 
-def _arguments(batch: Batch, heads: Heads, positions: Tensor, times: Tensor) -> tuple[Any, ...]:
-    arrays = (batch.starts, batch.pair_starts, batch.pairs, positions.detach().numpy(), times.detach().numpy())
-    shape = (batch.kind, batch.phi, batch.max_len, heads.count, heads.d_qk, heads.d_v)
-    return *arrays, *shape, np.float32(heads.alpha), np.float32(heads.eps)
+def _form(batch: Batch, heads: Heads) -> Form:
+    shape = (heads.count, heads.d_qk, heads.d_v, np.float32(heads.alpha), np.float32(heads.eps))
+    return Form(batch.kind, batch.phi, batch.max_len, *shape)
 
 
-def _shares(costs_B: NDArray[np.int64], threads: int) -> tuple[NDArray[np.int64], ...]:
+def _panels(w_SKC: Tensor) -> NDArray[np.float32]:
+    """Give weights as tiles read them, [S, columns / LANES, K, LANES]."""
+    layers, k, columns = w_SKC.shape
+    padded = pad(w_SKC.detach(), (0, -columns % LANES))
+    return padded.view(layers, k, -1, LANES).transpose(1, 2).contiguous().numpy()
+
+
+def _panel_shape(rows: int, columns: int) -> tuple[int, int, int]:
+    return (columns + LANES - 1) // LANES, (rows + LANES - 1) // LANES * LANES, LANES
+
+
+def _from_panels(sums: Tensor, rows: int, columns: int) -> Tensor:
+    """Give [S, rows, columns] of what `_panel_shape` made room for."""
+    return sums.transpose(1, 2).flatten(2)[:, :rows, :columns]
+
+
+def _dealt(costs_B: NDArray[np.int64], threads: int) -> list[NDArray[np.int64]]:
     """Deal sequences out, the dearest first, each to whoever has the least."""
     own: list[list[int]] = [[] for _ in range(threads)]
     sums = [0] * threads
@@ -135,14 +191,14 @@ def _shares(costs_B: NDArray[np.int64], threads: int) -> tuple[NDArray[np.int64]
         least = sums.index(min(sums))
         own[least].append(b)
         sums[least] += int(costs_B[b])
-    return tuple(np.array(sequences, np.int64) for sequences in own if sequences)
+    return [np.array(sequences, np.int64) for sequences in own if sequences]
 
 
-def _each(items: Sequence[Any], work: Callable[[Any], None]) -> None:
+def _each(work: Callable[..., None], *items: Iterable[Any]) -> None:
     """Do the work on each item, the first in this thread and the others beside it."""
-    others = [_pool(len(items) - 1).submit(work, item) for item in items[1:]]
-    for item in items[:1]:
-        work(item)
+    first, *rest = zip(*items, strict=True)
+    others = [_pool(len(rest)).submit(work, *item) for item in rest]
+    work(*first)
     for other in others:
         other.result()
 

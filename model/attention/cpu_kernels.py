@@ -1,9 +1,9 @@
-"""Compiled loops of the gated attention on a CPU (cpu.py): one sequence after another, all of it in the core's caches.
+"""Compiled loops over rows and blocks of the encoder on a CPU (cpu.py): activations, norms, gates, products.
 
-n tokens of a sequence, i row, j key, c column of a head, r row of a block of ROWS rows. Keys, values and their
-gradients are held transposed, [d, n], so that every inner loop runs along the keys, in vectors; arrays are padded to
-whole vectors of ROWS keys and whole quads of columns, with zeros. Only keys up to a block's last row are touched.
-Numba compiles this for the machine's vector unit, once: the result is kept in __pycache__ (or NUMBA_CACHE_DIR).
+n tokens of a sequence, i row, j key, c column of a head, r row of a block of ROWS rows. What is computed lies in
+buffers of `buffer`, which have room for the whole tiles that products write; only keys up to a block's last row are
+touched. Numba compiles this for the machine's vector unit, once: what it makes is kept in __pycache__ (or where
+NUMBA_CACHE_DIR says).
 """
 
 import math
@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest
 
+from model.attention.cpu_tiles import LANES, SHORT, TALL, add_short, add_tall, short, tall, transpose_tile
 from model.compiled import compiled as compile_loops
 
-ROWS: Final = 16  # of a block, and keys of a step: a vector of float32 in AVX-512, two in AVX2
+ROWS: Final = 16  # of a block
 SILU, SILU_SEEN, SOFTMAX = range(3)
 
 SOURCES: Final = xxh3_64_hexdigest(
@@ -64,193 +65,171 @@ def sigmoid(x: Any) -> Any:
 
 
 @compiled
-def clear(out_rn: Array, steps: int) -> None:
-    """Write zeros into the first steps * ROWS columns."""
-    for r in range(out_rn.shape[0]):
-        for j in range(steps * ROWS):
-            out_rn[r, j] = _ZERO
+def buffer(rows: int, columns: int) -> Array:
+    """Give zeros with room for whole tiles; a row ends off a power of two, lest a column fall into one cache set."""
+    return np.zeros((rows + LANES, (columns + LANES - 1) // LANES * LANES + LANES), np.float32)
 
 
 @compiled
-def copy(out_rn: Array, a_rn: Array, steps: int) -> None:
-    """Copy the first steps * ROWS columns."""
-    for r in range(out_rn.shape[0]):
-        for j in range(steps * ROWS):
-            out_rn[r, j] = a_rn[r, j]
+def product(out: Array, a: Array, b: Array, rows: int, columns: int, k: int) -> None:
+    """Let out[:rows, :columns] be a[:rows, :k] @ b[:k, :columns]; whole tiles are read and written."""
+    for c in range(0, columns, LANES):
+        for r in range(0, rows, TALL):
+            if rows - r > SHORT:
+                tall(out, a, b, r, c, k)
+            else:
+                short(out, a, b, r, c, k)
 
 
 @compiled
-def add(out_rn: Array, a_rn: Array, steps: int) -> None:
-    """Add the first steps * ROWS columns."""
-    for r in range(out_rn.shape[0]):
-        for j in range(steps * ROWS):
-            out_rn[r, j] += a_rn[r, j]
+def add_product(out: Array, a: Array, b: Array, rows: int, columns: int, k: int) -> None:
+    """Add a[:rows, :k] @ b[:k, :columns] to out[:rows, :columns]; whole tiles are read and written."""
+    for c in range(0, columns, LANES):
+        for r in range(0, rows, TALL):
+            if rows - r > SHORT:
+                add_tall(out, a, b, r, c, k)
+            else:
+                add_short(out, a, b, r, c, k)
 
 
 @compiled
-def add_product(out: Array, a: Array, b: Array, steps: int) -> None:
-    """Add a @ b to out in its first steps * ROWS columns; rows of out and of b come in fours."""
-    for r in range(0, out.shape[0], 4):
-        for c in range(0, b.shape[0], 4):
-            a00, a01, a02, a03 = a[r, c], a[r, c + 1], a[r, c + 2], a[r, c + 3]
-            a10, a11, a12, a13 = a[r + 1, c], a[r + 1, c + 1], a[r + 1, c + 2], a[r + 1, c + 3]
-            a20, a21, a22, a23 = a[r + 2, c], a[r + 2, c + 1], a[r + 2, c + 2], a[r + 2, c + 3]
-            a30, a31, a32, a33 = a[r + 3, c], a[r + 3, c + 1], a[r + 3, c + 2], a[r + 3, c + 3]
-            for j in range(steps * ROWS):
-                b0, b1, b2, b3 = b[c, j], b[c + 1, j], b[c + 2, j], b[c + 3, j]
-                out[r, j] += a00 * b0 + a01 * b1 + a02 * b2 + a03 * b3
-                out[r + 1, j] += a10 * b0 + a11 * b1 + a12 * b2 + a13 * b3
-                out[r + 2, j] += a20 * b0 + a21 * b1 + a22 * b2 + a23 * b3
-                out[r + 3, j] += a30 * b0 + a31 * b1 + a32 * b2 + a33 * b3
+def transpose(out_dn: Array, at: int, a_nE: Array, first: int, column: int, width: int) -> None:
+    """Let columns at.. of a transposed head be ROWS rows of a, from `first`, and its `width` columns from `column`."""
+    for c in range(0, width, LANES):
+        transpose_tile(out_dn, a_nE, c, at, first, column + c)
 
 
 @compiled
-def product_of_rows(out: Array, a: Array, b: Array, steps: int) -> None:
-    """Let out[r, c] be the sum of a[r, j] * b[c, j] over the first steps * ROWS j; rows of a and b come in fours."""
-    for r in range(0, a.shape[0], 4):
-        for c in range(0, b.shape[0], 4):
-            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = _ZERO
-            s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = _ZERO
-            for j in range(steps * ROWS):
-                a0, a1, a2, a3 = a[r, j], a[r + 1, j], a[r + 2, j], a[r + 3, j]
-                b0, b1, b2, b3 = b[c, j], b[c + 1, j], b[c + 2, j], b[c + 3, j]
-                s00, s01, s02, s03 = s00 + a0 * b0, s01 + a0 * b1, s02 + a0 * b2, s03 + a0 * b3
-                s10, s11, s12, s13 = s10 + a1 * b0, s11 + a1 * b1, s12 + a1 * b2, s13 + a1 * b3
-                s20, s21, s22, s23 = s20 + a2 * b0, s21 + a2 * b1, s22 + a2 * b2, s23 + a2 * b3
-                s30, s31, s32, s33 = s30 + a3 * b0, s31 + a3 * b1, s32 + a3 * b2, s33 + a3 * b3
-            out[r, c], out[r, c + 1], out[r, c + 2], out[r, c + 3] = s00, s01, s02, s03
-            out[r + 1, c], out[r + 1, c + 1], out[r + 1, c + 2], out[r + 1, c + 3] = s10, s11, s12, s13
-            out[r + 2, c], out[r + 2, c + 1], out[r + 2, c + 2], out[r + 2, c + 3] = s20, s21, s22, s23
-            out[r + 3, c], out[r + 3, c + 1], out[r + 3, c + 2], out[r + 3, c + 3] = s30, s31, s32, s33
-
-
-@compiled
-def load(a_rE: Array, z_LE: Array, first: int, rows: int) -> None:
-    """Fill a block with silu(z) of its tokens, and with zeros beyond them."""
-    width = z_LE.shape[1]
+def clear(out: Array, rows: int, columns: int) -> None:
+    """Write zeros."""
     for r in range(rows):
-        for e in range(width):
-            x = z_LE[first + r, e]
-            a_rE[r, e] = x * sigmoid(x)
-    for r in range(rows, ROWS):
-        for e in range(width):
-            a_rE[r, e] = _ZERO
+        for c in range(columns):
+            out[r, c] = _ZERO
 
 
 @compiled
-def load_slopes(a_rE: Array, gz_LE: Array, z_LE: Array, first: int, rows: int) -> None:
-    """Fill a block as load does; let gz be the derivative of silu at z, until its gradients are multiplied in."""
-    width = z_LE.shape[1]
-    for r in range(rows):
-        for e in range(width):
-            x = z_LE[first + r, e]
-            s = sigmoid(x)
-            a_rE[r, e] = x * s
-            gz_LE[first + r, e] = s * (_ONE + x * (_ONE - s))
-    for r in range(rows, ROWS):
-        for e in range(width):
-            a_rE[r, e] = _ZERO
+def silu(a_E: Array, width: int) -> None:
+    """Turn a row into its silu, in place."""
+    for e in range(width):
+        a_E[e] *= sigmoid(a_E[e])
 
 
 @compiled
-def transpose(out_dn: Array, i: int, a_rE: Array, column: int, width: int, scale: Any) -> None:
-    """Let columns i.. of a transposed head be scale * a block's columns."""
-    for c in range(width):
-        for r in range(ROWS):
-            out_dn[c, i + r] = scale * a_rE[r, column + c]
+def load_slopes(a_E: Array, gz_E: Array, z_E: Array) -> None:
+    """Load a row, and let gz be the derivative of silu at z, until the gradients of a are multiplied in."""
+    for e in range(len(z_E)):
+        x = z_E[e]
+        s = sigmoid(x)
+        a_E[e] = x * s
+        gz_E[e] = s * (_ONE + x * (_ONE - s))
 
 
 @compiled
-def multiply_rows(gz_LE: Array, first: int, g_rd: Array, rows: int, column: int, width: int) -> None:
-    """Multiply the gradients of a block of rows into gz."""
+def multiply(gz_nE: Array, first: int, column: int, ga_rd: Array, rows: int, width: int, scale: Any) -> None:
+    """Multiply scale * the gradients of some rows and columns of a into gz."""
     for r in range(rows):
         for c in range(width):
-            gz_LE[first + r, column + c] *= g_rd[r, c]
+            gz_nE[first + r, column + c] *= scale * ga_rd[r, c]
 
 
 @compiled
-def multiply_transposed(gz_LE: Array, first: int, g_dn: Array, n: int, column: int, width: int, scale: Any) -> None:
-    """Multiply a transposed head's gradients into gz."""
-    for i in range(0, n, ROWS):
-        for r in range(i, min(i + ROWS, n)):
-            for c in range(width):
-                gz_LE[first + r, column + c] *= scale * g_dn[c, r]
+def norm(out_D: Array, x_D: Array, eps: Any) -> Any:
+    """Let a row of out be norm(x); give 1 / its deviation."""
+    mean, scale = _moments(x_D, len(x_D), eps)
+    for c in range(len(x_D)):
+        out_D[c] = (x_D[c] - mean) * scale
+    return scale
 
 
 @compiled
-def weigh(scores_rn: Array, i: int, rows: int, phi: int, max_len: int) -> None:
-    """Turn a block's scores into weights, in place; i is its first row."""
+def norm_back(g_D: Array, gn_D: Array, normed_D: Array, scale: Any) -> None:
+    """Add to a row of g what the gradient of norm(x) makes of x's."""
+    width = len(g_D)
+    mean, along = _ZERO, _ZERO
+    for c in range(width):
+        mean += gn_D[c]
+        along += gn_D[c] * normed_D[c]
+    mean, along = mean / np.float32(width), along / np.float32(width)
+    for c in range(width):
+        g_D[c] += scale * (gn_D[c] - mean - normed_D[c] * along)
+
+
+@compiled
+def weigh(scores_rn: Array, bias_rn: Array, i: int, rows: int, alpha: Any, phi: int, max_len: int) -> None:
+    """Turn a block's products into weights, in place; i is its first row."""
     width = (i // ROWS + 1) * ROWS
     for r in range(rows):
-        row = scores_rn[r]
+        row, bias, last = scores_rn[r], bias_rn[r], i + r
         if phi == SOFTMAX:
-            _softmax(row, i + r, width)
+            _softmax(row, bias, last, alpha)
         else:
-            factor = _ONE / np.float32(i + r + 1 if phi == SILU_SEEN else max_len)
+            factor = _ONE / np.float32(last + 1 if phi == SILU_SEEN else max_len)
             for j in range(width):
-                x = row[j]
+                x = row[j] * alpha + bias[j]
                 row[j] = x * sigmoid(x) * factor
-        for j in range(i + r + 1, width):
+        for j in range(last + 1, width):
             row[j] = _ZERO
 
 
 @compiled
-def weigh_back(scores_rn: Array, g_rn: Array, i: int, rows: int, phi: int, max_len: int) -> None:
-    """Turn scores into weights, and the gradient of the weights into that of the scores, both in place."""
+def weigh_back(
+    scores_rn: Array, bias_rn: Array, g_rn: Array, i: int, rows: int, alpha: Any, phi: int, max_len: int
+) -> None:
+    """Turn products into weights, and the gradient of the weights into that of the scores, both in place."""
     width = (i // ROWS + 1) * ROWS
     for r in range(rows):
-        row, g = scores_rn[r], g_rn[r]
+        row, bias, g, last = scores_rn[r], bias_rn[r], g_rn[r], i + r
         if phi == SOFTMAX:
-            _softmax(row, i + r, width)
+            _softmax(row, bias, last, alpha)
             mean = _ZERO
-            for j in range(width):
+            for j in range(last + 1):
                 mean += row[j] * g[j]
-            for j in range(width):
+            for j in range(last + 1):
                 g[j] = row[j] * (g[j] - mean)
         else:
-            factor = _ONE / np.float32(i + r + 1 if phi == SILU_SEEN else max_len)
+            factor = _ONE / np.float32(last + 1 if phi == SILU_SEEN else max_len)
             for j in range(width):
-                x = row[j]
+                x = row[j] * alpha + bias[j]
                 s = sigmoid(x)
                 row[j] = x * s * factor
                 g[j] *= factor * s * (_ONE + x * (_ONE - s))
-        for j in range(i + r + 1, width):
+        for j in range(last + 1, width):
             row[j] = g[j] = _ZERO
 
 
 @compiled
-def _softmax(row: Array, i: int, width: int) -> None:
-    most = row[0]
-    for j in range(i + 1):
+def _softmax(row: Array, bias: Array, last: int, alpha: Any) -> None:
+    most = row[0] * alpha + bias[0]
+    for j in range(last + 1):
+        row[j] = row[j] * alpha + bias[j]
         most = max(most, row[j])
     total = _ZERO
-    for j in range(i + 1):
+    for j in range(last + 1):
         row[j] = exp(row[j] - most)
         total += row[j]
     factor = _ONE / total
-    for j in range(i + 1):
+    for j in range(last + 1):
         row[j] *= factor
-    for j in range(i + 1, width):
-        row[j] = _ZERO
 
 
 @compiled
 def gate(y_D: Array, o_D: Array, u_E: Array, eps: Any) -> None:
     """Let y be u * norm(o) at one token, u being the first columns of silu(z)."""
-    mean, scale = _moments(o_D, len(y_D), eps)
-    for c in range(len(y_D)):
+    mean, scale = _moments(o_D, len(o_D), eps)
+    for c in range(len(o_D)):
         y_D[c] = u_E[c] * (o_D[c] - mean) * scale
 
 
 @compiled
-def gate_back(gz_E: Array, go_D: Array, gy_D: Array, o_D: Array, u_E: Array, eps: Any) -> None:
-    """Multiply the gradient of u into gz, and give that of o, at one token."""
-    width = len(gy_D)
+def gate_back(y_D: Array, gz_E: Array, go_D: Array, gy_D: Array, o_D: Array, u_E: Array, eps: Any) -> None:
+    """Give y once more and the gradient of o, and multiply that of u into gz, at one token."""
+    width = len(o_D)
     mean, scale = _moments(o_D, width, eps)
     g_mean = gn_mean = _ZERO
     for c in range(width):
         normed = (o_D[c] - mean) * scale
         g = gy_D[c] * u_E[c]
+        y_D[c] = u_E[c] * normed
         gz_E[c] *= gy_D[c] * normed
         g_mean += g
         gn_mean += g * normed
