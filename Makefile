@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+BENCHES := ingest train encoder rank topk stochastic_length time_bias defaults generator oracle ablation
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all check bench clean
@@ -31,8 +32,8 @@ check: $(STAMP) ## Lint, format, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(STAMP) ## Run the benchmarks, one after another; each prints its table
-	for one in ingest train encoder rank topk stochastic_length time_bias defaults generator oracle ablation; do $(BIN)/python bench/$$one.py || exit 1; done
+bench: $(STAMP) ## Run the benchmarks, one after another; each prints its table (SAVE=folder keeps the figures)
+	for one in $(BENCHES); do $(BIN)/python bench/$$one.py $(if $(SAVE),--save $(SAVE)) || exit 1; done
 	bench/gpu.sh
 
 clean: ## Remove .venv and what tools leave behind

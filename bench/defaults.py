@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from report import save
+
 COMMON = {"HSTU_STREAM__EXAMPLE_TOKENS": "64", "HSTU_MODEL__MAX_LEN": "64"}
 VARIANTS = {
     "defaults": {},
@@ -61,18 +63,19 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--rows", type=int, default=30_000)
     options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = options.parse_args()
     print(
         f"MovieLens-small, the first {given.rows:,} ratings, {given.seeds} seeds, one pass; mean ± standard deviation"
     )
     print("| |" + "|".join(f" {figure.upper()} " for figure in FIGURES) + "|\n|---|---|---|---|---|")
-    rivals = None
+    measured = {}
     for name, variant in VARIANTS.items():
-        runs = [measure(variant, seed, given.rows) for seed in range(given.seeds)]
-        print(line(name, [run["hstu"] for run in runs]), flush=True)
-        rivals = rivals or runs
+        measured[name] = [measure(variant, seed, given.rows) for seed in range(given.seeds)]
+        print(line(name, [run["hstu"] for run in measured[name]]), flush=True)
     for rival in ("popularity", "last_items"):
-        print(line(rival.replace("_", " "), [run[rival] for run in rivals or []]))
+        print(line(rival.replace("_", " "), [run[rival] for run in measured["defaults"]]))
+    save("defaults", {"rows": given.rows, "runs": measured}, given.save)
 
 
 if __name__ == "__main__":
