@@ -1,0 +1,76 @@
+"""Compiled loops check no bounds: here the same code runs as Python, and its tiles must lie within their arrays."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+
+from model.attention import cpu_kernels, cpu_tiles
+from model.attention.cpu_kernels import Array
+from tests.model.test_attention_cpu import Case, far_apart
+
+LANES = cpu_tiles.LANES
+ROOT = Path(__file__).parents[2]
+
+
+def watched() -> dict[str, Callable[..., None]]:
+    """Give products and transpositions of tiles by NumPy, which fail where a tile reaches over an edge."""
+
+    def inside(array: Array, rows: int, columns: int) -> None:
+        assert 0 <= rows <= array.shape[0], (rows, array.shape)
+        assert 0 <= columns <= array.shape[1], (columns, array.shape)
+
+    def tile(height: int, *, add: bool) -> Callable[..., None]:
+        def run(out: Array, a: Array, b: Array, r: int, c: int, k: int) -> None:
+            inside(out, r + height, c + LANES)
+            inside(a, r + height, k)
+            inside(b, k, c + LANES)
+            before = out[r : r + height, c : c + LANES]
+            before[:] = a[r : r + height, :k] @ b[:k, c : c + LANES] + (before if add else 0)
+
+        return run
+
+    def transpose(out: Array, a: Array, out_row: int, out_column: int, row: int, column: int) -> None:
+        inside(out, out_row + LANES, out_column + LANES)
+        inside(a, row + LANES, column + LANES)
+        block = a[row : row + LANES, column : column + LANES]
+        out[out_row : out_row + LANES, out_column : out_column + LANES] = block.T
+
+    tiles = {
+        f"{'add_' if add else ''}{name}": tile(height, add=add)
+        for name, height in (("tall", cpu_tiles.TALL), ("short", cpu_tiles.SHORT))
+        for add in (False, True)
+    }
+    return {**tiles, "transpose_tile": transpose}
+
+
+def case(lengths: list[int], dim: int, heads: int, d_qk: int, d_v: int, activation: str, bias: str) -> Case:
+    return Case(lengths, dim, heads, d_qk, d_v, 0.5, activation, bias, 2, 7)
+
+
+CASES = [
+    case([20, 3, 0, 17, 1, 40], 6, 2, 5, 4, "silu", "bucketed"),
+    case([16, 32], 16, 1, 16, 16, "softmax", "functional"),
+    case([33, 1], 17, 3, 1, 17, "silu_seen", "none"),
+    case([150], 4, 1, 4, 4, "softmax", "bucketed"),
+]
+
+
+def test_every_tile_lies_within_its_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lengths and widths around a tile's, and the numbers are those of the loops in float64."""
+    if not numba.config.DISABLE_JIT:
+        command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", __file__]
+        slow = os.environ | {"NUMBA_DISABLE_JIT": "1"}
+        done = subprocess.run(command, cwd=ROOT, env=slow, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        return
+    for name, checked in watched().items():
+        monkeypatch.setattr(cpu_kernels, name, checked)
+    with np.errstate(all="ignore"):
+        for chosen in CASES:
+            assert far_apart(chosen.fast(), chosen.slow()) < 2e-5
