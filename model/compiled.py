@@ -1,21 +1,26 @@
 """Loops compiled by numba at their first call, for the machine's own vector unit."""
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import numba
 
 P = ParamSpec("P")
 R = TypeVar("R")
+ANY_ORDER: Final = ("reassoc", "contract", "arcp", "nsz")  # LLVM's flags for it; NaN and infinity keep their meaning
 
 
-def compiled(function: Callable[P, R], *, fastmath: bool = False) -> Callable[P, R]:
+def compiled(function: Callable[P, R], *, any_order: bool = False) -> Callable[P, R]:
     """Compile a function, let other threads run in it, and keep the result beside its file if that can be written.
 
     It may call functions of its own file alone: numba looks at no other file to see whether what it kept is old.
-    `fastmath` lets sums be taken in any (fixed) order; else they are rounded as written.
+    `any_order` lets sums be taken in any (fixed) order; else they are rounded as written.
     """
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    options: dict[str, Any] = {
+        "nogil": True,
+        "error_model": "numpy",
+        "fastmath": set(ANY_ORDER) if any_order else False,
+    }
     try:
         kept = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # there is no folder that could be written

@@ -39,7 +39,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
     What is kept bears a digest of all sources in its name, so that these functions may call one another across files.
     """
     function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
-    return compile_loops(function, fastmath=True)
+    return compile_loops(function, any_order=True)
 
 
 @compiled

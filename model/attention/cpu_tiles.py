@@ -15,6 +15,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from model.compiled import ANY_ORDER
+
 LANES: Final = 16
 TALL: Final = 8 if get_host_cpu_features().get("avx512f") else 4  # 16 registers hold no more than 4 sums of 2 each
 SHORT: Final = 4
@@ -72,7 +74,7 @@ def _tile(rows: int, *, add: bool) -> Callable[..., None]:
             step, *sums = (build.phi(kind) for kind in (_I64, *[_VECTOR] * rows))
             vector = b.load(step, c)
             nexts = [
-                build.fadd(so_far, build.fmul(a.spread(row, step), vector, flags=("fast",)), flags=("fast",))
+                build.fadd(so_far, build.fmul(a.spread(row, step), vector, flags=ANY_ORDER), flags=ANY_ORDER)
                 for row, so_far in zip(at, sums, strict=True)
             ]
             following = build.add(step, _I64(1))

@@ -256,6 +256,23 @@ def test_a_tile_is_transposed_where_it_stands() -> None:
     assert np.array_equal(out, wanted)
 
 
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("number", range(6))
+def test_a_nan_is_never_swallowed(activation: str, number: int) -> None:
+    """Whichever of x and a layer's parameters has one, output and gradients show that training has diverged."""
+    case = Case([20, 3], 8, 2, 8, 8, 1.0, activation, "bucketed", 1, 4, 1)
+    x, (layer,) = case.inputs(torch.float32)
+    with torch.no_grad():
+        [x, *layer.parameters()][number].view(-1)[:] = torch.nan
+    batch = cpu.batch_of(case.offsets, max_len=case.max_len, tokens=len(x), activation=activation)
+    batch = cpu.with_times(batch, *case.times(), time_buckets)
+    out = cpu.encode(x, batch, cpu.Heads(2, 8, 8, 1.0, EPS), [layer.weights()])
+    out.square().sum().backward()
+    assert out.isnan().any()
+    assert layer.w_uvqk.grad is not None
+    assert layer.w_uvqk.grad.isnan().any()
+
+
 def test_the_exponential_is_that_of_float32() -> None:
     """A relative error below 3e-7 for small and 6e-6 for large arguments; beyond 60 the result stays as it is there."""
 
