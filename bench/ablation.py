@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    hstu.cpu.could_serve = lambda x, targets: False  # type: ignore[assignment]  # the plain path, which is patched
+    hstu.loops_serve = lambda x, targets: False  # type: ignore[assignment]  # the plain path, which is patched
     variances = {name: variance_at_start(name) for name in ("silu", "silu_seen", "softmax")}
     print("variance of o at the start:", ", ".join(f"{name} {value:.1e}" for name, value in variances.items()))
     start_s, found = clock_s(), {}

@@ -7,10 +7,12 @@ epsilon and initial values as in Meta's public research code):
     o = attention(Q, K, V)          silu(alpha*QKᵀ + bias) / n, or a softmax of it
     y = (U * norm(o)) @ W_outᵀ + b + x
 
-norm is a LayerNorm without weights, over all heads of o at once. There is no feed-forward block. Attention is that of
-attention/padded.py, in plain PyTorch, or, where kernels.py says that they serve, of the fused kernels.
+norm is a LayerNorm without weights, over all heads of o at once. There is no feed-forward block. Layers run in
+compiled loops on a CPU (attention/cpu.py), with the fused kernels where kernels.py says that they serve, and else in
+plain PyTorch (attention/padded.py).
 """
 
+import os
 from collections.abc import Callable
 from typing import cast
 
@@ -18,12 +20,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, silu
 
-from model.attention import activation_named, attend, cpu, plan_tiles
+from model.attention import activation_named, attend, plan_tiles
 from model.attention.activations import Activation
 from model.attention.fused import Batch, attend_fused, batch_of, clock_of
 from model.attention.padded import BiasOf
 from model.attention.plan import Plan, Tile
-from model.bias import BIASES, Bias, Relations, next_ms, time_buckets
+from model.bias import BIASES, Bias, Relations, next_ms
 from model.config import ModelSettings
 from model.kernels import bias_terms, serve
 
@@ -64,10 +66,6 @@ class Layer(nn.Module):
         """Give the layer's output, [L, D], by the fused kernels."""
         bias = bias_terms(self.bias)
         return self._around(x_LD, lambda q, k, v: attend_fused(q, k, v, batch, self.alpha, activation, bias))
-
-    def weights(self) -> cpu.Weights:
-        """Give the weights as the compiled loops for the CPU read them."""
-        return cpu.Weights(self.w_uvqk, self.w_out, self.b_out, bias_terms(self.bias))
 
     def _around(self, x_LD: Tensor, attention: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
         u, v, q, k = silu(_norm(x_LD) @ self.w_uvqk).split_with_sizes(self.widths, -1)
@@ -127,8 +125,8 @@ class Encoder(nn.Module):
         width = settings.dim // settings.heads
         if serve(x_LD, width=width, activation=settings.attention, bias=settings.bias):
             return self._fused(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L)
-        if cpu.could_serve(x_LD, num_targets):
-            return self._gated(x_LD, offsets, ts_ms_L, asked_ms_L)
+        if loops_serve(x_LD, num_targets):
+            return self._compiled(x_LD, offsets, ts_ms_L, asked_ms_L)
         return self._plain(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L)
 
     def _plain(
@@ -144,17 +142,18 @@ class Encoder(nn.Module):
             x_LD = layer(x_LD, plan, activation, relations)
         return x_LD
 
-    def _gated(self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, asked_ms_L: Tensor | None) -> Tensor:
+    def _compiled(self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, asked_ms_L: Tensor | None) -> Tensor:
+        from model.attention import cpu  # brings numba, which nothing on a GPU wants
+
         settings = self.settings
         shape = {"max_len": settings.max_len, "tokens": len(x_LD)}
         batch = cpu.batch_of(offsets, **shape, activation=settings.attention)
         if settings.bias in BIASES and asked_ms_L is not None:
-            buckets = time_buckets if settings.bias == "bucketed" else None
-            batch = cpu.with_times(batch, ts_ms_L, asked_ms_L, buckets)
+            batch = cpu.with_times(batch, ts_ms_L, asked_ms_L, settings.bias)
         layers = [cast(Layer, layer) for layer in self.layers]
-        width = settings.dim // settings.heads
-        heads = cpu.Heads(settings.heads, width, width, layers[0].alpha, _EPS)
-        return cpu.encode(x_LD, batch, heads, [layer.weights() for layer in layers])
+        d_v, d_qk = (width // settings.heads for width in layers[0].widths[1:3])
+        heads = cpu.Heads(settings.heads, d_qk, d_v, layers[0].alpha, _EPS)
+        return cpu.encode(x_LD, batch, heads, layers, [bias_terms(layer.bias) for layer in layers])
 
     def _fused(
         self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, num_targets: Tensor | None, asked_ms_L: Tensor | None
@@ -165,6 +164,12 @@ class Encoder(nn.Module):
         for layer in self.layers:
             x_LD = cast(Layer, layer).fused(x_LD, batch, self.settings.attention)
         return x_LD
+
+
+def loops_serve(x: Tensor, num_targets: Tensor | None) -> bool:
+    """Tell whether a batch is one for the compiled loops: float32 on the CPU, no candidates, a token at least."""
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    return plain and num_targets is None and len(x) > 0 and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
 
 
 def _norm(x: Tensor) -> Tensor:

@@ -7,11 +7,12 @@ own through all layers and adds up its own part of the weights' gradients, and t
 threads: the bits depend on the batch and on the number of threads alone.
 """
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import torch
@@ -26,10 +27,12 @@ from model.attention.cpu_passes import Form
 from model.attention.cpu_tiles import LANES
 from model.attention.fused import Bias
 from model.attention.plan import checked
-
-Measure = Callable[[Tensor, Tensor], Tensor]  # float64 seconds of rows and keys -> time bucket
+from model.bias import BUCKETS, time_buckets
+from model.errors import ModelError
 
 _PHI: Final = {"silu": SILU, "silu_seen": SILU_SEEN, "softmax": SOFTMAX}
+_KINDS: Final = {"bucketed": cpu_bias.BUCKETED, "functional": cpu_bias.FUNCTIONAL}
+_TIME_TERMS: Final = {cpu_bias.NONE: 0, cpu_bias.BUCKETED: BUCKETS, cpu_bias.FUNCTIONAL: 3}
 _LINEAR: Final = 200  # a token costs what so many pairs cost
 _CELL_BITS: Final = 18  # of a float32 gap, dropped: 32 cells for each doubling, fewer than a bucket is wide
 _CELLS: Final = (0x7F800000 >> _CELL_BITS) + 1  # up to infinity
@@ -57,20 +60,20 @@ class Heads:
     eps: float  # of every norm
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Weights:
-    """One layer's weights."""
+class Weights(Protocol):
+    """One layer's weights, but for its bias."""
 
-    w_uvqk: Tensor  # [D, E]
-    w_out: Tensor  # [D, H * d_v]
-    b_out: Tensor  # [D]
-    bias: Bias | None
+    @property
+    def w_uvqk(self) -> Tensor:
+        """[D, E]."""
 
+    @property
+    def w_out(self) -> Tensor:
+        """[D, V]."""
 
-def could_serve(x: Tensor, num_targets: Tensor | None) -> bool:
-    """Tell whether a batch is one for these loops: float32 on the CPU, no candidates, a token at least."""
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return plain and num_targets is None and len(x) > 0
+    @property
+    def b_out(self) -> Tensor:
+        """[D]."""
 
 
 def batch_of(offsets: Tensor, *, max_len: int, tokens: int, activation: str) -> Batch:
@@ -86,35 +89,66 @@ def batch_of(offsets: Tensor, *, max_len: int, tokens: int, activation: str) -> 
     return Batch(starts, tuple(shares), cpu_bias.NONE, _PHI[activation], max_len)
 
 
-def with_times(batch: Batch, ts_ms_L: Tensor, asked_ms_L: Tensor, time_buckets: Measure | None) -> Batch:
-    """Give the batch with what the bias wants to know of each pair: its time bucket, or else its log gap."""
-    lengths = np.diff(batch.starts)
+def with_times(batch: Batch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: str) -> Batch:
+    """Give the batch with what a bias, named as in bias.BIASES, wants to know of each pair: bucket or log gap.
+
+    Raises:
+        ModelError: there are not as many times as tokens.
+    """
+    lengths, tokens = np.diff(batch.starts), int(batch.starts[-1])
+    if len(ts_ms_L) != tokens or len(asked_ms_L) != tokens:
+        raise ModelError(f"{len(ts_ms_L)} times and {len(asked_ms_L)} to look from were given for {tokens} tokens.")
     pairs = np.empty(int(lengths @ (lengths + 1)) // 2, np.float32)
     seconds = [(ms.double() / 1000).numpy() for ms in (asked_ms_L, ts_ms_L)]
-
     measure: Callable[..., None] = cpu_bias.measure_log_gaps
     cells: tuple[Any, ...] = ()
-    if time_buckets is not None:
-        measure, cells = cpu_bias.measure_buckets, _cells(time_buckets)
+    if bias == "bucketed":
+        measure, cells = cpu_bias.measure_buckets, _cells()
     _each(
         lambda share: measure(share.sequences, batch.starts, share.pair_starts, pairs, *seconds, *cells), batch.shares
     )
-    kind = cpu_bias.FUNCTIONAL if time_buckets is None else cpu_bias.BUCKETED
-    return replace(batch, shares=tuple(share._replace(pairs=pairs) for share in batch.shares), kind=kind)
+    return replace(batch, shares=tuple(share._replace(pairs=pairs) for share in batch.shares), kind=_KINDS[bias])
 
 
-def encode(x_LD: Tensor, batch: Batch, heads: Heads, layers: Sequence[Weights]) -> Tensor:
-    """Give the output of all layers, [L, D], with gradients for x and for every weight."""
+def encode(
+    x_LD: Tensor, batch: Batch, heads: Heads, layers: Sequence[Weights], biases: Sequence[Bias | None]
+) -> Tensor:
+    """Give the output of all layers, [L, D], with gradients for x and for every weight.
+
+    Raises:
+        ModelError: a tensor is not float32, or not of the shape that the others ask for.
+    """
     nothing = x_LD.new_empty(0)
-    stacks = [torch.stack(parts) for parts in zip(*((own.w_uvqk, own.w_out, own.b_out) for own in layers), strict=True)]
-    positions, times = (
-        torch.stack([getattr(own.bias, part) if own.bias else nothing for own in layers])
-        for part in ("positions", "times")
-    )
-    trained = (x_LD, *stacks, positions, times)
+    parts = {
+        "w_uvqk": [own.w_uvqk for own in layers],
+        "w_out": [own.w_out for own in layers],
+        "b_out": [own.b_out for own in layers],
+        "positions": [own.positions if own else nothing for own in biases],
+        "times": [own.times if own else nothing for own in biases],
+    }
+    _check(x_LD, batch, heads, parts)
+    trained = (x_LD, *(torch.stack(tensors) for tensors in parts.values()))
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in trained)
     out: Tensor = _Encode.apply(*trained, batch, heads, keep)  # type: ignore[no-untyped-call]
     return out
+
+
+def _check(x_LD: Tensor, batch: Batch, heads: Heads, parts: dict[str, list[Tensor]]) -> None:
+    """Compiled loops read whatever lies in memory: nothing wrong may come to them."""
+    dim, width = x_LD.shape[1], heads.count * heads.d_v
+    wanted: dict[str, tuple[int, ...]] = {
+        "x": (int(batch.starts[-1]), dim),
+        "w_uvqk": (dim, 2 * (width + heads.count * heads.d_qk)),
+        "w_out": (dim, width),
+        "b_out": (dim,),
+        "positions": (0 if batch.kind == cpu_bias.NONE else 2 * batch.max_len - 1,),
+        "times": (_TIME_TERMS[batch.kind],),
+    }
+    for name, tensors in {"x": [x_LD], **parts}.items():
+        for tensor in tensors:
+            if tensor.dtype != torch.float32 or tuple(tensor.shape) != wanted[name]:
+                found, shape = f"{tensor.dtype} {list(tensor.shape)}", list(wanted[name])
+                raise ModelError(f"{name} of an encoder's layer is {found}; the batch and x ask for float32 {shape}.")
 
 
 class _Encode(torch.autograd.Function):
@@ -197,7 +231,7 @@ def _dealt(costs_B: NDArray[np.int64], threads: int) -> list[NDArray[np.int64]]:
 def _each(work: Callable[..., None], *items: Iterable[Any]) -> None:
     """Do the work on each item, the first in this thread and the others beside it."""
     first, *rest = zip(*items, strict=True)
-    others = [_pool(len(rest)).submit(work, *item) for item in rest]
+    others = [_pool(torch.get_num_threads()).submit(work, *item) for item in rest]
     work(*first)
     for other in others:
         other.result()
@@ -205,15 +239,19 @@ def _each(work: Callable[..., None], *items: Iterable[Any]) -> None:
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="attention")
+    return ThreadPoolExecutor(threads, thread_name_prefix="encoder")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads are not forked
 
 
 @cache
-def _cells(time_buckets: Measure) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def _cells() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Give the bucket at the lower end of each cell of float32 gaps, and the lowest gap of each bucket.
 
-    With them a pair's bucket is the function's own, to the bit, without a logarithm. A float32 of 0 or more grows with
-    its bits, so that bisecting these finds an edge.
+    With them a pair's bucket is that of bias.time_buckets, to the bit, without a logarithm. A float32 of 0 or more
+    grows with its bits, so that bisecting these finds an edge.
     """
 
     def bucket(bits: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -1,9 +1,8 @@
 """Compiled loops over rows and blocks of the encoder on a CPU (cpu.py): activations, norms, gates, products.
 
-n tokens of a sequence, i row, j key, c column of a head, r row of a block of ROWS rows. What is computed lies in
-buffers of `buffer`, which have room for the whole tiles that products write; only keys up to a block's last row are
-touched. Numba compiles this for the machine's vector unit, once: what it makes is kept in __pycache__ (or where
-NUMBA_CACHE_DIR says).
+n tokens of a sequence, i row, j key, c column of a head, r row of a block of ROWS rows. What products read and write
+lies in arrays of `extent`, with room for whole tiles; only keys up to a block's last row are touched. Numba compiles
+this for the machine's vector unit, once: what it makes is kept in __pycache__ (or where NUMBA_CACHE_DIR says).
 """
 
 import math
@@ -18,7 +17,7 @@ from xxhash import xxh3_64_hexdigest
 from model.attention.cpu_tiles import LANES, SHORT, TALL, add_short, add_tall, short, tall, transpose_tile
 from model.compiled import compiled as compile_loops
 
-ROWS: Final = 16  # of a block
+ROWS: Final = LANES  # of a block: keys are transposed tile by tile
 SILU, SILU_SEEN, SOFTMAX = range(3)
 
 SOURCES: Final = xxh3_64_hexdigest(
@@ -65,9 +64,19 @@ def sigmoid(x: Any) -> Any:
 
 
 @compiled
+def extent(rows: int, columns: int) -> tuple[int, int]:
+    """Give the size of an array with room for whole tiles, its rows no multiple of 512 bytes apart.
+
+    Else the entries of a column would share few of the cache's sets.
+    """
+    wide = (columns + LANES - 1) // LANES * LANES + LANES
+    return rows + LANES, wide + LANES if wide % 128 == 0 else wide
+
+
+@compiled
 def buffer(rows: int, columns: int) -> Array:
-    """Give zeros with room for whole tiles; a row ends off a power of two, lest a column fall into one cache set."""
-    return np.zeros((rows + LANES, (columns + LANES - 1) // LANES * LANES + LANES), np.float32)
+    """Give zeros, with room for whole tiles."""
+    return np.zeros(extent(rows, columns), np.float32)
 
 
 @compiled

@@ -1,6 +1,6 @@
 """The gated attention of one sequence on a CPU, forward and backward, in compiled loops: all in the core's caches.
 
-n tokens of the sequence, from row `row` of a = silu(z) on; d of a head, E = width of z, D = H * d_v. Scores and weights
+n tokens of the sequence, from row `row` of a = silu(z) on; d of a head, E = width of z, V = H * d_v. Scores and weights
 exist for ROWS rows at a time. For each block: the bias of all pairs, then for each head products, weights, products;
 the bias's gradient is summed over the heads before it is added to the tables.
 """
@@ -17,6 +17,7 @@ from model.attention.cpu_kernels import (
     buffer,
     clear,
     compiled,
+    extent,
     gate,
     gate_back,
     multiply,
@@ -56,7 +57,7 @@ class Room(NamedTuple):
     keys: Array  # [H, d_qk, n], transposed
     bias: Array  # [ROWS, n]
     scores: Array  # [ROWS, n], then weights
-    o: Array  # [ROWS, D]
+    o: Array  # [ROWS, V]
 
 
 class RoomBack(NamedTuple):
@@ -70,7 +71,7 @@ class RoomBack(NamedTuple):
     g_bias: Array  # [ROWS, n], summed over heads
     scores: Array  # [ROWS, n], then weights
     g_scores: Array  # [ROWS, n], at first of the weights
-    g_o: Array  # [ROWS, D]
+    g_o: Array  # [ROWS, V]
     g_q: Array  # [ROWS, d_qk]
 
 
@@ -169,5 +170,5 @@ def _add(out_rn: Array, a_rn: Array, rows: int, columns: int) -> None:
 
 @compiled
 def _buffers(count: int, rows: int, columns: int) -> Array:
-    one = buffer(rows, columns)
-    return np.zeros((count, one.shape[0], one.shape[1]), np.float32)
+    tall, wide = extent(rows, columns)
+    return np.zeros((count, tall, wide), np.float32)

@@ -13,6 +13,7 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
 from numba.core import cgutils
+from numba.core.errors import TypingError
 from numba.extending import intrinsic
 
 from model.compiled import ANY_ORDER
@@ -91,7 +92,7 @@ def _tile(rows: int, *, add: bool) -> Callable[..., None]:
                 out.store(total, row, c)
             return context.get_dummy_value()
 
-        return types.void(out, a, b, types.int64, types.int64, types.int64), code
+        return _void((out, a, b), 3), code
 
     tile.__name__ = f"tile_{rows}_{'add' if add else 'set'}"
     return intrinsic(tile)
@@ -115,10 +116,17 @@ def _transposition(_: Any, out: Any, a: Any, out_row: Any, out_column: Any, row:
             out.store(vector, build.add(out_row, _I64(c)), out_column)
         return context.get_dummy_value()
 
-    return types.void(out, a, *[types.int64] * 4), code
+    return _void((out, a), 4), code
 
 
 transpose_tile: Callable[..., None] = intrinsic(_transposition)
+
+
+def _void(arrays: tuple[Any, ...], places: int) -> Any:
+    """Give the signature of what takes float32 matrices, and nothing else, and places in them."""
+    if any(array.ndim != 2 or array.dtype != types.float32 for array in arrays):
+        raise TypingError(f"tiles are of float32 matrices, not of {arrays}")
+    return types.void(*arrays, *[types.int64] * places)
 
 
 def _interleaved(first: int) -> Any:

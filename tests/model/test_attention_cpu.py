@@ -1,6 +1,11 @@
 import itertools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,13 +20,15 @@ from model.attention.reference import attention as reference
 from model.bias import BIASES, Bias, log_gaps, next_ms, time_buckets
 from model.config import ModelSettings
 from model.errors import ModelError
-from model.hstu import Encoder, Layer
+from model.hstu import Encoder, Layer, loops_serve
+from model.kernels import bias_terms
 from tests.model.attention_cases import golden, offsets_of
 from tests.model.test_hstu import golden_layer, golden_times
 
 EPS = 1e-6
 VARIANTS = list(itertools.product(sorted(ACTIVATIONS), ("none", *BIASES)))
 SECOND_MS = 1000
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -83,10 +90,10 @@ class Case:
         try:
             batch = cpu.batch_of(self.offsets, max_len=self.max_len, tokens=len(x), activation=self.activation)
             if self.bias != "none":
-                batch = cpu.with_times(batch, *self.times(), time_buckets if self.bias == "bucketed" else None)
+                batch = cpu.with_times(batch, *self.times(), self.bias)
             heads = cpu.Heads(self.heads, self.d_qk, self.d_v, self.alpha, EPS)
             with torch.set_grad_enabled(grad):
-                out = cpu.encode(x, batch, heads, [layer.weights() for layer in layers])
+                out = cpu.encode(x, batch, heads, layers, [bias_terms(layer.bias) for layer in layers])
             return self.results(out, x, layers) if grad else [out]
         finally:
             torch.set_num_threads(before)
@@ -136,9 +143,9 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(lengths, dim, heads, d_qk, d_v, alpha, activation, bias, threads, seed, layers)
 
 
-def far_apart(ours: list[Tensor], theirs: list[Tensor]) -> float:
-    """Give the largest distance, each tensor measured by its own size."""
-    sizes = [max(float(b.abs().max()), 1.0) for b in theirs]
+def far_apart(ours: list[Tensor], theirs: list[Tensor], least: float = 1.0) -> float:
+    """Give the largest distance, each tensor measured by its own size, or by `least` if that is more."""
+    sizes = [max(float(b.abs().max()), least) for b in theirs]
     return max(float((a.double() - b).abs().max()) / size for a, b, size in zip(ours, theirs, sizes, strict=True))
 
 
@@ -153,7 +160,7 @@ def test_outputs_and_gradients_are_those_of_loops_in_float64(case: Case) -> None
 def test_ordinary_layers_agree_to_1e_5(activation: str, bias: str) -> None:
     """Heads of 16 and sequences of several blocks: the distance of float32, not of another formula."""
     case = Case([100, 0, 7, 64, 33, 1], 32, 2, 16, 16, 0.25, activation, bias, 2, 5)
-    assert far_apart(case.fast(), case.slow()) < 1e-5
+    assert far_apart(case.fast(), case.slow(), least=1e-3) < 2e-5
 
 
 @pytest.mark.parametrize("lengths", [[400, 3], [1] * 300, [0, 0, 1]])
@@ -179,9 +186,10 @@ def test_a_layer_is_that_of_the_public_reference(name: str) -> None:
     layer, x = golden_layer(file).float(), file["x"].float().requires_grad_()
     batch = cpu.batch_of(file["x_offsets"], max_len=file.config["N"], tokens=len(x), activation="silu")
     if layer.bias is not None:
-        batch = cpu.with_times(batch, *golden_times(file), time_buckets)
+        batch = cpu.with_times(batch, *golden_times(file), "bucketed")
     d_v, d_qk = (width // layer.heads for width in layer.widths[1:3])
-    out = cpu.encode(x, batch, cpu.Heads(layer.heads, d_qk, d_v, layer.alpha, EPS), [layer.weights()])
+    heads = cpu.Heads(layer.heads, d_qk, d_v, layer.alpha, EPS)
+    out = cpu.encode(x, batch, heads, [layer], [bias_terms(layer.bias)])
     (out * file["cot"].float()).sum().backward()
     found = {"out": out, "grad_x": x.grad, "grad_w_uvqk": layer.w_uvqk.grad, "grad_w_o": layer.w_out.grad}
     if layer.bias is not None:
@@ -199,10 +207,10 @@ def test_time_buckets_are_the_plain_ones_to_the_bit(gaps_ms: list[int], unit: in
     ts_ms = torch.tensor([*edges, *gaps_ms]).cumsum(0) * unit
     offsets, asked_ms = offsets_of([len(ts_ms)]), ts_ms.flip(0).contiguous()
     batch = cpu.batch_of(offsets, max_len=60, tokens=len(ts_ms), activation="silu")
-    pairs = cpu.with_times(batch, ts_ms, asked_ms, time_buckets).shares[0].pairs
+    pairs = cpu.with_times(batch, ts_ms, asked_ms, "bucketed").shares[0].pairs
     wanted = time_buckets(asked_ms[:, None].double() / 1000, ts_ms.double() / 1000)
     assert pairs.tolist() == wanted[torch.ones_like(wanted).tril().bool()].tolist()
-    logs = cpu.with_times(batch, ts_ms, asked_ms, None).shares[0].pairs
+    logs = cpu.with_times(batch, ts_ms, asked_ms, "functional").shares[0].pairs
     wanted = log_gaps(asked_ms[:, None].double() / 1000, ts_ms.double() / 1000)
     assert np.allclose(logs, wanted[torch.ones_like(wanted).tril().bool()].numpy(), atol=1e-5)
 
@@ -256,21 +264,115 @@ def test_a_tile_is_transposed_where_it_stands() -> None:
     assert np.array_equal(out, wanted)
 
 
-@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-@pytest.mark.parametrize("number", range(6))
-def test_a_nan_is_never_swallowed(activation: str, number: int) -> None:
+def prepared(case: Case) -> tuple[Tensor, Layer, Callable[[], Tensor]]:
+    """Give the first of a case's layers, its input, and what runs it."""
+    x, (layer, *_) = case.inputs(torch.float32)
+    batch = cpu.batch_of(case.offsets, max_len=case.max_len, tokens=len(x), activation=case.activation)
+    if case.bias != "none":
+        batch = cpu.with_times(batch, *case.times(), case.bias)
+    heads = cpu.Heads(case.heads, case.d_qk, case.d_v, case.alpha, EPS)
+    return x, layer, lambda: cpu.encode(x, batch, heads, [layer], [bias_terms(layer.bias)])
+
+
+SMALL = Case([20, 3], 8, 2, 8, 8, 1.0, "silu", "bucketed", 1, 4)
+
+
+@pytest.mark.parametrize(("activation", "bias"), VARIANTS)
+@pytest.mark.parametrize("number", range(4))
+def test_a_nan_is_never_swallowed(activation: str, bias: str, number: int) -> None:
     """Whichever of x and a layer's parameters has one, output and gradients show that training has diverged."""
-    case = Case([20, 3], 8, 2, 8, 8, 1.0, activation, "bucketed", 1, 4, 1)
-    x, (layer,) = case.inputs(torch.float32)
+    x, layer, run = prepared(replace(SMALL, activation=activation, bias=bias))
+    given = [x, layer.w_uvqk, layer.w_out, *([layer.bias.positions] if layer.bias is not None else [layer.b_out])]
     with torch.no_grad():
-        [x, *layer.parameters()][number].view(-1)[:] = torch.nan
-    batch = cpu.batch_of(case.offsets, max_len=case.max_len, tokens=len(x), activation=activation)
-    batch = cpu.with_times(batch, *case.times(), time_buckets)
-    out = cpu.encode(x, batch, cpu.Heads(2, 8, 8, 1.0, EPS), [layer.weights()])
+        given[number].view(-1)[:] = torch.nan
+    out = run()
     out.square().sum().backward()
     assert out.isnan().any()
     assert layer.w_uvqk.grad is not None
     assert layer.w_uvqk.grad.isnan().any()
+
+
+def test_gradients_of_a_part_are_those_of_the_whole() -> None:
+    """Of weights over inputs that are no one's, and of inputs through frozen weights."""
+    x, layer, run = prepared(SMALL)
+    whole = torch.autograd.grad(run().square().sum(), [x, layer.w_uvqk, layer.w_out])
+    x.requires_grad_(False)
+    weights = torch.autograd.grad(run().square().sum(), [layer.w_uvqk, layer.w_out])
+    layer.requires_grad_(False)
+    x.requires_grad_()
+    inputs = torch.autograd.grad(run().square().sum(), [x])
+    assert all(torch.equal(a, b) for a, b in zip(whole, [*inputs, *weights], strict=True))
+
+
+def test_a_graph_serves_once_unless_it_is_retained() -> None:
+    """As PyTorch's own operations do; an input changed in place before the backward is an error too."""
+    x, _, run = prepared(SMALL)
+    loss = run().square().sum()
+    first, second = (torch.autograd.grad(loss, [x], retain_graph=retained)[0] for retained in (True, False))
+    assert torch.equal(first, second)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(loss, [x])
+    loss = run().sum()
+    x.data = x.data  # keeps the version
+    with torch.no_grad():
+        x.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_what_does_not_fit_is_refused() -> None:
+    """Compiled loops would read whatever lies there: widths, dtypes and lengths are looked at first."""
+    x, layer, run = prepared(SMALL)
+    layer.w_out = torch.nn.Parameter(torch.zeros(8, 15))
+    with pytest.raises(ModelError, match=r"w_out of an encoder's layer is torch\.float32 \[8, 15\]; .*\[8, 16\]"):
+        run()
+    layer.double()
+    with pytest.raises(ModelError, match=r"w_uvqk of an encoder's layer is torch\.float64"):
+        run()
+    batch = cpu.batch_of(SMALL.offsets, max_len=21, tokens=23, activation="silu")
+    with pytest.raises(ModelError, match="5 times and 23 to look from were given for 23 tokens"):
+        cpu.with_times(batch, torch.arange(5), torch.arange(23), "bucketed")
+    with pytest.raises(ModelError, match=r"x of an encoder's layer is .*\[22, 8\]"):
+        cpu.encode(x[:22], batch, cpu.Heads(2, 8, 8, 1.0, EPS), [layer], [None])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_threads_of_its_own() -> None:
+    """Its parent's are not there, and nobody waits for them."""
+    code = """
+import os, signal, torch
+from model.config import ModelSettings
+from model.hstu import Encoder
+torch.set_num_threads(2)
+encoder = Encoder(ModelSettings(), dtype=torch.float32, generator=torch.Generator().manual_seed(0))
+def run():
+    return encoder(torch.ones(30, 64), torch.tensor([0, 20, 30]), torch.arange(30))
+before = run()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    os._exit(0 if torch.equal(run(), before) else 1)
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_encoder_brings_numba_only_when_loops_serve() -> None:
+    """Where a GPU trains, numba need not be there."""
+    code = """
+import sys, torch
+from model.config import ModelSettings
+from model.hstu import Encoder
+encoder = Encoder(ModelSettings(), dtype=torch.float64, generator=torch.Generator())
+encoder(torch.ones(3, 64).double(), torch.tensor([0, 3]), torch.arange(3))
+assert "numba" not in sys.modules
+encoder.float()(torch.ones(3, 64), torch.tensor([0, 3]), torch.arange(3))
+assert "numba" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_exponential_is_that_of_float32() -> None:
@@ -317,15 +419,17 @@ def name_of_path(y: Tensor) -> str:
     return names
 
 
-def test_candidates_and_other_dtypes_are_left_to_the_plain_path() -> None:
-    """The kernels know float32 on the CPU without candidates, and want a token at least."""
+def test_candidates_and_other_dtypes_are_left_to_the_plain_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loops know float32 on the CPU without candidates, want a token at least, and want to be compiled."""
     x = torch.zeros(3, 4)
-    assert cpu.could_serve(x, None)
-    assert not cpu.could_serve(x, torch.tensor([1]))
-    assert not cpu.could_serve(x.double(), None)
-    assert not cpu.could_serve(x[:0], None)
+    assert loops_serve(x, None)
+    assert not loops_serve(x, torch.tensor([1]))
+    assert not loops_serve(x.double(), None)
+    assert not loops_serve(x[:0], None)
     with torch.autocast("cpu"):
-        assert not cpu.could_serve(x, None)
+        assert not loops_serve(x, None)
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert not loops_serve(x, None)
 
 
 def test_a_sequence_that_is_too_long_is_refused_as_everywhere() -> None:
