@@ -16,11 +16,10 @@ def compiled(function: Callable[P, R], *, any_order: bool = False) -> Callable[P
     It may call functions of its own file alone: numba looks at no other file to see whether what it kept is old.
     `any_order` lets sums be taken in any (fixed) order; else they are rounded as written.
     """
-    options: dict[str, Any] = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": set(ANY_ORDER) if any_order else False,
-    }
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy"}
+    if any_order:
+        options["fastmath"] = set(ANY_ORDER)
+        function.__qualname__ += "_" + "_".join(ANY_ORDER)  # numba sees no change of flags either
     try:
         kept = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # there is no folder that could be written
