@@ -34,7 +34,7 @@ check: $(STAMP) ## Lint, format, types
 
 bench: $(STAMP) ## Run the benchmarks, one after another; each prints its table (SAVE=folder keeps the figures)
 	for one in $(BENCHES); do $(BIN)/python bench/$$one.py $(if $(SAVE),--save $(SAVE)) || exit 1; done
-	bench/gpu.sh
+	PYTHON=$(BIN)/python bench/gpu.sh
 
 clean: ## Remove .venv and what tools leave behind
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

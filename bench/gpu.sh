@@ -1,40 +1,71 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, in one command and within ten minutes on one H100: the tests marked gpu, those of the
-# Triton kernels among them, then bench/gpu.py, whose figures go into bench/results/. Where there is no GPU it says so,
-# runs the interpreted tests and the benchmark's tiny mode, and ends well if they do.
-# PYTHON chooses the interpreter; packages that it lacks are installed by pip, from the folder WHEELS if one is given.
+# Everything that wants a GPU, in one command and within ten minutes on one H100, the start included: the tests marked
+# gpu, those of the Triton kernels among them, then bench/gpu.py, to which all arguments go. Figures, log and the tests'
+# results are in --save FOLDER (bench/results) as soon as they are there. Where there is no GPU it says so, runs the
+# interpreted tests and the benchmark's tiny mode, and ends well if they do.
+# PYTHON chooses the interpreter; what it lacks is installed by pip from the folder WHEELS, if one is given.
 set -euo pipefail
+limit=575 tests_limit=220 # seconds since the start, seconds of the tests
 cd "$(dirname "$0")/.."
 export PYTHONPATH=. PYTHONUNBUFFERED=1
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 
+save=bench/results before=
+for argument in "$@"; do
+    case "$before $argument" in
+        *" --save="*) save=${argument#--save=} ;;
+        "--save "*) save=$argument ;;
+    esac
+    before=$argument
+done
+
 lacking=$("$python" - <<'END'
 import importlib.util
-wanted = ("torch", "triton", "numpy", "pydantic", "safetensors", "xxhash", "pytest", "hypothesis", "pytest_timeout")
+wanted = ("torch", "triton", "numpy", "pydantic", "msgspec", "safetensors", "xxhash")
+wanted += ("pytest", "hypothesis", "pytest_timeout")
 print(*(name.replace("_", "-") for name in wanted if importlib.util.find_spec(name) is None))
 END
 )
-if [ -n "$lacking" ]; then
+if [ -n "$lacking" ] && [ -n "${WHEELS:-}" ]; then
     echo "gpu.sh: $python lacks $lacking; installing."
-    "$python" -m pip install --quiet ${WHEELS:+--no-index --find-links "$WHEELS"} $lacking
+    # shellcheck disable=SC2086
+    timeout 90 "$python" -m pip install --quiet --no-index --find-links "$WHEELS" $lacking || true # said below
 fi
+device=$("$python" - <<'END'
+import sys
+sys.path.insert(0, "bench")
+try:
+    import gpu, gpu_training, hypothesis, model.attention.triton_launch, pytest, pytest_timeout, torch
+except ImportError as error:
+    sys.exit(f"gpu.sh: {sys.executable} cannot import what the tests and the benchmark want: {error}. Install it, or "
+             "give a folder with wheels of it and of what it needs as WHEELS.")
+print("cuda" if torch.cuda.is_available() else "cpu")
+END
+)
 
-# The kernels' tests ask for no fixture: without conftest.py they need neither Kafka's client nor the store.
-tests=("$python" -m pytest -q --noconftest -p no:cacheprovider)
-if ! "$python" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
+# The kernels' tests ask for no fixture: without conftest.py they need neither Kafka's client nor the store. Warnings of
+# whatever versions and plugins are installed here are no errors: pytest-benchmark's would end a parallel run at once.
+tests=("$python" -m pytest --noconftest -p no:cacheprovider -p no:benchmark -W default)
+if [ "$device" = cpu ]; then
     echo "gpu.sh: PyTorch finds no CUDA device here, so the kernels are interpreted on the CPU and nothing is measured."
-    "${tests[@]}" tests/model/test_kernels.py
-    "$python" bench/gpu.py --tiny
+    "${tests[@]}" -q tests/model/test_kernels.py
+    "$python" bench/gpu.py --tiny "$@"
     exit 0
 fi
 
-started=$SECONDS
-parallel=()
-if "$python" -c 'import xdist' 2>/dev/null; then parallel=(-n 6); fi  # most of the tests' time is Triton's compiler
-failed=0
-timeout 270 "${tests[@]}" "${parallel[@]}" -m gpu tests/model/kernels tests/model/test_table.py \
-    tests/model/test_metrics.py || failed=$?
-left=$((570 - (SECONDS - started)))
-timeout "$left" "$python" bench/gpu.py --minutes "$(((left - 60) / 60))" "$@" || failed=$?
-[ "$failed" = 0 ] || echo "gpu.sh: something above failed (exit $failed)."
-exit "$failed"
+measure() {
+    local failed=0 workers
+    tests+=(-v -o timeout=120 --junitxml "$save/gpu_tests.xml")
+    if "$python" -c 'import xdist' 2>/dev/null; then # most of the tests' time is Triton's compiler
+        workers=$(nproc)
+        tests+=(-n "$((workers < 12 ? workers : 12))" --dist worksteal)
+    fi
+    OMP_NUM_THREADS=1 timeout --signal INT --kill-after 15 "$tests_limit" \
+        "${tests[@]}" -m gpu tests/model/kernels tests/model/test_table.py tests/model/test_metrics.py || failed=$?
+    timeout --kill-after 5 "$((limit - SECONDS))" \
+        "$python" bench/gpu.py --seconds "$((limit - 15 - SECONDS))" "$@" || failed=$?
+    [ "$failed" = 0 ] || echo "gpu.sh: something above failed (exit $failed)."
+    return "$failed"
+}
+mkdir -p "$save"
+measure "$@" 2>&1 | tee "$save/gpu.log"

@@ -4,14 +4,20 @@ Sequences are full, every token is a target: shown and clicked or not (a token i
 action. Half of the negatives are popular, as in the learner.
 """
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
+from gpu_rows import DEVICE, Rows, Sizes, line, milliseconds
 
 from model.config import ModelSettings, TrainSettings
 from model.forward import Forward
 from model.jagged import Jagged
+from model.kernels import serve
 from model.known import TokenRows
 from model.negatives import Negatives, draw
 from model.targets import Targets
@@ -27,8 +33,9 @@ class Trainer:
 
     def __init__(self, model: ModelSettings, sequences: int, device: str, *, bf16: bool) -> None:
         self._rng = np.random.default_rng(0)
-        self._train = TrainSettings(device="cuda" if device == "cuda" else "cpu")
-        self._bf16, self._device = bf16, device
+        # one micro-batch, learnt again and again, must not diverge
+        self._train = TrainSettings(device="cuda" if device == "cuda" else "cpu", learning_rate=1e-6)
+        self._bf16, self._device, self._model = bf16, device, model
         self.weights = Weights(model, self._train)
         self.weights.grow(np.arange(ITEMS, dtype=np.uint64), 2)
         self.tokens = sequences * model.max_len
@@ -48,6 +55,12 @@ class Trainer:
         with self._precision():
             encoder(self._x, tensor(self._batch.offsets), tensor(self._batch.ts_ms)).sum().backward()
         encoder.zero_grad()
+
+    def fused(self) -> bool:
+        """Tell whether the fused kernels serve the encoder."""
+        model = self._model
+        with self._precision():
+            return serve(self._x, width=model.dim // model.heads, activation=model.attention, bias=model.bias)
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device, torch.bfloat16) if self._bf16 else nullcontext()
@@ -83,3 +96,41 @@ class Trainer:
         acted = np.where(self._batch.kinds == Kind.ACTION, 0, -1)
         targets = Targets(np.flatnonzero(self._batch.kinds == Kind.ACTION), shown, labels_NA)
         return targets, TokenRows(self._batch.keys.astype(np.int64), nothing, acted)
+
+
+def training_rows(rows: Rows, sizes: Sizes, kinds: tuple[tuple[str, str], ...]) -> None:
+    """Measure whole training steps at all sizes and print a line for each row."""
+    print("\nwhole training steps; encoder: its forward and backward alone")
+    line("", "step ms min", "median", "max", "encoder ms", "tokens/s", "peak GiB")
+    for name, layers, length, dim, heads, sequences in sizes.training:
+        model = ModelSettings(layers=layers, max_len=length, dim=dim, heads=heads)
+        for path, dtype in kinds:
+            title = f"{name}, {path} {dtype}"
+            row = rows.row(title, partial(training_row, model, sequences, path, dtype, sizes), limit_s=90)
+            if "error" not in row:
+                step, tokens = row["step_ms"], sequences * length
+                cells = step["min"], step["median"], step["max"], row["encoder_ms"]["median"]
+                line(title, *cells, 1000 * tokens / step["median"], row["gib"])
+
+
+def training_row(model: ModelSettings, sequences: int, path: str, dtype: str, sizes: Sizes) -> dict[str, Any]:
+    """Time one kind of step.
+
+    Raises:
+        RuntimeError: the fused kernels were wanted and do not serve.
+    """
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    trainer = Trainer(model, sequences, DEVICE.type, bf16=dtype == "bf16")
+    plain = patch("model.hstu.serve", lambda *_, **__: False) if path == "plain" else nullcontext()
+    with plain, warnings.catch_warnings():
+        warnings.filterwarnings("error", "The fused attention kernels failed", RuntimeWarning)
+        if path == "fused" and not trainer.fused():
+            raise RuntimeError("the fused kernels do not serve here; the plain path would be timed in their name")
+        step_ms, encoder_ms = milliseconds(trainer.step, 3 * sizes.seconds), milliseconds(trainer.encode, sizes.seconds)
+    gib = torch.cuda.max_memory_allocated() / 2**30 if DEVICE.type == "cuda" else 0.0
+    return {**model.model_dump(include={"layers", "max_len", "dim", "heads"}), "sequences": sequences} | {
+        "step_ms": step_ms,
+        "encoder_ms": encoder_ms,
+        "gib": gib,
+    }

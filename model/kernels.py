@@ -2,9 +2,11 @@
 
 They serve on CUDA where Triton is installed and where, on this device and for this dtype and width, they have given
 what the loops of attention/reference.py give (kernels_check.py, at first use). Else the plain path serves, in the same
-numbers; a failed check is said once. Under TRITON_INTERPRET=1 they serve on the CPU too, slowly: for tests.
+numbers; a failed check is said once. FUSED_ATTENTION=0 in the environment turns them off. Under TRITON_INTERPRET=1 they
+serve on the CPU too, slowly: for tests.
 """
 
+import os
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -15,6 +17,7 @@ from torch import Tensor
 
 from model.attention.fused import Bias, could_serve
 from model.bias import BUCKETS, FunctionalBias, RelativeBias, time_buckets
+from model.errors import ModelError
 
 
 class Case(NamedTuple):
@@ -40,11 +43,14 @@ def serve(x: Tensor, *, width: int, activation: str, bias: str, check: Callable[
         activation: a name in ACTIVATIONS.
         bias: a name in bias.BIASES, or none.
         check: raises where the kernels are wrong; by default kernels_check.check.
+
+    Raises:
+        ModelError: the check left the device unusable.
     """
     dtype = x.dtype
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
-    if not could_serve(x.device, dtype, width, width):
+    if os.environ.get("FUSED_ATTENTION") == "0" or not could_serve(x.device, dtype, width, width):
         return False
     case = Case(x.device, dtype, width, width, activation, bias)
     if case not in _verdicts:
@@ -83,13 +89,14 @@ def lowest_gaps_ms(device: torch.device) -> Tensor:
 
 
 def _passes(case: Case, check: Callable[[Case], None] | None) -> bool:
-    """Run the check; whatever goes wrong in it, plain PyTorch can go on."""
+    """Run the check; whatever goes wrong in it, plain PyTorch can go on, unless the device is lost."""
     from model.kernels_check import check as by_default
 
     try:
         (check or by_default)(case)
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
+        _refuse_lost(case.device, reason)
         warnings.warn(
             f"The fused attention kernels failed their check on {case.device} for {case.dtype} heads of {case.d_qk} "
             f"({case.activation}, bias {case.bias}): {reason}; attention goes on in plain PyTorch.",
@@ -98,3 +105,16 @@ def _passes(case: Case, check: Callable[[Case], None] | None) -> bool:
         )
         return False
     return True
+
+
+def _refuse_lost(device: torch.device, reason: str) -> None:
+    """Raise if nothing can run on the device any more in this process: so it is after a kernel's illegal access."""
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize(device)
+    except RuntimeError as error:
+        raise ModelError(
+            f"The fused attention kernels broke {device} for this process in their check: {reason}; start again with "
+            "FUSED_ATTENTION=0 in the environment, for attention in plain PyTorch."
+        ) from error

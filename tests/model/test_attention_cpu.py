@@ -1,10 +1,8 @@
-import itertools
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,141 +11,19 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
-from torch.nn.functional import layer_norm, linear, silu
 
 from model.attention import ACTIVATIONS, cpu, cpu_kernels, cpu_layers, cpu_passes, cpu_tiles
-from model.attention.reference import attention as reference
-from model.bias import BIASES, Bias, log_gaps, next_ms, time_buckets
+from model.bias import log_gaps, time_buckets
 from model.compiled import ANY_ORDER
 from model.config import ModelSettings
 from model.errors import ModelError
-from model.hstu import Encoder, Layer, loops_serve
+from model.hstu import Encoder, loops_serve
 from model.kernels import bias_terms
 from tests.model.attention_cases import golden, offsets_of
+from tests.model.cpu_cases import EPS, VARIANTS, Case, cases, far_apart, prepared
 from tests.model.test_hstu import golden_layer, golden_times
 
-EPS = 1e-6
-VARIANTS = list(itertools.product(sorted(ACTIVATIONS), ("none", *BIASES)))
-SECOND_MS = 1000
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A random batch for a few layers, in float64 for loops over rows and float32 for the compiled ones."""
-
-    lengths: list[int]
-    dim: int
-    heads: int
-    d_qk: int
-    d_v: int
-    alpha: float
-    activation: str
-    bias: str
-    threads: int
-    seed: int
-    layers: int = 2
-
-    @property
-    def max_len(self) -> int:
-        return max(self.lengths) + 1
-
-    @property
-    def offsets(self) -> Tensor:
-        return offsets_of(self.lengths)
-
-    def rng(self, more: int = 0) -> torch.Generator:
-        return torch.Generator().manual_seed(self.seed + 1000 * more)
-
-    def normal(self, *shape: int, more: int = 0) -> Tensor:
-        return torch.randn(shape, generator=self.rng(more), dtype=torch.float64)
-
-    def times(self) -> tuple[Tensor, Tensor]:
-        gaps = torch.rand(sum(self.lengths), generator=self.rng()).mul(14).exp().mul(SECOND_MS).long()
-        ts_ms = 1_700_000_000_000 + gaps.cumsum(0)
-        return ts_ms, next_ms(ts_ms, self.offsets)
-
-    def inputs(self, dtype: torch.dtype) -> tuple[Tensor, list[Layer]]:
-        """Give x and layers whose scores are of the size of one."""
-        layers = []
-        for at in range(self.layers):
-            shape = {"heads": self.heads, "d_qk": self.d_qk, "d_v": self.d_v, "alpha": self.alpha}
-            made = {"dtype": torch.float64, "generator": self.rng(at)}
-            kind = BIASES.get(self.bias)
-            layer = Layer(self.dim, **shape, bias=kind(self.max_len, **made) if kind else None, **made)  # type: ignore[arg-type]
-            with torch.no_grad():
-                layer.w_uvqk.copy_(self.normal(*layer.w_uvqk.shape, more=at) / self.dim**0.5)
-                layer.b_out.copy_(self.normal(self.dim, more=at))
-                for parameter in layer.bias.parameters() if layer.bias is not None else ():
-                    parameter.add_(self.normal(*parameter.shape, more=at) * 0.5)
-            layers.append(layer.to(dtype))
-        return self.normal(sum(self.lengths), self.dim).to(dtype).requires_grad_(), layers
-
-    def fast(self, *, grad: bool = True) -> list[Tensor]:
-        """Give the output and the gradients of x and of all parameters by the compiled loops."""
-        x, layers = self.inputs(torch.float32)
-        before = torch.get_num_threads()
-        torch.set_num_threads(self.threads)
-        try:
-            batch = cpu.batch_of(self.offsets, max_len=self.max_len, tokens=len(x), activation=self.activation)
-            if self.bias != "none":
-                batch = cpu.with_times(batch, *self.times(), self.bias)
-            heads = cpu.Heads(self.heads, self.d_qk, self.d_v, self.alpha, EPS)
-            with torch.set_grad_enabled(grad):
-                out = cpu.encode(x, batch, heads, layers, [bias_terms(layer.bias) for layer in layers])
-            return self.results(out, x, layers) if grad else [out]
-        finally:
-            torch.set_num_threads(before)
-
-    def slow(self) -> list[Tensor]:
-        """Give the same by loops over rows, in float64."""
-        first, layers = self.inputs(torch.float64)
-        x = first
-        for layer in layers:
-            u, v, q, k = silu(norm(x) @ layer.w_uvqk).split(layer.widths, -1)
-            q, k, v = (part.reshape(len(x), self.heads, -1) for part in (q, k, v))
-            options: dict[str, Any] = {"max_len": self.max_len, "alpha": self.alpha, "activation": self.activation}
-            o = reference(q, k, v, self.offsets, **options, bias=self.padded_bias(layer.bias)).flatten(1)
-            x = linear(u * norm(o), layer.w_out, layer.b_out) + x
-        return self.results(x, first, layers)
-
-    def padded_bias(self, table: Bias | None) -> Tensor | None:
-        if table is None:
-            return None
-        ts_ms, asked_ms = self.times()
-        at = torch.arange(max(self.lengths))
-        starts = self.offsets[:-1, None]
-        index = (starts + at).clamp(max=len(ts_ms) - 1)
-        asked_s, ts_s = (ms[index].double() / 1000 for ms in (asked_ms, ts_ms))
-        measured = table.measure(asked_s[:, :, None], ts_s[:, None, :])
-        out: Tensor = table((at[None, None] - at[None, :, None] + self.max_len - 1).clamp(min=0), measured)
-        return out
-
-    def results(self, out: Tensor, x: Tensor, layers: list[Layer]) -> list[Tensor]:
-        cotangent = self.normal(*out.shape, more=9).to(out.dtype)
-        trained = [x, *(parameter for layer in layers for parameter in layer.parameters())]
-        return [out.detach(), *torch.autograd.grad((out * cotangent).sum(), trained)]
-
-
-def norm(x: Tensor) -> Tensor:
-    return layer_norm(x, x.shape[-1:], eps=EPS)
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> Case:
-    """Any lengths and widths; rows narrower than 4 are left out: with hardly a spread, their norm blows rounding up."""
-    lengths = draw(st.lists(st.integers(0, 40), min_size=1, max_size=5).filter(any))
-    dim, heads, d_qk, d_v = (draw(st.integers(*limits)) for limits in ((4, 20), (1, 3), (1, 18), (4, 18)))
-    activation, bias = draw(st.sampled_from(VARIANTS))
-    alpha = draw(st.sampled_from([1.0, 0.3]))
-    threads, seed, layers = draw(st.sampled_from([1, 2, 3])), draw(st.integers(0, 99)), draw(st.integers(1, 2))
-    return Case(lengths, dim, heads, d_qk, d_v, alpha, activation, bias, threads, seed, layers)
-
-
-def far_apart(ours: list[Tensor], theirs: list[Tensor], least: float = 1.0) -> float:
-    """Give the largest distance, each tensor measured by its own size, or by `least` if that is more."""
-    sizes = [max(float(b.abs().max()), least) for b in theirs]
-    return max(float((a.double() - b).abs().max()) / size for a, b, size in zip(ours, theirs, sizes, strict=True))
 
 
 @given(cases())
@@ -263,16 +139,6 @@ def test_a_tile_is_transposed_where_it_stands() -> None:
     wanted = np.zeros_like(out)
     wanted[5:21, 7:23] = a[3:19, 9:25].T
     assert np.array_equal(out, wanted)
-
-
-def prepared(case: Case) -> tuple[Tensor, Layer, Callable[[], Tensor]]:
-    """Give the first of a case's layers, its input, and what runs it."""
-    x, (layer, *_) = case.inputs(torch.float32)
-    batch = cpu.batch_of(case.offsets, max_len=case.max_len, tokens=len(x), activation=case.activation)
-    if case.bias != "none":
-        batch = cpu.with_times(batch, *case.times(), case.bias)
-    heads = cpu.Heads(case.heads, case.d_qk, case.d_v, case.alpha, EPS)
-    return x, layer, lambda: cpu.encode(x, batch, heads, [layer], [bias_terms(layer.bias)])
 
 
 SMALL = Case([20, 3], 8, 2, 8, 8, 1.0, "silu", "bucketed", 1, 4)

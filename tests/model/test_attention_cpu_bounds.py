@@ -12,7 +12,7 @@ import pytest
 
 from model.attention import cpu_kernels, cpu_tiles
 from model.attention.cpu_kernels import Array
-from tests.model.test_attention_cpu import Case, far_apart
+from tests.model.cpu_cases import Case, far_apart
 
 LANES = cpu_tiles.LANES
 ROOT = Path(__file__).parents[2]

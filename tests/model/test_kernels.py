@@ -1,11 +1,14 @@
 """Which path the encoder takes, and the kernels' own tests (tests/model/kernels) interpreted on the CPU."""
 
 import importlib.util
+import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from model import kernels, kernels_check
 from model.attention.fused import Batch, could_serve
 from model.bias import BUCKETS, time_buckets
 from model.config import ModelSettings
+from model.errors import ModelError
 from model.hstu import Encoder
 from model.kernels import lowest_gaps_ms
 from tests.model.attention_cases import offsets_of
@@ -43,7 +47,7 @@ def test_the_kernels_compile_for_an_h100() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, check=False, **QUIETLY)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("wgmma") == 5
+    assert done.stdout.count("wgmma") == 10, done.stdout  # five kernels, without a window and with one
 
 
 def test_a_cpu_imports_no_triton() -> None:
@@ -124,6 +128,22 @@ def test_wrong_kernels_are_said_once_and_plain_pytorch_goes_on(
 
 
 @pytest.mark.usefixtures("fresh")
+def test_kernels_that_break_the_device_end_the_process_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an illegal access plain PyTorch cannot go on either: the sentence says how to do without the kernels."""
+    monkeypatch.setattr(torch.cuda, "synchronize", raising)
+    x: Any = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
+    with pytest.raises(ModelError, match=r"broke cuda .*: PTXAS error; start again with FUSED_ATTENTION=0"):
+        kernels.serve(x, width=8, activation="silu", bias="none", check=raising)
+
+
+@pytest.mark.usefixtures("fresh")
+def test_the_environment_turns_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not even checked."""
+    monkeypatch.setenv("FUSED_ATTENTION", "0")
+    assert not kernels.serve(torch.ones(1), width=8, activation="silu", bias="none", check=raising)
+
+
+@pytest.mark.usefixtures("fresh")
 def test_right_kernels_serve_and_are_checked_once() -> None:
     """One check per device, dtype, width, activation and bias."""
     seen = []
@@ -141,3 +161,41 @@ def test_the_lowest_gap_of_a_bucket_is_where_it_begins() -> None:
     assert time_buckets((exact - 1) / 1000, zero).tolist() == list(range(len(exact)))
     assert len(edges) == BUCKETS + 1
     assert (edges.diff()[edges[1:].isfinite()] > 0).all()
+
+
+ROWS = """
+import os, signal, sys, time
+from pathlib import Path
+import torch
+from gpu_rows import Rows
+
+def lose_the_device():
+    def synchronize():
+        raise RuntimeError("an illegal memory access was encountered")
+    torch.cuda.is_initialized, torch.cuda.synchronize = lambda: True, synchronize
+    synchronize()
+
+rows = Rows(Path(sys.argv[1]), "layers", time.time() + 100)
+rows.row("raises", lambda: 1 / 0)
+rows.row("loses the device", lose_the_device)
+rows.row("dies", lambda: os.kill(os.getpid(), signal.SIGKILL))
+rows.row("hangs", signal.pause, limit_s=1)
+rows.row("works", lambda: {"ms": 1.0})
+"""
+
+
+def test_a_row_of_the_gpu_benchmark_that_fails_costs_no_other(tmp_path: Path) -> None:
+    """Its error is in the file; where it took the process with it, the next process goes on behind it."""
+    file = tmp_path / "gpu.json"
+    file.write_text('{"device": "any"}')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "bench")}
+    command = [sys.executable, "-c", ROWS, str(file)]
+    codes = [subprocess.run(command, env=environment, check=False, **QUIETLY).returncode for _ in range(4)]
+    assert codes == [3, -signal.SIGKILL, -signal.SIGALRM, 0]
+    figures = json.loads(file.read_text())
+    assert figures["device"] == "any"
+    errors = {name: row.get("error") for name, row in figures["layers"].items()}
+    assert errors["raises"] == "ZeroDivisionError: division by zero"
+    assert errors["loses the device"] == "RuntimeError: an illegal memory access was encountered"
+    assert all(errors[name].startswith("it did not end") for name in ("dies", "hangs"))
+    assert figures["layers"]["works"] == {"ms": 1.0}

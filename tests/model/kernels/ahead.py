@@ -3,7 +3,7 @@
 A batch is taken through forward and backward as on a GPU, with a driver that says it is one and launches nothing: so
 arguments are bound, and kernels compiled, as they would be. Printed for each kernel, with its fixed choice of blocks:
 the shared memory and the registers of a thread that it takes, the bytes that it spills, and the instructions that it
-multiplies with. Fails where a kernel would not fit.
+multiplies with; first without a window, as an encoder asks for them, then with one. Fails where one would not fit.
 """
 
 import re
@@ -67,7 +67,9 @@ def main(dtype: str = "bfloat16", width: str = "64", activation: str = "silu", b
     driver.set_active(H100())
     triton_launch._launch = compile_only
     case = Case(torch.device("cpu"), getattr(torch, dtype), int(width), int(width), activation, bias)
-    Problem(Shape((5, 0, 3), (2, 0, 1), 3), case, bias, seed=0).fused()
+    for window in (0, 3):
+        print(f"window {window}")
+        Problem(Shape((5, 0, 3), (2, 0, 1), window), case, bias, seed=0).fused()
 
 
 if __name__ == "__main__":
