@@ -27,7 +27,10 @@ def measure_buckets(
     edges: Array,
 ) -> None:
     """Write each pair's bucket: that of the cell its gap's leading bits name, or the next one from its edge on."""
-    gaps = np.empty(np.diff(starts).max(), np.float32)
+    longest = 0
+    for b in sequences:
+        longest = max(longest, starts[b + 1] - starts[b])
+    gaps = np.empty(longest, np.float32)
     bits = gaps.view(np.int32)
     for b in sequences:
         first, at = starts[b], pair_starts[b]
@@ -59,7 +62,7 @@ def bias_rows(
 ) -> None:
     """Fill a block with its bias; `at` is the first pair of row i, and what lies beyond a row's last key is zero."""
     zero = len(positions) // 2
-    clear(out_rn, ROWS, i + ROWS)
+    clear(out_rn, rows, i + ROWS)
     if kind == NONE:
         return
     for r in range(rows):

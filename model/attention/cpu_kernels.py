@@ -117,6 +117,13 @@ def clear(out: Array, rows: int, columns: int) -> None:
 
 
 @compiled
+def copy(out_D: Array, a_D: Array, width: int) -> None:
+    """Copy the beginning of a row: an assignment of slices would bring the making of its errors' texts with it."""
+    for c in range(width):
+        out_D[c] = a_D[c]
+
+
+@compiled
 def silu(a_E: Array, width: int) -> None:
     """Turn a row into its silu, in place."""
     for e in range(width):

@@ -8,7 +8,7 @@ buffers; what the backward wants is kept at the tokens' own rows: each layer's x
 [columns / LANES, k, LANES], so that a tile reads one after another.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from model.attention.cpu_kernels import (
     add_product,
     buffer,
     compiled,
+    copy,
     load_slopes,
     norm,
     norm_back,
@@ -63,9 +64,9 @@ def forward(
                 product(a_nE[:, p * LANES :], x_nD, w_uvqk[s, p], n, LANES, d)
             for r in range(n):
                 if keep:
-                    z_SLE[s, tokens[r]] = a_nE[r, :e]
+                    copy(z_SLE[s, tokens[r]], a_nE[r], e)
                 silu(a_nE[r], e)
-            row = 0
+            row: Any = np.int64(0)  # a literal would be a type of its own, and attend be compiled twice
             for b in share.sequences[start:end]:
                 attend(y_nV, o_nV, a_nE, row, share.lengths[b], share.pair_starts[b], bias, form, room)
                 row += share.lengths[b]
@@ -73,7 +74,7 @@ def forward(
                 product(x_nD[:, p * LANES :], y_nV, w_out[s, p], n, LANES, v)
             for r in range(n):
                 if keep:
-                    o_SLV[s, tokens[r]] = o_nV[r, :v]
+                    copy(o_SLV[s, tokens[r]], o_nV[r], v)
                 for c in range(d):
                     after[tokens[r], c] = before[tokens[r], c] + x_nD[r, c] + b_out[s, c]
             start, done = end, done + n
@@ -104,13 +105,13 @@ def backward(
                 t = tokens[r]
                 scale_n[r] = norm(x_nD[r, :d], before[t], form.eps)
                 load_slopes(a_nE[r], gz_nE[r], z_SLE[s, t])
-                o_nV[r, :v] = o_SLV[s, t]
+                copy(o_nV[r], o_SLV[s, t], v)
                 for c in range(d):
                     g_nD[r, c] = above[t, c]
                     gb_out[s, c] += above[t, c]
             for p in range(w_out.shape[1]):
                 product(gy_nV[:, p * LANES :], g_nD, w_out[s, p], n, LANES, d)
-            row = 0
+            row: Any = np.int64(0)
             for b in share.sequences[start:end]:
                 attend_back(
                     gz_nE, y_nV, gy_nV, o_nV, a_nE, row, share.lengths[b], share.pair_starts[b],
@@ -125,7 +126,7 @@ def backward(
                 product(gn_nD[:, p * LANES :], gz_nE, w_uvqk[s, p], n, LANES, e)
             for r in range(n):
                 norm_back(g_nD[r, :d], gn_nD[r, :d], x_nD[r, :d], scale_n[r])
-                gx_LD[tokens[r]] = g_nD[r, :d]
+                copy(gx_LD[tokens[r]], g_nD[r], d)
             start, done = end, done + n
 
 

@@ -17,6 +17,7 @@ from model.attention.cpu_kernels import (
     buffer,
     clear,
     compiled,
+    copy,
     extent,
     gate,
     gate_back,
@@ -117,8 +118,7 @@ def attend(
             product(room.o[:, h * d_v :], room.scores, a_nE[row:, v:], rows, d_v, i + rows)
         for r in range(rows):
             gate(y_nD[first + r], room.o[r, :width], a_nE[first + r], form.eps)
-            for c in range(width):
-                o_nD[first + r, c] = room.o[r, c]
+            copy(o_nD[first + r], room.o[r], width)
         at += rows * (i + 1) + rows * (rows - 1) // 2
 
 
