@@ -102,6 +102,20 @@ def add_product(out: Array, a: Array, b: Array, rows: int, columns: int, k: int)
 
 
 @compiled
+def product_by_panels(out: Array, a: Array, w_PKC: Array, rows: int) -> None:
+    """Let out[:rows] be a[:rows] @ w, whose columns come in panels."""
+    for p in range(len(w_PKC)):
+        product(out[:, p * LANES :], a, w_PKC[p], rows, LANES, w_PKC.shape[1])
+
+
+@compiled
+def add_to_panels(gw_PKC: Array, a: Array, g: Array, rows: int, k: int) -> None:
+    """Add a[:rows, :k] @ g[:k] to sums whose columns come in panels."""
+    for p in range(len(gw_PKC)):
+        add_product(gw_PKC[p], a, g[:, p * LANES :], rows, LANES, k)
+
+
+@compiled
 def transpose(out_dn: Array, at: int, a_nE: Array, first: int, column: int, width: int) -> None:
     """Let columns at.. of a transposed head be ROWS rows of a, from `first`, and its `width` columns from `column`."""
     for c in range(0, width, LANES):

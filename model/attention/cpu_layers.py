@@ -8,26 +8,25 @@ buffers; what the backward wants is kept at the tokens' own rows: each layer's x
 [columns / LANES, k, LANES], so that a tile reads one after another.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from model.attention.cpu_kernels import (
     Array,
-    add_product,
+    add_to_panels,
     buffer,
     compiled,
     copy,
     load_slopes,
     norm,
     norm_back,
-    product,
+    product_by_panels,
     silu,
 )
 from model.attention.cpu_passes import Form, Pairs, attend, attend_back, room_back_for, room_for
-from model.attention.cpu_tiles import LANES
 
-GROUP = 128  # tokens that a group has at least, where there are so many
+GROUP: Final = 128  # tokens of a group at most, but for a sequence that is longer by itself
 
 
 class Share(NamedTuple):
@@ -60,8 +59,7 @@ def forward(
             tokens = share.tokens[done : done + n]
             for r in range(n):
                 norm(x_nD[r, :d], before[tokens[r]], form.eps)
-            for p in range(w_uvqk.shape[1]):
-                product(a_nE[:, p * LANES :], x_nD, w_uvqk[s, p], n, LANES, d)
+            product_by_panels(a_nE, x_nD, w_uvqk[s], n)
             for r in range(n):
                 if keep:
                     copy(z_SLE[s, tokens[r]], a_nE[r], e)
@@ -70,8 +68,7 @@ def forward(
             for b in share.sequences[start:end]:
                 attend(y_nV, o_nV, a_nE, row, share.lengths[b], share.pair_starts[b], bias, form, room)
                 row += share.lengths[b]
-            for p in range(w_out.shape[1]):
-                product(x_nD[:, p * LANES :], y_nV, w_out[s, p], n, LANES, v)
+            product_by_panels(x_nD, y_nV, w_out[s], n)
             for r in range(n):
                 if keep:
                     copy(o_SLV[s, tokens[r]], o_nV[r], v)
@@ -109,8 +106,7 @@ def backward(
                 for c in range(d):
                     g_nD[r, c] = above[t, c]
                     gb_out[s, c] += above[t, c]
-            for p in range(w_out.shape[1]):
-                product(gy_nV[:, p * LANES :], g_nD, w_out[s, p], n, LANES, d)
+            product_by_panels(gy_nV, g_nD, w_out[s], n)
             row: Any = np.int64(0)
             for b in share.sequences[start:end]:
                 attend_back(
@@ -118,12 +114,9 @@ def backward(
                     bias, g_positions[s], g_times[s], form, room,
                 )  # fmt: skip
                 row += share.lengths[b]
-            for p in range(gw_out.shape[1]):
-                add_product(gw_out[s, p], g_nD.T, y_nV[:, p * LANES :], d, LANES, n)
-            for p in range(gw_uvqk.shape[1]):
-                add_product(gw_uvqk[s, p], x_nD.T, gz_nE[:, p * LANES :], d, LANES, n)
-            for p in range(w_uvqk.shape[1]):
-                product(gn_nD[:, p * LANES :], gz_nE, w_uvqk[s, p], n, LANES, e)
+            add_to_panels(gw_out[s], g_nD.T, y_nV, d, n)
+            add_to_panels(gw_uvqk[s], x_nD.T, gz_nE, d, n)
+            product_by_panels(gn_nD, gz_nE, w_uvqk[s], n)
             for r in range(n):
                 norm_back(g_nD[r, :d], gn_nD[r, :d], x_nD[r, :d], scale_n[r])
                 copy(gx_LD[tokens[r]], g_nD[r], d)
