@@ -22,9 +22,9 @@ from torch.nn.functional import pad
 
 from model.attention import cpu_bias, cpu_layers
 from model.attention.cpu_kernels import SILU, SILU_SEEN, SOFTMAX
-from model.attention.cpu_layers import Share
-from model.attention.cpu_passes import Form
-from model.attention.cpu_tiles import LANES
+from model.attention.cpu_layers import Kept, Share, Sums, Weights
+from model.attention.cpu_passes import Form, room_back_for, room_for
+from model.attention.cpu_vectors import LANES
 from model.attention.fused import Bias
 from model.attention.plan import checked
 from model.bias import BUCKETS, time_buckets
@@ -33,9 +33,12 @@ from model.errors import ModelError
 _PHI: Final = {"silu": SILU, "silu_seen": SILU_SEEN, "softmax": SOFTMAX}
 _KINDS: Final = {"bucketed": cpu_bias.BUCKETED, "functional": cpu_bias.FUNCTIONAL}
 _TIME_TERMS: Final = {cpu_bias.NONE: 0, cpu_bias.BUCKETED: BUCKETS, cpu_bias.FUNCTIONAL: 3}
+_GROUP: Final = 128  # tokens taken together at most, but for a sequence that is longer by itself
 _LINEAR: Final = 200  # a token costs what so many pairs cost
 _CELL_BITS: Final = 18  # of a float32 gap, dropped: 32 cells for each doubling, fewer than a bucket is wide
 _CELLS: Final = (0x7F800000 >> _CELL_BITS) + 1  # up to infinity
+
+_NOTHING_KNOWN: Final = (np.empty(0, np.uint8), np.empty((1, 0), np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +63,7 @@ class Heads:
     eps: float  # of every norm
 
 
-class Weights(Protocol):
+class LayerWeights(Protocol):
     """One layer's weights, but for its bias."""
 
     @property
@@ -81,12 +84,12 @@ def batch_of(offsets: Tensor, *, max_len: int, tokens: int, activation: str) -> 
     starts, _ = checked(offsets, tokens, None, max_len, 0)
     lengths = np.diff(starts)
     pairs_B = lengths * (lengths + 1) // 2
-    pair_starts, none = np.cumsum(pairs_B) - pairs_B, np.empty(0, np.float32)
-    shares = (
-        Share(own, np.concatenate([np.arange(starts[b], starts[b + 1]) for b in own]), lengths, pair_starts, none)
+    pair_starts = np.cumsum(pairs_B) - pairs_B
+    shares = tuple(
+        Share(own, _groups(lengths[own]), _tokens(starts, own), lengths, pair_starts, *_NOTHING_KNOWN)
         for own in _dealt(pairs_B + _LINEAR * lengths, torch.get_num_threads())
     )
-    return Batch(starts, tuple(shares), cpu_bias.NONE, _PHI[activation], max_len)
+    return Batch(starts, shares, cpu_bias.NONE, _PHI[activation], max_len)
 
 
 def with_times(batch: Batch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: str) -> Batch:
@@ -98,20 +101,27 @@ def with_times(batch: Batch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: str) -> 
     lengths, tokens = np.diff(batch.starts), int(batch.starts[-1])
     if len(ts_ms_L) != tokens or len(asked_ms_L) != tokens:
         raise ModelError(f"{len(ts_ms_L)} times and {len(asked_ms_L)} to look from were given for {tokens} tokens.")
-    pairs = np.empty(int(lengths @ (lengths + 1)) // 2, np.float32)
-    seconds = [(ms.double() / 1000).numpy() for ms in (asked_ms_L, ts_ms_L)]
-    measure: Callable[..., None] = cpu_bias.measure_log_gaps
-    cells: tuple[Any, ...] = ()
+    pairs = int(lengths @ (lengths + 1)) // 2
+    asked_s, ts_s = ((ms.double() / 1000).numpy() for ms in (asked_ms_L, ts_ms_L))
     if bias == "bucketed":
-        measure, cells = cpu_bias.measure_buckets, _cells()
-    _each(
-        lambda share: measure(share.sequences, batch.starts, share.pair_starts, pairs, *seconds, *cells), batch.shares
-    )
-    return replace(batch, shares=tuple(share._replace(pairs=pairs) for share in batch.shares), kind=_KINDS[bias])
+        known, found = "buckets", np.empty(pairs, np.uint8)
+        cells, edges = _cells()
+
+        def measure(share: Share) -> None:
+            where, gaps = (share.sequences, batch.starts, share.pair_starts), np.empty(int(lengths.max()), np.float32)
+            cpu_bias.measure_buckets(*where, found, asked_s, ts_s, gaps, cells, edges)
+    else:
+        known, found = "log_gaps", np.empty((1, pairs), np.float32)
+
+        def measure(share: Share) -> None:
+            cpu_bias.measure_log_gaps(share.sequences, batch.starts, share.pair_starts, found, asked_s, ts_s)
+
+    _each(measure, batch.shares)
+    return replace(batch, shares=tuple(share._replace(**{known: found}) for share in batch.shares), kind=_KINDS[bias])
 
 
 def encode(
-    x_LD: Tensor, batch: Batch, heads: Heads, layers: Sequence[Weights], biases: Sequence[Bias | None]
+    x_LD: Tensor, batch: Batch, heads: Heads, layers: Sequence[LayerWeights], biases: Sequence[Bias | None]
 ) -> Tensor:
     """Give the output of all layers, [L, D], with gradients for x and for every weight.
 
@@ -166,34 +176,41 @@ class _Encode(torch.autograd.Function):
         keep: bool,
     ) -> Tensor:
         x = x.contiguous()
-        out, kept = torch.empty_like(x), len(b_out) if keep else 0
-        xs = np.empty((max(kept - 1, 1), *x.shape), np.float32)
-        z = np.empty((kept, len(x), w_uvqk.shape[2]), np.float32)
-        o = np.empty((kept, len(x), w_out.shape[2]), np.float32)
-        form = _form(batch, heads)
-        tables = (positions.numpy(), times.numpy())
-        weights = (_panels(w_uvqk), _panels(w_out.mT), b_out.numpy())
-        args = (form, *tables, *weights, x.numpy(), out.numpy(), xs, z, o, int(keep))
-        _each(lambda share: cpu_layers.forward(share, *args), batch.shares)
+        out, layers, form = torch.empty_like(x), len(b_out), _form(batch, heads)
+        rows = len(x) if keep else 0
+        z, o = (torch.empty(layers, rows, width).numpy() for width in (w_uvqk.shape[2], w_out.shape[2]))
+        kept = Kept(torch.empty(max(layers - 1, 1) if keep else 1, *x.shape).numpy(), z, o)
+        weights = Weights(positions.numpy(), times.numpy(), _panels(w_uvqk), _panels(w_out.mT))
+        args = (form, weights, b_out.numpy(), x.numpy(), out.numpy(), kept, int(keep))
+        rooms = (room_for(_widest(share), x.shape[1], form) for share in batch.shares)
+        _each(lambda share, room: cpu_layers.forward(share, *args, room), batch.shares, rooms)
         ctx.save_for_backward(x, w_uvqk, w_out, positions, times)
-        ctx.kept = (batch, form, xs, z, o)
+        ctx.kept = (batch, form, kept)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, w_uvqk, w_out, positions, times = ctx.saved_tensors
-        batch, form, xs, z, o = ctx.kept
+        batch, form, kept = ctx.kept
         gx, g = torch.empty_like(x), g.contiguous()
         layers, d, e = w_uvqk.shape
-        shapes = (_panel_shape(d, e), _panel_shape(d, w_out.shape[2]), (d,), positions.shape[1:], times.shape[1:])
-        sums = [np.zeros((len(batch.shares), layers, *shape), np.float32) for shape in shapes]
-        tables = (positions.numpy(), times.numpy())
-        args = (form, *tables, _panels(w_uvqk.mT), _panels(w_out), x.numpy(), xs, z, o, g.numpy(), gx.numpy())
-        _each(lambda share, *own: cpu_layers.backward(share, *args, *own), batch.shares, *sums)
-        totals = [torch.from_numpy(part).sum(0) for part in sums]
-        panels = (_from_panels(total, d, width) for total, width in zip(totals[:2], (e, w_out.shape[2]), strict=True))
-        return gx, *panels, *totals[2:], None, None, None
+        by_bucket = (cpu_bias.WAYS, times.shape[1])
+        shapes = (_panel_shape(d, e), _panel_shape(d, w_out.shape[2]), (d,), positions.shape[1:], by_bucket)
+        sums = [Sums(*(np.zeros((layers, *shape), np.float32) for shape in shapes)) for _ in batch.shares]
+        weights = Weights(positions.numpy(), times.numpy(), _panels(w_uvqk.mT), _panels(w_out))
+        args = (form, weights, x.numpy(), kept, g.numpy(), gx.numpy())
+        rooms = (room_back_for(_widest(share), d, form) for share in batch.shares)
+        _each(lambda share, *own: cpu_layers.backward(share, *args, *own), batch.shares, sums, rooms)
+        totals = (torch.from_numpy(np.add.reduce(parts)) for parts in zip(*sums, strict=True))
+        g_uvqk, gw_out, gb_out, g_positions, g_times = totals
+        panels = (_from_panels(g_uvqk, d, e), _from_panels(gw_out, d, w_out.shape[2]))
+        return gx, *panels, gb_out, g_positions, g_times.sum(1), None, None, None
+
+
+def _widest(share: Share) -> int:
+    """Give the number of tokens of the largest group."""
+    return int(np.add.reduceat(share.lengths[share.sequences], share.groups[:-1]).max())
 
 
 def _form(batch: Batch, heads: Heads) -> Form:
@@ -217,15 +234,33 @@ def _from_panels(sums: Tensor, rows: int, columns: int) -> Tensor:
     return sums.transpose(1, 2).flatten(2)[:, :rows, :columns]
 
 
+def _tokens(starts: NDArray[np.int64], sequences: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the rows of these sequences' tokens, one sequence after another."""
+    lengths = starts[sequences + 1] - starts[sequences]
+    ends = np.cumsum(lengths)
+    return np.arange(int(ends[-1])) + np.repeat(starts[sequences + 1] - ends, lengths)
+
+
+def _groups(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Give the first sequence of each group, and the number of sequences."""
+    firsts, tokens = [0], 0
+    for at, length in enumerate(lengths.tolist()):
+        if tokens and tokens + length > _GROUP:
+            firsts.append(at)
+            tokens = 0
+        tokens += length
+    return np.array([*firsts, len(lengths)])
+
+
 def _dealt(costs_B: NDArray[np.int64], threads: int) -> list[NDArray[np.int64]]:
-    """Deal sequences out, the dearest first, each to whoever has the least."""
+    """Deal sequences out that have tokens, the dearest first, each to whoever has the least."""
     own: list[list[int]] = [[] for _ in range(threads)]
     sums = [0] * threads
-    for b in np.argsort(-costs_B, kind="stable").tolist():
+    for b in np.argsort(-costs_B, kind="stable")[: np.count_nonzero(costs_B)].tolist():
         least = sums.index(min(sums))
         own[least].append(b)
         sums[least] += int(costs_B[b])
-    return [np.array(sequences, np.int64) for sequences in own if sequences]
+    return [np.array(sorted(sequences), np.int64) for sequences in own if sequences]
 
 
 def _each(work: Callable[..., None], *items: Iterable[Any]) -> None:

@@ -4,15 +4,27 @@ A batch's pairs of row and key that see one another lie in one array, sequence b
 sequence has i + 1 of them. What the bias wants to know of a pair's times is measured once for all layers.
 """
 
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from model.attention.cpu_kernels import ROWS, Array, clear, compiled, exp
+from model.attention.cpu_vectors import LANES, load, load_part, smaller, spread, store, store_part, total
 
 NONE, BUCKETED, FUNCTIONAL = range(3)
-_ONE, _ZERO = np.float32(1), np.float32(0)
+WAYS: Final = 4  # sums of a bucket's gradient: an addition need not wait for the one before
+_ONE, _ZERO, _MINUS = np.float32(1), np.float32(0), np.float32(-1)
 _FAR: Final = np.float32(20)  # as in model/bias.py
+
+
+class Pairs(NamedTuple):
+    """What a bias wants to know of all pairs, all layers' tables, and a layer; what a kind has no use for is empty."""
+
+    buckets: Array  # u8[pairs]
+    log_gaps: Array  # f32[1, pairs]
+    positions: Array  # f32[S, 2 * max_len - 1]
+    times: Array  # f32[S, ...], by kind
+    layer: int
 
 
 @compiled
@@ -20,87 +32,101 @@ def measure_buckets(
     sequences: Array,
     starts: Array,
     pair_starts: Array,
-    pairs: Array,
+    buckets: Array,
     asked_s: Array,
     ts_s: Array,
+    gaps: Array,
     cells: Array,
     edges: Array,
 ) -> None:
-    """Write each pair's bucket: that of the cell its gap's leading bits name, or the next one from its edge on."""
-    longest = 0
-    for b in sequences:
-        longest = max(longest, starts[b + 1] - starts[b])
-    gaps = np.empty(longest, np.float32)
-    bits = gaps.view(np.int32)
+    """Write each pair's bucket: that of the cell its gap's leading bits name, or the next one from its edge on.
+
+    `gaps` has room for the longest sequence's.
+    """
+    bits = gaps.view(np.uint32)
     for b in sequences:
         first, at = starts[b], pair_starts[b]
         for i in range(starts[b + 1] - first):
+            own, times, asked = buckets[at:], ts_s[first:], asked_s[first + i]
             for j in range(i + 1):
-                gaps[j] = np.float32(abs(asked_s[first + i] - ts_s[first + j]))
+                gaps[j] = np.float32(abs(asked - times[j]))
             for j in range(i + 1):
-                bucket = np.int32(cells[bits[j] >> 18])
-                pairs[at + j] = np.float32(bucket + np.int32(gaps[j] >= edges[bucket + 1]))
+                bucket = cells[bits[j] >> 18]
+                own[j] = bucket + np.uint8(gaps[j] >= edges[bucket + 1])
             at += i + 1
 
 
 @compiled
 def measure_log_gaps(
-    sequences: Array, starts: Array, pair_starts: Array, pairs: Array, asked_s: Array, ts_s: Array
+    sequences: Array, starts: Array, pair_starts: Array, log_gaps: Array, asked_s: Array, ts_s: Array
 ) -> None:
     """Write each pair's ln(max(gap, 1))."""
     for b in sequences:
         first, at = starts[b], pair_starts[b]
         for i in range(starts[b + 1] - first):
             for j in range(i + 1):
-                pairs[at + j] = np.log(max(np.float32(abs(asked_s[first + i] - ts_s[first + j])), _ONE))
+                log_gaps[0, at + j] = np.log(max(np.float32(abs(asked_s[first + i] - ts_s[first + j])), _ONE))
             at += i + 1
 
 
 @compiled
-def bias_rows(
-    out_rn: Array, i: int, rows: int, pairs: Array, at: int, kind: int, positions: Array, times: Array
-) -> None:
+def bias_rows(out: Array, i: int, rows: int, pairs: Pairs, at: int, kind: int) -> None:
     """Fill a block with its bias; `at` is the first pair of row i, and what lies beyond a row's last key is zero."""
-    zero = len(positions) // 2
-    clear(out_rn, rows, i + ROWS)
     if kind == NONE:
+        clear(out, rows, i + ROWS)
         return
+    times = pairs.times[pairs.layer]
     for r in range(rows):
-        row, last = out_rn[r], i + r
+        last = i + r
+        nearest = pairs.positions.shape[1] // 2 - last
         if kind == BUCKETED:
+            row, near, buckets = out[r], pairs.positions[pairs.layer, nearest:], pairs.buckets[at:]
             for j in range(last + 1):
-                row[j] = positions[zero + j - last] + times[np.int32(pairs[at + j])]
+                row[j] = near[j] + times[buckets[j]]
+            for j in range(last + 1, i + ROWS):
+                row[j] = _ZERO
         else:
-            for j in range(last + 1):
-                w = exp(min(times[1] * (pairs[at + j] - times[2]), _FAR))
-                row[j] = positions[zero + j - last] + times[0] * exp(-w)
+            for j in range(0, i + ROWS, LANES):
+                fallen = exp(_fall(load_part(pairs.log_gaps, 0, at + j, at + last + 1) - times[2], times[1]))
+                near = load_part(pairs.positions, pairs.layer, nearest + j, nearest + last + 1)
+                store(out, r, j, near + fallen * times[0])
         at += last + 1
 
 
 @compiled
 def bias_back(
-    g_rn: Array, i: int, rows: int, pairs: Array, at: int, kind: int, times: Array, g_positions: Array, g_times: Array
+    g: Array, i: int, rows: int, pairs: Pairs, at: int, kind: int, g_positions: Array, g_times: Array
 ) -> None:
-    """Add a block's gradient of the bias to the gradients of its tables."""
-    zero = len(g_positions) // 2
+    """Add a block's gradient of the bias to the gradients of the layer's tables."""
+    times, sums = pairs.times[pairs.layer], g_times[pairs.layer]
+    amplitude, power, log_scale = spread(_ZERO), spread(_ZERO), spread(_ZERO)
     for r in range(rows):
-        row, last = g_rn[r], i + r
-        for j in range(last + 1):
-            g_positions[zero + j - last] += row[j]
+        last = i + r
+        nearest = g_positions.shape[1] // 2 - last
+        end = nearest + last + 1
+        for j in range(nearest, end, LANES):
+            near = load_part(g_positions, pairs.layer, j, end) + load(g, r, j - nearest)
+            store_part(g_positions, pairs.layer, j, near, end)
         if kind == BUCKETED:
+            row, buckets = g[r], pairs.buckets[at:]
             for j in range(last + 1):
-                g_times[np.int32(pairs[at + j])] += row[j]
+                sums[j % WAYS, buckets[j]] += row[j]
         else:
-            g_amplitude = g_power = g_log_scale = _ZERO
-            for j in range(last + 1):
-                distance = pairs[at + j] - times[2]
-                w = exp(min(times[1] * distance, _FAR))
-                fallen = exp(-w)
-                inner = row[j] * times[0] * fallen * w * (_ONE if times[1] * distance < _FAR else _ZERO)
-                g_amplitude += row[j] * fallen
-                g_power -= inner * distance
-                g_log_scale += inner * times[1]
-            g_times[0] += g_amplitude
-            g_times[1] += g_power
-            g_times[2] += g_log_scale
+            for j in range(0, last + 1, LANES):
+                distance = load_part(pairs.log_gaps, 0, at + j, at + last + 1) - times[2]
+                fall = _fall(distance, times[1])
+                own = load(g, r, j) * exp(fall)
+                amplitude += own
+                power += own * fall * distance
+                log_scale += own * fall
         at += last + 1
+    if kind == FUNCTIONAL:
+        sums[0, 0] += total(amplitude)
+        sums[0, 1] += total(power) * times[0]
+        sums[0, 2] -= total(log_scale) * times[0] * times[1]
+
+
+@compiled
+def _fall(distance: Any, power: Any) -> Any:
+    """Give -e^(power * distance), the logarithm of what a gap leaves."""
+    return exp(smaller(distance * power, spread(_FAR))) * _MINUS

@@ -1,8 +1,8 @@
 """Compiled loops over rows and blocks of the encoder on a CPU (cpu.py): activations, norms, gates, products.
 
-n tokens of a sequence, i row, j key, c column of a head, r row of a block of ROWS rows. What products read and write
-lies in arrays of `extent`, with room for whole tiles; only keys up to a block's last row are touched. Numba compiles
-this for the machine's vector unit, once: what it makes is kept in __pycache__ (or where NUMBA_CACHE_DIR says).
+i row of a sequence, j key, r row of a block of ROWS rows, c column. What products read and write lies in arrays of
+`buffer`, with room for whole tiles; only keys up to a block's last row are touched. Numba compiles this for the
+machine's vector unit, once: what it makes is kept in __pycache__ (or where NUMBA_CACHE_DIR says).
 """
 
 import math
@@ -11,10 +11,25 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest
 
-from model.attention.cpu_tiles import LANES, SHORT, TALL, add_short, add_tall, short, tall, transpose_tile
+from model.attention.cpu_tiles import SHORT, TALL, add_short, add_tall, short, tall, transpose_tile
+from model.attention.cpu_vectors import (
+    LANES,
+    exp2,
+    fetch,
+    first,
+    larger,
+    largest,
+    load,
+    load_part,
+    spread,
+    store,
+    store_part,
+    total,
+)
 from model.compiled import compiled as compile_loops
 
 ROWS: Final = LANES  # of a block: keys are transposed tile by tile
@@ -25,58 +40,45 @@ SOURCES: Final = xxh3_64_hexdigest(
 )
 
 Array = NDArray[Any]
-_EXP2: Final = tuple(np.float32(math.log(2) ** k / math.factorial(k)) for k in range(7))
 _LOG2E: Final = np.float32(math.log2(math.e))
-_ONE, _ZERO, _HALF, _LIMIT = np.float32(1), np.float32(0), np.float32(0.5), np.float32(60)
+_ONE, _ZERO = np.float32(1), np.float32(0)
+_LEAST: Final = np.float32(-np.inf)
+_AHEAD: Final = 8  # rows: so early is a row asked for from memory that one pass of the loop reads
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function; sums may be taken in any (fixed) order.
+    """Compile a function into whoever calls it; sums may be taken in any (fixed) order.
 
-    What is kept bears a digest of all sources in its name, so that these functions may call one another across files.
+    It makes no arrays, and does not count who holds those it is given. What is kept bears a digest of all sources in
+    its name, so that these functions may call one another across files.
     """
     function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
-    return compile_loops(function, any_order=True)
+    return compile_loops(function, any_order=True, forceinline=True, _nrt=False)
 
 
 @compiled
 def exp(x: Any) -> Any:
-    """Give e^x in float32 without a branch or a call, as 2^(n+f) = 2^n * series(f).
-
-    The relative error is 2e-7 for small x and grows with it to 4e-6 at 60, where x is cut off: e^-60 is as good as
-    nothing, and quotients of e^60 do not overflow in whatever order they are taken.
-    """
-    t = min(max(x, -_LIMIT), _LIMIT) * _LOG2E
-    n = np.floor(t + _HALF)
-    f = t - n
-    series = _EXP2[6]
-    for k in (5, 4, 3, 2, 1, 0):
-        series = series * f + _EXP2[k]
-    return series * np.int32((np.int32(n) + 127) << 23).view(np.float32)
+    """Give e^x, as exact as exp2 is."""
+    return exp2(x * _LOG2E)
 
 
 @compiled
 def sigmoid(x: Any) -> Any:
     """Give 1 / (1 + e^-x)."""
-    return _ONE / (_ONE + exp(-x))
+    return _ONE / (_ONE + exp2(x * -_LOG2E))
 
 
-@compiled
-def extent(rows: int, columns: int) -> tuple[int, int]:
-    """Give the size of an array with room for whole tiles, its rows no multiple of 512 bytes apart.
+def buffer(*shape: int) -> Array:
+    """Give zeros, [..., rows, columns], with room for whole tiles; a row begins where a cache line does.
 
-    Else the entries of a column would share few of the cache's sets.
+    Rows are no multiple of 512 bytes apart: else the entries of a column would share few of the cache's sets.
     """
+    *others, rows, columns = shape
     wide = (columns + LANES - 1) // LANES * LANES + LANES
-    return rows + LANES, wide + LANES if wide % 128 == 0 else wide
-
-
-@compiled
-def buffer(rows: int, columns: int) -> Array:
-    """Give zeros, with room for whole tiles."""
-    return np.zeros(extent(rows, columns), np.float32)
+    zeros: Array = torch.zeros(*others, rows + LANES, wide + LANES if wide % 128 == 0 else wide).numpy()
+    return zeros
 
 
 @compiled
@@ -124,156 +126,190 @@ def transpose(out_dn: Array, at: int, a_nE: Array, first: int, column: int, widt
 
 @compiled
 def clear(out: Array, rows: int, columns: int) -> None:
-    """Write zeros."""
+    """Write zeros to whole vectors of the first rows."""
     for r in range(rows):
-        for c in range(columns):
-            out[r, c] = _ZERO
+        for c in range(0, columns, LANES):
+            store(out, r, c, spread(_ZERO))
 
 
 @compiled
-def copy(out_D: Array, a_D: Array, width: int) -> None:
-    """Copy the beginning of a row: an assignment of slices would bring the making of its errors' texts with it."""
-    for c in range(width):
-        out_D[c] = a_D[c]
+def sum_heads(out: Array, a: Array, h: int, rows: int, columns: int) -> None:
+    """Let the first rows of out be those of a at the first head, and add them at others."""
+    for r in range(rows):
+        for c in range(0, columns, LANES):
+            store(out, r, c, load(a, r, c) if h == 0 else load(out, r, c) + load(a, r, c))
 
 
 @compiled
-def silu(a_E: Array, width: int) -> None:
+def copy(out: Array, r: int, a: Array, s: int, width: int) -> None:
+    """Let row r of out be row s of a."""
+    for c in range(0, width, LANES):
+        store_part(out, r, c, load_part(a, s, c, width), width)
+
+
+@compiled
+def add_row(out: Array, r: int, a: Array, s: int) -> None:
+    """Add row s of a to row r of out."""
+    width = out.shape[1]
+    for c in range(0, width, LANES):
+        store_part(out, r, c, load_part(out, r, c, width) + load(a, s, c), width)
+
+
+@compiled
+def add_up(out: Array, r: int, x: Array, s: int, y: Array, t: int, b: Array, layer: int) -> None:
+    """Let a row of out be the sum of a row of x, one of y, and one of b."""
+    width = out.shape[1]
+    for c in range(0, width, LANES):
+        terms = load_part(x, s, c, width) + load(y, t, c) + load_part(b, layer, c, width)
+        store_part(out, r, c, terms, width)
+
+
+@compiled
+def silu(a: Array, r: int, width: int) -> None:
     """Turn a row into its silu, in place."""
-    for e in range(width):
-        a_E[e] *= sigmoid(a_E[e])
+    for c in range(0, width, LANES):
+        x = load(a, r, c)
+        store(a, r, c, x * sigmoid(x))
 
 
 @compiled
-def load_slopes(a_E: Array, gz_E: Array, z_E: Array) -> None:
-    """Load a row, and let gz be the derivative of silu at z, until the gradients of a are multiplied in."""
-    for e in range(len(z_E)):
-        x = z_E[e]
-        s = sigmoid(x)
-        a_E[e] = x * s
-        gz_E[e] = s * (_ONE + x * (_ONE - s))
+def load_slopes(a: Array, gz: Array, r: int, z: Array, s: int) -> None:
+    """Load row r of a, and let gz be the derivative of silu at z, until the gradients of a are multiplied in."""
+    width = z.shape[1]
+    for c in range(0, width, LANES):
+        fetch(z, s + _AHEAD, c)
+        x = load_part(z, s, c, width)
+        slope = sigmoid(x)
+        y = x * slope
+        store(a, r, c, y)
+        store(gz, r, c, slope + y * (_ONE - slope))
 
 
 @compiled
-def multiply(gz_nE: Array, first: int, column: int, ga_rd: Array, rows: int, width: int, scale: Any) -> None:
+def multiply(gz: Array, row: int, column: int, ga: Array, rows: int, width: int, scale: Any) -> None:
     """Multiply scale * the gradients of some rows and columns of a into gz."""
     for r in range(rows):
-        for c in range(width):
-            gz_nE[first + r, column + c] *= scale * ga_rd[r, c]
+        for c in range(0, width, LANES):
+            at, end = column + c, column + width
+            store_part(gz, row + r, at, load_part(gz, row + r, at, end) * (load(ga, r, c) * scale), end)
 
 
 @compiled
-def norm(out_D: Array, x_D: Array, eps: Any) -> Any:
-    """Let a row of out be norm(x); give 1 / its deviation."""
-    mean, scale = _moments(x_D, len(x_D), eps)
-    for c in range(len(x_D)):
-        out_D[c] = (x_D[c] - mean) * scale
+def norm(out: Array, r: int, x: Array, s: int, width: int, eps: Any) -> Any:
+    """Let row r of out be norm(row s of x); give 1 / its deviation."""
+    mean, scale = _moments(x, s, width, eps)
+    for c in range(0, width, LANES):
+        store(out, r, c, (load_part(x, s, c, width) - mean) * scale)
     return scale
 
 
 @compiled
-def norm_back(g_D: Array, gn_D: Array, normed_D: Array, scale: Any) -> None:
+def norm_back(g: Array, gn: Array, normed: Array, r: int, width: int, scale: Any) -> None:
     """Add to a row of g what the gradient of norm(x) makes of x's."""
-    width = len(g_D)
-    mean, along = _ZERO, _ZERO
-    for c in range(width):
-        mean += gn_D[c]
-        along += gn_D[c] * normed_D[c]
-    mean, along = mean / np.float32(width), along / np.float32(width)
-    for c in range(width):
-        g_D[c] += scale * (gn_D[c] - mean - normed_D[c] * along)
+    sums, along = spread(_ZERO), spread(_ZERO)
+    for c in range(0, width, LANES):
+        own = load_part(gn, r, c, width)
+        sums += own
+        along += own * load_part(normed, r, c, width)
+    mean, slope = total(sums) / np.float32(width), total(along) / np.float32(width)
+    for c in range(0, width, LANES):
+        own = load(gn, r, c) - mean - load(normed, r, c) * slope
+        store(g, r, c, load(g, r, c) + own * scale)
 
 
 @compiled
-def weigh(scores_rn: Array, bias_rn: Array, i: int, rows: int, alpha: Any, phi: int, max_len: int) -> None:
+def weigh(scores: Array, bias: Array, i: int, rows: int, alpha: Any, phi: int, max_len: int) -> None:
     """Turn a block's products into weights, in place; i is its first row."""
-    width = (i // ROWS + 1) * ROWS
     for r in range(rows):
-        row, bias, last = scores_rn[r], bias_rn[r], i + r
+        last = i + r
         if phi == SOFTMAX:
-            _softmax(row, bias, last, alpha)
+            _softmax(scores, bias, r, i, last, alpha)
         else:
             factor = _ONE / np.float32(last + 1 if phi == SILU_SEEN else max_len)
-            for j in range(width):
-                x = row[j] * alpha + bias[j]
-                row[j] = x * sigmoid(x) * factor
-        for j in range(last + 1, width):
-            row[j] = _ZERO
+            for j in range(0, i + ROWS, LANES):
+                x = load(scores, r, j) * alpha + load(bias, r, j)
+                store(scores, r, j, x * sigmoid(x) * factor)
+            store(scores, r, i, first(load(scores, r, i), r + 1, _ZERO))
 
 
 @compiled
-def weigh_back(
-    scores_rn: Array, bias_rn: Array, g_rn: Array, i: int, rows: int, alpha: Any, phi: int, max_len: int
-) -> None:
+def weigh_back(scores: Array, bias: Array, g: Array, i: int, rows: int, alpha: Any, phi: int, max_len: int) -> None:
     """Turn products into weights, and the gradient of the weights into that of the scores, both in place."""
-    width = (i // ROWS + 1) * ROWS
     for r in range(rows):
-        row, bias, g, last = scores_rn[r], bias_rn[r], g_rn[r], i + r
+        last = i + r
         if phi == SOFTMAX:
-            _softmax(row, bias, last, alpha)
-            mean = _ZERO
-            for j in range(last + 1):
-                mean += row[j] * g[j]
-            for j in range(last + 1):
-                g[j] = row[j] * (g[j] - mean)
+            _softmax(scores, bias, r, i, last, alpha)
+            store(g, r, i, first(load(g, r, i), r + 1, _ZERO))
+            sums = spread(_ZERO)
+            for j in range(0, i + ROWS, LANES):
+                sums += load(scores, r, j) * load(g, r, j)
+            mean = total(sums)
+            for j in range(0, i + ROWS, LANES):
+                store(g, r, j, load(scores, r, j) * (load(g, r, j) - mean))
         else:
             factor = _ONE / np.float32(last + 1 if phi == SILU_SEEN else max_len)
-            for j in range(width):
-                x = row[j] * alpha + bias[j]
-                s = sigmoid(x)
-                row[j] = x * s * factor
-                g[j] *= factor * s * (_ONE + x * (_ONE - s))
-        for j in range(last + 1, width):
-            row[j] = g[j] = _ZERO
+            for j in range(0, i + ROWS, LANES):
+                x = load(scores, r, j) * alpha + load(bias, r, j)
+                slope = sigmoid(x)
+                y = x * slope
+                store(scores, r, j, y * factor)
+                store(g, r, j, load(g, r, j) * ((slope + y * (_ONE - slope)) * factor))
+            store(scores, r, i, first(load(scores, r, i), r + 1, _ZERO))
+            store(g, r, i, first(load(g, r, i), r + 1, _ZERO))
 
 
 @compiled
-def _softmax(row: Array, bias: Array, last: int, alpha: Any) -> None:
-    most = row[0] * alpha + bias[0]
-    for j in range(last + 1):
-        row[j] = row[j] * alpha + bias[j]
-        most = max(most, row[j])
-    total = _ZERO
-    for j in range(last + 1):
-        row[j] = exp(row[j] - most)
-        total += row[j]
-    factor = _ONE / total
-    for j in range(last + 1):
-        row[j] *= factor
+def _softmax(scores: Array, bias: Array, r: int, i: int, last: int, alpha: Any) -> None:
+    most = spread(_LEAST)
+    for j in range(0, i + ROWS, LANES):
+        x = first(load(scores, r, j) * alpha + load(bias, r, j), last + 1 - j, _LEAST)
+        store(scores, r, j, x)
+        most = larger(most, x)
+    top, sums = largest(most), spread(_ZERO)
+    for j in range(0, i + ROWS, LANES):
+        weight = exp(load(scores, r, j) - top)
+        store(scores, r, j, weight)
+        sums += weight
+    factor = _ONE / total(sums)
+    for j in range(0, i + ROWS, LANES):
+        store(scores, r, j, load(scores, r, j) * factor)
+    store(scores, r, i, first(load(scores, r, i), r + 1, _ZERO))
 
 
 @compiled
-def gate(y_D: Array, o_D: Array, u_E: Array, eps: Any) -> None:
-    """Let y be u * norm(o) at one token, u being the first columns of silu(z)."""
-    mean, scale = _moments(o_D, len(o_D), eps)
-    for c in range(len(o_D)):
-        y_D[c] = u_E[c] * (o_D[c] - mean) * scale
+def gate(y: Array, o: Array, a: Array, row: int, r: int, width: int, eps: Any) -> None:
+    """Let row `row` of y be u * norm(row r of o), u being the first columns of silu(z)."""
+    mean, scale = _moments(o, r, width, eps)
+    for c in range(0, width, LANES):
+        store(y, row, c, load(a, row, c) * ((load(o, r, c) - mean) * scale))
 
 
 @compiled
-def gate_back(y_D: Array, gz_E: Array, go_D: Array, gy_D: Array, o_D: Array, u_E: Array, eps: Any) -> None:
-    """Give y once more and the gradient of o, and multiply that of u into gz, at one token."""
-    width = len(o_D)
-    mean, scale = _moments(o_D, width, eps)
-    g_mean = gn_mean = _ZERO
-    for c in range(width):
-        normed = (o_D[c] - mean) * scale
-        g = gy_D[c] * u_E[c]
-        y_D[c] = u_E[c] * normed
-        gz_E[c] *= gy_D[c] * normed
-        g_mean += g
-        gn_mean += g * normed
-    g_mean, gn_mean = g_mean / np.float32(width), gn_mean / np.float32(width)
-    for c in range(width):
-        go_D[c] = scale * (gy_D[c] * u_E[c] - g_mean - (o_D[c] - mean) * scale * gn_mean)
+def gate_back(
+    y: Array, gz: Array, go: Array, gy: Array, o: Array, a: Array, row: int, own: int, r: int, width: int, eps: Any
+) -> None:
+    """Give y once more and row r of the gradient of o, and multiply that of u into gz, at one token."""
+    mean, scale = _moments(o, own, width, eps)
+    sums, along = spread(_ZERO), spread(_ZERO)
+    for c in range(0, width, LANES):
+        normed, u, g = (load_part(o, own, c, width) - mean) * scale, load_part(a, row, c, width), load(gy, row, c)
+        store(y, row, c, u * normed)
+        store_part(gz, row, c, load_part(gz, row, c, width) * (g * normed), width)
+        sums += g * u
+        along += g * u * normed
+    g_mean, slope = total(sums) / np.float32(width), total(along) / np.float32(width)
+    for c in range(0, width, LANES):
+        normed, g = (load_part(o, own, c, width) - mean) * scale, load(gy, row, c) * load(a, row, c)
+        store(go, r, c, (g - g_mean - normed * slope) * scale)
 
 
 @compiled
-def _moments(o_D: Array, width: int, eps: Any) -> Any:
-    total = squares = _ZERO
-    for c in range(width):
-        total += o_D[c]
-    mean = total / np.float32(width)
-    for c in range(width):
-        squares += (o_D[c] - mean) * (o_D[c] - mean)
-    return mean, _ONE / np.sqrt(squares / np.float32(width) + eps)
+def _moments(x: Array, r: int, width: int, eps: Any) -> Any:
+    sums, squares = spread(_ZERO), spread(_ZERO)
+    for c in range(0, width, LANES):
+        sums += load_part(x, r, c, width)
+    mean = total(sums) / np.float32(width)
+    for c in range(0, width, LANES):
+        centred = first(load_part(x, r, c, width) - mean, width - c, _ZERO)
+        squares += centred * centred
+    return mean, _ONE / np.sqrt(total(squares) / np.float32(width) + eps)

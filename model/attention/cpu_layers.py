@@ -8,14 +8,16 @@ buffers; what the backward wants is kept at the tokens' own rows: each layer's x
 [columns / LANES, k, LANES], so that a tile reads one after another.
 """
 
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from model.attention.cpu_bias import Pairs
 from model.attention.cpu_kernels import (
     Array,
+    add_row,
     add_to_panels,
-    buffer,
+    add_up,
     compiled,
     copy,
     load_slopes,
@@ -24,119 +26,122 @@ from model.attention.cpu_kernels import (
     product_by_panels,
     silu,
 )
-from model.attention.cpu_passes import Form, Pairs, attend, attend_back, room_back_for, room_for
-
-GROUP: Final = 128  # tokens of a group at most, but for a sequence that is longer by itself
+from model.attention.cpu_passes import Form, Room, RoomBack, attend, attend_back
 
 
 class Share(NamedTuple):
-    """The sequences of one thread, and where they are."""
+    """The sequences of one thread, none of them empty, and where they are."""
 
     sequences: Array  # i64
+    groups: Array  # i64, the first sequence of each, then the number of sequences
     tokens: Array  # i64 rows of their tokens in the batch, one sequence after another
     lengths: Array  # i64[B]
     pair_starts: Array  # i64[B]
-    pairs: Array  # f32, as cpu_bias.py says
+    buckets: Array  # of pairs, as cpu_bias.py says
+    log_gaps: Array
+
+
+class Weights(NamedTuple):
+    """Of all layers: tables of the bias, and panels."""
+
+    positions: Array
+    times: Array
+    w_uvqk: Array  # in the backward transposed
+    w_out: Array  # in the forward transposed
+
+
+class Kept(NamedTuple):
+    """What the backward wants of each layer, at the tokens' own rows; nothing where there is none."""
+
+    x: Array  # [S - 1, L, D] of all layers but the first; always one at least
+    z: Array  # [S, L, E]
+    o: Array  # [S, L, V]
+
+
+class Sums(NamedTuple):
+    """Gradients of all weights, that a share adds to."""
+
+    w_uvqk: Array
+    w_out: Array
+    b_out: Array
+    positions: Array
+    times: Array
 
 
 @compiled
 def forward(
-    share: Share, form: Form, positions: Array, times: Array, w_uvqk: Array, w_out: Array, b_out: Array,
-    x_LD: Array, out_LD: Array, x_SLD: Array, z_SLE: Array, o_SLV: Array, keep: int,
+    share: Share, form: Form, weights: Weights, b_out: Array, first: Array, out: Array, kept: Kept, keep: int,
+    room: Room,
 ) -> None:  # fmt: skip
-    """Write the last layer's output and, if `keep` is 1, what the backward wants of each; x_SLD has a layer anyway."""
-    layers, d = b_out.shape
-    e, v, wide = 2 * form.heads * (form.d_qk + form.d_v), form.heads * form.d_v, _widest(share)
-    x_nD, a_nE, y_nV, o_nV = buffer(wide, d), buffer(wide, e), buffer(wide, v), buffer(wide, v)
-    room = room_for(wide, form)
+    """Write the last layer's output and, if `keep` is 1, what the backward wants of each."""
+    layers, dim = b_out.shape
     for s in range(layers):
-        before = x_LD if s == 0 else x_SLD[(s - 1) * keep]
-        after = out_LD if s == layers - 1 else x_SLD[s * keep]
-        bias = Pairs(share.pairs, positions[s], times[s])
-        start = done = 0
-        while start < len(share.sequences):
-            end, n = _group(share, start)
+        before = first if s == 0 else kept.x[(s - 1) * keep]
+        after = out if s == layers - 1 else kept.x[s * keep]
+        z, o = kept.z[s * keep], kept.o[s * keep]
+        pairs = Pairs(share.buckets, share.log_gaps, weights.positions, weights.times, s)
+        done: Any = np.int64(0)  # a literal would be a type of its own
+        for group in range(len(share.groups) - 1):
+            own = share.sequences[share.groups[group] : share.groups[group + 1]]
+            n = _tokens(own, share.lengths)
             tokens = share.tokens[done : done + n]
             for r in range(n):
-                norm(x_nD[r, :d], before[tokens[r]], form.eps)
-            product_by_panels(a_nE, x_nD, w_uvqk[s], n)
+                norm(room.x, r, before, tokens[r], dim, form.eps)
+            product_by_panels(room.a, room.x, weights.w_uvqk[s], n)
             for r in range(n):
                 if keep:
-                    copy(z_SLE[s, tokens[r]], a_nE[r], e)
-                silu(a_nE[r], e)
-            row: Any = np.int64(0)  # a literal would be a type of its own, and attend be compiled twice
-            for b in share.sequences[start:end]:
-                attend(y_nV, o_nV, a_nE, row, share.lengths[b], share.pair_starts[b], bias, form, room)
+                    copy(z, tokens[r], room.a, r, z.shape[1])
+                silu(room.a, r, z.shape[1])
+            row: Any = np.int64(0)
+            for b in own:
+                attend(o, keep, row, tokens[row], share.lengths[b], share.pair_starts[b], pairs, form, room)
                 row += share.lengths[b]
-            product_by_panels(x_nD, y_nV, w_out[s], n)
+            product_by_panels(room.x, room.y, weights.w_out[s], n)
             for r in range(n):
-                if keep:
-                    copy(o_SLV[s, tokens[r]], o_nV[r], v)
-                for c in range(d):
-                    after[tokens[r], c] = before[tokens[r], c] + x_nD[r, c] + b_out[s, c]
-            start, done = end, done + n
+                add_up(after, tokens[r], before, tokens[r], room.x, r, b_out, s)
+            done += n
 
 
 @compiled
 def backward(
-    share: Share, form: Form, positions: Array, times: Array, w_uvqk: Array, w_out: Array,
-    x_LD: Array, x_SLD: Array, z_SLE: Array, o_SLV: Array, g_LD: Array, gx_LD: Array,
-    gw_uvqk: Array, gw_out: Array, gb_out: Array, g_positions: Array, g_times: Array,
+    share: Share, form: Form, weights: Weights, first: Array, kept: Kept, g_out: Array, gx: Array, sums: Sums,
+    room: RoomBack,
 ) -> None:  # fmt: skip
-    """Write the gradient of x and add to those of all weights; w_uvqk comes transposed, w_out as it is."""
-    layers, d = gb_out.shape
-    e, v, wide = 2 * form.heads * (form.d_qk + form.d_v), form.heads * form.d_v, _widest(share)
-    x_nD, g_nD, gn_nD, scale_n = buffer(wide, d), buffer(wide, d), buffer(wide, d), np.empty(wide, np.float32)
-    a_nE, gz_nE = buffer(wide, e), buffer(wide, e)
-    y_nV, gy_nV, o_nV = buffer(wide, v), buffer(wide, v), buffer(wide, v)
-    room = room_back_for(wide, form)
+    """Write the gradient of x and add to those of all weights."""
+    layers, dim = sums.b_out.shape
     for s in range(layers - 1, -1, -1):
-        before = x_LD if s == 0 else x_SLD[s - 1]
-        above = g_LD if s == layers - 1 else gx_LD
-        bias = Pairs(share.pairs, positions[s], times[s])
-        start = done = 0
-        while start < len(share.sequences):
-            end, n = _group(share, start)
+        before = first if s == 0 else kept.x[s - 1]
+        above = g_out if s == layers - 1 else gx
+        z, o = kept.z[s], kept.o[s]
+        pairs = Pairs(share.buckets, share.log_gaps, weights.positions, weights.times, s)
+        done: Any = np.int64(0)
+        for group in range(len(share.groups) - 1):
+            own = share.sequences[share.groups[group] : share.groups[group + 1]]
+            n = _tokens(own, share.lengths)
             tokens = share.tokens[done : done + n]
             for r in range(n):
-                t = tokens[r]
-                scale_n[r] = norm(x_nD[r, :d], before[t], form.eps)
-                load_slopes(a_nE[r], gz_nE[r], z_SLE[s, t])
-                copy(o_nV[r], o_SLV[s, t], v)
-                for c in range(d):
-                    g_nD[r, c] = above[t, c]
-                    gb_out[s, c] += above[t, c]
-            product_by_panels(gy_nV, g_nD, w_out[s], n)
+                room.scales[0, r] = norm(room.x, r, before, tokens[r], dim, form.eps)
+                load_slopes(room.a, room.g_z, r, z, tokens[r])
+                copy(room.g, r, above, tokens[r], dim)
+                add_row(sums.b_out, s, room.g, r)
+            product_by_panels(room.g_y, room.g, weights.w_out[s], n)
             row: Any = np.int64(0)
-            for b in share.sequences[start:end]:
-                attend_back(
-                    gz_nE, y_nV, gy_nV, o_nV, a_nE, row, share.lengths[b], share.pair_starts[b],
-                    bias, g_positions[s], g_times[s], form, room,
-                )  # fmt: skip
+            for b in own:
+                places = row, tokens[row], share.lengths[b], share.pair_starts[b]
+                attend_back(o, *places, pairs, sums.positions, sums.times, form, room)
                 row += share.lengths[b]
-            add_to_panels(gw_out[s], g_nD.T, y_nV, d, n)
-            add_to_panels(gw_uvqk[s], x_nD.T, gz_nE, d, n)
-            product_by_panels(gn_nD, gz_nE, w_uvqk[s], n)
+            add_to_panels(sums.w_out[s], room.g.T, room.y, dim, n)
+            add_to_panels(sums.w_uvqk[s], room.x.T, room.g_z, dim, n)
+            product_by_panels(room.g_x, room.g_z, weights.w_uvqk[s], n)
             for r in range(n):
-                norm_back(g_nD[r, :d], gn_nD[r, :d], x_nD[r, :d], scale_n[r])
-                copy(gx_LD[tokens[r]], g_nD[r], d)
-            start, done = end, done + n
+                norm_back(room.g, room.g_x, room.x, r, dim, room.scales[0, r])
+                copy(gx, tokens[r], room.g, r, dim)
+            done += n
 
 
 @compiled
-def _group(share: Share, start: int) -> tuple[int, int]:
-    """Give where the group that begins at a sequence ends, and its number of tokens."""
-    end, n = start, 0
-    while end < len(share.sequences) and (end == start or n + share.lengths[share.sequences[end]] <= GROUP):
-        n += share.lengths[share.sequences[end]]
-        end += 1
-    return end, n
-
-
-@compiled
-def _widest(share: Share) -> int:
-    most = start = 0
-    while start < len(share.sequences):
-        start, n = _group(share, start)
-        most = max(most, n)
-    return most
+def _tokens(sequences: Array, lengths: Array) -> Any:
+    n: Any = np.int64(0)
+    for b in sequences:
+        n += lengths[b]
+    return n

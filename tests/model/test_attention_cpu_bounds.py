@@ -1,29 +1,32 @@
-"""Compiled loops check no bounds: here the same code runs as Python, and its tiles must lie within their arrays."""
+"""Compiled loops check no bounds: the same code runs as Python here, and what it touches must lie within its arrays."""
 
+import itertools
 import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
 import pytest
 
-from model.attention import cpu_kernels, cpu_tiles
+from model.attention import cpu_bias, cpu_kernels, cpu_tiles, cpu_vectors
 from model.attention.cpu_kernels import Array
 from tests.model.cpu_cases import Case, far_apart
 
-LANES = cpu_tiles.LANES
+LANES = cpu_vectors.LANES
 ROOT = Path(__file__).parents[2]
 
 
-def watched() -> dict[str, Callable[..., None]]:
-    """Give products and transpositions of tiles by NumPy, which fail where a tile reaches over an edge."""
+def inside(array: Array, rows: int, columns: int) -> None:
+    assert 0 <= rows <= array.shape[0], (rows, array.shape)
+    assert 0 <= columns <= array.shape[1], (columns, array.shape)
 
-    def inside(array: Array, rows: int, columns: int) -> None:
-        assert 0 <= rows <= array.shape[0], (rows, array.shape)
-        assert 0 <= columns <= array.shape[1], (columns, array.shape)
+
+def tiles() -> dict[str, Callable[..., None]]:
+    """Give products and transpositions of tiles by NumPy, which fail where a tile reaches over an edge."""
 
     def tile(height: int, *, add: bool) -> Callable[..., None]:
         def run(out: Array, a: Array, b: Array, r: int, c: int, k: int) -> None:
@@ -41,12 +44,43 @@ def watched() -> dict[str, Callable[..., None]]:
         block = a[row : row + LANES, column : column + LANES]
         out[out_row : out_row + LANES, out_column : out_column + LANES] = block.T
 
-    tiles = {
+    made = {
         f"{'add_' if add else ''}{name}": tile(height, add=add)
         for name, height in (("tall", cpu_tiles.TALL), ("short", cpu_tiles.SHORT))
         for add in (False, True)
     }
-    return {**tiles, "transpose_tile": transpose}
+    return {**made, "transpose_tile": transpose}
+
+
+def vectors() -> dict[str, Callable[..., Any]]:
+    """Give what vectors do by NumPy, failing where one is read or written over an edge."""
+
+    def load_part(a: Array, r: int, c: int, end: int) -> Array:
+        inside(a, r + 1, min(c + LANES, end))
+        assert min(r, c) >= 0
+        out, own = np.zeros(LANES, np.float32), a[r, c : min(c + LANES, end)]
+        out[: len(own)] = own
+        return out
+
+    def store_part(a: Array, r: int, c: int, value: Array, end: int) -> None:
+        inside(a, r + 1, min(c + LANES, end))
+        assert min(r, c) >= 0
+        a[r, c : min(c + LANES, end)] = value[: max(end - c, 0)]
+
+    return {
+        "load": lambda a, r, c: load_part(a, r, c, c + LANES),
+        "store": lambda a, r, c, value: store_part(a, r, c, value, c + LANES),
+        "load_part": load_part,
+        "store_part": store_part,
+        "fetch": lambda a, r, c: None,
+        "spread": lambda number: np.full(LANES, number, np.float32),
+        "first": lambda value, count, other: np.where(np.arange(LANES) < count, value, np.float32(other)),
+        "larger": np.maximum,
+        "smaller": np.minimum,
+        "total": np.sum,
+        "largest": np.max,
+        "exp2": lambda t: np.exp2(np.clip(t, -86, 86)),
+    }
 
 
 def case(lengths: list[int], dim: int, heads: int, d_qk: int, d_v: int, activation: str, bias: str) -> Case:
@@ -61,7 +95,7 @@ CASES = [
 ]
 
 
-def test_every_tile_lies_within_its_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_tile_and_vector_lies_within_its_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lengths and widths around a tile's, and the numbers are those of the loops in float64."""
     if not numba.config.DISABLE_JIT:
         command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", __file__]
@@ -69,8 +103,9 @@ def test_every_tile_lies_within_its_arrays(monkeypatch: pytest.MonkeyPatch) -> N
         done = subprocess.run(command, cwd=ROOT, env=slow, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
         return
-    for name, checked in watched().items():
-        monkeypatch.setattr(cpu_kernels, name, checked)
+    for module, name in itertools.product((cpu_kernels, cpu_bias), checked := tiles() | vectors()):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, checked[name])
     with np.errstate(all="ignore"):
         for chosen in CASES:
             assert far_apart(chosen.fast(), chosen.slow()) < 2e-5
