@@ -10,10 +10,13 @@
                   of four times the width; all else over the tokens alone. It has no bias.
 
 python bench/encoder.py. Jagged lengths, uniform in [N/8, N]; two layers; no optimizer. All rows take turns, --repeats
-times, in one process; in each turn the second of two steps is timed, since training is step after step.
+times, in one process; in each turn the second of two steps is timed, since training is step after step. By glibc's
+defaults large arrays, such as those of `eager`, go back to the system after an operation and come anew page by page;
+with --keep-memory what was once taken stays with the process, as some allocators (jemalloc, tcmalloc) have it.
 """
 
 import argparse
+import ctypes
 import itertools
 from collections.abc import Callable
 from pathlib import Path
@@ -29,6 +32,7 @@ from model.config import ModelSettings
 from model.hstu import Encoder, Layer
 
 EPS, LAYERS = 1e-6, 2
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 class Shape(NamedTuple):
@@ -243,13 +247,23 @@ def rows(shape: Shape, rates: dict[str, list[float]], errors: dict[str, float]) 
     return out
 
 
+def keep_memory() -> None:
+    """Let what is freed stay with the process (glibc)."""
+    library = ctypes.CDLL(None)
+    library.mallopt(M_MMAP_MAX, 0)
+    library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--only", default="", help="only variants with this in their name, e.g. bucketed")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--keep-memory", action="store_true", help="freed memory stays with the process")
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
+    if given.keep_memory:
+        keep_memory()
     figures: dict[str, object] = {}
     for threads in given.threads:
         torch.set_num_threads(threads)
@@ -260,7 +274,7 @@ def main() -> None:
             lines += own
             figures[f"{shape} {threads} threads"] = behind
         table(["tokens/s", "min", "median", "max", "x eager", "x transformer", "distance"], lines)
-    save("encoder", figures, given.save)
+    save("encoder_keeping_memory" if given.keep_memory else "encoder", figures, given.save)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from model.attention import cpu_bias, cpu_layers
-from model.attention.cpu_kernels import SILU, SILU_SEEN, SOFTMAX
+from model.attention.cpu_kernels import SILU, SILU_SEEN, SOFTMAX, aligned
 from model.attention.cpu_layers import Kept, Share, Sums, Weights
 from model.attention.cpu_passes import Form, room_back_for, room_for
 from model.attention.cpu_vectors import LANES
@@ -96,11 +96,13 @@ def with_times(batch: Batch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: str) -> 
     """Give the batch with what a bias, named as in bias.BIASES, wants to know of each pair: bucket or log gap.
 
     Raises:
-        ModelError: there are not as many times as tokens.
+        ModelError: there are not as many times as tokens, or they are no integers.
     """
     lengths, tokens = np.diff(batch.starts), int(batch.starts[-1])
     if len(ts_ms_L) != tokens or len(asked_ms_L) != tokens:
         raise ModelError(f"{len(ts_ms_L)} times and {len(asked_ms_L)} to look from were given for {tokens} tokens.")
+    if ts_ms_L.is_floating_point() or asked_ms_L.is_floating_point():
+        raise ModelError(f"Times are whole ms, not {ts_ms_L.dtype} and {asked_ms_L.dtype}.")
     pairs = int(lengths @ (lengths + 1)) // 2
     asked_s, ts_s = ((ms.double() / 1000).numpy() for ms in (asked_ms_L, ts_ms_L))
     if bias == "bucketed":
@@ -129,6 +131,8 @@ def encode(
         ModelError: a tensor is not float32, or not of the shape that the others ask for.
     """
     nothing = x_LD.new_empty(0)
+    if len(layers) != len(biases):
+        raise ModelError(f"{len(layers)} layers of an encoder were given with {len(biases)} biases.")
     parts = {
         "w_uvqk": [own.w_uvqk for own in layers],
         "w_out": [own.w_out for own in layers],
@@ -178,8 +182,8 @@ class _Encode(torch.autograd.Function):
         x = x.contiguous()
         out, layers, form = torch.empty_like(x), len(b_out), _form(batch, heads)
         rows = len(x) if keep else 0
-        z, o = (torch.empty(layers, rows, width).numpy() for width in (w_uvqk.shape[2], w_out.shape[2]))
-        kept = Kept(torch.empty(max(layers - 1, 1) if keep else 1, *x.shape).numpy(), z, o)
+        z, o = (aligned(layers, rows, width) for width in (w_uvqk.shape[2], w_out.shape[2]))
+        kept = Kept(aligned(max(layers - 1, 1) if keep else 1, *x.shape), z, o)
         weights = Weights(positions.numpy(), times.numpy(), _panels(w_uvqk), _panels(w_out.mT))
         args = (form, weights, b_out.numpy(), x.numpy(), out.numpy(), kept, int(keep))
         rooms = (room_for(_widest(share), x.shape[1], form) for share in batch.shares)

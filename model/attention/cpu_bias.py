@@ -71,7 +71,7 @@ def measure_log_gaps(
 
 @compiled
 def bias_rows(out: Array, i: int, rows: int, pairs: Pairs, at: int, kind: int) -> None:
-    """Fill a block with its bias; `at` is the first pair of row i, and what lies beyond a row's last key is zero."""
+    """Fill a block with its bias; `at` is the first pair of row i; what lies beyond a row's last key is a number."""
     if kind == NONE:
         clear(out, rows, i + ROWS)
         return
@@ -129,4 +129,4 @@ def bias_back(
 @compiled
 def _fall(distance: Any, power: Any) -> Any:
     """Give -e^(power * distance), the logarithm of what a gap leaves."""
-    return exp(smaller(distance * power, spread(_FAR))) * _MINUS
+    return exp(smaller(spread(_FAR), distance * power)) * _MINUS

@@ -60,7 +60,7 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 @compiled
 def exp(x: Any) -> Any:
-    """Give e^x, as exact as exp2 is."""
+    """Give e^x; by the rounding of x log2(e) the relative error grows to 4e-6 where x is 60."""
     return exp2(x * _LOG2E)
 
 
@@ -77,8 +77,15 @@ def buffer(*shape: int) -> Array:
     """
     *others, rows, columns = shape
     wide = (columns + LANES - 1) // LANES * LANES + LANES
-    zeros: Array = torch.zeros(*others, rows + LANES, wide + LANES if wide % 128 == 0 else wide).numpy()
+    zeros = aligned(*others, rows + LANES, wide + LANES if wide % 128 == 0 else wide)
+    zeros.fill(0)
     return zeros
+
+
+def aligned(*shape: int) -> Array:
+    """Give an array of anything, that begins where a cache line does."""
+    out: Array = torch.empty(shape, dtype=torch.float32, device="cpu").numpy()
+    return out
 
 
 @compiled

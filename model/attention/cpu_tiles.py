@@ -1,4 +1,4 @@
-"""Products of small matrices whose sums stay in registers: the one thing that compiled loops do not give.
+"""Products of small matrices whose sums stay in registers.
 
 A tile is a few rows by LANES columns of out = a @ b: for each k a vector of b is read once, and to each row's sum a
 scalar of a times that vector is added. Numba cannot be told to keep such sums in registers from one k to the next, so

@@ -196,7 +196,7 @@ def first(_: Any, value: Any, count: Any, other: Any) -> Typed:
 
 @instruction
 def larger(_: Any, x: Any, y: Any) -> Typed:
-    """Give the larger of each two entries."""
+    """Give the larger of each two entries, that of y if one is NaN."""
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
         return build.select(build.fcmp_ordered(">", *given), *given)
@@ -206,7 +206,7 @@ def larger(_: Any, x: Any, y: Any) -> Typed:
 
 @instruction
 def smaller(_: Any, x: Any, y: Any) -> Typed:
-    """Give the smaller of each two entries."""
+    """Give the smaller of each two entries, that of y if one is NaN."""
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
         return build.select(build.fcmp_ordered("<", *given), *given)
@@ -238,8 +238,8 @@ def largest(_: Any, value: Any) -> Typed:
 def exp2(_: Any, t: Any) -> Typed:
     """Give 2^t as 2^(n + f) = 2^n * series(f), n the integer nearest to t; NaN stays NaN.
 
-    The relative error is below 3e-7. Beyond 60 log2(e) t is cut off: e^-60 is as good as nothing, and quotients of e^60 do
-    not overflow in whatever order they are taken.
+    The relative error is below 3e-7. Beyond 60 log2(e) t is cut off: e^-60 is as good as nothing, and quotients of
+    e^60 do not overflow in whatever order they are taken.
     """
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
