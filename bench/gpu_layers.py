@@ -1,7 +1,8 @@
 """HSTU layers and their attention alone against a Transformer layer and SDPA, for bench/gpu.py.
 
 L tokens in full sequences of N, D width, H heads of d. All in bf16; before an HSTU row is timed, its fused attention is
-compared with plain PyTorch in float32 on one such sequence, gradients too.
+compared with plain PyTorch in float32 on one such sequence, gradients too. What stands around the attention, silu in
+parts and the gate by a norm, asks how many tokens there are and not how long the sequences: it has rows of its own.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,10 +13,10 @@ import torch
 from gpu_rows import DEVICE, DTYPE, TINY, Rows, Sizes, line, milliseconds
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention
+from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention, silu
 
 from model.attention import activation_named, attend, plan_tiles
-from model.attention.fused import Batch, attend_fused, batch_of, clock_of
+from model.attention.fused import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
 from model.attention.plan import Plan
 from model.bias import BIASES, Relations, next_ms
 from model.hstu import Layer
@@ -202,7 +203,42 @@ def plain_row(bias: str, length: int, count: int, sizes: Sizes) -> dict[str, Any
     return timed(run, [x, *layer.parameters()], sizes)
 
 
+def around(path: str, z: Tensor, o: Tensor) -> list[Tensor]:
+    """Give the gated rows, v, q and k of a layer from its projection z, [L, 4 D], and its attention o, [L, D]."""
+    widths = [o.shape[1]] * 4
+    u, *others = silu_parts(z, widths) if path == "fused" else silu(z).split_with_sizes(widths, -1)
+    return [norm_gate(u, o, 1e-6) if path == "fused" else u * layer_norm(o, o.shape[1:], eps=1e-6), *others]
+
+
+def around_row(path: str, tokens: int, sizes: Sizes) -> dict[str, Any]:
+    """Time what stands around the attention, once the kernels are seen to be right; without autocast on either path."""
+    z, o, *cotangents = (torch.randn(tokens, n * sizes.dim, device=DEVICE).to(DTYPE) for n in (4, 1, 1, 1, 1, 1))
+
+    def results(path: str, dtype: torch.dtype) -> list[Tensor]:
+        leaves = [x.detach().to(dtype).requires_grad_() for x in (z, o)]
+        outputs = around(path, *leaves)
+        gradients = torch.autograd.grad(outputs, leaves, [x.to(dtype) for x in cotangents])
+        return [x.detach().float() for x in (*outputs, *gradients)]
+
+    off = 0.0
+    for ours, exact in zip(results(path, DTYPE), results("plain", torch.float32), strict=True):
+        off = max(off, ((ours - exact).abs().max() / exact.abs().max()).item())
+    if not off <= ALLOWED:
+        raise RuntimeError(f"{path}: what stands around the attention is off by {off:.1e} of a result's largest number")
+    leaves = [x.requires_grad_() for x in (z, o)]
+    with torch.no_grad():
+        forward = milliseconds(lambda: around(path, *leaves), sizes.seconds)
+    both = milliseconds(lambda: torch.autograd.grad(around(path, *leaves), leaves, cotangents), sizes.seconds)
+    return {"off": off, "forward_ms": forward, "both_ms": both}
+
+
 Measure = tuple[str, str, Callable[[], dict[str, Any]]]
+
+
+def around_measures(tokens: int, sizes: Sizes) -> Iterator[Measure]:
+    """Give what is measured of so many tokens whatever their sequences."""
+    for path, rival in (("plain", ""), ("fused", "around, plain")):
+        yield f"around, {path}", rival, partial(around_row, path, tokens, sizes)
 
 
 def measures(length: int, sizes: Sizes, biases: tuple[str, ...]) -> Iterator[Measure]:
@@ -226,8 +262,10 @@ def layer_rows(rows: Rows, sizes: Sizes, lengths: tuple[int, ...], biases: tuple
         "launches, and rival/ours is by it"
     )
     line("", *_HEADS)
-    for length in lengths:
-        for name, rival, measure in measures(length, sizes, biases):
+    counts = dict.fromkeys(max(1, sizes.tokens // length) * length for length in lengths)
+    planned = [(tokens, around_measures(tokens, sizes)) for tokens in counts]
+    for length, measured in [*planned, *((length, measures(length, sizes, biases)) for length in lengths)]:
+        for name, rival, measure in measured:
             row = rows.row(f"{length} {name}", measure, limit_s)
             if "error" not in row:
                 _show(f"{length} {name}", row, rows.there().get(f"{length} {rival}", {}), length, sizes, ceiling)
@@ -242,7 +280,8 @@ def _show(name: str, row: dict[str, Any], rival: dict[str, Any], length: int, si
     ratio = f"{rival['both_ms']['device'] / both['device']:.2f}" if "both_ms" in rival else ""
     cells = forward["median"], both["median"], both["min"], both["max"], forward["device"], both["device"]
     backend = f" ({row['backend']})" if "backend" in row else ""
-    line(name + backend, *cells, ratio, tflops, f"{tflops / ceiling:.0%}" if ceiling else "")
+    work = (tflops, f"{tflops / ceiling:.0%}" if ceiling else "") if what != "around" else ()
+    line(name + backend, *cells, ratio, *work)
 
 
 def ceiling_row(sizes: Sizes) -> dict[str, Any]:

@@ -60,7 +60,8 @@ class Trainer:
         """Tell whether the fused kernels serve the encoder."""
         model = self._model
         with self._precision():
-            return serve(self._x, width=model.dim // model.heads, activation=model.attention, bias=model.bias)
+            named = {"activation": model.attention, "bias": model.bias}
+            return serve(self._x, width=model.dim // model.heads, heads=model.heads, **named)
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device, torch.bfloat16) if self._bf16 else nullcontext()

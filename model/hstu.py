@@ -13,7 +13,6 @@ plain PyTorch (attention/padded.py).
 """
 
 import os
-from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -22,7 +21,7 @@ from torch.nn.functional import layer_norm, linear, silu
 
 from model.attention import activation_named, attend, plan_tiles
 from model.attention.activations import Activation
-from model.attention.fused import Batch, attend_fused, batch_of, clock_of
+from model.attention.fused import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
 from model.attention.padded import BiasOf
 from model.attention.plan import Plan, Tile
 from model.bias import BIASES, Bias, Relations, next_ms
@@ -59,19 +58,20 @@ class Layer(nn.Module):
 
     def forward(self, x_LD: Tensor, plan: Plan, activation: Activation, relations: Relations | None) -> Tensor:
         """Give the layer's output, [L, D]."""
-        bias = self._bias_of(relations)
-        return self._around(x_LD, lambda q, k, v: attend(q, k, v, plan, self.alpha, activation, bias))
+        u, v, q, k = silu(_norm(x_LD) @ self.w_uvqk).split_with_sizes(self.widths, -1)
+        q, k, v = (self._heads(x) for x in (q, k, v))
+        o = attend(q, k, v, plan, self.alpha, activation, self._bias_of(relations)).flatten(1)
+        return linear(u * _norm(o), self.w_out, self.b_out) + x_LD
 
     def fused(self, x_LD: Tensor, batch: Batch, activation: str) -> Tensor:
         """Give the layer's output, [L, D], by the fused kernels."""
-        bias = bias_terms(self.bias)
-        return self._around(x_LD, lambda q, k, v: attend_fused(q, k, v, batch, self.alpha, activation, bias))
+        u, v, q, k = silu_parts(_norm(x_LD) @ self.w_uvqk, self.widths)
+        q, k, v = (self._heads(x) for x in (q, k, v))
+        o = attend_fused(q, k, v, batch, self.alpha, activation, bias_terms(self.bias)).flatten(1)
+        return linear(norm_gate(u, o, _EPS), self.w_out, self.b_out) + x_LD
 
-    def _around(self, x_LD: Tensor, attention: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
-        u, v, q, k = silu(_norm(x_LD) @ self.w_uvqk).split_with_sizes(self.widths, -1)
-        q, k, v = (x.view(len(x), self.heads, x.shape[1] // self.heads) for x in (q, k, v))
-        o = attention(q, k, v).flatten(1)
-        return linear(u * _norm(o), self.w_out, self.b_out) + x_LD
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.view(len(x), self.heads, x.shape[1] // self.heads)
 
     def _bias_of(self, relations: Relations | None) -> BiasOf:
         def bias(tile: Tile) -> Tensor | None:
@@ -123,7 +123,7 @@ class Encoder(nn.Module):
         if settings.bias in BIASES and asked_ms_L is None:
             asked_ms_L = next_ms(ts_ms_L, offsets, num_targets=num_targets)
         width = settings.dim // settings.heads
-        if serve(x_LD, width=width, activation=settings.attention, bias=settings.bias):
+        if serve(x_LD, width=width, heads=settings.heads, activation=settings.attention, bias=settings.bias):
             return self._fused(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L)
         if loops_serve(x_LD, num_targets):
             return self._compiled(x_LD, offsets, ts_ms_L, asked_ms_L)

@@ -29,17 +29,27 @@ class Case(NamedTuple):
     d_v: int
     activation: str
     bias: str  # a name in bias.BIASES, or none
+    heads: int  # of a layer: the rows around the attention are heads * d wide
 
 
 _verdicts: Final[dict[Case, bool]] = {}
 
 
-def serve(x: Tensor, *, width: int, activation: str, bias: str, check: Callable[[Case], None] | None = None) -> bool:
+def serve(
+    x: Tensor,
+    *,
+    width: int,
+    heads: int,
+    activation: str,
+    bias: str,
+    check: Callable[[Case], None] | None = None,
+) -> bool:
     """Tell whether the fused kernels are to serve an encoder; the first time, find out.
 
     Args:
         x: an input of the encoder.
         width: of a head.
+        heads: of a layer.
         activation: a name in ACTIVATIONS.
         bias: a name in bias.BIASES, or none.
         check: raises where the kernels are wrong; by default kernels_check.check.
@@ -52,7 +62,7 @@ def serve(x: Tensor, *, width: int, activation: str, bias: str, check: Callable[
         dtype = torch.get_autocast_dtype(x.device.type)
     if os.environ.get("FUSED_ATTENTION") == "0" or not could_serve(x.device, dtype, width, width):
         return False
-    case = Case(x.device, dtype, width, width, activation, bias)
+    case = Case(x.device, dtype, width, width, activation, bias, heads)
     if case not in _verdicts:
         _verdicts[case] = _passes(case, check)
     return _verdicts[case]

@@ -1,16 +1,18 @@
-"""The check that the fused kernels pass before they serve: small random batches against loops in float64 on the CPU.
+"""The check that the fused kernels pass before they serve: small random batches against float64 on the CPU.
 
-B sequences, N = the longest. Every batch is run with the case's bias and without one, forward and backward.
+B sequences, N = the longest. Every batch is run with the case's bias and without one, against loops, forward and
+backward; then what stands around the attention is, on random rows as wide as the case's layers, against PyTorch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import Tensor
+from torch.nn.functional import layer_norm, silu
 
-from model.attention.fused import attend_fused, batch_of, clock_of
+from model.attention.fused import attend_fused, batch_of, clock_of, norm_gate, silu_parts
 from model.attention.masks import place
 from model.attention.reference import attention as reference
 from model.bias import BIASES, FunctionalBias, RelativeBias, next_ms
@@ -19,9 +21,12 @@ from model.kernels import Case, bias_terms
 
 _TOLERANCES: Final = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}  # of a result's largest number
 _TF32: Final = 1e-2  # where PyTorch may multiply float32 as TF32, the kernels do so too
+_TINY: Final = 1e-30  # a row of one number has a norm of zero
 _LONE: Final = 5  # times the tolerance for a result of one number: it may be a sum in which much cancels
 _MAX_LEN: Final = 192
 _HEADS: Final = 2
+_ROWS: Final = 131  # around the attention: of two programs or more, the last one not full
+_EPS: Final = 1e-6  # of the norm, as in hstu.py
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,8 @@ def check(case: Case) -> None:
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(case.device.type, enabled=False):
         for seed, shape in enumerate(SHAPES):
             for bias in dict.fromkeys(("none", case.bias)):
-                _compare(case, Problem(shape, case, bias, seed), bias)
+                _compare(Problem(shape, case, bias, seed))
+        _compare(Around(case))
 
 
 class Problem:
@@ -53,6 +59,7 @@ class Problem:
 
     def __init__(self, shape: Shape, case: Case, bias: str, seed: int) -> None:
         self.case, self.shape = case, shape
+        self.where = f"lengths {list(shape.lengths)}, bias {bias}"
         self.generator = torch.Generator().manual_seed(seed)
         tokens = sum(shape.lengths)
         self.offsets = torch.tensor([0, *shape.lengths]).cumsum(0)
@@ -73,7 +80,7 @@ class Problem:
         options |= {"num_targets": self.targets, "window": self.shape.window}
         q, k, v = leaves.values()
         out = reference(q, k, v, self.offsets, **options, bias=dense)
-        return _with_gradients(out, self.cotangent, leaves, self.bias)
+        return _with_gradients({"output": out}, [self.cotangent], leaves, self.bias)
 
     def fused(self) -> dict[str, Tensor]:
         """Give those of the kernels, on the case's device."""
@@ -94,7 +101,7 @@ class Problem:
         )
         q, k, v = leaves.values()
         out = attend_fused(q, k, v, batch, self.alpha, self.case.activation, bias_terms(bias))
-        return _with_gradients(out, self.cotangent.to(device, dtype), leaves, bias)
+        return _with_gradients({"output": out}, [self.cotangent.to(device, dtype)], leaves, bias)
 
     def _random(self, tokens: int, width: int) -> Tensor:
         numbers = torch.randn(tokens, _HEADS, width, generator=self.generator, dtype=torch.float64)
@@ -107,6 +114,42 @@ class Problem:
                 parameter.add_(torch.randn(parameter.shape, generator=self.generator) * 0.5)
                 parameter.copy_(parameter.float())
         return bias
+
+
+class Around:
+    """What stands around the attention, on random rows; epsilon counts in every other one."""
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+        self.widths = [case.heads * d for d in (case.d_v, case.d_v, case.d_qk, case.d_qk)]
+        self.where = f"rows of {self.widths[0]}"
+        generator = torch.Generator().manual_seed(0)
+        widths = (sum(self.widths), self.widths[0], *self.widths)
+        z, o, d_y, *others = (torch.randn(_ROWS, width, generator=generator) for width in widths)
+        z += 1
+        o += 1
+        d_y += o  # so there is a mean gradient, and one along o, large enough to be missed
+        for x in (o, d_y):  # both, so that o's gradient is of one size in all rows
+            x[::2] *= _EPS**0.5
+        z, o, *self.cotangents = (x.to(case.dtype).double() for x in (z, o, d_y, *others))
+        self.leaves = {"z": z, "o": o}
+
+    def reference(self) -> dict[str, Tensor]:
+        """Give outputs and gradients of plain PyTorch, by name."""
+        z, o = leaves = [leaf.clone().requires_grad_() for leaf in self.leaves.values()]
+        u, *others = silu(z).split_with_sizes(self.widths, -1)
+        return self._found([u * layer_norm(o, o.shape[-1:], eps=_EPS), *others], leaves)
+
+    def fused(self) -> dict[str, Tensor]:
+        """Give those of the kernels, on the case's device."""
+        z, o = leaves = [leaf.to(self.case.device, self.case.dtype).requires_grad_() for leaf in self.leaves.values()]
+        u, *others = silu_parts(z, self.widths)
+        return self._found([norm_gate(u, o, _EPS), *others], leaves)
+
+    def _found(self, outputs: list[Tensor], leaves: list[Tensor]) -> dict[str, Tensor]:
+        named = dict(zip(("gated output", "part v", "part q", "part k"), outputs, strict=True))
+        cotangents = [x.to(outputs[0].device, outputs[0].dtype) for x in self.cotangents]
+        return _with_gradients(named, cotangents, dict(zip(self.leaves, leaves, strict=True)), None)
 
 
 def dense_bias(bias: RelativeBias | FunctionalBias, problem: Problem, max_len: int) -> Tensor:
@@ -126,29 +169,29 @@ def dense_bias(bias: RelativeBias | FunctionalBias, problem: Problem, max_len: i
 
 
 def _with_gradients(
-    out: Tensor, cotangent: Tensor, leaves: dict[str, Tensor], bias: torch.nn.Module | None
+    outputs: dict[str, Tensor], cotangents: Sequence[Tensor], leaves: dict[str, Tensor], bias: torch.nn.Module | None
 ) -> dict[str, Tensor]:
     wanted = leaves | (dict(bias.named_parameters()) if bias else {})
-    gradients = torch.autograd.grad((out * cotangent).sum(), list(wanted.values()))
-    found = {"output": out, **{f"gradient of {name}": g for name, g in zip(wanted, gradients, strict=True)}}
+    gradients = torch.autograd.grad(list(outputs.values()), list(wanted.values()), cotangents)
+    found = {**outputs, **{f"gradient of {name}": g for name, g in zip(wanted, gradients, strict=True)}}
     return {name: tensor.detach().cpu().double() for name, tensor in found.items()}
 
 
-def _compare(case: Case, problem: Problem, bias: str) -> None:
+def _compare(problem: Problem | Around) -> None:
     for name, error, numbers in errors(problem):
-        allowed = _tolerance(case.dtype) * (1 if numbers > 1 else _LONE)
+        allowed = _tolerance(problem.case.dtype) * (1 if numbers > 1 else _LONE)
         if not error <= allowed:
             raise ModelError(
-                f"the {name} is off by {error:.1e} of its largest number, more than {allowed:.0e} "
-                f"(lengths {list(problem.shape.lengths)}, bias {bias})"
+                f"the {name} is off by {error:.1e} of its largest number, more than {allowed:.0e} ({problem.where})"
             )
 
 
-def errors(problem: Problem) -> Iterator[tuple[str, float, int]]:
+def errors(problem: Problem | Around) -> Iterator[tuple[str, float, int]]:
     """Give the name of each result, its largest error over its largest number, and of how many numbers it is made."""
     wanted, found = problem.reference(), problem.fused()
     for name, exact in wanted.items():
-        yield name, ((found[name] - exact).abs().max() / exact.abs().max()).item(), exact.numel()
+        size = exact.abs().max().clamp(min=_TINY)
+        yield name, ((found[name] - exact).abs().max() / size).item(), exact.numel()
 
 
 def _tolerance(dtype: torch.dtype) -> float:

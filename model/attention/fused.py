@@ -1,11 +1,11 @@
 """What the fused kernels read of a batch; the kernels themselves are imported when they are first wanted.
 
-L tokens, B sequences, N = max_len. Nothing here imports Triton: on a CPU it is never needed.
+L tokens, B sequences, N = max_len, E and V widths of rows. Nothing here imports Triton: on a CPU it is never needed.
 """
 
 import importlib.util
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -84,6 +84,20 @@ def attend_fused(
     from model.attention.triton_launch import attend
 
     return attend(q, k, v, batch, alpha, activation, bias)
+
+
+def silu_parts(z_LE: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
+    """Give silu(z) cut into four parts of these widths, views of one tensor; their gradients meet in one kernel."""
+    from model.attention import triton_gate
+
+    return triton_gate.silu_parts(z_LE, widths)
+
+
+def norm_gate(u_LV: Tensor, o_LV: Tensor, eps: float) -> Tensor:
+    """Give u * norm(o) in their dtype, rounded once, [L, V]: norm is a LayerNorm of rows without weights."""
+    from model.attention import triton_gate
+
+    return triton_gate.norm_gate(u_LV, o_LV, eps)
 
 
 def could_serve(device: torch.device, dtype: torch.dtype, d_qk: int, d_v: int) -> bool:

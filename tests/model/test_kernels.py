@@ -133,14 +133,14 @@ def test_kernels_that_break_the_device_end_the_process_with_a_sentence(monkeypat
     monkeypatch.setattr(torch.cuda, "synchronize", raising)
     x: Any = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
     with pytest.raises(ModelError, match=r"broke cuda .*: PTXAS error; start again with FUSED_ATTENTION=0"):
-        kernels.serve(x, width=8, activation="silu", bias="none", check=raising)
+        kernels.serve(x, width=8, heads=2, activation="silu", bias="none", check=raising)
 
 
 @pytest.mark.usefixtures("fresh")
 def test_the_environment_turns_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are not even checked."""
     monkeypatch.setenv("FUSED_ATTENTION", "0")
-    assert not kernels.serve(torch.ones(1), width=8, activation="silu", bias="none", check=raising)
+    assert not kernels.serve(torch.ones(1), width=8, heads=2, activation="silu", bias="none", check=raising)
 
 
 @pytest.mark.usefixtures("fresh")
@@ -148,7 +148,7 @@ def test_right_kernels_serve_and_are_checked_once() -> None:
     """One check per device, dtype, width, activation and bias."""
     seen = []
     for bias in ("bucketed", "bucketed", "none"):
-        assert kernels.serve(torch.ones(1), width=8, activation="silu", bias=bias, check=seen.append)
+        assert kernels.serve(torch.ones(1), width=8, heads=2, activation="silu", bias=bias, check=seen.append)
     assert [case.bias for case in seen] == ["bucketed", "none"]
 
 

@@ -3,7 +3,8 @@
 A batch is taken through forward and backward as on a GPU, with a driver that says it is one and launches nothing: so
 arguments are bound, and kernels compiled, as they would be. Printed for each kernel, with its fixed choice of blocks:
 the shared memory and the registers of a thread that it takes, the bytes that it spills, and the instructions that it
-multiplies with; first without a window, as an encoder asks for them, then with one. Fails where one would not fit.
+multiplies with; first without a window, as an encoder asks for them, then with one; last those around the
+attention, for rows of eight heads, or of as many as are named behind the bias. Fails where one would not fit.
 """
 
 import re
@@ -18,10 +19,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from model.attention import triton_launch
+from model.attention import triton_gate, triton_launch
 from model.attention.triton_configs import fixed
 from model.kernels import Case
-from model.kernels_check import Problem, Shape
+from model.kernels_check import Around, Problem, Shape
 
 SHARED = 227 << 10  # bytes that a program may take
 
@@ -43,7 +44,17 @@ def compile_only(kernel: Any, grid: Any, arguments: dict[str, Any], _: bool) -> 
     """Stand in for triton_launch._launch."""
     config = fixed(kernel.__name__, arguments)
     options = {**config.blocks, "num_warps": config.warps, "num_stages": config.stages}
-    done = kernel.run(**arguments, **options, grid=grid, warmup=True)
+    report(kernel, kernel.run(**arguments, **options, grid=grid, warmup=True), options)
+
+
+def compile_gate(kernel: Any, x: torch.Tensor, width: int, arguments: dict[str, Any]) -> None:
+    """Stand in for triton_gate._launch."""
+    options = triton_gate.tile(width)
+    report(kernel, kernel.run(**arguments, **options, tokens=len(x), grid=(1,), warmup=True), options)
+
+
+def report(kernel: Any, done: Any, options: dict[str, int]) -> None:
+    """Print what a kernel takes."""
     ptx: str = done.asm["ptx"]
     unit = "wgmma" if "wgmma" in ptx else "mma" if "mma.sync" in ptx else "fma"
     print(kernel.__name__, options, f"shared {done.metadata.shared}", assembled(ptx), unit, flush=True)
@@ -62,14 +73,18 @@ def assembled(ptx: str) -> dict[str, int]:
     return {name: int(re.findall(pattern, said)[0]) for name, pattern in patterns.items()}
 
 
-def main(dtype: str = "bfloat16", width: str = "64", activation: str = "silu", bias: str = "bucketed") -> None:
+def main(
+    dtype: str = "bfloat16", width: str = "64", activation: str = "silu", bias: str = "bucketed", heads: str = "8"
+) -> None:
     """Compile all kernels of one kind."""
     driver.set_active(H100())
-    triton_launch._launch = compile_only
-    case = Case(torch.device("cpu"), getattr(torch, dtype), int(width), int(width), activation, bias)
+    triton_launch._launch, triton_gate._launch = compile_only, compile_gate
+    case = Case(torch.device("cpu"), getattr(torch, dtype), int(width), int(width), activation, bias, int(heads))
     for window in (0, 3):
         print(f"window {window}")
         Problem(Shape((5, 0, 3), (2, 0, 1), window), case, bias, seed=0).fused()
+    print("around the attention")
+    Around(case).fused()
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def test_a_bias_and_its_gradients_are_as_good_as_plain_pytorchs(activation: str,
     Triton's interpreter rounds bfloat16 towards zero, with twice the error of PyTorch's rounding to nearest.
     """
     kind = getattr(torch, dtype)
-    problem = Problem(SHAPE, Case(DEVICE, kind, 5, 5, activation, bias), bias, seed=3)
+    problem = Problem(SHAPE, Case(DEVICE, kind, 5, 5, activation, bias, 2), bias, seed=3)
     exact = problem.reference()
     by_kernels, by_pytorch = problem.fused(), in_plain_pytorch(problem, kind)
     size = [by_kernels[name] for name in exact], [by_pytorch[name] for name in exact], list(exact.values())
@@ -246,13 +246,13 @@ def test_every_kernel_is_given_its_arguments_and_no_others(monkeypatch: pytest.M
 
     monkeypatch.setattr(triton_launch, "_launch", checked)
     shape = Shape((5, 0, 2), (2, 0, 1), 3)
-    Problem(shape, Case(DEVICE, torch.float32, 4, 4, "softmax", "bucketed"), "bucketed", seed=0).fused()
+    Problem(shape, Case(DEVICE, torch.float32, 4, 4, "softmax", "bucketed", 2), "bucketed", seed=0).fused()
     assert sorted(seen) == ["candidate_sums", "forward", "history_sums", "key_gradients", "query_gradients"]
 
 
 def test_equal_batches_give_equal_bits() -> None:
     """Two runs agree to the bit, the gradients of the bias included: no program adds where another one does."""
-    problem = Problem(SHAPE, Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed"), "bucketed", seed=0)
+    problem = Problem(SHAPE, Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed", 2), "bucketed", seed=0)
     first, second = problem.fused(), problem.fused()
     assert all(torch.equal(first[name], second[name]) for name in first)
 
@@ -284,7 +284,7 @@ def test_the_check_passes_at_the_widths_that_are_trained(
     """Each width has block sizes of its own; the whole check on a device, a small batch where it is interpreted."""
     if interpreted():
         monkeypatch.setattr(kernels_check, "SHAPES", SMALL)
-    check(Case(DEVICE, getattr(torch, dtype), width, width, activation, bias))
+    check(Case(DEVICE, getattr(torch, dtype), width, width, activation, bias, 2))
 
 
 def test_the_check_passes_on_the_right_kernels_and_names_what_a_wrong_one_gets_wrong(
@@ -295,7 +295,7 @@ def test_the_check_passes_on_the_right_kernels_and_names_what_a_wrong_one_gets_w
     from model.errors import ModelError
 
     monkeypatch.setattr(kernels_check, "SHAPES", SMALL)
-    case = Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed")
+    case = Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed", 2)
     check(case)
     monkeypatch.setitem(triton_launch._ACTIVATIONS, "silu", 1)
     with pytest.raises(ModelError, match=r"the output is off by .* of its largest number, more than 1e-04"):
