@@ -3,6 +3,7 @@
 import inspect
 import os
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 from unittest.mock import patch
 
@@ -97,6 +98,15 @@ def test_a_window_that_ends_just_behind_a_tile_reaches_the_next_one(activation: 
     with in_blocks(BLOCKS[0]):
         runs = [with_gradients(path, case, torch.float32) for path in (fused, plain)]
     assert_as_good(*runs, with_gradients(reference, case, torch.float64))
+
+
+def test_a_sequence_of_16384_tokens() -> None:
+    """Tokens are found so far from the first one; a window and large tiles leave little to interpret."""
+    options = {"activation": "softmax", "alpha": 0.5, "max_len": 1 << 14, "num_targets": None, "window": 40}
+    case = RandomCase([3, 1 << 14], [], 1, 8, 8, options, False, 0, 128, 1 << 16)
+    with in_blocks(Config(256, 256, 4, 1)) if interpreted() else nullcontext():
+        ours = with_gradients(fused, case, torch.float32)
+    assert_as_good(ours, *(with_gradients(plain, case, dtype) for dtype in (torch.float32, torch.float64)))
 
 
 @pytest.mark.parametrize("name", ["mha_causal", "mha_targets", "mha_alpha1"])
