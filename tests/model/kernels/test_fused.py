@@ -106,7 +106,8 @@ def test_a_sequence_of_16384_tokens() -> None:
     case = RandomCase([3, 1 << 14], [], 1, 8, 8, options, False, 0, 128, 1 << 16)
     with in_blocks(Config(256, 256, 4, 1)) if interpreted() else nullcontext():
         ours = with_gradients(fused, case, torch.float32)
-    assert_as_good(ours, *(with_gradients(plain, case, dtype) for dtype in (torch.float32, torch.float64)))
+    for found, exact in zip(ours, with_gradients(plain, case, torch.float64), strict=True):
+        assert torch.allclose(found.double(), exact, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["mha_causal", "mha_targets", "mha_alpha1"])

@@ -111,7 +111,7 @@ def wait_for(what: object, seconds: float = 60) -> None:
 
 def test_interrupted_it_goes_on(tmp_path: Path) -> None:
     """Ctrl-C leaves checkpoints and no process; the same command ends with the figures of one that went through."""
-    flags = ("--events", "2500", "--jobs", "2")
+    flags = ("--events", "1500", "--jobs", "2")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = subprocess.Popen(command(tmp_path, *flags), env=environment(), start_new_session=True, **quiet)
     runs = tmp_path / "out" / "runs"
