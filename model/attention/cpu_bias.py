@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from model.attention.cpu_kernels import ROWS, Array, clear, compiled, exp
+from model.attention.cpu_kernels import ROWS, Array, compiled, exp
 from model.attention.cpu_vectors import LANES, load, load_part, smaller, spread, store, store_part, total
 
 NONE, BUCKETED, FUNCTIONAL = range(3)
@@ -71,9 +71,11 @@ def measure_log_gaps(
 
 @compiled
 def bias_rows(out: Array, i: int, rows: int, pairs: Pairs, at: int, kind: int) -> None:
-    """Fill a block with its bias; `at` is the first pair of row i; what lies beyond a row's last key is a number."""
+    """Fill a block with its bias; `at` is the first pair of row i; what lies beyond a row's last key means nothing.
+
+    Without a bias the block stays as it was made, of zeros.
+    """
     if kind == NONE:
-        clear(out, rows, i + ROWS)
         return
     times = pairs.times[pairs.layer]
     for r in range(rows):
@@ -83,8 +85,6 @@ def bias_rows(out: Array, i: int, rows: int, pairs: Pairs, at: int, kind: int) -
             row, near, buckets = out[r], pairs.positions[pairs.layer, nearest:], pairs.buckets[at:]
             for j in range(last + 1):
                 row[j] = near[j] + times[buckets[j]]
-            for j in range(last + 1, i + ROWS):
-                row[j] = _ZERO
         else:
             for j in range(0, i + ROWS, LANES):
                 fallen = exp(_fall(load_part(pairs.log_gaps, 0, at + j, at + last + 1) - times[2], times[1]))
