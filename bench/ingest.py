@@ -33,13 +33,13 @@ from rocksdict import Options, Rdict, WriteBatch
 
 from stream.cluster import kafka_for_tests
 from stream.config import StreamSettings
-from stream.events import decode_event
 from stream.partition import Partition
+from stream.schema.events import decode_event
+from stream.schema.tokens import END_OF_TIME_MS
+from stream.schema.watermark import Source
 from stream.store import open_store, partition_path
-from stream.tokens import END_OF_TIME_MS
 from stream.topics import create_topics
 from stream.transport import make_app, serve
-from stream.watermark import Source
 
 POLL = 5000
 Logs = dict[tuple[Source, int], list[Any]]

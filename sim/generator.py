@@ -33,7 +33,7 @@ from sim.items import Catalogue
 from sim.logs import fingerprint
 from sim.outgoing import Event
 from stream.config import StreamSettings
-from stream.watermark import Source
+from stream.schema.watermark import Source
 
 BLOCK: Final = 1024  # records made at once: 131,072 events of the paper's length
 STEEPEST: Final = 10  # exponent: weights of steeper laws drown in the rounding errors of their sums

@@ -24,7 +24,7 @@ from sim.log_settings import LogSettings
 from sim.outgoing import Event, action, impression
 from sim.rows import event_table
 from sim.tables import read_table
-from stream.watermark import Source
+from stream.schema.watermark import Source
 
 _SLICE: Final = 10_000  # events held as Python objects at once
 

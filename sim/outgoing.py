@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 from msgspec import Struct
 
-from stream import events
-from stream.tokens import END_OF_TIME_MS
-from stream.watermark import Source as Topic
+from stream.schema import events
+from stream.schema.tokens import END_OF_TIME_MS
+from stream.schema.watermark import Source as Topic
 
 ITEMS: Final = "items"
 TOPICS: Final = (*(topic.topic for topic in Topic), ITEMS)

@@ -20,7 +20,7 @@ from sim.log_settings import LogSettings
 from sim.tables import ids, numbers, refuse_missing, texts_of
 from sim.ties import spread_ties
 from sim.times import event_times
-from stream.watermark import Source
+from stream.schema.watermark import Source
 
 COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "ts": pl.Int64,

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from sim.errors import SimError
-from stream.ids import MAX_ID_BYTES
+from stream.schema.ids import MAX_ID_BYTES
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 

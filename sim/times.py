@@ -16,7 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sim.errors import SimError
-from stream.tokens import LAST_TS_MS
+from stream.schema.tokens import LAST_TS_MS
 
 UNITS: Final = (  # (values below, name, milliseconds of one)
     (1e11, "seconds", 1e3),  # 1e11 s lie in the year 5138, 1e11 ms in March 1973

@@ -22,10 +22,10 @@ from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.owned import Owned, Partitions
 from stream.partition import Partition
+from stream.schema.watermark import Source
 from stream.seats import take_free_seat
 from stream.topics import DEAD_LETTERS, EVENTS, EXAMPLE_BYTES, EXAMPLES, verify_topics
 from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
-from stream.watermark import Source
 from stream.worker_metrics import WorkerMetrics, serve_metrics
 
 _TICK_S: Final = 1.0

@@ -11,7 +11,7 @@ import numpy as np
 
 from stream.example import Example
 from stream.layout import Target
-from stream.tokens import TOKEN, TOKEN_DTYPE, Kind
+from stream.schema.tokens import TOKEN, TOKEN_DTYPE, Kind
 from stream.users import Get, Member
 
 TextOf = Callable[[int], str]

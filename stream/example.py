@@ -37,8 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import FormatError
-from stream.ids import NO_KEY, attribute_text, id_key, id_text
-from stream.tokens import END_OF_TIME_MS, LAST_TS_MS, TOKEN_DTYPE, Kind
+from stream.schema.ids import NO_KEY, attribute_text, id_key, id_text
+from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, TOKEN_DTYPE, Kind
 
 __all__ = [  # all that model/ may import of stream/
     "END_OF_TIME_MS",

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from stream.tokens import TOKEN
+from stream.schema.tokens import TOKEN
 
 VERSION: Final = 1
 BLOCK: Final = 64  # tokens

@@ -22,9 +22,9 @@ from stream.config import StreamSettings
 from stream.errors import BrokerError, StoreError
 from stream.layout import Outgoing
 from stream.partition import EXAMPLES, Partition
+from stream.schema.watermark import Source
 from stream.store import open_store, partition_path
 from stream.transport import OPEN_S, Record, TopicPartition
-from stream.watermark import Source
 
 _log = logging.getLogger("hstu.worker")
 

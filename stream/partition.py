@@ -22,17 +22,17 @@ import msgspec
 
 from stream import layout
 from stream.config import StreamSettings
-from stream.dead_letters import DeadLetter, Reason, RefusedError
 from stream.errors import StoreError
-from stream.events import Event, decode_event, decode_waiting
 from stream.example import Heartbeat, encode_example, encode_heartbeat
-from stream.ids import partition_of
 from stream.joiner import Joiner
 from stream.layout import Counters, Meta, Outgoing
+from stream.schema.dead_letters import DeadLetter, Reason, RefusedError
+from stream.schema.events import Event, decode_event, decode_waiting
+from stream.schema.ids import partition_of
+from stream.schema.watermark import NEVER_MS, Source, Watermark
 from stream.store import Store
 from stream.users import Users
 from stream.waiting import Waiter, Waiting
-from stream.watermark import NEVER_MS, Source, Watermark
 
 EXAMPLES: Final = "examples"
 DEAD_LETTERS: Final = "dead-letters"

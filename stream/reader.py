@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 from stream import layout
 from stream.config import StreamSettings
 from stream.errors import StoreError
-from stream.events import Event, decode_waiting
-from stream.ids import NO_KEY, id_key, partition_of
 from stream.layout import BLOCK, User
+from stream.schema.events import Event, decode_waiting
+from stream.schema.ids import NO_KEY, id_key, partition_of
+from stream.schema.tokens import TOKEN_DTYPE, Kind
+from stream.schema.watermark import Source
 from stream.store import RocksStore, Store, identity, open_secondary, partition_path
-from stream.tokens import TOKEN_DTYPE, Kind
-from stream.watermark import Source
 
 _USERS: Final = msgspec.msgpack.Decoder(User)
 

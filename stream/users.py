@@ -12,8 +12,8 @@ import numpy as np
 from stream import layout
 from stream.errors import StoreError
 from stream.layout import BLOCK, TOKEN_BYTES, User
+from stream.schema.tokens import TOKEN_DTYPE
 from stream.store import MADE_ANEW
-from stream.tokens import TOKEN_DTYPE
 
 _CACHED: Final = 20_000  # users kept between batches; one takes about 1 kB plus its buffered tokens
 

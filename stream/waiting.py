@@ -7,8 +7,8 @@ from operator import attrgetter
 from typing import Any
 
 from stream import layout
-from stream.events import Event
-from stream.watermark import Source
+from stream.schema.events import Event
+from stream.schema.watermark import Source
 
 
 @dataclass(slots=True)

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from stream.errors import HstuError
 from stream.partition import Partition
-from stream.watermark import NEVER_MS, Source
+from stream.schema.watermark import NEVER_MS, Source
 
 _COUNTS: Final = {  # of layout.Counters
     "tokens": "Tokens appended to sequences",

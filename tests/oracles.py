@@ -7,8 +7,8 @@ import numpy as np
 
 from stream.config import StreamSettings
 from stream.example import Example
-from stream.ids import NO_KEY, attribute_text, id_key, id_text
-from stream.tokens import Kind, Token
+from stream.schema.ids import NO_KEY, attribute_text, id_key, id_text
+from stream.schema.tokens import Kind, Token
 
 Wire = dict[str, Any]  # an event as JSON
 

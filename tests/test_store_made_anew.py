@@ -6,7 +6,7 @@ from model.errors import ModelError
 from model.intake import Intake
 from stream.config import StreamSettings
 from stream.partition import Partition
-from stream.watermark import Source
+from stream.schema.watermark import Source
 from tests.factories import Record as Example
 from tests.memory_store import MemoryStore
 from tests.wire import Record, action, wire

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from stream.config import StreamSettings
-from stream.ids import partition_of
-from stream.tokens import END_OF_TIME_MS
-from stream.watermark import Source
+from stream.schema.ids import partition_of
+from stream.schema.tokens import END_OF_TIME_MS
+from stream.schema.watermark import Source
 from tests.kafka_logs import Message, fill
 from tests.oracles import Wire
 from tests.wire import action, impression, wire

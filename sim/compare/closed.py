@@ -27,7 +27,7 @@ from sim.joining import Joining
 from sim.outgoing import ITEMS, Event, heartbeats
 from sim.scenarios.loop import Block
 from stream.example import Example, id_key
-from stream.tokens import END_OF_TIME_MS
+from stream.schema.tokens import END_OF_TIME_MS
 
 EXPLORED: Final = 1
 POLICY: Final = "policy"

@@ -23,7 +23,7 @@ from sim.logs import fingerprint
 from sim.outgoing import ITEMS, Event, item_record
 from sim.scenarios.answers import Clicks, Requests, clicks_on, organic, policy_slates, requests_of
 from sim.scenarios.world import World
-from stream.watermark import Source as Topic
+from stream.schema.watermark import Source as Topic
 
 VERSION: Final = "world-1"  # part of the fingerprint; another stream from the same settings gets another number
 _SLICE: Final = 8_192  # events held as Python objects at once

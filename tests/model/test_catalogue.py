@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 from xxhash import xxh3_128
 
-import stream.ids
+import stream.schema.ids
 from model.catalogue import (
     HEARTBEAT_KEY,
     MAX_ID_BYTES,
@@ -107,7 +107,7 @@ def test_any_bytes_are_decoded_or_refused(key: bytes | None, value: bytes | None
 
 def test_the_limit_of_ids_is_that_of_the_stream() -> None:
     """An id that events may carry can be described by the catalogue too."""
-    assert MAX_ID_BYTES == stream.ids.MAX_ID_BYTES
+    assert MAX_ID_BYTES == stream.schema.ids.MAX_ID_BYTES
 
 
 @given(st.lists(records | tombstones, max_size=30))

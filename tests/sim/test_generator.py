@@ -10,8 +10,8 @@ from xxhash import xxh3_64_hexdigest
 from sim.errors import SimError
 from sim.generator import BLOCK, START_MS, STEP_MS, DirichletSettings, DirichletStream, whole_records
 from stream.config import StreamSettings
-from stream.events import Event, decode_event
-from stream.watermark import Source
+from stream.schema.events import Event, decode_event
+from stream.schema.watermark import Source
 
 SMALL = DirichletSettings(records=2500, length=12, items=300, categories=10)
 BIG = DirichletStream(DirichletSettings(records=40_000, items=20_000))

@@ -6,8 +6,8 @@ from hypothesis import given, settings, strategies as st
 
 from sim.generator import DirichletSettings, DirichletStream
 from sim.outgoing import HEARTBEAT_EVENTS, ITEMS_HEARTBEAT_KEY, TOPICS, Event, item_record, outgoing, total
-from stream.ids import partition_of
-from stream.tokens import END_OF_TIME_MS
+from stream.schema.ids import partition_of
+from stream.schema.tokens import END_OF_TIME_MS
 
 EVENTS, PARTITIONS = 2 * HEARTBEAT_EVENTS + 7, 3
 

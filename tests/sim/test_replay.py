@@ -22,8 +22,8 @@ from sim.replay_state import ReplayState, load_state, save_state
 from stream.broker import Broker
 from stream.cluster import KafkaForTests
 from stream.config import StreamSettings
-from stream.ids import partition_of
-from stream.tokens import END_OF_TIME_MS
+from stream.schema.ids import partition_of
+from stream.schema.tokens import END_OF_TIME_MS
 from stream.topics import create_topics
 from tests.topics import Place, own_topics, written
 

@@ -10,8 +10,8 @@ from sim.errors import SimError
 from sim.log_settings import LogSettings
 from sim.logs import RecordedLog
 from sim.rows import event_table
-from stream.events import Action, Event, Impression, decode_event
-from stream.watermark import Source
+from stream.schema.events import Action, Event, Impression, decode_event
+from stream.schema.watermark import Source
 
 Row = dict[str, Any]
 START_S = 1_000_000_000

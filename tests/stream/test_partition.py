@@ -14,13 +14,13 @@ from stream import layout
 from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.example import Example, Heartbeat, decode, encode_example
-from stream.ids import id_key, partition_of
 from stream.layout import Outgoing
 from stream.partition import DEAD_LETTERS, EXAMPLES, Partition
 from stream.reader import read_tokens
+from stream.schema.ids import id_key, partition_of
+from stream.schema.tokens import END_OF_TIME_MS, TOKEN_DTYPE, Kind, Token
+from stream.schema.watermark import Source
 from stream.store import open_store
-from stream.tokens import END_OF_TIME_MS, TOKEN_DTYPE, Kind, Token
-from stream.watermark import Source
 from tests.memory_store import CrashError, MemoryStore
 from tests.oracles import Wire, join
 from tests.strategies import event_sets
@@ -244,7 +244,9 @@ def test_an_event_of_the_future_is_refused_by_live_workers_alone() -> None:
 
 def test_two_texts_with_one_key_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The later one goes to dead-letters, whether it is an item or a user; nothing is merged."""
-    monkeypatch.setattr("stream.events.id_key", lambda text: {"b": 1, "a": 1, "v": 2, "u": 2}.get(text) or id_key(text))
+    monkeypatch.setattr(
+        "stream.schema.events.id_key", lambda text: {"b": 1, "a": 1, "v": 2, "u": 2}.get(text) or id_key(text)
+    )
     clicks = [action("u", "a", 1000), action("u", "b", 1001), action("v", "c", 1002), action("u", "a", 1003)]
     partition, kafka, _ = play({"actions": clicks})
     assert [letter["reason"] for letter in kafka.dead_letters()] == ["collision", "collision"]

@@ -10,11 +10,11 @@ import pytest
 from stream import layout
 from stream.config import StreamSettings
 from stream.errors import StoreError
-from stream.ids import partition_of
 from stream.partition import Partition
 from stream.reader import SequenceReader
+from stream.schema.ids import partition_of
+from stream.schema.watermark import Source
 from stream.store import open_secondary, open_store, partition_path
-from stream.watermark import Source
 from tests.wire import Record, action, wire
 
 

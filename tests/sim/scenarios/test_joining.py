@@ -15,7 +15,7 @@ from sim.scenarios.settings import WorldSettings
 from sim.scenarios.stream import Happening, WorldStream
 from stream.config import StreamSettings
 from stream.partition import Partition
-from stream.watermark import Source
+from stream.schema.watermark import Source
 from tests.memory_store import MemoryStore
 from tests.sim.scenarios.worlds import ALL, SLATES, scenario
 

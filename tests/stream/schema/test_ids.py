@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, strategies as st
 from kafka.partitioner.default import murmur2
 
-from stream.ids import id_key, id_text, partition_of
+from stream.schema.ids import id_key, id_text, partition_of
 
 
 def test_ids_of_either_json_type_have_one_key() -> None:

@@ -10,10 +10,10 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from stream.dead_letters import Reason, RefusedError
-from stream.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
-from stream.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
-from stream.watermark import Source
+from stream.schema.dead_letters import Reason, RefusedError
+from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
+from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
+from stream.schema.watermark import Source
 
 _Id = str | int
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from stream.dead_letters import Reason, RefusedError
-from stream.events import Event, decode_event
-from stream.ids import id_key
-from stream.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
-from stream.watermark import Source
+from stream.schema.dead_letters import Reason, RefusedError
+from stream.schema.events import Event, decode_event
+from stream.schema.ids import id_key
+from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
+from stream.schema.watermark import Source
 
 S, A, T = Source.IMPRESSIONS, Source.ACTIONS, Source.ATTRIBUTES
 IMPRESSION = {"user_id": "u", "request_id": "r", "ts": 5, "items": ["a", 1]}

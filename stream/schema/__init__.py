@@ -1,0 +1,1 @@
+"""What travels: ids, tokens, events, dead letters, and event time."""
