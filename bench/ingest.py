@@ -37,7 +37,7 @@ from stream.partition import Partition
 from stream.schema.events import decode_event
 from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.watermark import Source
-from stream.store import open_store, partition_path
+from stream.store.rocksdb import open_store, partition_path
 from stream.topics import create_topics
 from stream.transport import make_app, serve
 

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from sim.outgoing import ITEMS, Event
 from stream.config import StreamSettings
 from stream.partition import EXAMPLES, Partition
-from stream.reader import read_tokens
 from stream.schema.ids import partition_of
 from stream.schema.watermark import Source as Topic
-from stream.store import open_store, partition_path
+from stream.store.reader import read_tokens
+from stream.store.rocksdb import open_store, partition_path
 
 _TOPICS: Final = {topic.topic: topic for topic in Topic}
 

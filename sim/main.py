@@ -16,7 +16,7 @@ import stream.cli
 
 if TYPE_CHECKING:
     from sim.config import Settings
-    from stream.reader import SequenceReader
+    from stream.store.reader import SequenceReader
 
 app = typer.Typer(
     name="hstu",
@@ -48,7 +48,7 @@ class Context:
 
     def sequences(self, settings: "Settings") -> "SequenceReader":
         """Give the reader of users' sequences under the data directory."""
-        from stream.reader import SequenceReader
+        from stream.store.reader import SequenceReader
 
         return SequenceReader(settings.data_dir, settings.stream)
 

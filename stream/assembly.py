@@ -10,9 +10,9 @@ from itertools import accumulate
 import numpy as np
 
 from stream.example import Example
-from stream.layout import Target
 from stream.schema.tokens import TOKEN, TOKEN_DTYPE, Kind
-from stream.users import Get, Member
+from stream.store.layout import Target
+from stream.store.user_cache import Get, Member
 
 TextOf = Callable[[int], str]
 

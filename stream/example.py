@@ -12,7 +12,7 @@ n = tokens, t = targets, l = labels of all targets, x = texts. Little-endian, ev
     12  u32        n                                     12  u32   0
     16  u32        t                                     16  i64   watermark: nothing final before it will follow
     20  u32        l                                     24  u64   tokens appended in this partition so far
-    24  u32        x                                     32  16s   digest of these tokens (store.py)
+    24  u32        x                                     32  16s   digest of these tokens (rocksdb.py)
     28  u32        bytes of all texts
     32  u64        serial, 1, 2, 3, … in each partition
     40  i64        final_ms: event time at which the targets became final

@@ -23,11 +23,11 @@ from xxhash import xxh3_128_digest
 from stream.assembly import TextOf, assemble
 from stream.config import StreamSettings
 from stream.example import Example
-from stream.layout import BLOCK, Counters, Request, Target, User
 from stream.schema.events import Event
 from stream.schema.ids import NO_KEY
 from stream.schema.tokens import END_OF_TIME_MS, TOKEN, Kind
-from stream.users import Get, Member, Users
+from stream.store.layout import BLOCK, Counters, Request, Target, User
+from stream.store.user_cache import Get, Member, Users
 
 _PLACE: Final = struct.Struct("<QQ")
 _DIGEST: Final = 2**128

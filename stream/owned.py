@@ -20,10 +20,10 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.config import StreamSettings
 from stream.errors import BrokerError, StoreError
-from stream.layout import Outgoing
 from stream.partition import EXAMPLES, Partition
 from stream.schema.watermark import Source
-from stream.store import open_store, partition_path
+from stream.store.layout import Outgoing
+from stream.store.rocksdb import open_store, partition_path
 from stream.transport import OPEN_S, Record, TopicPartition
 
 _log = logging.getLogger("hstu.worker")

@@ -20,18 +20,18 @@ from typing import Final, Protocol
 
 import msgspec
 
-from stream import layout
 from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.example import Heartbeat, encode_example, encode_heartbeat
 from stream.joiner import Joiner
-from stream.layout import Counters, Meta, Outgoing
 from stream.schema.dead_letters import DeadLetter, Reason, RefusedError
 from stream.schema.events import Event, decode_event, decode_waiting
 from stream.schema.ids import partition_of
 from stream.schema.watermark import NEVER_MS, Source, Watermark
-from stream.store import Store
-from stream.users import Users
+from stream.store import layout
+from stream.store.layout import Counters, Meta, Outgoing
+from stream.store.rocksdb import Store
+from stream.store.user_cache import Users
 from stream.waiting import Waiter, Waiting
 
 EXAMPLES: Final = "examples"

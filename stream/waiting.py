@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
-from stream import layout
 from stream.schema.events import Event
 from stream.schema.watermark import Source
+from stream.store import layout
 
 
 @dataclass(slots=True)

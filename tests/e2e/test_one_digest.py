@@ -19,9 +19,9 @@ from sim.log_settings import LogSettings
 from sim.logs import read_log
 from stream.config import StreamSettings
 from stream.example import Example
-from stream.reader import SequenceReader
 from stream.schema.ids import id_key, id_text, partition_of
 from stream.schema.tokens import Kind, Token
+from stream.store.reader import SequenceReader
 from tests.oracles import Wire, join
 
 EVENTS = 20_000

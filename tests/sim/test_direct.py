@@ -19,7 +19,7 @@ from sim.log_settings import LogSettings
 from sim.logs import read_log
 from sim.outgoing import TOPICS, Event, Source, outgoing
 from stream.config import StreamSettings
-from stream.reader import SequenceReader
+from stream.store.reader import SequenceReader
 
 PARTITIONS, USERS, ITEMS = 3, 12, 30
 

@@ -16,7 +16,7 @@ from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_ex
 from stream.partition import Partition
 from stream.schema.ids import partition_of
 from stream.schema.watermark import Source
-from stream.store import open_store, partition_path
+from stream.store.rocksdb import open_store, partition_path
 from stream.topics import create_topics
 from tests.kafka_logs import fill, read, until
 from tests.memory_store import MemoryStore

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
-from stream import layout
 from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.example import Example, Heartbeat, decode, encode_example
-from stream.layout import Outgoing
 from stream.partition import DEAD_LETTERS, EXAMPLES, Partition
-from stream.reader import read_tokens
 from stream.schema.ids import id_key, partition_of
 from stream.schema.tokens import END_OF_TIME_MS, TOKEN_DTYPE, Kind, Token
 from stream.schema.watermark import Source
-from stream.store import open_store
+from stream.store import layout
+from stream.store.layout import Outgoing
+from stream.store.reader import read_tokens
+from stream.store.rocksdb import open_store
 from tests.memory_store import CrashError, MemoryStore
 from tests.oracles import Wire, join
 from tests.strategies import event_sets

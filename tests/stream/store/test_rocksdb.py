@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from stream import layout
 from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.partition import Partition
-from stream.reader import SequenceReader
 from stream.schema.ids import partition_of
 from stream.schema.watermark import Source
-from stream.store import open_secondary, open_store, partition_path
+from stream.store import layout
+from stream.store.reader import SequenceReader
+from stream.store.rocksdb import open_secondary, open_store, partition_path
 from tests.wire import Record, action, wire
 
 
@@ -185,7 +185,7 @@ def test_a_store_that_is_just_being_made_is_not_there_yet(tmp_path: Path) -> Non
 
 def test_what_a_secondary_logs_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each look adds a line to RocksDB's own log, which is started anew, and of which the last two files stay."""
-    monkeypatch.setattr("stream.store._LOG_BYTES", 16_384)
+    monkeypatch.setattr("stream.store.rocksdb._LOG_BYTES", 16_384)
     store = open_store(tmp_path / "store")
     secondary = open_secondary(tmp_path / "store", tmp_path / "scratch")
     for _ in range(1000):

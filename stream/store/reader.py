@@ -15,15 +15,15 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from stream import layout
 from stream.config import StreamSettings
 from stream.errors import StoreError
-from stream.layout import BLOCK, User
 from stream.schema.events import Event, decode_waiting
 from stream.schema.ids import NO_KEY, id_key, partition_of
 from stream.schema.tokens import TOKEN_DTYPE, Kind
 from stream.schema.watermark import Source
-from stream.store import RocksStore, Store, identity, open_secondary, partition_path
+from stream.store import layout
+from stream.store.layout import BLOCK, User
+from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
 
 _USERS: Final = msgspec.msgpack.Decoder(User)
 

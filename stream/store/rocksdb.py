@@ -10,8 +10,8 @@ from typing import Any, Final, Protocol
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
 
-from stream import layout
 from stream.errors import StoreError
+from stream.store import layout
 
 MADE_ANEW: Final = (  # what deleting a store's folder means
     "the worker builds it anew from the events that Kafka still holds; where some are gone, trainers stop at the first "

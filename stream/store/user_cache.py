@@ -9,11 +9,11 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from stream import layout
 from stream.errors import StoreError
-from stream.layout import BLOCK, TOKEN_BYTES, User
 from stream.schema.tokens import TOKEN_DTYPE
-from stream.store import MADE_ANEW
+from stream.store import layout
+from stream.store.layout import BLOCK, TOKEN_BYTES, User
+from stream.store.rocksdb import MADE_ANEW
 
 _CACHED: Final = 20_000  # users kept between batches; one takes about 1 kB plus its buffered tokens
 
