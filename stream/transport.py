@@ -1,14 +1,15 @@
 """Whole poll batches of Kafka to Faust agents, consumed from where our own state says, never from committed offsets.
 
 Faust keeps the group, the assignor, heartbeats, rebalances and agents; it meets one message per (partition, poll),
-whose value is a `Batch` (lanes.py). Where consumption begins is asked of the `Owner` of the state at every assignment.
+whose value is a `Batch` (progress.py). Where consumption begins is asked of the `Owner` of the
+state at every assignment.
 
     assigned ── Owner.open ──► next offset, checked against the log's ends ──► seek
     polled ── Batch ──► agent ──► handler ──► the owner's state, in one commit
     revoked, stopped ── the batch in hand is finished ──► Owner.revoked, Owner.close
 
 After an error in a handler, a timer or the owner nothing more is handled, and `serve` raises it. How Faust is brought
-to do so stands in seam.py.
+to do so stands in faust_driver.py.
 """
 
 import asyncio
@@ -25,10 +26,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
+from stream.consumer.faust_driver import Boot, Consumer, NoTables, Scheduler, Schema, Transport
+from stream.consumer.log_filter import log_to_stderr
+from stream.consumer.progress import Batch, Lanes, TopicPartition, refuse_dropped
 from stream.errors import BrokerError
-from stream.lanes import Batch, Lanes, TopicPartition, refuse_dropped
-from stream.log import log_to_stderr
-from stream.seam import Boot, Consumer, NoTables, Scheduler, Schema, Transport
 
 __all__ = [
     "BatchApp",

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from stream import seam
 from stream.cluster import KafkaForTests
+from stream.consumer import faust_driver
 from stream.errors import BrokerError, StoreError
 from stream.transport import BatchApp, TopicPartition, count_partitions, make_app, serve
 from tests.kafka_logs import DEADLINE_S, Message, committed, delete_before, fill, make_topics, members, until
@@ -111,7 +111,7 @@ def consume(bootstrap: str, tmp_path: Path) -> Callable[..., Notebook]:
 
 
 def test_the_pinned_faust_is_installed() -> None:
-    """What seam.py overrides was read in this version."""
+    """What faust_driver.py overrides was read in this version."""
     assert version("faust-streaming").startswith("0.15.")
 
 
@@ -154,7 +154,7 @@ def test_faust_is_as_the_seam_expects(bootstrap: str, topic: str, tmp_path: Path
         assert not any(consumer._gap.values())
         assert not any(consumer._acked.values())
         assert consumer._thread._consumer._fetcher._fetch_max_wait_ms == 200
-        assert isinstance(handled.app.tables, seam.NoTables)
+        assert isinstance(handled.app.tables, faust_driver.NoTables)
         assert not handled.app.tables
 
     asyncio.run(run())
@@ -186,7 +186,7 @@ def test_a_batch_that_faust_drops_ends_the_app(
     def lossy(self: Any, batches: Any) -> Iterator[Any]:
         return iter(()) if next(polls) == 1 else iter(batches.items())
 
-    monkeypatch.setattr(seam.Scheduler, "iterate", lossy)
+    monkeypatch.setattr(faust_driver.Scheduler, "iterate", lossy)
     with pytest.raises(BrokerError, match="were lost between Kafka and the handler"):
         consume(topic, 600, poll_records=50)
 
@@ -301,7 +301,7 @@ def test_lag_is_known_when_kafka_has_not_answered_for_long(
     bootstrap: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While handlers are slow nothing is polled, and how far they are behind is known all the same; the end is not."""
-    monkeypatch.setattr(seam, "_FRESH_S", -1.0)
+    monkeypatch.setattr(faust_driver, "_FRESH_S", -1.0)
 
     async def run() -> None:
         lags: list[int | None] = []
@@ -310,7 +310,7 @@ def test_lag_is_known_when_kafka_has_not_answered_for_long(
         async def handle(partition: int, batch: Any) -> None:
             await until(lambda: sum(app.lanes[place].in_flight for place in app.lanes) >= 80, "polls ahead")
             lags.extend(app.lag((topic, number)) for number in (partition, 7))
-            monkeypatch.setattr(seam.Consumer, "last_end", lambda *_: None)  # as before the first fetch
+            monkeypatch.setattr(faust_driver.Consumer, "last_end", lambda *_: None)  # as before the first fetch
             lags.append(app.lag((topic, partition)))
             assert not await app.at_end((topic, partition))
             app.finish()

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, strategies as st
 
+from stream.consumer.progress import Batch, Lanes, refuse_dropped, refuse_lost
 from stream.errors import BrokerError
-from stream.lanes import Batch, Lanes, refuse_dropped, refuse_lost
 
 HERE = ("actions", 3)
 

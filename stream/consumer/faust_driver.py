@@ -4,7 +4,7 @@ Public settings of Faust: Scheduler, Schema, Boot, NoTables. Internals, each hel
 tests/stream/test_transport.py that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`,
 `_new_offset`, `_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread
 `_create_worker_consumer` and aiokafka's `_fetch_max_wait_ms`; in NoTables `_update_channels`, `recovery`; what a Batch
-has of a ConsumerRecord (lanes.py); and `BatchApp._new_transport`, which brings Transport in.
+has of a ConsumerRecord (progress.py); and `BatchApp._new_transport`, which brings Transport in.
 """
 
 import time
@@ -18,8 +18,8 @@ from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
+from stream.consumer.progress import Batch, TopicPartition, refuse_lost
 from stream.errors import BrokerError, HstuError
-from stream.lanes import Batch, TopicPartition, refuse_lost
 
 if TYPE_CHECKING:
     from stream.transport import BatchApp

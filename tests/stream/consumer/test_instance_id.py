@@ -2,7 +2,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stream.seats import take_free_seat, take_seat
+from stream.consumer.instance_id import take_free_seat, take_seat
 
 
 def test_a_seat_has_one_sitter(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 import logging
 
-from stream.log import News
+from stream.consumer.log_filter import News
 
 
 def record(name: str, message: str) -> logging.LogRecord:
