@@ -31,14 +31,14 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from rocksdict import Options, Rdict, WriteBatch
 
-from stream.cluster import kafka_for_tests
 from stream.config import StreamSettings
+from stream.kafka.bootstrap import kafka_for_tests
+from stream.kafka.topics import create_topics
 from stream.partition import Partition
 from stream.schema.events import decode_event
 from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.watermark import Source
 from stream.store.rocksdb import open_store, partition_path
-from stream.topics import create_topics
 from stream.transport import make_app, serve
 
 POLL = 5000

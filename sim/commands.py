@@ -70,8 +70,8 @@ def _into_kafka(opened: Opened, settings: Settings, run: Run) -> bool:
     from sim.kafka_out import KafkaOut
     from sim.replay import Replay
     from sim.replay_state import claimed
-    from stream.cluster import require_bootstrap
-    from stream.topics import create_topics, verify_topics
+    from stream.kafka.bootstrap import require_bootstrap
+    from stream.kafka.topics import create_topics, verify_topics
 
     source = opened.source
     name = run.name or source.name

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from sim.errors import SimError
 from sim.outgoing import TOPICS, Event
-from stream.kafka_client import KafkaError, TopicPartition, offsets_client, reason, refusals
+from stream.kafka.clients import KafkaError, TopicPartition, offsets_client, reason, refusals
 from stream.schema.ids import partition_of
 
 from kafka import KafkaProducer  # isort: skip; kafka_client, which goes first, silences the warnings of its import

@@ -42,7 +42,7 @@ class Context:
 
     def check_kafka(self, bootstrap: str) -> None:
         """Raise a sentence if no Kafka is named or none answers there."""
-        from stream.cluster import check_reachable, require_bootstrap
+        from stream.kafka.bootstrap import check_reachable, require_bootstrap
 
         check_reachable(require_bootstrap(bootstrap))
 

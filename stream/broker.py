@@ -17,10 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from stream import kafka_client, leash
+from stream import leash
 from stream.broker_directory import BrokerDirectory
 from stream.errors import BrokerError
 from stream.java import find_java
+from stream.kafka import clients
 from stream.kafka_jars import find_kafka
 
 HOST: Final = "127.0.0.1"
@@ -97,8 +98,8 @@ class Broker:
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 raise BrokerError(f"Kafka did not start: {directory.last_words()}.")
-            if kafka_client.is_listening(HOST, self.port):
-                answering = kafka_client.cluster_id(self.bootstrap, max(1.0, deadline - time.monotonic()))
+            if clients.is_listening(HOST, self.port):
+                answering = clients.cluster_id(self.bootstrap, max(1.0, deadline - time.monotonic()))
                 if answering == directory.cluster_id:
                     return
             time.sleep(_POLL_S)

@@ -71,7 +71,7 @@ def worker(
 ) -> None:
     """Join events into sequences and examples, until SIGTERM or Ctrl-C."""
     from stream.app import run_worker
-    from stream.cluster import check_reachable, require_bootstrap
+    from stream.kafka.bootstrap import check_reachable, require_bootstrap
 
     context: Context = ctx.obj
     settings = context.load({"bootstrap": bootstrap, "data_dir": data_dir})
@@ -83,7 +83,7 @@ def worker(
 @topics_app.command("create")
 def create(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
     """Make the topics that do not exist yet."""
-    from stream.topics import create_topics
+    from stream.kafka.topics import create_topics
 
     kafka, settings = _kafka_and_settings(ctx, bootstrap)
     for name, state in create_topics(kafka, settings).items():
@@ -96,7 +96,7 @@ def list_(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from stream.topics import list_topics
+    from stream.kafka.topics import list_topics
 
     kafka, settings = _kafka_and_settings(ctx, bootstrap)
     table = Table("topic", "partitions", "messages, about", title=f"Kafka at {kafka}")
@@ -106,7 +106,7 @@ def list_(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
 
 
 def _kafka_and_settings(ctx: typer.Context, bootstrap: str | None) -> tuple[str, "StreamSettings"]:
-    from stream.cluster import require_bootstrap
+    from stream.kafka.bootstrap import require_bootstrap
 
     context: Context = ctx.obj
     settings = context.load({"bootstrap": bootstrap})

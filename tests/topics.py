@@ -3,9 +3,9 @@
 from collections import defaultdict
 from uuid import uuid4
 
-from stream import kafka_client
 from stream.config import StreamSettings
-from stream.topics import EVENTS, ITEMS, topic_name
+from stream.kafka import clients
+from stream.kafka.topics import EVENTS, ITEMS, topic_name
 
 Place = tuple[str, int]
 
@@ -18,12 +18,12 @@ def own_topics(partitions: int = 3) -> StreamSettings:
 def written(bootstrap: str, settings: StreamSettings) -> dict[Place, list[tuple[bytes | None, bytes | None]]]:
     """Give key and value of every record of the input topics, in order, by topic (without prefix) and partition."""
     places = {
-        kafka_client.TopicPartition(topic_name(settings, topic), partition): (topic, partition)
+        clients.TopicPartition(topic_name(settings, topic), partition): (topic, partition)
         for topic in (*EVENTS, ITEMS)
         for partition in range(settings.partitions)
     }
     found: dict[Place, list[tuple[bytes | None, bytes | None]]] = defaultdict(list)
-    with kafka_client.offsets_client(bootstrap) as consumer:
+    with clients.offsets_client(bootstrap) as consumer:
         consumer.assign(list(places))
         consumer.seek_to_beginning()
         ends = consumer.end_offsets(list(places))

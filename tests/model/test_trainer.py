@@ -13,7 +13,7 @@ from model.errors import ModelError
 from model.snapshot import list_snapshots, load_snapshot
 from model.trainer import run_trainer
 from model.training import Training
-from stream.cluster import KafkaForTests
+from stream.kafka.bootstrap import KafkaForTests
 from tests.factories import START_MS, Record, make_examples, make_items
 from tests.kafka_logs import fill, make_topics, until
 

@@ -20,11 +20,11 @@ from sim.pace import Pacer, parse_speed
 from sim.replay import Replay
 from sim.replay_state import ReplayState, load_state, save_state
 from stream.broker import Broker
-from stream.cluster import KafkaForTests
 from stream.config import StreamSettings
+from stream.kafka.bootstrap import KafkaForTests
+from stream.kafka.topics import create_topics
 from stream.schema.ids import partition_of
 from stream.schema.tokens import END_OF_TIME_MS
-from stream.topics import create_topics
 from tests.topics import Place, own_topics, written
 
 EVENTS = 2 * HEARTBEAT_EVENTS + 500

@@ -16,7 +16,7 @@ import pytest
 from stream.broker import Broker, running_broker
 from stream.config import StreamSettings
 from stream.errors import BrokerError
-from stream.topics import create_topics, list_topics
+from stream.kafka.topics import create_topics, list_topics
 
 from kafka import KafkaProducer  # isort: skip  # after stream, which silences its warning on import
 

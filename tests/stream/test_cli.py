@@ -9,9 +9,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from stream.cli import add_commands
-from stream.cluster import KafkaForTests
 from stream.config import StreamSettings
 from stream.errors import BrokerError
+from stream.kafka.bootstrap import KafkaForTests
 
 
 @dataclass

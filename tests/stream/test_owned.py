@@ -13,11 +13,11 @@ from stream import owned
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.example import Example, Heartbeat, Kind, decode, encode_example
+from stream.kafka.topics import EXAMPLE_BYTES
 from stream.owned import Partitions
 from stream.partition import Partition
 from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.watermark import Source
-from stream.topics import EXAMPLE_BYTES
 from tests.kafka_logs import until
 from tests.memory_store import MemoryStore
 from tests.wire import Record, action, wire

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from stream import kafka_client
 from stream.broker import HOST, free_port, running_broker
 from stream.errors import BrokerError
+from stream.kafka import clients
 from stream.kafka_jars import VERSION
 
 _ENGINE_S: Final = 1.0
@@ -33,7 +33,7 @@ def require_bootstrap(setting: str) -> str:
             "No Kafka is named; give --bootstrap HOST:PORT or set HSTU_BOOTSTRAP. "
             "Where there is none, hstu broker starts one, on 127.0.0.1:9092 if not told otherwise."
         )
-    kafka_client.addresses(setting)
+    clients.addresses(setting)
     return setting
 
 
@@ -43,7 +43,7 @@ def check_reachable(bootstrap: str, timeout_s: float = 10.0) -> None:
     Raises:
         BrokerError: none did within that time.
     """
-    with kafka_client.admin_client(bootstrap, timeout_s):
+    with clients.admin_client(bootstrap, timeout_s):
         pass
 
 

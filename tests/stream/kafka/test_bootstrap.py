@@ -7,21 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from stream import kafka_client
-from stream.cluster import (
-    KafkaForTests,
-    check_reachable,
-    docker_answers,
-    kafka_for_tests,
-    require_bootstrap,
-)
 from stream.errors import BrokerError
+from stream.kafka import clients
+from stream.kafka.bootstrap import KafkaForTests, check_reachable, docker_answers, kafka_for_tests, require_bootstrap
 
 
 def test_a_bootstrap_that_is_set_is_taken() -> None:
     """One or more addresses, IPv6 among them, go through as they are."""
     assert require_bootstrap("kafka:9092,[::1]:9093") == "kafka:9092,[::1]:9093"
-    assert kafka_client.addresses("kafka:9092, [::1]:9093") == [("kafka", 9092), ("::1", 9093)]
+    assert clients.addresses("kafka:9092, [::1]:9093") == [("kafka", 9092), ("::1", 9093)]
 
 
 def test_without_a_bootstrap_the_sentence_says_how_to_get_a_kafka() -> None:

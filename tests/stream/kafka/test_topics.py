@@ -5,11 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stream import kafka_client
-from stream.cluster import KafkaForTests
 from stream.config import StreamSettings
 from stream.errors import BrokerError
-from stream.topics import (
+from stream.kafka import clients
+from stream.kafka.bootstrap import KafkaForTests
+from stream.kafka.topics import (
     ALL,
     EVENTS,
     EXAMPLE_BYTES,
@@ -28,8 +28,8 @@ def settings(topic_prefix: str, partitions: int = 2, replication: int = 1) -> St
 
 def make(bootstrap: str, name: str, partitions: int) -> None:
     """Make a topic as an operator does, by other means."""
-    with kafka_client.admin_client(bootstrap, 10) as admin:
-        admin.create_topics([kafka_client.NewTopic(name, partitions, 1)])
+    with clients.admin_client(bootstrap, 10) as admin:
+        admin.create_topics([clients.NewTopic(name, partitions, 1)])
 
 
 def test_topics_are_created_once(kafka: KafkaForTests, topic_prefix: str) -> None:
@@ -81,7 +81,7 @@ def test_examples_may_be_as_long_as_the_settings_allow(kafka: KafkaForTests, top
 def config(bootstrap: str, topic: str, name: str) -> str:
     from kafka.admin import ConfigResource, ConfigResourceType
 
-    with kafka_client.admin_client(bootstrap, 10) as admin:
+    with clients.admin_client(bootstrap, 10) as admin:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, {name: None})
         described = admin.describe_configs([resource], config_filter="all")
     value: str = described["topic"][topic][name]["value"]

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from stream import kafka_client
 from stream.config import StreamSettings
 from stream.errors import BrokerError
+from stream.kafka import clients
 
 EVENTS: Final = ("impressions", "actions", "attributes")
 ITEMS: Final = "items"
@@ -53,7 +53,7 @@ def create_topics(bootstrap: str, settings: StreamSettings, timeout_s: float = _
         BrokerError: no Kafka answers, it refuses, or a topic exists with another number of partitions.
     """
     names = {topic_name(settings, topic): topic for topic in ALL}
-    with kafka_client.admin_client(bootstrap, timeout_s) as admin:
+    with clients.admin_client(bootstrap, timeout_s) as admin:
         before = _partitions(admin, names)
         _refuse_other_counts(before, settings)
         for name, topic in names.items():
@@ -79,7 +79,7 @@ def verify_topics(
         BrokerError: no Kafka answers, or the sentence names what is missing or differs.
     """
     names = [topic_name(settings, topic) for topic in needed]
-    with kafka_client.admin_client(bootstrap, timeout_s) as admin:
+    with clients.admin_client(bootstrap, timeout_s) as admin:
         found = _partitions(admin, names)
     missing = [name for name in names if name not in found]
     if missing:
@@ -102,9 +102,9 @@ def list_topics(
         BrokerError: no Kafka answers.
     """
     names = [topic_name(settings, topic) for topic in ALL]
-    with kafka_client.admin_client(bootstrap, timeout_s) as admin:
+    with clients.admin_client(bootstrap, timeout_s) as admin:
         counts = _partitions(admin, names)
-    with kafka_client.offsets_client(bootstrap) as client:
+    with clients.offsets_client(bootstrap) as client:
         return {
             name: TopicState(counts[name], _messages(client, name, counts[name])) if name in counts else None
             for name in names
@@ -131,19 +131,19 @@ def _refuse_other_counts(counts: Mapping[str, int], settings: StreamSettings) ->
 
 
 def _create(admin: Any, name: str, settings: StreamSettings, configs: dict[str, str]) -> None:
-    new = kafka_client.NewTopic(name, settings.partitions, settings.replication, topic_configs=configs)
+    new = clients.NewTopic(name, settings.partitions, settings.replication, topic_configs=configs)
     try:
         admin.create_topics([new])
-    except kafka_client.TopicAlreadyExistsError:
+    except clients.TopicAlreadyExistsError:
         return  # another process was faster
-    except kafka_client.KafkaError as error:
+    except clients.KafkaError as error:
         raise BrokerError(
             f"Kafka refused to make the topic {name} with {settings.partitions} partitions and {settings.replication} "
-            f"replicas: {kafka_client.reason(error)}; change stream.partitions, .replication or .topic_prefix."
+            f"replicas: {clients.reason(error)}; change stream.partitions, .replication or .topic_prefix."
         ) from error
 
 
 def _messages(client: Any, name: str, partitions: int) -> int:
-    of_topic = [kafka_client.TopicPartition(name, partition) for partition in range(partitions)]
+    of_topic = [clients.TopicPartition(name, partition) for partition in range(partitions)]
     first, last = client.beginning_offsets(of_topic), client.end_offsets(of_topic)
     return sum(last[partition] - first[partition] for partition in of_topic)
