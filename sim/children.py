@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from sim.errors import SimError
-from stream import leash
+from stream.local_broker import die_with_parent
 
 _STOP_S: Final = 20.0
 
 
 class Child:
-    """One `hstu` command on a leash (stream/leash.py), in a session of its own: a terminal's Ctrl-C reaches us alone.
+    """One `hstu` command on a leash (stream/local_broker/die_with_parent.py), in a session of its own: a terminal's
+    Ctrl-C reaches us alone.
 
     Args:
         name: what it is called in messages, and its log.
@@ -30,7 +31,16 @@ class Child:
         self.log = logs / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         inherited = {key: value for key, value in os.environ.items() if not key.startswith("HSTU_")}
-        command = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), sys.executable, "-m", "sim.main"]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            die_with_parent.__file__,
+            str(os.getpid()),
+            sys.executable,
+            "-m",
+            "sim.main",
+        ]
         with self.log.open("wb") as output:
             self._process = subprocess.Popen(
                 [*command, *arguments],

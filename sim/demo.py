@@ -24,7 +24,7 @@ from rich.table import Table
 from sim.children import Child, stop_all
 from sim.demo_view import View, fetch
 from sim.errors import SimError
-from stream.broker import free_port, running_broker, signals_as_interrupts
+from stream.local_broker.node import free_port, running_broker, signals_as_interrupts
 
 TRAINERS: Final = ("silu", "softmax")
 _TOML: Final = """\

@@ -55,7 +55,7 @@ def broker(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 9092,
 ) -> None:
     """Run one Apache Kafka node on this machine, until Ctrl-C."""
-    from stream.broker import serve_broker
+    from stream.local_broker.node import serve_broker
 
     context: Context = ctx.obj
     serve_broker(data_dir or context.load({}).data_dir / "broker", port)

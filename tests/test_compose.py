@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stream.kafka_jars import VERSION
+from stream.local_broker.jars import VERSION
 
 ROOT = Path(__file__).parents[1]
 

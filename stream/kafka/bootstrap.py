@@ -1,6 +1,6 @@
 """Which Kafka is used: the one that `--bootstrap` or HSTU_BOOTSTRAP names, and nothing else, except in tests.
 
-Tests take that one too where it is set; else one in Docker where an engine answers; else a node of our own (broker.py).
+Tests take that one too where it is set; else one in Docker where an engine answers; else a node of our own (node.py).
 """
 
 import importlib.util
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from stream.broker import HOST, free_port, running_broker
 from stream.errors import BrokerError
 from stream.kafka import clients
-from stream.kafka_jars import VERSION
+from stream.local_broker.jars import VERSION
+from stream.local_broker.node import HOST, free_port, running_broker
 
 _ENGINE_S: Final = 1.0
 _CONTAINER_S: Final = 60.0

@@ -19,10 +19,10 @@ from sim.outgoing import HEARTBEAT_EVENTS, Event, heartbeats, item_record, outgo
 from sim.pace import Pacer, parse_speed
 from sim.replay import Replay
 from sim.replay_state import ReplayState, load_state, save_state
-from stream.broker import Broker
 from stream.config import StreamSettings
 from stream.kafka.bootstrap import KafkaForTests
 from stream.kafka.topics import create_topics
+from stream.local_broker.node import Broker
 from stream.schema.ids import partition_of
 from stream.schema.tokens import END_OF_TIME_MS
 from tests.topics import Place, own_topics, written

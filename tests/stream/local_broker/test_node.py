@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from stream.broker import Broker, running_broker
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka.topics import create_topics, list_topics
+from stream.local_broker.node import Broker, running_broker
 
 from kafka import KafkaProducer  # isort: skip  # after stream, which silences its warning on import
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from stream.errors import BrokerError
-from stream.java import find_java
+from stream.local_broker.java import find_java
 
 
 def java_home(directory: Path, version: str) -> Path:

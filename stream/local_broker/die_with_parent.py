@@ -1,4 +1,5 @@
-"""Become a command that dies with the process that started it: python -I -S leash.py PARENT COMMAND [ARGUMENT…].
+"""Become a command that dies with the process that started it: python -I -S die_with_parent.py PARENT COMMAND
+[ARGUMENT…].
 
 PARENT is the process id of the starter. On Linux the kernel kills the command as soon as the starter's thread is gone,
 even by kill -9. Elsewhere there is no such help: only a starter that ends in an orderly way takes the command along.

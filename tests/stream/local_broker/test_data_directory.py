@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stream.broker_directory import BrokerDirectory
 from stream.errors import BrokerError
+from stream.local_broker.data_directory import BrokerDirectory
 
 
 def contents(path: Path) -> set[str]:

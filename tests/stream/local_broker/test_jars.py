@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from stream.errors import BrokerError
-from stream.kafka_jars import LockedJar, cache_directory, ensure_jars, fetch_by_jgo, find_kafka, read_lock
+from stream.local_broker.jars import LockedJar, cache_directory, ensure_jars, fetch_by_jgo, find_kafka, read_lock
 
 CONTENT = {"a-1.jar": b"first" * 1000, "b-2.jar": b"second" * 1000}
 JARS = [LockedJar(hashlib.sha256(data).hexdigest(), PurePosixPath("org/x", name)) for name, data in CONTENT.items()]

@@ -2,7 +2,7 @@
 
 Both of its listeners, for clients and for its own controller, are on the loopback interface; nothing is encrypted,
 since nothing leaves the machine. The messages lie in a named directory, which outlives the node: stop it, kill it,
-start it again. Its Java process never outlives the process that started it (leash.py).
+start it again. Its Java process never outlives the process that started it (die_with_parent.py).
 """
 
 import os
@@ -17,12 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from stream import leash
-from stream.broker_directory import BrokerDirectory
 from stream.errors import BrokerError
-from stream.java import find_java
 from stream.kafka import clients
-from stream.kafka_jars import find_kafka
+from stream.local_broker import die_with_parent
+from stream.local_broker.data_directory import BrokerDirectory
+from stream.local_broker.jars import find_kafka
+from stream.local_broker.java import find_java
 
 HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 9092
@@ -235,7 +235,7 @@ def _format(command: Sequence[str], directory: BrokerDirectory, properties: str)
 
 def _launch(command: Sequence[str], directory: BrokerDirectory) -> subprocess.Popen[bytes]:
     """Start Java on a leash, in a session of its own, so that a terminal's Ctrl-C reaches us alone."""
-    on_a_leash = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())]
+    on_a_leash = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
     with directory.jvm_log.open("wb") as output:
         return subprocess.Popen(
             [*on_a_leash, *command],

@@ -1,0 +1,1 @@
+"""`hstu broker`: one Apache Kafka node on loopback, with the Java and the jars that it needs."""
