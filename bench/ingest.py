@@ -32,9 +32,9 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from rocksdict import Options, Rdict, WriteBatch
 
 from stream.config import StreamSettings
+from stream.join.partition import Partition
 from stream.kafka.bootstrap import kafka_for_tests
 from stream.kafka.topics import create_topics
-from stream.partition import Partition
 from stream.schema.events import decode_event
 from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.watermark import Source

@@ -27,7 +27,7 @@ from sim.config import Settings
 from sim.errors import SimError
 from sim.joining import Joining
 from sim.outgoing import Event, Source, outgoing
-from stream.partition import Partition
+from stream.join.partition import Partition
 
 BATCH_EVENTS: Final = 1_000
 _MARK: Final = "direct.json"

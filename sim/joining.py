@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from sim.outgoing import ITEMS, Event
 from stream.config import StreamSettings
-from stream.partition import EXAMPLES, Partition
+from stream.join.partition import EXAMPLES, Partition
 from stream.schema.ids import partition_of
 from stream.schema.watermark import Source as Topic
 from stream.store.reader import read_tokens

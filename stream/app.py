@@ -21,9 +21,9 @@ from aiokafka.errors import KafkaError
 from stream.config import StreamSettings
 from stream.consumer.instance_id import take_free_seat
 from stream.errors import BrokerError
+from stream.join.partition import Partition
 from stream.kafka.topics import DEAD_LETTERS, EVENTS, EXAMPLE_BYTES, EXAMPLES, verify_topics
 from stream.owned import Owned, Partitions
-from stream.partition import Partition
 from stream.schema.watermark import Source
 from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
 from stream.worker_metrics import WorkerMetrics, serve_metrics

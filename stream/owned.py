@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.config import StreamSettings
 from stream.errors import BrokerError, StoreError
-from stream.partition import EXAMPLES, Partition
+from stream.join.partition import EXAMPLES, Partition
 from stream.schema.watermark import Source
 from stream.store.layout import Outgoing
 from stream.store.rocksdb import open_store, partition_path

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from stream.errors import HstuError
-from stream.partition import Partition
+from stream.join.partition import Partition
 from stream.schema.watermark import NEVER_MS, Source
 
 _COUNTS: Final = {  # of layout.Counters

@@ -5,7 +5,7 @@ import pytest
 from model.errors import ModelError
 from model.intake import Intake
 from stream.config import StreamSettings
-from stream.partition import Partition
+from stream.join.partition import Partition
 from stream.schema.watermark import Source
 from tests.factories import Record as Example
 from tests.memory_store import MemoryStore

@@ -12,9 +12,9 @@ from stream.app import run_worker
 from stream.config import StreamSettings
 from stream.errors import BrokerError, HstuError, StoreError
 from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_example
+from stream.join.partition import Partition
 from stream.kafka.bootstrap import KafkaForTests
 from stream.kafka.topics import create_topics
-from stream.partition import Partition
 from stream.schema.ids import partition_of
 from stream.schema.watermark import Source
 from stream.store.rocksdb import open_store, partition_path

@@ -13,9 +13,9 @@ from stream import owned
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.example import Example, Heartbeat, Kind, decode, encode_example
+from stream.join.partition import Partition
 from stream.kafka.topics import EXAMPLE_BYTES
 from stream.owned import Partitions
-from stream.partition import Partition
 from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.watermark import Source
 from tests.kafka_logs import until

@@ -14,7 +14,7 @@ from sim.scenarios import load_scenario, preset_names
 from sim.scenarios.settings import WorldSettings
 from sim.scenarios.stream import Happening, WorldStream
 from stream.config import StreamSettings
-from stream.partition import Partition
+from stream.join.partition import Partition
 from stream.schema.watermark import Source
 from tests.memory_store import MemoryStore
 from tests.sim.scenarios.worlds import ALL, SLATES, scenario

@@ -9,7 +9,7 @@ import pytest
 
 from stream.config import StreamSettings
 from stream.errors import StoreError
-from stream.partition import Partition
+from stream.join.partition import Partition
 from stream.schema.ids import partition_of
 from stream.schema.watermark import Source
 from stream.store import layout

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings as hypothesis_settings, stra
 from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.example import Example, Heartbeat, decode, encode_example
-from stream.partition import DEAD_LETTERS, EXAMPLES, Partition
+from stream.join.partition import DEAD_LETTERS, EXAMPLES, Partition
 from stream.schema.ids import id_key, partition_of
 from stream.schema.tokens import END_OF_TIME_MS, TOKEN_DTYPE, Kind, Token
 from stream.schema.watermark import Source

@@ -20,9 +20,9 @@ from typing import Final
 
 from xxhash import xxh3_128_digest
 
-from stream.assembly import TextOf, assemble
 from stream.config import StreamSettings
 from stream.example import Example
+from stream.join.example_builder import TextOf, assemble
 from stream.schema.events import Event
 from stream.schema.ids import NO_KEY
 from stream.schema.tokens import END_OF_TIME_MS, TOKEN, Kind

@@ -23,7 +23,8 @@ import msgspec
 from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.example import Heartbeat, encode_example, encode_heartbeat
-from stream.joiner import Joiner
+from stream.join.joiner import Joiner
+from stream.join.reorder_buffer import Waiter, Waiting
 from stream.schema.dead_letters import DeadLetter, Reason, RefusedError
 from stream.schema.events import Event, decode_event, decode_waiting
 from stream.schema.ids import partition_of
@@ -32,7 +33,6 @@ from stream.store import layout
 from stream.store.layout import Counters, Meta, Outgoing
 from stream.store.rocksdb import Store
 from stream.store.user_cache import Users
-from stream.waiting import Waiter, Waiting
 
 EXAMPLES: Final = "examples"
 DEAD_LETTERS: Final = "dead-letters"

@@ -1,0 +1,1 @@
+"""The pure core of one partition: reorder buffer, joiner, example builder, commit."""
