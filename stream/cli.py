@@ -70,8 +70,8 @@ def worker(
     name: Annotated[str, typer.Option("--name", help="Of this worker, in logs.")] = "worker",
 ) -> None:
     """Join events into sequences and examples, until SIGTERM or Ctrl-C."""
-    from stream.app import run_worker
     from stream.kafka.bootstrap import check_reachable, require_bootstrap
+    from stream.worker.agents import run_worker
 
     context: Context = ctx.obj
     settings = context.load({"bootstrap": bootstrap, "data_dir": data_dir})

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
 
-from stream import owned
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.example import Example, Heartbeat, Kind, decode, encode_example
 from stream.join.partition import Partition
 from stream.kafka.topics import EXAMPLE_BYTES
-from stream.owned import Partitions
 from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.watermark import Source
+from stream.worker import partitions
+from stream.worker.partitions import Partitions
 from tests.kafka_logs import until
 from tests.memory_store import MemoryStore
 from tests.wire import Record, action, wire
@@ -83,7 +83,7 @@ def clicks(count: int) -> list[Any]:
 
 def test_a_long_wait_is_joined_and_sent_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """When a silent topic holds nobody back any more no commit is huge, and the examples are what they always are."""
-    monkeypatch.setattr(owned, "_TURN_TOKENS", 40)
+    monkeypatch.setattr(partitions, "_TURN_TOKENS", 40)
     at_once = Partition(MemoryStore({}), 0, SETTINGS)
     at_once.handle(Source.ACTIONS, clicks(300))
     at_once.advance(set(Source) - {Source.ACTIONS})
@@ -106,7 +106,7 @@ def test_a_long_wait_is_joined_and_sent_in_turns(tmp_path: Path, monkeypatch: py
 
 def test_whoever_opens_a_partition_goes_on_joining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A partition let go between two turns is joined to its end by its next owner, without another record."""
-    monkeypatch.setattr(owned, "_TURN_TOKENS", 40)
+    monkeypatch.setattr(partitions, "_TURN_TOKENS", 40)
 
     async def begin(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
         await partitions.handle(Source.ACTIONS, 0, clicks(300))  # type: ignore[arg-type]

@@ -7,8 +7,6 @@ from typing import Any
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from stream import owned
-from stream.app import run_worker
 from stream.config import StreamSettings
 from stream.errors import BrokerError, HstuError, StoreError
 from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_example
@@ -18,6 +16,8 @@ from stream.kafka.topics import create_topics
 from stream.schema.ids import partition_of
 from stream.schema.watermark import Source
 from stream.store.rocksdb import open_store, partition_path
+from stream.worker import partitions
+from stream.worker.agents import run_worker
 from tests.kafka_logs import fill, read, until
 from tests.memory_store import MemoryStore
 from tests.oracles import Wire, join
@@ -256,12 +256,12 @@ def test_a_store_that_stays_locked_is_waited_for_then_refused(
 ) -> None:
     """A former owner gets a moment to let go; after that the sentence names the store."""
     held = open_store(partition_path(tmp_path, 2))
-    monkeypatch.setattr(owned, "OPEN_S", 0.5)
+    monkeypatch.setattr(partitions, "OPEN_S", 0.5)
     with pytest.raises(StoreError, match=r"p2 is open in another process"):
         run_worker(settings, tmp_path, bootstrap, "w")
-    monkeypatch.setattr(owned, "OPEN_S", 30)
+    monkeypatch.setattr(partitions, "OPEN_S", 30)
     threading.Timer(0.3, held.close).start()
-    assert asyncio.run(owned._open_patiently(partition_path(tmp_path, 2))).close() is None
+    assert asyncio.run(partitions._open_patiently(partition_path(tmp_path, 2))).close() is None
 
 
 def test_a_taken_metrics_port_is_said_in_a_sentence(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
@@ -274,7 +274,7 @@ def test_a_taken_metrics_port_is_said_in_a_sentence(bootstrap: str, settings: St
 def test_only_sources_that_run_ahead_of_a_backlog_are_paused() -> None:
     """Too many waiting events pause what is ahead of the source they wait for; many more if that one has no records."""
     partition = Partition(MemoryStore({}), 0, StreamSettings(partitions=1))
-    one = owned.Owned(partition)
+    one = partitions.Owned(partition)
     for offset, (source, ts) in enumerate(
         [(Source.IMPRESSIONS, 9000), (Source.ATTRIBUTES, 5000), (Source.ACTIONS, 1000)] * 2
     ):

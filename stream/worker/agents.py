@@ -23,10 +23,10 @@ from stream.consumer.instance_id import take_free_seat
 from stream.errors import BrokerError
 from stream.join.partition import Partition
 from stream.kafka.topics import DEAD_LETTERS, EVENTS, EXAMPLE_BYTES, EXAMPLES, verify_topics
-from stream.owned import Owned, Partitions
 from stream.schema.watermark import Source
 from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
-from stream.worker_metrics import WorkerMetrics, serve_metrics
+from stream.worker.partitions import Owned, Partitions
+from stream.worker.prometheus import WorkerMetrics, serve_metrics
 
 _TICK_S: Final = 1.0
 _WAITING_EVENTS: Final = 20_000  # of a partition, in memory and on disk; above, sources that run ahead are not polled

@@ -1,0 +1,1 @@
+"""The worker process: Faust agents around the core of each partition, and its metrics."""
