@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.compiled import compiled
+from model.arrays.jit import compiled
 
 ROWS: Final = 1 << 16  # 256 KiB of scores
 CUT: Final = 3

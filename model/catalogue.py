@@ -19,7 +19,7 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
-from model.digest import Hasher, digest_arrays
+from model.arrays.digest import Hasher, digest_arrays
 from model.errors import ModelError
 from stream.example import END_OF_TIME_MS, LAST_TS_MS, id_key, id_text
 

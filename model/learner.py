@@ -26,11 +26,11 @@ from torch import Tensor
 from xxhash import xxh3_128
 
 from model import negatives
+from model.arrays.digest import digest_arrays
 from model.baselines.last_items import LastItems
 from model.baselines.popularity import Popularity
 from model.catalogue import Catalogue, ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
-from model.digest import digest_arrays
 from model.errors import ModelError
 from model.forward import Forward
 from model.jagged import Jagged, collate

@@ -15,7 +15,7 @@ from numpy.random import Generator, Philox
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.digest import Hasher, digest_arrays
+from model.arrays.digest import Hasher, digest_arrays
 from model.errors import ModelError
 
 BLOCK: Final = 1024  # rows drawn from one random stream; what a fresh table has room for

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.capacity import with_room
-from model.digest import Hasher, digest_arrays
+from model.arrays.digest import Hasher, digest_arrays
+from model.arrays.growable import with_room
 from model.errors import ModelError
 
 _NEVER_MS = np.iinfo(np.int64).max

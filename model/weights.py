@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.arrays.digest import Hasher, digest_arrays
 from model.config import ModelSettings, TrainSettings
 from model.dense import DenseOptimizer
-from model.digest import Hasher, digest_arrays
 from model.directions import Directions
 from model.errors import ModelError
 from model.recommender import Recommender

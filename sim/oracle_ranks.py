@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.compiled import compiled
+from model.arrays.jit import compiled
 from sim.generator import DirichletStream
 from sim.oracle_urn import Floats
 

@@ -27,7 +27,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.compiled import compiled
+from model.arrays.jit import compiled
 from sim.errors import SimError
 from sim.generator import DirichletSettings
 

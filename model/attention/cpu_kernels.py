@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest
 
+from model.arrays.jit import compiled as compile_loops
 from model.attention.cpu_tiles import SHORT, TALL, add_short, add_tall, short, tall, transpose_tile
 from model.attention.cpu_vectors import (
     LANES,
@@ -30,7 +31,6 @@ from model.attention.cpu_vectors import (
     store_part,
     total,
 )
-from model.compiled import compiled as compile_loops
 
 ROWS: Final = LANES  # of a block: keys are transposed tile by tile
 SILU, SILU_SEEN, SOFTMAX = range(3)

@@ -5,7 +5,7 @@ loop begins by asking whether its arrays overlap and ends with what is left over
 A Vector is one register in AVX-512 and two in AVX2. It is added, subtracted, multiplied and divided by others and by
 float32. Arrays are float32[rows, columns] with contiguous rows; who reads or writes whole vectors needs room for them
 (cpu_kernels.buffer), `_part` touches only columns before `end`. Whether sums may be taken in any order is for the
-function to say that is compiled (compiled.py).
+function to say that is compiled (jit.py).
 """
 
 import math

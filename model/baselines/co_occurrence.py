@@ -19,13 +19,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.growable import with_room
+from model.arrays.jit import compiled
 from model.baselines.base import Baseline, among_candidates
 from model.baselines.histories import latest
 from model.baselines.levels import levels
 from model.baselines.pairs import Pairs
 from model.baselines.popularity import Popularity
-from model.capacity import with_room
-from model.compiled import compiled
 from model.questions import Questions
 
 WINDOW: Final = 10  # item tokens of a user

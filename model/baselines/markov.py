@@ -17,12 +17,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.jit import compiled
 from model.baselines.base import Baseline, among_candidates
 from model.baselines.histories import latest
 from model.baselines.levels import levels
 from model.baselines.pairs import Pairs
 from model.baselines.popularity import Popularity
-from model.compiled import compiled
 from model.questions import Questions
 
 STRENGTH: Final = 1.0  # of popularity, in transitions

@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.growable import with_room
+from model.arrays.jit import compiled
 from model.baselines.fading import Clock
-from model.capacity import with_room
-from model.compiled import compiled
 
 LIMIT: Final = 256  # columns of a row
 _FIRST: Final = 4  # columns of a row's first stretch

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.growable import with_room
 from model.baselines.base import Baseline, among_candidates
 from model.baselines.fading import Clock
 from model.baselines.levels import levels
-from model.capacity import with_room
 from model.questions import Questions
 
 

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
+from model.arrays.jit import ANY_ORDER
 from model.attention import ACTIVATIONS, cpu, cpu_kernels, cpu_layers, cpu_passes, cpu_tiles
 from model.bias import log_gaps, time_buckets
-from model.compiled import ANY_ORDER
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.hstu import Encoder, loops_serve

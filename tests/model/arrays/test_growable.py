@@ -1,7 +1,7 @@
 import numpy as np
 from hypothesis import given, strategies as st
 
-from model.capacity import with_room
+from model.arrays.growable import with_room
 
 
 @given(st.integers(0, 9), st.integers(0, 30))

@@ -1,7 +1,7 @@
 import numpy as np
 from xxhash import xxh3_128, xxh3_128_hexdigest
 
-from model.digest import digest_arrays
+from model.arrays.digest import digest_arrays
 
 
 def digest(**arrays: np.ndarray) -> str:

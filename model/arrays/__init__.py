@@ -1,0 +1,1 @@
+"""Helpers for arrays that know nothing of recommenders: digests, growth, compilation, state dictionaries."""
