@@ -24,10 +24,10 @@ from model import forward, negatives
 from model.config import ModelSettings, TrainSettings
 from model.dense import DenseOptimizer
 from model.directions import Directions
+from model.evaluation.prequential import Prequential
 from model.jagged import collate
 from model.known import Known
 from model.learner import Learner
-from model.prequential import Prequential
 from model.recommender import Recommender
 from model.table import Table
 from stream.example import Example

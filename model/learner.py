@@ -32,11 +32,11 @@ from model.baselines.popularity import Popularity
 from model.catalogue import Catalogue, ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
+from model.evaluation.metrics import ranks
+from model.evaluation.prequential import MODEL, Outcome, Prequential
 from model.forward import Forward
 from model.jagged import Jagged, collate
 from model.known import Known, TokenRows
-from model.metrics import ranks
-from model.prequential import MODEL, Outcome, Prequential
 from model.questions import Questions, best_rows, unseen
 from model.snapshot import prefixed, under
 from model.stochastic_length import kept_tokens, shortened

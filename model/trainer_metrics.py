@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from model.metrics import ALL
+from model.evaluation.metrics import ALL
 
 _SCOPES: Final = ("window", "total")
 _COUNTERS: Final = {  # key of the report: text

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from model.baselines import Baseline
 from model.catalogue import ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
+from model.evaluation.prequential import MODEL
 from model.jagged import collate
 from model.known import Known
 from model.learner import Learner
-from model.prequential import MODEL
 from model.questions import Questions
 from model.targets import Chooser
 from stream.example import END_OF_TIME_MS, NO_KEY, Example, Kind, id_key

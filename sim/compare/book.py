@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.evaluation.metrics import RetrievalTally
 from model.item_age import SLICES
-from model.metrics import RetrievalTally
 from sim.compare.contestants import Tested
 
 BUCKETS: Final = 100

@@ -16,10 +16,10 @@ from xxhash import xxh3_128
 from model.baselines import BASELINES, Baseline
 from model.catalogue import ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
+from model.evaluation.prequential import MODEL
 from model.jagged import collate
 from model.known import Known
 from model.learner import Learner
-from model.prequential import MODEL
 from model.questions import best_rows
 from model.targets import Chooser
 from sim.errors import SimError

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 
 from model.baselines.popularity import Popularity
+from model.evaluation.metrics import ranks
 from model.item_age import UNBORN
-from model.metrics import ranks
 from model.questions import best_rows, unseen
 from tests.batches import UNKNOWN, Quiz, quizzes
 

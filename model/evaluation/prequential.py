@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.metrics import RankingTally, RetrievalTally
+from model.evaluation.metrics import RankingTally, RetrievalTally
+from model.evaluation.window import Window
 from model.snapshot import prefixed, under
-from model.window import Window
 
 MODEL: Final = "hstu"
 SCORERS: Final = (MODEL, "popularity", "last_items")

@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-import model.metrics
+import model.evaluation.metrics
 from model.errors import ModelError
+from model.evaluation.metrics import ALL, RankingTally, RetrievalTally, Tally, ranks
 from model.item_age import SLICES
-from model.metrics import ALL, RankingTally, RetrievalTally, Tally, ranks
 from tests.batches import Quiz, quizzes
 
 ACTIONS = ("click", "like")
@@ -64,7 +64,7 @@ def test_ranks_agree_with_sorting(quiz: Quiz, data: st.DataObject) -> None:
     scores = [[data.draw(score) for _ in range(shape[1])] for _ in range(shape[0])]
     by_hand = [rank_by_sorting(quiz, t, row) for t, row in enumerate(scores)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.metrics, "_RANK_BLOCK", data.draw(st.integers(1, 9)))
+        patch.setattr(model.evaluation.metrics, "_RANK_BLOCK", data.draw(st.integers(1, 9)))
         got = ranks(torch.tensor(scores).reshape(shape), quiz.questions)
     assert got.dtype == np.float64
     assert got.tolist() == by_hand

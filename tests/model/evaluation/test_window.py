@@ -5,9 +5,9 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from model.errors import ModelError
+from model.evaluation.metrics import RankingTally, RetrievalTally
+from model.evaluation.window import BLOCKS, Window
 from model.item_age import SLICES
-from model.metrics import RankingTally, RetrievalTally
-from model.window import BLOCKS, Window
 
 batches = st.lists(st.integers(0, 30), max_size=40)  # targets of each micro-batch
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ModelError
-from model.metrics import Tally
+from model.evaluation.metrics import Tally
 
 BLOCKS: Final = 10
 

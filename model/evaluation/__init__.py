@@ -1,0 +1,1 @@
+"""Prequential evaluation: ranks, tallies of metrics, the window of the last targets."""
