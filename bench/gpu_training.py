@@ -15,12 +15,12 @@ import torch
 from gpu_rows import DEVICE, Rows, Sizes, line, milliseconds
 
 from model.config import ModelSettings, TrainSettings
+from model.data.entity_index import TokenRows
+from model.data.labels import Targets
+from model.data.micro_batch import Jagged
 from model.forward import Forward
-from model.jagged import Jagged
 from model.kernels import serve
-from model.known import TokenRows
 from model.negatives import Negatives, draw
-from model.targets import Targets
 from model.weights import Weights
 from stream.example import NO_KEY, Kind
 

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, normalize, silu
 
 from model.config import ModelSettings
-from model.jagged import Jagged
+from model.data.labels import Targets, accidental_hits
+from model.data.micro_batch import Jagged
 from model.learner import Learner
 from model.negatives import Negatives
-from model.targets import Targets, accidental_hits
 
 EPS = 1e-6
 

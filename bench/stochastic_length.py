@@ -22,9 +22,9 @@ from report import clock_s, machine, save, spread, table
 
 from model import learner as learner_module
 from model.config import ModelSettings, TrainSettings
+from model.data.stochastic_length import kept_tokens
 from model.evaluation.prequential import MODEL
 from model.learner import Learner
-from model.stochastic_length import kept_tokens
 from stream.example import Example
 
 LONG = 512

@@ -22,11 +22,11 @@ from report import clock_s, machine, save, spread, table
 
 from model import forward, negatives
 from model.config import ModelSettings, TrainSettings
+from model.data.entity_index import Known
+from model.data.micro_batch import collate
 from model.dense import DenseOptimizer
 from model.directions import Directions
 from model.evaluation.prequential import Prequential
-from model.jagged import collate
-from model.known import Known
 from model.learner import Learner
 from model.recommender import Recommender
 from model.table import Table

@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.vocabulary import Vocabulary
 from model.snapshot import Snapshot, under
-from model.vocabulary import Vocabulary
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.data.entity_index import TokenRows
+from model.data.labels import Targets, accidental_hits
+from model.data.micro_batch import Jagged
 from model.errors import ModelError
-from model.jagged import Jagged
-from model.known import TokenRows
 from model.negatives import Negatives
 from model.table import Table
-from model.targets import Targets, accidental_hits
 from model.weights import Weights
 
 

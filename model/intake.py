@@ -13,8 +13,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
-from model import catalogue
-from model.catalogue import ItemRecord, ItemsWatermark, Tombstone
+from model.data import catalogue
+from model.data.catalogue import ItemRecord, ItemsWatermark, Tombstone
 from model.errors import ModelError
 from model.order import BEGINNING_MS, Lane, Merge, Placed, Topic
 from stream.example import MAGIC, Example, FormatError, decode

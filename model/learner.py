@@ -29,19 +29,19 @@ from model import negatives
 from model.arrays.digest import digest_arrays
 from model.baselines.last_items import LastItems
 from model.baselines.popularity import Popularity
-from model.catalogue import Catalogue, ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
+from model.data.candidates import Questions, best_rows, unseen
+from model.data.catalogue import Catalogue, ItemRecord, Tombstone
+from model.data.entity_index import Known, TokenRows
+from model.data.labels import Chooser, Targets
+from model.data.micro_batch import Jagged, collate
+from model.data.stochastic_length import kept_tokens, shortened
+from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.evaluation.metrics import ranks
 from model.evaluation.prequential import MODEL, Outcome, Prequential
 from model.forward import Forward
-from model.jagged import Jagged, collate
-from model.known import Known, TokenRows
-from model.questions import Questions, best_rows, unseen
 from model.snapshot import prefixed, under
-from model.stochastic_length import kept_tokens, shortened
-from model.targets import Chooser, Targets
-from model.vocabulary import Vocabulary
 from model.weights import Weights, make_deterministic, stream_seed
 from stream.example import Example
 

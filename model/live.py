@@ -8,9 +8,9 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from model.data.item_age import SLICES
 from model.evaluation.metrics import ALL, RankingTally, RetrievalTally
 from model.evaluation.prequential import SCORERS
-from model.item_age import SLICES
 from model.tables import when
 
 _SCORER_NAMES: Final = {"hstu": "HSTU", "popularity": "popularity", "last_items": "own last items"}

@@ -25,7 +25,7 @@ from model.answers import (
     check_k,
     check_user,
 )
-from model.catalogue import Catalogue
+from model.data.catalogue import Catalogue
 from model.errors import ModelError
 from model.order import is_end
 from model.scorer import History, Scorer

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from model.best import best
 from model.config import ModelSettings
+from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.recommender import Recommender
 from model.retrieval import unit
 from model.snapshot import Snapshot, under
-from model.vocabulary import Vocabulary
 from stream.example import NO_KEY, Kind
 
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from model.jagged import collate
-from model.questions import Questions, ask
-from model.vocabulary import Vocabulary
+from model.data.candidates import Questions, ask
+from model.data.micro_batch import collate
+from model.data.vocabulary import Vocabulary
 from stream.example import NO_KEY, Example, Kind
 
 keys = st.integers(0, 5) | st.integers(2**64 - 3, 2**64 - 1)

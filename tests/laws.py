@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from model.baselines import Baseline
-from model.catalogue import ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
+from model.data.candidates import Questions
+from model.data.catalogue import ItemRecord, Tombstone
+from model.data.entity_index import Known
+from model.data.labels import Chooser
+from model.data.micro_batch import collate
 from model.evaluation.prequential import MODEL
-from model.jagged import collate
-from model.known import Known
 from model.learner import Learner
-from model.questions import Questions
-from model.targets import Chooser
 from stream.example import END_OF_TIME_MS, NO_KEY, Example, Kind, id_key
 from tests.batches import make_example, with_targets
 

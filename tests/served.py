@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 
 from model.aliases import LATEST, move
-from model.catalogue import Catalogue, ItemRecord
 from model.config import ModelSettings
+from model.data.catalogue import Catalogue, ItemRecord
+from model.data.vocabulary import Vocabulary
 from model.recommender import Recommender
 from model.snapshot import Manifest, prefixed, write_snapshot
-from model.vocabulary import Vocabulary
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 NOW_MS = 1_700_000_000_000

@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.questions import Questions, unseen
+from model.data.candidates import Questions, unseen
 
 _CELLS: Final = 1 << 22  # scores held at once, 32 MiB
 

@@ -26,7 +26,7 @@ from model.baselines.histories import latest
 from model.baselines.levels import levels
 from model.baselines.pairs import Pairs
 from model.baselines.popularity import Popularity
-from model.questions import Questions
+from model.data.candidates import Questions
 
 WINDOW: Final = 10  # item tokens of a user
 

@@ -6,7 +6,7 @@ T questions, L tokens, m items looked at.
 import numpy as np
 from numpy.typing import NDArray
 
-from model.questions import Questions
+from model.data.candidates import Questions
 
 
 def latest(questions: Questions, count: int, met_V: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.baselines.base import Baseline
-from model.questions import Questions
+from model.data.candidates import Questions
 
 _PAIRS: Final = 1 << 20  # held at once
 

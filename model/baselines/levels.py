@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.questions import Questions
+from model.data.candidates import Questions
 
 FEW: Final = 64  # numbers: comparing everything with each costs less than sorting, up to about 80
 _CELLS: Final = 1 << 22  # pairs of question and young item looked at at once

@@ -23,7 +23,7 @@ from model.baselines.histories import latest
 from model.baselines.levels import levels
 from model.baselines.pairs import Pairs
 from model.baselines.popularity import Popularity
-from model.questions import Questions
+from model.data.candidates import Questions
 
 STRENGTH: Final = 1.0  # of popularity, in transitions
 

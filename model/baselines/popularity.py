@@ -14,7 +14,7 @@ from model.arrays.growable import with_room
 from model.baselines.base import Baseline, among_candidates
 from model.baselines.fading import Clock
 from model.baselines.levels import levels
-from model.questions import Questions
+from model.data.candidates import Questions
 
 
 class Popularity(Baseline):

@@ -16,9 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.data.candidates import Questions
+from model.data.item_age import SLICES
 from model.errors import ModelError
-from model.item_age import SLICES
-from model.questions import Questions
 
 ALL: Final = "all"  # beside the age slices: their sum
 _RANK_BLOCK: Final = 1 << 14  # candidates compared at a time: bounds the memory beyond the scores

@@ -11,8 +11,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.data.item_age import SLICES
 from model.evaluation.metrics import RetrievalTally
-from model.item_age import SLICES
 from sim.compare.contestants import Tested
 
 BUCKETS: Final = 100

@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128
 
 from model.baselines import BASELINES, Baseline
-from model.catalogue import ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
+from model.data.candidates import best_rows
+from model.data.catalogue import ItemRecord, Tombstone
+from model.data.entity_index import Known
+from model.data.labels import Chooser
+from model.data.micro_batch import collate
 from model.evaluation.prequential import MODEL
-from model.jagged import collate
-from model.known import Known
 from model.learner import Learner
-from model.questions import best_rows
-from model.targets import Chooser
 from sim.errors import SimError
 from stream.example import Example
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import polars as pl
 
-from model.item_age import SLICES
+from model.data.item_age import SLICES
 from sim.compare.report_results import Results
 from sim.compare.report_stats import tuned
 from sim.compare.report_student import half_width

@@ -10,7 +10,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from model.item_age import SLICES
+from model.data.item_age import SLICES
 from sim.compare.report_curves import LEAST_TARGETS, by_age, over_stream, regret_over_stream
 from sim.compare.report_looks import Look, ink, looks
 from sim.compare.report_results import Results

@@ -10,7 +10,7 @@ from hypothesis import Phase, given, settings
 from numpy.typing import NDArray
 
 from model.baselines.popularity import Popularity
-from model.questions import Questions
+from model.data.candidates import Questions
 from stream.example import Example
 from tests import laws
 from tests.laws import Counting, Factory, streams

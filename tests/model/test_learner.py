@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from model.catalogue import ItemRecord, Tombstone
 from model.config import ModelSettings, TrainSettings
+from model.data.catalogue import ItemRecord, Tombstone
+from model.data.item_age import SLICES
+from model.data.micro_batch import collate
 from model.errors import ModelError
-from model.item_age import SLICES
-from model.jagged import collate
 from model.learner import Learner, StepReport
 from model.retrieval import unit
 from stream.example import NO_KEY, Example, Kind, decode, id_key

@@ -10,9 +10,9 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 import model.best
 from model.answers import MAX_ITEMS, MAX_K, QueryError
 from model.config import ModelSettings, TrainSettings
+from model.data.micro_batch import collate
 from model.errors import ModelError
 from model.forward import Forward
-from model.jagged import collate
 from model.learner import Learner
 from model.order import BEGINNING_MS
 from model.query import Answerer, NoSequences, event_time_ms, open_answerer

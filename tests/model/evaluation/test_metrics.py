@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 import model.evaluation.metrics
+from model.data.item_age import SLICES
 from model.errors import ModelError
 from model.evaluation.metrics import ALL, RankingTally, RetrievalTally, Tally, ranks
-from model.item_age import SLICES
 from tests.batches import Quiz, quizzes
 
 ACTIONS = ("click", "like")

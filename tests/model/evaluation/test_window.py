@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import example, given, strategies as st
 
+from model.data.item_age import SLICES
 from model.errors import ModelError
 from model.evaluation.metrics import RankingTally, RetrievalTally
 from model.evaluation.window import BLOCKS, Window
-from model.item_age import SLICES
 
 batches = st.lists(st.integers(0, 30), max_size=40)  # targets of each micro-batch
 

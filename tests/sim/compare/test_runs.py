@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.catalogue import Tombstone
 from model.config import ModelSettings, TrainSettings
+from model.data.catalogue import Tombstone
 from model.learner import Learner
 from sim.compare import runs
 from sim.compare.asking import at_requests, part

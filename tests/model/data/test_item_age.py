@@ -1,7 +1,7 @@
 import numpy as np
 from hypothesis import given, strategies as st
 
-from model.item_age import SLICES, UNBORN, age_slice
+from model.data.item_age import SLICES, UNBORN, age_slice
 
 NOW_MS, HOUR_MS = 2**41, 3_600_000
 LIMITS_MS = {"unseen": 1, "<1h": HOUR_MS, "<1d": 24 * HOUR_MS, "<7d": 168 * HOUR_MS}

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, strategies as st
 from xxhash import xxh3_128
 
-import model.vocabulary
+import model.data.vocabulary
+from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
-from model.vocabulary import Vocabulary
 
 keys = st.integers(1, 6) | st.integers(2**64 - 3, 2**64 - 1)
 times_ms = st.integers(0, 30)
@@ -138,4 +138,4 @@ def test_a_state_with_one_key_in_two_rows_is_refused() -> None:
 
 def test_the_example_of_the_manual_is_true() -> None:
     """What the docstring prints is what happens."""
-    assert doctest.testmod(model.vocabulary).failed == 0
+    assert doctest.testmod(model.data.vocabulary).failed == 0

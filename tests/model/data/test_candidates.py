@@ -3,9 +3,9 @@ import torch
 from hypothesis import given
 
 from model.baselines.popularity import Popularity
+from model.data.candidates import best_rows, unseen
+from model.data.item_age import UNBORN
 from model.evaluation.metrics import ranks
-from model.item_age import UNBORN
-from model.questions import best_rows, unseen
 from tests.batches import UNKNOWN, Quiz, quizzes
 
 

@@ -3,7 +3,7 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given, strategies as st
 
-from model.jagged import collate
+from model.data.micro_batch import collate
 from stream.example import Example
 from tests.batches import examples
 

@@ -1,8 +1,8 @@
 import numpy as np
 from hypothesis import given, strategies as st
 
-from model.jagged import collate
-from model.targets import Chooser, accidental_hits
+from model.data.labels import Chooser, accidental_hits
+from model.data.micro_batch import collate
 from stream.example import Example, Kind, decode, id_key
 from tests.factories import make_examples
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.item_age import UNBORN
-from model.jagged import Jagged
-from model.vocabulary import Vocabulary
+from model.data.item_age import UNBORN
+from model.data.micro_batch import Jagged
+from model.data.vocabulary import Vocabulary
 from stream.example import Kind
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from xxhash import xxh3_128
 
 import stream.schema.ids
-from model.catalogue import (
+from model.data.catalogue import (
     HEARTBEAT_KEY,
     MAX_ID_BYTES,
     Catalogue,

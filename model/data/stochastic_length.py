@@ -16,7 +16,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.jagged import Jagged
+from model.data.micro_batch import Jagged
 
 
 def kept_tokens(batch: Jagged, max_len: int, alpha: float, rng: np.random.Generator) -> NDArray[np.bool_]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.jagged import Jagged
+from model.data.micro_batch import Jagged
 from stream.example import Kind, id_key
 
 

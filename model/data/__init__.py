@@ -1,0 +1,1 @@
+"""What a micro-batch is made of: candidates, labels, vocabularies, the catalogue."""
