@@ -2,7 +2,7 @@
 
 python bench/time_bias.py. Prequential HR@10 and NDCG@10 of a Learner each, --seeds seeds, on the first --limit ratings
 of MovieLens-small and on two synthetic streams: the paper's (exchangeable within a record: time tells nothing) and one
-of interests that fade with time (fading.py). Means over the seeds with standard errors; differences are from the
+of interests that fade with time (decay.py). Means over the seeds with standard errors; differences are from the
 default (silu, bucketed), seed by seed, on the same examples. Speed is CPU time over all steps of a run.
 """
 

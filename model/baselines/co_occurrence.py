@@ -10,8 +10,8 @@ to which 2 is added where j went together with any of them, so that all others c
 all targets of live items. Counts and popularity fade with one half-life, so that in a drifting world what goes together
 now is not outvoted by what did; from a cosine a common fading cancels, so that an item does not lose to the others by
 being met seldom. With a half-life far longer than the log nothing fades. Items that went together with none yet are
-passed over in the user's history. Shown and acted-on items count alike. Rows keep the columns that pairs.py keeps, c(i)
-counts them all.
+passed over in the user's history. Shown and acted-on items count alike. Rows keep the columns that pair_counts.py
+keeps, c(i) counts them all.
 """
 
 from typing import Any, Final
@@ -23,9 +23,9 @@ from model.arrays.growable import with_room
 from model.arrays.jit import compiled
 from model.baselines.base import Baseline, among_candidates
 from model.baselines.histories import latest
-from model.baselines.levels import levels
-from model.baselines.pairs import Pairs
+from model.baselines.pair_counts import Pairs
 from model.baselines.popularity import Popularity
+from model.baselines.rank_counts import levels
 from model.data.candidates import Questions
 
 WINDOW: Final = 10  # item tokens of a user

@@ -9,7 +9,7 @@ whose denominator all items share, so it is left out. Counts and popularity fade
 happens is forgotten, and a row that has not been met for long gives way to what is popular now. With a half-life far
 longer than the log nothing fades. Where nobody has gone on from the user's last item yet, the one before it is asked,
 and so on; a user without any is answered by popularity alone. Shown and acted-on items count alike. Rows keep the
-columns that pairs.py keeps.
+columns that pair_counts.py keeps.
 """
 
 from typing import Any, Final
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from model.arrays.jit import compiled
 from model.baselines.base import Baseline, among_candidates
 from model.baselines.histories import latest
-from model.baselines.levels import levels
-from model.baselines.pairs import Pairs
+from model.baselines.pair_counts import Pairs
 from model.baselines.popularity import Popularity
+from model.baselines.rank_counts import levels
 from model.data.candidates import Questions
 
 STRENGTH: Final = 1.0  # of popularity, in transitions

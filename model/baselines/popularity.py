@@ -1,7 +1,7 @@
 """Popularity that fades: every occurrence of an item counts 1 at its own time and halves each half-life of event time.
 
 V = rows of the item vocabulary, n = occurrences. The count of an item at time t is the sum of 2^((ts - t) / half-life)
-over its occurrences. Kept are the sums as of the clock's origin (fading.py), so that an occurrence costs O(1).
+over its occurrences. Kept are the sums as of the clock's origin (decay.py), so that an occurrence costs O(1).
 """
 
 from collections.abc import Mapping
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from model.arrays.growable import with_room
 from model.baselines.base import Baseline, among_candidates
-from model.baselines.fading import Clock
-from model.baselines.levels import levels
+from model.baselines.decay import Clock
+from model.baselines.rank_counts import levels
 from model.data.candidates import Questions
 
 

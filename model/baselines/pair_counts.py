@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from model.arrays.growable import with_room
 from model.arrays.jit import compiled
-from model.baselines.fading import Clock
+from model.baselines.decay import Clock
 
 LIMIT: Final = 256  # columns of a row
 _FIRST: Final = 4  # columns of a row's first stretch

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-import model.baselines.pairs
-from model.baselines.pairs import Pairs
+import model.baselines.pair_counts
+from model.baselines.pair_counts import Pairs
 
 HALF_LIFE_MS, START_MS = 1000, 1_700_000_000_000
 Met = list[tuple[int, int, int]]
@@ -81,4 +81,4 @@ def test_rows_grow_side_by_side() -> None:
 
 def test_the_example_of_the_manual_is_true() -> None:
     """What the docstring prints is what happens."""
-    assert doctest.testmod(model.baselines.pairs).failed == 0
+    assert doctest.testmod(model.baselines.pair_counts).failed == 0
