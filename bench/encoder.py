@@ -27,7 +27,7 @@ from report import clock_s, machine, save, spread, table
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention, silu
 
-from model.bias import BIASES, FunctionalBias, RelativeBias, next_ms
+from model.attention.relative_bias import BIASES, FunctionalBias, RelativeBias, next_ms
 from model.config import ModelSettings
 from model.hstu import Encoder, Layer
 

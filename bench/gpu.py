@@ -32,7 +32,7 @@ from gpu_rows import DEVICE, SIZES, TINY, Rows, failures, write
 
 from model import kernels_check
 from model.attention.fused import tuned
-from model.bias import BIASES
+from model.attention.relative_bias import BIASES
 from model.kernels import Case
 
 if TINY:

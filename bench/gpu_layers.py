@@ -17,8 +17,8 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 
 from model.attention import activation_named, attend, plan_tiles
 from model.attention.fused import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
-from model.attention.plan import Plan
-from model.bias import BIASES, Relations, next_ms
+from model.attention.relative_bias import BIASES, Relations, next_ms
+from model.attention.tile_plan import Plan
 from model.hstu import Layer
 from model.kernels import bias_terms
 

@@ -1,4 +1,4 @@
-"""Tokens/s of Learner.step beside a learner written the plain way: padded eager PyTorch, all of it dense (padded.py).
+"""Tokens/s of Learner.step beside a learner written the plain way: padded eager PyTorch, all of it dense (tiled.py).
 
 python bench/train.py. A MovieLens-like stream (movies.py), a live catalogue of --items, default settings. Both learn
 the same micro-batches in turns, --steps at a time, in one process; the first losses are compared, for the models are

@@ -22,9 +22,9 @@ from torch.nn.functional import layer_norm, linear, silu
 from model.attention import activation_named, attend, plan_tiles
 from model.attention.activations import Activation
 from model.attention.fused import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
-from model.attention.padded import BiasOf
-from model.attention.plan import Plan, Tile
-from model.bias import BIASES, Bias, Relations, next_ms
+from model.attention.relative_bias import BIASES, Bias, Relations, next_ms
+from model.attention.tile_plan import Plan, Tile
+from model.attention.tiled import BiasOf
 from model.config import ModelSettings
 from model.kernels import bias_terms, serve
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from model.attention.fused import Bias, could_serve
-from model.bias import BUCKETS, FunctionalBias, RelativeBias, time_buckets
+from model.attention.relative_bias import BUCKETS, FunctionalBias, RelativeBias, time_buckets
 from model.errors import ModelError
 
 

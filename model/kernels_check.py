@@ -15,7 +15,7 @@ from torch.nn.functional import layer_norm, silu
 from model.attention.fused import attend_fused, batch_of, clock_of, norm_gate, silu_parts
 from model.attention.masks import place
 from model.attention.reference import attention as reference
-from model.bias import BIASES, FunctionalBias, RelativeBias, next_ms
+from model.attention.relative_bias import BIASES, FunctionalBias, RelativeBias, next_ms
 from model.errors import ModelError
 from model.kernels import Case, bias_terms
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model import ranking, retrieval
 from model.attention.masks import row_places
-from model.bias import next_ms
+from model.attention.relative_bias import next_ms
 from model.config import ModelSettings
 from model.encoders import ENCODERS
 from stream.example import Kind

@@ -1,7 +1,7 @@
 """From scores to weights: what makes an attention pointwise (SiLU, the paper's) or a softmax.
 
 An activation prepares its masks once for a planned batch and then serves all layers.
-r rows, k keys of a tile (plan.py).
+r rows, k keys of a tile (tile_plan.py).
 """
 
 from typing import Final, Protocol
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from model.attention.plan import Plan, Tile
+from model.attention.tile_plan import Plan, Tile
 from model.errors import ModelError
 
 

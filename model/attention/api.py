@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from model.attention.activations import activation_named
-from model.attention.padded import BiasOf, attend
-from model.attention.plan import Plan, plan_tiles
+from model.attention.tile_plan import Plan, plan_tiles
+from model.attention.tiled import BiasOf, attend
 from model.errors import ModelError
 
 

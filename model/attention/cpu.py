@@ -26,8 +26,8 @@ from model.attention.cpu_layers import Kept, Share, Sums, Weights
 from model.attention.cpu_passes import Form, room_back_for, room_for
 from model.attention.cpu_vectors import LANES
 from model.attention.fused import Bias
-from model.attention.plan import checked
-from model.bias import BUCKETS, time_buckets
+from model.attention.relative_bias import BUCKETS, time_buckets
+from model.attention.tile_plan import checked
 from model.errors import ModelError
 
 _PHI: Final = {"silu": SILU, "silu_seen": SILU_SEEN, "softmax": SOFTMAX}

@@ -1,4 +1,5 @@
-"""The bias of scores on a CPU (model/bias.py says what it means), and its gradient: compiled loops over pairs.
+"""The bias of scores on a CPU (model/attention/relative_bias.py says what it means), and its gradient: compiled
+loops over pairs.
 
 A batch's pairs of row and key that see one another lie in one array, sequence by sequence and row by row: row i of a
 sequence has i + 1 of them. What the bias wants to know of a pair's times is measured once for all layers.
@@ -14,7 +15,7 @@ from model.attention.cpu_vectors import LANES, load, load_part, smaller, spread,
 NONE, BUCKETED, FUNCTIONAL = range(3)
 WAYS: Final = 4  # sums of a bucket's gradient: an addition need not wait for the one before
 _ONE, _ZERO, _MINUS = np.float32(1), np.float32(0), np.float32(-1)
-_FAR: Final = np.float32(20)  # as in model/bias.py
+_FAR: Final = np.float32(20)  # as in model/attention/relative_bias.py
 
 
 class Pairs(NamedTuple):

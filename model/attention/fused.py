@@ -13,7 +13,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from model.attention.plan import checked
+from model.attention.tile_plan import checked
 
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
 WIDEST: Final = 512  # bytes of a head's row: beyond, the tiles would not fit into a multiprocessor
@@ -37,7 +37,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Bias:
-    """One layer's bias as the kernels read it: model/bias.py says what it means."""
+    """One layer's bias as the kernels read it: model/attention/relative_bias.py says what it means."""
 
     positions: Tensor  # [2N-1]
     times: Tensor  # f32[129] by bucket; or f32[3]: amplitude, power, log_scale

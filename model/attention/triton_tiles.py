@@ -2,8 +2,8 @@
 
 i rows, j keys: indices into the sequence, already of the shapes [r, 1] and [1, k] (or [1, r] and [k, 1]), so that one
 definition serves tiles of either orientation. Times are two float32 numbers each, ms = high * 2**22 + low: differences
-of milliseconds come out exact up to 2**24, and rounded once above. The rules are those of masks.py, bias.py and
-activations.py; importing this file imports Triton.
+of milliseconds come out exact up to 2**24, and rounded once above. The rules are those of masks.py, relative_bias.py
+and activations.py; importing this file imports Triton.
 """
 # mypy: disable-error-code="import-untyped,no-untyped-def,untyped-decorator"
 

@@ -26,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.attention.plan import checked
+from model.attention.tile_plan import checked
 from model.config import ModelSettings
 from model.encoders.blocks import Blocks
 

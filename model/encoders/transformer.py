@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, relu, scaled_dot_product_attention
 
 from model.attention import Activation, Plan, activation_named, attend, plan_tiles
-from model.attention.plan import checked
+from model.attention.tile_plan import checked
 from model.config import ModelSettings
 from model.encoders.blocks import Blocks
 

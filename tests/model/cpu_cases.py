@@ -12,10 +12,10 @@ from torch.nn.functional import layer_norm, linear, silu
 
 from model.attention import ACTIVATIONS, cpu
 from model.attention.reference import attention as reference
-from model.bias import BIASES, Bias, next_ms
+from model.attention.relative_bias import BIASES, Bias, next_ms
 from model.hstu import Layer
 from model.kernels import bias_terms
-from tests.model.attention_cases import offsets_of
+from tests.model.attention.attention_cases import offsets_of
 
 EPS = 1e-6
 VARIANTS = list(itertools.product(sorted(ACTIVATIONS), ("none", *BIASES)))

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from model.arrays.jit import ANY_ORDER
 from model.attention import ACTIVATIONS, cpu, cpu_kernels, cpu_layers, cpu_passes, cpu_tiles
-from model.bias import log_gaps, time_buckets
+from model.attention.relative_bias import log_gaps, time_buckets
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.hstu import Encoder, loops_serve
 from model.kernels import bias_terms
-from tests.model.attention_cases import golden, offsets_of
+from tests.model.attention.attention_cases import golden, offsets_of
 from tests.model.cpu_cases import EPS, VARIANTS, Case, cases, far_apart, prepared
 from tests.model.test_hstu import golden_layer, golden_times
 

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from model import kernels, kernels_check
 from model.attention.fused import Batch, could_serve
-from model.bias import BUCKETS, time_buckets
+from model.attention.relative_bias import BUCKETS, time_buckets
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.hstu import Encoder
 from model.kernels import lowest_gaps_ms
-from tests.model.attention_cases import offsets_of
+from tests.model.attention.attention_cases import offsets_of
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from model.attention import ACTIVATIONS
-from model.bias import BIASES
+from model.attention.relative_bias import BIASES
 from model.config import ModelSettings
 from model.recommender import Recommender
 from model.retrieval import unit
 from stream.example import Kind
-from tests.model.attention_cases import Golden, golden, offsets_of
+from tests.model.attention.attention_cases import Golden, golden, offsets_of
 
 MODELS = [{"attention": a, "bias": b} for a in sorted(ACTIVATIONS) for b in ("none", *BIASES)]
 ACTION, IMPRESSION = int(Kind.ACTION), int(Kind.IMPRESSION)

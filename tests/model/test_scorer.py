@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.attention.plan import AREA
+from model.attention.tile_plan import AREA
 from model.config import ModelSettings
 from model.scorer import History, Scorer
 from model.snapshot import Manifest, Snapshot

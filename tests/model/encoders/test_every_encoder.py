@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from model.config import ModelSettings
 from model.encoders import ENCODERS
 from model.errors import ModelError
-from tests.model.attention_cases import offsets_of
+from tests.model.attention.attention_cases import offsets_of
 
 DOUBLE, DIM = torch.float64, 12
 every = pytest.mark.parametrize("name", sorted(ENCODERS))

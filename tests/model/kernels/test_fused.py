@@ -16,13 +16,13 @@ from model import kernels_check
 from model.attention import attention as plain, triton_configs
 from model.attention.fused import Batch, attend_fused, batch_of, clock_of, interpreted
 from model.attention.reference import attention as reference
+from model.attention.relative_bias import BIASES, RelativeBias, next_ms, time_buckets
 from model.attention.triton_configs import Config
-from model.bias import BIASES, RelativeBias, next_ms, time_buckets
 from model.config import ModelSettings
 from model.hstu import Encoder, Layer
 from model.kernels import Case, lowest_gaps_ms
 from model.kernels_check import Problem, Shape, check, dense_bias
-from tests.model.attention_cases import Case as RandomCase, cases, golden, offsets_of
+from tests.model.attention.attention_cases import Case as RandomCase, cases, golden, offsets_of
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() and not interpreted() else "cpu")
 BLOCKS = [Config(m, n, 4, 1) for m, n in ((16, 16), (32, 16), (16, 32))]

@@ -19,7 +19,7 @@ from model.errors import ModelError
 from model.hstu import Layer
 from model.kernels import Case
 from model.kernels_check import Around
-from tests.model.attention_cases import offsets_of
+from tests.model.attention.attention_cases import offsets_of
 from tests.model.kernels.test_fused import (  # noqa: F401
     DEVICE,
     _living_device,

@@ -6,7 +6,7 @@ from torch import Tensor
 from model.attention import ACTIVATIONS, Tile, attention, plan_tiles
 from model.attention.reference import attention as reference
 from model.errors import ModelError
-from tests.model.attention_cases import Case, cases, golden, offsets_of
+from tests.model.attention.attention_cases import Case, cases, golden, offsets_of
 
 PATHS = [attention, reference]  # every implementation of the one signature runs the laws
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.attention import ACTIVATIONS, plan
+from model.attention import ACTIVATIONS, tile_plan
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -70,7 +70,7 @@ class Case:
     def run(self, function: Any, inputs: list[Tensor]) -> Tensor:
         """Call an attention on the case, its tiles as small as the case wants them."""
         q, k, v, *bias = inputs
-        with patch.object(plan, "ROWS", self.rows), patch.dict(plan.AREA, cpu=self.area):
+        with patch.object(tile_plan, "ROWS", self.rows), patch.dict(tile_plan.AREA, cpu=self.area):
             return function(q, k, v, self.offsets, **self.options, bias=bias[0] if bias else None)
 
 

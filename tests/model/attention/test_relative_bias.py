@@ -6,8 +6,17 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from model.attention import plan_tiles
-from model.bias import BIASES, Bias, FunctionalBias, Relations, RelativeBias, log_gaps, next_ms, time_buckets
-from tests.model.attention_cases import golden, offsets_of
+from model.attention.relative_bias import (
+    BIASES,
+    Bias,
+    FunctionalBias,
+    Relations,
+    RelativeBias,
+    log_gaps,
+    next_ms,
+    time_buckets,
+)
+from tests.model.attention.attention_cases import golden, offsets_of
 
 GENERATOR = torch.Generator().manual_seed(0)
 YEAR_MS = 365 * 86_400_000

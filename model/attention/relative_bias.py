@@ -1,6 +1,7 @@
 """What a score owes to place and time: a learnt number per distance in places plus a function of the time gap.
 
-N = max_len; b sequences, r rows, k keys of a tile (model/attention/plan.py). A layer has one bias, shared by its heads:
+N = max_len; b sequences, r rows, k keys of a tile (model/attention/tile_plan.py). A layer has one bias, shared by
+its heads:
 
     positions [2N-1]   by place(key) - place(row) + N - 1; a candidate's place is the end of the history
     a time bias of gap = max(|asked(row) - ts(key)|, 1 s), one of
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from model.attention.masks import place, row_places
-from model.attention.plan import Plan, Tile
+from model.attention.tile_plan import Plan, Tile
 
 BUCKETS: Final = 129
 LOG_STEP: Final = 0.301

@@ -1,6 +1,7 @@
 """The fast path in plain PyTorch, for CPU and CUDA: dense tiles of sequences of like length, gradients by autograd.
 
-H heads, d = d_qk or d_v; b sequences, n tokens, r rows, k keys of a tile (plan.py); m = b * H matrices of a tile. All
+H heads, d = d_qk or d_v; b sequences, n tokens, r rows, k keys of a tile (tile_plan.py); m = b * H matrices of a
+tile. All
 heads of all tokens are gathered into the padded blocks at once, and all outputs back at once, each head's rows side by
 side: a layer costs few operations whatever B is, and nothing has to be transposed for the products.
 """
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from model.attention.activations import Activation
-from model.attention.plan import Plan, Tile
+from model.attention.tile_plan import Plan, Tile
 
 BiasOf = Callable[[Tile], Tensor | None]  # -> [b or 1, r, k]
 
