@@ -143,17 +143,17 @@ class Encoder(nn.Module):
         return x_LD
 
     def _compiled(self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, asked_ms_L: Tensor | None) -> Tensor:
-        from model.attention import cpu  # brings numba, which nothing on a GPU wants
+        from model.attention.cpu import encode  # brings numba, which nothing on a GPU wants
 
         settings = self.settings
         shape = {"max_len": settings.max_len, "tokens": len(x_LD)}
-        batch = cpu.batch_of(offsets, **shape, activation=settings.attention)
+        batch = encode.batch_of(offsets, **shape, activation=settings.attention)
         if settings.bias in BIASES and asked_ms_L is not None:
-            batch = cpu.with_times(batch, ts_ms_L, asked_ms_L, settings.bias)
+            batch = encode.with_times(batch, ts_ms_L, asked_ms_L, settings.bias)
         layers = [cast(Layer, layer) for layer in self.layers]
         d_v, d_qk = (width // settings.heads for width in layers[0].widths[1:3])
-        heads = cpu.Heads(settings.heads, d_qk, d_v, layers[0].alpha, _EPS)
-        return cpu.encode(x_LD, batch, heads, layers, [bias_terms(layer.bias) for layer in layers])
+        heads = encode.Heads(settings.heads, d_qk, d_v, layers[0].alpha, _EPS)
+        return encode.encode(x_LD, batch, heads, layers, [bias_terms(layer.bias) for layer in layers])
 
     def _fused(
         self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, num_targets: Tensor | None, asked_ms_L: Tensor | None

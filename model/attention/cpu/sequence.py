@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.attention.cpu_bias import NONE, Pairs, bias_back, bias_rows
-from model.attention.cpu_kernels import (
+from model.attention.cpu.bias import NONE, Pairs, bias_back, bias_rows
+from model.attention.cpu.row_ops import (
     ROWS,
     Array,
     add_product,

@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from model.attention.cpu_kernels import ROWS, Array, compiled, exp
-from model.attention.cpu_vectors import LANES, load, load_part, smaller, spread, store, store_part, total
+from model.attention.cpu.row_ops import ROWS, Array, compiled, exp
+from model.attention.cpu.simd import LANES, load, load_part, smaller, spread, store, store_part, total
 
 NONE, BUCKETED, FUNCTIONAL = range(3)
 WAYS: Final = 4  # sums of a bucket's gradient: an addition need not wait for the one before

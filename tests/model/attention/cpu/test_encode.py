@@ -13,14 +13,15 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from model.arrays.jit import ANY_ORDER
-from model.attention import ACTIVATIONS, cpu, cpu_kernels, cpu_layers, cpu_passes, cpu_tiles
+from model.attention import ACTIVATIONS
+from model.attention.cpu import encode, layers, matmul, row_ops, sequence
 from model.attention.relative_bias import log_gaps, time_buckets
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.hstu import Encoder, loops_serve
 from model.kernels import bias_terms
 from tests.model.attention.attention_cases import golden, offsets_of
-from tests.model.cpu_cases import EPS, VARIANTS, Case, cases, far_apart, prepared
+from tests.model.attention.cpu.cpu_cases import EPS, VARIANTS, Case, cases, far_apart, prepared
 from tests.model.test_hstu import golden_layer, golden_times
 
 ROOT = Path(__file__).parents[2]
@@ -61,12 +62,12 @@ def test_a_layer_is_that_of_the_public_reference(name: str) -> None:
     """Output and the gradient of every weight, bias included, to 1e-5 in float32."""
     file = golden(name)
     layer, x = golden_layer(file).float(), file["x"].float().requires_grad_()
-    batch = cpu.batch_of(file["x_offsets"], max_len=file.config["N"], tokens=len(x), activation="silu")
+    batch = encode.batch_of(file["x_offsets"], max_len=file.config["N"], tokens=len(x), activation="silu")
     if layer.bias is not None:
-        batch = cpu.with_times(batch, *golden_times(file), "bucketed")
+        batch = encode.with_times(batch, *golden_times(file), "bucketed")
     d_v, d_qk = (width // layer.heads for width in layer.widths[1:3])
-    heads = cpu.Heads(layer.heads, d_qk, d_v, layer.alpha, EPS)
-    out = cpu.encode(x, batch, heads, [layer], [bias_terms(layer.bias)])
+    heads = encode.Heads(layer.heads, d_qk, d_v, layer.alpha, EPS)
+    out = encode.encode(x, batch, heads, [layer], [bias_terms(layer.bias)])
     (out * file["cot"].float()).sum().backward()
     found = {"out": out, "grad_x": x.grad, "grad_w_uvqk": layer.w_uvqk.grad, "grad_w_o": layer.w_out.grad}
     if layer.bias is not None:
@@ -83,11 +84,11 @@ def test_time_buckets_are_the_plain_ones_to_the_bit(gaps_ms: list[int], unit: in
     edges = [int(np.exp(0.301 * bucket) * 1000) + step for bucket in (1, 17, 40, 60) for step in (-1, 0, 1)]
     ts_ms = torch.tensor([*edges, *gaps_ms]).cumsum(0) * unit
     offsets, asked_ms = offsets_of([len(ts_ms)]), ts_ms.flip(0).contiguous()
-    batch = cpu.batch_of(offsets, max_len=60, tokens=len(ts_ms), activation="silu")
-    buckets = cpu.with_times(batch, ts_ms, asked_ms, "bucketed").shares[0].buckets
+    batch = encode.batch_of(offsets, max_len=60, tokens=len(ts_ms), activation="silu")
+    buckets = encode.with_times(batch, ts_ms, asked_ms, "bucketed").shares[0].buckets
     wanted = time_buckets(asked_ms[:, None].double() / 1000, ts_ms.double() / 1000)
     assert buckets.tolist() == wanted[torch.ones_like(wanted).tril().bool()].tolist()
-    logs = cpu.with_times(batch, ts_ms, asked_ms, "functional").shares[0].log_gaps[0]
+    logs = encode.with_times(batch, ts_ms, asked_ms, "functional").shares[0].log_gaps[0]
     wanted = log_gaps(asked_ms[:, None].double() / 1000, ts_ms.double() / 1000)
     assert np.allclose(logs, wanted[torch.ones_like(wanted).tril().bool()].numpy(), atol=1e-5)
 
@@ -116,12 +117,12 @@ def test_products_by_tiles(rows: int, columns: int, k: int, transposed: bool) ->
     """Of any shape, also of no terms and with a transposed first factor; what was there is replaced or added to."""
     rng = np.random.default_rng(0)
     wide = max(rows, k)
-    a, b, before = (cpu_kernels.buffer(n, m) for n, m in ((wide, wide), (k, columns), (rows, columns)))
+    a, b, before = (row_ops.buffer(n, m) for n, m in ((wide, wide), (k, columns), (rows, columns)))
     for array in (a, b, before):
         array[:] = rng.standard_normal(array.shape)
     left = a.T if transposed else a
     exact = left[:rows, :k].astype(np.float64) @ b[:k, :columns]
-    for product, start in ((cpu_kernels.product, 0.0), (cpu_kernels.add_product, before[:rows, :columns])):
+    for product, start in ((row_ops.product, 0.0), (row_ops.add_product, before[:rows, :columns])):
         out = before.copy()
         product(out, left, b, rows, columns, k)
         assert np.allclose(out[:rows, :columns], exact + start, atol=1e-5)
@@ -131,9 +132,9 @@ def test_a_tile_is_transposed_where_it_stands() -> None:
     """Neither what it is taken from nor what lies around the place it goes to changes."""
     a, out = np.arange(40 * 50, dtype=np.float32).reshape(40, 50), np.zeros((40, 40), np.float32)
 
-    @cpu_kernels.compiled
+    @row_ops.compiled
     def run(out: Any, a: Any) -> None:
-        cpu_tiles.transpose_tile(out, a, 5, 7, 3, 9)
+        matmul.transpose_tile(out, a, 5, 7, 3, 9)
 
     run(out, a)
     wanted = np.zeros_like(out)
@@ -196,15 +197,15 @@ def test_what_does_not_fit_is_refused() -> None:
     layer.double()
     with pytest.raises(ModelError, match=r"w_uvqk of an encoder's layer is torch\.float64"):
         run()
-    batch = cpu.batch_of(SMALL.offsets, max_len=21, tokens=23, activation="silu")
+    batch = encode.batch_of(SMALL.offsets, max_len=21, tokens=23, activation="silu")
     with pytest.raises(ModelError, match=r"Times are whole ms, not torch\.float32 and torch\.int64"):
-        cpu.with_times(batch, torch.ones(23), torch.arange(23), "bucketed")
+        encode.with_times(batch, torch.ones(23), torch.arange(23), "bucketed")
     with pytest.raises(ModelError, match="1 layers of an encoder were given with 0 biases"):
-        cpu.encode(x, batch, cpu.Heads(2, 8, 8, 1.0, EPS), [layer], [])
+        encode.encode(x, batch, encode.Heads(2, 8, 8, 1.0, EPS), [layer], [])
     with pytest.raises(ModelError, match="5 times and 23 to look from were given for 23 tokens"):
-        cpu.with_times(batch, torch.arange(5), torch.arange(23), "bucketed")
+        encode.with_times(batch, torch.arange(5), torch.arange(23), "bucketed")
     with pytest.raises(ModelError, match=r"x of an encoder's layer is .*\[22, 8\]"):
-        cpu.encode(x[:22], batch, cpu.Heads(2, 8, 8, 1.0, EPS), [layer], [None])
+        encode.encode(x[:22], batch, encode.Heads(2, 8, 8, 1.0, EPS), [layer], [None])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -288,10 +289,10 @@ def test_candidates_and_other_dtypes_are_left_to_the_plain_path(monkeypatch: pyt
 def test_a_sequence_that_is_too_long_is_refused_as_everywhere() -> None:
     """The sentence is that of the plain path."""
     with pytest.raises(ModelError, match=r"Sequence 0 has 9 tokens .*more than max_len 8"):
-        cpu.batch_of(offsets_of([9]), max_len=8, tokens=9, activation="silu")
+        encode.batch_of(offsets_of([9]), max_len=8, tokens=9, activation="silu")
 
 
 def test_what_is_compiled_is_kept_under_the_digest_of_all_sources() -> None:
     """Code that another file, or other flags, have changed is never taken from the cache of the day before."""
-    for function in (cpu_layers.forward, cpu_passes.attend, cpu_kernels.gate):
-        assert function.__qualname__.endswith("_".join((cpu_kernels.SOURCES, *ANY_ORDER)))
+    for function in (layers.forward, sequence.attend, row_ops.gate):
+        assert function.__qualname__.endswith("_".join((row_ops.SOURCES, *ANY_ORDER)))

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.attention.cpu_bias import Pairs
-from model.attention.cpu_kernels import (
+from model.attention.cpu.bias import Pairs
+from model.attention.cpu.row_ops import (
     Array,
     add_row,
     add_to_panels,
@@ -26,7 +26,7 @@ from model.attention.cpu_kernels import (
     product_by_panels,
     silu,
 )
-from model.attention.cpu_passes import Form, Room, RoomBack, attend, attend_back
+from model.attention.cpu.sequence import Form, Room, RoomBack, attend, attend_back
 
 
 class Share(NamedTuple):
@@ -37,7 +37,7 @@ class Share(NamedTuple):
     tokens: Array  # i64 rows of their tokens in the batch, one sequence after another
     lengths: Array  # i64[B]
     pair_starts: Array  # i64[B]
-    buckets: Array  # of pairs, as cpu_bias.py says
+    buckets: Array  # of pairs, as bias.py says
     log_gaps: Array
 
 

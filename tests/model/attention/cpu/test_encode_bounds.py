@@ -12,11 +12,11 @@ import numba
 import numpy as np
 import pytest
 
-from model.attention import cpu_bias, cpu_kernels, cpu_tiles, cpu_vectors
-from model.attention.cpu_kernels import Array
-from tests.model.cpu_cases import Case, far_apart
+from model.attention.cpu import bias as cpu_bias, matmul, row_ops, simd
+from model.attention.cpu.row_ops import Array
+from tests.model.attention.cpu.cpu_cases import Case, far_apart
 
-LANES = cpu_vectors.LANES
+LANES = simd.LANES
 ROOT = Path(__file__).parents[2]
 
 
@@ -46,7 +46,7 @@ def tiles() -> dict[str, Callable[..., None]]:
 
     made = {
         f"{'add_' if add else ''}{name}": tile(height, add=add)
-        for name, height in (("tall", cpu_tiles.TALL), ("short", cpu_tiles.SHORT))
+        for name, height in (("tall", matmul.TALL), ("short", matmul.SHORT))
         for add in (False, True)
     }
     return {**made, "transpose_tile": transpose}
@@ -103,7 +103,7 @@ def test_every_tile_and_vector_lies_within_its_arrays(monkeypatch: pytest.Monkey
         done = subprocess.run(command, cwd=ROOT, env=slow, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout
         return
-    for module, name in itertools.product((cpu_kernels, cpu_bias), checked := tiles() | vectors()):
+    for module, name in itertools.product((row_ops, cpu_bias), checked := tiles() | vectors()):
         if hasattr(module, name):
             monkeypatch.setattr(module, name, checked[name])
     with np.errstate(all="ignore"):

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, strategies as st
 from numba.core.errors import TypingError
 
-from model.attention import cpu_kernels
-from model.attention.cpu_kernels import Array, compiled
-from model.attention.cpu_vectors import (
+from model.attention.cpu import row_ops
+from model.attention.cpu.row_ops import Array, compiled
+from model.attention.cpu.simd import (
     LANES,
     exp2,
     fetch,
@@ -61,7 +61,7 @@ def _each(out: Array, a: Array, what: int) -> None:
     for r in range(len(a)):
         for c in range(0, a.shape[1], LANES):
             x = load(a, r, c)
-            store(out, r, c, exp2(x) if what == 0 else cpu_kernels.exp(x) if what == 1 else cpu_kernels.sigmoid(x))
+            store(out, r, c, exp2(x) if what == 0 else row_ops.exp(x) if what == 1 else row_ops.sigmoid(x))
 
 
 @compiled

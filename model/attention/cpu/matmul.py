@@ -2,7 +2,7 @@
 
 A tile is a few rows by LANES columns of out = a @ b: for each k a vector of b is read once, and to each row's sum a
 scalar of a times that vector is added. Numba cannot be told to keep such sums in registers from one k to the next, so
-a tile is written in LLVM's own terms (cpu_vectors.py). Arrays are float32[rows, columns]; `a` may be a
+a tile is written in LLVM's own terms (simd.py). Arrays are float32[rows, columns]; `a` may be a
 transposed view, rows of `b` and `out` are contiguous.
 """
 
@@ -13,7 +13,7 @@ from llvmlite import ir
 from llvmlite.binding import get_host_cpu_features
 from numba import types
 
-from model.attention.cpu_vectors import I64, INTEGERS, LANES, VECTOR, Rows, instruction, matrices, same
+from model.attention.cpu.simd import I64, INTEGERS, LANES, VECTOR, Rows, instruction, matrices, same
 
 TALL: Final = 8 if get_host_cpu_features().get("avx512f") else 4  # 16 registers hold no more than 4 sums of 2 each
 SHORT: Final = 4

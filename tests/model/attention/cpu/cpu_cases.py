@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, silu
 
-from model.attention import ACTIVATIONS, cpu
+from model.attention import ACTIVATIONS
+from model.attention.cpu import encode
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, Bias, next_ms
 from model.hstu import Layer
@@ -79,12 +80,12 @@ class Case:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            batch = cpu.batch_of(self.offsets, max_len=self.max_len, tokens=len(x), activation=self.activation)
+            batch = encode.batch_of(self.offsets, max_len=self.max_len, tokens=len(x), activation=self.activation)
             if self.bias != "none":
-                batch = cpu.with_times(batch, *self.times(), self.bias)
-            heads = cpu.Heads(self.heads, self.d_qk, self.d_v, self.alpha, EPS)
+                batch = encode.with_times(batch, *self.times(), self.bias)
+            heads = encode.Heads(self.heads, self.d_qk, self.d_v, self.alpha, EPS)
             with torch.set_grad_enabled(grad):
-                out = cpu.encode(x, batch, heads, layers, [bias_terms(layer.bias) for layer in layers])
+                out = encode.encode(x, batch, heads, layers, [bias_terms(layer.bias) for layer in layers])
             return self.results(out, x, layers) if grad else [out]
         finally:
             torch.set_num_threads(before)
@@ -143,8 +144,8 @@ def far_apart(ours: list[Tensor], theirs: list[Tensor], least: float = 1.0) -> f
 def prepared(case: Case) -> tuple[Tensor, Layer, Callable[[], Tensor]]:
     """Give the first of a case's layers, its input, and what runs it."""
     x, (layer, *_) = case.inputs(torch.float32)
-    batch = cpu.batch_of(case.offsets, max_len=case.max_len, tokens=len(x), activation=case.activation)
+    batch = encode.batch_of(case.offsets, max_len=case.max_len, tokens=len(x), activation=case.activation)
     if case.bias != "none":
-        batch = cpu.with_times(batch, *case.times(), case.bias)
-    heads = cpu.Heads(case.heads, case.d_qk, case.d_v, case.alpha, EPS)
-    return x, layer, lambda: cpu.encode(x, batch, heads, [layer], [bias_terms(layer.bias)])
+        batch = encode.with_times(batch, *case.times(), case.bias)
+    heads = encode.Heads(case.heads, case.d_qk, case.d_v, case.alpha, EPS)
+    return x, layer, lambda: encode.encode(x, batch, heads, [layer], [bias_terms(layer.bias)])

@@ -1,4 +1,4 @@
-"""Compiled loops over rows and blocks of the encoder on a CPU (cpu.py): activations, norms, gates, products.
+"""Compiled loops over rows and blocks of the encoder on a CPU (encode.py): activations, norms, gates, products.
 
 i row of a sequence, j key, r row of a block of ROWS rows, c column. What products read and write lies in arrays of
 `buffer`, with room for whole tiles; only keys up to a block's last row are touched. Numba compiles this for the
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest
 
 from model.arrays.jit import compiled as compile_loops
-from model.attention.cpu_tiles import SHORT, TALL, add_short, add_tall, short, tall, transpose_tile
-from model.attention.cpu_vectors import (
+from model.attention.cpu.matmul import SHORT, TALL, add_short, add_tall, short, tall, transpose_tile
+from model.attention.cpu.simd import (
     LANES,
     exp2,
     fetch,

@@ -1,7 +1,7 @@
 """The encoder's layers on the CPU: attention, products with weights, norms and gates in compiled loops.
 
 L tokens, B sequences, S layers, D width of x, E = 2 * H * (d_v + d_qk) width of z = norm(x) @ w_uvqk, N = max_len. In
-float32, without candidates; what is computed is said in cpu_layers.py. For the backward each layer's x, z and o are
+float32, without candidates; what is computed is said in layers.py. For the backward each layer's x, z and o are
 kept; all else is computed anew, in the cache. Sequences are dealt out to as many threads as PyTorch has, each takes its
 own through all layers and adds up its own part of the weights' gradients, and the parts are added in the order of the
 threads: the bits depend on the batch and on the number of threads alone.
@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
-from model.attention import cpu_bias, cpu_layers
-from model.attention.cpu_kernels import SILU, SILU_SEEN, SOFTMAX, aligned
-from model.attention.cpu_layers import Kept, Share, Sums, Weights
-from model.attention.cpu_passes import Form, room_back_for, room_for
-from model.attention.cpu_vectors import LANES
+from model.attention.cpu import bias as cpu_bias, layers as cpu_layers
+from model.attention.cpu.layers import Kept, Share, Sums, Weights
+from model.attention.cpu.row_ops import SILU, SILU_SEEN, SOFTMAX, aligned
+from model.attention.cpu.sequence import Form, room_back_for, room_for
+from model.attention.cpu.simd import LANES
 from model.attention.fused import Bias
 from model.attention.relative_bias import BUCKETS, time_buckets
 from model.attention.tile_plan import checked

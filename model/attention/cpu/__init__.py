@@ -1,0 +1,1 @@
+"""HSTU's layers as compiled loops for the CPU (numba)."""
