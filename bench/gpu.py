@@ -30,13 +30,13 @@ import triton
 from gpu_layers import layer_rows
 from gpu_rows import DEVICE, SIZES, TINY, Rows, failures, write
 
-from model import kernels_check
-from model.attention.fused import tuned
 from model.attention.relative_bias import BIASES
-from model.kernels import Case
+from model.attention.triton import self_check
+from model.attention.triton.api import tuned
+from model.attention.triton.dispatch import Case
 
 if TINY:
-    kernels_check.SHAPES[:] = [kernels_check.Shape((9, 0, 1), None, 0)]
+    self_check.SHAPES[:] = [self_check.Shape((9, 0, 1), None, 0)]
 
 
 def layers(rows: Rows) -> None:
@@ -68,12 +68,12 @@ def tuned_layers(rows: Rows) -> None:
 
 def choices() -> dict[str, str]:
     """Say which block sizes measuring has found the fastest."""
-    from model.attention import triton_launch
+    from model.attention.triton import launch
 
     found = {}
-    for (kernel, _), tuner in triton_launch._tuned.items():
+    for (kernel, _), tuner in launch._tuned.items():
         for key, config in tuner.cache.items():
-            name = f"{kernel.__name__} {key[: len(triton_launch._KEY)]}"
+            name = f"{kernel.__name__} {key[: len(launch._KEY)]}"
             found[name] = str(config)
             print(f"{name}: {config}", flush=True)
     return found
@@ -82,7 +82,7 @@ def choices() -> dict[str, str]:
 def check(bias: str) -> dict[str, Any]:
     """Run the check of first use with the block sizes that are the fastest for its shapes."""
     d = SIZES.dim // SIZES.heads
-    kernels_check.check(Case(DEVICE, torch.bfloat16, d, d, "silu", bias, SIZES.heads))
+    self_check.check(Case(DEVICE, torch.bfloat16, d, d, "silu", bias, SIZES.heads))
     print(f"tuned, bias {bias}: the check of first use passes")
     return {"passed": True}
 

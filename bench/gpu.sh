@@ -48,7 +48,7 @@ END
 tests=("$python" -m pytest --noconftest -p no:cacheprovider -p no:benchmark -W default)
 if [ "$device" = cpu ]; then
     echo "gpu.sh: PyTorch finds no CUDA device here, so the kernels are interpreted on the CPU and nothing is measured."
-    "${tests[@]}" -q tests/model/test_kernels.py
+    "${tests[@]}" -q tests/model/attention/triton/test_dispatch.py
     "$python" bench/gpu.py --tiny "$@"
     exit 0
 fi

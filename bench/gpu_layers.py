@@ -16,14 +16,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention, silu
 
 from model.attention import activation_named, attend, plan_tiles
-from model.attention.fused import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
 from model.attention.relative_bias import BIASES, Relations, next_ms
 from model.attention.tile_plan import Plan
+from model.attention.triton.api import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
+from model.attention.triton.dispatch import bias_terms
 from model.hstu import Layer
-from model.kernels import bias_terms
 
 PLAIN_SCORES: Final = 1 << 28  # B * H * N * N of the plain path at most
-ALLOWED: Final = 4e-2  # of a result's largest number, as in kernels_check.py; five times that for a single number
+ALLOWED: Final = 4e-2  # of a result's largest number, as in self_check.py; five times that for a single number
 BACKENDS: Final = (
     {"math": SDPBackend.MATH} if TINY else {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 )

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from gpu_rows import DEVICE, Rows, Sizes, line, milliseconds
 
+from model.attention.triton.dispatch import serve
 from model.config import ModelSettings, TrainSettings
 from model.data.entity_index import TokenRows
 from model.data.labels import Targets
 from model.data.micro_batch import Jagged
 from model.forward import Forward
-from model.kernels import serve
 from model.negatives import Negatives, draw
 from model.weights import Weights
 from stream.example import NO_KEY, Kind

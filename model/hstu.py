@@ -8,7 +8,7 @@ epsilon and initial values as in Meta's public research code):
     y = (U * norm(o)) @ W_outᵀ + b + x
 
 norm is a LayerNorm without weights, over all heads of o at once. There is no feed-forward block. Layers run in
-compiled loops on a CPU (attention/cpu.py), with the fused kernels where kernels.py says that they serve, and else in
+compiled loops on a CPU (attention/cpu.py), with the fused kernels where dispatch.py says that they serve, and else in
 plain PyTorch (attention/padded.py).
 """
 
@@ -21,12 +21,12 @@ from torch.nn.functional import layer_norm, linear, silu
 
 from model.attention import activation_named, attend, plan_tiles
 from model.attention.activations import Activation
-from model.attention.fused import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
 from model.attention.relative_bias import BIASES, Bias, Relations, next_ms
 from model.attention.tile_plan import Plan, Tile
 from model.attention.tiled import BiasOf
+from model.attention.triton.api import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
+from model.attention.triton.dispatch import bias_terms, serve
 from model.config import ModelSettings
-from model.kernels import bias_terms, serve
 
 _EPS = 1e-6  # of every norm
 

@@ -25,9 +25,9 @@ from model.attention.cpu.layers import Kept, Share, Sums, Weights
 from model.attention.cpu.row_ops import SILU, SILU_SEEN, SOFTMAX, aligned
 from model.attention.cpu.sequence import Form, room_back_for, room_for
 from model.attention.cpu.simd import LANES
-from model.attention.fused import Bias
 from model.attention.relative_bias import BUCKETS, time_buckets
 from model.attention.tile_plan import checked
+from model.attention.triton.api import Bias
 from model.errors import ModelError
 
 _PHI: Final = {"silu": SILU, "silu_seen": SILU_SEEN, "softmax": SOFTMAX}

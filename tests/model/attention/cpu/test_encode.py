@@ -16,10 +16,10 @@ from model.arrays.jit import ANY_ORDER
 from model.attention import ACTIVATIONS
 from model.attention.cpu import encode, layers, matmul, row_ops, sequence
 from model.attention.relative_bias import log_gaps, time_buckets
+from model.attention.triton.dispatch import bias_terms
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.hstu import Encoder, loops_serve
-from model.kernels import bias_terms
 from tests.model.attention.attention_cases import golden, offsets_of
 from tests.model.attention.cpu.cpu_cases import EPS, VARIANTS, Case, cases, far_apart, prepared
 from tests.model.test_hstu import golden_layer, golden_times

@@ -15,13 +15,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import kernels, kernels_check
-from model.attention.fused import Batch, could_serve
 from model.attention.relative_bias import BUCKETS, time_buckets
+from model.attention.triton import dispatch, self_check
+from model.attention.triton.api import Batch, could_serve
+from model.attention.triton.dispatch import lowest_gaps_ms
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.hstu import Encoder
-from model.kernels import lowest_gaps_ms
 from tests.model.attention.attention_cases import offsets_of
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def test_the_kernels_pass_their_tests_interpreted() -> None:
 @needs_triton
 def test_the_kernels_compile_for_an_h100() -> None:
     """Wherever the tests run: all kernels, with the bias of the paper, fit into its shared memory."""
-    command = [sys.executable, "tests/model/kernels/ahead.py", "bfloat16", "64", "silu", "bucketed"]
+    command = [sys.executable, "tests/model/attention/triton/ahead.py", "bfloat16", "64", "silu", "bucketed"]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, check=False, **QUIETLY)
     assert done.returncode == 0, done.stderr
@@ -80,9 +80,9 @@ def test_where_there_are_no_kernels_nothing_is_tried(
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that have not been checked yet, on a device that could have some."""
-    monkeypatch.setattr(kernels, "_verdicts", {})
-    monkeypatch.setattr(kernels, "could_serve", lambda *_: True)
-    monkeypatch.setattr(kernels_check, "SHAPES", kernels_check.SHAPES[1:])
+    monkeypatch.setattr(dispatch, "_verdicts", {})
+    monkeypatch.setattr(dispatch, "could_serve", lambda *_: True)
+    monkeypatch.setattr(self_check, "SHAPES", self_check.SHAPES[1:])
 
 
 def batch() -> tuple[Tensor, Tensor, Tensor]:
@@ -116,14 +116,14 @@ def test_wrong_kernels_are_said_once_and_plain_pytorch_goes_on(
     monkeypatch: pytest.MonkeyPatch, kernel: object, reason: str
 ) -> None:
     """The first batch warns with a sentence, the next one is silent; the output is that of the plain path."""
-    monkeypatch.setattr(kernels_check, "attend_fused", kernel)
+    monkeypatch.setattr(self_check, "attend_fused", kernel)
     model, inputs = encoder(), batch()
     with pytest.warns(RuntimeWarning, match=f"failed their check on cpu .*{reason}.*goes on in plain PyTorch"):
         first = model(*inputs)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.equal(model(*inputs), first)
-    monkeypatch.setattr(kernels, "could_serve", lambda *_: False)
+    monkeypatch.setattr(dispatch, "could_serve", lambda *_: False)
     assert torch.equal(model(*inputs), first)
 
 
@@ -133,14 +133,14 @@ def test_kernels_that_break_the_device_end_the_process_with_a_sentence(monkeypat
     monkeypatch.setattr(torch.cuda, "synchronize", raising)
     x: Any = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
     with pytest.raises(ModelError, match=r"broke cuda .*: PTXAS error; start again with FUSED_ATTENTION=0"):
-        kernels.serve(x, width=8, heads=2, activation="silu", bias="none", check=raising)
+        dispatch.serve(x, width=8, heads=2, activation="silu", bias="none", check=raising)
 
 
 @pytest.mark.usefixtures("fresh")
 def test_the_environment_turns_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are not even checked."""
     monkeypatch.setenv("FUSED_ATTENTION", "0")
-    assert not kernels.serve(torch.ones(1), width=8, heads=2, activation="silu", bias="none", check=raising)
+    assert not dispatch.serve(torch.ones(1), width=8, heads=2, activation="silu", bias="none", check=raising)
 
 
 @pytest.mark.usefixtures("fresh")
@@ -148,7 +148,7 @@ def test_right_kernels_serve_and_are_checked_once() -> None:
     """One check per device, dtype, width, activation and bias."""
     seen = []
     for bias in ("bucketed", "bucketed", "none"):
-        assert kernels.serve(torch.ones(1), width=8, heads=2, activation="silu", bias=bias, check=seen.append)
+        assert dispatch.serve(torch.ones(1), width=8, heads=2, activation="silu", bias=bias, check=seen.append)
     assert [case.bias for case in seen] == ["bucketed", "none"]
 
 

@@ -8,7 +8,7 @@ size of rows by keys is ever written. A softmax is kept online: its running maxi
 import triton
 import triton.language as tl
 
-from model.attention.triton_tiles import (
+from model.attention.triton.tile_ops import (
     HIDDEN,
     NONE,
     SOFTMAX,

@@ -8,8 +8,8 @@ program writes what nobody else writes, in a fixed order of sums: equal batches 
 import triton
 import triton.language as tl
 
-from model.attention.triton_forward import UNSPECIALISED
-from model.attention.triton_tiles import (
+from model.attention.triton.forward import UNSPECIALISED
+from model.attention.triton.tile_ops import (
     NONE,
     SOFTMAX,
     bias_of,

@@ -81,23 +81,23 @@ def attend_fused(
     """
     if not batch.tokens:
         return v + (q.sum() + k.sum())  # empty, yet of the graph
-    from model.attention.triton_launch import attend
+    from model.attention.triton.launch import attend
 
     return attend(q, k, v, batch, alpha, activation, bias)
 
 
 def silu_parts(z_LE: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
     """Give silu(z) cut into four parts of these widths, views of one tensor; their gradients meet in one kernel."""
-    from model.attention import triton_gate
+    from model.attention.triton import gate
 
-    return triton_gate.silu_parts(z_LE, widths)
+    return gate.silu_parts(z_LE, widths)
 
 
 def norm_gate(u_LV: Tensor, o_LV: Tensor, eps: float) -> Tensor:
     """Give u * norm(o) in their dtype, rounded once, [L, V]: norm is a LayerNorm of rows without weights."""
-    from model.attention import triton_gate
+    from model.attention.triton import gate
 
-    return triton_gate.norm_gate(u_LV, o_LV, eps)
+    return gate.norm_gate(u_LV, o_LV, eps)
 
 
 def could_serve(device: torch.device, dtype: torch.dtype, d_qk: int, d_v: int) -> bool:

@@ -1,4 +1,5 @@
-"""The fused kernels themselves: on a GPU, or on the CPU under TRITON_INTERPRET=1 (tests/model/test_kernels.py)."""
+"""The fused kernels themselves: on a GPU, or on the CPU under TRITON_INTERPRET=1
+(tests/model/attention/triton/test_dispatch.py)."""
 
 import inspect
 import os
@@ -12,16 +13,16 @@ import torch
 from hypothesis import Phase, given, settings, strategies as st
 from torch import Tensor
 
-from model import kernels_check
-from model.attention import attention as plain, triton_configs
-from model.attention.fused import Batch, attend_fused, batch_of, clock_of, interpreted
+from model.attention import attention as plain
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, RelativeBias, next_ms, time_buckets
-from model.attention.triton_configs import Config
+from model.attention.triton import block_sizes, self_check
+from model.attention.triton.api import Batch, attend_fused, batch_of, clock_of, interpreted
+from model.attention.triton.block_sizes import Config
+from model.attention.triton.dispatch import Case, lowest_gaps_ms
+from model.attention.triton.self_check import Problem, Shape, check, dense_bias
 from model.config import ModelSettings
 from model.hstu import Encoder, Layer
-from model.kernels import Case, lowest_gaps_ms
-from model.kernels_check import Problem, Shape, check, dense_bias
 from tests.model.attention.attention_cases import Case as RandomCase, cases, golden, offsets_of
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() and not interpreted() else "cpu")
@@ -59,7 +60,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: None = None, *
 
 def in_blocks(blocks: Config) -> Any:
     """Cut into tiles of this size, on a device too, where a short sequence would be one tile."""
-    return patch("model.attention.triton_launch.fixed", lambda *_: blocks)
+    return patch("model.attention.triton.launch.fixed", lambda *_: blocks)
 
 
 def with_gradients(function: Any, case: RandomCase, dtype: torch.dtype) -> list[Tensor]:
@@ -245,12 +246,12 @@ def test_empty_batches_and_sequences_give_empty_outputs_with_gradients(lengths: 
 
 def test_every_kernel_is_given_its_arguments_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Triton's compiler refuses what its interpreter overlooks: an argument too many."""
-    from model.attention import triton_launch
+    from model.attention.triton import launch as triton_launch
 
     launch, seen = triton_launch._launch, []
 
     def checked(kernel: Any, grid: Any, arguments: dict[str, Any], tuned: bool) -> None:
-        blocks = triton_configs.fixed(kernel.__name__, arguments).blocks
+        blocks = block_sizes.fixed(kernel.__name__, arguments).blocks
         assert sorted({**arguments, **blocks}) == sorted(inspect.signature(kernel.fn).parameters)
         seen.append(kernel.__name__)
         launch(kernel, grid, arguments, tuned)
@@ -270,7 +271,7 @@ def test_equal_batches_give_equal_bits() -> None:
 
 def test_time_buckets_are_those_of_the_bias_at_every_edge() -> None:
     """One millisecond below and at each edge, and any gap: exact while float32 holds the gap, else to its rounding."""
-    from tests.model.kernels.bucket_kernel import bucket_kernel
+    from tests.model.attention.triton.bucket_kernel import bucket_kernel
 
     edges = lowest_gaps_ms(torch.device("cpu"))[1:110].long()
     gaps = torch.cat((edges, edges - 1, torch.exp(torch.rand(1024 - 218, generator=rng(0)) * 40).long()))
@@ -294,7 +295,7 @@ def test_the_check_passes_at_the_widths_that_are_trained(
 ) -> None:
     """Each width has block sizes of its own; the whole check on a device, a small batch where it is interpreted."""
     if interpreted():
-        monkeypatch.setattr(kernels_check, "SHAPES", SMALL)
+        monkeypatch.setattr(self_check, "SHAPES", SMALL)
     check(Case(DEVICE, getattr(torch, dtype), width, width, activation, bias, 2))
 
 
@@ -302,10 +303,10 @@ def test_the_check_passes_on_the_right_kernels_and_names_what_a_wrong_one_gets_w
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Kernels told to compute another activation are refused: the sentence says where and by how much."""
-    from model.attention import triton_launch
+    from model.attention.triton import launch as triton_launch
     from model.errors import ModelError
 
-    monkeypatch.setattr(kernels_check, "SHAPES", SMALL)
+    monkeypatch.setattr(self_check, "SHAPES", SMALL)
     case = Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed", 2)
     check(case)
     monkeypatch.setitem(triton_launch._ACTIVATIONS, "silu", 1)

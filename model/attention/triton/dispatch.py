@@ -1,7 +1,7 @@
 """The fused kernels in the encoder: when they serve, and what they read of a layer's bias.
 
 They serve on CUDA where Triton is installed and where, on this device and for this dtype and width, they have given
-what the loops of attention/reference.py give (kernels_check.py, at first use). Else the plain path serves, in the same
+what the loops of attention/reference.py give (self_check.py, at first use). Else the plain path serves, in the same
 numbers; a failed check is said once. FUSED_ATTENTION=0 in the environment turns them off. Under TRITON_INTERPRET=1 they
 serve on the CPU too, slowly: for tests.
 """
@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 import torch
 from torch import Tensor
 
-from model.attention.fused import Bias, could_serve
 from model.attention.relative_bias import BUCKETS, FunctionalBias, RelativeBias, time_buckets
+from model.attention.triton.api import Bias, could_serve
 from model.errors import ModelError
 
 
@@ -100,7 +100,7 @@ def lowest_gaps_ms(device: torch.device) -> Tensor:
 
 def _passes(case: Case, check: Callable[[Case], None] | None) -> bool:
     """Run the check; whatever goes wrong in it, plain PyTorch can go on, unless the device is lost."""
-    from model.kernels_check import check as by_default
+    from model.attention.triton.self_check import check as by_default
 
     try:
         (check or by_default)(case)

@@ -1,4 +1,5 @@
-"""Compiles the kernels for an H100 where there is none: python tests/model/kernels/ahead.py bfloat16 64 silu bucketed.
+"""Compiles the kernels for an H100 where there is none: python tests/model/attention/triton/ahead.py bfloat16 64
+silu bucketed.
 
 A batch is taken through forward and backward as on a GPU, with a driver that says it is one and launches nothing: so
 arguments are bound, and kernels compiled, as they would be. Printed for each kernel, with its fixed choice of blocks:
@@ -19,10 +20,10 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 
-from model.attention import triton_gate, triton_launch
-from model.attention.triton_configs import fixed
-from model.kernels import Case
-from model.kernels_check import Around, Problem, Shape
+from model.attention.triton import gate, launch
+from model.attention.triton.block_sizes import fixed
+from model.attention.triton.dispatch import Case
+from model.attention.triton.self_check import Around, Problem, Shape
 
 SHARED = 227 << 10  # bytes that a program may take
 
@@ -49,7 +50,7 @@ def compile_only(kernel: Any, grid: Any, arguments: dict[str, Any], _: bool) -> 
 
 def compile_gate(kernel: Any, x: torch.Tensor, width: int, arguments: dict[str, Any]) -> None:
     """Stand in for triton_gate._launch."""
-    options = triton_gate.tile(width)
+    options = gate.tile(width)
     report(kernel, kernel.run(**arguments, **options, tokens=len(x), grid=(1,), warmup=True), options)
 
 
@@ -78,7 +79,7 @@ def main(
 ) -> None:
     """Compile all kernels of one kind."""
     driver.set_active(H100())
-    triton_launch._launch, triton_gate._launch = compile_only, compile_gate
+    launch._launch, gate._launch = compile_only, compile_gate
     case = Case(torch.device("cpu"), getattr(torch, dtype), int(width), int(width), activation, bias, int(heads))
     for window in (0, 3):
         print(f"window {window}")

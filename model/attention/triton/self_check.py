@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, silu
 
-from model.attention.fused import attend_fused, batch_of, clock_of, norm_gate, silu_parts
 from model.attention.masks import place
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, FunctionalBias, RelativeBias, next_ms
+from model.attention.triton.api import attend_fused, batch_of, clock_of, norm_gate, silu_parts
+from model.attention.triton.dispatch import Case, bias_terms
 from model.errors import ModelError
-from model.kernels import Case, bias_terms
 
 _TOLERANCES: Final = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}  # of a result's largest number
 _TF32: Final = 1e-2  # where PyTorch may multiply float32 as TF32, the kernels do so too

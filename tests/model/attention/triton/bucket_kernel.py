@@ -3,7 +3,7 @@
 import triton
 import triton.language as tl
 
-from model.attention.triton_tiles import buckets
+from model.attention.triton.tile_ops import buckets
 
 
 @triton.jit

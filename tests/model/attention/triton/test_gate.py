@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, silu
 
-from model import kernels_check
 from model.attention import activation_named, plan_tiles
-from model.attention.fused import batch_of, interpreted, norm_gate, silu_parts
+from model.attention.triton import self_check
+from model.attention.triton.api import batch_of, interpreted, norm_gate, silu_parts
+from model.attention.triton.dispatch import Case
+from model.attention.triton.self_check import Around
 from model.errors import ModelError
 from model.hstu import Layer
-from model.kernels import Case
-from model.kernels_check import Around
 from tests.model.attention.attention_cases import offsets_of
-from tests.model.kernels.test_fused import (  # noqa: F401
+from tests.model.attention.triton.test_api import (  # noqa: F401
     DEVICE,
     _living_device,
     assert_as_good,
@@ -153,7 +153,7 @@ def test_no_rows_launch_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_kernels_are_given_their_arguments_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Triton's compiler refuses what its interpreter overlooks: an argument too many."""
-    from model.attention import triton_gate
+    from model.attention.triton import gate as triton_gate
 
     launch, seen = triton_gate._launch, []
 
@@ -171,7 +171,7 @@ def test_kernels_are_given_their_arguments_and_no_others(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("width", [1, 3, 512, 1025, 4096, 40_000])
 def test_a_program_has_whole_rows_of_any_width(width: int) -> None:
     """Padded to a power of two; a thread has 16 numbers of a tensor until the most warps are used up."""
-    from model.attention.triton_gate import tile as tile_of
+    from model.attention.triton.gate import tile as tile_of
 
     tile = tile_of(width)
     assert tile["P"] >= width
@@ -193,13 +193,13 @@ def test_equal_rows_give_equal_bits() -> None:
 @pytest.mark.parametrize(("heads", "d_v"), [(1, 1), (2, 1), (1, 4096)])
 def test_the_check_runs_rows_as_wide_as_a_layers(monkeypatch: pytest.MonkeyPatch, heads: int, d_v: int) -> None:
     """The narrowest, whose norm is nothing or a sign, and wide ones."""
-    from model.attention import triton_gate
+    from model.attention.triton import gate as triton_gate
 
-    monkeypatch.setattr(kernels_check, "SHAPES", [])
-    monkeypatch.setattr(kernels_check, "_ROWS", 5)
+    monkeypatch.setattr(self_check, "SHAPES", [])
+    monkeypatch.setattr(self_check, "_ROWS", 5)
     seen, tile = set(), triton_gate.tile
     monkeypatch.setattr(triton_gate, "tile", lambda width: [seen.add(width), tile(width)][1])
-    kernels_check.check(Case(DEVICE, torch.float32, d_v, d_v, "silu", "none", heads))
+    self_check.check(Case(DEVICE, torch.float32, d_v, d_v, "silu", "none", heads))
     assert seen == {heads * d_v}
 
 
@@ -207,10 +207,10 @@ def test_the_check_runs_rows_as_wide_as_a_layers(monkeypatch: pytest.MonkeyPatch
 def test_the_check_names_what_a_wrong_operation_gets_wrong(monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
     """Another epsilon, and parts in another order, are refused: the sentence says where and by how much."""
     wrong: Any = (lambda u, o, eps: norm_gate(u, o, 2 * eps)) if operation == "norm_gate" else swapped
-    monkeypatch.setattr(kernels_check, "SHAPES", [])
-    monkeypatch.setattr(kernels_check, operation, wrong)
+    monkeypatch.setattr(self_check, "SHAPES", [])
+    monkeypatch.setattr(self_check, operation, wrong)
     with pytest.raises(ModelError, match=r"the (gated output|part q) is off by .* more than 1e-04 \(rows of 24\)"):
-        kernels_check.check(Case(DEVICE, torch.float32, 8, 8, "silu", "none", 3))
+        self_check.check(Case(DEVICE, torch.float32, 8, 8, "silu", "none", 3))
 
 
 def swapped(z: Tensor, widths: list[int]) -> tuple[Tensor, ...]:

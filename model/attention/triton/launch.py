@@ -2,7 +2,7 @@
 
 L tokens, B sequences, H heads, N = max_len; P = head width padded to a power of two of at least 16.
 
-Each kernel runs with the fixed configuration of triton_configs.py, for another block size is another order of sums;
+Each kernel runs with the fixed configuration of block_sizes.py, for another block size is another order of sums;
 or, for a batch that says `tuned`, with the one that Triton finds the fastest for its shape.
 """
 # mypy: disable-error-code="import-untyped"
@@ -15,9 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from model.attention import triton_backward, triton_bias, triton_forward
-from model.attention.fused import Batch, Bias, interpreted
-from model.attention.triton_configs import Config, bias_block, configs, fixed, shares_of
+from model.attention.triton import backward, bias_backward, forward
+from model.attention.triton.api import Batch, Bias, interpreted
+from model.attention.triton.block_sizes import Config, bias_block, configs, fixed, shares_of
 
 _ACTIVATIONS: Final = {"silu": 0, "silu_seen": 1, "softmax": 2}
 _TYPES: Final = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
@@ -58,9 +58,7 @@ class _Attention(torch.autograd.Function):
         out = v.new_empty(v.shape)
         lse = q.new_empty(q.shape[:2], dtype=torch.float32) if activation == "softmax" else None
         arguments = _arguments(q, k, v, positions, times, edges, batch, alpha, activation)
-        _launch(
-            triton_forward.forward, _rows_grid(batch, q), {**arguments, "Out": out, "Lse": _some(lse, q)}, batch.tuned
-        )
+        _launch(forward.forward, _rows_grid(batch, q), {**arguments, "Out": out, "Lse": _some(lse, q)}, batch.tuned)
         ctx.save_for_backward(q, k, v, positions, times, edges, out if lse is not None else None, lse)
         ctx.batch, ctx.alpha, ctx.activation = batch, alpha, activation
         return out
@@ -74,8 +72,8 @@ class _Attention(torch.autograd.Function):
         arguments = _arguments(q, k, v, positions, times, edges, batch, ctx.alpha, ctx.activation)
         arguments |= {"dOut": d_out, "Lse": _some(lse, q), "Delta": _some(delta, q)}
         d_q, d_k, d_v = (x.new_empty(x.shape) for x in (q, k, v))
-        _launch(triton_backward.query_gradients, _rows_grid(batch, q), {**arguments, "dQ": d_q}, batch.tuned)
-        _launch(triton_backward.key_gradients, _keys_grid(batch, q), {**arguments, "dK": d_k, "dV": d_v}, batch.tuned)
+        _launch(backward.query_gradients, _rows_grid(batch, q), {**arguments, "dQ": d_q}, batch.tuned)
+        _launch(backward.key_gradients, _keys_grid(batch, q), {**arguments, "dK": d_k, "dV": d_v}, batch.tuned)
         d_positions = d_times = None
         if positions is not None and times is not None and any(ctx.needs_input_grad[3:5]):
             d_positions, d_times = _bias_gradients(arguments, positions, times, batch)
@@ -86,11 +84,11 @@ def _bias_gradients(arguments: dict[str, Any], positions: Tensor, times: Tensor,
     """Give the gradients of both parts of a bias from the sums that the programs leave."""
     block = bias_block(arguments)
     blocks = triton.cdiv(batch.longest, block)
-    sums = _sums(triton_bias.history_sums, arguments, blocks, (block, block), batch.tuned)
+    sums = _sums(bias_backward.history_sums, arguments, blocks, (block, block), batch.tuned)
     by_step = _history_steps(sums[0], batch.max_len)
     by_time = sums[1]
     if batch.targets is not None:
-        sums = _sums(triton_bias.candidate_sums, arguments, 1 + blocks, (block,), batch.tuned)
+        sums = _sums(bias_backward.candidate_sums, arguments, 1 + blocks, (block,), batch.tuned)
         by_step = by_step + _candidate_steps(sums[0], batch.max_len)
         by_time = by_time + sums[1]
     d_times = torch.zeros_like(times, dtype=torch.float32)
@@ -102,7 +100,7 @@ def _bias_gradients(arguments: dict[str, Any], positions: Tensor, times: Tensor,
 def _sums(
     kernel: Any, arguments: dict[str, Any], blocks: int, shape: tuple[int, ...], tuned: bool
 ) -> tuple[Tensor, Tensor]:
-    """Run a kernel of triton_bias.py and add up the programs' shares: [blocks, *shape] and [_LANES]."""
+    """Run a kernel of bias_backward.py and add up the programs' shares: [blocks, *shape] and [_LANES]."""
     shares = shares_of(blocks)
     by_place = arguments["Q"].new_empty((blocks, shares, *shape), dtype=torch.float32)
     by_time = by_place.new_empty((blocks, shares, _LANES))

@@ -15,7 +15,7 @@ import triton.language as tl
 from torch import Tensor
 from torch.nn.functional import silu
 
-from model.attention.triton_tiles import load_rows, store_rows
+from model.attention.triton.tile_ops import load_rows, store_rows
 
 _TILE: Final = 2048  # numbers of a program's rows: 16 a thread, until a row alone has more
 

@@ -12,9 +12,9 @@ keys, counted from the end of history, and block 0 for the candidates' own keys.
 import triton
 import triton.language as tl
 
-from model.attention.triton_backward import row_terms
-from model.attention.triton_forward import UNSPECIALISED
-from model.attention.triton_tiles import (
+from model.attention.triton.backward import row_terms
+from model.attention.triton.forward import UNSPECIALISED
+from model.attention.triton.tile_ops import (
     BUCKETED,
     LANES,
     bias_of,
