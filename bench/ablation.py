@@ -21,9 +21,9 @@ from report import clock_s, machine, save, table
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, silu
 
-from model import hstu
 from model.config import ModelSettings, TrainSettings
 from model.learner import Learner
+from model.network.encoders import hstu
 from sim.compare.feeds import WholeRecords
 from sim.compare.report_student import half_width
 from sim.compare.runs import Run, RunSpec

@@ -3,8 +3,8 @@
     eager         HSTU as research code writes it: a linear layer over the tokens, then q, k, v padded, scores, bias and
                   weights held as [B, H, N, N], buckets of time computed by every layer. Its weights are ours, and its
                   outputs and gradients are what ours are compared with before anything is timed.
-    plain         model/hstu.py without compiled loops: dense tiles of sequences of like length (attention/padded.py)
-    ours          model/hstu.py as it is by default on this machine
+    plain         model/network/encoders/hstu.py without compiled loops: dense tiles of sequences of like length
+    (attention/padded.py) ours          model/network/encoders/hstu.py as it is by default on this machine
     rectools      the HSTU layers of RecTools (PyPI), padded, where that is installed: SiLU, no bias or buckets of time
     transformer   pre-norm layers with PyTorch's scaled_dot_product_attention on padded q, k, v and a feed-forward block
                   of four times the width; all else over the tokens alone. It has no bias.
@@ -29,7 +29,7 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 
 from model.attention.relative_bias import BIASES, FunctionalBias, RelativeBias, next_ms
 from model.config import ModelSettings
-from model.hstu import Encoder, Layer
+from model.network.encoders.hstu import Encoder, Layer
 
 EPS, LAYERS = 1e-6, 2
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt

@@ -20,7 +20,7 @@ from model.attention.relative_bias import BIASES, Relations, next_ms
 from model.attention.tile_plan import Plan
 from model.attention.triton.api import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
 from model.attention.triton.dispatch import bias_terms
-from model.hstu import Layer
+from model.network.encoders.hstu import Layer
 
 PLAIN_SCORES: Final = 1 << 28  # B * H * N * N of the plain path at most
 ALLOWED: Final = 4e-2  # of a result's largest number, as in self_check.py; five times that for a single number

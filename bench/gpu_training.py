@@ -123,7 +123,7 @@ def training_row(model: ModelSettings, sequences: int, path: str, dtype: str, si
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     trainer = Trainer(model, sequences, DEVICE.type, bf16=dtype == "bf16")
-    plain = patch("model.hstu.serve", lambda *_, **__: False) if path == "plain" else nullcontext()
+    plain = patch("model.network.encoders.hstu.serve", lambda *_, **__: False) if path == "plain" else nullcontext()
     with plain, warnings.catch_warnings():
         warnings.filterwarnings("error", "The fused attention kernels failed", RuntimeWarning)
         if path == "fused" and not trainer.fused():

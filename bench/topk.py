@@ -19,7 +19,7 @@ from report import clock_s, machine, save, spread, table
 from torch import Tensor
 
 from model.best import best
-from model.retrieval import unit
+from model.network.retrieval_loss import unit
 
 
 def reads(items_VD: Tensor) -> dict[str, Callable[[], Any]]:

@@ -28,7 +28,7 @@ from model.dense import DenseOptimizer
 from model.directions import Directions
 from model.evaluation.prequential import Prequential
 from model.learner import Learner
-from model.recommender import Recommender
+from model.network.recommender import Recommender
 from model.table import Table
 from stream.example import Example
 

@@ -7,7 +7,7 @@ those that moved are normalised again, and those that are new. It costs the memo
 import torch
 from torch import Tensor
 
-from model.retrieval import unit
+from model.network.retrieval_loss import unit
 from model.table import Table
 
 

@@ -17,8 +17,8 @@ from model.best import best
 from model.config import ModelSettings
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
-from model.recommender import Recommender
-from model.retrieval import unit
+from model.network.recommender import Recommender
+from model.network.retrieval_loss import unit
 from model.snapshot import Snapshot, under
 from stream.example import NO_KEY, Kind
 

@@ -14,7 +14,7 @@ from model.config import ModelSettings, TrainSettings
 from model.dense import DenseOptimizer
 from model.directions import Directions
 from model.errors import ModelError
-from model.recommender import Recommender
+from model.network.recommender import Recommender
 from model.snapshot import prefixed, under
 from model.table import Table
 

@@ -12,7 +12,7 @@ from model.aliases import LATEST, move
 from model.config import ModelSettings
 from model.data.catalogue import Catalogue, ItemRecord
 from model.data.vocabulary import Vocabulary
-from model.recommender import Recommender
+from model.network.recommender import Recommender
 from model.snapshot import Manifest, prefixed, write_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 

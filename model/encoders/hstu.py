@@ -1,5 +1,5 @@
-"""HSTU (model/hstu.py)."""
+"""HSTU (model/network/encoders/hstu.py)."""
 
-from model.hstu import Encoder
+from model.network.encoders.hstu import Encoder
 
 __all__ = ["Encoder"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from model.attention import ACTIVATIONS
 from model.baselines import BASELINES
 from model.config import ModelSettings
-from model.encoders import ENCODERS
+from model.network.encoders import ENCODERS
 from stream.example import Example
 from tests import laws
 from tests.laws import ITEMS, Counting, Factory, Neural, streams

@@ -13,7 +13,7 @@ from model.data.item_age import SLICES
 from model.data.micro_batch import collate
 from model.errors import ModelError
 from model.learner import Learner, StepReport
-from model.retrieval import unit
+from model.network.retrieval_loss import unit
 from stream.example import NO_KEY, Example, Kind, decode, id_key
 from tests.factories import START_MS, make_examples
 

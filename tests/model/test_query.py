@@ -14,9 +14,9 @@ from model.data.micro_batch import collate
 from model.errors import ModelError
 from model.forward import Forward
 from model.learner import Learner
+from model.network.retrieval_loss import unit
 from model.order import BEGINNING_MS
 from model.query import Answerer, NoSequences, event_time_ms, open_answerer
-from model.retrieval import unit
 from model.scorer import Scorer
 from model.snapshot import Manifest, Snapshot, load_snapshot
 from stream.example import END_OF_TIME_MS, TOKEN_DTYPE, Example, Kind, decode, id_key

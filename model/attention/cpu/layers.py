@@ -1,4 +1,5 @@
-"""All layers over one thread's share of a batch's sequences, forward and backward: model/hstu.py's formula, compiled.
+"""All layers over one thread's share of a batch's sequences, forward and backward: model/network/encoders/hstu.py's
+formula, compiled.
 
     z = norm(x) @ W;  u, v, q, k = split(silu(z));  y = u * norm(attention);  x' = y @ W_outᵀ + b + x
 

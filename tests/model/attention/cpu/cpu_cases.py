@@ -15,7 +15,7 @@ from model.attention.cpu import encode
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, Bias, next_ms
 from model.attention.triton.dispatch import bias_terms
-from model.hstu import Layer
+from model.network.encoders.hstu import Layer
 from tests.model.attention.attention_cases import offsets_of
 
 EPS = 1e-6

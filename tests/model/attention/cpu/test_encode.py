@@ -19,10 +19,10 @@ from model.attention.relative_bias import log_gaps, time_buckets
 from model.attention.triton.dispatch import bias_terms
 from model.config import ModelSettings
 from model.errors import ModelError
-from model.hstu import Encoder, loops_serve
+from model.network.encoders.hstu import Encoder, loops_serve
 from tests.model.attention.attention_cases import golden, offsets_of
 from tests.model.attention.cpu.cpu_cases import EPS, VARIANTS, Case, cases, far_apart, prepared
-from tests.model.test_hstu import golden_layer, golden_times
+from tests.model.network.encoders.test_hstu import golden_layer, golden_times
 
 ROOT = Path(__file__).parents[2]
 

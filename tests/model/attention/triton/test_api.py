@@ -22,7 +22,7 @@ from model.attention.triton.block_sizes import Config
 from model.attention.triton.dispatch import Case, lowest_gaps_ms
 from model.attention.triton.self_check import Problem, Shape, check, dense_bias
 from model.config import ModelSettings
-from model.hstu import Encoder, Layer
+from model.network.encoders.hstu import Encoder, Layer
 from tests.model.attention.attention_cases import Case as RandomCase, cases, golden, offsets_of
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() and not interpreted() else "cpu")

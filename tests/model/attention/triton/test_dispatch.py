@@ -21,7 +21,7 @@ from model.attention.triton.api import Batch, could_serve
 from model.attention.triton.dispatch import lowest_gaps_ms
 from model.config import ModelSettings
 from model.errors import ModelError
-from model.hstu import Encoder
+from model.network.encoders.hstu import Encoder
 from tests.model.attention.attention_cases import offsets_of
 
 ROOT = Path(__file__).parents[2]

@@ -18,7 +18,7 @@ from model.attention.triton.api import batch_of, interpreted, norm_gate, silu_pa
 from model.attention.triton.dispatch import Case
 from model.attention.triton.self_check import Around
 from model.errors import ModelError
-from model.hstu import Layer
+from model.network.encoders.hstu import Layer
 from tests.model.attention.attention_cases import offsets_of
 from tests.model.attention.triton.test_api import (  # noqa: F401
     DEVICE,

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from model.config import ModelSettings, TrainSettings
-from model.encoders import ENCODERS
 from model.learner import Learner
+from model.network.encoders import ENCODERS
 from stream.example import Example, decode
 from tests.factories import make_examples
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import layer_norm, silu
 
-from model.ranking import Towers, loss
+from model.network.ranking_head import Towers, loss
 
 GENERATOR = torch.Generator().manual_seed(0)
 

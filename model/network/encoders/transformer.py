@@ -31,7 +31,7 @@ from torch.nn.functional import layer_norm, relu, scaled_dot_product_attention
 from model.attention import Activation, Plan, activation_named, attend, plan_tiles
 from model.attention.tile_plan import checked
 from model.config import ModelSettings
-from model.encoders.blocks import Blocks
+from model.network.encoders.padding import Blocks
 
 Attention = Callable[[Tensor, int], Tensor]  # q, k, v side by side, and the number of heads -> [L, D]
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from model.config import ModelSettings
-from model.encoders import ENCODERS
 from model.errors import ModelError
+from model.network.encoders import ENCODERS
 from tests.model.attention.attention_cases import offsets_of
 
 DOUBLE, DIM = torch.float64, 12

@@ -7,8 +7,8 @@ from torch import Tensor
 from model.attention import ACTIVATIONS
 from model.attention.relative_bias import BIASES
 from model.config import ModelSettings
-from model.recommender import Recommender
-from model.retrieval import unit
+from model.network.recommender import Recommender
+from model.network.retrieval_loss import unit
 from stream.example import Kind
 from tests.model.attention.attention_cases import Golden, golden, offsets_of
 

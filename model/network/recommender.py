@@ -13,11 +13,11 @@ import math
 import torch
 from torch import Tensor, nn
 
-from model import ranking, retrieval
 from model.attention.masks import row_places
 from model.attention.relative_bias import next_ms
 from model.config import ModelSettings
-from model.encoders import ENCODERS
+from model.network import ranking_head, retrieval_loss
+from model.network.encoders import ENCODERS
 from stream.example import Kind
 
 
@@ -35,7 +35,7 @@ class Recommender(nn.Module):
         for embedding in (self.pos_emb, self.start):
             nn.init.normal_(embedding, 0.0, settings.dim**-0.5, generator=generator)
         self.encoder = ENCODERS[settings.encoder](settings, dtype=dtype, generator=generator)
-        self.towers = ranking.Towers(settings.dim, len(settings.rank_actions), dtype=dtype, generator=generator)
+        self.towers = ranking_head.Towers(settings.dim, len(settings.rank_actions), dtype=dtype, generator=generator)
 
     def encode(
         self,
@@ -72,7 +72,7 @@ class Recommender(nn.Module):
     def queries(self, y_LD: Tensor, query_T: Tensor) -> Tensor:
         """Give the unit query vectors, [T, D], at tokens `query_T`; -1 (no history) gives the start vector."""
         known = torch.cat((self.start[None], y_LD))
-        return retrieval.unit(known.index_select(0, query_T + 1))
+        return retrieval_loss.unit(known.index_select(0, query_T + 1))
 
     def retrieval_loss(
         self,
@@ -83,8 +83,8 @@ class Recommender(nn.Module):
         log_q_K: Tensor,
         hit_TK: Tensor,
     ) -> Tensor:
-        """Give the loss of model/retrieval.py, a scalar."""
-        return retrieval.sampled_softmax(
+        """Give the loss of model/network/retrieval_loss.py, a scalar."""
+        return retrieval_loss.sampled_softmax(
             queries_TD,
             positives_TD,
             negatives_KD,
@@ -100,5 +100,5 @@ class Recommender(nn.Module):
         return logits_TA
 
     def rank_loss(self, logits_TA: Tensor, labels_TA: Tensor) -> Tensor:
-        """Give the loss of model/ranking.py, a scalar."""
-        return ranking.loss(logits_TA, labels_TA)
+        """Give the loss of model/network/ranking_head.py, a scalar."""
+        return ranking_head.loss(logits_TA, labels_TA)

@@ -2,7 +2,7 @@ import numpy as np
 import torch
 from hypothesis import given, strategies as st
 
-from model.encoders.blocks import Blocks
+from model.network.encoders.padding import Blocks
 
 CPU = torch.device("cpu")
 

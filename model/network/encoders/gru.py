@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from model.attention.tile_plan import checked
 from model.config import ModelSettings
-from model.encoders.blocks import Blocks
+from model.network.encoders.padding import Blocks
 
 _ALIKE: Final = 1 / 2  # lengths of a block: the steps of a block cost more than its padding
 

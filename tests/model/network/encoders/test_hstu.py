@@ -10,7 +10,7 @@ from model.attention import ACTIVATIONS, activation_named, plan_tiles
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, Relations, RelativeBias, next_ms
 from model.config import ModelSettings
-from model.hstu import Encoder, Layer
+from model.network.encoders.hstu import Encoder, Layer
 from tests.model.attention.attention_cases import Golden, golden, offsets_of
 
 VARIANTS = [(attention, bias) for attention in sorted(ACTIVATIONS) for bias in ("none", *BIASES)]

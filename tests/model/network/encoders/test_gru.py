@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from model.config import ModelSettings
-from model.encoders.gru import Encoder, Layer
-from tests.model.encoders.loops import check_against_loops
+from model.network.encoders.gru import Encoder, Layer
+from tests.model.network.encoders.loops import check_against_loops
 
 DOUBLE, DIM = torch.float64, 10
 

@@ -2,7 +2,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from model.retrieval import sampled_softmax, unit
+from model.network.retrieval_loss import sampled_softmax, unit
 
 T, K, D = 5, 7, 4
 

@@ -1,0 +1,1 @@
+"""The recommender: an encoder and its two heads, retrieval and ranking."""
