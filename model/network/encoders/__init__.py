@@ -1,6 +1,6 @@
 """Encoders, one a file: the file's name is what `model.encoder` says, and its class Encoder is what a recommender uses.
 
-Each has the constructor and the `forward` of model.hstu.Encoder, and keeps the laws of tests/laws.py. A new one is a
+Each has the constructor and the `forward` of hstu.py, and keeps the laws of tests/laws.py. A new one is a
 file here and its name in config.ModelSettings.encoder; a file without a class Encoder helps the others.
 """
 
