@@ -52,7 +52,7 @@ def training(rows: Rows) -> None:
 def deterministic(rows: Rows) -> None:
     from gpu_training import training_rows
 
-    from model.weights import make_deterministic
+    from model.optim.parameters import make_deterministic
 
     make_deterministic(torch.get_num_threads())
     training_rows(rows, SIZES, (("fused", "bf16"), ("fused", "fp32")))

@@ -61,7 +61,7 @@ measure() {
         tests+=(-n "$((workers < 12 ? workers : 12))" --dist worksteal)
     fi
     OMP_NUM_THREADS=1 timeout --signal INT --kill-after 15 "$tests_limit" \
-        "${tests[@]}" -m gpu tests/model/kernels tests/model/test_table.py tests/model/evaluation/test_metrics.py || failed=$?
+        "${tests[@]}" -m gpu tests/model/kernels tests/model/optim/test_embedding_table.py tests/model/evaluation/test_metrics.py || failed=$?
     timeout --kill-after 5 "$((limit - SECONDS))" \
         "$python" bench/gpu.py --seconds "$((limit - 15 - SECONDS))" "$@" || failed=$?
     [ "$failed" = 0 ] || echo "gpu.sh: something above failed (exit $failed)."

@@ -21,7 +21,7 @@ from model.data.labels import Targets
 from model.data.micro_batch import Jagged
 from model.forward import Forward
 from model.negatives import Negatives, draw
-from model.weights import Weights
+from model.optim.parameters import Weights
 from stream.example import NO_KEY, Kind
 
 ITEMS = 20_000

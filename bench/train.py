@@ -24,12 +24,12 @@ from model import forward, negatives
 from model.config import ModelSettings, TrainSettings
 from model.data.entity_index import Known
 from model.data.micro_batch import collate
-from model.dense import DenseOptimizer
-from model.directions import Directions
 from model.evaluation.prequential import Prequential
 from model.learner import Learner
 from model.network.recommender import Recommender
-from model.table import Table
+from model.optim.dense_adamw import DenseOptimizer
+from model.optim.embedding_table import Table
+from model.optim.unit_rows import Directions
 from stream.example import Example
 
 WARM = 4800  # examples passed over: by then histories have grown

@@ -18,8 +18,8 @@ from model.data.labels import Targets, accidental_hits
 from model.data.micro_batch import Jagged
 from model.errors import ModelError
 from model.negatives import Negatives
-from model.table import Table
-from model.weights import Weights
+from model.optim.embedding_table import Table
+from model.optim.parameters import Weights
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -41,8 +41,8 @@ from model.errors import ModelError
 from model.evaluation.metrics import ranks
 from model.evaluation.prequential import MODEL, Outcome, Prequential
 from model.forward import Forward
+from model.optim.parameters import Weights, make_deterministic, stream_seed
 from model.snapshot import prefixed, under
-from model.weights import Weights, make_deterministic, stream_seed
 from stream.example import Example
 
 _DAY_MS: Final = 86_400_000

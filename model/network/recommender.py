@@ -1,7 +1,7 @@
 """The dense part of a recommender: from a batch's embedded tokens to queries, logits and losses.
 
 L tokens, B sequences, T targets, K negatives, A rank actions, D width. Rows of items and features live in tables
-(table.py) and come in as tensors; all that is here is in `state_dict`, in float32, drawn from the seed alone.
+(embedding_table.py) and come in as tensors; all that is here is in `state_dict`, in float32, drawn from the seed alone.
 
 What a row may know of time: an ACTION or ATTRIBUTE token looks as of the next token's time, that of the request
 when a query is asked there. An IMPRESSION token looks as of its own time: there the shown item is ranked, and the next

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from model.arrays.digest import Hasher, digest_arrays
 from model.config import ModelSettings, TrainSettings
-from model.dense import DenseOptimizer
-from model.directions import Directions
 from model.errors import ModelError
 from model.network.recommender import Recommender
+from model.optim.dense_adamw import DenseOptimizer
+from model.optim.embedding_table import Table
+from model.optim.unit_rows import Directions
 from model.snapshot import prefixed, under
-from model.table import Table
 
 ROW_STD: Final = 0.02  # of a new row, as in Meta's research code
 _STREAMS: Final = ("items", "features", "negatives")  # of chance, each with numbers of its own from one seed

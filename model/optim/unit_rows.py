@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.network.retrieval_loss import unit
-from model.table import Table
+from model.optim.embedding_table import Table
 
 
 class Directions:

@@ -5,8 +5,8 @@ from torch import nn
 from xxhash import xxh3_128
 
 from model.config import ModelSettings, TrainSettings
-from model.dense import DenseOptimizer
-from model.weights import Weights, stream_seed
+from model.optim.dense_adamw import DenseOptimizer
+from model.optim.parameters import Weights, stream_seed
 
 MODEL, TRAIN = ModelSettings(dim=8, layers=1, max_len=16), TrainSettings(learning_rate=0.1)
 

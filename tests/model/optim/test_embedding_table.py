@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 from xxhash import xxh3_128
 
 from model.errors import ModelError
-from model.table import BLOCK, Table
+from model.optim.embedding_table import BLOCK, Table
 
 DIM, LR = 4, 0.1
 rows_of_a_step = st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True)

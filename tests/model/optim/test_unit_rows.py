@@ -1,9 +1,9 @@
 import torch
 from hypothesis import given, settings, strategies as st
 
-from model.directions import Directions
 from model.network.retrieval_loss import unit
-from model.table import Table
+from model.optim.embedding_table import Table
+from model.optim.unit_rows import Directions
 
 steps = st.lists(st.tuples(st.integers(1, 3000), st.lists(st.integers(0, 5000), max_size=5, unique=True)), max_size=6)
 

@@ -1,0 +1,1 @@
+"""Embedding tables, dense parameters, and the AdamW that moves them."""
