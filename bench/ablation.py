@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, linear, silu
 
 from model.config import ModelSettings, TrainSettings
-from model.learner import Learner
+from model.learning.learner import Learner
 from model.network.encoders import hstu
 from sim.compare.feeds import WholeRecords
 from sim.compare.report_student import half_width

@@ -1,4 +1,4 @@
-"""Whole training steps on made-up micro-batches, for bench/gpu.py: model/forward.py as the learner runs it.
+"""Whole training steps on made-up micro-batches, for bench/gpu.py: model/learning/train_step.py as the learner runs it.
 
 Sequences are full, every token is a target: shown and clicked or not (a token in two is an impression), or an organic
 action. Half of the negatives are popular, as in the learner.
@@ -19,8 +19,8 @@ from model.config import ModelSettings, TrainSettings
 from model.data.entity_index import TokenRows
 from model.data.labels import Targets
 from model.data.micro_batch import Jagged
-from model.forward import Forward
-from model.negatives import Negatives, draw
+from model.learning.negatives import Negatives, draw
+from model.learning.train_step import Forward
 from model.optim.parameters import Weights
 from stream.example import NO_KEY, Kind
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from model.evaluation.metrics import RetrievalTally
 from model.evaluation.prequential import MODEL
-from model.learner import Learner
+from model.learning.learner import Learner
 from sim.compare.feeds import Feed, Joined, WholeRecords
 from sim.datasets import load_dataset
 from sim.generator import DirichletSettings, DirichletStream

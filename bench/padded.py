@@ -18,8 +18,8 @@ from torch.nn.functional import layer_norm, normalize, silu
 from model.config import ModelSettings
 from model.data.labels import Targets, accidental_hits
 from model.data.micro_batch import Jagged
-from model.learner import Learner
-from model.negatives import Negatives
+from model.learning.learner import Learner
+from model.learning.negatives import Negatives
 
 EPS = 1e-6
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from model.config import ModelSettings, TrainSettings
-from model.learner import Learner
+from model.learning.learner import Learner
 from model.scorer import History, Scorer
 from model.snapshot import Manifest, Snapshot
 from stream.example import Kind, id_key

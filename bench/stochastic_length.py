@@ -20,11 +20,11 @@ from movies import make_movies
 from numpy.typing import NDArray
 from report import clock_s, machine, save, spread, table
 
-from model import learner as learner_module
 from model.config import ModelSettings, TrainSettings
 from model.data.stochastic_length import kept_tokens
 from model.evaluation.prequential import MODEL
-from model.learner import Learner
+from model.learning import learner as learner_module
+from model.learning.learner import Learner
 from stream.example import Example
 
 LONG = 512

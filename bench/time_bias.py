@@ -18,7 +18,7 @@ from logged import dirichlet, learn, movielens, quality
 from report import clock_s, machine, save, table
 
 from model.config import ModelSettings, TrainSettings
-from model.learner import Learner
+from model.learning.learner import Learner
 from sim.generator import DirichletSettings
 from stream.example import Example
 

@@ -20,12 +20,12 @@ from movies import START_MS, film_keys, make_movies
 from padded import PaddedLearner
 from report import clock_s, machine, save, spread, table
 
-from model import forward, negatives
 from model.config import ModelSettings, TrainSettings
 from model.data.entity_index import Known
 from model.data.micro_batch import collate
 from model.evaluation.prequential import Prequential
-from model.learner import Learner
+from model.learning import negatives, train_step
+from model.learning.learner import Learner
 from model.network.recommender import Recommender
 from model.optim.dense_adamw import DenseOptimizer
 from model.optim.embedding_table import Table
@@ -38,10 +38,10 @@ PARTS = (  # name, owner, method; inner ones are taken out of those around them
     ("admission", Learner, "_admit"),
     ("negatives", Learner, "_draw_negatives"),
     ("encoder, forward", Recommender, "encode"),
-    ("heads and gathering", forward.Forward, "__init__"),
+    ("heads and gathering", train_step.Forward, "__init__"),
     ("scoring the catalogue", Learner, "_rank"),
     ("metrics", Prequential, "record"),
-    ("losses", forward.Forward, "_retrieval_loss"),
+    ("losses", train_step.Forward, "_retrieval_loss"),
     ("backward", torch.Tensor, "backward"),
     ("dense AdamW", DenseOptimizer, "step"),
     ("rows' AdamW", Table, "step"),

@@ -30,7 +30,7 @@ from model.config import ModelSettings, TrainSettings
 from model.cut import Cut, read_newest, refuse_other_settings, write_cut
 from model.errors import ModelError
 from model.intake import Intake, Record
-from model.learner import Learner, StepReport
+from model.learning.learner import Learner, StepReport
 from model.metrics_log import MetricsLog
 from model.order import Topic
 from model.snapshot import Manifest, write_snapshot

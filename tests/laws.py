@@ -21,7 +21,7 @@ from model.data.entity_index import Known
 from model.data.labels import Chooser
 from model.data.micro_batch import collate
 from model.evaluation.prequential import MODEL
-from model.learner import Learner
+from model.learning.learner import Learner
 from stream.example import END_OF_TIME_MS, NO_KEY, Example, Kind, id_key
 from tests.batches import make_example, with_targets
 

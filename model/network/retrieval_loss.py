@@ -1,7 +1,7 @@
 """Retrieval: cosine similarity by temperature, learnt by a sampled softmax with logQ correction.
 
 T targets, K negatives, D width. With s(j) = q·j / temperature, both of unit length, and Q(j) = how often item j is
-expected among the negatives (K q(j), model/negatives.py), the loss of a target with positive p is
+expected among the negatives (K q(j), model/learning/negatives.py), the loss of a target with positive p is
 
     -log( exp(s(p) - log Q(p)) / (exp(s(p) - log Q(p)) + sum over negatives n, n != p, of exp(s(n) - log Q(n))) )
 

@@ -21,7 +21,7 @@ from model.data.entity_index import Known
 from model.data.labels import Chooser
 from model.data.micro_batch import collate
 from model.evaluation.prequential import MODEL
-from model.learner import Learner
+from model.learning.learner import Learner
 from sim.errors import SimError
 from stream.example import Example
 

@@ -12,8 +12,8 @@ from model.answers import MAX_ITEMS, MAX_K, QueryError
 from model.config import ModelSettings, TrainSettings
 from model.data.micro_batch import collate
 from model.errors import ModelError
-from model.forward import Forward
-from model.learner import Learner
+from model.learning.learner import Learner
+from model.learning.train_step import Forward
 from model.network.retrieval_loss import unit
 from model.order import BEGINNING_MS
 from model.query import Answerer, NoSequences, event_time_ms, open_answerer

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from model.config import ModelSettings, TrainSettings
 from model.data.micro_batch import Jagged, collate
 from model.data.stochastic_length import kept_tokens, shortened
-from model.learner import Learner
+from model.learning.learner import Learner
 from stream.example import Example, Kind, decode
 from tests.factories import make_examples
 

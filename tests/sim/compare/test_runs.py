@@ -8,7 +8,7 @@ import pytest
 
 from model.config import ModelSettings, TrainSettings
 from model.data.catalogue import Tombstone
-from model.learner import Learner
+from model.learning.learner import Learner
 from sim.compare import runs
 from sim.compare.asking import at_requests, part
 from sim.compare.feeds import Joined, WholeRecords, micro_batches

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from model.config import ModelSettings, TrainSettings
-from model.learner import Learner
+from model.learning.learner import Learner
 from model.network.encoders import ENCODERS
 from stream.example import Example, decode
 from tests.factories import make_examples

@@ -17,7 +17,7 @@ from model.data.entity_index import TokenRows
 from model.data.labels import Targets, accidental_hits
 from model.data.micro_batch import Jagged
 from model.errors import ModelError
-from model.negatives import Negatives
+from model.learning.negatives import Negatives
 from model.optim.embedding_table import Table
 from model.optim.parameters import Weights
 

@@ -12,7 +12,7 @@ from model.data.catalogue import ItemRecord, Tombstone
 from model.data.item_age import SLICES
 from model.data.micro_batch import collate
 from model.errors import ModelError
-from model.learner import Learner, StepReport
+from model.learning.learner import Learner, StepReport
 from model.network.retrieval_loss import unit
 from stream.example import NO_KEY, Example, Kind, decode, id_key
 from tests.factories import START_MS, make_examples
@@ -230,7 +230,7 @@ def test_a_large_catalogue_is_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -
     """Scores of a few targets at a time give the same ranks as all at once."""
     examples = stream(count=40)
     _, whole = learnt(examples)
-    monkeypatch.setattr("model.learner._SCORES", 50)
+    monkeypatch.setattr("model.learning.learner._SCORES", 50)
     _, parts = learnt(examples)
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(a.outcome.ranks["hstu"], b.outcome.ranks["hstu"])

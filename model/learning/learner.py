@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from xxhash import xxh3_128
 
-from model import negatives
 from model.arrays.digest import digest_arrays
 from model.baselines.last_items import LastItems
 from model.baselines.popularity import Popularity
@@ -40,7 +39,8 @@ from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.evaluation.metrics import ranks
 from model.evaluation.prequential import MODEL, Outcome, Prequential
-from model.forward import Forward
+from model.learning import negatives
+from model.learning.train_step import Forward
 from model.optim.parameters import Weights, make_deterministic, stream_seed
 from model.snapshot import prefixed, under
 from stream.example import Example

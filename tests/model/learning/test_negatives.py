@@ -4,7 +4,7 @@ from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 from model.errors import ModelError
-from model.negatives import draw
+from model.learning.negatives import draw
 
 popularities = st.lists(st.sampled_from([0.0, 0.0, 0.5, 3.0, 100.0]), min_size=1, max_size=12)
 

@@ -1,0 +1,1 @@
+"""Test, then train, on one micro-batch."""
