@@ -8,7 +8,7 @@ import torch
 from model.config import ModelSettings, TrainSettings
 from model.learning.learner import Learner
 from model.scorer import History, Scorer
-from model.snapshot import Manifest, Snapshot
+from model.storage.snapshot import Manifest, Snapshot
 from stream.example import Kind, id_key
 
 NOW_MS = 1_700_000_000_000

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from model.snapshots_cli import snapshots_app
+from model.storage.cli import snapshots_app
 
 query_app = typer.Typer(no_args_is_help=True, help="Ask a snapshot: topk, rank.")
 

@@ -13,7 +13,6 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.aliases import resolve
 from model.answers import (
     Order,
     RankedItem,
@@ -29,7 +28,8 @@ from model.data.catalogue import Catalogue
 from model.errors import ModelError
 from model.order import is_end
 from model.scorer import History, Scorer
-from model.snapshot import ID_PATTERN, Manifest, Snapshot, load_snapshot, under
+from model.storage.aliases import resolve
+from model.storage.snapshot import ID_PATTERN, Manifest, Snapshot, load_snapshot, under
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 _DAY_MS: Final = 86_400_000

@@ -19,7 +19,7 @@ from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
-from model.snapshot import Snapshot, under
+from model.storage.snapshot import Snapshot, under
 from stream.example import NO_KEY, Kind
 
 

@@ -35,7 +35,7 @@ from model.config import ServeSettings
 from model.errors import ModelError
 from model.query import Answerer, Sequences, answerer_at
 from model.service_metrics import Metrics
-from model.snapshot import Manifest
+from model.storage.snapshot import Manifest
 from model.swap import Swapper
 from stream.example import END_OF_TIME_MS, id_text
 

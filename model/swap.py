@@ -11,9 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from model.aliases import resolve
 from model.errors import ModelError
 from model.query import Answerer
+from model.storage.aliases import resolve
 
 RETRY_S: Final = 30.0  # until a snapshot that failed to load is tried again, since loading is dear
 _log: Final = logging.getLogger("hstu.serve")

@@ -25,15 +25,15 @@ from typing import Any, Final
 import numpy as np
 from xxhash import xxh3_128_digest
 
-from model import aliases
 from model.config import ModelSettings, TrainSettings
-from model.cut import Cut, read_newest, refuse_other_settings, write_cut
 from model.errors import ModelError
 from model.intake import Intake, Record
 from model.learning.learner import Learner, StepReport
 from model.metrics_log import MetricsLog
 from model.order import Topic
-from model.snapshot import Manifest, write_snapshot
+from model.storage import aliases
+from model.storage.checkpoint import Cut, read_newest, refuse_other_settings, write_cut
+from model.storage.snapshot import Manifest, write_snapshot
 
 _NO_BITS: Final = frozenset(  # settings that may change between two sessions of one run
     ("name", "device", "checkpoint_s", "snapshot_s", "keep_snapshots", "idle_timeout_s", "metrics_port", "metrics_file")

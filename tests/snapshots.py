@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from model.snapshot import Manifest, write_snapshot
+from model.storage.snapshot import Manifest, write_snapshot
 
 
 def some_arrays(seed: int = 0) -> dict[str, Any]:

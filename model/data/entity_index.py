@@ -16,7 +16,7 @@ from model.data.item_age import age_slice
 from model.data.labels import Targets
 from model.data.micro_batch import Jagged
 from model.data.vocabulary import Vocabulary
-from model.snapshot import prefixed, under
+from model.storage.snapshot import prefixed, under
 from stream.example import NO_KEY, Example, Kind
 
 

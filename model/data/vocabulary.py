@@ -6,7 +6,7 @@ it back, since the item was there then); its text, "" until an example has broug
 withdrawn. One vocabulary holds the items, one the features (attribute values and action names). Callers leave out the
 key NO_KEY. Everything here is a function of the calls in their order, and so of the events.
 
-    array                    of state(), in a checkpoint (cut.py) or a snapshot (snapshot.py)
+    array                    of state(), in a checkpoint (checkpoint.py) or a snapshot (snapshot.py)
     keys               u64   [R]
     born_ms            i64   [R]
     withdrawn          bool  [R]

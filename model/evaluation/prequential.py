@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.evaluation.metrics import RankingTally, RetrievalTally
 from model.evaluation.window import Window
-from model.snapshot import prefixed, under
+from model.storage.snapshot import prefixed, under
 
 MODEL: Final = "hstu"
 SCORERS: Final = (MODEL, "popularity", "last_items")

@@ -42,7 +42,7 @@ from model.evaluation.prequential import MODEL, Outcome, Prequential
 from model.learning import negatives
 from model.learning.train_step import Forward
 from model.optim.parameters import Weights, make_deterministic, stream_seed
-from model.snapshot import prefixed, under
+from model.storage.snapshot import prefixed, under
 from stream.example import Example
 
 _DAY_MS: Final = 86_400_000

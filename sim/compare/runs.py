@@ -13,8 +13,8 @@ import msgspec
 from xxhash import xxh3_64_hexdigest, xxh3_128_digest
 
 from model.config import ModelSettings, TrainSettings
-from model.cut import Cut, read_newest, write_cut
-from model.snapshot import prefixed, under
+from model.storage.checkpoint import Cut, read_newest, write_cut
+from model.storage.snapshot import prefixed, under
 from sim.compare.asking import at_requests
 from sim.compare.book import LATE, Book
 from sim.compare.contestants import NEURAL, Contestant, Tested, make, title_of

@@ -10,12 +10,12 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from model.aliases import LATEST, find, move
 from model.answers import QueryError
 from model.cli import add_commands
 from model.config import Activation
 from model.errors import ModelError
-from model.snapshot import list_snapshots
+from model.storage.aliases import LATEST, find, move
+from model.storage.snapshot import list_snapshots
 from sim.config import Settings, load
 from tests.served import Memory, model_arrays, tokens_of, write_model
 

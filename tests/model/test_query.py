@@ -18,7 +18,7 @@ from model.network.retrieval_loss import unit
 from model.order import BEGINNING_MS
 from model.query import Answerer, NoSequences, event_time_ms, open_answerer
 from model.scorer import Scorer
-from model.snapshot import Manifest, Snapshot, load_snapshot
+from model.storage.snapshot import Manifest, Snapshot, load_snapshot
 from stream.example import END_OF_TIME_MS, TOKEN_DTYPE, Example, Kind, decode, id_key
 from tests.factories import make_examples
 from tests.served import NOW_MS, SETTINGS, Memory, model_arrays, tokens_of, write_model

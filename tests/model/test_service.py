@@ -14,11 +14,11 @@ import httpx
 import pytest
 import uvicorn
 
-from model.aliases import move
 from model.config import ServeSettings
 from model.errors import ModelError
 from model.service import make_app, run_server
-from model.snapshot import ARRAYS
+from model.storage.aliases import move
+from model.storage.snapshot import ARRAYS
 from stream.example import END_OF_TIME_MS
 from tests.served import NOW_MS, Memory, model_arrays, tokens_of, write_model
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from model.aliases import move
 from model.query import NoSequences, answerer_at
-from model.snapshot import ARRAYS
+from model.storage.aliases import move
+from model.storage.snapshot import ARRAYS
 from model.swap import RETRY_S, Swapper
 from tests.served import write_model
 from tests.snapshots import write_some

@@ -10,7 +10,7 @@ import pytest
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
-from model.snapshot import list_snapshots, load_snapshot
+from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer import run_trainer
 from model.training import Training
 from stream.kafka.bootstrap import KafkaForTests

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.aliases import LATEST, resolve
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.scorer import Scorer
-from model.snapshot import list_snapshots, load_snapshot
+from model.storage.aliases import LATEST, resolve
+from model.storage.snapshot import list_snapshots, load_snapshot
 from model.training import Training
 from stream.example import FormatError
 from tests.factories import START_MS, Record, make_examples, make_items

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import ModelError
-from model.snapshot import ID_PATTERN, list_snapshots, read_manifest, remove_snapshot, sync_directory
+from model.storage.snapshot import ID_PATTERN, list_snapshots, read_manifest, remove_snapshot, sync_directory
 
 LATEST: Final = "latest"
 FOLDER: Final = "aliases"

@@ -2,8 +2,8 @@ from pathlib import Path
 
 from hypothesis import given, strategies as st
 
-from model.differences import difference, flat
-from model.snapshot import Snapshot, prefixed
+from model.storage.snapshot import Snapshot, prefixed
+from model.storage.snapshot_diff import difference, flat
 from stream.example import id_key
 from tests.served import vocabulary
 from tests.snapshots import some_manifest

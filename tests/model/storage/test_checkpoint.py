@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.cut import Cut, read_newest, refuse_other_settings, write_cut
 from model.errors import ModelError
+from model.storage.checkpoint import Cut, read_newest, refuse_other_settings, write_cut
 
 
 def a_cut(step: int) -> Cut:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-import model.aliases
-from model.aliases import LATEST, find, gc, list_aliases, move, resolve, rollback
+import model.storage.aliases
 from model.errors import ModelError
-from model.snapshot import ARRAYS, list_snapshots
+from model.storage.aliases import LATEST, find, gc, list_aliases, move, resolve, rollback
+from model.storage.snapshot import ARRAYS, list_snapshots
 from tests.snapshots import write_line, write_some
 
 
@@ -147,7 +147,7 @@ def test_readers_see_the_old_or_the_new_and_never_half(tmp_path: Path) -> None:
 def test_gc_waits_while_an_alias_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an alias is being moved to is not deleted in between."""
     first = write_line(tmp_path, 3)[0]
-    read, collected = model.aliases.read_manifest, []
+    read, collected = model.storage.aliases.read_manifest, []
     collector = threading.Thread(target=lambda: collected.extend(gc(tmp_path, keep=1)))
 
     def slow_read(path: Path) -> Any:
@@ -157,7 +157,7 @@ def test_gc_waits_while_an_alias_moves(tmp_path: Path, monkeypatch: pytest.Monke
         assert collector.is_alive()
         return manifest
 
-    monkeypatch.setattr(model.aliases, "read_manifest", slow_read)
+    monkeypatch.setattr(model.storage.aliases, "read_manifest", slow_read)
     move(tmp_path, "champion", first)
     collector.join()
     assert first not in collected
@@ -171,7 +171,7 @@ def test_an_old_snapshot_that_cannot_be_deleted_is_a_sentence(tmp_path: Path, mo
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    monkeypatch.setattr(model.aliases, "remove_snapshot", refuse)
+    monkeypatch.setattr(model.storage.aliases, "remove_snapshot", refuse)
     with pytest.raises(ModelError, match=rf"{first} cannot be deleted: Permission denied"):
         gc(tmp_path, keep=1)
     write_some(tmp_path, 9)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.vocabulary import Vocabulary
-from model.snapshot import Snapshot, under
+from model.storage.snapshot import Snapshot, under
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,8 +18,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 @snapshots_app.command("list")
 def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir: DataDir = None) -> None:
     """List the snapshots, oldest first."""
-    from model.aliases import list_aliases
-    from model.snapshot import survey
+    from model.storage.aliases import list_aliases
+    from model.storage.snapshot import survey
     from model.tables import show_notes, show_table, when
 
     directory = _directory(ctx, name, data_dir)
@@ -67,9 +67,9 @@ def show(
     """Print what a snapshot is: digests, metrics at the cut, settings."""
     from msgspec.structs import asdict
 
-    from model.aliases import list_aliases, resolve
-    from model.differences import flat
-    from model.snapshot import verified_manifest
+    from model.storage.aliases import list_aliases, resolve
+    from model.storage.snapshot import verified_manifest
+    from model.storage.snapshot_diff import flat
     from model.tables import show_table
 
     directory = _directory(ctx, name, data_dir)
@@ -106,9 +106,9 @@ def diff(
     data_dir: DataDir = None,
 ) -> None:
     """Compare two snapshots: births, withdrawals, sizes, metrics."""
-    from model.aliases import resolve
-    from model.differences import difference
-    from model.snapshot import load_snapshot
+    from model.storage.aliases import resolve
+    from model.storage.snapshot import load_snapshot
+    from model.storage.snapshot_diff import difference
     from model.tables import show_notes, show_table
 
     directory = _directory(ctx, name, data_dir)
@@ -135,7 +135,7 @@ def alias_(
     data_dir: DataDir = None,
 ) -> None:
     """Point an alias to a snapshot."""
-    from model.aliases import move, resolve
+    from model.storage.aliases import move, resolve
 
     directory = _directory(ctx, name, data_dir)
     snapshot_id = resolve(directory, snapshot).name
@@ -151,7 +151,7 @@ def rollback_(
     data_dir: DataDir = None,
 ) -> None:
     """Move an alias to the parent of its present snapshot."""
-    from model.aliases import LATEST, rollback
+    from model.storage.aliases import LATEST, rollback
     from model.tables import show_notes
 
     print(f"{alias} is now {rollback(_directory(ctx, name, data_dir), alias)}.")
@@ -168,7 +168,7 @@ def gc_(
     data_dir: DataDir = None,
 ) -> None:
     """Delete old snapshots that no alias names."""
-    from model.aliases import gc
+    from model.storage.aliases import gc
 
     deleted = gc(_directory(ctx, name, data_dir), keep)
     if as_json:

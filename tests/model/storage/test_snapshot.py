@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import torch
 
-import model.snapshot
+import model.storage.snapshot
 from model.errors import ModelError
-from model.snapshot import (
+from model.storage.snapshot import (
     ARRAYS,
     MANIFEST,
     list_snapshots,
@@ -134,7 +134,7 @@ def test_an_error_between_any_two_steps_leaves_whole_snapshots_only(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(model.snapshot, step, fail)
+        patch.setattr(model.storage.snapshot, step, fail)
         with pytest.raises(KeyboardInterrupt):
             write_some(tmp_path, 2)
     assert [manifest.id for manifest in list_snapshots(tmp_path)] == [before.name]
@@ -213,7 +213,7 @@ def test_a_full_disk_is_a_sentence(writes: str, tmp_path: Path, monkeypatch: pyt
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(model.snapshot, writes, full)
+    monkeypatch.setattr(model.storage.snapshot, writes, full)
     with pytest.raises(
         ModelError, match=rf"No snapshot could be written to {tmp_path}: No space left.*free some space"
     ):
@@ -283,7 +283,7 @@ def test_a_digest_that_fits_foreign_bytes_is_still_refused(tmp_path: Path) -> No
     """Bytes that are no safetensors file are refused even where size and digest agree."""
     path = write_some(tmp_path, 1)
     (path / ARRAYS).write_bytes(b"x" * 20)
-    rewrite_manifest(path, arrays_bytes=20, arrays_digest=model.snapshot.file_digest(path / ARRAYS))
+    rewrite_manifest(path, arrays_bytes=20, arrays_digest=model.storage.snapshot.file_digest(path / ARRAYS))
     with pytest.raises(ModelError, match=r"arrays of snapshot .* cannot be read"):
         load_snapshot(path)
 

@@ -1,0 +1,1 @@
+"""Directories that outlive a process: checkpoints, snapshots, aliases."""
