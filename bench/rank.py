@@ -17,7 +17,7 @@ from report import machine, save, seconds, spread, table
 from served import NOW_MS, make_history, make_scorer
 
 from model.config import ModelSettings
-from model.scorer import History, Scorer
+from model.serving.scorer import History, Scorer
 
 ITEMS = 20_000
 

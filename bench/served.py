@@ -7,7 +7,7 @@ import torch
 
 from model.config import ModelSettings, TrainSettings
 from model.learning.learner import Learner
-from model.scorer import History, Scorer
+from model.serving.scorer import History, Scorer
 from model.storage.snapshot import Manifest, Snapshot
 from stream.example import Kind, id_key
 

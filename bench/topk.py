@@ -18,8 +18,8 @@ import torch
 from report import clock_s, machine, save, spread, table
 from torch import Tensor
 
-from model.best import best
 from model.network.retrieval_loss import unit
+from model.serving.top_k import best
 
 
 def reads(items_VD: Tensor) -> dict[str, Callable[[], Any]]:

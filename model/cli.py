@@ -109,7 +109,7 @@ def serve(
     """Answer queries over HTTP from the snapshot of an alias, following it as it moves."""
     flags: dict[str, object] = {"serve.host": host, "serve.port": port}
     settings = _settings(ctx, name, alias, data_dir, flags)
-    from model.service import run_server
+    from model.serving.http import run_server
 
     with closing(ctx.obj.sequences(settings)) as sequences:
         run_server(settings.serve, settings.data_dir, sequences)
@@ -143,7 +143,7 @@ def query_topk(
     data_dir: DataDir = None,
 ) -> None:
     """Give the best live items for a user, or after a sequence of items."""
-    from model.answers import QueryError
+    from model.serving.responses import QueryError
 
     if (user is None) == (sequence is None):
         raise QueryError("Give either --user or --sequence.")
@@ -152,7 +152,7 @@ def query_topk(
         with _answerer(ctx, settings) as answerer:
             _print_topk(answerer.topk(user, k, include_seen=include_seen), as_json)
         return
-    from model.query import NoSequences, open_answerer
+    from model.serving.answerer import NoSequences, open_answerer
 
     answerer = open_answerer(_directory(settings), settings.serve.alias, NoSequences())
     _print_topk(answerer.topk_sequence(_split(sequence), k, include_seen=include_seen), as_json)
@@ -179,7 +179,7 @@ def _split(items: str | None) -> list[str]:
 
 @contextmanager
 def _answerer(ctx: typer.Context, settings: Any) -> Iterator[Any]:
-    from model.query import open_answerer
+    from model.serving.answerer import open_answerer
 
     with closing(ctx.obj.sequences(settings)) as sequences:
         yield open_answerer(_directory(settings), settings.serve.alias, sequences)

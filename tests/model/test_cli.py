@@ -10,10 +10,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from model.answers import QueryError
 from model.cli import add_commands
 from model.config import Activation
 from model.errors import ModelError
+from model.serving.responses import QueryError
 from model.storage.aliases import LATEST, find, move
 from model.storage.snapshot import list_snapshots
 from sim.config import Settings, load
@@ -260,7 +260,7 @@ def test_serve_hands_its_flags_to_the_server(
 ) -> None:
     """Host, port, name, alias and data directory arrive; the reader is closed when the server is down."""
     calls = []
-    monkeypatch.setattr("model.service.run_server", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("model.serving.http.run_server", lambda *arguments: calls.append(arguments))
     run("serve", "--host", "::1", "--port", "9", "--name", "n", "--alias", "champion", "--data-dir", str(tmp_path))
     ((settings, data_dir, sequences),) = calls
     assert (settings.host, settings.port, settings.name, settings.alias) == ("::1", 9, "n", "champion")

@@ -10,7 +10,7 @@ import pytest
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
-from model.scorer import Scorer
+from model.serving.scorer import Scorer
 from model.storage.aliases import LATEST, resolve
 from model.storage.snapshot import list_snapshots, load_snapshot
 from model.training import Training

@@ -3,8 +3,8 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-import model.best
-from model.best import best
+import model.serving.top_k
+from model.serving.top_k import best
 
 scores = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0, float("nan")])
 
@@ -16,7 +16,7 @@ def test_it_is_what_sorting_everything_gives(numbers: list[float], k: int, shut:
     wanted = sorted((-x, i) for i, x in enumerate(numbers) if i not in shut and x == x)[:k]
     places = np.array(sorted(i for i in shut if i < len(numbers)), np.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.best, "ROWS", block)
+        patch.setattr(model.serving.top_k, "ROWS", block)
         found, at = best(torch.tensor(numbers).view(-1, 1), torch.ones(1), k, places)
     assert list(zip((-found).tolist(), at.tolist(), strict=True)) == wanted
 

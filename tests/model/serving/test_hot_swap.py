@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from model.query import NoSequences, answerer_at
+from model.serving.answerer import NoSequences, answerer_at
+from model.serving.hot_swap import RETRY_S, Swapper
 from model.storage.aliases import move
 from model.storage.snapshot import ARRAYS
-from model.swap import RETRY_S, Swapper
 from tests.served import write_model
 from tests.snapshots import write_some
 

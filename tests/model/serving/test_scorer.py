@@ -7,7 +7,7 @@ import torch
 
 from model.attention.tile_plan import AREA
 from model.config import ModelSettings
-from model.scorer import History, Scorer
+from model.serving.scorer import History, Scorer
 from model.storage.snapshot import Manifest, Snapshot
 from stream.example import Kind
 from tests.served import NOW_MS, model_arrays

@@ -30,13 +30,13 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from model.answers import MAX_ITEMS, MAX_K, QueryError, Ranking, SnapshotInfo, TopK
 from model.config import ServeSettings
 from model.errors import ModelError
-from model.query import Answerer, Sequences, answerer_at
-from model.service_metrics import Metrics
+from model.serving.answerer import Answerer, Sequences, answerer_at
+from model.serving.hot_swap import Swapper
+from model.serving.prometheus import Metrics
+from model.serving.responses import MAX_ITEMS, MAX_K, QueryError, Ranking, SnapshotInfo, TopK
 from model.storage.snapshot import Manifest
-from model.swap import Swapper
 from stream.example import END_OF_TIME_MS, id_text
 
 _log: Final = logging.getLogger("hstu.serve")

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from model.best import best
 from model.config import ModelSettings
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
+from model.serving.top_k import best
 from model.storage.snapshot import Snapshot, under
 from stream.example import NO_KEY, Kind
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import ModelError
-from model.query import Answerer
+from model.serving.answerer import Answerer
 from model.storage.aliases import resolve
 
 RETRY_S: Final = 30.0  # until a snapshot that failed to load is tried again, since loading is dear

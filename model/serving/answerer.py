@@ -13,7 +13,10 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model.answers import (
+from model.data.catalogue import Catalogue
+from model.errors import ModelError
+from model.order import is_end
+from model.serving.responses import (
     Order,
     RankedItem,
     Ranking,
@@ -24,10 +27,7 @@ from model.answers import (
     check_k,
     check_user,
 )
-from model.data.catalogue import Catalogue
-from model.errors import ModelError
-from model.order import is_end
-from model.scorer import History, Scorer
+from model.serving.scorer import History, Scorer
 from model.storage.aliases import resolve
 from model.storage.snapshot import ID_PATTERN, Manifest, Snapshot, load_snapshot, under
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key

@@ -7,8 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings as hypothesis_settings, strategies as st
 
-import model.best
-from model.answers import MAX_ITEMS, MAX_K, QueryError
+import model.serving.top_k
 from model.config import ModelSettings, TrainSettings
 from model.data.micro_batch import collate
 from model.errors import ModelError
@@ -16,8 +15,9 @@ from model.learning.learner import Learner
 from model.learning.train_step import Forward
 from model.network.retrieval_loss import unit
 from model.order import BEGINNING_MS
-from model.query import Answerer, NoSequences, event_time_ms, open_answerer
-from model.scorer import Scorer
+from model.serving.answerer import Answerer, NoSequences, event_time_ms, open_answerer
+from model.serving.responses import MAX_ITEMS, MAX_K, QueryError
+from model.serving.scorer import Scorer
 from model.storage.snapshot import Manifest, Snapshot, load_snapshot
 from stream.example import END_OF_TIME_MS, TOKEN_DTYPE, Example, Kind, decode, id_key
 from tests.factories import make_examples
@@ -113,7 +113,7 @@ def test_ranking_in_one_pass_equals_one_by_one(settings: ModelSettings, length: 
 def test_top_k_is_the_same_in_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However the catalogue is cut, the best are the best; k beyond the catalogue gives all of it."""
     whole = answerer(withdrawn=[5]).topk("ada", MAX_K, NOW_MS)
-    monkeypatch.setattr(model.best, "ROWS", block)
+    monkeypatch.setattr(model.serving.top_k, "ROWS", block)
     for k in (1, 4, 30):
         found = answerer(withdrawn=[5]).topk("ada", k, NOW_MS).items
         assert [item.item_id for item in found] == [item.item_id for item in whole.items[:k]]

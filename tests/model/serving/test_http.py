@@ -16,7 +16,7 @@ import uvicorn
 
 from model.config import ServeSettings
 from model.errors import ModelError
-from model.service import make_app, run_server
+from model.serving.http import make_app, run_server
 from model.storage.aliases import move
 from model.storage.snapshot import ARRAYS
 from stream.example import END_OF_TIME_MS
@@ -272,7 +272,7 @@ def test_an_error_nobody_foresaw_is_a_sentence_with_status_500(
     write_model(tmp_path / "snapshots" / "silu")
     with serving(tmp_path) as client:
         with monkeypatch.context() as patch:
-            patch.setattr("model.query.Answerer.topk", lambda *_, **__: 1 // 0)
+            patch.setattr("model.serving.answerer.Answerer.topk", lambda *_, **__: 1 // 0)
             response = client.get("/topk?user=ada")
         assert response.status_code == 500
         assert "The query failed: ZeroDivisionError" in response.json()["detail"]
