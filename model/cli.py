@@ -73,7 +73,7 @@ def train(
     }
     settings = ctx.obj.load(flags)
     ctx.obj.check_kafka(settings.bootstrap)
-    from model.trainer import run_trainer
+    from model.trainer.kafka import run_trainer
 
     run_trainer(
         settings.train,

@@ -22,7 +22,7 @@ from typing import Final, Self
 
 import msgspec
 
-from model.training import Training
+from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
 from sim.joining import Joining

@@ -34,7 +34,7 @@ def allowed(path: Path, module: str) -> bool:
         return True
     if mine == "model" and other == "stream":
         part = module.split(".")[1] if "." in module else "example"
-        return part == "example" or (part == "transport" and path.name == "trainer.py")
+        return part == "example" or (part == "transport" and path.name == "kafka.py")
     return False
 
 

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from model.errors import ModelError
-from model.intake import Intake
+from model.trainer.inbox import Intake
 from stream.config import StreamSettings
 from stream.join.partition import Partition
 from stream.schema.watermark import Source

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from model.data.catalogue import Catalogue
 from model.errors import ModelError
-from model.order import is_end
 from model.serving.responses import (
     Order,
     RankedItem,
@@ -30,6 +29,7 @@ from model.serving.responses import (
 from model.serving.scorer import History, Scorer
 from model.storage.aliases import resolve
 from model.storage.snapshot import ID_PATTERN, Manifest, Snapshot, load_snapshot, under
+from model.trainer.merge import is_end
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 _DAY_MS: Final = 86_400_000

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ModelSettings, TrainSettings
-from model.intake import Intake
+from model.trainer.inbox import Intake
 from sim.compare.book import BUCKETS, LATE
 from sim.compare.contestants import NEURAL, make, title_of
 from sim.compare.runs import RunSpec, StoppedError

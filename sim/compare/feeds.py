@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from model.data.catalogue import ItemRecord, Tombstone
-from model.intake import Intake
+from model.trainer.inbox import Intake
 from sim.direct import BATCH_EVENTS
 from sim.generator import BLOCK, START_MS, STEP_MS, DirichletStream
 from sim.joining import Joining

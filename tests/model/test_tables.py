@@ -2,8 +2,8 @@ import sys
 
 import pytest
 
-from model.order import BEGINNING_MS
 from model.tables import show_notes, show_table, span, when
+from model.trainer.merge import BEGINNING_MS
 from stream.example import END_OF_TIME_MS
 
 

@@ -14,11 +14,11 @@ from model.errors import ModelError
 from model.learning.learner import Learner
 from model.learning.train_step import Forward
 from model.network.retrieval_loss import unit
-from model.order import BEGINNING_MS
 from model.serving.answerer import Answerer, NoSequences, event_time_ms, open_answerer
 from model.serving.responses import MAX_ITEMS, MAX_K, QueryError
 from model.serving.scorer import Scorer
 from model.storage.snapshot import Manifest, Snapshot, load_snapshot
+from model.trainer.merge import BEGINNING_MS
 from stream.example import END_OF_TIME_MS, TOKEN_DTYPE, Example, Kind, decode, id_key
 from tests.factories import make_examples
 from tests.served import NOW_MS, SETTINGS, Memory, model_arrays, tokens_of, write_model

@@ -2,7 +2,7 @@
 
     records ─► Intake: one order ─► Learner: test, then train ─► checkpoints, snapshots, metrics.jsonl
 
-The Faust shell (trainer.py) and the replay in one process drive it alike: `offer` what was read, `step` until it gives
+The Faust shell (kafka.py) and the replay in one process drive it alike: `offer` what was read, `step` until it gives
 False, and so on until `ended`. A run that was killed goes on from its newest checkpoint to the same bits: the last,
 partial micro-batch waits for the end of time, and all others are cut by count in the global order. One thread at a time
 uses a Training: a shell must not offer while it steps.
@@ -27,13 +27,13 @@ from xxhash import xxh3_128_digest
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
-from model.intake import Intake, Record
 from model.learning.learner import Learner, StepReport
-from model.metrics_log import MetricsLog
-from model.order import Topic
 from model.storage import aliases
 from model.storage.checkpoint import Cut, read_newest, refuse_other_settings, write_cut
 from model.storage.snapshot import Manifest, write_snapshot
+from model.trainer.inbox import Intake, Record
+from model.trainer.merge import Topic
+from model.trainer.metrics_log import MetricsLog
 
 _NO_BITS: Final = frozenset(  # settings that may change between two sessions of one run
     ("name", "device", "checkpoint_s", "snapshot_s", "keep_snapshots", "idle_timeout_s", "metrics_port", "metrics_file")

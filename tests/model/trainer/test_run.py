@@ -13,7 +13,7 @@ from model.errors import ModelError
 from model.serving.scorer import Scorer
 from model.storage.aliases import LATEST, resolve
 from model.storage.snapshot import list_snapshots, load_snapshot
-from model.training import Training
+from model.trainer.run import Training
 from stream.example import FormatError
 from tests.factories import START_MS, Record, make_examples, make_items
 

@@ -1,4 +1,4 @@
-"""What Prometheus may know of a trainer: the numbers of its live table, from the latest report of training.py.
+"""What Prometheus may know of a trainer: the numbers of its live table, from the latest report of run.py.
 
 Scrapes come from another thread than the steps; so a report, which nobody changes, is handed over whole.
 """

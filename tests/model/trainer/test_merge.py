@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from model.errors import ModelError
-from model.order import BEGINNING_MS, Merge, Placed, is_end
+from model.trainer.merge import BEGINNING_MS, Merge, Placed, is_end
 from stream.example import END_OF_TIME_MS, decode
 from tests.factories import Record, make_examples
 

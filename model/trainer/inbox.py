@@ -5,7 +5,7 @@ checkpoint; so a mark, the place from which a lane is read again, is that of its
 
     key of a mark       of every partition of both topics
     offset              of the first record not yet learnt, or the next one
-    clock_ms, serial    of the lane (order.py) before that record
+    clock_ms, serial    of the lane (merge.py) before that record
     tokens, sequences   what the partition's last heartbeat said: tokens appended, and their digest (hex)
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from model.data import catalogue
 from model.data.catalogue import ItemRecord, ItemsWatermark, Tombstone
 from model.errors import ModelError
-from model.order import BEGINNING_MS, Lane, Merge, Placed, Topic
+from model.trainer.merge import BEGINNING_MS, Lane, Merge, Placed, Topic
 from stream.example import MAGIC, Example, FormatError, decode
 
 LearnItems = Callable[[Sequence[ItemRecord | Tombstone]], None]

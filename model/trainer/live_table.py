@@ -1,4 +1,4 @@
-"""The live table of `hstu train`: how the model does beside its rivals, drawn from a report of training.py."""
+"""The live table of `hstu train`: how the model does beside its rivals, drawn from a report of run.py."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from model.errors import ModelError
-from model.metrics_log import MetricsLog
+from model.trainer.metrics_log import MetricsLog
 
 
 def steps(path: Path) -> list[tuple[str, int]]:

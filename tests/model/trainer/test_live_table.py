@@ -7,9 +7,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.console import Console
 
 from model.config import ModelSettings, TrainSettings
-from model.live import live_view
-from model.trainer_metrics import TrainerMetrics
-from model.training import Training
+from model.trainer.live_table import live_view
+from model.trainer.prometheus import TrainerMetrics
+from model.trainer.run import Training
 from tests.factories import make_examples
 
 MODEL = ModelSettings(dim=8, layers=1, heads=1, max_len=64, rank_actions=("click", "a[b]c"))

@@ -24,10 +24,10 @@ from rich.live import Live
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
-from model.live import live_view
-from model.order import Topic
-from model.trainer_metrics import TrainerMetrics
-from model.training import Training
+from model.trainer.live_table import live_view
+from model.trainer.merge import Topic
+from model.trainer.prometheus import TrainerMetrics
+from model.trainer.run import Training
 from stream.transport import BatchApp, Record, TopicPartition, count_partitions, log_to_stderr, make_app, serve
 
 T = TypeVar("T")
