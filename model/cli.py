@@ -189,7 +189,7 @@ def _print_topk(answer: Any, as_json: bool) -> None:
     if as_json:
         print(answer.model_dump_json(indent=2))
         return
-    from model.tables import show_notes, show_table
+    from model.terminal import show_notes, show_table
 
     rows = [(place, item.item_id, item.title, item.score) for place, item in enumerate(answer.items, 1)]
     show_table(("", "item", "title", "score"), rows, f"Top {len(rows)} for {answer.user or 'the sequence'}")
@@ -200,7 +200,7 @@ def _print_ranking(answer: Any, as_json: bool) -> None:
     if as_json:
         print(answer.model_dump_json(indent=2))
         return
-    from model.tables import show_notes, show_table
+    from model.terminal import show_notes, show_table
 
     actions = list(next((item.probabilities for item in answer.items if item.probabilities), {}))
     rows = [
@@ -217,7 +217,7 @@ def _print_ranking(answer: Any, as_json: bool) -> None:
 
 
 def _origin(snapshot: Any) -> str:
-    from model.tables import span, when
+    from model.terminal import span, when
 
     alias = f" ({snapshot.alias})" if snapshot.alias else ""
     return (

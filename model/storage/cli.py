@@ -20,7 +20,7 @@ def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir
     """List the snapshots, oldest first."""
     from model.storage.aliases import list_aliases
     from model.storage.snapshot import survey
-    from model.tables import show_notes, show_table, when
+    from model.terminal import show_notes, show_table, when
 
     directory = _directory(ctx, name, data_dir)
     manifests, sentences = survey(directory)
@@ -70,7 +70,7 @@ def show(
     from model.storage.aliases import list_aliases, resolve
     from model.storage.snapshot import verified_manifest
     from model.storage.snapshot_diff import flat
-    from model.tables import show_table
+    from model.terminal import show_table
 
     directory = _directory(ctx, name, data_dir)
     manifest = verified_manifest(resolve(directory, snapshot))
@@ -89,7 +89,7 @@ def show(
 
 
 def _shown(key: str, value: Any) -> Any:
-    from model.tables import when
+    from model.terminal import when
 
     if key in ("created", "watermark_ms"):
         return when(1000 * value if key == "created" else value)
@@ -109,7 +109,7 @@ def diff(
     from model.storage.aliases import resolve
     from model.storage.snapshot import load_snapshot
     from model.storage.snapshot_diff import difference
-    from model.tables import show_notes, show_table
+    from model.terminal import show_notes, show_table
 
     directory = _directory(ctx, name, data_dir)
     found = difference(*(load_snapshot(resolve(directory, snapshot)) for snapshot in (a, b)))
@@ -152,7 +152,7 @@ def rollback_(
 ) -> None:
     """Move an alias to the parent of its present snapshot."""
     from model.storage.aliases import LATEST, rollback
-    from model.tables import show_notes
+    from model.terminal import show_notes
 
     print(f"{alias} is now {rollback(_directory(ctx, name, data_dir), alias)}.")
     if alias == LATEST:

@@ -11,7 +11,7 @@ from rich.text import Text
 from model.data.item_age import SLICES
 from model.evaluation.metrics import ALL, RankingTally, RetrievalTally
 from model.evaluation.prequential import SCORERS
-from model.tables import when
+from model.terminal import when
 
 _SCORER_NAMES: Final = {"hstu": "HSTU", "popularity": "popularity", "last_items": "own last items"}
 _FIGURES: Final = {

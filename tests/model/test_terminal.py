@@ -2,7 +2,7 @@ import sys
 
 import pytest
 
-from model.tables import show_notes, show_table, span, when
+from model.terminal import show_notes, show_table, span, when
 from model.trainer.merge import BEGINNING_MS
 from stream.example import END_OF_TIME_MS
 
