@@ -119,8 +119,8 @@ def replay(
     A replay that was stopped or killed goes on where it stood, and writes no event twice. The last heartbeat of a log
     is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix.
     """
-    from sim.commands import Run, run_replay
-    from sim.sources import open_source
+    from sim.replay.command import Run, run_replay
+    from sim.replay.open_source import open_source
 
     options = {
         **{"user": user, "item": item, "time": time, "action": action, "rating": rating, "request": request},

@@ -15,10 +15,10 @@ import numpy as np
 
 from model.data.catalogue import ItemRecord, Tombstone
 from model.trainer.inbox import Intake
-from sim.direct import BATCH_EVENTS
 from sim.generator import BLOCK, START_MS, STEP_MS, DirichletStream
-from sim.joining import Joining
 from sim.outgoing import Source, outgoing
+from sim.replay.in_process import BATCH_EVENTS
+from sim.replay.in_process_join import Joining
 from stream.config import StreamSettings
 from stream.example import Example, Kind, id_key
 

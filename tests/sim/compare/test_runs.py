@@ -14,9 +14,9 @@ from sim.compare.asking import at_requests, part
 from sim.compare.feeds import Joined, WholeRecords, micro_batches
 from sim.compare.runs import Run, RunSpec, StoppedError
 from sim.config import Settings
-from sim.direct import DirectRun
 from sim.generator import DirichletSettings, DirichletStream
 from sim.outgoing import action, impression
+from sim.replay.in_process import DirectRun
 from stream.config import StreamSettings
 from stream.example import Example
 

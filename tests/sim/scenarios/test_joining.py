@@ -8,8 +8,8 @@ import pytest
 
 from model.config import ModelSettings, TrainSettings
 from sim.config import Settings
-from sim.direct import DirectRun
 from sim.outgoing import outgoing
+from sim.replay.in_process import DirectRun
 from sim.scenarios import load_scenario, preset_names
 from sim.scenarios.settings import WorldSettings
 from sim.scenarios.stream import Happening, WorldStream

@@ -2,7 +2,7 @@
 
     1. send                events go out; Kafka acknowledges them in its own time
     2. count               those acknowledged without a hole, with the offsets behind them
-    3. save                the count and the offsets, every SAVE_S (replay_state.py)
+    3. save                the count and the offsets, every SAVE_S (progress_file.py)
 
 A replay killed between 1 and 3 has written records that are not counted. The next one finds them in Kafka and does not
 write them again, so that the topics hold every event once. Heartbeats may be repeated, which says nothing new.
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from sim.kafka_out import KafkaOut
 from sim.logs import fingerprint
 from sim.outgoing import Event, Source, heartbeats, outgoing, total
-from sim.pace import Pacer
-from sim.replay_state import ReplayState, load_state, save_state
+from sim.replay.kafka_sink import KafkaOut
+from sim.replay.progress_file import ReplayState, load_state, save_state
+from sim.replay.rate_limit import Pacer
 
 SAVE_S: Final = 0.25
 BEAT_S: Final = 1.0  # between heartbeats of a replay that waits

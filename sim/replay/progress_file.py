@@ -8,7 +8,7 @@
     complete       true after the end of time has been acknowledged
 
 Records behind these offsets may have been written without being counted here; a continued replay reads them in Kafka
-and leaves them out, so that nothing is written twice (kafka_out.py).
+and leaves them out, so that nothing is written twice (kafka_sink.py).
 """
 
 import fcntl

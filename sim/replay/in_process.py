@@ -3,7 +3,8 @@
     events ─► route by murmur2 ─► P × Partition.handle ─► outbox ─► Training.offer ─► Training.step …
                                                                   catalogue ─► Training.offer
 
-The cores are those that the workers and the trainer run (joining.py), and nothing is ever idle or in the future. So a
+The cores are those that the workers and the trainer run (in_process_join.py), and nothing is ever idle or in the
+future. So a
 run ends with the sequences, examples and model of a run over Kafka, to the bit, however the events are cut into
 batches. What it leaves in the data directory is what workers and a trainer leave: it can be queried.
 
@@ -25,8 +26,8 @@ import msgspec
 from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
-from sim.joining import Joining
 from sim.outgoing import Event, Source, outgoing
+from sim.replay.in_process_join import Joining
 from stream.join.partition import Partition
 
 BATCH_EVENTS: Final = 1_000

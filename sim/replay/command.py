@@ -11,8 +11,8 @@ from sim.config import Settings
 from sim.console import progress, stopping_on_signals
 from sim.errors import SimError
 from sim.outgoing import TOPICS, total
-from sim.pace import Pacer, parse_speed
-from sim.sources import Opened, describe
+from sim.replay.open_source import Opened, describe
+from sim.replay.rate_limit import Pacer, parse_speed
 from stream.config import StreamSettings
 
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -67,9 +67,9 @@ def run_replay(opened: Opened, settings: Settings, run: Run) -> bool:
 
 
 def _into_kafka(opened: Opened, settings: Settings, run: Run) -> bool:
-    from sim.kafka_out import KafkaOut
-    from sim.replay import Replay
-    from sim.replay_state import claimed
+    from sim.replay.kafka_sink import KafkaOut
+    from sim.replay.progress_file import claimed
+    from sim.replay.replay import Replay
     from stream.kafka.bootstrap import require_bootstrap
     from stream.kafka.topics import create_topics, verify_topics
 
@@ -116,8 +116,8 @@ def _differences(here: StreamSettings, wanted: StreamSettings) -> str:
 
 
 def _into_this_process(opened: Opened, settings: Settings, run: Run) -> bool:
-    from sim.direct import DirectRun
-    from sim.final_report import print_report
+    from sim.replay.in_process import DirectRun
+    from sim.replay.summary import print_report
 
     source = opened.source
     settings = settings.model_copy(update={"stream": opened.fit(settings.stream)})

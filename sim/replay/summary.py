@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sim.direct import DirectRun
+from sim.replay.in_process import DirectRun
 
 _RETRIEVAL = ("hr@10", "hr@50", "ndcg@10", "mrr")
 _RANKING = ("positives", "log_loss", "ne", "auc", "calibration")

@@ -12,12 +12,12 @@ from hypothesis import HealthCheck, given, settings as checks, strategies as st
 
 from model.config import ModelSettings, TrainSettings
 from sim.config import Settings
-from sim.direct import DirectRun
 from sim.errors import SimError
 from sim.generator import DirichletSettings, DirichletStream, whole_records
 from sim.log_settings import LogSettings
 from sim.logs import read_log
 from sim.outgoing import TOPICS, Event, Source, outgoing
+from sim.replay.in_process import DirectRun
 from stream.config import StreamSettings
 from stream.store.reader import SequenceReader
 

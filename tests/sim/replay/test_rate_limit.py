@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sim.errors import SimError
-from sim.pace import Pacer, Speed, parse_speed
+from sim.replay.rate_limit import Pacer, Speed, parse_speed
 
 
 class Clock:

@@ -1,0 +1,1 @@
+"""Replay of a source, into Kafka or through this process alone."""
