@@ -6,9 +6,9 @@ from model.evaluation.metrics import RetrievalTally
 from model.evaluation.prequential import MODEL
 from model.learning.learner import Learner
 from sim.compare.feeds import Feed, Joined, WholeRecords
-from sim.datasets import load_dataset
 from sim.generator import DirichletSettings, DirichletStream
-from sim.log_settings import LogSettings
+from sim.sources.datasets import load_dataset
+from sim.sources.log_columns import LogSettings
 from stream.config import StreamSettings
 from stream.example import Example
 

@@ -29,9 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.errors import SimError
-from sim.items import Catalogue
-from sim.logs import fingerprint
-from sim.outgoing import Event
+from sim.sources.item_records import Catalogue
+from sim.sources.recorded_log import fingerprint
+from sim.sources.source import Event
 from stream.config import StreamSettings
 from stream.schema.watermark import Source
 

@@ -10,12 +10,12 @@ from xxhash import xxh3_64_hexdigest
 
 from sim.compare.feeds import Feed, Joined, WholeRecords
 from sim.compare.runs import RunSpec, Scalar
-from sim.datasets import DATASETS, load_dataset
 from sim.errors import SimError
 from sim.generator import DirichletStream
-from sim.log_settings import LogSettings
 from sim.scenarios.files import checked
 from sim.scenarios.scenario import Moment, PaperScenario, Scenario, load_scenario, scenario_of
+from sim.sources.datasets import DATASETS, load_dataset
+from sim.sources.log_columns import LogSettings
 from stream.config import StreamSettings
 
 _OF_DATASET: Final = ("limit",)

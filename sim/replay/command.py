@@ -10,9 +10,9 @@ from rich.console import Console
 from sim.config import Settings
 from sim.console import progress, stopping_on_signals
 from sim.errors import SimError
-from sim.outgoing import TOPICS, total
 from sim.replay.open_source import Opened, describe
 from sim.replay.rate_limit import Pacer, parse_speed
+from sim.sources.source import TOPICS, total
 from stream.config import StreamSettings
 
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -26,8 +26,8 @@ import msgspec
 from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
-from sim.outgoing import Event, Source, outgoing
 from sim.replay.in_process_join import Joining
+from sim.sources.source import Event, Source, outgoing
 from stream.join.partition import Partition
 
 BATCH_EVENTS: Final = 1_000

@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.outgoing import ITEMS, Event
+from sim.sources.source import ITEMS, Event
 from stream.config import StreamSettings
 from stream.join.partition import EXAMPLES, Partition
 from stream.schema.ids import partition_of

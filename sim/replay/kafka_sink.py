@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from sim.errors import SimError
-from sim.outgoing import TOPICS, Event
+from sim.sources.source import TOPICS, Event
 from stream.kafka.clients import KafkaError, TopicPartition, offsets_client, reason, refusals
 from stream.schema.ids import partition_of
 

@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from sim.datasets import load_dataset
 from sim.errors import SimError
 from sim.generator import DirichletSettings, DirichletStream, whole_records
-from sim.log_settings import LogSettings
-from sim.logs import RecordedLog, read_log
-from sim.outgoing import Source
 from sim.scenarios import load_scenario
+from sim.sources.datasets import load_dataset
+from sim.sources.log_columns import LogSettings
+from sim.sources.recorded_log import RecordedLog, read_log
+from sim.sources.source import Source
 from stream.config import StreamSettings
 
 SYNTHETIC: Final = ("dirichlet",)

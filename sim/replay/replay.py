@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from sim.logs import fingerprint
-from sim.outgoing import Event, Source, heartbeats, outgoing, total
 from sim.replay.kafka_sink import KafkaOut
 from sim.replay.progress_file import ReplayState, load_state, save_state
 from sim.replay.rate_limit import Pacer
+from sim.sources.recorded_log import fingerprint
+from sim.sources.source import Event, Source, heartbeats, outgoing, total
 
 SAVE_S: Final = 0.25
 BEAT_S: Final = 1.0  # between heartbeats of a replay that waits

@@ -12,13 +12,13 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 
 from sim.errors import SimError
 from sim.generator import DirichletSettings, DirichletStream, whole_records
-from sim.outgoing import Source
 from sim.scenarios.files import checked, find, read_settings
 from sim.scenarios.loop import ClosedLoop
 from sim.scenarios.seer import Seer, foresee
 from sim.scenarios.settings import DirichletScenario, ScenarioSettings, Shock, WorldSettings
 from sim.scenarios.stream import WorldStream
 from sim.scenarios.world import World
+from sim.sources.source import Source
 from stream.config import StreamSettings
 
 HALVINGS: Final = 3  # half-lives after which a shock counts as over

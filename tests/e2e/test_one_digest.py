@@ -15,8 +15,8 @@ import pytest
 
 from sim.children import Child, stop_all
 from sim.config import load
-from sim.log_settings import LogSettings
-from sim.logs import read_log
+from sim.sources.log_columns import LogSettings
+from sim.sources.recorded_log import read_log
 from stream.config import StreamSettings
 from stream.example import Example
 from stream.schema.ids import id_key, id_text, partition_of

@@ -15,8 +15,8 @@ from sim.compare.feeds import Joined, WholeRecords, micro_batches
 from sim.compare.runs import Run, RunSpec, StoppedError
 from sim.config import Settings
 from sim.generator import DirichletSettings, DirichletStream
-from sim.outgoing import action, impression
 from sim.replay.in_process import DirectRun
+from sim.sources.source import action, impression
 from stream.config import StreamSettings
 from stream.example import Example
 

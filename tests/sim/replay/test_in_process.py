@@ -14,10 +14,10 @@ from model.config import ModelSettings, TrainSettings
 from sim.config import Settings
 from sim.errors import SimError
 from sim.generator import DirichletSettings, DirichletStream, whole_records
-from sim.log_settings import LogSettings
-from sim.logs import read_log
-from sim.outgoing import TOPICS, Event, Source, outgoing
 from sim.replay.in_process import DirectRun
+from sim.sources.log_columns import LogSettings
+from sim.sources.recorded_log import read_log
+from sim.sources.source import TOPICS, Event, Source, outgoing
 from stream.config import StreamSettings
 from stream.store.reader import SequenceReader
 

@@ -14,11 +14,11 @@ import pytest
 
 from sim.errors import SimError
 from sim.generator import DirichletSettings, DirichletStream
-from sim.outgoing import HEARTBEAT_EVENTS, Event, heartbeats, item_record, outgoing
 from sim.replay.kafka_sink import KafkaOut
 from sim.replay.progress_file import ReplayState, load_state, save_state
 from sim.replay.rate_limit import Pacer, parse_speed
 from sim.replay.replay import Replay
+from sim.sources.source import HEARTBEAT_EVENTS, Event, heartbeats, item_record, outgoing
 from stream.config import StreamSettings
 from stream.kafka.bootstrap import KafkaForTests
 from stream.kafka.topics import create_topics

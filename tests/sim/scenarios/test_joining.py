@@ -8,11 +8,11 @@ import pytest
 
 from model.config import ModelSettings, TrainSettings
 from sim.config import Settings
-from sim.outgoing import outgoing
 from sim.replay.in_process import DirectRun
 from sim.scenarios import load_scenario, preset_names
 from sim.scenarios.settings import WorldSettings
 from sim.scenarios.stream import Happening, WorldStream
+from sim.sources.source import outgoing
 from stream.config import StreamSettings
 from stream.join.partition import Partition
 from stream.schema.watermark import Source

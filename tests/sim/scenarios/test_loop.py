@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sim.errors import SimError
-from sim.outgoing import Event
 from sim.scenarios import Block, ClosedLoop, load_scenario
 from sim.scenarios.stream import WorldStream
+from sim.sources.source import Event
 from tests.sim.scenarios.worlds import ALL, scenario, told
 
 CLOSED: dict[str, Any] = {

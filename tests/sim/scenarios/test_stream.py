@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sim.outgoing import action, impression, outgoing
 from sim.scenarios import Scenario, load_scenario, preset_names
 from sim.scenarios.answers import policy_slates, requests_of
 from sim.scenarios.world import World
+from sim.sources.source import action, impression, outgoing
 from stream.config import StreamSettings
 from tests.sim.scenarios.worlds import ALL, SLATES, scenario, told
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.outgoing import ITEMS, Event
 from sim.scenarios.scenario import WorldScenario
 from sim.scenarios.settings import WorldSettings
 from sim.scenarios.world import World
+from sim.sources.source import ITEMS, Event
 
 SMALL: dict[str, Any] = {"events": 3_000, "users": 40, "items": 60, "categories": 6, "days": 10}
 ALL: dict[str, Any] = {  # every drift at once

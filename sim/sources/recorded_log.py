@@ -19,11 +19,11 @@ from typing import Final
 import polars as pl
 from xxhash import xxh3_128
 
-from sim.items import Catalogue, read_items
-from sim.log_settings import LogSettings
-from sim.outgoing import Event, action, impression
-from sim.rows import event_table
-from sim.tables import read_table
+from sim.sources.item_records import Catalogue, read_items
+from sim.sources.log_columns import LogSettings
+from sim.sources.log_events import event_table
+from sim.sources.source import Event, action, impression
+from sim.sources.table_files import read_table
 from stream.schema.watermark import Source
 
 _SLICE: Final = 10_000  # events held as Python objects at once
@@ -36,7 +36,7 @@ class RecordedLog:
     name: str
     fingerprint: str
     table: pl.DataFrame
-    """Its events (rows.py)."""
+    """Its events (log_events.py)."""
     catalogue: Catalogue
     read_as: str
     """How its times were read."""

@@ -11,8 +11,8 @@ from typing import Any
 import polars as pl
 
 from sim.errors import SimError
-from sim.outgoing import item_record
-from sim.tables import ids, read_table
+from sim.sources.source import item_record
+from sim.sources.table_files import ids, read_table
 
 ID_COLUMNS = ("item_id", "id", "item")
 TITLE_COLUMNS = ("title", "name")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sim.errors import SimError
-from sim.log_settings import LogSettings
-from sim.logs import RecordedLog
-from sim.rows import event_table
+from sim.sources.log_columns import LogSettings
+from sim.sources.log_events import event_table
+from sim.sources.recorded_log import RecordedLog
 from stream.schema.events import Action, Event, Impression, decode_event
 from stream.schema.watermark import Source
 

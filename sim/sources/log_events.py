@@ -1,4 +1,4 @@
-"""Rows of a log become a table of events, one row each, in event-time order (logs.py says by which rules).
+"""Rows of a log become a table of events, one row each, in event-time order (recorded_log.py says by which rules).
 
 column     impression                 action
 ts         i64 ms                     i64 ms
@@ -16,10 +16,10 @@ from typing import Final
 import polars as pl
 
 from sim.errors import SimError
-from sim.log_settings import LogSettings
-from sim.tables import ids, numbers, refuse_missing, texts_of
-from sim.ties import spread_ties
-from sim.times import event_times
+from sim.sources.log_columns import LogSettings
+from sim.sources.table_files import ids, numbers, refuse_missing, texts_of
+from sim.sources.ties import spread_ties
+from sim.sources.timestamps import event_times
 from stream.schema.watermark import Source
 
 COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {

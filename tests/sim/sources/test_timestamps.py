@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sim.errors import SimError
-from sim.times import event_times
+from sim.sources.timestamps import event_times
 
 instants = st.datetimes(datetime(1974, 1, 1), datetime(2199, 12, 31)).map(lambda at: at.replace(tzinfo=UTC))
 columns = st.lists(instants, min_size=1, max_size=20)

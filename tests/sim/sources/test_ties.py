@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 from hypothesis import given, strategies as st
 
-from sim.ties import spread_ties
+from sim.sources.ties import spread_ties
 
 rows = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 6) | st.integers(1000, 1002)), min_size=1, max_size=40)
 seeds = st.none() | st.integers(0, 5)

@@ -16,10 +16,10 @@ from typing import Final
 import polars as pl
 
 from sim.errors import SimError
-from sim.items import Catalogue, catalogue
-from sim.log_settings import LogSettings
-from sim.logs import RecordedLog, fingerprint
-from sim.rows import event_table
+from sim.sources.item_records import Catalogue, catalogue
+from sim.sources.log_columns import LogSettings
+from sim.sources.log_events import event_table
+from sim.sources.recorded_log import RecordedLog, fingerprint
 
 DATASETS: Final = ("movielens", "ml-100k")
 

@@ -1,0 +1,1 @@
+"""Recorded logs and data sets as events."""
