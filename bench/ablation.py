@@ -27,7 +27,7 @@ from model.network.encoders import hstu
 from sim.compare.feeds import WholeRecords
 from sim.compare.report_student import half_width
 from sim.compare.runs import Run, RunSpec
-from sim.generator import DirichletSettings, DirichletStream
+from sim.dirichlet.stream import DirichletSettings, DirichletStream
 
 MODEL = {"bias": "none", "temperature": 0.3, "max_len": 128}
 TRAIN = {"batch_examples": 8, "negatives": 512, "learning_rate": 3e-3, "device": "cpu"}

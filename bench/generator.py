@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from report import machine, save, seconds, spread, table
 
-from sim.generator import BLOCK, DirichletSettings, DirichletStream
+from sim.dirichlet.stream import BLOCK, DirichletSettings, DirichletStream
 
 BY_HAND = 8  # records of the rival
 

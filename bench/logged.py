@@ -6,7 +6,7 @@ from model.evaluation.metrics import RetrievalTally
 from model.evaluation.prequential import MODEL
 from model.learning.learner import Learner
 from sim.compare.feeds import Feed, Joined, WholeRecords
-from sim.generator import DirichletSettings, DirichletStream
+from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.sources.datasets import load_dataset
 from sim.sources.log_columns import LogSettings
 from stream.config import StreamSettings

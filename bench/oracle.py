@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from report import machine, save, table
 
-from sim.generator import DirichletSettings, DirichletStream
-from sim.oracle import OracleFigures, first_seen, mean_of, oracle
-from sim.oracle_ranks import gains, rank_record, shelf
-from sim.oracle_urn import NODES, urn
+from sim.dirichlet.oracle import OracleFigures, first_seen, mean_of, oracle
+from sim.dirichlet.oracle_posterior import NODES, urn
+from sim.dirichlet.oracle_ranking import gains, rank_record, shelf
+from sim.dirichlet.stream import DirichletSettings, DirichletStream
 
 FIGURES: Final = ("hr10", "hr50", "ndcg10", "mrr", "log_loss")
 RECALLED: Final = {"Transformer": (0.0442, 0.2025), "softmax": (0.0617, 0.2496), "SiLU": (0.0893, 0.3170)}

@@ -19,7 +19,7 @@ from report import clock_s, machine, save, table
 
 from model.config import ModelSettings, TrainSettings
 from model.learning.learner import Learner
-from sim.generator import DirichletSettings
+from sim.dirichlet.stream import DirichletSettings
 from stream.example import Example
 
 TOKENS = 64

@@ -1,6 +1,7 @@
 """The row that says how far anyone could come: the oracle of the paper's stream, the seer of a drifting world.
 
-The oracle is the exact posterior of someone who knows the generator (sim/oracle.py), over a sample of records spread
+The oracle is the exact posterior of someone who knows the generator (sim/dirichlet/oracle.py), over a sample of
+records spread
 evenly; the seer also knows every user's hidden taste, which no recommender can: a bound that lies higher. Data sets
 have neither. The oracle ranks what recommenders can rank, items that the stream has shown before; the seer all that are
 alive.
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 from sim.compare.book import BUCKETS, LATE
 from sim.compare.runs import RunSpec
 from sim.compare.subjects import Subject
-from sim.generator import DirichletStream
-from sim.oracle import first_seen, oracle
+from sim.dirichlet.oracle import first_seen, oracle
+from sim.dirichlet.stream import DirichletStream
 from sim.scenarios.scenario import PaperScenario, WorldScenario
 
 ORACLE: Final = "oracle"

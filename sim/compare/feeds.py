@@ -15,7 +15,7 @@ import numpy as np
 
 from model.data.catalogue import ItemRecord, Tombstone
 from model.trainer.inbox import Intake
-from sim.generator import BLOCK, START_MS, STEP_MS, DirichletStream
+from sim.dirichlet.stream import BLOCK, START_MS, STEP_MS, DirichletStream
 from sim.replay.in_process import BATCH_EVENTS
 from sim.replay.in_process_join import Joining
 from sim.sources.source import Source, outgoing

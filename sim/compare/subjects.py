@@ -10,8 +10,8 @@ from xxhash import xxh3_64_hexdigest
 
 from sim.compare.feeds import Feed, Joined, WholeRecords
 from sim.compare.runs import RunSpec, Scalar
+from sim.dirichlet.stream import DirichletStream
 from sim.errors import SimError
-from sim.generator import DirichletStream
 from sim.scenarios.files import checked
 from sim.scenarios.scenario import Moment, PaperScenario, Scenario, load_scenario, scenario_of
 from sim.sources.datasets import DATASETS, load_dataset

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
-from sim.generator import DirichletSettings, DirichletStream, whole_records
 from sim.scenarios import load_scenario
 from sim.sources.datasets import load_dataset
 from sim.sources.log_columns import LogSettings

@@ -31,7 +31,8 @@ other names their keys (settings.py); t is event time in days since the beginnin
                   (the items of largest p) less that of the list shown
 
 The seer knows all of it (seer.py): an upper bound for every recommender, and no oracle, which would have to infer what
-is hidden. `kind = "dirichlet"` is the paper's stream (sim/generator.py), whose oracle is sim/oracle.py's.
+is hidden. `kind = "dirichlet"` is the paper's stream (sim/dirichlet/stream.py), whose oracle is
+sim/dirichlet/oracle.py's.
 """
 
 from sim.scenarios.files import preset_names

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.generator import DirichletStream
+from sim.dirichlet.stream import DirichletStream
 from sim.scenarios.chance import Use, chance
 from sim.scenarios.scenario import PaperScenario, Scenario, WorldScenario
 from sim.scenarios.slates import delays_ms

@@ -20,8 +20,8 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.dirichlet.stream import START_MS
 from sim.errors import SimError
-from sim.generator import START_MS
 from sim.scenarios.answers import Requests, clicks_on, requests_of
 from sim.scenarios.slates import click_probabilities, shown_by_policy
 from sim.scenarios.stream import Happening, WorldStream, birth, click_event, lives, slate_event, texts_of_items

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self, TypeVar
 
+from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
-from sim.generator import DirichletSettings, DirichletStream, whole_records
 from sim.scenarios.files import checked, find, read_settings
 from sim.scenarios.loop import ClosedLoop
 from sim.scenarios.seer import Seer, foresee
@@ -107,7 +107,7 @@ class Scenario(ABC):
 
 @dataclass(frozen=True)
 class PaperScenario(Scenario):
-    """The stream of sim/generator.py; its bound is sim/oracle.py's."""
+    """The stream of sim/dirichlet/stream.py; its bound is sim/dirichlet/oracle.py's."""
 
     settings: DirichletScenario
 

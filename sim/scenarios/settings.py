@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_type
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
 
-from sim.generator import DirichletSettings
+from sim.dirichlet.stream import DirichletSettings
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -245,7 +245,7 @@ def _dirichlet_table() -> Any:
         field.name: (hints[field.name], Field(field.default, description=said.get(field.name, _SAID.get(field.name))))
         for field in fields(DirichletSettings)
     }
-    return create_model("Dirichlet", __base__=Table, __doc__="The paper's stream (sim/generator.py).", **columns)
+    return create_model("Dirichlet", __base__=Table, __doc__="The paper's stream (sim/dirichlet/stream.py).", **columns)
 
 
 def _docstrings_of_fields(owner: type) -> dict[str, str]:
@@ -266,7 +266,7 @@ else:
 
 
 class DirichletScenario(Table):
-    """A scenario that is the stream of sim/generator.py."""
+    """A scenario that is the stream of sim/dirichlet/stream.py."""
 
     kind: Literal["dirichlet"]
     title: str = ""

@@ -17,7 +17,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.generator import START_MS
+from sim.dirichlet.stream import START_MS
 from sim.scenarios.answers import Clicks, Requests, clicks_on, organic, policy_slates, requests_of
 from sim.scenarios.world import World
 from sim.sources.item_records import Catalogue

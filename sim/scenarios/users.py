@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.generator import START_MS
+from sim.dirichlet.stream import START_MS
 from sim.scenarios.chance import Use, chance
 from sim.scenarios.settings import DAY_MS, Base, WorldSettings
 

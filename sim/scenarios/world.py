@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.generator import START_MS
+from sim.dirichlet.stream import START_MS
 from sim.scenarios.chance import Use, chance
 from sim.scenarios.items import Items, draw_items
 from sim.scenarios.settings import DAY_MS, Shock, WorldSettings

@@ -7,8 +7,8 @@ from sim.compare import ceilings
 from sim.compare.ceilings import ceiling, has_ceiling
 from sim.compare.runs import RunSpec
 from sim.compare.subjects import open_subject
-from sim.generator import DirichletSettings, DirichletStream
-from sim.oracle import first_seen, oracle
+from sim.dirichlet.oracle import first_seen, oracle
+from sim.dirichlet.stream import DirichletSettings, DirichletStream
 
 SMALL = {"records": 200, "length": 10, "items": 100, "categories": 8}
 

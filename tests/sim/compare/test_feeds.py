@@ -3,7 +3,7 @@
 from hypothesis import given, settings, strategies as st
 
 from sim.compare.feeds import Joined, WholeRecords, micro_batches
-from sim.generator import DirichletSettings, DirichletStream, whole_records
+from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.sources.source import Event
 from stream.config import StreamSettings
 from stream.example import Example, encode_example

@@ -14,7 +14,7 @@ from sim.compare.asking import at_requests, part
 from sim.compare.feeds import Joined, WholeRecords, micro_batches
 from sim.compare.runs import Run, RunSpec, StoppedError
 from sim.config import Settings
-from sim.generator import DirichletSettings, DirichletStream
+from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.replay.in_process import DirectRun
 from sim.sources.source import action, impression
 from stream.config import StreamSettings

@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings as checks, strategies as st
 
 from model.config import ModelSettings, TrainSettings
 from sim.config import Settings
+from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
-from sim.generator import DirichletSettings, DirichletStream, whole_records
 from sim.replay.in_process import DirectRun
 from sim.sources.log_columns import LogSettings
 from sim.sources.recorded_log import read_log

@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.errors import SimError
-from sim.generator import DirichletSettings, DirichletStream
 from sim.replay.kafka_sink import KafkaOut
 from sim.replay.progress_file import ReplayState, load_state, save_state
 from sim.replay.rate_limit import Pacer, parse_speed

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from sim.dirichlet.stream import DirichletSettings
 from sim.errors import SimError
-from sim.generator import DirichletSettings
 from sim.scenarios import load_scenario
 from sim.scenarios.scenario import PaperScenario, WorldScenario
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sim.generator import DirichletSettings, DirichletStream
+from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.sources.source import HEARTBEAT_EVENTS, ITEMS_HEARTBEAT_KEY, TOPICS, Event, item_record, outgoing, total
 from stream.schema.ids import partition_of
 from stream.schema.tokens import END_OF_TIME_MS

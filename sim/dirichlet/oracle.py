@@ -1,8 +1,10 @@
 """The ceiling of the Dirichlet stream: what someone reaches who knows the generator, but not a record's hidden draws.
 
-R = records, L = events of each. The oracle knows all of sim/generator.py: the categories and weights of the items and
+R = records, L = events of each. The oracle knows all of sim/dirichlet/stream.py: the categories and weights of the
+items and
 which ones are available, the laws of slots, priors and alpha. Of a record it knows the events so far. It gives every
-item its exact posterior probability of being the next (oracle_urn.py) and ranks by it (oracle_ranks.py), so that no
+item its exact posterior probability of being the next (oracle_posterior.py) and ranks by it (oracle_ranking.py), so
+that no
 recommender does better in expectation, however long it learns. Figures are given twice: expected under the oracle's own
 probabilities (of less variance), and realised on the actual next item; where the oracle is right, their means agree.
 Derivation, precision, figures: docs/oracle.md.
@@ -16,10 +18,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.dirichlet.oracle_posterior import NODES, Floats, urn
+from sim.dirichlet.oracle_ranking import Shelf, gains, rank_record, shelf
+from sim.dirichlet.stream import BLOCK, DirichletStream, Records
 from sim.errors import SimError
-from sim.generator import BLOCK, DirichletStream, Records
-from sim.oracle_ranks import Shelf, gains, rank_record, shelf
-from sim.oracle_urn import NODES, Floats, urn
 
 NEVER: Final = 2**63 - 1  # the first record that shows an id which none has shown
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from xxhash import xxh3_64_hexdigest
 
+from sim.dirichlet.stream import BLOCK, START_MS, STEP_MS, DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
-from sim.generator import BLOCK, START_MS, STEP_MS, DirichletSettings, DirichletStream, whole_records
 from stream.config import StreamSettings
 from stream.schema.events import Event, decode_event
 from stream.schema.watermark import Source

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from sim.dirichlet.oracle import NEVER, OracleFigures, first_seen, mean_of, oracle
+from sim.dirichlet.oracle_posterior import LONGEST, NODES, Urn, urn
+from sim.dirichlet.oracle_ranking import gains, rank_record, shelf
+from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.errors import SimError
-from sim.generator import DirichletSettings, DirichletStream
-from sim.oracle import NEVER, OracleFigures, first_seen, mean_of, oracle
-from sim.oracle_ranks import gains, rank_record, shelf
-from sim.oracle_urn import LONGEST, NODES, Urn, urn
 
 ALPHAS = [(1.0, 1.0), (500.0, 500.0), (1.0, 500.0)]
 

@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays.jit import compiled
+from sim.dirichlet.stream import DirichletSettings
 from sim.errors import SimError
-from sim.generator import DirichletSettings
 
 NODES: Final = 64  # of the quadrature over alpha; twice as many change nothing (docs/oracle.md)
 LONGEST: Final = 512  # events of a record for which the tests show that no number over- or underflows

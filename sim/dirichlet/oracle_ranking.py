@@ -2,7 +2,8 @@
 
 L = events of the record, C = categories, I = items, E = runs: the candidates of one category that have equal weight.
 
-An item's probability is that of its category (oracle_urn.py) times its share of the category, which stays the same
+An item's probability is that of its category (oracle_posterior.py) times its share of the category, which stays the
+same
 within a record. The best ranking goes by probability; items of equal probability come in random order, so that each
 earns the mean of their places. Instead of sorting all items at each event, the runs are merged: those of each category
 seen in the record are sorted by share, and so are those of all other categories together, as these are equally likely.
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays.jit import compiled
-from sim.generator import DirichletStream
-from sim.oracle_urn import Floats
+from sim.dirichlet.oracle_posterior import Floats
+from sim.dirichlet.stream import DirichletStream
 
 HITS: Final = ("hr10", "hr50", "ndcg10", "mrr")
 

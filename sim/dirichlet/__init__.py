@@ -1,0 +1,1 @@
+"""The paper's synthetic stream, and the exact posterior of whoever knows its generator."""
