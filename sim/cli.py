@@ -145,7 +145,7 @@ def demo(
     ] = None,
 ) -> None:
     """Run the main job on this machine: Kafka, a worker, two trainers and a server; MovieLens-small is replayed."""
-    from sim.demo import run_demo
+    from sim.demo.command import run_demo
 
     run_demo(directory, user, limit)
 

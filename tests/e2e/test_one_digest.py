@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim.children import Child, stop_all
 from sim.config import load
+from sim.demo.processes import Child, stop_all
 from sim.sources.log_columns import LogSettings
 from sim.sources.recorded_log import read_log
 from stream.config import StreamSettings

@@ -6,7 +6,7 @@
     4. the server is asked for one user's top 10; the first snapshot is asked the same
     5. everything is stopped; the directory stays
 
-Nothing outlives it: children are on a leash (children.py), Ctrl-C at any moment ends with step 5.
+Nothing outlives it: children are on a leash (processes.py), Ctrl-C at any moment ends with step 5.
 """
 
 import json
@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from sim.children import Child, stop_all
-from sim.demo_view import View, fetch
+from sim.demo.processes import Child, stop_all
+from sim.demo.view import View, fetch
 from sim.errors import SimError
 from stream.local_broker.node import free_port, running_broker, signals_as_interrupts
 

@@ -1,0 +1,1 @@
+"""`hstu demo`: the whole pipeline on this machine."""
