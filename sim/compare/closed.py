@@ -24,8 +24,8 @@ from sim.compare.contestants import NEURAL, make, title_of
 from sim.compare.runs import RunSpec, StoppedError
 from sim.compare.subjects import Subject
 from sim.replay.in_process_join import Joining
-from sim.scenarios.loop import Block
 from sim.sources.source import ITEMS, Event, heartbeats
+from sim.world.closed_loop import Block
 from stream.example import Example, id_key
 from stream.schema.tokens import END_OF_TIME_MS
 

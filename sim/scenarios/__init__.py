@@ -27,17 +27,17 @@ other names their keys (settings.py); t is event time in days since the beginnin
     relevance     an item that is looked at is clicked with probability r = l / (l + half_lift), l = L(t) p(i | u, t)
     [delay]       a click comes ~ Exp(mean seconds), lognormal(median seconds, sigma) or `seconds` after its slate;
                   2 s without the table; one that would come when its item is dead does not come
-    closed        what is shown are the recommender's own lists (loop.py); regret = Σ_j j^-decay r of the best list
-                  (the items of largest p) less that of the list shown
+    closed        what is shown are the recommender's own lists (closed_loop.py); regret = Σ_j j^-decay r of the best
+    list (the items of largest p) less that of the list shown
 
-The seer knows all of it (seer.py): an upper bound for every recommender, and no oracle, which would have to infer what
-is hidden. `kind = "dirichlet"` is the paper's stream (sim/dirichlet/stream.py), whose oracle is
+The seer knows all of it (upper_bound.py): an upper bound for every recommender, and no oracle, which would have to
+infer what is hidden. `kind = "dirichlet"` is the paper's stream (sim/dirichlet/stream.py), whose oracle is
 sim/dirichlet/oracle.py's.
 """
 
 from sim.scenarios.files import preset_names
-from sim.scenarios.loop import Block, ClosedLoop
 from sim.scenarios.scenario import Moment, Scenario, load_scenario, scenario_of
-from sim.scenarios.seer import Seer
+from sim.world.closed_loop import Block, ClosedLoop
+from sim.world.upper_bound import Seer
 
 __all__ = ["Block", "ClosedLoop", "Moment", "Scenario", "Seer", "load_scenario", "preset_names", "scenario_of"]

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.dirichlet.stream import DirichletStream
-from sim.scenarios.chance import Use, chance
 from sim.scenarios.scenario import PaperScenario, Scenario, WorldScenario
-from sim.scenarios.slates import delays_ms
-from sim.scenarios.stream import Happening
-from sim.scenarios.world import World
+from sim.world.events import Happening
+from sim.world.rng import Use, chance
+from sim.world.slates import delays_ms
+from sim.world.world import World
 
 POINTS: Final = 60
 USERS: Final = 300  # of whom the mean is drawn

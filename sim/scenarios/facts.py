@@ -7,9 +7,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from sim.scenarios.scenario import PaperScenario, Scenario, WorldScenario
-from sim.scenarios.seer import foresee
-from sim.scenarios.settings import WorldSettings
-from sim.scenarios.stream import Happening
+from sim.world.events import Happening
+from sim.world.settings import WorldSettings
+from sim.world.upper_bound import foresee
 from stream.config import StreamSettings
 
 SEEN_TICKS: Final = 40  # through which the seer looks for its figures

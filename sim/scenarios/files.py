@@ -11,7 +11,7 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from sim.errors import SimError
-from sim.scenarios.settings import DirichletScenario, ScenarioSettings, WorldSettings
+from sim.world.settings import DirichletScenario, ScenarioSettings, WorldSettings
 
 PRESETS: Final = Path(__file__).parent / "presets"
 KINDS: Final[Mapping[str, type[BaseModel]]] = {"world": WorldSettings, "dirichlet": DirichletScenario}

@@ -13,12 +13,12 @@ from typing import Any, Final, NamedTuple, Self, TypeVar
 from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
 from sim.scenarios.files import checked, find, read_settings
-from sim.scenarios.loop import ClosedLoop
-from sim.scenarios.seer import Seer, foresee
-from sim.scenarios.settings import DirichletScenario, ScenarioSettings, Shock, WorldSettings
-from sim.scenarios.stream import WorldStream
-from sim.scenarios.world import World
 from sim.sources.source import Source
+from sim.world.closed_loop import ClosedLoop
+from sim.world.events import WorldStream
+from sim.world.settings import DirichletScenario, ScenarioSettings, Shock, WorldSettings
+from sim.world.upper_bound import Seer, foresee
+from sim.world.world import World
 from stream.config import StreamSettings
 
 HALVINGS: Final = 3  # half-lives after which a shock counts as over

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.scenarios.chance import Use, chance
-from sim.scenarios.settings import WorldSettings
+from sim.world.rng import Use, chance
+from sim.world.settings import WorldSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim.scenarios.answers import policy_slates, requests_of
 from sim.scenarios.scenario import load_scenario
-from sim.scenarios.slates import click_probabilities
-from tests.sim.scenarios.worlds import ALL, SLATES, naive_law, scenario
+from sim.world.responses import policy_slates, requests_of
+from sim.world.slates import click_probabilities
+from tests.sim.world.worlds import ALL, SLATES, naive_law, scenario
 
 SHAPES: list[dict[str, Any]] = [
     {},

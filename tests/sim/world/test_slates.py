@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sim.scenarios.answers import dies_ms, policy_slates, requests_of
-from sim.scenarios.slates import examined, relevance, shown_by_policy
-from sim.scenarios.stream import Happening
-from tests.sim.scenarios.worlds import ALL, fits, scenario
+from sim.world.events import Happening
+from sim.world.responses import dies_ms, policy_slates, requests_of
+from sim.world.slates import examined, relevance, shown_by_policy
+from tests.sim.world.worlds import ALL, fits, scenario
 
 MANY = {"events": 20_000, "session": 1.0}
 

@@ -10,14 +10,14 @@ from model.config import ModelSettings, TrainSettings
 from sim.config import Settings
 from sim.replay.in_process import DirectRun
 from sim.scenarios import load_scenario, preset_names
-from sim.scenarios.settings import WorldSettings
-from sim.scenarios.stream import Happening, WorldStream
 from sim.sources.source import outgoing
+from sim.world.events import Happening, WorldStream
+from sim.world.settings import WorldSettings
 from stream.config import StreamSettings
 from stream.join.partition import Partition
 from stream.schema.watermark import Source
 from tests.memory_store import MemoryStore
-from tests.sim.scenarios.worlds import ALL, SLATES, scenario
+from tests.sim.world.worlds import ALL, SLATES, scenario
 
 TOPICS = {source.topic: source for source in Source}
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.scenarios.scenario import WorldScenario
-from sim.scenarios.settings import WorldSettings
-from sim.scenarios.world import World
 from sim.sources.source import ITEMS, Event
+from sim.world.settings import WorldSettings
+from sim.world.world import World
 
 SMALL: dict[str, Any] = {"events": 3_000, "users": 40, "items": 60, "categories": 6, "days": 10}
 ALL: dict[str, Any] = {  # every drift at once

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from sim.scenarios import Scenario, load_scenario, preset_names
-from sim.scenarios.answers import policy_slates, requests_of
-from sim.scenarios.world import World
 from sim.sources.source import action, impression, outgoing
+from sim.world.responses import policy_slates, requests_of
+from sim.world.world import World
 from stream.config import StreamSettings
-from tests.sim.scenarios.worlds import ALL, SLATES, scenario, told
+from tests.sim.world.worlds import ALL, SLATES, scenario, told
 
 EVENTS = 2_000
 PRESETS = preset_names()

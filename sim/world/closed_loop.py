@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from sim.dirichlet.stream import START_MS
 from sim.errors import SimError
-from sim.scenarios.answers import Requests, clicks_on, requests_of
-from sim.scenarios.slates import click_probabilities, shown_by_policy
-from sim.scenarios.stream import Happening, WorldStream, birth, click_event, lives, slate_event, texts_of_items
-from sim.scenarios.world import World
 from sim.sources.source import ITEMS, Event
+from sim.world.events import Happening, WorldStream, birth, click_event, lives, slate_event, texts_of_items
+from sim.world.responses import Requests, clicks_on, requests_of
+from sim.world.slates import click_probabilities, shown_by_policy
+from sim.world.world import World
 
 NO_ITEM = -1
 

@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.dirichlet.stream import START_MS
-from sim.scenarios.answers import Clicks, Requests, clicks_on, organic, policy_slates, requests_of
-from sim.scenarios.world import World
 from sim.sources.item_records import Catalogue
 from sim.sources.recorded_log import fingerprint
 from sim.sources.source import ITEMS, Event, item_record
+from sim.world.responses import Clicks, Requests, clicks_on, organic, policy_slates, requests_of
+from sim.world.world import World
 from stream.schema.watermark import Source as Topic
 
 VERSION: Final = "world-1"  # part of the fingerprint; another stream from the same settings gets another number

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.dirichlet.stream import START_MS
-from sim.scenarios.chance import Use, chance
-from sim.scenarios.settings import DAY_MS, Base, WorldSettings
+from sim.world.rng import Use, chance
+from sim.world.settings import DAY_MS, Base, WorldSettings
 
 
 @dataclass(frozen=True, slots=True)

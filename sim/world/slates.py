@@ -6,9 +6,9 @@ R = requests of one tick, k = places of a slate, V = live items. The laws are in
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.scenarios.chance import Use, chance
-from sim.scenarios.settings import Delay, Slates, WorldSettings
-from sim.scenarios.world import Law, World
+from sim.world.rng import Use, chance
+from sim.world.settings import Delay, Slates, WorldSettings
+from sim.world.world import Law, World
 
 ROUNDS = 4  # of drawing by the policy; what is then still missing is drawn from all live items alike
 CLICK_S = 2.0  # without a table [delay]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from sim.scenarios.answers import organic, requests_of
 from sim.scenarios.scenario import WorldScenario
-from sim.scenarios.world import World
-from tests.sim.scenarios.worlds import ALL, fits, naive_law, scenario
+from sim.world.responses import organic, requests_of
+from sim.world.world import World
+from tests.sim.world.worlds import ALL, fits, naive_law, scenario
 
 MANY = {"events": 60_000, "session": 1.0}
 

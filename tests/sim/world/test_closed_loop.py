@@ -8,9 +8,9 @@ import pytest
 
 from sim.errors import SimError
 from sim.scenarios import Block, ClosedLoop, load_scenario
-from sim.scenarios.stream import WorldStream
 from sim.sources.source import Event
-from tests.sim.scenarios.worlds import ALL, scenario, told
+from sim.world.events import WorldStream
+from tests.sim.world.worlds import ALL, scenario, told
 
 CLOSED: dict[str, Any] = {
     "slates": {"size": 5, "closed": True, "half_lift": 4},

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.scenarios.chance import Use, chance
-from sim.scenarios.slates import click_probabilities, delays_ms, shown_by_policy
-from sim.scenarios.world import Law, World
+from sim.world.rng import Use, chance
+from sim.world.slates import click_probabilities, delays_ms, shown_by_policy
+from sim.world.world import Law, World
 
 
 @dataclass(frozen=True, slots=True, eq=False)

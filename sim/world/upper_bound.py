@@ -7,7 +7,7 @@ shown: it orders by relevance × chance of being shown; expected figures are tho
 could bring, each with its probability.
 
 A recommender's candidates are the items that a token has shown before; the seer's are all that are alive. Of a closed
-loop these are the figures of its log, in which the policy shows; what counts there is regret (loop.py).
+loop these are the figures of its log, in which the policy shows; what counts there is regret (closed_loop.py).
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,9 +17,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.scenarios.answers import Requests, clicks_on, organic, policy_slates, requests_of
-from sim.scenarios.slates import click_probabilities, relevance
-from sim.scenarios.world import World
+from sim.world.responses import Requests, clicks_on, organic, policy_slates, requests_of
+from sim.world.slates import click_probabilities, relevance
+from sim.world.world import World
 
 CUTS: Final = (10, 50)
 _GAIN_10: Final = 1 / np.log2(2 + np.arange(10))

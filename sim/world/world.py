@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.dirichlet.stream import START_MS
-from sim.scenarios.chance import Use, chance
-from sim.scenarios.items import Items, draw_items
-from sim.scenarios.settings import DAY_MS, Shock, WorldSettings
-from sim.scenarios.users import Users, Visits
+from sim.world.items import Items, draw_items
+from sim.world.rng import Use, chance
+from sim.world.settings import DAY_MS, Shock, WorldSettings
+from sim.world.users import Users, Visits
 
 BLOCK: Final = 256  # requests of a tick, on average
 _BELOW_ONE: Final = 1 - 1e-12
