@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from sim.errors import SimError
 from sim.main import app
 from sim.scenarios import preset_names
-from sim.scenarios.page import page
+from sim.scenarios.html_page import page
 from sim.scenarios.scenario import load_scenario
-from sim.scenarios.show import BLOCKS
+from sim.scenarios.terminal import BLOCKS
 from stream.errors import HstuError
 
 SMALL = ("--events", "3000")

@@ -16,7 +16,7 @@ def list_() -> None:
     """List the scenarios that come with the package, and what drifts in each."""
     from rich.console import Console
 
-    from sim.scenarios.show import print_list
+    from sim.scenarios.terminal import print_list
 
     print_list(Console(highlight=False))
 
@@ -32,12 +32,12 @@ def show(
     from rich.console import Console
 
     from sim.scenarios import load_scenario
-    from sim.scenarios.show import print_scenario
+    from sim.scenarios.terminal import print_scenario
 
     scenario = load_scenario(name).with_(seed=seed, events=events)
     print_scenario(Console(highlight=False), scenario)
     if html is not None:
-        from sim.scenarios.page import write_page
+        from sim.scenarios.html_page import write_page
 
         write_page(html, scenario)
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"Written to {html}.")

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from sim.scenarios.drawings import Drawing, drawings
+from sim.scenarios.curves import Drawing, drawings
 from sim.scenarios.facts import figures, parameters, size
 from sim.scenarios.files import preset_names
 from sim.scenarios.scenario import Scenario, load_scenario

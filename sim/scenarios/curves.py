@@ -1,4 +1,4 @@
-"""What drifts, as curves: data for the terminal (show.py) and for a page (page.py).
+"""What drifts, as curves: data for the terminal (terminal.py) and for a page (html_page.py).
 
 X = points of a curve, U = users looked at, C = categories, V = live items. Curves are of the law, not of drawn events,
 except where a drawing says that it was counted.

@@ -13,7 +13,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from sim.errors import SimError
-from sim.scenarios.drawings import Drawing, drawings
+from sim.scenarios.curves import Drawing, drawings
 from sim.scenarios.facts import figures, parameters
 from sim.scenarios.scenario import Moment, Scenario, WorldScenario
 
