@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from model.evaluation.metrics import RetrievalTally
 from model.evaluation.prequential import MODEL
 from model.learning.learner import Learner
-from sim.compare.feeds import Feed, Joined, WholeRecords
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
+from sim.experiment.feeds import Feed, Joined, WholeRecords
 from sim.sources.datasets import load_dataset
 from sim.sources.log_columns import LogSettings
 from stream.config import StreamSettings

@@ -14,10 +14,10 @@ from sim.compare import report, report_stats
 from sim.compare.jobs import Jobs
 from sim.compare.plan import Plan
 from sim.compare.report_results import Results, read_results
-from sim.compare.runs import RunSpec
 from sim.compare.tables import write_about, write_tables
 from sim.console import stopping_on_signals
 from sim.errors import SimError
+from sim.experiment.run import RunSpec
 
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 _WIDE: Final = 160  # of tables that go into a file

@@ -6,9 +6,9 @@ from typing import Any
 
 from sim.compare.plan import Plan, parse_vary
 from sim.compare.presets import preset
-from sim.compare.runs import Scalar
 from sim.config import Settings
 from sim.errors import SimError
+from sim.experiment.run import Scalar
 
 
 @dataclass(frozen=True, kw_only=True)

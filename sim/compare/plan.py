@@ -8,12 +8,12 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ValidationError
 
 from model.config import ModelSettings, TrainSettings
-from sim.compare.ceilings import ORACLE, has_ceiling
-from sim.compare.closed import POLICY
-from sim.compare.contestants import NEURAL, title_of
-from sim.compare.runs import RunSpec, Scalar
-from sim.compare.subjects import open_subject
 from sim.errors import SimError
+from sim.experiment.closed_loop_run import POLICY
+from sim.experiment.contestants import NEURAL, title_of
+from sim.experiment.run import RunSpec, Scalar
+from sim.experiment.streams import open_subject
+from sim.experiment.upper_bounds import ORACLE, has_ceiling
 
 TABLES: Final[Mapping[str, type[BaseModel]]] = {"model": ModelSettings, "train": TrainSettings}
 

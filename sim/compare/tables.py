@@ -14,8 +14,8 @@ import polars as pl
 
 from sim.compare.jobs import read_result
 from sim.compare.report_results import CURVES, MOMENTS, RUNS
-from sim.compare.runs import RunSpec
-from sim.compare.subjects import subject_of
+from sim.experiment.run import RunSpec
+from sim.experiment.streams import subject_of
 
 _VERSIONS: Final = ("hstu-stream", "torch", "numpy", "numba", "polars")
 

@@ -8,10 +8,10 @@ from typing import Any, Final
 import msgspec
 from xxhash import xxh3_64_hexdigest
 
-from sim.compare.feeds import Feed, Joined, WholeRecords
-from sim.compare.runs import RunSpec, Scalar
 from sim.dirichlet.stream import DirichletStream
 from sim.errors import SimError
+from sim.experiment.feeds import Feed, Joined, WholeRecords
+from sim.experiment.run import RunSpec, Scalar
 from sim.scenarios.files import checked
 from sim.scenarios.scenario import Moment, PaperScenario, Scenario, load_scenario, scenario_of
 from sim.sources.datasets import DATASETS, load_dataset

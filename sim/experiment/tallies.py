@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from model.data.item_age import SLICES
 from model.evaluation.metrics import RetrievalTally
-from sim.compare.contestants import Tested
+from sim.experiment.contestants import Tested
 
 BUCKETS: Final = 100
 LATE: Final = 90  # first bucket of the last tenth

@@ -2,8 +2,8 @@
 
 from hypothesis import given, settings, strategies as st
 
-from sim.compare.feeds import Joined, WholeRecords, micro_batches
 from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
+from sim.experiment.feeds import Joined, WholeRecords, micro_batches
 from sim.sources.source import Event
 from stream.config import StreamSettings
 from stream.example import Example, encode_example

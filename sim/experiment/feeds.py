@@ -2,7 +2,7 @@
 
 A recorded log and a scenario go through the joiner once, in memory, in one partition. The paper's stream needs no
 joiner, because a record is an example: its examples are made from the arrays of the generator, block by block, to the
-bytes that the joiner would write (tests/sim/compare/test_feeds.py), so that a million records fit.
+bytes that the joiner would write (tests/sim/experiment/test_feeds.py), so that a million records fit.
 """
 
 import tempfile

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.compare.feeds import Feed, micro_batches
+from sim.experiment.feeds import Feed, micro_batches
 from stream.example import Example
 
 

@@ -13,11 +13,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.compare.book import BUCKETS, LATE
-from sim.compare.runs import RunSpec
-from sim.compare.subjects import Subject
 from sim.dirichlet.oracle import first_seen, oracle
 from sim.dirichlet.stream import DirichletStream
+from sim.experiment.run import RunSpec
+from sim.experiment.streams import Subject
+from sim.experiment.tallies import BUCKETS, LATE
 from sim.scenarios.scenario import PaperScenario, WorldScenario
 
 ORACLE: Final = "oracle"

@@ -2,9 +2,9 @@
 
 import pytest
 
-from sim.compare.closed import ClosedRun
-from sim.compare.runs import RunSpec
-from sim.compare.subjects import open_subject
+from sim.experiment.closed_loop_run import ClosedRun
+from sim.experiment.run import RunSpec
+from sim.experiment.streams import open_subject
 
 SMALL = {"base.events": 3000, "base.users": 40, "base.items": 120, "base.categories": 6, "base.days": 20}
 STREAM = {"example_tokens": 32}
@@ -39,7 +39,7 @@ def test_a_learner_takes_part() -> None:
 
 def test_it_can_be_stopped() -> None:
     """A closed loop that is stopped begins anew."""
-    from sim.compare.runs import StoppedError
+    from sim.experiment.run import StoppedError
 
     spec = RunSpec(scenario="closed-loop", overrides=SMALL, seed=0, contestant="policy", stream=STREAM)
     with pytest.raises(StoppedError):

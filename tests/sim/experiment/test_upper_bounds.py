@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from sim.compare import ceilings
-from sim.compare.ceilings import ceiling, has_ceiling
-from sim.compare.runs import RunSpec
-from sim.compare.subjects import open_subject
 from sim.dirichlet.oracle import first_seen, oracle
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
+from sim.experiment import upper_bounds
+from sim.experiment.run import RunSpec
+from sim.experiment.streams import open_subject
+from sim.experiment.upper_bounds import ceiling, has_ceiling
 
 SMALL = {"records": 200, "length": 10, "items": 100, "categories": 8}
 
@@ -33,7 +33,7 @@ def test_the_oracle_of_all_records_is_the_oracles_mean() -> None:
 def test_a_sample_weighs_the_tenths_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     """As many records of the last tenth as of the rest: the mean is still that of the stream, within its error."""
     whole = row("paper", **SMALL)
-    monkeypatch.setattr(ceilings, "ORACLE_RECORDS", 20)
+    monkeypatch.setattr(upper_bounds, "ORACLE_RECORDS", 20)
     part = row("paper", **SMALL)
     error = part["stderr_hr10"]
     assert whole["stderr_hr10"] < error  # type: ignore[operator]

@@ -15,10 +15,10 @@ from xxhash import xxh3_64_hexdigest, xxh3_128_digest
 from model.config import ModelSettings, TrainSettings
 from model.storage.checkpoint import Cut, read_newest, write_cut
 from model.storage.snapshot import prefixed, under
-from sim.compare.asking import at_requests
-from sim.compare.book import LATE, Book
-from sim.compare.contestants import NEURAL, Contestant, Tested, make, title_of
-from sim.compare.feeds import Feed, MicroBatch, Records, micro_batches
+from sim.experiment.contestants import NEURAL, Contestant, Tested, make, title_of
+from sim.experiment.feeds import Feed, MicroBatch, Records, micro_batches
+from sim.experiment.request_time import at_requests
+from sim.experiment.tallies import LATE, Book
 from stream.example import Example, encode_example
 
 CHECKPOINT_S: Final = 120.0

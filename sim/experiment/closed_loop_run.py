@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from model.config import ModelSettings, TrainSettings
 from model.trainer.inbox import Intake
-from sim.compare.book import BUCKETS, LATE
-from sim.compare.contestants import NEURAL, make, title_of
-from sim.compare.runs import RunSpec, StoppedError
-from sim.compare.subjects import Subject
+from sim.experiment.contestants import NEURAL, make, title_of
+from sim.experiment.run import RunSpec, StoppedError
+from sim.experiment.streams import Subject
+from sim.experiment.tallies import BUCKETS, LATE
 from sim.replay.in_process_join import Joining
 from sim.sources.source import ITEMS, Event, heartbeats
 from sim.world.closed_loop import Block

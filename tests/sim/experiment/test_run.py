@@ -9,12 +9,12 @@ import pytest
 from model.config import ModelSettings, TrainSettings
 from model.data.catalogue import Tombstone
 from model.learning.learner import Learner
-from sim.compare import runs
-from sim.compare.asking import at_requests, part
-from sim.compare.feeds import Joined, WholeRecords, micro_batches
-from sim.compare.runs import Run, RunSpec, StoppedError
 from sim.config import Settings
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
+from sim.experiment import run
+from sim.experiment.feeds import Joined, WholeRecords, micro_batches
+from sim.experiment.request_time import at_requests, part
+from sim.experiment.run import Run, RunSpec, StoppedError
 from sim.replay.in_process import DirectRun
 from sim.sources.source import action, impression
 from stream.config import StreamSettings
@@ -75,7 +75,7 @@ def test_a_run_is_what_a_trainer_learns(tmp_path: Path) -> None:
 @pytest.mark.parametrize("score_at", ["label", "request"])
 def test_a_run_goes_on_to_the_same_bits(tmp_path: Path, score_at: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stopped in the middle, and again after the frozen test, it ends with the digest and all the figures of one go."""
-    monkeypatch.setattr(runs, "CHECKPOINT_S", 1e9)
+    monkeypatch.setattr(run, "CHECKPOINT_S", 1e9)
     made = spec(score_at=score_at)
     whole = Run(made, records()).run()
     for stop_at in (20, 56):

@@ -1,0 +1,1 @@
+"""One run of one contestant on one stream."""
