@@ -10,14 +10,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sim.compare import report, report_stats
+from sim.compare import report
 from sim.compare.jobs import Jobs
 from sim.compare.plan import Plan
-from sim.compare.report_results import Results, read_results
 from sim.compare.tables import write_about, write_tables
 from sim.console import stopping_on_signals
 from sim.errors import SimError
 from sim.experiment.run import RunSpec
+from sim.report.analysis import statistics
+from sim.report.analysis.results import Results, read_results
 
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 _WIDE: Final = 160  # of tables that go into a file
@@ -105,15 +106,15 @@ class Comparison:
         if not console.is_terminal:
             console.width = _WIDE
         results = read_results(self._out)
-        for (scenario, protocol), own in report_stats.summary(results).group_by(
+        for (scenario, protocol), own in statistics.summary(results).group_by(
             "scenario", "protocol", maintain_order=True
         ):
             if (own["kind"] != "oracle").any():
                 console.print(_table(results, str(scenario), str(protocol), own))
-        regrets = report_stats.regrets(results)
+        regrets = statistics.regrets(results)
         if regrets.height:
             console.print(_regrets(regrets))
-        lead = report_stats.gaps(results).filter(pl.col("metric") == "hr10")
+        lead = statistics.gaps(results).filter(pl.col("metric") == "hr10")
         if lead.height:
             console.print(_gaps(lead))
 

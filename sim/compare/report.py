@@ -9,9 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
-from sim.compare import report_costs, report_drawings, report_markdown, report_recovery, report_stats
+from sim.compare import report_drawings, report_markdown
 from sim.compare.report_page import page
-from sim.compare.report_results import read_results
+from sim.report.analysis import costs as report_costs, recovery, statistics
+from sim.report.analysis.results import read_results
 
 
 def write_report(folder: Path) -> Path:
@@ -28,22 +29,22 @@ def write_report(folder: Path) -> Path:
 
 def summary(folder: Path) -> pl.DataFrame:
     """Give a row for each scenario, protocol and contestant; columns as in `report_stats.summary`."""
-    return report_stats.summary(read_results(folder))
+    return statistics.summary(read_results(folder))
 
 
 def gaps(folder: Path, against: str = "softmax") -> pl.DataFrame:
     """Give each contestant's lead over `against`, paired by seed; columns as in `report_stats.gaps`."""
-    return report_stats.gaps(read_results(folder), against)
+    return statistics.gaps(read_results(folder), against)
 
 
 def regrets(folder: Path, against: str = "softmax") -> pl.DataFrame:
     """Give the regret of each contestant in closed loops; columns as in `report_stats.regrets`."""
-    return report_stats.regrets(read_results(folder), against)
+    return statistics.regrets(read_results(folder), against)
 
 
 def recoveries(folder: Path) -> pl.DataFrame:
     """Give how long each run needed after each moment; columns as in `report_recovery.SCHEMA`."""
-    return report_recovery.recoveries(read_results(folder))
+    return recovery.recoveries(read_results(folder))
 
 
 def costs(folder: Path) -> pl.DataFrame:

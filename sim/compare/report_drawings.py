@@ -6,8 +6,8 @@ from typing import Final
 from sim.compare.report_forest import gap_forest, oracle_forest, variant_forest
 from sim.compare.report_maps import gap_maps
 from sim.compare.report_plots import ages_plot, regret_plot, stream_plot, variants_plot
-from sim.compare.report_results import PROTOCOLS, Results
 from sim.compare.report_svg import Drawing
+from sim.report.analysis.results import PROTOCOLS, Results
 
 FEW: Final = 8  # scenarios whose curves have up to 50 points each; with more, 20: a page has to stay small
 

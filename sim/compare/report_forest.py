@@ -13,10 +13,10 @@ from matplotlib.transforms import blended_transform_factory
 
 from sim.compare.report_looks import Look, ink, looks
 from sim.compare.report_plots import marker_style, percents
-from sim.compare.report_results import PROTOCOLS, Results
-from sim.compare.report_stats import gaps, summary
 from sim.compare.report_svg import Drawing, draw
-from sim.compare.report_text import percent
+from sim.report.analysis.results import PROTOCOLS, Results
+from sim.report.analysis.statistics import gaps, summary
+from sim.report.analysis.text import percent
 
 ROW_IN: Final = 0.185
 MOST_ROWS: Final = 60  # of one drawing

@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from sim.compare.report_looks import ink
-from sim.compare.report_results import Results
-from sim.compare.report_settings import is_number, leaves
-from sim.compare.report_stats import gaps
 from sim.compare.report_svg import Drawing, draw
-from sim.compare.report_text import NOTHING, percent, subject
+from sim.report.analysis.results import Results
+from sim.report.analysis.settings import is_number, leaves
+from sim.report.analysis.statistics import gaps
+from sim.report.analysis.text import NOTHING, percent, subject
 
 _FIRST: Final = ("growth", "initial", "alpha", "alpha_high", "records")  # rows, columns, sheets of a map
 _NOT_AXES: Final = ("seed", "scenario", "name", "title")

@@ -5,9 +5,9 @@ from typing import Any
 
 import polars as pl
 
-from sim.compare.report_results import METRIC_TITLES, METRICS, PROTOCOLS, Results
-from sim.compare.report_stats import gaps, summary
-from sim.compare.report_text import NOTHING, answer, interval, percent, signed, spread
+from sim.report.analysis.results import METRIC_TITLES, METRICS, PROTOCOLS, Results
+from sim.report.analysis.statistics import gaps, summary
+from sim.report.analysis.text import NOTHING, answer, interval, percent, signed, spread
 
 
 def markdown(results: Results, against: str = "softmax") -> str:

@@ -12,10 +12,6 @@ from sim.compare.report_html import Column, bullets, figure, figures, folded, pa
 from sim.compare.report_looks import variables
 from sim.compare.report_maps import gap_maps
 from sim.compare.report_recovery_tables import recovery_section
-from sim.compare.report_remarks import remarks
-from sim.compare.report_results import PROTOCOLS, Results
-from sim.compare.report_settings import settings_tables
-from sim.compare.report_stats import gaps, tuned
 from sim.compare.report_svg import Drawing
 from sim.compare.report_tables import (
     answer_table,
@@ -25,7 +21,11 @@ from sim.compare.report_tables import (
     runs_table,
     scenario_table,
 )
-from sim.compare.report_text import answer, plural
+from sim.report.analysis.remarks import remarks
+from sim.report.analysis.results import PROTOCOLS, Results
+from sim.report.analysis.settings import settings_tables
+from sim.report.analysis.statistics import gaps, tuned
+from sim.report.analysis.text import answer, plural
 
 FEW: Final = 4  # scenarios whose every table is open
 MANY: Final = 8  # with more, plots of single scenarios fold

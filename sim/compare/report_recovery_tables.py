@@ -7,11 +7,11 @@ from html import escape
 import polars as pl
 
 from sim.compare.report_html import Column, paragraph, table
-from sim.compare.report_recovery import BACK, BEFORE, SMOOTHED, chance, recoveries
-from sim.compare.report_results import Results
-from sim.compare.report_stats import summary
 from sim.compare.report_tables import contestant
-from sim.compare.report_text import NOTHING, duration, number, percent
+from sim.report.analysis.recovery import BACK, BEFORE, SMOOTHED, chance, recoveries
+from sim.report.analysis.results import Results
+from sim.report.analysis.statistics import summary
+from sim.report.analysis.text import NOTHING, duration, number, percent
 
 _COLUMNS = (
     Column("", number=False),

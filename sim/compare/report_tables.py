@@ -6,12 +6,12 @@ from typing import Any, Final
 
 import polars as pl
 
-from sim.compare.report_costs import costs
 from sim.compare.report_html import Column, Row, table
 from sim.compare.report_looks import looks, swatch
-from sim.compare.report_results import METRIC_TITLES, METRICS, PROTOCOLS, Results
-from sim.compare.report_stats import gaps, regrets, summary
-from sim.compare.report_text import NOTHING, count, interval, number, percent, signed, spread, subject
+from sim.report.analysis.costs import costs
+from sim.report.analysis.results import METRIC_TITLES, METRICS, PROTOCOLS, Results
+from sim.report.analysis.statistics import gaps, regrets, summary
+from sim.report.analysis.text import NOTHING, count, interval, number, percent, signed, spread, subject
 
 _SIGNS: Final = {
     "ahead": '<span class="up" title="the interval excludes 0">▲</span>',

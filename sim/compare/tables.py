@@ -13,9 +13,9 @@ from typing import Any, Final
 import polars as pl
 
 from sim.compare.jobs import read_result
-from sim.compare.report_results import CURVES, MOMENTS, RUNS
 from sim.experiment.run import RunSpec
 from sim.experiment.streams import subject_of
+from sim.report.analysis.results import CURVES, MOMENTS, RUNS
 
 _VERSIONS: Final = ("hstu-stream", "torch", "numpy", "numba", "polars")
 

@@ -8,8 +8,8 @@ from typing import Any
 from sim.compare.report_forest import gap_forest, variant_forest
 from sim.compare.report_looks import looks
 from sim.compare.report_maps import axes_of, gap_maps
-from sim.compare.report_results import Results, read_results
-from sim.compare.report_settings import leaves, settings_tables, varied
+from sim.report.analysis.results import Results, read_results
+from sim.report.analysis.settings import leaves, settings_tables, varied
 from tests.sim.compare.report_folders import run, write
 
 

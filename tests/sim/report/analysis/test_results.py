@@ -6,8 +6,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from sim.compare.report_results import CURVES, MOMENTS, RUNS, read_results
 from sim.errors import SimError
+from sim.report.analysis.results import CURVES, MOMENTS, RUNS, read_results
 from tests.sim.compare.report_folders import ABOUT, curve, moment, run, write
 
 

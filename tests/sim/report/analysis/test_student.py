@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sim.compare.report_student import critical, half_width
+from sim.report.analysis.student import critical, half_width
 
 
 @pytest.mark.parametrize(

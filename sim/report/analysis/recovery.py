@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sim.compare.report_curves import BUCKETS, curves_of
-from sim.compare.report_results import Results
+from sim.report.analysis.curves import BUCKETS, curves_of
+from sim.report.analysis.results import Results
 
 BEFORE: Final = 10  # hundredths of the stream
 SMOOTHED: Final = 3

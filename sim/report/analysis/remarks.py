@@ -4,11 +4,11 @@ import math
 
 import polars as pl
 
-from sim.compare.report_results import Results
-from sim.compare.report_settings import is_number, leaves
-from sim.compare.report_stats import reference, tuned
-from sim.compare.report_student import half_width
-from sim.compare.report_text import number, spread
+from sim.report.analysis.results import Results
+from sim.report.analysis.settings import is_number, leaves
+from sim.report.analysis.statistics import reference, tuned
+from sim.report.analysis.student import half_width
+from sim.report.analysis.text import number, spread
 
 _SCORED = {
     "label": "Targets are scored when their label is final: weights may have learnt from others since the request.",

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from sim.compare.report_results import METRIC_TITLES, Results
-from sim.compare.report_stats import gaps, regrets, tuned
+from sim.report.analysis.results import METRIC_TITLES, Results
+from sim.report.analysis.statistics import gaps, regrets, tuned
 
 NOTHING: Final = "–"
 _UNITS = ((86_400_000.0, "days"), (3_600_000.0, "hours"), (60_000.0, "minutes"), (1000.0, "seconds"))

@@ -10,7 +10,7 @@ import polars as pl
 
 from model.config import ModelSettings, TrainSettings
 from sim.compare.report_html import Column, paragraph, table
-from sim.compare.report_results import Results
+from sim.report.analysis.results import Results
 
 Leaves = dict[str, Any]
 

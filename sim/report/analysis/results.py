@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from sim.compare.report_missing import whats_missing
 from sim.errors import SimError
+from sim.report.analysis.completeness import whats_missing
 
 METRICS: Final = ("hr10", "hr50", "ndcg10", "mrr")
 METRIC_TITLES: Final = {"hr10": "HR@10", "hr50": "HR@50", "ndcg10": "NDCG@10", "mrr": "MRR"}

@@ -11,9 +11,9 @@ from typing import Final
 import polars as pl
 
 from model.data.item_age import SLICES
-from sim.compare.report_results import Results
-from sim.compare.report_stats import tuned
-from sim.compare.report_student import half_width
+from sim.report.analysis.results import Results
+from sim.report.analysis.statistics import tuned
+from sim.report.analysis.student import half_width
 
 BUCKETS: Final = 100
 TARGETS_A_POINT: Final = 1000

@@ -10,8 +10,8 @@ from typing import Final
 
 import polars as pl
 
-from sim.compare.report_results import METRICS, PREFIXES, Results
-from sim.compare.report_student import critical
+from sim.report.analysis.results import METRICS, PREFIXES, Results
+from sim.report.analysis.student import critical
 
 _ROW = ("scenario", "contestant", "variant", "protocol")
 _WHO: Final = ("scenario", "scenario_title", "protocol", "contestant", "title", "kind")

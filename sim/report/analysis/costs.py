@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from sim.compare.report_results import Results
-from sim.compare.report_stats import tuned
+from sim.report.analysis.results import Results
+from sim.report.analysis.statistics import tuned
 
 _MEANS = ("train_s", "test_s", "tokens_per_s", "steps")
 

@@ -1,0 +1,1 @@
+"""What a report says: frames and figures, nothing drawn."""
