@@ -9,8 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
-from sim.compare import report_drawings, report_markdown
+from sim.compare import report_markdown
 from sim.compare.report_page import page
+from sim.report import plots
 from sim.report.analysis import costs as report_costs, recovery, statistics
 from sim.report.analysis.results import read_results
 
@@ -54,7 +55,7 @@ def costs(folder: Path) -> pl.DataFrame:
 
 def save_figures(folder: Path, target: Path) -> list[Path]:
     """Write the plots as .svg files that stand alone into `target`, for a document; give their paths."""
-    return report_drawings.save(read_results(folder), target)
+    return plots.save(read_results(folder), target)
 
 
 def markdown(folder: Path) -> str:

@@ -7,12 +7,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from sim.compare.report_drawings import drawings, scenario_drawings
 from sim.compare.report_html import Column, bullets, figure, figures, folded, paragraph, section, table
-from sim.compare.report_looks import variables
-from sim.compare.report_maps import gap_maps
 from sim.compare.report_recovery_tables import recovery_section
-from sim.compare.report_svg import Drawing
 from sim.compare.report_tables import (
     answer_table,
     costs_table,
@@ -26,6 +22,10 @@ from sim.report.analysis.results import PROTOCOLS, Results
 from sim.report.analysis.settings import settings_tables
 from sim.report.analysis.statistics import gaps, tuned
 from sim.report.analysis.text import answer, plural
+from sim.report.plots import drawings, scenario_drawings
+from sim.report.plots.heatmap import gap_maps
+from sim.report.plots.style import variables
+from sim.report.plots.svg import Drawing
 
 FEW: Final = 4  # scenarios whose every table is open
 MANY: Final = 8  # with more, plots of single scenarios fold

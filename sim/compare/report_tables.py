@@ -7,11 +7,11 @@ from typing import Any, Final
 import polars as pl
 
 from sim.compare.report_html import Column, Row, table
-from sim.compare.report_looks import looks, swatch
 from sim.report.analysis.costs import costs
 from sim.report.analysis.results import METRIC_TITLES, METRICS, PROTOCOLS, Results
 from sim.report.analysis.statistics import gaps, regrets, summary
 from sim.report.analysis.text import NOTHING, count, interval, number, percent, signed, spread, subject
+from sim.report.plots.style import looks, swatch
 
 _SIGNS: Final = {
     "ahead": '<span class="up" title="the interval excludes 0">▲</span>',

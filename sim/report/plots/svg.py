@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from sim.compare.report_looks import PALETTE, ink, variables
+from sim.report.plots.style import PALETTE, ink, variables
 
 WIDTH_IN: Final = 4.7  # of every drawing: as wide as a phone, half as wide as a desk
 _RC: Final[Any] = {

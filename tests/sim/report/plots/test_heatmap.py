@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sim.compare.report_forest import gap_forest, variant_forest
-from sim.compare.report_looks import looks
-from sim.compare.report_maps import axes_of, gap_maps
 from sim.report.analysis.results import Results, read_results
 from sim.report.analysis.settings import leaves, settings_tables, varied
+from sim.report.plots.forest import gap_forest, variant_forest
+from sim.report.plots.heatmap import axes_of, gap_maps
+from sim.report.plots.style import looks
 from tests.sim.compare.report_folders import run, write
 
 

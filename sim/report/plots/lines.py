@@ -11,13 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from model.data.item_age import SLICES
-from sim.compare.report_looks import Look, ink, looks
-from sim.compare.report_svg import Drawing, draw
 from sim.report.analysis.curves import LEAST_TARGETS, by_age, over_stream, regret_over_stream
 from sim.report.analysis.results import Results
 from sim.report.analysis.settings import varied
 from sim.report.analysis.statistics import summary
 from sim.report.analysis.text import percent
+from sim.report.plots.style import Look, ink, looks
+from sim.report.plots.svg import Drawing, draw
 
 _LABELLED: Final = 6  # moments; more get lines alone
 _TEXT: Final = 8  # points, of the names at the ends of lines

@@ -16,12 +16,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from sim.compare.report_looks import ink
-from sim.compare.report_svg import Drawing, draw
 from sim.report.analysis.results import Results
 from sim.report.analysis.settings import is_number, leaves
 from sim.report.analysis.statistics import gaps
 from sim.report.analysis.text import NOTHING, percent, subject
+from sim.report.plots.style import ink
+from sim.report.plots.svg import Drawing, draw
 
 _FIRST: Final = ("growth", "initial", "alpha", "alpha_high", "records")  # rows, columns, sheets of a map
 _NOT_AXES: Final = ("seed", "scenario", "name", "title")

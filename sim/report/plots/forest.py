@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
-from sim.compare.report_looks import Look, ink, looks
-from sim.compare.report_plots import marker_style, percents
-from sim.compare.report_svg import Drawing, draw
 from sim.report.analysis.results import PROTOCOLS, Results
 from sim.report.analysis.statistics import gaps, summary
 from sim.report.analysis.text import percent
+from sim.report.plots.lines import marker_style, percents
+from sim.report.plots.style import Look, ink, looks
+from sim.report.plots.svg import Drawing, draw
 
 ROW_IN: Final = 0.185
 MOST_ROWS: Final = 60  # of one drawing

@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Final
 
-from sim.compare.report_forest import gap_forest, oracle_forest, variant_forest
-from sim.compare.report_maps import gap_maps
-from sim.compare.report_plots import ages_plot, regret_plot, stream_plot, variants_plot
-from sim.compare.report_svg import Drawing
 from sim.report.analysis.results import PROTOCOLS, Results
+from sim.report.plots.forest import gap_forest, oracle_forest, variant_forest
+from sim.report.plots.heatmap import gap_maps
+from sim.report.plots.lines import ages_plot, regret_plot, stream_plot, variants_plot
+from sim.report.plots.svg import Drawing
 
 FEW: Final = 8  # scenarios whose curves have up to 50 points each; with more, 20: a page has to stay small
 
