@@ -9,8 +9,8 @@ from typing import Any, TypeGuard
 import polars as pl
 
 from model.config import ModelSettings, TrainSettings
-from sim.compare.report_html import Column, paragraph, table
 from sim.report.analysis.results import Results
+from sim.report.html.elements import Column, paragraph, table
 
 Leaves = dict[str, Any]
 

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sim.compare.report import recoveries
-from sim.compare.report_recovery_tables import median
 from sim.report.analysis.curves import by_age, over_stream, wilson
 from sim.report.analysis.recovery import chance
 from sim.report.analysis.results import Results, read_results
 from sim.report.analysis.student import half_width
+from sim.report.html.recovery import median
 from sim.report.plots.lines import spaced
 from tests.sim.compare.report_folders import curve, moment, run, write
 

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import polars as pl
 
-from sim.compare.report_html import Column, Row, table
 from sim.report.analysis.costs import costs
 from sim.report.analysis.results import METRIC_TITLES, METRICS, PROTOCOLS, Results
 from sim.report.analysis.statistics import gaps, regrets, summary
 from sim.report.analysis.text import NOTHING, count, interval, number, percent, signed, spread, subject
+from sim.report.html.elements import Column, Row, table
 from sim.report.plots.style import looks, swatch
 
 _SIGNS: Final = {

@@ -6,12 +6,12 @@ from html import escape
 
 import polars as pl
 
-from sim.compare.report_html import Column, paragraph, table
-from sim.compare.report_tables import contestant
 from sim.report.analysis.recovery import BACK, BEFORE, SMOOTHED, chance, recoveries
 from sim.report.analysis.results import Results
 from sim.report.analysis.statistics import summary
 from sim.report.analysis.text import NOTHING, duration, number, percent
+from sim.report.html.elements import Column, paragraph, table
+from sim.report.html.tables import contestant
 
 _COLUMNS = (
     Column("", number=False),
