@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
-    torch.set_num_threads(1)  # so that report.py takes CPU times
+    torch.set_num_threads(1)  # so that __init__.py takes CPU times
     rows = [row for zipf in given.zipf for row in measure(zipf, given.blocks, given.repeats)]
     slow = next((row["events_per_s"]["median"] for row in rows if row["what"] == "event by event"), float("nan"))
     print(f"{machine()}; {time.strftime('%Y-%m-%d')}; CPU time of one core")

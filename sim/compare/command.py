@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sim.compare import report
+from sim import report
 from sim.compare.jobs import Jobs
 from sim.compare.plan import Plan
 from sim.compare.tables import write_about, write_tables

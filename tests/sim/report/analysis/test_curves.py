@@ -7,14 +7,14 @@ import polars as pl
 import pytest
 from hypothesis import given, strategies as st
 
-from sim.compare.report import recoveries
+from sim.report import recoveries
 from sim.report.analysis.curves import by_age, over_stream, wilson
 from sim.report.analysis.recovery import chance
 from sim.report.analysis.results import Results, read_results
 from sim.report.analysis.student import half_width
 from sim.report.html.recovery import median
 from sim.report.plots.lines import spaced
-from tests.sim.compare.report_folders import curve, moment, run, write
+from tests.sim.report.report_folders import curve, moment, run, write
 
 
 def one(tmp_path: Path, *curves: pl.DataFrame, moments: list[dict[str, object]] | None = None) -> Results:

@@ -8,7 +8,7 @@ import pytest
 
 from sim.errors import SimError
 from sim.report.analysis.results import CURVES, MOMENTS, RUNS, read_results
-from tests.sim.compare.report_folders import ABOUT, curve, moment, run, write
+from tests.sim.report.report_folders import ABOUT, curve, moment, run, write
 
 
 def pair(scenario: str = "a", seeds: int = 2) -> list[dict[str, object]]:

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 from hypothesis import given, strategies as st
 
-from sim.compare.report import costs, gaps, regrets, summary, write_report
+from sim.report import costs, gaps, regrets, summary, write_report
 from sim.report.analysis.results import read_results
 from sim.report.analysis.statistics import gaps as gaps_of
 from sim.report.analysis.student import critical, half_width
 from sim.report.analysis.text import answer, verdict
-from tests.sim.compare.report_folders import curve, run, write
+from tests.sim.report.report_folders import curve, run, write
 
 T2 = critical(2)
 

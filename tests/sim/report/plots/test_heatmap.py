@@ -10,7 +10,7 @@ from sim.report.analysis.settings import leaves, settings_tables, varied
 from sim.report.plots.forest import gap_forest, variant_forest
 from sim.report.plots.heatmap import axes_of, gap_maps
 from sim.report.plots.style import looks
-from tests.sim.compare.report_folders import run, write
+from tests.sim.report.report_folders import run, write
 
 
 def grid(folder: Path, cells: Iterable[dict[str, Any]]) -> Results:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from sim.compare.report import markdown
-from tests.sim.compare.report_folders import run, write
+from sim.report import markdown
+from tests.sim.report.report_folders import run, write
 
 
 def test_markdown_holds_the_answer_and_a_table_a_scenario_and_protocol(tmp_path: Path) -> None:

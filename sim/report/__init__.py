@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from sim.compare import report_markdown
-from sim.report import plots
+from sim.report import markdown as report_markdown, plots
 from sim.report.analysis import costs as report_costs, recovery, statistics
 from sim.report.analysis.results import read_results
 from sim.report.html.page import page

@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sim.compare.report import save_figures, write_report
-from tests.sim.compare.report_folders import ABOUT, curve, moment, run, write
+from sim.report import save_figures, write_report
+from tests.sim.report.report_folders import ABOUT, curve, moment, run, write
 
 ROOT = Path(__file__).parents[3]
 VOID = {"meta", "br", "hr", "img", "link"}
