@@ -8,7 +8,7 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
-from sim.compare_cli import compare
+from sim.compare.cli import compare
 from sim.scenarios.cli import scenarios_app
 
 _LOG, _TO = "What is replayed", "Where to, and how"

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from sim import report
 from sim.compare.jobs import Jobs
+from sim.compare.output_tables import write_about, write_tables
 from sim.compare.plan import Plan
-from sim.compare.tables import write_about, write_tables
 from sim.console import stopping_on_signals
 from sim.errors import SimError
 from sim.experiment.run import RunSpec
