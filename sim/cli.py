@@ -152,6 +152,6 @@ def demo(
 
 def settings(ctx: typer.Context) -> None:
     """Print every setting with its meaning and its value now, as a hstu.toml to begin with."""
-    from sim.settings_page import settings_page
+    from sim.settings_toml import settings_page
 
     typer.echo(settings_page(ctx.obj.load({})), nl=False)

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from sim.config import Settings, load
 from sim.main import app
-from sim.settings_page import settings_page
+from sim.settings_toml import settings_page
 
 
 def test_the_page_is_the_settings(tmp_path: Path) -> None:
