@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
-from sim.scenarios import load_scenario
+from sim.scenarios.scenario import load_scenario
 from sim.sources.datasets import load_dataset
 from sim.sources.log_columns import LogSettings
 from sim.sources.recorded_log import RecordedLog, read_log

@@ -34,10 +34,3 @@ The seer knows all of it (upper_bound.py): an upper bound for every recommender,
 infer what is hidden. `kind = "dirichlet"` is the paper's stream (sim/dirichlet/stream.py), whose oracle is
 sim/dirichlet/oracle.py's.
 """
-
-from sim.scenarios.files import preset_names
-from sim.scenarios.scenario import Moment, Scenario, load_scenario, scenario_of
-from sim.world.closed_loop import Block, ClosedLoop
-from sim.world.upper_bound import Seer
-
-__all__ = ["Block", "ClosedLoop", "Moment", "Scenario", "Seer", "load_scenario", "preset_names", "scenario_of"]

@@ -31,7 +31,7 @@ def show(
     """Explain a scenario: its parameters, and what drifts as plots over its time."""
     from rich.console import Console
 
-    from sim.scenarios import load_scenario
+    from sim.scenarios.scenario import load_scenario
     from sim.scenarios.terminal import print_scenario
 
     scenario = load_scenario(name).with_(seed=seed, events=events)

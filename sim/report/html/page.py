@@ -50,7 +50,7 @@ def style() -> str:
     """Give the CSS: colours as variables, light and dark, and page.css."""
     return (
         f":root{{{variables(0)}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{variables(1)}}}}}\n"
-        + files("sim.compare").joinpath("page.css").read_text(encoding="utf-8")
+        + files("sim.report.html").joinpath("page.css").read_text(encoding="utf-8")
     )
 
 

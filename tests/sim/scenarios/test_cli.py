@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from sim.errors import SimError
 from sim.main import app
-from sim.scenarios import preset_names
+from sim.scenarios.files import preset_names
 from sim.scenarios.html_page import page
 from sim.scenarios.scenario import load_scenario
 from sim.scenarios.terminal import BLOCKS

@@ -6,8 +6,7 @@ import pytest
 
 from sim.dirichlet.stream import DirichletSettings
 from sim.errors import SimError
-from sim.scenarios import load_scenario
-from sim.scenarios.scenario import PaperScenario, WorldScenario
+from sim.scenarios.scenario import PaperScenario, WorldScenario, load_scenario
 
 
 def written(folder: Path, text: str) -> Path:

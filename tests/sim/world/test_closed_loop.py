@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from sim.errors import SimError
-from sim.scenarios import Block, ClosedLoop, load_scenario
+from sim.scenarios.scenario import load_scenario
 from sim.sources.source import Event
+from sim.world.closed_loop import Block, ClosedLoop
 from sim.world.events import WorldStream
 from tests.sim.world.worlds import ALL, scenario, told
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from sim.scenarios import Scenario, load_scenario, preset_names
+from sim.scenarios.files import preset_names
+from sim.scenarios.scenario import Scenario, load_scenario
 from sim.sources.source import action, impression, outgoing
 from sim.world.responses import policy_slates, requests_of
 from sim.world.world import World

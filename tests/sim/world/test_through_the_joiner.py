@@ -9,7 +9,8 @@ import pytest
 from model.config import ModelSettings, TrainSettings
 from sim.config import Settings
 from sim.replay.in_process import DirectRun
-from sim.scenarios import load_scenario, preset_names
+from sim.scenarios.files import preset_names
+from sim.scenarios.scenario import load_scenario
 from sim.sources.source import outgoing
 from sim.world.events import Happening, WorldStream
 from sim.world.settings import WorldSettings
