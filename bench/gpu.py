@@ -32,8 +32,8 @@ from gpu_rows import DEVICE, SIZES, TINY, Rows, failures, write
 
 from model.attention.relative_bias import BIASES
 from model.attention.triton import self_check
-from model.attention.triton.api import tuned
-from model.attention.triton.dispatch import Case
+from model.attention.triton.batch import tuned
+from model.attention.triton.self_check import Case
 
 if TINY:
     self_check.SHAPES[:] = [self_check.Shape((9, 0, 1), None, 0)]

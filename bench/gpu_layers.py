@@ -16,10 +16,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention, silu
 
 from model.attention import activation_named, attend, plan_tiles
+from model.attention.bias_terms import bias_terms
 from model.attention.relative_bias import BIASES, Relations, next_ms
 from model.attention.tile_plan import Plan
-from model.attention.triton.api import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
-from model.attention.triton.dispatch import bias_terms
+from model.attention.triton.api import attend_fused, norm_gate, silu_parts
+from model.attention.triton.batch import Batch, batch_of, clock_of
 from model.network.encoders.hstu import Layer
 
 PLAIN_SCORES: Final = 1 << 28  # B * H * N * N of the plain path at most

@@ -33,13 +33,13 @@ from rocksdict import Options, Rdict, WriteBatch
 
 from stream.config import StreamSettings
 from stream.join.partition import Partition
-from stream.kafka.bootstrap import kafka_for_tests
 from stream.kafka.topics import create_topics
 from stream.schema.events import decode_event
 from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.watermark import Source
 from stream.store.rocksdb import open_store, partition_path
 from stream.transport import make_app, serve
+from tests.kafka import kafka_for_tests
 
 POLL = 5000
 Logs = dict[tuple[Source, int], list[Any]]

@@ -16,18 +16,18 @@ import asyncio
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
-import faust
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from stream.consumer.faust_driver import Boot, Consumer, NoTables, Scheduler, Schema, Transport
+from stream.consumer.faust_driver import Consumer, DrivenApp, NoTables, Scheduler, Schema
 from stream.consumer.log_filter import log_to_stderr
+from stream.consumer.owner import Owner
 from stream.consumer.progress import Batch, Lanes, TopicPartition, refuse_dropped
 from stream.errors import BrokerError
 
@@ -62,47 +62,17 @@ class Record(Protocol):
 Handler = Callable[[int, Sequence[Record]], Awaitable[None]]  # (partition, its records in offset order)
 
 
-class Owner(Protocol):
-    """The state that consumption is part of: it knows which offsets it has seen."""
-
-    async def open(self, topic: str, partition: int) -> int | None:
-        """Open the state of a partition that is ours now; give the next offset wanted, None for the log's earliest.
-
-        It is called again for partitions that are open, and may wait (OPEN_S) for a former owner to let go.
-        """
-
-    def start_at(self, topic: str, partition: int, offset: int) -> None:
-        """Learn which offset the answer None came to."""
-
-    async def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Let go of partitions; none of their batches is being handled any more."""
-
-    async def close(self) -> None:
-        """Let go of everything; nothing more will be handled."""
-
-
-class BatchApp(faust.App):
+class BatchApp(DrivenApp):
     """A Faust app whose agents get whole poll batches; made by `make_app`, run by `serve`."""
-
-    BootStrategy = Boot
-    owner: Owner
-    lanes: Lanes
 
     def own(self, owner: Owner, lanes: Lanes) -> None:
         """Say whose state decides where consumption begins."""
-        self.owner, self.lanes = owner, lanes
-        self.error: Exception | None = None
-        self.booted, self.done = asyncio.Event(), asyncio.Event()
-        self.seeking = asyncio.Lock()
-        self.assigned: set[TP] = set()
+        super().own(owner, lanes)
         self.timers: list[tuple[float, Timer]] = []
         self.companions: list[Timer] = []
         self.on_partitions_assigned.connect(self._on_assigned)
         self.on_partitions_revoked.connect(self._on_revoked)
         self.on_before_shutdown.connect(self._on_shutdown)
-
-    def _new_transport(self) -> Any:
-        return Transport(self.conf.broker_consumer, self)
 
     def batches(self, topic: str) -> Callable[[Handler], Handler]:
         """Make an agent of an async function (partition, records)."""
@@ -130,16 +100,6 @@ class BatchApp(faust.App):
         """Run an async function once, beside the agents, until `done` is set; an error in it ends the app."""
         self.companions.append(function)
         return function
-
-    def fail(self, error: Exception) -> None:
-        """End the app with this error, unless it ends with another already; nothing more is polled or handled."""
-        self.error = self.error or error
-        self.finish()
-
-    def finish(self) -> None:
-        """End the app in good order."""
-        self.lanes.close()
-        self.done.set()
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Poll these no more; nothing that was polled is lost."""

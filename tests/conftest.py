@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stream.kafka.bootstrap import KafkaForTests, kafka_for_tests
+from tests.kafka import KafkaForTests, kafka_for_tests
 
 _used = pytest.StashKey[str]()
 

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from model.arrays.state import prefixed
 from model.config import ModelSettings
 from model.data.catalogue import Catalogue, ItemRecord
 from model.data.vocabulary import Vocabulary
 from model.network.recommender import Recommender
 from model.storage.aliases import LATEST, move
-from model.storage.snapshot import Manifest, prefixed, write_snapshot
+from model.storage.snapshot import Manifest, write_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 NOW_MS = 1_700_000_000_000

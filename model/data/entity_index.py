@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.state import prefixed, under
 from model.data.candidates import Questions, ask
 from model.data.catalogue import Catalogue, ItemRecord, Tombstone
 from model.data.item_age import age_slice
 from model.data.labels import Targets
 from model.data.micro_batch import Jagged
 from model.data.vocabulary import Vocabulary
-from model.storage.snapshot import prefixed, under
 from stream.example import NO_KEY, Example, Kind
 
 

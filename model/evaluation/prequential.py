@@ -11,9 +11,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.state import prefixed, under
 from model.evaluation.metrics import RankingTally, RetrievalTally
 from model.evaluation.window import Window
-from model.storage.snapshot import prefixed, under
 
 MODEL: Final = "hstu"
 SCORERS: Final = (MODEL, "popularity", "last_items")

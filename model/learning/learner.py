@@ -26,6 +26,7 @@ from torch import Tensor
 from xxhash import xxh3_128
 
 from model.arrays.digest import digest_arrays
+from model.arrays.state import prefixed, under
 from model.baselines.last_items import LastItems
 from model.baselines.popularity import Popularity
 from model.config import ModelSettings, TrainSettings
@@ -42,7 +43,6 @@ from model.evaluation.prequential import MODEL, Outcome, Prequential
 from model.learning import negatives
 from model.learning.train_step import Forward
 from model.optim.parameters import Weights, make_deterministic, stream_seed
-from model.storage.snapshot import prefixed, under
 from stream.example import Example
 
 _DAY_MS: Final = 86_400_000

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.arrays.digest import Hasher, digest_arrays
+from model.arrays.state import prefixed, under
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.network.recommender import Recommender
 from model.optim.dense_adamw import DenseOptimizer
 from model.optim.embedding_table import Table
 from model.optim.unit_rows import Directions
-from model.storage.snapshot import prefixed, under
 
 ROW_STD: Final = 0.02  # of a new row, as in Meta's research code
 _STREAMS: Final = ("items", "features", "negatives")  # of chance, each with numbers of its own from one seed

@@ -13,7 +13,9 @@ from typing import Any, Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.state import under
 from model.data.catalogue import Catalogue
+from model.data.event_time import is_end
 from model.errors import ModelError
 from model.serving.responses import (
     Order,
@@ -28,8 +30,7 @@ from model.serving.responses import (
 )
 from model.serving.scorer import History, Scorer
 from model.storage.aliases import resolve
-from model.storage.snapshot import ID_PATTERN, Manifest, Snapshot, load_snapshot, under
-from model.trainer.merge import is_end
+from model.storage.snapshot import ID_PATTERN, Manifest, Snapshot, load_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 _DAY_MS: Final = 86_400_000

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
+from model.arrays.state import under
 from model.config import ModelSettings
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
 from model.serving.top_k import best
-from model.storage.snapshot import Snapshot, under
+from model.storage.snapshot import Snapshot
 from stream.example import NO_KEY, Kind
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from model.errors import ModelError
-from model.storage.snapshot import ID_PATTERN, list_snapshots, read_manifest, remove_snapshot, sync_directory
+from model.storage.durable import sync_directory
+from model.storage.snapshot import ID_PATTERN, list_snapshots, read_manifest, remove_snapshot
 
 LATEST: Final = "latest"
 FOLDER: Final = "aliases"

@@ -30,7 +30,7 @@ from safetensors.numpy import load, save
 from xxhash import xxh3_128_hexdigest
 
 from model.errors import ModelError
-from model.storage.snapshot import sync_directory
+from model.storage.durable import sync_directory
 
 FORMAT: Final = "hstu-stream cut"
 VERSION: Final = 1

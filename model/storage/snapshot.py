@@ -31,6 +31,7 @@ from safetensors.numpy import load_file, save_file
 from xxhash import xxh3_128
 
 from model.errors import ModelError
+from model.storage.durable import _write_synced, sync_directory
 
 FORMAT: Final = 1  # of the directory; raised whenever an older reader could misread it
 KIND: Final = "hstu-stream snapshot"
@@ -89,16 +90,6 @@ class Snapshot:
     path: Path
     manifest: Manifest
     arrays: Mapping[str, NDArray[Any]]
-
-
-def prefixed(prefix: str, state: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the entries under names that begin with the prefix."""
-    return {prefix + name: array for name, array in state.items()}
-
-
-def under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the entries whose names begin with the prefix, without it: the inverse of prefixed()."""
-    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def write_snapshot(directory: Path, *, arrays: Mapping[str, Any], manifest: Manifest) -> Path:
@@ -189,22 +180,6 @@ def _as_os_error(error: SafetensorError) -> OSError:
     found = re.search(r"os error (\d+)", str(error))
     number = int(found[1]) if found else errno.EIO
     return OSError(number, os.strerror(number) if found else str(error))
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def sync_directory(path: Path) -> None:
-    """Make the directory's entries durable: a rename is so only after this."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _settle(aside: Path, final: Path) -> Path:

@@ -7,8 +7,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.state import under
 from model.data.vocabulary import Vocabulary
-from model.storage.snapshot import Snapshot, under
+from model.storage.snapshot import Snapshot
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,18 +17,13 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 from typing import Any, Final, Literal, NamedTuple
 
+from model.data.event_time import is_end
 from model.errors import ModelError
 from stream.example import END_OF_TIME_MS, Example
 
 Topic = Literal["examples", "items"]
 RANK: Final[dict[Topic, int]] = {"items": 0, "examples": 1}  # at one time a catalogue record precedes an example
 BEGINNING_MS: Final = -(2**53)
-_TEN_YEARS_MS: Final = 315_576_000_000
-
-
-def is_end(watermark_ms: int) -> bool:
-    """Tell whether a watermark says that its log is over: the end of time, less whatever lateness workers subtract."""
-    return watermark_ms >= END_OF_TIME_MS - _TEN_YEARS_MS
 
 
 class Placed(NamedTuple):

@@ -12,9 +12,9 @@ from typing import Any, Final, Literal
 import msgspec
 from xxhash import xxh3_64_hexdigest, xxh3_128_digest
 
+from model.arrays.state import prefixed, under
 from model.config import ModelSettings, TrainSettings
 from model.storage.checkpoint import Cut, read_newest, write_cut
-from model.storage.snapshot import prefixed, under
 from sim.experiment.contestants import NEURAL, Contestant, Tested, make, title_of
 from sim.experiment.feeds import Feed, MicroBatch, Records, micro_batches
 from sim.experiment.request_time import at_requests

@@ -7,9 +7,10 @@ tests/stream/test_transport.py that fails if a new Faust changes it: in Consumer
 has of a ConsumerRecord (progress.py); and `BatchApp._new_transport`, which brings Transport in.
 """
 
+import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import faust
 from aiokafka.errors import KafkaError
@@ -18,15 +19,49 @@ from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.consumer.progress import Batch, TopicPartition, refuse_lost
+from stream.consumer.owner import Owner
+from stream.consumer.progress import Batch, Lanes, TopicPartition, refuse_lost
 from stream.errors import BrokerError, HstuError
-
-if TYPE_CHECKING:
-    from stream.transport import BatchApp
 
 _FRESH_S: Final = 5.0  # a fetch answered longer ago says nothing about where the log ends now
 _FETCH_MS: Final = 200
 _STEP_S: Final = 0.25  # how long a poll may overlook that a partition has been resumed
+
+
+class Boot(BootStrategy):
+    """What starts with an app: no producer and no web server of Faust's."""
+
+    enable_kafka_producer = False
+    enable_web = False
+
+
+class DrivenApp(faust.App):
+    """The app that the driver drives: where consumption begins, what is assigned, and how it ends."""
+
+    BootStrategy = Boot
+    owner: Owner
+    lanes: Lanes
+
+    def own(self, owner: Owner, lanes: Lanes) -> None:
+        """Say whose state decides where consumption begins."""
+        self.owner, self.lanes = owner, lanes
+        self.error: Exception | None = None
+        self.booted, self.done = asyncio.Event(), asyncio.Event()
+        self.seeking = asyncio.Lock()
+        self.assigned: set[TP] = set()
+
+    def fail(self, error: Exception) -> None:
+        """End the app with this error, unless it ends with another already; nothing more is polled or handled."""
+        self.error = self.error or error
+        self.finish()
+
+    def finish(self) -> None:
+        """End the app in good order."""
+        self.lanes.close()
+        self.done.set()
+
+    def _new_transport(self) -> Any:
+        return Transport(self.conf.broker_consumer, self)
 
 
 class Scheduler:
@@ -56,7 +91,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     A rebalance that meets an app at its end is not told to it: its answer would never come, and the thread never end.
     """
 
-    app: "BatchApp"
+    app: DrivenApp
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         client = super()._create_worker_consumer(transport)
@@ -83,7 +118,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 class Consumer(driver.Consumer):
     """Faust's consumer, but a poll gives batches, and a seek goes where the owner wants."""
 
-    app: "BatchApp"
+    app: DrivenApp
 
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -167,17 +202,10 @@ class Transport(driver.Transport):
 class NoTables(TableManager):
     """Faust's tables (public setting TableManager), without the second it waits for some to be declared."""
 
-    app: "BatchApp"
+    app: DrivenApp
 
     async def on_start(self) -> None:
         """Start at once, as the last of Faust's parts."""
         await self._update_channels()
         await self.recovery.start()
         self.app.booted.set()
-
-
-class Boot(BootStrategy):
-    """What starts with an app: no producer and no web server of Faust's."""
-
-    enable_kafka_producer = False
-    enable_web = False

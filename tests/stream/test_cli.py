@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 from stream.cli import add_commands
 from stream.config import StreamSettings
 from stream.errors import BrokerError
-from stream.kafka.bootstrap import KafkaForTests
+from tests.kafka import KafkaForTests
 
 
 @dataclass

@@ -13,8 +13,8 @@ from faust.types import TP
 
 from stream.consumer import faust_driver
 from stream.errors import BrokerError, StoreError
-from stream.kafka.bootstrap import KafkaForTests
 from stream.transport import BatchApp, TopicPartition, count_partitions, make_app, serve
+from tests.kafka import KafkaForTests
 from tests.kafka_logs import DEADLINE_S, Message, committed, delete_before, fill, make_topics, members, until
 
 

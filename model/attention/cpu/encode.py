@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import pad
 
+from model.attention.bias_terms import BiasTerms
 from model.attention.cpu import bias as cpu_bias, layers as cpu_layers
 from model.attention.cpu.layers import Kept, Share, Sums, Weights
 from model.attention.cpu.row_ops import SILU, SILU_SEEN, SOFTMAX, aligned
@@ -27,7 +28,6 @@ from model.attention.cpu.sequence import Form, room_back_for, room_for
 from model.attention.cpu.simd import LANES
 from model.attention.relative_bias import BUCKETS, time_buckets
 from model.attention.tile_plan import checked
-from model.attention.triton.api import Bias
 from model.errors import ModelError
 
 _PHI: Final = {"silu": SILU, "silu_seen": SILU_SEEN, "softmax": SOFTMAX}
@@ -123,7 +123,7 @@ def with_times(batch: Batch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: str) -> 
 
 
 def encode(
-    x_LD: Tensor, batch: Batch, heads: Heads, layers: Sequence[LayerWeights], biases: Sequence[Bias | None]
+    x_LD: Tensor, batch: Batch, heads: Heads, layers: Sequence[LayerWeights], biases: Sequence[BiasTerms | None]
 ) -> Tensor:
     """Give the output of all layers, [L, D], with gradients for x and for every weight.
 

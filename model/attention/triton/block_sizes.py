@@ -7,7 +7,7 @@ keeps, of its own rows, two operands of `row` bytes each (q and dO, or k and v),
 from dataclasses import dataclass
 from typing import Any, Final
 
-from model.attention.triton.api import interpreted
+from model.attention.triton.batch import interpreted
 
 _FITTING: Final = 200 << 10  # bytes that the operands of a tile may take
 _COMFORTABLE: Final = 100 << 10  # of the fixed choice: what a tile holds besides must stay in registers

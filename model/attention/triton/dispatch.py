@@ -9,28 +9,14 @@ serve on the CPU too, slowly: for tests.
 import os
 import warnings
 from collections.abc import Callable
-from functools import cache
-from typing import Final, NamedTuple
+from typing import Final
 
 import torch
 from torch import Tensor
 
-from model.attention.relative_bias import BUCKETS, FunctionalBias, RelativeBias, time_buckets
-from model.attention.triton.api import Bias, could_serve
+from model.attention.triton.batch import could_serve
+from model.attention.triton.self_check import Case, check as self_check
 from model.errors import ModelError
-
-
-class Case(NamedTuple):
-    """What a check is valid for."""
-
-    device: torch.device
-    dtype: torch.dtype
-    d_qk: int
-    d_v: int
-    activation: str
-    bias: str  # a name in bias.BIASES, or none
-    heads: int  # of a layer: the rows around the attention are heads * d wide
-
 
 _verdicts: Final[dict[Case, bool]] = {}
 
@@ -68,42 +54,10 @@ def serve(
     return _verdicts[case]
 
 
-def bias_terms(bias: RelativeBias | FunctionalBias | None) -> Bias | None:
-    """Give a layer's bias as the kernels read it; gradients flow back to the layer's parameters."""
-    if bias is None:
-        return None
-    if isinstance(bias, RelativeBias):
-        return Bias(bias.positions, bias.times.float(), lowest_gaps_ms(bias.times.device))
-    times = torch.cat((bias.amplitude, torch.sigmoid(bias.power_logit), bias.log_scale))
-    return Bias(bias.positions, times.float(), None)
-
-
-@cache
-def lowest_gaps_ms(device: torch.device) -> Tensor:
-    """Give the lowest gap of each time bucket in ms, f32[BUCKETS + 1]: where `bias.time_buckets` on the CPU goes up.
-
-    With it a kernel's buckets are the same on every device, whatever its logarithm. Found by bisection.
-    """
-    wanted = torch.arange(BUCKETS + 1)
-    below = torch.zeros_like(wanted)
-    above = torch.full_like(wanted, 2**62)
-    zero = torch.zeros(1, dtype=torch.float64)
-    for _ in range(63):
-        middle = below + (above - below) // 2
-        reached = time_buckets(middle.double() / 1000, zero) >= wanted
-        above, below = torch.where(reached, middle, above), torch.where(reached, below, middle)
-    out = above.float()
-    out[wanted == 0] = 0.0
-    out[time_buckets(above.double() / 1000, zero) < wanted] = torch.inf
-    return out.to(device)
-
-
 def _passes(case: Case, check: Callable[[Case], None] | None) -> bool:
     """Run the check; whatever goes wrong in it, plain PyTorch can go on, unless the device is lost."""
-    from model.attention.triton.self_check import check as by_default
-
     try:
-        (check or by_default)(case)
+        (check or self_check)(case)
     except Exception as error:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
         _refuse_lost(case.device, reason)

@@ -15,8 +15,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from model.attention.bias_terms import BiasTerms
 from model.attention.triton import backward, bias_backward, forward
-from model.attention.triton.api import Batch, Bias, interpreted
+from model.attention.triton.batch import Batch, interpreted
 from model.attention.triton.block_sizes import Config, bias_block, configs, fixed, shares_of
 
 _ACTIVATIONS: Final = {"silu": 0, "silu_seen": 1, "softmax": 2}
@@ -29,7 +30,9 @@ _tuned: dict[Any, Any] = {}
 Grid = Callable[[dict[str, Any]], tuple[int, ...]]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, batch: Batch, alpha: float, activation: str, bias: Bias | None) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, batch: Batch, alpha: float, activation: str, bias: BiasTerms | None
+) -> Tensor:
     """Give the attention, [L, H, d_v]; see fused.attend_fused."""
     positions, times = (bias.positions, bias.times) if bias else (None, None)
     edges = bias.edges if bias else None

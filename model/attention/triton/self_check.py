@@ -6,17 +6,18 @@ backward; then what stands around the attention is, on random rows as wide as th
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, silu
 
+from model.attention.bias_terms import bias_terms
 from model.attention.masks import place
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, FunctionalBias, RelativeBias, next_ms
-from model.attention.triton.api import attend_fused, batch_of, clock_of, norm_gate, silu_parts
-from model.attention.triton.dispatch import Case, bias_terms
+from model.attention.triton.api import attend_fused, norm_gate, silu_parts
+from model.attention.triton.batch import batch_of, clock_of
 from model.errors import ModelError
 
 _TOLERANCES: Final = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}  # of a result's largest number
@@ -39,6 +40,18 @@ class Shape:
 
 
 SHAPES: Final = [Shape((150, 0, 1, 67), None, 0), Shape((140, 1, 33), (20, 1, 0), 0)]  # an encoder sets no window
+
+
+class Case(NamedTuple):
+    """What a check is valid for."""
+
+    device: torch.device
+    dtype: torch.dtype
+    d_qk: int
+    d_v: int
+    activation: str
+    bias: str  # a name in bias.BIASES, or none
+    heads: int  # of a layer: the rows around the attention are heads * d wide
 
 
 def check(case: Case) -> None:

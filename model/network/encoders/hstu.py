@@ -21,11 +21,13 @@ from torch.nn.functional import layer_norm, linear, silu
 
 from model.attention import activation_named, attend, plan_tiles
 from model.attention.activations import Activation
+from model.attention.bias_terms import bias_terms
 from model.attention.relative_bias import BIASES, Bias, Relations, next_ms
 from model.attention.tile_plan import Plan, Tile
 from model.attention.tiled import BiasOf
-from model.attention.triton.api import Batch, attend_fused, batch_of, clock_of, norm_gate, silu_parts
-from model.attention.triton.dispatch import bias_terms, serve
+from model.attention.triton.api import attend_fused, norm_gate, silu_parts
+from model.attention.triton.batch import Batch, batch_of, clock_of
+from model.attention.triton.dispatch import serve
 from model.config import ModelSettings
 
 _EPS = 1e-6  # of every norm

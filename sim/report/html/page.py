@@ -9,11 +9,11 @@ import polars as pl
 
 from sim.report.analysis.remarks import remarks
 from sim.report.analysis.results import PROTOCOLS, Results
-from sim.report.analysis.settings import settings_tables
 from sim.report.analysis.statistics import gaps, tuned
 from sim.report.analysis.text import answer, plural
 from sim.report.html.elements import Column, bullets, figure, figures, folded, paragraph, section, table
 from sim.report.html.recovery import recovery_section
+from sim.report.html.settings import settings_tables
 from sim.report.html.tables import answer_table, costs_table, grid_table, regret_table, runs_table, scenario_table
 from sim.report.plots import drawings, scenario_drawings
 from sim.report.plots.heatmap import gap_maps

@@ -15,16 +15,15 @@ import pytest
 import torch
 
 import model.storage.snapshot
+from model.arrays.state import prefixed, under
 from model.errors import ModelError
 from model.storage.snapshot import (
     ARRAYS,
     MANIFEST,
     list_snapshots,
     load_snapshot,
-    prefixed,
     read_manifest,
     survey,
-    under,
     write_snapshot,
 )
 from tests.snapshots import some_arrays, some_manifest, write_some

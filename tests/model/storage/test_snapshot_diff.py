@@ -2,7 +2,8 @@ from pathlib import Path
 
 from hypothesis import given, strategies as st
 
-from model.storage.snapshot import Snapshot, prefixed
+from model.arrays.state import prefixed
+from model.storage.snapshot import Snapshot
 from model.storage.snapshot_diff import difference, flat
 from stream.example import id_key
 from tests.served import vocabulary

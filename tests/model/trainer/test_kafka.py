@@ -13,8 +13,8 @@ from model.errors import ModelError
 from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer.kafka import run_trainer
 from model.trainer.run import Training
-from stream.kafka.bootstrap import KafkaForTests
 from tests.factories import START_MS, Record, make_examples, make_items
+from tests.kafka import KafkaForTests
 from tests.kafka_logs import fill, make_topics, until
 
 ROOT = Path(__file__).parent.parent.parent

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from model.data.event_time import is_end
 from model.errors import ModelError
-from model.trainer.merge import BEGINNING_MS, Merge, Placed, is_end
+from model.trainer.merge import BEGINNING_MS, Merge, Placed
 from stream.example import END_OF_TIME_MS, decode
 from tests.factories import Record, make_examples
 

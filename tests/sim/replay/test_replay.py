@@ -20,11 +20,11 @@ from sim.replay.rate_limit import Pacer, parse_speed
 from sim.replay.replay import Replay
 from sim.sources.source import HEARTBEAT_EVENTS, Event, heartbeats, item_record, outgoing
 from stream.config import StreamSettings
-from stream.kafka.bootstrap import KafkaForTests
 from stream.kafka.topics import create_topics
 from stream.local_broker.node import Broker
 from stream.schema.ids import partition_of
 from stream.schema.tokens import END_OF_TIME_MS
+from tests.kafka import KafkaForTests
 from tests.topics import Place, own_topics, written
 
 EVENTS = 2 * HEARTBEAT_EVENTS + 500

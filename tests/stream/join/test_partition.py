@@ -5,7 +5,6 @@ from collections import Counter
 from itertools import count
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
@@ -392,10 +391,3 @@ def test_heartbeats_promise_only_what_is_true() -> None:
         else:
             assert message.final_ms >= reached
     assert beats > 50
-
-
-def test_the_state_of_a_user_round_trips() -> None:
-    """What is written of a user is what is read."""
-    target = layout.Target(3, 2, 1, 1000, [2**64 - 1])
-    user = layout.User("u", 5, 0, 4, 2, {1: 2**64 - 1}, [layout.Request(1, 2**63, 9, [7], [target])], [target], 5)
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(user), type=layout.User) == user

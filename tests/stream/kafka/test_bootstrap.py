@@ -9,7 +9,8 @@ import pytest
 
 from stream.errors import BrokerError
 from stream.kafka import clients
-from stream.kafka.bootstrap import KafkaForTests, check_reachable, docker_answers, kafka_for_tests, require_bootstrap
+from stream.kafka.bootstrap import check_reachable, require_bootstrap
+from tests.kafka import KafkaForTests, docker_answers, kafka_for_tests
 
 
 def test_a_bootstrap_that_is_set_is_taken() -> None:

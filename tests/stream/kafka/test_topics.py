@@ -8,7 +8,6 @@ import pytest
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka import clients
-from stream.kafka.bootstrap import KafkaForTests
 from stream.kafka.topics import (
     ALL,
     EVENTS,
@@ -20,6 +19,7 @@ from stream.kafka.topics import (
     list_topics,
     verify_topics,
 )
+from tests.kafka import KafkaForTests
 
 
 def settings(topic_prefix: str, partitions: int = 2, replication: int = 1) -> StreamSettings:

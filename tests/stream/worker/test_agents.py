@@ -11,13 +11,13 @@ from stream.config import StreamSettings
 from stream.errors import BrokerError, HstuError, StoreError
 from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_example
 from stream.join.partition import Partition
-from stream.kafka.bootstrap import KafkaForTests
 from stream.kafka.topics import create_topics
 from stream.schema.ids import partition_of
 from stream.schema.watermark import Source
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import partitions
 from stream.worker.agents import run_worker
+from tests.kafka import KafkaForTests
 from tests.kafka_logs import fill, read, until
 from tests.memory_store import MemoryStore
 from tests.oracles import Wire, join

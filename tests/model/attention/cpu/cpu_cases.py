@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn.functional import layer_norm, linear, silu
 
 from model.attention import ACTIVATIONS
+from model.attention.bias_terms import bias_terms
 from model.attention.cpu import encode
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, Bias, next_ms
-from model.attention.triton.dispatch import bias_terms
 from model.network.encoders.hstu import Layer
 from tests.model.attention.attention_cases import offsets_of
 

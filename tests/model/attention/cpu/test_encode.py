@@ -14,9 +14,9 @@ from torch import Tensor
 
 from model.arrays.jit import ANY_ORDER
 from model.attention import ACTIVATIONS
+from model.attention.bias_terms import bias_terms
 from model.attention.cpu import encode, layers, matmul, row_ops, sequence
 from model.attention.relative_bias import log_gaps, time_buckets
-from model.attention.triton.dispatch import bias_terms
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.network.encoders.hstu import Encoder, loops_serve

@@ -22,8 +22,7 @@ from triton.runtime import driver
 
 from model.attention.triton import gate, launch
 from model.attention.triton.block_sizes import fixed
-from model.attention.triton.dispatch import Case
-from model.attention.triton.self_check import Around, Problem, Shape
+from model.attention.triton.self_check import Around, Case, Problem, Shape
 
 SHARED = 227 << 10  # bytes that a program may take
 

@@ -14,13 +14,14 @@ from hypothesis import Phase, given, settings, strategies as st
 from torch import Tensor
 
 from model.attention import attention as plain
+from model.attention.bias_terms import lowest_gaps_ms
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, RelativeBias, next_ms, time_buckets
 from model.attention.triton import block_sizes, self_check
-from model.attention.triton.api import Batch, attend_fused, batch_of, clock_of, interpreted
+from model.attention.triton.api import attend_fused
+from model.attention.triton.batch import Batch, batch_of, clock_of, interpreted
 from model.attention.triton.block_sizes import Config
-from model.attention.triton.dispatch import Case, lowest_gaps_ms
-from model.attention.triton.self_check import Problem, Shape, check, dense_bias
+from model.attention.triton.self_check import Case, Problem, Shape, check, dense_bias
 from model.config import ModelSettings
 from model.network.encoders.hstu import Encoder, Layer
 from tests.model.attention.attention_cases import Case as RandomCase, cases, golden, offsets_of

@@ -15,10 +15,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from model.attention.bias_terms import lowest_gaps_ms
 from model.attention.relative_bias import BUCKETS, time_buckets
 from model.attention.triton import dispatch, self_check
-from model.attention.triton.api import Batch, could_serve
-from model.attention.triton.dispatch import lowest_gaps_ms
+from model.attention.triton.batch import Batch, could_serve
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.network.encoders.hstu import Encoder

@@ -14,9 +14,9 @@ from torch.nn.functional import layer_norm, silu
 
 from model.attention import activation_named, plan_tiles
 from model.attention.triton import self_check
-from model.attention.triton.api import batch_of, interpreted, norm_gate, silu_parts
-from model.attention.triton.dispatch import Case
-from model.attention.triton.self_check import Around
+from model.attention.triton.api import norm_gate, silu_parts
+from model.attention.triton.batch import batch_of, interpreted
+from model.attention.triton.self_check import Around, Case
 from model.errors import ModelError
 from model.network.encoders.hstu import Layer
 from tests.model.attention.attention_cases import offsets_of

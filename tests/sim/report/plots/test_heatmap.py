@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sim.report.analysis.results import Results, read_results
-from sim.report.analysis.settings import leaves, settings_tables, varied
+from sim.report.analysis.settings import leaves, varied
+from sim.report.html.settings import settings_tables
 from sim.report.plots.forest import gap_forest, variant_forest
 from sim.report.plots.heatmap import axes_of, gap_maps
 from sim.report.plots.style import looks
