@@ -18,9 +18,9 @@ from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_att
 from model.attention import activation_named, attend, plan_tiles
 from model.attention.bias_terms import bias_terms
 from model.attention.relative_bias import BIASES, Relations, next_ms
-from model.attention.tile_plan import Plan
+from model.attention.tile_plan import TilePlan
 from model.attention.triton.api import attend_fused, norm_gate, silu_parts
-from model.attention.triton.batch import Batch, batch_of, clock_of
+from model.attention.triton.batch import JaggedBatch, batch_of, clock_of
 from model.network.encoders.hstu import Layer
 
 PLAIN_SCORES: Final = 1 << 28  # B * H * N * N of the plain path at most
@@ -74,12 +74,12 @@ class Sequences:
                 DTYPE
             )
 
-    def batch(self) -> Batch:
+    def batch(self) -> JaggedBatch:
         """Give what the fused kernels read."""
         clock = clock_of(self.ts_ms, self.asked_ms) if self.bias else None
         return batch_of(self.offsets, max_len=self.length, tokens=self.tokens, clock=clock)
 
-    def plan(self) -> tuple[Plan, Relations | None]:
+    def plan(self) -> tuple[TilePlan, Relations | None]:
         """Give what the plain path reads."""
         plan = plan_tiles(self.offsets, max_len=self.length, tokens=self.tokens, heads=self.sizes.heads)
         return plan, Relations(plan, self.ts_ms, self.asked_ms, type(self.bias)) if self.bias else None

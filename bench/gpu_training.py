@@ -21,7 +21,7 @@ from model.data.labels import Targets
 from model.data.micro_batch import Jagged
 from model.learning.negatives import Negatives, draw
 from model.learning.train_step import Forward
-from model.optim.parameters import Weights
+from model.optim.parameters import Parameters
 from stream.example import NO_KEY, Kind
 
 ITEMS = 20_000
@@ -36,7 +36,7 @@ class Trainer:
         # one micro-batch, learnt again and again, must not diverge
         self._train = TrainSettings(device="cuda" if device == "cuda" else "cpu", learning_rate=1e-6)
         self._bf16, self._device, self._model = bf16, device, model
-        self.weights = Weights(model, self._train)
+        self.weights = Parameters(model, self._train)
         self.weights.grow(np.arange(ITEMS, dtype=np.uint64), 2)
         self.tokens = sequences * model.max_len
         self._batch = self._make_batch(sequences, model.max_len)

@@ -36,28 +36,28 @@ from stream.join.partition import Partition
 from stream.kafka.topics import create_topics
 from stream.schema.events import decode_event
 from stream.schema.tokens import END_OF_TIME_MS
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from stream.transport import make_app, serve
 from tests.kafka import kafka_for_tests
 
 POLL = 5000
-Logs = dict[tuple[Source, int], list[Any]]
+Logs = dict[tuple[SourceTopic, int], list[Any]]
 
 
-def make_events(requests: int, seed: int = 0) -> Iterator[tuple[Source, str, dict[str, Any]]]:
+def make_events(requests: int, seed: int = 0) -> Iterator[tuple[SourceTopic, str, dict[str, Any]]]:
     """Give requests of five items a second apart by 2000 users; three in five are clicked."""
     rng = random.Random(seed)
     for n in range(requests):
         user, ts = f"user-{rng.randrange(2000)}", 1_700_000_000_000 + n * 1000
         slate = [f"item-{rng.randrange(5000)}-{slot}" for slot in range(5)]
-        yield Source.IMPRESSIONS, user, {"user_id": user, "request_id": f"r{n}", "ts": ts, "items": slate}
+        yield SourceTopic.IMPRESSIONS, user, {"user_id": user, "request_id": f"r{n}", "ts": ts, "items": slate}
         if rng.random() < 0.6:
             item = rng.choice(slate)
-            yield Source.ACTIONS, user, {"user_id": user, "item_id": item, "action": "click", "ts": ts + 400}
+            yield SourceTopic.ACTIONS, user, {"user_id": user, "item_id": item, "action": "click", "ts": ts + 400}
         if rng.random() < 0.05:
             country = rng.choice(["NO", "DE", "FR"])
-            yield Source.ATTRIBUTES, user, {"user_id": user, "name": "country", "value": country, "ts": ts + 700}
+            yield SourceTopic.ATTRIBUTES, user, {"user_id": user, "name": "country", "value": country, "ts": ts + 700}
 
 
 async def fill(bootstrap: str, settings: StreamSettings, requests: int) -> int:
@@ -67,7 +67,7 @@ async def fill(bootstrap: str, settings: StreamSettings, requests: int) -> int:
     count, last = 0, 0
 
     async def beat(ms: int) -> None:
-        for source in Source:
+        for source in SourceTopic:
             for partition in range(settings.partitions):
                 value = json.dumps({"watermark": ms}).encode()
                 await producer.send(settings.topic_prefix + source.topic, value, partition=partition)
@@ -87,7 +87,7 @@ async def consume(bootstrap: str, settings: StreamSettings, db: Rdict | None) ->
     """Read all topics to their ends: decode and put each event, or keep the records; give the seconds it took."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, max_partition_fetch_bytes=1 << 20)
     await consumer.start()
-    names = {settings.topic_prefix + source.topic: source for source in Source}
+    names = {settings.topic_prefix + source.topic: source for source in SourceTopic}
     places = [TopicPartition(name, p) for name in names for p in range(settings.partitions)]
     consumer.assign(places)
     await consumer.seek_to_beginning(*places)
@@ -107,7 +107,7 @@ async def consume(bootstrap: str, settings: StreamSettings, db: Rdict | None) ->
     return logs, took
 
 
-def put(db: Rdict, source: Source, partition: int, records: list[Any]) -> None:
+def put(db: Rdict, source: SourceTopic, partition: int, records: list[Any]) -> None:
     """Decode a batch, put its events, and remember the next offset, in one WriteBatch."""
     batch, place = WriteBatch(raw_mode=True), f"{source}-{partition}".encode()
     for record in records:
@@ -150,7 +150,7 @@ def agents(bootstrap: str, settings: StreamSettings, folder: Path, records: int)
         )
         left = records
 
-        async def take(source: Source, partition: int, batch: Any) -> None:
+        async def take(source: SourceTopic, partition: int, batch: Any) -> None:
             nonlocal left
             times.append(time.perf_counter())
             put(db, source, partition, batch)
@@ -159,7 +159,7 @@ def agents(bootstrap: str, settings: StreamSettings, folder: Path, records: int)
                 times.append(time.perf_counter())
                 app.finish()
 
-        for source in Source:
+        for source in SourceTopic:
             app.batches(settings.topic_prefix + source.topic)(partial(take, source))
         await serve(app)
 
@@ -174,8 +174,8 @@ def core(logs: Logs, settings: StreamSettings, folder: Path) -> float:
     for number in range(settings.partitions):
         partition = Partition(open_store(partition_path(folder, number)), number, settings)
         start = time.perf_counter()
-        for at in range(0, max(len(logs[source, number]) for source in Source), POLL):
-            for source in Source:
+        for at in range(0, max(len(logs[source, number]) for source in SourceTopic), POLL):
+            for source in SourceTopic:
                 if records := logs[source, number][at : at + POLL]:
                     partition.handle(source, records)
                     if waiting := partition.outbox():
@@ -220,7 +220,7 @@ def progress(said: str) -> tuple[float, float]:
     }
     unsent = sum(float(v) for k, v in lines if k.startswith("hstu_outbox"))
     known = sum(k.startswith("hstu_lag{") for k, _ in lines)
-    return totals["hstu_events_total"], totals["hstu_lag{"] + unsent + (known == 0 or known % len(Source))
+    return totals["hstu_events_total"], totals["hstu_lag{"] + unsent + (known == 0 or known % len(SourceTopic))
 
 
 def main() -> None:

@@ -21,20 +21,20 @@ from padded import PaddedLearner
 from report import clock_s, machine, save, spread, table
 
 from model.config import ModelSettings, TrainSettings
-from model.data.entity_index import Known
+from model.data.entity_index import EntityIndex
 from model.data.micro_batch import collate
 from model.evaluation.prequential import Prequential
 from model.learning import negatives, train_step
 from model.learning.learner import Learner
 from model.network.recommender import Recommender
 from model.optim.dense_adamw import DenseOptimizer
-from model.optim.embedding_table import Table
+from model.optim.embedding_table import EmbeddingTable
 from model.optim.unit_rows import Directions
 from stream.example import Example
 
 WARM = 4800  # examples passed over: by then histories have grown
 PARTS = (  # name, owner, method; inner ones are taken out of those around them
-    ("questions", Known, "ask"),
+    ("questions", EntityIndex, "ask"),
     ("admission", Learner, "_admit"),
     ("negatives", Learner, "_draw_negatives"),
     ("encoder, forward", Recommender, "encode"),
@@ -44,7 +44,7 @@ PARTS = (  # name, owner, method; inner ones are taken out of those around them
     ("losses", train_step.Forward, "_retrieval_loss"),
     ("backward", torch.Tensor, "backward"),
     ("dense AdamW", DenseOptimizer, "step"),
-    ("rows' AdamW", Table, "step"),
+    ("rows' AdamW", EmbeddingTable, "step"),
     ("directions of moved rows", Directions, "moved"),
     ("rivals learn", Learner, "_let_rivals_learn"),
     ("the rest", Learner, "step"),

@@ -1,7 +1,7 @@
 """Whole poll batches of Kafka to Faust agents, consumed from where our own state says, never from committed offsets.
 
 Faust keeps the group, the assignor, heartbeats, rebalances and agents; it meets one message per (partition, poll),
-whose value is a `Batch` (progress.py). Where consumption begins is asked of the `Owner` of the
+whose value is a `PollBatch` (progress.py). Where consumption begins is asked of the `StateOwner` of the
 state at every assignment.
 
     assigned ── Owner.open ──► next offset, checked against the log's ends ──► seek
@@ -27,15 +27,15 @@ from faust.types import TP
 
 from stream.consumer.faust_driver import Consumer, DrivenApp, NoTables, Scheduler, Schema
 from stream.consumer.log_filter import log_to_stderr
-from stream.consumer.owner import Owner
-from stream.consumer.progress import Batch, Lanes, TopicPartition, refuse_dropped
+from stream.consumer.owner import StateOwner
+from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_dropped
 from stream.errors import BrokerError
 
 __all__ = [
     "BatchApp",
     "Handler",
-    "Owner",
     "Record",
+    "StateOwner",
     "TopicPartition",
     "count_partitions",
     "log_to_stderr",
@@ -65,7 +65,7 @@ Handler = Callable[[int, Sequence[Record]], Awaitable[None]]  # (partition, its 
 class BatchApp(DrivenApp):
     """A Faust app whose agents get whole poll batches; made by `make_app`, run by `serve`."""
 
-    def own(self, owner: Owner, lanes: Lanes) -> None:
+    def own(self, owner: StateOwner, lanes: Progress) -> None:
         """Say whose state decides where consumption begins."""
         super().own(owner, lanes)
         self.timers: list[tuple[float, Timer]] = []
@@ -133,7 +133,7 @@ class BatchApp(DrivenApp):
     def _log_end(self, partition: TopicPartition) -> int | None:
         return cast(Consumer, self.consumer).log_end(partition) if partition in self.lanes else None
 
-    async def _deliver(self, batch: Batch, handler: Handler) -> None:
+    async def _deliver(self, batch: PollBatch, handler: Handler) -> None:
         if not self.lanes.is_current(batch):
             return
         try:
@@ -168,7 +168,7 @@ class BatchApp(DrivenApp):
 def make_app(
     group: str,
     bootstrap: str,
-    owner: Owner,
+    owner: StateOwner,
     *,
     datadir: Path,
     poll_records: int = 5000,
@@ -197,7 +197,7 @@ def make_app(
         topic_disable_leader=True,
         ConsumerScheduler=Scheduler,
         TableManager=NoTables,
-        stream_buffer_maxsize=4096,  # of batches; `Lanes` bounds their records
+        stream_buffer_maxsize=4096,  # of batches; `Progress` bounds their records
         broker_max_poll_records=poll_records,
         broker_session_timeout=session_timeout_s,
         consumer_group_instance_id=member or None,
@@ -207,7 +207,7 @@ def make_app(
         broker_commit_livelock_soft_timeout=86_400.0,
         stream_processing_timeout=86_400.0,
     )
-    app.own(owner, Lanes(4 * poll_records))
+    app.own(owner, Progress(4 * poll_records))
     return app
 
 

@@ -17,7 +17,7 @@ from model.baselines import Baseline
 from model.config import ModelSettings, TrainSettings
 from model.data.candidates import Questions
 from model.data.catalogue import ItemRecord, Tombstone
-from model.data.entity_index import Known
+from model.data.entity_index import EntityIndex
 from model.data.labels import Chooser
 from model.data.micro_batch import collate
 from model.evaluation.prequential import MODEL
@@ -63,7 +63,7 @@ class Counting:
     """A baseline with a vocabulary, as a contestant."""
 
     def __init__(self, baseline: type[Baseline]) -> None:
-        self.baseline, self.known = baseline(half_life_ms=20 * REQUEST_MS), Known()
+        self.baseline, self.known = baseline(half_life_ms=20 * REQUEST_MS), EntityIndex()
         self.learn_items = self.known.learn_items
 
     def ask(self, examples: Sequence[Example]) -> Questions:

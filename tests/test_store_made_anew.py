@@ -6,22 +6,22 @@ from model.errors import ModelError
 from model.trainer.inbox import Intake
 from stream.config import StreamSettings
 from stream.join.partition import Partition
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from tests.factories import Record as Example
 from tests.memory_store import MemoryStore
 from tests.wire import Record, action, wire
 
 SETTINGS = StreamSettings(partitions=1, lateness_s=0, gather_targets=1, gather_s=0)
 LOG = [Record(offset, wire(action(f"u{offset % 7}", f"i{offset}", 1 + 1000 * offset))) for offset in range(200)]
-IDLE = (Source.IMPRESSIONS, Source.ATTRIBUTES)
+IDLE = (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES)
 
 
 def examples_of(log: Sequence[Record]) -> list[bytes]:
     """Give what a new store makes of a log that may have lost its beginning, in batches as they come."""
     partition = Partition(MemoryStore({}), 0, SETTINGS)
-    partition.start_at(Source.ACTIONS, log[0].offset)
+    partition.start_at(SourceTopic.ACTIONS, log[0].offset)
     for start in range(0, len(log), 30):
-        partition.handle(Source.ACTIONS, log[start : start + 30], IDLE)
+        partition.handle(SourceTopic.ACTIONS, log[start : start + 30], IDLE)
     return [outgoing.value for outgoing in partition.outbox()]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from stream.config import StreamSettings
 from stream.schema.ids import partition_of
 from stream.schema.tokens import END_OF_TIME_MS
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from tests.kafka_logs import Message, fill
 from tests.oracles import Wire
 from tests.wire import action, impression, wire
@@ -99,7 +99,7 @@ class WorkerProcess:
 def make_events(count: int, users: int = 30, seed: int = 0) -> dict[str, list[Wire]]:
     """Give impressions, actions and attributes, in order of time, a second between requests."""
     rng = random.Random(seed)
-    events: dict[str, list[Wire]] = {source.topic: [] for source in Source}
+    events: dict[str, list[Wire]] = {source.topic: [] for source in SourceTopic}
     for n in range(count):
         user, ts = f"u{rng.randrange(users)}", START_MS + n * 1000
         slate = [f"i{item}" for item in rng.sample(range(50), 3)]

@@ -2,7 +2,7 @@
 
 from model.attention.activations import ACTIVATIONS, Activation, activation_named
 from model.attention.api import attention
-from model.attention.tile_plan import Plan, Tile, plan_tiles
+from model.attention.tile_plan import Tile, TilePlan, plan_tiles
 from model.attention.tiled import attend
 
-__all__ = ["ACTIVATIONS", "Activation", "Plan", "Tile", "activation_named", "attend", "attention", "plan_tiles"]
+__all__ = ["ACTIVATIONS", "Activation", "Tile", "TilePlan", "activation_named", "attend", "attention", "plan_tiles"]

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from model.attention.tile_plan import Plan, Tile
+from model.attention.tile_plan import Tile, TilePlan
 from model.errors import ModelError
 
 
 class Activation(Protocol):
     """Weights of the scores of one tile, [..., r, k]."""
 
-    def __init__(self, plan: Plan, dtype: torch.dtype) -> None: ...
+    def __init__(self, plan: TilePlan, dtype: torch.dtype) -> None: ...
 
     def weights(self, scores: Tensor, tile: Tile) -> Tensor:
         """Give the weights of the values, zero where a row does not see a key."""
@@ -27,7 +27,7 @@ class Activation(Protocol):
 class Silu:
     """silu(score) / max_len where a row sees a key: every key is weighed by itself, and nothing sums to one."""
 
-    def __init__(self, plan: Plan, dtype: torch.dtype) -> None:
+    def __init__(self, plan: TilePlan, dtype: torch.dtype) -> None:
         self._factors = [tile.visible.to(dtype) / plan.max_len for tile in plan.tiles]
 
     def weights(self, scores: Tensor, tile: Tile) -> Tensor:
@@ -41,7 +41,7 @@ class SiluSeen:
     The length of the whole sequence would tell a row how much is still to come; what it sees is the length so far.
     """
 
-    def __init__(self, plan: Plan, dtype: torch.dtype) -> None:
+    def __init__(self, plan: TilePlan, dtype: torch.dtype) -> None:
         self._factors = [tile.visible.to(dtype) / tile.visible.sum(-1, keepdim=True) for tile in plan.tiles]
 
     def weights(self, scores: Tensor, tile: Tile) -> Tensor:
@@ -52,7 +52,7 @@ class SiluSeen:
 class Softmax:
     """softmax over the keys that a row sees, masked before it: weights sum to one and owe nothing to hidden keys."""
 
-    def __init__(self, plan: Plan, dtype: torch.dtype) -> None:
+    def __init__(self, plan: TilePlan, dtype: torch.dtype) -> None:
         self._terms = [_minus_infinity(~tile.visible, dtype) for tile in plan.tiles]
 
     def weights(self, scores: Tensor, tile: Tile) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model.attention.activations import activation_named
-from model.attention.tile_plan import Plan, plan_tiles
+from model.attention.tile_plan import TilePlan, plan_tiles
 from model.attention.tiled import BiasOf, attend
 from model.errors import ModelError
 
@@ -50,7 +50,7 @@ def attention(
     return attend(q, k, v, plan, alpha, prepared, _bias_of(bias, plan))
 
 
-def _bias_of(bias: Tensor | BiasOf | None, plan: Plan) -> BiasOf:
+def _bias_of(bias: Tensor | BiasOf | None, plan: TilePlan) -> BiasOf:
     if bias is None:
         return lambda tile: None
     if not isinstance(bias, Tensor):

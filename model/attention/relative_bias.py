@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from model.attention.masks import place, row_places
-from model.attention.tile_plan import Plan, Tile
+from model.attention.tile_plan import Tile, TilePlan
 
 BUCKETS: Final = 129
 LOG_STEP: Final = 0.301
@@ -87,7 +87,7 @@ BIASES: Final[dict[str, type[Bias]]] = {"bucketed": RelativeBias, "functional": 
 class Relations:
     """Where the rows and keys of a planned batch stand to one another: computed once, looked up by every layer."""
 
-    def __init__(self, plan: Plan, ts_ms_L: Tensor, asked_ms_L: Tensor, kind: type[Bias] = RelativeBias) -> None:
+    def __init__(self, plan: TilePlan, ts_ms_L: Tensor, asked_ms_L: Tensor, kind: type[Bias] = RelativeBias) -> None:
         ts_s_L, asked_s_L = ts_ms_L.double() / 1000, asked_ms_L.double() / 1000
         self._steps = [_steps(tile, plan.max_len) for tile in plan.tiles]
         self._times = [

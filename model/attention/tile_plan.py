@@ -45,7 +45,7 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class TileBlock:
     """The histories of b sequences, padded to n tokens, and the tiles that cover them."""
 
     matrices: int  # b * H
@@ -54,14 +54,14 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class TilePlan:
     """The tiles of one batch; `padded` and `where` lead from the tokens to the blocks and from the outputs back."""
 
     tokens: int
     max_len: int
     starts: Tensor
     lengths: Tensor
-    blocks: tuple[Block, ...]
+    blocks: tuple[TileBlock, ...]
     candidates: tuple[Tile, ...]
     padded: Tensor  # i64[P]: token * H + head at each place [b, H, n] of the blocks, one block after another
     where: Tensor  # i64[L * H]: each row in the outputs [b, H, r] of the tiles, one tile after another
@@ -80,7 +80,7 @@ class Plan:
 
 def plan_tiles(
     offsets: Tensor, *, max_len: int, tokens: int, heads: int, num_targets: Tensor | None = None, window: int = 0
-) -> Plan:
+) -> TilePlan:
     """Cut a batch into tiles.
 
     Args:
@@ -112,7 +112,7 @@ class _Planner:
         self.where = np.empty((bounds[-1], heads), np.int64)
         self.tiles = self.outputs = 0
 
-    def plan(self, max_len: int) -> Plan:
+    def plan(self, max_len: int) -> TilePlan:
         order = np.argsort(-self.histories, kind="stable")
         order = order[: np.count_nonzero(self.histories)]
         blocks, padded = [], [np.empty(0, np.int64)]
@@ -121,7 +121,7 @@ class _Planner:
             blocks.append(block)
             padded.append(places_bHn.ravel())
         candidates = [tile for b in np.flatnonzero(self.targets).tolist() for tile in self._candidates(b)]
-        return Plan(
+        return TilePlan(
             tokens=len(self.where),
             max_len=max_len,
             starts=self._tensor(self.starts),
@@ -132,7 +132,7 @@ class _Planner:
             where=self._tensor(self.where.ravel()),
         )
 
-    def _block(self, sequences: NDArray[np.int64]) -> tuple[Block, NDArray[np.int64]]:
+    def _block(self, sequences: NDArray[np.int64]) -> tuple[TileBlock, NDArray[np.int64]]:
         histories_b1 = self.histories[sequences][:, None]
         length = int(histories_b1[0, 0])
         index = np.arange(length)
@@ -145,7 +145,7 @@ class _Planner:
             tiles.append(self._tile(sequences, rows, keys, self._range(keys), length, rows, keys))
             self._output(tokens_bn[:, rows], real_bn[:, rows])
         places_bHn = tokens_bn[:, None] * len(self.heads) + self.heads[:, None]
-        return Block(len(sequences) * len(self.heads), length, tuple(tiles)), places_bHn
+        return TileBlock(len(sequences) * len(self.heads), length, tuple(tiles)), places_bHn
 
     def _candidates(self, b: int) -> list[Tile]:
         start, history, end = int(self.starts[b]), int(self.histories[b]), int(self.lengths[b])

@@ -12,12 +12,14 @@ import torch
 from torch import Tensor
 
 from model.attention.activations import Activation
-from model.attention.tile_plan import Plan, Tile
+from model.attention.tile_plan import Tile, TilePlan
 
 BiasOf = Callable[[Tile], Tensor | None]  # -> [b or 1, r, k]
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, plan: Plan, alpha: float, activation: Activation, bias: BiasOf) -> Tensor:
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, plan: TilePlan, alpha: float, activation: Activation, bias: BiasOf
+) -> Tensor:
     """Give the attention of a planned batch, [L, H, d_v]."""
     if not plan.tokens:
         return v + (q.sum() + k.sum())  # empty, yet of the graph
@@ -27,7 +29,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, plan: Plan, alpha: float, activation
     return torch.cat(outputs).index_select(0, plan.where).view(v.shape)
 
 
-def _histories(q: Tensor, k: Tensor, v: Tensor, plan: Plan, activation: Activation, bias: BiasOf) -> list[Tensor]:
+def _histories(q: Tensor, k: Tensor, v: Tensor, plan: TilePlan, activation: Activation, bias: BiasOf) -> list[Tensor]:
     sizes = [block.matrices * block.length for block in plan.blocks]
     parts = (x.reshape(-1, x.shape[-1]).index_select(0, plan.padded).split_with_sizes(sizes) for x in (q, k, v))
     outputs = []
@@ -41,7 +43,7 @@ def _histories(q: Tensor, k: Tensor, v: Tensor, plan: Plan, activation: Activati
     return outputs
 
 
-def _candidates(q: Tensor, k: Tensor, v: Tensor, plan: Plan, activation: Activation, bias: BiasOf) -> list[Tensor]:
+def _candidates(q: Tensor, k: Tensor, v: Tensor, plan: TilePlan, activation: Activation, bias: BiasOf) -> list[Tensor]:
     outputs = []
     for tile in plan.candidates:
         q_Hrd, k_Hrd, v_Hrd = (x[tile.row_slice].transpose(0, 1) for x in (q, k, v))

@@ -23,7 +23,7 @@ from model.arrays.growable import with_room
 from model.arrays.jit import compiled
 from model.baselines.base import Baseline, among_candidates
 from model.baselines.histories import latest
-from model.baselines.pair_counts import Pairs
+from model.baselines.pair_counts import PairCounts
 from model.baselines.popularity import Popularity
 from model.baselines.rank_counts import levels
 from model.data.candidates import Questions
@@ -40,7 +40,7 @@ class CoOccurrence(Baseline):
     title = "Item to item, backs off to fading popularity"
 
     def __init__(self, half_life_ms: int) -> None:
-        self._met = Pairs(half_life_ms)
+        self._met = PairCounts(half_life_ms)
         self._totals = np.empty(0, np.float64)  # [V and room for more] c(i) as of the clock's origin
         self._popularity = Popularity(half_life_ms)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from model.arrays.jit import compiled
 from model.baselines.base import Baseline, among_candidates
 from model.baselines.histories import latest
-from model.baselines.pair_counts import Pairs
+from model.baselines.pair_counts import PairCounts
 from model.baselines.popularity import Popularity
 from model.baselines.rank_counts import levels
 from model.data.candidates import Questions
@@ -37,7 +37,7 @@ class Markov(Baseline):
     title = "Markov chain, backs off to fading popularity"
 
     def __init__(self, half_life_ms: int) -> None:
-        self._met = Pairs(half_life_ms)
+        self._met = PairCounts(half_life_ms)
         self._popularity = Popularity(half_life_ms)
 
     def scores(self, questions: Questions) -> NDArray[np.float64]:

@@ -24,7 +24,7 @@ _FIRST: Final = 4  # columns of a row's first stretch
 Array = NDArray[Any]
 
 
-class Columns(NamedTuple):
+class PairColumns(NamedTuple):
     """What compiled loops read: row i has columns[k] met sums[k] times for k in starts[i] to starts[i] + lengths[i]."""
 
     starts: NDArray[np.int64]  # [V and room for more]
@@ -33,7 +33,7 @@ class Columns(NamedTuple):
     sums: NDArray[np.float64]  # as of the clock's origin
 
 
-class Pairs:
+class PairCounts:
     """The counts.
 
     >>> met = Pairs(half_life_ms=10)
@@ -50,9 +50,9 @@ class Pairs:
         self._columns, self._sums = np.empty(0, np.int32), np.empty(0, np.float64)
 
     @property
-    def all(self) -> Columns:
+    def all(self) -> PairColumns:
         """Everything, as views: read them, hold none."""
-        return Columns(self._starts, self._lengths, self._columns, self._sums)
+        return PairColumns(self._starts, self._lengths, self._columns, self._sums)
 
     def grow(self, rows: int) -> None:
         """Know so many rows, unless there are more already; new ones are empty."""

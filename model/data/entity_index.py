@@ -28,7 +28,7 @@ class TokenRows(NamedTuple):
     actions: NDArray[np.int64]  # of the feature table, -1 where there is none
 
 
-class Asked(NamedTuple):
+class AgedQuestions(NamedTuple):
     """A micro-batch's questions as they are before its ids are admitted."""
 
     questions: Questions
@@ -36,20 +36,20 @@ class Asked(NamedTuple):
     rank_slices: NDArray[np.intp]  # [N] the same of each ranking target
 
 
-class Known:
+class EntityIndex:
     """Items and features by row, and the catalogue."""
 
     def __init__(self) -> None:
         self.items, self.features = Vocabulary(), Vocabulary()
         self.catalogue = Catalogue()
 
-    def ask(self, batch: Jagged, targets: Targets) -> Asked:
+    def ask(self, batch: Jagged, targets: Targets) -> AgedQuestions:
         """Put the questions of a micro-batch, before admission."""
         row_L = self.items.rows(batch.keys)
         asked = ask(batch, row_L, targets.positive, self.items)
         shown = ask(batch, row_L, targets.shown, self.items)
         fixed = replace(asked, born_ms=asked.born_ms.copy())  # admission may move births back
-        return Asked(fixed, _ages(asked), _ages(shown))
+        return AgedQuestions(fixed, _ages(asked), _ages(shown))
 
     def admit(self, batch: Jagged, examples: Sequence[Example]) -> TokenRows:
         """Give every token its rows, new ones where ids are new, and learn the texts that came along."""

@@ -32,7 +32,7 @@ from model.baselines.popularity import Popularity
 from model.config import ModelSettings, TrainSettings
 from model.data.candidates import Questions, best_rows, unseen
 from model.data.catalogue import Catalogue, ItemRecord, Tombstone
-from model.data.entity_index import Known, TokenRows
+from model.data.entity_index import EntityIndex, TokenRows
 from model.data.labels import Chooser, Targets
 from model.data.micro_batch import Jagged, collate
 from model.data.stochastic_length import kept_tokens, shortened
@@ -42,7 +42,7 @@ from model.evaluation.metrics import ranks
 from model.evaluation.prequential import MODEL, Outcome, Prequential
 from model.learning import negatives
 from model.learning.train_step import Forward
-from model.optim.parameters import Weights, make_deterministic, stream_seed
+from model.optim.parameters import Parameters, make_deterministic, stream_seed
 from stream.example import Example
 
 _DAY_MS: Final = 86_400_000
@@ -75,8 +75,8 @@ class Learner:
     def __init__(self, model: ModelSettings, train: TrainSettings, *, rivals: bool = True) -> None:
         make_deterministic(train.threads)
         self.model, self.train = model, train
-        self.weights = Weights(model, train)
-        self.known = Known()
+        self.weights = Parameters(model, train)
+        self.known = EntityIndex()
         self.popularity = Popularity(round(train.popularity_half_life_d * _DAY_MS))
         self.last_items = LastItems()
         self._with_rivals = rivals

@@ -18,15 +18,15 @@ from model.data.labels import Targets, accidental_hits
 from model.data.micro_batch import Jagged
 from model.errors import ModelError
 from model.learning.negatives import Negatives
-from model.optim.embedding_table import Table
-from model.optim.parameters import Weights
+from model.optim.embedding_table import EmbeddingTable
+from model.optim.parameters import Parameters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Gathered:
     """Distinct rows of one table, taken out as a leaf of the graph."""
 
-    table: Table
+    table: EmbeddingTable
     rows: Tensor  # [U]
     leaf: Tensor  # [U, D]
 
@@ -47,7 +47,7 @@ class Forward:
     """
 
     def __init__(
-        self, weights: Weights, batch: Jagged, targets: Targets, rows: TokenRows, negatives: Negatives | None
+        self, weights: Parameters, batch: Jagged, targets: Targets, rows: TokenRows, negatives: Negatives | None
     ) -> None:
         self._weights, self._targets, self._negatives = weights, targets, negatives
         self._requests_P = batch.requests[targets.positive]
@@ -124,7 +124,7 @@ class Forward:
             )
 
 
-def _gather(weights: Weights, table: Table, rows: NDArray[np.int64]) -> tuple[_Gathered, NDArray[np.int64]]:
+def _gather(weights: Parameters, table: EmbeddingTable, rows: NDArray[np.int64]) -> tuple[_Gathered, NDArray[np.int64]]:
     """Take the distinct rows out of a table, ascending, and say where each row stands among them; -1 stays -1."""
     used = np.zeros(len(table) + 1, np.bool_)  # the last one stands for -1
     used[rows] = True

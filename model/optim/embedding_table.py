@@ -21,7 +21,7 @@ from model.errors import ModelError
 BLOCK: Final = 1024  # rows drawn from one random stream; what a fresh table has room for
 
 
-class Table:
+class EmbeddingTable:
     """Rows [R, D] with both moments and a count of steps each.
 
     Args:

@@ -15,14 +15,14 @@ from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.network.recommender import Recommender
 from model.optim.dense_adamw import DenseOptimizer
-from model.optim.embedding_table import Table
+from model.optim.embedding_table import EmbeddingTable
 from model.optim.unit_rows import Directions
 
 ROW_STD: Final = 0.02  # of a new row, as in Meta's research code
 _STREAMS: Final = ("items", "features", "negatives")  # of chance, each with numbers of its own from one seed
 
 
-class Weights:
+class Parameters:
     """A recommender and its tables on one device, drawn from the seed."""
 
     def __init__(self, model: ModelSettings, train: TrainSettings) -> None:
@@ -30,8 +30,10 @@ class Weights:
         self.lr = train.learning_rate
         self.recommender = Recommender(model, seed=train.seed).to(self.device)
         self.dense = DenseOptimizer(self.recommender, self.lr)
-        self.items = Table(model.dim, seed=stream_seed(train.seed, "items"), std=ROW_STD, device=self.device)
-        self.features = Table(model.dim, seed=stream_seed(train.seed, "features"), std=ROW_STD, device=self.device)
+        self.items = EmbeddingTable(model.dim, seed=stream_seed(train.seed, "items"), std=ROW_STD, device=self.device)
+        self.features = EmbeddingTable(
+            model.dim, seed=stream_seed(train.seed, "features"), std=ROW_STD, device=self.device
+        )
         self.directions = Directions(self.items)
         self._shared = model.item_rows
         self._slot_V = np.empty(0, np.int64)  # table row of each item, where items share them

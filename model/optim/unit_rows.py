@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from model.network.retrieval_loss import unit
-from model.optim.embedding_table import Table
+from model.optim.embedding_table import EmbeddingTable
 
 
 class Directions:
@@ -18,7 +18,7 @@ class Directions:
         table: whose rows they are.
     """
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: EmbeddingTable) -> None:
         self._table = table
         self._known = 0
         self._unit = torch.empty_like(table.weight)  # [C, D]

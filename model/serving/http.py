@@ -34,7 +34,7 @@ from model.config import ServeSettings
 from model.errors import ModelError
 from model.serving.answerer import Answerer, Sequences, answerer_at
 from model.serving.hot_swap import Swapper
-from model.serving.prometheus import Metrics
+from model.serving.prometheus import ServerMetrics
 from model.serving.responses import MAX_ITEMS, MAX_K, QueryError, Ranking, SnapshotInfo, TopK
 from model.storage.snapshot import Manifest
 from stream.example import END_OF_TIME_MS, id_text
@@ -98,7 +98,7 @@ def make_app(
         return answerer_at(path, settings.alias, sequences, wall=wall)
 
     swapper = Swapper(data_dir / "snapshots" / settings.name, settings.alias, load)
-    metrics = Metrics(swapper)
+    metrics = ServerMetrics(swapper)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -161,7 +161,7 @@ def _add_queries(app: FastAPI, swapper: Swapper) -> None:
         return _present(swapper).rank(id_text(question.user), items, question.now_ms)
 
 
-def _add_state(app: FastAPI, swapper: Swapper, metrics: Metrics) -> None:
+def _add_state(app: FastAPI, swapper: Swapper, metrics: ServerMetrics) -> None:
     @app.get("/snapshot")
     async def snapshot() -> dict[str, Any]:
         """Give the manifest of the snapshot that answers, with its alias and age."""

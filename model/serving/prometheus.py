@@ -14,7 +14,7 @@ _METHODS: Final = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", 
 _NO_AGE: Final = float("nan")  # while there is no snapshot
 
 
-class Metrics:
+class ServerMetrics:
     """Counters of one application, in a registry of their own."""
 
     def __init__(self, swapper: Swapper) -> None:

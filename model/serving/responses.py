@@ -13,7 +13,7 @@ from model.errors import ModelError
 MAX_K: Final = 1000
 MAX_ITEMS: Final = 2000  # candidates of one ranking, items of a given sequence
 
-Source = Literal["model", "popularity"]
+ScoreSource = Literal["model", "popularity"]
 Order = Literal["mean_action_probability", "retrieval_score", "popularity"]
 
 
@@ -50,7 +50,7 @@ class TopK(_Answer):
 
     user: str | None
     """Null where the sequence was given."""
-    source: Source
+    source: ScoreSource
     reason: str | None
     """Why the model did not answer; null where it did."""
     now_ms: int
@@ -81,7 +81,7 @@ class Ranking(_Answer):
     """The candidates in order, best first."""
 
     user: str
-    source: Source
+    source: ScoreSource
     reason: str | None
     ordered_by: Order
     now_ms: int

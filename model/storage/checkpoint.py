@@ -39,14 +39,14 @@ _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class Checkpoint:
     """What a checkpoint holds."""
 
     arrays: dict[str, NDArray[Any]]
     facts: dict[str, Any]
 
 
-def write_cut(directory: Path, cut: Cut) -> Path:
+def write_checkpoint(directory: Path, cut: Checkpoint) -> Path:
     """Write a checkpoint under the next number and give its folder.
 
     Raises:
@@ -62,7 +62,7 @@ def write_cut(directory: Path, cut: Cut) -> Path:
         ) from error
 
 
-def _write(directory: Path, cut: Cut) -> Path:
+def _write(directory: Path, cut: Checkpoint) -> Path:
     numbers = _numbers(directory)
     number = max(numbers, default=0) + 1
     part, final = directory / f".cut-{number:08d}.part", directory / f"cut-{number:08d}"
@@ -89,7 +89,7 @@ def _write_synced(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def read_newest(directory: Path) -> tuple[Cut | None, list[str]]:
+def read_newest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
     """Give the newest checkpoint that is whole, and a sentence on each newer one that was passed over.
 
     Raises:
@@ -98,7 +98,7 @@ def read_newest(directory: Path) -> tuple[Cut | None, list[str]]:
     complaints: list[str] = []
     for number in sorted(_numbers(directory), reverse=True):
         found = _read(directory / f"cut-{number:08d}")
-        if isinstance(found, Cut):
+        if isinstance(found, Checkpoint):
             return found, complaints
         complaints.append(found)
     if complaints:
@@ -123,7 +123,7 @@ def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], 
             )
 
 
-def _read(path: Path) -> Cut | str:
+def _read(path: Path) -> Checkpoint | str:
     """Give the cut in a folder, or the sentence that says what is wrong with it."""
     try:
         manifest = json.loads((path / _MANIFEST).read_bytes())
@@ -140,7 +140,7 @@ def _read(path: Path) -> Cut | str:
     if manifest.get("state") != _fingerprint(state):
         return f"The checkpoint {path} is passed over, since {_STATE} is damaged: another digest than promised."
     try:
-        return Cut(load(state), manifest["facts"])
+        return Checkpoint(load(state), manifest["facts"])
     except (SafetensorError, KeyError) as error:
         return f"The checkpoint {path} is passed over, since it cannot be decoded ({error!r})."
 

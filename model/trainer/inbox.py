@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from model.data import catalogue
 from model.data.catalogue import ItemRecord, ItemsWatermark, Tombstone
 from model.errors import ModelError
-from model.trainer.merge import BEGINNING_MS, Lane, Merge, Placed, Topic
+from model.trainer.merge import BEGINNING_MS, Merge, PartitionQueue, Placed, Topic
 from stream.example import MAGIC, Example, FormatError, decode
 
 LearnItems = Callable[[Sequence[ItemRecord | Tombstone]], None]
@@ -158,7 +158,7 @@ class Intake:
         """Give the marks of all lanes, for a checkpoint."""
         return {topic: [self._mark(topic, lane) for lane in lanes] for topic, lanes in self.merge.lanes.items()}
 
-    def _mark(self, topic: Topic, lane: Lane) -> dict[str, Any]:
+    def _mark(self, topic: Topic, lane: PartitionQueue) -> dict[str, Any]:
         unlearnt = (placed for placed in self.batch if topic == "examples" and placed.partition == lane.partition)
         first = next(unlearnt, lane.waiting[0] if lane.waiting else None)
         mark: dict[str, Any] = {

@@ -43,7 +43,7 @@ class Placed(NamedTuple):
         return "examples" if self.rank else "items"
 
 
-class Lane:
+class PartitionQueue:
     """One partition of one topic: what waits in it, in order, and how far its time has come."""
 
     __slots__ = ("clock_ms", "final_ms", "idle", "partition", "rank", "serial", "waiting")
@@ -74,9 +74,9 @@ class Merge:
     """
 
     def __init__(self, examples: int, items: int = 0) -> None:
-        self.lanes: dict[Topic, list[Lane]] = {
-            "examples": [Lane(RANK["examples"], p) for p in range(examples)],
-            "items": [Lane(RANK["items"], p) for p in range(items)],
+        self.lanes: dict[Topic, list[PartitionQueue]] = {
+            "examples": [PartitionQueue(RANK["examples"], p) for p in range(examples)],
+            "items": [PartitionQueue(RANK["items"], p) for p in range(items)],
         }
         self.repeats = 0  # examples that came once more and were ignored
         self.late = 0  # records that came after their place: behind their lane's clock, or after being let go
@@ -112,7 +112,7 @@ class Merge:
         """Take a record of the catalogue."""
         self._put(self.lanes["items"][partition], ts_ms, offset, record)
 
-    def _put(self, lane: Lane, time_ms: int, offset: int, value: Any) -> None:
+    def _put(self, lane: PartitionQueue, time_ms: int, offset: int, value: Any) -> None:
         placed = lane.put(time_ms, offset, value)
         self.late += placed.late
         if len(lane.waiting) == 1:
@@ -151,7 +151,7 @@ class Merge:
         """Give the clocks of the lanes that were not let go."""
         return [lane.clock_ms for lane in self._all() if not lane.idle]
 
-    def _all(self) -> Iterator[Lane]:
+    def _all(self) -> Iterator[PartitionQueue]:
         yield from self.lanes["examples"]
         yield from self.lanes["items"]
 
@@ -198,7 +198,7 @@ class Merge:
         self._bound_ms = None
 
 
-def _renumbered(lane: Lane, offset: int, example: Example) -> ModelError:
+def _renumbered(lane: PartitionQueue, offset: int, example: Example) -> ModelError:
     return ModelError(
         f"A worker's store of partition {lane.partition} was made anew when Kafka had no longer all of its events: its "
         f"examples are numbered from 1 again, and {example.serial} at offset {offset} of examples is a new one, though "

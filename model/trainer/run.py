@@ -29,7 +29,7 @@ from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.learning.learner import Learner, StepReport
 from model.storage import aliases
-from model.storage.checkpoint import Cut, read_newest, refuse_other_settings, write_cut
+from model.storage.checkpoint import Checkpoint, read_newest, refuse_other_settings, write_checkpoint
 from model.storage.snapshot import Manifest, write_snapshot
 from model.trainer.inbox import Intake, Record
 from model.trainer.merge import Topic
@@ -212,7 +212,7 @@ class Training:
             "loss": self._loss,
             "parent": self._parent,
         }
-        write_cut(self.directory, Cut(self.learner.state(), facts))
+        write_checkpoint(self.directory, Checkpoint(self.learner.state(), facts))
         self._uncut, self._cut_s = False, self._now()
 
     def snapshot(self) -> Path:

@@ -17,7 +17,7 @@ from model.baselines import BASELINES, Baseline
 from model.config import ModelSettings, TrainSettings
 from model.data.candidates import best_rows
 from model.data.catalogue import ItemRecord, Tombstone
-from model.data.entity_index import Known
+from model.data.entity_index import EntityIndex
 from model.data.labels import Chooser
 from model.data.micro_batch import collate
 from model.evaluation.prequential import MODEL
@@ -136,7 +136,7 @@ class Counting:
 
     def __init__(self, name: str, train: TrainSettings) -> None:
         self._name, self._train = name, train
-        self._known = Known()
+        self._known = EntityIndex()
         self._baseline: Baseline = BASELINES[name](round(train.popularity_half_life_d * _DAY_MS))
         self._chooser = Chooser((), train.negative_actions)
         self._ranks = xxh3_128()
@@ -186,7 +186,7 @@ class Counting:
         from copy import deepcopy
 
         copy = Counting(self._name, self._train)
-        copy._known = Known()
+        copy._known = EntityIndex()
         copy._known.load_state({name: np.array(array) for name, array in self._known.state().items()})
         copy._baseline = deepcopy(self._baseline)
         return copy

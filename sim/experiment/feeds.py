@@ -17,7 +17,7 @@ from model.data.catalogue import ItemRecord, Tombstone
 from model.trainer.inbox import Intake
 from sim.dirichlet.stream import BLOCK, START_MS, STEP_MS, DirichletStream
 from sim.replay.in_process import BATCH_EVENTS
-from sim.replay.in_process_join import Joining
+from sim.replay.in_process_join import InProcessJoin
 from sim.sources.source import Source, outgoing
 from stream.config import StreamSettings
 from stream.example import Example, Kind, id_key
@@ -59,7 +59,7 @@ class Joined:
         intake = Intake(1, 1)
         self.all: list[Entry] = []
         with tempfile.TemporaryDirectory(prefix="hstu-compare-") as folder:
-            joining = Joining(Path(folder), settings.model_copy(update=changes), intake.offer)
+            joining = InProcessJoin(Path(folder), settings.model_copy(update=changes), intake.offer)
             events = outgoing(source, 1)
             while batch := list(islice(events, BATCH_EVENTS)):
                 joining.feed(batch)

@@ -14,11 +14,11 @@ from xxhash import xxh3_64_hexdigest, xxh3_128_digest
 
 from model.arrays.state import prefixed, under
 from model.config import ModelSettings, TrainSettings
-from model.storage.checkpoint import Cut, read_newest, write_cut
+from model.storage.checkpoint import Checkpoint, read_newest, write_checkpoint
 from sim.experiment.contestants import NEURAL, Contestant, Tested, make, title_of
 from sim.experiment.feeds import Feed, MicroBatch, Records, micro_batches
 from sim.experiment.request_time import at_requests
-from sim.experiment.tallies import LATE, Book
+from sim.experiment.tallies import LATE, Tallies
 from stream.example import Example, encode_example
 
 CHECKPOINT_S: Final = 120.0
@@ -83,7 +83,7 @@ class Run:
         self._progress, self._stopping = progress, stopping
         self._train = TrainSettings(**(spec.train | {"seed": spec.seed}))
         self.contestant: Contestant = make(spec.contestant, ModelSettings(**spec.model), self._train)
-        self._book = Book(feed.examples)
+        self._book = Tallies(feed.examples)
         self._digest = bytes(16)
         self._done = self._tokens = self._batches = 0
         self._cpu_s = self._test_s = self._feed_s = 0.0
@@ -191,7 +191,7 @@ class Run:
             "test_s": self._test_s + self.contestant.test_s,
             "feed_s": self._feed_s,
         }
-        write_cut(self._folder, Cut(arrays, facts))
+        write_checkpoint(self._folder, Checkpoint(arrays, facts))
 
     def _result(self, wall_s: float) -> dict[str, Any]:
         spec, test_s = self.spec, self._test_s + self.contestant.test_s

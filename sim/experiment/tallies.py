@@ -20,7 +20,7 @@ LATE: Final = 90  # first bucket of the last tenth
 NAMES: Final = ("hr10", "hr50", "ndcg10", "mrr")
 
 
-class Book:
+class Tallies:
     """Counts ranks.
 
     Args:

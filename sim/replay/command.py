@@ -19,7 +19,7 @@ _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class ReplayOptions:
     """The flags that say where to and how."""
 
     direct: bool
@@ -53,7 +53,7 @@ class Run:
             raise SimError("--attention and --metrics belong to --direct; into Kafka, give them to hstu train.")
 
 
-def run_replay(opened: Opened, settings: Settings, run: Run) -> bool:
+def run_replay(opened: Opened, settings: Settings, run: ReplayOptions) -> bool:
     """Replay; False if it was stopped before its end.
 
     Raises:
@@ -66,7 +66,7 @@ def run_replay(opened: Opened, settings: Settings, run: Run) -> bool:
     return _into_this_process(opened, settings, run) if run.direct else _into_kafka(opened, settings, run)
 
 
-def _into_kafka(opened: Opened, settings: Settings, run: Run) -> bool:
+def _into_kafka(opened: Opened, settings: Settings, run: ReplayOptions) -> bool:
     from sim.replay.kafka_sink import KafkaOut
     from sim.replay.progress_file import claimed
     from sim.replay.replay import Replay
@@ -115,7 +115,7 @@ def _differences(here: StreamSettings, wanted: StreamSettings) -> str:
     return ", ".join(f"stream.{key} = {value:g}" for key, value in changed.items())
 
 
-def _into_this_process(opened: Opened, settings: Settings, run: Run) -> bool:
+def _into_this_process(opened: Opened, settings: Settings, run: ReplayOptions) -> bool:
     from sim.replay.in_process import DirectRun
     from sim.replay.summary import print_report
 

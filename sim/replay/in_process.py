@@ -26,8 +26,8 @@ import msgspec
 from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
-from sim.replay.in_process_join import Joining
-from sim.sources.source import Event, Source, outgoing
+from sim.replay.in_process_join import InProcessJoin
+from sim.sources.source import OutgoingEvent, Source, outgoing
 from stream.join.partition import Partition
 
 BATCH_EVENTS: Final = 1_000
@@ -57,7 +57,7 @@ class DirectRun:
             items_partitions=stream.partitions,
             now=time.time,
         )
-        self._joining = Joining(data_dir, stream, self.training.offer)
+        self._joining = InProcessJoin(data_dir, stream, self.training.offer)
         self._stopping = False
 
     def __enter__(self) -> Self:
@@ -84,7 +84,7 @@ class DirectRun:
             raise SimError(f"The log is over, but the learner waits for more: {self.training.report['waiting']}.")
         return True
 
-    def feed(self, events: Iterable[Event]) -> None:
+    def feed(self, events: Iterable[OutgoingEvent]) -> None:
         """Let events go all the way; those of one topic and partition come in order."""
         self._joining.feed(events)
         while self.training.step():

@@ -11,18 +11,18 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.sources.source import ITEMS, Event
+from sim.sources.source import ITEMS, OutgoingEvent
 from stream.config import StreamSettings
 from stream.join.partition import EXAMPLES, Partition
 from stream.schema.ids import partition_of
-from stream.schema.watermark import Source as Topic
+from stream.schema.watermark import SourceTopic as Topic
 from stream.store.reader import read_tokens
 from stream.store.rocksdb import open_store, partition_path
 
 _TOPICS: Final = {topic.topic: topic for topic in Topic}
 
 
-class Record(NamedTuple):
+class LocalRecord(NamedTuple):
     """Quacks like a record of Kafka."""
 
     offset: int
@@ -31,10 +31,10 @@ class Record(NamedTuple):
     timestamp: int
 
 
-Offer = Callable[[Literal["examples", "items"], int, Sequence[Record]], None]
+Offer = Callable[[Literal["examples", "items"], int, Sequence[LocalRecord]], None]
 
 
-class Joining:
+class InProcessJoin:
     """The partitions of one process.
 
     Args:
@@ -51,9 +51,9 @@ class Joining:
         self._offsets: Counter[tuple[str, int]] = Counter()
         self._homes: dict[bytes, int] = {}
 
-    def feed(self, events: Iterable[Event]) -> None:
+    def feed(self, events: Iterable[OutgoingEvent]) -> None:
         """Let events go through; those of one topic and partition come in order."""
-        routed: defaultdict[tuple[str, int], list[Record]] = defaultdict(list)
+        routed: defaultdict[tuple[str, int], list[LocalRecord]] = defaultdict(list)
         for event in events:
             place = event.topic, self._home(event)
             routed[place].append(self._record(place, event.key, event.value, event.ts_ms))
@@ -65,7 +65,7 @@ class Joining:
         for partition in self.partitions:
             self._deliver(partition)
 
-    def _home(self, event: Event) -> int:
+    def _home(self, event: OutgoingEvent) -> int:
         if event.partition is not None:
             return event.partition
         key = event.key or b""
@@ -73,10 +73,10 @@ class Joining:
             self._homes[key] = partition_of(key, len(self.partitions))
         return self._homes[key]
 
-    def _record(self, place: tuple[str, int], key: bytes | None, value: bytes | None, ts_ms: int) -> Record:
+    def _record(self, place: tuple[str, int], key: bytes | None, value: bytes | None, ts_ms: int) -> LocalRecord:
         offset = self._offsets[place]
         self._offsets[place] = offset + 1
-        return Record(offset, key, value, ts_ms)
+        return LocalRecord(offset, key, value, ts_ms)
 
     def _deliver(self, partition: Partition) -> None:
         outbox = partition.outbox()

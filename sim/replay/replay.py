@@ -17,7 +17,7 @@ from sim.replay.kafka_sink import KafkaOut
 from sim.replay.progress_file import ReplayState, load_state, save_state
 from sim.replay.rate_limit import Pacer
 from sim.sources.recorded_log import fingerprint
-from sim.sources.source import Event, Source, heartbeats, outgoing, total
+from sim.sources.source import OutgoingEvent, Source, heartbeats, outgoing, total
 
 SAVE_S: Final = 0.25
 BEAT_S: Final = 1.0  # between heartbeats of a replay that waits
@@ -83,7 +83,7 @@ class Replay:
             self._save(complete=over)
         return self.state.complete
 
-    def _await(self, event: Event) -> None:
+    def _await(self, event: OutgoingEvent) -> None:
         while (wait_s := self._pacer.wait_s(event.ts_ms)) > SHORTEST_WAIT_S and not self._stopping:
             time.sleep(min(wait_s, NAP_S))
             self._beat(event.ts_ms)

@@ -20,7 +20,7 @@ from sim.sources.log_columns import LogSettings
 from sim.sources.table_files import ids, numbers, refuse_missing, texts_of
 from sim.sources.ties import spread_ties
 from sim.sources.timestamps import event_times
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 
 COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "ts": pl.Int64,
@@ -129,10 +129,10 @@ def _spread(rows: pl.DataFrame, seed: int | None) -> pl.DataFrame:
 
 
 def _joined(shown: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
-    impressions = shown.with_columns(kind=pl.lit(int(Source.IMPRESSIONS)))
+    impressions = shown.with_columns(kind=pl.lit(int(SourceTopic.IMPRESSIONS)))
     actions = _as_actions(rows.filter(pl.col("action").is_not_null()))
     return pl.concat([impressions, actions], how="diagonal")
 
 
 def _as_actions(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(kind=pl.lit(int(Source.ACTIONS)), items=pl.lit(None, dtype=pl.List(pl.String)))
+    return rows.with_columns(kind=pl.lit(int(SourceTopic.ACTIONS)), items=pl.lit(None, dtype=pl.List(pl.String)))

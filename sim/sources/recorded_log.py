@@ -22,9 +22,9 @@ from xxhash import xxh3_128
 from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_events import event_table
-from sim.sources.source import Event, action, impression
+from sim.sources.source import OutgoingEvent, action, impression
 from sim.sources.table_files import read_table
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 
 _SLICE: Final = 10_000  # events held as Python objects at once
 
@@ -64,11 +64,11 @@ class RecordedLog:
     def __len__(self) -> int:
         return len(self.table)
 
-    def events(self, start: int = 0) -> Iterator[Event]:
+    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
         """Give the events from number `start` on."""
         for part in self.table.slice(start).iter_slices(_SLICE):
             for ts, kind, user, item, name, value, request, items in part.iter_rows():
-                if kind == Source.ACTIONS:
+                if kind == SourceTopic.ACTIONS:
                     yield action(user, item, name, ts, request, value)
                 else:
                     yield impression(user, request, items, ts)

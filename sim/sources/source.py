@@ -16,15 +16,15 @@ from msgspec import Struct
 
 from stream.schema import events
 from stream.schema.tokens import END_OF_TIME_MS
-from stream.schema.watermark import Source as Topic
+from stream.schema.watermark import SourceTopic
 
 ITEMS: Final = "items"
-TOPICS: Final = (*(topic.topic for topic in Topic), ITEMS)
+TOPICS: Final = (*(topic.topic for topic in SourceTopic), ITEMS)
 HEARTBEAT_EVENTS: Final = 2_000
 ITEMS_HEARTBEAT_KEY: Final = b"\x00heartbeat"  # one fixed key, so that compaction keeps the last
 
 
-class Event(NamedTuple):
+class OutgoingEvent(NamedTuple):
     """One record to be sent; `topic` is without the configured prefix."""
 
     topic: str
@@ -62,7 +62,7 @@ class Source(Protocol):
         """Count the events, the catalogue left out."""
         ...
 
-    def events(self, start: int = 0) -> Iterator[Event]:
+    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
         """Give the events from number `start` on."""
         ...
 
@@ -72,11 +72,11 @@ def total(source: Source) -> int:
     return len(source.catalogue) + len(source)
 
 
-def outgoing(source: Source, partitions: int, start: int = 0) -> Iterator[Event]:
+def outgoing(source: Source, partitions: int, start: int = 0) -> Iterator[OutgoingEvent]:
     """Give all that is to be sent from number `start` on; heartbeats are not counted."""
     first_ms = source.first_ms
     for item_id, value in source.catalogue[start:]:
-        yield Event(ITEMS, item_id.encode(), value, first_ms)
+        yield OutgoingEvent(ITEMS, item_id.encode(), value, first_ms)
     begin = max(start - len(source.catalogue), 0)
     for number, event in enumerate(source.events(begin), begin + 1):
         yield event
@@ -85,13 +85,13 @@ def outgoing(source: Source, partitions: int, start: int = 0) -> Iterator[Event]
     yield from heartbeats(END_OF_TIME_MS, partitions)
 
 
-def heartbeats(ts_ms: int, partitions: int) -> Iterator[Event]:
+def heartbeats(ts_ms: int, partitions: int) -> Iterator[OutgoingEvent]:
     """Give a heartbeat for every partition of every topic: nothing older than `ts_ms` will follow."""
     value = b'{"watermark":%d}' % ts_ms
     for topic in TOPICS:
         key = ITEMS_HEARTBEAT_KEY if topic == ITEMS else None
         for partition in range(partitions):
-            yield Event(topic, key, value, ts_ms, partition)
+            yield OutgoingEvent(topic, key, value, ts_ms, partition)
 
 
 class _Action(events.Action, frozen=True, omit_defaults=True):
@@ -103,16 +103,16 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def action(
     user: str, item: str, name: str, ts_ms: int, request: str | None = None, value: float | None = None
-) -> Event:
+) -> OutgoingEvent:
     """Give an action."""
     content = _encode(_Action(user, item, name, ts_ms, request, value))
-    return Event(Topic.ACTIONS.topic, user.encode(), content, ts_ms)
+    return OutgoingEvent(SourceTopic.ACTIONS.topic, user.encode(), content, ts_ms)
 
 
-def impression(user: str, request: str, items: Sequence[str], ts_ms: int) -> Event:
+def impression(user: str, request: str, items: Sequence[str], ts_ms: int) -> OutgoingEvent:
     """Give a slate."""
     content = _encode(events.Impression(user, request, ts_ms, tuple(items)))
-    return Event(Topic.IMPRESSIONS.topic, user.encode(), content, ts_ms)
+    return OutgoingEvent(SourceTopic.IMPRESSIONS.topic, user.encode(), content, ts_ms)
 
 
 class _Item(Struct, frozen=True, omit_defaults=True):

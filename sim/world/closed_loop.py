@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sim.dirichlet.stream import START_MS
 from sim.errors import SimError
-from sim.sources.source import ITEMS, Event
+from sim.sources.source import ITEMS, OutgoingEvent
 from sim.world.events import Happening, WorldStream, birth, click_event, lives, slate_event, texts_of_items
 from sim.world.responses import Requests, clicks_on, requests_of
 from sim.world.slates import click_probabilities, shown_by_policy
@@ -43,7 +43,7 @@ class ClosedLoop:
         self.catalogue = WorldStream("loop", world).catalogue
         self.texts = texts_of_items(world)
         self._item_of = {text: item for item, text in enumerate(self.texts)}
-        self._waiting: list[tuple[int, Happening, int, Event]] = []
+        self._waiting: list[tuple[int, Happening, int, OutgoingEvent]] = []
 
     def __len__(self) -> int:
         """Count the blocks."""
@@ -54,7 +54,7 @@ class ClosedLoop:
         """Ticks in which somebody comes."""
         return np.flatnonzero(np.diff(self.world.cuts)).tolist()
 
-    def blocks(self) -> Iterator["Block"]:
+    def blocks(self) -> Iterator["LoopBlock"]:
         """Give the blocks in time order; each is to be answered before the next is taken.
 
         Raises:
@@ -66,14 +66,14 @@ class ClosedLoop:
             for at, kind, number in zip(ts, what, item, strict=True)
         ]
         for number, (tick, after) in enumerate(pairwise([*self._busy, self.world.ticks])):
-            block = Block(self, requests_of(self.world, tick), after)
+            block = LoopBlock(self, requests_of(self.world, tick), after)
             yield block
             if not block.answered:
                 raise SimError(f"Block {number} of the closed loop was not answered before the next one was asked for.")
 
-    def _of_life(self, ts_ms: int, what: int, item: int) -> Event:
+    def _of_life(self, ts_ms: int, what: int, item: int) -> OutgoingEvent:
         value = birth(self.world, item, ts_ms) if what == Happening.BIRTH else None
-        return Event(ITEMS, self.texts[item].encode(), value, ts_ms)
+        return OutgoingEvent(ITEMS, self.texts[item].encode(), value, ts_ms)
 
     def places(self, asked: Requests, slates: Sequence[Sequence[str]]) -> NDArray[np.int64]:
         """Give slates as places on the shelf; what they lack is filled up by the logging policy."""
@@ -92,7 +92,7 @@ class ClosedLoop:
             shown_Rk[row, : len(shown)] = shown
         return shown_by_policy(self.world, asked.law, asked.tick, shown_Rk)
 
-    def happen(self, asked: Requests, shown_Rk: NDArray[np.int64], after: int) -> list[Event]:
+    def happen(self, asked: Requests, shown_Rk: NDArray[np.int64], after: int) -> list[OutgoingEvent]:
         """Note the slates and their clicks, and give what is due before the tick `after` asks."""
         items_Rk, texts = asked.law.shelf.items[shown_Rk], self.texts
         for row, (user, ts, shown) in enumerate(
@@ -106,7 +106,7 @@ class ClosedLoop:
             self._waiting.append((ts, Happening.CLICK, request, click_event(user, texts[item], ts, request)))
         return self._due(after)
 
-    def _due(self, tick: int) -> list[Event]:
+    def _due(self, tick: int) -> list[OutgoingEvent]:
         """Take what happens before a tick, and the births and deaths with which it begins."""
         self._waiting.sort(key=lambda waiting: waiting[:2])
         last = tick >= self.world.ticks
@@ -116,7 +116,7 @@ class ClosedLoop:
         return [event for *_, event in gone]
 
 
-class Block:
+class LoopBlock:
     """The requests of one tick, at least one."""
 
     def __init__(self, loop: ClosedLoop, asked: Requests, after: int) -> None:
@@ -146,7 +146,7 @@ class Block:
         """Whether there was an answer."""
         return self._shown_Rk is not None
 
-    def answer(self, slates: Sequence[Sequence[str]]) -> list[Event]:
+    def answer(self, slates: Sequence[Sequence[str]]) -> list[OutgoingEvent]:
         """Show these slates, and give what happens until the next block asks.
 
         Args:

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from sim.dirichlet.stream import START_MS
 from sim.sources.item_records import Catalogue
 from sim.sources.recorded_log import fingerprint
-from sim.sources.source import ITEMS, Event, item_record
+from sim.sources.source import ITEMS, OutgoingEvent, item_record
 from sim.world.responses import Clicks, Requests, clicks_on, organic, policy_slates, requests_of
 from sim.world.world import World
-from stream.schema.watermark import Source as Topic
+from stream.schema.watermark import SourceTopic as Topic
 
 VERSION: Final = "world-1"  # part of the fingerprint; another stream from the same settings gets another number
 _SLICE: Final = 8_192  # events held as Python objects at once
@@ -78,18 +78,18 @@ def lives(world: World) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np
     return ts[order], what[order], item[order]
 
 
-def click_event(user: int, item: str, ts_ms: int, request: int) -> Event:
+def click_event(user: int, item: str, ts_ms: int, request: int) -> OutgoingEvent:
     """Give a click; `request` is NONE where it is organic."""
     asked = "" if request == NONE else f',"request_id":"r{request}"'
     value = f'{{"user_id":"u{user}","item_id":"{item}","action":"click","ts":{ts_ms}{asked}}}'
-    return Event(Topic.ACTIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
+    return OutgoingEvent(Topic.ACTIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
 
 
-def slate_event(user: int, items: list[str], ts_ms: int, request: int) -> Event:
+def slate_event(user: int, items: list[str], ts_ms: int, request: int) -> OutgoingEvent:
     """Give an impression."""
     shown = '","'.join(items)
     value = f'{{"user_id":"u{user}","request_id":"r{request}","ts":{ts_ms},"items":["{shown}"]}}'
-    return Event(Topic.IMPRESSIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
+    return OutgoingEvent(Topic.IMPRESSIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
 
 
 class WorldStream:
@@ -115,7 +115,7 @@ class WorldStream:
     def __len__(self) -> int:
         return len(self.columns)
 
-    def events(self, start: int = 0) -> Iterator[Event]:
+    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
         """Give the events from number `start` on."""
         columns, texts = self.columns, texts_of_items(self.world)
         for first in range(start, len(columns), _SLICE):
@@ -129,7 +129,7 @@ class WorldStream:
                     yield slate_event(user, shown, ts, request)
                 else:
                     born = what == Happening.BIRTH
-                    yield Event(ITEMS, texts[item].encode(), birth(self.world, item, ts) if born else None, ts)
+                    yield OutgoingEvent(ITEMS, texts[item].encode(), birth(self.world, item, ts) if born else None, ts)
 
 
 def _columns(world: World) -> Columns:

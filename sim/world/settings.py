@@ -21,13 +21,13 @@ CROWDED: Final = 10  # ms of the span that each event needs, so that no two are 
 MOST_TASTES: Final = 20_000_000  # users × categories, which are held in memory
 
 
-class Table(BaseModel):
+class SettingsTable(BaseModel):
     """A table of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
-class Base(Table):
+class Base(SettingsTable):
     """How big the world is, and what users are like."""
 
     events: int = Field(100_000, ge=1, le=20_000_000)
@@ -56,7 +56,7 @@ class Base(Table):
     """Time between two events of one visit, on average."""
 
 
-class Growth(Table):
+class Growth(SettingsTable):
     """The catalogue grows from a first share of the items to all of them."""
 
     first: float = Field(0.4, gt=0, le=1)
@@ -65,7 +65,7 @@ class Growth(Table):
     """Of elapsed time by which the rest comes: 1 evenly, 2 late, 0.5 early."""
 
 
-class Turnover(Table):
+class Turnover(SettingsTable):
     """Items are born and die; each death makes room for a birth."""
 
     lifetime_d: Positive
@@ -74,7 +74,7 @@ class Turnover(Table):
     """Lifetimes are exponential, or all alike."""
 
 
-class Shock(Table):
+class Shock(SettingsTable):
     """Some items become popular from one moment on, and the fashion decays."""
 
     at_d: float = Field(ge=0)
@@ -87,7 +87,7 @@ class Shock(Table):
     """After so long half of the excess is gone."""
 
 
-class Rotation(Table):
+class Rotation(SettingsTable):
     """Every user's taste moves on to another one, and again."""
 
     period_d: Positive
@@ -96,7 +96,7 @@ class Rotation(Table):
     """Tastes change all at once when a period begins, or slide evenly from one to the next."""
 
 
-class Season(Table):
+class Season(SettingsTable):
     """The weight of each category follows a sine, one category after the other."""
 
     period_d: Positive
@@ -105,7 +105,7 @@ class Season(Table):
     """How far a weight swings around 1."""
 
 
-class Slates(Table):
+class Slates(SettingsTable):
     """Items are shown together, and what is shown can be clicked; without this table events are organic clicks."""
 
     size: int = Field(10, ge=1, le=200)
@@ -120,14 +120,14 @@ class Slates(Table):
     """Closed loop: under `hstu compare` the recommender's own top k is shown; the log still shows the policy's."""
 
 
-class Position(Table):
+class Position(SettingsTable):
     """The lower an item stands in its slate, the more seldom it is looked at."""
 
     decay: float = Field(1.0, ge=0, le=10)
     """Place j is looked at with probability (1/j)**decay."""
 
 
-class Delay(Table):
+class Delay(SettingsTable):
     """A click comes some time after its slate, sometimes too late to be its label."""
 
     law: Literal["exponential", "lognormal", "fixed"] = "exponential"
@@ -138,14 +138,14 @@ class Delay(Table):
     """Spread of the lognormal; the others have none."""
 
 
-class Noise(Table):
+class Noise(SettingsTable):
     """Some clicks say nothing about the user."""
 
     share: Share
     """Share of the clicks that fall on any live item alike."""
 
 
-class Bots(Table):
+class Bots(SettingsTable):
     """Some users are bots: very active, and everything is alike to them."""
 
     share: float = Field(0.01, gt=0, le=1)
@@ -154,7 +154,7 @@ class Bots(Table):
     """How many times as active as a person."""
 
 
-class Joining(Table):
+class Joining(SettingsTable):
     """What the joiner should do otherwise than it would by itself; hstu.toml calls these keys the same."""
 
     action_window_s: Positive | None = None
@@ -172,7 +172,7 @@ def _as_list(value: object) -> object:
     return [value] if isinstance(value, dict) else value
 
 
-class WorldSettings(Table):
+class WorldSettings(SettingsTable):
     """A scenario in which users of given tastes click in a world that changes."""
 
     kind: Literal["world"] = "world"
@@ -245,7 +245,9 @@ def _dirichlet_table() -> Any:
         field.name: (hints[field.name], Field(field.default, description=said.get(field.name, _SAID.get(field.name))))
         for field in fields(DirichletSettings)
     }
-    return create_model("Dirichlet", __base__=Table, __doc__="The paper's stream (sim/dirichlet/stream.py).", **columns)
+    return create_model(
+        "Dirichlet", __base__=SettingsTable, __doc__="The paper's stream (sim/dirichlet/stream.py).", **columns
+    )
 
 
 def _docstrings_of_fields(owner: type) -> dict[str, str]:
@@ -260,12 +262,12 @@ def _docstrings_of_fields(owner: type) -> dict[str, str]:
 
 
 if TYPE_CHECKING:
-    Dirichlet = Table
+    Dirichlet = SettingsTable
 else:
     Dirichlet = _dirichlet_table()
 
 
-class DirichletScenario(Table):
+class DirichletScenario(SettingsTable):
     """A scenario that is the stream of sim/dirichlet/stream.py."""
 
     kind: Literal["dirichlet"]

@@ -19,8 +19,8 @@ from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
-from stream.consumer.owner import Owner
-from stream.consumer.progress import Batch, Lanes, TopicPartition, refuse_lost
+from stream.consumer.owner import StateOwner
+from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_lost
 from stream.errors import BrokerError, HstuError
 
 _FRESH_S: Final = 5.0  # a fetch answered longer ago says nothing about where the log ends now
@@ -39,10 +39,10 @@ class DrivenApp(faust.App):
     """The app that the driver drives: where consumption begins, what is assigned, and how it ends."""
 
     BootStrategy = Boot
-    owner: Owner
-    lanes: Lanes
+    owner: StateOwner
+    lanes: Progress
 
-    def own(self, owner: Owner, lanes: Lanes) -> None:
+    def own(self, owner: StateOwner, lanes: Progress) -> None:
         """Say whose state decides where consumption begins."""
         self.owner, self.lanes = owner, lanes
         self.error: Exception | None = None
@@ -67,7 +67,7 @@ class DrivenApp(faust.App):
 class Scheduler:
     """Faust's order of delivery (public setting ConsumerScheduler): as polled, taking nothing apart."""
 
-    def iterate(self, batches: Mapping[TP, Batch]) -> Iterator[tuple[TP, Batch]]:
+    def iterate(self, batches: Mapping[TP, PollBatch]) -> Iterator[tuple[TP, PollBatch]]:
         """Give what one poll brought."""
         return iter(batches.items())
 
@@ -171,7 +171,7 @@ class Consumer(driver.Consumer):
         polled = await super()._getmany({TP(*tp) for tp in ready}, patience_s)
         return {TP(*tp): await self._batch(tp, records) for tp, records in polled.items() if tp in self.app.lanes}
 
-    async def _batch(self, partition: TopicPartition, records: Sequence[Any]) -> Batch:
+    async def _batch(self, partition: TopicPartition, records: Sequence[Any]) -> PollBatch:
         lane = self.app.lanes[partition]
         if records[0].offset != lane.polled:  # compacted, transactional, or lost?
             try:
@@ -179,7 +179,7 @@ class Consumer(driver.Consumer):
                 refuse_lost(partition, lane.polled, min(first.values()), records[0].offset)
             except HstuError as error:
                 self.app.fail(error)
-        return Batch(lane, records)
+        return PollBatch(lane, records)
 
     def _new_offset(self, tp: TP) -> int | None:
         """Commit, for whoever watches the group's lag, the end of the last batch that was handled."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 
-class Seat:
+class InstanceId:
     """A locked file; released by `close`, by leaving a with block, or by the end of the process."""
 
     def __init__(self, name: str, descriptor: int) -> None:
@@ -23,14 +23,14 @@ class Seat:
         """Stand up."""
         os.close(self._descriptor)
 
-    def __enter__(self) -> "Seat":
+    def __enter__(self) -> "InstanceId":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
 
-def take_seat(path: Path) -> Seat | None:
+def lease(path: Path) -> InstanceId | None:
     """Take one seat, made if it is new; None where another process, or another part of this one, sits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -39,13 +39,13 @@ def take_seat(path: Path) -> Seat | None:
     except BlockingIOError:
         os.close(descriptor)
         return None
-    return Seat(path.stem, descriptor)
+    return InstanceId(path.stem, descriptor)
 
 
-def take_free_seat(folder: Path, name: str) -> Seat:
+def lease_free(folder: Path, name: str) -> InstanceId:
     """Take the first free one of the seats NAME-1, NAME-2, … of a folder; its name is unlike those of other folders."""
     for number in itertools.count(1):
-        seat = take_seat(folder / f"{name}-{number}.seat")
+        seat = lease(folder / f"{name}-{number}.seat")
         if seat is not None:
             seat.name = f"{seat.name}-{_folder_id(folder)}"
             return seat

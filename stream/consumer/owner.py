@@ -6,7 +6,7 @@ from typing import Protocol
 from stream.consumer.progress import TopicPartition
 
 
-class Owner(Protocol):
+class StateOwner(Protocol):
     """The state that consumption is part of: it knows which offsets it has seen."""
 
     async def open(self, topic: str, partition: int) -> int | None:

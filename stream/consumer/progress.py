@@ -18,7 +18,7 @@ from stream.errors import BrokerError
 TopicPartition = tuple[str, int]  # (topic, partition); what Faust and aiokafka use are subclasses of it
 
 
-class Lane:
+class PartitionProgress:
     """Progress in one partition since the last seek."""
 
     __slots__ = ("end", "ended_at", "handled", "in_flight", "polled")
@@ -30,7 +30,7 @@ class Lane:
         self.ended_at: float | None = None  # since when at the end of the log, time.monotonic()
 
 
-class Batch:
+class PollBatch:
     """The records of one partition that one poll brought; to Faust it looks like one ConsumerRecord."""
 
     timestamp_type = 0
@@ -38,7 +38,7 @@ class Batch:
     key = checksum = None
     serialized_key_size = serialized_value_size = 0
 
-    def __init__(self, lane: Lane, records: Sequence[Any]) -> None:
+    def __init__(self, lane: PartitionProgress, records: Sequence[Any]) -> None:
         last = records[-1]
         self.topic, self.partition, self.offset, self.timestamp = (
             last.topic,
@@ -53,12 +53,12 @@ class Batch:
         lane.in_flight += len(records)
 
     @property
-    def value(self) -> "Batch":
+    def value(self) -> "PollBatch":
         """The value of Faust's message: the batch itself."""
         return self
 
 
-class Lanes:
+class Progress:
     """All assigned partitions.
 
     Args:
@@ -68,7 +68,7 @@ class Lanes:
     def __init__(self, in_flight_records: int) -> None:
         self.in_flight_records = in_flight_records
         self.paused: set[TopicPartition] = set()
-        self._lanes: dict[TopicPartition, Lane] = {}
+        self._lanes: dict[TopicPartition, PartitionProgress] = {}
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -78,12 +78,12 @@ class Lanes:
     def __iter__(self) -> Iterator[TopicPartition]:
         return iter(list(self._lanes))
 
-    def __getitem__(self, partition: TopicPartition) -> Lane:
+    def __getitem__(self, partition: TopicPartition) -> PartitionProgress:
         return self._lanes[partition]
 
     def begin(self, partition: TopicPartition, offset: int, end: int = 0) -> None:
         """Begin anew at an offset of a log that has this end now; batches polled before are void."""
-        self._lanes[partition] = Lane(offset, end)
+        self._lanes[partition] = PartitionProgress(offset, end)
 
     def clear(self) -> None:
         """Forget all: they are no longer ours."""
@@ -117,11 +117,11 @@ class Lanes:
                 await asyncio.wait_for(self._changed.wait(), left)
         return set()
 
-    def is_current(self, batch: Batch) -> bool:
+    def is_current(self, batch: PollBatch) -> bool:
         """Tell whether a batch is to be handled: its partition is still ours and was not sought anew since the poll."""
         return not self._closed and self._lanes.get((batch.topic, batch.partition)) is batch.lane
 
-    def handled(self, batch: Batch) -> None:
+    def handled(self, batch: PollBatch) -> None:
         """Note that a batch's handler has finished."""
         batch.lane.handled = batch.end
         batch.lane.in_flight -= len(batch.records)
@@ -139,7 +139,7 @@ class Lanes:
         return {tp for tp, lane in self._lanes.items() if lane.ended_at is not None and now - lane.ended_at >= seconds}
 
 
-def refuse_dropped(batch: Batch) -> None:
+def refuse_dropped(batch: PollBatch) -> None:
     """Refuse a batch whose predecessor was never handled.
 
     Raises:

@@ -12,13 +12,13 @@ import numpy as np
 from stream.example import Example
 from stream.schema.tokens import TOKEN, TOKEN_DTYPE, Kind
 from stream.store.layout import Target
-from stream.store.user_cache import Get, Member
+from stream.store.user_cache import CachedUser, Get
 
 TextOf = Callable[[int], str]
 
 
 def assemble(
-    member: Member,
+    member: CachedUser,
     targets: Sequence[Target],
     *,
     partition: int,

@@ -26,8 +26,8 @@ from stream.join.example_builder import TextOf, assemble
 from stream.schema.events import Event
 from stream.schema.ids import NO_KEY
 from stream.schema.tokens import END_OF_TIME_MS, TOKEN, Kind
-from stream.store.layout import BLOCK, Counters, Request, Target, User
-from stream.store.user_cache import Get, Member, Users
+from stream.store.layout import BLOCK, Counters, Request, Target, UserState
+from stream.store.user_cache import CachedUser, Get, UserCache
 
 _PLACE: Final = struct.Struct("<QQ")
 _DIGEST: Final = 2**128
@@ -44,7 +44,7 @@ class Joiner:
     """
 
     def __init__(
-        self, partition: int, settings: StreamSettings, users: Users, counters: Counters, get: Get, text_of: TextOf
+        self, partition: int, settings: StreamSettings, users: UserCache, counters: Counters, get: Get, text_of: TextOf
     ) -> None:
         self.partition = partition
         self.serial = 0
@@ -126,7 +126,7 @@ class Joiner:
                 self._act(member, event)
         self._forget(member, now_ms, new_block=member.state.length // BLOCK > before // BLOCK)
 
-    def _append(self, member: Member, key: int, action: int, ts_ms: int, kind: Kind) -> int:
+    def _append(self, member: CachedUser, key: int, action: int, ts_ms: int, kind: Kind) -> int:
         token = TOKEN.pack(key, action, ts_ms, kind)
         position = member.append(token)
         added = int.from_bytes(xxh3_128_digest(_PLACE.pack(member.key, position) + token))
@@ -134,13 +134,13 @@ class Joiner:
         self._counters.tokens += 1
         return position
 
-    def _describe(self, member: Member, event: Event) -> None:
+    def _describe(self, member: CachedUser, event: Event) -> None:
         _, _, value, name = event.order
         if member.state.attributes.get(name) != value:
             member.state.attributes[name] = value
             self._append(member, value, NO_KEY, event.ts_ms, Kind.ATTRIBUTE)
 
-    def _show(self, member: Member, slates: list[Event], now_ms: int) -> None:
+    def _show(self, member: CachedUser, slates: list[Event], now_ms: int) -> None:
         state = member.state
         query = state.length - 1
         opened = []
@@ -158,7 +158,7 @@ class Joiner:
             state.open.append(request)
             self._fall_due(now_ms + self._window_ms, _WINDOW, member.key, request.number)
 
-    def _act(self, member: Member, event: Event) -> None:
+    def _act(self, member: CachedUser, event: Event) -> None:
         _, _, item, action, asked, _ = event.order
         state = member.state
         position = self._append(member, item, action, event.ts_ms, Kind.ACTION)
@@ -178,7 +178,7 @@ class Joiner:
                 final, request.targets = request.targets, []
                 self._gather(member, final, event.ts_ms)
 
-    def _gather(self, member: Member, targets: list[Target], now_ms: int) -> None:
+    def _gather(self, member: CachedUser, targets: list[Target], now_ms: int) -> None:
         state = member.state
         if not state.gathered:
             state.gathered_ms = now_ms
@@ -187,7 +187,7 @@ class Joiner:
         if len(state.gathered) >= self._settings.gather_targets:
             self._leave(member, now_ms)
 
-    def _leave(self, member: Member, now_ms: int) -> None:
+    def _leave(self, member: CachedUser, now_ms: int) -> None:
         targets, member.state.gathered = member.state.gathered, []
         for example in assemble(
             member,
@@ -204,7 +204,7 @@ class Joiner:
             self.serial = example.serial
         self._counters.targets += len(targets)
 
-    def _forget(self, member: Member, now_ms: int, *, new_block: bool) -> None:
+    def _forget(self, member: CachedUser, now_ms: int, *, new_block: bool) -> None:
         """Drop whole blocks beyond the kept length or age, but none that an open request or a target needs."""
         state = member.state
         too_long = state.length - state.first >= self._settings.history_tokens + BLOCK
@@ -221,7 +221,7 @@ class Joiner:
                 state.first += BLOCK
 
 
-def _answered(state: User, item: int, asked: int) -> Request | None:
+def _answered(state: UserState, item: int, asked: int) -> Request | None:
     """Give the newest request in its window that shows the item (and is the one asked for); one still open first."""
     final = None
     for request in reversed(state.open):

@@ -24,15 +24,15 @@ from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.example import Heartbeat, encode_example, encode_heartbeat
 from stream.join.joiner import Joiner
-from stream.join.reorder_buffer import Waiter, Waiting
+from stream.join.reorder_buffer import BufferedEvent, ReorderBuffer
 from stream.schema.dead_letters import DeadLetter, Reason, RefusedError
 from stream.schema.events import Event, decode_event, decode_waiting
 from stream.schema.ids import partition_of
-from stream.schema.watermark import NEVER_MS, Source, Watermark
+from stream.schema.watermark import NEVER_MS, SourceTopic, Watermark
 from stream.store import layout
 from stream.store.layout import Counters, Meta, Outgoing
 from stream.store.rocksdb import Store
-from stream.store.user_cache import Users
+from stream.store.user_cache import UserCache
 
 EXAMPLES: Final = "examples"
 DEAD_LETTERS: Final = "dead-letters"
@@ -89,10 +89,10 @@ class Partition:
         self.counters = meta.counters
         self._outgoing = meta.outgoing
         self._watermark = Watermark(int(settings.lateness_s * 1000), meta.high_ms, meta.watermark_ms)
-        self._users = Users(store.get, 2 * settings.example_tokens)
+        self._users = UserCache(store.get, 2 * settings.example_tokens)
         self._joiner = Joiner(number, settings, self._users, self.counters, store.get, self._text_of)
         self._joiner.serial, self._joiner.digest = meta.serial, int.from_bytes(meta.digest)
-        self._waiting = Waiting()
+        self._waiting = ReorderBuffer()
         self._texts: dict[int, str] = {}
         self._new_texts: dict[int, str] = {}
         self._strangers: set[int] = set()
@@ -122,16 +122,20 @@ class Partition:
         """Digest of all tokens ever appended (joiner.py)."""
         return self._joiner.digest
 
-    def high_ms(self, source: Source) -> int:
+    def high_ms(self, source: SourceTopic) -> int:
         """Give the largest time that a source has shown."""
         return self._watermark.high_ms[source]
 
-    def start_at(self, source: Source, offset: int) -> None:
+    def start_at(self, source: SourceTopic, offset: int) -> None:
         """Begin a source at its log's earliest offset, which retention may have moved beyond 0."""
         self.next_offsets[source] = max(self.next_offsets[source], offset)
 
     def handle(
-        self, source: Source, records: Sequence[RecordLike], idle: Collection[Source] = (), most: int = sys.maxsize
+        self,
+        source: SourceTopic,
+        records: Sequence[RecordLike],
+        idle: Collection[SourceTopic] = (),
+        most: int = sys.maxsize,
     ) -> None:
         """Take records of one source, in offset order, join what the watermark allows, and commit.
 
@@ -155,7 +159,7 @@ class Partition:
         self.next_offsets[source] = next_offset
         self._join(idle, most)
 
-    def advance(self, idle: Collection[Source] = (), most: int = sys.maxsize) -> None:
+    def advance(self, idle: Collection[SourceTopic] = (), most: int = sys.maxsize) -> None:
         """Do the same without records: time has passed, or a call before has stopped at `most`."""
         self._begin()
         self._join(idle, most)
@@ -196,10 +200,10 @@ class Partition:
             self._joiner.resume(layout.number_of(key))
         for key, value in self._store.scan(layout.WAITING):
             source, offset = layout.parse_waiting(key)
-            event = decode_waiting(Source(source), value)
-            self._waiting.add(Waiter(event, Source(source), offset, value, on_disk=True))
+            event = decode_waiting(SourceTopic(source), value)
+            self._waiting.add(BufferedEvent(event, SourceTopic(source), offset, value, on_disk=True))
 
-    def _take(self, source: Source, record: RecordLike, now_ms: int | None) -> None:
+    def _take(self, source: SourceTopic, record: RecordLike, now_ms: int | None) -> None:
         try:
             event = decode_event(source, record.value, max_slate=self._settings.max_slate, now_ms=now_ms)
             if isinstance(event, int):
@@ -213,9 +217,9 @@ class Partition:
         except RefusedError as refused:
             self._refuse(refused, source, record.offset, record.key, record.value or b"")
         else:
-            self._waiting.add(Waiter(event, source, record.offset, record.value or b""))
+            self._waiting.add(BufferedEvent(event, source, record.offset, record.value or b""))
 
-    def _join(self, idle: Collection[Source], most: int) -> None:
+    def _join(self, idle: Collection[SourceTopic], most: int) -> None:
         until_ms = self._watermark.advance(idle)
         for example in self._joiner.run(until_ms, self._waiting.instants, self._events_at, most):
             self.counters.examples += 1
@@ -269,7 +273,7 @@ class Partition:
     def _text_of(self, key: int) -> str:
         return self._known_text(key) or ""
 
-    def _refuse(self, refused: RefusedError, source: Source, offset: int, key: bytes | None, value: bytes) -> None:
+    def _refuse(self, refused: RefusedError, source: SourceTopic, offset: int, key: bytes | None, value: bytes) -> None:
         counts = self.counters.dead_letters
         counts[refused.reason.value] = counts.get(refused.reason.value, 0) + 1
         topic = self._settings.topic_prefix + source.topic
@@ -312,7 +316,7 @@ class Partition:
 
 
 def _new_meta(settings: StreamSettings) -> Meta:
-    sources = len(Source)
+    sources = len(SourceTopic)
     return Meta(
         settings.partitions, [0] * sources, [NEVER_MS] * sources, NEVER_MS, 0, 0, bytes(16), Counters([0] * sources)
     )

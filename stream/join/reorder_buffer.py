@@ -7,16 +7,16 @@ from operator import attrgetter
 from typing import Any
 
 from stream.schema.events import Event
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from stream.store import layout
 
 
 @dataclass(slots=True)
-class Waiter:
+class BufferedEvent:
     """One event that waits, and the record it came in."""
 
     event: Event
-    source: Source
+    source: SourceTopic
     offset: int
     value: bytes
     on_disk: bool = False
@@ -31,20 +31,20 @@ class Waiter:
         return layout.waiting_key(self.event.user, self.event.ts_ms, self.source, self.offset)
 
 
-class Waiting:
+class ReorderBuffer:
     """All waiting events of one partition; `instants` is the heap of their times."""
 
     def __init__(self) -> None:
         self.instants: list[int] = []
-        self._at: dict[int, list[Waiter]] = {}
-        self._new: dict[int, list[Waiter]] = {}
+        self._at: dict[int, list[BufferedEvent]] = {}
+        self._new: dict[int, list[BufferedEvent]] = {}
         self._gone: list[bytes] = []
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, waiter: Waiter) -> None:
+    def add(self, waiter: BufferedEvent) -> None:
         """Let an event wait."""
         ts_ms = waiter.event.ts_ms
         at = self._at.get(ts_ms)
@@ -56,7 +56,7 @@ class Waiting:
             self._new.setdefault(ts_ms, []).append(waiter)
         self._count += 1
 
-    def take(self, ts_ms: int) -> list[Waiter]:
+    def take(self, ts_ms: int) -> list[BufferedEvent]:
         """Give the events of one time, in order, and stop waiting for them."""
         waiters = self._at.pop(ts_ms)
         self._new.pop(ts_ms, None)

@@ -13,7 +13,7 @@ from msgspec import Struct
 from stream.schema.dead_letters import Reason, RefusedError
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 
 _Id = str | int
 
@@ -72,16 +72,16 @@ class Event:
         return self.texts[0][0]
 
 
-_DECODERS: Final[dict[Source, msgspec.json.Decoder[Any]]] = {
-    Source.IMPRESSIONS: msgspec.json.Decoder(Impression),
-    Source.ACTIONS: msgspec.json.Decoder(Action),
-    Source.ATTRIBUTES: msgspec.json.Decoder(Attribute),
+_DECODERS: Final[dict[SourceTopic, msgspec.json.Decoder[Any]]] = {
+    SourceTopic.IMPRESSIONS: msgspec.json.Decoder(Impression),
+    SourceTopic.ACTIONS: msgspec.json.Decoder(Action),
+    SourceTopic.ATTRIBUTES: msgspec.json.Decoder(Attribute),
 }
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HEARTBEATS: Final = msgspec.json.Decoder(HeartbeatEvent)
 
 
-def decode_event(source: Source, value: bytes | None, *, max_slate: int | None, now_ms: int | None) -> Event | int:
+def decode_event(source: SourceTopic, value: bytes | None, *, max_slate: int | None, now_ms: int | None) -> Event | int:
     """Give the event, or the time of a heartbeat in ms.
 
     Args:
@@ -107,7 +107,7 @@ def decode_event(source: Source, value: bytes | None, *, max_slate: int | None, 
     return _of_impression(event, max_slate) if isinstance(event, Impression) else _of_attribute(event)
 
 
-def decode_waiting(source: Source, value: bytes) -> Event:
+def decode_waiting(source: SourceTopic, value: bytes) -> Event:
     """Give an event that was accepted before: what the settings would say of it now does not matter."""
     event = decode_event(source, value, max_slate=None, now_ms=None)
     assert isinstance(event, Event)

@@ -13,7 +13,7 @@ from typing import Final
 NEVER_MS: Final = -(2**62)  # of a topic that has shown nothing yet
 
 
-class Source(IntEnum):
+class SourceTopic(IntEnum):
     """The topics that a worker joins; the value numbers them in stores and messages."""
 
     IMPRESSIONS = 0
@@ -31,15 +31,15 @@ class Watermark:
 
     def __init__(self, lateness_ms: int, high_ms: list[int] | None = None, at_ms: int = NEVER_MS) -> None:
         self.lateness_ms = lateness_ms
-        self.high_ms = high_ms or [NEVER_MS] * len(Source)
+        self.high_ms = high_ms or [NEVER_MS] * len(SourceTopic)
         self.at_ms = at_ms
 
-    def saw(self, source: Source, ts_ms: int) -> None:
+    def saw(self, source: SourceTopic, ts_ms: int) -> None:
         """Note an event's or a heartbeat's time."""
         if ts_ms > self.high_ms[source]:
             self.high_ms[source] = ts_ms
 
-    def advance(self, idle: Collection[Source] = ()) -> int:
+    def advance(self, idle: Collection[SourceTopic] = ()) -> int:
         """Move to where the topics that are not idle allow, and give the watermark in ms."""
         busy = [high for source, high in enumerate(self.high_ms) if source not in idle]
         reached = min(busy) if busy else max(self.high_ms)

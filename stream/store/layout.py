@@ -100,7 +100,7 @@ class Request(msgspec.Struct, array_like=True):
     final: bool = False
 
 
-class User(msgspec.Struct, array_like=True):
+class UserState(msgspec.Struct, array_like=True):
     """What is known of a user beside the tokens themselves."""
 
     text: str

@@ -20,12 +20,12 @@ from stream.errors import StoreError
 from stream.schema.events import Event, decode_waiting
 from stream.schema.ids import NO_KEY, id_key, partition_of
 from stream.schema.tokens import TOKEN_DTYPE, Kind
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from stream.store import layout
-from stream.store.layout import BLOCK, User
+from stream.store.layout import BLOCK, UserState
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
 
-_USERS: Final = msgspec.msgpack.Decoder(User)
+_USERS: Final = msgspec.msgpack.Decoder(UserState)
 
 
 class SequenceReader:
@@ -92,7 +92,7 @@ def _waiting_tokens(store: Store, user: int) -> NDArray[np.void]:
     tokens: list[tuple[int, int, int, int]] = []
     for key, value in store.scan(layout.waiting_prefix(user)):
         source, _ = layout.parse_waiting(key)
-        tokens += _tokens_of(decode_waiting(Source(source), value))
+        tokens += _tokens_of(decode_waiting(SourceTopic(source), value))
     ordered = sorted(set(tokens), key=lambda token: (token[2], token[3], token[0], token[1]))
     return np.array(ordered, TOKEN_DTYPE)
 

@@ -12,7 +12,7 @@ import numpy as np
 from stream.errors import StoreError
 from stream.schema.tokens import TOKEN_DTYPE
 from stream.store import layout
-from stream.store.layout import BLOCK, TOKEN_BYTES, User
+from stream.store.layout import BLOCK, TOKEN_BYTES, UserState
 from stream.store.rocksdb import MADE_ANEW
 
 _CACHED: Final = 20_000  # users kept between batches; one takes about 1 kB plus its buffered tokens
@@ -20,12 +20,12 @@ _CACHED: Final = 20_000  # users kept between batches; one takes about 1 kB plus
 Get = Callable[[bytes], bytes | None]
 
 
-class Member:
+class CachedUser:
     """One user in memory: state, and the tokens from position `base` (a multiple of BLOCK) on."""
 
     __slots__ = ("base", "data", "key", "saved", "saved_first", "state", "was_active")
 
-    def __init__(self, key: int, state: User) -> None:
+    def __init__(self, key: int, state: UserState) -> None:
         self.key = key
         self.state = state
         self.base = state.length // BLOCK * BLOCK
@@ -76,32 +76,32 @@ def _block(get: Get, user: int, block: int, tokens: int) -> bytes:
     return data[: tokens * TOKEN_BYTES]
 
 
-class Users:
+class UserCache:
     """The users of one partition. Between two `write_back`s every user that was touched stays in memory."""
 
     def __init__(self, get: Get, keep_tokens: int) -> None:
         self._get = get
         self._keep = keep_tokens
-        self._members: dict[int, Member] = {}
-        self._dirty: dict[int, Member] = {}
+        self._members: dict[int, CachedUser] = {}
+        self._dirty: dict[int, CachedUser] = {}
         self._encoder = msgspec.msgpack.Encoder()
-        self._decoder = msgspec.msgpack.Decoder(User)
+        self._decoder = msgspec.msgpack.Decoder(UserState)
 
-    def find(self, key: int) -> Member | None:
+    def find(self, key: int) -> CachedUser | None:
         """Give a known user, without marking it as changed."""
         member = self._members.get(key)
         if member is None and (data := self._get(layout.user_key(key))) is not None:
-            member = Member(key, self._decoder.decode(data))
+            member = CachedUser(key, self._decoder.decode(data))
             if tail := member.state.length - member.base:
                 member.data += _block(self._get, key, member.base // BLOCK, tail)
             self._members[key] = member
         return member
 
-    def touch(self, key: int, text: str = "") -> Member:
+    def touch(self, key: int, text: str = "") -> CachedUser:
         """Give a user that is about to change, made with this text if it is new."""
         member = self._dirty.get(key) or self.find(key)
         if member is None:
-            member = self._members[key] = Member(key, User(text))
+            member = self._members[key] = CachedUser(key, UserState(text))
         self._dirty[key] = member
         return member
 

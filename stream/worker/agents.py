@@ -19,13 +19,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from stream.config import StreamSettings
-from stream.consumer.instance_id import take_free_seat
+from stream.consumer.instance_id import lease_free
 from stream.errors import BrokerError
 from stream.join.partition import Partition
 from stream.kafka.topics import DEAD_LETTERS, EVENTS, EXAMPLE_BYTES, EXAMPLES, verify_topics
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
-from stream.worker.partitions import Owned, Partitions
+from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from stream.worker.prometheus import WorkerMetrics, serve_metrics
 
 _TICK_S: Final = 1.0
@@ -47,7 +47,7 @@ def run_worker(settings: StreamSettings, data_dir: Path, bootstrap: str, name: s
     """
     log_to_stderr()
     verify_topics(bootstrap, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
-    with take_free_seat(data_dir / "seats", name) as seat:
+    with lease_free(data_dir / "seats", name) as seat:
         asyncio.run(_work(settings, data_dir, bootstrap, seat.name))
 
 
@@ -82,7 +82,7 @@ class _Worker:
         self, settings: StreamSettings, data_dir: Path, bootstrap: str, name: str, producer: AIOKafkaProducer
     ) -> None:
         self._settings, self._name = settings, name
-        self.partitions = Partitions(settings, data_dir, producer, self._fail)
+        self.partitions = AssignedPartitions(settings, data_dir, producer, self._fail)
         self.app: BatchApp = make_app(
             f"{settings.topic_prefix}hstu-workers",
             bootstrap,
@@ -91,7 +91,7 @@ class _Worker:
             poll_records=settings.poll_records,
             member=name,
         )
-        for source in Source:
+        for source in SourceTopic:
             self.app.batches(self._topic(source))(partial(self._handle, source))
         self.app.every(_TICK_S)(self._tick)
         self._misrouted: dict[int, int] = {}  # partition → count that the log has told
@@ -100,7 +100,7 @@ class _Worker:
         """Give what Prometheus may ask."""
         return WorkerMetrics(self.partitions.all, self._lag, lambda: time.time() * 1000)
 
-    async def _handle(self, source: Source, number: int, records: Sequence[Record]) -> None:
+    async def _handle(self, source: SourceTopic, number: int, records: Sequence[Record]) -> None:
         await self.partitions.handle(source, number, records)
         self._pace(self.partitions[number])
 
@@ -121,16 +121,16 @@ class _Worker:
                 *(partition.number, count),
             )
 
-    def _pace(self, owned: Owned) -> None:
+    def _pace(self, owned: AssignedPartition) -> None:
         ahead = owned.ahead(_WAITING_EVENTS, partial(self._lag, partition=owned.partition.number))
         number = owned.partition.number
         self.app.pause([(self._topic(source), number) for source in ahead])
-        self.app.resume([(self._topic(source), number) for source in Source if source not in ahead])
+        self.app.resume([(self._topic(source), number) for source in SourceTopic if source not in ahead])
 
-    def _lag(self, source: Source, partition: int) -> int | None:
+    def _lag(self, source: SourceTopic, partition: int) -> int | None:
         return self.app.lag((self._topic(source), partition))
 
-    def _topic(self, source: Source) -> str:
+    def _topic(self, source: SourceTopic) -> str:
         return self._settings.topic_prefix + source.topic
 
     def _fail(self, error: Exception) -> None:

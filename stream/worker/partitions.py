@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from stream.config import StreamSettings
 from stream.errors import BrokerError, StoreError
 from stream.join.partition import EXAMPLES, Partition
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from stream.store.layout import Outgoing
 from stream.store.rocksdb import open_store, partition_path
 from stream.transport import OPEN_S, Record, TopicPartition
@@ -37,22 +37,22 @@ _CUT_BYTES: Final = 64 << 10  # … each is cut to this
 _GOODBYE_S: Final = 10.0  # for the outbox when a partition is let go; what is left is sent by the next owner
 
 
-class Owned:
+class AssignedPartition:
     """One partition and its sender."""
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
-        self.idle: frozenset[Source] = frozenset()  # sources that hold the others back no longer
+        self.idle: frozenset[SourceTopic] = frozenset()  # sources that hold the others back no longer
         self.sending: asyncio.Task[None] | None = None
 
-    def ahead(self, waiting_events: int, lag: Callable[[Source], int | None]) -> set[Source]:
+    def ahead(self, waiting_events: int, lag: Callable[[SourceTopic], int | None]) -> set[SourceTopic]:
         """Give the sources to poll no more for now: too many events wait, for a source that is behind these.
 
         That source is never among them. When it brings records, or has been silent for long enough to be idle, the
         watermark moves, and they are polled again: nothing that was not polled could have moved it. While it is at its
         end more events may wait, for queries show them.
         """
-        high_ms = {source: self.partition.high_ms(source) for source in Source if source not in self.idle}
+        high_ms = {source: self.partition.high_ms(source) for source in SourceTopic if source not in self.idle}
         if self.partition.waiting <= waiting_events or not high_ms:
             return set()
         behind = min(high_ms, key=lambda source: high_ms[source])
@@ -61,7 +61,7 @@ class Owned:
         return {source for source in high_ms if high_ms[source] > high_ms[behind]}
 
 
-class Partitions:
+class AssignedPartitions:
     """The owner (transport.py) of the worker's consumption.
 
     Args:
@@ -79,13 +79,13 @@ class Partitions:
         fail: Callable[[Exception], None],
     ) -> None:
         self._settings, self._data_dir, self._producer, self._fail = settings, data_dir, producer, fail
-        self._owned: dict[int, Owned] = {}
-        self._sources = {settings.topic_prefix + source.topic: source for source in Source}
+        self._owned: dict[int, AssignedPartition] = {}
+        self._sources = {settings.topic_prefix + source.topic: source for source in SourceTopic}
 
-    def __iter__(self) -> Iterator[Owned]:
+    def __iter__(self) -> Iterator[AssignedPartition]:
         return iter(list(self._owned.values()))
 
-    def __getitem__(self, partition: int) -> Owned:
+    def __getitem__(self, partition: int) -> AssignedPartition:
         return self._owned[partition]
 
     def all(self) -> list[Partition]:
@@ -100,7 +100,7 @@ class Partitions:
         """
         if partition not in self._owned:
             store = await _open_patiently(partition_path(self._data_dir, partition))
-            self._owned[partition] = Owned(Partition(store, partition, self._settings, _now_ms))
+            self._owned[partition] = AssignedPartition(Partition(store, partition, self._settings, _now_ms))
             _log.info("Partition %d is ours", partition)
             self._send_soon(self._owned[partition])
         ours = self._owned[partition].partition
@@ -111,7 +111,7 @@ class Partitions:
         """Tell a new store where a source's log begins."""
         self._owned[partition].partition.start_at(self._sources[topic], offset)
 
-    async def handle(self, source: Source, partition: int, records: Sequence[Record]) -> None:
+    async def handle(self, source: SourceTopic, partition: int, records: Sequence[Record]) -> None:
         """Commit a batch, and let what it gave be sent."""
         owned = self._owned[partition]
         if owned.sending and (owned.partition.behind or len(owned.partition.outbox()) > _OUTBOX_RECORDS):
@@ -144,11 +144,11 @@ class Partitions:
         """Let go of all."""
         await self.revoked([("", number) for number in self._owned])
 
-    def _send_soon(self, owned: Owned) -> None:
+    def _send_soon(self, owned: AssignedPartition) -> None:
         if owned.sending is None or owned.sending.done():
             owned.sending = asyncio.create_task(self._send(owned))
 
-    async def _send(self, owned: Owned) -> None:
+    async def _send(self, owned: AssignedPartition) -> None:
         """Send the outbox, and join on where the last commit stopped, until neither has more."""
         partition = owned.partition
         try:
@@ -163,7 +163,7 @@ class Partitions:
         except Exception as error:
             self._fail(error)
 
-    def _joins_on(self, owned: Owned) -> bool:
+    def _joins_on(self, owned: AssignedPartition) -> bool:
         return owned.partition.behind and self._owned.get(owned.partition.number) is owned
 
     async def _send_all(self, partition: Partition) -> None:

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 from stream.errors import HstuError
 from stream.join.partition import Partition
-from stream.schema.watermark import NEVER_MS, Source
+from stream.schema.watermark import NEVER_MS, SourceTopic
 
 _COUNTS: Final = {  # of layout.Counters
     "tokens": "Tokens appended to sequences",
@@ -36,7 +36,7 @@ class WorkerMetrics(Collector):
     def __init__(
         self,
         partitions: Callable[[], Iterable[Partition]],
-        lag: Callable[[Source, int], int | None],
+        lag: Callable[[SourceTopic, int], int | None],
         now_ms: Callable[[], float],
     ) -> None:
         self._partitions, self._lag, self._now_ms = partitions, lag, now_ms
@@ -58,7 +58,7 @@ class WorkerMetrics(Collector):
     def _lags(self, partitions: Iterable[Partition]) -> GaugeMetricFamily:
         family = GaugeMetricFamily("hstu_lag", "Messages not handled yet", labels=["source", "partition"])
         for partition in partitions:
-            for source in Source:
+            for source in SourceTopic:
                 if (lag := self._lag(source, partition.number)) is not None:
                     family.add_metric([source.topic, str(partition.number)], lag)
         return family
@@ -83,7 +83,7 @@ def _counts(partitions: Iterable[Partition]) -> Iterator[CounterMetricFamily]:
     }
     for partition in partitions:
         number = str(partition.number)
-        for source in Source:
+        for source in SourceTopic:
             events.add_metric([source.topic, number], partition.counters.events[source])
         for reason, count in dict(partition.counters.dead_letters).items():
             letters.add_metric([reason, number], count)

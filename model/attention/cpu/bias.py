@@ -18,7 +18,7 @@ _ONE, _ZERO, _MINUS = np.float32(1), np.float32(0), np.float32(-1)
 _FAR: Final = np.float32(20)  # as in model/attention/relative_bias.py
 
 
-class Pairs(NamedTuple):
+class GapPairs(NamedTuple):
     """What a bias wants to know of all pairs, all layers' tables, and a layer; what a kind has no use for is empty."""
 
     buckets: Array  # u8[pairs]
@@ -71,7 +71,7 @@ def measure_log_gaps(
 
 
 @compiled
-def bias_rows(out: Array, i: int, rows: int, pairs: Pairs, at: int, kind: int) -> None:
+def bias_rows(out: Array, i: int, rows: int, pairs: GapPairs, at: int, kind: int) -> None:
     """Fill a block with its bias; `at` is the first pair of row i; what lies beyond a row's last key means nothing.
 
     Without a bias the block stays as it was made, of zeros.
@@ -96,7 +96,7 @@ def bias_rows(out: Array, i: int, rows: int, pairs: Pairs, at: int, kind: int) -
 
 @compiled
 def bias_back(
-    g: Array, i: int, rows: int, pairs: Pairs, at: int, kind: int, g_positions: Array, g_times: Array
+    g: Array, i: int, rows: int, pairs: GapPairs, at: int, kind: int, g_positions: Array, g_times: Array
 ) -> None:
     """Add a block's gradient of the bias to the gradients of the layer's tables."""
     times, sums = pairs.times[pairs.layer], g_times[pairs.layer]

@@ -22,7 +22,7 @@ from torch.nn.functional import pad
 
 from model.attention.bias_terms import BiasTerms
 from model.attention.cpu import bias as cpu_bias, layers as cpu_layers
-from model.attention.cpu.layers import Kept, Share, Sums, Weights
+from model.attention.cpu.layers import Kept, LayerWeights, Share, Sums
 from model.attention.cpu.row_ops import SILU, SILU_SEEN, SOFTMAX, aligned
 from model.attention.cpu.sequence import Form, room_back_for, room_for
 from model.attention.cpu.simd import LANES
@@ -42,7 +42,7 @@ _NOTHING_KNOWN: Final = (np.empty(0, np.uint8), np.empty((1, 0), np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
+class CompiledBatch:
     """What the passes read of one jagged batch, made once for all layers."""
 
     starts: NDArray[np.int64]  # [B+1]
@@ -63,7 +63,7 @@ class Heads:
     eps: float  # of every norm
 
 
-class LayerWeights(Protocol):
+class LayerParameters(Protocol):
     """One layer's weights, but for its bias."""
 
     @property
@@ -79,7 +79,7 @@ class LayerWeights(Protocol):
         """[D]."""
 
 
-def batch_of(offsets: Tensor, *, max_len: int, tokens: int, activation: str) -> Batch:
+def batch_of(offsets: Tensor, *, max_len: int, tokens: int, activation: str) -> CompiledBatch:
     """Give a batch without a bias, or raise ModelError as plan_tiles does."""
     starts, _ = checked(offsets, tokens, None, max_len, 0)
     lengths = np.diff(starts)
@@ -89,10 +89,10 @@ def batch_of(offsets: Tensor, *, max_len: int, tokens: int, activation: str) -> 
         Share(own, _groups(lengths[own]), _tokens(starts, own), lengths, pair_starts, *_NOTHING_KNOWN)
         for own in _dealt(pairs_B + _LINEAR * lengths, torch.get_num_threads())
     )
-    return Batch(starts, shares, cpu_bias.NONE, _PHI[activation], max_len)
+    return CompiledBatch(starts, shares, cpu_bias.NONE, _PHI[activation], max_len)
 
 
-def with_times(batch: Batch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: str) -> Batch:
+def with_times(batch: CompiledBatch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: str) -> CompiledBatch:
     """Give the batch with what a bias, named as in bias.BIASES, wants to know of each pair: bucket or log gap.
 
     Raises:
@@ -123,7 +123,11 @@ def with_times(batch: Batch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: str) -> 
 
 
 def encode(
-    x_LD: Tensor, batch: Batch, heads: Heads, layers: Sequence[LayerWeights], biases: Sequence[BiasTerms | None]
+    x_LD: Tensor,
+    batch: CompiledBatch,
+    heads: Heads,
+    layers: Sequence[LayerParameters],
+    biases: Sequence[BiasTerms | None],
 ) -> Tensor:
     """Give the output of all layers, [L, D], with gradients for x and for every weight.
 
@@ -147,7 +151,7 @@ def encode(
     return out
 
 
-def _check(x_LD: Tensor, batch: Batch, heads: Heads, parts: dict[str, list[Tensor]]) -> None:
+def _check(x_LD: Tensor, batch: CompiledBatch, heads: Heads, parts: dict[str, list[Tensor]]) -> None:
     """Compiled loops read whatever lies in memory: nothing wrong may come to them."""
     dim, width = x_LD.shape[1], heads.count * heads.d_v
     wanted: dict[str, tuple[int, ...]] = {
@@ -175,7 +179,7 @@ class _Encode(torch.autograd.Function):
         b_out: Tensor,
         positions: Tensor,
         times: Tensor,
-        batch: Batch,
+        batch: CompiledBatch,
         heads: Heads,
         keep: bool,
     ) -> Tensor:
@@ -184,7 +188,7 @@ class _Encode(torch.autograd.Function):
         rows = len(x) if keep else 0
         z, o = (aligned(layers, rows, width) for width in (w_uvqk.shape[2], w_out.shape[2]))
         kept = Kept(aligned(max(layers - 1, 1) if keep else 1, *x.shape), z, o)
-        weights = Weights(positions.numpy(), times.numpy(), _panels(w_uvqk), _panels(w_out.mT))
+        weights = LayerWeights(positions.numpy(), times.numpy(), _panels(w_uvqk), _panels(w_out.mT))
         args = (form, weights, b_out.numpy(), x.numpy(), out.numpy(), kept, int(keep))
         rooms = (room_for(_widest(share), x.shape[1], form) for share in batch.shares)
         _each(lambda share, room: cpu_layers.forward(share, *args, room), batch.shares, rooms)
@@ -202,7 +206,7 @@ class _Encode(torch.autograd.Function):
         by_bucket = (cpu_bias.WAYS, times.shape[1])
         shapes = (_panel_shape(d, e), _panel_shape(d, w_out.shape[2]), (d,), positions.shape[1:], by_bucket)
         sums = [Sums(*(np.zeros((layers, *shape), np.float32) for shape in shapes)) for _ in batch.shares]
-        weights = Weights(positions.numpy(), times.numpy(), _panels(w_uvqk.mT), _panels(w_out))
+        weights = LayerWeights(positions.numpy(), times.numpy(), _panels(w_uvqk.mT), _panels(w_out))
         args = (form, weights, x.numpy(), kept, g.numpy(), gx.numpy())
         rooms = (room_back_for(_widest(share), d, form) for share in batch.shares)
         _each(lambda share, *own: cpu_layers.backward(share, *args, *own), batch.shares, sums, rooms)
@@ -217,7 +221,7 @@ def _widest(share: Share) -> int:
     return int(np.add.reduceat(share.lengths[share.sequences], share.groups[:-1]).max())
 
 
-def _form(batch: Batch, heads: Heads) -> Form:
+def _form(batch: CompiledBatch, heads: Heads) -> Form:
     shape = (heads.count, heads.d_qk, heads.d_v, np.float32(heads.alpha), np.float32(heads.eps))
     return Form(batch.kind, batch.phi, batch.max_len, *shape)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.attention.cpu.bias import Pairs
+from model.attention.cpu.bias import GapPairs
 from model.attention.cpu.row_ops import (
     Array,
     add_row,
@@ -42,7 +42,7 @@ class Share(NamedTuple):
     log_gaps: Array
 
 
-class Weights(NamedTuple):
+class LayerWeights(NamedTuple):
     """Of all layers: tables of the bias, and panels."""
 
     positions: Array
@@ -71,7 +71,7 @@ class Sums(NamedTuple):
 
 @compiled
 def forward(
-    share: Share, form: Form, weights: Weights, b_out: Array, first: Array, out: Array, kept: Kept, keep: int,
+    share: Share, form: Form, weights: LayerWeights, b_out: Array, first: Array, out: Array, kept: Kept, keep: int,
     room: Room,
 ) -> None:  # fmt: skip
     """Write the last layer's output and, if `keep` is 1, what the backward wants of each."""
@@ -80,7 +80,7 @@ def forward(
         before = first if s == 0 else kept.x[(s - 1) * keep]
         after = out if s == layers - 1 else kept.x[s * keep]
         z, o = kept.z[s * keep], kept.o[s * keep]
-        pairs = Pairs(share.buckets, share.log_gaps, weights.positions, weights.times, s)
+        pairs = GapPairs(share.buckets, share.log_gaps, weights.positions, weights.times, s)
         done: Any = np.int64(0)  # a literal would be a type of its own
         for group in range(len(share.groups) - 1):
             own = share.sequences[share.groups[group] : share.groups[group + 1]]
@@ -105,7 +105,7 @@ def forward(
 
 @compiled
 def backward(
-    share: Share, form: Form, weights: Weights, first: Array, kept: Kept, g_out: Array, gx: Array, sums: Sums,
+    share: Share, form: Form, weights: LayerWeights, first: Array, kept: Kept, g_out: Array, gx: Array, sums: Sums,
     room: RoomBack,
 ) -> None:  # fmt: skip
     """Write the gradient of x and add to those of all weights."""
@@ -114,7 +114,7 @@ def backward(
         before = first if s == 0 else kept.x[s - 1]
         above = g_out if s == layers - 1 else gx
         z, o = kept.z[s], kept.o[s]
-        pairs = Pairs(share.buckets, share.log_gaps, weights.positions, weights.times, s)
+        pairs = GapPairs(share.buckets, share.log_gaps, weights.positions, weights.times, s)
         done: Any = np.int64(0)
         for group in range(len(share.groups) - 1):
             own = share.sequences[share.groups[group] : share.groups[group + 1]]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from model.attention.cpu.bias import NONE, Pairs, bias_back, bias_rows
+from model.attention.cpu.bias import NONE, GapPairs, bias_back, bias_rows
 from model.attention.cpu.row_ops import (
     ROWS,
     Array,
@@ -99,7 +99,7 @@ def room_back_for(n: int, dim: int, form: Form) -> RoomBack:
 
 
 @compiled
-def attend(o: Array, keep: int, row: int, own: int, n: int, at: int, pairs: Pairs, form: Form, room: Room) -> None:
+def attend(o: Array, keep: int, row: int, own: int, n: int, at: int, pairs: GapPairs, form: Form, room: Room) -> None:
     """Write y = u * norm(o) of a sequence that begins at row `row` of the room, its token `own` and its pair `at`.
 
     If `keep` is 1, o is written to the tokens' rows.
@@ -123,7 +123,7 @@ def attend(o: Array, keep: int, row: int, own: int, n: int, at: int, pairs: Pair
 
 @compiled
 def attend_back(
-    o: Array, row: int, own: int, n: int, at: int, pairs: Pairs, g_positions: Array, g_times: Array, form: Form,
+    o: Array, row: int, own: int, n: int, at: int, pairs: GapPairs, g_positions: Array, g_times: Array, form: Form,
     room: RoomBack,
 ) -> None:  # fmt: skip
     """Give y anew, multiply the gradients of a into g_z, and add to those of the bias; scores are computed anew."""

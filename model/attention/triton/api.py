@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from model.attention.bias_terms import BiasTerms
-from model.attention.triton.batch import Batch
+from model.attention.triton.batch import JaggedBatch
 
 
 def attend_fused(
-    q: Tensor, k: Tensor, v: Tensor, batch: Batch, alpha: float, activation: str, bias: BiasTerms | None = None
+    q: Tensor, k: Tensor, v: Tensor, batch: JaggedBatch, alpha: float, activation: str, bias: BiasTerms | None = None
 ) -> Tensor:
     """Give the attention of a batch, [L, H, d_v], with gradients for q, k, v and the bias.
 

@@ -28,7 +28,7 @@ _tuning: Final = [False]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Batch:
+class JaggedBatch:
     """The shape of one jagged batch, made once for all layers."""
 
     offsets: Tensor  # i64[B+1]
@@ -49,11 +49,11 @@ def batch_of(
     num_targets: Tensor | None = None,
     window: int = 0,
     clock: Tensor | None = None,
-) -> Batch:
+) -> JaggedBatch:
     """Give the batch, or raise ModelError as plan_tiles does."""
     bounds, _ = checked(offsets, tokens, num_targets, max_len, window)
     longest = int((bounds[1:] - bounds[:-1]).max(initial=0))
-    return Batch(offsets, num_targets, tokens, longest, max_len, window, clock, _tuning[-1])
+    return JaggedBatch(offsets, num_targets, tokens, longest, max_len, window, clock, _tuning[-1])
 
 
 def clock_of(ts_ms_L: Tensor, asked_ms_L: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from model.attention.bias_terms import BiasTerms
 from model.attention.triton import backward, bias_backward, forward
-from model.attention.triton.batch import Batch, interpreted
+from model.attention.triton.batch import JaggedBatch, interpreted
 from model.attention.triton.block_sizes import Config, bias_block, configs, fixed, shares_of
 
 _ACTIVATIONS: Final = {"silu": 0, "silu_seen": 1, "softmax": 2}
@@ -31,7 +31,7 @@ Grid = Callable[[dict[str, Any]], tuple[int, ...]]
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, batch: Batch, alpha: float, activation: str, bias: BiasTerms | None
+    q: Tensor, k: Tensor, v: Tensor, batch: JaggedBatch, alpha: float, activation: str, bias: BiasTerms | None
 ) -> Tensor:
     """Give the attention, [L, H, d_v]; see fused.attend_fused."""
     positions, times = (bias.positions, bias.times) if bias else (None, None)
@@ -52,7 +52,7 @@ class _Attention(torch.autograd.Function):
         positions: Tensor | None,
         times: Tensor | None,
         edges: Tensor | None,
-        batch: Batch,
+        batch: JaggedBatch,
         alpha: float,
         activation: str,
     ) -> Tensor:
@@ -83,7 +83,9 @@ class _Attention(torch.autograd.Function):
         return d_q, d_k, d_v, d_positions, d_times, None, None, None, None
 
 
-def _bias_gradients(arguments: dict[str, Any], positions: Tensor, times: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+def _bias_gradients(
+    arguments: dict[str, Any], positions: Tensor, times: Tensor, batch: JaggedBatch
+) -> tuple[Tensor, Tensor]:
     """Give the gradients of both parts of a bias from the sums that the programs leave."""
     block = bias_block(arguments)
     blocks = triton.cdiv(batch.longest, block)
@@ -147,7 +149,7 @@ def _arguments(
     positions: Tensor | None,
     times: Tensor | None,
     edges: Tensor | None,
-    batch: Batch,
+    batch: JaggedBatch,
     alpha: float,
     activation: str,
 ) -> dict[str, Any]:
@@ -190,11 +192,11 @@ def _triton_config(config: Config) -> Any:
     return triton.Config(config.blocks, num_warps=config.warps, num_stages=config.stages)
 
 
-def _rows_grid(batch: Batch, q: Tensor) -> Grid:
+def _rows_grid(batch: JaggedBatch, q: Tensor) -> Grid:
     return lambda meta: (triton.cdiv(batch.longest, meta["BLOCK_M"]) * (len(batch.offsets) - 1) * q.shape[1],)
 
 
-def _keys_grid(batch: Batch, q: Tensor) -> Grid:
+def _keys_grid(batch: JaggedBatch, q: Tensor) -> Grid:
     return lambda meta: (triton.cdiv(batch.longest, meta["BLOCK_N"]) * (len(batch.offsets) - 1) * q.shape[1],)
 
 

@@ -63,11 +63,11 @@ def check(case: Case) -> None:
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(case.device.type, enabled=False):
         for seed, shape in enumerate(SHAPES):
             for bias in dict.fromkeys(("none", case.bias)):
-                _compare(Problem(shape, case, bias, seed))
+                _compare(CheckProblem(shape, case, bias, seed))
         _compare(Around(case))
 
 
-class Problem:
+class CheckProblem:
     """One random batch in float64 on the CPU, with a cotangent; its leaves are rounded to the case's dtype."""
 
     def __init__(self, shape: Shape, case: Case, bias: str, seed: int) -> None:
@@ -165,7 +165,7 @@ class Around:
         return _with_gradients(named, cotangents, dict(zip(self.leaves, leaves, strict=True)), None)
 
 
-def dense_bias(bias: RelativeBias | FunctionalBias, problem: Problem, max_len: int) -> Tensor:
+def dense_bias(bias: RelativeBias | FunctionalBias, problem: CheckProblem, max_len: int) -> Tensor:
     """Give a bias as a tensor [B, N, N], differentiable."""
     lengths = problem.shape.lengths
     longest = max(lengths, default=0)
@@ -190,7 +190,7 @@ def _with_gradients(
     return {name: tensor.detach().cpu().double() for name, tensor in found.items()}
 
 
-def _compare(problem: Problem | Around) -> None:
+def _compare(problem: CheckProblem | Around) -> None:
     for name, error, numbers in errors(problem):
         allowed = _tolerance(problem.case.dtype) * (1 if numbers > 1 else _LONE)
         if not error <= allowed:
@@ -199,7 +199,7 @@ def _compare(problem: Problem | Around) -> None:
             )
 
 
-def errors(problem: Problem | Around) -> Iterator[tuple[str, float, int]]:
+def errors(problem: CheckProblem | Around) -> Iterator[tuple[str, float, int]]:
     """Give the name of each result, its largest error over its largest number, and of how many numbers it is made."""
     wanted, found = problem.reference(), problem.fused()
     for name, exact in wanted.items():

@@ -23,10 +23,10 @@ from model.attention import activation_named, attend, plan_tiles
 from model.attention.activations import Activation
 from model.attention.bias_terms import bias_terms
 from model.attention.relative_bias import BIASES, Bias, Relations, next_ms
-from model.attention.tile_plan import Plan, Tile
+from model.attention.tile_plan import Tile, TilePlan
 from model.attention.tiled import BiasOf
 from model.attention.triton.api import attend_fused, norm_gate, silu_parts
-from model.attention.triton.batch import Batch, batch_of, clock_of
+from model.attention.triton.batch import JaggedBatch, batch_of, clock_of
 from model.attention.triton.dispatch import serve
 from model.config import ModelSettings
 
@@ -58,14 +58,14 @@ class Layer(nn.Module):
         nn.init.normal_(self.w_uvqk, 0.0, 0.02, generator=generator)
         nn.init.xavier_uniform_(self.w_out, generator=generator)
 
-    def forward(self, x_LD: Tensor, plan: Plan, activation: Activation, relations: Relations | None) -> Tensor:
+    def forward(self, x_LD: Tensor, plan: TilePlan, activation: Activation, relations: Relations | None) -> Tensor:
         """Give the layer's output, [L, D]."""
         u, v, q, k = silu(_norm(x_LD) @ self.w_uvqk).split_with_sizes(self.widths, -1)
         q, k, v = (self._heads(x) for x in (q, k, v))
         o = attend(q, k, v, plan, self.alpha, activation, self._bias_of(relations)).flatten(1)
         return linear(u * _norm(o), self.w_out, self.b_out) + x_LD
 
-    def fused(self, x_LD: Tensor, batch: Batch, activation: str) -> Tensor:
+    def fused(self, x_LD: Tensor, batch: JaggedBatch, activation: str) -> Tensor:
         """Give the layer's output, [L, D], by the fused kernels."""
         u, v, q, k = silu_parts(_norm(x_LD) @ self.w_uvqk, self.widths)
         q, k, v = (self._heads(x) for x in (q, k, v))

@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, relu, scaled_dot_product_attention
 
-from model.attention import Activation, Plan, activation_named, attend, plan_tiles
+from model.attention import Activation, TilePlan, activation_named, attend, plan_tiles
 from model.attention.tile_plan import checked
 from model.config import ModelSettings
 from model.network.encoders.padding import Blocks
@@ -82,7 +82,7 @@ def attend_padded(qkv_LE: Tensor, heads: int, blocks: Blocks) -> Tensor:
     return blocks.unpad(outputs)
 
 
-def attend_planned(qkv_LE: Tensor, heads: int, plan: Plan, activation: Activation) -> Tensor:
+def attend_planned(qkv_LE: Tensor, heads: int, plan: TilePlan, activation: Activation) -> Tensor:
     """Give the attention, [L, D], in tiles, which know of candidates."""
     q, k, v = (x.view(len(x), heads, x.shape[1] // heads) for x in qkv_LE.chunk(3, 1))
     return attend(q, k, v, plan, q.shape[-1] ** -0.5, activation, lambda tile: None).flatten(1)

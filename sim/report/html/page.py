@@ -18,7 +18,7 @@ from sim.report.html.tables import answer_table, costs_table, grid_table, regret
 from sim.report.plots import drawings, scenario_drawings
 from sim.report.plots.heatmap import gap_maps
 from sim.report.plots.style import variables
-from sim.report.plots.svg import Drawing
+from sim.report.plots.svg import Plot
 
 FEW: Final = 4  # scenarios whose every table is open
 MANY: Final = 8  # with more, plots of single scenarios fold
@@ -132,7 +132,7 @@ def _over_all(results: Results, against: str) -> str:
     return section("gaps", "Over all scenarios", _figures(first), more)
 
 
-def _figures(found: Sequence[Drawing]) -> str:
+def _figures(found: Sequence[Plot]) -> str:
     return figures(figure(drawing.svg, drawing.caption) for drawing in found) if found else ""
 
 

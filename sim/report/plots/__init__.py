@@ -7,12 +7,12 @@ from sim.report.analysis.results import PROTOCOLS, Results
 from sim.report.plots.forest import gap_forest, oracle_forest, variant_forest
 from sim.report.plots.heatmap import gap_maps
 from sim.report.plots.lines import ages_plot, regret_plot, stream_plot, variants_plot
-from sim.report.plots.svg import Drawing
+from sim.report.plots.svg import Plot
 
 FEW: Final = 8  # scenarios whose curves have up to 50 points each; with more, 20: a page has to stay small
 
 
-def scenario_drawings(results: Results, scenario: str) -> list[Drawing]:
+def scenario_drawings(results: Results, scenario: str) -> list[Plot]:
     """Give the plots of one scenario for which there are figures."""
     points = 50 if len(results.scenarios) <= FEW else 20
     found = (
@@ -24,7 +24,7 @@ def scenario_drawings(results: Results, scenario: str) -> list[Drawing]:
     return [drawing for drawing in found if drawing is not None]
 
 
-def drawings(results: Results, against: str = "softmax") -> list[Drawing]:
+def drawings(results: Results, against: str = "softmax") -> list[Plot]:
     """Give the forests over all scenarios for which there are figures; maps come from `gap_maps`."""
     forests = [forest for protocol in PROTOCOLS for forest in gap_forest(results, protocol, against)]
     return [*forests, *variant_forest(results, against), *oracle_forest(results)]

@@ -16,7 +16,7 @@ from sim.report.analysis.statistics import gaps, summary
 from sim.report.analysis.text import percent
 from sim.report.plots.lines import marker_style, percents
 from sim.report.plots.style import Look, ink, looks
-from sim.report.plots.svg import Drawing, draw
+from sim.report.plots.svg import Plot, draw
 
 ROW_IN: Final = 0.185
 MOST_ROWS: Final = 60  # of one drawing
@@ -38,7 +38,7 @@ class Point:
 Groups = Mapping[str, Sequence[Point]]  # title of the scenario to its points
 
 
-def gap_forest(results: Results, protocol: str, against: str = "softmax") -> list[Drawing]:
+def gap_forest(results: Results, protocol: str, against: str = "softmax") -> list[Plot]:
     """Draw the neural contestants' gaps to `against` in HR@10, in per cent of its mean, scenario by scenario."""
     rows = gaps(results, against).filter(
         pl.col("kind") == "neural", pl.col("metric") == "hr10", pl.col("protocol") == protocol
@@ -51,7 +51,7 @@ def gap_forest(results: Results, protocol: str, against: str = "softmax") -> lis
     return _forests(f"gaps-{protocol}", title, caption, results, _relative(rows, with_variant=False), 0.0, sign=True)
 
 
-def variant_forest(results: Results, against: str = "softmax") -> list[Drawing]:
+def variant_forest(results: Results, against: str = "softmax") -> list[Plot]:
     """Draw the gaps of every variant to the same variant of `against`, where there are several."""
     rows = gaps(results, against, same_variant=True).filter(
         pl.col("kind") == "neural", pl.col("metric") == "hr10", pl.col("protocol") == "all"
@@ -75,7 +75,7 @@ def _relative(rows: pl.DataFrame, *, with_variant: bool) -> dict[str, list[Point
     return groups
 
 
-def oracle_forest(results: Results) -> list[Drawing]:
+def oracle_forest(results: Results) -> list[Plot]:
     """Draw what fraction of the oracle's HR@10 each contestant reaches over the whole stream."""
     rows = summary(results).filter(pl.col("protocol") == "all", pl.col("kind") != "oracle").drop_nulls("of_oracle")
     groups: dict[str, list[Point]] = {}
@@ -95,7 +95,7 @@ def oracle_forest(results: Results) -> list[Drawing]:
 
 def _forests(
     name: str, title: str, caption: str, results: Results, groups: Groups, origin: float, *, sign: bool
-) -> list[Drawing]:
+) -> list[Plot]:
     """Draw as many forests as it takes to keep each below MOST_ROWS, all on one scale."""
     sheets: list[dict[str, Sequence[Point]]] = [{}]
     for scenario, points in groups.items():
@@ -125,7 +125,7 @@ def _limits(points: Sequence[Point], origin: float) -> tuple[float, float]:
 def _forest(
     name: str, title: str, caption: str, groups: Groups, faces: Mapping[str, Look], limits: tuple[float, float],
     origin: float, *, sign: bool,
-) -> Drawing:  # fmt: skip
+) -> Plot:  # fmt: skip
     headings = {scenario: textwrap.wrap(scenario, _HEADING) for scenario in groups}
     rows = sum(len(points) for points in groups.values()) + sum(map(len, headings.values()))
 

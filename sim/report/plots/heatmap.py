@@ -21,7 +21,7 @@ from sim.report.analysis.settings import is_number, leaves
 from sim.report.analysis.statistics import gaps
 from sim.report.analysis.text import NOTHING, percent, subject
 from sim.report.plots.style import ink
-from sim.report.plots.svg import Drawing, draw
+from sim.report.plots.svg import Plot, draw
 
 _FIRST: Final = ("growth", "initial", "alpha", "alpha_high", "records")  # rows, columns, sheets of a map
 _NOT_AXES: Final = ("seed", "scenario", "name", "title")
@@ -85,7 +85,7 @@ def _last(name: str) -> str:
     return name.split(".")[-1]
 
 
-def gap_maps(results: Results, against: str = "softmax") -> list[Drawing]:
+def gap_maps(results: Results, against: str = "softmax") -> list[Plot]:
     """Draw a map for each neural contestant and each sheet."""
     axes, cells = axes_of(results)
     if not axes:
@@ -102,7 +102,7 @@ def gap_maps(results: Results, against: str = "softmax") -> list[Drawing]:
 
 def _maps(
     results: Results, rows: pl.DataFrame, axes: Sequence[Axis], cells: Mapping[Cell, str], against: str, deepest: float
-) -> Iterator[Drawing]:
+) -> Iterator[Plot]:
     sheets = list(product(*(axis.values for axis in axes[2:])))
     first = subject(results, against)
     for contestant in sorted(rows["contestant"].unique(), key=lambda name: (name != first, name)):
@@ -124,7 +124,7 @@ def _maps(
 
 def _map(
     name: str, title: str, caption: str, axes: Sequence[Axis], gap_of: Mapping[Cell, Mapping[str, Any]], deepest: float
-) -> Drawing:
+) -> Plot:
     rows, columns = axes[0].values, axes[1].values
 
     def paint(figure: Figure, plot: Axes) -> None:

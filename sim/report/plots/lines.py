@@ -17,7 +17,7 @@ from sim.report.analysis.settings import varied
 from sim.report.analysis.statistics import summary
 from sim.report.analysis.text import percent
 from sim.report.plots.style import Look, ink, looks
-from sim.report.plots.svg import Drawing, draw
+from sim.report.plots.svg import Plot, draw
 
 _LABELLED: Final = 6  # moments; more get lines alone
 _TEXT: Final = 8  # points, of the names at the ends of lines
@@ -42,7 +42,7 @@ def percents(value: float, place: float | None = None) -> str:
     return f"{100 * value:.4g} %".replace("-", "−")
 
 
-def stream_plot(results: Results, scenario: str, most_points: int = 50) -> Drawing | None:
+def stream_plot(results: Results, scenario: str, most_points: int = 50) -> Plot | None:
     """Draw HR@10 over the stream with a band over seeds and the moments marked."""
     points, size = over_stream(results, scenario, most_points)
     if points.is_empty():
@@ -68,7 +68,7 @@ def stream_plot(results: Results, scenario: str, most_points: int = 50) -> Drawi
     return _lines(results, scenario, points, "hr10", f"stream-{scenario}", title, caption, moments)
 
 
-def regret_plot(results: Results, scenario: str) -> Drawing | None:
+def regret_plot(results: Results, scenario: str) -> Plot | None:
     """Draw the regret a request over a closed loop."""
     points, size = regret_over_stream(results, scenario)
     if points.is_empty():
@@ -92,7 +92,7 @@ def _lines(
     title: str,
     caption: str,
     moments: Sequence[tuple[str, float, float | None]],
-) -> Drawing:
+) -> Plot:
     """Draw a line with a band for each contestant, and mark the moments."""
 
     def paint(figure: Figure, axes: Axes) -> None:
@@ -196,7 +196,7 @@ def spaced(values: Sequence[float], gap: float, least: float) -> list[float]:
     return [bottom(block) + place * gap for block in blocks for place in range(block[1])]
 
 
-def ages_plot(results: Results, scenario: str) -> Drawing | None:
+def ages_plot(results: Results, scenario: str) -> Plot | None:
     """Draw HR@10 by the age of the item at its request."""
     table = by_age(results, scenario)
     ages = [age for age in SLICES if age in set(table["age"])]
@@ -236,7 +236,7 @@ def ages_plot(results: Results, scenario: str) -> Drawing | None:
     return draw(f"ages-{scenario}", caption, 3.1, paint)
 
 
-def variants_plot(results: Results, scenario: str) -> Drawing | None:
+def variants_plot(results: Results, scenario: str) -> Plot | None:
     """Draw HR@10 over the whole stream of every variant over the one number that varies; None if there is none."""
     rows = summary(results, every_variant=True).filter(
         pl.col("scenario") == scenario, pl.col("protocol") == "all", pl.col("variants") > 1

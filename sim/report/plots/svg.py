@@ -55,7 +55,7 @@ _RULES: Final = "svg *{stroke-linejoin:round;stroke-linecap:butt}"
 
 
 @dataclass(frozen=True)
-class Drawing:
+class Plot:
     """One plot: its file name, what it shows in words, and the SVG element for a page that has the variables."""
 
     name: str
@@ -72,7 +72,7 @@ class Drawing:
         return '<?xml version="1.0" encoding="utf-8"?>\n' + self.svg.replace(">", f"><style>{rules}</style>", 1) + "\n"
 
 
-def draw(name: str, caption: str, height_in: float, paint: Callable[[Figure, Axes], None]) -> Drawing:
+def draw(name: str, caption: str, height_in: float, paint: Callable[[Figure, Axes], None]) -> Plot:
     """Let `paint` draw on axes of a figure `height_in` high, and give what came of it."""
     with matplotlib.rc_context({**_RC, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
@@ -82,7 +82,7 @@ def draw(name: str, caption: str, height_in: float, paint: Callable[[Figure, Axe
         FigureCanvasSVG(figure)
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
     own = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
-    return Drawing(own, caption, _tidy(buffer.getvalue(), own, caption))
+    return Plot(own, caption, _tidy(buffer.getvalue(), own, caption))
 
 
 def _tidy(text: str, name: str, caption: str) -> str:

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 import model.baselines.pair_counts
-from model.baselines.pair_counts import Pairs
+from model.baselines.pair_counts import PairCounts
 
 HALF_LIFE_MS, START_MS = 1000, 1_700_000_000_000
 Met = list[tuple[int, int, int]]
 met = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 600 * HALF_LIFE_MS)), max_size=60)
 
 
-def after(*calls: Met, limit: int = 64) -> Pairs:
-    pairs = Pairs(HALF_LIFE_MS, limit)
+def after(*calls: Met, limit: int = 64) -> PairCounts:
+    pairs = PairCounts(HALF_LIFE_MS, limit)
     pairs.grow(10)
     for every in calls:
         rows, columns, ts_ms = np.array(every, np.int64).reshape(-1, 3).T
@@ -22,7 +22,7 @@ def after(*calls: Met, limit: int = 64) -> Pairs:
     return pairs
 
 
-def row(pairs: Pairs, i: int) -> dict[int, float]:
+def row(pairs: PairCounts, i: int) -> dict[int, float]:
     """Give a row's columns and their counts, which have to ascend."""
     starts, lengths, columns, sums = pairs.all
     part = slice(starts[i], starts[i] + lengths[i])
@@ -71,7 +71,7 @@ def test_a_full_row_drops_its_smaller_half(every: Met) -> None:
 def test_rows_grow_side_by_side() -> None:
     """Thousands of pairs in an order that makes all rows grow at once stay where they belong, in little room."""
     count = np.arange(40_000)
-    pairs, rows, columns = Pairs(HALF_LIFE_MS), count % 200, count // 200
+    pairs, rows, columns = PairCounts(HALF_LIFE_MS), count % 200, count // 200
     for part in np.array_split(count, 7):
         pairs.add(rows[part], columns[part], np.full(len(part), START_MS))
     one = pairs.clock.weights(np.array([START_MS]))[0]

@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 from xxhash import xxh3_128
 
 from model.errors import ModelError
-from model.optim.embedding_table import BLOCK, Table
+from model.optim.embedding_table import BLOCK, EmbeddingTable
 
 DIM, LR = 4, 0.1
 rows_of_a_step = st.lists(st.integers(0, 5), min_size=1, max_size=4, unique=True)
@@ -13,8 +13,8 @@ steps = st.lists(st.tuples(rows_of_a_step, st.integers(0, 2**32 - 1)), max_size=
 Steps = list[tuple[list[int], int]]
 
 
-def make(rows: int = 0, dim: int = DIM, **settings: object) -> Table:
-    table = Table(dim, **{"seed": 3, "std": 0.02, **settings})
+def make(rows: int = 0, dim: int = DIM, **settings: object) -> EmbeddingTable:
+    table = EmbeddingTable(dim, **{"seed": 3, "std": 0.02, **settings})
     table.grow(rows)
     return table
 
@@ -23,12 +23,12 @@ def gradient(rows: list[int], seed: int) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).standard_normal((len(rows), DIM)))
 
 
-def train(table: Table, every: Steps) -> None:
+def train(table: EmbeddingTable, every: Steps) -> None:
     for rows, seed in every:
         table.step(torch.tensor(rows), gradient(rows, seed).to(table.weight.dtype), LR)
 
 
-def digest(table: Table) -> str:
+def digest(table: EmbeddingTable) -> str:
     hasher = xxh3_128()
     table.digest_update(hasher)
     return hasher.hexdigest()

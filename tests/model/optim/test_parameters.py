@@ -6,7 +6,7 @@ from xxhash import xxh3_128
 
 from model.config import ModelSettings, TrainSettings
 from model.optim.dense_adamw import DenseOptimizer
-from model.optim.parameters import Weights, stream_seed
+from model.optim.parameters import Parameters, stream_seed
 
 MODEL, TRAIN = ModelSettings(dim=8, layers=1, max_len=16), TrainSettings(learning_rate=0.1)
 
@@ -48,13 +48,13 @@ def test_the_optimizer_is_adamw_without_decay_and_goes_on_from_its_state() -> No
 
 def test_everything_that_the_recommender_keeps_is_a_parameter() -> None:
     """A checkpoint holds the dense part by its parameters; nothing else may decide what it computes."""
-    weights = Weights(MODEL, TRAIN)
+    weights = Parameters(MODEL, TRAIN)
     assert set(weights.recommender.state_dict()) == {*weights.dense.parameters}
 
 
 def test_the_digest_sees_moments_and_not_room() -> None:
     """Weights that took another's state have its digest, however their tables grew."""
-    one, other = Weights(MODEL, TRAIN), Weights(MODEL, TRAIN)
+    one, other = Parameters(MODEL, TRAIN), Parameters(MODEL, TRAIN)
     one.grow(np.arange(1500, dtype=np.uint64), 3)
     rows = torch.tensor([7, 1400])
     before = digest(one)
@@ -64,7 +64,7 @@ def test_the_digest_sees_moments_and_not_room() -> None:
     assert digest(other) == digest(one)
 
 
-def digest(weights: Weights) -> str:
+def digest(weights: Parameters) -> str:
     hasher = xxh3_128()
     weights.digest_update(hasher)
     return hasher.hexdigest()

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 from model.network.retrieval_loss import unit
-from model.optim.embedding_table import Table
+from model.optim.embedding_table import EmbeddingTable
 from model.optim.unit_rows import Directions
 
 steps = st.lists(st.tuples(st.integers(1, 3000), st.lists(st.integers(0, 5000), max_size=5, unique=True)), max_size=6)
@@ -12,7 +12,7 @@ steps = st.lists(st.tuples(st.integers(1, 3000), st.lists(st.integers(0, 5000), 
 @settings(deadline=None, max_examples=25)
 def test_directions_are_those_of_the_rows_as_they_are(changes: list[tuple[int, list[int]]]) -> None:
     """After any growth and any steps, to the bit what normalising all rows gives."""
-    table = Table(8, seed=1, std=0.02)
+    table = EmbeddingTable(8, seed=1, std=0.02)
     directions = Directions(table)
     for size, rows in changes:
         table.grow(size)

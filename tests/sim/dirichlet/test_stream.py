@@ -11,7 +11,7 @@ from sim.dirichlet.stream import BLOCK, START_MS, STEP_MS, DirichletSettings, Di
 from sim.errors import SimError
 from stream.config import StreamSettings
 from stream.schema.events import Event, decode_event
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 
 SMALL = DirichletSettings(records=2500, length=12, items=300, categories=10)
 BIG = DirichletStream(DirichletSettings(records=40_000, items=20_000))
@@ -98,7 +98,7 @@ def test_a_record_is_a_user_whose_organic_clicks_come_a_second_apart() -> None:
         expected = {"user_id": str(record), "item_id": str(items[record, place]), "action": "click"}
         assert json.loads(event.value or b"") == expected | {"ts": START_MS + n * STEP_MS}
         assert (event.key, event.ts_ms, event.topic) == (str(record).encode(), START_MS + n * STEP_MS, "actions")
-        assert isinstance(decode_event(Source.ACTIONS, event.value, max_slate=1, now_ms=None), Event)
+        assert isinstance(decode_event(SourceTopic.ACTIONS, event.value, max_slate=1, now_ms=None), Event)
 
 
 def test_ids_become_available_linearly() -> None:

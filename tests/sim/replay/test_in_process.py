@@ -17,7 +17,7 @@ from sim.errors import SimError
 from sim.replay.in_process import DirectRun
 from sim.sources.log_columns import LogSettings
 from sim.sources.recorded_log import read_log
-from sim.sources.source import TOPICS, Event, Source, outgoing
+from sim.sources.source import TOPICS, OutgoingEvent, Source, outgoing
 from stream.config import StreamSettings
 from stream.store.reader import SequenceReader
 
@@ -48,16 +48,18 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return read_log(folder / "log.csv", LogSettings(action="what", request="slate"), folder / "items.csv")
 
 
-def as_it_is(events: list[Event]) -> list[Event]:
+def as_it_is(events: list[OutgoingEvent]) -> list[OutgoingEvent]:
     return events
 
 
-def topic_by_topic(events: list[Event]) -> list[Event]:
+def topic_by_topic(events: list[OutgoingEvent]) -> list[OutgoingEvent]:
     """Bring each topic whole before the next: as disorderly as topics can be to one another."""
     return sorted(events, key=lambda event: TOPICS.index(event.topic))
 
 
-def digests(data_dir: Path, source: Source, batch: int, order: Callable[[list[Event]], list[Event]]) -> dict[str, str]:
+def digests(
+    data_dir: Path, source: Source, batch: int, order: Callable[[list[OutgoingEvent]], list[OutgoingEvent]]
+) -> dict[str, str]:
     with DirectRun(make_settings(data_dir)) as run:
         events = iter(order(list(outgoing(source, PARTITIONS))))
         while some := list(islice(events, batch)):
@@ -79,7 +81,11 @@ def plain(log: Source, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
 @pytest.mark.parametrize("order", [as_it_is, topic_by_topic])
 @pytest.mark.parametrize("batch", [1, 37, 100_000])
 def test_a_run_is_a_function_of_its_events(
-    log: Source, plain: dict[str, str], tmp_path: Path, batch: int, order: Callable[[list[Event]], list[Event]]
+    log: Source,
+    plain: dict[str, str],
+    tmp_path: Path,
+    batch: int,
+    order: Callable[[list[OutgoingEvent]], list[OutgoingEvent]],
 ) -> None:
     """Neither the size of the batches nor the order of the topics changes sequences, examples or model."""
     assert digests(tmp_path, log, batch, order) == plain
@@ -92,10 +98,10 @@ def test_any_interleaving_of_the_topics_will_do(
 ) -> None:
     """As long as the events of one topic keep their order."""
 
-    def interleaved(events: list[Event]) -> list[Event]:
+    def interleaved(events: list[OutgoingEvent]) -> list[OutgoingEvent]:
         chance = random.Random(seed)
         left = [iter([event for event in events if event.topic == topic]) for topic in TOPICS]
-        mixed: list[Event] = []
+        mixed: list[OutgoingEvent] = []
         while left:
             queue = chance.choice(left)
             some = list(islice(queue, chance.randrange(1, 40)))
@@ -110,7 +116,7 @@ def test_any_interleaving_of_the_topics_will_do(
 def test_other_events_make_another_run(log: Source, plain: dict[str, str], tmp_path: Path) -> None:
     """All three digests notice one missing event."""
 
-    def without_one(events: list[Event]) -> list[Event]:
+    def without_one(events: list[OutgoingEvent]) -> list[OutgoingEvent]:
         lost = next(n for n, event in enumerate(events) if event.topic == "actions" and event.partition is None)
         return events[:lost] + events[lost + 1 :]
 

@@ -18,7 +18,7 @@ from sim.replay.kafka_sink import KafkaOut
 from sim.replay.progress_file import ReplayState, load_state, save_state
 from sim.replay.rate_limit import Pacer, parse_speed
 from sim.replay.replay import Replay
-from sim.sources.source import HEARTBEAT_EVENTS, Event, heartbeats, item_record, outgoing
+from sim.sources.source import HEARTBEAT_EVENTS, OutgoingEvent, heartbeats, item_record, outgoing
 from stream.config import StreamSettings
 from stream.kafka.topics import create_topics
 from stream.local_broker.node import Broker
@@ -72,9 +72,9 @@ def replay(
     return made
 
 
-def expected(source: DirichletStream, partitions: int) -> dict[Place, list[Event]]:
+def expected(source: DirichletStream, partitions: int) -> dict[Place, list[OutgoingEvent]]:
     """Give the events of each topic and partition, heartbeats included."""
-    places: dict[Place, list[Event]] = defaultdict(list)
+    places: dict[Place, list[OutgoingEvent]] = defaultdict(list)
     for event in outgoing(source, partitions):
         home = partition_of(event.key or b"", partitions) if event.partition is None else event.partition
         places[event.topic, home].append(event)

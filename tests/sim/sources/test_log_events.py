@@ -11,7 +11,7 @@ from sim.sources.log_columns import LogSettings
 from sim.sources.log_events import event_table
 from sim.sources.recorded_log import RecordedLog
 from stream.schema.events import Action, Event, Impression, decode_event
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 
 Row = dict[str, Any]
 START_S = 1_000_000_000
@@ -40,7 +40,7 @@ def replayed(rows: Sequence[Row], settings: LogSettings) -> list[Row]:
     assert len(log) == len(events)
     assert [list(log.events(start)) for start in range(3)] == [events[start:] for start in range(3)]
     for event in events:
-        source = Source[event.topic.upper()]
+        source = SourceTopic[event.topic.upper()]
         assert isinstance(decode_event(source, event.value, max_slate=200, now_ms=None), Event)
     decoded = [json.loads(event.value or b"") for event in events]
     assert [event.ts_ms for event in events] == [fields["ts"] for fields in decoded]

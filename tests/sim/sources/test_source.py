@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
-from sim.sources.source import HEARTBEAT_EVENTS, ITEMS_HEARTBEAT_KEY, TOPICS, Event, item_record, outgoing, total
+from sim.sources.source import (
+    HEARTBEAT_EVENTS,
+    ITEMS_HEARTBEAT_KEY,
+    TOPICS,
+    OutgoingEvent,
+    item_record,
+    outgoing,
+    total,
+)
 from stream.schema.ids import partition_of
 from stream.schema.tokens import END_OF_TIME_MS
 
@@ -62,5 +70,5 @@ def test_it_can_begin_anywhere(stream: DirichletStream, start: int) -> None:
     assert begun == (whole[cut:] if start < total(stream) else _last_beats(whole))
 
 
-def _last_beats(whole: list[Event]) -> list[Event]:
+def _last_beats(whole: list[OutgoingEvent]) -> list[OutgoingEvent]:
     return [event for event in whole if event.ts_ms == END_OF_TIME_MS]

@@ -16,11 +16,11 @@ from sim.world.events import Happening, WorldStream
 from sim.world.settings import WorldSettings
 from stream.config import StreamSettings
 from stream.join.partition import Partition
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from tests.memory_store import MemoryStore
 from tests.sim.world.worlds import ALL, SLATES, scenario
 
-TOPICS = {source.topic: source for source in Source}
+TOPICS = {source.topic: source for source in SourceTopic}
 
 
 class Arrived:
@@ -33,7 +33,7 @@ class Arrived:
 def joined(source: WorldStream, settings: StreamSettings) -> Partition:
     """Join a stream in one partition."""
     partition = Partition(MemoryStore({}), 0, settings)  # type: ignore[arg-type]
-    offsets = dict.fromkeys(Source, 0)
+    offsets = dict.fromkeys(SourceTopic, 0)
     events = outgoing(source, 1)
     while some := list(islice(events, 500)):
         for topic, number in TOPICS.items():

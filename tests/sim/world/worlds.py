@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.scenarios.scenario import WorldScenario
-from sim.sources.source import ITEMS, Event
+from sim.sources.source import ITEMS, OutgoingEvent
 from sim.world.settings import WorldSettings
 from sim.world.world import World
 
@@ -85,7 +85,7 @@ class Told:
         assert item not in self.died
 
 
-def told(catalogue: Iterable[tuple[str, bytes]], events: Iterable[Event]) -> Told:
+def told(catalogue: Iterable[tuple[str, bytes]], events: Iterable[OutgoingEvent]) -> Told:
     """Read a stream as its receivers do: nobody sees or clicks what is not alive, and time does not go back."""
     said, last = Told(born={item: json.loads(value)["ts"] for item, value in catalogue}), 0
     for event in events:

@@ -2,32 +2,32 @@ import subprocess
 import sys
 from pathlib import Path
 
-from stream.consumer.instance_id import take_free_seat, take_seat
+from stream.consumer.instance_id import lease, lease_free
 
 
 def test_a_seat_has_one_sitter(tmp_path: Path) -> None:
     """Nobody else gets it, in this process or another, until its sitter stands up."""
     path = tmp_path / "new" / "a.seat"
-    seat = take_seat(path)
+    seat = lease(path)
     assert seat is not None
-    assert take_seat(path) is None
+    assert lease(path) is None
     code = f"from pathlib import Path; from stream.seats import take_seat; print(take_seat(Path({str(path)!r})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
     seat.close()
-    again = take_seat(path)
+    again = lease(path)
     assert again is not None
     again.close()
 
 
 def test_the_lowest_free_seat_is_taken_and_keeps_its_name(tmp_path: Path) -> None:
     """Who comes after a dead sitter has the same name as he, and one that no other folder gives."""
-    with take_free_seat(tmp_path / "a", "w") as first, take_free_seat(tmp_path / "a", "w") as second:
+    with lease_free(tmp_path / "a", "w") as first, lease_free(tmp_path / "a", "w") as second:
         assert first.name != second.name
         name = first.name
-        with take_free_seat(tmp_path / "b", "w") as elsewhere:
+        with lease_free(tmp_path / "b", "w") as elsewhere:
             assert elsewhere.name not in (first.name, second.name)
-    with take_free_seat(tmp_path / "a", "w") as heir:
+    with lease_free(tmp_path / "a", "w") as heir:
         assert heir.name == name
 
 
@@ -37,5 +37,5 @@ def test_a_killed_process_frees_its_seat(tmp_path: Path) -> None:
     code += f"print(take_free_seat(Path({str(tmp_path)!r}), 'w').name, flush=True); os.kill(os.getpid(), 9)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -9
-    with take_free_seat(tmp_path, "w") as heir:
+    with lease_free(tmp_path, "w") as heir:
         assert heir.name == done.stdout.strip()

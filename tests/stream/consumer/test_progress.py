@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, strategies as st
 
-from stream.consumer.progress import Batch, Lanes, refuse_dropped, refuse_lost
+from stream.consumer.progress import PollBatch, Progress, refuse_dropped, refuse_lost
 from stream.errors import BrokerError
 
 HERE = ("actions", 3)
@@ -18,14 +18,14 @@ class Record:
     timestamp: int = 0
 
 
-def lanes_at(offset: int, in_flight_records: int = 100) -> Lanes:
-    lanes = Lanes(in_flight_records)
+def lanes_at(offset: int, in_flight_records: int = 100) -> Progress:
+    lanes = Progress(in_flight_records)
     lanes.begin(HERE, offset)
     return lanes
 
 
-def poll(lanes: Lanes, *offsets: int) -> Batch:
-    return Batch(lanes[HERE], [Record(offset) for offset in offsets])
+def poll(lanes: Progress, *offsets: int) -> PollBatch:
+    return PollBatch(lanes[HERE], [Record(offset) for offset in offsets])
 
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=8), st.data())

@@ -15,7 +15,7 @@ from stream.example import Example, Heartbeat, decode, encode_example
 from stream.join.partition import DEAD_LETTERS, EXAMPLES, Partition
 from stream.schema.ids import id_key, partition_of
 from stream.schema.tokens import END_OF_TIME_MS, TOKEN_DTYPE, Kind, Token
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from stream.store import layout
 from stream.store.layout import Outgoing
 from stream.store.reader import read_tokens
@@ -34,11 +34,11 @@ END = wire({"watermark": END_OF_TIME_MS})
 START_MS = 1_700_000_000_000
 
 
-def logs_of(events: dict[str, list[Wire]]) -> dict[Source, list[Record]]:
+def logs_of(events: dict[str, list[Wire]]) -> dict[SourceTopic, list[Record]]:
     """Give each source's log, ended by a heartbeat."""
     return {
         source: [Record(i, value) for i, value in enumerate([*map(wire, events.get(source.topic, [])), END])]
-        for source in Source
+        for source in SourceTopic
     }
 
 
@@ -101,7 +101,7 @@ def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
     logs, store, kafka = logs_of(events), MemoryStore({}), Kafka()
     partition = Partition(store, 0, SETTINGS)
     while any(partition.next_offsets[source] < len(log) for source, log in logs.items()):
-        source = data.draw(st.sampled_from([s for s in Source if partition.next_offsets[s] < len(logs[s])]))
+        source = data.draw(st.sampled_from([s for s in SourceTopic if partition.next_offsets[s] < len(logs[s])]))
         start = max(0, partition.next_offsets[source] - data.draw(st.integers(0, 2)))
         store.crash = data.draw(st.sampled_from([None, None, None, "before", "after"]))
         try:
@@ -209,10 +209,10 @@ def test_late_events_go_to_dead_letters() -> None:
     """What the watermark has passed is refused with reason, place and raw bytes; what is within the lateness is not."""
     partition, kafka = Partition(MemoryStore({}), 0, SETTINGS), Kafka()
     beat = wire({"watermark": 100_000})
-    for source in Source:
+    for source in SourceTopic:
         partition.handle(source, [Record(0, beat)])
     late, in_time = wire(action("u", "a", 69_999)), wire(action("u", "b", 70_000))
-    partition.handle(Source.ACTIONS, [Record(1, late, b"u"), Record(2, in_time, b"u")])
+    partition.handle(SourceTopic.ACTIONS, [Record(1, late, b"u"), Record(2, in_time, b"u")])
     kafka.send(partition)
     (letter,) = kafka.dead_letters()
     assert (letter["reason"], letter["topic"], letter["partition"], letter["offset"]) == ("late", "actions", "0", "1")
@@ -225,10 +225,10 @@ def test_a_silent_topic_holds_the_others_back_until_it_is_idle() -> None:
     """The watermark is the minimum; the shell may excuse a topic, and a later batch continues from there."""
     partition = Partition(MemoryStore({}), 0, SETTINGS)
     partition.handle(
-        Source.ACTIONS, [Record(0, wire(action("u", "a", 1_000))), Record(1, wire(action("u", "b", 90_000)))]
+        SourceTopic.ACTIONS, [Record(0, wire(action("u", "a", 1_000))), Record(1, wire(action("u", "b", 90_000)))]
     )
     assert partition.counters.tokens == 0
-    partition.advance(idle={Source.IMPRESSIONS, Source.ATTRIBUTES})
+    partition.advance(idle={SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES})
     assert (partition.counters.tokens, partition.waiting, partition.watermark_ms) == (1, 1, 60_000)
 
 
@@ -237,7 +237,7 @@ def test_an_event_of_the_future_is_refused_by_live_workers_alone() -> None:
     for now_ms, refused in ((1_000_000, 1), (None, 0)):
         partition = Partition(MemoryStore({}), 0, SETTINGS, None if now_ms is None else lambda: 1_000_000)
         events = [action("u", "a", 1_300_000), action("u", "b", 1_300_001)]
-        partition.handle(Source.ACTIONS, [Record(i, wire(e)) for i, e in enumerate(events)])
+        partition.handle(SourceTopic.ACTIONS, [Record(i, wire(e)) for i, e in enumerate(events)])
         assert partition.counters.dead_letters.get("future", 0) == refused
 
 
@@ -297,10 +297,10 @@ def test_age_counts_whatever_the_size_of_slates() -> None:
 def test_a_smaller_max_slate_does_not_undo_what_was_accepted() -> None:
     """A slate that waits is joined after a restart with a limit below it; the next of its size is refused."""
     store, slate = MemoryStore({}), impression("u", "r", 1000, *"abcdef")
-    Partition(store, 0, SETTINGS).handle(Source.IMPRESSIONS, [Record(0, wire(slate))])
+    Partition(store, 0, SETTINGS).handle(SourceTopic.IMPRESSIONS, [Record(0, wire(slate))])
     partition = Partition(store, 0, SETTINGS.model_copy(update={"max_slate": 3}))
-    partition.handle(Source.IMPRESSIONS, [Record(1, wire(slate | {"request_id": "s"})), Record(2, END)])
-    for source in (Source.ACTIONS, Source.ATTRIBUTES):
+    partition.handle(SourceTopic.IMPRESSIONS, [Record(1, wire(slate | {"request_id": "s"})), Record(2, END)])
+    for source in (SourceTopic.ACTIONS, SourceTopic.ATTRIBUTES):
         partition.handle(source, [Record(0, END)])
     assert (partition.counters.tokens, partition.counters.dead_letters) == (6, {"long-slate": 1})
 
@@ -309,11 +309,11 @@ def test_a_heartbeat_in_microseconds_moves_nothing() -> None:
     """It goes to dead-letters, and so does one of the future; the end of time passes."""
     partition, now_ms = Partition(MemoryStore({}), 0, SETTINGS, lambda: START_MS), START_MS + 300_000
     beats = [START_MS * 1000, now_ms + 1, now_ms]
-    partition.handle(Source.ACTIONS, [Record(i, wire({"watermark": ms})) for i, ms in enumerate(beats)])
-    assert partition.high_ms(Source.ACTIONS) == now_ms
+    partition.handle(SourceTopic.ACTIONS, [Record(i, wire({"watermark": ms})) for i, ms in enumerate(beats)])
+    assert partition.high_ms(SourceTopic.ACTIONS) == now_ms
     assert partition.counters.dead_letters == {"bad-time": 1, "future": 1}
-    partition.handle(Source.ACTIONS, [Record(3, END)])
-    assert partition.high_ms(Source.ACTIONS) == END_OF_TIME_MS
+    partition.handle(SourceTopic.ACTIONS, [Record(3, END)])
+    assert partition.high_ms(SourceTopic.ACTIONS) == END_OF_TIME_MS
 
 
 class Unreadable(MemoryStore):
@@ -330,19 +330,19 @@ class Unreadable(MemoryStore):
 
 def test_half_a_batch_is_never_committed() -> None:
     """After an error in the middle nothing more is taken or joined; the partition opened anew has lost nothing."""
-    store, idle = Unreadable({}), {Source.IMPRESSIONS, Source.ATTRIBUTES}
+    store, idle = Unreadable({}), {SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES}
     log = [Record(i, wire(action(f"u{i}", "a", 1000 + i))) for i in range(20)] + [Record(20, END)]
     partition = Partition(store, 0, SETTINGS)
     store.bad = layout.user_key(id_key("u7"))
     with pytest.raises(StoreError, match="mend the disk"):
-        partition.handle(Source.ACTIONS, log, idle)
+        partition.handle(SourceTopic.ACTIONS, log, idle)
     with pytest.raises(StoreError, match=r"Partition 0 failed in the middle of a batch and must be opened anew"):
-        partition.advance(set(Source))
+        partition.advance(set(SourceTopic))
     with pytest.raises(StoreError, match="must be opened anew"):
-        partition.handle(Source.ATTRIBUTES, [Record(0, END)], idle)
+        partition.handle(SourceTopic.ATTRIBUTES, [Record(0, END)], idle)
     assert store.data == {}
     partition = Partition(store, 0, SETTINGS)
-    partition.handle(Source.ACTIONS, log[partition.next_offsets[Source.ACTIONS] :], idle)
+    partition.handle(SourceTopic.ACTIONS, log[partition.next_offsets[SourceTopic.ACTIONS] :], idle)
     assert set(stored_tokens(store)) == {id_key(f"u{i}") for i in range(20)}
 
 
@@ -360,13 +360,13 @@ def test_it_works_on_rocksdb(tmp_path: Path) -> None:
     logs, kafka = logs_of(events), Kafka()
     for batch in range(0, 201, 20):
         partition = Partition(open_store(tmp_path), 0, SETTINGS)
-        partition.handle(Source.ACTIONS, logs[Source.ACTIONS][batch : batch + 20])
+        partition.handle(SourceTopic.ACTIONS, logs[SourceTopic.ACTIONS][batch : batch + 20])
         partition.close()
     partition = Partition(store := open_store(tmp_path), 0, SETTINGS)
     tail = read_tokens(store, "u", 150)
     assert tail is not None
     assert tail["ts_ms"].tolist() == list(range(1050, 1200))
-    for source in (Source.IMPRESSIONS, Source.ATTRIBUTES):
+    for source in (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES):
         partition.handle(source, logs[source])
     kafka.send(partition)
     assert kafka.examples() == {e.serial: encode_example(e) for e in expected.examples}
@@ -381,7 +381,9 @@ def test_heartbeats_promise_only_what_is_true() -> None:
     partition, kafka, numbers = Partition(MemoryStore({}), 0, SETTINGS), Kafka(), count()
     clicks = [wire(action("u", f"i{i}", 1000 + 700 * i)) for i in range(100)]
     for click in clicks:
-        partition.handle(Source.ACTIONS, [Record(next(numbers), click)], idle={Source.IMPRESSIONS, Source.ATTRIBUTES})
+        partition.handle(
+            SourceTopic.ACTIONS, [Record(next(numbers), click)], idle={SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES}
+        )
     kafka.send(partition)
     reached, beats = 0, 0
     for record in kafka.records:

@@ -9,20 +9,20 @@ from stream.schema.dead_letters import Reason, RefusedError
 from stream.schema.events import Event, decode_event
 from stream.schema.ids import id_key
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 
-S, A, T = Source.IMPRESSIONS, Source.ACTIONS, Source.ATTRIBUTES
+S, A, T = SourceTopic.IMPRESSIONS, SourceTopic.ACTIONS, SourceTopic.ATTRIBUTES
 IMPRESSION = {"user_id": "u", "request_id": "r", "ts": 5, "items": ["a", 1]}
 ACTION = {"user_id": "u", "item_id": "a", "action": "click", "ts": 5}
 ATTRIBUTE = {"user_id": "u", "name": "country", "value": "NO", "ts": 5}
-GOOD: dict[Source, dict[str, Any]] = {S: IMPRESSION, A: ACTION, T: ATTRIBUTE}
+GOOD: dict[SourceTopic, dict[str, Any]] = {S: IMPRESSION, A: ACTION, T: ATTRIBUTE}
 
 
-def decode(source: Source, value: bytes | None, now_ms: int | None = None) -> Event | int:
+def decode(source: SourceTopic, value: bytes | None, now_ms: int | None = None) -> Event | int:
     return decode_event(source, value, max_slate=100, now_ms=now_ms)
 
 
-def bad(source: Source, **changed: Any) -> bytes:
+def bad(source: SourceTopic, **changed: Any) -> bytes:
     return json.dumps(GOOD[source] | changed).encode()
 
 
@@ -66,7 +66,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("source", "value", "reason"), REFUSED)
-def test_bad_input_is_refused_with_its_reason(source: Source, value: bytes | None, reason: Reason) -> None:
+def test_bad_input_is_refused_with_its_reason(source: SourceTopic, value: bytes | None, reason: Reason) -> None:
     """Every kind of bad input has one reason, and a sentence beside it."""
     with pytest.raises(RefusedError) as refused:
         decode(source, value)
@@ -106,15 +106,15 @@ def test_events_in_keys() -> None:
     assert attribute.texts == ((user, "u"), (country, "country=NO"))
 
 
-@pytest.mark.parametrize("source", list(Source))
-def test_a_heartbeat_is_a_time(source: Source) -> None:
+@pytest.mark.parametrize("source", list(SourceTopic))
+def test_a_heartbeat_is_a_time(source: SourceTopic) -> None:
     """Any source may carry one, up to the end of time."""
     assert decode(source, b'{"watermark": 7}') == 7
     assert decode(source, json.dumps({"watermark": END_OF_TIME_MS}).encode()) == END_OF_TIME_MS
 
 
-@given(st.sampled_from(list(Source)), st.binary() | st.from_regex(rb'\{"user_id": ?.{0,40}\}', fullmatch=True))
-def test_no_bytes_can_do_more_than_be_refused(source: Source, value: bytes) -> None:
+@given(st.sampled_from(list(SourceTopic)), st.binary() | st.from_regex(rb'\{"user_id": ?.{0,40}\}', fullmatch=True))
+def test_no_bytes_can_do_more_than_be_refused(source: SourceTopic, value: bytes) -> None:
     """Whatever comes in is an event, a heartbeat or a refusal."""
     with contextlib.suppress(RefusedError):
         assert isinstance(decode(source, value), Event | int)
@@ -127,8 +127,8 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(list(Source)), st.data())
-def test_any_json_in_any_field_is_an_event_or_refused(source: Source, data: st.DataObject) -> None:
+@given(st.sampled_from(list(SourceTopic)), st.data())
+def test_any_json_in_any_field_is_an_event_or_refused(source: SourceTopic, data: st.DataObject) -> None:
     """A field of any JSON type, lone surrogates included, never raises anything else."""
     field = data.draw(st.sampled_from(sorted(GOOD[source])))
     with contextlib.suppress(RefusedError):

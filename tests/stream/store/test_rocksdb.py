@@ -11,7 +11,7 @@ from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.join.partition import Partition
 from stream.schema.ids import partition_of
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from stream.store import layout
 from stream.store.reader import SequenceReader
 from stream.store.rocksdb import open_secondary, open_store, partition_path
@@ -129,7 +129,7 @@ def test_a_reader_sees_what_a_running_worker_writes(tmp_path: Path) -> None:
     partition = Partition(open_store(partition_path(tmp_path, home)), home, settings)
     reader = SequenceReader(tmp_path, settings)
     for offset in range(3):
-        partition.handle(Source.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
+        partition.handle(SourceTopic.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
         tokens = reader.tokens("u", 100)
         assert tokens is not None
         assert tokens["ts_ms"].tolist() == list(range(1000, 1001 + offset))
@@ -146,7 +146,7 @@ def test_a_reader_follows_a_store_that_was_made_anew(tmp_path: Path) -> None:
     for events in (3, 2):
         partition = Partition(open_store(path), 0, settings)
         for offset in range(events):
-            partition.handle(Source.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
+            partition.handle(SourceTopic.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
             tokens = reader.tokens("u", 100)
             assert tokens is not None
             assert len(tokens) == offset + 1
@@ -164,7 +164,7 @@ def test_a_reader_goes_on_when_the_worker_starts_again(tmp_path: Path) -> None:
     opened = []
     for offset in range(2):
         partition = Partition(open_store(partition_path(tmp_path, 0)), 0, settings)
-        partition.handle(Source.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
+        partition.handle(SourceTopic.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
         tokens = reader.tokens("u", 100)
         assert tokens is not None
         assert len(tokens) == offset + 1

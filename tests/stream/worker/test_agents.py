@@ -13,7 +13,7 @@ from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_ex
 from stream.join.partition import Partition
 from stream.kafka.topics import create_topics
 from stream.schema.ids import partition_of
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import partitions
 from stream.worker.agents import run_worker
@@ -104,7 +104,7 @@ def test_kill_stop_and_rebalance_lose_and_double_nothing(
             third = worker()
             await until(lambda: len(third.places()) == 3, "the third worker at work")
             assert second.stop() == 0, second.says
-            await send(bootstrap, settings, {source.topic: [] for source in Source}, end=True)
+            await send(bootstrap, settings, {source.topic: [] for source in SourceTopic}, end=True)
             await until(lambda: all_ended(bootstrap, settings), "the end of all partitions")
             assert third.stop() == 0, third.says
         assert_exactly(await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS), events, settings)
@@ -232,7 +232,7 @@ def test_a_producer_with_another_partitioner_is_warned_of(
 
     async def run() -> None:
         await fill(bootstrap, settings.topic_prefix + "actions", [(3, None, wire(click), 0) for click in clicks])
-        await send(bootstrap, settings, {source.topic: [] for source in Source}, end=True)
+        await send(bootstrap, settings, {source.topic: [] for source in SourceTopic}, end=True)
         with WorkerProcess(settings, tmp_path, bootstrap) as worker:
 
             async def said() -> bool:
@@ -274,20 +274,20 @@ def test_a_taken_metrics_port_is_said_in_a_sentence(bootstrap: str, settings: St
 def test_only_sources_that_run_ahead_of_a_backlog_are_paused() -> None:
     """Too many waiting events pause what is ahead of the source they wait for; many more if that one has no records."""
     partition = Partition(MemoryStore({}), 0, StreamSettings(partitions=1))
-    one = partitions.Owned(partition)
+    one = partitions.AssignedPartition(partition)
     for offset, (source, ts) in enumerate(
-        [(Source.IMPRESSIONS, 9000), (Source.ATTRIBUTES, 5000), (Source.ACTIONS, 1000)] * 2
+        [(SourceTopic.IMPRESSIONS, 9000), (SourceTopic.ATTRIBUTES, 5000), (SourceTopic.ACTIONS, 1000)] * 2
     ):
         partition.handle(source, [_Record(offset, wire(_event(source, ts)))])
-    backlog = {Source.ACTIONS: 7, Source.IMPRESSIONS: 1, Source.ATTRIBUTES: 1}
-    silent = {**backlog, Source.ACTIONS: 0}
-    assert one.ahead(5, backlog.get) == {Source.IMPRESSIONS, Source.ATTRIBUTES}
+    backlog = {SourceTopic.ACTIONS: 7, SourceTopic.IMPRESSIONS: 1, SourceTopic.ATTRIBUTES: 1}
+    silent = {**backlog, SourceTopic.ACTIONS: 0}
+    assert one.ahead(5, backlog.get) == {SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES}
     assert one.ahead(6, backlog.get) == set()
     assert one.ahead(2, silent.get) == set()
-    assert one.ahead(1, silent.get) == {Source.IMPRESSIONS, Source.ATTRIBUTES}
-    one.idle = frozenset({Source.ACTIONS})
-    assert one.ahead(2, backlog.get) == {Source.IMPRESSIONS}
-    one.idle = frozenset(Source)
+    assert one.ahead(1, silent.get) == {SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES}
+    one.idle = frozenset({SourceTopic.ACTIONS})
+    assert one.ahead(2, backlog.get) == {SourceTopic.IMPRESSIONS}
+    one.idle = frozenset(SourceTopic)
     assert one.ahead(0, silent.get) == set()
 
 
@@ -296,9 +296,9 @@ class _Record:
         self.offset, self.value, self.key = offset, value, b"u"
 
 
-def _event(source: Source, ts: int) -> Wire:
+def _event(source: SourceTopic, ts: int) -> Wire:
     return {
-        Source.IMPRESSIONS: {"user_id": "u", "request_id": "r", "ts": ts, "items": ["a"]},
-        Source.ACTIONS: {"user_id": "u", "item_id": "a", "action": "click", "ts": ts},
-        Source.ATTRIBUTES: {"user_id": "u", "name": "n", "value": "v", "ts": ts},
+        SourceTopic.IMPRESSIONS: {"user_id": "u", "request_id": "r", "ts": ts, "items": ["a"]},
+        SourceTopic.ACTIONS: {"user_id": "u", "item_id": "a", "action": "click", "ts": ts},
+        SourceTopic.ATTRIBUTES: {"user_id": "u", "name": "n", "value": "v", "ts": ts},
     }[source]

@@ -15,9 +15,9 @@ from stream.example import Example, Heartbeat, Kind, decode, encode_example
 from stream.join.partition import Partition
 from stream.kafka.topics import EXAMPLE_BYTES
 from stream.schema.ids import MAX_ID_BYTES
-from stream.schema.watermark import Source
+from stream.schema.watermark import SourceTopic
 from stream.worker import partitions
-from stream.worker.partitions import Partitions
+from stream.worker.partitions import AssignedPartitions
 from tests.kafka_logs import until
 from tests.memory_store import MemoryStore
 from tests.wire import Record, action, wire
@@ -62,12 +62,12 @@ class Batch:
         return len(self.values)
 
 
-def with_partition(tmp_path: Path, test: Callable[[Partitions, Producer, list[Exception]], Any]) -> None:
+def with_partition(tmp_path: Path, test: Callable[[AssignedPartitions, Producer, list[Exception]], Any]) -> None:
     """Run a test with partition 0 open."""
 
     async def run() -> None:
         producer, errors = Producer(), list[Exception]()
-        partitions = Partitions(SETTINGS, tmp_path, producer, errors.append)  # type: ignore[arg-type]
+        partitions = AssignedPartitions(SETTINGS, tmp_path, producer, errors.append)  # type: ignore[arg-type]
         await partitions.open("actions", 0)
         try:
             await test(partitions, producer, errors)
@@ -85,12 +85,12 @@ def test_a_long_wait_is_joined_and_sent_in_turns(tmp_path: Path, monkeypatch: py
     """When a silent topic holds nobody back any more no commit is huge, and the examples are what they always are."""
     monkeypatch.setattr(partitions, "_TURN_TOKENS", 40)
     at_once = Partition(MemoryStore({}), 0, SETTINGS)
-    at_once.handle(Source.ACTIONS, clicks(300))
-    at_once.advance(set(Source) - {Source.ACTIONS})
+    at_once.handle(SourceTopic.ACTIONS, clicks(300))
+    at_once.advance(set(SourceTopic) - {SourceTopic.ACTIONS})
     expected = [out.value for out in at_once.outbox() if isinstance(decode(out.value), Example)]
 
-    async def test(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
-        await partitions.handle(Source.ACTIONS, 0, clicks(300))  # type: ignore[arg-type]
+    async def test(partitions: AssignedPartitions, producer: Producer, errors: list[Exception]) -> None:
+        await partitions.handle(SourceTopic.ACTIONS, 0, clicks(300))  # type: ignore[arg-type]
         partition = partitions[0].partition
         assert (partition.waiting, producer.values) == (300, [])
         partitions.advance(SILENT)
@@ -108,14 +108,14 @@ def test_whoever_opens_a_partition_goes_on_joining(tmp_path: Path, monkeypatch: 
     """A partition let go between two turns is joined to its end by its next owner, without another record."""
     monkeypatch.setattr(partitions, "_TURN_TOKENS", 40)
 
-    async def begin(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
-        await partitions.handle(Source.ACTIONS, 0, clicks(300))  # type: ignore[arg-type]
+    async def begin(partitions: AssignedPartitions, producer: Producer, errors: list[Exception]) -> None:
+        await partitions.handle(SourceTopic.ACTIONS, 0, clicks(300))  # type: ignore[arg-type]
         partitions.advance(SILENT)
         assert partitions[0].partition.behind
         await partitions.close()
         assert sum(producer.batches) < 100
 
-    async def go_on(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
+    async def go_on(partitions: AssignedPartitions, producer: Producer, errors: list[Exception]) -> None:
         partition = partitions[0].partition
         await until(lambda: not partition.behind and not partition.outbox(), "everything sent")
         assert partition.waiting == 1
@@ -130,8 +130,8 @@ def test_whoever_opens_a_partition_goes_on_joining(tmp_path: Path, monkeypatch: 
 def test_a_dead_letter_always_fits_into_kafka(tmp_path: Path, key: bytes | None, value: bytes) -> None:
     """What is too long of key and value is cut, and the headers say from how many bytes."""
 
-    async def test(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
-        await partitions.handle(Source.ACTIONS, 0, [Record(0, value, key)])  # type: ignore[list-item]
+    async def test(partitions: AssignedPartitions, producer: Producer, errors: list[Exception]) -> None:
+        await partitions.handle(SourceTopic.ACTIONS, 0, [Record(0, value, key)])  # type: ignore[list-item]
         await until(lambda: bool(producer.letters), "the dead-letter")
         ((sent_key, sent_value, headers),) = producer.letters
         whole = [(key or b"", sent_key or b"", "key-cut-from-bytes"), (value, sent_value, "cut-from-bytes")]
@@ -146,9 +146,9 @@ def test_a_dead_letter_always_fits_into_kafka(tmp_path: Path, key: bytes | None,
 def test_a_record_that_kafka_finds_too_large_names_the_limit(tmp_path: Path) -> None:
     """The sentence says which topic, how large, and which settings of Kafka to raise."""
 
-    async def test(partitions: Partitions, producer: Producer, errors: list[Exception]) -> None:
+    async def test(partitions: AssignedPartitions, producer: Producer, errors: list[Exception]) -> None:
         producer.refuses = True
-        await partitions.handle(Source.ACTIONS, 0, clicks(3))  # type: ignore[arg-type]
+        await partitions.handle(SourceTopic.ACTIONS, 0, clicks(3))  # type: ignore[arg-type]
         partitions.advance(SILENT)
         await until(lambda: bool(errors), "the error")
         raise errors[0]

@@ -22,7 +22,7 @@ from triton.runtime import driver
 
 from model.attention.triton import gate, launch
 from model.attention.triton.block_sizes import fixed
-from model.attention.triton.self_check import Around, Case, Problem, Shape
+from model.attention.triton.self_check import Around, Case, CheckProblem, Shape
 
 SHARED = 227 << 10  # bytes that a program may take
 
@@ -82,7 +82,7 @@ def main(
     case = Case(torch.device("cpu"), getattr(torch, dtype), int(width), int(width), activation, bias, int(heads))
     for window in (0, 3):
         print(f"window {window}")
-        Problem(Shape((5, 0, 3), (2, 0, 1), window), case, bias, seed=0).fused()
+        CheckProblem(Shape((5, 0, 3), (2, 0, 1), window), case, bias, seed=0).fused()
     print("around the attention")
     Around(case).fused()
 

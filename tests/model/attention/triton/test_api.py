@@ -19,9 +19,9 @@ from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, RelativeBias, next_ms, time_buckets
 from model.attention.triton import block_sizes, self_check
 from model.attention.triton.api import attend_fused
-from model.attention.triton.batch import Batch, batch_of, clock_of, interpreted
+from model.attention.triton.batch import JaggedBatch, batch_of, clock_of, interpreted
 from model.attention.triton.block_sizes import Config
-from model.attention.triton.self_check import Case, Problem, Shape, check, dense_bias
+from model.attention.triton.self_check import Case, CheckProblem, Shape, check, dense_bias
 from model.config import ModelSettings
 from model.network.encoders.hstu import Encoder, Layer
 from tests.model.attention.attention_cases import Case as RandomCase, cases, golden, offsets_of
@@ -144,7 +144,7 @@ def test_a_bias_and_its_gradients_are_as_good_as_plain_pytorchs(activation: str,
     Triton's interpreter rounds bfloat16 towards zero, with twice the error of PyTorch's rounding to nearest.
     """
     kind = getattr(torch, dtype)
-    problem = Problem(SHAPE, Case(DEVICE, kind, 5, 5, activation, bias, 2), bias, seed=3)
+    problem = CheckProblem(SHAPE, Case(DEVICE, kind, 5, 5, activation, bias, 2), bias, seed=3)
     exact = problem.reference()
     by_kernels, by_pytorch = problem.fused(), in_plain_pytorch(problem, kind)
     size = [by_kernels[name] for name in exact], [by_pytorch[name] for name in exact], list(exact.values())
@@ -153,7 +153,7 @@ def test_a_bias_and_its_gradients_are_as_good_as_plain_pytorchs(activation: str,
     assert_as_good(*size, times=4 if kind == torch.bfloat16 and interpreted() else 2)
 
 
-def in_plain_pytorch(problem: Problem, dtype: torch.dtype) -> dict[str, Tensor]:
+def in_plain_pytorch(problem: CheckProblem, dtype: torch.dtype) -> dict[str, Tensor]:
     """Give a problem's results by the padded path in a dtype, the bias in float32."""
     assert problem.bias is not None
     bias = type(problem.bias)(192, dtype=torch.float32, generator=torch.Generator())
@@ -186,7 +186,7 @@ def test_a_layer_and_its_gradients_are_those_of_the_public_reference(name: str) 
         assert torch.allclose(value.cpu().double(), file[key], rtol=1e-4, atol=1e-4), key
 
 
-def layer_of(file: Any) -> tuple[Layer, Batch]:
+def layer_of(file: Any) -> tuple[Layer, JaggedBatch]:
     """Give the layer of a golden file in float32, and its batch."""
     config, bias, generator = file.config, None, torch.Generator()
     state = {"w_uvqk": file["w_uvqk"], "w_out": file["w_o"], "b_out": file["b_o"]}
@@ -259,13 +259,13 @@ def test_every_kernel_is_given_its_arguments_and_no_others(monkeypatch: pytest.M
 
     monkeypatch.setattr(triton_launch, "_launch", checked)
     shape = Shape((5, 0, 2), (2, 0, 1), 3)
-    Problem(shape, Case(DEVICE, torch.float32, 4, 4, "softmax", "bucketed", 2), "bucketed", seed=0).fused()
+    CheckProblem(shape, Case(DEVICE, torch.float32, 4, 4, "softmax", "bucketed", 2), "bucketed", seed=0).fused()
     assert sorted(seen) == ["candidate_sums", "forward", "history_sums", "key_gradients", "query_gradients"]
 
 
 def test_equal_batches_give_equal_bits() -> None:
     """Two runs agree to the bit, the gradients of the bias included: no program adds where another one does."""
-    problem = Problem(SHAPE, Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed", 2), "bucketed", seed=0)
+    problem = CheckProblem(SHAPE, Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed", 2), "bucketed", seed=0)
     first, second = problem.fused(), problem.fused()
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from model.attention.bias_terms import lowest_gaps_ms
 from model.attention.relative_bias import BUCKETS, time_buckets
 from model.attention.triton import dispatch, self_check
-from model.attention.triton.batch import Batch, could_serve
+from model.attention.triton.batch import JaggedBatch, could_serve
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.network.encoders.hstu import Encoder
@@ -95,7 +95,7 @@ def encoder() -> Encoder:
     return Encoder(settings, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
 
 
-def nearly(q: Tensor, k: Tensor, v: Tensor, batch: Batch, alpha: float, activation: str, bias: object) -> Tensor:
+def nearly(q: Tensor, k: Tensor, v: Tensor, batch: JaggedBatch, alpha: float, activation: str, bias: object) -> Tensor:
     """A kernel that scales by 1 % too much and knows no bias."""
     from model.attention import attention
 
