@@ -31,7 +31,7 @@ window, or an organic action (kind ACTION), whose item is the positive. `query` 
 import struct
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,7 @@ __all__ = [  # all that model/ may import of stream/
     "FormatError",
     "Heartbeat",
     "Kind",
+    "Record",
     "attribute_text",
     "decode",
     "encode_example",
@@ -63,6 +64,26 @@ _EXAMPLE, _HEARTBEAT = 1, 2
 _START: Final = struct.Struct("<4sHH")
 _HEAD: Final = struct.Struct("<4sHHIIIIIIQqQQ")
 _BEAT: Final = struct.Struct("<4sHHIIqQ16s")
+
+
+class Record(Protocol):
+    """A Kafka record, or what replay in one process makes in its place."""
+
+    @property
+    def offset(self) -> int:
+        """Its offset in the partition."""
+
+    @property
+    def key(self) -> bytes | None:
+        """The user's id; the item's in topic `items`."""
+
+    @property
+    def value(self) -> bytes | None:
+        """The message; None is a tombstone."""
+
+    @property
+    def timestamp(self) -> int:
+        """Kafka's own time of the record in ms."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -19,7 +19,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
@@ -30,6 +30,7 @@ from stream.consumer.log_filter import log_to_stderr
 from stream.consumer.owner import StateOwner
 from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_dropped
 from stream.errors import BrokerError
+from stream.example import Record
 
 __all__ = [
     "BatchApp",
@@ -48,15 +49,6 @@ _BOOT_S: Final = 5.0
 _STOP_S: Final = 60.0  # for the batch in hand and the goodbye to Kafka
 
 Timer = Callable[[], Awaitable[None]]
-
-
-class Record(Protocol):
-    """What handlers get: aiokafka's ConsumerRecord."""
-
-    offset: int
-    key: bytes | None
-    value: bytes | None
-    timestamp: int  # ms
 
 
 Handler = Callable[[int, Sequence[Record]], Awaitable[None]]  # (partition, its records in offset order)

@@ -14,6 +14,7 @@ class Record:
     offset: int
     value: bytes | None
     key: bytes | None = b"key"
+    timestamp: int = 0
 
 
 def wire(event: Wire) -> bytes:

@@ -11,37 +11,17 @@ checkpoint; so a mark, the place from which a lane is read again, is that of its
 
 import logging
 from collections.abc import Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from model.data import catalogue
 from model.data.catalogue import ItemRecord, ItemsWatermark, Tombstone
 from model.errors import ModelError
 from model.trainer.merge import BEGINNING_MS, Merge, PartitionQueue, Placed, Topic
-from stream.example import MAGIC, Example, FormatError, decode
+from stream.example import MAGIC, Example, FormatError, Record, decode
 
 LearnItems = Callable[[Sequence[ItemRecord | Tombstone]], None]
 _DIGEST: Final = 2**128
 _log: Final = logging.getLogger("hstu.train")
-
-
-class Record(Protocol):
-    """What Kafka's clients give, and replay in one process."""
-
-    @property
-    def offset(self) -> int:
-        """Place in its partition."""
-
-    @property
-    def key(self) -> bytes | None:
-        """Id of the item; not used of examples."""
-
-    @property
-    def value(self) -> bytes | None:
-        """The message."""
-
-    @property
-    def timestamp(self) -> int:
-        """Kafka's, in ms: when a tombstone withdraws its item."""
 
 
 class Intake:

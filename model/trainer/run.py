@@ -31,9 +31,10 @@ from model.learning.learner import Learner, StepReport
 from model.storage import aliases
 from model.storage.checkpoint import Checkpoint, read_newest, refuse_other_settings, write_checkpoint
 from model.storage.snapshot import Manifest, write_snapshot
-from model.trainer.inbox import Intake, Record
+from model.trainer.inbox import Intake
 from model.trainer.merge import Topic
 from model.trainer.metrics_log import MetricsLog
+from stream.example import Record
 
 _NO_BITS: Final = frozenset(  # settings that may change between two sessions of one run
     ("name", "device", "checkpoint_s", "snapshot_s", "keep_snapshots", "idle_timeout_s", "metrics_port", "metrics_file")

@@ -16,13 +16,13 @@ goes out with the call that joins the last of it.
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
 from stream.config import StreamSettings
 from stream.errors import StoreError
-from stream.example import Heartbeat, encode_example, encode_heartbeat
+from stream.example import Heartbeat, Record, encode_example, encode_heartbeat
 from stream.join.joiner import Joiner
 from stream.join.reorder_buffer import BufferedEvent, ReorderBuffer
 from stream.schema.dead_letters import DeadLetter, Reason, RefusedError
@@ -37,22 +37,6 @@ from stream.store.user_cache import UserCache
 EXAMPLES: Final = "examples"
 DEAD_LETTERS: Final = "dead-letters"
 _TEXTS_CACHED: Final = 500_000
-
-
-class RecordLike(Protocol):
-    """What is needed of a Kafka record."""
-
-    @property
-    def offset(self) -> int:
-        """Its place in the partition."""
-
-    @property
-    def key(self) -> bytes | None:
-        """The user's id."""
-
-    @property
-    def value(self) -> bytes | None:
-        """An event or a heartbeat, as JSON."""
 
 
 class Partition:
@@ -133,7 +117,7 @@ class Partition:
     def handle(
         self,
         source: SourceTopic,
-        records: Sequence[RecordLike],
+        records: Sequence[Record],
         idle: Collection[SourceTopic] = (),
         most: int = sys.maxsize,
     ) -> None:
@@ -203,7 +187,7 @@ class Partition:
             event = decode_waiting(SourceTopic(source), value)
             self._waiting.add(BufferedEvent(event, SourceTopic(source), offset, value, on_disk=True))
 
-    def _take(self, source: SourceTopic, record: RecordLike, now_ms: int | None) -> None:
+    def _take(self, source: SourceTopic, record: Record, now_ms: int | None) -> None:
         try:
             event = decode_event(source, record.value, max_slate=self._settings.max_slate, now_ms=now_ms)
             if isinstance(event, int):
