@@ -23,7 +23,7 @@ START_MS = 1_700_000_000_000
 _CODE = """
 import sys
 from pathlib import Path
-from stream.app import run_worker
+from stream.worker.agents import run_worker
 from stream.config import StreamSettings
 from stream.errors import HstuError
 settings, data_dir, bootstrap, name = sys.argv[1:]

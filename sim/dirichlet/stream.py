@@ -99,7 +99,7 @@ class Records:
 
 
 class DirichletStream:
-    """The stream; a sim.outgoing.Source without a catalogue."""
+    """The stream; a sim.sources.source.Source without a catalogue."""
 
     name = "dirichlet"
     first_ms = START_MS

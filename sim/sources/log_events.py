@@ -2,7 +2,7 @@
 
 column     impression                 action
 ts         i64 ms                     i64 ms
-kind       stream.watermark.Source.IMPRESSIONS / ACTIONS
+kind       SourceTopic.IMPRESSIONS / ACTIONS
 user       text                       text
 item       null                       text
 action     null                       text

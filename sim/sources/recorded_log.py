@@ -31,7 +31,7 @@ _SLICE: Final = 10_000  # events held as Python objects at once
 
 @dataclass(frozen=True, slots=True)
 class RecordedLog:
-    """A log in event-time order; a sim.outgoing.Source."""
+    """A log in event-time order; a sim.sources.source.Source."""
 
     name: str
     fingerprint: str

@@ -93,7 +93,7 @@ def slate_event(user: int, items: list[str], ts_ms: int, request: int) -> Outgoi
 
 
 class WorldStream:
-    """A sim.outgoing.Source."""
+    """A sim.sources.source.Source."""
 
     def __init__(self, name: str, world: World) -> None:
         self.name = name

@@ -6,7 +6,7 @@ kafka_jars.lock names every jar of the class path, one a line, as sha256sum writ
 
 Only what the lock names is fetched, and only what has its checksum is run, also out of the cache, which holds the
 files under their names alone: $XDG_CACHE_HOME/hstu-stream/kafka-4.2.0/*.jar (default ~/.cache). A complete cache needs
-neither network nor jgo. After a change of VERSION, `python -m stream.kafka_jars` writes the lock anew.
+neither network nor jgo. After a change of VERSION, `python -m stream.local_broker.jars` writes the lock anew.
 """
 
 import fcntl

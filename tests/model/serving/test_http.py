@@ -286,7 +286,7 @@ import sys
 from pathlib import Path
 from served import Memory, tokens_of
 from model.config import ServeSettings
-from model.service import run_server
+from model.serving.http import run_server
 run_server(ServeSettings(port=0), Path(sys.argv[1]), Memory({"ada": tokens_of("i1 click")}))
 print("down", flush=True)
 """

@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 WRITE_FOR_EVER = """
 import sys, numpy as np
 from pathlib import Path
-from model.snapshot import write_snapshot
+from model.storage.snapshot import write_snapshot
 from snapshots import some_manifest
 for step in range(1, 10**6):
     arrays = {"items.weight": np.full((4096, 256), step, np.float32)}

@@ -242,7 +242,7 @@ def test_time_goes_on_everywhere_while_a_slow_replay_waits(kafka: KafkaForTests,
 def test_a_kafka_that_dies_is_a_sentence_and_the_replay_continues(tmp_path: Path) -> None:
     """kill -9 of the broker in the middle; once it is back, the same command brings the rest."""
     topics, broker = own_topics(), Broker(tmp_path / "kafka")
-    impatient = "from sim import kafka_out; kafka_out.DELIVERY_S = 2"
+    impatient = "from sim.replay import kafka_sink; kafka_sink.DELIVERY_S = 2"
     paced = (*SMALL_LOG, "--speed", "3000/s")
     try:
         with hstu_replay(broker.start(), topics, tmp_path, *paced, before=impatient) as process:

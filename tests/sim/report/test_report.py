@@ -171,7 +171,7 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
 def test_equal_input_gives_equal_bytes(whole: Path) -> None:
     """Another process with other hash seeds writes the same page and the same drawings."""
     code = (
-        "import sys; from pathlib import Path; from sim.compare.report import save_figures, write_report; "
+        "import sys; from pathlib import Path; from sim.report import save_figures, write_report; "
         "folder = Path(sys.argv[1]); write_report(folder); save_figures(folder, folder / sys.argv[2])"
     )
     pages, drawings = [], []

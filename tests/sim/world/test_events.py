@@ -101,7 +101,7 @@ def test_every_seed_and_every_table_is_another_stream() -> None:
 
 
 def test_events_are_written_as_everywhere() -> None:
-    """Their JSON is that of sim.outgoing."""
+    """Their JSON is that of sim.sources.source."""
     for event in scenario(base={"events": 300}, **SLATES).source().events():
         said = told([(f"i{item}", b'{"ts":0}') for item in range(60)], [event])
         for ts, user, item, request in said.clicks:

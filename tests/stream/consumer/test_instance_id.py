@@ -11,7 +11,7 @@ def test_a_seat_has_one_sitter(tmp_path: Path) -> None:
     seat = lease(path)
     assert seat is not None
     assert lease(path) is None
-    code = f"from pathlib import Path; from stream.seats import take_seat; print(take_seat(Path({str(path)!r})))"
+    code = f"from pathlib import Path; from stream.consumer.instance_id import lease; print(lease(Path({str(path)!r})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
     seat.close()
@@ -33,8 +33,8 @@ def test_the_lowest_free_seat_is_taken_and_keeps_its_name(tmp_path: Path) -> Non
 
 def test_a_killed_process_frees_its_seat(tmp_path: Path) -> None:
     """The system unlocks the file of a process that had no time to."""
-    code = "import os; from pathlib import Path; from stream.seats import take_free_seat\n"
-    code += f"print(take_free_seat(Path({str(tmp_path)!r}), 'w').name, flush=True); os.kill(os.getpid(), 9)"
+    code = "import os; from pathlib import Path; from stream.consumer.instance_id import lease_free\n"
+    code += f"print(lease_free(Path({str(tmp_path)!r}), 'w').name, flush=True); os.kill(os.getpid(), 9)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -9
     with lease_free(tmp_path, "w") as heir:

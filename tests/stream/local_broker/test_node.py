@@ -118,7 +118,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def in_the_foreground(data_dir: Path) -> tuple[subprocess.Popen[str], str, int]:
     """Run what `hstu broker` runs; give its process, its bootstrap address and Kafka's process id when it is ready."""
-    program = "import sys, pathlib, stream.broker as b; b.serve_broker(pathlib.Path(sys.argv[1]), 0)"
+    program = "import sys, pathlib, stream.local_broker.node as b; b.serve_broker(pathlib.Path(sys.argv[1]), 0)"
     process = subprocess.Popen([sys.executable, "-c", program, data_dir], stdout=subprocess.PIPE, text=True)
     assert process.stdout
     line = process.stdout.readline()

@@ -58,7 +58,7 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
 _WRITER = """
 import sys
 from pathlib import Path
-from stream.store import open_store
+from stream.store.rocksdb import open_store
 store = open_store(Path(sys.argv[1]))
 number = 0
 while True:
@@ -95,7 +95,7 @@ _FILLER = """
 import resource, signal, sys
 from pathlib import Path
 from stream.errors import StoreError
-from stream.store import open_store
+from stream.store.rocksdb import open_store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = open_store(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))

@@ -215,7 +215,7 @@ def test_a_forked_child_has_threads_of_its_own() -> None:
     code = """
 import os, signal, torch
 from model.config import ModelSettings
-from model.hstu import Encoder
+from model.network.encoders.hstu import Encoder
 torch.set_num_threads(2)
 encoder = Encoder(ModelSettings(), dtype=torch.float32, generator=torch.Generator().manual_seed(0))
 def run():
@@ -236,7 +236,7 @@ def test_an_encoder_brings_numba_only_when_loops_serve() -> None:
     code = """
 import sys, torch
 from model.config import ModelSettings
-from model.hstu import Encoder
+from model.network.encoders.hstu import Encoder
 encoder = Encoder(ModelSettings(), dtype=torch.float64, generator=torch.Generator())
 encoder(torch.ones(3, 64).double(), torch.tensor([0, 3]), torch.arange(3))
 assert "numba" not in sys.modules

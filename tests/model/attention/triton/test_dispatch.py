@@ -55,7 +55,7 @@ def test_a_cpu_imports_no_triton() -> None:
     code = """
 import sys, torch
 from model.config import ModelSettings
-from model.hstu import Encoder
+from model.network.encoders.hstu import Encoder
 model = Encoder(ModelSettings(), dtype=torch.float32, generator=torch.Generator())
 model(torch.ones(3, 64), torch.tensor([0, 3]), torch.arange(3)).sum().backward()
 assert not [name for name in sys.modules if name == "triton" or "triton_" in name and name.startswith("model")]
