@@ -105,8 +105,7 @@ class Encoder(nn.Module):
         *,
         asked_ms_L: Tensor | None = None,
     ) -> Tensor:
-        """Give the output at each token, [L, D]; see model.network.encoders.hstu.Encoder, whose times are of no use
-        here.
+        """Give the output at each token, [L, D]; as hstu.Encoder, whose times are of no use here.
 
         Each candidate is a step of its own from the state at the end of the history.
         """

@@ -108,8 +108,8 @@ class Encoder(nn.Module):
         *,
         asked_ms_L: Tensor | None = None,
     ) -> Tensor:
-        """Give the output at each token, [L, D]; see model.network.encoders.hstu.Encoder, whose times are of no use
-        here.""" attention = self._attention(x_LD, offsets, num_targets)
+        """Give the output at each token, [L, D]; as hstu.Encoder, whose times are of no use here."""
+        attention = self._attention(x_LD, offsets, num_targets)
         for layer in self.layers:
             x_LD = layer(x_LD, attention)
         y_LD: Tensor = self.norm(x_LD)

@@ -28,7 +28,7 @@ _CODE = """
 import sys
 from pathlib import Path
 from model.config import ModelSettings, TrainSettings
-from model.trainer import run_trainer
+from model.trainer.kafka import run_trainer
 train, model, data_dir, bootstrap, prefix, until_end = sys.argv[1:]
 train, model = TrainSettings.model_validate_json(train), ModelSettings.model_validate_json(model)
 more = {"topic_prefix": prefix, "partitions": 2, "until_end": until_end == "1", "live": False}

@@ -164,7 +164,7 @@ def test_a_run_does_not_begin_in_what_is_there(log: Source, tmp_path: Path) -> N
 def test_a_store_in_use_is_not_deleted(tmp_path: Path) -> None:
     """Another process that runs keeps what it works on."""
     holder = (
-        "import sys; from pathlib import Path; from stream.store import open_store, partition_path\n"
+        "import sys; from pathlib import Path; from stream.store.rocksdb import open_store, partition_path\n"
         "store = open_store(partition_path(Path(sys.argv[1]), 0)); print('open', flush=True); sys.stdin.read()\n"
     )
     with DirectRun(make_settings(tmp_path)):
