@@ -36,7 +36,7 @@ from stream.join.partition import Partition
 from stream.kafka.topics import create_topics
 from stream.schema.events import decode_event
 from stream.schema.tokens import END_OF_TIME_MS
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from stream.transport import make_app, serve
 from tests.kafka import kafka_for_tests

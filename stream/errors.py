@@ -1,14 +1,15 @@
 """Errors of the stream: each message is a sentence that says what was wrong, where, and what to do.
 
-HstuError            what a command prints without a traceback, then exits with 1
-├── BrokerError      Kafka or its installation: unreachable, refused, missing topic
-├── StoreError       a store that is locked, of another version, or cannot be written
-└── FormatError      bytes that are not ours: foreign, truncated or of a newer version
+HstuError                what a command prints without a traceback, then exits with 1
+├── BrokerError          Kafka or its installation: unreachable, refused, missing topic
+├── StoreError           a store of another version, damaged, or one that cannot be written
+│   └── StoreBusyError   a store that another process has open: waiting may help
+└── FormatError          bytes that are not ours: foreign, truncated or of a newer version
 """
 
 
 class HstuError(Exception):
-    """Something a user can mend; the command line prints its sentence and exits with 1."""
+    """Something a user can fix; the command line prints its sentence and exits with 1."""
 
 
 class BrokerError(HstuError):
@@ -17,6 +18,10 @@ class BrokerError(HstuError):
 
 class StoreError(HstuError):
     """A sequence store cannot be opened, read or written."""
+
+
+class StoreBusyError(StoreError):
+    """Another process, or another handle of this one, has the store open."""
 
 
 class FormatError(HstuError):

@@ -37,12 +37,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import FormatError
-from stream.schema.ids import NO_KEY, attribute_text, id_key, id_text
+from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, TOKEN_DTYPE, Kind
 
 __all__ = [  # all that model/ may import of stream/
     "END_OF_TIME_MS",
     "LAST_TS_MS",
+    "MAGIC",
+    "MAX_ID_BYTES",
     "NO_KEY",
     "TOKEN_DTYPE",
     "Example",

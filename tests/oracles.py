@@ -1,16 +1,25 @@
 """Plain answers to compare with: naive code that is plainly right."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from stream.config import StreamSettings
 from stream.example import Example
 from stream.schema.ids import NO_KEY, attribute_text, id_key, id_text
-from stream.schema.tokens import Kind, Token
+from stream.schema.tokens import Kind
 
 Wire = dict[str, Any]  # an event as JSON
+
+
+class Token(NamedTuple):
+    """One element of a user's sequence; `action` is NO_KEY unless the kind is ACTION."""
+
+    key: int
+    action: int
+    ts_ms: int
+    kind: int
 
 
 @dataclass

@@ -6,7 +6,7 @@ from model.errors import ModelError
 from model.trainer.inbox import Intake
 from stream.config import StreamSettings
 from stream.join.partition import Partition
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 from tests.factories import Record as Example
 from tests.memory_store import MemoryStore
 from tests.wire import Record, action, wire

@@ -5,7 +5,8 @@ from uuid import uuid4
 
 from stream.config import StreamSettings
 from stream.kafka import clients
-from stream.kafka.topics import EVENTS, ITEMS, topic_name
+from stream.kafka.topics import topic_name
+from stream.schema.topics import EVENTS, ITEMS
 
 Place = tuple[str, int]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from stream.config import StreamSettings
 from stream.schema.ids import partition_of
 from stream.schema.tokens import END_OF_TIME_MS
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 from tests.kafka_logs import Message, fill
 from tests.oracles import Wire
 from tests.wire import action, impression, wire

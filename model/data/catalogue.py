@@ -21,10 +21,9 @@ from numpy.typing import NDArray
 
 from model.arrays.digest import Hasher, digest_arrays
 from model.errors import ModelError
-from stream.example import END_OF_TIME_MS, LAST_TS_MS, id_key, id_text
+from stream.example import END_OF_TIME_MS, LAST_TS_MS, MAX_ID_BYTES, id_key, id_text
 
 HEARTBEAT_KEY: Final = b"\x00heartbeat"  # fixed, so that compaction keeps the last heartbeat of a partition
-MAX_ID_BYTES: Final = 256  # as for every other id of the stream
 
 Scalar: TypeAlias = str | int | float | bool | None
 Features: TypeAlias = dict[str, Scalar | list[Scalar]]

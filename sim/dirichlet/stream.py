@@ -33,7 +33,7 @@ from sim.sources.item_records import Catalogue
 from sim.sources.recorded_log import fingerprint
 from sim.sources.source import OutgoingEvent
 from stream.config import StreamSettings
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 
 BLOCK: Final = 1024  # records made at once: 131,072 events of the paper's length
 STEEPEST: Final = 10  # exponent: weights of steeper laws drown in the rounding errors of their sums

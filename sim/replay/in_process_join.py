@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from sim.sources.source import ITEMS, OutgoingEvent
 from stream.config import StreamSettings
-from stream.join.partition import EXAMPLES, Partition
+from stream.join.partition import Partition
 from stream.schema.ids import partition_of
-from stream.schema.watermark import SourceTopic as Topic
+from stream.schema.topics import EXAMPLES, SourceTopic as Topic
 from stream.store.reader import read_tokens
 from stream.store.rocksdb import open_store, partition_path
 

@@ -20,7 +20,7 @@ from sim.sources.log_columns import LogSettings
 from sim.sources.table_files import ids, numbers, refuse_missing, texts_of
 from sim.sources.ties import spread_ties
 from sim.sources.timestamps import event_times
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 
 COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "ts": pl.Int64,

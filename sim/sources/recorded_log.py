@@ -24,7 +24,7 @@ from sim.sources.log_columns import LogSettings
 from sim.sources.log_events import event_table
 from sim.sources.source import OutgoingEvent, action, impression
 from sim.sources.table_files import read_table
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 
 _SLICE: Final = 10_000  # events held as Python objects at once
 

@@ -16,7 +16,7 @@ from msgspec import Struct
 
 from stream.schema import events
 from stream.schema.tokens import END_OF_TIME_MS
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 
 ITEMS: Final = "items"
 TOPICS: Final = (*(topic.topic for topic in SourceTopic), ITEMS)

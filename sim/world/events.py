@@ -23,7 +23,7 @@ from sim.sources.recorded_log import fingerprint
 from sim.sources.source import ITEMS, OutgoingEvent, item_record
 from sim.world.responses import Clicks, Requests, clicks_on, organic, policy_slates, requests_of
 from sim.world.world import World
-from stream.schema.watermark import SourceTopic as Topic
+from stream.schema.topics import SourceTopic as Topic
 
 VERSION: Final = "world-1"  # part of the fingerprint; another stream from the same settings gets another number
 _SLICE: Final = 8_192  # events held as Python objects at once

@@ -28,14 +28,13 @@ from stream.join.reorder_buffer import BufferedEvent, ReorderBuffer
 from stream.schema.dead_letters import DeadLetter, Reason, RefusedError
 from stream.schema.events import Event, decode_event, decode_waiting
 from stream.schema.ids import partition_of
-from stream.schema.watermark import NEVER_MS, SourceTopic, Watermark
+from stream.schema.topics import DEAD_LETTERS, EXAMPLES, SourceTopic
+from stream.schema.watermark import NEVER_MS, Watermark
 from stream.store import layout
 from stream.store.layout import Counters, Meta, Outgoing
 from stream.store.rocksdb import Store
 from stream.store.user_cache import UserCache
 
-EXAMPLES: Final = "examples"
-DEAD_LETTERS: Final = "dead-letters"
 _TEXTS_CACHED: Final = 500_000
 
 

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import Any
 
 from stream.schema.events import Event
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 from stream.store import layout
 
 

@@ -13,12 +13,8 @@ from typing import Any, Final
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka import clients
+from stream.schema.topics import ALL, EXAMPLES, ITEMS
 
-EVENTS: Final = ("impressions", "actions", "attributes")
-ITEMS: Final = "items"
-EXAMPLES: Final = "examples"
-DEAD_LETTERS: Final = "dead-letters"
-ALL: Final = (*EVENTS, ITEMS, EXAMPLES, DEAD_LETTERS)
 _CENTURY_MS: Final = 100 * 365 * 86_400_000  # Kafka adds it to its clock: its largest number would overflow there
 EXAMPLE_BYTES: Final = 16 << 20  # of one example at most, 1 MiB being Kafka's default
 _CONFIGS: Final[Mapping[str, dict[str, str]]] = {

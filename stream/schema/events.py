@@ -13,7 +13,7 @@ from msgspec import Struct
 from stream.schema.dead_letters import Reason, RefusedError
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 
 _Id = str | int
 
@@ -77,6 +77,7 @@ _DECODERS: Final[dict[SourceTopic, msgspec.json.Decoder[Any]]] = {
     SourceTopic.ACTIONS: msgspec.json.Decoder(Action),
     SourceTopic.ATTRIBUTES: msgspec.json.Decoder(Attribute),
 }
+_MISSING: Final = "Object missing required field"  # msgspec has one class for this and for a wrong type
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HEARTBEATS: Final = msgspec.json.Decoder(HeartbeatEvent)
 
@@ -118,7 +119,7 @@ def _heartbeat_or_refused(value: bytes, error: msgspec.ValidationError, now_ms: 
     try:
         watermark = _HEARTBEATS.decode(value).watermark
     except msgspec.ValidationError:
-        missing = "missing required field" in str(error)
+        missing = str(error).startswith(_MISSING)
         raise RefusedError(Reason.MISSING_FIELD if missing else Reason.WRONG_TYPE, str(error)) from None
     except _NOT_JSON as malformed:
         raise RefusedError(Reason.NOT_JSON, str(malformed)) from None

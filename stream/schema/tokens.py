@@ -10,7 +10,7 @@ an action.
 
 import struct
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -28,12 +28,3 @@ class Kind(IntEnum):
     ATTRIBUTE = 0
     IMPRESSION = 1
     ACTION = 2
-
-
-class Token(NamedTuple):
-    """One element of a user's sequence; `action` is ids.NO_KEY unless the kind is ACTION."""
-
-    key: int
-    action: int
-    ts_ms: int
-    kind: int

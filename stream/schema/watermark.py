@@ -7,23 +7,11 @@ silent topic: one that the shell calls idle does not hold the others back. Where
 """
 
 from collections.abc import Collection
-from enum import IntEnum
 from typing import Final
 
+from stream.schema.topics import SourceTopic
+
 NEVER_MS: Final = -(2**62)  # of a topic that has shown nothing yet
-
-
-class SourceTopic(IntEnum):
-    """The topics that a worker joins; the value numbers them in stores and messages."""
-
-    IMPRESSIONS = 0
-    ACTIONS = 1
-    ATTRIBUTES = 2
-
-    @property
-    def topic(self) -> str:
-        """The topic's name, without the configured prefix."""
-        return self.name.lower()
 
 
 class Watermark:

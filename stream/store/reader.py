@@ -20,7 +20,7 @@ from stream.errors import StoreError
 from stream.schema.events import Event, decode_waiting
 from stream.schema.ids import NO_KEY, id_key, partition_of
 from stream.schema.tokens import TOKEN_DTYPE, Kind
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 from stream.store import layout
 from stream.store.layout import BLOCK, UserState
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path

@@ -3,6 +3,7 @@
 Foreign exceptions stop here: a locked, damaged, foreign or unwritable store is a StoreError.
 """
 
+import re
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any, Final, Protocol
 
 from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
 
-from stream.errors import StoreError
+from stream.errors import StoreBusyError, StoreError
 from stream.store import layout
 
 MADE_ANEW: Final = (  # what deleting a store's folder means
@@ -20,6 +21,11 @@ MADE_ANEW: Final = (  # what deleting a store's folder means
 _ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those it has compacted
 _LOG_BYTES: Final = 1 << 20  # RocksDB's own log, to which each look of a secondary adds a line, and one before it
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
+# rocksdict raises a bare Exception with the text of RocksDB, which (env_posix.cc) reports a lock that is held in two
+# ways: by a handle of this process, and by another process. A LOCK that cannot be opened is neither.
+_BUSY: Final = re.compile(
+    r"IO error: (lock hold by current process, |While lock file: .*: Resource temporarily unavailable$)"
+)
 
 
 class Store(Protocol):
@@ -124,14 +130,15 @@ def open_store(path: Path) -> RocksStore:
     """Open a partition's store for writing, made if it is new.
 
     Raises:
-        StoreError: another process has it open, another version wrote it, or it is no store of ours.
+        StoreBusyError: another process has it open.
+        StoreError: another version wrote it, or it is no store of ours.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
         db = Rdict(str(path), _options())
     except Exception as error:
-        if "lock" in str(error).lower():
-            raise StoreError(f"The store {path} is open in another process; stop that worker first.") from None
+        if _BUSY.match(str(error)):
+            raise StoreBusyError(f"The store {path} is open in another process; stop that worker first.") from None
         raise _damaged(path, error) from None
     store = RocksStore(db, path)
     found = store.get(layout.VERSION_KEY)

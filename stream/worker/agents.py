@@ -22,8 +22,8 @@ from stream.config import StreamSettings
 from stream.consumer.instance_id import lease_free
 from stream.errors import BrokerError
 from stream.join.partition import Partition
-from stream.kafka.topics import DEAD_LETTERS, EVENTS, EXAMPLE_BYTES, EXAMPLES, verify_topics
-from stream.schema.watermark import SourceTopic
+from stream.kafka.topics import EXAMPLE_BYTES, verify_topics
+from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
 from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from stream.worker.prometheus import WorkerMetrics, serve_metrics

@@ -19,9 +19,9 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.config import StreamSettings
-from stream.errors import BrokerError, StoreError
-from stream.join.partition import EXAMPLES, Partition
-from stream.schema.watermark import SourceTopic
+from stream.errors import BrokerError, StoreBusyError
+from stream.join.partition import Partition
+from stream.schema.topics import EXAMPLES, SourceTopic
 from stream.store.layout import Outgoing
 from stream.store.rocksdb import open_store, partition_path
 from stream.transport import OPEN_S, Record, TopicPartition
@@ -96,7 +96,8 @@ class AssignedPartitions:
         """Give the next offset that the partition's store wants of a source; opens it, once a former owner lets go.
 
         Raises:
-            StoreError: another worker keeps it open, or it cannot be used.
+            StoreBusyError: another worker keeps it open.
+        StoreError: it cannot be used.
         """
         if partition not in self._owned:
             store = await _open_patiently(partition_path(self._data_dir, partition))
@@ -218,7 +219,7 @@ async def _open_patiently(path: Path) -> Any:
     while True:
         try:
             return open_store(path)
-        except StoreError as error:
-            if "another process" not in str(error) or time.monotonic() > deadline:
+        except StoreBusyError:
+            if time.monotonic() > deadline:
                 raise
         await asyncio.sleep(0.1)

@@ -12,7 +12,8 @@ from prometheus_client.registry import Collector
 
 from stream.errors import HstuError
 from stream.join.partition import Partition
-from stream.schema.watermark import NEVER_MS, SourceTopic
+from stream.schema.topics import SourceTopic
+from stream.schema.watermark import NEVER_MS
 
 _COUNTS: Final = {  # of layout.Counters
     "tokens": "Tokens appended to sequences",

@@ -20,9 +20,9 @@ from sim.sources.recorded_log import read_log
 from stream.config import StreamSettings
 from stream.example import Example
 from stream.schema.ids import id_key, id_text, partition_of
-from stream.schema.tokens import Kind, Token
+from stream.schema.tokens import Kind
 from stream.store.reader import SequenceReader
-from tests.oracles import Wire, join
+from tests.oracles import Token, Wire, join
 
 EVENTS = 20_000
 PARTITIONS = 4

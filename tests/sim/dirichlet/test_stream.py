@@ -11,7 +11,7 @@ from sim.dirichlet.stream import BLOCK, START_MS, STEP_MS, DirichletSettings, Di
 from sim.errors import SimError
 from stream.config import StreamSettings
 from stream.schema.events import Event, decode_event
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 
 SMALL = DirichletSettings(records=2500, length=12, items=300, categories=10)
 BIG = DirichletStream(DirichletSettings(records=40_000, items=20_000))

@@ -11,7 +11,7 @@ from sim.sources.log_columns import LogSettings
 from sim.sources.log_events import event_table
 from sim.sources.recorded_log import RecordedLog
 from stream.schema.events import Action, Event, Impression, decode_event
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 
 Row = dict[str, Any]
 START_S = 1_000_000_000

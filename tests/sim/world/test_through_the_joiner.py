@@ -16,7 +16,7 @@ from sim.world.events import Happening, WorldStream
 from sim.world.settings import WorldSettings
 from stream.config import StreamSettings
 from stream.join.partition import Partition
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 from tests.memory_store import MemoryStore
 from tests.sim.world.worlds import ALL, SLATES, scenario
 

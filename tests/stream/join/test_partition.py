@@ -12,16 +12,16 @@ from hypothesis import HealthCheck, given, settings as hypothesis_settings, stra
 from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.example import Example, Heartbeat, decode, encode_example
-from stream.join.partition import DEAD_LETTERS, EXAMPLES, Partition
+from stream.join.partition import Partition
 from stream.schema.ids import id_key, partition_of
-from stream.schema.tokens import END_OF_TIME_MS, TOKEN_DTYPE, Kind, Token
-from stream.schema.watermark import SourceTopic
+from stream.schema.tokens import END_OF_TIME_MS, TOKEN_DTYPE, Kind
+from stream.schema.topics import DEAD_LETTERS, EXAMPLES, SourceTopic
 from stream.store import layout
 from stream.store.layout import Outgoing
 from stream.store.reader import read_tokens
 from stream.store.rocksdb import open_store
 from tests.memory_store import CrashError, MemoryStore
-from tests.oracles import Wire, join
+from tests.oracles import Token, Wire, join
 from tests.strategies import event_sets
 from tests.wire import Record, action, impression, wire
 

@@ -8,17 +8,8 @@ import pytest
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka import clients
-from stream.kafka.topics import (
-    ALL,
-    EVENTS,
-    EXAMPLE_BYTES,
-    EXAMPLES,
-    ITEMS,
-    TopicState,
-    create_topics,
-    list_topics,
-    verify_topics,
-)
+from stream.kafka.topics import EXAMPLE_BYTES, TopicState, create_topics, list_topics, verify_topics
+from stream.schema.topics import ALL, EVENTS, EXAMPLES, ITEMS
 from tests.kafka import KafkaForTests
 
 

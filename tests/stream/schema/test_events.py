@@ -9,7 +9,7 @@ from stream.schema.dead_letters import Reason, RefusedError
 from stream.schema.events import Event, decode_event
 from stream.schema.ids import id_key
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 
 S, A, T = SourceTopic.IMPRESSIONS, SourceTopic.ACTIONS, SourceTopic.ATTRIBUTES
 IMPRESSION = {"user_id": "u", "request_id": "r", "ts": 5, "items": ["a", 1]}

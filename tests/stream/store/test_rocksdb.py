@@ -3,15 +3,16 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from stream.config import StreamSettings
-from stream.errors import StoreError
+from stream.errors import StoreBusyError, StoreError
 from stream.join.partition import Partition
 from stream.schema.ids import partition_of
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 from stream.store import layout
 from stream.store.reader import SequenceReader
 from stream.store.rocksdb import open_secondary, open_store, partition_path
@@ -31,9 +32,49 @@ def test_a_batch_is_written_whole_and_scanned_in_order(tmp_path: Path) -> None:
 def test_an_open_store_is_not_opened_twice(tmp_path: Path) -> None:
     """The sentence names the folder."""
     store = open_store(tmp_path)
-    with pytest.raises(StoreError, match=f"{tmp_path} is open in another process"):
+    with pytest.raises(StoreBusyError, match=f"{tmp_path} is open in another process"):
         open_store(tmp_path)
     store.close()
+
+
+def test_a_store_open_in_another_process_is_busy(tmp_path: Path) -> None:
+    """Across processes RocksDB reports the lock in other words than within one."""
+    store = open_store(tmp_path)
+    code = (
+        "import sys; from pathlib import Path; from stream.errors import StoreBusyError\n"
+        "from stream.store.rocksdb import open_store\n"
+        "try:\n    open_store(Path(sys.argv[1]))\nexcept StoreBusyError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"The store {tmp_path} is open in another process")
+    store.close()
+
+
+def _file_in_the_way(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.touch()
+
+
+def _lock_is_a_directory(path: Path) -> None:
+    (path / "LOCK").mkdir(parents=True)
+
+
+def _lock_leads_nowhere(path: Path) -> None:
+    path.mkdir(parents=True)
+    (path / "LOCK").symlink_to(path / "absent" / "LOCK")
+
+
+@pytest.mark.parametrize("block", [_file_in_the_way, _lock_is_a_directory, _lock_leads_nowhere])
+@pytest.mark.parametrize("folder", ["plain", "blocks", "lock hold by current process, "])
+def test_a_store_that_cannot_be_opened_is_not_called_busy(
+    tmp_path: Path, folder: str, block: Callable[[Path], None]
+) -> None:
+    """Whatever the path is called: no other worker is to blame, and nobody should wait for one."""
+    path = tmp_path / folder / "p2"
+    block(path)
+    with pytest.raises(StoreError, match="cannot be opened or read") as refused:
+        open_store(path)
+    assert not isinstance(refused.value, StoreBusyError)
 
 
 def test_another_version_is_refused_and_left_alone(tmp_path: Path) -> None:
@@ -57,6 +98,7 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from stream.store.rocksdb import open_store
 store = open_store(Path(sys.argv[1]))
@@ -94,7 +136,7 @@ def test_a_killed_writer_leaves_whole_batches(tmp_path: Path) -> None:
 _FILLER = """
 import resource, signal, sys
 from pathlib import Path
-from stream.errors import StoreError
+from stream.errors import StoreBusyError, StoreError
 from stream.store.rocksdb import open_store
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = open_store(Path(sys.argv[1]))

@@ -8,12 +8,12 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from stream.config import StreamSettings
-from stream.errors import BrokerError, HstuError, StoreError
+from stream.errors import BrokerError, HstuError, StoreBusyError
 from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_example
 from stream.join.partition import Partition
 from stream.kafka.topics import create_topics
 from stream.schema.ids import partition_of
-from stream.schema.watermark import SourceTopic
+from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import partitions
 from stream.worker.agents import run_worker
@@ -257,7 +257,7 @@ def test_a_store_that_stays_locked_is_waited_for_then_refused(
     """A former owner gets a moment to let go; after that the sentence names the store."""
     held = open_store(partition_path(tmp_path, 2))
     monkeypatch.setattr(partitions, "OPEN_S", 0.5)
-    with pytest.raises(StoreError, match=r"p2 is open in another process"):
+    with pytest.raises(StoreBusyError, match=r"p2 is open in another process"):
         run_worker(settings, tmp_path, bootstrap, "w")
     monkeypatch.setattr(partitions, "OPEN_S", 30)
     threading.Timer(0.3, held.close).start()
