@@ -178,8 +178,8 @@ def core(logs: Logs, settings: StreamSettings, folder: Path) -> float:
             for source in SourceTopic:
                 if records := logs[source, number][at : at + POLL]:
                     partition.handle(source, records)
-                    if waiting := partition.outbox():
-                        partition.sent(waiting[-1].number)
+                    if waiting := partition.outbox.unsent():
+                        partition.outbox.sent(waiting[-1].number)
         took += time.perf_counter() - start
         partition.close()
     return took

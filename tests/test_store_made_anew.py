@@ -22,7 +22,7 @@ def examples_of(log: Sequence[Record]) -> list[bytes]:
     partition.start_at(SourceTopic.ACTIONS, log[0].offset)
     for start in range(0, len(log), 30):
         partition.handle(SourceTopic.ACTIONS, log[start : start + 30], IDLE)
-    return [outgoing.value for outgoing in partition.outbox()]
+    return [outgoing.value for outgoing in partition.outbox.unsent()]
 
 
 def offered(intake: Intake, messages: Sequence[bytes]) -> int:

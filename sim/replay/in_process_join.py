@@ -79,13 +79,13 @@ class InProcessJoin:
         return LocalRecord(offset, key, value, ts_ms)
 
     def _deliver(self, partition: Partition) -> None:
-        outbox = partition.outbox()
+        outbox = partition.outbox.unsent()
         place = EXAMPLES, partition.number
         examples = [self._record(place, out.key, out.value, 0) for out in outbox if out.topic == EXAMPLES]
         if examples:
             self._offer("examples", partition.number, examples)
         if outbox:
-            partition.sent(outbox[-1].number)
+            partition.outbox.sent(outbox[-1].number)
 
     def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
         """Give a user's last tokens, waiting events included, as queries read them; None where the user is unknown."""

@@ -1,1 +1,1 @@
-"""The pure core of one partition: reorder buffer, joiner, example builder, commit."""
+"""The pure core of one partition: reorder buffer, joiner, example builder, outbox, and the commit."""

@@ -1,58 +1,61 @@
-"""Assembly: gathered targets of one user, with the tokens they need, become examples.
+"""Build examples out of gathered targets of one user and the tokens that they need.
 
 An example ends with its last target and holds at most N = example_tokens tokens. Targets further apart than N/2 leave
-in several, so that each has N/2 tokens of history where there are as many.
+in several examples, so that each keeps at least N/2 tokens of history where there are as many.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 import numpy as np
 
 from stream.example import Example
 from stream.schema.tokens import TOKEN, TOKEN_DTYPE, Kind
+from stream.store.caches import CachedUser, TextIndex
 from stream.store.layout import Target
-from stream.store.user_cache import CachedUser, Get
-
-TextOf = Callable[[int], str]
 
 
-def assemble(
-    member: CachedUser,
-    targets: Sequence[Target],
-    *,
-    partition: int,
-    serial: int,
-    final_ms: int,
-    limit: int,
-    get: Get,
-    text_of: TextOf,
-) -> Iterator[Example]:
-    """Give the examples of these targets, in order of position, with serials from `serial` on.
+class ExampleBuilder:
+    """Builds the examples of one partition.
 
     Args:
-        member: the user, whose `texted` moves on.
-        targets: at least one.
-        partition: number of the partition.
-        serial: of the first example.
-        final_ms: event time at which they leave.
-        limit: tokens of an example at most.
-        get: reads the store.
-        text_of: gives an id's text by its key.
+        partition: The partition's number.
+        example_tokens: How many tokens an example has at most.
+        texts: Knows the text of every id in a token.
+        serial: The serial of the last example built.
     """
-    for chunk in _chunks(sorted(targets, key=lambda target: target.position), limit // 2):
+
+    def __init__(self, partition: int, example_tokens: int, texts: TextIndex, serial: int) -> None:
+        self.serial = serial
+        self._partition = partition
+        self._limit = example_tokens
+        self._texts = texts
+
+    def build(self, user: CachedUser, targets: Sequence[Target], final_ms: int) -> Iterator[Example]:
+        """Return the examples of targets, in order of position; the user's `texted` moves on.
+
+        Args:
+            user: Whose targets they are.
+            targets: At least one.
+            final_ms: The event time at which they leave.
+        """
+        for chunk in _chunks(sorted(targets, key=lambda target: target.position), self._limit // 2):
+            self.serial += 1
+            yield self._example(user, chunk, final_ms)
+
+    def _example(self, user: CachedUser, chunk: list[Target], final_ms: int) -> Example:
         end = chunk[-1].position + 1
-        start = max(member.state.first, end - limit)
-        data = member.tokens(start, end, get)
+        start = max(user.state.first, end - self._limit)
+        data = user.tokens(start, end)
         tokens = np.frombuffer(data, TOKEN_DTYPE)
-        text_keys = _keys_to_tell(data[max(member.state.texted - start, 0) * TOKEN.size :])
-        member.state.texted = max(member.state.texted, end)
+        text_keys = _ids_in(data[max(user.state.texted - start, 0) * TOKEN.size :])
+        user.state.texted = max(user.state.texted, end)
         label_counts = (len(target.labels) for target in chunk)
-        yield Example(
-            partition=partition,
-            serial=serial,
+        return Example(
+            partition=self._partition,
+            serial=self.serial,
             final_ms=final_ms,
-            user=member.key,
+            user=user.key,
             first=start,
             keys=tokens["key"],
             actions=tokens["action"],
@@ -65,9 +68,8 @@ def assemble(
             label_offsets=np.array(list(accumulate(label_counts, initial=0)), "<u4"),
             labels=np.array([label for target in chunk for label in target.labels], "<u8"),
             text_keys=np.array(text_keys, "<u8"),
-            texts=tuple(text_of(key) for key in text_keys),
+            texts=tuple(self._texts.find(key) or "" for key in text_keys),
         )
-        serial += 1
 
 
 def _chunks(targets: list[Target], span: int) -> Iterator[list[Target]]:
@@ -80,11 +82,11 @@ def _chunks(targets: list[Target], span: int) -> Iterator[list[Target]]:
     yield chunk
 
 
-def _keys_to_tell(tokens: bytes) -> list[int]:
-    """Give the distinct ids of these tokens in order of appearance."""
-    told: dict[int, None] = {}
+def _ids_in(tokens: bytes) -> list[int]:
+    """Return the distinct ids of tokens in order of appearance."""
+    found: dict[int, None] = {}
     for key, action, _, kind in TOKEN.iter_unpack(tokens):
-        told[key] = None
+        found[key] = None
         if kind == Kind.ACTION:
-            told[action] = None
-    return list(told)
+            found[action] = None
+    return list(found)

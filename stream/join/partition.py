@@ -1,14 +1,14 @@
-"""The core of one partition: records come in, one WriteBatch changes the store, records for Kafka wait in the outbox.
+"""The core of one partition: decode → reorder buffer → joiner → commit.
 
 A call of `handle` is one commit:
 
-    1. decode each record, or make it a dead-letter; let events wait
+    1. decode each record, or make it a dead-letter; let events wait in the reorder buffer
     2. move the watermark; join everything older than it (joiner.py)
-    3. examples, dead-letters and the new watermark become records of the outbox
-    4. ONE WriteBatch: tokens, users, waiting events, texts, outbox, and the next offset of each source
+    3. put examples, dead-letters and the new watermark into the outbox
+    4. write ONE WriteBatch: tokens, users, waiting events, texts, outbox, and the next offset of each source
 
 Before 4 a crash leaves the state of the batch before, and Kafka still has the records; after it, the state knows that
-it has seen them. The outbox is sent by the shell, which then calls `sent`; what a crash sends twice carries its serial.
+it has seen them. The worker sends what is in `outbox`; what a crash sends twice carries its serial.
 
 A call may stop at `most` tokens in examples, so that a long wait does not end in one huge commit. Its heartbeat then
 goes out with the call that joins the last of it.
@@ -16,7 +16,6 @@ goes out with the call that joins the last of it.
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Final
 
 import msgspec
 
@@ -24,31 +23,28 @@ from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.example import Heartbeat, Record, encode_example, encode_heartbeat
 from stream.join.joiner import Joiner
-from stream.join.reorder_buffer import BufferedEvent, ReorderBuffer
-from stream.schema.dead_letters import DeadLetter, Reason, RefusedError
-from stream.schema.events import Event, decode_event, decode_waiting
-from stream.schema.ids import partition_of
+from stream.join.outbox import Outbox
+from stream.join.reorder_buffer import NEVER_MS, BufferedEvent, ReorderBuffer, Watermark
+from stream.schema.dead_letters import DeadLetter, RefusedError
+from stream.schema.events import decode_event
 from stream.schema.topics import DEAD_LETTERS, EXAMPLES, SourceTopic
-from stream.schema.watermark import NEVER_MS, Watermark
 from stream.store import layout
-from stream.store.layout import Counters, Meta, Outgoing
+from stream.store.caches import TextIndex, UserCache
+from stream.store.layout import Counters, Meta
 from stream.store.rocksdb import Store
-from stream.store.user_cache import UserCache
-
-_TEXTS_CACHED: Final = 500_000
 
 
 class Partition:
-    """Sequences and examples of the users that live in one partition.
+    """Sequences and examples of the users of one partition.
 
     Args:
-        store: this partition's own.
-        number: of the partition.
-        settings: shared by all workers.
-        now_ms: the wall clock in ms, or None to accept any time (replay).
+        store: The partition's store.
+        number: The partition's number.
+        settings: Shared by all workers.
+        now_ms: The wall clock in ms, or None to accept any time (replay).
 
     Raises:
-        StoreError: the store was made for another number of partitions.
+        StoreError: The store was made for another number of partitions.
     """
 
     def __init__(
@@ -62,28 +58,19 @@ class Partition:
         data = store.get(layout.META_KEY)
         self.fresh = data is None
         meta = msgspec.msgpack.decode(data, type=Meta) if data else _new_meta(settings)
-        if meta.partitions != settings.partitions:
-            raise StoreError(
-                f"The store of partition {number} was made for {meta.partitions} partitions, but the settings say "
-                f"{settings.partitions}; a user's home depends on it: set stream.partitions = {meta.partitions}, or "
-                "start with a new data directory."
-            )
+        _check_partitions(meta, number, settings)
         self.next_offsets = meta.offsets
         self.counters = meta.counters
-        self._outgoing = meta.outgoing
+        self.outbox = Outbox(store, meta.outgoing)
         self._watermark = Watermark(int(settings.lateness_s * 1000), meta.high_ms, meta.watermark_ms)
+        self._buffer = ReorderBuffer(self._watermark, store.scan(layout.WAITING))
         self._users = UserCache(store.get, 2 * settings.example_tokens)
-        self._joiner = Joiner(number, settings, self._users, self.counters, store.get, self._text_of)
-        self._joiner.serial, self._joiner.digest = meta.serial, int.from_bytes(meta.digest)
-        self._waiting = ReorderBuffer()
-        self._texts: dict[int, str] = {}
-        self._new_texts: dict[int, str] = {}
-        self._strangers: set[int] = set()
-        self._told_ms = NEVER_MS  # the last heartbeat's watermark: everything before it has been joined
+        self._texts = TextIndex(store.get)
+        self._joiner = Joiner(number, settings, self._users, self._texts, meta)
+        for key, _ in store.scan(layout.ACTIVE):
+            self._joiner.resume(layout.number_of(key))
+        self._promised_ms = NEVER_MS  # the last heartbeat's watermark: everything before it has been joined
         self._broken = False
-        self._outbox: dict[int, Outgoing] = {}
-        self._unwritten: list[Outgoing] = []
-        self._load()
 
     @property
     def watermark_ms(self) -> int:
@@ -93,12 +80,12 @@ class Partition:
     @property
     def behind(self) -> bool:
         """Whether `advance` has more to join, or its heartbeat to send."""
-        return self._watermark.at_ms > self._told_ms
+        return self._watermark.at_ms > self._promised_ms
 
     @property
     def waiting(self) -> int:
-        """Events that wait for the watermark."""
-        return len(self._waiting)
+        """How many events wait for the watermark."""
+        return len(self._buffer)
 
     @property
     def digest(self) -> int:
@@ -106,7 +93,7 @@ class Partition:
         return self._joiner.digest
 
     def high_ms(self, source: SourceTopic) -> int:
-        """Give the largest time that a source has shown."""
+        """Return the largest time that a source has shown."""
         return self._watermark.high_ms[source]
 
     def start_at(self, source: SourceTopic, offset: int) -> None:
@@ -123,40 +110,29 @@ class Partition:
         """Take records of one source, in offset order, join what the watermark allows, and commit.
 
         Args:
-            source: the topic they came from.
-            records: those known already are dropped.
-            idle: sources that do not hold the others back.
-            most: stop joining once the examples have so many tokens; `advance` goes on while there is more (`behind`).
+            source: The topic they came from.
+            records: The records; those handled before are dropped.
+            idle: The sources that do not hold the others back.
+            most: Stop joining once the examples have this many tokens; `advance` joins the rest (`behind`).
 
         Raises:
-            StoreError: the batch could not be read or written, or one before; the partition must be opened anew.
+            StoreError: This batch, or one before, could not be read or written; the partition must be opened again.
         """
         self._begin()
         next_offset = self.next_offsets[source]
-        now_ms = self._latest_ms()
+        latest_ms = self._latest_ms()
         for record in records:
             if record.offset < next_offset:
                 continue
             next_offset = record.offset + 1
-            self._take(source, record, now_ms)
+            self._take(source, record, latest_ms)
         self.next_offsets[source] = next_offset
-        self._join(idle, most)
+        self._join_and_commit(idle, most)
 
     def advance(self, idle: Collection[SourceTopic] = (), most: int = sys.maxsize) -> None:
-        """Do the same without records: time has passed, or a call before has stopped at `most`."""
+        """Do the same without records: time has passed, or an earlier call has stopped at `most`."""
         self._begin()
-        self._join(idle, most)
-
-    def outbox(self) -> list[Outgoing]:
-        """Give what Kafka has not yet acknowledged, in order."""
-        return list(self._outbox.values())
-
-    def sent(self, upto: int) -> None:
-        """Forget the records up to this number: Kafka has them."""
-        done = [number for number in self._outbox if number <= upto]
-        for number in done:
-            del self._outbox[number]
-        self._store.write((layout.outbox_key(number), None) for number in done)
+        self._join_and_commit(idle, most)
 
     def close(self) -> None:
         """Close the store."""
@@ -171,127 +147,69 @@ class Partition:
         self._broken = True
 
     def _latest_ms(self) -> int | None:
-        """Give the largest time an event may have."""
+        """Return the latest time that an event may have, None for any."""
         if self._now_ms is None or not self._settings.future_s:
             return None
         return self._now_ms() + int(self._settings.future_s * 1000)
 
-    def _load(self) -> None:
-        for key, value in self._store.scan(layout.OUTBOX):
-            self._outbox[layout.number_of(key)] = msgspec.msgpack.decode(value, type=Outgoing)
-        for key, _ in self._store.scan(layout.ACTIVE):
-            self._joiner.resume(layout.number_of(key))
-        for key, value in self._store.scan(layout.WAITING):
-            source, offset = layout.parse_waiting(key)
-            event = decode_waiting(SourceTopic(source), value)
-            self._waiting.add(BufferedEvent(event, SourceTopic(source), offset, value, on_disk=True))
-
-    def _take(self, source: SourceTopic, record: Record, now_ms: int | None) -> None:
+    def _take(self, source: SourceTopic, record: Record, latest_ms: int | None) -> None:
+        value = record.value or b""
         try:
-            event = decode_event(source, record.value, max_slate=self._settings.max_slate, now_ms=now_ms)
+            event = decode_event(source, value, max_slate=self._settings.max_slate, now_ms=latest_ms)
             if isinstance(event, int):
                 self._watermark.saw(source, event)
-                return
-            self.counters.events[source] += 1
-            self._watermark.saw(source, event.ts_ms)
-            if event.ts_ms < self._watermark.at_ms:
-                behind = self._watermark.at_ms - event.ts_ms
-                raise RefusedError(Reason.LATE, f"ts {event.ts_ms} lies {behind} ms behind the watermark")
-        except RefusedError as refused:
-            self._refuse(refused, source, record.offset, record.key, record.value or b"")
-        else:
-            self._waiting.add(BufferedEvent(event, source, record.offset, record.value or b""))
-
-    def _join(self, idle: Collection[SourceTopic], most: int) -> None:
-        until_ms = self._watermark.advance(idle)
-        for example in self._joiner.run(until_ms, self._waiting.instants, self._events_at, most):
-            self.counters.examples += 1
-            self._send(EXAMPLES, example.user.to_bytes(8), encode_example(example))
-        if self.behind and self._joiner.next_ms(self._waiting.instants) >= until_ms:
-            self._told_ms = until_ms
-            digest = self._joiner.digest.to_bytes(16)
-            beat = Heartbeat(self.number, until_ms, self.counters.tokens, digest)
-            self._send(EXAMPLES, None, encode_heartbeat(beat))
-        self._commit()
-
-    def _events_at(self, ts_ms: int) -> list[Event]:
-        """Give the waiting events of one instant in order: each once, and none whose id collides with another's."""
-        events: list[Event] = []
-        for waiter in self._waiting.take(ts_ms):
-            event = waiter.event
-            if events and events[-1].order == event.order:
-                self.counters.duplicates += 1
-                continue
-            try:
-                self._learn_texts(event)
-            except RefusedError as refused:
-                self._refuse(refused, waiter.source, waiter.offset, event.texts[0][1].encode(), waiter.value)
             else:
-                events.append(event)
-        return events
+                self.counters.events[source] += 1
+                self._buffer.add(BufferedEvent(event, source, record.offset, value))
+        except RefusedError as refused:
+            self._refuse(refused, source, record.offset, record.key, value)
 
-    def _learn_texts(self, event: Event) -> None:
-        user, text = event.texts[0]
-        if (member := self._users.find(user)) is not None:
-            _same_text(user, member.state.text, text)
-        elif user not in self._strangers and partition_of(text.encode(), self._settings.partitions) != self.number:
-            self._strangers.add(user)
-            self.counters.misrouted += 1
-        news = []
-        for key, text in event.texts[1:]:
-            known = self._texts.get(key) or self._known_text(key)
-            if known is None:
-                news.append((key, text))
-            elif known != text:
-                _same_text(key, known, text)
-        for key, text in news:
-            self._texts[key] = self._new_texts[key] = text
+    def _join_and_commit(self, idle: Collection[SourceTopic], most: int) -> None:
+        until_ms = self._watermark.advance(idle)
+        joined = self._join(until_ms, most)
+        for example in self._joiner.take_examples():
+            self.counters.examples += 1
+            self.outbox.put(EXAMPLES, example.user.to_bytes(8), encode_example(example))
+        if self.behind and joined:
+            self._promised_ms = until_ms
+            beat = Heartbeat(self.number, until_ms, self.counters.tokens, self._joiner.digest.to_bytes(16))
+            self.outbox.put(EXAMPLES, None, encode_heartbeat(beat))
+        self._store.write(self._changes())
+        self.outbox.committed()
+        self._broken = False
 
-    def _known_text(self, key: int) -> str | None:
-        text = self._texts.get(key)
-        if text is None and (data := self._store.get(layout.text_key(key))) is not None:
-            text = self._texts[key] = data.decode()
-        return text
-
-    def _text_of(self, key: int) -> str:
-        return self._known_text(key) or ""
+    def _join(self, until_ms: int, most: int) -> bool:
+        """Join instant by instant until the examples have `most` tokens; return whether all before `until_ms` is."""
+        joiner, buffer = self._joiner, self._buffer
+        while (now_ms := min(joiner.due_ms, buffer.next_ms)) < until_ms:
+            if joiner.example_tokens >= most:
+                return False
+            if joiner.due_ms == now_ms:
+                joiner.fulfil_due()
+                continue
+            for event, refused in joiner.join(now_ms, buffer.pop()):
+                self._refuse(refused, event.source, event.offset, event.event.user_text.encode(), event.value)
+        return True
 
     def _refuse(self, refused: RefusedError, source: SourceTopic, offset: int, key: bytes | None, value: bytes) -> None:
         counts = self.counters.dead_letters
         counts[refused.reason.value] = counts.get(refused.reason.value, 0) + 1
         topic = self._settings.topic_prefix + source.topic
         letter = DeadLetter(refused.reason, refused.detail, topic, self.number, offset, key, value)
-        self._send(DEAD_LETTERS, key, value, letter.headers())
-
-    def _send(self, topic: str, key: bytes | None, value: bytes, headers: Sequence[tuple[str, bytes]] = ()) -> None:
-        self._outgoing += 1
-        self._unwritten.append(Outgoing(self._outgoing, topic, key, value, list(headers)))
-
-    def _commit(self) -> None:
-        self._store.write(self._changes())
-        self._broken = False
-        self._new_texts.clear()
-        self._strangers.clear()
-        for outgoing in self._unwritten:
-            self._outbox[outgoing.number] = outgoing
-        self._unwritten = []
-        if len(self._texts) > _TEXTS_CACHED:
-            self._texts.clear()
+        self.outbox.put(DEAD_LETTERS, key, value, letter.headers())
 
     def _changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         yield from self._users.write_back()
-        yield from self._waiting.write_back()
-        for key, text in self._new_texts.items():
-            yield layout.text_key(key), text.encode()
-        for outgoing in self._unwritten:
-            yield layout.outbox_key(outgoing.number), self._encoder.encode(outgoing)
+        yield from self._buffer.write_back()
+        yield from self._texts.write_back()
+        yield from self.outbox.write_back()
         meta = Meta(
             partitions=self._settings.partitions,
             offsets=self.next_offsets,
             high_ms=self._watermark.high_ms,
             watermark_ms=self._watermark.at_ms,
             serial=self._joiner.serial,
-            outgoing=self._outgoing,
+            outgoing=self.outbox.last,
             digest=self._joiner.digest.to_bytes(16),
             counters=self.counters,
         )
@@ -305,8 +223,10 @@ def _new_meta(settings: StreamSettings) -> Meta:
     )
 
 
-def _same_text(key: int, known: str, text: str) -> None:
-    if known != text:
-        raise RefusedError(
-            Reason.COLLISION, f"the ids {known!r} and {text!r} have one key, {key:016x}; the first is kept"
+def _check_partitions(meta: Meta, number: int, settings: StreamSettings) -> None:
+    if meta.partitions != settings.partitions:
+        raise StoreError(
+            f"The store of partition {number} was made for {meta.partitions} partitions, but the settings say "
+            f"{settings.partitions}; a user's home depends on it: set stream.partitions = {meta.partitions}, or "
+            "start with a new data directory."
         )

@@ -1,1 +1,1 @@
-"""What travels: ids, tokens, events, dead letters, and event time."""
+"""What travels: ids, tokens, events, topics and dead letters."""

@@ -1,10 +1,12 @@
 """Events as they come in on Kafka: JSON of one of three types, or a heartbeat; decoded or refused with a reason.
 
-Additional fields are ignored. Ids are strings or integers (42 and "42" are one). `ts` is event time in ms since 1970.
-What passes here has bounded ids, a bounded slate and a possible time, so that nothing behind needs to check again.
+Additional fields are ignored. Ids are strings or integers (42 and "42" are the same id). `ts` is event time in ms since
+1970. What passes here has bounded ids, a bounded slate and a possible time, so later steps need not check again.
+
+    Impression, Action, Attribute                     an event as its JSON says it
+    ImpressionEvent, ActionEvent, AttributeEvent      the same with ids as 64-bit keys; together they are `Event`
 """
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
@@ -28,7 +30,7 @@ class Impression(Struct, frozen=True):
 
 
 class Action(Struct, frozen=True):
-    """Something a user did to an item; with `request_id` it answers that slate."""
+    """Something that a user did to an item; with `request_id` it answers that slate."""
 
     user_id: _Id
     item_id: _Id
@@ -47,30 +49,65 @@ class Attribute(Struct, frozen=True):
     ts: int
 
 
-class HeartbeatEvent(Struct, frozen=True):
+class _Heartbeat(Struct, frozen=True):
     """Nothing older than `watermark` (ms) will follow in this partition of this topic."""
 
     watermark: int
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """A decoded event, in keys. `order` alone decides where it stands among events of one time: no two differ in less.
-
-    order: (user, kind, key, …): an attribute (value key, name key), an impression (request key, item keys), an
-    action (item key, action key, request key or NO_KEY, key of its value or NO_KEY).
-    texts: key → text of every id, the user's first.
-    """
+class AttributeEvent(Struct, frozen=True):
+    """A decoded attribute: ids are keys here and below."""
 
     ts_ms: int
-    order: tuple[Any, ...]
+    user: int
+    user_text: str
+    name: int
+    value: int
+    """The key of "name=value"."""
+    texts: tuple[tuple[int, str], ...]
+    """(key, text) of every id but the user's that becomes part of a token; here and below."""
+
+    @property
+    def sort_key(self) -> tuple[int, int, int, int]:
+        """Where the event stands among those of its time; two events with one key are one event."""
+        return self.user, Kind.ATTRIBUTE, self.value, self.name
+
+
+class ImpressionEvent(Struct, frozen=True):
+    """A decoded impression."""
+
+    ts_ms: int
+    user: int
+    user_text: str
+    request: int
+    items: tuple[int, ...]
     texts: tuple[tuple[int, str], ...]
 
     @property
-    def user(self) -> int:
-        """The user's key."""
-        return self.texts[0][0]
+    def sort_key(self) -> tuple[int, int, int, tuple[int, ...]]:
+        """Where the event stands among those of its time; two events with one key are one event."""
+        return self.user, Kind.IMPRESSION, self.request, self.items
 
+
+class ActionEvent(Struct, frozen=True):
+    """A decoded action; `request` and `value` are NO_KEY where it has none."""
+
+    ts_ms: int
+    user: int
+    user_text: str
+    item: int
+    action: int
+    request: int
+    value: int
+    texts: tuple[tuple[int, str], ...]
+
+    @property
+    def sort_key(self) -> tuple[int, int, int, int, int, int]:
+        """Where the event stands among those of its time; two events with one key are one event."""
+        return self.user, Kind.ACTION, self.item, self.action, self.request, self.value
+
+
+Event = AttributeEvent | ImpressionEvent | ActionEvent
 
 _DECODERS: Final[dict[SourceTopic, msgspec.json.Decoder[Any]]] = {
     SourceTopic.IMPRESSIONS: msgspec.json.Decoder(Impression),
@@ -79,20 +116,20 @@ _DECODERS: Final[dict[SourceTopic, msgspec.json.Decoder[Any]]] = {
 }
 _MISSING: Final = "Object missing required field"  # msgspec has one class for this and for a wrong type
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_HEARTBEATS: Final = msgspec.json.Decoder(HeartbeatEvent)
+_HEARTBEATS: Final = msgspec.json.Decoder(_Heartbeat)
 
 
 def decode_event(source: SourceTopic, value: bytes | None, *, max_slate: int | None, now_ms: int | None) -> Event | int:
-    """Give the event, or the time of a heartbeat in ms.
+    """Return the event, or the time of a heartbeat in ms.
 
     Args:
-        source: the topic it came from.
-        value: the record's value.
-        max_slate: items that one impression may show; None: any number.
-        now_ms: the latest time an event or a heartbeat may have (the clock plus what it may be ahead); None: any.
+        source: The topic it came from.
+        value: The record's value.
+        max_slate: How many items one impression may show; None: any number.
+        now_ms: The latest time that an event or a heartbeat may have (the clock plus `future_s`); None: any time.
 
     Raises:
-        RefusedError: it is a dead-letter.
+        RefusedError: The record is a dead-letter.
     """
     if not value:
         raise RefusedError(Reason.EMPTY, "the record has no value")
@@ -104,14 +141,14 @@ def decode_event(source: SourceTopic, value: bytes | None, *, max_slate: int | N
         raise RefusedError(Reason.NOT_JSON, str(error)) from None
     _check_time("ts", event.ts, now_ms)
     if isinstance(event, Action):
-        return _of_action(event)
-    return _of_impression(event, max_slate) if isinstance(event, Impression) else _of_attribute(event)
+        return _action(event)
+    return _impression(event, max_slate) if isinstance(event, Impression) else _attribute(event)
 
 
 def decode_waiting(source: SourceTopic, value: bytes) -> Event:
-    """Give an event that was accepted before: what the settings would say of it now does not matter."""
+    """Decode an event that was accepted before, whatever the settings would say about it now."""
     event = decode_event(source, value, max_slate=None, now_ms=None)
-    assert isinstance(event, Event)
+    assert not isinstance(event, int)
     return event
 
 
@@ -146,33 +183,32 @@ def _keyed(field: str, raw: _Id) -> tuple[int, str]:
     return id_key(text), text
 
 
-def _of_action(event: Action) -> Event:
-    user, item, action = (
-        _keyed("user_id", event.user_id),
-        _keyed("item_id", event.item_id),
-        _keyed("action", event.action),
-    )
+def _action(event: Action) -> ActionEvent:
+    user, user_text = _keyed("user_id", event.user_id)
+    item, action = _keyed("item_id", event.item_id), _keyed("action", event.action)
     request = NO_KEY if event.request_id is None else _keyed("request_id", event.request_id)[0]
     value = NO_KEY if event.value is None else id_key(msgspec.json.encode(event.value).decode())
-    return Event(event.ts, (user[0], Kind.ACTION, item[0], action[0], request, value), (user, item, action))
+    return ActionEvent(event.ts, user, user_text, item[0], action[0], request, value, (item, action))
 
 
-def _of_impression(event: Impression, max_slate: int | None) -> Event:
+def _impression(event: Impression, max_slate: int | None) -> ImpressionEvent:
     if not event.items:
         raise RefusedError(Reason.EMPTY_SLATE, "items is empty")
     if max_slate is not None and len(event.items) > max_slate:
         raise RefusedError(Reason.LONG_SLATE, f"items has {len(event.items)} ids where max_slate allows {max_slate}")
-    user, request = _keyed("user_id", event.user_id), _keyed("request_id", event.request_id)
+    user, user_text = _keyed("user_id", event.user_id)
+    request, _ = _keyed("request_id", event.request_id)
     items = tuple(_keyed("items", item) for item in event.items)
     keys = tuple(key for key, _ in items)
     if len(set(keys)) < len(keys):
         twice = next(text for place, (key, text) in enumerate(items) if key in keys[:place])
         raise RefusedError(Reason.DUPLICATE_ITEM, f"items shows {twice!r} more than once")
-    return Event(event.ts, (user[0], Kind.IMPRESSION, request[0], keys), (user, *items))
+    return ImpressionEvent(event.ts, user, user_text, request, keys, items)
 
 
-def _of_attribute(event: Attribute) -> Event:
-    user, name = _keyed("user_id", event.user_id), _keyed("name", event.name)
+def _attribute(event: Attribute) -> AttributeEvent:
+    user, user_text = _keyed("user_id", event.user_id)
+    name, _ = _keyed("name", event.name)
     raw = event.value if isinstance(event.value, str) else msgspec.json.encode(event.value).decode()
     value = _keyed("value", attribute_text(event.name, raw))
-    return Event(event.ts, (user[0], Kind.ATTRIBUTE, value[0], name[0]), (user, value))
+    return AttributeEvent(event.ts, user, user_text, name, value[0], (value,))

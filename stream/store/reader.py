@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stream.config import StreamSettings
 from stream.errors import StoreError
-from stream.schema.events import Event, decode_waiting
+from stream.schema.events import ActionEvent, Event, ImpressionEvent, decode_waiting
 from stream.schema.ids import NO_KEY, id_key, partition_of
 from stream.schema.tokens import TOKEN_DTYPE, Kind
 from stream.schema.topics import SourceTopic
@@ -98,7 +98,9 @@ def _waiting_tokens(store: Store, user: int) -> NDArray[np.void]:
 
 
 def _tokens_of(event: Event) -> list[tuple[int, int, int, int]]:
-    kind, key, other = event.order[1:4]
-    if kind == Kind.IMPRESSION:
-        return [(item, NO_KEY, event.ts_ms, kind) for item in other]
-    return [(key, other if kind == Kind.ACTION else NO_KEY, event.ts_ms, kind)]
+    """Return the (key, action, ts_ms, kind) that the event will become."""
+    if isinstance(event, ImpressionEvent):
+        return [(item, NO_KEY, event.ts_ms, Kind.IMPRESSION) for item in event.items]
+    if isinstance(event, ActionEvent):
+        return [(event.item, event.action, event.ts_ms, Kind.ACTION)]
+    return [(event.value, NO_KEY, event.ts_ms, Kind.ATTRIBUTE)]

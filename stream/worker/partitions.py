@@ -1,7 +1,7 @@
 """The partitions that this worker owns now: their stores are open, their outboxes are on the way to Kafka.
 
     assigned ─► open (waiting for a former owner) ─► handle … ─► revoked: outbox sent, store closed
-                                                       └─► outbox ─► Kafka's acknowledgement ─► Partition.sent
+                                                       └─► outbox ─► Kafka's acknowledgement ─► Outbox.sent
 
 Sending goes on beside handling, one sender a partition, in the outbox's order. What a crash sends twice is known by its
 serial. A producer that cannot deliver ends the worker; the outbox keeps what it had. Where the watermark leaps over
@@ -115,7 +115,7 @@ class AssignedPartitions:
     async def handle(self, source: SourceTopic, partition: int, records: Sequence[Record]) -> None:
         """Commit a batch, and let what it gave be sent."""
         owned = self._owned[partition]
-        if owned.sending and (owned.partition.behind or len(owned.partition.outbox()) > _OUTBOX_RECORDS):
+        if owned.sending and (owned.partition.behind or len(owned.partition.outbox) > _OUTBOX_RECORDS):
             await asyncio.wait([owned.sending])
         owned.idle -= {source}
         owned.partition.handle(source, records, owned.idle, _TURN_TOKENS)
@@ -153,7 +153,7 @@ class AssignedPartitions:
         """Send the outbox, and join on where the last commit stopped, until neither has more."""
         partition = owned.partition
         try:
-            while partition.outbox() or self._joins_on(owned):
+            while len(partition.outbox) or self._joins_on(owned):
                 await self._send_all(partition)
                 if self._joins_on(owned):
                     partition.advance(owned.idle, _TURN_TOKENS)
@@ -168,12 +168,12 @@ class AssignedPartitions:
         return owned.partition.behind and self._owned.get(owned.partition.number) is owned
 
     async def _send_all(self, partition: Partition) -> None:
-        if waiting := partition.outbox():
+        if waiting := partition.outbox.unsent():
             examples = [outgoing for outgoing in waiting if outgoing.topic == EXAMPLES]
             arrivals = await self._send_examples(partition.number, examples)
             arrivals += [await self._send_letter(outgoing) for outgoing in waiting if outgoing.topic != EXAMPLES]
             await asyncio.gather(*arrivals)
-            partition.sent(waiting[-1].number)
+            partition.outbox.sent(waiting[-1].number)
 
     async def _send_examples(self, number: int, examples: Sequence[Outgoing]) -> list[Any]:
         """Hand over examples and heartbeats in whole batches: one by one costs far more of the CPU."""
@@ -200,7 +200,10 @@ class AssignedPartitions:
 
 
 def _too_large(partition: Partition, prefix: str) -> BrokerError:
-    sizes = {outgoing.topic: len(outgoing.value) for outgoing in sorted(partition.outbox(), key=lambda o: len(o.value))}
+    sizes = {
+        outgoing.topic: len(outgoing.value)
+        for outgoing in sorted(partition.outbox.unsent(), key=lambda o: len(o.value))
+    }
     longest = " and ".join(f"{prefix}{topic} (up to {size} bytes)" for topic, size in sizes.items())
     return BrokerError(
         f"Kafka refused a record of partition {partition.number} as too large. Records for {longest} wait: raise "

@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 
 from stream.errors import HstuError
 from stream.join.partition import Partition
+from stream.join.reorder_buffer import NEVER_MS
 from stream.schema.topics import SourceTopic
-from stream.schema.watermark import NEVER_MS
 
 _COUNTS: Final = {  # of layout.Counters
     "tokens": "Tokens appended to sequences",
@@ -52,7 +52,7 @@ class WorkerMetrics(Collector):
         outbox = GaugeMetricFamily("hstu_outbox_records", "Records on their way to Kafka", labels=["partition"])
         for partition in partitions:
             waiting.add_metric([str(partition.number)], partition.waiting)
-            outbox.add_metric([str(partition.number)], len(partition.outbox()))
+            outbox.add_metric([str(partition.number)], len(partition.outbox))
         yield waiting
         yield outbox
 

@@ -49,10 +49,10 @@ class Kafka:
         self.records: list[Outgoing] = []
 
     def send(self, partition: Partition) -> None:
-        box = partition.outbox()
+        box = partition.outbox.unsent()
         self.records += box
         if box:
-            partition.sent(box[-1].number)
+            partition.outbox.sent(box[-1].number)
 
     def examples(self) -> dict[int, bytes]:
         """Give the examples by serial; a repeat must be the same to the byte."""
@@ -113,7 +113,7 @@ def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
             if fate == "sent":
                 kafka.send(partition)
             elif fate == "lost":  # Kafka has it, the store does not know
-                kafka.records += partition.outbox()
+                kafka.records += partition.outbox.unsent()
         except CrashError:
             store = MemoryStore(store.data)
             partition = Partition(store, 0, SETTINGS)

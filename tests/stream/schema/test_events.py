@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from stream.schema.dead_letters import Reason, RefusedError
-from stream.schema.events import Event, decode_event
-from stream.schema.ids import id_key
+from stream.schema.events import ActionEvent, AttributeEvent, Event, ImpressionEvent, decode_event
+from stream.schema.ids import NO_KEY, id_key
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
 from stream.schema.topics import SourceTopic
 
@@ -94,16 +94,20 @@ def test_an_integer_and_its_text_are_one_id() -> None:
 def test_events_in_keys() -> None:
     """Each type has the keys and texts that the joiner expects."""
     impression, action, attribute = (decode(source, bad(source)) for source in (S, A, T))
-    user, a, click, country = map(id_key, ("u", "a", "click", "country=NO"))
-    assert isinstance(impression, Event)
-    assert isinstance(action, Event)
-    assert isinstance(attribute, Event)
-    assert impression.order == (user, Kind.IMPRESSION, id_key("r"), (a, id_key("1")))
-    assert action.order == (user, Kind.ACTION, a, click, 0, 0)
-    assert attribute.order == (user, Kind.ATTRIBUTE, country, id_key("country"))
-    assert impression.texts == ((user, "u"), (a, "a"), (id_key("1"), "1"))
-    assert action.texts == ((user, "u"), (a, "a"), (click, "click"))
-    assert attribute.texts == ((user, "u"), (country, "country=NO"))
+    user, a, one, click, country = map(id_key, ("u", "a", "1", "click", "country=NO"))
+    assert impression == ImpressionEvent(5, user, "u", id_key("r"), (a, one), ((a, "a"), (one, "1")))
+    assert action == ActionEvent(5, user, "u", a, click, NO_KEY, NO_KEY, ((a, "a"), (click, "click")))
+    assert attribute == AttributeEvent(5, user, "u", id_key("country"), country, ((country, "country=NO"),))
+
+
+def test_the_order_of_one_instant() -> None:
+    """By user, then attributes, impressions, actions; a field that tells two events apart tells their keys apart."""
+    wires = [(T, {}), (S, {}), (S, {"items": ["a"]}), (A, {}), (A, {"value": 1}), (A, {"request_id": "r"})]
+    events = [decode(source, bad(source, **changed)) for source, changed in wires]
+    keys = [event.sort_key for event in events if not isinstance(event, int)]
+    assert len(set(keys)) == len(wires)
+    assert [key[1] for key in sorted(keys)] == sorted(key[1] for key in keys)
+    assert Kind.ATTRIBUTE < Kind.IMPRESSION < Kind.ACTION
 
 
 @pytest.mark.parametrize("source", list(SourceTopic))

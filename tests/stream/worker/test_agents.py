@@ -175,7 +175,7 @@ def test_sigterm_leaves_everything_sent_and_closed(bootstrap: str, settings: Str
     asyncio.run(run())
     for number in range(PARTITIONS):
         partition = Partition(open_store(partition_path(tmp_path, number)), number, settings)
-        assert partition.outbox() == []
+        assert partition.outbox.unsent() == []
         partition.close()
     assert not any((tmp_path / "faust").iterdir())
 

@@ -89,14 +89,14 @@ def test_a_long_wait_is_joined_and_sent_in_turns(tmp_path: Path, monkeypatch: py
     at_once = Partition(MemoryStore({}), 0, SETTINGS)
     at_once.handle(SourceTopic.ACTIONS, clicks(300))
     at_once.advance(set(SourceTopic) - {SourceTopic.ACTIONS})
-    expected = [out.value for out in at_once.outbox() if isinstance(decode(out.value), Example)]
+    expected = [out.value for out in at_once.outbox.unsent() if isinstance(decode(out.value), Example)]
 
     async def test(partitions: AssignedPartitions, producer: Producer, errors: list[Exception]) -> None:
         await partitions.handle(SourceTopic.ACTIONS, 0, clicks(300))  # type: ignore[arg-type]
         partition = partitions[0].partition
         assert (partition.waiting, producer.values) == (300, [])
         partitions.advance(SILENT)
-        await until(lambda: not partition.behind and not partition.outbox(), "everything sent")
+        await until(lambda: not partition.behind and not partition.outbox, "everything sent")
         sent = [decode(value) for value in producer.values]
         assert [value for value in producer.values if isinstance(decode(value), Example)] == expected
         assert [isinstance(message, Heartbeat) for message in sent] == [False] * len(expected) + [True]
@@ -119,7 +119,7 @@ def test_whoever_opens_a_partition_goes_on_joining(tmp_path: Path, monkeypatch: 
 
     async def go_on(partitions: AssignedPartitions, producer: Producer, errors: list[Exception]) -> None:
         partition = partitions[0].partition
-        await until(lambda: not partition.behind and not partition.outbox(), "everything sent")
+        await until(lambda: not partition.behind and not partition.outbox, "everything sent")
         assert partition.waiting == 1
         assert isinstance(decode(producer.values[-1]), Heartbeat)
 

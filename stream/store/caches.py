@@ -1,0 +1,187 @@
+"""The users and the texts of one partition in memory: caches over the store, written back once per batch.
+
+A user's tokens are in memory from a block boundary on; older ones are read from the store when an example needs them.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from stream.errors import StoreError
+from stream.schema.dead_letters import Reason, RefusedError
+from stream.schema.tokens import TOKEN_DTYPE
+from stream.store import layout
+from stream.store.layout import BLOCK, TOKEN_BYTES, UserState
+from stream.store.rocksdb import MADE_ANEW
+
+_CACHED_USERS: Final = 20_000  # kept between batches; one takes about 1 kB plus its tokens in memory
+_CACHED_TEXTS: Final = 500_000
+
+Get = Callable[[bytes], bytes | None]
+
+
+class CachedUser:
+    """One user in memory: state, and the tokens from position `base` (a multiple of BLOCK) on."""
+
+    __slots__ = ("_get", "base", "data", "key", "saved", "saved_first", "state", "was_active")
+
+    def __init__(self, key: int, state: UserState, get: Get) -> None:
+        self.key = key
+        self.state = state
+        self.base = state.length // BLOCK * BLOCK
+        self.data = bytearray()
+        self.saved = state.length
+        self.saved_first = state.first
+        self.was_active = state.active
+        self._get = get
+        if tail := state.length - self.base:
+            self.data += self._block(self.base // BLOCK, tail)
+
+    def append(self, token: bytes) -> int:
+        """Add a token of layout.TOKEN_BYTES bytes and return its position."""
+        self.data += token
+        self.state.length += 1
+        return self.state.length - 1
+
+    def tokens(self, start: int, end: int) -> bytes:
+        """Return the bytes of tokens start … end-1, reading older blocks from the store."""
+        while self.base > start:
+            before = self.base - BLOCK
+            self.data[:0] = self._block(before // BLOCK, BLOCK)
+            self.base = before
+        return bytes(self.data[(start - self.base) * TOKEN_BYTES : (end - self.base) * TOKEN_BYTES])
+
+    def ts_ms(self, position: int) -> int:
+        """Return the time of one token without keeping its block in memory."""
+        if position >= self.base:
+            at = (position - self.base) * TOKEN_BYTES
+            token = bytes(self.data[at : at + TOKEN_BYTES])
+        else:
+            block = self._block(position // BLOCK, BLOCK)
+            token = block[position % BLOCK * TOKEN_BYTES :][:TOKEN_BYTES]
+        return int(np.frombuffer(token, TOKEN_DTYPE)["ts_ms"][0])
+
+    def changes(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Return what to write and to delete (value None) since the last call."""
+        state = self.state
+        for block in range(self.saved_first // BLOCK, state.first // BLOCK):
+            yield layout.block_key(self.key, block), None
+        for block in range(max(self.saved, state.first) // BLOCK, -(-state.length // BLOCK)):
+            start = (block * BLOCK - self.base) * TOKEN_BYTES
+            yield layout.block_key(self.key, block), bytes(self.data[start : start + BLOCK * TOKEN_BYTES])
+        yield layout.user_key(self.key), _ENCODER.encode(state)
+        if state.active != self.was_active:
+            yield layout.active_key(self.key), b"" if state.active else None
+            self.was_active = state.active
+        self.saved, self.saved_first = state.length, state.first
+
+    def trim(self, keep: int) -> None:
+        """Forget blocks that are in the store and older than the last `keep` tokens."""
+        base = min(self.saved, max(self.state.length - keep, 0)) // BLOCK * BLOCK
+        if base > self.base:
+            del self.data[: (base - self.base) * TOKEN_BYTES]
+            self.base = base
+
+    def _block(self, block: int, tokens: int) -> bytes:
+        data = self._get(layout.block_key(self.key, block))
+        if data is None or len(data) < tokens * TOKEN_BYTES:
+            raise StoreError(
+                f"Block {block} of user {self.key:016x} has {len(data or b'') // TOKEN_BYTES} tokens instead of "
+                f"{tokens}: the store is damaged; delete this partition's folder: {MADE_ANEW}"
+            )
+        return data[: tokens * TOKEN_BYTES]
+
+
+class UserCache:
+    """The users of one partition. Between two `write_back`s every user that was touched stays in memory.
+
+    Args:
+        get: Reads the store.
+        keep_tokens: How many tokens of a user stay in memory after a `write_back`.
+    """
+
+    def __init__(self, get: Get, keep_tokens: int) -> None:
+        self._get = get
+        self._keep = keep_tokens
+        self._users: dict[int, CachedUser] = {}
+        self._dirty: dict[int, CachedUser] = {}
+
+    def find(self, key: int) -> CachedUser | None:
+        """Return a user without marking it as changed, None if it is unknown."""
+        user = self._users.get(key)
+        if user is None and (data := self._get(layout.user_key(key))) is not None:
+            user = self._users[key] = CachedUser(key, _DECODER.decode(data), self._get)
+        return user
+
+    def touch(self, key: int, text: str = "") -> CachedUser:
+        """Return a user that is about to change, made with this text if it is new."""
+        user = self._dirty.get(key) or self.find(key)
+        if user is None:
+            user = self._users[key] = CachedUser(key, UserState(text), self._get)
+        self._dirty[key] = user
+        return user
+
+    def write_back(self) -> Iterator[tuple[bytes, bytes | None]]:
+        """Return what to write and to delete (value None) so that the store has every change."""
+        for user in self._dirty.values():
+            yield from user.changes()
+            user.trim(self._keep)
+        self._dirty.clear()
+        if len(self._users) > _CACHED_USERS:
+            for key in list(self._users)[: len(self._users) - _CACHED_USERS // 2]:
+                del self._users[key]
+
+
+class TextIndex:
+    """Texts of items, action names and attribute values by key; a user's text is in its state.
+
+    Args:
+        get: Reads the store.
+    """
+
+    def __init__(self, get: Get) -> None:
+        self._get = get
+        self._texts: dict[int, str] = {}
+        self._unwritten: dict[int, str] = {}
+
+    def find(self, key: int) -> str | None:
+        """Return the text of a key, None if it is unknown."""
+        text = self._texts.get(key)
+        if text is None and (data := self._get(layout.text_key(key))) is not None:
+            text = self._texts[key] = data.decode()
+        return text
+
+    def learn(self, texts: tuple[tuple[int, str], ...]) -> None:
+        """Remember (key, text) pairs, all or none of them.
+
+        Raises:
+            RefusedError: One of the keys has another text already.
+        """
+        new = []
+        for key, text in texts:
+            known = self._texts.get(key) or self.find(key)
+            if known is None:
+                new.append((key, text))
+            elif known != text:
+                raise collision(key, known, text)
+        for key, text in new:
+            self._texts[key] = self._unwritten[key] = text
+
+    def write_back(self) -> Iterator[tuple[bytes, bytes]]:
+        """Return what to write so that the store has every text; an index that has grown large is emptied."""
+        for key, text in self._unwritten.items():
+            yield layout.text_key(key), text.encode()
+        self._unwritten.clear()
+        if len(self._texts) > _CACHED_TEXTS:
+            self._texts.clear()
+
+
+def collision(key: int, known: str, text: str) -> RefusedError:
+    """Return the refusal of an event whose id has the key of another id."""
+    return RefusedError(Reason.COLLISION, f"the ids {known!r} and {text!r} have one key, {key:016x}; the first is kept")
+
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+_DECODER: Final = msgspec.msgpack.Decoder(UserState)
