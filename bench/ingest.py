@@ -38,7 +38,7 @@ from stream.schema.events import decode_event
 from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
-from stream.transport import make_app, serve
+from stream.transport import make_batch_app, serve
 from tests.kafka import kafka_for_tests
 
 POLL = 5000
@@ -145,7 +145,7 @@ def agents(bootstrap: str, settings: StreamSettings, folder: Path, records: int)
     times: list[float] = []
 
     async def run() -> None:
-        app = make_app(
+        app = make_batch_app(
             f"{settings.topic_prefix}agents", bootstrap, _Beginning(), datadir=folder / "f", poll_records=POLL
         )
         left = records

@@ -11,21 +11,21 @@ class StreamSettings(BaseModel):
     partitions: int = Field(4, ge=1, le=4096)
     """Partitions of every topic; fixed once the topics exist, since a user's home is murmur2(user_id) % partitions."""
     topic_prefix: str = ""
-    """Put before the name of every topic, so that several systems can share a cluster."""
+    """Prefix of every topic's name, so that several systems can share a cluster."""
     replication: int = Field(1, ge=1)
     """Replicas of each partition when `hstu topics create` makes the topics."""
     lateness_s: float = Field(30.0, ge=0)
     """Disorder allowed between and within the topics; what comes later goes to dead-letters."""
     idle_timeout_s: float = Field(30.0, ge=0)
-    """A topic that has been at its end for so long (wall time) no longer holds the others back; 0 means never."""
+    """A topic that has been at its end for this time (wall time) no longer holds the others back; 0 means never."""
     future_s: float = Field(300.0, ge=0)
     """Workers send events further ahead of their clock than this to dead-letters; 0 means no check, as in replay."""
     action_window_s: float = Field(600.0, gt=0)
     """How long after an impression an action on it counts as its label."""
     gather_targets: int = Field(8, ge=1)
-    """Targets of one user that leave as one example at the latest."""
+    """Number of gathered targets of one user at which they leave as an example."""
     gather_s: float = Field(60.0, ge=0)
-    """Event time after which gathered targets leave as one example at the latest."""
+    """Event time after which gathered targets leave as an example at the latest."""
     example_tokens: int = Field(512, ge=16, le=16_384)
     """Tokens of history in one example at most. A token takes up to 593 bytes there (25, as a target 32 more, twice 268
     for a new id's text), and topic `examples` is made for records of 16 MiB."""
@@ -41,4 +41,4 @@ class StreamSettings(BaseModel):
     metrics_port: int = Field(0, ge=0, le=65535)
     """Port of a worker's Prometheus metrics; 0 means any free one, which is logged."""
     metrics_host: str = "127.0.0.1"
-    """Address that they are served on; 0.0.0.0 for everybody who can reach this machine."""
+    """Address that they are served on; 0.0.0.0 opens them to everybody who can reach this machine."""

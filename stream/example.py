@@ -1,4 +1,4 @@
-"""Examples: one user's recent tokens and which of them are targets now; the bytes that travel on topic `examples`.
+"""Examples: one user's recent tokens and which of them are targets; the bytes of a message on topic `examples`.
 
 n = tokens, t = targets, l = labels of all targets, x = texts. Little-endian, every column starts at a multiple of 8:
 
@@ -12,7 +12,7 @@ n = tokens, t = targets, l = labels of all targets, x = texts. Little-endian, ev
     12  u32        n                                     12  u32   0
     16  u32        t                                     16  i64   watermark: nothing final before it will follow
     20  u32        l                                     24  u64   tokens appended in this partition so far
-    24  u32        x                                     32  16s   digest of these tokens (rocksdb.py)
+    24  u32        x                                     32  16s   digest of these tokens (joiner.py)
     28  u32        bytes of all texts
     32  u64        serial, 1, 2, 3, … in each partition
     40  i64        final_ms: event time at which the targets became final
@@ -69,7 +69,7 @@ _BEAT: Final = struct.Struct("<4sHHIIqQ16s")
 
 
 class Record(Protocol):
-    """A Kafka record, or what replay in one process makes in its place."""
+    """A Kafka record, or what replay in one process uses in its place."""
 
     @property
     def offset(self) -> int:
@@ -108,7 +108,7 @@ class Example:
     label_offsets: NDArray[np.uint32]  # [t+1]
     labels: NDArray[np.uint64]  # [l] keys of action names
     text_keys: NDArray[np.uint64]  # [x]
-    texts: tuple[str, ...]  # [x] of the ids that tokens new since the user's last example bring
+    texts: tuple[str, ...]  # [x] of ids in tokens that are new since the user's last example
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class Heartbeat:
 
 
 def encode_example(example: Example) -> bytes:
-    """Give the message of an example."""
+    """Return the message of an example."""
     texts = [text.encode() for text in example.texts]
     text_offsets = np.array(list(accumulate(map(len, texts), initial=0)), "<u4")
     head = _HEAD.pack(
@@ -149,17 +149,17 @@ _COLUMNS: Final = (
 
 
 def encode_heartbeat(beat: Heartbeat) -> bytes:
-    """Give the message of a heartbeat on `examples`."""
+    """Return the message of a heartbeat on `examples`."""
     return _BEAT.pack(
         MAGIC, VERSION, _HEARTBEAT, beat.partition, 0, beat.watermark_ms, beat.tokens, beat.sequences_digest
     )
 
 
 def decode(message: bytes) -> Example | Heartbeat:
-    """Give the example or heartbeat of a message, copying no column.
+    """Return the example or heartbeat of a message, copying no column.
 
     Raises:
-        FormatError: the message is not ours, is cut short or too long, or a newer version wrote it.
+        FormatError: The message is not ours, is too short or too long, or a newer version wrote it.
     """
     if len(message) < _START.size or message[:4] != MAGIC:
         raise FormatError(

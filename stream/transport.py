@@ -1,27 +1,25 @@
-"""Whole poll batches of Kafka to Faust agents, consumed from where our own state says, never from committed offsets.
+"""Faust apps whose agents get whole poll batches of Kafka, consumed from where our own state says.
 
-Faust keeps the group, the assignor, heartbeats, rebalances and agents; it meets one message per (partition, poll),
-whose value is a `PollBatch` (progress.py). Where consumption begins is asked of the `StateOwner` of the
-state at every assignment.
+Faust keeps the group, the assignor, heartbeats, rebalances and agents; it sees one message per (partition, poll), whose
+value is a `PollBatch` (progress.py). At every assignment the `StateOwner` says where consumption begins; committed
+offsets are never used for that.
 
-    assigned ── Owner.open ──► next offset, checked against the log's ends ──► seek
-    polled ── Batch ──► agent ──► handler ──► the owner's state, in one commit
-    revoked, stopped ── the batch in hand is finished ──► Owner.revoked, Owner.close
+    assigned ── StateOwner.open ──► next offset, checked against the log's ends ──► seek
+    polled ── PollBatch ──► agent ──► handler ──► the owner's state, in one commit
+    revoked, stopped ── the current batch is finished ──► StateOwner.revoked, StateOwner.close
 
-After an error in a handler, a timer or the owner nothing more is handled, and `serve` raises it. How Faust is brought
-to do so stands in faust_driver.py.
+After an error in a handler, a timer or the owner nothing more is handled, and `serve` raises it. How Faust is made to
+do so is in stream/consumer/faust_driver.py. This module is the door through which model/ consumes Kafka.
 """
 
 import asyncio
 import shutil
 import signal
-import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
 
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
@@ -31,6 +29,8 @@ from stream.consumer.owner import StateOwner
 from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_dropped
 from stream.errors import BrokerError
 from stream.example import Record
+from stream.kafka.clients import faust_connection
+from stream.kafka.topics import count_partitions
 
 __all__ = [
     "BatchApp",
@@ -40,13 +40,13 @@ __all__ = [
     "TopicPartition",
     "count_partitions",
     "log_to_stderr",
-    "make_app",
+    "make_batch_app",
     "serve",
 ]
 
-OPEN_S: Final = 30.0  # how long an owner may take to open its state; Faust silently gives up a start after 60 s
+OPEN_S: Final = 30.0  # how long an owner may take to open its state; Faust gives up a start after 60 s without a word
 _BOOT_S: Final = 5.0
-_STOP_S: Final = 60.0  # for the batch in hand and the goodbye to Kafka
+_STOP_S: Final = 60.0  # for the current batch and leaving the group
 
 Timer = Callable[[], Awaitable[None]]
 
@@ -55,19 +55,19 @@ Handler = Callable[[int, Sequence[Record]], Awaitable[None]]  # (partition, its 
 
 
 class BatchApp(DrivenApp):
-    """A Faust app whose agents get whole poll batches; made by `make_app`, run by `serve`."""
+    """A Faust app whose agents get whole poll batches; made by `make_batch_app`, run by `serve`."""
 
-    def own(self, owner: StateOwner, lanes: Progress) -> None:
-        """Say whose state decides where consumption begins."""
-        super().own(owner, lanes)
+    def set_owner(self, owner: StateOwner, progress: Progress) -> None:
+        """Set whose state decides where consumption begins."""
+        super().set_owner(owner, progress)
         self.timers: list[tuple[float, Timer]] = []
-        self.companions: list[Timer] = []
+        self.backgrounds: list[Timer] = []
         self.on_partitions_assigned.connect(self._on_assigned)
         self.on_partitions_revoked.connect(self._on_revoked)
         self.on_before_shutdown.connect(self._on_shutdown)
 
     def batches(self, topic: str) -> Callable[[Handler], Handler]:
-        """Make an agent of an async function (partition, records)."""
+        """Return a decorator that makes an agent of an async function (partition, records)."""
 
         def decorate(handler: Handler) -> Handler:
             async def agent(stream: Any) -> None:
@@ -80,7 +80,7 @@ class BatchApp(DrivenApp):
         return decorate
 
     def every(self, seconds: float) -> Callable[[Timer], Timer]:
-        """Make a timer of an async function; it runs while the app does, and never twice at once."""
+        """Return a decorator that makes a timer of an async function; it never runs twice at once."""
 
         def decorate(function: Timer) -> Timer:
             self.timers.append((seconds, function))
@@ -88,45 +88,46 @@ class BatchApp(DrivenApp):
 
         return decorate
 
-    def beside(self, function: Timer) -> Timer:
-        """Run an async function once, beside the agents, until `done` is set; an error in it ends the app."""
-        self.companions.append(function)
+    def background(self, function: Timer) -> Timer:
+        """Run an async function once, as long as the agents run, until `done` is set; an error in it ends the app."""
+        self.backgrounds.append(function)
         return function
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """Poll these no more; nothing that was polled is lost."""
-        self.lanes.pause(partitions)
+        """Stop polling these; nothing that was polled is lost."""
+        self.progress.pause(partitions)
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
         """Poll these again."""
-        self.lanes.resume(partitions)
+        self.progress.resume(partitions)
 
     def lag(self, partition: TopicPartition) -> int | None:
-        """Give how many records lie between the handled ones and the log's end as last known; None: not ours."""
-        if partition not in self.lanes:
+        """Return how many records lie between the handled ones and the log's last known end; None: not assigned."""
+        if partition not in self.progress:
             return None
-        lane = self.lanes[partition]
-        return max(0, lane.end - lane.handled, (cast(Consumer, self.consumer).last_end(partition) or 0) - lane.handled)
+        progress = self.progress[partition]
+        end = max(progress.end, cast(Consumer, self.consumer).last_end(partition) or 0)
+        return max(0, end - progress.handled)
 
     async def at_end(self, partition: TopicPartition) -> bool:
-        """Tell whether everything in a partition has been handled, as far as Kafka said within the last seconds."""
+        """Return whether everything in a partition has been handled, as far as Kafka reported in the last seconds."""
         end = self._log_end(partition)
-        if end is None or partition in self.lanes.paused or self.lanes[partition].in_flight:
+        if end is None or partition in self.progress.paused or self.progress[partition].in_flight:
             return False
         position = await self.consumer.position(TP(*partition))  # beyond `handled` where transactions left markers
         return position is not None and position >= end
 
     async def idle(self, timeout_s: float) -> set[TopicPartition]:
-        """Give the partitions that have been at their end for so long (0: none); to be asked about every second."""
-        for partition in self.lanes:
-            self.lanes.note_end(partition, await self.at_end(partition))
-        return self.lanes.ended_for(timeout_s) if timeout_s else set()
+        """Return the partitions that have been at their end for `timeout_s` (0: none); call it about every second."""
+        for partition in self.progress:
+            self.progress.note_end(partition, await self.at_end(partition))
+        return self.progress.ended_for(timeout_s) if timeout_s else set()
 
     def _log_end(self, partition: TopicPartition) -> int | None:
-        return cast(Consumer, self.consumer).log_end(partition) if partition in self.lanes else None
+        return cast(Consumer, self.consumer).log_end(partition) if partition in self.progress else None
 
     async def _deliver(self, batch: PollBatch, handler: Handler) -> None:
-        if not self.lanes.is_current(batch):
+        if not self.progress.is_current(batch):
             return
         try:
             refuse_dropped(batch)
@@ -134,14 +135,14 @@ class BatchApp(DrivenApp):
         except Exception as error:
             self.fail(error)
         else:
-            self.lanes.handled(batch)
+            self.progress.handled(batch)
 
     async def _on_assigned(self, app: Any, /, *about: Any, **_: Any) -> None:
         self.assigned = set(about[0])
 
     async def _on_revoked(self, app: Any, /, *about: Any, **_: Any) -> None:
         self.assigned = set()
-        self.lanes.clear()
+        self.progress.clear()
         async with self.seeking:
             await self.or_fail(self.owner.revoked(about[0]))
 
@@ -157,7 +158,7 @@ class BatchApp(DrivenApp):
             self.fail(error)
 
 
-def make_app(
+def make_batch_app(
     group: str,
     bootstrap: str,
     owner: StateOwner,
@@ -165,24 +166,26 @@ def make_app(
     datadir: Path,
     poll_records: int = 5000,
     session_timeout_s: float = 10.0,
-    member: str = "",
+    instance_id: str = "",
 ) -> BatchApp:
-    """Make an app, inside the event loop that is to run it.
+    """Return an app; call it inside the event loop that is to run it.
 
     Args:
         group: Kafka's consumer group, which is the app's id.
         bootstrap: HOST:PORT[,HOST:PORT…].
-        owner: whose state decides where consumption begins.
-        datadir: a folder for Faust, removed by `serve`.
-        poll_records: records polled at once, over all partitions; four times as many may wait for their handlers.
-        session_timeout_s: silence after which Kafka gives this member's partitions to others.
-        member: a name that one process at a time has in the group. Whoever comes with it takes its predecessor's place
-            at once, even if that was killed; in return nobody else gets its partitions before the session times out.
+        owner: Its state decides where consumption begins.
+        datadir: A folder for Faust, removed by `serve`.
+        poll_records: How many records are polled at once, over all partitions; four times as many may wait for their
+            handlers.
+        session_timeout_s: The silence after which Kafka gives this member's partitions to others.
+        instance_id: Kafka's group.instance.id, a name that one process at a time has in the group. The next process
+            with the name takes over its partitions at once, even if the last was killed; in return no other process
+            gets them before the session times out.
     """
     datadir.mkdir(parents=True, exist_ok=True)
     app = BatchApp(
         group,
-        broker=[f"kafka://{server}" for server in bootstrap.split(",")],
+        **faust_connection(bootstrap),
         datadir=str(datadir),
         web_enabled=False,
         topic_allow_declare=False,
@@ -192,14 +195,14 @@ def make_app(
         stream_buffer_maxsize=4096,  # of batches; `Progress` bounds their records
         broker_max_poll_records=poll_records,
         broker_session_timeout=session_timeout_s,
-        consumer_group_instance_id=member or None,
+        consumer_group_instance_id=instance_id or None,
         broker_heartbeat_interval=min(1.0, session_timeout_s / 6),
         broker_rebalance_timeout=2 * OPEN_S,
         broker_request_timeout=2 * OPEN_S,
         broker_commit_livelock_soft_timeout=86_400.0,
         stream_processing_timeout=86_400.0,
     )
-    app.own(owner, Progress(4 * poll_records))
+    app.set_owner(owner, Progress(4 * poll_records))
     return app
 
 
@@ -207,8 +210,8 @@ async def serve(app: BatchApp) -> None:
     """Run an app until `finish`, SIGTERM or SIGINT, then stop it cleanly: its group has been left and its owner closed.
 
     Raises:
-        BrokerError: Kafka failed in a way that starting again may mend.
-        Exception: what was raised by a handler, a timer or the owner.
+        BrokerError: Kafka failed in a way that starting again may repair.
+        Exception: What a handler, a timer or the owner raised.
     """
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -216,7 +219,7 @@ async def serve(app: BatchApp) -> None:
     runs = [
         _start(app),
         *(_repeat(app, *timer) for timer in app.timers),
-        *(app.or_fail(run()) for run in app.companions),
+        *(app.or_fail(run()) for run in app.backgrounds),
     ]
     tasks = [asyncio.create_task(run) for run in runs]
     try:
@@ -235,7 +238,7 @@ async def serve(app: BatchApp) -> None:
 
 
 async def _start(app: BatchApp) -> None:
-    """Start the app and wait for the end that Faust may come to by itself."""
+    """Start the app and wait until it stops, which Faust may do by itself."""
     try:
         await app.start()
         await app.wait_until_stopped()
@@ -256,31 +259,3 @@ async def _repeat(app: BatchApp, seconds: float, function: Timer) -> None:
             await asyncio.wait_for(app.done.wait(), seconds)
             return
         await app.or_fail(function())
-
-
-async def count_partitions(bootstrap: str, topics: Iterable[str], *, timeout_s: float = 10.0) -> dict[str, int]:
-    """Give how many partitions each topic has; those that do not exist are left out.
-
-    Raises:
-        BrokerError: no Kafka answers within the time.
-    """
-    start, wanted = time.monotonic(), list(topics)
-    while True:
-        try:
-            admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=int(timeout_s * 1000))
-        except ValueError:
-            raise BrokerError(
-                f"The bootstrap address {bootstrap!r} is not HOST:PORT[,HOST:PORT…]; correct it."
-            ) from None
-        try:
-            await admin.start()
-            found = await admin.describe_topics(wanted)
-            return {topic["topic"]: len(topic["partitions"]) for topic in found if not topic["error_code"]}
-        except KafkaError as error:
-            if time.monotonic() - start > timeout_s:
-                raise BrokerError(
-                    f"No Kafka answered at {bootstrap} within {timeout_s:g} s ({error!r}); start one, or set bootstrap."
-                ) from None
-            await asyncio.sleep(0.25)
-        finally:
-            await admin.close()

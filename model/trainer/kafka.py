@@ -28,7 +28,7 @@ from model.trainer.live_table import live_view
 from model.trainer.merge import Topic
 from model.trainer.prometheus import TrainerMetrics
 from model.trainer.run import Training
-from stream.transport import BatchApp, Record, TopicPartition, count_partitions, log_to_stderr, make_app, serve
+from stream.transport import BatchApp, Record, TopicPartition, count_partitions, log_to_stderr, make_batch_app, serve
 
 T = TypeVar("T")
 Place = tuple[Topic, int]
@@ -73,7 +73,7 @@ def run_trainer(
         raise ModelError("No Kafka is named; give --bootstrap HOST:PORT or set HSTU_BOOTSTRAP.")
     log_to_stderr()
     topics: dict[Topic, str] = {"examples": f"{topic_prefix}examples", "items": f"{topic_prefix}items"}
-    found = asyncio.run(count_partitions(bootstrap, topics.values()))
+    found = count_partitions(bootstrap, topics.values())
     counts: dict[Topic, int] = {topic: found.get(name, 0) for topic, name in topics.items()}
     if counts["examples"] != partitions:
         raise ModelError(
@@ -136,17 +136,17 @@ class Trainer:
     async def run(self, bootstrap: str, group_prefix: str, live: bool) -> None:
         """Train until the app is done."""
         settings = self._training.settings
-        app = self._app = make_app(
+        app = self._app = make_batch_app(
             group_prefix + settings.name,
             bootstrap,
             self,
             datadir=self._training.directory / f"faust-{os.getpid()}",
             poll_records=_POLL_RECORDS,
-            member="-".join((settings.name, *self._names)),  # a member may not come back with other topics
+            instance_id="-".join((settings.name, *self._names)),  # a member may not come back with other topics
         )
         for topic, name in self._names.items():
             app.batches(name)(partial(self._take, topic))
-        app.beside(self._learn)
+        app.background(self._learn)
         app.every(_TICK_S)(self._look_for_silence)
         with _served(self._metrics, settings.metrics_host, settings.metrics_port), self._shown(live):
             await serve(app)

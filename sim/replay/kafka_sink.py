@@ -13,10 +13,8 @@ from typing import Any, Final, NamedTuple, Self
 
 from sim.errors import SimError
 from sim.sources.source import TOPICS, OutgoingEvent
-from stream.kafka.clients import KafkaError, TopicPartition, offsets_client, reason, refusals
+from stream.kafka.clients import KafkaError, TopicPartition, offsets_client, producer, reason, refusals
 from stream.schema.ids import partition_of
-
-from kafka import KafkaProducer  # isort: skip; kafka_client, which goes first, silences the warnings of its import
 
 CLOSE_S: Final = 10.0
 MOST_PENDING: Final = 20_000  # records sent and not acknowledged; beyond it the oldest is waited for
@@ -57,8 +55,8 @@ class KafkaOut:
         self._there: dict[tuple[str, int], deque[Written]] = {}
         self._homes: dict[bytes, int] = {}
         with refusals(bootstrap):
-            self._producer = KafkaProducer(
-                bootstrap_servers=bootstrap.split(","),
+            self._producer = producer(
+                bootstrap,
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=5,

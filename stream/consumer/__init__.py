@@ -1,1 +1,1 @@
-"""What makes Faust consume whole poll batches from our own offsets; the only place that knows Faust's internals."""
+"""Consumption of whole poll batches by Faust from our own offsets; the only package that knows Faust's internals."""

@@ -1,10 +1,10 @@
-"""The one place that touches Faust's internals: what makes it poll batches, seek to our positions, and start at once.
+"""The only module that touches Faust's internals: makes it poll batches, seek to our offsets, and start at once.
 
 Public settings of Faust: Scheduler, Schema, Boot, NoTables. Internals, each held by a test in
 tests/stream/test_transport.py that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`,
 `_new_offset`, `_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread
 `_create_worker_consumer` and aiokafka's `_fetch_max_wait_ms`; in NoTables `_update_channels`, `recovery`; what a Batch
-has of a ConsumerRecord (progress.py); and `BatchApp._new_transport`, which brings Transport in.
+has of a ConsumerRecord (progress.py); and `App._new_transport`, which brings Transport in.
 """
 
 import asyncio
@@ -23,28 +23,28 @@ from stream.consumer.owner import StateOwner
 from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_lost
 from stream.errors import BrokerError, HstuError
 
-_FRESH_S: Final = 5.0  # a fetch answered longer ago says nothing about where the log ends now
+_FRESH_S: Final = 5.0  # a fetch that was answered longer ago does not say where the log ends now
 _FETCH_MS: Final = 200
-_STEP_S: Final = 0.25  # how long a poll may overlook that a partition has been resumed
+_STEP_S: Final = 0.25  # how late a poll may notice that a partition has been resumed
 
 
 class Boot(BootStrategy):
-    """What starts with an app: no producer and no web server of Faust's."""
+    """What starts with an app: neither Faust's producer nor its web server."""
 
     enable_kafka_producer = False
     enable_web = False
 
 
 class DrivenApp(faust.App):
-    """The app that the driver drives: where consumption begins, what is assigned, and how it ends."""
+    """The app as the driver needs it: where consumption begins, what is assigned, and how it ends."""
 
     BootStrategy = Boot
     owner: StateOwner
-    lanes: Progress
+    progress: Progress
 
-    def own(self, owner: StateOwner, lanes: Progress) -> None:
-        """Say whose state decides where consumption begins."""
-        self.owner, self.lanes = owner, lanes
+    def set_owner(self, owner: StateOwner, progress: Progress) -> None:
+        """Set whose state decides where consumption begins."""
+        self.owner, self.progress = owner, progress
         self.error: Exception | None = None
         self.booted, self.done = asyncio.Event(), asyncio.Event()
         self.seeking = asyncio.Lock()
@@ -56,8 +56,8 @@ class DrivenApp(faust.App):
         self.finish()
 
     def finish(self) -> None:
-        """End the app in good order."""
-        self.lanes.close()
+        """End the app cleanly."""
+        self.progress.close()
         self.done.set()
 
     def _new_transport(self) -> Any:
@@ -65,22 +65,22 @@ class DrivenApp(faust.App):
 
 
 class Scheduler:
-    """Faust's order of delivery (public setting ConsumerScheduler): as polled, taking nothing apart."""
+    """Faust's order of delivery (public setting ConsumerScheduler): batches as they were polled, whole."""
 
     def iterate(self, batches: Mapping[TP, PollBatch]) -> Iterator[tuple[TP, PollBatch]]:
-        """Give what one poll brought."""
+        """Return what one poll brought."""
         return iter(batches.items())
 
 
 class Schema(faust.Schema[Any, Any]):
-    """No codec: the value of a message is a Batch already."""
+    """No codec: the value of a message is a PollBatch already."""
 
     def loads_key(self, app: Any, message: Any, **options: Any) -> Any:
-        """Give the key as it is."""
+        """Return the key as it is."""
         return message.key
 
     def loads_value(self, app: Any, message: Any, **options: Any) -> Any:
-        """Give the value as it is."""
+        """Return the value as it is."""
         return message.value
 
 
@@ -88,7 +88,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread of aiokafka's consumer.
 
     It begins to fetch, at the committed offsets, before we can seek; a fetch at the log's end would take Faust's 1.5 s.
-    A rebalance that meets an app at its end is not told to it: its answer would never come, and the thread never end.
+    An app that is done is not told of a rebalance: it would never answer, and the thread would never end.
     """
 
     app: DrivenApp
@@ -99,24 +99,24 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return client
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Tell the app, unless it is at its end."""
+        """Tell the app, unless it is done."""
         if not self.app.done.is_set():
             await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Tell the app, unless it is at its end."""
+        """Tell the app, unless it is done."""
         if not self.app.done.is_set():
             await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_thread_stop(self) -> None:
-        """Leave the group, as a member that has a name of its own would not do by itself."""
+        """Leave the group, which a member with an instance id would not do by itself."""
         if self._consumer is not None and self._consumer._coordinator is not None:
             self._consumer._coordinator._group_instance_id = None
         await super().on_thread_stop()
 
 
 class Consumer(driver.Consumer):
-    """Faust's consumer, but a poll gives batches, and a seek goes where the owner wants."""
+    """Faust's consumer, but a poll returns batches, and a seek goes where the owner wants."""
 
     app: DrivenApp
 
@@ -124,7 +124,7 @@ class Consumer(driver.Consumer):
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
-        """Seek all assigned partitions; called when a rebalance is over, and by polls that meet one (idempotent)."""
+        """Seek all assigned partitions; called after a rebalance, and by polls during one (idempotent)."""
         async with self.app.seeking:
             try:
                 await self._seek_as_wanted(self.app.assigned & self.assignment())
@@ -134,7 +134,7 @@ class Consumer(driver.Consumer):
                 self.app.fail(error)
 
     def log_end(self, tp: TopicPartition) -> int | None:
-        """Give the offset after a log's last record, None unless Kafka has told it just now."""
+        """Return the offset after a log's last record, None unless Kafka has reported it just now."""
         client = self._thread._ensure_consumer()
         answered_ms = client.last_poll_timestamp(tp) if tp in client.assignment() else None
         if answered_ms is None or time.time() - answered_ms / 1000 > _FRESH_S:
@@ -142,7 +142,7 @@ class Consumer(driver.Consumer):
         return self.last_end(tp)
 
     def last_end(self, tp: TopicPartition) -> int | None:
-        """Give the same as Kafka told it last, however long ago, None before the first fetch."""
+        """Return the same as Kafka reported it last, however long ago, None before the first fetch."""
         client = self._thread._ensure_consumer()
         end: int | None = client.highwater(tp) if tp in client.assignment() else None
         return end
@@ -160,29 +160,29 @@ class Consumer(driver.Consumer):
         await self.seek_wait(seeks)
         for tp, offset in seeks.items():
             self._committed_offset[tp] = offset or None  # Faust ignores acknowledgements below it
-            self.app.lanes.begin(tp, offset, end[tp])
+            self.app.progress.begin(tp, offset, end[tp])
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
-        """Poll those partitions that may be polled now, and make a batch of each one's records."""
-        ready = await self.app.lanes.pollable(active_partitions, timeout)
+        """Poll the partitions that may be polled now, and make a batch of each one's records."""
+        ready = await self.app.progress.pollable(active_partitions, timeout)
         if not ready:
             return {}
-        patience_s = min(timeout, _STEP_S) if self.app.lanes.paused else timeout
-        polled = await super()._getmany({TP(*tp) for tp in ready}, patience_s)
-        return {TP(*tp): await self._batch(tp, records) for tp, records in polled.items() if tp in self.app.lanes}
+        wait_s = min(timeout, _STEP_S) if self.app.progress.paused else timeout
+        polled = await super()._getmany({TP(*tp) for tp in ready}, wait_s)
+        return {TP(*tp): await self._batch(tp, records) for tp, records in polled.items() if tp in self.app.progress}
 
     async def _batch(self, partition: TopicPartition, records: Sequence[Any]) -> PollBatch:
-        lane = self.app.lanes[partition]
-        if records[0].offset != lane.polled:  # compacted, transactional, or lost?
+        progress = self.app.progress[partition]
+        if records[0].offset != progress.polled:  # compacted, transactional, or lost?
             try:
                 first = await self.earliest_offsets(TP(*partition))
-                refuse_lost(partition, lane.polled, min(first.values()), records[0].offset)
+                refuse_lost(partition, progress.polled, min(first.values()), records[0].offset)
             except HstuError as error:
                 self.app.fail(error)
-        return PollBatch(lane, records)
+        return PollBatch(progress, records)
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Commit, for whoever watches the group's lag, the end of the last batch that was handled."""
+        """Return the end of the last handled batch, to be committed for tools that watch the group's lag."""
         acked = self._acked[tp]
         offset = max(acked) + 1 if acked else None
         acked.clear()
@@ -190,7 +190,7 @@ class Consumer(driver.Consumer):
         return offset
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """A batch is not a gap."""
+        """Note no gap: a batch is none."""
 
 
 class Transport(driver.Transport):
@@ -205,7 +205,7 @@ class NoTables(TableManager):
     app: DrivenApp
 
     async def on_start(self) -> None:
-        """Start at once, as the last of Faust's parts."""
+        """Start at once; it is the last of Faust's parts to start."""
         await self._update_channels()
         await self.recovery.start()
         self.app.booted.set()

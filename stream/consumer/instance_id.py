@@ -1,27 +1,28 @@
-"""Seats: names that one living process at a time has. Whoever sits down in a killed one's seat is, to Kafka, the dead.
+"""Leases a Kafka `group.instance.id` by a file lock: NAME-1, NAME-2, …, each for one living process at a time.
 
-A seat is a locked file. The system unlocks it when its process is gone, however it went; so the next one that starts
-finds the seat free and takes it, and with it, at once, the partitions that Kafka keeps until the session times out.
+A worker that takes over a dead worker's id rejoins as that member, so its partitions move at once instead of after the
+session timeout. The system releases the lock of a process that ends, however it ends. Lock files are kept: `*.seat`.
 """
 
-import fcntl
 import itertools
 import os
 import uuid
 from pathlib import Path
 from types import TracebackType
 
+from filelock import FileLock, Timeout
+
 
 class InstanceId:
-    """A locked file; released by `close`, by leaving a with block, or by the end of the process."""
+    """A leased id; free again after `close`, after a with block, or when the process ends."""
 
-    def __init__(self, name: str, descriptor: int) -> None:
+    def __init__(self, name: str, lock: FileLock) -> None:
         self.name = name
-        self._descriptor = descriptor
+        self._lock = lock
 
     def close(self) -> None:
-        """Stand up."""
-        os.close(self._descriptor)
+        """Let others lease the id."""
+        self._lock.release()
 
     def __enter__(self) -> "InstanceId":
         return self
@@ -31,29 +32,28 @@ class InstanceId:
 
 
 def lease(path: Path) -> InstanceId | None:
-    """Take one seat, made if it is new; None where another process, or another part of this one, sits."""
+    """Lease the id of one lock file, made if it is new; return None where somebody has it, also in this process."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = FileLock(path, thread_local=False)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
+        lock.acquire(timeout=0)
+    except Timeout:
         return None
-    return InstanceId(path.stem, descriptor)
+    return InstanceId(path.stem, lock)
 
 
 def lease_free(folder: Path, name: str) -> InstanceId:
-    """Take the first free one of the seats NAME-1, NAME-2, … of a folder; its name is unlike those of other folders."""
+    """Lease the first free one of the ids NAME-1, NAME-2, … of a folder; no other folder has ids of the same name."""
     for number in itertools.count(1):
-        seat = lease(folder / f"{name}-{number}.seat")
-        if seat is not None:
-            seat.name = f"{seat.name}-{_folder_id(folder)}"
-            return seat
+        leased = lease(folder / f"{name}-{number}.seat")
+        if leased is not None:
+            leased.name = f"{leased.name}-{_folder_id(folder)}"
+            return leased
     raise AssertionError("unreachable")
 
 
 def _folder_id(folder: Path) -> str:
-    """Give a folder's own random id, made once by whoever comes first."""
+    """Return a folder's own random id, made once by the first process that asks."""
     path = folder / "id"
     aside = folder / f".id-{os.getpid()}"
     if not path.exists():

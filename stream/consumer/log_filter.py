@@ -1,4 +1,4 @@
-"""What workers and trainers say on stderr: our own messages, and the warnings of others, without their repetitions."""
+"""Logging of workers and trainers on stderr: our messages, and warnings of libraries without their repetitions."""
 
 import logging
 import time
@@ -11,7 +11,7 @@ _AGAIN_S: Final = 30.0
 
 
 def log_to_stderr() -> None:
-    """Set logging up, unless it is set up already."""
+    """Set up logging, unless it is set up already."""
     if logging.root.handlers:
         return
     logging.basicConfig(format="%(asctime)s %(levelname).1s %(message)s", level=logging.WARNING)
@@ -21,9 +21,9 @@ def log_to_stderr() -> None:
 
 
 class News(logging.Filter):
-    """Lets of what others warn only news pass: nothing ordinary, and each message once in a while.
+    """Of the warnings of libraries lets pass only news: nothing ordinary, and each message once in 30 s.
 
-    While Kafka is away its client complains thirty times a second.
+    While Kafka is away its client warns thirty times a second.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,7 +32,7 @@ class News(logging.Filter):
         self._said_s: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether a record is to be shown."""
+        """Return whether a record is shown."""
         if record.name.split(".")[0] not in _OTHERS:
             return True
         message, now_s = record.getMessage(), self._clock()

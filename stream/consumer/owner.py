@@ -1,4 +1,4 @@
-"""The state that consumption is part of: whoever has it says where consumption begins."""
+"""The protocol of the state that decides where consumption begins."""
 
 from collections.abc import Collection
 from typing import Protocol
@@ -10,16 +10,16 @@ class StateOwner(Protocol):
     """The state that consumption is part of: it knows which offsets it has seen."""
 
     async def open(self, topic: str, partition: int) -> int | None:
-        """Open the state of a partition that is ours now; give the next offset wanted, None for the log's earliest.
+        """Open the state of an assigned partition; return the next offset wanted, None for the log's earliest.
 
-        It is called again for partitions that are open, and may wait (OPEN_S) for a former owner to let go.
+        It is called again for partitions that are open, and may wait up to OPEN_S until a former owner has closed them.
         """
 
     def start_at(self, topic: str, partition: int, offset: int) -> None:
-        """Learn which offset the answer None came to."""
+        """Learn which offset the answer None led to."""
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        """Let go of partitions; none of their batches is being handled any more."""
+        """Close partitions; none of their batches is being handled any more."""
 
     async def close(self) -> None:
-        """Let go of everything; nothing more will be handled."""
+        """Close everything; nothing more will be handled."""

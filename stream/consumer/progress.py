@@ -1,10 +1,10 @@
 """Progress through Kafka's partitions: what has been polled, what has been handled, and that nothing lies between.
 
-    next to poll ─► Batch (from `start` to `end`) ─► handler ─► next to handle
+    next to poll ─► PollBatch (from `start` to `end`) ─► handler ─► next to handle
 
-A lane is one assigned partition from one seek to the next. Its batches form a chain: each begins where the one before
-ended, so a batch lost on its way to the handler is noticed by the next. Offsets that compaction or transactions leave
-out lie inside the chain; offsets that retention deleted before we read them are refused. No Kafka and no Faust in here.
+The batches of a partition form a chain from one seek to the next: each begins where the one before ended, so a batch
+lost on its way to the handler is noticed by the next. Offsets that compaction or transactions leave out lie inside the
+chain; offsets that retention deleted before we read them are refused. This module knows neither Kafka nor Faust.
 """
 
 import asyncio
@@ -19,13 +19,13 @@ TopicPartition = tuple[str, int]  # (topic, partition); what Faust and aiokafka 
 
 
 class PartitionProgress:
-    """Progress in one partition since the last seek."""
+    """Progress in one assigned partition since the last seek."""
 
     __slots__ = ("end", "ended_at", "handled", "in_flight", "polled")
 
     def __init__(self, offset: int, end: int = 0) -> None:
         self.polled = self.handled = offset  # the next offset to poll, to handle
-        self.end = end  # of the log, when it was sought
+        self.end = end  # of the log, at the time of the seek
         self.in_flight = 0  # records polled and not handled
         self.ended_at: float | None = None  # since when at the end of the log, time.monotonic()
 
@@ -38,7 +38,7 @@ class PollBatch:
     key = checksum = None
     serialized_key_size = serialized_value_size = 0
 
-    def __init__(self, lane: PartitionProgress, records: Sequence[Any]) -> None:
+    def __init__(self, progress: PartitionProgress, records: Sequence[Any]) -> None:
         last = records[-1]
         self.topic, self.partition, self.offset, self.timestamp = (
             last.topic,
@@ -47,10 +47,10 @@ class PollBatch:
             last.timestamp,
         )
         self.records = records
-        self.lane = lane
-        self.start, self.end = lane.polled, last.offset + 1
-        lane.polled = self.end
-        lane.in_flight += len(records)
+        self.progress = progress
+        self.start, self.end = progress.polled, last.offset + 1
+        progress.polled = self.end
+        progress.in_flight += len(records)
 
     @property
     def value(self) -> "PollBatch":
@@ -62,41 +62,41 @@ class Progress:
     """All assigned partitions.
 
     Args:
-        in_flight_records: polling stops while so many records wait for their handlers.
+        in_flight_records: Polling stops while this many records wait for their handlers.
     """
 
     def __init__(self, in_flight_records: int) -> None:
         self.in_flight_records = in_flight_records
         self.paused: set[TopicPartition] = set()
-        self._lanes: dict[TopicPartition, PartitionProgress] = {}
+        self._partitions: dict[TopicPartition, PartitionProgress] = {}
         self._changed = asyncio.Event()
         self._closed = False
 
     def __contains__(self, partition: TopicPartition) -> bool:
-        return partition in self._lanes
+        return partition in self._partitions
 
     def __iter__(self) -> Iterator[TopicPartition]:
-        return iter(list(self._lanes))
+        return iter(list(self._partitions))
 
     def __getitem__(self, partition: TopicPartition) -> PartitionProgress:
-        return self._lanes[partition]
+        return self._partitions[partition]
 
     def begin(self, partition: TopicPartition, offset: int, end: int = 0) -> None:
-        """Begin anew at an offset of a log that has this end now; batches polled before are void."""
-        self._lanes[partition] = PartitionProgress(offset, end)
+        """Begin again at an offset of a log that has this end now; batches polled before are void."""
+        self._partitions[partition] = PartitionProgress(offset, end)
 
     def clear(self) -> None:
-        """Forget all: they are no longer ours."""
-        self._lanes.clear()
+        """Forget all partitions: they are no longer assigned."""
+        self._partitions.clear()
         self.paused.clear()
 
     def close(self) -> None:
-        """Nothing more is polled or handled."""
+        """Poll and handle nothing more."""
         self._closed = True
         self._changed.set()
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
-        """Poll these no more; nothing that was polled is lost."""
+        """Stop polling these; nothing that was polled is lost."""
         self.paused |= set(partitions)
 
     def resume(self, partitions: Iterable[TopicPartition]) -> None:
@@ -105,11 +105,11 @@ class Progress:
         self._changed.set()
 
     async def pollable(self, active: Collection[TopicPartition], timeout_s: float) -> set[TopicPartition]:
-        """Give the partitions to poll now; wait until there is one, and room for what it brings, but not for long."""
+        """Return the partitions to poll now; wait up to `timeout_s` until there is one, and room for its records."""
         until = time.monotonic() + timeout_s
         while (left := until - time.monotonic()) > 0:
             self._changed.clear()
-            room = sum(lane.in_flight for lane in self._lanes.values()) < self.in_flight_records
+            room = sum(progress.in_flight for progress in self._partitions.values()) < self.in_flight_records
             ready = set(active) - self.paused
             if ready and room and not self._closed:
                 return ready
@@ -118,37 +118,38 @@ class Progress:
         return set()
 
     def is_current(self, batch: PollBatch) -> bool:
-        """Tell whether a batch is to be handled: its partition is still ours and was not sought anew since the poll."""
-        return not self._closed and self._lanes.get((batch.topic, batch.partition)) is batch.lane
+        """Return whether to handle a batch: its partition is still assigned and has not been sought since the poll."""
+        return not self._closed and self._partitions.get((batch.topic, batch.partition)) is batch.progress
 
     def handled(self, batch: PollBatch) -> None:
         """Note that a batch's handler has finished."""
-        batch.lane.handled = batch.end
-        batch.lane.in_flight -= len(batch.records)
-        batch.lane.ended_at = None
+        batch.progress.handled = batch.end
+        batch.progress.in_flight -= len(batch.records)
+        batch.progress.ended_at = None
         self._changed.set()
 
     def note_end(self, partition: TopicPartition, at_end: bool) -> None:
-        """Note whether everything there is has been handled, as of now."""
-        if (lane := self._lanes.get(partition)) is not None:
-            lane.ended_at = (lane.ended_at or time.monotonic()) if at_end else None
+        """Note whether everything in the partition has been handled, as of now."""
+        if (progress := self._partitions.get(partition)) is not None:
+            progress.ended_at = (progress.ended_at or time.monotonic()) if at_end else None
 
     def ended_for(self, seconds: float) -> set[TopicPartition]:
-        """Give the partitions that have been at their end for so long."""
+        """Return the partitions that have been at their end for `seconds`."""
         now = time.monotonic()
-        return {tp for tp, lane in self._lanes.items() if lane.ended_at is not None and now - lane.ended_at >= seconds}
+        ended = {tp: progress.ended_at for tp, progress in self._partitions.items()}
+        return {tp for tp, at in ended.items() if at is not None and now - at >= seconds}
 
 
 def refuse_dropped(batch: PollBatch) -> None:
     """Refuse a batch whose predecessor was never handled.
 
     Raises:
-        BrokerError: records in front of it were dropped between Kafka and us.
+        BrokerError: Records before it were dropped between Kafka and us.
     """
-    if batch.start != batch.lane.handled:
+    if batch.start != batch.progress.handled:
         raise BrokerError(
-            f"Records {batch.lane.handled} to {batch.start - 1} of {batch.topic}[{batch.partition}] were lost between "
-            "Kafka and the handler; start again: consumption goes on from the last record that was handled."
+            f"Records {batch.progress.handled} to {batch.start - 1} of {batch.topic}[{batch.partition}] were lost "
+            "between Kafka and the handler; start again: consumption goes on from the last record that was handled."
         )
 
 
@@ -156,13 +157,13 @@ def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int) ->
     """Refuse to begin where the log no longer, or not yet, reaches.
 
     Args:
-        partition: of the log.
-        wanted: the next offset our state wants.
-        first: the log's first offset.
-        end: the offset after its last.
+        partition: The log.
+        wanted: The next offset that our state wants.
+        first: The log's first offset.
+        end: The offset after its last.
 
     Raises:
-        BrokerError: records were deleted before we read them, or this is another log than the one we read.
+        BrokerError: Records were deleted before we read them, or this is another log than the one we read.
     """
     topic, number = partition
     if wanted < first:
@@ -174,6 +175,6 @@ def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int) ->
     if wanted > end:
         raise BrokerError(
             f"{topic}[{number}] ends at offset {end}, but this data directory has read it up to {wanted}: it is "
-            "another Kafka, or the topic was made anew. Point to the Kafka of before, or start with a new data "
-            "directory."
+            "another Kafka, or the topic was deleted and made again. Point to the Kafka of before, or start with a new "
+            "data directory."
         )

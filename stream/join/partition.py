@@ -141,7 +141,7 @@ class Partition:
     def _begin(self) -> None:
         if self._broken:
             raise StoreError(
-                f"Partition {self.number} failed in the middle of a batch and must be opened anew: start again; the "
+                f"Partition {self.number} failed in the middle of a batch and must be opened again: start again; the "
                 "batch is read once more."
             )
         self._broken = True

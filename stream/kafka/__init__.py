@@ -1,1 +1,1 @@
-"""Kafka's clients: how they are made, topics, and the check that a broker answers."""
+"""Kafka: how its clients are made, its topics, and the check that a broker answers."""

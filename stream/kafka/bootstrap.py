@@ -1,14 +1,14 @@
-"""Which Kafka is used: the one that `--bootstrap` or HSTU_BOOTSTRAP names, and nothing else."""
+"""Checks of the bootstrap address: Kafka is the one that `--bootstrap` or HSTU_BOOTSTRAP names, and no other."""
 
 from stream.errors import BrokerError
 from stream.kafka import clients
 
 
 def require_bootstrap(setting: str) -> str:
-    """Give the setting, or say how to come by a Kafka.
+    """Return the setting, or raise an error that says how to get a Kafka.
 
     Raises:
-        BrokerError: it is empty, or not HOST:PORT[,HOST:PORT…].
+        BrokerError: It is empty, or not HOST:PORT[,HOST:PORT…].
     """
     if not setting:
         raise BrokerError(
@@ -20,10 +20,10 @@ def require_bootstrap(setting: str) -> str:
 
 
 def check_reachable(bootstrap: str, timeout_s: float = 10.0) -> None:
-    """See that a Kafka answers.
+    """Check that a Kafka answers.
 
     Raises:
-        BrokerError: none did within that time.
+        BrokerError: None did within that time.
     """
     with clients.admin_client(bootstrap, timeout_s):
         pass

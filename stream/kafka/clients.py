@@ -1,6 +1,7 @@
-"""The border to kafka-python: an admin client, or a sentence within the given time. No exception of Kafka leaves it.
+"""How every client of Kafka is made, and the border to kafka-python, whose exceptions become sentences here.
 
-A client that fails to connect would leave a thread and sockets behind, hence the care with which one is made here.
+`connection` and `faust_connection` are the only places that say how a client finds a Kafka: settings of TLS and SASL
+belong there. An admin client that fails to connect would leave a thread and sockets behind, so `_connect` cleans up.
 """
 
 import logging
@@ -14,11 +15,11 @@ from typing import Any, Final
 from stream.errors import BrokerError
 
 _POLL_S: Final = 0.05
-_ATTEMPT_S: Final = 5.0  # a first answer takes milliseconds; a node that is just starting may swallow the question
+_ATTEMPT_S: Final = 5.0  # a first answer takes milliseconds; a node that is just starting may drop the request
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # kafka-python reads its schemas by an old function
-    from kafka import KafkaConsumer, TopicPartition
+    from kafka import KafkaConsumer, KafkaProducer, TopicPartition
     from kafka.admin import KafkaAdminClient, NewTopic
     from kafka.errors import KafkaError, TopicAlreadyExistsError
 
@@ -30,18 +31,21 @@ __all__ = [
     "addresses",
     "admin_client",
     "cluster_id",
+    "connection",
+    "faust_connection",
     "is_listening",
     "offsets_client",
+    "producer",
     "reason",
     "refusals",
 ]
 
 
 def addresses(bootstrap: str) -> list[tuple[str, int]]:
-    """Split HOST:PORT[,HOST:PORT…].
+    """Return the hosts and ports of HOST:PORT[,HOST:PORT…].
 
     Raises:
-        BrokerError: one is not of that form.
+        BrokerError: One is not of that form.
     """
     found = []
     for address in bootstrap.split(","):
@@ -55,19 +59,29 @@ def addresses(bootstrap: str) -> list[tuple[str, int]]:
     return found
 
 
+def connection(bootstrap: str) -> dict[str, Any]:
+    """Return the arguments by which a client finds Kafka; kafka-python and aiokafka give them the same names."""
+    return {"bootstrap_servers": bootstrap.split(",")}
+
+
+def faust_connection(bootstrap: str) -> dict[str, Any]:
+    """Return the same as settings of a Faust app."""
+    return {"broker": [f"kafka://{server}" for server in bootstrap.split(",")]}
+
+
 @contextmanager
 def admin_client(bootstrap: str, timeout_s: float) -> Iterator[Any]:
-    """Give a connected KafkaAdminClient, closed afterwards.
+    """Yield a connected KafkaAdminClient, closed afterwards.
 
     Raises:
-        BrokerError: no Kafka answered in that time, or Kafka refused what was done with the client.
+        BrokerError: No Kafka answered in that time, or Kafka refused what was done with the client.
     """
     deadline = time.monotonic() + timeout_s
     servers = addresses(bootstrap)
     with _quiet():
         client = None
         while client is None and time.monotonic() < deadline:
-            if any(is_listening(host, port) for host, port in servers):  # an attempt in vain costs more than a look
+            if any(is_listening(host, port) for host, port in servers):  # a failed attempt costs more than a look
                 client = _connect(bootstrap, min(_ATTEMPT_S, deadline - time.monotonic()))
             if client is None:
                 time.sleep(_POLL_S)
@@ -85,18 +99,27 @@ def admin_client(bootstrap: str, timeout_s: float) -> Iterator[Any]:
 
 @contextmanager
 def offsets_client(bootstrap: str) -> Iterator[Any]:
-    """Give a KafkaConsumer without a group, to ask for offsets; only where an admin client has got an answer before."""
+    """Yield a KafkaConsumer without a group, to ask for offsets; use it only after an admin client got an answer."""
     with _quiet(), refusals(bootstrap):
-        client = KafkaConsumer(bootstrap_servers=bootstrap.split(","))
+        client = KafkaConsumer(**connection(bootstrap))
         try:
             yield client
         finally:
             client.close()
 
 
+def producer(bootstrap: str, **options: Any) -> Any:
+    """Return a KafkaProducer with these options, for a Kafka that has just answered an admin client.
+
+    Raises:
+        KafkaError: No Kafka answers.
+    """
+    return KafkaProducer(**connection(bootstrap), **options)
+
+
 @contextmanager
 def refusals(bootstrap: str) -> Iterator[None]:
-    """Say in a sentence of our own what Kafka refused."""
+    """Turn an error of Kafka in the block into a BrokerError."""
     try:
         yield
     except KafkaError as error:
@@ -104,13 +127,13 @@ def refusals(bootstrap: str) -> Iterator[None]:
 
 
 def reason(error: KafkaError) -> str:
-    """Give an error's name and what Kafka's protocol says about it, without the request's text."""
+    """Return an error's name and what Kafka's protocol says about it, without the request's text."""
     said = getattr(error, "description", None) or str(error)
     return f"{type(error).__name__}: {said[:300].rstrip('.')}"
 
 
 def cluster_id(bootstrap: str, timeout_s: float) -> str | None:
-    """Give the id of the cluster that answers, None while none of its brokers takes requests."""
+    """Return the id of the cluster that answers, None while none of its brokers takes requests."""
     with admin_client(bootstrap, timeout_s) as client:
         described = client.describe_cluster()
     brokers = [broker for broker in described["brokers"] if not broker.get("is_fenced", False)]
@@ -118,14 +141,14 @@ def cluster_id(bootstrap: str, timeout_s: float) -> str | None:
 
 
 def is_listening(host: str, port: int, timeout_s: float = 1.0) -> bool:
-    """Say whether anything accepts connections there."""
+    """Return whether anything accepts connections there."""
     with suppress(OSError), socket.create_connection((host, port), timeout=timeout_s):
         return True
     return False
 
 
 def _connect(bootstrap: str, timeout_s: float) -> Any:
-    """Make a client, or clean up behind the attempt and give None."""
+    """Return a client; where none connects, clean up and return None."""
     timeout_ms = max(1, int(timeout_s * 1000))
     known = KafkaAdminClient.DEFAULT_CONFIG
     name = "bootstrap_timeout_ms" if "bootstrap_timeout_ms" in known else "api_version_auto_timeout_ms"  # 3.x, 2.x
@@ -137,7 +160,7 @@ def _connect(bootstrap: str, timeout_s: float) -> Any:
 
     try:
         return KafkaAdminClient(
-            bootstrap_servers=bootstrap.split(","),
+            **connection(bootstrap),
             kafka_client=remembered,
             reconnect_backoff_max_ms=500,
             **{name: timeout_ms},
@@ -150,7 +173,7 @@ def _connect(bootstrap: str, timeout_s: float) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep kafka-python from logging each failed attempt; the sentence at the end says it once."""
+    """Keep kafka-python from logging each failed attempt; the error at the end says it once."""
     logger = logging.getLogger("kafka")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

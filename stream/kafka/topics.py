@@ -1,7 +1,7 @@
-"""The topics: their names, their making, and whether those that a verb needs are there.
+"""Create, check, count and list the topics in Kafka.
 
-All of them have the same number of partitions: a worker that owns partition p of the events writes partition p of the
-examples. `items` is compacted: the last record of a key is what counts, and a tombstone is never dropped, so that a
+All of them have the same number of partitions: the worker of partition p of the events writes partition p of the
+examples. `items` is compacted: only the last record of a key is kept, and a tombstone is never dropped, so that a
 trainer that starts late still learns which items are withdrawn.
 """
 
@@ -16,7 +16,7 @@ from stream.kafka import clients
 from stream.schema.topics import ALL, EXAMPLES, ITEMS
 
 _CENTURY_MS: Final = 100 * 365 * 86_400_000  # Kafka adds it to its clock: its largest number would overflow there
-EXAMPLE_BYTES: Final = 16 << 20  # of one example at most, 1 MiB being Kafka's default
+EXAMPLE_BYTES: Final = 16 << 20  # of one example at most; Kafka's default is 1 MiB
 _CONFIGS: Final[Mapping[str, dict[str, str]]] = {
     ITEMS: {"cleanup.policy": "compact", "delete.retention.ms": str(_CENTURY_MS)},
     EXAMPLES: {"max.message.bytes": str(EXAMPLE_BYTES)},
@@ -27,26 +27,26 @@ _POLL_S: Final = 0.05
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """What Kafka says of a topic that exists."""
+    """What Kafka reports of a topic that exists."""
 
     partitions: int
     messages: int
-    """Last offsets less first ones, summed: compaction and transactions leave fewer."""
+    """End offsets minus first offsets, summed: after compaction or transactions there are fewer."""
 
 
 def topic_name(settings: StreamSettings, topic: str) -> str:
-    """Give a topic's name in Kafka."""
+    """Return a topic's name in Kafka."""
     return settings.topic_prefix + topic
 
 
 def create_topics(bootstrap: str, settings: StreamSettings, timeout_s: float = _TIMEOUT_S) -> dict[str, str]:
-    """Make the topics that do not exist, and wait until they can be used; many may do this at once.
+    """Create the topics that do not exist, and wait until they can be used; several processes may do this at once.
 
     Returns:
         By name in Kafka, "created" or "exists".
 
     Raises:
-        BrokerError: no Kafka answers, it refuses, or a topic exists with another number of partitions.
+        BrokerError: No Kafka answers, it refuses, or a topic exists with another number of partitions.
     """
     names = {topic_name(settings, topic): topic for topic in ALL}
     with clients.admin_client(bootstrap, timeout_s) as admin:
@@ -69,10 +69,10 @@ def create_topics(bootstrap: str, settings: StreamSettings, timeout_s: float = _
 def verify_topics(
     bootstrap: str, settings: StreamSettings, needed: Iterable[str] = ALL, timeout_s: float = _TIMEOUT_S
 ) -> None:
-    """See that topics, given without the prefix, exist with the configured number of partitions.
+    """Check that topics, given without the prefix, exist with the configured number of partitions.
 
     Raises:
-        BrokerError: no Kafka answers, or the sentence names what is missing or differs.
+        BrokerError: No Kafka answers, or a topic is missing or differs; the sentence names it.
     """
     names = [topic_name(settings, topic) for topic in needed]
     with clients.admin_client(bootstrap, timeout_s) as admin:
@@ -92,10 +92,10 @@ def verify_topics(
 def list_topics(
     bootstrap: str, settings: StreamSettings, timeout_s: float = _TIMEOUT_S
 ) -> dict[str, TopicState | None]:
-    """Describe each topic by its name in Kafka; None where it does not exist.
+    """Return the state of each topic by its name in Kafka, None where it does not exist.
 
     Raises:
-        BrokerError: no Kafka answers.
+        BrokerError: No Kafka answers.
     """
     names = [topic_name(settings, topic) for topic in ALL]
     with clients.admin_client(bootstrap, timeout_s) as admin:
@@ -107,14 +107,28 @@ def list_topics(
         }
 
 
+def count_partitions(bootstrap: str, names: Iterable[str], timeout_s: float = _TIMEOUT_S) -> dict[str, int]:
+    """Return how many partitions each topic has, by its name in Kafka; those that do not exist are left out.
+
+    Raises:
+        BrokerError: No Kafka answers.
+    """
+    with clients.admin_client(bootstrap, timeout_s) as admin:
+        return {name: len(leaders) for name, leaders in _leaders(admin, names).items()}
+
+
 def _partitions(admin: Any, names: Iterable[str]) -> dict[str, int]:
-    """Count the partitions of those topics that exist with a leader for each partition, in the order of the names."""
-    described = {}
+    """Count the partitions of those topics that exist with a leader for each partition."""
+    return {name: len(leaders) for name, leaders in _leaders(admin, names).items() if min(leaders) >= 0}
+
+
+def _leaders(admin: Any, names: Iterable[str]) -> dict[str, list[int]]:
+    """Return the leader of each partition, -1 for none, of those topics that exist, in the order of the names."""
+    found = {}
     for topic in admin.describe_topics():
         leaders = [partition.get("leader_id", partition.get("leader", -1)) for partition in topic["partitions"]]
-        if leaders and min(leaders) >= 0:
-            described[topic.get("name", topic.get("topic"))] = len(leaders)
-    return {name: described[name] for name in names if name in described}
+        found[topic.get("name", topic.get("topic"))] = leaders
+    return {name: found[name] for name in names if found.get(name)}
 
 
 def _refuse_other_counts(counts: Mapping[str, int], settings: StreamSettings) -> None:

@@ -1,12 +1,13 @@
-"""The directory of one Kafka node: what lies in it, whose it is, and who uses it now.
+"""The data directory of one Kafka node: its files, the cluster it belongs to, and the lock of the running node.
 
     hstu-broker.json    {"format": 1, "cluster_id": "<22 characters>"}: made by us, for this cluster
-    lock                flocked by the running node (and by its JVM), holds the JVM's process id
+    lock                locked (flock) by the running node and its JVM; holds the JVM's process id
     server.properties, log4j2.properties    written at each start
     kafka.log, jvm.log  what Kafka logs (three files of 10 MB at most), what Java prints
     logs/               Kafka's own: meta.properties and the messages
 
-Kafka runs with this directory as its working directory, so all of its paths are relative and need no escaping.
+Kafka runs with this directory as its working directory, so its paths are relative and need no escaping. The lock is
+fcntl's own, not filelock's: Java inherits its descriptor, and so keeps the directory locked as long as it runs.
 """
 
 import base64
@@ -26,11 +27,11 @@ from stream.errors import BrokerError
 _FORMAT: Final = 1
 _MARKER: Final = "hstu-broker.json"
 _LOCK: Final = "lock"
-_PATIENCE_S: Final = 1.0  # for the lock: a node that was killed takes a moment to be gone
+_PATIENCE_S: Final = 1.0  # for the lock: a killed node takes a moment to end
 
-# One node: every internal topic has one replica. Old and future event times are kept (retention, timestamp bound),
-# memory is kept small (dedupe buffer, threads, index files), and a node that was killed is let in again once its last
-# session has run out, after 3 s (the default is 9).
+# One node: every internal topic has one replica. Records of old and future event times are kept (retention, timestamp
+# bound), memory is kept small (dedupe buffer, threads, index files), and a killed node may register again once its last
+# session has expired, after 3 s (the default is 9).
 _SERVER_PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
@@ -83,14 +84,14 @@ rootLogger.appenderRefs=file
 rootLogger.appenderRef.file.ref=file
 """
 
-_COMPLAINT: Final = re.compile(r"^(?:Caused by: )?[\w.]+(?:Exception|Error): .*$|^Error.*$", re.MULTILINE)
+_ERROR_LINE: Final = re.compile(r"^(?:Caused by: )?[\w.]+(?:Exception|Error): .*$|^Error.*$", re.MULTILINE)
 
 
 class BrokerDirectory:
-    """A directory that is ours, locked for us until close().
+    """A directory that is ours, locked until close().
 
     Raises:
-        BrokerError: it is foreign, another cluster's, in use, or cannot be written.
+        BrokerError: It is foreign, another cluster's, in use, or cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -112,27 +113,27 @@ class BrokerDirectory:
 
     @property
     def lock_fd(self) -> int:
-        """The lock's file descriptor; a child that inherits it keeps the directory locked as long as it lives."""
+        """The lock's file descriptor; a child that inherits it keeps the directory locked as long as it runs."""
         return self._lock.fileno()
 
     @property
     def log(self) -> Path:
-        """What Kafka logs."""
+        """The file that Kafka logs to."""
         return self.path / "kafka.log"
 
     @property
     def jvm_log(self) -> Path:
-        """What Java prints."""
+        """The file that Java prints to."""
         return self.path / "jvm.log"
 
     def configure(self, port: int, controller_port: int) -> None:
-        """Write the configuration for a start on these ports; last_words() are those from now on."""
+        """Write the configuration for a start on these ports; last_error() looks at what is logged from now on."""
         self._log_begin = self.log.stat().st_size if self.log.exists() else 0
         self._write("server.properties", port=port, controller_port=controller_port, logs="logs")
         (self.path / "log4j2.properties").write_text(_LOG4J2_PROPERTIES)
 
     def format(self, format_by: Callable[[str], None]) -> None:
-        """Format a new directory, aside, by a function of a properties file's name; leave one that has data."""
+        """Format a new directory by a function of a properties file's name; do nothing if it has data."""
         if (self.path / "logs").exists():
             return
         aside = self.path / "logs.new"
@@ -145,24 +146,24 @@ class BrokerDirectory:
     def _write(self, name: str, **values: object) -> None:
         (self.path / name).write_text(_SERVER_PROPERTIES.format_map(values))
 
-    def last_words(self) -> str:
-        """Give the newest complaint of Kafka or Java since configure(), and where there is more."""
+    def last_error(self) -> str:
+        """Return the newest error of Kafka or Java since configure(), and the log that says more."""
         for log, begin in ((self.log, self._log_begin), (self.jvm_log, 0)):
             text = log.read_bytes()[begin:].decode(errors="replace") if log.exists() else ""
-            complaints = _COMPLAINT.findall(text)
-            if complaints:
-                return f"{complaints[-1][:300].strip()} ({log} says more)"
+            errors = _ERROR_LINE.findall(text)
+            if errors:
+                return f"{errors[-1][:300].strip()} ({log} says more)"
         return f"{self.log} and {self.jvm_log} may say why"
 
     def used_by(self, pid: int) -> None:
-        """Note the process that a later comer is told of."""
+        """Write down the process that uses the directory, for the error message of the next one that tries."""
         self._lock.seek(0)
         self._lock.truncate()
         self._lock.write(str(pid))
         self._lock.flush()
 
     def close(self) -> None:
-        """Let the next one in."""
+        """Unlock the directory."""
         self._lock.close()
 
 
@@ -207,7 +208,7 @@ def _flock(lock: IO[str]) -> bool:
 
 
 def _cluster_id(path: Path) -> str:
-    """Read whose directory this is, or make it a new cluster's; refuse it if Kafka's own files name another one."""
+    """Return the directory's cluster id, made for a new one; refuse it if Kafka's own files name another cluster."""
     marker = path / _MARKER
     if not marker.exists():
         marker.with_suffix(".new").write_text(json.dumps({"format": _FORMAT, "cluster_id": _new_cluster_id()}) + "\n")
@@ -237,6 +238,6 @@ def _cluster_in(meta_properties: Path) -> str:
 
 
 def _new_cluster_id() -> str:
-    """Give a random id as Kafka writes it: 16 bytes in URL-safe base64, not starting like a flag."""
+    """Return a random id as Kafka writes it: 16 bytes in URL-safe base64, not starting like a flag."""
     text = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
     return "A" + text[1:] if text.startswith("-") else text

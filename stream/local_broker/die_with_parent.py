@@ -1,9 +1,10 @@
-"""Become a command that dies with the process that started it: python -I -S die_with_parent.py PARENT COMMAND
-[ARGUMENT…].
+"""Run a command that dies with the process that started it.
+
+    python -I -S die_with_parent.py PARENT COMMAND [ARGUMENT…]
 
 PARENT is the process id of the starter. On Linux the kernel kills the command as soon as the starter's thread is gone,
-even by kill -9. Elsewhere there is no such help: only a starter that ends in an orderly way takes the command along.
-This runs as a program of its own, since code between fork and exec is not safe in a process with threads.
+even by kill -9. On other systems nothing does that: only a starter that ends cleanly stops the command. This is a
+program, since code between fork and exec is not safe in a process with threads.
 """
 
 import ctypes
@@ -15,7 +16,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Put on the leash, see that the starter still lives, and become the command under the same process id."""
+    """Ask the kernel to be killed with the parent, check that it still runs, and become the command."""
     parent, *command = sys.argv[1:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

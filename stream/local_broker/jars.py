@@ -1,15 +1,14 @@
-"""The jars of Apache Kafka: from KAFKA_HOME, or fetched once by jgo into the user's cache.
+"""Find the jars of Apache Kafka: in KAFKA_HOME, or fetched once by jgo into the user's cache.
 
 kafka_jars.lock names every jar of the class path, one a line, as sha256sum writes it:
 
     <64 hex digits>  <group with slashes>/<artifact>/<version>/<file name>
 
-Only what the lock names is fetched, and only what has its checksum is run, also out of the cache, which holds the
-files under their names alone: $XDG_CACHE_HOME/hstu-stream/kafka-4.2.0/*.jar (default ~/.cache). A complete cache needs
-neither network nor jgo. After a change of VERSION, `python -m stream.local_broker.jars` writes the lock anew.
+Only the jars of the lock are fetched, and checksums are verified at every start. The cache is flat:
+$XDG_CACHE_HOME/hstu-stream/kafka-4.2.0/*.jar (default ~/.cache). A complete cache needs neither network nor jgo. After
+a change of VERSION, `python -m stream.local_broker.jars` writes the lock again.
 """
 
-import fcntl
 import hashlib
 import os
 import re
@@ -21,15 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from filelock import FileLock
+
 from stream.errors import BrokerError
 
 VERSION: Final = "4.2.0"
 LOCK_FILE: Final = Path(__file__).with_name("kafka_jars.lock")
 _ROOTS: Final = (
     f"org.apache.kafka:kafka_2.13:{VERSION}",
-    "org.apache.logging.log4j:log4j-slf4j-impl:2.25.3",  # Kafka logs by slf4j and depends on no backend: silent without
+    "org.apache.logging.log4j:log4j-slf4j-impl:2.25.3",  # Kafka logs by slf4j, but brings no backend for it
 )
-_OLDEST_MAJOR: Final = 4  # of a Kafka in KAFKA_HOME: before it, the storage tool lacks a feature that we set
+_OLDEST_MAJOR: Final = 4  # of a Kafka in KAFKA_HOME: older storage tools lack a feature that we set
 _WAY_OUT: Final = (
     f"check the network and the proxy (HTTPS_PROXY), or set KAFKA_HOME to the directory of an unpacked Kafka {VERSION}"
 )
@@ -57,11 +58,11 @@ class LockedJar:
 
 
 Fetch = Callable[[LockedJar, Path], Path]
-"""Fetches a jar into an empty directory and gives the file's path."""
+"""Fetches a jar into an empty directory and returns the file's path."""
 
 
 def find_kafka() -> KafkaJars:
-    """Give the Kafka in KAFKA_HOME where that is set, else the locked one, whose missing jars are fetched.
+    """Return the Kafka in KAFKA_HOME if that is set, else the locked one, whose missing jars are fetched.
 
     Raises:
         BrokerError: KAFKA_HOME holds no Kafka, a jar cannot be fetched, or a jar differs from the lock.
@@ -89,7 +90,7 @@ def _kafka_in(home: Path) -> KafkaJars:
 
 
 def cache_directory() -> Path:
-    """Give the directory of the fetched jars, which need not exist yet."""
+    """Return the directory of the fetched jars, which need not exist yet."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches).absolute() / "hstu-stream" / f"kafka-{VERSION}"
 
@@ -101,20 +102,20 @@ def read_lock(file: Path = LOCK_FILE) -> list[LockedJar]:
 
 
 def ensure_jars(cache: Path, jars: Sequence[LockedJar], fetch: Fetch) -> list[Path]:
-    """Give the jars' files in the cache, all with the checksums of the lock, fetching those that are missing.
+    """Return the jars' files in the cache, all with the checksums of the lock; fetch those that are missing.
 
-    Many processes may do this at once: one fetches, the others wait for it. A jar is fetched aside, checked, and only
-    then renamed into the cache, so none in it is ever half a jar.
+    Several processes may do this at once: one fetches, the others wait for it. A jar is fetched into a temporary
+    folder, checked, and only then renamed into the cache, so the cache never holds half a jar.
 
     Raises:
-        BrokerError: a jar cannot be fetched, or differs from the lock; the sentence names it.
+        BrokerError: A jar cannot be fetched, or differs from the lock; the sentence names it.
     """
     if any(not (cache / jar.name).exists() for jar in jars):
         with _only_one(cache):
             missing = [jar for jar in jars if not (cache / jar.name).exists()]
             _fetch_all(cache, missing, fetch)
     for jar in jars:
-        _check(cache / jar.name, jar, f"delete {cache / jar.name} and start again to fetch it anew")
+        _check(cache / jar.name, jar, f"delete {cache / jar.name} and start again to fetch it again")
     return [cache / jar.name for jar in jars]
 
 
@@ -122,13 +123,12 @@ def ensure_jars(cache: Path, jars: Sequence[LockedJar], fetch: Fetch) -> list[Pa
 def _only_one(cache: Path) -> Iterator[None]:
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        lock = (cache / ".lock").open("w")
+        lock = FileLock(cache / ".lock").acquire()
     except OSError as error:
         raise BrokerError(
             f"Kafka's jars cannot be kept in {cache}: {error.strerror}; set XDG_CACHE_HOME to a writable directory."
         ) from error
-    with lock:  # closing it unlocks
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock:
         yield
 
 
@@ -163,7 +163,7 @@ def fetch_by_jgo(jar: LockedJar, directory: Path) -> Path:
     """Fetch one jar from where jgo looks for it.
 
     Raises:
-        BrokerError: jgo is not installed, or cannot fetch the jar.
+        BrokerError: Jgo is not installed, or cannot fetch the jar.
     """
     *group, artifact, version, _ = jar.path.parts
     try:
@@ -187,7 +187,7 @@ def _maven(directory: Path) -> Any:
 
 
 def write_lock(file: Path = LOCK_FILE) -> int:
-    """Resolve the newest closure of the roots, fetch it, write its lock and give the number of jars."""
+    """Resolve the newest closure of the roots, fetch it, write its lock and return the number of jars."""
     import jgo
 
     paths: dict[tuple[str, str], PurePosixPath] = {}

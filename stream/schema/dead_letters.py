@@ -1,8 +1,8 @@
-"""Dead-letters: what could not be decoded or is out of bounds, with the reason; nothing vanishes and nothing stops.
+"""Dead-letters: records that cannot be decoded or are out of bounds, with the reason. They stop no worker.
 
 A dead-letter's Kafka record has the key and the value of the refused record, byte for byte, and these headers (UTF-8):
 `reason` (one of Reason), `detail` (a sentence), `topic`, `partition`, `offset`. A value above 512 KiB and a key above
-256 KiB are cut to 64 KiB; `cut-from-bytes` and `key-cut-from-bytes` say how long they were.
+256 KiB are truncated to 64 KiB; `cut-from-bytes` and `key-cut-from-bytes` say how long they were.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Reason(StrEnum):
 
 
 class RefusedError(Exception):
-    """A record that goes to dead-letters; raised by decoding and by the joiner, caught by partition.py alone."""
+    """A record that goes to dead-letters; raised where the event is decoded, buffered and joined."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
@@ -38,7 +38,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A refused record and where it stood."""
+    """A refused record and its place in Kafka."""
 
     reason: Reason
     detail: str
@@ -49,7 +49,7 @@ class DeadLetter:
     value: bytes
 
     def headers(self) -> list[tuple[str, bytes]]:
-        """Give the headers of its Kafka record."""
+        """Return the headers of its Kafka record."""
         pairs = {
             "reason": self.reason.value,
             "detail": self.detail,

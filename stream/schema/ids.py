@@ -1,8 +1,8 @@
 """Ids: JSON strings or integers outside, 64-bit keys inside.
 
 The key of an id is xxh3_64 of its UTF-8 text, so that 42 and "42" are one id. Action names ("like") and attribute
-values ("country=NO") are keys of the same kind. Two texts with one key are a collision, which whoever keeps key → text
-detects.
+values ("country=NO") are keys of the same kind. Two texts with one key are a collision; TextIndex and UserCache
+(stream/store/caches.py) notice it.
 """
 
 from functools import lru_cache
@@ -16,28 +16,28 @@ MAX_ID_BYTES: Final = 256
 
 
 def id_text(raw: str | int) -> str:
-    """Give the one text of an id as it came in JSON: 42 and "42" are "42"."""
+    """Return the text of an id as it came in JSON: 42 and "42" are both "42"."""
     return raw if isinstance(raw, str) else str(raw)
 
 
 @lru_cache(maxsize=1 << 17)
 def id_key(text: str) -> int:
-    """Give the 64-bit key of an id's text, in [0, 2**64)."""
+    """Return the 64-bit key of an id's text, in [0, 2**64)."""
     return xxh3_64_intdigest(text.encode())
 
 
 def attribute_text(name: str, value: str) -> str:
-    """Give the text whose key stands for one value of one attribute."""
+    """Return the text whose key stands for one value of one attribute."""
     return f"{name}={value}"
 
 
 def partition_of(key: bytes, partitions: int) -> int:
-    """Give the partition that Kafka's default partitioner (Java, kafka-python, aiokafka: murmur2) gives a key."""
+    """Return the partition that Kafka's default partitioner (murmur2 in Java, kafka-python, aiokafka) gives a key."""
     return (_murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def _murmur2(data: bytes) -> int:
-    """Give the 32-bit MurmurHash2 of the bytes, with the seed of Kafka's clients."""
+    """Return the 32-bit MurmurHash2 of the bytes, with the seed of Kafka's clients."""
     multiplier, mask = 0x5BD1E995, 0xFFFFFFFF
     length = len(data)
     state = 0x9747B28C ^ length

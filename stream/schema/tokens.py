@@ -1,7 +1,7 @@
-"""Tokens: what a user's sequence is made of, and the one order they stand in.
+"""Tokens: the elements of a user's sequence, and their order.
 
 A token is (key, action, ts_ms, kind): an impression shows an item, an action acts on one (`action` is the key of its
-name), an attribute token says that a slowly changing feature has a new value (`key` is that of "name=value").
+name; NO_KEY otherwise), an attribute token gives a slowly changing feature a new value (`key` is that of "name=value").
 A sequence is in (ts_ms, kind, key, action) order: at one time an attribute precedes an impression, and an impression
 an action.
 

@@ -1,1 +1,1 @@
-"""The sequence store of one partition: its bytes, the RocksDB handle, the write-back cache, the read-only reader."""
+"""The sequence store of one partition: its bytes, the RocksDB handle, the write-back caches, the read-only reader."""

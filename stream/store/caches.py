@@ -14,7 +14,7 @@ from stream.schema.dead_letters import Reason, RefusedError
 from stream.schema.tokens import TOKEN_DTYPE
 from stream.store import layout
 from stream.store.layout import BLOCK, TOKEN_BYTES, UserState
-from stream.store.rocksdb import MADE_ANEW
+from stream.store.rocksdb import REBUILT
 
 _CACHED_USERS: Final = 20_000  # kept between batches; one takes about 1 kB plus its tokens in memory
 _CACHED_TEXTS: Final = 500_000
@@ -89,7 +89,7 @@ class CachedUser:
         if data is None or len(data) < tokens * TOKEN_BYTES:
             raise StoreError(
                 f"Block {block} of user {self.key:016x} has {len(data or b'') // TOKEN_BYTES} tokens instead of "
-                f"{tokens}: the store is damaged; delete this partition's folder: {MADE_ANEW}"
+                f"{tokens}: the store is damaged; delete this partition's folder: {REBUILT}"
             )
         return data[: tokens * TOKEN_BYTES]
 

@@ -6,11 +6,11 @@
     "a" user u64                                 empty: the user has open requests or gathered targets
     "i" id u64                                   text of an id (item, action name, attribute value), UTF-8
     "t" user u64 | block u32                     tokens 64·block … 64·block+63 (tokens.py), fewer in the last
-    "u" user u64                                 User, msgpack: what is known of the user beside the tokens
+    "u" user u64                                 UserState, msgpack: what is known of the user besides the tokens
     "w" user u64 | ts i64 | source u8 | offset u64   the raw event, waiting for the watermark
-    "x" number u64                               Outgoing, msgpack: a record for Kafka not yet known to have arrived
+    "x" number u64                               Outgoing, msgpack: a record that Kafka has not acknowledged yet
 
-Appending touches the last block alone, so a long history is never rewritten; old blocks are dropped whole.
+Appending writes the last block only, so a long history is never rewritten; old blocks are dropped whole.
 """
 
 import struct
@@ -34,48 +34,48 @@ _WAIT = struct.Struct(">cQqBQ")
 
 
 def active_key(user: int) -> bytes:
-    """Give the key that says a user has something open."""
+    """Return the key that says that a user has something open."""
     return _ONE.pack(ACTIVE, user)
 
 
 def text_key(key: int) -> bytes:
-    """Give the key of an id's text."""
+    """Return the key of an id's text."""
     return _ONE.pack(TEXT, key)
 
 
 def user_key(user: int) -> bytes:
-    """Give the key of a user's state."""
+    """Return the key of a user's state."""
     return _ONE.pack(USER, user)
 
 
 def block_key(user: int, block: int) -> bytes:
-    """Give the key of one block of a user's tokens."""
+    """Return the key of one block of a user's tokens."""
     return _BLOCK.pack(TOKENS, user, block)
 
 
 def waiting_key(user: int, ts_ms: int, source: int, offset: int) -> bytes:
-    """Give the key of an event that waits."""
+    """Return the key of a waiting event."""
     return _WAIT.pack(WAITING, user, ts_ms, source, offset)
 
 
 def waiting_prefix(user: int) -> bytes:
-    """Give what the keys of one user's waiting events start with."""
+    """Return the prefix of the keys of one user's waiting events."""
     return _ONE.pack(WAITING, user)
 
 
 def parse_waiting(key: bytes) -> tuple[int, int]:
-    """Give source and offset of a waiting event's key."""
+    """Return source and offset of a waiting event's key."""
     _, _, _, source, offset = _WAIT.unpack(key)
     return source, offset
 
 
 def outbox_key(number: int) -> bytes:
-    """Give the key of a record that is to leave for Kafka."""
+    """Return the key of a record for Kafka."""
     return _ONE.pack(OUTBOX, number)
 
 
 def number_of(key: bytes) -> int:
-    """Give the number in a key of one letter and one u64."""
+    """Return the number in a key of one letter and one u64."""
     return int(_ONE.unpack(key)[1])
 
 
@@ -101,7 +101,7 @@ class Request(msgspec.Struct, array_like=True):
 
 
 class UserState(msgspec.Struct, array_like=True):
-    """What is known of a user beside the tokens themselves."""
+    """What is known of a user besides the tokens."""
 
     text: str
     length: int = 0
@@ -130,7 +130,7 @@ class Outgoing(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Counters(msgspec.Struct, array_like=True):
-    """What one partition has done since its store was made."""
+    """Counts of what one partition has done since its store was made."""
 
     events: list[int]
     tokens: int = 0
@@ -143,7 +143,7 @@ class Counters(msgspec.Struct, array_like=True):
 
 
 class Meta(msgspec.Struct, array_like=True):
-    """How far one partition has come."""
+    """How far one partition has come; `digest` is explained in stream/join/joiner.py."""
 
     partitions: int
     offsets: list[int]

@@ -1,8 +1,8 @@
-"""Sequences for queries, read beside a running worker from secondaries of its stores on this host.
+"""Sequences for queries, read from secondaries of the stores on this host while a worker writes them.
 
-A secondary sees what the worker has written up to the moment it is asked. Events that still wait for the watermark are
-shown as well, so that an answer is as fresh as the last event the worker has taken. A store that was made anew in its
-folder is opened anew: a secondary would go on answering from the deleted files.
+A secondary sees everything that the worker has written so far. Events that still wait for the watermark are included,
+so that an answer is as fresh as the last event that the worker has read. A store that was deleted and made again in its
+folder is opened again: a secondary would go on answering from the deleted files.
 """
 
 import shutil
@@ -39,10 +39,10 @@ class SequenceReader:
         self._lock = threading.Lock()
 
     def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
-        """Give the user's last tokens in order, as TOKEN_DTYPE [n], or None where the user is unknown.
+        """Return the user's last tokens in order, as TOKEN_DTYPE [n], or None where the user is unknown.
 
         Raises:
-            StoreError: no store can be read on this host.
+            StoreError: No store can be read on this host.
         """
         number = partition_of(user.encode(), self._settings.partitions)
         with self._lock:
@@ -52,15 +52,15 @@ class SequenceReader:
 
     def _store(self, number: int) -> RocksStore:
         path = partition_path(self._data_dir, number)
-        there = identity(path)
-        known = self._stores.get(number)
-        if known and known[0] == there:
-            return known[1]
-        if known:
+        found = identity(path)
+        opened = self._stores.get(number)
+        if opened and opened[0] == found:
+            return opened[1]
+        if opened:
             del self._stores[number]
-            known[1].close()
+            opened[1].close()
         store = open_secondary(path, self._scratch / str(number))
-        self._stores[number] = there, store
+        self._stores[number] = found, store
         return store
 
     def close(self) -> None:
@@ -71,7 +71,7 @@ class SequenceReader:
 
 
 def read_tokens(store: Store, user: str, last: int) -> NDArray[np.void] | None:
-    """Give a user's last tokens from one store, waiting events included; None where the user is unknown."""
+    """Return a user's last tokens from one store, waiting events included; None where the user is unknown."""
     key = id_key(user)
     data = store.get(layout.user_key(key))
     waiting = _waiting_tokens(store, key)

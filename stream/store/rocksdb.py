@@ -1,6 +1,6 @@
-"""The sequence store of one partition: RocksDB by rocksdict, opened, checked and written in one batch at a time.
+"""The sequence store of one partition: RocksDB by rocksdict, opened, checked, and written one batch at a time.
 
-Foreign exceptions stop here: a locked, damaged, foreign or unwritable store is a StoreError.
+Foreign exceptions stop here: a store that is open elsewhere, damaged, foreign or unwritable is a StoreError.
 """
 
 import re
@@ -14,12 +14,12 @@ from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, Read
 from stream.errors import StoreBusyError, StoreError
 from stream.store import layout
 
-MADE_ANEW: Final = (  # what deleting a store's folder means
-    "the worker builds it anew from the events that Kafka still holds; where some are gone, trainers stop at the first "
-    "new example and say what to do."
+REBUILT: Final = (  # what happens after a store's folder has been deleted
+    "the worker builds it again from the events that Kafka still holds; where some are gone, trainers stop at the "
+    "first new example and say what to do."
 )
-_ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those it has compacted
-_LOG_BYTES: Final = 1 << 20  # RocksDB's own log, to which each look of a secondary adds a line, and one before it
+_ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
+_LOG_BYTES: Final = 1 << 20  # of RocksDB's own log, which grows by a line with each catch_up, and of the one before
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 # rocksdict raises a bare Exception with the text of RocksDB, which (env_posix.cc) reports a lock that is held in two
 # ways: by a handle of this process, and by another process. A LOCK that cannot be opened is neither.
@@ -29,23 +29,23 @@ _BUSY: Final = re.compile(
 
 
 class Store(Protocol):
-    """An ordered map of bytes that is changed by whole batches: all of a batch, or nothing, survives a crash."""
+    """An ordered map of bytes, changed by whole batches: after a crash all of a batch is there, or nothing."""
 
     def get(self, key: bytes) -> bytes | None:
-        """Give the value of a key."""
+        """Return the value of a key."""
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Give all keys with a prefix, in order, with their values."""
+        """Return all keys with a prefix, in order, with their values."""
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Apply (key, value) pairs at once; the value None deletes the key."""
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
 
 
 def partition_path(data_dir: Path, partition: int) -> Path:
-    """Give the folder of one partition's store."""
+    """Return the folder of one partition's store."""
     return data_dir / "store" / f"p{partition}"
 
 
@@ -58,10 +58,10 @@ class RocksStore:
         self._scratch = scratch
 
     def get(self, key: bytes) -> bytes | None:
-        """Give the value of a key.
+        """Return the value of a key.
 
         Raises:
-            StoreError: the files are damaged.
+            StoreError: The files are damaged.
         """
         try:
             value: bytes | None = self._db.get(key)
@@ -70,7 +70,7 @@ class RocksStore:
         return value
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Give all keys with a prefix, in order, with their values."""
+        """Return all keys with a prefix, in order, with their values."""
         options = ReadOptions()
         options.set_iterate_upper_bound(_after(prefix))
         found: list[tuple[Any, Any]] = list(self._db.items(from_key=prefix, read_opt=options))
@@ -80,7 +80,7 @@ class RocksStore:
         """Apply all changes in one WriteBatch.
 
         Raises:
-            StoreError: nothing of the batch was written, for instance because the disk is full.
+            StoreError: Nothing of the batch was written, for instance because the disk is full.
         """
         batch = WriteBatch(raw_mode=True)
         for key, value in changes:
@@ -97,10 +97,10 @@ class RocksStore:
             ) from None
 
     def catch_up(self) -> None:
-        """See what the writer has written since (secondaries only).
+        """Read what the writer has written since (secondaries only).
 
         Raises:
-            StoreError: the files are damaged.
+            StoreError: The files are damaged.
         """
         try:
             self._db.try_catch_up_with_primary()
@@ -108,17 +108,17 @@ class RocksStore:
             raise _damaged(self._path, error) from None
 
     def close(self) -> None:
-        """Let go of the files, so that another process may open them."""
+        """Close the files, so that another process may open them."""
         self._db.close()
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def identity(path: Path) -> bytes:
-    """Give what tells a store from one made anew in the same folder, whose inode may be the same.
+    """Return what tells a store from one made later in the same folder, whose inode may be the same.
 
     Raises:
-        StoreError: there is no store.
+        StoreError: There is no store.
     """
     try:
         return (path / "IDENTITY").read_bytes()
@@ -127,11 +127,11 @@ def identity(path: Path) -> bytes:
 
 
 def open_store(path: Path) -> RocksStore:
-    """Open a partition's store for writing, made if it is new.
+    """Open a partition's store for writing; make it if it is new.
 
     Raises:
-        StoreBusyError: another process has it open.
-        StoreError: another version wrote it, or it is no store of ours.
+        StoreBusyError: Another process has it open.
+        StoreError: Another version wrote it, or it is no store of ours.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -154,7 +154,7 @@ def open_secondary(path: Path, scratch: Path) -> RocksStore:
     """Open a store that a worker may be writing, for reading; `scratch` is a folder for RocksDB's own log.
 
     Raises:
-        StoreError: it is not there, or another version wrote it.
+        StoreError: It is not there, or another version wrote it.
     """
     if not (path / "CURRENT").exists():
         raise _absent(path)
@@ -186,7 +186,7 @@ def _options(open_files: int = 256) -> Options:
 
 
 def _after(prefix: bytes) -> bytes:
-    """Give the first key behind all that start with a prefix."""
+    """Return the first key after all that start with a prefix."""
     return (int.from_bytes(prefix) + 1).to_bytes(len(prefix))
 
 
@@ -196,12 +196,12 @@ def _absent(path: Path) -> StoreError:
 
 def _damaged(path: Path, error: Exception) -> StoreError:
     return StoreError(
-        f"The store {path} cannot be opened or read: {error}; mend the disk, or delete this folder: {MADE_ANEW}"
+        f"The store {path} cannot be opened or read: {error}; mend the disk, or delete this folder: {REBUILT}"
     )
 
 
 def _other_version(path: Path, found: bytes) -> StoreError:
     return StoreError(
         f"The store {path} has format {int.from_bytes(found, 'little')}; this hstu-stream writes {layout.VERSION}. "
-        f"Use the version that wrote it, or delete the folder: {MADE_ANEW}"
+        f"Use the version that wrote it, or delete the folder: {REBUILT}"
     )

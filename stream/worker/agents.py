@@ -2,8 +2,9 @@
 
     batch ─► Partition.handle: one commit in the store ─► outbox ─► examples, dead-letters
 
-Partition p of all three sources belongs to one worker, which alone has its store open. SIGTERM: the batch in hand is
-finished, the outbox sent, the stores closed, the group left. kill -9: the next owner goes on from the store's offsets.
+Partition p of all three sources belongs to one worker, which alone has its store open. After SIGTERM the current batch
+is finished, the outbox sent, the stores closed, the group left. After kill -9 the next owner goes on from the store's
+offsets.
 """
 
 import asyncio
@@ -22,14 +23,15 @@ from stream.config import StreamSettings
 from stream.consumer.instance_id import lease_free
 from stream.errors import BrokerError
 from stream.join.partition import Partition
+from stream.kafka.clients import connection
 from stream.kafka.topics import EXAMPLE_BYTES, verify_topics
 from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
-from stream.transport import BatchApp, Record, log_to_stderr, make_app, serve
+from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from stream.worker.prometheus import WorkerMetrics, serve_metrics
 
 _TICK_S: Final = 1.0
-_WAITING_EVENTS: Final = 20_000  # of a partition, in memory and on disk; above, sources that run ahead are not polled
+_WAITING_EVENTS: Final = 20_000  # of a partition; above this, sources that run ahead are not polled
 _log = logging.getLogger("hstu.worker")
 
 
@@ -37,23 +39,23 @@ def run_worker(settings: StreamSettings, data_dir: Path, bootstrap: str, name: s
     """Join the group of workers and work until SIGTERM or SIGINT.
 
     Args:
-        settings: shared by all workers.
-        data_dir: holds the stores; workers of one machine share it.
+        settings: Shared by all workers.
+        data_dir: Holds the stores; workers of one machine share it.
         bootstrap: HOST:PORT[,HOST:PORT…].
-        name: of this worker, in logs; several on one machine may have the same.
+        name: This worker's name in logs; several workers on one machine may have the same.
 
     Raises:
-        HstuError: a topic is missing, Kafka failed, or a store cannot be used.
+        HstuError: A topic is missing, Kafka failed, or a store cannot be used.
     """
     log_to_stderr()
     verify_topics(bootstrap, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
-    with lease_free(data_dir / "seats", name) as seat:
-        asyncio.run(_work(settings, data_dir, bootstrap, seat.name))
+    with lease_free(data_dir / "seats", name) as instance:
+        asyncio.run(_work(settings, data_dir, bootstrap, instance.name))
 
 
 async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: str) -> None:
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **connection(bootstrap),
         client_id=name,
         enable_idempotence=True,
         linger_ms=5,
@@ -83,21 +85,21 @@ class _Worker:
     ) -> None:
         self._settings, self._name = settings, name
         self.partitions = AssignedPartitions(settings, data_dir, producer, self._fail)
-        self.app: BatchApp = make_app(
+        self.app: BatchApp = make_batch_app(
             f"{settings.topic_prefix}hstu-workers",
             bootstrap,
             self.partitions,
             datadir=data_dir / "faust" / f"{name}-{os.getpid()}",
             poll_records=settings.poll_records,
-            member=name,
+            instance_id=name,
         )
         for source in SourceTopic:
             self.app.batches(self._topic(source))(partial(self._handle, source))
         self.app.every(_TICK_S)(self._tick)
-        self._misrouted: dict[int, int] = {}  # partition → count that the log has told
+        self._misrouted: dict[int, int] = {}  # partition → the count last logged
 
     def metrics(self) -> WorkerMetrics:
-        """Give what Prometheus may ask."""
+        """Return the Prometheus collector of this worker."""
         return WorkerMetrics(self.partitions.all, self._lag, lambda: time.time() * 1000)
 
     async def _handle(self, source: SourceTopic, number: int, records: Sequence[Record]) -> None:
@@ -105,15 +107,15 @@ class _Worker:
         self._pace(self.partitions[number])
 
     async def _tick(self) -> None:
-        """Let sources that have been at their end for long no longer hold the others back."""
+        """Let sources that have been at their end for `idle_timeout_s` no longer hold the others back."""
         self.partitions.advance(await self.app.idle(self._settings.idle_timeout_s))
-        for owned in self.partitions:
-            self._pace(owned)
-            self._warn_of_misrouted(owned.partition)
+        for assigned in self.partitions:
+            self._pace(assigned)
+            self._warn_of_misrouted(assigned.partition)
 
     def _warn_of_misrouted(self, partition: Partition) -> None:
-        told, count = self._misrouted.get(partition.number, 0), partition.counters.misrouted
-        if count >= max(1, 2 * told):  # at 1, 2, 4, 8, …
+        logged, count = self._misrouted.get(partition.number, 0), partition.counters.misrouted
+        if count >= max(1, 2 * logged):  # at 1, 2, 4, 8, …
             self._misrouted[partition.number] = count
             _log.warning(
                 "Partition %d holds %d users whom Kafka's default partitioner (murmur2 of the key) puts elsewhere: if "
@@ -121,9 +123,9 @@ class _Worker:
                 *(partition.number, count),
             )
 
-    def _pace(self, owned: AssignedPartition) -> None:
-        ahead = owned.ahead(_WAITING_EVENTS, partial(self._lag, partition=owned.partition.number))
-        number = owned.partition.number
+    def _pace(self, assigned: AssignedPartition) -> None:
+        ahead = assigned.ahead(_WAITING_EVENTS, partial(self._lag, partition=assigned.partition.number))
+        number = assigned.partition.number
         self.app.pause([(self._topic(source), number) for source in ahead])
         self.app.resume([(self._topic(source), number) for source in SourceTopic if source not in ahead])
 

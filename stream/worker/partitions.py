@@ -1,10 +1,10 @@
-"""The partitions that this worker owns now: their stores are open, their outboxes are on the way to Kafka.
+"""The partitions assigned to this worker: their stores are open, and their outboxes are being sent to Kafka.
 
     assigned ─► open (waiting for a former owner) ─► handle … ─► revoked: outbox sent, store closed
                                                        └─► outbox ─► Kafka's acknowledgement ─► Outbox.sent
 
-Sending goes on beside handling, one sender a partition, in the outbox's order. What a crash sends twice is known by its
-serial. A producer that cannot deliver ends the worker; the outbox keeps what it had. Where the watermark leaps over
+While batches are handled, one sender for each partition sends its outbox in order. What a crash sends twice is known by
+its serial. A producer that cannot deliver ends the worker; the outbox keeps its records. Where the watermark moves past
 many waiting events they are joined in turns, each sent before the next: neither a commit nor an outbox is huge.
 """
 
@@ -30,11 +30,11 @@ _log = logging.getLogger("hstu.worker")
 
 _OUTBOX_RECORDS: Final = 5000  # handling waits while more than these wait for Kafka
 _TURN_TOKENS: Final = 1_000_000  # in the examples of one commit, about 25 MB
-_SILENT: Final = 5  # times as many events may wait for a source that is at its end
-_VALUE_BYTES: Final = 512 << 10  # a dead-letter with more would not fit into Kafka's 1 MiB with its headers …
+_SILENT: Final = 5  # this many times more events may wait for a source that is at its end
+_VALUE_BYTES: Final = 512 << 10  # a longer dead-letter would not fit into Kafka's 1 MiB with its headers …
 _KEY_BYTES: Final = 256 << 10  # … nor would one with a longer key …
 _CUT_BYTES: Final = 64 << 10  # … each is cut to this
-_GOODBYE_S: Final = 10.0  # for the outbox when a partition is let go; what is left is sent by the next owner
+_LAST_SEND_S: Final = 10.0  # for the outbox of a revoked partition; what is left is sent by the next owner
 
 
 class AssignedPartition:
@@ -42,15 +42,19 @@ class AssignedPartition:
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
-        self.idle: frozenset[SourceTopic] = frozenset()  # sources that hold the others back no longer
+        self.idle: frozenset[SourceTopic] = frozenset()  # sources that no longer hold the others back
         self.sending: asyncio.Task[None] | None = None
 
     def ahead(self, waiting_events: int, lag: Callable[[SourceTopic], int | None]) -> set[SourceTopic]:
-        """Give the sources to poll no more for now: too many events wait, for a source that is behind these.
+        """Return the sources to pause: too many events wait for a source that is behind these in event time.
 
-        That source is never among them. When it brings records, or has been silent for long enough to be idle, the
-        watermark moves, and they are polled again: nothing that was not polled could have moved it. While it is at its
-        end more events may wait, for queries show them.
+        That source is never among them. When it brings records, or has been silent long enough to be idle, the
+        watermark moves, and the others are polled again: their records could not have moved it. While it is at its end
+        more events may wait, since queries show them.
+
+        Args:
+            waiting_events: How many events may wait.
+            lag: Returns how many records of a source are not handled yet, None if that is unknown.
         """
         high_ms = {source: self.partition.high_ms(source) for source in SourceTopic if source not in self.idle}
         if self.partition.waiting <= waiting_events or not high_ms:
@@ -62,13 +66,13 @@ class AssignedPartition:
 
 
 class AssignedPartitions:
-    """The owner (transport.py) of the worker's consumption.
+    """The StateOwner of the worker's consumption.
 
     Args:
-        settings: shared by all workers.
-        data_dir: holds the stores.
-        producer: started, idempotent.
-        fail: ends the worker with an error.
+        settings: Shared by all workers.
+        data_dir: Holds the stores.
+        producer: Started and idempotent.
+        fail: Ends the worker with an error.
     """
 
     def __init__(
@@ -79,84 +83,85 @@ class AssignedPartitions:
         fail: Callable[[Exception], None],
     ) -> None:
         self._settings, self._data_dir, self._producer, self._fail = settings, data_dir, producer, fail
-        self._owned: dict[int, AssignedPartition] = {}
+        self._assigned: dict[int, AssignedPartition] = {}
         self._sources = {settings.topic_prefix + source.topic: source for source in SourceTopic}
 
     def __iter__(self) -> Iterator[AssignedPartition]:
-        return iter(list(self._owned.values()))
+        return iter(list(self._assigned.values()))
 
     def __getitem__(self, partition: int) -> AssignedPartition:
-        return self._owned[partition]
+        return self._assigned[partition]
 
     def all(self) -> list[Partition]:
-        """Give the cores of all partitions."""
-        return [owned.partition for owned in self]
+        """Return the cores of all partitions."""
+        return [assigned.partition for assigned in self]
 
     async def open(self, topic: str, partition: int) -> int | None:
-        """Give the next offset that the partition's store wants of a source; opens it, once a former owner lets go.
+        """Return the next offset that the partition's store wants of a source; open it once a former owner closed it.
 
         Raises:
-            StoreBusyError: another worker keeps it open.
-        StoreError: it cannot be used.
+            StoreBusyError: Another worker keeps the store open.
+            StoreError: The store cannot be used.
         """
-        if partition not in self._owned:
+        if partition not in self._assigned:
             store = await _open_patiently(partition_path(self._data_dir, partition))
-            self._owned[partition] = AssignedPartition(Partition(store, partition, self._settings, _now_ms))
+            self._assigned[partition] = AssignedPartition(Partition(store, partition, self._settings, _now_ms))
             _log.info("Partition %d is ours", partition)
-            self._send_soon(self._owned[partition])
-        ours = self._owned[partition].partition
-        offset = ours.next_offsets[self._sources[topic]]
-        return None if ours.fresh and not offset else offset
+            self._send_soon(self._assigned[partition])
+        core = self._assigned[partition].partition
+        offset = core.next_offsets[self._sources[topic]]
+        return None if core.fresh and not offset else offset
 
     def start_at(self, topic: str, partition: int, offset: int) -> None:
         """Tell a new store where a source's log begins."""
-        self._owned[partition].partition.start_at(self._sources[topic], offset)
+        self._assigned[partition].partition.start_at(self._sources[topic], offset)
 
     async def handle(self, source: SourceTopic, partition: int, records: Sequence[Record]) -> None:
-        """Commit a batch, and let what it gave be sent."""
-        owned = self._owned[partition]
-        if owned.sending and (owned.partition.behind or len(owned.partition.outbox) > _OUTBOX_RECORDS):
-            await asyncio.wait([owned.sending])
-        owned.idle -= {source}
-        owned.partition.handle(source, records, owned.idle, _TURN_TOKENS)
-        self._send_soon(owned)
+        """Commit a batch, and let its results be sent."""
+        assigned = self._assigned[partition]
+        if assigned.sending and (assigned.partition.behind or len(assigned.partition.outbox) > _OUTBOX_RECORDS):
+            await asyncio.wait([assigned.sending])
+        assigned.idle -= {source}
+        assigned.partition.handle(source, records, assigned.idle, _TURN_TOKENS)
+        self._send_soon(assigned)
 
     def advance(self, idle: Collection[TopicPartition]) -> None:
-        """Let sources that have been at their end for long hold the others back no longer."""
-        for number, owned in self._owned.items():
+        """Let the idle sources no longer hold the others back."""
+        for number, assigned in self._assigned.items():
             now = frozenset(source for topic, source in self._sources.items() if (topic, number) in idle)
-            if now != owned.idle:
-                owned.idle = now
-                owned.partition.advance(now, _TURN_TOKENS)
-                self._send_soon(owned)
+            if now != assigned.idle:
+                assigned.idle = now
+                assigned.partition.advance(now, _TURN_TOKENS)
+                self._send_soon(assigned)
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Send what is left, and close the stores."""
-        gone = [owned for number in {number for _, number in partitions} if (owned := self._owned.pop(number, None))]
-        sending = [owned.sending for owned in gone if owned.sending]
+        numbers = {number for _, number in partitions} & self._assigned.keys()
+        gone = [self._assigned.pop(number) for number in numbers]
+        sending = [assigned.sending for assigned in gone if assigned.sending]
         if sending:
-            await asyncio.wait(sending, timeout=_GOODBYE_S)
-        for owned in gone:
-            if owned.sending:
-                owned.sending.cancel()
-            owned.partition.close()
+            await asyncio.wait(sending, timeout=_LAST_SEND_S)
+        for assigned in gone:
+            if assigned.sending:
+                assigned.sending.cancel()
+            assigned.partition.close()
 
     async def close(self) -> None:
-        """Let go of all."""
-        await self.revoked([("", number) for number in self._owned])
+        """Close all partitions."""
+        await self.revoked([("", number) for number in self._assigned])
 
-    def _send_soon(self, owned: AssignedPartition) -> None:
-        if owned.sending is None or owned.sending.done():
-            owned.sending = asyncio.create_task(self._send(owned))
+    def _send_soon(self, assigned: AssignedPartition) -> None:
+        if assigned.sending is None or assigned.sending.done():
+            assigned.sending = asyncio.create_task(self._send(assigned))
 
-    async def _send(self, owned: AssignedPartition) -> None:
-        """Send the outbox, and join on where the last commit stopped, until neither has more."""
-        partition = owned.partition
+    async def _send(self, assigned: AssignedPartition) -> None:
+        """Send the outbox, and go on joining where the last commit stopped, until neither has more."""
+        partition = assigned.partition
         try:
-            while len(partition.outbox) or self._joins_on(owned):
+            while len(partition.outbox) or self._has_more_to_join(assigned):
                 await self._send_all(partition)
-                if self._joins_on(owned):
-                    partition.advance(owned.idle, _TURN_TOKENS)
+                if self._has_more_to_join(assigned):
+                    partition.advance(assigned.idle, _TURN_TOKENS)
         except MessageSizeTooLargeError:
             self._fail(_too_large(partition, self._settings.topic_prefix))
         except KafkaError as error:
@@ -164,8 +169,8 @@ class AssignedPartitions:
         except Exception as error:
             self._fail(error)
 
-    def _joins_on(self, owned: AssignedPartition) -> bool:
-        return owned.partition.behind and self._owned.get(owned.partition.number) is owned
+    def _has_more_to_join(self, assigned: AssignedPartition) -> bool:
+        return assigned.partition.behind and self._assigned.get(assigned.partition.number) is assigned
 
     async def _send_all(self, partition: Partition) -> None:
         if waiting := partition.outbox.unsent():
@@ -176,7 +181,7 @@ class AssignedPartitions:
             partition.outbox.sent(waiting[-1].number)
 
     async def _send_examples(self, number: int, examples: Sequence[Outgoing]) -> list[Any]:
-        """Hand over examples and heartbeats in whole batches: one by one costs far more of the CPU."""
+        """Send examples and heartbeats in whole batches: one by one costs far more CPU time."""
         topic, arrivals = self._settings.topic_prefix + EXAMPLES, []
         batch = self._producer.create_batch()
         for outgoing in examples:
@@ -217,7 +222,7 @@ def _now_ms() -> int:
 
 
 async def _open_patiently(path: Path) -> Any:
-    """Open a store, while a former owner that was just revoked, or killed, may still hold it."""
+    """Open a store, which a former owner that was just revoked, or killed, may still have open."""
     deadline = time.monotonic() + OPEN_S
     while True:
         try:

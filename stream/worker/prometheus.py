@@ -1,6 +1,7 @@
 """A worker's metrics for Prometheus, on HOST:PORT/metrics.
 
-Counters are those of the stores: they count since a store was made, and move with its partition from worker to worker.
+The counters are those of the stores: each counts since its store was made, and moves with its partition from worker to
+worker.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -26,12 +27,12 @@ _COUNTS: Final = {  # of layout.Counters
 
 
 class WorkerMetrics(Collector):
-    """Gives the numbers as they are when asked (in a thread of the HTTP server).
+    """Reports the current numbers, in a thread of the HTTP server.
 
     Args:
-        partitions: those owned now.
-        lag: records of a source's partition not handled yet, None if unknown.
-        now_ms: the wall clock.
+        partitions: Returns the partitions of this worker.
+        lag: Returns how many records of a source's partition are not handled yet, None if that is unknown.
+        now_ms: The wall clock.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class WorkerMetrics(Collector):
         self._partitions, self._lag, self._now_ms = partitions, lag, now_ms
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """Give all families of metrics."""
+        """Return all families of metrics."""
         partitions = list(self._partitions())
         yield from _counts(partitions)
         yield self._lags(partitions)
@@ -96,10 +97,10 @@ def _counts(partitions: Iterable[Partition]) -> Iterator[CounterMetricFamily]:
 
 
 def serve_metrics(metrics: Collector, host: str, port: int) -> tuple[int, Callable[[], None]]:
-    """Serve metrics; give the port, and what ends it.
+    """Serve metrics; return the port and a function that stops the server.
 
     Raises:
-        HstuError: the port is taken.
+        HstuError: The port is taken.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(metrics)

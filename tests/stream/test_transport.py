@@ -13,7 +13,7 @@ from faust.types import TP
 
 from stream.consumer import faust_driver
 from stream.errors import BrokerError, StoreError
-from stream.transport import BatchApp, TopicPartition, count_partitions, make_app, serve
+from stream.transport import BatchApp, TopicPartition, make_batch_app, serve
 from tests.kafka import KafkaForTests
 from tests.kafka_logs import DEADLINE_S, Message, committed, delete_before, fill, make_topics, members, until
 
@@ -25,7 +25,7 @@ class Notebook:
         self.wanted = dict(wanted or {})
         self.batches: list[tuple[TopicPartition, list[int]]] = []
         self.started: dict[TopicPartition, int] = {}
-        self.let_go: set[TopicPartition] = set()
+        self.revoked_partitions: set[TopicPartition] = set()
         self.closed = False
 
     async def open(self, topic: str, partition: int) -> int | None:
@@ -35,7 +35,7 @@ class Notebook:
         self.started[topic, partition] = offset
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
-        self.let_go |= set(partitions)
+        self.revoked_partitions |= set(partitions)
 
     async def close(self) -> None:
         self.closed = True
@@ -57,7 +57,9 @@ class Run:
 
     def __init__(self, bootstrap: str, topic: str, folder: Path, notebook: Notebook, **options: Any) -> None:
         self.notebook, self.topic, self.fails_at = notebook, topic, -1
-        self.app: BatchApp = make_app(f"{topic}group", bootstrap, notebook, datadir=folder / "faust" / topic, **options)
+        self.app: BatchApp = make_batch_app(
+            f"{topic}group", bootstrap, notebook, datadir=folder / "faust" / topic, **options
+        )
         self.app.batches(topic)(self.handle)
 
     async def handle(self, partition: int, records: Any) -> None:
@@ -238,7 +240,7 @@ def test_paused_partitions_wait_and_lose_nothing(bootstrap: str, topic: str, tmp
         handled.app.pause([held])
 
         async def resumed_and_done() -> bool:
-            if len(notebook.offsets(free)) == 300 and held in handled.app.lanes.paused:
+            if len(notebook.offsets(free)) == 300 and held in handled.app.progress.paused:
                 assert notebook.offsets(held) == []
                 assert not await handled.app.at_end(held)
                 handled.app.resume([held])
@@ -255,13 +257,13 @@ def test_a_slow_handler_bounds_what_is_polled(bootstrap: str, topic: str, tmp_pa
 
     async def run() -> None:
         notebook = Notebook()
-        app = make_app(f"{topic}group", bootstrap, notebook, datadir=tmp_path / "faust", poll_records=20)
+        app = make_batch_app(f"{topic}group", bootstrap, notebook, datadir=tmp_path / "faust", poll_records=20)
         in_flight: list[int] = []
 
         async def handle(partition: int, batch: Any) -> None:
             if not in_flight:
-                await until(lambda: sum(app.lanes[place].in_flight for place in app.lanes) >= 80, "polls ahead")
-            in_flight.append(sum(app.lanes[place].in_flight for place in app.lanes))
+                await until(lambda: sum(app.progress[place].in_flight for place in app.progress) >= 80, "polls ahead")
+            in_flight.append(sum(app.progress[place].in_flight for place in app.progress))
             notebook.write((topic, partition), batch)
             if notebook.count == 600:
                 app.finish()
@@ -305,10 +307,10 @@ def test_lag_is_known_when_kafka_has_not_answered_for_long(
 
     async def run() -> None:
         lags: list[int | None] = []
-        app = make_app(f"{topic}group", bootstrap, Notebook(), datadir=tmp_path / "faust", poll_records=20)
+        app = make_batch_app(f"{topic}group", bootstrap, Notebook(), datadir=tmp_path / "faust", poll_records=20)
 
         async def handle(partition: int, batch: Any) -> None:
-            await until(lambda: sum(app.lanes[place].in_flight for place in app.lanes) >= 80, "polls ahead")
+            await until(lambda: sum(app.progress[place].in_flight for place in app.progress) >= 80, "polls ahead")
             lags.extend(app.lag((topic, number)) for number in (partition, 7))
             monkeypatch.setattr(faust_driver.Consumer, "last_end", lambda *_: None)  # as before the first fetch
             lags.append(app.lag((topic, partition)))
@@ -327,7 +329,7 @@ def test_sigterm_finishes_the_batch_in_hand(bootstrap: str, topic: str, tmp_path
 
     async def run() -> None:
         notebook = Notebook()
-        app = make_app(f"{topic}group", bootstrap, notebook, datadir=tmp_path / "faust", poll_records=50)
+        app = make_batch_app(f"{topic}group", bootstrap, notebook, datadir=tmp_path / "faust", poll_records=50)
         begun = 0
 
         async def handle(partition: int, batch: Any) -> None:
@@ -370,9 +372,9 @@ def test_a_member_that_ends_leaves_the_group(
     bootstrap: str, topic: str, consume: Callable[..., Notebook], name: str
 ) -> None:
     """Also one that has a name of its own: others need not wait for its session to time out."""
-    consume(topic, 600, member=name)
+    consume(topic, 600, instance_id=name)
     assert asyncio.run(members(bootstrap, f"{topic}group")) == 0
-    assert consume(topic, 600, member=name).count == 600
+    assert consume(topic, 600, instance_id=name).count == 600
 
 
 def test_an_error_in_a_timer_ends_the_app(bootstrap: str, topic: str, tmp_path: Path) -> None:
@@ -389,10 +391,3 @@ def test_an_error_in_a_timer_ends_the_app(bootstrap: str, topic: str, tmp_path: 
 
     with pytest.raises(StoreError, match="the disk is full"):
         asyncio.run(run())
-
-
-def test_topics_are_counted_and_a_silent_kafka_is_said_so(bootstrap: str, topic: str) -> None:
-    """Topics that do not exist are left out; where nobody answers the sentence says where and for how long."""
-    assert asyncio.run(count_partitions(bootstrap, [topic, "no-such-topic"])) == {topic: 2}
-    with pytest.raises(BrokerError, match=r"No Kafka answered at 127.0.0.1:1 within 0.3 s"):
-        asyncio.run(count_partitions("127.0.0.1:1", [topic], timeout_s=0.3))

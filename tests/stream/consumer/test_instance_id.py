@@ -1,3 +1,5 @@
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -5,37 +7,46 @@ from pathlib import Path
 from stream.consumer.instance_id import lease, lease_free
 
 
-def test_a_seat_has_one_sitter(tmp_path: Path) -> None:
-    """Nobody else gets it, in this process or another, until its sitter stands up."""
+def test_an_id_is_leased_to_one_user(tmp_path: Path) -> None:
+    """No second one gets it, in this process or another, until the first closes it."""
     path = tmp_path / "new" / "a.seat"
-    seat = lease(path)
-    assert seat is not None
+    leased = lease(path)
+    assert leased is not None
     assert lease(path) is None
     code = f"from pathlib import Path; from stream.consumer.instance_id import lease; print(lease(Path({str(path)!r})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "None\n"
-    seat.close()
+    leased.close()
     again = lease(path)
     assert again is not None
     again.close()
 
 
-def test_the_lowest_free_seat_is_taken_and_keeps_its_name(tmp_path: Path) -> None:
-    """Who comes after a dead sitter has the same name as he, and one that no other folder gives."""
+def test_the_lowest_free_id_is_leased_and_keeps_its_name(tmp_path: Path) -> None:
+    """The next user of an id has the same name, which no other folder has; the lock files keep theirs."""
     with lease_free(tmp_path / "a", "w") as first, lease_free(tmp_path / "a", "w") as second:
         assert first.name != second.name
         name = first.name
         with lease_free(tmp_path / "b", "w") as elsewhere:
             assert elsewhere.name not in (first.name, second.name)
-    with lease_free(tmp_path / "a", "w") as heir:
-        assert heir.name == name
+    with lease_free(tmp_path / "a", "w") as next_user:
+        assert next_user.name == name
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"id", "w-1.seat", "w-2.seat"}
 
 
-def test_a_killed_process_frees_its_seat(tmp_path: Path) -> None:
-    """The system unlocks the file of a process that had no time to."""
-    code = "import os; from pathlib import Path; from stream.consumer.instance_id import lease_free\n"
-    code += f"print(lease_free(Path({str(tmp_path)!r}), 'w').name, flush=True); os.kill(os.getpid(), 9)"
+def test_a_killed_process_frees_its_id(tmp_path: Path) -> None:
+    """The system unlocks the file of a process that had no time to, and its child does not keep it locked."""
+    code = (
+        "import os, subprocess, sys; from pathlib import Path; from stream.consumer.instance_id import lease_free\n"
+        f"name = lease_free(Path({str(tmp_path)!r}), 'w')\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], stdout=subprocess.DEVNULL)\n"
+        "print(name.name, child.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == -9
-    with lease_free(tmp_path, "w") as heir:
-        assert heir.name == done.stdout.strip()
+    name, child = done.stdout.split()
+    try:
+        with lease_free(tmp_path, "w") as next_user:
+            assert next_user.name == name
+    finally:
+        os.kill(int(child), signal.SIGKILL)

@@ -7,8 +7,8 @@ def record(name: str, message: str) -> logging.LogRecord:
     return logging.LogRecord(name, logging.WARNING, "file", 1, message, None, None)
 
 
-def test_others_say_a_thing_once_in_a_while() -> None:
-    """A client that complains of each attempt is heard once in half a minute; another complaint is heard at once."""
+def test_libraries_repeat_a_warning_once_in_30_s() -> None:
+    """A client that warns of each attempt is shown once in half a minute; another warning is shown at once."""
     now = [0.0]
     news = News(lambda: now[0])
     shown = [news.filter(record("aiokafka", "Unable to connect")) for now[0] in range(61)]
@@ -16,8 +16,8 @@ def test_others_say_a_thing_once_in_a_while() -> None:
     assert news.filter(record("aiokafka.conn", "Something else"))
 
 
-def test_what_is_ordinary_is_not_said_and_our_own_always_is() -> None:
-    """A group that changes is no news; what we say ourselves is never held back."""
+def test_ordinary_warnings_are_hidden_and_our_own_messages_never() -> None:
+    """A group that rebalances is no news; our own loggers are never filtered."""
     news = News()
     ordinary = "Heartbeat failed for group g because it is rebalancing"
     assert not news.filter(record("aiokafka.consumer.group_coordinator", ordinary))

@@ -18,24 +18,24 @@ class Record:
     timestamp: int = 0
 
 
-def lanes_at(offset: int, in_flight_records: int = 100) -> Progress:
-    lanes = Progress(in_flight_records)
-    lanes.begin(HERE, offset)
-    return lanes
+def progress_at(offset: int, in_flight_records: int = 100) -> Progress:
+    progress = Progress(in_flight_records)
+    progress.begin(HERE, offset)
+    return progress
 
 
-def poll(lanes: Progress, *offsets: int) -> PollBatch:
-    return PollBatch(lanes[HERE], [Record(offset) for offset in offsets])
+def poll(progress: Progress, *offsets: int) -> PollBatch:
+    return PollBatch(progress[HERE], [Record(offset) for offset in offsets])
 
 
 @given(st.lists(st.integers(1, 5), min_size=2, max_size=8), st.data())
 def test_a_batch_that_got_lost_is_noticed_by_the_next(steps: list[int], data: st.DataObject) -> None:
-    """Whatever offsets a log leaves out, a chain of batches passes, and the same chain without one of them does not."""
+    """Whatever offsets a log leaves out, a chain of batches passes; the same chain without one of them does not."""
     lost = data.draw(st.integers(0, len(steps) - 2))
-    lanes, offset, refused = lanes_at(0), 0, []
+    progress, offset, refused = progress_at(0), 0, []
     for number, step in enumerate(steps):
         offset += step  # a step above 1 is a compacted record or a transaction's marker
-        batch = poll(lanes, offset)
+        batch = poll(progress, offset)
         if number == lost:
             continue
         try:
@@ -43,41 +43,41 @@ def test_a_batch_that_got_lost_is_noticed_by_the_next(steps: list[int], data: st
         except BrokerError:
             refused.append(number)
             break
-        lanes.handled(batch)
+        progress.handled(batch)
     assert refused == [lost + 1]
 
 
 def test_batches_from_before_a_seek_are_void() -> None:
     """After a rebalance or a seek nothing polled before it is handled."""
-    lanes = lanes_at(0)
-    batch = poll(lanes, 0, 1)
-    assert lanes.is_current(batch)
-    lanes.begin(HERE, 0)
-    assert not lanes.is_current(batch)
-    assert lanes.is_current(again := poll(lanes, 0, 1))
-    lanes.clear()
-    assert not lanes.is_current(again)
+    progress = progress_at(0)
+    batch = poll(progress, 0, 1)
+    assert progress.is_current(batch)
+    progress.begin(HERE, 0)
+    assert not progress.is_current(batch)
+    assert progress.is_current(again := poll(progress, 0, 1))
+    progress.clear()
+    assert not progress.is_current(again)
 
 
 def test_nothing_is_handled_after_the_end() -> None:
     """Once the app has failed or finished, a batch that waits is not handled any more, and polls get nothing."""
-    lanes = lanes_at(0)
-    batch = poll(lanes, 0)
-    lanes.close()
-    assert not lanes.is_current(batch)
-    assert asyncio.run(lanes.pollable([HERE], 0.01)) == set()
+    progress = progress_at(0)
+    batch = poll(progress, 0)
+    progress.close()
+    assert not progress.is_current(batch)
+    assert asyncio.run(progress.pollable([HERE], 0.01)) == set()
 
 
 def test_polling_waits_for_room() -> None:
     """Records that wait for their handlers are bounded; a handled batch makes room at once."""
 
     async def run() -> None:
-        lanes = lanes_at(0, in_flight_records=2)
-        first = poll(lanes, 0, 1)
-        assert await lanes.pollable([HERE], 0.01) == set()
-        waiting = asyncio.create_task(lanes.pollable([HERE], 60))
+        progress = progress_at(0, in_flight_records=2)
+        first = poll(progress, 0, 1)
+        assert await progress.pollable([HERE], 0.01) == set()
+        waiting = asyncio.create_task(progress.pollable([HERE], 60))
         await asyncio.sleep(0)
-        lanes.handled(first)
+        progress.handled(first)
         assert await waiting == {HERE}
 
     asyncio.run(run())
@@ -87,29 +87,29 @@ def test_paused_partitions_are_not_polled_until_resumed() -> None:
     """Others are; a poll that waits sees a partition resumed."""
 
     async def run() -> None:
-        lanes = lanes_at(0)
+        progress = progress_at(0)
         other = ("actions", 4)
-        lanes.pause([HERE])
-        assert await lanes.pollable([HERE, other], 60) == {other}
-        waiting = asyncio.create_task(lanes.pollable([HERE], 60))
+        progress.pause([HERE])
+        assert await progress.pollable([HERE, other], 60) == {other}
+        waiting = asyncio.create_task(progress.pollable([HERE], 60))
         await asyncio.sleep(0)
-        lanes.resume([HERE])
+        progress.resume([HERE])
         assert await waiting == {HERE}
 
     asyncio.run(run())
 
 
 def test_time_at_the_end_is_counted_from_the_last_batch() -> None:
-    """A partition is idle for so long only if it has been at its end all the while."""
-    lanes = lanes_at(0)
-    lanes.note_end(HERE, True)
-    assert lanes.ended_for(0) == {HERE}
-    assert lanes.ended_for(60) == set()
-    lanes.handled(poll(lanes, 0))
-    assert lanes.ended_for(0) == set()
-    lanes.note_end(HERE, True)
-    lanes.note_end(HERE, False)
-    assert lanes.ended_for(0) == set()
+    """A partition has ended for a time only if it has been at its end all the while."""
+    progress = progress_at(0)
+    progress.note_end(HERE, True)
+    assert progress.ended_for(0) == {HERE}
+    assert progress.ended_for(60) == set()
+    progress.handled(poll(progress, 0))
+    assert progress.ended_for(0) == set()
+    progress.note_end(HERE, True)
+    progress.note_end(HERE, False)
+    assert progress.ended_for(0) == set()
 
 
 def test_a_log_that_lost_records_or_is_another_is_refused() -> None:

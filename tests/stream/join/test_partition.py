@@ -336,9 +336,9 @@ def test_half_a_batch_is_never_committed() -> None:
     store.bad = layout.user_key(id_key("u7"))
     with pytest.raises(StoreError, match="mend the disk"):
         partition.handle(SourceTopic.ACTIONS, log, idle)
-    with pytest.raises(StoreError, match=r"Partition 0 failed in the middle of a batch and must be opened anew"):
+    with pytest.raises(StoreError, match=r"Partition 0 failed in the middle of a batch and must be opened again"):
         partition.advance(set(SourceTopic))
-    with pytest.raises(StoreError, match="must be opened anew"):
+    with pytest.raises(StoreError, match="must be opened again"):
         partition.handle(SourceTopic.ATTRIBUTES, [Record(0, END)], idle)
     assert store.data == {}
     partition = Partition(store, 0, SETTINGS)

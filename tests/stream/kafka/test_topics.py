@@ -8,7 +8,7 @@ import pytest
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka import clients
-from stream.kafka.topics import EXAMPLE_BYTES, TopicState, create_topics, list_topics, verify_topics
+from stream.kafka.topics import EXAMPLE_BYTES, TopicState, count_partitions, create_topics, list_topics, verify_topics
 from stream.schema.topics import ALL, EVENTS, EXAMPLES, ITEMS
 from tests.kafka import KafkaForTests
 
@@ -136,3 +136,12 @@ def test_messages_are_counted(kafka: KafkaForTests, topic_prefix: str) -> None:
     listed = list_topics(kafka.bootstrap, settings(topic_prefix))
     assert listed.pop(name) == TopicState(2, 5)
     assert set(listed.values()) == {None}
+
+
+def test_partitions_are_counted(kafka: KafkaForTests, topic_prefix: str) -> None:
+    """Topics that do not exist are left out; where no Kafka answers the error says where and for how long."""
+    name = topic_prefix + "actions"
+    make(kafka.bootstrap, name, 2)
+    assert count_partitions(kafka.bootstrap, [name, "no-such-topic"]) == {name: 2}
+    with pytest.raises(BrokerError, match=r"No Kafka answered at 127.0.0.1:1 within 0.3 s"):
+        count_partitions("127.0.0.1:1", [name], timeout_s=0.3)

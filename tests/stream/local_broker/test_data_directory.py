@@ -112,15 +112,15 @@ def test_formatting_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"hstu-broker.json", "lock", "logs"}
 
 
-def test_the_last_words_are_those_of_this_start(tmp_path: Path) -> None:
+def test_the_last_error_is_one_of_this_start(tmp_path: Path) -> None:
     """An error of an earlier start is not blamed for this one; Java's own output counts where Kafka is silent."""
     directory = BrokerDirectory(tmp_path)
     directory.log.write_text("java.io.IOException: long ago\n")
     directory.configure(port=1, controller_port=2)
-    assert directory.last_words() == f"{directory.log} and {directory.jvm_log} may say why"
+    assert directory.last_error() == f"{directory.log} and {directory.jvm_log} may say why"
     directory.jvm_log.write_text("Error: Could not create the Java Virtual Machine.\n")
-    assert directory.last_words().startswith("Error: Could not create the Java Virtual Machine.")
+    assert directory.last_error().startswith("Error: Could not create the Java Virtual Machine.")
     with directory.log.open("a") as log:
         log.write("ERROR stopping\njava.lang.RuntimeException: no\nCaused by: java.net.BindException: in use\n\tat x\n")
-    assert directory.last_words() == f"Caused by: java.net.BindException: in use ({directory.log} says more)"
+    assert directory.last_error() == f"Caused by: java.net.BindException: in use ({directory.log} says more)"
     directory.close()
