@@ -1,7 +1,7 @@
 """Events/s of a real worker, store and joiner included, beside a plain loop over the same topics.
 
     plain     aiokafka getmany, typed msgspec decode, one RocksDB put per event, one WriteBatch per batch: the least
-              that anyone must do
+              that any worker must do
     agents    the same work in Faust agents, through stream/transport.py
     core      Partition.handle of the same records, from memory: what joining, sequences and examples cost
     worker    `hstu worker` in its own process, until its examples are in Kafka; its start-up is told apart
@@ -46,7 +46,7 @@ Logs = dict[tuple[SourceTopic, int], list[Any]]
 
 
 def make_events(requests: int, seed: int = 0) -> Iterator[tuple[SourceTopic, str, dict[str, Any]]]:
-    """Give requests of five items a second apart by 2000 users; three in five are clicked."""
+    """Yield requests of five items a second apart by 2000 users; three in five are clicked."""
     rng = random.Random(seed)
     for n in range(requests):
         user, ts = f"user-{rng.randrange(2000)}", 1_700_000_000_000 + n * 1000
@@ -61,7 +61,7 @@ def make_events(requests: int, seed: int = 0) -> Iterator[tuple[SourceTopic, str
 
 
 async def fill(bootstrap: str, settings: StreamSettings, requests: int) -> int:
-    """Write the events and, now and then, heartbeats as replay does; give the number of events."""
+    """Write the events and, now and then, heartbeats as replay does; return the number of events."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, max_batch_size=256 << 10)
     await producer.start()
     count, last = 0, 0
@@ -84,7 +84,7 @@ async def fill(bootstrap: str, settings: StreamSettings, requests: int) -> int:
 
 
 async def consume(bootstrap: str, settings: StreamSettings, db: Rdict | None) -> tuple[Logs, float]:
-    """Read all topics to their ends: decode and put each event, or keep the records; give the seconds it took."""
+    """Read all topics to their ends: decode and put each event, or keep the records; return the seconds it took."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, max_partition_fetch_bytes=1 << 20)
     await consumer.start()
     names = {settings.topic_prefix + source.topic: source for source in SourceTopic}
@@ -118,7 +118,7 @@ def put(db: Rdict, source: SourceTopic, partition: int, records: list[Any]) -> N
 
 
 def plain(bootstrap: str, settings: StreamSettings, folder: Path) -> float:
-    """Give the seconds of the plain loop."""
+    """Return the seconds of the plain loop."""
     db = Rdict(str(folder / "plain"), Options(raw_mode=True))
     try:
         return asyncio.run(consume(bootstrap, settings, db))[1]
@@ -127,7 +127,7 @@ def plain(bootstrap: str, settings: StreamSettings, folder: Path) -> float:
 
 
 class _Beginning:
-    """An owner that reads everything from the beginning."""
+    """A StateOwner that reads everything from the beginning."""
 
     async def open(self, topic: str, partition: int) -> None: ...
 
@@ -139,7 +139,7 @@ class _Beginning:
 
 
 def agents(bootstrap: str, settings: StreamSettings, folder: Path, records: int) -> float:
-    """Give the seconds of the plain loop's work in Faust agents."""
+    """Return the seconds of the plain loop's work in Faust agents."""
     db = Rdict(str(folder / "agents"), Options(raw_mode=True))
 
     times: list[float] = []
@@ -169,7 +169,7 @@ def agents(bootstrap: str, settings: StreamSettings, folder: Path, records: int)
 
 
 def core(logs: Logs, settings: StreamSettings, folder: Path) -> float:
-    """Give the seconds that the cores of all partitions take for records in memory, outbox emptied for nothing."""
+    """Return the seconds that the cores of all partitions take for records in memory; the outbox goes nowhere."""
     took = 0.0
     for number in range(settings.partitions):
         partition = Partition(open_store(partition_path(folder, number)), number, settings)
@@ -186,7 +186,7 @@ def core(logs: Logs, settings: StreamSettings, folder: Path) -> float:
 
 
 def worker(bootstrap: str, settings: StreamSettings, folder: Path) -> tuple[float, float]:
-    """Give the seconds from a worker's start to its first batch, and from there until all of it is in Kafka."""
+    """Return the seconds from a worker's start to its first batch, and from there until all of it is in Kafka."""
     tables = {f"HSTU_STREAM__{key.upper()}": str(value) for key, value in settings.model_dump().items()}
     command = [sys.executable, "-m", "sim.main", "worker", "--bootstrap", bootstrap, "--data-dir", str(folder)]
     log = folder / "worker.log"
@@ -209,7 +209,7 @@ def worker(bootstrap: str, settings: StreamSettings, folder: Path) -> tuple[floa
 
 
 def progress(said: str) -> tuple[float, float]:
-    """Give a worker's events taken, and what is still to come: messages unread, records unsent, unknown partitions."""
+    """Return a worker's events handled, and what is left: messages unread, records unsent, unknown partitions."""
     found = re.search(r"metrics on (http://\S+)", said)
     if not found:
         return 0.0, 1.0

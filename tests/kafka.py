@@ -14,20 +14,14 @@ from stream.local_broker.jars import VERSION
 from stream.local_broker.node import HOST, free_port, running_broker
 
 _ENGINE_S: Final = 1.0
-
-
 _CONTAINER_S: Final = 60.0
-
-
 _IMAGE: Final = f"apache/kafka:{VERSION}"
-
-
 _SOCKETS: Final = (Path("/var/run/docker.sock"), Path.home() / ".docker" / "run" / "docker.sock")
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaForTests:
-    """A Kafka, and a line for people that says which."""
+    """A Kafka, and a line that says which one it is."""
 
     bootstrap: str
     description: str
@@ -35,7 +29,7 @@ class KafkaForTests:
 
 @contextmanager
 def kafka_for_tests(directory: Path) -> Iterator[KafkaForTests]:
-    """Give a Kafka while the block runs; one of our own has its data in the directory, which is new or empty.
+    """Yield a Kafka while the block runs; a node of our own has its data in the directory, which is new or empty.
 
     Raises:
         BrokerError: HSTU_BOOTSTRAP names one that does not answer, or none can be started.
@@ -54,7 +48,7 @@ def kafka_for_tests(directory: Path) -> Iterator[KafkaForTests]:
 
 
 def docker_answers() -> bool:
-    """Say, within two seconds, whether a Docker engine answers here and testcontainers can use it."""
+    """Return, within two seconds, whether a Docker engine answers here and testcontainers can use it."""
     if "DOCKER_HOST" not in os.environ and not any(socket.exists() for socket in _SOCKETS):
         return False
     if importlib.util.find_spec("testcontainers") is None:
@@ -72,7 +66,7 @@ def docker_answers() -> bool:
 
 @contextmanager
 def _container() -> Iterator[str]:
-    """Run Kafka in a container; its port is the same inside and outside, since Kafka itself tells clients of it."""
+    """Run Kafka in a container; its port is the same inside and outside, since Kafka itself tells it to clients."""
     from testcontainers.core.container import DockerContainer
 
     port = free_port()

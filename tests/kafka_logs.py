@@ -1,4 +1,4 @@
-"""Logs in a real Kafka for tests: topics made, filled, read to their ends, cut short; by aiokafka."""
+"""Logs in a real Kafka for tests, by aiokafka: make topics, fill them, read them to their ends, delete records."""
 
 import asyncio
 import time
@@ -15,7 +15,7 @@ Message = tuple[int, bytes | None, bytes | None, int]  # (partition, key, value,
 
 
 async def until(done: Callable[[], bool | Awaitable[bool]], what: str, deadline_s: float = DEADLINE_S) -> None:
-    """Wait until something is the case, and fail with its description if that takes too long."""
+    """Wait until `done` returns true, and fail with its description if that takes too long."""
     end = time.monotonic() + deadline_s
     while time.monotonic() < end:
         answer = done()
@@ -52,7 +52,7 @@ async def make_topics(bootstrap: str, names: Iterable[str], partitions: int = 2)
 
 
 async def fill(bootstrap: str, topic: str, messages: Sequence[Message], *, transactions: int = 0) -> None:
-    """Send messages in order; in so many transactions, each of which leaves a marker in the log, or in none."""
+    """Send messages in order; in `transactions` transactions, each of which leaves a marker in the log, or in none."""
     options: dict[str, Any] = {"transactional_id": f"fills {topic}"} if transactions else {}
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, **options)
     await producer.start()
@@ -73,7 +73,7 @@ async def fill(bootstrap: str, topic: str, messages: Sequence[Message], *, trans
 
 
 async def read(bootstrap: str, topic: str, partitions: int = 2) -> list[list[Any]]:
-    """Give what each partition holds now."""
+    """Return what each partition holds now."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
     await consumer.start()
     try:
@@ -91,13 +91,13 @@ async def read(bootstrap: str, topic: str, partitions: int = 2) -> list[list[Any
 
 
 async def committed(bootstrap: str, group: str) -> dict[tuple[str, int], int]:
-    """Give the offsets a group has committed."""
+    """Return the offsets that a group has committed."""
     offsets = await with_admin(bootstrap, lambda admin: admin.list_consumer_group_offsets(group))
     return {(place.topic, place.partition): offset.offset for place, offset in offsets.items()}
 
 
 async def members(bootstrap: str, group: str) -> int:
-    """Give how many members a group has."""
+    """Return how many members a group has."""
     answers = await with_admin(bootstrap, lambda admin: admin.describe_consumer_groups([group]))
     return sum(len(described[5]) for answer in answers for described in answer.groups)
 

@@ -1,4 +1,4 @@
-"""A store in memory whose batches can be made to fail, to stand for a crash on either side of a WriteBatch."""
+"""A store in memory whose batches can be made to fail: a crash before or after a WriteBatch."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,7 +8,7 @@ class CrashError(Exception):
 
 
 class MemoryStore:
-    """Same promises as stream.store.Store; `data` outlives the process that a test lets die."""
+    """A stream.store.rocksdb.Store in memory; `data` outlives the crash of a test's process."""
 
     def __init__(self, data: dict[bytes, bytes]) -> None:
         self.data = data

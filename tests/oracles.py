@@ -1,4 +1,4 @@
-"""Plain answers to compare with: naive code that is plainly right."""
+"""The joiner's oracle: naive code that is plainly right."""
 
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -38,7 +38,7 @@ class OracleUser:
 
 @dataclass
 class Joined:
-    """What the oracle says of one partition."""
+    """The oracle's result for one partition."""
 
     tokens: dict[int, list[Token]]
     examples: list[Example]
@@ -70,7 +70,7 @@ def _key(raw: str | int, texts: dict[int, str]) -> int:
 
 
 def _live(user: OracleUser, own: dict[str, list[Wire]], settings: StreamSettings, texts: dict[int, str]) -> list[Any]:
-    """Go through every millisecond at which something happens to one user."""
+    """Go through every millisecond at which something happens to one user; return when which targets leave."""
     window, gather = int(settings.action_window_s * 1000), int(settings.gather_s * 1000)
     out: list[Any] = []
 

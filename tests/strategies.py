@@ -1,4 +1,4 @@
-"""Hypothesis strategies for events and for the ways they can arrive."""
+"""Hypothesis strategies for events."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Topics of one test on a Kafka that many tests share, and what is in them."""
+"""Topics of one test on a Kafka that many tests share, and their content."""
 
 from collections import defaultdict
 from uuid import uuid4
@@ -12,12 +12,12 @@ Place = tuple[str, int]
 
 
 def own_topics(partitions: int = 3) -> StreamSettings:
-    """Give settings whose topics no other test has."""
+    """Return settings whose topics no other test has."""
     return StreamSettings(partitions=partitions, topic_prefix=f"t{uuid4().hex[:8]}-")
 
 
 def written(bootstrap: str, settings: StreamSettings) -> dict[Place, list[tuple[bytes | None, bytes | None]]]:
-    """Give key and value of every record of the input topics, in order, by topic (without prefix) and partition."""
+    """Return key and value of every record of the input topics, in order, by topic (without prefix) and partition."""
     places = {
         clients.TopicPartition(topic_name(settings, topic), partition): (topic, partition)
         for topic in (*EVENTS, ITEMS)

@@ -1,4 +1,4 @@
-"""Events as producers send them, and the records they come in."""
+"""Events as producers send them, and the records that hold them."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from tests.oracles import Wire
 
 @dataclass
 class Record:
-    """What Kafka hands over."""
+    """A record as a consumer gets it."""
 
     offset: int
     value: bytes | None
@@ -18,15 +18,15 @@ class Record:
 
 
 def wire(event: Wire) -> bytes:
-    """Give an event's JSON."""
+    """Return an event's JSON."""
     return json.dumps(event).encode()
 
 
 def action(user: str, item: Any, ts: int, **more: Any) -> Wire:
-    """Give a click."""
+    """Return a click."""
     return {"user_id": user, "item_id": item, "action": "click", "ts": ts, **more}
 
 
 def impression(user: str, request: str, ts: int, *items: str) -> Wire:
-    """Give a slate."""
+    """Return a slate."""
     return {"user_id": user, "request_id": request, "ts": ts, "items": list(items)}

@@ -1,4 +1,4 @@
-"""A worker in a process of its own, which a test may ask, stop and kill; and events for it."""
+"""A worker in its own process, which a test can ask, stop and kill; and events for it."""
 
 import json
 import random
@@ -71,12 +71,12 @@ class WorkerProcess:
         self._process.wait()
 
     def stop(self) -> int:
-        """Ask it to end; give its exit code."""
+        """Ask it to end; return its exit code."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(timeout=40)
 
     def metrics(self) -> dict[str, dict[str, float]]:
-        """Give the values of its metrics by name and labels; nothing while it does not serve any yet."""
+        """Return the values of its metrics by name and labels; none while it does not serve them yet."""
         found = re.search(r"metrics on (http://\S+)", self.says)
         values: dict[str, dict[str, float]] = {}
         if found:
@@ -88,7 +88,7 @@ class WorkerProcess:
         return values
 
     def places(self) -> dict[str, set[str]]:
-        """Give the partitions it polls, by source."""
+        """Return the partitions that it polls, by source."""
         polled: dict[str, set[str]] = {}
         for labels in self.metrics().get("hstu_lag", {}):
             partition, source = re.findall(r'"(\w+)"', labels)
@@ -97,7 +97,7 @@ class WorkerProcess:
 
 
 def make_events(count: int, users: int = 30, seed: int = 0) -> dict[str, list[Wire]]:
-    """Give impressions, actions and attributes, in order of time, a second between requests."""
+    """Return impressions, actions and attributes in order of time, with a second between requests."""
     rng = random.Random(seed)
     events: dict[str, list[Wire]] = {source.topic: [] for source in SourceTopic}
     for n in range(count):
@@ -112,8 +112,8 @@ def make_events(count: int, users: int = 30, seed: int = 0) -> dict[str, list[Wi
     return events
 
 
-def at_home(events: dict[str, list[Wire]], partition: int, partitions: int) -> dict[str, list[Wire]]:
-    """Give the events of the users that live in one partition."""
+def events_of_partition(events: dict[str, list[Wire]], partition: int, partitions: int) -> dict[str, list[Wire]]:
+    """Return the events of the users of one partition."""
     return {
         topic: [event for event in wires if partition_of(event["user_id"].encode(), partitions) == partition]
         for topic, wires in events.items()
@@ -129,7 +129,7 @@ async def send(
 
 
 def messages(wires: list[Wire], partitions: int, end: bool, beat_ms: int | None) -> Iterator[Message]:
-    """Give the messages of one source."""
+    """Return the messages of one source."""
     for event in wires:
         key = event["user_id"].encode()
         yield partition_of(key, partitions), key, wire(event), 0

@@ -1,10 +1,10 @@
 """The only module that touches Faust's internals: makes it poll batches, seek to our offsets, and start at once.
 
-Public settings of Faust: Scheduler, Schema, Boot, NoTables. Internals, each held by a test in
-tests/stream/test_transport.py that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`,
-`_new_offset`, `_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread
-`_create_worker_consumer` and aiokafka's `_fetch_max_wait_ms`; in NoTables `_update_channels`, `recovery`; what a Batch
-has of a ConsumerRecord (progress.py); and `App._new_transport`, which brings Transport in.
+Public settings of Faust: Scheduler, Schema, Boot, NoTables. Internals, each held by a test (of this module or of
+stream/transport.py) that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`, `_new_offset`,
+`_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread `_create_worker_consumer` and
+aiokafka's `_fetch_max_wait_ms`; in NoTables `_update_channels`, `recovery`; the part of a ConsumerRecord that a
+PollBatch has (progress.py); and `App._new_transport`, which brings Transport in.
 """
 
 import asyncio
@@ -99,12 +99,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return client
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Tell the app, unless it is done."""
+        """Pass the event on to the app, unless it is done."""
         if not self.app.done.is_set():
             await super().on_partitions_revoked(revoked)
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Tell the app, unless it is done."""
+        """Pass the event on to the app, unless it is done."""
         if not self.app.done.is_set():
             await super().on_partitions_assigned(assigned, generation_id)
 

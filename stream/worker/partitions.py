@@ -113,7 +113,7 @@ class AssignedPartitions:
         return None if core.fresh and not offset else offset
 
     def start_at(self, topic: str, partition: int, offset: int) -> None:
-        """Tell a new store where a source's log begins."""
+        """Set where a source's log begins, for a new store."""
         self._assigned[partition].partition.start_at(self._sources[topic], offset)
 
     async def handle(self, source: SourceTopic, partition: int, records: Sequence[Record]) -> None:

@@ -121,8 +121,8 @@ def through_kafka(run: Run, log: Path, workers: int, *, killed: bool) -> None:
     speed = "800/s" if killed else "max"  # slow enough to last until the first checkpoint
     replay = run.start("replay", "replay", str(log), *COLUMNS, "--speed", speed)
     if killed:
-        cuts = run.directory / "data" / "train" / "silu"
-        until(lambda: any(cuts.glob("*/manifest.json")), "a checkpoint", 90)
+        checkpoints = run.directory / "data" / "train" / "silu"
+        until(lambda: any(checkpoints.glob("*/manifest.json")), "a checkpoint", 90)
         assert replay.running()
         os.kill(team[0].pid, signal.SIGKILL)
         trainer.kill()
@@ -157,7 +157,7 @@ def test_the_digests_agree(workers: int, killed: bool, log: Path, direct: Run, k
 
 
 def check_against_oracle(run: Run, log: Path) -> None:
-    """The sequences equal the oracle's, and each of its targets was learnt exactly once."""
+    """Check that the sequences equal the oracle's, and that each of its targets was trained on exactly once."""
     settings = load(run.config).stream
     users, examples = oracle(log, settings)
     reader = SequenceReader(run.directory / "data", settings)
@@ -172,7 +172,7 @@ def check_against_oracle(run: Run, log: Path) -> None:
 
 
 def counts(examples: list[Example]) -> tuple[int, int]:
-    """Give how many items got an action, or were acted on unseen; and how many were shown."""
+    """Return how many items got an action, or were acted on without being shown; and how many were shown."""
     kinds = np.concatenate([example.kinds[example.positions] for example in examples])
     acted = np.concatenate([np.diff(example.label_offsets) > 0 for example in examples])
     return int(acted.sum()), int((kinds == Kind.IMPRESSION).sum())

@@ -17,7 +17,7 @@ from tests.factories import START_MS, Record, make_examples, make_items
 from tests.kafka import KafkaForTests
 from tests.kafka_logs import fill, make_topics, until
 
-ROOT = Path(__file__).parent.parent.parent
+ROOT = Path(__file__).parents[3]
 MODEL = ModelSettings(dim=16, layers=1, heads=2, max_len=64, rank_actions=("click", "like"))
 TRAIN = TrainSettings(
     batch_examples=8, negatives=16, window_targets=50, checkpoint_s=0.1, snapshot_s=1e9, idle_timeout_s=0

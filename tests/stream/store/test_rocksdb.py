@@ -1,5 +1,6 @@
+"""A store on disk: opened, written in whole batches, followed by secondaries, or refused."""
+
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -8,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from stream.config import StreamSettings
 from stream.errors import StoreBusyError, StoreError
-from stream.join.partition import Partition
-from stream.schema.ids import partition_of
-from stream.schema.topics import SourceTopic
 from stream.store import layout
-from stream.store.reader import SequenceReader
-from stream.store.rocksdb import open_secondary, open_store, partition_path
-from tests.wire import Record, action, wire
+from stream.store.rocksdb import open_secondary, open_store
 
 
 def test_a_batch_is_written_whole_and_scanned_in_order(tmp_path: Path) -> None:
@@ -164,58 +159,6 @@ def test_a_full_disk_is_a_sentence_and_harms_nothing(tmp_path: Path) -> None:
     store.close()
 
 
-def test_a_reader_sees_what_a_running_worker_writes(tmp_path: Path) -> None:
-    """The secondary follows the writer, shows waiting events, and knows who is unknown."""
-    settings = StreamSettings(partitions=2)
-    home = partition_of(b"u", 2)
-    partition = Partition(open_store(partition_path(tmp_path, home)), home, settings)
-    reader = SequenceReader(tmp_path, settings)
-    for offset in range(3):
-        partition.handle(SourceTopic.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
-        tokens = reader.tokens("u", 100)
-        assert tokens is not None
-        assert tokens["ts_ms"].tolist() == list(range(1000, 1001 + offset))
-    stranger = next(f"s{i}" for i in range(9) if partition_of(f"s{i}".encode(), 2) == home)
-    assert reader.tokens(stranger, 100) is None
-    reader.close()
-    partition.close()
-
-
-def test_a_reader_follows_a_store_that_was_made_anew(tmp_path: Path) -> None:
-    """While the folder is gone there is no store; afterwards answers come from the new one, not from deleted files."""
-    settings, path = StreamSettings(partitions=1), partition_path(tmp_path, 0)
-    reader = SequenceReader(tmp_path, settings)
-    for events in (3, 2):
-        partition = Partition(open_store(path), 0, settings)
-        for offset in range(events):
-            partition.handle(SourceTopic.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
-            tokens = reader.tokens("u", 100)
-            assert tokens is not None
-            assert len(tokens) == offset + 1
-        partition.close()
-        shutil.rmtree(path)
-        with pytest.raises(StoreError, match="There is no store in"):
-            reader.tokens("u", 100)
-    reader.close()
-
-
-def test_a_reader_goes_on_when_the_worker_starts_again(tmp_path: Path) -> None:
-    """The store is the same one, and is not opened twice."""
-    settings = StreamSettings(partitions=1)
-    reader = SequenceReader(tmp_path, settings)
-    opened = []
-    for offset in range(2):
-        partition = Partition(open_store(partition_path(tmp_path, 0)), 0, settings)
-        partition.handle(SourceTopic.ACTIONS, [Record(offset, wire(action("u", f"i{offset}", 1000 + offset)))])
-        tokens = reader.tokens("u", 100)
-        assert tokens is not None
-        assert len(tokens) == offset + 1
-        opened.append(reader._stores[0])
-        partition.close()
-    assert opened[0] is opened[1]
-    reader.close()
-
-
 def test_a_store_that_is_just_being_made_is_not_there_yet(tmp_path: Path) -> None:
     """A worker writes the version last; nobody is told to delete what has none yet."""
     store = open_store(tmp_path / "store")
@@ -226,7 +169,7 @@ def test_a_store_that_is_just_being_made_is_not_there_yet(tmp_path: Path) -> Non
 
 
 def test_what_a_secondary_logs_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each look adds a line to RocksDB's own log, which is started anew, and of which the last two files stay."""
+    """Each catch_up adds a line to RocksDB's own log, which is rotated; its last two files are kept."""
     monkeypatch.setattr("stream.store.rocksdb._LOG_BYTES", 16_384)
     store = open_store(tmp_path / "store")
     secondary = open_secondary(tmp_path / "store", tmp_path / "scratch")

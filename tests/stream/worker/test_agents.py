@@ -17,20 +17,13 @@ from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import partitions
 from stream.worker.agents import run_worker
-from tests.kafka import KafkaForTests
 from tests.kafka_logs import fill, read, until
 from tests.memory_store import MemoryStore
 from tests.oracles import Wire, join
 from tests.wire import wire
-from tests.worker_process import START_MS, WorkerProcess, at_home, make_events, send
+from tests.worker_process import START_MS, WorkerProcess, events_of_partition, make_events, send
 
 PARTITIONS = 4
-
-
-@pytest.fixture
-def bootstrap(kafka: KafkaForTests) -> str:
-    """Where the Kafka of the tests is."""
-    return kafka.bootstrap
 
 
 @pytest.fixture
@@ -63,7 +56,7 @@ def assert_exactly(logs: list[list[Any]], events: dict[str, list[Wire]], setting
         for example in examples_in(log):
             message = encode_example(example)
             assert by_serial.setdefault(example.serial, message) == message
-        joined = join(at_home(events, number, PARTITIONS), settings, number)
+        joined = join(events_of_partition(events, number, PARTITIONS), settings, number)
         assert list(by_serial) == sorted(by_serial)
         assert list(by_serial.values()) == [encode_example(example) for example in joined.examples]
         beat = last_beat(log)
@@ -181,7 +174,7 @@ def test_sigterm_leaves_everything_sent_and_closed(bootstrap: str, settings: Str
 
 
 def test_a_key_too_long_for_a_dead_letter_is_cut(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
-    """What came compressed may be longer than what Kafka takes back: the worker says so in a header, and lives."""
+    """What came compressed may be longer than what Kafka takes back: a header says so, and the worker goes on."""
     letters: list[Any] = []
 
     async def run() -> None:
@@ -205,7 +198,7 @@ def test_a_key_too_long_for_a_dead_letter_is_cut(bootstrap: str, settings: Strea
     assert len(letters[0].value) == 500_000
 
 
-def test_a_silent_source_is_let_go_by_wall_time(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
+def test_a_silent_source_is_excused_by_wall_time(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
     """Where only impressions come and nobody sends heartbeats, examples leave all the same, after idle_timeout."""
     impressions = make_events(1200)["impressions"]
 
@@ -226,7 +219,7 @@ def test_a_silent_source_is_let_go_by_wall_time(bootstrap: str, settings: Stream
 def test_a_producer_with_another_partitioner_is_warned_of(
     bootstrap: str, settings: StreamSettings, tmp_path: Path
 ) -> None:
-    """Users who lie where murmur2 would not put them are said in the log, with their partition."""
+    """Users whom murmur2 would put elsewhere are reported in the log, with their partition."""
     strangers = [user for user in (f"u{i}" for i in range(40)) if partition_of(user.encode(), PARTITIONS) != 3]
     clicks = [{"user_id": user, "item_id": "a", "action": "click", "ts": START_MS} for user in strangers]
 
@@ -244,7 +237,7 @@ def test_a_producer_with_another_partitioner_is_warned_of(
     asyncio.run(run())
 
 
-def test_missing_topics_and_a_silent_kafka_are_said_in_a_sentence(bootstrap: str, tmp_path: Path) -> None:
+def test_missing_topics_are_reported_in_a_sentence(bootstrap: str, tmp_path: Path) -> None:
     """A worker that cannot work says why, and does not start."""
     nowhere = StreamSettings(topic_prefix="nowhere-")
     with pytest.raises(BrokerError, match=r"lacks the topics nowhere-impressions"):
@@ -254,7 +247,7 @@ def test_missing_topics_and_a_silent_kafka_are_said_in_a_sentence(bootstrap: str
 def test_a_store_that_stays_locked_is_waited_for_then_refused(
     bootstrap: str, settings: StreamSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A former owner gets a moment to let go; after that the sentence names the store."""
+    """A former owner gets a moment to close it; after that the sentence names the store."""
     held = open_store(partition_path(tmp_path, 2))
     monkeypatch.setattr(partitions, "OPEN_S", 0.5)
     with pytest.raises(StoreBusyError, match=r"p2 is open in another process"):
@@ -264,7 +257,7 @@ def test_a_store_that_stays_locked_is_waited_for_then_refused(
     assert asyncio.run(partitions._open_patiently(partition_path(tmp_path, 2))).close() is None
 
 
-def test_a_taken_metrics_port_is_said_in_a_sentence(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
+def test_a_taken_metrics_port_is_reported(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
     """The sentence names the port and how to choose another."""
     taken = int(bootstrap.rsplit(":", 1)[1])
     with pytest.raises(HstuError, match=rf"127.0.0.1:{taken}: .*choose another stream.metrics_port"):

@@ -1,4 +1,4 @@
-"""Partitions and their senders, with a producer that a test can look into."""
+"""Partitions and their senders, with a producer whose records a test can read."""
 
 import asyncio
 import time
@@ -106,8 +106,8 @@ def test_a_long_wait_is_joined_and_sent_in_turns(tmp_path: Path, monkeypatch: py
     with_partition(tmp_path, test)
 
 
-def test_whoever_opens_a_partition_goes_on_joining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A partition let go between two turns is joined to its end by its next owner, without another record."""
+def test_the_next_owner_goes_on_joining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A partition closed between two turns is joined to its end by its next owner, without another record."""
     monkeypatch.setattr(partitions, "_TURN_TOKENS", 40)
 
     async def begin(partitions: AssignedPartitions, producer: Producer, errors: list[Exception]) -> None:

@@ -1,3 +1,5 @@
+"""A store whose folder was deleted is built again from Kafka; a trainer goes on from it, or stops."""
+
 from collections.abc import Sequence
 
 import pytest
@@ -17,7 +19,7 @@ IDLE = (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES)
 
 
 def examples_of(log: Sequence[Record]) -> list[bytes]:
-    """Give what a new store makes of a log that may have lost its beginning, in batches as they come."""
+    """Return what a new store makes of a log that may have lost its beginning, read in batches."""
     partition = Partition(MemoryStore({}), 0, SETTINGS)
     partition.start_at(SourceTopic.ACTIONS, log[0].offset)
     for start in range(0, len(log), 30):
@@ -26,13 +28,13 @@ def examples_of(log: Sequence[Record]) -> list[bytes]:
 
 
 def offered(intake: Intake, messages: Sequence[bytes]) -> int:
-    """Let a trainer read these behind what it has; give how many examples wait now."""
+    """Let a trainer read these after what it has; return how many examples wait now."""
     first = intake.position("examples", 0)
     intake.offer("examples", 0, [Example(first + at, None, message, 0) for at, message in enumerate(messages)])
     return intake.merge.pending
 
 
-def test_a_store_made_anew_from_the_whole_log_is_gone_on_from() -> None:
+def test_a_trainer_goes_on_with_a_store_rebuilt_from_the_whole_log() -> None:
     """Its examples are those of before, to the serial: repeats, and then new ones."""
     intake = Intake(1, 0)
     before = offered(intake, examples_of(LOG[:150]))
@@ -41,8 +43,8 @@ def test_a_store_made_anew_from_the_whole_log_is_gone_on_from() -> None:
 
 
 @pytest.mark.parametrize("lost", [1, 120, 160])
-def test_a_store_made_anew_from_what_is_left_of_the_log_stops_the_trainer(lost: int) -> None:
-    """Its new examples have old serials; none of them is dropped as a repeat in silence."""
+def test_a_store_rebuilt_from_the_rest_of_the_log_stops_the_trainer(lost: int) -> None:
+    """Its new examples have old serials; none of them is silently dropped as a repeat."""
     intake = Intake(1, 0)
     before = offered(intake, examples_of(LOG[:150]))
     with pytest.raises(ModelError, match=r"store of partition 0 was made anew.*another --name"):

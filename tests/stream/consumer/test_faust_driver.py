@@ -1,0 +1,133 @@
+"""What the driver overrides in Faust does what it should, in the Faust that is installed."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from stream.consumer import faust_driver
+from stream.errors import BrokerError
+from stream.transport import make_batch_app, serve
+from tests.kafka_logs import DEADLINE_S, fill, make_topics, members, until
+from tests.stream.consuming import Notebook, Run, records
+
+
+def test_the_pinned_faust_is_installed() -> None:
+    """What faust_driver.py overrides was read in this version."""
+    assert version("faust-streaming").startswith("0.15.")
+
+
+def test_faust_is_as_the_driver_expects(bootstrap: str, topic: str, tmp_path: Path) -> None:
+    """Its offsets have no gaps and follow each seek; an empty fetch ends soon; no tables delay the start."""
+
+    async def run() -> None:
+        notebook = Notebook()
+        handled = Run(bootstrap, topic, tmp_path, notebook, poll_records=50)
+
+        async def sought_again() -> bool:
+            consumer: Any = handled.app.consumer
+            if notebook.count < 600:
+                return False
+            consumer._committed_offset[TP(topic, 0)] = 10**6
+            await consumer.perform_seek()
+            assert consumer._committed_offset[TP(topic, 0)] == 300
+            return True
+
+        await handled.until(sought_again, "all records")
+        consumer: Any = handled.app.consumer
+        assert not any(consumer._gap.values())
+        assert not any(consumer._acked.values())
+        assert consumer._thread._consumer._fetcher._fetch_max_wait_ms == 200
+        assert isinstance(handled.app.tables, faust_driver.NoTables)
+        assert not handled.app.tables
+
+    asyncio.run(run())
+
+
+def test_a_batch_that_faust_drops_ends_the_app(
+    topic: str, consume: Callable[..., Notebook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever loses a batch on the way, the app does not go on past the gap."""
+    polls = iter(range(1000))
+
+    def lossy(self: Any, batches: Any) -> Iterator[Any]:
+        return iter(()) if next(polls) == 1 else iter(batches.items())
+
+    monkeypatch.setattr(faust_driver.Scheduler, "iterate", lossy)
+    with pytest.raises(BrokerError, match="were lost between Kafka and the handler"):
+        consume(topic, 600, poll_records=50)
+
+
+def test_transactions_are_no_gap_and_their_ends_are_found(bootstrap: str, topic_prefix: str, tmp_path: Path) -> None:
+    """Markers take up offsets in the middle of the log and at its end; all the same it is read, and known to end."""
+    name = f"{topic_prefix}log"
+
+    async def run() -> None:
+        await make_topics(bootstrap, [name])
+        await fill(bootstrap, name, records(40), transactions=4)
+        notebook = Notebook()
+        handled = Run(bootstrap, name, tmp_path, notebook, poll_records=7)
+
+        async def ended() -> bool:
+            return notebook.count == 80 and await handled.app.idle(0.2) == {(name, 0), (name, 1)}
+
+        await handled.until(ended, "both partitions at their ends")
+        assert notebook.offsets((name, 0)) == [n for n in range(44) if n % 11 != 10]
+
+    asyncio.run(run())
+
+
+def test_lag_is_known_when_kafka_has_not_answered_for_long(
+    bootstrap: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While handlers are slow nothing is polled, and how far they are behind is known all the same; the end is not."""
+    monkeypatch.setattr(faust_driver, "_FRESH_S", -1.0)
+
+    async def run() -> None:
+        lags: list[int | None] = []
+        app = make_batch_app(f"{topic}group", bootstrap, Notebook(), datadir=tmp_path / "faust", poll_records=20)
+
+        async def handle(partition: int, batch: Any) -> None:
+            await until(lambda: sum(app.progress[place].in_flight for place in app.progress) >= 80, "polls ahead")
+            lags.extend(app.lag((topic, number)) for number in (partition, 7))
+            monkeypatch.setattr(faust_driver.Consumer, "last_end", lambda *_: None)  # as before the first fetch
+            lags.append(app.lag((topic, partition)))
+            assert not await app.at_end((topic, partition))
+            app.finish()
+
+        app.batches(topic)(handle)
+        await asyncio.wait_for(serve(app), DEADLINE_S)
+        assert lags == [300, None, 300]
+
+    asyncio.run(run())
+
+
+def test_an_app_can_be_ended_while_it_starts(bootstrap: str, topic: str, tmp_path: Path) -> None:
+    """Whenever the end comes, also in the middle of a rebalance, it is clean and soon: no thread dies or hangs."""
+
+    async def run(turns: int) -> None:
+        notebook = Notebook()
+        app = Run(bootstrap, topic, tmp_path, notebook).app
+        serving = asyncio.create_task(serve(app))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        app.finish()
+        await asyncio.wait_for(serving, DEADLINE_S)
+        assert notebook.closed
+
+    for turns in (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89, 144, 233, 377, 610, 987):
+        asyncio.run(run(turns))
+
+
+@pytest.mark.parametrize("name", ["", "a-name"])
+def test_a_member_that_ends_leaves_the_group(
+    bootstrap: str, topic: str, consume: Callable[..., Notebook], name: str
+) -> None:
+    """Also one that has a name of its own: others need not wait for its session to time out."""
+    consume(topic, 600, instance_id=name)
+    assert asyncio.run(members(bootstrap, f"{topic}group")) == 0
+    assert consume(topic, 600, instance_id=name).count == 600
