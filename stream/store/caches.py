@@ -161,7 +161,7 @@ class TextIndex:
         """
         new = []
         for key, text in texts:
-            known = self._texts.get(key) or self.find(key)
+            known = self.find(key)
             if known is None:
                 new.append((key, text))
             elif known != text:

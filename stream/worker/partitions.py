@@ -31,9 +31,10 @@ _log = logging.getLogger("hstu.worker")
 _OUTBOX_RECORDS: Final = 5000  # handling waits while more than these wait for Kafka
 _TURN_TOKENS: Final = 1_000_000  # in the examples of one commit, about 25 MB
 _SILENT: Final = 5  # this many times more events may wait for a source that is at its end
-_VALUE_BYTES: Final = 512 << 10  # a longer dead-letter would not fit into Kafka's 1 MiB with its headers …
-_KEY_BYTES: Final = 256 << 10  # … nor would one with a longer key …
-_CUT_BYTES: Final = 64 << 10  # … each is cut to this
+# A dead-letter with a longer value or key would not fit into Kafka's 1 MiB with its headers; each is truncated.
+_VALUE_BYTES: Final = 512 << 10
+_KEY_BYTES: Final = 256 << 10
+_TRUNCATED_BYTES: Final = 64 << 10
 _LAST_SEND_S: Final = 10.0  # for the outbox of a revoked partition; what is left is sent by the next owner
 
 
@@ -197,10 +198,10 @@ class AssignedPartitions:
         key, value, headers = letter.key, letter.value, list(letter.headers)
         if len(value) > _VALUE_BYTES:
             headers.append(("cut-from-bytes", str(len(value)).encode()))
-            value = value[:_CUT_BYTES]
+            value = value[:_TRUNCATED_BYTES]
         if key is not None and len(key) > _KEY_BYTES:
             headers.append(("key-cut-from-bytes", str(len(key)).encode()))
-            key = key[:_CUT_BYTES]
+            key = key[:_TRUNCATED_BYTES]
         return await self._producer.send(self._settings.topic_prefix + letter.topic, value, key=key, headers=headers)
 
 

@@ -63,7 +63,7 @@ def test_a_batch_that_faust_drops_ends_the_app(
 
 
 def test_transactions_are_no_gap_and_their_ends_are_found(bootstrap: str, topic_prefix: str, tmp_path: Path) -> None:
-    """Markers take up offsets in the middle of the log and at its end; all the same it is read, and known to end."""
+    """Markers take up offsets in the middle of the log and at its end; all is read, and the end is found."""
     name = f"{topic_prefix}log"
 
     async def run() -> None:
@@ -127,7 +127,7 @@ def test_an_app_can_be_ended_while_it_starts(bootstrap: str, topic: str, tmp_pat
 def test_a_member_that_ends_leaves_the_group(
     bootstrap: str, topic: str, consume: Callable[..., Notebook], name: str
 ) -> None:
-    """Also one that has a name of its own: others need not wait for its session to time out."""
+    """Also one that has an instance id: others need not wait for its session to time out."""
     consume(topic, 600, instance_id=name)
     assert asyncio.run(members(bootstrap, f"{topic}group")) == 0
     assert consume(topic, 600, instance_id=name).count == 600

@@ -55,7 +55,7 @@ def test_messages_of_another_cluster_in_our_directory_are_refused(tmp_path: Path
 
 
 def test_a_directory_in_use_is_refused_until_it_is_closed(tmp_path: Path) -> None:
-    """The second comer is told who has it."""
+    """The sentence names the process that has it."""
     first = BrokerDirectory(tmp_path)
     first.used_by(4711)
     with pytest.raises(

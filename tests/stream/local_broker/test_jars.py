@@ -24,7 +24,7 @@ def fetch_content(jar: LockedJar, directory: Path) -> Path:
 
 
 def fetch_nothing(jar: LockedJar, directory: Path) -> Path:
-    """A repository that nobody may ask."""
+    """A repository that must not be asked."""
     pytest.fail(f"{jar.name} was fetched into {directory}")
 
 
@@ -114,9 +114,9 @@ def test_the_cache_follows_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_without_network_the_sentence_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A jar that jgo cannot fetch is named, with the ways out."""
     pytest.importorskip("jgo")
-    with socket.socket() as nobody:  # bound and not listening: every connection is refused
-        nobody.bind(("127.0.0.1", 0))
-        proxy = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with socket.socket() as closed:  # bound and not listening: every connection is refused
+        closed.bind(("127.0.0.1", 0))
+        proxy = f"http://127.0.0.1:{closed.getsockname()[1]}"
         for variable in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(variable, proxy)
         for variable in ("NO_PROXY", "no_proxy"):

@@ -90,7 +90,7 @@ def test_a_used_port_is_refused(node: Broker, tmp_path: Path) -> None:
 
 
 def test_a_directory_in_use_is_refused(node: Broker) -> None:
-    """A second node on the same directory is told who has it, and the first goes on."""
+    """A second node on the same directory is refused and told the process id of the first, which goes on."""
     with pytest.raises(
         BrokerError, match=rf"{node.data_dir} is in use by another running Kafka node \(pid {node.pid}\)"
     ):
@@ -153,7 +153,7 @@ def test_kafka_dies_with_the_process_that_started_it(data_dir: Path) -> None:
 
 
 def test_kafka_stopped_from_outside_ends_the_foreground_node(data_dir: Path) -> None:
-    """SIGTERM to Kafka's own process is an orderly end as well."""
+    """SIGTERM to Kafka's own process is a clean end as well."""
     process, _, pid = in_the_foreground(data_dir)
     os.kill(pid, signal.SIGTERM)
     process.communicate(timeout=PATIENCE_S)
@@ -161,7 +161,7 @@ def test_kafka_stopped_from_outside_ends_the_foreground_node(data_dir: Path) -> 
 
 
 def test_a_port_that_is_bound_without_a_listener_is_refused(tmp_path: Path) -> None:
-    """A port may be taken although nobody answers on it."""
+    """A port may be taken although nothing answers on it."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         with pytest.raises(BrokerError, match="Address already in use"):

@@ -67,7 +67,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("source", "value", "reason"), REFUSED)
 def test_bad_input_is_refused_with_its_reason(source: SourceTopic, value: bytes | None, reason: Reason) -> None:
-    """Every kind of bad input has one reason, and a sentence beside it."""
+    """Every kind of bad input has one reason, and a sentence."""
     with pytest.raises(RefusedError) as refused:
         decode(source, value)
     assert refused.value.reason == reason

@@ -84,7 +84,7 @@ def clicks(count: int) -> list[Any]:
 
 
 def test_a_long_wait_is_joined_and_sent_in_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When a silent topic holds nobody back any more no commit is huge, and the examples are what they always are."""
+    """When a silent topic no longer holds the others back, no commit is huge, and the examples are the same."""
     monkeypatch.setattr(partitions, "_TURN_TOKENS", 40)
     at_once = Partition(MemoryStore({}), 0, SETTINGS)
     at_once.handle(SourceTopic.ACTIONS, clicks(300))

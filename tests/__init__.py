@@ -1,0 +1,1 @@
+"""Tests; a package, so that no other `tests` among the installed packages comes before it."""
