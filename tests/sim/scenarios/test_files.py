@@ -93,3 +93,17 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         load_scenario("grwth")
     with pytest.raises(SimError, match=r"The scenario nowhere\.toml cannot be read"):
         load_scenario("nowhere.toml")
+
+
+def test_a_preset_wins_over_a_folder_or_file_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`hstu compare --out shock` makes a folder shock/, and a second run must still find the preset."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shock").mkdir()
+    (tmp_path / "growth").write_text("[base]\nevents = 7\n")
+    (tmp_path / "mine").write_text("[base]\nevents = 7\n")
+    assert load_scenario("shock").drifts() == ["shock"]
+    assert load_scenario("growth").drifts() == ["growth"]
+    assert len(load_scenario("mine").source()) == 7
+    (tmp_path / "results").mkdir()
+    with pytest.raises(SimError, match="no scenario 'results'"):
+        load_scenario("results")
