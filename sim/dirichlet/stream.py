@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from sim.errors import SimError
 from sim.sources.item_records import Catalogue
 from sim.sources.recorded_log import fingerprint
-from sim.sources.source import OutgoingEvent
+from sim.sources.source import SourceEvent
 from stream.config import StreamSettings
 from stream.schema.watermark import SourceTopic
 
@@ -40,7 +40,7 @@ STEEPEST: Final = 10  # exponent: weights of steeper laws drown in the rounding 
 START_MS: Final = 1_700_000_000_000  # 2023-11-14
 STEP_MS: Final = 1_000
 VERSION: Final = "dirichlet-1"  # part of the fingerprint; another stream from the same settings gets another number
-_as_event: Final = partial(tuple.__new__, OutgoingEvent)  # Event._make does the same in 50 ns more
+_as_event: Final = partial(tuple.__new__, SourceEvent)  # Event._make does the same in 50 ns more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,11 +137,11 @@ class DirichletStream:
         items_RL = np.concatenate([empty, *(part.items for part in parts)])[cut]
         return Records(items_RL, np.concatenate([empty, *(part.categories for part in parts)])[cut])
 
-    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
+    def events(self, start: int = 0) -> Iterator[SourceEvent]:
         """Give the events from number `start` on."""
         return chain.from_iterable(self._events_by_record(start))
 
-    def _events_by_record(self, start: int) -> Iterator[Iterator[OutgoingEvent]]:
+    def _events_by_record(self, start: int) -> Iterator[Iterator[SourceEvent]]:
         length, end = self.settings.length, len(self)
         texts = [str(item) for item in range(self.settings.items)]
         for first in range(start // length, -(-end // length), BLOCK):
@@ -226,7 +226,7 @@ def _below(rng: np.random.Generator, count: NDArray[np.int64]) -> NDArray[np.int
     return np.clip(drawn, 0, np.maximum(count - 1, 0))
 
 
-def _record_events(record: int, items: list[str], begin: int, stop: int) -> Iterator[OutgoingEvent]:
+def _record_events(record: int, items: list[str], begin: int, stop: int) -> Iterator[SourceEvent]:
     head = f'{{"user_id":"{record}","item_id":"'
     ts_ms = START_MS + record * len(items) * STEP_MS
     at_ms = range(ts_ms + begin * STEP_MS, ts_ms + stop * STEP_MS, STEP_MS)

@@ -11,7 +11,7 @@ from sim.config import Settings
 from sim.console import progress, stopping_on_signals
 from sim.errors import SimError
 from sim.replay.open_source import Opened, describe
-from sim.replay.rate_limit import Pacer, parse_speed
+from sim.replay.rate_limit import RateLimit, parse_speed
 from sim.sources.source import TOPICS, total
 from stream.config import StreamSettings
 
@@ -47,7 +47,7 @@ class ReplayOptions:
             SimError: they do not.
         """
         speed = parse_speed(self.speed)
-        if self.direct and Pacer(speed).paced:
+        if self.direct and RateLimit(speed).limited:
             raise SimError("--direct goes as fast as it learns; leave --speed away.")
         if not self.direct and (self.attention or self.metrics):
             raise SimError("--attention and --metrics belong to --direct; into Kafka, give them to hstu train.")
@@ -87,7 +87,7 @@ def _into_kafka(opened: Opened, settings: Settings, run: ReplayOptions) -> bool:
     path = settings.data_dir / "replay" / f"{name}.json"
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters comes as a sentence
     with claimed(path), KafkaOut(bootstrap, stream.partitions, stream.topic_prefix) as out:
-        replay = Replay(source, out, path, Pacer(parse_speed(run.speed)), restart=run.restart)
+        replay = Replay(source, out, path, RateLimit(parse_speed(run.speed)), restart=run.restart)
         state = replay.state
         if state.complete:
             _ERR.print(f"Replay {name} is over: all {state.total:,} events are in Kafka. Begin anew by --restart.")

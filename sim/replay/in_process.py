@@ -27,7 +27,7 @@ from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
 from sim.replay.in_process_join import InProcessJoin
-from sim.sources.source import OutgoingEvent, Source, outgoing
+from sim.sources.source import Source, SourceEvent, replay_events
 from stream.join.partition import Partition
 
 BATCH_EVENTS: Final = 1_000
@@ -73,7 +73,7 @@ class DirectRun:
 
     def run(self, source: Source, progress: Callable[[int], None] = lambda done: None) -> bool:
         """Feed a source to its end; False if it was stopped before."""
-        events, done = outgoing(source, len(self.partitions)), 0
+        events, done = replay_events(source, len(self.partitions)), 0
         while batch := list(islice(events, BATCH_EVENTS)):
             if self._stopping:
                 return False
@@ -84,7 +84,7 @@ class DirectRun:
             raise SimError(f"The log is over, but the learner waits for more: {self.training.report['waiting']}.")
         return True
 
-    def feed(self, events: Iterable[OutgoingEvent]) -> None:
+    def feed(self, events: Iterable[SourceEvent]) -> None:
         """Let events go all the way; those of one topic and partition come in order."""
         self._joining.feed(events)
         while self.training.step():

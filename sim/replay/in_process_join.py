@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.sources.source import ITEMS, OutgoingEvent
+from sim.sources.source import ITEMS, SourceEvent
 from stream.config import StreamSettings
 from stream.join.partition import EXAMPLES, Partition
 from stream.schema.ids import partition_of
@@ -51,7 +51,7 @@ class InProcessJoin:
         self._offsets: Counter[tuple[str, int]] = Counter()
         self._homes: dict[bytes, int] = {}
 
-    def feed(self, events: Iterable[OutgoingEvent]) -> None:
+    def feed(self, events: Iterable[SourceEvent]) -> None:
         """Let events go through; those of one topic and partition come in order."""
         routed: defaultdict[tuple[str, int], list[LocalRecord]] = defaultdict(list)
         for event in events:
@@ -65,7 +65,7 @@ class InProcessJoin:
         for partition in self.partitions:
             self._deliver(partition)
 
-    def _home(self, event: OutgoingEvent) -> int:
+    def _home(self, event: SourceEvent) -> int:
         if event.partition is not None:
             return event.partition
         key = event.key or b""

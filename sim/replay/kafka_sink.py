@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from sim.errors import SimError
-from sim.sources.source import TOPICS, OutgoingEvent
+from sim.sources.source import TOPICS, SourceEvent
 from stream.kafka.clients import KafkaError, TopicPartition, offsets_client, reason, refusals
 from stream.schema.ids import partition_of
 
@@ -77,7 +77,7 @@ class KafkaOut:
         with suppress(KafkaError):
             self._producer.close(timeout=CLOSE_S)
 
-    def send(self, event: OutgoingEvent) -> None:
+    def send(self, event: SourceEvent) -> None:
         """Send an event, unless an earlier replay has; waits where too much is unacknowledged."""
         partition = self._home(event.key or b"") if event.partition is None else event.partition
         topic = self._topics[event.topic]
@@ -88,7 +88,7 @@ class KafkaOut:
             self._wait_for_oldest()
             self.settle()
 
-    def _sent(self, topic: str, partition: int, event: OutgoingEvent) -> Any:
+    def _sent(self, topic: str, partition: int, event: SourceEvent) -> Any:
         ts_ms = event.ts_ms if event.value is None else None
         try:
             return self._producer.send(topic, key=event.key, value=event.value, partition=partition, timestamp_ms=ts_ms)
@@ -165,7 +165,7 @@ class KafkaOut:
                 if end > begin:
                     self._there[place.topic, place.partition] = deque(_read(consumer, place, begin, end))
 
-    def _earlier(self, topic: str, partition: int, event: OutgoingEvent) -> Written | None:
+    def _earlier(self, topic: str, partition: int, event: SourceEvent) -> Written | None:
         """Give the record if it is there; with the first that is not, nothing behind it is."""
         there = self._there.get((topic, partition))
         while there:

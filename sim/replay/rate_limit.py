@@ -35,7 +35,7 @@ def parse_speed(text: str) -> Speed:
     return Speed(events_per_s=number) if match["unit"] == "/s" else Speed(times_recorded=number)
 
 
-class Pacer:
+class RateLimit:
     """Says how long to wait for the next event; its clock starts with the first one.
 
     Args:
@@ -52,13 +52,13 @@ class Pacer:
         self._last_ms = 0
 
     @property
-    def paced(self) -> bool:
+    def limited(self) -> bool:
         """Whether there is anything to wait for."""
         return self.speed != Speed()
 
     def wait_s(self, ts_ms: int) -> float:
         """Give the seconds until an event of this time is due; 0 or less: now."""
-        if not self.paced:
+        if not self.limited:
             return 0.0
         if self._begun_s is None:
             self._begun_s, self._begun_ms, self._last_ms = self._clock(), ts_ms, ts_ms

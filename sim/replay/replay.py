@@ -15,9 +15,9 @@ from typing import Final
 
 from sim.replay.kafka_sink import KafkaOut
 from sim.replay.progress_file import ReplayState, load_state, save_state
-from sim.replay.rate_limit import Pacer
+from sim.replay.rate_limit import RateLimit
 from sim.sources.recorded_log import fingerprint
-from sim.sources.source import OutgoingEvent, Source, heartbeats, outgoing, total
+from sim.sources.source import Source, SourceEvent, heartbeats, replay_events, total
 
 SAVE_S: Final = 0.25
 BEAT_S: Final = 1.0  # between heartbeats of a replay that waits
@@ -32,7 +32,7 @@ class Replay:
         source: what is replayed.
         out: where to.
         path: of the state file.
-        pacer: how fast.
+        limit: how fast.
         restart: begin anew, whatever the state says.
     """
 
@@ -41,11 +41,11 @@ class Replay:
         source: Source,
         out: KafkaOut,
         path: Path,
-        pacer: Pacer,
+        limit: RateLimit,
         *,
         restart: bool = False,
     ) -> None:
-        self._source, self._out, self._path, self._pacer = source, out, path, pacer
+        self._source, self._out, self._path, self._limit = source, out, path, limit
         self.progress: Callable[[int], None] = lambda acknowledged: None  # called now and then
         tag = fingerprint(source.fingerprint, *sorted(out.places()))
         earlier = None if restart else load_state(path, tag)
@@ -70,7 +70,7 @@ class Replay:
         self._save()
         over = False
         try:
-            for event in outgoing(self._source, self._out.partitions, self.state.acknowledged):
+            for event in replay_events(self._source, self._out.partitions, self.state.acknowledged):
                 if event.partition is None:
                     self._await(event)
                 if self._stopping:
@@ -83,17 +83,17 @@ class Replay:
             self._save(complete=over)
         return self.state.complete
 
-    def _await(self, event: OutgoingEvent) -> None:
-        while (wait_s := self._pacer.wait_s(event.ts_ms)) > SHORTEST_WAIT_S and not self._stopping:
+    def _await(self, event: SourceEvent) -> None:
+        while (wait_s := self._limit.wait_s(event.ts_ms)) > SHORTEST_WAIT_S and not self._stopping:
             time.sleep(min(wait_s, NAP_S))
             self._beat(event.ts_ms)
             self._tick()
-        self._pacer.passed(event.ts_ms)
+        self._limit.passed(event.ts_ms)
 
     def _beat(self, next_ms: int) -> None:
         """Let event time pass in topics and partitions that have nothing to say while the replay waits."""
         if time.monotonic() - self._beaten_s >= BEAT_S:
-            for beat in heartbeats(self._pacer.reached_ms(next_ms), self._out.partitions):
+            for beat in heartbeats(self._limit.reached_ms(next_ms), self._out.partitions):
                 self._out.send(beat)
             self._beaten_s = time.monotonic()
 

@@ -11,10 +11,11 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from sim.errors import SimError
-from sim.world.settings import DirichletScenario, ScenarioSettings, WorldSettings
+from sim.world.drifts import DRIFTS
+from sim.world.settings import DirichletScenario, ScenarioSettings, WorldSettings, with_drifts
 
 PRESETS: Final = Path(__file__).parent / "presets"
-KINDS: Final[Mapping[str, type[BaseModel]]] = {"world": WorldSettings, "dirichlet": DirichletScenario}
+KINDS: Final[dict[str, type[BaseModel]]] = {"world": with_drifts(DRIFTS), "dirichlet": DirichletScenario}
 
 
 def preset_names() -> list[str]:

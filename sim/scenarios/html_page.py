@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from sim.errors import SimError
 from sim.scenarios.curves import Drawing, drawings
 from sim.scenarios.facts import figures, parameters
-from sim.scenarios.scenario import Moment, Scenario, WorldScenario
+from sim.scenarios.scenario import Scenario, WorldScenario
+from sim.world.drifts import Moment
 
 COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by all eyes
 _DRAWN: Final[dict[Any, Any]] = {

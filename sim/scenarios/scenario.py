@@ -8,29 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
 from sim.scenarios.files import checked, find, read_settings
 from sim.sources.source import Source
 from sim.world.closed_loop import ClosedLoop
+from sim.world.drifts import Moment
 from sim.world.events import WorldStream
-from sim.world.settings import DirichletScenario, ScenarioSettings, Shock, WorldSettings
+from sim.world.settings import DirichletScenario, ScenarioSettings, WorldSettings
 from sim.world.upper_bound import Seer, foresee
 from sim.world.world import World
 from stream.config import StreamSettings
 
-HALVINGS: Final = 3  # half-lives after which a shock counts as over
 SESSIONS: Final = 3  # mean visits, in events and in time, for which targets are gathered
-
-
-class Moment(NamedTuple):
-    """Something that happens at a share of the stream's event time, and until when it lasts."""
-
-    name: str
-    share: float
-    until_share: float
 
 
 _S = TypeVar("_S", bound="Scenario")
@@ -175,8 +167,7 @@ class WorldScenario(Scenario):
 
     def drifts(self) -> list[str]:
         """Say what drifts."""
-        tables = ("growth", "turnover", "shock", "rotation", "season", "slates", "position", "delay", "noise", "bots")
-        return [table for table in tables if getattr(self.settings, table)] + ["closed loop"] * self.closed
+        return self.settings.tables() + ["closed loop"] * self.closed
 
     def with_(self, *, seed: int | None = None, events: int | None = None, records: int | None = None) -> Self:
         """Give it with another seed or number of events."""
@@ -199,16 +190,9 @@ class WorldScenario(Scenario):
         return settings.model_copy(update=fitting | self.settings.stream.model_dump(exclude_none=True))
 
     def moments(self) -> list[Moment]:
-        """Give shocks, and when tastes jump."""
-        days, rotation = self.settings.base.days, self.settings.rotation
-        found = [_moment(number, shock, days) for number, shock in enumerate(self.settings.shock, 1)]
-        if rotation is not None:
-            turns = int(days / rotation.period_d - 1e-9)
-            shares = [turn * rotation.period_d / days for turn in range(1, turns + 1)]
-            found += [
-                Moment(f"taste {number}", share, min(1.0, share + rotation.period_d / days))
-                for number, share in enumerate(shares, 2)
-            ]
+        """Return what happens when: shocks, new tastes and whatever else the drifts name."""
+        days = self.settings.base.days
+        found = [moment for number, drift in self.settings.drifts() for moment in drift.moments(days, number)]
         return sorted(found, key=lambda moment: moment.share)
 
     def seer(self) -> Seer:
@@ -218,10 +202,6 @@ class WorldScenario(Scenario):
     def loop(self) -> ClosedLoop:
         """Give the world as an environment that answers to slates."""
         return ClosedLoop(self.world) if self.closed else super().loop()
-
-
-def _moment(number: int, shock: Shock, days: float) -> Moment:
-    return Moment(f"shock {number}", shock.at_d / days, min(1.0, (shock.at_d + HALVINGS * shock.half_life_d) / days))
 
 
 def _changed(scenario: _S, table: str, changes: Mapping[str, Any]) -> _S:

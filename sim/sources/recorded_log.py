@@ -22,7 +22,7 @@ from xxhash import xxh3_128
 from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_events import event_table
-from sim.sources.source import OutgoingEvent, action, impression
+from sim.sources.source import SourceEvent, action, impression
 from sim.sources.table_files import read_table
 from stream.schema.watermark import SourceTopic
 
@@ -64,7 +64,7 @@ class RecordedLog:
     def __len__(self) -> int:
         return len(self.table)
 
-    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
+    def events(self, start: int = 0) -> Iterator[SourceEvent]:
         """Give the events from number `start` on."""
         for part in self.table.slice(start).iter_slices(_SLICE):
             for ts, kind, user, item, name, value, request, items in part.iter_rows():

@@ -24,7 +24,7 @@ HEARTBEAT_EVENTS: Final = 2_000
 ITEMS_HEARTBEAT_KEY: Final = b"\x00heartbeat"  # one fixed key, so that compaction keeps the last
 
 
-class OutgoingEvent(NamedTuple):
+class SourceEvent(NamedTuple):
     """One record to be sent; `topic` is without the configured prefix."""
 
     topic: str
@@ -62,21 +62,21 @@ class Source(Protocol):
         """Count the events, the catalogue left out."""
         ...
 
-    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
+    def events(self, start: int = 0) -> Iterator[SourceEvent]:
         """Give the events from number `start` on."""
         ...
 
 
 def total(source: Source) -> int:
-    """Count what `outgoing` gives, heartbeats left out."""
+    """Count what `replay_events` yields, heartbeats left out."""
     return len(source.catalogue) + len(source)
 
 
-def outgoing(source: Source, partitions: int, start: int = 0) -> Iterator[OutgoingEvent]:
+def replay_events(source: Source, partitions: int, start: int = 0) -> Iterator[SourceEvent]:
     """Give all that is to be sent from number `start` on; heartbeats are not counted."""
     first_ms = source.first_ms
     for item_id, value in source.catalogue[start:]:
-        yield OutgoingEvent(ITEMS, item_id.encode(), value, first_ms)
+        yield SourceEvent(ITEMS, item_id.encode(), value, first_ms)
     begin = max(start - len(source.catalogue), 0)
     for number, event in enumerate(source.events(begin), begin + 1):
         yield event
@@ -85,13 +85,13 @@ def outgoing(source: Source, partitions: int, start: int = 0) -> Iterator[Outgoi
     yield from heartbeats(END_OF_TIME_MS, partitions)
 
 
-def heartbeats(ts_ms: int, partitions: int) -> Iterator[OutgoingEvent]:
+def heartbeats(ts_ms: int, partitions: int) -> Iterator[SourceEvent]:
     """Give a heartbeat for every partition of every topic: nothing older than `ts_ms` will follow."""
     value = b'{"watermark":%d}' % ts_ms
     for topic in TOPICS:
         key = ITEMS_HEARTBEAT_KEY if topic == ITEMS else None
         for partition in range(partitions):
-            yield OutgoingEvent(topic, key, value, ts_ms, partition)
+            yield SourceEvent(topic, key, value, ts_ms, partition)
 
 
 class _Action(events.Action, frozen=True, omit_defaults=True):
@@ -103,16 +103,16 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def action(
     user: str, item: str, name: str, ts_ms: int, request: str | None = None, value: float | None = None
-) -> OutgoingEvent:
+) -> SourceEvent:
     """Give an action."""
     content = _encode(_Action(user, item, name, ts_ms, request, value))
-    return OutgoingEvent(SourceTopic.ACTIONS.topic, user.encode(), content, ts_ms)
+    return SourceEvent(SourceTopic.ACTIONS.topic, user.encode(), content, ts_ms)
 
 
-def impression(user: str, request: str, items: Sequence[str], ts_ms: int) -> OutgoingEvent:
+def impression(user: str, request: str, items: Sequence[str], ts_ms: int) -> SourceEvent:
     """Give a slate."""
     content = _encode(events.Impression(user, request, ts_ms, tuple(items)))
-    return OutgoingEvent(SourceTopic.IMPRESSIONS.topic, user.encode(), content, ts_ms)
+    return SourceEvent(SourceTopic.IMPRESSIONS.topic, user.encode(), content, ts_ms)
 
 
 class _Item(Struct, frozen=True, omit_defaults=True):

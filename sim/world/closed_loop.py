@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from sim.dirichlet.stream import START_MS
 from sim.errors import SimError
-from sim.sources.source import ITEMS, OutgoingEvent
+from sim.sources.source import ITEMS, SourceEvent
 from sim.world.events import Happening, WorldStream, birth, click_event, lives, slate_event, texts_of_items
 from sim.world.responses import Requests, clicks_on, requests_of
 from sim.world.slates import click_probabilities, shown_by_policy
@@ -43,7 +43,7 @@ class ClosedLoop:
         self.catalogue = WorldStream("loop", world).catalogue
         self.texts = texts_of_items(world)
         self._item_of = {text: item for item, text in enumerate(self.texts)}
-        self._waiting: list[tuple[int, Happening, int, OutgoingEvent]] = []
+        self._waiting: list[tuple[int, Happening, int, SourceEvent]] = []
 
     def __len__(self) -> int:
         """Count the blocks."""
@@ -54,7 +54,7 @@ class ClosedLoop:
         """Ticks in which somebody comes."""
         return np.flatnonzero(np.diff(self.world.cuts)).tolist()
 
-    def blocks(self) -> Iterator["LoopBlock"]:
+    def blocks(self) -> Iterator["RequestBlock"]:
         """Give the blocks in time order; each is to be answered before the next is taken.
 
         Raises:
@@ -66,19 +66,19 @@ class ClosedLoop:
             for at, kind, number in zip(ts, what, item, strict=True)
         ]
         for number, (tick, after) in enumerate(pairwise([*self._busy, self.world.ticks])):
-            block = LoopBlock(self, requests_of(self.world, tick), after)
+            block = RequestBlock(self, requests_of(self.world, tick), after)
             yield block
             if not block.answered:
                 raise SimError(f"Block {number} of the closed loop was not answered before the next one was asked for.")
 
-    def _of_life(self, ts_ms: int, what: int, item: int) -> OutgoingEvent:
+    def _of_life(self, ts_ms: int, what: int, item: int) -> SourceEvent:
         value = birth(self.world, item, ts_ms) if what == Happening.BIRTH else None
-        return OutgoingEvent(ITEMS, self.texts[item].encode(), value, ts_ms)
+        return SourceEvent(ITEMS, self.texts[item].encode(), value, ts_ms)
 
     def places(self, asked: Requests, slates: Sequence[Sequence[str]]) -> NDArray[np.int64]:
-        """Give slates as places on the shelf; what they lack is filled up by the logging policy."""
+        """Give slates as places among the live items; what they lack is filled up by the logging policy."""
         place_of = np.full(len(self.world.items), NO_ITEM)
-        place_of[asked.law.shelf.items] = np.arange(len(asked.law.shelf))
+        place_of[asked.law.live.items] = np.arange(len(asked.law.live))
         shown_Rk = np.full((len(asked.users), self.size), NO_ITEM)
         if len(slates) != len(asked.users):
             raise SimError(f"{len(slates)} slates answer a block of {len(asked.users)} requests; give one for each.")
@@ -92,9 +92,9 @@ class ClosedLoop:
             shown_Rk[row, : len(shown)] = shown
         return shown_by_policy(self.world, asked.law, asked.tick, shown_Rk)
 
-    def happen(self, asked: Requests, shown_Rk: NDArray[np.int64], after: int) -> list[OutgoingEvent]:
+    def happen(self, asked: Requests, shown_Rk: NDArray[np.int64], after: int) -> list[SourceEvent]:
         """Note the slates and their clicks, and give what is due before the tick `after` asks."""
-        items_Rk, texts = asked.law.shelf.items[shown_Rk], self.texts
+        items_Rk, texts = asked.law.live.items[shown_Rk], self.texts
         for row, (user, ts, shown) in enumerate(
             zip(asked.users.tolist(), asked.ts_ms.tolist(), items_Rk.tolist(), strict=True)
         ):
@@ -106,7 +106,7 @@ class ClosedLoop:
             self._waiting.append((ts, Happening.CLICK, request, click_event(user, texts[item], ts, request)))
         return self._due(after)
 
-    def _due(self, tick: int) -> list[OutgoingEvent]:
+    def _due(self, tick: int) -> list[SourceEvent]:
         """Take what happens before a tick, and the births and deaths with which it begins."""
         self._waiting.sort(key=lambda waiting: waiting[:2])
         last = tick >= self.world.ticks
@@ -116,7 +116,7 @@ class ClosedLoop:
         return [event for *_, event in gone]
 
 
-class LoopBlock:
+class RequestBlock:
     """The requests of one tick, at least one."""
 
     def __init__(self, loop: ClosedLoop, asked: Requests, after: int) -> None:
@@ -139,14 +139,14 @@ class LoopBlock:
     @property
     def live(self) -> list[str]:
         """Ids of the items that may be shown."""
-        return [self._loop.texts[item] for item in self._asked.law.shelf.items.tolist()]
+        return [self._loop.texts[item] for item in self._asked.law.live.items.tolist()]
 
     @property
     def answered(self) -> bool:
         """Whether there was an answer."""
         return self._shown_Rk is not None
 
-    def answer(self, slates: Sequence[Sequence[str]]) -> list[OutgoingEvent]:
+    def answer(self, slates: Sequence[Sequence[str]]) -> list[SourceEvent]:
         """Show these slates, and give what happens until the next block asks.
 
         Args:
@@ -193,4 +193,4 @@ class LoopBlock:
         return clicks_R
 
     def _texts(self, shown_Rk: NDArray[np.int64]) -> list[list[str]]:
-        return [[self._loop.texts[item] for item in row] for row in self._asked.law.shelf.items[shown_Rk].tolist()]
+        return [[self._loop.texts[item] for item in row] for row in self._asked.law.live.items[shown_Rk].tolist()]

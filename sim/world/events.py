@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sim.dirichlet.stream import START_MS
 from sim.sources.item_records import Catalogue
 from sim.sources.recorded_log import fingerprint
-from sim.sources.source import ITEMS, OutgoingEvent, item_record
+from sim.sources.source import ITEMS, SourceEvent, item_record
 from sim.world.responses import Clicks, Requests, clicks_on, organic, policy_slates, requests_of
 from sim.world.world import World
 from stream.schema.watermark import SourceTopic as Topic
@@ -78,18 +78,18 @@ def lives(world: World) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np
     return ts[order], what[order], item[order]
 
 
-def click_event(user: int, item: str, ts_ms: int, request: int) -> OutgoingEvent:
+def click_event(user: int, item: str, ts_ms: int, request: int) -> SourceEvent:
     """Give a click; `request` is NONE where it is organic."""
     asked = "" if request == NONE else f',"request_id":"r{request}"'
     value = f'{{"user_id":"u{user}","item_id":"{item}","action":"click","ts":{ts_ms}{asked}}}'
-    return OutgoingEvent(Topic.ACTIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
+    return SourceEvent(Topic.ACTIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
 
 
-def slate_event(user: int, items: list[str], ts_ms: int, request: int) -> OutgoingEvent:
+def slate_event(user: int, items: list[str], ts_ms: int, request: int) -> SourceEvent:
     """Give an impression."""
     shown = '","'.join(items)
     value = f'{{"user_id":"u{user}","request_id":"r{request}","ts":{ts_ms},"items":["{shown}"]}}'
-    return OutgoingEvent(Topic.IMPRESSIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
+    return SourceEvent(Topic.IMPRESSIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
 
 
 class WorldStream:
@@ -115,7 +115,7 @@ class WorldStream:
     def __len__(self) -> int:
         return len(self.columns)
 
-    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
+    def events(self, start: int = 0) -> Iterator[SourceEvent]:
         """Give the events from number `start` on."""
         columns, texts = self.columns, texts_of_items(self.world)
         for first in range(start, len(columns), _SLICE):
@@ -129,7 +129,7 @@ class WorldStream:
                     yield slate_event(user, shown, ts, request)
                 else:
                     born = what == Happening.BIRTH
-                    yield OutgoingEvent(ITEMS, texts[item].encode(), birth(self.world, item, ts) if born else None, ts)
+                    yield SourceEvent(ITEMS, texts[item].encode(), birth(self.world, item, ts) if born else None, ts)
 
 
 def _columns(world: World) -> Columns:
@@ -159,5 +159,5 @@ def _of_tick(world: World, asked: Requests, shown: NDArray[np.int64]) -> Clicks:
     if world.settings.slates is None:
         return organic(world, asked)
     places = policy_slates(world, asked)
-    shown[asked.first : asked.first + len(places)] = asked.law.shelf.items[places]
+    shown[asked.first : asked.first + len(places)] = asked.law.live.items[places]
     return clicks_on(world, asked, places)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.world.rng import Use, chance
+from sim.world.rng import Use, rng_for
 from sim.world.settings import WorldSettings
 
 
@@ -29,7 +29,7 @@ class Items:
 def draw_items(settings: WorldSettings, ticks: int) -> Items:
     """Draw the items of a world."""
     base = settings.base
-    rng = chance(base.seed, Use.ITEMS)
+    rng = rng_for(base.seed, Use.ITEMS)
     born_I, dies_I = _lives(settings, ticks, rng)
     category_I = rng.integers(base.categories, size=len(born_I))
     category_I[: base.categories] = rng.permutation(base.categories)

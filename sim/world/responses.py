@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.world.rng import Use, chance
+from sim.world.rng import Use, rng_for
 from sim.world.slates import click_probabilities, delays_ms, shown_by_policy
 from sim.world.world import Law, World
 
@@ -33,7 +33,7 @@ class Clicks:
     request: NDArray[np.int64]  # [A] its number
     user: NDArray[np.int64]  # [A]
     item: NDArray[np.int64]  # [A] id
-    place: NDArray[np.int64]  # [A] on the shelf
+    place: NDArray[np.int64]  # [A] among the live items
     ts_ms: NDArray[np.int64]  # [A]
 
 
@@ -46,14 +46,14 @@ def requests_of(world: World, tick: int) -> Requests:
 
 def organic(world: World, asked: Requests) -> Clicks:
     """Draw one click for each request."""
-    rng = chance(world.settings.base.seed, Use.CHOICE, asked.tick)
+    rng = rng_for(world.settings.base.seed, Use.CHOICE, asked.tick)
     place_R = asked.law.draw(rng, 1)[:, 0]
     number_R = asked.first + np.arange(len(asked.users))
-    return Clicks(number_R, asked.users, asked.law.shelf.items[place_R], place_R, asked.ts_ms)
+    return Clicks(number_R, asked.users, asked.law.live.items[place_R], place_R, asked.ts_ms)
 
 
 def policy_slates(world: World, asked: Requests) -> NDArray[np.int64]:
-    """Give the slates of the log: places on the shelf, [R, k]."""
+    """Give the slates of the log: places among the live items, [R, k]."""
     return shown_by_policy(world, asked.law, asked.tick)
 
 
@@ -61,11 +61,13 @@ def clicks_on(world: World, asked: Requests, shown_Rk: NDArray[np.int64]) -> Cli
     """Draw the clicks on slates; one that would come when its item is dead does not come."""
     settings = world.settings
     seed, shape = settings.base.seed, shown_Rk.shape
-    clicked_Rk = chance(seed, Use.CLICKS, asked.tick).random(shape) < click_probabilities(settings, asked.law, shown_Rk)
-    late_Rk = asked.ts_ms[:, None] + delays_ms(settings, chance(seed, Use.DELAYS, asked.tick), shape)
+    clicked_Rk = rng_for(seed, Use.CLICKS, asked.tick).random(shape) < click_probabilities(
+        settings, asked.law, shown_Rk
+    )
+    late_Rk = asked.ts_ms[:, None] + delays_ms(settings, rng_for(seed, Use.DELAYS, asked.tick), shape)
     row_A, column_A = np.nonzero(clicked_Rk)
     place_A, ts_A = shown_Rk[row_A, column_A], late_Rk[row_A, column_A]
-    item_A = asked.law.shelf.items[place_A]
+    item_A = asked.law.live.items[place_A]
     alive_A = ts_A < dies_ms(world, item_A)
     columns = (asked.first + row_A, asked.users[row_A], item_A, place_A, ts_A)
     return Clicks(*(column[alive_A] for column in columns))

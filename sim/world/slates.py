@@ -6,7 +6,7 @@ R = requests of one tick, k = places of a slate, V = live items. The laws are in
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.world.rng import Use, chance
+from sim.world.rng import Use, rng_for
 from sim.world.settings import Delay, Slates, WorldSettings
 from sim.world.world import Law, World
 
@@ -15,7 +15,7 @@ CLICK_S = 2.0  # without a table [delay]
 
 
 def shown_by_policy(world: World, law: Law, tick: int, shown_Rk: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-    """Give slates by the logging policy: places on the shelf, [R, k], each place at most once.
+    """Give slates by the logging policy: places among the live items, [R, k], each place at most once.
 
     Args:
         world: whose policy.
@@ -26,13 +26,13 @@ def shown_by_policy(world: World, law: Law, tick: int, shown_Rk: NDArray[np.int6
     slates = _slates(world.settings)
     if shown_Rk is None:
         shown_Rk = np.full((len(law.taste), slates.size), -1)
-    rng, explorer = (chance(world.settings.base.seed, use, tick) for use in (Use.CHOICE, Use.EXPLORE))
+    rng, explorer = (rng_for(world.settings.base.seed, use, tick) for use in (Use.CHOICE, Use.EXPLORE))
     for _ in range(ROUNDS):
         drawn = _draw(law, slates, rng, explorer)
         if _fill(shown_Rk, drawn):
             return shown_Rk
     for row in np.flatnonzero(shown_Rk[:, -1] < 0):
-        left = np.setdiff1d(explorer.permutation(len(law.shelf)), shown_Rk[row], assume_unique=True)
+        left = np.setdiff1d(explorer.permutation(len(law.live)), shown_Rk[row], assume_unique=True)
         there = int((shown_Rk[row] >= 0).sum())
         shown_Rk[row, there:] = left[: slates.size - there]
     return shown_Rk
@@ -45,13 +45,13 @@ def _draw(law: Law, slates: Slates, rng: np.random.Generator, explorer: np.rando
     if slates.policy == "taste":
         drawn = law.draw(rng, count)
     else:
-        weight_V = law.shelf.weight if slates.policy == "popularity" else np.ones(len(law.shelf))
+        weight_V = law.live.weight if slates.policy == "popularity" else np.ones(len(law.live))
         edge_V = np.cumsum(weight_V)
         wanted = rng.random((len(law.taste), count)) * edge_V[-1]
         drawn = np.minimum(np.searchsorted(edge_V, wanted, side="right"), len(edge_V) - 1)
     if slates.explore:
         whether, which = explorer.random((2, *drawn.shape))
-        drawn = np.where(whether < slates.explore, (which * len(law.shelf)).astype(np.int64), drawn)
+        drawn = np.where(whether < slates.explore, (which * len(law.live)).astype(np.int64), drawn)
     return drawn
 
 
@@ -75,7 +75,7 @@ def examined(settings: WorldSettings) -> NDArray[np.float64]:
 
 def relevance(settings: WorldSettings, law: Law, p_Rk: NDArray[np.float64]) -> NDArray[np.float64]:
     """Give the probability that an item of probability p is clicked by one who looks at it; it rises with p."""
-    lift_Rk = p_Rk * len(law.shelf)
+    lift_Rk = p_Rk * len(law.live)
     return lift_Rk / (lift_Rk + _slates(settings).half_lift)
 
 

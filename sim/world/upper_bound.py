@@ -77,13 +77,13 @@ def _organic(world: World, asked: Requests) -> Iterator[NDArray[np.int64] | NDAr
     yield clicks.request
     yield clicks.user
     yield clicks.item
-    yield _ranks(p_RV, asked.law.shelf.items, clicks.place[:, None])[:, 0]
+    yield _ranks(p_RV, asked.law.live.items, clicks.place[:, None])[:, 0]
 
 
 def _slates(world: World, asked: Requests) -> Iterator[NDArray[np.int64] | NDArray[np.float64]]:
     shown_Rk = policy_slates(world, asked)
     clicks = clicks_on(world, asked, shown_Rk)
-    rank_Rk = _ranks(_likely(world, asked), asked.law.shelf.items, shown_Rk)
+    rank_Rk = _ranks(_likely(world, asked), asked.law.live.items, shown_Rk)
     chance_Rk = click_probabilities(world.settings, asked.law, shown_Rk)
     gain_Rk = np.where(rank_Rk <= 10, 1 / np.log2(1.0 + rank_Rk), 0.0)
     yield chance_Rk.sum(axis=1)
@@ -104,10 +104,10 @@ def _likely(world: World, asked: Requests) -> NDArray[np.float64]:
     """
     slates, law = world.settings.slates, asked.law
     assert slates is not None
-    p_RV, live = law.all(), len(law.shelf)
+    p_RV, live = law.all(), len(law.live)
     by_policy = {
         "taste": p_RV,
-        "popularity": law.shelf.weight / law.shelf.weight.sum(),
+        "popularity": law.live.weight / law.live.weight.sum(),
         "uniform": np.full(live, 1 / live),
     }[slates.policy]
     q_RV = (1 - slates.explore) * by_policy + slates.explore / live

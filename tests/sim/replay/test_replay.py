@@ -16,9 +16,9 @@ from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.errors import SimError
 from sim.replay.kafka_sink import KafkaOut
 from sim.replay.progress_file import ReplayState, load_state, save_state
-from sim.replay.rate_limit import Pacer, parse_speed
+from sim.replay.rate_limit import RateLimit, parse_speed
 from sim.replay.replay import Replay
-from sim.sources.source import HEARTBEAT_EVENTS, OutgoingEvent, heartbeats, item_record, outgoing
+from sim.sources.source import HEARTBEAT_EVENTS, SourceEvent, heartbeats, item_record, replay_events
 from stream.config import StreamSettings
 from stream.kafka.topics import create_topics
 from stream.local_broker.node import Broker
@@ -40,7 +40,7 @@ def make_stream(seed: int = 0) -> DirichletStream:
     return stream
 
 
-class Until(Pacer):
+class Until(RateLimit):
     """Never waits, and stops its replay behind a number of events."""
 
     replay: Replay
@@ -65,17 +65,17 @@ def replay(
 ) -> Replay:
     """Replay as fast as possible, all of it or so many events."""
     create_topics(kafka.bootstrap, topics)
-    pacer = Until(stop_after)
+    limit = Until(stop_after)
     with KafkaOut(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
-        pacer.replay = made = Replay(source, out, path, pacer, **flags)
+        limit.replay = made = Replay(source, out, path, limit, **flags)
         assert made.run() == (not stop_after)
     return made
 
 
-def expected(source: DirichletStream, partitions: int) -> dict[Place, list[OutgoingEvent]]:
+def expected(source: DirichletStream, partitions: int) -> dict[Place, list[SourceEvent]]:
     """Give the events of each topic and partition, heartbeats included."""
-    places: dict[Place, list[OutgoingEvent]] = defaultdict(list)
-    for event in outgoing(source, partitions):
+    places: dict[Place, list[SourceEvent]] = defaultdict(list)
+    for event in replay_events(source, partitions):
         home = partition_of(event.key or b"", partitions) if event.partition is None else event.partition
         places[event.topic, home].append(event)
     return places
@@ -91,7 +91,7 @@ def assert_each_event_once(kafka: KafkaForTests, topics: StreamSettings, source:
 
 
 def test_every_record_lies_where_it_belongs(kafka: KafkaForTests, tmp_path: Path) -> None:
-    """Uninterrupted, the topics hold exactly what `outgoing` gives: order, partition, keys, values, heartbeats."""
+    """The topics hold exactly what `replay_events` yields: order, partition, keys, values, heartbeats."""
     topics, source = own_topics(), make_stream()
     replay(kafka, topics, tmp_path / "state.json", source)
     found = written(kafka.bootstrap, topics)
@@ -116,10 +116,10 @@ def test_what_was_written_but_not_counted_is_found(kafka: KafkaForTests, tmp_pat
     topics, source, path = own_topics(), make_stream(), tmp_path / "state.json"
     create_topics(kafka.bootstrap, topics)
     with KafkaOut(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
-        tag = Replay(source, out, path, Pacer(parse_speed("max"))).state.fingerprint
+        tag = Replay(source, out, path, RateLimit(parse_speed("max"))).state.fingerprint
         offsets = out.ends()
         sent = 0
-        for event in outgoing(source, topics.partitions):
+        for event in replay_events(source, topics.partitions):
             if sent == counted:
                 out.flush()
                 offsets |= out.offsets
@@ -230,7 +230,7 @@ def test_time_goes_on_everywhere_while_a_slow_replay_waits(kafka: KafkaForTests,
     create_topics(kafka.bootstrap, topics)
     begun = time.monotonic()
     with KafkaOut(kafka.bootstrap, 1, topics.topic_prefix) as out:
-        assert Replay(source, out, tmp_path / "state.json", Pacer(parse_speed("10x"))).run()
+        assert Replay(source, out, tmp_path / "state.json", RateLimit(parse_speed("10x"))).run()
     assert time.monotonic() - begun >= 1.2
     found = written(kafka.bootstrap, topics)
     beats = [msgspec.json.decode(value)["watermark"] for _, value in found["impressions", 0]]

@@ -8,8 +8,8 @@ import pytest
 
 from sim.errors import SimError
 from sim.scenarios.scenario import load_scenario
-from sim.sources.source import OutgoingEvent
-from sim.world.closed_loop import ClosedLoop, LoopBlock
+from sim.sources.source import SourceEvent
+from sim.world.closed_loop import ClosedLoop, RequestBlock
 from sim.world.events import WorldStream
 from tests.sim.world.worlds import ALL, scenario, told
 
@@ -18,16 +18,16 @@ CLOSED: dict[str, Any] = {
     "position": {"decay": 0.7},
     "delay": {"law": "lognormal", "seconds": 5_000, "sigma": 2.0},
 }
-Recommend = Callable[[LoopBlock], list[list[str]]]
+Recommend = Callable[[RequestBlock], list[list[str]]]
 
 
 def made(**base: Any) -> ClosedLoop:
     return scenario(base={"events": 2_000} | base, **ALL, **CLOSED).loop()
 
 
-def lived(loop: ClosedLoop, recommend: Recommend) -> tuple[list[OutgoingEvent], np.ndarray, np.ndarray]:
+def lived(loop: ClosedLoop, recommend: Recommend) -> tuple[list[SourceEvent], np.ndarray, np.ndarray]:
     """Give the events, the regret and the expected clicks of a whole run."""
-    events, regret, expected = list[OutgoingEvent](), [], []
+    events, regret, expected = list[SourceEvent](), [], []
     for block in loop.blocks():
         events += block.answer(recommend(block))
         regret.append(block.regret)
@@ -35,16 +35,16 @@ def lived(loop: ClosedLoop, recommend: Recommend) -> tuple[list[OutgoingEvent], 
     return events, np.concatenate(regret), np.concatenate(expected)
 
 
-def best(block: LoopBlock) -> list[list[str]]:
+def best(block: RequestBlock) -> list[list[str]]:
     return block.best
 
 
-def by_chance(block: LoopBlock) -> list[list[str]]:
+def by_chance(block: RequestBlock) -> list[list[str]]:
     rng = np.random.default_rng(int(block.ts_ms[0]))
     return [rng.permutation(block.live)[:5].tolist() for _ in block.users]
 
 
-def nothing(block: LoopBlock) -> list[list[str]]:
+def nothing(block: RequestBlock) -> list[list[str]]:
     return [[] for _ in block.users]
 
 

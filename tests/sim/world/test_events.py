@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 
 from sim.scenarios.files import preset_names
 from sim.scenarios.scenario import Scenario, load_scenario
-from sim.sources.source import action, impression, outgoing
+from sim.sources.source import action, impression, replay_events
 from sim.world.responses import policy_slates, requests_of
 from sim.world.world import World
 from stream.config import StreamSettings
@@ -28,10 +28,10 @@ def small(name: str, **changes: Any) -> Scenario:
 def test_a_preset_is_a_stream_like_any_other(name: str) -> None:
     """It begins anywhere, is the same each time, and says how long it is."""
     source = small(name).source()
-    whole = list(outgoing(source, 2))
+    whole = list(replay_events(source, 2))
     events = list(source.events())
     assert len(source) == len(events)
-    assert list(outgoing(small(name).source(), 2)) == whole
+    assert list(replay_events(small(name).source(), 2)) == whole
     for start in (1, 700, len(events) - 1, len(events), len(events) + 5):
         assert list(source.events(start)) == events[start:]
 
@@ -120,21 +120,6 @@ def test_requests_are_apart_and_cut_into_ticks() -> None:
     for tick in range(world.ticks):
         part = ts_ms[world.cuts[tick] : world.cuts[tick + 1]]
         assert [world.tick_at(int(ts)) for ts in part[[0, -1]]] == [tick, tick]
-
-
-def test_visits_are_as_long_as_said() -> None:
-    """Events of a session, the gap between them, and how often the active come."""
-    made = scenario(base={"events": 60_000, "session": 8.0, "session_gap_s": 5.0, "users": 2_000, "activity": 0.0})
-    visits = made.world.visits
-    order = np.lexsort((visits.ts_ms, visits.users))
-    gap_s = np.diff(visits.ts_ms[order])[np.diff(visits.users[order]) == 0] / 1000
-    within = gap_s[gap_s < 120]
-    assert within.mean() == pytest.approx(5.0, rel=0.02)
-    assert len(visits.ts_ms) / (len(visits.ts_ms) - len(within)) == pytest.approx(8.0, rel=0.02)
-    active = scenario(base={"events": 60_000, "session": 1.0, "activity": 1.0})
-    share_U = np.bincount(active.world.visits.users, minlength=40) / 60_000
-    assert np.abs(share_U - active.world.users.activity).max() < 0.01
-    assert np.log(active.world.users.activity).std() == pytest.approx(1.0, abs=0.25)
 
 
 def test_one_event_is_a_stream_too() -> None:

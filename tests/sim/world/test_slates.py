@@ -20,7 +20,7 @@ def test_the_policy_shows_what_it_says(policy: str, explore: float) -> None:
     made = scenario(season=ALL["season"], slates={"size": 4, "policy": policy, "explore": explore})
     law = made.world.law_of(np.full(30_000, 7), 3)
     own_V = law.all()[0]
-    weight_V = {"taste": own_V, "popularity": law.shelf.weight, "uniform": np.ones(60)}[policy]
+    weight_V = {"taste": own_V, "popularity": law.live.weight, "uniform": np.ones(60)}[policy]
     weight_V = (1 - explore) * weight_V / weight_V.sum() + explore / 60
     shown_Rk = shown_by_policy(made.world, law, 3)
     assert (np.sort(shown_Rk, axis=1)[:, 1:] > np.sort(shown_Rk, axis=1)[:, :-1]).all()

@@ -11,7 +11,7 @@ from sim.config import Settings
 from sim.replay.in_process import DirectRun
 from sim.scenarios.files import preset_names
 from sim.scenarios.scenario import load_scenario
-from sim.sources.source import outgoing
+from sim.sources.source import replay_events
 from sim.world.events import Happening, WorldStream
 from sim.world.settings import WorldSettings
 from stream.config import StreamSettings
@@ -34,7 +34,7 @@ def joined(source: WorldStream, settings: StreamSettings) -> Partition:
     """Join a stream in one partition."""
     partition = Partition(MemoryStore({}), 0, settings)  # type: ignore[arg-type]
     offsets = dict.fromkeys(SourceTopic, 0)
-    events = outgoing(source, 1)
+    events = replay_events(source, 1)
     while some := list(islice(events, 500)):
         for topic, number in TOPICS.items():
             records = [event for event in some if event.topic == topic]

@@ -61,8 +61,8 @@ def test_nobody_who_orders_otherwise_does_better(tables: dict[str, Any]) -> None
     rng = np.random.default_rng(1)
     for tick in range(world.ticks):
         asked = requests_of(world, tick)
-        law, live = asked.law, len(asked.law.shelf)
-        popular = np.argsort(-law.shelf.weight)[:10]
+        law, live = asked.law, len(asked.law.live)
+        popular = np.argsort(-law.live.weight)[:10]
         orders = (popular, np.argsort(law.all().mean(axis=0))[:10], rng.permutation(live)[:10])
         if made.settings.slates is None:
             rivals += [law.all()[:, order].sum() for order in orders]

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.scenarios.scenario import WorldScenario
-from sim.sources.source import ITEMS, OutgoingEvent
+from sim.sources.source import ITEMS, SourceEvent
 from sim.world.settings import WorldSettings
 from sim.world.world import World
 
 SMALL: dict[str, Any] = {"events": 3_000, "users": 40, "items": 60, "categories": 6, "days": 10}
+MANY: dict[str, Any] = {"events": 60_000, "session": 1.0}
 ALL: dict[str, Any] = {  # every drift at once
     "growth": {"first": 0.5},
     "turnover": {"lifetime_d": 4},
@@ -85,7 +86,7 @@ class Told:
         assert item not in self.died
 
 
-def told(catalogue: Iterable[tuple[str, bytes]], events: Iterable[OutgoingEvent]) -> Told:
+def told(catalogue: Iterable[tuple[str, bytes]], events: Iterable[SourceEvent]) -> Told:
     """Read a stream as its receivers do: nobody sees or clicks what is not alive, and time does not go back."""
     said, last = Told(born={item: json.loads(value)["ts"] for item, value in catalogue}), 0
     for event in events:
