@@ -74,7 +74,7 @@ class Child:
     def last_words(self) -> str:
         """Return the last line of its log."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1][:500] if lines else "it said nothing"
+        return lines[-1][:500] if lines else "its log is empty"
 
     def wait(self, timeout_s: float) -> int:
         """Wait until it ends and return its status.

@@ -1,11 +1,11 @@
-"""What a replay sends, in order: catalogue, events in event time with heartbeats between them, the end of time.
+"""What a source is, and what a replay sends of it, in this order:
 
-    items         every record of the catalogue, at the time of the first event
-    events        as they happened
+    catalogue     every record of it, to topic `items`, at the time of the first event
+    events        in event-time order
     heartbeats    to every partition of every topic after each HEARTBEAT_EVENTS events, at the time reached
     END_OF_TIME   the last heartbeat of every partition: the log is over
 
-Kafka and the one-process run are both fed from here, so they see the same stream.
+Kafka and the run in one process both get their events from here, so they see the same stream.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,14 +25,14 @@ ITEMS_HEARTBEAT_KEY: Final = b"\x00heartbeat"  # one fixed key, so that compacti
 
 
 class SourceEvent(NamedTuple):
-    """One record to be sent; `topic` is without the configured prefix."""
+    """One record to send; `topic` is without the configured prefix."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     ts_ms: int
     partition: int | None = None
-    """Of a heartbeat; where it is None the key decides."""
+    """Set for a heartbeat; if it is None, the key decides."""
 
 
 class Source(Protocol):
@@ -40,12 +40,12 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name for people."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Equal only for sources that give the same events."""
+        """Equal only for sources of the same events."""
         ...
 
     @property
@@ -59,21 +59,21 @@ class Source(Protocol):
         ...
 
     def __len__(self) -> int:
-        """Count the events, the catalogue left out."""
+        """Return the number of events, without the catalogue."""
         ...
 
     def events(self, start: int = 0) -> Iterator[SourceEvent]:
-        """Give the events from number `start` on."""
+        """Yield the events from number `start` on."""
         ...
 
 
 def total(source: Source) -> int:
-    """Count what `replay_events` yields, heartbeats left out."""
+    """Return the number of records that `replay_events` yields, without heartbeats."""
     return len(source.catalogue) + len(source)
 
 
 def replay_events(source: Source, partitions: int, start: int = 0) -> Iterator[SourceEvent]:
-    """Give all that is to be sent from number `start` on; heartbeats are not counted."""
+    """Yield all that a replay sends, from record number `start` on; heartbeats are not counted."""
     first_ms = source.first_ms
     for item_id, value in source.catalogue[start:]:
         yield SourceEvent(ITEMS, item_id.encode(), value, first_ms)
@@ -86,7 +86,7 @@ def replay_events(source: Source, partitions: int, start: int = 0) -> Iterator[S
 
 
 def heartbeats(ts_ms: int, partitions: int) -> Iterator[SourceEvent]:
-    """Give a heartbeat for every partition of every topic: nothing older than `ts_ms` will follow."""
+    """Yield a heartbeat for every partition of every topic: nothing older than `ts_ms` follows."""
     value = b'{"watermark":%d}' % ts_ms
     for topic in TOPICS:
         key = ITEMS_HEARTBEAT_KEY if topic == ITEMS else None
@@ -95,7 +95,7 @@ def heartbeats(ts_ms: int, partitions: int) -> Iterator[SourceEvent]:
 
 
 class _Action(events.Action, frozen=True, omit_defaults=True):
-    """An action whose absent fields stay out of its JSON."""
+    """An action whose JSON omits absent fields."""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -104,13 +104,13 @@ _encode: Final = msgspec.json.Encoder().encode
 def action(
     user: str, item: str, name: str, ts_ms: int, request: str | None = None, value: float | None = None
 ) -> SourceEvent:
-    """Give an action."""
+    """Return an action."""
     content = _encode(_Action(user, item, name, ts_ms, request, value))
     return SourceEvent(SourceTopic.ACTIONS.topic, user.encode(), content, ts_ms)
 
 
 def impression(user: str, request: str, items: Sequence[str], ts_ms: int) -> SourceEvent:
-    """Give a slate."""
+    """Return an impression: a slate."""
     content = _encode(events.Impression(user, request, ts_ms, tuple(items)))
     return SourceEvent(SourceTopic.IMPRESSIONS.topic, user.encode(), content, ts_ms)
 
@@ -123,5 +123,5 @@ class _Item(Struct, frozen=True, omit_defaults=True):
 
 
 def item_record(item_id: str, ts_ms: int, title: str | None, features: dict[str, Any]) -> bytes:
-    """Give the value of a record of topic `items`."""
+    """Return the value of a record of topic `items`."""
     return _encode(_Item(item_id, ts_ms, title, features))

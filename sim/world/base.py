@@ -23,7 +23,7 @@ class Base(SettingsTable):
     users: int = Field(2_000, ge=1, le=1_000_000)
     """Users, each with a taste: a few categories and how much each is liked."""
     items: int = Field(2_000, ge=1, le=100_000)
-    """Items there at once, at most; births beyond that replace deaths."""
+    """Items alive at one time, at most; births beyond that replace deaths."""
     categories: int = Field(40, ge=1, le=10_000)
     """Categories, to which items are dealt at random."""
     days: float = Field(30.0, gt=0, le=3650)
@@ -31,13 +31,13 @@ class Base(SettingsTable):
     seed: int = Field(0, ge=0, lt=2**64)
     """Seed of all random numbers; another seed is another world under the same laws."""
     zipf: float = Field(1.0, ge=0, le=5)
-    """How steep popularity is within a category; 0: all items alike."""
+    """How steep popularity is within a category; 0: all items are equal."""
     slots: int = Field(4, ge=1, le=1_000)
     """Categories that a user draws, with replacement."""
     concentration: float = Field(1.0, gt=0, le=1e6)
-    """Of the Dirichlet weights over a user's slots: small means one favourite, large means all alike."""
+    """Of the Dirichlet weights over a user's slots: small means one favourite, large means equal weights."""
     activity: float = Field(0.5, ge=0, le=5)
-    """Spread of the users' activity: sigma of a lognormal; 0: all alike."""
+    """Spread of the users' activity: sigma of a lognormal; 0: all are equal."""
     session: float = Field(5.0, ge=1, le=10_000)
     """Events of one visit, on average."""
     session_gap_s: Positive = 20.0

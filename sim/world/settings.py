@@ -39,7 +39,7 @@ class Turnover(SettingsTable):
     lifetime_d: Positive
     """How long an item lives, on average."""
     law: Literal["exponential", "fixed"] = "exponential"
-    """Lifetimes are exponential, or all alike."""
+    """Lifetimes are exponential, or all equal."""
 
 
 class Slates(SettingsTable):
@@ -48,17 +48,17 @@ class Slates(SettingsTable):
     size: int = Field(10, ge=1, le=200)
     """Items of a slate."""
     policy: Literal["taste", "popularity", "uniform"] = "taste"
-    """Who chose them in the log: in proportion to the user's own law, to popularity, or all alike."""
+    """How they were chosen in the log: in proportion to the user's own law, to popularity, or uniformly."""
     explore: Share = 0.0
-    """Share of the shown items that is drawn from all live ones alike."""
+    """Share of the shown items that is drawn uniformly from all live ones."""
     half_lift: Positive = 10.0
-    """An item so many times likelier than a random one is clicked every second time that it is looked at."""
+    """An item this many times likelier than a random one is clicked every second time that it is looked at."""
     closed: bool = False
-    """Closed loop: under `hstu compare` the recommender's own top k is shown; the log still shows the policy's."""
+    """Closed loop: `hstu compare` shows the recommender's own top k; the log still shows the policy's slates."""
 
 
 class Position(SettingsTable):
-    """The lower an item stands in its slate, the more seldom it is looked at."""
+    """Items at lower places of a slate are looked at less often."""
 
     decay: float = Field(1.0, ge=0, le=10)
     """Place j is looked at with probability (1/j)**decay."""
@@ -68,9 +68,9 @@ class Delay(SettingsTable):
     """A click comes some time after its slate, sometimes too late to be its label."""
 
     law: Literal["exponential", "lognormal", "fixed"] = "exponential"
-    """Which law."""
+    """Law of the delay."""
     seconds: float = Field(gt=0, le=3.2e7)
-    """Mean of the exponential, median of the lognormal, or all alike."""
+    """Mean of the exponential, median of the lognormal, or the delay of all clicks."""
     sigma: float = Field(1.0, gt=0, le=10)
     """Spread of the lognormal; the others have none."""
 
@@ -79,27 +79,27 @@ class Noise(SettingsTable):
     """Some clicks say nothing about the user."""
 
     share: Share
-    """Share of the clicks that fall on any live item alike."""
+    """Share of the clicks that fall uniformly on all live items."""
 
 
 class Bots(SettingsTable):
-    """Some users are bots: very active, and everything is alike to them."""
+    """Some users are bots: very active, and without any taste."""
 
     share: float = Field(0.01, gt=0, le=1)
-    """Of the users."""
+    """Share of the users who are bots."""
     activity: float = Field(30.0, gt=0, le=1e6)
-    """How many times as active as a person."""
+    """How many times as active as a person a bot is."""
 
 
 class Joining(SettingsTable):
     """Settings of the joiner for this scenario; the keys are those of table [stream] of hstu.toml."""
 
     action_window_s: Positive | None = None
-    """How long after a slate a click counts as its label."""
+    """Time after a slate within which a click counts as its label."""
     gather_targets: int | None = Field(None, ge=1)
-    """Targets of one user that leave as one example at the latest."""
+    """Targets of one user at which they leave as one example."""
     gather_s: float | None = Field(None, ge=0)
-    """Event time after which they leave at the latest."""
+    """Event time after which they leave, however few they are."""
     example_tokens: int | None = Field(None, ge=16)
     """Tokens of history in one example at most."""
 

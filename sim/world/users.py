@@ -23,7 +23,7 @@ _ROUNDS: Final = 1_000  # of drawing users for visits whose user is absent
 
 @dataclass(frozen=True, slots=True)
 class Visits:
-    """All requests, in time order; no two are at one instant."""
+    """All requests in time order, no two at one instant."""
 
     users: NDArray[np.int64]  # [R]
     ts_ms: NDArray[np.int64]  # [R]

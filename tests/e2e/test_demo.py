@@ -1,4 +1,4 @@
-"""`hstu demo`: it does the main job, leaves no process behind, and Ctrl-C at any moment is clean."""
+"""`hstu demo`: it runs the pipeline, leaves no process behind, and Ctrl-C at any moment is clean."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""The run in one process: the same digests however events are cut and interleaved, and refusals."""
+"""The run in one process: the same digests for any batches and interleaving, and refusals."""
 
 import random
 import subprocess
@@ -35,7 +35,7 @@ def make_settings(data_dir: Path, **stream: object) -> Settings:
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """Slates and answers of a few users, in disorder, with a catalogue."""
+    """Slates of a few users and actions on them, in disorder, with a catalogue."""
     rng, folder = random.Random(7), tmp_path_factory.mktemp("log")
     rows = ["user_id,item_id,ts,slate,what"]
     for slate in range(150):
@@ -53,7 +53,7 @@ def as_it_is(events: list[SourceEvent]) -> list[SourceEvent]:
 
 
 def topic_by_topic(events: list[SourceEvent]) -> list[SourceEvent]:
-    """Bring each topic whole before the next: as disorderly as topics can be to one another."""
+    """Return the events topic by topic: the greatest disorder between topics."""
     return sorted(events, key=lambda event: TOPICS.index(event.topic))
 
 
@@ -96,7 +96,7 @@ def test_a_run_is_a_function_of_its_events(
 def test_any_interleaving_of_the_topics_will_do(
     log: Source, plain: dict[str, str], tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
-    """As long as the events of one topic keep their order."""
+    """If the events of one topic keep their order."""
 
     def interleaved(events: list[SourceEvent]) -> list[SourceEvent]:
         rng = random.Random(seed)
@@ -162,7 +162,7 @@ def test_a_run_does_not_begin_in_what_is_there(log: Source, tmp_path: Path) -> N
 
 
 def test_a_store_in_use_is_not_deleted(tmp_path: Path) -> None:
-    """Another process that runs keeps what it works on."""
+    """The store of a running process is kept."""
     holder = (
         "import sys; from pathlib import Path; from stream.store.rocksdb import open_store, partition_path\n"
         "store = open_store(partition_path(Path(sys.argv[1]), 0)); print('open', flush=True); sys.stdin.read()\n"

@@ -1,3 +1,5 @@
+"""The speed of a replay."""
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -30,14 +32,14 @@ def test_speeds_are_read(text: str, speed: Speed) -> None:
 
 @pytest.mark.parametrize("text", ["0", "0/s", "0x", "-5/s", "fast", "", "60", "5000 / s", "nanx", "infx", "1e3/s"])
 def test_nonsense_is_refused(text: str) -> None:
-    """In a sentence that lists what is possible; 60 alone could mean either."""
+    """The error lists what is possible; 60 alone could mean either."""
     with pytest.raises(SimError, match=r"is no speed; give max, events a second \(5000/s\), or a multiple"):
         parse_speed(text)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=30).map(sorted), st.sampled_from(["4/s", "60x"]))
 def test_events_are_due_when_the_speed_says(times_ms: list[int], text: str) -> None:
-    """The first at once, others by their number or their recorded time; who is late does not wait."""
+    """The first at once, others by their number or their recorded time; a late one does not wait."""
     clock = Clock()
     limit = RateLimit(parse_speed(text), clock)
     for n, ts_ms in enumerate(times_ms):
@@ -57,7 +59,7 @@ def test_the_fastest_never_waits() -> None:
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 100))
 def test_event_time_goes_on_while_waiting_but_not_past_the_next_event(first: int, gap: int, waited_s: int) -> None:
-    """So a heartbeat may say it: nothing older will follow."""
+    """So a heartbeat may carry it: nothing older will follow."""
     clock = Clock()
     limit = RateLimit(parse_speed("10x"), clock)
     limit.wait_s(first)
@@ -68,7 +70,7 @@ def test_event_time_goes_on_while_waiting_but_not_past_the_next_event(first: int
 
 
 def test_at_a_rate_the_time_reached_is_that_of_the_last_event() -> None:
-    """Recorded time says nothing about the time that passes."""
+    """Recorded time is no measure of the time that passes."""
     clock = Clock()
     limit = RateLimit(parse_speed("1/s"), clock)
     for ts_ms in (5, 9):

@@ -1,3 +1,5 @@
+"""What a replay sends of a source: the catalogue, events, heartbeats, the end of time."""
+
 import json
 from collections import defaultdict
 
@@ -48,7 +50,7 @@ def test_heartbeats_never_lie_and_come_everywhere(stream: DirichletStream) -> No
 
 
 def test_the_catalogue_comes_first_and_at_the_first_events_time(stream: DirichletStream) -> None:
-    """So that titles are known before anything is learnt."""
+    """So that titles are known before anything is learned."""
     events = list(replay_events(stream, PARTITIONS))
     assert [event.topic for event in events[:5]] == ["items"] * 5
     assert {event.ts_ms for event in events[:6]} == {stream.first_ms}
@@ -59,7 +61,7 @@ def test_the_catalogue_comes_first_and_at_the_first_events_time(stream: Dirichle
 @settings(max_examples=20, deadline=None)
 @given(start=st.integers(0, EVENTS + 5))
 def test_it_can_begin_anywhere(stream: DirichletStream, start: int) -> None:
-    """From event n on comes what comes behind n events in the whole, heartbeats between them included."""
+    """From event n on it is the rest of the whole, heartbeats included."""
     whole = list(replay_events(stream, PARTITIONS))
     counted, cut = 0, 0
     for cut, event in enumerate(whole):  # noqa: B007

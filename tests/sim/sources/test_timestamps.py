@@ -1,3 +1,5 @@
+"""Times of a log: numbers, ISO-8601 texts and datetimes, and what is refused."""
+
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np

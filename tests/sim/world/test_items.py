@@ -7,7 +7,7 @@ from tests.sim.world.worlds import scenario
 
 
 def test_a_catalogue_grows_by_its_power() -> None:
-    """From the first share to all of it; late for a power above 1."""
+    """From the first share to all items; late for a power above 1."""
     for power, middle in ((1.0, 0.7), (2.0, 0.55), (0.5, 0.4 + 0.6 * 0.5**0.5)):
         world = scenario(base={"events": 101 * 256, "items": 1_000}, growth={"first": 0.4, "power": power}).world
         live = [len(world.live(tick)) for tick in range(world.ticks)]
@@ -17,7 +17,7 @@ def test_a_catalogue_grows_by_its_power() -> None:
 
 
 @pytest.mark.parametrize("law", ["exponential", "fixed"])
-def test_items_live_as_long_as_said(law: str) -> None:
+def test_items_live_as_long_as_set(law: str) -> None:
     """And each death makes room for one birth."""
     base = {"events": 400 * 256, "items": 2_000, "days": 40}
     world = scenario(base=base, turnover={"lifetime_d": 4, "law": law}).world
@@ -33,7 +33,7 @@ def test_items_live_as_long_as_said(law: str) -> None:
 
 
 def test_popularity_is_zipf() -> None:
-    """Within a category the weight falls with the rank by the exponent; 0 makes all alike."""
+    """Within a category the weight falls with the rank by the exponent; 0 makes all equal."""
     world = scenario(base={"items": 6_000, "zipf": 1.2}).world
     weights = np.sort(world.items.weight[world.items.category == 2])[::-1]
     ranks = (np.arange(len(weights)) + 0.5) / len(weights) * 1_000

@@ -1,4 +1,4 @@
-"""Slates: what the logging policy shows, who looks where, what is clicked, and when the clicks come."""
+"""Slates: what the logging policy shows, which places are looked at, what is clicked, and when."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ MANY = {"events": 20_000, "session": 1.0}
 @pytest.mark.parametrize("policy", ["taste", "popularity", "uniform"])
 @pytest.mark.parametrize("explore", [0.0, 0.3])
 def test_the_policy_shows_what_it_says(policy: str, explore: float) -> None:
-    """Place 1 by the policy's weights, place 2 by those of what is left, each user by the own law."""
+    """Place 1 by the policy's weights, place 2 by the weights of what is left, for each user by the user's law."""
     made = scenario(season=ALL["season"], slates={"size": 4, "policy": policy, "explore": explore})
     law = made.world.law_of(np.full(30_000, 7), 3)
     own_V = law.all()[0]
@@ -31,7 +31,7 @@ def test_the_policy_shows_what_it_says(policy: str, explore: float) -> None:
 
 
 def test_a_slate_can_show_all_there_is() -> None:
-    """Where a taste knows too few items, the rest is random; nothing is shown twice."""
+    """If a taste has too few items, the rest is random; nothing is shown twice."""
     made = scenario(base={"slots": 1, "items": 12}, slates={"size": 12})
     shown_Rk = policy_slates(made.world, requests_of(made.world, 0))
     assert (np.sort(shown_Rk, axis=1) == np.arange(12)).all()
@@ -78,7 +78,7 @@ def test_clicks_come_when_their_law_says(delay: dict[str, Any] | None, quantiles
 
 
 def test_what_dies_is_not_clicked_any_more() -> None:
-    """Of clicks that take as long as a life, those on items that have died meanwhile do not come; others all do."""
+    """Late clicks on items that have died meanwhile do not come; all others do."""
     base, slates = {"events": 4_000, "session": 1.0}, {"size": 5, "policy": "uniform"}
     tables: dict[str, Any] = {"turnover": {"lifetime_d": 1}, "slates": slates}
     soon = scenario(base=base, **tables, delay={"law": "fixed", "seconds": 0.001}).source().columns
@@ -94,7 +94,7 @@ def test_what_dies_is_not_clicked_any_more() -> None:
 
 
 def test_noise_is_part_of_relevance() -> None:
-    """To a bot everything is alike: the lift of each item is 1."""
+    """To a bot all items are equal: the lift of each is 1."""
     made = scenario(slates={"size": 5, "half_lift": 3}, bots={"share": 1.0})
     law = made.world.law_of(np.arange(40), 0)
     assert relevance(made.settings, law, law.all()) == pytest.approx(np.full((40, 60), 0.25))

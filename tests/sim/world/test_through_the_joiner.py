@@ -24,7 +24,7 @@ TOPICS = {source.topic: source for source in SourceTopic}
 
 
 class Arrived:
-    """Quacks like a record of Kafka."""
+    """Has the fields of a Kafka record that the joiner reads."""
 
     def __init__(self, offset: int, key: bytes | None, value: bytes | None) -> None:
         self.offset, self.key, self.value = offset, key, value
@@ -75,7 +75,7 @@ def test_late_clicks_are_late_labels() -> None:
     assert partition.counters.tokens == made.settings.base.events * 5 + int(clicks.sum())
 
 
-def test_a_scenario_is_learnt_from(tmp_path: Path) -> None:
+def test_a_scenario_can_be_learned(tmp_path: Path) -> None:
     """All the way to a model, tombstones included: the dead are no candidates."""
     made = scenario(base={"events": 400}, **ALL, **SLATES)
     settings = Settings(

@@ -7,7 +7,7 @@ from tests.sim.world.worlds import scenario
 
 
 def test_a_taste_has_its_slots() -> None:
-    """As many categories at most, and a concentration that evens them out."""
+    """At most as many categories as slots; a high concentration makes their weights equal."""
     few, even = (scenario(base={"users": 3_000, "categories": 50, "slots": 3, "concentration": c}) for c in (0.2, 50))
     for made, highest in ((few, 0.85), (even, 0.36)):
         taste_UC = made.world.users.taste(0)
@@ -17,8 +17,8 @@ def test_a_taste_has_its_slots() -> None:
         assert np.median(taste_UC.max(axis=1)) == pytest.approx(highest, abs=0.06)
 
 
-def test_visits_are_as_long_as_said() -> None:
-    """Events of a session, the gap between them, and how often the active come."""
+def test_visits_are_as_long_as_set() -> None:
+    """Events of a session, the gap between them, and how often active users come."""
     made = scenario(base={"events": 60_000, "session": 8.0, "session_gap_s": 5.0, "users": 2_000, "activity": 0.0})
     visits = made.world.visits
     order = np.lexsort((visits.ts_ms, visits.users))

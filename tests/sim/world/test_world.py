@@ -1,4 +1,4 @@
-"""Every drift follows its law: the arrays are the formulas, and the draws follow the arrays."""
+"""The law of a world: its arrays are the formulas, and draws follow the arrays."""
 
 from typing import Any
 
@@ -34,9 +34,9 @@ def test_clicks_follow_the_law(name: str) -> None:
     world = scenario(base=MANY, **tables).world
     counts, expected = np.zeros(len(world.items)), np.zeros(len(world.items))
     for tick in range(world.ticks):
-        asked = requests_of(world, tick)
-        np.add.at(counts, organic(world, asked).item, 1)
-        expected[asked.law.live.items] += asked.law.all().sum(axis=0)
+        requests = requests_of(world, tick)
+        np.add.at(counts, organic(world, requests).item, 1)
+        expected[requests.law.live.items] += requests.law.all().sum(axis=0)
     assert fits(counts, expected)
     users_R = np.repeat([3, 29], 20_000)
     law = world.law_of(users_R, world.ticks // 2)
@@ -46,7 +46,7 @@ def test_clicks_follow_the_law(name: str) -> None:
 
 
 def test_noise_and_bots_click_on_anything() -> None:
-    """A share of each person's clicks, and all of a bot's, who comes so many times as often."""
+    """A share of each person's clicks, and all clicks of a bot, which comes more often."""
     made = scenario(base=MANY, bots={"share": 0.1, "activity": 20}, noise={"share": 0.25})
     world = made.world
     assert world.users.bots.sum() == 4
@@ -59,7 +59,7 @@ def test_noise_and_bots_click_on_anything() -> None:
 
 
 def test_a_user_whose_categories_are_empty_takes_others() -> None:
-    """The law stays one, where all that a user likes has died out."""
+    """Probabilities still sum to 1 when all that a user likes has died out."""
     tables: dict[str, Any] = {"turnover": {"lifetime_d": 0.5}}
     world: World = scenario(base={"items": 8, "categories": 8, "slots": 1}, **tables).world
     empty = 0

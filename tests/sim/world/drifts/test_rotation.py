@@ -7,7 +7,7 @@ from tests.sim.world.worlds import MANY, scenario
 
 
 def test_tastes_jump_or_glide() -> None:
-    """A jump is whole when its period begins; a glide is half-way in the middle of one."""
+    """A jump is complete when its period begins; a glide is half complete in the middle of one."""
     jump, glide = (scenario(base=MANY, rotation={"period_d": 2.5, "move": move}).world for move in ("jump", "glide"))
     users = np.arange(40)
     for number in range(4):

@@ -7,7 +7,7 @@ from tests.sim.world.worlds import scenario
 
 
 def test_seasons_come_one_after_the_other() -> None:
-    """Each category's peak is a period's part behind the one before; the mean over a period is 1."""
+    """Each peak follows the one before by 1/categories of a period; the mean over a period is 1."""
     world = scenario(base={"events": 256 * 1_000}, season={"period_d": 5, "amplitude": 0.8}).world
     season_NC = np.array([world.live(tick).pull for tick in range(500)])
     assert season_NC.mean(axis=0) == pytest.approx(np.ones(6), abs=1e-6)
