@@ -52,24 +52,6 @@ def test_a_scenario_is_explained(name: str) -> None:
         assert f"[{table}]" in output or table in ("growth", "closed loop", "shock")
 
 
-def test_what_stands_still_is_stated() -> None:
-    """It is stated instead of drawn as flat lines."""
-    assert "Category mix of all users" in hstu("scenarios", "show", "growth", *SMALL)
-    assert "Stands still." in hstu("scenarios", "show", "growth", *SMALL)
-    assert "In shares of the event time: shock 1 from 40% to 55%" in hstu("scenarios", "show", "shock", *SMALL)
-
-
-@pytest.mark.parametrize("columns", [70, 80, 200])
-def test_plots_fit_the_terminal(columns: int) -> None:
-    """In any terminal no label, plot or range is cut off."""
-    output = CliRunner().invoke(app, ["scenarios", "show", "shock", *SMALL], env={"COLUMNS": str(columns)}).stdout
-    assert max(map(len, output.splitlines())) <= columns
-    plots = [line for line in output.splitlines() if BLOCKS[-1] in line]
-    assert len(plots) >= 9
-    assert all(line.rstrip().endswith("%") for line in plots)
-    assert "items of shocks" in output
-
-
 def test_a_scenario_is_replayed_in_one_process(tmp_path: Path) -> None:
     """With its remark, its own settings of the joiner, and all of its events."""
     command = [sys.executable, "-c", "from sim.main import main; main()", "replay", "--scenario", "closed-loop"]
