@@ -35,7 +35,7 @@ class Base(SettingsTable):
     slots: int = Field(4, ge=1, le=1_000)
     """Categories that a user draws, with replacement."""
     concentration: float = Field(1.0, gt=0, le=1e6)
-    """Of the Dirichlet weights over a user's slots: small means one favourite, large means equal weights."""
+    """Parameter of the Dirichlet weights of a user's slots: small means one favourite, large means equal weights."""
     activity: float = Field(0.5, ge=0, le=5)
     """Spread of the users' activity: sigma of a lognormal; 0: all are equal."""
     session: float = Field(5.0, ge=1, le=10_000)

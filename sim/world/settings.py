@@ -30,7 +30,7 @@ class Growth(SettingsTable):
     first: float = Field(0.4, gt=0, le=1)
     """Share of the items that is there at the beginning."""
     power: float = Field(1.0, gt=0, le=100)
-    """Of elapsed time by which the rest comes: 1 evenly, 2 late, 0.5 early."""
+    """Exponent of elapsed time by which the rest comes: 1 evenly, 2 late, 0.5 early."""
 
 
 class Turnover(SettingsTable):

@@ -51,7 +51,7 @@ def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
     query = re.search(r"hstu (--config .* query topk --user 547)", output)
     assert query
     command = [sys.executable, "-m", "sim.main", *query[1].split()]
-    assert " 10 " in subprocess.run(command, text=True, capture_output=True, check=True).stdout
+    assert "\n10\t" in subprocess.run(command, text=True, capture_output=True, check=True).stdout
 
 
 @pytest.mark.broker

@@ -7,23 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from sim.errors import SimError
-from sim.main import app
 from sim.scenarios.files import preset_names
 from sim.scenarios.scenario import load_scenario
 from sim.scenarios.terminal import BLOCKS
 from stream.errors import HstuError
-
-SMALL = ("--events", "3000")
-
-
-def hstu(*words: str) -> str:
-    done = CliRunner().invoke(app, words, env={"COLUMNS": "160"})
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.stdout
+from tests.sim.scenarios.commands import SMALL, hstu
 
 
 def test_the_list_says_what_drifts() -> None:

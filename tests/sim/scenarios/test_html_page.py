@@ -4,21 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
 from sim.errors import SimError
-from sim.main import app
 from sim.scenarios.html_page import page
 from sim.scenarios.scenario import load_scenario
-
-SMALL = ("--events", "3000")
-
-
-def hstu(*words: str) -> str:
-    done = CliRunner().invoke(app, words, env={"COLUMNS": "160"})
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.stdout
+from tests.sim.scenarios.commands import SMALL, hstu
 
 
 def test_the_page_stands_alone(tmp_path: Path) -> None:

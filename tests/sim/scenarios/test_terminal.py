@@ -2,25 +2,15 @@
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from sim.main import app
 from sim.scenarios.terminal import BLOCKS, sparkline
-
-SMALL = ("--events", "3000")
-
-
-def hstu(*words: str) -> str:
-    done = CliRunner().invoke(app, words, env={"COLUMNS": "160"})
-    if done.exception and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done.stdout
+from tests.sim.scenarios.commands import SMALL, hstu
 
 
 @pytest.mark.parametrize("columns", [70, 80, 200])
 def test_plots_fit_the_terminal(columns: int) -> None:
     """In any terminal no label, plot or range is cut off."""
-    output = CliRunner().invoke(app, ["scenarios", "show", "shock", *SMALL], env={"COLUMNS": str(columns)}).stdout
+    output = hstu("scenarios", "show", "shock", *SMALL, columns=columns)
     assert max(map(len, output.splitlines())) <= columns
     plots = [line for line in output.splitlines() if BLOCKS[-1] in line]
     assert len(plots) >= 9
