@@ -16,6 +16,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -81,6 +82,9 @@ def load(file: Path | None = None, flags: dict[str, Any] | None = None) -> Setti
         raise SimError(
             f"The configuration {path} cannot be read: {error}; mend it or name another by --config."
         ) from error
+    except SettingsError as error:  # a variable of a whole table, or of a list, is JSON
+        hint = "set single keys by variables such as HSTU_TRAIN__NAME"
+        raise SimError(f"The environment cannot be read: {error}; {hint}.") from None
     except ValidationError as error:
         raise SimError(_sentence(error, str(path))) from None
     finally:

@@ -63,6 +63,17 @@ def test_an_unknown_variable_is_refused(
         load(file(tmp_path, ""))
 
 
+def test_a_whole_table_can_be_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As JSON; single keys win over it, and a text that is no JSON is a sentence."""
+    monkeypatch.setenv("HSTU_TRAIN", '{"seed": 3, "threads": 2}')
+    monkeypatch.setenv("HSTU_TRAIN__SEED", "4")
+    train = load(file(tmp_path, "")).train
+    assert (train.seed, train.threads) == (4, 2)
+    monkeypatch.setenv("HSTU_TRAIN", "fast")
+    with pytest.raises(SimError, match=r'environment cannot be read: .*"train".*such as HSTU_TRAIN__NAME'):
+        load(file(tmp_path, ""))
+
+
 def test_variables_of_kubernetes_are_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each pod gets variables for every Service of its namespace, such as one called hstu or hstu-server."""
     for service in ("HSTU", "HSTU_SERVER"):
