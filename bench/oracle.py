@@ -18,7 +18,7 @@ from report import machine, save, table
 
 from sim.dirichlet.oracle import OracleFigures, first_seen, mean_of, oracle
 from sim.dirichlet.oracle_posterior import NODES, urn
-from sim.dirichlet.oracle_ranking import gains, rank_record, shelf
+from sim.dirichlet.oracle_ranking import gains, rank_record, record_items
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
 
 FIGURES: Final = ("hr10", "hr50", "ndcg10", "mrr", "log_loss")
@@ -38,7 +38,7 @@ def by_counts(stream: DirichletStream, records: NDArray[np.int64]) -> NDArray[np
         made = stream.records(record, record + 1)
         earlier = np.eye(stream.settings.categories)[made.categories[0]]
         score = np.cumsum(earlier, axis=0) - earlier + 0.5
-        hits.append(rank_record(score, made.items[0], made.categories[0], shelf(stream, record), gain)[1][:, 0])
+        hits.append(rank_record(score, made.items[0], made.categories[0], record_items(stream, record), gain)[1][:, 0])
     return np.array(hits)
 
 

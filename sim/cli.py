@@ -119,19 +119,11 @@ def replay(
     A replay that was stopped or killed goes on where it stood, and writes no event twice. The last heartbeat of a log
     is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix.
     """
-    from sim.replay.command import ReplayOptions, run_replay
-    from sim.replay.open_source import open_source
+    flags = {name: value for name, value in locals().items() if name != "ctx"}  # each is a field of ReplayOptions
+    from sim.replay.command import run_replay
+    from sim.replay.options import ReplayOptions
 
-    options = {
-        **{"user": user, "item": item, "time": time, "action": action, "rating": rating, "request": request},
-        **{"rating_as": rating_as, "positive_from": positive_from, "shuffle_ties": shuffle_ties, "limit": limit},
-    }
-    run = ReplayOptions(direct, speed, restart, name, attention, metrics, create_topics)
-    settings = ctx.obj.load({"bootstrap": bootstrap, "data_dir": data_dir, **run.flags()})
-    run.refuse_contradictions()
-    of_stream = {"records": records, "events": events, "seed": seed}
-    opened = open_source(log, dataset, scenario, synthetic, items, options, of_stream)
-    if not run_replay(opened, settings, run):
+    if not run_replay(ctx.obj.load, ReplayOptions(**flags)):
         raise typer.Exit(130)
 
 

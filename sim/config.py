@@ -4,18 +4,29 @@
 """
 
 import os
+import re
 import tomllib
+from contextvars import ContextVar
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 
 from model.config import ModelSettings, ServeSettings, TrainSettings
 from sim.errors import SimError
 from stream.config import StreamSettings
 
-PREFIX = "HSTU_"
+PREFIX: Final = "HSTU_"
+_OF_KUBERNETES: Final = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\w+)")  # one set per Service
+_file: ContextVar[Path | None] = ContextVar("_file", default=None)  # the file that `load` reads
 
 
 class Settings(BaseSettings):
@@ -48,8 +59,8 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over the file, whose content comes as arguments."""
-        return env_settings, init_settings
+        """Return the sources, the strongest first: arguments, environment, file."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file.get())
 
 
 def load(file: Path | None = None, flags: dict[str, Any] | None = None) -> Settings:
@@ -58,75 +69,74 @@ def load(file: Path | None = None, flags: dict[str, Any] | None = None) -> Setti
     Flags whose value is None were not given.
 
     Raises:
-        SimError: the file cannot be read, a key is unknown (the known ones are listed), or a value is out of range.
+        SimError: The file cannot be read, a key is unknown (the error lists the keys), or a value is out of range.
     """
     path = file or Path("hstu.toml")
-    where = str(path)
-    content: dict[str, Any] = {}
-    if file is not None or path.exists():
-        try:
-            content = tomllib.loads(path.read_text())
-        except (OSError, tomllib.TOMLDecodeError) as error:
-            raise SimError(
-                f"The configuration {path} cannot be read: {error}; mend it or name another by --config."
-            ) from error
+    token = _file.set(path)
     try:
+        if file is not None:
+            file.open().close()  # a named file must exist; pydantic skips one that does not
         _refuse_unknown_variables()
-        settings = Settings(**content)
-        given = {key: value for key, value in (flags or {}).items() if value is not None}
-        return _with_flags(settings, given, where) if given else settings
+        return Settings(**_tree(flags or {}))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SimError(
+            f"The configuration {path} cannot be read: {error}; mend it or name another by --config."
+        ) from error
+    except SettingsError as error:  # a variable of a whole table, or of a list, is JSON
+        hint = "set single keys by variables such as HSTU_TRAIN__NAME"
+        raise SimError(f"The environment cannot be read: {error}; {hint}.") from None
     except ValidationError as error:
-        raise SimError(_sentence(error, where)) from None
+        raise SimError(_sentence(error, str(path))) from None
+    finally:
+        _file.reset(token)
 
 
-def _with_flags(settings: Settings, flags: dict[str, Any], where: str) -> Settings:
-    tree = settings.model_dump()
+def _tree(flags: dict[str, Any]) -> dict[str, Any]:
+    """Return {"train.name": "a"} as {"train": {"name": "a"}}, without the flags that were not given."""
+    tree: dict[str, Any] = {}
     for dotted, value in flags.items():
-        *tables, key = dotted.split(".")
-        branch = tree
-        for table in tables:
-            branch = branch[table]
-        branch[key] = value
-    return settings.model_copy(update={name: _validated(name, value, where) for name, value in tree.items()})
+        if value is not None:
+            table, _, key = dotted.rpartition(".")
+            (tree.setdefault(table, {}) if table else tree)[key] = value
+    return tree
 
 
-def _validated(name: str, value: Any, where: str) -> Any:
-    kind: Any = Settings.model_fields[name].annotation
-    if not _is_table(kind):
-        return value
-    try:
-        return kind.model_validate(value)
-    except ValidationError as error:
-        raise SimError(_sentence(error, where, name)) from None
-
-
-def _is_table(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
-
-
-def known_keys(table: str = "") -> list[str]:
-    """Give the keys of a table, or of the top level."""
+def _keys(table: str = "") -> list[str]:
+    """Return the keys of a table, or of the top level."""
     owner: Any = Settings.model_fields[table].annotation if table else Settings
     return sorted(owner.model_fields)
 
 
+def _variables() -> set[str]:
+    """Return the names of all variables that are settings."""
+    names = set(_keys())
+    for table, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= {f"{table}__{key}" for key in _keys(table)}
+    return {PREFIX + name.upper() for name in names}
+
+
 def _refuse_unknown_variables() -> None:
-    known = {PREFIX + key.upper() for key in known_keys()}
-    for table in known_keys():
-        if _is_table(Settings.model_fields[table].annotation):
-            known |= {f"{PREFIX}{table}__{key}".upper() for key in known_keys(table)}
+    """Refuse a misspelt variable, which would be without effect.
+
+    Kubernetes sets HSTU_SERVER_SERVICE_HOST, HSTU_SERVER_PORT, … for a Service called hstu-server; these are ignored.
+    A variable with "__" is not one of them: it names a table.
+    """
+    names = _variables()
     for variable in os.environ:
-        if variable.upper().startswith(PREFIX) and variable.upper() not in known:
-            raise SimError(
-                f"The environment sets {variable}, which is no setting; unset it. Known are {', '.join(sorted(known))}."
-            )
+        name = variable.upper()
+        if not name.startswith(PREFIX) or name in names or ("__" not in name and _OF_KUBERNETES.fullmatch(name)):
+            continue
+        near = get_close_matches(name, names, 1)
+        hint = f"{near[0]} is the nearest" if near else "`hstu settings` lists them"
+        raise SimError(f"The environment sets {variable}, which is no setting; unset it or mend its name: {hint}.")
 
 
-def _sentence(error: ValidationError, where: str, table: str = "") -> str:
+def _sentence(error: ValidationError, where: str) -> str:
     first = error.errors()[0]
-    place = ".".join(map(str, filter(None, (table, *first["loc"])))) or "the settings"
+    place = ".".join(map(str, first["loc"])) or "the settings"
     if first["type"] == "extra_forbidden":
         table = str(first["loc"][0]) if len(first["loc"]) > 1 else ""
         scope = f"table [{table}]" if table else "the top level"
-        return f"{where} sets {place}, which is no setting; {scope} knows {', '.join(known_keys(table))}."
+        return f"{where} sets {place}, which is no setting; {scope} knows {', '.join(_keys(table))}."
     return f"The setting {place} = {first['input']!r} (from {where}, HSTU_* or a flag) is refused: {first['msg']}."

@@ -1,4 +1,4 @@
-"""What a person sees of a replay: a progress bar with rate and remaining time, and Ctrl-C as a wish to stop."""
+"""The terminal side of a replay: a progress bar with rate and remaining time, and Ctrl-C as a request to stop."""
 
 import signal
 from collections.abc import Callable, Iterator
@@ -14,13 +14,13 @@ class _Rate(ProgressColumn):
     """Events a second since the bar began."""
 
     def render(self, task: Task) -> Text:
-        """Draw it."""
+        """Return the rate as text."""
         return Text(f"{task.speed or 0:,.0f}/s")
 
 
 @contextmanager
 def progress(name: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Show a bar on stderr; the block gets a function to be told how many events are done."""
+    """Show a bar on stderr; the block gets a function that takes the number of events done."""
     columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}")
     with Progress(*columns, _Rate(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=total, completed=done)

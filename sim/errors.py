@@ -1,5 +1,5 @@
-"""Errors of replay and simulation: each message is a sentence that says what was wrong, where, and what to do."""
+"""The error of replay and simulation: its message says what was wrong, where, and what to do."""
 
 
 class SimError(Exception):
-    """Something a user can mend: a log, a column, a speed; printed without a traceback."""
+    """Something that a user can mend, such as a log, a column or a speed; printed without a traceback."""

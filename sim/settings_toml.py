@@ -1,4 +1,4 @@
-"""All settings as a hstu.toml: what each means, its value now, and its default where that is another."""
+"""All settings as a hstu.toml: the meaning of each, its value, and its default where that differs."""
 
 import json
 import textwrap
@@ -14,7 +14,7 @@ _WIDTH: Final = 110
 
 
 def settings_page(settings: Settings) -> str:
-    """Give the text; read as hstu.toml it gives the same settings."""
+    """Return the text of a hstu.toml that has these settings."""
     tables = {name: value for name, value in settings if isinstance(value, BaseModel)}
     parts = [_keys(settings, [name for name in Settings.model_fields if name not in tables])]
     for name, table in tables.items():
@@ -29,8 +29,8 @@ def _keys(table: BaseModel, names: Sequence[str]) -> list[str]:
 def _key(table: BaseModel, name: str) -> Iterator[str]:
     field, value = type(table).model_fields[name], getattr(table, name)
     choices = f" One of {', '.join(get_args(field.annotation))}." if get_origin(field.annotation) is Literal else ""
-    said = " ".join(f"{field.description or ''}{choices}".split())
-    yield from textwrap.wrap(said, _WIDTH, initial_indent="# ", subsequent_indent="# ")
+    meaning = " ".join(f"{field.description or ''}{choices}".split())
+    yield from textwrap.wrap(meaning, _WIDTH, initial_indent="# ", subsequent_indent="# ")
     yield f"{name} = {_toml(value)}" + ("" if value == field.default else f"  # default: {_toml(field.default)}")
 
 

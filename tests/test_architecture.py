@@ -38,6 +38,8 @@ sim.errors
 sim.config  sim.console
 sim.sources
 sim.dirichlet
+sim.world.base  sim.world.rng
+sim.world.drifts
 sim.world
 sim.scenarios
 sim.replay

@@ -1,19 +1,19 @@
-"""`hstu demo`: the main job on this machine, with real input and a real Kafka.
+"""`hstu demo`: the main job on this machine, with a real data set and a real Kafka.
 
-    1. a new directory, a Kafka node in it, topics
-    2. a worker, two trainers (SiLU and softmax attention, the same examples), a server
-    3. MovieLens-small is replayed; the live view follows until both trainers have learnt all of it
-    4. the server is asked for one user's top 10; the first snapshot is asked the same
-    5. everything is stopped; the directory stays
+    1. make a new directory, start a Kafka node in it, create the topics
+    2. start a worker, two trainers (SiLU and softmax attention on the same examples) and a server
+    3. replay MovieLens-small; the live view follows until both trainers have learned all of it
+    4. ask the server for one user's top 10, and the first snapshot for the same
+    5. stop everything; the directory stays, and the commands to go on are printed
 
-Nothing outlives it: children are on a leash (processes.py), Ctrl-C at any moment ends with step 5.
+No process outlives the demo: each child dies with its parent (processes.py), and Ctrl-C at any moment goes to step 5.
 """
 
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ from rich.live import Live
 from rich.table import Table
 
 from sim.demo.processes import Child, stop_all
-from sim.demo.view import View, fetch
+from sim.demo.view import BASELINES, View, fetch, figure
 from sim.errors import SimError
 from stream.local_broker.node import free_port, running_broker, signals_as_interrupts
 
@@ -46,16 +46,21 @@ keep_snapshots = 1000
 """
 _LIMIT_S: Final = 900.0
 _LINE_S: Final = 5.0  # between lines where no live table can be drawn
+_GO_ON: Final = """\
+Kafka, the worker, the trainers and the server have stopped. Ask what is on disk:
+  hstu --config {path} query topk --user {user}
+  hstu --config {path} snapshots list
+  hstu --config {path} serve"""
 
 
 class Demo:
     """One run of the demo.
 
     Args:
-        directory: of everything it writes; made.
-        user: who is asked for.
-        limit: rows of the log at most; None: all.
-        console: where it prints.
+        directory: The new directory of everything that it writes.
+        user: The user whose top 10 is shown.
+        limit: Rows of the log at most; None means all.
+        console: Where it prints.
     """
 
     def __init__(self, directory: Path, user: str, limit: int | None, console: Console) -> None:
@@ -66,13 +71,14 @@ class Demo:
         self._port = free_port()
 
     def run(self) -> None:
-        """Do it all.
+        """Run all steps.
 
         Raises:
-            SimError: a process has failed; its log is named.
+            SimError: A process has failed; the error names its log.
         """
         self._directory.mkdir(parents=True)
         self._config.write_text(_TOML.format(path=self._config, data_dir=self._directory / "data"))
+        how = "Stopped after"
         try:
             self._say(f"Everything is written to {self._directory}.")
             with signals_as_interrupts(), running_broker(self._directory / "broker") as bootstrap:
@@ -82,8 +88,11 @@ class Demo:
                     self._ask()
                 finally:
                     stop_all(self._children)
+            self._say(_GO_ON.format(path=self._config, user=self._user))
+            how = "Done in"
         finally:
-            self._say(f"{time.monotonic() - self._started_s:.0f} s in all; data and logs stay in {self._directory}.")
+            elapsed_s = time.monotonic() - self._started_s
+            self._say(f"{how} {elapsed_s:.0f} s; data and logs stay in {self._directory}.")
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
@@ -112,50 +121,54 @@ class Demo:
         return View(worker, ports)
 
     def _watch(self, view: View) -> None:
-        """Show how it goes until both trainers have ended."""
+        """Show the live view until both trainers have ended; the final table then takes its place."""
         trainers = [child for child in self._children if child.name.startswith("train-")]
-        drawn = self._console.is_terminal
-        said_s = time.monotonic()
-        with (
-            Live(view.table(), console=self._console, auto_refresh=False, transient=False)
-            if drawn
-            else _nothing() as live
-        ):
+        printed_s = time.monotonic()
+        with self._live(view) as live:
             while any(trainer.running() for trainer in trainers):
-                for child in self._children:
-                    child.check()
-                if time.monotonic() - self._started_s > _LIMIT_S:
-                    raise SimError(
-                        f"The demo has not ended within {_LIMIT_S:g} s; its logs are in {self._directory / 'logs'}."
-                    )
+                self._check_children()
                 view.look()
                 if live:
                     live.update(view.table(), refresh=True)
-                elif time.monotonic() - said_s >= _LINE_S:
-                    said_s = time.monotonic()
+                elif time.monotonic() - printed_s >= _LINE_S:
+                    printed_s = time.monotonic()
                     self._say(view.line())
                 time.sleep(0.5)
         for trainer in trainers:
             trainer.check()
 
+    def _live(self, view: View) -> AbstractContextManager[Live | None]:
+        if not self._console.is_terminal:
+            return nullcontext()
+        return Live(view.table(), console=self._console, auto_refresh=False, transient=True)
+
+    def _check_children(self) -> None:
+        for child in self._children:
+            child.check()
+        if time.monotonic() - self._started_s > _LIMIT_S:
+            raise SimError(f"The demo has not ended within {_LIMIT_S:g} s; its logs are in {self._directory / 'logs'}.")
+
     def _ask(self) -> None:
-        """Print the final metrics, then one user's top 10 and how it has changed since the first snapshot."""
+        """Print the final figures, and the user's top 10 by the last snapshot beside those of the first."""
         listed = json.loads(self._query("list", "snapshots", "list", "--name", TRAINERS[0], "--json"))
         ids = sorted(snapshot["id"] for snapshot in listed)
         first, last = ids[0], ids[-1]
-        self._final_table()
+        self._print_figures()
         deadline = time.monotonic() + 30
-        while (answer := self._from_server())["snapshot"]["id"] != last:
+        while (response := self._from_server())["snapshot"]["id"] != last:
             if time.monotonic() > deadline:
                 raise SimError(
                     f"The server has not taken up snapshot {last} within 30 s; see {self._directory / 'logs'}."
                 )
             time.sleep(0.2)
-        earlier = json.loads(self._query("first", "query", "topk", "--user", self._user, "--alias", first, "--json"))
-        self._console.print(_change(answer, earlier))
+        earlier = None
+        if first != last:
+            query = ("query", "topk", "--user", self._user, "--alias", first, "--json")
+            earlier = json.loads(self._query("first", *query))
+        self._console.print(top_k_table(response, earlier))
 
     def _query(self, name: str, *arguments: str) -> str:
-        """Give what a verb prints."""
+        """Return what a verb prints."""
         child = self._child(name, *arguments)
         if child.wait(60):
             child.check()
@@ -167,50 +180,49 @@ class Demo:
             raise SimError(
                 f"The server does not answer on port {self._port}; see {self._directory / 'logs' / 'serve.log'}."
             )
-        answer: dict[str, Any] = json.loads(text)
-        return answer
+        response: dict[str, Any] = json.loads(text)
+        return response
 
-    def _final_table(self) -> None:
-        table = Table(title="Every target tested before it was learnt, over all live items", title_justify="left")
-        for column in ("scorer", "targets", "HR@10", "HR@50", "NDCG@10", "MRR"):
-            table.add_column(column, justify="left" if column == "scorer" else "right")
+    def _print_figures(self) -> None:
+        retrieval = {}
         for name in TRAINERS:
             shown = json.loads(self._query(f"show-{name}", "snapshots", "show", "--name", name, "--json"))
-            for scorer, scopes in shown["metrics"]["retrieval"].items():
-                if scorer == "hstu" or name == TRAINERS[0]:
-                    table.add_row(
-                        f"{scorer}, {name}" if scorer == "hstu" else scorer, *_figures(scopes["total"]["all"])
-                    )
-        self._console.print(table)
+            retrieval[name] = {scorer: s["total"]["all"] for scorer, s in shown["metrics"]["retrieval"].items()}
+        self._console.print(figures_table(retrieval))
 
 
-def _figures(figures: Mapping[str, Any]) -> list[str]:
-    names = ("hr@10", "hr@50", "ndcg@10", "mrr")
-    return [f"{figures['targets']:,}", *(f"{figures[name] or 0:.4f}" for name in names)]
+def figures_table(retrieval: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Table:
+    """Return the final table: the model of each trainer, then the baselines, which are the same in both.
 
-
-def _change(answer: Mapping[str, Any], earlier: Mapping[str, Any]) -> Table:
-    """Draw an answer beside what an earlier snapshot says for the same sequence."""
-    now, then = answer["snapshot"], earlier["snapshot"]
-    title = (
-        f"Top 10 for user {answer['user']} by snapshot {now['id']} (step {now['step']:,}); before: by the first, "
-        f"{then['id']} (step {then['step']:,})"
-    )
-    table = Table(title=title, title_justify="left")
-    for column in ("", "title", "score", "before"):
-        table.add_column(column, justify="left" if column == "title" else "right")
-    places = {item["item_id"]: place for place, item in enumerate(earlier["items"], 1)}
-    for place, item in enumerate(answer["items"], 1):
-        before = places.get(item["item_id"])
-        table.add_row(
-            str(place), item["title"] or item["item_id"], f"{item['score']:.2f}", str(before) if before else "new"
-        )
+    Args:
+        retrieval: Trainer → scorer → figures over all targets.
+    """
+    table = Table(title="Every target tested before it was learned, over all live items", title_justify="left")
+    for column in ("scorer", "targets", "HR@10", "HR@50", "NDCG@10", "MRR"):
+        table.add_column(column, justify="left" if column == "scorer" else "right")
+    rows = [(f"hstu, {trainer}", scorers["hstu"]) for trainer, scorers in retrieval.items()]
+    rows += [(scorer, next(iter(retrieval.values()))[scorer]) for scorer in BASELINES]
+    for label, figures in rows:
+        values = (figure(figures[name]) for name in ("hr@10", "hr@50", "ndcg@10", "mrr"))
+        table.add_row(label, f"{figures['targets']:,}", *values)
     return table
 
 
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield None
+def top_k_table(response: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> Table:
+    """Return a top-k response as a table, with the places of its items in the response of an earlier snapshot."""
+    now = response["snapshot"]
+    title = f"Top 10 for user {response['user']} by snapshot {now['id']} (step {now['step']:,})"
+    if earlier:
+        then = earlier["snapshot"]
+        title += f"; before: by the first, {then['id']} (step {then['step']:,})"
+    table = Table(title=title, title_justify="left")
+    for column in ("", "title", "score", *(["before"] if earlier else [])):
+        table.add_column(column, justify="left" if column == "title" else "right")
+    places = {item["item_id"]: place for place, item in enumerate(earlier["items"], 1)} if earlier else {}
+    for place, item in enumerate(response["items"], 1):
+        before = [str(places.get(item["item_id"], "new"))] if earlier else []
+        table.add_row(str(place), item["title"] or item["item_id"], f"{item['score']:.2f}", *before)
+    return table
 
 
 def run_demo(parent: Path, user: str, limit: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Child processes of the demo and of end-to-end tests: `hstu` verbs with a log each, which never outlive us."""
+"""Child processes of the demo and of end-to-end tests: `hstu` commands, each with a log; they die with us."""
 
 import os
 import signal
@@ -16,14 +16,15 @@ _STOP_S: Final = 20.0
 
 
 class Child:
-    """One `hstu` command on a leash (stream/local_broker/die_with_parent.py), in a session of its own: a terminal's
-    Ctrl-C reaches us alone.
+    """One `hstu` command, which dies with its parent (stream/local_broker/die_with_parent.py).
+
+    It runs in its own session, so that a terminal's Ctrl-C reaches the parent alone.
 
     Args:
-        name: what it is called in messages, and its log.
-        arguments: of `hstu`.
-        logs: folder of the logs.
-        environment: added to ours, from which all HSTU_* variables are left out.
+        name: Its name in messages, and that of its log.
+        arguments: The arguments of `hstu`.
+        logs: The folder of the logs.
+        environment: Variables added to ours, from which all HSTU_* variables are removed.
     """
 
     def __init__(self, name: str, arguments: Sequence[str], logs: Path, environment: Mapping[str, str]) -> None:
@@ -57,29 +58,29 @@ class Child:
         return self._process.pid
 
     def running(self) -> bool:
-        """Tell whether it still runs."""
+        """Return whether it still runs."""
         return self._process.poll() is None
 
     def check(self) -> None:
-        """See that it runs or has ended well.
+        """Check that it runs or has ended with status 0.
 
         Raises:
-            SimError: it has failed; the last line of its log is quoted.
+            SimError: It has failed; the error quotes the last line of its log.
         """
         status = self._process.poll()
         if status:
             raise SimError(f"{self.name} has ended with status {status}: {self.last_words()} (its log is {self.log}).")
 
     def last_words(self) -> str:
-        """Give the last line of its log."""
+        """Return the last line of its log."""
         lines = self.log.read_text(errors="replace").strip().splitlines()
-        return lines[-1][:500] if lines else "it said nothing"
+        return lines[-1][:500] if lines else "its log is empty"
 
     def wait(self, timeout_s: float) -> int:
-        """Wait until it ends and give its status.
+        """Wait until it ends and return its status.
 
         Raises:
-            SimError: it has not ended in time.
+            SimError: It has not ended in time.
         """
         try:
             return self._process.wait(timeout_s)
@@ -93,7 +94,7 @@ class Child:
 
 
 def stop_all(children: Sequence[Child]) -> list[str]:
-    """Let all end in an orderly way, together; kill what takes too long, and give the names of those."""
+    """Stop all children by SIGTERM; kill those that take longer than _STOP_S, and return their names."""
     for child in children:
         if child.running():
             os.kill(child.pid, signal.SIGTERM)

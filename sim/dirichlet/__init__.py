@@ -1,1 +1,1 @@
-"""The paper's synthetic stream, and the exact posterior of whoever knows its generator."""
+"""The paper's synthetic stream, and the oracle: the exact posterior under its generator."""

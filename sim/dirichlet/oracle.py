@@ -1,13 +1,11 @@
-"""The ceiling of the Dirichlet stream: what someone reaches who knows the generator, but not a record's hidden draws.
+"""The oracle of the Dirichlet stream: an upper bound that knows the generator, but not a record's hidden draws.
 
-R = records, L = events of each. The oracle knows all of sim/dirichlet/stream.py: the categories and weights of the
-items and
-which ones are available, the laws of slots, priors and alpha. Of a record it knows the events so far. It gives every
-item its exact posterior probability of being the next (oracle_posterior.py) and ranks by it (oracle_ranking.py), so
-that no
-recommender does better in expectation, however long it learns. Figures are given twice: expected under the oracle's own
-probabilities (of less variance), and realised on the actual next item; where the oracle is right, their means agree.
-Derivation, precision, figures: docs/oracle.md.
+R = records, L = events of each. The oracle knows all of sim/dirichlet/stream.py: categories and weights of the items,
+which of them are available, and the laws of slots, priors and alpha. Of a record it knows the events so far. It
+computes every item's exact posterior probability of being the next (oracle_posterior.py) and ranks by it
+(oracle_ranking.py), so that no recommender does better in expectation, however long it learns. There are two kinds of
+figures: expected under the oracle's own probabilities (of less variance), and realised on the actual next item. If the
+oracle is right, their means agree. Derivation, precision, figures: docs/oracle.md.
 """
 
 import math
@@ -19,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.dirichlet.oracle_posterior import NODES, Floats, urn
-from sim.dirichlet.oracle_ranking import Shelf, gains, rank_record, shelf
+from sim.dirichlet.oracle_ranking import RecordItems, gains, rank_record, record_items
 from sim.dirichlet.stream import BLOCK, DirichletStream, Records
 from sim.errors import SimError
 
@@ -35,7 +33,7 @@ class Mean(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Hits:
-    """What a ranking earns at each event, [R, L]; where items are tied, the mean over their orders."""
+    """Figures of a ranking at each event, [R, L]; where items are tied, the mean over their orders."""
 
     hr10: Floats
     hr50: Floats
@@ -45,7 +43,7 @@ class Hits:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OracleFigures:
-    """Figures of each event of some records, [R, L]; its first event is asked about as well, with nothing known."""
+    """Figures of each event of some records, [R, L], the first event of a record included."""
 
     records: NDArray[np.int64]  # [R]
     expected: Hits
@@ -55,7 +53,7 @@ class OracleFigures:
     entropy: Floats  # nats: the expected log-loss
 
     def means(self) -> dict[str, Mean]:
-        """Give the mean of everything: hr10, hr50, ndcg10, mrr, the same after realised_, log_loss, entropy."""
+        """Return all means: hr10, hr50, ndcg10, mrr, the same with prefix realised_, log_loss, entropy."""
         names = [field.name for field in fields(Hits)]
         arrays = {name: getattr(self.expected, name) for name in names}
         arrays |= {f"realised_{name}": getattr(self.realised, name) for name in names}
@@ -64,7 +62,7 @@ class OracleFigures:
 
 
 def mean_of(figure_RL: Floats) -> Mean:
-    """Give the mean of a figure and its standard error over records; NaN where there is one record alone."""
+    """Return the mean of a figure and its standard error over records, NaN for a single record."""
     mean_R = figure_RL.mean(axis=1)
     stderr = mean_R.std(ddof=1) / math.sqrt(len(mean_R)) if len(mean_R) > 1 else math.nan
     return Mean(float(mean_R.mean()), float(stderr))
@@ -77,17 +75,18 @@ def oracle(
     nodes: int = NODES,
     seen_before: NDArray[np.int64] | None = None,
 ) -> OracleFigures:
-    """Give the figures of some records of a stream.
+    """Return the figures of some records of a stream.
 
     Args:
-        stream: the stream; its limit does not matter.
-        records: their numbers, in any order.
-        nodes: of the quadrature over alpha.
-        seen_before: the first record that shows each id (first_seen), [I]. If given, only ids that an earlier record
-            has shown are ranked, as by recommenders, and another target is a miss; log-loss and entropy do not change.
+        stream: The stream; its limit does not matter.
+        records: The numbers of the records, in any order.
+        nodes: The number of nodes of the quadrature over alpha.
+        seen_before: The first record that shows each id (first_seen), [I]. If given, only ids that an earlier record
+            has shown are ranked, as by recommenders, and any other target is a miss. Log-loss and entropy do not
+            change.
 
     Raises:
-        SimError: there are no records, or the stream does not have them, or they are too long.
+        SimError: There are no records, the stream does not have them, or they are too long.
     """
     record_R = np.asarray(records, np.int64)
     if not record_R.size or record_R.min() < 0 or record_R.max() >= stream.settings.records:
@@ -98,7 +97,7 @@ def oracle(
     ranks, log_loss, entropy = np.empty(shape), np.empty(shape), np.empty(shape)
     for place, items_L, category_L in _rows(stream, record_R):
         known_I = None if seen_before is None else seen_before < record_R[place]
-        on = shelf(stream, int(record_R[place]), known_I)
+        on = record_items(stream, int(record_R[place]), known_I)
         predicted_LC = law.predict(category_L)
         expected[place], realised[place], ranks[place] = rank_record(predicted_LC, items_L, category_L, on, gain)
         of_actual_L = predicted_LC[np.arange(shape[1]), category_L] * on.shares[items_L]
@@ -108,7 +107,7 @@ def oracle(
 
 
 def first_seen(stream: DirichletStream, stop: int | None = None) -> NDArray[np.int64]:
-    """Give the first record, among those before `stop`, that shows each id, [I]; NEVER where none does."""
+    """Return the first record before `stop` that shows each id, [I]; NEVER where none does."""
     first_I = np.full(stream.settings.items, NEVER)
     for start in range(0, stream.settings.records if stop is None else stop, BLOCK):
         items_RL = stream.records(start, start + BLOCK if stop is None else min(start + BLOCK, stop)).items
@@ -120,7 +119,7 @@ def first_seen(stream: DirichletStream, stop: int | None = None) -> NDArray[np.i
 def _rows(
     stream: DirichletStream, record_R: NDArray[np.int64]
 ) -> Iterator[tuple[int, NDArray[np.int32], NDArray[np.int32]]]:
-    """Give the place in record_R, the items and the categories of each record, block by block."""
+    """Yield the index in record_R, the items and the categories of each record, block by block."""
     block_R = record_R // BLOCK
     for block in np.unique(block_R):
         made: Records = stream.records(int(block) * BLOCK, (int(block) + 1) * BLOCK)
@@ -129,13 +128,13 @@ def _rows(
             yield int(place), made.items[row], made.categories[row]
 
 
-def _entropy(predicted_LC: Floats, stream: DirichletStream, on: Shelf) -> Floats:
-    """Give the entropy of the next item: that of its category, and that of the item within it, [L]."""
+def _entropy(predicted_LC: Floats, stream: DirichletStream, on: RecordItems) -> Floats:
+    """Return the entropy of the next item, [L]: that of its category plus that of the item within it."""
     within_C = np.bincount(stream.category_I, _surprise(on.shares), stream.settings.categories)
     entropy_L: Floats = _surprise(predicted_LC).sum(axis=1) + predicted_LC @ within_C
     return entropy_L
 
 
 def _surprise(p: Floats) -> Floats:
-    """Give -p log(p), 0 where p is 0."""
+    """Return -p log(p), 0 where p is 0."""
     return -p * np.log(np.where(p > 0, p, 1))

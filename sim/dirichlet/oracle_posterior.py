@@ -14,7 +14,7 @@ E prod W_c^t_c = G(S) / G(S+T) prod G(m_c+t_c) / G(m_c). Summed over all t and m
     p_c(m, t) = |s(n_c, t)| G(m+t) / (G(m) m!)
 
 A category's p_c are the coefficients of a polynomial in two variables, exponents m and t; the product of all takes
-d - 1 convolutions, and the rest is one linear functional of it. alpha stands in that alone: its integral is a table
+d - 1 convolutions, and the rest is one linear functional of it. alpha occurs in that alone: its integral is a table
 over (n, T), made once, by quadrature in log(alpha). Every term is positive, so nothing cancels. Taking n_c! out of each
 polynomial and n! out of the functional keeps every number well inside of float64 (tests: n = 512, any alpha).
 The next event is c with probability P(sequence, c) / P(sequence).
@@ -39,7 +39,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Urn:
-    """The law of a record's categories, as tables: made once for all records."""
+    """The law of a record's categories, as tables that are made once for all records."""
 
     factors: Floats  # [S, L+1, L+1] of m_c - 1, n_c, t_c: |s(n_c, t_c)| / n_c! G(m_c+t_c) / (G(m_c) m_c!)
     ends: Floats  # [L+1, L+1] of n, T: n! G(S) / G(S+T) E[alpha^T / alpha^(↑n)]
@@ -47,17 +47,17 @@ class Urn:
     categories: int
 
     def predict(self, category_L: NDArray[np.int32]) -> Floats:
-        """Give the probability of each category at each event, given the events before it, [L, C]."""
+        """Return the probability of each category at each event, given the events before it, [L, C]."""
         predicted_LC = np.empty((len(category_L), self.categories))
         _predict(category_L, self.factors, self.ends, self.spare, predicted_LC)
         return predicted_LC
 
 
 def urn(settings: DirichletSettings, nodes: int = NODES) -> Urn:
-    """Make the tables for the records of a stream.
+    """Return the tables for the records of a stream.
 
     Raises:
-        SimError: the records are longer than LONGEST.
+        SimError: The records are longer than LONGEST.
     """
     slots, length = settings.slots, settings.length
     if length > LONGEST:
@@ -74,7 +74,7 @@ def urn(settings: DirichletSettings, nodes: int = NODES) -> Urn:
 
 
 def _stirling(length: int) -> Floats:
-    """Give |s(n, t)| t! / n! for n and t up to length."""
+    """Return |s(n, t)| t! / n! for n and t up to length."""
     table = np.zeros((length + 1, length + 1))
     table[0, 0] = 1
     t = np.arange(1, length + 1)
@@ -84,7 +84,7 @@ def _stirling(length: int) -> Floats:
 
 
 def _expected(settings: DirichletSettings, length: int, nodes: int) -> Floats:
-    """Give n! G(S) / G(S+T) E[alpha^T / alpha^(↑n)] for T <= n, by Gauss and Legendre's quadrature in log(alpha)."""
+    """Return n! G(S) / G(S+T) E[alpha^T / alpha^(↑n)] for T <= n, by Gauss-Legendre quadrature in log(alpha)."""
     low, high = math.log(settings.alpha_low), math.log(settings.alpha_high)
     place_Q, weight_Q = np.polynomial.legendre.leggauss(nodes)
     log_alpha_Q = (low + high) / 2 + (high - low) / 2 * place_Q
@@ -101,7 +101,7 @@ def _expected(settings: DirichletSettings, length: int, nodes: int) -> Floats:
 
 
 def _rising(x: float, n: NDArray[np.int64]) -> Floats:
-    """Give log(x (x+1) … (x+n-1)) for n = 0, 1, 2, …."""
+    """Return log(x (x+1) … (x+n-1)) for n = 0, 1, 2, …."""
     return np.concatenate([[0.0], np.cumsum(np.log(x + n[:-1]))])
 
 
@@ -153,13 +153,13 @@ def _predict_next(
 
 @compiled
 def _multiply(out: Any, a: Any, degree: int, factors: Any, count: int, most: int) -> None:
-    """Let out be a, of this degree in T, times the polynomial of a category seen `count` times."""
+    """Write into `out` a, of this degree in T, times the polynomial of a category seen `count` times."""
     _product(out, a, degree, factors[:, count], count, most)
 
 
 @compiled
 def _product(out: Any, a: Any, degree_a: int, b: Any, degree_b: int, most: int) -> None:
-    """Let out be a times b up to the excess `most`."""
+    """Write into `out` a times b, up to the excess `most`."""
     for x in range(most + 1):
         for total in range(degree_a + degree_b + 1):
             out[x, total] = 0
@@ -174,7 +174,7 @@ def _product(out: Any, a: Any, degree_a: int, b: Any, degree_b: int, most: int) 
 
 @compiled
 def _value(polynomial: Any, degree: int, n: int, ends: Any, spare_S: Any, most: int) -> Any:
-    """Give what a product of d categories says of the probability of its n events."""
+    """Return the linear functional of the product of d categories: the probability of its n events."""
     total = 0.0
     for x in range(most + 1):
         part = 0.0

@@ -1,12 +1,11 @@
-"""The best ranking of a record's candidates at each event, and what it earns: expected, and on the actual next item.
+"""The best ranking of a record's candidates at each event, and its figures: expected, and on the actual next item.
 
 L = events of the record, C = categories, I = items, E = runs: the candidates of one category that have equal weight.
 
-An item's probability is that of its category (oracle_posterior.py) times its share of the category, which stays the
-same
-within a record. The best ranking goes by probability; items of equal probability come in random order, so that each
+An item's probability is that of its category (oracle_posterior.py) times its share of the category, which is the same
+throughout a record. The best ranking goes by probability. Items of equal probability come in random order, so that each
 earns the mean of their places. Instead of sorting all items at each event, the runs are merged: those of each category
-seen in the record are sorted by share, and so are those of all other categories together, as these are equally likely.
+seen in the record are sorted by share, and so are those of all other categories together, which are equally likely.
 """
 
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ HITS: Final = ("hr10", "hr50", "ndcg10", "mrr")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shelf:
+class RecordItems:
     """The items of one record: the shares of all that are available, and the runs of those that are ranked."""
 
     shares: Floats  # [I] of its category; 0 where it is not available
@@ -35,8 +34,8 @@ class Shelf:
     by_share: NDArray[np.int64]  # [E] all runs, shares falling
 
 
-def shelf(stream: DirichletStream, record: int, known_I: NDArray[np.bool_] | None = None) -> Shelf:
-    """Arrange the items that a record can show; of these only known ones are ranked, where that is given."""
+def record_items(stream: DirichletStream, record: int, known_I: NDArray[np.bool_] | None = None) -> RecordItems:
+    """Return the items that a record can show; if known_I is given, only known items are ranked."""
     categories = stream.settings.categories
     available = int(stream.available(np.array([record]))[0])
     weight_I = np.where(np.arange(stream.settings.items) < available, stream.weight_I, 0)
@@ -49,7 +48,7 @@ def shelf(stream: DirichletStream, record: int, known_I: NDArray[np.bool_] | Non
     category_E, share_E = category[starts], share[starts]
     run_I = np.full(len(share_I), -1)
     run_I[ranked] = np.cumsum(starts) - 1
-    return Shelf(
+    return RecordItems(
         shares=share_I,
         runs=run_I,
         run_shares=share_E,
@@ -61,16 +60,16 @@ def shelf(stream: DirichletStream, record: int, known_I: NDArray[np.bool_] | Non
 
 
 def gains(items: int) -> Floats:
-    """Give what the first k places earn together, each place once, of the figures in HITS; k = 0..items, [I+1, 4]."""
+    """Return the sums of HITS over the first k places, for k = 0..items, [I+1, 4]."""
     rank = np.arange(1, items + 1)
     earned = np.stack([rank <= 10, rank <= 50, (rank <= 10) / np.log2(1 + rank), 1 / rank], axis=1)
     return np.concatenate([np.zeros((1, len(HITS))), np.cumsum(earned, axis=0)])
 
 
 def rank_record(
-    predicted_LC: Floats, items_L: NDArray[np.int32], category_L: NDArray[np.int32], on: Shelf, gain: Floats
+    predicted_LC: Floats, items_L: NDArray[np.int32], category_L: NDArray[np.int32], on: RecordItems, gain: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Give the expected gains [L, 4], the realised ones [L, 4], the actual items' mean ranks [L], inf: not ranked."""
+    """Return expected gains [L, 4], realised gains [L, 4], and the actual items' mean ranks [L], inf if not ranked."""
     length = len(items_L)
     expected_L4, realised_L4 = np.zeros((length, len(HITS))), np.zeros((length, len(HITS)))
     rank_L = np.full(length, np.inf)
@@ -107,7 +106,7 @@ def _rank_next(
     realised: Any,
     rank: Any,
 ) -> None:
-    """Go through all runs from the most probable on; those of equal probability are one step."""
+    """Go through all runs from the most probable on; runs of equal probability are one step."""
     share_E, count_E, first_C, (fallen_share_E, fallen_count_E, fallen_category_E, fallen_run_E) = runs
     at, end, other, above = first_C[seen], first_C[seen + 1], 0, 0
     level, held, value = 0, False, 0.0  # of the step that is being gathered
@@ -135,7 +134,7 @@ def _rank_next(
 
 @compiled
 def _foremost(predicted_C: Any, seen: Any, share_E: Any, at: Any, end: Any) -> Any:
-    """Give the probability of the most probable run of the seen categories that is left, and whose it is."""
+    """Return the probability of the most probable run left in the seen categories, and the index of its category."""
     best, whose = 0.0, -1
     for j in range(len(seen)):
         if at[j] < end[j] and predicted_C[seen[j]] * share_E[at[j]] > best:
@@ -145,7 +144,7 @@ def _foremost(predicted_C: Any, seen: Any, share_E: Any, at: Any, end: Any) -> A
 
 @compiled
 def _earn(value: Any, above: Any, level: Any, held: Any, gain: Any, expected: Any, realised: Any, rank: Any) -> None:
-    """Add what `level` items of equal probability earn, below so many others; the actual item may be held by them."""
+    """Add the gains of `level` items of equal probability below `above` others; held: the actual one is there."""
     for k in range(len(expected)):
         earned = gain[above + level, k] - gain[above, k]
         expected[k] += value * earned

@@ -1,4 +1,4 @@
-"""The Dirichlet-process stream by which the HSTU paper compares pointwise with softmax attention, stated in full.
+"""The Dirichlet-process stream by which the HSTU paper compares pointwise with softmax attention.
 
 R = records, L = length of a record, I = items, C = categories, S = slots of categories in a record (5).
 
@@ -9,13 +9,13 @@ R = records, L = length of a record, I = items, C = categories, S = slots of cat
     its event n    (n = 1..L) has, with probability alpha / (alpha + n - 1), a category by the prior, else that of one
                    of the n - 1 events before it, each as likely (so: in proportion to the counts so far);
                    its item is one of the available items of that category, in proportion to their weights
-    weights        item i's is k^-zipf, k being its place (1, 2, …) in an order of its category's items that is random
-                   and fixed: it keeps its weight for ever, and a new id may be a favourite. zipf = 0: uniform
+    weights        item i's is k^-zipf, where k = 1, 2, … is its place in a random, fixed order of its category's items:
+                   an item keeps its weight, and a new id may be a favourite. zipf = 0: uniform
 
-As events, record r is the user r, whose events are organic actions `click` one second apart; record r + 1 begins one
-second after record r has ended. Random numbers come in blocks of BLOCK records, each from its own Philox counter keyed
-by (seed, block): the stream is the same however it is cut, and can begin anywhere.
-Source: Zhai et al. 2024 (arXiv 2402.17152); its own generator is not public, so figures of the two do not compare.
+Record r is the user r, whose events are organic actions `click` one second apart; record r + 1 begins one second after
+record r has ended. Random numbers come in blocks of BLOCK records, each from its own Philox counter keyed by
+(seed, block), so that the stream can begin anywhere and be read in any pieces.
+Source: Zhai et al. 2024 (arXiv 2402.17152). Their generator is not public, so figures of the two do not compare.
 """
 
 import math
@@ -31,21 +31,21 @@ from numpy.typing import NDArray
 from sim.errors import SimError
 from sim.sources.item_records import Catalogue
 from sim.sources.recorded_log import fingerprint
-from sim.sources.source import OutgoingEvent
+from sim.sources.source import SourceEvent
 from stream.config import StreamSettings
 from stream.schema.topics import SourceTopic
 
 BLOCK: Final = 1024  # records made at once: 131,072 events of the paper's length
-STEEPEST: Final = 10  # exponent: weights of steeper laws drown in the rounding errors of their sums
+STEEPEST: Final = 10  # exponent; weights of steeper laws are lost in the rounding of their sums
 START_MS: Final = 1_700_000_000_000  # 2023-11-14
 STEP_MS: Final = 1_000
-VERSION: Final = "dirichlet-1"  # part of the fingerprint; another stream from the same settings gets another number
-_as_event: Final = partial(tuple.__new__, OutgoingEvent)  # Event._make does the same in 50 ns more
+VERSION: Final = "dirichlet-1"  # part of the fingerprint; raise it if the same settings give another stream
+_as_event: Final = partial(tuple.__new__, SourceEvent)  # Event._make does the same in 50 ns more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DirichletSettings:
-    """The size of the stream; the defaults are the paper's, as far as they are known."""
+    """The size of the stream; the defaults are the paper's where it states them."""
 
     seed: int = 0
     records: int = 1_000_000
@@ -60,9 +60,9 @@ class DirichletSettings:
     """Categories that a record draws, with replacement."""
     alpha_low: float = 1.0
     alpha_high: float = 500.0
-    """Range of a record's alpha: the higher, the closer its events keep to its prior."""
+    """Range of a record's alpha: the higher it is, the closer the events keep to the prior."""
     zipf: float = 0.0
-    """Exponent of the items' weights within a category; 0: all alike."""
+    """Exponent of the items' weights within a category; 0: all are equal."""
 
     def __post_init__(self) -> None:
         for name in ("records", "length", "items", "categories", "limit", "slots"):
@@ -84,9 +84,9 @@ class DirichletSettings:
             raise SimError(f"The exponent zipf is {self.zipf}; it has to lie in [0, {STEEPEST}], 0 being uniform.")
 
     def tag(self) -> str:
-        """Name the law; options added later are left out where they change nothing, so that old tags stay true."""
-        news = ("slots", "alpha_low", "alpha_high", "zipf")
-        mute = {f.name for f in fields(self) if f.name in news and getattr(self, f.name) == f.default}
+        """Return a text of the law. Later options are left out at their defaults, so that old tags stay valid."""
+        later = ("slots", "alpha_low", "alpha_high", "zipf")
+        mute = {f.name for f in fields(self) if f.name in later and getattr(self, f.name) == f.default}
         return str({name: value for name, value in asdict(self).items() if name not in mute})
 
 
@@ -99,7 +99,7 @@ class Records:
 
 
 class DirichletStream:
-    """The stream; a sim.sources.source.Source without a catalogue."""
+    """The stream as a sim.sources.source.Source without a catalogue."""
 
     name = "dirichlet"
     first_ms = START_MS
@@ -123,13 +123,13 @@ class DirichletStream:
         return everything if self.settings.limit is None else min(everything, self.settings.limit)
 
     def available(self, record_R: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give how many ids each record can show: those below this number."""
+        """Return how many ids each record can show, [R]: those below this number."""
         initial, records, items = self.settings.initial, self.settings.records, self.settings.items
         share_R = initial + (1 - initial) * np.minimum(record_R / records, 1.0)
         return np.minimum((share_R * items).astype(np.int64), items)
 
     def records(self, start: int, stop: int) -> Records:
-        """Give the records in [start, stop)."""
+        """Return the records in [start, stop)."""
         stop = min(stop, self.settings.records)
         parts = [self._block(number) for number in range(start // BLOCK, -(-stop // BLOCK))]
         cut = slice(start % BLOCK, start % BLOCK + max(stop - start, 0))
@@ -137,11 +137,11 @@ class DirichletStream:
         items_RL = np.concatenate([empty, *(part.items for part in parts)])[cut]
         return Records(items_RL, np.concatenate([empty, *(part.categories for part in parts)])[cut])
 
-    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
-        """Give the events from number `start` on."""
+    def events(self, start: int = 0) -> Iterator[SourceEvent]:
+        """Yield the events from number `start` on."""
         return chain.from_iterable(self._events_by_record(start))
 
-    def _events_by_record(self, start: int) -> Iterator[Iterator[OutgoingEvent]]:
+    def _events_by_record(self, start: int) -> Iterator[Iterator[SourceEvent]]:
         length, end = self.settings.length, len(self)
         texts = [str(item) for item in range(self.settings.items)]
         for first in range(start // length, -(-end // length), BLOCK):
@@ -156,7 +156,7 @@ class DirichletStream:
         return self._held[1]
 
     def _make_block(self, number: int) -> Records:
-        """Draw BLOCK records; L comes first, so that an event of all records is one row. B = BLOCK, S = SLOTS."""
+        """Draw BLOCK records. B = BLOCK; L comes first, so that one event of all records is a row."""
         rng = np.random.Generator(np.random.Philox(key=np.array([self.settings.seed, number], np.uint64)))
         drawn_SB = rng.integers(self.settings.categories, size=(self.settings.slots, BLOCK))
         slot_LB = _slots(rng, self.settings)
@@ -169,7 +169,7 @@ class DirichletStream:
         return Records(np.ascontiguousarray(self._members_I[chosen_LB].T), np.ascontiguousarray(categories_LB.T))
 
     def _choose(self, rng: np.random.Generator, first: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Draw one of the places first..end-1 each, by the weights of the items that stand there."""
+        """Draw a place in first..end-1 each, by the weights of the items there."""
         if not self.settings.zipf:
             return _below(rng, end - first) + first
         low, high = self._below_I[first], self._below_I[end]
@@ -179,7 +179,7 @@ class DirichletStream:
 
 
 def whole_records(settings: StreamSettings, length: int) -> StreamSettings:
-    """Give settings by which each record of this length leaves as one example."""
+    """Return settings by which each record of this length leaves as one example."""
     tokens = max(settings.example_tokens, length)
     seconds = max(settings.gather_s, length * STEP_MS / 1000)
     return settings.model_copy(update={"gather_targets": length, "gather_s": seconds, "example_tokens": tokens})
@@ -195,7 +195,7 @@ def _categories(settings: DirichletSettings) -> NDArray[np.int64]:
 def _weights(
     settings: DirichletSettings, members_I: NDArray[np.int32], first_C: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Give the weight of each item, [I]: (its place in a random order of its category)^-zipf."""
+    """Return the weight of each item, [I]: (its place in a random order of its category)^-zipf."""
     rng = np.random.Generator(np.random.Philox(key=np.array([settings.seed, 2**64 - 2], np.uint64)))
     place_I = np.empty(settings.items, np.int64)
     for members in np.split(members_I, first_C[1:]):
@@ -205,28 +205,28 @@ def _weights(
 
 
 def _slots(rng: np.random.Generator, settings: DirichletSettings) -> NDArray[np.int64]:
-    """Draw which of its record's slots each event takes, [L, B]: an urn that copies an earlier event or draws anew."""
+    """Draw which of its record's slots each event takes, [L, B]: an urn that copies an earlier event or draws new."""
     length = settings.length
     weight_SB = rng.standard_exponential((settings.slots, BLOCK))
     edge_SB = np.cumsum(weight_SB / weight_SB.sum(axis=0), axis=0)[:-1]
     alpha_B = rng.uniform(settings.alpha_low, settings.alpha_high, size=BLOCK)
     before_L1 = np.arange(length)[:, None]
-    anew_LB = rng.random((length, BLOCK)) < alpha_B / (alpha_B + before_L1)
+    fresh_LB = rng.random((length, BLOCK)) < alpha_B / (alpha_B + before_L1)
     slot_LB: NDArray[np.int64] = (rng.random((length, BLOCK))[:, None] >= edge_SB).sum(axis=1)
     parent_LB = _below(rng, np.broadcast_to(before_L1, (length, BLOCK)))
     every_B = np.arange(BLOCK)
     for n in range(1, length):
-        slot_LB[n] = np.where(anew_LB[n], slot_LB[n], slot_LB[parent_LB[n], every_B])
+        slot_LB[n] = np.where(fresh_LB[n], slot_LB[n], slot_LB[parent_LB[n], every_B])
     return slot_LB
 
 
 def _below(rng: np.random.Generator, count: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Draw uniformly from 0..count-1, each; 0 where there is nothing to draw from."""
+    """Draw uniformly from 0..count-1 each; 0 where count is 0."""
     drawn = (rng.random(count.shape) * count).astype(np.int64)
     return np.clip(drawn, 0, np.maximum(count - 1, 0))
 
 
-def _record_events(record: int, items: list[str], begin: int, stop: int) -> Iterator[OutgoingEvent]:
+def _record_events(record: int, items: list[str], begin: int, stop: int) -> Iterator[SourceEvent]:
     head = f'{{"user_id":"{record}","item_id":"'
     ts_ms = START_MS + record * len(items) * STEP_MS
     at_ms = range(ts_ms + begin * STEP_MS, ts_ms + stop * STEP_MS, STEP_MS)

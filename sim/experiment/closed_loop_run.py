@@ -24,8 +24,8 @@ from sim.experiment.run import RunSpec, StoppedError
 from sim.experiment.streams import Subject
 from sim.experiment.tallies import BUCKETS, LATE
 from sim.replay.in_process_join import InProcessJoin
-from sim.sources.source import ITEMS, OutgoingEvent, heartbeats
-from sim.world.closed_loop import LoopBlock
+from sim.sources.source import ITEMS, SourceEvent, heartbeats
+from sim.world.closed_loop import RequestBlock
 from stream.example import Example, id_key
 from stream.schema.tokens import END_OF_TIME_MS
 
@@ -73,7 +73,7 @@ class ClosedRun:
         with tempfile.TemporaryDirectory(prefix="hstu-compare-") as folder:
             joining = InProcessJoin(Path(folder), self._stream, self._intake.offer)
             first = [
-                OutgoingEvent(ITEMS, key.encode(), value, self._loop.first_ms) for key, value in self._loop.catalogue
+                SourceEvent(ITEMS, key.encode(), value, self._loop.first_ms) for key, value in self._loop.catalogue
             ]
             joining.feed(first)
             for done, block in enumerate(self._loop.blocks(), 1):
@@ -92,7 +92,7 @@ class ClosedRun:
             joining.close()
         return self._result(np.concatenate(regret), time.monotonic() - start_s, time.process_time() - cpu_s)
 
-    def _slates(self, joining: InProcessJoin, block: LoopBlock) -> list[list[str]]:
+    def _slates(self, joining: InProcessJoin, block: RequestBlock) -> list[list[str]]:
         """Give what each user is to see; whoever shows it leaves out items withdrawn since the last was learnt."""
         slates: list[list[str]] = [[] for _ in block.users]
         if self.contestant is None:

@@ -18,7 +18,7 @@ from model.trainer.inbox import Intake
 from sim.dirichlet.stream import BLOCK, START_MS, STEP_MS, DirichletStream
 from sim.replay.in_process import BATCH_EVENTS
 from sim.replay.in_process_join import InProcessJoin
-from sim.sources.source import Source, outgoing
+from sim.sources.source import Source, replay_events
 from stream.config import StreamSettings
 from stream.example import Example, Kind, id_key
 
@@ -60,7 +60,7 @@ class Joined:
         self.all: list[Entry] = []
         with tempfile.TemporaryDirectory(prefix="hstu-compare-") as folder:
             joining = InProcessJoin(Path(folder), settings.model_copy(update=changes), intake.offer)
-            events = outgoing(source, 1)
+            events = replay_events(source, 1)
             while batch := list(islice(events, BATCH_EVENTS)):
                 joining.feed(batch)
                 while (placed := intake.merge.pop()) is not None:

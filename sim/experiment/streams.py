@@ -13,9 +13,10 @@ from sim.errors import SimError
 from sim.experiment.feeds import Feed, Joined, WholeRecords
 from sim.experiment.run import RunSpec, Scalar
 from sim.scenarios.files import checked
-from sim.scenarios.scenario import Moment, PaperScenario, Scenario, load_scenario, scenario_of
+from sim.scenarios.scenario import PaperScenario, Scenario, load_scenario, scenario_of
 from sim.sources.datasets import DATASETS, load_dataset
 from sim.sources.log_columns import LogSettings
+from sim.world.drifts import Moment
 from stream.config import StreamSettings
 
 _OF_DATASET: Final = ("limit",)

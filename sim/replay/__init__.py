@@ -1,1 +1,1 @@
-"""Replay of a source, into Kafka or through this process alone."""
+"""Replay of a source, into Kafka or through the pipeline in this process."""

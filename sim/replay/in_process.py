@@ -1,15 +1,14 @@
-"""The whole way in one process, without Kafka: events, joiner, stores, examples, learner, snapshots.
+"""The whole pipeline in one process, without Kafka: events, joiner, stores, examples, learner, snapshots.
 
     events ─► route by murmur2 ─► P × Partition.handle ─► outbox ─► Training.offer ─► Training.step …
                                                                   catalogue ─► Training.offer
 
 The cores are those that the workers and the trainer run (in_process_join.py), and nothing is ever idle or in the
-future. So a
-run ends with the sequences, examples and model of a run over Kafka, to the bit, however the events are cut into
-batches. What it leaves in the data directory is what workers and a trainer leave: it can be queried.
+future. So a run ends with the sequences, examples and model of a run over Kafka, to the bit, whatever the batches of
+events. The data directory is as workers and a trainer leave it, and can be queried.
 
-A run that was stopped does not continue: its stores and its trainer may have seen different events. `direct.json` in
-a folder says that it is of such a run; `restart` deletes those, and never what workers or a trainer have made.
+A run that was stopped does not continue: its stores and its trainer may have seen different events. `direct.json` marks
+the folders of such a run; `restart` deletes marked folders, and never those of workers or a trainer.
 """
 
 import fcntl
@@ -27,7 +26,7 @@ from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
 from sim.replay.in_process_join import InProcessJoin
-from sim.sources.source import OutgoingEvent, Source, outgoing
+from sim.sources.source import Source, SourceEvent, replay_events
 from stream.join.partition import Partition
 
 BATCH_EVENTS: Final = 1_000
@@ -38,11 +37,11 @@ class DirectRun:
     """One run: its partitions, and the trainer `settings.train.name`.
 
     Args:
-        settings: of everything; idle timeouts and the check for future events count as off.
-        restart: delete what an earlier run of this kind has left.
+        settings: All settings; idle timeouts and the check for future events are off.
+        restart: Whether to delete what an earlier run of this kind has left.
 
     Raises:
-        SimError: there are stores already, or a trainer of that name has begun.
+        SimError: There are stores already, or a trainer of that name has begun.
     """
 
     def __init__(self, settings: Settings, *, restart: bool = False) -> None:
@@ -68,12 +67,12 @@ class DirectRun:
         self.training.close()
 
     def stop(self) -> None:
-        """Let `run` end soon."""
+        """Make `run` end soon."""
         self._stopping = True
 
     def run(self, source: Source, progress: Callable[[int], None] = lambda done: None) -> bool:
-        """Feed a source to its end; False if it was stopped before."""
-        events, done = outgoing(source, len(self.partitions)), 0
+        """Feed a source to its end; return False if it was stopped before."""
+        events, done = replay_events(source, len(self.partitions)), 0
         while batch := list(islice(events, BATCH_EVENTS)):
             if self._stopping:
                 return False
@@ -84,8 +83,8 @@ class DirectRun:
             raise SimError(f"The log is over, but the learner waits for more: {self.training.report['waiting']}.")
         return True
 
-    def feed(self, events: Iterable[OutgoingEvent]) -> None:
-        """Let events go all the way; those of one topic and partition come in order."""
+    def feed(self, events: Iterable[SourceEvent]) -> None:
+        """Join events and learn from what results; those of one topic and partition must come in order."""
         self._joining.feed(events)
         while self.training.step():
             if self._stopping:
@@ -93,11 +92,11 @@ class DirectRun:
 
     @property
     def partitions(self) -> list[Partition]:
-        """Its partitions."""
+        """The partitions of the joiner."""
         return self._joining.partitions
 
     def refused(self) -> dict[str, int]:
-        """Count the dead-letters by reason."""
+        """Return the number of dead-letters by reason."""
         return self._joining.refused()
 
 
@@ -108,7 +107,11 @@ def _without_wall_time(settings: Settings) -> Settings:
 
 
 def _claim(data_dir: Path, name: str, restart: bool) -> None:
-    """Make sure that the run begins with nothing, and mark what it makes as its own."""
+    """Make the run's folders, empty and marked as its own.
+
+    Raises:
+        SimError: There is something already that may not be deleted.
+    """
     folders = data_dir / "store", data_dir / "train" / name
     there = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
     if there and not restart:
@@ -128,7 +131,7 @@ def _claim(data_dir: Path, name: str, restart: bool) -> None:
 
 
 def _is_locked(path: Path) -> bool:
-    """Say whether another process has this store open: RocksDB holds such a lock on its file."""
+    """Return whether another process has this store open: RocksDB holds a POSIX lock on its file."""
     with path.open("rb+") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

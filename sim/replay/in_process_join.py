@@ -1,4 +1,4 @@
-"""Events through the joiner's cores in one process: what Kafka does in between is done by counters.
+"""Events through the joiner's cores in one process: counters take the place of Kafka.
 
 A record's offset is its number in its topic and partition; time comes from events and heartbeats alone.
 """
@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.sources.source import ITEMS, OutgoingEvent
+from sim.sources.source import ITEMS, SourceEvent
 from stream.config import StreamSettings
 from stream.join.partition import Partition
 from stream.schema.ids import partition_of
@@ -23,7 +23,7 @@ _TOPICS: Final = {topic.topic: topic for topic in Topic}
 
 
 class LocalRecord(NamedTuple):
-    """Quacks like a record of Kafka."""
+    """Has the fields of a Kafka record that the joiner and the trainer read."""
 
     offset: int
     key: bytes | None
@@ -38,9 +38,9 @@ class InProcessJoin:
     """The partitions of one process.
 
     Args:
-        data_dir: of the stores.
-        settings: of the joiner.
-        offer: takes the records of one partition of `examples` or `items` in offset order, as a trainer does.
+        data_dir: The directory of the stores.
+        settings: The settings of the joiner.
+        offer: Takes the records of one partition of `examples` or `items` in offset order, as a trainer does.
     """
 
     def __init__(self, data_dir: Path, settings: StreamSettings, offer: Offer) -> None:
@@ -51,8 +51,8 @@ class InProcessJoin:
         self._offsets: Counter[tuple[str, int]] = Counter()
         self._homes: dict[bytes, int] = {}
 
-    def feed(self, events: Iterable[OutgoingEvent]) -> None:
-        """Let events go through; those of one topic and partition come in order."""
+    def feed(self, events: Iterable[SourceEvent]) -> None:
+        """Join events and offer the results; those of one topic and partition must come in order."""
         routed: defaultdict[tuple[str, int], list[LocalRecord]] = defaultdict(list)
         for event in events:
             place = event.topic, self._home(event)
@@ -65,7 +65,7 @@ class InProcessJoin:
         for partition in self.partitions:
             self._deliver(partition)
 
-    def _home(self, event: OutgoingEvent) -> int:
+    def _home(self, event: SourceEvent) -> int:
         if event.partition is not None:
             return event.partition
         key = event.key or b""
@@ -88,12 +88,12 @@ class InProcessJoin:
             partition.outbox.sent(outbox[-1].number)
 
     def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
-        """Give a user's last tokens, waiting events included, as queries read them; None where the user is unknown."""
+        """Return a user's last tokens, waiting events included, as queries read them; None for an unknown user."""
         store = self._stores[partition_of(user.encode(), len(self._stores))]
         return read_tokens(store, user, last)
 
     def refused(self) -> dict[str, int]:
-        """Count the dead-letters by reason."""
+        """Return the number of dead-letters by reason."""
         total: Counter[str] = Counter()
         for partition in self.partitions:
             total.update(partition.counters.dead_letters)

@@ -1,8 +1,8 @@
-"""The border to Kafka of a replay: what is sent, what is acknowledged, what an earlier replay has already written.
+"""A replay's side of Kafka: what is sent, what is acknowledged, what an earlier replay has already written.
 
-Records are sent idempotently with acks=all to the partition that murmur2 of their key gives, the default of Kafka's
-Java and Python clients. A record's own Kafka timestamp stays the time of sending: Kafka's retention goes by it, and
-would delete a log of last year at once. Only a tombstone, which has nowhere else to put it, gets its event time.
+Records are sent idempotently with acks=all to the partition of the murmur2 hash of their key, the default of Kafka's
+Java and Python clients. The Kafka timestamp of a record is the time of sending: retention goes by it, and would delete
+a log of last year at once. Only a tombstone, which has no other place for it, carries its event time there.
 """
 
 from collections import deque
@@ -12,17 +12,17 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from sim.errors import SimError
-from sim.sources.source import TOPICS, OutgoingEvent
+from sim.sources.source import TOPICS, SourceEvent
 from stream.kafka.clients import KafkaError, TopicPartition, offsets_client, producer, reason, refusals
 from stream.schema.ids import partition_of
 
 CLOSE_S: Final = 10.0
-MOST_PENDING: Final = 20_000  # records sent and not acknowledged; beyond it the oldest is waited for
+MOST_PENDING: Final = 20_000  # unacknowledged records; with more, `send` waits for the oldest
 DELIVERY_S: Final = 60.0
 
 
 class Written(NamedTuple):
-    """A record that Kafka holds; quacks like the future of one that was sent."""
+    """A record that Kafka holds; it has the interface of the future of a sent record."""
 
     topic: str
     partition: int
@@ -32,17 +32,17 @@ class Written(NamedTuple):
     is_done: bool = True
 
     def succeeded(self) -> bool:
-        """It is there."""
+        """Return True: the record is there."""
         return True
 
 
-class KafkaOut:
-    """Sends events, counts those acknowledged without a hole, and leaves out what is there.
+class KafkaSink:
+    """Sends events, counts those acknowledged without a hole, and skips those that are there already.
 
     Args:
-        bootstrap: of a Kafka that has just answered, with the topics in it.
-        partitions: of every topic.
-        prefix: before the name of every topic.
+        bootstrap: The addresses of a Kafka that is reachable and has the topics.
+        partitions: The number of partitions of every topic.
+        prefix: The prefix of every topic's name.
     """
 
     def __init__(self, bootstrap: str, partitions: int, prefix: str) -> None:
@@ -70,13 +70,13 @@ class KafkaOut:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        if kind is not None:  # close() would wait for what cannot be sent, and leave its thread behind
+        if kind is not None:  # close() would wait for what cannot be sent, and its thread would stay
             self._producer._sender.force_close()
         with suppress(KafkaError):
             self._producer.close(timeout=CLOSE_S)
 
-    def send(self, event: OutgoingEvent) -> None:
-        """Send an event, unless an earlier replay has; waits where too much is unacknowledged."""
+    def send(self, event: SourceEvent) -> None:
+        """Send an event unless an earlier replay has; wait if too many are unacknowledged."""
         partition = self._home(event.key or b"") if event.partition is None else event.partition
         topic = self._topics[event.topic]
         counted = int(event.partition is None)
@@ -86,7 +86,7 @@ class KafkaOut:
             self._wait_for_oldest()
             self.settle()
 
-    def _sent(self, topic: str, partition: int, event: OutgoingEvent) -> Any:
+    def _sent(self, topic: str, partition: int, event: SourceEvent) -> Any:
         ts_ms = event.ts_ms if event.value is None else None
         try:
             return self._producer.send(topic, key=event.key, value=event.value, partition=partition, timestamp_ms=ts_ms)
@@ -100,7 +100,7 @@ class KafkaOut:
         return home
 
     def settle(self) -> None:
-        """Count what has been acknowledged, as far as there is no hole.
+        """Count what has been acknowledged, up to the first hole.
 
         Raises:
             SimError: Kafka has refused a record, or has not taken it in time.
@@ -135,21 +135,21 @@ class KafkaOut:
         )
 
     def places(self) -> list[str]:
-        """Give "topic/partition" of all that a replay writes to."""
+        """Return "topic/partition" of all that a replay writes to."""
         return [f"{place.topic}/{place.partition}" for place in self._places()]
 
     def ends(self) -> dict[str, int]:
-        """Give the offset behind the last record of each place."""
+        """Return the offset behind the last record of each topic and partition."""
         with offsets_client(self._bootstrap) as consumer:
             return {f"{at.topic}/{at.partition}": end for at, end in consumer.end_offsets(self._places()).items()}
 
     def resume(self, acknowledged: int, offsets: Mapping[str, int]) -> None:
-        """Continue behind what has been acknowledged, leaving out what was written but not counted.
+        """Continue behind what has been acknowledged, and skip what was written but not counted.
 
-        A partition's records were written in the order of the source, so those that are there are the next ones due.
+        A partition's records were written in the order of the source, so those found there are the next ones due.
 
         Raises:
-            SimError: a topic is shorter than what was acknowledged.
+            SimError: A topic is shorter than what was acknowledged.
         """
         self.acknowledged, self.offsets = acknowledged, dict(offsets)
         with offsets_client(self._bootstrap) as consumer:
@@ -158,13 +158,13 @@ class KafkaOut:
                 if end < begin:
                     raise SimError(
                         f"Topic {place.topic} ends at offset {end} in partition {place.partition}, but the replay had "
-                        f"written up to {begin}: the topic is another one; begin anew by --restart."
+                        f"written up to {begin}: the topic is another one; begin again by --restart."
                     )
                 if end > begin:
                     self._there[place.topic, place.partition] = deque(_read(consumer, place, begin, end))
 
-    def _earlier(self, topic: str, partition: int, event: OutgoingEvent) -> Written | None:
-        """Give the record if it is there; with the first that is not, nothing behind it is."""
+    def _earlier(self, topic: str, partition: int, event: SourceEvent) -> Written | None:
+        """Return the record if Kafka has it; behind the first that it lacks, it has none."""
         there = self._there.get((topic, partition))
         while there:
             record = there.popleft()

@@ -1,23 +1,23 @@
-"""How far a replay has come: one small JSON file per name, replaced as a whole.
+"""The progress of a replay: one small JSON file per name, always replaced as a whole.
 
     version        1
     fingerprint    of the source, the partitions and the prefix of the topics
-    total          events in all
-    acknowledged   events that Kafka has acknowledged, without a hole
+    total          number of events
+    acknowledged   events that Kafka has acknowledged, up to the first hole
     offsets        "topic/partition" → the offset behind the last of them
     complete       true after the end of time has been acknowledged
 
-Records behind these offsets may have been written without being counted here; a continued replay reads them in Kafka
-and leaves them out, so that nothing is written twice (kafka_sink.py).
+Records behind these offsets may have been written without being counted here. A continued replay finds them in Kafka
+and skips them, so that nothing is written twice (kafka_sink.py).
 """
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
+from filelock import FileLock, Timeout
 from msgspec import Struct, structs
 
 from sim.errors import SimError
@@ -41,22 +41,25 @@ def claimed(path: Path) -> Iterator[None]:
     """Keep other processes from replaying under this name while the block runs.
 
     Raises:
-        SimError: one does.
+        SimError: Another process does already.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SimError(f"Another process replays as {path.stem}; stop it, or give another --name.") from None
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise SimError(f"Another process replays as {path.stem}; stop it, or give another --name.") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def load_state(path: Path, fingerprint: str) -> ReplayState | None:
     """Read the state of an earlier replay, None if there was none.
 
     Raises:
-        SimError: the file is damaged, of another version, or of another replay.
+        SimError: The file is damaged, of another version, or of another replay.
     """
     try:
         content = path.read_bytes()
@@ -65,19 +68,19 @@ def load_state(path: Path, fingerprint: str) -> ReplayState | None:
     try:
         state = msgspec.json.decode(content, type=ReplayState)
     except msgspec.MsgspecError as error:
-        raise SimError(f"{path} cannot be read ({error}); begin anew by --restart.") from None
+        raise SimError(f"{path} cannot be read ({error}); begin again by --restart.") from None
     if state.version != VERSION:
-        raise SimError(f"{path} has version {state.version}, this program knows {VERSION}; begin anew by --restart.")
+        raise SimError(f"{path} has version {state.version}, this program knows {VERSION}; begin again by --restart.")
     if state.fingerprint != fingerprint:
         raise SimError(
             f"{path} is of another log, other options, or other topics; "
-            "begin anew by --restart, or keep both by another --name."
+            "begin again by --restart, or keep both by another --name."
         )
     return state
 
 
 def save_state(path: Path, state: ReplayState) -> None:
-    """Replace the file: written aside, synced, renamed."""
+    """Write the file aside, sync it, and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_suffix(".new")
     with aside.open("wb") as file:

@@ -1,4 +1,4 @@
-"""How fast a replay goes: as fast as Kafka takes it, so many events a second, or a multiple of recorded time."""
+"""The speed of a replay: as fast as Kafka takes it, a number of events a second, or a multiple of recorded time."""
 
 import re
 import time
@@ -12,7 +12,7 @@ _SPEED = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>/s|x)")
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """At most one of the two is set; with neither a replay never waits."""
+    """A speed; at most one of the two is set, and with neither a replay never waits."""
 
     events_per_s: float | None = None
     times_recorded: float | None = None
@@ -22,7 +22,7 @@ def parse_speed(text: str) -> Speed:
     """Read "max", "5000/s" or "60x".
 
     Raises:
-        SimError: it is none of these, or zero.
+        SimError: It is none of these, or zero.
     """
     if text == "max":
         return Speed()
@@ -35,12 +35,12 @@ def parse_speed(text: str) -> Speed:
     return Speed(events_per_s=number) if match["unit"] == "/s" else Speed(times_recorded=number)
 
 
-class Pacer:
-    """Says how long to wait for the next event; its clock starts with the first one.
+class RateLimit:
+    """Computes how long to wait for the next event; its clock starts with the first one.
 
     Args:
-        speed: how fast.
-        clock: seconds that never go back.
+        speed: The speed to keep.
+        clock: Returns seconds that never go back.
     """
 
     def __init__(self, speed: Speed, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,13 +52,13 @@ class Pacer:
         self._last_ms = 0
 
     @property
-    def paced(self) -> bool:
-        """Whether there is anything to wait for."""
+    def limited(self) -> bool:
+        """Whether there is a limit at all."""
         return self.speed != Speed()
 
     def wait_s(self, ts_ms: int) -> float:
-        """Give the seconds until an event of this time is due; 0 or less: now."""
-        if not self.paced:
+        """Return the seconds until an event of this time is due; 0 or less means now."""
+        if not self.limited:
             return 0.0
         if self._begun_s is None:
             self._begun_s, self._begun_ms, self._last_ms = self._clock(), ts_ms, ts_ms
@@ -69,12 +69,12 @@ class Pacer:
         return self._begun_s + due_s - self._clock()
 
     def passed(self, ts_ms: int) -> None:
-        """Note that an event of this time went out."""
+        """Note that an event of this time was sent."""
         self._passed += 1
         self._last_ms = ts_ms
 
     def reached_ms(self, next_ms: int) -> int:
-        """Give the event time reached while the event of time `next_ms` is being waited for."""
+        """Return the event time reached while waiting for the event of time `next_ms`."""
         if self.speed.times_recorded is None or self._begun_s is None:
             return self._last_ms
         elapsed_ms = (self._clock() - self._begun_s) * 1000 * self.speed.times_recorded

@@ -1,11 +1,11 @@
-"""A replay into Kafka: a source's events in order, at a speed, from where an earlier replay of that name stood.
+"""A replay into Kafka: a source's events in order, at a speed, from where an earlier replay of that name stopped.
 
-    1. send                events go out; Kafka acknowledges them in its own time
-    2. count               those acknowledged without a hole, with the offsets behind them
-    3. save                the count and the offsets, every SAVE_S (progress_file.py)
+    1. send     events to Kafka, which acknowledges them later
+    2. count    those acknowledged up to the first hole, with the offsets behind them
+    3. save     the count and the offsets, every SAVE_S (progress_file.py)
 
 A replay killed between 1 and 3 has written records that are not counted. The next one finds them in Kafka and does not
-write them again, so that the topics hold every event once. Heartbeats may be repeated, which says nothing new.
+write them again, so that the topics hold every event once. Heartbeats may be repeated, which is harmless.
 """
 
 import time
@@ -13,11 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from sim.replay.kafka_sink import KafkaOut
+from sim.replay.kafka_sink import KafkaSink
 from sim.replay.progress_file import ReplayState, load_state, save_state
-from sim.replay.rate_limit import Pacer
+from sim.replay.rate_limit import RateLimit
 from sim.sources.recorded_log import fingerprint
-from sim.sources.source import OutgoingEvent, Source, heartbeats, outgoing, total
+from sim.sources.source import Source, SourceEvent, heartbeats, replay_events, total
 
 SAVE_S: Final = 0.25
 BEAT_S: Final = 1.0  # between heartbeats of a replay that waits
@@ -29,23 +29,23 @@ class Replay:
     """One replay under one name.
 
     Args:
-        source: what is replayed.
-        out: where to.
-        path: of the state file.
-        pacer: how fast.
-        restart: begin anew, whatever the state says.
+        source: The source that is replayed.
+        out: Where it is sent.
+        path: The path of the progress file.
+        limit: The speed.
+        restart: Whether to begin again, in spite of the progress file.
     """
 
     def __init__(
         self,
         source: Source,
-        out: KafkaOut,
+        out: KafkaSink,
         path: Path,
-        pacer: Pacer,
+        limit: RateLimit,
         *,
         restart: bool = False,
     ) -> None:
-        self._source, self._out, self._path, self._pacer = source, out, path, pacer
+        self._source, self._out, self._path, self._limit = source, out, path, limit
         self.progress: Callable[[int], None] = lambda acknowledged: None  # called now and then
         tag = fingerprint(source.fingerprint, *sorted(out.places()))
         earlier = None if restart else load_state(path, tag)
@@ -56,11 +56,11 @@ class Replay:
             out.resume(earlier.acknowledged, earlier.offsets)
 
     def stop(self) -> None:
-        """Let `run` end soon, with all that was sent acknowledged and counted."""
+        """Make `run` end soon, with all that was sent acknowledged and counted."""
         self._stopping = True
 
     def run(self) -> bool:
-        """Send what is left; True if the log is over, False if it was stopped before.
+        """Send what is left; return True if the log is over, False if it was stopped before.
 
         Raises:
             SimError: Kafka did not take a record.
@@ -70,7 +70,7 @@ class Replay:
         self._save()
         over = False
         try:
-            for event in outgoing(self._source, self._out.partitions, self.state.acknowledged):
+            for event in replay_events(self._source, self._out.partitions, self.state.acknowledged):
                 if event.partition is None:
                     self._await(event)
                 if self._stopping:
@@ -83,17 +83,17 @@ class Replay:
             self._save(complete=over)
         return self.state.complete
 
-    def _await(self, event: OutgoingEvent) -> None:
-        while (wait_s := self._pacer.wait_s(event.ts_ms)) > SHORTEST_WAIT_S and not self._stopping:
+    def _await(self, event: SourceEvent) -> None:
+        while (wait_s := self._limit.wait_s(event.ts_ms)) > SHORTEST_WAIT_S and not self._stopping:
             time.sleep(min(wait_s, NAP_S))
             self._beat(event.ts_ms)
             self._tick()
-        self._pacer.passed(event.ts_ms)
+        self._limit.passed(event.ts_ms)
 
     def _beat(self, next_ms: int) -> None:
-        """Let event time pass in topics and partitions that have nothing to say while the replay waits."""
+        """Let event time pass in all topics and partitions while the replay waits."""
         if time.monotonic() - self._beaten_s >= BEAT_S:
-            for beat in heartbeats(self._pacer.reached_ms(next_ms), self._out.partitions):
+            for beat in heartbeats(self._limit.reached_ms(next_ms), self._out.partitions):
                 self._out.send(beat)
             self._beaten_s = time.monotonic()
 

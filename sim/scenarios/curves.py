@@ -1,7 +1,7 @@
 """What drifts, as curves: data for the terminal (terminal.py) and for a page (html_page.py).
 
-X = points of a curve, U = users looked at, C = categories, V = live items. Curves are of the law, not of drawn events,
-except where a drawing says that it was counted.
+X = points of a curve, U = sampled users, C = categories, V = live items. Curves show the law, not drawn events, unless
+a drawing says that it was counted.
 """
 
 from collections.abc import Iterator
@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from sim.dirichlet.stream import DirichletStream
 from sim.scenarios.scenario import PaperScenario, Scenario, WorldScenario
 from sim.world.events import Happening
-from sim.world.rng import Use, chance
+from sim.world.rng import Use, rng_for
 from sim.world.slates import delays_ms
-from sim.world.world import World
+from sim.world.world import World, moves_users
 
 POINTS: Final = 60
-USERS: Final = 300  # of whom the mean is drawn
+USERS: Final = 300  # sampled for curves of means
 CATEGORIES: Final = 6
 HEAD: Final = 10
 PERCENT: Final = "%"
@@ -40,7 +40,7 @@ class Drawing:
 
     title: str
     about: str
-    """A sentence: what is seen."""
+    """A sentence about what the curves show."""
     x_label: str
     x: NDArray[np.float64]  # [X]
     curves: list[Curve]
@@ -48,7 +48,7 @@ class Drawing:
 
 
 def drawings(scenario: Scenario) -> list[Drawing]:
-    """Draw a scenario."""
+    """Return the drawings of a scenario."""
     if isinstance(scenario, WorldScenario):
         return list(_of_world(scenario))
     assert isinstance(scenario, PaperScenario)
@@ -72,11 +72,13 @@ def _of_world(scenario: WorldScenario) -> Iterator[Drawing]:
     world = scenario.world
     ticks = np.unique(np.linspace(0, world.ticks - 1, POINTS).astype(np.int64)).tolist()
     day_X = np.array([world.elapsed_d(tick) for tick in ticks])
-    live_X = np.array([len(world.shelf(tick)) for tick in ticks], np.float64)
+    live_X = np.array([len(world.live(tick)) for tick in ticks], np.float64)
     yield Drawing("Live items", "Items that can be shown and clicked.", "day", day_X, [Curve("alive", live_X)])
     yield _category_mix(world, ticks, day_X)
     yield _one_taste(world, ticks, day_X)
     yield _head(world, ticks, day_X)
+    if any(map(moves_users, world.laws)):
+        yield _presence(world, day_X)
     if scenario.settings.slates:
         yield _places(scenario)
     if scenario.settings.delay:
@@ -84,8 +86,8 @@ def _of_world(scenario: WorldScenario) -> Iterator[Drawing]:
 
 
 def _sample(world: World) -> NDArray[np.int64]:
-    """Draw users as visits do."""
-    rng = chance(world.settings.base.seed, Use.USERS, 1)
+    """Draw users in proportion to their visits."""
+    rng = rng_for(world.settings.base.seed, Use.USERS, 1)
     return np.searchsorted(np.cumsum(world.users.activity)[:-1], rng.random(USERS), side="right")
 
 
@@ -99,7 +101,7 @@ def _category_mix(world: World, ticks: list[int], day_X: NDArray[np.float64]) ->
 
 
 def _one_taste(world: World, ticks: list[int], day_X: NDArray[np.float64]) -> Drawing:
-    """Draw the most active person's taste."""
+    """Return the drawing of the most active person's taste."""
     person = int(np.argmax(np.where(world.users.bots, -1.0, world.users.activity)))
     share_XC = np.array([world.law_of(np.array([person]), tick).taste[0] for tick in ticks]) * 100
     liked_C = np.argsort(-share_XC.max(axis=0), kind="stable")[:CATEGORIES]
@@ -115,7 +117,7 @@ def _head(world: World, ticks: list[int], day_X: NDArray[np.float64]) -> Drawing
     shocked = np.unique(np.concatenate([np.empty(0, np.int64), *world.shocked]))
     for tick in ticks:
         law = world.law_of(users_U, tick)
-        p_V, items = law.all().mean(axis=0), law.shelf.items
+        p_V, items = law.all().mean(axis=0), law.live.items
         top = items[np.argsort(-p_V, kind="stable")[:HEAD]]
         first = top if first is None else first
         rows.append([p_V[np.isin(items, chosen)].sum() for chosen in (top, first, shocked)])
@@ -126,8 +128,20 @@ def _head(world: World, ticks: list[int], day_X: NDArray[np.float64]) -> Drawing
     return Drawing("Popularity of the head", about, "day", day_X, curves[: 2 + bool(len(shocked))], PERCENT)
 
 
+def _presence(world: World, day_X: NDArray[np.float64]) -> Drawing:
+    users_U = np.arange(world.base.users)
+    share_X = np.zeros(len(day_X))
+    for place, day in enumerate(day_X.tolist()):
+        present_U = np.ones(len(users_U))
+        for law in world.laws:
+            present_U = present_U * law.presence(users_U, np.full(len(users_U), day))
+        share_X[place] = (world.users.activity * present_U).sum() * 100
+    about = "Share of the users who come at that time, weighted by their activity."
+    return Drawing("Users who are there", about, "day", day_X, [Curve("present", share_X)], PERCENT)
+
+
 def _places(scenario: WorldScenario) -> Drawing:
-    """Count the clicks of the log by the place of their item."""
+    """Return the drawing of the log's clicks, counted by the place of their item."""
     columns = scenario.source().columns
     clicks = np.flatnonzero(columns.what == Happening.CLICK)
     shown_Ak = columns.shown[columns.request[clicks]]
@@ -138,9 +152,9 @@ def _places(scenario: WorldScenario) -> Drawing:
 
 
 def _delays(scenario: WorldScenario) -> Drawing:
-    """Draw how many clicks have come by when."""
-    seconds = np.sort(delays_ms(scenario.settings, chance(0, Use.DELAYS, 2**63), (_DELAYS,))) / 1000
+    """Return the drawing of the share of clicks that have come by some time."""
+    seconds = np.sort(delays_ms(scenario.settings, rng_for(0, Use.DELAYS, 2**63), (_DELAYS,))) / 1000
     shown_X = np.linspace(0, float(seconds[int(_DELAYS * 0.98)]) * 1.02 + 1, POINTS)
     come_X = np.searchsorted(seconds, shown_X, side="right") / _DELAYS * 100
-    about = "Clicks that have come so long after their slate."
+    about = "Share of the clicks that have come by this time after their slate."
     return Drawing("Delay of the clicks", about, "seconds", shown_X, [Curve("come", come_X)], PERCENT)

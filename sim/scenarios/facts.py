@@ -1,4 +1,4 @@
-"""What there is to say about a scenario: its parameters with their meaning, and its size in figures."""
+"""Facts about a scenario: its parameters with their meaning, and its size in figures."""
 
 from collections.abc import Iterator
 from typing import Final, NamedTuple
@@ -12,23 +12,23 @@ from sim.world.settings import WorldSettings
 from sim.world.upper_bound import foresee
 from stream.config import StreamSettings
 
-SEEN_TICKS: Final = 40  # through which the seer looks for its figures
+SEEN_TICKS: Final = 40  # at least, from which the seer's figures are computed
 _TEXTS: Final = {"kind", "title", "description"}
 
 
 class Parameter(NamedTuple):
-    """A key that counts, with its value."""
+    """A key of a table that the scenario has, with its value."""
 
     table: str
     key: str
     value: str
     given: bool
-    """Whether the file gives it; otherwise it is the default."""
+    """Whether the file sets it; otherwise it is the default."""
     meaning: str
 
 
 def parameters(scenario: Scenario) -> Iterator[Parameter]:
-    """Give the parameters of all tables that are there."""
+    """Yield the parameters of all tables that the scenario has."""
     settings = scenario.settings
     for table in type(settings).model_fields:
         if table in _TEXTS:
@@ -56,7 +56,7 @@ def _text(value: object) -> str:
 
 
 def size(scenario: Scenario) -> str:
-    """Say in three words how big it is."""
+    """Return the size of a scenario in three words."""
     if isinstance(scenario, PaperScenario):
         return f"{scenario.dirichlet.records:,} records of {scenario.dirichlet.length}"
     assert isinstance(scenario.settings, WorldSettings)
@@ -65,7 +65,7 @@ def size(scenario: Scenario) -> str:
 
 
 def figures(scenario: Scenario) -> Iterator[tuple[str, str]]:
-    """Give what the stream holds, and what the seer reaches."""
+    """Yield (name, text): what the stream holds, and what the seer reaches."""
     if isinstance(scenario, PaperScenario):
         yield "events", f"{len(scenario.source()):,}"
         return
@@ -88,7 +88,7 @@ def figures(scenario: Scenario) -> Iterator[tuple[str, str]]:
 
 
 def _late(scenario: WorldScenario) -> float:
-    """Give the share of the clicks that come too late to be labels."""
+    """Return the share of the clicks that come too late to be labels."""
     columns = scenario.source().columns
     window_ms = scenario.stream_settings(StreamSettings()).action_window_s * 1000
     clicks = columns.what == Happening.CLICK

@@ -1,6 +1,6 @@
 """Scenario files: TOML in, checked settings out; the presets that come with the package.
 
-Whatever is wrong with a file is one sentence with the file, the table and the key.
+Every mistake in a file is one sentence with the file, the table and the key.
 """
 
 import tomllib
@@ -11,40 +11,40 @@ from typing import Any, Final
 from pydantic import BaseModel, ValidationError
 
 from sim.errors import SimError
-from sim.world.settings import DirichletScenario, ScenarioSettings, WorldSettings
+from sim.world.drifts import DRIFTS
+from sim.world.settings import DirichletScenario, ScenarioSettings, WorldSettings, with_drifts
 
 PRESETS: Final = Path(__file__).parent / "presets"
-KINDS: Final[Mapping[str, type[BaseModel]]] = {"world": WorldSettings, "dirichlet": DirichletScenario}
+KINDS: Final[dict[str, type[BaseModel]]] = {"world": with_drifts(DRIFTS), "dirichlet": DirichletScenario}
 
 
 def preset_names() -> list[str]:
-    """Give the names of the presets."""
+    """Return the names of the presets."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 
 def find(name_or_path: str | Path) -> Path:
-    """Give the file of a preset's name, or the file itself.
+    """Return the file of a preset's name, or the file itself; a preset wins over a file of the same name.
 
     Raises:
-        SimError: there is neither.
+        SimError: There is neither.
     """
-    path = Path(name_or_path)
-    if path.suffix == ".toml" or path.exists():
+    path, name = Path(name_or_path), str(name_or_path)
+    if name in preset_names():
+        return PRESETS / f"{name}.toml"
+    if path.suffix == ".toml" or path.is_file():
         return path
-    preset = PRESETS / f"{name_or_path}.toml"
-    if not preset.exists():
-        raise SimError(
-            f"There is no scenario {str(name_or_path)!r}; known are {', '.join(preset_names())}, "
-            "and a file of your own whose name ends in .toml."
-        )
-    return preset
+    raise SimError(
+        f"There is no scenario {name!r}; known are {', '.join(preset_names())}, "
+        "and a file of your own whose name ends in .toml."
+    )
 
 
 def read_settings(path: Path) -> ScenarioSettings:
     """Read a scenario file.
 
     Raises:
-        SimError: it cannot be read, or says what cannot be.
+        SimError: It cannot be read, or a table, key or value is refused.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -57,10 +57,10 @@ def read_settings(path: Path) -> ScenarioSettings:
 
 
 def checked(content: Mapping[str, Any], where: str) -> ScenarioSettings:
-    """Give the settings that a file's content says; `where` is what errors call it.
+    """Return the settings of a file's content; errors call the file `where`.
 
     Raises:
-        SimError: a table or key is unknown, or a value is refused.
+        SimError: A table or key is unknown, or a value is refused.
     """
     kind = content.get("kind", "world")
     if kind not in KINDS:
@@ -74,7 +74,7 @@ def checked(content: Mapping[str, Any], where: str) -> ScenarioSettings:
 
 
 def _sentence(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a typo also makes a key lack
+    first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # a typo also makes a key missing
     place = first["loc"]
     if not place:
         return f"{where}: {first['msg'].removeprefix('Value error, ')}."
@@ -84,7 +84,7 @@ def _sentence(error: ValidationError, model: type[BaseModel], where: str) -> str
         table += f" number {int(tables[1]) + 1}"
     if first["type"] == "extra_forbidden":
         thing = "table" if isinstance(first["input"], dict) else "key"
-        return f"{where} has the {thing} {key!r} in {table}, which knows {', '.join(_known(model, tables))}."
+        return f"{where} has the {thing} {key!r} in {table}, which knows {', '.join(_keys(model, tables))}."
     if first["type"] == "missing":
         return f"{where} lacks the key {key!r} in {table}."
     if first["type"] == "model_type":
@@ -94,20 +94,20 @@ def _sentence(error: ValidationError, model: type[BaseModel], where: str) -> str
     return f"{where} has {key} = {first['input']!r} in {table}, which is refused: {message}."
 
 
-def _known(model: type[BaseModel], tables: list[int | str]) -> list[str]:
-    """Give the keys of a table; at the top level all tables and keys."""
+def _keys(model: type[BaseModel], tables: list[int | str]) -> list[str]:
+    """Return the keys of a table; at the top level all tables and keys."""
     if not tables:
         return list(model.model_fields)
     return list(table_model(model, str(tables[0])).model_fields)
 
 
 def table_model(model: type[BaseModel], table: str) -> type[BaseModel]:
-    """Give the model of a table of a scenario."""
+    """Return the model of a table of a scenario."""
     return next(found for found in _models(model.model_fields[table].annotation))
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
-    """Give the pydantic models within an annotation."""
+    """Return the pydantic models within an annotation."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [model for part in getattr(annotation, "__args__", ()) for model in _models(part)]

@@ -1,6 +1,6 @@
-"""A scenario as one self-contained HTML page: what `hstu scenarios show` says, with the curves as SVG by matplotlib.
+"""A scenario as one self-contained HTML page: the facts of `hstu scenarios show`, with the curves as SVG by matplotlib.
 
-Nothing is loaded from elsewhere, and the same scenario gives the same bytes.
+The page loads nothing, and the same scenario makes the same bytes.
 """
 
 from collections.abc import Iterator
@@ -15,9 +15,17 @@ from matplotlib.figure import Figure
 from sim.errors import SimError
 from sim.scenarios.curves import Drawing, drawings
 from sim.scenarios.facts import figures, parameters
-from sim.scenarios.scenario import Moment, Scenario, WorldScenario
+from sim.scenarios.scenario import Scenario, WorldScenario
+from sim.world.drifts import Moment
 
-COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # told apart by all eyes
+COLOURS: Final = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+)  # distinct for colour-blind readers too
 _DRAWN: Final[dict[Any, Any]] = {
     "svg.hashsalt": "hstu",
     "svg.fonttype": "none",
@@ -38,7 +46,7 @@ def write_page(path: Path, scenario: Scenario) -> None:
     """Write the page.
 
     Raises:
-        SimError: the file cannot be written.
+        SimError: The file cannot be written.
     """
     try:
         path.write_text(page(scenario), encoding="utf-8")
@@ -49,7 +57,7 @@ def write_page(path: Path, scenario: Scenario) -> None:
 
 
 def page(scenario: Scenario) -> str:
-    """Give the page."""
+    """Return the page."""
     title = escape(scenario.title)
     body = "\n".join(_parts(scenario))
     return (
@@ -61,7 +69,7 @@ def page(scenario: Scenario) -> str:
 
 def _parts(scenario: Scenario) -> Iterator[str]:
     yield f"<p>{escape(' '.join(scenario.description.split()))}</p>"
-    yield "<table>" + "".join(_row(name, said) for name, said in figures(scenario)) + "</table>"
+    yield "<table>" + "".join(_row(name, text) for name, text in figures(scenario)) + "</table>"
     if scenario.remark:
         yield f"<p>{escape(scenario.remark)}</p>"
     marks = _marks(scenario)
@@ -72,8 +80,8 @@ def _parts(scenario: Scenario) -> Iterator[str]:
     yield f"<p><code>hstu replay --scenario {escape(scenario.name)}</code> sends it into Kafka.</p>"
 
 
-def _row(name: str, said: str) -> str:
-    return f"<tr><th>{escape(name)}</th><td>{escape(said)}</td></tr>"
+def _row(name: str, text: str) -> str:
+    return f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>"
 
 
 def _parameters(scenario: Scenario) -> str:
@@ -87,7 +95,7 @@ def _parameters(scenario: Scenario) -> str:
 
 
 def _marks(scenario: Scenario) -> list[Moment]:
-    """Give the moments in days."""
+    """Return the moments in days."""
     if not isinstance(scenario, WorldScenario):
         return []
     days = scenario.settings.base.days
@@ -95,7 +103,7 @@ def _marks(scenario: Scenario) -> list[Moment]:
 
 
 def svg(drawing: Drawing, marks: list[Moment]) -> str:
-    """Draw the curves, with a line where something happens."""
+    """Return the curves as an SVG element, with a dotted line at each moment."""
     with mpl.rc_context(_DRAWN):
         figure = Figure(figsize=(9, 2.8), layout="constrained")
         axes = figure.subplots()

@@ -1,6 +1,6 @@
-"""A scenario: a name, settings, and what follows from them: the stream, what the joiner needs, when something happens.
+"""A scenario: a name and settings, from which follow the stream, the joiner's settings and the moments of drifts.
 
-Both kinds have one face, so that who replays or compares need not know which it is.
+Both kinds have one interface, so that a replay or comparison need not know which kind it has.
 """
 
 from abc import ABC, abstractmethod
@@ -8,29 +8,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
 from sim.scenarios.files import checked, find, read_settings
 from sim.sources.source import Source
 from sim.world.closed_loop import ClosedLoop
+from sim.world.drifts import Moment
 from sim.world.events import WorldStream
-from sim.world.settings import DirichletScenario, ScenarioSettings, Shock, WorldSettings
+from sim.world.settings import DirichletScenario, ScenarioSettings, WorldSettings
 from sim.world.upper_bound import Seer, foresee
 from sim.world.world import World
 from stream.config import StreamSettings
 
-HALVINGS: Final = 3  # half-lives after which a shock counts as over
-SESSIONS: Final = 3  # mean visits, in events and in time, for which targets are gathered
-
-
-class Moment(NamedTuple):
-    """Something that happens at a share of the stream's event time, and until when it lasts."""
-
-    name: str
-    share: float
-    until_share: float
+SESSIONS: Final = 3  # mean lengths of visits, in events and in time, for which targets are gathered
 
 
 _S = TypeVar("_S", bound="Scenario")
@@ -38,25 +30,25 @@ _S = TypeVar("_S", bound="Scenario")
 
 @dataclass(frozen=True)
 class Scenario(ABC):
-    """One scenario; equal settings are equal streams."""
+    """One scenario; equal settings make equal streams."""
 
     name: str
     settings: ScenarioSettings
 
     @property
     def title(self) -> str:
-        """A line."""
+        """Its title in one line."""
         return self.settings.title or self.name
 
     @property
     def description(self) -> str:
-        """What it shows."""
+        """What the scenario shows, in a few sentences."""
         return self.settings.description
 
     @property
     @abstractmethod
     def seed(self) -> int:
-        """Of its chance."""
+        """Seed of its random numbers."""
 
     @property
     def closed(self) -> bool:
@@ -65,49 +57,49 @@ class Scenario(ABC):
 
     @property
     def remark(self) -> str:
-        """A sentence that whoever replays it should read; mostly empty."""
+        """A sentence that is printed before a replay; mostly empty."""
         return ""
 
     @abstractmethod
     def drifts(self) -> list[str]:
-        """Say what drifts."""
+        """Return what drifts, in the order of the tables."""
 
     @abstractmethod
     def with_(self, *, seed: int | None = None, events: int | None = None, records: int | None = None) -> Self:
-        """Give the same scenario with another seed or size.
+        """Return the same scenario with another seed or size.
 
         Raises:
-            SimError: the size is not one.
+            SimError: The scenario cannot have this size.
         """
 
     @abstractmethod
     def source(self) -> Source:
-        """Give the stream."""
+        """Return the stream."""
 
     @abstractmethod
     def stream_settings(self, settings: StreamSettings) -> StreamSettings:
-        """Give the settings under which a joiner makes fitting examples of the stream."""
+        """Return the settings under which a joiner makes fitting examples of the stream."""
 
     def moments(self) -> list[Moment]:
-        """Give what happens when."""
+        """Return what happens when."""
         return []
 
     def seer(self) -> Seer | None:
-        """Give what someone reaches who knows all that is hidden; None where that is not known."""
+        """Return the upper bound (sim/world/upper_bound.py); None if there is none."""
         return None
 
     def loop(self) -> ClosedLoop:
-        """Give the world as an environment that answers to slates.
+        """Return the world as an environment that responds to slates.
 
         Raises:
-            SimError: the scenario is no closed loop.
+            SimError: The scenario is no closed loop.
         """
         raise SimError(f"The scenario {self.name} is no closed loop; that takes closed = true in its table [slates].")
 
 
 @dataclass(frozen=True)
 class PaperScenario(Scenario):
-    """The stream of sim/dirichlet/stream.py; its bound is sim/dirichlet/oracle.py's."""
+    """The stream of sim/dirichlet/stream.py; its upper bound is the oracle (sim/dirichlet/oracle.py)."""
 
     settings: DirichletScenario
 
@@ -118,33 +110,33 @@ class PaperScenario(Scenario):
 
     @property
     def seed(self) -> int:
-        """Of its chance."""
+        """Seed of its random numbers."""
         return self.dirichlet.seed
 
     def drifts(self) -> list[str]:
-        """Say what drifts."""
+        """Return what drifts, in the order of the tables."""
         return ["growth"] if self.dirichlet.initial < 1 else []
 
     def with_(self, *, seed: int | None = None, events: int | None = None, records: int | None = None) -> Self:
-        """Give it with another seed or size; events are rounded to whole records."""
+        """Return the scenario with another seed or size; events are rounded to whole records."""
         if events is not None and records is None:
             records = max(1, round(events / self.dirichlet.length))
         return _changed(self, "dirichlet", {"seed": seed, "records": records})
 
     def source(self) -> DirichletStream:
-        """Give the stream."""
+        """Return the stream."""
         stream = DirichletStream(self.dirichlet)
         stream.name = self.name
         return stream
 
     def stream_settings(self, settings: StreamSettings) -> StreamSettings:
-        """Let each record leave as one example."""
+        """Return settings by which each record leaves as one example."""
         return whole_records(settings, self.dirichlet.length)
 
 
 @dataclass(frozen=True)
 class WorldScenario(Scenario):
-    """A world that drifts."""
+    """A drifting world."""
 
     settings: WorldSettings
 
@@ -155,7 +147,7 @@ class WorldScenario(Scenario):
 
     @property
     def seed(self) -> int:
-        """Of its chance."""
+        """Seed of its random numbers."""
         return self.settings.base.seed
 
     @property
@@ -165,7 +157,7 @@ class WorldScenario(Scenario):
 
     @property
     def remark(self) -> str:
-        """What a replay of a closed loop is."""
+        """A sentence on what a replay of a closed loop is."""
         if not self.closed or self.settings.slates is None:
             return ""
         return (
@@ -174,22 +166,21 @@ class WorldScenario(Scenario):
         )
 
     def drifts(self) -> list[str]:
-        """Say what drifts."""
-        tables = ("growth", "turnover", "shock", "rotation", "season", "slates", "position", "delay", "noise", "bots")
-        return [table for table in tables if getattr(self.settings, table)] + ["closed loop"] * self.closed
+        """Return what drifts, in the order of the tables."""
+        return self.settings.tables() + ["closed loop"] * self.closed
 
     def with_(self, *, seed: int | None = None, events: int | None = None, records: int | None = None) -> Self:
-        """Give it with another seed or number of events."""
+        """Return the scenario with another seed or number of events."""
         if records is not None:
             raise SimError(f"The scenario {self.name} counts events, not records; give it a number of events.")
         return _changed(self, "base", {"seed": seed, "events": events})
 
     def source(self) -> WorldStream:
-        """Give the stream."""
+        """Return the stream."""
         return WorldStream(self.name, self.world)
 
     def stream_settings(self, settings: StreamSettings) -> StreamSettings:
-        """Let the targets of one visit leave together, and do what table [stream] says."""
+        """Return settings by which the targets of one visit leave together; table [stream] has the last word."""
         base, slates = self.settings.base, self.settings.slates
         targets = round(SESSIONS * base.session * (slates.size if slates else 1))
         fitting: dict[str, Any] = {
@@ -199,29 +190,18 @@ class WorldScenario(Scenario):
         return settings.model_copy(update=fitting | self.settings.stream.model_dump(exclude_none=True))
 
     def moments(self) -> list[Moment]:
-        """Give shocks, and when tastes jump."""
-        days, rotation = self.settings.base.days, self.settings.rotation
-        found = [_moment(number, shock, days) for number, shock in enumerate(self.settings.shock, 1)]
-        if rotation is not None:
-            turns = int(days / rotation.period_d - 1e-9)
-            shares = [turn * rotation.period_d / days for turn in range(1, turns + 1)]
-            found += [
-                Moment(f"taste {number}", share, min(1.0, share + rotation.period_d / days))
-                for number, share in enumerate(shares, 2)
-            ]
+        """Return what happens when: shocks, new tastes and whatever else the drifts name."""
+        days = self.settings.base.days
+        found = [moment for number, drift in self.settings.drifts() for moment in drift.moments(days, number)]
         return sorted(found, key=lambda moment: moment.share)
 
     def seer(self) -> Seer:
-        """Give what someone reaches who knows all that is hidden."""
+        """Return the upper bound."""
         return foresee(self.world)
 
     def loop(self) -> ClosedLoop:
-        """Give the world as an environment that answers to slates."""
+        """Return the world as an environment that responds to slates."""
         return ClosedLoop(self.world) if self.closed else super().loop()
-
-
-def _moment(number: int, shock: Shock, days: float) -> Moment:
-    return Moment(f"shock {number}", shock.at_d / days, min(1.0, (shock.at_d + HALVINGS * shock.half_life_d) / days))
 
 
 def _changed(scenario: _S, table: str, changes: Mapping[str, Any]) -> _S:
@@ -236,14 +216,14 @@ def load_scenario(name_or_path: str | Path) -> Scenario:
     """Open a preset by its name, or a file.
 
     Raises:
-        SimError: there is no such scenario, or its file says what cannot be.
+        SimError: There is no such scenario, or its file has a mistake.
     """
     path = find(name_or_path)
     return scenario_of(path.stem, read_settings(path))
 
 
 def scenario_of(name: str, settings: ScenarioSettings) -> Scenario:
-    """Give the scenario of settings."""
+    """Return the scenario of settings."""
     if isinstance(settings, WorldSettings):
         return WorldScenario(name, settings)
     return PaperScenario(name, settings)

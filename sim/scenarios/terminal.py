@@ -1,7 +1,7 @@
 """`hstu scenarios`: the scenarios as a table, and one of them explained in the terminal.
 
-A curve is a line of block characters, a column for each of its points: the lowest block is its least value, the highest
-its greatest, both named beside it. A flat line is one that does not move.
+A curve is a line of block characters, one for each point: the lowest block is the least value, the highest the
+greatest; both are named beside it.
 """
 
 from typing import Final
@@ -20,8 +20,8 @@ from sim.scenarios.files import preset_names
 from sim.scenarios.scenario import Scenario, load_scenario
 
 BLOCKS: Final = "▁▂▃▄▅▆▇█"
-STEADY: Final = 0.05  # of its mean, within which a curve counts as flat
-_MARGINS: Final = 2 + 2 * 2  # of a drawing: left of it, and between its columns
+STEADY: Final = 0.05  # a curve counts as flat if its range is a smaller share of its mean
+_MARGINS: Final = 2 + 2 * 2  # left of a drawing, and between its columns
 _NARROWEST: Final = 10
 
 
@@ -49,8 +49,8 @@ def print_scenario(console: Console, scenario: Scenario) -> None:
         console.print()
         console.print(_drawn(drawing, console.width))
     if moments := scenario.moments():
-        said = (f"{moment.name} from {moment.share:.0%} to {moment.until_share:.0%}" for moment in moments)
-        console.print(f"\nIn shares of the event time: {', '.join(said)}.")
+        texts = (f"{moment.name} from {moment.share:.0%} to {moment.until_share:.0%}" for moment in moments)
+        console.print(f"\nIn shares of the event time: {', '.join(texts)}.")
     if scenario.remark:
         console.print(f"\n{scenario.remark}")
 
@@ -87,8 +87,8 @@ def _drawn(drawing: Drawing, width: int) -> RenderableType:
     table.add_column(no_wrap=True, style="dim")
     ranges = [f"{_range(curve.y)} {drawing.unit}".strip() for curve in drawing.curves]
     room = width - _MARGINS - max(map(len, ranges)) - max(len(curve.label) for curve in drawing.curves)
-    for curve, said in zip(drawing.curves, ranges, strict=True):
-        table.add_row(curve.label, Text(sparkline(curve.y, max(room, _NARROWEST)), style="cyan"), said)
+    for curve, text in zip(drawing.curves, ranges, strict=True):
+        table.add_row(curve.label, Text(sparkline(curve.y, max(room, _NARROWEST)), style="cyan"), text)
     first, last = _number(drawing.x[0]), _number(drawing.x[-1])
     table.add_row("", Text(f"{drawing.x_label} {first} … {last}", style="dim"), "")
     return Group(head, Padding(table, (0, 0, 0, 2)))
@@ -100,7 +100,7 @@ def _range(y_X: NDArray[np.float64]) -> str:
 
 
 def sparkline(y_X: NDArray[np.float64], width: int = 60) -> str:
-    """Draw a curve in one line, a character for each point, or for as many of them as the width has room for.
+    """Return a curve in one line, a character for each point; at most `width` points, evenly chosen.
 
     >>> sparkline(np.array([0.0, 1.0, 2.0, 4.0]))
     '▁▂▄█'
@@ -120,5 +120,5 @@ def _moves(y_X: NDArray[np.float64]) -> bool:
 
 
 def _number(value: float) -> str:
-    """Write a number with three figures."""
+    """Return a number with three digits."""
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

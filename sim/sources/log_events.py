@@ -1,4 +1,4 @@
-"""Rows of a log become a table of events, one row each, in event-time order (recorded_log.py says by which rules).
+"""Rows of a log become a table of events in event-time order; the rules are in recorded_log.py.
 
 column     impression                 action
 ts         i64 ms                     i64 ms
@@ -32,14 +32,14 @@ COLUMNS: Final[dict[str, pl.DataType | type[pl.DataType]]] = {
     "request": pl.String,
     "items": pl.List(pl.String),
 }
-_NO_ACTION: Final = ("", "impression")  # what an action column says of an item that was shown and no more
+_NO_ACTION: Final = ("", "impression")  # actions of items that were only shown
 
 
 def event_table(frame: pl.DataFrame, settings: LogSettings, owner: str) -> tuple[pl.DataFrame, str]:
-    """Give the events of the rows of the log `owner`, and how its times were read.
+    """Return the events of the rows of the log `owner`, and how its times were read.
 
     Raises:
-        SimError: a column is missing or a cell cannot be read.
+        SimError: A column is missing or a cell cannot be read.
     """
     refuse_missing(owner, frame.columns, settings.columns())
     times = event_times(frame[settings.time], owner)
@@ -63,7 +63,7 @@ def _nulls(frame: pl.DataFrame, dtype: type[pl.DataType]) -> pl.Series:
 
 
 def _requests(frame: pl.DataFrame, settings: LogSettings, owner: str) -> pl.Series:
-    """Give each row's request; null where it names none, which makes it an organic action."""
+    """Return each row's request; null where the cell is empty, which makes the row an organic action."""
     if not settings.request:
         return _nulls(frame, pl.String)
     texts = texts_of(frame[settings.request])
@@ -79,7 +79,7 @@ def _requests(frame: pl.DataFrame, settings: LogSettings, owner: str) -> pl.Seri
 
 
 def _action_names(frame: pl.DataFrame, settings: LogSettings, owner: str) -> pl.Series:
-    """Give the name of each row's action; null where an item was shown and no more."""
+    """Return the name of each row's action; null where the item was only shown."""
     if settings.rating:
         return _of_ratings(numbers(frame[settings.rating], owner), settings)
     if not settings.action:
@@ -109,7 +109,7 @@ def _of_single_rows(rows: pl.DataFrame, settings: LogSettings) -> pl.DataFrame:
 
 
 def _of_slates(rows: pl.DataFrame, settings: LogSettings) -> pl.DataFrame:
-    """Gather the rows of each user and request; an action is not earlier than its slate. Other rows are organic."""
+    """Return a slate for each user and request, and the actions, none earlier than its slate."""
     rows, seed = _earliest(rows, settings.limit), settings.shuffle_ties
     of_slates = rows.filter(pl.col("request").is_not_null()).group_by("user", "request", maintain_order=True)
     shown = of_slates.agg(pl.col("row").first(), pl.col("ts").min(), items=pl.col("item").unique(maintain_order=True))

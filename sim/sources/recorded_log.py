@@ -1,14 +1,15 @@
-"""Recorded logs: a table of who did what to which item when becomes a stream of events in event-time order.
+"""Recorded logs: a table of user, item, action and time becomes a stream of events in event-time order.
 
     a row                                  becomes
     without rating and request             an action on the item; organic, since nothing shows the item
     with a rating                          an action "rate", or "like"/"dislike" by a threshold; or, as impression, a
                                            slate of one item and an action on it, both at the row's time
     with a request                         a place in the slate of all rows of that user and request, shown at the
-                                           first of their times; and an action on it where the row names one
+                                           first of their times; and an action on it if the row has one
     with an empty request                  an organic action
 
-Ids are kept as texts. The stream is sorted by time, stably; rows of one user at one instant are told apart (ties.py).
+Ids are kept as texts. The stream is sorted by time, stably; rows of one user at one instant get different times
+(ties.py).
 """
 
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from xxhash import xxh3_128
 from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_events import event_table
-from sim.sources.source import OutgoingEvent, action, impression
+from sim.sources.source import SourceEvent, action, impression
 from sim.sources.table_files import read_table
 from stream.schema.topics import SourceTopic
 
@@ -31,7 +32,7 @@ _SLICE: Final = 10_000  # events held as Python objects at once
 
 @dataclass(frozen=True, slots=True)
 class RecordedLog:
-    """A log in event-time order; a sim.sources.source.Source."""
+    """A log in event-time order, as a sim.sources.source.Source."""
 
     name: str
     fingerprint: str
@@ -53,19 +54,19 @@ class RecordedLog:
 
     @property
     def users(self) -> int:
-        """Count the users."""
+        """Number of users."""
         return self.table["user"].n_unique()
 
     @property
     def items(self) -> int:
-        """Count the items that are shown or acted on."""
+        """Number of items that are shown or acted on."""
         return pl.concat([self.table["item"], self.table["items"].explode()]).drop_nulls().n_unique()
 
     def __len__(self) -> int:
         return len(self.table)
 
-    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
-        """Give the events from number `start` on."""
+    def events(self, start: int = 0) -> Iterator[SourceEvent]:
+        """Yield the events from number `start` on."""
         for part in self.table.slice(start).iter_slices(_SLICE):
             for ts, kind, user, item, name, value, request, items in part.iter_rows():
                 if kind == SourceTopic.ACTIONS:
@@ -78,7 +79,7 @@ def read_log(path: Path, settings: LogSettings, items: Path | None = None) -> Re
     """Read a log from a file, and its catalogue from another.
 
     Raises:
-        SimError: a file, a column or a cell cannot be read.
+        SimError: A file, a column or a cell cannot be read.
     """
     frame = read_table(path, settings.columns())
     table, read_as = event_table(frame, settings, str(path))
@@ -88,7 +89,7 @@ def read_log(path: Path, settings: LogSettings, items: Path | None = None) -> Re
 
 
 def fingerprint(*parts: str) -> str:
-    """Give a short text that is equal only for equal parts."""
+    """Return a short text that is equal only for equal parts."""
     return xxh3_128("\0".join(parts).encode()).hexdigest()
 
 

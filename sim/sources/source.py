@@ -1,11 +1,11 @@
-"""What a replay sends, in order: catalogue, events in event time with heartbeats between them, the end of time.
+"""What a source is, and what a replay sends of it, in this order:
 
-    items         every record of the catalogue, at the time of the first event
-    events        as they happened
+    catalogue     every record of it, to topic `items`, at the time of the first event
+    events        in event-time order
     heartbeats    to every partition of every topic after each HEARTBEAT_EVENTS events, at the time reached
     END_OF_TIME   the last heartbeat of every partition: the log is over
 
-Kafka and the one-process run are both fed from here, so they see the same stream.
+Kafka and the run in one process both get their events from here, so they see the same stream.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,15 +24,15 @@ HEARTBEAT_EVENTS: Final = 2_000
 ITEMS_HEARTBEAT_KEY: Final = b"\x00heartbeat"  # one fixed key, so that compaction keeps the last
 
 
-class OutgoingEvent(NamedTuple):
-    """One record to be sent; `topic` is without the configured prefix."""
+class SourceEvent(NamedTuple):
+    """One record to send; `topic` is without the configured prefix."""
 
     topic: str
     key: bytes | None
     value: bytes | None
     ts_ms: int
     partition: int | None = None
-    """Of a heartbeat; where it is None the key decides."""
+    """Set for a heartbeat; if it is None, the key decides."""
 
 
 class Source(Protocol):
@@ -40,12 +40,12 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name for people."""
         ...
 
     @property
     def fingerprint(self) -> str:
-        """Equal only for sources that give the same events."""
+        """Equal only for sources of the same events."""
         ...
 
     @property
@@ -59,24 +59,24 @@ class Source(Protocol):
         ...
 
     def __len__(self) -> int:
-        """Count the events, the catalogue left out."""
+        """Return the number of events, without the catalogue."""
         ...
 
-    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
-        """Give the events from number `start` on."""
+    def events(self, start: int = 0) -> Iterator[SourceEvent]:
+        """Yield the events from number `start` on."""
         ...
 
 
 def total(source: Source) -> int:
-    """Count what `outgoing` gives, heartbeats left out."""
+    """Return the number of records that `replay_events` yields, without heartbeats."""
     return len(source.catalogue) + len(source)
 
 
-def outgoing(source: Source, partitions: int, start: int = 0) -> Iterator[OutgoingEvent]:
-    """Give all that is to be sent from number `start` on; heartbeats are not counted."""
+def replay_events(source: Source, partitions: int, start: int = 0) -> Iterator[SourceEvent]:
+    """Yield all that a replay sends, from record number `start` on; heartbeats are not counted."""
     first_ms = source.first_ms
     for item_id, value in source.catalogue[start:]:
-        yield OutgoingEvent(ITEMS, item_id.encode(), value, first_ms)
+        yield SourceEvent(ITEMS, item_id.encode(), value, first_ms)
     begin = max(start - len(source.catalogue), 0)
     for number, event in enumerate(source.events(begin), begin + 1):
         yield event
@@ -85,17 +85,17 @@ def outgoing(source: Source, partitions: int, start: int = 0) -> Iterator[Outgoi
     yield from heartbeats(END_OF_TIME_MS, partitions)
 
 
-def heartbeats(ts_ms: int, partitions: int) -> Iterator[OutgoingEvent]:
-    """Give a heartbeat for every partition of every topic: nothing older than `ts_ms` will follow."""
+def heartbeats(ts_ms: int, partitions: int) -> Iterator[SourceEvent]:
+    """Yield a heartbeat for every partition of every topic: nothing older than `ts_ms` follows."""
     value = b'{"watermark":%d}' % ts_ms
     for topic in TOPICS:
         key = ITEMS_HEARTBEAT_KEY if topic == ITEMS else None
         for partition in range(partitions):
-            yield OutgoingEvent(topic, key, value, ts_ms, partition)
+            yield SourceEvent(topic, key, value, ts_ms, partition)
 
 
 class _Action(events.Action, frozen=True, omit_defaults=True):
-    """An action whose absent fields stay out of its JSON."""
+    """An action whose JSON omits absent fields."""
 
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -103,16 +103,16 @@ _encode: Final = msgspec.json.Encoder().encode
 
 def action(
     user: str, item: str, name: str, ts_ms: int, request: str | None = None, value: float | None = None
-) -> OutgoingEvent:
-    """Give an action."""
+) -> SourceEvent:
+    """Return an action."""
     content = _encode(_Action(user, item, name, ts_ms, request, value))
-    return OutgoingEvent(SourceTopic.ACTIONS.topic, user.encode(), content, ts_ms)
+    return SourceEvent(SourceTopic.ACTIONS.topic, user.encode(), content, ts_ms)
 
 
-def impression(user: str, request: str, items: Sequence[str], ts_ms: int) -> OutgoingEvent:
-    """Give a slate."""
+def impression(user: str, request: str, items: Sequence[str], ts_ms: int) -> SourceEvent:
+    """Return an impression: a slate."""
     content = _encode(events.Impression(user, request, ts_ms, tuple(items)))
-    return OutgoingEvent(SourceTopic.IMPRESSIONS.topic, user.encode(), content, ts_ms)
+    return SourceEvent(SourceTopic.IMPRESSIONS.topic, user.encode(), content, ts_ms)
 
 
 class _Item(Struct, frozen=True, omit_defaults=True):
@@ -123,5 +123,5 @@ class _Item(Struct, frozen=True, omit_defaults=True):
 
 
 def item_record(item_id: str, ts_ms: int, title: str | None, features: dict[str, Any]) -> bytes:
-    """Give the value of a record of topic `items`."""
+    """Return the value of a record of topic `items`."""
     return _encode(_Item(item_id, ts_ms, title, features))

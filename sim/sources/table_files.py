@@ -1,6 +1,6 @@
-"""Tables on disk: CSV, TSV and Parquet, told apart by extension; columns of ids, texts and numbers, checked.
+"""Tables on disk (CSV, TSV and Parquet, by extension), and checked columns of ids, texts and numbers.
 
-Nothing is guessed in a CSV or TSV: every cell stays the text that it is, so that the id 007 is not 7.
+No type is guessed in a CSV or TSV: every cell stays a text, so that the id 007 does not become 7.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame
     """Read a table, or the named columns of it.
 
     Raises:
-        SimError: the file cannot be read, is of another kind, has no rows, or lacks a column.
+        SimError: The file cannot be read, is of another kind, has no rows, or lacks a column.
     """
     try:
         there = _columns(path)
@@ -35,7 +35,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame
 
 
 def refuse_missing(owner: str, there: Sequence[str], wanted: Sequence[str]) -> None:
-    """Refuse a table that lacks a wanted column, in a sentence that lists those there are."""
+    """Refuse a table that lacks a wanted column; the error lists its columns."""
     for column in wanted:
         if column not in there:
             raise SimError(
@@ -65,10 +65,10 @@ def _read(path: Path, columns: list[str]) -> pl.DataFrame:
 
 
 def ids(column: pl.Series, owner: str) -> pl.Series:
-    """Give a column of ids of the table `owner` as texts; 42.0, as a column of floats has it, is "42".
+    """Return a column of ids of the table `owner` as texts; the float 42.0 is "42".
 
     Raises:
-        SimError: an id is missing, empty or too long; it names the row.
+        SimError: An id is missing, empty or too long; the error names the row.
     """
     texts = texts_of(column)
     wrong = texts.is_null() | (texts.str.len_bytes() == 0) | (texts.str.len_bytes() > MAX_ID_BYTES)
@@ -82,17 +82,17 @@ def ids(column: pl.Series, owner: str) -> pl.Series:
 
 
 def texts_of(column: pl.Series) -> pl.Series:
-    """Give any column of scalars as texts, missing values kept."""
+    """Return a column of scalars as texts; missing values stay missing."""
     if column.dtype.is_float() and (column == column.round()).all():
         column = column.cast(pl.Int64, strict=False)
     return column.cast(pl.String)
 
 
 def numbers(column: pl.Series, owner: str) -> pl.Series:
-    """Give a column of numbers of the table `owner` as floats.
+    """Return a column of numbers of the table `owner` as floats.
 
     Raises:
-        SimError: a value is no number; it names the row and the value.
+        SimError: A value is no number; the error names the row and the value.
     """
     values = column.cast(pl.Float64, strict=False)
     wrong = ~values.is_finite().fill_null(False)

@@ -1,7 +1,7 @@
 """Ties in time: rows of one user at one recorded instant become successive milliseconds.
 
-Sequences stand in (ts, kind, item) order, so rows of one time would be sorted by item id. That hides the order in which
-they happened, and a log that is itself sorted by id inside a second would tell a sequence model its answers.
+Sequences are sorted by (ts, kind, item), so rows of one time would be sorted by item id. That hides the order in which
+they happened, and where ids follow one another a sequence model could guess the next item from it.
 """
 
 import numpy as np
@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 
 def spread_ties(users: pl.Series, ts_ms: NDArray[np.int64], seed: int | None = None) -> NDArray[np.int64]:
-    """Give times that rise strictly within each user, each the earliest possible that is not before its own.
+    """Return times that rise strictly within each user; each is the earliest possible one not before its own.
 
-    Rows of one instant keep the file's order, or are shuffled where `seed` is not None. A crowd of rows that does not
-    fit before the user's next instant pushes that instant on.
+    Rows of one instant keep the file's order, or are shuffled if `seed` is not None. If they do not fit before the
+    user's next instant, that instant moves on.
     """
     row = np.arange(len(ts_ms))
     place = row if seed is None else np.random.default_rng(seed).permutation(len(ts_ms))

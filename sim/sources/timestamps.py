@@ -1,10 +1,10 @@
-"""Times of a recorded log: whatever a column holds becomes event time in int64 milliseconds since 1970 (UTC).
+"""Times of a recorded log: a column of any kind becomes event time in int64 milliseconds since 1970 (UTC).
 
     column holds                          is read as
     integers, floats, texts of them       one unit for the column, by its largest value (UNITS)
-    ISO-8601 texts, datetimes, dates      that instant; UTC where no offset is given
+    ISO-8601 texts, datetimes, dates      that instant; UTC if it has no offset
 
-What the first value is decides how a column of texts is read. The workers take times in [1970, 2200), so does this.
+The first value of a column of texts decides how it is read. Times lie in [1970, 2200), as the workers demand.
 """
 
 from dataclasses import dataclass
@@ -28,17 +28,17 @@ UNITS: Final = (  # (values below, name, milliseconds of one)
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """A column of times and the words that say how it was read."""
+    """A column of times, and a text about how it was read."""
 
     ts_ms: NDArray[np.int64]  # [rows]
     read_as: str
 
 
 def event_times(column: pl.Series, owner: str) -> Times:
-    """Give the times of a column of the log `owner`.
+    """Return the times of a column of the log `owner`.
 
     Raises:
-        SimError: a value is missing, is no time, or lies outside [1970, 2200); it names the row and the value.
+        SimError: A value is missing, is no time, or lies outside [1970, 2200); the error names the row and the value.
     """
     times = _read(column, owner)
     wrong = np.flatnonzero((times.ts_ms < 0) | (times.ts_ms >= LAST_TS_MS))
@@ -71,7 +71,7 @@ def _numbers(column: pl.Series) -> pl.Series:
 
 
 def _of_numbers(column: pl.Series, owner: str, values: pl.Series) -> Times:
-    """Read numbers, `values`, which are what the original `column` says."""
+    """Read `values`, the numbers of the original `column`."""
     readable = values.is_not_null() & values.is_finite() if values.dtype.is_float() else values.is_not_null()
     _refuse_missing(column, owner, ~readable)
     number = values.to_numpy()

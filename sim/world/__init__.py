@@ -1,1 +1,1 @@
-"""The drifting world: users, items, responses, slates, and what could be known of them at best."""
+"""The drifting world: users, items, slates, their clicks, and an upper bound for every recommender."""

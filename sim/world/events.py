@@ -1,11 +1,11 @@
 """The stream of a world: births, deaths, slates and clicks as real events, in event-time order.
 
-    items         a record with a title at birth, a tombstone at death; those there at first are the catalogue
-    impressions   a slate, in its order of places
-    actions       "click": organic, or answering its slate by request_id
+    items         a record with a title at birth, a tombstone at death; the first items are the catalogue
+    impressions   a slate, its items in the order of their places
+    actions       "click": organic, or with the request_id of its slate
 
-All events are drawn when the first is asked for, as columns of some 40 bytes an event, so that the stream can begin
-anywhere; their texts are made while they are sent.
+All events are drawn before the first one is sent, as columns of about 40 bytes an event, so that the stream can begin
+anywhere. Their texts are made while they are sent.
 """
 
 from collections.abc import Iterator
@@ -20,18 +20,18 @@ from numpy.typing import NDArray
 from sim.dirichlet.stream import START_MS
 from sim.sources.item_records import Catalogue
 from sim.sources.recorded_log import fingerprint
-from sim.sources.source import ITEMS, OutgoingEvent, item_record
+from sim.sources.source import ITEMS, SourceEvent, item_record
 from sim.world.responses import Clicks, Requests, clicks_on, organic, policy_slates, requests_of
 from sim.world.world import World
 from stream.schema.topics import SourceTopic as Topic
 
-VERSION: Final = "world-1"  # part of the fingerprint; another stream from the same settings gets another number
+VERSION: Final = "world-1"  # part of the fingerprint; raise it if the same settings give another stream
 _SLICE: Final = 8_192  # events held as Python objects at once
 NONE: Final = -1
 
 
 class Happening(IntEnum):
-    """What an event is; at one instant they come in this order."""
+    """What an event is; events of one instant come in this order."""
 
     DEATH = 0
     BIRTH = 1
@@ -40,34 +40,34 @@ class Happening(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Columns:
-    """E events in time order; NONE where an event has no such thing."""
+class EventColumns:
+    """E events in time order; NONE where an event has no such value."""
 
     ts_ms: NDArray[np.int64]
     what: NDArray[np.int8]
     user: NDArray[np.int64]
     item: NDArray[np.int64]
     request: NDArray[np.int64]
-    shown: NDArray[np.int64]  # [requests, k] item ids of every slate, by number of the request
+    shown: NDArray[np.int64]  # [requests, k] item ids of every slate, by its request's number
 
     def __len__(self) -> int:
         return len(self.ts_ms)
 
 
 def texts_of_items(world: World) -> list[str]:
-    """Give the id of each item."""
+    """Return the id of each item."""
     return [f"i{item}" for item in range(len(world.items))]
 
 
 def birth(world: World, item: int, ts_ms: int) -> bytes:
-    """Give the record of an item."""
+    """Return the record of an item."""
     category = int(world.items.category[item])
     title = f"Item {item} of category {category}"
     return item_record(f"i{item}", ts_ms, title, {"category": f"c{category}"})
 
 
 def lives(world: World) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np.int64]]:
-    """Give times, happenings and items of all births and deaths after the beginning, in order."""
+    """Return times, happenings and items of all births and deaths after the beginning, in order."""
     items, end = world.items, world.ticks
     begins_ms = np.array([world.begins_ms(tick) for tick in range(end)] or [START_MS], np.int64)
     later, mortal = np.flatnonzero(items.born > 0), np.flatnonzero(items.dies < end)
@@ -78,22 +78,22 @@ def lives(world: World) -> tuple[NDArray[np.int64], NDArray[np.int8], NDArray[np
     return ts[order], what[order], item[order]
 
 
-def click_event(user: int, item: str, ts_ms: int, request: int) -> OutgoingEvent:
-    """Give a click; `request` is NONE where it is organic."""
-    asked = "" if request == NONE else f',"request_id":"r{request}"'
-    value = f'{{"user_id":"u{user}","item_id":"{item}","action":"click","ts":{ts_ms}{asked}}}'
-    return OutgoingEvent(Topic.ACTIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
+def click_event(user: int, item: str, ts_ms: int, request: int) -> SourceEvent:
+    """Return a click; `request` is NONE where it is organic."""
+    of_slate = "" if request == NONE else f',"request_id":"r{request}"'
+    value = f'{{"user_id":"u{user}","item_id":"{item}","action":"click","ts":{ts_ms}{of_slate}}}'
+    return SourceEvent(Topic.ACTIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
 
 
-def slate_event(user: int, items: list[str], ts_ms: int, request: int) -> OutgoingEvent:
-    """Give an impression."""
+def slate_event(user: int, items: list[str], ts_ms: int, request: int) -> SourceEvent:
+    """Return an impression."""
     shown = '","'.join(items)
     value = f'{{"user_id":"u{user}","request_id":"r{request}","ts":{ts_ms},"items":["{shown}"]}}'
-    return OutgoingEvent(Topic.IMPRESSIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
+    return SourceEvent(Topic.IMPRESSIONS.topic, f"u{user}".encode(), value.encode(), ts_ms)
 
 
 class WorldStream:
-    """A sim.sources.source.Source."""
+    """The events of a world as a sim.sources.source.Source."""
 
     def __init__(self, name: str, world: World) -> None:
         self.name = name
@@ -103,20 +103,20 @@ class WorldStream:
 
     @cached_property
     def catalogue(self) -> Catalogue:
-        """The items that are there at first."""
+        """The first items, each as (id, record)."""
         first = np.flatnonzero(self.world.items.born == 0).tolist()
         return [(f"i{item}", birth(self.world, item, START_MS)) for item in first]
 
     @cached_property
-    def columns(self) -> Columns:
+    def columns(self) -> EventColumns:
         """All events."""
         return _columns(self.world)
 
     def __len__(self) -> int:
         return len(self.columns)
 
-    def events(self, start: int = 0) -> Iterator[OutgoingEvent]:
-        """Give the events from number `start` on."""
+    def events(self, start: int = 0) -> Iterator[SourceEvent]:
+        """Yield the events from number `start` on."""
         columns, texts = self.columns, texts_of_items(self.world)
         for first in range(start, len(columns), _SLICE):
             cut = slice(first, first + _SLICE)
@@ -129,11 +129,11 @@ class WorldStream:
                     yield slate_event(user, shown, ts, request)
                 else:
                     born = what == Happening.BIRTH
-                    yield OutgoingEvent(ITEMS, texts[item].encode(), birth(self.world, item, ts) if born else None, ts)
+                    yield SourceEvent(ITEMS, texts[item].encode(), birth(self.world, item, ts) if born else None, ts)
 
 
-def _columns(world: World) -> Columns:
-    """Draw everything, tick by tick, and put it into order."""
+def _columns(world: World) -> EventColumns:
+    """Draw all events, tick by tick, and sort them by time."""
     slates = world.settings.slates
     shown = np.empty((len(world.visits.users), slates.size), np.int64) if slates else np.empty((0, 0), np.int64)
     clicks = [_of_tick(world, requests_of(world, tick), shown) for tick in range(world.ticks)]
@@ -151,13 +151,13 @@ def _columns(world: World) -> Columns:
     ts_E, what_E, *_ = columns
     order = np.lexsort((what_E, ts_E))
     ts_E, what_E, user_E, item_E, request_E = (column[order] for column in columns)
-    return Columns(ts_E, what_E.astype(np.int8), user_E, item_E, request_E, shown)
+    return EventColumns(ts_E, what_E.astype(np.int8), user_E, item_E, request_E, shown)
 
 
-def _of_tick(world: World, asked: Requests, shown: NDArray[np.int64]) -> Clicks:
-    """Give the clicks of a tick, after noting its slates."""
+def _of_tick(world: World, requests: Requests, shown: NDArray[np.int64]) -> Clicks:
+    """Draw the clicks of a tick; write its slates into `shown`."""
     if world.settings.slates is None:
-        return organic(world, asked)
-    places = policy_slates(world, asked)
-    shown[asked.first : asked.first + len(places)] = asked.law.shelf.items[places]
-    return clicks_on(world, asked, places)
+        return organic(world, requests)
+    places = policy_slates(world, requests)
+    shown[requests.first : requests.first + len(places)] = requests.law.live.items[places]
+    return clicks_on(world, requests, places)

@@ -1,7 +1,6 @@
 """Items: when each is born, when it dies, its category and its weight there.
 
-I = items that ever live, N = ticks. An item lives in the ticks [born, dies);
-dies = N: the stream ends before that.
+I = items that ever live, N = ticks. An item lives in the ticks [born, dies); dies = N: it outlives the stream.
 """
 
 from dataclasses import dataclass
@@ -9,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.world.rng import Use, chance
+from sim.world.rng import Use, rng_for
 from sim.world.settings import WorldSettings
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """All items of one world, by birth; ids are their places here."""
+    """All items of one world, in the order of their births; an item's id is its index here."""
 
     born: NDArray[np.int64]  # [I] tick, ascending
     dies: NDArray[np.int64]  # [I] tick
@@ -29,7 +28,7 @@ class Items:
 def draw_items(settings: WorldSettings, ticks: int) -> Items:
     """Draw the items of a world."""
     base = settings.base
-    rng = chance(base.seed, Use.ITEMS)
+    rng = rng_for(base.seed, Use.ITEMS)
     born_I, dies_I = _lives(settings, ticks, rng)
     category_I = rng.integers(base.categories, size=len(born_I))
     category_I[: base.categories] = rng.permutation(base.categories)
@@ -41,7 +40,7 @@ def draw_items(settings: WorldSettings, ticks: int) -> Items:
 def _lives(
     settings: WorldSettings, ticks: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Let as many be born in each tick as are missing there."""
+    """Return the ticks of birth and death, [I]: in each tick as many are born as it lacks."""
     wanted_N = _wanted(settings, ticks)
     deaths_N = np.zeros(ticks + 1, np.int64)
     born: list[NDArray[np.int64]] = []
@@ -60,7 +59,7 @@ def _lives(
 
 
 def _wanted(settings: WorldSettings, ticks: int) -> NDArray[np.int64]:
-    """Give how many items live in each tick, [N]."""
+    """Return how many items live in each tick, [N]."""
     items, growth = settings.base.items, settings.growth
     if growth is None:
         return np.full(ticks, items)
@@ -71,7 +70,7 @@ def _wanted(settings: WorldSettings, ticks: int) -> NDArray[np.int64]:
 def _lifetimes(
     settings: WorldSettings, count: int, ticks: int, first: bool, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw lifetimes in ticks, at least 1; those that are there at first may have a part of theirs behind them."""
+    """Draw lifetimes in ticks, at least 1; of fixed ones the `first` items have a random part left."""
     turnover = settings.turnover
     if turnover is None:
         return np.full(count, ticks)

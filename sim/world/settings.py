@@ -1,59 +1,27 @@
-"""The tables of a scenario file, each with its keys, what they mean and what they may be.
+"""The tables of a scenario file, each with its keys, their meaning and their limits.
 
-A table that is absent is a drift that does not happen; [base] alone is a world that stands still. The docstring under a
-key is what `hstu scenarios show` prints about it. The laws that the keys are parameters of stand in world/__init__.py.
+A table that is absent is a drift that does not happen; [base] alone is a world that stands still. `hstu scenarios show`
+prints the docstring under each key. The formulas of the laws stand in sim/scenarios/__init__.py.
 """
 
 import ast
 import inspect
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self, get_type_hints
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, create_model, model_validator
+from pydantic import BeforeValidator, Field, create_model, model_validator
 
 from sim.dirichlet.stream import DirichletSettings
+from sim.world.base import DAY_MS, Base, Positive, SettingsTable, Share
+from sim.world.drifts import Drift
+from sim.world.drifts.rotation import Rotation
+from sim.world.drifts.season import Season
+from sim.world.drifts.shock import Shock
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-DAY_MS: Final = 86_400_000
 CROWDED: Final = 10  # ms of the span that each event needs, so that no two are at one instant
 MOST_TASTES: Final = 20_000_000  # users × categories, which are held in memory
-
-
-class SettingsTable(BaseModel):
-    """A table of the file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
-
-
-class Base(SettingsTable):
-    """How big the world is, and what users are like."""
-
-    events: int = Field(100_000, ge=1, le=20_000_000)
-    """Clicks; with [slates] the slates shown, whose clicks come on top."""
-    users: int = Field(2_000, ge=1, le=1_000_000)
-    """Users, each with a taste: a few categories and how much each is liked."""
-    items: int = Field(2_000, ge=1, le=100_000)
-    """Items there at once, at most; births beyond that replace deaths."""
-    categories: int = Field(40, ge=1, le=10_000)
-    """Categories, to which items are dealt at random."""
-    days: float = Field(30.0, gt=0, le=3650)
-    """Event time from the first event to the last."""
-    seed: int = Field(0, ge=0, lt=2**64)
-    """Of all chance; another seed is another world under the same laws."""
-    zipf: float = Field(1.0, ge=0, le=5)
-    """How steep popularity is within a category; 0: all items alike."""
-    slots: int = Field(4, ge=1, le=1_000)
-    """Categories that a user draws, with replacement."""
-    concentration: float = Field(1.0, gt=0, le=1e6)
-    """Of the Dirichlet weights over a user's slots: small means one favourite, large means all alike."""
-    activity: float = Field(0.5, ge=0, le=5)
-    """Spread of the users' activity: sigma of a lognormal; 0: all alike."""
-    session: float = Field(5.0, ge=1, le=10_000)
-    """Events of one visit, on average."""
-    session_gap_s: Positive = 20.0
-    """Time between two events of one visit, on average."""
 
 
 class Growth(SettingsTable):
@@ -62,7 +30,7 @@ class Growth(SettingsTable):
     first: float = Field(0.4, gt=0, le=1)
     """Share of the items that is there at the beginning."""
     power: float = Field(1.0, gt=0, le=100)
-    """Of elapsed time by which the rest comes: 1 evenly, 2 late, 0.5 early."""
+    """Exponent of elapsed time by which the rest comes: 1 evenly, 2 late, 0.5 early."""
 
 
 class Turnover(SettingsTable):
@@ -71,38 +39,7 @@ class Turnover(SettingsTable):
     lifetime_d: Positive
     """How long an item lives, on average."""
     law: Literal["exponential", "fixed"] = "exponential"
-    """Lifetimes are exponential, or all alike."""
-
-
-class Shock(SettingsTable):
-    """Some items become popular from one moment on, and the fashion decays."""
-
-    at_d: float = Field(ge=0)
-    """Day on which it comes."""
-    items: int = Field(10, ge=1)
-    """How many items, drawn from those alive on that day."""
-    factor: float = Field(50.0, gt=1)
-    """By how much each one's weight is multiplied at first."""
-    half_life_d: Positive = 2.0
-    """After so long half of the excess is gone."""
-
-
-class Rotation(SettingsTable):
-    """Every user's taste moves on to another one, and again."""
-
-    period_d: Positive
-    """Time from one taste to the next."""
-    move: Literal["jump", "glide"] = "jump"
-    """Tastes change all at once when a period begins, or slide evenly from one to the next."""
-
-
-class Season(SettingsTable):
-    """The weight of each category follows a sine, one category after the other."""
-
-    period_d: Positive
-    """Time from one peak of a category to its next."""
-    amplitude: float = Field(0.8, gt=0, lt=1)
-    """How far a weight swings around 1."""
+    """Lifetimes are exponential, or all equal."""
 
 
 class Slates(SettingsTable):
@@ -111,17 +48,17 @@ class Slates(SettingsTable):
     size: int = Field(10, ge=1, le=200)
     """Items of a slate."""
     policy: Literal["taste", "popularity", "uniform"] = "taste"
-    """Who chose them in the log: in proportion to the user's own law, to popularity, or all alike."""
+    """How they were chosen in the log: in proportion to the user's own law, to popularity, or uniformly."""
     explore: Share = 0.0
-    """Share of the shown items that is drawn from all live ones alike."""
+    """Share of the shown items that is drawn uniformly from all live ones."""
     half_lift: Positive = 10.0
-    """An item so many times likelier than a random one is clicked every second time that it is looked at."""
+    """An item this many times likelier than a random one is clicked every second time that it is looked at."""
     closed: bool = False
-    """Closed loop: under `hstu compare` the recommender's own top k is shown; the log still shows the policy's."""
+    """Closed loop: `hstu compare` shows the recommender's own top k; the log still shows the policy's slates."""
 
 
 class Position(SettingsTable):
-    """The lower an item stands in its slate, the more seldom it is looked at."""
+    """Items at lower places of a slate are looked at less often."""
 
     decay: float = Field(1.0, ge=0, le=10)
     """Place j is looked at with probability (1/j)**decay."""
@@ -131,9 +68,9 @@ class Delay(SettingsTable):
     """A click comes some time after its slate, sometimes too late to be its label."""
 
     law: Literal["exponential", "lognormal", "fixed"] = "exponential"
-    """Which law."""
+    """Law of the delay."""
     seconds: float = Field(gt=0, le=3.2e7)
-    """Mean of the exponential, median of the lognormal, or all alike."""
+    """Mean of the exponential, median of the lognormal, or the delay of all clicks."""
     sigma: float = Field(1.0, gt=0, le=10)
     """Spread of the lognormal; the others have none."""
 
@@ -142,38 +79,41 @@ class Noise(SettingsTable):
     """Some clicks say nothing about the user."""
 
     share: Share
-    """Share of the clicks that fall on any live item alike."""
+    """Share of the clicks that fall uniformly on all live items."""
 
 
 class Bots(SettingsTable):
-    """Some users are bots: very active, and everything is alike to them."""
+    """Some users are bots: very active, and without any taste."""
 
     share: float = Field(0.01, gt=0, le=1)
-    """Of the users."""
+    """Share of the users who are bots."""
     activity: float = Field(30.0, gt=0, le=1e6)
-    """How many times as active as a person."""
+    """How many times as active as a person a bot is."""
 
 
 class Joining(SettingsTable):
-    """What the joiner should do otherwise than it would by itself; hstu.toml calls these keys the same."""
+    """Settings of the joiner for this scenario; the keys are those of table [stream] of hstu.toml."""
 
     action_window_s: Positive | None = None
-    """How long after a slate a click counts as its label."""
+    """Time after a slate within which a click counts as its label."""
     gather_targets: int | None = Field(None, ge=1)
-    """Targets of one user that leave as one example at the latest."""
+    """Targets of one user at which they leave as one example."""
     gather_s: float | None = Field(None, ge=0)
-    """Event time after which they leave at the latest."""
+    """Event time after which they leave, however few they are."""
     example_tokens: int | None = Field(None, ge=16)
     """Tokens of history in one example at most."""
 
 
 def _as_list(value: object) -> object:
-    """Let one shock be written as a table, and several as [[shock]]."""
+    """Return a single [shock] as a list, as several [[shock]] are one."""
     return [value] if isinstance(value, dict) else value
 
 
 class WorldSettings(SettingsTable):
-    """A scenario in which users of given tastes click in a world that changes."""
+    """A scenario in which users of given tastes click in a world that changes.
+
+    The tables stand in the order of the fingerprint. Those of further drifts come behind them (with_drifts).
+    """
 
     kind: Literal["world"] = "world"
     title: str = ""
@@ -199,37 +139,59 @@ class WorldSettings(SettingsTable):
 
     @property
     def first_items(self) -> int:
-        """Items there at the beginning."""
+        """Number of items there at the beginning."""
         first = self.growth.first if self.growth else 1.0
         return max(1, int(first * self.base.items))
 
+    def tables(self) -> list[str]:
+        """Return the names of the tables that are there: what drifts, and how items are shown and clicked."""
+        names = (name for name, value in self if isinstance(value, SettingsTable | tuple) and value)
+        return [name for name in names if name not in ("base", "stream")]
 
-def _misfits(settings: WorldSettings) -> list[str]:
-    """Say what does not go together."""
-    base, found = settings.base, []
+    def drifts(self) -> Iterator[tuple[int, Drift]]:
+        """Yield the drifts of the package drifts/, each with its number among the tables of its name."""
+        for _, value in self:
+            several = value if isinstance(value, tuple) else (value,)
+            yield from ((number, drift) for number, drift in enumerate(several) if isinstance(drift, Drift))
+
+
+def with_drifts(drifts: Mapping[str, type[Drift]]) -> type[WorldSettings]:
+    """Return WorldSettings with a table for each of these drifts, name → class, that it lacks.
+
+    A table that is absent leaves no trace in what is dumped: the fingerprints of scenarios without it stay as they are.
+    """
+    tables: dict[str, Any] = {
+        name: (drift | None, Field(None, exclude_if=lambda value: value is None))
+        for name, drift in drifts.items()
+        if name not in WorldSettings.model_fields
+    }
+    return create_model("WorldSettings", __base__=WorldSettings, **tables) if tables else WorldSettings
+
+
+def _misfits(settings: WorldSettings) -> Iterator[str]:
+    """Yield what does not go together, as sentences without a full stop."""
+    base = settings.base
     if settings.slates is None:
         for name in ("position", "delay"):
             if getattr(settings, name) is not None:
-                found.append(f"table [{name}] says something about slates, so it needs a table [slates]")
+                yield f"table [{name}] says something about slates, so it needs a table [slates]"
     elif settings.slates.size > settings.first_items:
-        found.append(f"a slate of {settings.slates.size} is more than the {settings.first_items} items there at first")
+        yield f"a slate of {settings.slates.size} is more than the {settings.first_items} items there at first"
     if settings.first_items < base.categories:
-        found.append(
+        yield (
             f"{settings.first_items} items are there at first, which must be as many as the {base.categories} "
             "categories; take more items (base.items, growth.first) or fewer base.categories"
         )
     if base.users * base.categories > MOST_TASTES:
-        found.append(f"{base.users} users × {base.categories} categories are more than {MOST_TASTES}; take fewer")
-    for number, shock in enumerate(settings.shock, 1):
-        if shock.at_d >= base.days:
-            found.append(f"shock {number} comes on day {shock.at_d:g}, but the stream has only {base.days:g} days")
+        yield f"{base.users} users × {base.categories} categories are more than {MOST_TASTES}; take fewer"
+    for number, drift in settings.drifts():
+        yield from drift.misfits(base, number)
     if base.events * CROWDED > base.days * DAY_MS:
-        found.append(f"{base.events} events do not fit into {base.days:g} days; each needs {CROWDED} ms")
-    return found
+        yield f"{base.events} events do not fit into {base.days:g} days; each needs {CROWDED} ms"
 
 
-_SAID: Final = {  # of fields that go without saying in the generator
-    "seed": "Of all chance.",
+_MEANINGS: Final = {  # of fields that have no docstring in the generator
+    "seed": "Seed of all random numbers.",
     "records": "Users, each of one record.",
     "length": "Clicks of a record.",
     "items": "Ids in the end.",
@@ -239,10 +201,13 @@ _SAID: Final = {  # of fields that go without saying in the generator
 
 
 def _dirichlet_table() -> Any:
-    """Give a table with the fields of DirichletSettings, whatever they are."""
-    hints, said = get_type_hints(DirichletSettings), _docstrings_of_fields(DirichletSettings)
+    """Return a table with the fields of DirichletSettings."""
+    hints, texts = get_type_hints(DirichletSettings), _docstrings_of_fields(DirichletSettings)
     columns: dict[str, Any] = {
-        field.name: (hints[field.name], Field(field.default, description=said.get(field.name, _SAID.get(field.name))))
+        field.name: (
+            hints[field.name],
+            Field(field.default, description=texts.get(field.name, _MEANINGS.get(field.name))),
+        )
         for field in fields(DirichletSettings)
     }
     return create_model(
@@ -251,7 +216,7 @@ def _dirichlet_table() -> Any:
 
 
 def _docstrings_of_fields(owner: type) -> dict[str, str]:
-    """Give the docstring under each field of a class."""
+    """Return the docstring under each field of a class."""
     body = ast.parse(inspect.getsource(owner)).body[0].body  # type: ignore[attr-defined]
     return {
         field.target.id: inspect.cleandoc(str(text.value.value))

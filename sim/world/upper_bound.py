@@ -1,13 +1,13 @@
-"""The seer: what someone reaches who knows every user's hidden taste and the world's state: an upper bound.
+"""The seer, an upper bound: the figures of a ranking that knows every user's hidden taste and the world's state.
 
-R = requests of a tick, V = live items, k = places, T = clicks of the whole stream. The seer orders all live items of
-the request's time by the probability that they are what this user clicks, ties by id. For organic clicks that is
-p(item | user, time), and expected figures are sums of p over the first items. Of slates the seer does not know what was
-shown: it orders by relevance × chance of being shown; expected figures are those of the clicks that the slates shown
-could bring, each with its probability.
+R = requests of a tick, V = live items, k = places, T = clicks of the whole stream. The seer ranks all items that live
+at the request's time by the probability that this user clicks them, ties by id. For organic clicks that is
+p(item | user, time), and expected figures are sums of p over the first items. With slates the seer does not know what
+was shown: it ranks by relevance × probability of being shown, and expected figures are those of the clicks that the
+shown slates could bring, each with its probability.
 
-A recommender's candidates are the items that a token has shown before; the seer's are all that are alive. Of a closed
-loop these are the figures of its log, in which the policy shows; what counts there is regret (closed_loop.py).
+A recommender's candidates are the items that a token has shown before; the seer's are all live items. For a closed loop
+these are the figures of its log, in which the policy shows; what counts there is regret (closed_loop.py).
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,11 +27,11 @@ _GAIN_10: Final = 1 / np.log2(2 + np.arange(10))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Seer:
-    """Expected figures of each request, and the realised rank of each click. Times are the requests'."""
+    """Expected figures of each request, and the realised rank of each click. Times are those of the requests."""
 
     ts_ms: NDArray[np.int64]  # [R]
-    targets: NDArray[np.float64]  # [R] clicks to be expected; 1 where clicks are organic
-    hr10: NDArray[np.float64]  # [R] those of them expected among the first 10
+    targets: NDArray[np.float64]  # [R] expected clicks; 1 where clicks are organic
+    hr10: NDArray[np.float64]  # [R] expected clicks on the first 10 of the ranking
     hr50: NDArray[np.float64]  # [R]
     ndcg10: NDArray[np.float64]  # [R]
     requests: NDArray[np.int64]  # [T] number of each click's request
@@ -40,13 +40,13 @@ class Seer:
     ranks: NDArray[np.int64]  # [T] of the item clicked, 1 the best
 
     def expected(self, share: float = 0.0, until_share: float = 1.0) -> dict[str, float]:
-        """Give the expected figures per click over a part of the requests."""
+        """Return the expected figures per click over a part of the requests."""
         part = slice(round(share * len(self.ts_ms)), round(until_share * len(self.ts_ms)))
         targets = float(self.targets[part].sum()) or np.nan
         return {name: float(getattr(self, name)[part].sum()) / targets for name in ("hr10", "hr50", "ndcg10")}
 
     def realised(self, share: float = 0.0, until_share: float = 1.0) -> dict[str, float]:
-        """Give the figures of the clicks that happened, over the same part."""
+        """Return the figures of the clicks that happened, over the same part."""
         requests = len(self.ts_ms)
         first, stop = round(share * requests), round(until_share * requests)
         ranks = self.ranks[(self.requests >= first) & (self.requests < stop)]
@@ -57,18 +57,18 @@ class Seer:
 
 
 def foresee(world: World, ticks: Iterable[int] | None = None) -> Seer:
-    """Look through the whole stream, or through some of its ticks."""
-    tell = _organic if world.settings.slates is None else _slates
+    """Return the seer's figures of the whole stream, or of some of its ticks."""
+    figures = _organic if world.settings.slates is None else _slates
     parts = []
     for tick in range(world.ticks) if ticks is None else ticks:
-        asked = requests_of(world, tick)
-        parts.append((asked.ts_ms, *tell(world, asked)))
+        requests = requests_of(world, tick)
+        parts.append((requests.ts_ms, *figures(world, requests)))
     return Seer(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _organic(world: World, asked: Requests) -> Iterator[NDArray[np.int64] | NDArray[np.float64]]:
-    clicks = organic(world, asked)
-    p_RV = asked.law.all()
+def _organic(world: World, requests: Requests) -> Iterator[NDArray[np.int64] | NDArray[np.float64]]:
+    clicks = organic(world, requests)
+    p_RV = requests.law.all()
     best_RK = _best(p_RV, max(CUTS))
     yield np.ones(len(p_RV))
     for cut in CUTS:
@@ -77,37 +77,38 @@ def _organic(world: World, asked: Requests) -> Iterator[NDArray[np.int64] | NDAr
     yield clicks.request
     yield clicks.user
     yield clicks.item
-    yield _ranks(p_RV, asked.law.shelf.items, clicks.place[:, None])[:, 0]
+    yield _ranks(p_RV, requests.law.live.items, clicks.place[:, None])[:, 0]
 
 
-def _slates(world: World, asked: Requests) -> Iterator[NDArray[np.int64] | NDArray[np.float64]]:
-    shown_Rk = policy_slates(world, asked)
-    clicks = clicks_on(world, asked, shown_Rk)
-    rank_Rk = _ranks(_likely(world, asked), asked.law.shelf.items, shown_Rk)
-    chance_Rk = click_probabilities(world.settings, asked.law, shown_Rk)
+def _slates(world: World, requests: Requests) -> Iterator[NDArray[np.int64] | NDArray[np.float64]]:
+    shown_Rk = policy_slates(world, requests)
+    clicks = clicks_on(world, requests, shown_Rk)
+    rank_Rk = _ranks(_likely(world, requests), requests.law.live.items, shown_Rk)
+    p_Rk = click_probabilities(world.settings, requests.law, shown_Rk)
     gain_Rk = np.where(rank_Rk <= 10, 1 / np.log2(1.0 + rank_Rk), 0.0)
-    yield chance_Rk.sum(axis=1)
+    yield p_Rk.sum(axis=1)
     for cut in CUTS:
-        yield (chance_Rk * (rank_Rk <= cut)).sum(axis=1)
-    yield (chance_Rk * gain_Rk).sum(axis=1)
-    row_A = clicks.request - asked.first
+        yield (p_Rk * (rank_Rk <= cut)).sum(axis=1)
+    yield (p_Rk * gain_Rk).sum(axis=1)
+    row_A = clicks.request - requests.first
     yield clicks.request
     yield clicks.user
     yield clicks.item
     yield rank_Rk[row_A, np.argmax(shown_Rk[row_A] == clicks.place[:, None], axis=1)]
 
 
-def _likely(world: World, asked: Requests) -> NDArray[np.float64]:
-    """Give scores by which the seer orders items that may have been shown: relevance × chance of being shown, [R, V].
+def _likely(world: World, requests: Requests) -> NDArray[np.float64]:
+    """Return the seer's scores of items that may have been shown: relevance × probability of being shown, [R, V].
 
-    1 - (1 - q)^k stands for the chance that k draws without repetition show an item of share q: it has the same order.
+    1 - (1 - q)^k stands for the probability that k draws without repetition show an item of share q: it has the same
+    order.
     """
-    slates, law = world.settings.slates, asked.law
+    slates, law = world.settings.slates, requests.law
     assert slates is not None
-    p_RV, live = law.all(), len(law.shelf)
+    p_RV, live = law.all(), len(law.live)
     by_policy = {
         "taste": p_RV,
-        "popularity": law.shelf.weight / law.shelf.weight.sum(),
+        "popularity": law.live.weight / law.live.weight.sum(),
         "uniform": np.full(live, 1 / live),
     }[slates.policy]
     q_RV = (1 - slates.explore) * by_policy + slates.explore / live
@@ -116,14 +117,14 @@ def _likely(world: World, asked: Requests) -> NDArray[np.float64]:
 
 
 def _best(p_RV: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    """Give the largest probabilities of each row, falling, [R, count] or [R, V] if those are fewer."""
+    """Return the largest probabilities of each row, falling, [R, min(count, V)]."""
     count = min(count, p_RV.shape[1])
     top_RK = -np.partition(-p_RV, count - 1, axis=1)[:, :count]
     return -np.sort(-top_RK, axis=1)
 
 
 def _ranks(score_RV: NDArray[np.float64], items: NDArray[np.int64], place_Rk: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give the rank of some places in each row, 1 the best, ties by id, [R, k]."""
+    """Return the rank of some places in each row, 1 the best, ties by id, [R, k]."""
     own_Rk = np.take_along_axis(score_RV, place_Rk, axis=1)
     rank_Rk = np.empty(place_Rk.shape, np.int64)
     for column, (own_R, place_R) in enumerate(zip(own_Rk.T, place_Rk.T, strict=True)):

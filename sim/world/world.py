@@ -1,7 +1,7 @@
-"""The world at any time: who is alive, what is popular, and the law by which each user chooses.
+"""The world at any time: which items live, what is popular, and the law by which each user chooses.
 
 R = requests, C = categories, V = live items, ordered by category. Time goes in ticks of equal event time, about BLOCK
-requests each; within a tick the world stands still, so births, deaths and drifts come where a tick begins.
+requests each. Within a tick the world stands still: births, deaths and drifts come where a tick begins.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.dirichlet.stream import START_MS
+from sim.world.base import DAY_MS, Base
+from sim.world.drifts import DriftLaw
+from sim.world.drifts.shock import ShockLaw
 from sim.world.items import Items, draw_items
-from sim.world.rng import Use, chance
-from sim.world.settings import DAY_MS, Shock, WorldSettings
+from sim.world.settings import WorldSettings
 from sim.world.users import Users, Visits
 
 BLOCK: Final = 256  # requests of a tick, on average
@@ -22,8 +24,8 @@ _BELOW_ONE: Final = 1 - 1e-12
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shelf:
-    """What is there in one tick."""
+class LiveItems:
+    """The items that live in one tick. An item's place is its index here."""
 
     items: NDArray[np.int64]  # [V] ids, by category
     category: NDArray[np.int64]  # [V]
@@ -38,66 +40,71 @@ class Shelf:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Law:
-    """p(item | user, time): what each of R requests is drawn from, as a mixture.
+    """p(item | user, time) of each of R requests, as a mixture.
 
     p = person (taste[category of i] share[i]) + (1 - person) / V
     """
 
-    shelf: Shelf
+    live: LiveItems
     taste: NDArray[np.float64]  # [R, C] over categories; each row sums to 1
     person: NDArray[np.float64]  # [R] weight of the taste: 1 - noise, 0 for bots
 
     def at(self, place_Rk: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Give the probabilities of places on the shelf, [R, k]."""
+        """Return the probabilities of live items by their places, [R, k]."""
         rows_R1 = np.arange(len(place_Rk))[:, None]
-        own_Rk = self.taste[rows_R1, self.shelf.category[place_Rk]] * self.shelf.share[place_Rk]
-        return self.person[:, None] * own_Rk + (1 - self.person[:, None]) / len(self.shelf)
+        own_Rk = self.taste[rows_R1, self.live.category[place_Rk]] * self.live.share[place_Rk]
+        return self.person[:, None] * own_Rk + (1 - self.person[:, None]) / len(self.live)
 
     def all(self) -> NDArray[np.float64]:
-        """Give all probabilities, [R, V]; each row sums to 1."""
-        own_RV = self.taste[:, self.shelf.category] * self.shelf.share
-        return self.person[:, None] * own_RV + (1 - self.person[:, None]) / len(self.shelf)
+        """Return all probabilities, [R, V]; each row sums to 1."""
+        own_RV = self.taste[:, self.live.category] * self.live.share
+        return self.person[:, None] * own_RV + (1 - self.person[:, None]) / len(self.live)
 
     def draw(self, rng: np.random.Generator, count: int) -> NDArray[np.int64]:
-        """Draw places on the shelf, with repetition, [R, count]."""
-        shelf, (requests, categories) = self.shelf, self.taste.shape
+        """Draw places of live items, with repetition, [R, count]."""
+        requests, categories = self.taste.shape
         which, within, whether = rng.random((3, requests, count)) * _BELOW_ONE
         edge_RC = np.cumsum(self.taste, axis=1)
         row_R1 = np.arange(requests)[:, None]
         edges = (edge_RC / edge_RC[:, -1:] + row_R1).ravel()
         found = np.searchsorted(edges, which + row_R1, side="right") - row_R1 * categories
-        place = _within(shelf, np.clip(found, 0, categories - 1), within)
-        anywhere = (within * len(shelf)).astype(np.int64)
+        place = _within(self.live, np.clip(found, 0, categories - 1), within)
+        anywhere = (within * len(self.live)).astype(np.int64)
         return np.where(whether < self.person[:, None], place, anywhere)
 
 
-def _within(shelf: Shelf, category: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
+def _within(live: LiveItems, category: NDArray[np.int64], uniform: NDArray[np.float64]) -> NDArray[np.int64]:
     """Draw a place in each category, by share."""
-    ends_V = np.cumsum(shelf.share)
-    before_C = np.concatenate([[0.0], ends_V])[shelf.first]
-    first, stop = shelf.first[category], shelf.first[category + 1]
+    ends_V = np.cumsum(live.share)
+    before_C = np.concatenate([[0.0], ends_V])[live.first]
+    first, stop = live.first[category], live.first[category + 1]
     wanted = before_C[category] + uniform * (before_C[category + 1] - before_C[category])
     place: NDArray[np.int64] = np.clip(np.searchsorted(ends_V, wanted, side="right"), first, stop - 1)
     return place
 
 
 class World:
-    """All that is hidden in a scenario; a function of its settings alone."""
+    """Everything that is hidden in a scenario; a function of its settings alone."""
 
     def __init__(self, settings: WorldSettings) -> None:
         self.settings = settings
-        base = settings.base
-        self.ticks = -(-base.events // BLOCK)
-        self.span_ms = int(base.days * DAY_MS)
+        self.ticks = -(-self.base.events // BLOCK)
+        self.span_ms = int(self.base.days * DAY_MS)
         self.users = Users(settings)
         self.items: Items = draw_items(settings, self.ticks)
         self._by_category = np.argsort(self.items.category, kind="stable")
-        self.shelf = lru_cache(maxsize=2)(self._shelf)
+        self.laws = [drift.law(self, number) for number, drift in settings.drifts()]
+        self.live = lru_cache(maxsize=2)(self._live)
+
+    @property
+    def base(self) -> Base:
+        """Sizes and the seed."""
+        return self.settings.base
 
     @cached_property
     def visits(self) -> Visits:
-        """Who comes when."""
-        return self.users.visits()
+        """All requests: who comes when."""
+        return self.users.visits([law.presence for law in self.laws if moves_users(law)])
 
     @cached_property
     def cuts(self) -> NDArray[np.int64]:
@@ -107,75 +114,75 @@ class World:
         return np.concatenate([[0], inner, [len(self.visits.ts_ms)]])
 
     def begins_ms(self, tick: int) -> int:
-        """Give the time at which a tick begins."""
+        """Return the time at which a tick begins."""
         return START_MS + tick * self.span_ms // self.ticks
 
     def elapsed_d(self, tick: int) -> float:
-        """Give the days before a tick begins."""
+        """Return the days before a tick begins."""
         return (self.begins_ms(tick) - START_MS) / DAY_MS
 
     def tick_at(self, ts_ms: int) -> int:
-        """Give the tick of a time."""
+        """Return the tick of a time."""
         tick = (ts_ms - START_MS) * self.ticks // self.span_ms
         tick += tick + 1 < self.ticks and self.begins_ms(tick + 1) <= ts_ms
         return min(max(tick, 0), self.ticks - 1)
 
+    def tick_from(self, day: float) -> int:
+        """Return the first tick that begins on that day or later; the last tick if none does."""
+        at_ms = START_MS + round(day * DAY_MS)
+        tick = self.tick_at(at_ms)
+        return min(tick + (self.begins_ms(tick) < at_ms), self.ticks - 1)
+
+    def alive(self, tick: int) -> NDArray[np.int64]:
+        """Return the ids of the items that live in a tick, ascending."""
+        return np.flatnonzero((self.items.born <= tick) & (tick < self.items.dies))
+
+    def taste(self, number: int) -> NDArray[np.float64]:
+        """Return the drawn taste `number` of all users, [U, C]; each row sums to 1."""
+        return self.users.taste(number)
+
+    def tastes(self, users_R: NDArray[np.int64], day: float) -> NDArray[np.float64]:
+        """Return the tastes of users on a day, [R, C]; each row sums to 1."""
+        taste_RC = self.taste(0)[users_R]
+        for law in self.laws:
+            taste_RC = law.tastes(taste_RC, users_R, day)
+        return taste_RC
+
     def law(self, users_R: NDArray[np.int64], ts_ms: int) -> Law:
-        """Give the law by which these users choose at that time."""
+        """Return the law by which these users choose at that time."""
         return self.law_of(users_R, self.tick_at(ts_ms))
 
     def law_of(self, users_R: NDArray[np.int64], tick: int) -> Law:
-        """Give the law of a tick."""
-        shelf, noise = self.shelf(tick), self.settings.noise
-        taste_RC = self.users.mix(users_R, self.elapsed_d(tick)) * shelf.pull
+        """Return the law by which these users choose in a tick."""
+        live, noise = self.live(tick), self.settings.noise
+        taste_RC = self.tastes(users_R, self.elapsed_d(tick)) * live.pull
         total_R1 = taste_RC.sum(axis=1, keepdims=True)
-        there_C = np.diff(shelf.first) > 0
+        there_C = np.diff(live.first) > 0
         taste_RC = np.where(total_R1 > 0, taste_RC / np.where(total_R1 > 0, total_R1, 1), there_C / there_C.sum())
         person_R = np.where(self.users.bots[users_R], 0.0, 1 - (noise.share if noise else 0.0))
-        return Law(shelf, taste_RC, person_R)
+        return Law(live, taste_RC, person_R)
 
-    def _shelf(self, tick: int) -> Shelf:
-        items, categories = self.items, self.settings.base.categories
-        ordered = self._by_category
+    def _live(self, tick: int) -> LiveItems:
+        items, categories = self.items, self.base.categories
+        ordered, day = self._by_category, self.elapsed_d(tick)
         live = ordered[(items.born[ordered] <= tick) & (tick < items.dies[ordered])]
         category, plain = items.category[live], items.weight[live]
-        weight = plain * self._boost(live, tick)
+        boost_V, season_C = np.ones(len(live)), np.ones(categories)
+        for law in self.laws:
+            boost_V = boost_V * law.item_factors(live, day)
+            season_C = season_C * law.category_factors(day)
+        weight = plain * boost_V
         plain_C, weight_C = (np.bincount(category, w, minlength=categories) for w in (plain, weight))
-        season_C = self._season(tick)
         pull_C = season_C * weight_C / np.where(plain_C > 0, plain_C, 1)
         first = np.searchsorted(category, np.arange(categories + 1))
-        return Shelf(live, category, weight / weight_C[category], first, pull_C, weight * season_C[category])
+        return LiveItems(live, category, weight / weight_C[category], first, pull_C, weight * season_C[category])
 
-    def _season(self, tick: int) -> NDArray[np.float64]:
-        categories, season = self.settings.base.categories, self.settings.season
-        if season is None:
-            return np.ones(categories)
-        phase_C = self.elapsed_d(tick) / season.period_d + np.arange(categories) / categories
-        return 1 + season.amplitude * np.sin(2 * np.pi * phase_C)
-
-    def _boost(self, live: NDArray[np.int64], tick: int) -> NDArray[np.float64]:
-        """Give the factor of each live item by all shocks so far."""
-        boost = np.ones(len(live))
-        for number, shock in enumerate(self.settings.shock):
-            since_d = self.elapsed_d(tick) - self.elapsed_d(self._shock_tick(shock))
-            if since_d >= 0:
-                excess = (shock.factor - 1) * 2 ** (-since_d / shock.half_life_d)
-                boost[np.isin(live, self.shocked[number])] *= 1 + excess
-        return boost
-
-    @cached_property
+    @property
     def shocked(self) -> list[NDArray[np.int64]]:
         """Items of each shock."""
-        chosen = []
-        for number, shock in enumerate(self.settings.shock):
-            tick = self._shock_tick(shock)
-            live = np.flatnonzero((self.items.born <= tick) & (tick < self.items.dies))
-            rng = chance(self.settings.base.seed, Use.SHOCK, number)
-            chosen.append(np.sort(rng.permutation(live)[: shock.items]))
-        return chosen
+        return [law.items for law in self.laws if isinstance(law, ShockLaw)]
 
-    def _shock_tick(self, shock: Shock) -> int:
-        """Give the tick in which a shock is first felt: the first one that begins with it or after it."""
-        at_ms = START_MS + round(shock.at_d * DAY_MS)
-        tick = self.tick_at(at_ms)
-        return min(tick + (self.begins_ms(tick) < at_ms), self.ticks - 1)
+
+def moves_users(law: DriftLaw) -> bool:
+    """Return whether a law changes who comes when."""
+    return type(law).presence is not DriftLaw.presence

@@ -1,6 +1,7 @@
-"""`hstu demo`: it does the main job, leaves no process behind, and Ctrl-C at any moment is clean."""
+"""`hstu demo`: it runs the pipeline, leaves no process behind, and Ctrl-C at any moment is clean."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 
 def started(parent: Path, *arguments: str) -> subprocess.Popen[str]:
-    """Start the demo as a shell would, in a process group of its own."""
+    """Start the demo as a shell would, in its own process group."""
     command = [sys.executable, "-m", "sim.main", "demo", "--in", str(parent), *arguments]
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HSTU_")}
     return subprocess.Popen(
@@ -26,7 +27,7 @@ def started(parent: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def left_behind(parent: Path) -> list[list[str]]:
-    """Give the command lines of processes that work in the demo's directory."""
+    """Return the command lines of processes that work in the demo's directory."""
     found = []
     for process in psutil.process_iter(["cmdline", "cwd"]):
         line, cwd = process.info["cmdline"] or [], process.info["cwd"] or ""
@@ -37,7 +38,7 @@ def left_behind(parent: Path) -> list[list[str]]:
 
 @pytest.mark.broker
 def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
-    """Exit 0, the metrics of both trainers beside the simple scorers, ten titles, one directory."""
+    """Exit 0, the metrics of both trainers and the baselines, ten titles, one directory, which can be queried."""
     process = started(tmp_path, "--limit", "4000")
     output, _ = process.communicate(timeout=200)
     assert process.returncode == 0, output
@@ -45,7 +46,12 @@ def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
         assert expected in output
     (directory,) = tmp_path.iterdir()
     assert str(directory) in output
+    assert re.search(r"Done in \d+ s; data and logs stay in", output)
     assert left_behind(tmp_path) == []
+    query = re.search(r"hstu (--config .* query topk --user 547)", output)
+    assert query
+    command = [sys.executable, "-m", "sim.main", *query[1].split()]
+    assert "\n10\t" in subprocess.run(command, text=True, capture_output=True, check=True).stdout
 
 
 @pytest.mark.broker
@@ -71,7 +77,7 @@ def test_ctrl_c_is_clean_at_any_moment(moment: str, how: signal.Signals, tmp_pat
     rest, _ = process.communicate(timeout=60)
     assert process.returncode == 130, seen + rest
     assert "Traceback" not in rest
-    assert "data and logs stay in" in rest
+    assert re.search(r"Stopped after \d+ s; data and logs stay in", rest)
     deadline = time.monotonic() + 5
     while left_behind(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -55,18 +55,18 @@ COLUMNS = ["--user", "user", "--item", "item", "--time", "time", "--action", "ac
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a log of 20,000 rows: slates of three with clicks and likes, and organic actions."""
-    chance, path = random.Random(7), tmp_path_factory.mktemp("log") / "log.csv"
+    rng, path = random.Random(7), tmp_path_factory.mktemp("log") / "log.csv"
     rows: list[tuple[str, str, int, str, str]] = []
     now = 1_700_000_000_000
     while len(rows) < EVENTS:
-        now += chance.randrange(200, 3_000)
-        user = f"user-{chance.randrange(400)}"
-        if chance.random() < 0.3:
-            shown = chance.sample(range(800), 3)
-            acts = [chance.choice(["", "", "click", "like"]) for _ in shown]
+        now += rng.randrange(200, 3_000)
+        user = f"user-{rng.randrange(400)}"
+        if rng.random() < 0.3:
+            shown = rng.sample(range(800), 3)
+            acts = [rng.choice(["", "", "click", "like"]) for _ in shown]
             rows += [(user, f"item-{i}", now, act, f"r{now}") for i, act in zip(shown, acts, strict=True)]
         else:
-            rows.append((user, f"item-{int(chance.paretovariate(0.8)) % 800}", now, "click", ""))
+            rows.append((user, f"item-{int(rng.paretovariate(0.8)) % 800}", now, "click", ""))
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["user", "item", "time", "action", "request"])

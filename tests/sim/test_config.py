@@ -1,9 +1,11 @@
+"""Settings: the order of file, environment and flags, and the sentences about mistakes."""
+
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from sim.config import load
+from sim.config import Settings, load
 from sim.errors import SimError
 
 
@@ -43,11 +45,41 @@ def test_mistakes_are_sentences(tmp_path: Path, text: str, flags: dict[str, Any]
         load(file(tmp_path, text), flags)
 
 
-def test_an_unknown_variable_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A misspelt variable would else be silently without effect."""
-    monkeypatch.setenv("HSTU_STREAM__PARTITION", "3")
-    with pytest.raises(SimError, match=r"sets HSTU_STREAM__PARTITION, which is no setting.*HSTU_STREAM__PARTITIONS"):
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("HSTU_STREAM__PARTITION", "HSTU_STREAM__PARTITIONS is the nearest"),
+        ("HSTU_BOOTSTRAPS", "HSTU_BOOTSTRAP is the nearest"),
+        ("HSTU_TRAIN__METRIC_PORT", "HSTU_TRAIN__METRICS_PORT is the nearest"),
+        ("HSTU_XYZZY", "`hstu settings` lists them"),
+    ],
+)
+def test_an_unknown_variable_is_refused(
+    variable: str, hint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A misspelt variable would be silently without effect; the error names the nearest setting."""
+    monkeypatch.setenv(variable, "3")
+    with pytest.raises(SimError, match=f"sets {variable}, which is no setting; unset it or mend its name: {hint}"):
         load(file(tmp_path, ""))
+
+
+def test_a_whole_table_can_be_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As JSON; single keys win over it, and a text that is no JSON is a sentence."""
+    monkeypatch.setenv("HSTU_TRAIN", '{"seed": 3, "threads": 2}')
+    monkeypatch.setenv("HSTU_TRAIN__SEED", "4")
+    train = load(file(tmp_path, "")).train
+    assert (train.seed, train.threads) == (4, 2)
+    monkeypatch.setenv("HSTU_TRAIN", "fast")
+    with pytest.raises(SimError, match=r'environment cannot be read: .*"train".*such as HSTU_TRAIN__NAME'):
+        load(file(tmp_path, ""))
+
+
+def test_variables_of_kubernetes_are_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each pod gets variables for every Service of its namespace, such as one called hstu or hstu-server."""
+    for service in ("HSTU", "HSTU_SERVER"):
+        for suffix in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"):
+            monkeypatch.setenv(f"{service}_{suffix}", "tcp://10.0.0.1:80")
+    assert load(file(tmp_path, "")) == Settings()
 
 
 def test_an_absent_file_is_an_error_only_if_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from sim.settings_toml import settings_page
 
 
 def test_the_page_is_the_settings(tmp_path: Path) -> None:
-    """Written to a file and read again it gives the same; what differs from its default says so."""
+    """Read again it is the same; a value that is not the default is marked."""
     settings = load(None, {"train.seed": 7, "stream.topic_prefix": "live-", "data_dir": tmp_path})
     text = settings_page(settings)
     assert Settings(**tomllib.loads(text)) == settings

@@ -1,3 +1,5 @@
+"""The Dirichlet stream: the same from anywhere, its law, and what it refuses."""
+
 import json
 from itertools import islice, pairwise
 from typing import Any
@@ -20,7 +22,7 @@ BIG = DirichletStream(DirichletSettings(records=40_000, items=20_000))
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.integers(0, SMALL.records), max_size=8), st.integers(0, 3), st.sampled_from([0.0, 1.0]))
 def test_the_stream_is_the_same_however_it_is_cut(cuts: list[int], seed: int, zipf: float) -> None:
-    """Any chunks, in any order, put together are the whole; no random number depends on who asks."""
+    """Any pieces, read in any order, together are the whole."""
     small = DirichletSettings(seed=seed, records=2500, length=12, items=300, categories=10, zipf=zipf)
     whole = DirichletStream(small).records(0, small.records)
     edges = sorted({0, small.records, *cuts})
@@ -32,7 +34,7 @@ def test_the_stream_is_the_same_however_it_is_cut(cuts: list[int], seed: int, zi
 
 
 def test_seeds_make_different_streams() -> None:
-    """And one seed the same."""
+    """One seed makes one stream."""
     streams = [DirichletStream(DirichletSettings(seed=seed, records=8)) for seed in (0, 0, 1)]
     first, again, other = (stream.records(0, 8).items for stream in streams)
     np.testing.assert_array_equal(first, again)
@@ -55,7 +57,7 @@ def test_seeds_make_different_streams() -> None:
 def test_the_uniform_stream_is_that_of_the_first_version(
     chosen: DirichletSettings, start: int, digest: str, fingerprint: str
 ) -> None:
-    """To the bit, and by name: options added later must change neither, or replays could not go on."""
+    """To the bit, and by name: later options must change neither, or replays could not continue."""
     stream = DirichletStream(chosen)
     made = stream.records(start, start + 100)
     assert xxh3_64_hexdigest(made.items.tobytes() + made.categories.tobytes()) == digest
@@ -73,7 +75,7 @@ def test_other_laws_have_other_names() -> None:
 @given(st.integers(0, 2500 * 12), st.integers(0, 40))
 @settings(max_examples=20, deadline=None)
 def test_events_can_begin_anywhere(start: int, count: int) -> None:
-    """Event n of the whole is the first of those from n on; there are as many as `len` says."""
+    """Event n of the whole is the first of those from n on; their number is `len`."""
     stream = DirichletStream(SMALL)
     assert list(islice(stream.events(start), count)) == list(islice(stream.events(), start, start + count))
 
@@ -139,7 +141,7 @@ def test_zipf_gives_the_items_of_a_category_their_weights() -> None:
 
 
 def test_a_steep_law_shows_the_favourite_alone() -> None:
-    """Whichever of the available items it is: no rounding lets another category or an unborn id in."""
+    """Rounding lets no other category and no unavailable id in."""
     stream = DirichletStream(DirichletSettings(records=50, length=30, items=400, categories=10, zipf=10.0))
     made = stream.records(0, 50)
     np.testing.assert_array_equal(stream.category_I[made.items], made.categories)
@@ -151,7 +153,7 @@ def test_a_steep_law_shows_the_favourite_alone() -> None:
 
 
 def test_slots_and_alpha_are_options() -> None:
-    """One slot: one category a record. Hardly any alpha: what came first comes again."""
+    """One slot: one category a record. A tiny alpha: the first category comes again."""
     single = DirichletStream(DirichletSettings(**(_fields(SMALL) | {"slots": 1}))).records(0, 100).categories
     assert (single == single[:, :1]).all()
     copied = DirichletStream(DirichletSettings(**(_fields(SMALL) | {"alpha_low": 1e-9, "alpha_high": 1e-9})))
@@ -170,7 +172,7 @@ def test_categories_are_those_of_the_items_and_at_most_five() -> None:
 
 
 def test_two_events_share_a_category_as_often_as_the_law_says() -> None:
-    """An urn is exchangeable: whichever two events, near or far, the probability is one.
+    """An urn is exchangeable: for any two events, near or far, the probability is the same.
 
     The prior over 5 slots has an expected sum of squares of 2/6; other slots have one category with probability 1/100;
     event 2 copies event 1 with probability 1/(alpha+1), averaged over alpha in U(1, 500).
@@ -193,7 +195,7 @@ def test_a_record_clings_to_its_categories_as_the_paper_words_it() -> None:
 
 
 def _record_by_hand(rng: np.random.Generator, length: int) -> list[int]:
-    """Draw one record's categories as the paper words it: counts so far, one event after the other."""
+    """Draw one record's categories as in the paper: by the counts so far, one event after the other."""
     drawn, prior, alpha = rng.integers(100, size=5), rng.dirichlet(np.ones(5)), rng.uniform(1, 500)
     counts = np.zeros(100)
     shown: list[int] = []
@@ -221,13 +223,13 @@ def _record_by_hand(rng: np.random.Generator, length: int) -> list[int]:
     ],
 )
 def test_a_stream_that_cannot_be_is_refused(flags: dict[str, Any], sentence: str) -> None:
-    """In a sentence that says what to change."""
+    """The error says what to change."""
     with pytest.raises(SimError, match=sentence):
         DirichletSettings(**flags)
 
 
 def test_every_category_has_an_item_from_the_start() -> None:
-    """Even where items are few, so that no draw finds an empty category."""
+    """Even if items are few, so that no draw finds an empty category."""
     stream = DirichletStream(DirichletSettings(records=50, length=20, items=25, categories=10))
     assert set(stream.category_I[:10]) == set(range(10))
     assert (stream.records(0, 50).items < stream.available(np.arange(50))[:, None]).all()

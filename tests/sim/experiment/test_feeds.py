@@ -4,7 +4,7 @@ from hypothesis import given, settings, strategies as st
 
 from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.experiment.feeds import Joined, WholeRecords, micro_batches
-from sim.sources.source import OutgoingEvent
+from sim.sources.source import SourceEvent
 from stream.config import StreamSettings
 from stream.example import Example, encode_example
 
@@ -41,14 +41,14 @@ class Small:
         return len(self.all)
 
     @property
-    def all(self) -> list[OutgoingEvent]:
-        def click(user: str, item: str, ts: int) -> OutgoingEvent:
+    def all(self) -> list[SourceEvent]:
+        def click(user: str, item: str, ts: int) -> SourceEvent:
             value = f'{{"user_id":"{user}","item_id":"{item}","action":"click","ts":{ts}}}'
-            return OutgoingEvent("actions", user.encode(), value.encode(), ts)
+            return SourceEvent("actions", user.encode(), value.encode(), ts)
 
         first = [click("u", "a", 1_000 + n) for n in range(3)]
         last = [click("v", "b", 200_000 + n) for n in range(3)]
-        return [*first, OutgoingEvent("items", b"a", None, 150_000), *last]
+        return [*first, SourceEvent("items", b"a", None, 150_000), *last]
 
     def events(self, start: int = 0):
         yield from self.all[start:]

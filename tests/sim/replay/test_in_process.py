@@ -1,4 +1,4 @@
-"""The run in one process: the same digests however events are cut and interleaved, and refusals."""
+"""The run in one process: the same digests for any batches and interleaving, and refusals."""
 
 import random
 import subprocess
@@ -17,7 +17,7 @@ from sim.errors import SimError
 from sim.replay.in_process import DirectRun
 from sim.sources.log_columns import LogSettings
 from sim.sources.recorded_log import read_log
-from sim.sources.source import TOPICS, OutgoingEvent, Source, outgoing
+from sim.sources.source import TOPICS, Source, SourceEvent, replay_events
 from stream.config import StreamSettings
 from stream.store.reader import SequenceReader
 
@@ -35,33 +35,33 @@ def make_settings(data_dir: Path, **stream: object) -> Settings:
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Source:
-    """Slates and answers of a few users, in disorder, with a catalogue."""
-    chance, folder = random.Random(7), tmp_path_factory.mktemp("log")
+    """Slates of a few users and actions on them, in disorder, with a catalogue."""
+    rng, folder = random.Random(7), tmp_path_factory.mktemp("log")
     rows = ["user_id,item_id,ts,slate,what"]
     for slate in range(150):
-        user, ts = chance.randrange(USERS), 1_700_000_000 + 20 * slate
-        for item in chance.sample(range(ITEMS), 3):
-            rows.append(f"u{user},i{item},{ts},s{slate},{chance.choice(['', '', 'click', 'skip'])}")
+        user, ts = rng.randrange(USERS), 1_700_000_000 + 20 * slate
+        for item in rng.sample(range(ITEMS), 3):
+            rows.append(f"u{user},i{item},{ts},s{slate},{rng.choice(['', '', 'click', 'skip'])}")
     (folder / "log.csv").write_text("\n".join(rows))
     titles = [f"i{item},Title {item}" for item in range(ITEMS)]
     (folder / "items.csv").write_text("\n".join(["id,title", *titles]))
     return read_log(folder / "log.csv", LogSettings(action="what", request="slate"), folder / "items.csv")
 
 
-def as_it_is(events: list[OutgoingEvent]) -> list[OutgoingEvent]:
+def as_it_is(events: list[SourceEvent]) -> list[SourceEvent]:
     return events
 
 
-def topic_by_topic(events: list[OutgoingEvent]) -> list[OutgoingEvent]:
-    """Bring each topic whole before the next: as disorderly as topics can be to one another."""
+def topic_by_topic(events: list[SourceEvent]) -> list[SourceEvent]:
+    """Return the events topic by topic: the greatest disorder between topics."""
     return sorted(events, key=lambda event: TOPICS.index(event.topic))
 
 
 def digests(
-    data_dir: Path, source: Source, batch: int, order: Callable[[list[OutgoingEvent]], list[OutgoingEvent]]
+    data_dir: Path, source: Source, batch: int, order: Callable[[list[SourceEvent]], list[SourceEvent]]
 ) -> dict[str, str]:
     with DirectRun(make_settings(data_dir)) as run:
-        events = iter(order(list(outgoing(source, PARTITIONS))))
+        events = iter(order(list(replay_events(source, PARTITIONS))))
         while some := list(islice(events, batch)):
             run.feed(some)
         assert run.training.ended
@@ -85,7 +85,7 @@ def test_a_run_is_a_function_of_its_events(
     plain: dict[str, str],
     tmp_path: Path,
     batch: int,
-    order: Callable[[list[OutgoingEvent]], list[OutgoingEvent]],
+    order: Callable[[list[SourceEvent]], list[SourceEvent]],
 ) -> None:
     """Neither the size of the batches nor the order of the topics changes sequences, examples or model."""
     assert digests(tmp_path, log, batch, order) == plain
@@ -96,15 +96,15 @@ def test_a_run_is_a_function_of_its_events(
 def test_any_interleaving_of_the_topics_will_do(
     log: Source, plain: dict[str, str], tmp_path_factory: pytest.TempPathFactory, seed: int
 ) -> None:
-    """As long as the events of one topic keep their order."""
+    """If the events of one topic keep their order."""
 
-    def interleaved(events: list[OutgoingEvent]) -> list[OutgoingEvent]:
-        chance = random.Random(seed)
+    def interleaved(events: list[SourceEvent]) -> list[SourceEvent]:
+        rng = random.Random(seed)
         left = [iter([event for event in events if event.topic == topic]) for topic in TOPICS]
-        mixed: list[OutgoingEvent] = []
+        mixed: list[SourceEvent] = []
         while left:
-            queue = chance.choice(left)
-            some = list(islice(queue, chance.randrange(1, 40)))
+            queue = rng.choice(left)
+            some = list(islice(queue, rng.randrange(1, 40)))
             mixed += some
             if not some:
                 left.remove(queue)
@@ -116,7 +116,7 @@ def test_any_interleaving_of_the_topics_will_do(
 def test_other_events_make_another_run(log: Source, plain: dict[str, str], tmp_path: Path) -> None:
     """All three digests notice one missing event."""
 
-    def without_one(events: list[OutgoingEvent]) -> list[OutgoingEvent]:
+    def without_one(events: list[SourceEvent]) -> list[SourceEvent]:
         lost = next(n for n, event in enumerate(events) if event.topic == "actions" and event.partition is None)
         return events[:lost] + events[lost + 1 :]
 
@@ -150,7 +150,7 @@ def test_a_run_does_not_begin_in_what_is_there(log: Source, tmp_path: Path) -> N
     """Stores of an earlier run are refused, deleted by restart, and only if such a run has made them."""
     settings = make_settings(tmp_path)
     with DirectRun(settings) as first:
-        first.feed(islice(outgoing(log, PARTITIONS), 200))
+        first.feed(islice(replay_events(log, PARTITIONS), 200))
     with pytest.raises(SimError, match=r"store is there already, and --direct begins with nothing; .*--restart"):
         DirectRun(settings)
     with DirectRun(settings, restart=True) as again:
@@ -162,7 +162,7 @@ def test_a_run_does_not_begin_in_what_is_there(log: Source, tmp_path: Path) -> N
 
 
 def test_a_store_in_use_is_not_deleted(tmp_path: Path) -> None:
-    """Another process that runs keeps what it works on."""
+    """The store of a running process is kept."""
     holder = (
         "import sys; from pathlib import Path; from stream.store.rocksdb import open_store, partition_path\n"
         "store = open_store(partition_path(Path(sys.argv[1]), 0)); print('open', flush=True); sys.stdin.read()\n"

@@ -1,8 +1,10 @@
+"""The speed of a replay."""
+
 import pytest
 from hypothesis import given, strategies as st
 
 from sim.errors import SimError
-from sim.replay.rate_limit import Pacer, Speed, parse_speed
+from sim.replay.rate_limit import RateLimit, Speed, parse_speed
 
 
 class Clock:
@@ -30,49 +32,49 @@ def test_speeds_are_read(text: str, speed: Speed) -> None:
 
 @pytest.mark.parametrize("text", ["0", "0/s", "0x", "-5/s", "fast", "", "60", "5000 / s", "nanx", "infx", "1e3/s"])
 def test_nonsense_is_refused(text: str) -> None:
-    """In a sentence that lists what is possible; 60 alone could mean either."""
+    """The error lists what is possible; 60 alone could mean either."""
     with pytest.raises(SimError, match=r"is no speed; give max, events a second \(5000/s\), or a multiple"):
         parse_speed(text)
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1, max_size=30).map(sorted), st.sampled_from(["4/s", "60x"]))
 def test_events_are_due_when_the_speed_says(times_ms: list[int], text: str) -> None:
-    """The first at once, others by their number or their recorded time; who is late does not wait."""
+    """The first at once, others by their number or their recorded time; a late one does not wait."""
     clock = Clock()
-    pacer = Pacer(parse_speed(text), clock)
+    limit = RateLimit(parse_speed(text), clock)
     for n, ts_ms in enumerate(times_ms):
         due_s = 100 + (n / 4 if text == "4/s" else (ts_ms - times_ms[0]) / 60_000)
-        assert pacer.wait_s(ts_ms) == pytest.approx(due_s - clock.now_s)
+        assert limit.wait_s(ts_ms) == pytest.approx(due_s - clock.now_s)
         clock.now_s = max(clock.now_s, due_s)
-        assert pacer.wait_s(ts_ms) == pytest.approx(min(0, due_s - clock.now_s))
-        pacer.passed(ts_ms)
+        assert limit.wait_s(ts_ms) == pytest.approx(min(0, due_s - clock.now_s))
+        limit.passed(ts_ms)
 
 
 def test_the_fastest_never_waits() -> None:
     """Not even for an event years ahead."""
-    pacer = Pacer(Speed(), Clock())
-    assert not pacer.paced
-    assert pacer.wait_s(10**13) == 0
+    limit = RateLimit(Speed(), Clock())
+    assert not limit.limited
+    assert limit.wait_s(10**13) == 0
 
 
 @given(st.integers(0, 10**6), st.integers(0, 10**6), st.integers(0, 100))
 def test_event_time_goes_on_while_waiting_but_not_past_the_next_event(first: int, gap: int, waited_s: int) -> None:
-    """So a heartbeat may say it: nothing older will follow."""
+    """So a heartbeat may carry it: nothing older will follow."""
     clock = Clock()
-    pacer = Pacer(parse_speed("10x"), clock)
-    pacer.wait_s(first)
-    pacer.passed(first)
-    pacer.wait_s(first + gap)
+    limit = RateLimit(parse_speed("10x"), clock)
+    limit.wait_s(first)
+    limit.passed(first)
+    limit.wait_s(first + gap)
     clock.now_s += waited_s
-    assert pacer.reached_ms(first + gap) == first + min(gap, waited_s * 10_000)
+    assert limit.reached_ms(first + gap) == first + min(gap, waited_s * 10_000)
 
 
 def test_at_a_rate_the_time_reached_is_that_of_the_last_event() -> None:
-    """Recorded time says nothing about the time that passes."""
+    """Recorded time is no measure of the time that passes."""
     clock = Clock()
-    pacer = Pacer(parse_speed("1/s"), clock)
+    limit = RateLimit(parse_speed("1/s"), clock)
     for ts_ms in (5, 9):
-        pacer.wait_s(ts_ms)
-        pacer.passed(ts_ms)
+        limit.wait_s(ts_ms)
+        limit.passed(ts_ms)
     clock.now_s += 50
-    assert pacer.reached_ms(1000) == 9
+    assert limit.reached_ms(1000) == 9

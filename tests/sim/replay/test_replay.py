@@ -14,11 +14,11 @@ import pytest
 
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.errors import SimError
-from sim.replay.kafka_sink import KafkaOut
+from sim.replay.kafka_sink import KafkaSink
 from sim.replay.progress_file import ReplayState, load_state, save_state
-from sim.replay.rate_limit import Pacer, parse_speed
+from sim.replay.rate_limit import RateLimit, parse_speed
 from sim.replay.replay import Replay
-from sim.sources.source import HEARTBEAT_EVENTS, OutgoingEvent, heartbeats, item_record, outgoing
+from sim.sources.source import HEARTBEAT_EVENTS, SourceEvent, heartbeats, item_record, replay_events
 from stream.config import StreamSettings
 from stream.kafka.topics import create_topics
 from stream.local_broker.node import Broker
@@ -40,8 +40,8 @@ def make_stream(seed: int = 0) -> DirichletStream:
     return stream
 
 
-class Until(Pacer):
-    """Never waits, and stops its replay behind a number of events."""
+class Until(RateLimit):
+    """Never waits, and stops its replay after a number of events."""
 
     replay: Replay
 
@@ -63,19 +63,19 @@ def replay(
     stop_after: int = 0,
     **flags: bool,
 ) -> Replay:
-    """Replay as fast as possible, all of it or so many events."""
+    """Replay as fast as possible, all events or a number of them."""
     create_topics(kafka.bootstrap, topics)
-    pacer = Until(stop_after)
-    with KafkaOut(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
-        pacer.replay = made = Replay(source, out, path, pacer, **flags)
+    limit = Until(stop_after)
+    with KafkaSink(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
+        limit.replay = made = Replay(source, out, path, limit, **flags)
         assert made.run() == (not stop_after)
     return made
 
 
-def expected(source: DirichletStream, partitions: int) -> dict[Place, list[OutgoingEvent]]:
-    """Give the events of each topic and partition, heartbeats included."""
-    places: dict[Place, list[OutgoingEvent]] = defaultdict(list)
-    for event in outgoing(source, partitions):
+def expected(source: DirichletStream, partitions: int) -> dict[Place, list[SourceEvent]]:
+    """Return the events of each topic and partition, heartbeats included."""
+    places: dict[Place, list[SourceEvent]] = defaultdict(list)
+    for event in replay_events(source, partitions):
         home = partition_of(event.key or b"", partitions) if event.partition is None else event.partition
         places[event.topic, home].append(event)
     return places
@@ -91,7 +91,7 @@ def assert_each_event_once(kafka: KafkaForTests, topics: StreamSettings, source:
 
 
 def test_every_record_lies_where_it_belongs(kafka: KafkaForTests, tmp_path: Path) -> None:
-    """Uninterrupted, the topics hold exactly what `outgoing` gives: order, partition, keys, values, heartbeats."""
+    """The topics hold exactly what `replay_events` yields: order, partition, keys, values, heartbeats."""
     topics, source = own_topics(), make_stream()
     replay(kafka, topics, tmp_path / "state.json", source)
     found = written(kafka.bootstrap, topics)
@@ -112,14 +112,14 @@ def test_a_stopped_replay_continues(kafka: KafkaForTests, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("counted", [0, 5, 700, HEARTBEAT_EVENTS + 1])
 def test_what_was_written_but_not_counted_is_found(kafka: KafkaForTests, tmp_path: Path, counted: int) -> None:
-    """A state as old as can be costs no event twice, even where others have written in between."""
+    """With a progress file of any age no event is written twice, even if others have written in between."""
     topics, source, path = own_topics(), make_stream(), tmp_path / "state.json"
     create_topics(kafka.bootstrap, topics)
-    with KafkaOut(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
-        tag = Replay(source, out, path, Pacer(parse_speed("max"))).state.fingerprint
+    with KafkaSink(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
+        tag = Replay(source, out, path, RateLimit(parse_speed("max"))).state.fingerprint
         offsets = out.ends()
         sent = 0
-        for event in outgoing(source, topics.partitions):
+        for event in replay_events(source, topics.partitions):
             if sent == counted:
                 out.flush()
                 offsets |= out.offsets
@@ -152,7 +152,7 @@ SMALL_LOG = ("--synthetic", "dirichlet", "--records", "200", "--limit", "6000", 
 
 
 def small_log() -> DirichletStream:
-    """Give what SMALL_LOG replays."""
+    """Return the source that SMALL_LOG replays."""
     return DirichletStream(DirichletSettings(records=200, limit=6000))
 
 
@@ -175,18 +175,18 @@ def test_a_killed_replay_continues_with_the_same_command(
     """
     topics = own_topics()
     state = tmp_path / "replay" / "run.json"
-    with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG, "--speed", "1000/s") as process:
+    with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG, "--speed", "200/s") as process:
         wait_for_events(state, 300)
         with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG) as second:
             assert "Another process replays as run; stop it" in second.communicate(timeout=KILL_S)[1]
         process.send_signal(how)
-        _, said = process.communicate(timeout=KILL_S)
+        _, output = process.communicate(timeout=KILL_S)
         assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
-        assert ("the same command continues" in said) == (how == signal.SIGINT)
+        assert ("the same command continues" in output) == (how == signal.SIGINT)
     assert load_state(state, msgspec.json.decode(state.read_bytes())["fingerprint"]).acknowledged < 6000
     with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG) as process:
-        _, said = process.communicate(timeout=KILL_S)
-        assert process.returncode == 0, said
+        _, output = process.communicate(timeout=KILL_S)
+        assert process.returncode == 0, output
     assert_each_event_once(kafka, topics, small_log())
 
 
@@ -205,7 +205,7 @@ def test_a_replay_that_is_over_says_so(kafka: KafkaForTests, tmp_path: Path) -> 
 
 
 def test_another_log_of_the_same_name_is_refused(kafka: KafkaForTests, tmp_path: Path) -> None:
-    """The state is of a log, its options and its topics; the sentence says how to keep both."""
+    """The progress is of a log, its options and its topics; the error says how to keep both."""
     topics, path = own_topics(), tmp_path / "state.json"
     replay(kafka, topics, path, make_stream(), stop_after=100)
     for other, where in ((make_stream(1), topics), (make_stream(), own_topics())):
@@ -213,7 +213,7 @@ def test_another_log_of_the_same_name_is_refused(kafka: KafkaForTests, tmp_path:
             replay(kafka, where, path, other)
 
 
-def test_topics_that_were_made_anew_are_noticed(kafka: KafkaForTests, tmp_path: Path) -> None:
+def test_topics_that_were_made_again_are_noticed(kafka: KafkaForTests, tmp_path: Path) -> None:
     """Continuing into an empty topic would leave out its beginning."""
     topics, source, path = own_topics(), make_stream(), tmp_path / "state.json"
     made = replay(kafka, topics, path, source, stop_after=100)
@@ -229,8 +229,8 @@ def test_time_goes_on_everywhere_while_a_slow_replay_waits(kafka: KafkaForTests,
     source = DirichletStream(DirichletSettings(records=2, length=10, items=50, categories=5, limit=13))
     create_topics(kafka.bootstrap, topics)
     begun = time.monotonic()
-    with KafkaOut(kafka.bootstrap, 1, topics.topic_prefix) as out:
-        assert Replay(source, out, tmp_path / "state.json", Pacer(parse_speed("10x"))).run()
+    with KafkaSink(kafka.bootstrap, 1, topics.topic_prefix) as out:
+        assert Replay(source, out, tmp_path / "state.json", RateLimit(parse_speed("10x"))).run()
     assert time.monotonic() - begun >= 1.2
     found = written(kafka.bootstrap, topics)
     beats = [msgspec.json.decode(value)["watermark"] for _, value in found["impressions", 0]]
@@ -248,23 +248,23 @@ def test_a_kafka_that_dies_is_a_sentence_and_the_replay_continues(tmp_path: Path
         with hstu_replay(broker.start(), topics, tmp_path, *paced, before=impatient) as process:
             wait_for_events(tmp_path / "replay" / "run.json", 1000)
             broker.kill()
-            _, said = process.communicate(timeout=KILL_S)
+            _, output = process.communicate(timeout=KILL_S)
         assert process.returncode == 1
-        assert re.search(r"hstu: Kafka at \S+ did not take a record within 2 s: .*repeat the same command", said)
-        assert not re.search("Traceback|Exception ignored", said)
+        assert re.search(r"hstu: Kafka at \S+ did not take a record within 2 s: .*repeat the same command", output)
+        assert not re.search("Traceback|Exception ignored", output)
         kafka = KafkaForTests(broker.start(), "the same, again")
         with hstu_replay(kafka.bootstrap, topics, tmp_path, *SMALL_LOG) as process:
-            _, said = process.communicate(timeout=KILL_S)
-        assert process.returncode == 0, said
+            _, output = process.communicate(timeout=KILL_S)
+        assert process.returncode == 0, output
         assert_each_event_once(kafka, topics, small_log())
     finally:
         broker.stop()
 
 
 def test_a_kafka_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    """With the address and how long it was tried."""
+    """The error has the address and how long it was tried."""
     with hstu_replay("127.0.0.1:9", own_topics(), tmp_path, *SMALL_LOG) as process:
-        _, said = process.communicate(timeout=KILL_S)
+        _, output = process.communicate(timeout=KILL_S)
     assert process.returncode == 1
-    assert "Traceback" not in said
-    assert re.search(r"hstu: No Kafka answered at 127.0.0.1:9 within 10 s; start one by hstu broker", said)
+    assert "Traceback" not in output
+    assert re.search(r"hstu: No Kafka answered at 127.0.0.1:9 within 10 s; start one by hstu broker", output)

@@ -16,7 +16,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def test_a_file_is_a_scenario(tmp_path: Path) -> None:
-    """Named as the file; what it does not say has a default, what it has no table for does not happen."""
+    """It is named as the file; absent keys have defaults, drifts without a table do not happen."""
     made = load_scenario(written(tmp_path, 'title = "Mine"\n[base]\nusers = 9\n[noise]\nshare = 0.5\n'))
     assert isinstance(made, WorldScenario)
     assert (made.name, made.title, made.drifts()) == ("mine", "Mine", ["noise"])
@@ -72,7 +72,7 @@ def test_the_papers_stream_takes_every_key_of_its_generator(tmp_path: Path) -> N
     ],
 )
 def test_what_is_wrong_is_a_sentence(tmp_path: Path, text: str, sentence: str) -> None:
-    """With the file's name, whatever is wrong in it."""
+    """Every error has the file's name."""
     with pytest.raises(SimError) as error:
         load_scenario(written(tmp_path, text))
     assert str(tmp_path / "mine.toml") in str(error.value)
@@ -81,15 +81,29 @@ def test_what_is_wrong_is_a_sentence(tmp_path: Path, text: str, sentence: str) -
 
 
 def test_the_generators_own_refusals_come_through(tmp_path: Path) -> None:
-    """What only the generator knows to be wrong is its sentence."""
+    """What only the generator refuses is reported by its sentence."""
     path = written(tmp_path, 'kind = "dirichlet"\n[dirichlet]\nitems = 10\ncategories = 90\n')
     with pytest.raises(SimError, match=r"Of 10 items the share 0\.4 is there at first"):
         load_scenario(path).source()
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    """And says that it may be a file."""
+    """The error says that it may be a file, too."""
     with pytest.raises(SimError, match=r"no scenario 'grwth'; known are bots, .*turnover, and a file of your own"):
         load_scenario("grwth")
     with pytest.raises(SimError, match=r"The scenario nowhere\.toml cannot be read"):
         load_scenario("nowhere.toml")
+
+
+def test_a_preset_wins_over_a_folder_or_file_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`hstu compare --out shock` makes a folder shock/, and a second run must still find the preset."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shock").mkdir()
+    (tmp_path / "growth").write_text("[base]\nevents = 7\n")
+    (tmp_path / "mine").write_text("[base]\nevents = 7\n")
+    assert load_scenario("shock").drifts() == ["shock"]
+    assert load_scenario("growth").drifts() == ["growth"]
+    assert len(load_scenario("mine").source()) == 7
+    (tmp_path / "results").mkdir()
+    with pytest.raises(SimError, match="no scenario 'results'"):
+        load_scenario("results")

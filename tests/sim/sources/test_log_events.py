@@ -1,3 +1,5 @@
+"""Rows of a log as events: actions, slates, ratings, ties and limits."""
+
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -33,7 +35,7 @@ log_rows = st.lists(
 
 
 def replayed(rows: Sequence[Row], settings: LogSettings) -> list[Row]:
-    """Give the JSON of all events, after having checked that the workers take each."""
+    """Return the JSON of all events, after checking that the workers take each."""
     table, read_as = event_table(pl.DataFrame(rows), settings, "a log")
     log = RecordedLog("a log", "", table, [], read_as)
     events = list(log.events())
@@ -77,7 +79,7 @@ def test_ratings_become_actions_by_the_threshold(rows: list[Row], least: float |
 
 
 @given(log_rows)
-def test_a_rating_as_impression_is_a_slate_of_one_and_an_answer_to_it_at_its_time(rows: list[Row]) -> None:
+def test_a_rating_as_impression_is_a_slate_of_one_and_an_action_on_it_at_its_time(rows: list[Row]) -> None:
     """The action names its request, item and time; the impression comes first."""
     events = replayed(rows, LogSettings(rating="rating", positive_from=4, rating_as="impression"))
     slates: dict[str, Row] = {}
@@ -153,25 +155,6 @@ def test_a_rating_that_is_no_number_is_refused() -> None:
         replayed(rows, LogSettings(rating="stars"))
 
 
-@pytest.mark.parametrize(
-    ("flags", "sentence"),
-    [
-        ({"positive_from": 4}, "speak of ratings; name their column by --rating"),
-        ({"rating_as": "impression"}, "speak of ratings"),
-        ({"rating": "r", "action": "a"}, "not by both"),
-        ({"rating": "r", "request": "q", "rating_as": "impression"}, "--request already says"),
-        ({"request": "q"}, "--request needs --action or --rating"),
-        ({"shuffle_ties": -1}, "--shuffle-ties -1 is no seed"),
-        ({"rating": "r", "rating_as": "view"}, "--rating-as view is unknown; known are action, impression"),
-        ({"limit": 0}, "--limit 0 leaves no rows"),
-    ],
-)
-def test_flags_that_do_not_go_together_are_refused(flags: dict[str, Any], sentence: str) -> None:
-    """Before anything is read."""
-    with pytest.raises(SimError, match=sentence):
-        LogSettings(**flags)
-
-
 def test_absent_fields_stay_out_of_the_wire() -> None:
     """An action without request and value has four fields, and the workers' own structs read it."""
     table, _ = event_table(pl.DataFrame([{"user_id": "a", "item_id": "x", "ts": 1}]), LogSettings(), "a log")
@@ -182,7 +165,7 @@ def test_absent_fields_stay_out_of_the_wire() -> None:
 
 
 def test_a_row_without_a_request_is_organic_among_slates() -> None:
-    """An empty cell of the request column shows nothing; a row with neither request nor action says nothing."""
+    """An empty request means no slate; a row with neither request nor action is refused."""
     shown_row = {"user_id": "ann", "item_id": "a", "ts": START_S, "slate": "r", "what": ""}
     organic_row = {"user_id": "ann", "item_id": "b", "ts": START_S + 1, "slate": "", "what": "click"}
     shown, organic = replayed([shown_row, organic_row], LogSettings(action="what", request="slate"))

@@ -1,3 +1,5 @@
+"""What a replay sends of a source: the catalogue, events, heartbeats, the end of time."""
+
 import json
 from collections import defaultdict
 
@@ -9,9 +11,9 @@ from sim.sources.source import (
     HEARTBEAT_EVENTS,
     ITEMS_HEARTBEAT_KEY,
     TOPICS,
-    OutgoingEvent,
+    SourceEvent,
     item_record,
-    outgoing,
+    replay_events,
     total,
 )
 from stream.schema.ids import partition_of
@@ -32,7 +34,7 @@ def test_heartbeats_never_lie_and_come_everywhere(stream: DirichletStream) -> No
     """In every partition of every topic nothing older follows a heartbeat, and the last one is the end of time."""
     reached: dict[tuple[str, int], int] = defaultdict(int)
     beats: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for event in outgoing(stream, PARTITIONS):
+    for event in replay_events(stream, PARTITIONS):
         content = json.loads(event.value or b"")
         home = partition_of(event.key or b"", PARTITIONS) if event.partition is None else event.partition
         if event.partition is None:
@@ -48,8 +50,8 @@ def test_heartbeats_never_lie_and_come_everywhere(stream: DirichletStream) -> No
 
 
 def test_the_catalogue_comes_first_and_at_the_first_events_time(stream: DirichletStream) -> None:
-    """So that titles are known before anything is learnt."""
-    events = list(outgoing(stream, PARTITIONS))
+    """So that titles are known before anything is learned."""
+    events = list(replay_events(stream, PARTITIONS))
     assert [event.topic for event in events[:5]] == ["items"] * 5
     assert {event.ts_ms for event in events[:6]} == {stream.first_ms}
     assert sum(event.topic == "items" and event.partition is None for event in events) == 5
@@ -59,16 +61,16 @@ def test_the_catalogue_comes_first_and_at_the_first_events_time(stream: Dirichle
 @settings(max_examples=20, deadline=None)
 @given(start=st.integers(0, EVENTS + 5))
 def test_it_can_begin_anywhere(stream: DirichletStream, start: int) -> None:
-    """From event n on comes what comes behind n events in the whole, heartbeats between them included."""
-    whole = list(outgoing(stream, PARTITIONS))
+    """From event n on it is the rest of the whole, heartbeats included."""
+    whole = list(replay_events(stream, PARTITIONS))
     counted, cut = 0, 0
     for cut, event in enumerate(whole):  # noqa: B007
         if event.partition is None and counted == start:
             break
         counted += event.partition is None
-    begun = list(outgoing(stream, PARTITIONS, start))
+    begun = list(replay_events(stream, PARTITIONS, start))
     assert begun == (whole[cut:] if start < total(stream) else _last_beats(whole))
 
 
-def _last_beats(whole: list[OutgoingEvent]) -> list[OutgoingEvent]:
+def _last_beats(whole: list[SourceEvent]) -> list[SourceEvent]:
     return [event for event in whole if event.ts_ms == END_OF_TIME_MS]

@@ -1,3 +1,5 @@
+"""Rows of one instant: spread over milliseconds, in order or shuffled."""
+
 from itertools import groupby
 
 import numpy as np
@@ -28,7 +30,7 @@ def test_ties_become_successive_milliseconds_in_the_files_order(log: list[tuple[
 
 @given(rows, st.integers(0, 5))
 def test_a_shuffle_moves_rows_of_one_instant_alone(log: list[tuple[str, int]], seed: int) -> None:
-    """Each user's times are those of the file's order; only who gets which of them among equals is by chance."""
+    """Each user's times are those of the file's order; only which of equal rows gets which is random."""
     shuffled, kept = spread(log, seed), spread(log, None)
     tie = list(zip(log, range(len(log)), strict=True))
     for _, group in groupby(sorted(tie), key=lambda entry: entry[0]):
@@ -37,7 +39,7 @@ def test_a_shuffle_moves_rows_of_one_instant_alone(log: list[tuple[str, int]], s
 
 
 def test_a_shuffle_is_by_its_seed() -> None:
-    """The same seed gives the same order, another one another."""
+    """The same seed makes the same order, another seed another."""
     log = [("a", 0)] * 50
     assert spread(log, 1) == spread(log, 1) != spread(log, 2)
     assert sorted(spread(log, 1)) == spread(log, None) == list(range(50))

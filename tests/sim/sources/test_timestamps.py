@@ -1,3 +1,5 @@
+"""Times of a log: numbers, ISO-8601 texts and datetimes, and what is refused."""
+
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import numpy as np
@@ -11,6 +13,17 @@ from sim.sources.timestamps import event_times
 instants = st.datetimes(datetime(1974, 1, 1), datetime(2199, 12, 31)).map(lambda at: at.replace(tzinfo=UTC))
 columns = st.lists(instants, min_size=1, max_size=20)
 zones = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+
+FORMS = (
+    "%Y-%m-%d",
+    "%G-W%V-%u",
+    "%Y-%m-%dT%H",
+    "%Y-%m-%d %H:%M",
+    "%Y-%m-%dT%H:%M:%S",
+    "%Y%m%dT%H%M%S",
+    "%Y-%m-%dT%H:%M:%S.%f",
+    "%Y-%m-%d %H:%M:%S,%f",
+)
 
 
 def by_hand_ms(at: datetime) -> int:
@@ -44,6 +57,16 @@ def test_iso_8601_is_that_instant(ats: list[tuple[datetime, timezone | None]], b
     texts = [at.astimezone(zone or UTC).isoformat(between).removesuffix("" if zone else "+00:00") for at, zone in ats]
     times = event_times(pl.Series("t", texts), "a log")
     assert times.ts_ms.tolist() == [by_hand_ms(at) for at, _ in ats]
+
+
+@given(instants, st.sampled_from(["", "Z", "+02:00", "-0330", "+01:00:30"]), st.sampled_from(FORMS))
+def test_every_form_that_python_reads_is_read_alike(at: datetime, offset: str, form: str) -> None:
+    """Fractions of any length, basic and week forms, dates alone, Z and offsets; spaces around them do not count."""
+    text = at.strftime(form) + (offset if "%H" in form else "")
+    read = datetime.fromisoformat(text)
+    times = event_times(pl.Series("t", [f" {text} ", "2024-01-01"]), "a log")
+    assert times.ts_ms[0] == by_hand_ms(read if read.tzinfo else read.replace(tzinfo=UTC))
+    assert times.read_as == "ISO-8601 (UTC where no offset is given)"
 
 
 @given(columns, st.sampled_from(["ms", "us", "ns"]), st.sampled_from([None, "UTC", "Asia/Tokyo"]))

@@ -1,4 +1,4 @@
-"""The closed loop: who recommends what the seer would has no regret, and what comes back is a stream."""
+"""The closed loop: the best slates have no regret, and the events that come back are a stream."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,26 +8,26 @@ import pytest
 
 from sim.errors import SimError
 from sim.scenarios.scenario import load_scenario
-from sim.sources.source import OutgoingEvent
-from sim.world.closed_loop import ClosedLoop, LoopBlock
+from sim.sources.source import SourceEvent
+from sim.world.closed_loop import ClosedLoop, RequestBlock
 from sim.world.events import WorldStream
-from tests.sim.world.worlds import ALL, scenario, told
+from tests.sim.world.worlds import ALL, read_back, scenario
 
 CLOSED: dict[str, Any] = {
     "slates": {"size": 5, "closed": True, "half_lift": 4},
     "position": {"decay": 0.7},
     "delay": {"law": "lognormal", "seconds": 5_000, "sigma": 2.0},
 }
-Recommend = Callable[[LoopBlock], list[list[str]]]
+Recommend = Callable[[RequestBlock], list[list[str]]]
 
 
 def made(**base: Any) -> ClosedLoop:
     return scenario(base={"events": 2_000} | base, **ALL, **CLOSED).loop()
 
 
-def lived(loop: ClosedLoop, recommend: Recommend) -> tuple[list[OutgoingEvent], np.ndarray, np.ndarray]:
-    """Give the events, the regret and the expected clicks of a whole run."""
-    events, regret, expected = list[OutgoingEvent](), [], []
+def lived(loop: ClosedLoop, recommend: Recommend) -> tuple[list[SourceEvent], np.ndarray, np.ndarray]:
+    """Return the events, the regret and the expected clicks of a whole run."""
+    events, regret, expected = list[SourceEvent](), [], []
     for block in loop.blocks():
         events += block.answer(recommend(block))
         regret.append(block.regret)
@@ -35,21 +35,21 @@ def lived(loop: ClosedLoop, recommend: Recommend) -> tuple[list[OutgoingEvent], 
     return events, np.concatenate(regret), np.concatenate(expected)
 
 
-def best(block: LoopBlock) -> list[list[str]]:
+def best(block: RequestBlock) -> list[list[str]]:
     return block.best
 
 
-def by_chance(block: LoopBlock) -> list[list[str]]:
+def by_chance(block: RequestBlock) -> list[list[str]]:
     rng = np.random.default_rng(int(block.ts_ms[0]))
     return [rng.permutation(block.live)[:5].tolist() for _ in block.users]
 
 
-def nothing(block: LoopBlock) -> list[list[str]]:
+def nothing(block: RequestBlock) -> list[list[str]]:
     return [[] for _ in block.users]
 
 
 def test_the_seer_has_no_regret() -> None:
-    """And everybody else has some, never less than none."""
+    """Random slates have some; regret is never negative."""
     _, none, most = lived(made(), best)
     assert (none == 0).all()
     _, some, fewer = lived(made(), by_chance)
@@ -60,20 +60,20 @@ def test_the_seer_has_no_regret() -> None:
 
 @pytest.mark.parametrize("recommend", [best, by_chance, nothing])
 def test_a_run_is_a_stream(recommend: Recommend) -> None:
-    """In order of time, nobody meets the dead, each slate is shown once, and at last all clicks have come."""
+    """In order of time, with live items only, each slate once; at the end all clicks have come."""
     loop = made()
     events, _, expected = lived(loop, recommend)
-    said = told(loop.catalogue, events)
-    assert len(said.slates) == 2_000
-    assert len(said.born) == len(loop.world.items)
-    for _, user, item, request in said.clicks:
-        _, viewer, items = said.slates[request or ""]
+    stream = read_back(loop.catalogue, events)
+    assert len(stream.slates) == 2_000
+    assert len(stream.born) == len(loop.world.items)
+    for _, user, item, request in stream.clicks:
+        _, viewer, items = stream.slates[request or ""]
         assert (user, item in items) == (viewer, True)
-    assert 0.5 * expected.sum() < len(said.clicks) < 1.1 * expected.sum()  # items die before late clicks come
+    assert 0.5 * expected.sum() < len(stream.clicks) < 1.1 * expected.sum()  # items die before late clicks come
 
 
 def test_what_was_given_is_what_was_known() -> None:
-    """Before a block asks, all earlier events are out, and the births and deaths with which its tick begins."""
+    """Before a block, all earlier events are out, and the births and deaths with which its tick begins."""
     loop, last = made(), 0
     alive = {item for item, _ in loop.catalogue}
     for block in loop.blocks():
@@ -88,7 +88,7 @@ def test_what_was_given_is_what_was_known() -> None:
 
 
 def test_no_block_is_empty() -> None:
-    """Ticks in which nobody comes are passed over; what happens in them is told all the same."""
+    """Ticks without requests have no block; their events come all the same."""
     loop = made(session=500.0, session_gap_s=1.0)
     sizes = [len(block) for block in loop.blocks() if block.answer(nothing(block))]
     assert len(sizes) == len(loop) < loop.world.ticks
@@ -99,7 +99,7 @@ def test_no_block_is_empty() -> None:
 
 
 def test_where_nobody_recommends_the_policy_does() -> None:
-    """Then the loop is the stream that a replay sends."""
+    """With empty slates the loop is the stream that a replay sends."""
     scene = scenario(base={"events": 2_000}, **ALL, **CLOSED)
     events, *_ = lived(scene.loop(), nothing)
     assert events == list(scene.source().events())
@@ -108,7 +108,7 @@ def test_where_nobody_recommends_the_policy_does() -> None:
 
 
 def test_short_slates_are_filled_up() -> None:
-    """What is given stays on top."""
+    """The given items stay on top."""
     loop = made()
     for block in loop.blocks():
         given = [["", item] for item in [block.live[3]] * len(block)]
@@ -117,7 +117,7 @@ def test_short_slates_are_filled_up() -> None:
 
 
 def test_recommenders_meet_the_same_luck() -> None:
-    """Two that show the same get the same clicks, whatever they have shown before."""
+    """Two recommenders that show the same get the same clicks, whatever they have shown before."""
     one, other = made(), made()
     for number, (a, b) in enumerate(zip(one.blocks(), other.blocks(), strict=True)):
         shown = by_chance(a)
@@ -138,7 +138,7 @@ def test_recommenders_meet_the_same_luck() -> None:
     ],
 )
 def test_a_slate_that_cannot_be_shown_is_refused(slate: list[str], sentence: str) -> None:
-    """With the slate's number and the item."""
+    """The error names the slate's number and the item."""
     block = next(made(items=400).blocks())
     assert "i0" in block.live
     with pytest.raises(SimError, match=f"Slate 1 of the block {sentence}"):
@@ -148,7 +148,7 @@ def test_a_slate_that_cannot_be_shown_is_refused(slate: list[str], sentence: str
 
 
 def test_a_block_is_answered_once() -> None:
-    """Neither twice nor never; and only a closed loop has blocks."""
+    """A second or a missing answer is refused; only a closed loop has blocks."""
     loop = made()
     blocks = loop.blocks()
     first = next(blocks)

@@ -11,7 +11,7 @@ from sim.config import Settings
 from sim.replay.in_process import DirectRun
 from sim.scenarios.files import preset_names
 from sim.scenarios.scenario import load_scenario
-from sim.sources.source import outgoing
+from sim.sources.source import replay_events
 from sim.world.events import Happening, WorldStream
 from sim.world.settings import WorldSettings
 from stream.config import StreamSettings
@@ -24,7 +24,7 @@ TOPICS = {source.topic: source for source in SourceTopic}
 
 
 class Arrived:
-    """Quacks like a record of Kafka."""
+    """Has the fields of a Kafka record that the joiner reads."""
 
     def __init__(self, offset: int, key: bytes | None, value: bytes | None) -> None:
         self.offset, self.key, self.value = offset, key, value
@@ -34,7 +34,7 @@ def joined(source: WorldStream, settings: StreamSettings) -> Partition:
     """Join a stream in one partition."""
     partition = Partition(MemoryStore({}), 0, settings)  # type: ignore[arg-type]
     offsets = dict.fromkeys(SourceTopic, 0)
-    events = outgoing(source, 1)
+    events = replay_events(source, 1)
     while some := list(islice(events, 500)):
         for topic, number in TOPICS.items():
             records = [event for event in some if event.topic == topic]
@@ -75,7 +75,7 @@ def test_late_clicks_are_late_labels() -> None:
     assert partition.counters.tokens == made.settings.base.events * 5 + int(clicks.sum())
 
 
-def test_a_scenario_is_learnt_from(tmp_path: Path) -> None:
+def test_a_scenario_can_be_learned(tmp_path: Path) -> None:
     """All the way to a model, tombstones included: the dead are no candidates."""
     made = scenario(base={"events": 400}, **ALL, **SLATES)
     settings = Settings(

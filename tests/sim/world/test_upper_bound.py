@@ -1,4 +1,4 @@
-"""The seer's figures: those of brute force, met by what happens, and never beaten."""
+"""The seer's figures: equal to brute force, met by what happens, and never beaten."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ def test_organic_figures_are_those_of_brute_force() -> None:
 
 @pytest.mark.parametrize("tables", SHAPES)
 def test_what_is_expected_comes(tables: dict[str, Any]) -> None:
-    """Realised figures lie within what chance allows of the expected ones, of the whole and of its last fifth."""
+    """Realised figures lie near the expected ones, for the whole stream and for its last fifth."""
     base = {"events": 20_000, "items": 200, "categories": 20, "session": 1.0}
     seer = scenario(base=base, **tables).seer()
     for part in ((0.0, 1.0), (0.8, 1.0)):
@@ -55,23 +55,23 @@ def test_what_is_expected_comes(tables: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("tables", SHAPES[:4])
 def test_nobody_who_orders_otherwise_does_better(tables: dict[str, Any]) -> None:
-    """Not by popularity, not by what the seer thinks, reversed, and not by chance."""
+    """Neither the most popular items, nor the least likely, nor random ones."""
     made = scenario(base={"events": 4_000, "items": 200, "categories": 20}, **tables)
-    world, rivals = made.world, np.zeros(3)
+    world, others = made.world, np.zeros(3)
     rng = np.random.default_rng(1)
     for tick in range(world.ticks):
-        asked = requests_of(world, tick)
-        law, live = asked.law, len(asked.law.shelf)
-        popular = np.argsort(-law.shelf.weight)[:10]
+        requests = requests_of(world, tick)
+        law, live = requests.law, len(requests.law.live)
+        popular = np.argsort(-law.live.weight)[:10]
         orders = (popular, np.argsort(law.all().mean(axis=0))[:10], rng.permutation(live)[:10])
         if made.settings.slates is None:
-            rivals += [law.all()[:, order].sum() for order in orders]
+            others += [law.all()[:, order].sum() for order in orders]
         else:
-            shown = policy_slates(world, asked)
-            chance = click_probabilities(made.settings, law, shown)
-            rivals += [(chance * np.isin(shown, order)).sum() for order in orders]
+            shown = policy_slates(world, requests)
+            p_Rk = click_probabilities(made.settings, law, shown)
+            others += [(p_Rk * np.isin(shown, order)).sum() for order in orders]
     seer = made.seer()
-    assert (rivals < seer.hr10.sum() * 0.9).all()
+    assert (others < seer.hr10.sum() * 0.9).all()
 
 
 def test_slates_count_the_clicks_to_be_expected() -> None:
@@ -79,11 +79,11 @@ def test_slates_count_the_clicks_to_be_expected() -> None:
     made = scenario(base={"events": 20_000}, slates={"size": 5, "half_lift": 3})
     seer = made.seer()
     assert seer.targets.sum() == pytest.approx(len(seer.ranks), rel=0.03)
-    asked = requests_of(made.world, 3)
-    chance = click_probabilities(made.settings, asked.law, policy_slates(made.world, asked))
-    assert seer.targets[asked.first : asked.first + len(chance)] == pytest.approx(chance.sum(axis=1))
+    requests = requests_of(made.world, 3)
+    p_Rk = click_probabilities(made.settings, requests.law, policy_slates(made.world, requests))
+    assert seer.targets[requests.first : requests.first + len(p_Rk)] == pytest.approx(p_Rk.sum(axis=1))
 
 
 def test_the_papers_stream_has_no_seer() -> None:
-    """Its bound is the oracle's."""
+    """Its upper bound is the oracle."""
     assert load_scenario("paper").seer() is None

@@ -1,4 +1,4 @@
-"""Small worlds, the laws written down once more by loops, and what a stream says when it is read back."""
+"""Small worlds, their laws once more as plain loops, and a reader of streams that checks them."""
 
 import json
 from collections import defaultdict
@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.scenarios.scenario import WorldScenario
-from sim.sources.source import ITEMS, OutgoingEvent
+from sim.sources.source import ITEMS, SourceEvent
 from sim.world.settings import WorldSettings
 from sim.world.world import World
 
 SMALL: dict[str, Any] = {"events": 3_000, "users": 40, "items": 60, "categories": 6, "days": 10}
+MANY: dict[str, Any] = {"events": 60_000, "session": 1.0}
 ALL: dict[str, Any] = {  # every drift at once
     "growth": {"first": 0.5},
     "turnover": {"lifetime_d": 4},
@@ -32,12 +33,12 @@ SLATES: dict[str, Any] = {
 
 
 def scenario(*, base: dict[str, Any] | None = None, **tables: Any) -> WorldScenario:
-    """Give a small scenario with these tables."""
+    """Return a small scenario with these tables."""
     return WorldScenario("small", WorldSettings.model_validate({"base": SMALL | (base or {}), **tables}))
 
 
 def naive_law(world: World, user: int, tick: int) -> dict[int, float]:
-    """Give p(item | user, tick) by the formulas of sim/scenarios/__init__.py, one item at a time."""
+    """Return p(item | user, tick) by the formulas of sim/scenarios/__init__.py, one item at a time."""
     settings, items, day = world.settings, world.items, world.elapsed_d(tick)
     alive = [i for i in range(len(items)) if items.born[i] <= tick < items.dies[i]]
     crowd: dict[int, float] = defaultdict(float)
@@ -72,8 +73,8 @@ def naive_taste(world: World, user: int, day: float) -> NDArray[np.float64]:
 
 
 @dataclass
-class Told:
-    """What a stream tells."""
+class ReadBack:
+    """The content of a stream."""
 
     clicks: list[tuple[int, str, str, str | None]] = field(default_factory=list)  # ts, user, item, request
     slates: dict[str, tuple[int, str, list[str]]] = field(default_factory=dict)  # request: ts, user, items
@@ -85,37 +86,37 @@ class Told:
         assert item not in self.died
 
 
-def told(catalogue: Iterable[tuple[str, bytes]], events: Iterable[OutgoingEvent]) -> Told:
-    """Read a stream as its receivers do: nobody sees or clicks what is not alive, and time does not go back."""
-    said, last = Told(born={item: json.loads(value)["ts"] for item, value in catalogue}), 0
+def read_back(catalogue: Iterable[tuple[str, bytes]], events: Iterable[SourceEvent]) -> ReadBack:
+    """Return the content of a stream, after checking that time does not go back and that only live items are seen."""
+    stream, last = ReadBack(born={item: json.loads(value)["ts"] for item, value in catalogue}), 0
     for event in events:
         assert event.ts_ms >= last
         last = event.ts_ms
         key, value = (event.key or b"").decode(), json.loads(event.value) if event.value else None
         if value is None:
             assert event.topic == ITEMS
-            said.check_alive(last, key)
-            said.died[key] = last
+            stream.check_alive(last, key)
+            stream.died[key] = last
             continue
         assert value["ts"] == last
         if event.topic == ITEMS:
             assert value["item_id"] == key
             assert value["title"]
-            assert key not in said.born
-            said.born[key] = last
+            assert key not in stream.born
+            stream.born[key] = last
         elif event.topic == "actions":
             assert (value["user_id"], value["action"]) == (key, "click")
-            said.check_alive(last, value["item_id"])
-            said.clicks.append((last, key, value["item_id"], value.get("request_id")))
+            stream.check_alive(last, value["item_id"])
+            stream.clicks.append((last, key, value["item_id"], value.get("request_id")))
         else:
             for item in value["items"]:
-                said.check_alive(last, item)
-            said.slates[value["request_id"]] = (last, key, value["items"])
-    return said
+                stream.check_alive(last, item)
+            stream.slates[value["request_id"]] = (last, key, value["items"])
+    return stream
 
 
 def fits(counts: NDArray[Any], expected: NDArray[np.float64]) -> bool:
-    """Tell whether counts are what chance makes of the expected ones: chi-square within five sigma of its mean.
+    """Return whether counts fit the expected ones: chi-square within five sigma of its mean.
 
     Cells of fewer than five are joined.
     """

@@ -1,0 +1,74 @@
+"""The flags of `hstu replay` as one object."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sim.errors import SimError
+from sim.replay.rate_limit import RateLimit, parse_speed
+from sim.sources.log_columns import LogSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplayOptions:
+    """Each field is the flag of its name; None means that it was not given."""
+
+    log: Path | None = None
+    dataset: str | None = None
+    scenario: str | None = None
+    synthetic: str | None = None
+    items: Path | None = None
+    user: str | None = None
+    item: str | None = None
+    time: str | None = None
+    action: str | None = None
+    rating: str | None = None
+    request: str | None = None
+    rating_as: str | None = None
+    positive_from: float | None = None
+    shuffle_ties: int | None = None
+    limit: int | None = None
+    records: int | None = None
+    events: int | None = None
+    seed: int | None = None
+    direct: bool = False
+    speed: str = "max"
+    restart: bool = False
+    name: str | None = None
+    attention: str | None = None
+    metrics: Path | None = None
+    bootstrap: str | None = None
+    create_topics: bool = True
+    data_dir: Path | None = None
+
+    def of_log(self) -> dict[str, Any]:
+        """Return the fields of LogSettings that were given."""
+        values = {field.name: getattr(self, field.name) for field in fields(LogSettings)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def of_stream(self) -> dict[str, Any]:
+        """Return the size and seed of a generated stream, None where they were not given."""
+        return {"records": self.records, "events": self.events, "seed": self.seed}
+
+    def settings(self) -> dict[str, Any]:
+        """Return the flags that are settings, by dotted names."""
+        given = {"bootstrap": self.bootstrap, "data_dir": self.data_dir}
+        if not self.direct:
+            return given
+        return given | {
+            "train.name": self.name or self.attention,
+            "model.attention": self.attention,
+            "train.metrics_file": None if self.metrics is None else str(self.metrics),
+        }
+
+    def refuse_contradictions(self) -> None:
+        """Refuse flags that do not go together.
+
+        Raises:
+            SimError: They do not.
+        """
+        speed = parse_speed(self.speed)
+        if self.direct and RateLimit(speed).limited:
+            raise SimError("--direct always runs at full speed; remove --speed.")
+        if not self.direct and (self.attention or self.metrics):
+            raise SimError("--attention and --metrics belong to --direct; into Kafka, give them to hstu train.")
