@@ -23,7 +23,7 @@ FEATURES = ("click", "like", "country=NO")
 
 
 class Memory:
-    """Sequences held in a dictionary; notes what was asked."""
+    """Sequences held in a dictionary; keeps a list of the calls."""
 
     def __init__(self, users: dict[str, NDArray[Any]] | None = None) -> None:
         self.users, self.asked, self.closed = users or {}, [], False
@@ -38,7 +38,7 @@ class Memory:
 
 
 def tokens_of(*texts: str, end_ms: int = NOW_MS) -> NDArray[Any]:
-    """Give tokens a minute apart: "i1" shows an item, "i1 click" acts on it, "country=NO" is an attribute."""
+    """Return tokens a minute apart: "i1" shows an item, "i1 click" acts on it, "country=NO" is an attribute."""
     rows = []
     for place, text in enumerate(texts):
         content, _, action = text.partition(" ")
@@ -49,7 +49,7 @@ def tokens_of(*texts: str, end_ms: int = NOW_MS) -> NDArray[Any]:
 
 
 def vocabulary(texts: Sequence[str]) -> Vocabulary:
-    """Give a vocabulary of these texts, born one after another."""
+    """Return a vocabulary of these texts, born one after another."""
     new = Vocabulary()
     keys = np.array([id_key(text) for text in texts], np.uint64)
     new.admit(keys, np.arange(len(texts), dtype=np.int64))
@@ -60,7 +60,7 @@ def vocabulary(texts: Sequence[str]) -> Vocabulary:
 def model_arrays(
     items: int = 20, withdrawn: Iterable[int] = (), settings: ModelSettings = SETTINGS, seed: int = 0
 ) -> dict[str, Any]:
-    """Give the arrays of a model over items "i0", "i1", … with weights that all matter; "i3" was seen 3 times."""
+    """Return the arrays of a model over items "i0", "i1", … with weights that all matter; "i3" was seen 3 times."""
     rng = np.random.default_rng(seed)
     recommender = Recommender(settings, seed=seed)
     weights = {

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import pytest
 
 from model.errors import ModelError
-from model.trainer.inbox import Intake
+from model.trainer.inbox import Inbox
 from stream.config import StreamSettings
 from stream.join.partition import Partition
 from stream.schema.watermark import SourceTopic
@@ -25,26 +25,26 @@ def examples_of(log: Sequence[Record]) -> list[bytes]:
     return [outgoing.value for outgoing in partition.outbox()]
 
 
-def offered(intake: Intake, messages: Sequence[bytes]) -> int:
+def offered(inbox: Inbox, messages: Sequence[bytes]) -> int:
     """Let a trainer read these behind what it has; give how many examples wait now."""
-    first = intake.position("examples", 0)
-    intake.offer("examples", 0, [Example(first + at, None, message, 0) for at, message in enumerate(messages)])
-    return intake.merge.pending
+    first = inbox.position("examples", 0)
+    inbox.offer("examples", 0, [Example(first + at, None, message, 0) for at, message in enumerate(messages)])
+    return inbox.merge.pending
 
 
 def test_a_store_made_anew_from_the_whole_log_is_gone_on_from() -> None:
     """Its examples are those of before, to the serial: repeats, and then new ones."""
-    intake = Intake(1, 0)
-    before = offered(intake, examples_of(LOG[:150]))
-    assert offered(intake, examples_of(LOG)) == before + 50
-    assert intake.merge.repeats == before
+    inbox = Inbox(1, 0)
+    before = offered(inbox, examples_of(LOG[:150]))
+    assert offered(inbox, examples_of(LOG)) == before + 50
+    assert inbox.merge.repeats == before
 
 
 @pytest.mark.parametrize("lost", [1, 120, 160])
 def test_a_store_made_anew_from_what_is_left_of_the_log_stops_the_trainer(lost: int) -> None:
     """Its new examples have old serials; none of them is dropped as a repeat in silence."""
-    intake = Intake(1, 0)
-    before = offered(intake, examples_of(LOG[:150]))
+    inbox = Inbox(1, 0)
+    before = offered(inbox, examples_of(LOG[:150]))
     with pytest.raises(ModelError, match=r"store of partition 0 was made anew.*another --name"):
-        offered(intake, examples_of(LOG[lost:]))
-    assert intake.merge.pending == before
+        offered(inbox, examples_of(LOG[lost:]))
+    assert inbox.merge.pending == before
