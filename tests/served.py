@@ -13,8 +13,9 @@ from model.config import ModelSettings
 from model.data.catalogue import Catalogue, ItemRecord
 from model.data.vocabulary import Vocabulary
 from model.network.recommender import Recommender
+from model.serving.answerer import Answerer
 from model.storage.aliases import LATEST, move
-from model.storage.snapshot import Manifest, write_snapshot
+from model.storage.snapshot import Manifest, Snapshot, write_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 NOW_MS = 1_700_000_000_000
@@ -46,6 +47,10 @@ def tokens_of(*texts: str, end_ms: int = NOW_MS) -> NDArray[Any]:
         ts_ms = end_ms - 60_000 * (len(texts) - place)
         rows.append((id_key(content), id_key(action) if action else NO_KEY, ts_ms, kind))
     return np.array(rows, TOKEN_DTYPE)
+
+
+HISTORY = tokens_of("country=NO", "i1", "i2", "i1 click", "i3", "i3 like", "i4 click")
+USERS = {"ada": HISTORY, "new": HISTORY[:0], "stranger": tokens_of("x1", "x2 click", "pet=cat")}
 
 
 def vocabulary(texts: Sequence[str]) -> Vocabulary:
@@ -82,6 +87,31 @@ def model_arrays(
         "popularity.counts": np.arange(items, dtype=np.float64),
         "popularity.at_ms": np.array(NOW_MS, np.int64),
     }
+
+
+def snapshot_of(arrays: dict[str, Any], settings: ModelSettings = SETTINGS, **fields: Any) -> Snapshot:
+    """Return a snapshot that was never on disk."""
+    manifest = {"step": 1, "created": NOW_MS / 1000, "watermark_ms": NOW_MS - 60_000, "rank_targets": 9, **fields}
+    tables = {"model": settings.model_dump(mode="json")}
+    numpy = {name: array.numpy() if isinstance(array, torch.Tensor) else array for name, array in arrays.items()}
+    return Snapshot(Path("of-tests"), Manifest(id="00000001-0", name="silu", settings=tables, **manifest), numpy)
+
+
+def answerer(
+    users: dict[str, Any] = USERS,
+    withdrawn: Iterable[int] = (),
+    settings: ModelSettings = SETTINGS,
+    **fields: Any,
+) -> Answerer:
+    """Return an answerer over items i0 to i19, ten seconds after its snapshot was made."""
+    arrays = model_arrays(withdrawn=withdrawn, settings=settings)
+    wall_s = NOW_MS / 1000 + 10
+    return Answerer(
+        snapshot_of(arrays, settings, **fields),
+        Memory(users),
+        alias="latest",
+        wall=lambda: wall_s,
+    )
 
 
 def write_model(

@@ -47,7 +47,7 @@ def replace_file(path: Path, data: bytes) -> None:
 
 
 def rename_synced(aside: Path, final: Path) -> None:
-    """Give a directory its name, durably: fsync of the directory, rename, fsync of its parent."""
+    """Rename a directory durably: fsync of the directory, rename, fsync of its parent."""
     sync_directory(aside)
     aside.rename(final)
     sync_directory(final.parent)
