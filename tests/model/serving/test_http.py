@@ -3,54 +3,24 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import uvicorn
 
 from model.config import ServeSettings
 from model.errors import ModelError
-from model.serving.http import listen, make_http_app, run_server
+from model.serving.http import listen, run_server
 from model.storage.aliases import move
 from model.storage.snapshot import ARRAYS
 from stream.example import END_OF_TIME_MS
-from tests.served import NOW_MS, Memory, model_arrays, tokens_of, write_model
+from tests.http_server import serving, until
+from tests.served import NOW_MS, Memory, model_arrays, write_model
 
 ROOT = Path(__file__).parents[3]
-USERS = {"ada": tokens_of("country=NO", "i1", "i1 click", "i3 like")}
-SETTINGS = ServeSettings(poll_s=0.02)
-
-
-def until(true: Callable[[], Any], what: str) -> Any:
-    """Poll until something is true, and return it."""
-    deadline = time.monotonic() + 30
-    while not (found := true()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.01)
-    return found
-
-
-@contextmanager
-def serving(data_dir: Path, sequences: Any = None) -> Iterator[httpx.Client]:
-    """Run a real server on a free port, and yield a client of it."""
-    app = make_http_app(SETTINGS, data_dir, sequences or Memory(USERS), wall=lambda: NOW_MS / 1000 + 10)
-    with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        try:
-            until(lambda: server.started, "the server did not start")
-            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
-                yield client
-        finally:
-            server.should_exit = True
-            thread.join(30)
 
 
 @pytest.fixture(scope="module")
@@ -185,25 +155,6 @@ def test_the_snapshot_and_health_are_reported(client: httpx.Client) -> None:
     assert snapshot["settings"]["model"]["dim"] == 16
     health = client.get("/health").json()
     assert (health["status"], health["problem"], health["snapshot"]["id"]) == ("ok", None, snapshot["id"])
-
-
-def test_requests_and_age_are_exposed_to_prometheus(client: httpx.Client) -> None:
-    """Counts by method, route and status, latencies, the snapshot's age; unknown methods and paths share one label."""
-    for method in ("BREW", "X1", "X2"):
-        client.request(method, "/secret/3")
-    for path in ("/topk?user=ada", "/topk?user=ada&k=0", "/secret/1", "/secret/2"):
-        client.get(path)
-    lines = client.get("/metrics").text.splitlines()
-    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
-    assert float(values['hstu_requests_total{method="GET",path="/topk",status="200"}']) >= 1
-    assert float(values['hstu_requests_total{method="GET",path="/topk",status="422"}']) >= 1
-    assert float(values['hstu_requests_total{method="GET",path="other",status="404"}']) == 2
-    assert float(values['hstu_requests_total{method="other",path="other",status="404"}']) == 3
-    assert float(values['hstu_request_seconds_count{path="/topk"}']) >= 2
-    assert float(values["hstu_snapshot_age_seconds"]) == 10
-    assert float(values["hstu_snapshot_watermark_seconds"]) == NOW_MS / 1000 - 60
-    assert float(values["hstu_snapshot_problem"]) == 0
-    assert not any(word in line for word in ("secret", "BREW", "X1") for line in lines)
 
 
 def test_the_api_describes_itself(client: httpx.Client) -> None:
