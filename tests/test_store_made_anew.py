@@ -45,6 +45,6 @@ def test_a_store_made_anew_from_what_is_left_of_the_log_stops_the_trainer(lost: 
     """Its new examples have old serials; none of them is dropped as a repeat in silence."""
     inbox = Inbox(1, 0)
     before = offered(inbox, examples_of(LOG[:150]))
-    with pytest.raises(ModelError, match=r"store of partition 0 was made anew.*another --name"):
+    with pytest.raises(ModelError, match=r"store of partition 0 was made again.*another --name"):
         offered(inbox, examples_of(LOG[lost:]))
     assert inbox.merge.pending == before

@@ -25,7 +25,7 @@ def sync_directory(path: Path) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Replace a file, or make it, so that readers and crashes find the old content or the new, and never a part.
 
-    The folder must exist. The file aside is hidden and has a name of its own, so that two writers do not mix; it is
+    The folder must exist. The file aside is hidden and has a unique name, so that two writers do not mix; it is
     removed if an error comes before the rename.
 
     Raises:

@@ -1,8 +1,10 @@
 """What a run writes to disk: checkpoints, from which it continues to the same bits, and snapshots, for queries.
 
-<data_dir>/train/<name>/.lock         held by the process that trains under this name
-<data_dir>/train/<name>/cut-*         checkpoints (storage/checkpoint.py)
-<data_dir>/snapshots/<name>/          snapshots and their aliases (storage/snapshot.py, storage/aliases.py)
+    <data_dir>/train/<name>/.lock         held by the process that trains under this name
+    <data_dir>/train/<name>/cut-*         checkpoints (storage/checkpoint.py)
+    <data_dir>/snapshots/<name>/          snapshots and their aliases (storage/snapshot.py, storage/aliases.py)
+
+Both are written whenever their interval of wall time has passed, and at the end of the run.
 """
 
 import logging

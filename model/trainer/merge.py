@@ -200,7 +200,7 @@ class Merge:
 
 def _renumbered(queue: PartitionQueue, offset: int, example: Example) -> ModelError:
     return ModelError(
-        f"A worker's store of partition {queue.partition} was made anew when Kafka had no longer all of its events: "
+        f"A worker's store of partition {queue.partition} was made again when Kafka had no longer all of its events: "
         f"its examples are numbered from 1 again, and {example.serial} at offset {offset} of examples is a new one, "
         f"though {queue.serial} were read before. Stop the workers, delete topic examples, run hstu topics create, "
         "start the workers and a trainer under another --name (another name alone would stop here too); or begin again "

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON line for every window of targets, so that a run can be plotted while it goes on.
+"""metrics.jsonl: one JSON line for every window of targets, so that a run can be plotted while it runs.
 
 Several trainers may write to one file (train.metrics_file); each line has the trainer's name and its step. A trainer
 that continues from a checkpoint removes its own lines of later steps, which it is about to write again, and a line that

@@ -18,7 +18,7 @@ class RecordBuffer:
     """
 
     def __init__(self, limit: int) -> None:
-        self.arrived = asyncio.Event()  # set when a batch comes; whoever waits for it clears it
+        self.arrived = asyncio.Event()  # set by each batch; the reader clears it before it waits
         self._limit = limit
         self._batches: list[Batch] = []
         self._records = 0
@@ -48,6 +48,6 @@ class RecordBuffer:
         return {partition for partition, _ in self._batches}
 
     def close(self) -> None:
-        """Let nobody wait any more."""
+        """End the waiting of `put`, now and later."""
         self._closed = True
         self._taken.set()

@@ -167,7 +167,7 @@ def test_a_silent_partition_is_ignored_after_the_idle_timeout(
 
 
 def test_what_is_missing_is_a_sentence(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
-    """No Kafka named, no topic, other partitions: each sentence says which setting or verb mends it."""
+    """No Kafka named, no topic, other partitions: each sentence says which setting or verb to change."""
     with pytest.raises(ModelError, match="No Kafka is named; give --bootstrap"):
         start("", topic_prefix, tmp_path)
     with pytest.raises(ModelError, match=r"has 0 partitions, .* says 2; run hstu topics create"):

@@ -32,7 +32,7 @@ entries = st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=8)
 @given(st.lists(entries, min_size=1, max_size=3), st.lists(entries, max_size=2), st.integers(0, 2**32))
 @settings(max_examples=200, deadline=None)
 def test_any_interleaving_gives_the_order_of_sorting_everything(examples, items, seed) -> None:
-    """However the queues interleave and whenever one looks, the sequence is the sorted one; True is a heartbeat."""
+    """However the queues interleave and whenever one pops, the sequence is the sorted one; True is a heartbeat."""
     logs = [("examples", p, log) for p, log in enumerate(examples)]
     logs += [("items", p, log) for p, log in enumerate(items)]
     expected, queues = [], []
@@ -86,7 +86,7 @@ def test_nothing_leaves_before_every_partition_has_passed_it() -> None:
 
 
 def test_an_idle_partition_holds_nobody_back_and_its_late_example_leaves_at_once() -> None:
-    """Without the idle partition the others go on; what it brings afterwards is counted as late."""
+    """The others do not wait for an idle partition; what it brings afterwards is counted as late."""
     merge = Merge(2)
     merge.put_example(0, example_of(0, 1, 10))
     merge.beat("examples", 0, 20)
@@ -102,7 +102,7 @@ def test_an_idle_partition_holds_nobody_back_and_its_late_example_leaves_at_once
 
 
 def test_when_all_are_idle_everything_leaves_but_nothing_has_ended() -> None:
-    """Idle partitions may speak again, so that a last, partial micro-batch waits; an idle catalogue does not matter."""
+    """Idle partitions may bring records again, so it has not ended; an idle catalogue does not matter."""
     merge = Merge(1, 1)
     merge.put_example(0, example_of(0, 1, 10))
     merge.ignore("examples", 0)
@@ -114,7 +114,7 @@ def test_when_all_are_idle_everything_leaves_but_nothing_has_ended() -> None:
 
 
 def test_a_late_catalogue_record_takes_the_next_place_and_is_counted() -> None:
-    """Times fall within a partition of items: the record counts from where the partition's clock stands."""
+    """A record that is older than its partition's clock takes the clock's time."""
     merge = Merge(1, 1)
     merge.put_item(0, 0, 50, "a")
     merge.put_item(0, 1, 40, "b")
@@ -140,7 +140,7 @@ def test_a_late_record_is_counted_once() -> None:
 
 
 def test_a_catalogue_record_after_the_end_leaves_at_once() -> None:
-    """The last heartbeat of a replayed catalogue does not lock out the records that people add later."""
+    """The last heartbeat of a replayed catalogue does not exclude records that are added later."""
     merge = Merge(1, 1)
     merge.beat("items", 0, END_OF_TIME_MS)
     merge.beat("examples", 0, END_OF_TIME_MS - 30_000)
@@ -164,7 +164,7 @@ def test_an_old_serial_with_a_later_time_is_refused() -> None:
     for serial in (1, 2, 3):
         merge.put_example(serial, example_of(0, serial, 10 * serial))
     merge.put_example(4, example_of(0, 1, 30))
-    sentence = r"store of partition 0 was made anew.*and 2 at offset 5 .* is a new one, though 3 were read.*--name"
+    sentence = r"store of partition 0 was made again.*and 2 at offset 5 .* is a new one, though 3 were read.*--name"
     with pytest.raises(ModelError, match=sentence):
         merge.put_example(5, example_of(0, 2, 31))
     assert (merge.repeats, merge.pending) == (1, 3)
@@ -183,7 +183,7 @@ def test_repeats_are_recognised_after_a_resume_too() -> None:
 
 
 def test_a_fresh_queue_begins_where_the_log_begins() -> None:
-    """A trainer that comes after retention has deleted the first examples starts with the oldest there is."""
+    """A trainer that starts after retention has deleted the first examples begins with the oldest one left."""
     merge = Merge(1)
     merge.put_example(100, example_of(0, 71, 10))
     merge.put_example(101, example_of(0, 72, 10))
@@ -191,7 +191,7 @@ def test_a_fresh_queue_begins_where_the_log_begins() -> None:
 
 
 def test_a_restored_queue_gives_the_same_places() -> None:
-    """Read again from a waiting record with its clock of before, even though a heartbeat had gone further since."""
+    """Reading starts again from a waiting record and the clock before it, although a heartbeat had raised the clock."""
     merge = Merge(1, 1)
     for offset, ts_ms in enumerate([30, 10, 20]):
         merge.put_item(0, offset, ts_ms, offset)

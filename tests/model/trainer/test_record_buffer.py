@@ -8,7 +8,7 @@ BATCH = [Record(0, None, b"", 0), Record(1, None, b"", 0)]
 
 
 def test_batches_come_out_in_their_order_and_whole() -> None:
-    """Taking empties the buffer; `arrived` is set by a batch and cleared by whoever waits for it."""
+    """Taking empties the buffer; `arrived` is set by each batch, and not cleared by taking."""
 
     async def run() -> None:
         buffer = RecordBuffer(10)

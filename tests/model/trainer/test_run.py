@@ -67,7 +67,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path: Path, seed: int,
 def test_killed_between_steps_it_ends_as_if_nothing_had_happened(
     tmp_path: Path, seed: int, whole: tuple[Any, ...]
 ) -> None:
-    """Checkpoints fall where the wall clock wants them, also while a micro-batch is half gathered."""
+    """Checkpoints come when the wall clock says so, also while a micro-batch is half gathered."""
     rng, folder, ticks, half = np.random.default_rng(seed), tmp_path / "0", count(), 0
     for life in range(60):
         training = start(folder, checkpoint_s=3.0, now=lambda: float(next(ticks)))
@@ -120,7 +120,7 @@ def test_a_run_that_has_ended_resumes_as_ended(tmp_path: Path) -> None:
 
 
 def test_the_last_partial_micro_batch_waits_for_the_end_of_time(tmp_path: Path) -> None:
-    """Idle partitions let everything out, yet a batch is only cut short when all logs are over."""
+    """Idle partitions hold nothing back, yet a batch that is not full waits until all logs are over."""
     training = start(tmp_path, items=False)
     for p, log in enumerate(LOGS):
         training.inbox.offer("examples", p, log[:-1])
@@ -152,7 +152,7 @@ def test_position_offers_and_marks(tmp_path: Path) -> None:
 
 
 def test_the_catalogue_takes_its_place_in_the_order(tmp_path: Path) -> None:
-    """Withdrawn items are withdrawn at the end, and one that came back is not; without items the model differs."""
+    """One item stays withdrawn and another comes back; without the catalogue the model differs."""
     training = run(start(tmp_path / "with"))
     items = training.learner.items
     withdrawn = {items.texts[row] for row in np.flatnonzero(items.withdrawn)}
@@ -181,7 +181,7 @@ def start_again_is_refused(folder: Path, **changes: Any) -> bool:
 
 
 def test_a_step_that_failed_is_not_kept(tmp_path: Path) -> None:
-    """Divergence names the step; closing afterwards leaves the checkpoint before it."""
+    """The error names the step; closing afterwards leaves the checkpoint before it."""
     training = start(tmp_path)
     run(training, after_step=lambda step: step == 2)
     training.checkpoint()
