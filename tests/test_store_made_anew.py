@@ -25,26 +25,26 @@ def examples_of(log: Sequence[Record]) -> list[bytes]:
     return [outgoing.value for outgoing in partition.outbox()]
 
 
-def offered(inbox: Inbox, messages: Sequence[bytes]) -> int:
+def offered(intake: Inbox, messages: Sequence[bytes]) -> int:
     """Let a trainer read these behind what it has; give how many examples wait now."""
-    first = inbox.position("examples", 0)
-    inbox.offer("examples", 0, [Example(first + at, None, message, 0) for at, message in enumerate(messages)])
-    return inbox.merge.pending
+    first = intake.position("examples", 0)
+    intake.offer("examples", 0, [Example(first + at, None, message, 0) for at, message in enumerate(messages)])
+    return intake.merge.pending
 
 
 def test_a_store_made_anew_from_the_whole_log_is_gone_on_from() -> None:
     """Its examples are those of before, to the serial: repeats, and then new ones."""
-    inbox = Inbox(1, 0)
-    before = offered(inbox, examples_of(LOG[:150]))
-    assert offered(inbox, examples_of(LOG)) == before + 50
-    assert inbox.merge.repeats == before
+    intake = Inbox(1, 0)
+    before = offered(intake, examples_of(LOG[:150]))
+    assert offered(intake, examples_of(LOG)) == before + 50
+    assert intake.merge.repeats == before
 
 
 @pytest.mark.parametrize("lost", [1, 120, 160])
 def test_a_store_made_anew_from_what_is_left_of_the_log_stops_the_trainer(lost: int) -> None:
     """Its new examples have old serials; none of them is dropped as a repeat in silence."""
-    inbox = Inbox(1, 0)
-    before = offered(inbox, examples_of(LOG[:150]))
+    intake = Inbox(1, 0)
+    before = offered(intake, examples_of(LOG[:150]))
     with pytest.raises(ModelError, match=r"store of partition 0 was made again.*another --name"):
-        offered(inbox, examples_of(LOG[lost:]))
-    assert inbox.merge.pending == before
+        offered(intake, examples_of(LOG[lost:]))
+    assert intake.merge.pending == before
