@@ -152,7 +152,8 @@ def query_topk(
         with _answerer(ctx, settings) as answerer:
             _print_topk(answerer.topk(user, k, include_seen=include_seen), as_json)
         return
-    from model.serving.answerer import NoSequences, open_answerer
+    from model.serving.answerer import open_answerer
+    from model.serving.sequences import NoSequences
 
     answerer = open_answerer(_directory(settings), settings.serve.alias, NoSequences())
     _print_topk(answerer.topk_sequence(_split(sequence), k, include_seen=include_seen), as_json)

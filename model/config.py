@@ -1,6 +1,6 @@
 """Settings of the model, its learner and its server: tables [model], [train] and [serve] of hstu.toml."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -47,48 +47,63 @@ class ModelSettings(BaseModel):
         return self
 
 
+class MayChange:
+    """Marks a setting that moves no bit of a run, so that a trainer may go on from a checkpoint with another value."""
+
+
 class TrainSettings(BaseModel):
-    """How the learner tests and trains: table [train]."""
+    """How the learner tests and trains: table [train].
+
+    A setting decides the bits of a run, and a checkpoint is refused where it differs, unless it is marked MayChange.
+    A new setting's default keeps the old behaviour: a checkpoint that lacks the setting is taken to have the default.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    name: str = Field("silu", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    """Of the trainer: its consumer group, its folder of checkpoints and of snapshots."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    name: Annotated[str, MayChange] = Field("silu", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    """Name of the trainer: of its consumer group, its folder of checkpoints and its folder of snapshots."""
+    device: Annotated[Literal["auto", "cpu", "cuda"], MayChange] = "auto"
+    """Where the model is trained; what `auto` stands for on this machine must stay the same during a run."""
     threads: int = Field(1, ge=1)
-    """Of PyTorch on the CPU; part of what decides the bits of a run."""
+    """Threads of PyTorch on the CPU; they take part in deciding the bits of a run."""
     seed: int = 0
     batch_examples: int = Field(8, ge=1)
-    """Examples of one micro-batch: scored, then learnt."""
+    """Examples of one micro-batch: tested first, then trained on."""
     learning_rate: float = Field(3e-3, gt=0)
     negatives: int = Field(512, ge=1)
     """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity."""
     rank_weight: float = Field(1.0, ge=0)
-    """Of the ranking loss beside the retrieval loss."""
+    """Weight of the ranking loss beside the retrieval loss."""
     stochastic_length_alpha: float = Field(0.0, ge=0, le=2)
     """Train on max_len^(alpha/2) tokens of longer sequences, most of the time; above 1, at most 2; 0: on all of them.
     Tests see all tokens, at the price of a second forward pass (docs/performance/stochastic-length.md)."""
     negative_actions: tuple[str, ...] = ("dislike", "hide", "skip", "report")
     """Actions that do not make a shown or organic item a positive of retrieval; every other action does."""
     exclude_seen: bool = False
-    """In tests the items of the history that an example brings are no candidates, and a target among them is a miss."""
+    """Whether tests leave out the items of the history that an example brings; a target among them is a miss."""
     popularity_half_life_d: float = Field(7.0, gt=0)
     """Half-life, in days of event time, of the popularity that is drawn from and compared with."""
     window_targets: int = Field(10_000, ge=1)
     """Targets in the window of the windowed metrics."""
-    checkpoint_s: float = Field(30.0, gt=0)
+    checkpoint_s: Annotated[float, MayChange] = Field(30.0, gt=0)
     """Wall time between checkpoints."""
-    snapshot_s: float = Field(30.0, gt=0)
+    snapshot_s: Annotated[float, MayChange] = Field(30.0, gt=0)
     """Wall time between snapshots."""
-    keep_snapshots: int = Field(20, ge=1)
-    idle_timeout_s: float = Field(30.0, ge=0)
-    """A partition of `examples` silent for so long (wall time) no longer holds the others back; 0 means never."""
-    metrics_port: int = Field(0, ge=0, le=65535)
+    keep_snapshots: Annotated[int, MayChange] = Field(20, ge=1)
+    """Newest snapshots that are kept, besides those that an alias names."""
+    idle_timeout_s: Annotated[float, MayChange] = Field(30.0, ge=0)
+    """Wall time after which a silent partition of `examples` no longer holds the others back; 0 means never."""
+    metrics_port: Annotated[int, MayChange] = Field(0, ge=0, le=65535)
     """Port of the trainer's Prometheus metrics; 0 means any free one, which is logged."""
-    metrics_host: str = "127.0.0.1"
+    metrics_host: Annotated[str, MayChange] = "127.0.0.1"
     """Address that they are served on; 0.0.0.0 for everybody who can reach this machine."""
-    metrics_file: str = ""
+    metrics_file: Annotated[str, MayChange] = ""
     """JSONL file to which the metrics are appended; empty means metrics.jsonl in the trainer's folder."""
+
+    @classmethod
+    def may_change(cls) -> frozenset[str]:
+        """Return the names of the settings that may change between two sessions of one run."""
+        return frozenset(name for name, field in cls.model_fields.items() if MayChange in field.metadata)
 
     @field_validator("stochastic_length_alpha")
     @classmethod

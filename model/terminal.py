@@ -1,4 +1,4 @@
-"""Tables on the terminal: drawn for people, tab-separated lines where the output goes to a file or another program."""
+"""Tables on the terminal; tab-separated lines where the output goes to a file or another program."""
 
 import sys
 from collections.abc import Sequence
@@ -9,12 +9,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-_YEAR_1_MS: Final = -62_135_596_800_000  # watermarks lie beyond these before the first event and after the last
+_YEAR_1_MS: Final = -62_135_596_800_000  # watermarks lie outside both before the first event and after the last
 _YEAR_10000_MS: Final = 253_402_300_800_000
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
-    """Print rows under their columns; numbers stand to the right."""
+    """Print rows under their columns, numbers aligned to the right."""
     texts = [[_text(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for line in (columns, *texts):
@@ -30,7 +30,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: 
 
 
 def show_notes(*sentences: str | None) -> None:
-    """Print what is to be said beside a table, to stderr, so that a pipe gets the table alone."""
+    """Print sentences about a table to stderr, so that a pipe gets the table alone."""
     for sentence in sentences:
         if sentence:
             print(sentence, file=sys.stderr)
@@ -43,7 +43,7 @@ def _text(cell: object) -> str:
 
 
 def when(ts_ms: float) -> str:
-    """Give a time as people write it, in UTC."""
+    """Return a time in ms since 1970 as text, in UTC to the second."""
     if ts_ms >= _YEAR_10000_MS:
         return "the end of time"
     if ts_ms < _YEAR_1_MS:
@@ -52,7 +52,7 @@ def when(ts_ms: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """Give a length of time in its two largest units."""
+    """Return a length of time as text, in its two largest units."""
     parts: list[str] = []
     left = max(0, round(seconds))
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):

@@ -13,8 +13,9 @@ from model.config import ModelSettings
 from model.data.catalogue import Catalogue, ItemRecord
 from model.data.vocabulary import Vocabulary
 from model.network.recommender import Recommender
+from model.serving.answerer import Answerer
 from model.storage.aliases import LATEST, move
-from model.storage.snapshot import Manifest, write_snapshot
+from model.storage.snapshot import Manifest, Snapshot, write_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 NOW_MS = 1_700_000_000_000
@@ -23,7 +24,7 @@ FEATURES = ("click", "like", "country=NO")
 
 
 class Memory:
-    """Sequences held in a dictionary; notes what was asked."""
+    """Sequences held in a dictionary; keeps a list of the calls."""
 
     def __init__(self, users: dict[str, NDArray[Any]] | None = None) -> None:
         self.users, self.asked, self.closed = users or {}, [], False
@@ -38,7 +39,7 @@ class Memory:
 
 
 def tokens_of(*texts: str, end_ms: int = NOW_MS) -> NDArray[Any]:
-    """Give tokens a minute apart: "i1" shows an item, "i1 click" acts on it, "country=NO" is an attribute."""
+    """Return tokens a minute apart: "i1" shows an item, "i1 click" acts on it, "country=NO" is an attribute."""
     rows = []
     for place, text in enumerate(texts):
         content, _, action = text.partition(" ")
@@ -48,8 +49,12 @@ def tokens_of(*texts: str, end_ms: int = NOW_MS) -> NDArray[Any]:
     return np.array(rows, TOKEN_DTYPE)
 
 
+HISTORY = tokens_of("country=NO", "i1", "i2", "i1 click", "i3", "i3 like", "i4 click")
+USERS = {"ada": HISTORY, "new": HISTORY[:0], "stranger": tokens_of("x1", "x2 click", "pet=cat")}
+
+
 def vocabulary(texts: Sequence[str]) -> Vocabulary:
-    """Give a vocabulary of these texts, born one after another."""
+    """Return a vocabulary of these texts, born one after another."""
     new = Vocabulary()
     keys = np.array([id_key(text) for text in texts], np.uint64)
     new.admit(keys, np.arange(len(texts), dtype=np.int64))
@@ -60,7 +65,7 @@ def vocabulary(texts: Sequence[str]) -> Vocabulary:
 def model_arrays(
     items: int = 20, withdrawn: Iterable[int] = (), settings: ModelSettings = SETTINGS, seed: int = 0
 ) -> dict[str, Any]:
-    """Give the arrays of a model over items "i0", "i1", … with weights that all matter; "i3" was seen 3 times."""
+    """Return the arrays of a model over items "i0", "i1", … with weights that all matter; "i3" was seen 3 times."""
     rng = np.random.default_rng(seed)
     recommender = Recommender(settings, seed=seed)
     weights = {
@@ -82,6 +87,31 @@ def model_arrays(
         "popularity.counts": np.arange(items, dtype=np.float64),
         "popularity.at_ms": np.array(NOW_MS, np.int64),
     }
+
+
+def snapshot_of(arrays: dict[str, Any], settings: ModelSettings = SETTINGS, **fields: Any) -> Snapshot:
+    """Return a snapshot that was never on disk."""
+    manifest = {"step": 1, "created": NOW_MS / 1000, "watermark_ms": NOW_MS - 60_000, "rank_targets": 9, **fields}
+    tables = {"model": settings.model_dump(mode="json")}
+    numpy = {name: array.numpy() if isinstance(array, torch.Tensor) else array for name, array in arrays.items()}
+    return Snapshot(Path("of-tests"), Manifest(id="00000001-0", name="silu", settings=tables, **manifest), numpy)
+
+
+def answerer(
+    users: dict[str, Any] = USERS,
+    withdrawn: Iterable[int] = (),
+    settings: ModelSettings = SETTINGS,
+    **fields: Any,
+) -> Answerer:
+    """Return an answerer over items i0 to i19, ten seconds after its snapshot was made."""
+    arrays = model_arrays(withdrawn=withdrawn, settings=settings)
+    wall_s = NOW_MS / 1000 + 10
+    return Answerer(
+        snapshot_of(arrays, settings, **fields),
+        Memory(users),
+        alias="latest",
+        wall=lambda: wall_s,
+    )
 
 
 def write_model(

@@ -9,7 +9,7 @@ from model.storage.snapshot import Manifest, write_snapshot
 
 
 def some_arrays(seed: int = 0) -> dict[str, Any]:
-    """Give arrays of every dtype that a snapshot holds, empty and scalar ones among them."""
+    """Return arrays of every dtype that a snapshot holds, empty and scalar ones among them."""
     rng = np.random.default_rng(seed)
     return {
         "items.weight": rng.normal(size=(5, 8)).astype(np.float32),
@@ -24,7 +24,7 @@ def some_arrays(seed: int = 0) -> dict[str, Any]:
 
 
 def some_manifest(step: int = 1, **fields: Any) -> Manifest:
-    """Give the manifest of step `step`, made `step` seconds after time began."""
+    """Return the manifest of step `step`, made `step` seconds after 1970."""
     return Manifest(**{"name": "silu", "step": step, "created": float(step), "watermark_ms": 1000 * step, **fields})
 
 
@@ -34,7 +34,7 @@ def write_some(directory: Path, step: int = 1, **fields: Any) -> Path:
 
 
 def write_line(directory: Path, steps: int) -> list[str]:
-    """Write snapshots 1..steps, each the parent of the next, and give their ids."""
+    """Write snapshots 1..steps, each the parent of the next, and return their ids."""
     ids = [""]
     for step in range(1, steps + 1):
         ids.append(write_some(directory, step, parent=ids[-1]).name)

@@ -1,8 +1,7 @@
-"""Hot swap: follow an alias, and put the answerer of its snapshot in the place of the one before.
+"""Hot swap: follow an alias, and replace the answerer when the alias moves to another snapshot.
 
-A request takes `answerer` once and keeps it until it has answered, so a swap, which is one assignment, drops nobody and
-mixes nothing. A snapshot that cannot be loaded leaves the last good one in its place; `problem` says why, until it
-is over.
+A request takes `answerer` once and uses it until it has answered, so a swap, which is one assignment, drops no request
+and mixes no two snapshots. While a snapshot cannot be loaded, the last good one answers and `problem` says why.
 """
 
 import logging
@@ -15,18 +14,18 @@ from model.errors import ModelError
 from model.serving.answerer import Answerer
 from model.storage.aliases import resolve
 
-RETRY_S: Final = 30.0  # until a snapshot that failed to load is tried again, since loading is dear
+RETRY_S: Final = 30.0  # until a snapshot that failed to load is tried again, since loading is expensive
 _log: Final = logging.getLogger("hstu.serve")
 
 
 class Swapper:
-    """The answerer of what an alias names.
+    """Holds the answerer of the snapshot that an alias names.
 
     Args:
-        directory: of the snapshots.
-        alias: followed; an id is followed to nowhere else.
-        load: gives the answerer of a snapshot's directory; ModelError if it cannot.
-        clock: monotonic seconds.
+        directory: Folder of the snapshots.
+        alias: The alias to follow; an id stays what it is.
+        load: Returns the answerer of a snapshot's folder; raises ModelError if it cannot.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Swapper:
         self._failed: tuple[str, float] = ("", 0.0)  # id, and when it may be tried again
 
     def poll(self) -> bool:
-        """Look where the alias points, and swap if that is news; True: swapped."""
+        """Look where the alias points, swap if it has moved, and return whether it has."""
         try:
             path = resolve(self._directory, self._alias)
             if self.answerer is not None and path.name == self.answerer.snapshot_id:

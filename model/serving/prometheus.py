@@ -1,4 +1,4 @@
-"""What Prometheus may know of the query service: requests, latencies, and the snapshot that answers."""
+"""Prometheus metrics of the query service: requests, latencies, and the snapshot that answers."""
 
 import time
 from collections.abc import Callable
@@ -15,7 +15,7 @@ _NO_AGE: Final = float("nan")  # while there is no snapshot
 
 
 class ServerMetrics:
-    """Counters of one application, in a registry of their own."""
+    """Metrics of one application, in their own registry."""
 
     def __init__(self, swapper: Swapper) -> None:
         self.registry = CollectorRegistry()
@@ -43,7 +43,7 @@ class ServerMetrics:
         return answerer.manifest.watermark_ms / 1000 if answerer else _NO_AGE
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
-        """Give the application with each request counted under its route and a method we know: labels stay few."""
+        """Wrap the application: count each request by route and known method, so that labels stay few."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":

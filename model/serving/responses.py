@@ -1,6 +1,6 @@
-"""Answers as queries give them, on the command line (--json) and over HTTP: their fields are a promise to clients.
+"""Answers of queries, on the command line (--json) and over HTTP: their fields are a promise to clients.
 
-Every answer says which snapshot gave it, how old that is by the wall clock, and up to which event time it had learnt.
+Every answer names the snapshot behind it, how old that is by the wall clock, and its event time.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ Order = Literal["mean_action_probability", "retrieval_score", "popularity"]
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
 class SnapshotInfo(_Answer):
@@ -26,13 +26,13 @@ class SnapshotInfo(_Answer):
 
     id: str
     name: str
-    """Of the trainer that made it."""
+    """Name of the trainer that made it."""
     alias: str | None
-    """Under which it was found; null if it was asked for by its id."""
+    """Alias under which it was found; null if its id was given."""
     age_s: float
     """Seconds of wall time since it was made."""
     watermark_ms: int
-    """Event time up to which it had learnt."""
+    """Event time, ms, up to which it was trained."""
     step: int
 
 
@@ -42,19 +42,19 @@ class ScoredItem(_Answer):
     item_id: str
     title: str | None
     score: float
-    """Cosine similarity over temperature; by popularity the decayed count."""
+    """Cosine similarity over temperature; where popularity answers, the decayed count."""
 
 
 class TopK(_Answer):
     """The best live items for one user or sequence, best first."""
 
     user: str | None
-    """Null where the sequence was given."""
+    """Null where a sequence was given."""
     source: ScoreSource
     reason: str | None
     """Why the model did not answer; null where it did."""
     now_ms: int
-    """Time of the request in event time."""
+    """Time of the request in event time, ms."""
     tokens: int
     """Tokens of the sequence that the model read."""
     items: list[ScoredItem]
@@ -67,12 +67,12 @@ class RankedItem(_Answer):
     item_id: str
     title: str | None
     known: bool
-    """Whether the snapshot has seen the item; if not, it has no scores and stands at the end."""
+    """Whether the snapshot has seen the item; if not, it has no scores and comes last."""
     withdrawn: bool
-    """Withdrawn items have no scores and stand at the end."""
+    """Withdrawn items have no scores and come last."""
     probabilities: dict[str, float] | None
-    """Action → probability that the user would take it on the item, shown now; null where the model did not answer, or
-    has not learnt from any shown item yet."""
+    """Action → probability that the user takes it if the item is shown now; null where the model did not answer, or was
+    not trained on any shown item yet."""
     score: float | None
     """Retrieval score, or decayed count, as in TopK."""
 
@@ -84,6 +84,7 @@ class Ranking(_Answer):
     source: ScoreSource
     reason: str | None
     ordered_by: Order
+    """Mean of the probabilities; the retrieval score where no ranking target was trained on; or popularity."""
     now_ms: int
     tokens: int
     items: list[RankedItem]
@@ -91,24 +92,24 @@ class Ranking(_Answer):
 
 
 class QueryError(ModelError):
-    """A question that no snapshot can answer: HTTP gives 422 for it."""
+    """A query that no snapshot can answer: status 422 over HTTP."""
 
 
 def check_user(user: str) -> None:
-    """Refuse an id that no user can have."""
+    """Refuse an id that no user can have; raises QueryError."""
     if not user:
         raise QueryError("user is empty; give the id of a user.")
     _check_unicode("user", user)
 
 
 def check_k(k: int) -> None:
-    """Refuse a number of items that is none or too many."""
+    """Refuse a number of items below 1 or above MAX_K; raises QueryError."""
     if not 1 <= k <= MAX_K:
         raise QueryError(f"k is {k}; give a number of items from 1 to {MAX_K:,}.")
 
 
 def check_items(items: Sequence[str], what: str = "items") -> None:
-    """Refuse a list of ids that is empty, too long, or holds an empty id."""
+    """Refuse a list of ids that is empty, too long, or holds an empty id; raises QueryError."""
     if not 1 <= len(items) <= MAX_ITEMS:
         raise QueryError(f"{what} has {len(items):,} item ids; give 1 to {MAX_ITEMS:,}.")
     if not all(items):
@@ -117,7 +118,7 @@ def check_items(items: Sequence[str], what: str = "items") -> None:
 
 
 def _check_unicode(what: str, *texts: str) -> None:
-    """Refuse texts that UTF-8 has no bytes for: JSON can bring half of a surrogate pair."""
+    """Refuse texts that UTF-8 cannot encode: JSON can bring half of a surrogate pair."""
     for text in texts:
         try:
             text.encode()

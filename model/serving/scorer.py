@@ -1,7 +1,7 @@
-"""The numbers behind answers: a snapshot's model over one user's tokens. Item and feature ids are rows here.
+"""Scores of a snapshot's model for one user's tokens. Items and features are rows of their tables here.
 
 n tokens of history, b candidates, L = n + b, D width, R rows of the item table, V live rows among them, A rank actions.
-Everything is immutable after birth, so that threads share it.
+Everything is immutable once made, so that threads can share it.
 """
 
 from dataclasses import dataclass
@@ -37,18 +37,18 @@ class History:
         return len(self.rows_n)
 
     def last(self, count: int) -> "History":
-        """Give the last tokens, fewer if there are fewer."""
+        """Return the last tokens, fewer if there are fewer."""
         start = max(0, len(self) - count)
         return History(self.rows_n[start:], self.actions_n[start:], self.ts_ms_n[start:], self.kinds_n[start:])
 
     def acted_on(self) -> NDArray[np.int64]:
-        """Give the item rows of the actions."""
+        """Return the item rows of the actions."""
         rows: NDArray[np.int64] = self.rows_n[self.kinds_n == Kind.ACTION]
         return rows
 
 
 class Scores(NamedTuple):
-    """Of b candidates."""
+    """Scores of b candidates."""
 
     probabilities: NDArray[np.float32]  # [b, A]
     retrieval: NDArray[np.float32]  # [b]
@@ -58,7 +58,7 @@ class Scorer:
     """A snapshot's model, vocabularies and live items.
 
     Raises:
-        ModelError: the arrays are not those of a recommender with the snapshot's settings.
+        ModelError: The arrays are not those of a recommender with the snapshot's settings.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -79,7 +79,7 @@ class Scorer:
         self._live_VD = unit(self._item_RD[torch.from_numpy(self.live_V)])
 
     def history(self, tokens: NDArray[Any]) -> History:
-        """Give what the snapshot knows of tokens (TOKEN_DTYPE, oldest first); tokens of unknown ids are left out."""
+        """Return tokens (TOKEN_DTYPE, oldest first) as rows; those of ids unknown to the snapshot are left out."""
         kinds = tokens["kind"].astype(np.int64)
         is_attribute = kinds == Kind.ATTRIBUTE
         rows = np.where(is_attribute, self.features.rows(tokens["key"]), self.items.rows(tokens["key"]))
@@ -90,18 +90,18 @@ class Scorer:
     def topk(
         self, history: History, now_ms: int, k: int, excluded: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Give the live rows that score best but for the excluded, and their scores, best first; equal ones by row."""
+        """Return the live rows that score best, except the excluded ones, and their scores; best first, ties by row."""
         query_D = self._query(history.last(self.settings.max_len), now_ms)
         with torch.inference_mode():
-            scores, at = best(self._live_VD, query_D / self.settings.temperature, k, self.live_places(excluded))
+            scores, at = best(self._live_VD, query_D / self.settings.temperature, k, self.live_positions(excluded))
         return self.live_V[at], scores
 
-    def live_places(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give where these rows stand among the live ones, ascending; those that are not live stand nowhere."""
+    def live_positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the positions of these rows in live_V, sorted; rows that are not live have none."""
         rows = np.unique(rows)
-        places = np.searchsorted(self.live_V, rows)
-        there = places < len(self.live_V)
-        found: NDArray[np.int64] = places[there][self.live_V[places[there]] == rows[there]]
+        at = np.searchsorted(self.live_V, rows)
+        inside = at < len(self.live_V)
+        found: NDArray[np.int64] = at[inside][self.live_V[at[inside]] == rows[inside]]
         return found
 
     def _query(self, history: History, now_ms: int) -> Tensor:
@@ -110,8 +110,8 @@ class Scorer:
             return self._recommender.queries(y_nD, torch.tensor([len(history) - 1]))[0]
 
     def rank(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Scores:
-        """Score candidates in one pass, each as if it alone stood after the history, shown now."""
-        history = history.last(self.settings.max_len - 1)  # the candidates' place is the last
+        """Score candidates in one pass, each as if it alone were shown now, after the history."""
+        history = history.last(self.settings.max_len - 1)  # the candidates share the last position
         n = len(history)
         with torch.inference_mode():
             y_LD = self._encode(history, rows_b, now_ms)
@@ -121,7 +121,7 @@ class Scorer:
             return Scores(logits_bA.sigmoid().numpy(), (cosine_b / self.settings.temperature).numpy())
 
     def _encode(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Tensor:
-        """Give the encoder's output at the history and then at the candidates, [L, D]."""
+        """Return the encoder's output at the history, then at the candidates, [L, D]."""
         b = len(rows_b)
         rows_L = torch.from_numpy(np.concatenate((history.rows_n, rows_b)))
         actions_L = torch.from_numpy(np.concatenate((history.actions_n, np.full(b, -1))))
@@ -144,7 +144,7 @@ class Scorer:
 
 
 def _gather(weight_RD: Tensor, rows_L: Tensor, wanted_L: Tensor) -> Tensor:
-    """Give the wanted rows, zeros for the others, [L, D]."""
+    """Return the wanted rows, zeros for the others, [L, D]."""
     out_LD = torch.zeros(len(rows_L), weight_RD.shape[1])
     out_LD[wanted_L] = weight_RD[rows_L[wanted_L]]
     return out_LD

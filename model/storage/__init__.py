@@ -1,1 +1,1 @@
-"""Directories that outlive a process: checkpoints, snapshots, aliases."""
+"""What outlives a process: checkpoints, snapshots, aliases; durable files and locks."""

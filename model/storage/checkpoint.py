@@ -1,24 +1,21 @@
-"""Checkpoints: one atomic cut through everything a trainer knows, from which it goes on to the same bits.
+"""Checkpoints: everything that a trainer knows, at one moment, from which it continues to the same bits.
 
     <data_dir>/train/<name>/cut-<number>/
         state.safetensors   arrays: weights, moments, tables, vocabularies, catalogue, baselines, tallies
         manifest.json       {"format": "hstu-stream cut", "version": 1, "state": its size and xxh3_128, "facts": {…}}
 
 `facts` are whatever JSON the trainer needs beside the arrays: step, digests, settings, and for every partition the
-offset of the first record that is not yet learnt. A cut is written like this, so that a crash anywhere leaves the one
-before it:
+offset of the first record that is not yet trained on. A crash at any step of the writing leaves the checkpoint before:
 
-    1. state.safetensors, then manifest.json, into .cut-<number>.part; both and the folder are synced
-    2. the folder is renamed to cut-<number>, and the folder above is synced: from here on the cut counts
-    3. cuts older than the last two are removed, as are parts that a crash between 1 and 2 has left
+    1. state.safetensors, then manifest.json, are written into .cut-<number>.part; both are synced
+    2. the folder is synced and renamed to cut-<number>, and the folder above is synced: from here on it counts
+    3. checkpoints older than the last two are removed, as are parts that a crash between 1 and 2 has left
 
-Nothing is pickled: reading a cut runs no code.
+Nothing is pickled: reading a checkpoint runs no code.
 """
 
 import json
-import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -30,7 +27,7 @@ from safetensors.numpy import load, save
 from xxhash import xxh3_128_hexdigest
 
 from model.errors import ModelError
-from model.storage.durable import sync_directory
+from model.storage.durable import rename_synced, write_synced
 
 FORMAT: Final = "hstu-stream cut"
 VERSION: Final = 1
@@ -40,21 +37,21 @@ _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What a checkpoint holds."""
+    """The content of a checkpoint."""
 
     arrays: dict[str, NDArray[Any]]
     facts: dict[str, Any]
 
 
-def write_checkpoint(directory: Path, cut: Checkpoint) -> Path:
-    """Write a checkpoint under the next number and give its folder.
+def write_checkpoint(directory: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint under the next number and return its folder.
 
     Raises:
-        ModelError: the disk is full or not writable; the checkpoints that were there still are.
+        ModelError: The disk is full or not writable; the checkpoints that were there still are.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        return _write(directory, cut)
+        return _write(directory, checkpoint)
     except OSError as error:
         raise ModelError(
             f"No checkpoint could be written to {directory}: {error.strerror or error}; make room or give it back its "
@@ -62,19 +59,17 @@ def write_checkpoint(directory: Path, cut: Checkpoint) -> Path:
         ) from error
 
 
-def _write(directory: Path, cut: Checkpoint) -> Path:
+def _write(directory: Path, checkpoint: Checkpoint) -> Path:
     numbers = _numbers(directory)
     number = max(numbers, default=0) + 1
     part, final = directory / f".cut-{number:08d}.part", directory / f"cut-{number:08d}"
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir()
-    state = save({name: np.asarray(array, order="C") for name, array in cut.arrays.items()})  # 1
-    manifest = {"format": FORMAT, "version": VERSION, "state": _fingerprint(state), "facts": cut.facts}
-    _write_synced(part / _STATE, state)
-    _write_synced(part / _MANIFEST, json.dumps(manifest, indent=1).encode())
-    sync_directory(part)
-    part.rename(final)  # 2
-    sync_directory(directory)
+    state = save({name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()})  # 1
+    manifest = {"format": FORMAT, "version": VERSION, "state": _fingerprint(state), "facts": checkpoint.facts}
+    write_synced(part / _STATE, state)
+    write_synced(part / _MANIFEST, json.dumps(manifest, indent=1).encode())
+    rename_synced(part, final)  # 2
     for old in sorted([*numbers, number])[:-KEEP]:  # 3
         shutil.rmtree(directory / f"cut-{old:08d}", ignore_errors=True)
     for stray in directory.glob(".cut-*.part"):
@@ -82,18 +77,11 @@ def _write(directory: Path, cut: Checkpoint) -> Path:
     return final
 
 
-def _write_synced(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def read_newest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
-    """Give the newest checkpoint that is whole, and a sentence on each newer one that was passed over.
+    """Return the newest checkpoint that is whole, and a sentence on each newer one that was passed over.
 
     Raises:
-        ModelError: there are checkpoints, but none can be read, or a newer hstu-stream wrote one.
+        ModelError: There are checkpoints, but none can be read, or a newer hstu-stream wrote one.
     """
     complaints: list[str] = []
     for number in sorted(_numbers(directory), reverse=True):
@@ -109,22 +97,8 @@ def read_newest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
     return None, []
 
 
-def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: Path) -> None:
-    """Refuse to go on with settings that would change the bits of the run.
-
-    Raises:
-        ModelError: a setting differs; the sentence names it and both values.
-    """
-    for key in sorted({*stored, *wanted}):
-        if stored.get(key) != wanted.get(key):
-            raise ModelError(
-                f"The checkpoint in {where} was made with {key} = {_shown(stored.get(key))}, but now it is "
-                f"{_shown(wanted.get(key))}. Set it back, or train under another --name: a run keeps its settings."
-            )
-
-
 def _read(path: Path) -> Checkpoint | str:
-    """Give the cut in a folder, or the sentence that says what is wrong with it."""
+    """Return the checkpoint in a folder, or the sentence that says what is wrong with it."""
     try:
         manifest = json.loads((path / _MANIFEST).read_bytes())
         state = (path / _STATE).read_bytes()
@@ -151,7 +125,3 @@ def _fingerprint(state: bytes) -> dict[str, Any]:
 
 def _numbers(directory: Path) -> list[int]:
     return [int(path.name[4:]) for path in directory.glob("cut-*") if path.name[4:].isdigit()]
-
-
-def _shown(value: Any) -> str:
-    return "not set" if value is None else str(value)

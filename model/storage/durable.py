@@ -1,10 +1,12 @@
-"""Files that survive a power cut: written, fsynced, and only then given their name."""
+"""Files that survive a power cut: written aside, fsynced, and only then given their name."""
 
 import os
+import tempfile
 from pathlib import Path
 
 
-def _write_synced(path: Path, data: bytes) -> None:
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a file and fsync it; its entry in the folder is durable only after sync_directory."""
     with path.open("wb") as file:
         file.write(data)
         file.flush()
@@ -18,3 +20,34 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file, or make it, so that readers and crashes find the old content or the new, and never a part.
+
+    The folder must exist. The file aside is hidden and has a unique name, so that two writers do not mix; it is
+    removed if an error comes before the rename.
+
+    Raises:
+        OSError: the disk is full or not writable; the old content is as it was.
+    """
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    aside = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def rename_synced(aside: Path, final: Path) -> None:
+    """Rename a directory durably: fsync of the directory, rename, fsync of its parent."""
+    sync_directory(aside)
+    aside.rename(final)
+    sync_directory(final.parent)

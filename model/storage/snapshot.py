@@ -1,14 +1,15 @@
-"""Snapshots: immutable directories that hold everything a query needs, and a manifest that says what they are.
+"""Snapshots: immutable directories that hold everything a query needs, each with a manifest that describes it.
 
     snapshots/<name>/                 of one trainer
         00001234-1a2b3c4d/            <step>-<digest of the arrays>
             arrays.safetensors        weights, vocabularies, catalogue, popularity; no pickle anywhere
             manifest.json             format, id, parent, times, settings, metrics, digests; size of the arrays
         aliases/                      see aliases.py
-        .writing-*, .deleting-*       unfinished; no reader looks at them, the next writer clears them away
+        .writing-*, .deleting-*       unfinished; readers ignore them, and the next writer removes them. A writer holds
+                                      a lock on its .writing-* as long as it lives, so that no other removes it
 
-A snapshot is written aside and renamed, so that under its name there is the whole of it or nothing. Only one process
-writes to a directory at a time; any number read.
+A snapshot is written aside and renamed, so under its name there is the whole of it or nothing. Only one process writes
+to a directory at a time; any number read.
 """
 
 import errno
@@ -31,7 +32,7 @@ from safetensors.numpy import load_file, save_file
 from xxhash import xxh3_128
 
 from model.errors import ModelError
-from model.storage.durable import _write_synced, sync_directory
+from model.storage.durable import rename_synced, write_synced
 
 FORMAT: Final = 1  # of the directory; raised whenever an older reader could misread it
 KIND: Final = "hstu-stream snapshot"
@@ -43,31 +44,31 @@ _BLOCK_BYTES: Final = 1 << 20
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a snapshot is; the writer fills in id, arrays_bytes and arrays_digest."""
+    """Describes a snapshot; the writer fills in id, arrays_bytes and arrays_digest."""
 
     format: int = FORMAT
     kind: str = KIND
     id: str = ""
     name: str
-    """Of the trainer."""
+    """Name of the trainer."""
     parent: str = ""
     """Id of the snapshot before it in the same run; empty for the first."""
     created: float
     """Wall time in seconds since 1970."""
     watermark_ms: int
-    """Event time up to which everything was learnt."""
+    """Event time up to which everything was trained on."""
     offsets: dict[str, list[int]] = {}
     """Topic → next offset of each partition."""
     step: int
-    """Micro-batches learnt."""
+    """Micro-batches trained on."""
     examples: int = 0
     targets: int = 0
     rank_targets: int = 0
-    """Targets that the ranking towers have learnt from; 0: their probabilities mean nothing yet."""
+    """Targets that the ranking towers were trained on; 0: their probabilities mean nothing yet."""
     settings: dict[str, Any] = {}
     """Tables "model" and "train"."""
     metrics: dict[str, Any] = {}
-    """Prequential, as they stood at the cut."""
+    """Prequential metrics at this moment."""
     digests: dict[str, str] = {}
     """Hex digests of "sequences", "examples", "model"."""
     device: str = "cpu"
@@ -93,35 +94,34 @@ class Snapshot:
 
 
 def write_snapshot(directory: Path, *, arrays: Mapping[str, Any], manifest: Manifest) -> Path:
-    """Write one snapshot durably and give its path, whose last part is its id.
+    """Write one snapshot durably and return its path, whose last part is its id.
 
-    Steps: 1 a directory aside; 2 the arrays, fsynced; 3 the manifest, fsynced; 4 fsync of the directory aside; 5 rename
-    to the id; 6 fsync of the parent. A crash before 5 leaves nothing that a reader would take for a snapshot. Writing
-    what is already there whole (a trainer that resumed repeats itself) changes nothing.
+    Steps: 1 a directory aside; 2 the arrays, fsynced; 3 the manifest, fsynced; 4 fsync of the directory aside, rename
+    to the id, fsync of the parent. A crash before the rename leaves nothing that a reader would take for a snapshot.
+    If the same snapshot is already there and whole, as when a trainer resumed and repeats a step, nothing changes.
 
     Args:
-        directory: of all snapshots of this trainer; made if missing.
-        arrays: name → numpy array or torch tensor.
-        manifest: all but id, arrays_bytes and arrays_digest.
+        directory: Folder of all snapshots of this trainer; made if missing.
+        arrays: Name → numpy array or torch tensor.
+        manifest: All of it except id, arrays_bytes and arrays_digest.
 
     Raises:
-        ModelError: the disk is full or not writable, or an array's dtype has no place in the format.
+        ModelError: The disk is full or not writable, or an array's dtype has no place in the format.
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _clear_leftovers(directory)
         with _aside(directory) as aside:  # 1
             full = _write_arrays(aside / ARRAYS, arrays, manifest)  # 2
-            _write_synced(aside / MANIFEST, msgspec.json.format(msgspec.json.encode(full, enc_hook=_plain)))  # 3
-            sync_directory(aside)  # 4
-            return _settle(aside, directory / full.id)  # 5, 6
+            write_synced(aside / MANIFEST, msgspec.json.format(msgspec.json.encode(full, enc_hook=_plain)))  # 3
+            return _settle(aside, directory / full.id)  # 4
     except OSError as error:
         raise ModelError(_unwritable(directory, error)) from error
 
 
 @contextmanager
 def _aside(directory: Path) -> Iterator[Path]:
-    """Hold a locked temporary directory, gone afterwards unless it was renamed; the lock says that a writer lives."""
+    """Make a temporary directory and lock it, as a sign that its writer lives; remove it unless it was renamed."""
     aside = Path(tempfile.mkdtemp(prefix=_WRITING, dir=directory))
     handle = os.open(aside, os.O_RDONLY)
     try:
@@ -167,7 +167,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, Any], manifest: Manifest) -> 
 
 
 def _as_numpy(name: str, array: Any) -> NDArray[Any]:
-    if hasattr(array, "detach"):  # a torch tensor; torch itself stays out of this module, for the sake of the CLI
+    if hasattr(array, "detach"):  # a torch tensor; torch is not imported here, since the CLI must start quickly
         array = array.detach().cpu()
         if str(array.dtype) == "torch.bfloat16":
             raise ModelError(f"Array {name} is bfloat16, which a snapshot does not hold; convert it to float32.")
@@ -176,7 +176,7 @@ def _as_numpy(name: str, array: Any) -> NDArray[Any]:
 
 
 def _as_os_error(error: SafetensorError) -> OSError:
-    """Give the error of the operating system that safetensors tells of in its text."""
+    """Return the error of the operating system that safetensors names in its text only."""
     found = re.search(r"os error (\d+)", str(error))
     number = int(found[1]) if found else errno.EIO
     return OSError(number, os.strerror(number) if found else str(error))
@@ -187,8 +187,7 @@ def _settle(aside: Path, final: Path) -> Path:
         if _is_whole(final):
             return final
         remove_snapshot(final)
-    aside.rename(final)  # 5
-    sync_directory(final.parent)  # 6
+    rename_synced(aside, final)
     return final
 
 
@@ -201,7 +200,7 @@ def _is_whole(path: Path) -> bool:
 
 
 def remove_snapshot(path: Path) -> None:
-    """Delete a snapshot so that no reader lists it half gone: rename first, then remove."""
+    """Delete a snapshot so that no reader lists a part of it: rename first, then remove."""
     doomed = path.with_name(f"{_DELETING}{path.name}-{os.urandom(4).hex()}")
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
@@ -221,7 +220,7 @@ def _unwritable(directory: Path, error: OSError) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Give the xxh3_128 of a file's bytes, in hex."""
+    """Return the xxh3_128 of a file's bytes, in hex."""
     hasher = xxh3_128()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
@@ -230,7 +229,7 @@ def file_digest(path: Path) -> str:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read what a snapshot is, without its arrays.
+    """Return the manifest of a snapshot, without reading its arrays.
 
     Raises:
         ModelError: there is no snapshot, or it is foreign, torn, damaged, or of a newer format.
@@ -274,7 +273,7 @@ def _check_size(path: Path, manifest: Manifest) -> None:
 
 
 def verified_manifest(path: Path) -> Manifest:
-    """Read the manifest and check every byte of the arrays against it; raises as read_manifest."""
+    """Return the manifest after checking every byte of the arrays against it; raises as read_manifest."""
     manifest = read_manifest(path)
     try:
         digest = file_digest(path / ARRAYS)
@@ -289,10 +288,10 @@ def verified_manifest(path: Path) -> Manifest:
 
 
 def load_snapshot(path: Path) -> Snapshot:
-    """Read a snapshot whole, after checking its format, sizes and digest.
+    """Read a whole snapshot, after checking its format, sizes and digest.
 
     Raises:
-        ModelError: as read_manifest, or a byte is not what was written.
+        ModelError: As read_manifest, or a byte is not what was written.
     """
     manifest = verified_manifest(path)
     try:
@@ -302,7 +301,7 @@ def load_snapshot(path: Path) -> Snapshot:
 
 
 def survey(directory: Path) -> tuple[list[Manifest], list[str]]:
-    """Give the snapshots of a directory, oldest first, and a sentence about each that cannot be read."""
+    """Return the snapshots of a directory, oldest first, and a sentence about each that cannot be read."""
     manifests, sentences = [], []
     paths = sorted(directory.iterdir()) if directory.is_dir() else []
     for path in paths:
@@ -316,5 +315,5 @@ def survey(directory: Path) -> tuple[list[Manifest], list[str]]:
 
 
 def list_snapshots(directory: Path) -> list[Manifest]:
-    """Give the readable snapshots of a directory, oldest first; none if there is no directory."""
+    """Return the readable snapshots of a directory, oldest first; none if there is no directory."""
     return survey(directory)[0]

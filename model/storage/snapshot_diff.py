@@ -1,4 +1,4 @@
-"""What lies between two snapshots of one directory: items born and withdrawn, sizes, metrics side by side."""
+"""The difference of two snapshots of one directory: items born and withdrawn, sizes, metrics side by side."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -20,27 +20,27 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     same_model: bool
     """Whether both have the same digest of the model."""
     born: list[str]
-    """Items that b knows and a does not."""
+    """Items that are in b and not in a."""
     withdrawn: list[str]
     """Items withdrawn in b and not in a."""
     restored: list[str]
     """Items withdrawn in a and not in b."""
     numbers: dict[str, tuple[float | None, float | None]]
-    """Name → value in a, value in b: sizes, counts, and metrics at the cut."""
+    """Name → value in a, value in b: sizes, counts, and metrics."""
 
 
 def difference(a: Snapshot, b: Snapshot) -> Difference:
-    """Give what changed from a to b."""
+    """Return what changed from a to b."""
     items_a, items_b = (Vocabulary.from_state(under("items.", snapshot.arrays)) for snapshot in (a, b))
     in_a, in_b = items_a.rows(items_b.keys), np.arange(len(items_b))
-    known, gone_a = in_a >= 0, np.zeros(len(items_b), np.bool_)
-    gone_a[known] = items_a.withdrawn[in_a[known]]
+    both, gone_a = in_a >= 0, np.zeros(len(items_b), np.bool_)
+    gone_a[both] = items_a.withdrawn[in_a[both]]
     digests = a.manifest.digests.get("model"), b.manifest.digests.get("model")
     return Difference(
         a=a.manifest.id,
         b=b.manifest.id,
         same_model=digests[0] == digests[1] is not None,
-        born=_ids(items_b, in_b[~known]),
+        born=_ids(items_b, in_b[~both]),
         withdrawn=_ids(items_b, in_b[items_b.withdrawn & ~gone_a]),
         restored=_ids(items_b, in_b[gone_a & ~items_b.withdrawn]),
         numbers=_side_by_side(_numbers(a, items_a), _numbers(b, items_b)),
@@ -59,7 +59,7 @@ def _numbers(snapshot: Snapshot, items: Vocabulary) -> dict[str, float]:
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Give the numbers of a tree of metrics under dotted names; what is no number is left out."""
+    """Return the numbers of a tree of metrics under dotted names; everything else is left out."""
     leaves: dict[str, float] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):

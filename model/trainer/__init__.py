@@ -1,1 +1,1 @@
-"""The process `hstu train`: examples from Kafka in one global order, learnt, checkpointed, reported."""
+"""The process `hstu train`: examples from Kafka in one global order, training, checkpoints, reports."""

@@ -1,12 +1,11 @@
-"""What a trainer has read and not yet learnt: records in, micro-batches out, in the global order.
+"""Records that are read and not yet trained on: records in, micro-batches out, in the global order (merge.py).
 
-A record counts as read when it is offered, and as learnt when its micro-batch is. Only what is learnt is in a
-checkpoint; so a mark, the place from which a lane is read again, is that of its first record that is not.
+A checkpoint holds what was trained on, and not what waits here. So it has a mark for each partition of both topics,
+from which the partition is read again:
 
-    key of a mark       of every partition of both topics
-    offset              of the first record not yet learnt, or the next one
-    clock_ms, serial    of the lane (merge.py) before that record
-    tokens, sequences   what the partition's last heartbeat said: tokens appended, and their digest (hex)
+    offset              offset of the first record that is not trained on, or the next one
+    clock_ms, serial    clock and last serial of the partition's queue before that record
+    tokens, sequences   what the last heartbeat said: number of tokens appended, and their digest (hex)
 """
 
 import logging
@@ -24,45 +23,45 @@ _DIGEST: Final = 2**128
 _log: Final = logging.getLogger("hstu.train")
 
 
-class Intake:
-    """The lanes of both topics, and the micro-batch that is being gathered from them.
+class Inbox:
+    """The queues of both topics, and the micro-batch that is being filled from them.
 
     Args:
-        partitions: of topic `examples`.
-        items_partitions: of topic `items`, 0 where it does not exist.
+        partitions: Number of partitions of topic `examples`.
+        items_partitions: Number of partitions of topic `items`, 0 where it does not exist.
     """
 
     def __init__(self, partitions: int, items_partitions: int) -> None:
         self.merge = Merge(partitions, items_partitions)
-        self.batch: list[Placed] = []  # in order, not yet learnt
+        self.batch: list[Placed] = []  # in order, not yet trained on
         self.refused = 0  # records that nobody can read
         self._next: dict[Topic, list[int]] = {"examples": [0] * partitions, "items": [0] * items_partitions}
         self._tokens = [0] * partitions
         self._sequences = ["0" * 32] * partitions
 
     def position(self, topic: Topic, partition: int) -> int:
-        """Give the next offset wanted; 0 at first, wherever the log begins."""
+        """Return the next offset wanted; 0 at first, wherever the log begins."""
         return self._next[topic][partition]
 
     def offer(self, topic: Topic, partition: int, records: Sequence[Record]) -> None:
         """Take records of one partition in offset order; those below the position are dropped.
 
         Raises:
-            ModelError: the partition does not exist, an example is missing, or one stands in the wrong partition.
-            FormatError: an example is damaged, or a newer version wrote it.
+            ModelError: The partition does not exist, an example is missing, or one is in the wrong partition.
+            FormatError: An example is damaged, or a newer version wrote it.
         """
-        lanes = self._next[topic]
-        if partition >= len(lanes):
+        positions = self._next[topic]
+        if partition >= len(positions):
             raise ModelError(
-                f"Partition {partition} of {topic} gave a record, but the trainer was started for {len(lanes)}; "
+                f"Partition {partition} of {topic} gave a record, but the trainer was started for {len(positions)}; "
                 "stream.partitions must be what `hstu topics` created."
             )
         for record in records:
-            if record.offset >= lanes[partition]:
-                self.merge.take_back(topic, partition)
+            if record.offset >= positions[partition]:
+                self.merge.wait_for(topic, partition)
                 take = self._take_example if topic == "examples" else self._take_item
                 take(partition, record)
-                lanes[partition] = record.offset + 1
+                positions[partition] = record.offset + 1
 
     def _take_example(self, partition: int, record: Record) -> None:
         message = record.value or b""
@@ -97,9 +96,9 @@ class Intake:
         _log.warning("%s", sentence)
 
     def gather(self, size: int, learn_items: LearnItems) -> bool:
-        """Fill the micro-batch as far as the order is known; True: it is full, or the last one.
+        """Fill the micro-batch as far as the order is known, and return whether it is full, or the last one.
 
-        Records of the catalogue go to `learn_items` as their turn comes: before the micro-batch that they stand in.
+        Records of the catalogue go to `learn_items` as their turn comes, before the micro-batch that they fall into.
         """
         while len(self.batch) < size and (placed := self.merge.pop()) is not None:
             if placed.topic == "items":
@@ -110,52 +109,52 @@ class Intake:
 
     @property
     def waiting(self) -> int:
-        """Records that are read and not yet learnt."""
+        """Number of records that are read and not yet trained on."""
         return self.merge.pending + len(self.batch)
 
     @property
     def ended(self) -> bool:
-        """Tell whether every log is over and all of it was taken out."""
+        """Whether every log is over and all of it was taken out."""
         return self.merge.ended and not self.batch
 
     @property
     def learnt_ms(self) -> int:
-        """Give the event time below which everything is learnt."""
-        unlearnt = [placed.place_ms for placed in (*self.batch[:1], self.merge.first) if placed]
-        return max(0, min([self.merge.watermark_ms, *unlearnt]))
+        """Event time below which everything is trained on."""
+        first = [placed.place_ms for placed in (*self.batch[:1], self.merge.first) if placed]
+        return max(0, min([self.merge.watermark_ms, *first]))
 
     @property
     def tokens(self) -> int:
-        """Tokens that the workers have appended to sequences, by their last heartbeats."""
+        """Number of tokens that the workers have appended to sequences, by their last heartbeats."""
         return sum(self._tokens)
 
     @property
     def sequences_digest(self) -> str:
-        """Give the digest of all sequences, by the last heartbeats: the sum of the partitions', modulo 2**128."""
+        """Digest of all sequences, by the last heartbeats: the sum of the partitions', modulo 2**128, in hex."""
         return f"{sum(int(digest, 16) for digest in self._sequences) % _DIGEST:032x}"
 
     def marks(self) -> dict[Topic, list[dict[str, Any]]]:
-        """Give the marks of all lanes, for a checkpoint."""
-        return {topic: [self._mark(topic, lane) for lane in lanes] for topic, lanes in self.merge.lanes.items()}
+        """Return the marks of all partitions, for a checkpoint."""
+        return {topic: [self._mark(topic, queue) for queue in queues] for topic, queues in self.merge.queues.items()}
 
-    def _mark(self, topic: Topic, lane: PartitionQueue) -> dict[str, Any]:
-        unlearnt = (placed for placed in self.batch if topic == "examples" and placed.partition == lane.partition)
-        first = next(unlearnt, lane.waiting[0] if lane.waiting else None)
+    def _mark(self, topic: Topic, queue: PartitionQueue) -> dict[str, Any]:
+        in_batch = (placed for placed in self.batch if topic == "examples" and placed.partition == queue.partition)
+        first = next(in_batch, queue.waiting[0] if queue.waiting else None)
         mark: dict[str, Any] = {
-            "offset": first.offset if first else self._next[topic][lane.partition],
-            "clock_ms": first.before_ms if first else lane.clock_ms,
+            "offset": first.offset if first else self._next[topic][queue.partition],
+            "clock_ms": first.before_ms if first else queue.clock_ms,
         }
         if topic == "examples":
-            mark["serial"] = first.value[0].serial - 1 if first else lane.serial
-            mark["tokens"] = self._tokens[lane.partition]
-            mark["sequences"] = self._sequences[lane.partition]
+            mark["serial"] = first.value[0].serial - 1 if first else queue.serial
+            mark["tokens"] = self._tokens[queue.partition]
+            mark["sequences"] = self._sequences[queue.partition]
         return mark
 
     def restore(self, marks: dict[Topic, list[dict[str, Any]]]) -> None:
-        """Go on from the marks of a checkpoint; lanes that it lacks (a topic that is new) begin at their beginning."""
-        for topic, lanes in self.merge.lanes.items():
-            for lane, mark in zip(lanes, marks[topic], strict=False):
-                p = lane.partition
+        """Continue from the marks of a checkpoint; a partition without a mark (of a new topic) begins at its start."""
+        for topic, queues in self.merge.queues.items():
+            for queue, mark in zip(queues, marks[topic], strict=False):
+                p = queue.partition
                 self._next[topic][p] = mark["offset"]
                 self.merge.restore(topic, p, mark.get("clock_ms", BEGINNING_MS), mark.get("serial", 0))
                 if topic == "examples":

@@ -1,15 +1,15 @@
 """One global order: the partitions of `examples` and `items` merged by event time, whatever order they arrived in.
 
-A lane is one partition of one topic. Its clock is the largest time it has shown: of its records and of its heartbeats.
-A record's place is its own time or, if its lane's clock has already passed that, the clock (counted as late). So places
-never fall within a lane, and
+There is a queue for each partition of each topic. A queue's clock is the largest time that it has seen, of its records
+and of its heartbeats. A record gets a place in time, place_ms: its own time or, if its queue's clock has already passed
+that, the clock (it is then counted as late). So places never decrease within a queue, and
 
-    order = (place, items before examples, partition, offset)
+    order = (place_ms, items before examples, partition, offset)
 
-is a function of the lanes' contents alone: neither the interleaving of the lanes nor the cutting into batches changes
-it. A record leaves once its place lies below the clock of every lane, because nothing can come before it any more. A
-lane whose last heartbeat says the end of time lets everything go, and a lane that was let go (idle for long, by wall
-time) holds nobody back: that alone makes the order depend on arrival.
+is a function of the queues' contents alone: neither the interleaving of the queues nor the cutting into batches changes
+it. A record leaves once its place lies below the clock of every queue, because nothing can come before it any more. A
+queue whose last heartbeat is the end of time holds no other back. Nor does an idle queue (silent for long, by wall
+time): idle queues alone make the order depend on arrival.
 """
 
 from collections import deque
@@ -27,31 +27,31 @@ BEGINNING_MS: Final = -(2**53)
 
 
 class Placed(NamedTuple):
-    """A record in its place; comparing two of them gives the global order."""
+    """A record with its place in the global order, by which two of them compare."""
 
     place_ms: int
     rank: int
     partition: int
     offset: int
-    before_ms: int  # its lane's clock when it came: a lane that is read again from here starts with it
-    late: bool  # its own time lay behind that clock; this and the value are never compared: a lane's offsets differ
+    before_ms: int  # clock of the queue when the record came: reading again from here must start with it
+    late: bool  # its own time lay behind that clock; this and the value never decide: offsets of a queue differ
     value: Any
 
     @property
     def topic(self) -> Topic:
-        """Give the topic it came from."""
+        """The topic it came from."""
         return "examples" if self.rank else "items"
 
 
 class PartitionQueue:
-    """One partition of one topic: what waits in it, in order, and how far its time has come."""
+    """One partition of one topic: its waiting records in order, and its clock."""
 
     __slots__ = ("clock_ms", "final_ms", "idle", "partition", "rank", "serial", "waiting")
 
     def __init__(self, rank: int, partition: int, clock_ms: int = BEGINNING_MS, serial: int = 0) -> None:
         self.rank, self.partition = rank, partition
         self.clock_ms, self.serial = clock_ms, serial
-        self.final_ms = clock_ms  # of its latest example; behind a checkpoint at first the clock, which is no less
+        self.final_ms = clock_ms  # of its latest example; after a resume the clock, which is no less
         self.waiting: deque[Placed] = deque()
         self.idle = False
 
@@ -66,143 +66,143 @@ class PartitionQueue:
 
 
 class Merge:
-    """Put records and heartbeats in, take them out in the global order.
+    """Takes records and heartbeats, and returns the records in the global order.
 
     Args:
-        examples: partitions of topic `examples`.
-        items: partitions of topic `items`; 0 where the topic does not exist.
+        examples: Number of partitions of topic `examples`.
+        items: Number of partitions of topic `items`; 0 where the topic does not exist.
     """
 
     def __init__(self, examples: int, items: int = 0) -> None:
-        self.lanes: dict[Topic, list[PartitionQueue]] = {
+        self.queues: dict[Topic, list[PartitionQueue]] = {
             "examples": [PartitionQueue(RANK["examples"], p) for p in range(examples)],
             "items": [PartitionQueue(RANK["items"], p) for p in range(items)],
         }
         self.repeats = 0  # examples that came once more and were ignored
-        self.late = 0  # records that came after their place: behind their lane's clock, or after being let go
+        self.late = 0  # records that came after their place: behind their queue's clock, or after it was idle
         self.pending = 0  # records that wait
         self._last: Placed | None = None
-        self._heads: list[Placed] = []  # heap: the first record of every lane that has any
+        self._heads: list[Placed] = []  # heap: the first record of every queue that has any
         self._bound_ms: int | None = None  # None: to be computed again
 
     def put_example(self, offset: int, example: Example, message: bytes = b"") -> None:
-        """Take an example, with the bytes it came in; one that was here before is ignored.
+        """Take an example, with the bytes it came in; ignore one that was here before.
 
         Final times grow with the serials, so an old serial with a later time than any before is no repeat.
 
         Raises:
-            ModelError: its serial does not follow the last one of its partition, or an old one is used anew.
+            ModelError: its serial does not follow the last one of its partition, or is an old one of a new example.
         """
-        lane = self.lanes["examples"][example.partition]
-        if example.serial <= lane.serial:
-            if example.final_ms > lane.final_ms:
-                raise _renumbered(lane, offset, example)
+        queue = self.queues["examples"][example.partition]
+        if example.serial <= queue.serial:
+            if example.final_ms > queue.final_ms:
+                raise _renumbered(queue, offset, example)
             self.repeats += 1
             return
-        if lane.serial and example.serial != lane.serial + 1:
+        if queue.serial and example.serial != queue.serial + 1:
             raise ModelError(
-                f"Partition {example.partition} of examples goes from serial {lane.serial} to {example.serial} at "
-                f"offset {offset}: {example.serial - lane.serial - 1} examples are missing (deleted by the topic's "
+                f"Partition {example.partition} of examples goes from serial {queue.serial} to {example.serial} at "
+                f"offset {offset}: {example.serial - queue.serial - 1} examples are missing (deleted by the topic's "
                 "retention, perhaps). Start a trainer under another --name, which begins where the log begins."
             )
-        lane.serial, lane.final_ms = example.serial, max(lane.final_ms, example.final_ms)
-        self._put(lane, example.final_ms, offset, (example, message))
+        queue.serial, queue.final_ms = example.serial, max(queue.final_ms, example.final_ms)
+        self._put(queue, example.final_ms, offset, (example, message))
 
     def put_item(self, partition: int, offset: int, ts_ms: int, record: Any) -> None:
         """Take a record of the catalogue."""
-        self._put(self.lanes["items"][partition], ts_ms, offset, record)
+        self._put(self.queues["items"][partition], ts_ms, offset, record)
 
-    def _put(self, lane: PartitionQueue, time_ms: int, offset: int, value: Any) -> None:
-        placed = lane.put(time_ms, offset, value)
+    def _put(self, queue: PartitionQueue, time_ms: int, offset: int, value: Any) -> None:
+        placed = queue.put(time_ms, offset, value)
         self.late += placed.late
-        if len(lane.waiting) == 1:
+        if len(queue.waiting) == 1:
             heappush(self._heads, placed)
         self.pending += 1
         self._bound_ms = None
 
     def beat(self, topic: Topic, partition: int, watermark_ms: int) -> None:
         """Take a heartbeat: nothing older will follow in this partition."""
-        lane = self.lanes[topic][partition]
-        lane.clock_ms = max(lane.clock_ms, watermark_ms)
+        queue = self.queues[topic][partition]
+        queue.clock_ms = max(queue.clock_ms, watermark_ms)
         self._bound_ms = None
 
     def pop(self) -> Placed | None:
-        """Give the next record of the global order, or None while an earlier one may still come."""
+        """Return the next record of the global order, or None while an earlier one may still come."""
         if not self._heads or self._heads[0].place_ms >= self._bound():
             return None
         placed = heappop(self._heads)
-        lane = self.lanes[placed.topic][placed.partition]
-        lane.waiting.popleft()
-        if lane.waiting:
-            heappush(self._heads, lane.waiting[0])
+        queue = self.queues[placed.topic][placed.partition]
+        queue.waiting.popleft()
+        if queue.waiting:
+            heappush(self._heads, queue.waiting[0])
         self.pending -= 1
         self.late += not placed.late and self._last is not None and placed < self._last
         self._last = placed
         return placed
 
     def _bound(self) -> int:
-        """Give the time below which nothing more can come."""
+        """Return the time below which nothing more can come."""
         if self._bound_ms is None:
-            lowest_ms = min(self._held(), default=END_OF_TIME_MS)
+            lowest_ms = min(self._clocks(), default=END_OF_TIME_MS)
             self._bound_ms = 2**63 if is_end(lowest_ms) else lowest_ms
         return self._bound_ms
 
-    def _held(self) -> list[int]:
-        """Give the clocks of the lanes that were not let go."""
-        return [lane.clock_ms for lane in self._all() if not lane.idle]
+    def _clocks(self) -> list[int]:
+        """Return the clocks of the queues that are not idle."""
+        return [queue.clock_ms for queue in self._all() if not queue.idle]
 
     def _all(self) -> Iterator[PartitionQueue]:
-        yield from self.lanes["examples"]
-        yield from self.lanes["items"]
+        yield from self.queues["examples"]
+        yield from self.queues["items"]
 
     def ahead(self, topic: Topic, partition: int) -> int:
-        """Give how many records wait in a lane for others to catch up; 0 for a lane that holds the others back.
+        """Return how many records of a queue wait for other queues; 0 for a queue that the others wait for.
 
-        Who reads may pause a lane that is far ahead, so that memory has a bound; never the one that all wait for, whose
+        A reader may pause a partition that is far ahead, to bound memory, but never the one that all wait for: its
         records may all be of one time.
         """
-        lane = self.lanes[topic][partition]
-        return len(lane.waiting) if lane.clock_ms > min(self._held(), default=BEGINNING_MS) else 0
+        queue = self.queues[topic][partition]
+        return len(queue.waiting) if queue.clock_ms > min(self._clocks(), default=BEGINNING_MS) else 0
 
     @property
     def first(self) -> Placed | None:
-        """Give the first of those that wait; an earlier one may still come."""
+        """The first of the waiting records; an earlier one may still come."""
         return self._heads[0] if self._heads else None
 
     @property
     def watermark_ms(self) -> int:
-        """Give the event time up to which the order is known; of lanes that are all let go, what the furthest said."""
-        return min(self._held(), default=max(lane.clock_ms for lane in self._all()))
+        """Event time up to which the order is known; where all queues are idle, the largest of their clocks."""
+        return min(self._clocks(), default=max(queue.clock_ms for queue in self._all()))
 
     @property
     def ended(self) -> bool:
-        """Tell whether nothing waits and nothing can come: every log is over (or, of `items`, let go)."""
+        """Whether nothing waits and nothing can come: every log is over (or, of `items`, idle)."""
         return not self.pending and all(
-            is_end(lane.clock_ms) or (lane.idle and lane.rank == RANK["items"]) for lane in self._all()
+            is_end(queue.clock_ms) or (queue.idle and queue.rank == RANK["items"]) for queue in self._all()
         )
 
     def restore(self, topic: Topic, partition: int, clock_ms: int, serial: int) -> None:
-        """Let a lane go on where a checkpoint left it."""
-        lane = self.lanes[topic][partition]
-        lane.clock_ms, lane.serial, lane.final_ms = clock_ms, serial, clock_ms
+        """Set a queue to what a checkpoint says of it."""
+        queue = self.queues[topic][partition]
+        queue.clock_ms, queue.serial, queue.final_ms = clock_ms, serial, clock_ms
         self._bound_ms = None
 
-    def let_go(self, topic: Topic, partition: int) -> None:
-        """Let a silent partition no longer hold the others back."""
-        self.lanes[topic][partition].idle = True
+    def ignore(self, topic: Topic, partition: int) -> None:
+        """Stop waiting for a partition that was silent for long."""
+        self.queues[topic][partition].idle = True
         self._bound_ms = None
 
-    def take_back(self, topic: Topic, partition: int) -> None:
-        """Wait for a partition again; what it brings below the others' progress leaves at once."""
-        self.lanes[topic][partition].idle = False
+    def wait_for(self, topic: Topic, partition: int) -> None:
+        """Wait for a partition again; its records that lie behind the others' progress leave at once."""
+        self.queues[topic][partition].idle = False
         self._bound_ms = None
 
 
-def _renumbered(lane: PartitionQueue, offset: int, example: Example) -> ModelError:
+def _renumbered(queue: PartitionQueue, offset: int, example: Example) -> ModelError:
     return ModelError(
-        f"A worker's store of partition {lane.partition} was made anew when Kafka had no longer all of its events: its "
-        f"examples are numbered from 1 again, and {example.serial} at offset {offset} of examples is a new one, though "
-        f"{lane.serial} were read before. Stop the workers, delete topic examples, run hstu topics create, start the "
-        "workers and a trainer under another --name (another name alone would stop here too); or begin again under "
-        "another stream.topic_prefix."
+        f"A worker's store of partition {queue.partition} was made again when Kafka had no longer all of its events: "
+        f"its examples are numbered from 1 again, and {example.serial} at offset {offset} of examples is a new one, "
+        f"though {queue.serial} were read before. Stop the workers, delete topic examples, run hstu topics create, "
+        "start the workers and a trainer under another --name (another name alone would stop here too); or begin again "
+        "under another stream.topic_prefix."
     )

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.config import ModelSettings, TrainSettings
-from model.trainer.inbox import Intake
+from model.trainer.inbox import Inbox
 from sim.experiment.contestants import NEURAL, make, title_of
 from sim.experiment.run import RunSpec, StoppedError
 from sim.experiment.streams import Subject
@@ -57,7 +57,7 @@ class ClosedRun:
         self._stream = subject.stream.model_copy(update=changes)
         self._train = TrainSettings(**(spec.train | {"seed": spec.seed}))
         self._batch: list[Example] = []
-        self._intake = Intake(1, 1)
+        self._inbox = Inbox(1, 1)
         self._tokens = self._examples = self._dead_letters = 0
         policy = spec.contestant == POLICY
         self.contestant = None if policy else make(spec.contestant, ModelSettings(**spec.model), self._train)
@@ -71,7 +71,7 @@ class ClosedRun:
         start_s, cpu_s = time.monotonic(), time.process_time()
         regret, clicks = [], []
         with tempfile.TemporaryDirectory(prefix="hstu-compare-") as folder:
-            joining = InProcessJoin(Path(folder), self._stream, self._intake.offer)
+            joining = InProcessJoin(Path(folder), self._stream, self._inbox.offer)
             first = [
                 SourceEvent(ITEMS, key.encode(), value, self._loop.first_ms) for key, value in self._loop.catalogue
             ]
@@ -111,7 +111,7 @@ class ClosedRun:
 
     def _learn(self) -> None:
         """Take in what is final now; the loop's examples are learnt and not tested."""
-        while (placed := self._intake.merge.pop()) is not None:
+        while (placed := self._inbox.merge.pop()) is not None:
             if self.contestant is None:
                 continue
             if placed.topic == ITEMS:

@@ -14,7 +14,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from model.data.catalogue import ItemRecord, Tombstone
-from model.trainer.inbox import Intake
+from model.trainer.inbox import Inbox
 from sim.dirichlet.stream import BLOCK, START_MS, STEP_MS, DirichletStream
 from sim.replay.in_process import BATCH_EVENTS
 from sim.replay.in_process_join import InProcessJoin
@@ -56,14 +56,14 @@ class Joined:
 
     def __init__(self, source: Source, settings: StreamSettings) -> None:
         changes = {"partitions": 1, "idle_timeout_s": 0.0, "future_s": 0.0}
-        intake = Intake(1, 1)
+        inbox = Inbox(1, 1)
         self.all: list[Entry] = []
         with tempfile.TemporaryDirectory(prefix="hstu-compare-") as folder:
-            joining = InProcessJoin(Path(folder), settings.model_copy(update=changes), intake.offer)
+            joining = InProcessJoin(Path(folder), settings.model_copy(update=changes), inbox.offer)
             events = replay_events(source, 1)
             while batch := list(islice(events, BATCH_EVENTS)):
                 joining.feed(batch)
-                while (placed := intake.merge.pop()) is not None:
+                while (placed := inbox.merge.pop()) is not None:
                     self.all.append(placed.value if placed.topic == "items" else placed.value[0])
             self.dead_letters = sum(joining.refused().values())
             joining.close()

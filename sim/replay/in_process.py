@@ -1,7 +1,7 @@
 """The whole pipeline in one process, without Kafka: events, joiner, stores, examples, learner, snapshots.
 
-    events ─► route by murmur2 ─► P × Partition.handle ─► outbox ─► Training.offer ─► Training.step …
-                                                                  catalogue ─► Training.offer
+    events ─► route by murmur2 ─► P × Partition.handle ─► outbox ─► Inbox.offer ─► Training.step …
+                                                                  catalogue ─► Inbox.offer
 
 The cores are those that the workers and the trainer run (in_process_join.py), and nothing is ever idle or in the
 future. So a run ends with the sequences, examples and model of a run over Kafka, to the bit, whatever the batches of
@@ -56,7 +56,7 @@ class DirectRun:
             items_partitions=stream.partitions,
             now=time.time,
         )
-        self._joining = InProcessJoin(data_dir, stream, self.training.offer)
+        self._joining = InProcessJoin(data_dir, stream, self.training.inbox.offer)
         self._stopping = False
 
     def __enter__(self) -> Self:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from model.errors import ModelError
-from model.trainer.inbox import Intake
+from model.trainer.inbox import Inbox
 from stream.config import StreamSettings
 from stream.join.partition import Partition
 from stream.schema.topics import SourceTopic
@@ -27,7 +27,7 @@ def examples_of(log: Sequence[Record]) -> list[bytes]:
     return [outgoing.value for outgoing in partition.outbox.unsent()]
 
 
-def offered(intake: Intake, messages: Sequence[bytes]) -> int:
+def offered(intake: Inbox, messages: Sequence[bytes]) -> int:
     """Let a trainer read these after what it has; return how many examples wait now."""
     first = intake.position("examples", 0)
     intake.offer("examples", 0, [Example(first + at, None, message, 0) for at, message in enumerate(messages)])
@@ -36,7 +36,7 @@ def offered(intake: Intake, messages: Sequence[bytes]) -> int:
 
 def test_a_trainer_goes_on_with_a_store_rebuilt_from_the_whole_log() -> None:
     """Its examples are those of before, to the serial: repeats, and then new ones."""
-    intake = Intake(1, 0)
+    intake = Inbox(1, 0)
     before = offered(intake, examples_of(LOG[:150]))
     assert offered(intake, examples_of(LOG)) == before + 50
     assert intake.merge.repeats == before
@@ -45,8 +45,8 @@ def test_a_trainer_goes_on_with_a_store_rebuilt_from_the_whole_log() -> None:
 @pytest.mark.parametrize("lost", [1, 120, 160])
 def test_a_store_rebuilt_from_the_rest_of_the_log_stops_the_trainer(lost: int) -> None:
     """Its new examples have old serials; none of them is silently dropped as a repeat."""
-    intake = Intake(1, 0)
+    intake = Inbox(1, 0)
     before = offered(intake, examples_of(LOG[:150]))
-    with pytest.raises(ModelError, match=r"store of partition 0 was made anew.*another --name"):
+    with pytest.raises(ModelError, match=r"store of partition 0 was made again.*another --name"):
         offered(intake, examples_of(LOG[lost:]))
     assert intake.merge.pending == before

@@ -8,14 +8,14 @@ from stream.example import END_OF_TIME_MS
 
 
 def test_a_pipe_gets_lines_of_tabs(capsys: pytest.CaptureFixture[str]) -> None:
-    """One line a row, whatever the cells hold; None is nothing; notes go to stderr."""
+    """One line a row, whatever the cells hold; None is an empty cell; notes go to stderr."""
     show_table(("item", "title", "score"), [("i1", "A\tB\nC", 0.5), ("i2", None, 3)], "not shown")
     show_notes("A note.", None, "")
     assert capsys.readouterr() == ("item\ttitle\tscore\ni1\tA B C\t0.5000\ni2\t\t3\n", "A note.\n")
 
 
 def test_a_terminal_gets_a_drawn_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a title and borders; what looks like markup in the data is data."""
+    """With a title and borders; markup in the data is printed as it is."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     show_table(("item", "score"), [("[red]i1[/red]", 0.5)], "Top 1 for [you]")
     out = capsys.readouterr().out
@@ -36,7 +36,7 @@ def test_a_terminal_gets_a_drawn_table(capsys: pytest.CaptureFixture[str], monke
     ],
 )
 def test_times_are_written_in_utc(ts_ms: int, text: str) -> None:
-    """Watermarks before the first event and after the last have words."""
+    """Watermarks before the first event and after the last are named in words."""
     assert when(ts_ms) == text
 
 

@@ -1,4 +1,3 @@
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,40 +13,31 @@ from model.errors import ModelError
 from model.learning.learner import Learner
 from model.learning.train_step import Forward
 from model.network.retrieval_loss import unit
-from model.serving.answerer import Answerer, NoSequences, event_time_ms, open_answerer
-from model.serving.responses import MAX_ITEMS, MAX_K, QueryError
+from model.serving.answerer import Answerer, open_answerer
+from model.serving.responses import MAX_K
 from model.serving.scorer import Scorer
-from model.storage.snapshot import Manifest, Snapshot, load_snapshot
-from model.trainer.merge import BEGINNING_MS
-from stream.example import END_OF_TIME_MS, TOKEN_DTYPE, Example, Kind, decode, id_key
+from model.serving.sequences import NoSequences
+from model.storage.snapshot import load_snapshot
+from stream.example import TOKEN_DTYPE, Example, Kind, decode, id_key
 from tests.factories import make_examples
-from tests.served import NOW_MS, SETTINGS, Memory, model_arrays, tokens_of, write_model
-
-HISTORY = tokens_of("country=NO", "i1", "i2", "i1 click", "i3", "i3 like", "i4 click")
-USERS = {"ada": HISTORY, "new": HISTORY[:0], "stranger": tokens_of("x1", "x2 click", "pet=cat")}
-
-
-def snapshot_of(arrays: dict[str, Any], settings: ModelSettings = SETTINGS, **fields: Any) -> Snapshot:
-    """Give a snapshot that was never on disk."""
-    manifest = {"step": 1, "created": NOW_MS / 1000, "watermark_ms": NOW_MS - 60_000, "rank_targets": 9, **fields}
-    tables = {"model": settings.model_dump(mode="json")}
-    numpy = {name: array.numpy() if isinstance(array, torch.Tensor) else array for name, array in arrays.items()}
-    return Snapshot(Path("of-tests"), Manifest(id="00000001-0", name="silu", settings=tables, **manifest), numpy)
-
-
-def answerer(
-    users: dict[str, Any] = USERS, withdrawn: Iterable[int] = (), settings: ModelSettings = SETTINGS, **fields: Any
-) -> Answerer:
-    """Give an answerer over items i0 to i19, ten seconds after its snapshot was made."""
-    arrays = model_arrays(withdrawn=withdrawn, settings=settings)
-    wall_s = NOW_MS / 1000 + 10
-    return Answerer(snapshot_of(arrays, settings, **fields), Memory(users), alias="latest", wall=lambda: wall_s)
+from tests.served import (
+    HISTORY,
+    NOW_MS,
+    SETTINGS,
+    USERS,
+    Memory,
+    answerer,
+    model_arrays,
+    snapshot_of,
+    tokens_of,
+    write_model,
+)
 
 
 def by_hand(arrays: dict[str, Any], tokens: np.ndarray, settings: ModelSettings = SETTINGS) -> tuple[Any, Any, Any]:
     """Run the recommender as the learner does: plain tokens one after the other, the last of them the item shown.
 
-    Gives scores of all items at the token before it, the probabilities at it, and all keys.
+    Returns the scores of all items at the token before it, the probabilities at it, and all keys.
     """
     recommender = Scorer(snapshot_of(arrays, settings))._recommender
     rows = {int(key): row for row, key in enumerate(arrays["items.keys"])}
@@ -70,7 +60,7 @@ def by_hand(arrays: dict[str, Any], tokens: np.ndarray, settings: ModelSettings 
 
 
 def shown_now(history: np.ndarray, item: str) -> np.ndarray:
-    """Give the history with one more impression, at NOW_MS."""
+    """Return the history with one more impression, at NOW_MS."""
     return np.concatenate((history, np.array([(id_key(item), 0, NOW_MS, Kind.IMPRESSION)], TOKEN_DTYPE)))
 
 
@@ -82,7 +72,7 @@ variants = pytest.mark.parametrize(
 
 @variants
 def test_scores_are_those_that_the_learner_trains(settings: ModelSettings) -> None:
-    """Top-k and ranking give what the model gives to the same tokens followed by an impression now."""
+    """Top-k and ranking have the scores that the model has for the same tokens followed by an impression now."""
     arrays = model_arrays(settings=settings)
     scores_R, probabilities, _ = by_hand(arrays, shown_now(HISTORY, "i9"), settings)
     ours = answerer(settings=settings)
@@ -97,7 +87,7 @@ def test_scores_are_those_that_the_learner_trains(settings: ModelSettings) -> No
 @variants
 @pytest.mark.parametrize("length", [0, 1, 31, 32, 50])
 def test_ranking_in_one_pass_equals_one_by_one(settings: ModelSettings, length: int) -> None:
-    """No candidate sees another: all at once give what each gives alone, however long the history."""
+    """No candidate sees another: each has the same scores among others as alone, however long the history."""
     history = tokens_of(*[f"i{i % 20}" if i % 3 else f"i{i % 20} click" for i in range(length)])
     ours = answerer({"ada": history, "bob": tokens_of("country=NO")}, settings=settings)
     user = "ada" if length else "bob"
@@ -111,7 +101,7 @@ def test_ranking_in_one_pass_equals_one_by_one(settings: ModelSettings, length: 
 
 @pytest.mark.parametrize("block", [1, 3, 7, 64])
 def test_top_k_is_the_same_in_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However the catalogue is cut, the best are the best; k beyond the catalogue gives all of it."""
+    """Whatever the size of a block, the best are the same; a k beyond the catalogue returns all of it."""
     whole = answerer(withdrawn=[5]).topk("ada", MAX_K, NOW_MS)
     monkeypatch.setattr(model.serving.top_k, "ROWS", block)
     for k in (1, 4, 30):
@@ -146,7 +136,7 @@ def test_withdrawn_items_are_never_returned(withdrawn: set[int], texts: list[str
         assert [item.score for item in answer.items] == sorted([item.score for item in answer.items], reverse=True)
 
 
-def test_what_the_user_acted_on_is_left_out_unless_asked_for() -> None:
+def test_what_the_user_acted_on_is_left_out_by_default() -> None:
     """Items that were only shown may be recommended again."""
     seen = {item.item_id for item in answerer().topk("ada", 20, NOW_MS, include_seen=True).items}
     fresh = {item.item_id for item in answerer().topk("ada", 20, NOW_MS).items}
@@ -154,8 +144,8 @@ def test_what_the_user_acted_on_is_left_out_unless_asked_for() -> None:
     assert "i2" in fresh
 
 
-def test_what_was_acted_on_before_all_that_the_model_reads_is_left_out_too() -> None:
-    """Slates soon fill max_len tokens, but the store keeps more; the scores are those of the last tokens alone."""
+def test_what_was_acted_on_before_the_tokens_that_the_model_reads_is_left_out_too() -> None:
+    """The store keeps more than max_len tokens; only the scores come from the last max_len alone."""
     ours = answerer({"ada": tokens_of("i5 click", *[f"i{k % 4}" for k in range(40)])})
     everything = ours.topk("ada", 20, NOW_MS, include_seen=True)
     fresh = ours.topk("ada", 20, NOW_MS)
@@ -178,28 +168,8 @@ def test_answers_say_where_they_come_from() -> None:
         assert all(item.title == f"Item {item.item_id[1:]}" for item in answer.items)
 
 
-@pytest.mark.parametrize(
-    ("user", "reason"),
-    [("nobody", "user unknown"), ("new", "user unknown"), ("stranger", "the snapshot knows none of the user's tokens")],
-)
-def test_an_unknown_user_gets_what_is_popular(user: str, reason: str) -> None:
-    """The most counted live items, best first, and the answer says why."""
-    answer = answerer(withdrawn=[18]).topk(user, 3)
-    assert [(item.item_id, item.score) for item in answer.items] == [("i19", 19.0), ("i17", 17.0), ("i16", 16.0)]
-    assert (answer.source, answer.reason, answer.tokens) == ("popularity", reason, 0)
-    ranking = answerer().rank(user, ["i1", "x", "i7", "i2"])
-    assert [(item.item_id, item.score) for item in ranking.items] == [
-        ("i7", 7.0),
-        ("i2", 2.0),
-        ("i1", 1.0),
-        ("x", None),
-    ]
-    assert (ranking.source, ranking.reason, ranking.ordered_by) == ("popularity", reason, "popularity")
-    assert all(item.probabilities is None for item in ranking.items)
-
-
-def test_tokens_unknown_to_the_snapshot_are_passed_over() -> None:
-    """Newer items in a sequence change nothing until a snapshot knows them; an unknown action is no action."""
+def test_tokens_unknown_to_the_snapshot_are_ignored() -> None:
+    """Newer items in a sequence change nothing until a snapshot has them; an unknown action counts as none."""
     mixed = tokens_of("country=NO", "i1", "x7", "i2 click", "pet=cat", "i3 wave", "x8 click")
     kept = mixed[[0, 1, 3, 5]].copy()
     kept[3]["action"] = 0
@@ -208,7 +178,7 @@ def test_tokens_unknown_to_the_snapshot_are_passed_over() -> None:
     assert ours.topk("mixed", 5, NOW_MS).tokens == 4
 
 
-def test_a_long_sequence_counts_by_its_last_tokens() -> None:
+def test_of_a_long_sequence_only_the_last_tokens_count() -> None:
     """The store is asked for max_len tokens, and any more would change nothing."""
     long = tokens_of(*[f"i{i % 20} click" for i in range(90)])
     memory = Memory({"long": long, "end": long[-32:]})
@@ -232,7 +202,7 @@ def test_a_given_sequence_is_one_of_actions_a_second_apart() -> None:
 
 
 def test_ranking_says_by_what_it_is_ordered() -> None:
-    """By the mean probability once the towers have learnt from targets; until then by the retrieval score alone."""
+    """By the mean probability once the towers were trained on targets; until then by the retrieval score."""
     items = [f"i{i}" for i in range(20)]
     trained, fresh = answerer().rank("ada", items), answerer(rank_targets=0).rank("ada", items)
     means = [np.mean(list((item.probabilities or {}).values())) for item in trained.items]
@@ -246,8 +216,8 @@ def test_ranking_says_by_what_it_is_ordered() -> None:
     assert {item.item_id for item in fresh.items} == set(items)
 
 
-def test_unknown_and_withdrawn_candidates_stand_at_the_end_without_scores() -> None:
-    """They are named, not refused: first the withdrawn, then the unknown; an item named twice is ranked once."""
+def test_unknown_and_withdrawn_candidates_come_last_without_scores() -> None:
+    """They are listed, not refused: first the withdrawn, then the unknown; an item named twice is ranked once."""
     ranking = answerer(withdrawn=[6]).rank("ada", ["x", "i2", "i6", "i2", "y", "i1"])
     assert {item.item_id for item in ranking.items[:2]} == {"i1", "i2"}
     assert [item.item_id for item in ranking.items[2:]] == ["i6", "x", "y"]
@@ -264,62 +234,6 @@ def test_the_time_of_the_request_matters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("watermark_ms", "expected_ms"),
-    [
-        (NOW_MS - 60_000, NOW_MS + 10_000),
-        (NOW_MS - 86_400_001, NOW_MS - 86_400_001 + 10_000),
-        (900_000_000_000, 900_000_010_000),
-        (END_OF_TIME_MS - 30_000, 77),
-        (BEGINNING_MS, 0),
-    ],
-    ids=["live", "just replayed", "replayed", "log ended", "nothing seen"],
-)
-def test_now_is_the_wall_clock_or_the_replayed_logs(watermark_ms: int, expected_ms: int) -> None:
-    """A replayed log's time goes on from its snapshot, or stands where it ended; never before the user's last token."""
-    manifest = snapshot_of({}, watermark_ms=watermark_ms).manifest
-    assert event_time_ms(manifest, NOW_MS / 1000 + 10, learnt_ms=77) == expected_ms
-    answer = answerer(watermark_ms=watermark_ms).topk("ada", 1)
-    assert answer.now_ms == max(NOW_MS if expected_ms == 77 else expected_ms, int(HISTORY["ts_ms"].max()))
-    assert answerer(watermark_ms=watermark_ms).topk("ada", 1, 5).now_ms == 5
-
-
-def test_an_ended_log_is_asked_at_the_time_of_its_last_example() -> None:
-    """Also where no user's token tells the time."""
-    assert answerer(watermark_ms=END_OF_TIME_MS - 30_000).topk("nobody", 1).now_ms == NOW_MS
-
-
-@pytest.mark.parametrize(
-    ("ask", "sentence"),
-    [
-        (lambda a: a.topk("", 1), "user is empty"),
-        (lambda a: a.rank("", ["i1"]), "user is empty"),
-        (lambda a: a.topk("ada", 0), "k is 0; give a number of items from 1 to 1,000"),
-        (lambda a: a.topk("ada", MAX_K + 1), "k is 1001; give"),
-        (lambda a: a.topk_sequence(["i1"], -1), "k is -1; give"),
-        (lambda a: a.rank("ada", []), "items has 0 item ids; give 1 to 2,000"),
-        (lambda a: a.rank("ada", ["i1"] * (MAX_ITEMS + 1)), "items has 2,001 item ids"),
-        (lambda a: a.rank("ada", ["i1", ""]), "items holds an empty item id, in place 1"),
-        (lambda a: a.topk_sequence([]), "sequence has 0 item ids"),
-    ],
-)
-def test_questions_that_make_no_sense_are_sentences(ask: Any, sentence: str) -> None:
-    """Each says what was given and what is allowed."""
-    with pytest.raises(QueryError, match=sentence):
-        ask(answerer())
-
-
-def test_a_store_that_cannot_be_read_is_a_sentence() -> None:
-    """Whatever the store raises, the answer is a ModelError that names the user."""
-
-    class Broken:
-        def tokens(self, user: str, last: int) -> None:
-            raise OSError("disk on fire")
-
-    with pytest.raises(ModelError, match="The sequence of user 'ada' cannot be read: disk on fire"):
-        Answerer(snapshot_of(model_arrays()), Broken()).topk("ada")
-
-
-@pytest.mark.parametrize(
     ("change", "sentence"),
     [
         ({"items.keys": None}, "'keys' is missing"),
@@ -330,14 +244,14 @@ def test_a_store_that_cannot_be_read_is_a_sentence() -> None:
     ],
 )
 def test_arrays_that_are_no_model_are_refused(change: dict[str, Any], sentence: str) -> None:
-    """A snapshot whole on disk but of another model says what is amiss."""
+    """For a snapshot that is whole but of another model, the sentence says what is wrong."""
     arrays = {name: array for name, array in {**model_arrays(), **change}.items() if array is not None}
     with pytest.raises(ModelError, match=rf"The snapshot of-tests cannot answer: .*{sentence}.*another snapshot"):
         Answerer(snapshot_of(arrays), Memory())
 
 
 def test_settings_of_a_newer_model_are_refused() -> None:
-    """A setting that this version does not know means another model."""
+    """A setting that this version does not have means another model."""
     snapshot = snapshot_of(model_arrays())
     snapshot.manifest.settings["model"]["depth"] = 3
     with pytest.raises(ModelError, match=r"cannot answer: .*depth.*Extra inputs"):

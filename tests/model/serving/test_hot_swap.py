@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from model.serving.answerer import NoSequences, answerer_at
+from model.serving.answerer import answerer_at
 from model.serving.hot_swap import RETRY_S, Swapper
+from model.serving.sequences import NoSequences
 from model.storage.aliases import move
 from model.storage.snapshot import ARRAYS
 from tests.served import write_model
@@ -14,7 +15,7 @@ from tests.snapshots import write_some
 
 
 class Loads:
-    """Loads answerers and counts it; its clock is set by hand."""
+    """Loads answerers and keeps a list of them; its clock is set by hand."""
 
     def __init__(self) -> None:
         self.paths: list[Path] = []
@@ -47,7 +48,7 @@ def test_the_answerer_follows_the_alias(tmp_path: Path) -> None:
 
 
 def test_a_broken_snapshot_keeps_the_last_good_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The problem is told and logged once, and over as soon as the alias names a good one."""
+    """The problem is reported, logged once, and gone as soon as the alias names a good one."""
     loads = Loads()
     good, swapper = write_model(tmp_path, 1), loads.swapper(tmp_path)
     swapper.poll()
@@ -67,7 +68,7 @@ def test_a_broken_snapshot_keeps_the_last_good_one(tmp_path: Path, caplog: pytes
 
 
 def test_a_snapshot_that_is_no_model_is_a_problem_like_any_other(tmp_path: Path) -> None:
-    """Whole on disk, but not to be answered from."""
+    """It is whole on disk, but no answers can come from it."""
     loads = Loads()
     swapper = loads.swapper(tmp_path)
     move(tmp_path, "latest", write_some(tmp_path, 1).name)
@@ -76,7 +77,7 @@ def test_a_snapshot_that_is_no_model_is_a_problem_like_any_other(tmp_path: Path)
 
 
 def test_what_failed_is_tried_again_after_a_while(tmp_path: Path) -> None:
-    """Loading is dear: not at each poll, but a disk may recover."""
+    """Loading is expensive, so not at each poll; but a disk may recover."""
     loads = Loads()
     swapper, path = loads.swapper(tmp_path), write_model(tmp_path, 1)
     whole = (path / ARRAYS).read_bytes()
@@ -91,7 +92,7 @@ def test_what_failed_is_tried_again_after_a_while(tmp_path: Path) -> None:
 
 
 def test_answering_goes_on_when_the_directory_is_gone(tmp_path: Path) -> None:
-    """What is in memory stays; the problem says what is missing."""
+    """The answerer in memory stays; the problem says what is missing."""
     swapper = Loads().swapper(tmp_path / "silu")
     write_model(tmp_path / "silu", 1)
     swapper.poll()
@@ -101,8 +102,8 @@ def test_answering_goes_on_when_the_directory_is_gone(tmp_path: Path) -> None:
     assert "There is no snapshot in" in (swapper.problem or "")
 
 
-def test_an_error_nobody_foresaw_keeps_the_follower_alive(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It is a problem with a traceback in the log, not the silent end of following."""
+def test_an_unforeseen_error_does_not_end_the_polling(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is reported as a problem, with a traceback in the log."""
 
     def fail(_: Path) -> Any:
         raise MemoryError("no room")

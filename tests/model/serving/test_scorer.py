@@ -1,16 +1,13 @@
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from model.attention.tile_plan import AREA
 from model.config import ModelSettings
 from model.serving.scorer import History, Scorer
-from model.storage.snapshot import Manifest, Snapshot
 from stream.example import Kind
-from tests.served import NOW_MS, model_arrays
+from tests.served import NOW_MS, model_arrays, snapshot_of
 
 ITEMS = 700
 SHAPE = ModelSettings(dim=16, layers=2, heads=2, max_len=401, rank_actions=("click", "like"))
@@ -18,10 +15,7 @@ SHAPE = ModelSettings(dim=16, layers=2, heads=2, max_len=401, rank_actions=("cli
 
 def scorer(**settings: Any) -> Scorer:
     shape = SHAPE.model_copy(update=settings)
-    arrays = model_arrays(items=ITEMS, settings=shape)
-    numpy = {name: array.numpy() if isinstance(array, torch.Tensor) else array for name, array in arrays.items()}
-    tables = {"model": shape.model_dump(mode="json")}
-    return Scorer(Snapshot(Path("x"), Manifest(name="x", step=1, created=0.0, watermark_ms=0, settings=tables), numpy))
+    return Scorer(snapshot_of(model_arrays(items=ITEMS, settings=shape), shape))
 
 
 def history(length: int) -> History:

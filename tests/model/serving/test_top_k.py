@@ -11,13 +11,13 @@ scores = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0, float("nan")])
 
 @given(st.lists(scores, max_size=40), st.integers(1, 12), st.sets(st.integers(0, 39)), st.sampled_from([1, 3, 8, 64]))
 @settings(deadline=None, max_examples=300)
-def test_it_is_what_sorting_everything_gives(numbers: list[float], k: int, shut: set[int], block: int) -> None:
-    """However the items are cut: highest first, ties in the items' order, without the shut ones and without NaN."""
-    wanted = sorted((-x, i) for i, x in enumerate(numbers) if i not in shut and x == x)[:k]
-    places = np.array(sorted(i for i in shut if i < len(numbers)), np.int64)
+def test_it_is_what_sorting_everything_gives(numbers: list[float], k: int, excluded: set[int], block: int) -> None:
+    """Whatever the size of a block: highest first, ties in the items' order, without excluded ones and NaN."""
+    wanted = sorted((-x, i) for i, x in enumerate(numbers) if i not in excluded and x == x)[:k]
+    skip = np.array(sorted(i for i in excluded if i < len(numbers)), np.int64)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model.serving.top_k, "ROWS", block)
-        found, at = best(torch.tensor(numbers).view(-1, 1), torch.ones(1), k, places)
+        found, at = best(torch.tensor(numbers).view(-1, 1), torch.ones(1), k, skip)
     assert list(zip((-found).tolist(), at.tolist(), strict=True)) == wanted
 
 

@@ -14,11 +14,11 @@ from tests.snapshots import write_line, write_some
 
 
 def ids(directory: Path) -> list[str]:
-    """Give the ids of the snapshots there."""
+    """Return the ids of the snapshots there."""
     return [manifest.id for manifest in list_snapshots(directory)]
 
 
-def test_an_alias_names_what_it_was_moved_to_last(tmp_path: Path) -> None:
+def test_an_alias_names_the_snapshot_it_was_moved_to_last(tmp_path: Path) -> None:
     """Moving makes an alias, or points it elsewhere; ids resolve to themselves."""
     first, second = write_line(tmp_path, 2)
     assert find(tmp_path, LATEST) is None
@@ -52,7 +52,7 @@ def test_rolling_back_to_what_was_deleted_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_gc_keeps_the_newest_and_the_named(tmp_path: Path) -> None:
-    """All others go; a second time there is nothing to do."""
+    """All others are deleted; a second time there is nothing to do."""
     first, second, third, fourth, fifth = write_line(tmp_path, 5)
     move(tmp_path, "champion", second)
     assert gc(tmp_path, keep=2) == [first, third]
@@ -64,7 +64,7 @@ def test_gc_keeps_the_newest_and_the_named(tmp_path: Path) -> None:
 
 
 def test_gc_never_deletes_the_newest(tmp_path: Path) -> None:
-    """To keep none is refused."""
+    """Keeping none is refused."""
     write_line(tmp_path, 1)
     with pytest.raises(ModelError, match="keep is 0; at least 1 snapshot, the newest"):
         gc(tmp_path, keep=0)
@@ -81,7 +81,7 @@ def test_names_that_are_no_file_or_look_like_an_id_are_refused(alias: str, tmp_p
 
 
 def test_unknown_names_are_sentences(tmp_path: Path) -> None:
-    """An unknown alias lists the known; a deleted snapshot says through which alias it was sought."""
+    """For an unknown alias the sentence lists the aliases; for a deleted snapshot it names the alias that led to it."""
     with pytest.raises(ModelError, match=r"There is no snapshot in .* yet; `hstu train` makes the first"):
         resolve(tmp_path / "nowhere", LATEST)
     with pytest.raises(ModelError, match=r"There is no snapshot in .* yet"):
@@ -126,7 +126,7 @@ def test_a_full_disk_leaves_the_alias_where_it_was(step: str, tmp_path: Path, mo
 
 
 def test_readers_see_the_old_or_the_new_and_never_half(tmp_path: Path) -> None:
-    """An alias moved to and fro under a reader always resolves to one of the two."""
+    """An alias that is moved back and forth under a reader always resolves to one of the two."""
     pair = write_line(tmp_path, 2)
     move(tmp_path, LATEST, pair[0])
     seen, stop = set(), threading.Event()
@@ -145,7 +145,7 @@ def test_readers_see_the_old_or_the_new_and_never_half(tmp_path: Path) -> None:
 
 
 def test_gc_waits_while_an_alias_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an alias is being moved to is not deleted in between."""
+    """A snapshot to which an alias is being moved is not deleted meanwhile."""
     first = write_line(tmp_path, 3)[0]
     read, collected = model.storage.aliases.read_manifest, []
     collector = threading.Thread(target=lambda: collected.extend(gc(tmp_path, keep=1)))

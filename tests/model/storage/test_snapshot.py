@@ -28,7 +28,7 @@ from model.storage.snapshot import (
 )
 from tests.snapshots import some_arrays, some_manifest, write_some
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 WRITE_FOR_EVER = """
 import sys, numpy as np
 from pathlib import Path
@@ -41,12 +41,12 @@ for step in range(1, 10**6):
 
 
 def beside() -> dict[str, str]:
-    """Give the environment in which a new Python finds the packages and the helpers of the tests."""
+    """Return an environment in which a new Python finds the packages and the helpers of the tests."""
     return {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
 
 
 def names(directory: Path) -> list[str]:
-    """Give the names in a directory."""
+    """Return the names in a directory."""
     return sorted(path.name for path in directory.iterdir())
 
 
@@ -97,7 +97,7 @@ def test_a_dtype_without_a_place_is_refused(tmp_path: Path) -> None:
 
 
 def test_prefixes_are_put_on_and_taken_off() -> None:
-    """What one state names, the snapshot names with a prefix, and gives back without."""
+    """The names of a state get a prefix in the snapshot, and lose it when they are read."""
     state = {"keys": 1, "born_ms": 2}
     assert under("items.", {**prefixed("items.", state), "features.keys": 3}) == state
 
@@ -122,7 +122,7 @@ def test_a_damaged_snapshot_is_replaced_by_its_repetition(tmp_path: Path) -> Non
     assert names(tmp_path) == [path.name]
 
 
-@pytest.mark.parametrize("step", ["save_file", "file_digest", "_write_synced", "sync_directory", "_settle"])
+@pytest.mark.parametrize("step", ["save_file", "file_digest", "write_synced", "rename_synced", "_settle"])
 def test_an_error_between_any_two_steps_leaves_whole_snapshots_only(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,7 +164,7 @@ def test_every_file_and_both_directories_are_synced_before_success(
 
 
 def killed_writer(directory: Path, after: int) -> None:
-    """Run a process that writes snapshots without end, and kill it once `after` of them stand and one is unfinished."""
+    """Run a process that writes snapshots without end; kill it once there are `after` of them and an unfinished one."""
     writer = subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, str(directory)], env=beside())
     deadline = time.monotonic() + 60
     try:
@@ -193,7 +193,7 @@ def test_kill_minus_nine_leaves_whole_snapshots_only(tmp_path: Path) -> None:
 
 
 def test_a_living_writer_is_not_cleared_away(tmp_path: Path) -> None:
-    """What is locked belongs to a process that still writes it."""
+    """A locked folder belongs to a process that still writes it."""
     (tmp_path / ".writing-other").mkdir()
     (tmp_path / ".deleting-dead").mkdir()
     handle = os.open(tmp_path / ".writing-other", os.O_RDONLY)
@@ -205,7 +205,7 @@ def test_a_living_writer_is_not_cleared_away(tmp_path: Path) -> None:
     assert ".writing-other" not in names(tmp_path)
 
 
-@pytest.mark.parametrize("writes", ["_write_synced", "sync_directory"])
+@pytest.mark.parametrize("writes", ["write_synced", "rename_synced"])
 def test_a_full_disk_is_a_sentence(writes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No space left: the sentence says where and what to do; nothing half-written stays."""
 
@@ -271,7 +271,7 @@ def flipped(path: Path) -> None:
     ],
 )
 def test_what_is_no_whole_snapshot_is_refused(harm: Any, sentence: str, tmp_path: Path) -> None:
-    """Torn, damaged, foreign or newer: loading says which, and never gives arrays."""
+    """Torn, damaged, foreign or newer: loading reports which, and never returns arrays."""
     path = write_some(tmp_path, 1)
     harm(path)
     with pytest.raises(ModelError, match=sentence):
@@ -288,13 +288,13 @@ def test_a_digest_that_fits_foreign_bytes_is_still_refused(tmp_path: Path) -> No
 
 
 def test_a_snapshot_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    """The sentence says where it was sought and how to see those there are."""
+    """The sentence says where it was looked for and how to see those there are."""
     with pytest.raises(ModelError, match=r"no snapshot at .*00000001-00000000; `hstu snapshots list`"):
         load_snapshot(tmp_path / "00000001-00000000")
 
 
-def test_the_list_goes_from_old_to_new_and_tells_of_the_unreadable(tmp_path: Path) -> None:
-    """Order is that of making; foreign names are passed over, a torn copy gets a sentence."""
+def test_the_list_goes_from_old_to_new_and_reports_the_unreadable(tmp_path: Path) -> None:
+    """Sorted by the time they were made; foreign names are ignored, a torn copy gets a sentence."""
     late, early = write_some(tmp_path, 1, created=9.0), write_some(tmp_path, 2, created=5.0)
     broken = write_some(tmp_path, 3)
     torn(broken)

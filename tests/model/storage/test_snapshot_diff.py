@@ -14,12 +14,12 @@ catalogues = st.dictionaries(ids, st.booleans(), max_size=8)  # item → withdra
 
 
 def snapshot_with(items: dict[str, bool], step: int, **fields: object) -> Snapshot:
-    """Give a snapshot of these items, True: withdrawn."""
-    known = vocabulary(list(items))
+    """Return a snapshot of these items; True means withdrawn."""
+    words = vocabulary(list(items))
     for item, withdrawn in items.items():
         if withdrawn:
-            known.withdraw(id_key(item), step)
-    arrays = {**prefixed("items.", known.state()), **prefixed("features.", vocabulary(["click"]).state())}
+            words.withdraw(id_key(item), step)
+    arrays = {**prefixed("items.", words.state()), **prefixed("features.", vocabulary(["click"]).state())}
     return Snapshot(Path("of-tests"), some_manifest(step, id=f"s{step}", **fields), arrays)
 
 
@@ -48,6 +48,6 @@ def test_metrics_stand_side_by_side() -> None:
 
 
 def test_a_tree_of_metrics_is_flattened_to_its_numbers() -> None:
-    """Texts, nulls, lists and truth values are no numbers."""
+    """Texts, nulls, lists and booleans are no numbers."""
     tree = {"a": 1, "b": {"c": 0.5, "d": {"e": 2}}, "f": "text", "g": None, "h": [1], "i": True}
     assert flat(tree) == {"a": 1, "b.c": 0.5, "b.d.e": 2}

@@ -2,14 +2,15 @@ import asyncio
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
+from model.storage.checkpoint import read_newest
 from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer.kafka import run_trainer
 from model.trainer.run import Training
@@ -37,7 +38,7 @@ run_trainer(train, model, Path(data_dir), bootstrap, **more)
 
 
 class TrainerProcess:
-    """A trainer in a process of its own; ends with its with block."""
+    """A trainer in another process; killed at the end of its with block."""
 
     def __init__(self, kafka: KafkaForTests, prefix: str, folder: Path, *, until_end: bool) -> None:
         settings = [TRAIN.model_dump_json(), MODEL.model_dump_json()]
@@ -53,7 +54,7 @@ class TrainerProcess:
         self.process.communicate()
 
     def end(self) -> tuple[int, str]:
-        """Wait for its end; give its exit code and what it said."""
+        """Wait for its end; return its exit code and what it printed."""
         says = self.process.communicate(timeout=60)[1]
         return self.process.returncode, says
 
@@ -68,7 +69,7 @@ def direct(folder: Path, items: list[list[Record]]) -> dict[str, str]:
     training = Training(folder, TRAIN, MODEL, partitions=2, items_partitions=len(items), now=lambda: 0.0)
     for topic, logs in (("examples", EXAMPLES), ("items", items)):
         for partition, log in enumerate(logs):
-            training.offer(topic, partition, log)  # type: ignore[arg-type]
+            training.inbox.offer(topic, partition, log)  # type: ignore[arg-type]
     while training.step():
         pass
     assert training.ended
@@ -78,7 +79,7 @@ def direct(folder: Path, items: list[list[Record]]) -> dict[str, str]:
 
 
 def digests_in(folder: Path) -> dict[str, str]:
-    """Give the digests that the last snapshot of a run names."""
+    """Return the digests that the last snapshot of a run names."""
     newest = list_snapshots(folder / "snapshots" / TRAIN.name)[-1]
     return load_snapshot(folder / "snapshots" / TRAIN.name / newest.id).manifest.digests
 
@@ -137,28 +138,36 @@ def test_only_one_process_trains_under_a_name(kafka: KafkaForTests, topic_prefix
     held.close()
 
 
-def test_a_partition_that_is_silent_is_let_go_by_wall_time(
+def test_a_silent_partition_is_ignored_after_the_idle_timeout(
     kafka: KafkaForTests, topic_prefix: str, tmp_path: Path
 ) -> None:
-    """One partition of examples has nothing to say; after idle_timeout the other's are learnt all the same."""
-    name = f"{topic_prefix}examples"
+    """One of two partitions has no record; then all full micro-batches of the other are trained on all the same."""
+    name, folder = f"{topic_prefix}examples", tmp_path / "train" / TRAIN.name
     asyncio.run(make_topics(kafka.bootstrap, [name]))
     asyncio.run(write(kafka, name, [EXAMPLES[0], []]))
-    metrics = tmp_path / "metrics.jsonl"
-    patient = TRAIN.model_copy(update={"idle_timeout_s": 0.5, "window_targets": 5, "metrics_file": str(metrics)})
+    count = sum(len(record.value or b"") > 48 for record in EXAMPLES[0])  # the others are heartbeats
+    wanted = count // TRAIN.batch_examples
 
-    async def stop_when_learnt() -> None:
-        await until(lambda: metrics.exists() and bool(metrics.read_text()), "a line of metrics")
-        signal.raise_signal(signal.SIGTERM)
+    def step() -> int:
+        checkpoint, _ = read_newest(folder)
+        return checkpoint.facts["step"] if checkpoint else 0
 
-    thread = threading.Thread(target=asyncio.run, args=[stop_when_learnt()])
-    thread.start()
-    start(kafka.bootstrap, topic_prefix, tmp_path, patient)
-    thread.join()
+    def stop_when_trained() -> None:
+        try:
+            asyncio.run(until(lambda: step() == wanted, f"step {wanted}"))
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(stop_when_trained)
+        start(kafka.bootstrap, topic_prefix, tmp_path, TRAIN.model_copy(update={"idle_timeout_s": 0.5}))
+        stopping.result()
+    assert step() == wanted
+    assert list_snapshots(tmp_path / "snapshots" / TRAIN.name) == [], "the run has not ended"
 
 
-def test_what_is_missing_is_said_in_a_sentence(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
-    """No Kafka named, no topic, other partitions: each sentence says which setting or verb mends it."""
+def test_what_is_missing_is_a_sentence(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
+    """No Kafka named, no topic, other partitions: each sentence says which setting or verb to change."""
     with pytest.raises(ModelError, match="No Kafka is named; give --bootstrap"):
         start("", topic_prefix, tmp_path)
     with pytest.raises(ModelError, match=r"has 0 partitions, .* says 2; run hstu topics create"):

@@ -18,7 +18,7 @@ MODEL = ModelSettings(dim=8, layers=1, heads=1, max_len=64, rank_actions=("click
 def reported(folder: Path, count: int) -> dict[str, Any]:
     """Run a small stream and give the report at its end."""
     training = Training(folder, TrainSettings(batch_examples=32), MODEL, partitions=1, now=lambda: 0.0)
-    training.offer("examples", 0, make_examples(partitions=1, count=count)[0])
+    training.inbox.offer("examples", 0, make_examples(partitions=1, count=count)[0])
     while training.step():
         pass
     report = training.report

@@ -10,7 +10,7 @@ from model.trainer.metrics_log import MetricsLog
 
 
 def steps(path: Path) -> list[tuple[str, int]]:
-    """Give (name, step) of every line."""
+    """Return (name, step) of every line."""
     return [(line["name"], line["step"]) for line in map(json.loads, path.read_text().splitlines())]
 
 
@@ -19,8 +19,8 @@ def write(log: MetricsLog, name: str, *numbers: int) -> None:
         log.append({"name": name, "step": step})
 
 
-def test_lines_are_appended_and_the_last_step_is_known(tmp_path: Path) -> None:
-    """The folder is made; a log that goes on knows which line was its last."""
+def test_lines_are_appended_and_the_last_step_is_found(tmp_path: Path) -> None:
+    """The folder is made; a log that continues finds which line was its last."""
     path = tmp_path / "train" / "metrics.jsonl"
     write(MetricsLog(path, "a", 0), "a", 3, 6)
     again = MetricsLog(path, "a", 6)
@@ -29,7 +29,7 @@ def test_lines_are_appended_and_the_last_step_is_known(tmp_path: Path) -> None:
     assert steps(path) == [("a", 3), ("a", 6), ("a", 9)]
 
 
-def test_a_resume_takes_back_what_it_will_write_again(tmp_path: Path) -> None:
+def test_a_resume_removes_what_it_will_write_again(tmp_path: Path) -> None:
     """Own lines after the checkpoint go, those of another trainer in the same file stay, as do foreign ones."""
     path = tmp_path / "metrics.jsonl"
     write(MetricsLog(path, "a", 0), "a", 3)
@@ -48,8 +48,8 @@ def test_a_resume_takes_back_what_it_will_write_again(tmp_path: Path) -> None:
     ]
 
 
-def test_a_line_cut_off_by_a_crash_goes(tmp_path: Path) -> None:
-    """What has no end was not written."""
+def test_an_incomplete_line_is_removed(tmp_path: Path) -> None:
+    """A crash left it without its end."""
     path = tmp_path / "metrics.jsonl"
     write(MetricsLog(path, "a", 0), "a", 3)
     with path.open("a") as file:
@@ -69,7 +69,7 @@ def test_a_new_run_removes_the_lines_of_an_old_one(tmp_path: Path) -> None:
 def test_a_line_that_another_trainer_appends_during_a_rewind_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits until the file is replaced; it would stand in the old one."""
+    """It waits until the file is replaced; otherwise it would be written to the old one."""
     path, replace = tmp_path / "metrics.jsonl", Path.replace
     write(MetricsLog(path, "a", 0), "a", 1, 2)
     other = MetricsLog(path, "b", 0)

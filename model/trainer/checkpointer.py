@@ -1,0 +1,196 @@
+"""What a run writes to disk: checkpoints, from which it continues to the same bits, and snapshots, for queries.
+
+    <data_dir>/train/<name>/.lock         held by the process that trains under this name
+    <data_dir>/train/<name>/cut-*         checkpoints (storage/checkpoint.py)
+    <data_dir>/snapshots/<name>/          snapshots and their aliases (storage/snapshot.py, storage/aliases.py)
+
+Both are written whenever their interval of wall time has passed, and at the end of the run.
+"""
+
+import logging
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from filelock import Timeout
+from numpy.typing import NDArray
+
+from model.config import ModelSettings, TrainSettings
+from model.errors import ModelError
+from model.learning.learner import Learner
+from model.storage import aliases
+from model.storage.checkpoint import Checkpoint, read_newest, write_checkpoint
+from model.storage.locks import lock_file
+from model.storage.snapshot import Manifest, write_snapshot
+from model.trainer.inbox import Inbox
+from model.trainer.report import RunReport
+
+_log: Final = logging.getLogger("hstu.train")
+
+
+class Schedule:
+    """Says when something is due: `every_s` seconds after it was last done, if anything was learned since.
+
+    Args:
+        every_s: Wall time between two times that it is done.
+        now: Wall time in seconds.
+    """
+
+    def __init__(self, every_s: float, now: Callable[[], float]) -> None:
+        self.stale = False  # something was learned since it was last done
+        self._every_s, self._now = every_s, now
+        self._last_s = now()
+
+    @property
+    def due(self) -> bool:
+        """Whether it is time."""
+        return self.stale and self._now() - self._last_s >= self._every_s
+
+    def done(self) -> None:
+        """Count from now on."""
+        self.stale, self._last_s = False, self._now()
+
+
+class Checkpointer:
+    """The checkpoints of one run; holds the run's lock until it is closed.
+
+    Args:
+        directory: Folder of the run.
+        settings: Settings of the trainer.
+        now: Wall time in seconds since 1970.
+
+    Raises:
+        ModelError: Another process trains under this name, or the folder is not writable.
+    """
+
+    def __init__(self, directory: Path, settings: TrainSettings, now: Callable[[], float]) -> None:
+        self.schedule = Schedule(settings.checkpoint_s, now)
+        self._directory, self._name = directory, settings.name
+        self._lock = lock_file(directory / ".lock")
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise ModelError(
+                f"Another process trains as {settings.name} in {directory}; stop it, or give another --name."
+            ) from None
+        except OSError as error:
+            raise ModelError(f"The folder {directory} cannot be used: {error.strerror}; is it writable?") from error
+
+    def newest(self, settings: Mapping[str, Any]) -> Checkpoint | None:
+        """Return the newest checkpoint that is whole, None if the run begins.
+
+        Args:
+            settings: The settings that decide the bits (deciding_settings).
+
+        Raises:
+            ModelError: Other settings made the checkpoint, or none of them can be read.
+        """
+        checkpoint, complaints = read_newest(self._directory)
+        for complaint in complaints:
+            _log.warning("%s", complaint)
+        if checkpoint is not None:
+            refuse_other_settings(checkpoint.facts["settings"], settings, self._directory)
+            _log.info("Trainer %s goes on from step %d.", self._name, checkpoint.facts["step"])
+        return checkpoint
+
+    def write(self, arrays: dict[str, NDArray[np.generic]], facts: dict[str, Any]) -> None:
+        """Write a checkpoint."""
+        write_checkpoint(self._directory, Checkpoint(arrays, facts))
+        self.schedule.done()
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._lock.release()
+
+
+def deciding_settings(model: ModelSettings, train: TrainSettings, device: str, partitions: int) -> dict[str, Any]:
+    """Return the settings that decide the bits of a run, by dotted name.
+
+    Args:
+        model: All of them decide.
+        train: Those decide that are not marked MayChange.
+        device: Kind of the device that train.device stands for here.
+        partitions: Number of partitions of topic `examples`.
+    """
+    may_change = train.may_change()
+    return {
+        **{f"model.{key}": value for key, value in model.model_dump(mode="json").items()},
+        **{f"train.{key}": value for key, value in train.model_dump(mode="json").items() if key not in may_change},
+        "train.device": device,
+        "stream.partitions": partitions,
+    }
+
+
+def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: Path) -> None:
+    """Refuse to continue from a checkpoint with settings that would change the bits of the run.
+
+    A setting that the checkpoint lacks is younger than it, and its default keeps the behaviour of before: it counts as
+    that default. A setting of the checkpoint that may change now is passed over. One that this version does not have
+    is refused whatever its value, since nobody here knows what it did.
+
+    Raises:
+        ModelError: A setting differs; the sentence names it and both values.
+    """
+    defaults = deciding_settings(ModelSettings(), TrainSettings(), "cpu", 0)
+    for key in sorted({*stored, *wanted} - {f"train.{name}" for name in TrainSettings.may_change() - {"device"}}):
+        if key not in wanted:
+            raise ModelError(
+                f"The checkpoint in {where} was made with {key} = {stored[key]}, a setting that this hstu-stream does "
+                "not have; go on with the version that wrote it, or train under another --name."
+            )
+        before = stored.get(key, defaults[key])
+        if before != wanted[key]:
+            raise ModelError(
+                f"The checkpoint in {where} was made with {key} = {before}, but now it is {wanted[key]}. Set it back, "
+                "or train under another --name: a run keeps its settings."
+            )
+
+
+class SnapshotWriter:
+    """The snapshots of one run, each the parent of the next.
+
+    Args:
+        directory: Folder of this trainer's snapshots.
+        settings: Settings of the trainer.
+        parent: Id of the last snapshot; empty before the first.
+        now: Wall time in seconds since 1970.
+    """
+
+    def __init__(self, directory: Path, settings: TrainSettings, parent: str, now: Callable[[], float]) -> None:
+        self.schedule = Schedule(settings.snapshot_s, now)
+        self.parent = parent
+        self._directory, self._settings, self._now = directory, settings, now
+
+    def write(self, learner: Learner, inbox: Inbox, report: RunReport) -> Path:
+        """Write a snapshot, move the alias `latest` to it, delete old ones, and return its folder."""
+        arrays = learner.snapshot_arrays(report.event_ms)
+        path = write_snapshot(self._directory, arrays=arrays, manifest=self._manifest(learner, inbox, report))
+        aliases.move(self._directory, aliases.LATEST, path.name)
+        aliases.gc(self._directory, self._settings.keep_snapshots)
+        self.parent = path.name
+        self.schedule.done()
+        return path
+
+    def _manifest(self, learner: Learner, inbox: Inbox, report: RunReport) -> Manifest:
+        settings = self._settings
+        return Manifest(
+            name=settings.name,
+            parent=self.parent,
+            created=self._now(),
+            watermark_ms=inbox.learnt_ms,
+            offsets={topic: [mark["offset"] for mark in marks] for topic, marks in inbox.marks().items()},
+            step=learner.counts["steps"],
+            examples=learner.counts["examples"],
+            targets=learner.metrics.targets,
+            rank_targets=learner.metrics.rank_targets,
+            settings={"model": learner.model.model_dump(mode="json"), "train": settings.model_dump(mode="json")},
+            metrics=learner.metrics.as_dict(),
+            digests=report.digests,
+            device=learner.weights.device.type,
+            threads=settings.threads,
+            versions={"python": platform.python_version()} | {name: version(name) for name in ("torch", "numpy")},
+        )

@@ -1,0 +1,72 @@
+"""Shows how a trainer gets on while it runs: a live table or lines in the log, and metrics for Prometheus."""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from typing import Any, Final
+
+from prometheus_client import start_http_server
+from rich.live import Live
+
+from model.errors import ModelError
+from model.trainer.live_table import live_view
+from model.trainer.prometheus import TrainerMetrics
+
+_LINE_S: Final = 10.0  # between lines in the log
+_log: Final = logging.getLogger("hstu.train")
+
+
+class Monitor:
+    """Takes the trainer's reports, one a second or so, and shows them.
+
+    Args:
+        report: The first report.
+        live: Whether to draw the live table; otherwise a line is logged every ten seconds.
+    """
+
+    def __init__(self, report: Mapping[str, Any], live: bool) -> None:
+        self._metrics = TrainerMetrics()
+        self._table = Live(live_view(report), auto_refresh=False) if live else None
+        self._said_s = time.monotonic()
+
+    def show(self, report: Mapping[str, Any], lag: int | None = None) -> None:
+        """Show a report.
+
+        Args:
+            report: What RunReport.as_dict returned.
+            lag: Number of records of the topics that are not yet read; None where it is not known.
+        """
+        self._metrics.update(report, lag)
+        if self._table is not None:
+            self._table.update(live_view(report, lag), refresh=True)
+        elif time.monotonic() - self._said_s >= _LINE_S:
+            self._said_s = time.monotonic()
+            _log.info("Trainer %s: step %d, %d examples.", report["name"], report["step"], report["examples"])
+
+    @contextmanager
+    def open(self, host: str, port: int) -> Iterator[None]:
+        """Serve the metrics, and draw the table if it is wanted, while the block runs.
+
+        Raises:
+            ModelError: The port is taken.
+        """
+        with _served(self._metrics, host, port), self._table or nullcontext():
+            yield
+
+
+@contextmanager
+def _served(metrics: TrainerMetrics, host: str, port: int) -> Iterator[None]:
+    try:
+        server, thread = start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        raise ModelError(
+            f"Metrics cannot be served on {host}:{port}: {error.strerror}; choose another train.metrics_port (0: any)."
+        ) from None
+    _log.info("Metrics on http://%s:%d/metrics", host, server.server_port)
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

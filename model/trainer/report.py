@@ -1,0 +1,136 @@
+"""What a run reports: counts, metrics, digests and speed, for the live table, metrics.jsonl, snapshots and Prometheus.
+
+Counts and metrics are equal for equal runs at the same step; so are the digests. The speed, and how much is read and
+not yet trained on, belong to this process alone.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import numpy as np
+from xxhash import xxh3_128_digest
+
+from model.learning.learner import Learner, StepReport
+from model.trainer.inbox import Inbox
+
+_RATE_S: Final = 10.0  # over which tokens per second are averaged
+
+
+class TokenRate:
+    """Tokens trained on per second of wall time, over the last ten seconds.
+
+    Args:
+        now: Wall time in seconds.
+        tokens: Tokens trained on so far.
+    """
+
+    def __init__(self, now: Callable[[], float], tokens: int) -> None:
+        self._now = now
+        self._counts: deque[tuple[float, int]] = deque([(now(), tokens)])
+
+    def add(self, tokens: int) -> None:
+        """Take the number of tokens trained on so far."""
+        self._counts.append((self._now(), tokens))
+
+    @property
+    def per_s(self) -> float:
+        """The rate; 0 after ten seconds without tokens."""
+        now_s = self.trim()
+        (start_s, start), (_, end) = self._counts[0], self._counts[-1]
+        return (end - start) / (now_s - start_s) if now_s > start_s else 0.0
+
+    def trim(self) -> float:
+        """Drop the counts older than ten seconds except the last, from which the rate is measured; return the time."""
+        now_s = self._now()
+        while len(self._counts) > 1 and self._counts[1][0] <= now_s - _RATE_S:
+            self._counts.popleft()
+        if len(self._counts) == 1:  # no tokens since
+            then_s, tokens = self._counts[0]
+            self._counts[0] = max(then_s, now_s - _RATE_S), tokens
+        return now_s
+
+
+class RunReport:
+    """The figures of one run.
+
+    Args:
+        name: Name of the trainer.
+        learner: The learner, already restored from the checkpoint if there is one.
+        inbox: What is read.
+        now: Wall time in seconds since 1970.
+        facts: The facts of the checkpoint; None at the beginning.
+    """
+
+    def __init__(
+        self, name: str, learner: Learner, inbox: Inbox, now: Callable[[], float], facts: Mapping[str, Any] | None
+    ) -> None:
+        self._name, self._learner, self._inbox, self._now = name, learner, inbox, now
+        facts = facts or {}
+        self._examples_digest = bytes.fromhex(facts.get("examples_digest", "00" * 16))
+        self.event_ms: int = facts.get("event_ms", 0)  # when the last example trained on became final
+        self._loss: float | None = facts.get("loss")
+        self.rate = TokenRate(now, learner.counts["tokens"])
+
+    def note(self, step: StepReport, messages: Iterable[bytes]) -> None:
+        """Take the report of a step, and the messages of its examples in their order."""
+        self.event_ms = step.event_ms
+        self._loss = step.loss if np.isfinite(step.loss) else None
+        self.rate.add(self._learner.counts["tokens"])
+        for message in messages:
+            self._examples_digest = xxh3_128_digest(self._examples_digest + message)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of this."""
+        return {"examples_digest": self._examples_digest.hex(), "event_ms": self.event_ms, "loss": self._loss}
+
+    @property
+    def targets(self) -> int:
+        """Number of targets tested, by which the windows of metrics.jsonl are counted."""
+        return max(self._learner.metrics.targets, self._learner.metrics.rank_targets)
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Digests of the sequences (as workers report them), of the examples in their order, and of the model; hex."""
+        return {
+            "sequences": self._inbox.sequences_digest,
+            "examples": self._examples_digest.hex(),
+            "model": self._learner.digest(),
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return counts and metrics of the run, and how far this process has read, for JSON."""
+        inbox, merge = self._inbox, self._inbox.merge
+        return {
+            **self._learned(),
+            "tokens_per_s": self.rate.per_s,
+            "sequence_tokens": inbox.tokens,
+            "watermark_ms": inbox.learnt_ms,
+            "waiting": inbox.waiting,
+            "late": merge.late,
+            "repeats": merge.repeats,
+            "refused": inbox.refused,
+        }
+
+    def line(self) -> dict[str, Any]:
+        """Return a line of metrics.jsonl; all but the first two entries are equal for equal runs."""
+        return {"wall_s": self._now(), "tokens_per_s": self.rate.per_s, **self._learned()}
+
+    def _learned(self) -> dict[str, Any]:
+        """Return what equal runs have equal at the same step."""
+        learner = self._learner
+        return {
+            "name": self._name,
+            "step": learner.counts["steps"],
+            "examples": learner.counts["examples"],
+            "tokens": learner.counts["tokens"],
+            "targets": learner.metrics.targets,
+            "rank_targets": learner.metrics.rank_targets,
+            "event_ms": self.event_ms,
+            "loss": self._loss,
+            "items": len(learner.items),
+            "withdrawn": int(learner.items.withdrawn.sum()),
+            "features": len(learner.features),
+            "collisions": learner.items.collisions + learner.features.collisions,
+            **learner.metrics.as_dict(),
+        }

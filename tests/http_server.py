@@ -1,0 +1,44 @@
+"""The query service on a free port, in a thread of the test, and a client of it."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from model.config import ServeSettings
+from model.serving.http import listen, make_http_app
+from tests.served import NOW_MS, Memory, tokens_of
+
+USERS = {"ada": tokens_of("country=NO", "i1", "i1 click", "i3 like")}
+SETTINGS = ServeSettings(poll_s=0.02)
+
+
+def until(true: Callable[[], Any], what: str) -> Any:
+    """Poll until something is true, and return it."""
+    deadline = time.monotonic() + 30
+    while not (found := true()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+    return found
+
+
+@contextmanager
+def serving(data_dir: Path, sequences: Any = None) -> Iterator[httpx.Client]:
+    """Run a real server on a free port, and yield a client of it."""
+    app = make_http_app(SETTINGS, data_dir, sequences or Memory(USERS), wall=lambda: NOW_MS / 1000 + 10)
+    with listen("127.0.0.1", 0) as listener:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            until(lambda: server.started, "the server did not start")
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join(30)

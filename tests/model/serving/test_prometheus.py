@@ -1,0 +1,26 @@
+from pathlib import Path
+
+from tests.http_server import serving
+from tests.served import NOW_MS, write_model
+
+
+def test_requests_and_age_are_exposed_to_prometheus(tmp_path: Path) -> None:
+    """Counts by method, route and status, latencies, the snapshot's age; unknown methods and paths share one label."""
+    write_model(tmp_path / "snapshots" / "silu")
+    with serving(tmp_path) as client:
+        for method in ("BREW", "X1", "X2"):
+            client.request(method, "/secret/3")
+        for path in ("/topk?user=ada", "/topk?user=ada&k=0", "/secret/1", "/secret/2"):
+            client.get(path)
+        lines = client.get("/metrics").text.splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    assert float(values['hstu_requests_total{method="GET",path="/topk",status="200"}']) == 1
+    assert float(values['hstu_requests_total{method="GET",path="/topk",status="422"}']) == 1
+    assert float(values['hstu_requests_total{method="GET",path="other",status="404"}']) == 2
+    assert float(values['hstu_requests_total{method="other",path="other",status="404"}']) == 3
+    assert float(values['hstu_request_seconds_count{path="/topk"}']) == 2
+    assert float(values["hstu_snapshot_age_seconds"]) == 10
+    assert float(values["hstu_snapshot_watermark_seconds"]) == NOW_MS / 1000 - 60
+    assert float(values["hstu_snapshot_problem"]) == 0
+    assert float(values["hstu_snapshot_swaps"]) == 1
+    assert not any(word in line for word in ("secret", "BREW", "X1") for line in lines)

@@ -1,0 +1,184 @@
+import json
+import re
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import pytest
+from pydantic import BaseModel
+
+from model.config import ModelSettings, TrainSettings
+from model.errors import ModelError
+from model.serving.scorer import Scorer
+from model.storage.aliases import LATEST, resolve
+from model.storage.snapshot import list_snapshots, load_snapshot
+from model.trainer.checkpointer import Schedule, deciding_settings, refuse_other_settings
+from tests.factories import START_MS
+from tests.runs import LOGS, MODEL, TRAIN, run, start
+
+# Every setting of [train] is here or is marked MayChange in model/config.py, so that a new one has to say which it is.
+DECIDING = {
+    *("threads", "seed", "batch_examples", "learning_rate", "negatives", "rank_weight", "stochastic_length_alpha"),
+    *("negative_actions", "exclude_seen", "popularity_half_life_d", "window_targets"),
+}
+
+
+def changes_of(settings: BaseModel) -> Iterator[tuple[str, Any]]:
+    """Yield for each setting another value that it may have."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if get_origin(field.annotation) is Literal:
+            yield name, next(other for other in get_args(field.annotation) if other != value)
+        elif name == "stochastic_length_alpha":
+            yield name, 1.7
+        elif isinstance(value, bool):
+            yield name, not value
+        elif isinstance(value, int | float):
+            yield name, value + 1
+        else:
+            yield name, "other" if isinstance(value, str) else ("other",)
+
+
+def deciding(model: ModelSettings = MODEL, train: TrainSettings = TRAIN, **other: Any) -> dict[str, Any]:
+    """Return the deciding settings as a checkpoint gives them back."""
+    return json.loads(json.dumps(deciding_settings(model, train, **{"device": "cpu", "partitions": 3, **other})))
+
+
+def test_every_setting_says_whether_it_decides_the_bits() -> None:
+    """One that is neither listed above nor marked is new: decide, then list it or mark it."""
+    assert TrainSettings.model_fields.keys() - TrainSettings.may_change() == DECIDING
+
+
+@pytest.mark.parametrize(("name", "value"), list(changes_of(TRAIN)))
+def test_only_settings_that_move_no_bit_may_change(name: str, value: Any, tmp_path: Path) -> None:
+    """Each setting of [train] in turn: the listed ones are refused by name and both values, the others are not."""
+    changed = deciding(train=TRAIN.model_copy(update={name: value}))
+    if name in DECIDING:
+        sentence = f"made with train.{name} = {deciding()[f'train.{name}']}, but now it is {changed[f'train.{name}']}"
+        with pytest.raises(ModelError, match=re.escape(sentence)):
+            refuse_other_settings(deciding(), changed, tmp_path)
+    else:
+        refuse_other_settings(deciding(), changed, tmp_path)
+
+
+@pytest.mark.parametrize(("name", "value"), list(changes_of(MODEL)))
+def test_the_model_keeps_all_its_settings(name: str, value: Any, tmp_path: Path) -> None:
+    """Each setting of [model] shapes the weights or what they compute."""
+    with pytest.raises(ModelError, match=rf"made with model\.{name} = .*, but now it is"):
+        refuse_other_settings(deciding(), deciding(MODEL.model_copy(update={name: value})), tmp_path)
+
+
+def test_the_device_and_the_partitions_stay(tmp_path: Path) -> None:
+    """`auto` may become `cpu` on a machine without a GPU, but the device may not become another."""
+    for other in ({"device": "cuda"}, {"partitions": 4}):
+        with pytest.raises(ModelError, match="but now it is"):
+            refuse_other_settings(deciding(), deciding(**other), tmp_path)
+
+
+def test_a_checkpoint_older_than_a_setting_counts_as_its_default(tmp_path: Path) -> None:
+    """A setting that a later version adds leaves older checkpoints usable, as long as it keeps its default."""
+    for key in deciding().keys() - {"train.device", "stream.partitions"}:
+        table, name = key.split(".")
+        default = getattr({"model": ModelSettings, "train": TrainSettings}[table](), name)
+        model, train = MODEL, TRAIN
+        if table == "model":
+            model = MODEL.model_copy(update={name: default})
+        else:
+            train = TRAIN.model_copy(update={name: default})
+        stored = deciding(model, train)
+        del stored[key]
+        refuse_other_settings(stored, deciding(model, train), tmp_path)
+        other = dict(chain(changes_of(ModelSettings()), changes_of(TrainSettings())))[name]
+        with pytest.raises(ModelError, match=rf"made with {re.escape(key)} = .*, but now it is"):
+            refuse_other_settings(stored, deciding(model, train) | {key: other}, tmp_path)
+
+
+def test_a_setting_that_this_version_lacks_is_refused(tmp_path: Path) -> None:
+    """Nobody here knows what it did. One that is marked MayChange today may be in an old checkpoint, and is ignored."""
+    with pytest.raises(ModelError, match=r"model\.depth = 3, a setting that this hstu-stream does not have"):
+        refuse_other_settings(deciding() | {"model.depth": 3}, deciding(), tmp_path)
+    refuse_other_settings(deciding() | {"train.metrics_host": "127.0.0.1"}, deciding(), tmp_path)
+
+
+def test_a_run_is_resumed_with_other_operational_settings_only(tmp_path: Path) -> None:
+    """Binding Prometheus to another address does not make a trainer refuse its own checkpoint."""
+    training = start(tmp_path)
+    training.checkpoint()
+    training.close()
+    with pytest.raises(ModelError, match=r"train\.batch_examples = 8, but now it is 4"):
+        start(tmp_path, batch_examples=4)
+    start(tmp_path, checkpoint_s=5.0, keep_snapshots=3, metrics_host="0.0.0.0", metrics_port=1).close()
+
+
+def test_two_processes_do_not_train_under_one_name(tmp_path: Path) -> None:
+    """The second is refused, and may come once the first has closed."""
+    training = start(tmp_path)
+    with pytest.raises(ModelError, match="Another process trains as silu"):
+        start(tmp_path)
+    training.close()
+    start(tmp_path).close()
+
+
+def test_a_folder_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+    """A file stands where the run's folder should be."""
+    (tmp_path / "train").write_text("")
+    with pytest.raises(ModelError, match=r"The folder .*silu cannot be used: .*; is it writable\?"):
+        start(tmp_path)
+
+
+def test_a_schedule_is_due_after_its_time_and_only_for_news() -> None:
+    """The time counts from the last writing; without news nothing is due."""
+    wall = [0.0]
+    schedule = Schedule(10.0, lambda: wall[0])
+    wall[0] = 50.0
+    assert not schedule.due
+    schedule.stale = True
+    assert schedule.due
+    schedule.done()
+    schedule.stale = True
+    wall[0] = 59.9
+    assert not schedule.due
+    wall[0] = 60.0
+    assert schedule.due
+
+
+def test_checkpoints_and_snapshots_follow_the_wall_clock(tmp_path: Path) -> None:
+    """Each is written when its time has passed and there is news; both at the end; parents form a line."""
+    wall = [1_700_000_000.0]
+
+    def tick(step: int) -> bool:
+        wall[0] += 4.0
+        return False
+
+    training = start(tmp_path, checkpoint_s=10.0, snapshot_s=20.0, now=lambda: wall[0])
+    run(training, after_step=tick)
+    manifests = list_snapshots(tmp_path / "snapshots" / "silu")
+    assert [manifest.step for manifest in manifests] == [6, 10]
+    assert [manifest.parent for manifest in manifests] == ["", manifests[0].id]
+    assert len(list((tmp_path / "train" / "silu").glob("cut-*"))) == 2
+    assert training.report["tokens_per_s"] > 0
+
+
+def test_the_snapshot_holds_the_model_that_trained(tmp_path: Path) -> None:
+    """`latest` names the last one; its scorer loads; digests, offsets and metrics are those of the run."""
+    training = run(start(tmp_path))
+    snapshot = load_snapshot(resolve(tmp_path / "snapshots" / "silu", LATEST))
+    manifest, learner = snapshot.manifest, training.learner
+    assert manifest.digests == training.digests
+    assert manifest.offsets["examples"] == [len(log) for log in LOGS]
+    assert manifest.metrics == json.loads(json.dumps(learner.metrics.as_dict()))
+    assert (manifest.examples, manifest.rank_targets) == (75, learner.metrics.rank_targets)
+    scorer = Scorer(snapshot)
+    assert scorer.items.keys.tolist() == learner.items.keys.tolist()
+    assert len(snapshot.arrays["popularity.counts"]) == len(learner.items)
+
+
+def test_the_snapshot_says_up_to_when_it_is_trained(tmp_path: Path) -> None:
+    """In the middle of a log the watermark is the time of the first example that is not trained on."""
+    training = start(tmp_path, items=False)
+    run(training, items=False, after_step=lambda step: step == 4)
+    manifest = load_snapshot(training.snapshot()).manifest
+    queues = training.inbox.merge.queues["examples"]
+    waiting = [*training.inbox.batch, *(placed for queue in queues for placed in queue.waiting)]
+    assert manifest.watermark_ms == min(placed.place_ms for placed in waiting) > START_MS

@@ -1,0 +1,103 @@
+import pytest
+
+from model.errors import ModelError
+from model.trainer.inbox import Inbox
+from stream.example import FormatError
+from tests.factories import START_MS, Record
+from tests.runs import ITEMS, LOGS
+
+
+def ignore_items(records: object) -> None:
+    """Stand in for the learner's learn_items."""
+
+
+def full_inbox() -> Inbox:
+    """Return an inbox that has read all logs."""
+    inbox = Inbox(3, 2)
+    for topic, logs in (("examples", LOGS), ("items", ITEMS)):
+        for p, log in enumerate(logs):
+            inbox.offer(topic, p, log)
+    return inbox
+
+
+def test_records_are_read_once_and_taken_out_in_one_order() -> None:
+    """75 examples make nine micro-batches of eight and a last one of three; catalogue records come in between."""
+    inbox, sizes, places, records = full_inbox(), [], [], []
+    for p, log in enumerate(LOGS):
+        inbox.offer("examples", p, log)  # below the position: dropped
+    while inbox.gather(8, records.extend):
+        sizes.append(len(inbox.batch))
+        places += [placed.place_ms for placed in inbox.batch]
+        inbox.batch.clear()
+    assert sizes == [8] * 9 + [3]
+    assert places == sorted(places)
+    assert len(records) == sum(len(log) - 1 for log in ITEMS)  # each log ends with a heartbeat
+    assert (inbox.ended, inbox.waiting, inbox.merge.repeats) == (True, 0, 0)
+
+
+def test_what_waits_is_read_again_from_the_marks() -> None:
+    """A second inbox, restored from the marks, takes out exactly what the first had not given away."""
+    first = full_inbox()
+    for _ in range(4):
+        assert first.gather(8, ignore_items)
+        first.batch.clear()
+    assert first.gather(5, ignore_items)  # half gathered
+    marks, left = first.marks(), []
+    again = Inbox(3, 2)
+    again.restore(marks)
+    for topic, logs in (("examples", LOGS), ("items", ITEMS)):
+        for p, log in enumerate(logs):
+            assert again.position(topic, p) == marks[topic][p]["offset"]
+            again.offer(topic, p, log[again.position(topic, p) :])
+    for inbox in (first, again):
+        assert inbox.gather(1000, ignore_items)
+        left.append([(placed.place_ms, placed.partition, placed.offset) for placed in inbox.batch])
+    assert left[0] == left[1]
+    assert len(left[0]) == 75 - 4 * 8
+    assert (again.tokens, again.sequences_digest) == (first.tokens, first.sequences_digest)
+
+
+def test_the_watermark_is_the_first_example_not_trained_on() -> None:
+    """In the middle of a log; before anything is read it is 0."""
+    assert Inbox(3, 0).learnt_ms == 0
+    inbox = full_inbox()
+    inbox.gather(8, ignore_items)
+    inbox.batch.clear()
+    before = min(queue.waiting[0].place_ms for queue in inbox.merge.queues["examples"])
+    inbox.gather(8, ignore_items)
+    assert inbox.learnt_ms == before == inbox.batch[0].place_ms > START_MS
+
+
+def test_a_missing_example_is_refused() -> None:
+    """Lost data is not trained around; the position stays before the gap."""
+    inbox = Inbox(3, 0)
+    examples = [record for record in LOGS[0] if len(record.value or b"") > 48]
+    inbox.offer("examples", 0, examples[:2])
+    with pytest.raises(ModelError, match="1 examples are missing"):
+        inbox.offer("examples", 0, examples[3:])
+    assert inbox.position("examples", 0) == examples[1].offset + 1
+
+
+def test_foreign_records_are_passed_over_and_damaged_ones_are_not() -> None:
+    """Others may have written to the topic; a broken example of ours would be a hole in the order."""
+    inbox = Inbox(3, 2)
+    inbox.offer("examples", 0, [Record(0, None, b"hello", 0), Record(1, None, None, 0)])
+    inbox.offer("items", 0, [Record(0, b"x", b"{", 0)])
+    assert inbox.refused == 3
+    with pytest.raises(FormatError, match=r"Offset 2 of examples, partition 0: .*truncated"):
+        inbox.offer("examples", 0, [Record(2, None, (LOGS[0][0].value or b"")[:-8], 0)])
+    with pytest.raises(ModelError, match="partition 1, holds a message of partition 0"):
+        inbox.offer("examples", 1, [LOGS[0][0]])
+    with pytest.raises(ModelError, match="Partition 7 of examples"):
+        inbox.offer("examples", 7, LOGS[0])
+
+
+def test_an_ignored_partition_is_waited_for_once_it_brings_a_record() -> None:
+    """Its next record, here a heartbeat, takes it back into the order."""
+    inbox = Inbox(2, 0)
+    inbox.merge.ignore("examples", 1)
+    [log] = [log for log in LOGS if log[0].value][:1]
+    inbox.offer("examples", 0, log[:-1])
+    assert inbox.merge.pop() is not None
+    assert not inbox.merge.queues["examples"][0].idle
+    assert inbox.merge.queues["examples"][1].idle

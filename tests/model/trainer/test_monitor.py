@@ -1,0 +1,74 @@
+import logging
+import re
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from model.errors import ModelError
+from model.trainer.monitor import Monitor
+from tests.runs import run, start
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return the report of a whole run."""
+    training = run(start(tmp_path_factory.mktemp("run")))
+    training.close()
+    return training.report
+
+
+def test_metrics_are_served_while_it_is_open(report: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """At the address that is logged, with the newest report and its lag."""
+    monitor = Monitor(report, live=False)
+    with caplog.at_level(logging.INFO), monitor.open("127.0.0.1", 0):
+        url = re.search(r"http://\S+", caplog.text)[0]
+        monitor.show(report, lag=7)
+        text = httpx.get(url).text
+        assert f"hstu_examples_total {report['examples']:.1f}" in text
+        assert "hstu_lag_records 7.0" in text
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+def test_a_port_that_is_taken_is_a_sentence(report: dict[str, Any]) -> None:
+    """The sentence names the address and the setting."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with (
+            pytest.raises(ModelError, match=rf"cannot be served on 127.0.0.1:{port}: .*another train.metrics_port"),
+            Monitor(report, live=False).open("127.0.0.1", port),
+        ):
+            pass
+
+
+def test_without_a_table_a_line_is_logged_every_ten_seconds(
+    report: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Name, step and examples, whatever the number of reports."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monitor = Monitor(report, live=False)
+    with caplog.at_level(logging.INFO):
+        for second in range(1, 26):
+            clock[0] = float(second)
+            monitor.show(report)
+    assert [record.getMessage() for record in caplog.records] == ["Trainer silu: step 10, 75 examples."] * 2
+
+
+def test_the_live_table_is_drawn_with_the_lag(report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    """The last report stays on the terminal."""
+    monitor = Monitor(report, live=True)
+    with monitor.open("127.0.0.1", 0):
+        monitor.show(report, lag=5)
+    assert "silu: step 10" in capsys.readouterr().out
+
+
+def test_a_report_is_only_shown_never_changed(report: dict[str, Any], tmp_path: Path) -> None:
+    """It comes from another thread, and may be shown again."""
+    before = dict(report)
+    Monitor(report, live=False).show(report)
+    assert report == before
