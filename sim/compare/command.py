@@ -56,7 +56,7 @@ class Comparison:
             _ERR.print("Stopped; the same command goes on.")
             return None
         if not self._written and self.failed:
-            raise SimError(f"No run has ended: {' '.join(self.failed)}")
+            raise SimError("No run has ended:\n" + "\n".join(self.failed))
         return report.write_report(self._out)
 
     def _run(self) -> bool:
@@ -174,5 +174,5 @@ def run_compare(plan: Plan, preset: str, out: Path, workers: int) -> bool:
     comparison.print_summary()
     _ERR.print(f"The report is {page}.")
     if failed := comparison.failed:
-        raise SimError(f"{len(failed)} of the runs failed, and are not in the report: {' '.join(failed)}")
+        raise SimError("\n".join([f"{len(failed)} of the runs failed, and are not in the report:", *failed]))
     return True

@@ -23,7 +23,10 @@ import msgspec
 
 from model.errors import ModelError
 from sim.errors import SimError
+from sim.experiment.closed_loop_run import ClosedRun
 from sim.experiment.run import Run, RunSpec, StoppedError
+from sim.experiment.streams import feed_of, subject_of
+from sim.experiment.upper_bounds import ORACLE, ceiling
 
 _TOLD_S: Final = 0.5  # between what a worker says of its progress
 _LOOK_S: Final = 1.0  # how often an orphan looks for its parent
@@ -127,10 +130,6 @@ def _end_with(parent: int) -> None:
 
 def _work(spec: RunSpec, out: Path) -> bool:
     """Do one run in a worker; False if it was stopped."""
-    from sim.experiment.closed_loop_run import ClosedRun
-    from sim.experiment.streams import feed_of, subject_of
-    from sim.experiment.upper_bounds import ORACLE, ceiling
-
     if _stop.is_set():
         return False
     folder, subject = out / "runs" / spec.id, subject_of(spec)

@@ -12,6 +12,7 @@ from sim.errors import SimError
 from sim.experiment.closed_loop_run import POLICY
 from sim.experiment.contestants import NEURAL, title_of
 from sim.experiment.run import RunSpec, Scalar
+from sim.experiment.source_digest import source_digest
 from sim.experiment.streams import open_subject
 from sim.experiment.upper_bounds import ORACLE, has_ceiling
 
@@ -94,9 +95,9 @@ class Plan:
                     f"In the closed loop {name} regret is measured and nothing is tested, so --score-at request, "
                     "--test-share below 1 and exclude_seen mean nothing there; leave them out."
                 )
-            yield RunSpec(contestant=POLICY, **usual)
+            yield _spec(POLICY, **usual)
         elif has_ceiling(subject) and not all(self._leaves_out_seen()):  # the ceilings count what was seen before
-            yield RunSpec(contestant=ORACLE, **usual)
+            yield _spec(ORACLE, **usual)
         usual |= {"score_at": self.score_at, "test_share": self.test_share, "frozen": self.frozen}
         tokens = max(16, subject.stream.example_tokens)
         for contestant in self.contestants:
@@ -105,9 +106,7 @@ class Plan:
                 tables = self._tables(contestant, {"max_len": tokens}, dict(zip(keys, values, strict=True)))
                 _check(tables, subject.stream.example_tokens)
                 variant = " ".join(f"{key.split('.', 1)[1]}={value}" for key, value in zip(keys, values, strict=True))
-                yield RunSpec(
-                    contestant=contestant, variant=variant, model=tables["model"], train=tables["train"], **usual
-                )
+                yield _spec(contestant, variant=variant, model=tables["model"], train=tables["train"], **usual)
 
     def _tables(
         self, contestant: str, fitting: Mapping[str, Any], changed: Mapping[str, Scalar]
@@ -122,6 +121,10 @@ class Plan:
             tables["model"] |= NEURAL[contestant][1]
             return tables
         return {"model": {}, "train": {key: value for key, value in tables["train"].items() if key in _OF_BASELINES}}
+
+
+def _spec(contestant: str, **settings: Any) -> RunSpec:
+    return RunSpec(contestant=contestant, source=source_digest(contestant), **settings)
 
 
 _OF_BASELINES: Final = ("batch_examples", "exclude_seen", "popularity_half_life_d", "negative_actions")

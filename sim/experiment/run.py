@@ -22,7 +22,6 @@ from sim.experiment.tallies import LATE, Tallies
 from stream.example import Example, encode_example
 
 CHECKPOINT_S: Final = 120.0
-VERSION: Final = 2  # of what a run does; results of another are not taken for its own
 Scalar = str | int | float | bool
 
 
@@ -34,6 +33,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What is changed of the scenario."""
     world: str = ""
     """Digest of what the scenario says, so that a file that was edited is another stream."""
+    source: str = ""
+    """Digest of the code that decides the figures (source_digest.py), so that edited code makes another run."""
     seed: int
     """Of the stream and of the model."""
     contestant: str
@@ -48,7 +49,7 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def id(self) -> str:
         """A name for files: what it is, and a digest of all of it."""
-        return f"{self.contestant}-{self.seed}-{xxh3_64_hexdigest(f'{VERSION} {self.text}'.encode())}"
+        return f"{self.contestant}-{self.seed}-{xxh3_64_hexdigest(self.text.encode())}"
 
     @property
     def text(self) -> str:

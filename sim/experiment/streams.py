@@ -105,7 +105,7 @@ def subject_of(spec: RunSpec) -> Subject:
 
 def feed_of(spec: RunSpec) -> Feed:
     """Give a run's feed; the last one is kept, since runs on one stream follow one another."""
-    alike = msgspec.structs.replace(spec, contestant="", variant="", model={}, train={}, score_at="label")
+    alike = msgspec.structs.replace(spec, contestant="", source="", variant="", model={}, train={}, score_at="label")
     return _feed(msgspec.json.encode(alike, order="sorted"))
 
 

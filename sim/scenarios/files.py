@@ -23,21 +23,20 @@ def preset_names() -> list[str]:
 
 
 def find(name_or_path: str | Path) -> Path:
-    """Give the file of a preset's name, or the file itself.
+    """Return the file of a preset's name, or the file itself; a preset wins over a file of the same name.
 
     Raises:
-        SimError: there is neither.
+        SimError: There is neither.
     """
-    path = Path(name_or_path)
-    if path.suffix == ".toml" or path.exists():
+    path, name = Path(name_or_path), str(name_or_path)
+    if name in preset_names():
+        return PRESETS / f"{name}.toml"
+    if path.suffix == ".toml" or path.is_file():
         return path
-    preset = PRESETS / f"{name_or_path}.toml"
-    if not preset.exists():
-        raise SimError(
-            f"There is no scenario {str(name_or_path)!r}; known are {', '.join(preset_names())}, "
-            "and a file of your own whose name ends in .toml."
-        )
-    return preset
+    raise SimError(
+        f"There is no scenario {name!r}; known are {', '.join(preset_names())}, "
+        "and a file of your own whose name ends in .toml."
+    )
 
 
 def read_settings(path: Path) -> ScenarioSettings:
