@@ -18,7 +18,7 @@ from sim.console import stopping_on_signals
 from sim.errors import SimError
 from sim.experiment.run import RunSpec
 from sim.report.analysis import statistics
-from sim.report.analysis.results import Results, read_results
+from sim.report.analysis.results import METRIC_TITLES, METRICS, Results, read_results
 
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 _WIDE: Final = 160  # of tables that go into a file
@@ -122,10 +122,10 @@ class Comparison:
 def _table(results: Results, scenario: str, protocol: str, frame: pl.DataFrame) -> Table:
     table = Table(title=f"{scenario}, {protocol}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     ceiling = "/".join(results.ceilings(scenario))
-    for head in ("", "seeds", "HR@10", "HR@50", "NDCG@10", "MRR", f"of the {ceiling}" if ceiling else ""):
+    for head in ("", "seeds", *METRIC_TITLES.values(), f"of the {ceiling}" if ceiling else ""):
         table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):
-        cells = [_number(row[name], row[f"{name}_half"]) for name in ("hr10", "hr50", "ndcg10", "mrr")]
+        cells = [_number(row[name], row[f"{name}_half"]) for name in METRICS]
         cells.append(_number(row["of_oracle"], row["of_oracle_half"]) if ceiling else "")
         table.add_row(f"{results.label(row['contestant'], scenario)} {row['variant']}", str(row["seeds"]), *cells)
     return table

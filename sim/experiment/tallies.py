@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.item_age import SLICES
-from model.evaluation.metrics import RetrievalTally
+from model.evaluation.metrics import METRICS, RetrievalTally
 from sim.experiment.contestants import Tested
 
 BUCKETS: Final = 100
 LATE: Final = 90  # first bucket of the last tenth
-NAMES: Final = ("hr10", "hr50", "ndcg10", "mrr")
+NAMES: Final = tuple(metric.column for metric in METRICS)
 
 
 class Tallies:

@@ -13,7 +13,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.evaluation.metrics import METRICS
 from sim.dirichlet.oracle import first_seen, oracle
+from sim.dirichlet.oracle_ranking import HITS
 from sim.dirichlet.stream import DirichletStream
 from sim.experiment.run import RunSpec
 from sim.experiment.streams import Subject
@@ -22,7 +24,6 @@ from sim.scenarios.scenario import PaperScenario, WorldScenario
 
 ORACLE: Final = "oracle"
 ORACLE_RECORDS: Final = 500  # of the last tenth, and as many of the rest
-_FIGURES: Final = ("hr10", "hr50", "ndcg10", "mrr")
 
 
 def has_ceiling(subject: Subject) -> bool:
@@ -51,7 +52,7 @@ def _oracle(stream: DirichletStream) -> dict[str, Any]:
     ]
     sample = np.unique(np.concatenate(parts).astype(np.int64))
     found = oracle(stream, sample, seen_before=first_seen(stream))
-    columns = {name: getattr(found.expected, name) for name in _FIGURES}
+    columns = {name: getattr(found.expected, name) for name in HITS}
     bucket_t = np.repeat(np.minimum(sample * BUCKETS // records, BUCKETS - 1), stream.settings.length)
     # every tenth of the stream weighs the same, however many of its records are in the sample
     weight_t = np.where(
@@ -71,8 +72,7 @@ def _seer(scenario: WorldScenario) -> dict[str, Any]:
     found = scenario.seer()
     clicks, ranks = found.requests, found.ranks.astype(np.float64)
     bucket = np.minimum(clicks * BUCKETS // max(len(found.ts_ms), 1), BUCKETS - 1)
-    gained = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0.0)
-    columns = {"hr10": ranks <= 10, "hr50": ranks <= 50, "ndcg10": gained, "mrr": 1 / ranks}
+    columns = {metric.column: metric.of_rank(ranks) for metric in METRICS}
     return {"title": "seer: knows hidden tastes", **_figures(columns, bucket)}
 
 

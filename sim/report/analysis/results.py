@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import polars as pl
 
+from model.evaluation import metrics
 from sim.errors import SimError
 from sim.report.analysis.completeness import whats_missing
 
-METRICS: Final = ("hr10", "hr50", "ndcg10", "mrr")
-METRIC_TITLES: Final = {"hr10": "HR@10", "hr50": "HR@50", "ndcg10": "NDCG@10", "mrr": "MRR"}
+METRIC_TITLES: Final = {metric.column: metric.title for metric in metrics.METRICS}
+METRICS: Final = tuple(METRIC_TITLES)
+BRIEF: Final = tuple(metric.column for metric in metrics.METRICS if metric.brief)
 PROTOCOLS: Final = {
     "all": "the whole stream, each target tested before it is learnt",
     "late": "the last 10 % of the stream, each target tested before it is learnt",

@@ -7,7 +7,7 @@ from typing import Any, Final
 import polars as pl
 
 from sim.report.analysis.costs import costs
-from sim.report.analysis.results import METRIC_TITLES, METRICS, PROTOCOLS, Results
+from sim.report.analysis.results import BRIEF, METRIC_TITLES, METRICS, PROTOCOLS, Results
 from sim.report.analysis.statistics import gaps, regrets, summary
 from sim.report.analysis.text import NOTHING, count, interval, number, percent, signed, spread, subject
 from sim.report.html.elements import Column, Row, table
@@ -147,21 +147,15 @@ def grid_table(results: Results, scenario: str) -> str:
     rows = summary(results, every_variant=True).filter(
         pl.col("scenario") == scenario, pl.col("protocol") == "all", pl.col("variants") > 1
     )
-    columns = [
-        Column("", number=False),
-        Column("variant", number=False),
-        Column("HR@10"),
-        Column("HR@50"),
-        Column("seeds"),
-    ]
+    columns = [Column("", number=False), Column("variant", number=False)]
+    columns += [*(Column(METRIC_TITLES[metric]) for metric in BRIEF), Column("seeds")]
     return table(
         columns,
         [
             [
                 contestant(results, row["contestant"], scenario),
                 escape(row["variant"] or "as the preset"),
-                figure(row["hr10"], row["hr10_half"]),
-                figure(row["hr50"], row["hr50_half"]),
+                *(figure(row[metric], row[f"{metric}_half"]) for metric in BRIEF),
                 str(row["seeds"]),
             ]
             for row in rows.sort("contestant", "hr10", descending=[False, True]).iter_rows(named=True)

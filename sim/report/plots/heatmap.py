@@ -24,7 +24,7 @@ from sim.report.plots.style import ink
 from sim.report.plots.svg import Plot, draw
 
 _FIRST: Final = ("growth", "initial", "alpha", "alpha_high", "records")  # rows, columns, sheets of a map
-_NOT_AXES: Final = ("seed", "scenario", "name", "title")
+_NOT_AXES: Final = ("seed", "scenario", "name", "title", "world", "source")  # world, source: digests
 _DEEPEST: Final = 0.7  # opacity of the largest gap
 
 Cell = tuple[float, ...]

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
-import model.evaluation.metrics
 from model.data.item_age import SLICES
 from model.errors import ModelError
-from model.evaluation.metrics import ALL, RankingTally, RetrievalTally, Tally, ranks
-from tests.batches import Quiz, quizzes
+from model.evaluation.metrics import ALL, RankingTally, RetrievalTally, Tally
 
 ACTIONS = ("click", "like")
 AUC_ERROR = 1e-12  # of float64 sums, beyond the bound of the histogram
@@ -44,37 +41,6 @@ def ranking(every: Sequence[Guess]) -> RankingTally:
 
 def equal(one: Tally, other: Tally) -> bool:
     return all(np.allclose(array, other.arrays[name], rtol=1e-12) for name, array in one.arrays.items())
-
-
-def rank_by_sorting(quiz: Quiz, t: int, scores: list[float]) -> float:
-    """Sort the candidates and take the mean place of those that score like the target."""
-    candidates = quiz.candidates(t)
-    if quiz.targets[t] not in candidates:
-        return math.inf
-    ordered = sorted((scores[v] for v in candidates), reverse=True)
-    places = [place for place, score in enumerate(ordered, 1) if score == scores[quiz.targets[t]]]
-    return sum(places) / len(places)
-
-
-@given(quizzes(), st.data())
-def test_ranks_agree_with_sorting(quiz: Quiz, data: st.DataObject) -> None:
-    """Ties share their mean place; only candidates count; a target that is none is a miss; blocks do not matter."""
-    shape = len(quiz.targets), len(quiz.born_ms)
-    score = st.integers(-2, 2).map(float) | st.sampled_from([math.inf, -math.inf])
-    scores = [[data.draw(score) for _ in range(shape[1])] for _ in range(shape[0])]
-    by_hand = [rank_by_sorting(quiz, t, row) for t, row in enumerate(scores)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.evaluation.metrics, "_RANK_BLOCK", data.draw(st.integers(1, 9)))
-        got = ranks(torch.tensor(scores).reshape(shape), quiz.questions)
-    assert got.dtype == np.float64
-    assert got.tolist() == by_hand
-
-
-@given(quizzes())
-def test_a_model_that_gives_nan_hits_nothing(quiz: Quiz) -> None:
-    """NaN scores of targets are misses."""
-    scores = torch.full((len(quiz.targets), len(quiz.born_ms)), math.nan)
-    assert ranks(scores, quiz.questions).tolist() == [math.inf] * len(quiz.targets)
 
 
 Figures = dict[str, float | None]
@@ -193,13 +159,3 @@ def test_a_diverged_model_is_an_error_sentence() -> None:
     """It names the action and the target, and what to do."""
     with pytest.raises(ModelError, match=r"action 'like' for target 1 .* is nan: training has diverged; lower"):
         ranking([((0, 0), (True, True), 0), ((0, math.nan), (True, True), 0)])
-
-
-@pytest.mark.gpu
-@given(quizzes())
-@settings(deadline=None)  # the first call starts CUDA
-def test_ranks_are_the_same_on_a_gpu(quiz: Quiz) -> None:
-    """The scores may live on any device."""
-    shape = len(quiz.targets), len(quiz.born_ms)
-    scores = torch.arange(math.prod(shape)).reshape(shape).remainder(3).float()
-    assert np.array_equal(ranks(scores.cuda(), quiz.questions), ranks(scores, quiz.questions))

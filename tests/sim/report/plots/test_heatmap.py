@@ -19,7 +19,8 @@ def grid(folder: Path, cells: Iterable[dict[str, Any]]) -> Results:
     runs = []
     for place, overrides in enumerate(cells):
         for name, hr10 in (("silu", 0.2), ("softmax", 0.1)):
-            settings = json.dumps({"overrides": overrides, "seed": 0, "model": {"attention": name}})
+            digests = {"world": f"digest of s{place}", "source": "digest of the code"}
+            settings = json.dumps({"overrides": overrides, "seed": 0, "model": {"attention": name}} | digests)
             runs.append(run(f"s{place}", name, 0, hr10, settings=settings))
     return read_results(write(folder, runs))
 
