@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from sim.report import markdown as report_markdown, plots
-from sim.report.analysis import costs as report_costs, recovery, statistics
+from sim.report.analysis import recovery, statistics
 from sim.report.analysis.results import read_results
 from sim.report.html.page import page
 
@@ -49,7 +49,7 @@ def recoveries(folder: Path) -> pl.DataFrame:
 
 def costs(folder: Path) -> pl.DataFrame:
     """Give CPU seconds, tokens a second and parameters; columns as in `report_costs.costs`."""
-    return report_costs.costs(read_results(folder))
+    return statistics.costs(read_results(folder))
 
 
 def save_figures(folder: Path, target: Path) -> list[Path]:

@@ -12,8 +12,7 @@ import polars as pl
 
 from model.data.item_age import SLICES
 from sim.report.analysis.results import Results
-from sim.report.analysis.statistics import tuned
-from sim.report.analysis.student import half_width
+from sim.report.analysis.statistics import half_width, tuned
 
 BUCKETS: Final = 100
 TARGETS_A_POINT: Final = 1000

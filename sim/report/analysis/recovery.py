@@ -7,6 +7,7 @@ stream and in event time. Less than one hundredth means that no loss was seen, a
 smoothed figure until recovery, or until the end.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -123,3 +124,10 @@ def chance(results: Results, scenario: str) -> tuple[float, float] | None:
         return None
     usual = SMOOTHED * float(np.median(targets))
     return usual, float(np.sqrt((1 - rate) / (rate * usual)))
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """Give the median where None is endless; None if it falls there."""
+    ordered = sorted(math.inf if value is None else value for value in values)
+    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    return None if math.isinf(middle) else middle

@@ -1,7 +1,7 @@
 """Settings of all runs: two short tables of what they share and what differs, and the numbers of a grid."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import polars as pl
@@ -15,18 +15,18 @@ Leaves = dict[str, Any]
 def leaves(text: str | None) -> Leaves:
     """Flatten a run's settings: {"train.learning_rate": 0.003}; empty where there are none."""
     try:
-        value = json.loads(text or "{}")
+        return flat(json.loads(text or "{}"))
     except ValueError:
         return {"settings": text}
-    return dict(_flat(value, ""))
 
 
-def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, part in value.items():
-            yield from _flat(part, f"{path}.{key}" if path else str(key))
-    elif path:
-        yield path, value
+def flat(value: Mapping[str, Any], path: str = "") -> Leaves:
+    """Return the leaves of nested JSON under dotted names; an empty object is a leaf."""
+    found: Leaves = {}
+    for key, part in value.items():
+        name = f"{path}.{key}" if path else str(key)
+        found |= flat(part, name) if isinstance(part, Mapping) and part else {name: part}
+    return found
 
 
 def varied(results: Results, scenario: str) -> tuple[str, dict[tuple[str, str], float]] | None:

@@ -6,22 +6,20 @@ ran in several variants (learning rates) the one with the best mean HR@10 stands
 figures as are shown.
 """
 
+import math
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import polars as pl
+from scipy.special import stdtrit
 
 from sim.report.analysis.results import METRICS, PREFIXES, Results
-from sim.report.analysis.student import critical
 
+CONFIDENCE: Final = 0.95
 _ROW = ("scenario", "contestant", "variant", "protocol")
 _WHO: Final = ("scenario", "scenario_title", "protocol", "contestant", "title", "kind")
-VERDICTS: Final = {
-    "ahead": "leads; the interval excludes 0",
-    "behind": "trails; the interval excludes 0",
-    "equal": "exactly equal",
-    "open": "no difference to be told",
-    "one seed": "one seed: no interval",
-}
+_COSTS: Final = ("train_s", "test_s", "tokens_per_s", "steps")
 
 
 def measured(runs: pl.DataFrame) -> pl.DataFrame:
@@ -173,8 +171,8 @@ def gaps(results: Results, against: str = "softmax", *, same_variant: bool = Fal
 
     Columns: scenario, scenario_title, protocol, contestant, title, kind, metric, variant, against_variant, seeds,
     gap, half, low, high, base (mean of `against` on the seeds in common), relative, relative_low, relative_high (of
-    base), verdict (a key of VERDICTS). Tuned variants against each other, or with `same_variant` every variant
-    against the same one.
+    base), verdict (ahead, behind, equal, open, one seed). Tuned variants against each other, or with `same_variant`
+    every variant against the same one.
     """
     runs = results.runs.filter(pl.col("kind") != "oracle")
     figures = measured(runs)
@@ -224,3 +222,40 @@ def _with_verdicts(spread: pl.DataFrame) -> pl.DataFrame:
 
 
 _RELATIVE: Final = (("gap", "relative"), ("low", "relative_low"), ("high", "relative_high"))
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Give half the width of the 95 % interval of the mean; None for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return None
+    mean = math.fsum(values) / n
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    return critical(n - 1) * math.sqrt(variance / n)
+
+
+@lru_cache
+def critical(df: int) -> float:
+    """Give the t beyond which 5 % lie on both sides together, for `df` degrees of freedom, 1 or more."""
+    return float(stdtrit(df, (1 + CONFIDENCE) / 2))
+
+
+def costs(results: Results, *, by_scenario: bool = True) -> pl.DataFrame:
+    """Give a row for each contestant (and scenario), of its tuned variants; an oracle costs nothing that compares.
+
+    Columns: [scenario, scenario_title,] contestant, title, kind, [variant, variants,] runs, train_s, test_s,
+    tokens_per_s, steps (means over runs), parameters, parameters_max (fewest and most of one run).
+    """
+    runs = results.runs.filter(pl.col("kind") != "oracle")
+    runs = runs.join(tuned(runs), on=["scenario", "contestant", "variant"], maintain_order="left")
+    by = ["contestant", "title", "kind"]
+    by = ["scenario", "scenario_title", *by, "variant", "variants"] if by_scenario else by
+    table = runs.group_by(by, maintain_order=True).agg(
+        pl.len().alias("runs"),
+        *(pl.col(name).mean() for name in _COSTS),
+        pl.col("parameters").min(),
+        pl.col("parameters").max().alias("parameters_max"),
+    )
+    places = {scenario: place for place, scenario in enumerate(results.scenarios)}
+    first = [pl.col("scenario").replace_strict(places, return_dtype=pl.Int64)] if by_scenario else []
+    return table.sort([*first, -pl.col("train_s"), pl.col("contestant")], nulls_last=True)

@@ -80,28 +80,3 @@ def ink(variable: str) -> str:
 def variables(scheme: int) -> str:
     """Give the CSS declarations of all variables: 0 for light, 1 for dark."""
     return "".join(f"--{name}:{colours[scheme]};" for name, colours in PALETTE.items())
-
-
-_SHAPES: Final = {
-    "o": '<circle cx="5" cy="5" r="3.6"/>',
-    "s": '<path d="M1.6 1.6h6.8v6.8h-6.8z"/>',
-    "^": '<path d="M5 1 9 8.6H1z"/>',
-    "v": '<path d="M5 9 1 1.4h8z"/>',
-    "<": '<path d="M1 5l7.6-4v8z"/>',
-    "D": '<path d="M5 .8 9.2 5 5 9.2.8 5z"/>',
-    "P": '<path d="M3.6 1h2.8v2.6H9v2.8H6.4V9H3.6V6.4H1V3.6h2.6z"/>',
-    "X": '<path d="M3 1l2 2 2-2 2 2-2 2 2 2-2 2-2-2-2 2-2-2 2-2-2-2z"/>',
-    "p": '<path d="M5 .8 9.2 4 7.6 9H2.4L.8 4z"/>',
-    "h": '<path d="M5 .6 8.8 2.8v4.4L5 9.4 1.2 7.2V2.8z"/>',
-    "*": '<path d="M5 .4 6.3 3.6l3.4.2-2.6 2.2.8 3.4L5 7.6 2.1 9.4l.8-3.4L.3 3.8l3.4-.2z"/>',
-}
-
-
-def swatch(look: Look) -> str:
-    """Draw a contestant's marker into a line of text."""
-    paint = f"var(--{look.colour})"
-    fill = paint if look.filled else "none"
-    return (
-        f'<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true" style="fill:{fill};stroke:{paint}">'
-        f"{_SHAPES[look.marker]}</svg>"
-    )

@@ -9,10 +9,9 @@ from hypothesis import given, strategies as st
 
 from sim.report import recoveries
 from sim.report.analysis.curves import by_age, over_stream, wilson
-from sim.report.analysis.recovery import chance
+from sim.report.analysis.recovery import chance, median
 from sim.report.analysis.results import Results, read_results
-from sim.report.analysis.student import half_width
-from sim.report.html.recovery import median
+from sim.report.analysis.statistics import half_width
 from sim.report.plots.lines import spaced
 from tests.sim.report.report_folders import curve, moment, run, write
 

@@ -7,12 +7,11 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sim.report import costs, gaps, regrets, summary, write_report
 from sim.report.analysis.results import read_results
-from sim.report.analysis.statistics import gaps as gaps_of
-from sim.report.analysis.student import critical, half_width
+from sim.report.analysis.statistics import critical, gaps as gaps_of, half_width
 from sim.report.analysis.text import answer, verdict
 from tests.sim.report.report_folders import curve, run, write
 
@@ -90,6 +89,7 @@ def test_verdicts_follow_from_intervals(tmp_path: Path, silu: list[float], expec
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)), min_size=2, max_size=6))
+@settings(deadline=None)  # files are written
 def test_gaps_equal_those_by_hand(pairs: list[tuple[float, float]]) -> None:
     """Whatever the figures: mean and interval of the differences."""
     with TemporaryDirectory() as name:
@@ -177,3 +177,20 @@ def test_closed_loops_are_compared_by_regret(tmp_path: Path) -> None:
     assert "3.5000 clicks a request" not in page  # the other variant's
     for absent in ("have no HR@10", "There is no pair", "Targets are scored", "HR@10 over the stream"):
         assert absent not in page
+
+
+@pytest.mark.parametrize(
+    ("df", "t"),
+    [(1, 12.7062047364), (2, 4.30265272975), (4, 2.77644510520), (29, 2.04522964213), (100, 1.98397151845)],
+)
+def test_critical_values_are_those_of_the_tables(df: int, t: float) -> None:
+    """Ten digits agree with published tables."""
+    assert critical(df) == pytest.approx(t, rel=1e-10)
+
+
+def test_half_width_needs_two_values() -> None:
+    """Of 1, 2, 3 it is t(2) / sqrt(3); one value has none; equal ones have 0."""
+    assert half_width([1, 2, 3]) == pytest.approx(critical(2) / math.sqrt(3))
+    assert half_width([1]) is None
+    assert half_width([]) is None
+    assert half_width([0.5, 0.5]) == 0

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from sim.report import write_report
 from sim.report.analysis.results import Results, read_results
 from sim.report.analysis.settings import leaves, varied
-from sim.report.html.settings import settings_tables
 from sim.report.plots.forest import gap_forest, variant_forest
 from sim.report.plots.heatmap import axes_of, gap_maps
 from sim.report.plots.style import looks
@@ -104,7 +104,7 @@ def test_settings_say_what_is_shared_and_who_differs(tmp_path: Path) -> None:
         for name in ("silu", "softmax")
         for seed in (3, 4)
     ]
-    text = settings_tables(read_results(write(tmp_path, runs)))
+    text = write_report(write(tmp_path, runs)).read_text()
     assert "silu <small>silu</small><br>softmax <small>softmax</small>" in text
     assert "3 <small>seed 3</small><br>4 <small>seed 4</small>" in text
     assert "a <small>a</small><br>b <small>b</small>" in text
