@@ -22,6 +22,7 @@ _OURS: Final = ("model", "stream", "sim")
 _RUN: Final = ("sim.experiment.run", "sim.experiment.closed_loop_run", "sim.experiment.streams")
 _BOUND: Final = ("sim.experiment.upper_bounds", "sim.experiment.streams")
 _LEARNER: Final = "model.learning.learner"  # imported by contestants.py, and no part of a baseline's run
+_CHOSEN: Final = ("model.baselines", "model.network.encoders")  # load all their modules; a run uses one of them
 _IGNORED: Final = ("model.errors", "model.storage", "model.trainer.run", "sim.config", "sim.errors", "stream.errors")
 
 
@@ -55,7 +56,7 @@ def _reached(roots: tuple[str, ...], root: Path) -> set[str]:
         module = left.pop()
         if module not in found and _file(module, root).is_file():
             found.add(module)
-            left += [name for name in _imports(_file(module, root)) if not _stops(name, roots)]
+            left += [name for name in _imports(module, root) if not _stops(name, roots)]
     return found
 
 
@@ -74,14 +75,20 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _imports(path: Path) -> list[str]:
-    """Return what a file imports, late imports included; of `from a import b` both a and a.b, which may be a module."""
+def _imports(module: str, root: Path) -> list[str]:
+    """Return what a module imports, late imports included; of `from a import b` both a and a.b, which may be a module.
+
+    A package that loads its modules by `iter_modules` imports all of them.
+    """
+    path = _file(module, root)
     found: list[str] = []
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    if any(name.endswith(".iter_modules") for name in found) and module not in _CHOSEN:
+        found += [f"{module}.{file.stem}" for file in path.parent.glob("*.py")]
     return found
 
 

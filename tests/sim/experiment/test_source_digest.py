@@ -56,6 +56,19 @@ def test_what_all_share_runs_all_again(edited: Edit, file: str) -> None:
     assert {"silu", "gru", "markov"} <= edited(file, "import ", "import sys as _\nimport ")
 
 
+def test_modules_that_a_package_loads_by_itself_count(tmp_path: Path) -> None:
+    """Kinds of drift are found by their files; a new one may change every world."""
+    folder = tmp_path / "sim" / "world"
+    folder.mkdir(parents=True)
+    (tmp_path / "sim" / "experiment").mkdir()
+    (tmp_path / "sim" / "experiment" / "streams.py").write_text("import sim.world")
+    (folder / "__init__.py").write_text("from pkgutil import iter_modules")
+    before = source_digest("policy", tmp_path)
+    source_digest.cache_clear()
+    (folder / "meteor.py").write_text("FACTOR = 2")
+    assert source_digest("policy", tmp_path) != before
+
+
 def test_the_code_is_in_the_id_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan gives other ids once a contestant's code is another."""
     plan = Plan(scenarios=("growth",), contestants=("silu", "markov"))
