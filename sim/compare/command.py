@@ -121,7 +121,7 @@ class Comparison:
 
 def _table(results: Results, scenario: str, protocol: str, frame: pl.DataFrame) -> Table:
     table = Table(title=f"{scenario}, {protocol}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    ceiling = "/".join(results.ceilings(scenario))
+    ceiling = "/".join(results.upper_bounds(scenario))
     for head in ("", "seeds", *METRIC_TITLES.values(), f"of the {ceiling}" if ceiling else ""):
         table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):

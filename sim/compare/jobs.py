@@ -25,8 +25,8 @@ from model.errors import ModelError
 from sim.errors import SimError
 from sim.experiment.closed_loop_run import ClosedRun
 from sim.experiment.run import Run, RunSpec, StoppedError
-from sim.experiment.streams import feed_of, subject_of
-from sim.experiment.upper_bounds import ORACLE, ceiling
+from sim.experiment.streams import feed_of, stream_of
+from sim.experiment.upper_bounds import ORACLE, upper_bound
 
 _TOLD_S: Final = 0.5  # between what a worker says of its progress
 _LOOK_S: Final = 1.0  # how often an orphan looks for its parent
@@ -132,7 +132,7 @@ def _work(spec: RunSpec, out: Path) -> bool:
     """Do one run in a worker; False if it was stopped."""
     if _stop.is_set():
         return False
-    folder, subject = out / "runs" / spec.id, subject_of(spec)
+    folder, stream = out / "runs" / spec.id, stream_of(spec)
     said_s = 0.0
 
     def say(done: int, whole: int) -> None:
@@ -143,9 +143,9 @@ def _work(spec: RunSpec, out: Path) -> bool:
 
     try:
         if spec.contestant == ORACLE:
-            result = ceiling(spec, subject)
-        elif subject.closed:
-            result = ClosedRun(spec, subject, say, _stop.is_set).run()
+            result = upper_bound(spec, stream)
+        elif stream.closed:
+            result = ClosedRun(spec, stream, say, _stop.is_set).run()
         else:
             result = Run(spec, feed_of(spec), folder, say, _stop.is_set).run()
     except StoppedError:

@@ -14,7 +14,7 @@ import polars as pl
 
 from sim.compare.jobs import read_result
 from sim.experiment.run import RunSpec
-from sim.experiment.streams import subject_of
+from sim.experiment.streams import stream_of
 from sim.report.analysis.results import CURVES, MOMENTS, RUNS
 
 _VERSIONS: Final = ("hstu-stream", "torch", "numpy", "numba", "polars")
@@ -27,12 +27,12 @@ def write_tables(out: Path, specs: Sequence[RunSpec]) -> int:
         result = read_result(out, spec)
         if result is None:
             continue
-        subject = subject_of(spec)
-        runs.append({"run": spec.id, "scenario": subject.key, "scenario_title": subject.title} | result)
+        stream = stream_of(spec)
+        runs.append({"run": spec.id, "scenario": stream.key, "scenario_title": stream.title} | result)
         curves += [{"run": spec.id} | row for row in result["curves"]]
-        if (subject.key, spec.seed) not in streams:
-            streams.add((subject.key, spec.seed))
-            moments += [{"scenario": subject.key, "seed": spec.seed} | moment._asdict() for moment in subject.moments]
+        if (stream.key, spec.seed) not in streams:
+            streams.add((stream.key, spec.seed))
+            moments += [{"scenario": stream.key, "seed": spec.seed} | moment._asdict() for moment in stream.moments]
     for name, rows, schema in (("runs", runs, RUNS), ("curves", curves, CURVES), ("moments", moments, MOMENTS)):
         _write(out / f"{name}.parquet", rows, schema)
     return len(runs)

@@ -13,8 +13,8 @@ from sim.experiment.closed_loop_run import POLICY
 from sim.experiment.contestants import NEURAL, title_of
 from sim.experiment.run import RunSpec, Scalar
 from sim.experiment.source_digest import source_digest
-from sim.experiment.streams import open_subject
-from sim.experiment.upper_bounds import ORACLE, has_ceiling
+from sim.experiment.streams import open_stream
+from sim.experiment.upper_bounds import ORACLE, has_upper_bound
 
 TABLES: Final[Mapping[str, type[BaseModel]]] = {"model": ModelSettings, "train": TrainSettings}
 
@@ -84,27 +84,27 @@ class Plan:
                 yield from self._on_one(name, {**self.changes, **changed}, seed, own)
 
     def _on_one(self, name: str, overrides: dict[str, Scalar], seed: int, own: Sequence[str]) -> Iterator[RunSpec]:
-        subject = open_subject(name, overrides, seed, self.stream)
+        stream = open_stream(name, overrides, seed, self.stream)
         usual: dict[str, Any] = {
-            **{"scenario": name, "overrides": overrides, "world": subject.world},
+            **{"scenario": name, "overrides": overrides, "world": stream.world},
             **{"seed": seed, "stream": dict(self.stream)},
         }
-        if subject.closed:
+        if stream.closed:
             if self.score_at == "request" or self.test_share < 1 or any(self._leaves_out_seen()):
                 raise SimError(
                     f"In the closed loop {name} regret is measured and nothing is tested, so --score-at request, "
                     "--test-share below 1 and exclude_seen mean nothing there; leave them out."
                 )
             yield _spec(POLICY, **usual)
-        elif has_ceiling(subject) and not all(self._leaves_out_seen()):  # the ceilings count what was seen before
+        elif has_upper_bound(stream) and not all(self._leaves_out_seen()):  # the ceilings count what was seen before
             yield _spec(ORACLE, **usual)
         usual |= {"score_at": self.score_at, "test_share": self.test_share, "frozen": self.frozen}
-        tokens = max(16, subject.stream.example_tokens)
+        tokens = max(16, stream.settings.example_tokens)
         for contestant in self.contestants:
             keys = self._own(own, contestant)
             for values in product(*(self.vary[key] for key in keys)):
                 tables = self._tables(contestant, {"max_len": tokens}, dict(zip(keys, values, strict=True)))
-                _check(tables, subject.stream.example_tokens)
+                _check(tables, stream.settings.example_tokens)
                 variant = " ".join(f"{key.split('.', 1)[1]}={value}" for key, value in zip(keys, values, strict=True))
                 yield _spec(contestant, variant=variant, model=tables["model"], train=tables["train"], **usual)
 

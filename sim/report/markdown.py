@@ -1,4 +1,4 @@
-"""The report's first tables as Markdown, for a document beside the drawings of `save_figures`."""
+"""The report's first tables as Markdown, for a document beside the plots of `save_figures`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

@@ -26,8 +26,8 @@ from sim.compare.jobs import result_path
 from sim.compare.plan import Plan
 from sim.config import Settings
 from sim.experiment.run import Run
-from sim.experiment.streams import feed_of, subject_of
-from sim.experiment.upper_bounds import ORACLE, ceiling
+from sim.experiment.streams import feed_of, stream_of
+from sim.experiment.upper_bounds import ORACLE, upper_bound
 from sim.replay.in_process import DirectRun
 from sim.replay.summary import print_report
 from stream.config import StreamSettings
@@ -44,7 +44,7 @@ settings = Settings(
     train=TrainSettings(batch_examples=4, negatives=8),
 )
 with DirectRun(settings) as run:
-    assert run.run(subject_of(specs[0]).scenario.source())
+    assert run.run(stream_of(specs[0]).scenario.source())
     print("SUMMARY")
     print_report(run)
     print("LIVE")
@@ -57,7 +57,7 @@ with DirectRun(settings) as run:
 out = folder / "out"
 (out / "runs").mkdir(parents=True)
 for spec in specs:
-    result = ceiling(spec, subject_of(spec)) if spec.contestant == ORACLE else Run(spec, feed_of(spec)).run()
+    result = upper_bound(spec, stream_of(spec)) if spec.contestant == ORACLE else Run(spec, feed_of(spec)).run()
     result_path(out, spec).write_bytes(msgspec.json.encode(result))
 comparison = Comparison(plan, "", out, 1)
 comparison.run()

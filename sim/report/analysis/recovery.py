@@ -115,7 +115,7 @@ def recovery(line: Line, share: float) -> tuple[float, float | None, bool, float
     return before, lowest, False, None, None
 
 
-def chance(results: Results, scenario: str) -> tuple[float, float] | None:
+def noise(results: Results, scenario: str) -> tuple[float, float] | None:
     """Give the targets that SMOOTHED hundredths usually hold, and the relative standard error of HR@10 over them."""
     curves = curves_of(results, scenario).filter(pl.col("kind") != "oracle")
     sums = curves.group_by("run", "bucket").agg(pl.col("targets", "hr10").sum())

@@ -84,7 +84,7 @@ class Results:
         oracles = self.runs.filter(pl.col("kind") == "oracle")["contestant"].unique().to_list()
         return first_word(self.title(contestant, scenario)) if contestant in oracles else contestant
 
-    def ceilings(self, scenario: str | None = None) -> list[str]:
+    def upper_bounds(self, scenario: str | None = None) -> list[str]:
         """Name what figures are fractions of, in one scenario or in all: oracle, seer."""
         runs = self.runs.filter(pl.col("kind") == "oracle")
         runs = runs if scenario is None else runs.filter(pl.col("scenario") == scenario)

@@ -106,7 +106,7 @@ def _joined(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def subject(results: Results, against: str = "softmax") -> str | None:
+def contestant_in_question(results: Results, against: str = "softmax") -> str | None:
     """Name the contestant whose gap is the question: silu, or else the first neural one that is not `against`."""
     neural = results.runs.filter((pl.col("kind") == "neural") & (pl.col("contestant") != against))["contestant"]
     names = neural.unique(maintain_order=True).to_list()
@@ -115,7 +115,7 @@ def subject(results: Results, against: str = "softmax") -> str | None:
 
 def answer(results: Results, against: str = "softmax") -> list[str]:
     """Say in sentences how the subject does beside `against` in HR@10 over the whole stream; one sums up several."""
-    who = subject(results, against)
+    who = contestant_in_question(results, against)
     rows = gaps(results, against).filter(
         (pl.col("contestant") == (who or "")) & (pl.col("metric") == "hr10") & (pl.col("protocol") == "all")
     )

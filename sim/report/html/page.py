@@ -25,7 +25,7 @@ from sim.report.html.tables import (
     scenario_table,
     section_id,
 )  # fmt: skip
-from sim.report.plots import drawings, scenario_drawings
+from sim.report.plots import overall_plots, scenario_plots
 from sim.report.plots.heatmap import gap_maps
 from sim.report.plots.style import variables
 
@@ -37,7 +37,7 @@ _TITLES: Final = {"late": "The last 10 % of the stream", "frozen": "Frozen at 90
 def page(results: Results, against: str = "softmax") -> str:
     """Return the whole HTML text."""
     preset = results.about.get("preset")
-    forests = drawings(results, against)
+    forests = overall_plots(results, against)
     first = [plot for plot in forests if plot.name.startswith(("gaps-all", "oracle"))]
     return _environment().get_template("page.html.jinja").render(
         title=f"hstu compare: {preset}" if preset else "hstu compare",
@@ -133,7 +133,7 @@ def _scenario(results: Results, place: int, against: str) -> dict[str, Any]:
         "title": results.scenario_title(scenario),
         "table": regret_table(results, scenario, against) or tables["all"],
         "remarks": remarks(results, scenario),
-        "plots": scenario_drawings(results, scenario),
+        "plots": scenario_plots(results, scenario),
         "recovery": recovery_of(results, scenario),
         "protocols": [(title, tables[protocol]) for protocol, title in _TITLES.items() if tables[protocol]],
         "variants": grid_table(results, scenario) if several else None,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from sim.report.analysis.recovery import BACK, BEFORE, SMOOTHED, chance, median, recoveries
+from sim.report.analysis.recovery import BACK, BEFORE, SMOOTHED, median, noise, recoveries
 from sim.report.analysis.results import Results
 from sim.report.analysis.statistics import summary
 from sim.report.analysis.text import NOTHING, duration, number, percent
@@ -64,10 +64,10 @@ def _how(results: Results, scenario: str) -> str:
         f"of {SMOOTHED} hundredths until then, and in brackets as a share of before. "
         "Means over seeds; times of each seed."
     )
-    if noise := chance(results, scenario):
+    if found := noise(results, scenario):
         how += (
-            f" {SMOOTHED} hundredths hold about {noise[0]:,.0f} targets a run, so by chance alone the smoothed figure "
-            f"of a usual contestant moves by about {percent(noise[1], 0)} of its size: differences of a few hundredths "
+            f" {SMOOTHED} hundredths hold about {found[0]:,.0f} targets a run, so by chance alone the smoothed figure "
+            f"of a usual contestant moves by about {percent(found[1], 0)} of its size: differences of a few hundredths "
             "mean little."
         )
     return how

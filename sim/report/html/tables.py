@@ -7,7 +7,7 @@ import polars as pl
 
 from sim.report.analysis.results import BRIEF, METRIC_TITLES, METRICS, PROTOCOLS, Results
 from sim.report.analysis.statistics import costs, gaps, regrets, summary
-from sim.report.analysis.text import NOTHING, count, interval, number, percent, signed, spread, subject
+from sim.report.analysis.text import NOTHING, contestant_in_question, count, interval, number, percent, signed, spread
 from sim.report.html.elements import Cell, Column, Row, Shown, Table
 from sim.report.plots.style import looks
 
@@ -41,7 +41,7 @@ def _gap(row: Mapping[str, Any] | None) -> str | Cell:
 
 def answer_table(results: Results, against: str = "softmax") -> Table | None:
     """Return a row for each scenario: the gap by each protocol, the best contestant, its share of the upper bound."""
-    who = subject(results, against)
+    who = contestant_in_question(results, against)
     ours = gaps(results, against).filter((pl.col("metric") == "hr10") & (pl.col("contestant") == (who or "")))
     protocols = [protocol for protocol in PROTOCOLS if protocol in set(ours["protocol"])]
     everything = summary(results).filter(pl.col("kind") != "oracle")
@@ -51,7 +51,10 @@ def answer_table(results: Results, against: str = "softmax") -> Table | None:
     titles = {"all": "whole stream", "late": "last 10 %", "frozen": "frozen at 90 %"}
     columns = [Column("HR@10", number=False)]
     columns += [Column(f"{who} − {against}, {titles[protocol]}") for protocol in protocols]
-    columns += [Column("best, whole stream"), *([Column(f"of {'/'.join(results.ceilings())}")] if with_oracle else [])]
+    columns += [
+        Column("best, whole stream"),
+        *([Column(f"of {'/'.join(results.upper_bounds())}")] if with_oracle else []),
+    ]
     rows = []
     for place, scenario in enumerate(results.scenarios, 1):
         best = next(
@@ -90,7 +93,7 @@ def scenario_table(results: Results, scenario: str, protocol: str, against: str 
     with_oracle = rows["of_oracle"].drop_nulls().len() > 0
     best = {metric: contestants[metric].max() for metric in METRICS}
     columns = [_NAME, Column("HR@10"), *([Column(f"HR@10 − {against}")] if gap_of else [])]
-    columns += [Column(f"of {'/'.join(results.ceilings(scenario))}")] if with_oracle else []
+    columns += [Column(f"of {'/'.join(results.upper_bounds(scenario))}")] if with_oracle else []
     columns += [*(Column(METRIC_TITLES[metric]) for metric in METRICS[1:]), Column("seeds")]
     shown = []
     for row in rows.iter_rows(named=True):

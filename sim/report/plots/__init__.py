@@ -12,7 +12,7 @@ from sim.report.plots.svg import Plot
 FEW: Final = 8  # scenarios whose curves have up to 50 points each; with more, 20: a page has to stay small
 
 
-def scenario_drawings(results: Results, scenario: str) -> list[Plot]:
+def scenario_plots(results: Results, scenario: str) -> list[Plot]:
     """Give the plots of one scenario for which there are figures."""
     points = 50 if len(results.scenarios) <= FEW else 20
     found = (
@@ -21,10 +21,10 @@ def scenario_drawings(results: Results, scenario: str) -> list[Plot]:
         ages_plot(results, scenario),
         variants_plot(results, scenario),
     )
-    return [drawing for drawing in found if drawing is not None]
+    return [plot for plot in found if plot is not None]
 
 
-def drawings(results: Results, against: str = "softmax") -> list[Plot]:
+def overall_plots(results: Results, against: str = "softmax") -> list[Plot]:
     """Give the forests over all scenarios for which there are figures; maps come from `gap_maps`."""
     forests = [forest for protocol in PROTOCOLS for forest in gap_forest(results, protocol, against)]
     return [*forests, *variant_forest(results, against), *oracle_forest(results)]
@@ -33,11 +33,11 @@ def drawings(results: Results, against: str = "softmax") -> list[Plot]:
 def save(results: Results, target: Path, against: str = "softmax") -> list[Path]:
     """Write every plot as an .svg file of its own into `target`; give their paths."""
     target.mkdir(parents=True, exist_ok=True)
-    found = [*gap_maps(results, against), *drawings(results, against)]
+    found = [*gap_maps(results, against), *overall_plots(results, against)]
     for scenario in results.scenarios:
-        found += scenario_drawings(results, scenario)
+        found += scenario_plots(results, scenario)
     paths = []
-    for drawing in found:
-        paths.append(target / f"{drawing.name}.svg")
-        paths[-1].write_text(drawing.standalone, encoding="utf-8")
+    for plot in found:
+        paths.append(target / f"{plot.name}.svg")
+        paths[-1].write_text(plot.standalone, encoding="utf-8")
     return paths

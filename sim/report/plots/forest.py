@@ -19,7 +19,7 @@ from sim.report.plots.style import Look, ink, looks
 from sim.report.plots.svg import Plot, draw
 
 ROW_IN: Final = 0.185
-MOST_ROWS: Final = 60  # of one drawing
+MOST_ROWS: Final = 60  # of one plot
 _HEADING: Final = 58  # letters of a title that fit into a line
 _SHORT: Final = {"all": "whole stream", "late": "last 10 % of the stream", "frozen": "weights frozen at 90 %"}
 
@@ -85,7 +85,7 @@ def oracle_forest(results: Results) -> list[Plot]:
         groups.setdefault(row["scenario_title"], []).append(
             Point(row["contestant"], row["contestant"], value, low, high)
         )
-    name = " or ".join(results.ceilings())
+    name = " or ".join(results.upper_bounds())
     caption = (
         f"HR@10 over the whole stream as a fraction of that of the {name}, seed by seed. Bars: 95 % intervals over "
         f"seeds, without sampling errors of the {name}."
@@ -104,11 +104,11 @@ def _forests(
         sheets[-1][scenario] = points
     limits = _limits([point for points in groups.values() for point in points], origin)
     faces = looks(results.runs)
-    drawings = []
+    plots = []
     for place, sheet in enumerate(filter(None, sheets)):
         own = name if place == 0 else f"{name}-{place + 1}"
-        drawings.append(_forest(own, title, caption, sheet, faces, limits, origin, sign=sign))
-    return drawings
+        plots.append(_forest(own, title, caption, sheet, faces, limits, origin, sign=sign))
+    return plots
 
 
 def _limits(points: Sequence[Point], origin: float) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from matplotlib.patches import Rectangle
 from sim.report.analysis.results import Results
 from sim.report.analysis.settings import is_number, leaves
 from sim.report.analysis.statistics import gaps
-from sim.report.analysis.text import NOTHING, percent, subject
+from sim.report.analysis.text import NOTHING, contestant_in_question, percent
 from sim.report.plots.style import ink
 from sim.report.plots.svg import Plot, draw
 
@@ -104,7 +104,7 @@ def _maps(
     results: Results, rows: pl.DataFrame, axes: Sequence[Axis], cells: Mapping[Cell, str], against: str, deepest: float
 ) -> Iterator[Plot]:
     sheets = list(product(*(axis.values for axis in axes[2:])))
-    first = subject(results, against)
+    first = contestant_in_question(results, against)
     for contestant in sorted(rows["contestant"].unique(), key=lambda name: (name != first, name)):
         gap_of = {row["scenario"]: row for row in rows.filter(pl.col("contestant") == contestant).iter_rows(named=True)}
         for sheet in sheets:

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from sim.report.plots.style import PALETTE, ink, variables
 
-WIDTH_IN: Final = 4.7  # of every drawing: as wide as a phone, half as wide as a desk
+WIDTH_IN: Final = 4.7  # of every plot: as wide as a phone, half as wide as a desk
 _RC: Final[Any] = {
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",  # matplotlib brings it: the layout is the same everywhere

@@ -4,7 +4,7 @@ import pytest
 
 from sim.experiment.closed_loop_run import ClosedRun
 from sim.experiment.run import RunSpec
-from sim.experiment.streams import open_subject
+from sim.experiment.streams import open_stream
 
 SMALL = {"base.events": 3000, "base.users": 40, "base.items": 120, "base.categories": 6, "base.days": 20}
 STREAM = {"example_tokens": 32}
@@ -19,7 +19,7 @@ def closed(contestant: str, **changes: object) -> dict[str, object]:
         stream=STREAM,
         **changes,  # type: ignore[arg-type]
     )
-    return ClosedRun(spec, open_subject("closed-loop", SMALL, 0, STREAM)).run()
+    return ClosedRun(spec, open_stream("closed-loop", SMALL, 0, STREAM)).run()
 
 
 def test_who_learns_tastes_regrets_less_than_the_policy() -> None:
@@ -43,4 +43,4 @@ def test_it_can_be_stopped() -> None:
 
     spec = RunSpec(scenario="closed-loop", overrides=SMALL, seed=0, contestant="policy", stream=STREAM)
     with pytest.raises(StoppedError):
-        ClosedRun(spec, open_subject("closed-loop", SMALL, 0, STREAM), stopping=lambda: True).run()
+        ClosedRun(spec, open_stream("closed-loop", SMALL, 0, STREAM), stopping=lambda: True).run()

@@ -7,16 +7,16 @@ from sim.dirichlet.oracle import first_seen, oracle
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.experiment import upper_bounds
 from sim.experiment.run import RunSpec
-from sim.experiment.streams import open_subject
-from sim.experiment.upper_bounds import ceiling, has_ceiling
+from sim.experiment.streams import open_stream
+from sim.experiment.upper_bounds import has_upper_bound, upper_bound
 
 SMALL = {"records": 200, "length": 10, "items": 100, "categories": 8}
 
 
 def row(scenario: str, **overrides: object) -> dict[str, object]:
-    subject = open_subject(scenario, overrides, 3, {})  # type: ignore[arg-type]
-    assert has_ceiling(subject)
-    return ceiling(RunSpec(scenario=scenario, overrides=overrides, seed=3, contestant="oracle"), subject)  # type: ignore[arg-type]
+    stream = open_stream(scenario, overrides, 3, {})  # type: ignore[arg-type]
+    assert has_upper_bound(stream)
+    return upper_bound(RunSpec(scenario=scenario, overrides=overrides, seed=3, contestant="oracle"), stream)  # type: ignore[arg-type]
 
 
 def test_the_oracle_of_all_records_is_the_oracles_mean() -> None:
@@ -45,11 +45,11 @@ def test_the_seer_is_the_worlds() -> None:
     """Means over all clicks, and those of the last tenth of the requests."""
     small = {"events": 800, "users": 40, "items": 60, "categories": 5, "days": 3}
     found = row("growth", **small)
-    seer = open_subject("growth", small, 3, {}).scenario.seer()  # type: ignore[union-attr]
+    seer = open_stream("growth", small, 3, {}).scenario.seer()  # type: ignore[union-attr]
     assert found["hr10"] == pytest.approx(float(np.mean(seer.ranks <= 10)))
     assert found["late_mrr"] == pytest.approx(seer.realised(0.9)["mrr"])
 
 
 def test_a_data_set_has_none() -> None:
     """Nobody knows what could be known about recorded people."""
-    assert not has_ceiling(open_subject("movielens", {}, 0, {}))
+    assert not has_upper_bound(open_stream("movielens", {}, 0, {}))

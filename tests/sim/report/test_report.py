@@ -169,19 +169,19 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
 
 
 def test_equal_input_gives_equal_bytes(whole: Path) -> None:
-    """Another process with other hash seeds writes the same page and the same drawings."""
+    """Another process with other hash seeds writes the same page and the same plots."""
     code = (
         "import sys; from pathlib import Path; from sim.report import save_figures, write_report; "
         "folder = Path(sys.argv[1]); write_report(folder); save_figures(folder, folder / sys.argv[2])"
     )
-    pages, drawings = [], []
+    pages, plots = [], []
     for seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": seed, "POLARS_MAX_THREADS": seed}
         subprocess.run([sys.executable, "-c", code, str(whole), seed], cwd=ROOT, env=environment, check=True)
         pages.append((whole / "report.html").read_bytes())
-        drawings.append({path.name: path.read_bytes() for path in (whole / seed).iterdir()})
+        plots.append({path.name: path.read_bytes() for path in (whole / seed).iterdir()})
     assert pages[0] == pages[1]
-    assert drawings[0] == drawings[1]
+    assert plots[0] == plots[1]
 
 
 def test_drawings_stand_alone(whole: Path) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from sim.report import recoveries
 from sim.report.analysis.curves import by_age, over_stream, wilson
-from sim.report.analysis.recovery import chance, median
+from sim.report.analysis.recovery import median, noise
 from sim.report.analysis.results import Results, read_results
 from sim.report.analysis.statistics import half_width
 from sim.report.plots.lines import spaced
@@ -115,7 +115,7 @@ def test_each_seed_has_its_own_moments(tmp_path: Path) -> None:
 
 def test_chance_is_the_error_of_three_hundredths(tmp_path: Path) -> None:
     """300 targets at 0.25: sqrt(0.75 / 0.25 / 300) = 10 %."""
-    assert chance(one(tmp_path, curve("a-silu--0", [0.25] * 100)), "a") == pytest.approx((300, 0.1))
+    assert noise(one(tmp_path, curve("a-silu--0", [0.25] * 100)), "a") == pytest.approx((300, 0.1))
 
 
 def test_a_median_counts_what_never_came_as_last() -> None:

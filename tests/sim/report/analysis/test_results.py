@@ -128,7 +128,7 @@ def test_an_oracle_belongs_to_both_times_of_scoring_and_is_called_by_its_title(t
         "a, scored at request",
         "b, scored at request",
     ]
-    assert results.ceilings() == ["oracle", "seer"]
+    assert results.upper_bounds() == ["oracle", "seer"]
     assert results.label("oracle", "b, scored at label") == "seer"
     assert results.label("silu", "b, scored at label") == "silu"
     assert results.title("oracle", "b, scored at request") == "Seer: knows tastes"

@@ -37,7 +37,7 @@ def test_a_grid_of_scenarios_becomes_maps(tmp_path: Path) -> None:
     ]
     assert found[(0.1, 500, 10)] == "s2"
     maps = gap_maps(results)
-    assert [drawing.name for drawing in maps] == ["map-silu-records-10", "map-silu-records-20"]
+    assert [plot.name for plot in maps] == ["map-silu-records-10", "map-silu-records-20"]
     assert maps[0].svg.count("· +100.0 %") == 4
     assert maps[1].svg.count("· +100.0 %") == 3
 
@@ -46,7 +46,7 @@ def test_every_setting_that_varies_has_its_sheets(tmp_path: Path) -> None:
     """With four settings there is a map for each pair of values of the last two; none covers another."""
     pairs = [(r, z) for r in (10, 20) for z in (0.0, 1.0)]
     cells = [{"initial": i, "alpha": a, "records": r, "zipf": z} for r, z in pairs for i in (0.1, 1) for a in (5, 50)]
-    names = [drawing.name for drawing in gap_maps(grid(tmp_path, cells))]
+    names = [plot.name for plot in gap_maps(grid(tmp_path, cells))]
     assert names == [f"map-silu-records-{r}-zipf-{z:g}" for r, z in pairs]
 
 
@@ -57,7 +57,7 @@ def test_scenarios_that_differ_in_more_are_left_out(tmp_path: Path) -> None:
     axes, found = axes_of(results)
     assert [axis.title for axis in axes] == ["growth", "alpha"]
     assert sorted(found.values()) == ["s0", "s1", "s2", "s3"]
-    assert [drawing.name for drawing in gap_maps(results)] == ["map-silu"]
+    assert [plot.name for plot in gap_maps(results)] == ["map-silu"]
 
 
 def test_without_a_grid_there_is_no_map(tmp_path: Path) -> None:
@@ -78,11 +78,11 @@ def test_variants_are_laid_out_by_the_one_number_they_differ_in(tmp_path: Path) 
 
 
 def test_forests_split_before_they_are_too_high_and_share_a_scale(tmp_path: Path) -> None:
-    """A hundred scenarios take several drawings; each scenario is in one of them."""
+    """A hundred scenarios take several plots; each scenario is in one of them."""
     runs = [run(f"s{place}", name, 0, hr10) for place in range(100) for name, hr10 in (("silu", 0.2), ("softmax", 0.1))]
-    drawings = gap_forest(read_results(write(tmp_path, runs)), "all")
-    assert [drawing.name for drawing in drawings] == ["gaps-all", "gaps-all-2", "gaps-all-3", "gaps-all-4"]
-    assert all(sum(f">Scenario s{place}<" in drawing.svg for drawing in drawings) == 1 for place in range(100))
+    plots = gap_forest(read_results(write(tmp_path, runs)), "all")
+    assert [plot.name for plot in plots] == ["gaps-all", "gaps-all-2", "gaps-all-3", "gaps-all-4"]
+    assert all(sum(f">Scenario s{place}<" in plot.svg for plot in plots) == 1 for place in range(100))
     assert gap_forest(read_results(tmp_path), "frozen") == []
 
 
@@ -90,8 +90,8 @@ def test_gaps_at_equal_settings_are_drawn_where_there_are_variants(tmp_path: Pat
     """silu and softmax with two learning rates make two lines."""
     rates = ("learning_rate=0.01", "learning_rate=0.02")
     runs = [run("a", name, 0, 0.1, rate) for name in ("silu", "softmax") for rate in rates]
-    (drawing,) = variant_forest(read_results(write(tmp_path, runs)))
-    assert all(f">silu, {rate}<" in drawing.svg for rate in rates)
+    (plot,) = variant_forest(read_results(write(tmp_path, runs)))
+    assert all(f">silu, {rate}<" in plot.svg for rate in rates)
 
 
 def test_settings_say_what_is_shared_and_who_differs(tmp_path: Path) -> None:
