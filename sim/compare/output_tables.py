@@ -1,4 +1,4 @@
-"""What `hstu compare` writes beside its runs: runs.parquet, curves.parquet, moments.parquet, about.json."""
+"""Writes runs.parquet, curves.parquet, moments.parquet and about.json from the results of runs."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _VERSIONS: Final = ("hstu-stream", "torch", "numpy", "numba", "polars")
 
 
 def write_tables(out: Path, specs: Sequence[RunSpec]) -> int:
-    """Gather what has ended into the Parquet files, and give how many runs that is."""
+    """Write the Parquet files of all runs that have ended, and return their number."""
     runs, curves, moments, streams = [], [], [], set()
     for spec in specs:
         result = read_result(out, spec)
@@ -46,7 +46,7 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]], schema: Mapping[str, p
 
 
 def write_about(out: Path, preset: str, planned: int, started_s: float, *, finished: bool) -> None:
-    """Say what was run, on what, and when."""
+    """Write about.json: the command, the machine, versions and times."""
     path = out / "about.json"
     begun = json.loads(path.read_text())["started"] if path.exists() else _stamp(started_s)
     about = {

@@ -1,4 +1,4 @@
-"""Settings of all runs: two short tables of what they share and what differs, and the numbers of a grid."""
+"""Settings of runs as flat dictionaries, and the one number in which variants differ."""
 
 import json
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Leaves = dict[str, Any]
 
 
 def leaves(text: str | None) -> Leaves:
-    """Flatten a run's settings: {"train.learning_rate": 0.003}; empty where there are none."""
+    """Return a run's settings under dotted names: {"train.learning_rate": 0.003}; empty where there are none."""
     try:
         return flat(json.loads(text or "{}"))
     except ValueError:
@@ -30,9 +30,9 @@ def flat(value: Mapping[str, Any], path: str = "") -> Leaves:
 
 
 def varied(results: Results, scenario: str) -> tuple[str, dict[tuple[str, str], float]] | None:
-    """Find the one setting whose number tells a scenario's variants apart: its name, and its value for each of them.
+    """Return the name of the one number in which a scenario's variants differ, and its value for each of them.
 
-    None if no contestant has variants there, or if they differ in more than one number or in something else.
+    None if no contestant has variants, or if they differ in more than one number or in something else.
     """
     runs = results.runs.filter(pl.col("scenario") == scenario)
     of_variant = {
@@ -49,17 +49,17 @@ def varied(results: Results, scenario: str) -> tuple[str, dict[tuple[str, str], 
 
 
 def _differs(value_of: dict[tuple[str, str], Any]) -> bool:
-    """Tell whether some contestant has two values of a setting."""
+    """Return whether some contestant has two values of a setting."""
     return any(a[0] == b[0] and value_of[a] != value_of[b] for a in value_of for b in value_of)
 
 
 def _default(name: str) -> Any:
-    """Give the value of a setting that a run does not name."""
+    """Return the default of a setting that a run does not name."""
     table, _, key = name.partition(".")
     field = {"train": TrainSettings.model_fields, "model": ModelSettings.model_fields}.get(table, {}).get(key)
     return None if field is None else field.default
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Tell a number from texts, truths and nothing."""
+    """Return whether a value is a number and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 
 from sim.report.plots.style import PALETTE, ink, variables
 
-WIDTH_IN: Final = 4.7  # of every plot: as wide as a phone, half as wide as a desk
+WIDTH_IN: Final = 4.7  # of every plot: the width of a phone, half that of a desktop page
 _RC: Final[Any] = {
     "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",  # matplotlib brings it: the layout is the same everywhere
+    "font.family": "DejaVu Sans",  # part of matplotlib, so the layout is the same everywhere
     "font.size": 9,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -68,7 +68,7 @@ class Plot:
 
     @property
     def standalone(self) -> str:
-        """Give the text of an .svg file: with variables, font and ground of its own."""
+        """The text of an .svg file with its own variables, font and background."""
         rules = (
             f":root{{{variables(0)}background:var(--paper)}}"
             f"@media (prefers-color-scheme:dark){{:root{{{variables(1)}}}}}{_RULES}"
@@ -77,7 +77,7 @@ class Plot:
 
 
 def draw(name: str, caption: str, height_in: float, paint: Callable[[Figure, Axes], None]) -> Plot:
-    """Let `paint` draw on axes of a figure `height_in` high, and give what came of it."""
+    """Return the plot that `paint` draws on the axes of a figure."""
     with matplotlib.rc_context({**_RC, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         axes = figure.add_subplot()

@@ -22,7 +22,7 @@ KINDS = {"markov": "baseline", "oracle": "oracle"}
 def run(
     scenario: str, contestant: str, seed: int, hr10: float | None, variant: str = "", **more: Any
 ) -> dict[str, Any]:
-    """Give a row of runs.parquet; the other metrics follow from HR@10, and nothing was frozen."""
+    """Return a row of runs.parquet; the other metrics follow from HR@10, and nothing was frozen."""
     times = {"hr50": 2.0, "ndcg10": 0.5, "mrr": 0.4}
     metrics = {"hr10": hr10} | {name: None if hr10 is None else factor * hr10 for name, factor in times.items()}
     return {
@@ -52,7 +52,7 @@ def run(
 def curve(
     run_id: str, rates: Sequence[float], targets: int = 100, age: str = "old", step_ms: int = 1000
 ) -> pl.DataFrame:
-    """Give curves of one run: an HR@10 for each hundredth, which lasts `step_ms` and has its targets in the middle."""
+    """Return curves of one run: an HR@10 for each hundredth of `step_ms`, with its targets in the middle."""
     return pl.DataFrame(
         {
             "run": [run_id] * len(rates),
@@ -66,7 +66,7 @@ def curve(
 
 
 def moment(scenario: str, seed: int | None, share: float, name: str = "shock") -> dict[str, Any]:
-    """Give a row of moments.parquet."""
+    """Return a row of moments.parquet."""
     return {"scenario": scenario, "seed": seed, "name": name, "share": share, "until_share": None}
 
 
