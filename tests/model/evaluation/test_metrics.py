@@ -47,7 +47,7 @@ Figures = dict[str, float | None]
 
 
 def agree(one: Figures, other: Figures) -> bool:
-    """Compare figures, of which None equals None alone."""
+    """Return whether two sets of figures agree; None equals only None."""
     assert list(one) == list(other)
     return all(
         a == b if None in (a, b) else math.isclose(a, b, rel_tol=1e-11)
@@ -71,7 +71,7 @@ def retrieval_by_hand(every: list[Answer]) -> Figures:
 
 @given(answers)
 def test_retrieval_figures_agree_with_their_definitions(every: list[Answer]) -> None:
-    """In every age slice and over all; None where nothing was seen; the whole is JSON."""
+    """In every age slice and over all; None where there are no targets; as_dict() is JSON."""
     tally = retrieval(every)
     got = json.loads(json.dumps(tally.as_dict(), allow_nan=False))
     assert tally.targets == len(every)
@@ -86,7 +86,7 @@ def mean(values: list[float]) -> float:
 
 
 def ranking_by_hand(pairs: list[tuple[float, bool]]) -> Figures:
-    """Log-loss and the rest of (logit, label) pairs, by the textbook."""
+    """Return the ranking figures of (logit, label) pairs by their textbook definitions."""
     positives = sum(label for _, label in pairs)
     figures: Figures = {"targets": len(pairs), "positives": positives}
     figures |= {"log_loss": None, "ne": None, "calibration": None}
@@ -102,7 +102,7 @@ def ranking_by_hand(pairs: list[tuple[float, bool]]) -> Figures:
 
 @given(guesses)
 def test_ranking_figures_agree_with_their_definitions(every: list[Guess]) -> None:
-    """For every action, in every age slice and over all; None where they are not defined; the whole is JSON."""
+    """For every action, in every age slice and over all; None where not defined; as_dict() is JSON."""
     tally = ranking(every)
     got = json.loads(json.dumps(tally.as_dict(), allow_nan=False))
     assert tally.targets == len(every)
@@ -115,7 +115,7 @@ def test_ranking_figures_agree_with_their_definitions(every: list[Guess]) -> Non
 
 
 def auc_by_pairs(pairs: list[tuple[float, bool]]) -> float:
-    """Count the pairs of a positive and a negative that stand in the right order; ties half."""
+    """Return the share of pairs of a positive and a negative in the right order; ties count half."""
     duels = [(x > z) + (x == z) / 2 for x, positive in pairs if positive for z, other in pairs if not other]
     return mean(duels) if duels else math.nan
 
@@ -133,7 +133,7 @@ def test_auc_is_as_near_to_counting_pairs_as_it_says(every: list[Guess]) -> None
 
 @given(st.lists(st.tuples(st.integers(-2048, 2047), st.booleans()), min_size=1))
 def test_auc_is_exact_where_no_two_logits_share_a_bin(every: list[tuple[int, bool]]) -> None:
-    """Logits within [-16, 16) that are equal or at least 1/128 apart lose nothing."""
+    """It is exact for logits within [-16, 16) that are equal or at least 1/128 apart."""
     pairs = [(x / 128, y) for x, y in every]
     got = ranking([((x, x), (y, y), 0) for x, y in pairs]).auc()[0]
     assert got == pytest.approx(auc_by_pairs(pairs), rel=1e-12, nan_ok=True)
@@ -143,7 +143,7 @@ def test_auc_is_exact_where_no_two_logits_share_a_bin(every: list[tuple[int, boo
 def test_tallies_of_parts_add_up_to_the_tally_of_the_whole(
     some: list[Answer], more: list[Answer], few: list[Guess], many: list[Guess]
 ) -> None:
-    """Counting in two parts and adding, or in one go, is the same; empty() gives the zero of the addition."""
+    """Counting in two parts and adding them equals counting at once; empty() is the zero of the addition."""
     for part, rest, whole in (
         (retrieval(some), retrieval(more), retrieval(some + more)),
         (ranking(few), ranking(many), ranking(few + many)),
@@ -156,6 +156,6 @@ def test_tallies_of_parts_add_up_to_the_tally_of_the_whole(
 
 
 def test_a_diverged_model_is_an_error_sentence() -> None:
-    """It names the action and the target, and what to do."""
+    """The error names the action and the target, and what to do."""
     with pytest.raises(ModelError, match=r"action 'like' for target 1 .* is nan: training has diverged; lower"):
         ranking([((0, 0), (True, True), 0), ((0, math.nan), (True, True), 0)])

@@ -11,7 +11,7 @@ from tests.batches import Quiz, quizzes
 
 
 def rank_by_sorting(quiz: Quiz, t: int, scores: list[float]) -> float:
-    """Sort the candidates and take the mean place of those that score like the target."""
+    """Return the mean place of the candidates that score like the target, by sorting."""
     candidates = quiz.candidates(t)
     if quiz.targets[t] not in candidates:
         return math.inf
@@ -22,7 +22,7 @@ def rank_by_sorting(quiz: Quiz, t: int, scores: list[float]) -> float:
 
 @given(quizzes(), st.data())
 def test_ranks_agree_with_sorting(quiz: Quiz, data: st.DataObject) -> None:
-    """Ties share their mean place; only candidates count; a target that is none is a miss; blocks do not matter."""
+    """Ties share their mean rank; only candidates count; a target that is not a candidate is a miss."""
     shape = len(quiz.targets), len(quiz.born_ms)
     score = st.integers(-2, 2).map(float) | st.sampled_from([math.inf, -math.inf])
     scores = [[data.draw(score) for _ in range(shape[1])] for _ in range(shape[0])]

@@ -59,7 +59,7 @@ def test_the_total_holds_all(sizes: list[int], targets: int) -> None:
 
 @given(batches, batches, st.integers(1, 100))
 def test_a_restored_window_goes_on_to_the_same_bits(before: list[int], then: list[int], targets: int) -> None:
-    """State and later sums are equal, and the two share no memory."""
+    """State and later sums are equal; the two windows share no memory."""
     original = Window(RetrievalTally(), targets)
     fill(original, before)
     restored = Window.from_state(original.state(), RetrievalTally(), targets)

@@ -10,7 +10,7 @@ from tests.sim.compare.commands import command, environment, run
 
 
 def test_a_comparison_from_file_to_report(tmp_path: Path) -> None:
-    """Two seeds of three contestants and the bound: tables with all of them, equal examples, and nothing run twice."""
+    """Two seeds of three contestants and the upper bound: all in the tables, on equal examples; nothing runs twice."""
     done = run(tmp_path, "--seeds", "2", "--jobs", "2")
     assert done.returncode == 0, done.stderr
     out = tmp_path / "out"
@@ -51,7 +51,7 @@ def test_a_run_that_diverges_does_not_end_the_others(tmp_path: Path) -> None:
 
 
 def test_what_the_oracle_cannot_know_does_not_end_the_others(tmp_path: Path) -> None:
-    """Records of 600 events are beyond the oracle; who is compared runs all the same, and the terminal says why."""
+    """Records of 600 events are too long for the oracle; the contestants run all the same, and the error says why."""
     main, out = command(tmp_path)[:4], ("--out", str(tmp_path / "out"))
     options = ("--scenario", "paper", "--contestant", "popularity", "--records", "20", "--vary", "length=600")
     done = subprocess.run([*main, *options, *out], text=True, capture_output=True, check=False)

@@ -1,4 +1,4 @@
-"""Ceilings: what the oracle and the seer say of a stream, as a row beside the contestants."""
+"""Upper bounds: the figures of the oracle and of the seer as a row beside the contestants."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def row(scenario: str, **overrides: object) -> dict[str, object]:
 
 
 def test_the_oracle_of_all_records_is_the_oracles_mean() -> None:
-    """With every record in the sample it gives the plain mean; the last tenth is that of the last records."""
+    """With every record in the sample the row holds plain means, of all records and of the last tenth."""
     stream = DirichletStream(DirichletSettings(seed=3, **SMALL))
     found, whole = row("paper", **SMALL), oracle(stream, range(200), seen_before=first_seen(stream))
     assert found["hr10"] == pytest.approx(whole.expected.hr10.mean())
@@ -31,7 +31,7 @@ def test_the_oracle_of_all_records_is_the_oracles_mean() -> None:
 
 
 def test_a_sample_weighs_the_tenths_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many records of the last tenth as of the rest: the mean is still that of the stream, within its error."""
+    """With as many sampled records of the last tenth as of the rest, the mean is still that of the stream."""
     whole = row("paper", **SMALL)
     monkeypatch.setattr(upper_bounds, "ORACLE_RECORDS", 20)
     part = row("paper", **SMALL)
@@ -51,5 +51,5 @@ def test_the_seer_is_the_worlds() -> None:
 
 
 def test_a_data_set_has_none() -> None:
-    """Nobody knows what could be known about recorded people."""
+    """The best possible ranking of recorded users is not known."""
     assert not has_upper_bound(open_stream("movielens", {}, 0, {}))

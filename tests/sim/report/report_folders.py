@@ -1,11 +1,13 @@
-"""Output folders of a comparison made by hand: runs with the figures that a test knows."""
+"""Output folders of a comparison, written by hand with known figures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from sim.report.analysis.results import Results, read_results
 
 ABOUT: Mapping[str, Any] = {
     "command": "hstu compare --preset tiny",
@@ -77,7 +79,7 @@ def write(
     moments: Sequence[Mapping[str, Any]] | None = None,
     about: Mapping[str, Any] | None = ABOUT,
 ) -> Path:
-    """Write the folder; what is None is not there."""
+    """Write the folder; a part that is None is left out."""
     folder.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(runs, infer_schema_length=None).write_parquet(folder / "runs.parquet")
     if curves is not None:
@@ -87,3 +89,23 @@ def write(
     if about is not None:
         (folder / "about.json").write_text(json.dumps(about))
     return folder
+
+
+def one(tmp_path: Path, *curves: pl.DataFrame, moments: list[dict[str, object]] | None = None) -> Results:
+    """Read a folder with silu alone: a seed for each of the curves, whose run ids are a-silu--0, a-silu--1, ..."""
+    runs = [run("a", "silu", seed, 0.1) for seed in range(len({curve["run"][0] for curve in curves}))]
+    return read_results(write(tmp_path, runs, list(curves), moments))
+
+
+def shocked(down: int, level: float = 0.1, *, at: int = 60) -> list[float]:
+    """Return an HR@10 of 0.2 that falls to `level` for `down` hundredths from `at` on."""
+    return [0.2] * at + [level] * down + [0.2] * (100 - at - down)
+
+
+def runs_of(
+    scenarios: str, seeds: int, contestants: tuple[str, ...] = ("silu", "softmax", "markov")
+) -> Iterator[dict[str, object]]:
+    for scenario in scenarios:
+        for place, contestant in enumerate(contestants):
+            for seed in range(seeds):
+                yield run(scenario, contestant, seed, 0.3 - 0.05 * place + 0.001 * seed * (1 + place))

@@ -115,7 +115,7 @@ def test_the_tuned_variant_stands_for_its_contestant(tmp_path: Path) -> None:
 
 
 def test_fractions_of_the_oracle_are_taken_seed_by_seed(tmp_path: Path) -> None:
-    """0.1 of 0.2 and 0.3 of 0.4: a mean of 62.5 %; seeds without an oracle count not; an oracle has no gap."""
+    """0.1 of 0.2 and 0.3 of 0.4: a mean of 62.5 %; seeds without an oracle do not count; an oracle has no gap."""
     runs = [run("a", "softmax", seed, hr10) for seed, hr10 in enumerate((0.1, 0.3, 0.5))]
     runs += [run("a", "oracle", 0, 0.2), run("a", "oracle", 1, 0.4), run("b", "softmax", 0, 0.1)]
     runs.append(run("a", "seer", 0, 0.9, kind="oracle"))
@@ -127,8 +127,8 @@ def test_fractions_of_the_oracle_are_taken_seed_by_seed(tmp_path: Path) -> None:
     assert gaps(folder).is_empty()
 
 
-def test_without_a_rival_there_is_no_gap_and_the_answer_says_so(tmp_path: Path) -> None:
-    """No frame fails for want of softmax."""
+def test_without_softmax_there_is_no_gap_and_the_answer_says_so(tmp_path: Path) -> None:
+    """Without softmax the frames are empty."""
     folder = write(tmp_path, [run("a", "silu", 0, 0.1), run("a", "softmax", 1, 0.1)])
     assert gaps(folder).is_empty()
     assert answer(read_results(folder)) == [
@@ -147,7 +147,7 @@ def test_costs_are_means_over_runs_of_tuned_variants(tmp_path: Path) -> None:
 
 
 def test_closed_loops_are_compared_by_regret(tmp_path: Path) -> None:
-    """The least first, gaps seed by seed, of several variants the one with the least; nothing is said of hit rates."""
+    """The least regret first, gaps by seed, the variant with the least regret; no word about hit rates."""
     runs = [
         run("loop", "silu", seed, None, "lr=1", regret=3.0 + seed, late_regret=2.0, score_at=None) for seed in (0, 1)
     ]
