@@ -25,7 +25,7 @@ from model.learning.learner import Learner
 from sim.errors import SimError
 from stream.example import Example
 
-NEURAL: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {  # name: title, fixed settings
+NEURAL: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {  # title, and what makes it what it is
     "silu": ("HSTU, SiLU / max_len", {"encoder": "hstu", "attention": "silu"}),
     "silu_seen": ("HSTU, SiLU / keys seen", {"encoder": "hstu", "attention": "silu_seen"}),
     "softmax": ("HSTU, softmax", {"encoder": "hstu", "attention": "softmax"}),
