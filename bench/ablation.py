@@ -27,7 +27,7 @@ from model.network.encoders import hstu
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.experiment.feeds import WholeRecords
 from sim.experiment.run import Run, RunSpec
-from sim.report.analysis.student import half_width
+from sim.report.analysis.statistics import half_width
 
 MODEL = {"bias": "none", "temperature": 0.3, "max_len": 128}
 TRAIN = {"batch_examples": 8, "negatives": 512, "learning_rate": 3e-3, "device": "cpu"}

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from model.evaluation.metrics import RetrievalTally
+from model.evaluation.metrics import METRICS
 from model.evaluation.prequential import MODEL
 from model.learning.learner import Learner
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
@@ -39,4 +39,4 @@ def learn(learner: Learner, examples: Sequence[Example]) -> None:
 def quality(learner: Learner) -> dict[str, float]:
     """Give the figures of retrieval over all targets."""
     figures = learner.metrics.retrieval[MODEL].total.figures()[-1]
-    return dict(zip(RetrievalTally.FIGURES, figures.tolist(), strict=True))
+    return dict(zip((metric.key for metric in METRICS), figures.tolist(), strict=True))

@@ -1,73 +1,86 @@
-"""Prequential metrics: ranks of targets, and additive tallies of which every figure is a ratio.
+"""Metrics of prequential evaluation: the list of retrieval metrics, and additive tallies from which they are computed.
 
-T = targets, V = rows of the item vocabulary, S = age slices (item_age.py), A = actions with a ranking tower.
-A tally holds sums alone, so that tallies of micro-batches add up to those of a window (window.py) and of the whole run.
-Figures of which nothing was seen are NaN in arrays and None in as_dict(), which is made for JSON.
+A new retrieval metric is one entry of METRICS; every table, Prometheus, the columns of `hstu compare` and its report
+read that list. (The oracle of the paper's stream has its own: `HITS` in sim/dirichlet/oracle_ranking.py.)
+
+T = targets, S = age slices (item_age.py), A = actions with a ranking tower. A tally holds sums only, so the tallies of
+micro-batches add up to those of a window (window.py) and of the whole run. A figure without targets is NaN in arrays
+and None in as_dict(), which is made for JSON.
 """
 
 import copy
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Final, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from model.data.candidates import Questions
 from model.data.item_age import SLICES
 from model.errors import ModelError
 
 ALL: Final = "all"  # beside the age slices: their sum
-_RANK_BLOCK: Final = 1 << 14  # candidates compared at a time: bounds the memory beyond the scores
+Floats = NDArray[np.float64]
 
 
-def ranks(scores_TV: Tensor, questions: Questions) -> NDArray[np.float64]:
-    """Give the rank of each target among the candidates, 1 the best, [T]; items of equal score share their mean rank.
+@dataclass(frozen=True)
+class RetrievalMetric:
+    """A mean over targets of a function of their ranks. Ranks: 1 the best, may end in .5, inf for a miss."""
 
-    A target that is no candidate is a miss, rank inf; so is one whose score is NaN. Other NaN scores rank last.
-    """
-    if not scores_TV.numel():
-        return np.full(len(questions), np.inf)
-    device = scores_TV.device
-    own_T1 = scores_TV.gather(1, torch.as_tensor(questions.targets, device=device).clamp(min=0)[:, None])
-    request_ms_T1 = torch.as_tensor(questions.request_ms, device=device)[:, None]
-    barred_V = ~questions.live | (questions.born_ms >= questions.request_ms.min())  # to some question, or to all
-    above_T = torch.zeros(len(scores_TV), dtype=torch.int64, device=device)
-    level_T = torch.zeros_like(above_T)  # the target itself among them
-    for start in range(0, scores_TV.shape[1], _RANK_BLOCK):
-        above, level = _compare(scores_TV[:, start : start + _RANK_BLOCK], own_T1)
-        above_T += above
-        level_T += level
-    for barred in np.array_split(np.flatnonzero(barred_V), 1 + np.count_nonzero(barred_V) // _RANK_BLOCK):
-        live_b = torch.as_tensor(questions.live[barred], device=device)
-        born_ms_b = torch.as_tensor(questions.born_ms[barred], device=device)
-        score_Tb = scores_TV[:, torch.as_tensor(barred, device=device)]
-        above, level = _compare(score_Tb, own_T1, ~live_b | (born_ms_b >= request_ms_T1))
-        above_T -= above
-        level_T -= level
-    rank_T = (1 + above_T + (level_T.double() - 1) / 2).masked_fill(own_T1[:, 0].isnan(), torch.inf)
-    return np.where(questions.possible, rank_T.cpu().numpy(), np.inf)
+    key: str
+    """Its name in JSON (metrics.jsonl, snapshots): "hr@10"."""
+    title: str
+    """Its name in tables: "HR@10"."""
+    of_rank: Callable[[Floats], Floats]
+    """Ranks [T] to what each target adds to the mean, [T]."""
+    gauge: str
+    """Prometheus: hstu_<gauge>; metrics of one gauge differ in its label k."""
+    help: str
+    k: int | None = None
+    brief: bool = False
+    """Whether tables with room for two figures show it."""
+
+    @property
+    def column(self) -> str:
+        """Its name in runs.parquet and curves.parquet: "hr10"."""
+        return self.key.replace("@", "")
 
 
-def _compare(scores_TV: Tensor, own_T1: Tensor, among_TV: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Count the scores above the own one and those level with it, [T] each."""
-    if scores_TV.device.type == "cpu":  # NumPy compares and counts booleans several times faster than PyTorch
-        scores, own = scores_TV.numpy(), own_T1.numpy()
-        return _count(scores > own, among_TV), _count(scores == own, among_TV)
-    among_TV = torch.ones_like(scores_TV, dtype=torch.bool) if among_TV is None else among_TV
-    return ((scores_TV > own_T1) & among_TV).sum(1), ((scores_TV == own_T1) & among_TV).sum(1)
+def hit_rate(k: int, *, brief: bool = False) -> RetrievalMetric:
+    """Return the share of targets among the first k."""
+
+    def of_rank(rank_T: Floats) -> Floats:
+        return (rank_T <= k).astype(np.float64)
+
+    return RetrievalMetric(f"hr@{k}", f"HR@{k}", of_rank, "hr", "Hit rate.", k, brief)
 
 
-def _count(found_TV: NDArray[np.bool_], among_TV: Tensor | None) -> Tensor:
-    counted_TV = found_TV if among_TV is None else found_TV & among_TV.numpy()
-    return torch.tensor([np.count_nonzero(row) for row in counted_TV], dtype=torch.int64)
+def ndcg(k: int) -> RetrievalMetric:
+    """Return NDCG with one relevant item: 1 / log2(1 + rank) up to rank k, else 0."""
+
+    def of_rank(rank_T: Floats) -> Floats:
+        return (rank_T <= k) / np.log2(1 + rank_T)
+
+    return RetrievalMetric(f"ndcg@{k}", f"NDCG@{k}", of_rank, "ndcg", "Normalised discounted cumulative gain.", k)
+
+
+HEADLINE: Final = hit_rate(10, brief=True)
+"""The metric of plots, gaps and tables by age."""
+METRICS: Final = (
+    HEADLINE,
+    hit_rate(50, brief=True),
+    ndcg(10),
+    RetrievalMetric("mrr", "MRR", lambda rank_T: 1 / rank_T, "mrr", "Mean reciprocal rank."),  # of all ranks
+)
 
 
 class Tally(ABC):
     """Additive sums, by name; two tallies of one kind add up element by element."""
+
+    mismatch: ClassVar[str]
+    """What to do where a checkpoint's sums have another shape, as a part of the error."""
 
     def __init__(self, arrays: dict[str, NDArray[Any]]) -> None:
         self.arrays = arrays
@@ -79,7 +92,7 @@ class Tally(ABC):
 
     @abstractmethod
     def as_dict(self) -> dict[str, Any]:
-        """Give the figures for JSON."""
+        """Return the figures for JSON."""
 
     def add(self, other: Self) -> None:
         """Add the sums of another tally."""
@@ -87,50 +100,46 @@ class Tally(ABC):
             array += other.arrays[name]
 
     def with_arrays(self, arrays: dict[str, NDArray[Any]]) -> Self:
-        """Give a tally of the same kind that holds these arrays."""
+        """Return a tally of the same kind that holds these arrays."""
         other = copy.copy(self)
         other.arrays = arrays
         return other
 
     def empty(self) -> Self:
-        """Give a tally of the same kind that has counted nothing."""
+        """Return a tally of the same kind that has counted nothing."""
         return self.with_arrays({name: np.zeros_like(array) for name, array in self.arrays.items()})
 
 
 class RetrievalTally(Tally):
-    """Hit rate, NDCG and MRR by age slice of the target, over the full live catalogue.
+    """METRICS by age slice of the target, over the full live catalogue."""
 
-    NDCG@10 has one relevant item: 1 / log2(1 + rank) up to rank 10. MRR is not cut off. A rank may end in one half.
-    """
-
-    FIGURES: Final = ("hr@10", "hr@50", "ndcg@10", "mrr")
+    mismatch = "they count other metrics than this version: resume with the version that wrote them"
 
     def __init__(self) -> None:
-        super().__init__({"sums": np.zeros((len(SLICES), 1 + len(self.FIGURES)))})  # of 1, then of the figures
+        super().__init__({"sums": np.zeros((len(SLICES), 1 + len(METRICS)))})  # of 1, then of METRICS
 
     @property
     def targets(self) -> int:
-        """Targets counted, misses among them."""
+        """Targets counted, misses included."""
         return int(self.arrays["sums"][:, 0].sum())
 
     def count(self, rank_T: NDArray[np.float64], slice_T: NDArray[np.intp]) -> None:
         """Count targets of these ranks and age slices."""
-        top_T = rank_T <= 10
-        figures = (np.ones_like(rank_T), top_T, rank_T <= 50, top_T / np.log2(1 + rank_T), 1 / rank_T)
+        figures = (np.ones_like(rank_T), *(metric.of_rank(rank_T) for metric in METRICS))
         np.add.at(self.arrays["sums"], slice_T, np.stack(figures, axis=1))
 
     def figures(self) -> NDArray[np.float64]:
-        """Give the means of FIGURES over each slice and, last, over all targets, [S+1, 4]."""
+        """Return the means of METRICS over each slice and, last, over all targets, [S+1, metrics]."""
         sums = _with_all(self.arrays["sums"], axis=0)
         return _ratio(sums[:, 1:], sums[:, :1])
 
     def as_dict(self) -> dict[str, Any]:
-        """Give targets and figures of every slice and of all: {"all": {"targets": 3, "hr@10": 0.5, …}, "unseen": …}."""
+        """Return targets and means of every slice and of all: {"all": {"targets": 3, "hr@10": 0.5, …}, "unseen": …}."""
         targets = _with_all(self.arrays["sums"][:, 0], axis=0).tolist()
         rows = zip((*SLICES, ALL), targets, self.figures().tolist(), strict=True)
         return {
             name: {"targets": int(count)}
-            | {key: _json(value) for key, value in zip(self.FIGURES, figures, strict=True)}
+            | {metric.key: _json(value) for metric, value in zip(METRICS, figures, strict=True)}
             for name, count, figures in rows
         }
 
@@ -140,11 +149,12 @@ class RankingTally(Tally):
 
     Normalised entropy is the log-loss over the entropy of the tally's own base rate: below 1 is better than knowing
     that rate. Calibration is the sum of predictions over the sum of labels. AUC comes from a histogram of the logit,
-    clipped to [-16, 16), in bins of 1/128; a pair within one bin counts one half, so the AUC is off by at most half
-    the share of such pairs among all pairs of one positive and one negative: `auc_error`.
+    clipped to [-16, 16), in bins of 1/128. A pair of a positive and a negative within one bin counts one half, so the
+    AUC is off by at most half the share of such pairs: `auc_error`.
     """
 
     FIGURES: Final = ("log_loss", "ne", "calibration")
+    mismatch = "keep model.rank_actions as it was"
     _LIMIT, _PER_LOGIT = 16, 128
     _BINS: Final = 2 * _LIMIT * _PER_LOGIT
 
@@ -162,7 +172,7 @@ class RankingTally(Tally):
         """Count targets with their logits, labels and age slices.
 
         Raises:
-            ModelError: a logit is NaN or infinite.
+            ModelError: A logit is NaN or infinite.
         """
         x_TA, y_TA = logits_TA.astype(np.float64), labels_TA.astype(np.int64)
         self._refuse_divergence(x_TA)
@@ -184,7 +194,7 @@ class RankingTally(Tally):
             )
 
     def figures(self) -> NDArray[np.float64]:
-        """Give FIGURES of every action, over each slice and, last, over all targets, [A, S+1, 3]."""
+        """Return FIGURES of every action, over each slice and, last, over all targets, [A, S+1, 3]."""
         count, positive, loss, prediction = np.moveaxis(_with_all(self.arrays["sums"], axis=1), 2, 0)
         log_loss, rate = _ratio(loss, count), _ratio(positive, count)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -192,18 +202,18 @@ class RankingTally(Tally):
         return np.stack([log_loss, log_loss / entropy, _ratio(prediction, positive)], axis=2)
 
     def auc(self) -> NDArray[np.float64]:
-        """Give the probability that a positive is scored above a negative, ties half, for every action, [A]."""
+        """Return the probability that a positive is scored above a negative, ties half, for every action, [A]."""
         negative, positive = np.moveaxis(self.arrays["bins"], 1, 0).astype(np.float64)  # products may pass 2^63
         below = np.cumsum(negative, axis=1) - negative / 2
         return _ratio((positive * below).sum(1), positive.sum(1) * negative.sum(1))
 
     def auc_error(self) -> NDArray[np.float64]:
-        """Give the bound of the AUC's error, [A]."""
+        """Return the bound of the AUC's error, [A]."""
         negative, positive = np.moveaxis(self.arrays["bins"], 1, 0).astype(np.float64)
         return _ratio((positive * negative).sum(1) / 2, positive.sum(1) * negative.sum(1))
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the figures by action: {"click": {"all": {"targets": 3, "positives": 1, …, "auc": 0.7}, "old": …}}."""
+        """Return the figures by action: {"click": {"all": {"targets": 3, "positives": 1, …, "auc": 0.7}, "old": …}}."""
         counts = _with_all(self.arrays["sums"], axis=1)[:, :, :2].astype(int).tolist()
         figures, auc = self.figures().tolist(), self.auc().tolist()
         return {
@@ -223,7 +233,7 @@ def _with_all(sums: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
 
 
 def _ratio(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divide, giving NaN where there is nothing below."""
+    """Return the ratio, NaN where the divisor is 0."""
     shape = np.broadcast_shapes(above.shape, below.shape)
     ratio = np.full(shape, np.nan)
     np.divide(above, below, out=ratio, where=np.broadcast_to(below != 0, shape))

@@ -1,7 +1,7 @@
-"""Prequential evaluation: what the model and its rivals scored on the same targets, before anyone learnt from them.
+"""Prequential evaluation: metrics of the model and of baselines on the same targets, before they learn from them.
 
-P = retrieval targets of a micro-batch, N = ranking targets, A = actions with a tower. Everything is kept twice, over a
-window of the latest targets and over the whole run (window.py); a checkpoint holds it, so that a resumed run goes on.
+P = retrieval targets of a micro-batch, N = ranking targets, A = actions with a tower. All metrics are kept over a
+window of the latest targets and over the whole run (window.py); a checkpoint holds both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ SCORERS: Final = (MODEL, "popularity", "last_items")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcome:
-    """How one micro-batch was scored."""
+    """The test of one micro-batch."""
 
     ranks: Mapping[str, NDArray[np.float64]]  # scorer: [P], inf for a miss
     slices: NDArray[np.intp]  # [P] age of the target, index into item_age.SLICES
@@ -35,8 +35,8 @@ class Prequential:
     """The metrics of one run.
 
     Args:
-        actions: those with a ranking tower.
-        window: targets that the windowed figures cover.
+        actions: The actions with a ranking tower.
+        window: The number of targets that the window covers.
     """
 
     def __init__(self, actions: Sequence[str], window: int) -> None:
@@ -47,12 +47,12 @@ class Prequential:
 
     @property
     def targets(self) -> int:
-        """Retrieval targets of the whole run."""
+        """The number of retrieval targets of the whole run."""
         return self.retrieval[MODEL].total.targets
 
     @property
     def rank_targets(self) -> int:
-        """Ranking targets of the whole run."""
+        """The number of ranking targets of the whole run."""
         return self.ranking.total.targets
 
     def record(self, outcome: Outcome) -> None:
@@ -66,21 +66,21 @@ class Prequential:
         self.ranking.add(ranking)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give all figures for JSON: retrieval by scorer, ranking by action, of the window and of all."""
+        """Return all metrics for JSON: retrieval by scorer, ranking by action, of the window and of the total."""
         return {
             "retrieval": {scorer: window.as_dict() for scorer, window in self.retrieval.items()},
             "ranking": self.ranking.as_dict(),
         }
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Give all sums, for a checkpoint."""
+        """Return all sums, for a checkpoint."""
         arrays = prefixed("ranking.", self.ranking.state())
         for scorer, window in self.retrieval.items():
             arrays |= prefixed(f"retrieval.{scorer}.", window.state())
         return arrays
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Become what gave this state."""
+        """Restore the sums of a checkpoint."""
         self.ranking = Window.from_state(under("ranking.", state), self._ranking_empty, self._size)
         for scorer in SCORERS:
             own = under(f"retrieval.{scorer}.", state)

@@ -1,8 +1,8 @@
-"""The latest targets and all of them: tallies in tumbling blocks.
+"""Tallies over the latest targets and over all: the window is made of tumbling blocks.
 
 A block is closed as soon as it holds a tenth of the window's targets, so it is at most one micro-batch larger. The
-window is the latest ten closed blocks and the open one: it covers the latest `targets` targets (all, before there are
-so many), and goes back at most eleven blocks.
+window is the latest ten closed blocks and the open one: it covers at least the latest `targets` targets, and at most
+eleven blocks.
 
     array of state()
     total.<name>    every array of the tally
@@ -25,11 +25,11 @@ T = TypeVar("T", bound=Tally)
 
 
 class Window(Generic[T]):
-    """The tallies of one metric.
+    """The window's tally and the total.
 
     Args:
-        empty: a tally that has counted nothing.
-        targets: how many of the latest targets the window covers at least.
+        empty: A tally that has counted nothing.
+        targets: The number of latest targets that the window covers at least.
     """
 
     def __init__(self, empty: T, targets: int) -> None:
@@ -45,35 +45,35 @@ class Window(Generic[T]):
             self._blocks.append(tally.empty())
 
     def latest(self) -> T:
-        """Give the sum of the blocks."""
+        """Return the sum of the blocks."""
         latest = self.total.empty()
         for block in self._blocks:
             latest.add(block)
         return latest
 
     def as_dict(self) -> dict[str, Any]:
-        """Give the figures of the window and of all, for JSON."""
+        """Return the figures of the window and of the total, for JSON."""
         return {"window": self.latest().as_dict(), "total": self.total.as_dict()}
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Give all sums, for a checkpoint; those of the total are views."""
+        """Return all sums, for a checkpoint; those of the total are views."""
         total = {f"total.{name}": array for name, array in self.total.arrays.items()}
         names = self.total.arrays
         return total | {f"blocks.{name}": np.stack([block.arrays[name] for block in self._blocks]) for name in names}
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]], empty: T, targets: int) -> Self:
-        """Give the window whose state this is.
+        """Return the window with this state.
 
         Raises:
-            ModelError: the state is of another kind of tally, say of other actions.
+            ModelError: The state is of another tally, for example of other actions.
         """
         new = cls(empty, targets)
         for name, array in empty.arrays.items():
             if state[f"total.{name}"].shape != array.shape:
                 raise ModelError(
                     f"The metrics of this checkpoint have {name} of shape {state[f'total.{name}'].shape} where "
-                    f"{array.shape} is wanted; keep model.rank_actions as they were, or train under another train.name."
+                    f"{array.shape} is wanted; {empty.mismatch}, or train under another train.name."
                 )
         names = tuple(empty.arrays)
         new.total = empty.with_arrays({name: np.array(state[f"total.{name}"]) for name in names})

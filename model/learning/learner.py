@@ -38,8 +38,8 @@ from model.data.micro_batch import Jagged, collate
 from model.data.stochastic_length import kept_tokens, shortened
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
-from model.evaluation.metrics import ranks
 from model.evaluation.prequential import MODEL, Outcome, Prequential
+from model.evaluation.ranks import ranks
 from model.learning import negatives
 from model.learning.train_step import Forward
 from model.optim.parameters import Parameters, make_deterministic, stream_seed

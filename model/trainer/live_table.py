@@ -1,4 +1,4 @@
-"""The live table of `hstu train`: how the model does beside its rivals, drawn from a report of run.py."""
+"""The live table of `hstu train`: the model beside the baselines, drawn from a report of run.py."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -9,29 +9,20 @@ from rich.table import Table
 from rich.text import Text
 
 from model.data.item_age import SLICES
-from model.evaluation.metrics import ALL, RankingTally, RetrievalTally
+from model.evaluation.metrics import ALL, HEADLINE, METRICS, RankingTally
 from model.evaluation.prequential import SCORERS
 from model.terminal import when
 
 _SCORER_NAMES: Final = {"hstu": "HSTU", "popularity": "popularity", "last_items": "own last items"}
-_FIGURES: Final = {
-    "hr@10": "HR@10",
-    "hr@50": "HR@50",
-    "ndcg@10": "NDCG@10",
-    "mrr": "MRR",
-    "log_loss": "log-loss",
-    "ne": "NE",
-    "calibration": "calibration",
-    "auc": "AUC",
-}
+_RANKING: Final = {"log_loss": "log-loss", "ne": "NE", "calibration": "calibration", "auc": "AUC"}
 
 
 def live_view(report: Mapping[str, Any], lag: int | None = None) -> RenderableType:
-    """Give what the terminal shows.
+    """Return what the terminal shows.
 
     Args:
-        report: of Training.
-        lag: records of the topics that are not yet read; None where nobody knows.
+        report: A report of the training run.
+        lag: The number of records in the topics that are not yet read; None where it is not known.
     """
     parts: list[RenderableType] = [_progress(report, lag), _retrieval(report), _by_age(report)]
     if report["rank_targets"]:
@@ -40,7 +31,7 @@ def live_view(report: Mapping[str, Any], lag: int | None = None) -> RenderableTy
 
 
 def _progress(report: Mapping[str, Any], lag: int | None) -> Text:
-    """Say in one line how far the run is."""
+    """Return the progress of the run in one line."""
     trouble = {name: report[name] for name in ("collisions", "late", "repeats", "refused") if report[name]}
     facts = [
         f"{report['name']}: step {report['step']:,}",
@@ -58,23 +49,23 @@ def _retrieval(report: Mapping[str, Any]) -> Table:
     counts = {scope: report["retrieval"]["hstu"][scope][ALL]["targets"] for scope in scopes}
     heads = [f"{_SCORER_NAMES[scorer]}, {scope}" for scope in scopes for scorer in SCORERS]
     table = _table(f"Retrieval: {counts['window']:,} targets in the window, {counts['total']:,} in total", ["", *heads])
-    for figure in RetrievalTally.FIGURES:
-        cells = [report["retrieval"][scorer][scope][ALL][figure] for scope in scopes for scorer in SCORERS]
-        table.add_row(_FIGURES[figure], *map(_number, cells))
+    for metric in METRICS:
+        cells = [report["retrieval"][scorer][scope][ALL][metric.key] for scope in scopes for scorer in SCORERS]
+        table.add_row(metric.title, *map(_number, cells))
     return table
 
 
 def _by_age(report: Mapping[str, Any]) -> Table:
-    table = _table("HR@10 in the window by age of the item", ["age", "targets", *_SCORER_NAMES.values()])
+    table = _table(f"{HEADLINE.title} in the window by age of the item", ["age", "targets", *_SCORER_NAMES.values()])
     for age in SLICES:
         slices = [report["retrieval"][scorer]["window"][age] for scorer in SCORERS]
-        table.add_row(escape(age), f"{slices[0]['targets']:,}", *(_number(each["hr@10"]) for each in slices))
+        table.add_row(escape(age), f"{slices[0]['targets']:,}", *(_number(each[HEADLINE.key]) for each in slices))
     return table
 
 
 def _ranking(report: Mapping[str, Any]) -> Table:
     figures = ("auc", *RankingTally.FIGURES)
-    heads = ["action", "positives", *(_FIGURES[figure] for figure in figures), "AUC, total", "NE, total"]
+    heads = ["action", "positives", *(_RANKING[figure] for figure in figures), "AUC, total", "NE, total"]
     table = _table(f"Ranking in the window, of {report['rank_targets']:,} shown items in total", heads)
     for action, slices in report["ranking"]["window"].items():
         window, total = slices[ALL], report["ranking"]["total"][action][ALL]

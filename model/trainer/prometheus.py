@@ -1,6 +1,6 @@
-"""What Prometheus may know of a trainer: the numbers of its live table, from the latest report of run.py.
+"""Prometheus metrics of a trainer: the numbers of its live table, from the latest report of run.py.
 
-Scrapes come from another thread than the steps; so a report, which nobody changes, is handed over whole.
+Scrapes come from another thread than the steps, so a report is handed over whole and never changed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from model.evaluation.metrics import ALL
+from model.evaluation.metrics import ALL, HEADLINE, METRICS, RetrievalMetric
 
 _SCOPES: Final = ("window", "total")
 _COUNTERS: Final = {  # key of the report: text
@@ -41,7 +41,7 @@ _RANKING: Final = {
 
 
 class TrainerMetrics(Collector):
-    """Collects from the latest report, under a registry of its own."""
+    """Collects from the latest report; has its own registry."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -50,11 +50,11 @@ class TrainerMetrics(Collector):
         self.registry.register(self)
 
     def update(self, report: Mapping[str, Any], lag: int | None = None) -> None:
-        """Take a new report, and how many records of the topics are not yet read, where that is known."""
+        """Take a new report, and the number of records that are not yet read, where that is known."""
         self._report, self._lag = report, lag
 
     def collect(self) -> Iterator[Metric]:
-        """Give all metrics, none before the first report."""
+        """Yield all metrics, none before the first report."""
         report = self._report
         if report is None:
             return
@@ -71,21 +71,26 @@ class TrainerMetrics(Collector):
 
 
 def _retrieval(retrieval: Mapping[str, Any]) -> Iterator[Metric]:
-    hr = GaugeMetricFamily("hstu_hr", "Hit rate.", labels=("k", "scorer", "scope"))
-    ndcg = GaugeMetricFamily("hstu_ndcg", "Normalised discounted cumulative gain.", labels=("k", "scorer", "scope"))
-    mrr = GaugeMetricFamily("hstu_mrr", "Mean reciprocal rank.", labels=("scorer", "scope"))
-    by_age = GaugeMetricFamily("hstu_hr_by_age", "Hit rate by age of the item.", labels=("k", "scorer", "scope", "age"))
+    gauges: dict[str, GaugeMetricFamily] = {}
+    for metric in METRICS:
+        gauges.setdefault(metric.gauge, _family(metric.gauge, metric.help, metric))
+    by_age = _family(f"{HEADLINE.gauge}_by_age", "Hit rate by age of the item.", HEADLINE, "age")
     for scorer, scopes in retrieval.items():
         for scope in _SCOPES:
-            figures = scopes[scope][ALL]
-            _add(hr, ("10", scorer, scope), figures["hr@10"])
-            _add(hr, ("50", scorer, scope), figures["hr@50"])
-            _add(ndcg, ("10", scorer, scope), figures["ndcg@10"])
-            _add(mrr, (scorer, scope), figures["mrr"])
+            for metric in METRICS:
+                _add(gauges[metric.gauge], (*_k(metric), scorer, scope), scopes[scope][ALL][metric.key])
             for age, own in scopes[scope].items():
                 if age != ALL:
-                    _add(by_age, ("10", scorer, scope, age), own["hr@10"])
-    yield from (hr, ndcg, mrr, by_age)
+                    _add(by_age, (*_k(HEADLINE), scorer, scope, age), own[HEADLINE.key])
+    yield from (*gauges.values(), by_age)
+
+
+def _family(name: str, text: str, metric: RetrievalMetric, *more: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"hstu_{name}", text, labels=(*(("k",) if metric.k else ()), "scorer", "scope", *more))
+
+
+def _k(metric: RetrievalMetric) -> tuple[str, ...]:
+    return (str(metric.k),) if metric.k else ()
 
 
 def _ranking(ranking: Mapping[str, Any]) -> Iterator[Metric]:

@@ -1,1 +1,1 @@
-"""Contestants on the same streams: runs, their figures, and a report."""
+"""`hstu compare`: plans of runs, the processes that run them, and the tables that they leave."""

@@ -1,4 +1,4 @@
-"""What `hstu compare` does once its options are read: plan, run side by side, tables, report."""
+"""`hstu compare` once its options are read: run side by side, write tables, print a summary and the report."""
 
 import time
 from pathlib import Path
@@ -18,22 +18,22 @@ from sim.console import stopping_on_signals
 from sim.errors import SimError
 from sim.experiment.run import RunSpec
 from sim.report.analysis import statistics
-from sim.report.analysis.results import Results, read_results
+from sim.report.analysis.results import METRIC_TITLES, METRICS, Results, read_results
 
 _ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
-_WIDE: Final = 160  # of tables that go into a file
-_WRITE_S: Final = 10.0  # between tables, which all results so far are read for
-_LINE_S: Final = 30.0  # between lines where no bar can be drawn
+_WIDE: Final = 160  # columns of tables that go into a file
+_WRITE_S: Final = 10.0  # between two writes of the tables, each of which reads all results so far
+_LINE_S: Final = 30.0  # between two lines where no progress bar can be drawn
 
 
 class Comparison:
     """One comparison in its folder.
 
     Args:
-        plan: what is compared.
-        preset: its name, for the report; empty for none.
-        out: the folder, made.
-        workers: processes at once.
+        plan: What to compare.
+        preset: The name of the preset, for the report; empty for none.
+        out: The folder of results; it is created.
+        workers: The number of processes at once.
     """
 
     def __init__(self, plan: Plan, preset: str, out: Path, workers: int) -> None:
@@ -41,22 +41,22 @@ class Comparison:
         out.mkdir(parents=True, exist_ok=True)
         self._jobs = Jobs(out, self._specs, workers)
         self._started_s = time.time()
-        self._shares: dict[str, float] = {}  # of runs under way
+        self._shares: dict[str, float] = {}  # run under way: share done
         self._ended = len(self._specs) - len(self._jobs.waiting)
-        self._said_s = time.monotonic()
+        self._printed_s = time.monotonic()
 
     def run(self) -> Path | None:
-        """Run what has no result yet, and give the report's path; None if it was stopped."""
+        """Run what has no result yet and return the report's path; None if it was stopped."""
         left = len(self._jobs.waiting)
         _ERR.print(f"{len(self._specs)} runs, {left} of them to do; results go to {self._out}.")
         self._write(finished=False)
-        over = self._run() if left else True
-        self._write(finished=over)
-        if not over:
+        finished = self._run() if left else True
+        self._write(finished=finished)
+        if not finished:
             _ERR.print("Stopped; the same command goes on.")
             return None
         if not self._written and self.failed:
-            raise SimError(f"No run has ended: {' '.join(self.failed)}")
+            raise SimError("No run has ended:\n" + "\n".join(self.failed))
         return report.write_report(self._out)
 
     def _run(self) -> bool:
@@ -68,8 +68,8 @@ class Comparison:
             def show() -> None:
                 done = self._ended - before + sum(self._shares.values())
                 bar.update(task, completed=done, description=f"{self._ended} of {len(self._specs)} runs")
-                if not _ERR.is_terminal and time.monotonic() - self._said_s > _LINE_S:
-                    self._said_s = time.monotonic()
+                if not _ERR.is_terminal and time.monotonic() - self._printed_s > _LINE_S:
+                    self._printed_s = time.monotonic()
                     left_s = bar.tasks[0].time_remaining
                     _ERR.print(
                         f"{self._ended} of {len(self._specs)} runs, {done / len(self._jobs.waiting):.0%} of the work"
@@ -97,7 +97,7 @@ class Comparison:
 
     @property
     def failed(self) -> list[str]:
-        """Say which runs failed, and why."""
+        """The runs that failed, each with its reason."""
         return list(self._jobs.failed.values())
 
     def print_summary(self) -> None:
@@ -121,12 +121,12 @@ class Comparison:
 
 def _table(results: Results, scenario: str, protocol: str, frame: pl.DataFrame) -> Table:
     table = Table(title=f"{scenario}, {protocol}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    ceiling = "/".join(results.ceilings(scenario))
-    for head in ("", "seeds", "HR@10", "HR@50", "NDCG@10", "MRR", f"of the {ceiling}" if ceiling else ""):
+    bound = "/".join(results.upper_bounds(scenario))
+    for head in ("", "seeds", *METRIC_TITLES.values(), f"of the {bound}" if bound else ""):
         table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):
-        cells = [_number(row[name], row[f"{name}_half"]) for name in ("hr10", "hr50", "ndcg10", "mrr")]
-        cells.append(_number(row["of_oracle"], row["of_oracle_half"]) if ceiling else "")
+        cells = [_number(row[name], row[f"{name}_half"]) for name in METRICS]
+        cells.append(_number(row["of_oracle"], row["of_oracle_half"]) if bound else "")
         table.add_row(f"{results.label(row['contestant'], scenario)} {row['variant']}", str(row["seeds"]), *cells)
     return table
 
@@ -162,10 +162,10 @@ def _number(mean: float | None, half: float | None, sign: str = "") -> str:
 
 
 def run_compare(plan: Plan, preset: str, out: Path, workers: int) -> bool:
-    """Compare, print the tables and where the report is; False if it was stopped.
+    """Compare, print the tables and the report's path; return False if it was stopped.
 
     Raises:
-        SimError: a run has failed; the report has the others.
+        SimError: A run has failed; the report has the others.
     """
     comparison = Comparison(plan, preset, out, workers)
     page = comparison.run()
@@ -174,5 +174,5 @@ def run_compare(plan: Plan, preset: str, out: Path, workers: int) -> bool:
     comparison.print_summary()
     _ERR.print(f"The report is {page}.")
     if failed := comparison.failed:
-        raise SimError(f"{len(failed)} of the runs failed, and are not in the report: {' '.join(failed)}")
+        raise SimError("\n".join([f"{len(failed)} of the runs failed, and are not in the report:", *failed]))
     return True

@@ -1,9 +1,9 @@
-"""Runs side by side: a process for each core, results in files, so that what was stopped goes on.
+"""Runs side by side in worker processes. Results are files, so the same command resumes what was stopped.
 
-    <out>/runs/<id>.json        what a run gave; it is not run again
-    <out>/runs/<id>/            checkpoints of one that has not ended
+    <out>/runs/<id>.json        the result of a run, which is not run again
+    <out>/runs/<id>/            checkpoints of a run that has not ended
 
-A worker that was orphaned ends itself. SIGINT lets every run write a checkpoint first.
+A worker whose parent has died ends itself. After SIGINT every run writes a checkpoint first.
 """
 
 import os
@@ -23,33 +23,36 @@ import msgspec
 
 from model.errors import ModelError
 from sim.errors import SimError
+from sim.experiment.closed_loop_run import ClosedRun
 from sim.experiment.run import Run, RunSpec, StoppedError
+from sim.experiment.streams import feed_of, stream_of
+from sim.experiment.upper_bounds import ORACLE, upper_bound
 
-_TOLD_S: Final = 0.5  # between what a worker says of its progress
-_LOOK_S: Final = 1.0  # how often an orphan looks for its parent
+_PROGRESS_S: Final = 0.5  # between two reports of a worker's progress
+_PARENT_S: Final = 1.0  # between two looks for the parent
 
-_told: Any = None  # queue of (id, examples done, examples in all), in a worker
-_stop: Any = None  # event, in a worker
+_reports: Any = None  # in a worker: queue of (run, examples done, examples in all)
+_stop: Any = None  # in a worker: event
 
 
 def result_path(out: Path, spec: RunSpec) -> Path:
-    """Give where a run's result is."""
+    """Return the path of a run's result."""
     return out / "runs" / f"{spec.id}.json"
 
 
 def read_result(out: Path, spec: RunSpec) -> dict[str, Any] | None:
-    """Give what a run gave, None if it has not ended."""
+    """Return a run's result; None if it has not ended."""
     path = result_path(out, spec)
     return dict(msgspec.json.decode(path.read_bytes())) if path.exists() else None
 
 
 class Jobs:
-    """What is to be run in one folder.
+    """The runs of one folder.
 
     Args:
-        out: the folder.
-        specs: of the runs; those that have a result are left out.
-        workers: processes at once.
+        out: The folder.
+        specs: The runs; those that have a result are skipped.
+        workers: The number of processes at once.
     """
 
     def __init__(self, out: Path, specs: Sequence[RunSpec], workers: int) -> None:
@@ -57,26 +60,26 @@ class Jobs:
         self.waiting = [spec for spec in specs if not result_path(out, spec).exists()]
         self._workers = max(1, min(workers, len(self.waiting)))
         context = get_context("spawn")
-        self._told, self._stop = context.Queue(), context.Event()
-        self.failed: dict[str, str] = {}  # run: why
+        self._reports, self._stop = context.Queue(), context.Event()
+        self.failed: dict[str, str] = {}  # run: reason
         self._context = context
 
     def stop(self) -> None:
-        """Let every run write its checkpoint and end."""
+        """Make every run write its checkpoint and end."""
         self._stop.set()
 
     def run(self, progress: Callable[[str, int, int], None], ended: Callable[[RunSpec], None]) -> bool:
-        """Run all; False if they were stopped before the end.
+        """Run all; return False if they were stopped before the end.
+
+        A run that raises (its training diverges, its world is too large for the oracle) is put into `failed`, and the
+        others go on.
 
         Args:
-            progress: is told of a run: its id, its examples done and in all.
-            ended: is told of each run that has ended.
-
-        A run that raises (its training diverges, the oracle cannot know its world) is put into `failed`, and the others
-        go on.
+            progress: Called with a run's id, its examples done and in all.
+            ended: Called with each run that has ended.
         """
         (self._out / "runs").mkdir(parents=True, exist_ok=True)
-        arguments = self._told, self._stop, os.getpid()
+        arguments = self._reports, self._stop, os.getpid()
         with ProcessPoolExecutor(self._workers, self._context, _begin, arguments) as pool:
             jobs = {pool.submit(_work, spec, self._out): spec for spec in self.waiting}
             try:
@@ -95,7 +98,7 @@ class Jobs:
     ) -> None:
         while jobs:
             with suppress(queue.Empty):
-                progress(*self._told.get(timeout=_TOLD_S))
+                progress(*self._reports.get(timeout=_PROGRESS_S))
             if self._stop.is_set():
                 for job in jobs:
                     job.cancel()
@@ -112,43 +115,39 @@ class Jobs:
                     self.failed[spec.id] = f"{run} on {spec.scenario}, seed {spec.seed}: {what}"
 
 
-def _begin(told: Any, stop: Any, parent: int) -> None:
-    global _told, _stop
-    _told, _stop = told, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent tells us
+def _begin(reports: Any, stop: Any, parent: int) -> None:
+    global _reports, _stop
+    _reports, _stop = reports, stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent sets `_stop`
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(_LOOK_S)
+        time.sleep(_PARENT_S)
     os._exit(1)
 
 
 def _work(spec: RunSpec, out: Path) -> bool:
-    """Do one run in a worker; False if it was stopped."""
-    from sim.experiment.closed_loop_run import ClosedRun
-    from sim.experiment.streams import feed_of, subject_of
-    from sim.experiment.upper_bounds import ORACLE, ceiling
-
+    """Do one run in a worker; return False if it was stopped."""
     if _stop.is_set():
         return False
-    folder, subject = out / "runs" / spec.id, subject_of(spec)
-    said_s = 0.0
+    folder, stream = out / "runs" / spec.id, stream_of(spec)
+    reported_s = 0.0
 
-    def say(done: int, whole: int) -> None:
-        nonlocal said_s
-        if time.monotonic() - said_s > _TOLD_S:
-            said_s = time.monotonic()
-            _told.put((spec.id, done, whole))
+    def report(done: int, examples: int) -> None:
+        nonlocal reported_s
+        if time.monotonic() - reported_s > _PROGRESS_S:
+            reported_s = time.monotonic()
+            _reports.put((spec.id, done, examples))
 
     try:
         if spec.contestant == ORACLE:
-            result = ceiling(spec, subject)
-        elif subject.closed:
-            result = ClosedRun(spec, subject, say, _stop.is_set).run()
+            result = upper_bound(spec, stream)
+        elif stream.closed:
+            result = ClosedRun(spec, stream, report, _stop.is_set).run()
         else:
-            result = Run(spec, feed_of(spec), folder, say, _stop.is_set).run()
+            result = Run(spec, feed_of(spec), folder, report, _stop.is_set).run()
     except StoppedError:
         return False
     part = result_path(out, spec).with_suffix(".part")

@@ -1,4 +1,4 @@
-"""Options of `hstu compare` as a plan: a preset or what was named, with what is changed of it."""
+"""From the options of `hstu compare` to a plan: a preset or the named streams and contestants, with changes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from sim.experiment.run import Scalar
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What the command line gave; None and empty mean not given."""
+    """The options; None and empty mean not given."""
 
     preset: str | None = None
     scenarios: Sequence[str] = ()
@@ -28,17 +28,17 @@ class Options:
 
 
 def plan_of(options: Options, settings: Settings) -> Plan:
-    """Give the plan; without a preset, tables [model], [train] and [stream] of the configuration count.
+    """Return the plan; without a preset it takes [model], [train] and [stream] of the configuration.
 
     Raises:
-        SimError: something is missing or has no such value.
+        SimError: An option is missing or has a wrong value.
     """
     plan = preset(options.preset) if options.preset else _from(settings, options)
     vary = dict(plan.vary)
     for text in options.vary:
         key, values = parse_vary(text)
         vary[key] = values
-    changes: dict[str, Scalar] = {} if options.scenarios else dict(plan.changes)  # they are of the preset's scenarios
+    changes: dict[str, Scalar] = {} if options.scenarios else dict(plan.changes)  # for a preset's own scenarios
     for name in ("records", "events"):
         if (value := getattr(options, name)) is not None:
             changes[name] = value

@@ -1,4 +1,4 @@
-"""What `hstu compare` writes beside its runs: runs.parquet, curves.parquet, moments.parquet, about.json."""
+"""Writes runs.parquet, curves.parquet, moments.parquet and about.json from the results of runs."""
 
 import json
 import os
@@ -14,25 +14,25 @@ import polars as pl
 
 from sim.compare.jobs import read_result
 from sim.experiment.run import RunSpec
-from sim.experiment.streams import subject_of
+from sim.experiment.streams import stream_of
 from sim.report.analysis.results import CURVES, MOMENTS, RUNS
 
 _VERSIONS: Final = ("hstu-stream", "torch", "numpy", "numba", "polars")
 
 
 def write_tables(out: Path, specs: Sequence[RunSpec]) -> int:
-    """Gather what has ended into the Parquet files, and give how many runs that is."""
+    """Write the Parquet files of all runs that have ended, and return their number."""
     runs, curves, moments, streams = [], [], [], set()
     for spec in specs:
         result = read_result(out, spec)
         if result is None:
             continue
-        subject = subject_of(spec)
-        runs.append({"run": spec.id, "scenario": subject.key, "scenario_title": subject.title} | result)
+        stream = stream_of(spec)
+        runs.append({"run": spec.id, "scenario": stream.key, "scenario_title": stream.title} | result)
         curves += [{"run": spec.id} | row for row in result["curves"]]
-        if (subject.key, spec.seed) not in streams:
-            streams.add((subject.key, spec.seed))
-            moments += [{"scenario": subject.key, "seed": spec.seed} | moment._asdict() for moment in subject.moments]
+        if (stream.key, spec.seed) not in streams:
+            streams.add((stream.key, spec.seed))
+            moments += [{"scenario": stream.key, "seed": spec.seed} | moment._asdict() for moment in stream.moments]
     for name, rows, schema in (("runs", runs, RUNS), ("curves", curves, CURVES), ("moments", moments, MOMENTS)):
         _write(out / f"{name}.parquet", rows, schema)
     return len(runs)
@@ -46,7 +46,7 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]], schema: Mapping[str, p
 
 
 def write_about(out: Path, preset: str, planned: int, started_s: float, *, finished: bool) -> None:
-    """Say what was run, on what, and when."""
+    """Write about.json: the command, the machine, versions and times."""
     path = out / "about.json"
     begun = json.loads(path.read_text())["started"] if path.exists() else _stamp(started_s)
     about = {

@@ -1,4 +1,4 @@
-"""From what a user asks to the runs: streams × seeds × contestants × what is varied."""
+"""From a plan to its runs: streams × seeds × contestants × variants."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,22 +12,23 @@ from sim.errors import SimError
 from sim.experiment.closed_loop_run import POLICY
 from sim.experiment.contestants import NEURAL, title_of
 from sim.experiment.run import RunSpec, Scalar
-from sim.experiment.streams import open_subject
-from sim.experiment.upper_bounds import ORACLE, has_ceiling
+from sim.experiment.source_digest import source_digest
+from sim.experiment.streams import open_stream
+from sim.experiment.upper_bounds import ORACLE, has_upper_bound
 
 TABLES: Final[Mapping[str, type[BaseModel]]] = {"model": ModelSettings, "train": TrainSettings}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What is compared."""
+    """What to compare."""
 
     scenarios: Sequence[str]
     """Scenarios by name or file, and data sets."""
     contestants: Sequence[str]
     seeds: int = 1
     changes: Mapping[str, Scalar] = field(default_factory=dict)
-    """Of the scenarios."""
+    """Changed keys of the scenarios."""
     vary: Mapping[str, Sequence[Scalar]] = field(default_factory=dict)
     """Key to values: "train.learning_rate", "model.dim", "scenario.alpha_high"."""
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -38,10 +39,10 @@ class Plan:
     frozen: bool = True
 
     def specs(self) -> list[RunSpec]:
-        """Give the runs, those on one stream next to one another.
+        """Return the runs; those on one stream follow one another.
 
         Raises:
-            SimError: a scenario, a contestant or a setting is not there, or has no such value.
+            SimError: There is no such scenario, contestant or setting, or a setting has a wrong value.
         """
         for name in self.contestants:
             title_of(name)
@@ -49,7 +50,7 @@ class Plan:
         return list({spec.id: spec for spec in self._specs()}.values())
 
     def _check_vary(self) -> None:
-        """Refuse what would compare different targets, and what nobody would notice."""
+        """Refuse settings that would compare different targets, and those that no contestant has."""
         if "train.seed" in self.vary:
             raise SimError("seed is not varied by itself: --seeds N runs everything with the seeds 0 to N - 1.")
         if "train.negative_actions" in self.vary:
@@ -62,16 +63,16 @@ class Plan:
                 "vary it with --test-share 1."
             )
         for key in self.vary:
-            if not key.startswith("scenario.") and not any(self._own([key], name) for name in self.contestants):
+            if not key.startswith("scenario.") and not any(self._keys_of([key], name) for name in self.contestants):
                 raise SimError(f"None of {', '.join(self.contestants)} has a {key} that could be varied.")
 
-    def _own(self, keys: Sequence[str], contestant: str) -> list[str]:
-        """Give those keys that change something of a contestant."""
+    def _keys_of(self, keys: Sequence[str], contestant: str) -> list[str]:
+        """Return the keys that change something for a contestant."""
         if contestant in NEURAL:
             return [key for key in keys if key.removeprefix("model.") not in NEURAL[contestant][1]]
         return [key for key in keys if key.removeprefix("train.") in _OF_BASELINES]
 
-    def _leaves_out_seen(self) -> Sequence[Any]:
+    def _exclude_seen_values(self) -> Sequence[Any]:
         return self.vary.get("train.exclude_seen", [self.train.get("exclude_seen", False)])
 
     def _specs(self) -> Iterator[RunSpec]:
@@ -83,36 +84,34 @@ class Plan:
                 yield from self._on_one(name, {**self.changes, **changed}, seed, own)
 
     def _on_one(self, name: str, overrides: dict[str, Scalar], seed: int, own: Sequence[str]) -> Iterator[RunSpec]:
-        subject = open_subject(name, overrides, seed, self.stream)
+        stream = open_stream(name, overrides, seed, self.stream)
         usual: dict[str, Any] = {
-            **{"scenario": name, "overrides": overrides, "world": subject.world},
+            **{"scenario": name, "overrides": overrides, "world": stream.world},
             **{"seed": seed, "stream": dict(self.stream)},
         }
-        if subject.closed:
-            if self.score_at == "request" or self.test_share < 1 or any(self._leaves_out_seen()):
+        if stream.closed:
+            if self.score_at == "request" or self.test_share < 1 or any(self._exclude_seen_values()):
                 raise SimError(
                     f"In the closed loop {name} regret is measured and nothing is tested, so --score-at request, "
                     "--test-share below 1 and exclude_seen mean nothing there; leave them out."
                 )
-            yield RunSpec(contestant=POLICY, **usual)
-        elif has_ceiling(subject) and not all(self._leaves_out_seen()):  # the ceilings count what was seen before
-            yield RunSpec(contestant=ORACLE, **usual)
+            yield _spec(POLICY, **usual)
+        elif has_upper_bound(stream) and not all(self._exclude_seen_values()):  # bounds rank seen items too
+            yield _spec(ORACLE, **usual)
         usual |= {"score_at": self.score_at, "test_share": self.test_share, "frozen": self.frozen}
-        tokens = max(16, subject.stream.example_tokens)
+        tokens = max(16, stream.settings.example_tokens)
         for contestant in self.contestants:
-            keys = self._own(own, contestant)
+            keys = self._keys_of(own, contestant)
             for values in product(*(self.vary[key] for key in keys)):
                 tables = self._tables(contestant, {"max_len": tokens}, dict(zip(keys, values, strict=True)))
-                _check(tables, subject.stream.example_tokens)
+                _check(tables, stream.settings.example_tokens)
                 variant = " ".join(f"{key.split('.', 1)[1]}={value}" for key, value in zip(keys, values, strict=True))
-                yield RunSpec(
-                    contestant=contestant, variant=variant, model=tables["model"], train=tables["train"], **usual
-                )
+                yield _spec(contestant, variant=variant, model=tables["model"], train=tables["train"], **usual)
 
     def _tables(
         self, contestant: str, fitting: Mapping[str, Any], changed: Mapping[str, Scalar]
     ) -> dict[str, dict[str, Any]]:
-        """Give the settings of a run: what fits the stream, the plan's, what is varied, what makes the contestant."""
+        """Return the settings of a run; later wins: `fitting`, the plan's, `changed`, the contestant's fixed ones."""
         train = {key: value for key, value in self.train.items() if key != "seed"}
         tables: dict[str, dict[str, Any]] = {"model": {**fitting, **self.model}, "train": train}
         for dotted, value in changed.items():
@@ -122,6 +121,10 @@ class Plan:
             tables["model"] |= NEURAL[contestant][1]
             return tables
         return {"model": {}, "train": {key: value for key, value in tables["train"].items() if key in _OF_BASELINES}}
+
+
+def _spec(contestant: str, **settings: Any) -> RunSpec:
+    return RunSpec(contestant=contestant, source=source_digest(contestant), **settings)
 
 
 _OF_BASELINES: Final = ("batch_examples", "exclude_seen", "popularity_half_life_d", "negative_actions")
@@ -143,13 +146,13 @@ def _check(tables: Mapping[str, Mapping[str, Any]], example_tokens: int) -> None
 
 
 def parse_vary(text: str) -> tuple[str, list[Scalar]]:
-    """Read KEY=VALUE[,VALUE…]; a bare key is looked for in [model], then in [train], and is else the scenario's.
+    """Parse KEY=VALUE[,VALUE…]; a bare key is that of [model], else of [train], else of the scenario.
 
     >>> parse_vary("learning_rate=1e-3,3e-3")
     ('train.learning_rate', [0.001, 0.003])
 
     Raises:
-        SimError: it is not of this form.
+        SimError: The text has another form.
     """
     key, equals, values = text.partition("=")
     if not (key and equals and values):
@@ -161,7 +164,7 @@ def parse_vary(text: str) -> tuple[str, list[Scalar]]:
 
 
 def parse_scalar(text: str) -> Scalar:
-    """Read a number, true, false, or else a text."""
+    """Parse a number, true or false; anything else is a text."""
     if text in ("true", "false"):
         return text == "true"
     for kind in (int, float):

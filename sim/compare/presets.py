@@ -1,4 +1,4 @@
-"""Comparisons by name, each with the settings that it stands for."""
+"""Comparisons by name, each with its settings."""
 
 from dataclasses import replace
 from typing import Final
@@ -44,7 +44,7 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
         ),
     ),
     "drift": (
-        "Every kind of drift: SiLU, softmax and simple rivals on worlds that change.",
+        "Every kind of drift: SiLU, softmax and simple baselines on worlds that change.",
         Plan(
             scenarios=("growth", "turnover", "shock", "rotation", "season", "delayed", "bots", "position"),
             contestants=(*_HSTU, *_COUNTING),
@@ -65,10 +65,10 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
 
 
 def preset(name: str) -> Plan:
-    """Give a plan by its name.
+    """Return a plan by its name.
 
     Raises:
-        SimError: there is none.
+        SimError: There is no such preset.
     """
     if name not in PRESETS:
         raise SimError(f"There is no preset {name!r}; known are {', '.join(PRESETS)}.")

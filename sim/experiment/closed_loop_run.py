@@ -1,11 +1,11 @@
-"""A closed loop: the contestant's own top-k is what people are shown, and it learns from the clicks on that alone.
+"""A closed loop: users are shown the contestant's own top k, and it learns only from the clicks on that.
 
     world asks ─► contestant: top k for each user's sequence as it is ─► world answers ─► joiner ─► contestant learns
 
-Each contestant makes a stream of its own, so ranks do not compare, and regret takes their place: the clicks that the
-best possible slate would have brought more, expected, by the world's own law. The last EXPLORED places of a slate are
-left to the logging policy, since what is never shown is never learnt about; a user without a sequence, or whose
-contestant knows nothing, gets the policy alone. The contestant `policy` leaves it everything.
+Each contestant makes its own stream, so ranks do not compare. Regret does: by the world's own law, the expected clicks
+of the best possible slate less those of the slate shown. The last EXPLORED places of a slate are filled by the logging
+policy, since an item that is never shown is never learned about. A user without a sequence, or for whom the contestant
+has no candidate, is shown the policy's slate. The contestant `policy` leaves all places to it.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ from model.config import ModelSettings, TrainSettings
 from model.trainer.inbox import Inbox
 from sim.experiment.contestants import NEURAL, make, title_of
 from sim.experiment.run import RunSpec, StoppedError
-from sim.experiment.streams import Subject
+from sim.experiment.streams import Stream
 from sim.experiment.tallies import BUCKETS, LATE
 from sim.replay.in_process_join import InProcessJoin
 from sim.sources.source import ITEMS, SourceEvent, heartbeats
@@ -37,24 +37,24 @@ class ClosedRun:
     """One contestant in one world.
 
     Args:
-        spec: what is run.
-        subject: a closed loop.
-        progress: is told the number of blocks done and in all.
-        stopping: says whether to stop soon; a closed loop begins anew.
+        spec: What to run.
+        stream: A closed loop.
+        progress: Called with the number of blocks done and in all.
+        stopping: Returns whether to stop; a closed loop that was stopped starts again.
     """
 
     def __init__(
         self,
         spec: RunSpec,
-        subject: Subject,
+        stream: Stream,
         progress: Callable[[int, int], None] = lambda done, blocks: None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        assert subject.scenario is not None
-        self._spec, self._loop = spec, subject.scenario.loop()
+        assert stream.scenario is not None
+        self._spec, self._loop = spec, stream.scenario.loop()
         self._progress, self._stopping = progress, stopping
         changes = {"partitions": 1, "idle_timeout_s": 0.0, "future_s": 0.0}
-        self._stream = subject.stream.model_copy(update=changes)
+        self._stream = stream.settings.model_copy(update=changes)
         self._train = TrainSettings(**(spec.train | {"seed": spec.seed}))
         self._batch: list[Example] = []
         self._inbox = Inbox(1, 1)
@@ -63,10 +63,10 @@ class ClosedRun:
         self.contestant = None if policy else make(spec.contestant, ModelSettings(**spec.model), self._train)
 
     def run(self) -> dict[str, Any]:
-        """Go through the world; give the row of runs.parquet without its `run`, and the rows of curves.parquet.
+        """Run to the end; return the row of runs.parquet without `run`, and the rows of curves.parquet as `curves`.
 
         Raises:
-            StoppedError: `stopping` said so.
+            StoppedError: `stopping` returned true.
         """
         start_s, cpu_s = time.monotonic(), time.process_time()
         regret, clicks = [], []
@@ -125,15 +125,25 @@ class ClosedRun:
                 self._batch = []
 
     def _result(self, regret_R: NDArray[np.float64], wall_s: float, cpu_s: float) -> dict[str, Any]:
-        spec, own = self._spec, self.contestant
+        spec, contestant = self._spec, self.contestant
         kind = "neural" if spec.contestant in NEURAL else "baseline"
         late = regret_R[len(regret_R) * LATE // BUCKETS :]
         return {
-            **{"contestant": spec.contestant, "variant": spec.variant, "seed": spec.seed, "kind": kind},
-            **{"title": title_of(spec.contestant) if own else "the logging policy", "settings": spec.text},
-            **{"dead_letters": self._dead_letters, "model_digest": own.digest() if own else ""},
-            **{"examples": self._examples, "tokens": self._tokens, "parameters": own.parameters if own else 0},
-            **{"train_s": cpu_s, "wall_s": wall_s, "regret": float(regret_R.mean()), "late_regret": float(late.mean())},
+            "contestant": spec.contestant,
+            "variant": spec.variant,
+            "seed": spec.seed,
+            "kind": kind,
+            "title": title_of(spec.contestant) if contestant else "the logging policy",
+            "settings": spec.text,
+            "dead_letters": self._dead_letters,
+            "model_digest": contestant.digest() if contestant else "",
+            "examples": self._examples,
+            "tokens": self._tokens,
+            "parameters": contestant.parameters if contestant else 0,
+            "train_s": cpu_s,
+            "wall_s": wall_s,
+            "regret": float(regret_R.mean()),
+            "late_regret": float(late.mean()),
             "curves": [
                 {"bucket": bucket, "age": "all", "targets": len(part), "regret": float(part.sum())}
                 for bucket, part in enumerate(np.array_split(regret_R, BUCKETS))
@@ -143,7 +153,7 @@ class ClosedRun:
 
 
 def _question(user: str, tokens: NDArray[np.void], at_ms: int) -> Example:
-    """Give an example whose one target asks what comes after the last token; what is answered is not learnt."""
+    """Return an example whose single target asks for the item after the last token; it is not learned from."""
     last = np.array([len(tokens) - 1], np.int32)
     columns = {name: np.ascontiguousarray(tokens[name]) for name in ("action", "key", "kind", "ts_ms")}
     return Example(

@@ -1,6 +1,6 @@
-"""Who is compared: settings of the learner by a name, or a baseline by its own.
+"""Contestants of a comparison: the learner with named settings, or a baseline by its name.
 
-A contestant answers a micro-batch's questions and then learns it; the two kinds ask the same questions of the same
+A contestant answers the questions of a micro-batch and then learns it. Both kinds ask the same questions of the same
 vocabulary, so their ranks are of the same targets among the same candidates.
 """
 
@@ -45,36 +45,36 @@ class Tested:
 
 
 class Contestant(Protocol):
-    """One that is compared."""
+    """One side of a comparison."""
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
-        """Test on a micro-batch, then learn it; without `learn`, ids are admitted all the same."""
+        """Test on a micro-batch, then learn it; ids are admitted even without `learn`."""
 
     def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
-        """Give the ids of the k best candidates for each target, the best first; "" where there are fewer."""
+        """Return the ids of the k best candidates for each target, the best first; "" where there are fewer."""
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
-        """Take in what the catalogue says."""
+        """Learn catalogue records."""
 
     def digest(self) -> str:
-        """Give what equal runs have equal."""
+        """Return a digest that is equal for equal runs."""
 
     def state(self) -> dict[str, NDArray[Any]] | None:
-        """Give all of it for a checkpoint; None: it has none and begins anew."""
+        """Return the state for a checkpoint; None: there are no checkpoints, and a stopped run starts again."""
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Become what gave this state."""
+        """Restore the state of a checkpoint."""
 
     def frozen(self) -> "Contestant":
-        """Give a copy that can be tested without this one learning of it."""
+        """Return an independent copy, to be tested with frozen weights."""
 
     @property
     def parameters(self) -> int:
-        """Count what was learnt by gradients."""
+        """The number of weights learned by gradients."""
 
     @property
     def test_s(self) -> float:
-        """CPU seconds that scoring and ranking took."""
+        """CPU seconds of scoring and ranking."""
 
 
 class Neural:
@@ -91,46 +91,46 @@ class Neural:
         return Tested(outcome.ranks[MODEL], outcome.slices, outcome.request_ms)
 
     def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
-        """Give the ids of the best."""
+        """Return the ids of the best."""
         return _texts(self._learner.recommend(examples, k), self._learner.items.texts)
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
-        """Take in what the catalogue says."""
+        """Learn catalogue records."""
         self._learner.learn_items(records)
 
     def digest(self) -> str:
-        """Give the learner's digest."""
+        """Return the learner's digest."""
         return self._learner.digest()
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Give the learner's state."""
+        """Return the learner's state."""
         return self._learner.state()
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Become what gave this state."""
+        """Restore the state of a checkpoint."""
         self._learner.load_state(state)
 
     def frozen(self) -> "Neural":
-        """Give a copy."""
+        """Return a copy."""
         copy = Neural(self._learner.model, self._learner.train)
         copy.load_state({name: np.array(array) for name, array in self.state().items()})
         return copy
 
     @property
     def parameters(self) -> int:
-        """Count weights: dense ones and the rows of both tables."""
+        """The number of weights: dense ones and the rows of both tables."""
         weights = self._learner.weights
         dense = sum(parameter.numel() for parameter in weights.recommender.parameters())
         return dense + weights.items.rows.numel() + weights.features.rows.numel()
 
     @property
     def test_s(self) -> float:
-        """CPU seconds that scoring and ranking took."""
+        """CPU seconds of scoring and ranking."""
         return self._learner.test_s
 
 
 class Counting:
-    """A baseline with a vocabulary of its own."""
+    """A baseline with its own vocabulary."""
 
     parameters = 0
 
@@ -171,18 +171,18 @@ class Counting:
         self._known.learn_items(records)
 
     def digest(self) -> str:
-        """Give the digest of all ranks that it gave."""
+        """Return the digest of all ranks so far."""
         return self._ranks.hexdigest()
 
     def state(self) -> None:
-        """Give nothing: it begins anew."""
+        """Return None: a baseline has no checkpoints."""
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Refuse."""
+        """Raise: a baseline has no checkpoints."""
         raise SimError(f"The baseline {self._name} keeps no checkpoint.")
 
     def frozen(self) -> "Counting":
-        """Give a copy."""
+        """Return a copy."""
         from copy import deepcopy
 
         copy = Counting(self._name, self._train)
@@ -197,15 +197,15 @@ def _texts(rows: NDArray[np.int64], texts: Sequence[str]) -> list[list[str]]:
 
 
 def names() -> tuple[str, ...]:
-    """Give the names of all contestants."""
+    """Return the names of all contestants."""
     return (*NEURAL, *BASELINES)
 
 
 def title_of(name: str) -> str:
-    """Give what people call a contestant.
+    """Return the title of a contestant.
 
     Raises:
-        SimError: there is none of that name.
+        SimError: There is no contestant of that name.
     """
     if name in NEURAL:
         return NEURAL[name][0]
@@ -215,10 +215,10 @@ def title_of(name: str) -> str:
 
 
 def make(name: str, model: ModelSettings, train: TrainSettings) -> Contestant:
-    """Give a fresh contestant.
+    """Return a new contestant.
 
     Raises:
-        SimError: there is none of that name.
+        SimError: There is no contestant of that name.
     """
     title_of(name)
     if name in BASELINES:

@@ -1,8 +1,8 @@
-"""What a comparison learns from: examples and item records in one global order, the same for every contestant.
+"""Feeds of a comparison: examples and item records in one global order, the same for every contestant.
 
-A recorded log and a scenario go through the joiner once, in memory, in one partition. The paper's stream needs no
-joiner, because a record is an example: its examples are made from the arrays of the generator, block by block, to the
-bytes that the joiner would write (tests/sim/experiment/test_feeds.py), so that a million records fit.
+A recorded log or a scenario goes through the joiner once, in memory, in one partition. The paper's stream needs no
+joiner, because a record is an example: its examples are made from the generator's arrays, block by block, so that a
+million records fit into memory. They equal the joiner's to the byte (tests/sim/experiment/test_feeds.py).
 """
 
 import tempfile
@@ -29,20 +29,20 @@ _CLICK: Final = "click"
 
 
 class Feed(Protocol):
-    """Entries in their order."""
+    """Examples and item records in their order."""
 
     @property
     def examples(self) -> int:
-        """Count the examples."""
+        """The number of examples."""
         ...
 
     @property
     def dead_letters(self) -> int:
-        """Count the events that the joiner has refused."""
+        """The number of events that the joiner has refused."""
         ...
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
-        """Give the entries after the first `start` examples."""
+        """Yield the entries after the first `start` examples."""
         ...
 
 
@@ -50,8 +50,8 @@ class Joined:
     """A source that has gone through the joiner.
 
     Args:
-        source: finite.
-        settings: of the joiner; partitions, idle timeouts and the check for future events do not count.
+        source: A finite source.
+        settings: Settings of the joiner; partitions, idle timeouts and the check for future events are overridden.
     """
 
     def __init__(self, source: Source, settings: StreamSettings) -> None:
@@ -71,16 +71,16 @@ class Joined:
 
     @property
     def examples(self) -> int:
-        """Count the examples."""
+        """The number of examples."""
         return len(self._at)
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
-        """Give the entries after the first `start` examples."""
+        """Yield the entries after the first `start` examples."""
         yield from self.all[self._at[start - 1] + 1 if start else 0 :]
 
 
 class WholeRecords:
-    """The examples of the paper's stream, a record each, as `whole_records` lets the joiner make them."""
+    """The examples of the paper's stream, one for each record, as the joiner makes them with `whole_records`."""
 
     dead_letters = 0
 
@@ -91,11 +91,11 @@ class WholeRecords:
 
     @property
     def examples(self) -> int:
-        """Count the examples."""
+        """The number of examples."""
         return self._stream.settings.records
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
-        """Give the entries after the first `start` examples."""
+        """Yield the entries after the first `start` examples."""
         for first in range(start // BLOCK * BLOCK, self.examples, BLOCK):
             rows = self._stream.records(first, first + BLOCK).items
             for record in range(max(first, start), first + len(rows)):
@@ -127,7 +127,7 @@ class WholeRecords:
 
 
 def micro_batches(feed: Feed, size: int, start: int = 0) -> Iterator[MicroBatch]:
-    """Give the item records that precede each micro-batch, and its examples; as a trainer cuts them."""
+    """Yield micro-batches as a trainer cuts them: the item records that precede each, and its examples."""
     records: list[ItemRecord | Tombstone] = []
     batch: list[Example] = []
     for entry in feed.entries(start):

@@ -1,8 +1,8 @@
-"""Targets at the time of their request: what a recommender of that moment would have answered.
+"""Targets tested at the time of their request, as a recommender of that moment would have answered.
 
-A label is learnt when it is final, up to a window after the request; by then the model has learnt of things that came
-in between. Scored at the request, each target is asked before the first micro-batch that was not yet final then, with
-the tokens up to it alone, among the items that were live then.
+A label is learned when it is final, up to one action window after the request; by then the model has learned from later
+events. Tested at the request, each target is asked before the first micro-batch that was not yet final then, with only
+the tokens up to it, among the items that were live then.
 """
 
 from collections import defaultdict
@@ -16,29 +16,28 @@ from stream.example import Example
 
 
 def at_requests(feed: Feed, size: int) -> dict[int, list[tuple[int, list[Example]]]]:
-    """Give, by the number of the micro-batch before which they are asked, examples with the targets of that moment.
+    """Return what is asked before each micro-batch: its number to groups of examples with the targets of that moment.
 
-    They come in groups, each with how many of the item records of that micro-batch are to be learnt before: those up to
-    the request, so that what was withdrawn later is a candidate still.
-    All examples are held at once: a feed of recorded logs and scenarios is in memory anyway.
+    Each group comes with the number of the micro-batch's item records to learn before it: those up to the request, so
+    that an item withdrawn later is still a candidate. All examples are held at once; a joined feed is in memory anyway.
     """
     batches = list(micro_batches(feed, size))
     final_ms = np.array([batch[-1].final_ms for _, batch in batches], np.int64)
-    known_ms = [np.maximum.accumulate([record.ts_ms for record in records]) for records, _ in batches]
+    record_ms = [np.maximum.accumulate([record.ts_ms for record in records]) for records, _ in batches]
     asked: defaultdict[int, defaultdict[int, list[Example]]] = defaultdict(lambda: defaultdict(list))
     for number, (_, batch) in enumerate(batches):
         for example in batch:
             at_T = np.minimum(np.searchsorted(final_ms, example.request_ms, side="right"), number)
             for at in np.unique(at_T).tolist():
                 here = np.flatnonzero(at_T == at)
-                known_T = np.searchsorted(known_ms[at], example.request_ms[here], side="right")
-                for known in np.unique(known_T).tolist():
-                    asked[at][known].append(part(example, here[known_T == known]))
+                records_T = np.searchsorted(record_ms[at], example.request_ms[here], side="right")
+                for count in np.unique(records_T).tolist():
+                    asked[at][count].append(part(example, here[records_T == count]))
     return {at: sorted(groups.items()) for at, groups in asked.items()}
 
 
 def part(example: Example, targets: NDArray[np.intp]) -> Example:
-    """Give an example with some of its targets, and the tokens up to the last of these."""
+    """Return an example with some of its targets, and the tokens up to the last of these."""
     stop = int(example.positions[targets].max()) + 1
     begin, end = example.label_offsets[targets].tolist(), example.label_offsets[targets + 1].tolist()
     labels = [example.labels[a:b] for a, b in zip(begin, end, strict=True)]

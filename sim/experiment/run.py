@@ -1,7 +1,7 @@
-"""One run: a contestant on a feed, tested before it learns; with checkpoints, so that a run of an hour can be stopped.
+"""One run: a contestant on a feed, tested before it learns, with checkpoints.
 
-Where only a share of the stream is tested, it is every n-th micro-batch, the same ones for every contestant whose
-micro-batches are of one size. A run that goes on from a checkpoint ends with the same bits.
+Where only a share of the stream is tested, it is every n-th micro-batch: the same ones for all contestants with
+micro-batches of one size. A run that is resumed from a checkpoint ends with the same bits.
 """
 
 import time
@@ -22,20 +22,21 @@ from sim.experiment.tallies import LATE, Tallies
 from stream.example import Example, encode_example
 
 CHECKPOINT_S: Final = 120.0
-VERSION: Final = 2  # of what a run does; results of another are not taken for its own
 Scalar = str | int | float | bool
 
 
 class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that decides what a run gives."""
+    """Everything that decides the result of a run."""
 
     scenario: str
     overrides: dict[str, Scalar] = {}
-    """What is changed of the scenario."""
+    """Changed keys of the scenario."""
     world: str = ""
-    """Digest of what the scenario says, so that a file that was edited is another stream."""
+    """Digest of the scenario's settings, so that an edited file is another stream."""
+    source: str = ""
+    """Digest of the code that decides the figures (source_digest.py), so that edited code makes another run."""
     seed: int
-    """Of the stream and of the model."""
+    """Seed of the stream and of the model."""
     contestant: str
     variant: str = ""
     model: dict[str, Any] = {}
@@ -47,28 +48,28 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def id(self) -> str:
-        """A name for files: what it is, and a digest of all of it."""
-        return f"{self.contestant}-{self.seed}-{xxh3_64_hexdigest(f'{VERSION} {self.text}'.encode())}"
+        """The run's name in files: contestant, seed, and a digest of all fields."""
+        return f"{self.contestant}-{self.seed}-{xxh3_64_hexdigest(self.text.encode())}"
 
     @property
     def text(self) -> str:
-        """All of it as JSON."""
+        """All fields as JSON."""
         return msgspec.json.encode(self, order="sorted").decode()
 
 
 class StoppedError(Exception):
-    """The run was asked to stop; its checkpoint is written."""
+    """The run was asked to stop and has written its checkpoint."""
 
 
 class Run:
     """One contestant on one feed.
 
     Args:
-        spec: what is run.
-        feed: its entries.
-        folder: of checkpoints; None for none.
-        progress: is told the number of examples done and in all.
-        stopping: says whether to stop soon.
+        spec: What to run.
+        feed: The examples and item records of its stream.
+        folder: The folder for checkpoints; None: write none.
+        progress: Called with the number of examples done and in all.
+        stopping: Returns whether to stop.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Run:
         self._progress, self._stopping = progress, stopping
         self._train = TrainSettings(**(spec.train | {"seed": spec.seed}))
         self.contestant: Contestant = make(spec.contestant, ModelSettings(**spec.model), self._train)
-        self._book = Tallies(feed.examples)
+        self._tallies = Tallies(feed.examples)
         self._digest = bytes(16)
         self._done = self._tokens = self._batches = 0
         self._cpu_s = self._test_s = self._feed_s = 0.0
@@ -91,17 +92,17 @@ class Run:
         self._asked = at_requests(feed, self._train.batch_examples) if spec.score_at == "request" else None
 
     def run(self) -> dict[str, Any]:
-        """Run to the end; give the row of runs.parquet without its `run`, and the rows of curves.parquet as `curves`.
+        """Run to the end; return the row of runs.parquet without `run`, and the rows of curves.parquet as `curves`.
 
         Raises:
-            StoppedError: `stopping` said so.
+            StoppedError: `stopping` returned true.
         """
         self._resume()
         start_s = saved_s = time.monotonic()
         cpu_s = self._cpu_s - time.process_time()
         batches = micro_batches(self._feed, self._train.batch_examples, self._done)
         while (entry := self._timed_next(batches)) is not None:
-            if self.spec.frozen and self._done >= self._freeze_at and not self._book.has_frozen:
+            if self.spec.frozen and self._done >= self._freeze_at and not self._tallies.has_frozen:
                 self._test_frozen()
             self._step(*entry)
             self._progress(self._done, self._feed.examples)
@@ -121,7 +122,7 @@ class Run:
 
     def _step(self, records: Records, batch: list[Example]) -> None:
         for tested in self._test(self.contestant, self._batches, records, batch, learn=True):
-            self._book.count(self._done, tested)
+            self._tallies.count(self._done, tested)
         start_s = time.process_time()
         for example in batch:
             self._digest = xxh3_128_digest(self._digest + encode_example(example))
@@ -131,23 +132,23 @@ class Run:
         self._batches += 1
 
     def _test(self, who: Contestant, number: int, records: Records, batch: list[Example], learn: bool) -> list[Tested]:
-        """Take a micro-batch in, and give what was tested of it or, at requests, before it.
+        """Take in a micro-batch; return the tests of its targets or, with score_at "request", of those asked before it.
 
-        What is asked is shown whether it is tested or not: its ids are admitted, so the model's bits stay the same.
+        Questions are asked even where they are not tested: their ids are admitted, so the model's bits stay the same.
         """
         test = self._is_tested(number)
         if self._asked is None:
             who.learn_items(records)
             found = [who.step(batch, test=test, learn=learn)]
         else:
-            found, known = [], 0
+            found, learned = [], 0
             start_s = time.process_time() - who.test_s
             for count, asked in self._asked.get(number, []):
-                who.learn_items(records[known:count])
-                known = count
+                who.learn_items(records[learned:count])
+                learned = count
                 found.append(who.step(asked, test=test, learn=False))
             self._test_s += time.process_time() - who.test_s - start_s
-            who.learn_items(records[known:])
+            who.learn_items(records[learned:])
             who.step(batch, test=False, learn=learn)
         return [tested for tested in found if tested is not None]
 
@@ -156,23 +157,23 @@ class Run:
         return int((batch + 1) * share) > int(batch * share)
 
     def _test_frozen(self) -> None:
-        """Test what is left of the stream by the weights as they are."""
+        """Test the rest of the stream by the weights as they are."""
         start_s, before_s = time.process_time(), self._test_s
         frozen = self.contestant.frozen()
         rest = micro_batches(self._feed, self._train.batch_examples, self._done)
         for number, (records, batch) in enumerate(rest, self._batches):
             for tested in self._test(frozen, number, records, batch, learn=False):
-                self._book.count_frozen(tested)
+                self._tallies.count_frozen(tested)
         self._test_s = before_s + time.process_time() - start_s
-        self._book.has_frozen = True
+        self._tallies.has_frozen = True
 
     def _resume(self) -> None:
-        cut = read_newest(self._folder)[0] if self._folder is not None else None
-        if cut is None:
+        checkpoint = read_newest(self._folder)[0] if self._folder is not None else None
+        if checkpoint is None:
             return
-        self.contestant.load_state(under("contestant.", cut.arrays))
-        self._book.load_state(under("book.", cut.arrays))
-        facts = cut.facts
+        self.contestant.load_state(under("contestant.", checkpoint.arrays))
+        self._tallies.load_state(under("book.", checkpoint.arrays))
+        facts = checkpoint.facts
         self._digest = bytes.fromhex(facts["digest"])
         self._done, self._tokens, self._batches = facts["done"], facts["tokens"], facts["batches"]
         self._cpu_s, self._test_s, self._feed_s = facts["cpu_s"], facts["test_s"], facts["feed_s"]
@@ -181,7 +182,7 @@ class Run:
         state = self.contestant.state()
         if self._folder is None or state is None:
             return
-        arrays = prefixed("contestant.", state) | prefixed("book.", self._book.state())
+        arrays = prefixed("contestant.", state) | prefixed("book.", self._tallies.state())
         facts = {
             "digest": self._digest.hex(),
             "done": self._done,
@@ -216,6 +217,6 @@ class Run:
             "test_s": test_s,
             "wall_s": wall_s,
             "tokens_per_s": self._tokens / train_s,
-            **self._book.figures(),
-            "curves": self._book.rows(),
+            **self._tallies.figures(),
+            "curves": self._tallies.rows(),
         }

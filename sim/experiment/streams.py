@@ -1,4 +1,4 @@
-"""What contestants are compared on: a scenario by its name or file, or a data set of a package."""
+"""Streams that contestants are compared on: a scenario by its name or file, or a data set of a package."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,21 +23,21 @@ _OF_DATASET: Final = ("limit",)
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
+class Stream:
     """One stream with its seed."""
 
     key: str
-    """Its name, and what is changed of it; the same for all seeds."""
+    """Its name with its overrides; the same for all seeds."""
     title: str
     world: str
-    """Digest of all that its law depends on."""
+    """Digest of everything that decides its law."""
     scenario: Scenario | None  # None: a data set
     dataset: LogSettings | None
-    stream: StreamSettings
+    settings: StreamSettings
 
     @property
     def moments(self) -> list[Moment]:
-        """Give what happens when."""
+        """Return its drifts with their times."""
         return self.scenario.moments() if self.scenario else []
 
     @property
@@ -46,37 +46,43 @@ class Subject:
         return self.scenario is not None and self.scenario.closed
 
     def feed(self) -> Feed:
-        """Make the examples."""
+        """Return its examples and item records."""
         if self.scenario is None:
             assert self.dataset is not None
-            return Joined(load_dataset(self.key.split()[0], self.dataset), self.stream)
+            return Joined(load_dataset(self.key.split()[0], self.dataset), self.settings)
         source = self.scenario.source()
-        return WholeRecords(source) if isinstance(source, DirichletStream) else Joined(source, self.stream)
+        return WholeRecords(source) if isinstance(source, DirichletStream) else Joined(source, self.settings)
 
 
-def open_subject(name: str, overrides: Mapping[str, Scalar], seed: int, stream: Mapping[str, Any]) -> Subject:
-    """Open a scenario or a data set; the seed is that of its chance, in a data set of the order within an instant.
+def open_stream(name: str, overrides: Mapping[str, Scalar], seed: int, joiner: Mapping[str, Any]) -> Stream:
+    """Return a scenario or a data set as a stream.
+
+    Args:
+        name: A scenario's name or file, or a data set's name.
+        overrides: The changed keys of the scenario, or the limit of the data set.
+        seed: The scenario's seed; in a data set it decides the order of rows of one instant.
+        joiner: Settings of the joiner.
 
     Raises:
-        SimError: there is none, or an override is not its own.
+        SimError: There is no such scenario or data set, or it has no such key.
     """
     changed = "".join(f" {key}={value}" for key, value in overrides.items())
     bracket = f" ({', '.join(f'{key} {value}' for key, value in overrides.items())})" if overrides else ""
     if seeded := [key for key in overrides if key.rpartition(".")[2] == "seed"]:
         raise SimError(f"{seeded[0]} is not varied by itself: --seeds N runs everything with the seeds 0 to N - 1.")
-    settings = StreamSettings(**stream)
+    settings = StreamSettings(**joiner)
     if name in DATASETS:
         for key in overrides:
             if key not in _OF_DATASET:
                 raise SimError(f"The data set {name} has no {key}; it knows {', '.join(_OF_DATASET)}.")
         log = LogSettings(shuffle_ties=seed, limit=int(overrides["limit"]) if "limit" in overrides else None)
-        return Subject(name + changed, name + bracket, _digest(name, log.tag()), None, log, settings)
+        return Stream(name + changed, name + bracket, _digest(name, log.tag()), None, log, settings)
     scenario = _changed(load_scenario(name), overrides).with_(seed=seed)
     if isinstance(scenario, PaperScenario) and scenario.dirichlet.limit is not None:
         raise SimError(f"{scenario.name} is compared in whole records, so limit does not cut it; use records.")
     fitting = scenario.stream_settings(settings)
     law = _digest(scenario.name, scenario.settings.model_dump_json())
-    return Subject(scenario.name + changed, scenario.title + bracket, law, scenario, None, fitting)
+    return Stream(scenario.name + changed, scenario.title + bracket, law, scenario, None, fitting)
 
 
 def _digest(*parts: str) -> str:
@@ -84,32 +90,32 @@ def _digest(*parts: str) -> str:
 
 
 def _changed(scenario: Scenario, overrides: Mapping[str, Scalar]) -> Scenario:
-    """Change keys: "table.key", or a key of the table that every scenario of its kind has."""
+    """Return the scenario with other values of "table.key", or of a key of the table that all of its kind have."""
     content = scenario.settings.model_dump(exclude_unset=True)
     usual = "dirichlet" if content.get("kind") == "dirichlet" else "base"
     for dotted, value in overrides.items():
         table, _, key = dotted.rpartition(".")
-        own = content.setdefault(table or usual, {})
-        if not isinstance(own, dict):
+        values = content.setdefault(table or usual, {})
+        if not isinstance(values, dict):
             raise SimError(f"{dotted} cannot be changed: [{table}] of scenario {scenario.name} is no single table.")
-        own[key] = value
+        values[key] = value
     changes = ", ".join(f"{key} = {value}" for key, value in overrides.items())
     return scenario_of(
         scenario.name, checked(content, f"scenario {scenario.name}" + f" with {changes}" * bool(changes))
     )
 
 
-def subject_of(spec: RunSpec) -> Subject:
-    """Open what a run is on."""
-    return open_subject(spec.scenario, spec.overrides, spec.seed, spec.stream)
+def stream_of(spec: RunSpec) -> Stream:
+    """Return the stream of a run."""
+    return open_stream(spec.scenario, spec.overrides, spec.seed, spec.stream)
 
 
 def feed_of(spec: RunSpec) -> Feed:
-    """Give a run's feed; the last one is kept, since runs on one stream follow one another."""
-    alike = msgspec.structs.replace(spec, contestant="", variant="", model={}, train={}, score_at="label")
+    """Return a run's feed. The last feed is cached, because runs on one stream follow one another."""
+    alike = msgspec.structs.replace(spec, contestant="", source="", variant="", model={}, train={}, score_at="label")
     return _feed(msgspec.json.encode(alike, order="sorted"))
 
 
 @lru_cache(maxsize=1)
 def _feed(spec: bytes) -> Feed:
-    return subject_of(msgspec.json.decode(spec, type=RunSpec)).feed()
+    return stream_of(msgspec.json.decode(spec, type=RunSpec)).feed()

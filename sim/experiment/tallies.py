@@ -1,8 +1,8 @@
-"""The books of one run: ranks counted by hundredth of the stream and by item age, all sums additive.
+"""Metrics of one run, counted by hundredth of the stream and by item age.
 
-prequential   every tested target of the stream, before it was learnt
-late          those of its last tenth
-frozen        the last tenth once more, by the weights as they were when it began
+prequential   every tested target of the stream, before it was learned
+late          the targets of its last tenth
+frozen        the last tenth again, by the weights as they were when it began
 """
 
 from collections.abc import Mapping
@@ -12,19 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.item_age import SLICES
-from model.evaluation.metrics import RetrievalTally
+from model.evaluation.metrics import METRICS, RetrievalTally
 from sim.experiment.contestants import Tested
 
 BUCKETS: Final = 100
 LATE: Final = 90  # first bucket of the last tenth
-NAMES: Final = ("hr10", "hr50", "ndcg10", "mrr")
+NAMES: Final = tuple(metric.column for metric in METRICS)
 
 
 class Tallies:
-    """Counts ranks.
+    """Counts ranks; all sums are additive.
 
     Args:
-        examples: of the whole stream.
+        examples: The number of examples of the whole stream.
     """
 
     def __init__(self, examples: int) -> None:
@@ -35,18 +35,18 @@ class Tallies:
         self.has_frozen = False
 
     def count(self, example: int, tested: Tested) -> None:
-        """Count targets of a micro-batch that begins at this example."""
+        """Count the targets of a micro-batch that begins at this example."""
         bucket = min(example * BUCKETS // self._examples, BUCKETS - 1)
         self._tallies[bucket].count(tested.ranks, tested.slices)
         self._times[bucket] += len(tested.ranks), (tested.request_ms / 1000).sum()
 
     def count_frozen(self, tested: Tested) -> None:
-        """Count targets that were tested by frozen weights."""
+        """Count targets tested by frozen weights."""
         self._frozen.count(tested.ranks, tested.slices)
         self.has_frozen = True
 
     def figures(self) -> dict[str, Any]:
-        """Give the means of all three kinds, named as in runs.parquet."""
+        """Return the means of all three kinds, by their columns in runs.parquet."""
         late = _sum(self._tallies[LATE:])
         found = {"targets": (whole := _sum(self._tallies)).targets} | _means("", whole)
         found |= {"late_targets": late.targets} | _means("late_", late)
@@ -55,24 +55,24 @@ class Tallies:
         return found | ({"frozen_targets": self._frozen.targets} | frozen if self.has_frozen else empty)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Give the rows of curves.parquet."""
+        """Return the rows of curves.parquet."""
         rows = []
         for bucket, tally in enumerate(self._tallies):
             number, total_s = self._times[bucket]
             time_ms = round(1000 * total_s / number) if number else None
             for name, sums in zip(SLICES, tally.arrays["sums"].tolist(), strict=True):
                 if sums[0]:
-                    own = dict(zip(NAMES, sums[1:], strict=True))
-                    rows.append({"bucket": bucket, "time_ms": time_ms, "age": name, "targets": int(sums[0])} | own)
+                    figures = dict(zip(NAMES, sums[1:], strict=True))
+                    rows.append({"bucket": bucket, "time_ms": time_ms, "age": name, "targets": int(sums[0])} | figures)
         return rows
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Give all sums, for a checkpoint."""
+        """Return all sums, for a checkpoint."""
         sums = np.stack([tally.arrays["sums"] for tally in (*self._tallies, self._frozen)])
         return {"sums": sums, "times": self._times, "has_frozen": np.array(self.has_frozen)}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Become what gave this state."""
+        """Restore the sums of a checkpoint."""
         *tallies, frozen = (RetrievalTally().with_arrays({"sums": np.array(sums)}) for sums in state["sums"])
         self._tallies, self._frozen = tallies, frozen
         self._times = np.array(state["times"])

@@ -1,10 +1,9 @@
-"""The row that says how far anyone could come: the oracle of the paper's stream, the seer of a drifting world.
+"""Upper bounds as a row beside the contestants: the oracle of the paper's stream, the seer of a drifting world.
 
-The oracle is the exact posterior of someone who knows the generator (sim/dirichlet/oracle.py), over a sample of
-records spread
-evenly; the seer also knows every user's hidden taste, which no recommender can: a bound that lies higher. Data sets
-have neither. The oracle ranks what recommenders can rank, items that the stream has shown before; the seer all that are
-alive.
+The oracle is the exact posterior of someone who knows the generator (sim/dirichlet/oracle.py), over an evenly spread
+sample of records. The seer also knows every user's hidden taste, which no recommender can know, so its bound is higher.
+Data sets have no bound. The oracle ranks the items that the stream has shown before, as recommenders do; the seer ranks
+all live items.
 """
 
 import time
@@ -13,32 +12,33 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.evaluation.metrics import METRICS
 from sim.dirichlet.oracle import first_seen, oracle
+from sim.dirichlet.oracle_ranking import HITS
 from sim.dirichlet.stream import DirichletStream
 from sim.experiment.run import RunSpec
-from sim.experiment.streams import Subject
+from sim.experiment.streams import Stream
 from sim.experiment.tallies import BUCKETS, LATE
 from sim.scenarios.scenario import PaperScenario, WorldScenario
 
 ORACLE: Final = "oracle"
-ORACLE_RECORDS: Final = 500  # of the last tenth, and as many of the rest
-_FIGURES: Final = ("hr10", "hr50", "ndcg10", "mrr")
+ORACLE_RECORDS: Final = 500  # sampled from the last tenth, and as many from the rest
 
 
-def has_ceiling(subject: Subject) -> bool:
-    """Tell whether anything is known about the best; in a closed loop regret tells it."""
-    return subject.scenario is not None and not subject.closed
+def has_upper_bound(stream: Stream) -> bool:
+    """Return whether the stream has an upper bound; a closed loop has regret instead."""
+    return stream.scenario is not None and not stream.closed
 
 
-def ceiling(spec: RunSpec, subject: Subject) -> dict[str, Any]:
-    """Give a row of runs.parquet and its curves, as Run.run does."""
+def upper_bound(spec: RunSpec, stream: Stream) -> dict[str, Any]:
+    """Return a row of runs.parquet and its curves, as Run.run does."""
     start_s = time.process_time()
-    if isinstance(subject.scenario, PaperScenario):
-        row = _oracle(subject.scenario.source())
-    elif isinstance(subject.scenario, WorldScenario):
-        row = _seer(subject.scenario)
+    if isinstance(stream.scenario, PaperScenario):
+        row = _oracle(stream.scenario.source())
+    elif isinstance(stream.scenario, WorldScenario):
+        row = _seer(stream.scenario)
     else:
-        raise TypeError(f"{subject.key} has no ceiling")
+        raise TypeError(f"{stream.key} has no upper bound")
     row |= {"contestant": ORACLE, "kind": "oracle", "variant": "", "seed": spec.seed, "score_at": spec.score_at}
     return row | {"test_s": time.process_time() - start_s, "settings": spec.text}
 
@@ -51,9 +51,9 @@ def _oracle(stream: DirichletStream) -> dict[str, Any]:
     ]
     sample = np.unique(np.concatenate(parts).astype(np.int64))
     found = oracle(stream, sample, seen_before=first_seen(stream))
-    columns = {name: getattr(found.expected, name) for name in _FIGURES}
+    columns = {name: getattr(found.expected, name) for name in HITS}
     bucket_t = np.repeat(np.minimum(sample * BUCKETS // records, BUCKETS - 1), stream.settings.length)
-    # every tenth of the stream weighs the same, however many of its records are in the sample
+    # every tenth of the stream has the same weight, whatever its number of sampled records
     weight_t = np.where(
         bucket_t >= LATE, (1 - LATE / BUCKETS) / (bucket_t >= LATE).mean(), LATE / BUCKETS / (bucket_t < LATE).mean()
     )
@@ -71,15 +71,17 @@ def _seer(scenario: WorldScenario) -> dict[str, Any]:
     found = scenario.seer()
     clicks, ranks = found.requests, found.ranks.astype(np.float64)
     bucket = np.minimum(clicks * BUCKETS // max(len(found.ts_ms), 1), BUCKETS - 1)
-    gained = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0.0)
-    columns = {"hr10": ranks <= 10, "hr50": ranks <= 50, "ndcg10": gained, "mrr": 1 / ranks}
+    columns = {metric.column: metric.of_rank(ranks) for metric in METRICS}
     return {"title": "seer: knows hidden tastes", **_figures(columns, bucket)}
 
 
 def _figures(
     columns: dict[str, NDArray[Any]], bucket_t: NDArray[np.int64], weight_t: NDArray[np.float64] | None = None
 ) -> dict[str, Any]:
-    """Give means of all and of the last tenth, and sums by bucket; frozen or not is all one to who learns nothing."""
+    """Return means of all and of the last tenth, and sums by bucket.
+
+    An upper bound does not learn, so its frozen figures equal its late ones.
+    """
     late = bucket_t >= LATE
     count = np.bincount(bucket_t, minlength=BUCKETS)
     sums = {name: np.bincount(bucket_t, column.ravel(), BUCKETS) for name, column in columns.items()}

@@ -1,4 +1,4 @@
-"""What a run in one process says at its end: figures of all targets, by rival, item age and action; and its digests."""
+"""What a run in one process prints at its end: metrics by scorer, item age and action, and its digests."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -6,9 +6,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from model.evaluation.metrics import METRICS
 from sim.replay.in_process import DirectRun
 
-_RETRIEVAL = ("hr@10", "hr@50", "ndcg@10", "mrr")
+_RETRIEVAL = tuple(metric.key for metric in METRICS)
 _RANKING = ("positives", "log_loss", "ne", "auc", "calibration")
 
 

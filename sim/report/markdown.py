@@ -1,4 +1,4 @@
-"""The report's first tables as Markdown, for a document beside the drawings of `save_figures`."""
+"""The report's first tables as Markdown, for a document with the plots of `save_figures`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from sim.report.analysis.text import NOTHING, answer, interval, percent, signed,
 
 
 def markdown(results: Results, against: str = "softmax") -> str:
-    """Give the answer in sentences, then for each scenario and protocol a heading and a table."""
+    """Return the answer in sentences, then a heading and a table for each scenario and protocol."""
     parts = ["\n".join(f"- {text}" for text in answer(results, against))]
     found = gaps(results, against).filter(pl.col("metric") == "hr10")
     for scenario in results.scenarios:
@@ -45,5 +45,5 @@ def _gap(row: Mapping[str, Any] | None) -> str:
 
 
 def _lines(rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    """Give the lines of a table; a bar in a cell would end it."""
+    """Yield the lines of a table; bars in cells are escaped."""
     return (f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)

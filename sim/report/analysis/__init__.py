@@ -1,1 +1,1 @@
-"""What a report says: frames and figures, nothing drawn."""
+"""The numbers and sentences of a report, without plots or HTML."""

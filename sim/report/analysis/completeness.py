@@ -1,4 +1,4 @@
-"""What a reader of a half-finished or broken comparison must be told, in sentences."""
+"""Sentences on what is missing or contradictory in a comparison."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -8,8 +8,15 @@ import polars as pl
 _SHOWN = 6  # names in one sentence before "and N more"
 
 
-def whats_missing(rows: int, runs: pl.DataFrame, curves: pl.DataFrame, about: dict[str, Any]) -> list[str]:
-    """Look for what is absent or contradicts itself; `rows` were in runs.parquet before repeats left."""
+def missing_parts(rows: int, runs: pl.DataFrame, curves: pl.DataFrame, about: dict[str, Any]) -> list[str]:
+    """Return a sentence for each thing that is missing or contradictory.
+
+    Args:
+        rows: The number of rows of runs.parquet, repeated runs included.
+        runs: Its rows without repeats.
+        curves: Rows of curves.parquet.
+        about: Content of about.json.
+    """
     return [
         *_unfinished(runs, about),
         *_repeats(rows, runs),
@@ -37,7 +44,7 @@ def _repeats(rows: int, runs: pl.DataFrame) -> Iterator[str]:
 
 
 def _absent_runs(runs: pl.DataFrame) -> Iterator[str]:
-    """Contestants are expected in each scenario, their variants there with each seed; an oracle where it has a run."""
+    """Expect each contestant in each scenario, its variants there with each seed; an oracle where it has a run."""
     for (contestant, kind), group in runs.group_by("contestant", "kind", maintain_order=True):
         expected = group if kind == "oracle" else runs
         lost: list[str] = []
@@ -66,7 +73,7 @@ def _absent_parts(runs: pl.DataFrame, curves: pl.DataFrame) -> Iterator[str]:
 
 
 def _unequal(runs: pl.DataFrame) -> Iterator[str]:
-    """The same examples for everybody is what makes a gap a gap."""
+    """Check that all contestants of a stream saw the same examples and targets; else gaps mean nothing."""
     for (scenario, seed), group in runs.group_by("scenario", "seed", maintain_order=True):
         digests = group.drop_nulls("examples_digest")
         counts = digests["examples_digest"].value_counts(sort=True)
@@ -83,7 +90,7 @@ def _unequal(runs: pl.DataFrame) -> Iterator[str]:
 
 
 def _refused(runs: pl.DataFrame) -> Iterator[str]:
-    """Events that the joiner put into dead-letters are in no example."""
+    """Name the streams of which the joiner refused events."""
     streams = runs.group_by("scenario", "seed", maintain_order=True).agg(pl.col("dead_letters").max())
     for scenario, seed, count in streams.filter(pl.col("dead_letters") > 0).iter_rows():
         yield f"In {scenario}, seed {seed}, the joiner refused {count:,} events: they are in no example."

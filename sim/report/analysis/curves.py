@@ -1,8 +1,8 @@
-"""Hit rates over the stream and by item age, and how long a contestant needs to recover from a moment.
+"""Hit rates over the stream and by item age.
 
-Sums of hits are pooled over targets within a run; runs are then averaged, every seed alike. Curves are of tuned
-variants. A point of a curve pools as many neighbouring hundredths of the stream as it takes to test 1,000 targets a
-run, ten at most.
+Hits are pooled over the targets of a run; runs are then averaged, each seed with the same weight. Curves are of tuned
+variants. A point of a curve pools as many neighbouring hundredths of the stream as hold 1,000 targets a run, at most
+ten.
 """
 
 import math
@@ -12,18 +12,17 @@ import polars as pl
 
 from model.data.item_age import SLICES
 from sim.report.analysis.results import Results
-from sim.report.analysis.statistics import tuned
-from sim.report.analysis.student import half_width
+from sim.report.analysis.statistics import half_width, tuned
 
 BUCKETS: Final = 100
 TARGETS_A_POINT: Final = 1000
-LEAST_TARGETS: Final = 50  # of a slice of ages in one run; with fewer it is left out
+LEAST_TARGETS: Final = 50  # of an age slice in one run; a slice with fewer is left out
 _POOLS: Final = (1, 2, 4, 5, 10)
-_Z: Final = 1.959963984540054  # of the normal distribution, 95 % on both sides
+_Z: Final = 1.959963984540054  # 97.5 % quantile of the normal distribution
 
 
 def curves_of(results: Results, scenario: str, metric: str = "hr10") -> pl.DataFrame:
-    """Give the curves of one scenario's tuned runs by this metric, with contestant, kind and seed beside them."""
+    """Return the curves of one scenario's tuned runs for a metric, with contestant, kind and seed."""
     runs = results.runs.filter(pl.col("scenario") == scenario).join(
         tuned(results.runs), on=["scenario", "contestant", "variant"], how="semi", maintain_order="left"
     )
@@ -34,7 +33,7 @@ def curves_of(results: Results, scenario: str, metric: str = "hr10") -> pl.DataF
 
 
 def pool_size(curves: pl.DataFrame, most_points: int = 50) -> int:
-    """Choose how many hundredths one point pools: enough for TARGETS_A_POINT in a usual run, but ten at most."""
+    """Return the number of hundredths of a point: enough for TARGETS_A_POINT in a usual run, at most ten."""
     targets = curves.group_by("run", "bucket").agg(pl.col("targets").sum())["targets"].median()
     usual = float(targets) if isinstance(targets, int | float) else 0.0
     fit = (size for size in _POOLS if size * usual >= TARGETS_A_POINT and BUCKETS // size <= most_points)
@@ -42,7 +41,7 @@ def pool_size(curves: pl.DataFrame, most_points: int = 50) -> int:
 
 
 def over_stream(results: Results, scenario: str, most_points: int = 50) -> tuple[pl.DataFrame, int]:
-    """Give HR@10 over the stream, and how many hundredths a point pools.
+    """Return HR@10 over the stream, and the number of hundredths that a point pools.
 
     Columns: contestant, share (middle of the point, 0 to 1), hr10 (mean over seeds), low, high (lowest and highest
     seed; of one seed Wilson's 95 % interval of its targets), seeds, targets (fewest in a run).
@@ -53,7 +52,7 @@ def over_stream(results: Results, scenario: str, most_points: int = 50) -> tuple
 
 
 def regret_over_stream(results: Results, scenario: str) -> tuple[pl.DataFrame, int]:
-    """Give the regret a request over a closed loop; columns as in `over_stream`, `regret` for `hr10`."""
+    """Return the regret a request over a closed loop; columns as in `over_stream`, with `regret` for `hr10`."""
     size = 5
     return _points(curves_of(results, scenario, "regret"), "regret", size), size
 
@@ -76,7 +75,7 @@ def _points(curves: pl.DataFrame, metric: str, size: int) -> pl.DataFrame:
 
 
 def _with_wilson(points: pl.DataFrame) -> pl.DataFrame:
-    """Replace the band of points that have one seed."""
+    """Replace low and high of points with one seed by Wilson's interval."""
     bands = [wilson(rate * targets, targets) for rate, targets in points.select("hr10", "targets").iter_rows()]
     one = pl.col("seeds") == 1
     return points.with_columns(
@@ -86,7 +85,7 @@ def _with_wilson(points: pl.DataFrame) -> pl.DataFrame:
 
 
 def wilson(hits: float, targets: float) -> tuple[float, float]:
-    """Give Wilson's 95 % interval of a rate."""
+    """Return Wilson's 95 % interval of a rate."""
     rate, z2 = hits / targets, _Z * _Z
     middle = (rate + z2 / (2 * targets)) / (1 + z2 / targets)
     half = _Z * math.sqrt(rate * (1 - rate) / targets + z2 / (4 * targets * targets)) / (1 + z2 / targets)
@@ -94,12 +93,12 @@ def wilson(hits: float, targets: float) -> tuple[float, float]:
 
 
 def by_age(results: Results, scenario: str) -> pl.DataFrame:
-    """Give HR@10 by item age: contestant, age, share (of its targets), targets (a run), hr10, low, high, seeds.
+    """Return HR@10 by item age: contestant, age, share (of its targets), targets (a run), hr10, low, high, seeds.
 
-    Means over seeds with Student's 95 % interval, of one seed Wilson's. Slices with fewer than LEAST_TARGETS a run
-    are left out, as is `unseen` where nobody hits it.
+    Means over seeds with Student's 95 % interval; Wilson's for one seed. Slices with fewer than LEAST_TARGETS a run are
+    left out, and so is `unseen` where it has no hit.
     """
-    curves = curves_of(results, scenario).filter(pl.col("age").is_in(SLICES))  # the oracle knows no ages
+    curves = curves_of(results, scenario).filter(pl.col("age").is_in(SLICES))  # upper bounds have no ages
     slices = curves.group_by("contestant", "seed", "age").agg(pl.col("targets", "hr10").sum())
     slices = slices.with_columns(
         (pl.col("hr10") / pl.col("targets")).alias("rate"),

@@ -1,12 +1,13 @@
-"""How long a contestant needs after a moment (a shock, a rotation) until it is as good as before.
+"""Recovery: how long a contestant needs after a moment (a shock, a rotation) until it is as good as before.
 
-Of each run: *before* is HR@10 pooled over the ten hundredths of the stream that end before the moment. After it,
-HR@10 is smoothed by pooling three hundredths. The run has recovered at the first hundredth that opens three which
-together reach 95 % of before; the recovery time is that hundredth's begin less the moment, in hundredths of the
-stream and in event time. Less than one hundredth means that no loss was seen, and is no time. *lowest* is the lowest
-smoothed figure until recovery, or until the end.
+For each run, *before* is HR@10 pooled over the ten hundredths of the stream that end before the moment. After it,
+HR@10 is smoothed by pooling three hundredths. The run has recovered at the first hundredth whose three reach 95 % of
+before. The recovery time is the start of that hundredth minus the moment, in hundredths of the stream and in event
+time; less than one hundredth means that no loss was seen, and counts as 0. *lowest* is the lowest smoothed HR@10 until
+recovery, or until the end.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -37,19 +38,19 @@ SCHEMA: Final[dict[str, type[pl.DataType]]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One run over the stream, by hundredths: hits, targets and mean event time (NaN where there are no targets)."""
+    """One run by hundredths of the stream: hits, targets and mean event time (NaN without targets)."""
 
     hits: NDArray[np.float64]
     targets: NDArray[np.float64]
     time_ms: NDArray[np.float64]
 
     def rate(self, first: int, end: int) -> float | None:
-        """Pool HR@10 over hundredths; None without targets."""
+        """Return HR@10 pooled over hundredths; None without targets."""
         targets = self.targets[first:end].sum()
         return float(self.hits[first:end].sum() / targets) if targets else None
 
     def took_ms(self, begin: float, end: float) -> float | None:
-        """Give the event time between two shares of the stream, from the means of hundredths; None if none has any."""
+        """Return the event time between two shares of the stream, interpolated; None if no time is known."""
         known = np.flatnonzero(np.isfinite(self.time_ms))
         if not len(known):
             return None
@@ -58,10 +59,10 @@ class Line:
 
 
 def recoveries(results: Results, only: str | None = None) -> pl.DataFrame:
-    """Give a row for each moment, contestant and seed of its scenario, of all or of one; columns as in SCHEMA.
+    """Return a row for each moment, contestant and seed, of all scenarios or of one; columns as in SCHEMA.
 
-    `hundredths` and `event_ms` are null where the run did not recover within the stream. Moments with no target
-    before them are left out: there is nothing to come back to.
+    `hundredths` and `event_ms` are null where the run did not recover within the stream. Moments without targets before
+    them are left out.
     """
     return pl.DataFrame(
         list(_rows(results, results.scenarios if only is None else [only])), schema=SCHEMA, orient="row"
@@ -82,7 +83,7 @@ def _rows(results: Results, scenarios: Sequence[str]) -> Iterator[tuple[object, 
 
 
 def line_of(curves: pl.DataFrame) -> Line:
-    """Pool one run's rows over ages."""
+    """Return one run's rows, pooled over ages."""
     timed = pl.col("targets").filter(pl.col("time_ms").is_not_null()).sum()
     sums = curves.group_by("bucket").agg(
         pl.col("hr10").sum(),
@@ -97,7 +98,7 @@ def line_of(curves: pl.DataFrame) -> Line:
 
 
 def recovery(line: Line, share: float) -> tuple[float, float | None, bool, float | None, float | None] | None:
-    """Give before, lowest, recovered, hundredths and event time; None without a figure before the moment."""
+    """Return before, lowest, recovered, hundredths and event time; None without a hit before the moment."""
     last, first = int(np.floor(share * BUCKETS + 1e-9)), int(np.ceil(share * BUCKETS - 1e-9))
     before = line.rate(max(last - BEFORE, 0), last)
     if not before:
@@ -114,8 +115,8 @@ def recovery(line: Line, share: float) -> tuple[float, float | None, bool, float
     return before, lowest, False, None, None
 
 
-def chance(results: Results, scenario: str) -> tuple[float, float] | None:
-    """Give the targets that SMOOTHED hundredths usually hold, and the relative standard error of HR@10 over them."""
+def noise(results: Results, scenario: str) -> tuple[float, float] | None:
+    """Return the usual targets of SMOOTHED hundredths, and the relative standard error of HR@10 over them."""
     curves = curves_of(results, scenario).filter(pl.col("kind") != "oracle")
     sums = curves.group_by("run", "bucket").agg(pl.col("targets", "hr10").sum())
     targets, rates = sums["targets"].to_numpy(), (sums["hr10"] / sums["targets"]).to_numpy()
@@ -123,3 +124,10 @@ def chance(results: Results, scenario: str) -> tuple[float, float] | None:
         return None
     usual = SMOOTHED * float(np.median(targets))
     return usual, float(np.sqrt((1 - rate) / (rate * usual)))
+
+
+def median(values: Sequence[float | None]) -> float | None:
+    """Return the median, with None as infinite; None if the median is infinite."""
+    ordered = sorted(math.inf if value is None else value for value in values)
+    middle = (ordered[(len(ordered) - 1) // 2] + ordered[len(ordered) // 2]) / 2
+    return None if math.isinf(middle) else middle

@@ -1,8 +1,8 @@
-"""The output folder of a comparison, read and looked over: frames with the columns promised, and what is missing.
+"""Reads the output folder of a comparison: frames with fixed columns, and what is missing.
 
-Runs are told apart by (scenario, contestant, variant, seed). Where labels were scored at two times (`score_at`), or
-items that the user had are candidates in some runs and not in others (`exclude_seen`), each makes a scenario of its
-own, since their figures answer different questions. NaN is read as null: not measured.
+A run is identified by (scenario, contestant, variant, seed). Runs that were scored at different times (`score_at`), or
+with and without the user's own items as candidates (`exclude_seen`), answer different questions: each group becomes a
+scenario of its own. NaN is read as null: not measured.
 """
 
 import json
@@ -12,11 +12,13 @@ from typing import Any, Final
 
 import polars as pl
 
+from model.evaluation import metrics
 from sim.errors import SimError
-from sim.report.analysis.completeness import whats_missing
+from sim.report.analysis.completeness import missing_parts
 
-METRICS: Final = ("hr10", "hr50", "ndcg10", "mrr")
-METRIC_TITLES: Final = {"hr10": "HR@10", "hr50": "HR@50", "ndcg10": "NDCG@10", "mrr": "MRR"}
+METRIC_TITLES: Final = {metric.column: metric.title for metric in metrics.METRICS}
+METRICS: Final = tuple(METRIC_TITLES)
+BRIEF: Final = tuple(metric.column for metric in metrics.METRICS if metric.brief)
 PROTOCOLS: Final = {
     "all": "the whole stream, each target tested before it is learnt",
     "late": "the last 10 % of the stream, each target tested before it is learnt",
@@ -54,7 +56,7 @@ _NEEDED = ("run", "scenario", "contestant", "seed", "hr10")
 
 @dataclass(frozen=True)
 class Results:
-    """One comparison: its frames, what it says about itself, and what a reader must know is not there."""
+    """One comparison: its frames, about.json, and sentences on what is missing."""
 
     runs: pl.DataFrame
     curves: pl.DataFrame
@@ -64,33 +66,33 @@ class Results:
 
     @property
     def scenarios(self) -> list[str]:
-        """In the order in which runs.parquet first names them."""
+        """The scenarios in their order in runs.parquet."""
         return self.runs["scenario"].unique(maintain_order=True).to_list()
 
     def scenario_title(self, scenario: str) -> str:
-        """Give what people call it."""
+        """Return a scenario's title."""
         return str(self.runs.filter(pl.col("scenario") == scenario)["scenario_title"][0])
 
     def title(self, contestant: str, scenario: str | None = None) -> str:
-        """Give what people call it, everywhere or in one scenario (where the oracle is another)."""
+        """Return a contestant's title, in general or in one scenario (upper bounds differ between scenarios)."""
         runs = self.runs.filter(pl.col("contestant") == contestant)
         here = runs.filter(pl.col("scenario") == (scenario or ""))
         return str((runs if here.is_empty() else here)["title"][0])
 
     def label(self, contestant: str, scenario: str) -> str:
-        """Give its name in plots: for an oracle the first word of its title there."""
+        """Return a contestant's name in plots; for an upper bound the first word of its title."""
         oracles = self.runs.filter(pl.col("kind") == "oracle")["contestant"].unique().to_list()
         return first_word(self.title(contestant, scenario)) if contestant in oracles else contestant
 
-    def ceilings(self, scenario: str | None = None) -> list[str]:
-        """Name what figures are fractions of, in one scenario or in all: oracle, seer."""
+    def upper_bounds(self, scenario: str | None = None) -> list[str]:
+        """Return the names of the upper bounds of one scenario or of all: oracle, seer."""
         runs = self.runs.filter(pl.col("kind") == "oracle")
         runs = runs if scenario is None else runs.filter(pl.col("scenario") == scenario)
         return list(dict.fromkeys(first_word(title) for title in runs["title"]))
 
 
 def first_word(title: str) -> str:
-    """Give "oracle" of "Oracle: exact posterior"."""
+    """Return "oracle" for "Oracle: exact posterior"."""
     return title.split(":")[0].strip().lower()
 
 
@@ -98,7 +100,7 @@ def read_results(folder: Path) -> Results:
     """Read a folder that `hstu compare` has written or is still writing.
 
     Raises:
-        SimError: there is no readable runs.parquet, or it lacks a column without which nothing can be said.
+        SimError: There is no readable runs.parquet, or it lacks a necessary column.
     """
     path = folder / "runs.parquet"
     if not path.is_file():
@@ -116,12 +118,12 @@ def read_results(folder: Path) -> Results:
     about = _about(folder / "about.json", absent)
     moments = _moments_of(runs, moments)
     return Results(
-        runs.drop("world"), curves, moments, about, (*absent, *whats_missing(raw.height, runs, curves, about))
+        runs.drop("world"), curves, moments, about, (*absent, *missing_parts(raw.height, runs, curves, about))
     )
 
 
 def _identified(raw: pl.DataFrame) -> pl.DataFrame:
-    """Fill what is missing, split scenarios by question, and keep one run of each identity: the last."""
+    """Fill nulls, split scenarios by `score_at` and `exclude_seen`, and keep the last run of each identity."""
     runs = raw.with_columns(
         pl.col("scenario_title").fill_null(pl.col("scenario")),
         pl.col("title").fill_null(pl.col("contestant")),
@@ -131,7 +133,7 @@ def _identified(raw: pl.DataFrame) -> pl.DataFrame:
         pl.col("scenario").alias("world"),
     )
     scored = runs.filter(pl.col("kind") != "oracle")["score_at"].drop_nulls().unique(maintain_order=True)
-    if scored.len() > 1:  # an oracle's figures are those of both
+    if scored.len() > 1:  # an upper bound belongs to both
         others = [pl.col("kind") != "oracle", pl.col("kind") == "oracle"]
         split = [runs.filter(others[0])] + [runs.filter(others[1]).with_columns(score_at=pl.lit(at)) for at in scored]
         named = [
@@ -145,13 +147,13 @@ def _identified(raw: pl.DataFrame) -> pl.DataFrame:
         left_out = pl.when("exclude_seen").then(pl.lit(", seen items left out")).otherwise(pl.lit(""))
         runs = runs.with_columns((pl.col(name) + left_out).alias(name) for name in ("scenario", "scenario_title"))
     titles = runs.group_by("scenario_title").agg(pl.col("scenario").n_unique())
-    if (titles["scenario"] > 1).any():  # scenarios have to be told apart by what people read
+    if (titles["scenario"] > 1).any():  # titles must differ
         runs = runs.with_columns(pl.format("{} ({})", "scenario_title", "scenario").alias("scenario_title"))
     return runs.unique(KEY, keep="last", maintain_order=True)
 
 
 def _moments_of(runs: pl.DataFrame, moments: pl.DataFrame) -> pl.DataFrame:
-    """Give the moments the scenarios' names of this report."""
+    """Return the moments under the names that scenarios have in this report."""
     worlds = runs.select("world", "scenario").unique(maintain_order=True)
     joined = worlds.join(moments.rename({"scenario": "world"}), on="world", maintain_order="left_right")
     return joined.drop("world").drop_nulls("share").sort("share", maintain_order=True)
@@ -183,7 +185,7 @@ def _read(path: Path) -> pl.DataFrame:
 
 
 def _shaped(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame:
-    """Give exactly these columns: absent ones as nulls, NaN as null."""
+    """Return exactly these columns, absent ones as nulls, NaN as null."""
     columns = [
         pl.col(name).cast(dtype) if name in frame.columns else pl.lit(None, dtype).alias(name)
         for name, dtype in schema.items()

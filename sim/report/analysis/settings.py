@@ -1,7 +1,7 @@
-"""Settings of all runs: two short tables of what they share and what differs, and the numbers of a grid."""
+"""Settings of runs as flat dictionaries, and the one number in which variants differ."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any, TypeGuard
 
 import polars as pl
@@ -13,26 +13,26 @@ Leaves = dict[str, Any]
 
 
 def leaves(text: str | None) -> Leaves:
-    """Flatten a run's settings: {"train.learning_rate": 0.003}; empty where there are none."""
+    """Return a run's settings under dotted names: {"train.learning_rate": 0.003}; empty where there are none."""
     try:
-        value = json.loads(text or "{}")
+        return flat(json.loads(text or "{}"))
     except ValueError:
         return {"settings": text}
-    return dict(_flat(value, ""))
 
 
-def _flat(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and value:
-        for key, part in value.items():
-            yield from _flat(part, f"{path}.{key}" if path else str(key))
-    elif path:
-        yield path, value
+def flat(value: Mapping[str, Any], path: str = "") -> Leaves:
+    """Return the leaves of nested JSON under dotted names; an empty object is a leaf."""
+    found: Leaves = {}
+    for key, part in value.items():
+        name = f"{path}.{key}" if path else str(key)
+        found |= flat(part, name) if isinstance(part, Mapping) and part else {name: part}
+    return found
 
 
 def varied(results: Results, scenario: str) -> tuple[str, dict[tuple[str, str], float]] | None:
-    """Find the one setting whose number tells a scenario's variants apart: its name, and its value for each of them.
+    """Return the name of the one number in which a scenario's variants differ, and its value for each of them.
 
-    None if no contestant has variants there, or if they differ in more than one number or in something else.
+    None if no contestant has variants, or if they differ in more than one number or in something else.
     """
     runs = results.runs.filter(pl.col("scenario") == scenario)
     of_variant = {
@@ -49,17 +49,17 @@ def varied(results: Results, scenario: str) -> tuple[str, dict[tuple[str, str], 
 
 
 def _differs(value_of: dict[tuple[str, str], Any]) -> bool:
-    """Tell whether some contestant has two values of a setting."""
+    """Return whether some contestant has two values of a setting."""
     return any(a[0] == b[0] and value_of[a] != value_of[b] for a in value_of for b in value_of)
 
 
 def _default(name: str) -> Any:
-    """Give the value of a setting that a run does not name."""
+    """Return the default of a setting that a run does not name."""
     table, _, key = name.partition(".")
     field = {"train": TrainSettings.model_fields, "model": ModelSettings.model_fields}.get(table, {}).get(key)
     return None if field is None else field.default
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Tell a number from texts, truths and nothing."""
+    """Return whether a value is a number and not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)

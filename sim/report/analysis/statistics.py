@@ -1,31 +1,29 @@
-"""Means over seeds, gaps taken seed by seed, and fractions of the oracle, each with its 95 % interval by Student's t.
+"""Means over seeds, gaps by seed, fractions of the upper bound, with 95 % intervals by Student's t; costs.
 
-A mean weighs every seed alike. A gap is taken within a seed, on the same examples, and then averaged: what makes one
-seed's stream easier for everybody cancels out. An interval needs two seeds; with one it is null. Of a contestant that
-ran in several variants (learning rates) the one with the best mean HR@10 stands for it ("tuned"), chosen on the same
-figures as are shown.
+Each seed has the same weight in a mean. A gap is taken within a seed, on the same examples, and then averaged, so that
+what makes one seed's stream easier for all cancels out. An interval needs two seeds; with one it is null. A contestant
+that ran in several variants (learning rates) is represented by the variant with the best mean HR@10 ("tuned"), chosen
+on the metrics that are shown.
 """
 
+import math
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 import polars as pl
+from scipy.special import stdtrit
 
 from sim.report.analysis.results import METRICS, PREFIXES, Results
-from sim.report.analysis.student import critical
 
+CONFIDENCE: Final = 0.95
 _ROW = ("scenario", "contestant", "variant", "protocol")
 _WHO: Final = ("scenario", "scenario_title", "protocol", "contestant", "title", "kind")
-VERDICTS: Final = {
-    "ahead": "leads; the interval excludes 0",
-    "behind": "trails; the interval excludes 0",
-    "equal": "exactly equal",
-    "open": "no difference to be told",
-    "one seed": "one seed: no interval",
-}
+_COSTS: Final = ("train_s", "test_s", "tokens_per_s", "steps")
 
 
 def measured(runs: pl.DataFrame) -> pl.DataFrame:
-    """Turn runs into one row a figure: scenario, contestant, variant, seed, kind, protocol, metric, value, targets."""
+    """Return a row for each metric: scenario, contestant, variant, seed, kind, protocol, metric, value, targets."""
     key = ["scenario", "contestant", "variant", "seed", "kind"]
     parts = [
         runs.select(
@@ -41,10 +39,10 @@ def measured(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def tuned(runs: pl.DataFrame) -> pl.DataFrame:
-    """Choose the variant that stands for each contestant: scenario, contestant, variant, variants (how many).
+    """Return the variant that represents each contestant: scenario, contestant, variant, variants (their number).
 
-    Among those with the most seeds the best mean HR@10 wins, in a closed loop the least mean regret; at equal means the
-    first by name.
+    Of those with the most seeds it has the best mean HR@10, in a closed loop the least mean regret; of equal means, the
+    first name.
     """
     by = ["scenario", "contestant"]
     of_each = runs.group_by(*by, "variant", maintain_order=True).agg(
@@ -57,11 +55,11 @@ def tuned(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def summary(results: Results, *, every_variant: bool = False) -> pl.DataFrame:
-    """Give a row for each scenario, protocol and contestant, the best HR@10 first.
+    """Return a row for each scenario, protocol and contestant, the best HR@10 first.
 
     Columns: scenario, scenario_title, protocol, contestant, title, kind, variant, variants, seeds, targets (mean a
     run); for each metric its mean and `<metric>_half`, half the interval; `of_oracle` and `of_oracle_half`, HR@10 as
-    a share of the oracle's, seed by seed.
+    a share of the upper bound's, seed by seed.
     """
     runs = results.runs
     figures = measured(runs)
@@ -113,7 +111,7 @@ def _in_order(table: pl.DataFrame, results: Results) -> pl.DataFrame:
 
 
 def _spread(figures: pl.DataFrame, by: list[str], value: str = "value") -> pl.DataFrame:
-    """Average over seeds: `by`, seeds, mean, half (null for one seed)."""
+    """Return averages over seeds: `by`, seeds, mean, half (null for one seed)."""
     groups = figures.group_by(by, maintain_order=True).agg(
         pl.len().alias("seeds"), pl.col(value).mean().alias("mean"), pl.col(value).std().alias("deviation")
     )
@@ -128,7 +126,7 @@ def _names(runs: pl.DataFrame) -> pl.DataFrame:
 
 
 def regrets(results: Results, against: str = "softmax") -> pl.DataFrame:
-    """Give the mean regret a request of each contestant in each closed loop, the least first.
+    """Return the mean regret a request of each contestant in each closed loop, the least first.
 
     Columns: scenario, contestant, variant, seeds, regret, late_regret (of the last tenth), gap (regret less that of the
     best variant of `against`, seed by seed), each of the three with half its interval as `<name>_half`.
@@ -150,31 +148,31 @@ def _named_spread(rows: pl.DataFrame, by: list[str], name: str) -> pl.DataFrame:
 
 
 def reference(kinds: pl.DataFrame) -> str | None:
-    """Name the contestant whose figures are the ceiling: the one called oracle, else the first of that kind."""
+    """Return the name of the upper bound: the contestant called oracle, else the first of that kind."""
     names = kinds.filter(pl.col("kind") == "oracle")["contestant"].unique().sort().to_list()
     return "oracle" if "oracle" in names else next(iter(names), None)
 
 
 def _fractions(figures: pl.DataFrame) -> pl.DataFrame:
-    """HR@10 over the oracle's on the same seed: _ROW, of_oracle, of_oracle_half."""
+    """Return HR@10 over that of the upper bound on the same seed: _ROW, of_oracle, of_oracle_half."""
     hr10 = figures.filter(pl.col("metric") == "hr10")
-    ceiling = hr10.filter(pl.col("contestant") == (reference(hr10) or "")).select(
-        "scenario", "seed", "protocol", pl.col("value").alias("ceiling")
+    bound = hr10.filter(pl.col("contestant") == (reference(hr10) or "")).select(
+        "scenario", "seed", "protocol", pl.col("value").alias("bound")
     )
-    shares = hr10.join(ceiling.filter(pl.col("ceiling") > 0), on=["scenario", "seed", "protocol"]).with_columns(
-        (pl.col("value") / pl.col("ceiling")).alias("share")
+    shares = hr10.join(bound.filter(pl.col("bound") > 0), on=["scenario", "seed", "protocol"]).with_columns(
+        (pl.col("value") / pl.col("bound")).alias("share")
     )
     spread = _spread(shares, list(_ROW), "share")
     return spread.select(*_ROW, pl.col("mean").alias("of_oracle"), pl.col("half").alias("of_oracle_half"))
 
 
 def gaps(results: Results, against: str = "softmax", *, same_variant: bool = False) -> pl.DataFrame:
-    """Give each contestant's lead over `against`, paired by seed, for each scenario, protocol and metric.
+    """Return each contestant's lead over `against`, paired by seed, for each scenario, protocol and metric.
 
     Columns: scenario, scenario_title, protocol, contestant, title, kind, metric, variant, against_variant, seeds,
     gap, half, low, high, base (mean of `against` on the seeds in common), relative, relative_low, relative_high (of
-    base), verdict (a key of VERDICTS). Tuned variants against each other, or with `same_variant` every variant
-    against the same one.
+    base), verdict (ahead, behind, equal, open, one seed). Tuned variants against each other, or with `same_variant`
+    every variant against the same one.
     """
     runs = results.runs.filter(pl.col("kind") != "oracle")
     figures = measured(runs)
@@ -224,3 +222,40 @@ def _with_verdicts(spread: pl.DataFrame) -> pl.DataFrame:
 
 
 _RELATIVE: Final = (("gap", "relative"), ("low", "relative_low"), ("high", "relative_high"))
+
+
+def half_width(values: Sequence[float]) -> float | None:
+    """Return half the width of the 95 % interval of the mean; None for fewer than two values."""
+    n = len(values)
+    if n < 2:
+        return None
+    mean = math.fsum(values) / n
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    return critical(n - 1) * math.sqrt(variance / n)
+
+
+@lru_cache
+def critical(df: int) -> float:
+    """Return the two-sided 5 % critical value of Student's t for `df` degrees of freedom, 1 or more."""
+    return float(stdtrit(df, (1 + CONFIDENCE) / 2))
+
+
+def costs(results: Results, *, by_scenario: bool = True) -> pl.DataFrame:
+    """Return the costs of each contestant (and scenario), of its tuned variants; upper bounds are left out.
+
+    Columns: [scenario, scenario_title,] contestant, title, kind, [variant, variants,] runs, train_s, test_s,
+    tokens_per_s, steps (means over runs), parameters, parameters_max (fewest and most of one run).
+    """
+    runs = results.runs.filter(pl.col("kind") != "oracle")
+    runs = runs.join(tuned(runs), on=["scenario", "contestant", "variant"], maintain_order="left")
+    by = ["contestant", "title", "kind"]
+    by = ["scenario", "scenario_title", *by, "variant", "variants"] if by_scenario else by
+    table = runs.group_by(by, maintain_order=True).agg(
+        pl.len().alias("runs"),
+        *(pl.col(name).mean() for name in _COSTS),
+        pl.col("parameters").min(),
+        pl.col("parameters").max().alias("parameters_max"),
+    )
+    places = {scenario: place for place, scenario in enumerate(results.scenarios)}
+    first = [pl.col("scenario").replace_strict(places, return_dtype=pl.Int64)] if by_scenario else []
+    return table.sort([*first, -pl.col("train_s"), pl.col("contestant")], nulls_last=True)

@@ -1,60 +1,71 @@
-"""The page: the answer first, then each scenario, the costs, and what it takes to run everything again."""
+"""The page: the answer first, then each scenario, the costs, and what it takes to run everything again.
 
-from collections.abc import Sequence
-from html import escape
-from importlib.resources import files
+This file gathers what is shown; templates/page.html.jinja says where it stands and how it looks.
+"""
+
+from functools import cache
 from typing import Any, Final
 
 import polars as pl
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from sim.report.analysis.remarks import remarks
 from sim.report.analysis.results import PROTOCOLS, Results
+from sim.report.analysis.settings import flat
 from sim.report.analysis.statistics import gaps, tuned
-from sim.report.analysis.text import answer, plural
-from sim.report.html.elements import Column, bullets, figure, figures, folded, paragraph, section, table
-from sim.report.html.recovery import recovery_section
+from sim.report.analysis.text import answer, plural, remarks
+from sim.report.html.elements import Column, Row, Table
+from sim.report.html.recovery import recovery_of
 from sim.report.html.settings import settings_tables
-from sim.report.html.tables import answer_table, costs_table, grid_table, regret_table, runs_table, scenario_table
-from sim.report.plots import drawings, scenario_drawings
+from sim.report.html.tables import (
+    answer_table,
+    costs_table,
+    grid_table,
+    regret_table,
+    runs_table,
+    scenario_table,
+    section_id,
+)  # fmt: skip
+from sim.report.plots import overall_plots, scenario_plots
 from sim.report.plots.heatmap import gap_maps
 from sim.report.plots.style import variables
-from sim.report.plots.svg import Plot
 
 FEW: Final = 4  # scenarios whose every table is open
 MANY: Final = 8  # with more, plots of single scenarios fold
+_TITLES: Final = {"late": "The last 10 % of the stream", "frozen": "Frozen at 90 %, tested on the last 10 %"}
 
 
 def page(results: Results, against: str = "softmax") -> str:
-    """Give the whole HTML text."""
+    """Return the whole HTML text."""
     preset = results.about.get("preset")
-    title = f"hstu compare: {preset}" if preset else "hstu compare"
-    parts = [
-        _header(results, title),
-        _missing(results),
-        _answer(results, against),
-        _over_all(results, against),
-        *(_scenario(results, scenario, against) for scenario in results.scenarios),
-        _costs(results),
-        _reproduce(results),
-    ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<meta name="color-scheme" content="light dark"><title>{escape(title)}</title>\n'
-        f"<style>{style()}</style></head>\n"
-        f"<body><main>\n{''.join(parts)}</main></body></html>\n"
-    )
+    forests = overall_plots(results, against)
+    first = [plot for plot in forests if plot.name.startswith(("gaps-all", "oracle"))]
+    return _environment().get_template("page.html.jinja").render(
+        title=f"hstu compare: {preset}" if preset else "hstu compare",
+        light=variables(0),
+        dark=variables(1),
+        few=FEW,
+        many=MANY,
+        facts=_facts(results),
+        missing=results.missing,
+        answer=_answer(results, against),
+        forests=first,
+        more_forests=[plot for plot in forests if plot not in first],
+        scenarios=[_scenario(results, place, against) for place in range(1, len(results.scenarios) + 1)],
+        costs=costs_table(results, by_scenario=False),
+        costs_by_scenario=costs_table(results, by_scenario=True),
+        settings=settings_tables(results),
+        runs=runs_table(results),
+        **_about(results),
+    )  # fmt: skip
 
 
-def style() -> str:
-    """Give the CSS: colours as variables, light and dark, and page.css."""
-    return (
-        f":root{{{variables(0)}}}\n@media screen and (prefers-color-scheme:dark){{:root{{{variables(1)}}}}}\n"
-        + files("sim.report.html").joinpath("page.css").read_text(encoding="utf-8")
-    )
+@cache
+def _environment() -> Environment:
+    loader = PackageLoader("sim.report.html")
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
 
 
-def _header(results: Results, title: str) -> str:
+def _facts(results: Results) -> list[str]:
     runs = results.runs
     facts = [
         plural(runs.height, "run"),
@@ -63,29 +74,21 @@ def _header(results: Results, title: str) -> str:
         f"seed{'s' if runs['seed'].n_unique() > 1 else ''} {', '.join(map(str, runs['seed'].unique().sort()))}",
         str(results.about.get("finished") or results.about.get("started") or ""),
     ]
-    return f"<header><h1>{escape(title)}</h1>{paragraph(' · '.join(filter(None, facts)), 'facts')}</header>\n"
+    return [fact for fact in facts if fact]
 
 
-def _missing(results: Results) -> str:
-    if not results.missing:
-        return ""
-    return f'<aside class="missing"><h2>What is missing</h2>{bullets(results.missing)}</aside>\n'
+def _answer(results: Results, against: str) -> dict[str, Any]:
+    lead, *each = answer(results, against)
+    return {
+        "lead": lead,
+        "each": each,
+        "maps": gap_maps(results, against),
+        "table": answer_table(results, against),
+        "notes": [*_notes(results, against), *_choices(results)],
+    }
 
 
-def _answer(results: Results, against: str) -> str:
-    first, *rest = answer(results, against)
-    return section(
-        "answer",
-        "The answer",
-        paragraph(first, "lead"),
-        bullets(rest) if len(rest) <= FEW else folded("Each scenario in a sentence", bullets(rest)),
-        _figures(gap_maps(results, against)),
-        answer_table(results, against),
-        _how(results, against),
-    )
-
-
-def _how(results: Results, against: str) -> str:
+def _notes(results: Results, against: str) -> list[str]:
     notes = [
         "± and brackets: 95 % intervals of the mean over seeds by Student's t; every seed weighs the same. One seed "
         "has no interval.",
@@ -98,11 +101,11 @@ def _how(results: Results, against: str) -> str:
             f"The tables hold {found} intervals of gaps: of contestants that are truly equal about one in twenty would "
             "exclude 0 by chance."
         )
-    return bullets([*notes, *_choices(results)], "notes")
+    return notes
 
 
 def _choices(results: Results) -> list[str]:
-    """Say for whom a variant was chosen on the figures shown."""
+    """Return a note on the contestants whose variant was chosen on the figures shown."""
     chosen = tuned(results.runs)
     many = (
         chosen.group_by("contestant", maintain_order=True).agg(pl.col("variants").max()).filter(pl.col("variants") > 1)
@@ -121,72 +124,31 @@ def _choices(results: Results) -> list[str]:
     return [note]
 
 
-def _over_all(results: Results, against: str) -> str:
-    """Show gaps and fractions over all scenarios; gaps by the other protocols fold."""
-    found = drawings(results, against)
-    if not found:
-        return ""
-    first = [drawing for drawing in found if drawing.name.startswith(("gaps-all", "oracle"))]
-    rest = [drawing for drawing in found if drawing not in first]
-    more = folded("Gaps by the other protocols and at equal settings", _figures(rest)) if rest else ""
-    return section("gaps", "Over all scenarios", _figures(first), more)
-
-
-def _figures(found: Sequence[Plot]) -> str:
-    return figures(figure(drawing.svg, drawing.caption) for drawing in found) if found else ""
-
-
-def _scenario(results: Results, scenario: str, against: str) -> str:
-    place = results.scenarios.index(scenario) + 1
+def _scenario(results: Results, place: int, against: str) -> dict[str, Any]:
+    scenario = results.scenarios[place - 1]
     tables = {protocol: scenario_table(results, scenario, protocol, against) for protocol in PROTOCOLS}
-    few = len(results.scenarios) <= FEW
-    first = tables.pop("all")
-    parts = [
-        regret_table(results, scenario, against) or first,
-        bullets(remarks(results, scenario), "notes"),
-        recovery_section(results, scenario),
-    ]
-    curves = _figures(scenario_drawings(results, scenario))
-    parts.insert(2, curves if len(results.scenarios) <= MANY else folded("Plots", curves))
-    titles = {"late": "The last 10 % of the stream", "frozen": "Frozen at 90 %, tested on the last 10 %"}
-    parts += [folded(titles[protocol], text, unfold=few) for protocol, text in tables.items() if text]
-    if tuned(results.runs).filter(pl.col("scenario") == scenario)["variants"].max() != 1:
-        parts.append(folded("Every variant", grid_table(results, scenario)))
-    return section(f"scenario-{place}", results.scenario_title(scenario), *parts)
+    several = tuned(results.runs).filter(pl.col("scenario") == scenario)["variants"].max() != 1
+    return {
+        "id": section_id(place),
+        "title": results.scenario_title(scenario),
+        "table": regret_table(results, scenario, against) or tables["all"],
+        "remarks": remarks(results, scenario),
+        "plots": scenario_plots(results, scenario),
+        "recovery": recovery_of(results, scenario),
+        "protocols": [(title, tables[protocol]) for protocol, title in _TITLES.items() if tables[protocol]],
+        "variants": grid_table(results, scenario) if several else None,
+    }
 
 
-def _costs(results: Results) -> str:
-    few = len(results.scenarios) <= FEW
-    parts = [
-        paragraph(
-            "Means over runs, CPU seconds of the process. Test: ranking, and the passes that a frozen test or one at "
-            "requests takes by itself; train: all that is left but making the events. Tokens a second are of training."
-        )
-    ]
-    parts.append(costs_table(results, by_scenario=few))
-    if not few:
-        parts.append(folded("By scenario", costs_table(results, by_scenario=True)))
-    return section("costs", "Costs", *parts)
-
-
-def _reproduce(results: Results) -> str:
+def _about(results: Results) -> dict[str, Any]:
     about = dict(results.about)
     command = about.pop("command", None)
-    text = " ".join(map(str, command)) if isinstance(command, list) else str(command or "")
-    facts = [[escape(name), escape(value)] for name, value in _leaves(about)]
     columns = [Column("", number=False), Column("", number=False)]
-    return section(
-        "reproduce",
-        "Run it again",
-        f"<pre><code>{escape(text)}</code></pre>\n" if text else "",
-        table(columns, facts) if facts else "",
-        folded("Settings", settings_tables(results)),
-        folded(f"All {plural(results.runs.height, 'run')} with their digests", runs_table(results), look="bulk"),
-    )
-
-
-def _leaves(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """Flatten nested JSON into dotted names and texts."""
-    if isinstance(value, dict) and value:
-        return [leaf for key, part in value.items() for leaf in _leaves(part, f"{path}.{key}" if path else str(key))]
-    return [(path, ", ".join(map(str, value)) if isinstance(value, list) else str(value))]
+    rows = [
+        Row([name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)])
+        for name, value in flat(about).items()
+    ]
+    return {
+        "command": " ".join(map(str, command)) if isinstance(command, list) else str(command or ""),
+        "about": Table(columns, rows) if rows else None,
+    }

@@ -1,4 +1,4 @@
-"""Which plots a comparison gets: those of each scenario, and those over all of them."""
+"""The plots of a comparison: those of each scenario, and those over all scenarios."""
 
 from pathlib import Path
 from typing import Final
@@ -9,11 +9,11 @@ from sim.report.plots.heatmap import gap_maps
 from sim.report.plots.lines import ages_plot, regret_plot, stream_plot, variants_plot
 from sim.report.plots.svg import Plot
 
-FEW: Final = 8  # scenarios whose curves have up to 50 points each; with more, 20: a page has to stay small
+FEW: Final = 8  # scenarios; with more, curves have 20 points instead of 50, so that the page stays small
 
 
-def scenario_drawings(results: Results, scenario: str) -> list[Plot]:
-    """Give the plots of one scenario for which there are figures."""
+def scenario_plots(results: Results, scenario: str) -> list[Plot]:
+    """Return the plots of one scenario for which there is data."""
     points = 50 if len(results.scenarios) <= FEW else 20
     found = (
         stream_plot(results, scenario, points),
@@ -21,23 +21,23 @@ def scenario_drawings(results: Results, scenario: str) -> list[Plot]:
         ages_plot(results, scenario),
         variants_plot(results, scenario),
     )
-    return [drawing for drawing in found if drawing is not None]
+    return [plot for plot in found if plot is not None]
 
 
-def drawings(results: Results, against: str = "softmax") -> list[Plot]:
-    """Give the forests over all scenarios for which there are figures; maps come from `gap_maps`."""
+def overall_plots(results: Results, against: str = "softmax") -> list[Plot]:
+    """Return the forest plots over all scenarios for which there is data; maps come from `gap_maps`."""
     forests = [forest for protocol in PROTOCOLS for forest in gap_forest(results, protocol, against)]
     return [*forests, *variant_forest(results, against), *oracle_forest(results)]
 
 
 def save(results: Results, target: Path, against: str = "softmax") -> list[Path]:
-    """Write every plot as an .svg file of its own into `target`; give their paths."""
+    """Write every plot as an .svg file of its own into `target`; return their paths."""
     target.mkdir(parents=True, exist_ok=True)
-    found = [*gap_maps(results, against), *drawings(results, against)]
+    found = [*gap_maps(results, against), *overall_plots(results, against)]
     for scenario in results.scenarios:
-        found += scenario_drawings(results, scenario)
+        found += scenario_plots(results, scenario)
     paths = []
-    for drawing in found:
-        paths.append(target / f"{drawing.name}.svg")
-        paths[-1].write_text(drawing.standalone, encoding="utf-8")
+    for plot in found:
+        paths.append(target / f"{plot.name}.svg")
+        paths[-1].write_text(plot.standalone, encoding="utf-8")
     return paths

@@ -1,4 +1,4 @@
-"""Points with intervals, one below the other: gaps over scenarios and variants, and fractions of the oracle."""
+"""Forest plots, points with intervals in rows: gaps over scenarios and variants, fractions of the upper bound."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ from sim.report.plots.style import Look, ink, looks
 from sim.report.plots.svg import Plot, draw
 
 ROW_IN: Final = 0.185
-MOST_ROWS: Final = 60  # of one drawing
-_HEADING: Final = 58  # letters of a title that fit into a line
+MOST_ROWS: Final = 60  # of one plot
+_HEADING: Final = 58  # letters of a title in one line
 _SHORT: Final = {"all": "whole stream", "late": "last 10 % of the stream", "frozen": "weights frozen at 90 %"}
 
 
 @dataclass(frozen=True)
 class Point:
-    """One line of a forest: whose, its label, its value and its interval if there is one."""
+    """One row: the contestant, its label, its value, and its interval if there is one."""
 
     contestant: str
     label: str
@@ -39,7 +39,7 @@ Groups = Mapping[str, Sequence[Point]]  # title of the scenario to its points
 
 
 def gap_forest(results: Results, protocol: str, against: str = "softmax") -> list[Plot]:
-    """Draw the neural contestants' gaps to `against` in HR@10, in per cent of its mean, scenario by scenario."""
+    """Plot the neural contestants' gaps to `against` in HR@10, in per cent of its mean, by scenario."""
     rows = gaps(results, against).filter(
         pl.col("kind") == "neural", pl.col("metric") == "hr10", pl.col("protocol") == protocol
     )
@@ -52,7 +52,7 @@ def gap_forest(results: Results, protocol: str, against: str = "softmax") -> lis
 
 
 def variant_forest(results: Results, against: str = "softmax") -> list[Plot]:
-    """Draw the gaps of every variant to the same variant of `against`, where there are several."""
+    """Plot the gaps of every variant to the same variant of `against`, where there are several."""
     rows = gaps(results, against, same_variant=True).filter(
         pl.col("kind") == "neural", pl.col("metric") == "hr10", pl.col("protocol") == "all"
     )
@@ -76,7 +76,7 @@ def _relative(rows: pl.DataFrame, *, with_variant: bool) -> dict[str, list[Point
 
 
 def oracle_forest(results: Results) -> list[Plot]:
-    """Draw what fraction of the oracle's HR@10 each contestant reaches over the whole stream."""
+    """Plot the fraction of the upper bound's HR@10 that each contestant reaches over the whole stream."""
     rows = summary(results).filter(pl.col("protocol") == "all", pl.col("kind") != "oracle").drop_nulls("of_oracle")
     groups: dict[str, list[Point]] = {}
     for row in rows.iter_rows(named=True):
@@ -85,7 +85,7 @@ def oracle_forest(results: Results) -> list[Plot]:
         groups.setdefault(row["scenario_title"], []).append(
             Point(row["contestant"], row["contestant"], value, low, high)
         )
-    name = " or ".join(results.ceilings())
+    name = " or ".join(results.upper_bounds())
     caption = (
         f"HR@10 over the whole stream as a fraction of that of the {name}, seed by seed. Bars: 95 % intervals over "
         f"seeds, without sampling errors of the {name}."
@@ -96,7 +96,7 @@ def oracle_forest(results: Results) -> list[Plot]:
 def _forests(
     name: str, title: str, caption: str, results: Results, groups: Groups, origin: float, *, sign: bool
 ) -> list[Plot]:
-    """Draw as many forests as it takes to keep each below MOST_ROWS, all on one scale."""
+    """Return as many forest plots as keep each below MOST_ROWS, all on one scale."""
     sheets: list[dict[str, Sequence[Point]]] = [{}]
     for scenario, points in groups.items():
         if sheets[-1] and sum(len(found) + 1 for found in (*sheets[-1].values(), points)) > MOST_ROWS:
@@ -104,15 +104,15 @@ def _forests(
         sheets[-1][scenario] = points
     limits = _limits([point for points in groups.values() for point in points], origin)
     faces = looks(results.runs)
-    drawings = []
+    plots = []
     for place, sheet in enumerate(filter(None, sheets)):
         own = name if place == 0 else f"{name}-{place + 1}"
-        drawings.append(_forest(own, title, caption, sheet, faces, limits, origin, sign=sign))
-    return drawings
+        plots.append(_forest(own, title, caption, sheet, faces, limits, origin, sign=sign))
+    return plots
 
 
 def _limits(points: Sequence[Point], origin: float) -> tuple[float, float]:
-    """Span all values and as much of the intervals as leaves the values readable."""
+    """Return the limits of the axis: all values, and as much of the intervals as leaves the values readable."""
     values = [point.value for point in points]
     low, high = min([*values, 0.0]), max([*values, origin])
     room = max(high - low, 1e-3)
@@ -157,7 +157,7 @@ def _forest(
 
 
 def _paint_heading(figure: Figure, axes: Axes, y: float, line: str) -> None:
-    """Write a scenario's title from the left edge on, over a ground that hides the grid."""
+    """Write a scenario's title from the left edge, on a background that hides the grid."""
     place = blended_transform_factory(figure.transFigure, axes.transData)
     ground = {"facecolor": ink("paper"), "edgecolor": "none", "pad": 1.5}
     text = axes.text(0.01, y, line, transform=place, va="center", fontsize=8, weight="bold", bbox=ground)
@@ -168,7 +168,7 @@ def _paint_point(axes: Axes, point: Point, y: float, look: Look, limits: tuple[f
     if point.low is not None and point.high is not None:
         axes.hlines(y, max(point.low, limits[0]), min(point.high, limits[1]), color=ink(look.colour), linewidth=1.6)
         for end, marker in ((point.low, "<"), (point.high, ">")):
-            if not limits[0] <= end <= limits[1]:  # goes on beyond the plot
+            if not limits[0] <= end <= limits[1]:  # continues beyond the plot
                 at = limits[0] if marker == "<" else limits[1]
                 axes.plot([at], [y], marker=marker, color=ink(look.colour), markersize=3.5, clip_on=False)
     axes.plot([point.value], [y], linestyle="none", **marker_style(look))

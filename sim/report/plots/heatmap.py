@@ -1,8 +1,7 @@
-"""Maps of the gap over settings of the scenarios: growth by alpha, a map for each value of all others.
+"""Heat maps of the gap over two settings of the scenarios (growth by alpha), one for each value of the others.
 
-A map is drawn where two settings or more take several values over scenarios that are alike in everything else. Blue:
-the contestant leads; orange: the rival does; the deeper, the larger the gap. Bold figures have an interval that
-excludes 0.
+A map is plotted where two or more settings have several values over scenarios that agree in everything else. Blue: the
+contestant leads; orange: the other one leads; a deeper colour is a larger gap. Bold: the interval excludes 0.
 """
 
 from collections import Counter
@@ -19,12 +18,12 @@ from matplotlib.patches import Rectangle
 from sim.report.analysis.results import Results
 from sim.report.analysis.settings import is_number, leaves
 from sim.report.analysis.statistics import gaps
-from sim.report.analysis.text import NOTHING, percent, subject
+from sim.report.analysis.text import NOTHING, contestant_in_question, percent
 from sim.report.plots.style import ink
 from sim.report.plots.svg import Plot, draw
 
 _FIRST: Final = ("growth", "initial", "alpha", "alpha_high", "records")  # rows, columns, sheets of a map
-_NOT_AXES: Final = ("seed", "scenario", "name", "title")
+_NOT_AXES: Final = ("seed", "scenario", "name", "title", "world", "source")  # world, source: digests
 _DEEPEST: Final = 0.7  # opacity of the largest gap
 
 Cell = tuple[float, ...]
@@ -32,19 +31,19 @@ Cell = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Axis:
-    """A setting that scenarios differ in, and its values."""
+    """A setting in which scenarios differ, and its values."""
 
     setting: str
     values: tuple[float, ...]
 
     @property
     def title(self) -> str:
-        """Give its last name."""
+        """The last part of its name."""
         return self.setting.split(".")[-1].replace("_", " ")
 
 
 def axes_of(results: Results) -> tuple[tuple[Axis, ...], dict[Cell, str]]:
-    """Give the axes, rows and columns first, and the scenario at each place; no axes where there is no grid."""
+    """Return the axes, rows and columns first, and the scenario of each cell; no axes where there is no grid."""
     settings = {scenario: _settings(results, scenario) for scenario in results.scenarios}
     names = sorted({name for found in settings.values() for name in found})
     numeric = [name for name in names if _varies(settings, name)]
@@ -68,7 +67,7 @@ def axes_of(results: Results) -> tuple[tuple[Axis, ...], dict[Cell, str]]:
 
 
 def _settings(results: Results, scenario: str) -> dict[str, Any]:
-    """Give the settings that all runs of a scenario share."""
+    """Return the settings that all runs of a scenario share."""
     texts = results.runs.filter(pl.col("scenario") == scenario)["settings"].unique(maintain_order=True)
     found = [leaves(text) for text in texts if text]
     if not found:
@@ -86,7 +85,7 @@ def _last(name: str) -> str:
 
 
 def gap_maps(results: Results, against: str = "softmax") -> list[Plot]:
-    """Draw a map for each neural contestant and each sheet."""
+    """Plot a map for each neural contestant and each sheet (values of the axes beyond two)."""
     axes, cells = axes_of(results)
     if not axes:
         return []
@@ -104,7 +103,7 @@ def _maps(
     results: Results, rows: pl.DataFrame, axes: Sequence[Axis], cells: Mapping[Cell, str], against: str, deepest: float
 ) -> Iterator[Plot]:
     sheets = list(product(*(axis.values for axis in axes[2:])))
-    first = subject(results, against)
+    first = contestant_in_question(results, against)
     for contestant in sorted(rows["contestant"].unique(), key=lambda name: (name != first, name)):
         gap_of = {row["scenario"]: row for row in rows.filter(pl.col("contestant") == contestant).iter_rows(named=True)}
         for sheet in sheets:

@@ -19,18 +19,18 @@ from sim.report.analysis.text import percent
 from sim.report.plots.style import Look, ink, looks
 from sim.report.plots.svg import Plot, draw
 
-_LABELLED: Final = 6  # moments; more get lines alone
+_LABELLED: Final = 6  # moments; more get lines without letters
 _TEXT: Final = 8  # points, of the names at the ends of lines
 
 
 def line_style(look: Look) -> dict[str, Any]:
-    """Give matplotlib's words for a look's line."""
+    """Return matplotlib's keywords for the line of a look."""
     dashes = (0, look.dash) if look.dash else "solid"
     return {"color": ink(look.colour), "linestyle": dashes, "linewidth": 1.8 if look.filled else 1.4}
 
 
 def marker_style(look: Look) -> dict[str, Any]:
-    """Give matplotlib's words for a look's marker."""
+    """Return matplotlib's keywords for the marker of a look."""
     colour = ink(look.colour)
     face = colour if look.filled else ink("paper")
     size = 6.5 if look.marker == "*" else 4.8
@@ -38,12 +38,12 @@ def marker_style(look: Look) -> dict[str, Any]:
 
 
 def percents(value: float, place: float | None = None) -> str:
-    """Label a tick of an axis of shares."""
+    """Return the label of a tick on an axis of shares."""
     return f"{100 * value:.4g} %".replace("-", "−")
 
 
 def stream_plot(results: Results, scenario: str, most_points: int = 50) -> Plot | None:
-    """Draw HR@10 over the stream with a band over seeds and the moments marked."""
+    """Plot HR@10 over the stream with a band over seeds and the moments marked."""
     points, size = over_stream(results, scenario, most_points)
     if points.is_empty():
         return None
@@ -69,7 +69,7 @@ def stream_plot(results: Results, scenario: str, most_points: int = 50) -> Plot 
 
 
 def regret_plot(results: Results, scenario: str) -> Plot | None:
-    """Draw the regret a request over a closed loop."""
+    """Plot the regret a request over a closed loop."""
     points, size = regret_over_stream(results, scenario)
     if points.is_empty():
         return None
@@ -93,7 +93,7 @@ def _lines(
     caption: str,
     moments: Sequence[tuple[str, float, float | None]],
 ) -> Plot:
-    """Draw a line with a band for each contestant, and mark the moments."""
+    """Plot a line with a band for each contestant, and mark the moments."""
 
     def paint(figure: Figure, axes: Axes) -> None:
         faces = looks(results.runs)
@@ -115,7 +115,7 @@ def _lines(
 
 
 def _moments(results: Results, scenario: str) -> list[tuple[str, float, float | None]]:
-    """Give name, share and end of each moment, means over seeds."""
+    """Return name, share and end of each moment, means over seeds."""
     rows = results.moments.filter(pl.col("scenario") == scenario).group_by("name", maintain_order=True)
     found = rows.agg(pl.col("share").mean(), pl.col("until_share").mean()).sort("share", maintain_order=True)
     return [(str(name or "moment"), float(share), until) for name, share, until in found.iter_rows()]
@@ -152,7 +152,7 @@ def _mark(axes: Axes, moments: Sequence[tuple[str, float, float | None]]) -> Non
 
 @dataclass(frozen=True)
 class End:
-    """Where a line ends at the right, what it is called, and its colour."""
+    """The right end of a line, with the line's name and colour."""
 
     name: str
     x: float
@@ -161,7 +161,7 @@ class End:
 
 
 def name_ends(axes: Axes, ends: Sequence[End]) -> None:
-    """Write names at the right of their lines' ends, moved apart where they would overlap."""
+    """Write names to the right of their lines' ends, moved apart where they would overlap."""
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
     gap, beyond = (high - low) * 0.052, right + 0.015 * (right - left)
@@ -181,7 +181,7 @@ def name_ends(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def spaced(values: Sequence[float], gap: float, least: float) -> list[float]:
-    """Move ascending values apart to `gap` at least, as little as can be, none below `least`."""
+    """Return ascending values moved apart by at least `gap`, as little as possible, none below `least`."""
     blocks: list[tuple[float, int]] = []  # sum of (value - place in the block * gap), how many
 
     def bottom(block: tuple[float, int]) -> float:
@@ -197,7 +197,7 @@ def spaced(values: Sequence[float], gap: float, least: float) -> list[float]:
 
 
 def ages_plot(results: Results, scenario: str) -> Plot | None:
-    """Draw HR@10 by the age of the item at its request."""
+    """Plot HR@10 by the age of the item at its request."""
     table = by_age(results, scenario)
     ages = [age for age in SLICES if age in set(table["age"])]
     if not ages:
@@ -237,7 +237,7 @@ def ages_plot(results: Results, scenario: str) -> Plot | None:
 
 
 def variants_plot(results: Results, scenario: str) -> Plot | None:
-    """Draw HR@10 over the whole stream of every variant over the one number that varies; None if there is none."""
+    """Plot HR@10 of every variant over the one number that varies; None if there is none."""
     rows = summary(results, every_variant=True).filter(
         pl.col("scenario") == scenario, pl.col("protocol") == "all", pl.col("variants") > 1
     )
@@ -273,7 +273,7 @@ def variants_plot(results: Results, scenario: str) -> Plot | None:
 
 
 def _number_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Set ticks at the values that occur; logarithmic where they span much."""
+    """Set ticks at the values that occur; the axis is logarithmic where they span a factor of 4."""
     if values[0] > 0 and values[-1] / values[0] >= 4:
         axes.set_xscale("log")
     axes.set_xticks(values, [f"{value:g}" for value in values])

@@ -1,9 +1,9 @@
-"""How each contestant looks in every plot and table: colour, marker, dash; the same on every page of one comparison.
+"""Colour, marker and dash of each contestant, the same in every plot and table of one comparison.
 
-Colours are CSS variables with a value for light and one for dark pages, told apart by people who are colour-blind as
-well: their lightness differs, and markers and dashes say the same again. Neural contestants have full lines and
-filled markers, baselines dashes and open markers, an oracle dots. In plots drawn by matplotlib each variable is a
-colour of its own (`ink`) that `report_svg` puts back.
+Colours are CSS variables with a value for light and one for dark pages. Colour-blind readers can tell them apart: they
+differ in lightness, and markers and dashes repeat the distinction. Neural contestants have full lines and filled
+markers, baselines dashes and open markers, an upper bound dots. While matplotlib draws, each variable is a unique
+colour (`ink`), which svg.py replaces by the variable.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ PALETTE: Final = {  # variable: light, dark
     "rule": ("#d9dde3", "#363c46"),
     "paper": ("#ffffff", "#14171c"),
 }
-_KNOWN: Final = {
+_OWN: Final = {
     "silu": "c0",
     "softmax": "c1",
     "silu_seen": "c2",
@@ -54,18 +54,18 @@ class Look:
 
 
 def looks(runs: pl.DataFrame) -> dict[str, Look]:
-    """Give every contestant its look: known names their own, others what is left, in the order of their names."""
+    """Return every contestant's look; names without an own one get what is left, in the order of their names."""
     contestants = runs.select("contestant", "kind").unique("contestant").sort("contestant")
-    spare = [colour for colour in _SPARE if colour not in {_KNOWN.get(name) for name in contestants["contestant"]}]
+    spare = [colour for colour in _SPARE if colour not in {_OWN.get(name) for name in contestants["contestant"]}]
     found: dict[str, Look] = {}
-    strangers = baselines = 0
+    others = baselines = 0
     for place, (name, kind) in enumerate(contestants.iter_rows()):
-        marker = _MARKERS[list(_KNOWN).index(name) if name in _KNOWN else (place + len(_KNOWN)) % len(_MARKERS)]
+        marker = _MARKERS[list(_OWN).index(name) if name in _OWN else (place + len(_OWN)) % len(_MARKERS)]
         if kind == "oracle":
             found[name] = Look("ink", "*", True, (1, 1.5))
             continue
-        colour = _KNOWN.get(name) or (spare or _SPARE)[strangers % len(spare or _SPARE)]
-        strangers += name not in _KNOWN
+        colour = _OWN.get(name) or (spare or _SPARE)[others % len(spare or _SPARE)]
+        others += name not in _OWN
         dash = _DASHES[baselines % len(_DASHES)] if kind == "baseline" else None
         baselines += kind == "baseline"
         found[name] = Look(colour, marker, kind == "neural", dash)
@@ -73,35 +73,10 @@ def looks(runs: pl.DataFrame) -> dict[str, Look]:
 
 
 def ink(variable: str) -> str:
-    """Give the colour that stands for a variable while matplotlib draws: one that nothing else has."""
+    """Return the unique colour that stands for a variable while matplotlib draws."""
     return f"#fe{list(PALETTE).index(variable):02x}01"
 
 
 def variables(scheme: int) -> str:
-    """Give the CSS declarations of all variables: 0 for light, 1 for dark."""
+    """Return the CSS declarations of all variables: 0 for light, 1 for dark."""
     return "".join(f"--{name}:{colours[scheme]};" for name, colours in PALETTE.items())
-
-
-_SHAPES: Final = {
-    "o": '<circle cx="5" cy="5" r="3.6"/>',
-    "s": '<path d="M1.6 1.6h6.8v6.8h-6.8z"/>',
-    "^": '<path d="M5 1 9 8.6H1z"/>',
-    "v": '<path d="M5 9 1 1.4h8z"/>',
-    "<": '<path d="M1 5l7.6-4v8z"/>',
-    "D": '<path d="M5 .8 9.2 5 5 9.2.8 5z"/>',
-    "P": '<path d="M3.6 1h2.8v2.6H9v2.8H6.4V9H3.6V6.4H1V3.6h2.6z"/>',
-    "X": '<path d="M3 1l2 2 2-2 2 2-2 2 2 2-2 2-2-2-2 2-2-2 2-2-2-2z"/>',
-    "p": '<path d="M5 .8 9.2 4 7.6 9H2.4L.8 4z"/>',
-    "h": '<path d="M5 .6 8.8 2.8v4.4L5 9.4 1.2 7.2V2.8z"/>',
-    "*": '<path d="M5 .4 6.3 3.6l3.4.2-2.6 2.2.8 3.4L5 7.6 2.1 9.4l.8-3.4L.3 3.8l3.4-.2z"/>',
-}
-
-
-def swatch(look: Look) -> str:
-    """Draw a contestant's marker into a line of text."""
-    paint = f"var(--{look.colour})"
-    fill = paint if look.filled else "none"
-    return (
-        f'<svg class="swatch" viewBox="0 0 10 10" aria-hidden="true" style="fill:{fill};stroke:{paint}">'
-        f"{_SHAPES[look.marker]}</svg>"
-    )

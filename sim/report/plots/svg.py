@@ -1,15 +1,15 @@
-"""Drawings by matplotlib's SVG backend, made small, deterministic and fit for light and dark pages.
+"""Plots by matplotlib's SVG backend, deterministic and fit for light and dark pages.
 
-Text stays text in the page's own font; colours become the CSS variables of `report_looks`; ids carry the drawing's
-name, so that many drawings live in one page; coordinates keep two decimals of a point.
+Text stays text, in the page's own font; colours become the CSS variables of style.py. Ids of clip paths and markers are
+hashes salted with the plot's name (svg.hashsalt), so that many plots fit into one page; all other ids are removed.
 """
 
 import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Final
+from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -18,10 +18,10 @@ from matplotlib.figure import Figure
 
 from sim.report.plots.style import PALETTE, ink, variables
 
-WIDTH_IN: Final = 4.7  # of every drawing: as wide as a phone, half as wide as a desk
+WIDTH_IN: Final = 4.7  # of every plot: the width of a phone, half that of a desktop page
 _RC: Final[Any] = {
     "svg.fonttype": "none",
-    "font.family": "DejaVu Sans",  # matplotlib brings it: the layout is the same everywhere
+    "font.family": "DejaVu Sans",  # part of matplotlib, so the layout is the same everywhere
     "font.size": 9,
     "figure.facecolor": "none",
     "axes.facecolor": "none",
@@ -51,7 +51,11 @@ _RC: Final[Any] = {
     "text.parse_math": False,  # a dollar in a title is a dollar
 }
 _NO_METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-_RULES: Final = "svg *{stroke-linejoin:round;stroke-linecap:butt}"
+_RULES: Final = "svg *{stroke-linejoin:round;stroke-linecap:butt}svg text{font-family:system-ui,sans-serif!important}"
+_SVG: Final = "http://www.w3.org/2000/svg"
+_XLINK: Final = "{http://www.w3.org/1999/xlink}href"  # in HTML and in SVG 2: href
+_UNUSED: Final = (f"{{{_SVG}}}metadata", f"{{{_SVG}}}style")
+ElementTree.register_namespace("", _SVG)
 
 
 @dataclass(frozen=True)
@@ -64,16 +68,16 @@ class Plot:
 
     @property
     def standalone(self) -> str:
-        """Give the text of an .svg file: with variables, font and ground of its own."""
+        """The text of an .svg file with its own variables, font and background."""
         rules = (
-            f":root{{{variables(0)}font-family:system-ui,sans-serif;background:var(--paper)}}"
+            f":root{{{variables(0)}background:var(--paper)}}"
             f"@media (prefers-color-scheme:dark){{:root{{{variables(1)}}}}}{_RULES}"
         )
         return '<?xml version="1.0" encoding="utf-8"?>\n' + self.svg.replace(">", f"><style>{rules}</style>", 1) + "\n"
 
 
 def draw(name: str, caption: str, height_in: float, paint: Callable[[Figure, Axes], None]) -> Plot:
-    """Let `paint` draw on axes of a figure `height_in` high, and give what came of it."""
+    """Return the plot that `paint` draws on the axes of a figure."""
     with matplotlib.rc_context({**_RC, "svg.hashsalt": name}):
         figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
         axes = figure.add_subplot()
@@ -82,35 +86,23 @@ def draw(name: str, caption: str, height_in: float, paint: Callable[[Figure, Axe
         FigureCanvasSVG(figure)
         figure.savefig(buffer, format="svg", metadata=_NO_METADATA)
     own = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-")
-    return Plot(own, caption, _tidy(buffer.getvalue(), own, caption))
+    return Plot(own, caption, _for_page(buffer.getvalue(), caption))
 
 
-def _tidy(text: str, name: str, caption: str) -> str:
-    body = text[text.index("<svg") :]
-    body = re.sub(r"<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
-    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
-    body = body.replace("xlink:href", "href").replace(' xmlns:xlink="http://www.w3.org/1999/xlink"', "")
+def _for_page(text: str, caption: str) -> str:
+    """Return matplotlib's SVG as an element of a page, with CSS variables as colours and no id that nothing uses."""
     for variable in PALETTE:
-        body = body.replace(ink(variable), f"var(--{variable})")
-    body = re.sub(r'\b(d|x|y|transform|points|width|height)="[^"]*"', _rounded, body)
-    body = _ids(body, name)
-    body = body.replace("font-family: 'DejaVu Sans'; ", "")
-    body = re.sub(r' transform="rotate\(-?0 [^"]*"', "", body)
-    body = re.sub(r">\s+<", "><", body).replace("<g/>", "").replace(" \n", " ").strip()
-    label = f' role="img" aria-label="{escape(caption)}"'
-    return re.sub(
-        r'^<svg[^>]*viewBox="([^"]*)"[^>]*>', rf'<svg xmlns="http://www.w3.org/2000/svg" viewBox="\1"{label}>', body
-    )
-
-
-def _rounded(match: re.Match[str]) -> str:
-    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}".rstrip("0").rstrip("."), match[0])
-
-
-def _ids(body: str, name: str) -> str:
-    """Keep the ids that something refers to, with the drawing's name before them."""
-    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', body))
-    body = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", body)
-    for old in used:
-        body = re.sub(rf'(id="|url\(#|href="#){re.escape(old)}(?=[)"])', rf"\g<1>{name}-{old}", body)
-    return body
+        text = text.replace(ink(variable), f"var(--{variable})")
+    root = ElementTree.fromstring(text)
+    for parent in list(root.iter()):
+        for child in [child for child in parent if child.tag in _UNUSED]:
+            parent.remove(child)
+    for node in root.iter():
+        if (target := node.attrib.pop(_XLINK, None)) is not None:
+            node.set("href", target)
+        if f"#{node.get('id')}" not in text:
+            node.attrib.pop("id", None)
+    view_box = root.attrib["viewBox"]
+    root.attrib.clear()
+    root.attrib.update({"viewBox": view_box, "role": "img", "aria-label": caption})
+    return ElementTree.tostring(root, encoding="unicode")

@@ -8,7 +8,7 @@ from hypothesis import given, strategies as st
 
 import model.baselines.popularity
 from model.baselines.popularity import Popularity
-from model.evaluation.metrics import ranks
+from model.evaluation.ranks import ranks
 from tests.batches import UNKNOWN, Quiz, quizzes
 
 HALF_LIFE_MS, START_MS = 1000, 1_700_000_000_000

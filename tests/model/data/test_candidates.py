@@ -5,7 +5,7 @@ from hypothesis import given
 from model.baselines.popularity import Popularity
 from model.data.candidates import best_rows, unseen
 from model.data.item_age import UNBORN
-from model.evaluation.metrics import ranks
+from model.evaluation.ranks import ranks
 from tests.batches import UNKNOWN, Quiz, quizzes
 
 

@@ -4,14 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import torch
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, strategies as st
 
-import model.evaluation.metrics
 from model.data.item_age import SLICES
 from model.errors import ModelError
-from model.evaluation.metrics import ALL, RankingTally, RetrievalTally, Tally, ranks
-from tests.batches import Quiz, quizzes
+from model.evaluation.metrics import ALL, RankingTally, RetrievalTally, Tally
 
 ACTIONS = ("click", "like")
 AUC_ERROR = 1e-12  # of float64 sums, beyond the bound of the histogram
@@ -46,42 +43,11 @@ def equal(one: Tally, other: Tally) -> bool:
     return all(np.allclose(array, other.arrays[name], rtol=1e-12) for name, array in one.arrays.items())
 
 
-def rank_by_sorting(quiz: Quiz, t: int, scores: list[float]) -> float:
-    """Sort the candidates and take the mean place of those that score like the target."""
-    candidates = quiz.candidates(t)
-    if quiz.targets[t] not in candidates:
-        return math.inf
-    ordered = sorted((scores[v] for v in candidates), reverse=True)
-    places = [place for place, score in enumerate(ordered, 1) if score == scores[quiz.targets[t]]]
-    return sum(places) / len(places)
-
-
-@given(quizzes(), st.data())
-def test_ranks_agree_with_sorting(quiz: Quiz, data: st.DataObject) -> None:
-    """Ties share their mean place; only candidates count; a target that is none is a miss; blocks do not matter."""
-    shape = len(quiz.targets), len(quiz.born_ms)
-    score = st.integers(-2, 2).map(float) | st.sampled_from([math.inf, -math.inf])
-    scores = [[data.draw(score) for _ in range(shape[1])] for _ in range(shape[0])]
-    by_hand = [rank_by_sorting(quiz, t, row) for t, row in enumerate(scores)]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.evaluation.metrics, "_RANK_BLOCK", data.draw(st.integers(1, 9)))
-        got = ranks(torch.tensor(scores).reshape(shape), quiz.questions)
-    assert got.dtype == np.float64
-    assert got.tolist() == by_hand
-
-
-@given(quizzes())
-def test_a_model_that_gives_nan_hits_nothing(quiz: Quiz) -> None:
-    """NaN scores of targets are misses."""
-    scores = torch.full((len(quiz.targets), len(quiz.born_ms)), math.nan)
-    assert ranks(scores, quiz.questions).tolist() == [math.inf] * len(quiz.targets)
-
-
 Figures = dict[str, float | None]
 
 
 def agree(one: Figures, other: Figures) -> bool:
-    """Compare figures, of which None equals None alone."""
+    """Return whether two sets of figures agree; None equals only None."""
     assert list(one) == list(other)
     return all(
         a == b if None in (a, b) else math.isclose(a, b, rel_tol=1e-11)
@@ -105,7 +71,7 @@ def retrieval_by_hand(every: list[Answer]) -> Figures:
 
 @given(answers)
 def test_retrieval_figures_agree_with_their_definitions(every: list[Answer]) -> None:
-    """In every age slice and over all; None where nothing was seen; the whole is JSON."""
+    """In every age slice and over all; None where there are no targets; as_dict() is JSON."""
     tally = retrieval(every)
     got = json.loads(json.dumps(tally.as_dict(), allow_nan=False))
     assert tally.targets == len(every)
@@ -120,7 +86,7 @@ def mean(values: list[float]) -> float:
 
 
 def ranking_by_hand(pairs: list[tuple[float, bool]]) -> Figures:
-    """Log-loss and the rest of (logit, label) pairs, by the textbook."""
+    """Return the ranking figures of (logit, label) pairs by their textbook definitions."""
     positives = sum(label for _, label in pairs)
     figures: Figures = {"targets": len(pairs), "positives": positives}
     figures |= {"log_loss": None, "ne": None, "calibration": None}
@@ -136,7 +102,7 @@ def ranking_by_hand(pairs: list[tuple[float, bool]]) -> Figures:
 
 @given(guesses)
 def test_ranking_figures_agree_with_their_definitions(every: list[Guess]) -> None:
-    """For every action, in every age slice and over all; None where they are not defined; the whole is JSON."""
+    """For every action, in every age slice and over all; None where not defined; as_dict() is JSON."""
     tally = ranking(every)
     got = json.loads(json.dumps(tally.as_dict(), allow_nan=False))
     assert tally.targets == len(every)
@@ -149,7 +115,7 @@ def test_ranking_figures_agree_with_their_definitions(every: list[Guess]) -> Non
 
 
 def auc_by_pairs(pairs: list[tuple[float, bool]]) -> float:
-    """Count the pairs of a positive and a negative that stand in the right order; ties half."""
+    """Return the share of pairs of a positive and a negative in the right order; ties count half."""
     duels = [(x > z) + (x == z) / 2 for x, positive in pairs if positive for z, other in pairs if not other]
     return mean(duels) if duels else math.nan
 
@@ -167,7 +133,7 @@ def test_auc_is_as_near_to_counting_pairs_as_it_says(every: list[Guess]) -> None
 
 @given(st.lists(st.tuples(st.integers(-2048, 2047), st.booleans()), min_size=1))
 def test_auc_is_exact_where_no_two_logits_share_a_bin(every: list[tuple[int, bool]]) -> None:
-    """Logits within [-16, 16) that are equal or at least 1/128 apart lose nothing."""
+    """It is exact for logits within [-16, 16) that are equal or at least 1/128 apart."""
     pairs = [(x / 128, y) for x, y in every]
     got = ranking([((x, x), (y, y), 0) for x, y in pairs]).auc()[0]
     assert got == pytest.approx(auc_by_pairs(pairs), rel=1e-12, nan_ok=True)
@@ -177,7 +143,7 @@ def test_auc_is_exact_where_no_two_logits_share_a_bin(every: list[tuple[int, boo
 def test_tallies_of_parts_add_up_to_the_tally_of_the_whole(
     some: list[Answer], more: list[Answer], few: list[Guess], many: list[Guess]
 ) -> None:
-    """Counting in two parts and adding, or in one go, is the same; empty() gives the zero of the addition."""
+    """Counting in two parts and adding them equals counting at once; empty() is the zero of the addition."""
     for part, rest, whole in (
         (retrieval(some), retrieval(more), retrieval(some + more)),
         (ranking(few), ranking(many), ranking(few + many)),
@@ -190,16 +156,6 @@ def test_tallies_of_parts_add_up_to_the_tally_of_the_whole(
 
 
 def test_a_diverged_model_is_an_error_sentence() -> None:
-    """It names the action and the target, and what to do."""
+    """The error names the action and the target, and what to do."""
     with pytest.raises(ModelError, match=r"action 'like' for target 1 .* is nan: training has diverged; lower"):
         ranking([((0, 0), (True, True), 0), ((0, math.nan), (True, True), 0)])
-
-
-@pytest.mark.gpu
-@given(quizzes())
-@settings(deadline=None)  # the first call starts CUDA
-def test_ranks_are_the_same_on_a_gpu(quiz: Quiz) -> None:
-    """The scores may live on any device."""
-    shape = len(quiz.targets), len(quiz.born_ms)
-    scores = torch.arange(math.prod(shape)).reshape(shape).remainder(3).float()
-    assert np.array_equal(ranks(scores.cuda(), quiz.questions), ranks(scores, quiz.questions))

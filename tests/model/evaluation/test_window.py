@@ -6,6 +6,7 @@ from hypothesis import example, given, strategies as st
 
 from model.data.item_age import SLICES
 from model.errors import ModelError
+from model.evaluation import metrics
 from model.evaluation.metrics import RankingTally, RetrievalTally
 from model.evaluation.window import BLOCKS, Window
 
@@ -58,7 +59,7 @@ def test_the_total_holds_all(sizes: list[int], targets: int) -> None:
 
 @given(batches, batches, st.integers(1, 100))
 def test_a_restored_window_goes_on_to_the_same_bits(before: list[int], then: list[int], targets: int) -> None:
-    """State and later sums are equal, and the two share no memory."""
+    """State and later sums are equal; the two windows share no memory."""
     original = Window(RetrievalTally(), targets)
     fill(original, before)
     restored = Window.from_state(original.state(), RetrievalTally(), targets)
@@ -69,7 +70,16 @@ def test_a_restored_window_goes_on_to_the_same_bits(before: list[int], then: lis
 
 
 def test_a_state_of_other_actions_is_refused() -> None:
-    """Changing the ranking towers of a run is an error sentence."""
+    """A run does not go on with other ranking towers."""
     state = Window(RankingTally(["click"]), 10).state()
     with pytest.raises(ModelError, match=r"keep model.rank_actions"):
         Window.from_state(state, RankingTally(["click", "like"]), 10)
+
+
+def test_a_state_of_other_metrics_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint from before a metric was added: the error names the cause, not the ranking towers."""
+    state = Window(RetrievalTally(), 10).state()
+    monkeypatch.setattr(metrics, "METRICS", (*metrics.METRICS, metrics.hit_rate(20)))
+    with pytest.raises(ModelError, match=r"\(5, 5\) where \(5, 6\) is wanted; they count other metrics") as error:
+        Window.from_state(state, RetrievalTally(), 10)
+    assert "rank_actions" not in str(error.value)

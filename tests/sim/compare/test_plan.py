@@ -13,7 +13,7 @@ from sim.errors import SimError
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_presets_are_runnable(name: str) -> None:
-    """Every preset names contestants, scenarios and settings that are there; ids tell its runs apart."""
+    """Every preset names existing contestants, scenarios and settings; the ids of its runs differ."""
     specs = plan_of(Options(preset=name), Settings()).specs()
     assert len({spec.id for spec in specs}) == len(specs) > 3
 
@@ -34,21 +34,21 @@ def test_everything_is_crossed() -> None:
 
 
 def test_scenarios_are_varied_too() -> None:
-    """Keys that are no setting of model and training are the scenario's, and make streams of their own."""
+    """Keys that are no setting of model or training belong to the scenario; each value makes its own stream."""
     options = Options(preset="paper", contestants=("silu",), vary=("initial=0.2,1.0",), records=100)
     specs = plan_of(options, Settings()).specs()
     assert {(spec.overrides["initial"], spec.overrides["records"]) for spec in specs} == {(0.2, 100), (1.0, 100)}
 
 
 def test_what_a_preset_fixes_can_be_changed() -> None:
-    """What is not given stays the preset's, false as well as true."""
+    """An option that is not given keeps the preset's value."""
     for given, frozen in ((None, False), (True, True), (False, False)):
         options = Options(preset="map", frozen=given)
         assert {spec.frozen for spec in plan_of(options, Settings()).specs() if spec.contestant == "silu"} == {frozen}
 
 
 def test_what_makes_a_contestant_is_not_varied() -> None:
-    """Its settings are those of its name whatever the configuration says; what it does not have is not varied."""
+    """A contestant's fixed settings win over the configuration, and are not varied."""
     settings = Settings.model_validate({"model": {"encoder": "gru"}, "train": {"seed": 7}})
     options = Options(scenarios=("growth",), contestants=("silu", "gru"), vary=("bias=none,bucketed",))
     specs = [spec for spec in plan_of(options, settings).specs() if spec.contestant != "oracle"]
@@ -62,7 +62,7 @@ def test_what_makes_a_contestant_is_not_varied() -> None:
 
 
 def test_an_edited_scenario_is_another_stream(tmp_path: Path) -> None:
-    """The same file with another law gives runs of other ids."""
+    """After an edit of the scenario's file its runs have other ids."""
     path, ids = tmp_path / "mine.toml", []
     for items in (100, 100, 200):
         path.write_text(f"[base]\nevents = 500\nusers = 20\nitems = {items}\n")
@@ -78,21 +78,21 @@ def test_a_run_named_twice_is_one_run() -> None:
     assert Plan(scenarios=("growth", "growth"), contestants=("silu", "silu")).specs() == once
 
 
-def test_there_is_no_ceiling_without_seen_items() -> None:
-    """The oracle counts what comes again, so it is no bound where that is left out."""
+def test_there_is_no_upper_bound_without_seen_items() -> None:
+    """The oracle counts repeated items, so it is no bound where those are excluded."""
     options = Options(preset="paper", vary=("exclude_seen=true",))
     assert {spec.contestant for spec in plan_of(options, Settings()).specs()} == {"silu", "softmax", "transformer"}
 
 
 def test_other_scenarios_leave_a_preset_s_own_sizes() -> None:
-    """Records are the paper's; a world that is named in its place has none."""
+    """`records` belongs to the paper's stream; another scenario in its place has no such key."""
     specs = plan_of(Options(preset="paper", scenarios=("growth",)), Settings()).specs()
     assert {spec.scenario for spec in specs} == {"growth"}
     assert not any(spec.overrides for spec in specs)
 
 
 def test_values_are_numbers_where_they_can_be() -> None:
-    """Integers, floats, truths, texts."""
+    """Integers, floats, true and false; anything else is a text."""
     assert [parse_scalar(text) for text in ("3", "1e-3", "true", "none")] == [3, 0.001, True, "none"]
     assert parse_vary("learning_rate=1e-3,3e-3") == ("train.learning_rate", [0.001, 0.003])
     assert parse_vary("dim=8") == ("model.dim", [8])
@@ -128,6 +128,6 @@ def test_values_are_numbers_where_they_can_be() -> None:
     ],
 )
 def test_what_is_not_there_is_refused(options: Options, sentence: str) -> None:
-    """Before anything runs, in a sentence."""
+    """The error comes before anything runs."""
     with pytest.raises(SimError, match=sentence):
         plan_of(options, Settings()).specs()

@@ -1,10 +1,10 @@
-"""Closed loops: the contestant's slates are shown, and what comes of them is measured by the world's own law."""
+"""Closed loops: the contestant's slates are shown, and their regret is measured by the world's own law."""
 
 import pytest
 
 from sim.experiment.closed_loop_run import ClosedRun
 from sim.experiment.run import RunSpec
-from sim.experiment.streams import open_subject
+from sim.experiment.streams import open_stream
 
 SMALL = {"base.events": 3000, "base.users": 40, "base.items": 120, "base.categories": 6, "base.days": 20}
 STREAM = {"example_tokens": 32}
@@ -19,11 +19,11 @@ def closed(contestant: str, **changes: object) -> dict[str, object]:
         stream=STREAM,
         **changes,  # type: ignore[arg-type]
     )
-    return ClosedRun(spec, open_subject("closed-loop", SMALL, 0, STREAM)).run()
+    return ClosedRun(spec, open_stream("closed-loop", SMALL, 0, STREAM)).run()
 
 
-def test_who_learns_tastes_regrets_less_than_the_policy() -> None:
-    """Co-occurrence shows better slates in the end than popular ones do; equal runs are equal."""
+def test_a_contestant_that_learns_tastes_has_less_regret_than_the_policy() -> None:
+    """In the end co-occurrence shows better slates than the policy; a second run gives the same result."""
     policy, learnt = closed("policy"), closed("co_occurrence")
     assert learnt["late_regret"] < 0.9 * policy["late_regret"]  # type: ignore[operator]
     assert closed("co_occurrence") | {"wall_s": 0, "train_s": 0} == learnt | {"wall_s": 0, "train_s": 0}
@@ -38,9 +38,9 @@ def test_a_learner_takes_part() -> None:
 
 
 def test_it_can_be_stopped() -> None:
-    """A closed loop that is stopped begins anew."""
+    """A closed loop that was stopped starts again."""
     from sim.experiment.run import StoppedError
 
     spec = RunSpec(scenario="closed-loop", overrides=SMALL, seed=0, contestant="policy", stream=STREAM)
     with pytest.raises(StoppedError):
-        ClosedRun(spec, open_subject("closed-loop", SMALL, 0, STREAM), stopping=lambda: True).run()
+        ClosedRun(spec, open_stream("closed-loop", SMALL, 0, STREAM), stopping=lambda: True).run()

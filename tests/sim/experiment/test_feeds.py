@@ -24,7 +24,7 @@ def test_whole_records_are_the_joiners(seed: int, records: int, length: int) -> 
 
 
 def test_whole_records_begin_anywhere() -> None:
-    """What follows the first n examples does not depend on how one came there, across a block's edge too."""
+    """The entries after the first n examples equal the end of the whole feed, also across blocks."""
     feed = WholeRecords(DirichletStream(DirichletSettings(records=1030, length=3, items=60, categories=5)))
     whole = messages(feed.entries())
     for start in (0, 1, 500, 1023, 1024, 1025, 1030):
@@ -55,7 +55,7 @@ class Small:
 
 
 def test_item_records_stand_where_they_take_effect() -> None:
-    """A trainer learns of a record of the catalogue before the micro-batch in which its time comes."""
+    """An item record precedes the micro-batch in which its time comes."""
     feed = Joined(Small(), StreamSettings(gather_targets=1, gather_s=0))
     kinds = [type(entry).__name__ for entry in feed.entries()]
     assert kinds == ["ItemRecord", "Example", "Example", "Example", "Tombstone", "Example", "Example", "Example"]

@@ -1,4 +1,4 @@
-"""Ceilings: what the oracle and the seer say of a stream, as a row beside the contestants."""
+"""Upper bounds: the figures of the oracle and of the seer as a row beside the contestants."""
 
 import numpy as np
 import pytest
@@ -7,20 +7,20 @@ from sim.dirichlet.oracle import first_seen, oracle
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.experiment import upper_bounds
 from sim.experiment.run import RunSpec
-from sim.experiment.streams import open_subject
-from sim.experiment.upper_bounds import ceiling, has_ceiling
+from sim.experiment.streams import open_stream
+from sim.experiment.upper_bounds import has_upper_bound, upper_bound
 
 SMALL = {"records": 200, "length": 10, "items": 100, "categories": 8}
 
 
 def row(scenario: str, **overrides: object) -> dict[str, object]:
-    subject = open_subject(scenario, overrides, 3, {})  # type: ignore[arg-type]
-    assert has_ceiling(subject)
-    return ceiling(RunSpec(scenario=scenario, overrides=overrides, seed=3, contestant="oracle"), subject)  # type: ignore[arg-type]
+    stream = open_stream(scenario, overrides, 3, {})  # type: ignore[arg-type]
+    assert has_upper_bound(stream)
+    return upper_bound(RunSpec(scenario=scenario, overrides=overrides, seed=3, contestant="oracle"), stream)  # type: ignore[arg-type]
 
 
 def test_the_oracle_of_all_records_is_the_oracles_mean() -> None:
-    """With every record in the sample it gives the plain mean; the last tenth is that of the last records."""
+    """With every record in the sample the row holds plain means, of all records and of the last tenth."""
     stream = DirichletStream(DirichletSettings(seed=3, **SMALL))
     found, whole = row("paper", **SMALL), oracle(stream, range(200), seen_before=first_seen(stream))
     assert found["hr10"] == pytest.approx(whole.expected.hr10.mean())
@@ -31,7 +31,7 @@ def test_the_oracle_of_all_records_is_the_oracles_mean() -> None:
 
 
 def test_a_sample_weighs_the_tenths_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As many records of the last tenth as of the rest: the mean is still that of the stream, within its error."""
+    """With as many sampled records of the last tenth as of the rest, the mean is still that of the stream."""
     whole = row("paper", **SMALL)
     monkeypatch.setattr(upper_bounds, "ORACLE_RECORDS", 20)
     part = row("paper", **SMALL)
@@ -45,11 +45,11 @@ def test_the_seer_is_the_worlds() -> None:
     """Means over all clicks, and those of the last tenth of the requests."""
     small = {"events": 800, "users": 40, "items": 60, "categories": 5, "days": 3}
     found = row("growth", **small)
-    seer = open_subject("growth", small, 3, {}).scenario.seer()  # type: ignore[union-attr]
+    seer = open_stream("growth", small, 3, {}).scenario.seer()  # type: ignore[union-attr]
     assert found["hr10"] == pytest.approx(float(np.mean(seer.ranks <= 10)))
     assert found["late_mrr"] == pytest.approx(seer.realised(0.9)["mrr"])
 
 
 def test_a_data_set_has_none() -> None:
-    """Nobody knows what could be known about recorded people."""
-    assert not has_ceiling(open_subject("movielens", {}, 0, {}))
+    """The best possible ranking of recorded users is not known."""
+    assert not has_upper_bound(open_stream("movielens", {}, 0, {}))

@@ -1,11 +1,13 @@
-"""Output folders of a comparison made by hand: runs with the figures that a test knows."""
+"""Output folders of a comparison, written by hand with known figures."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
+
+from sim.report.analysis.results import Results, read_results
 
 ABOUT: Mapping[str, Any] = {
     "command": "hstu compare --preset tiny",
@@ -22,7 +24,7 @@ KINDS = {"markov": "baseline", "oracle": "oracle"}
 def run(
     scenario: str, contestant: str, seed: int, hr10: float | None, variant: str = "", **more: Any
 ) -> dict[str, Any]:
-    """Give a row of runs.parquet; the other metrics follow from HR@10, and nothing was frozen."""
+    """Return a row of runs.parquet; the other metrics follow from HR@10, and nothing was frozen."""
     times = {"hr50": 2.0, "ndcg10": 0.5, "mrr": 0.4}
     metrics = {"hr10": hr10} | {name: None if hr10 is None else factor * hr10 for name, factor in times.items()}
     return {
@@ -52,7 +54,7 @@ def run(
 def curve(
     run_id: str, rates: Sequence[float], targets: int = 100, age: str = "old", step_ms: int = 1000
 ) -> pl.DataFrame:
-    """Give curves of one run: an HR@10 for each hundredth, which lasts `step_ms` and has its targets in the middle."""
+    """Return curves of one run: an HR@10 for each hundredth of `step_ms`, with its targets in the middle."""
     return pl.DataFrame(
         {
             "run": [run_id] * len(rates),
@@ -66,7 +68,7 @@ def curve(
 
 
 def moment(scenario: str, seed: int | None, share: float, name: str = "shock") -> dict[str, Any]:
-    """Give a row of moments.parquet."""
+    """Return a row of moments.parquet."""
     return {"scenario": scenario, "seed": seed, "name": name, "share": share, "until_share": None}
 
 
@@ -77,7 +79,7 @@ def write(
     moments: Sequence[Mapping[str, Any]] | None = None,
     about: Mapping[str, Any] | None = ABOUT,
 ) -> Path:
-    """Write the folder; what is None is not there."""
+    """Write the folder; a part that is None is left out."""
     folder.mkdir(parents=True, exist_ok=True)
     pl.DataFrame(runs, infer_schema_length=None).write_parquet(folder / "runs.parquet")
     if curves is not None:
@@ -87,3 +89,23 @@ def write(
     if about is not None:
         (folder / "about.json").write_text(json.dumps(about))
     return folder
+
+
+def one(tmp_path: Path, *curves: pl.DataFrame, moments: list[dict[str, object]] | None = None) -> Results:
+    """Read a folder with silu alone: a seed for each of the curves, whose run ids are a-silu--0, a-silu--1, ..."""
+    runs = [run("a", "silu", seed, 0.1) for seed in range(len({curve["run"][0] for curve in curves}))]
+    return read_results(write(tmp_path, runs, list(curves), moments))
+
+
+def shocked(down: int, level: float = 0.1, *, at: int = 60) -> list[float]:
+    """Return an HR@10 of 0.2 that falls to `level` for `down` hundredths from `at` on."""
+    return [0.2] * at + [level] * down + [0.2] * (100 - at - down)
+
+
+def runs_of(
+    scenarios: str, seeds: int, contestants: tuple[str, ...] = ("silu", "softmax", "markov")
+) -> Iterator[dict[str, object]]:
+    for scenario in scenarios:
+        for place, contestant in enumerate(contestants):
+            for seed in range(seeds):
+                yield run(scenario, contestant, seed, 0.3 - 0.05 * place + 0.001 * seed * (1 + place))

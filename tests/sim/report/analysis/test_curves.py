@@ -1,31 +1,15 @@
-"""Curves over the stream, by age, and recovery times of curves with known shape."""
+"""Curves over the stream and by item age."""
 
-from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given, strategies as st
 
 from sim.report import recoveries
 from sim.report.analysis.curves import by_age, over_stream, wilson
-from sim.report.analysis.recovery import chance
-from sim.report.analysis.results import Results, read_results
-from sim.report.analysis.student import half_width
-from sim.report.html.recovery import median
-from sim.report.plots.lines import spaced
-from tests.sim.report.report_folders import curve, moment, run, write
-
-
-def one(tmp_path: Path, *curves: pl.DataFrame, moments: list[dict[str, object]] | None = None) -> Results:
-    """Read a folder with silu alone: a seed for each of the curves, whose run ids are a-silu--0, a-silu--1, ..."""
-    runs = [run("a", "silu", seed, 0.1) for seed in range(len({curve["run"][0] for curve in curves}))]
-    return read_results(write(tmp_path, runs, list(curves), moments))
-
-
-def shocked(down: int, level: float = 0.1, *, at: int = 60) -> list[float]:
-    """HR@10 of 0.2 that falls to `level` for `down` hundredths from `at` on."""
-    return [0.2] * at + [level] * down + [0.2] * (100 - at - down)
+from sim.report.analysis.results import read_results
+from sim.report.analysis.statistics import half_width
+from tests.sim.report.report_folders import curve, moment, one, run, shocked, write
 
 
 def test_points_pool_hundredths_until_they_hold_a_thousand_targets(tmp_path: Path) -> None:
@@ -69,78 +53,8 @@ def test_ages_pool_the_stream_and_leave_out_what_is_too_few_or_impossible(tmp_pa
     assert table["share"].to_list() == pytest.approx([300 / 1049, 600 / 1049])
 
 
-def test_recovery_is_the_first_hundredth_that_opens_three_good_ones(tmp_path: Path) -> None:
-    """Down for 12 hundredths from 60 % on: back at 72 %, 12 hundredths and 12 of their times later."""
-    row = recoveries_of(tmp_path, shocked(12), 0.6)
-    assert (row["before"], row["lowest"], row["recovered"]) == (pytest.approx(0.2), pytest.approx(0.1), True)
-    assert row["hundredths"] == pytest.approx(12)
-    assert row["event_ms"] == pytest.approx(12 * 1000)
-
-
-def test_a_moment_within_a_hundredth_leaves_that_one_out(tmp_path: Path) -> None:
-    """At 60.4 % the torn hundredth is neither before nor after; times count from the moment itself."""
-    row = recoveries_of(tmp_path, shocked(12), 0.604)
-    assert row["hundredths"] == pytest.approx(11.6)
-    assert row["event_ms"] == pytest.approx(11.6 * 1000)
-
-
-def test_no_loss_and_no_recovery(tmp_path: Path) -> None:
-    """96 % of before is no loss: 0 hundredths. What stays below until the end has no time. Nothing before: no row."""
-    unhurt = recoveries_of(tmp_path / "1", shocked(40, 0.192), 0.6)
-    assert (unhurt["hundredths"], unhurt["recovered"]) == (pytest.approx(0), True)
-    lost = recoveries_of(tmp_path / "2", shocked(40), 0.6)
-    assert (lost["recovered"], lost["hundredths"], lost["event_ms"]) == (False, None, None)
-    assert lost["lowest"] == pytest.approx(0.1)
-    write(tmp_path / "3", [run("a", "silu", 0, 0.1)], [curve("a-silu--0", [0.2] * 100)], [moment("a", 0, 0.0)])
-    assert recoveries(tmp_path / "3").is_empty()
-
-
-def recoveries_of(folder: Path, rates: list[float], share: float) -> dict[str, object]:
-    write(folder, [run("a", "silu", 0, 0.1)], [curve("a-silu--0", rates)], [moment("a", 0, share)])
-    return recoveries(folder).row(0, named=True)
-
-
-def test_each_seed_has_its_own_moments(tmp_path: Path) -> None:
-    """A moment of seed 1 says nothing of seed 0; one without a seed holds for all."""
-    curves = [curve("a-silu--0", shocked(5)), curve("a-silu--1", shocked(7, at=50))]
-    moments = [moment("a", 0, 0.6), moment("a", 1, 0.5), moment("a", None, 0.2, "calm"), moment("b", 0, 0.2)]
-    table = recoveries(write(tmp_path, [run("a", "silu", seed, 0.1) for seed in range(2)], curves, moments))
-    found = {(row["moment"], row["seed"]): row["hundredths"] for row in table.iter_rows(named=True)}
-    assert found == {
-        ("shock", 0): pytest.approx(5),
-        ("shock", 1): pytest.approx(7),
-        ("calm", 0): pytest.approx(0),
-        ("calm", 1): pytest.approx(0),
-    }
-
-
-def test_chance_is_the_error_of_three_hundredths(tmp_path: Path) -> None:
-    """300 targets at 0.25: sqrt(0.75 / 0.25 / 300) = 10 %."""
-    assert chance(one(tmp_path, curve("a-silu--0", [0.25] * 100)), "a") == pytest.approx((300, 0.1))
-
-
-def test_a_median_counts_what_never_came_as_last() -> None:
-    """None is endless, and a median that falls on it is None."""
-    assert median([1, None, 3]) == 3
-    assert median([1, 2, 3, None]) == 2.5
-    assert median([1, None]) is None
-    assert median([None]) is None
-
-
-@given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.01, 0.3))
-def test_names_beside_lines_never_overlap_and_stay_put_where_they_can(values: list[float], gap: float) -> None:
-    """Neighbours are `gap` apart, none is below the least, the order stays; what is apart already does not move."""
-    values = sorted(values)
-    places = spaced(values, gap, 0.0)
-    assert len(places) == len(values)
-    assert all(b - a >= gap - 1e-9 for a, b in pairwise(places))
-    assert all(place >= -1e-9 for place in places)
-    if all(b - a >= gap for a, b in pairwise(values)):
-        assert places == pytest.approx(values)
-
-
 def test_curves_of_an_oracle_have_neither_ages_nor_times(tmp_path: Path) -> None:
-    """They are drawn over the stream and recover in hundredths; by age and in event time there is nothing to show."""
+    """They have points over the stream and recovery in hundredths, but nothing by age or in event time."""
     untimed = curve("a-oracle--0", shocked(5), age="all").with_columns(time_ms=pl.lit(None, pl.Int64))
     folder = write(tmp_path, [run("a", "oracle", 0, 0.2)], [untimed], [moment("a", 0, 0.6)])
     results = read_results(folder)

@@ -1,4 +1,4 @@
-"""Folders that are whole, half finished, or contradict themselves."""
+"""Folders that are complete, unfinished, or contradictory."""
 
 import math
 from pathlib import Path
@@ -54,7 +54,7 @@ def test_an_oracle_is_expected_only_where_it_has_a_run(tmp_path: Path) -> None:
 
 
 def test_runs_without_figures_or_curves_are_named(tmp_path: Path) -> None:
-    """NaN is no figure; a run without curves is named once others have them."""
+    """NaN counts as not measured; a run without curves is named where others have them."""
     runs = [run("a", "silu", 0, math.nan), run("a", "softmax", 0, 0.1)]
     results = read_results(write(tmp_path, runs, [curve(runs[1]["run"], [0.1])]))
     assert "1 of 2 runs have no curves: a-silu--0." in results.missing
@@ -63,7 +63,7 @@ def test_runs_without_figures_or_curves_are_named(tmp_path: Path) -> None:
 
 
 def test_different_examples_or_targets_are_flagged(tmp_path: Path) -> None:
-    """A gap is between figures of the same examples: another digest or another number of targets is said."""
+    """Gaps need equal examples: another digest or another number of targets is reported."""
     runs = [*pair("a", 1), run("a", "markov", 0, 0.1, examples_digest="else", targets=999)]
     told = "\n".join(read_results(write(tmp_path, runs)).missing)
     assert "In a, seed 0, the digests of the examples differ (markov saw others than the rest)" in told
@@ -71,7 +71,7 @@ def test_different_examples_or_targets_are_flagged(tmp_path: Path) -> None:
 
 
 def test_a_repeated_run_counts_once(tmp_path: Path) -> None:
-    """The last of equal identity counts, and it is said."""
+    """The last run of an identity counts, and the repeat is reported."""
     results = read_results(write(tmp_path, [run("a", "silu", 0, 0.1), run("a", "silu", 0, 0.3)]))
     assert results.runs["hr10"].to_list() == [0.3]
     assert any("1 rows of runs.parquet repeat a run" in text for text in results.missing)
@@ -87,13 +87,13 @@ def test_times_of_scoring_make_scenarios_of_their_own(tmp_path: Path) -> None:
 
 
 def test_equal_titles_are_told_apart(tmp_path: Path) -> None:
-    """Two scenarios of one title get their names behind it."""
+    """Two scenarios with one title get their names appended."""
     results = read_results(write(tmp_path, [run(name, "silu", 0, 0.1, scenario_title="same") for name in "ab"]))
     assert [results.scenario_title(name) for name in "ab"] == ["same (a)", "same (b)"]
 
 
 def test_absent_columns_are_nulls_and_needed_ones_an_error(tmp_path: Path) -> None:
-    """A slim runs.parquet is read; without the columns that tell who and how well it is refused by name."""
+    """A runs.parquet with few columns is read; the error names the necessary columns that are absent."""
     slim = pl.DataFrame({"run": ["r"], "scenario": ["a"], "contestant": ["silu"], "seed": [0], "hr10": [0.5]})
     slim.write_parquet(tmp_path / "runs.parquet")
     results = read_results(tmp_path)
@@ -105,7 +105,7 @@ def test_absent_columns_are_nulls_and_needed_ones_an_error(tmp_path: Path) -> No
 
 
 def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    """No runs.parquet, a torn one, an about.json that is none."""
+    """No runs.parquet, a truncated one, an about.json that is no JSON."""
     with pytest.raises(SimError, match=r"holds no runs\.parquet: give the output folder"):
         read_results(tmp_path)
     (tmp_path / "runs.parquet").write_bytes(b"torn")
@@ -118,7 +118,7 @@ def test_what_cannot_be_read_is_refused_in_a_sentence(tmp_path: Path) -> None:
 
 
 def test_an_oracle_belongs_to_both_times_of_scoring_and_is_called_by_its_title(tmp_path: Path) -> None:
-    """Its figures do not depend on when others are scored; where it is a seer, it is called that."""
+    """Its figures do not depend on score_at; its name in plots is the first word of its title."""
     runs = [run("a", "silu", 0, hr10, score_at=at) for at, hr10 in (("label", 0.1), ("request", 0.2))]
     runs += [run("a", "oracle", 0, 0.4, title="oracle: exact"), run("b", "oracle", 0, 0.4, title="Seer: knows tastes")]
     results = read_results(write(tmp_path, [*runs, run("b", "silu", 0, 0.1)]))
@@ -128,7 +128,7 @@ def test_an_oracle_belongs_to_both_times_of_scoring_and_is_called_by_its_title(t
         "a, scored at request",
         "b, scored at request",
     ]
-    assert results.ceilings() == ["oracle", "seer"]
+    assert results.upper_bounds() == ["oracle", "seer"]
     assert results.label("oracle", "b, scored at label") == "seer"
     assert results.label("silu", "b, scored at label") == "silu"
     assert results.title("oracle", "b, scored at request") == "Seer: knows tastes"

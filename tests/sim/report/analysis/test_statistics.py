@@ -7,12 +7,11 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sim.report import costs, gaps, regrets, summary, write_report
 from sim.report.analysis.results import read_results
-from sim.report.analysis.statistics import gaps as gaps_of
-from sim.report.analysis.student import critical, half_width
+from sim.report.analysis.statistics import critical, gaps as gaps_of, half_width
 from sim.report.analysis.text import answer, verdict
 from tests.sim.report.report_folders import curve, run, write
 
@@ -90,6 +89,7 @@ def test_verdicts_follow_from_intervals(tmp_path: Path, silu: list[float], expec
 
 
 @given(st.lists(st.tuples(st.floats(0.01, 0.99), st.floats(0.01, 0.99)), min_size=2, max_size=6))
+@settings(deadline=None)  # files are written
 def test_gaps_equal_those_by_hand(pairs: list[tuple[float, float]]) -> None:
     """Whatever the figures: mean and interval of the differences."""
     with TemporaryDirectory() as name:
@@ -115,7 +115,7 @@ def test_the_tuned_variant_stands_for_its_contestant(tmp_path: Path) -> None:
 
 
 def test_fractions_of_the_oracle_are_taken_seed_by_seed(tmp_path: Path) -> None:
-    """0.1 of 0.2 and 0.3 of 0.4: a mean of 62.5 %; seeds without an oracle count not; an oracle has no gap."""
+    """0.1 of 0.2 and 0.3 of 0.4: a mean of 62.5 %; seeds without an oracle do not count; an oracle has no gap."""
     runs = [run("a", "softmax", seed, hr10) for seed, hr10 in enumerate((0.1, 0.3, 0.5))]
     runs += [run("a", "oracle", 0, 0.2), run("a", "oracle", 1, 0.4), run("b", "softmax", 0, 0.1)]
     runs.append(run("a", "seer", 0, 0.9, kind="oracle"))
@@ -127,8 +127,8 @@ def test_fractions_of_the_oracle_are_taken_seed_by_seed(tmp_path: Path) -> None:
     assert gaps(folder).is_empty()
 
 
-def test_without_a_rival_there_is_no_gap_and_the_answer_says_so(tmp_path: Path) -> None:
-    """No frame fails for want of softmax."""
+def test_without_softmax_there_is_no_gap_and_the_answer_says_so(tmp_path: Path) -> None:
+    """Without softmax the frames are empty."""
     folder = write(tmp_path, [run("a", "silu", 0, 0.1), run("a", "softmax", 1, 0.1)])
     assert gaps(folder).is_empty()
     assert answer(read_results(folder)) == [
@@ -147,7 +147,7 @@ def test_costs_are_means_over_runs_of_tuned_variants(tmp_path: Path) -> None:
 
 
 def test_closed_loops_are_compared_by_regret(tmp_path: Path) -> None:
-    """The least first, gaps seed by seed, of several variants the one with the least; nothing is said of hit rates."""
+    """The least regret first, gaps by seed, the variant with the least regret; no word about hit rates."""
     runs = [
         run("loop", "silu", seed, None, "lr=1", regret=3.0 + seed, late_regret=2.0, score_at=None) for seed in (0, 1)
     ]
@@ -177,3 +177,20 @@ def test_closed_loops_are_compared_by_regret(tmp_path: Path) -> None:
     assert "3.5000 clicks a request" not in page  # the other variant's
     for absent in ("have no HR@10", "There is no pair", "Targets are scored", "HR@10 over the stream"):
         assert absent not in page
+
+
+@pytest.mark.parametrize(
+    ("df", "t"),
+    [(1, 12.7062047364), (2, 4.30265272975), (4, 2.77644510520), (29, 2.04522964213), (100, 1.98397151845)],
+)
+def test_critical_values_are_those_of_the_tables(df: int, t: float) -> None:
+    """Ten digits agree with published tables."""
+    assert critical(df) == pytest.approx(t, rel=1e-10)
+
+
+def test_half_width_needs_two_values() -> None:
+    """Of 1, 2, 3 it is t(2) / sqrt(3); one value has none; equal ones have 0."""
+    assert half_width([1, 2, 3]) == pytest.approx(critical(2) / math.sqrt(3))
+    assert half_width([1]) is None
+    assert half_width([]) is None
+    assert half_width([0.5, 0.5]) == 0

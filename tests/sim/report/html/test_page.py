@@ -1,20 +1,17 @@
-"""The page as a browser and a reader meet it: one whole file, the answer first, nothing hidden, equal bytes."""
+"""The page: one self-contained file, the answer first, everything escaped, equal bytes for equal input."""
 
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
-import pytest
-
 from sim.report import save_figures, write_report
-from tests.sim.report.report_folders import ABOUT, curve, moment, run, write
+from tests.sim.report.report_folders import ABOUT, curve, moment, run, runs_of, write
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 VOID = {"meta", "br", "hr", "img", "link"}
 
 
@@ -57,25 +54,6 @@ class Page(HTMLParser):
     @property
     def text(self) -> str:
         return re.sub(r"\s+", " ", "".join(self.words))
-
-
-def runs_of(
-    scenarios: str, seeds: int, contestants: tuple[str, ...] = ("silu", "softmax", "markov")
-) -> Iterator[dict[str, object]]:
-    for scenario in scenarios:
-        for place, contestant in enumerate(contestants):
-            for seed in range(seeds):
-                yield run(scenario, contestant, seed, 0.3 - 0.05 * place + 0.001 * seed * (1 + place))
-
-
-@pytest.fixture
-def whole(tmp_path: Path) -> Path:
-    """Two scenarios, three seeds, two learning rates of silu, an oracle and a shock in the first."""
-    runs = [*runs_of("ab", 3), *runs_of("a", 3, ("oracle",))]
-    runs += [run(scenario, "silu", seed, 0.2, "learning_rate=0.01") for scenario in "ab" for seed in range(3)]
-    rates = [0.2] * 60 + [0.1] * 8 + [0.2] * 32
-    curves = [curve(str(row["run"]), rates, age=age) for row in runs for age in ("<1h", "old")]
-    return write(tmp_path / "whole", runs, curves, [moment("a", seed, 0.6) for seed in range(3)])
 
 
 def test_the_page_is_one_whole_file_without_outside_references(whole: Path) -> None:
@@ -123,7 +101,7 @@ def test_the_answer_comes_first_and_everything_asked_for_is_there(whole: Path) -
 
 
 def test_a_frozen_test_is_shown_where_there_is_one(tmp_path: Path) -> None:
-    """The third protocol appears with its own targets; whoever has no such figure has no row in it."""
+    """The third protocol appears with its own targets; a contestant without such a metric has no row in it."""
     frozen = {f"frozen_{metric}": 0.25 for metric in ("hr10", "hr50", "ndcg10", "mrr")} | {"frozen_targets": 77}
     runs = [run("a", "silu", 0, 0.3, **frozen), run("a", "softmax", 0, 0.2)]
     text = Page(write_report(write(tmp_path, runs)).read_text()).text
@@ -132,7 +110,7 @@ def test_a_frozen_test_is_shown_where_there_is_one(tmp_path: Path) -> None:
 
 
 def test_a_half_finished_folder_says_what_is_missing(tmp_path: Path) -> None:
-    """Runs alone make a page: without curves, moments, an end, with one seed."""
+    """Runs are enough for a page: without curves, moments or an end, with one seed."""
     folder = write(tmp_path, list(runs_of("a", 1))[:2], about=ABOUT | {"finished": None})
     text = Page(write_report(folder).read_text()).text
     assert text.index("What is missing") < text.index("The answer")
@@ -144,7 +122,7 @@ def test_a_half_finished_folder_says_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_a_lone_contestant_has_a_page(tmp_path: Path) -> None:
-    """No rival, no metrics, no settings: dashes and a sentence instead of a failure."""
+    """Without softmax, metrics and settings the page has dashes and a sentence."""
     runs = [run("a", "silu", 0, None, settings=None, train_s=None, parameters=None)]
     text = Page(write_report(write(tmp_path, runs)).read_text()).text
     assert "There is no pair of runs with softmax" in text
@@ -152,7 +130,7 @@ def test_a_lone_contestant_has_a_page(tmp_path: Path) -> None:
 
 
 def test_names_cannot_break_the_page(tmp_path: Path) -> None:
-    """Titles, moments and settings are text, whatever is in them."""
+    """Titles, moments and settings are shown as text, whatever they contain."""
     evil = '$x$<script>alert("1")</script>&\'"'
     runs = [
         run(evil, name, 0, 0.1, evil, title=evil, scenario_title=evil, settings=f'{{"x": {{"y": {seed}}}}}')
@@ -169,40 +147,23 @@ def test_names_cannot_break_the_page(tmp_path: Path) -> None:
 
 
 def test_equal_input_gives_equal_bytes(whole: Path) -> None:
-    """Another process with other hash seeds writes the same page and the same drawings."""
+    """A process with another hash seed writes the same page and plots."""
     code = (
         "import sys; from pathlib import Path; from sim.report import save_figures, write_report; "
         "folder = Path(sys.argv[1]); write_report(folder); save_figures(folder, folder / sys.argv[2])"
     )
-    pages, drawings = [], []
+    pages, plots = [], []
     for seed in ("1", "2"):
         environment = os.environ | {"PYTHONHASHSEED": seed, "POLARS_MAX_THREADS": seed}
         subprocess.run([sys.executable, "-c", code, str(whole), seed], cwd=ROOT, env=environment, check=True)
         pages.append((whole / "report.html").read_bytes())
-        drawings.append({path.name: path.read_bytes() for path in (whole / seed).iterdir()})
+        plots.append({path.name: path.read_bytes() for path in (whole / seed).iterdir()})
     assert pages[0] == pages[1]
-    assert drawings[0] == drawings[1]
-
-
-def test_drawings_stand_alone(whole: Path) -> None:
-    """Each file is XML of its own with its colours for light and dark, and text that is text."""
-    paths = save_figures(whole, whole / "figures")
-    assert {path.name for path in paths} == {
-        *(f"{kind}-{scenario}.svg" for kind in ("stream", "ages", "variants") for scenario in "ab"),
-        *("gaps-all.svg", "gaps-late.svg", "oracle.svg"),
-    }
-    for path in paths:
-        text = path.read_text()
-        root = ElementTree.fromstring(text)
-        assert root.tag == "{http://www.w3.org/2000/svg}svg"
-        assert set(re.findall(r"var\(--(\w+)\)", text)) <= set(re.findall(r"--(\w+):", text))
-        assert "prefers-color-scheme:dark" in text
-        assert "#fe0" not in text
-        assert any(node.text for node in root.iter("{http://www.w3.org/2000/svg}text"))
+    assert plots[0] == plots[1]
 
 
 def test_a_fall_to_nothing_is_a_figure(tmp_path: Path) -> None:
-    """HR@10 that falls to 0 has a lowest of 0, not a dash; a run that stays there is not back within the stream."""
+    """An HR@10 that falls to 0 has a lowest of 0, not a dash; a run that stays at 0 does not recover."""
     folder = write(
         tmp_path, list(runs_of("a", 1))[:1], [curve("a-silu--0", [0.2] * 60 + [0.0] * 40)], [moment("a", 0, 0.6)]
     )

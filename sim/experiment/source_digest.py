@@ -1,0 +1,104 @@
+"""Digest of the source that decides a run's figures: when that code is edited, the run gets a new id and runs again.
+
+Covered are the modules of model/, stream/ and sim/ that the run reaches by imports: from the streams and the loops that
+test and train, and from the contestant's own module. So an edited baseline runs again and the others keep their
+results; an edited encoder runs again with whatever uses it. Comments, docstrings and layout do not count. Not covered:
+modules in `_IGNORED`, which cannot change a figure, and libraries, whose versions are in about.json.
+"""
+
+import ast
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+from xxhash import xxh3_64
+
+from model.baselines import BASELINES
+from sim.experiment.contestants import NEURAL
+from sim.experiment.upper_bounds import ORACLE
+
+ROOT: Final = Path(__file__).parents[2]  # holds model/, stream/ and sim/
+_OURS: Final = ("model", "stream", "sim")
+_RUN: Final = ("sim.experiment.run", "sim.experiment.closed_loop_run", "sim.experiment.streams")
+_BOUND: Final = ("sim.experiment.upper_bounds", "sim.experiment.streams")
+_LEARNER: Final = "model.learning.learner"  # imported by contestants.py, and no part of a baseline's run
+_CHOSEN: Final = ("model.baselines", "model.network.encoders")  # load all their modules; a run uses one of them
+_IGNORED: Final = ("model.errors", "model.storage", "model.trainer.run", "sim.config", "sim.errors", "stream.errors")
+
+
+@cache
+def source_digest(contestant: str, root: Path = ROOT) -> str:
+    """Return the digest of the source that decides the figures of a contestant, of an upper bound or of the policy.
+
+    Args:
+        contestant: The name in RunSpec.
+        root: The folder that holds our packages.
+    """
+    digest = xxh3_64()
+    for module in sorted(_reached(_roots(contestant), root)):
+        digest.update(f"{module}\n{_code(_file(module, root))}\n".encode())
+    return digest.hexdigest()
+
+
+def _roots(contestant: str) -> tuple[str, ...]:
+    if contestant in NEURAL:
+        return (*_RUN, _LEARNER, f"model.network.encoders.{NEURAL[contestant][1]['encoder']}")
+    if contestant in BASELINES:
+        return (*_RUN, BASELINES[contestant].__module__)
+    return _BOUND if contestant == ORACLE else _RUN
+
+
+def _reached(roots: tuple[str, ...], root: Path) -> set[str]:
+    """Return the roots and all of our modules that they import, directly or not."""
+    found: set[str] = set()
+    left = list(roots)
+    while left:
+        module = left.pop()
+        if module not in found and _file(module, root).is_file():
+            found.add(module)
+            left += [name for name in _imports(module, root) if not _stops(name, roots)]
+    return found
+
+
+def _stops(module: str, roots: tuple[str, ...]) -> bool:
+    ignored = any(f"{module}.".startswith(f"{name}.") for name in _IGNORED)
+    return ignored or module.split(".")[0] not in _OURS or (module == _LEARNER and module not in roots)
+
+
+def _file(module: str, root: Path) -> Path:
+    path = root.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def _imports(module: str, root: Path) -> list[str]:
+    """Return what a module imports, late imports included; of `from a import b` both a and a.b, which may be a module.
+
+    A package that loads its modules by `iter_modules` imports all of them.
+    """
+    path = _file(module, root)
+    found: list[str] = []
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    if any(name.endswith(".iter_modules") for name in found) and module not in _CHOSEN:
+        found += [f"{module}.{file.stem}" for file in path.parent.glob("*.py")]
+    return found
+
+
+@cache
+def _code(path: Path) -> str:
+    """Return a file's statements in one layout, without comments and bare strings."""
+    return ast.unparse(_WithoutTexts().visit(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+class _WithoutTexts(ast.NodeTransformer):
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if text else node

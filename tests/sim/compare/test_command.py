@@ -1,0 +1,71 @@
+"""`hstu compare` as people run it: a folder of results, tables on the terminal, and a report."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import polars as pl
+
+from tests.sim.compare.commands import command, environment, run
+
+
+def test_a_comparison_from_file_to_report(tmp_path: Path) -> None:
+    """Two seeds of three contestants and the upper bound: all in the tables, on equal examples; nothing runs twice."""
+    done = run(tmp_path, "--seeds", "2", "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    out = tmp_path / "out"
+    runs = pl.read_parquet(out / "runs.parquet")
+    assert runs.group_by("contestant").len().sort("contestant").rows() == [
+        (name, 2) for name in ("oracle", "popularity", "silu", "softmax")
+    ]
+    learnt = runs.filter(pl.col("kind") != "oracle")
+    assert learnt.group_by("seed").agg(pl.col("examples_digest").n_unique())["examples_digest"].to_list() == [1, 1]
+    assert (learnt["targets"] == 600).all()
+    curves = pl.read_parquet(out / "curves.parquet").join(learnt.select("run", whole="hr10"), on="run")
+    hits = curves.group_by("run").agg(pl.col("hr10").sum() / pl.col("targets").sum(), pl.col("whole").first())
+    assert (hits["hr10"] - hits["whole"]).abs().max() < 1e-12  # type: ignore[operator]
+    moments = pl.read_parquet(out / "moments.parquet")
+    assert moments["name"].to_list() == ["shock 1"] * 2
+    about = json.loads((out / "about.json").read_text())
+    assert about["planned"] == 8
+    assert about["finished"] > about["started"] > ""
+    assert "<html" in (out / "report.html").read_text()
+    assert "HR@10 against softmax" in done.stdout
+    again = run(tmp_path, "--seeds", "2", "--jobs", "2")
+    assert "8 runs, 0 of them to do" in again.stderr
+    assert pl.read_parquet(out / "runs.parquet").equals(runs)
+
+
+def test_a_run_that_diverges_does_not_end_the_others(tmp_path: Path) -> None:
+    """Each has a line with its settings and its reason, the report has the others, and the exit code is 1."""
+    done = run(tmp_path, "--vary", "learning_rate=1e-3,1e30")
+    assert done.returncode == 1
+    assert "2 of the runs failed, and are not in the report:\n" in done.stderr
+    for contestant in ("silu", "softmax"):
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith(contestant)]
+        assert f"{contestant} learning_rate=1e+30 on {tmp_path / 'small.toml'}, seed 0: At step" in line
+        assert "training has diverged" in line
+    runs = pl.read_parquet(tmp_path / "out" / "runs.parquet")
+    assert sorted(runs["contestant"]) == ["oracle", "popularity", "silu", "softmax"]
+    assert "2 of 6 planned runs have not ended" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_what_the_oracle_cannot_know_does_not_end_the_others(tmp_path: Path) -> None:
+    """Records of 600 events are too long for the oracle; the contestants run all the same, and the error says why."""
+    main, out = command(tmp_path)[:4], ("--out", str(tmp_path / "out"))
+    options = ("--scenario", "paper", "--contestant", "popularity", "--records", "20", "--vary", "length=600")
+    done = subprocess.run([*main, *options, *out], text=True, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert "oracle on paper, seed 0: " in done.stderr
+    assert pl.read_parquet(tmp_path / "out" / "runs.parquet")["contestant"].to_list() == ["popularity"]
+
+
+def test_the_folder_may_be_called_like_the_scenario(tmp_path: Path) -> None:
+    """`--scenario shock --out shock` works, and so does the same command again, with the folder beside it."""
+    chosen = ("--scenario", "shock", "--events", "200", "--contestant", "popularity", "--out", "shock")
+    arguments = [*command(tmp_path)[:4], *chosen]
+    for left in ("2 runs, 2 of them to do", "2 runs, 0 of them to do"):
+        done = subprocess.run(arguments, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert left in done.stderr
+    assert (tmp_path / "shock" / "report.html").exists()

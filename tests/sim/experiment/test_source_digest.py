@@ -1,0 +1,80 @@
+"""Edited code makes another run; edited prose does not."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sim.compare.plan import Plan
+from sim.experiment.source_digest import ROOT, source_digest
+
+CONTESTANTS = ("silu", "softmax", "gru", "markov", "popularity", "oracle", "policy")
+Edit = Callable[[str, str, str], set[str]]
+
+
+@pytest.fixture
+def edited(tmp_path: Path) -> Edit:
+    """Return a function that replaces a text in a copy of our source, and returns whose digest has changed."""
+    before = {name: source_digest(name) for name in CONTESTANTS}
+
+    def edit(file: str, old: str, new: str) -> set[str]:
+        for folder in ("model", "stream", "sim"):
+            shutil.copytree(ROOT / folder, tmp_path / folder, ignore=lambda _, names: {"__pycache__"} & set(names))
+        path = tmp_path / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+        return {name for name in CONTESTANTS if source_digest(name, tmp_path) != before[name]}
+
+    return edit
+
+
+def test_an_edited_baseline_runs_again_alone(edited: Edit) -> None:
+    """The other contestants keep their results."""
+    assert edited("model/baselines/markov.py", "class Markov", "class Mark") == {"markov"}
+
+
+def test_comments_and_docstrings_do_not_count(edited: Edit) -> None:
+    """Neither does the layout."""
+    assert edited("model/baselines/markov.py", '"""', '"""# Better prose. ') == set()
+
+
+def test_an_edited_encoder_runs_again_with_its_users(edited: Edit) -> None:
+    """The digest of a contestant holds its own encoder alone."""
+    assert edited("model/network/encoders/gru.py", "class Encoder", "class Cell") == {"gru"}
+
+
+def test_the_learner_is_no_part_of_a_baseline(edited: Edit) -> None:
+    """Its code decides what every encoder learns."""
+    assert edited("model/learning/learner.py", "class Learner", "class Pupil") == {"silu", "softmax", "gru"}
+
+
+@pytest.mark.parametrize("file", ["sim/experiment/run.py", "stream/join/joiner.py"])
+def test_what_all_share_runs_all_again(edited: Edit, file: str) -> None:
+    """The loop that tests and trains; the joiner, which is reached through other modules."""
+    assert {"silu", "gru", "markov"} <= edited(file, "import ", "import sys as _\nimport ")
+
+
+def test_modules_that_a_package_loads_by_itself_count(tmp_path: Path) -> None:
+    """Kinds of drift are found by their files; a new one may change every world."""
+    folder = tmp_path / "sim" / "world"
+    folder.mkdir(parents=True)
+    (tmp_path / "sim" / "experiment").mkdir()
+    (tmp_path / "sim" / "experiment" / "streams.py").write_text("import sim.world")
+    (folder / "__init__.py").write_text("from pkgutil import iter_modules")
+    before = source_digest("policy", tmp_path)
+    source_digest.cache_clear()
+    (folder / "meteor.py").write_text("FACTOR = 2")
+    assert source_digest("policy", tmp_path) != before
+
+
+def test_the_code_is_in_the_id_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan gives other ids once a contestant's code is another."""
+    plan = Plan(scenarios=("growth",), contestants=("silu", "markov"))
+    before = {spec.id for spec in plan.specs()}
+    edited = {"markov": "edited"}
+    monkeypatch.setattr("sim.compare.plan.source_digest", lambda name: edited.get(name, source_digest(name)))
+    changed = before ^ {spec.id for spec in plan.specs()}
+    assert {name.split("-")[0] for name in changed} == {"markov"}
+    assert len(changed) == 2
