@@ -6,6 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from model.data.candidates import Questions, ask
+from model.data.catalogue import Catalogue
 from model.data.micro_batch import collate
 from model.data.vocabulary import Vocabulary
 from stream.example import NO_KEY, Example, Kind
@@ -97,7 +98,7 @@ def make_quiz(
     for v in np.flatnonzero(withdrawn):
         items.withdraw(int(v), LATEST_MS)
     batch = collate([_example(*each) for each in zip(targets, request_ms, histories, strict=True)])
-    questions = ask(batch, items.rows(batch.keys), np.arange(len(targets)), items)
+    questions = ask(batch, items, Catalogue())
     return Quiz(born_ms, withdrawn, targets, request_ms, histories, questions)
 
 

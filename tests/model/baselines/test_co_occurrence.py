@@ -6,7 +6,7 @@ from model.baselines.co_occurrence import WINDOW, CoOccurrence
 from stream.example import Example
 from tests.batches import make_quiz
 from tests.laws import streams
-from tests.model.baselines.asking import Asked, check_formula, faded, shares
+from tests.model.baselines.asking import Asked, check_formula, decayed, shares
 
 
 def together(learnt: list[Asked]) -> list[tuple[int, int, int]]:
@@ -16,11 +16,11 @@ def together(learnt: list[Asked]) -> list[tuple[int, int, int]]:
 
 
 def by_hand(learnt: list[Asked], asked: Asked, item: int) -> float:
-    """Give 2 + the sum of cosines with the user's last items that went together with anything, else popularity."""
+    """Return 2 + the sum of cosines with the user's last items that went together with anything, else popularity."""
     met = together(learnt)
 
     def count(i: int, j: int | None) -> float:
-        return faded([ts_ms for a, b, ts_ms in met if a == i and j in (None, b)], asked.request_ms)
+        return decayed([ts_ms for a, b, ts_ms in met if a == i and j in (None, b)], asked.request_ms)
 
     window = [key for key in asked.history if any(i == key for i, _, _ in met)][-WINDOW:]
     pairs = [(i, item) for i in window if any((a, b) == (i, item) for a, b, _ in met)]
@@ -32,7 +32,7 @@ def by_hand(learnt: list[Asked], asked: Asked, item: int) -> float:
 @given(streams(3))
 @settings(deadline=None)  # the first one compiles
 def test_scores_are_those_of_the_formula(examples: list[Example]) -> None:
-    """Cosines of faded counts, then popularity, of candidates alone, from what was learnt before."""
+    """Cosines of decayed counts, then popularity, of candidates alone, from what was learnt before."""
     check_formula(CoOccurrence, by_hand, examples)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 from hypothesis import given, strategies as st
 
-from model.data.labels import Chooser, accidental_hits
+from model.data.labels import TargetSelector, accidental_hits
 from model.data.micro_batch import collate
 from stream.example import Example, Kind, decode, id_key
 from tests.factories import make_examples
@@ -23,7 +23,7 @@ def test_targets_are_sorted_out_by_their_labels() -> None:
     """Compared with loops over the examples: any action that is not negative is liked; shown items are ranked."""
     [log] = make_examples(seed=4, partitions=1, count=80)
     examples = [message for record in log if isinstance(message := decode(record.value or b""), Example)]
-    chosen = Chooser(("like", "click"), ("skip",)).choose(collate(examples))
+    chosen = TargetSelector(("like", "click"), ("skip",)).select(collate(examples))
     liked, shown, labels, t = [], [], [], 0
     for example in examples:
         for i, position in enumerate(example.positions):

@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 from pydantic import ValidationError
 
 from model.config import ModelSettings, TrainSettings
-from model.data.micro_batch import Jagged, collate
+from model.data.micro_batch import PackedBatch, collate
 from model.data.stochastic_length import kept_tokens, shortened
 from model.learning.learner import Learner
 from stream.example import Example, Kind, decode
@@ -23,8 +23,8 @@ def stream(count: int = 60) -> list[Example]:
     return [message for record in log if isinstance(message := decode(record.value or b""), Example)]
 
 
-def long_batch(length: int, examples: int) -> Jagged:
-    """Give examples of so many tokens, whose last is the target and the one before it the query."""
+def long_batch(length: int, examples: int) -> PackedBatch:
+    """Return examples of `length` tokens each, whose last is the target and the one before it the query."""
     batch, ends = collate([]), length * np.arange(1, examples + 1)
     count = length * examples
     return replace(

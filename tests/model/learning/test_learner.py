@@ -10,7 +10,6 @@ import torch
 from model.config import ModelSettings, TrainSettings
 from model.data.catalogue import ItemRecord, Tombstone
 from model.data.item_age import SLICES
-from model.data.micro_batch import collate
 from model.errors import ModelError
 from model.learning.learner import Learner, StepReport
 from model.network.retrieval_loss import unit
@@ -123,7 +122,7 @@ def test_every_rank_is_the_one_counted_by_hand() -> None:
             naive.dead -= {dead[0]}
         before = copy.deepcopy(learner)
         outcome = learner.step(batch).outcome
-        before._admit(collate(batch), batch)
+        before._admit(before.index.ask(batch))
         for i, (example, t, item) in enumerate(naive.questions(batch)):
             query, candidates = int(example.queries[t]), naive.candidates(int(example.request_ms[t]))
             scores = by_loops(before, example, query)
@@ -230,7 +229,7 @@ def test_a_large_catalogue_is_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -
     """Scores of a few targets at a time give the same ranks as all at once."""
     examples = stream(count=40)
     _, whole = learnt(examples)
-    monkeypatch.setattr("model.learning.learner._SCORES", 50)
+    monkeypatch.setattr("model.learning.ranker._SCORES", 50)
     _, parts = learnt(examples)
     for a, b in zip(whole, parts, strict=True):
         np.testing.assert_array_equal(a.outcome.ranks["hstu"], b.outcome.ranks["hstu"])
@@ -339,11 +338,3 @@ def test_divergence_names_the_step() -> None:
         ModelError, match=r"At step 3 of trainer silu: training has diverged.*lower train.learning_rate"
     ):
         learner.step([replace(e, queries=np.full_like(e.queries, -1)) for e in stream(count=8)])
-
-
-def test_a_missing_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`cuda` on a machine without is refused; `auto` takes the CPU."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert Learner(MODEL, TRAIN).weights.device.type == "cpu"
-    with pytest.raises(ModelError, match="finds no CUDA device"):
-        Learner(MODEL, TRAIN.model_copy(update={"device": "cuda"}))

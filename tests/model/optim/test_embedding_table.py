@@ -34,15 +34,15 @@ def digest(table: EmbeddingTable) -> str:
     return hasher.hexdigest()
 
 
-@given(steps, st.sampled_from([0.0, 0.1]))
+@given(steps)
 @settings(deadline=None)
-def test_every_row_moves_as_if_adamw_trained_it_alone(every: Steps, weight_decay: float) -> None:
+def test_every_row_moves_as_if_adamw_trained_it_alone(every: Steps) -> None:
     """A row is what torch's AdamW makes of it from the gradients of the steps that touch it, and of no others."""
-    table = make(6, dtype=torch.float64, weight_decay=weight_decay)
+    table = make(6, dtype=torch.float64)
     expected = table.rows.clone()
     for row in range(6):
         weight = expected[row].clone().requires_grad_()
-        adamw = torch.optim.AdamW([weight], lr=LR, betas=table.betas, eps=table.eps, weight_decay=weight_decay)
+        adamw = torch.optim.AdamW([weight], lr=LR, betas=(0.9, 0.98), weight_decay=0.0)
         for rows, seed in every:
             if row in rows:
                 weight.grad = gradient(rows, seed)[rows.index(row)]
@@ -114,11 +114,14 @@ def test_digests_differ_when_a_step_differs(one: Steps, other: Steps) -> None:
 
 
 def test_gathered_rows_take_a_gradient_and_leave_the_table_alone() -> None:
-    """gather gives a leaf, whose use and change the table does not see."""
+    """The leaf has each row once, ascending; the table does not see what happens to it. Row -1 has no place."""
     table = make(6)
     before = table.rows.clone()
-    leaf = table.gather(torch.tensor([4, 1]))
-    assert torch.equal(leaf, before[[4, 1]])
+    found = table.gather(np.array([4, -1, 1, 4]))
+    leaf = found.leaf
+    assert found.rows.tolist() == [1, 4]
+    assert found.at.tolist() == [1, -1, 0, 1]
+    assert torch.equal(leaf, before[[1, 4]])
     leaf.sum().backward()
     assert leaf.is_leaf
     assert torch.equal(leaf.grad, torch.ones(2, DIM))
