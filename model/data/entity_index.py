@@ -1,7 +1,7 @@
 """What a run knows by name: both vocabularies and the catalogue. It turns a micro-batch of examples into rows.
 
 L = tokens of a micro-batch, P = retrieval targets, N = ranking targets. A recommender keeps one index and takes each
-micro-batch in by two calls: `ask` returns its questions over what was known before, `admit` gives its new ids rows.
+micro-batch in by two calls: `ask` returns its questions over the vocabulary as it is, `admit` adds its new ids.
 """
 
 from collections.abc import Mapping, Sequence
@@ -55,7 +55,7 @@ class AdmittedBatch:
         return self.rows.items[self.tokens.positions[self.targets.positive]]
 
     def shortened(self, kept_L: NDArray[np.bool_]) -> "AdmittedBatch":
-        """Return the batch with the kept tokens alone, among which must be those that its targets point at."""
+        """Return the batch with the kept tokens only, which must include those that its targets point at."""
         rows = TokenRows(*(column[kept_L] for column in self.rows))
         return AdmittedBatch(shortened(self.tokens, kept_L), self.targets, rows)
 
@@ -83,7 +83,7 @@ class EntityIndex:
         return AskedBatch(examples, tokens, targets, questions, age_T[targets.positive], age_T[targets.shown])
 
     def admit(self, asked: AskedBatch) -> tuple[AdmittedBatch, Questions]:
-        """Give new ids rows and learn the texts that came along; return the batch by rows, and its answered questions.
+        """Add rows for new ids and learn texts; return the batch by rows, and its answered questions.
 
         The answered questions are over the vocabulary after admission: what a baseline learns from.
         """

@@ -46,7 +46,7 @@ def _needed(batch: PackedBatch) -> NDArray[np.bool_]:
 
 
 def shortened(batch: PackedBatch, kept_L: NDArray[np.bool_]) -> PackedBatch:
-    """Return the batch with the kept tokens alone; its targets are the same, and point at the same tokens."""
+    """Return the batch with the kept tokens only; its targets are the same, and point at the same tokens."""
     before: NDArray[np.int64] = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept_L)))
     columns = {name: getattr(batch, name)[kept_L] for name in ("keys", "actions", "ts_ms", "kinds")}
     return replace(

@@ -85,7 +85,7 @@ class Vocabulary:
         return np.fromiter(map(self._row_of.get, keys_L.tolist(), repeat(-1)), np.int64, len(keys_L))
 
     def admit(self, keys_L: NDArray[np.uint64], ts_ms_L: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give new keys the next rows, move births back to these times, and return the row of each key, [L]."""
+        """Add rows for new keys, move births back to these times, and return the row of each key, [L]."""
         row_L = self.rows(keys_L)
         new_L = row_L < 0
         if new_L.any():

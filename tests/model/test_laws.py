@@ -51,7 +51,7 @@ def test_nobody_looks_ahead(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_nobody_knows_the_answer(name: str) -> None:
-    """The ranks of all items in one situation are a ranking: nobody has looked which of them is asked about."""
+    """The ranks of all items in one situation are a ranking: no contestant has looked which of them is the target."""
 
     @given(before=streams(3), asked=streams())
     @holds(25, name)
@@ -111,7 +111,7 @@ def test_a_vocabulary_that_grew_late_answers_as_one_that_was_there(name: str) ->
 
 @pytest.mark.parametrize("name", EVERY)
 def test_equal_streams_give_equal_ranks(name: str) -> None:
-    """No hidden chance, no clock."""
+    """There are no hidden random numbers and no clock."""
 
     @given(examples=streams(2))
     @holds(20, name)

@@ -68,10 +68,10 @@ def check_formula(
     """Check that every score is the formula's, for candidates only, from what was learned before."""
     contestant = Counting(kind)
     for n, example in enumerate(examples):
-        learnt, born = list(each(examples[:n])), born_ms(examples[:n])
+        learned, born = list(each(examples[:n])), born_ms(examples[:n])
         for asked, scores in zip(each([example]), scores_by_key(contestant, example), strict=True):
             assert set(scores) == set(born)
             for item, score in scores.items():
-                wanted = by_hand(learnt, asked, item) if born[item] < asked.request_ms else -math.inf
+                wanted = by_hand(learned, asked, item) if born[item] < asked.request_ms else -math.inf
                 assert score == pytest.approx(wanted, rel=1e-9)
         contestant.step([example], test=False, learn=True)

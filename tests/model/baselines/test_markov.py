@@ -7,12 +7,12 @@ from tests.laws import streams
 from tests.model.baselines.asking import Asked, check_formula, decayed, shares
 
 
-def by_hand(learnt: list[Asked], asked: Asked, item: int) -> float:
+def by_hand(learned: list[Asked], asked: Asked, item: int) -> float:
     """Return the numerator of an item's smoothed share after the user's last item that anybody has gone on from."""
-    left = {before.history[-1] for before in learnt if before.history}
+    left = {before.history[-1] for before in learned if before.history}
     last = next((key for key in reversed(asked.history) if key in left), None)
-    times_ms = [a.request_ms for a in learnt if a.history and (a.history[-1], a.target) == (last, item)]
-    return decayed(times_ms, asked.request_ms) + STRENGTH * shares(learnt).get(item, 0.0)
+    times_ms = [a.request_ms for a in learned if a.history and (a.history[-1], a.target) == (last, item)]
+    return decayed(times_ms, asked.request_ms) + STRENGTH * shares(learned).get(item, 0.0)
 
 
 @given(streams(3))

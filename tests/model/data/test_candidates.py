@@ -44,14 +44,14 @@ def test_what_a_user_had_can_be_left_out(quiz: Quiz) -> None:
     found = ranks(torch.from_numpy(masked), asked)
     popular = Popularity(10)
     popular.add(np.arange(len(quiz.born_ms)), np.zeros(len(quiz.born_ms), np.int64))
-    level = popular.ranks(quiz.questions, exclude_seen=True)
+    tied = popular.ranks(quiz.questions, exclude_seen=True)
     for t, target in enumerate(quiz.targets):
         left = quiz.candidates(t) - set(quiz.histories[t])
         if target in left:
             assert found[t] == 1 + sum(scores[t, item] > scores[t, target] for item in left)
-            assert level[t] == (1 + len(left)) / 2
+            assert tied[t] == (1 + len(left)) / 2
         else:
-            assert found[t] == level[t] == np.inf
+            assert found[t] == tied[t] == np.inf
 
 
 @given(quizzes())

@@ -36,7 +36,7 @@ tombstones = st.builds(lambda item, ts: Tombstone(id_key(item), item, ts), ids, 
 
 
 def digest(catalogue: Catalogue) -> str:
-    """Return the digest of a catalogue alone."""
+    """Return the digest of a catalogue."""
     hasher = xxh3_128()
     catalogue.digest_update(hasher)
     return hasher.hexdigest()
