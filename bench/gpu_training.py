@@ -16,7 +16,7 @@ from gpu_rows import DEVICE, Rows, Sizes, line, milliseconds
 
 from model.attention.triton.dispatch import serve
 from model.config import ModelSettings, TrainSettings
-from model.data.entity_index import AdmittedBatch, TokenRows
+from model.data.entity_index import RowBatch, TokenRows
 from model.data.labels import Targets
 from model.data.micro_batch import PackedBatch
 from model.learning.forward_pass import ForwardPass
@@ -46,7 +46,7 @@ class Trainer:
     def step(self) -> float:
         """Take one gradient step."""
         with self._precision():
-            admitted = AdmittedBatch(self._batch, self._targets, self._rows)
+            admitted = RowBatch(self._batch, self._targets, self._rows)
             forward = ForwardPass(self.weights, admitted, self._negatives())
             return self.weights.descend(forward.loss(self._train.rank_weight), forward.gathered)
 

@@ -31,13 +31,12 @@ from model.learning.ranker import Ranker
 from model.network.recommender import Recommender
 from model.optim.dense_adamw import DenseAdamW
 from model.optim.embedding_table import EmbeddingTable
-from model.optim.unit_rows import UnitRows
 from stream.example import Example
 
 WARM = 4800  # examples passed over: by then histories have grown
 PARTS = (  # name, owner, method; inner ones are taken out of those around them
-    ("questions", EntityIndex, "ask"),
-    ("admission", Learner, "_admit"),
+    ("questions", EntityIndex, "_questions"),
+    ("admission", Learner, "_take_in"),
     ("negatives", Learner, "_draw_negatives"),
     ("encoder, forward", Recommender, "encode"),
     ("heads and gathering", ForwardPass, "__init__"),
@@ -47,7 +46,7 @@ PARTS = (  # name, owner, method; inner ones are taken out of those around them
     ("backward", torch.Tensor, "backward"),
     ("dense AdamW", DenseAdamW, "step"),
     ("rows' AdamW", EmbeddingTable, "step"),
-    ("unit rows of moved rows", UnitRows, "refresh"),
+    ("unit rows of moved rows", EmbeddingTable, "_renew_units"),
     ("popularity learns", Popularity, "learn"),
     ("the rest", Learner, "step"),
 )
@@ -99,17 +98,16 @@ class Rival:
 
     def step(self, examples: list[Example]) -> float:
         """Test and train on negatives of its own."""
-        ours, asked = self._learner, self._learner.index.ask(examples)
-        batch, targets = asked.tokens, asked.targets
+        ours, read = self._learner, self._learner.index.take_in(examples).batch
+        batch, targets = read.tokens, read.targets
         popularity_R, rng = ours.popularity.counts(int(batch.request_ms.max())), np.random.default_rng(0)
         drawn = negatives.draw(ours.items.live(), popularity_R, ours.train.negatives, rng)
         return self._step(batch, targets, drawn)
 
     def first_loss(self, examples: list[Example]) -> float:
         """Step on the negatives that ours will draw."""
-        ours, asked = self._learner, self._learner.index.ask(examples)
-        batch, targets = asked.tokens, asked.targets
-        ours.features.admit(batch.actions, batch.ts_ms)
+        ours, read = self._learner, self._learner.index.take_in(examples).batch
+        batch, targets = read.tokens, read.targets
         drawn = ours._draw_negatives(batch, targets)
         assert drawn is not None
         return self._step(batch, targets, drawn)

@@ -64,14 +64,13 @@ class Counting:
         self.learn_items = self.index.learn_items
 
     def ask(self, examples: Sequence[Example]) -> Questions:
-        return self.index.ask(examples).questions
+        return self.index.ask(examples)
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Ranks:
-        asked = self.index.ask(examples)
-        rank_P = self.baseline.ranks(asked.questions) if test else np.empty(0)
-        _, answered = self.index.admit(asked)
+        taken = self.index.take_in(examples)
+        rank_P = self.baseline.ranks(taken.questions) if test else np.empty(0)
         if learn:
-            self.baseline.learn(answered)
+            self.baseline.learn(taken.answered)
         return rank_P
 
 

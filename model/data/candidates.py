@@ -12,18 +12,14 @@ from numpy.typing import NDArray
 
 from model.arrays.ranges import ranges
 from model.data.catalogue import Catalogue, Features
-from model.data.item_age import UNBORN
-from model.data.micro_batch import PackedBatch
-from model.data.vocabulary import Vocabulary
-from stream.example import Kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Questions:
     """T questions, each a target with its user's history and its candidates.
 
-    They come twice. To be *answered*, over the vocabulary before admission: an item that it does not know has row -1.
-    To be *learned from*, over the vocabulary after it: every target and item of `rows` has a row, below V in both.
+    They come twice (IndexedBatch): to be answered, over the vocabulary before admission, where an unknown item has row
+    -1; and to be learned from, over the vocabulary after it, where every item has a row. All rows are below V in both.
     """
 
     targets: NDArray[np.int64]  # [T] row of the target, -1: unknown
@@ -85,30 +81,6 @@ def exclude_seen(questions: Questions) -> tuple[Questions, NDArray[np.int64], ND
     possible_T = questions.possible.copy()
     possible_T[question_n[row_n == questions.targets[question_n]]] = False
     return replace(questions, possible=possible_T), question_n, row_n
-
-
-def ask(tokens: PackedBatch, items: Vocabulary, catalogue: Catalogue) -> Questions:
-    """Return a question for every target of a micro-batch, over the vocabulary as it is."""
-    row_L = np.where(tokens.kinds == Kind.ATTRIBUTE, -1, items.rows(tokens.keys))
-    target_T = row_L[tokens.positions]
-    known_T, live_V = target_T >= 0, ~items.withdrawn
-    born_ms_T = np.full(len(target_T), UNBORN)
-    born_ms_T[known_T] = items.born_ms[target_T[known_T]]
-    possible_T = born_ms_T < tokens.request_ms
-    possible_T[known_T] &= live_V[target_T[known_T]]
-    return Questions(
-        targets=target_T,
-        request_ms=tokens.request_ms,
-        target_born_ms=born_ms_T,
-        possible=possible_T,
-        starts=tokens.offsets[tokens.owners],
-        queries=tokens.queries,
-        rows=row_L,
-        keys=items.keys,
-        born_ms=items.born_ms.copy(),  # admission may move births back
-        live=live_V,
-        catalogue=catalogue,
-    )
 
 
 def best_rows(scores_TV: NDArray[np.float64], questions: Questions, k: int) -> NDArray[np.int64]:

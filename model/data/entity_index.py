@@ -1,7 +1,8 @@
 """What a run knows by name: both vocabularies and the catalogue. It turns a micro-batch of examples into rows.
 
-L = tokens of a micro-batch, P = retrieval targets, N = ranking targets. A recommender keeps one index and takes each
-micro-batch in by two calls: `ask` returns its questions over the vocabulary as it is, `admit` adds its new ids.
+L = tokens of a micro-batch, P = retrieval targets, N = ranking targets, V = rows of the item vocabulary. Every
+recommender keeps one index, and takes each micro-batch in by one call: its questions are over the vocabulary as it was,
+then its new ids are admitted.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays.state import prefixed, under
-from model.data.candidates import Questions, ask
+from model.data.candidates import Questions
 from model.data.catalogue import Catalogue, ItemRecord, Tombstone
-from model.data.item_age import age_slice
+from model.data.item_age import UNBORN, age_slice
 from model.data.labels import Targets, TargetSelector
 from model.data.micro_batch import PackedBatch, collate
 from model.data.stochastic_length import shortened
@@ -31,19 +32,7 @@ class TokenRows(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class AskedBatch:
-    """A micro-batch with its retrieval questions, before its ids are admitted."""
-
-    examples: Sequence[Example]
-    tokens: PackedBatch
-    targets: Targets
-    questions: Questions  # P of them
-    slices: NDArray[np.intp]  # [P] age of each retrieval target, index into item_age.SLICES
-    rank_slices: NDArray[np.intp]  # [N] age of each ranking target
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class AdmittedBatch:
+class RowBatch:
     """A micro-batch by rows: what a model reads."""
 
     tokens: PackedBatch
@@ -54,10 +43,21 @@ class AdmittedBatch:
         """Return the item row of each retrieval target, [P]."""
         return self.rows.items[self.tokens.positions[self.targets.positive]]
 
-    def shortened(self, kept_L: NDArray[np.bool_]) -> "AdmittedBatch":
+    def shortened(self, kept_L: NDArray[np.bool_]) -> "RowBatch":
         """Return the batch with the kept tokens only, which must include those that its targets point at."""
         rows = TokenRows(*(column[kept_L] for column in self.rows))
-        return AdmittedBatch(shortened(self.tokens, kept_L), self.targets, rows)
+        return RowBatch(shortened(self.tokens, kept_L), self.targets, rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class IndexedBatch:
+    """A micro-batch that was taken in."""
+
+    batch: RowBatch
+    questions: Questions  # P, over the vocabulary before admission: to be answered
+    answered: Questions  # the same over the vocabulary after it: to be learned from
+    slices: NDArray[np.intp]  # [P] age of each retrieval target before admission, index into item_age.SLICES
+    rank_slices: NDArray[np.intp]  # [N] the same of each ranking target
 
 
 class EntityIndex:
@@ -73,34 +73,58 @@ class EntityIndex:
         self.catalogue = Catalogue()
         self._selector = TargetSelector(rank_actions, negative_actions)
 
-    def ask(self, examples: Sequence[Example]) -> AskedBatch:
-        """Return the questions of a micro-batch; nothing is admitted."""
+    def ask(self, examples: Sequence[Example]) -> Questions:
+        """Return the retrieval questions of a micro-batch, and admit nothing."""
+        tokens = collate(examples)
+        return self._questions(tokens).part(self._selector.select(tokens).positive)
+
+    def take_in(self, examples: Sequence[Example]) -> IndexedBatch:
+        """Ask the questions of a micro-batch, then admit its ids and learn its texts."""
         tokens = collate(examples)
         targets = self._selector.select(tokens)
-        every = ask(tokens, self.items, self.catalogue)
-        age_T = age_slice(every.target_born_ms, every.request_ms)
-        questions = every.part(targets.positive)
-        return AskedBatch(examples, tokens, targets, questions, age_T[targets.positive], age_T[targets.shown])
+        every = self._questions(tokens)
+        questions, age_T = every.part(targets.positive), age_slice(every.target_born_ms, every.request_ms)
+        batch = RowBatch(tokens, targets, self._admit(tokens))
+        for example in examples:
+            keys = example.text_keys.tolist()
+            self.items.learn_texts(keys, example.texts)
+            self.features.learn_texts(keys, example.texts)
+        answered = self._answered(questions, batch)
+        return IndexedBatch(batch, questions, answered, age_T[targets.positive], age_T[targets.shown])
 
-    def admit(self, asked: AskedBatch) -> tuple[AdmittedBatch, Questions]:
-        """Add rows for new ids and learn texts; return the batch by rows, and its answered questions.
+    def _questions(self, tokens: PackedBatch) -> Questions:
+        """Return a question for every target, over the vocabulary as it is."""
+        row_L = np.where(tokens.kinds == Kind.ATTRIBUTE, -1, self.items.rows(tokens.keys))
+        target_T = row_L[tokens.positions]
+        known_T, live_V = target_T >= 0, ~self.items.withdrawn
+        born_ms_T = np.full(len(target_T), UNBORN)
+        born_ms_T[known_T] = self.items.born_ms[target_T[known_T]]
+        possible_T = born_ms_T < tokens.request_ms
+        possible_T[known_T] &= live_V[target_T[known_T]]
+        return Questions(
+            targets=target_T,
+            request_ms=tokens.request_ms,
+            target_born_ms=born_ms_T,
+            possible=possible_T,
+            starts=tokens.offsets[tokens.owners],
+            queries=tokens.queries,
+            rows=row_L,
+            keys=self.items.keys,
+            born_ms=self.items.born_ms.copy(),  # admission may move births back
+            live=live_V,
+            catalogue=self.catalogue,
+        )
 
-        The answered questions are over the vocabulary after admission: what a baseline learns from.
-        """
-        tokens = asked.tokens
+    def _admit(self, tokens: PackedBatch) -> TokenRows:
         attribute_L, acted_L = tokens.kinds == Kind.ATTRIBUTE, tokens.actions != NO_KEY
         rows = TokenRows(*(np.full(len(tokens.keys), -1, np.int64) for _ in TokenRows._fields))
         rows.items[~attribute_L] = self.items.admit(tokens.keys[~attribute_L], tokens.ts_ms[~attribute_L])
         rows.attributes[attribute_L] = self.features.admit(tokens.keys[attribute_L], tokens.ts_ms[attribute_L])
         rows.actions[acted_L] = self.features.admit(tokens.actions[acted_L], tokens.ts_ms[acted_L])
-        for example in asked.examples:
-            keys = example.text_keys.tolist()
-            self.items.learn_texts(keys, example.texts)
-            self.features.learn_texts(keys, example.texts)
-        batch = AdmittedBatch(tokens, asked.targets, rows)
-        return batch, self._answered(asked.questions, batch)
+        return rows
 
-    def _answered(self, questions: Questions, batch: AdmittedBatch) -> Questions:
+    def _answered(self, questions: Questions, batch: RowBatch) -> Questions:
+        """Return the questions over the vocabulary as it is after admission."""
         return replace(
             questions,
             targets=batch.positives(),

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.entity_index import AdmittedBatch
+from model.data.entity_index import RowBatch
 from model.data.labels import accidental_hits
 from model.learning.negatives import Negatives
 from model.network import ranking_head
@@ -27,7 +27,7 @@ class ForwardPass:
         negatives: Negatives of the retrieval loss; None where it has no target or no item is live.
     """
 
-    def __init__(self, weights: Parameters, batch: AdmittedBatch, negatives: Negatives | None = None) -> None:
+    def __init__(self, weights: Parameters, batch: RowBatch, negatives: Negatives | None = None) -> None:
         self._weights, self._batch, self._negatives = weights, batch, negatives
         tokens, targets, rows = batch.tokens, batch.targets, batch.rows
         drawn = negatives.rows if negatives else np.empty(0, np.int64)

@@ -2,7 +2,7 @@
 
 P = retrieval targets of a micro-batch, N = its ranking targets. The steps of `Learner.step`:
 
-    1. ask: questions over the vocabulary as it is, so which items are candidates, and how old is each target
+    1. ask: the questions are over the vocabulary as it is, which decides the candidates and the targets' ages
     2. admit: new ids get rows, untrained ones, and texts are learned
     3. forward: one pass. There is no dropout, and no weight moves before 5, so its outputs serve the test and the loss.
        Where Stochastic Length shortens a sequence, the test has a pass of its own, over all tokens and without gradient
@@ -32,7 +32,7 @@ from model.baselines.popularity import Popularity
 from model.config import ModelSettings, TrainSettings
 from model.data.candidates import Questions
 from model.data.catalogue import Catalogue, ItemRecord, Tombstone
-from model.data.entity_index import AdmittedBatch, AskedBatch, EntityIndex
+from model.data.entity_index import EntityIndex, IndexedBatch, RowBatch
 from model.data.labels import Targets
 from model.data.micro_batch import PackedBatch
 from model.data.stochastic_length import kept_tokens
@@ -117,26 +117,23 @@ class Learner:
             raise ModelError(f"At step {self.counts['steps'] + 1} of trainer {self.train.name}: {error}") from error
 
     def _step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> StepReport:
-        asked = self.index.ask(examples)  # 1
-        batch, answered = self._admit(asked)  # 2
-        tested, trained = self._forward(batch, test=test, learn=learn)  # 3
-        outcome = self._test(asked, tested) if tested is not None else None  # 4
-        loss = self._train_on(trained, answered) if trained is not None else math.nan  # 5
-        tokens = len(batch.tokens.keys)
+        taken = self._take_in(examples)  # 1, 2
+        tested, trained = self._forward(taken.batch, test=test, learn=learn)  # 3
+        outcome = self._test(taken, tested) if tested is not None else None  # 4
+        loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
+        tokens = len(taken.batch.tokens.keys)
         if learn:
             for name, count in zip(_COUNTS, (1, len(examples), tokens), strict=True):
                 self.counts[name] += count
         return StepReport(self.counts["steps"], len(examples), tokens, examples[-1].final_ms, loss, outcome)
 
-    def _admit(self, asked: AskedBatch) -> tuple[AdmittedBatch, Questions]:
-        admitted = self.index.admit(asked)
+    def _take_in(self, examples: Sequence[Example]) -> IndexedBatch:
+        taken = self.index.take_in(examples)
         self.weights.grow(self.items.keys, len(self.features))
         self.popularity.grow(len(self.items))
-        return admitted
+        return taken
 
-    def _forward(
-        self, batch: AdmittedBatch, *, test: bool, learn: bool
-    ) -> tuple[ForwardPass | None, ForwardPass | None]:
+    def _forward(self, batch: RowBatch, *, test: bool, learn: bool) -> tuple[ForwardPass | None, ForwardPass | None]:
         """Return the pass that is tested and the pass that is trained on, in most cases the same."""
         if not learn:
             return self._forward_to_test(batch) if test else None, None
@@ -149,7 +146,7 @@ class Learner:
         return tested, ForwardPass(self.weights, batch.shortened(kept_L), drawn)
 
     @torch.no_grad()
-    def _forward_to_test(self, batch: AdmittedBatch) -> ForwardPass:
+    def _forward_to_test(self, batch: RowBatch) -> ForwardPass:
         return ForwardPass(self.weights, batch)
 
     def _random(self, use: int) -> np.random.Generator:
@@ -164,15 +161,15 @@ class Learner:
         popularity_R = self.popularity.counts(int(tokens.request_ms.max()))
         return negatives.draw(live, popularity_R, self.train.negatives, self._random(_NEGATIVES))
 
-    def _test(self, asked: AskedBatch, tested: ForwardPass) -> Outcome:
+    def _test(self, taken: IndexedBatch, tested: ForwardPass) -> Outcome:
         start_s = time.process_time()
         outcome = Outcome(
-            ranks=self._ranks(asked.questions, tested),
-            slices=asked.slices,
-            request_ms=asked.questions.request_ms,
+            ranks=self._ranks(taken.questions, tested),
+            slices=taken.slices,
+            request_ms=taken.questions.request_ms,
             logits=tested.logits_NA.detach().cpu().numpy(),
-            labels=asked.targets.labels,
-            rank_slices=asked.rank_slices,
+            labels=taken.batch.targets.labels,
+            rank_slices=taken.rank_slices,
         )
         self.metrics.record(outcome)
         self.test_s += time.process_time() - start_s
@@ -202,9 +199,8 @@ class Learner:
 
         Ids are admitted, no weight moves. For experiments in which what is recommended decides what comes next.
         """
-        asked = self.index.ask(examples)
-        batch, _ = self._admit(asked)
-        return self._ranker.best(self._forward_to_test(batch).queries_PD, asked.questions, k)
+        taken = self._take_in(examples)
+        return self._ranker.best(self._forward_to_test(taken.batch).queries_PD, taken.questions, k)
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
         """Take catalogue records in; a withdrawn item is no candidate and no negative until it comes back."""

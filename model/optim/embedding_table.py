@@ -4,6 +4,10 @@ R = rows in use, C = capacity in rows, D = width, n = rows asked for, U = the di
 writes the rows it is given and no others, so its cost does not depend on R. The optimizer is a lazy AdamW: every row
 has its own step count for the bias correction, and a row that no step touches keeps its moments and weights. The first
 values of a row are a function of (seed, its number, D), never of when, or how fast, the table grew.
+
+Items are scored by their rows scaled to length 1. Scoring needs all of these unit rows at every step, while a step
+moves few: so the table keeps them once they are asked for, and normalizes again only the rows that moved. This costs
+the memory of the rows once more.
 """
 
 from collections.abc import Mapping
@@ -18,6 +22,7 @@ from torch import Tensor
 
 from model.arrays.digest import Hasher, digest_arrays
 from model.errors import ModelError
+from model.network.retrieval_loss import unit
 from model.optim.adamw import BETAS, EPS
 
 BLOCK: Final = 1024  # rows drawn from one random stream; the least capacity
@@ -58,6 +63,8 @@ class EmbeddingTable:
         self._mean = torch.empty_like(self.weight)  # [C, D] first moment of the gradients
         self._square = torch.empty_like(self.weight)  # [C, D] second moment
         self._steps = torch.empty(0, device=device, dtype=torch.int64)  # [C]
+        self._units = torch.empty_like(self.weight)  # unit rows
+        self._units_len = 0  # how many of them are up to date, from the first on
 
     def __len__(self) -> int:
         return self._len
@@ -99,6 +106,18 @@ class EmbeddingTable:
         return GatheredRows(rows_U, self.weight.index_select(0, rows_U).requires_grad_(), place[rows_n])
 
     @torch.no_grad()
+    def unit_rows(self, rows: int) -> Tensor:
+        """Return the unit vectors of the first rows, a view, [rows, D]; near zero they stay shorter."""
+        if len(self._units) < rows:
+            larger = torch.empty_like(self.weight)
+            larger[: self._units_len] = self._units[: self._units_len]
+            self._units = larger
+        if self._units_len < rows:
+            self._units[self._units_len : rows] = unit(self.weight[self._units_len : rows])
+            self._units_len = rows
+        return self._units[:rows]
+
+    @torch.no_grad()
     def step(self, rows_U: Tensor, grad_UD: Tensor, lr: float) -> None:
         """Take one AdamW step on these rows, which must be distinct (else a gradient is lost)."""
         beta1, beta2 = BETAS
@@ -114,6 +133,12 @@ class EmbeddingTable:
         self._mean.index_copy_(0, rows_U, mean_UD)
         self._square.index_copy_(0, rows_U, square_UD)
         self._steps.index_copy_(0, rows_U, steps_U)
+        self._renew_units(rows_U)
+
+    def _renew_units(self, rows_U: Tensor) -> None:
+        """Normalize rows that have moved, as far as their unit vectors have been asked for."""
+        stale = rows_U[rows_U < self._units_len]
+        self._units.index_copy_(0, stale, unit(self.weight[stale]))
 
     def state(self) -> dict[str, Tensor]:
         """Return the rows in use with moments and step counts, as views: write or copy them before the next step."""
@@ -134,7 +159,7 @@ class EmbeddingTable:
             )
         parts = (self.weight, self._mean, self._square, self._steps)
         self.weight, self._mean, self._square, self._steps = (part[:0] for part in parts)
-        self._len = 0
+        self._len = self._units_len = 0
         self.grow(rows)
         for name, part in self.state().items():
             part.copy_(state[name])

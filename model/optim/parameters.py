@@ -21,7 +21,6 @@ from model.errors import ModelError
 from model.network.recommender import Recommender
 from model.optim.dense_adamw import DenseAdamW
 from model.optim.embedding_table import EmbeddingTable, GatheredRows
-from model.optim.unit_rows import UnitRows
 
 ROW_STD: Final = 0.02  # of a new row, as in Meta's research code
 _STREAMS: Final = ("items", "features", "negatives")  # random streams, each with a seed of its own
@@ -46,7 +45,6 @@ class Parameters:
         )
         self.dense = DenseAdamW(self.recommender, train.learning_rate)
         self._lr = train.learning_rate
-        self._unit_items = UnitRows(self.items)
         self._shared = model.item_rows
         self._table_row_V = np.empty(0, np.int64)  # where items share rows
 
@@ -75,7 +73,6 @@ class Parameters:
         for table, rows in ((self.items, gathered.items), (self.features, gathered.features)):
             if rows.leaf.grad is not None:
                 table.step(rows.rows, rows.leaf.grad, self._lr)
-        self._unit_items.refresh(gathered.items.rows)
         return value
 
     def _refuse_divergence(self, loss: float, gathered: Gathered) -> None:
@@ -90,8 +87,8 @@ class Parameters:
     def unit_items(self, items: int) -> Tensor:
         """Return the unit vectors of the first items, [items, D]; a view where each has its own row."""
         if not self._shared:
-            return self._unit_items.first(items)
-        return self._unit_items.first(len(self.items)).index_select(0, self.tensor(self._table_row_V[:items]))
+            return self.items.unit_rows(items)
+        return self.items.unit_rows(len(self.items)).index_select(0, self.tensor(self._table_row_V[:items]))
 
     def item_weights(self) -> Tensor:
         """Return the row of every item, [V, D]."""
@@ -114,7 +111,6 @@ class Parameters:
         self.dense.load_state(under("dense.", state))
         self.items.load_state(_torch(under("item_table.", state)))
         self.features.load_state(_torch(under("feature_table.", state)))
-        self._unit_items = UnitRows(self.items)
 
     def digest_update(self, hasher: Hasher) -> None:
         """Feed everything to a hasher."""

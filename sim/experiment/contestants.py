@@ -141,22 +141,21 @@ class Counting:
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
         """Test on a micro-batch, then learn it."""
-        asked = self._index.ask(examples)
+        taken = self._index.take_in(examples)
         tested = None
         if test:
             start_s = time.process_time()
-            ranks = self._baseline.ranks(asked.questions, exclude_seen=self._train.exclude_seen)
-            tested = Tested(ranks, asked.slices, asked.questions.request_ms)
+            ranks = self._baseline.ranks(taken.questions, exclude_seen=self._train.exclude_seen)
+            tested = Tested(ranks, taken.slices, taken.questions.request_ms)
             self._ranks.update(tested.ranks.tobytes())
             self.test_s += time.process_time() - start_s
-        _, answered = self._index.admit(asked)
         if learn:
-            self._baseline.learn(answered)
+            self._baseline.learn(taken.answered)
         return tested
 
     def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
         """Give the ids of the best."""
-        questions = self._index.ask(examples).questions
+        questions = self._index.ask(examples)
         return _texts(best_rows(self._baseline.scores(questions), questions, k), self._index.items.texts)
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:

@@ -77,10 +77,9 @@ def test_it_ranks_by_what_the_catalogue_says() -> None:
     index.learn_items(records())
     ranks = []
     for example in STREAM:
-        asked = index.ask([example])
-        ranks += baseline.ranks(asked.questions).tolist()
-        _, answered = index.admit(asked)
-        baseline.learn(answered)
+        taken = index.take_in([example])
+        ranks += baseline.ranks(taken.questions).tolist()
+        baseline.learn(taken.answered)
     assert ranks == [np.inf, np.inf, 1.0, np.inf]
     assert dict(baseline.learned) == {"book": 3, "film": 1}
 
@@ -89,10 +88,10 @@ def test_features_are_those_of_the_newest_record() -> None:
     """Rows of the vocabulary lead to the catalogue: a change is seen, a withdrawn or undescribed item has none."""
     index = EntityIndex()
     index.learn_items(records())
-    index.admit(index.ask([STREAM[0], clicked(9, ["unheard", "alien"], START_MS + 1)]))
+    index.take_in([STREAM[0], clicked(9, ["unheard", "alien"], START_MS + 1)])
     index.learn_items([ItemRecord(id_key("dune"), "dune", None, {"shelf": "classic", "pages": 412}, START_MS + 1)])
     index.learn_items([Tombstone(id_key("alien"), "alien", START_MS + 1)])
-    questions = index.ask(STREAM[:1]).questions
+    questions = index.ask(STREAM[:1])
     found = {index.items.keys.tolist().index(id_key(item)): item for item in ("dune", "alien", "solaris", "unheard")}
     features = {item: questions.features(row) for row, item in found.items()}
     assert features == {

@@ -3,7 +3,7 @@ import torch
 from xxhash import xxh3_128
 
 from model.config import ModelSettings, TrainSettings
-from model.data.entity_index import AdmittedBatch, EntityIndex
+from model.data.entity_index import EntityIndex, RowBatch
 from model.learning.forward_pass import ForwardPass
 from model.learning.negatives import Negatives, draw
 from model.optim.parameters import Parameters
@@ -13,12 +13,12 @@ from tests.factories import make_examples
 MODEL = ModelSettings(dim=8, layers=1, heads=2, max_len=64, rank_actions=("click", "like"))
 
 
-def taken_in() -> tuple[Parameters, AdmittedBatch, Negatives]:
+def taken_in() -> tuple[Parameters, RowBatch, Negatives]:
     """Return parameters, a micro-batch of them, and negatives."""
     [log] = make_examples(count=16, partitions=1)
     examples = [message for record in log if isinstance(message := decode(record.value or b""), Example)]
     index, weights = EntityIndex(MODEL.rank_actions, ("skip",)), Parameters(MODEL, TrainSettings(device="cpu"))
-    batch, _ = index.admit(index.ask(examples))
+    batch = index.take_in(examples).batch
     weights.grow(index.items.keys, len(index.features))
     return weights, batch, draw(index.items.live(), np.ones(len(index.items)), 9, np.random.default_rng(0))
 

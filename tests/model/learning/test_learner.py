@@ -122,7 +122,7 @@ def test_every_rank_is_the_one_counted_by_hand() -> None:
             naive.dead -= {dead[0]}
         before = copy.deepcopy(learner)
         outcome = learner.step(batch).outcome
-        before._admit(before.index.ask(batch))
+        before._take_in(batch)
         for i, (example, t, item) in enumerate(naive.questions(batch)):
             query, candidates = int(example.queries[t]), naive.candidates(int(example.request_ms[t]))
             scores = by_loops(before, example, query)

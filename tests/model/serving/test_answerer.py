@@ -371,9 +371,9 @@ def test_answers_of_a_trained_model_are_what_its_learner_would_say() -> None:
     ours = Answerer(snapshot_of(learner.snapshot_arrays(examples[-1].final_ms), learner.model), memory := Memory())
     items_RD, compared = unit(learner.weights.items.rows), 0
     for example in examples[-12:]:
-        asked = learner.index.ask([example])
-        batch, targets = asked.tokens, asked.targets
-        forward = ForwardPass(learner.weights, learner._admit(asked)[0])
+        read = learner._take_in([example]).batch
+        batch, targets = read.tokens, read.targets
+        forward = ForwardPass(learner.weights, read)
         tokens = np.zeros(len(batch.keys), TOKEN_DTYPE)
         tokens["key"], tokens["action"], tokens["ts_ms"], tokens["kind"] = (
             batch.keys,
