@@ -19,7 +19,6 @@ from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
 from model.arrays.byte_strings import pack, unpack
-from model.arrays.digest import Hasher, digest_arrays
 from model.errors import ModelError
 from stream.example import END_OF_TIME_MS, LAST_TS_MS, id_key, id_text
 
@@ -166,11 +165,6 @@ class Catalogue:
         title, features = msgspec.json.decode(entry.body)
         return Item(entry.item_id, title, features, entry.ts_ms)
 
-    def withdrawn(self, key: int) -> bool:
-        """Return whether the item's newest record is a tombstone."""
-        entry = self._entries.get(key)
-        return entry is not None and entry.body is None
-
     def __len__(self) -> int:
         """Return the number of items described and not withdrawn."""
         return sum(entry.body is not None for entry in self._entries.values())
@@ -203,10 +197,6 @@ class Catalogue:
             )
         }
         return cls(int(state["collisions"][0]), entries)
-
-    def digest_update(self, hasher: Hasher) -> None:
-        """Feed everything to a hasher; equal contents give equal digests, in whatever order they came."""
-        digest_arrays(hasher, self.state())
 
 
 def _encode(body: tuple[str | None, Features]) -> bytes:

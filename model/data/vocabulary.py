@@ -109,20 +109,17 @@ class Vocabulary:
         for key in self._withdrawn_unknown.keys() & keys:
             self.withdraw(key, self._withdrawn_unknown.pop(key))
 
-    def learn_texts(self, keys: Iterable[int], texts: Iterable[str]) -> int:
-        """Keep the first text of each known key, and return how many texts differ from the one kept.
+    def learn_texts(self, keys: Iterable[int], texts: Iterable[str]) -> None:
+        """Keep the first text of each known key; a text that differs from the one kept is a collision.
 
         Unknown keys are passed over: an example's texts are of items and features alike.
         """
-        found = 0
         for key, text in zip(keys, texts, strict=True):
             row = self._row_of.get(int(key))
             if row is None:
                 continue
             kept = self.texts[row] = self.texts[row] or text
-            found += kept != text
-        self.collisions += found
-        return found
+            self.collisions += kept != text
 
     def withdraw(self, key: int, ts_ms: int) -> None:
         """Mark an item as withdrawn since ts_ms; no token need have shown it yet."""

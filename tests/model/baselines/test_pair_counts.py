@@ -84,6 +84,6 @@ def test_rows_grow_side_by_side() -> None:
     assert len(pairs.columns.columns) < 4 * 40_000
 
 
-def test_the_example_of_the_manual_is_true() -> None:
-    """What the docstring prints is what happens."""
+def test_the_docstring_is_true() -> None:
+    """Its example prints what it says."""
     assert doctest.testmod(model.baselines.pair_counts).failed == 0

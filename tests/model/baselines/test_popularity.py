@@ -101,6 +101,6 @@ def test_learning_counts_every_target_at_its_request(quiz: Quiz) -> None:
     assert learned.counts(START_MS).tolist() == added.counts(START_MS).tolist()
 
 
-def test_the_example_of_the_manual_is_true() -> None:
-    """What the docstring prints is what happens."""
+def test_the_docstring_is_true() -> None:
+    """Its example prints what it says."""
     assert doctest.testmod(model.baselines.popularity).failed == 0

@@ -11,7 +11,7 @@ small = st.integers(0, 4)
 
 @given(st.lists(st.tuples(small, small), max_size=8), st.lists(small, max_size=8))
 def test_a_negative_that_the_request_liked_is_a_hit(positives: list[tuple[int, int]], drawn: list[int]) -> None:
-    """Every positive of a request protects all targets of that request, and of no other, in whatever order they are."""
+    """A positive of a request is a hit for all targets of that request, and for no other, in any order."""
     rows, requests = (np.array([pair[i] for pair in positives], np.int64) for i in (0, 1))
     by_hand = [[any(row == n and r == own for row, r in positives) for n in drawn] for _, own in positives]
     hits = accidental_hits(rows, requests, np.array(drawn, np.int64))

@@ -37,7 +37,7 @@ def trained(examples: list[Example], model: ModelSettings = MODEL, **train: Any)
 
 
 class Naive:
-    """What anyone would write: births, deaths, counts and ranks with dictionaries and loops."""
+    """Births, withdrawals, counts and ranks by dictionaries and loops."""
 
     def __init__(self) -> None:
         self.born: dict[int, int] = {}
@@ -215,7 +215,7 @@ def test_equal_runs_have_equal_digests() -> None:
 
 
 def test_steps_in_another_thread_give_the_same_bits() -> None:
-    """The shell steps in a thread of its own, which must compute as the replay in one process does."""
+    """The Kafka trainer steps in another thread, which must compute as a replay in one process does."""
     examples = stream(count=40)
     with ThreadPoolExecutor(1) as thread:
         assert thread.submit(trained, examples).result()[0].digest() == trained(examples)[0].digest()
@@ -283,7 +283,7 @@ def only(example: Example, kind: Kind, label: str | None) -> Example:
     ],
 )
 def test_a_micro_batch_may_lack_targets(kind: Kind, label: str | None, retrieval: bool, ranking: bool) -> None:
-    """Disliked, unheard-of and unlabelled targets ask what they can; where nothing is asked nothing moves."""
+    """Each kind of target makes the retrieval and ranking targets that it can; without any, nothing moves."""
     learner = Learner(MODEL, TRAIN)
     examples = [e for e in (only(e, kind, label) for e in stream(count=60)) if len(e.positions)][:8]
     moments = learner.weights.dense.state().keys()
@@ -304,7 +304,7 @@ def test_without_ranked_actions_there_is_only_retrieval() -> None:
 
 
 def test_where_every_item_is_withdrawn_ranking_goes_on() -> None:
-    """No live item is left to be a negative: nothing is asked of retrieval's loss, and nothing breaks."""
+    """Without a live item there are no negatives and no retrieval loss; ranking is trained as before."""
     learner, _ = trained(stream(count=16, items=5))
     learner.learn_items([Tombstone(id_key(f"item {i}"), f"item {i}", START_MS) for i in range(5)])
     report = learner.step(stream(count=24, items=5)[16:])
@@ -313,7 +313,7 @@ def test_where_every_item_is_withdrawn_ranking_goes_on() -> None:
 
 
 def test_texts_reach_the_vocabulary_of_their_kind() -> None:
-    """Items know their ids, features the names of actions and the values of attributes; nothing is left without."""
+    """Items have their ids as texts, features the names of actions and values of attributes; none is without."""
     learner, _ = trained(stream(count=60))
     assert {text.split()[0] for text in learner.items.texts} == {"item"}
     assert {"click", "country=NO", "country=DE"} <= {*learner.features.texts}

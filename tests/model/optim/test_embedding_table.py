@@ -56,7 +56,7 @@ def test_every_row_moves_as_if_adamw_trained_it_alone(every: Steps) -> None:
 @given(st.lists(st.integers(0, 5 * BLOCK), max_size=4), st.integers(0, 5 * BLOCK))
 @settings(deadline=None, max_examples=25)
 def test_first_values_depend_on_the_row_alone(growth: list[int], rows: int) -> None:
-    """Whatever the steps in which a table grew, it has the bits of one that was made so large at once."""
+    """However a table grew, it has the bits of one that was made in full size at once."""
     table = make(max([rows, *growth]))
     grown = make()
     for each in [*growth, rows]:
@@ -79,7 +79,7 @@ def test_first_values_are_normal_and_of_their_seed() -> None:
 @given(steps, steps)
 @settings(deadline=None)
 def test_training_and_growth_do_not_disturb_one_another(before: Steps, then: Steps) -> None:
-    """A table that grows between its steps, past its room, ends with the bits of one that was large from the start."""
+    """A table that grows past its capacity between steps ends with the bits of one that was large at the start."""
     large, grown = make(3 * BLOCK), make(6)
     train(large, before + then)
     train(grown, before)
@@ -91,7 +91,7 @@ def test_training_and_growth_do_not_disturb_one_another(before: Steps, then: Ste
 @given(steps, steps)
 @settings(deadline=None)
 def test_a_restored_state_goes_on_to_the_same_bits(before: Steps, then: Steps) -> None:
-    """Whatever the table that takes a state held before; rows that come later are those that would have come."""
+    """The table that takes a state may have held anything before; later rows are those of the original."""
     original, restored = make(6), make(2 * BLOCK)
     train(restored, [*then, ([BLOCK], 1)])
     train(original, before)
