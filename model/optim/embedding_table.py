@@ -133,12 +133,12 @@ class EmbeddingTable:
         self._mean.index_copy_(0, rows_U, mean_UD)
         self._square.index_copy_(0, rows_U, square_UD)
         self._steps.index_copy_(0, rows_U, steps_U)
-        self._renew_units(rows_U)
+        if self._units_len:
+            self._renew_units(rows_U)
 
     def _renew_units(self, rows_U: Tensor) -> None:
-        """Normalize rows that have moved, as far as their unit vectors have been asked for."""
-        stale = rows_U[rows_U < self._units_len]
-        self._units.index_copy_(0, stale, unit(self.weight[stale]))
+        """Normalize rows that have moved."""
+        self.unit_rows(self._len).index_copy_(0, rows_U, unit(self.weight[rows_U]))
 
     def state(self) -> dict[str, Tensor]:
         """Return the rows in use with moments and step counts, as views: write or copy them before the next step."""
