@@ -4,7 +4,7 @@
                     same width with scaled_dot_product_attention and a feed-forward block of 4 D; and the attention of
                     each alone, on equal shapes. SDPA by flash attention and by cuDNN's: the faster one is the rival.
                     The plain path of the HSTU layer too, where its memory is at most a GiB or so
-    training        gather, encode, both losses, backward, AdamW of weights and rows (model/learning/train_step.py)
+    training        gather, encode, both losses, backward, AdamW of weights and rows (model/learning/forward_pass.py)
     at the paper's ranking size (3 layers, 2048 tokens, width 512) and retrieval size (6, 512, 256): plain and fused
     deterministic   the same steps, fused, with deterministic algorithms alone, as the learner takes them
     tuned           layers again with block sizes found by measurement, and which they are

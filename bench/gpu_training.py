@@ -1,4 +1,4 @@
-"""Whole training steps on made-up micro-batches, for bench/gpu.py: model/learning/train_step.py as the learner runs it.
+"""Whole training steps on made-up micro-batches, for bench/gpu.py: steps of model/learning/learner.py.
 
 Sequences are full, every token is a target: shown and clicked or not (a token in two is an impression), or an organic
 action. Half of the negatives are popular, as in the learner.
@@ -16,11 +16,11 @@ from gpu_rows import DEVICE, Rows, Sizes, line, milliseconds
 
 from model.attention.triton.dispatch import serve
 from model.config import ModelSettings, TrainSettings
-from model.data.entity_index import TokenRows
+from model.data.entity_index import RowBatch, TokenRows
 from model.data.labels import Targets
-from model.data.micro_batch import Jagged
+from model.data.micro_batch import PackedBatch
+from model.learning.forward_pass import ForwardPass
 from model.learning.negatives import Negatives, draw
-from model.learning.train_step import Forward
 from model.optim.parameters import Parameters
 from stream.example import NO_KEY, Kind
 
@@ -46,8 +46,9 @@ class Trainer:
     def step(self) -> float:
         """Take one gradient step."""
         with self._precision():
-            forward = Forward(self.weights, self._batch, self._targets, self._rows, self._negatives())
-            return forward.learn(self._train.rank_weight)
+            admitted = RowBatch(self._batch, self._targets, self._rows)
+            forward = ForwardPass(self.weights, admitted, self._negatives())
+            return self.weights.descend(forward.loss(self._train.rank_weight), forward.gathered)
 
     def encode(self) -> None:
         """Run the encoder forward and backward."""
@@ -69,12 +70,12 @@ class Trainer:
     def _negatives(self) -> Negatives:
         return draw(np.arange(ITEMS), np.arange(ITEMS, 0, -1, dtype=np.float64), self._train.negatives, self._rng)
 
-    def _make_batch(self, sequences: int, length: int) -> Jagged:
+    def _make_batch(self, sequences: int, length: int) -> PackedBatch:
         tokens = np.arange(self.tokens)
         shown = tokens % 2 == 0
         first = tokens % length == 0
         ts_ms = 1_700_000_000_000 + np.cumsum(self._rng.integers(0, HOUR_MS, self.tokens))
-        return Jagged(
+        return PackedBatch(
             offsets=np.arange(sequences + 1, dtype=np.int64) * length,
             keys=self._rng.integers(1, ITEMS, self.tokens).astype(np.uint64),
             actions=np.where(shown, NO_KEY, 1).astype(np.uint64),

@@ -17,7 +17,7 @@ from torch.nn.functional import layer_norm, normalize, silu
 
 from model.config import ModelSettings
 from model.data.labels import Targets, accidental_hits
-from model.data.micro_batch import Jagged
+from model.data.micro_batch import PackedBatch
 from model.learning.learner import Learner
 from model.learning.negatives import Negatives
 
@@ -85,7 +85,9 @@ class PaddedLearner:
         self.temperature = learner.model.temperature
         self.hits = self.ndcg = 0.0
 
-    def step(self, batch: Jagged, targets: Targets, negatives: Negatives, item_L: Tensor, action_L: Tensor) -> float:
+    def step(
+        self, batch: PackedBatch, targets: Targets, negatives: Negatives, item_L: Tensor, action_L: Tensor
+    ) -> float:
         """Give the loss of a micro-batch after one step on it."""
         lengths = torch.from_numpy(batch.offsets).diff()
         columns = (item_L, action_L, torch.from_numpy(batch.kinds).long(), torch.from_numpy(batch.ts_ms))

@@ -20,33 +20,34 @@ from movies import START_MS, film_keys, make_movies
 from padded import PaddedLearner
 from report import clock_s, machine, save, spread, table
 
+from model.baselines.popularity import Popularity
 from model.config import ModelSettings, TrainSettings
 from model.data.entity_index import EntityIndex
-from model.data.micro_batch import collate
 from model.evaluation.prequential import Prequential
-from model.learning import negatives, train_step
+from model.learning import negatives
+from model.learning.forward_pass import ForwardPass
 from model.learning.learner import Learner
+from model.learning.ranker import Ranker
 from model.network.recommender import Recommender
-from model.optim.dense_adamw import DenseOptimizer
+from model.optim.dense_adamw import DenseAdamW
 from model.optim.embedding_table import EmbeddingTable
-from model.optim.unit_rows import Directions
 from stream.example import Example
 
 WARM = 4800  # examples passed over: by then histories have grown
 PARTS = (  # name, owner, method; inner ones are taken out of those around them
-    ("questions", EntityIndex, "ask"),
-    ("admission", Learner, "_admit"),
+    ("questions", EntityIndex, "_questions"),
+    ("admission", Learner, "_take_in"),
     ("negatives", Learner, "_draw_negatives"),
     ("encoder, forward", Recommender, "encode"),
-    ("heads and gathering", train_step.Forward, "__init__"),
-    ("scoring the catalogue", Learner, "_rank"),
+    ("heads and gathering", ForwardPass, "__init__"),
+    ("scoring the catalogue", Ranker, "ranks"),
     ("metrics", Prequential, "record"),
-    ("losses", train_step.Forward, "_retrieval_loss"),
+    ("losses", ForwardPass, "_retrieval_loss"),
     ("backward", torch.Tensor, "backward"),
-    ("dense AdamW", DenseOptimizer, "step"),
+    ("dense AdamW", DenseAdamW, "step"),
     ("rows' AdamW", EmbeddingTable, "step"),
-    ("directions of moved rows", Directions, "moved"),
-    ("rivals learn", Learner, "_let_rivals_learn"),
+    ("unit rows of moved rows", EmbeddingTable, "_renew_units"),
+    ("popularity learns", Popularity, "learn"),
     ("the rest", Learner, "step"),
 )
 
@@ -97,17 +98,16 @@ class Rival:
 
     def step(self, examples: list[Example]) -> float:
         """Test and train on negatives of its own."""
-        batch, ours = collate(examples), self._learner
-        targets = ours._chooser.choose(batch)
+        ours, read = self._learner, self._learner.index.take_in(examples).batch
+        batch, targets = read.tokens, read.targets
         popularity_R, rng = ours.popularity.counts(int(batch.request_ms.max())), np.random.default_rng(0)
         drawn = negatives.draw(ours.items.live(), popularity_R, ours.train.negatives, rng)
         return self._step(batch, targets, drawn)
 
     def first_loss(self, examples: list[Example]) -> float:
         """Step on the negatives that ours will draw."""
-        batch, ours = collate(examples), self._learner
-        targets = ours._chooser.choose(batch)
-        ours.features.admit(batch.actions, batch.ts_ms)
+        ours, read = self._learner, self._learner.index.take_in(examples).batch
+        batch, targets = read.tokens, read.targets
         drawn = ours._draw_negatives(batch, targets)
         assert drawn is not None
         return self._step(batch, targets, drawn)

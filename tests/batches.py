@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from model.data.candidates import Questions, ask
-from model.data.micro_batch import collate
-from model.data.vocabulary import Vocabulary
+from model.data.candidates import Questions
+from model.data.entity_index import EntityIndex
 from stream.example import NO_KEY, Example, Kind
 
 keys = st.integers(0, 5) | st.integers(2**64 - 3, 2**64 - 1)
@@ -91,13 +90,12 @@ def make_quiz(
     request_ms: list[int],
     histories: list[list[int | None]],
 ) -> Quiz:
-    """Ask the questions of a batch and a vocabulary that hold these values."""
-    items = Vocabulary()
-    items.admit(np.arange(len(born_ms), dtype=np.uint64), np.array(born_ms, np.int64))
+    """Ask the questions of a batch and an index that hold these values."""
+    index = EntityIndex()
+    index.items.admit(np.arange(len(born_ms), dtype=np.uint64), np.array(born_ms, np.int64))
     for v in np.flatnonzero(withdrawn):
-        items.withdraw(int(v), LATEST_MS)
-    batch = collate([_example(*each) for each in zip(targets, request_ms, histories, strict=True)])
-    questions = ask(batch, items.rows(batch.keys), np.arange(len(targets)), items)
+        index.items.withdraw(int(v), LATEST_MS)
+    questions = index.ask([_example(*each) for each in zip(targets, request_ms, histories, strict=True)])
     return Quiz(born_ms, withdrawn, targets, request_ms, histories, questions)
 
 
@@ -108,4 +106,4 @@ def _example(target: int, request_ms: int, history: list[int | None]) -> Example
         for item in history
     ]
     example = make_example([*tokens, (target, NO_KEY, request_ms, Kind.IMPRESSION)])
-    return with_targets(example, [(len(history), len(history) - 1, 0, request_ms, [])])
+    return with_targets(example, [(len(history), len(history) - 1, 0, request_ms, [1])])

@@ -1,4 +1,4 @@
-"""Small streams of examples and catalogue records, as they would stand in Kafka, made without a joiner."""
+"""Small streams of examples and catalogue records as they are in Kafka, made without a joiner."""
 
 import json
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ SLATE, HISTORY = 3, 48  # items of a request; tokens of an example at most
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Quacks like a record of Kafka."""
+    """Has the attributes of a Kafka record that readers use."""
 
     offset: int
     key: bytes | None
@@ -33,7 +33,7 @@ class Record:
 
 @dataclass
 class User:
-    """What the factory remembers of a user."""
+    """The state of a user between examples."""
 
     key: int
     tokens: list[tuple[int, int, int, int]] = field(default_factory=list)
@@ -45,7 +45,7 @@ class User:
 def make_examples(
     seed: int = 0, users: int = 8, items: int = 40, count: int = 60, partitions: int = 2, *, truth: float = 0.9
 ) -> list[list[Record]]:
-    """Give for each partition its records of topic examples: `count` examples in all, heartbeats, the end of time.
+    """Return each partition's records of topic examples: `count` examples in all, heartbeats, the end of time.
 
     The next item a user clicks is, with probability `truth`, the one after the last clicked; the ids come into use one
     after the other. One request in five is an organic action; now and then a slate is only skipped, or not acted on.
@@ -72,7 +72,7 @@ def make_examples(
 def _request(
     rng: np.random.Generator, user: User, partition: int, serial: int, now_ms: int, available: int, truth: float
 ) -> Example:
-    """Let a user see a slate or act on an item, and give the example of it."""
+    """Let a user see a slate or act on an item, and return the example."""
     chosen = (user.last + 1) % available if rng.random() < truth else int(rng.integers(available))
     if not user.tokens:
         _append(user, f"country={'NO' if user.key % 2 else 'DE'}", "", now_ms - 1, Kind.ATTRIBUTE)
@@ -119,7 +119,7 @@ def _example(user: User, partition: int, serial: int, now_ms: int, before: int, 
 
 
 def make_items(entries: list[tuple[int, str, dict[str, object] | None]], partitions: int = 1) -> list[list[Record]]:
-    """Give for each partition its records of topic items, from (ts_ms, item id, fields or None for a tombstone)."""
+    """Return each partition's records of topic items, from (ts_ms, item id, fields or None for a tombstone)."""
     logs: list[list[Record]] = [[] for _ in range(partitions)]
     for ts_ms, item, fields in entries:
         log = logs[id_key(item) % partitions]

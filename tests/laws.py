@@ -1,12 +1,11 @@
-"""Laws that hold for everything that is compared: each takes a factory, so that any model can be held to them.
+"""Laws that hold for everything that is compared: each takes a factory, so that any model can be checked.
 
-A contestant answers a micro-batch's retrieval questions with ranks, [P], and may then learn from it. `streams` gives
-hypothesis small streams: users come back, items are shown in slates or acted on, new ones turn up at any time.
+A contestant answers a micro-batch's retrieval questions with ranks, [P], and may then learn from it. `streams` draws
+small streams: users come back, items are shown in slates or acted on, new items appear at any time.
 """
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -18,8 +17,6 @@ from model.config import ModelSettings, TrainSettings
 from model.data.candidates import Questions
 from model.data.catalogue import ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex
-from model.data.labels import Chooser
-from model.data.micro_batch import collate
 from model.evaluation.prequential import MODEL
 from model.learning.learner import Learner
 from stream.example import END_OF_TIME_MS, NO_KEY, Example, Kind, id_key
@@ -40,7 +37,7 @@ class Contestant(Protocol):
         """Rank the targets of a micro-batch (if tested), then learn it; ids are admitted in any case."""
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
-        """Take in what the catalogue says."""
+        """Take catalogue records in."""
 
 
 Factory = Callable[[], Contestant]
@@ -51,7 +48,7 @@ class Neural:
 
     def __init__(self, **model: object) -> None:
         shape = ModelSettings(**{"dim": 8, "layers": 1, "heads": 2, "max_len": 32, **model})  # type: ignore[arg-type]
-        self._learner = Learner(shape, TrainSettings(device="cpu", negatives=4, learning_rate=0.03), rivals=False)
+        self._learner = Learner(shape, TrainSettings(device="cpu", negatives=4, learning_rate=0.03), baselines=False)
         self.learn_items = self._learner.learn_items
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Ranks:
@@ -63,20 +60,17 @@ class Counting:
     """A baseline with a vocabulary, as a contestant."""
 
     def __init__(self, baseline: type[Baseline]) -> None:
-        self.baseline, self.known = baseline(half_life_ms=20 * REQUEST_MS), EntityIndex()
-        self.learn_items = self.known.learn_items
+        self.baseline, self.index = baseline(half_life_ms=20 * REQUEST_MS), EntityIndex()
+        self.learn_items = self.index.learn_items
 
     def ask(self, examples: Sequence[Example]) -> Questions:
-        batch = collate(examples)
-        return self.known.ask(batch, Chooser((), ()).choose(batch)).questions
+        return self.index.ask(examples)
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Ranks:
-        batch, asked = collate(examples), self.ask(examples)
-        rank_P = self.baseline.ranks(asked) if test else np.empty(0)
-        rows = self.known.admit(batch, examples).items
+        taken = self.index.take_in(examples)
+        rank_P = self.baseline.ranks(taken.questions) if test else np.empty(0)
         if learn:
-            positive = Chooser((), ()).choose(batch).positive
-            self.baseline.learn(replace(asked, targets=rows[batch.positions[positive]], rows=rows))
+            self.baseline.learn(taken.answered)
         return rank_P
 
 
@@ -100,7 +94,7 @@ def streams(draw: st.DrawFn, least: int = 1) -> list[Example]:
 def _request(
     tokens: list[Token], items: list[int], now_ms: int, number: int, first: int, *, organic: bool
 ) -> list[tuple[int, int, int, int, list[int]]]:
-    """Let a user act on an item, or be shown some and click the first; give the targets."""
+    """Let a user act on an item, or be shown some and click the first; return the targets."""
     query, action = len(tokens) - 1 - first, CLICK if organic else NO_KEY
     kind = Kind.ACTION if organic else Kind.IMPRESSION
     tokens += [(KEYS[item], action, now_ms, kind) for item in items]
@@ -110,7 +104,7 @@ def _request(
 
 
 def after(make: Factory, batches: Sequence[Sequence[Example]], *, learn: bool = True) -> Contestant:
-    """Give a contestant that has gone through micro-batches."""
+    """Return a contestant that has gone through micro-batches."""
     contestant = make()
     for batch in batches:
         contestant.step(batch, test=False, learn=learn)
@@ -118,31 +112,31 @@ def after(make: Factory, batches: Sequence[Sequence[Example]], *, learn: bool = 
 
 
 def positives(example: Example) -> NDArray[np.intp]:
-    """Give the targets that are asked about."""
+    """Return the retrieval targets of an example."""
     return np.flatnonzero(np.diff(example.label_offsets))
 
 
 def alone(example: Example, target: int, future: Sequence[int] = (), item: int | None = None) -> Example:
-    """Give an example of one target as all that is known at its request, with another label and another future.
+    """Return an example of one target as it is known at its request, with another label and another future.
 
-    The target may be another item; what the user had before stays.
+    The target may be another item; the user's history stays.
     """
     query, position = int(example.queries[target]), int(example.positions[target])
-    known = [*range(query + 1), position]
+    kept = [*range(query + 1), position]
     columns = zip(example.keys, example.actions, example.ts_ms, example.kinds, strict=True)
     tokens = [(int(k), int(a), int(t), int(kind)) for k, a, t, kind in columns]
     asked_ms = int(example.request_ms[target])
     later = [(KEYS[other], LIKE, asked_ms + 1 + n, Kind.ACTION) for n, other in enumerate(future)]
     if item is not None:
         tokens[position] = (KEYS[item], *tokens[position][1:])
-    made = make_example([*(tokens[i] for i in known), *later], example.user)
+    made = make_example([*(tokens[i] for i in kept), *later], example.user)
     return with_targets(made, [(query + 1, query, 0, asked_ms, [LIKE])])
 
 
 def no_look_ahead(
     make: Factory, before: Sequence[Example], asked: Sequence[Example], future: Sequence[int], other: Sequence[Example]
 ) -> None:
-    """A rank is a function of what was before the request: not of labels, of later tokens, or of later examples."""
+    """A rank depends on what was before the request: not on labels, later tokens, or later examples."""
     ready = after(make, [before])
     wanted = iter(deepcopy(ready).step(asked, test=True, learn=False).tolist())
     for e, example in enumerate(asked):
@@ -153,7 +147,7 @@ def no_look_ahead(
 
 
 def the_answer_is_not_known(make: Factory, before: Sequence[Example], asked: Example) -> None:
-    """In one and the same situation the items have ranks that fit together, whichever of them is asked about."""
+    """In one situation the items have ranks that form a ranking, whichever of them is the target."""
     ready, target = after(make, [before]), int(positives(asked)[-1])
     batches = [[alone(asked, target, item=item)] for item in range(ITEMS)]
     every = [float(deepcopy(ready).step(batch, test=True, learn=False)[0]) for batch in batches]
@@ -179,7 +173,7 @@ def candidates_are_live_items(
         assert 1 <= rank <= len(there) or rank == np.inf if listed else rank == np.inf
 
 
-def tests_do_not_depend_on_cuts(make: Factory, before: Sequence[Example], asked: Sequence[Example]) -> None:
+def tests_do_not_depend_on_batches(make: Factory, before: Sequence[Example], asked: Sequence[Example]) -> None:
     """Examples tested together have the ranks that each has alone, from the same weights and vocabulary."""
     ready = after(make, [before])
     ready.step(asked, test=False, learn=False)  # so that new ids have their rows in any case
@@ -188,12 +182,12 @@ def tests_do_not_depend_on_cuts(make: Factory, before: Sequence[Example], asked:
     assert together.tolist() == np.concatenate(apart).tolist()
 
 
-def learning_does_not_depend_on_cuts(
-    make: Factory, before: Sequence[Example], asked: Sequence[Example], cut: int
+def learning_does_not_depend_on_batches(
+    make: Factory, before: Sequence[Example], asked: Sequence[Example], split: int
 ) -> None:
-    """What was learnt is the same however the examples were cut into micro-batches; for those that only count."""
-    cuts = ([before], [before[:cut], before[cut:]], [[example] for example in before])
-    ranks = [after(make, batches).step(asked, test=True, learn=False).tolist() for batches in cuts]
+    """What is learned is the same however the examples are split into micro-batches; for baselines only."""
+    splits = ([before], [before[:split], before[split:]], [[example] for example in before])
+    ranks = [after(make, batches).step(asked, test=True, learn=False).tolist() for batches in splits]
     assert ranks[0] == ranks[1] == ranks[2]
 
 
@@ -221,18 +215,18 @@ def is_deterministic(make: Factory, examples: Sequence[Example]) -> None:
 def scores_give_the_ranks(
     make: Callable[[], Counting], before: Sequence[Example], asked: Sequence[Example], withdrawn: Sequence[int]
 ) -> None:
-    """A baseline scores candidates alone, and ranks by its scores: mean rank among equals, a miss without a score."""
+    """A baseline scores candidates only, and ranks by its scores: equal scores share their mean rank."""
     contestant = make()
     contestant.step(before, test=False, learn=True)
     contestant.learn_items([Tombstone(KEYS[i], f"item {i}", START_MS) for i in withdrawn])
     questions = contestant.ask(asked)
     score_TV, rank_T = contestant.baseline.scores(questions), contestant.baseline.ranks(questions)
+    candidate_TV = questions.candidates().tolist()
     assert score_TV.shape == (len(questions), len(questions.born_ms))
     assert (score_TV < np.inf).all()  # and no NaN
     for t, (scores, rank) in enumerate(zip(score_TV.tolist(), rank_T.tolist(), strict=True)):
-        there = questions.candidates(np.arange(len(scores)), questions.request_ms[t])
-        assert all(score == -np.inf for score, listed in zip(scores, there, strict=True) if not listed)
+        assert all(score == -np.inf for score, there in zip(scores, candidate_TV[t], strict=True) if not there)
         own = scores[questions.targets[t]] if questions.possible[t] else -np.inf
-        above, level = sum(score > own for score in scores), sum(score == own for score in scores)
-        assert rank == (np.inf if own == -np.inf else 1 + above + (level - 1) / 2)
-    assert Baseline.ranks(contestant.baseline, questions).tolist() == rank_T.tolist()
+        higher, equal = sum(score > own for score in scores), sum(score == own for score in scores)
+        assert rank == (np.inf if own == -np.inf else 1 + higher + (equal - 1) / 2)
+    assert Baseline.fast_ranks(contestant.baseline, questions).tolist() == rank_T.tolist()

@@ -1,6 +1,6 @@
-"""Rivals of the model that count, one a file: they answer the same questions, `ranks`, and then `learn`.
+"""The model's baselines, which count and have no gradients, one a file: `ranks` answers questions, then `learn`.
 
-BASELINES has every class of this folder that is a whole Baseline, by its name. A new one is a new file, and no more.
+BASELINES has every concrete Baseline of this folder by its name. A new one is a new file, and nothing else (base.py).
 """
 
 from collections.abc import Iterator

@@ -1,25 +1,28 @@
 """What every baseline is: it scores the candidates of questions, and then learns the answers.
 
-T questions, V rows of the item vocabulary. A baseline is a class in a file of this folder, with a name, a title, and
-`scores` and `learn`; nothing else is to be edited (model/baselines/__init__.py finds it). tests/laws.py applies to it.
+T questions, V rows of the item vocabulary. A baseline is a class in a file of this folder with a name, a title, and the
+methods `scores` and `learn`; nothing else is to be edited (model/baselines/__init__.py finds it, `hstu compare` takes
+its name). All that it may know is in `Questions`: histories, births, and by `questions.features(row)` the catalogue's
+features of any item, old or just admitted. tests/laws.py holds for it.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.candidates import Questions, unseen
+from model.data.candidates import Questions, exclude_seen as without_seen
 
 _CELLS: Final = 1 << 22  # scores held at once, 32 MiB
 
 
 class Baseline(ABC):
-    """A rival that counts.
+    """A recommender that counts.
 
     Args:
-        half_life_ms: of event time, in which what it counts fades to half; one that counts nothing has no use for it.
+        half_life_ms: Event time in which a count decays to half; a baseline without counts ignores it.
     """
 
     name: ClassVar[str]
@@ -30,50 +33,48 @@ class Baseline(ABC):
 
     @abstractmethod
     def scores(self, questions: Questions) -> NDArray[np.float64]:
-        """Give the score of every item, [T, V]; -inf for one that is no candidate or would not be recommended at all.
+        """Return the score of every item, [T, V]; -inf for one that is no candidate or is never recommended.
 
-        Higher is better, within a question; what questions have in common may be left out.
+        Higher is better. Scores are compared within a question only, so a common factor may be left out.
         """
 
     @abstractmethod
     def learn(self, questions: Questions) -> None:
-        """Learn the answers, after admission: `targets` and `rows` are of the vocabulary that knows all of them."""
+        """Learn the answers. The questions are over the vocabulary after admission, so every item has a row."""
 
-    def ranks(self, questions: Questions) -> NDArray[np.float64]:
-        """Give the rank of each target, 1 the best, [T]; equal scores share their mean rank, a miss has inf."""
-        return np.concatenate([np.empty(0), *(_ranks(self.scores(part), part) for part in _parts(questions))])
+    def ranks(self, questions: Questions, *, exclude_seen: bool = False) -> NDArray[np.float64]:
+        """Return the rank of each target, 1 the best, inf for a miss, [T]; equal scores share their mean rank.
 
-    def ranks_unseen(self, questions: Questions) -> NDArray[np.float64]:
-        """Give the ranks where the items of a user's own history are no candidates, a target among them a miss."""
+        With `exclude_seen` the items of a user's own history are no candidates.
+        """
+        if not exclude_seen:
+            return self.fast_ranks(questions)
         found = [np.empty(0)]
         for part in _parts(questions):
-            asked, question_n, row_n = unseen(part)
+            asked, question_n, row_n = without_seen(part)
             score_TV = self.scores(asked)
             score_TV[question_n, row_n] = -np.inf
             found.append(_ranks(score_TV, asked))
         return np.concatenate(found)
 
+    def fast_ranks(self, questions: Questions) -> NDArray[np.float64]:
+        """Return the ranks among all candidates, [T]; override it where they are found faster than by `scores`."""
+        return np.concatenate([np.empty(0), *(_ranks(self.scores(part), part) for part in _parts(questions))])
 
-def _parts(questions: Questions) -> list[Questions]:
+
+def _parts(questions: Questions) -> Iterator[Questions]:
     size = max(1, _CELLS // max(1, len(questions.born_ms)))
-    return [questions.part(slice(start, start + size)) for start in range(0, len(questions), size)]
-
-
-def candidates(questions: Questions) -> NDArray[np.bool_]:
-    """Say which items could have been recommended to whom, [T, V]."""
-    found_TV: NDArray[np.bool_] = questions.live & (questions.born_ms < questions.request_ms[:, None])
-    return found_TV
-
-
-def among_candidates(score: NDArray[np.float64], questions: Questions) -> NDArray[np.float64]:
-    """Give scores, [T, V] or of all questions [V], as [T, V] with -inf where an item is no candidate."""
-    return np.where(candidates(questions), score, -np.inf)
+    for start in range(0, len(questions), size):
+        yield questions.part(slice(start, start + size))
 
 
 def _ranks(score_TV: NDArray[np.float64], questions: Questions) -> NDArray[np.float64]:
     if not score_TV.size:
         return np.full(len(questions), np.inf)
     own_T1 = np.take_along_axis(score_TV, np.maximum(questions.targets, 0)[:, None], 1)
-    above_T, level_T = (score_TV > own_T1).sum(1), (score_TV == own_T1).sum(1)
-    found_T = questions.possible & (own_T1[:, 0] > -np.inf)
-    return np.where(found_T, 1 + above_T + (level_T - 1) / 2, np.inf)
+    return questions.ranks((score_TV > own_T1).sum(1), (score_TV == own_T1).sum(1), own_T1[:, 0] > -np.inf)
+
+
+def among_candidates(score: NDArray[np.float64], questions: Questions) -> NDArray[np.float64]:
+    """Return scores, [T, V] or [V] for all questions alike, as [T, V] with -inf where an item is no candidate."""
+    return np.where(questions.candidates(), score, -np.inf)

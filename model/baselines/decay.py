@@ -1,10 +1,10 @@
-"""The clock of what fades: it halves each half-life of event time, and costs nothing while nobody looks.
+"""Exponential decay of counts: they halve in each half-life of event time, without any work as time goes on.
 
-n occurrences at their times. An occurrence at time t weighs 2^(t / half-life - origin), for ever: fading by a common
-factor is left to whoever compares with something that does not fade. When the newest time is 512 half-lives past the
-origin, the origin moves up and all sums are scaled by a power of two, which loses no bit (only what has faded below
-2^-1022 is rounded, to 0 in the end). So sums depend on the occurrences in their order, not on how they were cut into
-calls.
+n occurrences at their times. An occurrence at time t weighs 2^(t / half-life - origin), for good: a caller who compares
+counts with one another never needs their common decay, and one who needs counts as of a time asks for it (`decayed`,
+`factors`). When the newest time is 512 half-lives past the origin, the origin moves up and all sums are scaled by a
+power of two, which loses no bit (only sums below 2^-1022 are rounded, in the end to 0). So sums depend on the
+occurrences in their order, not on how they were split into calls.
 """
 
 from typing import Final
@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 _FAR: Final = 512  # half-lives; float64 reaches 1023
 
 
-class Clock:
+class DecayClock:
     """Weighs occurrences as of one origin, in half-lives."""
 
     def __init__(self, half_life_ms: int, origin: int = 0) -> None:
         self.half_life_ms, self.origin = half_life_ms, origin
 
     def advance(self, newest_ms: int) -> int:
-        """Move the origin where a time lies too far past it; all sums are to be scaled by 2^(what this gives)."""
+        """Move the origin if a time lies too far past it; return the exponent of two by which to scale all sums."""
         newest = newest_ms // self.half_life_ms
         if newest - self.origin <= _FAR:
             return 0
@@ -30,20 +30,20 @@ class Clock:
         return step
 
     def weights(self, ts_ms_n: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Give what occurrences weigh at the origin, [n]."""
+        """Return the weights of occurrences, [n]."""
         whole_n, rest_n = np.divmod(ts_ms_n, self.half_life_ms)
         weight_n: NDArray[np.float64] = np.ldexp(np.exp2(rest_n / self.half_life_ms), whole_n - self.origin)
         return weight_n
 
-    def faded(self, sums: NDArray[np.float64], at_ms: int) -> NDArray[np.float64]:
-        """Give sums as of a time."""
+    def decayed(self, sums: NDArray[np.float64], at_ms: int) -> NDArray[np.float64]:
+        """Return sums as of a time."""
         whole, rest = divmod(at_ms, self.half_life_ms)
         counts: NDArray[np.float64] = np.ldexp(sums, self.origin - whole)
         counts /= np.exp2(rest / self.half_life_ms)
         return counts
 
     def factors(self, at_ms_T: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Give by what sums are to be multiplied to be as of these times, [T]; at most 2^512."""
+        """Return the factors that make sums as of these times, [T]; at most 2^512."""
         whole_T, rest_T = np.divmod(at_ms_T, self.half_life_ms)
         steps_T = np.minimum(self.origin - whole_T, _FAR)
         factor_T: NDArray[np.float64] = np.ldexp(np.exp2(-rest_T / self.half_life_ms), steps_T)

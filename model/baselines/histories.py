@@ -1,4 +1,4 @@
-"""What a user had last, as a matrix: the item tokens of each question's history, latest first.
+"""A user's last items as a matrix: the item tokens of each question's history, latest first.
 
 T questions, L tokens, m items looked at.
 """
@@ -9,16 +9,15 @@ from numpy.typing import NDArray
 from model.data.candidates import Questions
 
 
-def latest(questions: Questions, count: int, met_V: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
-    """Give the rows of the last `count` item tokens up to each query, [T, count]; -1 where there are fewer.
+def latest(questions: Questions, count: int, counted_V: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+    """Return the rows of the last `count` item tokens up to each query, [T, count]; -1 where there are fewer.
 
-    Attributes and items that the vocabulary does not know are passed over, and so are items not in `met_V`, if that is
-    given: one that is in the vocabulary without having taught anything tells no more than one that is not. An item with
-    two tokens comes twice.
+    Attributes and items without a row are skipped, and so are items outside `counted_V`, if it is given: an item that
+    nothing has been counted for tells no more than an unknown one. An item with two tokens comes twice.
     """
     wanted_L = questions.rows >= 0
-    if met_V is not None:
-        wanted_L[wanted_L] = met_V[questions.rows[wanted_L]]
+    if counted_V is not None:
+        wanted_L[wanted_L] = counted_V[questions.rows[wanted_L]]
     items = np.flatnonzero(wanted_L)
     before_L = np.searchsorted(items, np.arange(len(questions.rows) + 1))  # how many of them stand before a token
     end_T1 = before_L[questions.queries + 1][:, None]

@@ -1,4 +1,4 @@
-"""The user's own last items, latest first: the rival that a model must beat wherever people come back to what they had.
+"""The user's own last items, latest first: the baseline to beat wherever people come back to what they had.
 
 T = questions, L = tokens, n = pairs of a question and a token of its history. A target that occurs in the user's
 history up to the query is ranked by recency among the distinct candidates there; any other is a miss. Shown and
@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.ranges import ranges
 from model.baselines.base import Baseline
 from model.data.candidates import Questions
 
@@ -18,23 +19,23 @@ _PAIRS: Final = 1 << 20  # held at once
 
 
 class LastItems(Baseline):
-    """Ranks by recency in the history that a question brings along, so that there is nothing to keep."""
+    """Ranks by recency in the history that comes with a question, so there is nothing to keep."""
 
     name = "last_items"
     title = "The user's own last items"
 
     def __init__(self, half_life_ms: int = 0) -> None:
-        """Take a half-life as every baseline does; nothing fades here."""
+        """Accept a half-life as every baseline does; nothing decays here."""
 
     def scores(self, questions: Questions) -> NDArray[np.float64]:
-        """Give minus the tokens that came after an item's last one; -inf for an item that is not in the history."""
+        """Return minus the number of tokens after an item's last one; -inf for an item that is not in the history."""
         score_TV = np.full((len(questions), len(questions.born_ms)), -np.inf)
         for question_n, token_n in _listed(questions, questions.starts, _Tokens(questions)):
             score_TV[question_n, questions.rows[token_n]] = token_n - questions.queries[question_n]
         return score_TV
 
-    def ranks(self, questions: Questions) -> NDArray[np.float64]:
-        """Give the target's rank, inf for a miss, [T]: the distinct candidates from its last token on."""
+    def fast_ranks(self, questions: Questions) -> NDArray[np.float64]:
+        """Return each target's rank, inf for a miss, [T]: the number of distinct candidates from its last token on."""
         tokens = _Tokens(questions)
         last_T = tokens.last()
         found_T = questions.possible & (last_T >= 0)
@@ -44,7 +45,7 @@ class LastItems(Baseline):
         return rank_T
 
     def learn(self, questions: Questions) -> None:
-        """Learn nothing: the next questions bring their own histories."""
+        """Learn nothing: the next questions come with their histories."""
 
 
 class _Tokens:
@@ -60,13 +61,13 @@ class _Tokens:
     def _place(
         self, starts: NDArray[np.int64], rows: NDArray[np.int64], tokens: NDArray[np.int64]
     ) -> NDArray[np.int64]:
-        """Give numbers that rise by user, item, token; a user is known by any token of the sequence."""
+        """Return numbers that ascend by user, item, token; any token of a user's sequence tells the user."""
         user = np.searchsorted(self._starts, starts, side="right")
         place: NDArray[np.int64] = (user * self._items + rows) * self._tokens + tokens
         return place
 
     def next(self) -> NDArray[np.int64]:
-        """Give the user's next token of the same item, L where there is none, [L]."""
+        """Return the user's next token of the same item, L where there is none, [L]."""
         next_L = np.full(self._tokens, self._tokens)
         if len(self._places):
             same = np.diff(self._places // self._tokens) == 0
@@ -75,7 +76,7 @@ class _Tokens:
         return next_L
 
     def last(self) -> NDArray[np.int64]:
-        """Give the last token of each target up to its query, -1 where there is none, [T]."""
+        """Return the last token of each target up to its query, -1 where there is none, [T]."""
         asked = self._questions
         there_T = (asked.targets >= 0) & (asked.targets < self._items) & (asked.queries >= 0)
         last_T = np.full(len(asked), -1, np.int64)
@@ -90,16 +91,15 @@ class _Tokens:
 def _listed(
     questions: Questions, first_T: NDArray[np.int64], tokens: _Tokens
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Give (question, token) of the candidates' tokens from `first` to the query, the last one of each item."""
+    """Yield (question, token) of the candidates' tokens from `first` to the query, the last one of each item."""
     next_L, length_T = tokens.next(), np.maximum(questions.queries - first_T + 1, 0)
     end_T = np.cumsum(length_T)
-    cuts = np.searchsorted(end_T, np.arange(_PAIRS, end_T[-1:].sum(), _PAIRS))
-    for part in np.split(np.arange(len(questions)), cuts):
-        question_n = np.repeat(part, length_T[part])
-        step_n = np.arange(len(question_n)) - np.repeat(np.cumsum(length_T[part]) - length_T[part], length_T[part])
-        token_n = first_T[question_n] + step_n
+    borders = np.searchsorted(end_T, np.arange(_PAIRS, end_T[-1:].sum(), _PAIRS))
+    for part in np.split(np.arange(len(questions)), borders):
+        owner_n, token_n = ranges(first_T[part], length_T[part])
+        question_n = part[owner_n]
         row_n = questions.rows[token_n]
-        known_n = (row_n >= 0) & (next_L[token_n] > questions.queries[question_n])
-        question_n, token_n, row_n = question_n[known_n], token_n[known_n], row_n[known_n]
-        candidate_n = questions.live[row_n] & (questions.born_ms[row_n] < questions.request_ms[question_n])
+        last_n = (row_n >= 0) & (next_L[token_n] > questions.queries[question_n])
+        question_n, token_n, row_n = question_n[last_n], token_n[last_n], row_n[last_n]
+        candidate_n = questions.are_candidates(question_n, row_n)
         yield question_n[candidate_n], token_n[candidate_n]

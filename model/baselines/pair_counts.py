@@ -1,12 +1,12 @@
-"""Faded counts of ordered pairs of items, sparse: for each row the columns that it was met with, and how often.
+"""Decayed counts of ordered pairs of items, sparse: for each row the columns it was counted with, and how often.
 
-n = pairs met, in their order. A row's columns lie side by side, ascending, in a stretch of two flat arrays that is
-moved to one twice as large when it is full. It never holds more than LIMIT columns: a full row drops the half that has
-the smallest counts (of equal ones the older items), so that memory and the time to read a row are bounded, whatever the
-vocabulary. What was met often or of late stays; what comes back after it was dropped counts anew.
+n = pairs in their order. A row's columns lie side by side, ascending, in a stretch of two flat arrays that is moved to
+one twice as large when it is full. A row holds at most LIMIT columns: a full row drops the half that has the smallest
+counts (of equal ones the older items), so that memory and the time to read a row are bounded, whatever the vocabulary.
+Frequent and recent pairs stay; a pair that comes back after it was dropped starts from 0.
 
-The counts depend on the pairs in their order, and not on how they were cut into calls. The loops are compiled (numba),
-without leave to reorder sums.
+The counts depend on the pairs in their order, and not on how they were split into calls. The loops are compiled
+(numba), and may not reorder sums.
 """
 
 from typing import Any, Final, NamedTuple
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from model.arrays.growable import with_room
 from model.arrays.jit import compiled
-from model.baselines.decay import Clock
+from model.arrays.ranges import ranges
+from model.baselines.decay import DecayClock
 
 LIMIT: Final = 256  # columns of a row
 _FIRST: Final = 4  # columns of a row's first stretch
@@ -25,7 +26,7 @@ Array = NDArray[Any]
 
 
 class PairColumns(NamedTuple):
-    """What compiled loops read: row i has columns[k] met sums[k] times for k in starts[i] to starts[i] + lengths[i]."""
+    """The counts as compiled loops read them: row i has columns[k] sums[k] times, k from starts[i] to + lengths[i]."""
 
     starts: NDArray[np.int64]  # [V and room for more]
     lengths: NDArray[np.int64]
@@ -36,26 +37,26 @@ class PairColumns(NamedTuple):
 class PairCounts:
     """The counts.
 
-    >>> met = Pairs(half_life_ms=10)
-    >>> met.add(np.array([0, 0, 1]), np.array([2, 2, 0]), np.array([0, 10, 10]))
-    >>> met.values(np.array([0, 1, 1]), np.array([2, 0, 2])).tolist()
-    [3.0, 2.0, 0.0]
+    >>> pairs = PairCounts(half_life_ms=10)
+    >>> pairs.add(np.array([0, 0, 1]), np.array([2, 2, 0]), np.array([0, 10, 10]))
+    >>> [part.tolist() for part in pairs.entries(np.array([1, -1, 0]))]
+    [[0, 2], [0, 2], [2.0, 3.0]]
     """
 
     def __init__(self, half_life_ms: int, limit: int = LIMIT) -> None:
-        self.clock = Clock(half_life_ms)
+        self.clock = DecayClock(half_life_ms)
         self._limit = limit
         self._len = self._used = 0
         self._starts, self._lengths, self._rooms = (np.empty(0, np.int64) for _ in range(3))
         self._columns, self._sums = np.empty(0, np.int32), np.empty(0, np.float64)
 
     @property
-    def all(self) -> PairColumns:
-        """Everything, as views: read them, hold none."""
+    def columns(self) -> PairColumns:
+        """All counts, as views: read them, do not keep them."""
         return PairColumns(self._starts, self._lengths, self._columns, self._sums)
 
     def grow(self, rows: int) -> None:
-        """Know so many rows, unless there are more already; new ones are empty."""
+        """Have at least `rows` rows; new ones are empty."""
         self._starts, self._lengths, self._rooms = (
             with_room(array, rows) for array in (self._starts, self._lengths, self._rooms)
         )
@@ -70,34 +71,39 @@ class PairCounts:
             self._sums = np.ldexp(self._sums, step)
         weight_n, done = self.clock.weights(ts_ms_n), 0
         while True:
-            done, self._used = _add(rows_n, columns_n, weight_n, done, *self.all, self._rooms, self._used, self._limit)
+            done, self._used = _add(
+                rows_n, columns_n, weight_n, done, *self.columns, self._rooms, self._used, self._limit
+            )
             if done == len(rows_n):
                 return
             self._make_room()
 
     @property
-    def met(self) -> NDArray[np.bool_]:
-        """Say which rows have been met with anything, [V and more]."""
+    def filled(self) -> NDArray[np.bool_]:
+        """Whether each row has a count, [V and more]."""
         return self._lengths > 0
 
-    def values(self, rows_n: NDArray[np.int64], columns_n: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Give the counts of pairs of known rows, as of the origin, 0 where they were not met, [n]."""
-        out_n = np.zeros(len(rows_n))
-        _read(rows_n, columns_n, *self.all, out_n)
-        return out_n
+    def entries(self, rows_T: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return all counts of some rows, as of the clock's origin: index into rows_T, column, count, [n] each.
+
+        Row -1 has none.
+        """
+        known = np.flatnonzero(rows_T >= 0)
+        owner_n, at_n = ranges(self._starts[rows_T[known]], self._lengths[rows_T[known]])
+        return known[owner_n], self._columns[at_n].astype(np.int64), self._sums[at_n]
 
     def _make_room(self) -> None:
-        """Move all stretches into larger arrays, side by side, at least half of them free."""
+        """Move all stretches into larger arrays, side by side, which are at least half free."""
         needed = int(self._rooms.sum())
         columns, sums = np.zeros(2 * needed + 4 * self._limit, np.int32), np.zeros(2 * needed + 4 * self._limit)
         starts = np.cumsum(self._rooms) - self._rooms
-        _move(*self.all, starts, columns, sums)
+        _move(*self.columns, starts, columns, sums)
         self._starts, self._columns, self._sums, self._used = starts, columns, sums, needed
 
 
 @compiled
-def find(columns: Array, first: int, stop: int, wanted: int) -> int:
-    """Give the first place from `first` on whose column is not below the wanted one; `stop` if there is none."""
+def _find(columns: Array, first: int, stop: int, wanted: int) -> int:
+    """Return the first index from `first` on whose column is not below the wanted one; `stop` if there is none."""
     while first < stop:
         middle = (first + stop) >> 1
         if columns[middle] < wanted:
@@ -112,17 +118,17 @@ def _add(
     rows_n: Array, columns_n: Array, weight_n: Array, done: int,
     starts: Array, lengths: Array, columns: Array, sums: Array, rooms: Array, used: int, limit: int,
 ) -> tuple[int, int]:  # fmt: skip
-    """Count pairs from number `done` on; give how many are done and how much is used, the arrays may be too small."""
+    """Count pairs from number `done` on, until the arrays are full; return how many are done and how much is used."""
     for n in range(done, len(rows_n)):
         i, j = rows_n[n], columns_n[n]
         first, length = starts[i], lengths[i]
-        at = find(columns, first, first + length, j)
+        at = _find(columns, first, first + length, j)
         if at < first + length and columns[at] == j:
             sums[at] += weight_n[n]
             continue
         if length == limit:
             length = _drop(columns, sums, first, length)
-            at = find(columns, first, first + length, j)
+            at = _find(columns, first, first + length, j)
         elif length == rooms[i]:
             room = min(limit, max(_FIRST, 2 * length))
             if used + room > len(columns):
@@ -141,14 +147,14 @@ def _add(
 
 @compiled
 def _drop(columns: Array, sums: Array, first: int, length: int) -> int:
-    """Keep the larger half of a row in place, and give how many these are."""
+    """Keep the larger half of a row in place, and return how many columns these are."""
     kept = length // 2
     least = np.partition(sums[first : first + length], length - kept)[length - kept]  # the smallest that may stay
-    above = level = 0
+    above = equal = 0
     for k in range(first, first + length):
         above += sums[k] > least
-        level += sums[k] == least
-    surplus = level - (kept - above)  # of those level with it, the first are dropped: their items are older
+        equal += sums[k] == least
+    surplus = equal - (kept - above)  # of those equal to it, the first are dropped: their items are older
     at = first
     for k in range(first, first + length):
         if sums[k] == least and surplus > 0:
@@ -166,15 +172,3 @@ def _move(
     for i in range(len(starts)):
         for k in range(lengths[i]):
             to_columns[to[i] + k], to_sums[to[i] + k] = columns[starts[i] + k], sums[starts[i] + k]
-
-
-@compiled
-def _read(
-    rows_n: Array, columns_n: Array, starts: Array, lengths: Array, columns: Array, sums: Array, out_n: Array
-) -> None:
-    for n in range(len(rows_n)):
-        first = starts[rows_n[n]]
-        stop = first + lengths[rows_n[n]]
-        at = find(columns, first, stop, columns_n[n])
-        if at < stop and columns[at] == columns_n[n]:
-            out_n[n] = sums[at]

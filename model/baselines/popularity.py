@@ -1,7 +1,7 @@
-"""Popularity that fades: every occurrence of an item counts 1 at its own time and halves each half-life of event time.
+"""Decayed popularity: every occurrence of an item counts 1 at its own time and halves each half-life of event time.
 
 V = rows of the item vocabulary, n = occurrences. The count of an item at time t is the sum of 2^((ts - t) / half-life)
-over its occurrences. Kept are the sums as of the clock's origin (decay.py), so that an occurrence costs O(1).
+over its occurrences. The sums are kept as of the clock's origin (decay.py), so an occurrence costs O(1).
 """
 
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from model.arrays.growable import with_room
 from model.baselines.base import Baseline, among_candidates
-from model.baselines.decay import Clock
-from model.baselines.rank_counts import levels
+from model.baselines.decay import DecayClock
+from model.baselines.rank_counts import higher_and_equal
 from model.data.candidates import Questions
 
 
 class Popularity(Baseline):
-    """Faded counts of occurrences by item row, and the ranking by them.
+    """Decayed counts of occurrences by item row, and the ranking by them.
 
     >>> seen = Popularity(half_life_ms=10)
     >>> seen.add(np.array([0, 1, 1]), np.array([0, 0, 10]))
@@ -30,7 +30,7 @@ class Popularity(Baseline):
     title = "Popularity, fading"
 
     def __init__(self, half_life_ms: int) -> None:
-        self._clock = Clock(half_life_ms)
+        self._clock = DecayClock(half_life_ms)
         self._len = 0
         self._sums = np.empty(0, np.float64)  # [V and room for more] as of the origin
 
@@ -43,24 +43,23 @@ class Popularity(Baseline):
         return self._clock.half_life_ms
 
     def grow(self, rows: int) -> None:
-        """Know so many rows, unless there are more already; new ones count 0."""
+        """Have at least `rows` rows; new ones count 0."""
         self._sums = with_room(self._sums, rows)
         self._len = max(self._len, rows)
 
     def scores(self, questions: Questions) -> NDArray[np.float64]:
-        """Give the counts as of no time in particular; fading does not change the order."""
+        """Return the counts as of the clock's origin, [T, V]; decay does not change their order."""
         return among_candidates(self._sums_of(questions), questions)
 
-    def ranks(self, questions: Questions) -> NDArray[np.float64]:
-        """Give the target's rank by what was learnt so far, inf for a miss, [T]; all questions share the scores."""
+    def fast_ranks(self, questions: Questions) -> NDArray[np.float64]:
+        """Return each target's rank, inf for a miss, [T]; all questions share the scores."""
         if not questions.possible.any():
             return np.full(len(questions), np.inf)
         sums_V = self._sums_of(questions)
-        above_T, level_T = levels(sums_V, sums_V[questions.targets], questions)  # itself among the level ones
-        return np.where(questions.possible, 1 + above_T + (level_T - 1) / 2, np.inf)
+        return questions.ranks(*higher_and_equal(sums_V, sums_V[questions.targets], questions))
 
     def shares(self, questions: Questions) -> NDArray[np.float64]:
-        """Give each item's share of the faded occurrences of live items, [V]; 0 where it is withdrawn."""
+        """Return each item's share of the decayed occurrences of live items, [V]; 0 where it is withdrawn."""
         sums_V = np.where(questions.live, self._sums_of(questions), 0.0)
         return sums_V / (sums_V.sum() or 1.0)
 
@@ -76,7 +75,7 @@ class Popularity(Baseline):
         """Count occurrences of items.
 
         Raises:
-            ValueError: a row is negative, as of an item that the vocabulary has not admitted.
+            ValueError: A row is negative: the vocabulary has not admitted the item.
         """
         if not len(rows_n):
             return
@@ -88,17 +87,17 @@ class Popularity(Baseline):
         np.add.at(self._sums, rows_n, self._clock.weights(ts_ms_n))
 
     def counts(self, at_ms: int) -> NDArray[np.float64]:
-        """Give the faded count of every row at a time, [V]."""
-        return self._clock.faded(self._sums[: self._len], at_ms)
+        """Return the decayed count of every row at a time, [V]."""
+        return self._clock.decayed(self._sums[: self._len], at_ms)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Give all that this knows, for a checkpoint; `sums` is a view."""
+        """Return everything as arrays, for a checkpoint; `sums` is a view."""
         clock = np.array([self._clock.origin, self.half_life_ms], np.int64)
         return {"sums": self._sums[: self._len], "clock": clock}
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> "Popularity":
-        """Give the popularity whose state this is, with its half-life."""
+        """Return the popularity of a state, with its half-life."""
         origin, half_life_ms = state["clock"].tolist()
         new = cls(half_life_ms)
         new._clock.origin = origin

@@ -1,17 +1,16 @@
-"""The catalogue: titles and features of items as topic `items` tells them, and which items it has withdrawn.
+"""The catalogue: titles and features of items, and which are withdrawn, as read from topic `items`.
 
-    record (JSON), key = item id text                        says
-    {"item_id", "title"?, "features"? {name: value}, "ts"}   the item is this, from event time `ts` (ms) on
+    record (JSON), key = item id text                        meaning
+    {"item_id", "title"?, "features"? {name: value}, "ts"}   the item has these from event time `ts` (ms) on
     null                                                     the item is withdrawn, at the Kafka record's timestamp
     {"watermark": ms}, key = HEARTBEAT_KEY                   nothing older will follow in this partition
 
-Records of one item may come in any order: the newest time wins, and at equal times the later record. What cannot be
-decoded is refused with a sentence that the trainer counts and logs before it goes on.
+Records of one item may come in any order: the newest time wins, and at equal times the later record. A record that
+cannot be decoded is refused with a sentence; the trainer counts and logs it, and goes on.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -19,7 +18,7 @@ import numpy as np
 from msgspec import UNSET, Meta, UnsetType
 from numpy.typing import NDArray
 
-from model.arrays.digest import Hasher, digest_arrays
+from model.arrays.byte_strings import pack, unpack
 from model.errors import ModelError
 from stream.example import END_OF_TIME_MS, LAST_TS_MS, MAX_ID_BYTES, id_key, id_text
 
@@ -42,7 +41,7 @@ class ItemRecord:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """The item is withdrawn at `ts_ms`: it is never to be recommended again unless a newer record brings it back."""
+    """The item is withdrawn at `ts_ms`: it is not recommended again unless a newer record brings it back."""
 
     key: int
     item_id: str
@@ -68,7 +67,7 @@ _decoder: Final = msgspec.json.Decoder(_Wire)
 
 
 def decode(key: bytes | None, value: bytes | None, timestamp: int) -> ItemRecord | Tombstone | ItemsWatermark:
-    """Give what one record of `items` says; `timestamp` is the Kafka record's, in ms.
+    """Decode one record of `items`; `timestamp` is the Kafka record's, in ms.
 
     Raises:
         ModelError: the record is refused; the sentence says why.
@@ -132,7 +131,7 @@ class _Entry(NamedTuple):
 
 @dataclass(slots=True)
 class Catalogue:
-    """Item key → what the newest record says; withdrawn items are remembered with their time and nothing else.
+    """The newest record of each item key; of a withdrawn item only its id and the time are kept.
 
     >>> catalogue = Catalogue()
     >>> catalogue.apply(decode(b"42", b'{"item_id": 42, "title": "Dune", "ts": 7}', 0))
@@ -146,7 +145,7 @@ class Catalogue:
     _entries: dict[int, _Entry] = field(default_factory=dict)
 
     def apply(self, record: ItemRecord | Tombstone) -> bool:
-        """Take a record in; False: it is older than what is known (or collides), and nothing changed."""
+        """Take a record in; return whether it changed anything, which an older or a colliding record does not."""
         known = self._entries.get(record.key)
         if known is not None and known.item_id != record.item_id:
             self.collisions += 1
@@ -158,28 +157,23 @@ class Catalogue:
         return True
 
     def get(self, key: int) -> Item | None:
-        """Give the item of a key; None: never described, or withdrawn."""
+        """Return the item of a key; None if it was never described, or is withdrawn."""
         entry = self._entries.get(key)
         if entry is None or entry.body is None:
             return None
         title, features = msgspec.json.decode(entry.body)
         return Item(entry.item_id, title, features, entry.ts_ms)
 
-    def withdrawn(self, key: int) -> bool:
-        """Say whether the newest word on the item is a tombstone."""
-        entry = self._entries.get(key)
-        return entry is not None and entry.body is None
-
     def __len__(self) -> int:
-        """Give the number of items described and not withdrawn."""
+        """Return the number of items described and not withdrawn."""
         return sum(entry.body is not None for entry in self._entries.values())
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Give all of it as arrays, in order of the keys: C = items, ids and bodies as bytes [*] with offsets [C+1]."""
+        """Return everything as arrays in order of the keys: C items, ids and bodies as bytes [*] with offsets [C+1]."""
         keys = sorted(self._entries)
         entries = [self._entries[key] for key in keys]
-        ids, id_offsets = _joined([entry.item_id.encode() for entry in entries])
-        bodies, body_offsets = _joined([entry.body or b"" for entry in entries])
+        ids, id_offsets = pack([entry.item_id.encode() for entry in entries])
+        bodies, body_offsets = pack([entry.body or b"" for entry in entries])
         return {
             "keys": np.array(keys, np.uint64),
             "ts_ms": np.array([entry.ts_ms for entry in entries], np.int64),
@@ -192,9 +186,9 @@ class Catalogue:
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> "Catalogue":
-        """Give the catalogue whose state() this is."""
-        ids = _split(state["ids"], state["id_offsets"])
-        bodies = _split(state["bodies"], state["body_offsets"])
+        """Return the catalogue of a state."""
+        ids = unpack(state["ids"], state["id_offsets"])
+        bodies = unpack(state["bodies"], state["body_offsets"])
         entries = {
             key: _Entry(item_id.decode(), ts_ms, body or None)
             for key, ts_ms, item_id, body in zip(
@@ -203,21 +197,6 @@ class Catalogue:
         }
         return cls(int(state["collisions"][0]), entries)
 
-    def digest_update(self, hasher: Hasher) -> None:
-        """Feed all of it to a hasher; equal contents give equal digests, however they came."""
-        digest_arrays(hasher, self.state())
-
 
 def _encode(body: tuple[str | None, Features]) -> bytes:
     return msgspec.json.encode(body, order="deterministic")
-
-
-def _joined(parts: list[bytes]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    offsets = np.zeros(len(parts) + 1, np.int64)
-    np.cumsum([len(part) for part in parts], out=offsets[1:])
-    return np.frombuffer(b"".join(parts), np.uint8), offsets
-
-
-def _split(joined: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[bytes]:
-    data, ends = joined.tobytes(), offsets.tolist()
-    return [data[a:b] for a, b in pairwise(ends)]

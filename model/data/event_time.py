@@ -1,4 +1,4 @@
-"""When event time is over: the watermark that says the end of a log."""
+"""The end of event time: the watermark that ends a log."""
 
 from typing import Final
 
@@ -8,5 +8,5 @@ _TEN_YEARS_MS: Final = 315_576_000_000
 
 
 def is_end(watermark_ms: int) -> bool:
-    """Tell whether a watermark says that its log is over: the end of time, less whatever lateness workers subtract."""
+    """Return whether a watermark ends its log: the end of time, less the lateness that workers subtract."""
     return watermark_ms >= END_OF_TIME_MS - _TEN_YEARS_MS

@@ -1,8 +1,8 @@
-"""Which targets of a micro-batch ask what: retrieval of what was liked, ranking of what was shown.
+"""Labels: which targets of a micro-batch are positives for retrieval, and which are ranked with which labels.
 
 T = targets of the batch, P = those with a positive action (retrieval), N = those shown (ranking), A = actions with a
 tower, K = negatives. A target is positive if any of its labels is not a negative action; an organic action is its own
-label. Each positive of a request is a question of its own, asked where the request was.
+label. Each positive of a request is a question of its own, asked at the request.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.micro_batch import Jagged
+from model.data.micro_batch import PackedBatch
 from stream.example import Kind, id_key
 
 
@@ -24,15 +24,15 @@ class Targets:
     labels: NDArray[np.bool_]  # [N, A]
 
 
-class Chooser:
-    """Sorts targets out by the actions that are configured; any other action is positive and has no tower."""
+class TargetSelector:
+    """Sorts targets by the configured actions; any other action is positive and has no tower."""
 
     def __init__(self, rank_actions: Sequence[str], negative_actions: Sequence[str]) -> None:
         self._ranked = [id_key(action) for action in rank_actions]
         self._negative = np.array([id_key(action) for action in negative_actions], np.uint64)
 
-    def choose(self, batch: Jagged) -> Targets:
-        """Give what is to be asked about the targets of a batch."""
+    def select(self, batch: PackedBatch) -> Targets:
+        """Return the retrieval and the ranking targets of a batch."""
         count = len(batch.positions)
         owner_l = np.repeat(np.arange(count), np.diff(batch.label_offsets))  # target of each label
         liked_l = ~np.isin(batch.labels, self._negative)
@@ -44,7 +44,7 @@ class Chooser:
 
 
 def _any(owners: NDArray[np.intp], count: int) -> NDArray[np.bool_]:
-    """Say of each target whether it is among the owners."""
+    """Return whether each target is among the owners, [count]."""
     found = np.zeros(count, np.bool_)
     found[owners] = True
     return found
@@ -53,7 +53,10 @@ def _any(owners: NDArray[np.intp], count: int) -> NDArray[np.bool_]:
 def accidental_hits(
     rows_P: NDArray[np.int64], requests_P: NDArray[np.int64], negatives_K: NDArray[np.int64]
 ) -> NDArray[np.bool_]:
-    """Say which negatives are a positive of the target's own request, itself or another, [P, K]."""
+    """Return which negatives are a positive of the target's own request, itself or another, [P, K].
+
+    Rows are of one table, for positives and negatives alike.
+    """
     if not len(rows_P):
         return np.zeros((0, len(negatives_K)), np.bool_)
     own_PK: NDArray[np.bool_] = rows_P[:, None] == negatives_K

@@ -1,8 +1,8 @@
-"""Micro-batches: examples laid end to end, values with offsets, never padded.
+"""Micro-batches: examples laid end to end (packed), values with offsets, never padded.
 
 B = examples, L = tokens of all of them, T = targets of all of them, R = requests of all of them.
-Example b has the tokens offsets[b] to offsets[b + 1]. What an example says about its own tokens (positions, queries)
-is said here about the batch's. Source: stream/example.py; everything after this module works on the batch.
+Example b has the tokens offsets[b] to offsets[b + 1]. Positions and queries count the tokens of the batch, not those of
+the example. Source of the columns: stream/example.py.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ from stream.example import Example
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Jagged:
+class PackedBatch:
     """The examples of one micro-batch, in their order."""
 
     offsets: NDArray[np.int64]  # [B+1] into the tokens
@@ -34,14 +34,14 @@ class Jagged:
     labels: NDArray[np.uint64]  # names of the actions on the targets
 
 
-def collate(examples: Sequence[Example]) -> Jagged:
+def collate(examples: Sequence[Example]) -> PackedBatch:
     """Lay examples end to end; requests are numbered by example, then by their number in the example."""
     offsets_B = _offsets(np.array([len(example.keys) for example in examples], np.int64))
     owner_T = np.repeat(np.arange(len(examples), dtype=np.int64), [len(example.positions) for example in examples])
     start_T = offsets_B[owner_T]
     query_T = _join((example.queries for example in examples), np.int64)
     request_T = _join((example.requests for example in examples), np.int64)
-    return Jagged(
+    return PackedBatch(
         offsets=offsets_B,
         keys=_join((example.keys for example in examples), np.uint64),
         actions=_join((example.actions for example in examples), np.uint64),
@@ -59,10 +59,10 @@ def collate(examples: Sequence[Example]) -> Jagged:
 
 
 def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give where each of the stretches begins, and at last where they all end."""
+    """Return where each part begins, and last where all end, [B+1]."""
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
 
 def _join(columns: Iterable[NDArray[Any]], dtype: DTypeLike) -> NDArray[Any]:
-    """Concatenate columns, of which there may be none, as one dtype."""
+    """Concatenate any number of columns as one dtype."""
     return np.concatenate([np.empty(0, dtype), *columns], dtype=dtype)

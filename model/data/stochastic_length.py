@@ -5,10 +5,10 @@ N = model.max_len, n = tokens of an example, B examples, L tokens of a micro-bat
     n <= N^(alpha/2)     the whole sequence
     n >  N^(alpha/2)     with probability 1 - N^alpha / n^2 only N^(alpha/2) of its tokens, else the whole
 
-so that attention costs O(N^alpha) instead of O(N^2). Targets, the tokens that their queries stand at and the tokens
-right after these (whose times say as of when a query looks) are always kept. The others are drawn without replacement,
-the token at place i of its example by weight i + 1: twice as recent, twice as likely. Order and times stay; places are
-counted anew, as if the dropped tokens had never been. This is for the training pass alone: tests see everything.
+so that attention costs O(N^alpha) instead of O(N^2). Always kept are targets, the tokens of their queries, and the
+tokens right after these (a query takes its time from the next token). The others are drawn without replacement, the
+token at place i of its example with weight i + 1: twice as far along, twice as likely. Order and times stay; positions
+are renumbered, as if the dropped tokens had never been. Only the training pass is shortened; tests see all tokens.
 """
 
 from dataclasses import replace
@@ -16,17 +16,17 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.micro_batch import Jagged
+from model.data.micro_batch import PackedBatch
 
 
-def kept_tokens(batch: Jagged, max_len: int, alpha: float, rng: np.random.Generator) -> NDArray[np.bool_]:
-    """Say which tokens of a micro-batch are trained on, [L]; the same generator gives the same tokens."""
+def kept_tokens(batch: PackedBatch, max_len: int, alpha: float, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which tokens of a micro-batch are trained on, [L]; equal generators keep equal tokens."""
     short, lengths_B = int(max_len ** (alpha / 2)), np.diff(batch.offsets)
     uniform_B, uniform_L = rng.random(len(lengths_B)), rng.random(len(batch.keys))
-    cut_B = (lengths_B > short) & (uniform_B < 1 - max_len**alpha / np.maximum(lengths_B, 1) ** 2.0)
+    shorten_B = (lengths_B > short) & (uniform_B < 1 - max_len**alpha / np.maximum(lengths_B, 1) ** 2.0)
     kept_L = np.ones(len(batch.keys), np.bool_)
     needed_L = _needed(batch)
-    for b in np.flatnonzero(cut_B):
+    for b in np.flatnonzero(shorten_B):
         part = slice(batch.offsets[b], batch.offsets[b + 1])
         weights = np.arange(1, lengths_B[b] + 1)
         order = np.where(needed_L[part], 1.0, np.log1p(-uniform_L[part]) / weights)  # the largest are a weighted draw
@@ -36,8 +36,8 @@ def kept_tokens(batch: Jagged, max_len: int, alpha: float, rng: np.random.Genera
     return kept_L
 
 
-def _needed(batch: Jagged) -> NDArray[np.bool_]:
-    """Say which tokens must stay whatever is drawn, [L]."""
+def _needed(batch: PackedBatch) -> NDArray[np.bool_]:
+    """Return which tokens are always kept, [L]."""
     needed_L = np.zeros(len(batch.keys), np.bool_)
     queries = batch.queries[batch.queries >= 0]
     for tokens in (batch.positions, queries, queries + 1):  # a query is before its target, so there is a next one
@@ -45,8 +45,8 @@ def _needed(batch: Jagged) -> NDArray[np.bool_]:
     return needed_L
 
 
-def shortened(batch: Jagged, kept_L: NDArray[np.bool_]) -> Jagged:
-    """Give the batch without the tokens that are not kept; its targets are the same, and point at the same tokens."""
+def shortened(batch: PackedBatch, kept_L: NDArray[np.bool_]) -> PackedBatch:
+    """Return the batch with the kept tokens only; its targets are the same, and point at the same tokens."""
     before: NDArray[np.int64] = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept_L)))
     columns = {name: getattr(batch, name)[kept_L] for name in ("keys", "actions", "ts_ms", "kinds")}
     return replace(

@@ -1,12 +1,12 @@
 """The growing vocabulary: 64-bit keys to rows 0, 1, 2, … of a table, without collisions of rows.
 
-R = rows so far. A row is given at the first admission of its key, in order of first occurrence, and kept. With each row
-go: born_ms, the smallest event time at which any token has shown the key so far (an older token that comes later moves
-it back, since the item was there then); its text, "" until an example has brought it; and whether and when its item was
-withdrawn. One vocabulary holds the items, one the features (attribute values and action names). Callers leave out the
-key NO_KEY. Everything here is a function of the calls in their order, and so of the events.
+R = rows so far. A key gets the next row when it is first admitted, and keeps it. Each row has: born_ms, the smallest
+event time at which any token has shown the key so far (an older token that comes later moves it back); its text, ""
+until an example brings it; and whether and when its item was withdrawn. One vocabulary holds the items, one the
+features (attribute values and action names). Callers leave out the key NO_KEY. The state is a function of the calls in
+their order, and so of the events.
 
-    array                    of state(), in a checkpoint (checkpoint.py) or a snapshot (snapshot.py)
+    array                    of state(), kept in checkpoints and snapshots
     keys               u64   [R]
     born_ms            i64   [R]
     withdrawn          bool  [R]
@@ -18,13 +18,14 @@ key NO_KEY. Everything here is a function of the calls in their order, and so of
     collisions         i64   [1]
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise, repeat
+from collections.abc import Iterable, Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.byte_strings import pack, unpack
 from model.arrays.digest import Hasher, digest_arrays
 from model.arrays.growable import with_room
 from model.errors import ModelError
@@ -33,7 +34,7 @@ _NEVER_MS = np.iinfo(np.int64).max
 
 
 class Vocabulary:
-    """Keys, births, texts and withdrawals by row; the arrays are views of the rows so far: read them, hold none.
+    """Keys, births, texts and withdrawals by row; the arrays are views of the rows so far: read them, do not keep them.
 
     >>> items = Vocabulary()
     >>> items.admit(np.array([7, 9, 7], np.uint64), np.array([30, 40, 20])).tolist()
@@ -76,15 +77,15 @@ class Vocabulary:
         return self._withdrawn_ms[: len(self)]
 
     def live(self) -> NDArray[np.intp]:
-        """Give the rows that are not withdrawn, ascending."""
+        """Return the rows that are not withdrawn, ascending."""
         return np.flatnonzero(~self.withdrawn)
 
     def rows(self, keys_L: NDArray[np.uint64]) -> NDArray[np.int64]:
-        """Give the row of each key, -1 where it is unknown, [L]."""
+        """Return the row of each key, -1 where it is unknown, [L]."""
         return np.fromiter(map(self._row_of.get, keys_L.tolist(), repeat(-1)), np.int64, len(keys_L))
 
     def admit(self, keys_L: NDArray[np.uint64], ts_ms_L: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the row of each key, [L], after giving new keys the next rows and moving births back to these times."""
+        """Add rows for new keys, move births back to these times, and return the row of each key, [L]."""
         row_L = self.rows(keys_L)
         new_L = row_L < 0
         if new_L.any():
@@ -94,7 +95,7 @@ class Vocabulary:
         return row_L
 
     def _append(self, keys: list[int]) -> None:
-        """Give the next rows to keys that are new and distinct."""
+        """Add rows for keys, which must be new and distinct."""
         start = len(self)
         self._row_of.update((key, row) for row, key in enumerate(keys, start))
         end = len(self)
@@ -108,23 +109,20 @@ class Vocabulary:
         for key in self._withdrawn_unknown.keys() & keys:
             self.withdraw(key, self._withdrawn_unknown.pop(key))
 
-    def learn_texts(self, keys: Iterable[int], texts: Iterable[str]) -> int:
-        """Keep the texts of known keys, and give how many differ from the text kept before, which stays.
+    def learn_texts(self, keys: Iterable[int], texts: Iterable[str]) -> None:
+        """Keep the first text of each known key; a text that differs from the one kept is a collision.
 
-        Keys that this vocabulary does not have are passed over: an example's texts are of items and features alike.
+        Unknown keys are passed over: an example's texts are of items and features alike.
         """
-        found = 0
         for key, text in zip(keys, texts, strict=True):
             row = self._row_of.get(int(key))
             if row is None:
                 continue
             kept = self.texts[row] = self.texts[row] or text
-            found += kept != text
-        self.collisions += found
-        return found
+            self.collisions += kept != text
 
     def withdraw(self, key: int, ts_ms: int) -> None:
-        """Mark an item as withdrawn since ts_ms, also one that no token has shown yet."""
+        """Mark an item as withdrawn since ts_ms; no token need have shown it yet."""
         row = self._row_of.get(key)
         if row is None:
             self._withdrawn_unknown[key] = ts_ms
@@ -133,7 +131,7 @@ class Vocabulary:
             self._withdrawn_ms[row] = ts_ms
 
     def restore(self, key: int) -> None:
-        """Take a withdrawal back; of an item that is not withdrawn, nothing."""
+        """Undo a withdrawal, if there is one."""
         self._withdrawn_unknown.pop(key, None)
         row = self._row_of.get(key)
         if row is not None:
@@ -141,8 +139,8 @@ class Vocabulary:
             self._withdrawn_ms[row] = 0
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Give the arrays of the table above; some are views, so write or copy them before the next call."""
-        text_bytes, text_offsets = _pack(self.texts)
+        """Return the arrays of the table above; some are views, so write or copy them before the next call."""
+        text_bytes, text_offsets = pack([text.encode() for text in self.texts])
         unknown = sorted(self._withdrawn_unknown.items())
         return {
             "keys": self.keys,
@@ -158,7 +156,7 @@ class Vocabulary:
 
     @classmethod
     def from_state(cls, state: Mapping[str, NDArray[Any]]) -> "Vocabulary":
-        """Give the vocabulary whose state this is.
+        """Return the vocabulary of a state.
 
         Raises:
             ModelError: a key has two rows, or the columns have different lengths.
@@ -168,7 +166,7 @@ class Vocabulary:
         new._born_ms = np.array(state["born_ms"], np.int64)
         new._withdrawn = np.array(state["withdrawn"], np.bool_)
         new._withdrawn_ms = np.array(state["withdrawn_ms"], np.int64)
-        new.texts = _unpack(state["text_bytes"], state["text_offsets"])
+        new.texts = [text.decode() for text in unpack(state["text_bytes"], state["text_offsets"])]
         new._row_of = {key: row for row, key in enumerate(new._keys.tolist())}
         unknown = state["withdrawn_unknown"].tolist(), state["withdrawn_unknown_ms"].tolist()
         new._withdrawn_unknown = dict(zip(*unknown, strict=True))
@@ -184,15 +182,3 @@ class Vocabulary:
     def digest_update(self, hasher: Hasher) -> None:
         """Feed the whole state to a hasher."""
         digest_arrays(hasher, self.state())
-
-
-def _pack(texts: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    encoded = [text.encode() for text in texts]
-    offsets = np.zeros(len(texts) + 1, np.int64)
-    np.cumsum([len(text) for text in encoded], out=offsets[1:])
-    return np.frombuffer(bytearray().join(encoded), np.uint8), offsets
-
-
-def _unpack(text_bytes: NDArray[np.uint8], offsets: NDArray[np.int64]) -> list[str]:
-    data = text_bytes.tobytes()
-    return [data[a:b].decode() for a, b in pairwise(offsets.tolist())]

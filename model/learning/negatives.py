@@ -1,11 +1,12 @@
 """Negatives of one micro-batch: half uniform over the live items, half in proportion to their decayed popularity.
 
-R = rows of the item table, V = live rows among them, K = negatives. Uniform ones keep the long tail in its place,
-popular ones teach where it matters; the loss takes the proportions out again by how often a row is to be expected:
+R = rows of the item table, V = live rows among them, K = negatives. Uniform ones keep the scores of the long tail down,
+popular ones are hard. The loss corrects for the proportions by the expected count of a row:
 
     K q(j) = K_u / V + K_p * popularity(j) / sum of live popularity        K_u + K_p = K
 
-Drawing is with replacement. A row that is not live has the same formula: a positive just withdrawn has its number too.
+Rows are drawn with replacement. The formula holds for rows that are not live as well: a positive may just have been
+withdrawn.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from model.errors import ModelError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Negatives:
-    """Rows drawn, and how often any row is to be expected among them."""
+    """Rows drawn, and the expected count of any row among them."""
 
     rows: NDArray[np.int64]  # [K], all live
     uniform: float  # K_u / V
@@ -26,7 +27,7 @@ class Negatives:
     popularity: NDArray[np.float64]  # [R]
 
     def log_q(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Give log(K q(row)) of each row, in the shape of `rows`."""
+        """Return log(K q(row)) of each row, in the shape of `rows`."""
         return np.log(self.uniform + self.by_popularity * self.popularity[rows])
 
 

@@ -1,8 +1,8 @@
-"""The dense parameters of a learner with their optimizer: torch's AdamW, whose moments can be kept and compared.
+"""The optimizer of the dense parameters: torch's AdamW, with its moments as named arrays.
 
 array of state(), for each parameter of the module
 <name>            its values
-<name>.mean       first moment of its gradients    ) both and the count only once the
+<name>.mean       first moment of its gradients    ) these three only after the
 <name>.square     second moment                    ) parameter has had a gradient
 <name>.steps      f32, steps of this parameter     )
 """
@@ -15,32 +15,36 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from model.optim.adamw import BETAS, EPS
+
 _MOMENTS: Final = {"mean": "exp_avg", "square": "exp_avg_sq", "steps": "step"}
 
 
-class DenseOptimizer:
-    """AdamW without weight decay over all parameters of a module; those without a gradient stay where they are."""
+class DenseAdamW:
+    """AdamW without weight decay over all parameters of a module; those without a gradient do not move."""
 
-    def __init__(self, module: nn.Module, lr: float, betas: tuple[float, float] = (0.9, 0.98)) -> None:
+    def __init__(self, module: nn.Module, lr: float) -> None:
         self.parameters = dict(module.named_parameters())
-        self._adam = torch.optim.AdamW(self.parameters.values(), lr=lr, betas=betas, weight_decay=0.0, fused=True)
+        self._adam = torch.optim.AdamW(
+            self.parameters.values(), lr=lr, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True
+        )
 
     def step(self) -> None:
-        """Move the parameters against their gradients, then forget these."""
+        """Move the parameters against their gradients, then clear the gradients."""
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Give copies of the arrays of the table above."""
+        """Return copies of the arrays of the table above."""
         arrays: dict[str, NDArray[Any]] = {}
         for name, parameter in self.parameters.items():
             arrays[name] = _copy(parameter)
-            if known := self._adam.state.get(parameter):
-                arrays |= {f"{name}.{key}": _copy(known[torch_key]) for key, torch_key in _MOMENTS.items()}
+            if moments := self._adam.state.get(parameter):
+                arrays |= {f"{name}.{key}": _copy(moments[torch_key]) for key, torch_key in _MOMENTS.items()}
         return arrays
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Put parameters and moments back."""
+        """Restore parameters and moments."""
         for name, parameter in self.parameters.items():
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(np.array(state[name])))

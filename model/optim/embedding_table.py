@@ -1,12 +1,17 @@
 """Tables of embedding rows that grow with a vocabulary, and the optimizer of these rows.
 
-R = rows in use, C = rows there is room for, D = width, U = distinct rows of one step. A step reads and writes the rows
-it is given and no others, so its cost does not depend on R. The optimizer is a lazy AdamW: every row has its own count
-of steps for the bias correction, and a row that no step touches does not move: its moments do not decay, nor do its
-weights. The first values of a row are a function of (seed, its number, D), never of when, or how fast, the table grew.
+R = rows in use, C = capacity in rows, D = width, n = rows asked for, U = the distinct ones among them. A step reads and
+writes the rows it is given and no others, so its cost does not depend on R. The optimizer is a lazy AdamW: every row
+has its own step count for the bias correction, and a row that no step touches keeps its moments and weights. The first
+values of a row are a function of (seed, its number, D), never of when, or how fast, the table grew.
+
+Items are scored by their rows scaled to length 1. Scoring needs all of these unit rows at every step, while a step
+moves few: so the table keeps them once they are asked for, and normalizes again only the rows that moved. This costs
+the memory of the rows once more.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -17,22 +22,30 @@ from torch import Tensor
 
 from model.arrays.digest import Hasher, digest_arrays
 from model.errors import ModelError
+from model.network.retrieval_loss import unit
+from model.optim.adamw import BETAS, EPS
 
-BLOCK: Final = 1024  # rows drawn from one random stream; what a fresh table has room for
+BLOCK: Final = 1024  # rows drawn from one random stream; the least capacity
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GatheredRows:
+    """Distinct rows of a table, copied out as a leaf of the autograd graph."""
+
+    rows: Tensor  # [U] ascending
+    leaf: Tensor  # [U, D]
+    at: NDArray[np.int64]  # [n] where each row asked for is in the leaf; -1 for row -1
 
 
 class EmbeddingTable:
-    """Rows [R, D] with both moments and a count of steps each.
+    """Rows [R, D], each with both moments and a step count.
 
     Args:
-        dim: D, the width.
-        seed: of the first values, which are normal with deviation `std`; give every table its own.
-        std: deviation of the first values.
-        device: where the rows live.
-        dtype: of weights and moments, float32 or float64.
-        betas: decay of the first and the second moment in one step of a row.
-        eps: added to the root of the second moment.
-        weight_decay: decoupled, times the learning rate, in one step of a row.
+        dim: The width D.
+        seed: Seed of the first values, which are normal; each table needs its own.
+        std: Standard deviation of the first values.
+        device: Where the rows live.
+        dtype: Type of weights and moments, float32 or float64.
     """
 
     def __init__(
@@ -43,17 +56,15 @@ class EmbeddingTable:
         std: float,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
-        betas: tuple[float, float] = (0.9, 0.98),
-        eps: float = 1e-8,
-        weight_decay: float = 0.0,
     ) -> None:
-        self.betas, self.eps, self.weight_decay = betas, eps, weight_decay
         self._dim, self._seed, self._std = dim, seed, std
         self._len = 0
         self.weight = torch.empty(0, dim, device=device, dtype=dtype)  # [C, D]
         self._mean = torch.empty_like(self.weight)  # [C, D] first moment of the gradients
         self._square = torch.empty_like(self.weight)  # [C, D] second moment
         self._steps = torch.empty(0, device=device, dtype=torch.int64)  # [C]
+        self._units = torch.empty_like(self.weight)  # unit rows
+        self._units_len = 0  # how many of them are up to date, from the first on
 
     def __len__(self) -> int:
         return self._len
@@ -64,13 +75,13 @@ class EmbeddingTable:
         return self.weight[: self._len]
 
     def grow(self, rows: int) -> None:
-        """Have so many rows in use, unless there are more already."""
+        """Have at least `rows` rows in use."""
         if rows > len(self.weight):
             self._reserve(max(-(-rows // BLOCK) * BLOCK, 2 * len(self.weight)))
         self._len = max(self._len, rows)
 
     def _reserve(self, capacity: int) -> None:
-        """Make room, with first values already drawn; capacities are multiples of BLOCK."""
+        """Raise the capacity, a multiple of BLOCK, and draw the first values of the new rows."""
         start = len(self.weight)
         fresh = np.concatenate([self._draw(block) for block in range(start // BLOCK, capacity // BLOCK)])
         self.weight = torch.cat([self.weight, torch.from_numpy(fresh).to(self.weight)])
@@ -84,51 +95,75 @@ class EmbeddingTable:
         stream = Generator(Philox(key=key))
         return stream.standard_normal((BLOCK, self._dim), np.float32) * np.float32(self._std)
 
-    def gather(self, rows_U: Tensor) -> Tensor:
-        """Give a copy of these rows as a leaf that wants a gradient, [U, D]."""
-        return self.weight.index_select(0, rows_U).requires_grad_()
+    def gather(self, rows_n: NDArray[np.int64]) -> GatheredRows:
+        """Copy the distinct ones of these rows out of the table; row -1 is none."""
+        used = np.zeros(len(self) + 1, np.bool_)  # the last one stands for -1
+        used[rows_n] = True
+        distinct = np.flatnonzero(used[:-1])
+        place = np.full(len(used), -1, np.int64)
+        place[distinct] = np.arange(len(distinct))
+        rows_U = torch.as_tensor(distinct, device=self.weight.device)
+        return GatheredRows(rows_U, self.weight.index_select(0, rows_U).requires_grad_(), place[rows_n])
+
+    @torch.no_grad()
+    def unit_rows(self, rows: int) -> Tensor:
+        """Return the unit vectors of the first rows, a view, [rows, D]; near zero they stay shorter."""
+        if len(self._units) < rows:
+            larger = torch.empty_like(self.weight)
+            larger[: self._units_len] = self._units[: self._units_len]
+            self._units = larger
+        if self._units_len < rows:
+            self._units[self._units_len : rows] = unit(self.weight[self._units_len : rows])
+            self._units_len = rows
+        return self._units[:rows]
 
     @torch.no_grad()
     def step(self, rows_U: Tensor, grad_UD: Tensor, lr: float) -> None:
-        """Move these rows against their gradient; they must be distinct, or one of the gradients is lost."""
-        beta1, beta2 = self.betas
+        """Take one AdamW step on these rows, which must be distinct (else a gradient is lost)."""
+        beta1, beta2 = BETAS
         steps_U = self._steps.index_select(0, rows_U) + 1
         mean_UD = self._mean.index_select(0, rows_U).lerp_(grad_UD, 1 - beta1)
         square_UD = self._square.index_select(0, rows_U).mul_(beta2).addcmul_(grad_UD, grad_UD, value=1 - beta2)
         exponent_U1 = steps_U.double()[:, None]
         scale1_U1 = (lr / (1 - beta1**exponent_U1)).to(grad_UD.dtype)
         scale2_U1 = (1 - beta2**exponent_U1).rsqrt().to(grad_UD.dtype)
-        weight_UD = self.weight.index_select(0, rows_U).mul_(1 - lr * self.weight_decay)
-        weight_UD -= scale1_U1 * mean_UD / (square_UD.sqrt() * scale2_U1 + self.eps)
+        weight_UD = self.weight.index_select(0, rows_U)
+        weight_UD -= scale1_U1 * mean_UD / (square_UD.sqrt() * scale2_U1 + EPS)
         self.weight.index_copy_(0, rows_U, weight_UD)
         self._mean.index_copy_(0, rows_U, mean_UD)
         self._square.index_copy_(0, rows_U, square_UD)
         self._steps.index_copy_(0, rows_U, steps_U)
+        if self._units_len:
+            self._renew_units(rows_U)
+
+    def _renew_units(self, rows_U: Tensor) -> None:
+        """Normalize rows that have moved."""
+        self.unit_rows(self._len).index_copy_(0, rows_U, unit(self.weight[rows_U]))
 
     def state(self) -> dict[str, Tensor]:
-        """Give the rows in use and what the optimizer knows of them; views, so write or copy before the next step."""
+        """Return the rows in use with moments and step counts, as views: write or copy them before the next step."""
         parts = {"weight": self.weight, "mean": self._mean, "square": self._square, "steps": self._steps}
         return {name: part[: self._len] for name, part in parts.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Become the table whose state this is; later rows come from this table's own seed.
+        """Replace all rows by those of a state; later rows come from this table's own seed.
 
         Raises:
-            ModelError: the state is of another width.
+            ModelError: The state has another width.
         """
         rows, dim = state["weight"].shape
         if dim != self._dim:
             raise ModelError(
-                f"A table of width {self._dim} cannot take a state of width {dim}; set model.dim to {dim}, or train "
-                "anew under another train.name."
+                f"A table of width {self._dim} cannot take a state of width {dim}; set model.dim to {dim}, or start "
+                "under another train.name."
             )
         parts = (self.weight, self._mean, self._square, self._steps)
         self.weight, self._mean, self._square, self._steps = (part[:0] for part in parts)
-        self._len = 0
+        self._len = self._units_len = 0
         self.grow(rows)
         for name, part in self.state().items():
             part.copy_(state[name])
 
     def digest_update(self, hasher: Hasher) -> None:
-        """Feed the state to a hasher; room for later rows does not count."""
+        """Feed the state to a hasher; spare capacity does not count."""
         digest_arrays(hasher, {name: part.cpu().numpy() for name, part in self.state().items()})

@@ -1,8 +1,13 @@
-"""Everything of a learner that gradients move: the dense parameters and the rows of both tables, with their moments."""
+"""Everything that gradients move: the dense parameters and the rows of both tables, with their moments.
 
+V = items, U = distinct rows of one step, D = width. A forward pass gathers the rows it needs (`gather`) and gets its
+step by one call (`descend`).
+"""
+
+import math
 import os
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -14,12 +19,18 @@ from model.arrays.state import prefixed, under
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.network.recommender import Recommender
-from model.optim.dense_adamw import DenseOptimizer
-from model.optim.embedding_table import EmbeddingTable
-from model.optim.unit_rows import Directions
+from model.optim.dense_adamw import DenseAdamW
+from model.optim.embedding_table import EmbeddingTable, GatheredRows
 
 ROW_STD: Final = 0.02  # of a new row, as in Meta's research code
-_STREAMS: Final = ("items", "features", "negatives")  # of chance, each with numbers of its own from one seed
+_STREAMS: Final = ("items", "features", "negatives")  # random streams, each with a seed of its own
+
+
+class Gathered(NamedTuple):
+    """The rows of both tables that one forward pass uses."""
+
+    items: GatheredRows
+    features: GatheredRows
 
 
 class Parameters:
@@ -27,44 +38,68 @@ class Parameters:
 
     def __init__(self, model: ModelSettings, train: TrainSettings) -> None:
         self.device = choose_device(train.device)
-        self.lr = train.learning_rate
         self.recommender = Recommender(model, seed=train.seed).to(self.device)
-        self.dense = DenseOptimizer(self.recommender, self.lr)
-        self.items = EmbeddingTable(model.dim, seed=stream_seed(train.seed, "items"), std=ROW_STD, device=self.device)
-        self.features = EmbeddingTable(
-            model.dim, seed=stream_seed(train.seed, "features"), std=ROW_STD, device=self.device
+        self.items, self.features = (
+            EmbeddingTable(model.dim, seed=stream_seed(train.seed, name), std=ROW_STD, device=self.device)
+            for name in ("items", "features")
         )
-        self.directions = Directions(self.items)
+        self.dense = DenseAdamW(self.recommender, train.learning_rate)
+        self._lr = train.learning_rate
         self._shared = model.item_rows
-        self._slot_V = np.empty(0, np.int64)  # table row of each item, where items share them
+        self._table_row_V = np.empty(0, np.int64)  # where items share rows
 
     def grow(self, item_keys: NDArray[np.uint64], features: int) -> None:
-        """Have rows for these items, and so many of features."""
-        if self._shared and len(item_keys) > len(self._slot_V):
-            self._slot_V = (item_keys % np.uint64(self._shared)).astype(np.int64)
+        """Have rows for these items, and at least `features` rows of features."""
+        if self._shared and len(item_keys) > len(self._table_row_V):
+            self._table_row_V = (item_keys % np.uint64(self._shared)).astype(np.int64)
         self.items.grow(self._shared or len(item_keys))
         self.features.grow(features)
 
-    def slots(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give the row of the item table for each row of the vocabulary; -1 stays -1."""
-        return np.where(rows >= 0, self._slot_V[rows], -1) if self._shared and len(self._slot_V) else rows
+    def gather(self, items: NDArray[np.int64], features: NDArray[np.int64]) -> Gathered:
+        """Copy rows out of the tables as leaves, by their rows in the vocabularies; -1 is no row."""
+        if self._shared and len(self._table_row_V):
+            items = np.where(items >= 0, self._table_row_V[items], -1)
+        return Gathered(self.items.gather(items), self.features.gather(features))
 
-    def item_directions(self, items: int) -> Tensor:
-        """Give the unit vectors of the first items, [items, D]; a view where each has its own row."""
+    def descend(self, loss: Tensor, gathered: Gathered) -> float:
+        """Take one AdamW step against the gradient of a loss of this pass, and return the loss.
+
+        Raises:
+            ModelError: The loss or its gradient is not finite; nothing has moved.
+        """
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._refuse_divergence(value := loss.item(), gathered)
+        self.dense.step()
+        for table, rows in ((self.items, gathered.items), (self.features, gathered.features)):
+            if rows.leaf.grad is not None:
+                table.step(rows.rows, rows.leaf.grad, self._lr)
+        return value
+
+    def _refuse_divergence(self, loss: float, gathered: Gathered) -> None:
+        parameters = (*self.recommender.parameters(), gathered.items.leaf, gathered.features.leaf)
+        sums = torch.stack([parameter.grad.sum() for parameter in parameters if parameter.grad is not None])
+        if not (math.isfinite(loss) and math.isfinite(sums.abs().sum().item())):
+            raise ModelError(
+                f"training has diverged: the loss is {loss}, and its gradient is not finite; lower "
+                f"train.learning_rate (now {self._lr}) and train under another --name."
+            )
+
+    def unit_items(self, items: int) -> Tensor:
+        """Return the unit vectors of the first items, [items, D]; a view where each has its own row."""
         if not self._shared:
-            return self.directions.first(items)
-        return self.directions.first(len(self.items)).index_select(0, self.tensor(self._slot_V[:items]))
+            return self.items.unit_rows(items)
+        return self.items.unit_rows(len(self.items)).index_select(0, self.tensor(self._table_row_V[:items]))
 
     def item_weights(self) -> Tensor:
-        """Give the row of every item, [V, D]."""
-        return self.items.rows.index_select(0, self.tensor(self._slot_V)) if self._shared else self.items.rows
+        """Return the row of every item, [V, D]."""
+        return self.items.rows.index_select(0, self.tensor(self._table_row_V)) if self._shared else self.items.rows
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
-        """Give an array as a tensor on the device."""
+        """Return an array as a tensor on the device."""
         return torch.as_tensor(array, device=self.device)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Give all arrays; those of the tables are views."""
+        """Return all arrays; those of the tables are views."""
         return {
             **prefixed("dense.", self.dense.state()),
             **prefixed("item_table.", _numpy(self.items.state())),
@@ -72,11 +107,10 @@ class Parameters:
         }
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Become the weights that gave this state."""
+        """Replace all values by those of a state."""
         self.dense.load_state(under("dense.", state))
         self.items.load_state(_torch(under("item_table.", state)))
         self.features.load_state(_torch(under("feature_table.", state)))
-        self.directions = Directions(self.items)
 
     def digest_update(self, hasher: Hasher) -> None:
         """Feed everything to a hasher."""
@@ -86,15 +120,15 @@ class Parameters:
 
 
 def stream_seed(seed: int, stream: str) -> int:
-    """Give the seed of one stream of chance, a u64."""
+    """Return the seed of one random stream, a u64."""
     return (len(_STREAMS) * seed + _STREAMS.index(stream)) % 2**64
 
 
 def choose_device(name: str) -> torch.device:
-    """Give the device of a setting; auto is a GPU where there is one.
+    """Return the device of a setting; auto is a GPU where there is one.
 
     Raises:
-        ModelError: cuda is wanted and there is none.
+        ModelError: The setting is cuda, and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise ModelError("train.device is cuda, but PyTorch finds no CUDA device; set it to auto or cpu.")
@@ -102,13 +136,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def make_deterministic(threads: int) -> None:
-    """Let PyTorch give the same bits every time, in this whole process.
+    """Make PyTorch compute the same bits every time, in this whole process.
 
-    On a GPU an operation that cannot do so warns instead of failing: there a run repeats itself as far as CUDA does.
+    On a GPU an operation that cannot do so warns instead of failing, so a run there is as repeatable as CUDA is.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it; read when CUDA starts
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by cuBLAS; read when CUDA starts
     torch.use_deterministic_algorithms(True, warn_only=torch.cuda.is_available())
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a search for bugs, dear
+    # expensive debugging aid: do not fill uninitialized memory with NaN
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
 
 

@@ -6,7 +6,7 @@ vocabulary, so their ranks are of the same targets among the same candidates.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -18,8 +18,6 @@ from model.config import ModelSettings, TrainSettings
 from model.data.candidates import best_rows
 from model.data.catalogue import ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex
-from model.data.labels import Chooser
-from model.data.micro_batch import collate
 from model.evaluation.prequential import MODEL
 from model.learning.learner import Learner
 from sim.errors import SimError
@@ -81,7 +79,7 @@ class Neural:
     """The learner with one model."""
 
     def __init__(self, model: ModelSettings, train: TrainSettings) -> None:
-        self._learner = Learner(model, train, rivals=False)
+        self._learner = Learner(model, train, baselines=False)
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
         """Test on a micro-batch, then learn it."""
@@ -136,39 +134,33 @@ class Counting:
 
     def __init__(self, name: str, train: TrainSettings) -> None:
         self._name, self._train = name, train
-        self._known = EntityIndex()
+        self._index = EntityIndex(negative_actions=train.negative_actions)
         self._baseline: Baseline = BASELINES[name](round(train.popularity_half_life_d * _DAY_MS))
-        self._chooser = Chooser((), train.negative_actions)
         self._ranks = xxh3_128()
         self.test_s = 0.0
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
         """Test on a micro-batch, then learn it."""
-        batch = collate(examples)
-        targets = self._chooser.choose(batch)
-        asked = self._known.ask(batch, targets)
+        taken = self._index.take_in(examples)
         tested = None
         if test:
             start_s = time.process_time()
-            ranks = self._baseline.ranks_unseen if self._train.exclude_seen else self._baseline.ranks
-            tested = Tested(ranks(asked.questions), asked.slices, asked.questions.request_ms)
+            ranks = self._baseline.ranks(taken.questions, exclude_seen=self._train.exclude_seen)
+            tested = Tested(ranks, taken.slices, taken.questions.request_ms)
             self._ranks.update(tested.ranks.tobytes())
             self.test_s += time.process_time() - start_s
-        rows = self._known.admit(batch, examples)
         if learn:
-            positive = rows.items[batch.positions[targets.positive]]
-            self._baseline.learn(replace(asked.questions, targets=positive, rows=rows.items))
+            self._baseline.learn(taken.answered)
         return tested
 
     def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
         """Give the ids of the best."""
-        batch = collate(examples)
-        asked = self._known.ask(batch, self._chooser.choose(batch)).questions
-        return _texts(best_rows(self._baseline.scores(asked), asked, k), self._known.items.texts)
+        questions = self._index.ask(examples)
+        return _texts(best_rows(self._baseline.scores(questions), questions, k), self._index.items.texts)
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
         """Take in what the catalogue says."""
-        self._known.learn_items(records)
+        self._index.learn_items(records)
 
     def digest(self) -> str:
         """Return the digest of all ranks so far."""
@@ -186,8 +178,7 @@ class Counting:
         from copy import deepcopy
 
         copy = Counting(self._name, self._train)
-        copy._known = EntityIndex()
-        copy._known.load_state({name: np.array(array) for name, array in self._known.state().items()})
+        copy._index.load_state({name: np.array(array) for name, array in self._index.state().items()})
         copy._baseline = deepcopy(self._baseline)
         return copy
 

@@ -1,4 +1,4 @@
-"""The laws of tests/laws.py, held against every baseline, encoder and attention that there is."""
+"""The laws of tests/laws.py hold for every baseline, encoder and attention."""
 
 from functools import partial
 from typing import get_args
@@ -22,12 +22,12 @@ items = st.lists(st.integers(0, ITEMS - 1), max_size=3)
 
 
 def holds(number: int, name: str) -> settings:
-    """Give how often a law is tried: networks are slow, and have fewer cases of their own."""
+    """Return how many examples a law is tried on: fewer for networks, which are slow."""
     return settings(max_examples=number if name in COUNTING else max(3, number // 6), deadline=None)
 
 
 def test_settings_name_the_encoders_that_there_are() -> None:
-    """A new file in model/encoders is of use only once its name may be set."""
+    """A new file in model/network/encoders is of use only once its name may be set."""
     assert set(get_args(ModelSettings.model_fields["encoder"].annotation)) == set(ENCODERS)
 
 
@@ -51,7 +51,7 @@ def test_nobody_looks_ahead(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_nobody_knows_the_answer(name: str) -> None:
-    """The ranks of all items in one situation are a ranking: nobody has looked which of them is asked about."""
+    """The ranks of all items in one situation are a ranking: no contestant has looked which of them is the target."""
 
     @given(before=streams(3), asked=streams())
     @holds(25, name)
@@ -63,7 +63,7 @@ def test_nobody_knows_the_answer(name: str) -> None:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_candidates_are_live_items_alone(name: str) -> None:
-    """Items that are withdrawn or not born never outrank anybody, and are misses themselves."""
+    """Items that are withdrawn or not born never outrank a candidate, and are misses as targets."""
 
     @given(before=streams(2), asked=streams(), withdrawn=items)
     @holds(30, name)
@@ -80,26 +80,26 @@ def test_answers_do_not_depend_on_the_batch(name: str) -> None:
     @given(before=streams(), asked=streams(2))
     @holds(30, name)
     def law(before: list[Example], asked: list[Example]) -> None:
-        laws.tests_do_not_depend_on_cuts(EVERY[name], before, asked)
+        laws.tests_do_not_depend_on_batches(EVERY[name], before, asked)
 
     law()
 
 
 @pytest.mark.parametrize("name", COUNTING)
 def test_what_baselines_learn_does_not_depend_on_the_batch(name: str) -> None:
-    """A stream cut into micro-batches in any way teaches the same."""
+    """A stream split into micro-batches in any way teaches the same."""
 
-    @given(before=streams(3), asked=streams(), cut=st.integers(0, 3))
+    @given(before=streams(3), asked=streams(), split=st.integers(0, 3))
     @holds(30, name)
-    def law(before: list[Example], asked: list[Example], cut: int) -> None:
-        laws.learning_does_not_depend_on_cuts(EVERY[name], before, asked, cut)
+    def law(before: list[Example], asked: list[Example], split: int) -> None:
+        laws.learning_does_not_depend_on_batches(EVERY[name], before, asked, split)
 
     law()
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_vocabulary_that_grew_late_answers_as_one_that_was_there(name: str) -> None:
-    """Rows of items that nobody has met yet change nothing. (Networks draw negatives from them: they do not learn.)"""
+    """Rows of items that no event has shown change nothing. (Networks would draw negatives from them.)"""
 
     @given(before=streams(), asked=streams())
     @holds(30, name)
@@ -111,7 +111,7 @@ def test_a_vocabulary_that_grew_late_answers_as_one_that_was_there(name: str) ->
 
 @pytest.mark.parametrize("name", EVERY)
 def test_equal_streams_give_equal_ranks(name: str) -> None:
-    """No hidden chance, no clock."""
+    """There are no hidden random numbers and no clock."""
 
     @given(examples=streams(2))
     @holds(20, name)
@@ -123,7 +123,7 @@ def test_equal_streams_give_equal_ranks(name: str) -> None:
 
 @pytest.mark.parametrize("name", COUNTING)
 def test_scores_are_finite_for_candidates_alone_and_give_the_ranks(name: str) -> None:
-    """What is not live or born too late has -inf, and ranks are those of the scores, however they are found."""
+    """What is withdrawn or born too late has -inf, and ranks are those of the scores, however they are found."""
 
     @given(before=streams(2), asked=streams(2), withdrawn=items)
     @holds(30, name)

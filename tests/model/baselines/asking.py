@@ -1,4 +1,4 @@
-"""What is asked about examples of tests/laws.py, one target at a time, for naive rivals made of dictionaries."""
+"""The questions of examples of tests/laws.py, one target at a time, for naive baselines made of dictionaries."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ class Asked:
 
 
 def each(examples: Sequence[Example]) -> Iterator[Asked]:
-    """Give the questions of examples in their order."""
+    """Yield the questions of examples in their order."""
     for example in examples:
         for target in positives(example):
             history = example.keys[: example.queries[target] + 1].tolist()
@@ -31,23 +31,23 @@ def each(examples: Sequence[Example]) -> Iterator[Asked]:
             yield Asked(history, key, int(example.request_ms[target]))
 
 
-def faded(times_ms: Sequence[int], at_ms: int) -> float:
-    """Count occurrences as of a time."""
+def decayed(times_ms: Sequence[int], at_ms: int) -> float:
+    """Return the decayed count of occurrences as of a time."""
     return math.fsum(2.0 ** ((ts_ms - at_ms) / HALF_LIFE_MS) for ts_ms in times_ms)
 
 
 def shares(targets: Sequence[Asked]) -> dict[int, float]:
-    """Give each item's share of the faded targets."""
+    """Return each item's share of the decayed targets."""
     now_ms = max([asked.request_ms for asked in targets], default=0)
     counts = {
-        item: faded([asked.request_ms for asked in targets if asked.target == item], now_ms)
+        item: decayed([asked.request_ms for asked in targets if asked.target == item], now_ms)
         for item in {asked.target for asked in targets}
     }
     return {item: count / math.fsum(counts.values()) for item, count in counts.items()}
 
 
 def born_ms(examples: Sequence[Example]) -> dict[int, int]:
-    """Give when each item was seen first."""
+    """Return when each item was seen first."""
     born: dict[int, int] = {}
     for example in examples:
         for key, ts_ms in zip(example.keys.tolist(), example.ts_ms.tolist(), strict=True):
@@ -56,8 +56,8 @@ def born_ms(examples: Sequence[Example]) -> dict[int, int]:
 
 
 def scores_by_key(contestant: Counting, example: Example) -> list[dict[int, float]]:
-    """Give a baseline's scores of each question, by item."""
-    keys = contestant.known.items.keys.tolist()
+    """Return a baseline's scores of each question, by item."""
+    keys = contestant.index.items.keys.tolist()
     score_TV = contestant.baseline.scores(contestant.ask([example])).tolist()
     return [dict(zip(keys, scores, strict=True)) for scores in score_TV]
 
@@ -65,13 +65,13 @@ def scores_by_key(contestant: Counting, example: Example) -> list[dict[int, floa
 def check_formula(
     kind: type[Baseline], by_hand: Callable[[list[Asked], Asked, int], float], examples: Sequence[Example]
 ) -> None:
-    """See that every score is the formula's, of candidates alone, from what was learnt before."""
+    """Check that every score is the formula's, for candidates only, from what was learned before."""
     contestant = Counting(kind)
     for n, example in enumerate(examples):
-        learnt, born = list(each(examples[:n])), born_ms(examples[:n])
+        learned, born = list(each(examples[:n])), born_ms(examples[:n])
         for asked, scores in zip(each([example]), scores_by_key(contestant, example), strict=True):
             assert set(scores) == set(born)
             for item, score in scores.items():
-                wanted = by_hand(learnt, asked, item) if born[item] < asked.request_ms else -math.inf
+                wanted = by_hand(learned, asked, item) if born[item] < asked.request_ms else -math.inf
                 assert score == pytest.approx(wanted, rel=1e-9)
         contestant.step([example], test=False, learn=True)

@@ -20,12 +20,12 @@ COMES_BACK = make_quiz([0, 0, 0], [False, True, False], [0, 2, 1], [9, 9, 9], [[
 @example(COMES_BACK)
 def test_a_target_has_its_place_in_the_users_list_or_is_a_miss(quiz: Quiz) -> None:
     """The list holds each item once, at its last place, and no item that cannot be recommended; others are misses."""
-    rivals = LastItems()
+    baseline = LastItems()
     lists = [recency(quiz, t) for t in range(len(quiz.targets))]
     by_hand = [
         items.index(target) + 1 if target in items else math.inf
         for items, target in zip(lists, quiz.targets, strict=True)
     ]
-    assert rivals.ranks(quiz.questions).tolist() == by_hand
-    rivals.learn(quiz.questions)
-    assert rivals.ranks(quiz.questions).tolist() == by_hand
+    assert baseline.ranks(quiz.questions).tolist() == by_hand
+    baseline.learn(quiz.questions)
+    assert baseline.ranks(quiz.questions).tolist() == by_hand

@@ -4,21 +4,21 @@ from model.baselines.markov import STRENGTH, Markov
 from stream.example import Example
 from tests.batches import make_quiz
 from tests.laws import streams
-from tests.model.baselines.asking import Asked, check_formula, faded, shares
+from tests.model.baselines.asking import Asked, check_formula, decayed, shares
 
 
-def by_hand(learnt: list[Asked], asked: Asked, item: int) -> float:
-    """Give the numerator of the smoothed share of an item after the user's last item that anybody has gone on from."""
-    left = {before.history[-1] for before in learnt if before.history}
+def by_hand(learned: list[Asked], asked: Asked, item: int) -> float:
+    """Return the numerator of an item's smoothed share after the user's last item that anybody has gone on from."""
+    left = {before.history[-1] for before in learned if before.history}
     last = next((key for key in reversed(asked.history) if key in left), None)
-    times_ms = [a.request_ms for a in learnt if a.history and (a.history[-1], a.target) == (last, item)]
-    return faded(times_ms, asked.request_ms) + STRENGTH * shares(learnt).get(item, 0.0)
+    times_ms = [a.request_ms for a in learned if a.history and (a.history[-1], a.target) == (last, item)]
+    return decayed(times_ms, asked.request_ms) + STRENGTH * shares(learned).get(item, 0.0)
 
 
 @given(streams(3))
 @settings(deadline=None)  # the first one compiles
 def test_scores_are_those_of_the_formula(examples: list[Example]) -> None:
-    """Faded transitions plus popularity, of candidates alone, from what was learnt before."""
+    """Decayed transitions plus popularity, for candidates only, from what was learned before."""
     check_formula(Markov, by_hand, examples)
 
 

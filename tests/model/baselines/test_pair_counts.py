@@ -9,11 +9,13 @@ import model.baselines.pair_counts
 from model.baselines.pair_counts import PairCounts
 
 HALF_LIFE_MS, START_MS = 1000, 1_700_000_000_000
-Met = list[tuple[int, int, int]]
-met = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 600 * HALF_LIFE_MS)), max_size=60)
+Pairs = list[tuple[int, int, int]]
+pairs_in_order = st.lists(
+    st.tuples(st.integers(0, 5), st.integers(0, 9), st.integers(0, 600 * HALF_LIFE_MS)), max_size=60
+)
 
 
-def after(*calls: Met, limit: int = 64) -> PairCounts:
+def after(*calls: Pairs, limit: int = 64) -> PairCounts:
     pairs = PairCounts(HALF_LIFE_MS, limit)
     pairs.grow(10)
     for every in calls:
@@ -23,17 +25,17 @@ def after(*calls: Met, limit: int = 64) -> PairCounts:
 
 
 def row(pairs: PairCounts, i: int) -> dict[int, float]:
-    """Give a row's columns and their counts, which have to ascend."""
-    starts, lengths, columns, sums = pairs.all
+    """Return a row's columns and their counts, which have to ascend."""
+    starts, lengths, columns, sums = pairs.columns
     part = slice(starts[i], starts[i] + lengths[i])
     assert (np.diff(columns[part]) > 0).all()
     return dict(zip(columns[part].tolist(), sums[part].tolist(), strict=True))
 
 
-@given(met)
+@given(pairs_in_order)
 @settings(max_examples=50, deadline=None)  # the first one compiles
-def test_counts_agree_with_the_formula(every: Met) -> None:
-    """A pair's count is the sum of 2^((ts - origin) / half-life), found by row and by value."""
+def test_counts_agree_with_the_formula(every: Pairs) -> None:
+    """A pair's count is the sum of 2^((ts - origin) / half-life), found by row."""
     pairs = after(every)
     for i in range(6):
         wanted: dict[int, float] = {}
@@ -42,21 +44,24 @@ def test_counts_agree_with_the_formula(every: Met) -> None:
             times = [since_ms + ts_ms for r, column, ts_ms in every if (r, column) == (i, j)]
             wanted[j] = math.fsum(2.0 ** (ts_ms / HALF_LIFE_MS) for ts_ms in times)
         assert row(pairs, i) == pytest.approx(wanted, rel=1e-9, abs=0)
-        values = pairs.values(np.full(10, i), np.arange(10))
-        assert values.tolist() == [row(pairs, i).get(j, 0.0) for j in range(10)]
+    asked = np.array([5, -1, 0, 3, 3])
+    index, column, count = pairs.entries(asked)
+    everything = [(n, j, c) for n, i in enumerate(asked.tolist()) if i >= 0 for j, c in row(pairs, i).items()]
+    assert list(zip(index.tolist(), column.tolist(), count.tolist(), strict=True)) == everything
+    assert pairs.filled[:6].tolist() == [bool(row(pairs, i)) for i in range(6)]
 
 
-@given(met, st.integers(0, 60), st.sampled_from([4, 8, 64]))
-def test_counts_have_the_same_bits_however_they_were_cut_into_calls(every: Met, cut: int, limit: int) -> None:
+@given(pairs_in_order, st.integers(0, 60), st.sampled_from([4, 8, 64]))
+def test_counts_have_the_same_bits_however_they_were_split_into_calls(every: Pairs, split: int, limit: int) -> None:
     """Also where rows are full and drop columns."""
-    whole, halves = after(every, limit=limit), after(every[:cut], every[cut:], limit=limit)
+    whole, halves = after(every, limit=limit), after(every[:split], every[split:], limit=limit)
     step = whole.clock.origin - halves.clock.origin  # of their own each; a power of two loses no bit
     for i in range(6):
         assert {j: math.ldexp(count, step) for j, count in row(whole, i).items()} == row(halves, i)
 
 
-@given(met)
-def test_a_full_row_drops_its_smaller_half(every: Met) -> None:
+@given(pairs_in_order)
+def test_a_full_row_drops_its_smaller_half(every: Pairs) -> None:
     """What is left is what a dictionary keeps that drops the smallest, of equal ones those with the smaller number."""
     kept: dict[int, dict[int, float]] = {i: {} for i in range(6)}
     for i, j, _ in every:
@@ -69,16 +74,16 @@ def test_a_full_row_drops_its_smaller_half(every: Met) -> None:
 
 
 def test_rows_grow_side_by_side() -> None:
-    """Thousands of pairs in an order that makes all rows grow at once stay where they belong, in little room."""
+    """Thousands of pairs, in an order that makes all rows grow at once, keep their places and use little memory."""
     count = np.arange(40_000)
     pairs, rows, columns = PairCounts(HALF_LIFE_MS), count % 200, count // 200
     for part in np.array_split(count, 7):
         pairs.add(rows[part], columns[part], np.full(len(part), START_MS))
     one = pairs.clock.weights(np.array([START_MS]))[0]
-    assert (pairs.values(rows, columns) == one).all()
-    assert len(pairs.all.columns) < 4 * 40_000
+    assert all(row(pairs, i) == dict.fromkeys(range(200), one) for i in range(200))
+    assert len(pairs.columns.columns) < 4 * 40_000
 
 
-def test_the_example_of_the_manual_is_true() -> None:
-    """What the docstring prints is what happens."""
+def test_the_docstring_is_true() -> None:
+    """Its example prints what it says."""
     assert doctest.testmod(model.baselines.pair_counts).failed == 0

@@ -12,7 +12,7 @@ from model.evaluation.ranks import ranks
 from tests.batches import UNKNOWN, Quiz, quizzes
 
 HALF_LIFE_MS, START_MS = 1000, 1_700_000_000_000
-END_MS = START_MS + 900 * HALF_LIFE_MS  # nothing fades below 2^-1022
+END_MS = START_MS + 900 * HALF_LIFE_MS  # nothing decays below 2^-1022
 occurrences = st.lists(st.tuples(st.integers(0, 5), st.integers(START_MS, END_MS)), max_size=20)
 Occurrences = list[tuple[int, int]]
 
@@ -37,9 +37,9 @@ def test_counts_agree_with_the_formula(every: Occurrences, at_ms: int) -> None:
 
 
 @given(occurrences, st.integers(0, 20))
-def test_counts_have_the_same_bits_however_they_were_cut_into_calls(every: Occurrences, cut: int) -> None:
+def test_counts_have_the_same_bits_however_they_were_split_into_calls(every: Occurrences, split: int) -> None:
     """Moving the origin is exact, so that it does not show when it moved."""
-    whole, halves = after(every), after(every[:cut], every[cut:])
+    whole, halves = after(every), after(every[:split], every[split:])
     assert np.array_equal(whole.counts(END_MS), halves.counts(END_MS))
 
 
@@ -55,7 +55,7 @@ def test_a_restored_state_goes_on_to_the_same_bits(before: Occurrences, then: Oc
         assert np.array_equal(restored.state()[name], array)
 
 
-def test_what_is_very_old_fades_to_nothing() -> None:
+def test_what_is_very_old_decays_to_nothing() -> None:
     """A log that goes on for thousands of half-lives overflows nowhere."""
     seen = Popularity(HALF_LIFE_MS)
     for half_lives in range(0, 5000, 100):
@@ -64,7 +64,7 @@ def test_what_is_very_old_fades_to_nothing() -> None:
     assert seen.counts(4900 * HALF_LIFE_MS)[0] == 0
 
 
-def test_it_grows_with_the_rows_it_is_told_of() -> None:
+def test_it_grows_to_the_wanted_rows() -> None:
     """New rows count 0; growing to fewer rows forgets nothing."""
     seen = Popularity(HALF_LIFE_MS)
     add(seen, [(2, START_MS)])
@@ -81,8 +81,8 @@ def test_items_without_a_row_are_refused() -> None:
 
 
 @given(quizzes(), st.integers(0, 8))
-def test_ranks_are_those_of_the_counts_learnt_before(quiz: Quiz, popular: int) -> None:
-    """The questions rank by what was learnt, and their own targets count only after learn()."""
+def test_ranks_are_those_of_the_counts_learned_before(quiz: Quiz, popular: int) -> None:
+    """Ranks are by what was learned before; the questions' own targets count only after learn()."""
     seen = Popularity(HALF_LIFE_MS)
     add(seen, [(v, START_MS + v) for v in range(min(popular, len(quiz.born_ms)))])
     before = seen.counts(START_MS).copy()
@@ -95,12 +95,12 @@ def test_ranks_are_those_of_the_counts_learnt_before(quiz: Quiz, popular: int) -
 @given(quizzes().filter(lambda quiz: all(target != UNKNOWN for target in quiz.targets)))
 def test_learning_counts_every_target_at_its_request(quiz: Quiz) -> None:
     """learn() is add() of the targets."""
-    learnt, added = Popularity(HALF_LIFE_MS), Popularity(HALF_LIFE_MS)
-    learnt.learn(quiz.questions)
+    learned, added = Popularity(HALF_LIFE_MS), Popularity(HALF_LIFE_MS)
+    learned.learn(quiz.questions)
     add(added, list(zip(quiz.targets, quiz.request_ms, strict=True)))
-    assert learnt.counts(START_MS).tolist() == added.counts(START_MS).tolist()
+    assert learned.counts(START_MS).tolist() == added.counts(START_MS).tolist()
 
 
-def test_the_example_of_the_manual_is_true() -> None:
-    """What the docstring prints is what happens."""
+def test_the_docstring_is_true() -> None:
+    """Its example prints what it says."""
     assert doctest.testmod(model.baselines.popularity).failed == 0

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 
 from model.baselines.popularity import Popularity
-from model.data.candidates import best_rows, unseen
+from model.data.candidates import best_rows, exclude_seen
 from model.data.item_age import UNBORN
 from model.evaluation.ranks import ranks
 from tests.batches import UNKNOWN, Quiz, quizzes
@@ -19,7 +19,8 @@ def test_questions_know_their_targets_births_and_candidates(quiz: Quiz) -> None:
         assert asked.target_born_ms[t] == (UNBORN if target == UNKNOWN else quiz.born_ms[target])
         assert asked.possible[t] == (target in quiz.candidates(t))
         every = np.arange(len(quiz.born_ms))
-        assert set(np.flatnonzero(asked.candidates(every, quiz.request_ms[t]))) == quiz.candidates(t)
+        assert set(np.flatnonzero(asked.candidates()[t])) == quiz.candidates(t)
+        assert set(np.flatnonzero(asked.are_candidates(np.full_like(every, t), every))) == quiz.candidates(t)
 
 
 @given(quizzes())
@@ -37,20 +38,20 @@ def test_what_a_user_had_can_be_left_out(quiz: Quiz) -> None:
     scores = np.random.default_rng(0).permuted(
         np.tile(np.arange(len(quiz.born_ms), dtype=float), (len(quiz.targets), 1)), axis=1
     )
-    asked, question_n, row_n = unseen(quiz.questions)
+    asked, question_n, row_n = exclude_seen(quiz.questions)
     masked = scores.copy()
     masked[question_n, row_n] = -np.inf
     found = ranks(torch.from_numpy(masked), asked)
     popular = Popularity(10)
     popular.add(np.arange(len(quiz.born_ms)), np.zeros(len(quiz.born_ms), np.int64))
-    level = popular.ranks_unseen(quiz.questions)
+    tied = popular.ranks(quiz.questions, exclude_seen=True)
     for t, target in enumerate(quiz.targets):
         left = quiz.candidates(t) - set(quiz.histories[t])
         if target in left:
             assert found[t] == 1 + sum(scores[t, item] > scores[t, target] for item in left)
-            assert level[t] == (1 + len(left)) / 2
+            assert tied[t] == (1 + len(left)) / 2
         else:
-            assert found[t] == level[t] == np.inf
+            assert found[t] == tied[t] == np.inf
 
 
 @given(quizzes())

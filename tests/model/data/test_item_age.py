@@ -10,7 +10,7 @@ edges_ms = st.sampled_from([limit + step for limit in LIMITS_MS.values() for ste
 
 @given(st.lists(edges_ms | st.integers(-NOW_MS, NOW_MS)))
 def test_slices_agree_with_the_rule_applied_by_hand(ages_ms: list[int]) -> None:
-    """A target gets its slice whatever stands beside it; an edge is older; born at or after the request is unseen."""
+    """A target's slice does not depend on the others; an edge is older; born at or after the request is unseen."""
     born_ms = NOW_MS - np.array(ages_ms, np.int64)
     by_hand = [next((name for name, limit_ms in LIMITS_MS.items() if age_ms < limit_ms), "old") for age_ms in ages_ms]
     assert [SLICES[i] for i in age_slice(born_ms, np.full_like(born_ms, NOW_MS))] == by_hand

@@ -1,21 +1,17 @@
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from pydantic import ValidationError
 
-from model.config import ModelSettings, TrainSettings
-from model.data.micro_batch import Jagged, collate
+from model.config import TrainSettings
+from model.data.micro_batch import PackedBatch, collate
 from model.data.stochastic_length import kept_tokens, shortened
-from model.learning.learner import Learner
 from stream.example import Example, Kind, decode
 from tests.factories import make_examples
 
 N = 32
-MODEL = ModelSettings(dim=16, layers=1, heads=2, max_len=64, rank_actions=("click", "like"))
-TRAIN = TrainSettings(batch_examples=8, negatives=16)
 
 
 def stream(count: int = 60) -> list[Example]:
@@ -23,8 +19,8 @@ def stream(count: int = 60) -> list[Example]:
     return [message for record in log if isinstance(message := decode(record.value or b""), Example)]
 
 
-def long_batch(length: int, examples: int) -> Jagged:
-    """Give examples of so many tokens, whose last is the target and the one before it the query."""
+def long_batch(length: int, examples: int) -> PackedBatch:
+    """Return examples of `length` tokens each, whose last is the target and the one before it the query."""
     batch, ends = collate([]), length * np.arange(1, examples + 1)
     count = length * examples
     return replace(
@@ -91,41 +87,6 @@ def test_equal_generators_keep_equal_tokens() -> None:
     batch = long_batch(N, 9)
     np.testing.assert_array_equal(kept_tokens(batch, N, 1.2, rng(3)), kept_tokens(batch, N, 1.2, rng(3)))
     assert (kept_tokens(batch, N, 1.2, rng(3)) != kept_tokens(batch, N, 1.2, rng(4))).any()
-
-
-def learnt(examples: list[Example], **train: Any) -> tuple[Learner, list[Any]]:
-    learner = Learner(MODEL.model_copy(update={"max_len": 48}), TRAIN.model_copy(update=train))
-    return learner, [learner.step(examples[i : i + 8]) for i in range(0, len(examples), 8)]
-
-
-def test_what_shortens_nothing_changes_no_bit() -> None:
-    """Alpha 2 draws and drops nothing: the digest is that of the learner without it."""
-    examples = stream(80)
-    assert learnt(examples, stochastic_length_alpha=2.0)[0].digest() == learnt(examples)[0].digest()
-
-
-def test_runs_repeat_themselves_and_go_on_from_a_state() -> None:
-    """The same seed gives the same bits, also after a resume; another seed drops others; and dropping matters."""
-    examples, alpha = stream(96), 1.3
-    whole, _ = learnt(examples, stochastic_length_alpha=alpha)
-    assert learnt(examples, stochastic_length_alpha=alpha)[0].digest() == whole.digest() != learnt(examples)[0].digest()
-    half, _ = learnt(examples[:48], stochastic_length_alpha=alpha)
-    other = Learner(half.model, half.train)
-    other.load_state(half.state())
-    for i in range(48, 96, 8):
-        other.step(examples[i : i + 8])
-    assert other.digest() == whole.digest()
-
-
-def test_the_test_sees_everything() -> None:
-    """Up to the first shortened step the weights are equal, and so are all ranks and logits of that step's test."""
-    examples = stream(96)
-    (_, with_all), (_, with_part) = learnt(examples), learnt(examples, stochastic_length_alpha=1.1)
-    differs = [i for i, (a, b) in enumerate(zip(with_all, with_part, strict=True)) if a.loss != b.loss]
-    assert differs
-    for a, b in zip(with_all[: differs[0] + 1], with_part[: differs[0] + 1], strict=True):
-        np.testing.assert_array_equal(a.outcome.logits, b.outcome.logits)
-        np.testing.assert_array_equal(a.outcome.ranks["hstu"], b.outcome.ranks["hstu"])
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, -1.0, 2.1])

@@ -10,7 +10,6 @@ import torch
 from model.config import ModelSettings, TrainSettings
 from model.data.catalogue import ItemRecord, Tombstone
 from model.data.item_age import SLICES
-from model.data.micro_batch import collate
 from model.errors import ModelError
 from model.learning.learner import Learner, StepReport
 from model.network.retrieval_loss import unit
@@ -23,7 +22,7 @@ HALF_LIFE_MS = TRAIN.popularity_half_life_d * 86_400_000
 
 
 def stream(**size: Any) -> list[Example]:
-    """Give the factory's examples in their order."""
+    """Return the factory's examples in their order."""
     [log] = make_examples(**{"partitions": 1, **size})
     return [message for record in log if isinstance(message := decode(record.value or b""), Example)]
 
@@ -32,13 +31,13 @@ def batches(examples: list[Example], size: int = 8) -> list[list[Example]]:
     return [examples[i : i + size] for i in range(0, len(examples), size)]
 
 
-def learnt(examples: list[Example], model: ModelSettings = MODEL, **train: Any) -> tuple[Learner, list[StepReport]]:
+def trained(examples: list[Example], model: ModelSettings = MODEL, **train: Any) -> tuple[Learner, list[StepReport]]:
     learner = Learner(model, TRAIN.model_copy(update=train))
     return learner, [learner.step(batch) for batch in batches(examples)]
 
 
 class Naive:
-    """What anyone would write: births, deaths, counts and ranks with dictionaries and loops."""
+    """Births, withdrawals, counts and ranks by dictionaries and loops."""
 
     def __init__(self) -> None:
         self.born: dict[int, int] = {}
@@ -46,7 +45,7 @@ class Naive:
         self.seen: list[tuple[int, int]] = []  # (item, request time) of every positive
 
     def questions(self, batch: list[Example]) -> list[tuple[Example, int, int]]:
-        """Give (example, target, item) of every positive."""
+        """Return (example, target, item) of every positive."""
         negative = {id_key(action) for action in TRAIN.negative_actions}
         return [
             (example, t, int(example.keys[example.positions[t]]))
@@ -62,8 +61,8 @@ class Naive:
         if item not in candidates:
             return np.inf
         above = sum(score[other] > score[item] for other in candidates)
-        level = sum(score[other] == score[item] for other in candidates if other != item)
-        return 1 + above + level / 2
+        equal = sum(score[other] == score[item] for other in candidates if other != item)
+        return 1 + above + equal / 2
 
     def popularity(self, candidates: set[int]) -> dict[int, float]:
         newest = max((ts_ms for _, ts_ms in self.seen), default=0)
@@ -71,7 +70,7 @@ class Naive:
         for item, ts_ms in self.seen:
             if item in counts:
                 counts[item] += 2 ** ((ts_ms - newest) / HALF_LIFE_MS)
-        return {item: float(np.float32(count)) for item, count in counts.items()}  # sums in another order stay level
+        return {item: float(np.float32(count)) for item, count in counts.items()}  # sums in another order stay equal
 
     def last_items(self, example: Example, query: int, item: int, candidates: set[int]) -> float:
         recent = [
@@ -123,7 +122,7 @@ def test_every_rank_is_the_one_counted_by_hand() -> None:
             naive.dead -= {dead[0]}
         before = copy.deepcopy(learner)
         outcome = learner.step(batch).outcome
-        before._admit(collate(batch), batch)
+        before._take_in(batch)
         for i, (example, t, item) in enumerate(naive.questions(batch)):
             query, candidates = int(example.queries[t]), naive.candidates(int(example.request_ms[t]))
             scores = by_loops(before, example, query)
@@ -145,8 +144,8 @@ def test_what_comes_later_does_not_show_earlier() -> None:
         replace(example, labels=np.full_like(example.labels, id_key("like")), keys=example.keys[::-1].copy())
         for example in examples[40:]
     ]
-    _, one = learnt(examples)
-    _, other = learnt(examples[:40] + altered)
+    _, one = trained(examples)
+    _, other = trained(examples[:40] + altered)
     for a, b in zip(one[:5], other[:5], strict=True):
         np.testing.assert_array_equal(a.outcome.logits, b.outcome.logits)
         for scorer, ranks in a.outcome.ranks.items():
@@ -155,13 +154,13 @@ def test_what_comes_later_does_not_show_earlier() -> None:
 
 
 def test_a_label_does_not_show_in_its_own_test() -> None:
-    """Within a micro-batch another positive action changes what is learnt, and not one rank or logit before that."""
+    """Within a micro-batch another positive action changes what is learned, and not one rank or logit before that."""
     examples = stream(count=48)
     relabelled = [
         replace(e, labels=np.where(e.labels == id_key("click"), id_key("like"), e.labels)) for e in examples[40:]
     ]
-    _, one = learnt(examples)
-    _, other = learnt(examples[:40] + relabelled)
+    _, one = trained(examples)
+    _, other = trained(examples[:40] + relabelled)
     np.testing.assert_array_equal(one[-1].outcome.logits, other[-1].outcome.logits)
     np.testing.assert_array_equal(one[-1].outcome.ranks["hstu"], other[-1].outcome.ranks["hstu"])
     assert one[-1].loss != other[-1].loss
@@ -169,7 +168,7 @@ def test_a_label_does_not_show_in_its_own_test() -> None:
 
 def test_it_learns() -> None:
     """Where the next item follows from the last, the model's hit rate leaves popularity far behind."""
-    learner, _ = learnt(
+    learner, _ = trained(
         stream(seed=2, users=30, items=60, count=1200),
         MODEL.model_copy(update={"dim": 32}),
         negatives=64,
@@ -182,8 +181,8 @@ def test_it_learns() -> None:
 
 
 def test_it_learns_which_items_are_clicked() -> None:
-    """Where the item alone decides whether a shown one is clicked, the tower tells them apart before it is told."""
-    learner, _ = learnt(
+    """Where the item decides whether a shown one is clicked, the tower tells them apart before it sees the label."""
+    learner, _ = trained(
         [clicked_by_key(example) for example in stream(seed=2, users=30, items=60, count=1200)],
         MODEL.model_copy(update={"dim": 32}),
         negatives=64,
@@ -196,7 +195,7 @@ def test_it_learns_which_items_are_clicked() -> None:
 
 
 def clicked_by_key(example: Example) -> Example:
-    """Give the example with other labels: shown items with an even key are clicked, the others not."""
+    """Return the example with other labels: shown items with an even key are clicked, the others not."""
     keys, shown = example.keys[example.positions], example.kinds[example.positions] == Kind.IMPRESSION
     clicked = ~shown | (keys % np.uint64(2) == 0)
     return replace(
@@ -209,31 +208,21 @@ def clicked_by_key(example: Example) -> Example:
 def test_equal_runs_have_equal_digests() -> None:
     """The same settings and examples give the same bits; another seed, or one example less, gives others."""
     examples = stream(count=40)
-    first = learnt(examples)[0].digest()
-    assert learnt(examples)[0].digest() == first
-    assert learnt(examples, seed=1)[0].digest() != first
-    assert learnt(examples[:-1])[0].digest() != first
+    first = trained(examples)[0].digest()
+    assert trained(examples)[0].digest() == first
+    assert trained(examples, seed=1)[0].digest() != first
+    assert trained(examples[:-1])[0].digest() != first
 
 
 def test_steps_in_another_thread_give_the_same_bits() -> None:
-    """The shell steps in a thread of its own, which must compute as the replay in one process does."""
+    """The Kafka trainer steps in another thread, which must compute as a replay in one process does."""
     examples = stream(count=40)
     with ThreadPoolExecutor(1) as thread:
-        assert thread.submit(learnt, examples).result()[0].digest() == learnt(examples)[0].digest()
+        assert thread.submit(trained, examples).result()[0].digest() == trained(examples)[0].digest()
         learner = Learner(MODEL, TRAIN)
         for batch in batches(examples):
             thread.submit(learner.step, batch).result()
-    assert learner.digest() == learnt(examples)[0].digest()
-
-
-def test_a_large_catalogue_is_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scores of a few targets at a time give the same ranks as all at once."""
-    examples = stream(count=40)
-    _, whole = learnt(examples)
-    monkeypatch.setattr("model.learning.learner._SCORES", 50)
-    _, parts = learnt(examples)
-    for a, b in zip(whole, parts, strict=True):
-        np.testing.assert_array_equal(a.outcome.ranks["hstu"], b.outcome.ranks["hstu"])
+    assert learner.digest() == trained(examples)[0].digest()
 
 
 @pytest.mark.parametrize(
@@ -242,21 +231,21 @@ def test_a_large_catalogue_is_scored_in_parts(monkeypatch: pytest.MonkeyPatch) -
 def test_every_shape_of_model_goes_on_from_its_state(model: dict[str, Any]) -> None:
     """A learner that took another's state in mid-stream ends with the same digest, metrics and catalogue."""
     shape = MODEL.model_copy(update=model)
-    cut, examples = 24, stream(count=48)
-    whole, _ = learnt(examples, shape)
-    half, _ = learnt(examples[:cut], shape)
+    half_way, examples = 24, stream(count=48)
+    whole, _ = trained(examples, shape)
+    half, _ = trained(examples[:half_way], shape)
     other = Learner(shape, TRAIN)
     other.load_state(half.state())
     assert other.digest() == half.digest()
-    for batch in batches(examples[cut:]):
+    for batch in batches(examples[half_way:]):
         other.step(batch)
     assert other.digest() == whole.digest()
     assert other.metrics.as_dict() == whole.metrics.as_dict()
 
 
 def test_items_that_share_a_row_are_one_to_the_model() -> None:
-    """With fewer rows than items the table has a bound, sharers are level, and snapshots have a row for each item."""
-    learner, reports = learnt(stream(), MODEL.model_copy(update={"item_rows": 5}))
+    """With fewer rows than items the table is bounded, sharers score alike, and snapshots have a row for each item."""
+    learner, reports = trained(stream(), MODEL.model_copy(update={"item_rows": 5}))
     assert len(learner.weights.items) == 5 < len(learner.items)
     slots = learner.items.keys % 5
     weights = learner.snapshot_arrays(reports[-1].event_ms)["items.weight"]
@@ -265,7 +254,7 @@ def test_items_that_share_a_row_are_one_to_the_model() -> None:
         own = weights[torch.from_numpy(slots == slot)]
         assert (own == own[:1]).all()
     ranks = np.concatenate([report.outcome.ranks["hstu"] for report in reports if report.outcome])
-    assert (ranks[np.isfinite(ranks)] % 1 == 0.5).any()  # level with the others of the row
+    assert (ranks[np.isfinite(ranks)] % 1 == 0.5).any()  # tied with the others of the row
 
 
 def only(example: Example, kind: Kind, label: str | None) -> Example:
@@ -294,7 +283,7 @@ def only(example: Example, kind: Kind, label: str | None) -> Example:
     ],
 )
 def test_a_micro_batch_may_lack_targets(kind: Kind, label: str | None, retrieval: bool, ranking: bool) -> None:
-    """Disliked, unheard-of and unlabelled targets ask what they can; where nothing is asked nothing moves."""
+    """Each kind of target makes the retrieval and ranking targets that it can; without any, nothing moves."""
     learner = Learner(MODEL, TRAIN)
     examples = [e for e in (only(e, kind, label) for e in stream(count=60)) if len(e.positions)][:8]
     moments = learner.weights.dense.state().keys()
@@ -308,15 +297,15 @@ def test_a_micro_batch_may_lack_targets(kind: Kind, label: str | None, retrieval
 
 def test_without_ranked_actions_there_is_only_retrieval() -> None:
     """No tower is configured: impressions still make retrieval targets."""
-    learner, reports = learnt(stream(count=16), MODEL.model_copy(update={"rank_actions": ()}))
+    learner, reports = trained(stream(count=16), MODEL.model_copy(update={"rank_actions": ()}))
     assert learner.metrics.targets > 0
     assert learner.metrics.rank_targets == 0
     assert all(np.isfinite(report.loss) for report in reports)
 
 
 def test_where_every_item_is_withdrawn_ranking_goes_on() -> None:
-    """No live item is left to be a negative: nothing is asked of retrieval's loss, and nothing breaks."""
-    learner, _ = learnt(stream(count=16, items=5))
+    """Without a live item there are no negatives and no retrieval loss; ranking is trained as before."""
+    learner, _ = trained(stream(count=16, items=5))
     learner.learn_items([Tombstone(id_key(f"item {i}"), f"item {i}", START_MS) for i in range(5)])
     report = learner.step(stream(count=24, items=5)[16:])
     assert np.isinf(report.outcome.ranks["hstu"]).all()
@@ -324,26 +313,18 @@ def test_where_every_item_is_withdrawn_ranking_goes_on() -> None:
 
 
 def test_texts_reach_the_vocabulary_of_their_kind() -> None:
-    """Items know their ids, features the names of actions and the values of attributes; nothing is left without."""
-    learner, _ = learnt(stream(count=60))
+    """Items have their ids as texts, features the names of actions and values of attributes; none is without."""
+    learner, _ = trained(stream(count=60))
     assert {text.split()[0] for text in learner.items.texts} == {"item"}
     assert {"click", "country=NO", "country=DE"} <= {*learner.features.texts}
     assert "" not in learner.features.texts
 
 
 def test_divergence_names_the_step() -> None:
-    """A loss that is no number is not learnt from."""
-    learner, _ = learnt(stream(count=16))
+    """A loss that is not finite is not trained on."""
+    learner, _ = trained(stream(count=16))
     learner.weights.recommender.start.data.fill_(float("nan"))
     with pytest.raises(
         ModelError, match=r"At step 3 of trainer silu: training has diverged.*lower train.learning_rate"
     ):
         learner.step([replace(e, queries=np.full_like(e.queries, -1)) for e in stream(count=8)])
-
-
-def test_a_missing_gpu_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`cuda` on a machine without is refused; `auto` takes the CPU."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert Learner(MODEL, TRAIN).weights.device.type == "cpu"
-    with pytest.raises(ModelError, match="finds no CUDA device"):
-        Learner(MODEL, TRAIN.model_copy(update={"device": "cuda"}))

@@ -1,49 +1,26 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 from xxhash import xxh3_128
 
 from model.config import ModelSettings, TrainSettings
-from model.optim.dense_adamw import DenseOptimizer
-from model.optim.parameters import Parameters, stream_seed
+from model.errors import ModelError
+from model.network.retrieval_loss import unit
+from model.optim.parameters import Parameters, choose_device, stream_seed
 
-MODEL, TRAIN = ModelSettings(dim=8, layers=1, max_len=16), TrainSettings(learning_rate=0.1)
-
-
-def stepped(module: nn.Module, optimizer: DenseOptimizer, steps: int, start: int = 0) -> None:
-    for step in range(start, start + steps):
-        generator = torch.Generator().manual_seed(step)
-        for i, parameter in enumerate(module.parameters()):
-            if i or step % 2:  # the first has a gradient in every other step
-                parameter.grad = torch.randn(parameter.shape, generator=generator)
-        optimizer.step()
+MODEL, TRAIN = ModelSettings(dim=8, layers=1, max_len=16), TrainSettings(learning_rate=0.1, device="cpu")
 
 
-def test_the_optimizer_is_adamw_without_decay_and_goes_on_from_its_state() -> None:
-    """Values agree with torch's own loop, also across a state taken in the middle; who has no gradient stays."""
-    modules = [nn.Linear(5, 3) for _ in range(3)]
-    for module in modules[1:]:
-        module.load_state_dict(modules[0].state_dict())
-    ours, plain = (
-        DenseOptimizer(modules[0], 0.1),
-        torch.optim.AdamW(modules[1].parameters(), 0.1, (0.9, 0.98), weight_decay=0),
-    )
-    stepped(modules[0], ours, 3)
-    state = ours.state()
-    stepped(modules[0], ours, 4, start=3)
-    for step in range(7):
-        generator = torch.Generator().manual_seed(step)
-        for i, parameter in enumerate(modules[1].parameters()):
-            parameter.grad = torch.randn(parameter.shape, generator=generator) if i or step % 2 else None
-        plain.step()
-    resumed = DenseOptimizer(modules[2], 0.1)
-    resumed.load_state(state)
-    stepped(modules[2], resumed, 4, start=3)
-    for name, array in ours.state().items():
-        np.testing.assert_array_equal(array, resumed.state()[name])
-    for a, b in zip(modules[0].parameters(), modules[1].parameters(), strict=True):
-        torch.testing.assert_close(a, b)
+def digest(weights: Parameters) -> str:
+    hasher = xxh3_128()
+    weights.digest_update(hasher)
+    return hasher.hexdigest()
+
+
+def grown(items: int = 6, **model: object) -> Parameters:
+    weights = Parameters(MODEL.model_copy(update=model), TRAIN)
+    weights.grow(np.arange(items, dtype=np.uint64), 3)
+    return weights
 
 
 def test_everything_that_the_recommender_keeps_is_a_parameter() -> None:
@@ -52,8 +29,47 @@ def test_everything_that_the_recommender_keeps_is_a_parameter() -> None:
     assert set(weights.recommender.state_dict()) == {*weights.dense.parameters}
 
 
-def test_the_digest_sees_moments_and_not_room() -> None:
-    """Weights that took another's state have its digest, however their tables grew."""
+def test_a_step_moves_what_has_a_gradient_and_nothing_else() -> None:
+    """Gathered rows with a gradient and dense parameters with one move; the unit vectors follow."""
+    weights = grown()
+    weights.unit_items(6)
+    items, features, start = (
+        tensor.clone() for tensor in (weights.items.rows, weights.features.rows, weights.recommender.start.data)
+    )
+    gathered = weights.gather(np.array([4, 1, -1]), np.array([2, -1]))
+    loss = gathered.items.leaf.square().sum() + weights.recommender.start.sum()
+    assert weights.descend(loss, gathered) == loss.item()
+    assert (weights.items.rows != items).any(1).tolist() == [False, True, False, False, True, False]
+    assert torch.equal(weights.features.rows, features)
+    assert (weights.recommender.start != start).all()
+    assert torch.equal(weights.unit_items(6), unit(weights.items.rows))
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf")])
+def test_a_diverged_loss_moves_nothing(factor: float) -> None:
+    """The sentence names the loss and what to lower."""
+    weights = grown()
+    gathered = weights.gather(np.array([0]), np.array([0]))
+    before = digest(weights)
+    with pytest.raises(ModelError, match=r"training has diverged: the loss is (nan|inf).*lower train.learning_rate"):
+        weights.descend(factor * (gathered.items.leaf.sum() + 9), gathered)
+    assert digest(weights) == before
+
+
+def test_items_may_share_rows() -> None:
+    """With item_rows 4 the items 1 and 5 are one row: gathered once, and equal in every answer."""
+    weights = grown(6, item_rows=4)
+    gathered = weights.gather(np.array([5, 1, -1, 2]), np.array([0]))
+    assert gathered.items.rows.tolist() == [1, 2]
+    assert gathered.items.at.tolist() == [0, 0, -1, 1]
+    assert len(weights.items) == 4
+    for rows in (weights.unit_items(6), weights.item_weights()):
+        assert rows.shape == (6, MODEL.dim)
+        assert torch.equal(rows[5], rows[1])
+
+
+def test_the_digest_sees_moments_and_not_capacity() -> None:
+    """Parameters that took another's state have its digest, however their tables grew."""
     one, other = Parameters(MODEL, TRAIN), Parameters(MODEL, TRAIN)
     one.grow(np.arange(1500, dtype=np.uint64), 3)
     rows = torch.tensor([7, 1400])
@@ -64,15 +80,17 @@ def test_the_digest_sees_moments_and_not_room() -> None:
     assert digest(other) == digest(one)
 
 
-def digest(weights: Parameters) -> str:
-    hasher = xxh3_128()
-    weights.digest_update(hasher)
-    return hasher.hexdigest()
-
-
 @pytest.mark.parametrize("seed", [0, 1, 2**64 - 1, -5])
-def test_streams_of_chance_do_not_meet(seed: int) -> None:
-    """Items, features and negatives draw from different numbers, whatever the seed."""
+def test_random_streams_have_seeds_of_their_own(seed: int) -> None:
+    """Items, features and negatives draw different numbers, whatever the seed."""
     seeds = {stream_seed(seed, stream) for stream in ("items", "features", "negatives")}
     assert len(seeds) == 3
     assert all(0 <= each < 2**64 for each in seeds)
+
+
+def test_a_missing_gpu_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`cuda` on a machine without is refused; `auto` takes the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto").type == "cpu"
+    with pytest.raises(ModelError, match="finds no CUDA device"):
+        choose_device("cuda")

@@ -8,10 +8,9 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 
 import model.serving.top_k
 from model.config import ModelSettings, TrainSettings
-from model.data.micro_batch import collate
 from model.errors import ModelError
+from model.learning.forward_pass import ForwardPass
 from model.learning.learner import Learner
-from model.learning.train_step import Forward
 from model.network.retrieval_loss import unit
 from model.serving.answerer import Answerer, open_answerer
 from model.serving.responses import MAX_K
@@ -286,9 +285,9 @@ def test_answers_of_a_trained_model_are_what_its_learner_would_say() -> None:
     ours = Answerer(snapshot_of(learner.snapshot_arrays(examples[-1].final_ms), learner.model), memory := Memory())
     items_RD, compared = unit(learner.weights.items.rows), 0
     for example in examples[-12:]:
-        batch = collate([example])
-        targets = learner._chooser.choose(batch)
-        forward = Forward(learner.weights, batch, targets, learner._admit(batch, [example]), None)
+        read = learner._take_in([example]).batch
+        batch, targets = read.tokens, read.targets
+        forward = ForwardPass(learner.weights, read)
         tokens = np.zeros(len(batch.keys), TOKEN_DTYPE)
         tokens["key"], tokens["action"], tokens["ts_ms"], tokens["kind"] = (
             batch.keys,

@@ -168,7 +168,7 @@ def test_an_items_topic_may_come_later(tmp_path: Path) -> None:
     training = start(tmp_path, items=False)
     run(training, items=False, after_step=lambda step: step == 3)
     training.close()
-    assert run(start(tmp_path)).learner.catalogue.withdrawn is not None
+    assert len(run(start(tmp_path)).learner.catalogue) == 2
     assert start_again_is_refused(tmp_path, attention="softmax")
 
 

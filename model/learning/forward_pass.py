@@ -1,0 +1,80 @@
+"""One forward pass over a micro-batch: its outputs are tested, and its loss is trained on. No weight moves here.
+
+L = tokens, P = retrieval targets, N = ranking targets, K = negatives, U = distinct rows that the micro-batch touches,
+A = actions with a tower, D = width. The rows of both tables are gathered once into one matrix [U + 1, D], which ends
+with a row of zeros: the action of a token that has none. Their gradients reach the two gathered leaves.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.data.entity_index import RowBatch
+from model.data.labels import accidental_hits
+from model.learning.negatives import Negatives
+from model.network import ranking_head
+from model.network.retrieval_loss import sampled_softmax
+from model.optim.parameters import Parameters
+
+
+class ForwardPass:
+    """The pass; its outputs are `queries_PD` and `logits_NA`.
+
+    Args:
+        weights: The parameters, as they are before this micro-batch is trained on.
+        batch: The micro-batch by rows.
+        negatives: Negatives of the retrieval loss; None where it has no target or no item is live.
+    """
+
+    def __init__(self, weights: Parameters, batch: RowBatch, negatives: Negatives | None = None) -> None:
+        self._weights, self._batch, self._negatives = weights, batch, negatives
+        tokens, targets, rows = batch.tokens, batch.targets, batch.rows
+        drawn = negatives.rows if negatives else np.empty(0, np.int64)
+        feature_L = np.maximum(rows.attributes, rows.actions)  # a token has at most one of them
+        self.gathered = weights.gather(np.concatenate((rows.items, drawn)), feature_L)
+        item_at_L, self._item_at_K = np.split(self.gathered.items.at, [len(tokens.keys)])
+        self._positive_at_P = item_at_L[tokens.positions[targets.positive]]
+        y_LD = self._encode(item_at_L)
+        recommender, tensor = weights.recommender, weights.tensor
+        self.queries_PD = recommender.queries(y_LD, tensor(tokens.queries[targets.positive]))
+        shown_N = tensor(tokens.positions[targets.shown])
+        self.logits_NA = recommender.rank_logits(y_LD.index_select(0, shown_N))
+
+    def _encode(self, item_at_L: NDArray[np.int64]) -> Tensor:
+        tokens, rows, tensor = self._batch.tokens, self._batch.rows, self._weights.tensor
+        items, features = (table.leaf for table in self.gathered)
+        matrix = torch.cat((items, features, items.new_zeros(1, items.shape[1])))
+        feature_at_L, zeros_at = len(items) + self.gathered.features.at, len(matrix) - 1
+        content_L = np.where(rows.items >= 0, item_at_L, feature_at_L)
+        action_L = np.where(rows.actions >= 0, feature_at_L, zeros_at)
+        return self._weights.recommender.encode(
+            matrix.index_select(0, tensor(content_L)),
+            matrix.index_select(0, tensor(action_L)),
+            tensor(tokens.kinds),
+            tensor(tokens.ts_ms),
+            tensor(tokens.offsets),
+        )
+
+    def loss(self, rank_weight: float) -> Tensor | None:
+        """Return the retrieval loss plus `rank_weight` times the ranking loss; None where there is no target."""
+        losses, labels = [], self._batch.targets.labels
+        if self._negatives and len(self._positive_at_P):
+            losses.append(self._retrieval_loss(self._negatives))
+        if labels.size:
+            losses.append(rank_weight * ranking_head.loss(self.logits_NA, self._weights.tensor(labels)))
+        return torch.stack(losses).sum() if losses else None
+
+    def _retrieval_loss(self, negatives: Negatives) -> Tensor:
+        tokens, targets = self._batch.tokens, self._batch.targets
+        hit_PK = accidental_hits(self._positive_at_P, tokens.requests[targets.positive], self._item_at_K)
+        tensor, leaf = self._weights.tensor, self.gathered.items.leaf
+        return sampled_softmax(
+            self.queries_PD,
+            leaf.index_select(0, tensor(self._positive_at_P)),
+            leaf.index_select(0, tensor(self._item_at_K)),
+            log_q_T=tensor(negatives.log_q(self._batch.positives())).to(leaf.dtype),
+            log_q_K=tensor(negatives.log_q(negatives.rows)).to(leaf.dtype),
+            hit_TK=tensor(hit_PK),
+            temperature=self._weights.recommender.settings.temperature,
+        )

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from model.baselines.decay import DecayClock
+
+HALF_LIFE_MS, START_MS = 1000, 1_700_000_000_000
+times_ms = st.lists(st.integers(START_MS, START_MS + 2000 * HALF_LIFE_MS), min_size=1, max_size=8)
+
+
+@given(times_ms, st.integers(-5 * HALF_LIFE_MS, 400 * HALF_LIFE_MS))
+def test_weights_halve_each_half_life(every_ms: list[int], later_ms: int) -> None:
+    """A weight as of a time is 2^(-age / half-life), by either way to ask for it, wherever the origin is."""
+    clock = DecayClock(HALF_LIFE_MS)
+    clock.advance(max(every_ms))
+    at_ms = max(every_ms) + later_ms
+    weights = clock.weights(np.array(every_ms))
+    by_hand = [2.0 ** ((ts_ms - at_ms) / HALF_LIFE_MS) if ts_ms - at_ms > -900_000 else 0 for ts_ms in every_ms]
+    assert clock.decayed(weights, at_ms) == pytest.approx(by_hand, rel=1e-9, abs=1e-250)
+    assert weights * clock.factors(np.array([at_ms])) == pytest.approx(by_hand, rel=1e-9, abs=1e-250)
+
+
+@given(times_ms)
+def test_moving_the_origin_scales_by_a_power_of_two(every_ms: list[int]) -> None:
+    """A sum scaled by what `advance` returns has the bits of one at the new origin."""
+    clock, moved = DecayClock(HALF_LIFE_MS), DecayClock(HALF_LIFE_MS)
+    clock.advance(START_MS)
+    moved.origin = clock.origin
+    step = moved.advance(max(every_ms))
+    assert step == clock.origin - moved.origin
+    old = np.array([START_MS, START_MS + 7])
+    assert np.array_equal(np.ldexp(clock.weights(old), step), moved.weights(old))
+
+
+def test_the_origin_stays_while_times_are_near() -> None:
+    """It moves only past 512 half-lives, so that sums are seldom scaled."""
+    clock = DecayClock(HALF_LIFE_MS, origin=10)
+    assert clock.advance(522 * HALF_LIFE_MS) == 0
+    assert clock.advance(523 * HALF_LIFE_MS) == 10 - 523
+    assert clock.origin == 523

@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+
+from model.config import ModelSettings, TrainSettings
+from model.learning import ranker
+from model.learning.ranker import Ranker
+from model.network.retrieval_loss import unit
+from model.optim.parameters import Parameters
+from tests.batches import Quiz, quizzes
+
+MODEL, TRAIN = ModelSettings(dim=8, layers=1, heads=2, max_len=16), TrainSettings(device="cpu")
+WEIGHTS = Parameters(MODEL, TRAIN)
+WEIGHTS.grow(np.arange(4, dtype=np.uint64), 0)
+
+
+def by_hand(scores: list[float], quiz: Quiz, t: int, *, exclude_seen: bool) -> list[int]:
+    """Return question t's candidates, the best first."""
+    left = quiz.candidates(t) - (set(quiz.histories[t]) if exclude_seen else set())
+    return sorted(left, key=lambda v: -scores[v])
+
+
+@given(quizzes(), st.booleans(), st.sampled_from([1, 9, 1 << 25]))
+@settings(deadline=None)
+def test_targets_have_their_place_among_the_candidates(quiz: Quiz, exclude_seen: bool, scores_at_once: int) -> None:
+    """Ranks are by cosine, however many scores are held at once; what is no candidate is a miss."""
+    queries_PD = unit(torch.randn(len(quiz.targets), MODEL.dim, generator=torch.Generator().manual_seed(1)))
+    score_PV = (queries_PD @ unit(WEIGHTS.items.rows).T).tolist()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranker, "_SCORES", scores_at_once)
+        ranks = Ranker(WEIGHTS, exclude_seen=exclude_seen).ranks(queries_PD, quiz.questions).tolist()
+    for t, target in enumerate(quiz.targets):
+        order = by_hand(score_PV[t], quiz, t, exclude_seen=exclude_seen)
+        assert ranks[t] == (order.index(target) + 1 if target in order else np.inf)
+
+
+@given(quizzes())
+@settings(deadline=None)
+def test_the_best_are_the_first_candidates(quiz: Quiz) -> None:
+    """The k best by cosine in their order, then -1."""
+    queries_PD = unit(torch.randn(len(quiz.targets), MODEL.dim, generator=torch.Generator().manual_seed(2)))
+    score_PV = (queries_PD @ unit(WEIGHTS.items.rows).T).tolist()
+    for t, rows in enumerate(Ranker(WEIGHTS, exclude_seen=False).best(queries_PD, quiz.questions, 3).tolist()):
+        order = by_hand(score_PV[t], quiz, t, exclude_seen=False)[:3]
+        assert rows == order + [-1] * (3 - len(order))
