@@ -35,7 +35,7 @@ device=$("$python" - <<'END'
 import sys
 sys.path.insert(0, "bench")
 try:
-    import gpu, gpu_training, hypothesis, model.attention.triton_launch, pytest, pytest_timeout, torch
+    import gpu, gpu_training, hypothesis, model.attention.triton.launch, pytest, pytest_timeout, torch
 except ImportError as error:
     sys.exit(f"gpu.sh: {sys.executable} cannot import what the tests and the benchmark want: {error}. Install it, or "
              "give a folder with wheels of it and of what it needs as WHEELS.")
@@ -61,7 +61,7 @@ measure() {
         tests+=(-n "$((workers < 12 ? workers : 12))" --dist worksteal)
     fi
     OMP_NUM_THREADS=1 timeout --signal INT --kill-after 15 "$tests_limit" \
-        "${tests[@]}" -m gpu tests/model/kernels tests/model/optim/test_embedding_table.py tests/model/evaluation/test_metrics.py || failed=$?
+        "${tests[@]}" -m gpu tests/model/attention/triton tests/model/optim/test_embedding_table.py tests/model/evaluation/test_metrics.py || failed=$?
     timeout --kill-after 5 "$((limit - SECONDS))" \
         "$python" bench/gpu.py --seconds "$((limit - 15 - SECONDS))" "$@" || failed=$?
     [ "$failed" = 0 ] || echo "gpu.sh: something above failed (exit $failed)."

@@ -36,7 +36,7 @@ ROWS: Final = LANES  # of a block: keys are transposed tile by tile
 SILU, SILU_SEEN, SOFTMAX = range(3)
 
 SOURCES: Final = xxh3_64_hexdigest(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("cpu_*.py")))
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
 )
 
 Array = NDArray[Any]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from model.attention import ACTIVATIONS, tile_plan
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from tests.model.attention.attention_cases import golden, offsets_of
 from tests.model.attention.cpu.cpu_cases import EPS, VARIANTS, Case, cases, far_apart, prepared
 from tests.model.network.encoders.test_hstu import golden_layer, golden_times
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 @given(cases())
@@ -45,7 +45,7 @@ def test_ordinary_layers_agree_to_1e_5(activation: str, bias: str) -> None:
 def test_groups_of_sequences_of_any_size(lengths: list[int]) -> None:
     """One sequence longer than a group, hundreds that share one, and next to nothing."""
     case = Case(lengths, 8, 1, 8, 8, 1.0, "silu_seen", "bucketed", 1, 3)
-    assert far_apart(case.fast(), case.slow()) < 2e-5
+    assert far_apart(case.fast(), case.slow()) < 5e-5
 
 
 @pytest.mark.parametrize(("activation", "bias"), VARIANTS)

@@ -17,7 +17,7 @@ from model.attention.cpu.row_ops import Array
 from tests.model.attention.cpu.cpu_cases import Case, far_apart
 
 LANES = simd.LANES
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 def inside(array: Array, rows: int, columns: int) -> None:

@@ -145,7 +145,7 @@ def test_a_fused_layer_is_as_good_as_the_plain_one(bf16: bool) -> None:
 def test_no_rows_launch_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forward and backward of an empty batch do without the kernels."""
     for kernel in ("gate", "gate_gradients", "silu_gradients"):
-        monkeypatch.setattr(f"model.attention.triton_gate.{kernel}", None)
+        monkeypatch.setattr(f"model.attention.triton.gate.{kernel}", None)
     none = torch.empty(0, 12)
     assert all(x.shape[0] == 0 for x in gate_results(fused_gate, none, none, none, torch.float32))
     assert all(x.shape[0] == 0 for x in part_results(fused_parts, none, [3] * 4, "uvqk", torch.float32))
