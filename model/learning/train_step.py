@@ -18,6 +18,8 @@ from model.data.labels import Targets, accidental_hits
 from model.data.micro_batch import Jagged
 from model.errors import ModelError
 from model.learning.negatives import Negatives
+from model.network import ranking_head
+from model.network.retrieval_loss import sampled_softmax
 from model.optim.embedding_table import EmbeddingTable
 from model.optim.parameters import Parameters
 
@@ -89,7 +91,7 @@ class Forward:
             losses.append(self._retrieval_loss(self._negatives))
         if self._targets.labels.size:
             labels_NA = self._weights.tensor(self._targets.labels)
-            losses.append(rank_weight * self._weights.recommender.rank_loss(self.logits_NA, labels_NA))
+            losses.append(rank_weight * ranking_head.loss(self.logits_NA, labels_NA))
         if not losses:
             return math.nan
         loss = torch.stack(losses).sum()
@@ -105,13 +107,14 @@ class Forward:
         slots = self._weights.slots
         hit_PK = accidental_hits(slots(self.positives_P), self._requests_P, slots(negatives.rows))
         tensor, leaf = self._weights.tensor, self._items.leaf
-        return self._weights.recommender.retrieval_loss(
+        return sampled_softmax(
             self.queries_PD,
             leaf.index_select(0, tensor(self._positive_at_P)),
             leaf.index_select(0, tensor(self._item_at_K)),
-            tensor(negatives.log_q(self.positives_P)).to(leaf.dtype),
-            tensor(negatives.log_q(negatives.rows)).to(leaf.dtype),
-            tensor(hit_PK),
+            log_q_T=tensor(negatives.log_q(self.positives_P)).to(leaf.dtype),
+            log_q_K=tensor(negatives.log_q(negatives.rows)).to(leaf.dtype),
+            hit_TK=tensor(hit_PK),
+            temperature=self._weights.recommender.settings.temperature,
         )
 
     def _refuse_divergence(self, loss: float) -> None:

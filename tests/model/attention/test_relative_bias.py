@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from model.attention import plan_tiles
 from model.attention.relative_bias import (
     BIASES,
     Bias,
@@ -16,6 +15,7 @@ from model.attention.relative_bias import (
     next_ms,
     time_buckets,
 )
+from model.attention.tile_plan import plan_tiles
 from tests.model.attention.attention_cases import golden, offsets_of
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.attention import ACTIVATIONS
+from model.attention.activations import ACTIVATIONS
 from model.attention.relative_bias import BIASES
 from model.config import ModelSettings
+from model.network.ranking_head import loss as ranking_loss
 from model.network.recommender import Recommender
-from model.network.retrieval_loss import unit
+from model.network.retrieval_loss import sampled_softmax, unit
 from stream.example import Kind
 from tests.model.attention.attention_cases import Golden, golden, offsets_of
 
@@ -77,7 +78,15 @@ def golden_loss(made: Recommender, queries: Tensor, items: Tensor, positives: Te
     others = ~torch.eye(targets, dtype=torch.bool).repeat_interleave(each, 1)
     hit = others | (negatives.flatten() == positives[:, None])
     uniform = torch.full((targets * each,), -2.0, dtype=torch.float64)
-    return made.retrieval_loss(queries, items[positives], items[negatives.flatten()], uniform[:targets], uniform, hit)
+    vectors = queries, items[positives], items[negatives.flatten()]
+    return retrieval_of(made, vectors, uniform[:targets], uniform, hit)
+
+
+def retrieval_of(
+    made: Recommender, vectors: tuple[Tensor, ...], log_q_T: Tensor, log_q_K: Tensor, hit: Tensor
+) -> Tensor:
+    logs = {"log_q_T": log_q_T, "log_q_K": log_q_K}
+    return sampled_softmax(*vectors, **logs, hit_TK=hit, temperature=made.settings.temperature)
 
 
 def close(ours: Tensor | None, theirs: Tensor, tolerance: float = 1e-10) -> bool:
@@ -174,8 +183,8 @@ def test_a_step_on_both_losses_reaches_every_weight(settings: dict[str, str]) ->
         y = made.encode(content, action, kinds, ts_ms, offsets_of([14, 10]))
         queries = made.queries(y, torch.tensor([3, -1, 20, 13]))
         zeros, hit = torch.zeros(8, dtype=torch.float64), torch.zeros(4, 8, dtype=torch.bool)
-        retrieval = made.retrieval_loss(queries, items[:4], items[4:], zeros[:4], zeros, hit)
-        loss = retrieval + made.rank_loss(made.rank_logits(y[[4, 5, 21, 22]]), labels)
+        retrieval = retrieval_of(made, (queries, items[:4], items[4:]), zeros[:4], zeros, hit)
+        loss = retrieval + ranking_loss(made.rank_logits(y[[4, 5, 21, 22]]), labels)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()

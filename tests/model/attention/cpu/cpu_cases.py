@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, silu
 
-from model.attention import ACTIVATIONS
+from model.attention.activations import ACTIVATIONS
 from model.attention.bias_terms import bias_terms
 from model.attention.cpu import encode
 from model.attention.reference import attention as reference
@@ -80,7 +80,7 @@ class Case:
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            batch = encode.batch_of(self.offsets, max_len=self.max_len, tokens=len(x), activation=self.activation)
+            batch = encode.compiled_batch(self.offsets, max_len=self.max_len, tokens=len(x), activation=self.activation)
             if self.bias != "none":
                 batch = encode.with_times(batch, *self.times(), self.bias)
             heads = encode.Heads(self.heads, self.d_qk, self.d_v, self.alpha, EPS)
@@ -144,7 +144,7 @@ def far_apart(ours: list[Tensor], theirs: list[Tensor], least: float = 1.0) -> f
 def prepared(case: Case) -> tuple[Tensor, Layer, Callable[[], Tensor]]:
     """Give the first of a case's layers, its input, and what runs it."""
     x, (layer, *_) = case.inputs(torch.float32)
-    batch = encode.batch_of(case.offsets, max_len=case.max_len, tokens=len(x), activation=case.activation)
+    batch = encode.compiled_batch(case.offsets, max_len=case.max_len, tokens=len(x), activation=case.activation)
     if case.bias != "none":
         batch = encode.with_times(batch, *case.times(), case.bias)
     heads = encode.Heads(case.heads, case.d_qk, case.d_v, case.alpha, EPS)

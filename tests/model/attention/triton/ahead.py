@@ -22,7 +22,7 @@ from triton.runtime import driver
 
 from model.attention.triton import gate, launch
 from model.attention.triton.block_sizes import fixed
-from model.attention.triton.self_check import Around, Case, CheckProblem, Shape
+from model.attention.triton.self_check import Case, CheckProblem, GateProblem, Shape
 
 SHARED = 227 << 10  # bytes that a program may take
 
@@ -84,7 +84,7 @@ def main(
         print(f"window {window}")
         CheckProblem(Shape((5, 0, 3), (2, 0, 1), window), case, bias, seed=0).fused()
     print("around the attention")
-    Around(case).fused()
+    GateProblem(case).fused()
 
 
 if __name__ == "__main__":

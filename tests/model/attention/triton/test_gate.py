@@ -1,7 +1,6 @@
-"""What stands around a layer's attention, by its kernels: on a GPU, or on the CPU under TRITON_INTERPRET=1.
+"""The operations around the attention by their kernels: on a GPU, or interpreted on the CPU.
 
-L rows, of V numbers in the gate; a test's widths are those of u, v, q, k.
-"""
+L rows, V numbers in a row of the gate; a test's widths are those of u, v, q, k."""
 
 import inspect
 from contextlib import AbstractContextManager, nullcontext
@@ -12,21 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, silu
 
-from model.attention import activation_named, plan_tiles
-from model.attention.triton import self_check
+from model.attention.activations import activation_named
+from model.attention.tile_plan import plan_tiles
 from model.attention.triton.api import norm_gate, silu_parts
-from model.attention.triton.batch import batch_of, interpreted
-from model.attention.triton.self_check import Around, Case
-from model.errors import ModelError
+from model.attention.triton.batch import fused_batch, interpreted
+from model.attention.triton.self_check import Case, GateProblem
 from model.network.encoders.hstu import Layer
 from tests.model.attention.attention_cases import offsets_of
-from tests.model.attention.triton.test_api import (  # noqa: F401
-    DEVICE,
-    _living_device,
-    assert_as_good,
-    pytestmark,
-    rng,
-)
+from tests.model.attention.triton.triton_cases import DEVICE, ROOM, _living_device, assert_as_good, pytestmark, rng  # noqa: F401
 
 EPS = 1e-6
 WIDTHS = [(1, "float32"), (5, "float32"), (48, "bfloat16"), (100, "float32"), (100, "bfloat16"), (100, "float16")]
@@ -125,7 +117,7 @@ def layer_results(fused: bool, dtype: torch.dtype, precision: AbstractContextMan
     layer.to(DEVICE)
     with precision:
         if fused:
-            out = layer.fused(x, batch_of(offsets.to(DEVICE), **shape), "silu")
+            out = layer.fused(x, fused_batch(offsets.to(DEVICE), **shape), "silu")
         else:
             plan = plan_tiles(offsets.to(DEVICE), heads=3, **shape)
             out = layer(x, plan, activation_named("silu")(plan, x.dtype), None)
@@ -164,7 +156,7 @@ def test_kernels_are_given_their_arguments_and_no_others(monkeypatch: pytest.Mon
         launch(kernel, x, width, arguments)
 
     monkeypatch.setattr(triton_gate, "_launch", checked)
-    Around(Case(DEVICE, torch.float32, 4, 8, "silu", "none", 2)).fused()
+    GateProblem(Case(DEVICE, torch.float32, 4, 8, "silu", "none", 2)).fused()
     assert sorted(seen) == ["gate", "gate_gradients", "silu_gradients"]
 
 
@@ -182,38 +174,9 @@ def test_a_program_has_whole_rows_of_any_width(width: int) -> None:
 
 def test_equal_rows_give_equal_bits() -> None:
     """Two runs agree to the bit, gradients included, and so does a row wherever it stands."""
-    around = Around(Case(DEVICE, torch.float32, 24, 24, "silu", "none", 2))
+    around = GateProblem(Case(DEVICE, torch.float32, 24, 24, "silu", "none", 2))
     first, second = around.fused(), around.fused()
     assert all(torch.equal(first[name], second[name]) for name in first)
     u, o = (torch.randn(1, 48, generator=rng(seed)).expand(70, -1) for seed in (0, 1))
     y = fused_gate(u, o)
     assert torch.equal(y, y[:1].expand(70, -1))
-
-
-@pytest.mark.parametrize(("heads", "d_v"), [(1, 1), (2, 1), (1, 4096)])
-def test_the_check_runs_rows_as_wide_as_a_layers(monkeypatch: pytest.MonkeyPatch, heads: int, d_v: int) -> None:
-    """The narrowest, whose norm is nothing or a sign, and wide ones."""
-    from model.attention.triton import gate as triton_gate
-
-    monkeypatch.setattr(self_check, "SHAPES", [])
-    monkeypatch.setattr(self_check, "_ROWS", 5)
-    seen, tile = set(), triton_gate.tile
-    monkeypatch.setattr(triton_gate, "tile", lambda width: [seen.add(width), tile(width)][1])
-    self_check.check(Case(DEVICE, torch.float32, d_v, d_v, "silu", "none", heads))
-    assert seen == {heads * d_v}
-
-
-@pytest.mark.parametrize("operation", ["norm_gate", "silu_parts"])
-def test_the_check_names_what_a_wrong_operation_gets_wrong(monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
-    """Another epsilon, and parts in another order, are refused: the sentence says where and by how much."""
-    wrong: Any = (lambda u, o, eps: norm_gate(u, o, 2 * eps)) if operation == "norm_gate" else swapped
-    monkeypatch.setattr(self_check, "SHAPES", [])
-    monkeypatch.setattr(self_check, operation, wrong)
-    with pytest.raises(ModelError, match=r"the (gated output|part q) is off by .* more than 1e-04 \(rows of 24\)"):
-        self_check.check(Case(DEVICE, torch.float32, 8, 8, "silu", "none", 3))
-
-
-def swapped(z: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
-    """Give the parts, but k for q."""
-    u, v, q, k = silu_parts(z, widths)
-    return u, v, k, q

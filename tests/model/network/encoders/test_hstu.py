@@ -6,9 +6,10 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 from torch.nn.functional import layer_norm, silu
 
-from model.attention import ACTIVATIONS, activation_named, plan_tiles
+from model.attention.activations import ACTIVATIONS, activation_named
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, Relations, RelativeBias, next_ms
+from model.attention.tile_plan import plan_tiles
 from model.config import ModelSettings
 from model.network.encoders.hstu import Encoder, Layer
 from tests.model.attention.attention_cases import Golden, golden, offsets_of
