@@ -1,8 +1,8 @@
 """Attention activations: how scores become the weights of the values, pointwise (SiLU, the paper's) or by a softmax.
 
 To add one, write its class here, put it into ACTIVATIONS, and its name into `Activation` of model/config.py. It then
-runs in plain PyTorch on every device, and the tests compare it with its own `row_weights`. The compiled loops of the
-CPU and the Triton kernels serve those that their dispatch.py and batch.py name.
+runs in plain PyTorch on every device, and the tests compare it with its own `row_weights`. Kernels are optional: those
+of the CPU have code for the names in cpu/dispatch.py, those of CUDA for the names in triton/batch.py.
 """
 
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ from model.errors import ModelError
 
 
 class Activation(ABC):
-    """Weights from scores; one object prepares its masks for a planned batch and then serves all layers.
+    """Weights from scores. One object prepares its masks for a planned batch and is used by all layers.
 
     r rows, k keys of a tile (tile_plan.py).
     """

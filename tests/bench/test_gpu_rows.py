@@ -30,7 +30,7 @@ rows.row("works", lambda: {"ms": 1.0})
 
 
 def test_a_row_of_the_gpu_benchmark_that_fails_costs_no_other(tmp_path: Path) -> None:
-    """Its error is in the file; where it took the process with it, the next process goes on behind it."""
+    """Its error is in the file; if it killed the process, the next process goes on with the next row."""
     file = tmp_path / "gpu.json"
     file.write_text('{"device": "any"}')
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "bench")}

@@ -46,8 +46,8 @@ class CompiledBatch:
 
     starts: NDArray[np.int64]  # [B+1]
     shares: tuple[ThreadShare, ...]  # one for each thread
-    kind: int  # of bias, a place in BIASES
-    phi: int  # a place in ACTIVATIONS
+    kind: int  # of bias, an index of BIASES
+    phi: int  # an index of ACTIVATIONS
     max_len: int
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from model.attention.tile_plan import checked
 
-ACTIVATIONS: Final = ("silu", "silu_seen", "softmax")  # places are the kernels' ACTIVATION; tile_ops.py has the code
-BIASES: Final = ("none", "bucketed", "functional")  # places are the kernels' BIAS; tile_ops.py has the code
+ACTIVATIONS: Final = ("silu", "silu_seen", "softmax")  # the index is the kernels' ACTIVATION; code in tile_ops.py
+BIASES: Final = ("none", "bucketed", "functional")  # the index is the kernels' BIAS; code in tile_ops.py
 DTYPES: Final = (torch.float32, torch.bfloat16, torch.float16)
 WIDEST: Final = 512  # bytes of a head's row; tiles of wider ones would not fit into a multiprocessor
 _LOW_BITS: Final = 22

@@ -153,7 +153,7 @@ def _arguments(
     alpha: float,
     activation: str,
 ) -> dict[str, Any]:
-    """Return the arguments of all kernels; any tensor stands for one that a kernel does not read."""
+    """Return the arguments of all kernels; a tensor that a kernel does not read may be any other one."""
     bias = _NO_BIAS if positions is None else _FUNCTIONAL if edges is None else _BUCKETED
     tensors = {"Offsets": batch.offsets, "Targets": _some(batch.targets, batch.offsets), "Clock": _some(batch.clock, q)}
     tensors |= {"Positions": _some(positions, q), "Times": _some(times, q), "Edges": _some(edges, q)}

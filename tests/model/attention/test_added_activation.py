@@ -1,4 +1,4 @@
-"""An activation and a bias that have just been added, without kernels: what the plain path does for them."""
+"""An activation and a bias that were added without kernels: they run on the plain path."""
 
 import warnings
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ class SameDay(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _added(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Register both in one place each; no warning may say that kernels failed."""
+    """Register both in one place each; a warning that kernels failed is an error."""
     monkeypatch.setitem(ACTIVATIONS, "relu", Relu)
     monkeypatch.setitem(relative_bias.BIASES, "same day", SameDay)  # type: ignore[arg-type]
     with warnings.catch_warnings():
@@ -80,7 +80,7 @@ def test_it_trains_and_scores_through_the_learner() -> None:
 
 
 def test_its_tiles_agree_with_its_definition() -> None:
-    """The loops over rows take `row_weights` from the class, so that the comparison of all activations covers it."""
+    """The reference takes `row_weights` from the class, so the tests of all activations cover a new one."""
     options = {"activation": "relu", "alpha": 0.7, "max_len": 12, "num_targets": torch.tensor([4, 0]), "window": 3}
     case = Case([12, 5], [4, 0], 2, 4, 4, options, True, 5, 3, 20)
     assert close([case.run(tiled_attention, case.inputs())], [case.run(reference, case.inputs())], 1e-10)
@@ -91,7 +91,7 @@ def test_its_tiles_agree_with_its_definition() -> None:
 def test_an_encoder_takes_the_plain_path(
     changed: dict[str, str], interpreted: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In float32 on the CPU, where compiled loops, or interpreted kernels, serve the names that they know."""
+    """In float32 on the CPU, where compiled loops or interpreted kernels are used for the names that they know."""
     monkeypatch.setenv("TRITON_INTERPRET", interpreted)
     generator = torch.Generator().manual_seed(0)
     encoder = Encoder(settings_of(**changed), dtype=torch.float32, generator=generator)

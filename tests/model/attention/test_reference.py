@@ -23,7 +23,7 @@ def test_outputs_and_gradients_are_those_of_the_public_reference(path: object, n
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 def test_gradients_pass_gradcheck(path: object, activation: str) -> None:
-    """The derivative of every input, the bias too, is that of finite differences."""
+    """The derivatives of all inputs, the bias included, are those of finite differences."""
     options = {
         "activation": activation,
         "alpha": 0.7,
@@ -38,8 +38,8 @@ def test_gradients_pass_gradcheck(path: object, activation: str) -> None:
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize("change", ["future", "other sequence"])
-def test_no_row_owes_anything_to_what_it_does_not_see(path: object, activation: str, change: str) -> None:
-    """Changed keys and values after a row, or in another sequence, leave its output as it was, to the bit."""
+def test_a_row_does_not_depend_on_what_it_does_not_see(path: object, activation: str, change: str) -> None:
+    """Changing keys and values after a row, or in another sequence, leaves its output unchanged, to the bit."""
     options = {"activation": activation, "alpha": 1.0, "max_len": 16, "num_targets": None, "window": 0}
     case = Case([9, 7], [], 2, 4, 4, options, False, 3, 128, 1 << 16)
     q, k, v = (x.detach() for x in case.inputs())

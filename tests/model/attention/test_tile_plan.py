@@ -10,15 +10,15 @@ from tests.model.attention.attention_cases import offsets_of
 
 
 def test_padding_is_bounded() -> None:
-    """The tiles of very unlike lengths hold less than twice the scores that are wanted."""
+    """The tiles of sequences of very different lengths have less than twice the scores that are needed."""
     lengths = torch.randint(1, 400, (200,), generator=torch.Generator().manual_seed(0)).tolist()
     plan = plan_tiles(offsets_of(lengths), max_len=400, tokens=sum(lengths), heads=2)
     scores = sum(len(tile.sequences) * tile.visible[0].numel() for tile in plan.tiles)
     assert scores < 2 * sum(n * (n + 1) // 2 for n in lengths)
 
 
-def test_many_candidates_do_not_pay_for_one_another() -> None:
-    """1,000 candidates on a history of 50 cost their keys in the history and their own, not one another's."""
+def test_candidates_cost_nothing_for_one_another() -> None:
+    """1,000 candidates after a history of 50 have scores for the history and for themselves, not for each other."""
     plan = plan_tiles(offsets_of([1050]), max_len=64, tokens=1050, heads=2, num_targets=torch.tensor([1000]))
     assert sum(tile.visible.numel() for tile in plan.tiles) == 50 * 50 + 1000 * 51
 
@@ -46,7 +46,7 @@ def test_what_is_wrong_is_said_in_a_sentence(change: dict[str, Any], sentence: s
 @given(st.lists(st.integers(0, 30), max_size=6), st.integers(0, 3), st.sampled_from([0, 1, 9]))
 @settings(deadline=None)
 def test_every_token_is_an_output_once(lengths: list[int], candidates: int, window: int) -> None:
-    """`where` finds a row of its own for each token and head, and each of a tile's rows sees itself."""
+    """`where` has a different row for each token and head, and each row of a tile sees itself."""
     targets = torch.tensor([min(candidates, length) for length in lengths], dtype=torch.int64)
     tokens = sum(lengths)
     plan = plan_tiles(offsets_of(lengths), max_len=30, tokens=tokens, heads=2, num_targets=targets, window=window)

@@ -17,7 +17,7 @@ def gradients(output: Tensor, inputs: list[Tensor], seed: int = 0) -> list[Tenso
 
 
 def test_candidates_in_one_pass_equal_the_public_reference_with_cached_keys() -> None:
-    """What candidates give beside one another is what they give one by one on the cached keys of the history."""
+    """Candidates together give the same as one by one on the cached keys of the history."""
     file = golden("mha_cached_delta")
     options = {"max_len": file.config["N"], "alpha": file.config["alpha"], "num_targets": file["num_targets"]}
     out = tiled_attention(file["q_full"], file["k"], file["v"], file["seq_offsets"], **options)
@@ -28,8 +28,8 @@ def test_candidates_in_one_pass_equal_the_public_reference_with_cached_keys() ->
 
 @given(cases())
 @settings(max_examples=120, deadline=None)
-def test_the_fast_path_agrees_with_loops_over_every_row(case: Case) -> None:
-    """Any lengths, candidates, window, bias, activation, cut into tiles: outputs and gradients are the loops'."""
+def test_tiles_agree_with_loops_over_every_row(case: Case) -> None:
+    """For any lengths, candidates, window, bias, activation and tiles, outputs and gradients are those of the loops."""
     ours, theirs = (case.run(path, case.inputs()) for path in PATHS)
     assert close([ours], [theirs], 1e-10)
     sides = []
@@ -62,7 +62,7 @@ def test_empty_batches_and_sequences_give_empty_outputs_with_gradients(lengths: 
 
 
 def test_a_bias_may_be_a_function_of_the_tile() -> None:
-    """A function that looks the same numbers up gives the same output, and never sees more than a tile."""
+    """A function that looks up the same numbers gives the same output, and is given one tile at a time."""
     options = {"activation": "silu", "alpha": 1.0, "max_len": 12, "num_targets": torch.tensor([4, 0]), "window": 0}
     case = Case([12, 5], [4, 0], 2, 4, 4, options, True, 5, 3, 20)
     q, k, v, table = case.inputs()

@@ -10,7 +10,7 @@ from tests.model.attention.attention_cases import offsets_of
 @given(st.lists(st.integers(0, 2**40), min_size=1, max_size=40), st.integers(1, 2))
 @settings(deadline=None)
 def test_time_buckets_are_the_plain_ones_to_the_bit(gaps_ms: list[int], unit: int) -> None:
-    """Whatever the gaps, and where buckets meet: no pair falls into a neighbour."""
+    """For any gap, and at the edges of buckets: no pair falls into a neighbouring bucket."""
     edges = [int(np.exp(0.301 * bucket) * 1000) + step for bucket in (1, 17, 40, 60) for step in (-1, 0, 1)]
     ts_ms = torch.tensor([*edges, *gaps_ms]).cumsum(0) * unit
     offsets, asked_ms = offsets_of([len(ts_ms)]), ts_ms.flip(0).contiguous()

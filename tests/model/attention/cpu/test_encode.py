@@ -26,14 +26,14 @@ def test_outputs_and_gradients_are_those_of_loops_in_float64(case: Case) -> None
 
 @pytest.mark.parametrize(("activation", "bias"), VARIANTS)
 def test_ordinary_layers_agree_to_1e_5(activation: str, bias: str) -> None:
-    """Heads of 16 and sequences of several blocks: the distance of float32, not of another formula."""
+    """Heads of 16 and sequences of several blocks: the distance is the rounding of float32."""
     case = Case([100, 0, 7, 64, 33, 1], 32, 2, 16, 16, 0.25, activation, bias, 2, 5)
     assert far_apart(case.fast(), case.slow(), least=1e-3) < 2e-5
 
 
 @pytest.mark.parametrize(("activation", "bias"), VARIANTS)
 def test_without_gradients_the_output_is_the_same_to_the_bit(activation: str, bias: str) -> None:
-    """What a server computes is what a trainer computes; nothing is kept for a backward there."""
+    """A server computes the same as a trainer, and saves nothing for a backward."""
     case = Case([40, 3, 64, 20], 16, 2, 8, 8, 1.0, activation, bias, 2, 1, 3)
     (out,) = case.fast(grad=False)
     assert torch.equal(out, case.fast()[0])
@@ -43,7 +43,7 @@ def test_without_gradients_the_output_is_the_same_to_the_bit(activation: str, bi
 @pytest.mark.parametrize(("activation", "bias"), VARIANTS)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_equal_batches_give_equal_bits(activation: str, bias: str, threads: int) -> None:
-    """Runs with one number of threads agree to the bit, side by side as well, outputs and gradients."""
+    """Runs with the same number of threads agree to the bit, in parallel as well, outputs and gradients."""
     case = Case([40, 3, 64, 20, 20, 1, 0, 50], 16, 2, 8, 8, 1.0, activation, bias, threads, 1)
     first = case.fast()
     with ThreadPoolExecutor(3) as pool:
@@ -55,8 +55,8 @@ SMALL = Case([20, 3], 8, 2, 8, 8, 1.0, "silu", "bucketed", 1, 4)
 
 
 @pytest.mark.parametrize(("activation", "bias"), VARIANTS)
-def test_a_nan_is_never_swallowed(activation: str, bias: str) -> None:
-    """Whichever of x and a layer's parameters has one, output and gradients show that training has diverged."""
+def test_a_nan_reaches_output_and_gradients(activation: str, bias: str) -> None:
+    """If x or any parameter has one, output and gradients have one too, so that divergence is noticed."""
     case = replace(SMALL, activation=activation, bias=bias)
     for number in range(1 + len(list(prepared(case)[1].parameters()))):
         x, layer, run = prepared(case)
@@ -70,7 +70,7 @@ def test_a_nan_is_never_swallowed(activation: str, bias: str) -> None:
 
 
 def test_gradients_of_a_part_are_those_of_the_whole() -> None:
-    """Of weights over inputs that are no one's, and of inputs through frozen weights."""
+    """With inputs that require no gradient, and with frozen weights."""
     x, layer, run = prepared(SMALL)
     whole = torch.autograd.grad(run().square().sum(), [x, layer.w_uvqk, layer.w_out])
     x.requires_grad_(False)
@@ -81,8 +81,8 @@ def test_gradients_of_a_part_are_those_of_the_whole() -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole, [*inputs, *weights], strict=True))
 
 
-def test_a_graph_serves_once_unless_it_is_retained() -> None:
-    """As PyTorch's own operations do; an input changed in place before the backward is an error too."""
+def test_a_graph_can_be_used_once_unless_it_is_retained() -> None:
+    """As with PyTorch's operations; an input changed in place before the backward is an error too."""
     x, _, run = prepared(SMALL)
     loss = run().square().sum()
     first, second = (torch.autograd.grad(loss, [x], retain_graph=retained)[0] for retained in (True, False))
@@ -98,7 +98,7 @@ def test_a_graph_serves_once_unless_it_is_retained() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    """Compiled loops would read whatever lies there: widths, dtypes and lengths are looked at first."""
+    """Compiled loops check no bounds, so widths, dtypes and lengths are checked before."""
     x, layer, run = prepared(SMALL)
     layer.w_out = torch.nn.Parameter(torch.zeros(8, 15))
     with pytest.raises(ModelError, match=r"w_out of an encoder's layer is torch\.float32 \[8, 15\]; .*\[8, 16\]"):
@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_refused() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_threads_of_its_own() -> None:
-    """Its parent's are not there, and nobody waits for them."""
+    """It does not wait for its parent's, which do not exist in it."""
     code = """
 import os, signal, torch
 from model.config import ModelSettings

@@ -11,7 +11,7 @@ from tests.model.network.encoders.test_hstu import golden_layer, golden_times
 
 @pytest.mark.parametrize("lengths", [[400, 3], [1] * 300, [0, 0, 1]])
 def test_groups_of_sequences_of_any_size(lengths: list[int]) -> None:
-    """One sequence longer than a group, hundreds that share one, and next to nothing."""
+    """One sequence longer than a group, hundreds that share one, and a single token."""
     case = Case(lengths, 8, 1, 8, 8, 1.0, "silu_seen", "bucketed", 1, 3)
     assert far_apart(case.fast(), case.slow()) < 5e-5
 

@@ -5,8 +5,8 @@ import numpy as np
 from model.attention.cpu import matmul, row_ops
 
 
-def test_a_tile_is_transposed_where_it_stands() -> None:
-    """Neither what it is taken from nor what lies around the place it goes to changes."""
+def test_a_tile_is_transposed_and_nothing_else_changes() -> None:
+    """Neither the source nor the entries around the target change."""
     a, out = np.arange(40 * 50, dtype=np.float32).reshape(40, 50), np.zeros((40, 40), np.float32)
 
     @row_ops.compiled

@@ -11,7 +11,7 @@ from model.attention.cpu import layers, row_ops, sequence
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 40), st.booleans())
 @settings(deadline=None)
 def test_products_by_tiles(rows: int, columns: int, k: int, transposed: bool) -> None:
-    """Of any shape, also of no terms and with a transposed first factor; what was there is replaced or added to."""
+    """For any shape, also without terms and with a transposed first factor; the output is replaced or added to."""
     rng = np.random.default_rng(0)
     wide = max(rows, k)
     a, b, before = (row_ops.buffer(n, m) for n, m in ((wide, wide), (k, columns), (rows, columns)))

@@ -75,7 +75,7 @@ def normal(rows: int, columns: int = LANES) -> Array:
 
 
 def test_arithmetic_is_that_of_numpy() -> None:
-    """Between vectors and with a number on either side, in place as well."""
+    """Between vectors, and with a number on either side, in place as well."""
     a, b, out = normal(2), np.float32(3), np.zeros((3, LANES), np.float32)
     _arithmetic(out, a, b)
     x, y = a
@@ -97,7 +97,7 @@ def test_a_part_leaves_the_rest_alone(r: int, c: int, end: int, to: int) -> None
 
 @pytest.mark.parametrize("count", [-3, 0, 1, 15, 16, 17, 1 << 40])
 def test_the_first_of_a_vector(count: int) -> None:
-    """Any count will do, also of none and of more than there are."""
+    """For any count, also zero, negative and more than there are."""
     a, out = normal(1), np.zeros((1, LANES), np.float32)
     _first(out, a, count, np.float32(-5))
     assert np.array_equal(out[0], np.where(np.arange(LANES) < count, a[0], -5))
@@ -121,7 +121,7 @@ EXACT: list[tuple[int, Callable[[Any], Any], float]] = [
 
 @pytest.mark.parametrize(("what", "exact", "error"), EXACT)
 def test_exponentials_are_those_of_float32(what: int, exact: Callable[[Any], Any], error: float) -> None:
-    """A relative error below 4e-7 where the exponent is small, and of the argument's own rounding where it is large."""
+    """The relative error is below 4e-7 for small arguments; for large ones it is that of the argument's rounding."""
     for most, allowed in ((1, 4e-7), (60, error)):
         x = np.linspace(-most, most, 100_000, dtype=np.float32).reshape(-1, LANES)
         found = np.empty_like(x)
@@ -130,7 +130,7 @@ def test_exponentials_are_those_of_float32(what: int, exact: Callable[[Any], Any
 
 
 def test_exponentials_saturate_and_keep_nan() -> None:
-    """Beyond e^60 the result stays as it is there; a NaN is not cut off to something finite."""
+    """Beyond e^60 the result stays constant; a NaN stays NaN."""
     x = np.array([[-np.inf, -1e30, -60, 60, 1e30, np.inf, np.nan, -np.nan] * 2], np.float32)
     found = np.empty_like(x)
     _each(found, x, 1)
@@ -138,8 +138,8 @@ def test_exponentials_saturate_and_keep_nan() -> None:
     assert np.isnan(found[0, 6:8]).all()
 
 
-def test_a_prefetch_is_one_and_changes_nothing() -> None:
-    """Rows beyond the last one may be prefetched: the instruction is there, and it neither fails nor writes."""
+def test_a_prefetch_is_compiled_and_changes_nothing() -> None:
+    """Rows beyond the last one may be prefetched: the instruction exists, and it neither fails nor writes."""
     a = normal(1)
     _far(a)
     assert np.array_equal(a, normal(1))
@@ -147,6 +147,6 @@ def test_a_prefetch_is_one_and_changes_nothing() -> None:
 
 
 def test_other_arrays_are_refused() -> None:
-    """A vector is of float32: what lies in a float64 array would be read as something else."""
+    """A vector has float32: the bytes of a float64 array would be misread."""
     with pytest.raises(TypingError, match="float32 matrices"):
         _first(normal(1), normal(1).astype(np.float64), 1, np.float32(0))

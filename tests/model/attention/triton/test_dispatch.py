@@ -30,7 +30,7 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 
 @needs_triton
 def test_the_kernels_pass_their_tests_interpreted() -> None:
-    """All that are marked gpu, in a process in which Triton interprets its kernels."""
+    """All tests marked gpu, in a process in which Triton interprets its kernels."""
     command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", "gpu", str(HERE)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, **QUIETLY)
@@ -40,7 +40,7 @@ def test_the_kernels_pass_their_tests_interpreted() -> None:
 
 @needs_triton
 def test_the_kernels_compile_for_an_h100() -> None:
-    """Wherever the tests run: all kernels, with the bias of the paper, fit into its shared memory."""
+    """On any machine: all kernels, with the bias of the paper, fit into its shared memory."""
     command = [sys.executable, "tests/model/attention/triton/ahead.py", "bfloat16", "64", "silu", "bucketed"]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, check=False, **QUIETLY)
@@ -49,7 +49,7 @@ def test_the_kernels_compile_for_an_h100() -> None:
 
 
 def test_a_cpu_imports_no_triton() -> None:
-    """An encoder that trains on the CPU leaves Triton, and the modules that import it, alone."""
+    """An encoder that trains on the CPU imports neither Triton nor our modules that import it."""
     code = """
 import sys, torch
 from model.config import ModelSettings
@@ -100,7 +100,7 @@ def raising(*_: object) -> Tensor:
 def test_wrong_kernels_are_said_once_and_plain_pytorch_goes_on(
     monkeypatch: pytest.MonkeyPatch, kernel: object, reason: str
 ) -> None:
-    """The first batch warns with a sentence, the next one is silent; the output is that of the plain path."""
+    """The first batch warns, the next one is silent; the output is that of the plain path."""
     monkeypatch.setattr(self_check, "attend_fused", kernel)
     model, inputs = encoder(), batch()
     with pytest.warns(RuntimeWarning, match=f"failed their check on cpu .*{reason}.*goes on in plain PyTorch"):
@@ -114,7 +114,7 @@ def test_wrong_kernels_are_said_once_and_plain_pytorch_goes_on(
 
 @pytest.mark.usefixtures("fresh")
 def test_kernels_that_break_the_device_end_the_process_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an illegal access plain PyTorch cannot go on either: the sentence says how to do without the kernels."""
+    """After an illegal access plain PyTorch cannot go on either: the sentence says how to turn the kernels off."""
     monkeypatch.setattr(torch.cuda, "synchronize", raising)
     x: Any = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
     with pytest.raises(ModelError, match=r"broke cuda .*: PTXAS error; start again with FUSED_ATTENTION=0"):

@@ -33,7 +33,7 @@ PHASES = [Phase.reuse, Phase.generate, *[Phase.shrink] * interpreted()]  # on a 
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: None = None, **options: Any) -> Tensor:
-    """Give what attention gives, with its signature."""
+    """Return the attention by the kernels, with the signature of `reference.attention`."""
     alpha, activation = options.pop("alpha"), options.pop("activation", "silu")
     targets = options.pop("num_targets")
     targets = None if targets is None else targets.to(DEVICE)
@@ -42,7 +42,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: None = None, *
 
 
 def in_blocks(blocks: Config) -> Any:
-    """Cut into tiles of this size, on a device too, where a short sequence would be one tile."""
+    """Set the block sizes, so that a short sequence has several tiles on a device as well."""
     return patch("model.attention.triton.launch.fixed", lambda *_: blocks)
 
 
@@ -56,7 +56,7 @@ def with_gradients(function: Any, case: RandomCase, dtype: torch.dtype) -> list[
 @given(cases(longest=36).filter(lambda case: not case.biased and sum(case.lengths)), st.sampled_from(BLOCKS))
 @settings(max_examples=6 if interpreted() else 25, deadline=None, phases=PHASES)  # two seconds of compiling each
 def test_outputs_and_gradients_are_as_good_as_plain_pytorchs(case: RandomCase, blocks: Config) -> None:
-    """Any lengths, candidates, window, widths and activation, cut into tiles of any shape, in float32."""
+    """For any lengths, candidates, window, widths, activation and block sizes, in float32."""
     with in_blocks(blocks):
         runs = [with_gradients(path, case, torch.float32) for path in (fused, plain)]
     assert_as_good(*runs, with_gradients(reference, case, torch.float64))
@@ -64,7 +64,7 @@ def test_outputs_and_gradients_are_as_good_as_plain_pytorchs(case: RandomCase, b
 
 @pytest.mark.parametrize(("activation", "window"), [("silu", 1), ("softmax", 17)])
 def test_a_window_that_ends_just_behind_a_tile_reaches_the_next_one(activation: str, window: int) -> None:
-    """The one row or key that the next tile holds counts, forward and backward, and a softmax is rescaled there."""
+    """The one row or key in the next tile counts, forward and backward, and a softmax is rescaled there."""
     options = {"activation": activation, "alpha": 2.0, "max_len": 36, "num_targets": None, "window": window}
     case = RandomCase([36], [], 1, 8, 8, options, False, 0, 128, 1 << 16)
     with in_blocks(BLOCKS[0]):
@@ -73,7 +73,7 @@ def test_a_window_that_ends_just_behind_a_tile_reaches_the_next_one(activation: 
 
 
 def test_a_sequence_of_16384_tokens() -> None:
-    """Tokens are found so far from the first one; a window and large tiles leave little to interpret."""
+    """Tokens that far from the first one are found; a window and large tiles keep the interpreter fast."""
     options = {"activation": "softmax", "alpha": 0.5, "max_len": 1 << 14, "num_targets": None, "window": 40}
     case = RandomCase([3, 1 << 14], [], 1, 8, 8, options, False, 0, 128, 1 << 16)
     with in_blocks(Config(256, 256, 4, 1)) if interpreted() else nullcontext():
@@ -95,7 +95,7 @@ def test_outputs_and_gradients_are_those_of_the_public_reference(name: str) -> N
 
 
 def test_candidates_in_one_pass_equal_the_public_reference_with_cached_keys() -> None:
-    """What candidates give beside one another is what they give one by one on the cached keys of the history."""
+    """Candidates together give the same as one by one on the cached keys of the history."""
     file = golden("mha_cached_delta")
     options = {"max_len": file.config["N"], "alpha": file.config["alpha"], "num_targets": file["num_targets"]}
     out = fused(*(file[x].float() for x in ("q_full", "k", "v")), file["seq_offsets"], **options)
@@ -124,7 +124,7 @@ def test_a_bias_and_its_gradients_are_as_good_as_plain_pytorchs(activation: str,
 
 
 def in_plain_pytorch(problem: CheckProblem, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Give a problem's results by the padded path in a dtype, the bias in float32."""
+    """Return a problem's results by tiles in plain PyTorch in a dtype, the bias in float32."""
     assert problem.bias is not None
     bias = type(problem.bias)(192, dtype=torch.float32, generator=torch.Generator())
     bias.load_state_dict(problem.bias.state_dict())
@@ -157,7 +157,7 @@ def test_a_layer_and_its_gradients_are_those_of_the_public_reference(name: str) 
 
 
 def layer_of(file: Any) -> tuple[Layer, FusedBatch]:
-    """Give the layer of a golden file in float32, and its batch."""
+    """Return the layer of a golden file in float32, and its batch."""
     config, bias, generator = file.config, None, torch.Generator()
     state = {"w_uvqk": file["w_uvqk"], "w_out": file["w_o"], "b_out": file["b_o"]}
     clock = None
@@ -212,7 +212,7 @@ def test_empty_batches_and_sequences_give_empty_outputs_with_gradients(lengths: 
 
 
 def test_every_kernel_is_given_its_arguments_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton's compiler refuses what its interpreter overlooks: an argument too many."""
+    """Triton's compiler refuses an extra argument, which its interpreter accepts."""
     from model.attention.triton import launch as triton_launch
 
     launch, seen = triton_launch._launch, []
@@ -230,7 +230,7 @@ def test_every_kernel_is_given_its_arguments_and_no_others(monkeypatch: pytest.M
 
 
 def test_equal_batches_give_equal_bits() -> None:
-    """Two runs agree to the bit, the gradients of the bias included: no program adds where another one does."""
+    """Two runs agree to the bit, the gradients of the bias included: no two programs add to one place."""
     problem = CheckProblem(SHAPE, Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed", 2), "bucketed", seed=0)
     first, second = problem.fused(), problem.fused()
     assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,4 +1,4 @@
-"""The check before first use, run itself: on a GPU, or interpreted on the CPU."""
+"""The check before first use: on a GPU, or interpreted on the CPU."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ WIDTHS = [24] if interpreted() else [32, 64, 128]
 def test_the_check_passes_at_the_widths_that_are_trained(
     monkeypatch: pytest.MonkeyPatch, activation: str, bias: str, dtype: str, width: int
 ) -> None:
-    """Each width has block sizes of its own; the whole check on a device, a small batch where it is interpreted."""
+    """Each width has its own block sizes; the whole check on a device, a small batch if interpreted."""
     if interpreted():
         monkeypatch.setattr(self_check, "SHAPES", SMALL)
     check(Case(DEVICE, getattr(torch, dtype), width, width, activation, bias, 2))
@@ -32,7 +32,7 @@ def test_the_check_passes_at_the_widths_that_are_trained(
 def test_the_check_passes_on_the_right_kernels_and_names_what_a_wrong_one_gets_wrong(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Kernels told to compute another activation are refused: the sentence says where and by how much."""
+    """Kernels that compute another activation are refused: the sentence says where and by how much."""
     from model.attention.triton import launch as triton_launch
     from model.errors import ModelError
 
@@ -46,7 +46,7 @@ def test_the_check_passes_on_the_right_kernels_and_names_what_a_wrong_one_gets_w
 
 @pytest.mark.parametrize(("heads", "d_v"), [(1, 1), (2, 1), (1, 4096)])
 def test_the_check_runs_rows_as_wide_as_a_layers(monkeypatch: pytest.MonkeyPatch, heads: int, d_v: int) -> None:
-    """The narrowest, whose norm is nothing or a sign, and wide ones."""
+    """The narrowest, whose norm is zero or a sign, and wide ones."""
     from model.attention.triton import gate as triton_gate
 
     monkeypatch.setattr(self_check, "SHAPES", [])
@@ -68,6 +68,6 @@ def test_the_check_names_what_a_wrong_operation_gets_wrong(monkeypatch: pytest.M
 
 
 def swapped(z: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
-    """Give the parts, but k for q."""
+    """Return the parts with k and q exchanged."""
     u, v, q, k = silu_parts(z, widths)
     return u, v, k, q

@@ -1,4 +1,4 @@
-"""The functions that kernels share, in a kernel of their own."""
+"""Functions that the kernels share, run in a kernel for the test."""
 
 import torch
 
@@ -8,7 +8,7 @@ from tests.model.attention.triton.triton_cases import DEVICE, ROOM, _living_devi
 
 
 def test_time_buckets_are_those_of_the_bias_at_every_edge() -> None:
-    """One millisecond below and at each edge, and any gap: exact while float32 holds the gap, else to its rounding."""
+    """At each edge, one millisecond below it, and for any gap: exact if float32 holds the gap, else up to rounding."""
     from tests.model.attention.triton.bucket_kernel import bucket_kernel
 
     edges = lowest_gaps_ms(torch.device("cpu"))[1:110].long()

@@ -1,4 +1,4 @@
-"""What the tests of the kernels share: the device, which of them run where, and how good a result must be.
+"""Shared by the tests of the kernels: the device, the marks, and how good a result must be.
 
 They run on a GPU, or on the CPU under TRITON_INTERPRET=1 (test_dispatch.py).
 """
@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def _living_device() -> Iterator[None]:
-    """Let one of several workers end where a kernel has made the device unusable for it: a new one goes on."""
+    """End a worker of several if a kernel has made the device unusable for it; a new worker goes on."""
     yield
     if DEVICE.type == "cuda" and "PYTEST_XDIST_WORKER" in os.environ:
         try:
@@ -38,8 +38,8 @@ ROOM = 1e-6 if interpreted() else 1e-5  # of the largest number, where plain PyT
 def assert_as_good(ours: list[Tensor], theirs: list[Tensor], exact: list[Tensor], times: float = 2) -> None:
     """Assert that our errors are at most twice those of plain PyTorch in the same dtype.
 
-    Where plain PyTorch is exact, the size of the largest result is the measure: a result's own may be a sum in which
-    much cancels, or zero, as a softmax's gradients are where each row sees one key.
+    If plain PyTorch is exact, the error is compared with the largest result: a result itself may be a sum in which much
+    cancels, or zero, like a softmax's gradients if each row sees one key.
     """
     size = max((right.abs().max().item() for right in exact if right.numel()), default=0.0)
     for our, their, right in zip(ours, theirs, exact, strict=True):
