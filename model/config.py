@@ -5,9 +5,9 @@ from typing import Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Activation = Literal["silu", "silu_seen", "softmax"]  # of model/attention/activations.py
-Encoder = Literal["hstu", "transformer", "gru"]  # files of model/network/encoders
-ATTENTIONS: Final[tuple[str, ...]] = get_args(Activation)
-ENCODERS: Final[tuple[str, ...]] = get_args(Encoder)
+EncoderName = Literal["hstu", "transformer", "gru"]  # files of model/network/encoders
+ATTENTION_NAMES: Final[tuple[str, ...]] = get_args(Activation)
+ENCODER_NAMES: Final[tuple[str, ...]] = get_args(EncoderName)
 
 
 class ModelSettings(BaseModel):
@@ -15,7 +15,7 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    encoder: Encoder = "hstu"
+    encoder: EncoderName = "hstu"
     """HSTU, or a baseline: SASRec's Transformer or GRU4Rec's GRU, on which `attention` and `bias` have no effect."""
     attention: Activation = "silu"
     """SiLU(QKᵀ+rab)/n as in the paper: n is max_len (silu) or the number of keys that the row sees (silu_seen); or a

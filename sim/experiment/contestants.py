@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128
 
 from model.baselines import BASELINES, Baseline
-from model.config import ATTENTIONS, ENCODERS, ModelSettings, TrainSettings
+from model.config import ATTENTION_NAMES, ENCODER_NAMES, ModelSettings, TrainSettings
 from model.data.candidates import best_rows
 from model.data.catalogue import ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex
@@ -32,10 +32,10 @@ _TITLES: Final = {  # of those whose name does not say enough
     "gru": "GRU4Rec",
 }
 NEURAL: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {  # title and settings: HSTU by attention, other encoders
-    **{name: (_TITLES.get(name, f"HSTU, {name}"), {"encoder": "hstu", "attention": name}) for name in ATTENTIONS},
+    **{name: (_TITLES.get(name, f"HSTU, {name}"), {"encoder": "hstu", "attention": name}) for name in ATTENTION_NAMES},
     **{
         name: (_TITLES.get(name, name), {"encoder": name, "attention": "silu", "bias": "none"})
-        for name in ENCODERS
+        for name in ENCODER_NAMES
         if name != "hstu"
     },
 }

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from model.config import ATTENTIONS, ENCODERS, ModelSettings
+from model.config import ATTENTION_NAMES, ENCODER_NAMES, ModelSettings
 from model.network import encoders
 
 
@@ -17,9 +17,9 @@ def test_options_of_hstu_are_refused_for_other_encoders(name: str, option: str, 
 
 def test_names_are_those_that_exist() -> None:
     """Every encoder's file and no other name may be set; an unknown name is refused with the known ones."""
-    assert set(ENCODERS) == set(encoders.ENCODERS)
-    for key, known in (("encoder", ENCODERS), ("attention", ATTENTIONS)):
-        with pytest.raises(ValidationError, match=known[-1]):
+    assert set(ENCODER_NAMES) == set(encoders.ENCODERS)
+    for key, names in (("encoder", ENCODER_NAMES), ("attention", ATTENTION_NAMES)):
+        with pytest.raises(ValidationError, match=names[-1]):
             ModelSettings.model_validate({key: "lstm"})
 
 

@@ -1,6 +1,6 @@
 """Encoders, one per file. A file's name is its name in `model.encoder`; its class Encoder extends base.JaggedEncoder.
 
-To add one, write a file here and its name into ModelSettings.encoder (model/config.py). The laws of tests/laws.py and
+To add one, write a file here and its name into EncoderName (model/config.py). The laws of tests/laws.py and
 tests/model/network/encoders/test_every_encoder.py then apply to it. Files without a class Encoder are helpers.
 """
 
