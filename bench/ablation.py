@@ -1,11 +1,11 @@
-"""What makes SiLU and softmax attention differ: 1/n, the norm behind it, the scale of the scores, the sum's size.
+"""Which differences between SiLU and softmax attention matter: 1/n, the norm after it, or the scale of the scores.
 
-python bench/ablation.py. One learner each on the paper's stream in a small world (5,000 items, 50 categories), the
-same records for all, --seeds seeds; HR@10 of all targets and of the last tenth, tested before they are learnt. With
-norm(o) behind attention, factors of a whole row vanish but for the norm's epsilon; so "no norm" is where the size of
-the sum (how much of the history speaks for it: the paper's intensity) could be heard. `n` is max_len, 128.
-First, what stands beside the norm's epsilon of 1e-6: the variance of o in the first layer of a fresh default model
-(max_len 512), median over the last tokens of 100 histories of 50.
+python bench/ablation.py. One learner for each variant on the paper's stream in a small world (5,000 items, 50
+categories), the same records for all, --seeds seeds; HR@10 of all targets and of the last tenth, tested before they are
+trained on. norm(o) after the attention cancels factors of a whole row, except for the norm's epsilon. So only the
+variants without norm can use the size of the sum (how much of the history supports it: the paper's intensity). `n` is
+max_len, 128. First the bench prints what the norm's epsilon of 1e-6 is added to: the variance of o in the first layer
+of a fresh default model (max_len 512), median over the last tokens of 100 histories of 50.
 """
 
 import argparse
@@ -21,6 +21,10 @@ from report import clock_s, machine, save, table
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, silu
 
+from model.attention.activations import Activation
+from model.attention.relative_bias import Relations
+from model.attention.tile_plan import TilePlan
+from model.attention.tiled import attend_tiled
 from model.config import ModelSettings, TrainSettings
 from model.learning.learner import Learner
 from model.network.encoders import hstu
@@ -57,34 +61,36 @@ VARIANTS = {
 }
 
 
-def around(variant: Variant, variances: list[Tensor] | None = None) -> Callable[..., Tensor]:
-    """Give a layer's body in plain PyTorch with what the variant changes; `variances` gets those of o, [L]."""
+def layer_of(variant: Variant, variances: list[Tensor] | None = None) -> Callable[..., Tensor]:
+    """Return `hstu.Layer.forward` with the variant's changes; it appends the variances of o, [L], to `variances`."""
 
-    def body(self: hstu.Layer, x_LD: Tensor, attention: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:
+    def forward(
+        self: hstu.Layer, x_LD: Tensor, plan: TilePlan, activation: Activation, relations: Relations | None
+    ) -> Tensor:
         normed = layer_norm(x_LD, x_LD.shape[-1:], eps=1e-6)
         u, v, q, k = silu(normed @ self.w_uvqk).split_with_sizes(self.widths, -1)
         q, k, v = (part.view(len(part), self.heads, part.shape[1] // self.heads) for part in (q, k, v))
-        o = attention(q, k, v).flatten(1) * variant.factor
+        o = attend_tiled(q, k, v, plan, self.alpha, activation, self._bias_of(relations)).flatten(1) * variant.factor
         if variances is not None:
             variances.append(o.detach().var(-1, correction=0))
         if variant.eps is not None:
             o = layer_norm(o, o.shape[-1:], eps=variant.eps)
         return linear(u * o, self.w_out, self.b_out) + x_LD
 
-    return body
+    return forward
 
 
 def variance_at_start(attention: str) -> float:
-    """Give the median variance of o in the first layer of a fresh model."""
+    """Return the median variance of o in the first layer of a fresh model."""
     variances: list[Tensor] = []
-    hstu.Layer._around = around(Variant(attention), variances)  # type: ignore[method-assign]
+    hstu.Layer.forward = layer_of(Variant(attention), variances)  # type: ignore[method-assign]
     learner = Learner(ModelSettings(attention=attention), TrainSettings(device="cpu"))  # type: ignore[arg-type]
     learner.step(make_movies(100, burst=50, tokens=50), learn=False)
     return float(variances[0][49::50].median())
 
 
 def run(variant: Variant, records: int, seed: int) -> dict[str, Any]:
-    """Learn one stream with one kind of layer."""
+    """Train on one stream with one kind of layer."""
     feed = WholeRecords(DirichletStream(DirichletSettings(records=records, items=5_000, categories=50, seed=seed)))
     spec = RunSpec(
         scenario="paper",
@@ -95,15 +101,15 @@ def run(variant: Variant, records: int, seed: int) -> dict[str, Any]:
         test_share=0.25,
         frozen=False,
     )
-    learnt = Run(spec, feed)
+    trained = Run(spec, feed)
     if variant.alpha is not None:
-        for layer in learnt.contestant._learner.weights.recommender.encoder.layers:  # type: ignore[attr-defined]
+        for layer in trained.contestant._learner.weights.recommender.encoder.layers:  # type: ignore[attr-defined]
             layer.alpha = variant.alpha
-    return learnt.run()
+    return trained.run()
 
 
 def interval(numbers: list[float], sign: str = "") -> str:
-    """Give the mean and half the 95 % interval."""
+    """Return the mean and half the 95 % interval."""
     half = half_width(numbers)
     return f"{statistics.mean(numbers):{sign}.4f}" + ("" if half is None else f" ± {half:.4f}")
 
@@ -115,12 +121,12 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    hstu.loops_serve = lambda x, targets: False  # type: ignore[assignment]  # the plain path, which is patched
+    hstu.use_compiled = hstu.use_fused = lambda *_, **__: False  # type: ignore[assignment]  # the path that is patched
     variances = {name: variance_at_start(name) for name in ("silu", "silu_seen", "softmax")}
     print("variance of o at the start:", ", ".join(f"{name} {value:.1e}" for name, value in variances.items()))
     start_s, found = clock_s(), {}
     for name, variant in VARIANTS.items():
-        hstu.Layer._around = around(variant)  # type: ignore[method-assign]
+        hstu.Layer.forward = layer_of(variant)  # type: ignore[method-assign]
         found[name] = [run(variant, given.records, seed) for seed in range(given.seeds)]
         print(name, interval([each["hr10"] for each in found[name]]), flush=True)
     print(f"{machine()}; {time.strftime('%Y-%m-%d')}; {given.records:,} records, {given.seeds} seeds")

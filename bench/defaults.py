@@ -1,7 +1,7 @@
 """Why the learner's defaults are what they are: one setting changed at a time, several seeds, on MovieLens-small.
 
 Each row is `hstu replay --dataset movielens --shuffle-ties 1 --limit 30000 --direct` with the settings it names: every
-item is tested over all live items before it is learnt, in one pass. Prints mean and standard deviation over the seeds.
+item is tested over all live items before it is trained on, in one pass. Prints mean and deviation over the seeds.
 
     python bench/defaults.py [--rows 30000] [--seeds 3]        about 20 s for each row and seed on one core
 """
@@ -33,7 +33,7 @@ FIGURES = ("hr@10", "hr@50", "ndcg@10", "mrr")
 
 
 def hstu(environment: dict[str, str], *arguments: str) -> str:
-    """Give what a verb prints."""
+    """Return what a verb prints."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("HSTU_")}
     command = [sys.executable, "-m", "sim.main", *arguments]
     done = subprocess.run(command, env=inherited | environment, capture_output=True, text=True, check=False)
@@ -43,7 +43,7 @@ def hstu(environment: dict[str, str], *arguments: str) -> str:
 
 
 def measure(variant: dict[str, str], seed: int, rows: int) -> dict[str, Any]:
-    """Give the totals of all scorers of one run."""
+    """Return the totals of all scorers of one run."""
     with tempfile.TemporaryDirectory() as folder:
         environment = COMMON | variant | {"HSTU_DATA_DIR": str(Path(folder) / "run"), "HSTU_TRAIN__SEED": str(seed)}
         log = ("--dataset", "movielens", "--shuffle-ties", "1", "--limit", str(rows))
@@ -53,7 +53,7 @@ def measure(variant: dict[str, str], seed: int, rows: int) -> dict[str, Any]:
 
 
 def line(name: str, runs: list[dict[str, Any]]) -> str:
-    """Give a row of the table."""
+    """Return a row of the table."""
     columns = [[run[figure] or 0.0 for run in runs] for figure in FIGURES]
     cells = [f"{statistics.mean(c):.4f} ± {statistics.stdev(c) if len(c) > 1 else 0:.4f}" for c in columns]
     return "| ".join((f"| {name:24s} ", *(f"{cell} " for cell in cells))) + "|"
@@ -73,8 +73,8 @@ def main() -> None:
     for name, variant in VARIANTS.items():
         measured[name] = [measure(variant, seed, given.rows) for seed in range(given.seeds)]
         print(line(name, [run["hstu"] for run in measured[name]]), flush=True)
-    for rival in ("popularity", "last_items"):
-        print(line(rival.replace("_", " "), [run[rival] for run in measured["defaults"]]))
+    for baseline in ("popularity", "last_items"):
+        print(line(baseline.replace("_", " "), [run[baseline] for run in measured["defaults"]]))
     save("defaults", {"rows": given.rows, "runs": measured}, given.save)
 
 

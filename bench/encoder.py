@@ -1,18 +1,19 @@
 """Tokens/s of the encoder, forward and backward, beside padded eager PyTorch and a Transformer of the same width.
 
-    eager         HSTU as research code writes it: a linear layer over the tokens, then q, k, v padded, scores, bias and
-                  weights held as [B, H, N, N], buckets of time computed by every layer. Its weights are ours, and its
-                  outputs and gradients are what ours are compared with before anything is timed.
+    eager         HSTU as research code writes it: a linear layer over the tokens, then q, k, v padded; scores, bias and
+                  weights stored as [B, H, N, N]; time buckets computed by every layer. It has our weights, and our
+                  outputs and gradients are compared with its own before anything is timed.
     plain         model/network/encoders/hstu.py without compiled loops: dense tiles of sequences of like length
-    (attention/padded.py) ours          model/network/encoders/hstu.py as it is by default on this machine
-    rectools      the HSTU layers of RecTools (PyPI), padded, where that is installed: SiLU, no bias or buckets of time
+                  (model/attention/tiled.py)
+    ours          model/network/encoders/hstu.py as it is by default on this machine
+    rectools      the HSTU layers of RecTools (PyPI), padded, if it is installed: SiLU, no bias or time buckets
     transformer   pre-norm layers with PyTorch's scaled_dot_product_attention on padded q, k, v and a feed-forward block
                   of four times the width; all else over the tokens alone. It has no bias.
 
 python bench/encoder.py. Jagged lengths, uniform in [N/8, N]; two layers; no optimizer. All rows take turns, --repeats
-times, in one process; in each turn the second of two steps is timed, since training is step after step. By glibc's
-defaults large arrays, such as those of `eager`, go back to the system after an operation and come anew page by page;
-with --keep-memory what was once taken stays with the process, as some allocators (jemalloc, tcmalloc) have it.
+times, in one process; each turn times the second of two steps, since in training one step follows another. By default
+glibc returns large arrays, such as those of `eager`, to the system after an operation and gets new pages for the next
+one; with --keep-memory the process keeps its memory, as with other allocators (jemalloc, tcmalloc).
 """
 
 import argparse
@@ -36,7 +37,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's mallopt
 
 
 class Shape(NamedTuple):
-    """Size of a batch and of the model."""
+    """The size of a batch and of the model."""
 
     batch: int
     max_len: int
@@ -52,7 +53,7 @@ VARIANTS = list(itertools.product(("silu", "softmax"), ("none", *BIASES)))
 
 
 class Jagged:
-    """A random batch: inputs, times, and where each token stands in a padded one."""
+    """A random batch: inputs, times, and each token's place in a padded batch."""
 
     def __init__(self, shape: Shape, seed: int = 0) -> None:
         rng = torch.Generator().manual_seed(seed)
@@ -66,21 +67,21 @@ class Jagged:
         self.asked_ms = next_ms(self.ts_ms, self.offsets)
 
     def padded(self, x: Tensor) -> Tensor:
-        """Give [B, N, ...] of [L, ...]."""
+        """Return [L, ...] as [B, N, ...]."""
         out = x.new_zeros(self.shape.batch, self.shape.max_len, *x.shape[1:])
         return out.index_put((self.sequences, self.places), x)
 
     def heads(self, x: Tensor) -> Tensor:
-        """Give [B, H, N, d] of [L, D]."""
+        """Return [L, D] as [B, H, N, d]."""
         return self.padded(x).unflatten(-1, (self.shape.heads, -1)).transpose(1, 2)
 
     def jagged(self, x_BHNd: Tensor) -> Tensor:
-        """Give [L, D] of [B, H, N, d]."""
+        """Return [B, H, N, d] as [L, D]."""
         return x_BHNd.transpose(1, 2).flatten(2)[self.sequences, self.places]
 
 
 def eager(encoder: Encoder, batch: Jagged) -> Tensor:
-    """Give an encoder's output, with everything materialised."""
+    """Return an encoder's output, with all intermediate arrays materialised."""
     settings, n = encoder.settings, encoder.settings.max_len
     seen_NN = torch.ones(n, n, dtype=torch.bool).tril()
     x = batch.x
@@ -111,7 +112,7 @@ def _bias(bias: RelativeBias | FunctionalBias, batch: Jagged) -> Tensor:
 
 
 def rectools(shape: Shape, bias: str) -> "RecTools | None":
-    """Give the layers of RecTools as a module of a batch, or None where they are not installed."""
+    """Return the layers of RecTools as a module of a batch, or None if they are not installed."""
     try:
         from rectools.models.nn.transformers.hstu import STULayers
     except ImportError:
@@ -127,14 +128,14 @@ def rectools(shape: Shape, bias: str) -> "RecTools | None":
 
 
 class RecTools(nn.Module):
-    """Those layers, given a batch as they want it."""
+    """The layers of RecTools on one of our batches."""
 
     def __init__(self, layers: nn.Module, hidden_NN: Tensor) -> None:
         super().__init__()
         self.layers, self.hidden_NN = layers, hidden_NN
 
     def forward(self, batch: Jagged) -> Tensor:
-        """Give the output, padded."""
+        """Return the output, padded."""
         x_BND, there_BN1 = batch.padded(batch.x), batch.padded(torch.ones(batch.tokens, 1))
         ts_s = batch.padded(batch.ts_ms) // 1000
         extra = {"x": x_BND, "unix_ts": torch.cat((ts_s, ts_s[:, -1:]), 1)}
@@ -153,7 +154,7 @@ class Transformer(nn.Module):
         )
 
     def forward(self, batch: Jagged) -> Tensor:
-        """Give the output, [L, D]."""
+        """Return the output, [L, D]."""
         x = batch.x
         for layer in self.layers:
             assert isinstance(layer, nn.ModuleDict)
@@ -168,7 +169,7 @@ def _norm(x: Tensor) -> Tensor:
 
 
 def new_encoder(shape: Shape, attention: str, bias: str) -> Encoder:
-    """Give an encoder whose weights are far enough from zero for errors to be seen."""
+    """Return an encoder whose weights are so far from zero that errors show."""
     settings = ModelSettings(
         attention=attention, bias=bias, dim=shape.dim, heads=shape.heads, max_len=shape.max_len, layers=LAYERS
     )  # type: ignore[arg-type]
@@ -181,17 +182,17 @@ def new_encoder(shape: Shape, attention: str, bias: str) -> Encoder:
 
 
 def plain(encoder: Encoder, batch: Jagged) -> Tensor:
-    """Give an encoder's output by the path in plain PyTorch."""
+    """Return an encoder's output by the path in plain PyTorch."""
     return encoder._plain(batch.x, batch.offsets, batch.ts_ms, None, batch.asked_ms)
 
 
 def ours(encoder: Encoder, batch: Jagged) -> Tensor:
-    """Give an encoder's output as everyone gets it."""
+    """Return an encoder's output by the path that it chooses."""
     return encoder(batch.x, batch.offsets, batch.ts_ms)
 
 
 def step(module: nn.Module, output: Callable[[], Tensor], batch: Jagged) -> list[Tensor]:
-    """Run forward and backward; give the output and all gradients."""
+    """Run forward and backward; return the output and all gradients."""
     for leaf in (batch.x, *module.parameters()):
         leaf.grad = None
     y = output()
@@ -200,21 +201,21 @@ def step(module: nn.Module, output: Callable[[], Tensor], batch: Jagged) -> list
 
 
 def distance(found: list[Tensor], wanted: list[Tensor]) -> float:
-    """Give the largest difference, each tensor measured by its own largest entry."""
+    """Return the largest difference, relative to each tensor's largest entry."""
     pairs = zip(found, wanted, strict=True)
     return max(float((a - b).abs().max() / b.abs().max().clamp(min=1e-12)) for a, b in pairs)
 
 
 def measure(shape: Shape, repeats: int, only: str) -> tuple[list[list[object]], dict[str, object]]:
-    """Give the table's rows of one shape, and the figures behind them."""
+    """Return the table's rows of one shape, and their figures."""
     batch = Jagged(shape)
     transformer = Transformer(shape)
     runs: dict[str, Callable[[], list[Tensor]]] = {
         "transformer": lambda: step(transformer, lambda: transformer(batch), batch)
     }
     for bias in ("none", "bucketed"):
-        if (rival := rectools(shape, bias)) is not None:
-            runs[f"silu {bias} rectools"] = lambda rival=rival: step(rival, lambda: rival(batch), batch)
+        if (layers := rectools(shape, bias)) is not None:
+            runs[f"silu {bias} rectools"] = lambda layers=layers: step(layers, lambda: layers(batch), batch)
     errors = {}
     for attention, bias in (variant for variant in VARIANTS if only in " ".join(variant)):
         encoder = new_encoder(shape, attention, bias)
@@ -235,7 +236,7 @@ def measure(shape: Shape, repeats: int, only: str) -> tuple[list[list[object]], 
 
 
 def rows(shape: Shape, rates: dict[str, list[float]], errors: dict[str, float]) -> list[list[object]]:
-    """Give a line for each rate, with its ratios to eager of the same formula and to the Transformer."""
+    """Return a line for each rate, with its ratios to eager of the same formula and to the Transformer."""
     medians = {name: spread(own)["median"] for name, own in rates.items()}
     out: list[list[object]] = []
     for name, own in rates.items():
@@ -248,7 +249,7 @@ def rows(shape: Shape, rates: dict[str, list[float]], errors: dict[str, float]) 
 
 
 def keep_memory() -> None:
-    """Let what is freed stay with the process (glibc)."""
+    """Let the process keep freed memory (glibc)."""
     library = ctypes.CDLL(None)
     library.mallopt(M_MMAP_MAX, 0)
     library.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,8 +1,8 @@
 """A stream in which interest fades with time, not with the number of films seen since, made in memory.
 
-Every film has a category. A person's next film is of the category of one of their earlier films, drawn with weight
-exp(-age / FADES_MS), or, with weight FRESH, of a category drawn uniformly. Gaps between events are log-uniform from 5
-minutes to 2 days, so five films ago may be an hour ago or a week: the order does not tell, the gaps do.
+Every film has a category. A person's next film has the category of one of their earlier films, drawn with weight
+exp(-age / FADES_MS), or, with weight FRESH, a category drawn uniformly. Gaps between events are log-uniform from 5
+minutes to 2 days, so five films ago may be an hour ago or a week: only the gaps show how old an interest is.
 """
 
 import numpy as np
@@ -18,7 +18,7 @@ BURST = 4  # targets of an example
 def make_fading(
     count: int, *, people: int = 200, films: int = 800, categories: int = 40, tokens: int = 64, seed: int = 0
 ) -> list[Example]:
-    """Give examples in order of time, people taking turns."""
+    """Return examples in order of time, of all people in turn."""
     rng = np.random.default_rng(seed)
     keys = np.array([id_key(f"film {i}") for i in range(films)], np.uint64)
     per_person = -(-count // people) * BURST
@@ -27,7 +27,7 @@ def make_fading(
     for n in range(1, per_person):
         weight = np.exp((ts_ms[:, :n] - ts_ms[:, n : n + 1]) / FADES_MS)
         upto = np.concatenate((np.full((people, 1), FRESH), weight), 1).cumsum(1)
-        drawn = (rng.random((people, 1)) * upto[:, -1:] > upto).sum(1)  # 0: a fresh one, as it already is
+        drawn = (rng.random((people, 1)) * upto[:, -1:] > upto).sum(1)  # 0: the fresh category that is there already
         old = np.flatnonzero(drawn)
         category[old, n] = category[old, drawn[old] - 1]
     history = np.zeros((people, per_person), TOKEN_DTYPE)

@@ -1,7 +1,7 @@
 """Events per second of the paper's stream on one core: its arrays, and the JSON events that go to Kafka.
 
-python bench/generator.py. The laws of items within a category take turns; each run makes the first records anew. The
-rival is a loop that draws event after event as the paper words it, of one record at a time, with NumPy's generator.
+python bench/generator.py, for each law of items within a category; each run makes the first records again. Compared
+with a loop that draws event after event as the paper describes it, one record at a time, with NumPy's generator.
 """
 
 import argparse
@@ -18,22 +18,22 @@ from report import machine, save, seconds, spread, table
 
 from sim.dirichlet.stream import BLOCK, DirichletSettings, DirichletStream
 
-BY_HAND = 8  # records of the rival
+BY_HAND = 8  # records of the loop
 
 
 def arrays(stream: DirichletStream, blocks: int) -> int:
-    """Make some blocks of records; give the number of events."""
+    """Make some blocks of records; return the number of events."""
     return sum(stream.records(number * BLOCK, (number + 1) * BLOCK).items.size for number in range(1, blocks + 1))
 
 
 def events(stream: DirichletStream, count: int) -> int:
-    """Make JSON events; give their number."""
+    """Make JSON events; return their number."""
     deque(islice(stream.events(BLOCK * stream.settings.length), count), maxlen=0)
     return count
 
 
 def by_hand(stream: DirichletStream) -> int:
-    """Draw records one event after the other, with counts; give the number of events."""
+    """Draw records one event after the other, with counts; return the number of events."""
     rng, given = np.random.default_rng(0), stream.settings
     members = [np.flatnonzero(stream.category_I[: given.items] == c) for c in range(given.categories)]
     for _ in range(BY_HAND):
@@ -41,15 +41,15 @@ def by_hand(stream: DirichletStream) -> int:
         prior, alpha = rng.dirichlet(np.ones(given.slots)), rng.uniform(given.alpha_low, given.alpha_high)
         counts = np.zeros(given.categories)
         for n in range(given.length):
-            anew = rng.random() < alpha / (alpha + n)
-            category = rng.choice(drawn, p=prior) if anew else rng.choice(given.categories, p=counts / n)
+            fresh = rng.random() < alpha / (alpha + n)
+            category = rng.choice(drawn, p=prior) if fresh else rng.choice(given.categories, p=counts / n)
             rng.choice(members[category])
             counts[category] += 1
     return BY_HAND * given.length
 
 
 def measure(zipf: float, blocks: int, repeats: int) -> list[dict[str, Any]]:
-    """Give events/s of arrays, of JSON and, for the uniform law, of the rival."""
+    """Return events/s of arrays, of JSON and, for the uniform law, of the loop."""
     stream = DirichletStream(DirichletSettings(zipf=zipf))
     ways: dict[str, Callable[[], int]] = {
         "arrays": lambda: arrays(stream, blocks),
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
-    torch.set_num_threads(1)  # so that __init__.py takes CPU times
+    torch.set_num_threads(1)  # so that report.py measures CPU time
     rows = [row for zipf in given.zipf for row in measure(zipf, given.blocks, given.repeats)]
     slow = next((row["events_per_s"]["median"] for row in rows if row["what"] == "event by event"), float("nan"))
     print(f"{machine()}; {time.strftime('%Y-%m-%d')}; CPU time of one core")

@@ -2,16 +2,16 @@
 
     layers          an HSTU layer (no bias, the paper's, the functional one) beside a pre-norm Transformer layer of the
                     same width with scaled_dot_product_attention and a feed-forward block of 4 D; and the attention of
-                    each alone, on equal shapes. SDPA by flash attention and by cuDNN's: the faster one is the rival.
-                    The plain path of the HSTU layer too, where its memory is at most a GiB or so
+                    each alone, on equal shapes. SDPA by flash attention and by cuDNN's: the faster one is compared.
+                    Also the plain path of the HSTU layer, if it needs at most about a GiB
     training        gather, encode, both losses, backward, AdamW of weights and rows (model/learning/forward_pass.py)
     at the paper's ranking size (3 layers, 2048 tokens, width 512) and retrieval size (6, 512, 256): plain and fused
-    deterministic   the same steps, fused, with deterministic algorithms alone, as the learner takes them
-    tuned           layers again with block sizes found by measurement, and which they are
+    deterministic   the same steps, fused, with deterministic algorithms only, as in the learner
+    tuned           layers again with block sizes found by measurement, and the list of these
 
-python bench/gpu.py, or bench/gpu.sh, which tests first. Each stage is a process of its own, and each row is in the file
-as soon as it is there (gpu_rows.py), so that a kernel that fails costs its row. `--tiny` runs the same code in minutes
-on a CPU, the kernels interpreted: its times mean nothing. What no longer fits into --seconds is left out, and said.
+python bench/gpu.py, or bench/gpu.sh, which tests first. Each stage is a process, and each row is written to the file as
+soon as it is measured (gpu_rows.py), so a kernel that fails costs only its row. `--tiny` runs the same code in minutes
+on a CPU with interpreted kernels: its times mean nothing. Rows that do not fit into --seconds are left out and named.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def tuned_layers(rows: Rows) -> None:
 
 
 def choices() -> dict[str, str]:
-    """Say which block sizes measuring has found the fastest."""
+    """Return the block sizes that were measured to be the fastest."""
     from model.attention.triton import launch
 
     found = {}
@@ -96,7 +96,7 @@ STAGES: Final[dict[str, Callable[[Rows], None]]] = {
 
 
 def begin(folder: Path) -> Path:
-    """Begin the file: what this runs on."""
+    """Begin the file with the device and the versions; return its path."""
     name = platform.machine() if TINY else torch.cuda.get_device_name()
     head = {"device": name, "torch": torch.__version__, "triton": triton.__version__, "date": time.strftime("%Y-%m-%d")}
     print(head, flush=True)
@@ -107,7 +107,7 @@ def begin(folder: Path) -> Path:
 
 
 def drive(stage: str, path: Path, until: float) -> None:
-    """Run a stage, again behind each row that ended its process, until all its rows are in the file."""
+    """Run a stage until all its rows are in the file; after a row that ended the process, go on in a new one."""
     print(f"\n== {stage}", flush=True)
     rows = Rows(path, stage, until)
     arguments = [*sys.argv[1:], "--stage", stage, "--into", str(path), "--until", str(until)]
@@ -129,7 +129,7 @@ def drive(stage: str, path: Path, until: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="small shapes on a CPU, kernels interpreted")
-    parser.add_argument("--seconds", type=float, default=420.0, help="end after so many seconds")
+    parser.add_argument("--seconds", type=float, default=420.0, help="end after this time")
     parser.add_argument("--save", type=Path, help="folder of the JSON file (bench/results; none if tiny)")
     for hidden in ("--stage", "--into", "--until"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)

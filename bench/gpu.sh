@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU, in one command and within ten minutes on one H100, the start included: the tests marked
-# gpu, those of the Triton kernels among them, then bench/gpu.py, to which all arguments go. Figures, log and the tests'
-# results are in --save FOLDER (bench/results) as soon as they are there. Where there is no GPU it says so, runs the
-# interpreted tests and the benchmark's tiny mode, and ends well if they do.
-# PYTHON chooses the interpreter; what it lacks is installed by pip from the folder WHEELS, if one is given.
+# Everything that needs a GPU, in one command and within ten minutes on one H100, the start included: the tests marked
+# gpu, those of the Triton kernels among them, then bench/gpu.py, which gets all arguments. Figures, log and the tests'
+# results are written to --save FOLDER (bench/results) as they come. Without a GPU it says so, runs the interpreted tests
+# and the benchmark's tiny mode, and exits with 0 if they pass.
+# PYTHON is the interpreter to use; packages that it lacks are installed by pip from the folder WHEELS, if that is set.
 set -euo pipefail
 limit=575 tests_limit=220 # seconds since the start, seconds of the tests
 cd "$(dirname "$0")/.."
@@ -35,7 +35,7 @@ device=$("$python" - <<'END'
 import sys
 sys.path.insert(0, "bench")
 try:
-    import gpu, gpu_training, hypothesis, model.attention.triton_launch, pytest, pytest_timeout, torch
+    import gpu, gpu_training, hypothesis, model.attention.triton.launch, pytest, pytest_timeout, torch
 except ImportError as error:
     sys.exit(f"gpu.sh: {sys.executable} cannot import what the tests and the benchmark want: {error}. Install it, or "
              "give a folder with wheels of it and of what it needs as WHEELS.")
@@ -43,8 +43,8 @@ print("cuda" if torch.cuda.is_available() else "cpu")
 END
 )
 
-# The kernels' tests ask for no fixture: without conftest.py they need neither Kafka's client nor the store. Warnings of
-# whatever versions and plugins are installed here are no errors: pytest-benchmark's would end a parallel run at once.
+# The kernels' tests use no fixture of conftest.py; without it they need neither Kafka's client nor the store. Warnings of
+# the versions and plugins that are installed here are not errors: pytest-benchmark's would end a parallel run at once.
 tests=("$python" -m pytest --noconftest -p no:cacheprovider -p no:benchmark -W default)
 if [ "$device" = cpu ]; then
     echo "gpu.sh: PyTorch finds no CUDA device here, so the kernels are interpreted on the CPU and nothing is measured."
@@ -61,7 +61,7 @@ measure() {
         tests+=(-n "$((workers < 12 ? workers : 12))" --dist worksteal)
     fi
     OMP_NUM_THREADS=1 timeout --signal INT --kill-after 15 "$tests_limit" \
-        "${tests[@]}" -m gpu tests/model/kernels tests/model/optim/test_embedding_table.py tests/model/evaluation/test_metrics.py || failed=$?
+        "${tests[@]}" -m gpu tests/model/attention/triton tests/model/optim/test_embedding_table.py tests/model/evaluation/test_metrics.py || failed=$?
     timeout --kill-after 5 "$((limit - SECONDS))" \
         "$python" bench/gpu.py --seconds "$((limit - 15 - SECONDS))" "$@" || failed=$?
     [ "$failed" = 0 ] || echo "gpu.sh: something above failed (exit $failed)."

@@ -1,8 +1,8 @@
 """HSTU layers and their attention alone against a Transformer layer and SDPA, for bench/gpu.py.
 
-L tokens in full sequences of N, D width, H heads of d. All in bf16; before an HSTU row is timed, its fused attention is
-compared with plain PyTorch in float32 on one such sequence, gradients too. What stands around the attention, silu in
-parts and the gate by a norm, asks how many tokens there are and not how long the sequences: it has rows of its own.
+L tokens in full sequences of N, D width, H heads of d. All in bf16. Before an HSTU row is timed, its fused attention is
+compared with plain PyTorch in float32 on one such sequence, gradients too. The operations around the attention, silu
+in parts and u * norm(o), depend on the number of tokens and not on the length of sequences: they have separate rows.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,21 +15,22 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import gelu, layer_norm, linear, scaled_dot_product_attention, silu
 
-from model.attention import activation_named, attend, plan_tiles
+from model.attention.activations import activation_named
 from model.attention.bias_terms import bias_terms
 from model.attention.relative_bias import BIASES, Relations, next_ms
-from model.attention.tile_plan import TilePlan
+from model.attention.tile_plan import TilePlan, plan_tiles
+from model.attention.tiled import attend_tiled
 from model.attention.triton.api import attend_fused, norm_gate, silu_parts
-from model.attention.triton.batch import JaggedBatch, batch_of, clock_of
+from model.attention.triton.batch import FusedBatch, clock_of, fused_batch
 from model.network.encoders.hstu import Layer
 
 PLAIN_SCORES: Final = 1 << 28  # B * H * N * N of the plain path at most
-ALLOWED: Final = 4e-2  # of a result's largest number, as in self_check.py; five times that for a single number
+ALLOWED: Final = 4e-2  # error relative to a result's largest number, as in self_check.py; 5 times for one number
 BACKENDS: Final = (
     {"math": SDPBackend.MATH} if TINY else {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 )
 _SQUARES: Final = {"transformer layer": 24, "hstu layer": 10, "plain layer": 10}  # operations a token, of D * D
-_HEADS: Final = ("forward ms", "both ms", "min", "max", "fwd device", "both device", "rival/ours", "TFLOP/s", "of max")
+_HEADS: Final = ("forward ms", "both ms", "min", "max", "fwd device", "both device", "other/ours", "TFLOP/s", "of max")
 
 
 class Transformer(nn.Module):
@@ -43,7 +44,7 @@ class Transformer(nn.Module):
         self.weights = nn.ParameterDict(weights).to(DEVICE, DTYPE)
 
     def forward(self, x_BND: Tensor) -> Tensor:
-        """Give the output, [B, N, D]."""
+        """Return the output, [B, N, D]."""
         w, norm = self.weights, partial(layer_norm, normalized_shape=x_BND.shape[-1:])
         qkv = linear(norm(x_BND), w["qkv"]).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         o_BHNd = scaled_dot_product_attention(*qkv, is_causal=True)
@@ -52,13 +53,13 @@ class Transformer(nn.Module):
 
 
 class Sequences:
-    """Full sequences, jagged, with times and one bias: what attention reads of them by either path."""
+    """Full sequences with times and one bias, as each path of the attention reads them."""
 
     def __init__(self, bias: str, length: int, count: int, sizes: Sizes) -> None:
         generator = torch.Generator().manual_seed(0)
         kind = BIASES.get(bias)
         self.bias = kind(length, dtype=torch.float32, generator=generator) if kind else None
-        for parameter in self.bias.parameters() if self.bias else ():  # so large that an error would show
+        for parameter in self.bias.parameters() if self.bias else ():  # so large that an error shows
             parameter.data += torch.randn(parameter.shape, generator=generator) * 0.5
         self.bias = self.bias.to(DEVICE) if self.bias else None
         self.length, self.tokens, self.sizes = length, count * length, sizes
@@ -68,40 +69,40 @@ class Sequences:
         self.asked_ms = next_ms(self.ts_ms, self.offsets)
 
     def numbers(self) -> Iterator[Tensor]:
-        """Give random numbers for q, k, v and the gradient of the output, each [L, H, d]."""
+        """Yield random numbers for q, k, v and the gradient of the output, each [L, H, d]."""
         for _ in range(4):
             yield torch.randn(self.tokens, self.sizes.heads, self.sizes.dim // self.sizes.heads, device=DEVICE).to(
                 DTYPE
             )
 
-    def batch(self) -> JaggedBatch:
-        """Give what the fused kernels read."""
+    def batch(self) -> FusedBatch:
+        """Return the batch of the fused kernels."""
         clock = clock_of(self.ts_ms, self.asked_ms) if self.bias else None
-        return batch_of(self.offsets, max_len=self.length, tokens=self.tokens, clock=clock)
+        return fused_batch(self.offsets, max_len=self.length, tokens=self.tokens, clock=clock)
 
     def plan(self) -> tuple[TilePlan, Relations | None]:
-        """Give what the plain path reads."""
+        """Return the plan and the relations of the plain path."""
         plan = plan_tiles(self.offsets, max_len=self.length, tokens=self.tokens, heads=self.sizes.heads)
         return plan, Relations(plan, self.ts_ms, self.asked_ms, type(self.bias)) if self.bias else None
 
     def fused(self) -> Callable[..., Tensor]:
-        """Give the attention of q, k, v by the kernels."""
+        """Return the attention of q, k, v by the kernels, as a function."""
         batch = self.batch()
         return lambda q, k, v: attend_fused(q, k, v, batch, 1.0, "silu", bias_terms(self.bias))
 
     def plain(self) -> Callable[..., Tensor]:
-        """Give the attention of q, k, v by padded PyTorch in their dtype."""
+        """Return the attention of q, k, v by tiles in plain PyTorch, in their dtype, as a function."""
         plan, relations = self.plan()
 
         def run(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             activation = activation_named("silu")(plan, q.dtype)
             bias = (lambda tile: relations.bias(self.bias, tile)) if relations else (lambda _: None)
-            return attend(q, k, v, plan, 1.0, activation, bias)
+            return attend_tiled(q, k, v, plan, 1.0, activation, bias)
 
         return run
 
     def layer(self) -> Layer:
-        """Give an HSTU layer with the bias, whose tables stay in float32."""
+        """Return an HSTU layer with the bias, whose tables stay in float32."""
         d = self.sizes.dim // self.sizes.heads
         widths = {"heads": self.sizes.heads, "d_qk": d, "d_v": d}
         generator = torch.Generator().manual_seed(0)
@@ -111,10 +112,10 @@ class Sequences:
 
 
 def compare(sequences: Sequences) -> float:
-    """Give by how much of its largest number the worst result of the fused attention is off.
+    """Return the largest error of the fused attention, relative to a result's largest number.
 
     Raises:
-        RuntimeError: by more than is allowed; the sentence says which result it is.
+        RuntimeError: the error is larger than ALLOWED; the sentence names the result.
     """
     *qkv, cotangent = sequences.numbers()
     parameters = dict(sequences.bias.named_parameters()) if sequences.bias else {}
@@ -144,7 +145,7 @@ def timed(run: Callable[[], Tensor], leaves: list[Tensor], sizes: Sizes) -> dict
 
 
 def by_sdpa(run: Callable[[], Tensor], leaves: list[Tensor], sizes: Sizes) -> dict[str, Any]:
-    """Time by each backend of SDPA; the fastest stands for it."""
+    """Time each backend of SDPA; return the fastest's times, and all of them."""
     found, refused = {}, {}
     for name, backend in BACKENDS.items():
         try:
@@ -171,7 +172,7 @@ def sdpa_row(length: int, count: int, sizes: Sizes) -> dict[str, Any]:
 
 
 def fused_row(what: str, bias: str, length: int, count: int, sizes: Sizes) -> dict[str, Any]:
-    """Time an HSTU layer, or its attention alone, by the kernels, once they are seen to be right."""
+    """Time an HSTU layer, or its attention alone, by the kernels, after a check that they are right."""
     sequences = Sequences(bias, length, count, sizes)
     if what == "attention":
         leaves = [x.requires_grad_() for x in sequences.numbers()][:3]
@@ -184,7 +185,7 @@ def fused_row(what: str, bias: str, length: int, count: int, sizes: Sizes) -> di
         leaves = [x, *layer.parameters()]
         run = lambda: layer.fused(x, batch, "silu")  # noqa: E731
     out = run()
-    torch.autograd.grad(out, leaves, out.detach())  # finds block sizes, if it is to, at the batch's full size
+    torch.autograd.grad(out, leaves, out.detach())  # if tuned, finds block sizes at the batch's full size
     fits = sizes.heads * length**2 <= PLAIN_SCORES
     off = {"off": compare(Sequences(bias, length, 1, sizes))} if fits else {}
     return {**off, **timed(run, leaves, sizes)}
@@ -204,20 +205,20 @@ def plain_row(bias: str, length: int, count: int, sizes: Sizes) -> dict[str, Any
     return timed(run, [x, *layer.parameters()], sizes)
 
 
-def around(path: str, z: Tensor, o: Tensor) -> list[Tensor]:
-    """Give the gated rows, v, q and k of a layer from its projection z, [L, 4 D], and its attention o, [L, D]."""
+def gate_operations(path: str, z: Tensor, o: Tensor) -> list[Tensor]:
+    """Return the gated rows, v, q and k of a layer from its projection z, [L, 4 D], and its attention o, [L, D]."""
     widths = [o.shape[1]] * 4
     u, *others = silu_parts(z, widths) if path == "fused" else silu(z).split_with_sizes(widths, -1)
     return [norm_gate(u, o, 1e-6) if path == "fused" else u * layer_norm(o, o.shape[1:], eps=1e-6), *others]
 
 
 def around_row(path: str, tokens: int, sizes: Sizes) -> dict[str, Any]:
-    """Time what stands around the attention, once the kernels are seen to be right; without autocast on either path."""
+    """Time the operations around the attention, after a check that they are right; no autocast on either path."""
     z, o, *cotangents = (torch.randn(tokens, n * sizes.dim, device=DEVICE).to(DTYPE) for n in (4, 1, 1, 1, 1, 1))
 
     def results(path: str, dtype: torch.dtype) -> list[Tensor]:
         leaves = [x.detach().to(dtype).requires_grad_() for x in (z, o)]
-        outputs = around(path, *leaves)
+        outputs = gate_operations(path, *leaves)
         gradients = torch.autograd.grad(outputs, leaves, [x.to(dtype) for x in cotangents])
         return [x.detach().float() for x in (*outputs, *gradients)]
 
@@ -228,8 +229,8 @@ def around_row(path: str, tokens: int, sizes: Sizes) -> dict[str, Any]:
         raise RuntimeError(f"{path}: what stands around the attention is off by {off:.1e} of a result's largest number")
     leaves = [x.requires_grad_() for x in (z, o)]
     with torch.no_grad():
-        forward = milliseconds(lambda: around(path, *leaves), sizes.seconds)
-    both = milliseconds(lambda: torch.autograd.grad(around(path, *leaves), leaves, cotangents), sizes.seconds)
+        forward = milliseconds(lambda: gate_operations(path, *leaves), sizes.seconds)
+    both = milliseconds(lambda: torch.autograd.grad(gate_operations(path, *leaves), leaves, cotangents), sizes.seconds)
     return {"off": off, "forward_ms": forward, "both_ms": both}
 
 
@@ -237,13 +238,13 @@ Measure = tuple[str, str, Callable[[], dict[str, Any]]]
 
 
 def around_measures(tokens: int, sizes: Sizes) -> Iterator[Measure]:
-    """Give what is measured of so many tokens whatever their sequences."""
-    for path, rival in (("plain", ""), ("fused", "around, plain")):
-        yield f"around, {path}", rival, partial(around_row, path, tokens, sizes)
+    """Yield the measures of `tokens` tokens, whatever the length of their sequences."""
+    for path, other in (("plain", ""), ("fused", "around, plain")):
+        yield f"around, {path}", other, partial(around_row, path, tokens, sizes)
 
 
 def measures(length: int, sizes: Sizes, biases: tuple[str, ...]) -> Iterator[Measure]:
-    """Give what is measured at one length: name, name of its rival, and how."""
+    """Yield the measures at one length: name, name of the row to compare with, and the function."""
     shape = length, max(1, sizes.tokens // length), sizes
     yield "transformer layer", "", partial(transformer_row, *shape)
     yield "sdpa", "", partial(sdpa_row, *shape)
@@ -260,25 +261,25 @@ def layer_rows(rows: Rows, sizes: Sizes, lengths: tuple[int, ...], biases: tuple
     print(
         f"\n{sizes.tokens:,} tokens, width {sizes.dim}, {sizes.heads} heads, bf16; max: a product of {sizes.matmul:,}, "
         f"{ceiling:.4g} TFLOP/s\na Transformer layer has 12 D² weights, an HSTU layer 5; device: without Python's "
-        "launches, and rival/ours is by it"
+        "launches, and other/ours is by it"
     )
     line("", *_HEADS)
     counts = dict.fromkeys(max(1, sizes.tokens // length) * length for length in lengths)
     planned = [(tokens, around_measures(tokens, sizes)) for tokens in counts]
     for length, measured in [*planned, *((length, measures(length, sizes, biases)) for length in lengths)]:
-        for name, rival, measure in measured:
+        for name, other, measure in measured:
             row = rows.row(f"{length} {name}", measure, limit_s)
             if "error" not in row:
-                _show(f"{length} {name}", row, rows.there().get(f"{length} {rival}", {}), length, sizes, ceiling)
+                _show(f"{length} {name}", row, rows.there().get(f"{length} {other}", {}), length, sizes, ceiling)
 
 
-def _show(name: str, row: dict[str, Any], rival: dict[str, Any], length: int, sizes: Sizes, ceiling: float) -> None:
+def _show(name: str, row: dict[str, Any], other: dict[str, Any], length: int, sizes: Sizes, ceiling: float) -> None:
     what = name.split(" ", 1)[1].split(",")[0]
     forward, both = row["forward_ms"], row["both_ms"]
     tokens = max(1, sizes.tokens // length) * length
     flops = tokens * (_SQUARES.get(what, 0) * sizes.dim**2 + 2 * length * sizes.dim)  # causal half of two products
     tflops = 3 * flops / both["device"] / 1e9
-    ratio = f"{rival['both_ms']['device'] / both['device']:.2f}" if "both_ms" in rival else ""
+    ratio = f"{other['both_ms']['device'] / both['device']:.2f}" if "both_ms" in other else ""
     cells = forward["median"], both["median"], both["min"], both["max"], forward["device"], both["device"]
     backend = f" ({row['backend']})" if "backend" in row else ""
     work = (tflops, f"{tflops / ceiling:.0%}" if ceiling else "") if what != "around" else ()
@@ -286,7 +287,7 @@ def _show(name: str, row: dict[str, Any], rival: dict[str, Any], length: int, si
 
 
 def ceiling_row(sizes: Sizes) -> dict[str, Any]:
-    """Give the TFLOP/s of a bf16 product of random matrices."""
+    """Return the TFLOP/s of a bf16 product of random matrices."""
     a, b = (torch.randn(sizes.matmul, sizes.matmul, device=DEVICE, dtype=DTYPE) for _ in range(2))
     ms = milliseconds(lambda: a @ b, sizes.seconds)
     return {"ms": ms, "tflops": 2 * sizes.matmul**3 / ms["device"] / 1e9}

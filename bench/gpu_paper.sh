@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The paper's synthetic setting at its full size, 1,000,000 records of 128 events, on one GPU: SiLU, softmax and a
-# Transformer. Stops by itself after ten minutes with checkpoints written; the same command goes on. OUT is the folder
-# of results (default: hstu-compare-paper-1m); at the end it holds report.html.
+# Transformer. It stops after ten minutes and writes checkpoints; run the same command again to go on. OUT is the folder
+# of results (default: hstu-compare-paper-1m); at the end it contains report.html.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 hstu=${HSTU:-$([ -x .venv/bin/hstu ] && echo .venv/bin/hstu || echo hstu)}

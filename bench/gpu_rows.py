@@ -1,9 +1,9 @@
-"""What the stages of bench/gpu.py share: sizes, clocks, and rows that outlive whatever goes wrong in the next one.
+"""What the stages of bench/gpu.py share: sizes, clocks, and rows that are kept whatever goes wrong in the next one.
 
     {"device": ..., "<stage>": {"<row>": {figures}, "<row>": {"error": sentence}}}
 
-A row is in the file before it is measured, as one that did not end, and again after it. So a compiler's error costs one
-row, and so does a kernel that hangs or brings the process down: the stage is begun anew behind it.
+A row is written to the file before it is measured, as one that did not end, and again after it. So a compiler error
+costs one row, and so does a kernel that hangs or kills the process: the stage goes on with the next row.
 """
 
 import gc
@@ -28,13 +28,13 @@ import torch  # noqa: E402
 
 DEVICE: Final = torch.device("cpu" if TINY else "cuda")
 DTYPE: Final = torch.bfloat16
-LOST: Final = 3  # exit of a stage whose device is of no use to its process any more
+LOST: Final = 3  # exit code of a stage whose process cannot use the device any more
 MEMORY: Final = "OutOfMemoryError"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What is measured."""
+    """The sizes that are measured."""
 
     lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192)
     tokens: int = 32_768  # of a batch of layers
@@ -60,9 +60,9 @@ class Rows:
     """The rows of one stage in the file of all stages.
 
     Args:
-        path: of the file; it exists.
-        stage: its name.
-        until: time.time() at which nothing more is begun.
+        path: The file, which exists.
+        stage: The stage's name.
+        until: The time.time() after which no row is begun.
     """
 
     def __init__(self, path: Path, stage: str, until: float) -> None:
@@ -70,7 +70,7 @@ class Rows:
         self._over = False
 
     def row(self, name: str, measure: Callable[[], dict[str, Any]], limit_s: int = 60) -> dict[str, Any]:
-        """Measure a row and give it; one that is in the file already is not measured again."""
+        """Measure a row and return it; a row that is in the file is not measured again."""
         there = self.there()
         if name in there:
             return there[name]
@@ -95,7 +95,7 @@ class Rows:
         return row
 
     def there(self) -> dict[str, Any]:
-        """Give the rows in the file."""
+        """Return the rows in the file."""
         rows: dict[str, Any] = json.loads(self._path.read_text()).get(self._stage, {})
         return rows
 
@@ -105,7 +105,7 @@ class Rows:
         write(self._path, figures)
 
     def _clean(self, name: str, row: dict[str, Any]) -> None:
-        """Free what a row took of the device; if it was lost with the row, end this process."""
+        """Free the memory that a row took of the device; if the device is lost, end this process."""
         if "error" in row:
             print(f"{self._stage}: {name}: {row['error']}", flush=True)
         gc.collect()
@@ -119,14 +119,14 @@ class Rows:
 
 
 def write(path: Path, figures: dict[str, Any]) -> None:
-    """Write the file: the old one is there until the new one is whole."""
+    """Replace the file in one step."""
     aside = path.with_suffix(".writing")
     aside.write_text(json.dumps(figures, indent=1) + "\n")
     aside.replace(path)
 
 
 def failures(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
-    """Give the name and error of each row that failed; too little memory for the plain path is a result."""
+    """Yield the name and error of each row that failed; too little memory for the plain path is a result."""
     for stage, rows in figures.items():
         for name, row in rows.items() if isinstance(rows, dict) else ():
             if "error" in row and not row["error"].startswith(MEMORY):
@@ -134,9 +134,9 @@ def failures(figures: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def milliseconds(run: Callable[[], Any], seconds: float) -> dict[str, float]:
-    """Time a function from a quiet device to a quiet device, Python's launches included: of at least five runs.
+    """Time a function from an idle device to an idle device, Python's launches included: at least five runs.
 
-    `device` is what the device alone takes: runs are queued behind a pause, so that it never waits for Python.
+    `device` is the time of the device alone: runs are queued behind a pause, so that it never waits for Python.
     """
     run()
     times: list[float] = []

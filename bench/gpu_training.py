@@ -1,4 +1,4 @@
-"""Whole training steps on made-up micro-batches, for bench/gpu.py: steps of model/learning/learner.py.
+"""Whole training steps on synthetic micro-batches, for bench/gpu.py: model/learning/forward_pass.py as in the learner.
 
 Sequences are full, every token is a target: shown and clicked or not (a token in two is an impression), or an organic
 action. Half of the negatives are popular, as in the learner.
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gpu_rows import DEVICE, Rows, Sizes, line, milliseconds
 
-from model.attention.triton.dispatch import serve
+from model.attention.triton.dispatch import use_fused
 from model.config import ModelSettings, TrainSettings
 from model.data.entity_index import RowBatch, TokenRows
 from model.data.labels import Targets
@@ -29,11 +29,11 @@ HOUR_MS = 3_600_000
 
 
 class Trainer:
-    """One recommender and one micro-batch, learnt again and again."""
+    """One recommender, trained on one micro-batch again and again."""
 
     def __init__(self, model: ModelSettings, sequences: int, device: str, *, bf16: bool) -> None:
         self._rng = np.random.default_rng(0)
-        # one micro-batch, learnt again and again, must not diverge
+        # so low that many steps on one micro-batch do not diverge
         self._train = TrainSettings(device="cuda" if device == "cuda" else "cpu", learning_rate=1e-6)
         self._bf16, self._device, self._model = bf16, device, model
         self.weights = Parameters(model, self._train)
@@ -58,11 +58,11 @@ class Trainer:
         encoder.zero_grad()
 
     def fused(self) -> bool:
-        """Tell whether the fused kernels serve the encoder."""
+        """Return whether the encoder uses the fused kernels."""
         model = self._model
         with self._precision():
             named = {"activation": model.attention, "bias": model.bias}
-            return serve(self._x, width=model.dim // model.heads, heads=model.heads, **named)
+            return use_fused(self._x, width=model.dim // model.heads, heads=model.heads, **named)
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self._device, torch.bfloat16) if self._bf16 else nullcontext()
@@ -119,12 +119,12 @@ def training_row(model: ModelSettings, sequences: int, path: str, dtype: str, si
     """Time one kind of step.
 
     Raises:
-        RuntimeError: the fused kernels were wanted and do not serve.
+        RuntimeError: the fused kernels are to be timed and are not used here.
     """
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     trainer = Trainer(model, sequences, DEVICE.type, bf16=dtype == "bf16")
-    plain = patch("model.network.encoders.hstu.serve", lambda *_, **__: False) if path == "plain" else nullcontext()
+    plain = patch("model.network.encoders.hstu.use_fused", lambda *_, **__: False) if path == "plain" else nullcontext()
     with plain, warnings.catch_warnings():
         warnings.filterwarnings("error", "The fused attention kernels failed", RuntimeWarning)
         if path == "fused" and not trainer.fused():

@@ -1,4 +1,4 @@
-"""The examples of a log, as the joiner makes them, in memory: many learners can be trained on the same ones."""
+"""The examples of a log, as the joiner makes them, in memory, so that many learners can train on the same ones."""
 
 from collections.abc import Sequence
 
@@ -14,18 +14,18 @@ from stream.example import Example
 
 
 def movielens(example_tokens: int, limit: int | None = None) -> list[Example]:
-    """Give the examples of MovieLens-small as `hstu demo` replays it."""
+    """Return the examples of MovieLens-small as `hstu demo` replays it."""
     log = load_dataset("movielens", LogSettings(shuffle_ties=1, limit=limit))
     return examples_of(Joined(log, StreamSettings(example_tokens=example_tokens)))
 
 
 def dirichlet(settings: DirichletSettings) -> list[Example]:
-    """Give the examples of the paper's synthetic stream, a record each."""
+    """Return the examples of the paper's synthetic stream, one for each record."""
     return examples_of(WholeRecords(DirichletStream(settings)))
 
 
 def examples_of(feed: Feed) -> list[Example]:
-    """Give the examples of a feed in order."""
+    """Return the examples of a feed in order."""
     return [entry for entry in feed.entries() if isinstance(entry, Example)]
 
 
@@ -37,6 +37,6 @@ def learn(learner: Learner, examples: Sequence[Example]) -> None:
 
 
 def quality(learner: Learner) -> dict[str, float]:
-    """Give the figures of retrieval over all targets."""
+    """Return the figures of retrieval over all targets."""
     figures = learner.metrics.retrieval[MODEL].total.figures()[-1]
     return dict(zip((metric.key for metric in METRICS), figures.tolist(), strict=True))

@@ -1,7 +1,7 @@
-"""A stream like MovieLens, made in memory: people rate films in bursts, and each burst leaves as one example.
+"""A stream like MovieLens, made in memory: people rate films in bursts, and each burst becomes one example.
 
 Activity of people is log-normal, popularity of films falls with rank (Zipf, shifted), six ratings in ten are a like.
-An example has a person's last tokens and as many targets as stream.gather_targets, as the joiner makes them.
+An example has a person's last tokens and as many targets as stream.gather_targets, as the joiner makes it.
 """
 
 from collections import defaultdict
@@ -14,14 +14,14 @@ START_MS, STEP_MS = 1_700_000_000_000, 3_000
 
 
 def film_keys(films: int) -> np.ndarray:
-    """Give the keys of all films."""
+    """Return the keys of all films."""
     return np.array([id_key(f"film {i}") for i in range(films)], np.uint64)
 
 
 def make_movies(
     count: int, *, films: int = 20_000, people: int = 600, burst: int = 8, tokens: int = 512, seed: int = 0
 ) -> list[Example]:
-    """Give `count` examples in order of time."""
+    """Return `count` examples in order of time."""
     rng = np.random.default_rng(seed)
     keys, like, dislike = film_keys(films), id_key("like"), id_key("dislike")
     popular, active = 1 / (np.arange(films) + 20.0), rng.lognormal(0, 1, people)

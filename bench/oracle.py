@@ -1,9 +1,9 @@
-"""What the paper's stream allows at all: figures of the oracle in its last 10 %, by the law of items in a category.
+"""The best possible figures on the paper's stream: the oracle's in its last 10 %, by the law of items in a category.
 
-python bench/oracle.py. Records are evenly spread over the last 10 % of the stream, or over all of it. Beside the oracle
-stand two who know less: the oracle itself before anything is known of a record (event 1), and someone who takes the
-counts of the categories so far, plus 1/2, for their probabilities. The recalled figures of the paper are unverified;
-the exponents at which the oracle reaches them are interpolated linearly on a grid.
+python bench/oracle.py. Records are evenly spread over the last 10 % of the stream, or over all of it. The oracle is
+compared with two that know less: itself at the first event of a record, and a predictor that takes the counts of the
+categories so far, plus 1/2, for their probabilities. The recalled figures of the paper are unverified; the exponents at
+which the oracle reaches them are interpolated linearly on a grid.
 """
 
 import argparse
@@ -27,12 +27,12 @@ POSITIONS: Final = (1, 2, 8, 32, 128)
 
 
 def spread_over(first: int, end: int, count: int) -> NDArray[np.int64]:
-    """Give records evenly spread over [first, end)."""
+    """Return records evenly spread over [first, end)."""
     return first + (np.arange(count) * (end - first)) // count
 
 
 def by_counts(stream: DirichletStream, records: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Give the realised hits at 10 of someone who takes (counts + 1/2) for the categories' probabilities, [R, L]."""
+    """Return the realised hits at 10 if (counts + 1/2) were the categories' probabilities, [R, L]."""
     hits, gain = [], gains(stream.settings.items)
     for record in records.tolist():
         made = stream.records(record, record + 1)
@@ -43,7 +43,7 @@ def by_counts(stream: DirichletStream, records: NDArray[np.int64]) -> NDArray[np
 
 
 def precision(stream: DirichletStream, records: NDArray[np.int64]) -> dict[str, float]:
-    """Give the largest relative change by twice the nodes, and the largest error of a sum of probabilities."""
+    """Return the largest relative change by twice the nodes, and the largest error of a sum of probabilities."""
     once, twice = urn(stream.settings), urn(stream.settings, 2 * NODES)
     changes, sums = [], []
     for record in records.tolist():
@@ -55,7 +55,7 @@ def precision(stream: DirichletStream, records: NDArray[np.int64]) -> dict[str, 
 
 
 def figures_of(zipf: float, given: argparse.Namespace) -> dict[str, Any]:
-    """Give all figures of one law."""
+    """Return all figures of one law."""
     stream = DirichletStream(DirichletSettings(zipf=zipf, records=given.stream))
     records = spread_over(int(0.9 * given.stream), given.stream, given.records)
     start = time.process_time()
@@ -83,7 +83,7 @@ def _means(figures: OracleFigures) -> dict[str, dict[str, float]]:
 
 
 def on_grid(given: argparse.Namespace) -> NDArray[np.float64]:
-    """Give exponent, HR@10 and HR@50 of the last 10 % in rows, exponents from 0 to 1."""
+    """Return exponent, HR@10 and HR@50 of the last 10 % in rows, exponents from 0 to 1."""
     records = spread_over(int(0.9 * given.stream), given.stream, 300)
     rows = []
     for zipf in np.linspace(0, 1, given.grid).tolist():
@@ -93,7 +93,7 @@ def on_grid(given: argparse.Namespace) -> NDArray[np.float64]:
 
 
 def exponents(grid: NDArray[np.float64]) -> dict[str, list[float]]:
-    """Give the exponents at which the oracle reaches the recalled HR@10 and HR@50 of each model."""
+    """Return the exponents at which the oracle reaches the recalled HR@10 and HR@50 of each model."""
     return {
         name: [float(np.interp(wanted, grid[:, 1 + i], grid[:, 0])) for i, wanted in enumerate(recalled)]
         for name, recalled in RECALLED.items()
@@ -141,8 +141,8 @@ def main() -> None:
     parser.add_argument("--stream", type=int, default=1_000_000, help="records of the stream")
     parser.add_argument("--records", type=int, default=1000, help="of the last 10 %%")
     parser.add_argument("--whole", type=int, default=300, help="records of the whole stream")
-    parser.add_argument("--seen", action="store_true", help="also rank only ids that earlier records have shown")
-    parser.add_argument("--grid", type=int, default=21, help="exponents from 0 to 1 between which is interpolated")
+    parser.add_argument("--seen", action="store_true", help="also rank only among ids that earlier records have shown")
+    parser.add_argument("--grid", type=int, default=21, help="exponents from 0 to 1 to interpolate between")
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,12 +1,12 @@
-"""The learner that one would write first: the same model, padded, in eager PyTorch, every table an nn.Embedding.
+"""A learner as one would write it first: the same model, padded, in eager PyTorch, every table an nn.Embedding.
 
-B sequences padded to n tokens, L = B n places, P targets, V items, K negatives, D width, H heads. It takes its
-first weights from a Learner, so that its first loss must be that learner's. What differs is the plain way of doing it:
+B sequences padded to n tokens, L = B n places, P targets, V items, K negatives, D width, H heads. It starts with the
+weights of a Learner, so its first loss must equal that learner's. The differences:
 
     attention       [B, H, n, n] scores, bias tables looked up for every pair of places, padding computed and masked
     optimizer       torch's fused AdamW over all parameters, item table included: every row, every step
     evaluation      all P x V scores against freshly normalised rows, compared under a [P, V] mask of candidates
-    metrics         HR@10 and NDCG@10 of the model alone; no rivals, no age slices, no ranking figures
+    metrics         HR@10 and NDCG@10 of the model alone; no baselines, no age slices, no ranking figures
 """
 
 import math
@@ -25,7 +25,7 @@ EPS = 1e-6
 
 
 class Padded(nn.Module):
-    """The model; see above. For micro-batches of items with actions only, as a stream of ratings has them."""
+    """The model, for micro-batches of items with actions only, as in a stream of ratings."""
 
     def __init__(self, learner: Learner) -> None:
         super().__init__()
@@ -38,13 +38,13 @@ class Padded(nn.Module):
         self.features = nn.Embedding.from_pretrained(learner.weights.features.rows.clone(), freeze=False)
 
     def weight(self, name: str) -> Tensor:
-        """Give a parameter by its name in the recommender."""
+        """Return a parameter by its name in the recommender."""
         return getattr(self, self.names[name])
 
     def forward(
         self, item_Bn: Tensor, action_Bn: Tensor, kind_Bn: Tensor, ts_ms_Bn: Tensor, length_B: Tensor
     ) -> Tensor:
-        """Give the encoder's output, [B, n, D]."""
+        """Return the encoder's output, [B, n, D]."""
         n = item_Bn.shape[1]
         at_n = torch.arange(n)
         x = self.items(item_Bn) + self.features(action_Bn) + self.weight("kind_emb")[kind_Bn]
@@ -88,7 +88,7 @@ class PaddedLearner:
     def step(
         self, batch: PackedBatch, targets: Targets, negatives: Negatives, item_L: Tensor, action_L: Tensor
     ) -> float:
-        """Give the loss of a micro-batch after one step on it."""
+        """Train one step on a micro-batch; return its loss."""
         lengths = torch.from_numpy(batch.offsets).diff()
         columns = (item_L, action_L, torch.from_numpy(batch.kinds).long(), torch.from_numpy(batch.ts_ms))
         padded = [nn.utils.rnn.pad_sequence(list(column.split(lengths.tolist())), True) for column in columns]
@@ -111,7 +111,7 @@ class PaddedLearner:
     @torch.no_grad()
     def _test(self, q_PD: Tensor, positive_P: Tensor) -> None:
         scores_PV = q_PD @ normalize(self.model.items.weight, dim=-1, eps=EPS).T
-        candidate_PV = torch.ones_like(scores_PV, dtype=torch.bool)  # a stream asks who was born and not withdrawn
+        candidate_PV = torch.ones_like(scores_PV, dtype=torch.bool)  # all items are live here
         own_P1 = scores_PV.gather(1, positive_P[:, None])
         rank_P = 1 + ((scores_PV > own_P1) & candidate_PV).sum(1)
         self.hits += (rank_P <= 10).sum().item()

@@ -1,8 +1,8 @@
 """Ranking many candidates after one history: one pass beside a pass for each candidate.
 
-python bench/rank.py. Scorer.rank of 1 to 2,000 candidates at histories of 512 and 4,096 tokens. The rival calls it with
-one candidate at a time; of more than --passes candidates it ranks that many and the rest is extrapolated in proportion,
-which the table marks by ~. Both give the same numbers: the largest difference is printed.
+python bench/rank.py. Scorer.rank of 1 to 2,000 candidates at histories of 512 and 4,096 tokens, against calls with one
+candidate each. Of more than --passes candidates only that many are ranked singly and the rest is extrapolated in
+proportion, marked by ~ in the table. Both give the same numbers: the largest difference is printed.
 """
 
 import argparse
@@ -23,7 +23,7 @@ ITEMS = 20_000
 
 
 def difference(scorer: Scorer, history: History, rows: np.ndarray) -> float:
-    """Give the largest difference between one pass and single ones, over probabilities and retrieval scores."""
+    """Return the largest difference between one pass and single ones, over probabilities and retrieval scores."""
     together = scorer.rank(history, rows, NOW_MS)
     worst = 0.0
     for i, row in enumerate(rows):
@@ -34,7 +34,7 @@ def difference(scorer: Scorer, history: History, rows: np.ndarray) -> float:
 
 
 def measure(scorer: Scorer, history: History, count: int, repeats: int, passes: int) -> dict[str, Any]:
-    """Give ms of both ways for so many candidates."""
+    """Return the ms of both ways for `count` candidates."""
     rows = np.random.default_rng(count).choice(ITEMS, count, replace=False)
     few = rows[:passes]
 

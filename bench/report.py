@@ -1,7 +1,7 @@
-"""What every benchmark prints and keeps: the machine, a table of min, median and max, one JSON file.
+"""What every benchmark prints and saves: the machine, a table of min, median and max, one JSON file.
 
-Times of one thread are CPU times of the process, what a clock on the wall shows where nothing else runs: machines are
-shared, and a benchmark that waits for its turn measures its neighbours. With more threads they are the wall's.
+With one thread, times are CPU times of the process, which equal the wall clock's if nothing else runs: on a shared
+machine the wall clock would measure the other processes as well. With more threads they are wall-clock times.
 """
 
 import json
@@ -17,7 +17,7 @@ import torch
 
 
 def machine() -> str:
-    """Name the processor, its cores, the threads that PyTorch uses, and how busy it is."""
+    """Return the processor, its cores, the threads that PyTorch uses, and the load."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
@@ -28,17 +28,17 @@ def machine() -> str:
 
 
 def clock_s() -> float:
-    """Give the time by which benchmarks measure, in seconds from somewhere."""
+    """Return the time by which benchmarks measure, in seconds from an arbitrary start."""
     return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
 
 
 def spread(numbers: Sequence[float]) -> dict[str, float]:
-    """Give min, median and max."""
+    """Return min, median and max."""
     return {"min": min(numbers), "median": statistics.median(numbers), "max": max(numbers)}
 
 
 def seconds(run: Callable[[], Any], repeats: int, warm: int = 1) -> list[float]:
-    """Time a function some times, after it has run `warm` times for nothing."""
+    """Return the times of `repeats` runs of a function, after `warm` runs that do not count."""
     for _ in range(warm):
         run()
     times = []
@@ -50,7 +50,7 @@ def seconds(run: Callable[[], Any], repeats: int, warm: int = 1) -> list[float]:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """Print rows under their heads, the first column to the left."""
+    """Print rows under their heads, the first column left-aligned."""
     cells = [list(heads), *([_text(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(heads))]
     for row in cells:
@@ -59,7 +59,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 def save(what: str, figures: dict[str, Any], folder: Path | None) -> None:
-    """Write bench/results/<what>_<cores>cpu_<date>.json, where a folder is given."""
+    """Write <folder>/<what>_<cores>cpu_<date>.json, if a folder is given."""
     if folder is None:
         return
     folder.mkdir(parents=True, exist_ok=True)

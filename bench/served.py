@@ -1,4 +1,4 @@
-"""A scorer as a server has it, of an untrained model over many items, and a long history to ask it about."""
+"""A scorer as in a server, of an untrained model over many items, and a long history for its queries."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ NOW_MS = 1_700_000_000_000
 
 
 def make_scorer(model: ModelSettings, items: int, withdrawn: int = 0, seed: int = 0) -> Scorer:
-    """Give a scorer; the first items are withdrawn. Vectors are drawn anew, for those of a new table are tiny."""
+    """Return a scorer; the first `withdrawn` items are withdrawn."""
     learner = Learner(model, TrainSettings(seed=seed, device="cpu", threads=torch.get_num_threads()))
     learner.items.admit(np.arange(1, items + 1, dtype=np.uint64), np.zeros(items, np.int64))
     for key in range(1, withdrawn + 1):
@@ -30,7 +30,7 @@ def make_scorer(model: ModelSettings, items: int, withdrawn: int = 0, seed: int 
 
 
 def make_history(length: int, items: int, seed: int = 0) -> History:
-    """Give a history of clicks a minute apart, the last one a minute ago."""
+    """Return a history of clicks a minute apart, the last one a minute ago."""
     rng = np.random.default_rng(seed)
     return History(
         rows_n=rng.integers(items, size=length),

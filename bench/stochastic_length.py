@@ -1,10 +1,10 @@
-"""Stochastic Length on MovieLens: how much it drops, what it costs in quality, what it saves in time.
+"""Stochastic Length on MovieLens: how many tokens it drops, what it costs in quality, what it saves in time.
 
 python bench/stochastic_length.py. The first --limit ratings of MovieLens-small, examples of up to --tokens tokens (N);
-a learner each for alpha off and the given ones, and for the plain alternative: only the last N^(alpha/2) tokens, with
-the least alpha, in test and in training. Default settings otherwise, one seed; errors are of differences from `off`,
-target by target (paired), over all targets and over those with at least LONG tokens before them.
-Then the speed alone, in turns, at sequences of 4,096 tokens that all are that long (movies.py; nothing to learn).
+one learner with alpha off, one for each given alpha, and one for the plain alternative: only the last N^(alpha/2)
+tokens, with the least alpha, in test and in training. Other settings are the defaults, one seed. Errors are of
+differences from `off`, target by target (paired), over all targets and over those with at least LONG tokens before
+them. Then the speed alone, in turns, at sequences of exactly 4,096 tokens (movies.py; they have no pattern to learn).
 """
 
 import argparse
@@ -31,7 +31,7 @@ LONG = 512
 
 
 def last_tokens(example: Example, count: int) -> Example:
-    """Give the example with its last tokens, if its targets and their queries lie in them; else as it is."""
+    """Return the example with its last `count` tokens, or unchanged if a target or its query lies before them."""
     start = max(0, len(example.keys) - count)
     if not start or min(example.positions.min(), example.queries.min()) < start:
         return example
@@ -41,7 +41,7 @@ def last_tokens(example: Example, count: int) -> Example:
 
 
 def run(examples: list[Example], alpha: float, max_len: int) -> dict[str, Any]:
-    """Train one learner; give its figures, its ranks, and how many tokens and pairs of tokens it trained on."""
+    """Train one learner; return its figures, its ranks, and how many tokens and pairs of tokens it trained on."""
     learner = Learner(ModelSettings(max_len=max_len), TrainSettings(stochastic_length_alpha=alpha, device="cpu"))
     tokens, pairs, ranks = 0.0, 0.0, []
 
@@ -70,7 +70,7 @@ def run(examples: list[Example], alpha: float, max_len: int) -> dict[str, Any]:
 
 
 def hits(result: dict[str, Any], base: dict[str, Any], these: NDArray[np.bool_]) -> tuple[float | str, str]:
-    """Give HR@10 over some targets and its difference from `base`, with the standard error of that."""
+    """Return HR@10 over some targets and its difference from `base`, with the standard error of the difference."""
     if not these.any():
         return "", ""
     hit, of_base = ((each["ranks"][these] <= 10).astype(float) for each in (result, base))
@@ -79,7 +79,7 @@ def hits(result: dict[str, Any], base: dict[str, Any], these: NDArray[np.bool_])
 
 
 def long_examples(count: int, tokens: int, targets: int = 8) -> list[Example]:
-    """Give examples of so many tokens, the last of which are targets."""
+    """Return examples of `tokens` tokens, the last of which are targets."""
     return [
         replace(
             example,
@@ -92,7 +92,7 @@ def long_examples(count: int, tokens: int, targets: int = 8) -> list[Example]:
 
 
 def speeds(alphas: list[float], tokens: int = 4096, steps: int = 4) -> dict[float, list[float]]:
-    """Give the ms of some steps for each alpha, taken in turns after one for nothing."""
+    """Return the ms of some steps for each alpha, taken in turns, after a first step that does not count."""
     examples = long_examples(8 * (steps + 1), tokens)
     learners = {
         alpha: Learner(ModelSettings(max_len=tokens), TrainSettings(stochastic_length_alpha=alpha, device="cpu"))
@@ -115,7 +115,7 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
     examples, least = movielens(given.tokens, given.limit), int(given.tokens ** (min(given.alphas) / 2))
-    run(examples[:80], 0.0, given.tokens)  # so that what is compiled once is compiled
+    run(examples[:80], 0.0, given.tokens)  # compiles the loops
     results = {"off": run(examples, 0.0, given.tokens)}
     for alpha in given.alphas:
         results[f"alpha {alpha}"] = run(examples, alpha, given.tokens)

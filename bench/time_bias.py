@@ -1,9 +1,9 @@
-"""What a bias of time is worth: none, the paper's buckets, a decaying function; and SiLU by max_len or by keys seen.
+"""The effect of a time bias: none, the paper's buckets, a decaying function; and of SiLU by max_len or by keys seen.
 
-python bench/time_bias.py. Prequential HR@10 and NDCG@10 of a Learner each, --seeds seeds, on the first --limit ratings
-of MovieLens-small and on two synthetic streams: the paper's (exchangeable within a record: time tells nothing) and one
-of interests that fade with time (decay.py). Means over the seeds with standard errors; differences are from the
-default (silu, bucketed), seed by seed, on the same examples. Speed is CPU time over all steps of a run.
+python bench/time_bias.py. Prequential HR@10 and NDCG@10 of one Learner for each variant, --seeds seeds, on the first
+--limit ratings of MovieLens-small and on two synthetic streams: the paper's (exchangeable within a record, so time has
+no information) and one of interests that fade with time (fading.py). Means over the seeds with standard errors;
+differences are from the default (silu, bucketed), seed by seed, on the same examples. Speed is CPU time over all steps.
 """
 
 import argparse
@@ -28,7 +28,7 @@ VARIANTS = [(attention, bias) for attention in ("silu", "silu_seen") for bias in
 
 
 def synthetic(seed: int) -> dict[str, tuple[int, list[Example]]]:
-    """Give max_len and examples of the streams that are made anew for each seed."""
+    """Return max_len and examples of the streams that are made for each seed."""
     settings = DirichletSettings(seed=seed, records=1_000, length=RECORD, items=2_000, categories=50)
     return {
         "fading": (TOKENS, make_fading(6_000, tokens=TOKENS, seed=seed)),
@@ -37,7 +37,7 @@ def synthetic(seed: int) -> dict[str, tuple[int, list[Example]]]:
 
 
 def run(examples: Sequence[Example], max_len: int, attention: Any, bias: Any, seed: int) -> dict[str, float]:
-    """Give the figures of one learner and its speed."""
+    """Return the figures of one learner and its speed."""
     model = ModelSettings(max_len=max_len, attention=attention, bias=bias)
     learner = Learner(model, TrainSettings(seed=seed, device="cpu"))
     start = clock_s()
@@ -51,7 +51,7 @@ def run(examples: Sequence[Example], max_len: int, attention: Any, bias: Any, se
 
 
 def mean(numbers: Sequence[float], sign: str = "") -> str:
-    """Give mean and standard error."""
+    """Return mean and standard error."""
     error = statistics.stdev(numbers) / len(numbers) ** 0.5 if len(numbers) > 1 else float("nan")
     return f"{statistics.mean(numbers):{sign}.4f} ± {error:.4f}"
 
@@ -80,7 +80,7 @@ def main() -> None:
     for seed in range(given.seeds):
         for stream, (max_len, examples) in ({"movielens": ratings} | synthetic(seed)).items():
             own = runs.setdefault(stream, {variant: [] for variant in VARIANTS})
-            run(examples[:80], max_len, *VARIANTS[0], seed)  # so that what is compiled once is compiled
+            run(examples[:80], max_len, *VARIANTS[0], seed)  # compiles the loops
             for variant in VARIANTS:
                 own[variant].append(run(examples, max_len, *variant, seed))
     print(f"{machine()}; {time.strftime('%Y-%m-%d')}; {given.seeds} seeds, MovieLens to rating {given.limit:,}")

@@ -1,8 +1,8 @@
-"""Exact top-k over a million items beside the price of reading their vectors once, and beside the other ways to do it.
+"""Exact top-k over a million items, beside the time to read their vectors once and beside other exact methods.
 
-python bench/topk.py. The floor is the table's bytes by the memory bandwidth of this run: the fastest of several ways to
-read the table and do nothing else. Rivals, each exact: PyTorch's topk of all scores, a sort of all scores, and
-faiss-cpu's flat index where it is installed (pip install faiss-cpu), which leaves no items out here. They take turns.
+python bench/topk.py. The floor is the table's bytes over the memory bandwidth of this run: the fastest of several ways
+to read the table and do nothing else. Other methods: PyTorch's topk of all scores, a sort of all scores, and
+faiss-cpu's flat index if it is installed (pip install faiss-cpu), which excludes no items here. They take turns.
 """
 
 import argparse
@@ -23,13 +23,13 @@ from model.serving.top_k import best
 
 
 def reads(items_VD: Tensor) -> dict[str, Callable[[], Any]]:
-    """Give ways to read all of it."""
+    """Return ways to read the whole table."""
     flat = items_VD.view(-1)
     return {"amax": flat.amax, "sum": flat.sum, "dot": lambda: torch.dot(flat, flat), "numpy max": flat.numpy().max}
 
 
 def ways(items_VD: Tensor, query_D: Tensor, k: int, shut: np.ndarray) -> dict[str, Callable[[], Any]]:
-    """Give ways to find the best k."""
+    """Return ways to find the best k; `shut` has the sorted rows to exclude."""
 
     def scored() -> Tensor:
         scores_V = items_VD @ query_D
@@ -54,7 +54,7 @@ def ways(items_VD: Tensor, query_D: Tensor, k: int, shut: np.ndarray) -> dict[st
 
 
 def in_turns(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list[float]]:
-    """Give the ms of each, once a round."""
+    """Return the ms of each function, run once a round."""
     ms: dict[str, list[float]] = {name: [] for name in runs}
     for number in range(repeats + 1):
         for name, run in runs.items():
@@ -67,7 +67,7 @@ def in_turns(runs: dict[str, Callable[[], Any]], repeats: int) -> dict[str, list
 
 
 def measure(items_VD: Tensor, k: int, shut: np.ndarray, repeats: int) -> dict[str, Any]:
-    """Give floor and ms of every way for one k; ours must find what the sort finds."""
+    """Return the floor and the ms of every method for one k; ours must find the same items as the sort."""
     query_D = unit(torch.randn(items_VD.shape[1], generator=torch.Generator().manual_seed(k)))
     runs = ways(items_VD, query_D, k, shut)
     assert runs["blocks (ours)"]().tolist() == runs["sort"]().tolist()

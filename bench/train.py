@@ -1,8 +1,8 @@
-"""Tokens/s of Learner.step beside a learner written the plain way: padded eager PyTorch, all of it dense (tiled.py).
+"""Tokens/s of Learner.step beside a learner written the plain way: padded eager PyTorch, all of it dense (padded.py).
 
-python bench/train.py. A MovieLens-like stream (movies.py), a live catalogue of --items, default settings. Both learn
-the same micro-batches in turns, --steps at a time, in one process; the first losses are compared, for the models are
-the same. Then where each ms of ours goes: medians over steps, by timers around its parts.
+python bench/train.py. A MovieLens-like stream (movies.py), a live catalogue of --items, default settings. Both train on
+the same micro-batches in turns, --steps at a time, in one process; the first losses must agree, since the models are
+equal. Then where each ms of ours goes: medians over steps, by timers around its parts.
 """
 
 import argparse
@@ -53,7 +53,7 @@ PARTS = (  # name, owner, method; inner ones are taken out of those around them
 
 
 def new_learner(items: int, threads: int) -> Learner:
-    """Give a learner of default settings that knows all items, as after a long stream."""
+    """Return a learner of default settings that knows all items, as after a long stream."""
     learner = Learner(ModelSettings(), TrainSettings(threads=threads, device="cpu"))
     learner.items.admit(film_keys(items), np.full(items, START_MS - 1))
     learner.weights.grow(learner.items.keys, 2)
@@ -63,7 +63,7 @@ def new_learner(items: int, threads: int) -> Learner:
 
 @contextmanager
 def timers() -> Iterator[dict[str, float]]:
-    """Add up the own seconds of each part while this lasts."""
+    """Sum the seconds of each part while this lasts, without those of inner parts."""
     own: dict[str, float] = defaultdict(float)
     inside: list[float] = [0.0]
 
@@ -91,7 +91,7 @@ def timers() -> Iterator[dict[str, float]]:
 
 
 class Rival:
-    """The padded learner; tokens come as rows, as a vocabulary gives them."""
+    """The padded learner, on the rows that ours has given the tokens."""
 
     def __init__(self, learner: Learner) -> None:
         self._learner, self._padded = learner, PaddedLearner(learner)
@@ -118,7 +118,7 @@ class Rival:
 
 
 def rounds(learner: Learner, rival: Rival, batches: list[list[Example]], steps: int) -> dict[str, list[float]]:
-    """Give ms a step of each learner in each round of some steps; who begins changes."""
+    """Return the ms a step of each learner in each round; they take turns to begin."""
     ms: dict[str, list[float]] = {"ours": [], "padded": []}
     runs = (("ours", learner.step), ("padded", rival.step))
     for number, first in enumerate(range(0, len(batches) - steps + 1, steps)):
@@ -131,7 +131,7 @@ def rounds(learner: Learner, rival: Rival, batches: list[list[Example]], steps: 
 
 
 def parts_ms(learner: Learner, batches: list[list[Example]]) -> dict[str, float]:
-    """Give the median ms a step of each part."""
+    """Return the median ms a step of each part."""
     steps = []
     for batch in batches:
         with timers() as own:

@@ -1,10 +1,13 @@
 """Settings of the model, its learner and its server: tables [model], [train] and [serve] of hstu.toml."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-Activation = Literal["silu", "silu_seen", "softmax"]
+Activation = Literal["silu", "silu_seen", "softmax"]  # of model/attention/activations.py
+EncoderName = Literal["hstu", "transformer", "gru"]  # files of model/network/encoders
+ATTENTION_NAMES: Final[tuple[str, ...]] = get_args(Activation)
+ENCODER_NAMES: Final[tuple[str, ...]] = get_args(EncoderName)
 
 
 class ModelSettings(BaseModel):
@@ -12,25 +15,25 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    encoder: Literal["hstu", "transformer", "gru"] = "hstu"
-    """HSTU, or a rival of it: SASRec's Transformer or GRU4Rec's GRU, for which `attention` and `bias` say nothing."""
+    encoder: EncoderName = "hstu"
+    """HSTU, or a baseline: SASRec's Transformer or GRU4Rec's GRU, on which `attention` and `bias` have no effect."""
     attention: Activation = "silu"
-    """SiLU(QKᵀ+rab)/n as in the paper: n is max_len (silu) or the number of keys that the row sees (silu_seen; the
-    final length is what a row cannot know); or a causally masked softmax of it, scaled by 1/sqrt(d_qk) (softmax)."""
+    """SiLU(QKᵀ+rab)/n as in the paper: n is max_len (silu) or the number of keys that the row sees (silu_seen); or a
+    causally masked softmax of it, scaled by 1/sqrt(d_qk) (softmax)."""
     bias: Literal["none", "bucketed", "functional"] = "bucketed"
     """Relative bias of position and time: the paper's buckets of the time gap, a decaying function of it, or none."""
     dim: int = Field(64, ge=8)
     layers: int = Field(2, ge=1)
     heads: int = Field(2, ge=1)
     max_len: int = Field(512, ge=16)
-    """Tokens of a sequence at most; not fewer than stream.example_tokens."""
+    """The most tokens of a sequence; at least stream.example_tokens."""
     temperature: float = Field(0.2, gt=0)
     """Of the retrieval softmax over cosine similarities; the research code has 0.05 (see docs/performance.md)."""
     item_rows: int = Field(0, ge=0)
-    """Rows of the item table that items share by the hash of their id; 0: each item has its own, whatever their number.
-    Memory has a bound then, and items that meet in one row cannot be told apart."""
+    """Rows of the item table, which items share by the hash of their id; 0: each item has its own row. Sharing bounds
+    the memory, but items in one row cannot be told apart."""
     rank_actions: tuple[str, ...] = ("click", "like", "share", "purchase", "watch")
-    """Actions with a ranking tower each."""
+    """Actions that have a ranking tower."""
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> "ModelSettings":
@@ -39,7 +42,7 @@ class ModelSettings(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _rivals_have_no_options_of_hstu(self) -> "ModelSettings":
+    def _only_hstu_has_its_options(self) -> "ModelSettings":
         for name, allowed in (("attention", ("silu",)), ("bias", ("bucketed", "none"))):
             value = getattr(self, name)
             if self.encoder != "hstu" and value not in allowed:
@@ -121,7 +124,7 @@ class ServeSettings(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     name: str = "silu"
-    """Trainer whose snapshots answer."""
+    """The trainer whose snapshots are served."""
     alias: str = "latest"
     poll_s: float = Field(1.0, gt=0)
-    """How often the server looks whether the alias has moved."""
+    """Seconds between two looks at the alias."""

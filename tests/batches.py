@@ -1,4 +1,4 @@
-"""Hypothesis strategies for micro-batches: examples of any content, and retrieval questions with known answers."""
+"""Hypothesis strategies for micro-batches: examples of any content, and retrieval questions whose answers are known."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ HISTORY_MS, LATEST_MS = 10, 40
 
 
 def make_example(tokens: list[tuple[int, int, int, int]], user: int = 1) -> Example:
-    """Give an example of (key, action, ts_ms, kind) tokens without targets."""
+    """Return an example of (key, action, ts_ms, kind) tokens without targets."""
     columns = list(zip(*tokens, strict=True)) or [(), (), (), ()]
     none = np.empty(0, np.int64)
     return Example(
@@ -28,7 +28,7 @@ def make_example(tokens: list[tuple[int, int, int, int]], user: int = 1) -> Exam
 
 
 def with_targets(example: Example, targets: list[tuple[int, int, int, int, list[int]]]) -> Example:
-    """Give the example with (position, query, request, request_ms, labels) targets."""
+    """Return the example with (position, query, request, request_ms, labels) targets."""
     positions, queries, requests, request_ms, labels = list(zip(*targets, strict=True)) or [()] * 5
     head = example.partition, example.serial, example.final_ms, example.user, example.first
     return Example(
@@ -44,7 +44,7 @@ def with_targets(example: Example, targets: list[tuple[int, int, int, int, list[
 
 @st.composite
 def examples(draw: st.DrawFn) -> Example:
-    """One example, whose columns need not make sense together."""
+    """Draw an example; its columns need not be consistent."""
     tokens = draw(st.lists(st.tuples(keys, keys, st.integers(0, 50), st.sampled_from(Kind)), max_size=6))
     position = st.integers(0, max(0, len(tokens) - 1))
     target = st.tuples(
@@ -56,7 +56,7 @@ def examples(draw: st.DrawFn) -> Example:
 
 @dataclass(frozen=True, slots=True)
 class Quiz:
-    """Questions on items 0 to V-1, made from the plain values beside them, one user each."""
+    """Questions on items 0 to V-1, one user each, and the plain values that they were made from."""
 
     born_ms: list[int]  # [V]
     withdrawn: list[bool]  # [V]
@@ -66,13 +66,13 @@ class Quiz:
     questions: Questions
 
     def candidates(self, t: int) -> set[int]:
-        """Give the items that question t may be answered with."""
+        """Return the candidates of question t."""
         return {v for v, born_ms in enumerate(self.born_ms) if born_ms < self.request_ms[t] and not self.withdrawn[v]}
 
 
 @st.composite
 def quizzes(draw: st.DrawFn) -> Quiz:
-    """A few questions on a few items, some withdrawn, some born too late, some unknown."""
+    """Draw a few questions on a few items, some withdrawn, some born too late, some unknown."""
     born_ms = draw(st.lists(st.just(0) | st.integers(0, LATEST_MS), max_size=4))
     withdrawn = [draw(st.booleans()) and draw(st.booleans()) for _ in born_ms]
     items = st.sampled_from([*range(len(born_ms)), UNKNOWN])
@@ -100,7 +100,7 @@ def make_quiz(
 
 
 def _example(target: int, request_ms: int, history: list[int | None]) -> Example:
-    """Give an example of the history and the target after it; attributes have the keys of items, to be told apart."""
+    """Return an example of the history and the target after it; attribute tokens have keys of items, too."""
     tokens = [
         (0, NO_KEY, HISTORY_MS, Kind.ATTRIBUTE) if item is None else (item, NO_KEY, HISTORY_MS, Kind.IMPRESSION)
         for item in history

@@ -1,1 +1,1 @@
-"""Helpers for arrays that know nothing of recommenders: digests, growth, compilation, state dictionaries."""
+"""Helpers for arrays, independent of recommenders: digests, growth, compilation, state dictionaries."""

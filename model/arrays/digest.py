@@ -1,7 +1,7 @@
-"""Digests of arrays: two runs have the same digest if, and for all we care only if, they have the same arrays.
+"""Digest of named arrays: equal arrays give equal digests; collisions are ignored (64 bits or more).
 
-What is hashed of each array, in the order of the mapping: name, dtype, shape, then its elements as they lie in memory
-(so a digest is of one byte order). Room that an array keeps for later is its owner's to leave out.
+Hashed for each array, in the order of the mapping: name, dtype, shape, then its elements as they lie in memory (so a
+digest depends on the byte order). The owner of an array must leave out its spare rows.
 """
 
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 
 class Hasher(Protocol):
-    """What hashlib and xxhash give."""
+    """A hash object of hashlib or xxhash."""
 
     def update(self, data: bytes | memoryview, /) -> object:
-        """Take more bytes."""
+        """Add bytes."""
 
 
 def digest_arrays(hasher: Hasher, arrays: Mapping[str, NDArray[Any]]) -> None:

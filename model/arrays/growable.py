@@ -1,4 +1,4 @@
-"""Arrays that grow row by row: room for twice as many whenever they are full, so that a row costs O(1) over time."""
+"""Arrays that grow row by row: the capacity doubles when it is full, so that adding a row costs O(1) over time."""
 
 from typing import Any, TypeVar
 
@@ -9,7 +9,7 @@ Scalar = TypeVar("Scalar", bound=np.generic)
 
 
 def with_room(array: NDArray[Scalar], rows: int) -> NDArray[Scalar]:
-    """Give the array itself if it has so many rows, else a copy of it with at least twice its own, zeros at the end."""
+    """Return the array if it has `rows` rows, else a copy with at least twice as many as before, zeros at the end."""
     if rows <= len(array):
         return array
     grown: NDArray[Any] = np.zeros((max(rows, 2 * len(array)), *array.shape[1:]), array.dtype)

@@ -11,17 +11,21 @@ ANY_ORDER: Final = ("reassoc", "contract", "arcp", "nsz")  # LLVM's flags for it
 
 
 def compiled(function: Callable[P, R], *, any_order: bool = False, **more: bool) -> Callable[P, R]:
-    """Compile a function, let other threads run in it, and keep the result beside its file if that can be written.
+    """Compile a function without the GIL, and cache the result beside its file if that can be written.
 
-    It may call functions of its own file alone: numba looks at no other file to see whether what it kept is old.
-    `any_order` lets sums be taken in any (fixed) order; else they are rounded as written. More are options of numba's.
+    The function may call only functions of its own file: numba looks at no other file to see whether its cache is old.
+
+    Args:
+        function: The function.
+        any_order: Whether sums may be taken in any (fixed) order; else they are rounded as written.
+        more: Further options of numba.njit.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", **more}
     if any_order:
         options["fastmath"] = set(ANY_ORDER)
-        function.__qualname__ += "_" + "_".join(ANY_ORDER)  # numba sees no change of flags either
+        function.__qualname__ += "_" + "_".join(ANY_ORDER)  # numba's cache ignores flags as well
     try:
-        kept = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no folder that could be written
-        kept = numba.njit(**options)(function)
-    return cast(Callable[P, R], kept)
+        made = numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder for the cache can be written
+        made = numba.njit(**options)(function)
+    return cast(Callable[P, R], made)

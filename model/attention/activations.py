@@ -1,10 +1,12 @@
-"""From scores to weights: what makes an attention pointwise (SiLU, the paper's) or a softmax.
+"""Attention activations: how scores become the weights of the values, pointwise (SiLU, the paper's) or by a softmax.
 
-An activation prepares its masks once for a planned batch and then serves all layers.
-r rows, k keys of a tile (tile_plan.py).
+To add one, write its class here, put it into ACTIVATIONS, and its name into `Activation` of model/config.py. It then
+runs in plain PyTorch on every device, and the tests compare it with its own `row_weights`. Kernels are optional: those
+of the CPU have code for the names in cpu/dispatch.py, those of CUDA for the names in triton/batch.py.
 """
 
-from typing import Final, Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor
@@ -14,49 +16,81 @@ from model.attention.tile_plan import Tile, TilePlan
 from model.errors import ModelError
 
 
-class Activation(Protocol):
-    """Weights of the scores of one tile, [..., r, k]."""
+class Activation(ABC):
+    """Weights from scores. One object prepares its masks for a planned batch and is used by all layers.
 
+    r rows, k keys of a tile (tile_plan.py).
+    """
+
+    scaled: ClassVar[bool]  # HSTU divides the products q·k by sqrt(d_qk)
+
+    @abstractmethod
     def __init__(self, plan: TilePlan, dtype: torch.dtype) -> None: ...
 
+    @staticmethod
+    @abstractmethod
+    def row_weights(scores: Tensor, max_len: int) -> Tensor:
+        """Return the weights of one row from the scores of the keys that it sees, [..., k]: the definition."""
+
+    @abstractmethod
     def weights(self, scores: Tensor, tile: Tile) -> Tensor:
-        """Give the weights of the values, zero where a row does not see a key."""
-        ...
+        """Return the weights of a tile, [..., r, k], zero where a row does not see a key."""
 
 
-class Silu:
-    """silu(score) / max_len where a row sees a key: every key is weighed by itself, and nothing sums to one."""
+class Silu(Activation):
+    """silu(score) / max_len: every key is weighed by itself, and the weights of a row do not sum to one."""
+
+    scaled = False
 
     def __init__(self, plan: TilePlan, dtype: torch.dtype) -> None:
         self._factors = [tile.visible.to(dtype) / plan.max_len for tile in plan.tiles]
 
+    @staticmethod
+    def row_weights(scores: Tensor, max_len: int) -> Tensor:
+        """Return silu(scores) / max_len."""
+        return silu(scores) / max_len
+
     def weights(self, scores: Tensor, tile: Tile) -> Tensor:
-        """Give silu(scores) / max_len, masked."""
+        """Return silu(scores) / max_len, masked."""
         return silu(scores).mul_(self._factors[tile.number])
 
 
-class SiluSeen:
-    """silu(score) / number of keys that the row sees, so that short histories are not weighed down by a long max_len.
+class SiluSeen(Activation):
+    """silu(score) / number of keys that the row sees: a long max_len does not weaken short histories.
 
     The length of the whole sequence would tell a row how much is still to come; what it sees is the length so far.
     """
 
+    scaled = False
+
     def __init__(self, plan: TilePlan, dtype: torch.dtype) -> None:
         self._factors = [tile.visible.to(dtype) / tile.visible.sum(-1, keepdim=True) for tile in plan.tiles]
 
+    @staticmethod
+    def row_weights(scores: Tensor, max_len: int) -> Tensor:
+        """Return silu(scores) / number of keys."""
+        return silu(scores) / scores.shape[-1]
+
     def weights(self, scores: Tensor, tile: Tile) -> Tensor:
-        """Give silu(scores) / keys seen, masked."""
+        """Return silu(scores) / number of keys seen, masked."""
         return silu(scores).mul_(self._factors[tile.number])
 
 
-class Softmax:
-    """softmax over the keys that a row sees, masked before it: weights sum to one and owe nothing to hidden keys."""
+class Softmax(Activation):
+    """softmax over the keys that a row sees, masked before it: hidden keys have no influence on the weights."""
+
+    scaled = True
 
     def __init__(self, plan: TilePlan, dtype: torch.dtype) -> None:
         self._terms = [_minus_infinity(~tile.visible, dtype) for tile in plan.tiles]
 
+    @staticmethod
+    def row_weights(scores: Tensor, max_len: int) -> Tensor:
+        """Return the softmax of the scores."""
+        return torch.softmax(scores, -1)
+
     def weights(self, scores: Tensor, tile: Tile) -> Tensor:
-        """Give the softmax of the scores seen."""
+        """Return the softmax of the scores seen."""
         return torch.softmax(scores + self._terms[tile.number], -1)
 
 
@@ -64,7 +98,7 @@ ACTIVATIONS: Final[dict[str, type[Activation]]] = {"silu": Silu, "silu_seen": Si
 
 
 def activation_named(name: str) -> type[Activation]:
-    """Give the activation of a name.
+    """Return the activation of a name.
 
     Raises:
         ModelError: there is none.

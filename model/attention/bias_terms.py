@@ -1,4 +1,4 @@
-"""One layer's relative bias as the kernels read it, on a CPU and on CUDA alike."""
+"""One layer's relative bias as both kinds of kernels, cpu/ and triton/, read it."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -11,15 +11,15 @@ from model.attention.relative_bias import BUCKETS, FunctionalBias, RelativeBias,
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BiasTerms:
-    """One layer's bias as the kernels read it: model/attention/relative_bias.py says what it means."""
+    """One layer's bias as the kernels read it; relative_bias.py has the formulas."""
 
     positions: Tensor  # [2N-1]
     times: Tensor  # f32[129] by bucket; or f32[3]: amplitude, power, log_scale
-    edges: Tensor | None  # f32[E] lowest gap of each bucket in ms; None says that the bias is functional
+    edges: Tensor | None  # f32[E] lowest gap of each bucket in ms; None for a functional bias
 
 
 def bias_terms(bias: RelativeBias | FunctionalBias | None) -> BiasTerms | None:
-    """Give a layer's bias as the kernels read it; gradients flow back to the layer's parameters."""
+    """Return a layer's bias as the kernels read it; gradients flow back to the layer's parameters."""
     if bias is None:
         return None
     if isinstance(bias, RelativeBias):
@@ -30,9 +30,9 @@ def bias_terms(bias: RelativeBias | FunctionalBias | None) -> BiasTerms | None:
 
 @cache
 def lowest_gaps_ms(device: torch.device) -> Tensor:
-    """Give the lowest gap of each time bucket in ms, f32[BUCKETS + 1]: where `bias.time_buckets` on the CPU goes up.
+    """Return the lowest gap of each time bucket in ms, f32[BUCKETS + 1]: where `time_buckets` on the CPU goes up.
 
-    With it a kernel's buckets are the same on every device, whatever its logarithm. Found by bisection.
+    With it a kernel's buckets are the same on every device, whatever its logarithm is. Found by bisection.
     """
     wanted = torch.arange(BUCKETS + 1)
     below = torch.zeros_like(wanted)

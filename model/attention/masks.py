@@ -1,7 +1,7 @@
-"""Which row of a sequence sees which key: the one rule, for index tensors of any shape.
+"""Which row of a sequence sees which key: one rule, for index tensors of any shape.
 
-A sequence is its history followed by candidates (num_targets of them, often none). Index i counts all of its tokens;
-the place of a candidate is that of the first one, for each of them stands at the end of the history.
+A sequence is its history followed by candidates (num_targets of them, often none). Index i counts all of its tokens.
+All candidates have the same place, the end of the history.
 """
 
 import torch
@@ -9,15 +9,15 @@ from torch import Tensor
 
 
 def place(index: Tensor, history: int | Tensor) -> Tensor:
-    """Give the place at which a token stands; candidates all stand at the end of the history."""
+    """Return the place of a token; candidates all stand at the end of the history."""
     return index.clamp(max=history)
 
 
 def sees(rows: Tensor, keys: Tensor, history: int, window: int) -> Tensor:
-    """Say which row sees which key, [broadcast of rows and keys], bool.
+    """Return which row sees which key, [broadcast of rows and keys], bool.
 
-    A row sees itself and the history before it, never another candidate; with a window W > 0 it sees no key that
-    stands more than W places before it.
+    A row sees itself and the history before it, never another candidate; with a window W > 0 it sees no key more than W
+    places before it.
     """
     seen = (keys <= rows) & ((keys < history) | (keys == rows))
     if window:
@@ -26,12 +26,12 @@ def sees(rows: Tensor, keys: Tensor, history: int, window: int) -> Tensor:
 
 
 def row_places(offsets: Tensor, tokens: int, num_targets: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Give each token's place in its sequence and whether it is a candidate, both [L].
+    """Return each token's place in its sequence and whether it is a candidate, both [L].
 
     Args:
-        offsets: [B+1], where the sequences begin and end.
-        tokens: L, so that nothing need be read back from a GPU.
-        num_targets: [B] candidates at the end of each sequence, or None.
+        offsets: i64[B+1], where the sequences begin and end.
+        tokens: L, given so that it need not be read back from a GPU.
+        num_targets: i64[B] candidates at the end of each sequence, or None.
     """
     lengths = offsets.diff()
     index = torch.arange(tokens, device=offsets.device)

@@ -1,11 +1,12 @@
-"""HSTU attention by loops over sequences and rows: slow and plainly right, what every fast path is compared with.
+"""HSTU attention by loops over sequences and rows: slow and plainly right. All fast paths are compared with it.
 
 L tokens, B sequences, H heads, d = d_qk or d_v; differentiable, in any floating dtype.
 """
 
 import torch
 from torch import Tensor
-from torch.nn.functional import silu
+
+from model.attention.activations import activation_named
 
 
 def attention(
@@ -21,8 +22,21 @@ def attention(
     window: int = 0,
     bias: Tensor | None = None,
 ) -> Tensor:
-    """Give what `model.attention.attention` gives; the bias can only be a tensor [B, N, N]."""
-    bounds = offsets.tolist()
+    """Return the sum over the keys that a row sees of phi(alpha * q·k + bias) * v, [L, H, d_v].
+
+    Args:
+        q: [L, H, d_qk] queries.
+        k: [L, H, d_qk] keys.
+        v: [L, H, d_v] values.
+        offsets: i64[B+1] bounds of the sequences; empty ones are allowed.
+        max_len: divides the weights of "silu": fixed, not the longest of the batch.
+        alpha: scale of the products, before the bias.
+        activation: phi, a name in ACTIVATIONS.
+        num_targets: i64[B] candidates at the end of each sequence: each sees the history and itself, no other one.
+        window: previous tokens that a row sees beside itself, 0 for all; candidates stand at the end of the history.
+        bias: [B, N, N], shared by the heads; the first n rows and columns serve a sequence of n tokens.
+    """
+    bounds, weights_of = offsets.tolist(), activation_named(activation).row_weights
     targets = [0] * (len(bounds) - 1) if num_targets is None else num_targets.tolist()
     rows = []
     for b, candidates in enumerate(targets):
@@ -33,15 +47,8 @@ def attention(
             scores_Hk = alpha * torch.einsum("hd,khd->hk", q[start + i], k[keys])
             if bias is not None:
                 scores_Hk = scores_Hk + bias[b, i, seen]
-            weights_Hk = _weights(scores_Hk, activation, max_len)
-            rows.append(torch.einsum("hk,khd->hd", weights_Hk, v[keys]))
+            rows.append(torch.einsum("hk,khd->hd", weights_of(scores_Hk, max_len), v[keys]))
     return torch.stack(rows) if rows else v + (q.sum() + k.sum())
-
-
-def _weights(scores_Hk: Tensor, activation: str, max_len: int) -> Tensor:
-    if activation == "softmax":
-        return torch.softmax(scores_Hk, -1)
-    return silu(scores_Hk) / {"silu": max_len, "silu_seen": scores_Hk.shape[1]}[activation]
 
 
 def _keys_of(i: int, history: int, window: int) -> list[int]:

@@ -1,12 +1,12 @@
-"""How a jagged batch is cut into dense tiles: made once for a batch, used by all layers.
+"""The division of a jagged batch into dense tiles: made once for a batch, used by all layers.
 
 L tokens, B sequences, H heads; a block has b sequences padded to n tokens; a tile has r rows and k keys of a block.
 
-Sequences are sorted by the length of their history and taken into blocks so that little is padded. A block's rows are
-cut into tiles of ROWS rows, and a tile's keys end with its last row: most of a long sequence's upper triangle is left
-out. Padding repeats the last token of a history; no real row sees it, for it comes later, and its own rows are dropped.
-Candidates have tiles of their own: the keys of the history and, as the last column, each row's own key.
-Everything here depends on the lengths alone, so that equal batches are computed in equal order, to the bit.
+Sequences are sorted by the length of their history and grouped into blocks with little padding. A block's rows are
+divided into tiles of ROWS rows, and a tile's keys end with its last row: most of a long sequence's upper triangle is
+skipped. Padding repeats the last token of a history: no real row sees it, since it comes later, and its own rows are
+dropped. Candidates have separate tiles: the keys of the history and, as the last column, each row's own key.
+The plan depends on the lengths alone, so equal batches are computed in equal order, to the bit.
 """
 
 from collections.abc import Sequence
@@ -21,8 +21,8 @@ from torch import Tensor
 from model.attention.masks import sees
 from model.errors import ModelError
 
-ROWS: Final = 128  # of a tile; fewer would feed matrix products too thinly, more would compute more of the triangle
-AREA: Final = {"cpu": 1 << 17, "cuda": 1 << 24}  # b * r * k of a tile at most: a few times the cache of a CPU core
+ROWS: Final = 128  # of a tile; with fewer, matrix products are inefficient; with more, more of the triangle is computed
+AREA: Final = {"cpu": 1 << 17, "cuda": 1 << 24}  # largest b * r * k of a tile: a few times the cache of a CPU core
 WASTE: Final = 16  # a block may waste 1/16 of AREA in padding, about what the launch of one more block costs
 
 
@@ -34,11 +34,11 @@ class Tile:
     row, the row itself.
     """
 
-    number: int  # in Plan.tiles
+    number: int  # in TilePlan.tiles
     sequences: Tensor  # i64[b] into the batch
     rows: Tensor  # i64[1, r, 1]
     keys: Tensor  # i64[1, 1, k], or [1, r, k] in a candidates' tile
-    history: int  # tokens of history; places are clamped here
+    history: int  # tokens of history; places are clamped to it
     visible: Tensor  # bool[1, r, k]
     row_slice: slice  # of the block in a history's tile, of all L tokens in a candidates' tile
     key_slice: slice  # likewise, without the last column of a candidates' tile
@@ -55,7 +55,7 @@ class TileBlock:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TilePlan:
-    """The tiles of one batch; `padded` and `where` lead from the tokens to the blocks and from the outputs back."""
+    """The tiles of one batch; `padded` gathers tokens into the blocks, and `where` gathers the outputs back."""
 
     tokens: int
     max_len: int
@@ -72,7 +72,7 @@ class TilePlan:
         return [*(tile for block in self.blocks for tile in block.tiles), *self.candidates]
 
     def tokens_at(self, tile: Tile, index: Tensor) -> Tensor:
-        """Give the tokens (into L) at indices into the tile's sequences; padding gives the last token of each."""
+        """Return the tokens (into L) at indices into the tile's sequences; padding gives the last token of each."""
         starts = self.starts[tile.sequences][:, None, None]
         last = self.lengths[tile.sequences][:, None, None] - 1
         return starts + torch.minimum(index, last)
@@ -81,15 +81,15 @@ class TilePlan:
 def plan_tiles(
     offsets: Tensor, *, max_len: int, tokens: int, heads: int, num_targets: Tensor | None = None, window: int = 0
 ) -> TilePlan:
-    """Cut a batch into tiles.
+    """Divide a batch into tiles.
 
     Args:
         offsets: i64[B+1], from 0 to `tokens`, never falling.
-        max_len: the longest sequence allowed; candidates count as one token.
+        max_len: The longest sequence allowed; candidates count as one token.
         tokens: L.
         heads: H.
         num_targets: i64[B], candidates at the end of each sequence, or None.
-        window: tokens before itself that a row sees, 0 for all.
+        window: The number of tokens before itself that a row sees, 0 for all.
 
     Raises:
         ModelError: these do not describe a batch, or a sequence is too long.
@@ -99,7 +99,7 @@ def plan_tiles(
 
 
 class _Planner:
-    """Holds what the tiles of one batch are made of while they are made."""
+    """The state of making one plan."""
 
     def __init__(
         self, bounds: NDArray[np.int64], targets: NDArray[np.int64], heads: int, window: int, device: torch.device
@@ -116,7 +116,7 @@ class _Planner:
         order = np.argsort(-self.histories, kind="stable")
         order = order[: np.count_nonzero(self.histories)]
         blocks, padded = [], [np.empty(0, np.int64)]
-        for sequences in _cut(order, self.histories[order].tolist(), self.area):
+        for sequences in _blocks_of(order, self.histories[order].tolist(), self.area):
             block, places_bHn = self._block(sequences)
             blocks.append(block)
             padded.append(places_bHn.ravel())
@@ -193,8 +193,8 @@ class _Planner:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
-def _cut(order: NDArray[np.int64], lengths: Sequence[int], area: int) -> list[NDArray[np.int64]]:
-    """Cut sequences, longest first, into blocks of bounded area and padding."""
+def _blocks_of(order: NDArray[np.int64], lengths: Sequence[int], area: int) -> list[NDArray[np.int64]]:
+    """Divide sequences, longest first, into blocks of bounded area and padding."""
     blocks, start, waste = [], 0, 0
     for i, n in enumerate(lengths):
         longest = lengths[start]
@@ -208,7 +208,11 @@ def _cut(order: NDArray[np.int64], lengths: Sequence[int], area: int) -> list[ND
 def checked(
     offsets: Tensor, tokens: int, num_targets: Tensor | None, max_len: int, window: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give offsets and candidates as arrays, or say what is wrong with them."""
+    """Return offsets and candidates as arrays.
+
+    Raises:
+        ModelError: they do not describe a batch, or a sequence is too long; the sentence says which.
+    """
     if offsets.dtype != torch.int64 or offsets.dim() != 1 or not len(offsets):
         raise ModelError(f"Attention's offsets must be int64 [B+1], not {_shape(offsets)}.")
     bounds = offsets.cpu().numpy()
@@ -234,7 +238,7 @@ def checked(
     if wrong.size:
         raise ModelError(
             f"Sequence {wrong[0]} has {stood[wrong[0]]} tokens (candidates count as one), more than max_len {max_len}; "
-            "pass its last ones only, or raise model.max_len and train anew."
+            "pass its last ones only, or raise model.max_len and train again."
         )
     return bounds, targets
 

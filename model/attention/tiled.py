@@ -1,9 +1,8 @@
-"""The fast path in plain PyTorch, for CPU and CUDA: dense tiles of sequences of like length, gradients by autograd.
+"""Attention in plain PyTorch, for CPU and CUDA: dense tiles of sequences of like length, gradients by autograd.
 
-H heads, d = d_qk or d_v; b sequences, n tokens, r rows, k keys of a tile (tile_plan.py); m = b * H matrices of a
-tile. All
-heads of all tokens are gathered into the padded blocks at once, and all outputs back at once, each head's rows side by
-side: a layer costs few operations whatever B is, and nothing has to be transposed for the products.
+H heads, d = d_qk or d_v; b sequences, n tokens, r rows, k keys of a tile (tile_plan.py); m = b * H matrices of a tile.
+All heads of all tokens are gathered into the padded blocks at once, and all outputs are gathered back at once, each
+head's rows side by side: a layer takes few operations whatever B is, and the products need no transposition.
 """
 
 from collections.abc import Callable
@@ -17,12 +16,22 @@ from model.attention.tile_plan import Tile, TilePlan
 BiasOf = Callable[[Tile], Tensor | None]  # -> [b or 1, r, k]
 
 
-def attend(
+def attend_tiled(
     q: Tensor, k: Tensor, v: Tensor, plan: TilePlan, alpha: float, activation: Activation, bias: BiasOf
 ) -> Tensor:
-    """Give the attention of a planned batch, [L, H, d_v]."""
+    """Return the attention of a planned batch, [L, H, d_v]: the sum over the keys seen of phi(alpha * q·k + bias) * v.
+
+    Args:
+        q: [L, H, d_qk].
+        k: [L, H, d_qk].
+        v: [L, H, d_v].
+        plan: The tiles of the batch.
+        alpha: Scale of the products, before the bias.
+        activation: phi, prepared for the plan.
+        bias: From a tile to its bias [b or 1, r, k], or None; so no [B, N, N] need exist.
+    """
     if not plan.tokens:
-        return v + (q.sum() + k.sum())  # empty, yet of the graph
+        return v + (q.sum() + k.sum())  # empty, but part of the graph
     if alpha != 1.0:
         q = q * alpha
     outputs = [*_histories(q, k, v, plan, activation, bias), *_candidates(q, k, v, plan, activation, bias)]

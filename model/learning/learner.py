@@ -39,7 +39,6 @@ from model.data.stochastic_length import kept_tokens
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.evaluation.prequential import MODEL, Outcome, Prequential
-from model.evaluation.ranks import ranks
 from model.learning import negatives
 from model.learning.forward_pass import ForwardPass
 from model.learning.ranker import Ranker

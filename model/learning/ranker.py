@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.data.candidates import Questions, best_rows, exclude_seen
-from model.evaluation.metrics import ranks
+from model.evaluation.ranks import ranks
 from model.optim.parameters import Parameters
 
 _SCORES: Final = 1 << 25  # scores held at once, 128 MiB

@@ -1,7 +1,7 @@
 """Ranking: one small tower per action on the encoder's output at the shown item's token, all computed at once.
 
-T targets, A actions, D width. A tower is D -> D -> 1 with SiLU between, on the normalised output; its number is the
-logit of "the user will do this to the item within the action window".
+T targets, A actions, D width. A tower is D -> D -> 1 with SiLU between, on the normalised output. It gives the logit of
+"the user will act so on the item within the action window".
 """
 
 import torch
@@ -22,13 +22,13 @@ class Towers(nn.Module):
             nn.init.xavier_uniform_(weights, generator=generator)
 
     def forward(self, y_TD: Tensor) -> Tensor:
-        """Give the logits, [T, A]."""
+        """Return the logits, [T, A]."""
         y_ATD = layer_norm(y_TD, y_TD.shape[-1:]).expand(len(self.w_in), -1, -1)
         hidden_ATD = silu(torch.baddbmm(self.b_in, y_ATD, self.w_in))
         return torch.baddbmm(self.b_out, hidden_ATD, self.w_out).squeeze(-1).T
 
 
 def loss(logits_TA: Tensor, labels_TA: Tensor) -> Tensor:
-    """Give the binary cross-entropy, mean over targets and summed over actions; 0 without targets."""
+    """Return the binary cross-entropy, a mean over targets and a sum over actions; 0 without targets."""
     total = binary_cross_entropy_with_logits(logits_TA, labels_TA.to(logits_TA.dtype), reduction="sum")
     return total / max(1, len(logits_TA))

@@ -1,11 +1,12 @@
-"""The dense part of a recommender: from a batch's embedded tokens to queries, logits and losses.
+"""The dense part of a recommender: from a batch's embedded tokens to queries and logits.
 
-L tokens, B sequences, T targets, K negatives, A rank actions, D width. Rows of items and features live in tables
-(embedding_table.py) and come in as tensors; all that is here is in `state_dict`, in float32, drawn from the seed alone.
+L tokens, B sequences, T targets, A rank actions, D width. Rows of items and features live in tables
+(optim/embedding_table.py) and come in as tensors; all other weights are in `state_dict`, in float32, drawn from the
+seed alone. Losses: retrieval_loss.py and ranking_head.py.
 
-What a row may know of time: an ACTION or ATTRIBUTE token looks as of the next token's time, that of the request
-when a query is asked there. An IMPRESSION token looks as of its own time: there the shown item is ranked, and the next
-token may be the very reaction that is to be predicted.
+What a row may know of time: an ACTION or ATTRIBUTE token looks back from the next token's time, which is the time of
+the request if a query is asked there. An IMPRESSION token looks back from its own time: there the shown item is ranked,
+and the next token may be the reaction that is to be predicted.
 """
 
 import math
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from model.attention.masks import row_places
 from model.attention.relative_bias import next_ms
 from model.config import ModelSettings
-from model.network import ranking_head, retrieval_loss
 from model.network.encoders import ENCODERS
+from model.network.ranking_head import Towers
+from model.network.retrieval_loss import unit
 from stream.example import Kind
 
 
@@ -35,7 +37,7 @@ class Recommender(nn.Module):
         for embedding in (self.pos_emb, self.start):
             nn.init.normal_(embedding, 0.0, settings.dim**-0.5, generator=generator)
         self.encoder = ENCODERS[settings.encoder](settings, dtype=dtype, generator=generator)
-        self.towers = ranking_head.Towers(settings.dim, len(settings.rank_actions), dtype=dtype, generator=generator)
+        self.towers = Towers(settings.dim, len(settings.rank_actions), dtype=dtype, generator=generator)
 
     def encode(
         self,
@@ -48,17 +50,17 @@ class Recommender(nn.Module):
         *,
         request_ms: Tensor | None = None,
     ) -> Tensor:
-        """Give the encoder's output at each token, [L, D].
+        """Return the encoder's output at each token, [L, D].
 
         Args:
-            content_LD: row of the item table (IMPRESSION, ACTION) or of the feature table (ATTRIBUTE).
-            action_LD: row of the feature table for the action, zeros where there is none.
-            kinds_L: of stream.example.Kind, any integer dtype.
+            content_LD: Rows of the item table (IMPRESSION, ACTION) or of the feature table (ATTRIBUTE).
+            action_LD: Rows of the feature table for the action, zeros where there is none.
+            kinds_L: Values of stream.example.Kind, any integer dtype.
             ts_ms_L: i64, event time.
-            offsets: i64[B+1].
+            offsets: i64[B+1] bounds of the sequences.
             num_targets: i64[B] candidates at the end of each sequence, as IMPRESSION tokens at the time of the request;
-                the output of each is as if it stood there alone.
-            request_ms: i64[B] time of the request that is answered after the last token; without it, that token's own.
+                the output of each is as if it alone followed the history.
+            request_ms: i64[B] time of the request that is answered after the last token; by default that token's time.
         """
         places_L, _ = row_places(offsets, len(content_LD), num_targets)
         kinds_L = kinds_L.to(torch.int64)
@@ -70,35 +72,11 @@ class Recommender(nn.Module):
         return y_LD
 
     def queries(self, y_LD: Tensor, query_T: Tensor) -> Tensor:
-        """Give the unit query vectors, [T, D], at tokens `query_T`; -1 (no history) gives the start vector."""
-        known = torch.cat((self.start[None], y_LD))
-        return retrieval_loss.unit(known.index_select(0, query_T + 1))
-
-    def retrieval_loss(
-        self,
-        queries_TD: Tensor,
-        positives_TD: Tensor,
-        negatives_KD: Tensor,
-        log_q_T: Tensor,
-        log_q_K: Tensor,
-        hit_TK: Tensor,
-    ) -> Tensor:
-        """Give the loss of model/network/retrieval_loss.py, a scalar."""
-        return retrieval_loss.sampled_softmax(
-            queries_TD,
-            positives_TD,
-            negatives_KD,
-            log_q_T=log_q_T,
-            log_q_K=log_q_K,
-            hit_TK=hit_TK,
-            temperature=self.settings.temperature,
-        )
+        """Return the unit query vectors, [T, D], at tokens `query_T`; -1 (no history) takes the start vector."""
+        with_start = torch.cat((self.start[None], y_LD))
+        return unit(with_start.index_select(0, query_T + 1))
 
     def rank_logits(self, y_TD: Tensor) -> Tensor:
-        """Give a logit per target and rank action, [T, A], from outputs at the targets' tokens."""
+        """Return a logit per target and rank action, [T, A], from outputs at the targets' tokens."""
         logits_TA: Tensor = self.towers(y_TD)
         return logits_TA
-
-    def rank_loss(self, logits_TA: Tensor, labels_TA: Tensor) -> Tensor:
-        """Give the loss of model/network/ranking_head.py, a scalar."""
-        return ranking_head.loss(logits_TA, labels_TA)

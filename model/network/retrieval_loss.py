@@ -1,14 +1,14 @@
-"""Retrieval: cosine similarity by temperature, learnt by a sampled softmax with logQ correction.
+"""Retrieval: cosine similarity over temperature, trained by a sampled softmax with logQ correction.
 
-T targets, K negatives, D width. With s(j) = q·j / temperature, both of unit length, and Q(j) = how often item j is
-expected among the negatives (K q(j), model/learning/negatives.py), the loss of a target with positive p is
+T targets, K negatives, D width. With s(j) = q·j / temperature, both of unit length, and Q(j) = K q(j), the expected
+count of item j among the negatives (model/learning/negatives.py), the loss of a target with positive p is
 
     -log( exp(s(p) - log Q(p)) / (exp(s(p) - log Q(p)) + sum over negatives n, n != p, of exp(s(n) - log Q(n))) )
 
-so that, where draws seldom repeat an item, s(j) = log P(j) + const is its minimum whatever q is: it asks which of p and
-n was the positive, and q says how the others came there (candidate sampling, Bengio and Senécal, 2008; positives and
-negatives corrected alike as in Yi et al., 2019, "Sampling-bias-corrected neural modeling"). A negative that is the
-target's own positive is an accidental hit and is left out. With uniform q, log Q cancels: Meta's research loss.
+Where draws seldom repeat an item, its minimum is s(j) = log P(j) + const for every q, the proposal distribution of the
+negatives (candidate sampling, Bengio and Senécal, 2008; positives and negatives corrected alike as in Yi et al., 2019,
+"Sampling-bias-corrected neural modeling"). A negative that is the target's own positive is an accidental hit and is
+left out. With uniform q, log Q cancels: Meta's research loss.
 """
 
 from typing import Any
@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-_EPS = 1e-6  # least length that a vector is divided by, as in Meta's research code
+_EPS = 1e-6  # smallest divisor of a vector, as in Meta's research code
 
 
 def unit(x: Tensor) -> Tensor:
-    """Give vectors of length one along the last dimension; near zero they stay short."""
+    """Return vectors of length one along the last dimension; vectors near zero stay short."""
     return normalize(x, dim=-1, eps=_EPS)
 
 
@@ -35,16 +35,16 @@ def sampled_softmax(
     hit_TK: Tensor,
     temperature: float,
 ) -> Tensor:
-    """Give the mean loss over the targets, a scalar; 0 without targets.
+    """Return the mean loss over the targets, a scalar; 0 without targets.
 
     Args:
-        queries_TD: of unit length.
-        positives_TD: rows of the item table, normalised here.
-        negatives_KD: likewise, shared by all targets.
+        queries_TD: Queries of unit length.
+        positives_TD: Rows of the item table; they are normalised here.
+        negatives_KD: Rows of the item table, shared by all targets; they are normalised here.
         log_q_T: log Q of the positives.
         log_q_K: log Q of the negatives.
-        hit_TK: bool, the negative is not to count for this target.
-        temperature: of the softmax.
+        hit_TK: bool, whether the negative does not count for this target.
+        temperature: The temperature of the softmax.
     """
     queries, positives, negatives = queries_TD, unit(positives_TD), unit(negatives_KD)
     loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
@@ -54,15 +54,15 @@ def sampled_softmax(
 
 
 class _SampledSoftmax(torch.autograd.Function):
-    """The loss of unit vectors, in one [T, K] array: scores, then weights, of which the backward is two products."""
+    """The loss of unit vectors, in one [T, K] array: scores, then weights; the backward is two products with it."""
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, p: Tensor, n: Tensor, log_q_T: Tensor, log_q_K: Tensor, hit_TK: Tensor, temperature: float
     ) -> Tensor:
-        """Give the mean over the targets; keep the weights of the softmax."""
+        """Return the mean over the targets; save the weights of the softmax."""
         own_T = (q * p).sum(-1) / temperature - log_q_T
-        scores_TK = ((q / temperature) @ n.T).to(log_q_K.dtype)  # under autocast the product alone is of half precision
+        scores_TK = ((q / temperature) @ n.T).to(log_q_K.dtype)  # under autocast only the product is half precision
         weights_TK = scores_TK.sub_(log_q_K).masked_fill_(hit_TK, -torch.inf)
         most_T = torch.maximum(own_T, weights_TK.amax(1))
         weights_TK.sub_(most_T[:, None]).exp_()
@@ -76,7 +76,7 @@ class _SampledSoftmax(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        """Give the gradients of the three kinds of vectors."""
+        """Return the gradients of the three kinds of vectors."""
         q, p, n, weights_TK, own_weight_T = ctx.saved_tensors
         scale = grads[0] * ctx.scale
         less_T1 = ((own_weight_T - 1) * scale)[:, None]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128
 
 from model.baselines import BASELINES, Baseline
-from model.config import ModelSettings, TrainSettings
+from model.config import ATTENTION_NAMES, ENCODER_NAMES, ModelSettings, TrainSettings
 from model.data.candidates import best_rows
 from model.data.catalogue import ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex
@@ -23,12 +23,19 @@ from model.learning.learner import Learner
 from sim.errors import SimError
 from stream.example import Example
 
-NEURAL: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {  # title, and what makes it what it is
-    "silu": ("HSTU, SiLU / max_len", {"encoder": "hstu", "attention": "silu"}),
-    "silu_seen": ("HSTU, SiLU / keys seen", {"encoder": "hstu", "attention": "silu_seen"}),
-    "softmax": ("HSTU, softmax", {"encoder": "hstu", "attention": "softmax"}),
-    "transformer": ("Transformer (SASRec)", {"encoder": "transformer", "attention": "silu", "bias": "none"}),
-    "gru": ("GRU4Rec", {"encoder": "gru", "attention": "silu", "bias": "none"}),
+_TITLES: Final = {  # of those whose name does not say enough
+    "silu": "HSTU, SiLU / max_len",
+    "silu_seen": "HSTU, SiLU / keys seen",
+    "transformer": "Transformer (SASRec)",
+    "gru": "GRU4Rec",
+}
+NEURAL: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {  # title and settings: HSTU by attention, other encoders
+    **{name: (_TITLES.get(name, f"HSTU, {name}"), {"encoder": "hstu", "attention": name}) for name in ATTENTION_NAMES},
+    **{
+        name: (_TITLES.get(name, name), {"encoder": name, "attention": "silu", "bias": "none"})
+        for name in ENCODER_NAMES
+        if name != "hstu"
+    },
 }
 _DAY_MS: Final = 86_400_000
 

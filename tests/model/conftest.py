@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> Iterator[None]:
-    """Let PyTorch use one thread, as the trainer does by default: tiny tensors gain nothing from more."""
+    """Set one thread for PyTorch, the default of the trainer: more would not speed up tiny tensors."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

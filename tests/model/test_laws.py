@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from model.attention import ACTIVATIONS
+from model.attention.activations import ACTIVATIONS
 from model.baselines import BASELINES
 from model.config import ModelSettings
 from model.network.encoders import ENCODERS

@@ -1,25 +1,25 @@
-"""The bias of scores on a CPU (model/attention/relative_bias.py says what it means), and its gradient: compiled
-loops over pairs.
+"""The bias of scores on a CPU and its gradient, in compiled loops over pairs (formulas: relative_bias.py).
 
-A batch's pairs of row and key that see one another lie in one array, sequence by sequence and row by row: row i of a
-sequence has i + 1 of them. What the bias wants to know of a pair's times is measured once for all layers.
+All pairs of a row and a key that it sees lie in one array, sequence by sequence and row by row: row i of a sequence has
+i + 1 pairs. The bucket or the log gap of each pair is measured once for all layers.
 """
 
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from model.attention.cpu.dispatch import BIASES
 from model.attention.cpu.row_ops import ROWS, Array, compiled, exp
 from model.attention.cpu.simd import LANES, load, load_part, smaller, spread, store, store_part, total
 
-NONE, BUCKETED, FUNCTIONAL = range(3)
-WAYS: Final = 4  # sums of a bucket's gradient: an addition need not wait for the one before
+NONE, BUCKETED, FUNCTIONAL = range(len(BIASES))
+WAYS: Final = 4  # partial sums of a bucket's gradient, so that an addition need not wait for the one before
 _ONE, _ZERO, _MINUS = np.float32(1), np.float32(0), np.float32(-1)
 _FAR: Final = np.float32(20)  # as in model/attention/relative_bias.py
 
 
 class GapPairs(NamedTuple):
-    """What a bias wants to know of all pairs, all layers' tables, and a layer; what a kind has no use for is empty."""
+    """What a bias reads: gaps of all pairs, tables of all layers, and a layer; empty where its kind uses none."""
 
     buckets: Array  # u8[pairs]
     log_gaps: Array  # f32[1, pairs]
@@ -40,9 +40,9 @@ def measure_buckets(
     cells: Array,
     edges: Array,
 ) -> None:
-    """Write each pair's bucket: that of the cell its gap's leading bits name, or the next one from its edge on.
+    """Write each pair's bucket: that of the cell that the gap's leading bits name, or the next one from its edge on.
 
-    `gaps` has room for the longest sequence's.
+    `gaps` is scratch memory, as long as the longest sequence.
     """
     bits = gaps.view(np.uint32)
     for b in sequences:
@@ -72,9 +72,9 @@ def measure_log_gaps(
 
 @compiled
 def bias_rows(out: Array, i: int, rows: int, pairs: GapPairs, at: int, kind: int) -> None:
-    """Fill a block with its bias; `at` is the first pair of row i; what lies beyond a row's last key means nothing.
+    """Fill a block with its bias; `at` is the first pair of row i. Values beyond a row's last key are undefined.
 
-    Without a bias the block stays as it was made, of zeros.
+    Without a bias the block keeps the zeros that it was made of.
     """
     if kind == NONE:
         return
@@ -98,7 +98,7 @@ def bias_rows(out: Array, i: int, rows: int, pairs: GapPairs, at: int, kind: int
 def bias_back(
     g: Array, i: int, rows: int, pairs: GapPairs, at: int, kind: int, g_positions: Array, g_times: Array
 ) -> None:
-    """Add a block's gradient of the bias to the gradients of the layer's tables."""
+    """Add a block's gradient of the bias, g, to the gradients of the layer's tables."""
     times, sums = pairs.times[pairs.layer], g_times[pairs.layer]
     amplitude, power, log_scale = spread(_ZERO), spread(_ZERO), spread(_ZERO)
     for r in range(rows):
@@ -129,5 +129,5 @@ def bias_back(
 
 @compiled
 def _fall(distance: Any, power: Any) -> Any:
-    """Give -e^(power * distance), the logarithm of what a gap leaves."""
+    """Return -e^(power * distance), the logarithm of the decay."""
     return exp(smaller(spread(_FAR), distance * power)) * _MINUS

@@ -1,10 +1,10 @@
 """The encoder's layers on the CPU: attention, products with weights, norms and gates in compiled loops.
 
-L tokens, B sequences, S layers, D width of x, E = 2 * H * (d_v + d_qk) width of z = norm(x) @ w_uvqk, N = max_len. In
-float32, without candidates; what is computed is said in layers.py. For the backward each layer's x, z and o are
-kept; all else is computed anew, in the cache. Sequences are dealt out to as many threads as PyTorch has, each takes its
-own through all layers and adds up its own part of the weights' gradients, and the parts are added in the order of the
-threads: the bits depend on the batch and on the number of threads alone.
+L tokens, B sequences, S layers, D width of x, E = 2 * H * (d_v + d_qk) width of z = norm(x) @ w_uvqk, N = max_len.
+float32, no candidates; layers.py has the formulas. Each layer's x, z and o are saved for the backward, which computes
+the rest again. Sequences are divided among as many threads as PyTorch has. A thread takes its own through all layers
+and sums its own part of the weights' gradients; the parts are added in the order of the threads. So the bits depend
+only on the batch and on the number of threads.
 """
 
 import os
@@ -22,33 +22,32 @@ from torch.nn.functional import pad
 
 from model.attention.bias_terms import BiasTerms
 from model.attention.cpu import bias as cpu_bias, layers as cpu_layers
-from model.attention.cpu.layers import Kept, LayerWeights, Share, Sums
-from model.attention.cpu.row_ops import SILU, SILU_SEEN, SOFTMAX, aligned
-from model.attention.cpu.sequence import Form, room_back_for, room_for
+from model.attention.cpu.dispatch import ACTIVATIONS, BIASES
+from model.attention.cpu.layers import LayerWeights, SavedForBackward, ThreadShare, WeightGradients
+from model.attention.cpu.row_ops import aligned
+from model.attention.cpu.sequence import AttentionSpec, make_backward_buffers, make_buffers
 from model.attention.cpu.simd import LANES
 from model.attention.relative_bias import BUCKETS, time_buckets
 from model.attention.tile_plan import checked
 from model.errors import ModelError
 
-_PHI: Final = {"silu": SILU, "silu_seen": SILU_SEEN, "softmax": SOFTMAX}
-_KINDS: Final = {"bucketed": cpu_bias.BUCKETED, "functional": cpu_bias.FUNCTIONAL}
 _TIME_TERMS: Final = {cpu_bias.NONE: 0, cpu_bias.BUCKETED: BUCKETS, cpu_bias.FUNCTIONAL: 3}
-_GROUP: Final = 128  # tokens taken together at most, but for a sequence that is longer by itself
-_LINEAR: Final = 200  # a token costs what so many pairs cost
-_CELL_BITS: Final = 18  # of a float32 gap, dropped: 32 cells for each doubling, fewer than a bucket is wide
+_GROUP: Final = 128  # tokens of a group at most, unless one sequence is longer
+_LINEAR: Final = 200  # pairs that cost as much as what a token costs by itself
+_CELL_BITS: Final = 18  # low bits of a float32 gap that are dropped: 32 cells per doubling, narrower than a bucket
 _CELLS: Final = (0x7F800000 >> _CELL_BITS) + 1  # up to infinity
 
-_NOTHING_KNOWN: Final = (np.empty(0, np.uint8), np.empty((1, 0), np.float32))
+_NO_TIMES: Final = (np.empty(0, np.uint8), np.empty((1, 0), np.float32))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CompiledBatch:
-    """What the passes read of one jagged batch, made once for all layers."""
+    """What the loops read of one jagged batch; made once for all layers."""
 
     starts: NDArray[np.int64]  # [B+1]
-    shares: tuple[Share, ...]  # one for each thread
-    kind: int  # of bias
-    phi: int
+    shares: tuple[ThreadShare, ...]  # one for each thread
+    kind: int  # of bias, an index of BIASES
+    phi: int  # an index of ACTIVATIONS
     max_len: int
 
 
@@ -64,7 +63,7 @@ class Heads:
 
 
 class LayerParameters(Protocol):
-    """One layer's weights, but for its bias."""
+    """One layer's weights, without its bias."""
 
     @property
     def w_uvqk(self) -> Tensor:
@@ -79,24 +78,28 @@ class LayerParameters(Protocol):
         """[D]."""
 
 
-def batch_of(offsets: Tensor, *, max_len: int, tokens: int, activation: str) -> CompiledBatch:
-    """Give a batch without a bias, or raise ModelError as plan_tiles does."""
+def compiled_batch(offsets: Tensor, *, max_len: int, tokens: int, activation: str) -> CompiledBatch:
+    """Return a batch without a bias.
+
+    Raises:
+        ModelError: as plan_tiles.
+    """
     starts, _ = checked(offsets, tokens, None, max_len, 0)
     lengths = np.diff(starts)
     pairs_B = lengths * (lengths + 1) // 2
     pair_starts = np.cumsum(pairs_B) - pairs_B
     shares = tuple(
-        Share(own, _groups(lengths[own]), _tokens(starts, own), lengths, pair_starts, *_NOTHING_KNOWN)
-        for own in _dealt(pairs_B + _LINEAR * lengths, torch.get_num_threads())
+        ThreadShare(own, _groups(lengths[own]), _tokens(starts, own), lengths, pair_starts, *_NO_TIMES)
+        for own in _balance(pairs_B + _LINEAR * lengths, torch.get_num_threads())
     )
-    return CompiledBatch(starts, shares, cpu_bias.NONE, _PHI[activation], max_len)
+    return CompiledBatch(starts, shares, cpu_bias.NONE, ACTIVATIONS.index(activation), max_len)
 
 
 def with_times(batch: CompiledBatch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: str) -> CompiledBatch:
-    """Give the batch with what a bias, named as in bias.BIASES, wants to know of each pair: bucket or log gap.
+    """Return the batch with the time bucket or the log gap of each pair, as the bias named `bias` needs it.
 
     Raises:
-        ModelError: there are not as many times as tokens, or they are no integers.
+        ModelError: the times are not as many as the tokens, or not integers.
     """
     lengths, tokens = np.diff(batch.starts), int(batch.starts[-1])
     if len(ts_ms_L) != tokens or len(asked_ms_L) != tokens:
@@ -106,20 +109,22 @@ def with_times(batch: CompiledBatch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: 
     pairs = int(lengths @ (lengths + 1)) // 2
     asked_s, ts_s = ((ms.double() / 1000).numpy() for ms in (asked_ms_L, ts_ms_L))
     if bias == "bucketed":
-        known, found = "buckets", np.empty(pairs, np.uint8)
+        field, found = "buckets", np.empty(pairs, np.uint8)
         cells, edges = _cells()
 
-        def measure(share: Share) -> None:
+        def measure(share: ThreadShare) -> None:
             where, gaps = (share.sequences, batch.starts, share.pair_starts), np.empty(int(lengths.max()), np.float32)
             cpu_bias.measure_buckets(*where, found, asked_s, ts_s, gaps, cells, edges)
     else:
-        known, found = "log_gaps", np.empty((1, pairs), np.float32)
+        field, found = "log_gaps", np.empty((1, pairs), np.float32)
 
-        def measure(share: Share) -> None:
+        def measure(share: ThreadShare) -> None:
             cpu_bias.measure_log_gaps(share.sequences, batch.starts, share.pair_starts, found, asked_s, ts_s)
 
-    _each(measure, batch.shares)
-    return replace(batch, shares=tuple(share._replace(**{known: found}) for share in batch.shares), kind=_KINDS[bias])
+    _run_each(measure, batch.shares)
+    return replace(
+        batch, shares=tuple(share._replace(**{field: found}) for share in batch.shares), kind=BIASES.index(bias)
+    )
 
 
 def encode(
@@ -129,10 +134,10 @@ def encode(
     layers: Sequence[LayerParameters],
     biases: Sequence[BiasTerms | None],
 ) -> Tensor:
-    """Give the output of all layers, [L, D], with gradients for x and for every weight.
+    """Return the output of all layers, [L, D], with gradients for x and for every weight.
 
     Raises:
-        ModelError: a tensor is not float32, or not of the shape that the others ask for.
+        ModelError: a tensor is not float32, or its shape does not fit the others.
     """
     nothing = x_LD.new_empty(0)
     if len(layers) != len(biases):
@@ -152,7 +157,7 @@ def encode(
 
 
 def _check(x_LD: Tensor, batch: CompiledBatch, heads: Heads, parts: dict[str, list[Tensor]]) -> None:
-    """Compiled loops read whatever lies in memory: nothing wrong may come to them."""
+    """Refuse wrong tensors: compiled loops check no bounds."""
     dim, width = x_LD.shape[1], heads.count * heads.d_v
     wanted: dict[str, tuple[int, ...]] = {
         "x": (int(batch.starts[-1]), dim),
@@ -184,50 +189,52 @@ class _Encode(torch.autograd.Function):
         keep: bool,
     ) -> Tensor:
         x = x.contiguous()
-        out, layers, form = torch.empty_like(x), len(b_out), _form(batch, heads)
+        out, layers, spec = torch.empty_like(x), len(b_out), _spec_of(batch, heads)
         rows = len(x) if keep else 0
         z, o = (aligned(layers, rows, width) for width in (w_uvqk.shape[2], w_out.shape[2]))
-        kept = Kept(aligned(max(layers - 1, 1) if keep else 1, *x.shape), z, o)
+        saved = SavedForBackward(aligned(max(layers - 1, 1) if keep else 1, *x.shape), z, o)
         weights = LayerWeights(positions.numpy(), times.numpy(), _panels(w_uvqk), _panels(w_out.mT))
-        args = (form, weights, b_out.numpy(), x.numpy(), out.numpy(), kept, int(keep))
-        rooms = (room_for(_widest(share), x.shape[1], form) for share in batch.shares)
-        _each(lambda share, room: cpu_layers.forward(share, *args, room), batch.shares, rooms)
+        args = (spec, weights, b_out.numpy(), x.numpy(), out.numpy(), saved, int(keep))
+        buffers = (make_buffers(_widest(share), x.shape[1], spec) for share in batch.shares)
+        _run_each(lambda share, buffers: cpu_layers.forward(share, *args, buffers), batch.shares, buffers)
         ctx.save_for_backward(x, w_uvqk, w_out, positions, times)
-        ctx.kept = (batch, form, kept)
+        ctx.saved = (batch, spec, saved)
         return out
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         x, w_uvqk, w_out, positions, times = ctx.saved_tensors
-        batch, form, kept = ctx.kept
+        batch, spec, saved = ctx.saved
         gx, g = torch.empty_like(x), g.contiguous()
         layers, d, e = w_uvqk.shape
         by_bucket = (cpu_bias.WAYS, times.shape[1])
         shapes = (_panel_shape(d, e), _panel_shape(d, w_out.shape[2]), (d,), positions.shape[1:], by_bucket)
-        sums = [Sums(*(np.zeros((layers, *shape), np.float32) for shape in shapes)) for _ in batch.shares]
+        gradients = [
+            WeightGradients(*(np.zeros((layers, *shape), np.float32) for shape in shapes)) for _ in batch.shares
+        ]
         weights = LayerWeights(positions.numpy(), times.numpy(), _panels(w_uvqk.mT), _panels(w_out))
-        args = (form, weights, x.numpy(), kept, g.numpy(), gx.numpy())
-        rooms = (room_back_for(_widest(share), d, form) for share in batch.shares)
-        _each(lambda share, *own: cpu_layers.backward(share, *args, *own), batch.shares, sums, rooms)
-        totals = (torch.from_numpy(np.add.reduce(parts)) for parts in zip(*sums, strict=True))
+        args = (spec, weights, x.numpy(), saved, g.numpy(), gx.numpy())
+        buffers = (make_backward_buffers(_widest(share), d, spec) for share in batch.shares)
+        _run_each(lambda share, *own: cpu_layers.backward(share, *args, *own), batch.shares, gradients, buffers)
+        totals = (torch.from_numpy(np.add.reduce(parts)) for parts in zip(*gradients, strict=True))
         g_uvqk, gw_out, gb_out, g_positions, g_times = totals
         panels = (_from_panels(g_uvqk, d, e), _from_panels(gw_out, d, w_out.shape[2]))
         return gx, *panels, gb_out, g_positions, g_times.sum(1), None, None, None
 
 
-def _widest(share: Share) -> int:
-    """Give the number of tokens of the largest group."""
+def _widest(share: ThreadShare) -> int:
+    """Return the number of tokens of the largest group."""
     return int(np.add.reduceat(share.lengths[share.sequences], share.groups[:-1]).max())
 
 
-def _form(batch: CompiledBatch, heads: Heads) -> Form:
+def _spec_of(batch: CompiledBatch, heads: Heads) -> AttentionSpec:
     shape = (heads.count, heads.d_qk, heads.d_v, np.float32(heads.alpha), np.float32(heads.eps))
-    return Form(batch.kind, batch.phi, batch.max_len, *shape)
+    return AttentionSpec(batch.kind, batch.phi, batch.max_len, *shape)
 
 
 def _panels(w_SKC: Tensor) -> NDArray[np.float32]:
-    """Give weights as tiles read them, [S, columns / LANES, K, LANES]."""
+    """Return weights as tiles read them, [S, columns / LANES, K, LANES]."""
     layers, k, columns = w_SKC.shape
     padded = pad(w_SKC.detach(), (0, -columns % LANES))
     return padded.view(layers, k, -1, LANES).transpose(1, 2).contiguous().numpy()
@@ -238,19 +245,19 @@ def _panel_shape(rows: int, columns: int) -> tuple[int, int, int]:
 
 
 def _from_panels(sums: Tensor, rows: int, columns: int) -> Tensor:
-    """Give [S, rows, columns] of what `_panel_shape` made room for."""
+    """Return sums of the shape `_panel_shape` as [S, rows, columns]."""
     return sums.transpose(1, 2).flatten(2)[:, :rows, :columns]
 
 
 def _tokens(starts: NDArray[np.int64], sequences: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give the rows of these sequences' tokens, one sequence after another."""
+    """Return the rows of these sequences' tokens, one sequence after another."""
     lengths = starts[sequences + 1] - starts[sequences]
     ends = np.cumsum(lengths)
     return np.arange(int(ends[-1])) + np.repeat(starts[sequences + 1] - ends, lengths)
 
 
 def _groups(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Give the first sequence of each group, and the number of sequences."""
+    """Return the first sequence of each group, and the number of sequences."""
     firsts, tokens = [0], 0
     for at, length in enumerate(lengths.tolist()):
         if tokens and tokens + length > _GROUP:
@@ -260,8 +267,8 @@ def _groups(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.array([*firsts, len(lengths)])
 
 
-def _dealt(costs_B: NDArray[np.int64], threads: int) -> list[NDArray[np.int64]]:
-    """Deal sequences out that have tokens, the dearest first, each to whoever has the least."""
+def _balance(costs_B: NDArray[np.int64], threads: int) -> list[NDArray[np.int64]]:
+    """Return the sequences of each thread: the most expensive first, each to the thread with the least work so far."""
     own: list[list[int]] = [[] for _ in range(threads)]
     sums = [0] * threads
     for b in np.argsort(-costs_B, kind="stable")[: np.count_nonzero(costs_B)].tolist():
@@ -271,8 +278,8 @@ def _dealt(costs_B: NDArray[np.int64], threads: int) -> list[NDArray[np.int64]]:
     return [np.array(sorted(sequences), np.int64) for sequences in own if sequences]
 
 
-def _each(work: Callable[..., None], *items: Iterable[Any]) -> None:
-    """Do the work on each item, the first in this thread and the others beside it."""
+def _run_each(work: Callable[..., None], *items: Iterable[Any]) -> None:
+    """Run the work on each item in parallel: the first in this thread, the others in the pool."""
     first, *rest = zip(*items, strict=True)
     others = [_pool(torch.get_num_threads()).submit(work, *item) for item in rest]
     work(*first)
@@ -286,15 +293,15 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads are not forked
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # a fork does not copy threads
 
 
 @cache
 def _cells() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Give the bucket at the lower end of each cell of float32 gaps, and the lowest gap of each bucket.
+    """Return the bucket at the lower end of each cell of float32 gaps, and the lowest gap of each bucket.
 
-    With them a pair's bucket is that of bias.time_buckets, to the bit, without a logarithm. A float32 of 0 or more
-    grows with its bits, so that bisecting these finds an edge.
+    With them a pair's bucket equals that of `relative_bias.time_buckets`, to the bit, without a logarithm. The bits of
+    floats of 0 or more are in the floats' order, so bisecting the bits finds an edge.
     """
 
     def bucket(bits: NDArray[np.int32]) -> NDArray[np.int32]:

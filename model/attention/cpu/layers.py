@@ -1,12 +1,12 @@
-"""All layers over one thread's share of a batch's sequences, forward and backward: model/network/encoders/hstu.py's
-formula, compiled.
+"""All layers over one thread's share of a batch's sequences, forward and backward, compiled. The formula of a layer
+is that of model/network/encoders/hstu.py:
 
     z = norm(x) @ W;  u, v, q, k = split(silu(z));  y = u * norm(attention);  x' = y @ W_outᵀ + b + x
 
-S layers, L tokens of the batch, D width of x, E of z, V of y; n tokens of a group: whole sequences, one after another,
-that are taken together so that products with weights are worth their start. A group's z, y and gradients lie in
-buffers; what the backward wants is kept at the tokens' own rows: each layer's x, z and o. Weights come in panels:
-[columns / LANES, k, LANES], so that a tile reads one after another.
+S layers, L tokens of the batch, D width of x, E of z, V of y; n tokens of a group. A group is some whole sequences,
+processed together because products with weights are cheaper in larger pieces. Its z, y and gradients lie in buffers.
+What the backward needs, each layer's x, z and o, is saved at the tokens' own rows. Weights come in panels,
+[columns / LANES, k, LANES], so that a tile reads memory in order.
 """
 
 from typing import Any, NamedTuple
@@ -27,23 +27,23 @@ from model.attention.cpu.row_ops import (
     product_by_panels,
     silu,
 )
-from model.attention.cpu.sequence import Form, Room, RoomBack, attend, attend_back
+from model.attention.cpu.sequence import AttentionSpec, BackwardBuffers, Buffers, attend_sequence, attend_sequence_back
 
 
-class Share(NamedTuple):
-    """The sequences of one thread, none of them empty, and where they are."""
+class ThreadShare(NamedTuple):
+    """The sequences of one thread, none of them empty, and their places in the batch."""
 
     sequences: Array  # i64
-    groups: Array  # i64, the first sequence of each, then the number of sequences
+    groups: Array  # i64, the first sequence of each group, then the number of sequences
     tokens: Array  # i64 rows of their tokens in the batch, one sequence after another
     lengths: Array  # i64[B]
     pair_starts: Array  # i64[B]
-    buckets: Array  # of pairs, as bias.py says
-    log_gaps: Array
+    buckets: Array  # of pairs, see bias.py
+    log_gaps: Array  # of pairs
 
 
 class LayerWeights(NamedTuple):
-    """Of all layers: tables of the bias, and panels."""
+    """All layers' tables of the bias, and panels of their weights."""
 
     positions: Array
     times: Array
@@ -51,16 +51,16 @@ class LayerWeights(NamedTuple):
     w_out: Array  # in the forward transposed
 
 
-class Kept(NamedTuple):
-    """What the backward wants of each layer, at the tokens' own rows; nothing where there is none."""
+class SavedForBackward(NamedTuple):
+    """Values of each layer that the backward needs, at the tokens' own rows; empty if there will be no backward."""
 
-    x: Array  # [S - 1, L, D] of all layers but the first; always one at least
+    x: Array  # [S - 1, L, D], inputs of all layers but the first; never fewer than one
     z: Array  # [S, L, E]
     o: Array  # [S, L, V]
 
 
-class Sums(NamedTuple):
-    """Gradients of all weights, that a share adds to."""
+class WeightGradients(NamedTuple):
+    """Gradients of all weights; a share adds its part."""
 
     w_uvqk: Array
     w_out: Array
@@ -71,49 +71,49 @@ class Sums(NamedTuple):
 
 @compiled
 def forward(
-    share: Share, form: Form, weights: LayerWeights, b_out: Array, first: Array, out: Array, kept: Kept, keep: int,
-    room: Room,
+    share: ThreadShare, spec: AttentionSpec, weights: LayerWeights, b_out: Array, first: Array, out: Array,
+    saved: SavedForBackward, keep: int, buffers: Buffers,
 ) -> None:  # fmt: skip
-    """Write the last layer's output and, if `keep` is 1, what the backward wants of each."""
+    """Write the last layer's output and, if `keep` is 1, what the backward needs of each layer."""
     layers, dim = b_out.shape
     for s in range(layers):
-        before = first if s == 0 else kept.x[(s - 1) * keep]
-        after = out if s == layers - 1 else kept.x[s * keep]
-        z, o = kept.z[s * keep], kept.o[s * keep]
+        before = first if s == 0 else saved.x[(s - 1) * keep]
+        after = out if s == layers - 1 else saved.x[s * keep]
+        z, o = saved.z[s * keep], saved.o[s * keep]
         pairs = GapPairs(share.buckets, share.log_gaps, weights.positions, weights.times, s)
-        done: Any = np.int64(0)  # a literal would be a type of its own
+        done: Any = np.int64(0)  # numba gives a literal another type
         for group in range(len(share.groups) - 1):
             own = share.sequences[share.groups[group] : share.groups[group + 1]]
             n = _tokens(own, share.lengths)
             tokens = share.tokens[done : done + n]
             for r in range(n):
-                norm(room.x, r, before, tokens[r], dim, form.eps)
-            product_by_panels(room.a, room.x, weights.w_uvqk[s], n)
+                norm(buffers.x, r, before, tokens[r], dim, spec.eps)
+            product_by_panels(buffers.a, buffers.x, weights.w_uvqk[s], n)
             for r in range(n):
                 if keep:
-                    copy(z, tokens[r], room.a, r, z.shape[1])
-                silu(room.a, r, z.shape[1])
+                    copy(z, tokens[r], buffers.a, r, z.shape[1])
+                silu(buffers.a, r, z.shape[1])
             row: Any = np.int64(0)
             for b in own:
-                attend(o, keep, row, tokens[row], share.lengths[b], share.pair_starts[b], pairs, form, room)
+                attend_sequence(o, keep, row, tokens[row], share.lengths[b], share.pair_starts[b], pairs, spec, buffers)
                 row += share.lengths[b]
-            product_by_panels(room.x, room.y, weights.w_out[s], n)
+            product_by_panels(buffers.x, buffers.y, weights.w_out[s], n)
             for r in range(n):
-                add_up(after, tokens[r], before, tokens[r], room.x, r, b_out, s)
+                add_up(after, tokens[r], before, tokens[r], buffers.x, r, b_out, s)
             done += n
 
 
 @compiled
 def backward(
-    share: Share, form: Form, weights: LayerWeights, first: Array, kept: Kept, g_out: Array, gx: Array, sums: Sums,
-    room: RoomBack,
+    share: ThreadShare, spec: AttentionSpec, weights: LayerWeights, first: Array, saved: SavedForBackward,
+    g_out: Array, gx: Array, gradients: WeightGradients, buffers: BackwardBuffers,
 ) -> None:  # fmt: skip
     """Write the gradient of x and add to those of all weights."""
-    layers, dim = sums.b_out.shape
+    layers, dim = gradients.b_out.shape
     for s in range(layers - 1, -1, -1):
-        before = first if s == 0 else kept.x[s - 1]
+        before = first if s == 0 else saved.x[s - 1]
         above = g_out if s == layers - 1 else gx
-        z, o = kept.z[s], kept.o[s]
+        z, o = saved.z[s], saved.o[s]
         pairs = GapPairs(share.buckets, share.log_gaps, weights.positions, weights.times, s)
         done: Any = np.int64(0)
         for group in range(len(share.groups) - 1):
@@ -121,22 +121,22 @@ def backward(
             n = _tokens(own, share.lengths)
             tokens = share.tokens[done : done + n]
             for r in range(n):
-                room.scales[0, r] = norm(room.x, r, before, tokens[r], dim, form.eps)
-                load_slopes(room.a, room.g_z, r, z, tokens[r])
-                copy(room.g, r, above, tokens[r], dim)
-                add_row(sums.b_out, s, room.g, r)
-            product_by_panels(room.g_y, room.g, weights.w_out[s], n)
+                buffers.scales[0, r] = norm(buffers.x, r, before, tokens[r], dim, spec.eps)
+                load_slopes(buffers.a, buffers.g_z, r, z, tokens[r])
+                copy(buffers.g, r, above, tokens[r], dim)
+                add_row(gradients.b_out, s, buffers.g, r)
+            product_by_panels(buffers.g_y, buffers.g, weights.w_out[s], n)
             row: Any = np.int64(0)
             for b in own:
                 places = row, tokens[row], share.lengths[b], share.pair_starts[b]
-                attend_back(o, *places, pairs, sums.positions, sums.times, form, room)
+                attend_sequence_back(o, *places, pairs, gradients.positions, gradients.times, spec, buffers)
                 row += share.lengths[b]
-            add_to_panels(sums.w_out[s], room.g.T, room.y, dim, n)
-            add_to_panels(sums.w_uvqk[s], room.x.T, room.g_z, dim, n)
-            product_by_panels(room.g_x, room.g_z, weights.w_uvqk[s], n)
+            add_to_panels(gradients.w_out[s], buffers.g.T, buffers.y, dim, n)
+            add_to_panels(gradients.w_uvqk[s], buffers.x.T, buffers.g_z, dim, n)
+            product_by_panels(buffers.g_x, buffers.g_z, weights.w_uvqk[s], n)
             for r in range(n):
-                norm_back(room.g, room.g_x, room.x, r, dim, room.scales[0, r])
-                copy(gx, tokens[r], room.g, r, dim)
+                norm_back(buffers.g, buffers.g_x, buffers.x, r, dim, buffers.scales[0, r])
+                copy(gx, tokens[r], buffers.g, r, dim)
             done += n
 
 

@@ -1,9 +1,9 @@
 """Products of small matrices whose sums stay in registers.
 
-A tile is a few rows by LANES columns of out = a @ b: for each k a vector of b is read once, and to each row's sum a
-scalar of a times that vector is added. Numba cannot be told to keep such sums in registers from one k to the next, so
-a tile is written in LLVM's own terms (simd.py). Arrays are float32[rows, columns]; `a` may be a
-transposed view, rows of `b` and `out` are contiguous.
+A tile is a few rows by LANES columns of out = a @ b. For each k a vector of b is read once, and a scalar of a times
+that vector is added to each row's sum. Numba offers no way to keep such sums in registers from one k to the next, so a
+tile is written as LLVM instructions (simd.py). Arrays are float32[rows, columns]; `a` may be a transposed view, rows of
+`b` and `out` are contiguous.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ SHORT: Final = 4
 
 
 def _tile(rows: int, *, add: bool) -> Callable[..., None]:
-    """Give tile(out, a, b, r, c, k): out[r:r+rows, c:c+LANES] = a[r:r+rows, :k] @ b[:k, c:c+LANES], or += with add."""
+    """Return tile(out, a, b, r, c, k): out[r:r+rows, c:c+LANES] = (with add: +=) a[r:r+rows, :k] @ b[:k, c:c+LANES]."""
 
     def tile(_: Any, out: Any, a: Any, b: Any, r: Any, c: Any, k: Any) -> Any:
         def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
@@ -59,14 +59,14 @@ def _tile(rows: int, *, add: bool) -> Callable[..., None]:
 
 
 def _transposition(_: Any, out: Any, a: Any, out_row: Any, out_column: Any, row: Any, column: Any) -> Any:
-    """Let out[out_row + c, out_column + r] be a[row + r, column + c] for all r, c < LANES."""
+    """Write a[row + r, column + c] to out[out_row + c, out_column + r] for all r, c < LANES."""
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
         out, a = (Rows(context, build, *pair) for pair in zip(signature.args[:2], given[:2], strict=True))
         out_row, out_column, row, column = given[2:]
         half = LANES // 2
         vectors = [a.load(build.add(row, I64(r)), column) for r in range(LANES)]
-        for _ in range(4):  # interleaving rows i and i + 8 turns the 8 bits of (row, lane) by one
+        for _ in range(4):  # interleaving rows i and i + 8 rotates the 8 bits of (row, lane) by one
             vectors = [
                 build.shuffle_vector(vectors[i], vectors[i + half], _interleaved(first))
                 for i in range(half)
@@ -83,7 +83,7 @@ transpose_tile = instruction(_transposition)
 
 
 def _void(arrays: tuple[Any, ...], places: int) -> Any:
-    """Give the signature of what takes float32 matrices, and nothing else, and places in them."""
+    """Return the signature of a function of float32 matrices and of indices into them."""
     return types.void(*matrices(*arrays), *[types.int64] * places)
 
 

@@ -1,8 +1,8 @@
 """Compiled loops over rows and blocks of the encoder on a CPU (encode.py): activations, norms, gates, products.
 
-i row of a sequence, j key, r row of a block of ROWS rows, c column. What products read and write lies in arrays of
-`buffer`, with room for whole tiles; only keys up to a block's last row are touched. Numba compiles this for the
-machine's vector unit, once: what it makes is kept in __pycache__ (or where NUMBA_CACHE_DIR says).
+i row of a sequence, j key, r row of a block of ROWS rows, c column. Products read and write arrays made by `buffer`,
+which have room for whole tiles; only keys up to a block's last row are touched. Numba compiles this once for the
+machine's vector unit and keeps the result in __pycache__ (or in NUMBA_CACHE_DIR).
 """
 
 import math
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xxhash import xxh3_64_hexdigest
 
 from model.arrays.jit import compiled as compile_loops
+from model.attention.cpu.dispatch import ACTIVATIONS
 from model.attention.cpu.matmul import SHORT, TALL, add_short, add_tall, short, tall, transpose_tile
 from model.attention.cpu.simd import (
     LANES,
@@ -33,26 +34,26 @@ from model.attention.cpu.simd import (
 )
 
 ROWS: Final = LANES  # of a block: keys are transposed tile by tile
-SILU, SILU_SEEN, SOFTMAX = range(3)
+SILU, SILU_SEEN, SOFTMAX = range(len(ACTIVATIONS))
 
 SOURCES: Final = xxh3_64_hexdigest(
-    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("cpu_*.py")))
-)
+    b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+)  # of all compiled files
 
 Array = NDArray[Any]
 _LOG2E: Final = np.float32(math.log2(math.e))
 _ONE, _ZERO = np.float32(1), np.float32(0)
 _LEAST: Final = np.float32(-np.inf)
-_AHEAD: Final = 8  # rows: so early is a row asked for from memory that one pass of the loop reads
+_AHEAD: Final = 8  # rows that are prefetched before the loop reads them
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def compiled(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function into whoever calls it; sums may be taken in any (fixed) order.
+    """Compile a function and inline it into its callers; sums may be taken in any (fixed) order.
 
-    It makes no arrays, and does not count who holds those it is given. What is kept bears a digest of all sources in
-    its name, so that these functions may call one another across files.
+    The function must not make arrays: there is no reference counting. Its name in numba's cache has a digest of all
+    sources of this package, so these functions may call one another across files.
     """
     function.__qualname__ = f"{function.__qualname__}_{SOURCES}"
     return compile_loops(function, any_order=True, forceinline=True, _nrt=False)
@@ -60,20 +61,20 @@ def compiled(function: Callable[P, R]) -> Callable[P, R]:
 
 @compiled
 def exp(x: Any) -> Any:
-    """Give e^x; by the rounding of x log2(e) the relative error grows to 4e-6 where x is 60."""
+    """Return e^x; the rounding of x log2(e) lets the relative error grow to 4e-6 at x = 60."""
     return exp2(x * _LOG2E)
 
 
 @compiled
 def sigmoid(x: Any) -> Any:
-    """Give 1 / (1 + e^-x)."""
+    """Return 1 / (1 + e^-x)."""
     return _ONE / (_ONE + exp2(x * -_LOG2E))
 
 
 def buffer(*shape: int) -> Array:
-    """Give zeros, [..., rows, columns], with room for whole tiles; a row begins where a cache line does.
+    """Return zeros, [..., rows, columns], with room for whole tiles; each row begins at a cache line.
 
-    Rows are no multiple of 512 bytes apart: else the entries of a column would share few of the cache's sets.
+    The distance of rows is no multiple of 512 bytes: else the entries of a column would share few of the cache's sets.
     """
     *others, rows, columns = shape
     wide = (columns + LANES - 1) // LANES * LANES + LANES
@@ -83,14 +84,14 @@ def buffer(*shape: int) -> Array:
 
 
 def aligned(*shape: int) -> Array:
-    """Give an array of anything, that begins where a cache line does."""
+    """Return an uninitialized float32 array that begins at a cache line."""
     out: Array = torch.empty(shape, dtype=torch.float32, device="cpu").numpy()
     return out
 
 
 @compiled
 def product(out: Array, a: Array, b: Array, rows: int, columns: int, k: int) -> None:
-    """Let out[:rows, :columns] be a[:rows, :k] @ b[:k, :columns]; whole tiles are read and written."""
+    """Write a[:rows, :k] @ b[:k, :columns] to out[:rows, :columns]; whole tiles are read and written."""
     for c in range(0, columns, LANES):
         for r in range(0, rows, TALL):
             if rows - r > SHORT:
@@ -112,7 +113,7 @@ def add_product(out: Array, a: Array, b: Array, rows: int, columns: int, k: int)
 
 @compiled
 def product_by_panels(out: Array, a: Array, w_PKC: Array, rows: int) -> None:
-    """Let out[:rows] be a[:rows] @ w, whose columns come in panels."""
+    """Write a[:rows] @ w to out[:rows]; the columns of w come in panels."""
     for p in range(len(w_PKC)):
         product(out[:, p * LANES :], a, w_PKC[p], rows, LANES, w_PKC.shape[1])
 
@@ -126,7 +127,7 @@ def add_to_panels(gw_PKC: Array, a: Array, g: Array, rows: int, k: int) -> None:
 
 @compiled
 def transpose(out_dn: Array, at: int, a_nE: Array, first: int, column: int, width: int) -> None:
-    """Let columns at.. of a transposed head be ROWS rows of a, from `first`, and its `width` columns from `column`."""
+    """Write ROWS rows of a (from `first`), `width` columns (from `column`), to the columns of out_dn from `at` on."""
     for c in range(0, width, LANES):
         transpose_tile(out_dn, a_nE, c, at, first, column + c)
 
@@ -141,7 +142,7 @@ def clear(out: Array, rows: int, columns: int) -> None:
 
 @compiled
 def sum_heads(out: Array, a: Array, h: int, rows: int, columns: int) -> None:
-    """Let the first rows of out be those of a at the first head, and add them at others."""
+    """Write the first rows of a to out at the first head, and add them at the others."""
     for r in range(rows):
         for c in range(0, columns, LANES):
             store(out, r, c, load(a, r, c) if h == 0 else load(out, r, c) + load(a, r, c))
@@ -149,7 +150,7 @@ def sum_heads(out: Array, a: Array, h: int, rows: int, columns: int) -> None:
 
 @compiled
 def copy(out: Array, r: int, a: Array, s: int, width: int) -> None:
-    """Let row r of out be row s of a."""
+    """Copy row s of a to row r of out."""
     for c in range(0, width, LANES):
         store_part(out, r, c, load_part(a, s, c, width), width)
 
@@ -164,7 +165,7 @@ def add_row(out: Array, r: int, a: Array, s: int) -> None:
 
 @compiled
 def add_up(out: Array, r: int, x: Array, s: int, y: Array, t: int, b: Array, layer: int) -> None:
-    """Let a row of out be the sum of a row of x, one of y, and one of b."""
+    """Write the sum of a row of x, one of y and one of b to a row of out."""
     width = out.shape[1]
     for c in range(0, width, LANES):
         terms = load_part(x, s, c, width) + load(y, t, c) + load_part(b, layer, c, width)
@@ -173,7 +174,7 @@ def add_up(out: Array, r: int, x: Array, s: int, y: Array, t: int, b: Array, lay
 
 @compiled
 def silu(a: Array, r: int, width: int) -> None:
-    """Turn a row into its silu, in place."""
+    """Apply silu to a row, in place."""
     for c in range(0, width, LANES):
         x = load(a, r, c)
         store(a, r, c, x * sigmoid(x))
@@ -181,7 +182,7 @@ def silu(a: Array, r: int, width: int) -> None:
 
 @compiled
 def load_slopes(a: Array, gz: Array, r: int, z: Array, s: int) -> None:
-    """Load row r of a, and let gz be the derivative of silu at z, until the gradients of a are multiplied in."""
+    """Write silu(z) to row r of a, and its derivative at z to gz, where `multiply` turns it into the gradient of z."""
     width = z.shape[1]
     for c in range(0, width, LANES):
         fetch(z, s + _AHEAD, c)
@@ -203,7 +204,7 @@ def multiply(gz: Array, row: int, column: int, ga: Array, rows: int, width: int,
 
 @compiled
 def norm(out: Array, r: int, x: Array, s: int, width: int, eps: Any) -> Any:
-    """Let row r of out be norm(row s of x); give 1 / its deviation."""
+    """Write norm(row s of x) to row r of out; return 1 / its deviation."""
     mean, scale = _moments(x, s, width, eps)
     for c in range(0, width, LANES):
         store(out, r, c, (load_part(x, s, c, width) - mean) * scale)
@@ -212,7 +213,7 @@ def norm(out: Array, r: int, x: Array, s: int, width: int, eps: Any) -> Any:
 
 @compiled
 def norm_back(g: Array, gn: Array, normed: Array, r: int, width: int, scale: Any) -> None:
-    """Add to a row of g what the gradient of norm(x) makes of x's."""
+    """Add to a row of g the gradient of x, from gn, the gradient of norm(x)."""
     sums, along = spread(_ZERO), spread(_ZERO)
     for c in range(0, width, LANES):
         own = load_part(gn, r, c, width)
@@ -226,7 +227,7 @@ def norm_back(g: Array, gn: Array, normed: Array, r: int, width: int, scale: Any
 
 @compiled
 def weigh(scores: Array, bias: Array, i: int, rows: int, alpha: Any, phi: int, max_len: int) -> None:
-    """Turn a block's products into weights, in place; i is its first row."""
+    """Turn a block's products q·k into weights, in place; i is its first row."""
     for r in range(rows):
         last = i + r
         if phi == SOFTMAX:
@@ -241,7 +242,7 @@ def weigh(scores: Array, bias: Array, i: int, rows: int, alpha: Any, phi: int, m
 
 @compiled
 def weigh_back(scores: Array, bias: Array, g: Array, i: int, rows: int, alpha: Any, phi: int, max_len: int) -> None:
-    """Turn products into weights, and the gradient of the weights into that of the scores, both in place."""
+    """Turn products into weights, and the gradients of the weights into those of the scores, both in place."""
     for r in range(rows):
         last = i + r
         if phi == SOFTMAX:
@@ -285,7 +286,7 @@ def _softmax(scores: Array, bias: Array, r: int, i: int, last: int, alpha: Any) 
 
 @compiled
 def gate(y: Array, o: Array, a: Array, row: int, r: int, width: int, eps: Any) -> None:
-    """Let row `row` of y be u * norm(row r of o), u being the first columns of silu(z)."""
+    """Write u * norm(row r of o) to row `row` of y; u is the first columns of a = silu(z)."""
     mean, scale = _moments(o, r, width, eps)
     for c in range(0, width, LANES):
         store(y, row, c, load(a, row, c) * ((load(o, r, c) - mean) * scale))
@@ -295,7 +296,7 @@ def gate(y: Array, o: Array, a: Array, row: int, r: int, width: int, eps: Any) -
 def gate_back(
     y: Array, gz: Array, go: Array, gy: Array, o: Array, a: Array, row: int, own: int, r: int, width: int, eps: Any
 ) -> None:
-    """Give y once more and row r of the gradient of o, and multiply that of u into gz, at one token."""
+    """At one token, write y again and row r of the gradient of o, and multiply the gradient of u into gz."""
     mean, scale = _moments(o, own, width, eps)
     sums, along = spread(_ZERO), spread(_ZERO)
     for c in range(0, width, LANES):

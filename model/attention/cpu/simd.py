@@ -1,11 +1,11 @@
-"""Vectors of LANES float32 as a type of compiled loops: one instruction for 16 entries, wherever a loop says so.
+"""Vectors of LANES float32 as a type of compiled loops: one instruction for 16 entries.
 
-Else numba leaves it to LLVM to find vectors in a loop over entries. Rows are short here, 32 to 256 entries, and such a
-loop begins by asking whether its arrays overlap and ends with what is left over, which is as dear as the work itself.
-A Vector is one register in AVX-512 and two in AVX2. It is added, subtracted, multiplied and divided by others and by
-float32. Arrays are float32[rows, columns] with contiguous rows; who reads or writes whole vectors needs room for them
-(cpu_kernels.buffer), `_part` touches only columns before `end`. Whether sums may be taken in any order is for the
-function to say that is compiled (jit.py).
+Without it numba leaves it to LLVM to vectorize a loop over entries. Rows are short here, 32 to 256 entries, and such a
+loop begins with a test whether its arrays overlap and ends with a remainder, which costs as much as the work itself.
+A Vector is one register in AVX-512 and two in AVX2. It can be added, subtracted, multiplied and divided by another
+vector and by a float32. Arrays are float32[rows, columns] with contiguous rows. Functions that read or write whole
+vectors need room for them (row_ops.buffer); those with `_part` touch only columns before `end`. Whether sums may be
+taken in any order is an option of the compiled function (arrays/jit.py).
 """
 
 import math
@@ -30,8 +30,8 @@ UNDEFINED: Final = ir.Constant(VECTOR, ir.Undefined)
 FIRST: Final = ir.Constant(INTEGERS, [0] * LANES)
 _NUMBERS: Final = ir.Constant(INTEGERS, list(range(LANES)))
 _MOST: Final = 60 * math.log2(math.e)
-_ROUND: Final = 1.5 * 2.0**23 + 127  # added to t, it leaves the nearest integer's bits at the end, plus a float's bias
-_AS_WRITTEN: Final = ("nsz",)  # what bears a flag gets no others from numba, such as that terms may be reordered
+_ROUND: Final = 1.5 * 2.0**23 + 127  # added to t, it leaves the nearest integer in the low bits, plus a float's bias
+_AS_WRITTEN: Final = ("nsz",)  # with a flag of its own an instruction gets none of numba's, such as to reorder terms
 _EXP2: Final = np.polynomial.Chebyshev.interpolate(np.exp2, 5, (-0.5, 0.5)).convert(kind=np.polynomial.Polynomial).coef
 
 
@@ -63,7 +63,7 @@ class Rows:
             self.strides[1] = I64(4)
 
     def at(self, row: Any, column: Any, kind: Any) -> Any:
-        """Give a pointer to an entry."""
+        """Return a pointer to an entry."""
         build = self.builder
         steps = (build.mul(at, stride) for at, stride in zip((row, column), self.strides, strict=True))
         return build.bitcast(build.gep(self.start, [build.add(*steps)]), kind.as_pointer())
@@ -86,12 +86,12 @@ def _spread(build: Any, value: Any) -> Any:
 
 
 def same(number: float) -> Any:
-    """Give a constant vector."""
+    """Return a constant vector."""
     return ir.Constant(VECTOR, [number] * LANES)
 
 
 def _below(build: Any, count: Any) -> Any:
-    """Give a mask of the first `count` lanes, all of them if there are more."""
+    """Return a mask of the first `count` lanes, or of all lanes if `count` is larger."""
     most = build.select(build.icmp_signed("<", count, I64(LANES)), count, I64(LANES))
     wide = build.insert_element(ir.Constant(INTEGERS, ir.Undefined), build.trunc(most, I32), I32(0))
     return build.icmp_signed("<", _NUMBERS, build.shuffle_vector(wide, wide, FIRST))
@@ -103,17 +103,17 @@ def _call(build: Any, name: str, kind: Any, *args: Any) -> Any:
 
 
 def matrices(*arrays: Any) -> tuple[Any, ...]:
-    """Give the types of arrays, which must be float32 matrices."""
+    """Return the types of arrays, or raise TypingError if one is no float32 matrix."""
     if any(array.ndim != 2 or array.dtype != types.float32 for array in arrays):
         raise TypingError(f"vectors are read from float32 matrices, not from {arrays}")
     return arrays
 
 
-Typed = tuple[Any, Callable[..., Any]]  # a signature, and what generates code for it
+Typed = tuple[Any, Callable[..., Any]]  # a signature, and a function that generates its code
 
 
 def instruction(typed: Callable[..., Typed]) -> Callable[..., Any]:
-    """Let compiled loops call what is generated; numba's own type would have callers give its context too."""
+    """Make a function that compiled loops can call; typed as it is called, without numba's context."""
     made: Callable[..., Any] = intrinsic(typed)
     return made
 
@@ -154,7 +154,7 @@ def load_part(_: Any, a: Any, r: Any, c: Any, end: Any) -> Typed:
 
 @instruction
 def store_part(_: Any, a: Any, r: Any, c: Any, value: Any, end: Any) -> Typed:
-    """Write a[r, c : c + LANES], but for columns from `end` on."""
+    """Write a[r, c : c + LANES] without columns from `end` on."""
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
         array, row, column, value, end = given
@@ -168,7 +168,7 @@ def store_part(_: Any, a: Any, r: Any, c: Any, value: Any, end: Any) -> Typed:
 
 @instruction
 def fetch(_: Any, a: Any, r: Any, c: Any) -> Typed:
-    """Ask for a[r, c] and what lies around it to be brought near; r may be beyond the array."""
+    """Prefetch the cache line of a[r, c]; r may be beyond the array."""
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
         at = Rows(context, build, signature.args[0], given[0]).at(given[1], given[2], F32)
@@ -180,13 +180,13 @@ def fetch(_: Any, a: Any, r: Any, c: Any) -> Typed:
 
 @instruction
 def spread(_: Any, number: Any) -> Typed:
-    """Give a vector of equal entries."""
+    """Return a vector of equal entries."""
     return Vector(types.float32), lambda context, build, signature, given: _spread(build, given[0])
 
 
 @instruction
 def first(_: Any, value: Any, count: Any, other: Any) -> Typed:
-    """Give a vector whose entries from `count` on are `other`."""
+    """Return the vector with its entries from `count` on replaced by `other`."""
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
         return build.select(_below(build, given[1]), given[0], _spread(build, given[2]))
@@ -196,7 +196,7 @@ def first(_: Any, value: Any, count: Any, other: Any) -> Typed:
 
 @instruction
 def larger(_: Any, x: Any, y: Any) -> Typed:
-    """Give the larger of each two entries, that of y if one is NaN."""
+    """Return the larger of each two entries, that of y if one is NaN."""
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
         return build.select(build.fcmp_ordered(">", *given), *given)
@@ -206,7 +206,7 @@ def larger(_: Any, x: Any, y: Any) -> Typed:
 
 @instruction
 def smaller(_: Any, x: Any, y: Any) -> Typed:
-    """Give the smaller of each two entries, that of y if one is NaN."""
+    """Return the smaller of each two entries, that of y if one is NaN."""
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
         return build.select(build.fcmp_ordered("<", *given), *given)
@@ -216,7 +216,7 @@ def smaller(_: Any, x: Any, y: Any) -> Typed:
 
 @instruction
 def total(_: Any, value: Any) -> Typed:
-    """Give the sum of all entries."""
+    """Return the sum of all entries."""
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
         return _call(build, "llvm.vector.reduce.fadd.v16f32", F32, F32(0.0), given[0])
@@ -226,7 +226,7 @@ def total(_: Any, value: Any) -> Typed:
 
 @instruction
 def largest(_: Any, value: Any) -> Typed:
-    """Give the largest entry."""
+    """Return the largest entry."""
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
         return _call(build, "llvm.vector.reduce.fmax.v16f32", F32, given[0])
@@ -236,10 +236,10 @@ def largest(_: Any, value: Any) -> Typed:
 
 @instruction
 def exp2(_: Any, t: Any) -> Typed:
-    """Give 2^t as 2^(n + f) = 2^n * series(f), n the integer nearest to t; NaN stays NaN.
+    """Return 2^t as 2^(n + f) = 2^n * series(f), n the integer nearest to t; NaN stays NaN.
 
-    The relative error is below 3e-7. Beyond 60 log2(e) t is cut off: e^-60 is as good as nothing, and quotients of
-    e^60 do not overflow in whatever order they are taken.
+    The relative error is below 3e-7. t is clamped to +-60 log2(e): e^-60 is negligible, and quotients of e^60 do not
+    overflow in any order.
     """
 
     def code(context: Any, build: Any, signature: Any, given: Any) -> Any:
@@ -258,7 +258,7 @@ def exp2(_: Any, t: Any) -> Typed:
 
 
 def _operator(function: Callable[..., Any], name: str) -> None:
-    """Let a vector and another, or a float32, be added, subtracted, multiplied or divided."""
+    """Define an operator for two vectors, and for a vector and a float32."""
 
     @infer_global(function)  # type: ignore[no-untyped-call]
     class Template(AbstractTemplate):

@@ -1,7 +1,7 @@
-"""The backward kernels of q, k and v: both compute the scores of their tiles anew, and neither needs atomic additions.
+"""The backward kernels of q, k and v. Both compute the scores of their tiles again and need no atomic additions.
 
-`query_gradients` walks through the keys of a block of rows, `key_gradients` through the rows of a block of keys. Each
-program writes what nobody else writes, in a fixed order of sums: equal batches give equal bits.
+`query_gradients` loops over the keys of a block of rows, `key_gradients` over the rows of a block of keys. Each program
+is the only one to write its output, and sums in a fixed order: equal batches give equal bits.
 """
 # mypy: disable-error-code="import-untyped,no-untyped-def,untyped-decorator"
 
@@ -26,7 +26,7 @@ from model.attention.triton.tile_ops import (
 
 @triton.jit
 def row_terms(Lse, Delta, start, rows, length, heads, head, ACTIVATION: tl.constexpr):
-    """Give what a softmax's backward wants of each row: logarithm of the sum, and output times its gradient."""
+    """Return what a softmax's backward needs of each row: the log-sum-exp, and output · its gradient."""
     lse = tl.zeros(rows.shape, tl.float32)
     delta = tl.zeros(rows.shape, tl.float32)
     if ACTIVATION == SOFTMAX:
@@ -93,7 +93,7 @@ def key_gradients(
     DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write dK [L, H, D_QK] and dV [L, H, D_V]; the first keys, which are seen the most, come first."""
+    """Write dK [L, H, D_QK] and dV [L, H, D_V]; the first keys, which most rows see, come first."""
     program = tl.program_id(0)
     key = program // (sequences * heads) * BLOCK_N
     head = program % heads

@@ -1,11 +1,11 @@
-"""The backward kernels of a bias: sums of the scores' gradients by distance and by what the time bias wants.
+"""The backward kernels of a bias: sums of the scores' gradients by distance, and by time bucket or time parameter.
 
-A bias is shared by the heads, so a tile's slopes are summed over them first. Tiles lie on block diagonals, and in all
-tiles of one block diagonal an element's distance between row and key is the same: `history_sums` gives one program a
-share of the tiles of one block diagonal, of all sequences, and adds them up elementwise in registers. A time bias is
-summed bucket by bucket, over those buckets only that a tile has, few where times rise. Candidates stand at one place,
-so that the distance depends on the key alone: `candidate_sums` gives a program a share of the rows for one block of
-keys, counted from the end of history, and block 0 for the candidates' own keys. Programs share nothing: no atomics.
+The heads share a bias, so a tile's slopes are summed over them first. In all tiles of one block diagonal an element has
+the same distance between row and key. So a program of `history_sums` takes a share of the tiles of one block diagonal,
+of all sequences, and sums them elementwise in registers. A time bias is summed bucket by bucket, over the buckets that
+a tile has: few, since times rise. Candidates share one place, so their distance depends on the key alone: a program of
+`candidate_sums` takes a share of the rows for one block of keys, counted from the end of the history; block 0 has the
+candidates' own keys. Programs share no output, so there are no atomics.
 """
 # mypy: disable-error-code="import-untyped,no-untyped-def,untyped-decorator"
 
@@ -16,7 +16,7 @@ from model.attention.triton.backward import row_terms
 from model.attention.triton.forward import UNSPECIALISED
 from model.attention.triton.tile_ops import (
     BUCKETED,
-    LANES,
+    TIME_TERMS,
     bias_of,
     buckets,
     decay,
@@ -39,7 +39,7 @@ def slopes_of_tile(
     ACTIVATION: tl.constexpr, BIAS: tl.constexpr, WINDOW: tl.constexpr,
     DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """Give the gradient of a tile's bias, [r, k]: that of its scores, summed over the heads."""
+    """Return the gradient of a tile's bias, [r, k]: that of its scores, summed over the heads."""
     i, j = rows[:, None], keys[None, :]
     bias = bias_of(i, j, seen, start, history, length, Clock, Positions, Times, Edges, tokens, max_len, BIAS)
     scale = row_scales(rows, history, window, inv_len, ACTIVATION, WINDOW)
@@ -62,21 +62,21 @@ def slopes_of_tile(
 
 @triton.jit
 def time_sums(slopes, seen, gap_ms, Times, Edges, BIAS: tl.constexpr):
-    """Give a tile's part of the gradient of the time bias, [LANES]: by bucket, or of the three parameters."""
-    lane = tl.arange(0, LANES)
-    sums = tl.zeros((LANES,), tl.float32)
+    """Return a tile's part of the gradient of the time bias, [TIME_TERMS]: by bucket, or of the three parameters."""
+    term = tl.arange(0, TIME_TERMS)
+    sums = tl.zeros((TIME_TERMS,), tl.float32)
     if BIAS == BUCKETED:
         bucket = buckets(gap_ms, Edges)
-        lowest = tl.min(tl.where(seen, bucket, LANES))
+        lowest = tl.min(tl.where(seen, bucket, TIME_TERMS))
         highest = tl.max(tl.where(seen, bucket, -1))
         for n in range(lowest, highest + 1):
-            sums += tl.where(lane == n, tl.sum(tl.where(bucket == n, slopes, 0.0)), 0.0)
+            sums += tl.where(term == n, tl.sum(tl.where(bucket == n, slopes, 0.0)), 0.0)
     else:
         fallen, w, distance = decay(gap_ms, Times)
         inner = slopes * tl.load(Times) * fallen * w
-        sums += tl.where(lane == 0, tl.sum(slopes * fallen), 0.0)
-        sums -= tl.where(lane == 1, tl.sum(inner * distance), 0.0)
-        sums += tl.where(lane == 2, tl.sum(inner) * tl.load(Times + 1), 0.0)
+        sums += tl.where(term == 0, tl.sum(slopes * fallen), 0.0)
+        sums -= tl.where(term == 1, tl.sum(inner * distance), 0.0)
+        sums += tl.where(term == 2, tl.sum(inner) * tl.load(Times + 1), 0.0)
     return sums
 
 
@@ -90,12 +90,12 @@ def history_sums(
     DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write ByPlace [diagonals, shares, BLOCK, BLOCK] and ByTime [diagonals, shares, LANES], for rows of history."""
+    """Write ByPlace [diagonals, shares, BLOCK, BLOCK] and ByTime [diagonals, shares, TIME_TERMS] of history's rows."""
     program = tl.program_id(0)
     diagonal, share = program // shares, program % shares
     lane = tl.arange(0, BLOCK)
     by_place = tl.zeros((BLOCK, BLOCK), tl.float32)
-    by_time = tl.zeros((LANES,), tl.float32)
+    by_time = tl.zeros((TIME_TERMS,), tl.float32)
     for b in range(0, sequences):
         start, length, history = span_of(Offsets, Targets, b, TARGETS)
         across = tl.cdiv(history, BLOCK) - diagonal  # tiles of this diagonal
@@ -115,7 +115,7 @@ def history_sums(
             by_place += slopes
             by_time += time_sums(slopes, seen, gaps_ms(Clock, tokens, start, i, j, length), Times, Edges, BIAS)
     tl.store(ByPlace + program * BLOCK * BLOCK + lane[:, None] * BLOCK + lane[None, :], by_place)
-    tl.store(ByTime + program * LANES + tl.arange(0, LANES), by_time)
+    tl.store(ByTime + program * TIME_TERMS + tl.arange(0, TIME_TERMS), by_time)
 
 
 @triton.jit(do_not_specialize=(*UNSPECIALISED, "shares"))
@@ -128,12 +128,12 @@ def candidate_sums(
     DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write ByPlace [key blocks, shares, BLOCK] and ByTime [key blocks, shares, LANES], for rows of candidates."""
+    """Write ByPlace [key blocks, shares, BLOCK] and ByTime [key blocks, shares, TIME_TERMS], for rows of candidates."""
     program = tl.program_id(0)
     block, share = program // shares, program % shares
     lane = tl.arange(0, BLOCK)
     by_place = tl.zeros((BLOCK,), tl.float32)
-    by_time = tl.zeros((LANES,), tl.float32)
+    by_time = tl.zeros((TIME_TERMS,), tl.float32)
     for b in range(0, sequences):
         start, length, history = span_of(Offsets, Targets, b, TARGETS)
         across = tl.cdiv(length - history, BLOCK)
@@ -154,4 +154,4 @@ def candidate_sums(
             by_place += tl.sum(slopes, 0)
             by_time += time_sums(slopes, seen, gaps_ms(Clock, tokens, start, i, j, length), Times, Edges, BIAS)
     tl.store(ByPlace + program * BLOCK + lane, by_place)
-    tl.store(ByTime + program * LANES + tl.arange(0, LANES), by_time)
+    tl.store(ByTime + program * TIME_TERMS + tl.arange(0, TIME_TERMS), by_time)

@@ -1,7 +1,7 @@
-"""Block sizes, warps and stages of the Triton kernels: one fixed choice per width, and what autotuning may choose from.
+"""Block sizes, warps and stages of the Triton kernels: one fixed choice per width, and the choices for autotuning.
 
-The choices are for Hopper (228 KiB of shared memory a multiprocessor), reckoned from what the tiles hold. A kernel
-keeps, of its own rows, two operands of `row` bytes each (q and dO, or k and v), and streams two more, `stages` deep.
+The choices are for Hopper (228 KiB of shared memory a multiprocessor), computed from the size of the tiles. A kernel
+holds two operands of its own rows (q and dO, or k and v) and streams two more, `stages` deep.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from typing import Any, Final
 from model.attention.triton.batch import interpreted
 
 _FITTING: Final = 200 << 10  # bytes that the operands of a tile may take
-_COMFORTABLE: Final = 100 << 10  # of the fixed choice: what a tile holds besides must stay in registers
+_COMFORTABLE: Final = 100 << 10  # the same for the fixed choice: the rest of a tile must stay in registers
 _PROGRAMS: Final = 1024  # of the sums of a bias: several waves on 132 multiprocessors
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """One choice; `blocks` is what the kernel is given."""
+    """One choice of block sizes; a square kernel has one block size, which is an argument already."""
 
     m: int
     n: int
@@ -26,11 +26,11 @@ class Config:
 
     @property
     def blocks(self) -> dict[str, int]:
-        """Give the block sizes by the kernel's names; a square kernel's is an argument already."""
+        """Return the block sizes by the names of the kernel's arguments."""
         return {} if self.square else {"BLOCK_M": self.m, "BLOCK_N": self.n}
 
 
-_ROWS: Final = (  # own rows are m, streamed keys n; the first comfortable one is the fixed choice
+_ROWS: Final = (  # m own rows, n streamed keys; the first comfortable one is the fixed choice
     Config(128, 64, 8, 2),
     Config(64, 64, 8, 2),
     Config(64, 32, 8, 1),
@@ -42,7 +42,7 @@ _ROWS: Final = (  # own rows are m, streamed keys n; the first comfortable one i
     Config(64, 32, 4, 2),
     Config(32, 32, 8, 1),
 )
-_KEYS: Final = (  # own keys are n, streamed rows m
+_KEYS: Final = (  # n own keys, m streamed rows
     Config(64, 64, 8, 2),
     Config(32, 64, 8, 2),
     Config(32, 32, 8, 1),
@@ -56,12 +56,12 @@ _INTERPRETED: Final = Config(16, 16, 4, 1)
 
 
 def fixed(kernel: str, arguments: dict[str, Any]) -> Config:
-    """Give the choice that never varies from run to run."""
+    """Return the fixed choice: the same in every run."""
     return configs(kernel, arguments)[0]
 
 
 def configs(kernel: str, arguments: dict[str, Any]) -> tuple[Config, ...]:
-    """Give the choices that fit, the fixed one first."""
+    """Return the choices that fit, the fixed one first."""
     if kernel.endswith("_sums"):
         block = bias_block(arguments)
         return tuple(Config(block, block, warps, 1, square=True) for warps in (8, 4))
@@ -76,19 +76,19 @@ def configs(kernel: str, arguments: dict[str, Any]) -> tuple[Config, ...]:
 
 
 def bias_block(arguments: dict[str, Any]) -> int:
-    """Give the block size of the sums of a bias: part of what their buffers are made of, so not tuned."""
+    """Return the block size of the sums of a bias; their buffers depend on it, so it is not tuned."""
     if interpreted():
         return 16
     return 64 if _row_bytes(arguments) <= 512 else 32
 
 
 def shares_of(blocks: int) -> int:
-    """Give among how many programs the tiles of one block diagonal are shared out."""
+    """Return the number of programs that share the tiles of one block diagonal."""
     return max(1, (4 if interpreted() else _PROGRAMS) // blocks)
 
 
 def _row_bytes(arguments: dict[str, Any]) -> int:
-    """Give the bytes of two operands' rows; float32 counts twice, for it is multiplied in two parts."""
+    """Return the bytes of two operands' rows; float32 counts twice, since it is multiplied in two parts."""
     width: int = arguments["P_QK"] + arguments["P_V"]
     size: int = arguments["Q"].element_size()
     return width * (2 * size if size == 4 else size)

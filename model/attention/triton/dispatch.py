@@ -1,9 +1,9 @@
-"""The fused kernels in the encoder: when they serve, and what they read of a layer's bias.
+"""When the encoder uses the fused kernels.
 
-They serve on CUDA where Triton is installed and where, on this device and for this dtype and width, they have given
-what the loops of attention/reference.py give (self_check.py, at first use). Else the plain path serves, in the same
-numbers; a failed check is said once. FUSED_ATTENTION=0 in the environment turns them off. Under TRITON_INTERPRET=1 they
-serve on the CPU too, slowly: for tests.
+They are used on CUDA if Triton is installed, if there are kernels for the activation and the bias, and if they have
+agreed with the loops of attention/reference.py on this device, for this dtype and width (self_check.py, at first use).
+Else plain PyTorch computes the same; a failed check is reported once. FUSED_ATTENTION=0 in the environment turns the
+kernels off. Under TRITON_INTERPRET=1 they run on the CPU too, slowly: for tests.
 """
 
 import os
@@ -14,14 +14,14 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from model.attention.triton.batch import could_serve
+from model.attention.triton.batch import kernels_exist
 from model.attention.triton.self_check import Case, check as self_check
 from model.errors import ModelError
 
 _verdicts: Final[dict[Case, bool]] = {}
 
 
-def serve(
+def use_fused(
     x: Tensor,
     *,
     width: int,
@@ -30,15 +30,15 @@ def serve(
     bias: str,
     check: Callable[[Case], None] | None = None,
 ) -> bool:
-    """Tell whether the fused kernels are to serve an encoder; the first time, find out.
+    """Return whether an encoder uses the fused kernels; the first time, check them.
 
     Args:
-        x: an input of the encoder.
-        width: of a head.
-        heads: of a layer.
-        activation: a name in ACTIVATIONS.
-        bias: a name in bias.BIASES, or none.
-        check: raises where the kernels are wrong; by default kernels_check.check.
+        x: An input of the encoder.
+        width: The width of a head.
+        heads: The number of heads of a layer.
+        activation: A name in activations.ACTIVATIONS.
+        bias: A name in relative_bias.BIASES, or "none".
+        check: Raises if the kernels are wrong; self_check.check by default.
 
     Raises:
         ModelError: the check left the device unusable.
@@ -46,7 +46,8 @@ def serve(
     dtype = x.dtype
     if torch.is_autocast_enabled(x.device.type):
         dtype = torch.get_autocast_dtype(x.device.type)
-    if os.environ.get("FUSED_ATTENTION") == "0" or not could_serve(x.device, dtype, width, width):
+    exist = kernels_exist(x.device, dtype, width, activation=activation, bias=bias)
+    if os.environ.get("FUSED_ATTENTION") == "0" or not exist:
         return False
     case = Case(x.device, dtype, width, width, activation, bias, heads)
     if case not in _verdicts:
@@ -55,7 +56,7 @@ def serve(
 
 
 def _passes(case: Case, check: Callable[[Case], None] | None) -> bool:
-    """Run the check; whatever goes wrong in it, plain PyTorch can go on, unless the device is lost."""
+    """Run the check; after any error in it plain PyTorch can go on, unless the device is lost."""
     try:
         (check or self_check)(case)
     except Exception as error:
@@ -72,7 +73,7 @@ def _passes(case: Case, check: Callable[[Case], None] | None) -> bool:
 
 
 def _refuse_lost(device: torch.device, reason: str) -> None:
-    """Raise if nothing can run on the device any more in this process: so it is after a kernel's illegal access."""
+    """Raise ModelError if this process cannot use the device any more, as after a kernel's illegal access."""
     if device.type != "cuda":
         return
     try:

@@ -1,7 +1,7 @@
-"""The forward kernel: a program gives the outputs of BLOCK_M rows of one head of one sequence.
+"""The forward kernel: a program computes the outputs of BLOCK_M rows of one head of one sequence.
 
-Keys are walked through in tiles of BLOCK_N; scores, bias and weights of a tile live in registers, and nothing of the
-size of rows by keys is ever written. A softmax is kept online: its running maximum and sum are rescaled by each tile.
+It loops over the keys in tiles of BLOCK_N. Scores, bias and weights of a tile stay in registers; no array of rows by
+keys is ever written. A softmax is computed online: each tile rescales the running maximum and sum.
 """
 # mypy: disable-error-code="import-untyped,no-untyped-def,untyped-decorator"
 
@@ -22,7 +22,14 @@ from model.attention.triton.tile_ops import (
     store_rows,
 )
 
-UNSPECIALISED = ("tokens", "sequences", "longest", "span", "window", "max_len")  # vary by batch: no kernel for each
+UNSPECIALISED = (
+    "tokens",
+    "sequences",
+    "longest",
+    "span",
+    "window",
+    "max_len",
+)  # they vary by batch
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
@@ -35,7 +42,7 @@ def forward(
     DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write Out [L, H, D_V] and, of a softmax, Lse [L, H]; the last rows, which see the most, come first."""
+    """Write Out [L, H, D_V] and, for a softmax, Lse [L, H]; the last rows, which see the most keys, come first."""
     program = tl.program_id(0)
     row = (tl.cdiv(longest, BLOCK_M) - 1 - program // (sequences * heads)) * BLOCK_M
     head = program % heads

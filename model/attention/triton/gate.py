@@ -1,8 +1,8 @@
-"""What stands around a layer's attention, with each tensor read once: silu in parts, and the gate by a norm.
+"""The operations around a layer's attention, each reading its tensors once: silu in four parts, and u * norm(o).
 
 L tokens, E = widths of the four parts together, V = width of the gate's rows; P = the widest padded to a power of two.
-A program has a few whole rows. Sums are float32, in an order that a width fixes; nothing of the forward is kept but
-its inputs. Importing this file imports Triton.
+A program has a few whole rows. Sums are float32, in an order that depends on the width alone; only inputs are saved for
+the backward. Importing this file imports Triton.
 """
 # mypy: disable-error-code="import-untyped,no-untyped-def,untyped-decorator"
 
@@ -22,14 +22,14 @@ _TILE: Final = 2048  # numbers of a program's rows: 16 a thread, until a row alo
 
 @triton.jit
 def rows_of(tokens, ROWS: tl.constexpr):
-    """Give a program's rows (int64) and which of them there are."""
+    """Return a program's rows (int64) and which of them exist."""
     rows = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     return rows, rows < tokens
 
 
 @triton.jit
 def norm_of(x, eps, V: tl.constexpr, P: tl.constexpr):
-    """Give rows less their mean, divided by their deviation, and 1 / deviation; lanes from V on are zero."""
+    """Return rows less their mean, divided by their deviation, and 1 / deviation; columns from V on are zero."""
     centred = tl.where((tl.arange(0, P) < V)[None, :], x - (tl.sum(x, 1) / V)[:, None], 0.0)
     scale = tl.rsqrt(tl.sum(centred * centred, 1) / V + eps)
     return centred * scale[:, None], scale
@@ -72,7 +72,7 @@ def gate_gradients(
     U, Out, dY, dU, dOut, u_row, out_row, y_row, tokens, eps,
     V: tl.constexpr, P: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Write dU and dOut [L, V]; the norm is computed anew, for its rows are here anyway."""
+    """Write dU and dOut [L, V]; the norm is computed again, since its rows are loaded anyway."""
     rows, inside = rows_of(tokens, ROWS)
     normed, scale = norm_of(load_rows(Out, 0, rows, inside, out_row, V, P).to(tl.float32), eps, V, P)
     d_y = load_rows(dY, 0, rows, inside, y_row, V, P).to(tl.float32)
@@ -84,30 +84,30 @@ def gate_gradients(
 
 
 def silu_parts(z_LE: Tensor, widths: Sequence[int]) -> tuple[Tensor, ...]:
-    """Give silu(z) in four parts; see fused.silu_parts."""
+    """Return silu(z) in four parts; see api.silu_parts."""
     parts: tuple[Tensor, ...] = _SiluParts.apply(z_LE, tuple(widths))  # type: ignore[no-untyped-call]
     return parts
 
 
 def norm_gate(u_LV: Tensor, o_LV: Tensor, eps: float) -> Tensor:
-    """Give u * norm(o); see fused.norm_gate."""
+    """Return u * norm(o); see api.norm_gate."""
     y_LV: Tensor = _NormGate.apply(u_LV, o_LV, eps)  # type: ignore[no-untyped-call]
     return y_LV
 
 
 class _SiluParts(torch.autograd.Function):
-    """Forward by PyTorch, parts as views; backward by one kernel. The gradient of a part that nobody used is zeros."""
+    """Forward by PyTorch, parts as views; backward by one kernel. The gradient of an unused part is zeros."""
 
     @staticmethod
     def forward(ctx: Any, z_LE: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """Give the parts."""
+        """Return the parts."""
         ctx.save_for_backward(z_LE)
         ctx.widths = widths
         return silu(z_LE).split_with_sizes(widths, -1)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Give the gradient of z."""
+        """Return the gradient of z."""
         z, *parts = (_read(x) for x in (*ctx.saved_tensors, *gradients))
         d_z = z.new_empty(z.shape)
         arguments: dict[str, Any] = {"Z": z, "dZ": d_z, "z_row": z.stride(0)}
@@ -118,11 +118,11 @@ class _SiluParts(torch.autograd.Function):
 
 
 class _NormGate(torch.autograd.Function):
-    """A kernel each for forward and backward."""
+    """One kernel for the forward, one for the backward."""
 
     @staticmethod
     def forward(ctx: Any, u_LV: Tensor, o_LV: Tensor, eps: float) -> Tensor:
-        """Give the gated rows."""
+        """Return the gated rows."""
         u, out = _read(u_LV), _read(o_LV)
         y = u.new_empty(u.shape)
         ctx.save_for_backward(u, out)
@@ -132,7 +132,7 @@ class _NormGate(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Give the gradients of u and o."""
+        """Return the gradients of u and o."""
         u, out = ctx.saved_tensors
         d_y = _read(gradients[0])
         d_u, d_out = u.new_empty(u.shape), out.new_empty(out.shape)
@@ -142,14 +142,14 @@ class _NormGate(torch.autograd.Function):
 
 
 def tile(width: int) -> dict[str, int]:
-    """Give what a width fixes: P, the rows of a program, and its warps."""
+    """Return the options that depend on the width: P, the rows of a program, and its warps."""
     padded = max(16, int(triton.next_power_of_2(width)))
     rows = max(1, _TILE // padded)
     return {"P": padded, "ROWS": rows, "num_warps": min(16, rows * padded // 512)}
 
 
 def _launch(kernel: Any, x: Tensor, width: int, arguments: dict[str, Any]) -> None:
-    """Run a kernel over the rows of x, of which there may be none."""
+    """Run a kernel over the rows of x; without rows, launch nothing."""
     tokens, options = len(x), tile(width)
     if tokens:
         with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
@@ -157,5 +157,5 @@ def _launch(kernel: Any, x: Tensor, width: int, arguments: dict[str, Any]) -> No
 
 
 def _read(x: Tensor) -> Tensor:
-    """Give a tensor as the kernels read it: any distance between rows, none between a row's numbers."""
+    """Return a tensor as the kernels read it: contiguous within a row, with any distance between rows."""
     return x if x.stride(-1) == 1 else x.contiguous()

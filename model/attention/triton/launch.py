@@ -2,8 +2,8 @@
 
 L tokens, B sequences, H heads, N = max_len; P = head width padded to a power of two of at least 16.
 
-Each kernel runs with the fixed configuration of block_sizes.py, for another block size is another order of sums;
-or, for a batch that says `tuned`, with the one that Triton finds the fastest for its shape.
+Each kernel runs with the fixed configuration of block_sizes.py, since another block size is another order of sums; or,
+if the batch is `tuned`, with the configuration that Triton measures to be the fastest for its shape.
 """
 # mypy: disable-error-code="import-untyped"
 
@@ -17,23 +17,23 @@ from torch import Tensor
 
 from model.attention.bias_terms import BiasTerms
 from model.attention.triton import backward, bias_backward, forward
-from model.attention.triton.batch import JaggedBatch, interpreted
+from model.attention.triton.batch import ACTIVATIONS, BIASES, FusedBatch, interpreted
 from model.attention.triton.block_sizes import Config, bias_block, configs, fixed, shares_of
 
-_ACTIVATIONS: Final = {"silu": 0, "silu_seen": 1, "softmax": 2}
+_ACTIVATIONS: Final = {name: code for code, name in enumerate(ACTIVATIONS)}
 _TYPES: Final = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
-_NO_BIAS, _BUCKETED, _FUNCTIONAL = 0, 1, 2
-_LANES: Final = 128
+_NO_BIAS, _BUCKETED, _FUNCTIONAL = range(len(BIASES))
+_TIME_TERMS: Final = 128  # as in tile_ops.py
 _KEY: Final = ("P_QK", "P_V", "ACTIVATION", "BIAS", "WINDOW", "TARGETS", "span")
 _tuned: dict[Any, Any] = {}
 
 Grid = Callable[[dict[str, Any]], tuple[int, ...]]
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, batch: JaggedBatch, alpha: float, activation: str, bias: BiasTerms | None
+def launch_attention(
+    q: Tensor, k: Tensor, v: Tensor, batch: FusedBatch, alpha: float, activation: str, bias: BiasTerms | None
 ) -> Tensor:
-    """Give the attention, [L, H, d_v]; see fused.attend_fused."""
+    """Return the attention, [L, H, d_v]; see api.attend_fused."""
     positions, times = (bias.positions, bias.times) if bias else (None, None)
     edges = bias.edges if bias else None
     out: Tensor = _Attention.apply(q, k, v, positions, times, edges, batch, alpha, activation)  # type: ignore[no-untyped-call]
@@ -41,7 +41,7 @@ def attend(
 
 
 class _Attention(torch.autograd.Function):
-    """Forward and backward; the backward computes all scores anew, so that only inputs are kept."""
+    """Forward and backward; the backward computes all scores again, so only the inputs are saved."""
 
     @staticmethod
     def forward(
@@ -52,11 +52,11 @@ class _Attention(torch.autograd.Function):
         positions: Tensor | None,
         times: Tensor | None,
         edges: Tensor | None,
-        batch: JaggedBatch,
+        batch: FusedBatch,
         alpha: float,
         activation: str,
     ) -> Tensor:
-        """Give the outputs."""
+        """Return the outputs."""
         q, k, v = (x if x.stride(-1) == 1 else x.contiguous() for x in (q, k, v))
         out = v.new_empty(v.shape)
         lse = q.new_empty(q.shape[:2], dtype=torch.float32) if activation == "softmax" else None
@@ -68,7 +68,7 @@ class _Attention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """Give the gradients of q, k, v and of both parts of the bias."""
+        """Return the gradients of q, k, v and of both parts of the bias."""
         q, k, v, positions, times, edges, out, lse = ctx.saved_tensors
         batch, d_out = ctx.batch, gradients[0].contiguous()
         delta = None if lse is None else (out.float() * d_out.float()).sum(-1)
@@ -84,9 +84,9 @@ class _Attention(torch.autograd.Function):
 
 
 def _bias_gradients(
-    arguments: dict[str, Any], positions: Tensor, times: Tensor, batch: JaggedBatch
+    arguments: dict[str, Any], positions: Tensor, times: Tensor, batch: FusedBatch
 ) -> tuple[Tensor, Tensor]:
-    """Give the gradients of both parts of a bias from the sums that the programs leave."""
+    """Return the gradients of both parts of a bias from the sums of all programs."""
     block = bias_block(arguments)
     blocks = triton.cdiv(batch.longest, block)
     sums = _sums(bias_backward.history_sums, arguments, blocks, (block, block), batch.tuned)
@@ -97,28 +97,28 @@ def _bias_gradients(
         by_step = by_step + _candidate_steps(sums[0], batch.max_len)
         by_time = by_time + sums[1]
     d_times = torch.zeros_like(times, dtype=torch.float32)
-    lanes = min(len(times), _LANES)
-    d_times[:lanes] = by_time[:lanes]
+    terms = min(len(times), _TIME_TERMS)
+    d_times[:terms] = by_time[:terms]
     return by_step.to(positions.dtype), d_times.to(times.dtype)
 
 
 def _sums(
     kernel: Any, arguments: dict[str, Any], blocks: int, shape: tuple[int, ...], tuned: bool
 ) -> tuple[Tensor, Tensor]:
-    """Run a kernel of bias_backward.py and add up the programs' shares: [blocks, *shape] and [_LANES]."""
+    """Run a kernel of bias_backward.py; return the sums over the shares, [blocks, *shape] and [_TIME_TERMS]."""
     shares = shares_of(blocks)
     by_place = arguments["Q"].new_empty((blocks, shares, *shape), dtype=torch.float32)
-    by_time = by_place.new_empty((blocks, shares, _LANES))
+    by_time = by_place.new_empty((blocks, shares, _TIME_TERMS))
     more = {"ByPlace": by_place, "ByTime": by_time, "shares": shares, "BLOCK": shape[0]}
     _launch(kernel, lambda meta: (blocks * shares,), {**arguments, **more}, tuned)
     return by_place.sum(1), by_time.sum((0, 1))
 
 
 def _history_steps(by_place: Tensor, max_len: int) -> Tensor:
-    """Give the gradient of the position table, [2N-1], from sums by block diagonal D, row r and key c, [D, r, c].
+    """Return the gradient of the position table, [2N-1], from sums by block diagonal D, row r and key c, [D, r, c].
 
-    An element stands D * block + r - c places before its row. Rows are skewed against one another, so that a column
-    holds one distance; then the part of each block diagonal that reaches into the one before is added there.
+    The key of an element stands D * block + r - c places before its row. Rows are shifted against each other so that a
+    column has one distance; then the part of each block diagonal that overlaps the one before is added there.
     """
     diagonals, block, _ = by_place.shape
     wide = torch.nn.functional.pad(by_place.flip(-1), (0, block)).flatten(1)
@@ -129,14 +129,14 @@ def _history_steps(by_place: Tensor, max_len: int) -> Tensor:
 
 
 def _candidate_steps(by_place: Tensor, max_len: int) -> Tensor:
-    """Give the gradient of the position table, [2N-1], from sums by own key [0] and by place before the end [1:]."""
+    """Return the gradient of the position table, [2N-1], from sums of own keys [0] and by place before the end [1:]."""
     steps = _placed(by_place[1:].flatten()[: max_len - 1], max_len - 2, max_len)
     steps[max_len - 1] += by_place[0].sum()
     return steps
 
 
 def _placed(by_distance: Tensor, first: int, max_len: int) -> Tensor:
-    """Put what belongs to entries first, first - 1, ... of a position table into one of zeros."""
+    """Return a position table of zeros with these values at entries first, first - 1, ..."""
     steps = by_distance.new_zeros(2 * max_len - 1)
     steps[first + 1 - len(by_distance) : first + 1] = by_distance.flip(0)
     return steps
@@ -149,11 +149,11 @@ def _arguments(
     positions: Tensor | None,
     times: Tensor | None,
     edges: Tensor | None,
-    batch: JaggedBatch,
+    batch: FusedBatch,
     alpha: float,
     activation: str,
 ) -> dict[str, Any]:
-    """Give what all kernels take; what a kernel does not read is any tensor."""
+    """Return the arguments of all kernels; a tensor that a kernel does not read may be any other one."""
     bias = _NO_BIAS if positions is None else _FUNCTIONAL if edges is None else _BUCKETED
     tensors = {"Offsets": batch.offsets, "Targets": _some(batch.targets, batch.offsets), "Clock": _some(batch.clock, q)}
     tensors |= {"Positions": _some(positions, q), "Times": _some(times, q), "Edges": _some(edges, q)}
@@ -192,11 +192,11 @@ def _triton_config(config: Config) -> Any:
     return triton.Config(config.blocks, num_warps=config.warps, num_stages=config.stages)
 
 
-def _rows_grid(batch: JaggedBatch, q: Tensor) -> Grid:
+def _rows_grid(batch: FusedBatch, q: Tensor) -> Grid:
     return lambda meta: (triton.cdiv(batch.longest, meta["BLOCK_M"]) * (len(batch.offsets) - 1) * q.shape[1],)
 
 
-def _keys_grid(batch: JaggedBatch, q: Tensor) -> Grid:
+def _keys_grid(batch: FusedBatch, q: Tensor) -> Grid:
     return lambda meta: (triton.cdiv(batch.longest, meta["BLOCK_N"]) * (len(batch.offsets) - 1) * q.shape[1],)
 
 

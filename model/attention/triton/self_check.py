@@ -1,7 +1,8 @@
-"""The check that the fused kernels pass before they serve: small random batches against float64 on the CPU.
+"""The check that the fused kernels must pass before they are used: small random batches against float64 on the CPU.
 
-B sequences, N = the longest. Every batch is run with the case's bias and without one, against loops, forward and
-backward; then what stands around the attention is, on random rows as wide as the case's layers, against PyTorch.
+B sequences, N = the longest. Every batch runs with the case's bias and without one, forward and backward, and is
+compared with the loops of reference.py. Then the operations of gate.py run on random rows as wide as the case's layers
+and are compared with PyTorch.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,16 +18,16 @@ from model.attention.masks import place
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, FunctionalBias, RelativeBias, next_ms
 from model.attention.triton.api import attend_fused, norm_gate, silu_parts
-from model.attention.triton.batch import batch_of, clock_of
+from model.attention.triton.batch import clock_of, fused_batch
 from model.errors import ModelError
 
-_TOLERANCES: Final = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}  # of a result's largest number
-_TF32: Final = 1e-2  # where PyTorch may multiply float32 as TF32, the kernels do so too
+_TOLERANCES: Final = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 4e-2}  # relative to the largest number
+_TF32: Final = 1e-2  # the same for float32 where PyTorch, and so the kernels, may multiply it as TF32
 _TINY: Final = 1e-30  # a row of one number has a norm of zero
-_LONE: Final = 5  # times the tolerance for a result of one number: it may be a sum in which much cancels
+_LONE: Final = 5  # factor of the tolerance for a result of one number: much may cancel in its sum
 _MAX_LEN: Final = 192
 _HEADS: Final = 2
-_ROWS: Final = 131  # around the attention: of two programs or more, the last one not full
+_ROWS: Final = 131  # of a GateProblem: two programs or more, the last one not full
 _EPS: Final = 1e-6  # of the norm, as in hstu.py
 
 
@@ -43,32 +44,32 @@ SHAPES: Final = [Shape((150, 0, 1, 67), None, 0), Shape((140, 1, 33), (20, 1, 0)
 
 
 class Case(NamedTuple):
-    """What a check is valid for."""
+    """The device, types and sizes that one check is valid for."""
 
     device: torch.device
     dtype: torch.dtype
     d_qk: int
     d_v: int
     activation: str
-    bias: str  # a name in bias.BIASES, or none
-    heads: int  # of a layer: the rows around the attention are heads * d wide
+    bias: str  # a name in relative_bias.BIASES, or "none"
+    heads: int  # of a layer: the rows of its gate are heads * d wide
 
 
 def check(case: Case) -> None:
     """Compare outputs and gradients on all SHAPES.
 
     Raises:
-        ModelError: a result is not the reference's; the sentence says which.
+        ModelError: a result differs from the reference's; the sentence names it.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(case.device.type, enabled=False):
         for seed, shape in enumerate(SHAPES):
             for bias in dict.fromkeys(("none", case.bias)):
                 _compare(CheckProblem(shape, case, bias, seed))
-        _compare(Around(case))
+        _compare(GateProblem(case))
 
 
 class CheckProblem:
-    """One random batch in float64 on the CPU, with a cotangent; its leaves are rounded to the case's dtype."""
+    """One random batch in float64 on the CPU with the output's gradient; its leaves are rounded to the case's dtype."""
 
     def __init__(self, shape: Shape, case: Case, bias: str, seed: int) -> None:
         self.case, self.shape = case, shape
@@ -86,7 +87,7 @@ class CheckProblem:
         self.alpha = case.d_qk**-0.5
 
     def reference(self) -> dict[str, Tensor]:
-        """Give the outputs and gradients of the loops, by name."""
+        """Return the outputs and gradients of the loops, by name."""
         leaves = {name: leaf.clone().requires_grad_() for name, leaf in self.leaves.items()}
         dense = None if self.bias is None else dense_bias(self.bias, self, _MAX_LEN)
         options: dict[str, Any] = {"max_len": _MAX_LEN, "alpha": self.alpha, "activation": self.case.activation}
@@ -96,7 +97,7 @@ class CheckProblem:
         return _with_gradients({"output": out}, [self.cotangent], leaves, self.bias)
 
     def fused(self) -> dict[str, Tensor]:
-        """Give those of the kernels, on the case's device."""
+        """Return those of the kernels, on the case's device."""
         device, dtype = self.case.device, self.case.dtype
         leaves = {name: leaf.to(device, dtype).requires_grad_() for name, leaf in self.leaves.items()}
         bias = None
@@ -104,7 +105,7 @@ class CheckProblem:
             bias = type(self.bias)(_MAX_LEN, dtype=torch.float32, generator=torch.Generator())
             bias.load_state_dict(self.bias.state_dict())
             bias.to(device)
-        batch = batch_of(
+        batch = fused_batch(
             self.offsets.to(device),
             max_len=_MAX_LEN,
             tokens=len(self.ts_ms),
@@ -123,14 +124,14 @@ class CheckProblem:
     def _bias(self, name: str) -> RelativeBias | FunctionalBias:
         bias = BIASES[name](_MAX_LEN, dtype=torch.float64, generator=self.generator)
         with torch.no_grad():
-            for parameter in bias.parameters():  # float32 holds them; as large as scores, so that an error would show
+            for parameter in bias.parameters():  # exact in float32; as large as scores, so an error shows
                 parameter.add_(torch.randn(parameter.shape, generator=self.generator) * 0.5)
                 parameter.copy_(parameter.float())
         return bias
 
 
-class Around:
-    """What stands around the attention, on random rows; epsilon counts in every other one."""
+class GateProblem:
+    """The operations of gate.py on random rows; every other row is so small that epsilon matters."""
 
     def __init__(self, case: Case) -> None:
         self.case = case
@@ -141,20 +142,20 @@ class Around:
         z, o, d_y, *others = (torch.randn(_ROWS, width, generator=generator) for width in widths)
         z += 1
         o += 1
-        d_y += o  # so there is a mean gradient, and one along o, large enough to be missed
+        d_y += o  # gives a mean gradient, and one along o, that are large enough to matter
         for x in (o, d_y):  # both, so that o's gradient is of one size in all rows
             x[::2] *= _EPS**0.5
         z, o, *self.cotangents = (x.to(case.dtype).double() for x in (z, o, d_y, *others))
         self.leaves = {"z": z, "o": o}
 
     def reference(self) -> dict[str, Tensor]:
-        """Give outputs and gradients of plain PyTorch, by name."""
+        """Return the outputs and gradients of plain PyTorch, by name."""
         z, o = leaves = [leaf.clone().requires_grad_() for leaf in self.leaves.values()]
         u, *others = silu(z).split_with_sizes(self.widths, -1)
         return self._found([u * layer_norm(o, o.shape[-1:], eps=_EPS), *others], leaves)
 
     def fused(self) -> dict[str, Tensor]:
-        """Give those of the kernels, on the case's device."""
+        """Return those of the kernels, on the case's device."""
         z, o = leaves = [leaf.to(self.case.device, self.case.dtype).requires_grad_() for leaf in self.leaves.values()]
         u, *others = silu_parts(z, self.widths)
         return self._found([norm_gate(u, o, _EPS), *others], leaves)
@@ -166,7 +167,7 @@ class Around:
 
 
 def dense_bias(bias: RelativeBias | FunctionalBias, problem: CheckProblem, max_len: int) -> Tensor:
-    """Give a bias as a tensor [B, N, N], differentiable."""
+    """Return a bias as a tensor [B, N, N], differentiable."""
     lengths = problem.shape.lengths
     longest = max(lengths, default=0)
     dense = []
@@ -190,7 +191,7 @@ def _with_gradients(
     return {name: tensor.detach().cpu().double() for name, tensor in found.items()}
 
 
-def _compare(problem: CheckProblem | Around) -> None:
+def _compare(problem: CheckProblem | GateProblem) -> None:
     for name, error, numbers in errors(problem):
         allowed = _tolerance(problem.case.dtype) * (1 if numbers > 1 else _LONE)
         if not error <= allowed:
@@ -199,8 +200,8 @@ def _compare(problem: CheckProblem | Around) -> None:
             )
 
 
-def errors(problem: CheckProblem | Around) -> Iterator[tuple[str, float, int]]:
-    """Give the name of each result, its largest error over its largest number, and of how many numbers it is made."""
+def errors(problem: CheckProblem | GateProblem) -> Iterator[tuple[str, float, int]]:
+    """Yield each result's name, its largest error relative to its largest number, and how many numbers it has."""
     wanted, found = problem.reference(), problem.fused()
     for name, exact in wanted.items():
         size = exact.abs().max().clamp(min=_TINY)

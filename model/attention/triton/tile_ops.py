@@ -1,9 +1,9 @@
-"""What the Triton kernels share: one tile of rows and keys of one sequence, its mask, bias, weights and slopes.
+"""Functions that the Triton kernels share, of one tile of rows and keys of one sequence: mask, bias, weights, slopes.
 
-i rows, j keys: indices into the sequence, already of the shapes [r, 1] and [1, k] (or [1, r] and [k, 1]), so that one
-definition serves tiles of either orientation. Times are two float32 numbers each, ms = high * 2**22 + low: differences
-of milliseconds come out exact up to 2**24, and rounded once above. The rules are those of masks.py, relative_bias.py
-and activations.py; importing this file imports Triton.
+i rows, j keys: indices into the sequence, of the shapes [r, 1] and [1, k] (or [1, r] and [k, 1]), so that one
+definition serves tiles of either orientation. A time is two float32 numbers, ms = high * 2**22 + low: differences of
+milliseconds are exact up to 2**24, and rounded once above. The rules are those of masks.py, relative_bias.py and
+activations.py. Importing this file imports Triton.
 """
 # mypy: disable-error-code="import-untyped,no-untyped-def,untyped-decorator"
 
@@ -17,14 +17,14 @@ SOFTMAX = tl.constexpr(2)
 NONE = tl.constexpr(0)
 BUCKETED = tl.constexpr(1)
 FUNCTIONAL = tl.constexpr(2)
-LANES = tl.constexpr(128)  # of the gradient of a time bias: 64-bit milliseconds reach no bucket above 122
+TIME_TERMS = tl.constexpr(128)  # sums of a time bias's gradient: 64-bit milliseconds reach no bucket above 122
 
 HIDDEN = tl.constexpr(-1e30)  # score of a key that a row does not see, before a softmax
 
 
 @triton.jit
 def span_of(Offsets, Targets, b, TARGETS: tl.constexpr):
-    """Give start (int64), length and history of a sequence."""
+    """Return start (int64), length and history of a sequence."""
     start = tl.load(Offsets + b)
     length = (tl.load(Offsets + b + 1) - start).to(tl.int32)
     history = length
@@ -35,29 +35,29 @@ def span_of(Offsets, Targets, b, TARGETS: tl.constexpr):
 
 @triton.jit
 def load_rows(X, start, index, inside, stride, D: tl.constexpr, P: tl.constexpr):
-    """Give rows [r, P] of a head; lanes from D on and rows outside are zero."""
-    lane = tl.arange(0, P)
-    at = (start + index)[:, None] * stride + lane[None, :]
-    return tl.load(X + at, mask=inside[:, None] & (lane < D)[None, :], other=0.0)
+    """Return rows [r, P] of a head; columns from D on and rows outside are zero."""
+    column = tl.arange(0, P)
+    at = (start + index)[:, None] * stride + column[None, :]
+    return tl.load(X + at, mask=inside[:, None] & (column < D)[None, :], other=0.0)
 
 
 @triton.jit
 def store_rows(X, rows, start, index, inside, stride, D: tl.constexpr, P: tl.constexpr):
     """Write rows [r, P] of a head."""
-    lane = tl.arange(0, P)
-    at = (start + index)[:, None] * stride + lane[None, :]
-    tl.store(X + at, rows.to(X.dtype.element_ty), mask=inside[:, None] & (lane < D)[None, :])
+    column = tl.arange(0, P)
+    at = (start + index)[:, None] * stride + column[None, :]
+    tl.store(X + at, rows.to(X.dtype.element_ty), mask=inside[:, None] & (column < D)[None, :])
 
 
 @triton.jit
 def product(a, b, DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr):
-    """Give a @ b in float32 of operands rounded to DTYPE; DOT differs from it where the interpreter must be helped."""
+    """Return a @ b in float32 of operands rounded to DTYPE; DOT differs from it only for the interpreter."""
     return tl.dot(a.to(DTYPE).to(DOT), b.to(DTYPE).to(DOT), input_precision=PRECISION)
 
 
 @triton.jit
 def sees(i, j, history, length, window, WINDOW: tl.constexpr):
-    """Say which row sees which key."""
+    """Return which row sees which key."""
     seen = (j >= 0) & (j <= i) & (i < length) & ((j < history) | (j == i))
     if WINDOW:
         seen = seen & (tl.minimum(i, history) - tl.minimum(j, history) <= window)
@@ -66,9 +66,9 @@ def sees(i, j, history, length, window, WINDOW: tl.constexpr):
 
 @triton.jit
 def key_tiles(row, end, history, window, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, WINDOW: tl.constexpr):
-    """Give, for the rows from `row` to `end`: the first key, the tiles of history, and all tiles.
+    """Return the first key, the number of tiles of history, and of all tiles, for the rows from `row` to `end`.
 
-    The tiles of history are followed, where a row is a candidate, by those that hold the candidates' own keys.
+    If a row is a candidate, the tiles of history are followed by those with the candidates' own keys.
     """
     low = 0
     if WINDOW:
@@ -80,7 +80,7 @@ def key_tiles(row, end, history, window, BLOCK_M: tl.constexpr, BLOCK_N: tl.cons
 
 @triton.jit
 def gaps_ms(Clock, tokens, start, i, j, length):
-    """Give |asked(row) - ts(key)| of a tile, float32 ms; Clock is [4, L]: asked high, asked low, ts high, ts low."""
+    """Return |asked(row) - ts(key)| of a tile, float32 ms; Clock is [4, L]: asked high, asked low, ts high, ts low."""
     row, key = Clock + start + i, Clock + 2 * tokens + start + j
     here, there = i < length, (j >= 0) & (j < length)
     high = tl.load(row, mask=here, other=0.0) - tl.load(key, mask=there, other=0.0)
@@ -90,22 +90,22 @@ def gaps_ms(Clock, tokens, start, i, j, length):
 
 @triton.jit
 def log_gaps(gap_ms):
-    """Give ln(max(gap, 1 s)) of seconds."""
+    """Return ln(max(gap, 1 s)) of seconds."""
     return tl.log(tl.maximum(gap_ms, 1000.0) * 0.001)
 
 
 @triton.jit
 def buckets(gap_ms, Edges):
-    """Give the time bucket: the logarithm's guess, at most one too high, put right by the bucket's lowest gap."""
+    """Return the time bucket: a guess by logarithm, at most one too high, corrected by the bucket's lowest gap."""
     guess = (log_gaps(gap_ms) * 3.3222591362126246 + 0.999).to(tl.int32)  # 1 / 0.301
     return guess - (gap_ms < tl.load(Edges + guess)).to(tl.int32)
 
 
 @triton.jit
 def decay(gap_ms, Times):
-    """Give the parts of a functional bias: exp(-w), w, ln(gap) - log_scale. Times is [amplitude, power, log_scale]."""
+    """Return parts of a functional bias: exp(-w), w, ln(gap) - log_scale; Times is [amplitude, power, log_scale]."""
     distance = log_gaps(gap_ms) - tl.load(Times + 2)
-    w = tl.exp(tl.minimum(tl.load(Times + 1) * distance, 20.0))  # bias.FAR
+    w = tl.exp(tl.minimum(tl.load(Times + 1) * distance, 20.0))  # relative_bias.FAR
     return tl.exp(-w), w, distance
 
 
@@ -113,7 +113,7 @@ def decay(gap_ms, Times):
 def bias_of(
     i, j, seen, start, history, length, Clock, Positions, Times, Edges, tokens, max_len, BIAS: tl.constexpr
 ):  # fmt: skip
-    """Give the bias of a tile, float32."""
+    """Return the bias of a tile, float32."""
     step = tl.minimum(j, history) - tl.minimum(i, history) + (max_len - 1)
     bias = tl.load(Positions + step, mask=seen, other=0.0).to(tl.float32)
     gap_ms = gaps_ms(Clock, tokens, start, i, j, length)
@@ -127,7 +127,7 @@ def bias_of(
 
 @triton.jit
 def row_scales(i, history, window, inv_len, ACTIVATION: tl.constexpr, WINDOW: tl.constexpr):
-    """Give what each row's SiLU weights are multiplied by."""
+    """Return the factor of each row's SiLU weights."""
     place = tl.minimum(i, history)
     count = place + 1
     if WINDOW:
@@ -140,7 +140,7 @@ def row_scales(i, history, window, inv_len, ACTIVATION: tl.constexpr, WINDOW: tl
 
 @triton.jit
 def weights_and_slopes(scores, d_weights, seen, scale, lse, delta, ACTIVATION: tl.constexpr):
-    """Give the weights of a tile and the gradient of its scores, from the gradient of the weights."""
+    """Return the weights of a tile and the gradient of its scores, from the gradient of the weights."""
     if ACTIVATION == SOFTMAX:
         weights = tl.where(seen, tl.exp(tl.where(seen, scores, HIDDEN) - lse), 0.0)
         slopes = weights * (d_weights - delta)

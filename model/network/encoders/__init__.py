@@ -1,7 +1,7 @@
-"""Encoders, one a file: the file's name is what `model.encoder` says, and its class Encoder is what a recommender uses.
+"""Encoders, one per file. A file's name is its name in `model.encoder`; its class Encoder extends base.JaggedEncoder.
 
-Each has the constructor and the `forward` of hstu.py, and keeps the laws of tests/laws.py. A new one is a
-file here and its name in config.ModelSettings.encoder; a file without a class Encoder helps the others.
+To add one, write a file here and its name into EncoderName (model/config.py). The laws of tests/laws.py and
+tests/model/network/encoders/test_every_encoder.py then apply to it. Files without a class Encoder are helpers.
 """
 
 from collections.abc import Iterator
@@ -9,14 +9,14 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Final
 
-from torch import nn
+from model.network.encoders.base import JaggedEncoder
 
 
-def _found() -> Iterator[tuple[str, type[nn.Module]]]:
+def _found() -> Iterator[tuple[str, type[JaggedEncoder]]]:
     for file in iter_modules(__path__):
         encoder = getattr(import_module(f"{__name__}.{file.name}"), "Encoder", None)
         if encoder is not None:
             yield file.name, encoder
 
 
-ENCODERS: Final[dict[str, type[nn.Module]]] = dict(_found())
+ENCODERS: Final[dict[str, type[JaggedEncoder]]] = dict(_found())

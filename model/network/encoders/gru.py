@@ -7,16 +7,16 @@ L tokens, B sequences, D width; layer l turns its input x_t and its own last sta
 
 r and z have biases as well. The output at a token is the last layer's state. PyTorch's GRU computes it, on sequences of
 like length padded at their ends, which takes half the time of a PackedSequence. Weights are drawn as in the paper's
-code, uniform in +-sqrt(6 / (rows + columns)) gate by gate; biases start at 0. What is not as there:
+code, uniform in +-sqrt(6 / (rows + columns)) gate by gate; biases start at 0. Differences from the paper:
 
-- A token comes in as its embedding, with its place (Recommender), where the paper has one-hot items.
-- A state starts from 0 where the example's tokens start, and gradients flow through all of them; the paper's batches go
-  on with a state from step to step, and cut gradients there.
-- No dropout: one pass serves the test and the loss, and each example is learnt from once.
-- The loss is that of every encoder here, a sampled softmax over cosines, where the paper has TOP1 or BPR over the items
-  of the batch.
+- A token is its embedding, with its place (recommender.py); the paper has one-hot items.
+- A state starts from 0 at the example's first token, and gradients flow through all tokens. The paper's batches carry
+  a state from step to step and stop gradients there.
+- No dropout: one pass serves the test and the loss, and each example is trained on once.
+- The loss is that of every encoder here, a sampled softmax over cosines; the paper has TOP1 or BPR over the items of
+  the batch.
 
-`attention`, `bias` and `heads` of the settings say nothing here.
+The settings `attention`, `bias` and `heads` have no effect.
 """
 
 from typing import Final
@@ -27,18 +27,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from model.attention.tile_plan import checked
-from model.config import ModelSettings
+from model.network.encoders.base import JaggedEncoder
 from model.network.encoders.padding import Blocks
 
-_ALIKE: Final = 1 / 2  # lengths of a block: the steps of a block cost more than its padding
+_ALIKE: Final = 1 / 2  # shortest / longest of a block: the steps of a block cost more than its padding
 
 
 class Layer(nn.Module):
-    """One layer of units."""
+    """One layer of gated units."""
 
     def __init__(self, dim: int, *, dtype: torch.dtype, generator: torch.Generator) -> None:
         super().__init__()
-        self.gru = nn.GRU(dim, dim, dtype=dtype, device="meta").to_empty(device="cpu")  # draws nothing of its own
+        self.gru = nn.GRU(dim, dim, dtype=dtype, device="meta").to_empty(device="cpu")  # draws no random numbers
         for parameter in self.gru.parameters():
             if parameter.dim() == 1:
                 nn.init.zeros_(parameter)
@@ -46,8 +46,8 @@ class Layer(nn.Module):
                 for gate in parameter.chunk(3):
                     nn.init.xavier_uniform_(gate, generator=generator)
 
-    def forward(self, x_LD: Tensor, batch: "Batch") -> Tensor:
-        """Give the states, [L, D]."""
+    def forward(self, x_LD: Tensor, batch: "BatchSplit") -> Tensor:
+        """Return the states, [L, D]."""
         states = [self.gru(x_bnD.transpose(0, 1))[0].transpose(0, 1) for x_bnD in batch.blocks.pad(x_LD)]
         y_hD = batch.blocks.unpad(states) if states else self._nothing(x_LD)
         if batch.candidates is None:
@@ -57,17 +57,17 @@ class Layer(nn.Module):
         return torch.cat((y_hD, y_cD))[batch.where]
 
     def _nothing(self, x_LD: Tensor) -> Tensor:
-        """Give no states, [0, D], yet of the graph."""
+        """Return no states, [0, D], but part of the graph."""
         return x_LD[:0] @ next(self.gru.parameters())[: x_LD.shape[1]]
 
 
-class Batch:
-    """Where the histories and the candidates of a batch are.
+class BatchSplit:
+    """A batch split into histories, in padded blocks, and candidates.
 
     Args:
-        bounds: i64[B+1] of the sequences, the last ones of whose tokens are candidates.
-        targets_B: how many.
-        device: of the tokens.
+        bounds: i64[B+1], where the sequences begin and end; a sequence's last tokens are its candidates.
+        targets_B: The number of candidates of each sequence.
+        device: The device of the tokens.
     """
 
     def __init__(self, bounds: NDArray[np.int64], targets_B: NDArray[np.int64], device: torch.device) -> None:
@@ -86,15 +86,12 @@ class Batch:
             )
 
 
-class Encoder(nn.Module):
+class Encoder(JaggedEncoder):
     """The layers of one recommender."""
 
-    def __init__(self, settings: ModelSettings, *, dtype: torch.dtype, generator: torch.Generator) -> None:
-        super().__init__()
-        self.settings = settings
-        self.layers = nn.ModuleList(
-            Layer(settings.dim, dtype=dtype, generator=generator) for _ in range(settings.layers)
-        )
+    def make_layer(self, dtype: torch.dtype, generator: torch.Generator) -> Layer:
+        """Return a new layer."""
+        return Layer(self.settings.dim, dtype=dtype, generator=generator)
 
     def forward(
         self,
@@ -105,12 +102,12 @@ class Encoder(nn.Module):
         *,
         asked_ms_L: Tensor | None = None,
     ) -> Tensor:
-        """Give the output at each token, [L, D]; as hstu.Encoder, whose times are of no use here.
+        """Return the output at each token, [L, D]; times have no effect.
 
-        Each candidate is a step of its own from the state at the end of the history.
+        Each candidate is one step from the state at the end of the history.
         """
         bounds, targets_B = checked(offsets, len(x_LD), num_targets, self.settings.max_len, 0)
-        batch = Batch(bounds, targets_B, x_LD.device)
+        batch = BatchSplit(bounds, targets_B, x_LD.device)
         for layer in self.layers:
             x_LD = layer(x_LD, batch)
         return x_LD

@@ -7,34 +7,33 @@ epsilon and initial values as in Meta's public research code):
     o = attention(Q, K, V)          silu(alpha*QKᵀ + bias) / n, or a softmax of it
     y = (U * norm(o)) @ W_outᵀ + b + x
 
-norm is a LayerNorm without weights, over all heads of o at once. There is no feed-forward block. Layers run in
-compiled loops on a CPU (attention/cpu.py), with the fused kernels where dispatch.py says that they serve, and else in
-plain PyTorch (attention/padded.py).
+norm is a LayerNorm without weights, over all heads of o at once. There is no feed-forward block. Layers run with the
+fused kernels on CUDA (attention/triton/dispatch.py says when), in compiled loops on a CPU (attention/cpu/dispatch.py),
+and else in plain PyTorch (attention/tiled.py).
 """
 
-import os
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear, silu
 
-from model.attention import activation_named, attend, plan_tiles
-from model.attention.activations import Activation
+from model.attention.activations import Activation, activation_named
 from model.attention.bias_terms import bias_terms
+from model.attention.cpu.dispatch import use_compiled
 from model.attention.relative_bias import BIASES, Bias, Relations, next_ms
-from model.attention.tile_plan import Tile, TilePlan
-from model.attention.tiled import BiasOf
+from model.attention.tile_plan import Tile, TilePlan, plan_tiles
+from model.attention.tiled import BiasOf, attend_tiled
 from model.attention.triton.api import attend_fused, norm_gate, silu_parts
-from model.attention.triton.batch import JaggedBatch, batch_of, clock_of
-from model.attention.triton.dispatch import serve
-from model.config import ModelSettings
+from model.attention.triton.batch import FusedBatch, clock_of, fused_batch
+from model.attention.triton.dispatch import use_fused
+from model.network.encoders.base import JaggedEncoder
 
 _EPS = 1e-6  # of every norm
 
 
 class Layer(nn.Module):
-    """One HSTU layer. Its bias, if it has one, is looked up by the encoder's relations."""
+    """One HSTU layer; the encoder's relations evaluate its bias, if it has one."""
 
     def __init__(
         self,
@@ -59,14 +58,14 @@ class Layer(nn.Module):
         nn.init.xavier_uniform_(self.w_out, generator=generator)
 
     def forward(self, x_LD: Tensor, plan: TilePlan, activation: Activation, relations: Relations | None) -> Tensor:
-        """Give the layer's output, [L, D]."""
+        """Return the layer's output, [L, D], in plain PyTorch."""
         u, v, q, k = silu(_norm(x_LD) @ self.w_uvqk).split_with_sizes(self.widths, -1)
         q, k, v = (self._heads(x) for x in (q, k, v))
-        o = attend(q, k, v, plan, self.alpha, activation, self._bias_of(relations)).flatten(1)
+        o = attend_tiled(q, k, v, plan, self.alpha, activation, self._bias_of(relations)).flatten(1)
         return linear(u * _norm(o), self.w_out, self.b_out) + x_LD
 
-    def fused(self, x_LD: Tensor, batch: JaggedBatch, activation: str) -> Tensor:
-        """Give the layer's output, [L, D], by the fused kernels."""
+    def fused(self, x_LD: Tensor, batch: FusedBatch, activation: str) -> Tensor:
+        """Return the layer's output, [L, D], by the fused kernels."""
         u, v, q, k = silu_parts(_norm(x_LD) @ self.w_uvqk, self.widths)
         q, k, v = (self._heads(x) for x in (q, k, v))
         o = attend_fused(q, k, v, batch, self.alpha, activation, bias_terms(self.bias)).flatten(1)
@@ -82,25 +81,22 @@ class Layer(nn.Module):
         return bias
 
 
-class Encoder(nn.Module):
+class Encoder(JaggedEncoder):
     """The layers of one recommender; what they read of a batch is made once for all of them."""
 
-    def __init__(self, settings: ModelSettings, *, dtype: torch.dtype, generator: torch.Generator) -> None:
-        super().__init__()
-        self.settings = settings
+    def make_layer(self, dtype: torch.dtype, generator: torch.Generator) -> Layer:
+        """Return a new layer; its bias is drawn before its weights."""
+        settings = self.settings
         d, kind = settings.dim // settings.heads, BIASES.get(settings.bias)
-        self.layers = nn.ModuleList(
-            Layer(
-                settings.dim,
-                heads=settings.heads,
-                d_qk=d,
-                d_v=d,
-                alpha=d**-0.5 if settings.attention == "softmax" else 1.0,
-                bias=kind(settings.max_len, dtype=dtype, generator=generator) if kind else None,
-                dtype=dtype,
-                generator=generator,
-            )
-            for _ in range(settings.layers)
+        return Layer(
+            settings.dim,
+            heads=settings.heads,
+            d_qk=d,
+            d_v=d,
+            alpha=d**-0.5 if activation_named(settings.attention).scaled else 1.0,
+            bias=kind(settings.max_len, dtype=dtype, generator=generator) if kind else None,
+            dtype=dtype,
+            generator=generator,
         )
 
     def forward(
@@ -112,22 +108,14 @@ class Encoder(nn.Module):
         *,
         asked_ms_L: Tensor | None = None,
     ) -> Tensor:
-        """Give the output at each token, [L, D].
-
-        Args:
-            x_LD: inputs.
-            offsets: i64[B+1] bounds of the sequences.
-            ts_ms_L: i64[L] times of the tokens.
-            num_targets: i64[B] candidates at the end of each sequence, scored in one pass; None for none.
-            asked_ms_L: i64[L] time as of which each row looks; by default that of `bias.next_ms`.
-        """
+        """Return the output at each token, [L, D]."""
         settings = self.settings
         if settings.bias in BIASES and asked_ms_L is None:
             asked_ms_L = next_ms(ts_ms_L, offsets, num_targets=num_targets)
-        width = settings.dim // settings.heads
-        if serve(x_LD, width=width, heads=settings.heads, activation=settings.attention, bias=settings.bias):
+        width, activation, bias = settings.dim // settings.heads, settings.attention, settings.bias
+        if use_fused(x_LD, width=width, heads=settings.heads, activation=activation, bias=bias):
             return self._fused(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L)
-        if loops_serve(x_LD, num_targets):
+        if use_compiled(x_LD, num_targets, activation=activation, bias=bias):
             return self._compiled(x_LD, offsets, ts_ms_L, asked_ms_L)
         return self._plain(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L)
 
@@ -145,11 +133,11 @@ class Encoder(nn.Module):
         return x_LD
 
     def _compiled(self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, asked_ms_L: Tensor | None) -> Tensor:
-        from model.attention.cpu import encode  # brings numba, which nothing on a GPU wants
+        from model.attention.cpu import encode  # imports numba, which a GPU does not need
 
         settings = self.settings
         shape = {"max_len": settings.max_len, "tokens": len(x_LD)}
-        batch = encode.batch_of(offsets, **shape, activation=settings.attention)
+        batch = encode.compiled_batch(offsets, **shape, activation=settings.attention)
         if settings.bias in BIASES and asked_ms_L is not None:
             batch = encode.with_times(batch, ts_ms_L, asked_ms_L, settings.bias)
         layers = [cast(Layer, layer) for layer in self.layers]
@@ -162,16 +150,10 @@ class Encoder(nn.Module):
     ) -> Tensor:
         clock = None if asked_ms_L is None else clock_of(ts_ms_L, asked_ms_L)
         shape = {"max_len": self.settings.max_len, "tokens": len(x_LD)}
-        batch = batch_of(offsets, **shape, num_targets=num_targets, clock=clock)
+        batch = fused_batch(offsets, **shape, num_targets=num_targets, clock=clock)
         for layer in self.layers:
             x_LD = cast(Layer, layer).fused(x_LD, batch, self.settings.attention)
         return x_LD
-
-
-def loops_serve(x: Tensor, num_targets: Tensor | None) -> bool:
-    """Tell whether a batch is one for the compiled loops: float32 on the CPU, no candidates, a token at least."""
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return plain and num_targets is None and len(x) > 0 and os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
 
 
 def _norm(x: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""Jagged sequences as a few padded blocks, for kernels that want [b, n]; each sequence begins at a row's first place.
+"""Jagged sequences as a few padded blocks, for kernels that need [b, n]; each sequence begins at a row's first place.
 
-L tokens of the batch, B sequences, b sequences of a block, n tokens of its longest, E width. For causal encoders alone:
-behind a sequence stands its last token again, which no real token sees.
+L tokens of the batch, B sequences, b sequences of a block, n tokens of its longest, E width. Only for causal encoders:
+the padding after a sequence repeats its last token, which no real token sees.
 """
 
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from torch import Tensor
 
 
 class Blocks:
-    """The blocks of one batch, and the way back.
+    """The blocks of one batch.
 
     Args:
-        starts_B: first token of each sequence.
-        lengths_B: its tokens; 0 for none.
-        alike: a block holds no sequence shorter than this share of its longest.
-        device: of the tokens.
+        starts_B: The first token of each sequence.
+        lengths_B: The number of its tokens, which may be 0.
+        alike: The least length of a sequence, as a share of the longest of its block.
+        device: The device of the tokens.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class Blocks:
         order = np.argsort(-lengths_B, kind="stable")
         padded, where = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
         self.shapes: list[tuple[int, int]] = []
-        for sequences in _alike(order[: np.count_nonzero(lengths_B)], lengths_B, alike):
+        for sequences in _blocks_of(order[: np.count_nonzero(lengths_B)], lengths_B, alike):
             length_b1, index_n = lengths_B[sequences][:, None], np.arange(lengths_B[sequences[0]])
             tokens_bn = starts_B[sequences][:, None] + np.minimum(index_n, length_b1 - 1)
             where.append(np.flatnonzero(index_n < length_b1) + sum(map(len, padded)))
@@ -41,19 +41,19 @@ class Blocks:
         self._where = torch.from_numpy(real[np.argsort(tokens)]).to(device)
 
     def pad(self, x_LE: Tensor) -> list[Tensor]:
-        """Give the blocks, [b, n, E] each."""
+        """Return the blocks, [b, n, E] each."""
         x = x_LE[: len(self._padded)] if self.in_place else x_LE.index_select(0, self._padded)
         parts = x.split_with_sizes([b * n for b, n in self.shapes])
         return [part.view(*shape, -1) for part, shape in zip(parts, self.shapes, strict=True)]
 
     def unpad(self, blocks: Sequence[Tensor]) -> Tensor:
-        """Give the real tokens of the blocks in the order of the batch; [L, E] if all of it is in blocks."""
+        """Return the real tokens of the blocks in the order of the batch; [L, E] if all of it is in blocks."""
         x = torch.cat([block.flatten(0, 1) for block in blocks])
         return x if self.in_place else x.index_select(0, self._where)
 
 
-def _alike(order: NDArray[np.int64], lengths_B: NDArray[np.int64], alike: float) -> list[NDArray[np.int64]]:
-    """Cut sequences, longest first, wherever one is too short for the block."""
+def _blocks_of(order: NDArray[np.int64], lengths_B: NDArray[np.int64], alike: float) -> list[NDArray[np.int64]]:
+    """Divide sequences, longest first, into blocks; one that is too short for a block begins the next."""
     blocks, start = [], 0
     for i, sequence in enumerate(order):
         if lengths_B[sequence] < alike * lengths_B[order[start]]:

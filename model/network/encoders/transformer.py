@@ -1,22 +1,21 @@
-"""SASRec's Transformer (Kang and McAuley, 2018, arXiv 1808.09781), jagged in, jagged out: the rival from before HSTU.
+"""SASRec's Transformer (Kang and McAuley, 2018, arXiv 1808.09781), jagged in, jagged out: a baseline for HSTU.
 
 L tokens, B sequences, N longest of a batch, D width, H heads of d. One layer, and a LayerNorm after the last:
 
     x = x + attention(norm(x) @ W_q, norm(x) @ W_k, norm(x) @ W_v)      causal softmax, scaled by 1/sqrt(d)
     x = x + relu(norm(x) @ W_1 + b_1) @ W_2 + b_2                       point-wise, D wide inside as well
 
-As in the paper, norms have weights, and no matrix follows the heads. Recommender adds the learnt positions and scales
-embeddings by sqrt(D), as the paper's code does. What is not as there:
+As in the paper, norms have weights, and no matrix follows the heads. Recommender adds the learned positions and scales
+embeddings by sqrt(D), as the paper's code does. Differences from the paper:
 
-- No dropout: one pass serves the test and the loss, and each example is learnt from once, so that there is little to
-  overfit.
-- Queries are normed as keys and values are, and the residual is x itself: the paper's equations. (Its code takes keys
-  and values from x unnormed, and adds the normed x.)
-- As many heads as the settings say; the paper prefers one.
-- The loss is that of every encoder here, a sampled softmax over cosines, where the paper has a binary cross-entropy of
-  dot products with one negative.
+- No dropout: one pass serves the test and the loss, and each example is trained on once, so it overfits little.
+- Queries, keys and values are all normed, and the residual is x itself, as in the paper's equations. (Its code takes
+  keys and values from x without norm, and adds the normed x.)
+- The number of heads is a setting; the paper prefers one.
+- The loss is that of every encoder here, a sampled softmax over cosines; the paper has a binary cross-entropy of dot
+  products with one negative.
 
-`attention` and `bias` of the settings say nothing here. Candidates (num_targets) take the way of attention/padded.py.
+The settings `attention` and `bias` have no effect. Batches with candidates (num_targets) use attention/tiled.py.
 """
 
 from collections.abc import Callable
@@ -28,19 +27,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm, relu, scaled_dot_product_attention
 
-from model.attention import Activation, TilePlan, activation_named, attend, plan_tiles
-from model.attention.tile_plan import checked
+from model.attention.activations import Activation, Softmax
+from model.attention.tile_plan import TilePlan, checked, plan_tiles
+from model.attention.tiled import attend_tiled
 from model.config import ModelSettings
+from model.network.encoders.base import JaggedEncoder
 from model.network.encoders.padding import Blocks
 
 Attention = Callable[[Tensor, int], Tensor]  # q, k, v side by side, and the number of heads -> [L, D]
 
 _EPS: Final = 1e-8  # of every norm, as in the paper's code
-_ALIKE: Final = 7 / 8  # lengths of a block: a token of padding costs as much as a real one
+_ALIKE: Final = 7 / 8  # shortest / longest of a block: a token of padding costs as much as a real one
 
 
 class Norm(nn.Module):
-    """LayerNorm, from the identity on."""
+    """LayerNorm with weights, initialised as the identity."""
 
     def __init__(self, dim: int, *, dtype: torch.dtype) -> None:
         super().__init__()
@@ -48,12 +49,12 @@ class Norm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(dim, dtype=dtype))
 
     def forward(self, x_LD: Tensor) -> Tensor:
-        """Give the normed rows, [L, D]."""
+        """Return the normed rows, [L, D]."""
         return layer_norm(x_LD, x_LD.shape[-1:], self.weight, self.bias, _EPS)
 
 
 class Layer(nn.Module):
-    """Self-attention and feed-forward block, each with its norm before and its residual after it."""
+    """Self-attention and a feed-forward block, each with a norm before it and a residual after it."""
 
     def __init__(self, dim: int, *, heads: int, dtype: torch.dtype, generator: torch.Generator) -> None:
         super().__init__()
@@ -66,14 +67,14 @@ class Layer(nn.Module):
             nn.init.xavier_uniform_(square, generator=generator)
 
     def forward(self, x_LD: Tensor, attention: Attention) -> Tensor:
-        """Give the layer's output, [L, D]."""
+        """Return the layer's output, [L, D]."""
         x_LD = x_LD + attention(self.norm_attention(x_LD) @ self.w_qkv, self.heads)
         inner_LD = relu(torch.addmm(self.b_1, self.norm_feed(x_LD), self.w_1))
         return x_LD + torch.addmm(self.b_2, inner_LD, self.w_2)
 
 
 def attend_padded(qkv_LE: Tensor, heads: int, blocks: Blocks) -> Tensor:
-    """Give the attention, [L, D], by PyTorch's own kernel."""
+    """Return the attention, [L, D], by PyTorch's scaled_dot_product_attention."""
     outputs = []
     for qkv_bnE in blocks.pad(qkv_LE):
         q, k, v = (x.view(*x.shape[:2], heads, -1).transpose(1, 2) for x in qkv_bnE.chunk(3, -1))
@@ -82,22 +83,22 @@ def attend_padded(qkv_LE: Tensor, heads: int, blocks: Blocks) -> Tensor:
     return blocks.unpad(outputs)
 
 
-def attend_planned(qkv_LE: Tensor, heads: int, plan: TilePlan, activation: Activation) -> Tensor:
-    """Give the attention, [L, D], in tiles, which know of candidates."""
+def attend_candidates(qkv_LE: Tensor, heads: int, plan: TilePlan, activation: Activation) -> Tensor:
+    """Return the attention, [L, D], of a batch that may have candidates, in tiles."""
     q, k, v = (x.view(len(x), heads, x.shape[1] // heads) for x in qkv_LE.chunk(3, 1))
-    return attend(q, k, v, plan, q.shape[-1] ** -0.5, activation, lambda tile: None).flatten(1)
+    return attend_tiled(q, k, v, plan, q.shape[-1] ** -0.5, activation, lambda tile: None).flatten(1)
 
 
-class Encoder(nn.Module):
-    """The layers of one recommender."""
+class Encoder(JaggedEncoder):
+    """The layers of one recommender, and a norm after the last."""
 
     def __init__(self, settings: ModelSettings, *, dtype: torch.dtype, generator: torch.Generator) -> None:
-        super().__init__()
-        self.settings = settings
-        self.layers = nn.ModuleList(
-            Layer(settings.dim, heads=settings.heads, dtype=dtype, generator=generator) for _ in range(settings.layers)
-        )
+        super().__init__(settings, dtype=dtype, generator=generator)
         self.norm = Norm(settings.dim, dtype=dtype)
+
+    def make_layer(self, dtype: torch.dtype, generator: torch.Generator) -> Layer:
+        """Return a new layer."""
+        return Layer(self.settings.dim, heads=self.settings.heads, dtype=dtype, generator=generator)
 
     def forward(
         self,
@@ -108,7 +109,7 @@ class Encoder(nn.Module):
         *,
         asked_ms_L: Tensor | None = None,
     ) -> Tensor:
-        """Give the output at each token, [L, D]; as hstu.Encoder, whose times are of no use here."""
+        """Return the output at each token, [L, D]; times have no effect."""
         attention = self._attention(x_LD, offsets, num_targets)
         for layer in self.layers:
             x_LD = layer(x_LD, attention)
@@ -121,4 +122,4 @@ class Encoder(nn.Module):
             bounds, _ = checked(offsets, tokens, None, max_len, 0)
             return partial(attend_padded, blocks=Blocks(bounds[:-1], np.diff(bounds), _ALIKE, offsets.device))
         plan = plan_tiles(offsets, max_len=max_len, tokens=tokens, heads=self.settings.heads, num_targets=num_targets)
-        return partial(attend_planned, plan=plan, activation=activation_named("softmax")(plan, x_LD.dtype))
+        return partial(attend_candidates, plan=plan, activation=Softmax(plan, x_LD.dtype))

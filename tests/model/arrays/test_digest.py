@@ -11,7 +11,7 @@ def digest(**arrays: np.ndarray) -> str:
 
 
 def test_name_dtype_shape_and_elements_count_and_layout_does_not() -> None:
-    """Arrays that differ in any of them have other digests; a strided view has the digest of its copy."""
+    """Arrays that differ in one of them have different digests; a strided view has the digest of its copy."""
     zeros = np.zeros((2, 3), np.int32)
     different = [
         digest(a=zeros),
@@ -28,6 +28,6 @@ def test_name_dtype_shape_and_elements_count_and_layout_does_not() -> None:
 
 
 def test_the_bytes_are_those_of_the_docstring() -> None:
-    """Name, dtype, shape and elements, so that digests written down stay comparable."""
+    """Name, dtype, shape and elements, in this order, so that stored digests stay comparable."""
     expected = xxh3_128_hexdigest(b"a <i8 (1,)\n" + (7).to_bytes(8, "little"))
     assert digest(a=np.array([7], np.int64)) == expected

@@ -1,4 +1,4 @@
-"""Jagged batches for the tests of attention and of what stands on it: golden files and random cases."""
+"""Jagged batches for the tests of attention and of encoders: golden files, random cases, attention by tiles."""
 
 import json
 from dataclasses import dataclass
@@ -12,9 +12,34 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.attention import ACTIVATIONS, tile_plan
+from model.attention import tile_plan
+from model.attention.activations import ACTIVATIONS, activation_named
+from model.attention.tile_plan import plan_tiles
+from model.attention.tiled import BiasOf, attend_tiled
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def tiled_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    offsets: Tensor,
+    *,
+    max_len: int,
+    alpha: float,
+    activation: str = "silu",
+    num_targets: Tensor | None = None,
+    window: int = 0,
+    bias: Tensor | BiasOf | None = None,
+) -> Tensor:
+    """Return what `reference.attention` returns, by tiles; the bias may also be a function of a tile."""
+    plan = plan_tiles(offsets, max_len=max_len, tokens=len(q), heads=q.shape[1], num_targets=num_targets, window=window)
+    if bias is None:
+        of_tile: BiasOf = lambda tile: None  # noqa: E731
+    else:
+        of_tile = bias if callable(bias) else lambda tile: bias[tile.sequences[:, None, None], tile.rows, tile.keys]
+    return attend_tiled(q, k, v, plan, alpha, activation_named(activation)(plan, q.dtype), of_tile)
 
 
 @dataclass(frozen=True)
@@ -42,7 +67,7 @@ def golden(name: str) -> Golden:
 
 @dataclass(frozen=True)
 class Case:
-    """A random batch and how it is to be attended to."""
+    """A random batch and the options of its attention."""
 
     lengths: list[int]
     targets: list[int]
@@ -60,7 +85,7 @@ class Case:
         return offsets_of(self.lengths)
 
     def inputs(self, dtype: torch.dtype = torch.float64) -> list[Tensor]:
-        """Give q, k, v and, if the case has one, the bias: leaves that want gradients."""
+        """Return q, k, v and, if the case has one, the bias: leaves that require gradients."""
         rng = torch.Generator().manual_seed(self.seed)
         tokens, longest = sum(self.lengths), max(self.lengths, default=0)
         shapes = [(tokens, self.heads, d) for d in (self.d_qk, self.d_qk, self.d_v)]
@@ -68,7 +93,7 @@ class Case:
         return [torch.randn(shape, generator=rng, dtype=torch.float64).to(dtype).requires_grad_() for shape in shapes]
 
     def run(self, function: Any, inputs: list[Tensor]) -> Tensor:
-        """Call an attention on the case, its tiles as small as the case wants them."""
+        """Call an attention on the case, with tiles of the case's size."""
         q, k, v, *bias = inputs
         with patch.object(tile_plan, "ROWS", self.rows), patch.dict(tile_plan.AREA, cpu=self.area):
             return function(q, k, v, self.offsets, **self.options, bias=bias[0] if bias else None)
@@ -76,6 +101,10 @@ class Case:
 
 def offsets_of(lengths: list[int]) -> Tensor:
     return torch.tensor([0, *np.cumsum(lengths)], dtype=torch.int64)
+
+
+def close(ours: list[Tensor], theirs: list[Tensor], tolerance: float) -> bool:
+    return all(torch.allclose(a, b, rtol=tolerance, atol=tolerance) for a, b in zip(ours, theirs, strict=True))
 
 
 @st.composite

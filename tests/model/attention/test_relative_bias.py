@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 
-from model.attention import plan_tiles
 from model.attention.relative_bias import (
     BIASES,
     Bias,
@@ -16,6 +15,7 @@ from model.attention.relative_bias import (
     next_ms,
     time_buckets,
 )
+from model.attention.tile_plan import plan_tiles
 from tests.model.attention.attention_cases import golden, offsets_of
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -23,7 +23,7 @@ YEAR_MS = 365 * 86_400_000
 
 
 def test_the_bias_of_a_padded_batch_is_that_of_the_public_reference() -> None:
-    """Both tables summed give its rab wherever a row sees a key, whole sequences and short ones."""
+    """The sum of both tables is its rab wherever a row sees a key, for full and for short sequences."""
     file = golden("research_rel_bias")
     offsets, lengths = file["x_offsets"], file["lengths"].tolist()
     ts_ms = torch.cat([file["timestamps"][b, :n] for b, n in enumerate(lengths)]) * 1000
@@ -42,7 +42,7 @@ def test_the_bias_of_a_padded_batch_is_that_of_the_public_reference() -> None:
 
 
 def padded_next(timestamps: torch.Tensor, lengths: list[int]) -> torch.Tensor:
-    """Give what stands after each sequence in the reference's padded times; a full one repeats its last."""
+    """Return the time after each sequence in the reference's padded times; a full sequence repeats its last."""
     return torch.stack([timestamps[b, min(n, timestamps.shape[1] - 1)] for b, n in enumerate(lengths)]) * 1000
 
 
@@ -55,7 +55,7 @@ def table_of(positions: torch.Tensor, times: torch.Tensor) -> RelativeBias:
 @given(st.lists(st.integers(-5 * YEAR_MS, 5 * YEAR_MS), min_size=1, max_size=20))
 @settings(deadline=None)
 def test_buckets_follow_the_formula(gaps_ms: list[int]) -> None:
-    """floor(ln(max(|gap|, 1)) / 0.301), up to rounding at an edge, whichever time is the later one."""
+    """floor(ln(max(|gap|, 1)) / 0.301), up to rounding at an edge, whichever time is later."""
     base = 1_700_000_000_000
     asked, ts = (torch.tensor([base + g * s for g in gaps_ms]).double() / 1000 for s in (0, 1))
     exact = [math.log(max(abs(g) / 1000, 1)) / 0.301 for g in gaps_ms]
@@ -64,22 +64,22 @@ def test_buckets_follow_the_formula(gaps_ms: list[int]) -> None:
     assert buckets == time_buckets(ts, asked).tolist()
 
 
-def test_below_a_second_and_beyond_all_time_the_end_buckets_serve() -> None:
+def test_gaps_below_a_second_and_beyond_the_table_take_the_end_buckets() -> None:
     """Gaps under one second fall into bucket 0; none falls outside the table."""
     asked = torch.tensor([0.0, 0.999, 1.0, 1e30, 2.0**63], dtype=torch.float64)
     assert time_buckets(asked, torch.zeros(1, dtype=torch.float64)).tolist() == [0, 0, 0, 128, 128]
 
 
-def test_rows_look_as_of_the_next_token_and_the_last_as_of_the_request() -> None:
-    """Without a request time the last row repeats its own; empty sequences are passed over."""
+def test_rows_look_back_from_the_next_token_and_the_last_from_the_request() -> None:
+    """Without a request time the last row takes its own; empty sequences are skipped."""
     ts, offsets = torch.tensor([10, 20, 30, 40, 50]), offsets_of([3, 0, 2])
     assert next_ms(ts, offsets).tolist() == [20, 30, 30, 50, 50]
     assert next_ms(ts, offsets, request_ms=torch.tensor([33, 99, 77])).tolist() == [20, 30, 33, 50, 77]
     assert ts.tolist() == [10, 20, 30, 40, 50]
 
 
-def test_candidates_look_as_of_their_own_time() -> None:
-    """The history's last row looks as of the first candidate's time, a candidate as of its own."""
+def test_candidates_look_back_from_their_own_time() -> None:
+    """The history's last row looks back from the first candidate's time, a candidate from its own."""
     ts, offsets = torch.tensor([10, 20, 60, 60, 60, 7]), offsets_of([5, 1])
     assert next_ms(ts, offsets, num_targets=torch.tensor([3, 0])).tolist() == [20, 60, 60, 60, 60, 7]
 
@@ -148,8 +148,8 @@ def test_gradients_of_the_functional_bias_pass_gradcheck() -> None:
 
 @pytest.mark.parametrize("log_scale", [-1e6, 0.0, 1e6])
 @pytest.mark.parametrize("logit", [-1e3, 0.0, 1e3])
-def test_no_value_of_the_parameters_gives_anything_but_finite_numbers(log_scale: float, logit: float) -> None:
-    """Outputs and gradients stay finite in float32 however far an optimizer has wandered."""
+def test_every_value_of_the_parameters_gives_finite_numbers(log_scale: float, logit: float) -> None:
+    """Outputs and gradients stay finite in float32, however large the parameters are."""
     made = FunctionalBias(4, dtype=torch.float32, generator=GENERATOR)
     with torch.no_grad():
         made.log_scale.fill_(log_scale)
@@ -161,8 +161,8 @@ def test_no_value_of_the_parameters_gives_anything_but_finite_numbers(log_scale:
 
 
 @pytest.mark.parametrize("kind", BIASES.values())
-def test_every_bias_owes_nothing_to_the_date(kind: type[Bias]) -> None:
-    """Only gaps count: all times moved by a century give the same bias."""
+def test_no_bias_depends_on_the_date(kind: type[Bias]) -> None:
+    """Only gaps count: all times shifted by a century give the same bias."""
     ts_ms, offsets = torch.tensor([0, 1000, 70_000, 9_000_000, 9_000_500]), offsets_of([5])
     made = kind(5, dtype=torch.float64, generator=GENERATOR)
     plan = plan_tiles(offsets, max_len=5, tokens=5, heads=1)

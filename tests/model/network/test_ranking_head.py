@@ -42,6 +42,6 @@ def test_nothing_to_rank_costs_nothing(targets: int, actions: int) -> None:
 
 
 def test_towers_start_unlike_one_another() -> None:
-    """Each action has weights of its own from the start."""
+    """Each action starts with different weights."""
     made = towers()
     assert not torch.equal(made.w_in[0], made.w_in[1])

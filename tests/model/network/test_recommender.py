@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.attention import ACTIVATIONS
+from model.attention.activations import ACTIVATIONS
 from model.attention.relative_bias import BIASES
 from model.config import ModelSettings
+from model.network.ranking_head import loss as ranking_loss
 from model.network.recommender import Recommender
-from model.network.retrieval_loss import unit
+from model.network.retrieval_loss import sampled_softmax, unit
 from stream.example import Kind
 from tests.model.attention.attention_cases import Golden, golden, offsets_of
 
@@ -21,12 +22,12 @@ def recommender(**settings: Any) -> Recommender:
     made = Recommender(ModelSettings(dim=16, max_len=32, **settings), seed=1).double()
     with torch.no_grad():
         for parameter in made.parameters():
-            parameter.mul_(4)  # so that what is looked for is not lost among small numbers
+            parameter.mul_(4)  # small numbers would hide what the tests look for
     return made
 
 
 def tokens(length: int, dim: int = 16, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Give content, action, kinds and times of one random sequence."""
+    """Return content, action, kinds and times of one random sequence."""
     rng = torch.Generator().manual_seed(seed)
     content, action = (torch.randn(length, dim, generator=rng, dtype=torch.float64) * 0.1 for _ in range(2))
     kinds = torch.randint(0, 3, (length,), generator=rng).to(torch.uint8)
@@ -72,12 +73,20 @@ def test_a_whole_model_gives_the_public_references_outputs_loss_and_gradients() 
 
 
 def golden_loss(made: Recommender, queries: Tensor, items: Tensor, positives: Tensor, negatives: Tensor) -> Tensor:
-    """Put the negatives of all targets side by side; those of other targets are not to count."""
+    """Return the loss, with the negatives of all targets in one row; those of other targets do not count."""
     targets, each = negatives.shape
     others = ~torch.eye(targets, dtype=torch.bool).repeat_interleave(each, 1)
     hit = others | (negatives.flatten() == positives[:, None])
     uniform = torch.full((targets * each,), -2.0, dtype=torch.float64)
-    return made.retrieval_loss(queries, items[positives], items[negatives.flatten()], uniform[:targets], uniform, hit)
+    vectors = queries, items[positives], items[negatives.flatten()]
+    return retrieval_of(made, vectors, uniform[:targets], uniform, hit)
+
+
+def retrieval_of(
+    made: Recommender, vectors: tuple[Tensor, ...], log_q_T: Tensor, log_q_K: Tensor, hit: Tensor
+) -> Tensor:
+    logs = {"log_q_T": log_q_T, "log_q_K": log_q_K}
+    return sampled_softmax(*vectors, **logs, hit_TK=hit, temperature=made.settings.temperature)
 
 
 def close(ours: Tensor | None, theirs: Tensor, tolerance: float = 1e-10) -> bool:
@@ -103,7 +112,7 @@ def test_ranking_in_one_pass_equals_ranking_one_by_one(
 
 @pytest.mark.parametrize("settings", MODELS)
 def test_an_impression_does_not_know_when_the_next_token_comes(settings: dict[str, str]) -> None:
-    """A quick reaction would give the label away: the output at an impression is the same whatever follows and when."""
+    """A reaction's time would reveal the label: an impression's output does not depend on what follows, or when."""
     made = recommender(**settings)
     content, action, kinds, ts_ms = tokens(6)
     kinds[3], kinds[4] = IMPRESSION, ACTION
@@ -114,20 +123,20 @@ def test_an_impression_does_not_know_when_the_next_token_comes(settings: dict[st
 
 
 def test_a_query_after_an_action_knows_the_time_of_the_request() -> None:
-    """In training it is the next token's, in a query it is given: the same output from both."""
+    """In training it is the next token's time, in a query it is given; both give the same output."""
     made = recommender()
     content, action, kinds, ts_ms = tokens(6)
     kinds[4] = ACTION
-    learnt = made.encode(content, action, kinds, ts_ms, offsets_of([6]))
+    trained = made.encode(content, action, kinds, ts_ms, offsets_of([6]))
     asked = made.encode(content[:5], action[:5], kinds[:5], ts_ms[:5], offsets_of([5]), request_ms=ts_ms[5:])
     unasked = made.encode(content[:5], action[:5], kinds[:5], ts_ms[:5], offsets_of([5]))
-    assert torch.equal(learnt[:5], asked)
+    assert torch.equal(trained[:5], asked)
     assert not torch.equal(asked[4], unasked[4])
     assert torch.equal(asked[:4], unasked[:4])
 
 
 def test_the_input_is_the_scaled_sum_of_content_action_and_kind_at_its_place() -> None:
-    """Swapping what a token is made of for its sum changes nothing; its place and its kind do."""
+    """Replacing the parts of a token by their sum changes nothing; changing its place or its kind does."""
     made = recommender(bias="none")
     content, action, kinds, ts_ms = tokens(2)
     kinds[:] = ACTION
@@ -142,7 +151,7 @@ def test_the_input_is_the_scaled_sum_of_content_action_and_kind_at_its_place() -
 
 
 def test_queries_are_of_unit_length_and_start_without_history() -> None:
-    """-1 gives the learnt start vector, also in a batch without any token."""
+    """-1 gives the learned start vector, also in a batch without tokens."""
     made, y = recommender(), torch.randn(3, 16, dtype=torch.float64)
     found = made.queries(y, torch.tensor([2, -1, 0]))
     assert torch.allclose(found, torch.stack([unit(y[2]), unit(made.start), unit(y[0])]))
@@ -151,7 +160,7 @@ def test_queries_are_of_unit_length_and_start_without_history() -> None:
 
 
 def test_the_seed_decides_every_weight() -> None:
-    """Equal seeds give equal bits in float32 whatever the global generator has done; another seed gives others."""
+    """Equal seeds give equal bits in float32, whatever the global generator did; another seed gives others."""
     states = []
     for seed in (5, 5, 6):
         torch.rand(2)
@@ -174,8 +183,8 @@ def test_a_step_on_both_losses_reaches_every_weight(settings: dict[str, str]) ->
         y = made.encode(content, action, kinds, ts_ms, offsets_of([14, 10]))
         queries = made.queries(y, torch.tensor([3, -1, 20, 13]))
         zeros, hit = torch.zeros(8, dtype=torch.float64), torch.zeros(4, 8, dtype=torch.bool)
-        retrieval = made.retrieval_loss(queries, items[:4], items[4:], zeros[:4], zeros, hit)
-        loss = retrieval + made.rank_loss(made.rank_logits(y[[4, 5, 21, 22]]), labels)
+        retrieval = retrieval_of(made, (queries, items[:4], items[4:]), zeros[:4], zeros, hit)
+        loss = retrieval + ranking_loss(made.rank_logits(y[[4, 5, 21, 22]]), labels)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()

@@ -36,7 +36,7 @@ def test_the_loss_is_its_formula_target_by_target() -> None:
 
 
 def test_gradients_are_those_of_the_formula() -> None:
-    """Numerical differentiation agrees for queries, positives and negatives, with hits and with none."""
+    """Numerical differentiation agrees for queries, positives and negatives, with hits and without."""
     for hits in ([], [(0, 2), (3, 3)], [(1, k) for k in range(K)]):
         given = inputs(hits)
         vectors = [given[name].requires_grad_() for name in ("queries_TD", "positives_TD", "negatives_KD")]
@@ -49,7 +49,7 @@ def test_gradients_are_those_of_the_formula() -> None:
 
 
 def test_a_uniform_q_cancels() -> None:
-    """Where every item is as likely, the loss is that without correction."""
+    """If all items are equally likely, the loss is that without correction."""
     given = inputs()
     uniform = given | {"log_q_T": 0 * given["log_q_T"] - 3, "log_q_K": 0 * given["log_q_K"] - 3}
     plain = given | {"log_q_T": 0 * given["log_q_T"], "log_q_K": 0 * given["log_q_K"]}
@@ -57,7 +57,7 @@ def test_a_uniform_q_cancels() -> None:
 
 
 def gradient_at_the_truth(corrected: bool) -> Tensor:
-    """Give the expected gradient where s(j) = log P(j) + const, for one negative drawn by a skewed q."""
+    """Return the expected gradient at s(j) = log P(j) + const, for one negative drawn by a skewed q."""
     chance = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
     q = torch.tensor([0.1, 0.7, 0.15, 0.05], dtype=torch.float64)
     scores = chance.log() + 1
@@ -75,14 +75,14 @@ def gradient_at_the_truth(corrected: bool) -> Tensor:
     return gradient
 
 
-def test_whatever_is_drawn_the_truth_is_where_the_corrected_loss_rests() -> None:
+def test_the_corrected_loss_is_least_at_the_truth_for_any_proposal() -> None:
     """At the log-probabilities of the items the expected gradient is zero; without correction it is not."""
     assert gradient_at_the_truth(corrected=True).abs().max() < 1e-12
     assert gradient_at_the_truth(corrected=False).abs().max() > 0.01
 
 
 def test_a_target_whose_negatives_are_all_hits_costs_nothing() -> None:
-    """No negative is left to tell the positive from: loss 0, and gradients without NaN."""
+    """Without a negative the loss is 0, and gradients have no NaN."""
     given = inputs([(t, k) for t in range(T) for k in range(K)])
     given["negatives_KD"].requires_grad_()
     loss = sampled_softmax(**given, temperature=0.05)

@@ -1,4 +1,4 @@
-"""Random batches for a few layers: their outputs and gradients by compiled loops, and by loops over rows in float64."""
+"""Random batches for a few layers, with outputs and gradients by compiled loops, and by loops over rows in float64."""
 
 import itertools
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, silu
 
-from model.attention import ACTIVATIONS
+from model.attention.activations import ACTIVATIONS
 from model.attention.bias_terms import bias_terms
 from model.attention.cpu import encode
 from model.attention.reference import attention as reference
@@ -25,7 +25,7 @@ SECOND_MS = 1000
 
 @dataclass(frozen=True)
 class Case:
-    """A random batch for a few layers, in float64 for loops over rows and float32 for the compiled ones."""
+    """A random batch for a few layers: float64 for the loops over rows, float32 for the compiled loops."""
 
     lengths: list[int]
     dim: int
@@ -59,7 +59,7 @@ class Case:
         return ts_ms, next_ms(ts_ms, self.offsets)
 
     def inputs(self, dtype: torch.dtype) -> tuple[Tensor, list[Layer]]:
-        """Give x and layers whose scores are of the size of one."""
+        """Return x, and layers whose scores are about as large as 1."""
         layers = []
         for at in range(self.layers):
             shape = {"heads": self.heads, "d_qk": self.d_qk, "d_v": self.d_v, "alpha": self.alpha}
@@ -75,12 +75,12 @@ class Case:
         return self.normal(sum(self.lengths), self.dim).to(dtype).requires_grad_(), layers
 
     def fast(self, *, grad: bool = True) -> list[Tensor]:
-        """Give the output and the gradients of x and of all parameters by the compiled loops."""
+        """Return the output and the gradients of x and of all parameters by the compiled loops."""
         x, layers = self.inputs(torch.float32)
         before = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            batch = encode.batch_of(self.offsets, max_len=self.max_len, tokens=len(x), activation=self.activation)
+            batch = encode.compiled_batch(self.offsets, max_len=self.max_len, tokens=len(x), activation=self.activation)
             if self.bias != "none":
                 batch = encode.with_times(batch, *self.times(), self.bias)
             heads = encode.Heads(self.heads, self.d_qk, self.d_v, self.alpha, EPS)
@@ -91,7 +91,7 @@ class Case:
             torch.set_num_threads(before)
 
     def slow(self) -> list[Tensor]:
-        """Give the same by loops over rows, in float64."""
+        """Return the same by loops over rows, in float64."""
         first, layers = self.inputs(torch.float64)
         x = first
         for layer in layers:
@@ -126,7 +126,7 @@ def norm(x: Tensor) -> Tensor:
 
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
-    """Any lengths and widths; rows narrower than 4 are left out: with hardly a spread, their norm blows rounding up."""
+    """Draw any lengths and widths; in rows narrower than 4 a norm would magnify rounding errors too much."""
     lengths = draw(st.lists(st.integers(0, 40), min_size=1, max_size=5).filter(any))
     dim, heads, d_qk, d_v = (draw(st.integers(*limits)) for limits in ((4, 20), (1, 3), (1, 18), (4, 18)))
     activation, bias = draw(st.sampled_from(VARIANTS))
@@ -136,15 +136,15 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def far_apart(ours: list[Tensor], theirs: list[Tensor], least: float = 1.0) -> float:
-    """Give the largest distance, each tensor measured by its own size, or by `least` if that is more."""
+    """Return the largest distance, relative to the largest number of each tensor, or to `least` if that is more."""
     sizes = [max(float(b.abs().max()), least) for b in theirs]
     return max(float((a.double() - b).abs().max()) / size for a, b, size in zip(ours, theirs, sizes, strict=True))
 
 
 def prepared(case: Case) -> tuple[Tensor, Layer, Callable[[], Tensor]]:
-    """Give the first of a case's layers, its input, and what runs it."""
+    """Return the first of a case's layers, its input, and a function that runs it."""
     x, (layer, *_) = case.inputs(torch.float32)
-    batch = encode.batch_of(case.offsets, max_len=case.max_len, tokens=len(x), activation=case.activation)
+    batch = encode.compiled_batch(case.offsets, max_len=case.max_len, tokens=len(x), activation=case.activation)
     if case.bias != "none":
         batch = encode.with_times(batch, *case.times(), case.bias)
     heads = encode.Heads(case.heads, case.d_qk, case.d_v, case.alpha, EPS)

@@ -1,4 +1,4 @@
-"""Compiled loops check no bounds: the same code runs as Python here, and what it touches must lie within its arrays."""
+"""Compiled loops check no bounds: here the same code runs as Python, and every access must lie within its array."""
 
 import itertools
 import os
@@ -17,7 +17,7 @@ from model.attention.cpu.row_ops import Array
 from tests.model.attention.cpu.cpu_cases import Case, far_apart
 
 LANES = simd.LANES
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 
 
 def inside(array: Array, rows: int, columns: int) -> None:
@@ -26,7 +26,7 @@ def inside(array: Array, rows: int, columns: int) -> None:
 
 
 def tiles() -> dict[str, Callable[..., None]]:
-    """Give products and transpositions of tiles by NumPy, which fail where a tile reaches over an edge."""
+    """Return products and transpositions of tiles in NumPy that fail if a tile exceeds an array."""
 
     def tile(height: int, *, add: bool) -> Callable[..., None]:
         def run(out: Array, a: Array, b: Array, r: int, c: int, k: int) -> None:
@@ -53,7 +53,7 @@ def tiles() -> dict[str, Callable[..., None]]:
 
 
 def vectors() -> dict[str, Callable[..., Any]]:
-    """Give what vectors do by NumPy, failing where one is read or written over an edge."""
+    """Return the operations of vectors in NumPy; a read or write beyond an array fails."""
 
     def load_part(a: Array, r: int, c: int, end: int) -> Array:
         inside(a, r + 1, min(c + LANES, end))
@@ -96,7 +96,7 @@ CASES = [
 
 
 def test_every_tile_and_vector_lies_within_its_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lengths and widths around a tile's, and the numbers are those of the loops in float64."""
+    """For lengths and widths near a tile's; the numbers are those of the loops in float64."""
     if not numba.config.DISABLE_JIT:
         command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", __file__]
         slow = os.environ | {"NUMBA_DISABLE_JIT": "1"}

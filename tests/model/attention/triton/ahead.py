@@ -1,11 +1,11 @@
-"""Compiles the kernels for an H100 where there is none: python tests/model/attention/triton/ahead.py bfloat16 64
-silu bucketed.
+"""Compiles the kernels for an H100 on a machine without one:
 
-A batch is taken through forward and backward as on a GPU, with a driver that says it is one and launches nothing: so
-arguments are bound, and kernels compiled, as they would be. Printed for each kernel, with its fixed choice of blocks:
-the shared memory and the registers of a thread that it takes, the bytes that it spills, and the instructions that it
-multiplies with; first without a window, as an encoder asks for them, then with one; last those around the
-attention, for rows of eight heads, or of as many as are named behind the bias. Fails where one would not fit.
+    python tests/model/attention/triton/ahead.py bfloat16 64 silu bucketed [heads]
+
+A batch runs forward and backward as on a GPU, with a driver that pretends to be one and launches nothing; so arguments
+are bound and kernels compiled as on a GPU. Prints for each kernel, with its fixed block sizes: the shared memory, the
+registers of a thread, the bytes spilled, and the instruction of its products; first without a window, as in an encoder,
+then with one; last the kernels of gate.py for rows of `heads` heads (8). Fails if a kernel does not fit.
 """
 
 import re
@@ -22,13 +22,13 @@ from triton.runtime import driver
 
 from model.attention.triton import gate, launch
 from model.attention.triton.block_sizes import fixed
-from model.attention.triton.self_check import Around, Case, CheckProblem, Shape
+from model.attention.triton.self_check import Case, CheckProblem, GateProblem, Shape
 
 SHARED = 227 << 10  # bytes that a program may take
 
 
 class H100:
-    """What Triton asks of a driver before it launches."""
+    """The part of a driver that Triton needs before it launches."""
 
     def get_current_target(self) -> GPUTarget:
         return GPUTarget("cuda", 90, 32)
@@ -41,20 +41,20 @@ class H100:
 
 
 def compile_only(kernel: Any, grid: Any, arguments: dict[str, Any], _: bool) -> None:
-    """Stand in for triton_launch._launch."""
+    """Stand in for launch._launch: compile, do not launch."""
     config = fixed(kernel.__name__, arguments)
     options = {**config.blocks, "num_warps": config.warps, "num_stages": config.stages}
     report(kernel, kernel.run(**arguments, **options, grid=grid, warmup=True), options)
 
 
 def compile_gate(kernel: Any, x: torch.Tensor, width: int, arguments: dict[str, Any]) -> None:
-    """Stand in for triton_gate._launch."""
+    """Stand in for gate._launch: compile, do not launch."""
     options = gate.tile(width)
     report(kernel, kernel.run(**arguments, **options, tokens=len(x), grid=(1,), warmup=True), options)
 
 
 def report(kernel: Any, done: Any, options: dict[str, int]) -> None:
-    """Print what a kernel takes."""
+    """Print the resources of a kernel; fail if it needs more than there are."""
     ptx: str = done.asm["ptx"]
     unit = "wgmma" if "wgmma" in ptx else "mma" if "mma.sync" in ptx else "fma"
     print(kernel.__name__, options, f"shared {done.metadata.shared}", assembled(ptx), unit, flush=True)
@@ -62,7 +62,7 @@ def report(kernel: Any, done: Any, options: dict[str, int]) -> None:
 
 
 def assembled(ptx: str) -> dict[str, int]:
-    """Give registers and spilled bytes as the assembler reports them."""
+    """Return the registers and spilled bytes that the assembler reports."""
     assembler = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.ptx"
@@ -84,7 +84,7 @@ def main(
         print(f"window {window}")
         CheckProblem(Shape((5, 0, 3), (2, 0, 1), window), case, bias, seed=0).fused()
     print("around the attention")
-    Around(case).fused()
+    GateProblem(case).fused()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The kernels' time buckets on their own. Importing this file imports Triton."""
+"""A kernel that computes time buckets only. Importing this file imports Triton."""
 
 import triton
 import triton.language as tl

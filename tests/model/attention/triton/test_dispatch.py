@@ -1,9 +1,7 @@
-"""Which path the encoder takes, and the kernels' own tests (tests/model/kernels) interpreted on the CPU."""
+"""Which path the encoder takes, and the kernels' own tests interpreted on the CPU."""
 
 import importlib.util
-import json
 import os
-import signal
 import subprocess
 import sys
 import warnings
@@ -15,25 +13,25 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.attention.bias_terms import lowest_gaps_ms
-from model.attention.relative_bias import BUCKETS, time_buckets
 from model.attention.triton import dispatch, self_check
-from model.attention.triton.batch import JaggedBatch, could_serve
+from model.attention.triton.batch import FusedBatch
 from model.config import ModelSettings
 from model.errors import ModelError
 from model.network.encoders.hstu import Encoder
-from tests.model.attention.attention_cases import offsets_of
+from tests.model.attention.attention_cases import offsets_of, tiled_attention
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
+HERE = Path(__file__).parent
 CPU = torch.device("cpu")
 QUIETLY: Any = {"capture_output": True, "text": True}
+HERE = Path(__file__).parent
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="Triton is not installed")
 
 
 @needs_triton
 def test_the_kernels_pass_their_tests_interpreted() -> None:
-    """All of tests/model/kernels, in a process in which Triton interprets its kernels."""
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "tests/model/kernels"]
+    """All tests marked gpu, in a process in which Triton interprets its kernels."""
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", "gpu", str(HERE)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, **QUIETLY)
     assert done.returncode == 0, done.stdout
@@ -42,7 +40,7 @@ def test_the_kernels_pass_their_tests_interpreted() -> None:
 
 @needs_triton
 def test_the_kernels_compile_for_an_h100() -> None:
-    """Wherever the tests run: all kernels, with the bias of the paper, fit into its shared memory."""
+    """On any machine: all kernels, with the bias of the paper, fit into its shared memory."""
     command = [sys.executable, "tests/model/attention/triton/ahead.py", "bfloat16", "64", "silu", "bucketed"]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, check=False, **QUIETLY)
@@ -51,37 +49,26 @@ def test_the_kernels_compile_for_an_h100() -> None:
 
 
 def test_a_cpu_imports_no_triton() -> None:
-    """An encoder that trains on the CPU leaves Triton, and the modules that import it, alone."""
+    """An encoder that trains on the CPU imports neither Triton nor our modules that import it."""
     code = """
 import sys, torch
 from model.config import ModelSettings
 from model.network.encoders.hstu import Encoder
 model = Encoder(ModelSettings(), dtype=torch.float32, generator=torch.Generator())
 model(torch.ones(3, 64), torch.tensor([0, 3]), torch.arange(3)).sum().backward()
-assert not [name for name in sys.modules if name == "triton" or "triton_" in name and name.startswith("model")]
+late = {f"model.attention.triton.{name}" for name in ("launch", "gate", "forward", "backward", "tile_ops")}
+assert not (late | {"triton"}) & sys.modules.keys()
 """
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False, **QUIETLY)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize(
-    ("device", "dtype", "width"),
-    [("cpu", torch.float32, 32), ("cuda", torch.float64, 32), ("cuda", torch.float32, 129)],
-)
-def test_where_there_are_no_kernels_nothing_is_tried(
-    monkeypatch: pytest.MonkeyPatch, device: str, dtype: torch.dtype, width: int
-) -> None:
-    """On a CPU, in float64, for heads that are too wide, the plain path serves."""
-    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert not could_serve(torch.device(device), dtype, width, width)
-
-
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that have not been checked yet, on a device that could have some."""
     monkeypatch.setattr(dispatch, "_verdicts", {})
-    monkeypatch.setattr(dispatch, "could_serve", lambda *_: True)
+    monkeypatch.setattr(dispatch, "kernels_exist", lambda *_, **__: True)
     monkeypatch.setattr(self_check, "SHAPES", self_check.SHAPES[1:])
 
 
@@ -95,12 +82,10 @@ def encoder() -> Encoder:
     return Encoder(settings, dtype=torch.float32, generator=torch.Generator().manual_seed(0))
 
 
-def nearly(q: Tensor, k: Tensor, v: Tensor, batch: JaggedBatch, alpha: float, activation: str, bias: object) -> Tensor:
+def nearly(q: Tensor, k: Tensor, v: Tensor, batch: FusedBatch, alpha: float, activation: str, bias: object) -> Tensor:
     """A kernel that scales by 1 % too much and knows no bias."""
-    from model.attention import attention
-
     options = {"max_len": batch.max_len, "num_targets": batch.targets, "window": batch.window}
-    return attention(q, k, v, batch.offsets, alpha=alpha * 1.01, activation=activation, **options)  # type: ignore[arg-type]
+    return tiled_attention(q, k, v, batch.offsets, alpha=alpha * 1.01, activation=activation, **options)  # type: ignore[arg-type]
 
 
 def raising(*_: object) -> Tensor:
@@ -115,7 +100,7 @@ def raising(*_: object) -> Tensor:
 def test_wrong_kernels_are_said_once_and_plain_pytorch_goes_on(
     monkeypatch: pytest.MonkeyPatch, kernel: object, reason: str
 ) -> None:
-    """The first batch warns with a sentence, the next one is silent; the output is that of the plain path."""
+    """The first batch warns, the next one is silent; the output is that of the plain path."""
     monkeypatch.setattr(self_check, "attend_fused", kernel)
     model, inputs = encoder(), batch()
     with pytest.warns(RuntimeWarning, match=f"failed their check on cpu .*{reason}.*goes on in plain PyTorch"):
@@ -123,24 +108,24 @@ def test_wrong_kernels_are_said_once_and_plain_pytorch_goes_on(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert torch.equal(model(*inputs), first)
-    monkeypatch.setattr(dispatch, "could_serve", lambda *_: False)
+    monkeypatch.setattr(dispatch, "kernels_exist", lambda *_, **__: False)
     assert torch.equal(model(*inputs), first)
 
 
 @pytest.mark.usefixtures("fresh")
 def test_kernels_that_break_the_device_end_the_process_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an illegal access plain PyTorch cannot go on either: the sentence says how to do without the kernels."""
+    """After an illegal access plain PyTorch cannot go on either: the sentence says how to turn the kernels off."""
     monkeypatch.setattr(torch.cuda, "synchronize", raising)
     x: Any = SimpleNamespace(device=torch.device("cuda"), dtype=torch.float32)
     with pytest.raises(ModelError, match=r"broke cuda .*: PTXAS error; start again with FUSED_ATTENTION=0"):
-        dispatch.serve(x, width=8, heads=2, activation="silu", bias="none", check=raising)
+        dispatch.use_fused(x, width=8, heads=2, activation="silu", bias="none", check=raising)
 
 
 @pytest.mark.usefixtures("fresh")
 def test_the_environment_turns_the_kernels_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are not even checked."""
     monkeypatch.setenv("FUSED_ATTENTION", "0")
-    assert not dispatch.serve(torch.ones(1), width=8, heads=2, activation="silu", bias="none", check=raising)
+    assert not dispatch.use_fused(torch.ones(1), width=8, heads=2, activation="silu", bias="none", check=raising)
 
 
 @pytest.mark.usefixtures("fresh")
@@ -148,54 +133,5 @@ def test_right_kernels_serve_and_are_checked_once() -> None:
     """One check per device, dtype, width, activation and bias."""
     seen = []
     for bias in ("bucketed", "bucketed", "none"):
-        assert dispatch.serve(torch.ones(1), width=8, heads=2, activation="silu", bias=bias, check=seen.append)
+        assert dispatch.use_fused(torch.ones(1), width=8, heads=2, activation="silu", bias=bias, check=seen.append)
     assert [case.bias for case in seen] == ["bucketed", "none"]
-
-
-def test_the_lowest_gap_of_a_bucket_is_where_it_begins() -> None:
-    """Below float32's exact integers, one millisecond less is the bucket before."""
-    edges = lowest_gaps_ms(CPU)
-    zero = torch.zeros(1, dtype=torch.float64)
-    exact = edges[(edges > 0) & (edges < 2**24)].double()
-    assert time_buckets(exact / 1000, zero).tolist() == list(range(1, len(exact) + 1))
-    assert time_buckets((exact - 1) / 1000, zero).tolist() == list(range(len(exact)))
-    assert len(edges) == BUCKETS + 1
-    assert (edges.diff()[edges[1:].isfinite()] > 0).all()
-
-
-ROWS = """
-import os, signal, sys, time
-from pathlib import Path
-import torch
-from gpu_rows import Rows
-
-def lose_the_device():
-    def synchronize():
-        raise RuntimeError("an illegal memory access was encountered")
-    torch.cuda.is_initialized, torch.cuda.synchronize = lambda: True, synchronize
-    synchronize()
-
-rows = Rows(Path(sys.argv[1]), "layers", time.time() + 100)
-rows.row("raises", lambda: 1 / 0)
-rows.row("loses the device", lose_the_device)
-rows.row("dies", lambda: os.kill(os.getpid(), signal.SIGKILL))
-rows.row("hangs", signal.pause, limit_s=1)
-rows.row("works", lambda: {"ms": 1.0})
-"""
-
-
-def test_a_row_of_the_gpu_benchmark_that_fails_costs_no_other(tmp_path: Path) -> None:
-    """Its error is in the file; where it took the process with it, the next process goes on behind it."""
-    file = tmp_path / "gpu.json"
-    file.write_text('{"device": "any"}')
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "bench")}
-    command = [sys.executable, "-c", ROWS, str(file)]
-    codes = [subprocess.run(command, env=environment, check=False, **QUIETLY).returncode for _ in range(4)]
-    assert codes == [3, -signal.SIGKILL, -signal.SIGALRM, 0]
-    figures = json.loads(file.read_text())
-    assert figures["device"] == "any"
-    errors = {name: row.get("error") for name, row in figures["layers"].items()}
-    assert errors["raises"] == "ZeroDivisionError: division by zero"
-    assert errors["loses the device"] == "RuntimeError: an illegal memory access was encountered"
-    assert all(errors[name].startswith("it did not end") for name in ("dies", "hangs"))
-    assert figures["layers"]["works"] == {"ms": 1.0}

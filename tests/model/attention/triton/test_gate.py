@@ -1,7 +1,6 @@
-"""What stands around a layer's attention, by its kernels: on a GPU, or on the CPU under TRITON_INTERPRET=1.
+"""The operations around the attention by their kernels: on a GPU, or interpreted on the CPU.
 
-L rows, of V numbers in the gate; a test's widths are those of u, v, q, k.
-"""
+L rows, V numbers in a row of the gate; a test's widths are those of u, v, q, k."""
 
 import inspect
 from contextlib import AbstractContextManager, nullcontext
@@ -12,28 +11,21 @@ import torch
 from torch import Tensor
 from torch.nn.functional import layer_norm, silu
 
-from model.attention import activation_named, plan_tiles
-from model.attention.triton import self_check
+from model.attention.activations import activation_named
+from model.attention.tile_plan import plan_tiles
 from model.attention.triton.api import norm_gate, silu_parts
-from model.attention.triton.batch import batch_of, interpreted
-from model.attention.triton.self_check import Around, Case
-from model.errors import ModelError
+from model.attention.triton.batch import fused_batch, interpreted
+from model.attention.triton.self_check import Case, GateProblem
 from model.network.encoders.hstu import Layer
 from tests.model.attention.attention_cases import offsets_of
-from tests.model.attention.triton.test_api import (  # noqa: F401
-    DEVICE,
-    _living_device,
-    assert_as_good,
-    pytestmark,
-    rng,
-)
+from tests.model.attention.triton.triton_cases import DEVICE, ROOM, _living_device, assert_as_good, pytestmark, rng  # noqa: F401
 
 EPS = 1e-6
 WIDTHS = [(1, "float32"), (5, "float32"), (48, "bfloat16"), (100, "float32"), (100, "bfloat16"), (100, "float16")]
 
 
 def times(dtype: str) -> float:
-    """Give how many times plain PyTorch's error is allowed: the interpreter rounds bfloat16 towards zero."""
+    """Return how many times plain PyTorch's error is allowed: the interpreter rounds bfloat16 towards zero."""
     return 4 if dtype == "bfloat16" and interpreted() else 2
 
 
@@ -54,7 +46,7 @@ def plain_parts(z: Tensor, widths: list[int]) -> list[Tensor]:
 
 
 def gate_results(function: Any, a: Tensor, o: Tensor, d_y: Tensor, dtype: torch.dtype) -> list[Tensor]:
-    """Give y and the gradients of a, of which u is the first columns, and of o."""
+    """Return y and the gradients of a, whose first columns are u, and of o."""
     a, o = (x.to(dtype).requires_grad_() for x in (a, o))
     y = function(a[:, : o.shape[1]], o)
     return [y.detach(), *torch.autograd.grad(y, (a, o), d_y.to(dtype))]
@@ -63,7 +55,7 @@ def gate_results(function: Any, a: Tensor, o: Tensor, d_y: Tensor, dtype: torch.
 @pytest.mark.parametrize("rows", [0, 1, 33, 140])
 @pytest.mark.parametrize(("width", "dtype"), WIDTHS)
 def test_the_gate_and_its_gradients_are_as_good_as_plain_pytorchs(width: int, dtype: str, rows: int) -> None:
-    """Any width, u a view with longer rows, rows of o far from zero and near epsilon; no rows at all."""
+    """For any width, with u a view of longer rows, rows of o far from zero and near epsilon, and no rows."""
     kind, generator = getattr(torch, dtype), rng(width)
     a, o, d_y = (torch.randn(rows, n, generator=generator).to(kind).double() for n in (2 * width + 3, width, width))
     o[::2], o[1::3] = o[::2] * 2**-10, o[1::3] + 2
@@ -74,7 +66,7 @@ def test_the_gate_and_its_gradients_are_as_good_as_plain_pytorchs(width: int, dt
 
 
 def part_results(function: Any, z: Tensor, widths: list[int], used: str, dtype: torch.dtype) -> list[Tensor]:
-    """Give the parts and the gradient of z, of a sum to which only the parts named in `used` add."""
+    """Return the parts and the gradient of z; only the parts named in `used` have a gradient."""
     z = z.to(dtype).requires_grad_()
     parts = function(z, widths)
     wanted = [part for name, part in zip("uvqk", parts, strict=True) if name in used]
@@ -96,7 +88,7 @@ def part_results(function: Any, z: Tensor, widths: list[int], used: str, dtype: 
 def test_parts_and_the_gradient_of_their_whole_are_as_good_as_plain_pytorchs(
     widths: list[int], used: str, dtype: str, rows: int
 ) -> None:
-    """Widths of any kind, gradients that are views, and parts that nothing used, which add nothing."""
+    """For any widths, gradients that are views, and unused parts, which add nothing."""
     kind = getattr(torch, dtype)
     z = (3 * torch.randn(rows, sum(widths), generator=rng(0))).to(kind).double()
     runs = [part_results(parts, z, widths, used, kind) for parts in (fused_parts, plain_parts)]
@@ -105,7 +97,7 @@ def test_parts_and_the_gradient_of_their_whole_are_as_good_as_plain_pytorchs(
 
 
 def test_gradients_of_any_strides_are_read_right() -> None:
-    """A sum's gradient is one number everywhere, at no distance; a transposed one has its rows' numbers far apart."""
+    """A sum's gradient is one number with stride 0; in a transposed gradient a row's numbers are far apart."""
     z, cotangent = torch.randn(9, 20, generator=rng(0)), torch.randn(5, 9, generator=rng(1)).T
     found = []
     for parts, gate in ((fused_parts, fused_gate), (plain_parts, plain_gate)):
@@ -117,7 +109,7 @@ def test_gradients_of_any_strides_are_read_right() -> None:
 
 
 def layer_results(fused: bool, dtype: torch.dtype, precision: AbstractContextManager[object]) -> list[Tensor]:
-    """Give a layer's output and gradients; the layer is float32, or float64."""
+    """Return a layer's output and gradients; the layer is float32 or float64."""
     layer = Layer(12, heads=3, d_qk=5, d_v=4, alpha=0.5, bias=None, dtype=torch.float32, generator=rng(0)).to(dtype)
     offsets, shape = offsets_of([9, 0, 1, 17]), {"max_len": 17, "tokens": 27}
     x, cotangent = (torch.randn(27, 12, generator=rng(seed)).to(DEVICE, dtype) for seed in (1, 2))
@@ -125,7 +117,7 @@ def layer_results(fused: bool, dtype: torch.dtype, precision: AbstractContextMan
     layer.to(DEVICE)
     with precision:
         if fused:
-            out = layer.fused(x, batch_of(offsets.to(DEVICE), **shape), "silu")
+            out = layer.fused(x, fused_batch(offsets.to(DEVICE), **shape), "silu")
         else:
             plan = plan_tiles(offsets.to(DEVICE), heads=3, **shape)
             out = layer(x, plan, activation_named("silu")(plan, x.dtype), None)
@@ -135,7 +127,7 @@ def layer_results(fused: bool, dtype: torch.dtype, precision: AbstractContextMan
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_a_fused_layer_is_as_good_as_the_plain_one(bf16: bool) -> None:
-    """Output and all gradients in float32, and where autocast multiplies in bf16: the output stays float32."""
+    """Output and all gradients, in float32 and with autocast to bf16, where the output stays float32."""
     precision = torch.autocast(DEVICE.type, torch.bfloat16) if bf16 else nullcontext()
     runs = [layer_results(fused, torch.float32, precision) for fused in (True, False)]
     exact = layer_results(False, torch.float64, nullcontext())
@@ -143,16 +135,16 @@ def test_a_fused_layer_is_as_good_as_the_plain_one(bf16: bool) -> None:
 
 
 def test_no_rows_launch_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Forward and backward of an empty batch do without the kernels."""
+    """Forward and backward of an empty batch use no kernel."""
     for kernel in ("gate", "gate_gradients", "silu_gradients"):
-        monkeypatch.setattr(f"model.attention.triton_gate.{kernel}", None)
+        monkeypatch.setattr(f"model.attention.triton.gate.{kernel}", None)
     none = torch.empty(0, 12)
     assert all(x.shape[0] == 0 for x in gate_results(fused_gate, none, none, none, torch.float32))
     assert all(x.shape[0] == 0 for x in part_results(fused_parts, none, [3] * 4, "uvqk", torch.float32))
 
 
 def test_kernels_are_given_their_arguments_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton's compiler refuses what its interpreter overlooks: an argument too many."""
+    """Triton's compiler refuses an extra argument, which its interpreter accepts."""
     from model.attention.triton import gate as triton_gate
 
     launch, seen = triton_gate._launch, []
@@ -164,13 +156,13 @@ def test_kernels_are_given_their_arguments_and_no_others(monkeypatch: pytest.Mon
         launch(kernel, x, width, arguments)
 
     monkeypatch.setattr(triton_gate, "_launch", checked)
-    Around(Case(DEVICE, torch.float32, 4, 8, "silu", "none", 2)).fused()
+    GateProblem(Case(DEVICE, torch.float32, 4, 8, "silu", "none", 2)).fused()
     assert sorted(seen) == ["gate", "gate_gradients", "silu_gradients"]
 
 
 @pytest.mark.parametrize("width", [1, 3, 512, 1025, 4096, 40_000])
 def test_a_program_has_whole_rows_of_any_width(width: int) -> None:
-    """Padded to a power of two; a thread has 16 numbers of a tensor until the most warps are used up."""
+    """Padded to a power of two; a thread has 16 numbers of a tensor until there are 16 warps."""
     from model.attention.triton.gate import tile as tile_of
 
     tile = tile_of(width)
@@ -181,39 +173,10 @@ def test_a_program_has_whole_rows_of_any_width(width: int) -> None:
 
 
 def test_equal_rows_give_equal_bits() -> None:
-    """Two runs agree to the bit, gradients included, and so does a row wherever it stands."""
-    around = Around(Case(DEVICE, torch.float32, 24, 24, "silu", "none", 2))
+    """Two runs agree to the bit, gradients included, and so do equal rows at any place."""
+    around = GateProblem(Case(DEVICE, torch.float32, 24, 24, "silu", "none", 2))
     first, second = around.fused(), around.fused()
     assert all(torch.equal(first[name], second[name]) for name in first)
     u, o = (torch.randn(1, 48, generator=rng(seed)).expand(70, -1) for seed in (0, 1))
     y = fused_gate(u, o)
     assert torch.equal(y, y[:1].expand(70, -1))
-
-
-@pytest.mark.parametrize(("heads", "d_v"), [(1, 1), (2, 1), (1, 4096)])
-def test_the_check_runs_rows_as_wide_as_a_layers(monkeypatch: pytest.MonkeyPatch, heads: int, d_v: int) -> None:
-    """The narrowest, whose norm is nothing or a sign, and wide ones."""
-    from model.attention.triton import gate as triton_gate
-
-    monkeypatch.setattr(self_check, "SHAPES", [])
-    monkeypatch.setattr(self_check, "_ROWS", 5)
-    seen, tile = set(), triton_gate.tile
-    monkeypatch.setattr(triton_gate, "tile", lambda width: [seen.add(width), tile(width)][1])
-    self_check.check(Case(DEVICE, torch.float32, d_v, d_v, "silu", "none", heads))
-    assert seen == {heads * d_v}
-
-
-@pytest.mark.parametrize("operation", ["norm_gate", "silu_parts"])
-def test_the_check_names_what_a_wrong_operation_gets_wrong(monkeypatch: pytest.MonkeyPatch, operation: str) -> None:
-    """Another epsilon, and parts in another order, are refused: the sentence says where and by how much."""
-    wrong: Any = (lambda u, o, eps: norm_gate(u, o, 2 * eps)) if operation == "norm_gate" else swapped
-    monkeypatch.setattr(self_check, "SHAPES", [])
-    monkeypatch.setattr(self_check, operation, wrong)
-    with pytest.raises(ModelError, match=r"the (gated output|part q) is off by .* more than 1e-04 \(rows of 24\)"):
-        self_check.check(Case(DEVICE, torch.float32, 8, 8, "silu", "none", 3))
-
-
-def swapped(z: Tensor, widths: list[int]) -> tuple[Tensor, ...]:
-    """Give the parts, but k for q."""
-    u, v, q, k = silu_parts(z, widths)
-    return u, v, k, q

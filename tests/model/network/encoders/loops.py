@@ -1,4 +1,4 @@
-"""An encoder beside loops that say the same: outputs and the gradients of all weights."""
+"""Compares an encoder with loops: outputs and the gradients of all weights."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 def check_against_loops(
     made: nn.Module, by_hand: Callable[[Tensor], Tensor], lengths: Sequence[int], dim: int, *, candidates: bool
 ) -> None:
-    """See that both agree, to 1e-10 and 1e-9; with `candidates` the last token of each sequence is one of its own."""
+    """Assert that both agree, to 1e-10 and 1e-9; with `candidates` the last token of each sequence is a candidate."""
     tokens, dtype = sum(lengths), torch.float64
     x = torch.randn(tokens, dim, generator=torch.Generator().manual_seed(0), dtype=dtype)
     offsets = torch.tensor([0, *lengths]).cumsum(0)

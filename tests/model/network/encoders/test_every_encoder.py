@@ -28,7 +28,7 @@ def encoder(name: str, seed: int = 0, dtype: torch.dtype = DOUBLE, bias: str = "
 
 
 def batch(lengths: list[int], seed: int = 0, dtype: torch.dtype = DOUBLE) -> tuple[Tensor, Tensor, Tensor]:
-    """Give x_LD, offsets, ts_ms_L of a random batch."""
+    """Return x_LD, offsets, ts_ms_L of a random batch."""
     tokens = sum(lengths)
     x = torch.randn(tokens, DIM, generator=generator(seed), dtype=dtype)
     return x, offsets_of(lengths), 1_700_000_000_000 + torch.arange(tokens) * 1000
@@ -58,8 +58,8 @@ def test_a_sequence_does_not_depend_on_its_batch(
 @every
 @given(length=st.integers(2, 16), seed=st.integers(0, 9), data=st.data())
 @settings(max_examples=20, deadline=None)
-def test_a_token_owes_nothing_to_later_ones(name: str, length: int, seed: int, data: st.DataObject) -> None:
-    """Other tokens from some place on leave the outputs before it as they were, to the bit, and move those after it."""
+def test_a_token_does_not_depend_on_later_ones(name: str, length: int, seed: int, data: st.DataObject) -> None:
+    """Changing the tokens from some place on changes the outputs from there on, and none before it, to the bit."""
     place = data.draw(st.integers(1, length - 1))
     model = encoder(name)
     x, offsets, ts_ms = batch([3, length, 2], seed)
@@ -77,7 +77,7 @@ def test_a_token_owes_nothing_to_later_ones(name: str, length: int, seed: int, d
 def test_candidates_in_one_pass_equal_candidates_one_by_one(
     name: str, history: int, candidates: int, seed: int
 ) -> None:
-    """Each candidate's output is as if it alone followed the history; a sequence beside it may have none."""
+    """Each candidate's output is as if it alone followed the history; other sequences may have no candidates."""
     model = encoder(name)
     lengths = [3, history + candidates, 5]
     x, offsets, ts_ms = batch(lengths, seed)
@@ -92,7 +92,7 @@ def test_candidates_in_one_pass_equal_candidates_one_by_one(
 
 @every
 def test_weights_come_from_the_generator_alone(name: str) -> None:
-    """Equal seeds give equal weights whatever the global generator has done, which is left as it was."""
+    """Equal seeds give equal weights; the global generator has no influence and is not used."""
     states = []
     for seed in (4, 4, 5):
         torch.rand(3)
@@ -154,13 +154,3 @@ def test_a_sequence_that_is_too_long_is_refused(name: str) -> None:
     model(*batch([40]), torch.tensor([25]))
     with pytest.raises(ModelError, match=r"Sequence 1 has 17 tokens.*more than max_len 16"):
         model(*batch([3, 17]))
-
-
-@pytest.mark.parametrize("name", ["transformer", "gru"])
-@pytest.mark.parametrize(("option", "value"), [("bias", "functional"), ("attention", "softmax")])
-def test_options_of_hstu_are_refused_for_its_rivals(name: str, option: str, value: str) -> None:
-    """They would change nothing; their defaults are let be, and so is no bias."""
-    with pytest.raises(ValueError, match=rf"{option} {value} is of encoder hstu; leave it out with encoder {name}"):
-        ModelSettings.model_validate({"encoder": name, option: value})
-    assert ModelSettings.model_validate({"encoder": name}).encoder == name
-    assert ModelSettings.model_validate({"encoder": name, "bias": "none"}).encoder == name

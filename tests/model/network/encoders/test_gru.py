@@ -15,14 +15,14 @@ def encoder(layers: int = 2) -> Encoder:
     generator = torch.Generator().manual_seed(3)
     settings = ModelSettings(encoder="gru", dim=DIM, layers=layers, heads=1, max_len=16)
     made = Encoder(settings, dtype=DOUBLE, generator=generator)
-    with torch.no_grad():  # biases that do something
+    with torch.no_grad():  # biases that have an effect
         for parameter in made.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=DOUBLE) * 0.3)
     return made
 
 
 def by_hand(made: Encoder, x_nD: Tensor) -> Tensor:
-    """Give the output of one sequence, step by step."""
+    """Return the output of one sequence, step by step."""
     for layer in made.layers:
         assert isinstance(layer, Layer)
         weight, recurrent, bias, recurrent_bias = layer.gru.parameters()
@@ -40,7 +40,7 @@ def by_hand(made: Encoder, x_nD: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("candidates", [False, True])
-def test_it_is_the_equations_of_its_manual(candidates: bool) -> None:
+def test_it_is_the_equations_of_its_docstring(candidates: bool) -> None:
     """Outputs and the gradients of all weights are those of a loop, to 1e-10."""
     made = encoder()
     check_against_loops(made, lambda x: by_hand(made, x), [6, 1, 4, 13], DIM, candidates=candidates)

@@ -6,9 +6,10 @@ from hypothesis import given, settings, strategies as st
 from torch import Tensor
 from torch.nn.functional import layer_norm, silu
 
-from model.attention import ACTIVATIONS, activation_named, plan_tiles
+from model.attention.activations import ACTIVATIONS, activation_named
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, Relations, RelativeBias, next_ms
+from model.attention.tile_plan import plan_tiles
 from model.config import ModelSettings
 from model.network.encoders.hstu import Encoder, Layer
 from tests.model.attention.attention_cases import Golden, golden, offsets_of
@@ -37,9 +38,9 @@ def golden_layer(file: Golden) -> Layer:
 
 
 def golden_times(file: Golden) -> tuple[Tensor, Tensor]:
-    """Give each token's own time and that as of which it looks, in ms.
+    """Return each token's own time and the time from which it looks back, in ms.
 
-    The reference pads with zeros, and the last row of a short sequence looks there.
+    The reference pads with zeros, and the last row of a short sequence looks back from there.
     """
     ts, lengths = file["timestamps"] * 1000, file["lengths"].tolist()
     ts_ms = torch.cat([ts[b, :n] for b, n in enumerate(lengths)])
@@ -79,7 +80,7 @@ def encoder(attention: str, bias: str, seed: int = 0, dtype: torch.dtype = DOUBL
 
 
 def batch(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Give x_LD, offsets, ts_ms_L of a random batch."""
+    """Return x_LD, offsets, ts_ms_L of a random batch."""
     tokens = sum(lengths)
     x = torch.randn(tokens, 12, generator=generator(seed), dtype=DOUBLE)
     gaps = torch.randint(0, 10**7, (tokens,), generator=generator(seed))
@@ -100,8 +101,8 @@ def test_a_sequence_does_not_depend_on_its_batch(attention: str, bias: str, leng
 
 
 @pytest.mark.parametrize(("attention", "bias"), VARIANTS)
-def test_a_token_owes_nothing_to_later_ones_but_the_time_of_the_next(attention: str, bias: str) -> None:
-    """Changing token 8 and its time leaves rows 0 to 6 as they were; row 7 knows the time that comes next."""
+def test_a_token_depends_on_no_later_one_but_for_the_time_of_the_next(attention: str, bias: str) -> None:
+    """Changing token 8 and its time leaves rows 0 to 6 unchanged; row 7 depends on the next time."""
     model = encoder(attention, bias)
     x, offsets, ts_ms = batch([12])
     before = model(x, offsets, ts_ms)
@@ -120,7 +121,7 @@ def test_a_token_owes_nothing_to_later_ones_but_the_time_of_the_next(attention: 
 def test_candidates_in_one_pass_equal_candidates_one_by_one(
     attention: str, bias: str, history: int, candidates: int, seed: int
 ) -> None:
-    """Each candidate's output is as if it alone followed the history, however many stand beside it."""
+    """Each candidate's output is as if it alone followed the history, whatever their number."""
     model = encoder(attention, bias)
     x, offsets, ts_ms = batch([3, history + candidates], seed)
     ts_ms[3 + history :] = ts_ms[3 + history]
@@ -134,7 +135,7 @@ def test_candidates_in_one_pass_equal_candidates_one_by_one(
 
 @pytest.mark.parametrize(("attention", "bias"), VARIANTS)
 def test_equal_seeds_give_equal_encoders(attention: str, bias: str) -> None:
-    """Weights come from the generator alone, whatever the global one has done."""
+    """Weights come from the generator alone; the global one has no influence."""
     settings = ModelSettings(attention=attention, bias=bias)
     states = []
     for _ in range(2):

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
     alike=st.sampled_from([0.0, 0.5, 0.875, 1.0]),
 )
 def test_tokens_come_back_to_their_places(lengths: list[int], gaps: int, alike: float) -> None:
-    """Every sequence begins a row, its last token behind it again; none is shorter than agreed; gaps are left out."""
+    """Every sequence is a row, padded with its last token; none is shorter than `alike` allows; gaps are left out."""
     lengths_B = np.array(lengths, np.int64)
     starts_B = np.cumsum(lengths_B + gaps) - lengths_B
     x = torch.arange(float((lengths_B + gaps).sum()))[:, None]
@@ -31,7 +31,7 @@ def test_tokens_come_back_to_their_places(lengths: list[int], gaps: int, alike: 
 
 
 def test_a_batch_of_one_length_is_not_copied() -> None:
-    """It is its own block."""
+    """It is its only block."""
     blocks = Blocks(np.array([0, 4, 8]), np.array([4, 4, 4]), 0.5, CPU)
     x = torch.rand(12, 3)
     assert blocks.in_place

@@ -15,7 +15,7 @@ def encoder(heads: int) -> Encoder:
     generator = torch.Generator().manual_seed(3)
     settings = ModelSettings(encoder="transformer", dim=DIM, layers=2, heads=heads, max_len=16)
     made = Encoder(settings, dtype=DOUBLE, generator=generator)
-    with torch.no_grad():  # norms and biases that do something
+    with torch.no_grad():  # norms and biases that have an effect
         for parameter in made.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator, dtype=DOUBLE) * 0.3)
     return made
@@ -27,7 +27,7 @@ def norm(x: Tensor, made: Norm) -> Tensor:
 
 
 def by_hand(made: Encoder, x_nD: Tensor) -> Tensor:
-    """Give the output of one sequence, with a loop over rows, heads and keys."""
+    """Return the output of one sequence, with a loop over rows, heads and keys."""
     heads, d = made.settings.heads, DIM // made.settings.heads
     for layer in made.layers:
         assert isinstance(layer, Layer)
@@ -51,13 +51,13 @@ def by_hand(made: Encoder, x_nD: Tensor) -> Tensor:
 @pytest.mark.parametrize("heads", [1, 3])
 @pytest.mark.parametrize("candidates", [False, True])
 def test_it_is_the_papers_equations(heads: int, candidates: bool) -> None:
-    """Outputs and the gradients of all weights are those of loops, to 1e-10, by either way of attention."""
+    """Outputs and the gradients of all weights are those of loops, to 1e-10, on both paths of the attention."""
     made = encoder(heads)
     check_against_loops(made, lambda x: by_hand(made, x), [6, 1, 4], DIM, candidates=candidates)
 
 
 def test_starting_weights_are_glorots() -> None:
-    """Each square matrix by itself, uniform in +-sqrt(6 / 2D); norms begin as the identity."""
+    """Each square matrix is uniform in +-sqrt(6 / 2D); norms begin as the identity."""
     made = Encoder(ModelSettings(dim=64, layers=1), dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
     layer = made.layers[0]
     assert isinstance(layer, Layer)

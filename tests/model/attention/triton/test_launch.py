@@ -1,9 +1,6 @@
-"""The fused kernels themselves: on a GPU, or on the CPU under TRITON_INTERPRET=1
-(tests/model/attention/triton/test_dispatch.py)."""
+"""The kernels of attention: on a GPU, or interpreted on the CPU."""
 
 import inspect
-import os
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 from unittest.mock import patch
@@ -13,54 +10,39 @@ import torch
 from hypothesis import Phase, given, settings, strategies as st
 from torch import Tensor
 
-from model.attention import attention as plain
-from model.attention.bias_terms import lowest_gaps_ms
 from model.attention.reference import attention as reference
-from model.attention.relative_bias import BIASES, RelativeBias, next_ms, time_buckets
-from model.attention.triton import block_sizes, self_check
+from model.attention.relative_bias import BIASES, RelativeBias, next_ms
+from model.attention.triton import block_sizes
 from model.attention.triton.api import attend_fused
-from model.attention.triton.batch import JaggedBatch, batch_of, clock_of, interpreted
+from model.attention.triton.batch import FusedBatch, clock_of, fused_batch, interpreted
 from model.attention.triton.block_sizes import Config
-from model.attention.triton.self_check import Case, CheckProblem, Shape, check, dense_bias
+from model.attention.triton.self_check import Case, CheckProblem, Shape, dense_bias
 from model.config import ModelSettings
 from model.network.encoders.hstu import Encoder, Layer
-from tests.model.attention.attention_cases import Case as RandomCase, cases, golden, offsets_of
+from tests.model.attention.attention_cases import (
+    Case as RandomCase,
+    cases,
+    golden,
+    offsets_of,
+    tiled_attention as plain,
+)
+from tests.model.attention.triton.triton_cases import DEVICE, ROOM, _living_device, assert_as_good, pytestmark, rng  # noqa: F401
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() and not interpreted() else "cpu")
 BLOCKS = [Config(m, n, 4, 1) for m, n in ((16, 16), (32, 16), (16, 32))]
-ROOM = 1e-6 if interpreted() else 1e-5  # of the largest number, where plain PyTorch is exact; float32 is 3 x TF32
 PHASES = [Phase.reuse, Phase.generate, *[Phase.shrink] * interpreted()]  # on a device smaller examples mean compiling
-
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(
-        DEVICE.type == "cpu" and not interpreted(), reason="no GPU; test_kernels.py runs these interpreted"
-    ),
-]
-
-
-@pytest.fixture(autouse=True)
-def _living_device() -> Iterator[None]:
-    """Let one of several workers end where a kernel has made the device unusable for it: a new one goes on."""
-    yield
-    if DEVICE.type == "cuda" and "PYTEST_XDIST_WORKER" in os.environ:
-        try:
-            torch.cuda.synchronize()
-        except RuntimeError:
-            os._exit(1)
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, offsets: Tensor, bias: None = None, **options: Any) -> Tensor:
-    """Give what attention gives, with its signature."""
+    """Return the attention by the kernels, with the signature of `reference.attention`."""
     alpha, activation = options.pop("alpha"), options.pop("activation", "silu")
     targets = options.pop("num_targets")
     targets = None if targets is None else targets.to(DEVICE)
-    batch = batch_of(offsets.to(DEVICE), tokens=len(q), num_targets=targets, **options)
+    batch = fused_batch(offsets.to(DEVICE), tokens=len(q), num_targets=targets, **options)
     return attend_fused(*(x.to(DEVICE) for x in (q, k, v)), batch, alpha, activation).cpu()
 
 
 def in_blocks(blocks: Config) -> Any:
-    """Cut into tiles of this size, on a device too, where a short sequence would be one tile."""
+    """Set the block sizes, so that a short sequence has several tiles on a device as well."""
     return patch("model.attention.triton.launch.fixed", lambda *_: blocks)
 
 
@@ -71,22 +53,10 @@ def with_gradients(function: Any, case: RandomCase, dtype: torch.dtype) -> list[
     return [out, *torch.autograd.grad((out * cotangent).sum(), inputs)]
 
 
-def assert_as_good(ours: list[Tensor], theirs: list[Tensor], exact: list[Tensor], times: float = 2) -> None:
-    """Assert that our errors are at most twice those of plain PyTorch in the same dtype.
-
-    Where plain PyTorch is exact, the size of the largest result is the measure: a result's own may be a sum in which
-    much cancels, or zero, as a softmax's gradients are where each row sees one key.
-    """
-    size = max((right.abs().max().item() for right in exact if right.numel()), default=0.0)
-    for our, their, right in zip(ours, theirs, exact, strict=True):
-        errors = [(x.double() - right).abs().max().item() if right.numel() else 0.0 for x in (our, their)]
-        assert errors[0] <= times * errors[1] + ROOM * size, errors
-
-
 @given(cases(longest=36).filter(lambda case: not case.biased and sum(case.lengths)), st.sampled_from(BLOCKS))
 @settings(max_examples=6 if interpreted() else 25, deadline=None, phases=PHASES)  # two seconds of compiling each
 def test_outputs_and_gradients_are_as_good_as_plain_pytorchs(case: RandomCase, blocks: Config) -> None:
-    """Any lengths, candidates, window, widths and activation, cut into tiles of any shape, in float32."""
+    """For any lengths, candidates, window, widths, activation and block sizes, in float32."""
     with in_blocks(blocks):
         runs = [with_gradients(path, case, torch.float32) for path in (fused, plain)]
     assert_as_good(*runs, with_gradients(reference, case, torch.float64))
@@ -94,7 +64,7 @@ def test_outputs_and_gradients_are_as_good_as_plain_pytorchs(case: RandomCase, b
 
 @pytest.mark.parametrize(("activation", "window"), [("silu", 1), ("softmax", 17)])
 def test_a_window_that_ends_just_behind_a_tile_reaches_the_next_one(activation: str, window: int) -> None:
-    """The one row or key that the next tile holds counts, forward and backward, and a softmax is rescaled there."""
+    """The one row or key in the next tile counts, forward and backward, and a softmax is rescaled there."""
     options = {"activation": activation, "alpha": 2.0, "max_len": 36, "num_targets": None, "window": window}
     case = RandomCase([36], [], 1, 8, 8, options, False, 0, 128, 1 << 16)
     with in_blocks(BLOCKS[0]):
@@ -103,7 +73,7 @@ def test_a_window_that_ends_just_behind_a_tile_reaches_the_next_one(activation: 
 
 
 def test_a_sequence_of_16384_tokens() -> None:
-    """Tokens are found so far from the first one; a window and large tiles leave little to interpret."""
+    """Tokens that far from the first one are found; a window and large tiles keep the interpreter fast."""
     options = {"activation": "softmax", "alpha": 0.5, "max_len": 1 << 14, "num_targets": None, "window": 40}
     case = RandomCase([3, 1 << 14], [], 1, 8, 8, options, False, 0, 128, 1 << 16)
     with in_blocks(Config(256, 256, 4, 1)) if interpreted() else nullcontext():
@@ -125,7 +95,7 @@ def test_outputs_and_gradients_are_those_of_the_public_reference(name: str) -> N
 
 
 def test_candidates_in_one_pass_equal_the_public_reference_with_cached_keys() -> None:
-    """What candidates give beside one another is what they give one by one on the cached keys of the history."""
+    """Candidates together give the same as one by one on the cached keys of the history."""
     file = golden("mha_cached_delta")
     options = {"max_len": file.config["N"], "alpha": file.config["alpha"], "num_targets": file["num_targets"]}
     out = fused(*(file[x].float() for x in ("q_full", "k", "v")), file["seq_offsets"], **options)
@@ -154,7 +124,7 @@ def test_a_bias_and_its_gradients_are_as_good_as_plain_pytorchs(activation: str,
 
 
 def in_plain_pytorch(problem: CheckProblem, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Give a problem's results by the padded path in a dtype, the bias in float32."""
+    """Return a problem's results by tiles in plain PyTorch in a dtype, the bias in float32."""
     assert problem.bias is not None
     bias = type(problem.bias)(192, dtype=torch.float32, generator=torch.Generator())
     bias.load_state_dict(problem.bias.state_dict())
@@ -186,8 +156,8 @@ def test_a_layer_and_its_gradients_are_those_of_the_public_reference(name: str) 
         assert torch.allclose(value.cpu().double(), file[key], rtol=1e-4, atol=1e-4), key
 
 
-def layer_of(file: Any) -> tuple[Layer, JaggedBatch]:
-    """Give the layer of a golden file in float32, and its batch."""
+def layer_of(file: Any) -> tuple[Layer, FusedBatch]:
+    """Return the layer of a golden file in float32, and its batch."""
     config, bias, generator = file.config, None, torch.Generator()
     state = {"w_uvqk": file["w_uvqk"], "w_out": file["w_o"], "b_out": file["b_o"]}
     clock = None
@@ -202,7 +172,7 @@ def layer_of(file: Any) -> tuple[Layer, JaggedBatch]:
     layer = Layer(config["D"], **sizes, alpha=1.0, bias=bias, dtype=torch.float32, generator=generator)
     layer.load_state_dict(state)
     shape = {"max_len": config["N"], "tokens": len(file["x"])}
-    return layer.to(DEVICE), batch_of(file["x_offsets"].to(DEVICE), **shape, clock=clock)
+    return layer.to(DEVICE), fused_batch(file["x_offsets"].to(DEVICE), **shape, clock=clock)
 
 
 @pytest.mark.parametrize(("attention", "bias"), [("silu", "bucketed"), ("softmax", "functional")])
@@ -229,10 +199,6 @@ def test_an_encoder_trains_as_it_does_in_plain_pytorch(
         assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4 * float(theirs.abs().max()))
 
 
-def rng(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 @pytest.mark.parametrize("lengths", [[], [0, 0], [1], [0, 1, 0]])
 def test_empty_batches_and_sequences_give_empty_outputs_with_gradients(lengths: list[int]) -> None:
     """No sequence, only empty ones, one token: the output has a row per token, and backward runs."""
@@ -246,7 +212,7 @@ def test_empty_batches_and_sequences_give_empty_outputs_with_gradients(lengths: 
 
 
 def test_every_kernel_is_given_its_arguments_and_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton's compiler refuses what its interpreter overlooks: an argument too many."""
+    """Triton's compiler refuses an extra argument, which its interpreter accepts."""
     from model.attention.triton import launch as triton_launch
 
     launch, seen = triton_launch._launch, []
@@ -264,52 +230,7 @@ def test_every_kernel_is_given_its_arguments_and_no_others(monkeypatch: pytest.M
 
 
 def test_equal_batches_give_equal_bits() -> None:
-    """Two runs agree to the bit, the gradients of the bias included: no program adds where another one does."""
+    """Two runs agree to the bit, the gradients of the bias included: no two programs add to one place."""
     problem = CheckProblem(SHAPE, Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed", 2), "bucketed", seed=0)
     first, second = problem.fused(), problem.fused()
     assert all(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_time_buckets_are_those_of_the_bias_at_every_edge() -> None:
-    """One millisecond below and at each edge, and any gap: exact while float32 holds the gap, else to its rounding."""
-    from tests.model.attention.triton.bucket_kernel import bucket_kernel
-
-    edges = lowest_gaps_ms(torch.device("cpu"))[1:110].long()
-    gaps = torch.cat((edges, edges - 1, torch.exp(torch.rand(1024 - 218, generator=rng(0)) * 40).long()))
-    out = torch.empty(1024, dtype=torch.int32, device=DEVICE)
-    bucket_kernel[1,](out, gaps.float().to(DEVICE), lowest_gaps_ms(DEVICE), COUNT=1024)
-    wanted = time_buckets(gaps.double() / 1000, torch.zeros(1, dtype=torch.float64))
-    exact = gaps < 2**24
-    assert torch.equal(out.cpu()[exact], wanted[exact])
-    assert ((out.cpu() - wanted).abs() <= (gaps + 1 >= edges[wanted.clamp(max=108).long()] * (1 - 1e-6))).all()
-
-
-SMALL = [Shape((20, 0, 1, 5), (2, 0, 0, 5), 0)]
-WIDTHS = [24] if interpreted() else [32, 64, 128]
-
-
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("activation", "bias"), [("silu", "bucketed"), ("softmax", "functional")])
-def test_the_check_passes_at_the_widths_that_are_trained(
-    monkeypatch: pytest.MonkeyPatch, activation: str, bias: str, dtype: str, width: int
-) -> None:
-    """Each width has block sizes of its own; the whole check on a device, a small batch where it is interpreted."""
-    if interpreted():
-        monkeypatch.setattr(self_check, "SHAPES", SMALL)
-    check(Case(DEVICE, getattr(torch, dtype), width, width, activation, bias, 2))
-
-
-def test_the_check_passes_on_the_right_kernels_and_names_what_a_wrong_one_gets_wrong(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Kernels told to compute another activation are refused: the sentence says where and by how much."""
-    from model.attention.triton import launch as triton_launch
-    from model.errors import ModelError
-
-    monkeypatch.setattr(self_check, "SHAPES", SMALL)
-    case = Case(DEVICE, torch.float32, 8, 8, "silu", "bucketed", 2)
-    check(case)
-    monkeypatch.setitem(triton_launch._ACTIVATIONS, "silu", 1)
-    with pytest.raises(ModelError, match=r"the output is off by .* of its largest number, more than 1e-04"):
-        check(case)

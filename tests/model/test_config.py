@@ -1,0 +1,29 @@
+import pytest
+from pydantic import ValidationError
+
+from model.config import ATTENTION_NAMES, ENCODER_NAMES, ModelSettings
+from model.network import encoders
+
+
+@pytest.mark.parametrize("name", ["transformer", "gru"])
+@pytest.mark.parametrize(("option", "value"), [("bias", "functional"), ("attention", "softmax")])
+def test_options_of_hstu_are_refused_for_other_encoders(name: str, option: str, value: str) -> None:
+    """They would change nothing; the defaults and no bias are allowed."""
+    with pytest.raises(ValueError, match=rf"{option} {value} is of encoder hstu; leave it out with encoder {name}"):
+        ModelSettings.model_validate({"encoder": name, option: value})
+    assert ModelSettings.model_validate({"encoder": name}).encoder == name
+    assert ModelSettings.model_validate({"encoder": name, "bias": "none"}).encoder == name
+
+
+def test_names_are_those_that_exist() -> None:
+    """Every encoder's file and no other name may be set; an unknown name is refused with the known ones."""
+    assert set(ENCODER_NAMES) == set(encoders.ENCODERS)
+    for key, names in (("encoder", ENCODER_NAMES), ("attention", ATTENTION_NAMES)):
+        with pytest.raises(ValidationError, match=names[-1]):
+            ModelSettings.model_validate({key: "lstm"})
+
+
+def test_heads_must_divide_the_width() -> None:
+    """The sentence has both numbers."""
+    with pytest.raises(ValidationError, match="dim 10 is not a multiple of heads 3"):
+        ModelSettings(dim=10, heads=3)
