@@ -1,24 +1,21 @@
-"""The simulator's verbs of `hstu`: replay, scenarios, demo.
+"""The simulator's verbs of `hstu`: replay, scenarios, compare, demo, settings.
 
 Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.options import require
 from sim.compare.cli import compare
 from sim.scenarios.cli import scenarios_app
 
+if TYPE_CHECKING:
+    from sim.config import Settings
+
 _LOG, _TO = "What is replayed", "Where to, and how"
-
-
-class Context(Protocol):
-    """What the main command hands in as ctx.obj."""
-
-    def load(self, flags: dict[str, object]) -> Any:
-        """Give the settings: file, environment, then flags by dotted names; None means not given."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -31,7 +28,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def _of_log(flag: str, text: str, default: str | bool = True) -> Any:
-    """Give an option; `default` says what not giving it means."""
+    """Return an option of the log; `default` is the text that --help shows as its default."""
     return typer.Option(flag, help=text, rich_help_panel=_LOG, show_default=default)
 
 
@@ -127,7 +124,7 @@ def replay(
         **{"rating_as": rating_as, "positive_from": positive_from, "shuffle_ties": shuffle_ties, "limit": limit},
     }
     run = ReplayOptions(direct, speed, restart, name, attention, metrics, create_topics)
-    settings = ctx.obj.load({"bootstrap": bootstrap, "data_dir": data_dir, **run.flags()})
+    settings: Settings = ctx.obj.load({"bootstrap": bootstrap, "data_dir": data_dir, **run.flags()})
     run.refuse_contradictions()
     of_stream = {"records": records, "events": events, "seed": seed}
     opened = open_source(log, dataset, scenario, synthetic, items, options, of_stream)
@@ -147,6 +144,7 @@ def demo(
     """Run the main job on this machine: Kafka, a worker, two trainers and a server; MovieLens-small is replayed."""
     from sim.demo.command import run_demo
 
+    require("torch", "numba", "safetensors", "fastapi", "uvicorn")
     run_demo(directory, user, limit)
 
 
@@ -154,4 +152,5 @@ def settings(ctx: typer.Context) -> None:
     """Print every setting with its meaning and its value now, as a hstu.toml to begin with."""
     from sim.settings_toml import settings_page
 
-    typer.echo(settings_page(ctx.obj.load({})), nl=False)
+    current: Settings = ctx.obj.load()
+    typer.echo(settings_page(current), nl=False)

@@ -16,7 +16,7 @@ topics_app = typer.Typer(no_args_is_help=True, help="Make and list the topics in
 Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka, as HOST:PORT[,HOST:PORT].")]
 
 
-class Settings(Protocol):
+class StreamCliSettings(Protocol):
     """The part of all settings that the stream's verbs read."""
 
     @property
@@ -32,11 +32,11 @@ class Settings(Protocol):
         """Table [stream]."""
 
 
-class Context(Protocol):
-    """What the main command hands in as ctx.obj."""
+class StreamCliContext(Protocol):
+    """What the stream's verbs get as ctx.obj from the main command."""
 
-    def load(self, flags: dict[str, object]) -> Settings:
-        """Give the settings: file, environment, then flags by dotted names; None means not given."""
+    def load(self, flags: dict[str, object]) -> StreamCliSettings:
+        """Return the settings: file, environment, then flags by dotted names; None means not given."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -57,7 +57,7 @@ def broker(
     """Run one Apache Kafka node on this machine, until Ctrl-C."""
     from stream.local_broker.node import serve_broker
 
-    context: Context = ctx.obj
+    context: StreamCliContext = ctx.obj
     serve_broker(data_dir or context.load({}).data_dir / "broker", port)
 
 
@@ -73,7 +73,7 @@ def worker(
     from stream.kafka.bootstrap import check_reachable, require_bootstrap
     from stream.worker.agents import run_worker
 
-    context: Context = ctx.obj
+    context: StreamCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap, "data_dir": data_dir})
     kafka = require_bootstrap(settings.bootstrap)
     check_reachable(kafka)
@@ -108,6 +108,6 @@ def list_(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
 def _kafka_and_settings(ctx: typer.Context, bootstrap: str | None) -> tuple[str, "StreamSettings"]:
     from stream.kafka.bootstrap import require_bootstrap
 
-    context: Context = ctx.obj
+    context: StreamCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap})
     return require_bootstrap(settings.bootstrap), settings.stream

@@ -24,6 +24,7 @@ stream.join  stream.local_broker  stream.transport
 stream.worker
 stream.cli
 model.errors  model.config  model.terminal
+model.options
 model.arrays
 model.attention
 model.attention.cpu  model.attention.triton

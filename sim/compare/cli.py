@@ -1,9 +1,12 @@
 """The verb `hstu compare`. Only typer is imported here."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from sim.config import Settings
 
 _WHAT, _HOW = "What is compared", "How"
 
@@ -77,6 +80,7 @@ def compare(
         test_share=test_share,
         frozen=frozen,
     )
-    plan = plan_of(options, ctx.obj.load())
+    settings: Settings = ctx.obj.load()
+    plan = plan_of(options, settings)
     if not run_compare(plan, preset or "", out, jobs or os.cpu_count() or 1):
         raise typer.Exit(130)

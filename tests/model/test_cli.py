@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -220,9 +219,7 @@ def test_without_snapshots_every_verb_says_so(run: Run) -> None:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """The arguments with which run_trainer was called, in place of calling it."""
     calls: list[tuple[Any, ...]] = []
-    module = types.ModuleType("model.trainer")
-    module.run_trainer = lambda *arguments, **named: calls.append((arguments, named))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "model.trainer", module)
+    monkeypatch.setattr("model.trainer.kafka.run_trainer", lambda *arguments, **named: calls.append((arguments, named)))
     return calls
 
 
