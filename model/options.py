@@ -34,7 +34,7 @@ class ModelCliSettings(Protocol):
 
     @property
     def bootstrap(self) -> str:
-        """Kafka, as HOST:PORT[,HOST:PORT…], or nothing."""
+        """Kafka, as HOST:PORT[,HOST:PORT…]; empty if none is named."""
 
     @property
     def data_dir(self) -> Path:

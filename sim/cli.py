@@ -84,10 +84,12 @@ def replay(
             "none, they keep the file's order",
         ),
     ] = None,
-    limit: Annotated[int | None, _of_log("--limit", "Rows at most, the earliest ones.", "all")] = None,
-    records: Annotated[int | None, _of_log("--records", "Of --synthetic.", "1,000,000")] = None,
-    events: Annotated[int | None, _of_log("--events", "Of --scenario: clicks, or slates.", "the file's")] = None,
-    seed: Annotated[int | None, _of_log("--seed", "Of --scenario or --synthetic.", "the file's; 0")] = None,
+    limit: Annotated[int | None, _of_log("--limit", "Number of rows at most: the earliest ones.", "all")] = None,
+    records: Annotated[int | None, _of_log("--records", "Number of records of --synthetic.", "1,000,000")] = None,
+    events: Annotated[
+        int | None, _of_log("--events", "Number of clicks or slates of --scenario.", "the file's")
+    ] = None,
+    seed: Annotated[int | None, _of_log("--seed", "Seed of --scenario or --synthetic.", "the file's; 0")] = None,
     direct: Annotated[
         bool, _of_run("--direct", "Join and learn in this process, without Kafka, workers and trainer.")
     ] = False,
@@ -95,25 +97,25 @@ def replay(
         str, _of_run("--speed", "max, events a second (5000/s), or a multiple of recorded time (60x).")
     ] = "max",
     restart: Annotated[
-        bool, _of_run("--restart/--continue", "Begin anew, or where the replay of that name was stopped.")
+        bool, _of_run("--restart/--continue", "Begin again, or continue where the replay of that name was stopped.")
     ] = False,
     name: Annotated[
         str | None,
-        _of_run("--name", "Of the replay; with --direct of the trainer.", "the log's; the attention's"),
+        _of_run("--name", "Name of the replay; with --direct, of the trainer.", "the log's; the attention's"),
     ] = None,
-    attention: Annotated[str | None, _of_run("--attention", "With --direct: silu or softmax.")] = None,
+    attention: Annotated[str | None, _of_run("--attention", "With --direct: silu, silu_seen or softmax.")] = None,
     metrics: Annotated[Path | None, _of_run("--metrics", "With --direct: JSONL file of the metrics.")] = None,
     bootstrap: Annotated[str | None, _of_run("--bootstrap", "Kafka, as HOST:PORT[,HOST:PORT].")] = None,
     create_topics: Annotated[
         bool, _of_run("--create-topics/--no-create-topics", "Make the topics that do not exist.")
     ] = True,
     data_dir: Annotated[
-        Path | None, _of_run("--data-dir", "Where the replay's state, or the stores of --direct, live.")
+        Path | None, _of_run("--data-dir", "Holds the state of the replay, or the stores of --direct.")
     ] = None,
 ) -> None:
     """Send a recorded log or a scenario as events, in event time, into Kafka or through this process alone.
 
-    A replay that was stopped or killed goes on where it stood, and writes no event twice. The last heartbeat of a log
+    A replay that was stopped or killed continues where it was, and writes no event twice. The last heartbeat of a log
     is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix.
     """
     from sim.replay.command import ReplayOptions, run_replay
@@ -136,7 +138,7 @@ def demo(
     directory: Annotated[
         Path, typer.Option("--in", help="Where the demo makes its directory, hstu-demo-<date>-<time>.")
     ] = Path(),
-    user: Annotated[str, typer.Option("--user", help="Whose top 10 is shown at the end.")] = "547",
+    user: Annotated[str, typer.Option("--user", help="The user whose top 10 is shown at the end.")] = "547",
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Rows of MovieLens at most.  [default: all]")
     ] = None,
@@ -149,7 +151,7 @@ def demo(
 
 
 def settings(ctx: typer.Context) -> None:
-    """Print every setting with its meaning and its value now, as a hstu.toml to begin with."""
+    """Print every setting with its meaning and its present value, as a hstu.toml to start from."""
     from sim.settings_toml import settings_page
 
     current: Settings = ctx.obj.load()

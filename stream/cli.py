@@ -21,7 +21,7 @@ class StreamCliSettings(Protocol):
 
     @property
     def bootstrap(self) -> str:
-        """Kafka, as HOST:PORT[,HOST:PORT…], or nothing."""
+        """Kafka, as HOST:PORT[,HOST:PORT…]; empty if none is named."""
 
     @property
     def data_dir(self) -> Path:
@@ -50,9 +50,9 @@ def broker(
     ctx: typer.Context,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", help="The node's own directory, kept; default: broker/ in the data directory."),
+        typer.Option("--data-dir", help="The node's directory; it is kept. Default: broker/ in the data directory."),
     ] = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 9092,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0: any free one.")] = 9092,
 ) -> None:
     """Run one Apache Kafka node on this machine, until Ctrl-C."""
     from stream.local_broker.node import serve_broker
@@ -67,7 +67,7 @@ def worker(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Holds the stores; workers of one machine share it.")
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Of this worker, in logs.")] = "worker",
+    name: Annotated[str, typer.Option("--name", help="The worker's name in its log.")] = "worker",
 ) -> None:
     """Join events into sequences and examples, until SIGTERM or Ctrl-C."""
     from stream.kafka.bootstrap import check_reachable, require_bootstrap
@@ -92,7 +92,7 @@ def create(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
 
 @topics_app.command("list")
 def list_(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
-    """Show each topic's partitions and messages."""
+    """List the topics with their partitions and messages."""
     from rich.console import Console
     from rich.table import Table
 

@@ -61,7 +61,7 @@ def topic_prefix() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each of several workers one thread: together they have as many as there are cores."""
+    """Let each of several workers use one thread: together they have as many as there are cores."""
     if hasattr(config, "workerinput"):
         for name in ("OMP_NUM_THREADS", "POLARS_MAX_THREADS"):
             os.environ.setdefault(name, "1")

@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 MODULES_A_PACKAGE = 12
 LINES_A_FILE, LINES_A_FUNCTION = 400, 60
 
-# The order of packages: one may import those of earlier lines, never its neighbours in a line or what comes later. It
-# stands here alone; docs/architecture.md says what is in them.
+# The order of packages: each may import those of earlier lines, not its neighbours in the line or later ones. The order
+# is written here alone; docs/architecture.md says what each package holds.
 ORDER = """
 stream.errors  stream.config
 stream.schema
@@ -51,7 +51,7 @@ sim.compare  sim.demo  sim.settings_toml
 sim.cli
 sim.main
 """
-DOORS = {"model": {"stream.example"}, "model.trainer.kafka": {"stream.transport"}}  # of other folders, what may be used
+DOORS = {"model": {"stream.example"}, "model.trainer.kafka": {"stream.transport"}}  # what model/ may use of stream/
 
 
 def name_of(path: Path) -> str:
@@ -65,7 +65,7 @@ LEVELS = {unit: level for level, line in enumerate(ORDER.split("\n")) for unit i
 
 
 def imports(module: str) -> Iterator[str]:
-    """Give our modules that a module imports, late imports included; of a package's face, the face."""
+    """Yield the modules of ours that a module imports, late imports included."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
@@ -75,7 +75,7 @@ def imports(module: str) -> Iterator[str]:
 
 
 def unit_of(module: str) -> str:
-    """Give the entry of ORDER that a module belongs to: its own, or its package's."""
+    """Return the entry of ORDER that a module belongs to: its own, or its package's."""
     return module if module in LEVELS else module.rpartition(".")[0]
 
 
@@ -88,14 +88,14 @@ def allowed(module: str, other: str) -> bool:
 
 
 def test_every_module_has_its_place() -> None:
-    """A package or a module of its own stands in ORDER, and nothing stands there that is not."""
+    """Every package is in ORDER, and ORDER names nothing that does not exist."""
     homes = {unit_of(module) for module in MODULES if "." in module}
     assert homes <= LEVELS.keys(), homes - LEVELS.keys()
     assert LEVELS.keys() <= MODULES.keys(), LEVELS.keys() - MODULES.keys()
 
 
 def test_imports_go_one_way() -> None:
-    """From later packages to earlier ones; model/ knows of stream/ its doors alone, and stream/ knows nobody."""
+    """From later packages to earlier ones; of stream/, model/ imports only its doors."""
     wrong = [
         f"{module} imports {other}" for module in MODULES for other in imports(module) if not allowed(module, other)
     ]
@@ -103,12 +103,12 @@ def test_imports_go_one_way() -> None:
 
 
 def test_no_circle_of_modules() -> None:
-    """Modules of one package import each other one way as well; a circle is named by the error."""
+    """Modules of one package import each other one way as well; the error names a circle."""
     TopologicalSorter({module: set(imports(module)) for module in MODULES}).prepare()
 
 
 def test_packages_are_small() -> None:
-    """A listing fits into one glance."""
+    """A listing of a package is read at a glance."""
     counts = Counter(module.rpartition(".")[0] for module, path in MODULES.items() if path.name != "__init__.py")
     assert not {package: count for package, count in counts.items() if count > MODULES_A_PACKAGE}
 
@@ -131,7 +131,7 @@ def too_long(path: Path) -> Iterator[str]:
 
 
 def test_help_is_light() -> None:
-    """`hstu --help` imports no torch, no numpy and nothing else that takes its time, and lists every verb."""
+    """`hstu --help` imports no torch, no numpy and nothing else that takes long, and lists every verb."""
     heavy = {"torch", "numpy", "faust", "kafka", "polars", "fastapi", "pydantic", "rocksdict", "matplotlib"}
     code = f"""
 import sys

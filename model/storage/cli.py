@@ -1,6 +1,6 @@
 """`hstu snapshots`: list, show, diff, alias, rollback, gc.
 
-As in cli.py, only typer is imported here; a command imports what it needs when it runs.
+Only typer is imported here; a command imports what it needs when it runs.
 """
 
 from pathlib import Path
