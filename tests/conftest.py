@@ -9,10 +9,14 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import hypothesis
 import pytest
 from filelock import FileLock
 
 from tests.kafka import KafkaForTests, kafka_for_tests
+
+hypothesis.settings.register_profile("no deadline", deadline=None)  # compiling and neighbours take their time
+hypothesis.settings.load_profile("no deadline")
 
 _used = pytest.StashKey[str]()
 
@@ -68,7 +72,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `broker` what asks for a Kafka; skip what is marked `gpu` where there is none."""
+    """Mark as `broker` what asks for a Kafka; skip what is marked `gpu` where there is none; run tests/e2e last.
+
+    The processes that tests/e2e starts then find the loops that other tests have compiled.
+    """
+    items.sort(key=lambda item: "e2e" in item.path.parts)
     for item in items:
         if "kafka" in getattr(item, "fixturenames", ()):
             item.add_marker("broker")
