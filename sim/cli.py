@@ -115,7 +115,7 @@ def replay(
 ) -> None:
     """Send a recorded log or a scenario as events, in event time, into Kafka or through this process alone.
 
-    A replay that was stopped or killed continues where it was, and writes no event twice. The last heartbeat of a log
+    A replay that was stopped or killed goes on where it stood, and writes no event twice. The last heartbeat of a log
     is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix.
     """
     from sim.replay.command import ReplayOptions, run_replay
@@ -126,7 +126,7 @@ def replay(
         **{"rating_as": rating_as, "positive_from": positive_from, "shuffle_ties": shuffle_ties, "limit": limit},
     }
     run = ReplayOptions(direct, speed, restart, name, attention, metrics, create_topics)
-    settings: Settings = ctx.obj.load({"bootstrap": bootstrap, "data_dir": data_dir, **run.flags()})
+    settings = ctx.obj.load({"bootstrap": bootstrap, "data_dir": data_dir, **run.flags()})
     run.refuse_contradictions()
     of_stream = {"records": records, "events": events, "seed": seed}
     opened = open_source(log, dataset, scenario, synthetic, items, options, of_stream)

@@ -6,7 +6,6 @@ vocabulary, so their ranks are of the same targets among the same candidates.
 
 import time
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -184,6 +183,8 @@ class Counting:
 
     def frozen(self) -> "Counting":
         """Give a copy."""
+        from copy import deepcopy
+
         copy = Counting(self._name, self._train)
         copy._known = EntityIndex()
         copy._known.load_state({name: np.array(array) for name, array in self._known.state().items()})
