@@ -1,1 +1,1 @@
-"""HSTU, its growing vocabulary, the learner and the snapshots that answer queries; of stream/ it knows the example."""
+"""HSTU, its growing vocabulary, the learner, and the snapshots that answer queries; imports two modules of stream/."""

@@ -6,31 +6,40 @@ Only typer is imported here; a command imports what it needs when it runs, so th
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
+from model.options import DataDir, Json, ModelCliSettings, Name, require, snapshots_directory
 from model.storage.cli import snapshots_app
+
+if TYPE_CHECKING:
+    from model.serving.answerer import Answerer, Sequences
+    from model.serving.responses import Ranking, SnapshotInfo, TopK
+
+    class OpenSequences(Sequences, Protocol):
+        """Users' sequences that are closed after use."""
+
+        def close(self) -> None:
+            """Close the stores."""
+
 
 query_app = typer.Typer(no_args_is_help=True, help="Ask a snapshot: topk, rank.")
 
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where stores, checkpoints and snapshots live.")]
-Name = Annotated[str | None, typer.Option("--name", help="Trainer whose snapshots are meant.")]
 Alias = Annotated[str | None, typer.Option("--alias", help="Alias or id of the snapshot.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-class Context(Protocol):
-    """What the main command hands in as ctx.obj."""
+class ModelCliContext(Protocol):
+    """What the model's verbs get as ctx.obj from the main command."""
 
-    def load(self, flags: dict[str, object]) -> Any:
-        """Give the settings: file, environment, then flags by dotted names; None means not given."""
+    def load(self, flags: dict[str, object]) -> ModelCliSettings:
+        """Return the settings: file, environment, then flags by dotted names; None means not given."""
 
     def check_kafka(self, bootstrap: str) -> None:
         """Raise a sentence if no Kafka is named or none answers there."""
 
-    def sequences(self, settings: Any) -> Any:
-        """Give a query.Sequences over the store of these settings, with a close()."""
+    def sequences(self, settings: Any) -> "OpenSequences":
+        """Return a reader of users' sequences in the store of these settings, which load() has returned."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -62,6 +71,7 @@ def train(
     """Learn from topic examples as it grows: test, then train; snapshots as it goes."""
     import sys
 
+    require("torch", "numba", "safetensors")
     _check_attention(attention)
     flags: dict[str, object] = {
         "train.name": name or attention,
@@ -71,8 +81,9 @@ def train(
         "train.threads": threads,
         "train.device": device,
     }
-    settings = ctx.obj.load(flags)
-    ctx.obj.check_kafka(settings.bootstrap)
+    context: ModelCliContext = ctx.obj
+    settings = context.load(flags)
+    context.check_kafka(settings.bootstrap)
     from model.trainer.kafka import run_trainer
 
     run_trainer(
@@ -93,9 +104,9 @@ def _check_attention(name: str | None) -> None:
     from model.config import Activation
     from model.errors import ModelError
 
-    known = get_args(Activation)
-    if name is not None and name not in known:
-        raise ModelError(f"There is no attention {name!r}; known are {', '.join(known)}.")
+    names = get_args(Activation)
+    if name is not None and name not in names:
+        raise ModelError(f"There is no attention {name!r}; known are {', '.join(names)}.")
 
 
 def serve(
@@ -111,7 +122,8 @@ def serve(
     settings = _settings(ctx, name, alias, data_dir, flags)
     from model.serving.http import run_server
 
-    with closing(ctx.obj.sequences(settings)) as sequences:
+    context: ModelCliContext = ctx.obj
+    with closing(context.sequences(settings)) as sequences:
         run_server(settings.serve, settings.data_dir, sequences)
 
 
@@ -121,13 +133,9 @@ def _settings(
     alias: str | None,
     data_dir: Path | None,
     more: dict[str, object] | None = None,
-) -> Any:
-    return ctx.obj.load({"serve.name": name, "serve.alias": alias, "data_dir": data_dir, **(more or {})})
-
-
-def _directory(settings: Any) -> Path:
-    directory: Path = settings.data_dir / "snapshots" / settings.serve.name
-    return directory
+) -> ModelCliSettings:
+    context: ModelCliContext = ctx.obj
+    return context.load({"serve.name": name, "serve.alias": alias, "data_dir": data_dir, **(more or {})})
 
 
 @query_app.command("topk")
@@ -142,7 +150,7 @@ def query_topk(
     alias: Alias = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Give the best live items for a user, or after a sequence of items."""
+    """Print the best live items for a user, or after a sequence of items."""
     from model.serving.responses import QueryError
 
     if (user is None) == (sequence is None):
@@ -155,7 +163,7 @@ def query_topk(
     from model.serving.answerer import open_answerer
     from model.serving.sequences import NoSequences
 
-    answerer = open_answerer(_directory(settings), settings.serve.alias, NoSequences())
+    answerer = open_answerer(snapshots_directory(settings), settings.serve.alias, NoSequences())
     _print_topk(answerer.topk_sequence(_split(sequence), k, include_seen=include_seen), as_json)
 
 
@@ -179,14 +187,15 @@ def _split(items: str | None) -> list[str]:
 
 
 @contextmanager
-def _answerer(ctx: typer.Context, settings: Any) -> Iterator[Any]:
+def _answerer(ctx: typer.Context, settings: ModelCliSettings) -> Iterator["Answerer"]:
     from model.serving.answerer import open_answerer
 
-    with closing(ctx.obj.sequences(settings)) as sequences:
-        yield open_answerer(_directory(settings), settings.serve.alias, sequences)
+    context: ModelCliContext = ctx.obj
+    with closing(context.sequences(settings)) as sequences:
+        yield open_answerer(snapshots_directory(settings), settings.serve.alias, sequences)
 
 
-def _print_topk(answer: Any, as_json: bool) -> None:
+def _print_topk(answer: "TopK", as_json: bool) -> None:
     if as_json:
         print(answer.model_dump_json(indent=2))
         return
@@ -197,7 +206,7 @@ def _print_topk(answer: Any, as_json: bool) -> None:
     show_notes(answer.reason and f"By popularity: {answer.reason}.", _origin(answer.snapshot))
 
 
-def _print_ranking(answer: Any, as_json: bool) -> None:
+def _print_ranking(answer: "Ranking", as_json: bool) -> None:
     if as_json:
         print(answer.model_dump_json(indent=2))
         return
@@ -217,7 +226,7 @@ def _print_ranking(answer: Any, as_json: bool) -> None:
     show_notes(reason, f"Ordered by {answer.ordered_by.replace('_', ' ')}.", _origin(answer.snapshot))
 
 
-def _origin(snapshot: Any) -> str:
+def _origin(snapshot: "SnapshotInfo") -> str:
     from model.terminal import span, when
 
     alias = f" ({snapshot.alias})" if snapshot.alias else ""

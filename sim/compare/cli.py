@@ -1,9 +1,12 @@
 """The verb `hstu compare`. Only typer is imported here."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from sim.config import Settings
 
 _WHAT, _HOW = "What is compared", "How"
 
@@ -28,8 +31,8 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="KEY=V[,V…]",
-            help="Values of a setting, each with each: learning_rate=1e-3,3e-3, dim=32,64, or of the scenarios: "
-            "initial=0.1,1.",
+            help="Values of a setting: learning_rate=1e-3,3e-3, or of the scenarios: initial=0.1,1; "
+            "with several, every combination is run.",
             rich_help_panel=_WHAT,
         ),
     ] = None,
@@ -40,25 +43,28 @@ def compare(
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of stream and model.", rich_help_panel=_WHAT)] = None,
     score_at: Annotated[
         str | None,
-        typer.Option(help="label: test when the label is learnt; request: when it was asked.", rich_help_panel=_HOW),
+        typer.Option(help="label: test when the label is learnt; request: at its request.", rich_help_panel=_HOW),
     ] = None,
     test_share: Annotated[
         float | None, typer.Option(help="Share of the micro-batches that are tested.", rich_help_panel=_HOW)
     ] = None,
     frozen: Annotated[
         bool | None,
-        typer.Option("--frozen/--no-frozen", help="Test the last tenth by frozen weights too.", rich_help_panel=_HOW),
+        typer.Option(
+            "--frozen/--no-frozen", help="Test the last tenth by frozen weights as well.", rich_help_panel=_HOW
+        ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="Processes at once.  [default: one a core]", rich_help_panel=_HOW)
+        int | None, typer.Option(min=1, help="Processes at once.  [default: one for each core]", rich_help_panel=_HOW)
     ] = None,
     out: Annotated[
-        Path, typer.Option(help="Folder of results; the same command there goes on.", rich_help_panel=_HOW)
+        Path,
+        typer.Option(help="Folder of results; the same command there continues.", rich_help_panel=_HOW),
     ] = Path("hstu-compare"),
 ) -> None:
     """Compare models on exactly the same events, each tested before it learns; ends with a report.
 
-    Without a preset, one needs --scenario and --contestant. What a preset fixes can be changed by the other options.
+    Without a preset, --scenario and --contestant are needed. The other options change what a preset fixes.
     """
     import os
 
@@ -77,6 +83,7 @@ def compare(
         test_share=test_share,
         frozen=frozen,
     )
-    plan = plan_of(options, ctx.obj.load())
+    settings: Settings = ctx.obj.load()
+    plan = plan_of(options, settings)
     if not run_compare(plan, preset or "", out, jobs or os.cpu_count() or 1):
         raise typer.Exit(130)

@@ -1,6 +1,6 @@
 """`hstu scenarios`: list, show.
 
-As in cli.py, only typer is imported here; a command imports what it needs when it runs.
+Only typer is imported here; a command imports what it needs when it runs.
 """
 
 from pathlib import Path
@@ -24,9 +24,9 @@ def list_() -> None:
 @scenarios_app.command("show")
 def show(
     name: Annotated[str, typer.Argument(help="A name of `hstu scenarios list`, or a .toml file.")],
-    html: Annotated[Path | None, typer.Option("--html", help="Write it as one self-contained page too.")] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Another one than the file's.")] = None,
-    events: Annotated[int | None, typer.Option("--events", help="Another number than the file's.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write it as one self-contained page as well.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed in place of the file's.")] = None,
+    events: Annotated[int | None, typer.Option("--events", help="Number of events in place of the file's.")] = None,
 ) -> None:
     """Explain a scenario: its parameters, and what drifts as plots over its time."""
     from rich.console import Console

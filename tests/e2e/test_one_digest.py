@@ -24,7 +24,7 @@ from stream.schema.tokens import Kind
 from stream.store.reader import SequenceReader
 from tests.oracles import Token, Wire, join
 
-EVENTS = 20_000
+EVENTS = 10_000
 PARTITIONS = 4
 TOML = f"""
 [stream]
@@ -54,7 +54,7 @@ COLUMNS = ["--user", "user", "--item", "item", "--time", "time", "--action", "ac
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write a log of 20,000 rows: slates of three with clicks and likes, and organic actions."""
+    """Write a log of 10,000 rows: slates of three with clicks and likes, and organic actions."""
     rng, path = random.Random(7), tmp_path_factory.mktemp("log") / "log.csv"
     rows: list[tuple[str, str, int, str, str]] = []
     now = 1_700_000_000_000
@@ -118,7 +118,7 @@ def through_kafka(run: Run, log: Path, workers: int, *, killed: bool) -> None:
     run.do("topics", "topics", "create")
     team = [run.start(f"worker-{i}", "worker") for i in range(workers)]
     trainer = run.start("trainer", "train", "--until-end", "--quiet")
-    speed = "800/s" if killed else "max"  # slow enough to last until the first checkpoint
+    speed = "300/s" if killed else "max"  # slow enough to last until the first checkpoint
     replay = run.start("replay", "replay", str(log), *COLUMNS, "--speed", speed)
     if killed:
         checkpoints = run.directory / "data" / "train" / "silu"
@@ -199,5 +199,5 @@ def test_the_oracle_knows_every_row(log: Path) -> None:
     users, examples = oracle(log, load(None, {"stream.partitions": PARTITIONS}).stream)
     assert len(users) > 390
     acted, shown = counts(examples)
-    assert acted > 10_000
-    assert shown > 5_000
+    assert acted > 5_000
+    assert shown > 2_500

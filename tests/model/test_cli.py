@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +22,7 @@ Run = Callable[..., Result]
 
 
 class Context:
-    """As the main command hands it in, with sequences in memory."""
+    """The context of the main command, with sequences in memory."""
 
     def __init__(self) -> None:
         self.memory = Memory({"ada": tokens_of("i1", "i1 click", "i3 like")})
@@ -81,7 +80,7 @@ def ids(directory: Path) -> list[str]:
 
 
 def test_top_k_prints_a_table_or_one_document(run: Run, directory: Path, context: Context) -> None:
-    """Both show the same items; the table's notes, on stderr, say which snapshot answered."""
+    """Both show the same items; the table's notes, on stderr, name the snapshot that answered."""
     found = json.loads(run("query", "topk", "--user", "ada", "-k", "3", "--json").stdout)
     table = run("query", "topk", "--user", "ada", "-k", "3")
     lines = [line.split("\t") for line in table.stdout.splitlines()]
@@ -104,7 +103,7 @@ def test_top_k_of_a_sequence_needs_no_store(run: Run, directory: Path, context: 
 
 
 def test_ranking_prints_probabilities_and_notes(run: Run, directory: Path) -> None:
-    """A column for each action; withdrawn and unknown items say so."""
+    """There is a column for each action; withdrawn and unknown items are marked."""
     result = run("query", "rank", "--user", "ada", "--items", "i2,x,i6,i5")
     header, *lines = [line.split("\t") for line in result.stdout.splitlines()]
     assert header == ["", "item", "title", "score", "click", "like", "note"]
@@ -117,7 +116,7 @@ def test_ranking_prints_probabilities_and_notes(run: Run, directory: Path) -> No
 
 
 def test_queries_go_to_the_snapshot_that_is_named(run: Run, directory: Path, tmp_path: Path) -> None:
-    """By alias, by id, by trainer, by data directory."""
+    """By alias, by id, by trainer and by data directory."""
     move(directory, "champion", ids(directory)[0])
     for flags, step in ((["--alias", "champion"], 1), (["--alias", ids(directory)[1]], 2)):
         found = json.loads(run("query", "topk", "--user", "ada", "--json", *flags).stdout)
@@ -141,7 +140,7 @@ def test_the_list_shows_all_with_their_aliases(run: Run, directory: Path) -> Non
 
 
 def test_show_prints_digests_metrics_and_settings(run: Run, directory: Path) -> None:
-    """Of the latest or the one named, after checking every byte."""
+    """For the latest snapshot or the one named, after every byte was checked."""
     shown = json.loads(run("snapshots", "show", "--json").stdout)
     assert (shown["step"], shown["aliases"], shown["digests"]["sequences"]) == (3, [LATEST], "5e")
     assert (shown["settings"]["model"]["dim"], shown["metrics"]["model"]["hr@10"]) == (16, 0.3)
@@ -154,8 +153,8 @@ def test_show_prints_digests_metrics_and_settings(run: Run, directory: Path) -> 
         run("snapshots", "show", ids(directory)[0])
 
 
-def test_diff_prints_births_deaths_and_metrics(run: Run, directory: Path) -> None:
-    """From the first to the latest: two items born, one withdrawn, figures side by side."""
+def test_diff_prints_births_withdrawals_and_metrics(run: Run, directory: Path) -> None:
+    """From the first snapshot to the latest: two items born, one withdrawn, figures side by side."""
     first = ids(directory)[0]
     found = json.loads(run("snapshots", "diff", first, LATEST, "--json").stdout)
     assert (found["born"], found["withdrawn"], found["restored"]) == (["i18", "i19"], ["i6"], [])
@@ -167,7 +166,7 @@ def test_diff_prints_births_deaths_and_metrics(run: Run, directory: Path) -> Non
 
 
 def test_aliases_move_and_roll_back(run: Run, directory: Path) -> None:
-    """alias names a snapshot by id or through another alias; rollback goes to the parent."""
+    """`alias` takes an id or another alias; `rollback` goes to the parent."""
     first, second, third = ids(directory)
     assert run("snapshots", "alias", "champion", LATEST).stdout == f"champion is now {third}.\n"
     assert run("snapshots", "rollback", "champion").stdout == f"champion is now {second}.\n"
@@ -177,7 +176,7 @@ def test_aliases_move_and_roll_back(run: Run, directory: Path) -> None:
 
 
 def test_gc_deletes_the_old_and_unnamed(run: Run, directory: Path) -> None:
-    """And says which."""
+    """It prints their ids."""
     first, second, third = ids(directory)
     run("snapshots", "alias", "champion", first)
     assert json.loads(run("snapshots", "gc", "--keep", "1", "--json").stdout) == {"deleted": [second]}
@@ -195,14 +194,14 @@ def test_gc_deletes_the_old_and_unnamed(run: Run, directory: Path) -> None:
         (["query", "rank", "--user", "ada", "--items", ""], "items has 0 item ids"),
     ],
 )
-def test_bad_questions_are_sentences(arguments: list[str], sentence: str, run: Run, directory: Path) -> None:
-    """They come out of a command as the error that the main command prints."""
+def test_a_bad_query_is_refused_by_a_sentence(arguments: list[str], sentence: str, run: Run, directory: Path) -> None:
+    """The command raises the error that the main command prints."""
     with pytest.raises(QueryError, match=sentence):
         run(*arguments)
 
 
 def test_without_snapshots_every_verb_says_so(run: Run) -> None:
-    """One sentence, with what makes the first."""
+    """One sentence, which names the verb that makes the first snapshot."""
     for arguments in (
         ["query", "topk", "--user", "ada"],
         ["query", "rank", "--user", "ada", "--items", "i1"],
@@ -220,9 +219,7 @@ def test_without_snapshots_every_verb_says_so(run: Run) -> None:
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """The arguments with which run_trainer was called, in place of calling it."""
     calls: list[tuple[Any, ...]] = []
-    module = types.ModuleType("model.trainer")
-    module.run_trainer = lambda *arguments, **named: calls.append((arguments, named))  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "model.trainer", module)
+    monkeypatch.setattr("model.trainer.kafka.run_trainer", lambda *arguments, **named: calls.append((arguments, named)))
     return calls
 
 

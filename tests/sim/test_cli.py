@@ -22,7 +22,7 @@ def hstu(folder: Path, flags: Sequence[str]) -> subprocess.CompletedProcess[str]
 
 
 def test_the_command_prints_the_figures_and_writes_the_metrics(tmp_path: Path) -> None:
-    """Both attentions have their own name; the last table names the rivals and the digests."""
+    """The run is named after its attention; the last tables show the baselines and the digests."""
     log = tmp_path / "log.csv"
     log.write_text("who,what,when\n" + "\n".join(f"{n % 7},{n % 5},{1000 + 60 * n}" for n in range(300)))
     columns = (str(log), "--user", "who", "--item", "what", "--time", "when", "--direct")
@@ -65,7 +65,7 @@ def test_flags_that_make_no_sense_are_refused(tmp_path: Path, flags: list[str], 
 
 
 def test_help_states_the_defaults(tmp_path: Path) -> None:
-    """Also of those that are not given by a value."""
+    """Defaults that are described rather than set are shown as well."""
     said = hstu(tmp_path, ["--help"]).stdout
     for default in (
         "user_id",

@@ -1,4 +1,4 @@
-"""The stream's verbs: flags reach the settings, and what cannot be done is an error of ours."""
+"""The stream's verbs: flags reach the settings, and what cannot be done is an HstuError."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.kafka import KafkaForTests
 
 @dataclass
 class Settings:
-    """As the main command makes them out of file, environment and flags."""
+    """Settings as the main command builds them, and the context that loads them."""
 
     bootstrap: str = ""
     data_dir: Path = Path("hstu-data")
@@ -35,7 +35,7 @@ def hstu(*arguments: str, data_dir: Path = Path("hstu-data"), topic_prefix: str 
 
 
 def test_topics_are_created_and_listed(kafka: KafkaForTests, topic_prefix: str) -> None:
-    """`topics create` tells what it has made and what was there; `topics list` shows each, or that it is missing."""
+    """`topics create` prints what it made and what existed; `topics list` shows each topic, or that it is missing."""
     flags = ("--bootstrap", kafka.bootstrap)
     before = hstu("topics", "list", *flags, topic_prefix=topic_prefix).stdout
     assert before.count("missing") == 6
@@ -55,7 +55,7 @@ def test_a_verb_without_a_kafka_says_how_to_get_one(verb: tuple[str, ...]) -> No
         raise hstu(*verb).exception or AssertionError
 
 
-def test_the_node_lives_in_the_data_directory_unless_told(tmp_path: Path) -> None:
+def test_the_node_lives_in_the_data_directory_by_default(tmp_path: Path) -> None:
     """`broker` uses broker/ in the data directory; --data-dir names the node's own directory."""
     for path in (tmp_path / "broker", tmp_path / "other"):
         path.mkdir()
@@ -67,7 +67,7 @@ def test_the_node_lives_in_the_data_directory_unless_told(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("port", ["-1", "65536", "http"])
-def test_a_port_that_is_none_is_refused(port: str) -> None:
+def test_an_impossible_port_is_refused(port: str) -> None:
     """The command line refuses it before anything is started."""
     done = hstu("broker", "--port", port)
     assert done.exit_code == 2

@@ -1,0 +1,148 @@
+"""The `hstu` command: what it needs installed, what it says where an extra is missing, version and completion."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from sim.main import EXTRAS, PACKAGES
+from stream.config import StreamSettings
+from stream.kafka.topics import list_topics
+from tests.kafka import KafkaForTests
+
+ROOT = Path(__file__).parents[2]
+WITHOUT_EXTRAS = f"import sys; sys.modules.update(dict.fromkeys({list(PACKAGES)!r})); from sim.main import main; main()"
+SECOND_S, PATIENCE_S = 0.2, 60.0
+
+
+def command(*arguments: str) -> list[str]:
+    """Return the command line of `hstu` in a Python that cannot import the packages of any extra."""
+    return [sys.executable, "-c", WITHOUT_EXTRAS, *arguments]
+
+
+def hstu(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"} | variables
+    return subprocess.run(command(*arguments), env=env, text=True, capture_output=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["--help"],
+        ["settings"],
+        ["scenarios", "list"],
+        ["scenarios", "show", "shock", "--events", "300"],
+        ["train", "--help"],
+        ["query", "--help"],
+    ],
+)
+def test_what_a_light_installation_can_do(verb: list[str]) -> None:
+    """Settings, scenarios and every --help need no package of an extra."""
+    done = hstu(*verb)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_a_worker_a_replay_and_topics_need_no_extra(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
+    """They do their work in Pythons that cannot import PyTorch, Numba, or what else comes with an extra."""
+    settings = StreamSettings(topic_prefix=topic_prefix, partitions=2)
+    variables = {
+        "HSTU_BOOTSTRAP": kafka.bootstrap,
+        "HSTU_DATA_DIR": str(tmp_path),
+        "HSTU_STREAM__TOPIC_PREFIX": topic_prefix,
+        "HSTU_STREAM__PARTITIONS": "2",
+    }
+    made = hstu("topics", "create", **variables)
+    assert made.returncode == 0, made.stderr
+    env = os.environ | {"PYTHONPATH": str(ROOT)} | variables
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen(command("worker"), env=env, stdout=log, stderr=log) as worker,
+    ):
+        try:
+            replayed = hstu("replay", "--scenario", "shock", "--events", "200", **variables)
+            assert replayed.returncode == 0, replayed.stderr
+            until = time.monotonic() + PATIENCE_S
+            while not examples(kafka, settings) and time.monotonic() < until:
+                time.sleep(SECOND_S)
+            assert examples(kafka, settings) > 0, (tmp_path / "log").read_text()
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait(PATIENCE_S) == 0
+        finally:
+            worker.kill()
+
+
+def examples(kafka: KafkaForTests, settings: StreamSettings) -> int:
+    state = list_topics(kafka.bootstrap, settings)[f"{settings.topic_prefix}examples"]
+    return state.messages if state else 0
+
+
+@pytest.mark.parametrize(
+    ("verb", "package"),
+    [
+        (["train"], "PyTorch"),
+        (["serve"], "(PyTorch|FastAPI|Uvicorn|Starlette)"),
+        (["query", "topk", "--user", "ada"], "PyTorch"),
+        (["snapshots", "list"], "safetensors"),
+        (["compare", "--preset", "paper"], "(PyTorch|Matplotlib|SciPy|Jinja2|Numba)"),
+        (["scenarios", "show", "shock", "--events", "300", "--html", "page.html"], "Matplotlib"),
+        (["replay", "--synthetic", "dirichlet", "--records", "10", "--direct"], "PyTorch"),
+        (["demo"], "PyTorch"),
+    ],
+)
+def test_a_verb_without_its_extra_says_which(
+    verb: list[str], package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence with the line to type, exit code 1; nothing has been made."""
+    monkeypatch.chdir(tmp_path)
+    done = hstu(*verb)
+    *_, last = done.stderr.splitlines()
+    line = rf"pip install 'hstu-stream\[{EXTRAS[verb[0]]}\]'\."
+    wanted = f"hstu: hstu {verb[0]} needs {package}, which is not installed: {line}"
+    assert done.returncode == 1
+    assert re.fullmatch(wanted, last), done.stderr
+    assert "Traceback" not in done.stderr
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_extras_are_those_of_the_package() -> None:
+    """Each extra that a sentence names exists; each package of PACKAGES comes with an extra, and not without one."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    assert set(EXTRAS.values()) <= set(extras)
+    light = {re.split("[>=]", requirement)[0].lower() for requirement in project["dependencies"]}
+    heavy = {re.split("[>=]", requirement)[0].lower() for extra in extras.values() for requirement in extra}
+    assert not light & set(PACKAGES)
+    assert set(PACKAGES) <= heavy
+
+
+def test_another_missing_module_is_a_defect_and_shows_its_traceback() -> None:
+    """Only packages of an extra become a sentence."""
+    code = "import sys; sys.modules['polars'] = None; from sim.main import main; main()"
+    arguments = [sys.executable, "-c", code, "scenarios", "list"]
+    done = subprocess.run(arguments, cwd=ROOT, text=True, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "polars" in done.stderr
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    """As pyproject.toml has it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert hstu("--version").stdout == f"hstu-stream {project['version']}\n"
+
+
+def test_a_shell_can_complete_verbs() -> None:
+    """What the script of --install-completion asks for."""
+    words = {"COMP_WORDS": "hstu sn", "COMP_CWORD": "1", "_HSTU_COMPLETE": "complete_bash"}
+    code = "import sys; sys.argv[0] = 'hstu'; from sim.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=os.environ | words, text=True, capture_output=True, check=False
+    )
+    assert done.stdout.split() == ["snapshots"]
