@@ -38,9 +38,10 @@ exec "$PYTHON" -m sim.main "$@" $flags""",
     "curl": 'exec "$CURL" --silent --show-error --fail --retry 30 --retry-connrefused --retry-delay 1 "$@"',
     **dict.fromkeys(("pip", "make", "docker", "python"), "exit 0"),  # checked by test_commands_name_what_is_there
 }
-_TITLES: Final = "item_id,title\n" + "".join(f"{item},Item {item}\n" for item in "abcdefgh")
+_ITEMS: Final = "abcdefghijklmnopqrstuvwxyz"
+_TITLES: Final = "item_id,title\n" + "".join(f"{item},Item {item}\n" for item in _ITEMS)
 _LOG: Final = "user_id,item_id,ts\n" + "".join(
-    f"{40 + turn % 5},{'abcdefgh'[turn * turn % 8]},{1_700_000_000 + 40 * turn}\n" for turn in range(120)
+    f"{40 + turn % 5},{_ITEMS[turn * turn % 26]},{1_700_000_000 + 40 * turn}\n" for turn in range(120)
 )
 _MACHINE: Final = re.compile(  # what differs from machine to machine: bits of a model, and times
     r"\d\.\d{4}|[\d,]+/s|\d:\d\d:\d\d|(?<=digest of model: )\w+|(?<=digest model  )\w+|(?<=Snapshot )[\w-]+"
@@ -57,6 +58,14 @@ class Block:
     text: str
     marks: tuple[str, ...]
 
+    @property
+    def changed(self) -> str:
+        """The text with the words that a mark `with` replaces."""
+        text = self.text
+        for change in (self.mark("with") or "").split():
+            text = text.replace(*change.split("="))
+        return text
+
     def mark(self, name: str) -> str | None:
         """Return what follows the name in a mark of it, None without one."""
         found = (mark.partition(" ") for mark in self.marks)
@@ -65,7 +74,7 @@ class Block:
     @property
     def runs(self) -> bool:
         """Whether its commands are run at all."""
-        return self.language in ("sh", "console") and self.mark("skip") is None
+        return self.language in ("sh", "console") and "hstu " in self.text and self.mark("skip") is None
 
     @property
     def slow(self) -> bool:
@@ -106,9 +115,9 @@ def name_of(value: object) -> str:
 def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
     """Return each command of a console block, and the lines printed below it; a block of sh is one command."""
     if block.language == "sh":
-        yield block.text, []
+        yield block.changed, []
         return
-    for part in re.split(r"^\$ ", block.text, flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^\$ ", block.changed, flags=re.MULTILINE)[1:]:
         lines = part.splitlines()
         end = next(number for number, line in enumerate(lines, 1) if not line.endswith("\\"))
         yield "\n".join(lines[:end]) + "\n", lines[end:]
@@ -253,16 +262,14 @@ SNIPPETS: Final = [block for block in ALL if block.language == "python" and "Kaf
 
 
 @pytest.mark.parametrize("page", sorted({block.page for block in SNIPPETS}), ids=name_of)
-def test_python_snippets_run(
-    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_python_snippets_run(page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """All snippets of a page in one namespace; a print says in a comment what it prints."""
     monkeypatch.chdir(ROOT)
     names: dict[str, Any] = {}
     for block in blocks(page):
         if block.language == "python" and block.mark("skip") is None:
             exec(block.mark("before") or "", names)
-            exec(compile(block.text, name_of(block), "exec"), names)
+            exec(compile(block.changed, name_of(block), "exec"), names)
             expected = re.findall(r"^print\(.*\)  # (.*)$", block.text, re.MULTILINE)
             assert capsys.readouterr().out.splitlines() == expected
 
@@ -360,11 +367,12 @@ def test_lines_are_short(page: Path) -> None:
 def test_the_map_has_every_package_in_order() -> None:
     """docs/architecture.md names all units of ORDER, each after those that it may import."""
     page = (ROOT / "docs" / "architecture.md").read_text()
+    table = page.partition("| package |")[2].partition("\n\n")[0]
     at = []
     for unit in ORDER.split():
-        if not unit.startswith("sim.report."):  # in the line of sim.report
+        if not unit.startswith("sim.report."):  # in the row of sim.report
             path = unit.replace(".", "/")
-            found = [page.find(f"`{name}`") for name in (path, f"{path}.py") if f"`{name}`" in page]
+            found = [table.find(f"`{name}`") for name in (path, f"{path}.py") if f"`{name}`" in table]
             assert found, unit
             at.append(found[0])
     assert at == sorted(at)
