@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -159,21 +160,24 @@ class Shell:
             AssertionError: a command failed.
         """
         script = "".join(self._script(block) for block in found)
-        process = subprocess.Popen(
-            ["bash", "-e", "-c", script],
-            cwd=self._folder,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        log = self._folder.with_name("output.txt")
+        with log.open("w") as file:
+            process = subprocess.Popen(
+                ["bash", "-e", "-c", script],
+                cwd=self._folder,
+                env=self._environment,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
         try:
-            output, _ = process.communicate(timeout=1200)
+            status = process.wait()
         finally:
-            if process.poll() is None or _group_lives(process.pid):
-                os.killpg(process.pid, signal.SIGKILL)
-        assert process.returncode == 0, output
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # what the page left running
+            process.wait()
+        output = log.read_text()
+        assert status == 0, output
         parts = re.split(r"^@@ (.*)\n", output, flags=re.MULTILINE)
         return {place: text.splitlines() for place, text in zip(parts[1::2], parts[2::2], strict=True)}
 
@@ -195,14 +199,6 @@ class Shell:
         for old, new in self._replaced.items():
             text = text.replace(old, new)
         (self._folder / name).write_text(text)
-
-
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def run_page(page: Path, shell: Shell, *, slow: bool) -> None:
@@ -244,6 +240,7 @@ def shell(tmp_path: Path, kafka: KafkaForTests, topic_prefix: str) -> Shell:
     return Shell(tmp_path, kafka.bootstrap, topic_prefix)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", pages(slow=False), ids=name_of)
 def test_the_commands_of_a_page_run(page: Path, shell: Shell) -> None:
     """In order, in one folder, without an error; what is printed below a command is what it prints."""
