@@ -42,7 +42,7 @@ exec "$PYTHON" -m sim.main "$@" $flags""",
 _ITEMS: Final = "abcdefghijklmnopqrstuvwxyz"
 _TITLES: Final = "item_id,title\n" + "".join(f"{item},Item {item}\n" for item in _ITEMS)
 _LOG: Final = "user_id,item_id,ts\n" + "".join(
-    f"{40 + turn % 5},{_ITEMS[turn * turn % 26]},{1_700_000_000 + 40 * turn}\n" for turn in range(120)
+    f"{40 + turn % 5},{_ITEMS[(turn * 7 + turn // 5) % 26]},{1_700_000_000 + 40 * turn}\n" for turn in range(120)
 )
 _MACHINE: Final = re.compile(  # what differs from machine to machine: bits of a model, and times
     r"\d\.\d{4}|[\d,]+/s|\d:\d\d:\d\d|(?<=digest of model: )\w+|(?<=digest model  )\w+|(?<=Snapshot )[\w-]+"
@@ -201,8 +201,8 @@ class Shell:
         (self._folder / name).write_text(text)
 
 
-def run_page(page: Path, shell: Shell, *, slow: bool) -> None:
-    """Run a page's blocks and compare what they print."""
+def run_page(page: Path, shell: Shell, *, slow: bool) -> str:
+    """Run a page's blocks, compare what they print, and return all of it."""
     for block in blocks(page):
         if name := block.mark("file"):
             shell.write(block, name)
@@ -214,13 +214,14 @@ def run_page(page: Path, shell: Shell, *, slow: bool) -> None:
         for number, (_, expected) in enumerate(commands(block)):
             if expected:
                 compare(printed[f"{block.line}.{number}"], expected, block)
+    return "\n".join(line for lines in printed.values() for line in lines)
 
 
 def compare(printed: list[str], expected: list[str], block: Block) -> None:
     """Compare lines without their trailing spaces; a line … stands for any lines."""
     masked = block.mark("figures") is not None
     wanted = "".join(".*" if line == "…" else re.escape(_shown(line, masked)) + "\n" for line in expected).rstrip()
-    found = "\n".join(_shown(line, masked) for line in printed).strip()
+    found = "\n".join(_shown(line, masked) for line in printed).strip("\n")
     assert re.fullmatch(wanted, found, re.DOTALL), f"{name_of(block)} prints now:\n" + "\n".join(printed)
 
 
@@ -244,7 +245,10 @@ def shell(tmp_path: Path, kafka: KafkaForTests, topic_prefix: str) -> Shell:
 @pytest.mark.parametrize("page", pages(slow=False), ids=name_of)
 def test_the_commands_of_a_page_run(page: Path, shell: Shell) -> None:
     """In order, in one folder, without an error; what is printed below a command is what it prints."""
-    run_page(page, shell, slow=False)
+    printed = run_page(page, shell, slow=False)
+    if page.name == "README.md":
+        assert re.search(r"^1\t\w\tItem \w\t", printed, re.MULTILINE), printed
+        assert re.search(r'"items":\[\{"item_id":', printed), printed
 
 
 @pytest.mark.slow
