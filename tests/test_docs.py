@@ -22,9 +22,8 @@ from kafka import KafkaConsumer
 
 from sim.config import Settings
 from stream.local_broker.node import free_port
-from stream.schema.events import decode_event
+from stream.schema.events import SourceTopic, decode_event
 from stream.schema.ids import partition_of
-from stream.schema.watermark import SourceTopic
 from tests.kafka import KafkaForTests
 from tests.test_architecture import ORDER
 
