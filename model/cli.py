@@ -14,8 +14,9 @@ from model.options import DataDir, Json, ModelCliSettings, Name, require, snapsh
 from model.storage.cli import snapshots_app
 
 if TYPE_CHECKING:
-    from model.serving.answerer import Answerer, Sequences
+    from model.serving.answerer import Answerer
     from model.serving.responses import Ranking, SnapshotInfo, TopK
+    from model.serving.sequences import Sequences
 
     class OpenSequences(Sequences, Protocol):
         """Users' sequences that are closed after use."""
