@@ -90,7 +90,7 @@ def make_quiz(
     request_ms: list[int],
     histories: list[list[int | None]],
 ) -> Quiz:
-    """Ask the questions of a batch and an index that hold these values."""
+    """Return questions made from a batch and a vocabulary with these values."""
     index = EntityIndex()
     index.items.admit(np.arange(len(born_ms), dtype=np.uint64), np.array(born_ms, np.int64))
     for v in np.flatnonzero(withdrawn):
