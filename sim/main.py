@@ -6,6 +6,7 @@ so that a worker needs none of the packages that an extra brings.
 
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -59,12 +60,11 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except ModuleNotFoundError as error:
-            package, verb = PACKAGES.get((error.name or "").split(".")[0]), ctx.invoked_subcommand
-            if package is None or verb not in EXTRAS:
+            package, verb = (error.name or "").split(".")[0], ctx.invoked_subcommand
+            if package not in PACKAGES or find_spec(package) or verb not in EXTRAS:
                 raise
-            raise SimError(
-                f"hstu {verb} needs {package}, which is not installed: pip install 'hstu-stream[{EXTRAS[verb]}]'."
-            ) from error
+            line = f"pip install 'hstu-stream[{EXTRAS[verb]}]'"
+            raise SimError(f"hstu {verb} needs {PACKAGES[package]}, which is not installed: {line}.") from error
 
 
 app = typer.Typer(

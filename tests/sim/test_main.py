@@ -122,14 +122,16 @@ def test_the_extras_are_those_of_the_package() -> None:
     assert set(PACKAGES) <= heavy
 
 
-def test_another_missing_module_is_a_defect_and_shows_its_traceback() -> None:
-    """Only packages of an extra become a sentence."""
-    code = "import sys; sys.modules['polars'] = None; from sim.main import main; main()"
-    arguments = [sys.executable, "-c", code, "scenarios", "list"]
+@pytest.mark.parametrize("name", ["polars", "safetensors.numpy"])
+def test_another_missing_module_is_a_defect_and_shows_its_traceback(name: str) -> None:
+    """Only a package of an extra that is missing as a whole becomes a sentence."""
+    code = f"import sys; sys.modules[{name!r}] = None; from sim.main import main; main()"
+    verb = ["scenarios", "list"] if name == "polars" else ["snapshots", "list"]
+    arguments = [sys.executable, "-c", code, *verb]
     done = subprocess.run(arguments, cwd=ROOT, text=True, capture_output=True, check=False)
     assert done.returncode == 1
     assert "Traceback" in done.stderr
-    assert "polars" in done.stderr
+    assert name in done.stderr
 
 
 def test_the_version_is_that_of_the_package() -> None:
