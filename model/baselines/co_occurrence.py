@@ -43,10 +43,13 @@ class CoOccurrence(BackOff):
     def _score(self, questions: Questions) -> tuple[NDArray[np.float64], Exceptions]:
         """Return popularity, and 2 + the sum of cosines of the items that went together with the last ones."""
         self._totals = with_room(self._totals, len(questions.born_ms))
-        total_V = self._totals[: len(questions.born_ms)]
+        odd = self._pairs.clock.origin & 1  # roots are taken of sums at an even origin: their bits do not depend on it
+        total_V = np.ldexp(self._totals[: len(questions.born_ms)], odd)
         inverse_V = np.divide(1.0, np.sqrt(total_V), out=np.zeros_like(total_V), where=total_V > 0)
         last_Tm = latest(questions, WINDOW, self._pairs.filled)
-        return self._popularity.shares(questions), Exceptions(*_cosines(last_Tm, inverse_V, self._pairs.columns))
+        return self._popularity.shares(questions), Exceptions(
+            *_cosines(last_Tm, inverse_V, self._pairs.columns, 2.0**odd)
+        )
 
     def learn(self, questions: Questions) -> None:
         """Count what went together at its request, and the targets."""
@@ -69,7 +72,7 @@ class CoOccurrence(BackOff):
 
 
 @compiled
-def _cosines(last_Tm: Array, inverse_V: Array, pairs: PairColumns) -> tuple[Array, Array, Array]:
+def _cosines(last_Tm: Array, inverse_V: Array, pairs: PairColumns, scale: float) -> tuple[Array, Array, Array]:
     """Return question, row and score of every item that went together with one of a question's last items, [n] each."""
     starts, lengths, columns, sums = pairs
     most = 0
@@ -91,5 +94,5 @@ def _cosines(last_Tm: Array, inverse_V: Array, pairs: PairColumns) -> tuple[Arra
                     n += 1
                 score_n[at_V[j]] += sums[k] * inverse_V[i]
         for c in range(first, n):
-            score_n[c] = 2.0 + score_n[c] * inverse_V[row_n[c]]
+            score_n[c] = 2.0 + score_n[c] * inverse_V[row_n[c]] * scale
     return question_n[:n], row_n[:n], score_n[:n]

@@ -41,8 +41,7 @@ def ranks(scores_TV: Tensor, questions: Questions) -> NDArray[np.float64]:
         above, level = _compare(score_Tb, own_T1, ~live_b | (born_ms_b >= request_ms_T1))
         above_T -= above
         level_T -= level
-    rank_T = (1 + above_T + (level_T.double() - 1) / 2).masked_fill(own_T1[:, 0].isnan(), torch.inf)
-    return np.where(questions.possible, rank_T.cpu().numpy(), np.inf)
+    return questions.ranks(above_T.cpu().numpy(), level_T.cpu().numpy(), ~own_T1[:, 0].isnan().cpu().numpy())
 
 
 def _compare(scores_TV: Tensor, own_T1: Tensor, among_TV: Tensor | None = None) -> tuple[Tensor, Tensor]:
