@@ -175,6 +175,19 @@ def too_long(path: Path) -> Iterator[str]:
                 yield f"{path}: {node.name}"
 
 
+def test_docstrings_open_with_a_plain_imperative() -> None:
+    """They say "Return the rows", not "Give the rows"."""
+    folders = (ROOT / folder for folder in ("stream", "model", "sim", "tests", "bench"))
+    found = [
+        f"{path}: {text.splitlines()[0]}"
+        for path in chain.from_iterable(folder.rglob("*.py") for folder in folders)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and (text := ast.get_docstring(node) or "").startswith(("Give ", "Tell ", "Say "))
+    ]
+    assert not found, "\n".join(found)
+
+
 def test_help_is_light() -> None:
     """`hstu --help` imports no torch, no numpy and nothing else that takes long, and lists every verb."""
     heavy = {"torch", "numpy", "faust", "kafka", "polars", "fastapi", "pydantic", "rocksdict", "matplotlib"}

@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from model.evaluation.metrics import METRICS
 from sim.demo.processes import Child, stop_all
 from sim.demo.view import BASELINES, View, fetch, figure
 from sim.errors import SimError
@@ -198,12 +199,12 @@ def figures_table(retrieval: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> T
         retrieval: Trainer → scorer → figures over all targets.
     """
     table = Table(title="Every target tested before it was learned, over all live items", title_justify="left")
-    for column in ("scorer", "targets", "HR@10", "HR@50", "NDCG@10", "MRR"):
+    for column in ("scorer", "targets", *(metric.title for metric in METRICS)):
         table.add_column(column, justify="left" if column == "scorer" else "right")
     rows = [(f"hstu, {trainer}", scorers["hstu"]) for trainer, scorers in retrieval.items()]
     rows += [(scorer, next(iter(retrieval.values()))[scorer]) for scorer in BASELINES]
     for label, figures in rows:
-        values = (figure(figures[name]) for name in ("hr@10", "hr@50", "ndcg@10", "mrr"))
+        values = (figure(figures[metric.key]) for metric in METRICS)
         table.add_row(label, f"{figures['targets']:,}", *values)
     return table
 

@@ -93,7 +93,7 @@ class ClosedRun:
         return self._result(np.concatenate(regret), time.monotonic() - start_s, time.process_time() - cpu_s)
 
     def _slates(self, joining: InProcessJoin, block: RequestBlock) -> list[list[str]]:
-        """Give what each user is to see; whoever shows it leaves out items withdrawn since the last was learnt."""
+        """Return the items to show to each user, without those withdrawn since the last learned record."""
         slates: list[list[str]] = [[] for _ in block.users]
         if self.contestant is None:
             return slates
@@ -110,7 +110,7 @@ class ClosedRun:
         return slates
 
     def _learn(self) -> None:
-        """Take in what is final now; the loop's examples are learnt and not tested."""
+        """Learn the examples and item records that are final now; nothing is tested."""
         while (placed := self._inbox.merge.pop()) is not None:
             if self.contestant is None:
                 continue

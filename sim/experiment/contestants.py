@@ -6,6 +6,7 @@ vocabulary, so their ranks are of the same targets among the same candidates.
 
 import time
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -161,12 +162,12 @@ class Counting:
         return tested
 
     def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
-        """Give the ids of the best."""
+        """Return the ids of the best."""
         questions = self._index.ask(examples)
         return _texts(best_rows(self._baseline.scores(questions), questions, k), self._index.items.texts)
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
-        """Take in what the catalogue says."""
+        """Learn catalogue records."""
         self._index.learn_items(records)
 
     def digest(self) -> str:
@@ -182,8 +183,6 @@ class Counting:
 
     def frozen(self) -> "Counting":
         """Return a copy."""
-        from copy import deepcopy
-
         copy = Counting(self._name, self._train)
         copy._index.load_state({name: np.array(array) for name, array in self._index.state().items()})
         copy._baseline = deepcopy(self._baseline)
