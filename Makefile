@@ -1,4 +1,4 @@
-# hstu-stream: `make help` lists what there is. For a .venv without CUDA (1 GB instead of 6), set PIP_EXTRA_INDEX_URL to
+# hstu-stream: `make help` lists what there is. For a .venv without CUDA set PIP_EXTRA_INDEX_URL to
 # PyTorch's index of CPU wheels.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
