@@ -38,7 +38,7 @@ def test_a_comparison_from_file_to_report(tmp_path: Path) -> None:
 
 def test_a_run_that_diverges_does_not_end_the_others(tmp_path: Path) -> None:
     """Each has a line with its settings and its reason, the report has the others, and the exit code is 1."""
-    done = run(tmp_path, "--vary", "learning_rate=1e-3,1e30")
+    done = run(tmp_path, "--vary", "learning_rate=1e-3,1e30", "--jobs", "1")
     assert done.returncode == 1
     assert "2 of the runs failed, and are not in the report:\n" in done.stderr
     for contestant in ("silu", "softmax"):
@@ -53,8 +53,19 @@ def test_a_run_that_diverges_does_not_end_the_others(tmp_path: Path) -> None:
 def test_what_the_oracle_cannot_know_does_not_end_the_others(tmp_path: Path) -> None:
     """Records of 600 events are too long for the oracle; the contestants run all the same, and the error says why."""
     main, out = command(tmp_path)[:4], ("--out", str(tmp_path / "out"))
-    options = ("--scenario", "paper", "--contestant", "popularity", "--records", "20", "--vary", "length=600")
-    done = subprocess.run([*main, *options, *out], text=True, capture_output=True, check=False)
+    options = (
+        "--scenario",
+        "paper",
+        "--contestant",
+        "popularity",
+        "--records",
+        "20",
+        "--vary",
+        "length=600",
+        "--jobs",
+        "1",
+    )
+    done = subprocess.run([*main, *options, *out, "--jobs", "1"], text=True, capture_output=True, check=False)
     assert done.returncode == 1
     assert "oracle on paper, seed 0: " in done.stderr
     assert pl.read_parquet(tmp_path / "out" / "runs.parquet")["contestant"].to_list() == ["popularity"]
@@ -62,7 +73,7 @@ def test_what_the_oracle_cannot_know_does_not_end_the_others(tmp_path: Path) -> 
 
 def test_the_folder_may_be_called_like_the_scenario(tmp_path: Path) -> None:
     """`--scenario shock --out shock` works, and so does the same command again, with the folder beside it."""
-    chosen = ("--scenario", "shock", "--events", "200", "--contestant", "popularity", "--out", "shock")
+    chosen = ("--scenario", "shock", "--events", "200", "--contestant", "popularity", "--out", "shock", "--jobs", "1")
     arguments = [*command(tmp_path)[:4], *chosen]
     for left in ("2 runs, 2 of them to do", "2 runs, 0 of them to do"):
         done = subprocess.run(arguments, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)

@@ -39,7 +39,8 @@ def test_a_killed_process_frees_its_id(tmp_path: Path) -> None:
     code = (
         "import os, subprocess, sys; from pathlib import Path; from stream.consumer.instance_id import lease_free\n"
         f"name = lease_free(Path({str(tmp_path)!r}), 'w')\n"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'], stdout=subprocess.DEVNULL)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)'],"
+        " stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
         "print(name.name, child.pid, flush=True); os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -29,9 +29,11 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 
 
 @needs_triton
-def test_the_kernels_pass_their_tests_interpreted() -> None:
-    """All tests marked gpu, in a process in which Triton interprets its kernels."""
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", "gpu", str(HERE)]
+@pytest.mark.parametrize("files", [[HERE / "test_launch.py"], [HERE, f"--ignore={HERE / 'test_launch.py'}"]])
+def test_the_kernels_pass_their_tests_interpreted(files: list[Path | str]) -> None:
+    """All tests marked gpu, in two processes in which Triton interprets its kernels."""
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", "gpu"]
+    command += map(str, files)
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, **QUIETLY)
     assert done.returncode == 0, done.stdout
