@@ -173,7 +173,7 @@ def candidates_are_live_items(
         assert 1 <= rank <= len(there) or rank == np.inf if listed else rank == np.inf
 
 
-def tests_do_not_depend_on_batches(make: Factory, before: Sequence[Example], asked: Sequence[Example]) -> None:
+def answers_do_not_depend_on_batches(make: Factory, before: Sequence[Example], asked: Sequence[Example]) -> None:
     """Examples tested together have the ranks that each has alone, from the same weights and vocabulary."""
     ready = after(make, [before])
     ready.step(asked, test=False, learn=False)  # so that new ids have their rows in any case

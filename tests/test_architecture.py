@@ -31,6 +31,7 @@ model.arrays
 model.attention
 model.attention.cpu  model.attention.triton
 model.data
+model.counting
 model.network.encoders
 model.network
 model.baselines  model.evaluation  model.optim  model.storage

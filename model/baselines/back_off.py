@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.baselines.base import Baseline, among_candidates
-from model.baselines.pair_counts import PairCounts
 from model.baselines.popularity import Popularity
-from model.baselines.rank_counts import Exceptions, ranks_with_exceptions
+from model.counting.pair_counts import PairCounts
+from model.counting.rank_counts import Exceptions, ranks_with_exceptions
 from model.data.candidates import Questions
 
 

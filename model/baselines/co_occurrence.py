@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from model.arrays.growable import with_room
 from model.arrays.jit import compiled
 from model.baselines.back_off import BackOff
-from model.baselines.histories import latest
-from model.baselines.pair_counts import PairColumns
-from model.baselines.rank_counts import Exceptions
+from model.counting.histories import latest
+from model.counting.pair_counts import PairColumns
+from model.counting.rank_counts import Exceptions
 from model.data.candidates import Questions
 
 WINDOW: Final = 10  # item tokens of a user

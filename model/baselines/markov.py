@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.baselines.back_off import BackOff
-from model.baselines.histories import latest
-from model.baselines.rank_counts import Exceptions
+from model.counting.histories import latest
+from model.counting.rank_counts import Exceptions
 from model.data.candidates import Questions
 
 STRENGTH: Final = 1.0  # of popularity, in transitions

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from model.arrays.growable import with_room
 from model.baselines.base import Baseline, among_candidates
-from model.baselines.decay import DecayClock
-from model.baselines.rank_counts import higher_and_equal
+from model.counting.decay import DecayClock
+from model.counting.rank_counts import higher_and_equal
 from model.data.candidates import Questions
 
 

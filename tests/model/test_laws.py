@@ -80,7 +80,7 @@ def test_answers_do_not_depend_on_the_batch(name: str) -> None:
     @given(before=streams(), asked=streams(2))
     @holds(30, name)
     def law(before: list[Example], asked: list[Example]) -> None:
-        laws.tests_do_not_depend_on_batches(EVERY[name], before, asked)
+        laws.answers_do_not_depend_on_batches(EVERY[name], before, asked)
 
     law()
 

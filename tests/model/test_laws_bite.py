@@ -83,7 +83,7 @@ BREAKS: list[tuple[type[Popularity], Law]] = [
     (Reads, lambda make, before, asked: laws.no_look_ahead(make, before, asked, [1, 2], before)),
     (Revives, lambda make, before, asked: laws.candidates_are_live_items(make, before, asked, [0, 1, 2, 3])),
     (Foretells, lambda make, before, asked: laws.candidates_are_live_items(make, before, asked, [])),
-    (Herds, laws.tests_do_not_depend_on_batches),
+    (Herds, laws.answers_do_not_depend_on_batches),
     (Skims, lambda make, before, asked: laws.learning_does_not_depend_on_batches(make, before, asked, 1)),
     (Measures, laws.growth_does_not_matter),
     (Gambles, lambda make, before, asked: laws.is_deterministic(make, [*before, *asked])),

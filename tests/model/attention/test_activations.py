@@ -35,5 +35,5 @@ def test_settings_name_the_activations_that_exist() -> None:
 
 def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
     """The sentence lists what exists."""
-    with pytest.raises(ModelError, match="no attention activation 'relu'; known are silu, silu_seen, softmax"):
+    with pytest.raises(ModelError, match=f"no attention activation 'relu'; known are {', '.join(ACTIVATIONS)}"):
         activation_named("relu")

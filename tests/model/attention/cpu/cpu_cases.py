@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import layer_norm, linear, silu
 
-from model.attention.activations import ACTIVATIONS
 from model.attention.bias_terms import bias_terms
 from model.attention.cpu import encode
+from model.attention.cpu.dispatch import ACTIVATIONS
 from model.attention.reference import attention as reference
 from model.attention.relative_bias import BIASES, Bias, next_ms
 from model.network.encoders.hstu import Layer

@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from model.attention.activations import ACTIVATIONS
 from model.attention.bias_terms import bias_terms
 from model.attention.cpu import encode
+from model.attention.cpu.dispatch import ACTIVATIONS
 from tests.model.attention.attention_cases import golden
 from tests.model.attention.cpu.cpu_cases import EPS, Case, far_apart
 from tests.model.network.encoders.test_hstu import golden_layer, golden_times

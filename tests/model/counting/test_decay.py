@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.baselines.decay import DecayClock
+from model.counting.decay import DecayClock
 
 HALF_LIFE_MS, START_MS = 1000, 1_700_000_000_000
 times_ms = st.lists(st.integers(START_MS, START_MS + 2000 * HALF_LIFE_MS), min_size=1, max_size=8)

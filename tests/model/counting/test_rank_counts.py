@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-import model.baselines.rank_counts
-from model.baselines.rank_counts import Exceptions, compare, higher_and_equal, ranks_with_exceptions
+import model.counting.rank_counts
+from model.counting.rank_counts import Exceptions, compare, higher_and_equal, ranks_with_exceptions
 from tests.batches import Quiz, quizzes
 
 
@@ -13,7 +13,7 @@ def test_few_numbers_are_counted_as_many_are(scores: list[int], own: list[int]) 
     arrays = np.array(scores, np.float64), np.array(own, np.float64)
     counted = compare(*arrays)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.baselines.rank_counts, "FEW", 0)
+        patch.setattr(model.counting.rank_counts, "FEW", 0)
         for few, many in zip(counted, compare(*arrays), strict=True):
             assert np.array_equal(few, many)
 
@@ -24,7 +24,7 @@ def test_candidates_alone_are_counted(quiz: Quiz, data: st.DataObject) -> None:
     scores = data.draw(st.lists(st.integers(0, 3), min_size=len(quiz.born_ms), max_size=len(quiz.born_ms)))
     own = data.draw(st.lists(st.integers(0, 3), min_size=len(quiz.targets), max_size=len(quiz.targets)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.baselines.rank_counts, "_CELLS", data.draw(st.sampled_from([1, 2**22])))
+        patch.setattr(model.counting.rank_counts, "_CELLS", data.draw(st.sampled_from([1, 2**22])))
         higher, equal = higher_and_equal(np.array(scores, np.float64), np.array(own, np.float64), quiz.questions)
     for t in range(len(quiz.targets)):
         candidates = [scores[v] for v in quiz.candidates(t)]

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-import model.baselines.pair_counts
-from model.baselines.pair_counts import PairCounts
+import model.counting.pair_counts
+from model.counting.pair_counts import PairCounts
 
 HALF_LIFE_MS, START_MS = 1000, 1_700_000_000_000
 Pairs = list[tuple[int, int, int]]
@@ -86,4 +86,4 @@ def test_rows_grow_side_by_side() -> None:
 
 def test_the_docstring_is_true() -> None:
     """Its example prints what it says."""
-    assert doctest.testmod(model.baselines.pair_counts).failed == 0
+    assert doctest.testmod(model.counting.pair_counts).failed == 0

@@ -1,7 +1,7 @@
 import numpy as np
 from hypothesis import given, strategies as st
 
-from model.baselines.histories import latest
+from model.counting.histories import latest
 from tests.batches import UNKNOWN, Quiz, quizzes
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from model.arrays.growable import with_room
 from model.arrays.jit import compiled
 from model.arrays.ranges import ranges
-from model.baselines.decay import DecayClock
+from model.counting.decay import DecayClock
 
 LIMIT: Final = 256  # columns of a row
 _FIRST: Final = 4  # columns of a row's first stretch

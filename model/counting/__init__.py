@@ -1,0 +1,1 @@
+"""What baselines count with: decay, histories, sparse pair counts, ranks from counts."""
