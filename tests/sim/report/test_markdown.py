@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from model.evaluation.metrics import METRICS
 from sim.report import markdown
 from tests.sim.report.report_folders import run, write
 
@@ -18,7 +19,8 @@ def test_markdown_holds_the_answer_and_a_table_a_scenario_and_protocol(tmp_path:
     assert lines[0].startswith("- Scenario a: Si|LU leads softmax by 0.1000 HR@10 (+95.2 %;")
     assert "### Scenario b" in lines
     rows = [line for line in lines if line.startswith("| ")]
-    assert rows[0] == "|  | HR@10 | HR@50 | NDCG@10 | MRR | HR@10 − softmax | of the best possible | seeds |"
+    titles = " | ".join(metric.title for metric in METRICS)
+    assert rows[0] == f"|  | {titles} | HR@10 − softmax | of the best possible | seeds |"
     assert rows[2].startswith("| Oracle | 0.4050 ± 0.0635 | ")
     assert r"| Si\|LU | 0.2050 ± 0.0635 |" in rows[3]
     assert "| +0.1000 (+95.2 %) [+0.1000, +0.1000] | 50.6 % ± 7.7 | 2 |" in rows[3]
