@@ -22,6 +22,7 @@ from typing import Any, Final
 import msgspec
 
 from model.errors import ModelError
+from model.storage.durable import replace_file
 from sim.errors import SimError
 from sim.experiment.closed_loop_run import ClosedRun
 from sim.experiment.run import Run, RunSpec, StoppedError
@@ -150,8 +151,6 @@ def _work(spec: RunSpec, out: Path) -> bool:
             result = Run(spec, feed_of(spec), folder, report, _stop.is_set).run()
     except StoppedError:
         return False
-    part = result_path(out, spec).with_suffix(".part")
-    part.write_bytes(msgspec.json.encode(result))
-    part.replace(result_path(out, spec))
+    replace_file(result_path(out, spec), msgspec.json.encode(result))
     rmtree(folder, ignore_errors=True)
     return True

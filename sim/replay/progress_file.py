@@ -11,7 +11,6 @@ Records behind these offsets may have been written without being counted here. A
 and skips them, so that nothing is written twice (kafka_sink.py).
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ import msgspec
 from filelock import FileLock, Timeout
 from msgspec import Struct, structs
 
+from model.storage.durable import replace_file
 from sim.errors import SimError
 
 VERSION = 1
@@ -80,11 +80,6 @@ def load_state(path: Path, fingerprint: str) -> ReplayState | None:
 
 
 def save_state(path: Path, state: ReplayState) -> None:
-    """Write the file aside, sync it, and rename it."""
+    """Replace the file durably."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".new")
-    with aside.open("wb") as file:
-        file.write(msgspec.json.format(msgspec.json.encode(structs.asdict(state))))
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    replace_file(path, msgspec.json.format(msgspec.json.encode(structs.asdict(state))))

@@ -17,14 +17,14 @@ import struct
 from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from xxhash import xxh3_128_digest
 
 from stream.config import StreamSettings
 from stream.example import Example
 from stream.join.example_builder import ExampleBuilder
-from stream.join.reorder_buffer import BufferedEvent
+from stream.join.reorder_buffer import BufferedEvent, ReorderBuffer
 from stream.schema.dead_letters import RefusedError
 from stream.schema.events import ActionEvent, AttributeEvent, Event, ImpressionEvent
 from stream.schema.ids import NO_KEY, partition_of
@@ -37,6 +37,17 @@ _DIGEST: Final = 2**128
 _WINDOW, _LEAVE = 0, 1  # what falls due, in the order of one instant
 _DAY_MS: Final = 86_400_000
 _USER: Final = attrgetter("user")
+
+
+Refusal = tuple[BufferedEvent, RefusedError]
+
+
+class Joined(NamedTuple):
+    """What a run of the joiner gives."""
+
+    examples: list[Example]  # that have left, in order
+    refusals: list[Refusal]  # events whose id collides with another's
+    complete: bool  # whether nothing before the watermark is left
 
 
 class Joiner:
@@ -57,7 +68,6 @@ class Joiner:
         self, partition: int, settings: StreamSettings, users: UserCache, texts: TextIndex, meta: Meta
     ) -> None:
         self.digest = int.from_bytes(meta.digest)
-        self.example_tokens = 0  # in the examples that wait for `take_examples`
         self._partition = partition
         self._settings = settings
         self._users = users
@@ -69,6 +79,7 @@ class Joiner:
         self._gather_ms = int(settings.gather_s * 1000)
         self._due: list[tuple[int, int, int, int]] = []  # heap of (time, what, user, number of the request)
         self._examples: list[Example] = []
+        self._example_tokens = 0  # in these
         self._misrouted: set[int] = set()  # users of this instant that are counted as such
 
     @property
@@ -85,12 +96,29 @@ class Joiner:
         if user.state.gathered:
             self._schedule(user.state.gathered_ms + self._gather_ms, _LEAVE, key, 0)
 
+    def run(self, buffer: ReorderBuffer, until_ms: int, most: int) -> Joined:
+        """Join instant by instant everything before `until_ms`, or until the examples have `most` tokens.
+
+        Args:
+            buffer: The events that wait; those joined are taken out.
+            until_ms: The watermark; nothing older can come.
+            most: How many tokens of examples are enough for one commit.
+        """
+        refusals: list[Refusal] = []
+        while (now_ms := min(self._due_ms, buffer.next_ms)) < until_ms and self._example_tokens < most:
+            if self._due_ms == now_ms:
+                self._fulfil_due()
+            else:
+                refusals += self._join_instant(now_ms, buffer.pop())
+        examples, self._examples, self._example_tokens = self._examples, [], 0
+        return Joined(examples, refusals, complete=now_ms >= until_ms)
+
     @property
-    def due_ms(self) -> int:
+    def _due_ms(self) -> int:
         """When the next thing falls due, END_OF_TIME_MS if nothing will."""
         return self._due[0][0] if self._due else END_OF_TIME_MS
 
-    def fulfil_due(self) -> None:
+    def _fulfil_due(self) -> None:
         """Do the next thing that falls due."""
         now_ms, what, key, number = heapq.heappop(self._due)
         user = self._users.touch(key)
@@ -104,10 +132,10 @@ class Joiner:
         if not request.final:
             self._gather(user, request.targets, now_ms)
 
-    def join(self, now_ms: int, waiting: Sequence[BufferedEvent]) -> list[tuple[BufferedEvent, RefusedError]]:
+    def _join_instant(self, now_ms: int, waiting: Sequence[BufferedEvent]) -> list[Refusal]:
         """Join the sorted events of one instant; return those refused because an id collides with another's."""
         events: list[Event] = []
-        refused: list[tuple[BufferedEvent, RefusedError]] = []
+        refused: list[Refusal] = []
         for buffered in waiting:
             event = buffered.event
             if events and events[-1].sort_key == event.sort_key:
@@ -124,11 +152,6 @@ class Joiner:
         for key, own in groupby(events, key=_USER):
             self._join(key, now_ms, list(own))
         return refused
-
-    def take_examples(self) -> list[Example]:
-        """Return the examples that have left since the last call, in order."""
-        taken, self._examples, self.example_tokens = self._examples, [], 0
-        return taken
 
     def _check_user(self, event: Event) -> None:
         """Refuse a user whose key is another user's; count a new one whom Kafka's partitioner would put elsewhere."""
@@ -224,7 +247,7 @@ class Joiner:
         targets, user.state.gathered = user.state.gathered, []
         for example in self._builder.build(user, targets, now_ms):
             self._examples.append(example)
-            self.example_tokens += len(example.keys)
+            self._example_tokens += len(example.keys)
         self._counters.targets += len(targets)
 
     def _forget(self, user: CachedUser, now_ms: int, *, new_block: bool) -> None:

@@ -166,30 +166,19 @@ class Partition:
 
     def _join_and_commit(self, idle: Collection[SourceTopic], most: int) -> None:
         until_ms = self._watermark.advance(idle)
-        joined = self._join(until_ms, most)
-        for example in self._joiner.take_examples():
+        joined = self._joiner.run(self._buffer, until_ms, most)
+        for event, refused in joined.refusals:
+            self._refuse(refused, event.source, event.offset, event.event.user_text.encode(), event.value)
+        for example in joined.examples:
             self.counters.examples += 1
             self.outbox.put(EXAMPLES, example.user.to_bytes(8), encode_example(example))
-        if self.behind and joined:
+        if self.behind and joined.complete:
             self._promised_ms = until_ms
             beat = Heartbeat(self.number, until_ms, self.counters.tokens, self._joiner.digest.to_bytes(16))
             self.outbox.put(EXAMPLES, None, encode_heartbeat(beat))
         self._store.write(self._changes())
         self.outbox.committed()
         self._broken = False
-
-    def _join(self, until_ms: int, most: int) -> bool:
-        """Join instant by instant until the examples have `most` tokens; return whether all before `until_ms` is."""
-        joiner, buffer = self._joiner, self._buffer
-        while (now_ms := min(joiner.due_ms, buffer.next_ms)) < until_ms:
-            if joiner.example_tokens >= most:
-                return False
-            if joiner.due_ms == now_ms:
-                joiner.fulfil_due()
-                continue
-            for event, refused in joiner.join(now_ms, buffer.pop()):
-                self._refuse(refused, event.source, event.offset, event.event.user_text.encode(), event.value)
-        return True
 
     def _refuse(self, refused: RefusedError, source: SourceTopic, offset: int, key: bytes | None, value: bytes) -> None:
         counts = self.counters.dead_letters
@@ -200,8 +189,8 @@ class Partition:
 
     def _changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         yield from self._users.write_back()
-        yield from self._buffer.write_back()
         yield from self._texts.write_back()
+        yield from self._buffer.write_back()
         yield from self.outbox.write_back()
         meta = Meta(
             partitions=self._settings.partitions,
