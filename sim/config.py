@@ -25,7 +25,7 @@ from sim.errors import SimError
 from stream.config import StreamSettings
 
 PREFIX: Final = "HSTU_"
-_OF_KUBERNETES: Final = re.compile(r"\w+_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\w+)")  # one set per Service
+_OF_KUBERNETES: Final = re.compile(r"(\w+?)_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\w+)")
 _file: ContextVar[Path | None] = ContextVar("_file", default=None)  # the file that `load` reads
 
 
@@ -119,17 +119,23 @@ def _variables() -> set[str]:
 def _refuse_unknown_variables() -> None:
     """Refuse a misspelt variable, which would be without effect.
 
-    Kubernetes sets HSTU_SERVER_SERVICE_HOST, HSTU_SERVER_PORT, … for a Service called hstu-server; these are ignored.
-    A variable with "__" is not one of them: it names a table.
+    Kubernetes sets HSTU_SERVER_SERVICE_HOST, HSTU_SERVER_PORT, … for a Service called hstu-server; these are ignored,
+    but not HSTU_SERVE_PORT alone, which is a misspelt HSTU_SERVE__PORT.
     """
     names = _variables()
     for variable in os.environ:
         name = variable.upper()
-        if not name.startswith(PREFIX) or name in names or ("__" not in name and _OF_KUBERNETES.fullmatch(name)):
+        if not name.startswith(PREFIX) or name in names or _is_of_kubernetes(name):
             continue
         near = get_close_matches(name, names, 1)
         hint = f"{near[0]} is the nearest" if near else "`hstu settings` lists them"
         raise SimError(f"The environment sets {variable}, which is no setting; unset it or mend its name: {hint}.")
+
+
+def _is_of_kubernetes(name: str) -> bool:
+    """Return whether a variable is one of those of a Service, which always has …_SERVICE_HOST too."""
+    found = _OF_KUBERNETES.fullmatch(name)
+    return found is not None and "__" not in name and f"{found[1]}_SERVICE_HOST" in os.environ
 
 
 def _sentence(error: ValidationError, where: str) -> str:

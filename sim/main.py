@@ -141,6 +141,11 @@ def main() -> None:
     except (HstuError, ModelError, SimError) as error:
         print(f"hstu: {error}", file=sys.stderr)
         sys.exit(1)
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        print(f"hstu: {error.filename} cannot be used: {error.strerror}; name another place.", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -136,7 +136,12 @@ async def _follow(swapper: Swapper, poll_s: float) -> None:
 
 
 async def _refuse_unknown_parameters(request: Request) -> None:
-    """Refuse query parameters that the endpoint does not have: ignored, a misspelt one would pass for its default."""
+    """Refuse query parameters that the endpoint does not have: ignored, a misspelt one would pass for its default.
+
+    Probes and scrapers may add some of their own.
+    """
+    if request.url.path in ("/health", "/metrics"):
+        return
     allowed = [field.alias for field in request.scope["route"].dependant.query_params]
     for name in request.query_params:
         if name not in allowed:

@@ -28,6 +28,8 @@ class MetricsLog:
         self.path = path
         self.last_step = -1  # of this trainer's last line
         self._name = name
+        if not path.name:
+            raise ModelError(f"The metrics file {str(path)!r} is no file; name one, such as metrics.jsonl.")
         self._lock = lock_file(path.with_name(f".{path.name}.lock"))
         try:
             if path.exists():

@@ -82,11 +82,14 @@ def _imports(module: str, root: Path) -> list[str]:
     """
     path = _file(module, root)
     found: list[str] = []
+    package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(_tree(path)):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else []
+            source = ".".join(filter(None, [*above, node.module]))
+            found += [source, *(f"{source}.{alias.name}" for alias in node.names)]
     if any(name.endswith(".iter_modules") for name in found) and module not in _CHOSEN:
         found += [f"{module}.{file.stem}" for file in path.parent.glob("*.py")]
     return found

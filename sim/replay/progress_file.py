@@ -16,10 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from msgspec import Struct, structs
 
 from model.storage.durable import replace_file
+from model.storage.locks import lock_file
 from sim.errors import SimError
 
 VERSION = 1
@@ -44,7 +45,7 @@ def claimed(path: Path) -> Iterator[None]:
         SimError: Another process does already.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_suffix(".lock"))
+    lock = lock_file(path.with_suffix(".lock"))
     try:
         lock.acquire(blocking=False)
     except Timeout:

@@ -34,7 +34,7 @@ class InstanceId:
 def lease(path: Path) -> InstanceId | None:
     """Lease the id of one lock file, made if it is new; return None where somebody has it, also in this process."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, thread_local=False)
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
     try:
         lock.acquire(timeout=0)
     except Timeout:

@@ -82,6 +82,16 @@ def test_variables_of_kubernetes_are_ignored(monkeypatch: pytest.MonkeyPatch, tm
     assert load(file(tmp_path, "")) == Settings()
 
 
+@pytest.mark.parametrize("variable", ["HSTU_SERVE_PORT", "HSTU_STREAM_METRICS_PORT", "HSTU_PORT"])
+def test_a_misspelt_variable_is_not_taken_for_one_of_kubernetes(
+    variable: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A Service's variables come with its …_SERVICE_HOST; one alone is a setting with an underscore too few."""
+    monkeypatch.setenv(variable, "9000")
+    with pytest.raises(SimError, match=f"sets {variable}, which is no setting"):
+        load(file(tmp_path, ""))
+
+
 def test_an_absent_file_is_an_error_only_if_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without hstu.toml the defaults hold."""
     monkeypatch.chdir(tmp_path)

@@ -148,3 +148,15 @@ def test_a_shell_can_complete_verbs() -> None:
         [sys.executable, "-c", code], cwd=ROOT, env=os.environ | words, text=True, capture_output=True, check=False
     )
     assert done.stdout.split() == ["snapshots"]
+
+
+def test_a_place_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
+    """Whatever verb meets it: no traceback, and the place is named."""
+    (tmp_path / "file").write_text("")
+    code = "import sys; from sim.main import main; main()"
+    place = ["--data-dir", str(tmp_path / "file" / "x")]
+    command = [sys.executable, "-c", code, "replay", "--synthetic", "dirichlet", "--records", "2", "--direct", *place]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert str(tmp_path / "file") in done.stderr

@@ -69,6 +69,21 @@ def test_modules_that_a_package_loads_by_itself_count(tmp_path: Path) -> None:
     assert source_digest("policy", tmp_path) != before
 
 
+@pytest.mark.parametrize("line", ["from .law import FACTOR", "from . import law", "from ..world import law"])
+def test_relative_imports_count(tmp_path: Path, line: str) -> None:
+    """A module that is imported by a relative name decides figures like any other."""
+    digests = []
+    for factor in "12":
+        root = tmp_path / factor
+        for name, text in (("world/__init__", ""), ("world/users", line), ("world/law", f"FACTOR = {factor}")):
+            (root / "sim" / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / "sim" / f"{name}.py").write_text(text)
+        (root / "sim" / "experiment").mkdir()
+        (root / "sim" / "experiment" / "streams.py").write_text("import sim.world.users")
+        digests.append(source_digest("policy", root))
+    assert digests[0] != digests[1]
+
+
 def test_the_code_is_in_the_id_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     """A plan gives other ids once a contestant's code is another."""
     plan = Plan(scenarios=("growth",), contestants=("silu", "markov"))
