@@ -323,10 +323,22 @@ def prose(page: Path) -> str:
     return re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
 
 
+def test_every_command_stands_in_a_block_that_is_run() -> None:
+    """A block with a line of `hstu` is `sh` or `console`, and no fence is indented: others are not seen."""
+    assert not [
+        f"{block.page.name}:{block.line}"
+        for block in ALL
+        if re.search(r"^(\$ )?hstu ", block.text, re.MULTILINE) and block.language not in ("sh", "console")
+    ]
+    assert not [page.name for page in PAGES if re.search(r"^ +```", page.read_text(), re.MULTILINE)]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_links_lead_somewhere(page: Path) -> None:
     """Relative links name a file, and a heading where there is a #."""
-    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", prose(page)):
+    text = prose(page)
+    assert not re.findall(r"\]\[|^\[[^\]]+\]:|<a href", text, re.MULTILINE), "links of another form are not checked"
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)[^)]*\)", text):
         path = page.parent / target if target else page
         assert path.exists(), target
         headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE) if anchor else []
