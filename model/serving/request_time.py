@@ -1,11 +1,7 @@
 """The event time at which a query is asked: the wall clock's, or that of a replayed log."""
 
-from typing import Final
-
-from model.data.event_time import is_end
+from model.data.event_time import DAY_MS, is_end
 from model.storage.snapshot import Manifest
-
-_DAY_MS: Final = 86_400_000
 
 
 def event_time_ms(manifest: Manifest, wall_s: float, learnt_ms: int = 0) -> int:
@@ -22,6 +18,6 @@ def event_time_ms(manifest: Manifest, wall_s: float, learnt_ms: int = 0) -> int:
     if is_end(manifest.watermark_ms):
         return learnt_ms
     made_ms = round(1000 * manifest.created)
-    if made_ms - manifest.watermark_ms <= _DAY_MS:
+    if made_ms - manifest.watermark_ms <= DAY_MS:
         return round(1000 * wall_s)
     return max(0, manifest.watermark_ms + max(0, round(1000 * wall_s) - made_ms))

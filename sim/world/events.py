@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from sim.dirichlet.stream import START_MS
 from sim.sources.item_records import Catalogue
 from sim.sources.recorded_log import fingerprint
-from sim.sources.source import ITEMS, SourceEvent, item_record
+from sim.sources.source import SourceEvent, item_record
 from sim.world.responses import Clicks, Requests, clicks_on, organic, policy_slates, requests_of
 from sim.world.world import World
-from stream.schema.topics import SourceTopic as Topic
+from stream.schema.topics import ITEMS, SourceTopic as Topic
 
 VERSION: Final = "world-1"  # part of the fingerprint; raise it if the same settings give another stream
 _SLICE: Final = 8_192  # events held as Python objects at once
