@@ -53,7 +53,7 @@ class ClosedLoop:
     @cached_property
     def _busy(self) -> list[int]:
         """Ticks that have requests."""
-        return np.flatnonzero(np.diff(self.world.cuts)).tolist()
+        return np.flatnonzero(np.diff(self.world.first_requests)).tolist()
 
     def blocks(self) -> Iterator["RequestBlock"]:
         """Yield the blocks in time order; each must be answered before the next is taken.

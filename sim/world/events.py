@@ -119,9 +119,9 @@ class WorldStream:
         """Yield the events from number `start` on."""
         columns, texts = self.columns, texts_of_items(self.world)
         for first in range(start, len(columns), _SLICE):
-            cut = slice(first, first + _SLICE)
-            parts = (columns.ts_ms, columns.what, columns.user, columns.item, columns.request)
-            for ts, what, user, item, request in zip(*(part[cut].tolist() for part in parts), strict=True):
+            part = slice(first, first + _SLICE)
+            chosen = (columns.ts_ms, columns.what, columns.user, columns.item, columns.request)
+            for ts, what, user, item, request in zip(*(column[part].tolist() for column in chosen), strict=True):
                 if what == Happening.CLICK:
                     yield click_event(user, texts[item], ts, request)
                 elif what == Happening.SLATE:
