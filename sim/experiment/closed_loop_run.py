@@ -67,7 +67,7 @@ class ClosedRun:
         """Run to the end; return the row of runs.parquet without `run`, and the rows of curves.parquet as `curves`.
 
         Raises:
-            StoppedError: `stopping` returned true.
+            StoppedError: The function `stopping` returned true.
         """
         start_s, cpu_s = time.monotonic(), time.process_time()
         regret, clicks = [], []

@@ -96,7 +96,7 @@ class Run:
         """Run to the end; return the row of runs.parquet without `run`, and the rows of curves.parquet as `curves`.
 
         Raises:
-            StoppedError: `stopping` returned true.
+            StoppedError: The function `stopping` returned true.
         """
         self._resume()
         start_s = saved_s = time.monotonic()
