@@ -4,19 +4,19 @@ from model.data.event_time import DAY_MS, is_end
 from model.storage.snapshot import Manifest
 
 
-def event_time_ms(manifest: Manifest, wall_s: float, learnt_ms: int = 0) -> int:
+def event_time_ms(manifest: Manifest, wall_s: float, learned_ms: int = 0) -> int:
     """Return the present event time: the wall clock's, or, for a replayed log, the time to which the log has come.
 
     A snapshot whose watermark lay more than a day behind the clock when it was made counts as one of a replayed log,
-    whose time goes on from there. Where the log has ended, its time stands still at `learnt_ms`.
+    whose time goes on from there. Where the log has ended, its time stands still at `learned_ms`.
 
     Args:
         manifest: Manifest of the snapshot that answers.
         wall_s: Wall time in seconds since 1970.
-        learnt_ms: Event time of the last example that the snapshot was trained on.
+        learned_ms: Event time of the last example that the snapshot was trained on.
     """
     if is_end(manifest.watermark_ms):
-        return learnt_ms
+        return learned_ms
     made_ms = round(1000 * manifest.created)
     if made_ms - manifest.watermark_ms <= DAY_MS:
         return round(1000 * wall_s)
