@@ -233,5 +233,5 @@ def _origin(snapshot: "SnapshotInfo") -> str:
     alias = f" ({snapshot.alias})" if snapshot.alias else ""
     return (
         f"Snapshot {snapshot.id} of {snapshot.name}{alias}, {span(snapshot.age_s)} old, "
-        f"had learnt up to {when(snapshot.watermark_ms)}."
+        f"had learned up to {when(snapshot.watermark_ms)}."
     )

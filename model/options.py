@@ -66,7 +66,7 @@ def require(*packages: str) -> None:
     """Check, without importing them, that packages are installed.
 
     Raises:
-        ModuleNotFoundError: one is not; the `hstu` command says which extra brings it.
+        ModuleNotFoundError: One is not; the `hstu` command says which extra brings it.
     """
     for name in packages:
         if find_spec(name) is None:

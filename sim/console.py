@@ -1,13 +1,15 @@
-"""The terminal side of a replay: a progress bar with rate and remaining time, and Ctrl-C as a request to stop."""
+"""The terminal: standard error, a progress bar with rate and remaining time, and Ctrl-C as a request to stop."""
 
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
+
+ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):

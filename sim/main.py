@@ -55,7 +55,7 @@ class Verbs(TyperGroup):
         """Run the verb.
 
         Raises:
-            SimError: a package of an extra is not installed.
+            SimError: A package of an extra is not installed.
         """
         try:
             return super().invoke(ctx)

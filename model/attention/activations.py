@@ -101,7 +101,7 @@ def activation_named(name: str) -> type[Activation]:
     """Return the activation of a name.
 
     Raises:
-        ModelError: there is none.
+        ModelError: There is no activation of that name.
     """
     if name not in ACTIVATIONS:
         raise ModelError(f"There is no attention activation {name!r}; known are {', '.join(sorted(ACTIVATIONS))}.")

@@ -29,9 +29,9 @@ def row_places(offsets: Tensor, tokens: int, num_targets: Tensor | None) -> tupl
     """Return each token's place in its sequence and whether it is a candidate, both [L].
 
     Args:
-        offsets: i64[B+1], where the sequences begin and end.
+        offsets: Where the sequences begin and end, i64[B+1].
         tokens: L, given so that it need not be read back from a GPU.
-        num_targets: i64[B] candidates at the end of each sequence, or None.
+        num_targets: Number of candidates at the end of each sequence, i64[B], or None.
     """
     lengths = offsets.diff()
     index = torch.arange(tokens, device=offsets.device)

@@ -25,16 +25,16 @@ def attention(
     """Return the sum over the keys that a row sees of phi(alpha * q·k + bias) * v, [L, H, d_v].
 
     Args:
-        q: [L, H, d_qk] queries.
-        k: [L, H, d_qk] keys.
-        v: [L, H, d_v] values.
-        offsets: i64[B+1] bounds of the sequences; empty ones are allowed.
-        max_len: divides the weights of "silu": fixed, not the longest of the batch.
-        alpha: scale of the products, before the bias.
-        activation: phi, a name in ACTIVATIONS.
-        num_targets: i64[B] candidates at the end of each sequence: each sees the history and itself, no other one.
-        window: previous tokens that a row sees beside itself, 0 for all; candidates stand at the end of the history.
-        bias: [B, N, N], shared by the heads; the first n rows and columns serve a sequence of n tokens.
+        q: Queries, [L, H, d_qk].
+        k: Keys, [L, H, d_qk].
+        v: Values, [L, H, d_v].
+        offsets: Bounds of the sequences, i64[B+1]; empty ones are allowed.
+        max_len: What divides the weights of "silu": fixed, not the longest of the batch.
+        alpha: Scale of the products, before the bias.
+        activation: Name of phi, one of ACTIVATIONS.
+        num_targets: Number of candidates at the end of each sequence, i64[B]; each sees the history and itself alone.
+        window: Previous tokens that a row sees beside itself, 0 for all; candidates stand at the end of the history.
+        bias: Shared by the heads, [B, N, N]; the first n rows and columns serve a sequence of n tokens.
     """
     bounds, weights_of = offsets.tolist(), activation_named(activation).row_weights
     targets = [0] * (len(bounds) - 1) if num_targets is None else num_targets.tolist()

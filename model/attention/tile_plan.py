@@ -84,15 +84,15 @@ def plan_tiles(
     """Divide a batch into tiles.
 
     Args:
-        offsets: i64[B+1], from 0 to `tokens`, never falling.
+        offsets: Bounds of the sequences, i64[B+1], from 0 to `tokens`, never falling.
         max_len: The longest sequence allowed; candidates count as one token.
         tokens: L.
         heads: H.
-        num_targets: i64[B], candidates at the end of each sequence, or None.
+        num_targets: Number of candidates at the end of each sequence, i64[B], or None.
         window: The number of tokens before itself that a row sees, 0 for all.
 
     Raises:
-        ModelError: these do not describe a batch, or a sequence is too long.
+        ModelError: The arguments do not describe a batch, or a sequence is too long.
     """
     bounds, targets = checked(offsets, tokens, num_targets, max_len, window)
     return _Planner(bounds, targets, heads, window, offsets.device).plan(max_len)
@@ -211,7 +211,7 @@ def checked(
     """Return offsets and candidates as arrays.
 
     Raises:
-        ModelError: they do not describe a batch, or a sequence is too long; the sentence says which.
+        ModelError: The arguments do not describe a batch, or a sequence is too long; the sentence says which.
     """
     if offsets.dtype != torch.int64 or offsets.dim() != 1 or not len(offsets):
         raise ModelError(f"Attention's offsets must be int64 [B+1], not {_shape(offsets)}.")

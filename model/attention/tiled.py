@@ -22,12 +22,12 @@ def attend_tiled(
     """Return the attention of a planned batch, [L, H, d_v]: the sum over the keys seen of phi(alpha * q·k + bias) * v.
 
     Args:
-        q: [L, H, d_qk].
-        k: [L, H, d_qk].
-        v: [L, H, d_v].
+        q: Queries, [L, H, d_qk].
+        k: Keys, [L, H, d_qk].
+        v: Values, [L, H, d_v].
         plan: The tiles of the batch.
         alpha: Scale of the products, before the bias.
-        activation: phi, prepared for the plan.
+        activation: The activation phi, prepared for the plan.
         bias: From a tile to its bias [b or 1, r, k], or None; so no [B, N, N] need exist.
     """
     if not plan.tokens:

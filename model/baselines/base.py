@@ -8,14 +8,13 @@ features of any item, old or just admitted. tests/laws.py holds for it.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import ClassVar, Final
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from model.counting.rank_counts import CELLS
 from model.data.candidates import Questions, exclude_seen as without_seen
-
-_CELLS: Final = 1 << 22  # scores held at once, 32 MiB
 
 
 class Baseline(ABC):
@@ -63,7 +62,7 @@ class Baseline(ABC):
 
 
 def _parts(questions: Questions) -> Iterator[Questions]:
-    size = max(1, _CELLS // max(1, len(questions.born_ms)))
+    size = max(1, CELLS // max(1, len(questions.born_ms)))
     for start in range(0, len(questions), size):
         yield questions.part(slice(start, start + size))
 

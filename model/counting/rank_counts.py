@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from model.data.candidates import Questions
 
 FEW: Final = 64  # numbers: comparing all scores with each of them costs less than sorting, up to about 80
-_CELLS: Final = 1 << 22  # pairs of question and young item compared at once
+CELLS: Final = 1 << 22  # pairs of question and item held at once: 32 MiB of scores
 
 
 class Exceptions(NamedTuple):
@@ -55,7 +55,7 @@ def higher_and_equal(
     old_V = born_ms_V < request_ms_T1.min()
     higher_T, equal_T = compare(score_V[questions.live & old_V], own_T)
     young_y = np.flatnonzero(questions.live & ~old_V & (born_ms_V < request_ms_T1.max()))
-    size = max(1, _CELLS // max(1, len(young_y)))
+    size = max(1, CELLS // max(1, len(young_y)))
     for start in range(0, len(questions) if len(young_y) else 0, size):
         part = slice(start, start + size)
         candidate_ty = born_ms_V[young_y] < request_ms_T1[part]

@@ -70,7 +70,7 @@ def decode(key: bytes | None, value: bytes | None, timestamp: int) -> ItemRecord
     """Decode one record of `items`; `timestamp` is the Kafka record's, in ms.
 
     Raises:
-        ModelError: the record is refused; the sentence says why.
+        ModelError: The record is refused; the sentence says why.
     """
     if value is None:
         return _tombstone(key, timestamp)

@@ -1,9 +1,10 @@
-"""The end of event time: the watermark that ends a log."""
+"""Event time: a day of it, and its end, the watermark that ends a log."""
 
 from typing import Final
 
 from stream.example import END_OF_TIME_MS
 
+DAY_MS: Final = 86_400_000
 _TEN_YEARS_MS: Final = 315_576_000_000
 
 

@@ -159,7 +159,7 @@ class Vocabulary:
         """Return the vocabulary of a state.
 
         Raises:
-            ModelError: a key has two rows, or the columns have different lengths.
+            ModelError: A key has two rows, or the columns have different lengths.
         """
         new = cls()
         new._keys = np.array(state["keys"], np.uint64)

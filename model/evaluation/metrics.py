@@ -150,7 +150,7 @@ class RankingTally(Tally):
     Normalised entropy is the log-loss over the entropy of the tally's own base rate: below 1 is better than knowing
     that rate. Calibration is the sum of predictions over the sum of labels. AUC comes from a histogram of the logit,
     clipped to [-16, 16), in bins of 1/128. A pair of a positive and a negative within one bin counts one half, so the
-    AUC is off by at most half the share of such pairs: `auc_error`.
+    AUC is off by at most half the share of such pairs.
     """
 
     FIGURES: Final = ("log_loss", "ne", "calibration")
@@ -206,11 +206,6 @@ class RankingTally(Tally):
         negative, positive = np.moveaxis(self.arrays["bins"], 1, 0).astype(np.float64)  # products may pass 2^63
         below = np.cumsum(negative, axis=1) - negative / 2
         return _ratio((positive * below).sum(1), positive.sum(1) * negative.sum(1))
-
-    def auc_error(self) -> NDArray[np.float64]:
-        """Return the bound of the AUC's error, [A]."""
-        negative, positive = np.moveaxis(self.arrays["bins"], 1, 0).astype(np.float64)
-        return _ratio((positive * negative).sum(1) / 2, positive.sum(1) * negative.sum(1))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the figures by action: {"click": {"all": {"targets": 3, "positives": 1, …, "auc": 0.7}, "old": …}}."""

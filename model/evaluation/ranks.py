@@ -28,20 +28,20 @@ def ranks(scores_TV: Tensor, questions: Questions) -> NDArray[np.float64]:
     barred_V = ~questions.live | (
         questions.born_ms >= questions.request_ms.min()
     )  # no candidate of some question, or of any
-    above_T = torch.zeros(len(scores_TV), dtype=torch.int64, device=device)
-    level_T = torch.zeros_like(above_T)  # the target itself among them
+    higher_T = torch.zeros(len(scores_TV), dtype=torch.int64, device=device)
+    equal_T = torch.zeros_like(higher_T)  # the target itself among them
     for start in range(0, scores_TV.shape[1], _RANK_BLOCK):
-        above, level = _compare(scores_TV[:, start : start + _RANK_BLOCK], own_T1)
-        above_T += above
-        level_T += level
+        higher, equal = _compare(scores_TV[:, start : start + _RANK_BLOCK], own_T1)
+        higher_T += higher
+        equal_T += equal
     for barred in np.array_split(np.flatnonzero(barred_V), 1 + np.count_nonzero(barred_V) // _RANK_BLOCK):
         live_b = torch.as_tensor(questions.live[barred], device=device)
         born_ms_b = torch.as_tensor(questions.born_ms[barred], device=device)
         score_Tb = scores_TV[:, torch.as_tensor(barred, device=device)]
-        above, level = _compare(score_Tb, own_T1, ~live_b | (born_ms_b >= request_ms_T1))
-        above_T -= above
-        level_T -= level
-    return questions.ranks(above_T.cpu().numpy(), level_T.cpu().numpy(), ~own_T1[:, 0].isnan().cpu().numpy())
+        higher, equal = _compare(score_Tb, own_T1, ~live_b | (born_ms_b >= request_ms_T1))
+        higher_T -= higher
+        equal_T -= equal
+    return questions.ranks(higher_T.cpu().numpy(), equal_T.cpu().numpy(), ~own_T1[:, 0].isnan().cpu().numpy())
 
 
 def _compare(scores_TV: Tensor, own_T1: Tensor, among_TV: Tensor | None = None) -> tuple[Tensor, Tensor]:

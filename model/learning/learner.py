@@ -33,6 +33,7 @@ from model.config import ModelSettings, TrainSettings
 from model.data.candidates import Questions
 from model.data.catalogue import Catalogue, ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex, IndexedBatch, RowBatch
+from model.data.event_time import DAY_MS
 from model.data.labels import Targets
 from model.data.micro_batch import PackedBatch
 from model.data.stochastic_length import kept_tokens
@@ -45,7 +46,6 @@ from model.learning.ranker import Ranker
 from model.optim.parameters import Parameters, make_deterministic, stream_seed
 from stream.example import Example
 
-_DAY_MS: Final = 86_400_000
 _NEGATIVES, _LENGTHS = 0, 1  # uses of random numbers
 _COUNTS: Final = ("steps", "examples", "tokens")
 
@@ -76,7 +76,7 @@ class Learner:
         self.model, self.train = model, train
         self.weights = Parameters(model, train)
         self.index = EntityIndex(model.rank_actions, train.negative_actions)
-        self.popularity = Popularity(round(train.popularity_half_life_d * _DAY_MS))
+        self.popularity = Popularity(round(train.popularity_half_life_d * DAY_MS))
         self._last_items = LastItems()
         self._with_baselines = baselines
         self._ranker = Ranker(self.weights, exclude_seen=train.exclude_seen)

@@ -37,7 +37,7 @@ def draw(
     """Draw `count` rows; all are uniform where no live row is popular yet. Cost O(V + count log V).
 
     Raises:
-        ModelError: there is no live row, or a popularity is negative.
+        ModelError: There is no live row, or a popularity is negative.
     """
     if not len(live_rows):
         raise ModelError(

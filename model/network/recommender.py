@@ -56,11 +56,11 @@ class Recommender(nn.Module):
             content_LD: Rows of the item table (IMPRESSION, ACTION) or of the feature table (ATTRIBUTE).
             action_LD: Rows of the feature table for the action, zeros where there is none.
             kinds_L: Values of stream.example.Kind, any integer dtype.
-            ts_ms_L: i64, event time.
-            offsets: i64[B+1] bounds of the sequences.
-            num_targets: i64[B] candidates at the end of each sequence, as IMPRESSION tokens at the time of the request;
-                the output of each is as if it alone followed the history.
-            request_ms: i64[B] time of the request that is answered after the last token; by default that token's time.
+            ts_ms_L: Event times, i64.
+            offsets: Bounds of the sequences, i64[B+1].
+            num_targets: Number of candidates at the end of each sequence, i64[B], which are IMPRESSION tokens at the
+                time of the request; the output of each is as if it alone followed the history.
+            request_ms: Time of the request that is answered after the last token, i64[B]; by default that token's time.
         """
         places_L, _ = row_places(offsets, len(content_LD), num_targets)
         kinds_L = kinds_L.to(torch.int64)

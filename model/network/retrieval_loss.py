@@ -41,9 +41,9 @@ def sampled_softmax(
         queries_TD: Queries of unit length.
         positives_TD: Rows of the item table; they are normalised here.
         negatives_KD: Rows of the item table, shared by all targets; they are normalised here.
-        log_q_T: log Q of the positives.
-        log_q_K: log Q of the negatives.
-        hit_TK: bool, whether the negative does not count for this target.
+        log_q_T: The log Q of the positives.
+        log_q_K: The log Q of the negatives.
+        hit_TK: Whether the negative does not count for this target, bool.
         temperature: The temperature of the softmax.
     """
     queries, positives, negatives = queries_TD, unit(positives_TD), unit(negatives_KD)

@@ -66,7 +66,7 @@ class Answerer:
         self._sequences, self._alias, self._wall = sequences, alias, wall
         self._names = _ItemNames(snapshot, self._scorer.items)
         self._popular = Popular(snapshot, len(self._scorer.items), self._scorer.live_V)
-        self._learnt_ms = int(snapshot.arrays.get("popularity.at_ms", 0))
+        self._learned_ms = int(snapshot.arrays.get("popularity.at_ms", 0))
 
     def info(self) -> SnapshotInfo:
         """Return which snapshot answers and how old it is."""
@@ -227,7 +227,7 @@ class Answerer:
         if now_ms is not None:
             return now_ms
         last_ms = int(tokens["ts_ms"].max(initial=0))
-        return max(last_ms, event_time_ms(self.manifest, self._wall(), self._learnt_ms))
+        return max(last_ms, event_time_ms(self.manifest, self._wall(), self._learned_ms))
 
 
 class _ItemNames:

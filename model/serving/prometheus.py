@@ -27,7 +27,7 @@ class ServerMetrics:
         )
         self._swapper = swapper
         self._gauge("hstu_snapshot_age_seconds", "Wall time since the snapshot that answers was made.", self._age_s)
-        self._gauge("hstu_snapshot_watermark_seconds", "Event time up to which it had learnt.", self._watermark_s)
+        self._gauge("hstu_snapshot_watermark_seconds", "Event time up to which it had learned.", self._watermark_s)
         self._gauge("hstu_snapshot_swaps", "Snapshots put in place so far.", lambda: swapper.swaps)
         self._gauge("hstu_snapshot_problem", "1 while the alias cannot be followed.", lambda: bool(swapper.problem))
 

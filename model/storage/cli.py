@@ -34,7 +34,7 @@ def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir
             )
             for m in manifests
         ]
-        show_table(("id", "aliases", "made", "learnt up to", "step", "targets", "MiB"), rows, str(directory))
+        show_table(("id", "aliases", "made", "learned up to", "step", "targets", "MiB"), rows, str(directory))
     show_notes(*sentences)
 
 

@@ -29,7 +29,7 @@ def replace_file(path: Path, data: bytes) -> None:
     removed if an error comes before the rename.
 
     Raises:
-        OSError: the disk is full or not writable; the old content is as it was.
+        OSError: The disk is full or not writable; the old content is as it was.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     aside = Path(name)

@@ -232,7 +232,7 @@ def read_manifest(path: Path) -> Manifest:
     """Return the manifest of a snapshot, without reading its arrays.
 
     Raises:
-        ModelError: there is no snapshot, or it is foreign, torn, damaged, or of a newer format.
+        ModelError: There is no snapshot, or it is foreign, torn, damaged, or of a newer format.
     """
     try:
         data = (path / MANIFEST).read_bytes()

@@ -181,7 +181,7 @@ class SnapshotWriter:
             name=settings.name,
             parent=self.parent,
             created=self._now(),
-            watermark_ms=inbox.learnt_ms,
+            watermark_ms=inbox.learned_ms,
             offsets={topic: [mark["offset"] for mark in marks] for topic, marks in inbox.marks().items()},
             step=learner.counts["steps"],
             examples=learner.counts["examples"],

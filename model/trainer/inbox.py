@@ -118,7 +118,7 @@ class Inbox:
         return self.merge.ended and not self.batch
 
     @property
-    def learnt_ms(self) -> int:
+    def learned_ms(self) -> int:
         """Event time below which everything is trained on."""
         first = [placed.place_ms for placed in (*self.batch[:1], self.merge.first) if placed]
         return max(0, min([self.merge.watermark_ms, *first]))

@@ -91,7 +91,7 @@ class Merge:
         Final times grow with the serials, so an old serial with a later time than any before is no repeat.
 
         Raises:
-            ModelError: its serial does not follow the last one of its partition, or is an old one of a new example.
+            ModelError: The serial does not follow the last one of its partition, or is an old one of a new example.
         """
         queue = self.queues["examples"][example.partition]
         if example.serial <= queue.serial:

@@ -14,9 +14,9 @@ from model.evaluation.metrics import ALL, HEADLINE, METRICS, RetrievalMetric
 
 _SCOPES: Final = ("window", "total")
 _COUNTERS: Final = {  # key of the report: text
-    "steps": ("step", "Micro-batches learnt."),
-    "examples": ("examples", "Examples learnt."),
-    "tokens": ("tokens", "Tokens learnt."),
+    "steps": ("step", "Micro-batches learned."),
+    "examples": ("examples", "Examples learned."),
+    "tokens": ("tokens", "Tokens learned."),
     "targets": ("targets", "Retrieval targets tested."),
     "rank_targets": ("rank_targets", "Ranking targets tested."),
     "collisions": ("collisions", "Texts whose key is that of another text."),
@@ -28,8 +28,8 @@ _GAUGES: Final = {
     "items": ("items", "Items known."),
     "items_withdrawn": ("withdrawn", "Items withdrawn."),
     "features": ("features", "Action names and attribute values known."),
-    "tokens_per_second": ("tokens_per_s", "Tokens learnt per second of late."),
-    "waiting_records": ("waiting", "Records read and not yet learnt."),
+    "tokens_per_second": ("tokens_per_s", "Tokens learned per second of late."),
+    "waiting_records": ("waiting", "Records read and not yet learned."),
     "loss": ("loss", "Loss of the last micro-batch."),
 }
 _RANKING: Final = {
@@ -63,7 +63,7 @@ class TrainerMetrics(Collector):
         for name, (key, text) in _GAUGES.items():
             if report[key] is not None:
                 yield GaugeMetricFamily(f"hstu_{name}", text, value=report[key])
-        yield GaugeMetricFamily("hstu_event_time_seconds", "Event time learnt up to.", value=report["event_ms"] / 1000)
+        yield GaugeMetricFamily("hstu_event_time_seconds", "Event time learned up to.", value=report["event_ms"] / 1000)
         if self._lag is not None:
             yield GaugeMetricFamily("hstu_lag_records", "Records not yet read.", value=self._lag)
         yield from _retrieval(report["retrieval"])

@@ -105,7 +105,7 @@ class RunReport:
             **self._learned(),
             "tokens_per_s": self.rate.per_s,
             "sequence_tokens": inbox.tokens,
-            "watermark_ms": inbox.learnt_ms,
+            "watermark_ms": inbox.learned_ms,
             "waiting": inbox.waiting,
             "late": merge.late,
             "repeats": merge.repeats,

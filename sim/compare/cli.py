@@ -43,7 +43,7 @@ def compare(
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of stream and model.", rich_help_panel=_WHAT)] = None,
     score_at: Annotated[
         str | None,
-        typer.Option(help="label: test when the label is learnt; request: at its request.", rich_help_panel=_HOW),
+        typer.Option(help="label: test when the label is learned; request: at its request.", rich_help_panel=_HOW),
     ] = None,
     test_share: Annotated[
         float | None, typer.Option(help="Share of the micro-batches that are tested.", rich_help_panel=_HOW)

@@ -14,13 +14,12 @@ from sim import report
 from sim.compare.jobs import Jobs
 from sim.compare.output_tables import write_about, write_tables
 from sim.compare.plan import Plan
-from sim.console import stopping_on_signals
+from sim.console import ERR, stopping_on_signals
 from sim.errors import SimError
 from sim.experiment.run import RunSpec
 from sim.report.analysis import statistics
 from sim.report.analysis.results import METRIC_TITLES, METRICS, Results, read_results
 
-_ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 _WIDE: Final = 160  # columns of tables that go into a file
 _WRITE_S: Final = 10.0  # between two writes of the tables, each of which reads all results so far
 _LINE_S: Final = 30.0  # between two lines where no progress bar can be drawn
@@ -48,12 +47,12 @@ class Comparison:
     def run(self) -> Path | None:
         """Run what has no result yet and return the report's path; None if it was stopped."""
         left = len(self._jobs.waiting)
-        _ERR.print(f"{len(self._specs)} runs, {left} of them to do; results go to {self._out}.")
+        ERR.print(f"{len(self._specs)} runs, {left} of them to do; results go to {self._out}.")
         self._write(finished=False)
         finished = self._run() if left else True
         self._write(finished=finished)
         if not finished:
-            _ERR.print("Stopped; the same command goes on.")
+            ERR.print("Stopped; the same command goes on.")
             return None
         if not self._written and self.failed:
             raise SimError("No run has ended:\n" + "\n".join(self.failed))
@@ -61,17 +60,17 @@ class Comparison:
 
     def _run(self) -> bool:
         columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
-        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=_ERR) as bar:
+        with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=ERR) as bar:
             task = bar.add_task("runs", total=len(self._jobs.waiting))
             before = self._ended
 
             def show() -> None:
                 done = self._ended - before + sum(self._shares.values())
                 bar.update(task, completed=done, description=f"{self._ended} of {len(self._specs)} runs")
-                if not _ERR.is_terminal and time.monotonic() - self._printed_s > _LINE_S:
+                if not ERR.is_terminal and time.monotonic() - self._printed_s > _LINE_S:
                     self._printed_s = time.monotonic()
                     left_s = bar.tasks[0].time_remaining
-                    _ERR.print(
+                    ERR.print(
                         f"{self._ended} of {len(self._specs)} runs, {done / len(self._jobs.waiting):.0%} of the work"
                         + (f", {left_s:.0f} s left" if left_s else "")
                     )
@@ -172,7 +171,7 @@ def run_compare(plan: Plan, preset: str, out: Path, workers: int) -> bool:
     if page is None:
         return False
     comparison.print_summary()
-    _ERR.print(f"The report is {page}.")
+    ERR.print(f"The report is {page}.")
     if failed := comparison.failed:
         raise SimError("\n".join([f"{len(failed)} of the runs failed, and are not in the report:", *failed]))
     return True

@@ -109,7 +109,7 @@ def _rank_next(
     """Go through all runs from the most probable on; runs of equal probability are one step."""
     share_E, count_E, first_C, (fallen_share_E, fallen_count_E, fallen_category_E, fallen_run_E) = runs
     at, end, other, above = first_C[seen], first_C[seen + 1], 0, 0
-    level, held, value = 0, False, 0.0  # of the step that is being gathered
+    ties, held, value = 0, False, 0.0  # of the step that is being gathered
     mine, whose = _foremost(predicted_C, seen, share_E, at, end)
     while True:
         while other < len(fallen_share_E) and is_seen_C[fallen_category_E[other]]:
@@ -117,18 +117,18 @@ def _rank_next(
         best = mine
         if other < len(fallen_share_E):
             best = max(mine, predicted_C[fallen_category_E[other]] * fallen_share_E[other])
-        if level and best != value:
-            _earn(value, above, level, held, gain, expected, realised, rank)
-            above, level, held = above + level, 0, False
+        if ties and best != value:
+            _earn(value, above, ties, held, gain, expected, realised, rank)
+            above, ties, held = above + ties, 0, False
         if best <= 0:
             break
         value = best
         if best == mine:
-            level, held = level + count_E[at[whose]], held or at[whose] == target
+            ties, held = ties + count_E[at[whose]], held or at[whose] == target
             at[whose] += 1
             mine, whose = _foremost(predicted_C, seen, share_E, at, end)
         else:
-            level, held = level + fallen_count_E[other], held or fallen_run_E[other] == target
+            ties, held = ties + fallen_count_E[other], held or fallen_run_E[other] == target
             other += 1
 
 
@@ -143,12 +143,12 @@ def _foremost(predicted_C: Any, seen: Any, share_E: Any, at: Any, end: Any) -> A
 
 
 @compiled
-def _earn(value: Any, above: Any, level: Any, held: Any, gain: Any, expected: Any, realised: Any, rank: Any) -> None:
-    """Add the gains of `level` items of equal probability below `above` others; held: the actual one is there."""
+def _earn(value: Any, above: Any, ties: Any, held: Any, gain: Any, expected: Any, realised: Any, rank: Any) -> None:
+    """Add the gains of `ties` items of equal probability below `above` others; held: the actual one is there."""
     for k in range(len(expected)):
-        earned = gain[above + level, k] - gain[above, k]
+        earned = gain[above + ties, k] - gain[above, k]
         expected[k] += value * earned
         if held:
-            realised[k] = earned / level
+            realised[k] = earned / ties
     if held:
-        rank[0] = above + (level + 1) / 2
+        rank[0] = above + (ties + 1) / 2

@@ -132,10 +132,10 @@ class DirichletStream:
         """Return the records in [start, stop)."""
         stop = min(stop, self.settings.records)
         parts = [self._block(number) for number in range(start // BLOCK, -(-stop // BLOCK))]
-        cut = slice(start % BLOCK, start % BLOCK + max(stop - start, 0))
+        within = slice(start % BLOCK, start % BLOCK + max(stop - start, 0))
         empty = np.empty((0, self.settings.length), np.int32)
-        items_RL = np.concatenate([empty, *(part.items for part in parts)])[cut]
-        return Records(items_RL, np.concatenate([empty, *(part.categories for part in parts)])[cut])
+        items_RL = np.concatenate([empty, *(part.items for part in parts)])[within]
+        return Records(items_RL, np.concatenate([empty, *(part.categories for part in parts)])[within])
 
     def events(self, start: int = 0) -> Iterator[SourceEvent]:
         """Yield the events from number `start` on."""

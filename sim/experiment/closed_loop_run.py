@@ -20,14 +20,15 @@ from numpy.typing import NDArray
 from model.config import ModelSettings, TrainSettings
 from model.trainer.inbox import Inbox
 from sim.experiment.contestants import NEURAL, make, title_of
+from sim.experiment.hundredths import BUCKETS, LATE
 from sim.experiment.run import RunSpec, StoppedError
 from sim.experiment.streams import Stream
-from sim.experiment.tallies import BUCKETS, LATE
 from sim.replay.in_process_join import InProcessJoin
-from sim.sources.source import ITEMS, SourceEvent, heartbeats
+from sim.sources.source import SourceEvent, heartbeats
 from sim.world.closed_loop import RequestBlock
 from stream.example import Example, id_key
 from stream.schema.tokens import END_OF_TIME_MS
+from stream.schema.topics import ITEMS
 
 EXPLORED: Final = 1
 POLICY: Final = "policy"
@@ -66,7 +67,7 @@ class ClosedRun:
         """Run to the end; return the row of runs.parquet without `run`, and the rows of curves.parquet as `curves`.
 
         Raises:
-            StoppedError: `stopping` returned true.
+            StoppedError: The function `stopping` returned true.
         """
         start_s, cpu_s = time.monotonic(), time.process_time()
         regret, clicks = [], []

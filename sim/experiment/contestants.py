@@ -19,6 +19,7 @@ from model.config import ATTENTION_NAMES, ENCODER_NAMES, ModelSettings, TrainSet
 from model.data.candidates import best_rows
 from model.data.catalogue import ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex
+from model.data.event_time import DAY_MS
 from model.evaluation.prequential import MODEL
 from model.learning.learner import Learner
 from sim.errors import SimError
@@ -38,7 +39,6 @@ NEURAL: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {  # title and sett
         if name != "hstu"
     },
 }
-_DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -143,7 +143,7 @@ class Counting:
     def __init__(self, name: str, train: TrainSettings) -> None:
         self._name, self._train = name, train
         self._index = EntityIndex(negative_actions=train.negative_actions)
-        self._baseline: Baseline = BASELINES[name](round(train.popularity_half_life_d * _DAY_MS))
+        self._baseline: Baseline = BASELINES[name](round(train.popularity_half_life_d * DAY_MS))
         self._ranks = xxh3_128()
         self.test_s = 0.0
 

@@ -17,8 +17,9 @@ from model.config import ModelSettings, TrainSettings
 from model.storage.checkpoint import Checkpoint, read_newest, write_checkpoint
 from sim.experiment.contestants import NEURAL, Contestant, Tested, make, title_of
 from sim.experiment.feeds import Feed, MicroBatch, Records, micro_batches
+from sim.experiment.hundredths import BUCKETS, LATE
 from sim.experiment.request_time import at_requests
-from sim.experiment.tallies import LATE, Tallies
+from sim.experiment.tallies import Tallies
 from stream.example import Example, encode_example
 
 CHECKPOINT_S: Final = 120.0
@@ -88,14 +89,14 @@ class Run:
         self._digest = bytes(16)
         self._done = self._tokens = self._batches = 0
         self._cpu_s = self._test_s = self._feed_s = 0.0
-        self._freeze_at = -(-feed.examples * LATE // 100)
+        self._freeze_at = -(-feed.examples * LATE // BUCKETS)
         self._asked = at_requests(feed, self._train.batch_examples) if spec.score_at == "request" else None
 
     def run(self) -> dict[str, Any]:
         """Run to the end; return the row of runs.parquet without `run`, and the rows of curves.parquet as `curves`.
 
         Raises:
-            StoppedError: `stopping` returned true.
+            StoppedError: The function `stopping` returned true.
         """
         self._resume()
         start_s = saved_s = time.monotonic()

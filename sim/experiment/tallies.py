@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from model.data.item_age import SLICES
 from model.evaluation.metrics import METRICS, RetrievalTally
 from sim.experiment.contestants import Tested
+from sim.experiment.hundredths import BUCKETS, LATE
 
-BUCKETS: Final = 100
-LATE: Final = 90  # first bucket of the last tenth
 NAMES: Final = tuple(metric.column for metric in METRICS)
 
 

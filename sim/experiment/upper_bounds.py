@@ -16,9 +16,9 @@ from model.evaluation.metrics import METRICS
 from sim.dirichlet.oracle import first_seen, oracle
 from sim.dirichlet.oracle_ranking import HITS
 from sim.dirichlet.stream import DirichletStream
+from sim.experiment.hundredths import BUCKETS, LATE
 from sim.experiment.run import RunSpec
 from sim.experiment.streams import Stream
-from sim.experiment.tallies import BUCKETS, LATE
 from sim.scenarios.scenario import PaperScenario, WorldScenario
 
 ORACLE: Final = "oracle"

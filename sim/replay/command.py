@@ -3,20 +3,16 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
-
-from rich.console import Console
+from typing import Any
 
 from sim.config import Settings
-from sim.console import progress, stopping_on_signals
+from sim.console import ERR, progress, stopping_on_signals
 from sim.errors import SimError
 from sim.replay.open_source import Opened, describe, open_source
 from sim.replay.options import ReplayOptions
 from sim.replay.rate_limit import RateLimit, parse_speed
 from sim.sources.source import TOPICS, total
 from stream.config import StreamSettings
-
-_ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOptions) -> bool:
@@ -33,9 +29,9 @@ def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOption
     settings = load(options.settings())
     options.refuse_contradictions()
     opened = open_source(options)
-    _ERR.print(describe(opened.source))
+    ERR.print(describe(opened.source))
     if opened.remark:
-        _ERR.print(opened.remark)
+        ERR.print(opened.remark)
     run = _into_this_process if options.direct else _into_kafka
     return run(opened, settings, options)
 
@@ -53,7 +49,7 @@ def _into_kafka(opened: Opened, settings: Settings, options: ReplayOptions) -> b
     else:
         verify_topics(bootstrap, stream, TOPICS)
     if wanted := _differences(stream, opened.fit(stream)):
-        _ERR.print(f"It makes fitting examples if the workers have {wanted}.")
+        ERR.print(f"It makes fitting examples if the workers have {wanted}.")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters comes as a sentence
     return _send(opened, settings, bootstrap, name, options)
 
@@ -69,19 +65,19 @@ def _send(opened: Opened, settings: Settings, bootstrap: str, name: str, options
         replay = Replay(opened.source, out, path, limit, restart=options.restart)
         state = replay.state
         if state.complete:
-            _ERR.print(f"Replay {name} is over: all {state.total:,} events are in Kafka. Begin again by --restart.")
+            ERR.print(f"Replay {name} is over: all {state.total:,} events are in Kafka. Begin again by --restart.")
             return True
         if not state.acknowledged and any(state.offsets.values()):
-            _ERR.print("The topics are not empty: what is older than a heartbeat in them will count as late.")
+            ERR.print("The topics are not empty: what is older than a heartbeat in them will count as late.")
         with progress(name, state.total, state.acknowledged) as replay.progress, stopping_on_signals(replay.stop):
             over = replay.run()
     if over:
-        _ERR.print(
+        ERR.print(
             "The topics have reached the end of time: what is sent to them later is refused as late. Live events need "
             "other topics (another stream.topic_prefix and data_dir)."
         )
     else:
-        _ERR.print(f"Stopped after {state.acknowledged:,} of {state.total:,} events; the same command continues.")
+        ERR.print(f"Stopped after {state.acknowledged:,} of {state.total:,} events; the same command continues.")
     return over
 
 
@@ -104,5 +100,5 @@ def _into_this_process(opened: Opened, settings: Settings, options: ReplayOption
         if over:
             print_report(direct)
         else:
-            _ERR.print("Stopped; a run of --direct does not continue: begin again by --restart.")
+            ERR.print("Stopped; a run of --direct does not continue: begin again by --restart.")
     return over

@@ -11,11 +11,11 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sim.sources.source import ITEMS, SourceEvent
+from sim.sources.source import SourceEvent
 from stream.config import StreamSettings
 from stream.join.partition import Partition
 from stream.schema.ids import partition_of
-from stream.schema.topics import EXAMPLES, SourceTopic as Topic
+from stream.schema.topics import EXAMPLES, ITEMS, SourceTopic as Topic
 from stream.store.reader import read_tokens
 from stream.store.rocksdb import open_store, partition_path
 

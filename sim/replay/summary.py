@@ -24,7 +24,7 @@ def print_report(run: DirectRun) -> None:
     retrieval = {scorer: figures["total"] for scorer, figures in report["retrieval"].items()}
     model = next(iter(retrieval))
     whole = ((scorer, figures["all"]) for scorer, figures in retrieval.items())
-    console.print(_table("Retrieval, each item tested before it was learnt", "scorer", _RETRIEVAL, whole))
+    console.print(_table("Retrieval, each item tested before it was learned", "scorer", _RETRIEVAL, whole))
     console.print(_table("By age of the item at the request", f"{model}: age", _RETRIEVAL, retrieval[model].items()))
     if report["rank_targets"]:
         actions = ((action, figures["all"]) for action, figures in report["ranking"]["total"].items())

@@ -52,7 +52,7 @@ def costs(folder: Path) -> pl.DataFrame:
 
 
 def save_figures(folder: Path, target: Path) -> list[Path]:
-    """Write the plots as self-contained .svg files into `target`, for a document; return their paths."""
+    """Write the plots as self-contained .svg files into `target`, as for docs/silu-vs-softmax; return their paths."""
     return plots.save(read_results(folder), target)
 
 

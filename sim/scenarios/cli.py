@@ -37,7 +37,8 @@ def show(
     scenario = load_scenario(name).with_(seed=seed, events=events)
     print_scenario(Console(highlight=False), scenario)
     if html is not None:
+        from sim.console import ERR
         from sim.scenarios.html_page import write_page
 
         write_page(html, scenario)
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"Written to {html}.")
+        ERR.print(f"Written to {html}.")

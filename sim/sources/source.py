@@ -16,10 +16,9 @@ from msgspec import Struct
 
 from stream.schema import events
 from stream.schema.tokens import END_OF_TIME_MS
-from stream.schema.topics import SourceTopic
+from stream.schema.topics import EVENTS, ITEMS, SourceTopic
 
-ITEMS: Final = "items"
-TOPICS: Final = (*(topic.topic for topic in SourceTopic), ITEMS)
+TOPICS: Final = (*EVENTS, ITEMS)
 HEARTBEAT_EVENTS: Final = 2_000
 ITEMS_HEARTBEAT_KEY: Final = b"\x00heartbeat"  # one fixed key, so that compaction keeps the last
 

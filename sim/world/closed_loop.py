@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from sim.dirichlet.stream import START_MS
 from sim.errors import SimError
-from sim.sources.source import ITEMS, SourceEvent
+from sim.sources.source import SourceEvent
 from sim.world.events import Happening, WorldStream, birth, click_event, lives, slate_event, texts_of_items
 from sim.world.responses import Requests, clicks_on, requests_of
 from sim.world.slates import click_probabilities, shown_by_policy
 from sim.world.world import World
+from stream.schema.topics import ITEMS
 
 NO_ITEM = -1
 
@@ -52,7 +53,7 @@ class ClosedLoop:
     @cached_property
     def _busy(self) -> list[int]:
         """Ticks that have requests."""
-        return np.flatnonzero(np.diff(self.world.cuts)).tolist()
+        return np.flatnonzero(np.diff(self.world.first_requests)).tolist()
 
     def blocks(self) -> Iterator["RequestBlock"]:
         """Yield the blocks in time order; each must be answered before the next is taken.

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from sim.dirichlet.stream import START_MS
 from sim.sources.item_records import Catalogue
 from sim.sources.recorded_log import fingerprint
-from sim.sources.source import ITEMS, SourceEvent, item_record
+from sim.sources.source import SourceEvent, item_record
 from sim.world.responses import Clicks, Requests, clicks_on, organic, policy_slates, requests_of
 from sim.world.world import World
-from stream.schema.topics import SourceTopic as Topic
+from stream.schema.topics import ITEMS, SourceTopic as Topic
 
 VERSION: Final = "world-1"  # part of the fingerprint; raise it if the same settings give another stream
 _SLICE: Final = 8_192  # events held as Python objects at once
@@ -119,9 +119,9 @@ class WorldStream:
         """Yield the events from number `start` on."""
         columns, texts = self.columns, texts_of_items(self.world)
         for first in range(start, len(columns), _SLICE):
-            cut = slice(first, first + _SLICE)
-            parts = (columns.ts_ms, columns.what, columns.user, columns.item, columns.request)
-            for ts, what, user, item, request in zip(*(part[cut].tolist() for part in parts), strict=True):
+            part = slice(first, first + _SLICE)
+            chosen = (columns.ts_ms, columns.what, columns.user, columns.item, columns.request)
+            for ts, what, user, item, request in zip(*(column[part].tolist() for column in chosen), strict=True):
                 if what == Happening.CLICK:
                     yield click_event(user, texts[item], ts, request)
                 elif what == Happening.SLATE:

@@ -39,7 +39,7 @@ class Clicks:
 
 def requests_of(world: World, tick: int) -> Requests:
     """Return the requests of a tick."""
-    first, stop = int(world.cuts[tick]), int(world.cuts[tick + 1])
+    first, stop = (int(request) for request in world.first_requests[tick : tick + 2])
     users_R, ts_R = world.visits.users[first:stop], world.visits.ts_ms[first:stop]
     return Requests(tick, first, users_R, ts_R, world.law_of(users_R, tick))
 

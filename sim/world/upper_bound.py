@@ -21,7 +21,7 @@ from sim.world.responses import Requests, clicks_on, organic, policy_slates, req
 from sim.world.slates import click_probabilities, relevance
 from sim.world.world import World
 
-CUTS: Final = (10, 50)
+HIT_AT: Final = (10, 50)
 _GAIN_10: Final = 1 / np.log2(2 + np.arange(10))
 
 
@@ -51,7 +51,7 @@ class Seer:
         first, stop = round(share * requests), round(until_share * requests)
         ranks = self.ranks[(self.requests >= first) & (self.requests < stop)]
         gained = np.where(ranks <= 10, 1 / np.log2(1.0 + ranks), 0.0)
-        hr10, hr50 = ((ranks <= cut) for cut in CUTS)
+        hr10, hr50 = ((ranks <= k) for k in HIT_AT)
         columns = {"hr10": hr10, "hr50": hr50, "ndcg10": gained, "mrr": 1 / ranks}
         return {name: float(column.mean()) if len(ranks) else np.nan for name, column in columns.items()}
 
@@ -69,10 +69,10 @@ def foresee(world: World, ticks: Iterable[int] | None = None) -> Seer:
 def _organic(world: World, requests: Requests) -> Iterator[NDArray[np.int64] | NDArray[np.float64]]:
     clicks = organic(world, requests)
     p_RV = requests.law.all()
-    best_RK = _best(p_RV, max(CUTS))
+    best_RK = _best(p_RV, max(HIT_AT))
     yield np.ones(len(p_RV))
-    for cut in CUTS:
-        yield best_RK[:, :cut].sum(axis=1)
+    for k in HIT_AT:
+        yield best_RK[:, :k].sum(axis=1)
     yield best_RK[:, :10] @ _GAIN_10[: best_RK[:, :10].shape[1]]
     yield clicks.request
     yield clicks.user
@@ -87,8 +87,8 @@ def _slates(world: World, requests: Requests) -> Iterator[NDArray[np.int64] | ND
     p_Rk = click_probabilities(world.settings, requests.law, shown_Rk)
     gain_Rk = np.where(rank_Rk <= 10, 1 / np.log2(1.0 + rank_Rk), 0.0)
     yield p_Rk.sum(axis=1)
-    for cut in CUTS:
-        yield (p_Rk * (rank_Rk <= cut)).sum(axis=1)
+    for k in HIT_AT:
+        yield (p_Rk * (rank_Rk <= k)).sum(axis=1)
     yield (p_Rk * gain_Rk).sum(axis=1)
     row_A = clicks.request - requests.first
     yield clicks.request
@@ -129,6 +129,6 @@ def _ranks(score_RV: NDArray[np.float64], items: NDArray[np.int64], place_Rk: ND
     rank_Rk = np.empty(place_Rk.shape, np.int64)
     for column, (own_R, place_R) in enumerate(zip(own_Rk.T, place_Rk.T, strict=True)):
         above_R = (score_RV > own_R[:, None]).sum(axis=1)
-        level_R = ((score_RV == own_R[:, None]) & (items < items[place_R][:, None])).sum(axis=1)
-        rank_Rk[:, column] = 1 + above_R + level_R
+        tied_R = ((score_RV == own_R[:, None]) & (items < items[place_R][:, None])).sum(axis=1)
+        rank_Rk[:, column] = 1 + above_R + tied_R
     return rank_Rk

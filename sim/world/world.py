@@ -107,7 +107,7 @@ class World:
         return self.users.visits([law.presence for law in self.laws if moves_users(law)])
 
     @cached_property
-    def cuts(self) -> NDArray[np.int64]:
+    def first_requests(self) -> NDArray[np.int64]:
         """First request of each tick, and their number at the end, [N+1]."""
         begins_ms = np.array([self.begins_ms(tick) for tick in range(1, self.ticks)], np.int64)
         inner = np.searchsorted(self.visits.ts_ms, begins_ms)

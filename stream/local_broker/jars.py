@@ -65,13 +65,16 @@ def find_kafka() -> KafkaJars:
     """Return the Kafka in KAFKA_HOME if that is set, else the locked one, whose missing jars are fetched.
 
     Raises:
-        BrokerError: KAFKA_HOME holds no Kafka, a jar cannot be fetched, or a jar differs from the lock.
+        BrokerError: KAFKA_HOME holds no Kafka, jgo is needed and not installed, or a jar cannot be fetched or differs
+            from the lock.
     """
     home = os.environ.get("KAFKA_HOME")
     if home:
         return _kafka_in(Path(home).absolute())
-    jars = ensure_jars(cache_directory(), read_lock(), fetch_by_jgo)
-    return KafkaJars(VERSION, os.pathsep.join(map(str, jars)))
+    cache, jars = cache_directory(), read_lock()
+    if _missing(cache, jars):
+        _maven()  # raises before anything is said of fetching
+    return KafkaJars(VERSION, os.pathsep.join(map(str, ensure_jars(cache, jars, fetch_by_jgo))))
 
 
 def _kafka_in(home: Path) -> KafkaJars:
@@ -110,13 +113,16 @@ def ensure_jars(cache: Path, jars: Sequence[LockedJar], fetch: Fetch) -> list[Pa
     Raises:
         BrokerError: A jar cannot be fetched, or differs from the lock; the sentence names it.
     """
-    if any(not (cache / jar.name).exists() for jar in jars):
+    if _missing(cache, jars):
         with _only_one(cache):
-            missing = [jar for jar in jars if not (cache / jar.name).exists()]
-            _fetch_all(cache, missing, fetch)
+            _fetch_all(cache, _missing(cache, jars), fetch)
     for jar in jars:
         _check(cache / jar.name, jar, f"delete {cache / jar.name} and start again to fetch it again")
     return [cache / jar.name for jar in jars]
+
+
+def _missing(cache: Path, jars: Sequence[LockedJar]) -> list[LockedJar]:
+    return [jar for jar in jars if not (cache / jar.name).exists()]
 
 
 @contextmanager
@@ -167,7 +173,7 @@ def fetch_by_jgo(jar: LockedJar, directory: Path) -> Path:
     """
     *group, artifact, version, _ = jar.path.parts
     try:
-        component = _maven(directory).project(".".join(group), artifact).at_version(version)
+        component = _maven()(repo_cache=directory).project(".".join(group), artifact).at_version(version)
         return Path(component.artifact().resolve())
     except (OSError, RuntimeError) as error:  # requests' exceptions are OSErrors
         raise BrokerError(
@@ -175,7 +181,7 @@ def fetch_by_jgo(jar: LockedJar, directory: Path) -> Path:
         ) from error
 
 
-def _maven(directory: Path) -> Any:
+def _maven() -> Any:
     try:
         from jgo.maven import MavenContext
     except ImportError as error:
@@ -183,7 +189,7 @@ def _maven(directory: Path) -> Any:
             "Kafka's jars are not in the cache, and jgo, which fetches them, is not installed; "
             "run pip install 'hstu-stream[kafka]', or set KAFKA_HOME to the directory of an unpacked Kafka."
         ) from error
-    return MavenContext(repo_cache=directory)
+    return MavenContext
 
 
 def write_lock(file: Path = LOCK_FILE) -> int:

@@ -82,7 +82,7 @@ def compiled_batch(offsets: Tensor, *, max_len: int, tokens: int, activation: st
     """Return a batch without a bias.
 
     Raises:
-        ModelError: as plan_tiles.
+        ModelError: The offsets do not describe a batch, or a sequence is too long.
     """
     starts, _ = checked(offsets, tokens, None, max_len, 0)
     lengths = np.diff(starts)
@@ -99,7 +99,7 @@ def with_times(batch: CompiledBatch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: 
     """Return the batch with the time bucket or the log gap of each pair, as the bias named `bias` needs it.
 
     Raises:
-        ModelError: the times are not as many as the tokens, or not integers.
+        ModelError: The times are not as many as the tokens, or not integers.
     """
     lengths, tokens = np.diff(batch.starts), int(batch.starts[-1])
     if len(ts_ms_L) != tokens or len(asked_ms_L) != tokens:
@@ -137,7 +137,7 @@ def encode(
     """Return the output of all layers, [L, D], with gradients for x and for every weight.
 
     Raises:
-        ModelError: a tensor is not float32, or its shape does not fit the others.
+        ModelError: A tensor is not float32, or its shape does not fit the others.
     """
     nothing = x_LD.new_empty(0)
     if len(layers) != len(biases):

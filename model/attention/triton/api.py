@@ -14,13 +14,13 @@ def attend_fused(
     """Return the attention of a batch, [L, H, d_v], with gradients for q, k, v and the bias.
 
     Args:
-        q: [L, H, d_qk] in one of DTYPES; any strides whose last is 1 are read without a copy.
-        k: like q.
-        v: [L, H, d_v], like q.
-        batch: made by `fused_batch`, with a clock if there is a bias.
-        alpha: scale of the products.
-        activation: a name in batch.ACTIVATIONS.
-        bias: shared by the heads.
+        q: Queries, [L, H, d_qk], in one of DTYPES; any strides whose last is 1 are read without a copy.
+        k: Keys, like q.
+        v: Values, [L, H, d_v], like q.
+        batch: What `fused_batch` made, with a clock if there is a bias.
+        alpha: Scale of the products.
+        activation: Name of the activation, one of batch.ACTIVATIONS.
+        bias: Terms of the bias, shared by the heads.
     """
     if not batch.tokens:
         return v + (q.sum() + k.sum())  # empty, yet of the graph

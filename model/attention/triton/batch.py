@@ -49,7 +49,7 @@ def fused_batch(
     """Return the batch.
 
     Raises:
-        ModelError: as plan_tiles.
+        ModelError: The arguments do not describe a batch, or a sequence is too long.
     """
     bounds, _ = checked(offsets, tokens, num_targets, max_len, window)
     longest = int((bounds[1:] - bounds[:-1]).max(initial=0))

@@ -41,7 +41,7 @@ def use_fused(
         check: Raises if the kernels are wrong; self_check.check by default.
 
     Raises:
-        ModelError: the check left the device unusable.
+        ModelError: The check left the device unusable.
     """
     dtype = x.dtype
     if torch.is_autocast_enabled(x.device.type):

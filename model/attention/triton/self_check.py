@@ -59,7 +59,7 @@ def check(case: Case) -> None:
     """Compare outputs and gradients on all SHAPES.
 
     Raises:
-        ModelError: a result differs from the reference's; the sentence names it.
+        ModelError: A result differs from the reference's; the sentence names it.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(case.device.type, enabled=False):
         for seed, shape in enumerate(SHAPES):

@@ -37,9 +37,9 @@ class JaggedEncoder(nn.Module, ABC):
 
         Args:
             x_LD: The embedded tokens.
-            offsets: i64[B+1] bounds of the sequences.
-            ts_ms_L: i64[L] times of the tokens.
-            num_targets: i64[B] candidates at the end of each sequence, scored in one pass; None for none. Each one's
-                output is as if it alone followed the history.
-            asked_ms_L: i64[L] time from which each row looks back; by default that of `relative_bias.next_ms`.
+            offsets: Bounds of the sequences, i64[B+1].
+            ts_ms_L: Times of the tokens, i64[L].
+            num_targets: Number of candidates at the end of each sequence, i64[B], scored in one pass; None for none.
+                Each one's output is as if it alone followed the history.
+            asked_ms_L: Time from which each row looks back, i64[L]; by default that of `relative_bias.next_ms`.
         """

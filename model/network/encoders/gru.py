@@ -65,7 +65,7 @@ class BatchSplit:
     """A batch split into histories, in padded blocks, and candidates.
 
     Args:
-        bounds: i64[B+1], where the sequences begin and end; a sequence's last tokens are its candidates.
+        bounds: Where the sequences begin and end, i64[B+1]; a sequence's last tokens are its candidates.
         targets_B: The number of candidates of each sequence.
         device: The device of the tokens.
     """

@@ -11,10 +11,10 @@ from typing import Final
 import polars as pl
 
 from model.data.item_age import SLICES
+from sim.experiment.hundredths import BUCKETS
 from sim.report.analysis.results import Results
 from sim.report.analysis.statistics import half_width, tuned
 
-BUCKETS: Final = 100
 TARGETS_A_POINT: Final = 1000
 LEAST_TARGETS: Final = 50  # of an age slice in one run; a slice with fewer is left out
 _POOLS: Final = (1, 2, 4, 5, 10)

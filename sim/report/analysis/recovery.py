@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from sim.report.analysis.curves import BUCKETS, curves_of
+from sim.experiment.hundredths import BUCKETS
+from sim.report.analysis.curves import curves_of
 from sim.report.analysis.results import Results
 
 BEFORE: Final = 10  # hundredths of the stream

@@ -20,8 +20,8 @@ METRIC_TITLES: Final = {metric.column: metric.title for metric in metrics.METRIC
 METRICS: Final = tuple(METRIC_TITLES)
 BRIEF: Final = tuple(metric.column for metric in metrics.METRICS if metric.brief)
 PROTOCOLS: Final = {
-    "all": "the whole stream, each target tested before it is learnt",
-    "late": "the last 10 % of the stream, each target tested before it is learnt",
+    "all": "the whole stream, each target tested before it is learned",
+    "late": "the last 10 % of the stream, each target tested before it is learned",
     "frozen": "the last 10 % of the stream, tested with weights frozen at 90 %",
 }
 PREFIXES: Final = {"all": "", "late": "late_", "frozen": "frozen_"}

@@ -15,7 +15,7 @@ from sim.report.analysis.statistics import gaps, half_width, reference, regrets,
 
 NOTHING: Final = "–"
 _SCORED = {
-    "label": "Targets are scored when their label is final: weights may have learnt from others since the request.",
+    "label": "Targets are scored when their label is final: weights may have learned from others since the request.",
     "request": "Targets are scored at their request, by the weights of that time.",
 }
 _UNITS = ((86_400_000.0, "days"), (3_600_000.0, "hours"), (60_000.0, "minutes"), (1000.0, "seconds"))

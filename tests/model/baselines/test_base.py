@@ -29,7 +29,7 @@ def test_ranks_are_those_of_the_scores(quiz: Quiz, scores: list[int], exclude_se
     """Mean rank among equals, a miss without a score or outside the candidates; by any number of scores at once."""
     baseline = Fixed(scores=scores[: len(quiz.born_ms)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.baselines.base, "_CELLS", cells)
+        patch.setattr(model.baselines.base, "CELLS", cells)
         ranks = baseline.ranks(quiz.questions, exclude_seen=exclude_seen).tolist()
     for t, target in enumerate(quiz.targets):
         left = quiz.candidates(t) - (set(quiz.histories[t]) if exclude_seen else set())

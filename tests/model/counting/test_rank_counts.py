@@ -24,7 +24,7 @@ def test_candidates_alone_are_counted(quiz: Quiz, data: st.DataObject) -> None:
     scores = data.draw(st.lists(st.integers(0, 3), min_size=len(quiz.born_ms), max_size=len(quiz.born_ms)))
     own = data.draw(st.lists(st.integers(0, 3), min_size=len(quiz.targets), max_size=len(quiz.targets)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.counting.rank_counts, "_CELLS", data.draw(st.sampled_from([1, 2**22])))
+        patch.setattr(model.counting.rank_counts, "CELLS", data.draw(st.sampled_from([1, 2**22])))
         higher, equal = higher_and_equal(np.array(scores, np.float64), np.array(own, np.float64), quiz.questions)
     for t in range(len(quiz.targets)):
         candidates = [scores[v] for v in quiz.candidates(t)]

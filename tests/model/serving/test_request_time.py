@@ -20,7 +20,7 @@ from tests.served import HISTORY, NOW_MS, answerer, snapshot_of
 def test_now_is_the_wall_clock_or_the_replayed_logs(watermark_ms: int, expected_ms: int) -> None:
     """A replayed log's time continues from its snapshot or stops at its end; never before the user's last token."""
     manifest = snapshot_of({}, watermark_ms=watermark_ms).manifest
-    assert event_time_ms(manifest, NOW_MS / 1000 + 10, learnt_ms=77) == expected_ms
+    assert event_time_ms(manifest, NOW_MS / 1000 + 10, learned_ms=77) == expected_ms
     answer = answerer(watermark_ms=watermark_ms).topk("ada", 1)
     assert answer.now_ms == max(NOW_MS if expected_ms == 77 else expected_ms, int(HISTORY["ts_ms"].max()))
     assert answerer(watermark_ms=watermark_ms).topk("ada", 1, 5).now_ms == 5

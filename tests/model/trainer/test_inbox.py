@@ -59,13 +59,13 @@ def test_what_waits_is_read_again_from_the_marks() -> None:
 
 def test_the_watermark_is_the_first_example_not_trained_on() -> None:
     """In the middle of a log; before anything is read it is 0."""
-    assert Inbox(3, 0).learnt_ms == 0
+    assert Inbox(3, 0).learned_ms == 0
     inbox = full_inbox()
     inbox.gather(8, ignore_items)
     inbox.batch.clear()
     before = min(queue.waiting[0].place_ms for queue in inbox.merge.queues["examples"])
     inbox.gather(8, ignore_items)
-    assert inbox.learnt_ms == before == inbox.batch[0].place_ms > START_MS
+    assert inbox.learned_ms == before == inbox.batch[0].place_ms > START_MS
 
 
 def test_a_missing_example_is_refused() -> None:

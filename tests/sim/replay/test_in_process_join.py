@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from sim.replay.in_process_join import InProcessJoin, LocalRecord
-from sim.sources.source import ITEMS, SourceEvent, action, heartbeats
+from sim.sources.source import SourceEvent, action, heartbeats
 from stream.config import StreamSettings
 from stream.schema.ids import partition_of
 from stream.schema.tokens import END_OF_TIME_MS
+from stream.schema.topics import ITEMS
 
 USERS = [f"u{number}" for number in range(12)]
 PARTITIONS = 3

@@ -126,7 +126,7 @@ def test_requests_are_apart_and_cut_into_ticks() -> None:
     assert (np.diff(ts_ms) > 0).all()
     assert len(ts_ms) == 5_000
     for tick in range(world.ticks):
-        part = ts_ms[world.cuts[tick] : world.cuts[tick + 1]]
+        part = ts_ms[world.first_requests[tick] : world.first_requests[tick + 1]]
         assert [world.tick_at(int(ts)) for ts in part[[0, -1]]] == [tick, tick]
 
 

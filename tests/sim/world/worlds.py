@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sim.scenarios.scenario import WorldScenario
-from sim.sources.source import ITEMS, SourceEvent
+from sim.sources.source import SourceEvent
 from sim.world.settings import WorldSettings
 from sim.world.world import World
+from stream.schema.topics import ITEMS
 
 SMALL: dict[str, Any] = {"events": 3_000, "users": 40, "items": 60, "categories": 6, "days": 10}
 MANY: dict[str, Any] = {"events": 60_000, "session": 1.0}

@@ -83,8 +83,8 @@ def test_the_answer_comes_first_and_everything_asked_for_is_there(whole: Path) -
     for words in (
         "leads HSTU, softmax by 0.0490 HR@10",
         "excludes 0, 3 seeds",
-        "The whole stream, each target tested before it is learnt; 1,000 targets a run",
-        "The last 10 % of the stream, each target tested before it is learnt; 100 targets a run",
+        "The whole stream, each target tested before it is learned; 1,000 targets a run",
+        "The last 10 % of the stream, each target tested before it is learned; 100 targets a run",
         "shock, at 60 % of the stream",
         "8, 8, 8",
         "The choice was made on the same figures",
