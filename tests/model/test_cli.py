@@ -1,82 +1,17 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
-from model.cli import add_commands
 from model.config import Activation
 from model.errors import ModelError
 from model.serving.responses import QueryError
-from model.storage.aliases import LATEST, find, move
-from model.storage.snapshot import list_snapshots
-from sim.config import Settings, load
-from tests.served import Memory, model_arrays, tokens_of, write_model
-
-Run = Callable[..., Result]
-
-
-class Context:
-    """The context of the main command, with sequences in memory."""
-
-    def __init__(self) -> None:
-        self.memory = Memory({"ada": tokens_of("i1", "i1 click", "i3 like")})
-        self.kafkas: list[str] = []
-
-    def check_kafka(self, bootstrap: str) -> None:
-        self.kafkas.append(bootstrap)
-
-    def load(self, flags: dict[str, Any]) -> Settings:
-        return load(None, flags)
-
-    def sequences(self, settings: Settings) -> Memory:
-        return self.memory
-
-
-@pytest.fixture
-def context() -> Context:
-    """What commands get as ctx.obj."""
-    return Context()
-
-
-@pytest.fixture
-def run(context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs `hstu` with the model's verbs in an empty directory; errors come out as they were raised."""
-    monkeypatch.chdir(tmp_path)
-    app = typer.Typer(pretty_exceptions_enable=False)
-    app.callback()(lambda: None)
-    add_commands(app)
-
-    def invoke(*arguments: str) -> Result:
-        result = CliRunner().invoke(app, arguments, obj=context)
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return invoke
-
-
-@pytest.fixture
-def directory(tmp_path: Path) -> Path:
-    """Three snapshots under the default directory, each the parent of the next; the last one withdraws i6."""
-    directory = tmp_path / "hstu-data" / "snapshots" / "silu"
-    parent = ""
-    for step, withdrawn, items in ((1, [], 18), (2, [], 20), (3, [6], 20)):
-        arrays, metrics = model_arrays(items, withdrawn, seed=step), {"model": {"hr@10": step / 10}}
-        digests = {"model": f"{step:032x}", "sequences": "5e", "examples": "e8"}
-        parent = write_model(
-            directory, step, arrays=arrays, parent=parent, metrics=metrics, digests=digests, targets=step
-        ).name
-    return directory
-
-
-def ids(directory: Path) -> list[str]:
-    return [manifest.id for manifest in list_snapshots(directory)]
+from model.storage.aliases import LATEST, move
+from tests.model.commands import Context, Run, ids
+from tests.served import write_model
 
 
 def test_top_k_prints_a_table_or_one_document(run: Run, directory: Path, context: Context) -> None:
@@ -124,64 +59,6 @@ def test_queries_go_to_the_snapshot_that_is_named(run: Run, directory: Path, tmp
     write_model(tmp_path / "other" / "snapshots" / "softmax", 8)
     other = ["--data-dir", str(tmp_path / "other"), "--name", "softmax"]
     assert json.loads(run("query", "topk", "--user", "ada", "--json", *other).stdout)["snapshot"]["step"] == 8
-
-
-def test_the_list_shows_all_with_their_aliases(run: Run, directory: Path) -> None:
-    """Oldest first, as a table and as a document; nothing is an empty list."""
-    listed = json.loads(run("snapshots", "list", "--json").stdout)
-    assert [(entry["step"], entry["aliases"]) for entry in listed] == [(1, []), (2, []), (3, [LATEST])]
-    assert [entry["parent"] for entry in listed] == ["", *ids(directory)[:2]]
-    lines = run("snapshots", "list").stdout.splitlines()
-    assert lines[0].split("\t")[:2] == ["id", "aliases"]
-    assert lines[3].split("\t")[:2] == [ids(directory)[2], LATEST]
-    (directory / ids(directory)[0] / "arrays.safetensors").write_bytes(b"")
-    assert "is torn" in run("snapshots", "list").stderr
-    assert json.loads(run("snapshots", "list", "--json", "--name", "none").stdout) == []
-
-
-def test_show_prints_digests_metrics_and_settings(run: Run, directory: Path) -> None:
-    """For the latest snapshot or the one named, after every byte was checked."""
-    shown = json.loads(run("snapshots", "show", "--json").stdout)
-    assert (shown["step"], shown["aliases"], shown["digests"]["sequences"]) == (3, [LATEST], "5e")
-    assert (shown["settings"]["model"]["dim"], shown["metrics"]["model"]["hr@10"]) == (16, 0.3)
-    rows = dict(line.split("\t", 1) for line in run("snapshots", "show", ids(directory)[0]).stdout.splitlines()[1:])
-    assert (rows["digest sequences"], rows["digest examples"], rows["digest model"]) == ("5e", "e8", f"{1:032x}")
-    assert (rows["model.hr@10"], rows["model.dim"], rows["created"]) == ("0.1000", "16", "2023-11-14 22:13:20")
-    arrays = directory / ids(directory)[0] / "arrays.safetensors"
-    arrays.write_bytes(arrays.read_bytes()[:-1] + b"?")
-    with pytest.raises(ModelError, match="is damaged"):
-        run("snapshots", "show", ids(directory)[0])
-
-
-def test_diff_prints_births_withdrawals_and_metrics(run: Run, directory: Path) -> None:
-    """From the first snapshot to the latest: two items born, one withdrawn, figures side by side."""
-    first = ids(directory)[0]
-    found = json.loads(run("snapshots", "diff", first, LATEST, "--json").stdout)
-    assert (found["born"], found["withdrawn"], found["restored"]) == (["i18", "i19"], ["i6"], [])
-    assert found["numbers"]["model.hr@10"] == [0.1, 0.3]
-    result = run("snapshots", "diff", first, LATEST)
-    assert "items\t18\t20\t2" in result.stdout.splitlines()
-    assert "2 items born: i18, i19." in result.stderr
-    assert "1 items withdrawn: i6." in result.stderr
-
-
-def test_aliases_move_and_roll_back(run: Run, directory: Path) -> None:
-    """`alias` takes an id or another alias; `rollback` goes to the parent."""
-    first, second, third = ids(directory)
-    assert run("snapshots", "alias", "champion", LATEST).stdout == f"champion is now {third}.\n"
-    assert run("snapshots", "rollback", "champion").stdout == f"champion is now {second}.\n"
-    assert run("snapshots", "alias", "champion", first).stdout == f"champion is now {first}.\n"
-    assert find(directory, "champion") == first
-    assert "moves latest on at its next snapshot" in run("snapshots", "rollback", LATEST).stderr
-
-
-def test_gc_deletes_the_old_and_unnamed(run: Run, directory: Path) -> None:
-    """It prints their ids."""
-    first, second, third = ids(directory)
-    run("snapshots", "alias", "champion", first)
-    assert json.loads(run("snapshots", "gc", "--keep", "1", "--json").stdout) == {"deleted": [second]}
-    assert ids(directory) == [first, third]
-    assert run("snapshots", "gc", "--keep", "1").stdout == "Deleted 0 snapshots.\n"
 
 
 @pytest.mark.parametrize(

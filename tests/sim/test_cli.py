@@ -1,39 +1,10 @@
 """`hstu replay`: its flags, what it prints, and how it refuses."""
 
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-
-def hstu(folder: Path, flags: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from sim.main import main; main()", "replay", *flags]
-    small = {
-        "COLUMNS": "160",
-        "HSTU_MODEL__DIM": "8",
-        "HSTU_MODEL__LAYERS": "1",
-        "HSTU_MODEL__HEADS": "1",
-        "HSTU_DATA_DIR": str(folder),
-    }
-    return subprocess.run(command, env=os.environ | small, text=True, capture_output=True, check=False)
-
-
-def test_the_command_prints_the_figures_and_writes_the_metrics(tmp_path: Path) -> None:
-    """The run is named after its attention; the last tables show the baselines and the digests."""
-    log = tmp_path / "log.csv"
-    log.write_text("who,what,when\n" + "\n".join(f"{n % 7},{n % 5},{1000 + 60 * n}" for n in range(300)))
-    columns = (str(log), "--user", "who", "--item", "what", "--time", "when", "--direct")
-    done = hstu(tmp_path, [*columns, "--attention", "softmax", "--metrics", str(tmp_path / "m.jsonl")])
-    assert done.returncode == 0, done.stderr
-    assert "300 events of 7 users on 5 items, from 1970-01-01" in done.stderr
-    assert "times are integer seconds" in done.stderr
-    for word in ("popularity", "hr@10", "sequences", "examples", "model"):
-        assert word in done.stdout.lower()
-    assert (tmp_path / "train" / "softmax").exists()
-    assert (tmp_path / "m.jsonl").read_text().startswith("{")
+from tests.sim.replay.commands import hstu
 
 
 @pytest.mark.parametrize(

@@ -6,16 +6,8 @@ import pytest
 
 from sim.compare.options import Options, plan_of
 from sim.compare.plan import Plan, parse_scalar, parse_vary
-from sim.compare.presets import PRESETS
 from sim.config import Settings
 from sim.errors import SimError
-
-
-@pytest.mark.parametrize("name", PRESETS)
-def test_presets_are_runnable(name: str) -> None:
-    """Every preset names existing contestants, scenarios and settings; the ids of its runs differ."""
-    specs = plan_of(Options(preset=name), Settings()).specs()
-    assert len({spec.id for spec in specs}) == len(specs) > 3
 
 
 def test_everything_is_crossed() -> None:
@@ -38,13 +30,6 @@ def test_scenarios_are_varied_too() -> None:
     options = Options(preset="paper", contestants=("silu",), vary=("initial=0.2,1.0",), records=100)
     specs = plan_of(options, Settings()).specs()
     assert {(spec.overrides["initial"], spec.overrides["records"]) for spec in specs} == {(0.2, 100), (1.0, 100)}
-
-
-def test_what_a_preset_fixes_can_be_changed() -> None:
-    """An option that is not given keeps the preset's value."""
-    for given, frozen in ((None, False), (True, True), (False, False)):
-        options = Options(preset="map", frozen=given)
-        assert {spec.frozen for spec in plan_of(options, Settings()).specs() if spec.contestant == "silu"} == {frozen}
 
 
 def test_what_makes_a_contestant_is_not_varied() -> None:
@@ -84,13 +69,6 @@ def test_there_is_no_upper_bound_without_seen_items() -> None:
     assert {spec.contestant for spec in plan_of(options, Settings()).specs()} == {"silu", "softmax", "transformer"}
 
 
-def test_other_scenarios_leave_a_preset_s_own_sizes() -> None:
-    """`records` belongs to the paper's stream; another scenario in its place has no such key."""
-    specs = plan_of(Options(preset="paper", scenarios=("growth",)), Settings()).specs()
-    assert {spec.scenario for spec in specs} == {"growth"}
-    assert not any(spec.overrides for spec in specs)
-
-
 def test_values_are_numbers_where_they_can_be() -> None:
     """Integers, floats, true and false; anything else is a text."""
     assert [parse_scalar(text) for text in ("3", "1e-3", "true", "none")] == [3, 0.001, True, "none"]
@@ -102,15 +80,11 @@ def test_values_are_numbers_where_they_can_be() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (Options(), "Name a --preset, or at least one --scenario and one --contestant"),
-        (Options(preset="papers"), "no preset 'papers'; known are paper"),
         (Options(preset="paper", contestants=("bert",)), "no contestant 'bert'; known are silu"),
         (Options(preset="paper", vary=("dim",)), "'dim' is not of the form"),
         (Options(preset="paper", vary=("dim=9",)), r"dim 9 is not a multiple of heads 2"),
         (Options(preset="paper", vary=("learning_rate=-1",)), "train.learning_rate = -1 is refused"),
         (Options(preset="paper", vary=("lenght=3",)), "has the key 'lenght' in table"),
-        (Options(preset="paper", score_at="click"), "neither label nor request"),
-        (Options(preset="paper", test_share=0.0), "does not lie in"),
         (Options(preset="paper", vary=("seed=1,2",)), "--seeds N runs everything with the seeds 0 to N - 1"),
         (Options(preset="paper", vary=("scenario.seed=1,2",)), "--seeds N runs everything"),
         (Options(preset="paper", vary=("limit=256",)), "limit does not cut it; use records"),

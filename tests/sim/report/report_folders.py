@@ -109,3 +109,8 @@ def runs_of(
         for place, contestant in enumerate(contestants):
             for seed in range(seeds):
                 yield run(scenario, contestant, seed, 0.3 - 0.05 * place + 0.001 * seed * (1 + place))
+
+
+def pair(scenario: str = "a", seeds: int = 2) -> list[dict[str, object]]:
+    """Return runs of silu and softmax, as good as each other."""
+    return [run(scenario, name, seed, 0.1) for name in ("silu", "softmax") for seed in range(seeds)]

@@ -4,15 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sim.dirichlet.stream import DirichletSettings
 from sim.errors import SimError
-from sim.scenarios.scenario import PaperScenario, WorldScenario, load_scenario
-
-
-def written(folder: Path, text: str) -> Path:
-    path = folder / "mine.toml"
-    path.write_text(text)
-    return path
+from sim.scenarios.scenario import WorldScenario, load_scenario
+from tests.sim.world.worlds import written
 
 
 def test_a_file_is_a_scenario(tmp_path: Path) -> None:
@@ -23,20 +17,6 @@ def test_a_file_is_a_scenario(tmp_path: Path) -> None:
     assert (made.settings.base.users, made.settings.base.events) == (9, 100_000)
     assert made.settings.slates is None
     assert load_scenario(str(tmp_path / "mine.toml")) == made
-
-
-def test_one_shock_or_several(tmp_path: Path) -> None:
-    """A table, or an array of tables."""
-    one = load_scenario(written(tmp_path, "[shock]\nat_d = 3\n"))
-    several = load_scenario(written(tmp_path, "[[shock]]\nat_d = 3\n[[shock]]\nat_d = 4\nfactor = 9\n"))
-    assert [len(made.settings.shock) for made in (one, several)] == [1, 2]  # type: ignore[union-attr]
-
-
-def test_the_papers_stream_takes_every_key_of_its_generator(tmp_path: Path) -> None:
-    """With the generator's defaults."""
-    made = load_scenario(written(tmp_path, 'kind = "dirichlet"\n[dirichlet]\nrecords = 7\nzipf = 1.0\nslots = 3\n'))
-    assert isinstance(made, PaperScenario)
-    assert made.dirichlet == DirichletSettings(records=7, zipf=1.0, slots=3)
 
 
 @pytest.mark.parametrize(
@@ -54,14 +34,7 @@ def test_the_papers_stream_takes_every_key_of_its_generator(tmp_path: Path) -> N
             "[[shock]]\nat_d = 1\n[[shock]]\nat_d = 2\nfactr = 3\n",
             "has the key 'factr' in table [shock] number 2,",
         ),
-        ("[shock]\nat_d = 30\n", "shock 1 comes on day 30, but the stream has only 30 days."),
         ("growth = 0.4\n", "has growth = 0.4, but growth is a table: write [growth] and its keys under it."),
-        ("[delay]\nseconds = 5\n", "table [delay] says something about slates, so it needs a table [slates]."),
-        ("[position]\n", "table [position] says something about slates, so it needs a table [slates]."),
-        ("[slates]\nsize = 50\n[base]\nitems = 40\n", "a slate of 50 is more than the 40 items there at first."),
-        ("[base]\nitems = 30\n", "30 items are there at first, which must be as many as the 40 categories; take more"),
-        ("[base]\ndays = 0.001\n", "100000 events do not fit into 0.001 days; each needs 10 ms."),
-        ("[base]\nusers = 900000\n", "900000 users × 40 categories are more than 20000000; take fewer."),
         ("kind = 'markov'\n", "has kind = 'markov', which is no kind of scenario; known are world, dirichlet."),
         (
             "kind = 'dirichlet'\n[dirichlet]\nuser = 3\n",

@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,13 @@ SLATES: dict[str, Any] = {
 def scenario(*, base: dict[str, Any] | None = None, **tables: Any) -> WorldScenario:
     """Return a small scenario with these tables."""
     return WorldScenario("small", WorldSettings.model_validate({"base": SMALL | (base or {}), **tables}))
+
+
+def written(folder: Path, text: str) -> Path:
+    """Write a scenario file and return its path."""
+    path = folder / "mine.toml"
+    path.write_text(text)
+    return path
 
 
 def naive_law(world: World, user: int, tick: int) -> dict[int, float]:

@@ -1,6 +1,5 @@
 """Folders that are complete, unfinished, or contradictory."""
 
-import math
 from pathlib import Path
 
 import polars as pl
@@ -8,11 +7,7 @@ import pytest
 
 from sim.errors import SimError
 from sim.report.analysis.results import CURVES, MOMENTS, RUNS, read_results
-from tests.sim.report.report_folders import ABOUT, curve, moment, run, write
-
-
-def pair(scenario: str = "a", seeds: int = 2) -> list[dict[str, object]]:
-    return [run(scenario, name, seed, 0.1) for name in ("silu", "softmax") for seed in range(seeds)]
+from tests.sim.report.report_folders import ABOUT, curve, moment, pair, run, write
 
 
 def test_a_whole_folder_misses_nothing(tmp_path: Path) -> None:
@@ -24,50 +19,6 @@ def test_a_whole_folder_misses_nothing(tmp_path: Path) -> None:
     assert dict(results.curves.schema) == dict(CURVES)
     assert dict(results.moments.schema) == dict(MOMENTS)
     assert results.about == ABOUT
-
-
-def test_what_is_not_there_is_said(tmp_path: Path) -> None:
-    """Files, the end, a planned run, a seed of a variant and a whole contestant of a scenario are named."""
-    runs = [*pair(), *pair("b")[:3]]
-    runs += [run("a", "silu", 0, 0.1, "lr=1")]
-    results = read_results(write(tmp_path, runs, about=ABOUT | {"finished": None, "planned": 12}))
-    told = "\n".join(results.missing)
-    for words in (
-        "curves.parquet is not there",
-        "moments.parquet is not there",
-        "has not finished",
-        "4 of 12 planned runs have not ended",
-        "silu has no run for a, lr=1, seed 1.",
-        "softmax has no run for b seed 1.",
-    ):
-        assert words in told
-    assert "about.json is not there" in "\n".join(read_results(write(tmp_path / "x", pair(), about=None)).missing)
-    lone = read_results(write(tmp_path / "y", [*pair("a", 1), run("b", "silu", 0, 0.1)])).missing
-    assert "softmax has no run for b (all seeds)." in lone
-
-
-def test_an_oracle_is_expected_only_where_it_has_a_run(tmp_path: Path) -> None:
-    """Recorded logs have no oracle; a scenario that has one misses it for a seed."""
-    runs = [*pair("a"), *pair("b"), run("a", "oracle", 0, 0.5)]
-    told = [text for text in read_results(write(tmp_path, runs)).missing if text.startswith("oracle")]
-    assert told == ["oracle has no run for a seed 1."]
-
-
-def test_runs_without_figures_or_curves_are_named(tmp_path: Path) -> None:
-    """NaN counts as not measured; a run without curves is named where others have them."""
-    runs = [run("a", "silu", 0, math.nan), run("a", "softmax", 0, 0.1)]
-    results = read_results(write(tmp_path, runs, [curve(runs[1]["run"], [0.1])]))
-    assert "1 of 2 runs have no curves: a-silu--0." in results.missing
-    assert "1 runs have no HR@10: a-silu--0." in results.missing
-    assert results.runs["hr10"].to_list() == [None, 0.1]
-
-
-def test_different_examples_or_targets_are_flagged(tmp_path: Path) -> None:
-    """Gaps need equal examples: another digest or another number of targets is reported."""
-    runs = [*pair("a", 1), run("a", "markov", 0, 0.1, examples_digest="else", targets=999)]
-    told = "\n".join(read_results(write(tmp_path, runs)).missing)
-    assert "In a, seed 0, the digests of the examples differ (markov saw others than the rest)" in told
-    assert "tested on 999, 1000 targets" in told
 
 
 def test_a_repeated_run_counts_once(tmp_path: Path) -> None:

@@ -1,0 +1,68 @@
+"""`hstu snapshots`: its verbs print tables or one document, and do what they print."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from model.errors import ModelError
+from model.storage.aliases import LATEST, find
+from tests.model.commands import Run, ids
+
+
+def test_the_list_shows_all_with_their_aliases(run: Run, directory: Path) -> None:
+    """Oldest first, as a table and as a document; nothing is an empty list."""
+    listed = json.loads(run("snapshots", "list", "--json").stdout)
+    assert [(entry["step"], entry["aliases"]) for entry in listed] == [(1, []), (2, []), (3, [LATEST])]
+    assert [entry["parent"] for entry in listed] == ["", *ids(directory)[:2]]
+    lines = run("snapshots", "list").stdout.splitlines()
+    assert lines[0].split("\t")[:2] == ["id", "aliases"]
+    assert lines[3].split("\t")[:2] == [ids(directory)[2], LATEST]
+    (directory / ids(directory)[0] / "arrays.safetensors").write_bytes(b"")
+    assert "is torn" in run("snapshots", "list").stderr
+    assert json.loads(run("snapshots", "list", "--json", "--name", "none").stdout) == []
+
+
+def test_show_prints_digests_metrics_and_settings(run: Run, directory: Path) -> None:
+    """For the latest snapshot or the one named, after every byte was checked."""
+    shown = json.loads(run("snapshots", "show", "--json").stdout)
+    assert (shown["step"], shown["aliases"], shown["digests"]["sequences"]) == (3, [LATEST], "5e")
+    assert (shown["settings"]["model"]["dim"], shown["metrics"]["model"]["hr@10"]) == (16, 0.3)
+    rows = dict(line.split("\t", 1) for line in run("snapshots", "show", ids(directory)[0]).stdout.splitlines()[1:])
+    assert (rows["digest sequences"], rows["digest examples"], rows["digest model"]) == ("5e", "e8", f"{1:032x}")
+    assert (rows["model.hr@10"], rows["model.dim"], rows["created"]) == ("0.1000", "16", "2023-11-14 22:13:20")
+    arrays = directory / ids(directory)[0] / "arrays.safetensors"
+    arrays.write_bytes(arrays.read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelError, match="is damaged"):
+        run("snapshots", "show", ids(directory)[0])
+
+
+def test_diff_prints_births_withdrawals_and_metrics(run: Run, directory: Path) -> None:
+    """From the first snapshot to the latest: two items born, one withdrawn, figures side by side."""
+    first = ids(directory)[0]
+    found = json.loads(run("snapshots", "diff", first, LATEST, "--json").stdout)
+    assert (found["born"], found["withdrawn"], found["restored"]) == (["i18", "i19"], ["i6"], [])
+    assert found["numbers"]["model.hr@10"] == [0.1, 0.3]
+    result = run("snapshots", "diff", first, LATEST)
+    assert "items\t18\t20\t2" in result.stdout.splitlines()
+    assert "2 items born: i18, i19." in result.stderr
+    assert "1 items withdrawn: i6." in result.stderr
+
+
+def test_aliases_move_and_roll_back(run: Run, directory: Path) -> None:
+    """`alias` takes an id or another alias; `rollback` goes to the parent."""
+    first, second, third = ids(directory)
+    assert run("snapshots", "alias", "champion", LATEST).stdout == f"champion is now {third}.\n"
+    assert run("snapshots", "rollback", "champion").stdout == f"champion is now {second}.\n"
+    assert run("snapshots", "alias", "champion", first).stdout == f"champion is now {first}.\n"
+    assert find(directory, "champion") == first
+    assert "moves latest on at its next snapshot" in run("snapshots", "rollback", LATEST).stderr
+
+
+def test_gc_deletes_the_old_and_unnamed(run: Run, directory: Path) -> None:
+    """It prints their ids."""
+    first, second, third = ids(directory)
+    run("snapshots", "alias", "champion", first)
+    assert json.loads(run("snapshots", "gc", "--keep", "1", "--json").stdout) == {"deleted": [second]}
+    assert ids(directory) == [first, third]
+    assert run("snapshots", "gc", "--keep", "1").stdout == "Deleted 0 snapshots.\n"

@@ -1,0 +1,87 @@
+"""`hstu replay` from its options to its end: what it prints on the way."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.config import Settings, load
+from sim.errors import SimError
+from sim.replay.command import run_replay
+from sim.replay.open_source import open_source
+from sim.replay.options import ReplayOptions
+from sim.sources.source import TOPICS
+from stream.config import StreamSettings
+from tests.sim.replay.commands import hstu
+
+
+def loaded(flags: dict[str, Any]) -> Settings:
+    return load(None, flags)
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
+    """What would have been done with Kafka, which is not there."""
+    made: list[tuple[str, Any]] = []
+
+    def instead(name: str, value: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> bool:
+            made.append((name, value(*arguments)))
+            return True
+
+        return call
+
+    monkeypatch.setattr("stream.kafka.topics.create_topics", instead("created", lambda at, _: at))
+    monkeypatch.setattr("stream.kafka.topics.verify_topics", instead("verified", lambda at, _, topics: (at, topics)))
+    monkeypatch.setattr("sim.replay.command._send", instead("sent", lambda *arguments: arguments[2:4]))
+    return made
+
+
+def test_the_command_prints_the_figures_and_writes_the_metrics(tmp_path: Path) -> None:
+    """The run is named after its attention; the last tables show the baselines and the digests."""
+    log = tmp_path / "log.csv"
+    log.write_text("who,what,when\n" + "\n".join(f"{n % 7},{n % 5},{1000 + 60 * n}" for n in range(300)))
+    columns = (str(log), "--user", "who", "--item", "what", "--time", "when", "--direct")
+    done = hstu(tmp_path, [*columns, "--attention", "softmax", "--metrics", str(tmp_path / "m.jsonl")])
+    assert done.returncode == 0, done.stderr
+    assert "300 events of 7 users on 5 items, from 1970-01-01" in done.stderr
+    assert "times are integer seconds" in done.stderr
+    for word in ("popularity", "hr@10", "sequences", "examples", "model"):
+        assert word in done.stdout.lower()
+    assert (tmp_path / "train" / "softmax").exists()
+    assert (tmp_path / "m.jsonl").read_text().startswith("{")
+
+
+def test_topics_are_made_or_verified_before_anything_is_sent(calls: list[tuple[str, Any]]) -> None:
+    """The replay is named after its source, unless it has a name of its own."""
+    options = {"synthetic": "dirichlet", "records": 30, "bootstrap": "h:1"}
+    assert run_replay(loaded, ReplayOptions(**options))
+    assert run_replay(loaded, ReplayOptions(**options, create_topics=False, name="mine"))
+    assert calls == [
+        ("created", "h:1"),
+        ("sent", ("h:1", "dirichlet")),
+        ("verified", ("h:1", TOPICS)),
+        ("sent", ("h:1", "mine")),
+    ]
+
+
+def test_settings_that_fit_a_source_are_told(calls: list[tuple[str, Any]], capsys: pytest.CaptureFixture[str]) -> None:
+    """The keys in which the workers' table should differ; nothing where it fits."""
+    options = ReplayOptions(synthetic="dirichlet", records=30, bootstrap="h:1")
+    fitting = open_source(options).fit(StreamSettings())
+    run_replay(loaded, options)
+    said = capsys.readouterr().err
+    assert f"stream.gather_targets = {fitting.gather_targets:g}" in said.split("if the workers have ")[1]
+    assert "stream.partitions" not in said
+    run_replay(lambda flags: loaded(flags).model_copy(update={"stream": fitting}), options)
+    assert "if the workers have" not in capsys.readouterr().err
+
+
+def test_contradictions_are_refused_before_a_source_is_read(calls: list[tuple[str, Any]]) -> None:
+    """So that a mistake costs no time; a name that cannot be a file's comes before Kafka is touched."""
+    with pytest.raises(SimError, match="--direct always runs at full speed"):
+        run_replay(loaded, ReplayOptions(log=Path("absent.csv"), direct=True, speed="5/s"))
+    with pytest.raises(SimError, match="--name a/b cannot name a file; remove its slashes"):
+        run_replay(loaded, ReplayOptions(synthetic="dirichlet", records=30, name="a/b", bootstrap="h:1"))
+    assert calls == []
