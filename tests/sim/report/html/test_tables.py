@@ -76,8 +76,9 @@ def test_oracles_alone_answer_nothing(tmp_path: Path) -> None:
 
 
 def test_the_best_of_each_metric_is_bold_and_an_oracle_never(tmp_path: Path) -> None:
-    """Of the contestants alone; metrics may have different winners."""
-    runs = [run("a", "silu", 0, 0.2, mrr=0.01), run("a", "softmax", 0, 0.1, mrr=0.3), run("a", "oracle", 0, 0.9)]
+    """Of the contestants alone, even where an oracle is as good; metrics may have different winners."""
+    runs = [run("a", "silu", 0, 0.2, mrr=0.01), run("a", "softmax", 0, 0.1, mrr=0.3)]
+    runs.append(run("a", "oracle", 0, 0.9, mrr=0.3))
     table = scenario_table(results_of(tmp_path, *runs), "a", "all")
     assert table is not None
     assert titles(table) == ["", "HR@10", "HR@10 − softmax", "of oracle", "HR@50", "NDCG@10", "MRR", "seeds"]
