@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-JOBS ?= 2
+JOBS ?= 3
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 BENCHES := freshness ingest train encoder rank topk stochastic_length time_bias defaults generator oracle ablation
 
@@ -24,7 +24,7 @@ install: $(STAMP) ## Make .venv with everything in it
 demo: $(STAMP) ## Run the main job: Kafka, a worker, two trainers, a server, MovieLens replayed
 	$(BIN)/hstu demo
 
-test: $(STAMP) ## Run the tests, about 5 minutes on 2 cores (JOBS=2 side by side)
+test: $(STAMP) ## Run the tests, about 5 minutes on 2 cores (JOBS=3 side by side: some wait)
 	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(STAMP) ## Run every test; those for a GPU are skipped where there is none

@@ -58,8 +58,8 @@ def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("moment", "how"),
     [
-        ("Everything is written", signal.SIGINT),
-        ("Kafka is ready", signal.SIGINT),
+        pytest.param("Everything is written", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("Kafka is ready", signal.SIGINT, marks=pytest.mark.slow),
         ("MovieLens is replayed", signal.SIGTERM),
         (" worker ", signal.SIGINT),
     ],

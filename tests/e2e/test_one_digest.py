@@ -144,7 +144,7 @@ def direct(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.mark.broker
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("workers", "killed"), [(2, True), (1, False), (2, False)])
+@pytest.mark.parametrize(("workers", "killed"), [(2, True), (2, False), pytest.param(1, False, marks=pytest.mark.slow)])
 def test_the_digests_agree(workers: int, killed: bool, log: Path, direct: Run, kafka: Any, tmp_path: Path) -> None:
     """One worker, two workers, a worker and the trainer killed by SIGKILL: all end as the one process does."""
     run = Run(tmp_path / "run", kafka.bootstrap, f"e2e-{workers}-{killed}-{os.getpid()}-".lower())

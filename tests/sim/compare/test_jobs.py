@@ -22,7 +22,7 @@ def wait_for(what: object, seconds: float = 60) -> None:
 
 def test_interrupted_it_goes_on(tmp_path: Path) -> None:
     """Ctrl-C leaves checkpoints and no process; the same command ends with the figures of one that went through."""
-    flags = ("--events", "1500", "--jobs", "2")
+    flags = ("--events", "1000", "--jobs", "2")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     started = subprocess.Popen(command(tmp_path, *flags), env=environment(), start_new_session=True, **quiet)
     runs = tmp_path / "out" / "runs"
@@ -36,7 +36,7 @@ def test_interrupted_it_goes_on(tmp_path: Path) -> None:
     whole = tmp_path / "whole"
     whole.mkdir()
     (whole / "small.toml").write_text(WORLD)
-    assert run(whole, "--events", "1500", "--jobs", "1").returncode == 0
+    assert run(whole, "--events", "1000", "--jobs", "1").returncode == 0
     columns = ("contestant", "examples_digest", "model_digest", "hr10", "late_hr10", "frozen_hr10", "mrr")
     first, second = (pl.read_parquet(p / "out" / "runs.parquet").select(columns) for p in (tmp_path, whole))
     assert first.sort("contestant").equals(second.sort("contestant"))

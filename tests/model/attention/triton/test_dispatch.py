@@ -29,10 +29,17 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 
 
 @needs_triton
-@pytest.mark.parametrize("files", [[HERE / "test_launch.py"], [HERE, f"--ignore={HERE / 'test_launch.py'}"]])
-def test_the_kernels_pass_their_tests_interpreted(files: list[Path | str]) -> None:
-    """All tests marked gpu, in two processes in which Triton interprets its kernels."""
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", "gpu"]
+@pytest.mark.parametrize(
+    ("marks", "files"),
+    [
+        ("gpu and not slow", [HERE / "test_launch.py"]),
+        ("gpu and not slow", [HERE, f"--ignore={HERE / 'test_launch.py'}"]),
+        pytest.param("gpu and slow", [HERE], marks=pytest.mark.slow),
+    ],
+)
+def test_the_kernels_pass_their_tests_interpreted(marks: str, files: list[Path | str]) -> None:
+    """All tests marked gpu, in processes in which Triton interprets its kernels."""
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", marks]
     command += map(str, files)
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, **QUIETLY)

@@ -72,10 +72,11 @@ def test_a_window_that_ends_just_behind_a_tile_reaches_the_next_one(activation: 
     assert_as_good(*runs, with_gradients(reference, case, torch.float64))
 
 
-def test_a_sequence_of_16384_tokens() -> None:
+@pytest.mark.parametrize("tokens", [1 << 11, pytest.param(1 << 14, marks=pytest.mark.slow)])
+def test_a_long_sequence(tokens: int) -> None:
     """Tokens that far from the first one are found; a window and large tiles keep the interpreter fast."""
-    options = {"activation": "softmax", "alpha": 0.5, "max_len": 1 << 14, "num_targets": None, "window": 40}
-    case = RandomCase([3, 1 << 14], [], 1, 8, 8, options, False, 0, 128, 1 << 16)
+    options = {"activation": "softmax", "alpha": 0.5, "max_len": tokens, "num_targets": None, "window": 40}
+    case = RandomCase([3, tokens], [], 1, 8, 8, options, False, 0, 128, 1 << 16)
     with in_blocks(Config(128, 128, 4, 1)) if interpreted() else nullcontext():
         ours = with_gradients(fused, case, torch.float32)
     for found, exact in zip(ours, with_gradients(plain, case, torch.float64), strict=True):
