@@ -131,6 +131,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="small shapes on a CPU, kernels interpreted")
     parser.add_argument("--seconds", type=float, default=420.0, help="end after this time")
     parser.add_argument("--save", type=Path, help="folder of the JSON file (bench/results; none if tiny)")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="these, in this order (all)")
     for hidden in ("--stage", "--into", "--until"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -142,7 +143,7 @@ def main() -> None:
     until = time.time() + given.seconds
     with tempfile.TemporaryDirectory() as nowhere:
         path = begin(given.save or Path(nowhere if TINY else Path(__file__).parent / "results"))
-        for stage in STAGES:
+        for stage in given.stages:
             drive(stage, path, until)
         failed = list(failures(json.loads(path.read_text())))
     for name, error in failed:
