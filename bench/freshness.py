@@ -25,6 +25,7 @@ from kafka import KafkaProducer
 
 from sim.demo.processes import Child, stop_all
 from stream.config import StreamSettings
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.local_broker.node import free_port, running_broker
 from stream.store.reader import SequenceReader
@@ -111,7 +112,7 @@ def measure(folder: Path, probes: int) -> dict[str, list[float]]:
     """Start everything, measure, and stop it."""
     port, settings = free_port(), StreamSettings()
     with running_broker(folder / "broker") as bootstrap:
-        create_topics(bootstrap, settings)
+        create_topics(Kafka(bootstrap), settings)
         environment = {"HSTU_BOOTSTRAP": bootstrap, "HSTU_DATA_DIR": str(folder / "data")}
         verbs = {"worker": ["worker"], "train": ["train", "--quiet"], "serve": ["serve", "--port", str(port)]}
         children = [Child(name, verb, folder / "logs", environment) for name, verb in verbs.items()]

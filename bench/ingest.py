@@ -33,6 +33,7 @@ from rocksdict import Options, Rdict, WriteBatch
 
 from stream.config import StreamSettings
 from stream.join.partition import Partition
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.schema.events import decode_event
 from stream.schema.tokens import END_OF_TIME_MS
@@ -146,7 +147,7 @@ def agents(bootstrap: str, settings: StreamSettings, folder: Path, records: int)
 
     async def run() -> None:
         app = make_batch_app(
-            f"{settings.topic_prefix}agents", bootstrap, _Beginning(), datadir=folder / "f", poll_records=POLL
+            f"{settings.topic_prefix}agents", Kafka(bootstrap), _Beginning(), datadir=folder / "f", poll_records=POLL
         )
         left = records
 
@@ -231,7 +232,7 @@ def main() -> None:
     given = parser.parse_args()
     settings = StreamSettings(topic_prefix=f"bench{os.getpid()}-", idle_timeout_s=0, future_s=0)
     with tempfile.TemporaryDirectory() as name, kafka_for_tests(Path(name) / "kafka") as kafka:
-        create_topics(kafka.bootstrap, settings)
+        create_topics(Kafka(kafka.bootstrap), settings)
         events = asyncio.run(fill(kafka.bootstrap, settings, given.requests))
         logs, _ = asyncio.run(consume(kafka.bootstrap, settings, None))
         rates: dict[str, list[float]] = {"plain": [], "agents": [], "core": [], "worker": []}

@@ -36,8 +36,8 @@ class ModelCliContext(Protocol):
     def load(self, flags: dict[str, object]) -> ModelCliSettings:
         """Return the settings: file, environment, then flags by dotted names; None means not given."""
 
-    def check_kafka(self, bootstrap: str) -> None:
-        """Raise a sentence if no Kafka is named or none answers there."""
+    def kafka(self, settings: Any) -> Any:
+        """Return the cluster that the settings name; a sentence is raised if none is named or none answers."""
 
     def sequences(self, settings: Any) -> "OpenSequences":
         """Return a reader of users' sequences in the store of these settings, which load() has returned."""
@@ -84,14 +84,14 @@ def train(
     }
     context: ModelCliContext = ctx.obj
     settings = context.load(flags)
-    context.check_kafka(settings.bootstrap)
+    kafka = context.kafka(settings)
     from model.trainer.kafka import run_trainer
 
     run_trainer(
         settings.train,
         settings.model,
         settings.data_dir,
-        settings.bootstrap,
+        kafka,
         topic_prefix=settings.stream.topic_prefix,
         partitions=settings.stream.partitions,
         until_end=until_end,

@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -22,10 +22,10 @@ from pydantic_settings import (
 
 from model.config import ModelSettings, ServeSettings, TrainSettings
 from sim.errors import SimError
-from stream.config import StreamSettings
+from stream.config import KafkaSettings, StreamSettings
 
 PREFIX: Final = "HSTU_"
-_OF_KUBERNETES: Final = re.compile(r"(\w+?)_(SERVICE_HOST|SERVICE_PORT\w*|PORT|PORT_\w+)")
+_OF_KUBERNETES: Final = re.compile(r"_(?=(SERVICE_HOST|SERVICE_PORT|PORT)(_|$))")  # where a Service's name may end
 _file: ContextVar[Path | None] = ContextVar("_file", default=None)  # the file that `load` reads
 
 
@@ -45,6 +45,7 @@ class Settings(BaseSettings):
     """Kafka, as HOST:PORT[,HOST:PORT…]."""
     data_dir: Path = Path("hstu-data")
     """Where stores, checkpoints and snapshots live."""
+    kafka: KafkaSettings = KafkaSettings()
     stream: StreamSettings = StreamSettings()
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
@@ -104,7 +105,7 @@ def _tree(flags: dict[str, Any]) -> dict[str, Any]:
 def _keys(table: str = "") -> list[str]:
     """Return the keys of a table, or of the top level."""
     owner: Any = Settings.model_fields[table].annotation if table else Settings
-    return sorted(owner.model_fields)
+    return sorted(field.alias or name for name, field in owner.model_fields.items())
 
 
 def _variables() -> set[str]:
@@ -112,7 +113,7 @@ def _variables() -> set[str]:
     names = set(_keys())
     for table, field in Settings.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            names |= {f"{table}__{key}" for key in _keys(table)}
+            names |= {f"{table}__{key.replace('.', '_')}" for key in _keys(table)}
     return {PREFIX + name.upper() for name in names}
 
 
@@ -133,9 +134,9 @@ def _refuse_unknown_variables() -> None:
 
 
 def _is_of_kubernetes(name: str) -> bool:
-    """Return whether a variable is one of those of a Service, which always has …_SERVICE_HOST too."""
-    found = _OF_KUBERNETES.fullmatch(name)
-    return found is not None and "__" not in name and f"{found[1]}_SERVICE_HOST" in os.environ
+    """Return whether a variable is of a Service, which always has …_SERVICE_HOST and …_SERVICE_PORT too."""
+    services = (name[: end.start()] for end in _OF_KUBERNETES.finditer(name))
+    return any({f"{service}_SERVICE_HOST", f"{service}_SERVICE_PORT"} <= os.environ.keys() for service in services)
 
 
 def _sentence(error: ValidationError, where: str) -> str:
@@ -144,5 +145,17 @@ def _sentence(error: ValidationError, where: str) -> str:
     if first["type"] == "extra_forbidden":
         table = str(first["loc"][0]) if len(first["loc"]) > 1 else ""
         scope = f"table [{table}]" if table else "the top level"
-        return f"{where} sets {place}, which is no setting; {scope} knows {', '.join(_keys(table))}."
-    return f"The setting {place} = {first['input']!r} (from {where}, HSTU_* or a flag) is refused: {first['msg']}."
+        near = get_close_matches(str(first["loc"][-1]), _keys(table), 1)
+        hint = f"{near[0]} is the nearest; " if near else ""
+        return f"{where} sets {place}, which is no setting; {hint}{scope} knows {', '.join(_keys(table))}."
+    value = "" if _is_secret(first["loc"]) else f" = {first['input']!r}"
+    return f"The setting {place}{value} (from {where}, HSTU_* or a flag) is refused: {first['msg']}."
+
+
+def _is_secret(loc: tuple[int | str, ...]) -> bool:
+    """Return whether what pydantic refused is a secret, or a table that holds one."""
+    owner: Any = Settings
+    for part in map(str, loc):
+        fields = getattr(owner, "model_fields", {}).items()
+        owner = next((field.annotation for name, field in fields if part in (name, field.alias)), None)
+    return SecretStr in (owner, *(field.annotation for field in getattr(owner, "model_fields", {}).values()))

@@ -20,6 +20,7 @@ from sim.errors import SimError
 
 if TYPE_CHECKING:
     from sim.config import Settings
+    from stream.kafka.connection import Kafka
     from stream.store.reader import SequenceReader
 
 # Packages that come with an extra, by the names under which they are imported.
@@ -89,11 +90,13 @@ class Context:
 
         return load(self.config, flags)
 
-    def check_kafka(self, bootstrap: str) -> None:
-        """Raise a sentence if no Kafka is named or none answers there."""
-        from stream.kafka.bootstrap import check_reachable, require_bootstrap
+    def kafka(self, settings: "Settings") -> "Kafka":
+        """Return the cluster that the settings name; a sentence is raised if none is named or none answers."""
+        from stream.kafka.bootstrap import check_reachable, require_kafka
 
-        check_reachable(require_bootstrap(bootstrap))
+        kafka = require_kafka(settings.bootstrap, settings.kafka)
+        check_reachable(kafka)
+        return kafka
 
     def sequences(self, settings: "Settings") -> "SequenceReader":
         """Return a reader of users' sequences under the data directory."""

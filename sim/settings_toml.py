@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 
 from sim.config import Settings
 
@@ -28,13 +28,21 @@ def _keys(table: BaseModel, names: Sequence[str]) -> list[str]:
 
 def _key(table: BaseModel, name: str) -> Iterator[str]:
     field, value = type(table).model_fields[name], getattr(table, name)
-    choices = f" One of {', '.join(get_args(field.annotation))}." if get_origin(field.annotation) is Literal else ""
+    choices = (
+        f" One of {', '.join(filter(None, get_args(field.annotation)))}."
+        if get_origin(field.annotation) is Literal
+        else ""
+    )
     meaning = " ".join(f"{field.description or ''}{choices}".split())
     yield from textwrap.wrap(meaning, _WIDTH, initial_indent="# ", subsequent_indent="# ")
-    yield f"{name} = {_toml(value)}" + ("" if value == field.default else f"  # default: {_toml(field.default)}")
+    key = json.dumps(field.alias) if field.alias else name
+    if isinstance(value, SecretStr) and value != field.default:
+        yield f"# {key} is set, and not shown"
+    else:
+        yield f"{key} = {_toml(value)}" + ("" if value == field.default else f"  # default: {_toml(field.default)}")
 
 
 def _toml(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    return json.dumps(str(value) if isinstance(value, Path) else value)
+    return json.dumps(str(value) if isinstance(value, Path | SecretStr) else value)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 import typer
 
 if TYPE_CHECKING:
-    from stream.config import StreamSettings
+    from stream.config import KafkaSettings, StreamSettings
+    from stream.kafka.connection import Kafka
 
 topics_app = typer.Typer(no_args_is_help=True, help="Make and list the topics in Kafka.")
 
@@ -22,6 +23,10 @@ class StreamCliSettings(Protocol):
     @property
     def bootstrap(self) -> str:
         """Kafka, as HOST:PORT[,HOST:PORT…]; empty if none is named."""
+
+    @property
+    def kafka(self) -> "KafkaSettings":
+        """Table [kafka]: TLS and SASL."""
 
     @property
     def data_dir(self) -> Path:
@@ -70,12 +75,12 @@ def worker(
     name: Annotated[str, typer.Option("--name", help="The worker's name in its log.")] = "worker",
 ) -> None:
     """Join events into sequences and examples, until SIGTERM or Ctrl-C."""
-    from stream.kafka.bootstrap import check_reachable, require_bootstrap
+    from stream.kafka.bootstrap import check_reachable, require_kafka
     from stream.worker.agents import run_worker
 
     context: StreamCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap, "data_dir": data_dir})
-    kafka = require_bootstrap(settings.bootstrap)
+    kafka = require_kafka(settings.bootstrap, settings.kafka)
     check_reachable(kafka)
     run_worker(settings.stream, settings.data_dir, kafka, name)
 
@@ -105,9 +110,9 @@ def list_(ctx: typer.Context, bootstrap: Bootstrap = None) -> None:
     Console().print(table)
 
 
-def _kafka_and_settings(ctx: typer.Context, bootstrap: str | None) -> tuple[str, "StreamSettings"]:
-    from stream.kafka.bootstrap import require_bootstrap
+def _kafka_and_settings(ctx: typer.Context, bootstrap: str | None) -> tuple["Kafka", "StreamSettings"]:
+    from stream.kafka.bootstrap import require_kafka
 
     context: StreamCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap})
-    return require_bootstrap(settings.bootstrap), settings.stream
+    return require_kafka(settings.bootstrap, settings.kafka), settings.stream

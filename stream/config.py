@@ -1,6 +1,75 @@
-"""Settings of topics, joiner, store and workers: table [stream] of hstu.toml, HSTU_STREAM__* in the environment."""
+"""Tables [stream] (topics, joiner, store and workers) and [kafka] (how to connect) of hstu.toml.
 
-from pydantic import BaseModel, ConfigDict, Field
+In the environment they are HSTU_STREAM__* and HSTU_KAFKA__*.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+
+class KafkaSettings(BaseModel):
+    """How clients connect to Kafka, by the names that Kafka's own clients use.
+
+    In the environment `sasl.username` is HSTU_KAFKA__SASL_USERNAME. A secret is given by its key or by a file that
+    holds it, as Docker and Kubernetes mount them; nothing prints it.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        alias_generator=lambda name: name.replace("_", "."),
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
+
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    """SASL authenticates, SSL encrypts (TLS)."""
+    sasl_mechanism: Literal["", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = ""
+    """How the user authenticates; needed with SASL. The SCRAM mechanisms never send the password."""
+    sasl_username: str = ""
+    """The user's name; needed with SASL."""
+    sasl_password: SecretStr = SecretStr("")
+    """The user's password; rather by HSTU_KAFKA__SASL_PASSWORD or a file than here."""
+    sasl_password_file: str = ""
+    """File that holds the password."""
+    ssl_ca_location: str = ""
+    """PEM file, or folder of them, of the CAs that sign the brokers' certificates; empty means the system's."""
+    ssl_certificate_location: str = ""
+    """PEM file of this client's certificate and its chain, where the cluster wants one."""
+    ssl_key_location: str = ""
+    """PEM file of its private key; empty means that the certificate's file holds it."""
+    ssl_key_password: SecretStr = SecretStr("")
+    """Password of that key."""
+    ssl_key_password_file: str = ""
+    """File that holds the password of that key."""
+    ssl_endpoint_identification_algorithm: Literal["https", "none"] = "https"
+    """Whether a broker's certificate must name the host that was asked for (https) or may name any (none)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_dotted_key(cls, given: Any) -> Any:
+        """Bring `"sasl.mechanism"`, `sasl.mechanism` (a table in TOML) and SASL_MECHANISM, the strongest, to one."""
+        if not isinstance(given, Mapping):
+            return given
+        keys = {name: str(field.alias) for name, field in cls.model_fields.items()}
+        leaves = sorted(_leaves(given), key=lambda leaf: leaf[0] in keys)  # those of variables last
+        return {keys.get(key.replace(".", "_"), key): value for key, value in leaves}
+
+    def given(self) -> set[str]:
+        """Return the dotted keys whose values are not the defaults."""
+        fields = type(self).model_fields
+        return {str(fields[name].alias) for name, value in self if value != fields[name].default}
+
+
+def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield above + key, value
 
 
 class StreamSettings(BaseModel):

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from aiokafka.errors import KafkaError
+from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
 from stream.consumer.faust_driver import Consumer, DrivenApp, NoTables, Scheduler, Schema
@@ -29,12 +30,13 @@ from stream.consumer.owner import StateOwner
 from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_dropped
 from stream.errors import BrokerError
 from stream.example import Record
-from stream.kafka.clients import faust_connection
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions
 
 __all__ = [
     "BatchApp",
     "Handler",
+    "Kafka",
     "Record",
     "StateOwner",
     "TopicPartition",
@@ -160,7 +162,7 @@ class BatchApp(DrivenApp):
 
 def make_batch_app(
     group: str,
-    bootstrap: str,
+    kafka: Kafka,
     owner: StateOwner,
     *,
     datadir: Path,
@@ -172,7 +174,7 @@ def make_batch_app(
 
     Args:
         group: Kafka's consumer group, which is the app's id.
-        bootstrap: HOST:PORT[,HOST:PORT…].
+        kafka: The cluster.
         owner: Its state decides where consumption begins.
         datadir: A folder for Faust, removed by `serve`.
         poll_records: How many records are polled at once, over all partitions; four times as many may wait for their
@@ -185,7 +187,8 @@ def make_batch_app(
     datadir.mkdir(parents=True, exist_ok=True)
     app = BatchApp(
         group,
-        **faust_connection(bootstrap),
+        broker=[f"kafka://{server}" for server in kafka.servers],
+        broker_credentials=_credentials(kafka),
         datadir=str(datadir),
         web_enabled=False,
         topic_allow_declare=False,
@@ -204,6 +207,18 @@ def make_batch_app(
     )
     app.set_owner(owner, Progress(4 * poll_records))
     return app
+
+
+def _credentials(kafka: Kafka) -> SASLCredentials | SSLCredentials | None:
+    options = kafka.client_options()
+    if kafka.authenticated:
+        return SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            mechanism=options["sasl_mechanism"],
+            ssl_context=options.get("ssl_context"),
+        )
+    return SSLCredentials(options["ssl_context"]) if kafka.encrypted else None
 
 
 async def serve(app: BatchApp) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from stream.kafka.bootstrap import check_reachable
+from stream.kafka.connection import Kafka
 from stream.local_broker.jars import VERSION
 from stream.local_broker.node import HOST, free_port, running_broker
 
@@ -37,7 +38,7 @@ def kafka_for_tests(directory: Path) -> Iterator[KafkaForTests]:
     given = os.environ.get("HSTU_BOOTSTRAP")
     with ExitStack() as stack:
         if given:
-            check_reachable(given)
+            check_reachable(Kafka(given))
             yield KafkaForTests(given, f"the one at {given} (HSTU_BOOTSTRAP)")
         elif docker_answers():
             bootstrap = stack.enter_context(_container())
@@ -72,7 +73,7 @@ def _container() -> Iterator[str]:
     port = free_port()
     container: Any = DockerContainer(_IMAGE).with_bind_ports(port, port).with_envs(**_container_settings(port))
     with container:
-        check_reachable(f"{HOST}:{port}", _CONTAINER_S)
+        check_reachable(Kafka(f"{HOST}:{port}"), _CONTAINER_S)
         yield f"{HOST}:{port}"
 
 

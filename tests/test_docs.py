@@ -21,6 +21,7 @@ import pytest
 from kafka import KafkaConsumer
 
 from sim.config import Settings
+from stream.kafka.connection import Kafka
 from stream.local_broker.node import free_port
 from stream.schema.events import SourceTopic, decode_event
 from stream.schema.ids import partition_of
@@ -279,7 +280,7 @@ def test_the_producer_of_the_readme_sends_events(kafka: KafkaForTests, topic_pre
     from stream.config import StreamSettings
     from stream.kafka.topics import create_topics
 
-    create_topics(kafka.bootstrap, StreamSettings(topic_prefix=topic_prefix))
+    create_topics(Kafka(kafka.bootstrap), StreamSettings(topic_prefix=topic_prefix))
     (block,) = (block for block in ALL if "KafkaProducer" in block.text)
     text = block.text.replace("127.0.0.1:9092", kafka.bootstrap).replace("live-", topic_prefix)
     names: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from uuid import uuid4
 
 from stream.config import StreamSettings
 from stream.kafka import clients
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import topic_name
 from stream.schema.topics import EVENTS, ITEMS
 
@@ -24,7 +25,7 @@ def written(bootstrap: str, settings: StreamSettings) -> dict[Place, list[tuple[
         for partition in range(settings.partitions)
     }
     found: dict[Place, list[tuple[bytes | None, bytes | None]]] = defaultdict(list)
-    with clients.offsets_client(bootstrap) as consumer:
+    with clients.offsets_client(Kafka(bootstrap)) as consumer:
         consumer.assign(list(places))
         consumer.seek_to_beginning()
         ends = consumer.end_offsets(list(places))

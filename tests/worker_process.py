@@ -26,9 +26,10 @@ from pathlib import Path
 from stream.worker.agents import run_worker
 from stream.config import StreamSettings
 from stream.errors import HstuError
+from stream.kafka.connection import Kafka
 settings, data_dir, bootstrap, name = sys.argv[1:]
 try:
-    run_worker(StreamSettings.model_validate_json(settings), Path(data_dir), bootstrap, name)
+    run_worker(StreamSettings.model_validate_json(settings), Path(data_dir), Kafka(bootstrap), name)
 except HstuError as error:
     sys.exit(str(error))
 """

@@ -23,7 +23,16 @@ from model.trainer.merge import Topic
 from model.trainer.monitor import Monitor
 from model.trainer.record_buffer import Batch, PartitionId, RecordBuffer
 from model.trainer.run import Training
-from stream.transport import BatchApp, Record, TopicPartition, count_partitions, log_to_stderr, make_batch_app, serve
+from stream.transport import (
+    BatchApp,
+    Kafka,
+    Record,
+    TopicPartition,
+    count_partitions,
+    log_to_stderr,
+    make_batch_app,
+    serve,
+)
 
 T = TypeVar("T")
 
@@ -39,7 +48,7 @@ def run_trainer(
     train: TrainSettings,
     model: ModelSettings,
     data_dir: Path,
-    bootstrap: str,
+    kafka: Kafka,
     *,
     topic_prefix: str,
     partitions: int,
@@ -52,25 +61,23 @@ def run_trainer(
         train: How to train, and under which name.
         model: Shape of the recommender.
         data_dir: Folder of checkpoints and snapshots.
-        bootstrap: HOST:PORT[,HOST:PORT…].
+        kafka: The cluster.
         topic_prefix: Prefix of the topics' names.
         partitions: Number of partitions of topic `examples`.
         until_end: Whether to stop once every partition has reached the end of time and all of it is trained on.
         live: Whether to show the live table.
 
     Raises:
-        ModelError: No Kafka is named, `examples` is missing or has other partitions, or training fails.
+        ModelError: `examples` is missing or has other partitions, or training fails.
         BrokerError: Kafka cannot be reached, or failed.
     """
-    if not bootstrap:
-        raise ModelError("No Kafka is named; give --bootstrap HOST:PORT or set HSTU_BOOTSTRAP.")
     log_to_stderr()
     topics: dict[Topic, str] = {"examples": f"{topic_prefix}examples", "items": f"{topic_prefix}items"}
-    found = count_partitions(bootstrap, topics.values())
+    found = count_partitions(kafka, topics.values())
     counts: dict[Topic, int] = {topic: found.get(name, 0) for topic, name in topics.items()}
     if counts["examples"] != partitions:
         raise ModelError(
-            f"Topic {topics['examples']} at {bootstrap} has {counts['examples']} partitions, but stream.partitions "
+            f"Topic {topics['examples']} at {kafka} has {counts['examples']} partitions, but stream.partitions "
             f"says {partitions}; run hstu topics create, or correct stream.partitions or stream.topic_prefix."
         )
     names: dict[Topic, str] = {topic: name for topic, name in topics.items() if counts[topic]}
@@ -79,7 +86,7 @@ def run_trainer(
         training = thread.submit(make, data_dir, train, model).result()
         try:
             trainer = Trainer(training, thread, names, until_end=until_end, live=live)
-            asyncio.run(trainer.run(bootstrap, f"{topic_prefix}hstu-train-"))
+            asyncio.run(trainer.run(kafka, f"{topic_prefix}hstu-train-"))
         finally:
             thread.submit(training.close).result()
 
@@ -133,12 +140,12 @@ class Trainer:
         """Wait until the step that runs is done."""
         await self._ended.wait()
 
-    async def run(self, bootstrap: str, group_prefix: str) -> None:
+    async def run(self, kafka: Kafka, group_prefix: str) -> None:
         """Train until the app is done."""
         settings = self._training.settings
         app = self._app = make_batch_app(
             group_prefix + settings.name,
-            bootstrap,
+            kafka,
             self,
             datadir=self._training.directory / f"faust-{os.getpid()}",
             poll_records=_POLL_RECORDS,

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sim.config import Settings
 from sim.console import ERR, progress, stopping_on_signals
@@ -13,6 +13,9 @@ from sim.replay.options import ReplayOptions
 from sim.replay.rate_limit import RateLimit, parse_speed
 from sim.sources.source import TOPICS, total
 from stream.config import StreamSettings
+
+if TYPE_CHECKING:
+    from stream.kafka.connection import Kafka
 
 
 def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOptions) -> bool:
@@ -37,30 +40,30 @@ def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOption
 
 
 def _into_kafka(opened: Opened, settings: Settings, options: ReplayOptions) -> bool:
-    from stream.kafka.bootstrap import require_bootstrap
+    from stream.kafka.bootstrap import require_kafka
     from stream.kafka.topics import create_topics, verify_topics
 
     name = options.name or opened.source.name
     if Path(name).name != name:
         raise SimError(f"--name {name} cannot name a file; remove its slashes.")
-    bootstrap, stream = require_bootstrap(settings.bootstrap), settings.stream
+    kafka, stream = require_kafka(settings.bootstrap, settings.kafka), settings.stream
     if options.create_topics:
-        create_topics(bootstrap, stream)
+        create_topics(kafka, stream)
     else:
-        verify_topics(bootstrap, stream, TOPICS)
+        verify_topics(kafka, stream, TOPICS)
     if wanted := _differences(stream, opened.fit(stream)):
         ERR.print(f"It makes fitting examples if the workers have {wanted}.")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters comes as a sentence
-    return _send(opened, settings, bootstrap, name, options)
+    return _send(opened, settings, kafka, name, options)
 
 
-def _send(opened: Opened, settings: Settings, bootstrap: str, name: str, options: ReplayOptions) -> bool:
+def _send(opened: Opened, settings: Settings, kafka: "Kafka", name: str, options: ReplayOptions) -> bool:
     from sim.replay.kafka_sink import KafkaSink
     from sim.replay.progress_file import claimed
     from sim.replay.replay import Replay
 
     stream, path = settings.stream, settings.data_dir / "replay" / f"{name}.json"
-    with claimed(path), KafkaSink(bootstrap, stream.partitions, stream.topic_prefix) as out:
+    with claimed(path), KafkaSink(kafka, stream.partitions, stream.topic_prefix) as out:
         limit = RateLimit(parse_speed(options.speed))
         replay = Replay(opened.source, out, path, limit, restart=options.restart)
         state = replay.state

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, Self
 from sim.errors import SimError
 from sim.sources.source import TOPICS, SourceEvent
 from stream.kafka.clients import KafkaError, TopicPartition, offsets_client, producer, reason, refusals
+from stream.kafka.connection import Kafka
 from stream.schema.ids import partition_of
 
 CLOSE_S: Final = 10.0
@@ -40,23 +41,23 @@ class KafkaSink:
     """Sends events, counts those acknowledged without a hole, and skips those that are there already.
 
     Args:
-        bootstrap: The addresses of a Kafka that is reachable and has the topics.
+        kafka: A cluster that is reachable and has the topics.
         partitions: The number of partitions of every topic.
         prefix: The prefix of every topic's name.
     """
 
-    def __init__(self, bootstrap: str, partitions: int, prefix: str) -> None:
+    def __init__(self, kafka: Kafka, partitions: int, prefix: str) -> None:
         self.partitions = partitions
         self.offsets: dict[str, int] = {}
         self.acknowledged = 0
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._topics = {topic: prefix + topic for topic in TOPICS}
         self._pending: deque[tuple[Any, int]] = deque()
         self._there: dict[tuple[str, int], deque[Written]] = {}
         self._homes: dict[bytes, int] = {}
-        with refusals(bootstrap):
+        with refusals(kafka):
             self._producer = producer(
-                bootstrap,
+                kafka,
                 acks="all",
                 enable_idempotence=True,
                 linger_ms=5,
@@ -130,7 +131,7 @@ class KafkaSink:
 
     def _lost(self, error: KafkaError) -> SimError:
         return SimError(
-            f"Kafka at {self._bootstrap} did not take a record within {DELIVERY_S:g} s: {reason(error)}; "
+            f"Kafka at {self._kafka} did not take a record within {DELIVERY_S:g} s: {reason(error)}; "
             "see whether it runs, and repeat the same command: the replay continues where it stood."
         )
 
@@ -140,7 +141,7 @@ class KafkaSink:
 
     def ends(self) -> dict[str, int]:
         """Return the offset behind the last record of each topic and partition."""
-        with offsets_client(self._bootstrap) as consumer:
+        with offsets_client(self._kafka) as consumer:
             return {f"{at.topic}/{at.partition}": end for at, end in consumer.end_offsets(self._places()).items()}
 
     def resume(self, acknowledged: int, offsets: Mapping[str, int]) -> None:
@@ -152,7 +153,7 @@ class KafkaSink:
             SimError: A topic is shorter than what was acknowledged.
         """
         self.acknowledged, self.offsets = acknowledged, dict(offsets)
-        with offsets_client(self._bootstrap) as consumer:
+        with offsets_client(self._kafka) as consumer:
             for place, end in consumer.end_offsets(self._places()).items():
                 begin = offsets.get(f"{place.topic}/{place.partition}", 0)
                 if end < begin:

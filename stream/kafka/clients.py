@@ -1,7 +1,6 @@
-"""How every client of Kafka is made, and the border to kafka-python, whose exceptions become sentences here.
+"""The clients of kafka-python, and the border to that library, whose exceptions become sentences here.
 
-`connection` and `faust_connection` are the only places that say how a client finds a Kafka: settings of TLS and SASL
-belong there. An admin client that fails to connect would leave a thread and sockets behind, so `_connect` cleans up.
+An admin client that fails to connect would leave a thread and sockets behind, so `_connect` cleans up.
 """
 
 import logging
@@ -13,6 +12,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from stream.errors import BrokerError
+from stream.kafka.connection import Kafka, addresses
 
 _POLL_S: Final = 0.05
 _ATTEMPT_S: Final = 5.0  # a first answer takes milliseconds; a node that is just starting may drop the request
@@ -28,11 +28,8 @@ __all__ = [
     "NewTopic",
     "TopicAlreadyExistsError",
     "TopicPartition",
-    "addresses",
     "admin_client",
     "cluster_id",
-    "connection",
-    "faust_connection",
     "is_listening",
     "offsets_client",
     "producer",
@@ -41,89 +38,61 @@ __all__ = [
 ]
 
 
-def addresses(bootstrap: str) -> list[tuple[str, int]]:
-    """Return the hosts and ports of HOST:PORT[,HOST:PORT…].
-
-    Raises:
-        BrokerError: One is not of that form.
-    """
-    found = []
-    for address in bootstrap.split(","):
-        host, _, port = address.strip().rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise BrokerError(
-                f"The bootstrap address {address.strip()!r} is not HOST:PORT; give for example 127.0.0.1:9092, "
-                "and more of them separated by commas."
-            )
-        found.append((host.strip("[]"), int(port)))
-    return found
-
-
-def connection(bootstrap: str) -> dict[str, Any]:
-    """Return the arguments by which a client finds Kafka; kafka-python and aiokafka give them the same names."""
-    return {"bootstrap_servers": bootstrap.split(",")}
-
-
-def faust_connection(bootstrap: str) -> dict[str, Any]:
-    """Return the same as settings of a Faust app."""
-    return {"broker": [f"kafka://{server}" for server in bootstrap.split(",")]}
-
-
 @contextmanager
-def admin_client(bootstrap: str, timeout_s: float) -> Iterator[Any]:
+def admin_client(kafka: Kafka, timeout_s: float) -> Iterator[Any]:
     """Yield a connected KafkaAdminClient, closed afterwards.
 
     Raises:
         BrokerError: No Kafka answered in that time, or Kafka refused what was done with the client.
     """
     deadline = time.monotonic() + timeout_s
-    servers = addresses(bootstrap)
+    servers = addresses(kafka.bootstrap)
     with _quiet():
         client = None
         while client is None and time.monotonic() < deadline:
             if any(is_listening(host, port) for host, port in servers):  # a failed attempt costs more than a look
-                client = _connect(bootstrap, min(_ATTEMPT_S, deadline - time.monotonic()))
+                client = _connect(kafka, min(_ATTEMPT_S, deadline - time.monotonic()))
             if client is None:
                 time.sleep(_POLL_S)
         if client is None:
             raise BrokerError(
-                f"No Kafka answered at {bootstrap} within {timeout_s:g} s; start one by hstu broker, "
+                f"No Kafka answered at {kafka} within {timeout_s:g} s; start one by hstu broker, "
                 "or correct --bootstrap or HSTU_BOOTSTRAP."
             )
         try:
-            with refusals(bootstrap):
+            with refusals(kafka):
                 yield client
         finally:
             client.close()
 
 
 @contextmanager
-def offsets_client(bootstrap: str) -> Iterator[Any]:
+def offsets_client(kafka: Kafka) -> Iterator[Any]:
     """Yield a KafkaConsumer without a group, to ask for offsets; use it only after an admin client got an answer."""
-    with _quiet(), refusals(bootstrap):
-        client = KafkaConsumer(**connection(bootstrap))
+    with _quiet(), refusals(kafka):
+        client = KafkaConsumer(**kafka.client_options())
         try:
             yield client
         finally:
             client.close()
 
 
-def producer(bootstrap: str, **options: Any) -> Any:
+def producer(kafka: Kafka, **options: Any) -> Any:
     """Return a KafkaProducer with these options, for a Kafka that has just answered an admin client.
 
     Raises:
         KafkaError: No Kafka answers.
     """
-    return KafkaProducer(**connection(bootstrap), **options)
+    return KafkaProducer(**kafka.client_options(), **options)
 
 
 @contextmanager
-def refusals(bootstrap: str) -> Iterator[None]:
+def refusals(kafka: Kafka) -> Iterator[None]:
     """Turn an error of Kafka in the block into a BrokerError."""
     try:
         yield
     except KafkaError as error:
-        raise BrokerError(f"Kafka at {bootstrap} refused: {reason(error)}; its log says more.") from error
+        raise BrokerError(f"Kafka at {kafka} refused: {reason(error)}; its log says more.") from error
 
 
 def reason(error: KafkaError) -> str:
@@ -132,9 +101,9 @@ def reason(error: KafkaError) -> str:
     return f"{type(error).__name__}: {said[:300].rstrip('.')}"
 
 
-def cluster_id(bootstrap: str, timeout_s: float) -> str | None:
+def cluster_id(kafka: Kafka, timeout_s: float) -> str | None:
     """Return the id of the cluster that answers, None while none of its brokers takes requests."""
-    with admin_client(bootstrap, timeout_s) as client:
+    with admin_client(kafka, timeout_s) as client:
         described = client.describe_cluster()
     brokers = [broker for broker in described["brokers"] if not broker.get("is_fenced", False)]
     return str(described["cluster_id"]) if brokers else None
@@ -147,7 +116,7 @@ def is_listening(host: str, port: int, timeout_s: float = 1.0) -> bool:
     return False
 
 
-def _connect(bootstrap: str, timeout_s: float) -> Any:
+def _connect(kafka: Kafka, timeout_s: float) -> Any:
     """Return a client; where none connects, clean up and return None."""
     timeout_ms = max(1, int(timeout_s * 1000))
     known = KafkaAdminClient.DEFAULT_CONFIG
@@ -160,7 +129,7 @@ def _connect(bootstrap: str, timeout_s: float) -> Any:
 
     try:
         return KafkaAdminClient(
-            **connection(bootstrap),
+            **kafka.client_options(),
             kafka_client=remembered,
             reconnect_backoff_max_ms=500,
             **{name: timeout_ms},

@@ -13,6 +13,7 @@ from typing import Any, Final
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka import clients
+from stream.kafka.connection import Kafka
 from stream.schema.topics import ALL, EXAMPLES, ITEMS
 
 _CENTURY_MS: Final = 100 * 365 * 86_400_000  # Kafka adds it to its clock: its largest number would overflow there
@@ -39,7 +40,7 @@ def topic_name(settings: StreamSettings, topic: str) -> str:
     return settings.topic_prefix + topic
 
 
-def create_topics(bootstrap: str, settings: StreamSettings, timeout_s: float = _TIMEOUT_S) -> dict[str, str]:
+def create_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = _TIMEOUT_S) -> dict[str, str]:
     """Create the topics that do not exist, and wait until they can be used; several processes may do this at once.
 
     Returns:
@@ -49,7 +50,7 @@ def create_topics(bootstrap: str, settings: StreamSettings, timeout_s: float = _
         BrokerError: No Kafka answers, it refuses, or a topic exists with another number of partitions.
     """
     names = {topic_name(settings, topic): topic for topic in ALL}
-    with clients.admin_client(bootstrap, timeout_s) as admin:
+    with clients.admin_client(kafka, timeout_s) as admin:
         before = _partitions(admin, names)
         _refuse_other_counts(before, settings)
         for name, topic in names.items():
@@ -58,16 +59,14 @@ def create_topics(bootstrap: str, settings: StreamSettings, timeout_s: float = _
         deadline = time.monotonic() + timeout_s
         while (after := _partitions(admin, names)).keys() != names.keys():
             if time.monotonic() > deadline:
-                raise BrokerError(
-                    f"Kafka at {bootstrap} made the topics, but their partitions have no leaders yet; retry."
-                )
+                raise BrokerError(f"Kafka at {kafka} made the topics, but their partitions have no leaders yet; retry.")
             time.sleep(_POLL_S)
     _refuse_other_counts(after, settings)
     return {name: "exists" if name in before else "created" for name in names}
 
 
 def verify_topics(
-    bootstrap: str, settings: StreamSettings, needed: Iterable[str] = ALL, timeout_s: float = _TIMEOUT_S
+    kafka: Kafka, settings: StreamSettings, needed: Iterable[str] = ALL, timeout_s: float = _TIMEOUT_S
 ) -> None:
     """Check that topics, given without the prefix, exist with the configured number of partitions.
 
@@ -75,11 +74,11 @@ def verify_topics(
         BrokerError: No Kafka answers, or a topic is missing or differs; the sentence names it.
     """
     names = [topic_name(settings, topic) for topic in needed]
-    with clients.admin_client(bootstrap, timeout_s) as admin:
+    with clients.admin_client(kafka, timeout_s) as admin:
         found = _partitions(admin, names)
     missing = [name for name in names if name not in found]
     if missing:
-        raise BrokerError(f"Kafka at {bootstrap} lacks the topics {', '.join(missing)}; run hstu topics create.")
+        raise BrokerError(f"Kafka at {kafka} lacks the topics {', '.join(missing)}; run hstu topics create.")
     if len(set(found.values())) > 1:
         counts = ", ".join(f"{name} has {count}" for name, count in found.items())
         raise BrokerError(
@@ -89,31 +88,29 @@ def verify_topics(
     _refuse_other_counts(found, settings)
 
 
-def list_topics(
-    bootstrap: str, settings: StreamSettings, timeout_s: float = _TIMEOUT_S
-) -> dict[str, TopicState | None]:
+def list_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = _TIMEOUT_S) -> dict[str, TopicState | None]:
     """Return the state of each topic by its name in Kafka, None where it does not exist.
 
     Raises:
         BrokerError: No Kafka answers.
     """
     names = [topic_name(settings, topic) for topic in ALL]
-    with clients.admin_client(bootstrap, timeout_s) as admin:
+    with clients.admin_client(kafka, timeout_s) as admin:
         counts = _partitions(admin, names)
-    with clients.offsets_client(bootstrap) as client:
+    with clients.offsets_client(kafka) as client:
         return {
             name: TopicState(counts[name], _messages(client, name, counts[name])) if name in counts else None
             for name in names
         }
 
 
-def count_partitions(bootstrap: str, names: Iterable[str], timeout_s: float = _TIMEOUT_S) -> dict[str, int]:
+def count_partitions(kafka: Kafka, names: Iterable[str], timeout_s: float = _TIMEOUT_S) -> dict[str, int]:
     """Return how many partitions each topic has, by its name in Kafka; those that do not exist are left out.
 
     Raises:
         BrokerError: No Kafka answers.
     """
-    with clients.admin_client(bootstrap, timeout_s) as admin:
+    with clients.admin_client(kafka, timeout_s) as admin:
         return {name: len(leaders) for name, leaders in _leaders(admin, names).items()}
 
 

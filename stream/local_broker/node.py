@@ -19,6 +19,7 @@ from typing import Final
 
 from stream.errors import BrokerError
 from stream.kafka import clients
+from stream.kafka.connection import Kafka
 from stream.local_broker import die_with_parent
 from stream.local_broker.data_directory import BrokerDirectory
 from stream.local_broker.jars import find_kafka
@@ -99,7 +100,7 @@ class Broker:
             if self._process is None or self._process.poll() is not None:
                 raise BrokerError(f"Kafka did not start: {directory.last_error()}.")
             if clients.is_listening(HOST, self.port):
-                answering = clients.cluster_id(self.bootstrap, max(1.0, deadline - time.monotonic()))
+                answering = clients.cluster_id(Kafka(self.bootstrap), max(1.0, deadline - time.monotonic()))
                 if answering == directory.cluster_id:
                     return
             time.sleep(_POLL_S)

@@ -23,7 +23,7 @@ from stream.config import StreamSettings
 from stream.consumer.instance_id import lease_free
 from stream.errors import BrokerError
 from stream.join.partition import Partition
-from stream.kafka.clients import connection
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import EXAMPLE_BYTES, verify_topics
 from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
 from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
@@ -35,27 +35,27 @@ _WAITING_EVENTS: Final = 20_000  # of a partition; above this, sources that run 
 _log = logging.getLogger("hstu.worker")
 
 
-def run_worker(settings: StreamSettings, data_dir: Path, bootstrap: str, name: str) -> None:
+def run_worker(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str) -> None:
     """Join the group of workers and work until SIGTERM or SIGINT.
 
     Args:
         settings: Shared by all workers.
         data_dir: Holds the stores; workers of one machine share it.
-        bootstrap: HOST:PORT[,HOST:PORT…].
+        kafka: The cluster.
         name: This worker's name in logs; several workers on one machine may have the same.
 
     Raises:
         HstuError: A topic is missing, Kafka failed, or a store cannot be used.
     """
     log_to_stderr()
-    verify_topics(bootstrap, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
+    verify_topics(kafka, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
     with lease_free(data_dir / "seats", name) as instance:
-        asyncio.run(_work(settings, data_dir, bootstrap, instance.name))
+        asyncio.run(_work(settings, data_dir, kafka, instance.name))
 
 
-async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: str) -> None:
+async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str) -> None:
     producer = AIOKafkaProducer(
-        **connection(bootstrap),
+        **kafka.client_options(),
         client_id=name,
         enable_idempotence=True,
         linger_ms=5,
@@ -64,7 +64,7 @@ async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: 
     )
     try:
         await producer.start()
-        worker = _Worker(settings, data_dir, bootstrap, name, producer)
+        worker = _Worker(settings, data_dir, kafka, name, producer)
         port, stop_metrics = serve_metrics(worker.metrics(), settings.metrics_host, settings.metrics_port)
         _log.info("Worker %s: metrics on http://%s:%d/metrics", name, settings.metrics_host, port)
         try:
@@ -72,7 +72,7 @@ async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: 
         finally:
             stop_metrics()
     except KafkaError as error:
-        raise BrokerError(f"Kafka at {bootstrap} failed: {error!r}; see that it runs, and start again.") from None
+        raise BrokerError(f"Kafka at {kafka} failed: {error!r}; see that it runs, and start again.") from None
     finally:
         await producer.stop()
 
@@ -81,13 +81,13 @@ class _Worker:
     """The agents of one worker process."""
 
     def __init__(
-        self, settings: StreamSettings, data_dir: Path, bootstrap: str, name: str, producer: AIOKafkaProducer
+        self, settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str, producer: AIOKafkaProducer
     ) -> None:
         self._settings, self._name = settings, name
         self.partitions = AssignedPartitions(settings, data_dir, producer, self._fail)
         self.app: BatchApp = make_batch_app(
             f"{settings.topic_prefix}hstu-workers",
-            bootstrap,
+            kafka,
             self.partitions,
             datadir=data_dir / "faust" / f"{name}-{os.getpid()}",
             poll_records=settings.poll_records,

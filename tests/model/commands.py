@@ -8,6 +8,7 @@ from typer.testing import Result
 
 from model.storage.snapshot import list_snapshots
 from sim.config import Settings, load
+from stream.kafka.connection import Kafka
 from tests.served import Memory, tokens_of
 
 Run = Callable[..., Result]
@@ -18,10 +19,11 @@ class Context:
 
     def __init__(self) -> None:
         self.memory = Memory({"ada": tokens_of("i1", "i1 click", "i3 like")})
-        self.kafkas: list[str] = []
+        self.kafkas: list[Kafka] = []
 
-    def check_kafka(self, bootstrap: str) -> None:
-        self.kafkas.append(bootstrap)
+    def kafka(self, settings: Settings) -> Kafka:
+        self.kafkas.append(Kafka(settings.bootstrap or "default:1"))
+        return self.kafkas[-1]
 
     def load(self, flags: dict[str, Any]) -> Settings:
         return load(None, flags)

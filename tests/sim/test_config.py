@@ -30,7 +30,11 @@ def test_file_then_environment_then_flags(tmp_path: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize(
     ("text", "flags", "sentence"),
     [
-        ("bootstap = 'x'", {}, r"sets bootstap, which is no setting; the top level knows bootstrap, data_dir, model"),
+        (
+            "bootstap = 'x'",
+            {},
+            r"sets bootstap, which is no setting; bootstrap is the nearest; the top level knows bootstrap, ",
+        ),
         ("[stream]\nlatness_s = 1", {}, r"sets stream.latness_s.*table \[stream\] knows .*lateness_s"),
         ("[stream]\npartitions = 0", {}, r"stream.partitions = 0 .*greater than or equal to 1"),
         ("[model]\nattention = 'relu'", {}, r"model.attention = 'relu'.*'silu', 'silu_seen' or 'softmax'"),

@@ -13,6 +13,7 @@ import pytest
 
 from sim.main import EXTRAS, PACKAGES
 from stream.config import StreamSettings
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import list_topics
 from tests.kafka import KafkaForTests
 
@@ -79,7 +80,7 @@ def test_a_worker_a_replay_and_topics_need_no_extra(kafka: KafkaForTests, topic_
 
 
 def examples(kafka: KafkaForTests, settings: StreamSettings) -> int:
-    state = list_topics(kafka.bootstrap, settings)[f"{settings.topic_prefix}examples"]
+    state = list_topics(Kafka(kafka.bootstrap), settings)[f"{settings.topic_prefix}examples"]
     return state.messages if state else 0
 
 

@@ -24,7 +24,8 @@ def test_every_key_is_there_with_its_meaning() -> None:
     printed = CliRunner().invoke(app, ["settings"]).output
     tables = {name: value for name, value in tomllib.loads(printed).items() if isinstance(value, dict)}
     assert {name: set(table) for name, table in tables.items()} == {
-        name: set(getattr(Settings(), name).model_dump()) for name in ("stream", "model", "train", "serve")
+        name: set(getattr(Settings(), name).model_dump(by_alias=True))
+        for name in ("kafka", "stream", "model", "train", "serve")
     }
     assert (
         "# Disorder allowed between and within the topics; what comes later goes to dead-letters.\nlateness_s"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from stream.errors import StoreError
+from stream.kafka.connection import Kafka
 from stream.transport import BatchApp, TopicPartition, make_batch_app, serve
 from tests.kafka_logs import Message, until
 
@@ -50,7 +51,7 @@ class Run:
     def __init__(self, bootstrap: str, topic: str, folder: Path, notebook: Notebook, **options: Any) -> None:
         self.notebook, self.topic, self.fails_at = notebook, topic, -1
         self.app: BatchApp = make_batch_app(
-            f"{topic}group", bootstrap, notebook, datadir=folder / "faust" / topic, **options
+            f"{topic}group", Kafka(bootstrap), notebook, datadir=folder / "faust" / topic, **options
         )
         self.app.batches(topic)(self.handle)
 

@@ -9,7 +9,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from stream.cli import add_commands
-from stream.config import StreamSettings
+from stream.config import KafkaSettings, StreamSettings
 from stream.errors import BrokerError
 from tests.kafka import KafkaForTests
 
@@ -20,6 +20,7 @@ class Settings:
 
     bootstrap: str = ""
     data_dir: Path = Path("hstu-data")
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
     stream: StreamSettings = field(default_factory=StreamSettings)
 
     def load(self, flags: dict[str, Any]) -> "Settings":

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from stream.errors import BrokerError, StoreError
+from stream.kafka.connection import Kafka
 from stream.transport import make_batch_app, serve
 from tests.kafka_logs import DEADLINE_S, committed, delete_before, until
 from tests.stream.consuming import Notebook, Run
@@ -97,7 +98,7 @@ def test_a_slow_handler_bounds_what_is_polled(bootstrap: str, topic: str, tmp_pa
 
     async def run() -> None:
         notebook = Notebook()
-        app = make_batch_app(f"{topic}group", bootstrap, notebook, datadir=tmp_path / "faust", poll_records=20)
+        app = make_batch_app(f"{topic}group", Kafka(bootstrap), notebook, datadir=tmp_path / "faust", poll_records=20)
         in_flight: list[int] = []
 
         async def handle(partition: int, batch: Any) -> None:
@@ -144,7 +145,7 @@ def test_sigterm_finishes_the_batch_in_hand(bootstrap: str, topic: str, tmp_path
 
     async def run() -> None:
         notebook = Notebook()
-        app = make_batch_app(f"{topic}group", bootstrap, notebook, datadir=tmp_path / "faust", poll_records=50)
+        app = make_batch_app(f"{topic}group", Kafka(bootstrap), notebook, datadir=tmp_path / "faust", poll_records=50)
         begun = 0
 
         async def handle(partition: int, batch: Any) -> None:

@@ -13,6 +13,7 @@ from sim.replay.open_source import open_source
 from sim.replay.options import ReplayOptions
 from sim.sources.source import TOPICS
 from stream.config import StreamSettings
+from stream.kafka.connection import Kafka
 from tests.sim.replay.commands import hstu
 
 
@@ -59,10 +60,10 @@ def test_topics_are_made_or_verified_before_anything_is_sent(calls: list[tuple[s
     assert run_replay(loaded, ReplayOptions(**options))
     assert run_replay(loaded, ReplayOptions(**options, create_topics=False, name="mine"))
     assert calls == [
-        ("created", "h:1"),
-        ("sent", ("h:1", "dirichlet")),
-        ("verified", ("h:1", TOPICS)),
-        ("sent", ("h:1", "mine")),
+        ("created", Kafka("h:1")),
+        ("sent", (Kafka("h:1"), "dirichlet")),
+        ("verified", (Kafka("h:1"), TOPICS)),
+        ("sent", (Kafka("h:1"), "mine")),
     ]
 
 

@@ -8,6 +8,7 @@ from sim.errors import SimError
 from sim.replay.kafka_sink import KafkaSink
 from sim.sources.source import TOPICS, SourceEvent, action, heartbeats
 from stream.config import StreamSettings
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from tests.kafka import KafkaForTests
 from tests.topics import own_topics, written
@@ -19,13 +20,13 @@ TOMBSTONE = SourceEvent("items", b"i3", None, 2_000)
 @pytest.fixture
 def topics(kafka: KafkaForTests) -> StreamSettings:
     made = own_topics()
-    create_topics(kafka.bootstrap, made)
+    create_topics(Kafka(kafka.bootstrap), made)
     return made
 
 
 @pytest.fixture
 def sink(kafka: KafkaForTests, topics: StreamSettings) -> Iterator[KafkaSink]:
-    with KafkaSink(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
+    with KafkaSink(Kafka(kafka.bootstrap), topics.partitions, topics.topic_prefix) as out:
         yield out
 
 
@@ -48,7 +49,7 @@ def test_events_are_counted_and_heartbeats_are_not(sink: KafkaSink, topics: Stre
 def test_what_is_there_is_not_written_again(kafka: KafkaForTests, sink: KafkaSink, topics: StreamSettings) -> None:
     """A new sink that knows of nothing finds the records of the one before it, and goes on behind them."""
     send(sink, EVENTS[:25])
-    with KafkaSink(kafka.bootstrap, topics.partitions, topics.topic_prefix) as later:
+    with KafkaSink(Kafka(kafka.bootstrap), topics.partitions, topics.topic_prefix) as later:
         later.resume(0, {})
         send(later, EVENTS)
         assert later.acknowledged == len(EVENTS)

@@ -20,6 +20,7 @@ from sim.replay.rate_limit import RateLimit, parse_speed
 from sim.replay.replay import Replay
 from sim.sources.source import HEARTBEAT_EVENTS, SourceEvent, heartbeats, item_record, replay_events
 from stream.config import StreamSettings
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.local_broker.node import Broker
 from stream.schema.ids import partition_of
@@ -64,9 +65,9 @@ def replay(
     **flags: bool,
 ) -> Replay:
     """Replay as fast as possible, all events or a number of them."""
-    create_topics(kafka.bootstrap, topics)
+    create_topics(Kafka(kafka.bootstrap), topics)
     limit = Until(stop_after)
-    with KafkaSink(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
+    with KafkaSink(Kafka(kafka.bootstrap), topics.partitions, topics.topic_prefix) as out:
         limit.replay = made = Replay(source, out, path, limit, **flags)
         assert made.run() == (not stop_after)
     return made
@@ -114,8 +115,8 @@ def test_a_stopped_replay_continues(kafka: KafkaForTests, tmp_path: Path) -> Non
 def test_what_was_written_but_not_counted_is_found(kafka: KafkaForTests, tmp_path: Path, counted: int) -> None:
     """With a progress file of any age no event is written twice, even if others have written in between."""
     topics, source, path = own_topics(), make_stream(), tmp_path / "state.json"
-    create_topics(kafka.bootstrap, topics)
-    with KafkaSink(kafka.bootstrap, topics.partitions, topics.topic_prefix) as out:
+    create_topics(Kafka(kafka.bootstrap), topics)
+    with KafkaSink(Kafka(kafka.bootstrap), topics.partitions, topics.topic_prefix) as out:
         tag = Replay(source, out, path, RateLimit(parse_speed("max"))).state.fingerprint
         offsets = out.ends()
         sent = 0
@@ -227,9 +228,9 @@ def test_time_goes_on_everywhere_while_a_slow_replay_waits(kafka: KafkaForTests,
     """At ten times recorded time a second apart, heartbeats reach topics that have no events."""
     topics = own_topics(1)
     source = DirichletStream(DirichletSettings(records=2, length=10, items=50, categories=5, limit=13))
-    create_topics(kafka.bootstrap, topics)
+    create_topics(Kafka(kafka.bootstrap), topics)
     begun = time.monotonic()
-    with KafkaSink(kafka.bootstrap, 1, topics.topic_prefix) as out:
+    with KafkaSink(Kafka(kafka.bootstrap), 1, topics.topic_prefix) as out:
         assert Replay(source, out, tmp_path / "state.json", RateLimit(parse_speed("10x"))).run()
     assert time.monotonic() - begun >= 1.2
     found = written(kafka.bootstrap, topics)

@@ -11,6 +11,7 @@ from faust.types import TP
 
 from stream.consumer import faust_driver
 from stream.errors import BrokerError
+from stream.kafka.connection import Kafka
 from stream.transport import make_batch_app, serve
 from tests.kafka_logs import DEADLINE_S, fill, make_topics, members, until
 from tests.stream.consuming import Notebook, Run, records
@@ -89,7 +90,7 @@ def test_lag_is_known_when_kafka_has_not_answered_for_long(
 
     async def run() -> None:
         lags: list[int | None] = []
-        app = make_batch_app(f"{topic}group", bootstrap, Notebook(), datadir=tmp_path / "faust", poll_records=20)
+        app = make_batch_app(f"{topic}group", Kafka(bootstrap), Notebook(), datadir=tmp_path / "faust", poll_records=20)
 
         async def handle(partition: int, batch: Any) -> None:
             await until(lambda: sum(app.progress[place].in_flight for place in app.progress) >= 80, "polls ahead")

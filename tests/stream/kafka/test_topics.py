@@ -8,6 +8,7 @@ import pytest
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka import clients
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import EXAMPLE_BYTES, TopicState, count_partitions, create_topics, list_topics, verify_topics
 from stream.schema.topics import ALL, EVENTS, EXAMPLES, ITEMS
 from tests.kafka import KafkaForTests
@@ -19,38 +20,38 @@ def settings(topic_prefix: str, partitions: int = 2, replication: int = 1) -> St
 
 def make(bootstrap: str, name: str, partitions: int) -> None:
     """Make a topic as an operator does, by other means."""
-    with clients.admin_client(bootstrap, 10) as admin:
+    with clients.admin_client(Kafka(bootstrap), 10) as admin:
         admin.create_topics([clients.NewTopic(name, partitions, 1)])
 
 
 def test_topics_are_created_once(kafka: KafkaForTests, topic_prefix: str) -> None:
     """The first call makes all of them, alike; the second finds them; they are there to be used."""
     made = settings(topic_prefix)
-    assert create_topics(kafka.bootstrap, made) == {topic_prefix + topic: "created" for topic in ALL}
-    assert create_topics(kafka.bootstrap, made) == {topic_prefix + topic: "exists" for topic in ALL}
-    verify_topics(kafka.bootstrap, made)
-    assert list_topics(kafka.bootstrap, made) == {topic_prefix + topic: TopicState(2, 0) for topic in ALL}
+    assert create_topics(Kafka(kafka.bootstrap), made) == {topic_prefix + topic: "created" for topic in ALL}
+    assert create_topics(Kafka(kafka.bootstrap), made) == {topic_prefix + topic: "exists" for topic in ALL}
+    verify_topics(Kafka(kafka.bootstrap), made)
+    assert list_topics(Kafka(kafka.bootstrap), made) == {topic_prefix + topic: TopicState(2, 0) for topic in ALL}
 
 
 def test_many_may_create_topics_at_once(kafka: KafkaForTests, topic_prefix: str) -> None:
     """Processes that start together do not disturb one another."""
     made = settings(topic_prefix)
     with ThreadPoolExecutor(4) as pool:
-        results = list(pool.map(lambda _: create_topics(kafka.bootstrap, made), range(4)))
+        results = list(pool.map(lambda _: create_topics(Kafka(kafka.bootstrap), made), range(4)))
     assert all(result.keys() == {topic_prefix + topic for topic in ALL} for result in results)
-    verify_topics(kafka.bootstrap, made)
+    verify_topics(Kafka(kafka.bootstrap), made)
 
 
 def test_items_alone_are_compacted(kafka: KafkaForTests, topic_prefix: str) -> None:
     """Kafka keeps the last record of each item; of events it keeps every record."""
-    create_topics(kafka.bootstrap, settings(topic_prefix))
+    create_topics(Kafka(kafka.bootstrap), settings(topic_prefix))
     policies = {topic: config(kafka.bootstrap, topic_prefix + topic, "cleanup.policy") for topic in ALL}
     assert policies == {topic: "compact" if topic == ITEMS else "delete" for topic in ALL}
 
 
 def test_tombstones_of_items_stay(kafka: KafkaForTests, topic_prefix: str) -> None:
     """A trainer that starts in a year still learns that an item is withdrawn; Kafka's default is a day."""
-    create_topics(kafka.bootstrap, settings(topic_prefix))
+    create_topics(Kafka(kafka.bootstrap), settings(topic_prefix))
     year_ms = 365 * 86_400_000
     assert int(config(kafka.bootstrap, topic_prefix + ITEMS, "delete.retention.ms")) >= 100 * year_ms
 
@@ -59,7 +60,7 @@ def test_examples_may_be_as_long_as_the_settings_allow(kafka: KafkaForTests, top
     """The topic takes a record of almost 16 MiB, and a plain consumer reads it."""
     from kafka import KafkaConsumer, KafkaProducer
 
-    create_topics(kafka.bootstrap, settings(topic_prefix))
+    create_topics(Kafka(kafka.bootstrap), settings(topic_prefix))
     topic, value = topic_prefix + EXAMPLES, os.urandom(EXAMPLE_BYTES - 4096)
     producer = KafkaProducer(bootstrap_servers=kafka.bootstrap, max_request_size=EXAMPLE_BYTES)
     producer.send(topic, value, partition=0).get(30)
@@ -72,7 +73,7 @@ def test_examples_may_be_as_long_as_the_settings_allow(kafka: KafkaForTests, top
 def config(bootstrap: str, topic: str, name: str) -> str:
     from kafka.admin import ConfigResource, ConfigResourceType
 
-    with clients.admin_client(bootstrap, 10) as admin:
+    with clients.admin_client(Kafka(bootstrap), 10) as admin:
         resource = ConfigResource(ConfigResourceType.TOPIC, topic, {name: None})
         described = admin.describe_configs([resource], config_filter="all")
     value: str = described["topic"][topic][name]["value"]
@@ -85,8 +86,8 @@ def test_another_number_of_partitions_is_refused(kafka: KafkaForTests, topic_pre
     with pytest.raises(
         BrokerError, match=rf"topic {topic_prefix}actions has 3 partitions, but stream.partitions says 2"
     ):
-        create_topics(kafka.bootstrap, settings(topic_prefix))
-    assert [name for name, state in list_topics(kafka.bootstrap, settings(topic_prefix)).items() if state] == [
+        create_topics(Kafka(kafka.bootstrap), settings(topic_prefix))
+    assert [name for name, state in list_topics(Kafka(kafka.bootstrap), settings(topic_prefix)).items() if state] == [
         topic_prefix + "actions"
     ]
 
@@ -98,8 +99,8 @@ def test_missing_topics_are_named(kafka: KafkaForTests, topic_prefix: str) -> No
     with pytest.raises(
         BrokerError, match=rf"Kafka at {kafka.bootstrap} lacks the topics {names}; run hstu topics create"
     ):
-        verify_topics(kafka.bootstrap, settings(topic_prefix), EVENTS)
-    verify_topics(kafka.bootstrap, settings(topic_prefix), ["impressions"])
+        verify_topics(Kafka(kafka.bootstrap), settings(topic_prefix), EVENTS)
+    verify_topics(Kafka(kafka.bootstrap), settings(topic_prefix), ["impressions"])
 
 
 def test_unequal_topics_are_named_with_their_counts(kafka: KafkaForTests, topic_prefix: str) -> None:
@@ -108,9 +109,9 @@ def test_unequal_topics_are_named_with_their_counts(kafka: KafkaForTests, topic_
     make(kafka.bootstrap, topic_prefix + ITEMS, 3)
     counts = rf"{topic_prefix}examples has 2, {topic_prefix}items has 3"
     with pytest.raises(BrokerError, match=rf"the same number of partitions, but {counts};"):
-        verify_topics(kafka.bootstrap, settings(topic_prefix), [EXAMPLES, ITEMS])
+        verify_topics(Kafka(kafka.bootstrap), settings(topic_prefix), [EXAMPLES, ITEMS])
     with pytest.raises(BrokerError, match=r"items has 3 partitions, but stream.partitions says 2; set it to 3"):
-        verify_topics(kafka.bootstrap, settings(topic_prefix), [ITEMS])
+        verify_topics(Kafka(kafka.bootstrap), settings(topic_prefix), [ITEMS])
 
 
 def test_what_kafka_refuses_is_a_sentence(kafka: KafkaForTests, topic_prefix: str) -> None:
@@ -118,9 +119,9 @@ def test_what_kafka_refuses_is_a_sentence(kafka: KafkaForTests, topic_prefix: st
     with pytest.raises(
         BrokerError, match=r"2 partitions and 99 replicas: InvalidReplicationFactor.*change stream.partitions"
     ):
-        create_topics(kafka.bootstrap, settings(topic_prefix, replication=99))
+        create_topics(Kafka(kafka.bootstrap), settings(topic_prefix, replication=99))
     with pytest.raises(BrokerError, match=r"Kafka refused to make the topic no good-impressions.*InvalidTopic"):
-        create_topics(kafka.bootstrap, settings("no good-"))
+        create_topics(Kafka(kafka.bootstrap), settings("no good-"))
 
 
 def test_messages_are_counted(kafka: KafkaForTests, topic_prefix: str) -> None:
@@ -133,7 +134,7 @@ def test_messages_are_counted(kafka: KafkaForTests, topic_prefix: str) -> None:
     for future in [producer.send(name, b"{}", partition=i % 2) for i in range(5)]:
         future.get(timeout=30)
     producer.close()
-    listed = list_topics(kafka.bootstrap, settings(topic_prefix))
+    listed = list_topics(Kafka(kafka.bootstrap), settings(topic_prefix))
     assert listed.pop(name) == TopicState(2, 5)
     assert set(listed.values()) == {None}
 
@@ -142,6 +143,6 @@ def test_partitions_are_counted(kafka: KafkaForTests, topic_prefix: str) -> None
     """Topics that do not exist are left out; where no Kafka answers the error says where and for how long."""
     name = topic_prefix + "actions"
     make(kafka.bootstrap, name, 2)
-    assert count_partitions(kafka.bootstrap, [name, "no-such-topic"]) == {name: 2}
+    assert count_partitions(Kafka(kafka.bootstrap), [name, "no-such-topic"]) == {name: 2}
     with pytest.raises(BrokerError, match=r"No Kafka answered at 127.0.0.1:1 within 0.3 s"):
-        count_partitions("127.0.0.1:1", [name], timeout_s=0.3)
+        count_partitions(Kafka("127.0.0.1:1"), [name], timeout_s=0.3)

@@ -15,6 +15,7 @@ import pytest
 
 from stream.config import StreamSettings
 from stream.errors import BrokerError
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics, list_topics
 from stream.local_broker.node import Broker, running_broker
 
@@ -51,7 +52,7 @@ def produce(bootstrap: str, messages: int) -> None:
 
 
 def messages_in(bootstrap: str) -> int:
-    state = list_topics(bootstrap, SETTINGS)["impressions"]
+    state = list_topics(Kafka(bootstrap), SETTINGS)["impressions"]
     assert state is not None
     return state.messages
 
@@ -67,7 +68,7 @@ def test_nothing_listens_beyond_loopback(node: Broker) -> None:
 def test_messages_survive_a_kill(node: Broker) -> None:
     """After kill -9 of Kafka the death is told, and a new start on the same port has every acknowledged message."""
     bootstrap = node.start()  # runs already
-    create_topics(bootstrap, SETTINGS)
+    create_topics(Kafka(bootstrap), SETTINGS)
     produce(bootstrap, 100)
     os.kill(node.pid, signal.SIGKILL)
     with pytest.raises(
@@ -131,7 +132,7 @@ def in_the_foreground(data_dir: Path) -> tuple[subprocess.Popen[str], str, int]:
 def test_a_signal_stops_the_foreground_node(data_dir: Path, stop: signal.Signals) -> None:
     """SIGTERM, Ctrl-C and a closed terminal end Kafka in an orderly way: code 0, no process left, messages kept."""
     process, bootstrap, pid = in_the_foreground(data_dir)
-    created = create_topics(bootstrap, SETTINGS)["impressions"] == "created"
+    created = create_topics(Kafka(bootstrap), SETTINGS)["impressions"] == "created"
     before = 0 if created else messages_in(bootstrap)
     produce(bootstrap, 10)
     assert messages_in(bootstrap) == before + 10

@@ -11,6 +11,7 @@ from stream.config import StreamSettings
 from stream.errors import BrokerError, HstuError, StoreBusyError
 from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_example
 from stream.join.partition import Partition
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.schema.ids import partition_of
 from stream.schema.topics import SourceTopic
@@ -30,7 +31,7 @@ PARTITIONS = 4
 def settings(bootstrap: str, topic_prefix: str) -> StreamSettings:
     """Settings whose topics exist; nothing is idle, nothing lies in the future."""
     made = StreamSettings(topic_prefix=topic_prefix, partitions=PARTITIONS, idle_timeout_s=0, future_s=0)
-    create_topics(bootstrap, made)
+    create_topics(Kafka(bootstrap), made)
     return made
 
 
@@ -241,7 +242,7 @@ def test_missing_topics_are_reported_in_a_sentence(bootstrap: str, tmp_path: Pat
     """A worker that cannot work says why, and does not start."""
     nowhere = StreamSettings(topic_prefix="nowhere-")
     with pytest.raises(BrokerError, match=r"lacks the topics nowhere-impressions"):
-        run_worker(nowhere, tmp_path, bootstrap, "w")
+        run_worker(nowhere, tmp_path, Kafka(bootstrap), "w")
 
 
 def test_a_store_that_stays_locked_is_waited_for_then_refused(
@@ -251,7 +252,7 @@ def test_a_store_that_stays_locked_is_waited_for_then_refused(
     held = open_store(partition_path(tmp_path, 2))
     monkeypatch.setattr(partitions, "OPEN_S", 0.5)
     with pytest.raises(StoreBusyError, match=r"p2 is open in another process"):
-        run_worker(settings, tmp_path, bootstrap, "w")
+        run_worker(settings, tmp_path, Kafka(bootstrap), "w")
     monkeypatch.setattr(partitions, "OPEN_S", 30)
     threading.Timer(0.3, held.close).start()
     assert asyncio.run(partitions._open_patiently(partition_path(tmp_path, 2))).close() is None
@@ -261,7 +262,7 @@ def test_a_taken_metrics_port_is_reported(bootstrap: str, settings: StreamSettin
     """The sentence names the port and how to choose another."""
     taken = int(bootstrap.rsplit(":", 1)[1])
     with pytest.raises(HstuError, match=rf"127.0.0.1:{taken}: .*choose another stream.metrics_port"):
-        run_worker(settings.model_copy(update={"metrics_port": taken}), tmp_path, bootstrap, "w")
+        run_worker(settings.model_copy(update={"metrics_port": taken}), tmp_path, Kafka(bootstrap), "w")
 
 
 def test_only_sources_that_run_ahead_of_a_backlog_are_paused() -> None:
