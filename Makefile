@@ -5,11 +5,12 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 3
+SEED ?= 1
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 BENCHES := freshness ingest train encoder rank topk stochastic_length time_bias defaults generator oracle ablation
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all check bench clean
+.PHONY: help install demo test test-all chaos check bench clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +30,9 @@ test: $(STAMP) ## Run the tests, about 6 minutes on 2 cores (JOBS=3 side by side
 
 test-all: $(STAMP) ## Run every test; those for a GPU are skipped where there is none
 	$(PYTEST)
+
+chaos: $(STAMP) ## Run 110 faults under default and strict settings, 30 minutes (SEED=1 replays a schedule)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --faults 55
 
 check: $(STAMP) ## Lint, format, types
 	$(BIN)/ruff check .

@@ -16,9 +16,12 @@ from typer.core import TyperGroup
 import model.cli
 import sim.cli
 import stream.cli
+import stream.operations.cli
 from sim.errors import SimError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sim.config import Settings
     from stream.kafka.connection import Kafka
     from stream.store.reader import SequenceReader
@@ -104,9 +107,21 @@ class Context:
 
         return SequenceReader(settings.data_dir, settings.stream)
 
+    def titles(self, settings: "Settings") -> "Callable[[str], str | None]":
+        """Return what finds an item's title in the snapshot that is served; nothing where there is none."""
+        if find_spec("safetensors") is None:
+            return lambda item_id: None
+        from model.serving.titles import read_titles
+
+        return read_titles(settings.data_dir / "snapshots" / settings.serve.name, settings.serve.alias)
+
 
 if TYPE_CHECKING:  # mypy checks that Context is what each folder's verbs expect
-    _CONTRACTS: tuple[type[stream.cli.StreamCliContext], type[model.cli.ModelCliContext]] = (Context, Context)
+    _CONTRACTS: tuple[
+        type[stream.cli.StreamCliContext],
+        type[stream.operations.cli.OperationsCliContext],
+        type[model.cli.ModelCliContext],
+    ] = (Context, Context, Context)
 
 
 def _print_version(wanted: bool) -> None:
@@ -130,7 +145,7 @@ def _settings(
     ctx.obj = Context(config)
 
 
-for folder in (stream.cli, model.cli, sim.cli):
+for folder in (stream.cli, stream.operations.cli, model.cli, sim.cli):
     folder.add_commands(app)
 
 

@@ -22,7 +22,7 @@ stream.errors  stream.config
 stream.schema
 stream.example
 stream.store  stream.consumer  stream.kafka
-stream.join  stream.local_broker  stream.transport
+stream.join  stream.local_broker  stream.transport  stream.operations
 stream.worker
 stream.cli
 model.errors  model.config  model.terminal
@@ -205,4 +205,5 @@ assert not (found := {heavy} & set(sys.modules)), found
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     verbs = "worker train serve replay query snapshots topics broker scenarios compare demo settings"
+    verbs += " doctor dead-letters sequences"
     assert not [verb for verb in verbs.split() if verb not in done.stdout]

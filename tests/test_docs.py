@@ -34,7 +34,7 @@ LINE: Final = 120
 _MARK: Final = re.compile(r"<!-- test: (.*) -->")
 _SHIMS: Final = {
     "hstu": """[ "$1" = broker ] && exit 0
-eval "flags=\\$FLAGS_$1"
+eval "flags=\\$FLAGS_$(echo "$1" | tr - _)"
 exec "$PYTHON" -m sim.main "$@" $flags""",
     "curl": 'exec "$CURL" --silent --show-error --fail --retry 30 --retry-connrefused --retry-delay 1 "$@"',
     **dict.fromkeys(("pip", "make", "docker", "python"), "exit 0"),  # checked by test_commands_name_what_is_there

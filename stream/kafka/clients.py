@@ -20,10 +20,12 @@ _ATTEMPT_S: Final = 5.0  # a first answer takes milliseconds; a node that is jus
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # kafka-python reads its schemas by an old function
     from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-    from kafka.admin import KafkaAdminClient, NewTopic
+    from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
     from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 __all__ = [
+    "ConfigResource",
+    "ConfigResourceType",
     "KafkaError",
     "NewTopic",
     "TopicAlreadyExistsError",

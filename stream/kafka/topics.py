@@ -55,7 +55,7 @@ def create_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = _TI
         _refuse_other_counts(before, settings)
         for name, topic in names.items():
             if name not in before:
-                _create(admin, name, settings, _CONFIGS.get(topic, {}))
+                _create(admin, name, settings, dict(configs_of(topic)))
         deadline = time.monotonic() + timeout_s
         while (after := _partitions(admin, names)).keys() != names.keys():
             if time.monotonic() > deadline:
@@ -112,6 +112,25 @@ def count_partitions(kafka: Kafka, names: Iterable[str], timeout_s: float = _TIM
     """
     with clients.admin_client(kafka, timeout_s) as admin:
         return {name: len(leaders) for name, leaders in _leaders(admin, names).items()}
+
+
+def configs_of(topic: str) -> Mapping[str, str]:
+    """Return the configuration that `create_topics` gives a topic, named without prefix."""
+    return _CONFIGS.get(topic, {})
+
+
+def describe_configs(
+    bootstrap: str, names: Iterable[str], timeout_s: float = _TIMEOUT_S
+) -> dict[str, dict[str, str | None]]:
+    """Return the whole configuration of each topic that exists, by its name in Kafka.
+
+    Raises:
+        BrokerError: No Kafka answers.
+    """
+    with clients.admin_client(bootstrap, timeout_s) as admin:
+        asked = [clients.ConfigResource(clients.ConfigResourceType.TOPIC, name) for name in _leaders(admin, names)]
+        found = admin.describe_configs(asked, config_filter="all").get("topic", {}) if asked else {}
+    return {name: {key: config["value"] for key, config in configs.items()} for name, configs in found.items()}
 
 
 def _partitions(admin: Any, names: Iterable[str]) -> dict[str, int]:

@@ -29,6 +29,7 @@ from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
 from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from stream.worker.prometheus import WorkerMetrics, serve_metrics
+from stream.worker.refusals import RefusalLog
 
 _TICK_S: Final = 1.0
 _WAITING_EVENTS: Final = 20_000  # of a partition; above this, sources that run ahead are not polled
@@ -96,6 +97,7 @@ class _Worker:
         for source in SourceTopic:
             self.app.batches(self._topic(source))(partial(self._handle, source))
         self.app.every(_TICK_S)(self._tick)
+        self._refusals = RefusalLog()
         self._misrouted: dict[int, int] = {}  # partition → the count last logged
 
     def metrics(self) -> WorkerMetrics:
@@ -112,6 +114,7 @@ class _Worker:
         for assigned in self.partitions:
             self._pace(assigned)
             self._warn_of_misrouted(assigned.partition)
+        self._refusals.log(assigned.partition.counters.dead_letters for assigned in self.partitions)
 
     def _warn_of_misrouted(self, partition: Partition) -> None:
         logged, count = self._misrouted.get(partition.number, 0), partition.counters.misrouted

@@ -1,0 +1,224 @@
+"""The operators' verbs of `hstu`: doctor, dead-letters, sequences.
+
+Only typer is imported here; a command imports what it needs when it runs.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+
+import typer
+
+if TYPE_CHECKING:
+    from stream.config import StreamSettings
+    from stream.operations.dead_letters import Letter, Wanted
+
+letters_app = typer.Typer(no_args_is_help=True, help="Refused records: list, show, replay.")
+sequences_app = typer.Typer(no_args_is_help=True, help="Users' stored sequences: show.")
+
+_Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka, as HOST:PORT[,HOST:PORT].")]
+_DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Holds the stores.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+_Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only this reason; may be given more than once.")]
+_Topics = Annotated[
+    list[str] | None, typer.Option("--topic", help="Only records of this topic, with its prefix; may be given again.")
+]
+
+
+class OperationsCliSettings(Protocol):
+    """The part of all settings that these verbs read."""
+
+    @property
+    def bootstrap(self) -> str:
+        """Kafka, as HOST:PORT[,HOST:PORT…]; empty if none is named."""
+
+    @property
+    def data_dir(self) -> Path:
+        """Where stores, checkpoints and snapshots live."""
+
+    @property
+    def stream(self) -> "StreamSettings":
+        """Table [stream]."""
+
+
+class OperationsCliContext(Protocol):
+    """What these verbs get as ctx.obj from the main command."""
+
+    def load(self, flags: dict[str, object]) -> OperationsCliSettings:
+        """Return the settings: file, environment, then flags by dotted names; None means not given."""
+
+    def titles(self, settings: Any) -> Callable[[str], str | None]:
+        """Return what finds an item's title in the newest snapshot of these settings, which load() has returned."""
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the operators' verbs."""
+    app.command()(doctor)
+    app.add_typer(letters_app, name="dead-letters")
+    app.add_typer(sequences_app, name="sequences")
+
+
+def doctor(ctx: typer.Context, bootstrap: _Bootstrap = None, data_dir: _DataDir = None, as_json: _Json = False) -> None:
+    """Examine Kafka, its topics, the stores and this machine; say what to fix. Exit code 1 if something fails."""
+    from stream.operations.doctor import examine
+    from stream.operations.findings import Level
+
+    context: OperationsCliContext = ctx.obj
+    settings = context.load({"bootstrap": bootstrap, "data_dir": data_dir})
+    findings = []
+    for finding in examine(settings.bootstrap, settings.stream, settings.data_dir):
+        findings.append(finding)
+        if not as_json:
+            typer.secho(f"{finding.level.upper():4} ", nl=False, fg=_COLOURS[finding.level])
+            print(f"{finding.what}: {finding.says}" + (f"\n       → {finding.mend}." if finding.mend else ""))
+    if as_json:
+        _print_json(findings)
+    if any(finding.level is Level.FAIL for finding in findings):
+        raise typer.Exit(1)
+
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+@letters_app.command("list")
+def list_letters(
+    ctx: typer.Context,
+    reason: _Reasons = None,
+    topic: _Topics = None,
+    last: Annotated[int, typer.Option("--last", min=0, help="How many of the newest to show.")] = 10,
+    as_json: _Json = False,
+    bootstrap: _Bootstrap = None,
+) -> None:
+    """Count the refused records by reason and topic, and show the newest."""
+    from stream.operations.dead_letters import survey_letters
+    from stream.operations.tables import show_table, when
+
+    kafka, settings = _kafka(ctx, bootstrap)
+    found = survey_letters(kafka, settings, _wanted(reason, topic), last)
+    if as_json:
+        counts = [{"reason": r, "topic": t, "count": count} for (r, t), count in sorted(found.counts.items())]
+        _print_json({"counts": counts, "replayed": found.replayed, "last": [_as_json(letter) for letter in found.last]})
+        return
+    show_table(("reason", "topic", "records"), [(r, t, count) for (r, t), count in sorted(found.counts.items())])
+    if found.last:
+        rows = [(when(letter.ts_ms), letter.reason, letter.id, letter.detail) for letter in found.last]
+        show_table(("refused", "reason", "id", "why"), rows)
+    typer.echo(f"{sum(found.counts.values()):,} refused, {found.replayed:,} of them replayed.", err=True)
+
+
+@letters_app.command("show")
+def show_letter(
+    ctx: typer.Context,
+    letter_id: Annotated[str, typer.Argument(metavar="ID", help="TOPIC/PARTITION/OFFSET, as list prints it.")],
+    as_json: _Json = False,
+    bootstrap: _Bootstrap = None,
+) -> None:
+    """Print one refused record: its place, why it was refused, and its bytes."""
+    from stream.operations.dead_letters import find_letter
+    from stream.operations.tables import printable, when
+
+    letter = find_letter(*_kafka(ctx, bootstrap), letter_id)
+    if as_json:
+        _print_json(_as_json(letter))
+        return
+    rows = {
+        "id": letter.id,
+        "reason": f"{letter.reason}: {letter.detail}",
+        "refused": when(letter.ts_ms),
+        "replayed": "yes" if letter.replayed else "no",
+        "key": (letter.key or b"").decode(errors="backslashreplace"),
+        "value": letter.value.decode(errors="backslashreplace") + (" … (cut)" if letter.cut else ""),
+    }
+    for name, text in rows.items():
+        print(f"{name + ':':9} {printable(text)}")
+
+
+@letters_app.command("replay")
+def replay_letters(
+    ctx: typer.Context,
+    letter_id: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As list prints them.")] = None,
+    reason: _Reasons = None,
+    topic: _Topics = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent.")] = False,
+    bootstrap: _Bootstrap = None,
+) -> None:
+    """Send refused records back to their partitions, byte for byte and each once, after the cause is mended."""
+    from stream.errors import HstuError
+    from stream.operations.dead_letters import replay_letters
+    from stream.operations.tables import show_table
+
+    if not (letter_id or reason or topic):
+        raise HstuError("Name what to replay: ids, --reason or --topic; --dry-run says what would be sent.")
+    wanted = _wanted(reason, topic, letter_id)
+    done = replay_letters(*_kafka(ctx, bootstrap), wanted, dry_run=dry_run)
+    if done.sent:
+        show_table(("reason", "topic", "records"), [(r, t, count) for (r, t), count in sorted(done.sent.items())])
+    would = "would be sent" if dry_run else "sent"
+    typer.echo(f"{sum(done.sent.values()):,} {would}, {done.before:,} had been sent before.", err=True)
+    if done.lost:
+        typer.echo(
+            f"{len(done.lost):,} cannot be sent: the letter was cut, and Kafka has no more of the record "
+            f"({', '.join(done.lost[:3])}).",
+            err=True,
+        )
+
+
+@sequences_app.command("show")
+def show_sequence(
+    ctx: typer.Context,
+    user: Annotated[str, typer.Argument(help="Id of the user.")],
+    last: Annotated[int, typer.Option("--last", min=1, help="How many of the newest tokens.")] = 50,
+    as_json: _Json = False,
+    data_dir: _DataDir = None,
+) -> None:
+    """Print a user's stored sequence, oldest first, with titles where a snapshot knows them."""
+    from stream.operations.sequence import read_sequence
+    from stream.operations.tables import show_table, when
+
+    context: OperationsCliContext = ctx.obj
+    settings = context.load({"data_dir": data_dir})
+    entries = read_sequence(settings.data_dir, settings.stream, user, last, context.titles(settings))
+    if as_json:
+        _print_json(entries)
+        return
+    rows = [(when(e.ts_ms), e.action or e.kind, e.item_id or e.attribute, e.title) for e in entries]
+    show_table(("time (UTC)", "what", "item or attribute", "title"), rows)
+
+
+def _kafka(ctx: typer.Context, bootstrap: str | None) -> tuple[str, "StreamSettings"]:
+    from stream.kafka.bootstrap import require_bootstrap
+
+    context: OperationsCliContext = ctx.obj
+    settings = context.load({"bootstrap": bootstrap})
+    return require_bootstrap(settings.bootstrap), settings.stream
+
+
+def _wanted(reasons: Sequence[str] | None, topics: Sequence[str] | None, ids: Sequence[str] | None = None) -> "Wanted":
+    from stream.operations.dead_letters import Wanted, check_reasons
+
+    check_reasons(reasons or ())
+    return Wanted(reasons or (), topics or (), ids or ())
+
+
+def _as_json(letter: "Letter") -> dict[str, Any]:
+    """Return a letter's fields; bytes as text where they are text, and always as base64."""
+    from dataclasses import asdict
+
+    fields = {"id": letter.id, **asdict(letter)}
+    for name in ("key", "value"):
+        data = fields.pop(name) or b""
+        fields |= {name: _text(data), f"{name}_base64": data}
+    return fields
+
+
+def _text(data: bytes) -> str | None:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _print_json(value: Any) -> None:
+    import msgspec
+
+    print(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -1,0 +1,219 @@
+"""Dead-letters as operators see them: counted, shown, and sent back to their topics once the cause is mended.
+
+A letter's id is the place of the refused record, TOPIC/PARTITION/OFFSET; a worker that was killed may have written it
+twice, so repeats are left out. What a replay has sent back is noted in topic `dead-letters` itself, by a record without
+a value whose header `replayed` is the letter's id: every host knows it, and it outlives every one of them. The event
+carries the id too, as the header `dead-letter`. A replay that was killed between the two sends that event once more,
+which the joiner takes for the same event, or as late; it is never joined twice.
+"""
+
+import heapq
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final
+
+from stream.config import StreamSettings
+from stream.errors import HstuError
+from stream.kafka import clients
+from stream.kafka.topics import topic_name
+from stream.operations.records import read_one, read_topic
+from stream.schema.dead_letters import Reason
+from stream.schema.topics import DEAD_LETTERS, EVENTS, ITEMS
+
+_REPLAYED: Final = "replayed"  # the header of a note, and of an event that was sent back
+_ORIGIN: Final = "dead-letter"
+_REQUEST_BYTES: Final = 32 << 20  # Kafka's own limits decide, not the producer's
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A refused record, its place and its reason."""
+
+    topic: str
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+    ts_ms: int
+    """When it was refused: Kafka's time of the letter."""
+    key: bytes | None
+    value: bytes
+    cut: bool = False
+    """Whether the letter has only the beginning of its key or value."""
+    replayed: bool = False
+
+    @property
+    def id(self) -> str:
+        """TOPIC/PARTITION/OFFSET of the refused record."""
+        return f"{self.topic}/{self.partition}/{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All letters, counted, and the last of them."""
+
+    counts: dict[tuple[str, str], int]
+    """By (reason, topic)."""
+    replayed: int
+    last: list[Letter]
+    """Newest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which letters are meant; an empty collection means all."""
+
+    reasons: Collection[str] = ()
+    topics: Collection[str] = ()
+    ids: Collection[str] = ()
+
+    def holds(self, letter: Letter) -> bool:
+        """Return whether a letter is among them."""
+        return (
+            (not self.reasons or letter.reason in self.reasons)
+            and (not self.topics or letter.topic in self.topics)
+            and (not self.ids or letter.id in self.ids)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What a replay did, or would do."""
+
+    sent: dict[tuple[str, str], int]
+    """By (reason, topic)."""
+    before: int
+    """Letters that an earlier replay had sent back."""
+    lost: list[str]
+    """Ids of letters whose value was cut, and whose record Kafka no longer has."""
+
+
+def survey_letters(kafka: str, settings: StreamSettings, wanted: Wanted, last: int) -> Overview:
+    """Count the wanted letters, and return the last of them.
+
+    Raises:
+        BrokerError: Kafka does not answer, or has no topic `dead-letters`.
+    """
+    done = _replayed(kafka, settings)
+    counts: Counter[tuple[str, str]] = Counter()
+    repeated = 0
+
+    def counted() -> Iterator[Letter]:
+        nonlocal repeated
+        for letter in _letters(kafka, settings, wanted, done):
+            counts[letter.reason, letter.topic] += 1
+            repeated += letter.replayed
+            yield letter
+
+    order = attrgetter("ts_ms", "offset")
+    newest = heapq.nlargest(max(last, 1), counted(), key=order)  # of none it would read none
+    return Overview(dict(counts), repeated, newest[:last])
+
+
+def find_letter(kafka: str, settings: StreamSettings, letter_id: str) -> Letter:
+    """Return the letter of an id.
+
+    Raises:
+        HstuError: There is none.
+        BrokerError: Kafka does not answer, or has no topic `dead-letters`.
+    """
+    done = _replayed(kafka, settings)
+    for letter in _letters(kafka, settings, Wanted(ids={letter_id}), done):
+        return letter
+    raise HstuError(f"There is no dead-letter {letter_id}; hstu dead-letters list shows ids, TOPIC/PARTITION/OFFSET.")
+
+
+def replay_letters(kafka: str, settings: StreamSettings, wanted: Wanted, *, dry_run: bool) -> Replayed:
+    """Send the wanted letters' records back to their partitions, byte for byte, each once.
+
+    Args:
+        kafka: The Kafka.
+        settings: Name the topics.
+        wanted: Which letters.
+        dry_run: Send nothing, and return what would be sent.
+
+    Raises:
+        BrokerError: Kafka does not answer, refuses a record, or lacks the topic.
+    """
+    done = _replayed(kafka, settings)
+    before, counts, lost = 0, Counter[tuple[str, str]](), list[str]()
+    with clients.refusals(kafka):
+        producer = clients.producer(kafka, acks="all", max_request_size=_REQUEST_BYTES)
+        try:
+            for letter in _letters(kafka, settings, wanted, done):
+                if letter.replayed:
+                    before += 1
+                elif (original := _original(kafka, letter)) is None:
+                    lost.append(letter.id)
+                else:
+                    if not dry_run:
+                        _send_back(producer, topic_name(settings, DEAD_LETTERS), letter, *original)
+                    counts[letter.reason, letter.topic] += 1
+        finally:
+            producer.close()
+    return Replayed(dict(counts), before, lost)
+
+
+def _send_back(producer: Any, notes: str, letter: Letter, key: bytes | None, value: bytes) -> None:
+    """Send 1 the event, 2, once Kafka has it, the note that it was sent."""
+    origin = [(_ORIGIN, letter.id.encode())]
+    producer.send(letter.topic, value, key=key, headers=origin, partition=letter.partition).get()
+    producer.send(notes, None, key=letter.key, headers=[(_REPLAYED, letter.id.encode())]).get()
+
+
+def _original(kafka: str, letter: Letter) -> tuple[bytes | None, bytes] | None:
+    """Return key and value of the refused record, None if neither the letter nor Kafka has all of it."""
+    if not letter.cut:
+        return letter.key, letter.value
+    record = read_one(kafka, (letter.topic, letter.partition), letter.offset)
+    if record is None or not (record.value or b"").startswith(letter.value):
+        return None
+    return record.key, record.value or b""
+
+
+def _replayed(kafka: str, settings: StreamSettings) -> set[str]:
+    """Return the ids of all letters that were sent back."""
+    records = read_topic(kafka, topic_name(settings, DEAD_LETTERS))
+    return {headers[_REPLAYED] for record in records if _REPLAYED in (headers := _headers(record))}
+
+
+def _letters(kafka: str, settings: StreamSettings, wanted: Wanted, done: Collection[str]) -> Iterator[Letter]:
+    """Yield each wanted letter once."""
+    inputs = {topic_name(settings, topic) for topic in (*EVENTS, ITEMS)}
+    seen: set[str] = set()
+    for record in read_topic(kafka, topic_name(settings, DEAD_LETTERS)):
+        letter = _decoded(record, done)
+        if letter and letter.topic in inputs and letter.id not in seen and wanted.holds(letter):
+            seen.add(letter.id)
+            yield letter
+
+
+def _decoded(record: Any, done: Collection[str]) -> Letter | None:
+    """Return the letter of a record; None for notes, and for what is no letter of ours."""
+    headers = _headers(record)
+    try:
+        place = headers["topic"], int(headers["partition"]), int(headers["offset"])
+        reason, detail = headers["reason"], headers.get("detail", "")
+    except (KeyError, ValueError):
+        return None
+    cut = any(name in headers for name in ("cut-from-bytes", "key-cut-from-bytes"))
+    done_before = "/".join(map(str, place)) in done
+    return Letter(*place, reason, detail, record.timestamp, record.key, record.value or b"", cut, done_before)
+
+
+def _headers(record: Any) -> dict[str, str]:
+    return {name: value.decode(errors="replace") for name, value in record.headers if value is not None}
+
+
+def check_reasons(reasons: Iterable[str]) -> None:
+    """Check that reasons exist.
+
+    Raises:
+        HstuError: One does not; the sentence names those that do.
+    """
+    known = [reason.value for reason in Reason]
+    for reason in reasons:
+        if reason not in known:
+            raise HstuError(f"There is no reason {reason!r}; known are {', '.join(known)}.")

@@ -1,0 +1,61 @@
+"""`hstu doctor`: every check in order, each line with what to fix."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+from stream.config import StreamSettings
+from stream.errors import BrokerError, HstuError
+from stream.kafka.bootstrap import require_bootstrap
+from stream.operations.dead_letters import Wanted, survey_letters
+from stream.operations.findings import Finding, Level, fail, ok, warn
+from stream.operations.host_checks import check_clock, check_data_dir, check_kafka, check_versions
+from stream.operations.topic_checks import check_configs, check_keys, check_progress, check_topics
+
+
+def examine(kafka: str, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
+    """Yield what is found, as it is found; without Kafka or its topics, what can be seen without them.
+
+    Args:
+        kafka: The Kafka's address; empty if none is named.
+        settings: Name the topics, and say what they must keep.
+        data_dir: Of this machine's stores.
+    """
+    yield from check_versions()
+    yield from check_data_dir(data_dir)
+    try:
+        yield from check_kafka(require_bootstrap(kafka))
+    except BrokerError as error:
+        yield fail("Kafka", _bare(error), "start one, or name the right one")
+        return
+    topics = list(check_topics(kafka, settings))
+    yield from topics
+    if any(finding.level is Level.FAIL for finding in topics):
+        return
+    checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+        ("configuration", partial(check_configs, kafka, settings)),
+        ("keys", partial(check_keys, kafka, settings)),
+        ("stores", partial(check_progress, kafka, settings, data_dir)),
+        ("dead-letters", partial(check_letters, kafka, settings)),
+        ("clock", partial(check_clock, kafka, settings)),
+    ]
+    for what, check in checks:
+        try:
+            yield from check()
+        except HstuError as error:
+            yield warn(what, f"could not be looked at: {_bare(error)}", "mend that, or let this user do it")
+
+
+def check_letters(kafka: str, settings: StreamSettings) -> Iterator[Finding]:
+    """Yield how many records were refused."""
+    counts = survey_letters(kafka, settings, Wanted(), 0).counts
+    if not counts:
+        yield ok("dead-letters", "none")
+        return
+    worst = sorted(counts.items(), key=lambda count: -count[1])[:3]
+    says = ", ".join(f"{count:,} {reason} on {topic}" for (reason, topic), count in worst)
+    yield warn("dead-letters", says, "hstu dead-letters list shows them; mend the producers, then replay what can be")
+
+
+def _bare(error: Exception) -> str:
+    return str(error).rstrip(".")

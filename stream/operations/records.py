@@ -1,0 +1,96 @@
+"""Records of Kafka as they lie in its logs: whole topics, their last records, one record at a place."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+from stream.errors import BrokerError
+from stream.kafka import clients
+from stream.kafka.topics import count_partitions
+
+Place = tuple[str, int]  # topic in Kafka, partition
+_SILENCE_S: Final = 15.0
+
+
+def read_topic(kafka: str, topic: str) -> Iterator[Any]:
+    """Yield a topic's records, each partition from its first to the last that it has now.
+
+    Raises:
+        BrokerError: Kafka does not answer, or has no such topic.
+    """
+    places = _places(kafka, [topic])
+    with clients.offsets_client(kafka) as client:
+        yield from _read(client, _bounds(client, places))
+
+
+def read_last(kafka: str, topics: Iterable[str], count: int) -> Iterator[Any]:
+    """Yield the last records, at most `count`, of each partition of those topics that exist.
+
+    Raises:
+        BrokerError: Kafka does not answer.
+    """
+    places = _all_of(count_partitions(kafka, topics))
+    with clients.offsets_client(kafka) as client:
+        bounds = _bounds(client, places)
+        yield from _read(client, {place: (max(first, end - count), end) for place, (first, end) in bounds.items()})
+
+
+def read_one(kafka: str, place: Place, offset: int) -> Any | None:
+    """Return the record at an offset, None where Kafka has it no more.
+
+    Raises:
+        BrokerError: Kafka does not answer, or has no such topic.
+    """
+    if place not in _places(kafka, [place[0]]):
+        return None
+    with clients.offsets_client(kafka) as client:
+        first, end = _bounds(client, [place])[place]
+        found = list(_read(client, {place: (offset, offset + 1)})) if first <= offset < end else []
+    return found[0] if found and found[0].offset == offset else None
+
+
+def log_bounds(kafka: str, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
+    """Return the first offset of each partition and the one after its last.
+
+    Raises:
+        BrokerError: Kafka does not answer.
+    """
+    with clients.offsets_client(kafka) as client:
+        return _bounds(client, places)
+
+
+def _places(kafka: str, topics: list[str]) -> list[Place]:
+    found = count_partitions(kafka, topics)
+    missing = [topic for topic in topics if topic not in found]
+    if missing:
+        raise BrokerError(f"Kafka at {kafka} lacks the topic {', '.join(missing)}; run hstu topics create.")
+    return _all_of(found)
+
+
+def _all_of(partitions: Mapping[str, int]) -> list[Place]:
+    return [(topic, number) for topic, count in partitions.items() for number in range(count)]
+
+
+def _bounds(client: Any, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
+    of_kafka = [clients.TopicPartition(*place) for place in places]
+    first, end = client.beginning_offsets(of_kafka), client.end_offsets(of_kafka)
+    return {tuple(place): (first[place], end[place]) for place in of_kafka}
+
+
+def _read(client: Any, bounds: Mapping[Place, tuple[int, int]]) -> Iterator[Any]:
+    """Yield the records of [first, end) of each partition; those of one partition come in order."""
+    left = {clients.TopicPartition(*place): end for place, (first, end) in bounds.items() if first < end}
+    client.assign(list(left))
+    for place in left:
+        client.seek(place, bounds[tuple(place)][0])
+    heard = time.monotonic()
+    while left:
+        for place, records in client.poll(timeout_ms=500).items():
+            heard = time.monotonic()
+            yield from (record for record in records if record.offset < left.get(place, 0))
+        ended = [place for place, end in left.items() if client.position(place) >= end]
+        client.pause(*ended)
+        for place in ended:
+            del left[place]
+        if time.monotonic() - heard > _SILENCE_S:
+            raise BrokerError(f"Kafka has sent nothing for {_SILENCE_S:g} s while records were left; try again.")

@@ -1,0 +1,194 @@
+"""What `hstu doctor` looks at in Kafka: topics, their configuration, keys, and how far the stores have read.
+
+Each check returns findings; what Kafka refuses to tell is one as well.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final
+
+import msgspec
+
+from stream.config import StreamSettings
+from stream.consumer.progress import refuse_lost
+from stream.errors import BrokerError, StoreError
+from stream.kafka.topics import configs_of, count_partitions, describe_configs, topic_name
+from stream.operations.findings import Finding, fail, ok, warn
+from stream.operations.records import log_bounds, read_last
+from stream.schema.ids import id_text, partition_of
+from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS
+from stream.store import layout
+from stream.store.rocksdb import open_secondary, partition_path
+
+_SAMPLE: Final = 200  # last records of each partition
+_DAY_MS: Final = 86_400_000
+_AT_LEAST: Final = {"max.message.bytes", "delete.retention.ms"}  # configurations that may be larger than ours
+_SHOWN: Final = 3
+
+
+class _Owner(msgspec.Struct):
+    """Whose record it is."""
+
+    user_id: str | int | None = None
+    item_id: str | int | None = None
+    watermark: int | None = None
+
+
+def check_topics(kafka: str, settings: StreamSettings) -> Iterator[Finding]:
+    """Yield whether all topics are there, with equal numbers of partitions."""
+    names = [topic_name(settings, topic) for topic in ALL]
+    counts = count_partitions(kafka, names)
+    if missing := [name for name in names if name not in counts]:
+        yield fail("topics", f"{_listed(missing)} do not exist", "run hstu topics create")
+    others = [f"{name} has {count}" for name, count in counts.items() if count != settings.partitions]
+    if others:
+        yield fail(
+            "partitions",
+            f"stream.partitions says {settings.partitions}, but {_listed(others)}",
+            "set stream.partitions to what the topics have; if they differ, delete those that are wrong, and run hstu "
+            "topics create. Partitions cannot be added later: a user's home depends on their number",
+        )
+    elif counts:
+        yield ok("topics", f"{len(counts)} topics with {settings.partitions} partitions each")
+
+
+def check_configs(kafka: str, settings: StreamSettings) -> Iterator[Finding]:
+    """Yield where a topic's configuration differs from what `hstu topics create` would have set."""
+    found = describe_configs(kafka, [topic_name(settings, topic) for topic in ALL])
+    wrong = [
+        fail(
+            "configuration",
+            f"{name} has {key}={configs.get(key)} where {value} is wanted",
+            f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={value}",
+        )
+        for topic in ALL
+        if (configs := found.get(name := topic_name(settings, topic)))
+        for key, value in configs_of(topic).items()
+        if not _suits(key, configs.get(key), value)
+    ]
+    yield from wrong or [ok("configuration", "as hstu topics create sets it")]
+    yield from _retention(found, settings)
+
+
+def _suits(key: str, found: str | None, wanted: str) -> bool:
+    if found is not None and key in _AT_LEAST:
+        return int(found) >= int(wanted)
+    return found == wanted
+
+
+def _retention(found: Mapping[str, Mapping[str, str | None]], settings: StreamSettings) -> Iterator[Finding]:
+    """Yield where Kafka keeps events or what is made of them for too short a time."""
+    window_ms = int(1000 * (settings.action_window_s + settings.lateness_s + settings.gather_s))
+    kept = {topic: _kept(found.get(topic_name(settings, topic), {})) for topic in (*EVENTS, EXAMPLES, DEAD_LETTERS)}
+    for topic, (kept_ms, kept_bytes) in kept.items():
+        name, need_ms = topic_name(settings, topic), window_ms if topic in EVENTS else _DAY_MS
+        mend = f"raise retention.ms and retention.bytes of {name} (-1: no limit)"
+        if 0 <= kept_ms < need_ms:
+            lost = "events are deleted before they are joined" if topic in EVENTS else "whoever rests longer loses them"
+            yield fail("retention", f"{name} is kept for {_span(kept_ms)}, less than {_span(need_ms)}: {lost}", mend)
+        elif topic in EVENTS and (kept_ms >= 0 or kept_bytes >= 0):
+            limit = _span(kept_ms) if kept_ms >= 0 else f"{kept_bytes:,} bytes a partition"
+            yield warn("retention", f"{name} is kept for {limit}: a store that is lost is rebuilt from no more", mend)
+    kept_ms, _ = kept[EXAMPLES]
+    yield ok("retention", f"examples are kept {'for ' + _span(kept_ms) if kept_ms >= 0 else 'without limit'}")
+
+
+def _kept(configs: Mapping[str, str | None]) -> tuple[int, int]:
+    """Return for how many ms, and up to how many bytes, a topic keeps its records; -1 means no limit."""
+    if "delete" not in (configs.get("cleanup.policy") or ""):
+        return -1, -1
+    return int(configs.get("retention.ms") or -1), int(configs.get("retention.bytes") or -1)
+
+
+def check_keys(kafka: str, settings: StreamSettings) -> Iterator[Finding]:
+    """Yield whether the last records of each input lie where murmur2 of their user's (item's) id puts them."""
+    elsewhere: dict[str, Counter[str]] = {}
+    names = {topic_name(settings, topic): topic for topic in (*EVENTS, ITEMS)}
+    sampled = 0
+    for record in read_last(kafka, names, _SAMPLE):
+        if (owner := _owner(record)) is None:
+            continue
+        sampled += 1
+        counts = elsewhere.setdefault(record.topic, Counter())
+        if record.key is not None and record.key != owner:
+            counts["with another key than their id"] += 1
+        if partition_of(owner, settings.partitions) != record.partition:
+            counts["in a partition that murmur2 would not choose"] += 1
+    wrong = [f"{count} {what} in {name}" for name, counts in elsewhere.items() for what, count in counts.items()]
+    if wrong:
+        yield warn(
+            "keys",
+            f"of the last {sampled} records {_listed(wrong)}",
+            "key every record by its user's id (on items: the item's) as UTF-8 text and set the partitioner murmur2 in "
+            "every producer (librdkafka: partitioner=murmur2_random); a user in two partitions has two sequences",
+        )
+    elif sampled:
+        yield ok("keys", f"the last {sampled} records lie where murmur2 of their ids puts them")
+
+
+def _owner(record: Any) -> bytes | None:
+    """Return the id in a record's value as UTF-8; None for heartbeats, tombstones and what cannot be read."""
+    try:
+        owner = msgspec.json.decode(record.value or b"", type=_Owner)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    found = owner.item_id if owner.user_id is None else owner.user_id
+    return None if found is None or owner.watermark is not None else id_text(found).encode()
+
+
+def check_progress(kafka: str, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
+    """Yield how far this host's stores have read Kafka's logs, and whether the logs still have what comes next."""
+    lag, stores = 0, 0
+    for number in range(settings.partitions):
+        path = partition_path(data_dir, number)
+        if not path.exists():
+            continue
+        stores += 1
+        try:
+            meta = _meta(path)
+            lag += _lag(kafka, settings, number, meta)
+        except (BrokerError, StoreError) as error:
+            yield fail("stores", str(error).rstrip("."), "see the sentence")
+    if stores:
+        yield ok("stores", f"{stores} of {settings.partitions} are in {data_dir}; {lag:,} records are not read yet")
+
+
+def _meta(path: Path) -> layout.Meta | None:
+    with TemporaryDirectory(prefix="hstu-doctor-") as scratch:
+        store = open_secondary(path, Path(scratch) / "log")
+        try:
+            data = store.get(layout.META_KEY)
+        finally:
+            store.close()
+    return msgspec.msgpack.decode(data, type=layout.Meta) if data else None
+
+
+def _lag(kafka: str, settings: StreamSettings, number: int, meta: layout.Meta | None) -> int:
+    """Return how many records a store has not read yet.
+
+    Raises:
+        BrokerError: Its next record is not in the log.
+    """
+    places = [(topic_name(settings, topic), number) for topic in EVENTS]
+    bounds = log_bounds(kafka, places)
+    lag = 0
+    for place, offset in zip(places, meta.offsets if meta else [0] * len(places), strict=True):
+        first, end = bounds[place]
+        if offset:
+            refuse_lost(place, offset, first, end)
+        lag += end - max(offset, first)
+    return lag
+
+
+def _listed(texts: list[str]) -> str:
+    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
+    return ", ".join(texts[:_SHOWN]) + more
+
+
+def _span(ms: int) -> str:
+    for name, size in (("d", _DAY_MS), ("h", 3_600_000), ("min", 60_000)):
+        if ms >= size:
+            return f"{ms / size:.3g} {name}"
+    return f"{ms / 1000:g} s"

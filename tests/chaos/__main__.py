@@ -1,0 +1,38 @@
+"""`make chaos`: run a schedule of faults under default and under strict settings, and print the table.
+
+python -m tests.chaos --faults 55 --seed 1 --profile default --profile strict
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos.processes import TOML
+from tests.chaos.report import table
+from tests.chaos.run import run
+from tests.chaos.schedule import KINDS, make_schedule
+
+
+def main() -> None:
+    """Run, print, and exit with 1 if anything is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--faults", type=int, default=55, help="of each profile")
+    parser.add_argument("--seed", type=int, default=1, help="replays a schedule")
+    parser.add_argument("--kind", action="append", choices=list(KINDS), help="default: all")
+    parser.add_argument("--profile", action="append", choices=list(TOML), help="default: both")
+    parser.add_argument("--rate", type=float, default=100, help="events a second")
+    parser.add_argument("--in", dest="folder", type=Path, help="kept there if something is wrong; default: temporary")
+    given = parser.parse_args()
+    folder = (given.folder or Path(tempfile.mkdtemp(prefix="hstu-chaos-"))).absolute()
+    runs = []
+    for profile in given.profile or list(TOML):
+        say = lambda line, profile=profile: print(f"{profile} {line}", flush=True)  # noqa: E731
+        schedule = make_schedule(given.seed, given.faults, given.kind or KINDS)
+        runs.append(run(folder / profile, profile, given.seed, schedule, given.rate, say))
+    print(table(runs))
+    sys.exit(1 if any(one.wrong for one in runs) else 0)
+
+
+if __name__ == "__main__":
+    main()

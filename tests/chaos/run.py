@@ -1,0 +1,79 @@
+"""One run: a system under live load, a schedule of faults, and the verdict at the end."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.chaos.checks import Verdict, judge, orphans
+from tests.chaos.faults import Chaos
+from tests.chaos.load import Load
+from tests.chaos.processes import System, wait_for
+from tests.chaos.report import Outcome, Run
+from tests.chaos.schedule import Fault
+
+_END_S = 300.0
+_WORKERS = 2
+
+
+def run(folder: Path, profile: str, seed: int, schedule: list[Fault], rate: float, say: Callable[[str], None]) -> Run:
+    """Run a schedule under a profile of settings, in a folder that is new.
+
+    Args:
+        folder: Of Kafka, both hosts and all logs; removed if nothing is wrong.
+        profile: default or strict.
+        seed: Of the load.
+        schedule: What is done, in order.
+        rate: Events a second.
+        say: Gets a line for each fault.
+    """
+    begun = time.monotonic()
+    system = System(folder, profile)
+    try:
+        system.start(_WORKERS)
+        load = Load(system.broker.bootstrap, system.settings.stream, seed, rate)
+        outcomes = _under_load(system, load, schedule, say)
+        verdict = _verdict(system)
+    finally:
+        killed = system.close()
+    verdict.wrong += [f"{name} had to be killed at the end" for name in killed]
+    verdict.wrong += [f"left behind: {line}" for line in orphans(folder)]
+    done = Run(profile, seed, time.monotonic() - begun, outcomes, verdict)
+    for line in system.ends:
+        say(f"ended by itself: {line}")
+    if not done.wrong:
+        shutil.rmtree(folder)
+    return done
+
+
+def _under_load(system: System, load: Load, schedule: list[Fault], say: Callable[[str], None]) -> list[Outcome]:
+    """Do all faults while events come in, end the logs, and wait until the trainer has learned from all of them."""
+    load.start()
+    chaos = Chaos(system, load)
+    outcomes = []
+    try:
+        if not chaos.recovered(time.time() * 1000):
+            raise AssertionError(f"the system does not start: {system.trainer.last_words()}")
+        for fault in schedule:
+            outcomes.append(chaos.do(fault))
+            say(_line(outcomes[-1]))
+    finally:
+        chaos.close()
+        load.finish()
+    system.supervise()
+    ended = wait_for(lambda: not system.trainer.running(), _END_S, system.supervise_workers)
+    if not ended or system.trainer.wait(1):
+        raise AssertionError(f"the trainer has not come to the end: {system.trainer.last_words()}")
+    return outcomes
+
+
+def _verdict(system: System) -> Verdict:
+    shown = json.loads(system.run("snapshots", "show", "--json"))
+    return judge(system.broker.bootstrap, system.settings, shown, system.folder / "one-process")
+
+
+def _line(outcome: Outcome) -> str:
+    fault = outcome.fault
+    came = outcome.wrong or outcome.skipped or ("said" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f} s")
+    return f"{fault.number:3} {fault.kind}: {came}"

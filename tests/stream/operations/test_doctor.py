@@ -1,0 +1,193 @@
+"""`hstu doctor` on a real Kafka: a sound installation has no complaint, and each fault has its line with a remedy."""
+
+import asyncio
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from stream.config import StreamSettings
+from stream.join.partition import Partition
+from stream.kafka import clients
+from stream.kafka.topics import create_topics
+from stream.operations import host_checks
+from stream.operations.doctor import examine
+from stream.operations.findings import Finding, Level
+from stream.schema.ids import partition_of
+from stream.schema.topics import SourceTopic
+from stream.store.rocksdb import open_store, partition_path
+from tests.kafka import KafkaForTests
+from tests.kafka_logs import delete_before, fill
+from tests.topics import own_topics
+from tests.wire import Record, action, wire
+
+PARTITIONS = 2
+
+
+@pytest.fixture
+def settings(kafka: KafkaForTests) -> StreamSettings:
+    made = own_topics(PARTITIONS)
+    create_topics(kafka.bootstrap, made)
+    return made
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "data"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def wrong(kafka: str, settings: StreamSettings, data_dir: Path) -> dict[str, Finding]:
+    """Return what is not as it should be, but for this machine's disk."""
+    found = {finding.what: finding for finding in examine(kafka, settings, data_dir) if finding.level is not Level.OK}
+    found.pop("disk", None)
+    return found
+
+
+def send(kafka: str, settings: StreamSettings, topic: str, *events: tuple[int, bytes | None, bytes]) -> None:
+    asyncio.run(fill(kafka, settings.topic_prefix + topic, [(*event, 0) for event in events]))
+
+
+def configure(kafka: str, topic: str, **configs: str) -> None:
+    with clients.admin_client(kafka, 10) as admin:
+        named = {name.replace("_", "."): value for name, value in configs.items()}
+        admin.alter_configs([clients.ConfigResource(clients.ConfigResourceType.TOPIC, topic, named)])
+
+
+def test_nothing_is_wrong_with_new_topics(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
+    """Every check has run and found nothing, and the topic made to ask for the time is gone."""
+    user = "u1"
+    home = partition_of(user.encode(), PARTITIONS)
+    event = wire(action(user, "i", 1))
+    send(kafka.bootstrap, settings, "actions", (home, user.encode(), event), (0, None, b'{"watermark": 5}'))
+    found = list(examine(kafka.bootstrap, settings, data_dir))
+    assert wrong(kafka.bootstrap, settings, data_dir) == {}
+    checks = {"versions", "data directory", "disk", "Kafka", "topics", "configuration", "retention", "keys", "clock"}
+    assert checks <= {finding.what for finding in found}
+    with clients.admin_client(kafka.bootstrap, 10) as admin:
+        assert not [name for name in admin.list_topics() if name.startswith(settings.topic_prefix + "hstu-doctor")]
+
+
+def test_without_kafka_it_says_so_and_looks_at_the_machine(data_dir: Path) -> None:
+    """The address that does not answer is a failure; versions and data directory were looked at."""
+    found = list(examine("", StreamSettings(), data_dir))
+    assert [finding.what for finding in found] == ["versions", "data directory", "disk", "Kafka"]
+    assert found[-1].level is Level.FAIL
+    assert "give --bootstrap" in found[-1].says
+
+
+def test_missing_topics_and_other_partition_counts_fail(kafka: KafkaForTests, data_dir: Path) -> None:
+    """Both name the topics."""
+    settings = own_topics(PARTITIONS)
+    found = wrong(kafka.bootstrap, settings, data_dir)
+    assert set(found) == {"topics"}
+    assert "and 3 more do not exist" in found["topics"].says
+    create_topics(kafka.bootstrap, settings)
+    other = wrong(kafka.bootstrap, settings.model_copy(update={"partitions": 3}), data_dir)["partitions"]
+    assert (other.level, f"{settings.topic_prefix}impressions has 2" in other.says) == (Level.FAIL, True)
+
+
+def test_retention_and_configuration(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
+    """A source kept for less than a window fails, for a week it is warned of; `items` without compaction fails."""
+    name = settings.topic_prefix + "actions"
+    configure(kafka.bootstrap, name, retention_ms="604800000")
+    found = wrong(kafka.bootstrap, settings, data_dir)["retention"]
+    assert (found.level, "kept for 7 d" in found.says) == (Level.WARN, True)
+    configure(kafka.bootstrap, name, retention_ms="60000")
+    assert wrong(kafka.bootstrap, settings, data_dir)["retention"].level is Level.FAIL
+    configure(kafka.bootstrap, settings.topic_prefix + "items", cleanup_policy="delete")
+    found = wrong(kafka.bootstrap, settings, data_dir)["configuration"]
+    assert (found.level, "cleanup.policy=delete where compact" in found.says) == (Level.FAIL, True)
+    assert "--add-config cleanup.policy=compact" in found.mend
+
+
+def test_keys_elsewhere_are_warned_of(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
+    """Users whose records lie in another partition, and records keyed by something else, are counted."""
+    user = "u1"
+    home = partition_of(user.encode(), PARTITIONS)
+    event = wire(action(user, "i", 1))
+    records = [(home, user.encode(), event), (1 - home, user.encode(), event), (home, b"another", event)]
+    send(kafka.bootstrap, settings, "actions", *records, (0, b"", b"not json"), (0, b"", b"[" * 9000))
+    found = wrong(kafka.bootstrap, settings, data_dir)["keys"]
+    assert found.level is Level.WARN
+    assert "of the last 3 records" in found.says
+    assert "1 in a partition that murmur2 would not choose" in found.says
+    assert "1 with another key than their id" in found.says
+
+
+def test_a_store_behind_what_kafka_keeps_fails(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
+    """The line has the topic, both offsets and what to do; a store that can go on has its lag."""
+    send(kafka.bootstrap, settings, "actions", *[(0, b"u", wire(action("u", "i", ts))) for ts in range(10)])
+    partition = Partition(open_store(partition_path(data_dir, 0)), 0, settings)
+    partition.handle(SourceTopic.ACTIONS, [Record(0, wire(action("u", "i", 1)))])
+    partition.close()
+    found = [one for one in examine(kafka.bootstrap, settings, data_dir) if one.what == "stores"]
+    assert [(one.level, "1 of 2" in one.says, "9 records" in one.says) for one in found] == [(Level.OK, True, True)]
+    asyncio.run(delete_before(kafka.bootstrap, settings.topic_prefix + "actions", 0, 4))
+    lost = wrong(kafka.bootstrap, settings, data_dir)["stores"]
+    assert lost.level is Level.FAIL
+    assert "begins at offset 4" in lost.says
+    assert "deleted 3 records unread" in lost.says
+
+
+def test_refused_records_are_counted(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
+    """By reason and topic, with the verb that shows them."""
+    headers = [(name, b"0") for name in ("partition", "offset")]
+    headers += [("reason", b"late"), ("topic", (settings.topic_prefix + "actions").encode())]
+    producer = clients.producer(kafka.bootstrap)
+    producer.send(settings.topic_prefix + "dead-letters", b"x", headers=headers).get(10)
+    producer.close()
+    found = wrong(kafka.bootstrap, settings, data_dir)["dead-letters"]
+    assert (found.level, "1 late on" in found.says) == (Level.WARN, True)
+    assert "hstu dead-letters list" in found.mend
+
+
+def test_an_open_data_directory_is_warned_of(data_dir: Path) -> None:
+    """It holds what users did; one that cannot be written fails."""
+    data_dir.chmod(0o755)
+    (found, *_) = host_checks.check_data_dir(data_dir)
+    assert (found.level, found.mend) == (Level.WARN, f"chmod -R go-rwx {data_dir}")
+    (data_dir / "file").touch()
+    (found, *_) = host_checks.check_data_dir(data_dir / "file")
+    assert found.level is Level.FAIL
+
+
+def test_a_nearly_full_disk(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Below 5 GiB it is warned of, below 0.5 GiB it fails."""
+    for free, level in ((6 << 30, Level.OK), (4 << 30, Level.WARN), (1 << 20, Level.FAIL)):
+        usage = SimpleNamespace(total=100 << 30, free=free)
+        monkeypatch.setattr(host_checks.shutil, "disk_usage", lambda path, usage=usage: usage)
+        assert list(host_checks.check_data_dir(data_dir))[-1].level is level
+
+
+@pytest.mark.parametrize(("shift_s", "level"), [(0, Level.OK), (-30, Level.WARN), (600, Level.FAIL)])
+def test_the_clock_is_compared_with_kafkas(
+    shift_s: float, level: Level, kafka: KafkaForTests, settings: StreamSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In both directions, with the distance."""
+    now = host_checks.time.time
+
+    class Shifted:
+        @staticmethod
+        def time() -> float:
+            return now() + shift_s
+
+    monkeypatch.setattr(host_checks, "time", Shifted)
+    (found,) = host_checks.check_clock(kafka.bootstrap, settings)
+    assert found.level is level
+    if shift_s:
+        assert ("ahead of" if shift_s > 0 else "behind") in found.says
+
+
+def test_packages_are_compared_with_what_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is too old and one that is missing are named; an extra's packages are not asked for."""
+    wanted = ["typer>=9999", "no-such-package>=1", "torch>=9999; extra == 'train'", "msgspec"]
+    monkeypatch.setattr(host_checks, "requires", lambda name: wanted)
+    (found,) = host_checks.check_versions()
+    assert found.level is Level.FAIL
+    assert ">=9999 is wanted" in found.says
+    assert "no-such-package is missing" in found.says
+    assert "torch" not in found.says
+    assert json.dumps(found.level) == '"fail"'

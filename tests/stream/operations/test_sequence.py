@@ -1,0 +1,49 @@
+"""A user's stored sequence as it is shown: times, texts, titles; events that still wait are in it."""
+
+from pathlib import Path
+
+import pytest
+
+from stream.config import StreamSettings
+from stream.errors import HstuError, StoreError
+from stream.join.partition import Partition
+from stream.operations.sequence import Entry, read_sequence
+from stream.schema.topics import SourceTopic
+from stream.store.rocksdb import open_store, partition_path
+from tests.wire import Record, action, impression, wire
+
+SETTINGS = StreamSettings(partitions=1, lateness_s=0)
+COUNTRY = {"user_id": "u", "name": "country", "value": "NO", "ts": 1000}
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """Stores with one user: an attribute, a slate, a click, and a click that still waits."""
+    partition = Partition(open_store(partition_path(tmp_path, 0)), 0, SETTINGS)
+    partition.handle(SourceTopic.ATTRIBUTES, [Record(0, wire(COUNTRY))])
+    partition.handle(SourceTopic.IMPRESSIONS, [Record(0, wire(impression("u", "r", 2000, "a")))])
+    clicks = [action("u", "a", 3000, request_id="r"), action("v", "b", 4000), action("u", "late-item", 5000)]
+    records = [Record(offset, wire(click)) for offset, click in enumerate(clicks)]
+    partition.handle(SourceTopic.ACTIONS, records, idle=(SourceTopic.ATTRIBUTES, SourceTopic.IMPRESSIONS))
+    partition.close()
+    return tmp_path
+
+
+def test_tokens_are_shown_with_texts_and_titles(data_dir: Path) -> None:
+    """In order; an item without a title has none; what waits has its texts from the event."""
+    titles = {"a": "Title of a"}
+    assert read_sequence(data_dir, SETTINGS, "u", 50, titles.get) == [
+        Entry(1000, "attribute", None, None, None, "country=NO"),
+        Entry(2000, "impression", "a", "Title of a", None, None),
+        Entry(3000, "action", "a", "Title of a", "click", None),
+        Entry(5000, "action", "late-item", None, "click", None),
+    ]
+    assert [entry.ts_ms for entry in read_sequence(data_dir, SETTINGS, "u", 2, titles.get)] == [3000, 5000]
+
+
+def test_an_unknown_user_and_an_absent_store_are_sentences(data_dir: Path, tmp_path: Path) -> None:
+    """The user's partition is named; without a store the sentence says what to start."""
+    with pytest.raises(HstuError, match="Partition 0, where user 'w' would be, knows no such user"):
+        read_sequence(data_dir, SETTINGS, "w", 5, {}.get)
+    with pytest.raises(StoreError, match=r"There is no store in .*start a worker"):
+        read_sequence(tmp_path / "elsewhere", SETTINGS, "u", 5, {}.get)
