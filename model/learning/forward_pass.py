@@ -35,26 +35,24 @@ class ForwardPass:
         self.gathered = weights.gather(np.concatenate((rows.items, drawn)), feature_L)
         item_at_L, self._item_at_K = np.split(self.gathered.items.at, [len(tokens.keys)])
         self._positive_at_P = item_at_L[tokens.positions[targets.positive]]
-        y_LD = self._encode(item_at_L)
         recommender, tensor = weights.recommender, weights.tensor
-        self.queries_PD = recommender.queries(y_LD, tensor(tokens.queries[targets.positive]))
+        content_LD, action_LD = self._embed(item_at_L)
+        kinds_L, ts_ms_L, offsets = tensor(tokens.kinds), tensor(tokens.ts_ms), tensor(tokens.offsets)
+        y_LD = recommender.encode(content_LD, action_LD, kinds_L, ts_ms_L, offsets)
+        query_P = tensor(tokens.queries[targets.positive])
+        self.queries_PD = recommender.queries(y_LD, query_P, content_LD, kinds_L, offsets)
         shown_N = tensor(tokens.positions[targets.shown])
         self.logits_NA = recommender.rank_logits(y_LD.index_select(0, shown_N))
 
-    def _encode(self, item_at_L: NDArray[np.int64]) -> Tensor:
-        tokens, rows, tensor = self._batch.tokens, self._batch.rows, self._weights.tensor
+    def _embed(self, item_at_L: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return the rows of the tokens' items or attributes, and those of their actions, [L, D] each."""
+        rows, tensor = self._batch.rows, self._weights.tensor
         items, features = (table.leaf for table in self.gathered)
         matrix = torch.cat((items, features, items.new_zeros(1, items.shape[1])))
         feature_at_L, zeros_at = len(items) + self.gathered.features.at, len(matrix) - 1
         content_L = np.where(rows.items >= 0, item_at_L, feature_at_L)
         action_L = np.where(rows.actions >= 0, feature_at_L, zeros_at)
-        return self._weights.recommender.encode(
-            matrix.index_select(0, tensor(content_L)),
-            matrix.index_select(0, tensor(action_L)),
-            tensor(tokens.kinds),
-            tensor(tokens.ts_ms),
-            tensor(tokens.offsets),
-        )
+        return matrix.index_select(0, tensor(content_L)), matrix.index_select(0, tensor(action_L))
 
     def loss(self, rank_weight: float) -> Tensor | None:
         """Return the retrieval loss plus `rank_weight` times the ranking loss; None where there is no target."""
