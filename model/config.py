@@ -80,6 +80,16 @@ class TrainSettings(BaseModel):
     """Learning rate of these embeddings, in multiples of `learning_rate`: rows are touched by few steps each."""
     negatives: int = Field(2048, ge=1)
     """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity."""
+    replay_steps: int = Field(1, ge=0)
+    """Steps on examples of the past after each micro-batch; 0 trains on each example once."""
+    replay_examples: int = Field(32, ge=1)
+    """Examples of such a step, drawn from the newest `replay_mib` of all that were trained on."""
+    replay_input_dropout: float = Field(0.3, ge=0, lt=1)
+    """Dropout of the embedded tokens in such a step."""
+    replay_output_dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout of the encoder's output in such a step."""
+    replay_mib: float = Field(64.0, gt=0)
+    """Bytes of past examples in memory and in each checkpoint, in MiB; an example of 64 tokens has about 3 KiB."""
     rank_weight: float = Field(1.0, ge=0)
     """Weight of the ranking loss beside the retrieval loss."""
     stochastic_length_alpha: float = Field(0.0, ge=0, le=2)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.data.entity_index import RowBatch
 from model.data.labels import accidental_hits
+from model.learning.dropout import Dropout
 from model.learning.negatives import Negatives
 from model.network import ranking_head
 from model.network.retrieval_loss import sampled_softmax
@@ -25,9 +26,16 @@ class ForwardPass:
         weights: The parameters, as they are before this micro-batch is trained on.
         batch: The micro-batch by rows.
         negatives: Negatives of the retrieval loss; None where it has no target or no item is live.
+        dropout: What is dropped of the embedded tokens and of the encoder's output; None: nothing.
     """
 
-    def __init__(self, weights: Parameters, batch: RowBatch, negatives: Negatives | None = None) -> None:
+    def __init__(
+        self,
+        weights: Parameters,
+        batch: RowBatch,
+        negatives: Negatives | None = None,
+        dropout: Dropout | None = None,
+    ) -> None:
         self._weights, self._batch, self._negatives = weights, batch, negatives
         tokens, targets, rows = batch.tokens, batch.targets, batch.rows
         drawn = negatives.rows if negatives else np.empty(0, np.int64)
@@ -37,8 +45,12 @@ class ForwardPass:
         self._positive_at_P = item_at_L[tokens.positions[targets.positive]]
         recommender, tensor = weights.recommender, weights.tensor
         content_LD, action_LD = self._embed(item_at_L)
+        if dropout:
+            content_LD, action_LD = dropout.input(content_LD), dropout.input(action_LD)
         kinds_L, ts_ms_L, offsets = tensor(tokens.kinds), tensor(tokens.ts_ms), tensor(tokens.offsets)
         y_LD = recommender.encode(content_LD, action_LD, kinds_L, ts_ms_L, offsets)
+        if dropout:
+            y_LD = dropout.output(y_LD)
         query_P = tensor(tokens.queries[targets.positive])
         self.queries_PD = recommender.queries(y_LD, query_P, content_LD, kinds_L, offsets)
         shown_N = tensor(tokens.positions[targets.shown])
