@@ -28,13 +28,14 @@ from model.attention.tiled import attend_tiled
 from model.config import ModelSettings, TrainSettings
 from model.learning.learner import Learner
 from model.network.encoders import hstu
+from sim.compare.presets import PRESETS
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.experiment.feeds import WholeRecords
 from sim.experiment.run import Run, RunSpec
 from sim.report.analysis.statistics import half_width
 
-MODEL = {"bias": "none", "temperature": 0.3, "max_len": 128}
-TRAIN = {"batch_examples": 8, "negatives": 512, "learning_rate": 3e-3, "device": "cpu"}
+MODEL = dict(PRESETS["paper"][1].model) | {"max_len": 128}
+TRAIN = dict(PRESETS["paper"][1].train) | {"device": "cpu"}
 
 
 class Variant(NamedTuple):

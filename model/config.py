@@ -29,6 +29,8 @@ class ModelSettings(BaseModel):
     """The most tokens of a sequence; at least stream.example_tokens."""
     temperature: float = Field(0.2, gt=0)
     """Of the retrieval softmax over cosine similarities; the research code has 0.05 (see docs/performance.md)."""
+    recency_decays: tuple[Annotated[float, Field(ge=0, lt=1)], ...] = (0.0, 0.5, 0.8, 0.95)
+    """Scales of recency-weighted means of the last items, which are added to the encoder's output; () for none."""
     item_rows: int = Field(0, ge=0)
     """Rows of the item table, which items share by the hash of their id; 0: each item has its own row. Sharing bounds
     the memory, but items in one row cannot be told apart."""
@@ -72,9 +74,22 @@ class TrainSettings(BaseModel):
     seed: int = 0
     batch_examples: int = Field(8, ge=1)
     """Examples of one micro-batch: tested first, then trained on."""
-    learning_rate: float = Field(3e-3, gt=0)
-    negatives: int = Field(512, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    """Of all weights but the embeddings of items, actions and attribute values."""
+    embedding_rate_ratio: float = Field(10.0, gt=0)
+    """Learning rate of these embeddings, in multiples of `learning_rate`: rows are touched by few steps each."""
+    negatives: int = Field(2048, ge=1)
     """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity."""
+    replay_steps: int = Field(1, ge=0)
+    """Steps on examples of the past after each micro-batch; 0 trains on each example once."""
+    replay_examples: int = Field(32, ge=1)
+    """Examples of such a step, drawn from the newest `replay_mib` of all that were trained on."""
+    replay_input_dropout: float = Field(0.3, ge=0, lt=1)
+    """Dropout of the embedded tokens in such a step."""
+    replay_output_dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout of the encoder's output in such a step."""
+    replay_mib: float = Field(64.0, gt=0)
+    """Bytes of past examples in memory and in each checkpoint, in MiB; an example of 64 tokens has about 3 KiB."""
     rank_weight: float = Field(1.0, ge=0)
     """Weight of the ranking loss beside the retrieval loss."""
     stochastic_length_alpha: float = Field(0.0, ge=0, le=2)

@@ -92,6 +92,18 @@ class EntityIndex:
         answered = self._answered(questions, batch)
         return IndexedBatch(batch, questions, answered, age_T[targets.positive], age_T[targets.shown])
 
+    def known(self, examples: Sequence[Example]) -> RowBatch:
+        """Return examples that were taken in before, by rows."""
+        tokens = collate(examples)
+        attribute_L = tokens.kinds == Kind.ATTRIBUTE
+        items, attributes = self.items.rows(tokens.keys), self.features.rows(tokens.keys)
+        rows = TokenRows(
+            items=np.where(attribute_L, -1, items),
+            attributes=np.where(attribute_L, attributes, -1),
+            actions=self.features.rows(tokens.actions),  # NO_KEY is in no vocabulary
+        )
+        return RowBatch(tokens, self._selector.select(tokens), rows)
+
     def _questions(self, tokens: PackedBatch) -> Questions:
         """Return a question for every target, over the vocabulary as it is."""
         row_L = np.where(tokens.kinds == Kind.ATTRIBUTE, -1, self.items.rows(tokens.keys))

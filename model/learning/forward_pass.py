@@ -12,6 +12,7 @@ from torch import Tensor
 
 from model.data.entity_index import RowBatch
 from model.data.labels import accidental_hits
+from model.learning.dropout import Dropout
 from model.learning.negatives import Negatives
 from model.network import ranking_head
 from model.network.retrieval_loss import sampled_softmax
@@ -25,9 +26,16 @@ class ForwardPass:
         weights: The parameters, as they are before this micro-batch is trained on.
         batch: The micro-batch by rows.
         negatives: Negatives of the retrieval loss; None where it has no target or no item is live.
+        dropout: What is dropped of the embedded tokens and of the encoder's output; None: nothing.
     """
 
-    def __init__(self, weights: Parameters, batch: RowBatch, negatives: Negatives | None = None) -> None:
+    def __init__(
+        self,
+        weights: Parameters,
+        batch: RowBatch,
+        negatives: Negatives | None = None,
+        dropout: Dropout | None = None,
+    ) -> None:
         self._weights, self._batch, self._negatives = weights, batch, negatives
         tokens, targets, rows = batch.tokens, batch.targets, batch.rows
         drawn = negatives.rows if negatives else np.empty(0, np.int64)
@@ -35,26 +43,28 @@ class ForwardPass:
         self.gathered = weights.gather(np.concatenate((rows.items, drawn)), feature_L)
         item_at_L, self._item_at_K = np.split(self.gathered.items.at, [len(tokens.keys)])
         self._positive_at_P = item_at_L[tokens.positions[targets.positive]]
-        y_LD = self._encode(item_at_L)
         recommender, tensor = weights.recommender, weights.tensor
-        self.queries_PD = recommender.queries(y_LD, tensor(tokens.queries[targets.positive]))
+        content_LD, action_LD = self._embed(item_at_L)
+        if dropout:
+            content_LD, action_LD = dropout.input(content_LD), dropout.input(action_LD)
+        kinds_L, ts_ms_L, offsets = tensor(tokens.kinds), tensor(tokens.ts_ms), tensor(tokens.offsets)
+        y_LD = recommender.encode(content_LD, action_LD, kinds_L, ts_ms_L, offsets)
+        if dropout:
+            y_LD = dropout.output(y_LD)
+        query_P = tensor(tokens.queries[targets.positive])
+        self.queries_PD = recommender.queries(y_LD, query_P, content_LD, kinds_L, offsets)
         shown_N = tensor(tokens.positions[targets.shown])
         self.logits_NA = recommender.rank_logits(y_LD.index_select(0, shown_N))
 
-    def _encode(self, item_at_L: NDArray[np.int64]) -> Tensor:
-        tokens, rows, tensor = self._batch.tokens, self._batch.rows, self._weights.tensor
+    def _embed(self, item_at_L: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """Return the rows of the tokens' items or attributes, and those of their actions, [L, D] each."""
+        rows, tensor = self._batch.rows, self._weights.tensor
         items, features = (table.leaf for table in self.gathered)
         matrix = torch.cat((items, features, items.new_zeros(1, items.shape[1])))
         feature_at_L, zeros_at = len(items) + self.gathered.features.at, len(matrix) - 1
         content_L = np.where(rows.items >= 0, item_at_L, feature_at_L)
         action_L = np.where(rows.actions >= 0, feature_at_L, zeros_at)
-        return self._weights.recommender.encode(
-            matrix.index_select(0, tensor(content_L)),
-            matrix.index_select(0, tensor(action_L)),
-            tensor(tokens.kinds),
-            tensor(tokens.ts_ms),
-            tensor(tokens.offsets),
-        )
+        return matrix.index_select(0, tensor(content_L)), matrix.index_select(0, tensor(action_L))
 
     def loss(self, rank_weight: float) -> Tensor | None:
         """Return the retrieval loss plus `rank_weight` times the ranking loss; None where there is no target."""

@@ -1,13 +1,14 @@
-"""The learner: each micro-batch is a test first, and then one gradient step on the same targets.
+"""The learner: each micro-batch is a test first, and then a gradient step on the same targets.
 
 P = retrieval targets of a micro-batch, N = its ranking targets. The steps of `Learner.step`:
 
     1. ask: the questions are over the vocabulary as it is, which decides the candidates and the targets' ages
     2. admit: new ids get rows, untrained ones, and texts are learned
-    3. forward: one pass. There is no dropout, and no weight moves before 5, so its outputs serve the test and the loss.
+    3. forward: one pass. It has no dropout, and no weight moves before 5, so its outputs serve the test and the loss.
        Where Stochastic Length shortens a sequence, the test has a pass of its own, over all tokens and without gradient
     4. test: the model, then the baselines, rank the same targets among the same candidates; recorded
     5. train: one AdamW step on the dense parameters and on the rows that were touched; then the baselines learn
+    6. replay: further steps, each on examples drawn from the past, with dropout; then the micro-batch joins the past
 
 The result is a function of the settings and of the micro-batches in their order (on one device with one number of
 threads): random numbers are Philox, keyed by (seed, step), and have no state. Source: docs/design.md, Learner.
@@ -34,19 +35,19 @@ from model.data.candidates import Questions
 from model.data.catalogue import Catalogue, ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex, IndexedBatch, RowBatch
 from model.data.event_time import DAY_MS
-from model.data.labels import Targets
-from model.data.micro_batch import PackedBatch
 from model.data.stochastic_length import kept_tokens
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.evaluation.prequential import MODEL, Outcome, Prequential
 from model.learning import negatives
+from model.learning.dropout import Dropout
 from model.learning.forward_pass import ForwardPass
 from model.learning.ranker import Ranker
+from model.learning.replay import ReplayBuffer
 from model.optim.parameters import Parameters, make_deterministic, stream_seed
 from stream.example import Example
 
-_NEGATIVES, _LENGTHS = 0, 1  # uses of random numbers
+_NEGATIVES, _LENGTHS, _REPLAY = 0, 1, 2  # uses of random numbers; each replay has one more
 _COUNTS: Final = ("steps", "examples", "tokens")
 
 
@@ -81,6 +82,7 @@ class Learner:
         self._with_baselines = baselines
         self._ranker = Ranker(self.weights, exclude_seen=train.exclude_seen)
         self.metrics = Prequential(model.rank_actions, train.window_targets)
+        self._past = ReplayBuffer(round(train.replay_mib * 2**20)) if train.replay_steps else None
         self.test_s = 0.0  # CPU seconds of this process that step 4 took
         self.counts = dict.fromkeys(_COUNTS, 0)
 
@@ -108,8 +110,8 @@ class Learner:
             learn: Whether to take the gradient step; without it ids are admitted, and no weight or count moves.
 
         Raises:
-            ModelError: The loss or its gradient is not finite; the sentence names the step. The weights have not moved,
-                but the vocabulary has: go on from a checkpoint.
+            ModelError: The loss or its gradient is not finite; the sentence names the step. Go on from a checkpoint,
+                since the vocabulary has moved, and the weights as well if it was a replay.
         """
         try:
             return self._step(examples, test=test, learn=learn)
@@ -123,6 +125,7 @@ class Learner:
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
         if learn:
+            self._replay(examples)  # 6
             for name, count in zip(_COUNTS, (1, len(examples), tokens), strict=True):
                 self.counts[name] += count
         return StepReport(self.counts["steps"], len(examples), tokens, examples[-1].final_ms, loss, outcome)
@@ -137,7 +140,7 @@ class Learner:
         """Return the pass that is tested and the pass that is trained on, in most cases the same."""
         if not learn:
             return self._forward_to_test(batch) if test else None, None
-        drawn, alpha = self._draw_negatives(batch.tokens, batch.targets), self.train.stochastic_length_alpha
+        drawn, alpha = self._draw_negatives(batch), self.train.stochastic_length_alpha
         kept_L = kept_tokens(batch.tokens, self.model.max_len, alpha, self._random(_LENGTHS)) if alpha else None
         if kept_L is None or kept_L.all():
             forward = ForwardPass(self.weights, batch, drawn)
@@ -154,12 +157,14 @@ class Learner:
         key = np.array([stream_seed(self.train.seed, "negatives"), self.counts["steps"]], np.uint64)
         return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, use]))
 
-    def _draw_negatives(self, tokens: PackedBatch, targets: Targets) -> negatives.Negatives | None:
-        live = self.items.live()
-        if not len(targets.positive) or not len(live):
+    def _draw_negatives(self, batch: RowBatch) -> negatives.Negatives | None:
+        if not len(batch.targets.positive):
             return None
-        popularity_R = self.popularity.counts(int(tokens.request_ms.max()))
-        return negatives.draw(live, popularity_R, self.train.negatives, self._random(_NEGATIVES))
+        return self._negatives(int(batch.tokens.request_ms.max()), self._random(_NEGATIVES))
+
+    def _negatives(self, at_ms: int, rng: np.random.Generator) -> negatives.Negatives | None:
+        live = self.items.live()
+        return negatives.draw(live, self.popularity.counts(at_ms), self.train.negatives, rng) if len(live) else None
 
     def _test(self, taken: IndexedBatch, tested: ForwardPass) -> Outcome:
         start_s = time.process_time()
@@ -194,6 +199,23 @@ class Learner:
             baseline.learn(answered)
         return value
 
+    def _replay(self, examples: Sequence[Example]) -> None:
+        """Train on the past, then add a micro-batch to it."""
+        if self._past is None:
+            return
+        for number in range(self.train.replay_steps if len(self._past) else 0):
+            rng = self._random(_REPLAY + number)
+            batch = self.index.known(self._past.draw(self.train.replay_examples, rng))
+            if alpha := self.train.stochastic_length_alpha:
+                batch = batch.shortened(kept_tokens(batch.tokens, self.model.max_len, alpha, rng))
+            drawn = self._negatives(examples[-1].final_ms, rng) if len(batch.targets.positive) else None
+            dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
+            replayed = ForwardPass(self.weights, batch, drawn, dropout)
+            loss = replayed.loss(self.train.rank_weight)
+            if loss is not None:
+                self.weights.descend(loss, replayed.gathered)
+        self._past.add(examples)
+
     def recommend(self, examples: Sequence[Example], k: int) -> NDArray[np.int64]:
         """Return the rows of the k best candidates for each retrieval target's query, [P, k], -1 where there are fewer.
 
@@ -212,6 +234,8 @@ class Learner:
         for part in (self.weights, self.items, self.features):
             part.digest_update(hasher)
         digest_arrays(hasher, self.popularity.state())
+        if self._past is not None:
+            self._past.digest_update(hasher)
         hasher.update(str(self.counts).encode())
         return hasher.hexdigest()
 
@@ -222,6 +246,7 @@ class Learner:
             **self.index.state(),
             **prefixed("popularity.", self.popularity.state()),
             **prefixed("metrics.", self.metrics.state()),
+            **prefixed("past.", self._past.state() if self._past is not None else {}),
             "counts": np.array([self.counts[name] for name in _COUNTS], np.int64),
         }
 
@@ -232,6 +257,8 @@ class Learner:
         self.weights.grow(self.items.keys, len(self.features))
         self.popularity = Popularity.from_state(under("popularity.", arrays))
         self.metrics.load_state(under("metrics.", arrays))
+        if self._past is not None:
+            self._past.load_state(under("past.", arrays))
         self.counts = dict(zip(_COUNTS, arrays["counts"].tolist(), strict=True))
 
     def snapshot_arrays(self, at_ms: int) -> dict[str, Any]:

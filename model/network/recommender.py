@@ -19,6 +19,7 @@ from model.attention.relative_bias import next_ms
 from model.config import ModelSettings
 from model.network.encoders import ENCODERS
 from model.network.ranking_head import Towers
+from model.network.recency_means import RecencyMeans
 from model.network.retrieval_loss import unit
 from stream.example import Kind
 
@@ -38,6 +39,8 @@ class Recommender(nn.Module):
             nn.init.normal_(embedding, 0.0, settings.dim**-0.5, generator=generator)
         self.encoder = ENCODERS[settings.encoder](settings, dtype=dtype, generator=generator)
         self.towers = Towers(settings.dim, len(settings.rank_actions), dtype=dtype, generator=generator)
+        decays = settings.recency_decays
+        self.recency = RecencyMeans(settings.dim, decays, dtype=dtype) if decays else None
 
     def encode(
         self,
@@ -71,10 +74,18 @@ class Recommender(nn.Module):
         y_LD: Tensor = self.encoder(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L=asked_ms_L)
         return y_LD
 
-    def queries(self, y_LD: Tensor, query_T: Tensor) -> Tensor:
-        """Return the unit query vectors, [T, D], at tokens `query_T`; -1 (no history) takes the start vector."""
-        with_start = torch.cat((self.start[None], y_LD))
-        return unit(with_start.index_select(0, query_T + 1))
+    def queries(self, y_LD: Tensor, query_T: Tensor, content_LD: Tensor, kinds_L: Tensor, offsets: Tensor) -> Tensor:
+        """Return the unit query vectors, [T, D], at tokens `query_T`; -1 (no history) takes the start vector.
+
+        Args:
+            y_LD: The encoder's output.
+            query_T: Tokens at which a query is asked.
+            content_LD: As for `encode`, as are the others.
+        """
+        y_TD = torch.cat((self.start[None], y_LD)).index_select(0, query_T + 1)
+        if self.recency is not None:
+            y_TD = y_TD + self.recency(content_LD, kinds_L, offsets, query_T)
+        return unit(y_TD)
 
     def rank_logits(self, y_TD: Tensor) -> Tensor:
         """Return a logit per target and rank action, [T, A], from outputs at the targets' tokens."""

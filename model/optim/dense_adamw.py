@@ -24,6 +24,7 @@ class DenseAdamW:
     """AdamW without weight decay over all parameters of a module; those without a gradient do not move."""
 
     def __init__(self, module: nn.Module, lr: float) -> None:
+        self.lr = lr
         self.parameters = dict(module.named_parameters())
         self._adam = torch.optim.AdamW(
             self.parameters.values(), lr=lr, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True

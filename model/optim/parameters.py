@@ -44,7 +44,7 @@ class Parameters:
             for name in ("items", "features")
         )
         self.dense = DenseAdamW(self.recommender, train.learning_rate)
-        self._lr = train.learning_rate
+        self._embedding_lr = train.learning_rate * train.embedding_rate_ratio
         self._shared = model.item_rows
         self._table_row_V = np.empty(0, np.int64)  # where items share rows
 
@@ -72,7 +72,7 @@ class Parameters:
         self.dense.step()
         for table, rows in ((self.items, gathered.items), (self.features, gathered.features)):
             if rows.leaf.grad is not None:
-                table.step(rows.rows, rows.leaf.grad, self._lr)
+                table.step(rows.rows, rows.leaf.grad, self._embedding_lr)
         return value
 
     def _refuse_divergence(self, loss: float, gathered: Gathered) -> None:
@@ -80,8 +80,8 @@ class Parameters:
         sums = torch.stack([parameter.grad.sum() for parameter in parameters if parameter.grad is not None])
         if not (math.isfinite(loss) and math.isfinite(sums.abs().sum().item())):
             raise ModelError(
-                f"training has diverged: the loss is {loss}, and its gradient is not finite; lower "
-                f"train.learning_rate (now {self._lr}) and train under another --name."
+                f"training has diverged: the loss is {loss}, and its gradient is not finite; lower train.learning_rate "
+                f"(now {self.dense.lr}) or train.embedding_rate_ratio, and train under another --name."
             )
 
     def unit_items(self, items: int) -> Tensor:

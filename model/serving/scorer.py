@@ -106,19 +106,23 @@ class Scorer:
 
     def _query(self, history: History, now_ms: int) -> Tensor:
         with torch.inference_mode():
-            y_nD = self._encode(history, np.empty(0, np.int64), now_ms)
-            return self._recommender.queries(y_nD, torch.tensor([len(history) - 1]))[0]
+            return self._asked(history, self._encode(history, np.empty(0, np.int64), now_ms))
 
     def rank(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Scores:
         """Score candidates in one pass, each as if it alone were shown now, after the history."""
         history = history.last(self.settings.max_len - 1)  # the candidates share the last position
-        n = len(history)
         with torch.inference_mode():
             y_LD = self._encode(history, rows_b, now_ms)
-            query_D = self._recommender.queries(y_LD, torch.tensor([n - 1]))[0]
-            logits_bA = self._recommender.rank_logits(y_LD[n:])
-            cosine_b = unit(self._item_RD[torch.from_numpy(rows_b)]) @ query_D
+            logits_bA = self._recommender.rank_logits(y_LD[len(history) :])
+            cosine_b = unit(self._item_RD[torch.from_numpy(rows_b)]) @ self._asked(history, y_LD)
             return Scores(logits_bA.sigmoid().numpy(), (cosine_b / self.settings.temperature).numpy())
+
+    def _asked(self, history: History, y_LD: Tensor) -> Tensor:
+        """Return the query after the history, [D], from the encoder's output that begins with the history's."""
+        n, kinds_n = len(history), torch.from_numpy(history.kinds_n)
+        content_nD = self._content(torch.from_numpy(history.rows_n), kinds_n == Kind.ATTRIBUTE)
+        bounds, last = torch.tensor([0, n]), torch.tensor([n - 1])
+        return self._recommender.queries(y_LD, last, content_nD, kinds_n, bounds)[0]
 
     def _encode(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Tensor:
         """Return the encoder's output at the history, then at the candidates, [L, D]."""

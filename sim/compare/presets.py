@@ -12,8 +12,14 @@ _PAPER: Final = Plan(
     scenarios=("paper",),
     contestants=(*_HSTU, "transformer"),
     changes={"records": 20_000},
-    model={"bias": "none", "temperature": 0.3},
-    train={"batch_examples": 8, "negatives": 512, "learning_rate": 3e-3},
+    model={"bias": "none", "temperature": 0.3, "recency_decays": ()},
+    train={
+        "batch_examples": 8,
+        "negatives": 512,
+        "learning_rate": 3e-3,
+        "embedding_rate_ratio": 1.0,
+        "replay_steps": 0,
+    },
     stream={"example_tokens": 128},
     test_share=0.1,
 )

@@ -12,7 +12,7 @@ code, uniform in +-sqrt(6 / (rows + columns)) gate by gate; biases start at 0. D
 - A token is its embedding, with its place (recommender.py); the paper has one-hot items.
 - A state starts from 0 at the example's first token, and gradients flow through all tokens. The paper's batches carry
   a state from step to step and stop gradients there.
-- No dropout: one pass serves the test and the loss, and each example is trained on once.
+- No dropout in the layers: one pass serves the test and the loss. Only replayed examples have some, around the encoder.
 - The loss is that of every encoder here, a sampled softmax over cosines; the paper has TOP1 or BPR over the items of
   the batch.
 

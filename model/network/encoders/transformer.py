@@ -8,7 +8,7 @@ L tokens, B sequences, N longest of a batch, D width, H heads of d. One layer, a
 As in the paper, norms have weights, and no matrix follows the heads. Recommender adds the learned positions and scales
 embeddings by sqrt(D), as the paper's code does. Differences from the paper:
 
-- No dropout: one pass serves the test and the loss, and each example is trained on once, so it overfits little.
+- No dropout in the layers: one pass serves the test and the loss. Only replayed examples have some, around the encoder.
 - Queries, keys and values are all normed, and the residual is x itself, as in the paper's equations. (Its code takes
   keys and values from x without norm, and adds the normed x.)
 - The number of heads is a setting; the paper prefers one.

@@ -100,8 +100,10 @@ def by_loops(learner: Learner, example: Example, query: int) -> dict[int, float]
             action[i] = weights.features.rows[int(learner.features.rows(example.actions[i : i + 1])[0])]
     kinds, ts_ms = torch.from_numpy(example.kinds.copy()), torch.from_numpy(example.ts_ms.copy())
     with torch.no_grad():
-        y = weights.recommender.encode(content, action, kinds, ts_ms, torch.tensor([0, len(kinds)]))
-        scores = unit(weights.items.rows) @ weights.recommender.queries(y, torch.tensor([query]))[0]
+        bounds = torch.tensor([0, len(kinds)])
+        y = weights.recommender.encode(content, action, kinds, ts_ms, bounds)
+        query_D = weights.recommender.queries(y, torch.tensor([query]), content, kinds, bounds)[0]
+        scores = unit(weights.items.rows) @ query_D
     return dict(zip(learner.items.keys.tolist(), scores.tolist(), strict=True))
 
 

@@ -38,7 +38,9 @@ def golden_recommender(file: Golden) -> Recommender:
     """Build the reference's model: no kinds, no towers, its own weights."""
     config = file.config
     shape = {"dim": config["D"], "heads": config["H"], "layers": config["layers"], "max_len": config["N"]}
-    settings = ModelSettings.model_construct(**shape, temperature=config["temperature"], rank_actions=())
+    settings = ModelSettings.model_construct(
+        **shape, temperature=config["temperature"], rank_actions=(), recency_decays=()
+    )
     made = Recommender(settings, seed=0).double()
     state = made.state_dict() | {"pos_emb": file["pos_emb"], "kind_emb": torch.zeros_like(made.kind_emb)}
     for i in range(config["layers"]):
@@ -59,7 +61,7 @@ def test_a_whole_model_gives_the_public_references_outputs_loss_and_gradients() 
     kinds = torch.full_like(flat[0], ACTION)
     content = items[flat[0]]
     y = made.encode(content, torch.zeros_like(content), kinds, flat[1], offsets, request_ms=request_ms)
-    queries = made.queries(y, torch.arange(len(y)))
+    queries = made.queries(y, torch.arange(len(y)), content, kinds, offsets)
     assert close(queries, torch.cat([file["out"][b, :n] for b, n in enumerate(lengths)]))
 
     positives = torch.cat([ids[b, 1 : n + 1] for b, n in enumerate(lengths)])
@@ -151,12 +153,24 @@ def test_the_input_is_the_scaled_sum_of_content_action_and_kind_at_its_place() -
 
 
 def test_queries_are_of_unit_length_and_start_without_history() -> None:
-    """-1 gives the learned start vector, also in a batch without tokens."""
-    made, y = recommender(), torch.randn(3, 16, dtype=torch.float64)
-    found = made.queries(y, torch.tensor([2, -1, 0]))
-    assert torch.allclose(found, torch.stack([unit(y[2]), unit(made.start), unit(y[0])]))
-    empty = made.encode(*tokens(0), offsets_of([0]))
-    assert torch.allclose(made.queries(empty, torch.tensor([-1])), unit(made.start)[None])
+    """-1 gives the learned start vector, also in a batch without tokens; others are y and the recency means."""
+    made, y, of_3 = recommender(), torch.randn(3, 16, dtype=torch.float64), offsets_of([3])
+    query, (content, _, kinds, _) = torch.tensor([2, -1, 0]), tokens(3)
+    recent = made.recency(content, kinds, of_3, query)  # type: ignore[misc]
+    found = made.queries(y, query, content, kinds, of_3)
+    assert recent[0].any()
+    assert torch.equal(found, torch.stack([unit(y[2] + recent[0]), unit(made.start), unit(y[0] + recent[2])]))
+    empty = made.encode(*(nothing := tokens(0)), offsets_of([0]))
+    found = made.queries(empty, torch.tensor([-1]), nothing[0], nothing[2], offsets_of([0]))
+    assert torch.allclose(found, unit(made.start)[None])
+
+
+def test_without_recency_a_query_is_the_encoders_output() -> None:
+    """No decays: no means, and no weights of theirs."""
+    made, y = recommender(recency_decays=()), torch.randn(3, 16, dtype=torch.float64)
+    content, _, kinds, _ = tokens(3)
+    assert torch.equal(made.queries(y, torch.tensor([1]), content, kinds, offsets_of([3])), unit(y[1:2]))
+    assert not [name for name in made.state_dict() if "recency" in name]
 
 
 def test_the_seed_decides_every_weight() -> None:
@@ -181,7 +195,7 @@ def test_a_step_on_both_losses_reaches_every_weight(settings: dict[str, str]) ->
     losses = []
     for _ in range(8):
         y = made.encode(content, action, kinds, ts_ms, offsets_of([14, 10]))
-        queries = made.queries(y, torch.tensor([3, -1, 20, 13]))
+        queries = made.queries(y, torch.tensor([3, -1, 20, 13]), content, kinds, offsets_of([14, 10]))
         zeros, hit = torch.zeros(8, dtype=torch.float64), torch.zeros(4, 8, dtype=torch.bool)
         retrieval = retrieval_of(made, (queries, items[:4], items[4:]), zeros[:4], zeros, hit)
         loss = retrieval + ranking_loss(made.rank_logits(y[[4, 5, 21, 22]]), labels)

@@ -52,7 +52,8 @@ def by_hand(arrays: dict[str, Any], tokens: np.ndarray, settings: ModelSettings 
     columns = [torch.from_numpy(np.stack(column)) for column in (content, action)]
     kinds, ts_ms = (torch.from_numpy(tokens[name].astype(np.int64)) for name in ("kind", "ts_ms"))
     y_LD = recommender.encode(*columns, kinds, ts_ms, torch.tensor([0, len(tokens)]))
-    query_D = recommender.queries(y_LD, torch.tensor([len(tokens) - 2]))[0]
+    where = torch.tensor([len(tokens) - 2]), columns[0], kinds, torch.tensor([0, len(tokens)])
+    query_D = recommender.queries(y_LD, *where)[0]
     unit_RD = torch.nn.functional.normalize(torch.from_numpy(arrays["items.weight"]), dim=-1)
     probabilities = recommender.rank_logits(y_LD[-1:]).sigmoid()[0]
     return (unit_RD @ query_D / settings.temperature).numpy(), probabilities.numpy(), rows
@@ -65,7 +66,10 @@ def shown_now(history: np.ndarray, item: str) -> np.ndarray:
 
 variants = pytest.mark.parametrize(
     "settings",
-    [SETTINGS, SETTINGS.model_copy(update={"attention": "softmax"}), SETTINGS.model_copy(update={"bias": "none"})],
+    [
+        SETTINGS.model_copy(update=changes)
+        for changes in ({}, {"attention": "softmax"}, {"bias": "none"}, {"recency_decays": ()})
+    ],
 )
 
 

@@ -19,7 +19,9 @@ from tests.runs import LOGS, MODEL, TRAIN, run, start
 
 # Every setting of [train] is here or is marked MayChange in model/config.py, so that a new one has to say which it is.
 DECIDING = {
-    *("threads", "seed", "batch_examples", "learning_rate", "negatives", "rank_weight", "stochastic_length_alpha"),
+    *("threads", "seed", "batch_examples", "learning_rate", "embedding_rate_ratio", "negatives"),
+    *("replay_steps", "replay_examples", "replay_input_dropout", "replay_output_dropout", "replay_mib"),
+    *("rank_weight", "stochastic_length_alpha"),
     *("negative_actions", "exclude_seen", "popularity_half_life_d", "window_targets"),
 }
 
@@ -36,6 +38,8 @@ def changes_of(settings: BaseModel) -> Iterator[tuple[str, Any]]:
             yield name, not value
         elif isinstance(value, int | float):
             yield name, value + 1
+        elif name == "recency_decays":
+            yield name, (0.9,)
         else:
             yield name, "other" if isinstance(value, str) else ("other",)
 
