@@ -121,7 +121,7 @@ def serve(
     """Answer queries over HTTP from the snapshot of an alias, following it as it moves."""
     flags: dict[str, object] = {"serve.host": host, "serve.port": port}
     settings = _settings(ctx, name, alias, data_dir, flags)
-    from model.serving.http import run_server
+    from model.serving.http.server import run_server
 
     context: ModelCliContext = ctx.obj
     with closing(context.sequences(settings)) as sequences:

@@ -2,10 +2,11 @@
 
 from typing import Annotated, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Activation = Literal["silu", "silu_seen", "softmax"]  # of model/attention/activations.py
 EncoderName = Literal["hstu", "transformer", "gru"]  # files of model/network/encoders
+AccessLogFormat = Literal["off", "text", "json"]
 ATTENTION_NAMES: Final[tuple[str, ...]] = get_args(Activation)
 ENCODER_NAMES: Final[tuple[str, ...]] = get_args(EncoderName)
 
@@ -132,14 +133,31 @@ class TrainSettings(BaseModel):
 
 
 class ServeSettings(BaseModel):
-    """Where queries are answered: table [serve]."""
+    """Where queries are answered, and who may ask: table [serve]."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     host: str = "127.0.0.1"
+    """Address to listen on; any that other machines can reach needs a token."""
     port: int = Field(8000, ge=0, le=65535)
+    """0 means any free one, which is logged."""
     name: str = "silu"
     """The trainer whose snapshots are served."""
     alias: str = "latest"
     poll_s: float = Field(1.0, gt=0)
     """Seconds between two looks at the alias."""
+    token: SecretStr = SecretStr("")
+    """Token that clients send as `Authorization: Bearer TOKEN`, at least 16 characters; empty: none is needed."""
+    token_file: str = ""
+    """File that holds the token, in place of `token`."""
+    hosts: tuple[str, ...] = ()
+    """Names under which clients reach this server (header Host), such as a proxy's; on loopback localhost and its
+    addresses are always among them. "*" allows any; elsewhere than on loopback an empty list does, too."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins such as https://shop.example whose pages may read answers in a browser; "*" for all."""
+    access_log: AccessLogFormat = "off"
+    """Whether each request is logged on standard output, and how."""
+    connections: int = Field(512, ge=8)
+    """Most connections at a time; beyond it, the one that has waited longest for its request is closed."""
+    timeout_s: float = Field(10.0, gt=0)
+    """Seconds that a request may take to arrive, and that its answer may wait for the client; then it is cut off."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 
 from model.config import ServeSettings
-from model.serving.http import listen, make_http_app
+from model.serving.http.app import make_http_app
+from model.serving.http.server import listen, make_server
 from tests.served import NOW_MS, Memory, tokens_of
 
 USERS = {"ada": tokens_of("country=NO", "i1", "i1 click", "i3 like")}
@@ -28,11 +28,14 @@ def until(true: Callable[[], Any], what: str) -> Any:
 
 
 @contextmanager
-def serving(data_dir: Path, sequences: Any = None) -> Iterator[httpx.Client]:
+def serving(
+    data_dir: Path, sequences: Any = None, settings: ServeSettings = SETTINGS, **options: Any
+) -> Iterator[httpx.Client]:
     """Run a real server on a free port, and yield a client of it."""
-    app = make_http_app(SETTINGS, data_dir, sequences or Memory(USERS), wall=lambda: NOW_MS / 1000 + 10)
+    wall_s = NOW_MS / 1000 + 10
+    app = make_http_app(settings, data_dir, sequences or Memory(USERS), wall=lambda: wall_s, **options)
     with listen("127.0.0.1", 0) as listener:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none"))
+        server = make_server(app, settings)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         try:

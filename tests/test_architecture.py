@@ -22,7 +22,7 @@ stream.errors  stream.config
 stream.schema
 stream.example
 stream.store  stream.consumer  stream.kafka
-stream.join  stream.local_broker  stream.transport  stream.operations
+stream.join  stream.local_broker  stream.metrics_server  stream.transport  stream.operations
 stream.worker
 stream.cli
 model.errors  model.config  model.terminal
@@ -37,6 +37,7 @@ model.network
 model.baselines  model.evaluation  model.optim  model.storage
 model.learning
 model.serving  model.trainer
+model.serving.http
 model.cli
 sim.errors
 sim.config  sim.console
@@ -56,7 +57,11 @@ sim.compare  sim.demo  sim.settings_toml
 sim.cli
 sim.main
 """
-DOORS = {"model": {"stream.example"}, "model.trainer.kafka": {"stream.transport"}}  # what model/ may use of stream/
+DOORS = {
+    "model": {"stream.example"},
+    "model.trainer.kafka": {"stream.transport"},
+    "model.trainer.monitor": {"stream.metrics_server"},
+}  # what model/ may use of stream/
 
 # What may import inside functions, beside cli.py and main.py, and why.
 LATE = {

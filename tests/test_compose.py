@@ -1,5 +1,6 @@
 """docker-compose.yml and Dockerfile: Docker itself takes the file, and both hold what the documentation promises."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -26,7 +27,8 @@ def test_docker_takes_the_file() -> None:
     if subprocess.run(["docker", "compose", "version"], capture_output=True, check=False).returncode != 0:
         pytest.skip("docker compose config was not run: the docker client here has no compose plugin")
     arguments = ["docker", "compose", "--file", str(ROOT / "docker-compose.yml"), "config", "--services"]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "HSTU_SERVE__TOKEN": "of the test"}
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == SERVICES.keys()
 
@@ -74,13 +76,18 @@ def test_workers_run_from_the_slim_image() -> None:
 
 
 def test_the_server_is_healthy_once_it_answers() -> None:
-    """Its health check is what Docker would run: it asks /health at the port that is published."""
+    """Its health check is what Docker would run: it asks /ready at the port that is published."""
     server = OURS["server"]
     kind, program, *arguments = server["healthcheck"]["test"]
     assert (kind, program, arguments[0]) == ("CMD", "python", "-c")
     compile(arguments[1], "healthcheck", "exec")
     (published,) = server["ports"]
-    assert f"http://127.0.0.1:{published.split(':')[-1]}/health" in arguments[1]
+    assert f"http://127.0.0.1:{published.split(':')[-1]}/ready" in arguments[1]
+
+
+def test_the_server_gets_its_token_from_whoever_starts_it() -> None:
+    """No token is written in the file, and without one nothing starts."""
+    assert OURS["server"]["environment"]["HSTU_SERVE__TOKEN"].startswith("${HSTU_SERVE__TOKEN:?")
 
 
 def test_nothing_is_published_beyond_this_machine() -> None:

@@ -10,6 +10,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
+
 from stream.config import StreamSettings
 from stream.schema.ids import partition_of
 from stream.schema.tokens import END_OF_TIME_MS
@@ -23,6 +25,9 @@ START_MS = 1_700_000_000_000
 _CODE = """
 import sys
 from pathlib import Path
+
+import httpx
+
 from stream.worker.agents import run_worker
 from stream.config import StreamSettings
 from stream.errors import HstuError
@@ -87,6 +92,11 @@ class WorkerProcess:
                         name, labels, value = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line).groups()  # type: ignore[union-attr]
                         values.setdefault(name, {})[labels or ""] = float(value)
         return values
+
+    def probe(self, path: str) -> int:
+        """Return the status of /live or /ready."""
+        url = re.sub("metrics$", path, re.findall(r"metrics on (http://\S+)", self.says)[0])
+        return httpx.get(url, timeout=10).status_code
 
     def places(self) -> dict[str, set[str]]:
         """Return the partitions that it polls, by source."""

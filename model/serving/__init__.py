@@ -1,1 +1,1 @@
-"""Queries on a snapshot: scoring, answers, the HTTP service, the swap to a newer snapshot."""
+"""Queries on a snapshot: scoring, answers, the swap to a newer snapshot."""

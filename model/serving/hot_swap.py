@@ -37,6 +37,7 @@ class Swapper:
     ) -> None:
         self.answerer: Answerer | None = None
         self.problem: str | None = None
+        self.brief: str | None = None  # the same for strangers: without paths
         self.swaps = 0
         self._directory, self._alias, self._load, self._clock = directory, alias, load, clock
         self._failed: tuple[str, float] = ("", 0.0)  # id, and when it may be tried again
@@ -70,3 +71,4 @@ class Swapper:
             kept = f" Answering goes on with {self.answerer.snapshot_id}." if self.answerer else ""
             _log.warning("%s%s", problem, kept)
         self.problem = problem
+        self.brief = problem and f"The snapshot that {self._alias} names is not loaded; the server's log says why."

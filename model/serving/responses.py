@@ -9,6 +9,7 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from model.errors import ModelError
+from stream.example import MAX_ID_BYTES
 
 MAX_K: Final = 1000
 MAX_ITEMS: Final = 2000  # candidates of one ranking, items of a given sequence
@@ -99,7 +100,7 @@ def check_user(user: str) -> None:
     """Refuse an id that no user can have; raises QueryError."""
     if not user:
         raise QueryError("user is empty; give the id of a user.")
-    _check_unicode("user", user)
+    _check_ids("user", user)
 
 
 def check_k(k: int) -> None:
@@ -109,21 +110,25 @@ def check_k(k: int) -> None:
 
 
 def check_items(items: Sequence[str], what: str = "items") -> None:
-    """Refuse a list of ids that is empty, too long, or holds an empty id; raises QueryError."""
+    """Refuse a list of ids that is empty, too long, or holds an id that no item can have; raises QueryError."""
     if not 1 <= len(items) <= MAX_ITEMS:
         raise QueryError(f"{what} has {len(items):,} item ids; give 1 to {MAX_ITEMS:,}.")
     if not all(items):
         raise QueryError(f"{what} holds an empty item id, in place {list(items).index('')}; leave it out.")
-    _check_unicode(what, *items)
+    _check_ids(what, *items)
 
 
-def _check_unicode(what: str, *texts: str) -> None:
-    """Refuse texts that UTF-8 cannot encode: JSON can bring half of a surrogate pair."""
+def _check_ids(what: str, *texts: str) -> None:
+    """Refuse ids that no event can have: too long, or half of a surrogate pair, which the command line can bring."""
     for text in texts:
         try:
-            text.encode()
+            size = len(text.encode())
         except UnicodeEncodeError:
             raise QueryError(
                 f"{what} has the id {text[:80]!a}, in which half of a surrogate pair stands alone; give ids that UTF-8 "
                 "can hold."
             ) from None
+        if size > MAX_ID_BYTES:
+            raise QueryError(
+                f"{what} has an id of {size:,} bytes, which begins with {text[:20]!r}; ids have at most {MAX_ID_BYTES}."
+            )

@@ -190,6 +190,7 @@ class Trainer:
 
         Returns whether a step was taken, and the partitions that are far ahead of the others.
         """
+        self._monitor.health.beat(self._app.booted.is_set())
         for (topic, partition), records in batches:
             self._inbox.offer(topic, partition, records)
         for topic, partition in silent:

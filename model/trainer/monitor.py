@@ -6,12 +6,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Final
 
-from prometheus_client import start_http_server
 from rich.live import Live
 
-from model.errors import ModelError
 from model.trainer.live_table import live_view
 from model.trainer.prometheus import TrainerMetrics
+from stream.metrics_server import Health, serve_metrics
 
 _LINE_S: Final = 10.0  # between lines in the log
 _log: Final = logging.getLogger("hstu.train")
@@ -26,6 +25,7 @@ class Monitor:
     """
 
     def __init__(self, report: Mapping[str, Any], live: bool) -> None:
+        self.health = Health()
         self._metrics = TrainerMetrics()
         self._table = Live(live_view(report), auto_refresh=False) if live else None
         self._said_s = time.monotonic()
@@ -49,24 +49,17 @@ class Monitor:
         """Serve the metrics, and draw the table if it is wanted, while the block runs.
 
         Raises:
-            ModelError: The port is taken.
+            HstuError: The port is taken.
         """
-        with _served(self._metrics, host, port), self._table or nullcontext():
+        with _served(self._metrics, host, port, self.health), self._table or nullcontext():
             yield
 
 
 @contextmanager
-def _served(metrics: TrainerMetrics, host: str, port: int) -> Iterator[None]:
-    try:
-        server, thread = start_http_server(port, host, metrics.registry)
-    except OSError as error:
-        raise ModelError(
-            f"Metrics cannot be served on {host}:{port}: {error.strerror}; choose another train.metrics_port (0: any)."
-        ) from None
-    _log.info("Metrics on http://%s:%d/metrics", host, server.server_port)
+def _served(metrics: TrainerMetrics, host: str, port: int, health: Health) -> Iterator[None]:
+    port, stop = serve_metrics(metrics.registry, host, port, health, "train.metrics_port")
+    _log.info("Metrics on http://%s:%d/metrics", host, port)
     try:
         yield
     finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+        stop()

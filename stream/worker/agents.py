@@ -18,6 +18,7 @@ from typing import Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
+from prometheus_client import CollectorRegistry
 
 from stream.config import StreamSettings
 from stream.consumer.instance_id import lease_free
@@ -25,10 +26,11 @@ from stream.errors import BrokerError
 from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import EXAMPLE_BYTES, verify_topics
+from stream.metrics_server import Health, serve_metrics
 from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
 from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
-from stream.worker.prometheus import WorkerMetrics, serve_metrics
+from stream.worker.prometheus import WorkerMetrics
 from stream.worker.refusals import RefusalLog
 
 _TICK_S: Final = 1.0
@@ -66,7 +68,8 @@ async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: st
     try:
         await producer.start()
         worker = _Worker(settings, data_dir, kafka, name, producer)
-        port, stop_metrics = serve_metrics(worker.metrics(), settings.metrics_host, settings.metrics_port)
+        where = settings.metrics_host, settings.metrics_port
+        port, stop_metrics = serve_metrics(worker.metrics(), *where, worker.health, "stream.metrics_port")
         _log.info("Worker %s: metrics on http://%s:%d/metrics", name, settings.metrics_host, port)
         try:
             await serve(worker.app)
@@ -98,11 +101,14 @@ class _Worker:
             self.app.batches(self._topic(source))(partial(self._handle, source))
         self.app.every(_TICK_S)(self._tick)
         self._refusals = RefusalLog()
+        self.health = Health()
         self._misrouted: dict[int, int] = {}  # partition → the count last logged
 
-    def metrics(self) -> WorkerMetrics:
-        """Return the Prometheus collector of this worker."""
-        return WorkerMetrics(self.partitions.all, self._lag, lambda: time.time() * 1000)
+    def metrics(self) -> CollectorRegistry:
+        """Return the Prometheus metrics of this worker."""
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(WorkerMetrics(self.partitions.all, self._lag, lambda: time.time() * 1000))
+        return registry
 
     async def _handle(self, source: SourceTopic, number: int, records: Sequence[Record]) -> None:
         await self.partitions.handle(source, number, records)
@@ -110,6 +116,7 @@ class _Worker:
 
     async def _tick(self) -> None:
         """Let sources that have been at their end for `idle_timeout_s` no longer hold the others back."""
+        self.health.beat(self.app.booted.is_set())
         self.partitions.advance(await self.app.idle(self._settings.idle_timeout_s))
         for assigned in self.partitions:
             self._pace(assigned)

@@ -1,4 +1,4 @@
-"""A worker's metrics for Prometheus, on HOST:PORT/metrics.
+"""A worker's metrics for Prometheus.
 
 The counters are those of the stores: each counts since its store was made, and moves with its partition from worker to
 worker.
@@ -7,11 +7,9 @@ worker.
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
-from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from stream.errors import HstuError
 from stream.join.partition import Partition
 from stream.join.reorder_buffer import NEVER_MS
 from stream.schema.topics import SourceTopic
@@ -94,26 +92,3 @@ def _counts(partitions: Iterable[Partition]) -> Iterator[CounterMetricFamily]:
     yield events
     yield letters
     yield from counts.values()
-
-
-def serve_metrics(metrics: Collector, host: str, port: int) -> tuple[int, Callable[[], None]]:
-    """Serve metrics; return the port and a function that stops the server.
-
-    Raises:
-        HstuError: The port is taken.
-    """
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(metrics)
-    try:
-        server, thread = start_http_server(port, host, registry)
-    except OSError as error:
-        raise HstuError(
-            f"Metrics cannot be served on {host}:{port}: {error.strerror}; choose another stream.metrics_port (0: any)."
-        ) from None
-
-    def stop() -> None:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-    return int(server.server_port), stop

@@ -135,7 +135,7 @@ def test_serve_hands_its_flags_to_the_server(
 ) -> None:
     """Host, port, name, alias and data directory arrive; the reader is closed when the server is down."""
     calls = []
-    monkeypatch.setattr("model.serving.http.run_server", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr("model.serving.http.server.run_server", lambda *arguments: calls.append(arguments))
     run("serve", "--host", "::1", "--port", "9", "--name", "n", "--alias", "champion", "--data-dir", str(tmp_path))
     ((settings, data_dir, sequences),) = calls
     assert (settings.host, settings.port, settings.name, settings.alias) == ("::1", 9, "n", "champion")

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from model.errors import ModelError
 from model.trainer.monitor import Monitor
+from stream.errors import HstuError
 from tests.runs import run, start
 
 
@@ -39,7 +39,7 @@ def test_a_port_that_is_taken_is_a_sentence(report: dict[str, Any]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with (
-            pytest.raises(ModelError, match=rf"cannot be served on 127.0.0.1:{port}: .*another train.metrics_port"),
+            pytest.raises(HstuError, match=rf"cannot be served on 127.0.0.1:{port}: .*another train.metrics_port"),
             Monitor(report, live=False).open("127.0.0.1", port),
         ):
             pass

@@ -150,9 +150,13 @@ def test_sigterm_leaves_everything_sent_and_closed(bootstrap: str, settings: Str
             letters[:] = [letter for log in logs for letter in log]
             return len(letters) == 2 and await all_ended(bootstrap, settings)
 
+        async def ready() -> bool:
+            return worker.probe("live") == worker.probe("ready") == 200
+
         with WorkerProcess(settings, tmp_path, bootstrap) as worker:
             await until(delivered, "two dead-letters and the end")
             counted = worker.metrics()
+            await until(ready, "readiness")
             assert worker.stop() == 0
             assert "Traceback" not in worker.says
         assert sum(counted["hstu_dead_letters_total"].values()) == 2

@@ -15,9 +15,14 @@ _NO_AGE: Final = float("nan")  # while there is no snapshot
 
 
 class ServerMetrics:
-    """Metrics of one application, in their own registry."""
+    """Metrics of one application, in their own registry.
 
-    def __init__(self, swapper: Swapper) -> None:
+    Args:
+        swapper: Holds the snapshot that answers.
+        log: Takes each request's scope, status and seconds.
+    """
+
+    def __init__(self, swapper: Swapper, log: Callable[[Scope, int, float], None]) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "hstu_requests", "Requests answered.", ("method", "path", "status"), registry=self.registry
@@ -25,7 +30,7 @@ class ServerMetrics:
         self._seconds = Histogram(
             "hstu_request_seconds", "Time to answer.", ("path",), buckets=_BUCKETS_S, registry=self.registry
         )
-        self._swapper = swapper
+        self._swapper, self._log = swapper, log
         self._gauge("hstu_snapshot_age_seconds", "Wall time since the snapshot that answers was made.", self._age_s)
         self._gauge("hstu_snapshot_watermark_seconds", "Event time up to which it had learned.", self._watermark_s)
         self._gauge("hstu_snapshot_swaps", "Snapshots put in place so far.", lambda: swapper.swaps)
@@ -43,7 +48,7 @@ class ServerMetrics:
         return answerer.manifest.watermark_ms / 1000 if answerer else _NO_AGE
 
     def middleware(self, app: ASGIApp) -> ASGIApp:
-        """Wrap the application: count each request by route and known method, so that labels stay few."""
+        """Wrap the application: count each request by route and known method, so that labels stay few, and log it."""
 
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] != "http":
@@ -62,6 +67,8 @@ class ServerMetrics:
                 path = getattr(scope.get("route"), "path", "other")
                 method = scope["method"] if scope["method"] in _METHODS else "other"
                 self._requests.labels(method, path, status).inc()
-                self._seconds.labels(path).observe(time.perf_counter() - start_s)
+                seconds = time.perf_counter() - start_s
+                self._seconds.labels(path).observe(seconds)
+                self._log(scope, status, seconds)
 
         return counted

@@ -1,0 +1,256 @@
+"""The query service: HTTP over the answers of one alias, which it follows from snapshot to snapshot.
+
+    GET  /topk?user=U&k=10                the best live items for a user           POST /topk {"sequence": [ids], "k"}
+    GET  /rank?user=U&items=a,b,c         candidates in order, in one pass         POST /rank {"user", "items": [ids]}
+    GET  /snapshot                        what answers now                         GET  /docs, /openapi.json
+    GET  /live, /ready                    probes, open to all                      GET  /metrics for Prometheus
+    GET  /health                          the same as /ready, with what is wrong
+
+HEAD works wherever GET does. Answers are computed and written as JSON in a pool of threads; only the decoding of a
+body, a few milliseconds at most, runs in the event loop, so that probes never wait.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from fastapi import Depends, FastAPI, Request, Response, Security
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.security import HTTPBearer
+from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import HTMLResponse
+
+from model.config import ServeSettings
+from model.serving.answerer import Answerer, answerer_at
+from model.serving.hot_swap import Swapper
+from model.serving.http.access import allowed_hosts, is_loopback, with_hosts, with_token
+from model.serving.http.access_log import access_log
+from model.serving.http.errors import NotReadyError, Problem, add_errors, with_sentences
+from model.serving.http.prometheus import ServerMetrics
+from model.serving.http.questions import Items, JsonRoute, K, Now, RankQuestion, Seen, TopKQuestion, User
+from model.serving.http.snapshot_page import SnapshotPage, snapshot_page
+from model.serving.responses import QueryError, Ranking, SnapshotInfo, TopK
+from model.serving.sequences import Sequences
+from stream.example import id_text
+
+_STATIC: Final = "/docs/static"
+
+
+class Probe(BaseModel):
+    """The answer of a probe; anything else has another status."""
+
+    status: Literal["alive", "ready"]
+
+
+class Health(BaseModel):
+    """Whether queries are answered, and by which snapshot."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    status: Literal["ok", "degraded", "no snapshot"]
+    """Degraded: an older snapshot answers than the alias names."""
+    snapshot: SnapshotInfo | None
+    problem: str | None
+    """What keeps the newest snapshot from answering; null where it does. The server's log says more."""
+
+
+def make_http_app(
+    settings: ServeSettings,
+    data_dir: Path,
+    sequences: Sequences,
+    *,
+    token: str = "",
+    address: str = "127.0.0.1",
+    wall: Callable[[], float] = time.time,
+) -> FastAPI:
+    """Return the application; its background task follows the alias while the application runs.
+
+    Args:
+        settings: Table [serve].
+        data_dir: Holds the snapshots.
+        sequences: Reader of the users' tokens.
+        token: Token that clients must send; empty for none.
+        address: IP address that is listened on.
+        wall: Wall time in seconds since 1970.
+    """
+
+    def load(path: Path) -> Answerer:
+        return answerer_at(path, settings.alias, sequences, wall=wall)
+
+    swapper = Swapper(data_dir / "snapshots" / settings.name, settings.alias, load)
+    metrics = ServerMetrics(swapper, access_log(settings.access_log, partial(print, flush=True)))
+    app = FastAPI(
+        title="hstu-stream",
+        description="Answers from the snapshots of a recommender.",
+        lifespan=_following(swapper, settings.poll_s),
+        responses={status: {"model": Problem} for status in (401, 413, 421, 422, 500, 503)},
+        dependencies=[Depends(_refuse_unknown_parameters)],
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.router.route_class = JsonRoute
+    add_errors(app)
+    guard = [Security(HTTPBearer(auto_error=False))] if token else []  # for /docs; with_token is what guards
+    _add_queries(app, swapper, guard)
+    _add_state(app, swapper, metrics, guard)
+    _add_probes(app, swapper)
+    _add_docs(app)
+    _add_head(app)
+    _wrap(app, settings, token, allowed_hosts(settings, is_loopback(address)), metrics)
+    return app
+
+
+def _wrap(app: FastAPI, settings: ServeSettings, token: str, hosts: frozenset[str], metrics: ServerMetrics) -> None:
+    """Add the middleware, the innermost first."""
+    app.add_middleware(with_sentences)
+    if token:
+        app.add_middleware(with_token, token)
+    if hosts:
+        app.add_middleware(with_hosts, hosts)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=("GET", "POST"),
+            allow_headers=("Authorization", "Content-Type"),
+        )
+    app.add_middleware(metrics.middleware)
+
+
+def _following(swapper: Swapper, poll_s: float) -> Any:
+    """Return a lifespan during which the alias is followed."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await asyncio.to_thread(swapper.poll)
+        follower = asyncio.create_task(_follow(swapper, poll_s))
+        yield
+        follower.cancel()
+        with suppress(asyncio.CancelledError):
+            await follower
+
+    return lifespan
+
+
+async def _follow(swapper: Swapper, poll_s: float) -> None:
+    while True:
+        await asyncio.sleep(poll_s)
+        await asyncio.to_thread(swapper.poll)
+
+
+async def _refuse_unknown_parameters(request: Request) -> None:
+    """Refuse query parameters that the endpoint does not have: ignored, a misspelt one would pass for its default.
+
+    Probes, scrapers and browsers may add some of their own.
+    """
+    if request.url.path not in ("/topk", "/rank", "/snapshot"):
+        return
+    allowed = [field.alias for field in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in allowed:
+            those = f"its parameters are {', '.join(allowed)}" if allowed else "it takes no query parameters"
+            raise QueryError(f"{request.method} {request.url.path} has no parameter {name[:80]!r}; {those}.")
+
+
+def _answerer(swapper: Swapper) -> Answerer:
+    answerer = swapper.answerer
+    if answerer is None:
+        raise NotReadyError(
+            "No snapshot is loaded yet; `hstu train` makes the first, and this server's log says what it waits for."
+        )
+    return answerer
+
+
+def _json(answer: BaseModel, status: int = 200) -> Response:
+    return Response(answer.model_dump_json(), status, media_type="application/json")
+
+
+def _add_queries(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
+    @app.get("/topk", response_model=TopK, dependencies=guard)
+    def topk(user: User, k: K = 10, include_seen: Seen = False, now_ms: Now = None) -> Response:
+        """Return the best live items for a user, by popularity where the user is unknown."""
+        return _json(_answerer(swapper).topk(user, k, now_ms, include_seen=include_seen))
+
+    @app.post("/topk", response_model=TopK, dependencies=guard)
+    def topk_sequence(question: TopKQuestion) -> Response:
+        """Return the best live items after a sequence of items."""
+        sequence = [id_text(item) for item in question.sequence]
+        answerer = _answerer(swapper)
+        return _json(answerer.topk_sequence(sequence, question.k, question.now_ms, include_seen=question.include_seen))
+
+    @app.get("/rank", response_model=Ranking, dependencies=guard)
+    def rank(user: User, items: Items, now_ms: Now = None) -> Response:
+        """Return the candidates in order, each scored as if it alone were shown to the user now."""
+        return _json(_answerer(swapper).rank(user, items.split(",") if items else [], now_ms))
+
+    @app.post("/rank", response_model=Ranking, dependencies=guard)
+    def rank_any(question: RankQuestion) -> Response:
+        """Return the candidates in order; for ids with commas and for long lists."""
+        items = [id_text(item) for item in question.items]
+        return _json(_answerer(swapper).rank(id_text(question.user), items, question.now_ms))
+
+
+def _add_state(app: FastAPI, swapper: Swapper, metrics: ServerMetrics, guard: list[Any]) -> None:
+    @app.get("/snapshot", dependencies=guard)
+    async def snapshot() -> SnapshotPage:
+        """Return which snapshot answers, how it was trained and how good it was."""
+        answerer = _answerer(swapper)
+        return snapshot_page(answerer.manifest, answerer.info())
+
+    @app.get("/health", dependencies=guard, responses={503: {"model": Health}})
+    async def health(response: Response) -> Health:
+        """Return whether queries are answered, and what is wrong."""
+        answerer = swapper.answerer
+        if answerer is None:
+            response.status_code = 503
+            return Health(status="no snapshot", snapshot=None, problem=swapper.brief)
+        return Health(status="degraded" if swapper.brief else "ok", snapshot=answerer.info(), problem=swapper.brief)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def exposition() -> Response:
+        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_probes(app: FastAPI, swapper: Swapper) -> None:
+    @app.get("/live")
+    async def live() -> Probe:
+        """Return that the server runs, even without a snapshot."""
+        return Probe(status="alive")
+
+    @app.get("/ready")
+    async def ready() -> Probe:
+        """Return that queries are answered; 503 until the first snapshot is loaded."""
+        _answerer(swapper)
+        return Probe(status="ready")
+
+
+def _add_docs(app: FastAPI) -> None:
+    """Add the page of the API, whose scripts come from a package and not from the internet."""
+    app.mount(_STATIC, StaticFiles(packages=[("fastapi_swagger", "resources")]))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        static = _STATIC.removeprefix("/")  # relative, so that the page works behind a proxy's prefix
+        return get_swagger_ui_html(
+            openapi_url="openapi.json",
+            title=app.title,
+            swagger_js_url=f"{static}/swagger-ui-bundle.js",
+            swagger_css_url=f"{static}/swagger-ui.css",
+            swagger_favicon_url=f"{static}/favicon-32x32.png",
+        )
+
+
+def _add_head(app: FastAPI) -> None:
+    """Let HEAD do what GET does, without a word in the OpenAPI page, which is made before."""
+    app.openapi()
+    for route in app.routes:
+        methods = getattr(route, "methods", None) or set()
+        if "GET" in methods:
+            methods.add("HEAD")

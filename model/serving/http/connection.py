@@ -1,0 +1,85 @@
+"""One HTTP connection, with limits that uvicorn lacks: a request has to arrive, and its answer to leave, in time.
+
+    made ── request arrives ──► whole ── answered ──► idle ── next request arrives ──► …
+         └─ at most timeout_s ─┘       └─ written: each wait for the client at most timeout_s
+
+A connection that exceeds one is cut. Where there are as many connections as are allowed, the one that has waited
+longest for its request gives way to a new one, so that clients which send nothing, or a byte a second, keep nobody out.
+Where all of them are being answered, uvicorn's limit_concurrency answers 503.
+"""
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+
+class LimitedProtocol(H11Protocol):
+    """uvicorn's protocol with timeouts and a limit of connections."""
+
+    timeout_s: float
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for a request, and make room for this connection."""
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(0)  # pause_writing and resume_writing tell when there is something unsent
+        self._since_s = self.loop.time()
+        self._reading: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+        self._watch()
+        self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes of a request."""
+        super().data_received(data)
+        self._watch()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, part of which may be here already."""
+        self._since_s = self.loop.time()
+        super().on_response_complete()
+        self._watch()
+
+    def pause_writing(self) -> None:
+        """Cut the connection unless the client takes what it was sent."""
+        super().pause_writing()
+        self._writing = self.loop.call_later(self.timeout_s, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Note that the client has taken everything."""
+        super().resume_writing()
+        if self._writing is not None:
+            self._writing.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timers."""
+        super().connection_lost(exc)
+        for timer in (self._reading, self._writing):
+            if timer is not None:
+                timer.cancel()
+
+    def _watch(self) -> None:
+        """Start the time of a request with its first byte, and end it with its last."""
+        state = self.conn.their_state
+        begun = self.cycle is None or bool(self.conn.trailing_data[0])
+        arriving = state is h11.SEND_BODY or (state is h11.IDLE and begun)
+        if arriving and self._reading is None:
+            self._reading = self.loop.call_later(self.timeout_s, self.transport.abort)
+        elif not arriving and self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _make_room(self) -> None:
+        """Cut the connection that has waited longest for its request, if there are more than allowed."""
+        open_ones: list[Any] = [one for one in self.connections if not one.transport.is_closing()]
+        if self.limit_concurrency is None or len(open_ones) < self.limit_concurrency:
+            return
+        waiting = [one for one in open_ones if one is not self and one.waits]
+        if waiting:
+            min(waiting, key=lambda one: one._since_s).transport.abort()
+
+    @property
+    def waits(self) -> bool:
+        """Whether the client owes something: a request, or the rest of one."""
+        return self.cycle is None or self.cycle.response_complete or self.cycle.more_body

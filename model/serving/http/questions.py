@@ -1,0 +1,107 @@
+"""What may be asked over HTTP: query parameters, JSON bodies, and the bytes of a body.
+
+A body is an object of at most 16 fields, each a scalar or a list of ids. Anything else ends the decoding where it
+stands, so that 1 MiB of JSON, the most that is taken, costs milliseconds whatever it holds.
+"""
+
+import json
+from collections.abc import Callable, Coroutine
+from typing import Annotated, Any, Final
+
+import msgspec
+from fastapi import HTTPException, Query, Request, Response
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+
+from model.serving.responses import MAX_ITEMS, MAX_K
+from stream.example import END_OF_TIME_MS, MAX_ID_BYTES
+
+BODY_BYTES: Final = 1 << 20  # MAX_ITEMS ids of MAX_ID_BYTES are half of that
+_FIELDS: Final = 16
+_BODY: Final = msgspec.json.Decoder(dict[str, bool | int | float | str | list[str | int] | None])
+_NOW: Final = "Time of the request in event time, ms; default: now."
+_ID: Final = {"minLength": 1, "maxLength": MAX_ID_BYTES}
+
+K = Annotated[int, Query(description="Items wanted.", json_schema_extra={"minimum": 1, "maximum": MAX_K})]
+User = Annotated[str, Query(description=f"Id of the user, at most {MAX_ID_BYTES} bytes.", json_schema_extra=_ID)]
+Now = Annotated[int | None, Query(ge=0, le=END_OF_TIME_MS, description=_NOW)]
+Seen = Annotated[bool, Query(description="Also items that the user has acted on.")]
+Items = Annotated[
+    str,
+    Query(
+        description=f"1 to {MAX_ITEMS:,} item ids with commas between; POST takes any id.",
+        json_schema_extra={"minLength": 1, "pattern": r"^[^,]+(,[^,]+)*$"},
+    ),
+]
+_Id = Annotated[str, Field(json_schema_extra=_ID)] | int
+_Ids = Annotated[list[_Id], Field(max_length=MAX_ITEMS, json_schema_extra={"minItems": 1})]
+
+
+class _Question(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    now_ms: int | None = Field(None, ge=0, le=END_OF_TIME_MS, description=_NOW)
+
+
+class TopKQuestion(_Question):
+    """A sequence in place of a user."""
+
+    sequence: _Ids
+    """Items acted on, oldest first; the most is 2,000, of 256 bytes each."""
+    k: int = Field(10, json_schema_extra={"minimum": 1, "maximum": MAX_K})
+    """Items wanted."""
+    include_seen: bool = False
+    """Also items of the sequence."""
+
+
+class RankQuestion(_Question):
+    """Candidates to put in order for a user."""
+
+    user: _Id
+    """Id of the user."""
+    items: _Ids
+    """Ids of the candidates; the most is 2,000, of 256 bytes each."""
+
+
+class JsonRoute(APIRoute):
+    """A route that decodes bodies by `decode_body`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of a request, which it gives its own way to decode JSON."""
+        handle = super().get_route_handler()
+
+        async def handled(request: Request) -> Response:
+            return await handle(_JsonRequest(request.scope, request.receive))
+
+        return handled
+
+
+class _JsonRequest(Request):
+    async def body(self) -> bytes:
+        """Return the body; raises HTTPException 413 as soon as it is too large."""
+        if not hasattr(self, "_body"):
+            body = bytearray()
+            async for chunk in self.stream():
+                body += chunk
+                if len(body) > BODY_BYTES:
+                    raise HTTPException(413)
+            self._body = bytes(body)
+        return self._body
+
+    async def json(self) -> Any:
+        return decode_body(await self.body())
+
+
+def decode_body(body: bytes) -> dict[str, Any]:
+    """Return the fields of a body.
+
+    Raises:
+        JSONDecodeError: It is no JSON object of few fields that are scalars or lists of ids.
+    """
+    try:
+        fields = _BODY.decode(body)
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise json.JSONDecodeError(str(error), "", 0) from None
+    if len(fields) > _FIELDS:
+        raise json.JSONDecodeError(f"it has {len(fields):,} fields", "", 0)
+    return fields

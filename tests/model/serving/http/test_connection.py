@@ -1,0 +1,139 @@
+"""Connections on a real socket: slow and silent clients are cut off, and keep nobody out."""
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from http.client import HTTPResponse
+
+import httpx
+import pytest
+
+from model.config import ServeSettings
+from tests.http_server import serving
+from tests.served import write_model
+
+LIMIT_S, CONNECTIONS = 0.5, 8
+SETTINGS = ServeSettings(timeout_s=LIMIT_S, connections=CONNECTIONS)
+HEAD = b"POST /rank HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    """Yield a client of a server that waits half a second, for 8 connections."""
+    data_dir = tmp_path_factory.mktemp("data")
+    write_model(data_dir / "snapshots" / "silu")
+    with serving(data_dir, settings=SETTINGS) as client:
+        yield client
+
+
+def connect(client: httpx.Client) -> socket.socket:
+    return socket.create_connection((client.base_url.host, client.base_url.port), timeout=10)
+
+
+def status(one: socket.socket) -> int:
+    """Return the status of an answer that has been read to its end."""
+    response = HTTPResponse(one)
+    response.begin()
+    response.read()
+    return response.status
+
+
+def is_cut(one: socket.socket) -> bool:
+    """Return whether the server has closed a connection, having sent nothing."""
+    try:
+        return one.recv(1 << 20) == b""
+    except ConnectionError:
+        return True
+
+
+def silent(one: socket.socket) -> None:
+    """Send nothing."""
+
+
+Start = Callable[[socket.socket], None]
+
+
+def half_a_header(one: socket.socket) -> None:
+    one.sendall(b"GET /live HTTP/1.1\r\nHost: local")
+
+
+def half_a_body(one: socket.socket) -> None:
+    one.sendall(HEAD + b'Content-Length: 99\r\n\r\n{"user": ')
+
+
+def half_a_chunked_body(one: socket.socket) -> None:
+    one.sendall(HEAD + b'Transfer-Encoding: chunked\r\n\r\n9\r\n{"user": \r\n')
+
+
+@pytest.mark.parametrize("start", [silent, half_a_header, half_a_body, half_a_chunked_body])
+def test_a_request_that_does_not_arrive_is_cut_off(start: Start, client: httpx.Client) -> None:
+    """After timeout_s, whichever part is missing."""
+    with connect(client) as one:
+        began_s = time.monotonic()
+        start(one)
+        assert is_cut(one)
+        assert LIMIT_S * 0.9 < time.monotonic() - began_s < 5
+
+
+@pytest.mark.parametrize("start", [half_a_header, half_a_body])
+def test_a_byte_now_and_then_buys_no_time(start: Start, client: httpx.Client) -> None:
+    """Slow-loris: the time counts from the first byte of a request, on a kept connection too."""
+    with connect(client) as one:
+        one.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert status(one) == 200
+        time.sleep(0.2)
+        start(one)
+        began_s = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() - began_s < 5:
+                one.sendall(b"x")
+                time.sleep(0.05)
+        assert LIMIT_S * 0.9 < time.monotonic() - began_s < 5
+
+
+def test_a_client_that_does_not_read_is_cut_off(client: httpx.Client) -> None:
+    """It asks and asks, and takes no answer: the server does not keep them for it."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.settimeout(5)
+        one.connect((client.base_url.host, client.base_url.port))
+        began_s = time.monotonic()
+        with suppress(OSError):  # reset, broken pipe, or a send that never ends
+            while time.monotonic() - began_s < 20:
+                one.sendall(b"GET /docs/static/swagger-ui-bundle.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                time.sleep(0.1)
+        assert time.monotonic() - began_s < 5
+
+
+def test_a_slow_but_steady_client_is_served(client: httpx.Client) -> None:
+    """A header in five pieces, a body in five, within the time; then another request on the same connection."""
+    body = b'{"user": "ada", "items": ["i1"]}'
+    request = HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+    with connect(client) as one:
+        for _ in range(2):
+            for start in range(0, len(request), 30):
+                one.sendall(request[start : start + 30])
+                time.sleep(0.04)
+            assert status(one) == 200
+
+
+def test_a_kept_connection_may_rest_between_requests(client: httpx.Client) -> None:
+    """The time of a request begins with its first byte, not with the last answer."""
+    with connect(client) as one:
+        for _ in range(2):
+            one.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert status(one) == 200
+            time.sleep(2 * LIMIT_S)
+
+
+def test_the_longest_silent_give_way_to_new_connections(client: httpx.Client) -> None:
+    """Three times as many connections as allowed, each with half a request: whoever asks now is answered at once."""
+    with ExitStack() as stack:
+        for _ in range(3 * CONNECTIONS):
+            half_a_header(stack.enter_context(connect(client)))
+        began_s = time.monotonic()
+        with connect(client) as one:
+            one.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert status(one) == 200
+        assert time.monotonic() - began_s < LIMIT_S
