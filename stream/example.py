@@ -26,6 +26,8 @@ n = tokens, t = targets, l = labels of all targets, x = texts. Little-endian, ev
 A target is the token at `position`: a shown item (kind IMPRESSION) whose label is the set of actions on it within the
 window, or an organic action (kind ACTION), whose item is the positive. `query` is the last token before the request,
 -1 if the user has none; targets with one `request` number were shown together (or are one organic action).
+
+An example without tokens says that its user is forgotten: whoever keeps examples drops the user's.
 """
 
 import struct
@@ -56,6 +58,7 @@ __all__ = [  # all that model/ may import of stream/
     "decode",
     "encode_example",
     "encode_heartbeat",
+    "farewell",
     "id_key",
     "id_text",
 ]
@@ -173,6 +176,12 @@ def decode(message: bytes) -> Example | Heartbeat:
             f"version {VERSION}, types 1 and 2; upgrade the reader before the workers."
         )
     return _decode_beat(message) if kind == _HEARTBEAT else _decode_example(message)
+
+
+def farewell(partition: int, serial: int, final_ms: int, user: int) -> Example:
+    """Return the example without tokens that says that a user is forgotten."""
+    columns = {name: np.empty(0, dtype) for name, dtype in _COLUMNS if not name.endswith("_offsets")}
+    return Example(partition, serial, final_ms, user, 0, label_offsets=np.zeros(1, "<u4"), texts=(), **columns)
 
 
 def _decode_beat(message: bytes) -> Heartbeat:

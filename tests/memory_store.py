@@ -32,4 +32,6 @@ class MemoryStore:
         if self.crash == "after":
             raise CrashError
 
+    def purge(self, prefixes: Iterable[bytes]) -> None: ...
+
     def close(self) -> None: ...

@@ -210,5 +210,5 @@ assert not (found := {heavy} & set(sys.modules)), found
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     verbs = "worker train serve replay query snapshots topics broker scenarios compare demo settings"
-    verbs += " doctor dead-letters sequences"
+    verbs += " doctor dead-letters sequences forget"
     assert not [verb for verb in verbs.split() if verb not in done.stdout]

@@ -8,7 +8,8 @@ P = retrieval targets of a micro-batch, N = its ranking targets. The steps of `L
        Where Stochastic Length shortens a sequence, the test has a pass of its own, over all tokens and without gradient
     4. test: the model, then the baselines, rank the same targets among the same candidates; recorded
     5. train: one AdamW step on the dense parameters and on the rows that were touched; then the baselines learn
-    6. replay: further steps, each on examples drawn from the past, with dropout; then the micro-batch joins the past
+    6. replay: further steps, each on examples drawn from the past, with dropout; then the micro-batch joins the past,
+       and users who are forgotten leave it
 
 The result is a function of the settings and of the micro-batches in their order (on one device with one number of
 threads): random numbers are Philox, keyed by (seed, step), and have no state. Source: docs/design.md, Learner.
@@ -119,16 +120,21 @@ class Learner:
             raise ModelError(f"At step {self.counts['steps'] + 1} of trainer {self.train.name}: {error}") from error
 
     def _step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> StepReport:
-        taken = self._take_in(examples)  # 1, 2
+        present = [example for example in examples if len(example.keys)]  # others say that a user is forgotten
+        if not present:
+            if learn and self._past is not None:
+                self._past.add(examples)
+            return StepReport(self.counts["steps"], 0, 0, examples[-1].final_ms, math.nan, None)
+        taken = self._take_in(present)  # 1, 2
         tested, trained = self._forward(taken.batch, test=test, learn=learn)  # 3
         outcome = self._test(taken, tested) if tested is not None else None  # 4
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
         if learn:
             self._replay(examples)  # 6
-            for name, count in zip(_COUNTS, (1, len(examples), tokens), strict=True):
+            for name, count in zip(_COUNTS, (1, len(present), tokens), strict=True):
                 self.counts[name] += count
-        return StepReport(self.counts["steps"], len(examples), tokens, examples[-1].final_ms, loss, outcome)
+        return StepReport(self.counts["steps"], len(present), tokens, examples[-1].final_ms, loss, outcome)
 
     def _take_in(self, examples: Sequence[Example]) -> IndexedBatch:
         taken = self.index.take_in(examples)

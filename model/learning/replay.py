@@ -1,5 +1,7 @@
 """Experience replay: past examples, of which each step draws some and trains on them again.
 
+An example without tokens says that its user is forgotten: all examples of the user leave the buffer.
+
 An example joins its user's last one while both have no more tokens than the longest example so far; else it begins
 anew, with half as many tokens of history (replay_window.py). So each target of the past is in the buffer once, whether
 it came alone or with others. Examples are kept as messages (stream/example.py) without texts, partition and serial. If
@@ -12,7 +14,7 @@ drawn as any other.
     longest    i64  tokens of the longest example so far
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,6 +48,9 @@ class ReplayBuffer:
     def add(self, examples: Sequence[Example]) -> None:
         """Take examples in; the oldest leave where there is no room."""
         for example in examples:
+            if not len(example.keys):
+                self._forget(example.user)
+                continue
             self._longest = max(self._longest, len(example.keys))
             number = self._last_of.get(example.user)
             before = None if number is None else joined(self._example(number), example, self._longest)
@@ -54,6 +59,12 @@ class ReplayBuffer:
                 self._end += 1
             before = replace(before, partition=0, serial=0, text_keys=_NO_KEYS, texts=())
             self._put(number, example.user, encode_example(before))
+
+    def _forget(self, user: int) -> None:
+        """Drop a user's examples, and number the others anew."""
+        if user in self._last_of:
+            kept = [message for message in self._messages.values() if _decoded(message).user != user]
+            self._replace(kept)
 
     def _put(self, number: int, user: int, message: bytes) -> None:
         """Keep a message under a number, then make room."""
@@ -81,10 +92,13 @@ class ReplayBuffer:
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace all examples by those of a state."""
+        self._longest = int(state["longest"])
+        self._replace(unpack(state["messages"], state["offsets"]))
+
+    def _replace(self, messages: Iterable[bytes]) -> None:
         self._messages, self._last_of = {}, {}
         self._first = self._end = self._bytes = 0
-        self._longest = int(state["longest"])
-        for message in unpack(state["messages"], state["offsets"]):
+        for message in messages:
             self._end += 1
             self._put(self._end - 1, _decoded(message).user, message)
 

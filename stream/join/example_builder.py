@@ -9,7 +9,7 @@ from itertools import accumulate
 
 import numpy as np
 
-from stream.example import Example
+from stream.example import Example, farewell
 from stream.schema.tokens import TOKEN, TOKEN_DTYPE, Kind
 from stream.store.caches import CachedUser, TextIndex
 from stream.store.layout import Target
@@ -42,6 +42,11 @@ class ExampleBuilder:
         for chunk in _chunks(sorted(targets, key=lambda target: target.position), self._limit // 2):
             self.serial += 1
             yield self._example(user, chunk, final_ms)
+
+    def farewell(self, user: int, now_ms: int) -> Example:
+        """Return the example without tokens that says that a user is forgotten."""
+        self.serial += 1
+        return farewell(self._partition, self.serial, now_ms, user)
 
     def _example(self, user: CachedUser, chunk: list[Target], final_ms: int) -> Example:
         end = chunk[-1].position + 1

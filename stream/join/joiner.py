@@ -8,6 +8,8 @@ neither the interleaving of topics nor the size of batches changes a result. It 
 - An action answers the open request that its request_id names, or without one the newest that shows the item. An
   action on a request whose label is final is a late label: a token, counted. An action on an item that nothing open
   shows is organic: a retrieval target, final at once. One that names a request which is not open is a late label too.
+- A user who is forgotten is erased, with all events up to that instant; later ones begin a new sequence. An example
+  without tokens says so to trainers. Labels that were not final yet never leave.
 - Targets that became final are gathered until there are `gather_targets` of them or the first is `gather_s` old; then
   they leave as examples.
 """
@@ -26,7 +28,7 @@ from stream.example import Example
 from stream.join.example_builder import ExampleBuilder
 from stream.join.reorder_buffer import BufferedEvent, ReorderBuffer
 from stream.schema.dead_letters import RefusedError
-from stream.schema.events import ActionEvent, AttributeEvent, Event, ImpressionEvent
+from stream.schema.events import ActionEvent, AttributeEvent, Event, ForgetEvent, ImpressionEvent
 from stream.schema.ids import NO_KEY, partition_of
 from stream.schema.tokens import END_OF_TIME_MS, TOKEN, Kind
 from stream.store.caches import CachedUser, TextIndex, UserCache, collision
@@ -80,6 +82,8 @@ class Joiner:
         self._due: list[tuple[int, int, int, int]] = []  # heap of (time, what, user, number of the request)
         self._examples: list[Example] = []
         self._example_tokens = 0  # in these
+        self.erased: list[int] = []
+        """Users erased so far, for whoever clears their traces off the disk, and then this list."""
         self._misrouted: set[int] = set()  # users of this instant that are counted as such
 
     @property
@@ -149,15 +153,20 @@ class Joiner:
             else:
                 events.append(event)
         self._misrouted.clear()
-        for key, own in groupby(events, key=_USER):
-            self._join(key, now_ms, list(own))
+        for key, group in groupby(events, key=_USER):
+            own = list(group)
+            if isinstance(own[-1], ForgetEvent):
+                self._erase(key, now_ms)
+            else:
+                self._join(key, now_ms, own)
         return refused
 
     def _check_user(self, event: Event) -> None:
         """Refuse a user whose key is another user's; count a new one whom Kafka's partitioner would put elsewhere."""
         user = self._users.find(event.user)
         if user is None:
-            self._count_misrouted(event)
+            if not isinstance(event, ForgetEvent):  # which goes to every partition
+                self._count_misrouted(event)
         elif user.state.text != event.user_text:
             raise collision(event.user, user.state.text, event.user_text)
 
@@ -184,6 +193,16 @@ class Joiner:
             if isinstance(event, ActionEvent):
                 self._act(user, event)
         self._forget(user, now_ms, new_block=user.state.length // BLOCK > before // BLOCK)
+
+    def _erase(self, key: int, now_ms: int) -> None:
+        """Erase a user; do nothing where it is unknown."""
+        if self._users.find(key) is None:
+            return
+        self._users.erase(key)
+        self._due = [due for due in self._due if due[2] != key]
+        heapq.heapify(self._due)
+        self._examples.append(self._builder.farewell(key, now_ms))
+        self.erased.append(key)
 
     def _append(self, user: CachedUser, key: int, action: int, ts_ms: int, kind: Kind) -> int:
         token = TOKEN.pack(key, action, ts_ms, kind)

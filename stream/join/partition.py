@@ -179,6 +179,13 @@ class Partition:
         self._store.write(self._changes())
         self.outbox.committed()
         self._broken = False
+        self._purge()
+
+    def _purge(self) -> None:
+        """Clear forgotten users off the disk; a crash before it leaves that to RocksDB's own compaction."""
+        for user in self._joiner.erased:
+            self._store.purge(layout.prefixes(user))
+        self._joiner.erased.clear()
 
     def _refuse(self, refused: RefusedError, source: SourceTopic, offset: int, key: bytes | None, value: bytes) -> None:
         counts = self.counters.dead_letters

@@ -1,16 +1,18 @@
-"""The operators' verbs of `hstu`: doctor, dead-letters, sequences.
+"""The operators' verbs of `hstu`: doctor, dead-letters, sequences, forget.
 
 Only typer is imported here; a command imports what it needs when it runs.
 """
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import typer
 
 if TYPE_CHECKING:
-    from stream.config import StreamSettings
+    from stream.config import KafkaSettings, StreamSettings
+    from stream.kafka.connection import Kafka
     from stream.operations.dead_letters import Letter, Wanted
 
 letters_app = typer.Typer(no_args_is_help=True, help="Refused records: list, show, replay.")
@@ -31,6 +33,10 @@ class OperationsCliSettings(Protocol):
     @property
     def bootstrap(self) -> str:
         """Kafka, as HOST:PORT[,HOST:PORT…]; empty if none is named."""
+
+    @property
+    def kafka(self) -> "KafkaSettings":
+        """Table [kafka]: TLS and SASL."""
 
     @property
     def data_dir(self) -> Path:
@@ -54,6 +60,7 @@ class OperationsCliContext(Protocol):
 def add_commands(app: typer.Typer) -> None:
     """Add the operators' verbs."""
     app.command()(doctor)
+    app.command()(forget)
     app.add_typer(letters_app, name="dead-letters")
     app.add_typer(sequences_app, name="sequences")
 
@@ -66,7 +73,7 @@ def doctor(ctx: typer.Context, bootstrap: _Bootstrap = None, data_dir: _DataDir 
     context: OperationsCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap, "data_dir": data_dir})
     findings = []
-    for finding in examine(settings.bootstrap, settings.stream, settings.data_dir):
+    for finding in examine(settings.bootstrap, settings.kafka, settings.stream, settings.data_dir):
         findings.append(finding)
         if not as_json:
             typer.secho(f"{finding.level.upper():4} ", nl=False, fg=_COLOURS[finding.level])
@@ -78,6 +85,32 @@ def doctor(ctx: typer.Context, bootstrap: _Bootstrap = None, data_dir: _DataDir 
 
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
+
+
+def forget(
+    ctx: typer.Context,
+    user: Annotated[str, typer.Argument(help="Id of the user.")],
+    until: Annotated[
+        datetime | None,
+        typer.Option("--until", help="Event time (UTC) up to which the user is erased.", show_default="now"),
+    ] = None,
+    bootstrap: _Bootstrap = None,
+) -> None:
+    """Erase a user durably: a record in the log, so that stores built anew forget as well (docs/operations.md)."""
+    from stream.errors import HstuError
+    from stream.operations.forget import forget_user
+    from stream.operations.tables import when
+
+    kafka, settings = _kafka(ctx, bootstrap)
+    at = datetime.now(UTC) if until is None else until.replace(tzinfo=UTC)
+    ts_ms = int(at.timestamp() * 1000)
+    if not user or ts_ms < 0:
+        raise HstuError("A user has an id, and event time begins in 1970.")
+    partitions = forget_user(kafka, settings, user, ts_ms)
+    print(
+        f"Written to {partitions} partitions of {settings.topic_prefix}attributes: user {user} is erased up to "
+        f"{when(ts_ms)} once event time has passed it, about {settings.lateness_s:g} s later."
+    )
 
 
 @letters_app.command("list")
@@ -185,12 +218,12 @@ def show_sequence(
     show_table(("time (UTC)", "what", "item or attribute", "title"), rows)
 
 
-def _kafka(ctx: typer.Context, bootstrap: str | None) -> tuple[str, "StreamSettings"]:
-    from stream.kafka.bootstrap import require_bootstrap
+def _kafka(ctx: typer.Context, bootstrap: str | None) -> tuple["Kafka", "StreamSettings"]:
+    from stream.kafka.bootstrap import require_kafka
 
     context: OperationsCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap})
-    return require_bootstrap(settings.bootstrap), settings.stream
+    return require_kafka(settings.bootstrap, settings.kafka), settings.stream
 
 
 def _wanted(reasons: Sequence[str] | None, topics: Sequence[str] | None, ids: Sequence[str] | None = None) -> "Wanted":

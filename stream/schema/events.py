@@ -4,10 +4,11 @@ Additional fields are ignored. Ids are strings or integers (42 and "42" are the 
 1970. What passes here has bounded ids, a bounded slate and a possible time, so later steps need not check again.
 
     Impression, Action, Attribute                     an event as its JSON says it
-    ImpressionEvent, ActionEvent, AttributeEvent      the same with ids as 64-bit keys; together they are `Event`
+    ImpressionEvent, ActionEvent, AttributeEvent      the same with ids as 64-bit keys
+    Forget, ForgetEvent                               erase a user; ForgetEvent and the three above are `Event`
 """
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import Struct
@@ -46,6 +47,14 @@ class Attribute(Struct, frozen=True):
     user_id: _Id
     name: str
     value: str | int | float | bool
+    ts: int
+
+
+class Forget(Struct, frozen=True):
+    """On `attributes`: erase a user, with everything up to `ts`."""
+
+    user_id: _Id
+    forget: Literal[True]
     ts: int
 
 
@@ -107,7 +116,21 @@ class ActionEvent(Struct, frozen=True):
         return self.user, Kind.ACTION, self.item, self.action, self.request, self.value
 
 
-Event = AttributeEvent | ImpressionEvent | ActionEvent
+class ForgetEvent(Struct, frozen=True):
+    """A user who is erased."""
+
+    ts_ms: int
+    user: int
+    user_text: str
+    texts: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def sort_key(self) -> tuple[int, int]:
+        """The last of the user's events of its time: those are erased as well."""
+        return self.user, len(Kind)
+
+
+Event = AttributeEvent | ImpressionEvent | ActionEvent | ForgetEvent
 
 _DECODERS: Final[dict[SourceTopic, msgspec.json.Decoder[Any]]] = {
     SourceTopic.IMPRESSIONS: msgspec.json.Decoder(Impression),
@@ -117,6 +140,7 @@ _DECODERS: Final[dict[SourceTopic, msgspec.json.Decoder[Any]]] = {
 _MISSING: Final = "Object missing required field"  # msgspec has one class for this and for a wrong type
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _HEARTBEATS: Final = msgspec.json.Decoder(_Heartbeat)
+_FORGETS: Final = msgspec.json.Decoder(Forget)
 
 
 def decode_event(source: SourceTopic, value: bytes | None, *, max_slate: int | None, now_ms: int | None) -> Event | int:
@@ -136,6 +160,9 @@ def decode_event(source: SourceTopic, value: bytes | None, *, max_slate: int | N
     try:
         event: Impression | Action | Attribute = _DECODERS[source].decode(value)
     except msgspec.ValidationError as error:
+        if source is SourceTopic.ATTRIBUTES and (forget := _forget(value)) is not None:
+            _check_time("ts", forget.ts_ms, now_ms)
+            return forget
         return _heartbeat_or_refused(value, error, now_ms)
     except _NOT_JSON as error:
         raise RefusedError(Reason.NOT_JSON, str(error)) from None
@@ -150,6 +177,15 @@ def decode_waiting(source: SourceTopic, value: bytes) -> Event:
     event = decode_event(source, value, max_slate=None, now_ms=None)
     assert not isinstance(event, int)
     return event
+
+
+def _forget(value: bytes) -> ForgetEvent | None:
+    """Return the request to forget a user, None if the record is none."""
+    try:
+        asked = _FORGETS.decode(value)
+    except (msgspec.DecodeError, *_NOT_JSON):
+        return None
+    return ForgetEvent(asked.ts, *_keyed("user_id", asked.user_id))
 
 
 def _heartbeat_or_refused(value: bytes, error: msgspec.ValidationError, now_ms: int | None) -> int:

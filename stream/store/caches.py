@@ -77,6 +77,13 @@ class CachedUser:
             self.was_active = state.active
         self.saved, self.saved_first = state.length, state.first
 
+    def erasure(self) -> Iterator[tuple[bytes, None]]:
+        """Return what to delete so that the store has nothing of the user."""
+        for block in range(self.saved_first // BLOCK, -(-self.saved // BLOCK)):
+            yield layout.block_key(self.key, block), None
+        yield layout.user_key(self.key), None
+        yield layout.active_key(self.key), None
+
     def trim(self, keep: int) -> None:
         """Forget blocks that are in the store and older than the last `keep` tokens."""
         base = min(self.saved, max(self.state.length - keep, 0)) // BLOCK * BLOCK
@@ -107,11 +114,12 @@ class UserCache:
         self._keep = keep_tokens
         self._users: dict[int, CachedUser] = {}
         self._dirty: dict[int, CachedUser] = {}
+        self._erased: dict[int, CachedUser] = {}  # as the store has them
 
     def find(self, key: int) -> CachedUser | None:
         """Return a user without marking it as changed, None if it is unknown."""
         user = self._users.get(key)
-        if user is None and (data := self._get(layout.user_key(key))) is not None:
+        if user is None and key not in self._erased and (data := self._get(layout.user_key(key))) is not None:
             user = self._users[key] = CachedUser(key, _DECODER.decode(data), self._get)
         return user
 
@@ -123,8 +131,19 @@ class UserCache:
         self._dirty[key] = user
         return user
 
+    def erase(self, key: int) -> None:
+        """Forget a user that is known."""
+        user = self.find(key)
+        assert user is not None
+        self._erased.setdefault(key, user)  # one that came back since has nothing in the store
+        del self._users[key]
+        self._dirty.pop(key, None)
+
     def write_back(self) -> Iterator[tuple[bytes, bytes | None]]:
-        """Return what to write and to delete (value None) so that the store has every change."""
+        """Return what to write and to delete (value None), in this order, so that the store has every change."""
+        for user in self._erased.values():
+            yield from user.erasure()
+        self._erased.clear()
         for user in self._dirty.values():
             yield from user.changes()
             user.trim(self._keep)

@@ -63,6 +63,11 @@ def waiting_prefix(user: int) -> bytes:
     return _ONE.pack(WAITING, user)
 
 
+def prefixes(user: int) -> tuple[bytes, ...]:
+    """Return the prefixes of all keys of one user."""
+    return tuple(_ONE.pack(kind, user) for kind in (ACTIVE, TOKENS, USER, WAITING))
+
+
 def parse_waiting(key: bytes) -> tuple[int, int]:
     """Return source and offset of a waiting event's key."""
     _, _, _, source, offset = _WAIT.unpack(key)

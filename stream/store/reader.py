@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from stream.config import StreamSettings
 from stream.errors import StoreError
-from stream.schema.events import ActionEvent, Event, ImpressionEvent, decode_waiting
+from stream.schema.events import ActionEvent, Event, ForgetEvent, ImpressionEvent, decode_waiting
 from stream.schema.ids import NO_KEY, id_key, partition_of
 from stream.schema.tokens import TOKEN_DTYPE, Kind
 from stream.schema.topics import SourceTopic
@@ -103,4 +103,6 @@ def _tokens_of(event: Event) -> list[tuple[int, int, int, int]]:
         return [(item, NO_KEY, event.ts_ms, Kind.IMPRESSION) for item in event.items]
     if isinstance(event, ActionEvent):
         return [(event.item, event.action, event.ts_ms, Kind.ACTION)]
+    if isinstance(event, ForgetEvent):
+        return []
     return [(event.value, NO_KEY, event.ts_ms, Kind.ATTRIBUTE)]

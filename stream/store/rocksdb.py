@@ -9,7 +9,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from rocksdict import AccessType, BlockBasedOptions, Cache, Options, Rdict, ReadOptions, WriteBatch
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    BottommostLevelCompaction,
+    Cache,
+    CompactOptions,
+    Options,
+    Rdict,
+    ReadOptions,
+    WriteBatch,
+)
 
 from stream.errors import StoreBusyError, StoreError
 from stream.store import layout
@@ -39,6 +49,9 @@ class Store(Protocol):
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Apply (key, value) pairs at once; the value None deletes the key."""
+
+    def purge(self, prefixes: Iterable[bytes]) -> None:
+        """Clear what was deleted under these prefixes off the disk."""
 
     def close(self) -> None:
         """Close the files."""
@@ -95,6 +108,11 @@ class RocksStore:
                 f"The store {self._path} cannot be written: {error}; make room or mend the disk and start again: "
                 "nothing written before is harmed."
             ) from None
+
+    def purge(self, prefixes: Iterable[bytes]) -> None:
+        """Clear what was deleted under these prefixes off the disk: a deletion alone leaves the bytes for a while."""
+        for prefix in prefixes:
+            self._db.compact_range(prefix, _after(prefix), _every_level())
 
     def catch_up(self) -> None:
         """Read what the writer has written since (secondaries only).
@@ -182,6 +200,12 @@ def _options(open_files: int = 256) -> Options:
     table.set_block_cache(Cache(32 << 20))
     table.set_bloom_filter(10, False)
     options.set_block_based_table_factory(table)
+    return options
+
+
+def _every_level() -> CompactOptions:
+    options = CompactOptions()
+    options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
     return options
 
 

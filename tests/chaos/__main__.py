@@ -4,6 +4,7 @@ python -m tests.chaos --faults 55 --seed 1 --profile default --profile strict
 """
 
 import argparse
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--in", dest="folder", type=Path, help="kept there if something is wrong; default: temporary")
     given = parser.parse_args()
     folder = (given.folder or Path(tempfile.mkdtemp(prefix="hstu-chaos-"))).absolute()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that everything is stopped
     runs = []
     for profile in given.profile or list(TOML):
         say = lambda line, profile=profile: print(f"{profile} {line}", flush=True)  # noqa: E731

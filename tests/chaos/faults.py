@@ -7,8 +7,10 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
+
+from aiokafka.errors import KafkaError
 
 from stream.kafka import clients
 from stream.kafka.topics import create_topics
@@ -209,10 +211,10 @@ class Chaos:
         """Delete all topics and make them again."""
         with self._quiet(), self._system.another_kafka():
             names = [self._settings.topic_prefix + topic for topic in ALL]
-            with clients.admin_client(self._system.broker.bootstrap, 30) as admin:
+            with clients.admin_client(self._system.kafka, 30) as admin:
                 admin.delete_topics(names)
                 wait_for(lambda: not set(names) & set(admin.list_topics()), 30)
-            create_topics(self._system.broker.bootstrap, self._settings)
+            create_topics(self._system.kafka, self._settings)
             return self._worker_refuses()
 
     def trim_events(self, fault: Fault) -> str:
@@ -254,7 +256,14 @@ class Chaos:
 
     def _delete_before(self, topic: str, partition: int, offset: int) -> None:
         name = self._settings.topic_prefix + topic
-        asyncio.run(delete_before(self._system.broker.bootstrap, name, partition, offset))
+
+        def done() -> bool:
+            with suppress(KafkaError):  # Kafka has just been started, and nobody leads yet
+                asyncio.run(delete_before(self._system.broker.bootstrap, name, partition, offset))
+                return True
+            return False
+
+        assert wait_for(done, 60), f"records of {name} cannot be deleted"
 
 
 def _hang(pid: int, seconds: float) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from sim.config import Settings, load
 from sim.demo.processes import Child
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.local_broker.node import Broker
 
@@ -83,6 +84,11 @@ class System:
         return subprocess.run(command, capture_output=True, check=False).returncode == 0
 
     @property
+    def kafka(self) -> Kafka:
+        """The Kafka of the run."""
+        return Kafka(self.broker.bootstrap)
+
+    @property
     def disk_can_fill(self) -> bool:
         """Whether host 1 has a file system of its own."""
         return self._mounted
@@ -94,7 +100,7 @@ class System:
     def start(self, workers: int) -> None:
         """Start everything."""
         self.broker.start()
-        create_topics(self.broker.bootstrap, self.settings.stream)
+        create_topics(self.kafka, self.settings.stream)
         self.start_trainer()
         for number in range(workers):
             self.start_worker(number % HOSTS)

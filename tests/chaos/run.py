@@ -70,7 +70,7 @@ def _under_load(system: System, load: Load, schedule: list[Fault], say: Callable
 
 def _verdict(system: System) -> Verdict:
     shown = json.loads(system.run("snapshots", "show", "--json"))
-    return judge(system.broker.bootstrap, system.settings, shown, system.folder / "one-process")
+    return judge(system.kafka, system.settings, shown, system.folder / "one-process")
 
 
 def _line(outcome: Outcome) -> str:

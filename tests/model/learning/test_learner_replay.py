@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from model.arrays.byte_strings import unpack
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.learning.learner import Learner
-from stream.example import Example, decode
+from stream.example import Example, decode, farewell
 from tests.factories import make_examples
 
 MODEL = ModelSettings(dim=16, layers=1, heads=2, max_len=48, rank_actions=("click", "like"))
@@ -106,3 +107,24 @@ def test_divergence_in_a_replay_names_the_step() -> None:
     with pytest.raises(ModelError, match=r"At step 3 of trainer silu: training has diverged"):
         learner.step(examples[16:])
     assert torch.isfinite(gain).all()
+
+
+def test_a_forgotten_user_is_not_trained_on_again() -> None:
+    """The example that says so is neither tested nor counted, alone or among others; the past has the user no more."""
+    examples = stream(16)
+    user = examples[0].user
+    gone = farewell(0, 99, examples[-1].final_ms, user)
+    plain, _ = trained(examples)
+    learner, reports = trained([*examples[:8], *examples[8:15], gone, examples[15]])
+    assert [report.examples for report in reports] == [8, 7, 1]
+    assert learner.counts["examples"] == plain.counts["examples"]
+    report = learner.step([gone])
+    assert (report.examples, report.outcome) == (0, None)
+    assert learner.counts["steps"] == 3
+    kept = {decode(message).user for message in unpack(*_past(learner))}  # type: ignore[union-attr]
+    assert kept == {example.user for example in examples} - {user}
+
+
+def _past(learner: Learner) -> tuple[Any, Any]:
+    state = learner.state()
+    return state["past.messages"], state["past.offsets"]

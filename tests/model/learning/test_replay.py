@@ -5,7 +5,7 @@ import pytest
 from xxhash import xxh3_128
 
 from model.learning.replay import ReplayBuffer
-from stream.example import Example, encode_example
+from stream.example import Example, encode_example, farewell
 from tests.model.learning.test_replay_window import at, cut
 
 
@@ -93,3 +93,18 @@ def test_it_goes_on_from_its_state() -> None:
         assert digest(resumed) == digest(whole)
         drawn = [[encode_example(e) for e in buffer.draw(5, rng(3))] for buffer in (resumed, whole)]
         assert drawn[0] == drawn[1]
+
+
+def test_a_user_who_is_forgotten_leaves() -> None:
+    """As if their examples had never come; a checkpoint has none of them, and later ones begin anew."""
+    examples = of_users(5)
+    gone = farewell(0, 0, 0, 2)
+    buffer = filled([*examples, gone])
+    others = [example for example in examples if example.user != 2]
+    assert digest(buffer) == digest(filled(others))
+    assert 2 not in {example.user for example in buffer.draw(99, rng())}
+    buffer.add([gone, examples[6]])
+    assert digest(buffer) == digest(filled([*others, examples[6]]))
+    again = ReplayBuffer(1 << 20)
+    again.load_state(buffer.state())
+    assert digest(again) == digest(buffer)

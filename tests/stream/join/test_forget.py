@@ -1,0 +1,156 @@
+"""A user who is forgotten: no trace in the store, as if the events up to then had never been; the log alone decides."""
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings as hypothesis_settings, strategies as st
+
+from stream.join.partition import Partition
+from stream.schema.dead_letters import RefusedError
+from stream.schema.events import ForgetEvent, decode_event
+from stream.schema.ids import id_key
+from stream.schema.topics import SourceTopic
+from stream.store import layout
+from stream.store.reader import read_tokens
+from stream.store.rocksdb import open_store
+from tests.memory_store import MemoryStore
+from tests.oracles import Wire
+from tests.strategies import event_sets
+from tests.stream.join.play import SETTINGS, Kafka, logs_of, play, stored_tokens, the_examples
+from tests.wire import Record, action, impression, wire
+
+OF_USERS = (layout.TOKENS, layout.USER, layout.ACTIVE, layout.WAITING)
+SLATE = impression("u", "r", 1000, "a", "b")
+
+
+def forget(user: str | int, ts: int) -> Wire:
+    return {"user_id": user, "forget": True, "ts": ts}
+
+
+def with_forget(events: dict[str, list[Wire]], user: str, ts: int) -> dict[str, list[Wire]]:
+    return {**events, "attributes": [*events.get("attributes", []), forget(user, ts)]}
+
+
+def users_of(store: MemoryStore) -> list[tuple[bytes, bytes]]:
+    """Return everything that the store knows of users."""
+    return [pair for prefix in OF_USERS for pair in store.scan(prefix)]
+
+
+def some_user(events: dict[str, list[Wire]], rng: random.Random) -> tuple[str, int]:
+    """Return the user of some event, and a time around one."""
+    wires = [event for log in events.values() for event in log] or [SLATE]
+    return str(rng.choice(wires)["user_id"]), rng.choice(wires)["ts"] + rng.choice([-1, 0, 1, 5000])
+
+
+@hypothesis_settings(max_examples=80, deadline=None)
+@given(events=event_sets(40), seed=st.integers(0, 2**16))
+def test_it_is_as_if_the_user_had_never_been_there(events: dict[str, list[Wire]], seed: int) -> None:
+    """All users' sequences and states are those without the user's events up to then; others' examples are the same."""
+    user, ts = some_user(events, random.Random(seed))
+    key = id_key(user)
+    _, kafka, store = play(with_forget(events, user, ts))
+    without = {
+        topic: [event for event in log if str(event["user_id"]) != user or event["ts"] > ts]
+        for topic, log in events.items()
+    }
+    _, untouched, expected = play(without)
+    assert users_of(store) == users_of(expected)
+    found = [(e.user, e.final_ms, e.keys.tolist()) for e in the_examples(kafka) if e.user != key]
+    assert found == [(e.user, e.final_ms, e.keys.tolist()) for e in the_examples(untouched) if e.user != key]
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(events=event_sets(40), seed=st.integers(0, 2**16))
+def test_batches_and_crashes_change_nothing(events: dict[str, list[Wire]], seed: int) -> None:
+    """A store that is closed and opened between any two batches makes the same examples and forgets the same."""
+    rng = random.Random(seed)
+    events = with_forget(events, *some_user(events, rng))
+    _, whole, expected = play(events)
+    store, kafka, left = MemoryStore({}), Kafka(), logs_of(events)
+    while left := {source: log for source, log in left.items() if log}:
+        source, size = rng.choice(list(left)), rng.randint(1, 9)
+        partition = Partition(store, 0, SETTINGS)
+        partition.handle(source, left[source][:size])
+        kafka.send(partition)
+        left[source] = left[source][size:]
+    assert kafka.examples() == whole.examples()
+    assert {key: value for key, value in store.data.items() if key != layout.META_KEY} == {
+        key: value for key, value in expected.data.items() if key != layout.META_KEY
+    }
+
+
+def test_nothing_of_the_user_is_left_in_the_store() -> None:
+    """No key has the user's, no value the user's text; what was still open never leaves."""
+    events = {"impressions": [SLATE], "actions": [action("u", "c", 1500), action("v", "c", 2500)]}
+    _, kafka, store = play(with_forget(events, "u", 2000))
+    key = id_key("u").to_bytes(8)
+    assert not [found for found, value in store.data.items() if key in found or key in value]
+    assert not [value for value in store.data.values() if layout.USER + b"u" in value]
+    ours = [example for example in the_examples(kafka) if example.user == id_key("u")]
+    assert [(example.final_ms, len(example.keys), len(example.positions)) for example in ours] == [(2000, 0, 0)]
+
+
+def test_a_user_who_comes_back_begins_anew() -> None:
+    """Positions begin at 0, and a label of before is late."""
+    later = [action("u", "a", 3000, request_id="r"), action("u", "d", 3500)]
+    partition, kafka, store = play(with_forget({"impressions": [SLATE], "actions": later}, "u", 2000))
+    assert [token.ts_ms for token in stored_tokens(store)[id_key("u")]] == [3000, 3500]
+    assert partition.counters.late_labels == 1
+    *_, last = the_examples(kafka)
+    assert (last.first, last.keys.tolist()) == (0, [id_key("a"), id_key("d")])
+
+
+def test_events_of_the_same_instant_are_forgotten_too() -> None:
+    """The record stands behind them, wherever it lies in its log."""
+    _, _, store = play(with_forget({"impressions": [SLATE]}, "u", 1000))
+    assert users_of(store) == []
+
+
+def test_a_user_who_is_unknown_leaves_no_trace() -> None:
+    """The record goes to every partition: where the user is not, nothing happens, and nobody counts it as misrouted."""
+    partition, kafka, store = play(with_forget({"actions": [action("v", "c", 1000)]}, "u", 2000))
+    assert id_key("u") not in {example.user for example in the_examples(kafka)}
+    assert not [key for key, _ in users_of(store) if id_key("u").to_bytes(8) in key]
+    assert partition.counters.misrouted == 0
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (forget("u", -1), "bad-time"),
+        (forget("", 1000), "empty-id"),
+        (forget("u", 5_000_000), "future"),
+        ({"user_id": "u", "forget": False, "ts": 1}, "missing-field"),
+        ({"user_id": "u", "forget": True}, "missing-field"),
+    ],
+)
+def test_what_is_no_such_record_is_refused(value: Wire, reason: str) -> None:
+    """As any other event is; on other topics it is nothing at all."""
+    with pytest.raises(RefusedError) as refused:
+        decode_event(SourceTopic.ATTRIBUTES, wire(value), max_slate=None, now_ms=1_000_000)
+    assert refused.value.reason == reason
+    with pytest.raises(RefusedError):
+        decode_event(SourceTopic.ACTIONS, wire(forget("u", 1)), max_slate=None, now_ms=None)
+    decoded = decode_event(SourceTopic.ATTRIBUTES, wire(forget(42, 7)), max_slate=None, now_ms=None)
+    assert decoded == ForgetEvent(7, id_key("42"), "42")
+
+
+def test_the_disk_forgets_too(tmp_path: Path) -> None:
+    """No file of the store has the user's id any more, though it had been flushed to a table before."""
+    name = "a-user-who-is-to-be-forgotten"
+    store = open_store(tmp_path / "p0")
+    partition = Partition(store, 0, SETTINGS)
+    records = [Record(n, wire(action(name, f"i{n}", 1000 + n))) for n in range(300)]
+    partition.handle(SourceTopic.ACTIONS, records)
+    partition.close()
+    store = open_store(tmp_path / "p0")
+    partition = Partition(store, 0, SETTINGS)
+    for source, log in logs_of({"attributes": [forget(name, 5000)]}).items():
+        first = 300 if source is SourceTopic.ACTIONS else 0
+        partition.handle(source, [Record(first + record.offset, record.value) for record in log])
+    partition.outbox.sent(partition.outbox.last)
+    assert read_tokens(store, name, 10) is None
+    partition.close()
+    open_store(tmp_path / "p0").close()  # RocksDB drops the log of before
+    assert not [path for path in (tmp_path / "p0").rglob("*") if path.is_file() and name.encode() in path.read_bytes()]
