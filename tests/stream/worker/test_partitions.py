@@ -17,7 +17,7 @@ from stream.join.partition import Partition
 from stream.kafka.topics import EXAMPLE_BYTES
 from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.topics import SourceTopic
-from stream.store.rocksdb import partition_path
+from stream.store.rocksdb import open_store, partition_path
 from stream.worker import partitions
 from stream.worker.partitions import AssignedPartitions
 from tests.kafka_logs import until
@@ -147,7 +147,10 @@ def test_a_dead_letter_always_fits_into_kafka(tmp_path: Path, key: bytes | None,
 
 def test_a_store_that_cannot_be_opened_is_not_waited_for(tmp_path: Path) -> None:
     """Only a store that is open elsewhere may become free; any other error is raised at once."""
-    (partition_path(tmp_path / "another process", 0) / "LOCK").mkdir(parents=True)
+    path = partition_path(tmp_path / "another process", 0)
+    open_store(path).close()
+    (path / "LOCK").unlink()
+    (path / "LOCK").mkdir()
     begin = time.monotonic()
     with pytest.raises(StoreError, match="cannot be opened or read"):
         with_partition(tmp_path / "another process", lambda *_: None)
