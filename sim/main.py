@@ -4,6 +4,7 @@ Each verb lives in the cli.py of its folder and imports what it needs when it ru
 so that a worker needs none of the packages that an extra brings.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -136,6 +137,7 @@ def main() -> None:
     from model.errors import ModelError
     from stream.errors import HstuError
 
+    os.umask(os.umask(0o077) | 0o077)  # what a verb writes is its owner's alone: histories, weights, Kafka's log
     try:
         app()
     except (HstuError, ModelError, SimError) as error:
