@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from stream.errors import FormatError
 from stream.schema.bounds import MAX_JSON_BYTES, JsonBoundsError, check_json
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
+from stream.schema.printable import printable
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, TOKEN_DTYPE, Kind
 
 __all__ = [  # all that model/ may import of stream/
@@ -62,6 +63,7 @@ __all__ = [  # all that model/ may import of stream/
     "encode_heartbeat",
     "id_key",
     "id_text",
+    "printable",
 ]
 
 MAGIC: Final = b"HSTE"

@@ -1,11 +1,12 @@
 """Aliases: names such as latest and champion for snapshots. A server follows an alias, not a snapshot's id.
 
     snapshots/<name>/aliases/<alias>     the id of a snapshot and a newline; replaced atomically, never edited
-    snapshots/<name>/aliases/.<alias>.*  one that was being written when its process was killed; the next move removes it
+    snapshots/<name>/aliases/.<alias>.*  one half written by a process that was killed; the next move removes it
     snapshots/<name>/.lock               held while an alias moves or old snapshots are deleted, so that no alias moves
                                          to a snapshot that is being deleted
 
-Anything else in these folders is named and passed over. The trainer moves LATEST at each snapshot. A rollback moves an alias to the parent of its present snapshot.
+Anything else in that folder is named and passed over. The trainer moves LATEST at each snapshot. A rollback moves an
+alias to the parent of its present snapshot.
 """
 
 import logging

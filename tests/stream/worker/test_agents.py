@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -262,6 +263,39 @@ def test_a_hung_owner_costs_its_own_partitions_only(bootstrap: str, settings: St
             held.close()
             await until(lambda: all_ended(bootstrap, settings), "the end of all partitions")
             assert worker.stop() == 0
+        assert_exactly(await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS), events, settings)
+
+    asyncio.run(run())
+
+
+def test_two_hosts_with_a_copied_data_directory_share_the_work(
+    bootstrap: str, settings: StreamSettings, tmp_path: Path
+) -> None:
+    """A restored backup or a cloned machine is another member: the two do not take partitions from each other."""
+    events, (one, two) = make_events(600), (tmp_path / "one", tmp_path / "two")
+    early = {topic: wires[: len(wires) // 2] for topic, wires in events.items()}
+    late = {topic: wires[len(wires) // 2 :] for topic, wires in events.items()}
+    one.mkdir()
+
+    async def run() -> None:
+        await send(bootstrap, settings, early, end=False)
+        with WorkerProcess(settings, one, bootstrap) as worker:
+            await until(lambda: "Partition 3 is ours" in worker.says, "the first worker at work")
+            assert worker.stop() == 0
+        shutil.copytree(one, two)
+        with WorkerProcess(settings, one, bootstrap) as first, WorkerProcess(settings, two, bootstrap) as second:
+            workers = (first, second)
+
+            def shared() -> bool:
+                return [len(worker.places().get("actions", ())) for worker in workers] == [2, 2]
+
+            await until(shared, "each at work on two partitions")
+            taken = [worker.says.count("is ours") for worker in workers]
+            await asyncio.sleep(3)  # in which they took all partitions from each other three times
+            assert [worker.says.count("is ours") for worker in workers] == taken
+            await send(bootstrap, settings, late, end=True)
+            await until(lambda: all_ended(bootstrap, settings), "the end of all partitions")
+            assert [worker.stop() for worker in workers] == [0, 0]
         assert_exactly(await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS), events, settings)
 
     asyncio.run(run())
