@@ -120,14 +120,14 @@ def configs_of(topic: str) -> Mapping[str, str]:
 
 
 def describe_configs(
-    bootstrap: str, names: Iterable[str], timeout_s: float = _TIMEOUT_S
+    kafka: Kafka, names: Iterable[str], timeout_s: float = _TIMEOUT_S
 ) -> dict[str, dict[str, str | None]]:
     """Return the whole configuration of each topic that exists, by its name in Kafka.
 
     Raises:
         BrokerError: No Kafka answers.
     """
-    with clients.admin_client(bootstrap, timeout_s) as admin:
+    with clients.admin_client(kafka, timeout_s) as admin:
         asked = [clients.ConfigResource(clients.ConfigResourceType.TOPIC, name) for name in _leaders(admin, names)]
         found = admin.describe_configs(asked, config_filter="all").get("topic", {}) if asked else {}
     return {name: {key: config["value"] for key, config in configs.items()} for name, configs in found.items()}

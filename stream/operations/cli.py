@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 import typer
 
 if TYPE_CHECKING:
-    from stream.config import StreamSettings
+    from stream.config import KafkaSettings, StreamSettings
+    from stream.kafka.connection import Kafka
     from stream.operations.dead_letters import Letter, Wanted
 
 letters_app = typer.Typer(no_args_is_help=True, help="Refused records: list, show, replay.")
@@ -31,6 +32,10 @@ class OperationsCliSettings(Protocol):
     @property
     def bootstrap(self) -> str:
         """Kafka, as HOST:PORT[,HOST:PORT…]; empty if none is named."""
+
+    @property
+    def kafka(self) -> "KafkaSettings":
+        """Table [kafka]."""
 
     @property
     def data_dir(self) -> Path:
@@ -66,7 +71,7 @@ def doctor(ctx: typer.Context, bootstrap: _Bootstrap = None, data_dir: _DataDir 
     context: OperationsCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap, "data_dir": data_dir})
     findings = []
-    for finding in examine(settings.bootstrap, settings.stream, settings.data_dir):
+    for finding in examine(settings.bootstrap, settings.kafka, settings.stream, settings.data_dir):
         findings.append(finding)
         if not as_json:
             typer.secho(f"{finding.level.upper():4} ", nl=False, fg=_COLOURS[finding.level])
@@ -185,12 +190,12 @@ def show_sequence(
     show_table(("time (UTC)", "what", "item or attribute", "title"), rows)
 
 
-def _kafka(ctx: typer.Context, bootstrap: str | None) -> tuple[str, "StreamSettings"]:
-    from stream.kafka.bootstrap import require_bootstrap
+def _kafka(ctx: typer.Context, bootstrap: str | None) -> tuple["Kafka", "StreamSettings"]:
+    from stream.kafka.bootstrap import require_kafka
 
     context: OperationsCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap})
-    return require_bootstrap(settings.bootstrap), settings.stream
+    return require_kafka(settings.bootstrap, settings.kafka), settings.stream
 
 
 def _wanted(reasons: Sequence[str] | None, topics: Sequence[str] | None, ids: Sequence[str] | None = None) -> "Wanted":

@@ -17,6 +17,7 @@ from typing import Any, Final
 from stream.config import StreamSettings
 from stream.errors import HstuError
 from stream.kafka import clients
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import topic_name
 from stream.operations.records import read_one, read_topic
 from stream.schema.dead_letters import Reason
@@ -90,7 +91,7 @@ class Replayed:
     """Ids of letters whose value was cut, and whose record Kafka no longer has."""
 
 
-def survey_letters(kafka: str, settings: StreamSettings, wanted: Wanted, last: int) -> Overview:
+def survey_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, last: int) -> Overview:
     """Count the wanted letters, and return the last of them.
 
     Raises:
@@ -112,7 +113,7 @@ def survey_letters(kafka: str, settings: StreamSettings, wanted: Wanted, last: i
     return Overview(dict(counts), repeated, newest[:last])
 
 
-def find_letter(kafka: str, settings: StreamSettings, letter_id: str) -> Letter:
+def find_letter(kafka: Kafka, settings: StreamSettings, letter_id: str) -> Letter:
     """Return the letter of an id.
 
     Raises:
@@ -125,7 +126,7 @@ def find_letter(kafka: str, settings: StreamSettings, letter_id: str) -> Letter:
     raise HstuError(f"There is no dead-letter {letter_id}; hstu dead-letters list shows ids, TOPIC/PARTITION/OFFSET.")
 
 
-def replay_letters(kafka: str, settings: StreamSettings, wanted: Wanted, *, dry_run: bool) -> Replayed:
+def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dry_run: bool) -> Replayed:
     """Send the wanted letters' records back to their partitions, byte for byte, each once.
 
     Args:
@@ -163,7 +164,7 @@ def _send_back(producer: Any, notes: str, letter: Letter, key: bytes | None, val
     producer.send(notes, None, key=letter.key, headers=[(_REPLAYED, letter.id.encode())]).get()
 
 
-def _original(kafka: str, letter: Letter) -> tuple[bytes | None, bytes] | None:
+def _original(kafka: Kafka, letter: Letter) -> tuple[bytes | None, bytes] | None:
     """Return key and value of the refused record, None if neither the letter nor Kafka has all of it."""
     if not letter.cut:
         return letter.key, letter.value
@@ -173,13 +174,13 @@ def _original(kafka: str, letter: Letter) -> tuple[bytes | None, bytes] | None:
     return record.key, record.value or b""
 
 
-def _replayed(kafka: str, settings: StreamSettings) -> set[str]:
+def _replayed(kafka: Kafka, settings: StreamSettings) -> set[str]:
     """Return the ids of all letters that were sent back."""
     records = read_topic(kafka, topic_name(settings, DEAD_LETTERS))
     return {headers[_REPLAYED] for record in records if _REPLAYED in (headers := _headers(record))}
 
 
-def _letters(kafka: str, settings: StreamSettings, wanted: Wanted, done: Collection[str]) -> Iterator[Letter]:
+def _letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, done: Collection[str]) -> Iterator[Letter]:
     """Yield each wanted letter once."""
     inputs = {topic_name(settings, topic) for topic in (*EVENTS, ITEMS)}
     seen: set[str] = set()

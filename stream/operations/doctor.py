@@ -4,27 +4,30 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from stream.config import StreamSettings
+from stream.config import KafkaSettings, StreamSettings
 from stream.errors import BrokerError, HstuError
-from stream.kafka.bootstrap import require_bootstrap
+from stream.kafka.bootstrap import require_kafka
+from stream.kafka.connection import Kafka
 from stream.operations.dead_letters import Wanted, survey_letters
 from stream.operations.findings import Finding, Level, fail, ok, warn
 from stream.operations.host_checks import check_clock, check_data_dir, check_kafka, check_versions
 from stream.operations.topic_checks import check_configs, check_keys, check_progress, check_topics
 
 
-def examine(kafka: str, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
+def examine(bootstrap: str, security: KafkaSettings, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
     """Yield what is found, as it is found; without Kafka or its topics, what can be seen without them.
 
     Args:
-        kafka: The Kafka's address; empty if none is named.
+        bootstrap: The Kafka's address; empty if none is named.
+        security: How to connect to it.
         settings: Name the topics, and say what they must keep.
         data_dir: Of this machine's stores.
     """
     yield from check_versions()
     yield from check_data_dir(data_dir)
     try:
-        yield from check_kafka(require_bootstrap(kafka))
+        kafka = require_kafka(bootstrap, security)
+        yield from check_kafka(kafka)
     except BrokerError as error:
         yield fail("Kafka", _bare(error), "start one, or name the right one")
         return
@@ -46,7 +49,7 @@ def examine(kafka: str, settings: StreamSettings, data_dir: Path) -> Iterator[Fi
             yield warn(what, f"could not be looked at: {_bare(error)}", "mend that, or let this user do it")
 
 
-def check_letters(kafka: str, settings: StreamSettings) -> Iterator[Finding]:
+def check_letters(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """Yield how many records were refused."""
     counts = survey_letters(kafka, settings, Wanted(), 0).counts
     if not counts:

@@ -15,6 +15,7 @@ from packaging.requirements import Requirement
 
 from stream.config import StreamSettings
 from stream.kafka import clients
+from stream.kafka.connection import Kafka
 from stream.operations.findings import Finding, fail, ok, warn
 
 _TIMEOUT_S: Final = 10.0
@@ -82,7 +83,7 @@ def _room(path: Path) -> Finding:
     return warn("disk", says, mend) if usage.free < _NEARLY_FULL_BYTES else ok("disk", says)
 
 
-def check_kafka(kafka: str) -> Iterator[Finding]:
+def check_kafka(kafka: Kafka) -> Iterator[Finding]:
     """Yield which Kafka answers.
 
     Raises:
@@ -101,7 +102,7 @@ def check_kafka(kafka: str) -> Iterator[Finding]:
         yield ok("Kafka", says)
 
 
-def check_clock(kafka: str, settings: StreamSettings) -> Iterator[Finding]:
+def check_clock(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """Yield how far this machine's clock is from Kafka's: a topic made for it and deleted again has a record's time.
 
     Raises:

@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from stream.errors import BrokerError
 from stream.kafka import clients
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions
 
 Place = tuple[str, int]  # topic in Kafka, partition
 _SILENCE_S: Final = 15.0
 
 
-def read_topic(kafka: str, topic: str) -> Iterator[Any]:
+def read_topic(kafka: Kafka, topic: str) -> Iterator[Any]:
     """Yield a topic's records, each partition from its first to the last that it has now.
 
     Raises:
@@ -23,7 +24,7 @@ def read_topic(kafka: str, topic: str) -> Iterator[Any]:
         yield from _read(client, _bounds(client, places))
 
 
-def read_last(kafka: str, topics: Iterable[str], count: int) -> Iterator[Any]:
+def read_last(kafka: Kafka, topics: Iterable[str], count: int) -> Iterator[Any]:
     """Yield the last records, at most `count`, of each partition of those topics that exist.
 
     Raises:
@@ -35,7 +36,7 @@ def read_last(kafka: str, topics: Iterable[str], count: int) -> Iterator[Any]:
         yield from _read(client, {place: (max(first, end - count), end) for place, (first, end) in bounds.items()})
 
 
-def read_one(kafka: str, place: Place, offset: int) -> Any | None:
+def read_one(kafka: Kafka, place: Place, offset: int) -> Any | None:
     """Return the record at an offset, None where Kafka has it no more.
 
     Raises:
@@ -49,7 +50,7 @@ def read_one(kafka: str, place: Place, offset: int) -> Any | None:
     return found[0] if found and found[0].offset == offset else None
 
 
-def log_bounds(kafka: str, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
+def log_bounds(kafka: Kafka, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
     """Return the first offset of each partition and the one after its last.
 
     Raises:
@@ -59,7 +60,7 @@ def log_bounds(kafka: str, places: Iterable[Place]) -> dict[Place, tuple[int, in
         return _bounds(client, places)
 
 
-def _places(kafka: str, topics: list[str]) -> list[Place]:
+def _places(kafka: Kafka, topics: list[str]) -> list[Place]:
     found = count_partitions(kafka, topics)
     missing = [topic for topic in topics if topic not in found]
     if missing:

@@ -14,6 +14,7 @@ import msgspec
 from stream.config import StreamSettings
 from stream.consumer.progress import refuse_lost
 from stream.errors import BrokerError, StoreError
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import configs_of, count_partitions, describe_configs, topic_name
 from stream.operations.findings import Finding, fail, ok, warn
 from stream.operations.records import log_bounds, read_last
@@ -36,7 +37,7 @@ class _Owner(msgspec.Struct):
     watermark: int | None = None
 
 
-def check_topics(kafka: str, settings: StreamSettings) -> Iterator[Finding]:
+def check_topics(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """Yield whether all topics are there, with equal numbers of partitions."""
     names = [topic_name(settings, topic) for topic in ALL]
     counts = count_partitions(kafka, names)
@@ -54,7 +55,7 @@ def check_topics(kafka: str, settings: StreamSettings) -> Iterator[Finding]:
         yield ok("topics", f"{len(counts)} topics with {settings.partitions} partitions each")
 
 
-def check_configs(kafka: str, settings: StreamSettings) -> Iterator[Finding]:
+def check_configs(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """Yield where a topic's configuration differs from what `hstu topics create` would have set."""
     found = describe_configs(kafka, [topic_name(settings, topic) for topic in ALL])
     wrong = [
@@ -102,7 +103,7 @@ def _kept(configs: Mapping[str, str | None]) -> tuple[int, int]:
     return int(configs.get("retention.ms") or -1), int(configs.get("retention.bytes") or -1)
 
 
-def check_keys(kafka: str, settings: StreamSettings) -> Iterator[Finding]:
+def check_keys(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """Yield whether the last records of each input lie where murmur2 of their user's (item's) id puts them."""
     elsewhere: dict[str, Counter[str]] = {}
     names = {topic_name(settings, topic): topic for topic in (*EVENTS, ITEMS)}
@@ -138,7 +139,7 @@ def _owner(record: Any) -> bytes | None:
     return None if found is None or owner.watermark is not None else id_text(found).encode()
 
 
-def check_progress(kafka: str, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
+def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
     """Yield how far this host's stores have read Kafka's logs, and whether the logs still have what comes next."""
     lag, stores = 0, 0
     for number in range(settings.partitions):
@@ -165,7 +166,7 @@ def _meta(path: Path) -> layout.Meta | None:
     return msgspec.msgpack.decode(data, type=layout.Meta) if data else None
 
 
-def _lag(kafka: str, settings: StreamSettings, number: int, meta: layout.Meta | None) -> int:
+def _lag(kafka: Kafka, settings: StreamSettings, number: int, meta: layout.Meta | None) -> int:
     """Return how many records a store has not read yet.
 
     Raises:

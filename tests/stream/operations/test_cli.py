@@ -10,9 +10,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from stream.config import StreamSettings
+from stream.config import KafkaSettings, StreamSettings
 from stream.errors import HstuError
 from stream.kafka import clients
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.operations.cli import add_commands
 from tests.kafka import KafkaForTests
@@ -26,6 +27,7 @@ class Settings:
     stream: StreamSettings = field(default_factory=StreamSettings)
     bootstrap: str = ""
     data_dir: Path = Path("hstu-data")
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
 
     def load(self, flags: dict[str, Any]) -> "Settings":
         return Settings(self.stream, **{key: value for key, value in flags.items() if value is not None})
@@ -47,7 +49,7 @@ def test_doctor_exits_with_1_where_something_fails(kafka: KafkaForTests, tmp_pat
     assert done.exit_code == 1
     assert "FAIL topics: " in done.stdout
     assert "→ run hstu topics create." in done.stdout
-    create_topics(kafka.bootstrap, settings)
+    create_topics(Kafka(kafka.bootstrap), settings)
     done = hstu(settings, "doctor", "--json", *flags)
     assert done.exit_code == 0
     assert {"level": "ok", "what": "topics", "says": "6 topics with 1 partitions each", "mend": ""} in json.loads(
@@ -58,10 +60,10 @@ def test_doctor_exits_with_1_where_something_fails(kafka: KafkaForTests, tmp_pat
 def test_letters_are_listed_shown_and_replayed(kafka: KafkaForTests) -> None:
     """By the id that list prints; bytes that are no text are shown escaped, and as base64 in JSON."""
     settings, flags = own_topics(1), ("--bootstrap", kafka.bootstrap)
-    create_topics(kafka.bootstrap, settings)
+    create_topics(Kafka(kafka.bootstrap), settings)
     topic = settings.topic_prefix + "actions"
     headers = {"reason": "not-json", "detail": "no\x1b[2Jway", "topic": topic, "partition": "0", "offset": "7"}
-    producer = clients.producer(kafka.bootstrap)
+    producer = clients.producer(Kafka(kafka.bootstrap))
     encoded = [(name, text.encode()) for name, text in headers.items()]
     producer.send(settings.topic_prefix + "dead-letters", b"\xff\n", key=b"u", headers=encoded).get(10)
     producer.close()
