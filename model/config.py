@@ -141,7 +141,7 @@ class ServeSettings(BaseModel):
     """Address to listen on; any that other machines can reach needs a token."""
     port: int = Field(8000, ge=0, le=65535)
     """0 means any free one, which is logged."""
-    name: str = "silu"
+    name: str = Field("silu", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """The trainer whose snapshots are served."""
     alias: str = "latest"
     poll_s: float = Field(1.0, gt=0)

@@ -20,6 +20,9 @@ class MemoryStore:
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield from [(key, self.data[key]) for key in sorted(self.data) if key.startswith(prefix)]
 
+    def scan_back(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        yield from reversed(list(self.scan(prefix)))
+
     def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         listed = list(changes)
         if self.crash == "before":

@@ -24,7 +24,7 @@ class Outbox:
         self._uncommitted: list[Outgoing] = []
         self._committed: dict[int, Outgoing] = {}
         for key, value in store.scan(layout.OUTBOX):
-            self._committed[layout.number_of(key)] = msgspec.msgpack.decode(value, type=Outgoing)
+            self._committed[layout.number_of(key)] = layout.unpack(layout.OUTGOING, key, value)
 
     def __len__(self) -> int:
         return len(self._committed)

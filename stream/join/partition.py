@@ -57,7 +57,7 @@ class Partition:
         self._encoder = msgspec.msgpack.Encoder()
         data = store.get(layout.META_KEY)
         self.fresh = data is None
-        meta = msgspec.msgpack.decode(data, type=Meta) if data else _new_meta(settings)
+        meta = layout.unpack(layout.METAS, layout.META_KEY, data) if data else _new_meta(settings)
         _check_partitions(meta, number, settings)
         self.next_offsets = meta.offsets
         self.counters = meta.counters
@@ -69,6 +69,8 @@ class Partition:
         self._joiner = Joiner(number, settings, self._users, self._texts, meta)
         for key, _ in store.scan(layout.ACTIVE):
             self._joiner.resume(layout.number_of(key))
+        for source, offset, value, refused in self._buffer.unreadable:
+            self._refuse(refused, source, offset, None, value)
         self._promised_ms = NEVER_MS  # the last heartbeat's watermark: everything before it has been joined
         self._broken = False
 

@@ -88,10 +88,14 @@ class ReorderBuffer:
         self._unwritten: dict[int, list[BufferedEvent]] = {}
         self._deleted: list[bytes] = []
         self._count = 0
+        self.unreadable: list[tuple[SourceTopic, int, bytes, RefusedError]] = []  # to become dead-letters
         for key, value in stored:
-            number, offset = layout.parse_waiting(key)
-            source = SourceTopic(number)
-            self._insert(BufferedEvent(decode_waiting(source, value), source, offset, value, on_disk=True))
+            source, offset = layout.parse_waiting(key)
+            try:
+                self._insert(BufferedEvent(decode_waiting(source, value), source, offset, value, on_disk=True))
+            except RefusedError as refused:
+                self.unreadable.append((source, offset, value, refused))
+                self._deleted.append(key)
 
     def __len__(self) -> int:
         return self._count

@@ -36,7 +36,7 @@ class OperationsCliSettings(Protocol):
 
     @property
     def kafka(self) -> "KafkaSettings":
-        """Table [kafka]: TLS and SASL."""
+        """Table [kafka]."""
 
     @property
     def data_dir(self) -> Path:

@@ -18,8 +18,8 @@ def examine(bootstrap: str, security: KafkaSettings, settings: StreamSettings, d
     """Yield what is found, as it is found; without Kafka or its topics, what can be seen without them.
 
     Args:
-        bootstrap: Kafka's addresses; empty if none is named.
-        security: Table [kafka].
+        bootstrap: The Kafka's address; empty if none is named.
+        security: How to connect to it.
         settings: Name the topics, and say what they must keep.
         data_dir: Of this machine's stores.
     """

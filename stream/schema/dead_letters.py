@@ -13,6 +13,8 @@ class Reason(StrEnum):
     """Why a record was refused; the label of the metric."""
 
     EMPTY = "empty"
+    TOO_LARGE = "too-large"
+    TOO_DEEP = "too-deep"
     NOT_JSON = "not-json"
     WRONG_TYPE = "wrong-type"
     MISSING_FIELD = "missing-field"

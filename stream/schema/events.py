@@ -1,7 +1,8 @@
 """Events as they come in on Kafka: JSON of one of three types, or a heartbeat; decoded or refused with a reason.
 
 Additional fields are ignored. Ids are strings or integers (42 and "42" are the same id). `ts` is event time in ms since
-1970. What passes here has bounded ids, a bounded slate and a possible time, so later steps need not check again.
+1970. Bytes are bounded before they are decoded (bounds.py). What passes here has bounded ids, a bounded slate and a
+possible time, so later steps need not check again.
 
     Impression, Action, Attribute                     an event as its JSON says it
     ImpressionEvent, ActionEvent, AttributeEvent      the same with ids as 64-bit keys
@@ -13,6 +14,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec import Struct
 
+from stream.schema.bounds import JsonBoundsError, TooDeepError, check_json
 from stream.schema.dead_letters import Reason, RefusedError
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
@@ -138,7 +140,7 @@ _DECODERS: Final[dict[SourceTopic, msgspec.json.Decoder[Any]]] = {
     SourceTopic.ATTRIBUTES: msgspec.json.Decoder(Attribute),
 }
 _MISSING: Final = "Object missing required field"  # msgspec has one class for this and for a wrong type
-_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError)
 _HEARTBEATS: Final = msgspec.json.Decoder(_Heartbeat)
 _FORGETS: Final = msgspec.json.Decoder(Forget)
 
@@ -158,12 +160,16 @@ def decode_event(source: SourceTopic, value: bytes | None, *, max_slate: int | N
     if not value:
         raise RefusedError(Reason.EMPTY, "the record has no value")
     try:
+        check_json(value)
         event: Impression | Action | Attribute = _DECODERS[source].decode(value)
     except msgspec.ValidationError as error:
         if source is SourceTopic.ATTRIBUTES and (forget := _forget(value)) is not None:
             _check_time("ts", forget.ts_ms, now_ms)
             return forget
         return _heartbeat_or_refused(value, error, now_ms)
+    except JsonBoundsError as error:
+        reason = Reason.TOO_DEEP if isinstance(error, TooDeepError) else Reason.TOO_LARGE
+        raise RefusedError(reason, str(error)) from None
     except _NOT_JSON as error:
         raise RefusedError(Reason.NOT_JSON, str(error)) from None
     _check_time("ts", event.ts, now_ms)
@@ -173,9 +179,14 @@ def decode_event(source: SourceTopic, value: bytes | None, *, max_slate: int | N
 
 
 def decode_waiting(source: SourceTopic, value: bytes) -> Event:
-    """Decode an event that was accepted before, whatever the settings would say about it now."""
+    """Decode an event that was accepted before, whatever the settings would say about it now.
+
+    Raises:
+        RefusedError: It cannot be decoded any more: another version accepted it, or the store was tampered with.
+    """
     event = decode_event(source, value, max_slate=None, now_ms=None)
-    assert not isinstance(event, int)
+    if isinstance(event, int):
+        raise RefusedError(Reason.WRONG_TYPE, "a heartbeat does not wait")
     return event
 
 

@@ -14,7 +14,6 @@ from stream.schema.dead_letters import Reason, RefusedError
 from stream.schema.tokens import TOKEN_DTYPE
 from stream.store import layout
 from stream.store.layout import BLOCK, TOKEN_BYTES, UserState
-from stream.store.rocksdb import REBUILT
 
 _CACHED_USERS: Final = 20_000  # kept between batches; one takes about 1 kB plus its tokens in memory
 _CACHED_TEXTS: Final = 500_000
@@ -96,7 +95,7 @@ class CachedUser:
         if data is None or len(data) < tokens * TOKEN_BYTES:
             raise StoreError(
                 f"Block {block} of user {self.key:016x} has {len(data or b'') // TOKEN_BYTES} tokens instead of "
-                f"{tokens}: the store is damaged; delete this partition's folder: {REBUILT}"
+                f"{tokens}: the store is damaged; delete this partition's folder: {layout.REBUILT}"
             )
         return data[: tokens * TOKEN_BYTES]
 
@@ -120,7 +119,9 @@ class UserCache:
         """Return a user without marking it as changed, None if it is unknown."""
         user = self._users.get(key)
         if user is None and key not in self._erased and (data := self._get(layout.user_key(key))) is not None:
-            user = self._users[key] = CachedUser(key, _DECODER.decode(data), self._get)
+            user = self._users[key] = CachedUser(
+                key, layout.unpack(layout.USERS, layout.user_key(key), data), self._get
+            )
         return user
 
     def touch(self, key: int, text: str = "") -> CachedUser:
@@ -169,7 +170,7 @@ class TextIndex:
         """Return the text of a key, None if it is unknown."""
         text = self._texts.get(key)
         if text is None and (data := self._get(layout.text_key(key))) is not None:
-            text = self._texts[key] = data.decode()
+            text = self._texts[key] = data.decode(errors="replace")  # damaged: then it collides with the real one
         return text
 
     def learn(self, texts: tuple[tuple[int, str], ...]) -> None:
@@ -203,4 +204,3 @@ def collision(key: int, known: str, text: str) -> RefusedError:
 
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
-_DECODER: Final = msgspec.msgpack.Decoder(UserState)

@@ -14,12 +14,20 @@ Appending writes the last block only, so a long history is never rewritten; old 
 """
 
 import struct
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
+from stream.errors import StoreError
 from stream.schema.tokens import TOKEN
+from stream.schema.topics import SourceTopic
 
+_Value = TypeVar("_Value")
+
+REBUILT: Final = (  # what happens after a store's folder has been deleted
+    "the worker builds it again from the events that Kafka still holds; where some are gone, trainers stop at the "
+    "first new example and say what to do."
+)
 VERSION: Final = 1
 BLOCK: Final = 64  # tokens
 TOKEN_BYTES: Final = TOKEN.size
@@ -68,10 +76,17 @@ def prefixes(user: int) -> tuple[bytes, ...]:
     return tuple(_ONE.pack(kind, user) for kind in (ACTIVE, TOKENS, USER, WAITING))
 
 
-def parse_waiting(key: bytes) -> tuple[int, int]:
-    """Return source and offset of a waiting event's key."""
-    _, _, _, source, offset = _WAIT.unpack(key)
-    return source, offset
+def parse_waiting(key: bytes) -> tuple[SourceTopic, int]:
+    """Return source and offset of a waiting event's key.
+
+    Raises:
+        StoreError: It is no such key.
+    """
+    try:
+        _, _, _, source, offset = _WAIT.unpack(key)
+        return SourceTopic(source), offset
+    except (struct.error, ValueError) as error:
+        raise _damaged(key, error) from None
 
 
 def outbox_key(number: int) -> bytes:
@@ -80,8 +95,35 @@ def outbox_key(number: int) -> bytes:
 
 
 def number_of(key: bytes) -> int:
-    """Return the number in a key of one letter and one u64."""
-    return int(_ONE.unpack(key)[1])
+    """Return the number in a key of one letter and one u64.
+
+    Raises:
+        StoreError: It is no such key.
+    """
+    try:
+        return int(_ONE.unpack(key)[1])
+    except struct.error as error:
+        raise _damaged(key, error) from None
+
+
+def unpack(decoder: "msgspec.msgpack.Decoder[_Value]", key: bytes, value: bytes) -> _Value:
+    """Return what a value in msgpack says.
+
+    Raises:
+        StoreError: It is not what is written behind such a key.
+    """
+    try:
+        return decoder.decode(value)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _damaged(key, error) from None
+
+
+def _damaged(key: bytes, error: Exception) -> StoreError:
+    return StoreError(
+        f"A sequence store has {key.hex()} as a key, which, or whose value, cannot be read ({error}): the store is "
+        "damaged, or another program has written to it. Restore it from a backup, or delete this partition's folder: "
+        f"{REBUILT}"
+    )
 
 
 class Target(msgspec.Struct, array_like=True):
@@ -158,3 +200,8 @@ class Meta(msgspec.Struct, array_like=True):
     outgoing: int
     digest: bytes
     counters: Counters
+
+
+USERS: Final = msgspec.msgpack.Decoder(UserState)
+OUTGOING: Final = msgspec.msgpack.Decoder(Outgoing)
+METAS: Final = msgspec.msgpack.Decoder(Meta)

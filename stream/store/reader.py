@@ -1,31 +1,34 @@
 """Sequences for queries, read from secondaries of the stores on this host while a worker writes them.
 
 A secondary sees everything that the worker has written so far. Events that still wait for the watermark are included,
-so that an answer is as fresh as the last event that the worker has read. A store that was deleted and made again in its
-folder is opened again: a secondary would go on answering from the deleted files.
+so that an answer is as fresh as the last event that the worker has read; of very many only the newest. A store that was
+deleted and made again in its folder is opened again: a secondary would go on answering from the deleted files.
 """
 
-import shutil
-import tempfile
 import threading
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from stream.config import StreamSettings
 from stream.errors import StoreError
-from stream.schema.events import ActionEvent, Event, ForgetEvent, ImpressionEvent, decode_waiting
+from stream.schema.dead_letters import RefusedError
+from stream.schema.events import ActionEvent, AttributeEvent, Event, ForgetEvent, ImpressionEvent, decode_waiting
 from stream.schema.ids import NO_KEY, id_key, partition_of
 from stream.schema.tokens import TOKEN_DTYPE, Kind
 from stream.schema.topics import SourceTopic
 from stream.store import layout
 from stream.store.layout import BLOCK, UserState
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
+from stream.store.scratch import make_scratch, remove_scratch
 
-_USERS: Final = msgspec.msgpack.Decoder(UserState)
+WAITING_TOKENS: Final = 4096
+"""Tokens of one user's waiting events that are read at most: the newest, so that a bot slows no one else's queries."""
+_WAITING_BYTES: Final = 8 << 20  # and of their JSON
 
 
 class SequenceReader:
@@ -34,21 +37,24 @@ class SequenceReader:
     def __init__(self, data_dir: Path, settings: StreamSettings) -> None:
         self._data_dir = data_dir
         self._settings = settings
-        self._scratch = Path(tempfile.mkdtemp(prefix="hstu-reader-"))
+        self._scratch = make_scratch()
         self._stores: dict[int, tuple[bytes, RocksStore]] = {}  # with the identity of what was opened
-        self._lock = threading.Lock()
+        self._locks = [threading.Lock() for _ in range(settings.partitions)]
 
     def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
         """Return the user's last tokens in order, as TOKEN_DTYPE [n], or None where the user is unknown.
+
+        The bytes are read under the partition's lock, and decoded without it.
 
         Raises:
             StoreError: No store can be read on this host.
         """
         number = partition_of(user.encode(), self._settings.partitions)
-        with self._lock:
+        with self._locks[number]:
             store = self._store(number)
             store.catch_up()
-            return read_tokens(store, user, last)
+            stored = _read(store, user, last)
+        return stored.tokens(last)
 
     def _store(self, number: int) -> RocksStore:
         path = partition_path(self._data_dir, number)
@@ -59,42 +65,82 @@ class SequenceReader:
         if opened:
             del self._stores[number]
             opened[1].close()
-        store = open_secondary(path, self._scratch / str(number))
+        store = open_secondary(path, self._scratch.path / str(number))
         self._stores[number] = found, store
         return store
 
     def close(self) -> None:
         """Close the secondaries."""
-        for _, store in self._stores.values():
-            store.close()
-        shutil.rmtree(self._scratch, ignore_errors=True)
+        for number, (_, store) in list(self._stores.items()):
+            with self._locks[number]:
+                store.close()
+        remove_scratch(self._scratch)
 
 
 def read_tokens(store: Store, user: str, last: int) -> NDArray[np.void] | None:
     """Return a user's last tokens from one store, waiting events included; None where the user is unknown."""
+    return _read(store, user, last).tokens(last)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """The bytes behind a user's last tokens; `state` is None where nothing has been joined yet."""
+
+    state: UserState | None
+    joined: bytes
+    waiting: list[tuple[SourceTopic, bytes]]
+    """Raw events, the newest first."""
+
+    def tokens(self, last: int) -> NDArray[np.void] | None:
+        waiting, forgotten = self._waiting_tokens(last)
+        if self.state is None or forgotten:
+            return waiting[-last:] if len(waiting) else None
+        return np.concatenate((np.frombuffer(self.joined, TOKEN_DTYPE), waiting))[-last:]
+
+    def _waiting_tokens(self, last: int) -> tuple[NDArray[np.void], bool]:
+        """Return the tokens of what waits, and whether a record among it forgets all that is older."""
+        forgotten = False
+        tokens: set[tuple[int, int, int, int]] = set()
+        for source, value in self.waiting:
+            if len(tokens) >= min(last, WAITING_TOKENS):
+                break
+            with suppress(RefusedError):  # the worker makes it a dead-letter when it opens the store
+                event = decode_waiting(source, value)
+                if forgotten := isinstance(event, ForgetEvent):
+                    break
+                tokens.update(_tokens_of(event))
+        ordered = sorted(tokens, key=lambda token: (token[2], token[3], token[0], token[1]))
+        return np.array(ordered, TOKEN_DTYPE), forgotten
+
+
+def _read(store: Store, user: str, last: int) -> _Stored:
+    """Read what `last` tokens of a user may need."""
     key = id_key(user)
-    data = store.get(layout.user_key(key))
-    waiting = _waiting_tokens(store, key)
+    user_key = layout.user_key(key)
+    data = store.get(user_key)
+    waiting = _waiting_events(store, key, min(last, WAITING_TOKENS))
     if data is None:
-        return waiting[-last:] if len(waiting) else None
-    state = _USERS.decode(data)
+        return _Stored(None, b"", waiting)
+    state = layout.unpack(layout.USERS, user_key, data)
     if state.text != user:
         raise StoreError(f"The users {user!r} and {state.text!r} have one key, {key:016x}; only the latter is kept.")
     start = max(state.first, state.length - last)
     blocks = [
         store.get(layout.block_key(key, block)) or b"" for block in range(start // BLOCK, -(-state.length // BLOCK))
     ]
-    joined = np.frombuffer(b"".join(blocks), TOKEN_DTYPE)[start % BLOCK :]
-    return np.concatenate((joined, waiting))[-last:]
+    return _Stored(state, b"".join(blocks)[start % BLOCK * layout.TOKEN_BYTES :], waiting)
 
 
-def _waiting_tokens(store: Store, user: int) -> NDArray[np.void]:
-    tokens: list[tuple[int, int, int, int]] = []
-    for key, value in store.scan(layout.waiting_prefix(user)):
+def _waiting_events(store: Store, user: int, most: int) -> list[tuple[SourceTopic, bytes]]:
+    events: list[tuple[SourceTopic, bytes]] = []
+    size = 0
+    for key, value in store.scan_back(layout.waiting_prefix(user)):
         source, _ = layout.parse_waiting(key)
-        tokens += _tokens_of(decode_waiting(SourceTopic(source), value))
-    ordered = sorted(set(tokens), key=lambda token: (token[2], token[3], token[0], token[1]))
-    return np.array(ordered, TOKEN_DTYPE)
+        events.append((source, value))
+        size += len(value)
+        if len(events) >= most or size > _WAITING_BYTES:
+            break
+    return events
 
 
 def _tokens_of(event: Event) -> list[tuple[int, int, int, int]]:
@@ -103,6 +149,5 @@ def _tokens_of(event: Event) -> list[tuple[int, int, int, int]]:
         return [(item, NO_KEY, event.ts_ms, Kind.IMPRESSION) for item in event.items]
     if isinstance(event, ActionEvent):
         return [(event.item, event.action, event.ts_ms, Kind.ACTION)]
-    if isinstance(event, ForgetEvent):
-        return []
+    assert isinstance(event, AttributeEvent)
     return [(event.value, NO_KEY, event.ts_ms, Kind.ATTRIBUTE)]

@@ -1,11 +1,19 @@
 """The sequence store of one partition: RocksDB by rocksdict, opened, checked, and written one batch at a time.
 
+    <data_dir>/store/p0/           the store of partition 0
+    <data_dir>/store/p0.owner      which process opened it last, for the error of the next one
+    <data_dir>/store/.p0.new/      one that is being made; it is renamed when it is whole, so p0 is never half a store
+
 Foreign exceptions stop here: a store that is open elsewhere, damaged, foreign or unwritable is a StoreError.
 """
 
+import errno
+import os
 import re
 import shutil
+import socket
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -24,10 +32,6 @@ from rocksdict import (
 from stream.errors import StoreBusyError, StoreError
 from stream.store import layout
 
-REBUILT: Final = (  # what happens after a store's folder has been deleted
-    "the worker builds it again from the events that Kafka still holds; where some are gone, trainers stop at the "
-    "first new example and say what to do."
-)
 _ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
 _LOG_BYTES: Final = 1 << 20  # of RocksDB's own log, which grows by a line with each catch_up, and of the one before
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
@@ -36,6 +40,8 @@ _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 _BUSY: Final = re.compile(
     r"IO error: (lock hold by current process, |While lock file: .*: Resource temporarily unavailable$)"
 )
+
+_GONE: Final = "IO error: No such file or directory: While open"  # a file that RocksDB's manifest names
 
 
 class Store(Protocol):
@@ -46,6 +52,9 @@ class Store(Protocol):
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Return all keys with a prefix, in order, with their values."""
+
+    def scan_back(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Return all keys with a prefix, from the last to the first, with their values."""
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Apply (key, value) pairs at once; the value None deletes the key."""
@@ -79,15 +88,30 @@ class RocksStore:
         try:
             value: bytes | None = self._db.get(key)
         except Exception as error:
-            raise _damaged(self._path, error) from None
+            raise self._unreadable(error) from None
         return value
 
     def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Return all keys with a prefix, in order, with their values."""
         options = ReadOptions()
         options.set_iterate_upper_bound(_after(prefix))
-        found: list[tuple[Any, Any]] = list(self._db.items(from_key=prefix, read_opt=options))
+        try:
+            found: list[tuple[Any, Any]] = list(self._db.items(from_key=prefix, read_opt=options))
+        except Exception as error:
+            raise self._unreadable(error) from None
         yield from found
+
+    def scan_back(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Return all keys with a prefix, from the last to the first; what is not asked for is not read."""
+        try:
+            pairs: Iterable[tuple[Any, Any]] = self._db.items(backwards=True, from_key=_after(prefix))
+            for key, value in pairs:
+                if key.startswith(prefix):
+                    yield key, value
+                elif key < prefix:
+                    return
+        except Exception as error:
+            raise self._unreadable(error) from None
 
     def write(self, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
         """Apply all changes in one WriteBatch.
@@ -104,10 +128,7 @@ class RocksStore:
         try:
             self._db.write(batch)
         except Exception as error:
-            raise StoreError(
-                f"The store {self._path} cannot be written: {error}; make room or mend the disk and start again: "
-                "nothing written before is harmed."
-            ) from None
+            raise _unusable(self._path, error, what="cannot be written") from None
 
     def purge(self, prefixes: Iterable[bytes]) -> None:
         """Clear what was deleted under these prefixes off the disk: a deletion alone leaves the bytes for a while."""
@@ -123,7 +144,10 @@ class RocksStore:
         try:
             self._db.try_catch_up_with_primary()
         except Exception as error:
-            raise _damaged(self._path, error) from None
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        return _unusable(self._path, error, files_come_and_go=self._scratch is not None)
 
     def close(self) -> None:
         """Close the files, so that another process may open them."""
@@ -145,27 +169,49 @@ def identity(path: Path) -> bytes:
 
 
 def open_store(path: Path) -> RocksStore:
-    """Open a partition's store for writing; make it if it is new.
+    """Open a partition's store for writing; make it where there is no folder, or an empty one.
 
     Raises:
         StoreBusyError: Another process has it open.
-        StoreError: Another version wrote it, or it is no store of ours.
+        StoreError: A part of it is missing, it is damaged, the disk is full, another version wrote it, or it is none.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        if not path.exists() or not any(path.iterdir()):
+            _make(path)
+        elif not (path / "CURRENT").exists():
+            raise _incomplete(path)
         db = Rdict(str(path), _options())
+    except StoreError:
+        raise
     except Exception as error:
         if _BUSY.match(str(error)):
-            raise StoreBusyError(f"The store {path} is open in another process; stop that worker first.") from None
-        raise _damaged(path, error) from None
+            raise StoreBusyError(f"The store {path} is open in {_owner(path)}; stop that worker first.") from None
+        raise _unusable(path, error) from None
+    with suppress(OSError):
+        _owner_file(path).write_text(f"process {os.getpid()} on {socket.gethostname()}")
     store = RocksStore(db, path)
     found = store.get(layout.VERSION_KEY)
-    if found is None:
-        store.write([(layout.VERSION_KEY, _VERSION)])
-    elif found != _VERSION:
+    if found != _VERSION:
         store.close()
-        raise _other_version(path, found)
+        raise _incomplete(path) if found is None else _other_version(path, found)
     return store
+
+
+def _make(path: Path) -> None:
+    """Make an empty store aside and rename it; RocksDB's lock keeps two processes from making it at once."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.mkdir(parents=True, exist_ok=True)
+    options = _options()
+    options.create_if_missing(True)
+    db = Rdict(str(aside), options)
+    db.put(layout.VERSION_KEY, _VERSION)
+    db.close()
+    try:
+        aside.rename(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            raise
+        shutil.rmtree(aside, ignore_errors=True)  # another process was quicker
 
 
 def open_secondary(path: Path, scratch: Path) -> RocksStore:
@@ -180,18 +226,18 @@ def open_secondary(path: Path, scratch: Path) -> RocksStore:
         db = Rdict(str(path), _options(_ALL_FILES), access_type=AccessType.secondary(str(scratch)))
         db.try_catch_up_with_primary()
     except Exception as error:
-        raise _damaged(path, error) from None
+        raise _unusable(path, error, files_come_and_go=True) from None
     store = RocksStore(db, path, scratch)
     found = store.get(layout.VERSION_KEY)
     if found != _VERSION:
         store.close()
-        raise _absent(path) if found is None else _other_version(path, found)  # None: a worker is just making it
+        raise _incomplete(path) if found is None else _other_version(path, found)
     return store
 
 
 def _options(open_files: int = 256) -> Options:
     options = Options(raw_mode=True)
-    options.create_if_missing(True)
+    options.create_if_missing(False)
     options.set_max_open_files(open_files)
     options.set_write_buffer_size(32 << 20)
     options.set_keep_log_file_num(2)
@@ -218,14 +264,44 @@ def _absent(path: Path) -> StoreError:
     return StoreError(f"There is no store in {path}; start a worker with this data directory.")
 
 
-def _damaged(path: Path, error: Exception) -> StoreError:
+def _owner_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.owner")
+
+
+def _owner(path: Path) -> str:
+    try:
+        return _owner_file(path).read_text(errors="replace")[:300] or "another process"
+    except OSError:
+        return "another process"
+
+
+def _incomplete(path: Path) -> StoreError:
     return StoreError(
-        f"The store {path} cannot be opened or read: {error}; mend the disk, or delete this folder: {REBUILT}"
+        f"The folder {path} is not empty, and no whole store: CURRENT, or the version in it, is missing, as in half a "
+        "copy. Nothing in it was touched. Restore all of it from its backup; a store is made only in an empty folder."
     )
+
+
+def _unusable(
+    path: Path, error: Exception, *, what: str = "cannot be opened or read", files_come_and_go: bool = False
+) -> StoreError:
+    """Return what RocksDB's error means; to a secondary, files may be missing that its writer has just replaced."""
+    text = str(error)
+    gone = _GONE in text
+    if (gone and not files_come_and_go) or (text.startswith("Corruption: ") and not gone):
+        return StoreError(
+            f"The store {path} is damaged: {text}; restore it from a backup, or delete this folder: {layout.REBUILT}"
+        )
+    if any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT)):
+        return StoreError(
+            f"The store {path} {what}, since its disk is full: {text}; make room and start again: nothing written "
+            "before is harmed."
+        )
+    return StoreError(f"The store {path} {what}: {text}; see to what it names, and start again.")
 
 
 def _other_version(path: Path, found: bytes) -> StoreError:
     return StoreError(
         f"The store {path} has format {int.from_bytes(found, 'little')}; this hstu-stream writes {layout.VERSION}. "
-        f"Use the version that wrote it, or delete the folder: {REBUILT}"
+        f"Use the version that wrote it, or delete the folder: {layout.REBUILT}"
     )

@@ -115,6 +115,20 @@ def test_a_user_who_is_unknown_leaves_no_trace() -> None:
     assert partition.counters.misrouted == 0
 
 
+def test_queries_forget_while_the_record_waits() -> None:
+    """Neither what is stored nor what waits with it is read any more; what comes later is."""
+    store = MemoryStore({})
+    partition = Partition(store, 0, SETTINGS)
+    clicks = [action("u", "a", 1000), action("v", "b", 90_000), action("u", "c", 91_000), action("u", "d", 93_000)]
+    records = [Record(offset, wire(click)) for offset, click in enumerate(clicks)]
+    for source in (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES):
+        partition.handle(source, [Record(0, b'{"watermark": 90000}')])
+    partition.handle(SourceTopic.ACTIONS, records)
+    assert list(read_tokens(store, "u", 10)["ts_ms"]) == [1000, 91_000, 93_000]  # type: ignore[index]
+    partition.handle(SourceTopic.ATTRIBUTES, [Record(1, wire(forget("u", 92_000)))])
+    assert list(read_tokens(store, "u", 10)["ts_ms"]) == [93_000]  # type: ignore[index]
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [

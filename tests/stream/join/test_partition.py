@@ -194,3 +194,33 @@ def test_heartbeats_promise_only_what_is_true() -> None:
         else:
             assert message.final_ms >= reached
     assert beats > 50
+
+
+def test_a_waiting_event_that_cannot_be_read_becomes_a_dead_letter() -> None:
+    """Once, with its value: another version accepted it, and no start of a worker may fail for it."""
+    nested = b'{"user_id":"u","item_id":"i","action":"click","ts":1000,"x":' + b"[" * 900 + b"]" * 900 + b"}"
+    store = MemoryStore({layout.waiting_key(id_key("u"), 1000, SourceTopic.ACTIONS, 7): nested})
+    for _ in range(2):  # the first process is killed before its first commit
+        partition = Partition(store, 0, SETTINGS)
+    partition.handle(SourceTopic.ACTIONS, [])
+    (letter,) = (out for out in partition.outbox.unsent() if out.topic == DEAD_LETTERS)
+    assert letter.value == nested
+    headers = dict(letter.headers)
+    assert (headers["reason"], headers["topic"], headers["offset"]) == (b"too-deep", b"actions", b"7")
+    assert not list(store.scan(layout.WAITING))
+    assert len(Partition(store, 0, SETTINGS).outbox) == 1
+
+
+def test_how_deep_an_event_may_be_is_one_thing_on_every_stack() -> None:
+    """What a worker accepts it can read again, also where Python's stack is nearly used up."""
+
+    def deeper(levels: int, value: bytes) -> bool:
+        if levels:
+            return deeper(levels - 1, value)
+        partition = Partition(MemoryStore({}), 0, SETTINGS)
+        partition.handle(SourceTopic.ACTIONS, [Record(0, value)])
+        return bool(partition.waiting)
+
+    for depth in (1, 31, 32, 900, 960, 994):
+        value = b'{"user_id":"u","item_id":"i","action":"click","ts":1000,"x":%b}' % (b"[" * depth + b"]" * depth)
+        assert {deeper(levels, value) for levels in (0, 500, sys.getrecursionlimit() - 250)} == {depth < 32}

@@ -28,6 +28,7 @@ class Settings:
     bootstrap: str = ""
     kafka: KafkaSettings = field(default_factory=KafkaSettings)
     data_dir: Path = Path("hstu-data")
+    kafka: KafkaSettings = field(default_factory=KafkaSettings)
 
     def load(self, flags: dict[str, Any]) -> "Settings":
         return Settings(self.stream, **{key: value for key, value in flags.items() if value is not None})

@@ -21,9 +21,9 @@ def letter(settings: StreamSettings, reason: Reason, offset: int, value: bytes, 
     return DeadLetter(reason, "why", settings.topic_prefix + topic, 1, offset, b"k", value)
 
 
-def write(kafka: str, settings: StreamSettings, letters: Sequence[DeadLetter], **more: bytes) -> None:
+def write(kafka: Kafka, settings: StreamSettings, letters: Sequence[DeadLetter], **more: bytes) -> None:
     """Write letters as a worker does; `more` are headers of each."""
-    producer = clients.producer(Kafka(kafka))
+    producer = clients.producer(kafka)
     headers = [(name.replace("_", "-"), value) for name, value in more.items()]
     for one in letters:
         topic = settings.topic_prefix + "dead-letters"
@@ -38,9 +38,9 @@ def settings(kafka: KafkaForTests) -> StreamSettings:
     return made
 
 
-def sources(kafka: str, settings: StreamSettings, topic: str = "actions") -> list[tuple[int, bytes, bytes]]:
+def sources(kafka: Kafka, settings: StreamSettings, topic: str = "actions") -> list[tuple[int, bytes, bytes]]:
     """Return partition, key and value of what lies in a source."""
-    logs = asyncio.run(read(kafka, settings.topic_prefix + topic))
+    logs = asyncio.run(read(kafka.bootstrap, settings.topic_prefix + topic))
     return [(number, record.key, record.value) for number, log in enumerate(logs) for record in log]
 
 
@@ -48,7 +48,7 @@ def test_letters_are_counted_once_by_reason_and_topic(kafka: KafkaForTests, sett
     """A letter that a killed worker wrote twice is one; the newest are shown, newest first; filters hold."""
     late = [letter(settings, Reason.LATE, offset, b"%d" % offset) for offset in range(3)]
     other = letter(settings, Reason.NOT_JSON, 9, b"{", "attributes")
-    write(kafka.bootstrap, settings, [*late, late[1], other])
+    write(Kafka(kafka.bootstrap), settings, [*late, late[1], other])
     found = survey_letters(Kafka(kafka.bootstrap), settings, Wanted(), 2)
     prefix = settings.topic_prefix
     assert found.counts == {("late", prefix + "actions"): 3, ("not-json", prefix + "attributes"): 1}
@@ -60,27 +60,27 @@ def test_letters_are_counted_once_by_reason_and_topic(kafka: KafkaForTests, sett
 
 def test_a_letter_is_found_by_its_id(kafka: KafkaForTests, settings: StreamSettings) -> None:
     """It has the bytes and the reason; an id that does not exist is a sentence, as is a reason."""
-    write(kafka.bootstrap, settings, [letter(settings, Reason.BAD_TIME, 7, b"\xff\x00")])
+    write(Kafka(kafka.bootstrap), settings, [letter(settings, Reason.BAD_TIME, 7, b"\xff\x00")])
     found = find_letter(Kafka(kafka.bootstrap), settings, f"{settings.topic_prefix}actions/1/7")
     assert (found.reason, found.detail, found.key, found.value) == ("bad-time", "why", b"k", b"\xff\x00")
     with pytest.raises(HstuError, match="There is no dead-letter x/1/7"):
         find_letter(Kafka(kafka.bootstrap), settings, "x/1/7")
-    with pytest.raises(HstuError, match=r"no reason 'latte'; known are empty, not-json"):
+    with pytest.raises(HstuError, match=r"no reason 'latte'; known are empty, too-large"):
         check_reasons(["latte"])
 
 
 def test_letters_are_sent_back_once(kafka: KafkaForTests, settings: StreamSettings) -> None:
     """To their partition, byte for byte; a second replay sends nothing, a dry run neither, and list knows."""
     letters = [letter(settings, Reason.FUTURE, 0, b'{"a":1}'), letter(settings, Reason.LATE, 1, b'{"a":2}')]
-    write(kafka.bootstrap, settings, letters)
+    write(Kafka(kafka.bootstrap), settings, letters)
     wanted, name = Wanted(reasons=["future"]), settings.topic_prefix + "actions"
     assert replay_letters(Kafka(kafka.bootstrap), settings, wanted, dry_run=True).sent == {("future", name): 1}
-    assert sources(kafka.bootstrap, settings) == []
+    assert sources(Kafka(kafka.bootstrap), settings) == []
     assert replay_letters(Kafka(kafka.bootstrap), settings, wanted, dry_run=False).sent == {("future", name): 1}
-    assert sources(kafka.bootstrap, settings) == [(1, b"k", b'{"a":1}')]
+    assert sources(Kafka(kafka.bootstrap), settings) == [(1, b"k", b'{"a":1}')]
     again = replay_letters(Kafka(kafka.bootstrap), settings, Wanted(ids=[f"{name}/1/0"]), dry_run=False)
     assert (again.sent, again.before) == ({}, 1)
-    assert len(sources(kafka.bootstrap, settings)) == 1
+    assert len(sources(Kafka(kafka.bootstrap), settings)) == 1
     found = survey_letters(Kafka(kafka.bootstrap), settings, Wanted(), 5)
     assert (found.replayed, sum(found.counts.values())) == (1, 2)
 
@@ -92,16 +92,16 @@ def test_a_cut_letter_is_replaced_by_its_record(kafka: KafkaForTests, settings: 
     offset = producer.send(topic, whole, key=b"k", partition=1).get(10).offset
     producer.close()
     cut = [letter(settings, Reason.NOT_JSON, at, whole[:10]) for at in (offset, 5)]
-    write(kafka.bootstrap, settings, cut, cut_from_bytes=b"1000")
+    write(Kafka(kafka.bootstrap), settings, cut, cut_from_bytes=b"1000")
     done = replay_letters(Kafka(kafka.bootstrap), settings, Wanted(reasons=["not-json"]), dry_run=False)
     assert (done.sent, done.lost) == ({("not-json", topic): 1}, [f"{topic}/1/5"])
-    assert sources(kafka.bootstrap, settings) == [(1, b"k", whole)] * 2
+    assert sources(Kafka(kafka.bootstrap), settings) == [(1, b"k", whole)] * 2
 
 
 def test_foreign_records_are_no_letters(kafka: KafkaForTests, settings: StreamSettings) -> None:
     """A letter that names another topic than an input is never sent anywhere; records without headers are skipped."""
     foreign = DeadLetter(Reason.LATE, "", "somebody-elses", 0, 0, b"k", b"v")
-    write(kafka.bootstrap, settings, [foreign])
+    write(Kafka(kafka.bootstrap), settings, [foreign])
     producer = clients.producer(Kafka(kafka.bootstrap))
     producer.send(settings.topic_prefix + "dead-letters", b"what is this?").get(10)
     producer.close()

@@ -40,23 +40,23 @@ def data_dir(tmp_path: Path) -> Path:
     return folder
 
 
-def wrong(kafka: str, settings: StreamSettings, data_dir: Path) -> dict[str, Finding]:
+def wrong(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> dict[str, Finding]:
     """Return what is not as it should be, but for this machine's disk."""
     found = {
         finding.what: finding
-        for finding in examine(kafka, KafkaSettings(), settings, data_dir)
+        for finding in examine(kafka.bootstrap, kafka.security, settings, data_dir)
         if finding.level is not Level.OK
     }
     found.pop("disk", None)
     return found
 
 
-def send(kafka: str, settings: StreamSettings, topic: str, *events: tuple[int, bytes | None, bytes]) -> None:
-    asyncio.run(fill(kafka, settings.topic_prefix + topic, [(*event, 0) for event in events]))
+def send(kafka: Kafka, settings: StreamSettings, topic: str, *events: tuple[int, bytes | None, bytes]) -> None:
+    asyncio.run(fill(kafka.bootstrap, settings.topic_prefix + topic, [(*event, 0) for event in events]))
 
 
-def configure(kafka: str, topic: str, **configs: str) -> None:
-    with clients.admin_client(Kafka(kafka), 10) as admin:
+def configure(kafka: Kafka, topic: str, **configs: str) -> None:
+    with clients.admin_client(kafka, 10) as admin:
         named = {name.replace("_", "."): value for name, value in configs.items()}
         admin.alter_configs([clients.ConfigResource(clients.ConfigResourceType.TOPIC, topic, named)])
 
@@ -66,9 +66,9 @@ def test_nothing_is_wrong_with_new_topics(kafka: KafkaForTests, settings: Stream
     user = "u1"
     home = partition_of(user.encode(), PARTITIONS)
     event = wire(action(user, "i", 1))
-    send(kafka.bootstrap, settings, "actions", (home, user.encode(), event), (0, None, b'{"watermark": 5}'))
+    send(Kafka(kafka.bootstrap), settings, "actions", (home, user.encode(), event), (0, None, b'{"watermark": 5}'))
     found = list(examine(kafka.bootstrap, KafkaSettings(), settings, data_dir))
-    assert wrong(kafka.bootstrap, settings, data_dir) == {}
+    assert wrong(Kafka(kafka.bootstrap), settings, data_dir) == {}
     checks = {"versions", "data directory", "disk", "Kafka", "topics", "configuration", "retention", "keys", "clock"}
     assert checks <= {finding.what for finding in found}
     with clients.admin_client(Kafka(kafka.bootstrap), 10) as admin:
@@ -86,24 +86,24 @@ def test_without_kafka_it_says_so_and_looks_at_the_machine(data_dir: Path) -> No
 def test_missing_topics_and_other_partition_counts_fail(kafka: KafkaForTests, data_dir: Path) -> None:
     """Both name the topics."""
     settings = own_topics(PARTITIONS)
-    found = wrong(kafka.bootstrap, settings, data_dir)
+    found = wrong(Kafka(kafka.bootstrap), settings, data_dir)
     assert set(found) == {"topics"}
     assert "and 3 more do not exist" in found["topics"].says
     create_topics(Kafka(kafka.bootstrap), settings)
-    other = wrong(kafka.bootstrap, settings.model_copy(update={"partitions": 3}), data_dir)["partitions"]
+    other = wrong(Kafka(kafka.bootstrap), settings.model_copy(update={"partitions": 3}), data_dir)["partitions"]
     assert (other.level, f"{settings.topic_prefix}impressions has 2" in other.says) == (Level.FAIL, True)
 
 
 def test_retention_and_configuration(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
     """A source kept for less than a window fails, for a week it is warned of; `items` without compaction fails."""
     name = settings.topic_prefix + "actions"
-    configure(kafka.bootstrap, name, retention_ms="604800000")
-    found = wrong(kafka.bootstrap, settings, data_dir)["retention"]
+    configure(Kafka(kafka.bootstrap), name, retention_ms="604800000")
+    found = wrong(Kafka(kafka.bootstrap), settings, data_dir)["retention"]
     assert (found.level, "kept for 7 d" in found.says) == (Level.WARN, True)
-    configure(kafka.bootstrap, name, retention_ms="60000")
-    assert wrong(kafka.bootstrap, settings, data_dir)["retention"].level is Level.FAIL
-    configure(kafka.bootstrap, settings.topic_prefix + "items", cleanup_policy="delete")
-    found = wrong(kafka.bootstrap, settings, data_dir)["configuration"]
+    configure(Kafka(kafka.bootstrap), name, retention_ms="60000")
+    assert wrong(Kafka(kafka.bootstrap), settings, data_dir)["retention"].level is Level.FAIL
+    configure(Kafka(kafka.bootstrap), settings.topic_prefix + "items", cleanup_policy="delete")
+    found = wrong(Kafka(kafka.bootstrap), settings, data_dir)["configuration"]
     assert (found.level, "cleanup.policy=delete where compact" in found.says) == (Level.FAIL, True)
     assert "--add-config cleanup.policy=compact" in found.mend
 
@@ -114,8 +114,8 @@ def test_keys_elsewhere_are_warned_of(kafka: KafkaForTests, settings: StreamSett
     home = partition_of(user.encode(), PARTITIONS)
     event = wire(action(user, "i", 1))
     records = [(home, user.encode(), event), (1 - home, user.encode(), event), (home, b"another", event)]
-    send(kafka.bootstrap, settings, "actions", *records, (0, b"", b"not json"), (0, b"", b"[" * 9000))
-    found = wrong(kafka.bootstrap, settings, data_dir)["keys"]
+    send(Kafka(kafka.bootstrap), settings, "actions", *records, (0, b"", b"not json"), (0, b"", b"[" * 9000))
+    found = wrong(Kafka(kafka.bootstrap), settings, data_dir)["keys"]
     assert found.level is Level.WARN
     assert "of the last 3 records" in found.says
     assert "1 in a partition that murmur2 would not choose" in found.says
@@ -124,14 +124,14 @@ def test_keys_elsewhere_are_warned_of(kafka: KafkaForTests, settings: StreamSett
 
 def test_a_store_behind_what_kafka_keeps_fails(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
     """The line has the topic, both offsets and what to do; a store that can go on has its lag."""
-    send(kafka.bootstrap, settings, "actions", *[(0, b"u", wire(action("u", "i", ts))) for ts in range(10)])
+    send(Kafka(kafka.bootstrap), settings, "actions", *[(0, b"u", wire(action("u", "i", ts))) for ts in range(10)])
     partition = Partition(open_store(partition_path(data_dir, 0)), 0, settings)
     partition.handle(SourceTopic.ACTIONS, [Record(0, wire(action("u", "i", 1)))])
     partition.close()
     found = [one for one in examine(kafka.bootstrap, KafkaSettings(), settings, data_dir) if one.what == "stores"]
     assert [(one.level, "1 of 2" in one.says, "9 records" in one.says) for one in found] == [(Level.OK, True, True)]
     asyncio.run(delete_before(kafka.bootstrap, settings.topic_prefix + "actions", 0, 4))
-    lost = wrong(kafka.bootstrap, settings, data_dir)["stores"]
+    lost = wrong(Kafka(kafka.bootstrap), settings, data_dir)["stores"]
     assert lost.level is Level.FAIL
     assert "begins at offset 4" in lost.says
     assert "deleted 3 records unread" in lost.says
@@ -144,7 +144,7 @@ def test_refused_records_are_counted(kafka: KafkaForTests, settings: StreamSetti
     producer = clients.producer(Kafka(kafka.bootstrap))
     producer.send(settings.topic_prefix + "dead-letters", b"x", headers=headers).get(10)
     producer.close()
-    found = wrong(kafka.bootstrap, settings, data_dir)["dead-letters"]
+    found = wrong(Kafka(kafka.bootstrap), settings, data_dir)["dead-letters"]
     assert (found.level, "1 late on" in found.says) == (Level.WARN, True)
     assert "hstu dead-letters list" in found.mend
 

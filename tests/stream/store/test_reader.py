@@ -1,6 +1,11 @@
 """Sequences read for queries while a worker writes them."""
 
 import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -8,9 +13,11 @@ import pytest
 from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.join.partition import Partition
-from stream.schema.ids import partition_of
+from stream.schema.events import Event
+from stream.schema.ids import id_key, partition_of
 from stream.schema.topics import SourceTopic
-from stream.store.reader import SequenceReader
+from stream.store import layout, reader as reader_module
+from stream.store.reader import WAITING_TOKENS, SequenceReader
 from stream.store.rocksdb import open_store, partition_path
 from tests.wire import Record, action, wire
 
@@ -65,3 +72,72 @@ def test_a_reader_goes_on_when_the_worker_starts_again(tmp_path: Path) -> None:
         partition.close()
     assert opened[0] is opened[1]
     reader.close()
+
+
+def test_a_bot_slows_its_own_queries_only(tmp_path: Path) -> None:
+    """Of very many waiting events the newest are read; they are decoded outside the lock, which each partition has."""
+    settings = StreamSettings(partitions=2)
+    home = partition_of(b"bot", 2)
+    other = next(f"u{i}" for i in range(9) if partition_of(f"u{i}".encode(), 2) != home)
+    neighbour = next(f"u{i}" for i in range(9) if partition_of(f"u{i}".encode(), 2) == home)
+    events = [Record(i, wire(action("bot", f"i{i}", 1000 + i))) for i in range(3 * WAITING_TOKENS)]
+    for number, records in ((home, events), (1 - home, [Record(0, wire(action(other, "i", 1000)))])):
+        partition = Partition(open_store(partition_path(tmp_path, number)), number, settings)
+        partition.handle(SourceTopic.ACTIONS, records)
+        partition.handle(SourceTopic.ACTIONS, [Record(10**6, wire(action(neighbour, "i", 1000)))])
+        partition.close()
+    reader = SequenceReader(tmp_path, settings)
+    for last, expected in ((10, 10), (2**31 - 1, WAITING_TOKENS)):
+        tokens = reader.tokens("bot", last)
+        assert tokens is not None
+        assert tokens["ts_ms"].tolist() == list(range(1000 + len(events) - expected, 1000 + len(events)))
+    read, decode = threading.Event(), reader_module.decode_waiting
+
+    def slow(source: SourceTopic, value: bytes) -> Event:
+        read.wait(30)
+        return decode(source, value)
+
+    with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor() as pool:
+        patch.setattr(
+            reader_module, "decode_waiting", lambda *args: slow(*args) if b"bot" in args[1] else decode(*args)
+        )
+        bot = pool.submit(reader.tokens, "bot", 10)
+        for user in (neighbour, other):
+            tokens = reader.tokens(user, 10)
+            assert tokens is not None
+            assert not bot.done()
+        read.set()
+        assert bot.result() is not None
+    reader.close()
+
+
+def test_a_waiting_event_that_cannot_be_read_is_passed_over(tmp_path: Path) -> None:
+    """It becomes a dead-letter when a worker opens the store; meanwhile the user is answered."""
+    store, settings = open_store(partition_path(tmp_path, 0)), StreamSettings(partitions=1)
+    partition = Partition(store, 0, settings)
+    partition.handle(SourceTopic.ACTIONS, [Record(0, wire(action("u", "i", 1000)))])
+    store.write([(layout.waiting_key(id_key("u"), 2000, SourceTopic.ACTIONS, 1), b"[" * 50)])
+    reader = SequenceReader(tmp_path, settings)
+    tokens = reader.tokens("u", 100)
+    assert tokens is not None
+    assert tokens["ts_ms"].tolist() == [1000]
+    reader.close()
+    partition.close()
+
+
+def test_what_a_killed_reader_leaves_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what a living one uses is not, nor what only bears such a name."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    code = (
+        "import os; from stream.store.scratch import make_scratch; print(make_scratch().path); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False)
+    (tmp_path / "hstu-reader-file").touch()
+    (tmp_path / "hstu-reader-link").symlink_to(tmp_path)
+    assert len(list(tmp_path.iterdir())) == 3
+    first, second = (SequenceReader(tmp_path, StreamSettings(partitions=1)) for _ in range(2))
+    left = {path.name for path in tmp_path.iterdir()} - {"hstu-reader-file", "hstu-reader-link"}
+    assert left == {first._scratch.path.name, second._scratch.path.name}
+    first.close()
+    second.close()

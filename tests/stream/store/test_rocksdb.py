@@ -1,10 +1,14 @@
 """A store on disk: opened, written in whole batches, followed by secondaries, or refused."""
 
+import errno
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -25,9 +29,9 @@ def test_a_batch_is_written_whole_and_scanned_in_order(tmp_path: Path) -> None:
 
 
 def test_an_open_store_is_not_opened_twice(tmp_path: Path) -> None:
-    """The sentence names the folder."""
+    """The sentence names the folder, and who has it open."""
     store = open_store(tmp_path)
-    with pytest.raises(StoreBusyError, match=f"{tmp_path} is open in another process"):
+    with pytest.raises(StoreBusyError, match=f"{tmp_path} is open in process {os.getpid()} on {socket.gethostname()};"):
         open_store(tmp_path)
     store.close()
 
@@ -41,7 +45,7 @@ def test_a_store_open_in_another_process_is_busy(tmp_path: Path) -> None:
         "try:\n    open_store(Path(sys.argv[1]))\nexcept StoreBusyError as error:\n    print(error)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith(f"The store {tmp_path} is open in another process")
+    assert done.stdout.startswith(f"The store {tmp_path} is open in process {os.getpid()} on ")
     store.close()
 
 
@@ -51,11 +55,14 @@ def _file_in_the_way(path: Path) -> None:
 
 
 def _lock_is_a_directory(path: Path) -> None:
-    (path / "LOCK").mkdir(parents=True)
+    open_store(path).close()
+    (path / "LOCK").unlink()
+    (path / "LOCK").mkdir()
 
 
 def _lock_leads_nowhere(path: Path) -> None:
-    path.mkdir(parents=True)
+    open_store(path).close()
+    (path / "LOCK").unlink()
     (path / "LOCK").symlink_to(path / "absent" / "LOCK")
 
 
@@ -85,7 +92,7 @@ def test_another_version_is_refused_and_left_alone(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
     """Damaged files are a sentence, not a traceback."""
     (tmp_path / "CURRENT").write_text("nonsense")
-    with pytest.raises(StoreError, match="cannot be opened or read"):
+    with pytest.raises(StoreError, match=r"is damaged: Corruption: CURRENT.*restore it from a backup"):
         open_store(tmp_path)
     with pytest.raises(StoreError, match="There is no store in"):
         open_secondary(tmp_path / "absent", tmp_path / "scratch")
@@ -147,25 +154,140 @@ except StoreError as error:
 """
 
 
-def test_a_full_disk_is_a_sentence_and_harms_nothing(tmp_path: Path) -> None:
+def test_a_disk_that_takes_no_more_is_a_sentence_and_harms_nothing(tmp_path: Path) -> None:
     """Where no byte more can be written the batch fails whole, and everything before it is there afterwards."""
     done = subprocess.run([sys.executable, "-c", _FILLER, str(tmp_path)], capture_output=True, text=True, check=True)
     number, sentence = done.stdout.split(" ", 1)
     assert f"The store {tmp_path} cannot be written" in sentence
-    assert "make room" in sentence
+    assert os.strerror(errno.EFBIG) in sentence
     store = open_store(tmp_path)
     assert store.get(b"x") == store.get(b"z") == str(int(number) - 1).encode()
     assert len(list(store.scan(b"y"))) == int(number) - 1
     store.close()
 
 
-def test_a_store_that_is_just_being_made_is_not_there_yet(tmp_path: Path) -> None:
-    """A worker writes the version last; nobody is told to delete what has none yet."""
-    store = open_store(tmp_path / "store")
-    store.write([(layout.VERSION_KEY, None)])
-    with pytest.raises(StoreError, match="There is no store in"):
-        open_secondary(tmp_path / "store", tmp_path / "scratch")
+def _filled(path: Path) -> None:
+    """Make a store whose records lie in more than one file."""
+    for letter in (b"a", b"b"):
+        store = open_store(path)
+        store.write([(letter + str(i).encode(), bytes([i % 251]) * 900) for i in range(3000)])
+        store.close()
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def _without_current(path: Path) -> None:
+    (path / "CURRENT").unlink()
+
+
+def _without_current_and_manifest(path: Path) -> None:
+    for file in (path / "CURRENT", *path.glob("MANIFEST*"), path / "IDENTITY"):
+        file.unlink()
+
+
+def _a_foreign_file(path: Path) -> None:
+    shutil.rmtree(path)
+    path.mkdir()
+    (path / "notes.txt").write_text("mine")
+
+
+@pytest.mark.parametrize("harm", [_without_current, _without_current_and_manifest, _a_foreign_file])
+def test_a_store_is_made_only_in_an_empty_folder(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    """Half a copy is refused as often as it is tried, and nothing in it is touched."""
+    path = tmp_path / "p0"
+    _filled(path)
+    harm(path)
+    before = _contents(path)
+    for _ in range(2):
+        with pytest.raises(
+            StoreError, match=r"p0 is not empty, and no whole store.*Nothing in it was touched"
+        ) as refused:
+            open_store(path)
+        assert "delete" not in str(refused.value)
+        assert _contents(path) == before
+
+
+def test_a_store_half_made_by_a_killed_worker_is_made_anew(tmp_path: Path) -> None:
+    """Under its name it is whole or not there; an empty folder becomes a store."""
+    (tmp_path / "p0").mkdir()
+    (tmp_path / ".p0.new").mkdir()
+    (tmp_path / ".p0.new" / "MANIFEST-000001").write_bytes(b"half")
+    open_store(tmp_path / "p0").close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p0", "p0.owner"]
+
+
+def _flip_bytes(path: Path) -> None:
+    for file in path.glob("*.sst"):
+        data = bytearray(file.read_bytes())
+        for place in range(0, len(data), 1500):
+            data[place] ^= 255
+        file.write_bytes(data)
+
+
+def _lose_a_file(path: Path) -> None:
+    next(path.glob("*.sst")).unlink()
+
+
+def _lose_the_manifest(path: Path) -> None:
+    next(path.glob("MANIFEST*")).unlink()
+
+
+@pytest.mark.parametrize("harm", [_flip_bytes, _lose_a_file, _lose_the_manifest])
+def test_a_damaged_store_is_called_damaged(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    """It is not open in another process (a bLOCK checksum is no LOCK), and there is a store for whoever queries it."""
+    path = tmp_path / "p0"
+    _filled(path)
+    harm(path)
+    with pytest.raises(
+        StoreError, match=r"p0 is damaged: .*restore it from a backup, or delete this folder"
+    ) as refused:
+        open_store(path)
+    assert not isinstance(refused.value, StoreBusyError)
+    with suppress(StoreError), closing(open_secondary(path, tmp_path / "scratch")):
+        return
+    with pytest.raises(StoreError) as unread:
+        open_secondary(path, tmp_path / "scratch")
+    assert "There is no store" not in str(unread.value)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_at_the_start_is_called_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """The store is healthy: room is what it needs, and nobody is told to delete it. The text is RocksDB's own."""
+    path = tmp_path / "p0"
+    open_store(path).close()
+
+    def full(*_: object, **__: object) -> None:
+        text = os.strerror(number)
+        raise Exception(f"IO error: {text}: While appending to file: {path}/000017.sst: {text}")
+
+    monkeypatch.setattr("stream.store.rocksdb.Rdict", full)
+    with pytest.raises(StoreError, match=r"since its disk is full: .*make room and start again: nothing") as refused:
+        open_store(path)
+    assert "delete" not in str(refused.value)
+
+
+@pytest.mark.parametrize("prefix", [b"a", b"a\xff", b"b"])
+def test_a_scan_back_is_a_scan_from_its_end(tmp_path: Path, prefix: bytes) -> None:
+    """Whatever lies behind the prefix, or is the first key of the next."""
+    store = open_store(tmp_path)
+    keys = [b"`", b"a", b"a1", b"a\xff", b"a\xff\xff", b"b", b"b1"]
+    store.write([(key, b"") for key in keys])
+    assert [key for key, _ in store.scan_back(prefix)] == [key for key in keys[::-1] if key.startswith(prefix)]
     store.close()
+
+
+def test_a_value_that_is_not_ours_is_a_sentence() -> None:
+    """Of values and keys in a store: the key is named, no matter what was decoded."""
+    for wrong in (b"\xff", b"", b"\x93\x01", b"\x91" * 2000):
+        with pytest.raises(StoreError, match="has 6d as a key, which, or whose value, cannot be read"):
+            layout.unpack(layout.METAS, layout.META_KEY, wrong)
+    for parse in (layout.parse_waiting, layout.number_of):
+        with pytest.raises(StoreError, match="has 7701 as a key"):
+            parse(b"w\x01")  # type: ignore[operator]
+    with pytest.raises(StoreError, match="9 is not a valid SourceTopic"):
+        layout.parse_waiting(layout.waiting_key(1, 2, 9, 3))
 
 
 def test_what_a_secondary_logs_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
