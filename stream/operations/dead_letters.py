@@ -9,17 +9,17 @@ which the joiner takes for the same event, or as late; it is never joined twice.
 
 import heapq
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from stream.config import StreamSettings
 from stream.errors import HstuError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import topic_name
-from stream.operations.records import read_one, read_topic
+from stream.operations.records import lookup, read_topic
 from stream.schema.dead_letters import Reason
 from stream.schema.topics import DEAD_LETTERS, EVENTS, ITEMS
 
@@ -129,6 +129,8 @@ def find_letter(kafka: Kafka, settings: StreamSettings, letter_id: str) -> Lette
 def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dry_run: bool) -> Replayed:
     """Send the wanted letters' records back to their partitions, byte for byte, each once.
 
+    Their headers are sent as well where Kafka still has the records: a replayed log's say which time is theirs.
+
     Args:
         kafka: The Kafka.
         settings: Name the topics.
@@ -140,38 +142,46 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
     """
     done = _replayed(kafka, settings)
     before, counts, lost = 0, Counter[tuple[str, str]](), list[str]()
-    with clients.refusals(kafka):
+    with clients.refusals(kafka), lookup(kafka) as find:
         producer = clients.producer(kafka, acks="all", max_request_size=_REQUEST_BYTES)
         try:
             for letter in _letters(kafka, settings, wanted, done):
+                original = None if letter.replayed else _original(letter, find)
                 if letter.replayed:
                     before += 1
-                elif (original := _original(kafka, letter)) is None:
+                elif original is None:
                     lost.append(letter.id)
                 else:
                     if not dry_run:
-                        _send_back(producer, topic_name(settings, DEAD_LETTERS), letter, *original)
+                        _send_back(producer, topic_name(settings, DEAD_LETTERS), letter, original)
                     counts[letter.reason, letter.topic] += 1
         finally:
             producer.close()
     return Replayed(dict(counts), before, lost)
 
 
-def _send_back(producer: Any, notes: str, letter: Letter, key: bytes | None, value: bytes) -> None:
+class _Original(NamedTuple):
+    """The refused record."""
+
+    key: bytes | None
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def _send_back(producer: Any, notes: str, letter: Letter, original: _Original) -> None:
     """Send 1 the event, 2, once Kafka has it, the note that it was sent."""
-    origin = [(_ORIGIN, letter.id.encode())]
-    producer.send(letter.topic, value, key=key, headers=origin, partition=letter.partition).get()
+    headers = [header for header in original.headers if header[0] != _ORIGIN] + [(_ORIGIN, letter.id.encode())]
+    place = {"key": original.key, "partition": letter.partition}
+    producer.send(letter.topic, original.value, headers=headers, **place).get()
     producer.send(notes, None, key=letter.key, headers=[(_REPLAYED, letter.id.encode())]).get()
 
 
-def _original(kafka: Kafka, letter: Letter) -> tuple[bytes | None, bytes] | None:
-    """Return key and value of the refused record, None if neither the letter nor Kafka has all of it."""
-    if not letter.cut:
-        return letter.key, letter.value
-    record = read_one(kafka, (letter.topic, letter.partition), letter.offset)
-    if record is None or not (record.value or b"").startswith(letter.value):
-        return None
-    return record.key, record.value or b""
+def _original(letter: Letter, find: Callable[[tuple[str, int], int], Any | None]) -> _Original | None:
+    """Return the refused record, with its headers if Kafka still has it; None if neither has all of it."""
+    record = find((letter.topic, letter.partition), letter.offset)
+    if record is not None and (record.value or b"").startswith(letter.value):
+        return _Original(record.key, record.value or b"", list(record.headers))
+    return None if letter.cut else _Original(letter.key, letter.value, [])
 
 
 def _replayed(kafka: Kafka, settings: StreamSettings) -> set[str]:

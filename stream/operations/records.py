@@ -1,7 +1,8 @@
 """Records of Kafka as they lie in its logs: whole topics, their last records, one record at a place."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from stream.errors import BrokerError
@@ -36,18 +37,23 @@ def read_last(kafka: Kafka, topics: Iterable[str], count: int) -> Iterator[Any]:
         yield from _read(client, {place: (max(first, end - count), end) for place, (first, end) in bounds.items()})
 
 
-def read_one(kafka: Kafka, place: Place, offset: int) -> Any | None:
-    """Return the record at an offset, None where Kafka has it no more.
+@contextmanager
+def lookup(kafka: Kafka) -> Iterator[Callable[[Place, int], Any | None]]:
+    """Yield what returns the record at an offset of a partition, None where Kafka has it no more.
 
     Raises:
-        BrokerError: Kafka does not answer, or has no such topic.
+        BrokerError: Kafka does not answer.
     """
-    if place not in _places(kafka, [place[0]]):
-        return None
     with clients.offsets_client(kafka) as client:
-        first, end = _bounds(client, [place])[place]
-        found = list(_read(client, {place: (offset, offset + 1)})) if first <= offset < end else []
-    return found[0] if found and found[0].offset == offset else None
+
+        def find(place: Place, offset: int) -> Any | None:
+            if place[1] not in (client.partitions_for_topic(place[0]) or ()):
+                return None
+            first, end = _bounds(client, [place])[place]
+            found = _read(client, {place: (offset, offset + 1)}) if first <= offset < end else ()
+            return next((record for record in found if record.offset == offset), None)
+
+        yield find
 
 
 def log_bounds(kafka: Kafka, places: Iterable[Place]) -> dict[Place, tuple[int, int]]:
@@ -82,6 +88,7 @@ def _read(client: Any, bounds: Mapping[Place, tuple[int, int]]) -> Iterator[Any]
     """Yield the records of [first, end) of each partition; those of one partition come in order."""
     left = {clients.TopicPartition(*place): end for place, (first, end) in bounds.items() if first < end}
     client.assign(list(left))
+    client.resume(*left)
     for place in left:
         client.seek(place, bounds[tuple(place)][0])
     heard = time.monotonic()

@@ -24,6 +24,7 @@ ROOT: Final = Path(__file__).parents[2]
 SHIM: Final = Path(__file__).parent / "shim"
 HOSTS: Final = 2
 _DISK_MB: Final = 256
+_TRAINER_ENDS: Final = 12
 _SMALL: Final = """
 [model]
 dim = 16
@@ -138,10 +139,12 @@ class System:
         terminate(worker.child)
 
     def supervise(self) -> None:
-        """Start again what has ended by itself, and keep what it said."""
+        """Start again what has failed, and keep what it said; a trainer that has come to the end may rest."""
         self.supervise_workers()
-        if not self.trainer.running():
+        if not self.trainer.running() and self.trainer.wait(1):
             self.ends.append(f"{self.trainer.name}: {self.trainer.last_words()}")
+            ended = sum(end.startswith("trainer") for end in self.ends)
+            assert ended < _TRAINER_ENDS, f"the trainer stops again and again: {self.trainer.last_words()}"
             self.start_trainer()
 
     def supervise_workers(self) -> None:

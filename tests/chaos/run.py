@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests.chaos.checks import Verdict, judge, orphans
@@ -29,12 +29,14 @@ def run(folder: Path, profile: str, seed: int, schedule: list[Fault], rate: floa
         say: Gets a line for each fault.
     """
     begun = time.monotonic()
-    system = System(folder, profile)
+    system, outcomes, verdict = System(folder, profile), list[Outcome](), Verdict()
     try:
         system.start(_WORKERS)
         load = Load(system.broker.bootstrap, system.settings.stream, seed, rate)
-        outcomes = _under_load(system, load, schedule, say)
+        outcomes.extend(_under_load(system, load, schedule, say))
         verdict = _verdict(system)
+    except AssertionError as error:
+        verdict.wrong.append(str(error))
     finally:
         killed = system.close()
     verdict.wrong += [f"{name} had to be killed at the end" for name in killed]
@@ -47,25 +49,30 @@ def run(folder: Path, profile: str, seed: int, schedule: list[Fault], rate: floa
     return done
 
 
-def _under_load(system: System, load: Load, schedule: list[Fault], say: Callable[[str], None]) -> list[Outcome]:
-    """Do all faults while events come in, end the logs, and wait until the trainer has learned from all of them."""
+def _under_load(system: System, load: Load, schedule: list[Fault], say: Callable[[str], None]) -> Iterator[Outcome]:
+    """Do all faults while events come in, end the logs, and wait until the trainer has learned from all of them.
+
+    Raises:
+        AssertionError: The trainer does not start, stops again and again, or does not come to the end.
+    """
     load.start()
     chaos = Chaos(system, load)
-    outcomes = []
     try:
         if not chaos.recovered(time.time() * 1000):
             raise AssertionError(f"the system does not start: {system.trainer.last_words()}")
         for fault in schedule:
-            outcomes.append(chaos.do(fault))
-            say(_line(outcomes[-1]))
+            outcome = chaos.do(fault)
+            say(_line(outcome))
+            yield outcome
     finally:
         chaos.close()
         load.finish()
-    system.supervise()
-    ended = wait_for(lambda: not system.trainer.running(), _END_S, system.supervise_workers)
-    if not ended or system.trainer.wait(1):
+    if not wait_for(lambda: _is_over(system), _END_S, system.supervise):
         raise AssertionError(f"the trainer has not come to the end: {system.trainer.last_words()}")
-    return outcomes
+
+
+def _is_over(system: System) -> bool:
+    return not system.trainer.running() and system.trainer.wait(1) == 0
 
 
 def _verdict(system: System) -> Verdict:

@@ -89,13 +89,15 @@ def test_a_cut_letter_is_replaced_by_its_record(kafka: KafkaForTests, settings: 
     """Where Kafka still has the record, all of it is sent; where not, the letter is named and nothing is sent."""
     topic, whole = settings.topic_prefix + "actions", b"x" * 1000
     producer = clients.producer(Kafka(kafka.bootstrap))
-    offset = producer.send(topic, whole, key=b"k", partition=1).get(10).offset
+    offset = producer.send(topic, whole, key=b"k", partition=1, headers=[("hstu-replay", b"7")]).get(10).offset
     producer.close()
     cut = [letter(settings, Reason.NOT_JSON, at, whole[:10]) for at in (offset, 5)]
     write(Kafka(kafka.bootstrap), settings, cut, cut_from_bytes=b"1000")
     done = replay_letters(Kafka(kafka.bootstrap), settings, Wanted(reasons=["not-json"]), dry_run=False)
     assert (done.sent, done.lost) == ({("not-json", topic): 1}, [f"{topic}/1/5"])
     assert sources(Kafka(kafka.bootstrap), settings) == [(1, b"k", whole)] * 2
+    _, (_, again) = asyncio.run(read(kafka.bootstrap, topic))
+    assert again.headers == (("hstu-replay", b"7"), ("dead-letter", f"{topic}/1/{offset}".encode()))
 
 
 def test_foreign_records_are_no_letters(kafka: KafkaForTests, settings: StreamSettings) -> None:
