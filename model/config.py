@@ -123,7 +123,7 @@ class ServeSettings(BaseModel):
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
-    name: str = "silu"
+    name: str = Field("silu", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """The trainer whose snapshots are served."""
     alias: str = "latest"
     poll_s: float = Field(1.0, gt=0)

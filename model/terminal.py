@@ -9,18 +9,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from stream.example import printable
+
 _YEAR_1_MS: Final = -62_135_596_800_000  # watermarks lie outside both before the first event and after the last
 _YEAR_10000_MS: Final = 253_402_300_800_000
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]], title: str | None = None) -> None:
     """Print rows under their columns, numbers aligned to the right."""
+    columns = [printable(column) for column in columns]
     texts = [[_text(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
         for line in (columns, *texts):
             print("\t".join(cell.replace("\t", " ").replace("\n", " ") for cell in line))
         return
-    table = Table(title=title and escape(title), title_justify="left")
+    table = Table(title=title and escape(printable(title)), title_justify="left")
     for i, column in enumerate(columns):
         numeric = all(isinstance(row[i], int | float) for row in rows)
         table.add_column(escape(column), justify="right" if numeric else "left", overflow="fold")
@@ -33,13 +36,13 @@ def show_notes(*sentences: str | None) -> None:
     """Print sentences about a table to stderr, so that a pipe gets the table alone."""
     for sentence in sentences:
         if sentence:
-            print(sentence, file=sys.stderr)
+            print(printable(sentence), file=sys.stderr)
 
 
 def _text(cell: object) -> str:
     if cell is None:
         return ""
-    return f"{cell:.4f}" if isinstance(cell, float) else str(cell)
+    return f"{cell:.4f}" if isinstance(cell, float) else printable(str(cell))
 
 
 def when(ts_ms: float) -> str:

@@ -4,6 +4,7 @@ Each verb lives in the cli.py of its folder and imports what it needs when it ru
 so that a worker needs none of the packages that an extra brings.
 """
 
+import os
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -135,16 +136,21 @@ def main() -> None:
     """Run the command line; what a user can mend is one sentence on stderr and exit code 1."""
     from model.errors import ModelError
     from stream.errors import HstuError
+    from stream.schema.printable import printable
 
+    os.umask(os.umask(0o077) | 0o077)  # what a verb writes is its owner's alone: histories, weights, Kafka's log
     try:
         app()
     except (HstuError, ModelError, SimError) as error:
-        print(f"hstu: {error}", file=sys.stderr)
+        print(f"hstu: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
         if error.filename is None or error.strerror is None:
             raise
-        print(f"hstu: {error.filename} cannot be used: {error.strerror}; name another place.", file=sys.stderr)
+        print(
+            f"hstu: {printable(str(error.filename))} cannot be used: {error.strerror}; name another place.",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -37,7 +37,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stream.errors import FormatError
+from stream.schema.bounds import MAX_JSON_BYTES, JsonBoundsError, check_json
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
+from stream.schema.printable import printable
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, TOKEN_DTYPE, Kind
 
 __all__ = [  # all that model/ may import of stream/
@@ -45,19 +47,23 @@ __all__ = [  # all that model/ may import of stream/
     "LAST_TS_MS",
     "MAGIC",
     "MAX_ID_BYTES",
+    "MAX_JSON_BYTES",
     "NO_KEY",
     "TOKEN_DTYPE",
     "Example",
     "FormatError",
     "Heartbeat",
+    "JsonBoundsError",
     "Kind",
     "Record",
     "attribute_text",
+    "check_json",
     "decode",
     "encode_example",
     "encode_heartbeat",
     "id_key",
     "id_text",
+    "printable",
 ]
 
 MAGIC: Final = b"HSTE"
@@ -159,7 +165,7 @@ def decode(message: bytes) -> Example | Heartbeat:
     """Return the example or heartbeat of a message, copying no column.
 
     Raises:
-        FormatError: The message is not ours, is too short or too long, or a newer version wrote it.
+        FormatError: The message is not ours, is damaged, too short or too long, or a newer version wrote it.
     """
     if len(message) < _START.size or message[:4] != MAGIC:
         raise FormatError(
@@ -201,8 +207,32 @@ def _decode_example(message: bytes) -> Example:
         columns[name] = np.frombuffer(message, dtype, count, at)
         at += padded
     offsets = columns.pop("text_offsets").tolist()
-    texts = tuple(message[at + a : at + b].decode() for a, b in pairwise(offsets))
-    return Example(partition, serial, final_ms, user, first, texts=texts, **columns)
+    try:
+        texts = tuple(message[at + a : at + b].decode() for a, b in pairwise(offsets))
+        example = Example(partition, serial, final_ms, user, first, texts=texts, **columns)
+    except UnicodeDecodeError:
+        example = None
+    if example is None or not (_ascend(offsets, text_bytes) and _is_sound(example)):
+        raise FormatError(
+            f"An example (partition {partition}, serial {serial}) is damaged: its columns do not fit together; read it "
+            "again from Kafka, or see what else writes to this topic."
+        )
+    return example
+
+
+def _ascend(offsets: list[int], end: int) -> bool:
+    return offsets[0] == 0 and offsets[-1] == end and offsets == sorted(offsets)
+
+
+def _is_sound(example: Example) -> bool:
+    """Return whether every index points into its column; lists are quicker than arrays for a few targets."""
+    positions, queries, tokens = example.positions.tolist(), example.queries.tolist(), len(example.keys)
+    return (
+        all(0 <= position < tokens for position in positions)
+        and all(-1 <= query < tokens for query in queries)
+        and _ascend(example.label_offsets.tolist(), len(example.labels))
+        and int(example.kinds.max(initial=0)) <= max(Kind)
+    )
 
 
 def _padded(size: int) -> int:

@@ -174,7 +174,7 @@ def make_batch_app(
         group: Kafka's consumer group, which is the app's id.
         bootstrap: HOST:PORT[,HOST:PORT…].
         owner: Its state decides where consumption begins.
-        datadir: A folder for Faust, removed by `serve`.
+        datadir: A folder for Faust that no other process uses; emptied here, removed by `serve`.
         poll_records: How many records are polled at once, over all partitions; four times as many may wait for their
             handlers.
         session_timeout_s: The silence after which Kafka gives this member's partitions to others.
@@ -182,7 +182,8 @@ def make_batch_app(
             with the name takes over its partitions at once, even if the last was killed; in return no other process
             gets them before the session times out.
     """
-    datadir.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(datadir, ignore_errors=True)  # left by a process that was killed
+    datadir.mkdir(parents=True)
     app = BatchApp(
         group,
         **faust_connection(bootstrap),

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 
 from model.arrays.byte_strings import pack, unpack
 from model.errors import ModelError
-from stream.example import END_OF_TIME_MS, LAST_TS_MS, MAX_ID_BYTES, id_key, id_text
+from stream.example import (
+    END_OF_TIME_MS,
+    LAST_TS_MS,
+    MAX_ID_BYTES,
+    JsonBoundsError,
+    check_json,
+    id_key,
+    id_text,
+)
 
 HEARTBEAT_KEY: Final = b"\x00heartbeat"  # fixed, so that compaction keeps the last heartbeat of a partition
 
@@ -75,8 +83,9 @@ def decode(key: bytes | None, value: bytes | None, timestamp: int) -> ItemRecord
     if value is None:
         return _tombstone(key, timestamp)
     try:
+        check_json(value)
         wire = _decoder.decode(value)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (JsonBoundsError, msgspec.DecodeError, UnicodeError) as error:
         raise ModelError(f"An items record with key {key!r} is no item: {error}.") from None
     if wire.watermark is not UNSET:
         if LAST_TS_MS <= wire.watermark < END_OF_TIME_MS:

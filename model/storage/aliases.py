@@ -1,14 +1,18 @@
 """Aliases: names such as latest and champion for snapshots. A server follows an alias, not a snapshot's id.
 
     snapshots/<name>/aliases/<alias>     the id of a snapshot and a newline; replaced atomically, never edited
+    snapshots/<name>/aliases/.<alias>.*  one half written by a process that was killed; the next move removes it
     snapshots/<name>/.lock               held while an alias moves or old snapshots are deleted, so that no alias moves
                                          to a snapshot that is being deleted
 
-The trainer moves LATEST at each snapshot. A rollback moves an alias to the parent of its present snapshot.
+Anything else in that folder is named and passed over. The trainer moves LATEST at each snapshot. A rollback moves an
+alias to the parent of its present snapshot.
 """
 
+import logging
 import re
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -16,33 +20,81 @@ from typing import Final
 from model.errors import ModelError
 from model.storage.durable import replace_file
 from model.storage.locks import lock_file
-from model.storage.snapshot import ID_PATTERN, list_snapshots, read_manifest, remove_snapshot
+from model.storage.snapshot import (
+    ID_PATTERN,
+    clear_leftovers,
+    digest_once,
+    entries,
+    list_snapshots,
+    read_manifest,
+    remove_snapshot,
+    survey,
+    verified_manifest,
+)
 
 LATEST: Final = "latest"
 FOLDER: Final = "aliases"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LONGEST: Final = 64  # bytes of an alias's file that are read; an id has 27 at most
+_log: Final = logging.getLogger("hstu.snapshots")
 
 
 def list_aliases(directory: Path) -> dict[str, str]:
     """Return alias → snapshot id, sorted by alias; the snapshot may be gone."""
-    folder = directory / FOLDER
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {path.name: path.read_text().strip() for path in paths if _NAME.fullmatch(path.name)}
+    return survey_aliases(directory)[0]
+
+
+def survey_aliases(directory: Path) -> tuple[dict[str, str], list[str]]:
+    """Return alias → snapshot id, sorted by alias, and a sentence about everything else in their folder."""
+    aliases, sentences = {}, []
+    for path in entries(directory / FOLDER):
+        if not path.name.startswith("."):
+            try:
+                aliases[_checked(path.name)] = _read(path)
+            except (ModelError, OSError) as error:
+                sentences.append(f"{path} is no alias, and is passed over: {error}")
+    return aliases, sentences
+
+
+def _read(path: Path) -> str:
+    """Return the id in an alias's file.
+
+    Raises:
+        ModelError: It holds something else, as it may lead anywhere; or it is no file.
+        OSError: It cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ModelError("it is no file.")
+    with path.open("rb") as file:
+        text = file.read(_LONGEST).decode("ascii", errors="replace").strip()
+    if not ID_PATTERN.fullmatch(text):
+        raise ModelError(f"it holds {text!r}, which is no snapshot's id.")
+    return text
 
 
 def find(directory: Path, alias: str) -> str | None:
-    """Return the id that an alias names, None if there is no such alias."""
+    """Return the id that an alias names, None if there is no such alias.
+
+    Raises:
+        ModelError: It is no valid name, or its file cannot be read or holds no id.
+    """
+    path = directory / FOLDER / _checked(alias)
     try:
-        return (directory / FOLDER / _checked(alias)).read_text().strip()
+        return _read(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ModelError(f"The alias {alias} in {directory} cannot be read: {error.strerror}.") from error
+    except ModelError as error:
+        raise ModelError(
+            f"The alias {alias} in {directory} cannot be followed: {error} Point it to a snapshot by "
+            f"`hstu snapshots alias {alias} ID`."
+        ) from None
 
 
 def none_yet(directory: Path) -> str:
     """Return the sentence that there is no snapshot here yet; it names the trainers that have some."""
-    others = sorted(path.name for path in directory.parent.glob("*") if path.is_dir() and list_snapshots(path))
+    others = sorted(path.name for path in entries(directory.parent) if list_snapshots(path))
     there = f"; there are some of {', '.join(others)} (--name)" if others else "; `hstu train` makes the first"
     return f"There is no snapshot in {directory} yet{there}."
 
@@ -69,18 +121,26 @@ def move(directory: Path, alias: str, snapshot_id: str) -> None:
     """Point an alias, new or old, to a snapshot, durably and at once for every reader.
 
     Raises:
-        ModelError: The alias is no valid name, the snapshot is missing or unreadable, or the disk refuses.
+        ModelError: The alias is no valid name, the snapshot is missing or damaged, or the disk refuses.
     """
     _checked(alias)
     with _locked(directory):
-        read_manifest(resolve(directory, snapshot_id))
+        verified_manifest(resolve(directory, snapshot_id), digest_once)
         try:
             (directory / FOLDER).mkdir(exist_ok=True)
+            _clear_unfinished(directory / FOLDER)
             replace_file(directory / FOLDER / alias, f"{snapshot_id}\n".encode())
         except OSError as error:
             raise ModelError(
                 f"The alias {alias} in {directory} was not moved: {error.strerror}; it names what it named before."
             ) from error
+
+
+def _clear_unfinished(folder: Path) -> None:
+    """Remove what killed processes have left beside the aliases; whoever holds the lock is the only one that writes."""
+    for path in entries(folder):
+        if path.name.startswith(".") and path.is_file():
+            path.unlink()
 
 
 def rollback(directory: Path, alias: str) -> str:
@@ -101,13 +161,25 @@ def rollback(directory: Path, alias: str) -> str:
     return present.parent
 
 
-def gc(directory: Path, keep: int) -> list[str]:
-    """Delete all but the `keep` newest snapshots (at least 1) and those that an alias names; return the deleted ids."""
+def gc(directory: Path, keep: int, tell: Callable[[str], None] = _log.warning) -> list[str]:
+    """Delete old snapshots, and return their ids, oldest first.
+
+    Kept are the `keep` newest (at least 1) of which every byte is as it was written, and those that an alias names.
+    Damaged ones among these are kept as well, and not counted.
+
+    Args:
+        directory: Folder of the snapshots of one trainer.
+        keep: How many to keep.
+        tell: Called with a sentence about each damaged one, and about each alias that cannot be read.
+    """
     if keep < 1:
         raise ModelError(f"keep is {keep}; at least 1 snapshot, the newest, is always kept.")
     with _locked(directory):
-        named = set(list_aliases(directory).values())
-        old = [manifest.id for manifest in list_snapshots(directory)[:-keep] if manifest.id not in named]
+        clear_leftovers(directory)
+        aliases, sentences = survey_aliases(directory)
+        for sentence in sentences:
+            tell(sentence)
+        old = [each for each in _older(directory, keep, tell) if each not in aliases.values()]
         for snapshot_id in old:
             try:
                 remove_snapshot(directory / snapshot_id)
@@ -116,6 +188,20 @@ def gc(directory: Path, keep: int) -> list[str]:
                     f"The snapshot {directory / snapshot_id} cannot be deleted: {error.strerror}."
                 ) from error
     return old
+
+
+def _older(directory: Path, keep: int, tell: Callable[[str], None]) -> list[str]:
+    """Return the ids of the snapshots before the `keep` newest whole ones, oldest first."""
+    manifests, sentences = survey(directory)
+    for sentence in sentences:
+        tell(sentence)
+    while manifests and keep:
+        try:
+            verified_manifest(directory / manifests.pop().id, digest_once)
+            keep -= 1
+        except ModelError as error:
+            tell(str(error))
+    return [manifest.id for manifest in manifests]
 
 
 @contextmanager

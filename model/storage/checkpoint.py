@@ -2,19 +2,23 @@
 
     <data_dir>/train/<name>/cut-<number>/
         state.safetensors   arrays: weights, moments, tables, vocabularies, catalogue, baselines, tallies
-        manifest.json       {"format": "hstu-stream cut", "version": 1, "state": its size and xxh3_128, "facts": {…}}
+        manifest.json       {"format": "hstu-stream cut", "version": 2, "state": its size and xxh3_128, "facts": {…},
+                             "facts_xxh3_128": of the facts as JSON with sorted keys and without spaces}
 
 `facts` are whatever JSON the trainer needs beside the arrays: step, digests, settings, and for every partition the
 offset of the first record that is not yet trained on. A crash at any step of the writing leaves the checkpoint before:
 
     1. state.safetensors, then manifest.json, are written into .cut-<number>.part; both are synced
     2. the folder is synced and renamed to cut-<number>, and the folder above is synced: from here on it counts
-    3. checkpoints older than the last two are removed, as are parts that a crash between 1 and 2 has left
+    3. checkpoints older than the last two are removed
+
+What a crash between 1 and 2 has left is removed before the next 1, and by `remove_unfinished`.
 
 Nothing is pickled: reading a checkpoint runs no code.
 """
 
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +34,7 @@ from model.errors import ModelError
 from model.storage.durable import rename_synced, write_synced
 
 FORMAT: Final = "hstu-stream cut"
-VERSION: Final = 1
+VERSION: Final = 2
 KEEP: Final = 2
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 
@@ -63,18 +67,32 @@ def _write(directory: Path, checkpoint: Checkpoint) -> Path:
     numbers = _numbers(directory)
     number = max(numbers, default=0) + 1
     part, final = directory / f".cut-{number:08d}.part", directory / f"cut-{number:08d}"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    state = save({name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()})  # 1
-    manifest = {"format": FORMAT, "version": VERSION, "state": _fingerprint(state), "facts": checkpoint.facts}
-    write_synced(part / _STATE, state)
-    write_synced(part / _MANIFEST, json.dumps(manifest, indent=1).encode())
-    rename_synced(part, final)  # 2
+    remove_unfinished(directory)
+    try:
+        _write_part(part, checkpoint)  # 1
+        rename_synced(part, final)  # 2
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)  # it would keep a full disk full
+        raise
     for old in sorted([*numbers, number])[:-KEEP]:  # 3
         shutil.rmtree(directory / f"cut-{old:08d}", ignore_errors=True)
+    return final
+
+
+def _write_part(part: Path, checkpoint: Checkpoint) -> None:
+    part.mkdir()
+    state = save({name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()})
+    facts = checkpoint.facts
+    manifest = {"format": FORMAT, "version": VERSION, "state": _fingerprint(state), "facts": facts}
+    manifest["facts_xxh3_128"] = _facts_digest(facts)
+    write_synced(part / _STATE, state)
+    write_synced(part / _MANIFEST, json.dumps(manifest, indent=1).encode())
+
+
+def remove_unfinished(directory: Path) -> None:
+    """Remove what killed processes have left half written; only the process that trains there may do so."""
     for stray in directory.glob(".cut-*.part"):
         shutil.rmtree(stray, ignore_errors=True)
-    return final
 
 
 def read_newest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
@@ -102,7 +120,7 @@ def _read(path: Path) -> Checkpoint | str:
     try:
         manifest = json.loads((path / _MANIFEST).read_bytes())
         state = (path / _STATE).read_bytes()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         return f"The checkpoint {path} is passed over, since it is not whole ({error})."
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         return f"The checkpoint {path} is passed over, since its {_MANIFEST} is not one of hstu-stream."
@@ -113,9 +131,12 @@ def _read(path: Path) -> Checkpoint | str:
         )
     if manifest.get("state") != _fingerprint(state):
         return f"The checkpoint {path} is passed over, since {_STATE} is damaged: another digest than promised."
+    facts = manifest.get("facts")
     try:
-        return Checkpoint(load(state), manifest["facts"])
-    except (SafetensorError, KeyError) as error:
+        if not isinstance(facts, dict) or manifest.get("facts_xxh3_128") != _facts_digest(facts):
+            return f"The checkpoint {path} is passed over, since its facts in {_MANIFEST} are not as they were written."
+        return Checkpoint(load(state), facts)
+    except (SafetensorError, RecursionError) as error:
         return f"The checkpoint {path} is passed over, since it cannot be decoded ({error!r})."
 
 
@@ -123,5 +144,10 @@ def _fingerprint(state: bytes) -> dict[str, Any]:
     return {"bytes": len(state), "xxh3_128": xxh3_128_hexdigest(state)}
 
 
+def _facts_digest(facts: dict[str, Any]) -> str:
+    as_read = json.loads(json.dumps(facts))  # where keys are strings
+    return xxh3_128_hexdigest(json.dumps(as_read, sort_keys=True, separators=(",", ":")).encode())
+
+
 def _numbers(directory: Path) -> list[int]:
-    return [int(path.name[4:]) for path in directory.glob("cut-*") if path.name[4:].isdigit()]
+    return [int(path.name[4:]) for path in directory.glob("cut-*") if re.fullmatch(r"cut-[0-9]{8,18}", path.name)]

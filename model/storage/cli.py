@@ -16,13 +16,14 @@ snapshots_app = typer.Typer(no_args_is_help=True, help="List, compare, name and 
 @snapshots_app.command("list")
 def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir: DataDir = None) -> None:
     """List the snapshots, oldest first."""
-    from model.storage.aliases import list_aliases
+    from model.storage.aliases import survey_aliases
     from model.storage.snapshot import survey
     from model.terminal import show_notes, show_table, when
 
     directory = _directory(ctx, name, data_dir)
     manifests, sentences = survey(directory)
-    aliases = _by_id(list_aliases(directory))
+    named, more = survey_aliases(directory)
+    aliases = _by_id(named)
     if as_json:
         fields = ("id", "name", "parent", "created", "watermark_ms", "step", "examples", "targets", "arrays_bytes")
         _print_json([{**{f: getattr(m, f) for f in fields}, "aliases": aliases.get(m.id, [])} for m in manifests])
@@ -35,7 +36,7 @@ def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir
             for m in manifests
         ]
         show_table(("id", "aliases", "made", "learned up to", "step", "targets", "MiB"), rows, str(directory))
-    show_notes(*sentences)
+    show_notes(*sentences, *more)
 
 
 def _directory(ctx: typer.Context, name: str | None, data_dir: Path | None) -> Path:
@@ -166,8 +167,9 @@ def gc_(
 ) -> None:
     """Delete old snapshots that no alias names."""
     from model.storage.aliases import gc
+    from model.terminal import show_notes
 
-    deleted = gc(_directory(ctx, name, data_dir), keep)
+    deleted = gc(_directory(ctx, name, data_dir), keep, show_notes)
     if as_json:
         _print_json({"deleted": deleted})
     else:

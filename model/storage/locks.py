@@ -11,4 +11,4 @@ def lock_file(path: Path) -> FileLock:
     It is held until any thread calls `release`, or until the object is dropped. `acquire(blocking=False)` raises
     filelock.Timeout where another process holds it.
     """
-    return FileLock(path, mode=0o644, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)
+    return FileLock(path, mode=0o600, thread_local=False, fallback_to_soft=False, preserve_lock_file=True)

@@ -5,8 +5,8 @@
             arrays.safetensors        weights, vocabularies, catalogue, popularity; no pickle anywhere
             manifest.json             format, id, parent, times, settings, metrics, digests; size of the arrays
         aliases/                      see aliases.py
-        .writing-*, .deleting-*       unfinished; readers ignore them, and the next writer removes them. A writer holds
-                                      a lock on its .writing-* as long as it lives, so that no other removes it
+        .writing-*, .deleting-*       unfinished; readers ignore them, and the next writer or gc removes them. A writer
+                                      holds a lock on its .writing-* as long as it lives, so that no other removes it
 
 A snapshot is written aside and renamed, so under its name there is the whole of it or nothing. Only one process writes
 to a directory at a time; any number read.
@@ -18,14 +18,15 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -33,12 +34,13 @@ from xxhash import xxh3_128
 
 from model.errors import ModelError
 from model.storage.durable import rename_synced, write_synced
+from stream.example import JsonBoundsError, check_json
 
 FORMAT: Final = 1  # of the directory; raised whenever an older reader could misread it
 KIND: Final = "hstu-stream snapshot"
 ARRAYS: Final = "arrays.safetensors"
 MANIFEST: Final = "manifest.json"
-ID_PATTERN: Final = re.compile(r"\d{8,}-[0-9a-f]{8}")
+ID_PATTERN: Final = re.compile(r"[0-9]{8,18}-[0-9a-f]{8}")
 _WRITING, _DELETING = ".writing-", ".deleting-"
 _BLOCK_BYTES: Final = 1 << 20
 
@@ -53,19 +55,19 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Name of the trainer."""
     parent: str = ""
     """Id of the snapshot before it in the same run; empty for the first."""
-    created: float
+    created: Annotated[float, Meta(ge=0)]
     """Wall time in seconds since 1970."""
     watermark_ms: int
     """Event time up to which everything was trained on."""
     offsets: dict[str, list[int]] = {}
     """Topic → next offset of each partition."""
-    step: int
+    step: Annotated[int, Meta(ge=0, lt=10**18)]
     """Micro-batches trained on."""
     examples: int = 0
     targets: int = 0
     rank_targets: int = 0
     """Targets that the ranking towers were trained on; 0: their probabilities mean nothing yet."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, dict[str, Any]] = {}
     """Tables "model" and "train"."""
     metrics: dict[str, Any] = {}
     """Prequential metrics at this moment."""
@@ -110,7 +112,7 @@ def write_snapshot(directory: Path, *, arrays: Mapping[str, Any], manifest: Mani
     """
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        _clear_leftovers(directory)
+        clear_leftovers(directory)
         with _aside(directory) as aside:  # 1
             full = _write_arrays(aside / ARRAYS, arrays, manifest)  # 2
             write_synced(aside / MANIFEST, msgspec.json.format(msgspec.json.encode(full, enc_hook=_plain)))  # 3
@@ -126,24 +128,26 @@ def _aside(directory: Path) -> Iterator[Path]:
     handle = os.open(aside, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        aside.chmod(0o755)
         yield aside
     finally:
         shutil.rmtree(aside, ignore_errors=True)
         os.close(handle)
 
 
-def _clear_leftovers(directory: Path) -> None:
+def clear_leftovers(directory: Path) -> None:
+    """Remove what killed processes have left half written or half deleted."""
     for path in directory.iterdir():
         if path.name.startswith((_WRITING, _DELETING)) and not _is_locked(path):
-            shutil.rmtree(path, ignore_errors=True)
+            _remove(path)
 
 
 def _is_locked(path: Path) -> bool:
     try:
-        handle = os.open(path, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except FileNotFoundError:
         return True  # its owner has just renamed or removed it
+    except OSError:
+        return False  # a link or a file, which no writer makes
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -153,6 +157,15 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
+def _remove(path: Path) -> None:
+    """Remove a folder as far as possible; of a link to one, the link."""
+    with suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
 def _write_arrays(path: Path, arrays: Mapping[str, Any], manifest: Manifest) -> Manifest:
     try:
         save_file({name: _as_numpy(name, array) for name, array in arrays.items()}, path)
@@ -160,10 +173,14 @@ def _write_arrays(path: Path, arrays: Mapping[str, Any], manifest: Manifest) -> 
         raise _as_os_error(error) from error
     with path.open("rb") as file:
         os.fsync(file.fileno())
-    digest = file_digest(path)
+    digest = digest_once(path)
     return msgspec.structs.replace(
-        manifest, id=f"{manifest.step:08d}-{digest[:8]}", arrays_bytes=path.stat().st_size, arrays_digest=digest
+        manifest, id=_id(manifest.step, digest), arrays_bytes=path.stat().st_size, arrays_digest=digest
     )
+
+
+def _id(step: int, digest: str) -> str:
+    return f"{step:08d}-{digest[:8]}"
 
 
 def _as_numpy(name: str, array: Any) -> NDArray[Any]:
@@ -203,7 +220,7 @@ def remove_snapshot(path: Path) -> None:
     """Delete a snapshot so that no reader lists a part of it: rename first, then remove."""
     doomed = path.with_name(f"{_DELETING}{path.name}-{os.urandom(4).hex()}")
     path.rename(doomed)
-    shutil.rmtree(doomed, ignore_errors=True)
+    _remove(doomed)
 
 
 def _plain(value: Any) -> Any:
@@ -228,6 +245,21 @@ def file_digest(path: Path) -> str:
     return hasher.hexdigest()
 
 
+def digest_once(path: Path) -> str:
+    """Return file_digest, read once in a process for as long as the file is the same one by inode, time and size."""
+    stat = path.stat()
+    key = stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
+    if key not in _digests:
+        if len(_digests) >= _DIGESTS_KEPT:
+            _digests.clear()
+        _digests[key] = file_digest(path)
+    return _digests[key]
+
+
+_digests: dict[tuple[int, int, int, int], str] = {}
+_DIGESTS_KEPT: Final = 1000
+
+
 def read_manifest(path: Path) -> Manifest:
     """Return the manifest of a snapshot, without reading its arrays.
 
@@ -243,6 +275,7 @@ def read_manifest(path: Path) -> Manifest:
             ) from None
         raise ModelError(f"There is no snapshot at {path}; `hstu snapshots list` shows those there are.") from None
     try:
+        check_json(data)
         head = msgspec.json.decode(data, type=_Head)
         if head.kind != KIND:
             raise ModelError(f"{path} is foreign: its manifest says {head.kind!r} instead of {KIND!r}.")
@@ -252,8 +285,13 @@ def read_manifest(path: Path) -> Manifest:
                 "upgrade it, or take another snapshot."
             )
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (JsonBoundsError, msgspec.DecodeError, UnicodeError) as error:
         raise ModelError(f"The manifest of {path} is foreign or damaged: {error}; take another snapshot.") from None
+    if manifest.id != _id(manifest.step, manifest.arrays_digest):
+        raise ModelError(
+            f"The manifest of {path} was edited: its id is {manifest.id!r}, but step {manifest.step} and the digest "
+            f"{manifest.arrays_digest!r} make another; take another snapshot."
+        )
     if manifest.id != path.name:
         raise ModelError(f"The directory {path} holds snapshot {manifest.id}; rename it to that, since ids are fixed.")
     _check_size(path, manifest)
@@ -272,11 +310,16 @@ def _check_size(path: Path, manifest: Manifest) -> None:
         )
 
 
-def verified_manifest(path: Path) -> Manifest:
-    """Return the manifest after checking every byte of the arrays against it; raises as read_manifest."""
+def verified_manifest(path: Path, digest_of: Callable[[Path], str] = file_digest) -> Manifest:
+    """Return the manifest after checking every byte of the arrays against it; raises as read_manifest.
+
+    Args:
+        path: The snapshot.
+        digest_of: file_digest, or digest_once where the same snapshots are looked at again and again.
+    """
     manifest = read_manifest(path)
     try:
-        digest = file_digest(path / ARRAYS)
+        digest = digest_of(path / ARRAYS)
     except OSError as error:
         raise ModelError(f"The arrays of snapshot {path} cannot be read: {error.strerror}.") from None
     if digest != manifest.arrays_digest:
@@ -301,19 +344,25 @@ def load_snapshot(path: Path) -> Snapshot:
 
 
 def survey(directory: Path) -> tuple[list[Manifest], list[str]]:
-    """Return the snapshots of a directory, oldest first, and a sentence about each that cannot be read."""
+    """Return the snapshots of a directory by step, and a sentence about each that cannot be read."""
     manifests, sentences = [], []
-    paths = sorted(directory.iterdir()) if directory.is_dir() else []
-    for path in paths:
-        if not ID_PATTERN.fullmatch(path.name):
-            continue
-        try:
-            manifests.append(read_manifest(path))
-        except ModelError as error:
-            sentences.append(str(error))
-    return sorted(manifests, key=lambda manifest: (manifest.created, manifest.id)), sentences
+    for path in entries(directory):
+        if ID_PATTERN.fullmatch(path.name):
+            try:
+                manifests.append(read_manifest(path))
+            except ModelError as error:
+                sentences.append(str(error))
+    return sorted(manifests, key=lambda manifest: (manifest.step, manifest.created, manifest.id)), sentences
+
+
+def entries(directory: Path) -> list[Path]:
+    """Return what lies in a directory, by name; nothing if there is none, or none that can be read."""
+    try:
+        return sorted(directory.iterdir())
+    except OSError:
+        return []
 
 
 def list_snapshots(directory: Path) -> list[Manifest]:
-    """Return the readable snapshots of a directory, oldest first; none if there is no directory."""
+    """Return the readable snapshots of a directory by step; none if there is no directory."""
     return survey(directory)[0]

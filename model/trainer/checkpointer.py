@@ -22,7 +22,7 @@ from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.learning.learner import Learner
 from model.storage import aliases
-from model.storage.checkpoint import Checkpoint, read_newest, write_checkpoint
+from model.storage.checkpoint import Checkpoint, read_newest, remove_unfinished, write_checkpoint
 from model.storage.locks import lock_file
 from model.storage.snapshot import Manifest, write_snapshot
 from model.trainer.inbox import Inbox
@@ -89,6 +89,7 @@ class Checkpointer:
         Raises:
             ModelError: Other settings made the checkpoint, or none of them can be read.
         """
+        remove_unfinished(self._directory)
         checkpoint, complaints = read_newest(self._directory)
         for complaint in complaints:
             _log.warning("%s", complaint)

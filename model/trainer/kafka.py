@@ -9,7 +9,6 @@ is offered while a full micro-batch is ready and enough waits behind it, and age
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -140,7 +139,7 @@ class Trainer:
             group_prefix + settings.name,
             bootstrap,
             self,
-            datadir=self._training.directory / f"faust-{os.getpid()}",
+            datadir=self._training.directory / "faust",
             poll_records=_POLL_RECORDS,
             instance_id="-".join((settings.name, *self._names)),  # a member may not come back with other topics
         )

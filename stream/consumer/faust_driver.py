@@ -8,6 +8,7 @@ PollBatch has (progress.py); and `App._new_transport`, which brings Transport in
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
@@ -21,11 +22,14 @@ from faust.types import TP
 
 from stream.consumer.owner import StateOwner
 from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_lost
-from stream.errors import BrokerError, HstuError
+from stream.errors import BrokerError, HstuError, StoreBusyError
 
 _FRESH_S: Final = 5.0  # a fetch that was answered longer ago does not say where the log ends now
 _FETCH_MS: Final = 200
+_LOCKED_S: Final = 0.25  # between two looks at a partition whose state another process has open
 _STEP_S: Final = 0.25  # how late a poll may notice that a partition has been resumed
+
+_log = logging.getLogger("hstu.worker")
 
 
 class Boot(BootStrategy):
@@ -120,18 +124,49 @@ class Consumer(driver.Consumer):
 
     app: DrivenApp
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.locked: set[TP] = set()  # assigned, but another process has their state open
+        self.waiting: asyncio.Future[Any] | None = None  # runs while there are any
+        self.told: set[str] = set()
+        super().__init__(*args, **kwargs)
+
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
         """Seek all assigned partitions; called after a rebalance, and by polls during one (idempotent)."""
+        self.locked = set(self.app.assigned)
+        await self._seek_locked()
+        if self.locked and (self.waiting is None or self.waiting.done()):
+            self.waiting = self.add_future(self._wait_for_locked())
+
+    async def _wait_for_locked(self) -> None:
+        """Begin with the partitions whose state another process has open as soon as it closes it."""
+        while self.locked and not self.app.done.is_set():
+            await asyncio.sleep(_LOCKED_S)
+            await self._seek_locked()
+
+    async def _seek_locked(self) -> None:
         async with self.app.seeking:
             try:
-                await self._seek_as_wanted(self.app.assigned & self.assignment())
+                partitions = self.locked & self.app.assigned & self.assignment()
+                self.locked = {tp for tp in sorted(partitions) if not await self._is_open(tp)}
+                await self._seek_as_wanted(partitions - self.locked)
+                self.app.progress.resume(())
             except (KafkaError, TimeoutError) as error:
                 self.app.fail(BrokerError(f"Kafka did not let consumption begin: {error!r}; see that it runs well."))
             except Exception as error:
                 self.app.fail(error)
+
+    async def _is_open(self, tp: TP) -> bool:
+        try:
+            await self.app.owner.open(tp.topic, tp.partition)
+        except StoreBusyError as error:
+            if (sentence := str(error)) not in self.told:
+                self.told.add(sentence)
+                _log.warning("Partition %d waits, the others go on: %s", tp.partition, sentence)
+            return False
+        return True
 
     def log_end(self, tp: TopicPartition) -> int | None:
         """Return the offset after a log's last record, None unless Kafka has reported it just now."""

@@ -5,12 +5,12 @@ session timeout. The system releases the lock of a process that ends, however it
 """
 
 import itertools
-import os
 import uuid
 from pathlib import Path
 from types import TracebackType
 
 from filelock import FileLock, Timeout
+from xxhash import xxh3_64_hexdigest
 
 
 class InstanceId:
@@ -47,21 +47,25 @@ def lease_free(folder: Path, name: str) -> InstanceId:
     for number in itertools.count(1):
         leased = lease(folder / f"{name}-{number}.seat")
         if leased is not None:
-            leased.name = f"{leased.name}-{_folder_id(folder)}"
+            leased.name = f"{leased.name}-{_place(folder)}"
             return leased
     raise AssertionError("unreachable")
 
 
-def _folder_id(folder: Path) -> str:
-    """Return a folder's own random id, made once by the first process that asks."""
-    path = folder / "id"
-    aside = folder / f".id-{os.getpid()}"
-    if not path.exists():
-        aside.write_text(uuid.uuid4().hex[:12])
-        try:
-            os.link(aside, path)  # unlike a rename, it never replaces what another process has made
-        except FileExistsError:
-            pass
-        finally:
-            aside.unlink()
-    return path.read_text()
+def _place(folder: Path) -> str:
+    """Return what tells a folder from any other one and from its copies, on this machine or another.
+
+    It is the same in all processes and containers that share the folder, whose locks they share then as well. A volume
+    that moves to another machine gets another name there: were it the same in two places, the two would take the
+    partitions from each other for ever.
+    """
+    stat = folder.stat()
+    return xxh3_64_hexdigest(f"{_running_kernel()} {stat.st_dev} {stat.st_ino}".encode())[:12]
+
+
+def _running_kernel() -> str:
+    """Return what is unique to a machine since it was started: cloned machines have one machine id, not one boot."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return str(uuid.getnode())

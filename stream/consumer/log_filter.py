@@ -5,6 +5,9 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from stream.schema.printable import printable
+
+_FORMAT: Final = "%(asctime)s %(levelname).1s %(message)s"
 _OTHERS: Final = ("aiokafka", "faust", "mode", "kafka")
 _ORDINARY: Final = ("because it is rebalancing", "GroupCoordinatorNotAvailable")  # a group changes, or has just begun
 _AGAIN_S: Final = 30.0
@@ -14,10 +17,19 @@ def log_to_stderr() -> None:
     """Set up logging, unless it is set up already."""
     if logging.root.handlers:
         return
-    logging.basicConfig(format="%(asctime)s %(levelname).1s %(message)s", level=logging.WARNING)
+    logging.basicConfig(level=logging.WARNING)
     logging.getLogger("hstu").setLevel(logging.INFO)
     for handler in logging.root.handlers:
+        handler.setFormatter(Printable(_FORMAT))
         handler.addFilter(News())
+
+
+class Printable(logging.Formatter):
+    """Formats what a terminal may print: messages quote what others have sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record, and its traceback."""
+        return printable(super().format(record))
 
 
 class News(logging.Filter):

@@ -12,7 +12,11 @@ class StateOwner(Protocol):
     async def open(self, topic: str, partition: int) -> int | None:
         """Open the state of an assigned partition; return the next offset wanted, None for the log's earliest.
 
-        It is called again for partitions that are open, and may wait up to OPEN_S until a former owner has closed them.
+        It is called again for partitions that are open.
+
+        Raises:
+            StoreBusyError: Another process has the state open; it is asked again until that is over. Other partitions
+                go on meanwhile.
         """
 
     def start_at(self, topic: str, partition: int, offset: int) -> None:

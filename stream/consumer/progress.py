@@ -110,7 +110,7 @@ class Progress:
         while (left := until - time.monotonic()) > 0:
             self._changed.clear()
             room = sum(progress.in_flight for progress in self._partitions.values()) < self.in_flight_records
-            ready = set(active) - self.paused
+            ready = (set(active) & self._partitions.keys()) - self.paused
             if ready and room and not self._closed:
                 return ready
             with suppress(TimeoutError):

@@ -9,7 +9,6 @@ offsets.
 
 import asyncio
 import logging
-import os
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -89,7 +88,7 @@ class _Worker:
             f"{settings.topic_prefix}hstu-workers",
             bootstrap,
             self.partitions,
-            datadir=data_dir / "faust" / f"{name}-{os.getpid()}",
+            datadir=data_dir / "faust" / name.rpartition("-")[0],  # of the seat, which one process at a time has
             poll_records=settings.poll_records,
             instance_id=name,
         )

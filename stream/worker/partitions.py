@@ -19,12 +19,12 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.config import StreamSettings
-from stream.errors import BrokerError, StoreBusyError
+from stream.errors import BrokerError
 from stream.join.partition import Partition
 from stream.schema.topics import EXAMPLES, SourceTopic
 from stream.store.layout import Outgoing
 from stream.store.rocksdb import open_store, partition_path
-from stream.transport import OPEN_S, Record, TopicPartition
+from stream.transport import Record, TopicPartition
 
 _log = logging.getLogger("hstu.worker")
 
@@ -98,14 +98,14 @@ class AssignedPartitions:
         return [assigned.partition for assigned in self]
 
     async def open(self, topic: str, partition: int) -> int | None:
-        """Return the next offset that the partition's store wants of a source; open it once a former owner closed it.
+        """Return the next offset that the partition's store wants of a source; open it unless it is open.
 
         Raises:
             StoreBusyError: Another worker keeps the store open.
             StoreError: The store cannot be used.
         """
         if partition not in self._assigned:
-            store = await _open_patiently(partition_path(self._data_dir, partition))
+            store = open_store(partition_path(self._data_dir, partition))
             self._assigned[partition] = AssignedPartition(Partition(store, partition, self._settings, _now_ms))
             _log.info("Partition %d is ours", partition)
             self._send_soon(self._assigned[partition])
@@ -220,15 +220,3 @@ def _too_large(partition: Partition, prefix: str) -> BrokerError:
 
 def _now_ms() -> int:
     return int(time.time() * 1000)
-
-
-async def _open_patiently(path: Path) -> Any:
-    """Open a store, which a former owner that was just revoked, or killed, may still have open."""
-    deadline = time.monotonic() + OPEN_S
-    while True:
-        try:
-            return open_store(path)
-        except StoreBusyError:
-            if time.monotonic() > deadline:
-                raise
-        await asyncio.sleep(0.1)

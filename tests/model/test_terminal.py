@@ -14,6 +14,21 @@ def test_a_pipe_gets_lines_of_tabs(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("item\ttitle\tscore\ni1\tA B C\t0.5000\ni2\t\t3\n", "A note.\n")
 
 
+def test_what_others_have_sent_commands_no_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Titles, ids, columns and notes: ESC and other controls are printed as escapes, also in a drawn table."""
+    evil, shown = "x\x1b]0;pwned\x07\x9b1m\r\u202e\ud800", "x\\x1b]0;pwned\\x07\\x9b1m\\r\\u202e\\ud800"
+    for drawn in (False, True):
+        monkeypatch.setattr(sys.stdout, "isatty", lambda drawn=drawn: drawn)
+        show_table((evil,), [(evil,)], evil)
+        show_notes(evil)
+        for text in capsys.readouterr():
+            assert shown in text
+            assert not set(text) & {"\x07", "\x9b", "\r", "\u202e"}
+            assert "\x1b]" not in text
+
+
 def test_a_terminal_gets_a_drawn_table(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """With a title and borders; markup in the data is printed as it is."""
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

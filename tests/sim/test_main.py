@@ -76,6 +76,11 @@ def test_a_worker_a_replay_and_topics_need_no_extra(kafka: KafkaForTests, topic_
             assert worker.wait(PATIENCE_S) == 0
         finally:
             worker.kill()
+    made_by_hstu = [path for path in tmp_path.rglob("*") if path != tmp_path / "log"]
+    assert {"store", "seats", "replay"} <= {path.relative_to(tmp_path).parts[0] for path in made_by_hstu}
+    assert [
+        str(path) for path in made_by_hstu if path.stat().st_mode & 0o077
+    ] == []  # histories are their owner's alone
 
 
 def examples(kafka: KafkaForTests, settings: StreamSettings) -> int:
@@ -160,3 +165,20 @@ def test_a_place_that_cannot_be_used_is_a_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert str(tmp_path / "file") in done.stderr
+
+
+def test_a_sentence_commands_no_terminal(tmp_path: Path) -> None:
+    """What it quotes may come from a topic or from an argument: ESC is printed as an escape."""
+    done = hstu("snapshots", "alias", "\x1b]0;pwned\x07", "latest", HSTU_DATA_DIR=str(tmp_path))
+    assert done.returncode == 1
+    assert "\x1b" not in done.stderr
+    done = hstu("--config", "no\x1b[2Jfile.toml", "settings")
+    assert (done.returncode, "\x1b" in done.stderr) == (1, False)
+    assert r"no\x1b[2Jfile.toml" in done.stderr
+
+
+def test_a_trainers_name_leads_nowhere_else(tmp_path: Path) -> None:
+    """It becomes a folder: `..` and separators are refused."""
+    for name in ("../../elsewhere", "/etc", ".."):
+        done = hstu("serve", "--name", name, HSTU_DATA_DIR=str(tmp_path))
+        assert (done.returncode, "Traceback" in done.stderr) == (1, False)

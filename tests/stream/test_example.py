@@ -11,7 +11,8 @@ u64, i64, u32 = st.integers(0, 2**64 - 1), st.integers(-(2**63), 2**63 - 1), st.
 @st.composite
 def examples(draw: st.DrawFn) -> Example:
     """Any columns that fit together."""
-    n, t, x = draw(st.integers(0, 9)), draw(st.integers(0, 4)), draw(st.integers(0, 4))
+    n, x = draw(st.integers(0, 9)), draw(st.integers(0, 4))
+    t = draw(st.integers(0, 4 if n else 0))
     counts = draw(st.lists(st.integers(0, 3), min_size=t, max_size=t))
 
     def column(values: st.SearchStrategy[int], size: int, dtype: str) -> np.ndarray:
@@ -20,7 +21,11 @@ def examples(draw: st.DrawFn) -> Example:
     return Example(
         *(draw(u32), draw(u64), draw(i64), draw(u64), draw(u64)),
         *(column(u64, n, "<u8"), column(u64, n, "<u8"), column(i64, n, "<i8"), column(st.integers(0, 2), n, "u1")),
-        *(column(st.integers(0, 99), t, "<i4"), column(st.integers(-1, 99), t, "<i4"), column(u32, t, "<u4")),
+        *(
+            column(st.integers(0, max(n - 1, 0)), t, "<i4"),
+            column(st.integers(-1, max(n - 1, 0)), t, "<i4"),
+            column(u32, t, "<u4"),
+        ),
         *(column(i64, t, "<i8"), np.cumsum([0, *counts]).astype("<u4"), column(u64, sum(counts), "<u8")),
         *(column(u64, x, "<u8"), tuple(draw(st.lists(st.text(max_size=5), min_size=x, max_size=x)))),
     )

@@ -179,3 +179,15 @@ def test_an_error_in_a_timer_ends_the_app(bootstrap: str, topic: str, tmp_path: 
 
     with pytest.raises(StoreError, match="the disk is full"):
         asyncio.run(run())
+
+
+def test_what_a_killed_process_left_is_gone_at_the_next_start(tmp_path: Path) -> None:
+    """A folder belongs to one process at a time, so that the next one empties it."""
+    (tmp_path / "faust" / "v1").mkdir(parents=True)
+    (tmp_path / "faust" / "v1" / "left").write_text("by kill -9")
+
+    async def run() -> None:
+        make_batch_app("group", "127.0.0.1:1", Notebook(), datadir=tmp_path / "faust")
+        assert not (tmp_path / "faust" / "v1" / "left").exists()
+
+    asyncio.run(run())

@@ -1,4 +1,6 @@
+import errno
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,7 @@ def test_no_folder_is_no_checkpoint(tmp_path: Path) -> None:
     assert read_newest(tmp_path / "none") == (None, [])
 
 
-@pytest.mark.parametrize("harm", ["cut short", "flipped", "lost manifest", "foreign"])
+@pytest.mark.parametrize("harm", ["cut short", "flipped", "lost manifest", "foreign", "nested", "facts cut", "list"])
 def test_a_damaged_checkpoint_is_passed_over_in_a_sentence(tmp_path: Path, harm: str) -> None:
     """The one before it is taken, and the sentence names the folder."""
     write_checkpoint(tmp_path, a_checkpoint(1))
@@ -71,6 +73,14 @@ def test_a_damaged_checkpoint_is_passed_over_in_a_sentence(tmp_path: Path, harm:
         state.write_bytes(data)
     elif harm == "lost manifest":
         manifest.unlink()
+    elif harm == "nested":
+        manifest.write_text("[" * 100_000)
+    elif harm == "facts cut":
+        told = json.loads(manifest.read_text())
+        del told["facts"]["digest"]
+        manifest.write_text(json.dumps(told))
+    elif harm == "list":
+        manifest.write_text(manifest.read_text().replace('"facts": {', '"facts": [1], "other": {'))
     else:
         manifest.write_text('{"format": "something else"}')
     found, [complaint] = read_newest(tmp_path)
@@ -91,7 +101,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     """The sentence has both versions."""
     path = write_checkpoint(tmp_path, a_checkpoint(1)) / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 9}))
-    with pytest.raises(ModelError, match=r"has version 9, and this hstu-stream reads version 1"):
+    with pytest.raises(ModelError, match=r"has version 9, and this hstu-stream reads version 2"):
         read_newest(tmp_path)
 
 
@@ -100,3 +110,36 @@ def test_a_full_or_forbidden_disk_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ModelError, match="No checkpoint could be written"):
         write_checkpoint(tmp_path / "file" / "train", a_checkpoint(1))
+
+
+def test_a_checkpoint_for_which_there_is_no_room_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of it would keep a full disk full."""
+    write_checkpoint(tmp_path, a_checkpoint(1))
+
+    def full(path: Path, data: bytes) -> None:
+        path.write_bytes(data[:8])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("model.storage.checkpoint.write_synced", full)
+    with pytest.raises(ModelError, match="No space left on device; make room"):
+        write_checkpoint(tmp_path, a_checkpoint(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["cut-00000001"]
+
+
+def test_names_that_only_look_like_checkpoints_are_passed_over(tmp_path: Path) -> None:
+    """Digits of other scripts, no digits, too many: they are no numbers of ours."""
+    for name in ("cut-\u0663\u0663\u0663\u0663\u0663\u0663\u0663\u0663", "cut-", "cut-1", f"cut-{'9' * 200}"):
+        (tmp_path / name).mkdir()
+    assert read_newest(tmp_path) == (None, [])
+    assert write_checkpoint(tmp_path, a_checkpoint(1)).name == "cut-00000001"
+
+
+def test_facts_come_back_as_json_has_them(tmp_path: Path) -> None:
+    """Keys that are numbers are strings then, in whatever order; NaN stays what it is."""
+    write_checkpoint(tmp_path, Checkpoint({}, {"by": {10: 1, 2: 2}, "loss": float("nan")}))
+    found, complaints = read_newest(tmp_path)
+    assert complaints == []
+    assert found is not None
+    assert found.facts["by"] == {"10": 1, "2": 2}

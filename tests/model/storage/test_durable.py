@@ -28,17 +28,17 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_a_file_is_synced_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The order: the file aside, the rename, the folder; everybody may read the file."""
+    """The order: the file aside, the rename, the folder; its owner alone may read the file."""
     (tmp_path / "state").write_text("old")
     done = noted(monkeypatch)
     replace_file(tmp_path / "state", b"new")
     assert [done[0].startswith("sync .state."), *done[1:]] == [True, "rename to state", f"sync {tmp_path.name}"]
     assert (tmp_path / "state").read_text() == "new"
-    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["state"]
 
 
-@pytest.mark.parametrize("step", ["fsync", "fchmod", "replace"])
+@pytest.mark.parametrize("step", ["fsync", "replace"])
 def test_an_error_leaves_the_old_content_and_nothing_else(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -267,7 +267,17 @@ def flipped(path: Path) -> None:
         (lambda path: rewrite_manifest(path, format=2), r"has format 2, but this hstu-stream reads format 1; upgrade"),
         (lambda path: rewrite_manifest(path, kind="album"), r"is foreign: its manifest says 'album'"),
         (lambda path: rewrite_manifest(path, step="x"), r"is foreign or damaged: .*\$.step"),
-        (lambda path: rewrite_manifest(path, id="00000009-00000000"), r"holds snapshot 00000009-00000000; rename it"),
+        (
+            lambda path: rewrite_manifest(path, id="00000009-00000000"),
+            r"was edited: its id is '00000009-00000000', but",
+        ),
+        (
+            lambda path: rewrite_manifest(path, step=9),
+            r"was edited: its id is .*, but step 9 and the digest .* make ano",
+        ),
+        (lambda path: rewrite_manifest(path, step=10**4000), r"is foreign or damaged"),
+        (lambda path: rewrite_manifest(path, settings={"model": [1]}), r"is foreign or damaged: .*\$.settings"),
+        (lambda path: (path / MANIFEST).write_text('{"x":' * 2000), r"is foreign or damaged: it is 2000 levels deep"),
     ],
 )
 def test_what_is_no_whole_snapshot_is_refused(harm: Any, sentence: str, tmp_path: Path) -> None:
@@ -279,10 +289,12 @@ def test_what_is_no_whole_snapshot_is_refused(harm: Any, sentence: str, tmp_path
 
 
 def test_a_digest_that_fits_foreign_bytes_is_still_refused(tmp_path: Path) -> None:
-    """Bytes that are no safetensors file are refused even where size and digest agree."""
+    """Bytes that are no safetensors file are refused even where size, digest and id agree."""
     path = write_some(tmp_path, 1)
     (path / ARRAYS).write_bytes(b"x" * 20)
-    rewrite_manifest(path, arrays_bytes=20, arrays_digest=model.storage.snapshot.file_digest(path / ARRAYS))
+    digest = model.storage.snapshot.file_digest(path / ARRAYS)
+    path = path.rename(tmp_path / f"00000001-{digest[:8]}")
+    rewrite_manifest(path, id=path.name, arrays_bytes=20, arrays_digest=digest)
     with pytest.raises(ModelError, match=r"arrays of snapshot .* cannot be read"):
         load_snapshot(path)
 
@@ -294,8 +306,8 @@ def test_a_snapshot_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
 
 
 def test_the_list_goes_from_old_to_new_and_reports_the_unreadable(tmp_path: Path) -> None:
-    """Sorted by the time they were made; foreign names are ignored, a torn copy gets a sentence."""
-    late, early = write_some(tmp_path, 1, created=9.0), write_some(tmp_path, 2, created=5.0)
+    """Sorted by step, whatever the clock said; foreign names are ignored, a torn copy gets a sentence."""
+    early, late = write_some(tmp_path, 1, created=9.0), write_some(tmp_path, 2, created=5.0)
     broken = write_some(tmp_path, 3)
     torn(broken)
     (tmp_path / "aliases").mkdir()
@@ -303,3 +315,22 @@ def test_the_list_goes_from_old_to_new_and_reports_the_unreadable(tmp_path: Path
     assert [manifest.id for manifest in list_snapshots(tmp_path)] == [early.name, late.name]
     assert [broken.name in sentence for sentence in survey(tmp_path)[1]] == [True]
     assert list_snapshots(tmp_path / "nowhere") == []
+
+
+def test_a_renamed_snapshot_is_a_sentence(tmp_path: Path) -> None:
+    """An id is fixed; a copy under another name would pass for a newer one."""
+    path = write_some(tmp_path, 1)
+    path.rename(tmp_path / "99999999-00000000")
+    with pytest.raises(ModelError, match=rf"holds snapshot {path.name}; rename it to that"):
+        load_snapshot(tmp_path / "99999999-00000000")
+
+
+def test_a_snapshot_belongs_to_its_owner_alone(tmp_path: Path) -> None:
+    """It holds titles and the weights of what people like."""
+    path = write_some(tmp_path, 1)
+    before = os.umask(0o077)
+    try:
+        path = write_some(tmp_path, 2)
+    finally:
+        os.umask(before)
+    assert {entry.stat().st_mode & 0o077 for entry in (path, *path.iterdir())} == {0}

@@ -1,9 +1,13 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from stream.consumer import instance_id
 from stream.consumer.instance_id import lease, lease_free
 
 
@@ -31,7 +35,23 @@ def test_the_lowest_free_id_is_leased_and_keeps_its_name(tmp_path: Path) -> None
             assert elsewhere.name not in (first.name, second.name)
     with lease_free(tmp_path / "a", "w") as next_user:
         assert next_user.name == name
-    assert {path.name for path in (tmp_path / "a").iterdir()} == {"id", "w-1.seat", "w-2.seat"}
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"w-1.seat", "w-2.seat"}
+
+
+def test_a_copied_folder_has_ids_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the same machine and on another, even on its clone; a folder that is shared or stays has the same ids."""
+
+    def leased(folder: Path) -> str:
+        with lease_free(folder, "w") as instance:
+            return instance.name
+
+    names = [leased(tmp_path / "a"), leased(tmp_path / "a")]
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    names.append(leased(tmp_path / "copy"))
+    monkeypatch.setattr(instance_id, "_running_kernel", lambda: "another machine")
+    names += [leased(tmp_path / "a"), leased(tmp_path / "copy")]
+    assert names[0] == names[1]
+    assert len(set(names)) == 4
 
 
 def test_a_killed_process_frees_its_id(tmp_path: Path) -> None:

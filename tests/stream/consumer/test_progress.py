@@ -90,6 +90,8 @@ def test_paused_partitions_are_not_polled_until_resumed() -> None:
         progress = progress_at(0)
         other = ("actions", 4)
         progress.pause([HERE])
+        assert await progress.pollable([HERE, other], 0.01) == set()  # not sought yet: nobody knows from where
+        progress.begin(other, 0)
         assert await progress.pollable([HERE, other], 60) == {other}
         waiting = asyncio.create_task(progress.pollable([HERE], 60))
         await asyncio.sleep(0)

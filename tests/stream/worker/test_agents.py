@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
-import threading
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from stream.config import StreamSettings
-from stream.errors import BrokerError, HstuError, StoreBusyError
+from stream.errors import BrokerError, HstuError
 from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_example
 from stream.join.partition import Partition
 from stream.kafka.topics import create_topics
@@ -244,17 +245,60 @@ def test_missing_topics_are_reported_in_a_sentence(bootstrap: str, tmp_path: Pat
         run_worker(nowhere, tmp_path, bootstrap, "w")
 
 
-def test_a_store_that_stays_locked_is_waited_for_then_refused(
-    bootstrap: str, settings: StreamSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_hung_owner_costs_its_own_partitions_only(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
+    """A partition whose store another process keeps open waits alone, and goes on once it is closed."""
+    events, held = make_events(300), open_store(partition_path(tmp_path, 2))
+
+    async def others_ended() -> bool:
+        logs = await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS)
+        beats = [last_beat(log) for number, log in enumerate(logs) if number != 2]
+        return not logs[2] and all(beat and beat.watermark_ms > END_OF_TIME_MS - 10**6 for beat in beats)
+
+    async def run() -> None:
+        await send(bootstrap, settings, events, end=True)
+        with WorkerProcess(settings, tmp_path, bootstrap) as worker:
+            await until(others_ended, "the end of the other partitions")
+            assert worker.says.count("Partition 2 waits, the others go on: The store") == 1
+            assert f"p2 is open in process {os.getpid()} on " in worker.says
+            held.close()
+            await until(lambda: all_ended(bootstrap, settings), "the end of all partitions")
+            assert worker.stop() == 0
+        assert_exactly(await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS), events, settings)
+
+    asyncio.run(run())
+
+
+def test_two_hosts_with_a_copied_data_directory_share_the_work(
+    bootstrap: str, settings: StreamSettings, tmp_path: Path
 ) -> None:
-    """A former owner gets a moment to close it; after that the sentence names the store."""
-    held = open_store(partition_path(tmp_path, 2))
-    monkeypatch.setattr(partitions, "OPEN_S", 0.5)
-    with pytest.raises(StoreBusyError, match=r"p2 is open in another process"):
-        run_worker(settings, tmp_path, bootstrap, "w")
-    monkeypatch.setattr(partitions, "OPEN_S", 30)
-    threading.Timer(0.3, held.close).start()
-    assert asyncio.run(partitions._open_patiently(partition_path(tmp_path, 2))).close() is None
+    """A restored backup or a cloned machine is another member: the two do not take partitions from each other."""
+    events, (one, two) = make_events(600), (tmp_path / "one", tmp_path / "two")
+    early = {topic: wires[: len(wires) // 2] for topic, wires in events.items()}
+    late = {topic: wires[len(wires) // 2 :] for topic, wires in events.items()}
+    one.mkdir()
+
+    async def run() -> None:
+        await send(bootstrap, settings, early, end=False)
+        with WorkerProcess(settings, one, bootstrap) as worker:
+            await until(lambda: "Partition 3 is ours" in worker.says, "the first worker at work")
+            assert worker.stop() == 0
+        shutil.copytree(one, two)
+        with WorkerProcess(settings, one, bootstrap) as first, WorkerProcess(settings, two, bootstrap) as second:
+            workers = (first, second)
+
+            def shared() -> bool:
+                return [len(worker.places().get("actions", ())) for worker in workers] == [2, 2]
+
+            await until(shared, "each at work on two partitions")
+            taken = [worker.says.count("is ours") for worker in workers]
+            await asyncio.sleep(3)  # in which they took all partitions from each other three times
+            assert [worker.says.count("is ours") for worker in workers] == taken
+            await send(bootstrap, settings, late, end=True)
+            await until(lambda: all_ended(bootstrap, settings), "the end of all partitions")
+            assert [worker.stop() for worker in workers] == [0, 0]
+        assert_exactly(await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS), events, settings)
+
+    asyncio.run(run())
 
 
 def test_a_taken_metrics_port_is_reported(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:

@@ -1,0 +1,216 @@
+"""Whatever bytes come in, from Kafka or from a disk, each decoder returns a value or refuses them by its own error."""
+
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import pytest
+
+from model.data import catalogue
+from model.errors import ModelError
+from model.storage.aliases import find, move, survey_aliases
+from model.storage.checkpoint import Checkpoint, read_newest, write_checkpoint
+from model.storage.snapshot import MANIFEST, read_manifest, survey
+from stream.config import StreamSettings
+from stream.errors import FormatError, StoreError
+from stream.example import Example, Heartbeat, decode, encode_example, encode_heartbeat
+from stream.join.partition import Partition
+from stream.schema.dead_letters import RefusedError
+from stream.schema.events import decode_event, decode_waiting
+from stream.schema.topics import SourceTopic
+from stream.store import layout
+from tests.memory_store import MemoryStore
+from tests.snapshots import write_line
+
+SETTINGS: Final = StreamSettings(partitions=1)
+WAITING: Final = layout.waiting_key(1, 17_000, SourceTopic.ACTIONS, 3)
+HEARTBEAT: Final = b'{"watermark":1700000000000}'
+EVENTS: Final = {
+    SourceTopic.IMPRESSIONS: b'{"user_id":7,"request_id":"r-1","ts":1700000000000,"items":["a","b\\u00e9",3]}',
+    SourceTopic.ACTIONS: b'{"user_id":"u","item_id":"b","action":"click","ts":17000,"request_id":"r","value":1.5}',
+    SourceTopic.ATTRIBUTES: b'{"user_id":7,"name":"country","value":"NO","ts":1700000000000}',
+}
+ITEM: Final = b'{"item_id":"b","title":"A title","features":{"genre":["x",null,2.5],"year":1999},"ts":1700000000000}'
+WORDS: Final = (
+    *(b"[", b"]", b"{", b"}", b'"', b"\\", b":", b",", b"null", b"NaN", b"1e999", b"-0", b"0" * 400, b"9" * 5000),
+    *(b"\xff", b"\xed\xa0\x80", b'"\\ud800"', b"\x00", b"[" * 40, b"]" * 40, b"[" * 1000, b'{"x":' * 990, b" " * 3000),
+)
+
+
+class Decoder(NamedTuple):
+    """Where mutation begins, and what may happen."""
+
+    seeds: list[bytes]
+    decode: Callable[[bytes], Any]
+    refusals: tuple[type[Exception], ...]
+
+
+def mutated(rng: random.Random, value: bytes) -> bytes:
+    """Change some bytes: flip, cut, repeat, or put in what decoders stumble over."""
+    data = bytearray(value)
+    for _ in range(rng.randint(1, 4)):
+        at, end = sorted(rng.randint(0, len(data)) for _ in range(2))
+        kind = rng.random()
+        if kind < 0.3 and at < len(data):
+            data[at] ^= 1 << rng.randrange(8)
+        elif kind < 0.45 and at < len(data):
+            data[at] = rng.randrange(256)
+        elif kind < 0.6:
+            del data[at : min(end, at + 9)]
+        elif kind < 0.7:
+            data[at:at] = data[at : min(end, at + 60)]
+        elif kind < 0.75:
+            del data[at:]
+        else:
+            data[at:at] = rng.choice(WORDS)
+    return bytes(data)
+
+
+def an_example() -> bytes:
+    n, t = 5, 3
+    keys = np.arange(n, dtype=np.uint64)
+    return encode_example(
+        Example(
+            partition=1,
+            serial=2,
+            final_ms=3,
+            user=4,
+            first=5,
+            keys=keys,
+            actions=keys,
+            ts_ms=keys.astype(np.int64),
+            kinds=np.ones(n, np.uint8),
+            positions=np.arange(t, dtype=np.int32),
+            queries=np.arange(t, dtype=np.int32) - 1,
+            requests=np.zeros(t, np.uint32),
+            request_ms=np.zeros(t, np.int64),
+            label_offsets=np.array([0, 1, 1, 2], np.uint32),
+            labels=keys[:2],
+            text_keys=keys[:2],
+            texts=("an item", "ünï"),
+        )
+    )
+
+
+def used(message: bytes) -> None:
+    """Decode an example and look up everything that its columns point to."""
+    example = decode(message)
+    if isinstance(example, Example):
+        example.keys[example.positions], example.keys[example.queries]
+        assert len(np.split(example.labels, example.label_offsets[1:-1])) == max(1, len(example.positions))
+        assert len(example.texts) == len(example.text_keys)
+
+
+def stored(key: bytes, value: bytes) -> None:
+    """Open a partition whose store has been tampered with; what waits there becomes a dead-letter at worst."""
+    partition = Partition(MemoryStore({key: value}), 0, SETTINGS)
+    assert key[:1] != layout.WAITING or partition.waiting <= 1
+
+
+def in_file(path: Path, read: Callable[[], Any]) -> Callable[[bytes], None]:
+    def decode_there(value: bytes) -> None:
+        path.write_bytes(value)
+        read()
+
+    return decode_there
+
+
+def event(source: SourceTopic) -> Decoder:
+    def both(value: bytes) -> None:
+        decode_event(source, value, max_slate=100, now_ms=None)
+        decode_waiting(source, value)
+
+    return Decoder([EVENTS[source], HEARTBEAT], both, (RefusedError,))
+
+
+def snapshot_manifest(folder: Path) -> Decoder:
+    """Besides the manifest itself: the other snapshot of the folder is listed whatever this one holds."""
+    first, second = write_line(folder, 2)
+    path = folder / second / MANIFEST
+
+    def read() -> None:
+        assert first in [manifest.id for manifest in survey(folder)[0]]
+        read_manifest(folder / second)
+
+    return Decoder([path.read_bytes()], in_file(path, read), (ModelError,))
+
+
+def alias(folder: Path) -> Decoder:
+    (first,) = write_line(folder, 1)
+    move(folder, "good", first)
+    path = folder / "aliases" / "odd"
+
+    def read() -> None:
+        assert survey_aliases(folder)[0]["good"] == first
+        find(folder, "odd")
+
+    return Decoder([f"{first}\n".encode(), b"../x/" + first.encode()], in_file(path, read), (ModelError,))
+
+
+def checkpoint(folder: Path) -> Decoder:
+    """The one before it is taken."""
+    arrays = {"weights": np.zeros(3, np.float32)}
+    for step in (1, 2):
+        path = write_checkpoint(folder, Checkpoint(arrays, {"step": step, "marks": [{"offset": 7}], "loss": 1.5}))
+
+    def read() -> None:
+        found, complaints = read_newest(folder)
+        assert found is not None
+        assert found.facts["step"] == 2 - len(complaints)
+
+    return Decoder([(path / "manifest.json").read_bytes()], in_file(path / "manifest.json", read), (ModelError,))
+
+
+def store(key: bytes, seed: bytes, *refusals: type[Exception]) -> Decoder:
+    return Decoder([seed], lambda value: stored(key, value), refusals)
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory where the system has one: a disk takes milliseconds for each input."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else tmp_path) as folder:
+        yield Path(folder)
+
+
+def meta() -> bytes:
+    """Return the meta of a store that has just been made."""
+    store = MemoryStore({})
+    Partition(store, 0, SETTINGS).handle(SourceTopic.ACTIONS, [])
+    return store.data[layout.META_KEY]
+
+
+DECODERS: Final[dict[str, Callable[[Path], Decoder]]] = {
+    "impressions": lambda _: event(SourceTopic.IMPRESSIONS),
+    "actions": lambda _: event(SourceTopic.ACTIONS),
+    "attributes": lambda _: event(SourceTopic.ATTRIBUTES),
+    "items": lambda _: Decoder([ITEM, HEARTBEAT], lambda value: catalogue.decode(b"b", value, 5), (ModelError,)),
+    "tombstones": lambda _: Decoder([b"an item"], lambda key: catalogue.decode(key, None, 5), (ModelError,)),
+    "examples": lambda _: Decoder([an_example(), encode_heartbeat(Heartbeat(1, 2))], used, (FormatError,)),
+    "waiting events": lambda _: store(WAITING, EVENTS[SourceTopic.ACTIONS]),
+    "meta of a store": lambda _: store(layout.META_KEY, meta(), StoreError),
+    "snapshot manifests": snapshot_manifest,
+    "aliases": alias,
+    "checkpoints": checkpoint,
+}
+
+
+@pytest.mark.parametrize("inputs", [500, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", DECODERS)
+def test_no_bytes_do_more_than_be_refused(name: str, inputs: int, memory: Path) -> None:
+    """Mutated messages, manifests and records of each kind; some are decoded, and some refused."""
+    decoder, rng, decoded = DECODERS[name](memory), random.Random(name), 0
+    for _ in range(inputs):
+        value = mutated(rng, rng.choice(decoder.seeds))
+        try:
+            decoder.decode(value)
+            decoded += 1
+        except decoder.refusals:
+            pass
+        except Exception as error:
+            raise AssertionError(f"{name}: {value!r}") from error
+    assert decoded > 0
+    assert decoded < inputs or not decoder.refusals or name == "checkpoints"
