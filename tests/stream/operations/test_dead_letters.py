@@ -40,7 +40,7 @@ def settings(kafka: KafkaForTests) -> StreamSettings:
 
 def sources(kafka: Kafka, settings: StreamSettings, topic: str = "actions") -> list[tuple[int, bytes, bytes]]:
     """Return partition, key and value of what lies in a source."""
-    logs = asyncio.run(read(kafka, settings.topic_prefix + topic))
+    logs = asyncio.run(read(kafka.bootstrap, settings.topic_prefix + topic))
     return [(number, record.key, record.value) for number, log in enumerate(logs) for record in log]
 
 

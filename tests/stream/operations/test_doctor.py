@@ -52,7 +52,7 @@ def wrong(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> dict[str, F
 
 
 def send(kafka: Kafka, settings: StreamSettings, topic: str, *events: tuple[int, bytes | None, bytes]) -> None:
-    asyncio.run(fill(kafka, settings.topic_prefix + topic, [(*event, 0) for event in events]))
+    asyncio.run(fill(kafka.bootstrap, settings.topic_prefix + topic, [(*event, 0) for event in events]))
 
 
 def configure(kafka: Kafka, topic: str, **configs: str) -> None:
@@ -130,7 +130,7 @@ def test_a_store_behind_what_kafka_keeps_fails(kafka: KafkaForTests, settings: S
     partition.close()
     found = [one for one in examine(kafka.bootstrap, KafkaSettings(), settings, data_dir) if one.what == "stores"]
     assert [(one.level, "1 of 2" in one.says, "9 records" in one.says) for one in found] == [(Level.OK, True, True)]
-    asyncio.run(delete_before(Kafka(kafka.bootstrap), settings.topic_prefix + "actions", 0, 4))
+    asyncio.run(delete_before(kafka.bootstrap, settings.topic_prefix + "actions", 0, 4))
     lost = wrong(Kafka(kafka.bootstrap), settings, data_dir)["stores"]
     assert lost.level is Level.FAIL
     assert "begins at offset 4" in lost.says
