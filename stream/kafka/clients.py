@@ -23,7 +23,11 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # kafka-python reads its schemas by an old function
     from kafka import KafkaConsumer, KafkaProducer, TopicPartition
     from kafka.admin import (
-        ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic, UserScramCredentialUpsertion,
+        ConfigResource,
+        ConfigResourceType,
+        KafkaAdminClient,
+        NewTopic,
+        UserScramCredentialUpsertion,
     )
     from kafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
