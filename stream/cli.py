@@ -58,12 +58,25 @@ def broker(
         typer.Option("--data-dir", help="The node's directory; it is kept. Default: broker/ in the data directory."),
     ] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port on 127.0.0.1; 0: any free one.")] = 9092,
+    sasl_user: Annotated[
+        str,
+        typer.Option(
+            "--sasl-user",
+            help="Let only this user in, and others by ACLs. Its password is HSTU_KAFKA__SASL_PASSWORD's, that of the "
+            "file HSTU_KAFKA__SASL_PASSWORD_FILE, or one that is made.",
+        ),
+    ] = "",
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt, with a certificate for localhost that is made.")] = False,
 ) -> None:
     """Run one Apache Kafka node on this machine, until Ctrl-C."""
+    from stream.kafka.connection import secret
     from stream.local_broker.node import serve_broker
+    from stream.local_broker.secured import Security
 
     context: StreamCliContext = ctx.obj
-    serve_broker(data_dir or context.load({}).data_dir / "broker", port)
+    settings = context.load({})
+    password = secret(settings.kafka, "sasl.password") if sasl_user else ""
+    serve_broker(data_dir or settings.data_dir / "broker", port, Security(sasl_user, password, tls))
 
 
 def worker(

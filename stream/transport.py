@@ -31,6 +31,8 @@ from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse
 from stream.errors import BrokerError
 from stream.example import Record
 from stream.kafka.connection import Kafka
+from stream.kafka.permissions import check_permissions
+from stream.kafka.reasons import reason
 from stream.kafka.topics import count_partitions
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "Record",
     "StateOwner",
     "TopicPartition",
+    "check_permissions",
     "count_partitions",
     "log_to_stderr",
     "make_batch_app",
@@ -189,7 +192,7 @@ def make_batch_app(
     app = BatchApp(
         group,
         broker=[f"kafka://{server}" for server in kafka.servers],
-        broker_credentials=_credentials(kafka),
+        broker_credentials=faust_credentials(kafka),
         datadir=str(datadir),
         web_enabled=False,
         topic_allow_declare=False,
@@ -210,7 +213,8 @@ def make_batch_app(
     return app
 
 
-def _credentials(kafka: Kafka) -> SASLCredentials | SSLCredentials | None:
+def faust_credentials(kafka: Kafka) -> SASLCredentials | SSLCredentials | None:
+    """Return how a Faust app authenticates and encrypts."""
     options = kafka.client_options()
     if kafka.authenticated:
         return SASLCredentials(
@@ -264,7 +268,8 @@ async def _start(app: BatchApp) -> None:
     except Exception as error:
         kafka = isinstance(error, KafkaError)
         if not app.done.is_set():
-            app.fail(BrokerError(f"Kafka failed: {error!r}; see that it runs well, and restart.") if kafka else error)
+            why = f"Kafka failed: {reason(error)}; see that it runs well, and restart."
+            app.fail(BrokerError(why) if kafka else error)
     finally:
         app.booted.set()
 

@@ -48,7 +48,9 @@ class Neural:
 
     def __init__(self, **model: object) -> None:
         shape = ModelSettings(**{"dim": 8, "layers": 1, "heads": 2, "max_len": 32, **model})  # type: ignore[arg-type]
-        self._learner = Learner(shape, TrainSettings(device="cpu", negatives=4, learning_rate=0.03), baselines=False)
+        self._learner = Learner(
+            shape, TrainSettings(device="cpu", negatives=4, learning_rate=0.03, embedding_rate_ratio=1), baselines=False
+        )
         self.learn_items = self._learner.learn_items
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Ranks:

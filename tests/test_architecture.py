@@ -21,7 +21,8 @@ ORDER = """
 stream.errors  stream.config
 stream.schema
 stream.example
-stream.store  stream.consumer  stream.kafka
+stream.store  stream.kafka
+stream.consumer
 stream.join  stream.local_broker  stream.metrics_server  stream.transport  stream.operations
 stream.worker
 stream.cli

@@ -27,6 +27,7 @@ from stream.transport import (
     Kafka,
     Record,
     TopicPartition,
+    check_permissions,
     count_partitions,
     log_to_stderr,
     make_batch_app,
@@ -72,6 +73,8 @@ def run_trainer(
     """
     log_to_stderr()
     topics: dict[Topic, str] = {"examples": f"{topic_prefix}examples", "items": f"{topic_prefix}items"}
+    group = f"{topic_prefix}hstu-train-{train.name}"
+    check_permissions(kafka, reads=topics.values(), group=group)
     found = count_partitions(kafka, topics.values())
     counts: dict[Topic, int] = {topic: found.get(name, 0) for topic, name in topics.items()}
     if counts["examples"] != partitions:
@@ -85,7 +88,7 @@ def run_trainer(
         training = thread.submit(make, data_dir, train, model).result()
         try:
             trainer = Trainer(training, thread, names, until_end=until_end, live=live)
-            asyncio.run(trainer.run(kafka, f"{topic_prefix}hstu-train-"))
+            asyncio.run(trainer.run(kafka, group))
         finally:
             thread.submit(training.close).result()
 
@@ -139,11 +142,11 @@ class Trainer:
         """Wait until the step that runs is done."""
         await self._ended.wait()
 
-    async def run(self, kafka: Kafka, group_prefix: str) -> None:
+    async def run(self, kafka: Kafka, group: str) -> None:
         """Train until the app is done."""
         settings = self._training.settings
         app = self._app = make_batch_app(
-            group_prefix + settings.name,
+            group,
             kafka,
             self,
             datadir=self._training.directory / "faust",

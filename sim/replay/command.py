@@ -41,12 +41,15 @@ def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOption
 
 def _into_kafka(opened: Opened, settings: Settings, options: ReplayOptions) -> bool:
     from stream.kafka.bootstrap import require_kafka
-    from stream.kafka.topics import create_topics, verify_topics
+    from stream.kafka.permissions import check_permissions
+    from stream.kafka.topics import create_topics, topic_name, verify_topics
 
     name = options.name or opened.source.name
     if Path(name).name != name:
         raise SimError(f"--name {name} cannot name a file; remove its slashes.")
     kafka, stream = require_kafka(settings.bootstrap, settings.kafka), settings.stream
+    names = [topic_name(stream, topic) for topic in TOPICS]
+    check_permissions(kafka, reads=names, writes=names)
     if options.create_topics:
         create_topics(kafka, stream)
     else:

@@ -23,6 +23,7 @@ from faust.types import TP
 from stream.consumer.owner import StateOwner
 from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_lost
 from stream.errors import BrokerError, HstuError, StoreBusyError
+from stream.kafka.reasons import reason
 
 _FRESH_S: Final = 5.0  # a fetch that was answered longer ago does not say where the log ends now
 _FETCH_MS: Final = 200
@@ -154,7 +155,8 @@ class Consumer(driver.Consumer):
                 await self._seek_as_wanted(partitions - self.locked)
                 self.app.progress.resume(())
             except (KafkaError, TimeoutError) as error:
-                self.app.fail(BrokerError(f"Kafka did not let consumption begin: {error!r}; see that it runs well."))
+                why = reason(error)
+                self.app.fail(BrokerError(f"Kafka did not let consumption begin: {why}; see that it runs well."))
             except Exception as error:
                 self.app.fail(error)
 

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from stream.errors import BrokerError
 from stream.kafka.connection import Kafka, addresses
+from stream.kafka.probe import hint, lets_in
+from stream.kafka.reasons import reason
 
 _POLL_S: Final = 0.05
 _ATTEMPT_S: Final = 5.0  # a first answer takes milliseconds; a node that is just starting may drop the request
@@ -20,8 +22,14 @@ _ATTEMPT_S: Final = 5.0  # a first answer takes milliseconds; a node that is jus
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # kafka-python reads its schemas by an old function
     from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-    from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
-    from kafka.errors import KafkaError, TopicAlreadyExistsError
+    from kafka.admin import (
+        ConfigResource,
+        ConfigResourceType,
+        KafkaAdminClient,
+        NewTopic,
+        UserScramCredentialUpsertion,
+    )
+    from kafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 
 __all__ = [
     "ConfigResource",
@@ -29,7 +37,9 @@ __all__ = [
     "KafkaError",
     "NewTopic",
     "TopicAlreadyExistsError",
+    "TopicAuthorizationFailedError",
     "TopicPartition",
+    "UserScramCredentialUpsertion",
     "admin_client",
     "cluster_id",
     "is_listening",
@@ -45,21 +55,21 @@ def admin_client(kafka: Kafka, timeout_s: float) -> Iterator[Any]:
     """Yield a connected KafkaAdminClient, closed afterwards.
 
     Raises:
-        BrokerError: No Kafka answered in that time, or Kafka refused what was done with the client.
+        BrokerError: No Kafka answered in that time, or it refused us, or what was done with the client.
     """
     deadline = time.monotonic() + timeout_s
     servers = addresses(kafka.bootstrap)
     with _quiet():
         client = None
         while client is None and time.monotonic() < deadline:
-            if any(is_listening(host, port) for host, port in servers):  # a failed attempt costs more than a look
+            if any(_answers(kafka, *server) for server in servers):  # a failed attempt costs more than a look
                 client = _connect(kafka, min(_ATTEMPT_S, deadline - time.monotonic()))
             if client is None:
                 time.sleep(_POLL_S)
         if client is None:
             raise BrokerError(
                 f"No Kafka answered at {kafka} within {timeout_s:g} s; start one by hstu broker, "
-                "or correct --bootstrap or HSTU_BOOTSTRAP."
+                f"or correct --bootstrap or HSTU_BOOTSTRAP.{_hint(kafka)}"
             )
         try:
             with refusals(kafka):
@@ -97,12 +107,6 @@ def refusals(kafka: Kafka) -> Iterator[None]:
         raise BrokerError(f"Kafka at {kafka} refused: {reason(error)}; its log says more.") from error
 
 
-def reason(error: KafkaError) -> str:
-    """Return an error's name and what Kafka's protocol says about it, without the request's text."""
-    said = getattr(error, "description", None) or str(error)
-    return f"{type(error).__name__}: {said[:300].rstrip('.')}"
-
-
 def cluster_id(kafka: Kafka, timeout_s: float) -> str | None:
     """Return the id of the cluster that answers, None while none of its brokers takes requests."""
     with admin_client(kafka, timeout_s) as client:
@@ -116,6 +120,22 @@ def is_listening(host: str, port: int, timeout_s: float = 1.0) -> bool:
     with suppress(OSError), socket.create_connection((host, port), timeout=timeout_s):
         return True
     return False
+
+
+def _answers(kafka: Kafka, host: str, port: int) -> bool:
+    """Return whether an attempt may succeed there.
+
+    Raises:
+        BrokerError: A broker refuses our TLS or SASL.
+    """
+    if kafka.encrypted or kafka.authenticated:
+        return lets_in(kafka, host, port, _ATTEMPT_S)
+    return is_listening(host, port)
+
+
+def _hint(kafka: Kafka) -> str:
+    servers = [server for server in addresses(kafka.bootstrap) if is_listening(*server, timeout_s=0.2)]
+    return hint(kafka, *servers[0]) if servers else ""
 
 
 def _connect(kafka: Kafka, timeout_s: float) -> Any:
@@ -144,11 +164,13 @@ def _connect(kafka: Kafka, timeout_s: float) -> Any:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep kafka-python from logging each failed attempt; the error at the end says it once."""
-    logger = logging.getLogger("kafka")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """Keep the clients from logging each failed attempt; the error at the end says it once."""
+    loggers = [logging.getLogger(name) for name in ("kafka", "aiokafka")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -76,7 +76,7 @@ class Kafka:
         Raises:
             BrokerError: The file cannot be read, or is empty.
         """
-        return _secret(self.security, "sasl.password")
+        return secret(self.security, "sasl.password")
 
     def ssl_context(self) -> ssl.SSLContext:
         """Return what TLS verifies and shows.
@@ -88,7 +88,7 @@ class Kafka:
         context = _trusting(said.ssl_ca_location)
         context.check_hostname = said.ssl_endpoint_identification_algorithm == "https"
         if said.ssl_certificate_location:
-            password = _secret(said, "ssl.key.password") or "none is needed"  # else OpenSSL asks on the terminal
+            password = secret(said, "ssl.key.password") or "none is needed"  # else OpenSSL asks on the terminal
             try:
                 context.load_cert_chain(said.ssl_certificate_location, said.ssl_key_location or None, password)
             except (OSError, ssl.SSLError) as error:
@@ -146,19 +146,23 @@ def _contradiction(said: KafkaSettings) -> str | None:
     return None
 
 
-def _secret(said: KafkaSettings, key: str) -> str:
-    """Return a secret, from the setting or its file, without the line's end; empty where neither is set."""
+def secret(said: KafkaSettings, key: str) -> str:
+    """Return a secret, from the setting or its file, without the line's end; empty where neither is set.
+
+    Raises:
+        BrokerError: The file cannot be read, or is empty.
+    """
     name = key.replace(".", "_")
     file = getattr(said, f"{name}_file")
     if not file:
         return str(getattr(said, name).get_secret_value())
     try:
-        secret = Path(file).read_text().rstrip("\r\n")
+        text = Path(file).read_text().rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BrokerError(f"The file {file}, which {key}.file names, cannot be read: {_why(error)}.") from None
-    if not secret:
+    if not text:
         raise BrokerError(f"The file {file}, which {key}.file names, is empty; write the password into it.")
-    return secret
+    return text
 
 
 def _trusting(location: str) -> ssl.SSLContext:

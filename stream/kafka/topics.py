@@ -139,12 +139,18 @@ def _partitions(admin: Any, names: Iterable[str]) -> dict[str, int]:
 
 
 def _leaders(admin: Any, names: Iterable[str]) -> dict[str, list[int]]:
-    """Return the leader of each partition, -1 for none, of those topics that exist, in the order of the names."""
-    found = {}
-    for topic in admin.describe_topics():
-        leaders = [partition.get("leader_id", partition.get("leader", -1)) for partition in topic["partitions"]]
-        found[topic.get("name", topic.get("topic"))] = leaders
-    return {name: found[name] for name in names if found.get(name)}
+    """Return the leader of each partition, -1 for none, of those topics that exist, in the order of the names.
+
+    Raises:
+        KafkaError: This user may not see one.
+    """
+    wanted, found = list(names), {}
+    for topic in admin.describe_topics(wanted):
+        name = topic.get("name", topic.get("topic"))
+        if topic["error_code"] == clients.TopicAuthorizationFailedError.errno:
+            raise clients.TopicAuthorizationFailedError(name)
+        found[name] = [partition.get("leader_id", partition.get("leader", -1)) for partition in topic["partitions"]]
+    return {name: found[name] for name in wanted if found.get(name)}
 
 
 def _refuse_other_counts(counts: Mapping[str, int], settings: StreamSettings) -> None:

@@ -2,7 +2,8 @@
 
     hstu-broker.json    {"format": 1, "cluster_id": "<22 characters>"}: made by us, for this cluster
     lock                locked (flock) by the running node and its JVM; holds the JVM's process id
-    server.properties, log4j2.properties    written at each start
+    server.properties, log4j2.properties    written at each start; the first for its owner alone
+    secrets/, tls/      passwords and certificates of a secured node (secured.py)
     kafka.log, jvm.log  what Kafka logs (three files of 10 MB at most), what Java prints
     logs/               Kafka's own: meta.properties and the messages
 
@@ -36,11 +37,11 @@ _SERVER_PROPERTIES: Final = """\
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller_port}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=CLIENTS://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=CLIENTS://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+inter.broker.listener.name=CLIENTS
+listener.security.protocol.map=CLIENTS:{protocol},CONTROLLER:{controller_protocol}
 log.dirs={logs}
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
@@ -126,10 +127,16 @@ class BrokerDirectory:
         """The file that Java prints to."""
         return self.path / "jvm.log"
 
-    def configure(self, port: int, controller_port: int) -> None:
-        """Write the configuration for a start on these ports; last_error() looks at what is logged from now on."""
+    def configure(self, port: int, controller_port: int, **security: str) -> None:
+        """Write the configuration for a start on these ports; last_error() looks at what is logged from now on.
+
+        Args:
+            port: Of clients.
+            controller_port: Of the node's controller.
+            security: `protocol` of clients, `controller_protocol`, further `properties`; all PLAINTEXT if not given.
+        """
         self._log_begin = self.log.stat().st_size if self.log.exists() else 0
-        self._write("server.properties", port=port, controller_port=controller_port, logs="logs")
+        self._write("server.properties", port, controller_port, "logs", **security)
         (self.path / "log4j2.properties").write_text(_LOG4J2_PROPERTIES)
 
     def format(self, format_by: Callable[[str], None]) -> None:
@@ -138,13 +145,33 @@ class BrokerDirectory:
             return
         aside = self.path / "logs.new"
         shutil.rmtree(aside, ignore_errors=True)
-        self._write("format.properties", port=9092, controller_port=9093, logs=aside.name)
+        self._write("format.properties", 9092, 9093, aside.name)
         format_by("format.properties")
         aside.rename(self.path / "logs")
         (self.path / "format.properties").unlink()
 
-    def _write(self, name: str, **values: object) -> None:
-        (self.path / name).write_text(_SERVER_PROPERTIES.format_map(values))
+    def _write(
+        self,
+        name: str,
+        port: int,
+        controller_port: int,
+        logs: str,
+        *,
+        protocol: str = "PLAINTEXT",
+        controller_protocol: str = "PLAINTEXT",
+        properties: str = "",
+    ) -> None:
+        text = _SERVER_PROPERTIES.format(
+            port=port,
+            controller_port=controller_port,
+            logs=logs,
+            protocol=protocol,
+            controller_protocol=controller_protocol,
+        )
+        file = self.path / name
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+        file.write_text(text + properties)
 
     def last_error(self) -> str:
         """Return the newest error of Kafka or Java since configure(), and the log that says more."""

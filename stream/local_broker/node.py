@@ -1,8 +1,8 @@
 """One Apache Kafka node in KRaft mode on 127.0.0.1, for laptops and tests: `hstu broker`, the demo, the test fixture.
 
-Both of its listeners, for clients and for its own controller, are on the loopback interface; nothing is encrypted,
-since nothing leaves the machine. The messages are in a named directory and survive a stop or a kill of the node. Its
-Java process never outlives the process that started it (die_with_parent.py).
+Both of its listeners, for clients and for its own controller, are on the loopback interface; nothing is encrypted and
+nobody authenticates, unless that is wanted (secured.py). The messages are in a named directory and survive a stop or a
+kill of the node. Its Java process never outlives the process that started it (die_with_parent.py).
 """
 
 import os
@@ -24,6 +24,7 @@ from stream.local_broker import die_with_parent
 from stream.local_broker.data_directory import BrokerDirectory
 from stream.local_broker.jars import find_kafka
 from stream.local_broker.java import find_java
+from stream.local_broker.secured import Security, settings_of
 
 HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 9092
@@ -47,12 +48,16 @@ class Broker:
         data_dir: The node's own directory, made and formatted if it does not exist or is empty.
         port: Where clients connect; 0 takes a free one, and later starts of this object take the same again.
         controller_port: Where the node talks to itself; 0 takes a free one at each start.
+        security: TLS and SASL; none if not given.
     """
 
-    def __init__(self, data_dir: Path, port: int = 0, *, controller_port: int = 0) -> None:
+    def __init__(
+        self, data_dir: Path, port: int = 0, *, controller_port: int = 0, security: Security | None = None
+    ) -> None:
         self.data_dir = data_dir
         self.port = port
         self.version = ""
+        self.security = security or Security()
         self._controller_port = controller_port
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -60,6 +65,11 @@ class Broker:
     def bootstrap(self) -> str:
         """The bootstrap address for clients."""
         return f"{HOST}:{self.port}"
+
+    @property
+    def kafka(self) -> Kafka:
+        """How clients connect."""
+        return self.security.kafka(self.bootstrap, self.data_dir)
 
     @property
     def pid(self) -> int:
@@ -71,6 +81,7 @@ class Broker:
 
         1. Take the directory and lock it. 2. Choose the ports. 3. Find Java and the jars, which the first time are
         fetched. 4. Format the directory if it is new. 5. Start Java, which keeps the lock. 6. Wait for an answer.
+        7. Add the user, if it has one.
 
         Raises:
             BrokerError: One of these failed; nothing is left running.
@@ -82,12 +93,13 @@ class Broker:
             self.port, controller_port = _claim_ports(self.port, self._controller_port)
             java, kafka = find_java(), find_kafka()
             command = [str(java), *_JVM_FLAGS, "-cp", kafka.class_path]
-            directory.configure(self.port, controller_port)
+            self._configure(directory, controller_port, java)
             directory.format(lambda properties: _format(command, directory, properties))
             self.version = kafka.version
             self._process = _launch([*command, "kafka.Kafka", "server.properties"], directory)
             directory.used_by(self._process.pid)
             self._wait_until_ready(directory, time.monotonic() + timeout_s)
+            self.security.add_user(self.bootstrap, self.data_dir)
         except BaseException:
             self.kill()
             raise
@@ -95,12 +107,22 @@ class Broker:
             directory.close()  # Java holds the lock now, or no process does
         return self.bootstrap
 
+    def _configure(self, directory: BrokerDirectory, controller_port: int, java: Path) -> None:
+        directory.configure(
+            self.port,
+            controller_port,
+            protocol=self.security.protocol,
+            controller_protocol=self.security.controller_protocol,
+            properties=self.security.prepare(self.data_dir, java),
+        )
+
     def _wait_until_ready(self, directory: BrokerDirectory, deadline: float) -> None:
+        itself = self.security.as_itself(self.bootstrap, self.data_dir)
         while time.monotonic() < deadline:
             if self._process is None or self._process.poll() is not None:
                 raise BrokerError(f"Kafka did not start: {directory.last_error()}.")
             if clients.is_listening(HOST, self.port):
-                answering = clients.cluster_id(Kafka(self.bootstrap), max(1.0, deadline - time.monotonic()))
+                answering = clients.cluster_id(itself, max(1.0, deadline - time.monotonic()))
                 if answering == directory.cluster_id:
                     return
             time.sleep(_POLL_S)
@@ -156,13 +178,13 @@ def running_broker(data_dir: Path, port: int = 0) -> Iterator[str]:
         broker.stop()
 
 
-def serve_broker(data_dir: Path, port: int = DEFAULT_PORT) -> None:
-    """Run a node in the foreground until SIGTERM, SIGHUP or Ctrl-C, and print when it is ready.
+def serve_broker(data_dir: Path, port: int = DEFAULT_PORT, security: Security | None = None) -> None:
+    """Run a node in the foreground until SIGTERM, SIGHUP or Ctrl-C, and print when it is ready and how to connect.
 
     Raises:
         BrokerError: It cannot be started, or has ended by itself.
     """
-    broker = Broker(data_dir, port)
+    broker = Broker(data_dir, port, security=security)
     with signals_as_interrupts():
         try:
             broker.start()
@@ -170,6 +192,8 @@ def serve_broker(data_dir: Path, port: int = DEFAULT_PORT) -> None:
                 f"Kafka {broker.version} is ready on {broker.bootstrap} (data in {data_dir}, pid {broker.pid})",
                 flush=True,
             )
+            if security and security.protocol != "PLAINTEXT":
+                print(f"Clients connect by\n\n{settings_of(broker.kafka)}", flush=True)
             broker.wait()
         except KeyboardInterrupt:
             print("Stopping Kafka", flush=True)

@@ -24,7 +24,9 @@ from stream.consumer.instance_id import lease_free
 from stream.errors import BrokerError
 from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
-from stream.kafka.topics import EXAMPLE_BYTES, verify_topics
+from stream.kafka.permissions import check_permissions
+from stream.kafka.reasons import reason
+from stream.kafka.topics import EXAMPLE_BYTES, topic_name, verify_topics
 from stream.metrics_server import Health, serve_metrics
 from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
 from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
@@ -50,9 +52,19 @@ def run_worker(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str
         HstuError: A topic is missing, Kafka failed, or a store cannot be used.
     """
     log_to_stderr()
+    check_permissions(
+        kafka,
+        reads=[topic_name(settings, topic) for topic in EVENTS],
+        writes=[topic_name(settings, topic) for topic in (EXAMPLES, DEAD_LETTERS)],
+        group=_group(settings),
+    )
     verify_topics(kafka, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
     with lease_free(data_dir / "seats", name) as instance:
         asyncio.run(_work(settings, data_dir, kafka, instance.name))
+
+
+def _group(settings: StreamSettings) -> str:
+    return f"{settings.topic_prefix}hstu-workers"
 
 
 async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str) -> None:
@@ -75,7 +87,7 @@ async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: st
         finally:
             stop_metrics()
     except KafkaError as error:
-        raise BrokerError(f"Kafka at {kafka} failed: {error!r}; see that it runs, and start again.") from None
+        raise BrokerError(f"Kafka at {kafka} failed: {reason(error)}; see that it runs, and start again.") from None
     finally:
         await producer.stop()
 
@@ -89,7 +101,7 @@ class _Worker:
         self._settings, self._name = settings, name
         self.partitions = AssignedPartitions(settings, data_dir, producer, self._fail)
         self.app: BatchApp = make_batch_app(
-            f"{settings.topic_prefix}hstu-workers",
+            _group(settings),
             kafka,
             self.partitions,
             datadir=data_dir / "faust" / name.rpartition("-")[0],  # of the seat, which one process at a time has

@@ -21,6 +21,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.join.partition import Partition
+from stream.kafka.reasons import reason
 from stream.schema.topics import EXAMPLES, SourceTopic
 from stream.store.layout import Outgoing
 from stream.store.rocksdb import open_store, partition_path
@@ -166,7 +167,8 @@ class AssignedPartitions:
         except MessageSizeTooLargeError:
             self._fail(_too_large(partition, self._settings.topic_prefix))
         except KafkaError as error:
-            self._fail(BrokerError(f"Kafka did not take records of partition {partition.number}: {error!r}; restart."))
+            why = reason(error)
+            self._fail(BrokerError(f"Kafka did not take records of partition {partition.number}: {why}; restart."))
         except Exception as error:
             self._fail(error)
 

@@ -80,7 +80,7 @@ def test_a_whole_table_can_be_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_variables_of_kubernetes_are_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Each pod gets variables for every Service of its namespace, such as one called hstu or hstu-server."""
-    for service in ("HSTU", "HSTU_SERVER"):
+    for service in ("HSTU", "HSTU_SERVER", "HSTU_PORT", "HSTU_A__B"):  # the last two: called hstu-port, hstu-a--b
         for suffix in ("SERVICE_HOST", "SERVICE_PORT", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP", "PORT_80_TCP_ADDR"):
             monkeypatch.setenv(f"{service}_{suffix}", "tcp://10.0.0.1:80")
     assert load(file(tmp_path, "")) == Settings()
@@ -94,6 +94,53 @@ def test_a_misspelt_variable_is_not_taken_for_one_of_kubernetes(
     monkeypatch.setenv(variable, "9000")
     with pytest.raises(SimError, match=f"sets {variable}, which is no setting"):
         load(file(tmp_path, ""))
+
+
+TABLE = """
+[kafka]
+security.protocol = "SASL_SSL"
+"sasl.mechanism" = "PLAIN"
+sasl.username = "file"
+sasl.password.file = "secret"
+"""
+
+
+def test_kafkas_dotted_keys_in_file_and_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Quoted or not in the file; a variable, with an underscore for each dot, goes before the file."""
+    monkeypatch.setenv("HSTU_KAFKA__SASL_USERNAME", "variable")
+    monkeypatch.setenv("HSTU_KAFKA__SSL_KEY_PASSWORD", "{no JSON")
+    kafka = load(file(tmp_path, TABLE)).kafka
+    assert (kafka.security_protocol, kafka.sasl_mechanism, kafka.sasl_username) == ("SASL_SSL", "PLAIN", "variable")
+    assert kafka.sasl_password_file == "secret"
+    assert kafka.ssl_key_password.get_secret_value() == "{no JSON"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[kafka]\nsasl.pasword = 'hunter2'", r"sets kafka.sasl.pasword, which is no setting; sasl.password is"),
+        ("[kafka]\n'sasl.mechanisms' = 'PLAIN'", r"sets kafka.sasl.mechanisms, .*; sasl.mechanism is"),
+        ("[kafka]\nsasl.password = 20022002", r"The setting kafka.sasl.password \(from .*should be a valid string"),
+        ("kafka = 'hunter2'", r"The setting kafka \(from "),
+        ("[kafka]\nsecurity.protocol = 'TLS'", r"kafka.security.protocol = 'TLS' .*'SASL_PLAINTEXT' or 'SASL_SSL'"),
+    ],
+)
+def test_mistakes_in_kafkas_table_show_no_secret(tmp_path: Path, text: str, sentence: str) -> None:
+    """They name the key as it is written, never what a secret holds."""
+    with pytest.raises(SimError, match=sentence) as refused:
+        load(file(tmp_path, text))
+    assert "hunter2" not in str(refused.value)
+    assert "20022002" not in str(refused.value)
+
+
+def test_a_secrets_variable_that_is_misspelt_shows_only_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the nearest there is."""
+    monkeypatch.setenv("HSTU_KAFKA__SASL_PASWORD", "hunter2")
+    with pytest.raises(SimError, match="HSTU_KAFKA__SASL_PASSWORD is the nearest") as refused:
+        load(file(tmp_path, ""))
+    assert "hunter2" not in str(refused.value)
 
 
 def test_an_absent_file_is_an_error_only_if_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,15 @@ def test_the_page_is_the_settings(tmp_path: Path) -> None:
     assert text.count("# default") == 3
 
 
+def test_a_secret_is_not_shown() -> None:
+    """Only that it is set, so that the page can be kept."""
+    settings = Settings(kafka={"sasl.password": "hunter2", "sasl.username": "ann"})
+    text = settings_page(settings)
+    assert "hunter2" not in text
+    assert '# "sasl.password" is set, and not shown\n' in text
+    assert tomllib.loads(text)["kafka"]["sasl.username"] == "ann"
+
+
 def test_every_key_is_there_with_its_meaning() -> None:
     """All keys of all tables; choices are named."""
     printed = CliRunner().invoke(app, ["settings"]).output

@@ -11,6 +11,7 @@ body, a few milliseconds at most, runs in the event loop, so that probes never w
 """
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI, Request, Response, Security
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.security import HTTPBearer
@@ -41,6 +43,7 @@ from model.serving.sequences import Sequences
 from stream.example import id_text
 
 _STATIC: Final = "/docs/static"
+_THREADS: Final = max(8, 2 * (os.cpu_count() or 1))  # that answer; with many more, they and the event loop wait in turn
 
 
 class Probe(BaseModel):
@@ -129,6 +132,7 @@ def _following(swapper: Swapper, poll_s: float) -> Any:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        current_default_thread_limiter().total_tokens = _THREADS
         await asyncio.to_thread(swapper.poll)
         follower = asyncio.create_task(_follow(swapper, poll_s))
         yield

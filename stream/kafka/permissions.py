@@ -1,0 +1,53 @@
+"""Whether the cluster's ACLs let a client do its work, asked before it begins: clients would retry, or stop late."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from stream.errors import BrokerError
+from stream.kafka import clients
+from stream.kafka.connection import Kafka
+from stream.kafka.reasons import is_denied
+
+_TIMEOUT_S: Final = 10.0
+
+
+def check_permissions(kafka: Kafka, *, reads: Iterable[str] = (), writes: Iterable[str] = (), group: str = "") -> None:
+    """Check that this client may read and write topics, and read as a consumer group; names are those in Kafka.
+
+    Do nothing where clients neither authenticate nor speak TLS, since the cluster cannot tell them apart.
+
+    Raises:
+        BrokerError: ACLs are missing; the sentence lists all of them. Or no Kafka answers.
+    """
+    if not (kafka.authenticated or kafka.encrypted):
+        return
+    wanted = [*((name, "READ") for name in reads), *((name, "WRITE") for name in writes)]
+    with clients.admin_client(kafka, _TIMEOUT_S) as admin:
+        lacking = list(_lacking(admin, wanted))
+        if group and not _may_read_group(admin, group):
+            lacking.append(f"READ on the group {group}")
+    if lacking:
+        user = f"the user {kafka.security.sasl_username!r}" if kafka.authenticated else "this client's certificate"
+        raise BrokerError(
+            f"Kafka at {kafka} has no ACLs by which {user} may work: it needs {', '.join(lacking)}; have them granted "
+            "(docs/kafka.md lists all)."
+        )
+
+
+def _lacking(admin: Any, wanted: list[tuple[str, str]]) -> Iterator[str]:
+    if not wanted:
+        return
+    topics = {topic["name"]: topic for topic in admin.describe_topics(sorted({name for name, _ in wanted}))}
+    for name, operation in wanted:
+        allowed = topics[name]["authorized_operations"]
+        denied = topics[name]["error_code"] == clients.TopicAuthorizationFailedError.errno
+        if denied or (allowed and operation not in allowed):  # none are said of a topic that does not exist
+            yield f"{operation} on the topic {name}"
+
+
+def _may_read_group(admin: Any, group: str) -> bool:
+    try:
+        allowed = admin.describe_groups([group])[group]["authorized_operations"]
+    except clients.KafkaError as error:
+        return not is_denied(error)  # another error is for the consumer, which retries
+    return not allowed or "READ" in allowed

@@ -1,0 +1,34 @@
+"""What an error of kafka-python or aiokafka means, for the end of a sentence."""
+
+from typing import Final
+
+_DENIED: Final = {  # error codes of Kafka's protocol
+    29: "this user may not do that with the topic",
+    30: "this user may not read as the consumer group",
+    31: "this user may not do that with the cluster, or may write to no topic",
+    53: "this user may not use the transactional id",
+}
+
+
+def reason(error: BaseException) -> str:
+    """Return an error's name and what Kafka's protocol says about it, without the request's text.
+
+    A missing permission names its topic or group, and the page that lists the ACLs.
+    """
+    code = getattr(error, "errno", None)
+    if code in _DENIED:
+        return f"{_DENIED[code]}{_named(error)} (an ACL is missing: docs/kafka.md lists them)"
+    said = getattr(error, "description", None) or str(error)
+    return f"{type(error).__name__}: {said[:300].rstrip('.')}"
+
+
+def is_denied(error: BaseException) -> bool:
+    """Return whether an ACL is missing, which no further attempt will mend."""
+    return getattr(error, "errno", None) in _DENIED
+
+
+def _named(error: BaseException) -> str:
+    """Return the topics or the group that an error is about, as far as the client says."""
+    first = error.args[0] if error.args else ""
+    names = sorted(map(str, first)) if isinstance(first, set | frozenset | list | tuple) else [str(first)]
+    return " " + ", ".join(names) if names and not any(" " in name or not name for name in names) else ""

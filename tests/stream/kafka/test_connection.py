@@ -1,0 +1,111 @@
+"""Table [kafka]: what a client is given, which combinations are refused, and that no secret is shown."""
+
+import ssl
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.config import KafkaSettings
+from stream.errors import BrokerError
+from stream.kafka.bootstrap import require_kafka
+from stream.kafka.connection import Kafka
+from stream.transport import faust_credentials
+
+SASL = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "ann"}
+
+
+def kafka(**keys: Any) -> Kafka:
+    return Kafka("a:1, b:2", KafkaSettings.model_validate(keys))
+
+
+def test_without_the_table_clients_connect_in_plain_text() -> None:
+    """Several servers are all named."""
+    assert kafka().client_options() == {"bootstrap_servers": ["a:1", "b:2"], "security_protocol": "PLAINTEXT"}
+    assert faust_credentials(kafka()) is None
+
+
+def test_user_and_password_reach_every_client(tmp_path: Path) -> None:
+    """The password comes from the setting, or from its file without the line's end; Faust gets the same."""
+    secret = tmp_path / "password"
+    secret.write_text(" pass\nword \r\n")
+    for given in ({"sasl.password": " pass\nword "}, {"sasl.password.file": str(secret)}):
+        options = kafka(**SASL, **given).client_options()
+        assert options.pop("bootstrap_servers")
+        assert options == {
+            "security_protocol": "SASL_PLAINTEXT",
+            "sasl_mechanism": "SCRAM-SHA-512",
+            "sasl_plain_username": "ann",
+            "sasl_plain_password": " pass\nword ",
+        }
+        for_faust: Any = faust_credentials(kafka(**SASL, **given))
+        assert (for_faust.protocol.value, for_faust.mechanism.value) == ("SASL_PLAINTEXT", "SCRAM-SHA-512")
+        assert (for_faust.username, for_faust.password) == ("ann", " pass\nword ")
+
+
+@pytest.mark.parametrize(("algorithm", "checked"), [("https", True), ("none", False)])
+def test_a_certificate_is_verified_and_has_to_name_the_host(algorithm: str, checked: bool) -> None:
+    """Only the host's name can be let off."""
+    context = kafka(**{"security.protocol": "SSL", "ssl.endpoint.identification.algorithm": algorithm}).ssl_context()
+    assert (context.verify_mode, context.check_hostname) == (ssl.CERT_REQUIRED, checked)
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"security.protocol": "SASL_SSL"}, "needs sasl.mechanism; set it, for example by HSTU_KAFKA__SASL_MECHANISM"),
+        (SASL, "needs sasl.password; .* HSTU_KAFKA__SASL_PASSWORD or HSTU_KAFKA__SASL_PASSWORD_FILE"),
+        ({"sasl.username": "ann"}, "sasl.username is set, but security.protocol is PLAINTEXT; set it to SASL_SSL"),
+        ({"ssl.ca.location": "x"}, "ssl.ca.location is set, but security.protocol is PLAINTEXT"),
+        (
+            {**SASL, "sasl.password": "p", "ssl.ca.location": "x"},
+            "security.protocol is SASL_PLAINTEXT",
+        ),
+        ({"sasl.password": "p", "sasl.password.file": "f"}, "sasl.password and sasl.password.file are both set"),
+        ({"security.protocol": "SSL", "ssl.key.location": "k"}, "set ssl.certificate.location"),
+    ],
+)
+def test_what_cannot_work_is_refused(keys: dict[str, str], sentence: str) -> None:
+    """Before anything connects; the sentence says what to set."""
+    with pytest.raises(BrokerError, match=rf"^The table \[kafka\] of the settings cannot work: .*{sentence}"):
+        kafka(**keys)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    """Password, CA, certificate: which file, and of which setting."""
+    (tmp_path / "empty").touch()
+    absent, empty = str(tmp_path / "absent"), str(tmp_path / "empty")
+    tls = {"security.protocol": "SSL"}
+    cases: list[tuple[dict[str, str], str]] = [
+        (
+            {**SASL, "sasl.password.file": absent},
+            "absent, which sasl.password.file names, cannot be read",
+        ),
+        ({**SASL, "sasl.password.file": empty}, "empty, which sasl.password.file names, is empty"),
+        ({**tls, "ssl.ca.location": absent}, "ssl.ca.location .*absent cannot be used: No such file"),
+        ({**tls, "ssl.ca.location": empty}, "ssl.ca.location .*empty cannot be used"),
+        ({**tls, "ssl.certificate.location": absent}, "client certificate .*absent .*cannot be loaded: No such file"),
+    ]
+    for keys, sentence in cases:
+        with pytest.raises(BrokerError, match=sentence):
+            kafka(**keys).client_options()
+
+
+def test_a_secret_is_in_no_text() -> None:
+    """Neither the value nor what is printed of it holds the password."""
+    made = kafka(**SASL, **{"sasl.password": "hunter2"})
+    assert "hunter2" not in f"{made!r} {made} {made.security} {made.security.model_dump()}"
+
+
+def test_a_password_in_plain_text_to_another_machine_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """PLAIN without TLS; on loopback, by TLS or by SCRAM it stays secret."""
+    plain = {**SASL, "sasl.mechanism": "PLAIN", "sasl.password": "p"}
+    require_kafka("127.0.0.1:1,localhost:2,[::1]:3", KafkaSettings.model_validate(plain))
+    require_kafka("kafka:9092", KafkaSettings.model_validate({**plain, "sasl.mechanism": "SCRAM-SHA-256"}))
+    require_kafka("kafka:9092", KafkaSettings.model_validate({**plain, "security.protocol": "SASL_SSL"}))
+    assert not caplog.messages
+    require_kafka("127.0.0.1:1,kafka:9092", KafkaSettings.model_validate(plain))
+    assert caplog.messages == [
+        "sasl.mechanism PLAIN without TLS sends the password to kafka in plain text; "
+        "use security.protocol SASL_SSL, or a SCRAM mechanism."
+    ]

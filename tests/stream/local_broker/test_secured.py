@@ -1,0 +1,169 @@
+"""A real node with TLS, a user and ACLs: who is let in, and what is said to those who are not."""
+
+import itertools
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stream.config import KafkaSettings, StreamSettings
+from stream.errors import BrokerError
+from stream.kafka.bootstrap import check_reachable
+from stream.kafka.connection import Kafka
+from stream.kafka.permissions import check_permissions
+from stream.kafka.topics import create_topics, list_topics, verify_topics
+from stream.local_broker.node import Broker
+from stream.local_broker.secured import Security, add_user
+from tests.secured import grant
+
+pytestmark = pytest.mark.broker
+ROOT = Path(__file__).parents[3]
+SETTINGS = StreamSettings(partitions=1)
+PASSWORD = r'a"b\c $1'
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A node with TLS whose user, ann, has a password of quotes and backslashes; it has the topics."""
+    broker = Broker(tmp_path_factory.mktemp("secured") / "node", security=Security("ann", PASSWORD, tls=True))
+    broker.start()
+    create_topics(broker.kafka, SETTINGS)
+    yield broker
+    broker.stop()
+
+
+def with_keys(kafka: Kafka, bootstrap: str = "", **keys: str) -> Kafka:
+    """Return the cluster with other keys of table [kafka], and perhaps another address."""
+    given = {key: value for key, value in kafka.security if key.replace("_", ".") in kafka.security.given()} | keys
+    return Kafka(bootstrap or kafka.bootstrap, KafkaSettings.model_validate(given))
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_the_user_is_let_in_by_each_mechanism(node: Broker, mechanism: str) -> None:
+    """And may do everything."""
+    kafka = with_keys(node.kafka, sasl_mechanism=mechanism)
+    assert create_topics(kafka, SETTINGS)["examples"] == "exists"
+    assert list_topics(kafka, SETTINGS)["examples"]
+    check_permissions(kafka, reads=["examples"], writes=["examples"], group="any")
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"sasl_password": "x"}, "does not accept the user 'ann' with this password by SCRAM-SHA-512; correct"),
+        ({"sasl_username": "bob", "sasl_mechanism": "PLAIN"}, "does not accept the user 'bob' .* by PLAIN; correct"),
+        ({"ssl_ca_location": ""}, "is not signed by a CA that is trusted here .*; set ssl.ca.location"),
+    ],
+)
+def test_who_is_refused_is_told_at_once(node: Broker, keys: dict[str, str], sentence: str) -> None:
+    """Not after the time in which a Kafka may answer; and the password is not in the sentence."""
+    with pytest.raises(BrokerError, match=sentence) as refused:
+        check_reachable(with_keys(node.kafka, **keys), 60)
+    assert PASSWORD not in str(refused.value)
+
+
+def test_a_certificate_of_another_host_is_refused_unless_any_will_do(node: Broker) -> None:
+    """127.1 is an address of 127.0.0.1 that no certificate names."""
+    elsewhere = with_keys(node.kafka, f"127.1:{node.port}")
+    with pytest.raises(BrokerError, match=r"certificate of 127\.1:\d+ does not name 127\.1; connect by a name that"):
+        check_reachable(elsewhere)
+    check_reachable(with_keys(elsewhere, ssl_endpoint_identification_algorithm="none"))
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({}, "speaks TLS: set security.protocol to SSL or SASL_SSL"),
+        (
+            {"security.protocol": "SSL"},
+            "as a broker does that wants a user: set security.protocol to SASL_SSL",
+        ),
+    ],
+)
+def test_another_protocol_is_named(node: Broker, keys: dict[str, str], sentence: str) -> None:
+    """Such a connection only breaks off; what the broker may want is found out afterwards."""
+    trust = {"ssl.ca.location": node.kafka.security.ssl_ca_location} if keys else {}
+    with pytest.raises(BrokerError, match=rf"^No Kafka answered at .* within 1 s.*{sentence}"):
+        check_reachable(Kafka(node.bootstrap, KafkaSettings.model_validate(keys | trust)), 1)
+
+
+def test_a_node_without_security_is_named(kafka: Any) -> None:
+    """TLS or a user where there is none."""
+    trust = {"security.protocol": "SSL"}
+    with pytest.raises(BrokerError, match=r"does not speak TLS, but security.protocol is SSL"):
+        check_reachable(Kafka(kafka.bootstrap, KafkaSettings.model_validate(trust)), 0.5)
+    user = {
+        "security.protocol": "SASL_PLAINTEXT",
+        "sasl.mechanism": "PLAIN",
+        "sasl.username": "a",
+        "sasl.password": "b",
+    }
+    with pytest.raises(BrokerError, match=r"takes no users, but security.protocol is SASL_PLAINTEXT"):
+        check_reachable(Kafka(kafka.bootstrap, KafkaSettings.model_validate(user)), 0.5)
+
+
+def test_missing_acls_are_all_named(node: Broker) -> None:
+    """Before anything is read; with them the same check passes."""
+    add_user(node.security.as_itself(node.bootstrap, node.data_dir), "bob", "pw")
+    bob = with_keys(node.kafka, sasl_username="bob", sasl_password="pw")
+    needed: dict[str, Any] = {"reads": ["actions"], "writes": ["examples"], "group": "hstu-workers"}
+    lacking = "READ on the topic actions, WRITE on the topic examples, READ on the group hstu-workers"
+    with pytest.raises(BrokerError, match=f"no ACLs by which the user 'bob' may work: it needs {lacking}; have them"):
+        check_permissions(bob, **needed)
+    with pytest.raises(BrokerError, match=r"this user may not do that with the topic actions \(an ACL is missing"):
+        verify_topics(bob, SETTINGS, ["actions"])
+    grant(node.kafka, "bob", "topic", "actions", "READ")
+    grant(node.kafka, "bob", "topic", "examples", "DESCRIBE")
+    grant(node.kafka, "bob", "group", "hstu-workers", "READ")
+    with pytest.raises(BrokerError, match="it needs WRITE on the topic examples; have them granted"):
+        check_permissions(bob, **needed)
+    grant(node.kafka, "bob", "topic", "exam", "WRITE", prefixed=True)
+    check_permissions(bob, **needed)
+    verify_topics(bob, SETTINGS, ["actions", "examples"])
+
+
+def test_secrets_are_in_files_of_the_owner_alone(node: Broker) -> None:
+    """Those that hold a password or a key; and no argument of the node's process names one."""
+    files = [node.data_dir / "server.properties", *(node.data_dir / "tls").iterdir()]
+    open_to_others = {path.name for path in files if path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO)}
+    assert open_to_others == {"ca.pem"}
+    assert b"PRIVATE KEY" not in (node.data_dir / "tls" / "ca.pem").read_bytes()
+    arguments = Path(f"/proc/{node.pid}/cmdline").read_bytes().decode()
+    assert node.security.password not in arguments
+    assert (node.data_dir / "tls" / "server.password").read_text() not in arguments
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_command_prints_how_to_connect_and_makes_a_password(tmp_path: Path) -> None:
+    """What it prints is a hstu.toml that connects, after a second start as well; the password is in a file."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HSTU_")}
+    run: dict[str, Any] = {"cwd": tmp_path, "env": environment | {"PYTHONPATH": str(ROOT)}, "text": True}
+    hstu = [sys.executable, "-m", "sim.main"]
+    for _ in range(2):
+        (tmp_path / "hstu.toml").unlink(missing_ok=True)
+        command = [*hstu, "broker", "--port", "0", "--sasl-user", "eve", "--data-dir", "node"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, **run) as process:
+            assert process.stdout
+            lines = list(itertools.takewhile(lambda line: "security.protocol" not in line, process.stdout))
+            settings = "".join(lines[3:]) + 'security.protocol = "SASL_PLAINTEXT"\n'
+            file = tmp_path / "node" / "secrets" / "eve.password"
+            assert f'"{file}"' in settings
+            assert file.stat().st_mode & 0o777 == 0o600
+            assert file.read_text() not in settings + Path(f"/proc/{process.pid}/cmdline").read_text()
+            (tmp_path / "hstu.toml").write_text(settings)
+            done = subprocess.run([*hstu, "topics", "create"], capture_output=True, check=False, **run)
+            assert done.returncode == 0, done.stderr
+            process.terminate()
+
+
+@pytest.mark.parametrize("user", ["a b", "../x", "hstu-broker"])
+def test_a_user_that_cannot_be_named_so_is_refused(user: str) -> None:
+    """Its name is that of a file and stands in Kafka's configuration."""
+    with pytest.raises(BrokerError, match="cannot be a user here; give one of at most 64 letters"):
+        Security(user)
