@@ -71,6 +71,10 @@ class WorkerProcess:
         """What it has printed so far."""
         return self._log.read_text()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self._process.kill()

@@ -218,6 +218,15 @@ def test_a_store_half_made_by_a_killed_worker_is_made_anew(tmp_path: Path) -> No
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p0", "p0.owner"]
 
 
+def test_a_store_may_be_made_where_a_link_leads(tmp_path: Path) -> None:
+    """Partitions may lie on several disks."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "p0").symlink_to(tmp_path / "disk")
+    open_store(tmp_path / "p0").close()
+    assert (tmp_path / "p0").is_symlink()
+    assert (tmp_path / "disk" / "CURRENT").exists()
+
+
 def _flip_bytes(path: Path) -> None:
     for file in path.glob("*.sst"):
         data = bytearray(file.read_bytes())

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -268,6 +269,41 @@ def test_a_hung_owner_costs_its_own_partitions_only(bootstrap: str, settings: St
             held.close()
             await until(lambda: all_ended(bootstrap, settings), "the end of all partitions")
             assert worker.stop() == 0
+        assert_exactly(await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS), events, settings)
+
+    asyncio.run(run())
+
+
+@pytest.mark.slow
+def test_a_stopped_worker_holds_up_no_other(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
+    """SIGSTOP beyond the session: the others go on at once and take its partitions when it is back; nothing doubles."""
+    events = make_events(600)
+    early = {topic: wires[: len(wires) // 2] for topic, wires in events.items()}
+    late = {topic: wires[len(wires) // 2 :] for topic, wires in events.items()}
+
+    async def run() -> None:
+        await send(bootstrap, settings, early, end=False)
+        with WorkerProcess(settings, tmp_path, bootstrap) as hung, WorkerProcess(settings, tmp_path, bootstrap) as well:
+
+            def shared() -> bool:
+                return [len(worker.places().get("actions", ())) for worker in (hung, well)] == [2, 2]
+
+            await until(shared, "each at work on two partitions")
+            mine = {int(place) for place in well.places()["actions"]}
+            hung.signal(signal.SIGSTOP)
+            await until(lambda: well.says.count("waits, the others go on") == 2, "the session's end")
+            await send(bootstrap, settings, late, end=False, beat_ms=START_MS + 10_000_000)
+
+            async def mine_done() -> bool:
+                logs = await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS)
+                beats = [last_beat(log) for number, log in enumerate(logs) if number in mine]
+                return all(beat and beat.watermark_ms > START_MS + 9_000_000 for beat in beats)
+
+            await until(mine_done, "what the other worker has")
+            hung.signal(signal.SIGCONT)
+            await send(bootstrap, settings, {source.topic: [] for source in SourceTopic}, end=True)
+            await until(lambda: all_ended(bootstrap, settings), "the end of all partitions")
+            assert [worker.stop() for worker in (hung, well)] == [0, 0]
         assert_exactly(await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS), events, settings)
 
     asyncio.run(run())
