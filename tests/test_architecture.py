@@ -33,6 +33,7 @@ model.attention
 model.attention.cpu  model.attention.triton
 model.data
 model.counting
+model.fusion
 model.network.encoders
 model.network
 model.baselines  model.evaluation  model.optim  model.storage
