@@ -4,7 +4,7 @@ n = tokens, t = targets, l = labels of all targets, x = texts. Little-endian, ev
 
     bytes          field
     0   4s         magic "HSTE"
-    4   u16        version, 1
+    4   u16        version, 2
     6   u16        type: 1 example, 2 heartbeat
 
     example                                              heartbeat
@@ -18,7 +18,8 @@ n = tokens, t = targets, l = labels of all targets, x = texts. Little-endian, ev
     40  i64        final_ms: event time at which the targets became final
     48  u64        user
     56  u64        first: position of token 0 in the user's whole sequence
-    64  then the columns, each padded to 8 bytes:
+    64  16s        parent: xxh3_128 of the whole message before it in this partition, zeros for serial 1
+    80  then the columns, each padded to 8 bytes:
         key u64[n], action u64[n], ts_ms i64[n], request_ms i64[t], label u64[l], text_key u64[x],
         position i32[t], query i32[t], request u32[t], label_offset u32[t+1], text_offset u32[x+1], kind u8[n],
         texts (UTF-8)
@@ -26,6 +27,9 @@ n = tokens, t = targets, l = labels of all targets, x = texts. Little-endian, ev
 A target is the token at `position`: a shown item (kind IMPRESSION) whose label is the set of actions on it within the
 window, or an organic action (kind ACTION), whose item is the positive. `query` is the last token before the request,
 -1 if the user has none; targets with one `request` number were shown together (or are one organic action).
+
+Each message names the one before it by `parent`, so that the last message's digest stands for all examples of its
+partition: two logs that differ anywhere differ in every parent after it.
 """
 
 import struct
@@ -35,36 +39,47 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_128_digest
 
 from stream.errors import FormatError
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
+from stream.schema.record_time import DEFAULT_BOUNDS, Headers, TimeBounds
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, TOKEN_DTYPE, Kind
 
 __all__ = [  # all that model/ may import of stream/
+    "DEFAULT_BOUNDS",
     "END_OF_TIME_MS",
     "LAST_TS_MS",
     "MAGIC",
     "MAX_ID_BYTES",
     "NO_KEY",
+    "NO_PARENT",
     "TOKEN_DTYPE",
     "Example",
     "FormatError",
     "Heartbeat",
     "Kind",
     "Record",
+    "TimeBounds",
     "attribute_text",
+    "content",
     "decode",
     "encode_example",
     "encode_heartbeat",
     "id_key",
     "id_text",
+    "message_digest",
 ]
 
 MAGIC: Final = b"HSTE"
-VERSION: Final = 1
+VERSION: Final = 2
+NO_PARENT: Final = bytes(16)
 _EXAMPLE, _HEARTBEAT = 1, 2
 _START: Final = struct.Struct("<4sHH")
-_HEAD: Final = struct.Struct("<4sHHIIIIIIQqQQ")
+_HEAD: Final = struct.Struct("<4sHHIIIIIIQqQQ16s")
+_BODY: Final = 6  # where the message's own content begins; what lies before is magic and version
+_PARENT: Final = _HEAD.size - 16
+_CONTENT: Final = MAGIC + b"\1\0"  # what contents have begun with since version 1, which had no parent
 _BEAT: Final = struct.Struct("<4sHHIIqQ16s")
 
 
@@ -86,6 +101,10 @@ class Record(Protocol):
     @property
     def timestamp(self) -> int:
         """Kafka's own time of the record in ms."""
+
+    @property
+    def headers(self) -> Headers:
+        """The record's headers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +128,7 @@ class Example:
     labels: NDArray[np.uint64]  # [l] keys of action names
     text_keys: NDArray[np.uint64]  # [x]
     texts: tuple[str, ...]  # [x] of ids in tokens that are new since the user's last example
+    parent: bytes = NO_PARENT  # digest of the message before it in this partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +148,7 @@ def encode_example(example: Example) -> bytes:
     head = _HEAD.pack(
         *(MAGIC, VERSION, _EXAMPLE, example.partition, len(example.keys), len(example.positions)),
         *(len(example.labels), len(texts), int(text_offsets[-1])),
-        *(example.serial, example.final_ms, example.user, example.first),
+        *(example.serial, example.final_ms, example.user, example.first, example.parent),
     )
     columns = (
         *(example.keys, example.actions, example.ts_ms, example.request_ms, example.labels, example.text_keys),
@@ -139,6 +159,16 @@ def encode_example(example: Example) -> bytes:
         data = np.ascontiguousarray(column, dtype).tobytes()
         parts += (data, bytes(-len(data) % 8))
     return b"".join((*parts, *texts))
+
+
+def message_digest(message: bytes) -> bytes:
+    """Return what the next message of the partition names as its parent."""
+    return xxh3_128_digest(message)
+
+
+def content(message: bytes) -> bytes:
+    """Return what an example says, apart from version and parent: equal for equal examples, whatever came before."""
+    return _CONTENT + message[_BODY:_PARENT] + message[_HEAD.size :]
 
 
 _COLUMNS: Final = (
@@ -170,7 +200,8 @@ def decode(message: bytes) -> Example | Heartbeat:
     if version != VERSION or kind not in (_EXAMPLE, _HEARTBEAT):
         raise FormatError(
             f"An example message of version {version}, type {kind} cannot be read by this hstu-stream, which knows "
-            f"version {VERSION}, types 1 and 2; upgrade the reader before the workers."
+            f"version {VERSION}, types 1 and 2. Let workers and trainers be of one version; examples of an older one "
+            "have to be made again from the events, under another stream.topic_prefix and data_dir."
         )
     return _decode_beat(message) if kind == _HEARTBEAT else _decode_example(message)
 
@@ -186,7 +217,7 @@ def _decode_example(message: bytes) -> Example:
     size = len(message)
     if size < _HEAD.size:
         raise FormatError(f"An example has {size} bytes, fewer than its header of {_HEAD.size}: it is truncated.")
-    _, _, _, partition, n, t, l, x, text_bytes, serial, final_ms, user, first = _HEAD.unpack_from(message)  # noqa: E741
+    _, _, _, partition, n, t, l, x, text_bytes, serial, final_ms, user, first, parent = _HEAD.unpack_from(message)  # noqa: E741
     counts = (n, n, n, t, l, x, t, t, t, t + 1, x + 1, n)
     columns: dict[str, NDArray[Any]] = {}
     at = _HEAD.size
@@ -202,7 +233,7 @@ def _decode_example(message: bytes) -> Example:
         at += padded
     offsets = columns.pop("text_offsets").tolist()
     texts = tuple(message[at + a : at + b].decode() for a, b in pairwise(offsets))
-    return Example(partition, serial, final_ms, user, first, texts=texts, **columns)
+    return Example(partition, serial, final_ms, user, first, texts=texts, parent=parent, **columns)
 
 
 def _padded(size: int) -> int:

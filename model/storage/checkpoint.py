@@ -2,7 +2,7 @@
 
     <data_dir>/train/<name>/cut-<number>/
         state.safetensors   arrays: weights, moments, tables, vocabularies, catalogue, baselines, tallies
-        manifest.json       {"format": "hstu-stream cut", "version": 1, "state": its size and xxh3_128, "facts": {…}}
+        manifest.json       {"format": "hstu-stream cut", "version": 2, "state": its size and xxh3_128, "facts": {…}}
 
 `facts` are whatever JSON the trainer needs beside the arrays: step, digests, settings, and for every partition the
 offset of the first record that is not yet trained on. A crash at any step of the writing leaves the checkpoint before:
@@ -30,7 +30,7 @@ from model.errors import ModelError
 from model.storage.durable import rename_synced, write_synced
 
 FORMAT: Final = "hstu-stream cut"
-VERSION: Final = 1
+VERSION: Final = 2
 KEEP: Final = 2
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -24,13 +24,16 @@ from stream.consumer.instance_id import lease_free
 from stream.errors import BrokerError
 from stream.join.partition import Partition
 from stream.kafka.clients import connection
-from stream.kafka.topics import EXAMPLE_BYTES, verify_topics
-from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
+from stream.kafka.topics import EXAMPLE_BYTES, count_partitions, verify_topics
+from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS, SourceTopic
 from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
+from stream.worker.furthest_partition import FurthestPartition
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from stream.worker.prometheus import WorkerMetrics, serve_metrics
+from stream.worker.silent_topics import SilentTopics
 
 _TICK_S: Final = 1.0
+_CREATE_TIME: Final = 0  # Kafka's timestamp_type; 1 is LogAppendTime
 _WAITING_EVENTS: Final = 20_000  # of a partition; above this, sources that run ahead are not polled
 _log = logging.getLogger("hstu.worker")
 
@@ -49,11 +52,12 @@ def run_worker(settings: StreamSettings, data_dir: Path, bootstrap: str, name: s
     """
     log_to_stderr()
     verify_topics(bootstrap, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
+    items = count_partitions(bootstrap, [settings.topic_prefix + ITEMS])
     with lease_free(data_dir / "seats", name) as instance:
-        asyncio.run(_work(settings, data_dir, bootstrap, instance.name))
+        asyncio.run(_work(settings, data_dir, bootstrap, instance.name, sum(items.values())))
 
 
-async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: str) -> None:
+async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: str, items_partitions: int) -> None:
     producer = AIOKafkaProducer(
         **connection(bootstrap),
         client_id=name,
@@ -62,9 +66,11 @@ async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: 
         max_batch_size=512 << 10,
         max_request_size=EXAMPLE_BYTES,
     )
+    furthest = FurthestPartition(bootstrap, settings.topic_prefix + EXAMPLES, settings.partitions)
     try:
         await producer.start()
         worker = _Worker(settings, data_dir, bootstrap, name, producer)
+        worker.let_go(SilentTopics(settings, producer, items_partitions, worker.at_end, furthest))
         port, stop_metrics = serve_metrics(worker.metrics(), settings.metrics_host, settings.metrics_port)
         _log.info("Worker %s: metrics on http://%s:%d/metrics", name, settings.metrics_host, port)
         try:
@@ -74,6 +80,7 @@ async def _work(settings: StreamSettings, data_dir: Path, bootstrap: str, name: 
     except KafkaError as error:
         raise BrokerError(f"Kafka at {bootstrap} failed: {error!r}; see that it runs, and start again.") from None
     finally:
+        await furthest.stop()
         await producer.stop()
 
 
@@ -95,20 +102,32 @@ class _Worker:
         )
         for source in SourceTopic:
             self.app.batches(self._topic(source))(partial(self._handle, source))
+        self.app.expect({self._topic(source): settings.partitions for source in SourceTopic})
         self.app.every(_TICK_S)(self._tick)
         self._misrouted: dict[int, int] = {}  # partition → the count last logged
+        self._timed: set[SourceTopic] = set()  # whose kind of Kafka timestamp is known
+        self._silent: SilentTopics
+
+    def let_go(self, silent: SilentTopics) -> None:
+        """Let heartbeats be written into silent topics."""
+        self._silent = silent
+        self.app.every(silent.beat_s)(lambda: silent.beat(self.partitions.all()))
+
+    async def at_end(self, source: SourceTopic, number: int) -> bool:
+        """Return whether everything in a partition of a source has been handled."""
+        return await self.app.at_end((self._topic(source), number))
 
     def metrics(self) -> WorkerMetrics:
         """Return the Prometheus collector of this worker."""
         return WorkerMetrics(self.partitions.all, self._lag, lambda: time.time() * 1000)
 
     async def _handle(self, source: SourceTopic, number: int, records: Sequence[Record]) -> None:
+        self._warn_of_producers_time(source, records)
+        self._silent.brought(source, number, records)
         await self.partitions.handle(source, number, records)
         self._pace(self.partitions[number])
 
     async def _tick(self) -> None:
-        """Let sources that have been at their end for `idle_timeout_s` no longer hold the others back."""
-        self.partitions.advance(await self.app.idle(self._settings.idle_timeout_s))
         for assigned in self.partitions:
             self._pace(assigned)
             self._warn_of_misrouted(assigned.partition)
@@ -122,6 +141,16 @@ class _Worker:
                 "producers differ in this, users are split in two; set the same partitioner everywhere.",
                 *(partition.number, count),
             )
+
+    def _warn_of_producers_time(self, source: SourceTopic, records: Sequence[Any]) -> None:
+        if source not in self._timed:
+            self._timed.add(source)
+            if records[-1].timestamp_type == _CREATE_TIME:
+                _log.warning(
+                    "Topic %s has its producers' time (CreateTime): one whose clock is fast moves everybody's time. "
+                    "Set its message.timestamp.type to LogAppendTime, as hstu topics create does.",
+                    self._topic(source),
+                )
 
     def _pace(self, assigned: AssignedPartition) -> None:
         ahead = assigned.ahead(_WAITING_EVENTS, partial(self._lag, partition=assigned.partition.number))

@@ -91,7 +91,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     """The sentence has both versions."""
     path = write_checkpoint(tmp_path, a_checkpoint(1)) / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"version": 9}))
-    with pytest.raises(ModelError, match=r"has version 9, and this hstu-stream reads version 1"):
+    with pytest.raises(ModelError, match=r"has version 9, and this hstu-stream reads version 2"):
         read_newest(tmp_path)
 
 
