@@ -74,7 +74,8 @@ def total(source: Source) -> int:
 def replay_events(source: Source, partitions: int, start: int = 0) -> Iterator[SourceEvent]:
     """Yield all that a replay sends, from record number `start` on; heartbeats are not counted."""
     first_ms = source.first_ms
-    yield from heartbeats(first_ms, partitions)
+    if not start:
+        yield from heartbeats(first_ms, partitions)
     for item_id, value in source.catalogue[start:]:
         yield SourceEvent(ITEMS, item_id.encode(), value, first_ms)
     begin = max(start - len(source.catalogue), 0)
