@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from stream.schema.record_time import TimeBounds
+
 
 class KafkaSettings(BaseModel):
     """How clients connect to Kafka, by the names that Kafka's own clients use.
