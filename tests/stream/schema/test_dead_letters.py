@@ -15,6 +15,7 @@ def test_the_headers_name_reason_and_place() -> None:
         ("topic", b"t-actions"),
         ("partition", b"3"),
         ("offset", b"1099511627776"),
+        ("id", b"t-actions/3/1099511627776"),
     ]
 
 
