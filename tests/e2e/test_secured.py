@@ -23,8 +23,8 @@ REPLAY: Final = ("replay", "--synthetic", "dirichlet", "--records", "1")
 ACLS: Final = {
     "replay": [("topic", name, "READ", "WRITE") for name in ("impressions", "actions", "attributes", "items")],
     "worker": [
-        *(("topic", name, "READ") for name in ("impressions", "actions", "attributes")),
-        *(("topic", name, "WRITE") for name in ("examples", "dead-letters")),
+        *(("topic", name, "READ") for name in ("impressions", "actions", "attributes", "examples")),
+        *(("topic", name, "WRITE") for name in ALL),
         ("group", "hstu-workers", "READ"),
     ],
     "trainer": [
