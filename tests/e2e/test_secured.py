@@ -13,7 +13,7 @@ from stream.kafka.topics import create_topics
 from stream.local_broker.node import Broker
 from stream.local_broker.secured import Security, add_user
 from stream.schema.topics import ALL
-from tests.e2e.test_one_digest import PARTITIONS, Run
+from tests.e2e.test_one_digest import PARTITIONS, Run, until
 from tests.secured import grant
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(400)]
@@ -101,6 +101,23 @@ def test_the_digests_are_those_without_security(node: Broker, source: tuple[str,
         assert stop_all(run.children) == []
     logs = "".join(child.log.read_text() for child in run.children)
     assert "-pw" not in logs
+
+
+def test_a_password_that_is_changed_ends_a_worker_once_its_connection_is_lost(node: Broker, tmp_path: Path) -> None:
+    """By the sentence of a wrong password, so that whatever restarts it gives it the new one."""
+    run = SecuredRun(tmp_path / "run", node)
+    itself = node.security.as_itself(node.bootstrap, node.data_dir)
+    try:
+        worker = run.start_as("worker", "worker")
+        until(lambda: f"Partition {PARTITIONS - 1} is ours" in worker.log.read_text(), "the worker")
+        add_user(itself, "worker", "another")
+        node.stop()
+        node.start()
+        assert worker.wait(90) == 1
+        assert "does not accept the user 'worker' with this password by SCRAM-SHA-256" in worker.last_words()
+    finally:
+        stop_all(run.children)
+        add_user(itself, "worker", "worker-pw")
 
 
 @pytest.mark.parametrize(
