@@ -131,11 +131,6 @@ class BatchApp(DrivenApp):
             self.progress.note_end(partition, await self.at_end(partition))
         return self.progress.ended_for(timeout_s) if timeout_s else set()
 
-    async def ask_why_silent(self, kafka: Kafka) -> None:
-        """End the app if Kafka does not answer its fetches because it refuses us, as after a change of the password."""
-        if all(self._log_end(partition) is None for partition in self.progress):
-            await self.or_fail(asyncio.to_thread(check_lets_in, kafka))
-
     def _log_end(self, partition: TopicPartition) -> int | None:
         return cast(Consumer, self.consumer).log_end(partition) if partition in self.progress else None
 
@@ -169,6 +164,11 @@ class BatchApp(DrivenApp):
             await action
         except Exception as error:
             self.fail(error)
+
+    async def ask_why_silent(self, kafka: Kafka) -> None:
+        """End the app if Kafka does not answer its fetches because it refuses us, as after a change of the password."""
+        if all(self._log_end(partition) is None for partition in self.progress):
+            await self.or_fail(asyncio.to_thread(check_lets_in, kafka))
 
 
 def make_batch_app(
