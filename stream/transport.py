@@ -17,6 +17,7 @@ import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -32,6 +33,7 @@ from stream.errors import BrokerError
 from stream.example import Record
 from stream.kafka.connection import Kafka
 from stream.kafka.permissions import check_permissions
+from stream.kafka.probe import check_lets_in
 from stream.kafka.reasons import reason
 from stream.kafka.topics import count_partitions
 
@@ -52,6 +54,7 @@ __all__ = [
 
 OPEN_S: Final = 30.0  # how long an owner may take to open its state; Faust gives up a start after 60 s without a word
 _BOOT_S: Final = 5.0
+_ASK_S: Final = 10.0
 _STOP_S: Final = 60.0  # for the current batch and leaving the group
 _LOOK_S: Final = 1.0
 _METADATA_MS: Final = 3_000  # how old what is known of the topics may be
@@ -170,6 +173,11 @@ class BatchApp(DrivenApp):
         except Exception as error:
             self.fail(error)
 
+    async def ask_why_silent(self, kafka: Kafka) -> None:
+        """End the app if Kafka does not answer its fetches because it refuses us, as after a change of the password."""
+        if all(self._log_end(partition) is None for partition in self.progress):
+            await self.or_fail(asyncio.to_thread(check_lets_in, kafka))
+
 
 def make_batch_app(
     group: str,
@@ -219,6 +227,8 @@ def make_batch_app(
         stream_processing_timeout=86_400.0,
     )
     app.set_owner(owner, Progress(4 * poll_records))
+    if kafka.authenticated or kafka.encrypted:
+        app.every(_ASK_S)(partial(app.ask_why_silent, kafka))
     return app
 
 

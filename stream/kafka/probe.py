@@ -21,7 +21,7 @@ from aiokafka.errors import (
 )
 
 from stream.errors import BrokerError
-from stream.kafka.connection import Kafka
+from stream.kafka.connection import Kafka, addresses
 
 _CLOSE_S: Final = 0.2
 _NAMES_OTHER_HOST: Final = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -36,6 +36,16 @@ def lets_in(kafka: Kafka, host: str, port: int, timeout_s: float) -> bool:
     """
     with ThreadPoolExecutor(1) as thread:  # the caller may have an event loop of its own
         return thread.submit(asyncio.run, _lets_in(kafka, host, port, timeout_s)).result()
+
+
+def check_lets_in(kafka: Kafka, timeout_s: float = 5.0) -> None:
+    """Raise a sentence if a broker refuses us; one that does not answer may do so later.
+
+    Raises:
+        BrokerError: One answers that will refuse every further attempt.
+    """
+    for host, port in addresses(kafka.bootstrap):
+        lets_in(kafka, host, port, timeout_s)
 
 
 def hint(kafka: Kafka, host: str, port: int, timeout_s: float = 1.0) -> str:

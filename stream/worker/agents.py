@@ -28,7 +28,7 @@ from stream.kafka.permissions import check_permissions
 from stream.kafka.reasons import reason
 from stream.kafka.topics import EXAMPLE_BYTES, count_partitions, topic_name, verify_topics
 from stream.metrics_server import Health, serve_metrics
-from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS, SourceTopic
+from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS, SourceTopic
 from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
 from stream.worker.furthest_partition import FurthestPartition
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
@@ -57,8 +57,8 @@ def run_worker(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str
     log_to_stderr()
     check_permissions(
         kafka,
-        reads=[topic_name(settings, topic) for topic in EVENTS],
-        writes=[topic_name(settings, topic) for topic in (EXAMPLES, DEAD_LETTERS)],
+        reads=[topic_name(settings, topic) for topic in (*EVENTS, EXAMPLES)],
+        writes=[topic_name(settings, topic) for topic in ALL],  # heartbeats go into those that it reads
         group=_group(settings),
     )
     verify_topics(kafka, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
