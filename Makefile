@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 JOBS ?= 3
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
-BENCHES := freshness ingest train encoder rank topk stochastic_length time_bias defaults generator oracle ablation
+BENCHES := freshness serve ingest train encoder rank topk stochastic_length time_bias defaults generator oracle ablation
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all check bench clean
