@@ -57,8 +57,10 @@ class Swapper:
             self._report(str(error))
             return False
         except Exception as error:
-            _log.exception("snapshot of %s not loaded", self._alias)
-            self._report(f"The snapshot of {self._alias} was not loaded: {error!r}; the log has the traceback.")
+            problem = f"The snapshot of {self._alias} was not loaded: {error!r}; the log has the traceback."
+            if problem != self.problem:
+                _log.exception("snapshot of %s not loaded", self._alias)
+            self._report(problem)
             return False
         self._failed = ("", 0.0)
         self.swaps += 1

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import Depends, FastAPI, Request, Response, Security
 from fastapi.openapi.docs import get_swagger_ui_html
@@ -99,6 +100,7 @@ def make_http_app(
         redoc_url=None,
     )
     app.router.route_class = JsonRoute
+    app.state.one_large = CapacityLimiter(1)  # of bodies that are decoded
     add_errors(app)
     guard = [Security(HTTPBearer(auto_error=False))] if token else []  # for /docs; with_token is what guards
     _add_queries(app, swapper, guard)

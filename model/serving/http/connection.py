@@ -72,12 +72,14 @@ class LimitedProtocol(H11Protocol):
 
     def _make_room(self) -> None:
         """Cut the connection that has waited longest for its request, if there are more than allowed."""
-        open_ones: list[Any] = [one for one in self.connections if not one.transport.is_closing()]
-        if self.limit_concurrency is None or len(open_ones) < self.limit_concurrency:
+        if self.limit_concurrency is None or len(self.connections) < self.limit_concurrency:
             return
-        waiting = [one for one in open_ones if one is not self and one.waits]
+        others: set[Any] = self.connections - {self}
+        waiting = [one for one in others if one.waits]
         if waiting:
-            min(waiting, key=lambda one: one._since_s).transport.abort()
+            longest = min(waiting, key=lambda one: one._since_s)
+            self.connections.discard(longest)  # asyncio tells of its end only later
+            longest.transport.abort()
 
     @property
     def waits(self) -> bool:

@@ -23,6 +23,7 @@ from model.serving.http.errors import Seldom
 from model.serving.sequences import Sequences
 
 GRACE_S: Final = 10  # that running requests get after SIGTERM
+_REST_S: Final = 75  # between two requests on a connection: longer than proxies keep theirs, so that none is cut in use
 _BACKLOG: Final = 128  # connections that wait to be accepted; they are accepted, and need a file each, in one go
 _log: Final = logging.getLogger("hstu.serve")
 
@@ -60,6 +61,7 @@ def make_server(app: FastAPI, settings: ServeSettings, greet: Callable[[], None]
         server_header=False,
         backlog=_BACKLOG,
         limit_concurrency=settings.connections,
+        timeout_keep_alive=_REST_S,
         timeout_graceful_shutdown=GRACE_S,
     )
     return _Server(config, greet)
