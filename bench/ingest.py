@@ -36,6 +36,7 @@ from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.schema.events import decode_event
+from stream.schema.record_time import replay_headers
 from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
@@ -65,16 +66,17 @@ async def fill(bootstrap: str, settings: StreamSettings, requests: int) -> int:
     """Write the events and, now and then, heartbeats as replay does; return the number of events."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=20, max_batch_size=256 << 10)
     await producer.start()
-    count, last = 0, 0
+    count, last, replayed = 0, 0, list(replay_headers(0))
 
     async def beat(ms: int) -> None:
         for source in SourceTopic:
             for partition in range(settings.partitions):
                 value = json.dumps({"watermark": ms}).encode()
-                await producer.send(settings.topic_prefix + source.topic, value, partition=partition)
+                await producer.send(settings.topic_prefix + source.topic, value, partition=partition, headers=replayed)
 
     for source, user, event in make_events(requests):
-        await producer.send(settings.topic_prefix + source.topic, json.dumps(event).encode(), key=user.encode())
+        value = json.dumps(event).encode()
+        await producer.send(settings.topic_prefix + source.topic, value, key=user.encode(), headers=replayed)
         count += 1
         if event["ts"] - last > 1_000_000:
             last = event["ts"]
@@ -131,6 +133,8 @@ class _Beginning:
     """A StateOwner that reads everything from the beginning."""
 
     async def open(self, topic: str, partition: int) -> None: ...
+
+    def last_read(self, topic: str, partition: int) -> None: ...
 
     def start_at(self, topic: str, partition: int, offset: int) -> None: ...
 
@@ -230,7 +234,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
-    settings = StreamSettings(topic_prefix=f"bench{os.getpid()}-", idle_timeout_s=0, future_s=0)
+    settings = StreamSettings(topic_prefix=f"bench{os.getpid()}-", idle_timeout_s=0)
     with tempfile.TemporaryDirectory() as name, kafka_for_tests(Path(name) / "kafka") as kafka:
         create_topics(Kafka(kafka.bootstrap), settings)
         events = asyncio.run(fill(kafka.bootstrap, settings, given.requests))

@@ -68,6 +68,19 @@ def train(
     live: Annotated[
         bool | None, typer.Option("--live/--quiet", help="Show the metrics as they change; default: on a terminal.")
     ] = None,
+    weights_from: Annotated[
+        str | None,
+        typer.Option("--weights-from", help="Begin with what the trainer of this name has learned (docs/recovery.md)."),
+    ] = None,
+    since: Annotated[
+        int | None,
+        typer.Option(
+            "--since",
+            min=0,
+            help="With --weights-from: pass over examples that became final before this event time in ms; default: "
+            "what that trainer was trained on.",
+        ),
+    ] = None,
 ) -> None:
     """Learn from topic examples as it grows: test, then train; snapshots as it goes."""
     import sys
@@ -85,8 +98,12 @@ def train(
     context: ModelCliContext = ctx.obj
     settings = context.load(flags)
     kafka = context.kafka(settings)
+    from model.errors import ModelError
     from model.trainer.kafka import run_trainer
+    from model.trainer.run import Origin
 
+    if since is not None and weights_from is None:
+        raise ModelError("--since belongs to --weights-from; give both, or remove it.")
     run_trainer(
         settings.train,
         settings.model,
@@ -94,8 +111,10 @@ def train(
         kafka,
         topic_prefix=settings.stream.topic_prefix,
         partitions=settings.stream.partitions,
+        bounds=settings.stream.time_bounds,
         until_end=until_end,
         live=sys.stdout.isatty() if live is None else live,
+        origin=Origin(weights_from, since) if weights_from else None,
     )
 
 

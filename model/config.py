@@ -110,8 +110,6 @@ class TrainSettings(BaseModel):
     """Wall time between snapshots."""
     keep_snapshots: Annotated[int, MayChange] = Field(20, ge=1)
     """Newest snapshots that are kept, besides those that an alias names."""
-    idle_timeout_s: Annotated[float, MayChange] = Field(30.0, ge=0)
-    """Wall time after which a silent partition of `examples` no longer holds the others back; 0 means never."""
     metrics_port: Annotated[int, MayChange] = Field(0, ge=0, le=65535)
     """Port of the trainer's Prometheus metrics; 0 means any free one, which is logged."""
     metrics_host: Annotated[str, MayChange] = "127.0.0.1"

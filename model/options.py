@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from model.config import ModelSettings, ServeSettings, TrainSettings
+    from stream.example import TimeBounds
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where stores, checkpoints and snapshots live.")]
 Name = Annotated[str | None, typer.Option("--name", help="Trainer whose snapshots are meant.")]
@@ -27,6 +28,10 @@ class TopicSettings(Protocol):
     @property
     def partitions(self) -> int:
         """Partitions of each topic."""
+
+    @property
+    def time_bounds(self) -> "TimeBounds":
+        """How far records may move event time."""
 
 
 class ModelCliSettings(Protocol):

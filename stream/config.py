@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from stream.schema.record_time import TimeBounds
+
 
 class KafkaSettings(BaseModel):
     """How clients connect to Kafka, by the names that Kafka's own clients use.
@@ -84,11 +86,15 @@ class StreamSettings(BaseModel):
     replication: int = Field(1, ge=1)
     """Replicas of each partition when `hstu topics create` makes the topics."""
     lateness_s: float = Field(30.0, ge=0)
-    """Disorder allowed between and within the topics; what comes later goes to dead-letters."""
+    """Disorder allowed within a topic's partition: an event further behind than this goes to dead-letters as late."""
     idle_timeout_s: float = Field(30.0, ge=0)
-    """A topic that has been at its end for this time (wall time) no longer holds the others back; 0 means never."""
+    """Silence of a topic (wall time) after which the worker writes heartbeats into it, so that it no longer holds the
+    others back; 0 means never. A replay's topics are waited for however long it takes."""
     future_s: float = Field(300.0, ge=0)
-    """Workers send events further ahead of their clock than this to dead-letters; 0 means no check, as in replay."""
+    """An event further ahead of its record's Kafka timestamp than this goes to dead-letters; 0 means no check."""
+    replays: bool = True
+    """Whether records with the header hstu-replay, as hstu replay sends them, may have any time; turn it off on topics
+    that strangers can write to: they are then judged as live ones."""
     action_window_s: float = Field(600.0, gt=0)
     """How long after an impression an action on it counts as its label."""
     gather_targets: int = Field(8, ge=1)
@@ -111,3 +117,8 @@ class StreamSettings(BaseModel):
     """Port of a worker's Prometheus metrics; 0 means any free one, which is logged."""
     metrics_host: str = "127.0.0.1"
     """Address that they are served on; 0.0.0.0 opens them to everybody who can reach this machine."""
+
+    @property
+    def time_bounds(self) -> TimeBounds:
+        """How far records may move event time."""
+        return TimeBounds(int(self.future_s * 1000), self.replays)

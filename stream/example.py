@@ -4,7 +4,7 @@ n = tokens, t = targets, l = labels of all targets, x = texts. Little-endian, ev
 
     bytes          field
     0   4s         magic "HSTE"
-    4   u16        version, 1
+    4   u16        version, 2
     6   u16        type: 1 example, 2 heartbeat
 
     example                                              heartbeat
@@ -18,7 +18,8 @@ n = tokens, t = targets, l = labels of all targets, x = texts. Little-endian, ev
     40  i64        final_ms: event time at which the targets became final
     48  u64        user
     56  u64        first: position of token 0 in the user's whole sequence
-    64  then the columns, each padded to 8 bytes:
+    64  16s        parent: xxh3_128 of the whole message before it in this partition, zeros for serial 1
+    80  then the columns, each padded to 8 bytes:
         key u64[n], action u64[n], ts_ms i64[n], request_ms i64[t], label u64[l], text_key u64[x],
         position i32[t], query i32[t], request u32[t], label_offset u32[t+1], text_offset u32[x+1], kind u8[n],
         texts (UTF-8)
@@ -27,6 +28,8 @@ A target is the token at `position`: a shown item (kind IMPRESSION) whose label 
 window, or an organic action (kind ACTION), whose item is the positive. `query` is the last token before the request,
 -1 if the user has none; targets with one `request` number were shown together (or are one organic action).
 
+Each message names the one before it by `parent`, so that the last message's digest stands for all examples of its
+partition: two logs that differ anywhere differ in every parent after it.
 An example without tokens says that its user is forgotten: whoever keeps examples drops the user's.
 """
 
@@ -37,20 +40,24 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from xxhash import xxh3_128_digest
 
 from stream.errors import FormatError
 from stream.schema.bounds import MAX_JSON_BYTES, JsonBoundsError, check_json
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
 from stream.schema.printable import printable
+from stream.schema.record_time import DEFAULT_BOUNDS, Headers, TimeBounds
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, TOKEN_DTYPE, Kind
 
 __all__ = [  # all that model/ may import of stream/
+    "DEFAULT_BOUNDS",
     "END_OF_TIME_MS",
     "LAST_TS_MS",
     "MAGIC",
     "MAX_ID_BYTES",
     "MAX_JSON_BYTES",
     "NO_KEY",
+    "NO_PARENT",
     "TOKEN_DTYPE",
     "Example",
     "FormatError",
@@ -58,22 +65,29 @@ __all__ = [  # all that model/ may import of stream/
     "JsonBoundsError",
     "Kind",
     "Record",
+    "TimeBounds",
     "attribute_text",
     "check_json",
+    "content",
     "decode",
     "encode_example",
     "encode_heartbeat",
     "farewell",
     "id_key",
     "id_text",
+    "message_digest",
     "printable",
 ]
 
 MAGIC: Final = b"HSTE"
-VERSION: Final = 1
+VERSION: Final = 2
+NO_PARENT: Final = bytes(16)
 _EXAMPLE, _HEARTBEAT = 1, 2
 _START: Final = struct.Struct("<4sHH")
-_HEAD: Final = struct.Struct("<4sHHIIIIIIQqQQ")
+_HEAD: Final = struct.Struct("<4sHHIIIIIIQqQQ16s")
+_BODY: Final = 6  # where the message's own content begins; what lies before is magic and version
+_PARENT: Final = _HEAD.size - 16
+_CONTENT: Final = MAGIC + b"\1\0"  # what contents have begun with since version 1, which had no parent
 _BEAT: Final = struct.Struct("<4sHHIIqQ16s")
 
 
@@ -95,6 +109,10 @@ class Record(Protocol):
     @property
     def timestamp(self) -> int:
         """Kafka's own time of the record in ms."""
+
+    @property
+    def headers(self) -> Headers:
+        """The record's headers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +136,7 @@ class Example:
     labels: NDArray[np.uint64]  # [l] keys of action names
     text_keys: NDArray[np.uint64]  # [x]
     texts: tuple[str, ...]  # [x] of ids in tokens that are new since the user's last example
+    parent: bytes = NO_PARENT  # digest of the message before it in this partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +156,7 @@ def encode_example(example: Example) -> bytes:
     head = _HEAD.pack(
         *(MAGIC, VERSION, _EXAMPLE, example.partition, len(example.keys), len(example.positions)),
         *(len(example.labels), len(texts), int(text_offsets[-1])),
-        *(example.serial, example.final_ms, example.user, example.first),
+        *(example.serial, example.final_ms, example.user, example.first, example.parent),
     )
     columns = (
         *(example.keys, example.actions, example.ts_ms, example.request_ms, example.labels, example.text_keys),
@@ -148,6 +167,16 @@ def encode_example(example: Example) -> bytes:
         data = np.ascontiguousarray(column, dtype).tobytes()
         parts += (data, bytes(-len(data) % 8))
     return b"".join((*parts, *texts))
+
+
+def message_digest(message: bytes) -> bytes:
+    """Return what the next message of the partition names as its parent."""
+    return xxh3_128_digest(message)
+
+
+def content(message: bytes) -> bytes:
+    """Return what an example says, apart from version and parent: equal for equal examples, whatever came before."""
+    return _CONTENT + message[_BODY:_PARENT] + message[_HEAD.size :]
 
 
 _COLUMNS: Final = (
@@ -179,14 +208,15 @@ def decode(message: bytes) -> Example | Heartbeat:
     if version != VERSION or kind not in (_EXAMPLE, _HEARTBEAT):
         raise FormatError(
             f"An example message of version {version}, type {kind} cannot be read by this hstu-stream, which knows "
-            f"version {VERSION}, types 1 and 2; upgrade the reader before the workers."
+            f"version {VERSION}, types 1 and 2. Let workers and trainers be of one version; examples of an older one "
+            "have to be made again from the events, under another stream.topic_prefix and data_dir."
         )
     return _decode_beat(message) if kind == _HEARTBEAT else _decode_example(message)
 
 
 def farewell(partition: int, serial: int, final_ms: int, user: int) -> Example:
     """Return the example without tokens that says that a user is forgotten."""
-    columns = {name: np.empty(0, dtype) for name, dtype in _COLUMNS if not name.endswith("_offsets")}
+    columns: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in _COLUMNS if not name.endswith("_offsets")}
     return Example(partition, serial, final_ms, user, 0, label_offsets=np.zeros(1, "<u4"), texts=(), **columns)
 
 
@@ -201,7 +231,7 @@ def _decode_example(message: bytes) -> Example:
     size = len(message)
     if size < _HEAD.size:
         raise FormatError(f"An example has {size} bytes, fewer than its header of {_HEAD.size}: it is truncated.")
-    _, _, _, partition, n, t, l, x, text_bytes, serial, final_ms, user, first = _HEAD.unpack_from(message)  # noqa: E741
+    _, _, _, partition, n, t, l, x, text_bytes, serial, final_ms, user, first, parent = _HEAD.unpack_from(message)  # noqa: E741
     counts = (n, n, n, t, l, x, t, t, t, t + 1, x + 1, n)
     columns: dict[str, NDArray[Any]] = {}
     at = _HEAD.size
@@ -218,7 +248,7 @@ def _decode_example(message: bytes) -> Example:
     offsets = columns.pop("text_offsets").tolist()
     try:
         texts = tuple(message[at + a : at + b].decode() for a, b in pairwise(offsets))
-        example = Example(partition, serial, final_ms, user, first, texts=texts, **columns)
+        example = Example(partition, serial, final_ms, user, first, texts=texts, parent=parent, **columns)
     except UnicodeDecodeError:
         example = None
     if example is None or not (_ascend(offsets, text_bytes) and _is_sound(example)):

@@ -15,7 +15,7 @@ do so is in stream/consumer/faust_driver.py. This module is the door through whi
 import asyncio
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, cast
@@ -46,12 +46,15 @@ __all__ = [
     "count_partitions",
     "log_to_stderr",
     "make_batch_app",
+    "more_partitions",
     "serve",
 ]
 
 OPEN_S: Final = 30.0  # how long an owner may take to open its state; Faust gives up a start after 60 s without a word
 _BOOT_S: Final = 5.0
 _STOP_S: Final = 60.0  # for the current batch and leaving the group
+_LOOK_S: Final = 1.0
+_METADATA_MS: Final = 3_000  # how old what is known of the topics may be
 
 Timer = Callable[[], Awaitable[None]]
 
@@ -93,6 +96,17 @@ class BatchApp(DrivenApp):
 
         return decorate
 
+    def expect(self, partitions: Mapping[str, int]) -> None:
+        """End the app with an error once a topic has another number of partitions than this, by its name in Kafka."""
+
+        async def look() -> None:
+            for topic, count in partitions.items():
+                found = cast(Consumer, self.consumer).count_partitions(topic) if self.booted.is_set() else None
+                if found is not None and found > count:
+                    raise more_partitions(topic, count, found)
+
+        self.every(_LOOK_S)(look)
+
     def background(self, function: Timer) -> Timer:
         """Run an async function once, as long as the agents run, until `done` is set; an error in it ends the app."""
         self.backgrounds.append(function)
@@ -121,12 +135,6 @@ class BatchApp(DrivenApp):
             return False
         position = await self.consumer.position(TP(*partition))  # beyond `handled` where transactions left markers
         return position is not None and position >= end
-
-    async def idle(self, timeout_s: float) -> set[TopicPartition]:
-        """Return the partitions that have been at their end for `timeout_s` (0: none); call it about every second."""
-        for partition in self.progress:
-            self.progress.note_end(partition, await self.at_end(partition))
-        return self.progress.ended_for(timeout_s) if timeout_s else set()
 
     def _log_end(self, partition: TopicPartition) -> int | None:
         return cast(Consumer, self.consumer).log_end(partition) if partition in self.progress else None
@@ -201,6 +209,7 @@ def make_batch_app(
         TableManager=NoTables,
         stream_buffer_maxsize=4096,  # of batches; `Progress` bounds their records
         broker_max_poll_records=poll_records,
+        consumer_metadata_max_age_ms=_METADATA_MS,
         broker_session_timeout=session_timeout_s,
         consumer_group_instance_id=instance_id or None,
         broker_heartbeat_interval=min(1.0, session_timeout_s / 6),
@@ -224,6 +233,16 @@ def faust_credentials(kafka: Kafka) -> SASLCredentials | SSLCredentials | None:
             ssl_context=options.get("ssl_context"),
         )
     return SSLCredentials(options["ssl_context"]) if kafka.encrypted else None
+
+
+def more_partitions(topic: str, expected: int, found: int) -> BrokerError:
+    """Return the refusal of a topic whose partitions were raised while it was in use."""
+    return BrokerError(
+        f"The topic {topic} has {found} partitions now, and had {expected} when this began. Producers have sent users' "
+        "events to other partitions since, away from what is known of them, and Kafka cannot take partitions back. "
+        f"Nothing is lost: all events are in Kafka. Stop the producers, make topics of {found} partitions under "
+        "another stream.topic_prefix and data_dir, and copy the events there by their keys (docs/recovery.md)."
+    )
 
 
 async def serve(app: BatchApp) -> None:

@@ -1,13 +1,14 @@
 """Small streams of examples and catalogue records as they are in Kafka, made without a joiner."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stream.example import (
     END_OF_TIME_MS,
     NO_KEY,
+    NO_PARENT,
     TOKEN_DTYPE,
     Example,
     Heartbeat,
@@ -15,7 +16,9 @@ from stream.example import (
     encode_example,
     encode_heartbeat,
     id_key,
+    message_digest,
 )
+from stream.schema.record_time import Headers, replay_headers
 
 START_MS, GAP_MS = 1_700_000_000_000, 60_000
 SLATE, HISTORY = 3, 48  # items of a request; tokens of an example at most
@@ -28,7 +31,8 @@ class Record:
     offset: int
     key: bytes | None
     value: bytes | None
-    timestamp: int
+    timestamp: int = 0
+    headers: Headers = ()
 
 
 @dataclass
@@ -53,14 +57,15 @@ def make_examples(
     rng = np.random.default_rng(seed)
     people = [User(id_key(f"user {u}"), last=int(rng.integers(items))) for u in range(users)]
     logs: list[list[bytes]] = [[] for _ in range(partitions)]
-    serials = [0] * partitions
+    serials, parents = [0] * partitions, [NO_PARENT] * partitions
     for n in range(count):
         u, now_ms = int(rng.integers(users)), START_MS + n * GAP_MS
         partition = u % partitions
         serials[partition] += 1
         available = max(4, int(items * (0.4 + 0.6 * n / count)))
         example = _request(rng, people[u], partition, serials[partition], now_ms, available, truth)
-        logs[partition].append(encode_example(example))
+        logs[partition].append(message := encode_example(replace(example, parent=parents[partition])))
+        parents[partition] = message_digest(message)
         if rng.random() < 0.3:
             for p, log in enumerate(logs):
                 log.append(encode_heartbeat(Heartbeat(p, now_ms, n, id_key(f"{p} {n}").to_bytes(16, "big"))))
@@ -124,8 +129,8 @@ def make_items(entries: list[tuple[int, str, dict[str, object] | None]], partiti
     for ts_ms, item, fields in entries:
         log = logs[id_key(item) % partitions]
         value = None if fields is None else json.dumps({"item_id": item, "ts": ts_ms, **fields}).encode()
-        log.append(Record(len(log), item.encode(), value, ts_ms))
+        log.append(Record(len(log), item.encode(), value, ts_ms, replay_headers(ts_ms)))
     for log in logs:
         beat = json.dumps({"watermark": END_OF_TIME_MS}).encode()
-        log.append(Record(len(log), b"\x00heartbeat", beat, 0))
+        log.append(Record(len(log), b"\x00heartbeat", beat, 0, replay_headers(END_OF_TIME_MS)))
     return logs

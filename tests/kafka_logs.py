@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
 
+from stream.schema.record_time import Headers
+
 T = TypeVar("T")
 DEADLINE_S = 40.0
 
@@ -51,7 +53,14 @@ async def make_topics(bootstrap: str, names: Iterable[str], partitions: int = 2)
     await with_admin(bootstrap, make)
 
 
-async def fill(bootstrap: str, topic: str, messages: Sequence[Message], *, transactions: int = 0) -> None:
+async def fill(
+    bootstrap: str,
+    topic: str,
+    messages: Sequence[Message],
+    *,
+    transactions: int = 0,
+    headers: Headers = (),
+) -> None:
     """Send messages in order; in `transactions` transactions, each of which leaves a marker in the log, or in none."""
     options: dict[str, Any] = {"transactional_id": f"fills {topic}"} if transactions else {}
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, **options)
@@ -62,7 +71,9 @@ async def fill(bootstrap: str, topic: str, messages: Sequence[Message], *, trans
             if transactions:
                 await producer.begin_transaction()
             arrivals = [
-                await producer.send(topic, value, key=key, partition=partition, timestamp_ms=ms or None)
+                await producer.send(
+                    topic, value, key=key, partition=partition, timestamp_ms=ms or None, headers=list(headers)
+                )
                 for partition, key, value, ms in messages[at : at + step]
             ]
             await asyncio.gather(*arrivals)

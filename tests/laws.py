@@ -70,6 +70,8 @@ class Counting:
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Ranks:
         taken = self.index.take_in(examples)
+        if test and learn:
+            return self.baseline.step(taken.questions, taken.answered)
         rank_P = self.baseline.ranks(taken.questions) if test else np.empty(0)
         if learn:
             self.baseline.learn(taken.answered)
@@ -232,3 +234,28 @@ def scores_give_the_ranks(
         higher, equal = sum(score > own for score in scores), sum(score == own for score in scores)
         assert rank == (np.inf if own == -np.inf else 1 + higher + (equal - 1) / 2)
     assert Baseline.fast_ranks(contestant.baseline, questions).tolist() == rank_T.tolist()
+
+
+def each_event_counts_at_once(make: Factory, before: Sequence[Example], asked: Sequence[Example]) -> None:
+    """Ranks of a micro-batch that is learned as it is ranked are those of its examples one after the other."""
+    ready = after(make, [before])
+    ready.step(asked, test=False, learn=False)  # so that new ids have their rows in any case
+    together = deepcopy(ready).step(asked, test=True, learn=True)
+    apart = [ready.step([example], test=True, learn=True) for example in asked]
+    assert together.tolist() == np.concatenate(apart).tolist()
+
+
+def later_events_do_not_matter(make: Factory, before: Sequence[Example], asked: Sequence[Example]) -> None:
+    """What comes later in a micro-batch changes no rank, even where the micro-batch is learned as it is ranked."""
+    ready = after(make, [before])
+    shorter = deepcopy(ready).step(asked[:-1], test=True, learn=True).tolist() if asked[:-1] else []
+    assert ready.step(asked, test=True, learn=True).tolist()[: len(shorter)] == shorter
+
+
+def requests_are_asked_before_they_count(make: Factory, before: Sequence[Example], asked: Example) -> None:
+    """In a micro-batch that is learned as it is ranked, the items of a situation still form a ranking."""
+    ready, target = after(make, [before]), int(positives(asked)[-1])
+    batches = [[alone(asked, target, item=item)] for item in range(ITEMS)]
+    every = [float(deepcopy(ready).step(batch, test=True, learn=True)[0]) for batch in batches]
+    ranks = sorted(rank for rank in every if rank < np.inf)
+    assert ranks == [1 + ranks.index(rank) + (ranks.count(rank) - 1) / 2 for rank in ranks]

@@ -31,7 +31,16 @@ def start(folder: Path, items: bool = True, **changes: Any) -> Training:
     model = MODEL.model_copy(update={k: v for k, v in changes.items() if k in ModelSettings.model_fields})
     train = TRAIN.model_copy(update={k: v for k, v in changes.items() if k in TrainSettings.model_fields})
     now = changes.get("now", lambda: 0.0)
-    return Training(folder, train, model, partitions=3, items_partitions=2 if items else 0, now=now)
+    return Training(
+        folder,
+        train,
+        model,
+        partitions=3,
+        items_partitions=2 if items else 0,
+        now=now,
+        clock=now,
+        origin=changes.get("origin"),
+    )
 
 
 def remaining(training: Training, items: bool = True) -> list[tuple[str, int, list[Record]]]:

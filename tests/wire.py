@@ -4,17 +4,21 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from stream.schema.record_time import Headers, replay_headers
 from tests.oracles import Wire
+
+REPLAYED = replay_headers(0)
 
 
 @dataclass
 class Record:
-    """A record as a consumer gets it."""
+    """A record as a consumer gets it; a replayed one, unless its headers say otherwise."""
 
     offset: int
     value: bytes | None
     key: bytes | None = b"key"
     timestamp: int = 0
+    headers: Headers = REPLAYED
 
 
 def wire(event: Wire) -> bytes:

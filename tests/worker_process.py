@@ -18,7 +18,7 @@ from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.topics import SourceTopic
 from tests.kafka_logs import Message, fill
 from tests.oracles import Wire
-from tests.wire import action, impression, wire
+from tests.wire import REPLAYED, action, impression, wire
 
 ROOT = Path(__file__).parent.parent
 START_MS = 1_700_000_000_000
@@ -70,6 +70,10 @@ class WorkerProcess:
     def says(self) -> str:
         """What it has printed so far."""
         return self._log.read_text()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -132,11 +136,18 @@ def events_of_partition(events: dict[str, list[Wire]], partition: int, partition
 
 
 async def send(
-    bootstrap: str, settings: StreamSettings, events: dict[str, list[Wire]], *, end: bool, beat_ms: int | None = None
+    bootstrap: str,
+    settings: StreamSettings,
+    events: dict[str, list[Wire]],
+    *,
+    end: bool,
+    beat_ms: int | None = None,
+    replayed: bool = True,
 ) -> None:
     """Send events, then a heartbeat to every partition of every source: the end of time, or another one."""
     for topic, wires in events.items():
-        await fill(bootstrap, settings.topic_prefix + topic, list(messages(wires, settings.partitions, end, beat_ms)))
+        log = list(messages(wires, settings.partitions, end, beat_ms))
+        await fill(bootstrap, settings.topic_prefix + topic, log, headers=REPLAYED if replayed else ())
 
 
 def messages(wires: list[Wire], partitions: int, end: bool, beat_ms: int | None) -> Iterator[Message]:

@@ -1,29 +1,38 @@
 """Loops compiled by numba at their first call, for the machine's own vector unit."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import numba
+from xxhash import xxh3_64_hexdigest
 
 P = ParamSpec("P")
 R = TypeVar("R")
 ANY_ORDER: Final = ("reassoc", "contract", "arcp", "nsz")  # LLVM's flags for it; NaN and infinity keep their meaning
 
 
-def compiled(function: Callable[P, R], *, any_order: bool = False, **more: bool) -> Callable[P, R]:
+def compiled(
+    function: Callable[P, R], *, any_order: bool = False, calls: Sequence[str] = (), **more: bool
+) -> Callable[P, R]:
     """Compile a function without the GIL, and cache the result beside its file if that can be written.
 
-    The function may call only functions of its own file: numba looks at no other file to see whether its cache is old.
+    The function may call functions of its own file and of those in `calls`: numba looks at no other file to see whether
+    its cache is old.
 
     Args:
         function: The function.
         any_order: Whether sums may be taken in any (fixed) order; else they are rounded as written.
+        calls: Paths of the other files whose compiled functions it calls.
         more: Further options of numba.njit.
     """
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", **more}
     if any_order:
         options["fastmath"] = set(ANY_ORDER)
         function.__qualname__ += "_" + "_".join(ANY_ORDER)  # numba's cache ignores flags as well
+    if calls:
+        digest = xxh3_64_hexdigest(b"".join(Path(path).read_bytes() for path in calls))
+        function.__qualname__ += f"_{digest}"
     try:
         made = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder for the cache can be written

@@ -41,6 +41,20 @@ class Baseline(ABC):
     def learn(self, questions: Questions) -> None:
         """Learn the answers. The questions are over the vocabulary after admission, so every item has a row."""
 
+    def step(self, questions: Questions, answered: Questions, *, exclude_seen: bool = False) -> NDArray[np.float64]:
+        """Return the ranks of a micro-batch, [T], and learn it.
+
+        Override it where an answer may use the requests before its own in the same micro-batch.
+
+        Args:
+            questions: The questions over the vocabulary before admission.
+            answered: The same over the vocabulary after it.
+            exclude_seen: Whether the items of a user's own history are no candidates.
+        """
+        rank_T = self.ranks(questions, exclude_seen=exclude_seen)
+        self.learn(answered)
+        return rank_T
+
     def ranks(self, questions: Questions, *, exclude_seen: bool = False) -> NDArray[np.float64]:
         """Return the rank of each target, 1 the best, inf for a miss, [T]; equal scores share their mean rank.
 

@@ -9,6 +9,7 @@ The counts depend on the pairs in their order, and not on how they were split in
 (numba), and may not reorder sums.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -45,9 +46,9 @@ class PairCounts:
 
     def __init__(self, half_life_ms: int, limit: int = LIMIT) -> None:
         self.clock = DecayClock(half_life_ms)
-        self._limit = limit
-        self._len = self._used = 0
-        self._starts, self._lengths, self._rooms = (np.empty(0, np.int64) for _ in range(3))
+        self.limit = limit
+        self._len = self.used = 0  # rows, and places of the flat arrays that stretches take
+        self._starts, self._lengths, self.rooms = (np.empty(0, np.int64) for _ in range(3))
         self._columns, self._sums = np.empty(0, np.int32), np.empty(0, np.float64)
 
     @property
@@ -57,8 +58,8 @@ class PairCounts:
 
     def grow(self, rows: int) -> None:
         """Have at least `rows` rows; new ones are empty."""
-        self._starts, self._lengths, self._rooms = (
-            with_room(array, rows) for array in (self._starts, self._lengths, self._rooms)
+        self._starts, self._lengths, self.rooms = (
+            with_room(array, rows) for array in (self._starts, self._lengths, self.rooms)
         )
         self._len = max(self._len, rows)
 
@@ -67,16 +68,21 @@ class PairCounts:
         if not len(rows_n):
             return
         self.grow(1 + int(max(rows_n.max(), columns_n.max())))
-        if step := self.clock.advance(int(ts_ms_n.max())):
-            self._sums = np.ldexp(self._sums, step)
+        self.advance(int(ts_ms_n.max()))
         weight_n, done = self.clock.weights(ts_ms_n), 0
         while True:
-            done, self._used = _add(
-                rows_n, columns_n, weight_n, done, *self.columns, self._rooms, self._used, self._limit
+            done, self.used = add_pairs(
+                rows_n, columns_n, weight_n, done, *self.columns, self.rooms, self.used, self.limit
             )
             if done == len(rows_n):
                 return
-            self._make_room()
+            self.make_room()
+
+    def advance(self, newest_ms: int) -> int:
+        """Move the clock's origin, if it has to; return the exponent of two by which the counts were scaled."""
+        if step := self.clock.advance(newest_ms):
+            self._sums = np.ldexp(self._sums, step)
+        return step
 
     @property
     def filled(self) -> NDArray[np.bool_]:
@@ -92,13 +98,33 @@ class PairCounts:
         owner_n, at_n = ranges(self._starts[rows_T[known]], self._lengths[rows_T[known]])
         return known[owner_n], self._columns[at_n].astype(np.int64), self._sums[at_n]
 
-    def _make_room(self) -> None:
-        """Move all stretches into larger arrays, side by side, which are at least half free."""
-        needed = int(self._rooms.sum())
-        columns, sums = np.zeros(2 * needed + 4 * self._limit, np.int32), np.zeros(2 * needed + 4 * self._limit)
-        starts = np.cumsum(self._rooms) - self._rooms
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything as arrays, for a checkpoint."""
+        lengths = self._lengths[: self._len]
+        _, at_n = ranges(self._starts[: self._len], lengths)
+        clock = np.array([self.clock.origin, self.clock.half_life_ms, self.limit], np.int64)
+        return {"lengths": lengths, "columns": self._columns[at_n], "sums": self._sums[at_n], "clock": clock}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> "PairCounts":
+        """Return the counts of a state."""
+        origin, half_life_ms, limit = state["clock"].tolist()
+        new = cls(half_life_ms, limit)
+        new.clock.origin = origin
+        new._lengths = np.array(state["lengths"], np.int64)
+        new.rooms, new._starts = new._lengths.copy(), np.cumsum(new._lengths) - new._lengths
+        new._columns, new._sums = np.array(state["columns"], np.int32), np.array(state["sums"], np.float64)
+        new._len, new.used = len(new._lengths), len(new._columns)
+        return new
+
+    def make_room(self, free: int = 0) -> None:
+        """Move all stretches into larger arrays, side by side, which are at least half free and have `free` places."""
+        needed = int(self.rooms.sum())
+        size = needed + max(needed + 4 * self.limit, free)
+        columns, sums = np.zeros(size, np.int32), np.zeros(size)
+        starts = np.cumsum(self.rooms) - self.rooms
         _move(*self.columns, starts, columns, sums)
-        self._starts, self._columns, self._sums, self._used = starts, columns, sums, needed
+        self._starts, self._columns, self._sums, self.used = starts, columns, sums, needed
 
 
 @compiled
@@ -114,7 +140,7 @@ def _find(columns: Array, first: int, stop: int, wanted: int) -> int:
 
 
 @compiled
-def _add(
+def add_pairs(
     rows_n: Array, columns_n: Array, weight_n: Array, done: int,
     starts: Array, lengths: Array, columns: Array, sums: Array, rooms: Array, used: int, limit: int,
 ) -> tuple[int, int]:  # fmt: skip

@@ -1,10 +1,11 @@
-"""Event time: a day of it, and its end, the watermark that ends a log."""
+"""Event time: an hour and a day of it, and its end, the watermark that ends a log."""
 
 from typing import Final
 
 from stream.example import END_OF_TIME_MS
 
-DAY_MS: Final = 86_400_000
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
 _TEN_YEARS_MS: Final = 315_576_000_000
 
 

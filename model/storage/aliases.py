@@ -13,7 +13,7 @@ import logging
 import re
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -94,9 +94,15 @@ def find(directory: Path, alias: str) -> str | None:
 
 def none_yet(directory: Path) -> str:
     """Return the sentence that there is no snapshot here yet; it names the trainers that have some."""
-    others = sorted(path.name for path in entries(directory.parent) if list_snapshots(path))
+    others = [path.name for path in entries(directory.parent) if _has_snapshots(path)]
     there = f"; there are some of {', '.join(others)} (--name)" if others else "; `hstu train` makes the first"
     return f"There is no snapshot in {directory} yet{there}."
+
+
+def _has_snapshots(path: Path) -> bool:
+    with suppress(ModelError):  # another user's
+        return bool(list_snapshots(path))
+    return False
 
 
 def resolve(directory: Path, name: str) -> Path:

@@ -356,11 +356,17 @@ def survey(directory: Path) -> tuple[list[Manifest], list[str]]:
 
 
 def entries(directory: Path) -> list[Path]:
-    """Return what lies in a directory, by name; nothing if there is none, or none that can be read."""
+    """Return what lies in a directory, by name; nothing if there is none.
+
+    Raises:
+        ModelError: It cannot be read, so that nobody should act as if it were empty.
+    """
     try:
         return sorted(directory.iterdir())
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
+    except OSError as error:
+        raise ModelError(f"The folder {directory} cannot be read: {error.strerror}; is it yours?") from None
 
 
 def list_snapshots(directory: Path) -> list[Manifest]:

@@ -27,6 +27,7 @@ from model.storage.locks import lock_file
 from model.storage.snapshot import Manifest, write_snapshot
 from model.trainer.inbox import Inbox
 from model.trainer.report import RunReport
+from stream.example import TimeBounds
 
 _log: Final = logging.getLogger("hstu.train")
 
@@ -35,23 +36,23 @@ class Schedule:
     """Says when something is due: `every_s` seconds after it was last done, if anything was learned since.
 
     Args:
-        every_s: Wall time between two times that it is done.
-        now: Wall time in seconds.
+        every_s: Seconds between two times that it is done.
+        clock: A clock in seconds that never goes back.
     """
 
-    def __init__(self, every_s: float, now: Callable[[], float]) -> None:
+    def __init__(self, every_s: float, clock: Callable[[], float]) -> None:
         self.stale = False  # something was learned since it was last done
-        self._every_s, self._now = every_s, now
-        self._last_s = now()
+        self._every_s, self._clock = every_s, clock
+        self._last_s = clock()
 
     @property
     def due(self) -> bool:
         """Whether it is time."""
-        return self.stale and self._now() - self._last_s >= self._every_s
+        return self.stale and self._clock() - self._last_s >= self._every_s
 
     def done(self) -> None:
         """Count from now on."""
-        self.stale, self._last_s = False, self._now()
+        self.stale, self._last_s = False, self._clock()
 
 
 class Checkpointer:
@@ -60,14 +61,14 @@ class Checkpointer:
     Args:
         directory: Folder of the run.
         settings: Settings of the trainer.
-        now: Wall time in seconds since 1970.
+        clock: A clock in seconds that never goes back.
 
     Raises:
         ModelError: Another process trains under this name, or the folder is not writable.
     """
 
-    def __init__(self, directory: Path, settings: TrainSettings, now: Callable[[], float]) -> None:
-        self.schedule = Schedule(settings.checkpoint_s, now)
+    def __init__(self, directory: Path, settings: TrainSettings, clock: Callable[[], float]) -> None:
+        self.schedule = Schedule(settings.checkpoint_s, clock)
         self._directory, self._name = directory, settings.name
         self._lock = lock_file(directory / ".lock")
         try:
@@ -98,6 +99,22 @@ class Checkpointer:
             _log.info("Trainer %s goes on from step %d.", self._name, checkpoint.facts["step"])
         return checkpoint
 
+    def of_another(self, name: str, settings: Mapping[str, Any]) -> Checkpoint:
+        """Return the newest checkpoint of another trainer in the same data directory.
+
+        Raises:
+            ModelError: It has none that can be read, or it was made with other settings.
+        """
+        directory = self._directory.parent / name
+        checkpoint, _ = read_newest(directory)
+        if checkpoint is None:
+            raise ModelError(
+                f"There is no checkpoint of a trainer {name} in {directory}; give --weights-from the --name of one "
+                "that has trained with this data directory."
+            )
+        refuse_other_settings(checkpoint.facts["settings"], settings, directory)
+        return checkpoint
+
     def write(self, arrays: dict[str, NDArray[np.generic]], facts: dict[str, Any]) -> None:
         """Write a checkpoint."""
         write_checkpoint(self._directory, Checkpoint(arrays, facts))
@@ -108,7 +125,9 @@ class Checkpointer:
         self._lock.release()
 
 
-def deciding_settings(model: ModelSettings, train: TrainSettings, device: str, partitions: int) -> dict[str, Any]:
+def deciding_settings(
+    model: ModelSettings, train: TrainSettings, device: str, partitions: int, bounds: TimeBounds
+) -> dict[str, Any]:
     """Return the settings that decide the bits of a run, by dotted name.
 
     Args:
@@ -116,6 +135,7 @@ def deciding_settings(model: ModelSettings, train: TrainSettings, device: str, p
         train: Those decide that are not marked MayChange.
         device: Kind of the device that train.device stands for here.
         partitions: Number of partitions of topic `examples`.
+        bounds: How far records of `items` may move event time.
     """
     may_change = train.may_change()
     return {
@@ -123,6 +143,8 @@ def deciding_settings(model: ModelSettings, train: TrainSettings, device: str, p
         **{f"train.{key}": value for key, value in train.model_dump(mode="json").items() if key not in may_change},
         "train.device": device,
         "stream.partitions": partitions,
+        "stream.future_s": bounds.future_ms / 1000,
+        "stream.replays": bounds.replays,
     }
 
 
@@ -136,7 +158,7 @@ def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], 
     Raises:
         ModelError: A setting differs; the sentence names it and both values.
     """
-    defaults = deciding_settings(ModelSettings(), TrainSettings(), "cpu", 0)
+    defaults = deciding_settings(ModelSettings(), TrainSettings(), "cpu", 0, TimeBounds())
     for key in sorted({*stored, *wanted} - {f"train.{name}" for name in TrainSettings.may_change() - {"device"}}):
         if key not in wanted:
             raise ModelError(
@@ -159,10 +181,18 @@ class SnapshotWriter:
         settings: Settings of the trainer.
         parent: Id of the last snapshot; empty before the first.
         now: Wall time in seconds since 1970.
+        clock: A clock in seconds that never goes back.
     """
 
-    def __init__(self, directory: Path, settings: TrainSettings, parent: str, now: Callable[[], float]) -> None:
-        self.schedule = Schedule(settings.snapshot_s, now)
+    def __init__(
+        self,
+        directory: Path,
+        settings: TrainSettings,
+        parent: str,
+        now: Callable[[], float],
+        clock: Callable[[], float],
+    ) -> None:
+        self.schedule = Schedule(settings.snapshot_s, clock)
         self.parent = parent
         self._directory, self._settings, self._now = directory, settings, now
 

@@ -4,7 +4,9 @@ A checkpoint holds what was trained on, and not what waits here. So it has a mar
 from which the partition is read again:
 
     offset              offset of the first record that is not trained on, or the next one
-    clock_ms, serial    clock and last serial of the partition's queue before that record
+    clock_ms            clock of the partition's queue before that record
+    serial, digest      serial of the last example before that record, and its message's digest (hex)
+    final_ms            when it became final, at most
     tokens, sequences   what the last heartbeat said: number of tokens appended, and their digest (hex)
 """
 
@@ -12,11 +14,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from model.data import catalogue
 from model.data.catalogue import ItemRecord, ItemsWatermark, Tombstone
+from model.data.item_times import decode_timed
 from model.errors import ModelError
 from model.trainer.merge import BEGINNING_MS, Merge, PartitionQueue, Placed, Topic
-from stream.example import MAGIC, Example, FormatError, Record, decode
+from stream.example import DEFAULT_BOUNDS, MAGIC, Example, FormatError, Record, TimeBounds, decode
 
 LearnItems = Callable[[Sequence[ItemRecord | Tombstone]], None]
 _DIGEST: Final = 2**128
@@ -29,12 +31,16 @@ class Inbox:
     Args:
         partitions: Number of partitions of topic `examples`.
         items_partitions: Number of partitions of topic `items`, 0 where it does not exist.
+        bounds: How far records of `items` may move event time.
     """
 
-    def __init__(self, partitions: int, items_partitions: int) -> None:
+    def __init__(self, partitions: int, items_partitions: int, bounds: TimeBounds = DEFAULT_BOUNDS) -> None:
         self.merge = Merge(partitions, items_partitions)
         self.batch: list[Placed] = []  # in order, not yet trained on
         self.refused = 0  # records that nobody can read
+        self.since_ms = BEGINNING_MS  # examples that became final before say only how far their partition has come
+        self.passed_over = 0  # of these
+        self._bounds = bounds
         self._next: dict[Topic, list[int]] = {"examples": [0] * partitions, "items": [0] * items_partitions}
         self._tokens = [0] * partitions
         self._sequences = ["0" * 32] * partitions
@@ -58,7 +64,6 @@ class Inbox:
             )
         for record in records:
             if record.offset >= positions[partition]:
-                self.merge.wait_for(topic, partition)
                 take = self._take_example if topic == "examples" else self._take_item
                 take(partition, record)
                 positions[partition] = record.offset + 1
@@ -74,7 +79,10 @@ class Inbox:
                 f"Offset {record.offset} of examples, partition {partition}, holds a message of partition "
                 f"{decoded.partition}: the topic was copied into another number of partitions; let workers write it."
             )
-        if isinstance(decoded, Example):
+        if isinstance(decoded, Example) and decoded.final_ms < self.since_ms:
+            self.passed_over += 1
+            self.merge.beat("examples", partition, decoded.final_ms)
+        elif isinstance(decoded, Example):
             self.merge.put_example(record.offset, decoded, message)
         else:
             self.merge.beat("examples", partition, decoded.watermark_ms)
@@ -82,7 +90,7 @@ class Inbox:
 
     def _take_item(self, partition: int, record: Record) -> None:
         try:
-            decoded = catalogue.decode(record.key, record.value, record.timestamp)
+            decoded = decode_timed(record, self._bounds)
         except ModelError as error:
             self._refuse(f"{error} Offset {record.offset} of items, partition {partition}, is passed over.")
             return
@@ -146,6 +154,8 @@ class Inbox:
         }
         if topic == "examples":
             mark["serial"] = first.value[0].serial - 1 if first else queue.serial
+            mark["final_ms"] = min(queue.final_ms, first.before_ms) if first else queue.final_ms
+            mark["digest"] = (first.value[0].parent if first else queue.digest).hex()
             mark["tokens"] = self._tokens[queue.partition]
             mark["sequences"] = self._sequences[queue.partition]
         return mark
@@ -156,8 +166,10 @@ class Inbox:
             for queue, mark in zip(queues, marks[topic], strict=False):
                 p = queue.partition
                 self._next[topic][p] = mark["offset"]
-                self.merge.restore(topic, p, mark.get("clock_ms", BEGINNING_MS), mark.get("serial", 0))
+                queue = self.merge.restore(topic, p, mark["clock_ms"])
                 if topic == "examples":
+                    queue.serial, queue.digest = mark["serial"], bytes.fromhex(mark["digest"])
+                    queue.final_ms = mark["final_ms"]
                     self._tokens[p], self._sequences[p] = mark["tokens"], mark["sequences"]
 
 

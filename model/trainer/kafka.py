@@ -21,7 +21,8 @@ from model.errors import ModelError
 from model.trainer.merge import Topic
 from model.trainer.monitor import Monitor
 from model.trainer.record_buffer import Batch, PartitionId, RecordBuffer
-from model.trainer.run import Training
+from model.trainer.run import Origin, Training
+from stream.example import TimeBounds
 from stream.transport import (
     BatchApp,
     Kafka,
@@ -31,6 +32,7 @@ from stream.transport import (
     count_partitions,
     log_to_stderr,
     make_batch_app,
+    more_partitions,
     serve,
 )
 
@@ -52,8 +54,10 @@ def run_trainer(
     *,
     topic_prefix: str,
     partitions: int,
+    bounds: TimeBounds,
     until_end: bool,
     live: bool,
+    origin: Origin | None = None,
 ) -> None:
     """Train until SIGTERM or SIGINT, or until the end of all partitions.
 
@@ -64,8 +68,10 @@ def run_trainer(
         kafka: The cluster.
         topic_prefix: Prefix of the topics' names.
         partitions: Number of partitions of topic `examples`.
+        bounds: How far records of `items` may move event time.
         until_end: Whether to stop once every partition has reached the end of time and all of it is trained on.
         live: Whether to show the live table.
+        origin: Whose weights a run that begins goes on with.
 
     Raises:
         ModelError: `examples` is missing or has other partitions, or training fails.
@@ -84,7 +90,14 @@ def run_trainer(
         )
     names: dict[Topic, str] = {topic: name for topic, name in topics.items() if counts[topic]}
     with ThreadPoolExecutor(1, thread_name_prefix="training") as thread:
-        make = partial(Training, items_partitions=counts["items"], partitions=partitions, now=time.time)
+        make = partial(
+            Training,
+            items_partitions=counts["items"],
+            partitions=partitions,
+            bounds=bounds,
+            origin=origin,
+            now=time.time,
+        )
         training = thread.submit(make, data_dir, train, model).result()
         try:
             trainer = Trainer(training, thread, names, until_end=until_end, live=live)
@@ -117,8 +130,6 @@ class Trainer:
         self._names, self._until_end = names, until_end
         self._topics = {name: topic for topic, name in names.items()}
         self._buffer = RecordBuffer(_BUFFERED)
-        self._idle: set[PartitionId] = set()  # silent for long, and ignored or about to be
-        self._silent: set[PartitionId] = set()  # of these, the ones that the training does not know of yet
         self._report: Mapping[str, Any] = training.report
         self._reported_s = 0.0
         self._monitor = Monitor(self._report, live)
@@ -127,7 +138,13 @@ class Trainer:
 
     async def open(self, topic: str, partition: int) -> int | None:
         """Return the next offset that the training wants, None before it has read anything."""
+        count = len(self._inbox.merge.queues[self._topics[topic]])
+        if partition >= count:
+            raise more_partitions(topic, count, partition + 1)
         return self._inbox.position(self._topics[topic], partition) or None
+
+    def last_read(self, topic: str, partition: int) -> int | None:
+        """Return None: examples name the one before them, so another log is recognised without reading one again."""
 
     def start_at(self, topic: str, partition: int, offset: int) -> None:
         """Do nothing: a training begins wherever the log does."""
@@ -155,8 +172,8 @@ class Trainer:
         )
         for topic, name in self._names.items():
             app.batches(name)(partial(self._take, topic))
+        app.expect({name: len(self._inbox.merge.queues[topic]) for topic, name in self._names.items()})
         app.background(self._learn)
-        app.every(_TICK_S)(self._look_for_silence)
         app.every(_TICK_S)(self._show)
         with self._monitor.open(settings.metrics_host, settings.metrics_port):
             await serve(app)
@@ -165,8 +182,6 @@ class Trainer:
     async def _take(self, topic: Topic, partition: int, records: Sequence[Record]) -> None:
         """Put a batch into the buffer, once there is room."""
         await self._buffer.put((topic, partition), records)
-        self._idle.discard((topic, partition))
-        self._silent.discard((topic, partition))
 
     async def _learn(self) -> None:
         """Offer and step in turns, in the training thread, until the app is done."""
@@ -175,8 +190,7 @@ class Trainer:
             while not self._app.done.is_set():
                 self._buffer.arrived.clear()
                 batches = [] if ready and self._inbox.waiting > _WAITING else self._buffer.take()
-                silent, self._silent = self._silent, set()
-                ready, far = await self._in_thread(partial(self._turn, batches, silent))
+                ready, far = await self._in_thread(partial(self._turn, batches))
                 self._pace(far)
                 if self._until_end and self._training.ended:
                     self._app.finish()
@@ -187,7 +201,7 @@ class Trainer:
             self._ended.set()
             self._buffer.close()
 
-    def _turn(self, batches: Iterable[Batch], silent: Iterable[PartitionId]) -> tuple[bool, set[PartitionId]]:
+    def _turn(self, batches: Iterable[Batch]) -> tuple[bool, set[PartitionId]]:
         """Offer, then take one step if one is ready, in the training thread.
 
         Returns whether a step was taken, and the partitions that are far ahead of the others.
@@ -195,8 +209,6 @@ class Trainer:
         self._monitor.health.beat(self._app.booted.is_set())
         for (topic, partition), records in batches:
             self._inbox.offer(topic, partition, records)
-        for topic, partition in silent:
-            self._inbox.merge.ignore(topic, partition)
         ready = self._training.step()
         if time.monotonic() - self._reported_s >= _TICK_S or self._training.ended:
             self._report, self._reported_s = self._training.report, time.monotonic()
@@ -209,15 +221,6 @@ class Trainer:
 
     def _partitions(self) -> set[PartitionId]:
         return {(topic, queue.partition) for topic in self._names for queue in self._inbox.merge.queues[topic]}
-
-    async def _look_for_silence(self) -> None:
-        """Let partitions that have been at their end for long no longer hold the others back."""
-        silent = await self._app.idle(self._training.settings.idle_timeout_s)
-        idle = {(self._topics[name], partition) for name, partition in silent} - self._buffer.partitions()
-        if idle - self._idle:
-            self._silent |= idle - self._idle
-            self._buffer.arrived.set()
-        self._idle = idle
 
     async def _show(self) -> None:
         self._monitor.show(self._report, self._lag())

@@ -32,7 +32,9 @@ def live_view(report: Mapping[str, Any], lag: int | None = None) -> RenderableTy
 
 def _progress(report: Mapping[str, Any], lag: int | None) -> Text:
     """Return the progress of the run in one line."""
-    trouble = {name: report[name] for name in ("collisions", "late", "repeats", "refused") if report[name]}
+    trouble = {
+        name: report[name] for name in ("collisions", "late", "repeats", "refused", "passed_over") if report[name]
+    }
     facts = [
         f"{report['name']}: step {report['step']:,}",
         f"event time {when(report['event_ms'])}",

@@ -7,9 +7,9 @@ that, the clock (it is then counted as late). So places never decrease within a 
     order = (place_ms, items before examples, partition, offset)
 
 is a function of the queues' contents alone: neither the interleaving of the queues nor the cutting into batches changes
-it. A record leaves once its place lies below the clock of every queue, because nothing can come before it any more. A
-queue whose last heartbeat is the end of time holds no other back. Nor does an idle queue (silent for long, by wall
-time): idle queues alone make the order depend on arrival.
+it. A record leaves once its place lies below the clock of every queue, because nothing can come before it any more. So
+all wait for the queue that is furthest behind (`waits_for`), however long it takes: workers write heartbeats into
+silent topics. A queue whose last heartbeat is the end of time holds no other back.
 """
 
 from collections import deque
@@ -19,7 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from model.data.event_time import is_end
 from model.errors import ModelError
-from stream.example import END_OF_TIME_MS, Example
+from stream.example import NO_PARENT, Example, message_digest
 
 Topic = Literal["examples", "items"]
 RANK: Final[dict[Topic, int]] = {"items": 0, "examples": 1}  # at one time a catalogue record precedes an example
@@ -46,14 +46,19 @@ class Placed(NamedTuple):
 class PartitionQueue:
     """One partition of one topic: its waiting records in order, and its clock."""
 
-    __slots__ = ("clock_ms", "final_ms", "idle", "partition", "rank", "serial", "waiting")
+    __slots__ = ("clock_ms", "digest", "final_ms", "partition", "rank", "serial", "waiting")
 
     def __init__(self, rank: int, partition: int, clock_ms: int = BEGINNING_MS, serial: int = 0) -> None:
         self.rank, self.partition = rank, partition
         self.clock_ms, self.serial = clock_ms, serial
-        self.final_ms = clock_ms  # of its latest example; after a resume the clock, which is no less
+        self.digest = NO_PARENT  # of the message with that serial (stream/example.py)
+        self.final_ms = clock_ms  # of the example with that serial, at most
         self.waiting: deque[Placed] = deque()
-        self.idle = False
+
+    @property
+    def topic(self) -> Topic:
+        """The topic that it is a partition of."""
+        return "examples" if self.rank else "items"
 
     def put(self, time_ms: int, offset: int, value: Any) -> Placed:
         """Append a record at its place."""
@@ -79,33 +84,38 @@ class Merge:
             "items": [PartitionQueue(RANK["items"], p) for p in range(items)],
         }
         self.repeats = 0  # examples that came once more and were ignored
-        self.late = 0  # records that came after their place: behind their queue's clock, or after it was idle
+        self.late = 0  # records that came after their place, behind their queue's clock
         self.pending = 0  # records that wait
-        self._last: Placed | None = None
         self._heads: list[Placed] = []  # heap: the first record of every queue that has any
         self._bound_ms: int | None = None  # None: to be computed again
 
-    def put_example(self, offset: int, example: Example, message: bytes = b"") -> None:
+    def put_example(self, offset: int, example: Example, message: bytes) -> None:
         """Take an example, with the bytes it came in; ignore one that was here before.
 
-        Final times grow with the serials, so an old serial with a later time than any before is no repeat.
+        Each message names the digest of the one before it, so that two logs which differ anywhere are told apart before
+        anything new of the other is taken. Final times grow with the serials: an old serial with a later time than any
+        before is no repeat either.
 
         Raises:
-            ModelError: The serial does not follow the last one of its partition, or is an old one of a new example.
+            ModelError: The serial does not follow the last one of its partition, or the example is one of another log.
         """
         queue = self.queues["examples"][example.partition]
+        digest = message_digest(message)
         if example.serial <= queue.serial:
-            if example.final_ms > queue.final_ms:
-                raise _renumbered(queue, offset, example)
+            if example.final_ms > queue.final_ms or (example.serial == queue.serial and digest != queue.digest):
+                raise _forked(queue, offset, example)
             self.repeats += 1
             return
         if queue.serial and example.serial != queue.serial + 1:
             raise ModelError(
                 f"Partition {example.partition} of examples goes from serial {queue.serial} to {example.serial} at "
                 f"offset {offset}: {example.serial - queue.serial - 1} examples are missing (deleted by the topic's "
-                "retention, perhaps). Start a trainer under another --name, which begins where the log begins."
+                f"retention, perhaps). {_WAYS_ON.format(since=queue.final_ms + 1)}"
             )
-        queue.serial, queue.final_ms = example.serial, max(queue.final_ms, example.final_ms)
+        if queue.serial and example.parent != queue.digest:
+            raise _forked(queue, offset, example)
+        queue.serial, queue.digest = example.serial, digest
+        queue.final_ms = max(queue.final_ms, example.final_ms)
         self._put(queue, example.final_ms, offset, (example, message))
 
     def put_item(self, partition: int, offset: int, ts_ms: int, record: Any) -> None:
@@ -136,20 +146,14 @@ class Merge:
         if queue.waiting:
             heappush(self._heads, queue.waiting[0])
         self.pending -= 1
-        self.late += not placed.late and self._last is not None and placed < self._last
-        self._last = placed
         return placed
 
     def _bound(self) -> int:
         """Return the time below which nothing more can come."""
         if self._bound_ms is None:
-            lowest_ms = min(self._clocks(), default=END_OF_TIME_MS)
+            lowest_ms = min(queue.clock_ms for queue in self._all())
             self._bound_ms = 2**63 if is_end(lowest_ms) else lowest_ms
         return self._bound_ms
-
-    def _clocks(self) -> list[int]:
-        """Return the clocks of the queues that are not idle."""
-        return [queue.clock_ms for queue in self._all() if not queue.idle]
 
     def _all(self) -> Iterator[PartitionQueue]:
         yield from self.queues["examples"]
@@ -162,7 +166,7 @@ class Merge:
         records may all be of one time.
         """
         queue = self.queues[topic][partition]
-        return len(queue.waiting) if queue.clock_ms > min(self._clocks(), default=BEGINNING_MS) else 0
+        return len(queue.waiting) if queue.clock_ms > min(queue.clock_ms for queue in self._all()) else 0
 
     @property
     def first(self) -> Placed | None:
@@ -171,38 +175,39 @@ class Merge:
 
     @property
     def watermark_ms(self) -> int:
-        """Event time up to which the order is known; where all queues are idle, the largest of their clocks."""
-        return min(self._clocks(), default=max(queue.clock_ms for queue in self._all()))
+        """Event time up to which the order is known."""
+        return min(queue.clock_ms for queue in self._all())
+
+    @property
+    def waits_for(self) -> PartitionQueue | None:
+        """The queue that holds back what waits, None while nothing is held back."""
+        if not self._heads or self._heads[0].place_ms < self._bound():
+            return None
+        return min(self._all(), key=lambda queue: queue.clock_ms)
 
     @property
     def ended(self) -> bool:
-        """Whether nothing waits and nothing can come: every log is over (or, of `items`, idle)."""
-        return not self.pending and all(
-            is_end(queue.clock_ms) or (queue.idle and queue.rank == RANK["items"]) for queue in self._all()
-        )
+        """Whether nothing waits and nothing can come: every log is over."""
+        return not self.pending and all(is_end(queue.clock_ms) for queue in self._all())
 
-    def restore(self, topic: Topic, partition: int, clock_ms: int, serial: int) -> None:
-        """Set a queue to what a checkpoint says of it."""
+    def restore(self, topic: Topic, partition: int, clock_ms: int) -> PartitionQueue:
+        """Set a queue's clock to what a checkpoint says of it, and return the queue."""
         queue = self.queues[topic][partition]
-        queue.clock_ms, queue.serial, queue.final_ms = clock_ms, serial, clock_ms
+        queue.clock_ms = clock_ms
         self._bound_ms = None
-
-    def ignore(self, topic: Topic, partition: int) -> None:
-        """Stop waiting for a partition that was silent for long."""
-        self.queues[topic][partition].idle = True
-        self._bound_ms = None
-
-    def wait_for(self, topic: Topic, partition: int) -> None:
-        """Wait for a partition again; its records that lie behind the others' progress leave at once."""
-        self.queues[topic][partition].idle = False
-        self._bound_ms = None
+        return queue
 
 
-def _renumbered(queue: PartitionQueue, offset: int, example: Example) -> ModelError:
+_WAYS_ON: Final = (
+    "Go on with what was learned by hstu train --name NEW --weights-from OLD --since {since}, which passes over older "
+    "examples (docs/recovery.md); or train from the beginning, under another --name."
+)
+
+
+def _forked(queue: PartitionQueue, offset: int, example: Example) -> ModelError:
     return ModelError(
-        f"A worker's store of partition {queue.partition} was made again when Kafka had no longer all of its events: "
-        f"its examples are numbered from 1 again, and {example.serial} at offset {offset} of examples is a new one, "
-        f"though {queue.serial} were read before. Stop the workers, delete topic examples, run hstu topics create, "
-        "start the workers and a trainer under another --name (another name alone would stop here too); or begin again "
-        "under another stream.topic_prefix."
+        f"Example {example.serial} at offset {offset} of examples, partition {queue.partition}, belongs to another log "
+        f"than the {queue.serial} read before: a worker's store was made again from other events than before (Kafka "
+        "has lost some, or deleted them), so the same serials stand for other examples. Nothing of it was trained on. "
+        f"{_WAYS_ON.format(since=queue.final_ms + 1)}"
     )

@@ -13,6 +13,7 @@ from model.trainer.prometheus import TrainerMetrics
 from stream.metrics_server import Health, serve_metrics
 
 _LINE_S: Final = 10.0  # between lines in the log
+_HELD_S: Final = 30.0  # how long a partition may hold the others up before the log says so
 _log: Final = logging.getLogger("hstu.train")
 
 
@@ -29,6 +30,8 @@ class Monitor:
         self._metrics = TrainerMetrics()
         self._table = Live(live_view(report), auto_refresh=False) if live else None
         self._said_s = time.monotonic()
+        self._held: Mapping[str, Any] | None = None  # the partition that holds the others up
+        self._held_s = 0.0  # since when
 
     def show(self, report: Mapping[str, Any], lag: int | None = None) -> None:
         """Show a report.
@@ -38,11 +41,25 @@ class Monitor:
             lag: Number of records of the topics that are not yet read; None where it is not known.
         """
         self._metrics.update(report, lag)
+        self._warn_of_held(report["waits_for"])
         if self._table is not None:
             self._table.update(live_view(report, lag), refresh=True)
         elif time.monotonic() - self._said_s >= _LINE_S:
             self._said_s = time.monotonic()
             _log.info("Trainer %s: step %d, %d examples.", report["name"], report["step"], report["examples"])
+
+    def _warn_of_held(self, waits_for: Mapping[str, Any] | None) -> None:
+        """Warn of a partition that has held the others up for long, and again each time as long."""
+        now_s = time.monotonic()
+        if waits_for is None or waits_for != self._held:
+            self._held, self._held_s = waits_for, now_s
+        elif now_s - self._held_s >= _HELD_S:
+            self._held_s = now_s
+            _log.warning(
+                "All wait for partition %d of %s, which has brought nothing for %.0f s: see that a worker has it, "
+                "that stream.idle_timeout_s is not 0, and that a replay into it goes on.",
+                *(waits_for["partition"], waits_for["topic"], _HELD_S),
+            )
 
     @contextmanager
     def open(self, host: str, port: int) -> Iterator[None]:

@@ -23,6 +23,10 @@ _COUNTERS: Final = {  # key of the report: text
     "late_records": ("late", "Records that came after their place in the order."),
     "repeated_examples": ("repeats", "Examples that came once more and were ignored."),
     "refused_records": ("refused", "Records that could not be read and were passed over."),
+    "passed_over_examples": (
+        "passed_over",
+        "Examples older than the point from which another trainer's weights go on.",
+    ),
 }
 _GAUGES: Final = {
     "items": ("items", "Items known."),
@@ -66,8 +70,28 @@ class TrainerMetrics(Collector):
         yield GaugeMetricFamily("hstu_event_time_seconds", "Event time learned up to.", value=report["event_ms"] / 1000)
         if self._lag is not None:
             yield GaugeMetricFamily("hstu_lag_records", "Records not yet read.", value=self._lag)
+        yield _waits(report["waits_for"])
+        yield _origin(report["weights_from"])
         yield from _retrieval(report["retrieval"])
         yield from _ranking(report["ranking"])
+
+
+def _waits(waits_for: Mapping[str, Any] | None) -> Metric:
+    family = GaugeMetricFamily(
+        "hstu_waits_for", "The partition that all others wait for.", labels=("topic", "partition")
+    )
+    if waits_for is not None:
+        family.add_metric((waits_for["topic"], str(waits_for["partition"])), 1)
+    return family
+
+
+def _origin(weights_from: Mapping[str, Any] | None) -> Metric:
+    family = GaugeMetricFamily(
+        "hstu_inherited_steps", "Steps of the trainer whose weights it goes on with.", labels=("trainer",)
+    )
+    if weights_from is not None:
+        family.add_metric((weights_from["name"],), weights_from["step"])
+    return family
 
 
 def _retrieval(retrieval: Mapping[str, Any]) -> Iterator[Metric]:

@@ -13,15 +13,17 @@ from xxhash import xxh3_128_digest
 
 from model.learning.learner import Learner, StepReport
 from model.trainer.inbox import Inbox
+from model.trainer.merge import Merge
+from stream.example import content
 
 _RATE_S: Final = 10.0  # over which tokens per second are averaged
 
 
 class TokenRate:
-    """Tokens trained on per second of wall time, over the last ten seconds.
+    """Tokens trained on per second, over the last ten seconds.
 
     Args:
-        now: Wall time in seconds.
+        now: A clock in seconds that never goes back.
         tokens: Tokens trained on so far.
     """
 
@@ -59,18 +61,26 @@ class RunReport:
         learner: The learner, already restored from the checkpoint if there is one.
         inbox: What is read.
         now: Wall time in seconds since 1970.
+        clock: A clock in seconds that never goes back.
         facts: The facts of the checkpoint; None at the beginning.
     """
 
     def __init__(
-        self, name: str, learner: Learner, inbox: Inbox, now: Callable[[], float], facts: Mapping[str, Any] | None
+        self,
+        name: str,
+        learner: Learner,
+        inbox: Inbox,
+        now: Callable[[], float],
+        clock: Callable[[], float],
+        facts: Mapping[str, Any] | None,
     ) -> None:
         self._name, self._learner, self._inbox, self._now = name, learner, inbox, now
         facts = facts or {}
         self._examples_digest = bytes.fromhex(facts.get("examples_digest", "00" * 16))
         self.event_ms: int = facts.get("event_ms", 0)  # when the last example trained on became final
         self._loss: float | None = facts.get("loss")
-        self.rate = TokenRate(now, learner.counts["tokens"])
+        self._weights_from: dict[str, Any] | None = facts.get("weights_from")
+        self.rate = TokenRate(clock, learner.counts["tokens"])
 
     def note(self, step: StepReport, messages: Iterable[bytes]) -> None:
         """Take the report of a step, and the messages of its examples in their order."""
@@ -78,11 +88,16 @@ class RunReport:
         self._loss = step.loss if np.isfinite(step.loss) else None
         self.rate.add(self._learner.counts["tokens"])
         for message in messages:
-            self._examples_digest = xxh3_128_digest(self._examples_digest + message)
+            self._examples_digest = xxh3_128_digest(self._examples_digest + content(message))
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this."""
-        return {"examples_digest": self._examples_digest.hex(), "event_ms": self.event_ms, "loss": self._loss}
+        return {
+            "examples_digest": self._examples_digest.hex(),
+            "event_ms": self.event_ms,
+            "loss": self._loss,
+            "weights_from": self._weights_from,
+        }
 
     @property
     def targets(self) -> int:
@@ -110,6 +125,8 @@ class RunReport:
             "late": merge.late,
             "repeats": merge.repeats,
             "refused": inbox.refused,
+            "passed_over": inbox.passed_over,
+            "waits_for": _waits_for(merge),
         }
 
     def line(self) -> dict[str, Any]:
@@ -122,6 +139,7 @@ class RunReport:
         return {
             "name": self._name,
             "step": learner.counts["steps"],
+            "weights_from": self._weights_from,
             "examples": learner.counts["examples"],
             "tokens": learner.counts["tokens"],
             "targets": learner.metrics.targets,
@@ -134,3 +152,11 @@ class RunReport:
             "collisions": learner.items.collisions + learner.features.collisions,
             **learner.metrics.as_dict(),
         }
+
+
+def _waits_for(merge: Merge) -> dict[str, Any] | None:
+    """Return the partition that holds up what is read, and how far it has come; None while nothing is held up."""
+    queue = merge.waits_for
+    if queue is None:
+        return None
+    return {"topic": queue.topic, "partition": queue.partition, "clock_ms": queue.clock_ms}

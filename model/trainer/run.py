@@ -12,9 +12,11 @@ process, taken again) ─ a line of metrics is written (removed at the resume, w
 (kept) ─ a snapshot is renamed (kept: it was the state at that step, and will be again).
 """
 
+import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
@@ -23,6 +25,20 @@ from model.trainer.checkpointer import Checkpointer, SnapshotWriter, deciding_se
 from model.trainer.inbox import Inbox
 from model.trainer.metrics_log import MetricsLog
 from model.trainer.report import RunReport
+from stream.example import DEFAULT_BOUNDS, TimeBounds
+
+_log: Final = logging.getLogger("hstu.train")
+
+
+class Origin(NamedTuple):
+    """Another trainer whose weights a new run goes on with.
+
+    Its examples need not be there any more, or may be of another log: the run reads `examples` from the beginning, and
+    passes over what became final before `since_ms`.
+    """
+
+    name: str
+    since_ms: int | None = None  # None: after the last example that the other trainer was trained on
 
 
 class Training:
@@ -34,7 +50,10 @@ class Training:
         model: Shape of its recommender.
         partitions: Number of partitions of topic `examples`.
         items_partitions: Number of partitions of topic `items`, 0 where it does not exist.
-        now: Wall time in seconds since 1970.
+        now: Wall time in seconds since 1970, which figures and snapshots are stamped with.
+        clock: A clock in seconds that never goes back, by which intervals are measured.
+        bounds: How far records of `items` may move event time.
+        origin: Whose weights a run that begins goes on with; None: it begins with none.
 
     Raises:
         ModelError: Another process trains under this name, the checkpoint is of other settings, or none can be read.
@@ -49,18 +68,21 @@ class Training:
         partitions: int,
         items_partitions: int = 0,
         now: Callable[[], float],
+        clock: Callable[[], float] = time.monotonic,
+        bounds: TimeBounds = DEFAULT_BOUNDS,
+        origin: Origin | None = None,
     ) -> None:
         self.settings = settings
         self.directory = data_dir / "train" / settings.name
-        self._checkpoints = Checkpointer(self.directory, settings, now)
+        self._checkpoints = Checkpointer(self.directory, settings, clock)
         try:
-            self.inbox = Inbox(partitions, items_partitions)
+            self.inbox = Inbox(partitions, items_partitions, bounds)
             self.learner = Learner(model, settings)
-            self._deciding = deciding_settings(model, settings, self.learner.weights.device.type, partitions)
-            facts = self._resume()
-            self._report = RunReport(settings.name, self.learner, self.inbox, now, facts)
+            self._deciding = deciding_settings(model, settings, self.learner.weights.device.type, partitions, bounds)
+            facts = self._resume(origin)
+            self._report = RunReport(settings.name, self.learner, self.inbox, now, clock, facts)
             parent = facts["parent"] if facts else ""
-            self._snapshots = SnapshotWriter(data_dir / "snapshots" / settings.name, settings, parent, now)
+            self._snapshots = SnapshotWriter(data_dir / "snapshots" / settings.name, settings, parent, now, clock)
             file = Path(settings.metrics_file) if settings.metrics_file else self.directory / "metrics.jsonl"
             self._lines = MetricsLog(file, settings.name, self.learner.counts["steps"])
         except BaseException:
@@ -68,14 +90,35 @@ class Training:
             raise
         self._failed = False  # within a step, so that half of it is in the learner
 
-    def _resume(self) -> dict[str, Any] | None:
-        """Load the newest checkpoint and return its facts, None if there is none."""
+    def _resume(self, origin: Origin | None) -> dict[str, Any] | None:
+        """Load the newest checkpoint, or another trainer's; return its facts, None if there is neither."""
         checkpoint = self._checkpoints.newest(self._deciding)
         if checkpoint is None:
-            return None
+            return self._inherit(origin) if origin else None
+        inherited = checkpoint.facts.get("weights_from")
+        if origin and (inherited is None or inherited["name"] != origin.name):
+            raise ModelError(
+                f"Trainer {self.settings.name} has begun already and goes on with its own weights; give --weights-from "
+                "with a new --name."
+            )
         self.learner.load_state(checkpoint.arrays)
         self.inbox.restore(checkpoint.facts["marks"])
+        if inherited:
+            self.inbox.since_ms = inherited["since_ms"]
         return checkpoint.facts
+
+    def _inherit(self, origin: Origin) -> dict[str, Any]:
+        """Load the weights of another trainer, and return its facts as a new run has them."""
+        checkpoint = self._checkpoints.of_another(origin.name, self._deciding)
+        facts = checkpoint.facts
+        since_ms = facts["event_ms"] + 1 if origin.since_ms is None else origin.since_ms
+        self.learner.load_state(checkpoint.arrays)
+        self.inbox.since_ms = since_ms
+        _log.info(
+            "Trainer %s goes on with the weights of %s at step %d; it passes over examples final before %d.",
+            *(self.settings.name, origin.name, facts["step"], since_ms),
+        )
+        return facts | {"weights_from": {"name": origin.name, "step": facts["step"], "since_ms": since_ms}}
 
     @property
     def ended(self) -> bool:

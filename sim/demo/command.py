@@ -34,14 +34,11 @@ data_dir = "{data_dir}"
 
 [stream]
 example_tokens = 64
-future_s = 0          # a replayed log: its heartbeats, not clocks, say how far time has come
-idle_timeout_s = 0
 
 [model]
 max_len = 64
 
 [train]
-idle_timeout_s = 0
 snapshot_s = 5
 keep_snapshots = 1000
 """

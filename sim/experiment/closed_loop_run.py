@@ -54,8 +54,7 @@ class ClosedRun:
         assert stream.scenario is not None
         self._spec, self._loop = spec, stream.scenario.loop()
         self._progress, self._stopping = progress, stopping
-        changes = {"partitions": 1, "idle_timeout_s": 0.0, "future_s": 0.0}
-        self._stream = stream.settings.model_copy(update=changes)
+        self._stream = stream.settings.model_copy(update={"partitions": 1})
         self._train = TrainSettings(**(spec.train | {"seed": spec.seed}))
         self._batch: list[Example] = []
         self._inbox = Inbox(1, 1)

@@ -150,16 +150,18 @@ class Counting:
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
         """Test on a micro-batch, then learn it."""
         taken = self._index.take_in(examples)
-        tested = None
-        if test:
-            start_s = time.process_time()
-            ranks = self._baseline.ranks(taken.questions, exclude_seen=self._train.exclude_seen)
-            tested = Tested(ranks, taken.slices, taken.questions.request_ms)
-            self._ranks.update(tested.ranks.tobytes())
-            self.test_s += time.process_time() - start_s
+        if not test:
+            if learn:
+                self._baseline.learn(taken.answered)
+            return None
+        start_s, questions, exclude_seen = time.process_time(), taken.questions, self._train.exclude_seen
         if learn:
-            self._baseline.learn(taken.answered)
-        return tested
+            ranks = self._baseline.step(questions, taken.answered, exclude_seen=exclude_seen)
+        else:
+            ranks = self._baseline.ranks(questions, exclude_seen=exclude_seen)
+        self._ranks.update(ranks.tobytes())
+        self.test_s += time.process_time() - start_s
+        return Tested(ranks, taken.slices, questions.request_ms)
 
     def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
         """Return the ids of the best."""

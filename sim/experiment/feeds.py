@@ -51,15 +51,14 @@ class Joined:
 
     Args:
         source: A finite source.
-        settings: Settings of the joiner; partitions, idle timeouts and the check for future events are overridden.
+        settings: Settings of the joiner; the number of partitions is overridden.
     """
 
     def __init__(self, source: Source, settings: StreamSettings) -> None:
-        changes = {"partitions": 1, "idle_timeout_s": 0.0, "future_s": 0.0}
         inbox = Inbox(1, 1)
         self.all: list[Entry] = []
         with tempfile.TemporaryDirectory(prefix="hstu-compare-") as folder:
-            joining = InProcessJoin(Path(folder), settings.model_copy(update=changes), inbox.offer)
+            joining = InProcessJoin(Path(folder), settings.model_copy(update={"partitions": 1}), inbox.offer)
             events = replay_events(source, 1)
             while batch := list(islice(events, BATCH_EVENTS)):
                 joining.feed(batch)

@@ -20,7 +20,7 @@ from sim.experiment.feeds import Feed, MicroBatch, Records, micro_batches
 from sim.experiment.hundredths import BUCKETS, LATE
 from sim.experiment.request_time import at_requests
 from sim.experiment.tallies import Tallies
-from stream.example import Example, encode_example
+from stream.example import Example, content, encode_example
 
 CHECKPOINT_S: Final = 120.0
 Scalar = str | int | float | bool
@@ -126,7 +126,7 @@ class Run:
             self._tallies.count(self._done, tested)
         start_s = time.process_time()
         for example in batch:
-            self._digest = xxh3_128_digest(self._digest + encode_example(example))
+            self._digest = xxh3_128_digest(self._digest + content(encode_example(example)))
             self._tokens += len(example.keys)
         self._feed_s += time.process_time() - start_s
         self._done += len(batch)

@@ -3,9 +3,9 @@
     events ─► route by murmur2 ─► P × Partition.handle ─► outbox ─► Inbox.offer ─► Training.step …
                                                                   catalogue ─► Inbox.offer
 
-The cores are those that the workers and the trainer run (in_process_join.py), and nothing is ever idle or in the
-future. So a run ends with the sequences, examples and model of a run over Kafka, to the bit, whatever the batches of
-events. The data directory is as workers and a trainer leave it, and can be queried.
+The cores are those that the workers and the trainer run (in_process_join.py), and records are replayed ones. So a run
+ends with the sequences, examples and model of a run over Kafka, to the bit, whatever the batches of events. The data
+directory is as workers and a trainer leave it, and can be queried.
 
 A run that was stopped does not continue: its stores and its trainer may have seen different events. `direct.json` marks
 the folders of such a run; `restart` deletes marked folders, and never those of workers or a trainer.
@@ -37,7 +37,7 @@ class DirectRun:
     """One run: its partitions, and the trainer `settings.train.name`.
 
     Args:
-        settings: All settings; idle timeouts and the check for future events are off.
+        settings: All settings.
         restart: Whether to delete what an earlier run of this kind has left.
 
     Raises:
@@ -45,7 +45,7 @@ class DirectRun:
     """
 
     def __init__(self, settings: Settings, *, restart: bool = False) -> None:
-        self.settings = _without_wall_time(settings)
+        self.settings = settings
         stream, data_dir = self.settings.stream, self.settings.data_dir
         _claim(data_dir, self.settings.train.name, restart)
         self.training = Training(
@@ -55,6 +55,7 @@ class DirectRun:
             partitions=stream.partitions,
             items_partitions=stream.partitions,
             now=time.time,
+            bounds=stream.time_bounds,
         )
         self._joining = InProcessJoin(data_dir, stream, self.training.inbox.offer)
         self._stopping = False
@@ -98,12 +99,6 @@ class DirectRun:
     def refused(self) -> dict[str, int]:
         """Return the number of dead-letters by reason."""
         return self._joining.refused()
-
-
-def _without_wall_time(settings: Settings) -> Settings:
-    stream = settings.stream.model_copy(update={"idle_timeout_s": 0.0, "future_s": 0.0})
-    train = settings.train.model_copy(update={"idle_timeout_s": 0.0})
-    return settings.model_copy(update={"stream": stream, "train": train})
 
 
 def _claim(data_dir: Path, name: str, restart: bool) -> None:

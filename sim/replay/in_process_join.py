@@ -15,6 +15,7 @@ from sim.sources.source import SourceEvent
 from stream.config import StreamSettings
 from stream.join.partition import Partition
 from stream.schema.ids import partition_of
+from stream.schema.record_time import Headers, replay_headers
 from stream.schema.topics import EXAMPLES, ITEMS, SourceTopic as Topic
 from stream.store.reader import read_tokens
 from stream.store.rocksdb import open_store, partition_path
@@ -29,6 +30,7 @@ class LocalRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     timestamp: int
+    headers: Headers = ()
 
 
 Offer = Callable[[Literal["examples", "items"], int, Sequence[LocalRecord]], None]
@@ -76,7 +78,7 @@ class InProcessJoin:
     def _record(self, place: tuple[str, int], key: bytes | None, value: bytes | None, ts_ms: int) -> LocalRecord:
         offset = self._offsets[place]
         self._offsets[place] = offset + 1
-        return LocalRecord(offset, key, value, ts_ms)
+        return LocalRecord(offset, key, value, ts_ms, replay_headers(ts_ms))
 
     def _deliver(self, partition: Partition) -> None:
         outbox = partition.outbox.unsent()

@@ -2,7 +2,7 @@
 
 Records are sent idempotently with acks=all to the partition of the murmur2 hash of their key, the default of Kafka's
 Java and Python clients. The Kafka timestamp of a record is the time of sending: retention goes by it, and would delete
-a log of last year at once. Only a tombstone, which has no other place for it, carries its event time there.
+a log of last year at once. A header says that a record is replayed, and its event time (stream/schema/record_time.py).
 """
 
 from collections import deque
@@ -16,6 +16,7 @@ from sim.sources.source import TOPICS, SourceEvent
 from stream.kafka.clients import KafkaError, TopicPartition, offsets_client, producer, reason, refusals
 from stream.kafka.connection import Kafka
 from stream.schema.ids import partition_of
+from stream.schema.record_time import replay_headers
 
 CLOSE_S: Final = 10.0
 MOST_PENDING: Final = 20_000  # unacknowledged records; with more, `send` waits for the oldest
@@ -88,9 +89,9 @@ class KafkaSink:
             self.settle()
 
     def _sent(self, topic: str, partition: int, event: SourceEvent) -> Any:
-        ts_ms = event.ts_ms if event.value is None else None
+        headers = list(replay_headers(event.ts_ms))
         try:
-            return self._producer.send(topic, key=event.key, value=event.value, partition=partition, timestamp_ms=ts_ms)
+            return self._producer.send(topic, key=event.key, value=event.value, partition=partition, headers=headers)
         except KafkaError as error:
             raise self._lost(error) from None
 

@@ -1,6 +1,7 @@
 """What a source is, and what a replay sends of it, in this order:
 
-    catalogue     every record of it, to topic `items`, at the time of the first event
+    heartbeats    to every partition of every topic, at the time of the first event: a replay drives them from here on
+    catalogue     every record of it, to topic `items`, at that time
     events        in event-time order
     heartbeats    to every partition of every topic after each HEARTBEAT_EVENTS events, at the time reached
     END_OF_TIME   the last heartbeat of every partition: the log is over
@@ -16,11 +17,10 @@ from msgspec import Struct
 
 from stream.schema import events
 from stream.schema.tokens import END_OF_TIME_MS
-from stream.schema.topics import EVENTS, ITEMS, SourceTopic
+from stream.schema.topics import EVENTS, ITEMS, ITEMS_HEARTBEAT_KEY, SourceTopic
 
 TOPICS: Final = (*EVENTS, ITEMS)
 HEARTBEAT_EVENTS: Final = 2_000
-ITEMS_HEARTBEAT_KEY: Final = b"\x00heartbeat"  # one fixed key, so that compaction keeps the last
 
 
 class SourceEvent(NamedTuple):
@@ -74,6 +74,8 @@ def total(source: Source) -> int:
 def replay_events(source: Source, partitions: int, start: int = 0) -> Iterator[SourceEvent]:
     """Yield all that a replay sends, from record number `start` on; heartbeats are not counted."""
     first_ms = source.first_ms
+    if not start:
+        yield from heartbeats(first_ms, partitions)
     for item_id, value in source.catalogue[start:]:
         yield SourceEvent(ITEMS, item_id.encode(), value, first_ms)
     begin = max(start - len(source.catalogue), 0)

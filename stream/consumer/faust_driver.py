@@ -22,6 +22,7 @@ from faust.types import TP
 
 from stream.consumer.owner import StateOwner
 from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_lost
+from stream.consumer.read_log import other_log
 from stream.errors import BrokerError, HstuError, StoreBusyError
 from stream.kafka.reasons import reason
 
@@ -170,6 +171,11 @@ class Consumer(driver.Consumer):
             return False
         return True
 
+    def count_partitions(self, topic: str) -> int | None:
+        """Return how many partitions a topic has, as the cluster said some seconds ago, None if that is unknown."""
+        found = self._thread._ensure_consumer().partitions_for_topic(topic)
+        return len(found) if found else None
+
     def log_end(self, tp: TopicPartition) -> int | None:
         """Return the offset after a log's last record, None unless Kafka has reported it just now."""
         client = self._thread._ensure_consumer()
@@ -189,15 +195,20 @@ class Consumer(driver.Consumer):
             return
         wanted = {tp: await self.app.owner.open(tp.topic, tp.partition) for tp in sorted(partitions)}
         first, end = await self.earliest_offsets(*partitions), await self.highwaters(*partitions)
-        seeks = {tp: first[tp] if offset is None else offset for tp, offset in wanted.items()}
-        for tp, offset in seeks.items():
-            refuse_lost(tp, offset, first[tp], end[tp])
-            if wanted[tp] is None:
-                self.app.owner.start_at(tp.topic, tp.partition, offset)
+        known: dict[TP, int] = {}
+        seeks: dict[TP, int] = {}
+        for tp, offset in wanted.items():
+            seeks[tp] = first[tp] if offset is None else offset
+            refuse_lost(tp, seeks[tp], first[tp], end[tp])
+            if offset is None:
+                self.app.owner.start_at(tp.topic, tp.partition, first[tp])
+            last = self.app.owner.last_read(tp.topic, tp.partition)
+            if last is not None and last >= first[tp]:
+                seeks[tp] = known[tp] = last
         await self.seek_wait(seeks)
         for tp, offset in seeks.items():
             self._committed_offset[tp] = offset or None  # Faust ignores acknowledgements below it
-            self.app.progress.begin(tp, offset, end[tp])
+            self.app.progress.begin(tp, offset, end[tp], known.get(tp))
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
         """Poll the partitions that may be polled now, and make a batch of each one's records."""
@@ -210,7 +221,10 @@ class Consumer(driver.Consumer):
 
     async def _batch(self, partition: TopicPartition, records: Sequence[Any]) -> PollBatch:
         progress = self.app.progress[partition]
-        if records[0].offset != progress.polled:  # compacted, transactional, or lost?
+        known, progress.known = progress.known, None
+        if known is not None and records[0].offset > known:
+            self.app.fail(other_log(*partition, known))
+        elif records[0].offset != progress.polled:  # compacted, transactional, or lost?
             try:
                 first = await self.earliest_offsets(TP(*partition))
                 refuse_lost(partition, progress.polled, min(first.values()), records[0].offset)

@@ -19,6 +19,12 @@ class StateOwner(Protocol):
                 go on meanwhile.
         """
 
+    def last_read(self, topic: str, partition: int) -> int | None:
+        """Return the offset of the last record that the state has seen, None before any.
+
+        Consumption begins with that record, if Kafka still has it, so that the owner can compare the two.
+        """
+
     def start_at(self, topic: str, partition: int, offset: int) -> None:
         """Learn which offset the answer None led to."""
 

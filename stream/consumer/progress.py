@@ -21,13 +21,13 @@ TopicPartition = tuple[str, int]  # (topic, partition); what Faust and aiokafka 
 class PartitionProgress:
     """Progress in one assigned partition since the last seek."""
 
-    __slots__ = ("end", "ended_at", "handled", "in_flight", "polled")
+    __slots__ = ("end", "handled", "in_flight", "known", "polled")
 
-    def __init__(self, offset: int, end: int = 0) -> None:
+    def __init__(self, offset: int, end: int = 0, known: int | None = None) -> None:
         self.polled = self.handled = offset  # the next offset to poll, to handle
         self.end = end  # of the log, at the time of the seek
         self.in_flight = 0  # records polled and not handled
-        self.ended_at: float | None = None  # since when at the end of the log, time.monotonic()
+        self.known = known  # offset of a record that was read before and must be the first of the next poll
 
 
 class PollBatch:
@@ -81,9 +81,16 @@ class Progress:
     def __getitem__(self, partition: TopicPartition) -> PartitionProgress:
         return self._partitions[partition]
 
-    def begin(self, partition: TopicPartition, offset: int, end: int = 0) -> None:
-        """Begin again at an offset of a log that has this end now; batches polled before are void."""
-        self._partitions[partition] = PartitionProgress(offset, end)
+    def begin(self, partition: TopicPartition, offset: int, end: int = 0, known: int | None = None) -> None:
+        """Begin again at an offset of a log that has this end now; batches polled before are void.
+
+        Args:
+            partition: The partition.
+            offset: Where it begins.
+            end: The offset after its last record.
+            known: The offset of a record that was read before, if it begins with one.
+        """
+        self._partitions[partition] = PartitionProgress(offset, end, known)
 
     def clear(self) -> None:
         """Forget all partitions: they are no longer assigned."""
@@ -125,19 +132,7 @@ class Progress:
         """Note that a batch's handler has finished."""
         batch.progress.handled = batch.end
         batch.progress.in_flight -= len(batch.records)
-        batch.progress.ended_at = None
         self._changed.set()
-
-    def note_end(self, partition: TopicPartition, at_end: bool) -> None:
-        """Note whether everything in the partition has been handled, as of now."""
-        if (progress := self._partitions.get(partition)) is not None:
-            progress.ended_at = (progress.ended_at or time.monotonic()) if at_end else None
-
-    def ended_for(self, seconds: float) -> set[TopicPartition]:
-        """Return the partitions that have been at their end for `seconds`."""
-        now = time.monotonic()
-        ended = {tp: progress.ended_at for tp, progress in self._partitions.items()}
-        return {tp for tp, at in ended.items() if at is not None and now - at >= seconds}
 
 
 def refuse_dropped(batch: PollBatch) -> None:

@@ -10,27 +10,33 @@ A call of `handle` is one commit:
 Before 4 a crash leaves the state of the batch before, and Kafka still has the records; after it, the state knows that
 it has seen them. The worker sends what is in `outbox`; what a crash sends twice carries its serial.
 
+What is refused, and what waits until when, is a function of the topics' logs: not of batches, of the order in which
+topics are read, of crashes, or of any clock (reorder_buffer.py). So a store built again makes the same decisions.
+
 A call may stop at `most` tokens in examples, so that a long wait does not end in one huge commit. Its heartbeat then
 goes out with the call that joins the last of it.
 """
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import msgspec
 
 from stream.config import StreamSettings
+from stream.consumer.read_log import ReadLog
 from stream.errors import StoreError
-from stream.example import Heartbeat, Record, encode_example, encode_heartbeat
+from stream.example import NO_PARENT, Heartbeat, Record, encode_example, encode_heartbeat, message_digest
 from stream.join.joiner import Joiner
 from stream.join.outbox import Outbox
 from stream.join.reorder_buffer import NEVER_MS, BufferedEvent, ReorderBuffer, Watermark
 from stream.schema.dead_letters import DeadLetter, RefusedError
 from stream.schema.events import decode_event
+from stream.schema.record_time import is_idle
 from stream.schema.topics import DEAD_LETTERS, EXAMPLES, SourceTopic
 from stream.store import layout
 from stream.store.caches import TextIndex, UserCache
-from stream.store.layout import Counters, Meta
+from stream.store.layout import Counters, LogState, Meta
 from stream.store.rocksdb import Store
 
 
@@ -41,19 +47,16 @@ class Partition:
         store: The partition's store.
         number: The partition's number.
         settings: Shared by all workers.
-        now_ms: The wall clock in ms, or None to accept any time (replay).
 
     Raises:
         StoreError: The store was made for another number of partitions.
     """
 
-    def __init__(
-        self, store: Store, number: int, settings: StreamSettings, now_ms: Callable[[], int] | None = None
-    ) -> None:
+    def __init__(self, store: Store, number: int, settings: StreamSettings) -> None:
         self.number = number
         self._store = store
         self._settings = settings
-        self._now_ms = now_ms
+        self._bounds = settings.time_bounds
         self._encoder = msgspec.msgpack.Encoder()
         data = store.get(layout.META_KEY)
         self.fresh = data is None
@@ -62,8 +65,14 @@ class Partition:
         self.next_offsets = meta.offsets
         self.counters = meta.counters
         self.outbox = Outbox(store, meta.outgoing)
-        self._watermark = Watermark(int(settings.lateness_s * 1000), meta.high_ms, meta.watermark_ms)
-        self._buffer = ReorderBuffer(self._watermark, store.scan(layout.WAITING))
+        self._parent = meta.parent
+        self._logs = [
+            ReadLog(settings.topic_prefix + source.topic, number, meta.logs[source].offset, meta.logs[source].digest)
+            for source in SourceTopic
+        ]
+        self._replayed = [state.replayed for state in meta.logs]
+        self._watermark = Watermark(int(settings.lateness_s * 1000), meta.clock_ms, meta.watermark_ms)
+        self._buffer = ReorderBuffer(store.scan(layout.WAITING))
         self._users = UserCache(store.get, 2 * settings.example_tokens)
         self._texts = TextIndex(store.get)
         self._joiner = Joiner(number, settings, self._users, self._texts, meta)
@@ -94,9 +103,18 @@ class Partition:
         """Digest of all tokens ever appended (joiner.py)."""
         return self._joiner.digest
 
-    def high_ms(self, source: SourceTopic) -> int:
-        """Return the largest time that a source has shown."""
-        return self._watermark.high_ms[source]
+    def clock_ms(self, source: SourceTopic) -> int:
+        """Return how far a source has moved event time."""
+        return self._watermark.clock_ms[source]
+
+    @property
+    def replayed(self) -> bool:
+        """Whether a replay drives event time: what moved the clock of any source last, workers apart, was replayed."""
+        return any(self._replayed)
+
+    def last_read(self, source: SourceTopic) -> int | None:
+        """Return the offset of the last record read of a source, None before the first."""
+        return self._logs[source].offset
 
     def start_at(self, source: SourceTopic, offset: int) -> None:
         """Begin a source at its log's earliest offset, which retention may have moved beyond 0."""
@@ -106,35 +124,35 @@ class Partition:
         self,
         source: SourceTopic,
         records: Sequence[Record],
-        idle: Collection[SourceTopic] = (),
         most: int = sys.maxsize,
     ) -> None:
         """Take records of one source, in offset order, join what the watermark allows, and commit.
 
         Args:
             source: The topic they came from.
-            records: The records; those handled before are dropped.
-            idle: The sources that do not hold the others back.
+            records: The records; those handled before are dropped, once the last of them is found unchanged.
             most: Stop joining once the examples have this many tokens; `advance` joins the rest (`behind`).
 
         Raises:
+            BrokerError: Kafka's log is no longer the one that was read.
             StoreError: This batch, or one before, could not be read or written; the partition must be opened again.
         """
         self._begin()
-        next_offset = self.next_offsets[source]
-        latest_ms = self._latest_ms()
+        log, next_offset = self._logs[source], self.next_offsets[source]
         for record in records:
             if record.offset < next_offset:
+                log.refuse_other(record)
                 continue
             next_offset = record.offset + 1
-            self._take(source, record, latest_ms)
+            self._take(source, record)
         self.next_offsets[source] = next_offset
-        self._join_and_commit(idle, most)
+        log.note(records)
+        self._join_and_commit(most)
 
-    def advance(self, idle: Collection[SourceTopic] = (), most: int = sys.maxsize) -> None:
-        """Do the same without records: time has passed, or an earlier call has stopped at `most`."""
+    def advance(self, most: int = sys.maxsize) -> None:
+        """Join more: an earlier call has stopped at `most`."""
         self._begin()
-        self._join_and_commit(idle, most)
+        self._join_and_commit(most)
 
     def close(self) -> None:
         """Close the store."""
@@ -148,32 +166,33 @@ class Partition:
             )
         self._broken = True
 
-    def _latest_ms(self) -> int | None:
-        """Return the latest time that an event may have, None for any."""
-        if self._now_ms is None or not self._settings.future_s:
-            return None
-        return self._now_ms() + int(self._settings.future_s * 1000)
-
-    def _take(self, source: SourceTopic, record: Record, latest_ms: int | None) -> None:
+    def _take(self, source: SourceTopic, record: Record) -> None:
         value = record.value or b""
+        replayed = self._bounds.replayed_ms(record) is not None
+        latest_ms = None if replayed else self._bounds.latest_ms(record)
         try:
             event = decode_event(source, value, max_slate=self._settings.max_slate, now_ms=latest_ms)
-            if isinstance(event, int):
-                self._watermark.saw(source, event)
-            else:
+            ts_ms = event if isinstance(event, int) else event.ts_ms
+            if not isinstance(event, int):
                 self.counters.events[source] += 1
+                self._watermark.refuse_late(source, ts_ms)
                 self._buffer.add(BufferedEvent(event, source, record.offset, value))
+            reached_ms = ts_ms if replayed else self._bounds.reached_ms(record, ts_ms)
+            if self._watermark.move(source, reached_ms) and not is_idle(record):
+                self._replayed[source] = replayed
         except RefusedError as refused:
             self._refuse(refused, source, record.offset, record.key, value)
 
-    def _join_and_commit(self, idle: Collection[SourceTopic], most: int) -> None:
-        until_ms = self._watermark.advance(idle)
+    def _join_and_commit(self, most: int) -> None:
+        until_ms = self._watermark.advance()
         joined = self._joiner.run(self._buffer, until_ms, most)
         for event, refused in joined.refusals:
             self._refuse(refused, event.source, event.offset, event.event.user_text.encode(), event.value)
         for example in joined.examples:
             self.counters.examples += 1
-            self.outbox.put(EXAMPLES, example.user.to_bytes(8), encode_example(example))
+            message = encode_example(replace(example, parent=self._parent))
+            self._parent = message_digest(message)
+            self.outbox.put(EXAMPLES, example.user.to_bytes(8), message)
         if self.behind and joined.complete:
             self._promised_ms = until_ms
             beat = Heartbeat(self.number, until_ms, self.counters.tokens, self._joiner.digest.to_bytes(16))
@@ -204,9 +223,14 @@ class Partition:
         meta = Meta(
             partitions=self._settings.partitions,
             offsets=self.next_offsets,
-            high_ms=self._watermark.high_ms,
+            clock_ms=self._watermark.clock_ms,
             watermark_ms=self._watermark.at_ms,
+            logs=[
+                LogState(log.offset, log.digest, replayed)
+                for log, replayed in zip(self._logs, self._replayed, strict=True)
+            ],
             serial=self._joiner.serial,
+            parent=self._parent,
             outgoing=self.outbox.last,
             digest=self._joiner.digest.to_bytes(16),
             counters=self.counters,
@@ -217,7 +241,16 @@ class Partition:
 def _new_meta(settings: StreamSettings) -> Meta:
     sources = len(SourceTopic)
     return Meta(
-        settings.partitions, [0] * sources, [NEVER_MS] * sources, NEVER_MS, 0, 0, bytes(16), Counters([0] * sources)
+        partitions=settings.partitions,
+        offsets=[0] * sources,
+        clock_ms=[NEVER_MS] * sources,
+        watermark_ms=NEVER_MS,
+        logs=[LogState() for _ in SourceTopic],
+        serial=0,
+        parent=NO_PARENT,
+        outgoing=0,
+        digest=bytes(16),
+        counters=Counters([0] * sources),
     )
 
 

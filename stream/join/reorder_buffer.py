@@ -1,16 +1,18 @@
 """The reorder buffer of one partition: events wait here until the watermark has passed them.
 
-    watermark = min over the source topics of (largest ts or heartbeat seen) - allowed lateness
+    clock of a topic = the largest time that its records before this one have moved it to (stream/schema/record_time.py)
+    late             = ts < clock of the event's own topic - lateness
+    watermark        = min over the topics of their clocks - lateness
 
-It says how far event time has surely come. Events with ts < watermark are handed out, instant by instant; an event that
-arrives with ts < watermark is late. Only wall time can excuse a silent topic: one that the worker calls idle does not
-hold the others back. Where all are idle the furthest decides.
+So whether an event is late depends on its own topic's log alone, and not on how far the others have been read. None
+that is accepted precedes the watermark: its ts is no less than its own topic's clock - lateness, and the watermark is
+no more than that. Events with ts < watermark are handed out, instant by instant.
 
 All waiting events are in memory, by time. Those still waiting at the end of a batch are on disk as well.
 """
 
 import heapq
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
@@ -21,32 +23,46 @@ from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.topics import SourceTopic
 from stream.store import layout
 
-NEVER_MS: Final = -(2**62)  # the time of a topic that has shown nothing yet
+NEVER_MS: Final = -(2**62)  # the clock of a topic that has shown nothing yet
 
 
 class Watermark:
-    """The watermark of one partition; it never falls.
+    """The clocks of one partition's topics, and their watermark, which never falls.
 
     Args:
-        lateness_ms: The disorder that is allowed.
-        high_ms: The largest time that each source has shown, by its number.
+        lateness_ms: The disorder that is allowed within a topic.
+        clock_ms: The clock of each topic, by its number.
         at_ms: Where the watermark stands.
     """
 
-    def __init__(self, lateness_ms: int, high_ms: list[int] | None = None, at_ms: int = NEVER_MS) -> None:
+    def __init__(self, lateness_ms: int, clock_ms: list[int] | None = None, at_ms: int = NEVER_MS) -> None:
         self.lateness_ms = lateness_ms
-        self.high_ms = high_ms or [NEVER_MS] * len(SourceTopic)
+        self.clock_ms = clock_ms or [NEVER_MS] * len(SourceTopic)
         self.at_ms = at_ms
 
-    def saw(self, source: SourceTopic, ts_ms: int) -> None:
-        """Note an event's or a heartbeat's time."""
-        if ts_ms > self.high_ms[source]:
-            self.high_ms[source] = ts_ms
+    def move(self, source: SourceTopic, reached_ms: int) -> bool:
+        """Move a topic's clock, unless it is there already; what is older, less the lateness, is late from now on."""
+        if moves := reached_ms > self.clock_ms[source]:
+            self.clock_ms[source] = reached_ms
+        return moves
 
-    def advance(self, idle: Collection[SourceTopic] = ()) -> int:
-        """Move as far as the topics that are not idle allow, and return the watermark in ms."""
-        busy = [high for source, high in enumerate(self.high_ms) if source not in idle]
-        reached = min(busy) if busy else max(self.high_ms)
+    def refuse_late(self, source: SourceTopic, ts_ms: int) -> None:
+        """Refuse an event that its topic's clock has passed by more than the lateness.
+
+        The watermark itself decides only after `lateness_s` has been raised: what was joined before stays joined.
+
+        Raises:
+            RefusedError: It is late.
+        """
+        passed_ms = max(self.clock_ms[source] - self.lateness_ms, self.at_ms)
+        if ts_ms < passed_ms:
+            raise RefusedError(
+                Reason.LATE, f"ts {ts_ms} lies {passed_ms - ts_ms} ms behind what {source.topic} may still bring"
+            )
+
+    def advance(self) -> int:
+        """Move as far as all topics allow, and return the watermark in ms."""
+        reached = min(self.clock_ms)
         if reached > NEVER_MS:
             self.at_ms = max(self.at_ms, reached - self.lateness_ms)
         return self.at_ms
@@ -77,12 +93,10 @@ class ReorderBuffer:
     """All waiting events of one partition.
 
     Args:
-        watermark: Decides which events may still wait.
         stored: The events that are on disk, as (key, value) of the store.
     """
 
-    def __init__(self, watermark: Watermark, stored: Iterable[tuple[bytes, bytes]] = ()) -> None:
-        self.watermark = watermark
+    def __init__(self, stored: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self._times: list[int] = []  # a heap of the keys of `_at`
         self._at: dict[int, list[BufferedEvent]] = {}
         self._unwritten: dict[int, list[BufferedEvent]] = {}
@@ -106,17 +120,9 @@ class ReorderBuffer:
         return self._times[0] if self._times else END_OF_TIME_MS
 
     def add(self, buffered: BufferedEvent) -> None:
-        """Let an event wait.
-
-        Raises:
-            RefusedError: The watermark has passed it: it is late.
-        """
-        ts_ms = buffered.event.ts_ms
-        self.watermark.saw(buffered.source, ts_ms)
-        if (behind := self.watermark.at_ms - ts_ms) > 0:
-            raise RefusedError(Reason.LATE, f"ts {ts_ms} lies {behind} ms behind the watermark")
+        """Let an event wait."""
         self._insert(buffered)
-        self._unwritten.setdefault(ts_ms, []).append(buffered)
+        self._unwritten.setdefault(buffered.event.ts_ms, []).append(buffered)
 
     def pop(self) -> list[BufferedEvent]:
         """Remove the events of the earliest time and return them in the order of their sort keys."""

@@ -128,9 +128,8 @@ def _answers(kafka: Kafka, host: str, port: int) -> bool:
     Raises:
         BrokerError: A broker refuses our TLS or SASL.
     """
-    if kafka.encrypted or kafka.authenticated:
-        return lets_in(kafka, host, port, _ATTEMPT_S)
-    return is_listening(host, port)
+    plain = not (kafka.encrypted or kafka.authenticated)
+    return is_listening(host, port) and (plain or lets_in(kafka, host, port, _ATTEMPT_S))
 
 
 def _hint(kafka: Kafka) -> str:

@@ -2,7 +2,8 @@
 
 All of them have the same number of partitions: the worker of partition p of the events writes partition p of the
 examples. `items` is compacted: only the last record of a key is kept, and a tombstone is never dropped, so that a
-trainer that starts late still learns which items are withdrawn.
+trainer that starts late still learns which items are withdrawn. Topics that producers write to carry the broker's time
+(LogAppendTime): by it, and not by a client's clock, events are judged (stream/schema/record_time.py).
 """
 
 import time
@@ -14,12 +15,14 @@ from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
-from stream.schema.topics import ALL, EXAMPLES, ITEMS
+from stream.schema.topics import ALL, EVENTS, EXAMPLES, ITEMS
 
 _CENTURY_MS: Final = 100 * 365 * 86_400_000  # Kafka adds it to its clock: its largest number would overflow there
 EXAMPLE_BYTES: Final = 16 << 20  # of one example at most; Kafka's default is 1 MiB
+_BROKER_TIME: Final = {"message.timestamp.type": "LogAppendTime"}
 _CONFIGS: Final[Mapping[str, dict[str, str]]] = {
-    ITEMS: {"cleanup.policy": "compact", "delete.retention.ms": str(_CENTURY_MS)},
+    **dict.fromkeys(EVENTS, _BROKER_TIME),
+    ITEMS: {"cleanup.policy": "compact", "delete.retention.ms": str(_CENTURY_MS), **_BROKER_TIME},
     EXAMPLES: {"max.message.bytes": str(EXAMPLE_BYTES)},
 }
 _TIMEOUT_S: Final = 10.0
@@ -82,8 +85,9 @@ def verify_topics(
     if len(set(found.values())) > 1:
         counts = ", ".join(f"{name} has {count}" for name, count in found.items())
         raise BrokerError(
-            f"All topics need the same number of partitions, but {counts}; delete those that differ and run "
-            "hstu topics create, or choose another stream.topic_prefix."
+            f"All topics need the same number of partitions, but {counts}. Kafka cannot take partitions back, and new "
+            "ones move users away from their events: make topics under another stream.topic_prefix and data_dir, and "
+            "copy the events there by their keys; nothing has to be deleted."
         )
     _refuse_other_counts(found, settings)
 

@@ -1,8 +1,9 @@
 """Dead-letters: records that cannot be decoded or are out of bounds, with the reason. They stop no worker.
 
 A dead-letter's Kafka record has the key and the value of the refused record, byte for byte, and these headers (UTF-8):
-`reason` (one of Reason), `detail` (a sentence), `topic`, `partition`, `offset`. A value above 512 KiB and a key above
-256 KiB are truncated to 64 KiB; `cut-from-bytes` and `key-cut-from-bytes` say how long they were.
+`reason` (one of Reason), `detail` (a sentence), `topic`, `partition`, `offset`, and `id`: the last three joined by
+slashes. A letter that a crash sends twice, or a rebuilt store once more, has the same id. A value above 512 KiB and a
+key above 256 KiB are truncated to 64 KiB; `cut-from-bytes` and `key-cut-from-bytes` say how long they were.
 """
 
 from dataclasses import dataclass
@@ -58,5 +59,6 @@ class DeadLetter:
             "topic": self.topic,
             "partition": str(self.partition),
             "offset": str(self.offset),
+            "id": f"{self.topic}/{self.partition}/{self.offset}",
         }
         return [(name, text.encode(errors="replace")) for name, text in pairs.items()]

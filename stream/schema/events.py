@@ -152,7 +152,7 @@ def decode_event(source: SourceTopic, value: bytes | None, *, max_slate: int | N
         source: The topic it came from.
         value: The record's value.
         max_slate: How many items one impression may show; None: any number.
-        now_ms: The latest time that an event or a heartbeat may have (the clock plus `future_s`); None: any time.
+        now_ms: The latest time that the record may have (record_time.py); None: any time.
 
     Raises:
         RefusedError: The record is a dead-letter.
@@ -207,6 +207,8 @@ def _heartbeat_or_refused(value: bytes, error: msgspec.ValidationError, now_ms: 
         raise RefusedError(Reason.MISSING_FIELD if missing else Reason.WRONG_TYPE, str(error)) from None
     except _NOT_JSON as malformed:
         raise RefusedError(Reason.NOT_JSON, str(malformed)) from None
+    if watermark == END_OF_TIME_MS and now_ms is not None:
+        raise RefusedError(Reason.FUTURE, "only a replayed record (header hstu-replay) may end a log")
     if watermark != END_OF_TIME_MS:
         _check_time("the heartbeat's watermark", watermark, now_ms)
     return watermark
@@ -218,7 +220,7 @@ def _check_time(name: str, ts: int, now_ms: int | None) -> None:
             Reason.BAD_TIME, f"{name} {ts} lies outside [0, {LAST_TS_MS}) ms; event time is in milliseconds"
         )
     if now_ms is not None and ts > now_ms:
-        raise RefusedError(Reason.FUTURE, f"{name} {ts} lies {ts - now_ms} ms beyond what the worker's clock allows")
+        raise RefusedError(Reason.FUTURE, f"{name} {ts} lies {ts - now_ms} ms beyond what its Kafka timestamp allows")
 
 
 def _keyed(field: str, raw: _Id) -> tuple[int, str]:

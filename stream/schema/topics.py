@@ -25,4 +25,5 @@ EVENTS: Final = tuple(source.topic for source in SourceTopic)
 ITEMS: Final = "items"
 EXAMPLES: Final = "examples"
 DEAD_LETTERS: Final = "dead-letters"
+ITEMS_HEARTBEAT_KEY: Final = b"\x00heartbeat"  # fixed, so that compaction keeps the last heartbeat of a partition
 ALL: Final = (*EVENTS, ITEMS, EXAMPLES, DEAD_LETTERS)

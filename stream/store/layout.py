@@ -2,7 +2,7 @@
 
     key                                          value
     "v"                                          format version, u32 little-endian
-    "m"                                          Meta, msgpack: offsets, watermark, serial, counters, digest
+    "m"                                          Meta, msgpack: offsets, clocks, serial, counters, digests
     "a" user u64                                 empty: the user has open requests or gathered targets
     "i" id u64                                   text of an id (item, action name, attribute value), UTF-8
     "t" user u64 | block u32                     tokens 64·block … 64·block+63 (tokens.py), fewer in the last
@@ -28,7 +28,7 @@ REBUILT: Final = (  # what happens after a store's folder has been deleted
     "the worker builds it again from the events that Kafka still holds; where some are gone, trainers stop at the "
     "first new example and say what to do."
 )
-VERSION: Final = 1
+VERSION: Final = 2
 BLOCK: Final = 64  # tokens
 TOKEN_BYTES: Final = TOKEN.size
 
@@ -189,14 +189,24 @@ class Counters(msgspec.Struct, array_like=True):
     dead_letters: dict[str, int] = {}
 
 
+class LogState(msgspec.Struct, array_like=True):
+    """Offset and digest of the last record read of one source, and whether what moved its clock last was replayed."""
+
+    offset: int | None = None
+    digest: bytes = b""
+    replayed: bool = False
+
+
 class Meta(msgspec.Struct, array_like=True):
-    """How far one partition has come; `digest` is explained in stream/join/joiner.py."""
+    """How far one partition has come; `parent` and `digest` are explained in stream/example.py and join/joiner.py."""
 
     partitions: int
     offsets: list[int]
-    high_ms: list[int]
+    clock_ms: list[int]
     watermark_ms: int
+    logs: list[LogState]
     serial: int
+    parent: bytes
     outgoing: int
     digest: bytes
     counters: Counters

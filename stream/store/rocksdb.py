@@ -199,6 +199,7 @@ def open_store(path: Path) -> RocksStore:
 
 def _make(path: Path) -> None:
     """Make an empty store aside and rename it; RocksDB's lock keeps two processes from making it at once."""
+    path = path.resolve()  # a link stays one
     aside = path.with_name(f".{path.name}.new")
     aside.mkdir(parents=True, exist_ok=True)
     options = _options()

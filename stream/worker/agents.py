@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -26,15 +26,18 @@ from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
 from stream.kafka.permissions import check_permissions
 from stream.kafka.reasons import reason
-from stream.kafka.topics import EXAMPLE_BYTES, topic_name, verify_topics
+from stream.kafka.topics import EXAMPLE_BYTES, count_partitions, topic_name, verify_topics
 from stream.metrics_server import Health, serve_metrics
-from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
+from stream.schema.topics import DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS, SourceTopic
 from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
+from stream.worker.furthest_partition import FurthestPartition
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from stream.worker.prometheus import WorkerMetrics
 from stream.worker.refusals import RefusalLog
+from stream.worker.silent_topics import SilentTopics
 
 _TICK_S: Final = 1.0
+_CREATE_TIME: Final = 0  # Kafka's timestamp_type; 1 is LogAppendTime
 _WAITING_EVENTS: Final = 20_000  # of a partition; above this, sources that run ahead are not polled
 _log = logging.getLogger("hstu.worker")
 
@@ -59,15 +62,16 @@ def run_worker(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str
         group=_group(settings),
     )
     verify_topics(kafka, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
+    items = count_partitions(kafka, [settings.topic_prefix + ITEMS])
     with lease_free(data_dir / "seats", name) as instance:
-        asyncio.run(_work(settings, data_dir, kafka, instance.name))
+        asyncio.run(_work(settings, data_dir, kafka, instance.name, sum(items.values())))
 
 
 def _group(settings: StreamSettings) -> str:
     return f"{settings.topic_prefix}hstu-workers"
 
 
-async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str) -> None:
+async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str, items_partitions: int) -> None:
     producer = AIOKafkaProducer(
         **kafka.client_options(),
         client_id=name,
@@ -76,9 +80,11 @@ async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: st
         max_batch_size=512 << 10,
         max_request_size=EXAMPLE_BYTES,
     )
+    furthest = FurthestPartition(kafka, settings.topic_prefix + EXAMPLES, settings.partitions)
     try:
         await producer.start()
         worker = _Worker(settings, data_dir, kafka, name, producer)
+        worker.let_go(SilentTopics(settings, producer, items_partitions, worker.at_end, furthest))
         where = settings.metrics_host, settings.metrics_port
         port, stop_metrics = serve_metrics(worker.metrics(), *where, worker.health, "stream.metrics_port")
         _log.info("Worker %s: metrics on http://%s:%d/metrics", name, settings.metrics_host, port)
@@ -89,6 +95,7 @@ async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: st
     except KafkaError as error:
         raise BrokerError(f"Kafka at {kafka} failed: {reason(error)}; see that it runs, and start again.") from None
     finally:
+        await furthest.stop()
         await producer.stop()
 
 
@@ -110,10 +117,22 @@ class _Worker:
         )
         for source in SourceTopic:
             self.app.batches(self._topic(source))(partial(self._handle, source))
+        self.app.expect({self._topic(source): settings.partitions for source in SourceTopic})
         self.app.every(_TICK_S)(self._tick)
         self._refusals = RefusalLog()
         self.health = Health()
         self._misrouted: dict[int, int] = {}  # partition → the count last logged
+        self._timed: set[SourceTopic] = set()  # whose kind of Kafka timestamp is known
+        self._silent: SilentTopics
+
+    def let_go(self, silent: SilentTopics) -> None:
+        """Let heartbeats be written into silent topics."""
+        self._silent = silent
+        self.app.every(silent.beat_s)(lambda: silent.beat(self.partitions.all()))
+
+    async def at_end(self, source: SourceTopic, number: int) -> bool:
+        """Return whether everything in a partition of a source has been handled."""
+        return await self.app.at_end((self._topic(source), number))
 
     def metrics(self) -> CollectorRegistry:
         """Return the Prometheus metrics of this worker."""
@@ -122,13 +141,13 @@ class _Worker:
         return registry
 
     async def _handle(self, source: SourceTopic, number: int, records: Sequence[Record]) -> None:
+        self._warn_of_producers_time(source, records)
+        self._silent.brought(source, number, records)
         await self.partitions.handle(source, number, records)
         self._pace(self.partitions[number])
 
     async def _tick(self) -> None:
-        """Let sources that have been at their end for `idle_timeout_s` no longer hold the others back."""
         self.health.beat(self.app.booted.is_set())
-        self.partitions.advance(await self.app.idle(self._settings.idle_timeout_s))
         for assigned in self.partitions:
             self._pace(assigned)
             self._warn_of_misrouted(assigned.partition)
@@ -143,6 +162,16 @@ class _Worker:
                 "producers differ in this, users are split in two; set the same partitioner everywhere.",
                 *(partition.number, count),
             )
+
+    def _warn_of_producers_time(self, source: SourceTopic, records: Sequence[Any]) -> None:
+        if source not in self._timed:
+            self._timed.add(source)
+            if records[-1].timestamp_type == _CREATE_TIME:
+                _log.warning(
+                    "Topic %s has its producers' time (CreateTime): one whose clock is fast moves everybody's time. "
+                    "Set its message.timestamp.type to LogAppendTime, as hstu topics create does.",
+                    self._topic(source),
+                )
 
     def _pace(self, assigned: AssignedPartition) -> None:
         ahead = assigned.ahead(_WAITING_EVENTS, partial(self._lag, partition=assigned.partition.number))

@@ -10,7 +10,6 @@ many waiting events they are joined in turns, each sent before the next: neither
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +24,7 @@ from stream.kafka.reasons import reason
 from stream.schema.topics import EXAMPLES, SourceTopic
 from stream.store.layout import Outgoing
 from stream.store.rocksdb import open_store, partition_path
-from stream.transport import Record, TopicPartition
+from stream.transport import Record, TopicPartition, more_partitions
 
 _log = logging.getLogger("hstu.worker")
 
@@ -44,27 +43,26 @@ class AssignedPartition:
 
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
-        self.idle: frozenset[SourceTopic] = frozenset()  # sources that no longer hold the others back
         self.sending: asyncio.Task[None] | None = None
 
     def ahead(self, waiting_events: int, lag: Callable[[SourceTopic], int | None]) -> set[SourceTopic]:
         """Return the sources to pause: too many events wait for a source that is behind these in event time.
 
-        That source is never among them. When it brings records, or has been silent long enough to be idle, the
-        watermark moves, and the others are polled again: their records could not have moved it. While it is at its end
-        more events may wait, since queries show them.
+        That source is never among them. When it brings records, or heartbeats because it has been silent, the watermark
+        moves, and the others are polled again: their records could not have moved it. While it is at its end more
+        events may wait, since queries show them.
 
         Args:
             waiting_events: How many events may wait.
             lag: Returns how many records of a source are not handled yet, None if that is unknown.
         """
-        high_ms = {source: self.partition.high_ms(source) for source in SourceTopic if source not in self.idle}
-        if self.partition.waiting <= waiting_events or not high_ms:
+        if self.partition.waiting <= waiting_events:
             return set()
-        behind = min(high_ms, key=lambda source: high_ms[source])
+        clock_ms = {source: self.partition.clock_ms(source) for source in SourceTopic}
+        behind = min(clock_ms, key=lambda source: clock_ms[source])
         if not lag(behind) and self.partition.waiting <= _SILENT * waiting_events:
             return set()
-        return {source for source in high_ms if high_ms[source] > high_ms[behind]}
+        return {source for source in clock_ms if clock_ms[source] > clock_ms[behind]}
 
 
 class AssignedPartitions:
@@ -102,17 +100,24 @@ class AssignedPartitions:
         """Return the next offset that the partition's store wants of a source; open it unless it is open.
 
         Raises:
+            BrokerError: The topic has got more partitions.
             StoreBusyError: Another worker keeps the store open.
             StoreError: The store cannot be used.
         """
+        if partition >= self._settings.partitions:
+            raise more_partitions(topic, self._settings.partitions, partition + 1)
         if partition not in self._assigned:
             store = open_store(partition_path(self._data_dir, partition))
-            self._assigned[partition] = AssignedPartition(Partition(store, partition, self._settings, _now_ms))
+            self._assigned[partition] = AssignedPartition(Partition(store, partition, self._settings))
             _log.info("Partition %d is ours", partition)
             self._send_soon(self._assigned[partition])
         core = self._assigned[partition].partition
         offset = core.next_offsets[self._sources[topic]]
         return None if core.fresh and not offset else offset
+
+    def last_read(self, topic: str, partition: int) -> int | None:
+        """Return the offset of the last record that the partition's store has read of a source, None before any."""
+        return self._assigned[partition].partition.last_read(self._sources[topic])
 
     def start_at(self, topic: str, partition: int, offset: int) -> None:
         """Set where a source's log begins, for a new store."""
@@ -123,18 +128,8 @@ class AssignedPartitions:
         assigned = self._assigned[partition]
         if assigned.sending and (assigned.partition.behind or len(assigned.partition.outbox) > _OUTBOX_RECORDS):
             await asyncio.wait([assigned.sending])
-        assigned.idle -= {source}
-        assigned.partition.handle(source, records, assigned.idle, _TURN_TOKENS)
+        assigned.partition.handle(source, records, _TURN_TOKENS)
         self._send_soon(assigned)
-
-    def advance(self, idle: Collection[TopicPartition]) -> None:
-        """Let the idle sources no longer hold the others back."""
-        for number, assigned in self._assigned.items():
-            now = frozenset(source for topic, source in self._sources.items() if (topic, number) in idle)
-            if now != assigned.idle:
-                assigned.idle = now
-                assigned.partition.advance(now, _TURN_TOKENS)
-                self._send_soon(assigned)
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Send what is left, and close the stores."""
@@ -163,7 +158,7 @@ class AssignedPartitions:
             while len(partition.outbox) or self._has_more_to_join(assigned):
                 await self._send_all(partition)
                 if self._has_more_to_join(assigned):
-                    partition.advance(assigned.idle, _TURN_TOKENS)
+                    partition.advance(_TURN_TOKENS)
         except MessageSizeTooLargeError:
             self._fail(_too_large(partition, self._settings.topic_prefix))
         except KafkaError as error:
@@ -218,7 +213,3 @@ def _too_large(partition: Partition, prefix: str) -> BrokerError:
         "max.message.bytes of that topic, or message.max.bytes of the brokers, beyond this and start again; nothing is "
         "lost, for the outbox keeps them."
     )
-
-
-def _now_ms() -> int:
-    return int(time.time() * 1000)

@@ -30,8 +30,6 @@ TOML = f"""
 [stream]
 partitions = {PARTITIONS}
 lateness_s = 5.0
-idle_timeout_s = 0
-future_s = 0
 action_window_s = 120.0
 example_tokens = 32
 poll_records = 500
@@ -47,7 +45,6 @@ batch_examples = 16
 negatives = 32
 checkpoint_s = 0.5
 snapshot_s = 1.0
-idle_timeout_s = 0
 """
 COLUMNS = ["--user", "user", "--item", "item", "--time", "time", "--action", "action", "--request", "request"]
 

@@ -131,3 +131,23 @@ def test_scores_are_finite_for_candidates_alone_and_give_the_ranks(name: str) ->
         laws.scores_give_the_ranks(lambda: Counting(BASELINES[name]), before, asked, withdrawn)
 
     law()
+
+
+@pytest.mark.parametrize("name", COUNTING)
+def test_later_requests_change_nothing_where_learning_goes_along(name: str) -> None:
+    """Even a baseline that counts request by request has not seen those that follow, nor the answer."""
+
+    @given(before=streams(), asked=streams(2))
+    @holds(20, name)
+    def law(before: list[Example], asked: list[Example]) -> None:
+        laws.later_events_do_not_matter(EVERY[name], before, asked)
+        laws.requests_are_asked_before_they_count(EVERY[name], before, asked[-1])
+
+    law()
+
+
+@given(before=streams(2), asked=streams(2))
+@settings(max_examples=30, deadline=None)
+def test_the_stack_counts_each_event_at_once(before: list[Example], asked: list[Example]) -> None:
+    """How a stream is cut into micro-batches does not show: a burst is seen within one."""
+    laws.each_event_counts_at_once(COUNTING["stack"], before, asked)

@@ -16,6 +16,7 @@ class Notebook:
 
     def __init__(self, wanted: dict[TopicPartition, int] | None = None) -> None:
         self.wanted = dict(wanted or {})
+        self.known: dict[TopicPartition, int] = {}  # offsets of records read before, to be read once more
         self.batches: list[tuple[TopicPartition, list[int]]] = []
         self.started: dict[TopicPartition, int] = {}
         self.revoked_partitions: set[TopicPartition] = set()
@@ -23,6 +24,9 @@ class Notebook:
 
     async def open(self, topic: str, partition: int) -> int | None:
         return self.wanted.get((topic, partition))
+
+    def last_read(self, topic: str, partition: int) -> int | None:
+        return self.known.get((topic, partition))
 
     def start_at(self, topic: str, partition: int, offset: int) -> None:
         self.started[topic, partition] = offset

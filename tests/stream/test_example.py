@@ -79,7 +79,7 @@ def test_foreign_and_newer_messages_are_refused() -> None:
     """The sentence tells what was found and what to do."""
     with pytest.raises(FormatError, match=r"starts with b'\{\"us'.*no example of hstu-stream"):
         decode(b'{"user_id": 1}')
-    with pytest.raises(FormatError, match=r"version 2, type 1.*knows version 1.*upgrade the reader"):
-        decode(b"HSTE\x02\x00\x01\x00" + bytes(60))
+    with pytest.raises(FormatError, match=r"version 1, type 1.*knows version 2.*under another stream.topic_prefix"):
+        decode(b"HSTE\x01\x00\x01\x00" + bytes(60))
     with pytest.raises(FormatError, match="truncated"):
         decode(encode_heartbeat(Heartbeat(0, 1))[:-1])

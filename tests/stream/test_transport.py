@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,25 +116,18 @@ def test_a_slow_handler_bounds_what_is_polled(bootstrap: str, topic: str, tmp_pa
     asyncio.run(run())
 
 
-def test_the_end_is_known_and_idleness_is_wall_time(bootstrap: str, topic: str, tmp_path: Path) -> None:
-    """lag counts what is not handled; idle is what has been at its end for the time asked, and never if that is 0."""
+def test_the_end_is_known(bootstrap: str, topic: str, tmp_path: Path) -> None:
+    """A partition is at its end once everything that Kafka has reported is handled; lag counts what is not."""
 
     async def run() -> None:
-        notebook = Notebook()
-        handled = Run(bootstrap, topic, tmp_path, notebook)
+        handled = Run(bootstrap, topic, tmp_path, Notebook())
         places = {(topic, 0), (topic, 1)}
-        ended: list[float] = []
 
-        async def idle() -> bool:
-            if await handled.app.idle(0) or await handled.app.idle(60):
-                raise AssertionError("idle too early")
-            if not ended and all([await handled.app.at_end(place) for place in places]):
-                assert [handled.app.lag(place) for place in places] == [0, 0]
-                ended.append(time.monotonic())
-            return await handled.app.idle(0.5) == places
+        async def ended() -> bool:
+            return all([await handled.app.at_end(place) for place in places])
 
-        await handled.until(idle, "both partitions idle")
-        assert time.monotonic() - ended[0] >= 0.4
+        await handled.until(ended, "both partitions at their ends")
+        assert handled.notebook.count == 600
 
     asyncio.run(run())
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import HTTPException, Query, Request, Response
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from model.serving.responses import MAX_ITEMS, MAX_K
 from stream.example import END_OF_TIME_MS, MAX_ID_BYTES
@@ -33,6 +33,14 @@ Items = Annotated[
         json_schema_extra={"minLength": 1, "pattern": r"^[^,]+(,[^,]+)*$"},
     ),
 ]
+
+
+def _whole(value: Any) -> Any:
+    """Return 3.0 as 3: both are integers in JSON Schema."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+_Whole = BeforeValidator(_whole)
 _Id = Annotated[str, Field(json_schema_extra=_ID)] | int
 _Ids = Annotated[list[_Id], Field(max_length=MAX_ITEMS, json_schema_extra={"minItems": 1})]
 
@@ -40,7 +48,7 @@ _Ids = Annotated[list[_Id], Field(max_length=MAX_ITEMS, json_schema_extra={"minI
 class _Question(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    now_ms: int | None = Field(None, ge=0, le=END_OF_TIME_MS, description=_NOW)
+    now_ms: Annotated[int | None, _Whole] = Field(None, ge=0, le=END_OF_TIME_MS, description=_NOW)
 
 
 class TopKQuestion(_Question):
@@ -48,7 +56,7 @@ class TopKQuestion(_Question):
 
     sequence: _Ids
     """Items acted on, oldest first; the most is 2,000, of 256 bytes each."""
-    k: int = Field(10, json_schema_extra={"minimum": 1, "maximum": MAX_K})
+    k: Annotated[int, _Whole] = Field(10, json_schema_extra={"minimum": 1, "maximum": MAX_K})
     """Items wanted."""
     include_seen: bool = False
     """Also items of the sequence."""

@@ -305,3 +305,24 @@ def test_a_linked_snapshot_is_deleted_as_a_link(tmp_path: Path) -> None:
     assert gc(tmp_path / "here", 1) == [elsewhere.name]
     assert elsewhere.is_dir()
     assert not list((tmp_path / "here").glob(".deleting*"))
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gc would delete what its aliases name; of other trainers' folders nothing is needed."""
+    first, _ = write_line(tmp_path / "silu", 2)
+    (tmp_path / "none").mkdir()
+    (tmp_path / "file").touch()
+    move(tmp_path / "silu", "champion", first)
+    listed = Path.iterdir
+
+    def refuse(path: Path) -> Any:
+        if path == tmp_path / "silu" / "aliases":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        return listed(path)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ModelError, match="aliases cannot be read: Permission denied; is it yours"):
+        gc(tmp_path / "silu", 1)
+    assert first in ids(tmp_path / "silu")
+    with pytest.raises(ModelError, match="there are some of silu"):
+        resolve(tmp_path / "none", LATEST)

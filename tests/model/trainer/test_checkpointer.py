@@ -14,6 +14,7 @@ from model.serving.scorer import Scorer
 from model.storage.aliases import LATEST, resolve
 from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer.checkpointer import Schedule, deciding_settings, refuse_other_settings
+from stream.example import DEFAULT_BOUNDS, TimeBounds
 from tests.factories import START_MS
 from tests.runs import LOGS, MODEL, TRAIN, run, start
 
@@ -46,7 +47,11 @@ def changes_of(settings: BaseModel) -> Iterator[tuple[str, Any]]:
 
 def deciding(model: ModelSettings = MODEL, train: TrainSettings = TRAIN, **other: Any) -> dict[str, Any]:
     """Return the deciding settings as a checkpoint gives them back."""
-    return json.loads(json.dumps(deciding_settings(model, train, **{"device": "cpu", "partitions": 3, **other})))
+    return json.loads(
+        json.dumps(
+            deciding_settings(model, train, **{"device": "cpu", "partitions": 3, "bounds": DEFAULT_BOUNDS, **other})
+        )
+    )
 
 
 def test_every_setting_says_whether_it_decides_the_bits() -> None:
@@ -73,16 +78,21 @@ def test_the_model_keeps_all_its_settings(name: str, value: Any, tmp_path: Path)
         refuse_other_settings(deciding(), deciding(MODEL.model_copy(update={name: value})), tmp_path)
 
 
-def test_the_device_and_the_partitions_stay(tmp_path: Path) -> None:
+def test_the_device_and_the_stream_stay(tmp_path: Path) -> None:
     """`auto` may become `cpu` on a machine without a GPU, but the device may not become another."""
-    for other in ({"device": "cuda"}, {"partitions": 4}):
+    for other in (
+        {"device": "cuda"},
+        {"partitions": 4},
+        {"bounds": TimeBounds(0)},
+        {"bounds": TimeBounds(replays=False)},
+    ):
         with pytest.raises(ModelError, match="but now it is"):
             refuse_other_settings(deciding(), deciding(**other), tmp_path)
 
 
 def test_a_checkpoint_older_than_a_setting_counts_as_its_default(tmp_path: Path) -> None:
     """A setting that a later version adds leaves older checkpoints usable, as long as it keeps its default."""
-    for key in deciding().keys() - {"train.device", "stream.partitions"}:
+    for key in deciding().keys() - {"train.device", "stream.partitions", "stream.future_s", "stream.replays"}:
         table, name = key.split(".")
         default = getattr({"model": ModelSettings, "train": TrainSettings}[table](), name)
         model, train = MODEL, TRAIN

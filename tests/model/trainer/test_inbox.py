@@ -90,14 +90,3 @@ def test_foreign_records_are_passed_over_and_damaged_ones_are_not() -> None:
         inbox.offer("examples", 1, [LOGS[0][0]])
     with pytest.raises(ModelError, match="Partition 7 of examples"):
         inbox.offer("examples", 7, LOGS[0])
-
-
-def test_an_ignored_partition_is_waited_for_once_it_brings_a_record() -> None:
-    """Its next record, here a heartbeat, takes it back into the order."""
-    inbox = Inbox(2, 0)
-    inbox.merge.ignore("examples", 1)
-    [log] = [log for log in LOGS if log[0].value][:1]
-    inbox.offer("examples", 0, log[:-1])
-    assert inbox.merge.pop() is not None
-    assert not inbox.merge.queues["examples"][0].idle
-    assert inbox.merge.queues["examples"][1].idle

@@ -3,17 +3,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
-from model.storage.checkpoint import read_newest
 from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer.kafka import run_trainer
 from model.trainer.run import Training
+from stream.example import DEFAULT_BOUNDS
 from stream.kafka.connection import Kafka
 from tests.factories import START_MS, Record, make_examples, make_items
 from tests.kafka import KafkaForTests
@@ -21,9 +21,7 @@ from tests.kafka_logs import fill, make_topics, until
 
 ROOT = Path(__file__).parents[3]
 MODEL = ModelSettings(dim=16, layers=1, heads=2, max_len=64, rank_actions=("click", "like"))
-TRAIN = TrainSettings(
-    batch_examples=8, negatives=16, window_targets=50, checkpoint_s=0.1, snapshot_s=1e9, idle_timeout_s=0
-)
+TRAIN = TrainSettings(batch_examples=8, negatives=16, window_targets=50, checkpoint_s=0.1, snapshot_s=1e9)
 EXAMPLES = make_examples(seed=5, users=9, items=30, count=240, partitions=2)
 ITEMS = make_items([(START_MS, "item 3", {"title": "Three"}), (START_MS + 3_600_000, "item 2", None)], partitions=2)
 _CODE = """
@@ -31,10 +29,12 @@ import sys
 from pathlib import Path
 from model.config import ModelSettings, TrainSettings
 from model.trainer.kafka import run_trainer
+from stream.example import DEFAULT_BOUNDS
 from stream.kafka.connection import Kafka
 train, model, data_dir, bootstrap, prefix, until_end = sys.argv[1:]
 train, model = TrainSettings.model_validate_json(train), ModelSettings.model_validate_json(model)
 more = {"topic_prefix": prefix, "partitions": 2, "until_end": until_end == "1", "live": False}
+more["bounds"] = DEFAULT_BOUNDS
 run_trainer(train, model, Path(data_dir), Kafka(bootstrap), **more)
 """
 
@@ -63,7 +63,9 @@ class TrainerProcess:
 
 async def write(kafka: KafkaForTests, name: str, logs: Sequence[Sequence[Record]]) -> None:
     """Write records to a topic, partition by partition."""
-    await fill(kafka.bootstrap, name, [(p, r.key, r.value, r.timestamp) for p, log in enumerate(logs) for r in log])
+    for p, log in enumerate(logs):
+        for headers, records in groupby(log, key=lambda record: record.headers):
+            await fill(kafka.bootstrap, name, [(p, r.key, r.value, r.timestamp) for r in records], headers=headers)
 
 
 def direct(folder: Path, items: list[list[Record]]) -> dict[str, str]:
@@ -93,7 +95,7 @@ def test_kafka_and_one_process_end_with_the_same_model(kafka: KafkaForTests, top
     asyncio.run(write(kafka, f"{topic_prefix}items", ITEMS))
     run_trainer(
         *(TRAIN, MODEL, tmp_path / "kafka", Kafka(kafka.bootstrap)),
-        **{"topic_prefix": topic_prefix, "partitions": 2, "until_end": True, "live": True},
+        **{"topic_prefix": topic_prefix, "partitions": 2, "bounds": DEFAULT_BOUNDS, "until_end": True, "live": True},
     )
     assert digests_in(tmp_path / "kafka") == direct(tmp_path / "direct", ITEMS)
 
@@ -140,34 +142,6 @@ def test_only_one_process_trains_under_a_name(kafka: KafkaForTests, topic_prefix
     held.close()
 
 
-def test_a_silent_partition_is_ignored_after_the_idle_timeout(
-    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path
-) -> None:
-    """One of two partitions has no record; then all full micro-batches of the other are trained on all the same."""
-    name, folder = f"{topic_prefix}examples", tmp_path / "train" / TRAIN.name
-    asyncio.run(make_topics(kafka.bootstrap, [name]))
-    asyncio.run(write(kafka, name, [EXAMPLES[0], []]))
-    count = sum(len(record.value or b"") > 48 for record in EXAMPLES[0])  # the others are heartbeats
-    wanted = count // TRAIN.batch_examples
-
-    def step() -> int:
-        checkpoint, _ = read_newest(folder)
-        return checkpoint.facts["step"] if checkpoint else 0
-
-    def stop_when_trained() -> None:
-        try:
-            asyncio.run(until(lambda: step() == wanted, f"step {wanted}"))
-        finally:
-            signal.raise_signal(signal.SIGTERM)
-
-    with ThreadPoolExecutor(1) as pool:
-        stopping = pool.submit(stop_when_trained)
-        start(kafka.bootstrap, topic_prefix, tmp_path, TRAIN.model_copy(update={"idle_timeout_s": 0.5}))
-        stopping.result()
-    assert step() == wanted
-    assert list_snapshots(tmp_path / "snapshots" / TRAIN.name) == [], "the run has not ended"
-
-
 def test_what_is_missing_is_a_sentence(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
     """No topic, or other partitions: the sentence says which setting or verb to change."""
     with pytest.raises(ModelError, match=r"has 0 partitions, .* says 2; run hstu topics create"):
@@ -176,4 +150,5 @@ def test_what_is_missing_is_a_sentence(kafka: KafkaForTests, topic_prefix: str, 
 
 def start(bootstrap: str, prefix: str, folder: Path, train: TrainSettings = TRAIN) -> None:
     """Run a trainer in this process."""
-    run_trainer(train, MODEL, folder, Kafka(bootstrap), topic_prefix=prefix, partitions=2, until_end=False, live=False)
+    more = {"topic_prefix": prefix, "partitions": 2, "bounds": DEFAULT_BOUNDS, "until_end": False, "live": False}
+    run_trainer(train, MODEL, folder, Kafka(bootstrap), **more)

@@ -72,3 +72,16 @@ def test_a_report_is_only_shown_never_changed(report: dict[str, Any], tmp_path: 
     before = dict(report)
     Monitor(report, live=False).show(report)
     assert report == before
+
+
+def test_the_partition_that_holds_the_others_up_is_named(
+    report: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it has done so for long, and not as long as its clock moves; with what to look at."""
+    now_s = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    monitor = Monitor(report, live=False)
+    for now_s[0], clock_ms in ((0.0, 1), (29.0, 2), (58.0, 2), (60.0, 2)):
+        assert "wait for partition" not in caplog.text
+        monitor.show({**report, "waits_for": {"topic": "examples", "partition": 3, "clock_ms": clock_ms}})
+    assert "All wait for partition 3 of examples, which has brought nothing for 30 s" in caplog.text

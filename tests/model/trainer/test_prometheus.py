@@ -25,7 +25,8 @@ def test_prometheus_gets_the_numbers_of_the_report(report: dict[str, Any]) -> No
     """Names and labels are a promise to dashboards: k, scorer, scope, age, action."""
     metrics = TrainerMetrics()
     assert scraped(metrics) == {}
-    metrics.update(report, lag=12)
+    held = {"waits_for": {"topic": "items", "partition": 3, "clock_ms": 5}}
+    metrics.update({**report, **held, "weights_from": {"name": "old", "step": 9, "since_ms": 1}}, lag=12)
     found = scraped(metrics)
 
     def value(name: str, **labels: str) -> float:
@@ -40,5 +41,7 @@ def test_prometheus_gets_the_numbers_of_the_report(report: dict[str, Any]) -> No
     assert value("hstu_rank_ne", action="click", scope="total") == report["ranking"]["total"]["click"]["all"]["ne"]
     assert value("hstu_steps_total") == 2
     assert value("hstu_lag_records") == 12
+    assert value("hstu_waits_for", topic="items", partition="3") == 1
+    assert value("hstu_inherited_steps", trainer="old") == 9
     assert value("hstu_items") == report["items"]
     assert value("hstu_event_time_seconds") == report["event_ms"] / 1000

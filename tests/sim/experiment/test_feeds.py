@@ -6,11 +6,11 @@ from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_recor
 from sim.experiment.feeds import Joined, WholeRecords, micro_batches
 from sim.sources.source import SourceEvent
 from stream.config import StreamSettings
-from stream.example import Example, encode_example
+from stream.example import Example, content, encode_example
 
 
 def messages(entries):
-    return [encode_example(entry) for entry in entries if isinstance(entry, Example)]
+    return [content(encode_example(entry)) for entry in entries if isinstance(entry, Example)]
 
 
 @given(st.integers(0, 2**32), st.integers(1, 12), st.integers(1, 20))

@@ -26,7 +26,7 @@ def joined(tmp_path: Path) -> tuple[InProcessJoin, list[Offered]]:
     def offer(topic: str, partition: int, records: Sequence[LocalRecord]) -> None:
         offered.append((topic, partition, list(records)))
 
-    joining = InProcessJoin(tmp_path, StreamSettings(partitions=PARTITIONS, idle_timeout_s=0, future_s=0), offer)
+    joining = InProcessJoin(tmp_path, StreamSettings(partitions=PARTITIONS), offer)
     joining.feed([SourceEvent(ITEMS, b"i", b"{}", 1_000), SourceEvent("actions", b"u0", b"nonsense", 1_000)])
     joining.feed(action(user, "i", "click", 1_000 + n) for n, user in enumerate(USERS))
     joining.feed(heartbeats(END_OF_TIME_MS, PARTITIONS))

@@ -74,7 +74,7 @@ def test_transactions_are_no_gap_and_their_ends_are_found(bootstrap: str, topic_
         handled = Run(bootstrap, name, tmp_path, notebook, poll_records=7)
 
         async def ended() -> bool:
-            return notebook.count == 80 and await handled.app.idle(0.2) == {(name, 0), (name, 1)}
+            return notebook.count == 80 and all([await handled.app.at_end((name, p)) for p in (0, 1)])
 
         await handled.until(ended, "both partitions at their ends")
         assert notebook.offsets((name, 0)) == [n for n in range(44) if n % 11 != 10]

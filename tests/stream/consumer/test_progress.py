@@ -101,19 +101,6 @@ def test_paused_partitions_are_not_polled_until_resumed() -> None:
     asyncio.run(run())
 
 
-def test_time_at_the_end_is_counted_from_the_last_batch() -> None:
-    """A partition has ended for a time only if it has been at its end all the while."""
-    progress = progress_at(0)
-    progress.note_end(HERE, True)
-    assert progress.ended_for(0) == {HERE}
-    assert progress.ended_for(60) == set()
-    progress.handled(poll(progress, 0))
-    assert progress.ended_for(0) == set()
-    progress.note_end(HERE, True)
-    progress.note_end(HERE, False)
-    assert progress.ended_for(0) == set()
-
-
 def test_a_log_that_lost_records_or_is_another_is_refused() -> None:
     """Both sentences say where, how far apart, and what to do."""
     refuse_lost(HERE, 5, 5, 5)

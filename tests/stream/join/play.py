@@ -3,7 +3,7 @@
 import numpy as np
 
 from stream.config import StreamSettings
-from stream.example import Example, Heartbeat, decode
+from stream.example import Example, Heartbeat, content, decode
 from stream.join.partition import Partition
 from stream.schema.tokens import END_OF_TIME_MS, TOKEN_DTYPE
 from stream.schema.topics import DEAD_LETTERS, EXAMPLES, SourceTopic
@@ -43,12 +43,12 @@ class Kafka:
             partition.outbox.sent(box[-1].number)
 
     def examples(self) -> dict[int, bytes]:
-        """Return the examples by serial; a repeat must be the same to the byte."""
+        """Return the contents of the examples by serial; a repeat must be the same to the byte."""
         found: dict[int, bytes] = {}
         for record in self.records:
             if record.topic == EXAMPLES and isinstance(message := decode(record.value), Example):
                 assert found.setdefault(message.serial, record.value) == record.value
-        return found
+        return {serial: content(message) for serial, message in found.items()}
 
     def beats(self) -> list[Heartbeat]:
         """Return the heartbeats in the order in which they were sent."""
@@ -80,4 +80,5 @@ def stored_tokens(store: MemoryStore) -> dict[int, list[Token]]:
 
 
 def the_examples(kafka: Kafka) -> list[Example]:
-    return [message for raw in kafka.examples().values() if isinstance(message := decode(raw), Example)]
+    found = {e.serial: e for r in kafka.records if r.topic == EXAMPLES and isinstance(e := decode(r.value), Example)}
+    return list(found.values())

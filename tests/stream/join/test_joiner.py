@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings as hypothesis_settings
 
-from stream.example import Example, decode, encode_example
+from stream.example import content, encode_example
 from stream.schema.ids import id_key, partition_of
 from stream.schema.tokens import Kind
 from stream.store import layout
@@ -21,7 +21,7 @@ from tests.wire import action, impression
 def test_settings_of_gathering_agree_with_the_oracle(gather_s: float, events: dict[str, list[Wire]]) -> None:
     """Targets leave by count and by time as the settings say; long histories are cut to example_tokens."""
     settings = SETTINGS.model_copy(update={"gather_s": gather_s, "gather_targets": 5, "action_window_s": 3})
-    expected = [encode_example(e) for e in join(events, settings, 0).examples]
+    expected = [content(encode_example(e)) for e in join(events, settings, 0).examples]
     assert list(play(events, settings)[1].examples().values()) == expected
 
 
@@ -31,9 +31,7 @@ def test_every_target_leaves_exactly_once(events: dict[str, list[Wire]]) -> None
     """Each shown item is a target once, and so is each organic action."""
     _, kafka, store = play(events)
     seen: Counter[tuple[int, int]] = Counter()
-    for message in kafka.examples().values():
-        example = decode(message)
-        assert isinstance(example, Example)
+    for example in the_examples(kafka):
         seen.update((example.user, example.first + int(position)) for position in example.positions)
     assert not seen or max(seen.values()) == 1
     shown = {(u, i) for u, ts in stored_tokens(store).items() for i, t in enumerate(ts) if t.kind == Kind.IMPRESSION}

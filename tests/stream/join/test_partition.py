@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
 from stream.errors import StoreError
-from stream.example import Heartbeat, decode, encode_example
+from stream.example import Heartbeat, content, decode, encode_example
 from stream.join.partition import Partition
 from stream.schema.ids import id_key
+from stream.schema.record_time import Headers
 from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.topics import DEAD_LETTERS, SourceTopic
 from stream.store import layout
@@ -20,7 +21,7 @@ from tests.memory_store import CrashError, MemoryStore
 from tests.oracles import Wire, join
 from tests.strategies import event_sets
 from tests.stream.join.play import END, SETTINGS, START_MS, Kafka, logs_of, play, stored_tokens
-from tests.wire import Record, action, impression, wire
+from tests.wire import REPLAYED, Record, action, impression, wire
 
 
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -54,7 +55,7 @@ def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
     kafka.send(partition)
     assert kafka.beats()[-1].watermark_ms == END_OF_TIME_MS - 30_000
     assert stored_tokens(store) == {user: tokens for user, tokens in expected.tokens.items() if tokens}
-    assert kafka.examples() == {e.serial: encode_example(e) for e in expected.examples}
+    assert kafka.examples() == {e.serial: content(encode_example(e)) for e in expected.examples}
     assert partition.digest == play(events)[0].digest
     assert partition.waiting == 0
 
@@ -75,24 +76,27 @@ def test_late_events_go_to_dead_letters() -> None:
     assert partition.waiting == 1
 
 
-def test_a_silent_topic_holds_the_others_back_until_it_is_idle() -> None:
-    """The watermark is the minimum; the shell may excuse a topic, and a later batch continues from there."""
+def test_a_silent_topic_holds_the_others_back_until_a_heartbeat() -> None:
+    """The watermark is the minimum; a heartbeat moves a topic in which nothing comes."""
     partition = Partition(MemoryStore({}), 0, SETTINGS)
     partition.handle(
         SourceTopic.ACTIONS, [Record(0, wire(action("u", "a", 1_000))), Record(1, wire(action("u", "b", 90_000)))]
     )
     assert partition.counters.tokens == 0
-    partition.advance(idle={SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES})
+    for source in (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES):
+        partition.handle(source, [Record(0, wire({"watermark": 90_000}))])
     assert (partition.counters.tokens, partition.waiting, partition.watermark_ms) == (1, 1, 60_000)
 
 
-def test_an_event_of_the_future_is_refused_by_live_workers_alone() -> None:
-    """Five minutes ahead of the clock pass, one millisecond more does not; replay has no clock."""
-    for now_ms, refused in ((1_000_000, 1), (None, 0)):
-        partition = Partition(MemoryStore({}), 0, SETTINGS, None if now_ms is None else lambda: 1_000_000)
-        events = [action("u", "a", 1_300_000), action("u", "b", 1_300_001)]
-        partition.handle(SourceTopic.ACTIONS, [Record(i, wire(e)) for i, e in enumerate(events)])
-        assert partition.counters.dead_letters.get("future", 0) == refused
+@pytest.mark.parametrize(("headers", "believed", "refused"), [((), True, 1), (REPLAYED, True, 0), (REPLAYED, False, 1)])
+def test_an_event_of_the_future_is_one_of_its_own_record(headers: Headers, believed: bool, refused: int) -> None:
+    """Five minutes ahead of its Kafka timestamp pass, a millisecond more does not; a replayed record is believed."""
+    partition = Partition(MemoryStore({}), 0, SETTINGS.model_copy(update={"replays": believed}))
+    events = [action("u", "a", 1_300_000), action("u", "b", 1_300_001)]
+    log = [Record(i, wire(event), timestamp=1_000_000, headers=headers) for i, event in enumerate(events)]
+    partition.handle(SourceTopic.ACTIONS, log)
+    assert partition.counters.dead_letters.get("future", 0) == refused
+    assert partition.clock_ms(SourceTopic.ACTIONS) == (1_000_000 if refused else 1_300_001)
 
 
 def test_a_smaller_max_slate_does_not_undo_what_was_accepted() -> None:
@@ -107,14 +111,15 @@ def test_a_smaller_max_slate_does_not_undo_what_was_accepted() -> None:
 
 
 def test_a_heartbeat_in_microseconds_moves_nothing() -> None:
-    """It goes to dead-letters, and so does one of the future; the end of time passes."""
-    partition, now_ms = Partition(MemoryStore({}), 0, SETTINGS, lambda: START_MS), START_MS + 300_000
-    beats = [START_MS * 1000, now_ms + 1, now_ms]
-    partition.handle(SourceTopic.ACTIONS, [Record(i, wire({"watermark": ms})) for i, ms in enumerate(beats)])
-    assert partition.high_ms(SourceTopic.ACTIONS) == now_ms
-    assert partition.counters.dead_letters == {"bad-time": 1, "future": 1}
-    partition.handle(SourceTopic.ACTIONS, [Record(3, END)])
-    assert partition.high_ms(SourceTopic.ACTIONS) == END_OF_TIME_MS
+    """It goes to dead-letters, and so does one of the future, and the end of time, unless they are replayed."""
+    partition, latest_ms = Partition(MemoryStore({}), 0, SETTINGS), START_MS + 300_000
+    beats = [START_MS * 1000, latest_ms + 1, END_OF_TIME_MS, latest_ms]
+    log = [Record(i, wire({"watermark": ms}), None, START_MS, ()) for i, ms in enumerate(beats)]
+    partition.handle(SourceTopic.ACTIONS, log)
+    assert partition.clock_ms(SourceTopic.ACTIONS) == START_MS, "no further than its Kafka timestamp"
+    assert partition.counters.dead_letters == {"bad-time": 1, "future": 2}
+    partition.handle(SourceTopic.ACTIONS, [Record(4, END)])
+    assert partition.clock_ms(SourceTopic.ACTIONS) == END_OF_TIME_MS
 
 
 class Unreadable(MemoryStore):
@@ -131,19 +136,23 @@ class Unreadable(MemoryStore):
 
 def test_half_a_batch_is_never_committed() -> None:
     """After an error in the middle nothing more is taken or joined; the partition opened again has lost nothing."""
-    store, idle = Unreadable({}), {SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES}
+    store = Unreadable({})
     log = [Record(i, wire(action(f"u{i}", "a", 1000 + i))) for i in range(20)] + [Record(20, END)]
     partition = Partition(store, 0, SETTINGS)
+    others = (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES)
+    for source in others:
+        partition.handle(source, [Record(0, END)])
+    before = dict(store.data)
     store.bad = layout.user_key(id_key("u7"))
     with pytest.raises(StoreError, match="mend the disk"):
-        partition.handle(SourceTopic.ACTIONS, log, idle)
+        partition.handle(SourceTopic.ACTIONS, log)
     with pytest.raises(StoreError, match=r"Partition 0 failed in the middle of a batch and must be opened again"):
-        partition.advance(set(SourceTopic))
+        partition.advance()
     with pytest.raises(StoreError, match="must be opened again"):
-        partition.handle(SourceTopic.ATTRIBUTES, [Record(0, END)], idle)
-    assert store.data == {}
+        partition.handle(SourceTopic.ATTRIBUTES, [Record(1, END)])
+    assert store.data == before
     partition = Partition(store, 0, SETTINGS)
-    partition.handle(SourceTopic.ACTIONS, log[partition.next_offsets[SourceTopic.ACTIONS] :], idle)
+    partition.handle(SourceTopic.ACTIONS, log[partition.next_offsets[SourceTopic.ACTIONS] :])
     assert set(stored_tokens(store)) == {id_key(f"u{i}") for i in range(20)}
 
 
@@ -170,7 +179,7 @@ def test_it_works_on_rocksdb(tmp_path: Path) -> None:
     for source in (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES):
         partition.handle(source, logs[source])
     kafka.send(partition)
-    assert kafka.examples() == {e.serial: encode_example(e) for e in expected.examples}
+    assert kafka.examples() == {e.serial: content(encode_example(e)) for e in expected.examples}
     after = read_tokens(store, "u", 150)
     assert after is not None
     assert after.tolist() == tail.tolist()
@@ -181,10 +190,10 @@ def test_heartbeats_promise_only_what_is_true() -> None:
     """No example follows a heartbeat whose watermark is beyond its final time."""
     partition, kafka, numbers = Partition(MemoryStore({}), 0, SETTINGS), Kafka(), count()
     clicks = [wire(action("u", f"i{i}", 1000 + 700 * i)) for i in range(100)]
+    for source in (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES):
+        partition.handle(source, [Record(0, END)])
     for click in clicks:
-        partition.handle(
-            SourceTopic.ACTIONS, [Record(next(numbers), click)], idle={SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES}
-        )
+        partition.handle(SourceTopic.ACTIONS, [Record(next(numbers), click)])
     kafka.send(partition)
     reached, beats = 0, 0
     for record in kafka.records:

@@ -1,5 +1,7 @@
 """The reorder buffer and its watermark: what waits, in which order it leaves, and what the disk holds."""
 
+from contextlib import nullcontext
+
 import pytest
 from hypothesis import given, strategies as st
 
@@ -25,15 +27,11 @@ def buffered(ts: int, user: str, item: str, offset: int) -> BufferedEvent:
     return BufferedEvent(event, A, offset, value)
 
 
-def never_late() -> Watermark:
-    return Watermark(0)
-
-
 @given(st.lists(st.tuples(st.sampled_from(STEPS), clicks)))
 def test_instants_leave_in_order_and_the_disk_holds_what_waits(steps: list[tuple[str, tuple[int, str, str]]]) -> None:
     """Against a sorted list, whatever is added, popped, written and loaded again in between."""
     store, waiting = MemoryStore({}), list[BufferedEvent]()
-    buffer = ReorderBuffer(never_late())
+    buffer = ReorderBuffer()
     for offset, (step, click) in enumerate([*steps, ("write", (0, "u", "a"))]):
         if step == "add":
             waiting.append(buffered(*click, offset))
@@ -48,32 +46,43 @@ def test_instants_leave_in_order_and_the_disk_holds_what_waits(steps: list[tuple
             store.write(buffer.write_back())
             assert store.data == {one.key: one.value for one in waiting}
         if step == "open again":
-            buffer = ReorderBuffer(never_late(), store.scan(layout.WAITING))
+            buffer = ReorderBuffer(store.scan(layout.WAITING))
         assert len(buffer) == len(waiting)
     assert buffer.next_ms == min((one.event.ts_ms for one in waiting), default=END_OF_TIME_MS)
 
 
-def test_an_event_behind_the_watermark_is_late() -> None:
-    """One at the watermark may still wait; one a millisecond older is refused, and counts as seen all the same."""
-    watermark = Watermark(10, at_ms=50)
-    buffer = ReorderBuffer(watermark)
-    buffer.add(buffered(50, "u", "a", 0))
-    with pytest.raises(RefusedError, match="late: ts 49 lies 1 ms behind the watermark"):
-        buffer.add(buffered(49, "u", "a", 1))
-    assert len(buffer) == 1
-    assert watermark.high_ms == [NEVER_MS, 50, NEVER_MS]
+def test_an_event_behind_its_own_topic_is_late() -> None:
+    """One as far behind as the lateness may wait, one a millisecond older is refused; other topics do not matter."""
+    watermark = Watermark(10)
+    assert watermark.move(A, 60)
+    assert not watermark.move(A, 60)
+    watermark.refuse_late(A, 50)
+    watermark.refuse_late(S, 0)
+    with pytest.raises(RefusedError, match="late: ts 49 lies 1 ms behind what actions may still bring"):
+        watermark.refuse_late(A, 49)
 
 
-@given(st.lists(st.tuples(st.sampled_from([S, A, T]), st.integers(0, 99), st.sets(st.sampled_from([S, A, T])))))
-def test_the_watermark_is_the_least_of_the_busy_topics_and_never_falls(
-    steps: list[tuple[SourceTopic, int, set[SourceTopic]]],
-) -> None:
-    """Against the rule by hand, after each time shown; where all topics are idle the furthest decides."""
-    watermark, high, before = Watermark(5), dict.fromkeys([S, A, T], NEVER_MS), NEVER_MS
-    for source, ts_ms, idle in steps:
-        watermark.saw(source, ts_ms)
-        high[source] = max(high[source], ts_ms)
-        busy = [high[each] for each in high if each not in idle] or [max(high.values())]
-        expected = max(before, min(busy) - 5) if min(busy) > NEVER_MS else before
-        assert watermark.advance(idle) == watermark.at_ms == expected
-        before = expected
+def test_what_was_joined_stays_joined_if_the_lateness_is_raised() -> None:
+    """The watermark that a store has reached refuses what a longer lateness would let in."""
+    watermark = Watermark(50, [60, 60, 60], at_ms=50)
+    assert watermark.advance() == 50
+    with pytest.raises(RefusedError, match="late: ts 49"):
+        watermark.refuse_late(A, 49)
+
+
+@given(st.integers(0, 9), st.lists(st.tuples(st.sampled_from([S, A, T]), st.integers(0, 99), st.booleans())))
+def test_no_accepted_event_precedes_the_watermark(lateness: int, steps: list[tuple[SourceTopic, int, bool]]) -> None:
+    """Whatever topics bring in whatever order: the watermark is the least clock less the lateness; it never falls."""
+    watermark, high, before = Watermark(lateness), dict.fromkeys([S, A, T], NEVER_MS), NEVER_MS
+    for source, ts_ms, advance in steps:
+        late = ts_ms < high[source] - lateness
+        with pytest.raises(RefusedError) if late else nullcontext():
+            watermark.refuse_late(source, ts_ms)
+        if not late:
+            assert ts_ms >= watermark.at_ms
+            watermark.move(source, ts_ms)
+            high[source] = max(high[source], ts_ms)
+        if advance:
+            least = min(high.values())
+            assert watermark.advance() == (least - lateness if least > NEVER_MS else NEVER_MS) >= before
+            before = watermark.at_ms

@@ -9,7 +9,7 @@ import pytest
 from stream.config import KafkaSettings
 from stream.errors import BrokerError
 from stream.kafka.bootstrap import require_kafka
-from stream.kafka.connection import Kafka
+from stream.kafka.connection import Kafka, variable
 from stream.transport import faust_credentials
 
 SASL = {"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "SCRAM-SHA-512", "sasl.username": "ann"}
@@ -109,3 +109,10 @@ def test_a_password_in_plain_text_to_another_machine_is_warned_of(caplog: pytest
         "sasl.mechanism PLAIN without TLS sends the password to kafka in plain text; "
         "use security.protocol SASL_SSL, or a SCRAM mechanism."
     ]
+
+
+def test_the_page_lists_every_key_with_its_variable() -> None:
+    """docs/kafka.md is the only reference of table [kafka] beside `hstu settings`."""
+    page = (Path(__file__).parents[3] / "docs" / "kafka.md").read_text()
+    keys = [str(field.alias) for field in KafkaSettings.model_fields.values()]
+    assert not [name for key in keys for name in (key, variable(key)) if f"`{name}`" not in page]

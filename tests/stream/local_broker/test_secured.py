@@ -24,13 +24,14 @@ from tests.secured import grant
 pytestmark = pytest.mark.broker
 ROOT = Path(__file__).parents[3]
 SETTINGS = StreamSettings(partitions=1)
+USER = "ann.o-1_x"
 PASSWORD = r'a"b\c $1'
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A node with TLS whose user, ann, has a password of quotes and backslashes; it has the topics."""
-    broker = Broker(tmp_path_factory.mktemp("secured") / "node", security=Security("ann", PASSWORD, tls=True))
+    """A node with TLS whose user has a password of quotes and backslashes; it has the topics."""
+    broker = Broker(tmp_path_factory.mktemp("secured") / "node", security=Security(USER, PASSWORD, tls=True))
     broker.start()
     create_topics(broker.kafka, SETTINGS)
     yield broker
@@ -55,7 +56,7 @@ def test_the_user_is_let_in_by_each_mechanism(node: Broker, mechanism: str) -> N
 @pytest.mark.parametrize(
     ("keys", "sentence"),
     [
-        ({"sasl_password": "x"}, "does not accept the user 'ann' with this password by SCRAM-SHA-512; correct"),
+        ({"sasl_password": "x"}, "does not accept the user 'ann.o-1_x' with this password by SCRAM-SHA-512; correct"),
         ({"sasl_username": "bob", "sasl_mechanism": "PLAIN"}, "does not accept the user 'bob' .* by PLAIN; correct"),
         ({"ssl_ca_location": ""}, "is not signed by a CA that is trusted here .*; set ssl.ca.location"),
     ],

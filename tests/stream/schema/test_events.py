@@ -84,7 +84,9 @@ def test_the_future_begins_where_the_worker_says() -> None:
     with pytest.raises(RefusedError, match="future: ts 1001 lies 1 ms beyond"):
         decode(A, bad(A, ts=1001), now_ms=1000)
     assert decode(A, b'{"watermark":1000}', now_ms=1000) == 1000
-    assert decode(A, b'{"watermark":%d}' % END_OF_TIME_MS, now_ms=1000) == END_OF_TIME_MS
+    assert decode(A, b'{"watermark":%d}' % END_OF_TIME_MS) == END_OF_TIME_MS
+    with pytest.raises(RefusedError, match="future: only a replayed record"):
+        decode(A, b'{"watermark":%d}' % END_OF_TIME_MS, now_ms=1000)
     with pytest.raises(RefusedError, match="future: the heartbeat's watermark 1001 lies 1 ms beyond"):
         decode(A, b'{"watermark":1001}', now_ms=1000)
 

@@ -85,7 +85,7 @@ def test_another_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     store.write([(layout.VERSION_KEY, (99).to_bytes(4, "little")), (b"kept", b"1")])
     store.close()
     for open_again in (lambda: open_store(tmp_path), lambda: open_secondary(tmp_path, tmp_path / "scratch")):
-        with pytest.raises(StoreError, match=r"format 99.*writes 1"):
+        with pytest.raises(StoreError, match=r"format 99.*writes 2"):
             open_again()
 
 
@@ -216,6 +216,15 @@ def test_a_store_half_made_by_a_killed_worker_is_made_anew(tmp_path: Path) -> No
     (tmp_path / ".p0.new" / "MANIFEST-000001").write_bytes(b"half")
     open_store(tmp_path / "p0").close()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["p0", "p0.owner"]
+
+
+def test_a_store_may_be_made_where_a_link_leads(tmp_path: Path) -> None:
+    """Partitions may lie on several disks."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "p0").symlink_to(tmp_path / "disk")
+    open_store(tmp_path / "p0").close()
+    assert (tmp_path / "p0").is_symlink()
+    assert (tmp_path / "disk" / "CURRENT").exists()
 
 
 def _flip_bytes(path: Path) -> None:

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from aiokafka import AIOKafkaProducer
 
 from stream.config import StreamSettings
 from stream.errors import BrokerError, HstuError
-from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode, encode_example
+from stream.example import END_OF_TIME_MS, Example, Heartbeat, content, decode, encode_example
 from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
@@ -22,7 +23,7 @@ from stream.worker.agents import run_worker
 from tests.kafka_logs import fill, read, until
 from tests.memory_store import MemoryStore
 from tests.oracles import Wire, join
-from tests.wire import wire
+from tests.wire import Record, wire
 from tests.worker_process import START_MS, WorkerProcess, events_of_partition, make_events, send
 
 PARTITIONS = 4
@@ -30,8 +31,8 @@ PARTITIONS = 4
 
 @pytest.fixture
 def settings(bootstrap: str, topic_prefix: str) -> StreamSettings:
-    """Settings whose topics exist; nothing is idle, nothing lies in the future."""
-    made = StreamSettings(topic_prefix=topic_prefix, partitions=PARTITIONS, idle_timeout_s=0, future_s=0)
+    """Settings whose topics exist."""
+    made = StreamSettings(topic_prefix=topic_prefix, partitions=PARTITIONS, idle_timeout_s=0)
     create_topics(Kafka(bootstrap), made)
     return made
 
@@ -56,11 +57,11 @@ def assert_exactly(logs: list[list[Any]], events: dict[str, list[Wire]], setting
     for number, log in enumerate(logs):
         by_serial: dict[int, bytes] = {}
         for example in examples_in(log):
-            message = encode_example(example)
+            message = content(encode_example(example))
             assert by_serial.setdefault(example.serial, message) == message
         joined = join(events_of_partition(events, number, PARTITIONS), settings, number)
         assert list(by_serial) == sorted(by_serial)
-        assert list(by_serial.values()) == [encode_example(example) for example in joined.examples]
+        assert list(by_serial.values()) == [content(encode_example(example)) for example in joined.examples]
         beat = last_beat(log)
         assert beat is not None
         assert beat.tokens == sum(len(tokens) for tokens in joined.tokens.values())
@@ -204,12 +205,14 @@ def test_a_key_too_long_for_a_dead_letter_is_cut(bootstrap: str, settings: Strea
     assert len(letters[0].value) == 500_000
 
 
-def test_a_silent_source_is_excused_by_wall_time(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
-    """Where only impressions come and nobody sends heartbeats, examples leave all the same, after idle_timeout."""
+def test_silent_topics_are_let_go_by_heartbeats_in_the_log(
+    bootstrap: str, settings: StreamSettings, tmp_path: Path
+) -> None:
+    """Where only impressions come, examples of every partition leave after idle_timeout; a new store makes the same."""
     impressions = make_events(1200)["impressions"]
 
     async def run() -> None:
-        await send(bootstrap, settings, {"impressions": impressions}, end=False)
+        await send(bootstrap, settings, {"impressions": impressions}, end=False, replayed=False)
         patient = settings.model_copy(update={"idle_timeout_s": 1.0})
         with WorkerProcess(patient, tmp_path, bootstrap) as worker:
 
@@ -218,6 +221,18 @@ def test_a_silent_source_is_excused_by_wall_time(bootstrap: str, settings: Strea
 
             await until(some, "examples of every partition")
             assert worker.stop() == 0
+        before = [examples_in(log) for log in await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS)]
+        (tmp_path / "anew").mkdir()
+        with WorkerProcess(settings, tmp_path / "anew", bootstrap) as worker:  # strict: it writes no heartbeats
+
+            async def again() -> bool:
+                logs = await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS)
+                return all(len(examples_in(log)) >= 2 * len(old) for log, old in zip(logs, before, strict=True))
+
+            await until(again, "every example once more")
+            assert worker.stop() == 0
+        for log, old in zip(await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS), before, strict=True):
+            assert [encode_example(example) for example in examples_in(log)] == [encode_example(e) for e in old] * 2
 
     asyncio.run(run())
 
@@ -273,6 +288,41 @@ def test_a_hung_owner_costs_its_own_partitions_only(bootstrap: str, settings: St
     asyncio.run(run())
 
 
+@pytest.mark.slow
+def test_a_stopped_worker_holds_up_no_other(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
+    """SIGSTOP beyond the session: the others go on at once and take its partitions when it is back; nothing doubles."""
+    events = make_events(600)
+    early = {topic: wires[: len(wires) // 2] for topic, wires in events.items()}
+    late = {topic: wires[len(wires) // 2 :] for topic, wires in events.items()}
+
+    async def run() -> None:
+        await send(bootstrap, settings, early, end=False)
+        with WorkerProcess(settings, tmp_path, bootstrap) as hung, WorkerProcess(settings, tmp_path, bootstrap) as well:
+
+            def shared() -> bool:
+                return [len(worker.places().get("actions", ())) for worker in (hung, well)] == [2, 2]
+
+            await until(shared, "each at work on two partitions")
+            mine = {int(place) for place in well.places()["actions"]}
+            hung.signal(signal.SIGSTOP)
+            await until(lambda: well.says.count("waits, the others go on") == 2, "the session's end")
+            await send(bootstrap, settings, late, end=False, beat_ms=START_MS + 10_000_000)
+
+            async def mine_done() -> bool:
+                logs = await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS)
+                beats = [last_beat(log) for number, log in enumerate(logs) if number in mine]
+                return all(beat and beat.watermark_ms > START_MS + 9_000_000 for beat in beats)
+
+            await until(mine_done, "what the other worker has")
+            hung.signal(signal.SIGCONT)
+            await send(bootstrap, settings, {source.topic: [] for source in SourceTopic}, end=True)
+            await until(lambda: all_ended(bootstrap, settings), "the end of all partitions")
+            assert [worker.stop() for worker in (hung, well)] == [0, 0]
+        assert_exactly(await read(bootstrap, settings.topic_prefix + "examples", PARTITIONS), events, settings)
+
+    asyncio.run(run())
+
+
 def test_two_hosts_with_a_copied_data_directory_share_the_work(
     bootstrap: str, settings: StreamSettings, tmp_path: Path
 ) -> None:
@@ -320,22 +370,15 @@ def test_only_sources_that_run_ahead_of_a_backlog_are_paused() -> None:
     for offset, (source, ts) in enumerate(
         [(SourceTopic.IMPRESSIONS, 9000), (SourceTopic.ATTRIBUTES, 5000), (SourceTopic.ACTIONS, 1000)] * 2
     ):
-        partition.handle(source, [_Record(offset, wire(_event(source, ts)))])
+        partition.handle(source, [Record(offset, wire(_event(source, ts)))])
     backlog = {SourceTopic.ACTIONS: 7, SourceTopic.IMPRESSIONS: 1, SourceTopic.ATTRIBUTES: 1}
     silent = {**backlog, SourceTopic.ACTIONS: 0}
     assert one.ahead(5, backlog.get) == {SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES}
     assert one.ahead(6, backlog.get) == set()
     assert one.ahead(2, silent.get) == set()
     assert one.ahead(1, silent.get) == {SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES}
-    one.idle = frozenset({SourceTopic.ACTIONS})
-    assert one.ahead(2, backlog.get) == {SourceTopic.IMPRESSIONS}
-    one.idle = frozenset(SourceTopic)
-    assert one.ahead(0, silent.get) == set()
-
-
-class _Record:
-    def __init__(self, offset: int, value: bytes) -> None:
-        self.offset, self.value, self.key = offset, value, b"u"
+    partition.handle(SourceTopic.ACTIONS, [Record(9, wire({"watermark": 5000}))])
+    assert one.ahead(0, backlog.get) == {SourceTopic.IMPRESSIONS}
 
 
 def _event(source: SourceTopic, ts: int) -> Wire:

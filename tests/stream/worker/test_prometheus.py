@@ -13,9 +13,10 @@ from tests.wire import Record, action, wire
 def test_the_numbers_of_a_partition_are_served() -> None:
     """Events, refusals, what waits, the lag of each known source, and the watermark's delay behind the clock."""
     partition = Partition(MemoryStore({}), 3, StreamSettings(partitions=4, lateness_s=1))
+    for source in (SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES):
+        partition.handle(source, [Record(0, wire({"watermark": 9000}))])
     log = [wire(action("u", "a", 1000)), b"{", wire(action("u", "a", 9000))]
-    idle = {SourceTopic.IMPRESSIONS, SourceTopic.ATTRIBUTES}
-    partition.handle(SourceTopic.ACTIONS, [Record(offset, value) for offset, value in enumerate(log)], idle)
+    partition.handle(SourceTopic.ACTIONS, [Record(offset, value) for offset, value in enumerate(log)])
     lags = {SourceTopic.ACTIONS: 5}
     metrics = WorkerMetrics(lambda: [partition], lambda source, number: lags.get(source), lambda: 10_000.0)
     registry = CollectorRegistry(auto_describe=False)

@@ -1,0 +1,157 @@
+"""The counts behind a log-linear model, moved event by event: popularities, pairs, and their state.
+
+V items, P popularities, T events. Popularity is counted with several half-lives side by side; pairs (what goes together
+with an item, what follows it) with one. Memory is bounded by the number of items: P counts and features of each, and at
+most LIMIT pairs a row.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.arrays.growable import with_room
+from model.arrays.state import prefixed, under
+from model.counting.decay import DecayClock
+from model.counting.pair_counts import LIMIT, PairCounts
+from model.data.event_time import DAY_MS, HOUR_MS
+from model.fusion.tables import DISTINCT, EVENTS, LAGS, REFRESH_AT, USED_FOLLOWING, USED_TOGETHER, Counts
+
+HALF_LIVES_MS: Final = (HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS, 10**6 * DAY_MS)  # the last: never
+PAIR_HALF_LIFE_MS: Final = 90 * DAY_MS
+TINY: Final = np.finfo(np.float64).tiny
+REFRESH: Final = 64  # events between two updates of all popularity features; an event updates its own item's at once
+
+
+class Weights(NamedTuple):
+    """How much occurrences at some times weigh, as of the clocks' origins."""
+
+    popularity: NDArray[np.float64]  # [T, P]
+    pairs: NDArray[np.float64]  # [T]
+    factors: NDArray[np.float64]  # [T] by which pair counts become counts as of these times
+
+
+class Counters:
+    """All counts."""
+
+    def __init__(self) -> None:
+        self._len = 0
+        self._clocks = [DecayClock(half_life_ms) for half_life_ms in HALF_LIVES_MS]
+        self._sums, self._totals = np.empty((0, len(HALF_LIVES_MS))), np.zeros(len(HALF_LIVES_MS))
+        self.features = np.empty((0, len(HALF_LIVES_MS)), np.float32)
+        self._together, self._following = PairCounts(PAIR_HALF_LIFE_MS), PairCounts(PAIR_HALF_LIFE_MS)
+        self._together_totals, self._together_roots, self._following_totals = np.empty(0), np.empty(0), np.empty(0)
+        self._facts = np.zeros(5, np.int64)
+        self._facts[REFRESH_AT] = REFRESH
+
+    @property
+    def limit(self) -> int:
+        """The most pairs of a row."""
+        return LIMIT
+
+    def grow(self, rows: int) -> None:
+        """Have at least `rows` rows; new ones count 0."""
+        self._len = max(self._len, rows)
+        self._sums, self.features = with_room(self._sums, rows), with_room(self.features, rows)
+        self._together_totals = with_room(self._together_totals, rows)
+        self._together_roots = with_room(self._together_roots, rows)
+        self._following_totals = with_room(self._following_totals, rows)
+        self._together.grow(rows)
+        self._following.grow(rows)
+
+    def weigh(self, ts_ms_T: NDArray[np.int64], *, move: bool) -> Weights:
+        """Return the weights of occurrences, for which origins move if they have to; without `move` these are 0."""
+        factor_T, count = self._together.clock.factors(ts_ms_T), len(ts_ms_T)
+        if not (move and count):
+            return Weights(np.zeros((count, len(self._clocks))), np.zeros(count), factor_T)
+        self._advance(int(ts_ms_T.max()))
+        popularity = np.stack([each.weights(ts_ms_T) for each in self._clocks], 1)
+        clock = self._together.clock
+        return Weights(popularity, clock.weights(ts_ms_T), clock.factors(ts_ms_T))
+
+    def _advance(self, newest_ms: int) -> None:
+        for p, clock in enumerate(self._clocks):
+            if step := clock.advance(newest_ms):
+                self._sums[:, p] = np.ldexp(self._sums[:, p], step)
+                self._totals[p] = np.ldexp(self._totals[p], step)
+        self._following.advance(newest_ms)
+        if step := self._together.advance(newest_ms):
+            self._together_totals = np.ldexp(self._together_totals, step)
+            self._together_roots = np.sqrt(self._together_totals)
+            self._following_totals = np.ldexp(self._following_totals, step)
+
+    def view(self) -> Counts:
+        """Return all counts as the loops read and write them; call `written` after they have been written."""
+        self._facts[USED_TOGETHER], self._facts[USED_FOLLOWING] = self._together.used, self._following.used
+        return Counts(
+            self._sums,
+            self._totals,
+            self.features,
+            self._facts,
+            self._together.columns,
+            self._together.rooms,
+            self._together_roots,
+            self._together_totals,
+            self._following.columns,
+            self._following.rooms,
+            self._following_totals,
+        )
+
+    def written(self) -> None:
+        """Take over what the loops have changed."""
+        self._together.used, self._following.used = (int(self._facts[used]) for used in (USED_TOGETHER, USED_FOLLOWING))
+
+    def make_ready(self, events: int) -> bool:
+        """Refresh what is due, and have room for the pairs of some events; return whether features were refreshed."""
+        for pairs in (self._together, self._following):
+            if pairs.used + (free := 2 * LAGS * LIMIT * events) > len(pairs.columns.columns):
+                pairs.make_room(free)
+        if self._facts[EVENTS] < self._facts[REFRESH_AT]:
+            return False
+        self._facts[REFRESH_AT] += REFRESH
+        scale_P = 10.0 * self._facts[DISTINCT] / np.maximum(self._totals, TINY)
+        self.features[: self._len] = np.log1p(self._sums[: self._len] * scale_P)
+        return True
+
+    @property
+    def events(self) -> int:
+        """The number of events counted."""
+        return int(self._facts[EVENTS])
+
+    def popularity(self) -> NDArray[np.float64]:
+        """Return each item's share of what was counted lately, [V]."""
+        sums_V: NDArray[np.float64] = self._sums[: self._len, HALF_LIVES_MS.index(7 * DAY_MS)]
+        return sums_V / (sums_V.sum() or 1.0)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything as arrays, for a checkpoint; some are views."""
+        return {
+            "sums": self._sums[: self._len],
+            "totals": self._totals,
+            "features": self.features[: self._len],
+            "origins": np.array([clock.origin for clock in self._clocks], np.int64),
+            "facts": self._facts[:USED_TOGETHER],
+            "together_totals": self._together_totals[: self._len],
+            "following_totals": self._following_totals[: self._len],
+            **prefixed("together.", self._together.state()),
+            **prefixed("following.", self._following.state()),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, NDArray[Any]]) -> "Counters":
+        """Return the counts of a state."""
+        new = cls()
+        for clock, origin in zip(new._clocks, state["origins"].tolist(), strict=True):
+            clock.origin = origin
+        new._sums, new._totals = np.array(state["sums"]), np.array(state["totals"])
+        new.features = np.array(state["features"])
+        new._facts[:USED_TOGETHER] = state["facts"]
+        new._together_totals, new._following_totals = (
+            np.array(state[name]) for name in ("together_totals", "following_totals")
+        )
+        new._together_roots = np.sqrt(new._together_totals)
+        new._together = PairCounts.from_state(under("together.", state))
+        new._following = PairCounts.from_state(under("following.", state))
+        new._len = len(new._sums)
+        return new

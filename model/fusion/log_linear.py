@@ -1,0 +1,175 @@
+"""A log-linear model over counts, and over an encoder's logits if there are any, learnt online.
+
+    p(v | history, time) = exp(Σ_f w_f φ_f(v)) / Σ_u exp(Σ_f w_f φ_f(u))        over live items born before the request
+
+The weights w differ by length of the history (CLASSES) and are learnt by Adagrad on the log likelihood, event by event;
+no gradient reaches the encoder. Several heads share the counts: each has weights of its own, with or without the
+encoder, and with or without the user's own items among the candidates. The sum over u is exact for the items that have
+a feature besides popularity, and for all where there are at most POOL; else it is estimated from POOL rows, half of
+them uniform, half by popularity, divided by how often each was to be expected (importance sampling).
+
+T events, V items, H heads.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.arrays.state import prefixed, under
+from model.counting.histories import latest
+from model.data.candidates import Questions
+from model.fusion import loops, tables
+from model.fusion.counters import Counters, Weights
+
+CLASSES: Final = (2, 5, 20)  # lengths of history from which the next class begins
+POOL: Final = 4096
+LAGS: Final = tables.LAGS
+_FIRST: Final = {"encoder": 0.5, "weeks": 0.3, "together": 0.7, "following": 0.3}  # weights at the beginning
+FEATURES: Final = (
+    "encoder", "hours", "quarter_days", "days", "weeks", "months", "ever",
+    "together", "following", "own", "own_following",
+)  # fmt: skip
+
+
+class Head(NamedTuple):
+    """One model: which items are candidates, and whether the encoder's logits are a feature."""
+
+    new_only: bool
+    encoded: bool
+
+
+class LogLinear:
+    """Weights of some heads, and the counts that they share.
+
+    Args:
+        heads: The heads.
+        seed: Of the rows that are drawn where there are many items.
+    """
+
+    def __init__(self, heads: Sequence[Head], seed: int = 0) -> None:
+        self.counters, self._seed = Counters(), seed
+        shape = len(heads), len(CLASSES) + 1, len(FEATURES)
+        first = [_FIRST.get(name, 0.0) for name in FEATURES]
+        weights = np.tile(np.array(first), (*shape[:2], 1))
+        new_only, encoded = (np.array(column, np.bool_) for column in zip(*heads, strict=True))
+        weights[~encoded, :, tables.ENCODER] = 0.0
+        self._heads = tables.Heads(
+            weights, np.zeros(shape), np.zeros(shape), np.zeros(shape[:2], np.int64), new_only, encoded
+        )
+        self._pool = tables.Pool(np.empty(0, np.int64), np.empty(0))
+
+    def rank(self, questions: Questions, head: int) -> NDArray[np.float64]:
+        """Return the rank of each target by one head, by the counts as they are, [T]."""
+        rank_T: NDArray[np.float64] = self.step(questions, questions, ranked=[head], learn=False)[head]
+        return rank_T
+
+    def scores(self, questions: Questions, head: int) -> NDArray[np.float64]:
+        """Return the scores of all items by one head, [T, V]; -inf for one that is no candidate."""
+        score_TV = np.empty((len(questions), len(questions.born_ms)))
+        self.counters.grow(len(questions.born_ms))
+        events = _events(questions, self.counters.weigh(questions.request_ms, move=False), None)
+        view = self.counters.view()
+        loops.scores(head, events, _items(questions), view, self._heads, self._room(events, 0), score_TV)
+        return score_TV
+
+    def step(
+        self,
+        asked: Questions,
+        answered: Questions,
+        *,
+        ranked: Sequence[int] = (),
+        learn: bool = True,
+        hidden_TV: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.float64]:
+        """Rank each target, then learn it, one group of events after the other; return the ranks, [H, T].
+
+        Args:
+            asked: The questions over the vocabulary before admission, whose items are ranked.
+            answered: The same over the vocabulary after it; with `learn`, histories and targets are taken from these.
+            ranked: Heads that rank; the others' ranks are NaN.
+            learn: Whether weights and counts move.
+            hidden_TV: The encoder's logits of the items in `answered`; None: they are 0.
+        """
+        rank_HT = np.full((len(self._heads.new_only), len(asked)), np.nan)
+        if not len(asked):
+            return rank_HT
+        self.counters.grow(len(answered.born_ms))
+        events = _events(answered, self.counters.weigh(answered.request_ms, move=learn), hidden_TV)
+        at = pending = 0
+        heads = np.array(ranked, np.int64)
+        room = self._room(events, len(answered.born_ms))
+        while pending < len(asked):
+            if learn and self.counters.make_ready(max(1, at - pending)):
+                self._pool = self._drawn()
+            pool = self._pool_of(len(answered.born_ms)) if learn else self._pool
+            at, pending = loops.run(
+                at, pending, learn, heads, rank_HT, asked.targets, events, _items(asked), _items(answered),
+                self.counters.view(), self._heads, pool, room, self.counters.limit,
+            )  # fmt: skip
+            self.counters.written()
+        return rank_HT
+
+    def _drawn(self) -> tables.Pool:
+        """Draw the rows of the pool; none where there are so few items that all are taken."""
+        share_V = self.counters.popularity()
+        if len(share_V) <= POOL:
+            return tables.Pool(np.empty(0, np.int64), np.empty(0))
+        rng = np.random.Generator(np.random.Philox(key=np.array([self._seed, self.counters.events], np.uint64)))
+        upto_V = np.cumsum(share_V)
+        at = np.searchsorted(upto_V, rng.random(POOL // 2) * upto_V[-1], side="right")
+        rows = np.sort(np.concatenate((rng.integers(len(share_V), size=POOL // 2), np.minimum(at, len(share_V) - 1))))
+        return tables.Pool(rows, POOL // 2 * (1 / len(share_V) + share_V[rows]))
+
+    def _pool_of(self, rows: int) -> tables.Pool:
+        return self._pool if len(self._pool.rows) else tables.Pool(np.arange(rows), np.ones(rows))
+
+    def _room(self, events: tables.Events, pool: int) -> tables.Room:
+        rows = len(self.counters.features)
+        listed = (LAGS + 1) * self.counters.limit + 1 + int((events.queries - events.starts).max(initial=0)) + 1
+        return tables.Room(
+            np.full(rows, -1),
+            np.empty(listed, np.int64),
+            np.empty((listed, tables.LISTED)),
+            np.arange(rows),
+            np.empty(max(rows, listed)),
+            np.empty(max(pool, POOL)),
+        )
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return everything as arrays, for a checkpoint; some are views."""
+        heads = {"weights": self._heads.weights, "squares": self._heads.squares}
+        return {**heads, **prefixed("pool.", self._pool._asdict()), **prefixed("counts.", self.counters.state())}
+
+    def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Replace everything by what a state holds."""
+        self._heads.weights[:], self._heads.squares[:] = state["weights"], state["squares"]
+        self._pool = tables.Pool(*(np.array(state[f"pool.{name}"]) for name in tables.Pool._fields))
+        self.counters = Counters.from_state(under("counts.", state))
+
+
+def _items(questions: Questions) -> tables.Items:
+    return tables.Items(questions.born_ms, questions.live)
+
+
+def _events(questions: Questions, weights: Weights, hidden_TV: NDArray[np.float32] | None) -> tables.Events:
+    before_L = np.concatenate(([0], np.cumsum(questions.rows >= 0)))
+    length_T = np.where(questions.queries >= 0, before_L[questions.queries + 1] - before_L[questions.starts], 0)
+    begins_T = np.diff(questions.request_ms, prepend=-1).astype(np.bool_) | np.diff(
+        questions.starts, prepend=-1
+    ).astype(np.bool_)
+    return tables.Events(
+        targets=questions.targets,
+        request_ms=questions.request_ms,
+        groups=np.cumsum(begins_T),
+        classes=np.searchsorted(CLASSES, length_T, side="right"),
+        starts=questions.starts,
+        queries=questions.queries,
+        rows=questions.rows,
+        last=latest(questions, LAGS),
+        weights=weights.popularity,
+        pair_weights=weights.pairs,
+        pair_factors=weights.factors,
+        hidden=np.empty((len(questions), 0), np.float32) if hidden_TV is None else hidden_TV,
+    )

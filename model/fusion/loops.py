@@ -1,0 +1,391 @@
+"""The compiled loops of a log-linear model: event by event, ask, learn the weights, count.
+
+T events, V rows of items, L tokens, m = LAGS last items, P = popularities, F = features of an item, H = heads, C =
+classes of history length, N = rows of the pool, n = listed rows: those that have a feature besides popularity for the
+event, and its target. A feature of an item is
+
+    log(1 + 10 * its share of what is counted * number of items counted)
+
+so that it is 0 for most items, and only the listed rows have to be looked at one by one. Events of one group (one
+user's request) are asked before any of them is counted. Sums over the pool may be taken in any order.
+"""
+
+from functools import partial
+
+import numpy as np
+
+from model.arrays.jit import compiled
+from model.counting import pair_counts
+from model.counting.pair_counts import add_pairs
+from model.fusion import tables
+from model.fusion.tables import (
+    DISTINCT,
+    ENCODER,
+    EVENTS,
+    FADE,
+    FOLLOWING,
+    LAGS,
+    LISTED,
+    OWN,
+    OWN_FOLLOWING,
+    RATE,
+    REFRESH_AT,
+    SHRINK,
+    STRENGTH,
+    TOGETHER,
+    USED_FOLLOWING,
+    USED_TOGETHER,
+    Array,
+    Counts,
+    Events,
+    Heads,
+    Items,
+    Pool,
+    Room,
+)
+
+_CALLED = pair_counts.__file__, tables.__file__
+
+
+@partial(compiled, calls=_CALLED)
+def _list(row: int, n: int, at_V: Array, rows: Array, features: Array) -> int:
+    """List an item if it is not yet; return how many are listed then."""
+    if at_V[row] < 0:
+        at_V[row] = n
+        rows[n] = row
+        features[n] = 0.0
+        return n + 1
+    return n
+
+
+@partial(compiled, calls=_CALLED)
+def _gather(t: int, events: Events, counts: Counts, room: Room, listed: bool) -> int:
+    """List the rows that have features for an event, with these features; return their number."""
+    totals, factor = np.zeros(LISTED), events.pair_factors[t]
+    at_V, rows, features, last = room.at, room.rows, room.features, events.last[t]
+    together, following = counts.together, counts.following
+    n, totals[TOGETHER] = _gather_together(
+        last, together.starts, together.lengths, together.columns, together.sums, counts.together_roots,
+        SHRINK / factor, at_V, rows, features,
+    )  # fmt: skip
+    for i in last:
+        if i >= 0 and following.lengths[i]:
+            totals[FOLLOWING] = counts.following_totals[i] + STRENGTH / factor
+            for k in range(following.starts[i], following.starts[i] + following.lengths[i]):
+                n = _list(following.columns[k], n, at_V, rows, features)
+                features[at_V[following.columns[k]], FOLLOWING] = following.sums[k]
+            break
+    n = _gather_own(events.rows[events.starts[t] : events.queries[t] + 1], last[0], totals, n, at_V, rows, features)
+    if listed:
+        n = _list(events.targets[t], n, at_V, rows, features)
+    for f in range(LISTED):
+        scale = 10.0 * counts.facts[DISTINCT] / totals[f]
+        for at in range(n):
+            if features[at, f] > 0:
+                features[at, f] = np.log1p(scale * features[at, f])
+    return n
+
+
+@partial(compiled, calls=_CALLED)
+def _gather_together(
+    last: Array, starts: Array, lengths: Array, columns: Array, sums: Array, roots: Array, shrink: float,
+    at_V: Array, rows: Array, features: Array,
+) -> tuple[int, float]:  # fmt: skip
+    """List what goes together with the last items; return the number of listed rows, and the sum of their cosines."""
+    n, total, fade = 0, 0.0, 1.0
+    for i in last:
+        if i < 0:
+            break
+        for k in range(starts[i], starts[i] + lengths[i]):
+            j = columns[k]
+            n = _list(j, n, at_V, rows, features)
+            cosine = fade * sums[k] / (roots[i] * roots[j] + shrink)
+            features[at_V[j], TOGETHER] += cosine
+            total += cosine
+        fade *= FADE
+    return n, total
+
+
+@partial(compiled, calls=_CALLED)
+def _gather_own(history: Array, last: int, totals: Array, n: int, at_V: Array, rows: Array, features: Array) -> int:
+    """List the items of the user's history, and what followed the last one there; return the number of listed rows."""
+    weight, later = 1.0, -1
+    for row in history[::-1]:
+        if row < 0:
+            continue
+        n = _list(row, n, at_V, rows, features)
+        features[at_V[row], OWN] += weight
+        totals[OWN] += weight
+        weight *= FADE
+        if row == last and later >= 0:
+            features[at_V[later], OWN_FOLLOWING] += 1.0
+            totals[OWN_FOLLOWING] += 1.0
+        later = row
+    return n
+
+
+@partial(compiled, calls=_CALLED)
+def _base(hidden_V: Array, features_VP: Array, rows: Array, weights: Array, scores: Array) -> None:
+    """Compute the scores of items by the encoder and popularity."""
+    encoded = len(hidden_V) > 0
+    for k in range(len(rows)):
+        v, score = rows[k], 0.0
+        if encoded:
+            score = weights[ENCODER] * hidden_V[v]
+        for p in range(features_VP.shape[1]):
+            score += weights[1 + p] * features_VP[v, p]
+        scores[k] = score
+
+
+@partial(compiled, calls=_CALLED)
+def _add_listed(features: Array, weights: Array, scores: Array) -> None:
+    first = len(weights) - LISTED
+    for at in range(len(scores)):
+        for f in range(LISTED):
+            scores[at] += weights[first + f] * features[at, f]
+
+
+@partial(compiled, calls=_CALLED)
+def _score(t: int, n: int, h: int, events: Events, items: Items, counts: Counts, heads: Heads, room: Room) -> None:
+    """Compute the score of each item by a head; -inf for one that is no candidate."""
+    weights, scores, size = heads.weights[h, events.classes[t]], room.scores, len(items.born_ms)
+    _base(events.hidden[t], counts.features, room.every[:size], weights, scores)
+    extra, new_only = np.zeros(n), heads.new_only[h]
+    _add_listed(room.features, weights, extra)
+    rows, features = room.rows, room.features
+    for at in range(n):
+        if rows[at] < size:
+            scores[rows[at]] += extra[at]
+            if new_only and features[at, OWN] > 0:
+                scores[rows[at]] = -np.inf
+    _bar(items.live, items.born_ms, events.request_ms[t], scores)
+
+
+@partial(compiled, calls=_CALLED)
+def _bar(live: Array, born_ms: Array, request_ms: int, scores: Array) -> None:
+    """Set the scores of items that are no candidates to -inf."""
+    for v in range(len(born_ms)):
+        if not (live[v] and born_ms[v] < request_ms):
+            scores[v] = -np.inf
+
+
+@partial(compiled, calls=_CALLED)
+def _rank(target: int, scores: Array) -> float:
+    """Return the rank of a target, equal scores sharing their mean rank; inf for one that is no candidate."""
+    if target < 0 or target >= len(scores) or scores[target] == -np.inf:
+        return np.inf
+    own, higher, equal = scores[target], 0, 0
+    for v in range(len(scores)):
+        higher += scores[v] > own
+        equal += scores[v] == own
+    return 1 + higher + (equal - 1) / 2
+
+
+@partial(compiled, calls=_CALLED)
+def _learn(
+    t: int, n: int, h: int, events: Events, items: Items, counts: Counts, heads: Heads, pool: Pool, room: Room
+) -> None:
+    """Add the gradient of the log likelihood of an event to its group's."""
+    target, new_only = events.targets[t], heads.new_only[h]
+    place = room.at[target]
+    if new_only and room.features[place, OWN] > 0:
+        return
+    weights = heads.weights[h, events.classes[t]]
+    hidden, listed, scores, pool_scores = events.hidden[t], room.features[:n], room.scores[:n], room.pool_scores
+    rows = room.rows[:n]
+    _base(hidden, counts.features, rows, weights, scores)
+    _add_listed(listed, weights, scores)
+    live, born_ms, request_ms = items.live, items.born_ms, events.request_ms[t]
+    best = -np.inf
+    for at in range(n):
+        v = rows[at]
+        if not (live[v] and born_ms[v] < request_ms) or (new_only and listed[at, OWN] > 0):
+            scores[at] = -np.inf
+        best = max(best, scores[at])
+    size = len(pool.rows)
+    _base(hidden, counts.features, pool.rows, weights, pool_scores)
+    best = max(best, _among(pool.rows, room.at, live, born_ms, request_ms, pool_scores))
+    mean = np.zeros(len(weights))
+    total = _expect(hidden, counts.features, pool.rows, pool_scores[:size], pool.counts, best, mean)
+    total += _expect(hidden, counts.features, rows, scores, np.ones(n), best, mean)
+    first = len(weights) - LISTED
+    for at in range(n):
+        for f in range(LISTED):
+            mean[first + f] += scores[at] * listed[at, f]
+    gradient = heads.gradients[h, events.classes[t]]
+    heads.hits[h, events.classes[t]] += 1
+    for p in range(first - 1):
+        gradient[1 + p] += counts.features[target, p] - mean[1 + p] / total
+    for f in range(LISTED):
+        gradient[first + f] += listed[place, f] - mean[first + f] / total
+    if len(hidden) and heads.encoded[h]:
+        gradient[ENCODER] += hidden[target] - mean[ENCODER] / total
+
+
+@partial(compiled, calls=_CALLED)
+def _among(rows: Array, at_V: Array, live: Array, born_ms: Array, request_ms: int, scores: Array) -> float:
+    """Set the scores of rows that are listed or no candidates to -inf, and return the largest score."""
+    best = -np.inf
+    for k in range(len(rows)):
+        v = rows[k]
+        if at_V[v] >= 0 or not live[v] or born_ms[v] >= request_ms:
+            scores[k] = -np.inf
+        best = max(best, scores[k])
+    return best
+
+
+@partial(compiled, any_order=True, calls=_CALLED)
+def _expect(
+    hidden_V: Array, features_VP: Array, rows: Array, scores: Array, counts: Array, best: float, mean: Array
+) -> float:
+    """Turn scores into masses exp(score - best) / count; add the mass of the features to `mean`; return the mass."""
+    total, encoded = 0.0, len(hidden_V) > 0
+    popularities = features_VP.shape[1]
+    for k in range(len(rows)):
+        if scores[k] == -np.inf:
+            scores[k] = 0.0
+            continue
+        v, mass = rows[k], np.exp(scores[k] - best) / counts[k]
+        scores[k] = mass
+        total += mass
+        if encoded:
+            mean[ENCODER] += mass * hidden_V[v]
+        for p in range(popularities):
+            mean[1 + p] += mass * features_VP[v, p]
+    return total
+
+
+@partial(compiled, calls=_CALLED)
+def _descend(heads: Heads) -> None:
+    """Take a step of Adagrad by the mean gradient of a group."""
+    for h in range(heads.hits.shape[0]):
+        for c in range(heads.hits.shape[1]):
+            if heads.hits[h, c]:
+                for f in range(heads.weights.shape[2]):
+                    slope = heads.gradients[h, c, f] / heads.hits[h, c]
+                    if slope != 0:
+                        heads.squares[h, c, f] += slope * slope
+                        heads.weights[h, c, f] += RATE * slope / np.sqrt(heads.squares[h, c, f])
+                    heads.gradients[h, c, f] = 0.0
+                heads.hits[h, c] = 0
+
+
+@partial(compiled, calls=_CALLED)
+def _count(t: int, events: Events, counts: Counts, limit: int) -> None:
+    """Count an event."""
+    target, sums, totals, facts = events.targets[t], counts.sums, counts.totals, counts.facts
+    together, following = counts.together, counts.following
+    known = False
+    for p in range(len(totals)):
+        known = known or sums[target, p] > 0
+        sums[target, p] += events.weights[t, p]
+        totals[p] += events.weights[t, p]
+    facts[DISTINCT] += not known
+    facts[EVENTS] += 1
+    for p in range(len(totals)):
+        counts.features[target, p] = np.log1p(10.0 * facts[DISTINCT] * (sums[target, p] / totals[p]))
+    rows, columns = np.empty(2 * LAGS, np.int64), np.empty(2 * LAGS, np.int64)
+    n, weight = 0, events.pair_weights[t]
+    for i in events.last[t]:
+        if i >= 0:
+            rows[n], columns[n], rows[n + 1], columns[n + 1] = i, target, target, i
+            n += 2
+            counts.together_totals[i] += weight
+            counts.together_totals[target] += weight
+            counts.together_roots[i] = np.sqrt(counts.together_totals[i])
+    counts.together_roots[target] = np.sqrt(counts.together_totals[target])
+    weights = np.full(n, weight)
+    _, facts[USED_TOGETHER] = add_pairs(
+        rows[:n],
+        columns[:n],
+        weights,
+        0,
+        together.starts,
+        together.lengths,
+        together.columns,
+        together.sums,
+        counts.together_rooms,
+        facts[USED_TOGETHER],
+        limit,
+    )
+    if n:
+        counts.following_totals[rows[0]] += weight
+        _, facts[USED_FOLLOWING] = add_pairs(
+            rows[:1],
+            columns[:1],
+            weights,
+            0,
+            following.starts,
+            following.lengths,
+            following.columns,
+            following.sums,
+            counts.following_rooms,
+            facts[USED_FOLLOWING],
+            limit,
+        )
+
+
+@partial(compiled, calls=_CALLED)
+def run(
+    t: int, pending: int, learn: bool, ranked: Array, rank_HT: Array, targets: Array,
+    events: Events, asked: Items, items: Items, counts: Counts, heads: Heads, pool: Pool, room: Room, limit: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Rank and learn events from number `t` on; those from `pending` on are ranked and not yet counted.
+
+    Args:
+        t: The first event.
+        pending: The first event that is not counted, of the group before.
+        learn: Whether weights and counts move.
+        ranked: Heads that rank.
+        rank_HT: Ranks to be filled in.
+        targets: Row of each target among the items asked about, -1: unknown.
+        events: The events.
+        asked: Items as they were when the questions were asked.
+        items: Items after admission.
+        counts: Counts.
+        heads: Heads.
+        pool: Rows of the softmax.
+        room: Memory.
+        limit: Most columns of a row of pair counts.
+
+    Returns:
+        Where to go on: pair counts need room, or popularity is to be refreshed. All is done when both are T.
+    """
+    while True:
+        if pending < t and (t == len(events.targets) or events.groups[t] != events.groups[pending]):
+            if learn:
+                most = 2 * LAGS * limit * (t - pending)
+                if (
+                    counts.facts[USED_TOGETHER] + most > len(counts.together.columns)
+                    or counts.facts[USED_FOLLOWING] + most > len(counts.following.columns)
+                    or counts.facts[EVENTS] >= counts.facts[REFRESH_AT]
+                ):
+                    return t, pending
+                _descend(heads)
+                for done in range(pending, t):
+                    _count(done, events, counts, limit)
+            pending = t
+        if t == len(events.targets):
+            return t, pending
+        n = _gather(t, events, counts, room, learn)
+        target = events.targets[t]
+        if learn and items.live[target] and items.born_ms[target] < events.request_ms[t]:
+            for h in range(len(heads.new_only)):
+                _learn(t, n, h, events, items, counts, heads, pool, room)
+        for h in ranked:
+            _score(t, n, h, events, asked, counts, heads, room)
+            rank_HT[h, t] = _rank(targets[t], room.scores[: len(asked.born_ms)])
+        for at in range(n):
+            room.at[room.rows[at]] = -1
+        t += 1
+
+
+@partial(compiled, calls=_CALLED)
+def scores(h: int, events: Events, asked: Items, counts: Counts, heads: Heads, room: Room, score_TV: Array) -> None:
+    """Compute the scores of all items by a head, -inf for one that is no candidate."""
+    for t in range(len(events.targets)):
+        n = _gather(t, events, counts, room, False)
+        _score(t, n, h, events, asked, counts, heads, room)
+        score_TV[t] = room.scores[: len(asked.born_ms)]
+        for at in range(n):
+            room.at[room.rows[at]] = -1

@@ -1,0 +1,92 @@
+"""What the loops of a log-linear model read and write (loops.py), and the constants of its features.
+
+T events, V items, L tokens, m = LAGS last items, P = popularities, F = features of an item, H = heads, C = classes of
+history length, N = rows of the pool, n = listed rows.
+"""
+
+from typing import Any, Final, NamedTuple
+
+from numpy.typing import NDArray
+
+from model.counting.pair_counts import PairColumns
+
+Array = NDArray[Any]
+
+LAGS: Final = 20  # last items of a user that are looked at
+FADE: Final = 0.9  # weight of an item a place further back
+SHRINK: Final = 10.0  # added to the denominator of a cosine
+STRENGTH: Final = 2.0  # transitions to unknown items that each item starts with
+RATE: Final = 0.2  # of Adagrad
+ENCODER: Final = 0  # first feature; then popularities, then those of listed rows:
+TOGETHER, FOLLOWING, OWN, OWN_FOLLOWING = range(4)
+LISTED: Final = 4
+DISTINCT, EVENTS, REFRESH_AT, USED_TOGETHER, USED_FOLLOWING = range(5)  # in `facts`
+
+
+class Events(NamedTuple):
+    """Events in their order, with the rows of their items after admission."""
+
+    targets: Array  # [T]
+    request_ms: Array  # [T]
+    groups: Array  # [T] number of the group, ascending
+    classes: Array  # [T] class of history length
+    starts: Array  # [T] first token of the history, into L
+    queries: Array  # [T] last token of it
+    rows: Array  # [L]
+    last: Array  # [T, m] last items, latest first, -1 where there are fewer
+    weights: Array  # [T, P] weight of an occurrence, as of the clocks' origins
+    pair_weights: Array  # [T]
+    pair_factors: Array  # [T] by which pair counts become counts as of the event
+    hidden: Array  # [T, V] the encoder's logits; [T, 0] where there is no encoder
+
+
+class Items(NamedTuple):
+    """A vocabulary as of some moment."""
+
+    born_ms: Array  # [V]
+    live: Array  # [V]
+
+
+class Counts(NamedTuple):
+    """What is counted."""
+
+    sums: Array  # [V, P] as of the clocks' origins
+    totals: Array  # [P]
+    features: Array  # [V, P] of popularity; those of items without a new event are up to REFRESH events old
+    facts: Array  # [5]
+    together: PairColumns
+    together_rooms: Array
+    together_roots: Array  # [V] of the number of pairs of each item
+    together_totals: Array  # [V]
+    following: PairColumns
+    following_rooms: Array
+    following_totals: Array  # [V]
+
+
+class Heads(NamedTuple):
+    """Log-linear models over the same features."""
+
+    weights: Array  # [H, C, F]
+    squares: Array  # [H, C, F] of Adagrad
+    gradients: Array  # [H, C, F] summed over the group
+    hits: Array  # [H, C] events in that sum
+    new_only: Array  # [H] whether items of the user's history are no candidates
+    encoded: Array  # [H] whether the encoder's logits are a feature
+
+
+class Room(NamedTuple):
+    """Memory of the loops."""
+
+    at: Array  # [V] where an item is listed, -1: not
+    rows: Array  # [n]
+    features: Array  # [n, LISTED]
+    every: Array  # [V] 0, 1, 2, …
+    scores: Array  # [V]
+    pool_scores: Array  # [N]
+
+
+class Pool(NamedTuple):
+    """Rows over which a sum over all items is estimated."""
+
+    rows: Array  # [N]
+    counts: Array  # [N] expected number of times that the row is in the pool

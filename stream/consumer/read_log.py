@@ -1,0 +1,61 @@
+"""Is Kafka's log of one topic and partition still the one that this store has read? The last record read tells.
+
+Offsets alone cannot: a broker that lost its tail in a power cut gives them out again. So a worker that opens a store
+reads its last record once more, before it reads on, and compares digests.
+"""
+
+from collections.abc import Sequence
+
+from xxhash import xxh3_128
+
+from stream.errors import BrokerError
+from stream.example import Record
+
+
+class ReadLog:
+    """What is remembered of one log.
+
+    Args:
+        topic: Its name in Kafka.
+        partition: Its partition.
+        offset: The offset of the last record read, None before the first.
+        digest: The digest of that record.
+    """
+
+    def __init__(self, topic: str, partition: int, offset: int | None, digest: bytes) -> None:
+        self.offset, self.digest = offset, digest
+        self._topic, self._partition = topic, partition
+
+    def note(self, records: Sequence[Record]) -> None:
+        """Remember the last of these records, unless it was read before."""
+        if records and (self.offset is None or records[-1].offset > self.offset):
+            self.offset, self.digest = records[-1].offset, fingerprint(records[-1])
+
+    def refuse_other(self, record: Record) -> None:
+        """Compare a record that comes once more with the last one read.
+
+        Raises:
+            BrokerError: It has that one's offset, and is another.
+        """
+        if record.offset == self.offset and fingerprint(record) != self.digest:
+            raise other_log(self._topic, self._partition, record.offset)
+
+
+def fingerprint(record: Record) -> bytes:
+    """Return the digest of a record's key, value and Kafka timestamp."""
+    made = xxh3_128(b"%d " % record.timestamp)
+    for part in (record.key, record.value):
+        made.update(b"-" if part is None else b"%d " % len(part))
+        made.update(part or b"")
+    return made.digest()
+
+
+def other_log(topic: str, partition: int, offset: int) -> BrokerError:
+    """Return the refusal of a log whose record at an offset is gone or another than the one that was read."""
+    return BrokerError(
+        f"{topic}[{partition}] holds another record at offset {offset} than the one that this data directory has read "
+        "there: Kafka has lost the end of its log and written it anew (a power cut), or the topic was made again, or "
+        "is compacted. What came in meanwhile would be skipped in silence. Point to the Kafka of before; or start with "
+        "a new data directory, which reads all that Kafka has now, and let trainers go on by hstu train --name NEW "
+        "--weights-from OLD (docs/recovery.md)."
+    )

@@ -1,0 +1,80 @@
+"""What a record's own Kafka timestamp allows its event time to do: a function of the log, and of no host's clock.
+
+    record      may lie ahead of its Kafka timestamp     moves its topic's clock to
+    live        by `future_s`; beyond that it is refused  min(ts, Kafka timestamp)
+    replayed    as far as it likes                        ts
+
+A live record is whatever a producer sends. A replayed one says so in a header, since times of a recorded or simulated
+log have nothing to do with the time of sending. Topics are made with LogAppendTime, so that the timestamp is the
+broker's and not the producer's.
+
+    header          value
+    hstu-replay     event time in ms, as text (a tombstone has no other place for it)
+    hstu-idle       empty: a heartbeat that a worker wrote into a silent topic
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+REPLAY_HEADER: Final = "hstu-replay"
+IDLE_HEADER: Final = "hstu-idle"
+IDLE: Final = ((IDLE_HEADER, b""),)
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+class Timed(Protocol):
+    """The part of a record that decides about its time."""
+
+    @property
+    def timestamp(self) -> int:
+        """Kafka's own time of the record in ms."""
+
+    @property
+    def headers(self) -> Headers:
+        """The record's headers."""
+
+
+def replay_headers(ts_ms: int) -> Headers:
+    """Return the headers of a replayed record of this event time."""
+    return ((REPLAY_HEADER, b"%d" % ts_ms),)
+
+
+def is_idle(record: Timed) -> bool:
+    """Return whether a worker wrote the record into a silent topic."""
+    return bool(record.headers) and any(name == IDLE_HEADER for name, _ in record.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeBounds:
+    """How far records may move event time; every process that shares the topics must agree.
+
+    Args:
+        future_ms: How far a live record may lie ahead of its Kafka timestamp; 0: any distance.
+        replays: Whether a record that says it is replayed is believed.
+    """
+
+    future_ms: int = 300_000
+    replays: bool = True
+
+    def replayed_ms(self, record: Timed) -> int | None:
+        """Return the event time that a replayed record names, its Kafka timestamp if it names none; None: it is live.
+
+        Kafka's headers are few, and most records have none.
+        """
+        for name, value in record.headers if self.replays else ():
+            if name == REPLAY_HEADER:
+                return int(value) if value.isdigit() and len(value) < 17 else record.timestamp
+        return None
+
+    def latest_ms(self, record: Timed) -> int | None:
+        """Return the latest time that the record may have, None for any."""
+        return record.timestamp + self.future_ms if self.future_ms else None
+
+    def reached_ms(self, record: Timed, ts_ms: int) -> int:
+        """Return how far a live record of this time moves its topic's clock."""
+        return min(ts_ms, record.timestamp)
+
+
+DEFAULT_BOUNDS: Final = TimeBounds()
