@@ -125,6 +125,7 @@ class Learner:
             if learn and self._past is not None:
                 self._past.add(examples)
             return StepReport(self.counts["steps"], 0, 0, examples[-1].final_ms, math.nan, None)
+        self._check_lengths(present)
         taken = self._take_in(present)  # 1, 2
         tested, trained = self._forward(taken.batch, test=test, learn=learn)  # 3
         outcome = self._test(taken, tested) if tested is not None else None  # 4
@@ -135,6 +136,14 @@ class Learner:
             for name, count in zip(_COUNTS, (1, len(present), tokens), strict=True):
                 self.counts[name] += count
         return StepReport(self.counts["steps"], len(present), tokens, examples[-1].final_ms, loss, outcome)
+
+    def _check_lengths(self, examples: Sequence[Example]) -> None:
+        longest = max(len(example.keys) for example in examples)
+        if longest > self.model.max_len:
+            raise ModelError(
+                f"an example has {longest} tokens, more than model.max_len = {self.model.max_len}; begin again under "
+                "another --name with a model.max_len of at least stream.example_tokens"
+            )
 
     def _take_in(self, examples: Sequence[Example]) -> IndexedBatch:
         taken = self.index.take_in(examples)

@@ -30,7 +30,7 @@ _SMALL: Final = """
 dim = 16
 heads = 2
 layers = 1
-max_len = 32
+max_len = 512
 
 [train]
 batch_examples = 16

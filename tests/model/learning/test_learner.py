@@ -330,3 +330,13 @@ def test_divergence_names_the_step() -> None:
         ModelError, match=r"At step 3 of trainer silu: training has diverged.*lower train.learning_rate"
     ):
         learner.step([replace(e, queries=np.full_like(e.queries, -1)) for e in stream(count=8)])
+
+
+def test_an_example_longer_than_the_model_is_refused() -> None:
+    """Before anything is learned, with both settings that decide it."""
+    examples = stream(count=20)
+    longest = max(len(example.keys) for example in examples)
+    learner = Learner(MODEL.model_copy(update={"max_len": longest - 1}), TRAIN)
+    with pytest.raises(ModelError, match=rf"has {longest} tokens, more than model.max_len = {longest - 1}"):
+        learner.step(examples)
+    assert len(learner.items) == 0

@@ -151,13 +151,14 @@ def test_what_is_no_such_record_is_refused(value: Wire, reason: str) -> None:
 
 
 def test_the_disk_forgets_too(tmp_path: Path) -> None:
-    """No file of the store has the user's id any more, though it had been flushed to a table before."""
+    """The tables that had the user, compressed, are deleted; no other file has the user's id."""
     name = "a-user-who-is-to-be-forgotten"
     store = open_store(tmp_path / "p0")
     partition = Partition(store, 0, SETTINGS)
     records = [Record(n, wire(action(name, f"i{n}", 1000 + n))) for n in range(300)]
     partition.handle(SourceTopic.ACTIONS, records)
     partition.close()
+    before = {path.name for path in (tmp_path / "p0").glob("*.sst")}
     store = open_store(tmp_path / "p0")
     partition = Partition(store, 0, SETTINGS)
     for source, log in logs_of({"attributes": [forget(name, 5000)]}).items():
@@ -167,4 +168,6 @@ def test_the_disk_forgets_too(tmp_path: Path) -> None:
     assert read_tokens(store, name, 10) is None
     partition.close()
     open_store(tmp_path / "p0").close()  # RocksDB drops the log of before
+    assert before
+    assert not before & {path.name for path in (tmp_path / "p0").glob("*.sst")}
     assert not [path for path in (tmp_path / "p0").rglob("*") if path.is_file() and name.encode() in path.read_bytes()]

@@ -20,11 +20,12 @@ COUNTRY = {"user_id": "u", "name": "country", "value": "NO", "ts": 1000}
 def data_dir(tmp_path: Path) -> Path:
     """Stores with one user: an attribute, a slate, a click, and a click that still waits."""
     partition = Partition(open_store(partition_path(tmp_path, 0)), 0, SETTINGS)
-    partition.handle(SourceTopic.ATTRIBUTES, [Record(0, wire(COUNTRY))])
-    partition.handle(SourceTopic.IMPRESSIONS, [Record(0, wire(impression("u", "r", 2000, "a")))])
+    beat = Record(1, b'{"watermark": 5000}')
+    partition.handle(SourceTopic.ATTRIBUTES, [Record(0, wire(COUNTRY)), beat])
+    partition.handle(SourceTopic.IMPRESSIONS, [Record(0, wire(impression("u", "r", 2000, "a"))), beat])
     clicks = [action("u", "a", 3000, request_id="r"), action("v", "b", 4000), action("u", "late-item", 5000)]
     records = [Record(offset, wire(click)) for offset, click in enumerate(clicks)]
-    partition.handle(SourceTopic.ACTIONS, records, idle=(SourceTopic.ATTRIBUTES, SourceTopic.IMPRESSIONS))
+    partition.handle(SourceTopic.ACTIONS, records)
     partition.close()
     return tmp_path
 
