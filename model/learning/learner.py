@@ -124,8 +124,9 @@ class Learner:
         outcome = self._test(taken, tested) if tested is not None else None  # 4
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
+        if learn and tokens:
+            self._replay(examples, int(taken.batch.tokens.ts_ms.max()))  # 6
         if learn:
-            self._replay(examples)  # 6
             for name, count in zip(_COUNTS, (1, len(examples), tokens), strict=True):
                 self.counts[name] += count
         return StepReport(self.counts["steps"], len(examples), tokens, examples[-1].final_ms, loss, outcome)
@@ -199,8 +200,8 @@ class Learner:
             baseline.learn(answered)
         return value
 
-    def _replay(self, examples: Sequence[Example]) -> None:
-        """Train on the past, then add a micro-batch to it."""
+    def _replay(self, examples: Sequence[Example], now_ms: int) -> None:
+        """Train on the past, then add a micro-batch to it; negatives are drawn by the popularity of now."""
         if self._past is None:
             return
         for number in range(self.train.replay_steps if len(self._past) else 0):
@@ -208,7 +209,7 @@ class Learner:
             batch = self.index.known(self._past.draw(self.train.replay_examples, rng))
             if alpha := self.train.stochastic_length_alpha:
                 batch = batch.shortened(kept_tokens(batch.tokens, self.model.max_len, alpha, rng))
-            drawn = self._negatives(examples[-1].final_ms, rng) if len(batch.targets.positive) else None
+            drawn = self._negatives(now_ms, rng) if len(batch.targets.positive) else None
             dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
             replayed = ForwardPass(self.weights, batch, drawn, dropout)
             loss = replayed.loss(self.train.rank_weight)
