@@ -8,7 +8,7 @@ P = retrieval targets of a micro-batch, N = its ranking targets. The steps of `L
        Where Stochastic Length shortens a sequence, the test has a pass of its own, over all tokens and without gradient
     4. test: the model, then the baselines, rank the same targets among the same candidates; recorded
     5. train: one AdamW step on the dense parameters and on the rows that were touched; then the baselines learn
-    6. replay: further steps, each on examples drawn from the past, with dropout; then the micro-batch joins the past
+    6. replay: after some micro-batches a step on examples drawn from the past, with dropout; then it joins the past
 
 The result is a function of the settings and of the micro-batches in their order (on one device with one number of
 threads): random numbers are Philox, keyed by (seed, step), and have no state. Source: docs/design.md, Learner.
@@ -47,7 +47,7 @@ from model.learning.replay import ReplayBuffer
 from model.optim.parameters import Parameters, make_deterministic, stream_seed
 from stream.example import Example
 
-_NEGATIVES, _LENGTHS, _REPLAY = 0, 1, 2  # uses of random numbers; each replay has one more
+_NEGATIVES, _LENGTHS, _REPLAY = 0, 1, 2  # uses of random numbers
 _COUNTS: Final = ("steps", "examples", "tokens")
 
 
@@ -82,7 +82,7 @@ class Learner:
         self._with_baselines = baselines
         self._ranker = Ranker(self.weights, exclude_seen=train.exclude_seen)
         self.metrics = Prequential(model.rank_actions, train.window_targets)
-        self._past = ReplayBuffer(round(train.replay_mib * 2**20)) if train.replay_steps else None
+        self._past = ReplayBuffer(round(train.replay_mib * 2**20)) if train.replay_every else None
         self.test_s = 0.0  # CPU seconds of this process that step 4 took
         self.counts = dict.fromkeys(_COUNTS, 0)
 
@@ -201,21 +201,24 @@ class Learner:
         return value
 
     def _replay(self, examples: Sequence[Example], now_ms: int) -> None:
-        """Train on the past, then add a micro-batch to it; negatives are drawn by the popularity of now."""
+        """Train on the past if it is time, then add a micro-batch; negatives are drawn by the popularity of now."""
         if self._past is None:
             return
-        for number in range(self.train.replay_steps if len(self._past) else 0):
-            rng = self._random(_REPLAY + number)
-            batch = self.index.known(self._past.draw(self.train.replay_examples, rng))
-            if alpha := self.train.stochastic_length_alpha:
-                batch = batch.shortened(kept_tokens(batch.tokens, self.model.max_len, alpha, rng))
-            drawn = self._negatives(now_ms, rng) if len(batch.targets.positive) else None
-            dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
-            replayed = ForwardPass(self.weights, batch, drawn, dropout)
-            loss = replayed.loss(self.train.rank_weight)
-            if loss is not None:
-                self.weights.descend(loss, replayed.gathered)
+        if len(self._past) and (self.counts["steps"] + 1) % self.train.replay_every == 0:
+            self._train_on_past(self._past, now_ms)
         self._past.add(examples)
+
+    def _train_on_past(self, past: ReplayBuffer, now_ms: int) -> None:
+        rng = self._random(_REPLAY)
+        batch = self.index.known(past.draw(self.train.replay_examples, rng))
+        if alpha := self.train.stochastic_length_alpha:
+            batch = batch.shortened(kept_tokens(batch.tokens, self.model.max_len, alpha, rng))
+        drawn = self._negatives(now_ms, rng) if len(batch.targets.positive) else None
+        dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
+        replayed = ForwardPass(self.weights, batch, drawn, dropout)
+        loss = replayed.loss(self.train.rank_weight)
+        if loss is not None:
+            self.weights.descend(loss, replayed.gathered)
 
     def recommend(self, examples: Sequence[Example], k: int) -> NDArray[np.int64]:
         """Return the rows of the k best candidates for each retrieval target's query, [P, k], -1 where there are fewer.
