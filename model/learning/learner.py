@@ -8,7 +8,8 @@ P = retrieval targets of a micro-batch, N = its ranking targets. The steps of `L
        Where Stochastic Length shortens a sequence, the test has a pass of its own, over all tokens and without gradient
     4. test: the model, then the baselines, rank the same targets among the same candidates; recorded
     5. train: one AdamW step on the dense parameters and on the rows that were touched; then the baselines learn
-    6. replay: after some micro-batches a step on examples drawn from the past, with dropout; then it joins the past
+    6. replay: further steps, each on examples drawn from the past, with dropout; then the micro-batch joins the past,
+       and users who are forgotten leave it
 
 The result is a function of the settings and of the micro-batches in their order (on one device with one number of
 threads): random numbers are Philox, keyed by (seed, step), and have no state. Source: docs/design.md, Learner.
@@ -124,9 +125,8 @@ class Learner:
         outcome = self._test(taken, tested) if tested is not None else None  # 4
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
-        if learn and tokens:
-            self._replay(examples, int(taken.batch.tokens.ts_ms.max()))  # 6
         if learn:
+            self._replay(examples)  # 6
             for name, count in zip(_COUNTS, (1, len(examples), tokens), strict=True):
                 self.counts[name] += count
         return StepReport(self.counts["steps"], len(examples), tokens, examples[-1].final_ms, loss, outcome)
@@ -200,11 +200,12 @@ class Learner:
             baseline.learn(answered)
         return value
 
-    def _replay(self, examples: Sequence[Example], now_ms: int) -> None:
-        """Train on the past if it is time, then add a micro-batch; negatives are drawn by the popularity of now."""
+    def _replay(self, examples: Sequence[Example]) -> None:
+        """Train on the past if it is time, then add a micro-batch to it."""
         if self._past is None:
             return
         if len(self._past) and (self.counts["steps"] + 1) % self.train.replay_every == 0:
+            now_ms = max(int(example.ts_ms.max()) for example in examples if len(example.keys))
             self._train_on_past(self._past, now_ms)
         self._past.add(examples)
 
