@@ -26,7 +26,7 @@ VARIANTS = {
     "learning rate 0.003": {"HSTU_TRAIN__LEARNING_RATE": "0.003"},
     "embeddings as the rest": {"HSTU_TRAIN__EMBEDDING_RATE_RATIO": "1"},
     "no recency means": {"HSTU_MODEL__RECENCY_DECAYS": "[]"},
-    "no replay": {"HSTU_TRAIN__REPLAY_STEPS": "0"},
+    "no replay": {"HSTU_TRAIN__REPLAY_EVERY": "0"},
     "batches of 32 examples": {"HSTU_TRAIN__BATCH_EXAMPLES": "32"},
     "512 negatives": {"HSTU_TRAIN__NEGATIVES": "512"},
     "softmax attention": {"HSTU_MODEL__ATTENTION": "softmax"},

@@ -1,6 +1,6 @@
 """How well settings recommend in one pass, and what they cost: HR@10 and NDCG@10 of a stream's second half.
 
-    python bench/recipe.py --log movielens --seeds 1 2 3 "" "train.negatives=512 train.replay_steps=0"
+    python bench/recipe.py --log movielens --seeds 1 2 3 "" "train.negatives=512 train.replay_every=0"
 
 Each argument is a variant: settings of [model], [train] and [stream] that differ from the defaults ("" for none).
 Every target is tested before it is trained on (second_half.py says which of them count); examples have 64 tokens.

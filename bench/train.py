@@ -55,7 +55,7 @@ PARTS = (  # name, owner, method; inner ones are taken out of those around them
 
 def new_learner(items: int, threads: int) -> Learner:
     """Return a plain HSTU that knows all items, as after a long stream."""
-    train = TrainSettings(threads=threads, device="cpu", embedding_rate_ratio=1, replay_steps=0)
+    train = TrainSettings(threads=threads, device="cpu", embedding_rate_ratio=1, replay_every=0)
     learner = Learner(ModelSettings(recency_decays=()), train)
     learner.items.admit(film_keys(items), np.full(items, START_MS - 1))
     learner.weights.grow(learner.items.keys, 2)

@@ -48,7 +48,7 @@ from model.learning.replay import ReplayBuffer
 from model.optim.parameters import Parameters, make_deterministic, stream_seed
 from stream.example import Example
 
-_NEGATIVES, _LENGTHS, _REPLAY = 0, 1, 2  # uses of random numbers; each replay has one more
+_NEGATIVES, _LENGTHS, _REPLAY = 0, 1, 2  # uses of random numbers
 _COUNTS: Final = ("steps", "examples", "tokens")
 
 
@@ -83,7 +83,7 @@ class Learner:
         self._with_baselines = baselines
         self._ranker = Ranker(self.weights, exclude_seen=train.exclude_seen)
         self.metrics = Prequential(model.rank_actions, train.window_targets)
-        self._past = ReplayBuffer(round(train.replay_mib * 2**20)) if train.replay_steps else None
+        self._past = ReplayBuffer(round(train.replay_mib * 2**20)) if train.replay_every else None
         self.test_s = 0.0  # CPU seconds of this process that step 4 took
         self.counts = dict.fromkeys(_COUNTS, 0)
 
@@ -215,21 +215,25 @@ class Learner:
         return value
 
     def _replay(self, examples: Sequence[Example]) -> None:
-        """Train on the past, then add a micro-batch to it."""
+        """Train on the past if it is time, then add a micro-batch to it."""
         if self._past is None:
             return
-        for number in range(self.train.replay_steps if len(self._past) else 0):
-            rng = self._random(_REPLAY + number)
-            batch = self.index.known(self._past.draw(self.train.replay_examples, rng))
-            if alpha := self.train.stochastic_length_alpha:
-                batch = batch.shortened(kept_tokens(batch.tokens, self.model.max_len, alpha, rng))
-            drawn = self._negatives(examples[-1].final_ms, rng) if len(batch.targets.positive) else None
-            dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
-            replayed = ForwardPass(self.weights, batch, drawn, dropout)
-            loss = replayed.loss(self.train.rank_weight)
-            if loss is not None:
-                self.weights.descend(loss, replayed.gathered)
+        if len(self._past) and (self.counts["steps"] + 1) % self.train.replay_every == 0:
+            now_ms = max(int(example.ts_ms.max()) for example in examples if len(example.keys))
+            self._train_on_past(self._past, now_ms)
         self._past.add(examples)
+
+    def _train_on_past(self, past: ReplayBuffer, now_ms: int) -> None:
+        rng = self._random(_REPLAY)
+        batch = self.index.known(past.draw(self.train.replay_examples, rng))
+        if alpha := self.train.stochastic_length_alpha:
+            batch = batch.shortened(kept_tokens(batch.tokens, self.model.max_len, alpha, rng))
+        drawn = self._negatives(now_ms, rng) if len(batch.targets.positive) else None
+        dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
+        replayed = ForwardPass(self.weights, batch, drawn, dropout)
+        loss = replayed.loss(self.train.rank_weight)
+        if loss is not None:
+            self.weights.descend(loss, replayed.gathered)
 
     def recommend(self, examples: Sequence[Example], k: int) -> NDArray[np.int64]:
         """Return the rows of the k best candidates for each retrieval target's query, [P, k], -1 where there are fewer.

@@ -18,7 +18,7 @@ _PAPER: Final = Plan(
         "negatives": 512,
         "learning_rate": 3e-3,
         "embedding_rate_ratio": 1.0,
-        "replay_steps": 0,
+        "replay_every": 0,
     },
     stream={"example_tokens": 128},
     test_share=0.1,

@@ -14,7 +14,7 @@ from stream.example import Example, decode, farewell
 from tests.factories import make_examples
 
 MODEL = ModelSettings(dim=16, layers=1, heads=2, max_len=48, rank_actions=("click", "like"))
-TRAIN = TrainSettings(batch_examples=8, negatives=16, replay_examples=6)
+TRAIN = TrainSettings(batch_examples=8, negatives=16, replay_every=1, replay_examples=6)
 
 
 def stream(count: int) -> list[Example]:
@@ -38,15 +38,22 @@ def same(one: Learner, other: Learner) -> bool:
 def test_a_micro_batch_is_not_replayed_before_it_is_past() -> None:
     """After the first one the weights are those without replay; the second one moves them further."""
     examples = stream(16)
-    assert same(trained(examples[:8])[0], trained(examples[:8], replay_steps=0)[0])
-    assert not same(trained(examples)[0], trained(examples, replay_steps=0)[0])
+    assert same(trained(examples[:8])[0], trained(examples[:8], replay_every=0)[0])
+    assert not same(trained(examples)[0], trained(examples, replay_every=0)[0])
+
+
+def test_a_step_on_the_past_follows_every_nth_micro_batch() -> None:
+    """With 3, the weights are those without replay until the third step has been taken."""
+    examples = stream(24)
+    assert same(trained(examples[:16], replay_every=3)[0], trained(examples[:16], replay_every=0)[0])
+    assert not same(trained(examples, replay_every=3)[0], trained(examples, replay_every=0)[0])
 
 
 def test_what_is_tested_has_no_dropout_and_comes_first() -> None:
     """No setting of the replay changes the second micro-batch's ranks, logits or own loss."""
     examples = stream(16)
-    _, [_, plain] = trained(examples, replay_steps=0)
-    for train in ({}, {"replay_steps": 3}, {"replay_input_dropout": 0.9, "replay_output_dropout": 0.9}):
+    _, [_, plain] = trained(examples, replay_every=0)
+    for train in ({}, {"replay_every": 2}, {"replay_input_dropout": 0.9, "replay_output_dropout": 0.9}):
         _, [_, replayed] = trained(examples, **train)
         np.testing.assert_array_equal(replayed.outcome.ranks["hstu"], plain.outcome.ranks["hstu"])
         np.testing.assert_array_equal(replayed.outcome.logits, plain.outcome.logits)
@@ -56,8 +63,8 @@ def test_what_is_tested_has_no_dropout_and_comes_first() -> None:
 @pytest.mark.parametrize(
     "train",
     [
-        *({"replay_steps": 2}, {"replay_examples": 2}, {"replay_input_dropout": 0.0}, {"replay_output_dropout": 0.5}),
-        *({"replay_mib": 0.002}, {"replay_steps": 0}, {"seed": 1}),
+        *({"replay_every": 2}, {"replay_examples": 2}, {"replay_input_dropout": 0.0}, {"replay_output_dropout": 0.5}),
+        *({"replay_mib": 0.002}, {"replay_every": 0}, {"seed": 1}),
     ],
 )
 def test_each_setting_has_an_effect_and_runs_go_on_from_their_state(train: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from tests.runs import LOGS, MODEL, TRAIN, run, start
 # Every setting of [train] is here or is marked MayChange in model/config.py, so that a new one has to say which it is.
 DECIDING = {
     *("threads", "seed", "batch_examples", "learning_rate", "embedding_rate_ratio", "negatives"),
-    *("replay_steps", "replay_examples", "replay_input_dropout", "replay_output_dropout", "replay_mib"),
+    *("replay_every", "replay_examples", "replay_input_dropout", "replay_output_dropout", "replay_mib"),
     *("rank_weight", "stochastic_length_alpha"),
     *("negative_actions", "exclude_seen", "popularity_half_life_d", "window_targets"),
 }
