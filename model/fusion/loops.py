@@ -79,7 +79,7 @@ def _gather(t: int, events: Events, counts: Counts, room: Room, listed: bool) ->
     if listed:
         n = _list(events.targets[t], n, at_V, rows, features)
     for f in range(LISTED):
-        scale = 10.0 * counts.facts[DISTINCT] / totals[f]
+        scale = 10.0 * max(1, counts.facts[DISTINCT]) / totals[f]  # above 0, so that own items are known by it
         for at in range(n):
             if features[at, f] > 0:
                 features[at, f] = np.log1p(scale * features[at, f])
@@ -378,6 +378,15 @@ def run(
         for at in range(n):
             room.at[room.rows[at]] = -1
         t += 1
+
+
+@partial(compiled, calls=_CALLED)
+def listed(events: Events, counts: Counts, room: Room) -> int:
+    """List the rows that have features for the only event, with these, in `room`; return their number."""
+    n = _gather(0, events, counts, room, False)
+    for at in range(n):
+        room.at[room.rows[at]] = -1
+    return n
 
 
 @partial(compiled, calls=_CALLED)
