@@ -75,6 +75,9 @@ class TrainSettings(BaseModel):
     learning_rate: float = Field(3e-3, gt=0)
     negatives: int = Field(512, ge=1)
     """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity."""
+    fuse_counts: bool = True
+    """Whether the score of an item is the encoder's logit fused with counts (popularity, what goes together, …), by
+    weights that are learnt online; false: the encoder alone, for comparisons of encoders."""
     rank_weight: float = Field(1.0, ge=0)
     """Weight of the ranking loss beside the retrieval loss."""
     stochastic_length_alpha: float = Field(0.0, ge=0, le=2)

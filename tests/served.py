@@ -12,7 +12,7 @@ from model.arrays.state import prefixed
 from model.config import ModelSettings
 from model.data.catalogue import Catalogue, ItemRecord
 from model.data.vocabulary import Vocabulary
-from model.fusion.log_linear import FEATURES as COUNTED, LogLinear
+from model.fusion.log_linear import LogLinear
 from model.learning.fusion import HEADS
 from model.network.recommender import Recommender
 from model.serving.answerer import Answerer
@@ -69,7 +69,7 @@ def model_arrays(
 ) -> dict[str, Any]:
     """Return the arrays of a model over items "i0", "i1", … with weights that all matter; "i3" was seen 3 times.
 
-    Nothing that is fused with the encoder's score has been counted yet.
+    Nothing is fused with the encoder's logit.
     """
     rng = np.random.default_rng(seed)
     recommender = Recommender(settings, seed=seed)
@@ -82,10 +82,7 @@ def model_arrays(
         words.withdraw(id_key(f"i{i}"), NOW_MS)
     for i in range(items):
         catalogue.apply(ItemRecord(id_key(f"i{i}"), f"i{i}", f"Item {i}", {}, 0))
-    counts = LogLinear(HEADS)
-    counts.counters.grow(items)
-    fusion = counts.snapshot_arrays(len(HEADS))
-    fusion["weights"][:, :, COUNTED.index("encoder")] = 1.0
+    fusion = LogLinear.encoder_alone(HEADS, items)
     return {
         **prefixed("recommender.", weights),
         **prefixed("fusion.", fusion),

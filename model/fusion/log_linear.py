@@ -103,16 +103,23 @@ class LogLinear:
         at = pending = 0
         heads = np.array(ranked, np.int64)
         room = self._room(events, len(answered.born_ms))
+        if learn:
+            self._make_ready(1)
         while pending < len(asked):
-            if learn and self.counters.make_ready(max(1, at - pending)):
-                self._pool = self._drawn()
             pool = self._pool_of(len(answered.born_ms)) if learn else self._pool
             at, pending = loops.run(
                 at, pending, learn, heads, rank_HT, asked.targets, events, _items(asked), _items(answered),
                 self.counters.view(), self._heads, pool, room, self.counters.limit,
             )  # fmt: skip
             self.counters.written()
+            if learn:
+                self._make_ready(at - pending)
         return rank_HT
+
+    def _make_ready(self, events: int) -> None:
+        """Have room to count some events, and refresh what is due."""
+        if self.counters.make_ready(events):
+            self._pool = self._drawn()
 
     def _drawn(self) -> tables.Pool:
         """Draw the rows of the pool; none where there are so few items that all are taken."""
@@ -142,6 +149,14 @@ class LogLinear:
         state = prefixed("counts.", self.counters.state())
         del state["counts.sums"]
         return {"weights": self._heads.weights[:heads], **state}
+
+    @classmethod
+    def encoder_alone(cls, heads: Sequence[Head], items: int) -> dict[str, NDArray[Any]]:
+        """Return the snapshot of a model that has counted nothing and leaves the encoder's logits as they are."""
+        new = cls(heads)
+        new.counters.grow(items)
+        new._heads.weights[:, :, tables.ENCODER] = 1.0
+        return new.snapshot_arrays(len(heads))
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace everything by what a state holds."""

@@ -355,16 +355,16 @@ def run(
         if pending < t and (t == len(events.targets) or events.groups[t] != events.groups[pending]):
             if learn:
                 most = 2 * LAGS * limit * (t - pending)
-                if (
-                    counts.facts[USED_TOGETHER] + most > len(counts.together.columns)
-                    or counts.facts[USED_FOLLOWING] + most > len(counts.following.columns)
-                    or counts.facts[EVENTS] >= counts.facts[REFRESH_AT]
-                ):
+                if counts.facts[USED_TOGETHER] + most > len(counts.together.columns) or counts.facts[
+                    USED_FOLLOWING
+                ] + most > len(counts.following.columns):
                     return t, pending
                 _descend(heads)
                 for done in range(pending, t):
                     _count(done, events, counts, limit)
             pending = t
+            if learn and counts.facts[EVENTS] >= counts.facts[REFRESH_AT]:
+                return t, pending
         if t == len(events.targets):
             return t, pending
         n = _gather(t, events, counts, room, learn)

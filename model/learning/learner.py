@@ -82,7 +82,10 @@ class Learner:
         self._with_baselines = baselines
         self._ranker = Ranker(self.weights, exclude_seen=train.exclude_seen)
         self._fusion = Fusion(
-            self._ranker, model.temperature, train.seed, exclude_seen=train.exclude_seen, stack=baselines
+            *(self._ranker, model.temperature, train.seed),
+            fused=train.fuse_counts,
+            exclude_seen=train.exclude_seen,
+            stack=baselines,
         )
         self.metrics = Prequential(model.rank_actions, train.window_targets)
         self.test_s = 0.0  # CPU seconds of this process that step 4 took
@@ -250,7 +253,7 @@ class Learner:
             "items.weight": self.weights.item_weights(),
             "features.weight": self.weights.features.rows,
             **self.index.state(),
-            **prefixed("fusion.", self._fusion.snapshot_arrays()),
+            **prefixed("fusion.", self._fusion.snapshot_arrays(len(self.items))),
             "popularity.counts": self.popularity.counts(at_ms),
             "popularity.at_ms": np.array(at_ms, np.int64),
         }

@@ -13,7 +13,7 @@ _PAPER: Final = Plan(
     contestants=(*_HSTU, "transformer"),
     changes={"records": 20_000},
     model={"bias": "none", "temperature": 0.3},
-    train={"batch_examples": 8, "negatives": 512, "learning_rate": 3e-3},
+    train={"batch_examples": 8, "negatives": 512, "learning_rate": 3e-3, "fuse_counts": False},
     stream={"example_tokens": 128},
     test_share=0.1,
 )

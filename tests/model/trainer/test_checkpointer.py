@@ -20,7 +20,7 @@ from tests.runs import LOGS, MODEL, TRAIN, run, start
 # Every setting of [train] is here or is marked MayChange in model/config.py, so that a new one has to say which it is.
 DECIDING = {
     *("threads", "seed", "batch_examples", "learning_rate", "negatives", "rank_weight", "stochastic_length_alpha"),
-    *("negative_actions", "exclude_seen", "popularity_half_life_d", "window_targets"),
+    *("negative_actions", "fuse_counts", "exclude_seen", "popularity_half_life_d", "window_targets"),
 }
 
 
