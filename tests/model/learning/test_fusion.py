@@ -71,7 +71,7 @@ def test_it_learns_to_trust_counts_and_not_noise() -> None:
 
 
 def test_bits_do_not_depend_on_what_is_tested_or_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights and counts are learned alike whether ranks are asked for, and whatever part of a batch is held at once."""
+    """Weights and counts are learned alike whether ranks are asked for, and whatever part is held at once."""
     ended = []
     for test, logits in ((True, 1 << 24), (False, 1 << 24), (True, 1)):
         monkeypatch.setattr(model.learning.fusion, "_LOGITS", logits)
