@@ -91,6 +91,9 @@ class TrainSettings(BaseModel):
     """Dropout of the encoder's output in such a step."""
     replay_mib: float = Field(64.0, gt=0)
     """Bytes of past examples in memory and in each checkpoint, in MiB; an example of 64 tokens has about 3 KiB."""
+    fuse_counts: bool = True
+    """Whether the score of an item is the encoder's logit fused with counts (popularity, what goes together, …), by
+    weights that are learnt online; false: the encoder alone, for comparisons of encoders."""
     rank_weight: float = Field(1.0, ge=0)
     """Weight of the ranking loss beside the retrieval loss."""
     stochastic_length_alpha: float = Field(0.0, ge=0, le=2)

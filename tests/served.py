@@ -12,6 +12,8 @@ from model.arrays.state import prefixed
 from model.config import ModelSettings
 from model.data.catalogue import Catalogue, ItemRecord
 from model.data.vocabulary import Vocabulary
+from model.fusion.log_linear import LogLinear
+from model.learning.fusion import HEADS
 from model.network.recommender import Recommender
 from model.serving.answerer import Answerer
 from model.storage.aliases import LATEST, move
@@ -65,7 +67,10 @@ def vocabulary(texts: Sequence[str]) -> Vocabulary:
 def model_arrays(
     items: int = 20, withdrawn: Iterable[int] = (), settings: ModelSettings = SETTINGS, seed: int = 0
 ) -> dict[str, Any]:
-    """Return the arrays of a model over items "i0", "i1", … with weights that all matter; "i3" was seen 3 times."""
+    """Return the arrays of a model over items "i0", "i1", … with weights that all matter; "i3" was seen 3 times.
+
+    Nothing is fused with the encoder's logit.
+    """
     rng = np.random.default_rng(seed)
     recommender = Recommender(settings, seed=seed)
     weights = {
@@ -77,8 +82,10 @@ def model_arrays(
         words.withdraw(id_key(f"i{i}"), NOW_MS)
     for i in range(items):
         catalogue.apply(ItemRecord(id_key(f"i{i}"), f"i{i}", f"Item {i}", {}, 0))
+    fusion = LogLinear.encoder_alone(HEADS, items)
     return {
         **prefixed("recommender.", weights),
+        **prefixed("fusion.", fusion),
         **prefixed("items.", words.state()),
         **prefixed("features.", features.state()),
         **prefixed("catalogue.", catalogue.state()),

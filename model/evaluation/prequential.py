@@ -16,7 +16,9 @@ from model.evaluation.metrics import RankingTally, RetrievalTally
 from model.evaluation.window import Window
 
 MODEL: Final = "hstu"
-SCORERS: Final = (MODEL, "popularity", "last_items")
+ENCODER: Final = "encoder"  # the model without its counts
+STACK: Final = "stack"  # its counts without the encoder
+SCORERS: Final = (MODEL, ENCODER, STACK, "popularity", "last_items")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -144,8 +144,8 @@ class Counters:
         new = cls()
         for clock, origin in zip(new._clocks, state["origins"].tolist(), strict=True):
             clock.origin = origin
-        new._sums, new._totals = np.array(state["sums"]), np.array(state["totals"])
-        new.features = np.array(state["features"])
+        new._sums, new._totals = np.array(state.get("sums", np.zeros(state["features"].shape))), state["totals"]
+        new._totals, new.features = np.array(new._totals), np.array(state["features"])
         new._facts[:USED_TOGETHER] = state["facts"]
         new._together_totals, new._following_totals = (
             np.array(state[name]) for name in ("together_totals", "following_totals")

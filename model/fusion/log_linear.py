@@ -25,6 +25,7 @@ from model.fusion.counters import Counters, Weights
 
 CLASSES: Final = (2, 5, 20)  # lengths of history from which the next class begins
 POOL: Final = 4096
+_DRAW: Final = 1 << 32  # sets these random numbers apart from those of the learner
 LAGS: Final = tables.LAGS
 _FIRST: Final = {"encoder": 0.5, "weeks": 0.3, "together": 0.7, "following": 0.3}  # weights at the beginning
 FEATURES: Final = (
@@ -65,11 +66,13 @@ class LogLinear:
         rank_T: NDArray[np.float64] = self.step(questions, questions, ranked=[head], learn=False)[head]
         return rank_T
 
-    def scores(self, questions: Questions, head: int) -> NDArray[np.float64]:
+    def scores(
+        self, questions: Questions, head: int, hidden_TV: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float64]:
         """Return the scores of all items by one head, [T, V]; -inf for one that is no candidate."""
         score_TV = np.empty((len(questions), len(questions.born_ms)))
         self.counters.grow(len(questions.born_ms))
-        events = _events(questions, self.counters.weigh(questions.request_ms, move=False), None)
+        events = _events(questions, self.counters.weigh(questions.request_ms, move=False), hidden_TV)
         view = self.counters.view()
         loops.scores(head, events, _items(questions), view, self._heads, self._room(events, 0), score_TV)
         return score_TV
@@ -100,23 +103,31 @@ class LogLinear:
         at = pending = 0
         heads = np.array(ranked, np.int64)
         room = self._room(events, len(answered.born_ms))
+        if learn:
+            self._make_ready(1)
         while pending < len(asked):
-            if learn and self.counters.make_ready(max(1, at - pending)):
-                self._pool = self._drawn()
             pool = self._pool_of(len(answered.born_ms)) if learn else self._pool
             at, pending = loops.run(
                 at, pending, learn, heads, rank_HT, asked.targets, events, _items(asked), _items(answered),
                 self.counters.view(), self._heads, pool, room, self.counters.limit,
             )  # fmt: skip
             self.counters.written()
+            if learn:
+                self._make_ready(at - pending)
         return rank_HT
+
+    def _make_ready(self, events: int) -> None:
+        """Have room to count some events, and refresh what is due."""
+        if self.counters.make_ready(events):
+            self._pool = self._drawn()
 
     def _drawn(self) -> tables.Pool:
         """Draw the rows of the pool; none where there are so few items that all are taken."""
         share_V = self.counters.popularity()
         if len(share_V) <= POOL:
             return tables.Pool(np.empty(0, np.int64), np.empty(0))
-        rng = np.random.Generator(np.random.Philox(key=np.array([self._seed, self.counters.events], np.uint64)))
+        key = np.array([self._seed % 2**64, self.counters.events], np.uint64)
+        rng = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, _DRAW]))
         upto_V = np.cumsum(share_V)
         at = np.searchsorted(upto_V, rng.random(POOL // 2) * upto_V[-1], side="right")
         rows = np.sort(np.concatenate((rng.integers(len(share_V), size=POOL // 2), np.minimum(at, len(share_V) - 1))))
@@ -126,27 +137,73 @@ class LogLinear:
         return self._pool if len(self._pool.rows) else tables.Pool(np.arange(rows), np.ones(rows))
 
     def _room(self, events: tables.Events, pool: int) -> tables.Room:
-        rows = len(self.counters.features)
-        listed = (LAGS + 1) * self.counters.limit + 1 + int((events.queries - events.starts).max(initial=0)) + 1
-        return tables.Room(
-            np.full(rows, -1),
-            np.empty(listed, np.int64),
-            np.empty((listed, tables.LISTED)),
-            np.arange(rows),
-            np.empty(max(rows, listed)),
-            np.empty(max(pool, POOL)),
-        )
+        return room_for(self.counters, events, pool)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays, for a checkpoint; some are views."""
         heads = {"weights": self._heads.weights, "squares": self._heads.squares}
         return {**heads, **prefixed("pool.", self._pool._asdict()), **prefixed("counts.", self.counters.state())}
 
+    def snapshot_arrays(self, heads: int) -> dict[str, NDArray[Any]]:
+        """Return what answers need: the weights of the first heads, and the counts without what only learning needs."""
+        state = prefixed("counts.", self.counters.state())
+        del state["counts.sums"]
+        return {"weights": self._heads.weights[:heads], **state}
+
+    @classmethod
+    def encoder_alone(cls, heads: Sequence[Head], items: int) -> dict[str, NDArray[Any]]:
+        """Return the snapshot of a model that has counted nothing and leaves the encoder's logits as they are."""
+        new = cls(heads)
+        new.counters.grow(items)
+        new._heads.weights[:, :, tables.ENCODER] = 1.0
+        return new.snapshot_arrays(len(heads))
+
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace everything by what a state holds."""
         self._heads.weights[:], self._heads.squares[:] = state["weights"], state["squares"]
         self._pool = tables.Pool(*(np.array(state[f"pool.{name}"]) for name in tables.Pool._fields))
         self.counters = Counters.from_state(under("counts.", state))
+
+
+def room_for(counters: Counters, events: tables.Events, pool: int, before: tables.Room | None = None) -> tables.Room:
+    """Return memory for some events; `before`: memory that is taken again if it is large enough."""
+    rows = len(counters.features)
+    listed = (LAGS + 1) * counters.limit + 2 + int((events.queries - events.starts).max(initial=0))
+    if before is not None and len(before.rows) >= listed:
+        return before
+    return tables.Room(
+        np.full(rows, -1),
+        np.zeros(listed, np.int64),
+        np.empty((listed, tables.LISTED)),
+        np.arange(rows),
+        np.empty(max(rows, listed)),
+        np.empty(max(pool, POOL)),
+    )
+
+
+def classes_of(length_T: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the class of each length of history, [T]."""
+    return np.searchsorted(CLASSES, length_T, side="right")
+
+
+def history_events(history_n: NDArray[np.int64], weights: Weights) -> tables.Events:
+    """Return one event without a target, asked after a history of item rows, oldest first."""
+    none, last = np.full(1, -1), np.full((1, LAGS), -1)
+    last[0, : min(LAGS, len(history_n))] = history_n[::-1][:LAGS]
+    return tables.Events(
+        targets=none,
+        request_ms=none,
+        groups=none,
+        classes=classes_of(np.array([len(history_n)])),
+        starts=np.zeros(1, np.int64),
+        queries=np.array([len(history_n) - 1]),
+        rows=history_n,
+        last=last,
+        weights=weights.popularity,
+        pair_weights=weights.pairs,
+        pair_factors=weights.factors,
+        hidden=np.empty((1, 0), np.float32),
+    )
 
 
 def _items(questions: Questions) -> tables.Items:
@@ -163,7 +220,7 @@ def _events(questions: Questions, weights: Weights, hidden_TV: NDArray[np.float3
         targets=questions.targets,
         request_ms=questions.request_ms,
         groups=np.cumsum(begins_T),
-        classes=np.searchsorted(CLASSES, length_T, side="right"),
+        classes=classes_of(length_T),
         starts=questions.starts,
         queries=questions.queries,
         rows=questions.rows,

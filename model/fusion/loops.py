@@ -79,7 +79,7 @@ def _gather(t: int, events: Events, counts: Counts, room: Room, listed: bool) ->
     if listed:
         n = _list(events.targets[t], n, at_V, rows, features)
     for f in range(LISTED):
-        scale = 10.0 * counts.facts[DISTINCT] / totals[f]
+        scale = 10.0 * max(1, counts.facts[DISTINCT]) / totals[f]  # above 0, so that own items are known by it
         for at in range(n):
             if features[at, f] > 0:
                 features[at, f] = np.log1p(scale * features[at, f])
@@ -355,16 +355,16 @@ def run(
         if pending < t and (t == len(events.targets) or events.groups[t] != events.groups[pending]):
             if learn:
                 most = 2 * LAGS * limit * (t - pending)
-                if (
-                    counts.facts[USED_TOGETHER] + most > len(counts.together.columns)
-                    or counts.facts[USED_FOLLOWING] + most > len(counts.following.columns)
-                    or counts.facts[EVENTS] >= counts.facts[REFRESH_AT]
-                ):
+                if counts.facts[USED_TOGETHER] + most > len(counts.together.columns) or counts.facts[
+                    USED_FOLLOWING
+                ] + most > len(counts.following.columns):
                     return t, pending
                 _descend(heads)
                 for done in range(pending, t):
                     _count(done, events, counts, limit)
             pending = t
+            if learn and counts.facts[EVENTS] >= counts.facts[REFRESH_AT]:
+                return t, pending
         if t == len(events.targets):
             return t, pending
         n = _gather(t, events, counts, room, learn)
@@ -378,6 +378,15 @@ def run(
         for at in range(n):
             room.at[room.rows[at]] = -1
         t += 1
+
+
+@partial(compiled, calls=_CALLED)
+def listed(events: Events, counts: Counts, room: Room) -> int:
+    """List the rows that have features for the only event, with these, in `room`; return their number."""
+    n = _gather(0, events, counts, room, False)
+    for at in range(n):
+        room.at[room.rows[at]] = -1
+    return n
 
 
 @partial(compiled, calls=_CALLED)

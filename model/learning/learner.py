@@ -39,10 +39,11 @@ from model.data.event_time import DAY_MS
 from model.data.stochastic_length import kept_tokens
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
-from model.evaluation.prequential import MODEL, Outcome, Prequential
+from model.evaluation.prequential import Outcome, Prequential
 from model.learning import negatives
 from model.learning.dropout import Dropout
 from model.learning.forward_pass import ForwardPass
+from model.learning.fusion import Fusion
 from model.learning.ranker import Ranker
 from model.learning.replay import ReplayBuffer
 from model.optim.parameters import Parameters, make_deterministic, stream_seed
@@ -82,6 +83,12 @@ class Learner:
         self._last_items = LastItems()
         self._with_baselines = baselines
         self._ranker = Ranker(self.weights, exclude_seen=train.exclude_seen)
+        self._fusion = Fusion(
+            *(self._ranker, model.temperature, train.seed),
+            fused=train.fuse_counts,
+            exclude_seen=train.exclude_seen,
+            stack=baselines,
+        )
         self.metrics = Prequential(model.rank_actions, train.window_targets)
         self._past = ReplayBuffer(round(train.replay_mib * 2**20)) if train.replay_every else None
         self.test_s = 0.0  # CPU seconds of this process that step 4 took
@@ -128,7 +135,9 @@ class Learner:
         self._check_lengths(present)
         taken = self._take_in(present)  # 1, 2
         tested, trained = self._forward(taken.batch, test=test, learn=learn)  # 3
-        outcome = self._test(taken, tested) if tested is not None else None  # 4
+        outcome = self._test(taken, tested, learn=learn) if test and tested is not None else None  # 4
+        if tested is not None and learn and not test:
+            self._fusion.step(tested.queries_PD, taken.questions, taken.answered, test=False, learn=True)
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
         if learn:
@@ -159,9 +168,8 @@ class Learner:
         kept_L = kept_tokens(batch.tokens, self.model.max_len, alpha, self._random(_LENGTHS)) if alpha else None
         if kept_L is None or kept_L.all():
             forward = ForwardPass(self.weights, batch, drawn)
-            return forward if test else None, forward
-        tested = self._forward_to_test(batch) if test else None
-        return tested, ForwardPass(self.weights, batch.shortened(kept_L), drawn)
+            return forward, forward
+        return self._forward_to_test(batch), ForwardPass(self.weights, batch.shortened(kept_L), drawn)
 
     @torch.no_grad()
     def _forward_to_test(self, batch: RowBatch) -> ForwardPass:
@@ -181,10 +189,10 @@ class Learner:
         live = self.items.live()
         return negatives.draw(live, self.popularity.counts(at_ms), self.train.negatives, rng) if len(live) else None
 
-    def _test(self, taken: IndexedBatch, tested: ForwardPass) -> Outcome:
+    def _test(self, taken: IndexedBatch, tested: ForwardPass, *, learn: bool) -> Outcome:
         start_s = time.process_time()
         outcome = Outcome(
-            ranks=self._ranks(taken.questions, tested),
+            ranks=self._ranks(taken, tested, learn=learn),
             slices=taken.slices,
             request_ms=taken.questions.request_ms,
             logits=tested.logits_NA.detach().cpu().numpy(),
@@ -195,9 +203,10 @@ class Learner:
         self.test_s += time.process_time() - start_s
         return outcome
 
-    def _ranks(self, questions: Questions, tested: ForwardPass) -> dict[str, NDArray[np.float64]]:
-        """Return the rank of every target by every scorer, [P] each."""
-        found = {MODEL: self._ranker.ranks(tested.queries_PD.detach(), questions)}
+    def _ranks(self, taken: IndexedBatch, tested: ForwardPass, *, learn: bool) -> dict[str, NDArray[np.float64]]:
+        """Return the rank of every target by every scorer, [P] each; what is fused learns each target as it goes."""
+        questions = taken.questions
+        found = self._fusion.step(tested.queries_PD, questions, taken.answered, test=True, learn=learn)
         if self._with_baselines:
             for baseline in self._baselines:
                 found[baseline.name] = baseline.ranks(questions, exclude_seen=self.train.exclude_seen)
@@ -241,7 +250,7 @@ class Learner:
         Ids are admitted, no weight moves. For experiments in which what is recommended decides what comes next.
         """
         taken = self._take_in(examples)
-        return self._ranker.best(self._forward_to_test(taken.batch).queries_PD, taken.questions, k)
+        return self._fusion.best(self._forward_to_test(taken.batch).queries_PD, taken.questions, k)
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
         """Take catalogue records in; a withdrawn item is no candidate and no negative until it comes back."""
@@ -255,6 +264,7 @@ class Learner:
         digest_arrays(hasher, self.popularity.state())
         if self._past is not None:
             self._past.digest_update(hasher)
+        digest_arrays(hasher, self._fusion.state())
         hasher.update(str(self.counts).encode())
         return hasher.hexdigest()
 
@@ -264,6 +274,7 @@ class Learner:
             **prefixed("weights.", self.weights.state()),
             **self.index.state(),
             **prefixed("popularity.", self.popularity.state()),
+            **prefixed("fusion.", self._fusion.state()),
             **prefixed("metrics.", self.metrics.state()),
             **prefixed("past.", self._past.state() if self._past is not None else {}),
             "counts": np.array([self.counts[name] for name in _COUNTS], np.int64),
@@ -275,6 +286,7 @@ class Learner:
         self.index.load_state(arrays)
         self.weights.grow(self.items.keys, len(self.features))
         self.popularity = Popularity.from_state(under("popularity.", arrays))
+        self._fusion.load_state(under("fusion.", arrays))
         self.metrics.load_state(under("metrics.", arrays))
         if self._past is not None:
             self._past.load_state(under("past.", arrays))
@@ -287,6 +299,7 @@ class Learner:
             "items.weight": self.weights.item_weights(),
             "features.weight": self.weights.features.rows,
             **self.index.state(),
+            **prefixed("fusion.", self._fusion.snapshot_arrays(len(self.items))),
             "popularity.counts": self.popularity.counts(at_ms),
             "popularity.at_ms": np.array(at_ms, np.int64),
         }

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.data.candidates import Questions, best_rows, exclude_seen
+from model.data.candidates import Questions, exclude_seen
 from model.evaluation.ranks import ranks
 from model.optim.parameters import Parameters
 
@@ -45,15 +45,14 @@ class Ranker:
             scores_PV[self._weights.tensor(question_n), self._weights.tensor(row_n)] = -torch.inf
         return ranks(scores_PV, questions)
 
+    @torch.no_grad()
+    def cosines(self, queries_PD: Tensor, items: int) -> Tensor:
+        """Return the cosine of each query with each of the first items, [P, V]; none is excluded."""
+        return queries_PD.detach() @ self._weights.unit_items(items).T
+
     def _scores(self, queries_PD: Tensor, items_VD: Tensor) -> Tensor:
         """Return the cosines, [P, V], in the buffer: they hold until the next call."""
         count = len(queries_PD) * len(items_VD)
         if len(self._buffer) < count:
             self._buffer = self._buffer.new_empty(count + count // 4)
         return torch.mm(queries_PD, items_VD.T, out=self._buffer[:count].view(len(queries_PD), len(items_VD)))
-
-    @torch.no_grad()
-    def best(self, queries_PD: Tensor, questions: Questions, k: int) -> NDArray[np.int64]:
-        """Return the rows of the k best candidates of each question, [P, k], -1 where there are fewer."""
-        scores_PV = queries_PD @ self._weights.unit_items(len(questions.born_ms)).T
-        return best_rows(scores_PV.cpu().numpy().astype(np.float64), questions, k)

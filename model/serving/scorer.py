@@ -17,9 +17,10 @@ from model.arrays.state import under
 from model.config import ModelSettings
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
+from model.fusion.answers import ALL, NEW, Added, CountedScores
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
-from model.serving.top_k import best
+from model.serving.top_k import Extra, best
 from model.storage.snapshot import Snapshot
 from stream.example import NO_KEY, Kind
 
@@ -68,6 +69,8 @@ class Scorer:
             self.items = Vocabulary.from_state(under("items.", arrays))
             self.features = Vocabulary.from_state(under("features.", arrays))
             self._recommender = _recommender(self.settings, under("recommender.", arrays))
+            self.live_V: NDArray[np.int64] = self.items.live().astype(np.int64)
+            self._counted = CountedScores(under("fusion.", arrays), self.live_V)
             self._item_RD = _weight(arrays["items.weight"], len(self.items), self.settings.dim)
             self._feature_RD = _weight(arrays["features.weight"], len(self.features), self.settings.dim)
         except (KeyError, ValueError, RuntimeError, ValidationError) as error:
@@ -75,7 +78,6 @@ class Scorer:
                 f"The snapshot {snapshot.path} cannot answer: {_first_line(error)}; it was written by another version, "
                 "or by hand. Take another snapshot."
             ) from error
-        self.live_V: NDArray[np.int64] = self.items.live().astype(np.int64)
         self._live_VD = unit(self._item_RD[torch.from_numpy(self.live_V)])
 
     def history(self, tokens: NDArray[Any]) -> History:
@@ -90,11 +92,23 @@ class Scorer:
     def topk(
         self, history: History, now_ms: int, k: int, excluded: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Return the live rows that score best, except the excluded ones, and their scores; best first, ties by row."""
-        query_D = self._query(history.last(self.settings.max_len), now_ms)
+        """Return the live rows that score best, except the excluded ones, and their scores; best first, ties by row.
+
+        Where some are excluded, the weights are those learnt among items that are new to the user.
+        """
+        history = history.last(self.settings.max_len)
+        added = self._added(history, now_ms, NEW if len(excluded) else ALL)
+        query_D = self._query(history, now_ms) * (added.encoder / self.settings.temperature)
+        at_n = np.searchsorted(self.live_V, added.rows_n)
+        among_n = at_n < len(self.live_V)
+        among_n[among_n] = self.live_V[at_n[among_n]] == added.rows_n[among_n]
+        extra = Extra(added.popular, at_n[among_n], added.listed_n[among_n])
         with torch.inference_mode():
-            scores, at = best(self._live_VD, query_D / self.settings.temperature, k, self.live_positions(excluded))
+            scores, at = best(self._live_VD, query_D, k, self.live_positions(excluded), extra)
         return self.live_V[at], scores
+
+    def _added(self, history: History, now_ms: int, head: int) -> Added:
+        return self._counted.added(history.rows_n[history.kinds_n != Kind.ATTRIBUTE], now_ms, head)
 
     def live_positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the positions of these rows in live_V, sorted; rows that are not live have none."""
@@ -115,7 +129,9 @@ class Scorer:
             y_LD = self._encode(history, rows_b, now_ms)
             logits_bA = self._recommender.rank_logits(y_LD[len(history) :])
             cosine_b = unit(self._item_RD[torch.from_numpy(rows_b)]) @ self._asked(history, y_LD)
-            return Scores(logits_bA.sigmoid().numpy(), (cosine_b / self.settings.temperature).numpy())
+            logit_b = (cosine_b / self.settings.temperature).numpy()
+        fused_b = self._counted.scores(rows_b, logit_b, self._added(history, now_ms, ALL), self.live_V)
+        return Scores(logits_bA.sigmoid().numpy(), fused_b)
 
     def _asked(self, history: History, y_LD: Tensor) -> Tensor:
         """Return the query after the history, [D], from the encoder's output that begins with the history's."""

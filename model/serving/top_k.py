@@ -6,7 +6,7 @@ are pruned to k whenever there are PRUNE_AT times as many; nothing of length V i
 """
 
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +57,16 @@ class _Best:
         self.scores, self.at = self.scores[kept], self.at[kept]
 
 
+class Extra(NamedTuple):
+    """What is added to the products."""
+
+    everywhere: NDArray[np.float32]  # for each item
+    at: NDArray[np.int64]  # sorted rows to which more is added
+    more: NDArray[np.float32]  # to each of them
+
+
 def best(
-    items_VD: Tensor, query_D: Tensor, k: int, excluded: NDArray[np.int64]
+    items_VD: Tensor, query_D: Tensor, k: int, excluded: NDArray[np.int64], extra: Extra | None = None
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Return the k best scores and the rows of their items, best first, ties by row; fewer if there are fewer.
 
@@ -67,6 +75,7 @@ def best(
         query_D: Vector of the query, float32.
         k: Number of items wanted, 1 or more.
         excluded: Sorted rows of items to skip.
+        extra: What is added to the products of items and query; None: nothing.
     """
     items, query = items_VD.numpy(), query_D.numpy()
     found, room = _Best(k), np.empty(min(ROWS, len(items)), np.float32)
@@ -76,6 +85,10 @@ def best(
         items_rD = items[start : start + ROWS]
         scores_r = room[: len(items_rD)]
         _multiply(scores_r, items_rD, query)
+        if extra:
+            scores_r += extra.everywhere[start : start + ROWS]
+            more = slice(*np.searchsorted(extra.at, (start, start + ROWS)))
+            scores_r[extra.at[more] - start] += extra.more[more]
         scores_r[excluded[bounds[block] : bounds[block + 1]] - start] = -np.inf
         found.take(scores_r, start)
     found.prune()

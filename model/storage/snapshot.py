@@ -2,7 +2,7 @@
 
     snapshots/<name>/                 of one trainer
         00001234-1a2b3c4d/            <step>-<digest of the arrays>
-            arrays.safetensors        weights, vocabularies, catalogue, popularity; no pickle anywhere
+            arrays.safetensors        weights, counts, vocabularies, catalogue, popularity; no pickle anywhere
             manifest.json             format, id, parent, times, settings, metrics, digests; size of the arrays
         aliases/                      see aliases.py
         .writing-*, .deleting-*       unfinished; readers ignore them, and the next writer or gc removes them. A writer
@@ -36,7 +36,7 @@ from model.errors import ModelError
 from model.storage.durable import rename_synced, write_synced
 from stream.example import JsonBoundsError, check_json
 
-FORMAT: Final = 1  # of the directory; raised whenever an older reader could misread it
+FORMAT: Final = 2  # of the directory; raised whenever an older reader could misread it
 KIND: Final = "hstu-stream snapshot"
 ARRAYS: Final = "arrays.safetensors"
 MANIFEST: Final = "manifest.json"

@@ -13,7 +13,13 @@ from model.evaluation.metrics import ALL, HEADLINE, METRICS, RankingTally
 from model.evaluation.prequential import SCORERS
 from model.terminal import when
 
-_SCORER_NAMES: Final = {"hstu": "HSTU", "popularity": "popularity", "last_items": "own last items"}
+_SCORER_NAMES: Final = {
+    "hstu": "HSTU",
+    "encoder": "encoder alone",
+    "stack": "counters",
+    "popularity": "popularity",
+    "last_items": "own last items",
+}
 _RANKING: Final = {"log_loss": "log-loss", "ne": "NE", "calibration": "calibration", "auc": "AUC"}
 
 

@@ -48,10 +48,14 @@ def compare(
     test_share: Annotated[
         float | None, typer.Option(help="Share of the micro-batches that are tested.", rich_help_panel=_HOW)
     ] = None,
+    late_share: Annotated[
+        float | None,
+        typer.Option(help="Share of the stream, at its end, that has figures of its own.", rich_help_panel=_HOW),
+    ] = None,
     frozen: Annotated[
         bool | None,
         typer.Option(
-            "--frozen/--no-frozen", help="Test the last tenth by frozen weights as well.", rich_help_panel=_HOW
+            "--frozen/--no-frozen", help="Test the last part by frozen weights as well.", rich_help_panel=_HOW
         ),
     ] = None,
     jobs: Annotated[
@@ -81,6 +85,7 @@ def compare(
         seeds=seeds,
         score_at=score_at,
         test_share=test_share,
+        late_share=late_share,
         frozen=frozen,
     )
     settings: Settings = ctx.obj.load()

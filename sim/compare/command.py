@@ -112,7 +112,7 @@ class Comparison:
                 console.print(_table(results, str(scenario), str(protocol), own))
         regrets = statistics.regrets(results)
         if regrets.height:
-            console.print(_regrets(regrets))
+            console.print(_regrets(results, regrets))
         lead = statistics.gaps(results).filter(pl.col("metric") == "hr10")
         if lead.height:
             console.print(_gaps(lead))
@@ -130,10 +130,10 @@ def _table(results: Results, scenario: str, protocol: str, frame: pl.DataFrame) 
     return table
 
 
-def _regrets(frame: pl.DataFrame) -> Table:
+def _regrets(results: Results, frame: pl.DataFrame) -> Table:
     title = "Regret a request: expected clicks of the best slate less those of the slate shown"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for head in ("scenario", "", "seeds", "regret", "last 10 %", "against softmax"):
+    for head in ("scenario", "", "seeds", "regret", results.in_words("last {late}"), "against softmax"):
         table.add_column(head, justify="left" if head in ("scenario", "") else "right", no_wrap=True)
     for row in frame.iter_rows(named=True):
         name = f"{row['contestant']} {row['variant']}"

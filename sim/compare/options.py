@@ -24,6 +24,7 @@ class Options:
     seeds: int | None = None
     score_at: str | None = None
     test_share: float | None = None
+    late_share: float | None = None
     frozen: bool | None = None
 
 
@@ -46,12 +47,15 @@ def plan_of(options: Options, settings: Settings) -> Plan:
         raise SimError(f"--score-at {options.score_at} is neither label nor request.")
     if options.test_share is not None and not 0 < options.test_share <= 1:
         raise SimError(f"--test-share {options.test_share} does not lie in (0, 1].")
+    if options.late_share is not None and not 0.01 <= options.late_share <= 1:
+        raise SimError(f"--late-share {options.late_share} does not lie in [0.01, 1]; 0.5 is the second half.")
     given: dict[str, Any] = {
         "scenarios": options.scenarios,
         "contestants": options.contestants,
         "seeds": options.seeds,
         "score_at": options.score_at,
         "test_share": options.test_share,
+        "late_share": options.late_share,
     }
     given = {name: value for name, value in given.items() if value not in (None, [], ())}
     if options.frozen is not None:

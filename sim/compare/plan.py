@@ -36,6 +36,7 @@ class Plan:
     stream: Mapping[str, Any] = field(default_factory=dict)
     score_at: Literal["label", "request"] = "label"
     test_share: float = 1.0
+    late_share: float = 0.1
     frozen: bool = True
 
     def specs(self) -> list[RunSpec]:
@@ -87,7 +88,7 @@ class Plan:
         stream = open_stream(name, overrides, seed, self.stream)
         usual: dict[str, Any] = {
             **{"scenario": name, "overrides": overrides, "world": stream.world},
-            **{"seed": seed, "stream": dict(self.stream)},
+            **{"seed": seed, "stream": dict(self.stream), "late_share": self.late_share},
         }
         if stream.closed:
             if self.score_at == "request" or self.test_share < 1 or any(self._exclude_seen_values()):

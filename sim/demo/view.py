@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
 TIMEOUT_S: Final = 2.0
-BASELINES: Final = ("popularity", "last_items")  # the scorers that every trainer tests beside the model
+BASELINES: Final = ("stack", "popularity", "last_items")  # the scorers that every trainer tests beside the model
 NO_FIGURE: Final = "–"
 _LOCAL: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from model.config import ModelSettings, TrainSettings
 from model.trainer.inbox import Inbox
 from sim.experiment.contestants import NEURAL, make, title_of
-from sim.experiment.hundredths import BUCKETS, LATE
+from sim.experiment.hundredths import BUCKETS, late_from
 from sim.experiment.run import RunSpec, StoppedError
 from sim.experiment.streams import Stream
 from sim.replay.in_process_join import InProcessJoin
@@ -127,7 +127,7 @@ class ClosedRun:
     def _result(self, regret_R: NDArray[np.float64], wall_s: float, cpu_s: float) -> dict[str, Any]:
         spec, contestant = self._spec, self.contestant
         kind = "neural" if spec.contestant in NEURAL else "baseline"
-        late = regret_R[len(regret_R) * LATE // BUCKETS :]
+        late = regret_R[len(regret_R) * late_from(spec.late_share) // BUCKETS :]
         return {
             "contestant": spec.contestant,
             "variant": spec.variant,
@@ -135,6 +135,7 @@ class ClosedRun:
             "kind": kind,
             "title": title_of(spec.contestant) if contestant else "the logging policy",
             "settings": spec.text,
+            "late_share": spec.late_share,
             "dead_letters": self._dead_letters,
             "model_digest": contestant.digest() if contestant else "",
             "examples": self._examples,

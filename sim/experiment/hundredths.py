@@ -3,4 +3,8 @@
 from typing import Final
 
 BUCKETS: Final = 100
-LATE: Final = 90  # first bucket of the last tenth
+
+
+def late_from(share: float) -> int:
+    """Return the first bucket of the last share of a stream; a bucket at least."""
+    return min(BUCKETS - round(share * BUCKETS), BUCKETS - 1)

@@ -17,7 +17,7 @@ from model.config import ModelSettings, TrainSettings
 from model.storage.checkpoint import Checkpoint, read_newest, write_checkpoint
 from sim.experiment.contestants import NEURAL, Contestant, Tested, make, title_of
 from sim.experiment.feeds import Feed, MicroBatch, Records, micro_batches
-from sim.experiment.hundredths import BUCKETS, LATE
+from sim.experiment.hundredths import BUCKETS, late_from
 from sim.experiment.request_time import at_requests
 from sim.experiment.tallies import Tallies
 from stream.example import Example, content, encode_example
@@ -45,6 +45,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     stream: dict[str, Any] = {}
     score_at: Literal["label", "request"] = "label"
     test_share: float = 1.0
+    late_share: float = 0.1
+    """Share of the stream at its end whose targets are counted once more by themselves."""
     frozen: bool = True
 
     @property
@@ -85,11 +87,11 @@ class Run:
         self._progress, self._stopping = progress, stopping
         self._train = TrainSettings(**(spec.train | {"seed": spec.seed}))
         self.contestant: Contestant = make(spec.contestant, ModelSettings(**spec.model), self._train)
-        self._tallies = Tallies(feed.examples)
+        self._tallies = Tallies(feed.examples, late_from(spec.late_share))
         self._digest = bytes(16)
         self._done = self._tokens = self._batches = 0
         self._cpu_s = self._test_s = self._feed_s = 0.0
-        self._freeze_at = -(-feed.examples * LATE // BUCKETS)
+        self._freeze_at = -(-feed.examples * late_from(spec.late_share) // BUCKETS)
         self._asked = at_requests(feed, self._train.batch_examples) if spec.score_at == "request" else None
 
     def run(self) -> dict[str, Any]:
@@ -207,6 +209,7 @@ class Run:
             "settings": spec.text,
             "score_at": spec.score_at,
             "exclude_seen": self._train.exclude_seen,
+            "late_share": spec.late_share,
             "dead_letters": self._feed.dead_letters,
             "examples_digest": self._digest.hex(),
             "model_digest": self.contestant.digest(),

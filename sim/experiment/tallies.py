@@ -1,8 +1,8 @@
 """Metrics of one run, counted by hundredth of the stream and by item age.
 
 prequential   every tested target of the stream, before it was learned
-late          the targets of its last tenth
-frozen        the last tenth again, by the weights as they were when it began
+late          the targets of its last part, a tenth if nothing else is asked for
+frozen        the last part again, by the weights as they were when it began
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.data.item_age import SLICES
 from model.evaluation.metrics import METRICS, RetrievalTally
 from sim.experiment.contestants import Tested
-from sim.experiment.hundredths import BUCKETS, LATE
+from sim.experiment.hundredths import BUCKETS
 
 NAMES: Final = tuple(metric.column for metric in METRICS)
 
@@ -24,10 +24,11 @@ class Tallies:
 
     Args:
         examples: The number of examples of the whole stream.
+        late: The first bucket of its last part.
     """
 
-    def __init__(self, examples: int) -> None:
-        self._examples = examples
+    def __init__(self, examples: int, late: int) -> None:
+        self._examples, self._late = examples, late
         self._tallies = [RetrievalTally() for _ in range(BUCKETS)]
         self._frozen = RetrievalTally()
         self._times = np.zeros((BUCKETS, 2))  # number and sum of request times, in seconds
@@ -46,7 +47,7 @@ class Tallies:
 
     def figures(self) -> dict[str, Any]:
         """Return the means of all three kinds, by their columns in runs.parquet."""
-        late = _sum(self._tallies[LATE:])
+        late = _sum(self._tallies[self._late :])
         found = {"targets": (whole := _sum(self._tallies)).targets} | _means("", whole)
         found |= {"late_targets": late.targets} | _means("late_", late)
         frozen = _means("frozen_", self._frozen)

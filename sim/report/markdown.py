@@ -21,7 +21,7 @@ def markdown(results: Results, against: str = "softmax") -> str:
             rows = summary(results).filter(here)
             if rows.filter(pl.col("kind") != "oracle").height:
                 gap_of = {row["contestant"]: row for row in found.filter(here).iter_rows(named=True)}
-                parts += [f"HR@10 and its companions; {title}:", _table(rows, gap_of, against)]
+                parts += [f"HR@10 and its companions; {results.in_words(title)}:", _table(rows, gap_of, against)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -19,17 +19,17 @@ from sim.report.analysis.completeness import missing_parts
 METRIC_TITLES: Final = {metric.column: metric.title for metric in metrics.METRICS}
 METRICS: Final = tuple(METRIC_TITLES)
 BRIEF: Final = tuple(metric.column for metric in metrics.METRICS if metric.brief)
-PROTOCOLS: Final = {
+PROTOCOLS: Final = {  # to be read through Results.in_words
     "all": "the whole stream, each target tested before it is learned",
-    "late": "the last 10 % of the stream, each target tested before it is learned",
-    "frozen": "the last 10 % of the stream, tested with weights frozen at 90 %",
+    "late": "the last {late} of the stream, each target tested before it is learned",
+    "frozen": "the last {late} of the stream, tested with weights frozen at {before}",
 }
 PREFIXES: Final = {"all": "", "late": "late_", "frozen": "frozen_"}
 KEY: Final = ("scenario", "contestant", "variant", "seed")
 _TEXTS = ("run", "scenario", "scenario_title", "contestant", "title", "kind", "variant", "settings", "score_at")
 _COUNTS = ("examples", "tokens", "steps", "targets", "parameters", "late_targets", "frozen_targets", "dead_letters")
 _FIGURES = tuple(prefix + metric for prefix in PREFIXES.values() for metric in METRICS)
-_OTHERS = ("train_s", "test_s", "tokens_per_s", "log_loss", "regret", "late_regret", "stderr_hr10")
+_OTHERS = ("train_s", "test_s", "tokens_per_s", "log_loss", "regret", "late_regret", "stderr_hr10", "late_share")
 RUNS: Final[dict[str, pl.DataType]] = {
     **dict.fromkeys((*_TEXTS, "examples_digest", "model_digest"), pl.String()),
     "seed": pl.Int64(),
@@ -68,6 +68,12 @@ class Results:
     def scenarios(self) -> list[str]:
         """The scenarios in their order in runs.parquet."""
         return self.runs["scenario"].unique(maintain_order=True).to_list()
+
+    def in_words(self, text: str) -> str:
+        """Return a text with its {late}, the share of a stream that is counted as late, and {before} in per cent."""
+        shares = sorted({share for share in self.runs["late_share"].to_list() if share is not None}) or [0.1]
+        late, before = (" or ".join(f"{100 * abs(less - share):.0f} %" for share in shares) for less in (0, 1))
+        return text.format(late=late, before=before)
 
     def scenario_title(self, scenario: str) -> str:
         """Return a scenario's title."""

@@ -31,7 +31,7 @@ from sim.report.plots.style import variables
 
 FEW: Final = 4  # scenarios whose every table is open
 MANY: Final = 8  # with more, plots of single scenarios fold
-_TITLES: Final = {"late": "The last 10 % of the stream", "frozen": "Frozen at 90 %, tested on the last 10 %"}
+_TITLES: Final = {"late": "The last {late} of the stream", "frozen": "Frozen at {before}, tested on the last {late}"}
 
 
 def page(results: Results, against: str = "softmax") -> str:
@@ -126,6 +126,7 @@ def _choices(results: Results) -> list[str]:
 
 def _scenario(results: Results, place: int, against: str) -> dict[str, Any]:
     scenario = results.scenarios[place - 1]
+    titles = {protocol: results.in_words(title) for protocol, title in _TITLES.items()}
     tables = {protocol: scenario_table(results, scenario, protocol, against) for protocol in PROTOCOLS}
     several = tuned(results.runs).filter(pl.col("scenario") == scenario)["variants"].max() != 1
     return {
@@ -135,7 +136,7 @@ def _scenario(results: Results, place: int, against: str) -> dict[str, Any]:
         "remarks": remarks(results, scenario),
         "plots": scenario_plots(results, scenario),
         "recovery": recovery_of(results, scenario),
-        "protocols": [(title, tables[protocol]) for protocol, title in _TITLES.items() if tables[protocol]],
+        "protocols": [(titles[protocol], tables[protocol]) for protocol in titles if tables[protocol]],
         "variants": grid_table(results, scenario) if several else None,
     }
 

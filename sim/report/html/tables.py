@@ -48,9 +48,9 @@ def answer_table(results: Results, against: str = "softmax") -> Table | None:
     if everything.is_empty():
         return None
     with_oracle = everything["of_oracle"].drop_nulls().len() > 0
-    titles = {"all": "whole stream", "late": "last 10 %", "frozen": "frozen at 90 %"}
+    titles = {"all": "whole stream", "late": "last {late}", "frozen": "frozen at {before}"}
     columns = [Column("HR@10", number=False)]
-    columns += [Column(f"{who} − {against}, {titles[protocol]}") for protocol in protocols]
+    columns += [Column(f"{who} − {against}, {results.in_words(titles[protocol])}") for protocol in protocols]
     columns += [
         Column("best, whole stream"),
         *([Column(f"of {'/'.join(results.upper_bounds())}")] if with_oracle else []),
@@ -104,7 +104,7 @@ def scenario_table(results: Results, scenario: str, protocol: str, against: str 
         shown.append(Row([*cells, *others, str(row["seeds"])], row["kind"]))
     targets = sorted({round(n) for n in contestants["targets"].drop_nulls()})
     many = f"{count(targets[0])} to {count(targets[-1])}" if len(targets) > 1 else count(next(iter(targets), None))
-    return Table(columns, shown, f"{PROTOCOLS[protocol].capitalize()}; {many} targets a run")
+    return Table(columns, shown, f"{results.in_words(PROTOCOLS[protocol]).capitalize()}; {many} targets a run")
 
 
 def _metric(row: Mapping[str, Any], metric: str, best: Any) -> Cell:
@@ -124,7 +124,13 @@ def regret_table(results: Results, scenario: str, against: str = "softmax") -> T
     found = regrets(results, against).filter(pl.col("scenario") == scenario)
     if found.is_empty():
         return None
-    columns = [_NAME, Column("regret"), Column(f"regret − {against}"), Column("regret, last 10 %"), Column("seeds")]
+    columns = [
+        _NAME,
+        Column("regret"),
+        Column(f"regret − {against}"),
+        Column(results.in_words("regret, last {late}")),
+        Column("seeds"),
+    ]
     rows = [
         Row([
             contestant(results, row["contestant"], scenario, row["variant"]),

@@ -21,7 +21,7 @@ from sim.report.plots.svg import Plot, draw
 ROW_IN: Final = 0.185
 MOST_ROWS: Final = 60  # of one plot
 _HEADING: Final = 58  # letters of a title in one line
-_SHORT: Final = {"all": "whole stream", "late": "last 10 % of the stream", "frozen": "weights frozen at 90 %"}
+_SHORT: Final = {"all": "whole stream", "late": "last {late} of the stream", "frozen": "weights frozen at {before}"}
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,10 @@ def gap_forest(results: Results, protocol: str, against: str = "softmax") -> lis
     rows = gaps(results, against).filter(
         pl.col("kind") == "neural", pl.col("metric") == "hr10", pl.col("protocol") == protocol
     )
-    title = f"HR@10 against {against}, {_SHORT[protocol]}"
+    title = f"HR@10 against {against}, {results.in_words(_SHORT[protocol])}"
     caption = (
-        f"Neural contestants' HR@10 less {against}'s, in per cent of {against}'s mean; {PROTOCOLS[protocol]}. "
+        f"Neural contestants' HR@10 less {against}'s, in per cent of {against}'s mean; "
+        f"{results.in_words(PROTOCOLS[protocol])}. "
         "Bars: 95 % intervals of the differences, paired by seed; no bar: one seed."
     )
     return _forests(f"gaps-{protocol}", title, caption, results, _relative(rows, with_variant=False), 0.0, sign=True)

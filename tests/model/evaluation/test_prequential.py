@@ -25,7 +25,7 @@ def test_every_scorer_is_counted_on_the_same_targets() -> None:
     assert (metrics.targets, metrics.rank_targets) == (4, 2)
     found = metrics.as_dict()
     hits = [found["retrieval"][scorer]["total"]["all"]["hr@10"] for scorer in SCORERS]
-    assert hits == [1.0, 0.5, 0.0]
+    assert hits == [1.0, 0.5, 0.0, 0.0, 0.0]
     assert found["retrieval"][SCORERS[0]]["window"]["unseen"]["targets"] == 2
     assert found["ranking"]["total"]["click"]["all"]["positives"] == 1
 

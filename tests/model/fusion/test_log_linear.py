@@ -42,7 +42,7 @@ class Naive:
 
     def features(self, asked: Asked, item: int, hidden: float) -> list[float]:
         """Return all features of an item for a question."""
-        distinct = len({event.target for event in self.learned})
+        distinct = max(1, len({event.target for event in self.learned}))
         shares = [self._share(each, item) for each in (self.together(asked), self.following(asked), *_own(asked))]
         counted = [math.log1p(10 * distinct * share) for share in shares]
         return [hidden, *self.popularity.get(item, [0.0] * len(HALF_LIVES_MS)), *counted]

@@ -108,7 +108,7 @@ def by_loops(learner: Learner, example: Example, query: int) -> dict[int, float]
 
 
 def test_every_rank_is_the_one_counted_by_hand() -> None:
-    """Model, popularity and last items rank each target among the items alive then, as loops over dictionaries do.
+    """Encoder, popularity and last items rank each target among the items alive then, as loops over dictionaries do.
 
     The model's weights are those before the step; tombstoned items are no candidates, and one comes back.
     """
@@ -128,7 +128,7 @@ def test_every_rank_is_the_one_counted_by_hand() -> None:
         for i, (example, t, item) in enumerate(naive.questions(batch)):
             query, candidates = int(example.queries[t]), naive.candidates(int(example.request_ms[t]))
             scores = by_loops(before, example, query)
-            assert outcome.ranks["hstu"][i] == naive.rank(scores, item, candidates)
+            assert outcome.ranks["encoder"][i] == naive.rank(scores, item, candidates)
             assert outcome.ranks["popularity"][i] == naive.rank(naive.popularity(candidates), item, candidates)
             assert outcome.ranks["last_items"][i] == naive.last_items(example, query, item, candidates)
             born = naive.born.get(item)

@@ -33,14 +33,3 @@ def test_targets_have_their_place_among_the_candidates(quiz: Quiz, exclude_seen:
     for t, target in enumerate(quiz.targets):
         order = by_hand(score_PV[t], quiz, t, exclude_seen=exclude_seen)
         assert ranks[t] == (order.index(target) + 1 if target in order else np.inf)
-
-
-@given(quizzes())
-@settings(deadline=None)
-def test_the_best_are_the_first_candidates(quiz: Quiz) -> None:
-    """The k best by cosine in their order, then -1."""
-    queries_PD = unit(torch.randn(len(quiz.targets), MODEL.dim, generator=torch.Generator().manual_seed(2)))
-    score_PV = (queries_PD @ unit(WEIGHTS.items.rows).T).tolist()
-    for t, rows in enumerate(Ranker(WEIGHTS, exclude_seen=False).best(queries_PD, quiz.questions, 3).tolist()):
-        order = by_hand(score_PV[t], quiz, t, exclude_seen=False)[:3]
-        assert rows == order + [-1] * (3 - len(order))

@@ -280,7 +280,8 @@ def test_from_the_disk_by_alias_or_id(tmp_path: Path) -> None:
 
 def test_answers_of_a_trained_model_are_what_its_learner_would_say() -> None:
     """At every request of a stream: tokens up to it, asked at its time, give the learner's own scores and logits."""
-    learner, examples = Learner(SETTINGS.model_copy(update={"max_len": 64}), TrainSettings(negatives=16)), []
+    train, examples = TrainSettings(negatives=16, fuse_counts=False), []  # what is fused: test_scorer_fused.py
+    learner = Learner(SETTINGS.model_copy(update={"max_len": 64}), train)
     for record in make_examples(seed=5, items=12, partitions=1)[0]:
         message = decode(record.value or b"")
         examples += [message] if isinstance(message, Example) else []

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 import model.serving.top_k
-from model.serving.top_k import best
+from model.serving.top_k import Extra, best
 
 scores = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0, float("nan")])
 
@@ -18,6 +18,22 @@ def test_it_is_what_sorting_everything_gives(numbers: list[float], k: int, exclu
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(model.serving.top_k, "ROWS", block)
         found, at = best(torch.tensor(numbers).view(-1, 1), torch.ones(1), k, skip)
+    assert list(zip((-found).tolist(), at.tolist(), strict=True)) == wanted
+
+
+@given(st.lists(st.tuples(scores, st.integers(-3, 3), st.integers(-3, 3)), max_size=20), st.sampled_from([1, 3, 64]))
+@settings(deadline=None)
+def test_what_is_added_counts(numbers: list[tuple[float, int, int]], block: int) -> None:
+    """To every item, and more to some of them, in whichever block they are."""
+    products, every, more = ([row[i] for row in numbers] for i in range(3))
+    some = np.array([i for i, _ in enumerate(numbers) if i % 2], np.int64)
+    extra = Extra(np.array(every, np.float32), some, np.array(more, np.float32)[some])
+    sums = [x + every[i] + (more[i] if i % 2 else 0) for i, x in enumerate(products)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.serving.top_k, "ROWS", block)
+        none = np.empty(0, np.int64)
+        found, at = best(torch.tensor(products).view(-1, 1), torch.ones(1), 5, none, extra)
+    wanted = sorted((-x, i) for i, x in enumerate(sums) if x == x)[:5]
     assert list(zip((-found).tolist(), at.tolist(), strict=True)) == wanted
 
 

@@ -30,7 +30,7 @@ def test_every_example_is_trained_on_once(whole: tuple[Any, list[dict[str, Any]]
     assert steps == 10
     last = metrics[-1]
     assert (last["step"], last["examples"]) == (10, 75)
-    assert set(last["retrieval"]) == {"hstu", "popularity", "last_items"}
+    assert set(last["retrieval"]) == {"hstu", "encoder", "stack", "popularity", "last_items"}
     assert {scorer["total"]["all"]["targets"] for scorer in last["retrieval"].values()} == {last["targets"]}
     assert last["ranking"]["total"]["click"]["all"]["targets"] == last["rank_targets"]
 

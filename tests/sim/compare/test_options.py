@@ -30,6 +30,7 @@ def test_other_scenarios_leave_a_preset_s_own_sizes() -> None:
         (Options(preset="paper", score_at="click"), "neither label nor request"),
         (Options(preset="paper", test_share=0.0), "does not lie in"),
         (Options(preset="paper", test_share=1.1), r"--test-share 1\.1 does not lie in \(0, 1\]"),
+        (Options(preset="paper", late_share=0.0), r"--late-share 0\.0 does not lie in \[0\.01, 1\]"),
         (Options(scenarios=("growth",)), "Name a --preset, or at least one --scenario and one --contestant"),
     ],
 )
