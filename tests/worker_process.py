@@ -65,6 +65,11 @@ class WorkerProcess:
         """What it has printed so far."""
         return self._log.read_text()
 
+    @property
+    def ended(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self._process.kill()
