@@ -70,6 +70,10 @@ class WorkerProcess:
         """Its exit code, None while it runs."""
         return self._process.poll()
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         """End it as a power cut would."""
         self._process.kill()

@@ -1,6 +1,8 @@
 """A worker finds out that Kafka's log is no longer the one it has read, before it reads on."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from aiokafka.admin import NewPartitions
 
 from stream.config import StreamSettings
 from stream.kafka.topics import create_topics
+from stream.local_broker.node import Broker
 from tests.kafka_logs import delete_before, fill, make_topics, until, with_admin
 from tests.wire import REPLAYED, action, wire
 from tests.worker_process import START_MS, WorkerProcess
@@ -64,6 +67,40 @@ def test_kafka_power_cut(bootstrap: str, settings: StreamSettings, tmp_path: Pat
     says = asyncio.run(run())
     assert f"{name}[0] holds another record at offset 29 than the one that this data directory has read there" in says
     assert "docs/recovery.md" in says
+
+
+def test_a_tail_that_is_lost_under_a_running_worker(tmp_path: Path) -> None:
+    """Kafka is killed, its log cut and written anew beyond what was read, all within a second: still it is noticed."""
+    made = StreamSettings(partitions=1)
+
+    async def run() -> str:
+        broker = Broker(tmp_path / "kafka")
+        broker.start()
+        try:
+            create_topics(broker.bootstrap, made)
+            for n in range(30):
+                await write(broker.bootstrap, made, f"u{n}-", 1)
+            (tmp_path / "data").mkdir()
+            with WorkerProcess(made, tmp_path / "data", broker.bootstrap) as worker:
+
+                def taken() -> bool:
+                    counts = worker.metrics().get("hstu_events_total", {})
+                    return counts.get('partition="0",source="actions"', 0) >= 30
+
+                await until(taken, "30 events")
+                worker.signal(signal.SIGSTOP)
+                broker.kill()
+                log = next((tmp_path / "kafka").rglob("actions-0/*.log"))
+                os.truncate(log, log.stat().st_size * 2 // 3)
+                broker.start()
+                await write(broker.bootstrap, made, "new", 60)
+                worker.signal(signal.SIGCONT)
+                await until(lambda: worker.ended is not None, "its end")
+                return worker.says
+        finally:
+            broker.stop()
+
+    assert "actions[0] holds another record at offset 29" in asyncio.run(run())
 
 
 def test_retention_is_told_apart(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
