@@ -38,7 +38,7 @@ def start(folder: Path, items: bool = True, **changes: Any) -> Training:
         partitions=3,
         items_partitions=2 if items else 0,
         now=now,
-        clock=now,
+        clock=changes.get("clock", now),
         origin=changes.get("origin"),
     )
 

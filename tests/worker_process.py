@@ -71,6 +71,11 @@ class WorkerProcess:
         """What it has printed so far."""
         return self._log.read_text()
 
+    @property
+    def ended(self) -> int | None:
+        """Its exit code, None while it runs."""
+        return self._process.poll()
+
     def signal(self, number: int) -> None:
         """Send it a signal."""
         self._process.send_signal(number)

@@ -3,14 +3,15 @@
 Public settings of Faust: Scheduler, Schema, Boot, NoTables. Internals, each held by a test (of this module or of
 stream/transport.py) that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`, `_new_offset`,
 `_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread `_create_worker_consumer` and
-aiokafka's `_fetch_max_wait_ms`; in NoTables `_update_channels`, `recovery`; the part of a ConsumerRecord that a
-PollBatch has (progress.py); and `App._new_transport`, which brings Transport in.
+aiokafka's `_fetch_max_wait_ms` and its client's `_conns`; in NoTables `_update_channels`, `recovery`; the part of a
+ConsumerRecord that a PollBatch has (progress.py); and `App._new_transport`, which brings Transport in.
 """
 
 import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import faust
@@ -125,6 +126,8 @@ class Consumer(driver.Consumer):
     """Faust's consumer, but a poll returns batches, and a seek goes where the owner wants."""
 
     app: DrivenApp
+    _connections: Mapping[Any, Any] = MappingProxyType({})  # to brokers, as they were at the last poll
+    _in_doubt = False  # a broker was connected to anew, and the logs have not been looked at since
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.locked: set[TP] = set()  # assigned, but another process has their state open
@@ -211,13 +214,40 @@ class Consumer(driver.Consumer):
             self.app.progress.begin(tp, offset, end[tp], known.get(tp))
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
-        """Poll the partitions that may be polled now, and make a batch of each one's records."""
+        """Poll the partitions that may be polled now, and make a batch of each one's records.
+
+        After a connection was lost nothing is handed on before all logs have been found unchanged: a broker that was
+        killed may have lost the end of one, and have written it anew beyond what was read.
+        """
+        if self._in_doubt:
+            await self._seek_again()
+            return {}
         ready = await self.app.progress.pollable(active_partitions, timeout)
         if not ready:
             return {}
         wait_s = min(timeout, _STEP_S) if self.app.progress.paused else timeout
         polled = await super()._getmany({TP(*tp) for tp in ready}, wait_s)
+        if self._reconnected():
+            self._in_doubt = True
+            return {}
         return {TP(*tp): await self._batch(tp, records) for tp, records in polled.items() if tp in self.app.progress}
+
+    def _reconnected(self) -> bool:
+        """Return whether a connection to a broker was replaced by another since the last call."""
+        now, before = dict(self._thread._ensure_consumer()._client._conns), self._connections
+        self._connections = {**before, **now}
+        return any(before[broker] is not connection for broker, connection in now.items() if broker in before)
+
+    async def _seek_again(self) -> None:
+        """Seek all partitions as if they had just been assigned; while Kafka is away, the next poll tries again."""
+        async with self.app.seeking:
+            try:
+                await asyncio.wait_for(self._seek_as_wanted(self.app.assigned & self.assignment()), _FRESH_S)
+                self._in_doubt = False
+            except (KafkaError, TimeoutError):
+                await asyncio.sleep(_STEP_S)
+            except Exception as error:
+                self.app.fail(error)
 
     async def _batch(self, partition: TopicPartition, records: Sequence[Any]) -> PollBatch:
         progress = self.app.progress[partition]

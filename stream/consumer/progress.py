@@ -165,11 +165,11 @@ def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int) ->
         raise BrokerError(
             f"{topic}[{number}] begins at offset {first}, but this data directory has read it up to {wanted}: Kafka "
             f"has deleted {first - wanted} records unread. Raise the topic's retention; to go on without them, start "
-            "with a new data directory."
+            "with a new data directory (docs/recovery.md)."
         )
     if wanted > end:
         raise BrokerError(
             f"{topic}[{number}] ends at offset {end}, but this data directory has read it up to {wanted}: it is "
-            "another Kafka, or the topic was deleted and made again. Point to the Kafka of before, or start with a new "
-            "data directory."
+            "another Kafka, the topic was made again, or Kafka has lost the end of its log (a power cut). Point to the "
+            "Kafka of before, or start with a new data directory (docs/recovery.md)."
         )

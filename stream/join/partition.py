@@ -258,6 +258,6 @@ def _check_partitions(meta: Meta, number: int, settings: StreamSettings) -> None
     if meta.partitions != settings.partitions:
         raise StoreError(
             f"The store of partition {number} was made for {meta.partitions} partitions, but the settings say "
-            f"{settings.partitions}; a user's home depends on it: set stream.partitions = {meta.partitions}, or "
-            "start with a new data directory."
+            f"{settings.partitions}; a user's home depends on it: set stream.partitions = {meta.partitions}; for "
+            "more, choose another stream.topic_prefix and data directory (docs/recovery.md)."
         )

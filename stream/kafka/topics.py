@@ -162,7 +162,8 @@ def _refuse_other_counts(counts: Mapping[str, int], settings: StreamSettings) ->
         if count != settings.partitions:
             raise BrokerError(
                 f"The topic {name} has {count} partitions, but stream.partitions says {settings.partitions}; set it to "
-                f"{count} (HSTU_STREAM__PARTITIONS={count}), or choose another stream.topic_prefix."
+                f"{count} (HSTU_STREAM__PARTITIONS={count}) if they have always been that many; if they were raised, "
+                "choose another stream.topic_prefix (docs/recovery.md)."
             )
 
 

@@ -196,3 +196,15 @@ def test_the_snapshot_says_up_to_when_it_is_trained(tmp_path: Path) -> None:
     queues = training.inbox.merge.queues["examples"]
     waiting = [*training.inbox.batch, *(placed for queue in queues for placed in queue.waiting)]
     assert manifest.watermark_ms == min(placed.place_ms for placed in waiting) > START_MS
+
+
+def test_trainer_clock(tmp_path: Path) -> None:
+    """A wall clock that is set back by an hour holds up neither checkpoints nor snapshots, which follow another."""
+    wall_s, clock_s = [1e9], [0.0]
+    training = start(tmp_path, now=lambda: wall_s[0], clock=lambda: clock_s[0], checkpoint_s=10.0, snapshot_s=10.0)
+    run(training, after_step=lambda step: step == 2)
+    wall_s[0], clock_s[0] = wall_s[0] - 3600, 11.0
+    run(training, after_step=lambda step: step == 3)
+    assert [path.name for path in (tmp_path / "train" / "silu").glob("cut-*")] == ["cut-00000001"]
+    assert len(list_snapshots(tmp_path / "snapshots" / "silu")) == 1
+    training.close()

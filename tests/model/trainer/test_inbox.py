@@ -90,3 +90,14 @@ def test_foreign_records_are_passed_over_and_damaged_ones_are_not() -> None:
         inbox.offer("examples", 1, [LOGS[0][0]])
     with pytest.raises(ModelError, match="Partition 7 of examples"):
         inbox.offer("examples", 7, LOGS[0])
+
+
+def test_items_future() -> None:
+    """A record of 2150 in `items` is passed over, so that a later tombstone of its partition takes its place."""
+    inbox, learned = Inbox(1, 1), list[object]()
+    record = Record(0, b"x", b'{"item_id":"x","ts":5680281600000}', START_MS)
+    inbox.offer("items", 0, [record, Record(1, b"i3", None, START_MS + 1)])
+    inbox.merge.beat("items", 0, START_MS + 2)
+    inbox.merge.beat("examples", 0, START_MS + 2)
+    inbox.gather(8, learned.extend)
+    assert (inbox.refused, len(learned), inbox.merge.queues["items"][0].clock_ms) == (1, 1, START_MS + 2)
