@@ -7,7 +7,7 @@
 set -euo pipefail
 limit=575 tests_limit=220 # seconds since the start, seconds of the tests
 cd "$(dirname "$0")/.."
-export PYTHONPATH=. PYTHONUNBUFFERED=1
+export PYTHONPATH=.${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 python=${PYTHON:-$([ -x .venv/bin/python ] && echo .venv/bin/python || echo python3)}
 
 save=bench/results before=

@@ -41,7 +41,7 @@ class Sizes:
     dim: int = 512
     heads: int = 8
     matmul: int = 8192
-    seconds: float = 0.3  # of one measurement
+    seconds: float = 0.2  # of one measurement
     training: tuple[tuple[str, int, int, int, int, int], ...] = (  # name, layers, tokens, width, heads, sequences
         ("ranking", 3, 2048, 512, 8, 8),
         ("retrieval", 6, 512, 256, 4, 64),

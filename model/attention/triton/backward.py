@@ -10,9 +10,7 @@ import triton.language as tl
 
 from model.attention.triton.forward import UNSPECIALISED
 from model.attention.triton.tile_ops import (
-    NONE,
     SOFTMAX,
-    bias_of,
     key_tiles,
     load_rows,
     product,
@@ -20,6 +18,7 @@ from model.attention.triton.tile_ops import (
     sees,
     span_of,
     store_rows,
+    tile_of,
     weights_and_slopes,
 )
 
@@ -38,19 +37,19 @@ def row_terms(Lse, Delta, start, rows, length, heads, head, ACTIVATION: tl.const
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def query_gradients(
-    Q, K, V, dOut, dQ, Lse, Delta, Offsets, Targets, Clock, Positions, Times, Edges,
+    Q, K, V, dOut, dQ, Lse, Delta, Bias, Offsets, Targets,
     q_token, q_head, k_token, k_head, v_token, v_head,
-    tokens, sequences, heads, longest, span, window, max_len, alpha, inv_len,
+    first, bias_row, sequences, heads, longest, span, window, alpha, inv_len,
     D_QK: tl.constexpr, D_V: tl.constexpr, P_QK: tl.constexpr, P_V: tl.constexpr,
-    ACTIVATION: tl.constexpr, BIAS: tl.constexpr, WINDOW: tl.constexpr, TARGETS: tl.constexpr,
+    ACTIVATION: tl.constexpr, BIASED: tl.constexpr, WINDOW: tl.constexpr, TARGETS: tl.constexpr,
     DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Write dQ [L, H, D_QK]."""
     program = tl.program_id(0)
     row = (tl.cdiv(longest, BLOCK_M) - 1 - program // (sequences * heads)) * BLOCK_M
-    head = program % heads
-    start, length, history = span_of(Offsets, Targets, program // heads % sequences, TARGETS)
+    head, b = program % heads, program // heads % sequences
+    start, length, history = span_of(Offsets, Targets, first + b, TARGETS)
     if row >= length:
         return
     rows = row + tl.arange(0, BLOCK_M)
@@ -60,44 +59,43 @@ def query_gradients(
     scale = row_scales(rows, history, window, inv_len, ACTIVATION, WINDOW)
     d_q = tl.zeros((BLOCK_M, P_QK), tl.float32)
     end = tl.minimum(row + BLOCK_M, length)
-    low, tiles, all_tiles = key_tiles(row, end, history, window, BLOCK_M, BLOCK_N, WINDOW)
-    for t in range(0, all_tiles):
-        first = tl.where(t < tiles, low + t * BLOCK_N, row + (t - tiles) * BLOCK_N)
-        keys = first + tl.arange(0, BLOCK_N)
-        i, j = rows[:, None], keys[None, :]
-        seen = sees(i, j, history, length, window, WINDOW)
-        if TARGETS:
-            seen = seen & ((j < history) == (t < tiles))
-        k = load_rows(K + head * k_head, start, keys, keys < length, k_token, D_QK, P_QK)
-        v = load_rows(V + head * v_head, start, keys, keys < length, v_token, D_V, P_V)
-        scores = product(q, tl.trans(k), DTYPE, DOT, PRECISION) * alpha
-        if BIAS != NONE:
-            scores += bias_of(
-                i, j, seen, start, history, length, Clock, Positions, Times, Edges, tokens, max_len, BIAS
+    low, full, tiles, all_tiles = key_tiles(row, end, history, window, BLOCK_M, BLOCK_N, WINDOW)
+    for MASKED in tl.static_range(2):
+        for t in range(full * MASKED, full + (all_tiles - full) * MASKED):
+            key = tl.where(t < tiles, low + t * BLOCK_N, row + (t - tiles) * BLOCK_N)
+            keys = key + tl.arange(0, BLOCK_N)
+            i, j = rows[:, None], keys[None, :]
+            seen = sees(i, j, history, length, window, WINDOW)
+            if TARGETS:
+                seen = seen & ((j < history) == (t < tiles))
+            k = load_rows(K + head * k_head, start, keys, keys < length, k_token, D_QK, P_QK)
+            v = load_rows(V + head * v_head, start, keys, keys < length, v_token, D_V, P_V)
+            scores = product(q, tl.trans(k), DTYPE, DOT, PRECISION) * alpha
+            if BIASED:
+                scores += tl.load(tile_of(Bias, b, i, j, bias_row)).to(tl.float32)
+            d_weights = product(d_out, tl.trans(v), DTYPE, DOT, PRECISION)
+            _, slopes = weights_and_slopes(
+                scores, d_weights, seen, scale[:, None], lse[:, None], delta[:, None], MASKED, ACTIVATION, DOT
             )  # fmt: skip
-        d_weights = product(d_out, tl.trans(v), DTYPE, DOT, PRECISION)
-        _, slopes = weights_and_slopes(
-            scores, d_weights, seen, scale[:, None], lse[:, None], delta[:, None], ACTIVATION
-        )  # fmt: skip
-        d_q += product(slopes, k, DTYPE, DOT, PRECISION)
+            d_q += product(slopes, k, DTYPE, DOT, PRECISION)
     store_rows(dQ + head * D_QK, d_q * alpha, start, rows, rows < length, heads * D_QK, D_QK, P_QK)
 
 
 @triton.jit(do_not_specialize=UNSPECIALISED)
 def key_gradients(
-    Q, K, V, dOut, dK, dV, Lse, Delta, Offsets, Targets, Clock, Positions, Times, Edges,
+    Q, K, V, dOut, dK, dV, Lse, Delta, Bias, Offsets, Targets,
     q_token, q_head, k_token, k_head, v_token, v_head,
-    tokens, sequences, heads, longest, span, window, max_len, alpha, inv_len,
+    first, bias_row, sequences, heads, longest, span, window, alpha, inv_len,
     D_QK: tl.constexpr, D_V: tl.constexpr, P_QK: tl.constexpr, P_V: tl.constexpr,
-    ACTIVATION: tl.constexpr, BIAS: tl.constexpr, WINDOW: tl.constexpr, TARGETS: tl.constexpr,
+    ACTIVATION: tl.constexpr, BIASED: tl.constexpr, WINDOW: tl.constexpr, TARGETS: tl.constexpr,
     DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """Write dK [L, H, D_QK] and dV [L, H, D_V]; the first keys, which most rows see, come first."""
     program = tl.program_id(0)
     key = program // (sequences * heads) * BLOCK_N
-    head = program % heads
-    start, length, history = span_of(Offsets, Targets, program // heads % sequences, TARGETS)
+    head, b = program % heads, program // heads % sequences
+    start, length, history = span_of(Offsets, Targets, first + b, TARGETS)
     if key >= length:
         return
     keys = key + tl.arange(0, BLOCK_N)
@@ -111,24 +109,30 @@ def key_gradients(
         end = tl.where(last + window < history, last + window + 1, end)
     if TARGETS:
         end = tl.where(key >= history, last + 1, end)
-    for row in range(key, end, BLOCK_M):
-        rows = row + tl.arange(0, BLOCK_M)
-        i, j = rows[None, :], keys[:, None]
-        seen = sees(i, j, history, length, window, WINDOW)
-        q = load_rows(Q + head * q_head, start, rows, rows < length, q_token, D_QK, P_QK)
-        d_out = load_rows(dOut + head * D_V, start, rows, rows < length, heads * D_V, D_V, P_V)
-        lse, delta = row_terms(Lse, Delta, start, rows, length, heads, head, ACTIVATION)
-        scale = row_scales(rows, history, window, inv_len, ACTIVATION, WINDOW)
-        scores = product(k, tl.trans(q), DTYPE, DOT, PRECISION) * alpha
-        if BIAS != NONE:
-            scores += bias_of(
-                i, j, seen, start, history, length, Clock, Positions, Times, Edges, tokens, max_len, BIAS
+    edge = tl.cdiv(BLOCK_N, BLOCK_M)  # tiles of rows that do not see all keys
+    full = tl.maximum(end - key, 0) // BLOCK_M - edge
+    full = tl.where(key + BLOCK_N <= history, tl.maximum(full, 0), 0)
+    if WINDOW:
+        full = 0
+    tiles = tl.cdiv(tl.maximum(end - key, 0), BLOCK_M)
+    for MASKED in tl.static_range(2):
+        for t in range(0, full + (tiles - 2 * full) * MASKED):
+            skipped = edge if not MASKED else tl.where(t < edge, 0, full)
+            rows = key + (t + skipped) * BLOCK_M + tl.arange(0, BLOCK_M)
+            i, j = rows[None, :], keys[:, None]
+            seen = sees(i, j, history, length, window, WINDOW)
+            q = load_rows(Q + head * q_head, start, rows, rows < length, q_token, D_QK, P_QK)
+            d_out = load_rows(dOut + head * D_V, start, rows, rows < length, heads * D_V, D_V, P_V)
+            lse, delta = row_terms(Lse, Delta, start, rows, length, heads, head, ACTIVATION)
+            scale = row_scales(rows, history, window, inv_len, ACTIVATION, WINDOW)
+            scores = product(k, tl.trans(q), DTYPE, DOT, PRECISION) * alpha
+            if BIASED:
+                scores += tl.trans(tl.load(tile_of(Bias, b, rows[:, None], keys[None, :], bias_row)).to(tl.float32))
+            d_weights = product(v, tl.trans(d_out), DTYPE, DOT, PRECISION)
+            weights, slopes = weights_and_slopes(
+                scores, d_weights, seen, scale[None, :], lse[None, :], delta[None, :], MASKED, ACTIVATION, DOT
             )  # fmt: skip
-        d_weights = product(v, tl.trans(d_out), DTYPE, DOT, PRECISION)
-        weights, slopes = weights_and_slopes(
-            scores, d_weights, seen, scale[None, :], lse[None, :], delta[None, :], ACTIVATION
-        )  # fmt: skip
-        d_v += product(weights, d_out, DTYPE, DOT, PRECISION)
-        d_k += product(slopes, q, DTYPE, DOT, PRECISION)
+            d_v += product(weights, d_out, DTYPE, DOT, PRECISION)
+            d_k += product(slopes, q, DTYPE, DOT, PRECISION)
     store_rows(dK + head * D_QK, d_k * alpha, start, keys, keys < length, heads * D_QK, D_QK, P_QK)
     store_rows(dV + head * D_V, d_v, start, keys, keys < length, heads * D_V, D_V, P_V)

@@ -1,11 +1,10 @@
-"""The backward kernels of a bias: sums of the scores' gradients by distance, and by time bucket or time parameter.
+"""The backward kernels of a bias: the scores' gradients, summed over the heads, then by distance and by time.
 
-The heads share a bias, so a tile's slopes are summed over them first. In all tiles of one block diagonal an element has
-the same distance between row and key. So a program of `history_sums` takes a share of the tiles of one block diagonal,
-of all sequences, and sums them elementwise in registers. A time bias is summed bucket by bucket, over the buckets that
-a tile has: few, since times rise. Candidates share one place, so their distance depends on the key alone: a program of
-`candidate_sums` takes a share of the rows for one block of keys, counted from the end of the history; block 0 has the
-candidates' own keys. Programs share no output, so there are no atomics.
+The heads share a bias, so the gradient of a pair of row and key is a sum over them. A program of `pair_slopes` computes
+it for one tile, writes it over the tile's bias, which nothing reads after it, and sums it by time bucket or parameter.
+A bucketed bias is summed bucket by bucket, over those that the tile has: few, since times rise. A program of
+`place_sums` then sums a share of the rows, for one block of distances. Programs share no output, so there are no
+atomics.
 """
 # mypy: disable-error-code="import-untyped,no-untyped-def,untyped-decorator"
 
@@ -17,7 +16,6 @@ from model.attention.triton.forward import UNSPECIALISED
 from model.attention.triton.tile_ops import (
     BUCKETED,
     TIME_TERMS,
-    bias_of,
     buckets,
     decay,
     gaps_ms,
@@ -25,39 +23,11 @@ from model.attention.triton.tile_ops import (
     product,
     row_scales,
     sees,
+    sees_any,
     span_of,
+    tile_of,
     weights_and_slopes,
 )
-
-
-@triton.jit
-def slopes_of_tile(
-    Q, K, V, dOut, Lse, Delta, Clock, Positions, Times, Edges,
-    q_token, q_head, k_token, k_head, v_token, v_head,
-    rows, keys, seen, start, length, history, tokens, heads, window, max_len, alpha, inv_len,
-    D_QK: tl.constexpr, D_V: tl.constexpr, P_QK: tl.constexpr, P_V: tl.constexpr,
-    ACTIVATION: tl.constexpr, BIAS: tl.constexpr, WINDOW: tl.constexpr,
-    DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
-):  # fmt: skip
-    """Return the gradient of a tile's bias, [r, k]: that of its scores, summed over the heads."""
-    i, j = rows[:, None], keys[None, :]
-    bias = bias_of(i, j, seen, start, history, length, Clock, Positions, Times, Edges, tokens, max_len, BIAS)
-    scale = row_scales(rows, history, window, inv_len, ACTIVATION, WINDOW)
-    there = (keys >= 0) & (keys < length)
-    total = tl.zeros(bias.shape, tl.float32)
-    for head in range(0, heads):
-        q = load_rows(Q + head * q_head, start, rows, rows < length, q_token, D_QK, P_QK)
-        k = load_rows(K + head * k_head, start, keys, there, k_token, D_QK, P_QK)
-        v = load_rows(V + head * v_head, start, keys, there, v_token, D_V, P_V)
-        d_out = load_rows(dOut + head * D_V, start, rows, rows < length, heads * D_V, D_V, P_V)
-        lse, delta = row_terms(Lse, Delta, start, rows, length, heads, head, ACTIVATION)
-        scores = product(q, tl.trans(k), DTYPE, DOT, PRECISION) * alpha + bias
-        d_weights = product(d_out, tl.trans(v), DTYPE, DOT, PRECISION)
-        _, slopes = weights_and_slopes(
-            scores, d_weights, seen, scale[:, None], lse[:, None], delta[:, None], ACTIVATION
-        )  # fmt: skip
-        total += slopes
-    return total
 
 
 @triton.jit
@@ -80,78 +50,66 @@ def time_sums(slopes, seen, gap_ms, Times, Edges, BIAS: tl.constexpr):
     return sums
 
 
-@triton.jit(do_not_specialize=(*UNSPECIALISED, "shares"))
-def history_sums(
-    Q, K, V, dOut, ByPlace, ByTime, Lse, Delta, Offsets, Targets, Clock, Positions, Times, Edges,
+@triton.jit(do_not_specialize=UNSPECIALISED)
+def pair_slopes(
+    Q, K, V, dOut, ByTime, Lse, Delta, Bias, Offsets, Targets, Clock, Times, Edges,
     q_token, q_head, k_token, k_head, v_token, v_head,
-    tokens, sequences, heads, longest, span, shares, window, max_len, alpha, inv_len,
+    tokens, first, bias_row, heads, longest, span, window, alpha, inv_len,
     D_QK: tl.constexpr, D_V: tl.constexpr, P_QK: tl.constexpr, P_V: tl.constexpr,
     ACTIVATION: tl.constexpr, BIAS: tl.constexpr, WINDOW: tl.constexpr, TARGETS: tl.constexpr,
     DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK: tl.constexpr,
+    BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write ByPlace [diagonals, shares, BLOCK, BLOCK] and ByTime [diagonals, shares, TIME_TERMS] of history's rows."""
-    program = tl.program_id(0)
-    diagonal, share = program // shares, program % shares
-    lane = tl.arange(0, BLOCK)
-    by_place = tl.zeros((BLOCK, BLOCK), tl.float32)
-    by_time = tl.zeros((TIME_TERMS,), tl.float32)
-    for b in range(0, sequences):
-        start, length, history = span_of(Offsets, Targets, b, TARGETS)
-        across = tl.cdiv(history, BLOCK) - diagonal  # tiles of this diagonal
-        if WINDOW:
-            across = tl.where((diagonal - 1) * BLOCK < window, across, 0)
-        for tile in range((share + b) % shares, across, shares):
-            keys = tile * BLOCK + lane
-            rows = keys + diagonal * BLOCK
-            i, j = rows[:, None], keys[None, :]
-            seen = sees(i, j, history, history, window, WINDOW)
-            slopes = slopes_of_tile(
-                Q, K, V, dOut, Lse, Delta, Clock, Positions, Times, Edges,
-                q_token, q_head, k_token, k_head, v_token, v_head,
-                rows, keys, seen, start, length, history, tokens, heads, window, max_len, alpha, inv_len,
-                D_QK, D_V, P_QK, P_V, ACTIVATION, BIAS, WINDOW, DTYPE, DOT, PRECISION,
-            )  # fmt: skip
-            by_place += slopes
-            by_time += time_sums(slopes, seen, gaps_ms(Clock, tokens, start, i, j, length), Times, Edges, BIAS)
-    tl.store(ByPlace + program * BLOCK * BLOCK + lane[:, None] * BLOCK + lane[None, :], by_place)
-    tl.store(ByTime + program * TIME_TERMS + tl.arange(0, TIME_TERMS), by_time)
+    """Replace a tile of Bias by its gradient; write ByTime [sequences, row blocks, key blocks, TIME_TERMS] if seen."""
+    row, key, b = tl.program_id(0) * BLOCK_M, tl.program_id(1) * BLOCK_N, tl.program_id(2)
+    start, length, history = span_of(Offsets, Targets, first + b, TARGETS)
+    if not sees_any(row, key, length, history, window, BLOCK_M, BLOCK_N, WINDOW):
+        return
+    rows, keys = row + tl.arange(0, BLOCK_M), key + tl.arange(0, BLOCK_N)
+    i, j = rows[:, None], keys[None, :]
+    seen = sees(i, j, history, length, window, WINDOW)
+    tile = tile_of(Bias, b, i, j, bias_row)
+    bias = tl.where(seen, tl.load(tile).to(tl.float32), 0.0)
+    scale = row_scales(rows, history, window, inv_len, ACTIVATION, WINDOW)
+    total = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
+    for head in range(0, heads):
+        q = load_rows(Q + head * q_head, start, rows, rows < length, q_token, D_QK, P_QK)
+        k = load_rows(K + head * k_head, start, keys, keys < length, k_token, D_QK, P_QK)
+        v = load_rows(V + head * v_head, start, keys, keys < length, v_token, D_V, P_V)
+        d_out = load_rows(dOut + head * D_V, start, rows, rows < length, heads * D_V, D_V, P_V)
+        lse, delta = row_terms(Lse, Delta, start, rows, length, heads, head, ACTIVATION)
+        scores = product(q, tl.trans(k), DTYPE, DOT, PRECISION) * alpha + bias
+        d_weights = product(d_out, tl.trans(v), DTYPE, DOT, PRECISION)
+        _, slopes = weights_and_slopes(
+            scores, d_weights, seen, scale[:, None], lse[:, None], delta[:, None], False, ACTIVATION, DOT
+        )  # fmt: skip
+        total += slopes
+    total = tl.where(seen, total, 0.0)
+    tl.debug_barrier()  # all threads have read their bias
+    tl.store(tile, total.to(Bias.dtype.element_ty))
+    sums = time_sums(total, seen, gaps_ms(Clock, tokens, start, i, j, length), Times, Edges, BIAS)
+    program = (b * tl.num_programs(0) + tl.program_id(0)) * tl.num_programs(1) + tl.program_id(1)
+    tl.store(ByTime + tl.cast(program, tl.int64) * TIME_TERMS + tl.arange(0, TIME_TERMS), sums)
 
 
 @triton.jit(do_not_specialize=(*UNSPECIALISED, "shares"))
-def candidate_sums(
-    Q, K, V, dOut, ByPlace, ByTime, Lse, Delta, Offsets, Targets, Clock, Positions, Times, Edges,
-    q_token, q_head, k_token, k_head, v_token, v_head,
-    tokens, sequences, heads, longest, span, shares, window, max_len, alpha, inv_len,
-    D_QK: tl.constexpr, D_V: tl.constexpr, P_QK: tl.constexpr, P_V: tl.constexpr,
-    ACTIVATION: tl.constexpr, BIAS: tl.constexpr, WINDOW: tl.constexpr, TARGETS: tl.constexpr,
-    DTYPE: tl.constexpr, DOT: tl.constexpr, PRECISION: tl.constexpr,
-    BLOCK: tl.constexpr,
+def place_sums(
+    Bias, ByPlace, Offsets, Targets, first, bias_row, sequences, shares, window,
+    WINDOW: tl.constexpr, TARGETS: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
-    """Write ByPlace [key blocks, shares, BLOCK] and ByTime [key blocks, shares, TIME_TERMS], for rows of candidates."""
+    """Write ByPlace [blocks of distances, shares, BLOCK_N] from what pair_slopes has left in Bias.
+
+    A row has one key at each distance: that many places before its own; a candidate's own key is at distance 0.
+    """
     program = tl.program_id(0)
-    block, share = program // shares, program % shares
-    lane = tl.arange(0, BLOCK)
-    by_place = tl.zeros((BLOCK,), tl.float32)
-    by_time = tl.zeros((TIME_TERMS,), tl.float32)
+    nearest, share = program // shares * BLOCK_N, program % shares
+    distance = (nearest + tl.arange(0, BLOCK_N))[None, :]
+    sums = tl.zeros((BLOCK_M, BLOCK_N), tl.float32)
     for b in range(0, sequences):
-        start, length, history = span_of(Offsets, Targets, b, TARGETS)
-        across = tl.cdiv(length - history, BLOCK)
-        across = tl.where((block - 1) * BLOCK < history, across, 0)
-        if WINDOW:
-            across = tl.where((block - 1) * BLOCK < window, across, 0)
-        for tile in range((share + b) % shares, across, shares):
-            rows = history + tile * BLOCK + lane
-            keys = tl.where(block == 0, rows, history - 1 - (block - 1) * BLOCK - lane)
-            i, j = rows[:, None], keys[None, :]
+        _, length, history = span_of(Offsets, Targets, first + b, TARGETS)
+        for tile in range(nearest // BLOCK_M + (share + b) % shares, tl.cdiv(length, BLOCK_M), shares):
+            i = (tile * BLOCK_M + tl.arange(0, BLOCK_M))[:, None]
+            j = tl.where(distance == 0, i, tl.minimum(i, history) - distance)
             seen = sees(i, j, history, length, window, WINDOW)
-            slopes = slopes_of_tile(
-                Q, K, V, dOut, Lse, Delta, Clock, Positions, Times, Edges,
-                q_token, q_head, k_token, k_head, v_token, v_head,
-                rows, keys, seen, start, length, history, tokens, heads, window, max_len, alpha, inv_len,
-                D_QK, D_V, P_QK, P_V, ACTIVATION, BIAS, WINDOW, DTYPE, DOT, PRECISION,
-            )  # fmt: skip
-            by_place += tl.sum(slopes, 0)
-            by_time += time_sums(slopes, seen, gaps_ms(Clock, tokens, start, i, j, length), Times, Edges, BIAS)
-    tl.store(ByPlace + program * BLOCK + lane, by_place)
-    tl.store(ByTime + program * TIME_TERMS + tl.arange(0, TIME_TERMS), by_time)
+            sums += tl.load(tile_of(Bias, b, i, j, bias_row), mask=seen, other=0.0).to(tl.float32)
+    tl.store(ByPlace + program * BLOCK_N + tl.arange(0, BLOCK_N), tl.sum(sums, 0))

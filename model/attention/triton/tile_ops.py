@@ -66,16 +66,35 @@ def sees(i, j, history, length, window, WINDOW: tl.constexpr):
 
 @triton.jit
 def key_tiles(row, end, history, window, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, WINDOW: tl.constexpr):
-    """Return the first key, the number of tiles of history, and of all tiles, for the rows from `row` to `end`.
+    """Return the first key and the numbers of full tiles, of tiles of history, and of all, for rows `row` to `end`.
 
-    If a row is a candidate, the tiles of history are followed by those with the candidates' own keys.
+    Every row sees all keys of a full tile. If a row is a candidate, the tiles of history are followed by those with the
+    candidates' own keys.
     """
-    low = 0
+    low, full = 0, tl.minimum(row, history) // BLOCK_N
     if WINDOW:
-        low = tl.maximum(tl.minimum(row, history) - window, 0)
+        low = tl.maximum(tl.minimum(row, history) - window, 0) // BLOCK_N * BLOCK_N
+        full = 0
     tiles = tl.cdiv(tl.maximum(tl.minimum(end, history) - low, 0), BLOCK_N)
     own = tl.where(end > history, tl.cdiv(BLOCK_M, BLOCK_N), 0)
-    return low, tiles, tiles + own
+    return low, full, tiles, tiles + own
+
+
+@triton.jit
+def sees_any(
+    row, key, length, history, window, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, WINDOW: tl.constexpr
+):  # fmt: skip
+    """Return whether any row of a tile may see any of its keys."""
+    seen = (row < length) & (key < length) & (key < row + BLOCK_M) & ((key < history) | (key + BLOCK_N > row))
+    if WINDOW:
+        seen = seen & (tl.minimum(row, history) - tl.minimum(key + BLOCK_N - 1, history) <= window)
+    return seen
+
+
+@triton.jit
+def tile_of(Bias, b, i, j, bias_row):
+    """Return pointers to the pairs of a tile; Bias is [sequences, bias_row, bias_row], with values where seen."""
+    return Bias + tl.cast(b, tl.int64) * bias_row * bias_row + i.to(tl.int64) * bias_row + j
 
 
 @triton.jit
@@ -96,8 +115,12 @@ def log_gaps(gap_ms):
 
 @triton.jit
 def buckets(gap_ms, Edges):
-    """Return the time bucket: a guess by logarithm, at most one too high, corrected by the bucket's lowest gap."""
-    guess = (log_gaps(gap_ms) * 3.3222591362126246 + 0.999).to(tl.int32)  # 1 / 0.301
+    """Return the time bucket: a guess, at most one too high, corrected by the bucket's lowest gap.
+
+    The bits of a float, as an integer, are its logarithm to base 2, scaled and at most 0.0861 too low.
+    """
+    bits = tl.maximum(gap_ms, 1000.0).to(tl.int32, bitcast=True).to(tl.float32)
+    guess = (bits * (2.3028145 / 8388608.0) - 315.2065).to(tl.int32)  # (log2(s) + 0.087) * ln(2) / 0.301
     return guess - (gap_ms < tl.load(Edges + guess)).to(tl.int32)
 
 
@@ -128,24 +151,43 @@ def bias_of(
 @triton.jit
 def row_scales(i, history, window, inv_len, ACTIVATION: tl.constexpr, WINDOW: tl.constexpr):
     """Return the factor of each row's SiLU weights."""
-    place = tl.minimum(i, history)
-    count = place + 1
-    if WINDOW:
-        count = tl.minimum(place, window) + 1
-    scale = 1.0 / count.to(tl.float32)
     if ACTIVATION == SILU:
-        scale = scale * 0.0 + inv_len
+        scale = tl.zeros(i.shape, tl.float32) + inv_len
+    else:
+        place = tl.minimum(i, history)
+        count = place + 1
+        if WINDOW:
+            count = tl.minimum(place, window) + 1
+        scale = 1.0 / count.to(tl.float32)
     return scale
 
 
 @triton.jit
-def weights_and_slopes(scores, d_weights, seen, scale, lse, delta, ACTIVATION: tl.constexpr):
+def sigmoid(x, DOT: tl.constexpr):
+    """Return the sigmoid, for bfloat16 by the hardware's tanh: exact to 2**-12, which the weights' rounding exceeds."""
+    if tl.bfloat16 == DOT:
+        halved = tl.inline_asm_elementwise("tanh.approx.f32 $0, $1;", "=f,f", [x * 0.5], tl.float32, True, 1)
+        return halved * 0.5 + 0.5
+    return tl.sigmoid(x)
+
+
+@triton.jit
+def weights_and_slopes(
+    scores, d_weights, seen, scale, lse, delta, MASKED: tl.constexpr, ACTIVATION: tl.constexpr, DOT: tl.constexpr
+):  # fmt: skip
     """Return the weights of a tile and the gradient of its scores, from the gradient of the weights."""
+    if MASKED:
+        scores = tl.where(seen, scores, HIDDEN if ACTIVATION == SOFTMAX else 0.0)
     if ACTIVATION == SOFTMAX:
-        weights = tl.where(seen, tl.exp(tl.where(seen, scores, HIDDEN) - lse), 0.0)
+        weights = tl.exp(scores - lse)
+        if MASKED:
+            weights = tl.where(seen, weights, 0.0)
         slopes = weights * (d_weights - delta)
     else:
-        gate = tl.sigmoid(scores)
-        weights = tl.where(seen, scores * gate * scale, 0.0)
-        slopes = tl.where(seen, d_weights * scale * gate * (1.0 + scores * (1.0 - gate)), 0.0)
+        gate = sigmoid(scores, DOT)
+        weights = scores * gate
+        slopes = (d_weights * scale) * (gate + weights * (1.0 - gate))
+        weights = weights * scale
+        if MASKED:
+            slopes = tl.where(seen, slopes, 0.0)
     return weights, slopes

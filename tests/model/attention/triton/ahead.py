@@ -42,6 +42,7 @@ class H100:
 
 def compile_only(kernel: Any, grid: Any, arguments: dict[str, Any], _: bool) -> None:
     """Stand in for launch._launch: compile, do not launch."""
+    arguments = {name: arguments[name] for name in kernel.arg_names if name in arguments}
     config = fixed(kernel.__name__, arguments)
     options = {**config.blocks, "num_warps": config.warps, "num_stages": config.stages}
     report(kernel, kernel.run(**arguments, **options, grid=grid, warmup=True), options)

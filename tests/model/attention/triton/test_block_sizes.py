@@ -1,14 +1,15 @@
 """Block sizes: what fits, and which choice is fixed. No kernel runs."""
 
+import itertools
 from typing import Any
 
 import pytest
 import torch
 
 from model.attention.triton import block_sizes
-from model.attention.triton.block_sizes import Config, bias_block, configs, fixed, shares_of
+from model.attention.triton.block_sizes import Config, configs, fixed, shares_of
 
-KERNELS = ("forward", "query_gradients", "key_gradients")
+KERNELS = ("attention", "query_gradients", "key_gradients")
 SHARED = 227 << 10  # bytes that a program of an H100 may take
 
 
@@ -61,26 +62,34 @@ def test_wide_rows_have_smaller_tiles(kernel: str) -> None:
     assert (sizes[-1], sizes[0] > sizes[-1]) == (32 * 32, True)
 
 
+@pytest.mark.usefixtures("device")
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_own_rows_are_enough_for_the_warps(kernel: str) -> None:
+    """Four warps multiply 64 rows at once; with more warps than rows for them, two groups compute the same tile."""
+    for dtype, width in itertools.product((torch.bfloat16, torch.float32), (16, 64, 256)):
+        for choice in configs(kernel, arguments(width, dtype)):
+            own = choice.n if kernel == "key_gradients" else choice.m
+            assert choice.warps <= max(4, own // 16), choice
+
+
 def test_a_kernel_gets_block_sizes_by_the_names_of_its_arguments(on: bool) -> None:
-    """The sums of a bias have one, which is an argument already and must not be tuned."""
+    """Interpreted, all kernels have small blocks; the kernels of a bias have one choice, as their buffers have."""
     narrow = arguments(32, torch.bfloat16)
-    assert set(fixed("forward", narrow).blocks) == {"BLOCK_M", "BLOCK_N"}
-    for choice in configs("history_sums", narrow):
-        assert choice.blocks == {}
-        assert choice.m == choice.n == bias_block(narrow) == (16 if on else 64)
-    if on:
-        assert configs("forward", arguments(256, torch.float32)) == (Config(16, 16, 4, 1),)
+    assert set(fixed("attention", narrow).blocks) == {"BLOCK_M", "BLOCK_N"}
+    for kernel in ("pair_bias", "pair_slopes", "place_sums"):
+        (choice,) = configs(kernel, narrow)
+        assert (choice == Config(16, 16, 4, 1)) == on
 
 
 @pytest.mark.usefixtures("device")
-def test_sums_of_wide_rows_have_smaller_blocks() -> None:
-    """Rows of both operands above 512 bytes; float32 counts twice."""
-    narrow = [bias_block(arguments(width, torch.bfloat16)) for width in (128, 129)]
-    assert narrow == [64, 32]
-    assert [bias_block(arguments(width, torch.float32)) for width in (32, 33)] == [64, 32]
+def test_slopes_of_wide_rows_have_fewer_stages_then_smaller_blocks() -> None:
+    """All operands are streamed; float32 counts twice."""
+    choices = [fixed("pair_slopes", arguments(width, torch.bfloat16)) for width in (64, 128, 256, 512)]
+    assert [(choice.m, choice.stages) for choice in choices] == [(64, 3), (64, 2), (64, 1), (32, 1)]
+    assert fixed("pair_slopes", arguments(64, torch.float32)) == choices[2]
 
 
-def test_few_diagonals_are_shared_by_many_programs(on: bool) -> None:
-    """So that all multiprocessors have work; many diagonals have one program each, never none."""
+def test_few_blocks_are_shared_by_many_programs(on: bool) -> None:
+    """So that all multiprocessors have work; many blocks have one program each, never none."""
     most = 4 if on else 1024
     assert [shares_of(blocks) for blocks in (1, 2, most, most + 1, 10**6)] == [most, most // 2, 1, 1, 1]

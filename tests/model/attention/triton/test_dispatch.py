@@ -54,7 +54,7 @@ def test_the_kernels_compile_for_an_h100() -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, check=False, **QUIETLY)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("wgmma") == 10, done.stdout  # five kernels, without a window and with one
+    assert done.stdout.count("wgmma") == 8, done.stdout  # four kernels, without a window and with one
 
 
 def test_a_cpu_imports_no_triton() -> None:

@@ -150,7 +150,7 @@ def test_kernels_are_given_their_arguments_and_no_others(monkeypatch: pytest.Mon
     launch, seen = triton_gate._launch, []
 
     def checked(kernel: Any, x: Tensor, width: int, arguments: dict[str, Any]) -> None:
-        options = {"tokens", *triton_gate.tile(width)} - {"num_warps"}
+        options = {"tokens", *triton_gate.tile(width)} - {"num_warps", "enable_fp_fusion"}
         assert sorted({*arguments, *options}) == sorted(inspect.signature(kernel.fn).parameters)
         seen.append(kernel.__name__)
         launch(kernel, x, width, arguments)
