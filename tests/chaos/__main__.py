@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="replays a schedule")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="default: all")
     parser.add_argument("--profile", action="append", choices=list(TOML), help="default: both")
-    parser.add_argument("--rate", type=float, default=100, help="events a second")
+    parser.add_argument("--rate", type=float, default=60, help="events a second")
     parser.add_argument("--in", dest="folder", type=Path, help="kept there if something is wrong; default: temporary")
     given = parser.parse_args()
     folder = (given.folder or Path(tempfile.mkdtemp(prefix="hstu-chaos-"))).absolute()
