@@ -4,15 +4,19 @@ python -m tests.chaos --faults 55 --seed 1 --profile default --profile strict
 """
 
 import argparse
+import itertools
+import math
 import signal
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.chaos.processes import TOML
 from tests.chaos.report import table
 from tests.chaos.run import run
-from tests.chaos.schedule import KINDS, make_schedule
+from tests.chaos.schedule import KINDS, Fault, make_schedule
 
 
 def main() -> None:
@@ -22,7 +26,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1, help="replays a schedule")
     parser.add_argument("--kind", action="append", choices=list(KINDS), help="default: all")
     parser.add_argument("--profile", action="append", choices=list(TOML), help="default: both")
-    parser.add_argument("--rate", type=float, default=100, help="events a second")
+    parser.add_argument("--rate", type=float, default=60, help="events a second")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="of each profile, after which no fault begins")
     parser.add_argument("--in", dest="folder", type=Path, help="kept there if something is wrong; default: temporary")
     given = parser.parse_args()
     folder = (given.folder or Path(tempfile.mkdtemp(prefix="hstu-chaos-"))).absolute()
@@ -30,10 +35,16 @@ def main() -> None:
     runs = []
     for profile in given.profile or list(TOML):
         say = lambda line, profile=profile: print(f"{profile} {line}", flush=True)  # noqa: E731
-        schedule = make_schedule(given.seed, given.faults, given.kind or KINDS)
+        schedule = until(given.minutes, make_schedule(given.seed, given.faults, given.kind or KINDS))
         runs.append(run(folder / profile, profile, given.seed, schedule, given.rate, say))
     print(table(runs))
     sys.exit(1 if any(one.wrong for one in runs) else 0)
+
+
+def until(minutes: float, schedule: list[Fault]) -> Iterator[Fault]:
+    """Yield faults as long as there is time."""
+    end = time.monotonic() + 60 * minutes
+    yield from itertools.takewhile(lambda fault: time.monotonic() < end, schedule)
 
 
 if __name__ == "__main__":

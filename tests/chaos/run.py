@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tests.chaos.checks import Verdict, judge, orphans
@@ -17,7 +17,9 @@ _END_S = 300.0
 _WORKERS = 2
 
 
-def run(folder: Path, profile: str, seed: int, schedule: list[Fault], rate: float, say: Callable[[str], None]) -> Run:
+def run(
+    folder: Path, profile: str, seed: int, schedule: Iterable[Fault], rate: float, say: Callable[[str], None]
+) -> Run:
     """Run a schedule under a profile of settings, in a folder that is new.
 
     Args:
@@ -49,7 +51,7 @@ def run(folder: Path, profile: str, seed: int, schedule: list[Fault], rate: floa
     return done
 
 
-def _under_load(system: System, load: Load, schedule: list[Fault], say: Callable[[str], None]) -> Iterator[Outcome]:
+def _under_load(system: System, load: Load, schedule: Iterable[Fault], say: Callable[[str], None]) -> Iterator[Outcome]:
     """Do all faults while events come in, end the logs, and wait until the trainer has learned from all of them.
 
     Raises:
