@@ -49,7 +49,7 @@ from model.learning.replay import ReplayBuffer
 from model.optim.parameters import Parameters, make_deterministic, stream_seed
 from stream.example import Example
 
-_NEGATIVES, _LENGTHS, _REPLAY = 0, 1, 2  # uses of random numbers
+_NEGATIVES, _LENGTHS, _REPLAY, _REPLAY_LENGTHS = 0, 1, 2, 3  # uses of random numbers
 _COUNTS: Final = ("steps", "examples", "tokens")
 
 
@@ -236,7 +236,8 @@ class Learner:
         rng = self._random(_REPLAY)
         batch = self.index.known(past.draw(self.train.replay_examples, rng))
         if alpha := self.train.stochastic_length_alpha:
-            batch = batch.shortened(kept_tokens(batch.tokens, self.model.max_len, alpha, rng))
+            lengths = self._random(_REPLAY_LENGTHS)
+            batch = batch.shortened(kept_tokens(batch.tokens, self.model.max_len, alpha, lengths))
         drawn = self._negatives(now_ms, rng) if len(batch.targets.positive) else None
         dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
         replayed = ForwardPass(self.weights, batch, drawn, dropout)
