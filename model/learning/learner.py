@@ -221,7 +221,7 @@ class Learner:
         for part in (self.weights, self.items, self.features):
             part.digest_update(hasher)
         digest_arrays(hasher, self.popularity.state())
-        digest_arrays(hasher, self._fusion.state())
+        digest_arrays(hasher, self._fusion.deciding())
         hasher.update(str(self.counts).encode())
         return hasher.hexdigest()
 
