@@ -94,6 +94,13 @@ class Fusion:
         """Return everything as arrays, for a checkpoint; some are views."""
         return {} if self._linear is None else self._linear.state()
 
+    def deciding(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that decide the fused score: all but the weights of the stack, which is no part of it."""
+        if not self._fused:
+            return {}
+        state = self.state()
+        return {name: state[name][: len(HEADS)] if name in ("weights", "squares") else state[name] for name in state}
+
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace everything by what a state holds."""
         if self._linear is not None:

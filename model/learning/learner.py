@@ -265,7 +265,7 @@ class Learner:
         digest_arrays(hasher, self.popularity.state())
         if self._past is not None:
             self._past.digest_update(hasher)
-        digest_arrays(hasher, self._fusion.state())
+        digest_arrays(hasher, self._fusion.deciding())
         hasher.update(str(self.counts).encode())
         return hasher.hexdigest()
 

@@ -21,10 +21,10 @@ SHAPE, TRAIN = ModelSettings(dim=8, layers=1, heads=2, max_len=16), TrainSetting
 class Side:
     """A fusion beside random queries, over an index of its own."""
 
-    def __init__(self, *, exclude_seen: bool = False, fused: bool = True) -> None:
+    def __init__(self, *, exclude_seen: bool = False, fused: bool = True, stack: bool = True) -> None:
         self.index, self.weights = EntityIndex(), Parameters(SHAPE, TRAIN)
         ranker = Ranker(self.weights, exclude_seen=exclude_seen)
-        self.fusion = Fusion(ranker, SHAPE.temperature, 0, fused=fused, exclude_seen=exclude_seen, stack=True)
+        self.fusion = Fusion(ranker, SHAPE.temperature, 0, fused=fused, exclude_seen=exclude_seen, stack=stack)
 
     def step(self, batch: list[Example], *, test: bool = True, learn: bool = True) -> dict[str, NDArray[np.float64]]:
         taken = self.index.take_in(batch)
@@ -59,6 +59,17 @@ def test_without_fusion_the_model_is_the_encoder_and_the_stack_stands_beside_it(
         ours, theirs = alone.step(batch), fused.step(batch)
         assert ours[MODEL].tolist() == ours[ENCODER].tolist() == theirs[ENCODER].tolist()
         assert ours[STACK].tolist() == theirs[STACK].tolist()
+
+
+def test_the_stack_beside_it_decides_nothing() -> None:
+    """Fused ranks, and the arrays that decide them, are the same with it and without it."""
+    sides = Side(stack=True), Side(stack=False)
+    for batch in batches(stream(count=48)):
+        ranks = [side.step(batch)[MODEL].tolist() for side in sides]
+        assert ranks[0] == ranks[1]
+    one, other = (side.fusion.deciding() for side in sides)
+    assert one.keys() == other.keys()
+    assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
 def test_it_learns_to_trust_counts_and_not_noise() -> None:

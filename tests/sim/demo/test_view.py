@@ -52,9 +52,9 @@ def test_figures_that_do_not_exist_are_dashes() -> None:
     """Before the first target is tested, a hit rate of 0.0000 would be a lie."""
     view = View(1, {"silu": 2})
     assert "0.0000" not in view.line()
-    assert "silu 0 targets, 0 items, HR@10 – (popularity –, last_items –)" in view.line()
+    assert "silu 0 targets, 0 items, HR@10 – (stack –, popularity –, last_items –)" in view.line()
     view.seen["silu"] = Scrape(TRAINER)
-    assert "silu 900 targets, 40 items, HR@10 0.2500 (popularity 0.1250, last_items –)" in view.line()
+    assert "silu 900 targets, 40 items, HR@10 0.2500 (stack –, popularity 0.1250, last_items –)" in view.line()
 
 
 def test_it_shows_what_the_processes_offer(port: int) -> None:
@@ -65,4 +65,4 @@ def test_it_shows_what_the_processes_offer(port: int) -> None:
     assert "worker 1,200 events" in view.headline()
     rows = printed(view)
     assert ["│", "hstu,", "silu", "│", "900", "│", "40", "│", "0", "│", "0", "│", "0.2500", "│", "0.5000", "│"] in rows
-    assert [row[1] for row in rows if row[-2:] == ["–", "│"]] == ["popularity", "last_items"]
+    assert [row[1] for row in rows if row[-2:] == ["–", "│"]] == ["stack", "popularity", "last_items"]
