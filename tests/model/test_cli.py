@@ -10,6 +10,8 @@ from model.config import Activation
 from model.errors import ModelError
 from model.serving.responses import QueryError
 from model.storage.aliases import LATEST, move
+from model.trainer.run import Origin
+from stream.example import DEFAULT_BOUNDS
 from stream.kafka.connection import Kafka
 from tests.model.commands import Context, Run, ids
 from tests.served import write_model
@@ -106,13 +108,20 @@ def test_train_hands_its_flags_to_the_trainer(
 ) -> None:
     """Every flag arrives; what was not given has its default; and Kafka is looked for first."""
     flags = ["--name", "s2", "--attention", "softmax", "--until-end", "--bootstrap", "h:1", "--threads", "2"]
+    flags += ["--weights-from", "s1", "--since", "7"]
     run("train", *flags, "--device", "cpu", "--data-dir", str(tmp_path / "d"), "--live")
     assert context.kafkas == [Kafka("h:1")]
     run("train")
     (first, named), ((train, model, *_), quiet) = trained
     assert (first[0].name, first[0].threads, first[0].device, first[1].attention) == ("s2", 2, "cpu", "softmax")
     assert first[2:] == (tmp_path / "d", Kafka("h:1"))
-    assert named == {"topic_prefix": "", "partitions": 4, "until_end": True, "live": True}
+    assert named == {
+        **{"topic_prefix": "", "partitions": 4, "bounds": DEFAULT_BOUNDS},
+        **{"until_end": True, "live": True, "origin": Origin("s1", 7)},
+    }
+    assert quiet["origin"] is None
+    with pytest.raises(ModelError, match="--since belongs to --weights-from"):
+        run("train", "--since", "7")
     assert (train.name, model.attention, quiet["until_end"], quiet["live"]) == ("silu", "silu", False, False)
 
 

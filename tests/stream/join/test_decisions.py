@@ -1,12 +1,15 @@
 """What is refused and what is joined is a function of the logs: of no batch, order, restart, rebuild or clock."""
 
+import ast
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings as hypothesis_settings, strategies as st
 
+import stream
 from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.example import NO_PARENT, Example, decode, message_digest
@@ -167,3 +170,13 @@ def test_kafka_power_cut() -> None:
     assert store.data == before
     with pytest.raises(BrokerError, match="holds another record at offset 29"):
         read(store, [Record(29, log[29].value, timestamp=5)])
+
+
+@pytest.mark.parametrize("package", ["schema", "join"])
+def test_worker_clock(package: str) -> None:
+    """No decision can ask a host's clock: what decodes and joins knows none."""
+    for path in (Path(stream.__file__).parent / package).glob("*.py"):
+        imported = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import)]
+        assert not {alias.name for node in imported for alias in node.names} & {"time", "datetime"}, path
+        froms = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        assert not {node.module for node in froms} & {"time", "datetime"}, path
