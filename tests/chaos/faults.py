@@ -25,6 +25,7 @@ from tests.kafka_logs import delete_before
 
 RECOVERY_S: Final = 120.0
 _REFUSAL_S: Final = 90.0
+_NOT_BACK: Final = f"not everything is joined {RECOVERY_S:g} s later"
 _CLOCKS_S: Final = (-3600, -600, 600, 3600)
 _GONE: Final = r"ends at offset|holds another record|another Kafka|made again|deleted \d+ records unread"
 _NO_ROOM: Final = r"[Nn]o space|full|make room"
@@ -51,10 +52,10 @@ class Chaos:
         wrong = FAULTS[fault.kind](self, fault)
         if fault.kind.startswith("refusal"):
             self._watch.reconnect()
-            self.recovered(time.time() * 1000)
-            return Outcome(fault, None, wrong)
+            back = self.recovered(time.time() * 1000)
+            return Outcome(fault, None, wrong or ("" if back else _NOT_BACK))
         if not self.recovered(wall_ms):
-            return Outcome(fault, None, wrong or f"not everything is joined {RECOVERY_S:g} s later")
+            return Outcome(fault, None, wrong or _NOT_BACK)
         return Outcome(fault, time.monotonic() - begun, wrong)
 
     def recovered(self, wall_ms: float) -> bool:
@@ -62,7 +63,8 @@ class Chaos:
         beyond_ms = wall_ms - 1000 * self._settings.lateness_s
 
         def back() -> bool:
-            return self._watch.look() > beyond_ms and "Metrics on" in self._system.trainer.log.read_text()
+            trainer = self._system.trainer
+            return self._watch.look() > beyond_ms and trainer.running() and "Metrics on" in trainer.log.read_text()
 
         return wait_for(back, RECOVERY_S, self._system.supervise)
 
