@@ -81,9 +81,9 @@ class TrainSettings(BaseModel):
     """Learning rate of these embeddings, in multiples of `learning_rate`: rows are touched by few steps each."""
     negatives: int = Field(2048, ge=1)
     """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity."""
-    replay_every: int = Field(2, ge=0)
+    replay_every: int = Field(1, ge=0)
     """Micro-batches from one step on examples of the past to the next; 0 trains on each example once."""
-    replay_examples: int = Field(16, ge=1)
+    replay_examples: int = Field(4, ge=1)
     """Examples of such a step, drawn from the newest `replay_mib` of all that were trained on."""
     replay_input_dropout: float = Field(0.3, ge=0, lt=1)
     """Dropout of the embedded tokens in such a step."""
