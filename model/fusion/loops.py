@@ -286,28 +286,22 @@ def _count(t: int, events: Events, counts: Counts, limit: int) -> None:
         counts.features[target, p] = np.log1p(10.0 * facts[DISTINCT] * (sums[target, p] / totals[p]))
     rows, columns = np.empty(2 * LAGS, np.int64), np.empty(2 * LAGS, np.int64)
     n, weight = 0, events.pair_weights[t]
+    weights, faded = np.empty(2 * LAGS), weight
     for i in events.last[t]:
         if i >= 0:
             rows[n], columns[n], rows[n + 1], columns[n + 1] = i, target, target, i
+            weights[n] = weights[n + 1] = faded
             n += 2
-            counts.together_totals[i] += weight
-            counts.together_totals[target] += weight
+            counts.together_totals[i] += faded
+            counts.together_totals[target] += faded
             counts.together_roots[i] = np.sqrt(counts.together_totals[i])
+        faded *= FADE
     counts.together_roots[target] = np.sqrt(counts.together_totals[target])
-    weights = np.full(n, weight)
     _, facts[USED_TOGETHER] = add_pairs(
-        rows[:n],
-        columns[:n],
-        weights,
-        0,
-        together.starts,
-        together.lengths,
-        together.columns,
-        together.sums,
-        counts.together_rooms,
-        facts[USED_TOGETHER],
-        limit,
-    )
+        rows[:n], columns[:n], weights[:n], 0, together.starts, together.lengths, together.columns, together.sums,
+        counts.together_rooms, facts[USED_TOGETHER], limit,
+    )  # fmt: skip
+    weights[0] = weight
     if n:
         counts.following_totals[rows[0]] += weight
         _, facts[USED_FOLLOWING] = add_pairs(

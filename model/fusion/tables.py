@@ -13,7 +13,7 @@ from model.counting.pair_counts import PairColumns
 Array = NDArray[Any]
 
 LAGS: Final = 20  # last items of a user that are looked at
-FADE: Final = 0.9  # weight of an item a place further back
+FADE: Final = 0.9  # weight of an item a place further back, where pairs are counted and where they are looked up
 SHRINK: Final = 10.0  # added to the denominator of a cosine
 STRENGTH: Final = 2.0  # transitions to unknown items that each item starts with
 RATE: Final = 0.2  # of Adagrad

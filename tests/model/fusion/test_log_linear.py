@@ -57,10 +57,10 @@ class Naive:
         totals: Counter[int] = Counter()
         for event in self.learned:
             weight = 2.0 ** ((event.request_ms - asked.request_ms) / PAIR_HALF_LIFE_MS)
-            for other in event.history[-LAGS:]:
+            for lag, other in enumerate(event.history[::-1][:LAGS]):
                 for i, j in ((other, event.target), (event.target, other)):
-                    pairs[i, j] += weight  # type: ignore[assignment]
-                    totals[i] += weight  # type: ignore[assignment]
+                    pairs[i, j] += weight * FADE**lag  # type: ignore[assignment]
+                    totals[i] += weight * FADE**lag  # type: ignore[assignment]
         found: Counter[int] = Counter()
         for lag, i in enumerate(asked.history[::-1][:LAGS]):
             for j in {j for a, j in pairs if a == i}:
