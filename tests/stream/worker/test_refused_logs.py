@@ -9,6 +9,7 @@ import pytest
 from aiokafka.admin import NewPartitions
 
 from stream.config import StreamSettings
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.local_broker.node import Broker
 from tests.kafka_logs import delete_before, fill, make_topics, until, with_admin
@@ -20,7 +21,7 @@ from tests.worker_process import START_MS, WorkerProcess
 def settings(bootstrap: str, topic_prefix: str) -> StreamSettings:
     """Settings whose topics exist."""
     made = StreamSettings(topic_prefix=topic_prefix, partitions=1)
-    create_topics(bootstrap, made)
+    create_topics(Kafka(bootstrap), made)
     return made
 
 
@@ -77,7 +78,7 @@ def test_a_tail_that_is_lost_under_a_running_worker(tmp_path: Path) -> None:
         broker = Broker(tmp_path / "kafka")
         broker.start()
         try:
-            create_topics(broker.bootstrap, made)
+            create_topics(Kafka(broker.bootstrap), made)
             for n in range(30):
                 await write(broker.bootstrap, made, f"u{n}-", 1)
             (tmp_path / "data").mkdir()

@@ -11,6 +11,7 @@ from stream.config import StreamSettings
 from stream.example import Heartbeat, decode
 from stream.join.partition import Partition
 from stream.join.reorder_buffer import NEVER_MS
+from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.schema.ids import partition_of
 from stream.schema.record_time import IDLE, is_idle
@@ -111,7 +112,7 @@ def test_no_heartbeats_without_a_timeout() -> None:
 def settings(bootstrap: str, topic_prefix: str) -> StreamSettings:
     """Settings whose topics exist, with a short timeout."""
     made = StreamSettings(topic_prefix=topic_prefix, partitions=3, idle_timeout_s=1.0, lateness_s=1)
-    create_topics(bootstrap, made)
+    create_topics(Kafka(bootstrap), made)
     return made
 
 
