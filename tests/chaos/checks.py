@@ -106,7 +106,13 @@ def _learned(
     """Train in this process; return digests and counts."""
     partitions = settings.stream.partitions
     training = Training(
-        folder, settings.train, settings.model, partitions=partitions, items_partitions=partitions, now=time.time
+        folder,
+        settings.train,
+        settings.model,
+        partitions=partitions,
+        items_partitions=partitions,
+        now=time.time,
+        bounds=settings.stream.time_bounds,
     )
     left: list[tuple[Any, int, Log]] = [("items", number, log) for number, log in enumerate(items)]
     for number, log in enumerate(messages):
