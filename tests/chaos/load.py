@@ -33,7 +33,7 @@ class Load(threading.Thread):
     """
 
     def __init__(self, bootstrap: str, settings: StreamSettings, seed: int, rate: float) -> None:
-        super().__init__(name="load")
+        super().__init__(name="load", daemon=True)
         self.sent = 0
         self._kafka, self._settings, self._rate = bootstrap, settings, rate
         self._rng = random.Random(seed)
