@@ -180,7 +180,7 @@ def test_what_a_killed_process_left_is_gone_at_the_next_start(tmp_path: Path) ->
     (tmp_path / "faust" / "v1" / "left").write_text("by kill -9")
 
     async def run() -> None:
-        make_batch_app("group", "127.0.0.1:1", Notebook(), datadir=tmp_path / "faust")
+        make_batch_app("group", Kafka("127.0.0.1:1"), Notebook(), datadir=tmp_path / "faust")
         assert not (tmp_path / "faust" / "v1" / "left").exists()
 
     asyncio.run(run())

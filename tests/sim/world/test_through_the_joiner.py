@@ -9,13 +9,15 @@ import pytest
 from model.config import ModelSettings, TrainSettings
 from sim.config import Settings
 from sim.replay.in_process import DirectRun
+from sim.replay.in_process_join import LocalRecord
 from sim.scenarios.files import preset_names
 from sim.scenarios.scenario import load_scenario
-from sim.sources.source import replay_events
+from sim.sources.source import SourceEvent, replay_events
 from sim.world.events import Happening, WorldStream
 from sim.world.settings import WorldSettings
 from stream.config import StreamSettings
 from stream.join.partition import Partition
+from stream.schema.record_time import replay_headers
 from stream.schema.topics import SourceTopic
 from tests.memory_store import MemoryStore
 from tests.sim.world.worlds import ALL, SLATES, scenario
@@ -23,11 +25,9 @@ from tests.sim.world.worlds import ALL, SLATES, scenario
 TOPICS = {source.topic: source for source in SourceTopic}
 
 
-class Arrived:
-    """Has the fields of a Kafka record that the joiner reads."""
-
-    def __init__(self, offset: int, key: bytes | None, value: bytes | None) -> None:
-        self.offset, self.key, self.value = offset, key, value
+def local_record(offset: int, event: SourceEvent) -> LocalRecord:
+    """Return an event as a replay sends it."""
+    return LocalRecord(offset, event.key, event.value, event.ts_ms, replay_headers(event.ts_ms))
 
 
 def joined(source: WorldStream, settings: StreamSettings) -> Partition:
@@ -38,7 +38,8 @@ def joined(source: WorldStream, settings: StreamSettings) -> Partition:
     while some := list(islice(events, 500)):
         for topic, number in TOPICS.items():
             records = [event for event in some if event.topic == topic]
-            partition.handle(number, [Arrived(offsets[number] + n, e.key, e.value) for n, e in enumerate(records)])
+            first = offsets[number]
+            partition.handle(number, [local_record(first + n, event) for n, event in enumerate(records)])
             offsets[number] += len(records)
     return partition
 

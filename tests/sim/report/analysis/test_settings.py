@@ -12,7 +12,7 @@ def test_variants_are_laid_out_by_the_one_number_they_differ_in(tmp_path: Path) 
     """The learning rate of each; a run that names none has the default; texts and two numbers are no axis."""
     runs = [run("a", "silu", 0, 0.1, variant) for variant in ("", "learning_rate=0.01")]
     found = varied(read_results(write(tmp_path, runs)), "a")
-    assert found == ("learning rate", {("silu", ""): 0.003, ("silu", "learning_rate=0.01"): 0.01})
+    assert found == ("learning rate", {("silu", ""): 0.001, ("silu", "learning_rate=0.01"): 0.01})
     runs = [run("b", "silu", 0, 0.1, name, settings=json.dumps({"bias": name})) for name in ("none", "bucketed")]
     assert varied(read_results(write(tmp_path, runs)), "b") is None
     assert varied(read_results(write(tmp_path, [run("c", "silu", 0, 0.1)])), "c") is None
