@@ -124,7 +124,13 @@ class RetrievalTally(Tally):
         return int(self.arrays["sums"][:, 0].sum())
 
     def count(self, rank_T: NDArray[np.float64], slice_T: NDArray[np.intp]) -> None:
-        """Count targets of these ranks and age slices."""
+        """Count targets of these ranks and age slices.
+
+        Raises:
+            ModelError: A rank is NaN or less than 1, so that metrics would flatter.
+        """
+        if not (rank_T >= 1).all():
+            raise ModelError("A rank is no number from 1 on, so scores are not finite; the metrics are not counted.")
         figures = (np.ones_like(rank_T), *(metric.of_rank(rank_T) for metric in METRICS))
         np.add.at(self.arrays["sums"], slice_T, np.stack(figures, axis=1))
 

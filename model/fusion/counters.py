@@ -20,7 +20,6 @@ from model.fusion.tables import DISTINCT, EVENTS, LAGS, REFRESH_AT, USED_FOLLOWI
 
 HALF_LIVES_MS: Final = (HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS, 10**6 * DAY_MS)  # the last: never
 PAIR_HALF_LIFE_MS: Final = 90 * DAY_MS
-TINY: Final = np.finfo(np.float64).tiny
 REFRESH: Final = 64  # events between two updates of all popularity features; an event updates its own item's at once
 
 
@@ -110,8 +109,9 @@ class Counters:
         if self._facts[EVENTS] < self._facts[REFRESH_AT]:
             return False
         self._facts[REFRESH_AT] += REFRESH
-        scale_P = 10.0 * self._facts[DISTINCT] / np.maximum(self._totals, TINY)
-        self.features[: self._len] = np.log1p(self._sums[: self._len] * scale_P)
+        share_VP = np.zeros((self._len, len(self._totals)))
+        np.divide(self._sums[: self._len], self._totals, out=share_VP, where=self._totals > 0)
+        self.features[: self._len] = np.log1p(10.0 * self._facts[DISTINCT] * share_VP)
         return True
 
     @property

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from model.arrays.state import prefixed, under
 from model.counting.histories import latest
 from model.data.candidates import Questions
+from model.errors import ModelError
 from model.fusion import loops, tables
 from model.fusion.counters import Counters, Weights
 
@@ -94,6 +95,9 @@ class LogLinear:
             ranked: Heads that rank; the others' ranks are NaN.
             learn: Whether weights and counts move.
             hidden_TV: The encoder's logits of the items in `answered`; None: they are 0.
+
+        Raises:
+            ModelError: A score or a weight is not finite.
         """
         rank_HT = np.full((len(self._heads.new_only), len(asked)), np.nan)
         if not len(asked):
@@ -114,6 +118,10 @@ class LogLinear:
             self.counters.written()
             if learn:
                 self._make_ready(at - pending)
+        if np.isnan(rank_HT[heads]).any() or not np.isfinite(self._heads.weights).all():
+            raise ModelError(
+                "A score of the counts fused with the encoder's logits is not a number; the model is not used."
+            )
         return rank_HT
 
     def _make_ready(self, events: int) -> None:

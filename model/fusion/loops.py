@@ -79,10 +79,10 @@ def _gather(t: int, events: Events, counts: Counts, room: Room, listed: bool) ->
     if listed:
         n = _list(events.targets[t], n, at_V, rows, features)
     for f in range(LISTED):
-        scale = 10.0 * max(1, counts.facts[DISTINCT]) / totals[f]  # above 0, so that own items are known by it
+        scale = 10.0 * max(1, counts.facts[DISTINCT])  # above 0, so that own items are known by it
         for at in range(n):
             if features[at, f] > 0:
-                features[at, f] = np.log1p(scale * features[at, f])
+                features[at, f] = np.log1p(scale * (features[at, f] / totals[f]))
     return n
 
 
@@ -171,11 +171,16 @@ def _bar(live: Array, born_ms: Array, request_ms: int, scores: Array) -> None:
 
 @partial(compiled, calls=_CALLED)
 def _rank(target: int, scores: Array) -> float:
-    """Return the rank of a target, equal scores sharing their mean rank; inf for one that is no candidate."""
+    """Return the rank of a target, equal scores sharing their mean rank; inf for one that is no candidate.
+
+    NaN where a score is NaN.
+    """
     if target < 0 or target >= len(scores) or scores[target] == -np.inf:
         return np.inf
     own, higher, equal = scores[target], 0, 0
     for v in range(len(scores)):
+        if np.isnan(scores[v]):
+            return np.nan
         higher += scores[v] > own
         equal += scores[v] == own
     return 1 + higher + (equal - 1) / 2
@@ -263,8 +268,8 @@ def _descend(heads: Heads) -> None:
             if heads.hits[h, c]:
                 for f in range(heads.weights.shape[2]):
                     slope = heads.gradients[h, c, f] / heads.hits[h, c]
-                    if slope != 0:
-                        heads.squares[h, c, f] += slope * slope
+                    heads.squares[h, c, f] += slope * slope
+                    if heads.squares[h, c, f] > 0:  # the square of a tiny slope is 0
                         heads.weights[h, c, f] += RATE * slope / np.sqrt(heads.squares[h, c, f])
                     heads.gradients[h, c, f] = 0.0
                 heads.hits[h, c] = 0
@@ -283,7 +288,8 @@ def _count(t: int, events: Events, counts: Counts, limit: int) -> None:
     facts[DISTINCT] += not known
     facts[EVENTS] += 1
     for p in range(len(totals)):
-        counts.features[target, p] = np.log1p(10.0 * facts[DISTINCT] * (sums[target, p] / totals[p]))
+        share = sums[target, p] / totals[p] if totals[p] > 0 else 0.0  # 0 where all of it is too long ago for float64
+        counts.features[target, p] = np.log1p(10.0 * facts[DISTINCT] * share)
     rows, columns = np.empty(2 * LAGS, np.int64), np.empty(2 * LAGS, np.int64)
     n, weight = 0, events.pair_weights[t]
     weights, faded = np.empty(2 * LAGS), weight

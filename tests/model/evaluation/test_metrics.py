@@ -169,3 +169,10 @@ def test_a_diverged_model_is_an_error_sentence() -> None:
     """The error names the action and the target, and what to do."""
     with pytest.raises(ModelError, match=r"action 'like' for target 1 .* is nan: training has diverged; lower"):
         ranking([((0, 0), (True, True), 0), ((0, math.nan), (True, True), 0)])
+
+
+@pytest.mark.parametrize("rank", [np.nan, 0.5])
+def test_a_rank_that_no_target_can_have_is_refused(rank: float) -> None:
+    """Scores that are not numbers give such ranks, and reciprocal ranks above 1."""
+    with pytest.raises(ModelError, match="metrics are not counted"):
+        RetrievalTally().count(np.array([3.0, rank]), np.zeros(2, np.intp))

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 import model.fusion.log_linear
 from model.data.entity_index import EntityIndex, IndexedBatch
+from model.data.event_time import DAY_MS
+from model.errors import ModelError
 from model.fusion.counters import HALF_LIVES_MS, PAIR_HALF_LIFE_MS, REFRESH
 from model.fusion.log_linear import CLASSES, FEATURES, Head, LogLinear
 from model.fusion.tables import FADE, LAGS, RATE, SHRINK, STRENGTH
@@ -191,18 +193,44 @@ def test_features_are_named_as_they_are_counted() -> None:
     assert len(FEATURES) == 1 + len(HALF_LIVES_MS) + 4
 
 
-def busy_stream(events: int, items: int) -> tuple[EntityIndex, list[IndexedBatch]]:
-    """Return a long stream of single events: users take items by a law with a few popular ones."""
+def busy_stream(
+    events: int, items: int, gap_ms: int = REQUEST_MS, batch: int = 1
+) -> tuple[EntityIndex, list[IndexedBatch]]:
+    """Return a long stream of events: users take items by a law with a few popular ones."""
     rng, index, taken = np.random.default_rng(0), EntityIndex(), []
+    waiting: list[Example] = []
     histories: list[list[tuple[int, int, int, int]]] = [[] for _ in range(40)]
     for n in range(events):
         user, item = int(rng.integers(40)), int(items * rng.random() ** 3)
-        ts_ms = START_MS + n * REQUEST_MS
+        ts_ms = START_MS + n * gap_ms
         tokens = histories[user][-30:]
         example = make_example([*tokens, (item, 5, ts_ms, 2)], user)
-        taken.append(index.take_in([with_targets(example, [(len(tokens), len(tokens) - 1, 0, ts_ms, [5])])]))
+        waiting.append(with_targets(example, [(len(tokens), len(tokens) - 1, 0, ts_ms, [5])]))
         histories[user].append((item, 5, ts_ms, 2))
+        if len(waiting) == batch:
+            taken.append(index.take_in(waiting))
+            waiting = []
     return index, taken
+
+
+@pytest.mark.parametrize("gap_days", [20, 60, 2_000])
+def test_counts_stay_finite_over_silent_years(gap_days: int) -> None:
+    """Shares of what float64 holds no more are 0; before, they were not numbers, and every target had rank 0.5."""
+    linear, ranks = LogLinear(HEADS), []
+    for batch in busy_stream(160, 50, gap_days * DAY_MS, batch=16)[1]:
+        ranks.append(linear.step(batch.questions, batch.answered, ranked=[0, 1]))
+        assert np.isfinite(linear.counters.features).all()
+    assert (np.concatenate(ranks, 1) >= 1).all()
+
+
+def test_a_score_that_is_no_number_is_refused() -> None:
+    """It would be neither above nor below the others, and its rank would flatter."""
+    (batch,) = busy_stream(4, 3, batch=4)[1]
+    hidden_TV = np.full((4, len(batch.answered.born_ms)), np.nan, np.float32)
+    with pytest.raises(ModelError, match="is not a number"):
+        LogLinear([Head(new_only=False, encoded=True)]).step(
+            batch.answered, batch.answered, ranked=[0], learn=False, hidden_TV=hidden_TV
+        )
 
 
 def test_popularity_is_refreshed_and_a_drawn_pool_learns_what_all_items_teach(
