@@ -26,3 +26,7 @@ class StoreBusyError(StoreError):
 
 class FormatError(HstuError):
     """A message or a file is foreign, truncated or written by a newer version."""
+
+
+class DamagedError(FormatError):
+    """A message of our own format and version whose bytes do not fit together."""

@@ -42,7 +42,7 @@ import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
-from stream.errors import FormatError
+from stream.errors import DamagedError, FormatError
 from stream.schema.bounds import MAX_JSON_BYTES, JsonBoundsError, check_json
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
 from stream.schema.printable import printable
@@ -59,6 +59,7 @@ __all__ = [  # all that model/ may import of stream/
     "NO_KEY",
     "NO_PARENT",
     "TOKEN_DTYPE",
+    "DamagedError",
     "Example",
     "FormatError",
     "Heartbeat",
@@ -197,7 +198,8 @@ def decode(message: bytes) -> Example | Heartbeat:
     """Return the example or heartbeat of a message, copying no column.
 
     Raises:
-        FormatError: The message is not ours, is damaged, too short or too long, or a newer version wrote it.
+        FormatError: The message is not ours, or another version wrote it.
+        DamagedError: It is too short or too long, or its parts do not fit together.
     """
     if len(message) < _START.size or message[:4] != MAGIC:
         raise FormatError(
@@ -222,15 +224,17 @@ def farewell(partition: int, serial: int, final_ms: int, user: int) -> Example:
 
 def _decode_beat(message: bytes) -> Heartbeat:
     if len(message) != _BEAT.size:
-        raise FormatError(f"A heartbeat on examples has {len(message)} bytes instead of {_BEAT.size}: truncated.")
+        raise DamagedError(f"A heartbeat on examples has {len(message)} bytes instead of {_BEAT.size}: truncated.")
     _, _, _, partition, _, watermark_ms, tokens, digest = _BEAT.unpack(message)
+    if watermark_ms > END_OF_TIME_MS:
+        raise DamagedError(f"A heartbeat on examples names {watermark_ms} ms, a time after the end of time.")
     return Heartbeat(partition, watermark_ms, tokens, digest)
 
 
 def _decode_example(message: bytes) -> Example:
     size = len(message)
     if size < _HEAD.size:
-        raise FormatError(f"An example has {size} bytes, fewer than its header of {_HEAD.size}: it is truncated.")
+        raise DamagedError(f"An example has {size} bytes, fewer than its header of {_HEAD.size}: it is truncated.")
     _, _, _, partition, n, t, l, x, text_bytes, serial, final_ms, user, first, parent = _HEAD.unpack_from(message)  # noqa: E741
     counts = (n, n, n, t, l, x, t, t, t, t + 1, x + 1, n)
     columns: dict[str, NDArray[Any]] = {}
@@ -238,7 +242,7 @@ def _decode_example(message: bytes) -> Example:
     sizes = [_padded(np.dtype(dtype).itemsize * count) for (_, dtype), count in zip(_COLUMNS, counts, strict=True)]
     ends = at + sum(sizes)
     if size != ends + text_bytes:
-        raise FormatError(
+        raise DamagedError(
             f"An example (partition {partition}, serial {serial}) has {size} bytes where its header asks for "
             f"{ends + text_bytes}: it is truncated or damaged; read it again from Kafka."
         )
@@ -252,7 +256,7 @@ def _decode_example(message: bytes) -> Example:
     except UnicodeDecodeError:
         example = None
     if example is None or not (_ascend(offsets, text_bytes) and _is_sound(example)):
-        raise FormatError(
+        raise DamagedError(
             f"An example (partition {partition}, serial {serial}) is damaged: its columns do not fit together; read it "
             "again from Kafka, or see what else writes to this topic."
         )

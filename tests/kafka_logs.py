@@ -59,10 +59,13 @@ async def fill(
     messages: Sequence[Message],
     *,
     transactions: int = 0,
+    abort: bool = False,
+    compression: str | None = None,
     headers: Headers = (),
 ) -> None:
     """Send messages in order; in `transactions` transactions, each of which leaves a marker in the log, or in none."""
     options: dict[str, Any] = {"transactional_id": f"fills {topic}"} if transactions else {}
+    options["compression_type"] = compression
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5, **options)
     await producer.start()
     try:
@@ -78,7 +81,7 @@ async def fill(
             ]
             await asyncio.gather(*arrivals)
             if transactions:
-                await producer.commit_transaction()
+                await (producer.abort_transaction() if abort else producer.commit_transaction())
     finally:
         await producer.stop()
 

@@ -18,7 +18,7 @@ from model.data.catalogue import ItemRecord, ItemsWatermark, Tombstone
 from model.data.item_times import decode_timed
 from model.errors import ModelError
 from model.trainer.merge import BEGINNING_MS, Merge, PartitionQueue, Placed, Topic
-from stream.example import DEFAULT_BOUNDS, MAGIC, Example, FormatError, Record, TimeBounds, decode
+from stream.example import DEFAULT_BOUNDS, MAGIC, DamagedError, Example, Record, TimeBounds, decode
 
 LearnItems = Callable[[Sequence[ItemRecord | Tombstone]], None]
 _DIGEST: Final = 2**128
@@ -73,7 +73,11 @@ class Inbox:
         if not message.startswith(MAGIC):
             self._refuse(f"Offset {record.offset} of examples, partition {partition}, holds no example; passed over.")
             return
-        decoded = _decoded(message, partition, record.offset)
+        try:
+            decoded = decode(message)
+        except DamagedError as error:  # if it was an example of ours, its successor's serial shows that it is missing
+            self._refuse(f"{error} Offset {record.offset} of examples, partition {partition}, is passed over.")
+            return
         if decoded.partition != partition:
             raise ModelError(
                 f"Offset {record.offset} of examples, partition {partition}, holds a message of partition "
@@ -171,10 +175,3 @@ class Inbox:
                     queue.serial, queue.digest = mark["serial"], bytes.fromhex(mark["digest"])
                     queue.final_ms = mark["final_ms"]
                     self._tokens[p], self._sequences[p] = mark["tokens"], mark["sequences"]
-
-
-def _decoded(message: bytes, partition: int, offset: int) -> Any:
-    try:
-        return decode(message)
-    except FormatError as error:
-        raise FormatError(f"Offset {offset} of examples, partition {partition}: {error}") from None

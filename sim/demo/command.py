@@ -39,6 +39,7 @@ example_tokens = 64
 max_len = 64
 
 [train]
+replay_every = 0  # the profile "fast" of docs/performance.md; without it hits are more, and time is twice as much
 snapshot_s = 5
 keep_snapshots = 1000
 """

@@ -103,6 +103,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: Any) -> Any:
         client = super()._create_worker_consumer(transport)
         client._fetch_max_wait_ms = _FETCH_MS
+        client._isolation_level = "read_committed"  # Faust sets it for its own transactions alone
         return client
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:

@@ -21,7 +21,7 @@ REPLAY_HEADER: Final = "hstu-replay"
 IDLE_HEADER: Final = "hstu-idle"
 IDLE: Final = ((IDLE_HEADER, b""),)
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 class Timed(Protocol):
@@ -65,7 +65,8 @@ class TimeBounds:
         """
         for name, value in record.headers if self.replays else ():
             if name == REPLAY_HEADER:
-                return int(value) if value.isdigit() and len(value) < 17 else record.timestamp
+                named = value or b""  # Kafka lets a header's value be null
+                return int(named) if named.isdigit() and len(named) < 17 else record.timestamp
         return None
 
     def latest_ms(self, record: Timed) -> int | None:

@@ -3,7 +3,14 @@ import pytest
 from hypothesis import given, strategies as st
 
 from stream.errors import FormatError
-from stream.example import Example, Heartbeat, decode, encode_example, encode_heartbeat
+from stream.example import (
+    END_OF_TIME_MS,
+    Example,
+    Heartbeat,
+    decode,
+    encode_example,
+    encode_heartbeat,
+)
 
 u64, i64, u32 = st.integers(0, 2**64 - 1), st.integers(-(2**63), 2**63 - 1), st.integers(0, 2**32 - 1)
 
@@ -59,7 +66,15 @@ def test_decoding_copies_no_column(example: Example) -> None:
         assert column.flags.aligned
 
 
-@given(st.builds(Heartbeat, u32, i64, u64, st.binary(min_size=16, max_size=16)))
+@given(
+    st.builds(
+        Heartbeat,
+        u32,
+        st.integers(-(2**63), END_OF_TIME_MS),
+        u64,
+        st.binary(min_size=16, max_size=16),
+    )
+)
 def test_a_heartbeat_round_trips(beat: Heartbeat) -> None:
     """All its fields come back."""
     assert decode(encode_heartbeat(beat)) == beat

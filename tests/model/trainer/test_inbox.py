@@ -2,7 +2,7 @@ import pytest
 
 from model.errors import ModelError
 from model.trainer.inbox import Inbox
-from stream.example import FormatError
+from stream.example import FormatError, Heartbeat, encode_heartbeat
 from tests.factories import START_MS, Record
 from tests.runs import ITEMS, LOGS
 
@@ -78,14 +78,17 @@ def test_a_missing_example_is_refused() -> None:
     assert inbox.position("examples", 0) == examples[1].offset + 1
 
 
-def test_foreign_records_are_passed_over_and_damaged_ones_are_not() -> None:
-    """Others may have written to the topic; a broken example of ours would be a hole in the order."""
+def test_foreign_and_damaged_records_are_passed_over() -> None:
+    """A broken one of ours is missed at the next serial; another version stops the trainer."""
     inbox = Inbox(3, 2)
     inbox.offer("examples", 0, [Record(0, None, b"hello", 0), Record(1, None, None, 0)])
     inbox.offer("items", 0, [Record(0, b"x", b"{", 0)])
     assert inbox.refused == 3
-    with pytest.raises(FormatError, match=r"Offset 2 of examples, partition 0: .*truncated"):
-        inbox.offer("examples", 0, [Record(2, None, (LOGS[0][0].value or b"")[:-8], 0)])
+    far = encode_heartbeat(Heartbeat(0, 2**62))
+    inbox.offer("examples", 0, [Record(2, None, (LOGS[0][0].value or b"")[:-8], 0), Record(3, None, far, 0)])
+    assert inbox.refused == 5
+    with pytest.raises(FormatError, match="version 1, type 1"):
+        inbox.offer("examples", 0, [Record(4, None, b"HSTE\x01\x00\x01\x00" + bytes(60), 0)])
     with pytest.raises(ModelError, match="partition 1, holds a message of partition 0"):
         inbox.offer("examples", 1, [LOGS[0][0]])
     with pytest.raises(ModelError, match="Partition 7 of examples"):

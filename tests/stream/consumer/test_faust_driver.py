@@ -12,6 +12,7 @@ from faust.types import TP
 from stream.consumer import faust_driver
 from stream.errors import BrokerError
 from stream.kafka.connection import Kafka
+from stream.operations.records import read_topic
 from stream.transport import make_batch_app, serve
 from tests.kafka_logs import DEADLINE_S, fill, make_topics, members, until
 from tests.stream.consuming import Notebook, Run, records
@@ -80,6 +81,43 @@ def test_transactions_are_no_gap_and_their_ends_are_found(bootstrap: str, topic_
         assert notebook.offsets((name, 0)) == [n for n in range(44) if n % 11 != 10]
 
     asyncio.run(run())
+
+
+def test_aborted_transactions_are_not_read(bootstrap: str, topic_prefix: str, tmp_path: Path) -> None:
+    """A producer that aborts takes back what it sent, and the end is found behind it."""
+    name = f"{topic_prefix}log"
+
+    async def run() -> None:
+        await make_topics(bootstrap, [name])
+        await fill(bootstrap, name, records(10), transactions=1)
+        await fill(bootstrap, name, records(10), transactions=1, abort=True)
+        await fill(bootstrap, name, records(5), transactions=1)
+        await fill(bootstrap, name, records(5), transactions=1, abort=True)
+        notebook = Notebook()
+        handled = Run(bootstrap, name, tmp_path, notebook, poll_records=7)
+
+        async def ended() -> bool:
+            return notebook.count == 30 and all([await handled.app.at_end((name, p)) for p in (0, 1)])
+
+        await handled.until(ended, "both partitions at their ends")
+        assert notebook.offsets((name, 0)) == [*range(10), *range(22, 27)]
+
+    asyncio.run(run())
+
+
+def test_every_compression_of_producers_is_read(bootstrap: str, topic_prefix: str, tmp_path: Path) -> None:
+    """By the workers' client and by that of the verbs that read whole topics; Kafka keeps the producer's codec."""
+    name, codecs = f"{topic_prefix}log", ("gzip", "snappy", "lz4", "zstd")
+
+    async def run() -> None:
+        await make_topics(bootstrap, [name])
+        for codec in codecs:
+            await fill(bootstrap, name, records(50), compression=codec)
+        notebook = Notebook()
+        await Run(bootstrap, name, tmp_path, notebook).until(lambda: notebook.count == 400, "all records")
+
+    asyncio.run(run())
+    assert sum(1 for _ in read_topic(Kafka(bootstrap), name)) == 400
 
 
 def test_lag_is_known_when_kafka_has_not_answered_for_long(

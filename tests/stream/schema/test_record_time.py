@@ -22,9 +22,10 @@ def test_a_live_record_is_bounded_by_its_own_timestamp() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "ts_ms"), [(b"7", 7), (b"", 1000), (b"x", 1000), (b"-5", 1000), (b"9" * 20, 1000), (b"0", 0)]
+    ("value", "ts_ms"),
+    [(b"7", 7), (b"", 1000), (b"x", 1000), (b"-5", 1000), (b"9" * 20, 1000), (b"0", 0), (None, 1000)],
 )
-def test_a_replayed_record_names_its_time(value: bytes, ts_ms: int) -> None:
+def test_a_replayed_record_names_its_time(value: bytes | None, ts_ms: int) -> None:
     """One that names no time has that of its Kafka timestamp; whoever does not believe replays sees a live record."""
     record = replayed(((REPLAY_HEADER, value),))
     assert TimeBounds().replayed_ms(record) == ts_ms
