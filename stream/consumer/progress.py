@@ -164,12 +164,14 @@ def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int) ->
     if wanted < first:
         raise BrokerError(
             f"{topic}[{number}] begins at offset {first}, but this data directory has read it up to {wanted}: Kafka "
-            f"has deleted {first - wanted} records unread. Raise the topic's retention; to go on without them, start "
-            "with a new data directory (docs/recovery.md)."
+            f"has deleted {first - wanted} records unread. Raise the topic's retention; to go on without them, let "
+            "a worker start with a new data directory, and a trainer under another --name with --weights-from "
+            "(docs/recovery.md)."
         )
     if wanted > end:
         raise BrokerError(
             f"{topic}[{number}] ends at offset {end}, but this data directory has read it up to {wanted}: it is "
             "another Kafka, the topic was made again, or Kafka has lost the end of its log (a power cut). Point to the "
-            "Kafka of before, or start with a new data directory (docs/recovery.md)."
+            "Kafka of before; or let a worker start with a new data directory, and a trainer under another --name with "
+            "--weights-from (docs/recovery.md)."
         )
