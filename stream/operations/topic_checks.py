@@ -35,6 +35,7 @@ class _Owner(msgspec.Struct):
     user_id: str | int | None = None
     item_id: str | int | None = None
     watermark: int | None = None
+    forget: Any = None
 
 
 def check_topics(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
@@ -130,13 +131,13 @@ def check_keys(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
 
 
 def _owner(record: Any) -> bytes | None:
-    """Return the id in a record's value as UTF-8; None for heartbeats, tombstones and what cannot be read."""
+    """Return the id in a record's value as UTF-8; None for what lies in every partition, tombstones and what cannot be read."""
     try:
         owner = msgspec.json.decode(record.value or b"", type=_Owner)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     found = owner.item_id if owner.user_id is None else owner.user_id
-    return None if found is None or owner.watermark is not None else id_text(found).encode()
+    return None if found is None or owner.watermark is not None or owner.forget is not None else id_text(found).encode()
 
 
 def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:

@@ -109,12 +109,14 @@ def test_retention_and_configuration(kafka: KafkaForTests, settings: StreamSetti
 
 
 def test_keys_elsewhere_are_warned_of(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
-    """Users whose records lie in another partition, and records keyed by something else, are counted."""
+    """Users whose records lie in another partition, and keys that are no ids, are counted; `hstu forget` is in all."""
     user = "u1"
     home = partition_of(user.encode(), PARTITIONS)
     event = wire(action(user, "i", 1))
     records = [(home, user.encode(), event), (1 - home, user.encode(), event), (home, b"another", event)]
     send(Kafka(kafka.bootstrap), settings, "actions", *records, (0, b"", b"not json"), (0, b"", b"[" * 9000))
+    forgets = [(number, user.encode(), b'{"user_id":"u1","forget":true,"ts":1}') for number in range(PARTITIONS)]
+    send(Kafka(kafka.bootstrap), settings, "attributes", *forgets)
     found = wrong(Kafka(kafka.bootstrap), settings, data_dir)["keys"]
     assert found.level is Level.WARN
     assert "of the last 3 records" in found.says
