@@ -131,7 +131,7 @@ def check_keys(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
 
 
 def _owner(record: Any) -> bytes | None:
-    """Return the id in a record's value as UTF-8; None for what lies in every partition, tombstones and what cannot be read."""
+    """Return the id in a record's value as UTF-8; None for heartbeats, tombstones, forgetting and what cannot be read."""
     try:
         owner = msgspec.json.decode(record.value or b"", type=_Owner)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
