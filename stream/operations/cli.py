@@ -97,19 +97,16 @@ def forget(
     bootstrap: _Bootstrap = None,
 ) -> None:
     """Erase a user durably: a record in the log, so that stores built anew forget as well (docs/operations.md)."""
-    from stream.errors import HstuError
     from stream.operations.forget import forget_user
-    from stream.operations.tables import when
+    from stream.operations.tables import printable, when
 
     kafka, settings = _kafka(ctx, bootstrap)
     at = datetime.now(UTC) if until is None else until.replace(tzinfo=UTC)
     ts_ms = int(at.timestamp() * 1000)
-    if not user or ts_ms < 0:
-        raise HstuError("A user has an id, and event time begins in 1970.")
     partitions = forget_user(kafka, settings, user, ts_ms)
     print(
-        f"Written to {partitions} partitions of {settings.topic_prefix}attributes: user {user} is erased up to "
-        f"{when(ts_ms)} once event time has passed it, about {settings.lateness_s:g} s later."
+        f"Written to {partitions} partitions of {settings.topic_prefix}attributes: user {printable(user)} is erased "
+        f"up to {when(ts_ms)} once event time has passed it, about {settings.lateness_s:g} s later."
     )
 
 
