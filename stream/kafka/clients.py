@@ -29,9 +29,18 @@ with warnings.catch_warnings():
         NewTopic,
         UserScramCredentialUpsertion,
     )
-    from kafka.errors import KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError
+    from kafka.errors import (
+        InvalidRecordError,
+        KafkaError,
+        MessageSizeTooLargeError,
+        TopicAlreadyExistsError,
+        TopicAuthorizationFailedError,
+    )
+
+RECORD_REFUSED: Final = (InvalidRecordError, MessageSizeTooLargeError)  # the next record may still be accepted
 
 __all__ = [
+    "RECORD_REFUSED",
     "ConfigResource",
     "ConfigResourceType",
     "KafkaError",

@@ -97,19 +97,16 @@ def forget(
     bootstrap: _Bootstrap = None,
 ) -> None:
     """Erase a user durably: a record in the log, so that stores built anew forget as well (docs/operations.md)."""
-    from stream.errors import HstuError
     from stream.operations.forget import forget_user
-    from stream.operations.tables import when
+    from stream.operations.tables import printable, when
 
     kafka, settings = _kafka(ctx, bootstrap)
     at = datetime.now(UTC) if until is None else until.replace(tzinfo=UTC)
     ts_ms = int(at.timestamp() * 1000)
-    if not user or ts_ms < 0:
-        raise HstuError("A user has an id, and event time begins in 1970.")
     partitions = forget_user(kafka, settings, user, ts_ms)
     print(
-        f"Written to {partitions} partitions of {settings.topic_prefix}attributes: user {user} is erased up to "
-        f"{when(ts_ms)} once event time has passed it, about {settings.lateness_s:g} s later."
+        f"Written to {partitions} partitions of {settings.topic_prefix}attributes: user {printable(user)} is erased "
+        f"up to {when(ts_ms)} once event time has passed it, about {settings.lateness_s:g} s later."
     )
 
 
@@ -130,13 +127,16 @@ def list_letters(
     found = survey_letters(kafka, settings, _wanted(reason, topic), last)
     if as_json:
         counts = [{"reason": r, "topic": t, "count": count} for (r, t), count in sorted(found.counts.items())]
-        _print_json({"counts": counts, "replayed": found.replayed, "last": [_as_json(letter) for letter in found.last]})
+        last_letters = [_as_json(letter) for letter in found.last]
+        _print_json({"counts": counts, "replayed": found.replayed, "foreign": found.foreign, "last": last_letters})
         return
     show_table(("reason", "topic", "records"), [(r, t, count) for (r, t), count in sorted(found.counts.items())])
     if found.last:
         rows = [(when(letter.ts_ms), letter.reason, letter.id, letter.detail) for letter in found.last]
         show_table(("refused", "reason", "id", "why"), rows)
     typer.echo(f"{sum(found.counts.values()):,} refused, {found.replayed:,} of them replayed.", err=True)
+    if found.foreign:
+        typer.echo(f"{len(found.foreign):,} more that no worker has written ({_first(found.foreign)}).", err=True)
 
 
 @letters_app.command("show")
@@ -191,9 +191,11 @@ def replay_letters(
     if done.lost:
         typer.echo(
             f"{len(done.lost):,} cannot be sent: the letter was cut, and Kafka has no more of the record "
-            f"({', '.join(done.lost[:3])}).",
+            f"({_first(done.lost)}).",
             err=True,
         )
+    if done.passed_over:
+        typer.echo(f"{len(done.passed_over):,} passed over ({_first(done.passed_over)}).", err=True)
 
 
 @sequences_app.command("show")
@@ -231,6 +233,12 @@ def _wanted(reasons: Sequence[str] | None, topics: Sequence[str] | None, ids: Se
 
     check_reasons(reasons or ())
     return Wanted(reasons or (), topics or (), ids or ())
+
+
+def _first(texts: Sequence[str]) -> str:
+    from stream.operations.tables import printable
+
+    return printable("; ".join(texts[:3])) + ("; …" if len(texts) > 3 else "")
 
 
 def _as_json(letter: "Letter") -> dict[str, Any]:

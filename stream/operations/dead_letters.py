@@ -3,14 +3,14 @@
 A letter's id is the place of the refused record, TOPIC/PARTITION/OFFSET; a worker that was killed may have written it
 twice, so repeats are left out. What a replay has sent back is noted in topic `dead-letters` itself, by a record without
 a value whose header `replayed` is the letter's id: every host knows it, and it outlives every one of them. The event
-carries the id too, as the header `dead-letter`. A replay that was killed between the two sends that event once more,
-which the joiner takes for the same event, or as late; it is never joined twice.
+carries the id too, as the header `dead-letter`. A replay that was killed between the two, or an acknowledgement that
+was lost, sends that event once more, which the joiner takes for the same event, or as late; it is never joined twice.
 """
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +18,7 @@ from stream.config import StreamSettings
 from stream.errors import HstuError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
-from stream.kafka.topics import topic_name
+from stream.kafka.topics import count_partitions, topic_name
 from stream.operations.records import lookup, read_topic
 from stream.schema.dead_letters import Reason
 from stream.schema.topics import DEAD_LETTERS, EVENTS, ITEMS
@@ -44,6 +44,8 @@ class Letter:
     cut: bool = False
     """Whether the letter has only the beginning of its key or value."""
     replayed: bool = False
+    fault: str = ""
+    """Why no worker can have written it; empty if one can."""
 
     @property
     def id(self) -> str:
@@ -60,6 +62,8 @@ class Overview:
     replayed: int
     last: list[Letter]
     """Newest first."""
+    foreign: list[str]
+    """Letters that no worker can have written, each as its id and why; they are counted nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class Replayed:
     """Letters that an earlier replay had sent back."""
     lost: list[str]
     """Ids of letters whose value was cut, and whose record Kafka no longer has."""
+    passed_over: list[str]
+    """Letters that no worker can have written, and records that Kafka refuses, each as its id and why."""
 
 
 def survey_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, last: int) -> Overview:
@@ -99,18 +105,22 @@ def survey_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, last:
     """
     done = _replayed(kafka, settings)
     counts: Counter[tuple[str, str]] = Counter()
+    foreign: list[str] = []
     repeated = 0
 
     def counted() -> Iterator[Letter]:
         nonlocal repeated
         for letter in _letters(kafka, settings, wanted, done):
+            if letter.fault:
+                foreign.append(f"{letter.id}: {letter.fault}")
+                continue
             counts[letter.reason, letter.topic] += 1
             repeated += letter.replayed
             yield letter
 
     order = attrgetter("ts_ms", "offset")
     newest = heapq.nlargest(max(last, 1), counted(), key=order)  # of none it would read none
-    return Overview(dict(counts), repeated, newest[:last])
+    return Overview(dict(counts), repeated, newest[:last], foreign)
 
 
 def find_letter(kafka: Kafka, settings: StreamSettings, letter_id: str) -> Letter:
@@ -129,7 +139,8 @@ def find_letter(kafka: Kafka, settings: StreamSettings, letter_id: str) -> Lette
 def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dry_run: bool) -> Replayed:
     """Send the wanted letters' records back to their partitions, byte for byte, each once.
 
-    Their headers are sent as well where Kafka still has the records: a replayed log's say which time is theirs.
+    Their headers are sent as well where Kafka still has the records: a replayed log's say which time is theirs. What
+    cannot be sent is passed over: anybody who may write to `dead-letters` could otherwise stop the rest.
 
     Args:
         kafka: The Kafka.
@@ -138,26 +149,29 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
         dry_run: Send nothing, and return what would be sent.
 
     Raises:
-        BrokerError: Kafka does not answer, refuses a record, or lacks the topic.
+        BrokerError: Kafka does not answer, does not let this user write, or lacks the topic.
     """
     done = _replayed(kafka, settings)
-    before, counts, lost = 0, Counter[tuple[str, str]](), list[str]()
+    before, counts, lost, passed_over = 0, Counter[tuple[str, str]](), list[str](), list[str]()
+    notes = topic_name(settings, DEAD_LETTERS)
     with clients.refusals(kafka), lookup(kafka) as find:
-        producer = clients.producer(kafka, acks="all", max_request_size=_REQUEST_BYTES)
+        # A record that Kafka refuses would end an idempotent producer.
+        producer = clients.producer(kafka, acks="all", enable_idempotence=False, max_request_size=_REQUEST_BYTES)
         try:
             for letter in _letters(kafka, settings, wanted, done):
-                original = None if letter.replayed else _original(letter, find)
-                if letter.replayed:
+                if letter.fault:
+                    passed_over.append(f"{letter.id}: {letter.fault}")
+                elif letter.replayed:
                     before += 1
-                elif original is None:
+                elif (original := _original(letter, find)) is None:
                     lost.append(letter.id)
+                elif refused := "" if dry_run else _send_back(producer, notes, letter, original):
+                    passed_over.append(f"{letter.id}: {refused}")
                 else:
-                    if not dry_run:
-                        _send_back(producer, topic_name(settings, DEAD_LETTERS), letter, original)
                     counts[letter.reason, letter.topic] += 1
         finally:
             producer.close()
-    return Replayed(dict(counts), before, lost)
+    return Replayed(dict(counts), before, lost, passed_over)
 
 
 class _Original(NamedTuple):
@@ -168,12 +182,16 @@ class _Original(NamedTuple):
     headers: list[tuple[str, bytes]]
 
 
-def _send_back(producer: Any, notes: str, letter: Letter, original: _Original) -> None:
-    """Send 1 the event, 2, once Kafka has it, the note that it was sent."""
+def _send_back(producer: Any, notes: str, letter: Letter, original: _Original) -> str:
+    """Send 1 the event, 2, once Kafka has it, the note that it was sent; return why Kafka refuses it, if it does."""
     headers = [header for header in original.headers if header[0] != _ORIGIN] + [(_ORIGIN, letter.id.encode())]
     place = {"key": original.key, "partition": letter.partition}
-    producer.send(letter.topic, original.value, headers=headers, **place).get()
+    try:
+        producer.send(letter.topic, original.value, headers=headers, **place).get()
+    except clients.RECORD_REFUSED as error:
+        return clients.reason(error)
     producer.send(notes, None, key=letter.key, headers=[(_REPLAYED, letter.id.encode())]).get()
+    return ""
 
 
 def _original(letter: Letter, find: Callable[[tuple[str, int], int], Any | None]) -> _Original | None:
@@ -191,17 +209,26 @@ def _replayed(kafka: Kafka, settings: StreamSettings) -> set[str]:
 
 
 def _letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, done: Collection[str]) -> Iterator[Letter]:
-    """Yield each wanted letter once."""
-    inputs = {topic_name(settings, topic) for topic in (*EVENTS, ITEMS)}
+    """Yield each wanted letter once, those with a fault too."""
+    inputs = count_partitions(kafka, [topic_name(settings, topic) for topic in (*EVENTS, ITEMS)])
     seen: set[str] = set()
     for record in read_topic(kafka, topic_name(settings, DEAD_LETTERS)):
-        letter = _decoded(record, done)
-        if letter and letter.topic in inputs and letter.id not in seen and wanted.holds(letter):
+        letter = _decoded(record)
+        if letter and letter.id not in seen and wanted.holds(letter):
             seen.add(letter.id)
-            yield letter
+            yield replace(letter, replayed=letter.id in done, fault=_fault(letter, inputs))
 
 
-def _decoded(record: Any, done: Collection[str]) -> Letter | None:
+def _fault(letter: Letter, inputs: Mapping[str, int]) -> str:
+    """Return why no worker can have written a letter: anybody may who can write to the topic."""
+    if letter.topic not in inputs:
+        return f"{letter.topic!r} is not a topic whose records are refused"
+    if not 0 <= letter.partition < inputs[letter.topic]:
+        return "there is no such partition"
+    return "" if letter.reason in list(Reason) else f"there is no reason {letter.reason!r}"
+
+
+def _decoded(record: Any) -> Letter | None:
     """Return the letter of a record; None for notes, and for what is no letter of ours."""
     headers = _headers(record)
     try:
@@ -210,8 +237,7 @@ def _decoded(record: Any, done: Collection[str]) -> Letter | None:
     except (KeyError, ValueError):
         return None
     cut = any(name in headers for name in ("cut-from-bytes", "key-cut-from-bytes"))
-    done_before = "/".join(map(str, place)) in done
-    return Letter(*place, reason, detail, record.timestamp, record.key, record.value or b"", cut, done_before)
+    return Letter(*place, reason, detail, record.timestamp, record.key, record.value or b"", cut)
 
 
 def _headers(record: Any) -> dict[str, str]:

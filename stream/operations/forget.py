@@ -4,12 +4,19 @@ The record goes to every partition of `attributes`, since a user may lie where m
 is unknown it does nothing.
 """
 
+import time
+
 import msgspec
 
 from stream.config import StreamSettings
+from stream.errors import HstuError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import topic_name, verify_topics
+from stream.operations.user_id import encode_user
+from stream.schema.dead_letters import RefusedError
+from stream.schema.events import decode_event
+from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.topics import SourceTopic
 
 
@@ -23,16 +30,33 @@ def forget_user(kafka: Kafka, settings: StreamSettings, user: str, ts_ms: int) -
         ts_ms: Event time up to which the user is erased.
 
     Raises:
+        HstuError: Workers would refuse the record, for its id or its time; nothing was sent.
         BrokerError: Kafka does not answer, refuses, or lacks the topic.
     """
+    key = encode_user(user)
+    value = msgspec.json.encode({"user_id": user, "forget": True, "ts": ts_ms})
+    _refuse_invalid(settings, value)
     verify_topics(kafka, settings, [SourceTopic.ATTRIBUTES.topic])
     topic = topic_name(settings, SourceTopic.ATTRIBUTES.topic)
-    value = msgspec.json.encode({"user_id": user, "forget": True, "ts": ts_ms})
     with clients.refusals(kafka):
         producer = clients.producer(kafka, acks="all")
         try:
             for partition in range(settings.partitions):
-                producer.send(topic, value, key=user.encode(), partition=partition).get()
+                producer.send(topic, value, key=key, partition=partition).get()
         finally:
             producer.close()
     return settings.partitions
+
+
+def _refuse_invalid(settings: StreamSettings, value: bytes) -> None:
+    """Refuse here what workers would make a dead-letter: nobody who asked would hear of it there."""
+    future_ms = settings.time_bounds.future_ms
+    latest_ms = int(time.time() * 1000) + future_ms if future_ms else None
+    try:
+        decode_event(SourceTopic.ATTRIBUTES, value, max_slate=None, now_ms=latest_ms)
+    except RefusedError as error:
+        raise HstuError(
+            f"Nothing was sent, for workers would refuse it ({error.reason}): {error.detail}. A user's id has 1 to "
+            f"{MAX_ID_BYTES} bytes; --until is a time from 1970 on, at most stream.future_s ({settings.future_s:g} s) "
+            "beyond now and before 2200."
+        ) from None

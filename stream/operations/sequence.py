@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 
 from stream.config import StreamSettings
 from stream.errors import HstuError
+from stream.operations.user_id import encode_user
 from stream.schema.dead_letters import RefusedError
 from stream.schema.events import decode_waiting
 from stream.schema.ids import id_key, partition_of
@@ -45,9 +46,9 @@ def read_sequence(
 
     Raises:
         StoreError: The user's store is not on this host, or cannot be read.
-        HstuError: The store knows no such user.
+        HstuError: The store knows no such user, or the id is not UTF-8.
     """
-    number = partition_of(user.encode(), settings.partitions)
+    number = partition_of(encode_user(user), settings.partitions)
     with TemporaryDirectory(prefix="hstu-sequence-") as scratch:
         store = open_secondary(partition_path(data_dir, number), Path(scratch) / "log")
         try:

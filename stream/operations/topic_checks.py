@@ -13,11 +13,12 @@ import msgspec
 
 from stream.config import StreamSettings
 from stream.consumer.progress import refuse_lost
+from stream.consumer.read_log import ReadLog, other_log
 from stream.errors import BrokerError, StoreError
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import configs_of, count_partitions, describe_configs, topic_name
 from stream.operations.findings import Finding, fail, ok, warn
-from stream.operations.records import log_bounds, read_last
+from stream.operations.records import log_bounds, lookup, read_last
 from stream.schema.ids import id_text, partition_of
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS
 from stream.store import layout
@@ -141,7 +142,7 @@ def _owner(record: Any) -> bytes | None:
 
 
 def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
-    """Yield how far this host's stores have read Kafka's logs, and whether the logs still have what comes next."""
+    """Yield how far this host's stores have read Kafka's logs, and whether they still are the logs that were read."""
     lag, stores = 0, 0
     for number in range(settings.partitions):
         path = partition_path(data_dir, number)
@@ -151,6 +152,8 @@ def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> It
         try:
             meta = _meta(path)
             lag += _lag(kafka, settings, number, meta)
+            if meta:
+                _refuse_other_logs(kafka, settings, number, meta)
         except (BrokerError, StoreError) as error:
             yield fail("stores", str(error).rstrip("."), "see the sentence")
     if stores:
@@ -182,6 +185,22 @@ def _lag(kafka: Kafka, settings: StreamSettings, number: int, meta: layout.Meta 
             refuse_lost(place, offset, first, end)
         lag += end - max(offset, first)
     return lag
+
+
+def _refuse_other_logs(kafka: Kafka, settings: StreamSettings, number: int, meta: layout.Meta) -> None:
+    """Read the last record of each source once more, as a worker does, unless retention has deleted it.
+
+    Raises:
+        BrokerError: It is another, or gone from the middle of the log.
+    """
+    with lookup(kafka) as find:
+        for topic, state in zip(EVENTS, meta.logs, strict=True):
+            place = topic_name(settings, topic), number
+            if state.offset is None or state.offset < log_bounds(kafka, [place])[place][0]:
+                continue
+            if (record := find(place, state.offset)) is None:
+                raise other_log(*place, state.offset)
+            ReadLog(*place, state.offset, state.digest).refuse_other(record)
 
 
 def _listed(texts: list[str]) -> str:

@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -98,6 +100,41 @@ def test_a_cut_letter_is_replaced_by_its_record(kafka: KafkaForTests, settings: 
     assert sources(Kafka(kafka.bootstrap), settings) == [(1, b"k", whole)] * 2
     _, (_, again) = asyncio.run(read(kafka.bootstrap, topic))
     assert again.headers == (("hstu-replay", b"7"), ("dead-letter", f"{topic}/1/{offset}".encode()))
+
+
+def test_forged_letters_stop_nothing(kafka: KafkaForTests) -> None:
+    """A place or a reason that no worker can have named, or a record that Kafka refuses, is named and passed over."""
+    settings = own_topics(1)  # so that letters are read in their order
+    create_topics(Kafka(kafka.bootstrap), settings)
+    prefix = settings.topic_prefix
+    name = prefix + "actions"
+    forged = [
+        DeadLetter(Reason.LATE, "", name, 999_999, 0, b"k", b"v"),
+        DeadLetter(Reason.LATE, "", name, -1, 0, b"k", b"v"),
+        DeadLetter(Reason.LATE, "", prefix + "examples", 0, 0, b"k", b"v"),
+        DeadLetter(Reason.LATE, "", "no topic", 0, 0, b"k", b"v"),
+        DeadLetter(Reason.LATE, "", prefix + "items", 0, 0, None, b"v"),
+        DeadLetter(cast(Reason, SimpleNamespace(value="because")), "", name, 0, 0, b"k", b"v"),
+    ]
+    write(Kafka(kafka.bootstrap), settings, [*forged, DeadLetter(Reason.LATE, "", name, 0, 1, b"k", b"{}")])
+    done = replay_letters(Kafka(kafka.bootstrap), settings, Wanted(), dry_run=False)
+    assert done.sent == {("late", name): 1}
+    whys = [
+        "no such partition",
+        "no such partition",
+        "not a topic",
+        "not a topic",
+        "InvalidRecord",
+        "no reason 'because'",
+    ]
+    places = [f"{one.topic}/{one.partition}/{one.offset}: " for one in forged]
+    assert len(done.passed_over) == len(forged)
+    for place, why in zip(places, whys, strict=True):
+        assert [said for said in done.passed_over if said.startswith(place) and why in said], (place, why)
+    (log,) = asyncio.run(read(kafka.bootstrap, name, 1))
+    assert [record.value for record in log] == [b"{}"]
+    found = survey_letters(Kafka(kafka.bootstrap), settings, Wanted(), 5)
+    assert (found.counts, len(found.foreign)) == ({("late", name): 1, ("late", prefix + "items"): 1}, 5)
 
 
 def test_foreign_records_are_no_letters(kafka: KafkaForTests, settings: StreamSettings) -> None:

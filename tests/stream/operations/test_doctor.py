@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -19,7 +21,7 @@ from stream.schema.ids import partition_of
 from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from tests.kafka import KafkaForTests
-from tests.kafka_logs import delete_before, fill
+from tests.kafka_logs import delete_before, fill, read
 from tests.topics import own_topics
 from tests.wire import Record, action, wire
 
@@ -59,6 +61,13 @@ def configure(kafka: Kafka, topic: str, **configs: str) -> None:
     with clients.admin_client(kafka, 10) as admin:
         named = {name.replace("_", "."): value for name, value in configs.items()}
         admin.alter_configs([clients.ConfigResource(clients.ConfigResourceType.TOPIC, topic, named)])
+
+
+def has_read(log: Sequence[Any], settings: StreamSettings, data_dir: Path) -> None:
+    """Make the store of partition 0 that has read these records of `actions`."""
+    partition = Partition(open_store(partition_path(data_dir, 0)), 0, settings)
+    partition.handle(SourceTopic.ACTIONS, log)
+    partition.close()
 
 
 def test_nothing_is_wrong_with_new_topics(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
@@ -127,9 +136,8 @@ def test_keys_elsewhere_are_warned_of(kafka: KafkaForTests, settings: StreamSett
 def test_a_store_behind_what_kafka_keeps_fails(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
     """The line has the topic, both offsets and what to do; a store that can go on has its lag."""
     send(Kafka(kafka.bootstrap), settings, "actions", *[(0, b"u", wire(action("u", "i", ts))) for ts in range(10)])
-    partition = Partition(open_store(partition_path(data_dir, 0)), 0, settings)
-    partition.handle(SourceTopic.ACTIONS, [Record(0, wire(action("u", "i", 1)))])
-    partition.close()
+    (log, _) = asyncio.run(read(kafka.bootstrap, settings.topic_prefix + "actions", PARTITIONS))
+    has_read(log[:1], settings, data_dir)
     found = [one for one in examine(kafka.bootstrap, KafkaSettings(), settings, data_dir) if one.what == "stores"]
     assert [(one.level, "1 of 2" in one.says, "9 records" in one.says) for one in found] == [(Level.OK, True, True)]
     asyncio.run(delete_before(kafka.bootstrap, settings.topic_prefix + "actions", 0, 4))
@@ -137,6 +145,18 @@ def test_a_store_behind_what_kafka_keeps_fails(kafka: KafkaForTests, settings: S
     assert lost.level is Level.FAIL
     assert "begins at offset 4" in lost.says
     assert "deleted 3 records unread" in lost.says
+
+
+def test_a_store_of_another_log_fails(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
+    """Also where the offsets would fit: the last record read is another one now."""
+    name = settings.topic_prefix + "actions"
+    send(Kafka(kafka.bootstrap), settings, "actions", *[(0, b"u", wire(action("u", "i", ts))) for ts in range(3)])
+    (log, _) = asyncio.run(read(kafka.bootstrap, name, PARTITIONS))
+    has_read([Record(0, b"{}"), Record(1, log[1].value, log[1].key, log[1].timestamp + 1)], settings, data_dir)
+    found = wrong(Kafka(kafka.bootstrap), settings, data_dir)["stores"]
+    assert (found.level, f"{name}[0] holds another record at offset 1" in found.says) == (Level.FAIL, True)
+    asyncio.run(delete_before(kafka.bootstrap, name, 0, 2))  # what retention deletes is no other log
+    assert "stores" not in wrong(Kafka(kafka.bootstrap), settings, data_dir)
 
 
 def test_refused_records_are_counted(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:

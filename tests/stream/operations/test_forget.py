@@ -1,7 +1,12 @@
 """`hstu forget`: the record that it writes erases the user in whichever partition they are."""
 
 import asyncio
+import time
+from datetime import UTC, datetime
 
+import pytest
+
+from stream.errors import HstuError
 from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
@@ -31,3 +36,33 @@ def test_the_record_erases_the_user_in_every_partition(kafka: KafkaForTests) -> 
         partition.handle(SourceTopic.IMPRESSIONS, [Record(0, b'{"watermark": 9001}')])
         assert [value for _, value in store.scan(layout.USER) if "ü".encode() in value] == []
         assert len(list(store.scan(layout.USER))) == 1
+
+
+@pytest.mark.parametrize(
+    ("user", "ts_ms", "why"),
+    [
+        ("", 5000, "user_id is empty"),
+        ("ü" * 129, 5000, "more than 256 bytes"),
+        ("u\udcff", 5000, "is not UTF-8"),
+        ("u", -1, "outside"),
+        ("u", int(datetime(2200, 1, 1, tzinfo=UTC).timestamp() * 1000), "outside"),
+        ("u", int(time.time() * 1000) + 3_600_000, "beyond what its Kafka timestamp allows.*300 s"),
+    ],
+)
+def test_what_workers_would_refuse_is_not_sent(kafka: KafkaForTests, user: str, ts_ms: int, why: str) -> None:
+    """It is a sentence, and says so before anybody believes that the user is erased."""
+    settings = own_topics(1)
+    create_topics(Kafka(kafka.bootstrap), settings)
+    with pytest.raises(HstuError, match=why):
+        forget_user(Kafka(kafka.bootstrap), settings, user, ts_ms)
+    assert asyncio.run(read(kafka.bootstrap, settings.topic_prefix + "attributes", 1)) == [[]]
+
+
+def test_the_longest_id_and_the_latest_time_are_sent(kafka: KafkaForTests) -> None:
+    """Just inside each bound; without a bound on the future any time before 2200 is."""
+    settings = own_topics(1)
+    create_topics(Kafka(kafka.bootstrap), settings)
+    soon = int(time.time() * 1000) + 290_000
+    assert forget_user(Kafka(kafka.bootstrap), settings, "ü" * 128, soon) == 1
+    unbounded = settings.model_copy(update={"future_s": 0})
+    assert forget_user(Kafka(kafka.bootstrap), unbounded, "u", soon + 3_600_000) == 1
