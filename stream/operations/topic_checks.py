@@ -132,7 +132,7 @@ def check_keys(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
 
 
 def _owner(record: Any) -> bytes | None:
-    """Return the id in a record's value as UTF-8; None for heartbeats, tombstones, forgetting and what cannot be read."""
+    """Return the id in a record's value as UTF-8; None where there is none, or where it belongs to no one partition."""
     try:
         owner = msgspec.json.decode(record.value or b"", type=_Owner)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
