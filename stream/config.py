@@ -4,7 +4,7 @@ In the environment they are HSTU_STREAM__* and HSTU_KAFKA__*.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -74,6 +74,20 @@ def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, An
             yield above + key, value
 
 
+_DECIDING: Final = (
+    "lateness_s",
+    "future_s",
+    "replays",
+    "action_window_s",
+    "gather_targets",
+    "gather_s",
+    "example_tokens",
+    "history_tokens",
+    "history_days",
+    "max_slate",
+)
+
+
 class StreamSettings(BaseModel):
     """How events become sequences and examples. Every process that shares the topics must agree on all of them."""
 
@@ -117,6 +131,11 @@ class StreamSettings(BaseModel):
     """Port of a worker's Prometheus metrics; 0 means any free one, which is logged."""
     metrics_host: str = "127.0.0.1"
     """Address that they are served on; 0.0.0.0 opens them to everybody who can reach this machine."""
+
+    @property
+    def deciding(self) -> dict[str, bool | int | float]:
+        """What decides, besides the log, which examples a store makes."""
+        return {name: getattr(self, name) for name in _DECIDING}
 
     @property
     def time_bounds(self) -> TimeBounds:

@@ -62,6 +62,9 @@ class Partition:
         self.fresh = data is None
         meta = layout.unpack(layout.METAS, layout.META_KEY, data) if data else _new_meta(settings)
         _check_partitions(meta, number, settings)
+        self._deciding = settings.deciding
+        self.changed = {name: old for name, old in meta.settings.items() if self._deciding.get(name, old) != old}
+        """Settings that decide, and are others than when the store was last written: their old values, by name."""
         self.next_offsets = meta.offsets
         self.counters = meta.counters
         self.outbox = Outbox(store, meta.outgoing)
@@ -234,6 +237,7 @@ class Partition:
             outgoing=self.outbox.last,
             digest=self._joiner.digest.to_bytes(16),
             counters=self.counters,
+            settings=self._deciding,
         )
         yield layout.META_KEY, self._encoder.encode(meta)
 

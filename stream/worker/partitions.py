@@ -10,7 +10,7 @@ many waiting events they are joined in turns, each sent before the next: neither
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -84,6 +84,7 @@ class AssignedPartitions:
     ) -> None:
         self._settings, self._data_dir, self._producer, self._fail = settings, data_dir, producer, fail
         self._assigned: dict[int, AssignedPartition] = {}
+        self._warned = False
         self._sources = {settings.topic_prefix + source.topic: source for source in SourceTopic}
 
     def __iter__(self) -> Iterator[AssignedPartition]:
@@ -110,10 +111,22 @@ class AssignedPartitions:
             store = open_store(partition_path(self._data_dir, partition))
             self._assigned[partition] = AssignedPartition(Partition(store, partition, self._settings))
             _log.info("Partition %d is ours", partition)
+            self._warn_of_changes(self._assigned[partition].partition.changed)
             self._send_soon(self._assigned[partition])
         core = self._assigned[partition].partition
         offset = core.next_offsets[self._sources[topic]]
         return None if core.fresh and not offset else offset
+
+    def _warn_of_changes(self, changed: Mapping[str, bool | int | float]) -> None:
+        """Warn, once a worker, of settings that are others than those under which a store has decided so far."""
+        if changed and not self._warned:
+            self._warned = True
+            before = ", ".join(f"{name} = {value}" for name, value in changed.items())
+            _log.warning(
+                "The store has been made under other settings: %s. It goes on under the new ones; should it have to be "
+                "built again, these make other examples (docs/recovery.md, Other settings)",
+                before,
+            )
 
     def last_read(self, topic: str, partition: int) -> int | None:
         """Return the offset of the last record that the partition's store has read of a source, None before any."""

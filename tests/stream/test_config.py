@@ -58,3 +58,17 @@ def test_every_key_has_its_meaning() -> None:
     """`hstu settings` prints the docstring under each key."""
     meanings = {name: field.description or "" for name, field in StreamSettings.model_fields.items()}
     assert [name for name, meaning in meanings.items() if len(meaning) < 10] == []
+
+
+def test_each_setting_decides_about_examples_or_does_not() -> None:
+    """A new one belongs to `deciding`, which stores keep, unless it is named here."""
+    others = {
+        "partitions",
+        "topic_prefix",
+        "replication",
+        "idle_timeout_s",
+        "poll_records",
+        "metrics_port",
+        "metrics_host",
+    }
+    assert set(StreamSettings().deciding) == StreamSettings.model_fields.keys() - others

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
@@ -16,6 +17,7 @@ from stream.join.partition import Partition
 from stream.kafka.topics import EXAMPLE_BYTES
 from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.topics import SourceTopic
+from stream.store import layout
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import partitions
 from stream.worker.partitions import AssignedPartitions
@@ -200,3 +202,33 @@ def test_the_longest_example_fits_into_kafka() -> None:
         texts=("x" * MAX_ID_BYTES,) * (2 * tokens),
     )
     assert EXAMPLE_BYTES / 2 < len(encode_example(example)) < EXAMPLE_BYTES - 1024
+
+
+def test_other_settings_than_the_stores_are_warned_of_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With the old values of those that decide, and until the store is written under the new ones."""
+    before = StreamSettings(partitions=2)
+    after = before.model_copy(update={"max_slate": 100, "replays": False, "poll_records": 7})
+
+    async def run(settings: StreamSettings) -> list[str]:
+        caplog.clear()
+        opened = AssignedPartitions(settings, tmp_path, Producer(), [].append)  # type: ignore[arg-type]
+        for number in range(2):
+            await opened.open("actions", number)
+            await opened.handle(SourceTopic.ACTIONS, number, clicks(1))
+        await opened.close()
+        return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+    assert asyncio.run(run(before)) == []
+    (warned,) = asyncio.run(run(after))
+    assert "other settings: replays = True, max_slate = 200. " in warned
+    assert asyncio.run(run(after)) == []
+
+
+def test_a_store_of_before_settings_were_kept_opens(tmp_path: Path) -> None:
+    """Its settings are not known, so nothing has changed."""
+    store = MemoryStore({})
+    Partition(store, 0, SETTINGS).handle(SourceTopic.ACTIONS, clicks(1))
+    *kept, settings = msgspec.msgpack.decode(store.data[layout.META_KEY])
+    assert settings["gather_targets"] == 1
+    store.data[layout.META_KEY] = msgspec.msgpack.encode(kept)
+    assert Partition(store, 0, SETTINGS.model_copy(update={"max_slate": 1})).changed == {}
