@@ -67,6 +67,8 @@ def test_letters_are_listed_shown_and_replayed(kafka: KafkaForTests) -> None:
     producer = clients.producer(Kafka(kafka.bootstrap))
     encoded = [(name, text.encode()) for name, text in headers.items()]
     producer.send(settings.topic_prefix + "dead-letters", b"\xff\n", key=b"u", headers=encoded).get(10)
+    encoded[3] = ("partition", b"5")
+    producer.send(settings.topic_prefix + "dead-letters", b"forged", headers=encoded).get(10)
     producer.close()
     listed = json.loads(hstu(settings, "dead-letters", "list", "--json", *flags).stdout)
     assert listed["counts"] == [{"reason": "not-json", "topic": topic, "count": 1}]
@@ -78,6 +80,11 @@ def test_letters_are_listed_shown_and_replayed(kafka: KafkaForTests) -> None:
     sent = hstu(settings, "dead-letters", "replay", f"{topic}/0/7", *flags)
     assert f"not-json\t{topic}\t1" in sent.stdout
     assert "1 sent, 0 had been sent before" in sent.stderr
+    again = hstu(settings, "dead-letters", "replay", "--topic", topic, *flags)
+    assert "0 sent, 1 had been sent before" in again.stderr
+    assert f"1 passed over ({topic}/5/7: there is no such partition)." in again.stderr
+    assert listed["foreign"] == [f"{topic}/5/7: there is no such partition"]
+    assert "1 more that no worker has written" in hstu(settings, "dead-letters", "list", *flags).stderr
 
 
 def test_a_replay_of_everything_has_to_be_asked_for() -> None:
