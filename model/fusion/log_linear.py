@@ -120,7 +120,8 @@ class LogLinear:
                 self._make_ready(at - pending)
         if np.isnan(rank_HT[heads]).any() or not np.isfinite(self._heads.weights).all():
             raise ModelError(
-                "A score of the counts fused with the encoder's logits is not a number; the model is not used."
+                "training has diverged: a score of the counts fused with the encoder's logits is not a number; "
+                "lower train.learning_rate, or go on from an older checkpoint."
             )
         return rank_HT
 
