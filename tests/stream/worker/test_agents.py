@@ -42,8 +42,9 @@ def examples_in(log: list[Any]) -> list[Example]:
 
 
 def last_beat(log: list[Any]) -> Heartbeat | None:
+    """Return the furthest heartbeat: a worker that takes over with an older store repeats earlier ones."""
     beats = [beat for record in log if isinstance(beat := decode(record.value), Heartbeat)]
-    return beats[-1] if beats else None
+    return max(beats, key=lambda beat: beat.watermark_ms, default=None)
 
 
 async def all_ended(bootstrap: str, settings: StreamSettings) -> bool:
