@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from model.options import require
-from sim.compare.cli import compare
+from sim.compare.cli import compare, with_flags_of
 from sim.scenarios.cli import scenarios_app
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the simulator's verbs."""
     app.command()(replay)
     app.add_typer(scenarios_app, name="scenarios")
-    app.command()(compare)
+    app.command()(with_flags_of(replay, _LOG, compare))
     app.command()(demo)
     app.command()(settings)
 

@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import polars as pl
 
+from sim.report.analysis.advice import Advice
 from sim.report.analysis.results import BRIEF, METRIC_TITLES, METRICS, PROTOCOLS, Results
 from sim.report.analysis.statistics import costs, gaps, regrets, summary
 from sim.report.analysis.text import NOTHING, contestant_in_question, count, interval, number, percent, signed, spread
@@ -66,6 +67,23 @@ def answer_table(results: Results, against: str = "softmax") -> Table | None:
         cells += [_share(best["of_oracle"], best["of_oracle_half"]) if best else NOTHING] if with_oracle else []
         rows.append(Row(cells))
     return Table(columns, rows)
+
+
+def advice_table(results: Results, found: Advice) -> Table:
+    """Return a row for each contestant on a log, the best first: its HR@10, and by how much it is behind the best."""
+    scenario = results.scenarios[0]
+    columns = [_NAME, Column("HR@10"), Column("behind the best"), Column("CPU ms a target")]
+    rows = [
+        Row([
+            contestant(results, each.contestant, scenario, each.variant),
+            number(each.hr10),
+            spread(each.behind, each.half) if place else NOTHING,
+            number(each.cpu_ms, 2),
+        ])
+        for place, each in enumerate(found.standings)
+    ]  # fmt: skip
+    note = "±: 95 % interval over hundredths of the stream, on the same targets"
+    return Table(columns, rows, f"HR@10 in {found.late}; {count(found.targets)} targets. {note}")
 
 
 def section_id(place: int) -> str:
