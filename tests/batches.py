@@ -62,7 +62,7 @@ class Quiz:
     withdrawn: list[bool]  # [V]
     targets: list[int]  # [T] items, or UNKNOWN
     request_ms: list[int]  # [T]
-    histories: list[list[int | None]]  # [T] items, oldest first; None is an attribute
+    histories: list[list[int | None]]  # [T] items acted on, oldest first; None is an attribute or an item only shown
     questions: Questions
 
     def candidates(self, t: int) -> set[int]:
@@ -101,9 +101,10 @@ def make_quiz(
 
 def _example(target: int, request_ms: int, history: list[int | None]) -> Example:
     """Return an example of the history and the target after it; attribute tokens have keys of items, too."""
+    others = Kind.ATTRIBUTE, Kind.IMPRESSION
     tokens = [
-        (0, NO_KEY, HISTORY_MS, Kind.ATTRIBUTE) if item is None else (item, NO_KEY, HISTORY_MS, Kind.IMPRESSION)
-        for item in history
+        (0, NO_KEY, HISTORY_MS, others[n % 2]) if item is None else (item, 1, HISTORY_MS, Kind.ACTION)
+        for n, item in enumerate(history)
     ]
     example = make_example([*tokens, (target, NO_KEY, request_ms, Kind.IMPRESSION)])
     return with_targets(example, [(len(history), len(history) - 1, 0, request_ms, [1])])
