@@ -42,7 +42,7 @@ model.serving  model.trainer
 model.serving.http
 model.cli
 sim.errors
-sim.config  sim.console
+sim.config  sim.console  sim.log_flags
 sim.sources
 sim.dirichlet
 sim.world.base  sim.world.rng
