@@ -92,9 +92,9 @@ def make_quiz(
 ) -> Quiz:
     """Return questions made from a batch and a vocabulary with these values."""
     index = EntityIndex()
-    index.items.admit(np.arange(len(born_ms), dtype=np.uint64), np.array(born_ms, np.int64))
+    index.items.admit(np.arange(1, len(born_ms) + 1, dtype=np.uint64), np.array(born_ms, np.int64))
     for v in np.flatnonzero(withdrawn):
-        index.items.withdraw(int(v), LATEST_MS)
+        index.items.withdraw(int(v) + 1, LATEST_MS)
     questions = index.ask([_example(*each) for each in zip(targets, request_ms, histories, strict=True)])
     return Quiz(born_ms, withdrawn, targets, request_ms, histories, questions)
 
@@ -103,8 +103,8 @@ def _example(target: int, request_ms: int, history: list[int | None]) -> Example
     """Return an example of the history and the target after it; attribute tokens have keys of items, too."""
     others = Kind.ATTRIBUTE, Kind.IMPRESSION
     tokens = [
-        (0, NO_KEY, HISTORY_MS, others[n % 2]) if item is None else (item, 1, HISTORY_MS, Kind.ACTION)
+        (1, NO_KEY, HISTORY_MS, others[n % 2]) if item is None else (item + 1, 1, HISTORY_MS, Kind.ACTION)
         for n, item in enumerate(history)
     ]
-    example = make_example([*tokens, (target, NO_KEY, request_ms, Kind.IMPRESSION)])
+    example = make_example([*tokens, (target + 1, NO_KEY, request_ms, Kind.IMPRESSION)])
     return with_targets(example, [(len(history), len(history) - 1, 0, request_ms, [1])])

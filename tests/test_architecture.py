@@ -29,7 +29,7 @@ stream.cli
 model.errors  model.config  model.terminal
 model.options
 model.arrays
-model.attention
+model.attention  model.keys
 model.attention.cpu  model.attention.triton
 model.data
 model.counting
@@ -42,7 +42,7 @@ model.serving  model.trainer
 model.serving.http
 model.cli
 sim.errors
-sim.config  sim.console
+sim.config  sim.console  sim.log_flags
 sim.sources
 sim.dirichlet
 sim.world.base  sim.world.rng

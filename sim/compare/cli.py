@@ -1,50 +1,22 @@
 """The verb `hstu compare`. Only typer is imported here."""
 
-from collections.abc import Callable
-from functools import wraps
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sim.log_flags import LogArgument
+
 if TYPE_CHECKING:
     from sim.config import Settings
 
 _WHAT, _HOW = "What is compared", "How"
-_OF_REPLAY = ("dataset", "synthetic", "seed")  # flags of `hstu replay` that have no meaning here
-
-
-def with_flags_of(replay: Callable[..., None], panel: str, command: Callable[..., None]) -> Callable[..., None]:
-    """Return a command that takes the flags of `hstu replay` in one panel of its help too, besides its own.
-
-    Args:
-        replay: The command `hstu replay`, whose flags these are: one that is added there is known here.
-        panel: The panel's title.
-        command: A command whose last parameter takes any keyword.
-    """
-    own = [each for each in signature(command).parameters.values() if each.kind is not Parameter.VAR_KEYWORD]
-    taken = {each.name for each in own} | set(_OF_REPLAY)
-    shared = [each for each in signature(replay).parameters.values() if _panel_of(each) == panel or each.name == "log"]
-
-    @wraps(command)
-    def run(**flags: Any) -> None:
-        command(**flags)
-
-    parameters = [*own, *(each for each in shared if each.name not in taken)]
-    run.__signature__ = signature(command).replace(  # type: ignore[attr-defined]
-        parameters=[each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters]
-    )
-    run.__annotations__ = {each.name: each.annotation for each in parameters}
-    return run
-
-
-def _panel_of(parameter: Parameter) -> str | None:
-    return next((each.rich_help_panel for each in getattr(parameter.annotation, "__metadata__", ())), None)
 
 
 def compare(
     ctx: typer.Context,
+    log_flags: dict[str, Any],
+    log: LogArgument = None,
     preset: Annotated[
         str | None,
         typer.Option(help="paper, baselines, map, drift or movielens: a comparison by name.", rich_help_panel=_WHAT),
@@ -97,7 +69,6 @@ def compare(
         Path,
         typer.Option(help="Folder of results; the same command there continues.", rich_help_panel=_HOW),
     ] = Path("hstu-compare"),
-    **of_log: Any,
 ) -> None:
     """Compare models on exactly the same events, each tested before it learns; ends with a report.
 
@@ -122,7 +93,8 @@ def compare(
         test_share=test_share,
         late_share=late_share,
         frozen=frozen,
-        log={flag: value for flag, value in of_log.items() if value is not None},
+        log=log or [],
+        log_flags={flag: value for flag, value in log_flags.items() if value is not None},
     )
     settings: Settings = ctx.obj.load()
     plan = plan_of(options, settings)

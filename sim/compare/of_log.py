@@ -1,6 +1,6 @@
 """`hstu compare LOG`: the plan of a comparison on a recorded log, and what is said before and after it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,6 @@ from sim.experiment.streams import open_stream
 from sim.replay.open_source import describe
 from sim.report.analysis.advice import Advice
 from sim.report.analysis.text import NOTHING, number, spread
-from sim.sources.recorded_log import RecordedLog
 
 CONTESTANTS: Final = (
     *("silu", "fast", "gru", "transformer", "encoder"),
@@ -27,27 +26,26 @@ _NETWORK_MS, _COUNTER_MS = (10.0, 1e-3), (0.6, 5e-5)  # CPU time of an event: of
 _LONG_S: Final = 600.0
 
 
-def log_plan(flags: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> Plan:
+def log_plan(log: Sequence[str], flags: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> Plan:
     """Return the comparison of all contestants on a log.
 
     Args:
-        flags: Those of `hstu replay` that were given.
+        log: The files.
+        flags: Those of sim/log_flags.py that were given.
         tables: [model], [train] and [stream] of the configuration, as far as they differ from the defaults.
 
     Raises:
-        SimError: There are flags of a log, but no log.
+        SimError: The log is standard input.
     """
-    if "log" not in flags:
-        flag = next(iter(flags)).replace("_", "-")
-        raise SimError(f"--{flag} says how a LOG is read; name the LOG, or remove --{flag}.")
-    stream = {"example_tokens": TOKENS, **tables["stream"]}
+    if "-" in log:
+        raise SimError("Every contestant reads the log again, which standard input does not allow; name a file.")
     return Plan(
-        scenarios=[Path(flags["log"]).name],
+        scenarios=[", ".join(Path(file).name or file for file in log)],
         contestants=CONTESTANTS,
         model=tables["model"],
         train=tables["train"],
-        stream=stream,
-        log={flag: str(value) if isinstance(value, Path) else value for flag, value in flags.items()},
+        stream={"example_tokens": TOKENS, **tables["stream"]},
+        log={"log": [*log], **flags},
         late_share=LATE_SHARE,
         frozen=False,
     )
@@ -63,8 +61,6 @@ def announced(plan: Plan, workers: int) -> Iterator[str]:
     assert load is not None
     source = load()
     yield describe(source)
-    if not isinstance(source, RecordedLog):
-        return
     cpu_s = sum(_cpu_s(name, len(source), source.items) for name in plan.contestants) * plan.seeds
     wall_s = cpu_s / min(workers, len(plan.contestants) * plan.seeds)
     yield f"This will take about {_span(wall_s)} ({_span(cpu_s)} of one core); what is stopped can be continued."

@@ -27,7 +27,9 @@ class Options:
     test_share: float | None = None
     late_share: float | None = None
     frozen: bool | None = None
-    log: Mapping[str, Any] = field(default_factory=dict)
+    log: Sequence[str] = ()
+    log_flags: Mapping[str, Any] = field(default_factory=dict)
+    """The flags of sim/log_flags.py that were given."""
 
 
 def plan_of(options: Options, settings: Settings) -> Plan:
@@ -38,6 +40,9 @@ def plan_of(options: Options, settings: Settings) -> Plan:
     Raises:
         SimError: An option is missing or has a wrong value.
     """
+    for flag in () if options.log else options.log_flags:
+        name = flag.replace("_", "-")
+        raise SimError(f"--{name} says how a LOG is read; name the LOG, or remove --{name}.")
     plan = preset(options.preset) if options.preset and not options.log else _from(settings, options)
     vary = dict(plan.vary)
     for text in options.vary:
@@ -71,7 +76,7 @@ def _from(settings: Settings, options: Options) -> Plan:
     tables = {name: getattr(settings, name).model_dump(exclude_defaults=True) for name in ("model", "train", "stream")}
     if options.log:
         _refuse_streams(options)
-        return log_plan(options.log, tables)
+        return log_plan(options.log, options.log_flags, tables)
     if not options.scenarios or not options.contestants:
         raise SimError("Name a LOG, a --preset, or at least one --scenario and one --contestant.")
     return Plan(scenarios=options.scenarios, contestants=options.contestants, **tables)

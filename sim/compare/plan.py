@@ -35,7 +35,7 @@ class Plan:
     train: Mapping[str, Any] = field(default_factory=dict)
     stream: Mapping[str, Any] = field(default_factory=dict)
     log: Mapping[str, Any] = field(default_factory=dict)
-    """Flags of `hstu replay` that say how the log is read; empty: there is none."""
+    """Files of the log as "log", and the flags of sim/log_flags.py that read them; empty: there is no log."""
     score_at: Literal["label", "request"] = "label"
     test_share: float = 1.0
     late_share: float = 0.1

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -13,13 +12,12 @@ from sim.dirichlet.stream import DirichletStream
 from sim.errors import SimError
 from sim.experiment.feeds import Feed, Joined, WholeRecords
 from sim.experiment.run import RunSpec, Scalar
-from sim.replay.open_source import open_source
-from sim.replay.options import ReplayOptions
 from sim.scenarios.files import checked
 from sim.scenarios.scenario import PaperScenario, Scenario, load_scenario, scenario_of
 from sim.sources.datasets import DATASETS, load_dataset
 from sim.sources.log_columns import LogSettings
-from sim.sources.source import Source
+from sim.sources.open_log import open_log
+from sim.sources.recorded_log import RecordedLog
 from sim.world.drifts import Moment
 from stream.config import StreamSettings
 
@@ -36,7 +34,7 @@ class Stream:
     world: str
     """Digest of everything that decides its law."""
     scenario: Scenario | None  # None: what is recorded
-    recorded: Callable[[], Source] | None
+    recorded: Callable[[], RecordedLog] | None
     settings: StreamSettings
 
     @property
@@ -72,7 +70,7 @@ def open_stream(
         overrides: The changed keys of the scenario, or the limit of the data set.
         seed: The scenario's seed; in what is recorded it decides the order of rows of one instant.
         joiner: Settings of the joiner.
-        log: Flags of `hstu replay` by which a log is read, as JSON has them; None or empty: `name` is no log.
+        log: Files of a log as "log", and the flags of sim/log_flags.py that read them; None or empty: it is no log.
 
     Raises:
         SimError: There is no such scenario, data set or log, or it has no such key.
@@ -100,19 +98,15 @@ def open_stream(
 
 
 def _of_log(name: str, log: Mapping[str, Any], seed: int, settings: StreamSettings) -> Stream:
-    load = partial(read_source, msgspec.json.encode({"shuffle_ties": seed, **log}, order="sorted"))
+    load = partial(_read_log, msgspec.json.encode({"shuffle_ties": seed, **log}, order="sorted"))
     return Stream(name, name, load().fingerprint, None, load, settings)
 
 
 @lru_cache(maxsize=1)
-def read_source(log: bytes) -> Source:
-    """Return the source that some flags of `hstu replay` name, as JSON; the last one is kept."""
-    return open_source(msgspec.json.decode(log, type=ReplayOptions, dec_hook=_path)).source
-
-
-def _path(kind: type, value: str) -> Path:
-    assert issubclass(kind, Path)  # a file is the only flag that JSON does not know
-    return kind(value)
+def _read_log(log: bytes) -> RecordedLog:
+    """Return a log by its files and flags in JSON; the last one is kept."""
+    flags = msgspec.json.decode(log)
+    return open_log(flags.pop("log"), flags)
 
 
 def _digest(*parts: str) -> str:

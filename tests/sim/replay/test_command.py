@@ -82,7 +82,7 @@ def test_settings_that_fit_a_source_are_told(calls: list[tuple[str, Any]], capsy
 def test_contradictions_are_refused_before_a_source_is_read(calls: list[tuple[str, Any]]) -> None:
     """So that a mistake costs no time; a name that cannot be a file's comes before Kafka is touched."""
     with pytest.raises(SimError, match="--direct always runs at full speed"):
-        run_replay(loaded, ReplayOptions(log=Path("absent.csv"), direct=True, speed="5/s"))
+        run_replay(loaded, ReplayOptions(log=["absent.csv"], direct=True, speed="5/s"))
     with pytest.raises(SimError, match="--name a/b cannot name a file; remove its slashes"):
         run_replay(loaded, ReplayOptions(synthetic="dirichlet", records=30, name="a/b", bootstrap="h:1"))
     assert calls == []
