@@ -117,6 +117,7 @@ class EntityIndex:
             targets=target_T,
             request_ms=tokens.request_ms,
             target_born_ms=born_ms_T,
+            users=tokens.users[tokens.owners],
             possible=possible_T,
             starts=tokens.offsets[tokens.owners],
             queries=tokens.queries,

@@ -19,6 +19,7 @@ from sim.report.html.recovery import recovery_of
 from sim.report.html.settings import settings_tables
 from sim.report.html.tables import (
     advice_table,
+    ages_table,
     answer_table,
     costs_table,
     grid_table,
@@ -146,6 +147,7 @@ def _scenario(results: Results, place: int, against: str) -> dict[str, Any]:
         "table": regret_table(results, scenario, against) or tables["all"],
         "remarks": remarks(results, scenario),
         "plots": scenario_plots(results, scenario),
+        "ages": ages_table(results, scenario),
         "recovery": recovery_of(results, scenario),
         "protocols": [(titles[protocol], tables[protocol]) for protocol in titles if tables[protocol]],
         "variants": grid_table(results, scenario) if several else None,

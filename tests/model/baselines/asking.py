@@ -20,6 +20,7 @@ class Asked:
     history: list[int]  # acted on, oldest first
     target: int
     request_ms: int
+    user: int = 0
 
 
 def each(examples: Sequence[Example]) -> Iterator[Asked]:
@@ -29,7 +30,7 @@ def each(examples: Sequence[Example]) -> Iterator[Asked]:
             before = slice(0, example.queries[target] + 1)
             history = example.keys[before][example.kinds[before] == Kind.ACTION].tolist()
             key = int(example.keys[example.positions[target]])
-            yield Asked(history, key, int(example.request_ms[target]))
+            yield Asked(history, key, int(example.request_ms[target]), example.user)
 
 
 def decayed(times_ms: Sequence[int], at_ms: int) -> float:

@@ -32,7 +32,7 @@ def found(tmp_path: Path, rates: dict[str, list[float]], seeds: int = 1, **setti
 
 
 def test_a_gap_has_an_interval_over_stretches_of_the_stream(tmp_path: Path) -> None:
-    """Gaps of .1 and .3 in turns: .2 on average, with Student's interval of ten numbers; what came before is left out."""
+    """Gaps of .1 and .3 in turns: .2 on average, with Student's interval of ten; what came before is left out."""
     rates = {"silu": [0.5, 0.7] * 5, "markov": [0.4] * LATE}
     best, other = found(tmp_path, rates).standings
     assert (best.contestant, best.behind, best.half) == ("silu", 0.0, None)
