@@ -23,7 +23,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the simulator's verbs."""
     app.command()(with_log_flags(replay))
     app.add_typer(scenarios_app, name="scenarios")
-    app.command()(compare)
+    app.command()(with_log_flags(compare))
     app.command()(demo)
     app.command()(settings)
 
