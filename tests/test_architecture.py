@@ -43,6 +43,8 @@ model.serving.http
 model.cli
 sim.errors
 sim.config  sim.console  sim.log_flags
+sim.sources.tables
+sim.sources.roles
 sim.sources
 sim.dirichlet
 sim.world.base  sim.world.rng
