@@ -62,6 +62,9 @@ def replay(
     restart: Annotated[
         bool, _of_run("--restart/--continue", "Begin again, or continue where the replay of that name was stopped.")
     ] = False,
+    append: Annotated[
+        bool, _of_run("--append", "Another log may follow in the same topics, or came before: time does not end.")
+    ] = False,
     name: Annotated[
         str | None,
         _of_run("--name", "Name of the replay; with --direct, of the trainer.", "the log's; the attention's"),
@@ -79,7 +82,8 @@ def replay(
     """Send a recorded log or a scenario as events, in event time, into Kafka or through this process alone.
 
     A replay that was stopped or killed goes on where it stood, and writes no event twice. The last heartbeat of a log
-    is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix.
+    is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix;
+    or all of them are replayed with --append.
     """
     flags = {name: value for name, value in locals().items() if name != "ctx"}  # each is a field of ReplayOptions
     from sim.replay.command import run_replay

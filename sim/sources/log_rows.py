@@ -29,7 +29,7 @@ SHOWN_ACTIONS: Final = ("impression", "impressions", "impress", "exposure", "exp
 NEGATIVE_LABELS: Final = ("0", "false", "f", "0.0")
 POSITIVE_LABELS: Final = ("1", "true", "t", "1.0")
 _SAMPLE_ROWS: Final = 100_000
-_BETWEEN: Final = (" ", "|", ",", ";")  # what separates the ids of a slate in one text
+_BETWEEN: Final = ("|", ";", ",", " ")  # what separates the ids of a slate in one text
 _LABELLED: Final = r"-[01]$"
 _LABEL, _PARTS = "\0label", "\0parts"
 

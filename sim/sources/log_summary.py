@@ -29,9 +29,6 @@ class LogSummary:
     bad: Counter[str] = field(default_factory=Counter)
     without_item: int = 0
     users: int = 0
-    shown: int = 0
-    """Items shown, over all slates."""
-    slates: int = 0
     actions: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
     dropped: int = 0
@@ -39,8 +36,22 @@ class LogSummary:
     ties: Ties = field(default_factory=lambda: Ties(0, 0, 0))
     spans_s: Counter[int] = field(default_factory=Counter)
     """Requests by the whole seconds between their first and last row; those of none are not counted."""
+    delays_s: Counter[int] = field(default_factory=Counter)
+    """Actions on slates by the whole seconds since the first row of their request."""
+    slate_sizes: Counter[int] = field(default_factory=Counter)
+    """Slates by their number of items."""
     item_keys: NDArray[np.uint64] = field(default_factory=lambda: np.empty(0, np.uint64))
     """Hashes of the items, sorted."""
+
+    @property
+    def slates(self) -> int:
+        """Number of slates."""
+        return self.slate_sizes.total()
+
+    @property
+    def shown(self) -> int:
+        """Items shown, over all slates."""
+        return sum(size * count for size, count in self.slate_sizes.items())
 
     @property
     def items(self) -> int:
@@ -56,19 +67,27 @@ class LogSummary:
             rows = distinct
         self.rows += len(rows)
         if slates:
-            spans = rows.filter(pl.col("request").is_not_null()).group_by("user", "request")
-            seconds = spans.agg(s=(pl.col("ts").max() - pl.col("ts").min()) // 1000)["s"]
-            self.spans_s.update(dict(seconds.filter(seconds > 0).value_counts().iter_rows()))
+            self._add_requests(rows.filter(pl.col("request").is_not_null()))
         else:
             self.ties = Ties(*(a + b for a, b in zip(self.ties, count_ties(distinct), strict=True)))
         return rows
+
+    def _add_requests(self, rows: pl.DataFrame) -> None:
+        first = pl.col("ts").min()
+        groups = rows.group_by("user", "request").agg(
+            span=(pl.col("ts").max() - first) // 1000,
+            delays=((pl.col("ts") - first) // 1000).filter(pl.col("action").is_not_null()),
+        )
+        spans = groups["span"].filter(groups["span"] > 0)
+        self.spans_s.update(dict(spans.value_counts().iter_rows()))
+        delays = groups["delays"].explode().drop_nulls()
+        self.delays_s.update(dict(delays.value_counts().iter_rows()))
 
     def add_events(self, events: pl.DataFrame) -> None:
         """Count the events of some users."""
         self.users += events["user"].n_unique()
         shown = events["items"].drop_nulls()
-        self.slates += len(shown)
-        self.shown += int(shown.list.len().sum())
+        self.slate_sizes.update(dict(shown.list.len().value_counts().iter_rows()))
         acted = events.filter(pl.col("kind") == int(SourceTopic.ACTIONS))["action"]
         self.actions.update(dict(acted.value_counts().iter_rows()))
         items = pl.concat([events["item"].drop_nulls(), shown.explode().drop_nulls()]).unique()
@@ -136,6 +155,10 @@ class LogSummary:
                     "that order, which says nothing about users. --shuffle-ties 1 removes it."
                 ]
         return [f"{said}; they keep the file's order (--shuffle-ties SEED shuffles them)."]
+
+    def late_actions(self, window_s: float) -> int:
+        """Return how many actions come when the window of their request is over."""
+        return sum(count for seconds, count in self.delays_s.items() if seconds >= window_s)
 
     def wide_requests(self, window_s: float) -> int:
         """Return how many requests span more than a window."""

@@ -30,7 +30,7 @@ def columns_of(text: PlainText) -> list[str]:
     with text.path.open("rb") as file:
         for line in islice(file, _SAMPLE_LINES):
             record = _record(line)
-            if isinstance(record, list) or line.lstrip().startswith(b"["):
+            if not names and line.lstrip().startswith(b"["):
                 raise SimError(
                     f"{text.name} is one JSON array; write an object a line: jq -c '.[]' {text.name} > log.jsonl"
                 )
