@@ -1,4 +1,4 @@
-"""The simulator's verbs of `hstu`: replay, scenarios, compare, demo, settings.
+"""The simulator's verbs of `hstu`: replay, inspect, scenarios, compare, demo, settings.
 
 Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
 """
@@ -22,6 +22,7 @@ _LOG, _TO = "What is replayed", "Where to, and how"
 def add_commands(app: typer.Typer) -> None:
     """Add the simulator's verbs."""
     app.command()(with_log_flags(replay))
+    app.command()(with_log_flags(inspect))
     app.add_typer(scenarios_app, name="scenarios")
     app.command()(compare)
     app.command()(demo)
@@ -91,6 +92,16 @@ def replay(
 
     if not run_replay(ctx.obj.load, ReplayOptions(**flags)):
         raise typer.Exit(130)
+
+
+def inspect(ctx: typer.Context, log_flags: dict[str, Any], log: LogArgument = None) -> None:
+    """Print what a log is: its columns, what a replay makes of it and loses, and the line that replays it.
+
+    Without a LOG, the known logs are listed.
+    """
+    from sim.inspect.command import run_inspect
+
+    run_inspect(ctx.obj.load, log or [], log_flags)
 
 
 def demo(

@@ -24,6 +24,12 @@ class Flag(NamedTuple):
 
 
 FLAGS: Final[dict[str, Flag]] = {
+    "read_as": Flag(
+        str,
+        "A known log: mind, otto, ml-25m, ga4 … (hstu inspect lists them), or a .toml file.",
+        "by its header",
+        "--as",
+    ),
     "user": Flag(str, "Column of users.", "user_id"),
     "item": Flag(str, "Column of items.", "item_id"),
     "time": Flag(str, "Column of times: since 1970 in any unit, or ISO-8601.", "ts"),

@@ -60,7 +60,9 @@ def _of_single_rows(rows: pl.DataFrame, settings: LogSettings) -> pl.DataFrame:
 def _of_slates(rows: pl.DataFrame, settings: LogSettings) -> pl.DataFrame:
     """Return a slate for each user and request, and the actions, none earlier than its slate."""
     rows, seed = _earliest(rows, settings.limit), settings.shuffle_ties
-    of_slates = rows.filter(pl.col("request").is_not_null()).group_by("user", "request", maintain_order=True)
+    of_slates = rows.filter(pl.col("request").is_not_null() & pl.col("shows")).group_by(
+        "user", "request", maintain_order=True
+    )
     shown = of_slates.agg(pl.col("row").first(), pl.col("ts").min(), items=pl.col("item").unique(maintain_order=True))
     shown = _spread(shown, seed)
     begun = shown.select("user", "request", shown_ms="ts")

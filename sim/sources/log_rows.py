@@ -8,6 +8,7 @@ item       text
 action     text; null: the item was only shown
 value      f64, a rating, or null
 request    text; null: organic
+shows      whether the row has a place in the slate of its request
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,7 +32,7 @@ POSITIVE_LABELS: Final = ("1", "true", "t", "1.0")
 _SAMPLE_ROWS: Final = 100_000
 _BETWEEN: Final = ("|", ";", ",", " ")  # what separates the ids of a slate in one text
 _LABELLED: Final = r"-[01]$"
-_LABEL, _PARTS = "\0label", "\0parts"
+_LABEL, _PARTS, _SHOWS = "\0label", "\0parts", "\0shows"
 
 Batches = Iterator[tuple[AnyFile, Batch]]
 
@@ -156,7 +157,8 @@ class LogRows:
             rows = rows.with_columns(request=pl.when(only_shown).then(pl.format("row-{}", pl.col("row") + 1)))
         if settings.shown is not None:
             rows = _as_rows(rows, labelled=self._labelled)
-        return rows.select("row", "ts", "user", "item", "action", "value", "request")
+        shows = pl.lit(True) if settings.shown is None else pl.col(_SHOWS)
+        return rows.select("row", "ts", "user", "item", "action", "value", "request", shows=shows)
 
     def _times(self, frame: pl.DataFrame) -> tuple[pl.Series, list[Fault]]:
         ts, faults = self.times.read(self._time(frame))
@@ -259,4 +261,6 @@ def _as_rows(rows: pl.DataFrame, *, labelled: bool) -> pl.DataFrame:
     shown = shown.with_columns(
         action=pl.when(clicked).then(pl.lit("click")), item=item.str.head(-2) if labelled else item
     )
-    return pl.concat([shown, rows.filter(~is_slate).select(shown.columns)]).sort("row", maintain_order=True)
+    parts = (shown, True), (rows.filter(~is_slate), False)
+    shown, alone = (part.with_columns(pl.lit(shows).alias(_SHOWS)) for part, shows in parts)
+    return pl.concat([shown, alone.select(shown.columns)]).sort("row", maintain_order=True)

@@ -141,19 +141,25 @@ class LogSummary:
             return [f"{said}; they are left out."]
         return [f"{said}, and count as events of their own; --drop-duplicates keeps one of each."]
 
+    @property
+    def ties_in_id_order(self) -> bool:
+        """Whether ties are many, and in the order of ids."""
+        ordered = self.ties.in_id_order + self.ties.other
+        many = self.ties.rows >= max(1, _TIES_SAID * self.rows) and ordered >= _FEW
+        return many and max(self.ties.in_id_order, self.ties.other) >= _IN_ID_ORDER * ordered
+
     def _of_ties(self) -> list[str]:
         ties = self.ties
         if ties.rows < max(1, _TIES_SAID * self.rows):
             return []
         said = f"{ties.rows / self.rows:.0%} of the rows have the user and the time of the row before them"
-        if (ordered := ties.in_id_order + ties.other) < _FEW:
-            return [f"{said}; they keep the file's order."]
-        for share, order in ((ties.in_id_order / ordered, "rising"), (ties.other / ordered, "falling")):
-            if share >= _IN_ID_ORDER:
-                return [
-                    f"{said}, and {share:.0%} of these come in {order} order of the item's id: a model would learn "
-                    "that order, which says nothing about users. --shuffle-ties 1 removes it."
-                ]
+        if self.ties_in_id_order:
+            count, order = max((ties.in_id_order, "rising"), (ties.other, "falling"))
+            share = count / (ties.in_id_order + ties.other)
+            return [
+                f"{said}, and {share:.0%} of these come in {order} order of the item's id: a model would learn that "
+                "order, which says nothing about users. --shuffle-ties 1 removes it."
+            ]
         return [f"{said}; they keep the file's order (--shuffle-ties SEED shuffles them)."]
 
     def late_actions(self, window_s: float) -> int:

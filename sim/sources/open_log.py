@@ -9,8 +9,9 @@ from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_summary import LogSummary
 from sim.sources.recorded_log import RecordedLog, fingerprint, read_events
+from sim.sources.roles.resolve import resolve
 from sim.sources.tables.settings import TableSettings
-from sim.sources.tables.table import open_table
+from sim.sources.tables.table import Table, open_table
 
 _LITTLE: Final = 0.5  # share of the log's items below which the catalogue is probably another's
 
@@ -40,8 +41,28 @@ def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
     Raises:
         SimError: The flags contradict one another, or a file, a column or a cell cannot be read.
     """
+    given = {name: value for name, value in flags.items() if value is not None}
+    table = open_table(log, log_settings(given).table())
+    resolved = resolve(table, given)
+    return open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
+
+
+def open_resolved(table: Table, flags: Mapping[str, Any], said: Sequence[str]) -> RecordedLog:
+    """Read an open table by flags that are complete.
+
+    Args:
+        table: The log.
+        flags: How it is read.
+        said: Sentences about where the flags come from.
+
+    Raises:
+        SimError: A file, a column or a cell cannot be read.
+    """
+    settings = log_settings(flags)
+    if settings.table() != table.settings:
+        table = table.reopened(settings.table())
     items = Items(flags["items"], flags.get("item_id"), flags.get("title")) if flags.get("items") else None
-    return read_log(log, log_settings(flags), items)
+    return _read(table, settings, items, said)
 
 
 def read_log(log: Sequence[str], settings: LogSettings, items: Items | None = None) -> RecordedLog:
@@ -55,12 +76,15 @@ def read_log(log: Sequence[str], settings: LogSettings, items: Items | None = No
     Raises:
         SimError: A file, a column or a cell cannot be read.
     """
-    table = open_table(log, settings.table())
+    return _read(open_table(log, settings.table()), settings, items, [])
+
+
+def _read(table: Table, settings: LogSettings, items: Items | None, first: Sequence[str]) -> RecordedLog:
     read = read_events(table, settings)
     records, said = _records(items, settings, read.parts.first_ms, read.summary)
     of_items = fingerprint(*(f"{key}{value!r}" for key, value in records))
     tag = fingerprint(table.digest, of_items, settings.tag())
-    remarks = [*read.remarks, *said]
+    remarks = [*first, *read.remarks, *said]
     return RecordedLog(_short(table.name), tag, read.parts, records, read.read_as, read.summary, remarks)
 
 

@@ -89,8 +89,9 @@ class Table:
     """
 
     def __init__(self, files: Sequence[SourceFile], settings: TableSettings) -> None:
-        self._scratch = Scratch()
-        self.files = [TableFile(file, settings, self._scratch.folder) for file in files]
+        self.settings = settings
+        self._scratches = [Scratch()]
+        self.files = [TableFile(file, settings, self._scratches[0].folder) for file in files]
 
     @property
     def name(self) -> str:
@@ -106,6 +107,14 @@ class Table:
     def digest(self) -> str:
         """A text that is equal only for equal content."""
         return xxh3_128("\0".join(file.digest for file in self.files).encode()).hexdigest()
+
+    def reopened(self, settings: TableSettings) -> "Table":
+        """Return the same files under other settings; what was unpacked stays."""
+        made = Table([file.file for file in self.files], settings)
+        made._scratches = [*self._scratches, *made._scratches]
+        for file, before in zip(made.files, self.files, strict=True):
+            file.take_over(before)
+        return made
 
     def batches(self, columns: Sequence[str]) -> Iterator[tuple[AnyFile, Batch]]:
         """Yield the named columns of all rows.
@@ -131,6 +140,13 @@ class TableFile:
     def name(self) -> str:
         """Its path, for people."""
         return "standard input" if self.file.is_stdin else str(self.file.path)
+
+    def take_over(self, before: "TableFile") -> None:
+        """Use what was unpacked of the same file under other settings."""
+        if self.file.is_stdin:
+            self._path = before._path
+        if before.kind != "parquet" and before.settings.encoding == self.settings.encoding:
+            self.text = before.text
 
     @cached_property
     def _path(self) -> Path:
