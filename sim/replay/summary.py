@@ -31,6 +31,8 @@ def print_report(run: DirectRun) -> None:
         console.print(_table("Ranking", "action", _RANKING, actions))
     if refused := run.refused():
         console.print("Dead-letters: " + ", ".join(f"{count:,} {reason}" for reason, count in refused.items()))
+    if late := run.late_labels():
+        console.print(f"Late labels: {late:,} actions on items whose label was final (stream.action_window_s).")
     for name, digest in training.digests.items():
         console.print(f"digest of {name}: {digest}", soft_wrap=True)
 
