@@ -70,13 +70,18 @@ class Vsknn(BackOff):
 
 @compiled
 def _keep(users: Array, history_Tm: Array, kept: Array, histories: Array, takers: Array, taken: Array) -> None:
+    """Keep the distinct items of each history, latest first, and each user as the taker of the first of them."""
     for t in range(len(users)):
-        slot = users[t] % np.uint64(len(kept))
+        slot, n = users[t] % np.uint64(len(kept)), 0
         kept[slot] = users[t]
-        histories[slot] = history_Tm[t]
-        item = history_Tm[t, 0]
-        takers[item, taken[item] % takers.shape[1]] = users[t]
-        taken[item] += 1
+        for item in history_Tm[t]:
+            if item >= 0 and not (histories[slot, :n] == item).any():
+                histories[slot, n] = item
+                n += 1
+        histories[slot, n:] = -1
+        first = history_Tm[t, 0]
+        takers[first, taken[first] % takers.shape[1]] = users[t]
+        taken[first] += 1
 
 
 @compiled
@@ -100,15 +105,14 @@ def _compared(user: int, last: Array, kept: Array, takers: Array, taken: Array, 
 
 @compiled
 def _similarity(history: Array, weight_V: Array) -> float:
-    """Return the weight of the items of a history, each counted once, by the root of their number."""
-    total, distinct = 0.0, 0
-    for k in range(len(history)):
-        if history[k] < 0:
+    """Return the weight of the items of a history by the root of their number."""
+    total, n = 0.0, 0
+    for item in history:
+        if item < 0:
             break
-        if not (history[:k] == history[k]).any():
-            total += weight_V[history[k]]
-            distinct += 1
-    return float(total / np.sqrt(distinct))
+        total += weight_V[item]
+        n += 1
+    return float(total / np.sqrt(n))
 
 
 @compiled
@@ -131,13 +135,9 @@ def _neighbours(
         for k in range(len(slots)):
             similar[k] = _similarity(histories[slots[k]], weight_V)
         for k in np.argsort(-similar, kind="mergesort")[:NEAREST]:
-            history = histories[slots[k]]
-            for place in range(len(history)):
-                j = history[place]
+            for j in histories[slots[k]]:
                 if j < 0:
                     break
-                if (history[:place] == j).any():
-                    continue
                 if at_V[j] < first:
                     at_V[j], question_n[n], row_n[n], score_n[n] = n, t, j, 2.0
                     n += 1
