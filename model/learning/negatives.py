@@ -1,7 +1,7 @@
 """Negatives of one micro-batch: half uniform over the live items, half in proportion to their decayed popularity.
 
-R = rows of the item table, V = live rows among them, K = negatives. Where V <= K, every live row is a negative once, and
-the loss is that of the softmax over all items. Else K rows are drawn: uniform ones keep the scores of the long tail
+R = rows of the item table, V = live rows among them, K = negatives. Where V <= K, every live row is a negative once,
+and the loss is that of the softmax over all items. Else K rows are drawn: uniform ones keep the scores of the long tail
 down, popular ones are hard. The loss corrects for the proportions by the expected count of a row:
 
     K q(j) = K_u / V + K_p * popularity(j) / sum of live popularity        K_u + K_p = K
