@@ -27,8 +27,12 @@ def print_report(run: DirectRun) -> None:
     ages = {age: _by_scorer(age, retrieval) for age in next(iter(retrieval.values()))}
     console.print(_table(f"{HEADLINE.title} by age of the item at the request", "age", [*retrieval], ages.items()))
     if report["rank_targets"]:
-        actions = ((action, figures["all"]) for action, figures in report["ranking"]["total"].items())
-        console.print(_table("Ranking", "action", _RANKING, actions))
+        actions = (
+            (f"{action}: {scorer}", scopes["total"][action]["all"])
+            for action in report["ranking"][model]["total"]
+            for scorer, scopes in report["ranking"].items()
+        )
+        console.print(_table("Ranking, by action and scorer", "action", _RANKING, actions))
     if refused := run.refused():
         console.print("Dead-letters: " + ", ".join(f"{count:,} {reason}" for reason, count in refused.items()))
     if late := run.late_labels():
