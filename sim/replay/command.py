@@ -79,7 +79,7 @@ def _send(opened: Opened, settings: Settings, kafka: "Kafka", name: str, options
         if state.complete:
             ERR.print(f"Replay {name} is over: all {state.total:,} events are in Kafka. Begin again by --restart.")
             return True
-        if not state.acknowledged:
+        if not replay.begun:
             _refuse_late(opened.source, out.reached_ms(), stream)
         with progress(name, state.total, state.acknowledged) as replay.progress, stopping_on_signals(replay.stop):
             over = replay.run()

@@ -52,6 +52,8 @@ class Replay:
         tag = fingerprint(source.fingerprint, *sorted(out.places()))
         earlier = None if restart else load_state(path, tag)
         self.state = earlier or ReplayState(fingerprint=tag, total=total(source), offsets=out.ends())
+        self.begun = earlier is not None
+        """Whether an earlier process has begun it."""
         self._stopping, self._ends = False, ends
         self._saved_s = self._beaten_s = time.monotonic()
         if earlier and not earlier.complete:

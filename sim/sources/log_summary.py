@@ -60,7 +60,10 @@ class LogSummary:
 
     def add_rows(self, rows: pl.DataFrame, *, slates: bool, drop_duplicates: bool) -> pl.DataFrame:
         """Count the rows of some users, and return them, without duplicates if those are dropped."""
-        distinct = rows.unique([name for name in rows.columns if name != "row"], keep="first", maintain_order=True)
+        read = [name for name in rows.columns if name != "row"]
+        distinct = rows
+        if rows.select(read).hash_rows().n_unique() < len(rows):  # much faster than `unique`
+            distinct = rows.unique(read, keep="first", maintain_order=True)
         self.duplicates += len(rows) - len(distinct)
         if drop_duplicates:
             self.dropped += len(rows) - len(distinct)

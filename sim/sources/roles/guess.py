@@ -145,6 +145,8 @@ def _is_epoch_or_date(column: pl.Series) -> bool:
 
 
 def _fits(role: str, column: pl.Series) -> bool:
+    if column.dtype == pl.Binary:
+        return False
     if role == "rating":
         values = column.cast(pl.Float64, strict=False)
         return len(values) > 0 and values.is_finite().sum() >= 0.95 * len(values)

@@ -214,7 +214,7 @@ def test_a_date_and_an_offset_make_a_time(tmp_path: Path) -> None:
 
 def test_a_header_that_is_missing_is_noticed(tmp_path: Path) -> None:
     """No event is lost for one; columns then have numbers."""
-    content = f"11,2268328,2520771,pv,{T}\n11,2333346,2520771,buy,{T + 9}\n"
+    content = f"11,2268328,2520771,look,{T}\n11,2333346,2520771,buy,{T + 9}\n"
     with pytest.raises(
         SimError, match=r"has no column 'user_id': its first line looks like data.*1 \(11\), 2 \(2268328\)"
     ):
