@@ -1,4 +1,4 @@
-"""The simulator's verbs of `hstu`: replay, scenarios, compare, demo, settings.
+"""The simulator's verbs of `hstu`: replay, inspect, scenarios, compare, demo, settings.
 
 Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
 """
@@ -22,6 +22,7 @@ _LOG, _TO = "What is replayed", "Where to, and how"
 def add_commands(app: typer.Typer) -> None:
     """Add the simulator's verbs."""
     app.command()(with_log_flags(replay))
+    app.command()(with_log_flags(inspect))
     app.add_typer(scenarios_app, name="scenarios")
     app.command()(with_log_flags(compare))
     app.command()(demo)
@@ -62,6 +63,9 @@ def replay(
     restart: Annotated[
         bool, _of_run("--restart/--continue", "Begin again, or continue where the replay of that name was stopped.")
     ] = False,
+    append: Annotated[
+        bool, _of_run("--append", "Another log may follow in the same topics, or came before: time does not end.")
+    ] = False,
     name: Annotated[
         str | None,
         _of_run("--name", "Name of the replay; with --direct, of the trainer.", "the log's; the attention's"),
@@ -79,7 +83,8 @@ def replay(
     """Send a recorded log or a scenario as events, in event time, into Kafka or through this process alone.
 
     A replay that was stopped or killed goes on where it stood, and writes no event twice. The last heartbeat of a log
-    is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix.
+    is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix;
+    or all of them are replayed with --append.
     """
     flags = {name: value for name, value in locals().items() if name != "ctx"}  # each is a field of ReplayOptions
     from sim.replay.command import run_replay
@@ -87,6 +92,16 @@ def replay(
 
     if not run_replay(ctx.obj.load, ReplayOptions(**flags)):
         raise typer.Exit(130)
+
+
+def inspect(ctx: typer.Context, log_flags: dict[str, Any], log: LogArgument = None) -> None:
+    """Print what a log is: its columns, what a replay makes of it and loses, and the line that replays it.
+
+    Without a LOG, the known logs are listed.
+    """
+    from sim.inspect.command import run_inspect
+
+    run_inspect(ctx.obj.load, log or [], log_flags)
 
 
 def demo(

@@ -24,12 +24,24 @@ class Flag(NamedTuple):
 
 
 FLAGS: Final[dict[str, Flag]] = {
+    "read_as": Flag(
+        str,
+        "A known log: mind, otto, ml-25m, ga4 … (hstu inspect lists them), or a .toml file.",
+        "by its header",
+        "--as",
+    ),
     "user": Flag(str, "Column of users.", "user_id"),
     "item": Flag(str, "Column of items.", "item_id"),
     "time": Flag(str, "Column of times: since 1970 in any unit, or ISO-8601.", "ts"),
-    "action": Flag(str, "Column of action names; without it and --rating each row is a click."),
+    "time_offset": Flag(str, "Column added to --time: a number (ms, or --time-unit) or a time of the day."),
+    "time_unit": Flag(str, "Unit of times that are numbers: s, ms, us, ns.", "by their median"),
+    "time_format": Flag(str, "Format of times that are texts: '%m/%d/%Y %I:%M:%S %p'.", "ISO-8601"),
+    "time_zone": Flag(str, "Zone of times without an offset: Europe/Berlin.", "UTC"),
+    "action": Flag(str, "Column of action names, or of labels 0 and 1; without it and --rating each row is a click."),
     "rating": Flag(str, "Column of ratings."),
     "request": Flag(str, "Column of request ids: the rows of one were shown together."),
+    "shown": Flag(str, "Column of whole slates: a list, or ids in a text, as N1-1 N2-0 with their labels."),
+    "clicked": Flag(str, "Column of the items of --shown that were clicked."),
     "rating_as": Flag(
         str,
         "action: a rating is an action. impression: it is an impression of that one item, and from --positive-from on "
@@ -43,7 +55,22 @@ FLAGS: Final[dict[str, Flag]] = {
     ),
     "shuffle_ties": Flag(int, "Seed that shuffles a user's rows of one instant.", "none, they keep the file's order"),
     "limit": Flag(int, "Number of rows at most: the earliest ones.", "all"),
+    "skip_bad": Flag(str, "Bad rows left out at most: a number, a share as 1%, or all.", "none, the log is refused"),
+    "bad_rows": Flag(str, "JSONL file of the rows that --skip-bad left out."),
+    "drop_duplicates": Flag(bool, "Keep one of rows that are equal in all columns read.", False),
+    "separator": Flag(str, "Text between cells: ';', '::', tab.", "by the file"),
+    "quote": Flag(str, "Character around cells, or none.", '" in .csv, none in .tsv'),
+    "encoding": Flag(str, "Encoding of texts: latin-1, cp1252, utf-16.", "utf-8"),
+    "header": Flag(
+        bool,
+        "Whether the first line names the columns; without, they are numbered from 1.",
+        "by the file",
+        "--header/--no-header",
+    ),
+    "explode": Flag(str, "Columns of lists whose elements are rows, with commas between."),
     "items": Flag(str, "Catalogue: item id, title, and features as columns."),
+    "item_id": Flag(str, "Column of ids in --items.", "the name of --item, item_id, id …"),
+    "title": Flag(str, "Column of titles in --items.", "title, name …"),
 }
 
 

@@ -1,6 +1,6 @@
 """Opens what `hstu replay` replays: a file, a data set of a package, a scenario, or a synthetic stream."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -87,6 +87,33 @@ def describe(source: Source) -> str:
         f"{source.name}: {len(source):,} events of {users:,} users on {items:,} items{titles}, from {first} to "
         f"{_day(source.last_ms)}; times are {source.read_as}."
     )
+
+
+def remarks(log: RecordedLog, stream: StreamSettings, negative_actions: Collection[str]) -> list[str]:
+    """Return what a user should know of a log before it is replayed: how it was read, its actions, what is lost."""
+    summary = log.summary
+    said = [*log.remarks, *summary.sentences(negative_actions)]
+    if late := summary.late_actions(stream.action_window_s):
+        said.append(
+            f"{late:,} actions come {stream.action_window_s:g} s or more after their slate (stream.action_window_s): "
+            "they are tokens, but no labels."
+        )
+    if wide := summary.wide_requests(stream.action_window_s):
+        said.append(
+            f"The rows of {wide:,} requests lie {stream.action_window_s:g} s or more apart, and are one slate at the "
+            "first of their times; is --request the column of a session?"
+        )
+    if large := sum(count for size, count in summary.slate_sizes.items() if size > stream.max_slate):
+        said.append(
+            f"{large:,} slates show more than {stream.max_slate} items and will be refused as long-slate; their "
+            f"actions will be no labels. The largest has {max(summary.slate_sizes):,}: stream.max_slate."
+        )
+    return said
+
+
+def minute(ts_ms: int) -> str:
+    """Return a time to the minute."""
+    return f"{datetime.fromtimestamp(ts_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def _day(ts_ms: int) -> str:

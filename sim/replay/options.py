@@ -25,6 +25,7 @@ class ReplayOptions:
     direct: bool = False
     speed: str = "max"
     restart: bool = False
+    append: bool = False
     name: str | None = None
     attention: str | None = None
     metrics: Path | None = None
@@ -58,6 +59,8 @@ class ReplayOptions:
             SimError: They do not.
         """
         speed = parse_speed(self.speed)
+        if self.direct and self.append:
+            raise SimError("--direct begins with nothing, so nothing can be appended to; remove --append.")
         if self.direct and RateLimit(speed).limited:
             raise SimError("--direct always runs at full speed; remove --speed.")
         if not self.direct and (self.attention or self.metrics):

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model.evaluation.metrics import HEADLINE, METRICS
+from model.evaluation.prequential import MODEL
 from sim.replay.in_process import DirectRun
 
 _RETRIEVAL = tuple(metric.key for metric in METRICS)
@@ -27,10 +28,16 @@ def print_report(run: DirectRun) -> None:
     ages = {age: _by_scorer(age, retrieval) for age in next(iter(retrieval.values()))}
     console.print(_table(f"{HEADLINE.title} by age of the item at the request", "age", [*retrieval], ages.items()))
     if report["rank_targets"]:
-        actions = ((action, figures["all"]) for action, figures in report["ranking"]["total"].items())
-        console.print(_table("Ranking", "action", _RANKING, actions))
+        actions = (
+            (f"{action}: {scorer}", scopes["total"][action]["all"])
+            for action in report["ranking"][MODEL]["total"]
+            for scorer, scopes in report["ranking"].items()
+        )
+        console.print(_table("Ranking, by action and scorer", "action", _RANKING, actions))
     if refused := run.refused():
         console.print("Dead-letters: " + ", ".join(f"{count:,} {reason}" for reason, count in refused.items()))
+    if late := run.late_labels():
+        console.print(f"Late labels: {late:,} actions on items whose label was final (stream.action_window_s).")
     for name, digest in training.digests.items():
         console.print(f"digest of {name}: {digest}", soft_wrap=True)
 

@@ -14,7 +14,7 @@ def figures(targets: int, value: float | None = 0.25) -> dict[str, Any]:
     return {"targets": targets} | {metric.key: value for metric in METRICS}
 
 
-def ended(ranking: int = 0, refused: dict[str, int] | None = None) -> DirectRun:
+def ended(ranking: int = 0, refused: dict[str, int] | None = None, late: int = 0) -> DirectRun:
     """Return what is left of a run that has ended; popularity was asked as well."""
     of_click = {"targets": 9, "positives": 4, "log_loss": 0.5, "ne": None, "auc": 0.75, "calibration": 1.5}
     report = {
@@ -23,10 +23,10 @@ def ended(ranking: int = 0, refused: dict[str, int] | None = None) -> DirectRun:
             "hstu": {"total": {"all": figures(5678, 0.5), "<1h": figures(12, None)}},
             "popularity": {"total": {"all": figures(5678, 0.125), "<1h": figures(12, 0.0625)}},
         },
-        "ranking": {"total": {"click": {"all": of_click}}},
+        "ranking": {"hstu": {"total": {"click": {"all": of_click}}}},
     }
     training = SimpleNamespace(report=report, digests={"model": "5e" * 16})
-    return cast(DirectRun, SimpleNamespace(training=training, refused=lambda: refused or {}))
+    return cast(DirectRun, SimpleNamespace(training=training, refused=lambda: refused or {}, late_labels=lambda: late))
 
 
 def printed(run: DirectRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -54,6 +54,8 @@ def test_ranking_and_dead_letters_are_shown_only_where_there_are_any(
     """Counts are whole numbers, other figures have four digits."""
     assert "log_loss" not in (without := printed(ended(), capsys, monkeypatch))
     assert "Dead-letters" not in without
+    assert "Late labels" not in without
+    assert "Late labels: 7 actions" in printed(ended(late=7), capsys, monkeypatch)
     text = printed(ended(9, {"late": 1500, "not-json": 2}), capsys, monkeypatch)
     (row,) = [line for line in text.splitlines() if "click" in line]
     assert [word for word in row.split() if word[0].isdigit() or word == "–"] == [
