@@ -31,7 +31,7 @@ LAGS: Final = tables.LAGS
 _FIRST: Final = {"encoder": 0.5, "weeks": 0.3, "together": 0.7, "following": 0.3}  # weights at the beginning
 FEATURES: Final = (
     "encoder", "hours", "quarter_days", "days", "weeks", "months", "ever",
-    "together", "following", "own", "own_following",
+    "together", "following", "own", "own_following", "shown",
 )  # fmt: skip
 
 
@@ -195,18 +195,19 @@ def classes_of(length_T: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.searchsorted(CLASSES, length_T, side="right")
 
 
-def history_events(history_n: NDArray[np.int64], weights: Weights) -> tables.Events:
-    """Return one event without a target, asked after a history of item rows, oldest first."""
-    none, last = np.full(1, -1), np.full((1, LAGS), -1)
-    last[0, : min(LAGS, len(history_n))] = history_n[::-1][:LAGS]
+def history_events(acted_n: NDArray[np.int64], shown_n: NDArray[np.int64], weights: Weights) -> tables.Events:
+    """Return one event without a target; of each token the row of the item acted on and shown, oldest first, or -1."""
+    none, last, own = np.full(1, -1), np.full((1, LAGS), -1), acted_n[acted_n >= 0]
+    last[0, : min(LAGS, len(own))] = own[::-1][:LAGS]
     return tables.Events(
         targets=none,
         request_ms=none,
         groups=none,
-        classes=classes_of(np.array([len(history_n)])),
+        classes=classes_of(np.array([len(own)])),
         starts=np.zeros(1, np.int64),
-        queries=np.array([len(history_n) - 1]),
-        rows=history_n,
+        queries=np.array([len(acted_n) - 1]),
+        rows=acted_n,
+        shown=shown_n,
         last=last,
         weights=weights.popularity,
         pair_weights=weights.pairs,
@@ -233,6 +234,7 @@ def _events(questions: Questions, weights: Weights, hidden_TV: NDArray[np.float3
         starts=questions.starts,
         queries=questions.queries,
         rows=questions.rows,
+        shown=questions.shown,
         last=latest(questions, LAGS),
         weights=weights.popularity,
         pair_weights=weights.pairs,

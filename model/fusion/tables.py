@@ -21,8 +21,8 @@ LEAST: Final = 256
 STRENGTH: Final = 2.0  # transitions to unknown items that each item starts with
 RATE: Final = 0.2  # of Adagrad
 ENCODER: Final = 0  # first feature; then popularities, then those of listed rows:
-TOGETHER, FOLLOWING, OWN, OWN_FOLLOWING = range(4)
-LISTED: Final = 4
+TOGETHER, FOLLOWING, OWN, OWN_FOLLOWING, SHOWN = range(5)
+LISTED: Final = 5
 DISTINCT, EVENTS, REFRESH_AT, USED_TOGETHER, USED_FOLLOWING = range(5)  # in `facts`
 
 
@@ -35,7 +35,8 @@ class Events(NamedTuple):
     classes: Array  # [T] class of history length
     starts: Array  # [T] first token of the history, into L
     queries: Array  # [T] last token of it
-    rows: Array  # [L]
+    rows: Array  # [L] item acted on, -1 at other tokens
+    shown: Array  # [L] item shown, -1 at other tokens
     last: Array  # [T, m] last items, latest first, -1 where there are fewer
     weights: Array  # [T, P] weight of an occurrence, as of the clocks' origins
     pair_weights: Array  # [T]

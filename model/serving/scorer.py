@@ -111,7 +111,10 @@ class Scorer:
         return self.live_V[at], scores
 
     def _added(self, history: History, now_ms: int, head: int) -> Added:
-        return self._counted.added(history.acted_on(), now_ms, head)
+        acted_n, shown_n = (
+            np.where(history.kinds_n == kind, history.rows_n, -1) for kind in (Kind.ACTION, Kind.IMPRESSION)
+        )
+        return self._counted.added(acted_n, shown_n, now_ms, head)
 
     def live_positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the positions of these rows in live_V, sorted; rows that are not live have none."""

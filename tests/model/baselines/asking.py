@@ -20,7 +20,8 @@ class Asked:
     history: list[int]  # acted on, oldest first
     target: int
     request_ms: int
-    user: int = 0
+    user: int
+    shown: list[int]  # oldest first
 
 
 def each(examples: Sequence[Example]) -> Iterator[Asked]:
@@ -28,9 +29,11 @@ def each(examples: Sequence[Example]) -> Iterator[Asked]:
     for example in examples:
         for target in positives(example):
             before = slice(0, example.queries[target] + 1)
-            history = example.keys[before][example.kinds[before] == Kind.ACTION].tolist()
+            history, shown = (
+                example.keys[before][example.kinds[before] == kind].tolist() for kind in (Kind.ACTION, Kind.IMPRESSION)
+            )
             key = int(example.keys[example.positions[target]])
-            yield Asked(history, key, int(example.request_ms[target]), example.user)
+            yield Asked(history, key, int(example.request_ms[target]), example.user, shown)
 
 
 def decayed(times_ms: Sequence[int], at_ms: int) -> float:

@@ -14,7 +14,7 @@ from model.errors import ModelError
 from model.fusion.counters import HALF_LIVES_MS, PAIR_HALF_LIFE_MS, REFRESH
 from model.fusion.log_linear import CLASSES, FEATURES, Head, LogLinear
 from model.fusion.loops import pairs_of_item
-from model.fusion.tables import FADE, LAGS, RATE, SHRINK, STRENGTH
+from model.fusion.tables import FADE, LAGS, LISTED, RATE, SHRINK, STRENGTH
 from stream.example import Example
 from tests.batches import make_example, with_targets
 from tests.laws import REQUEST_MS, START_MS, alone, positives, streams
@@ -83,16 +83,18 @@ class Naive:
         return {}
 
 
-def _own(asked: Asked) -> tuple[dict[int, float], dict[int, float]]:
-    """Return the faded counts of the user's own items, and of what followed the last one there."""
+def _own(asked: Asked) -> tuple[dict[int, float], dict[int, float], dict[int, float]]:
+    """Return the faded counts of the user's own items, of what followed the last one there, and of what was shown."""
     own: dict[int, float] = {}
-    for lag, item in enumerate(asked.history[::-1]):
-        own[item] = own.get(item, 0.0) + FADE**lag
+    shown: dict[int, float] = {}
+    for counts, items in ((own, asked.history), (shown, asked.shown)):
+        for lag, item in enumerate(items[::-1]):
+            counts[item] = counts.get(item, 0.0) + FADE**lag
     followed: dict[int, float] = {}
     for i, j in zip(asked.history, asked.history[1:], strict=False):
         if i == asked.history[-1]:
             followed[j] = followed.get(j, 0.0) + 1.0
-    return own, followed
+    return own, followed, shown
 
 
 def taken_in(index: EntityIndex, examples: Sequence[Example]) -> IndexedBatch:
@@ -191,7 +193,7 @@ def test_a_restored_state_goes_on_to_the_same_bits(before: list[Example], then: 
 
 def test_features_are_named_as_they_are_counted() -> None:
     """One weight for the encoder, for each half-life, and for each listed feature."""
-    assert len(FEATURES) == 1 + len(HALF_LIVES_MS) + 4
+    assert len(FEATURES) == 1 + len(HALF_LIVES_MS) + LISTED
 
 
 def busy_stream(
