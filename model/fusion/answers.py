@@ -51,22 +51,22 @@ class CountedScores:
         popular = self._counters.features[live_V]
         self._popular = [[(popular @ weights[first]).astype(np.float32) for weights in head] for head in self._weights]
 
-    def added(self, acted_n: NDArray[np.int64], shown_n: NDArray[np.int64], now_ms: int, head: int) -> Added:
+    def added(self, history_n: NDArray[np.int64], acted_n: NDArray[np.bool_], now_ms: int, head: int) -> Added:
         """Return what counts add for a user.
 
         Args:
-            acted_n: Item row of each of the user's tokens, oldest first, that is an action; -1 at others.
-            shown_n: Item row of each that is an impression; -1 at others.
+            history_n: Item rows of the user's tokens, oldest first.
+            acted_n: Which of them are actions.
             now_ms: Time of the request.
             head: ALL or NEW.
         """
-        events = history_events(acted_n, shown_n, self._counters.weigh(np.array([now_ms]), move=False))
+        events = history_events(history_n, acted_n, self._counters.weigh(np.array([now_ms]), move=False))
         kind = int(events.classes[0])
         weights = self._weights[head, kind]
         room = room_for(self._counters, events, 0, getattr(self._own, "room", None))
         self._own.room = room
         n = loops.listed(events, self._view, room)
-        listed_n = room.features[:n] @ weights[-tables.LISTED :]
+        listed_n = room.features[:n, : tables.LISTED] @ weights[-tables.LISTED :]
         order = np.argsort(room.rows[:n])
         return Added(
             float(weights[tables.ENCODER]),

@@ -10,13 +10,13 @@ import numpy as np
 from model.arrays.jit import compiled
 from model.fusion import tables
 from model.fusion.tables import (
+    ACTED,
     DISTINCT,
     FADE,
     FOLLOWING,
     LISTED,
     OWN,
     OWN_FOLLOWING,
-    SHOWN,
     SHRINK,
     STRENGTH,
     TOGETHER,
@@ -57,13 +57,12 @@ def gather(t: int, events: Events, counts: Counts, room: Room, listed: bool) -> 
                 n = _list(following.columns[k], n, at_V, rows, features)
                 features[at_V[following.columns[k]], FOLLOWING] = following.sums[k]
             break
-    n = _gather_own(events.rows[events.starts[t] : events.queries[t] + 1], last[0], totals, n, at_V, rows, features)
-    shown = events.shown[events.starts[t] : events.queries[t] + 1]
-    n = _gather_shown(shown, totals, n, at_V, rows, features)
+    own = slice(events.starts[t], events.queries[t] + 1)
+    n = _gather_own(events.rows[own], events.acted[own], last[0], totals, n, at_V, rows, features)
     if listed:
         n = _list(events.targets[t], n, at_V, rows, features)
     for f in range(LISTED):
-        scale = 10.0 * max(1, counts.facts[DISTINCT])  # above 0, so that own items are known by it
+        scale = 10.0 * max(1, counts.facts[DISTINCT])  # above 0 before anything is counted
         for at in range(n):
             if features[at, f] > 0:
                 features[at, f] = np.log1p(scale * (features[at, f] / totals[f]))
@@ -91,31 +90,23 @@ def _gather_together(
 
 
 @partial(compiled, calls=_CALLED)
-def _gather_own(history: Array, last: int, totals: Array, n: int, at_V: Array, rows: Array, features: Array) -> int:
+def _gather_own(
+    history: Array, acted: Array, last: int, totals: Array, n: int, at_V: Array, rows: Array, features: Array
+) -> int:
     """List the items of the user's history, and what followed the last one there; return the number of listed rows."""
     weight, later = 1.0, -1
-    for row in history[::-1]:
+    for k in range(len(history) - 1, -1, -1):
+        row = history[k]
         if row < 0:
             continue
         n = _list(row, n, at_V, rows, features)
         features[at_V[row], OWN] += weight
         totals[OWN] += weight
         weight *= FADE
+        if acted[k]:
+            features[at_V[row], ACTED] = 1.0
         if row == last and later >= 0:
             features[at_V[later], OWN_FOLLOWING] += 1.0
             totals[OWN_FOLLOWING] += 1.0
         later = row
-    return n
-
-
-@partial(compiled, calls=_CALLED)
-def _gather_shown(shown: Array, totals: Array, n: int, at_V: Array, rows: Array, features: Array) -> int:
-    """List the items that the user was shown; return the number of listed rows."""
-    weight = 1.0
-    for row in shown[::-1]:
-        if row >= 0:
-            n = _list(row, n, at_V, rows, features)
-            features[at_V[row], SHOWN] += weight
-            totals[SHOWN] += weight
-            weight *= FADE
     return n

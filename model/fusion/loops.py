@@ -20,6 +20,7 @@ from model.counting.pair_counts import add_pairs
 from model.fusion import listing, tables
 from model.fusion.listing import gather
 from model.fusion.tables import (
+    ACTED,
     DISTINCT,
     ENCODER,
     EVENTS,
@@ -28,7 +29,6 @@ from model.fusion.tables import (
     LEAST,
     LISTED,
     MOST,
-    OWN,
     PAIRS,
     RATE,
     REFRESH_AT,
@@ -78,7 +78,7 @@ def _score(t: int, n: int, h: int, events: Events, items: Items, counts: Counts,
     for at in range(n):
         if rows[at] < size:
             scores[rows[at]] += extra[at]
-            if new_only and features[at, OWN] > 0:
+            if new_only and features[at, ACTED] > 0:
                 scores[rows[at]] = -np.inf
     _bar(items.live, items.born_ms, events.request_ms[t], scores)
 
@@ -115,7 +115,7 @@ def _learn(
     """Add the gradient of the log likelihood of an event to its group's."""
     target, new_only = events.targets[t], heads.new_only[h]
     place = room.at[target]
-    if new_only and room.features[place, OWN] > 0:
+    if new_only and room.features[place, ACTED] > 0:
         return
     weights = heads.weights[h, events.classes[t]]
     hidden, listed, scores, pool_scores = events.hidden[t], room.features[:n], room.scores[:n], room.pool_scores
@@ -126,7 +126,7 @@ def _learn(
     best = -np.inf
     for at in range(n):
         v = rows[at]
-        if not (live[v] and born_ms[v] < request_ms) or (new_only and listed[at, OWN] > 0):
+        if not (live[v] and born_ms[v] < request_ms) or (new_only and listed[at, ACTED] > 0):
             scores[at] = -np.inf
         best = max(best, scores[at])
     size = len(pool.rows)

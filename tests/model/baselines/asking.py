@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from model.baselines import Baseline
@@ -21,7 +22,7 @@ class Asked:
     target: int
     request_ms: int
     user: int
-    shown: list[int]  # oldest first
+    seen: list[int]  # acted on or shown, oldest first
 
 
 def each(examples: Sequence[Example]) -> Iterator[Asked]:
@@ -29,11 +30,12 @@ def each(examples: Sequence[Example]) -> Iterator[Asked]:
     for example in examples:
         for target in positives(example):
             before = slice(0, example.queries[target] + 1)
-            history, shown = (
-                example.keys[before][example.kinds[before] == kind].tolist() for kind in (Kind.ACTION, Kind.IMPRESSION)
+            history, seen = (
+                example.keys[before][np.isin(example.kinds[before], kinds)].tolist()
+                for kinds in ([Kind.ACTION], [Kind.ACTION, Kind.IMPRESSION])
             )
             key = int(example.keys[example.positions[target]])
-            yield Asked(history, key, int(example.request_ms[target]), example.user, shown)
+            yield Asked(history, key, int(example.request_ms[target]), example.user, seen)
 
 
 def decayed(times_ms: Sequence[int], at_ms: int) -> float:
