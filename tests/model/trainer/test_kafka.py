@@ -15,6 +15,7 @@ from model.trainer.kafka import run_trainer
 from model.trainer.run import Training
 from stream.example import DEFAULT_BOUNDS
 from stream.kafka.connection import Kafka
+from stream.kafka.groups import other_member
 from tests.factories import START_MS, Record, make_examples, make_items
 from tests.kafka import KafkaForTests
 from tests.kafka_logs import fill, make_topics, until
@@ -159,6 +160,28 @@ def test_only_one_process_trains_under_a_name(kafka: KafkaForTests, topic_prefix
     with pytest.raises(ModelError, match="Another process trains as silu"):
         start(kafka.bootstrap, topic_prefix, tmp_path)
     held.close()
+
+
+def test_only_one_data_directory_trains_under_a_name(
+    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While one runs, another is refused in a sentence; once it has left, the other starts."""
+    monkeypatch.setattr("model.trainer.kafka.SESSION_S", 0.5)
+    asyncio.run(make_topics(kafka.bootstrap, [f"{topic_prefix}examples"]))
+    asyncio.run(write(kafka, f"{topic_prefix}examples", EXAMPLES))
+    group = f"{topic_prefix}hstu-train-{TRAIN.name}"
+
+    def joined() -> bool:
+        return other_member(Kafka(kafka.bootstrap), group, "mine", 0) != ""
+
+    with TrainerProcess(kafka, topic_prefix, tmp_path / "one", until_end=False) as one:
+        asyncio.run(until(joined, "the first trains", 120))
+        with pytest.raises(ModelError, match=r"trains as silu from another data directory, on 127\.0\.0"):
+            start(kafka.bootstrap, topic_prefix, tmp_path / "other")
+        one.process.send_signal(signal.SIGTERM)
+        assert one.end()[0] == 0
+    more = {"topic_prefix": topic_prefix, "partitions": 2, "bounds": DEFAULT_BOUNDS, "until_end": True, "live": False}
+    run_trainer(TRAIN, MODEL, tmp_path / "other", Kafka(kafka.bootstrap), **more)  # type: ignore[arg-type]
 
 
 def test_what_is_missing_is_a_sentence(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
