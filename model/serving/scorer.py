@@ -111,7 +111,7 @@ class Scorer:
         return self.live_V[at], scores
 
     def _added(self, history: History, now_ms: int, head: int) -> Added:
-        return self._counted.added(history.rows_n[history.kinds_n != Kind.ATTRIBUTE], now_ms, head)
+        return self._counted.added(history.acted_on(), now_ms, head)
 
     def live_positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the positions of these rows in live_V, sorted; rows that are not live have none."""

@@ -76,7 +76,7 @@ class Naive:
         recent = [
             int(key)
             for key, kind in zip(example.keys[: query + 1], example.kinds[: query + 1], strict=True)
-            if kind != Kind.ATTRIBUTE and int(key) in candidates
+            if kind == Kind.ACTION and int(key) in candidates
         ]
         distinct = list(dict.fromkeys(reversed(recent)))
         return distinct.index(item) + 1 if item in distinct and item in candidates else np.inf

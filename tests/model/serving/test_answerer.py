@@ -214,6 +214,8 @@ def test_ranking_says_by_what_it_is_ordered() -> None:
     assert set(trained.items[0].probabilities or {}) == {"click", "like"}
     scores = [item.score or 0 for item in fresh.items]
     assert fresh.ordered_by == "retrieval_score"
+    assert (trained.reason, fresh.source) == (None, "model")
+    assert "no shown item has been trained on yet, so there are no probabilities" in (fresh.reason or "")
     assert all(item.probabilities is None for item in fresh.items)
     assert scores == sorted(scores, reverse=True)
     assert {item.item_id for item in fresh.items} == set(items)
