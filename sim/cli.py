@@ -24,7 +24,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(with_log_flags(replay))
     app.command()(with_log_flags(inspect))
     app.add_typer(scenarios_app, name="scenarios")
-    app.command()(compare)
+    app.command()(with_log_flags(compare))
     app.command()(demo)
     app.command()(settings)
 

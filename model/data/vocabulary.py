@@ -1,14 +1,15 @@
-"""The growing vocabulary: 64-bit keys to rows 0, 1, 2, … of a table, without collisions of rows.
+"""The vocabulary: 64-bit keys to rows 0, 1, 2, … of a table, without collisions of rows.
 
-R = rows so far. A key gets the next row when it is first admitted, and keeps it. Each row has: born_ms, the smallest
-event time at which any token has shown the key so far (an older token that comes later moves it back); its text, ""
-until an example brings it; and whether and when its item was withdrawn. One vocabulary holds the items, one the
-features (attribute values and action names). Callers leave out the key NO_KEY. The state is a function of the calls in
-their order, and so of the events.
+R = rows so far. A key gets a row when it is admitted, the first free one or the next, and keeps it until it is buried;
+then its row is free, and nothing of it is left here but a withdrawal. Each row has: born_ms, the smallest event time at
+which any token has shown the key so far (an older token that comes later moves it back); its text, "" until an example
+brings it; and whether and when its item was withdrawn. One vocabulary holds the items, one the features (attribute
+values and action names). Callers leave out the key NO_KEY. The state is a function of the calls in their order, and so
+of the events.
 
     array                    of state(), kept in checkpoints and snapshots
-    keys               u64   [R]
-    born_ms            i64   [R]
+    keys               u64   [R] NO_KEY in a free row
+    born_ms            i64   [R] 2^63 - 1 in a free row
     withdrawn          bool  [R]
     withdrawn_ms       i64   [R] event time of the withdrawal, 0 where there is none
     text_bytes         u8    UTF-8 of all texts, one after the other
@@ -19,8 +20,7 @@ their order, and so of the events.
 """
 
 from collections.abc import Iterable, Mapping
-from itertools import repeat
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,10 @@ from model.arrays.byte_strings import pack, unpack
 from model.arrays.digest import Hasher, digest_arrays
 from model.arrays.growable import with_room
 from model.errors import ModelError
+from model.keys.key_table import KeyTable
+from stream.example import NO_KEY
 
-_NEVER_MS = np.iinfo(np.int64).max
+_NEVER_MS: Final = np.iinfo(np.int64).max
 
 
 class Vocabulary:
@@ -46,7 +48,9 @@ class Vocabulary:
     def __init__(self) -> None:
         self.texts: list[str] = []  # [R]
         self.collisions = 0  # times that a known key came with a text other than its own
-        self._row_of: dict[int, int] = {}
+        self._table = KeyTable()
+        self._len = 0
+        self._free = np.empty(0, np.int64)  # ascending
         self._keys = np.empty(0, np.uint64)
         self._born_ms = np.empty(0, np.int64)
         self._withdrawn = np.empty(0, np.bool_)
@@ -54,7 +58,13 @@ class Vocabulary:
         self._withdrawn_unknown: dict[int, int] = {}  # key: ts_ms
 
     def __len__(self) -> int:
-        return len(self._row_of)
+        """Return the number of rows, free ones included."""
+        return self._len
+
+    @property
+    def known(self) -> int:
+        """The number of keys that have a row."""
+        return len(self._table)
 
     @property
     def keys(self) -> NDArray[np.uint64]:
@@ -76,55 +86,80 @@ class Vocabulary:
         """When each withdrawn row was withdrawn, 0 for the others, [R]."""
         return self._withdrawn_ms[: len(self)]
 
+    def live_mask(self) -> NDArray[np.bool_]:
+        """Return which rows hold a key that is not withdrawn, [R]."""
+        mask_R: NDArray[np.bool_] = ~self.withdrawn
+        mask_R[self._free] = False
+        return mask_R
+
     def live(self) -> NDArray[np.intp]:
-        """Return the rows that are not withdrawn, ascending."""
-        return np.flatnonzero(~self.withdrawn)
+        """Return the rows that hold a key that is not withdrawn, ascending."""
+        return np.flatnonzero(self.live_mask())
 
     def rows(self, keys_L: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the row of each key, -1 where it is unknown, [L]."""
-        return np.fromiter(map(self._row_of.get, keys_L.tolist(), repeat(-1)), np.int64, len(keys_L))
+        return self._table.rows(keys_L)
 
-    def admit(self, keys_L: NDArray[np.uint64], ts_ms_L: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Add rows for new keys, move births back to these times, and return the row of each key, [L]."""
-        row_L = self.rows(keys_L)
-        new_L = row_L < 0
-        if new_L.any():
-            self._append(list(dict.fromkeys(keys_L[new_L].tolist())))
-            row_L[new_L] = self.rows(keys_L[new_L])
-        np.minimum.at(self._born_ms, row_L, ts_ms_L)
+    def admit(
+        self, keys_L: NDArray[np.uint64], ts_ms_L: NDArray[np.int64], room: int | None = None
+    ) -> NDArray[np.int64]:
+        """Admit new keys, move births back to these times, and return the row of each key, [L].
+
+        Args:
+            keys_L: The keys.
+            ts_ms_L: When tokens have shown them.
+            room: How many new keys may get a row; the others get none, -1. None: all.
+        """
+        most = len(keys_L) if room is None else min(room, len(keys_L))
+        given = np.concatenate((self._free[:most], np.arange(len(self), len(self) + max(0, most - len(self._free)))))
+        row_L, used = self._table.add(keys_L, given)
+        if used:
+            self._fill(given[:used], keys_L, row_L)
+        known_L = row_L >= 0
+        np.minimum.at(self._born_ms, row_L[known_L], ts_ms_L[known_L])
         return row_L
 
-    def _append(self, keys: list[int]) -> None:
-        """Add rows for keys, which must be new and distinct."""
-        start = len(self)
-        self._row_of.update((key, row) for row, key in enumerate(keys, start))
-        end = len(self)
-        self._keys = with_room(self._keys, end)
-        self._born_ms = with_room(self._born_ms, end)
-        self._withdrawn = with_room(self._withdrawn, end)
-        self._withdrawn_ms = with_room(self._withdrawn_ms, end)
-        self._keys[start:end] = keys
-        self._born_ms[start:end] = _NEVER_MS
-        self.texts += [""] * (end - start)
-        for key in self._withdrawn_unknown.keys() & keys:
+    def _fill(self, rows: NDArray[np.int64], keys_L: NDArray[np.uint64], row_L: NDArray[np.int64]) -> None:
+        """Take rows into use for keys that have just got them."""
+        self._free = self._free[len(rows) :]
+        self._len = max(len(self), int(rows[-1]) + 1)
+        self._keys = with_room(self._keys, len(self))
+        self._born_ms = with_room(self._born_ms, len(self))
+        self._withdrawn = with_room(self._withdrawn, len(self))
+        self._withdrawn_ms = with_room(self._withdrawn_ms, len(self))
+        self.texts += [""] * (len(self) - len(self.texts))
+        self._keys[row_L[row_L >= 0]] = keys_L[row_L >= 0]
+        self._born_ms[rows] = _NEVER_MS
+        for key in self._withdrawn_unknown.keys() & self._keys[rows].tolist():
             self.withdraw(key, self._withdrawn_unknown.pop(key))
+
+    def bury(self, rows: NDArray[np.int64]) -> None:
+        """Take the keys of these rows out, and free the rows; a withdrawal waits until its key comes back."""
+        for row in rows[self._withdrawn[rows]].tolist():
+            self._withdrawn_unknown[int(self._keys[row])] = int(self._withdrawn_ms[row])
+        self._table.remove(self._keys[rows])
+        self._keys[rows], self._born_ms[rows] = NO_KEY, _NEVER_MS
+        self._withdrawn[rows], self._withdrawn_ms[rows] = False, 0
+        for row in rows.tolist():
+            self.texts[row] = ""
+        self._free = np.sort(np.concatenate((self._free, rows)))
 
     def learn_texts(self, keys: Iterable[int], texts: Iterable[str]) -> None:
         """Keep the first text of each known key; a text that differs from the one kept is a collision.
 
         Unknown keys are passed over: an example's texts are of items and features alike.
         """
-        for key, text in zip(keys, texts, strict=True):
-            row = self._row_of.get(int(key))
-            if row is None:
+        keys = list(keys)
+        for row, text in zip(self.rows(np.array(keys, np.uint64)).tolist(), texts, strict=True):
+            if row < 0:
                 continue
             kept = self.texts[row] = self.texts[row] or text
             self.collisions += kept != text
 
     def withdraw(self, key: int, ts_ms: int) -> None:
         """Mark an item as withdrawn since ts_ms; no token need have shown it yet."""
-        row = self._row_of.get(key)
-        if row is None:
+        row = self._row(key)
+        if row < 0:
             self._withdrawn_unknown[key] = ts_ms
         else:
             self._withdrawn[row] = True
@@ -133,10 +168,13 @@ class Vocabulary:
     def restore(self, key: int) -> None:
         """Undo a withdrawal, if there is one."""
         self._withdrawn_unknown.pop(key, None)
-        row = self._row_of.get(key)
-        if row is not None:
+        row = self._row(key)
+        if row >= 0:
             self._withdrawn[row] = False
             self._withdrawn_ms[row] = 0
+
+    def _row(self, key: int) -> int:
+        return int(self.rows(np.array([key], np.uint64))[0])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the arrays of the table above; some are views, so write or copy them before the next call."""
@@ -167,14 +205,16 @@ class Vocabulary:
         new._withdrawn = np.array(state["withdrawn"], np.bool_)
         new._withdrawn_ms = np.array(state["withdrawn_ms"], np.int64)
         new.texts = [text.decode() for text in unpack(state["text_bytes"], state["text_offsets"])]
-        new._row_of = {key: row for row, key in enumerate(new._keys.tolist())}
+        new._len, free = len(new._keys), new._keys == NO_KEY
+        new._free = np.flatnonzero(free)
+        _, distinct = new._table.add(new._keys[~free], np.flatnonzero(~free))
         unknown = state["withdrawn_unknown"].tolist(), state["withdrawn_unknown_ms"].tolist()
         new._withdrawn_unknown = dict(zip(*unknown, strict=True))
         new.collisions = int(state["collisions"][0])
         columns = new._keys, new._born_ms, new._withdrawn, new._withdrawn_ms, new.texts
-        if any(len(column) != len(new) for column in columns):
+        if distinct + len(new._free) != len(new) or any(len(column) != len(new) for column in columns):
             raise ModelError(
-                f"A vocabulary has {len(new._keys)} keys, {len(new)} of them distinct, {len(new._born_ms)} births and "
+                f"A vocabulary has {len(new)} keys, {distinct} of them distinct, {len(new._born_ms)} births and "
                 f"{len(new.texts)} texts, which must be as many: it is damaged; go back to an older one."
             )
         return new

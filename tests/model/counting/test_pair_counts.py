@@ -87,3 +87,11 @@ def test_rows_grow_side_by_side() -> None:
 def test_the_docstring_is_true() -> None:
     """Its example prints what it says."""
     assert doctest.testmod(model.counting.pair_counts).failed == 0
+
+
+def test_a_row_longer_than_a_lower_limit_is_cut_when_it_grows() -> None:
+    """The limit of a fusion's rows falls while the vocabulary grows: the largest counts stay, half as many as it."""
+    pairs = after([(0, column, 0) for column in (1, 2, 3, 4, 5, 6, 3, 5)], limit=8)
+    pairs.limit = 4
+    pairs.add(np.array([0]), np.array([9]), np.array([0]))
+    assert pairs.entries(np.array([0]))[1].tolist() == [3, 5, 9]

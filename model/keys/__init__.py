@@ -1,0 +1,1 @@
+"""64-bit keys to rows: the table, who is admitted, who leaves."""
