@@ -29,7 +29,7 @@ def print_report(run: DirectRun) -> None:
     if report["rank_targets"]:
         actions = (
             (f"{action}: {scorer}", scopes["total"][action]["all"])
-            for action in report["ranking"][model]["total"]
+            for action in next(iter(report["ranking"].values()))["total"]
             for scorer, scopes in report["ranking"].items()
         )
         console.print(_table("Ranking, by action and scorer", "action", _RANKING, actions))
