@@ -95,6 +95,17 @@ class EmbeddingTable:
         stream = Generator(Philox(key=key))
         return stream.standard_normal((BLOCK, self._dim), np.float32) * np.float32(self._std)
 
+    def renew(self, rows: NDArray[np.int64]) -> None:
+        """Set rows to their first values, with no moments and no steps, as if they had never been used."""
+        for block in np.unique(rows // BLOCK).tolist():
+            own = rows[rows // BLOCK == block]
+            self.weight[own] = torch.from_numpy(self._draw(block)[own - block * BLOCK]).to(self.weight)
+        at = torch.as_tensor(rows, device=self.weight.device)
+        for part in (self._mean, self._square, self._steps):
+            part[at] = 0
+        if self._units_len:
+            self._renew_units(at)
+
     def gather(self, rows_n: NDArray[np.int64]) -> GatheredRows:
         """Copy the distinct ones of these rows out of the table; row -1 is none."""
         used = np.zeros(len(self) + 1, np.bool_)  # the last one stands for -1

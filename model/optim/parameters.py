@@ -55,6 +55,10 @@ class Parameters:
         self.items.grow(self._shared or len(item_keys))
         self.features.grow(features)
 
+    def renew_items(self, rows: NDArray[np.int64]) -> None:
+        """Set the rows of items to their first values: other items had them before."""
+        self.items.renew(rows)
+
     def gather(self, items: NDArray[np.int64], features: NDArray[np.int64]) -> Gathered:
         """Copy rows out of the tables as leaves, by their rows in the vocabularies; -1 is no row."""
         if self._shared and len(self._table_row_V):

@@ -201,7 +201,7 @@ def busy_stream(
     waiting: list[Example] = []
     histories: list[list[tuple[int, int, int, int]]] = [[] for _ in range(40)]
     for n in range(events):
-        user, item = int(rng.integers(40)), int(items * rng.random() ** 3)
+        user, item = int(rng.integers(40)), 1 + int(items * rng.random() ** 3)
         ts_ms = START_MS + n * gap_ms
         tokens = histories[user][-30:]
         example = make_example([*tokens, (item, 5, ts_ms, 2)], user)
