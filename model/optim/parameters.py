@@ -43,6 +43,7 @@ class Parameters:
             EmbeddingTable(model.dim, seed=stream_seed(train.seed, name), std=ROW_STD, device=self.device)
             for name in ("items", "features")
         )
+        self.items.reserve(train.max_items)
         self.dense = DenseAdamW(self.recommender, train.learning_rate)
         self._embedding_lr = train.learning_rate * train.embedding_rate_ratio
         self._shared = model.item_rows

@@ -87,3 +87,19 @@ def test_rows_grow_side_by_side() -> None:
 def test_the_docstring_is_true() -> None:
     """Its example prints what it says."""
     assert doctest.testmod(model.counting.pair_counts).failed == 0
+
+
+@given(pairs_in_order, pairs_in_order, st.sets(st.integers(0, 9)))
+def test_the_dead_are_in_no_pair(before: Pairs, then: Pairs, dead: set[int]) -> None:
+    """What is left is what was counted without them; a row that is counted with again begins from nothing."""
+    pairs = after(before)
+    pairs.forget(np.array(sorted(dead), np.int64))
+    alive = [(i, j, ts_ms) for i, j, ts_ms in before if not {i, j} & dead]
+    for calls, counted in (([], alive), ([then], [*alive, *then])):
+        for every in calls:
+            rows, columns, ts_ms = np.array(every, np.int64).reshape(-1, 3).T
+            pairs.add(rows, columns, START_MS + ts_ms)
+        wanted = after(counted)
+        step = wanted.clock.origin - pairs.clock.origin
+        for i in range(6):
+            assert {j: math.ldexp(count, step) for j, count in row(wanted, i).items()} == pytest.approx(row(pairs, i))
