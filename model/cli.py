@@ -242,7 +242,7 @@ def _print_ranking(answer: "Ranking", as_json: bool) -> None:
         for place, item in enumerate(answer.items, 1)
     ]
     show_table(("", "item", "title", "score", *actions, "note"), rows, f"Ranked for {answer.user}")
-    reason = answer.reason and f"By popularity: {answer.reason}."
+    reason = answer.reason and f"{'By popularity: ' if answer.source == 'popularity' else ''}{answer.reason}."
     show_notes(reason, f"Ordered by {answer.ordered_by.replace('_', ' ')}.", _origin(answer.snapshot))
 
 

@@ -82,7 +82,8 @@ class TrainSettings(BaseModel):
     embedding_rate_ratio: float = Field(10.0, gt=0)
     """Learning rate of these embeddings, in multiples of `learning_rate`: rows are touched by few steps each."""
     negatives: int = Field(2048, ge=1)
-    """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity."""
+    """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity; all live
+    items where there are no more."""
     replay_every: int = Field(1, ge=0)
     """Micro-batches from one step on examples of the past to the next; 0 trains on each example once."""
     replay_examples: int = Field(4, ge=1)

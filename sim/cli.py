@@ -1,4 +1,4 @@
-"""The simulator's verbs of `hstu`: replay, scenarios, compare, demo, settings.
+"""The simulator's verbs of `hstu`: replay, inspect, scenarios, compare, demo, settings.
 
 Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
 """
@@ -10,6 +10,7 @@ import typer
 
 from model.options import require
 from sim.compare.cli import compare
+from sim.log_flags import LogArgument, with_log_flags
 from sim.scenarios.cli import scenarios_app
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ _LOG, _TO = "What is replayed", "Where to, and how"
 
 def add_commands(app: typer.Typer) -> None:
     """Add the simulator's verbs."""
-    app.command()(replay)
+    app.command()(with_log_flags(replay))
+    app.command()(with_log_flags(inspect))
     app.add_typer(scenarios_app, name="scenarios")
-    app.command()(compare)
+    app.command()(with_log_flags(compare))
     app.command()(demo)
     app.command()(settings)
 
@@ -38,7 +40,8 @@ def _of_run(flag: str, text: str, default: str | bool = True) -> Any:
 
 def replay(
     ctx: typer.Context,
-    log: Annotated[Path | None, typer.Argument(help="A .csv, .tsv (both also .gz) or .parquet file.")] = None,
+    log_flags: dict[str, Any],
+    log: LogArgument = None,
     dataset: Annotated[
         str | None, _of_log("--dataset", "A data set of an installed package: movielens or ml-100k.")
     ] = None,
@@ -46,45 +49,6 @@ def replay(
         str | None, _of_log("--scenario", "A scenario: a name of `hstu scenarios list`, or a .toml file.")
     ] = None,
     synthetic: Annotated[str | None, _of_log("--synthetic", "A synthetic stream: dirichlet, the paper's.")] = None,
-    items: Annotated[Path | None, _of_log("--items", "Catalogue: item id, title, and features as columns.")] = None,
-    user: Annotated[str | None, _of_log("--user", "Column of users.", "user_id")] = None,
-    item: Annotated[str | None, _of_log("--item", "Column of items.", "item_id")] = None,
-    time: Annotated[
-        str | None, _of_log("--time", "Column of times: seconds or ms since 1970, or ISO-8601.", "ts")
-    ] = None,
-    action: Annotated[
-        str | None, _of_log("--action", "Column of action names; without it and --rating each row is a click.")
-    ] = None,
-    rating: Annotated[str | None, _of_log("--rating", "Column of ratings.")] = None,
-    request: Annotated[
-        str | None, _of_log("--request", "Column of request ids: the rows of one were shown together.")
-    ] = None,
-    rating_as: Annotated[
-        str | None,
-        _of_log(
-            "--rating-as",
-            "action: a rating is an action. impression: it is an impression of that one item, and from --positive-from "
-            "on a `like` on it.",
-            "action",
-        ),
-    ] = None,
-    positive_from: Annotated[
-        float | None,
-        _of_log(
-            "--positive-from",
-            "Ratings of at least this are the action `like`, lower ones `dislike`.",
-            "none, all are the action `rate`",
-        ),
-    ] = None,
-    shuffle_ties: Annotated[
-        int | None,
-        _of_log(
-            "--shuffle-ties",
-            "Seed that shuffles a user's rows of one instant.",
-            "none, they keep the file's order",
-        ),
-    ] = None,
-    limit: Annotated[int | None, _of_log("--limit", "Number of rows at most: the earliest ones.", "all")] = None,
     records: Annotated[int | None, _of_log("--records", "Number of records of --synthetic.", "1,000,000")] = None,
     events: Annotated[
         int | None, _of_log("--events", "Number of clicks or slates of --scenario.", "the file's")
@@ -98,6 +62,9 @@ def replay(
     ] = "max",
     restart: Annotated[
         bool, _of_run("--restart/--continue", "Begin again, or continue where the replay of that name was stopped.")
+    ] = False,
+    append: Annotated[
+        bool, _of_run("--append", "Another log may follow in the same topics, or came before: time does not end.")
     ] = False,
     name: Annotated[
         str | None,
@@ -116,7 +83,8 @@ def replay(
     """Send a recorded log or a scenario as events, in event time, into Kafka or through this process alone.
 
     A replay that was stopped or killed goes on where it stood, and writes no event twice. The last heartbeat of a log
-    is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix.
+    is the end of time: after it the topics take no further events, so another log needs another stream.topic_prefix;
+    or all of them are replayed with --append.
     """
     flags = {name: value for name, value in locals().items() if name != "ctx"}  # each is a field of ReplayOptions
     from sim.replay.command import run_replay
@@ -124,6 +92,16 @@ def replay(
 
     if not run_replay(ctx.obj.load, ReplayOptions(**flags)):
         raise typer.Exit(130)
+
+
+def inspect(ctx: typer.Context, log_flags: dict[str, Any], log: LogArgument = None) -> None:
+    """Print what a log is: its columns, what a replay makes of it and loses, and the line that replays it.
+
+    Without a LOG, the known logs are listed.
+    """
+    from sim.inspect.command import run_inspect
+
+    run_inspect(ctx.obj.load, log or [], log_flags)
 
 
 def demo(

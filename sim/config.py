@@ -9,11 +9,13 @@ import tomllib
 from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_origin
 
 from pydantic import BaseModel, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -22,10 +24,11 @@ from pydantic_settings import (
 
 from model.config import ModelSettings, ServeSettings, TrainSettings
 from sim.errors import SimError
-from stream.config import KafkaSettings, StreamSettings
+from stream.config import KafkaSettings, StreamSettings, leaves
 
 PREFIX: Final = "HSTU_"
 _OF_KUBERNETES: Final = re.compile(r"_(?=(SERVICE_HOST|SERVICE_PORT|PORT)(_|$))")  # where a Service's name may end
+_OF_A_SERVICE: Final = re.compile(r"(tcp|udp|sctp)://[\d.:\[]")
 _file: ContextVar[Path | None] = ContextVar("_file", default=None)  # the file that `load` reads
 
 
@@ -71,7 +74,39 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources, the strongest first: arguments, environment, file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file.get())
+        return init_settings, _Variables(settings_cls), _File(settings_cls, _file.get())
+
+
+class _Variables(EnvSettingsSource):
+    """The environment, where a list is JSON or has commas between its parts."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        """Return the value of a table or of a list; raises ValueError if it is none."""
+        if get_origin(field.annotation) is not tuple or value.lstrip().startswith("["):
+            return super().decode_complex_value(field_name, field, value)
+        return [part.strip() for part in value.split(",") if part.strip()]
+
+
+class _File(TomlConfigSettingsSource):
+    """hstu.toml, without a secret that the environment gives by the other of its two keys, X and X_file."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the file's settings."""
+        found = super().__call__()
+        for name, table in found.items():
+            field = Settings.model_fields.get(name)
+            known = getattr(field and field.annotation, "model_fields", {})
+            secrets = [key for key, of in known.items() if of.annotation is SecretStr]
+            for one, other in [pair for key in secrets for pair in ((key, f"{key}_file"), (f"{key}_file", key))]:
+                if f"{PREFIX}{name}__{one}".upper() in os.environ:
+                    found[name] = _without(table, other)
+                    table = found[name]
+        return found
+
+
+def _without(table: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return a table of the file as its leaves, without one that is written with a dot or an underscore."""
+    return {name: value for name, value in leaves(table) if name.replace(".", "_") != key}
 
 
 def load(file: Path | None = None, flags: dict[str, Any] | None = None) -> Settings:
@@ -115,7 +150,7 @@ def _tree(flags: dict[str, Any]) -> dict[str, Any]:
 def _keys(table: str = "") -> list[str]:
     """Return the keys of a table, or of the top level."""
     owner: Any = Settings.model_fields[table].annotation if table else Settings
-    return sorted(field.alias or name for name, field in owner.model_fields.items())
+    return sorted(field.alias or name for name, field in getattr(owner, "model_fields", {}).items())
 
 
 def _variables() -> set[str]:
@@ -131,20 +166,22 @@ def _refuse_unknown_variables() -> None:
     """Refuse a misspelt variable, which would be without effect.
 
     Kubernetes sets HSTU_SERVER_SERVICE_HOST, HSTU_SERVER_PORT, … for a Service called hstu-server; these are ignored,
-    but not HSTU_SERVE_PORT alone, which is a misspelt HSTU_SERVE__PORT.
+    but not HSTU_SERVE_PORT=9000 alone, which is a misspelt HSTU_SERVE__PORT.
     """
-    names = _variables()
+    names, tables = _variables(), {PREFIX + table.upper() for table in _keys() if _keys(table)}
     for variable in os.environ:
         name = variable.upper()
         if not name.startswith(PREFIX) or name in names or _is_of_kubernetes(name):
             continue
-        near = get_close_matches(name, names, 1)
+        near = get_close_matches(name, [each for each in names if each not in tables], 1, cutoff=0.8)
         hint = f"{near[0]} is the nearest" if near else "`hstu settings` lists them"
         raise SimError(f"The environment sets {variable}, which is no setting; unset it or mend its name: {hint}.")
 
 
 def _is_of_kubernetes(name: str) -> bool:
-    """Return whether a variable is of a Service, which always has …_SERVICE_HOST and …_SERVICE_PORT too."""
+    """Return whether a variable is of a Service: by its value tcp://…, or with …_SERVICE_HOST and …_SERVICE_PORT."""
+    if "_PORT" in name and _OF_A_SERVICE.match(os.environ.get(name, "")):
+        return True
     services = (name[: end.start()] for end in _OF_KUBERNETES.finditer(name))
     return any({f"{service}_SERVICE_HOST", f"{service}_SERVICE_PORT"} <= os.environ.keys() for service in services)
 

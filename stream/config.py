@@ -57,8 +57,8 @@ class KafkaSettings(BaseModel):
         if not isinstance(given, Mapping):
             return given
         keys = {name: str(field.alias) for name, field in cls.model_fields.items()}
-        leaves = sorted(_leaves(given), key=lambda leaf: leaf[0] in keys)  # those of variables last
-        return {keys.get(key.replace(".", "_"), key): value for key, value in leaves}
+        ordered = sorted(leaves(given), key=lambda leaf: leaf[0] in keys)  # those of variables last
+        return {keys.get(key.replace(".", "_"), key): value for key, value in ordered}
 
     def given(self) -> set[str]:
         """Return the dotted keys whose values are not the defaults."""
@@ -66,10 +66,11 @@ class KafkaSettings(BaseModel):
         return {str(fields[name].alias) for name, value in self if value != fields[name].default}
 
 
-def _leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(table: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a table and of those in it, by their dotted keys."""
     for key, value in table.items():
         if isinstance(value, Mapping):
-            yield from _leaves(value, f"{above}{key}.")
+            yield from leaves(value, f"{above}{key}.")
         else:
             yield above + key, value
 

@@ -46,7 +46,7 @@ from stream.errors import DamagedError, FormatError
 from stream.schema.bounds import MAX_JSON_BYTES, JsonBoundsError, check_json
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
 from stream.schema.printable import printable
-from stream.schema.record_time import DEFAULT_BOUNDS, Headers, TimeBounds
+from stream.schema.record_time import DEFAULT_BOUNDS, Headers, TimeBounds, unreadable
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, TOKEN_DTYPE, Kind
 
 __all__ = [  # all that model/ may import of stream/
@@ -78,6 +78,7 @@ __all__ = [  # all that model/ may import of stream/
     "id_text",
     "message_digest",
     "printable",
+    "unreadable",
 ]
 
 MAGIC: Final = b"HSTE"

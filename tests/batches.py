@@ -1,5 +1,6 @@
 """Hypothesis strategies for micro-batches: examples of any content, and retrieval questions whose answers are known."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,7 +63,7 @@ class Quiz:
     withdrawn: list[bool]  # [V]
     targets: list[int]  # [T] items, or UNKNOWN
     request_ms: list[int]  # [T]
-    histories: list[list[int | None]]  # [T] items, oldest first; None is an attribute
+    histories: list[list[int | None]]  # [T] items acted on, oldest first; None is an attribute or an item only shown
     questions: Questions
 
     def candidates(self, t: int) -> set[int]:
@@ -89,21 +90,24 @@ def make_quiz(
     targets: list[int],
     request_ms: list[int],
     histories: list[list[int | None]],
+    users: Sequence[int] | None = None,
 ) -> Quiz:
-    """Return questions made from a batch and a vocabulary with these values."""
+    """Return questions made from a batch and a vocabulary with these values; without `users` all are of one."""
     index = EntityIndex()
     index.items.admit(np.arange(1, len(born_ms) + 1, dtype=np.uint64), np.array(born_ms, np.int64))
     for v in np.flatnonzero(withdrawn):
         index.items.withdraw(int(v) + 1, LATEST_MS)
-    questions = index.ask([_example(*each) for each in zip(targets, request_ms, histories, strict=True)])
+    users = users or [1] * len(targets)
+    questions = index.ask([_example(*each) for each in zip(targets, request_ms, histories, users, strict=True)])
     return Quiz(born_ms, withdrawn, targets, request_ms, histories, questions)
 
 
-def _example(target: int, request_ms: int, history: list[int | None]) -> Example:
+def _example(target: int, request_ms: int, history: list[int | None], user: int) -> Example:
     """Return an example of the history and the target after it; attribute tokens have keys of items, too."""
+    others = Kind.ATTRIBUTE, Kind.IMPRESSION
     tokens = [
-        (1, NO_KEY, HISTORY_MS, Kind.ATTRIBUTE) if item is None else (item + 1, NO_KEY, HISTORY_MS, Kind.IMPRESSION)
-        for item in history
+        (1, NO_KEY, HISTORY_MS, others[n % 2]) if item is None else (item + 1, 1, HISTORY_MS, Kind.ACTION)
+        for n, item in enumerate(history)
     ]
-    example = make_example([*tokens, (target + 1, NO_KEY, request_ms, Kind.IMPRESSION)])
+    example = make_example([*tokens, (target + 1, NO_KEY, request_ms, Kind.IMPRESSION)], user)
     return with_targets(example, [(len(history), len(history) - 1, 0, request_ms, [1])])

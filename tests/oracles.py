@@ -123,15 +123,13 @@ def _instant(user: OracleUser, now: int, own: dict[str, list[Wire]], texts: dict
         if w["ts"] == now
     }
     query = len(user.tokens) - 1
-    shown = []
     for request_key, items in sorted(slates):
         user.requests += 1
         request = {"key": request_key, "number": user.requests, "ts": now, "final": False, "targets": []}
         user.open.append(request)
-        shown += [(item, request_key, user.requests, request) for item in items]
-    for item, _, _, request in sorted(shown, key=lambda s: s[:3]):
-        user.tokens.append(Token(item, NO_KEY, now, Kind.IMPRESSION))
-        request["targets"].append(_target(user, query, request["number"], now, item, []))
+        for item in items:
+            user.tokens.append(Token(item, NO_KEY, now, Kind.IMPRESSION))
+            request["targets"].append(_target(user, query, request["number"], now, item, []))
     actions = {
         (
             _key(w["item_id"], texts),

@@ -12,6 +12,7 @@ from model.arrays.state import prefixed
 from model.config import ModelSettings
 from model.data.catalogue import Catalogue, ItemRecord
 from model.data.vocabulary import Vocabulary
+from model.fusion.clicks import Clicks
 from model.fusion.log_linear import LogLinear
 from model.learning.fusion import HEADS
 from model.network.recommender import Recommender
@@ -86,6 +87,7 @@ def model_arrays(
     return {
         **prefixed("recommender.", weights),
         **prefixed("fusion.", fusion),
+        **prefixed("clicks.", Clicks.towers_alone(len(settings.rank_actions), items)),
         **prefixed("items.", words.state()),
         **prefixed("features.", features.state()),
         **prefixed("catalogue.", catalogue.state()),

@@ -42,7 +42,9 @@ model.serving  model.trainer
 model.serving.http
 model.cli
 sim.errors
-sim.config  sim.console
+sim.config  sim.console  sim.log_flags
+sim.sources.tables
+sim.sources.roles
 sim.sources
 sim.dirichlet
 sim.world.base  sim.world.rng
@@ -50,6 +52,7 @@ sim.world.drifts
 sim.world
 sim.scenarios
 sim.replay
+sim.inspect
 sim.experiment
 sim.report.analysis
 sim.report.plots
@@ -211,6 +214,6 @@ assert not (found := {heavy} & set(sys.modules)), found
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    verbs = "worker train serve replay query snapshots topics broker scenarios compare demo settings"
+    verbs = "worker train serve replay query snapshots topics broker scenarios compare demo settings inspect"
     verbs += " doctor dead-letters sequences forget"
     assert not [verb for verb in verbs.split() if verb not in done.stdout]

@@ -1,9 +1,7 @@
 """Baselines that know something of few items and back off to popularity for all others.
 
-T questions, V items. What is known is counted by pairs of items, of one that a user had and a target. Counts and
-popularity decay with one half-life, so that in a drifting world the past does not outvote the present; with a half-life
-far longer than the log nothing decays. Shown and acted-on items count alike. A row of counts keeps the columns that
-pair_counts.py keeps.
+T questions, V items. Counts and popularity decay with one half-life, so that in a drifting world the past does not
+outvote the present; with a half-life far longer than the log nothing decays.
 """
 
 from abc import abstractmethod
@@ -19,19 +17,17 @@ from model.data.candidates import Questions
 
 
 class BackOff(Baseline):
-    """Pair counts with popularity behind them; `_score` says how they become scores."""
+    """Popularity behind what `_score` knows better."""
 
     def __init__(self, half_life_ms: int) -> None:
-        self._pairs = PairCounts(half_life_ms)
         self._popularity = Popularity(half_life_ms)
 
     @abstractmethod
     def _score(self, questions: Questions) -> tuple[NDArray[np.float64], Exceptions]:
-        """Return the scores that all questions share, [V], and the items that a question scores by its pair counts."""
+        """Return the scores that all questions share, [V], and the items that a question scores otherwise."""
 
     def scores(self, questions: Questions) -> NDArray[np.float64]:
         """Return the scores of the candidates, [T, V]."""
-        self._pairs.grow(len(questions.born_ms))
         score_V, exceptions = self._score(questions)
         score_TV = np.tile(score_V, (len(questions), 1))
         score_TV[exceptions.questions, exceptions.rows] = exceptions.scores
@@ -41,5 +37,12 @@ class BackOff(Baseline):
         """Return each target's rank, inf for a miss, [T]."""
         if not questions.possible.any():
             return np.full(len(questions), np.inf)
-        self._pairs.grow(len(questions.born_ms))
         return ranks_with_exceptions(*self._score(questions), questions)
+
+
+class PairBackOff(BackOff):
+    """Counts of pairs of items, of one that a user had and a target; a row of them keeps what pair_counts.py keeps."""
+
+    def __init__(self, half_life_ms: int) -> None:
+        super().__init__(half_life_ms)
+        self._pairs = PairCounts(half_life_ms)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from model.arrays.growable import with_room
 from model.arrays.jit import compiled
-from model.baselines.back_off import BackOff
+from model.baselines.back_off import PairBackOff
 from model.counting.histories import latest
 from model.counting.pair_counts import PairColumns
 from model.counting.rank_counts import Exceptions
@@ -30,7 +30,7 @@ WINDOW: Final = 10  # item tokens of a user
 Array = NDArray[Any]
 
 
-class CoOccurrence(BackOff):
+class CoOccurrence(PairBackOff):
     """Decayed counts of what went together, and popularity behind them."""
 
     name = "co_occurrence"
@@ -42,6 +42,7 @@ class CoOccurrence(BackOff):
 
     def _score(self, questions: Questions) -> tuple[NDArray[np.float64], Exceptions]:
         """Return popularity, and 2 + the sum of cosines of the items that went together with the last ones."""
+        self._pairs.grow(len(questions.born_ms))
         self._totals = with_room(self._totals, len(questions.born_ms))
         odd = self._pairs.clock.origin & 1  # roots are taken of sums at an even origin: their bits do not depend on it
         total_V = np.ldexp(self._totals[: len(questions.born_ms)], odd)

@@ -1,8 +1,8 @@
 """The user's own last items, latest first: the baseline to beat wherever people come back to what they had.
 
 T = questions, L = tokens, n = pairs of a question and a token of its history. A target that occurs in the user's
-history up to the query is ranked by recency among the distinct candidates there; any other is a miss. Shown and
-acted-on items count alike; the later a token stands in the sequence, the more recent it is.
+history up to the query is ranked by recency among the distinct candidates there; any other is a miss. The later a
+token stands in the sequence, the more recent it is.
 """
 
 from collections.abc import Iterator

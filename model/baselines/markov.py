@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.baselines.back_off import BackOff
+from model.baselines.back_off import PairBackOff
 from model.counting.histories import latest
 from model.counting.rank_counts import Exceptions
 from model.data.candidates import Questions
@@ -22,7 +22,7 @@ from model.data.candidates import Questions
 STRENGTH: Final = 1.0  # of popularity, in transitions
 
 
-class Markov(BackOff):
+class Markov(PairBackOff):
     """Decayed counts of transitions, and popularity behind them."""
 
     name = "markov"
@@ -30,6 +30,7 @@ class Markov(BackOff):
 
     def _score(self, questions: Questions) -> tuple[NDArray[np.float64], Exceptions]:
         """Return what popularity adds, and the numerators of the items that followed the last one."""
+        self._pairs.grow(len(questions.born_ms))
         share_V = STRENGTH * self._popularity.shares(questions)
         last_T = latest(questions, 1, self._pairs.filled)[:, 0]
         decay_T = self._pairs.clock.factors(questions.request_ms)

@@ -1,8 +1,9 @@
 """Decayed counts of ordered pairs of items, sparse: for each row the columns it was counted with, and how often.
 
 n = pairs in their order. A row's columns lie side by side, ascending, in a stretch of two flat arrays that is moved to
-one twice as large when it is full. A row holds at most LIMIT columns: a full row drops the half that has the smallest
-counts (of equal ones the older items), so that memory and the time to read a row are bounded, whatever the vocabulary.
+one twice as large when it is full. A row holds at most LIMIT columns: a full row drops those that have the smallest
+counts (of equal ones the older items) down to half of LIMIT, so that memory and the time to read a row are bounded,
+whatever the vocabulary.
 Frequent and recent pairs stay; a pair that comes back after it was dropped starts from 0.
 
 The counts depend on the pairs in their order, and not on how they were split into calls. The loops are compiled
@@ -158,8 +159,8 @@ def add_pairs(
         if at < first + length and columns[at] == j:
             sums[at] += weight_n[n]
             continue
-        if length == limit:
-            length = _drop(columns, sums, first, length)
+        if length >= limit:
+            length = _drop(columns, sums, first, length, limit // 2)
             at = _find(columns, first, first + length, j)
         elif length == rooms[i]:
             room = min(limit, max(_FIRST, 2 * length))
@@ -178,9 +179,8 @@ def add_pairs(
 
 
 @compiled
-def _drop(columns: Array, sums: Array, first: int, length: int) -> int:
-    """Keep the larger half of a row in place, and return how many columns these are."""
-    kept = length // 2
+def _drop(columns: Array, sums: Array, first: int, length: int, kept: int) -> int:
+    """Keep so many of the largest counts of a row in place, and return their number."""
     least = np.partition(sums[first : first + length], length - kept)[length - kept]  # the smallest that may stay
     above = equal = 0
     for k in range(first, first + length):

@@ -25,10 +25,11 @@ class Questions:
     targets: NDArray[np.int64]  # [T] row of the target, -1: unknown
     request_ms: NDArray[np.int64]  # [T]
     target_born_ms: NDArray[np.int64]  # [T] birth of the target before admission, UNBORN where it was unknown
+    users: NDArray[np.uint64]  # [T] key of the user
     possible: NDArray[np.bool_]  # [T] whether the target itself was a candidate, before admission
     starts: NDArray[np.int64]  # [T] first token of the user's history, into L
     queries: NDArray[np.int64]  # [T] last token of it, into L; -1: no history
-    rows: NDArray[np.int64]  # [L] item row of each token, -1 where it is an attribute or unknown
+    rows: NDArray[np.int64]  # [L] item row of each action, -1 at other tokens and where it is unknown
     keys: NDArray[np.uint64]  # [V] id of every item
     born_ms: NDArray[np.int64]  # [V] birth of every item
     live: NDArray[np.bool_]  # [V] which items are not withdrawn
@@ -39,7 +40,7 @@ class Questions:
 
     def part(self, where: slice | NDArray[np.intp]) -> "Questions":
         """Return some of the questions, about the same batch and vocabulary."""
-        columns = ("targets", "request_ms", "target_born_ms", "possible", "starts", "queries")
+        columns = ("targets", "request_ms", "target_born_ms", "users", "possible", "starts", "queries")
         return replace(self, **{name: getattr(self, name)[where] for name in columns})
 
     def candidates(self) -> NDArray[np.bool_]:

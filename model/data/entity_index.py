@@ -180,10 +180,11 @@ class EntityIndex:
             targets=target_T,
             request_ms=tokens.request_ms,
             target_born_ms=born_ms_T,
+            users=tokens.users[tokens.owners],
             possible=possible_T,
             starts=tokens.offsets[tokens.owners],
             queries=tokens.queries,
-            rows=row_L,
+            rows=np.where(tokens.kinds == Kind.ACTION, row_L, -1),
             keys=self.items.keys,
             born_ms=self.items.born_ms.copy(),  # admission may move births back
             live=live_V,
@@ -223,7 +224,7 @@ class EntityIndex:
         return replace(
             questions,
             targets=batch.positives(),
-            rows=batch.rows.items,
+            rows=np.where(batch.tokens.kinds == Kind.ACTION, batch.rows.items, -1),
             keys=self.items.keys,
             born_ms=self.items.born_ms,
             live=self.items.live_mask(),

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from model.data.catalogue import ItemRecord, ItemsWatermark, Tombstone, decode
 from model.errors import ModelError
-from stream.example import Record, TimeBounds
+from stream.example import Record, TimeBounds, unreadable
 
 
 def decode_timed(record: Record, bounds: TimeBounds) -> ItemRecord | Tombstone | ItemsWatermark:
@@ -18,6 +18,8 @@ def decode_timed(record: Record, bounds: TimeBounds) -> ItemRecord | Tombstone |
     Raises:
         ModelError: The record is refused; the sentence says why.
     """
+    if why := unreadable(record):
+        raise ModelError(f"An items record with key {record.key!r} cannot be read: {why}.")
     replayed_ms = bounds.replayed_ms(record)
     decoded = decode(record.key, record.value, record.timestamp if replayed_ms is None else replayed_ms)
     if replayed_ms is not None:

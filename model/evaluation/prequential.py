@@ -18,7 +18,9 @@ from model.evaluation.window import Window
 MODEL: Final = "hstu"
 ENCODER: Final = "encoder"  # the model without its counts
 STACK: Final = "stack"  # its counts without the encoder
+LOGISTIC: Final = "logistic"  # click probabilities from its counts, without the towers
 SCORERS: Final = (MODEL, ENCODER, STACK, "popularity", "last_items")
+RANKERS: Final = (MODEL, ENCODER, LOGISTIC)  # which have click probabilities
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +30,7 @@ class Outcome:
     ranks: Mapping[str, NDArray[np.float64]]  # scorer: [P], inf for a miss
     slices: NDArray[np.intp]  # [P] age of the target, index into item_age.SLICES
     request_ms: NDArray[np.int64]  # [P]
-    logits: NDArray[np.float32]  # [N, A]
+    logits: Mapping[str, NDArray[np.floating]]  # ranker: [N, A]
     labels: NDArray[np.bool_]  # [N, A]
     rank_slices: NDArray[np.intp]  # [N]
 
@@ -45,7 +47,7 @@ class Prequential:
         self._size = window
         self._ranking_empty = RankingTally(actions)
         self.retrieval = {scorer: Window(RetrievalTally(), window) for scorer in SCORERS}
-        self.ranking = Window(self._ranking_empty, window)
+        self.ranking = {ranker: Window(self._ranking_empty, window) for ranker in RANKERS}
 
     @property
     def targets(self) -> int:
@@ -55,7 +57,7 @@ class Prequential:
     @property
     def rank_targets(self) -> int:
         """The number of ranking targets of the whole run."""
-        return self.ranking.total.targets
+        return self.ranking[MODEL].total.targets
 
     def record(self, outcome: Outcome) -> None:
         """Count one micro-batch."""
@@ -63,27 +65,32 @@ class Prequential:
             tally = RetrievalTally()
             tally.count(ranks_P, outcome.slices)
             self.retrieval[scorer].add(tally)
-        ranking = self._ranking_empty.empty()
-        ranking.count(outcome.logits, outcome.labels, outcome.rank_slices)
-        self.ranking.add(ranking)
+        for ranker, logits_NA in outcome.logits.items():
+            ranking = self._ranking_empty.empty()
+            ranking.count(logits_NA, outcome.labels, outcome.rank_slices)
+            self.ranking[ranker].add(ranking)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all metrics for JSON: retrieval by scorer, ranking by action, of the window and of the total."""
+        """Return all metrics for JSON, by scorer, of the window and of the total; ranking also by action."""
         return {
             "retrieval": {scorer: window.as_dict() for scorer, window in self.retrieval.items()},
-            "ranking": self.ranking.as_dict(),
+            "ranking": {ranker: window.as_dict() for ranker, window in self.ranking.items()},
         }
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all sums, for a checkpoint."""
-        arrays = prefixed("ranking.", self.ranking.state())
+        arrays = {}
+        for ranker, tested in self.ranking.items():
+            arrays |= prefixed(f"ranking.{ranker}.", tested.state())
         for scorer, window in self.retrieval.items():
             arrays |= prefixed(f"retrieval.{scorer}.", window.state())
         return arrays
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore the sums of a checkpoint."""
-        self.ranking = Window.from_state(under("ranking.", state), self._ranking_empty, self._size)
+        for ranker in RANKERS:
+            own = under(f"ranking.{ranker}.", state)
+            self.ranking[ranker] = Window.from_state(own, self._ranking_empty, self._size)
         for scorer in SCORERS:
             own = under(f"retrieval.{scorer}.", state)
             self.retrieval[scorer] = Window.from_state(own, RetrievalTally(), self._size)

@@ -2,7 +2,8 @@
 
 V items, P popularities, T events. Popularity is counted with several half-lives side by side; pairs (what goes together
 with an item, what follows it) with one. Memory is bounded by the number of items: P counts and features of each, and at
-most LIMIT pairs a row.
+most 2,048 pairs of an item, fewer where there are more than 2,048 items, 256 from 16,384 items on
+(loops.pairs_of_item).
 """
 
 from collections.abc import Mapping
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from model.arrays.growable import with_room
 from model.arrays.state import prefixed, under
 from model.counting.decay import DecayClock
-from model.counting.pair_counts import LIMIT, PairCounts
+from model.counting.pair_counts import PairCounts
 from model.data.event_time import DAY_MS, HOUR_MS
+from model.fusion.loops import pairs_of_item
 from model.fusion.tables import DISTINCT, EVENTS, LAGS, REFRESH_AT, USED_FOLLOWING, USED_TOGETHER, Counts
 
 HALF_LIVES_MS: Final = (HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS, 10**6 * DAY_MS)  # the last: never
@@ -43,11 +45,6 @@ class Counters:
         self._together_totals, self._together_roots, self._following_totals = np.empty(0), np.empty(0), np.empty(0)
         self._facts = np.zeros(5, np.int64)
         self._facts[REFRESH_AT] = REFRESH
-
-    @property
-    def limit(self) -> int:
-        """The most pairs of a row."""
-        return LIMIT
 
     def grow(self, rows: int) -> None:
         """Have at least `rows` rows; new ones count 0."""
@@ -117,8 +114,9 @@ class Counters:
 
     def make_ready(self, events: int) -> bool:
         """Refresh what is due, and have room for the pairs of some events; return whether features were refreshed."""
+        free = 2 * LAGS * pairs_of_item(self._facts) * events
         for pairs in (self._together, self._following):
-            if pairs.used + (free := 2 * LAGS * LIMIT * events) > len(pairs.columns.columns):
+            if pairs.used + free > len(pairs.columns.columns):
                 pairs.make_room(free)
         if self._facts[EVENTS] < self._facts[REFRESH_AT]:
             return False

@@ -113,7 +113,7 @@ class LogLinear:
             pool = self._pool_of(len(answered.born_ms)) if learn else self._pool
             at, pending = loops.run(
                 at, pending, learn, heads, rank_HT, asked.targets, events, _items(asked), _items(answered),
-                self.counters.view(), self._heads, pool, room, self.counters.limit,
+                self.counters.view(), self._heads, pool, room,
             )  # fmt: skip
             self.counters.written()
             if learn:
@@ -177,7 +177,7 @@ class LogLinear:
 def room_for(counters: Counters, events: tables.Events, pool: int, before: tables.Room | None = None) -> tables.Room:
     """Return memory for some events; `before`: memory that is taken again if it is large enough."""
     rows = len(counters.features)
-    listed = (LAGS + 1) * counters.limit + 2 + int((events.queries - events.starts).max(initial=0))
+    listed = min(rows, (LAGS + 1) * tables.MOST + 2 + int((events.queries - events.starts).max(initial=0)))
     if before is not None and len(before.rows) >= listed:
         return before
     return tables.Room(

@@ -25,9 +25,12 @@ from model.fusion.tables import (
     FADE,
     FOLLOWING,
     LAGS,
+    LEAST,
     LISTED,
+    MOST,
     OWN,
     OWN_FOLLOWING,
+    PAIRS,
     RATE,
     REFRESH_AT,
     SHRINK,
@@ -276,7 +279,13 @@ def _descend(heads: Heads) -> None:
 
 
 @partial(compiled, calls=_CALLED)
-def _count(t: int, events: Events, counts: Counts, limit: int) -> None:
+def pairs_of_item(facts: Array) -> int:
+    """Return how many pairs an item may have: its part of PAIRS, within bounds."""
+    return min(MOST, max(LEAST, PAIRS // max(1, facts[DISTINCT])))
+
+
+@partial(compiled, calls=_CALLED)
+def _count(t: int, events: Events, counts: Counts) -> None:
     """Count an event."""
     target, sums, totals, facts = events.targets[t], counts.sums, counts.totals, counts.facts
     together, following = counts.together, counts.following
@@ -286,6 +295,7 @@ def _count(t: int, events: Events, counts: Counts, limit: int) -> None:
         sums[target, p] += events.weights[t, p]
         totals[p] += events.weights[t, p]
     facts[DISTINCT] += not known
+    limit = pairs_of_item(facts)
     facts[EVENTS] += 1
     for p in range(len(totals)):
         share = sums[target, p] / totals[p] if totals[p] > 0 else 0.0  # 0 where all of it is too long ago for float64
@@ -319,7 +329,7 @@ def _count(t: int, events: Events, counts: Counts, limit: int) -> None:
 @partial(compiled, calls=_CALLED)
 def run(
     t: int, pending: int, learn: bool, ranked: Array, rank_HT: Array, targets: Array,
-    events: Events, asked: Items, items: Items, counts: Counts, heads: Heads, pool: Pool, room: Room, limit: int,
+    events: Events, asked: Items, items: Items, counts: Counts, heads: Heads, pool: Pool, room: Room,
 ) -> tuple[int, int]:  # fmt: skip
     """Rank and learn events from number `t` on; those from `pending` on are ranked and not yet counted.
 
@@ -337,7 +347,6 @@ def run(
         heads: Heads.
         pool: Rows of the softmax.
         room: Memory.
-        limit: Most columns of a row of pair counts.
 
     Returns:
         Where to go on: pair counts need room, or popularity is to be refreshed. All is done when both are T.
@@ -345,15 +354,14 @@ def run(
     while True:
         if pending < t and (t == len(events.targets) or events.groups[t] != events.groups[pending]):
             if learn:
-                most = 2 * LAGS * limit * (t - pending)
+                most = 2 * LAGS * pairs_of_item(counts.facts) * (t - pending)
                 if counts.facts[USED_TOGETHER] + most > len(counts.together.columns) or counts.facts[
                     USED_FOLLOWING
                 ] + most > len(counts.following.columns):
                     return t, pending
                 _descend(heads)
-                for done in range(pending, t):
-                    if events.targets[done] >= 0:
-                        _count(done, events, counts, limit)
+                for done in pending + np.flatnonzero(events.targets[pending:t] >= 0):
+                    _count(done, events, counts)
             pending = t
             if learn and counts.facts[EVENTS] >= counts.facts[REFRESH_AT]:
                 return t, pending

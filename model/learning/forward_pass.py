@@ -53,18 +53,31 @@ class ForwardPass:
             y_LD = dropout.output(y_LD)
         query_P = tensor(tokens.queries[targets.positive])
         self.queries_PD = recommender.queries(y_LD, query_P, content_LD, kinds_L, offsets)
-        shown_N = tensor(tokens.positions[targets.shown])
-        self.logits_NA = recommender.rank_logits(y_LD.index_select(0, shown_N))
+        self.logits_NA = self._rank_logits(y_LD, content_LD)
 
     def _embed(self, item_at_L: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the rows of the tokens' items or attributes, and those of their actions, [L, D] each."""
         rows, tensor = self._batch.rows, self._weights.tensor
         items, features = (table.leaf for table in self.gathered)
-        matrix = torch.cat((items, features, items.new_zeros(1, items.shape[1])))
+        self._matrix = torch.cat((items, features, items.new_zeros(1, items.shape[1])))
         attribute_at_L, action_at_L = np.split(len(items) + self.gathered.features.at, 2)
-        content_L = np.where(rows.items >= 0, item_at_L, attribute_at_L)
-        action_L = np.where(rows.actions >= 0, action_at_L, len(matrix) - 1)
-        return matrix.index_select(0, tensor(content_L)), matrix.index_select(0, tensor(action_L))
+        self._content_at_L = np.where(rows.items >= 0, item_at_L, attribute_at_L)
+        action_L = np.where(rows.actions >= 0, action_at_L, len(self._matrix) - 1)
+        content_LD = self._matrix.index_select(0, tensor(self._content_at_L))
+        return content_LD, self._matrix.index_select(0, tensor(action_L))
+
+    def _rank_logits(self, y_LD: Tensor, content_LD: Tensor) -> Tensor:
+        """Return the logits of the shown items; a query is computed once for each request."""
+        tokens, recommender, tensor = self._batch.tokens, self._weights.recommender, self._weights.tensor
+        shown = self._batch.targets.shown
+        position_N = tokens.positions[shown]
+        asked_R, request_N = np.unique(tokens.queries[shown], return_inverse=True)
+        with torch.no_grad():
+            kinds_L, offsets = tensor(tokens.kinds), tensor(tokens.offsets)
+            query_RD = recommender.queries(y_LD.detach(), tensor(asked_R), content_LD.detach(), kinds_L, offsets)
+            rows_ND = self._matrix.index_select(0, tensor(self._content_at_L[position_N]))
+        y_ND = y_LD.index_select(0, tensor(position_N))
+        return recommender.rank_logits(y_ND, query_RD.index_select(0, tensor(request_N)), rows_ND)
 
     def loss(self, rank_weight: float) -> Tensor | None:
         """Return the retrieval loss plus `rank_weight` times the ranking loss; None where there is no target."""

@@ -43,6 +43,7 @@ from model.errors import ModelError
 from model.evaluation.prequential import Outcome, Prequential
 from model.keys.lives import Limits
 from model.learning import negatives
+from model.learning.click_fusion import ClickFusion
 from model.learning.dropout import Dropout
 from model.learning.forward_pass import ForwardPass
 from model.learning.fusion import Fusion
@@ -95,6 +96,7 @@ class Learner:
             exclude_seen=train.exclude_seen,
             stack=baselines,
         )
+        self._clicks = ClickFusion(model.rank_actions, fused=train.fuse_counts, logistic=baselines)
         self.metrics = Prequential(model.rank_actions, train.window_targets)
         self._past = ReplayBuffer(round(train.replay_mib * 2**20)) if train.replay_every else None
         self.test_s = 0.0  # CPU seconds of this process that step 4 took
@@ -144,6 +146,7 @@ class Learner:
         outcome = self._test(taken, tested, learn=learn) if test and tested is not None else None  # 4
         if tested is not None and learn and not test:
             self._fusion.step(tested.queries_PD, taken.questions, taken.answered, test=False, learn=True)
+            self._clicks.step(tested, taken.batch, len(self.items), learn=True)
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
         if learn:
@@ -164,8 +167,8 @@ class Learner:
         """Take a micro-batch in, and reset what is known by row of items that have died; replays go by id."""
         taken = self.index.take_in(examples, count=count)
         if len(taken.died):
-            self.popularity.forget(taken.died)
-            self._fusion.forget(taken.died)
+            for counts in (self.popularity, self._fusion, self._clicks):
+                counts.forget(taken.died)
         self.weights.grow(self.items.keys, len(self.features))
         self.popularity.grow(len(self.items))
         if len(taken.renewed):
@@ -207,7 +210,7 @@ class Learner:
             ranks=self._ranks(taken, tested, learn=learn),
             slices=taken.slices,
             request_ms=taken.questions.request_ms,
-            logits=tested.logits_NA.detach().cpu().numpy(),
+            logits=self._clicks.step(tested, taken.batch, len(self.items), learn=learn),
             labels=taken.batch.targets.labels,
             rank_slices=taken.rank_slices,
         )
@@ -279,6 +282,7 @@ class Learner:
         if self._past is not None:
             self._past.digest_update(hasher)
         digest_arrays(hasher, self._fusion.deciding())
+        digest_arrays(hasher, self._clicks.deciding())
         if self.index.lives:
             digest_arrays(hasher, self.index.lives.state())
         hasher.update(str(self.counts).encode())
@@ -291,6 +295,7 @@ class Learner:
             **self.index.state(),
             **prefixed("popularity.", self.popularity.state()),
             **prefixed("fusion.", self._fusion.state()),
+            **prefixed("clicks.", self._clicks.state()),
             **prefixed("metrics.", self.metrics.state()),
             **prefixed("past.", self._past.state() if self._past is not None else {}),
             "counts": np.array([self.counts[name] for name in _COUNTS], np.int64),
@@ -303,6 +308,7 @@ class Learner:
         self.weights.grow(self.items.keys, len(self.features))
         self.popularity = Popularity.from_state(under("popularity.", arrays))
         self._fusion.load_state(under("fusion.", arrays))
+        self._clicks.load_state(under("clicks.", arrays))
         self.metrics.load_state(under("metrics.", arrays))
         if self._past is not None:
             self._past.load_state(under("past.", arrays))
@@ -316,6 +322,7 @@ class Learner:
             "features.weight": self.weights.features.rows,
             **self.index.state(),
             **prefixed("fusion.", self._fusion.snapshot_arrays(len(self.items))),
+            **prefixed("clicks.", self._clicks.snapshot_arrays(len(self.items))),
             "popularity.counts": self.popularity.counts(at_ms),
             "popularity.at_ms": np.array(at_ms, np.int64),
         }

@@ -1,7 +1,8 @@
 """Negatives of one micro-batch: half uniform over the live items, half in proportion to their decayed popularity.
 
-R = rows of the item table, V = live rows among them, K = negatives. Uniform ones keep the scores of the long tail down,
-popular ones are hard. The loss corrects for the proportions by the expected count of a row:
+R = rows of the item table, V = live rows among them, K = negatives. Where V <= K, every live row is a negative once,
+and the loss is that of the softmax over all items. Else K rows are drawn: uniform ones keep the scores of the long tail
+down, popular ones are hard. The loss corrects for the proportions by the expected count of a row:
 
     K q(j) = K_u / V + K_p * popularity(j) / sum of live popularity        K_u + K_p = K
 
@@ -21,8 +22,8 @@ from model.errors import ModelError
 class Negatives:
     """Rows drawn, and the expected count of any row among them."""
 
-    rows: NDArray[np.int64]  # [K], all live
-    uniform: float  # K_u / V
+    rows: NDArray[np.int64]  # [K], or [V] where these are fewer; all live
+    uniform: float  # K_u / V; 1 where every live row is a negative
     by_popularity: float  # K_p / sum of live popularity
     popularity: NDArray[np.float64]  # [R]
 
@@ -34,7 +35,9 @@ class Negatives:
 def draw(
     live_rows: NDArray[np.int64], popularity_R: NDArray[np.float64], count: int, rng: np.random.Generator
 ) -> Negatives:
-    """Draw `count` rows; all are uniform where no live row is popular yet. Cost O(V + count log V).
+    """Draw `count` rows, or take all where there are no more; all are uniform where no live row is popular yet.
+
+    Cost O(V + count log V).
 
     Raises:
         ModelError: There is no live row, or a popularity is negative.
@@ -48,6 +51,8 @@ def draw(
         raise ModelError(
             f"Row {live_rows[popularity_V.argmin()]} has popularity {popularity_V.min()}; it must be 0 or more."
         )
+    if len(live_rows) <= count:
+        return Negatives(live_rows, uniform=1.0, by_popularity=0.0, popularity=popularity_R)
     upto_V = np.cumsum(popularity_V, dtype=np.float64)
     total = float(upto_V[-1])
     popular = count // 2 if total > 0 else 0

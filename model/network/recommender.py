@@ -87,7 +87,13 @@ class Recommender(nn.Module):
             y_TD = y_TD + self.recency(content_LD, kinds_L, offsets, query_T)
         return unit(y_TD)
 
-    def rank_logits(self, y_TD: Tensor) -> Tensor:
-        """Return a logit per target and rank action, [T, A], from outputs at the targets' tokens."""
-        logits_TA: Tensor = self.towers(y_TD)
+    def rank_logits(self, y_TD: Tensor, query_TD: Tensor, rows_TD: Tensor) -> Tensor:
+        """Return a logit per target and rank action, [T, A].
+
+        Args:
+            y_TD: The encoder's output at the targets' tokens.
+            query_TD: The queries of their users, of unit length; no gradient flows back into them.
+            rows_TD: Rows of the item table; nor into these.
+        """
+        logits_TA: Tensor = self.towers(y_TD, query_TD.detach(), unit(rows_TD.detach()))
         return logits_TA

@@ -36,6 +36,7 @@ from model.storage.snapshot import ID_PATTERN, Snapshot, load_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 _STEP_MS: Final = 1000  # between the items of a sequence that is given without times
+_NO_PROBABILITIES: Final = "no shown item has been trained on yet, so there are no probabilities"
 _ALL: Final = 2**31 - 1  # more tokens than are kept of any user
 
 
@@ -137,13 +138,23 @@ class Answerer:
         return Ranking(
             user=user,
             source="popularity" if reason else "model",
-            reason=reason,
+            reason=reason or (None if self.manifest.rank_targets else _NO_PROBABILITIES),
             ordered_by=ordered_by,
             now_ms=request_ms,
             tokens=min(len(history), self._scorer.settings.max_len - 1),
             items=ranked,
             snapshot=self.info(),
         )
+
+    def warm_up(self) -> None:
+        """Answer once in each way, so that no client waits for what is compiled at its first use."""
+        if not len(self._scorer.items):
+            return
+        tokens = self._acted_on([self._names.text(0)], self._learned_ms)
+        history = self._scorer.history(tokens)
+        self._scorer.topk(history, self._learned_ms, 1, self._excluded(tokens, include_seen=False))
+        self._scorer.rank(history, np.zeros(1, np.int64), self._learned_ms)
+        self._popular.topk(1, np.zeros(0, np.int64))
 
     def _excluded(self, tokens: NDArray[Any], include_seen: bool) -> NDArray[np.int64]:
         """Return the item rows of the actions among tokens, none if these items may be recommended again."""

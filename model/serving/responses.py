@@ -84,6 +84,7 @@ class Ranking(_Answer):
     user: str
     source: ScoreSource
     reason: str | None
+    """Why the model did not answer, or has no probabilities; null where it has."""
     ordered_by: Order
     """Mean of the probabilities; the retrieval score where no ranking target was trained on; or popularity."""
     now_ms: int

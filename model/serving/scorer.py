@@ -19,12 +19,14 @@ from model.config import ModelSettings
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.fusion.answers import ALL, NEW, Added, CountedScores
+from model.fusion.click_tables import Impressions, whats
+from model.fusion.clicks import Clicks
 from model.keys.fallback import fallback_keys, fallbacks
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
 from model.serving.top_k import Extra, best
 from model.storage.snapshot import Snapshot
-from stream.example import NO_KEY, Kind
+from stream.example import NO_KEY, Kind, id_key
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +78,7 @@ class Scorer:
             self._recommender = _recommender(self.settings, under("recommender.", arrays))
             self.live_V: NDArray[np.int64] = self.items.live().astype(np.int64)
             self._counted = CountedScores(under("fusion.", arrays), self.live_V)
+            self._clicks = Clicks.from_snapshot(under("clicks.", arrays))
             self._item_RD = _weight(arrays["items.weight"], len(self.items), self.settings.dim)
             self._feature_RD = _weight(arrays["features.weight"], len(self.features), self.settings.dim)
         except (KeyError, ValueError, RuntimeError, ValidationError) as error:
@@ -126,7 +129,7 @@ class Scorer:
         return self.live_V[at], scores
 
     def _added(self, history: History, now_ms: int, head: int) -> Added:
-        return self._counted.added(history.items_n[history.items_n >= 0], now_ms, head)
+        return self._counted.added(history.acted_on(), now_ms, head)
 
     def live_positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the positions of these rows in live_V, sorted; rows that are not live have none."""
@@ -145,11 +148,32 @@ class Scorer:
         history = history.last(self.settings.max_len - 1)  # the candidates share the last position
         with torch.inference_mode():
             y_LD = self._encode(history, rows_b, now_ms)
-            logits_bA = self._recommender.rank_logits(y_LD[len(history) :])
-            cosine_b = unit(self._item_RD[torch.from_numpy(rows_b)]) @ self._asked(history, y_LD)
-            logit_b = (cosine_b / self.settings.temperature).numpy()
+            query_D, item_bD = self._asked(history, y_LD), self._item_RD[torch.from_numpy(rows_b)]
+            logits_bA = self._recommender.rank_logits(y_LD[len(history) :], query_D.expand_as(item_bD), item_bD)
+            logit_b = (unit(item_bD) @ query_D / self.settings.temperature).numpy()
         fused_b = self._counted.scores(rows_b, logit_b, self._added(history, now_ms, ALL), self.live_V)
-        return Scores(logits_bA.sigmoid().numpy(), fused_b)
+        return Scores(self._probabilities(history, rows_b, logits_bA.numpy(), now_ms), fused_b)
+
+    def _probabilities(
+        self, history: History, rows_b: NDArray[np.int64], tower_bA: NDArray[np.float32], now_ms: int
+    ) -> NDArray[np.float32]:
+        """Return the probability of each rank action, each candidate at the first place of a slate, [b, A]."""
+        b, n, actions = len(rows_b), len(history), self.settings.rank_actions
+        ranked_A = self.features.rows(np.array([id_key(action) for action in actions], np.uint64))
+        zeros_b = np.zeros(b, np.int64)
+        asked = Impressions(
+            targets=rows_b,
+            groups=zeros_b,
+            starts=zeros_b,
+            queries=np.full(b, n - 1),
+            places=zeros_b,
+            labels=np.zeros(tower_bA.shape, np.bool_),
+            towers=tower_bA.astype(np.float64),
+            rows=history.items_n,
+            whats=whats(history.kinds_n, history.actions_n, np.where(ranked_A < 0, -2, ranked_A)),
+        )
+        logits_bA = self._clicks.step(asked, np.full(b, now_ms), learn=False)[0]
+        return (1 / (1 + np.exp(-logits_bA))).astype(np.float32)
 
     def _asked(self, history: History, y_LD: Tensor) -> Tensor:
         """Return the query after the history, [D], from the encoder's output that begins with the history's."""

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from model.data.item_age import SLICES
 from model.evaluation.metrics import ALL, HEADLINE, METRICS, RankingTally
-from model.evaluation.prequential import SCORERS
+from model.evaluation.prequential import LOGISTIC, MODEL, RANKERS, SCORERS
 from model.terminal import when
 
 _SCORER_NAMES: Final = {
@@ -20,6 +20,7 @@ _SCORER_NAMES: Final = {
     "popularity": "popularity",
     "last_items": "own last items",
 }
+_RANKER_NAMES: Final = {**_SCORER_NAMES, LOGISTIC: "counters"}
 _RANKING: Final = {"log_loss": "log-loss", "ne": "NE", "calibration": "calibration", "auc": "AUC"}
 
 
@@ -76,12 +77,14 @@ def _by_age(report: Mapping[str, Any]) -> Table:
 
 def _ranking(report: Mapping[str, Any]) -> Table:
     figures = ("auc", *RankingTally.FIGURES)
-    heads = ["action", "positives", *(_RANKING[figure] for figure in figures), "AUC, total", "NE, total"]
+    heads = ["action", "", "positives", *(_RANKING[figure] for figure in figures), "AUC, total", "NE, total"]
     table = _table(f"Ranking in the window, of {report['rank_targets']:,} shown items in total", heads)
-    for action, slices in report["ranking"]["window"].items():
-        window, total = slices[ALL], report["ranking"]["total"][action][ALL]
-        cells = [*(window[figure] for figure in figures), total["auc"], total["ne"]]
-        table.add_row(escape(action), f"{window['positives']:,}", *map(_number, cells))
+    for action in report["ranking"][MODEL]["window"]:
+        for ranker in RANKERS:
+            window, total = (report["ranking"][ranker][scope][action][ALL] for scope in ("window", "total"))
+            cells = [*(window[figure] for figure in figures), total["auc"], total["ne"]]
+            name = escape(action) if ranker == MODEL else ""
+            table.add_row(name, _RANKER_NAMES[ranker], f"{window['positives']:,}", *map(_number, cells))
     return table
 
 

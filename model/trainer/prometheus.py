@@ -126,10 +126,11 @@ def _k(metric: RetrievalMetric) -> tuple[str, ...]:
 
 def _ranking(ranking: Mapping[str, Any]) -> Iterator[Metric]:
     for figure, text in _RANKING.items():
-        family = GaugeMetricFamily(f"hstu_rank_{figure}", text, labels=("action", "scope"))
-        for scope in _SCOPES:
-            for action, slices in ranking[scope].items():
-                _add(family, (action, scope), slices[ALL][figure])
+        family = GaugeMetricFamily(f"hstu_rank_{figure}", text, labels=("action", "scorer", "scope"))
+        for scorer, scopes in ranking.items():
+            for scope in _SCOPES:
+                for action, slices in scopes[scope].items():
+                    _add(family, (action, scorer, scope), slices[ALL][figure])
         yield family
 
 

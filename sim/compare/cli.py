@@ -1,9 +1,11 @@
 """The verb `hstu compare`. Only typer is imported here."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from sim.log_flags import LogArgument
 
 if TYPE_CHECKING:
     from sim.config import Settings
@@ -13,6 +15,8 @@ _WHAT, _HOW = "What is compared", "How"
 
 def compare(
     ctx: typer.Context,
+    log_flags: dict[str, Any],
+    log: LogArgument = None,
     preset: Annotated[
         str | None,
         typer.Option(help="paper, baselines, map, drift or movielens: a comparison by name.", rich_help_panel=_WHAT),
@@ -68,7 +72,9 @@ def compare(
 ) -> None:
     """Compare models on exactly the same events, each tested before it learns; ends with a report.
 
-    Without a preset, --scenario and --contestant are needed. The other options change what a preset fixes.
+    On a LOG of your own, read by the flags of `hstu replay`, all that could be chosen is compared, and the settings to
+    choose are printed. Else a preset is needed, or --scenario and --contestant; the other options change what a preset
+    fixes.
     """
     import os
 
@@ -87,6 +93,8 @@ def compare(
         test_share=test_share,
         late_share=late_share,
         frozen=frozen,
+        log=log or [],
+        log_flags={flag: value for flag, value in log_flags.items() if value is not None},
     )
     settings: Settings = ctx.obj.load()
     plan = plan_of(options, settings)

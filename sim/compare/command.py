@@ -12,12 +12,14 @@ from rich.table import Table
 
 from sim import report
 from sim.compare.jobs import Jobs
+from sim.compare.of_log import announced, print_advice
 from sim.compare.output_tables import write_about, write_tables
 from sim.compare.plan import Plan
 from sim.console import ERR, stopping_on_signals
 from sim.errors import SimError
 from sim.experiment.run import RunSpec
 from sim.report.analysis import statistics
+from sim.report.analysis.advice import advice
 from sim.report.analysis.results import METRIC_TITLES, METRICS, Results, read_results
 
 _WIDE: Final = 160  # columns of tables that go into a file
@@ -113,9 +115,12 @@ class Comparison:
         regrets = statistics.regrets(results)
         if regrets.height:
             console.print(_regrets(results, regrets))
-        lead = statistics.gaps(results).filter(pl.col("metric") == "hr10")
-        if lead.height:
-            console.print(_gaps(lead))
+        lead = statistics.gaps(results, results.against).filter(pl.col("metric") == "hr10")
+        found = advice(results)
+        if found is not None:
+            print_advice(found, console)
+        elif lead.height:
+            console.print(_gaps(lead, results.against))
 
 
 def _table(results: Results, scenario: str, protocol: str, frame: pl.DataFrame) -> Table:
@@ -142,8 +147,8 @@ def _regrets(results: Results, frame: pl.DataFrame) -> Table:
     return table
 
 
-def _gaps(frame: pl.DataFrame) -> Table:
-    title = "HR@10 against softmax, seed by seed (95 % interval)"
+def _gaps(frame: pl.DataFrame, against: str) -> Table:
+    title = f"HR@10 against {against}, seed by seed (95 % interval)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for head in ("scenario", "protocol", "", "gap", "relative"):
         table.add_column(head, justify="right" if head in ("gap", "relative") else "left", no_wrap=True)
@@ -166,6 +171,8 @@ def run_compare(plan: Plan, preset: str, out: Path, workers: int) -> bool:
     Raises:
         SimError: A run has failed; the report has the others.
     """
+    for sentence in announced(plan, workers) if plan.log else ():
+        ERR.print(sentence)
     comparison = Comparison(plan, preset, out, workers)
     page = comparison.run()
     if page is None:

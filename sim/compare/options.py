@@ -1,9 +1,10 @@
 """From the options of `hstu compare` to a plan: a preset or the named streams and contestants, with changes."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from sim.compare.of_log import log_plan
 from sim.compare.plan import Plan, parse_vary
 from sim.compare.presets import preset
 from sim.config import Settings
@@ -26,15 +27,23 @@ class Options:
     test_share: float | None = None
     late_share: float | None = None
     frozen: bool | None = None
+    log: Sequence[str] = ()
+    log_flags: Mapping[str, Any] = field(default_factory=dict)
+    """The flags of sim/log_flags.py that were given."""
 
 
 def plan_of(options: Options, settings: Settings) -> Plan:
     """Return the plan; without a preset it takes [model], [train] and [stream] of the configuration.
 
+    The one of a log has all contestants, a preset its own; what is named takes their place.
+
     Raises:
         SimError: An option is missing or has a wrong value.
     """
-    plan = preset(options.preset) if options.preset else _from(settings, options)
+    for flag in () if options.log else options.log_flags:
+        name = flag.replace("_", "-")
+        raise SimError(f"--{name} says how a LOG is read; name the LOG, or remove --{name}.")
+    plan = preset(options.preset) if options.preset and not options.log else _from(settings, options)
     vary = dict(plan.vary)
     for text in options.vary:
         key, values = parse_vary(text)
@@ -64,7 +73,17 @@ def plan_of(options: Options, settings: Settings) -> Plan:
 
 
 def _from(settings: Settings, options: Options) -> Plan:
-    if not options.scenarios or not options.contestants:
-        raise SimError("Name a --preset, or at least one --scenario and one --contestant.")
     tables = {name: getattr(settings, name).model_dump(exclude_defaults=True) for name in ("model", "train", "stream")}
+    if options.log:
+        _refuse_streams(options)
+        return log_plan(options.log, options.log_flags, tables)
+    if not options.scenarios or not options.contestants:
+        raise SimError("Name a LOG, a --preset, or at least one --scenario and one --contestant.")
     return Plan(scenarios=options.scenarios, contestants=options.contestants, **tables)
+
+
+def _refuse_streams(options: Options) -> None:
+    others = {"preset": options.preset, "scenario": options.scenarios, "records": options.records}
+    for flag, value in (others | {"events": options.events}).items():
+        if value:
+            raise SimError(f"A LOG is compared by itself; remove --{flag}, or the LOG and the flags that read it.")

@@ -24,7 +24,7 @@ class Plan:
     """What to compare."""
 
     scenarios: Sequence[str]
-    """Scenarios by name or file, and data sets."""
+    """Scenarios by name or file, data sets, or the one log."""
     contestants: Sequence[str]
     seeds: int = 1
     changes: Mapping[str, Scalar] = field(default_factory=dict)
@@ -34,6 +34,8 @@ class Plan:
     model: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     stream: Mapping[str, Any] = field(default_factory=dict)
+    log: Mapping[str, Any] = field(default_factory=dict)
+    """Files of the log as "log", and the flags of sim/log_flags.py that read them; empty: there is no log."""
     score_at: Literal["label", "request"] = "label"
     test_share: float = 1.0
     late_share: float = 0.1
@@ -70,7 +72,7 @@ class Plan:
     def _keys_of(self, keys: Sequence[str], contestant: str) -> list[str]:
         """Return the keys that change something for a contestant."""
         if contestant in NEURAL:
-            return [key for key in keys if key.removeprefix("model.") not in NEURAL[contestant][1]]
+            return [key for key in keys if key not in NEURAL[contestant].fixed]
         return [key for key in keys if key.removeprefix("train.") in _OF_BASELINES]
 
     def _exclude_seen_values(self) -> Sequence[Any]:
@@ -85,9 +87,9 @@ class Plan:
                 yield from self._on_one(name, {**self.changes, **changed}, seed, own)
 
     def _on_one(self, name: str, overrides: dict[str, Scalar], seed: int, own: Sequence[str]) -> Iterator[RunSpec]:
-        stream = open_stream(name, overrides, seed, self.stream)
+        stream = open_stream(name, overrides, seed, self.stream, self.log)
         usual: dict[str, Any] = {
-            **{"scenario": name, "overrides": overrides, "world": stream.world},
+            **{"scenario": name, "overrides": overrides, "log": dict(self.log), "world": stream.world},
             **{"seed": seed, "stream": dict(self.stream), "late_share": self.late_share},
         }
         if stream.closed:
@@ -119,7 +121,8 @@ class Plan:
             table, key = dotted.split(".", 1)
             tables[table][key] = value
         if contestant in NEURAL:
-            tables["model"] |= NEURAL[contestant][1]
+            tables["model"] |= NEURAL[contestant].model
+            tables["train"] |= NEURAL[contestant].train
             return tables
         return {"model": {}, "train": {key: value for key, value in tables["train"].items() if key in _OF_BASELINES}}
 

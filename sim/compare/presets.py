@@ -7,7 +7,7 @@ from sim.compare.plan import Plan
 from sim.errors import SimError
 
 _HSTU = ("silu", "softmax")
-_COUNTING = ("popularity", "last_items", "co_occurrence", "markov", "stack")
+_COUNTING = ("popularity", "last_items", "co_occurrence", "markov", "vsknn", "stack")
 _PAPER: Final = Plan(
     scenarios=("paper",),
     contestants=(*_HSTU, "transformer"),

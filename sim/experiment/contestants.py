@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_128
 
+from model.arrays.state import prefixed
 from model.baselines import BASELINES, Baseline
 from model.config import ATTENTION_NAMES, ENCODER_NAMES, ModelSettings, TrainSettings
 from model.data.candidates import best_rows
@@ -31,13 +32,34 @@ _TITLES: Final = {  # of those whose name does not say enough
     "transformer": "Transformer (SASRec)",
     "gru": "GRU4Rec",
 }
-NEURAL: Final[Mapping[str, tuple[str, Mapping[str, Any]]]] = {  # title and settings: HSTU by attention, other encoders
-    **{name: (_TITLES.get(name, f"HSTU, {name}"), {"encoder": "hstu", "attention": name}) for name in ATTENTION_NAMES},
+
+
+class Network(NamedTuple):
+    """A learner that is compared: its title, and the settings that it fixes."""
+
+    title: str
+    model: Mapping[str, Any]
+    train: Mapping[str, Any] = {}
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """Those settings by dotted names."""
+        return prefixed("model.", self.model) | prefixed("train.", self.train)
+
+
+_SILU: Final = {"encoder": "hstu", "attention": "silu"}
+NEURAL: Final[Mapping[str, Network]] = {  # HSTU by attention, other encoders, HSTU by how it is trained
     **{
-        name: (_TITLES.get(name, name), {"encoder": name, "attention": "silu", "bias": "none"})
+        name: Network(_TITLES.get(name, f"HSTU, {name}"), {"encoder": "hstu", "attention": name})
+        for name in ATTENTION_NAMES
+    },
+    **{
+        name: Network(_TITLES.get(name, name), {"encoder": name, "attention": "silu", "bias": "none"})
         for name in ENCODER_NAMES
         if name != "hstu"
     },
+    "fast": Network("HSTU, profile fast", _SILU, {"replay_every": 0}),
+    "encoder": Network("HSTU without counts", _SILU, {"fuse_counts": False}),
 }
 
 
@@ -207,7 +229,7 @@ def title_of(name: str) -> str:
         SimError: There is no contestant of that name.
     """
     if name in NEURAL:
-        return NEURAL[name][0]
+        return NEURAL[name].title
     if name in BASELINES:
         return BASELINES[name].title
     raise SimError(f"There is no contestant {name!r}; known are {', '.join(names())}.")
@@ -222,4 +244,8 @@ def make(name: str, model: ModelSettings, train: TrainSettings) -> Contestant:
     title_of(name)
     if name in BASELINES:
         return Counting(name, train)
-    return Neural(ModelSettings(**(model.model_dump() | dict(NEURAL[name][1]))), train)
+    network = NEURAL[name]
+    return Neural(
+        ModelSettings(**(model.model_dump() | dict(network.model))),
+        TrainSettings(**(train.model_dump() | dict(network.train))),
+    )

@@ -32,6 +32,8 @@ class RunSpec(msgspec.Struct, frozen=True, kw_only=True):
     scenario: str
     overrides: dict[str, Scalar] = {}
     """Changed keys of the scenario."""
+    log: dict[str, Any] = {}
+    """Files of a log as "log", and the flags of sim/log_flags.py; empty: it is a scenario or a data set."""
     world: str = ""
     """Digest of the scenario's settings, so that an edited file is another stream."""
     source: str = ""

@@ -42,7 +42,7 @@ def source_digest(contestant: str, root: Path = ROOT) -> str:
 
 def _roots(contestant: str) -> tuple[str, ...]:
     if contestant in NEURAL:
-        return (*_RUN, _LEARNER, f"model.network.encoders.{NEURAL[contestant][1]['encoder']}")
+        return (*_RUN, _LEARNER, f"model.network.encoders.{NEURAL[contestant].model['encoder']}")
     if contestant in BASELINES:
         return (*_RUN, BASELINES[contestant].__module__)
     return _BOUND if contestant == ORACLE else _RUN

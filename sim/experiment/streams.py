@@ -1,8 +1,8 @@
-"""Streams that contestants are compared on: a scenario by its name or file, or a data set of a package."""
+"""Streams that contestants are compared on: a scenario by its name or file, a data set of a package, or a log."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, Final
 
 import msgspec
@@ -16,6 +16,8 @@ from sim.scenarios.files import checked
 from sim.scenarios.scenario import PaperScenario, Scenario, load_scenario, scenario_of
 from sim.sources.datasets import DATASETS, load_dataset
 from sim.sources.log_columns import LogSettings
+from sim.sources.open_log import open_log
+from sim.sources.recorded_log import RecordedLog
 from sim.world.drifts import Moment
 from stream.config import StreamSettings
 
@@ -31,8 +33,8 @@ class Stream:
     title: str
     world: str
     """Digest of everything that decides its law."""
-    scenario: Scenario | None  # None: a data set
-    dataset: LogSettings | None
+    scenario: Scenario | None  # None: what is recorded
+    recorded: Callable[[], RecordedLog] | None
     settings: StreamSettings
 
     @property
@@ -48,24 +50,33 @@ class Stream:
     def feed(self) -> Feed:
         """Return its examples and item records."""
         if self.scenario is None:
-            assert self.dataset is not None
-            return Joined(load_dataset(self.key.split()[0], self.dataset), self.settings)
+            assert self.recorded is not None
+            return Joined(self.recorded(), self.settings)
         source = self.scenario.source()
         return WholeRecords(source) if isinstance(source, DirichletStream) else Joined(source, self.settings)
 
 
-def open_stream(name: str, overrides: Mapping[str, Scalar], seed: int, joiner: Mapping[str, Any]) -> Stream:
-    """Return a scenario or a data set as a stream.
+def open_stream(
+    name: str,
+    overrides: Mapping[str, Scalar],
+    seed: int,
+    joiner: Mapping[str, Any],
+    log: Mapping[str, Any] | None = None,
+) -> Stream:
+    """Return a scenario, a data set or a log as a stream.
 
     Args:
-        name: A scenario's name or file, or a data set's name.
+        name: A scenario's name or file, a data set's name, or the name of the log.
         overrides: The changed keys of the scenario, or the limit of the data set.
-        seed: The scenario's seed; in a data set it decides the order of rows of one instant.
+        seed: The scenario's seed; in what is recorded it decides the order of rows of one instant.
         joiner: Settings of the joiner.
+        log: Files of a log as "log", and the flags of sim/log_flags.py that read them; None or empty: it is no log.
 
     Raises:
-        SimError: There is no such scenario or data set, or it has no such key.
+        SimError: There is no such scenario, data set or log, or it has no such key.
     """
+    if log:
+        return _of_log(name, log, seed, StreamSettings(**joiner))
     changed = "".join(f" {key}={value}" for key, value in overrides.items())
     bracket = f" ({', '.join(f'{key} {value}' for key, value in overrides.items())})" if overrides else ""
     if seeded := [key for key in overrides if key.rpartition(".")[2] == "seed"]:
@@ -75,14 +86,27 @@ def open_stream(name: str, overrides: Mapping[str, Scalar], seed: int, joiner: M
         for key in overrides:
             if key not in _OF_DATASET:
                 raise SimError(f"The data set {name} has no {key}; it knows {', '.join(_OF_DATASET)}.")
-        log = LogSettings(shuffle_ties=seed, limit=int(overrides["limit"]) if "limit" in overrides else None)
-        return Stream(name + changed, name + bracket, _digest(name, log.tag()), None, log, settings)
+        of_log = LogSettings(shuffle_ties=seed, limit=int(overrides["limit"]) if "limit" in overrides else None)
+        load = partial(load_dataset, name, of_log)
+        return Stream(name + changed, name + bracket, _digest(name, of_log.tag()), None, load, settings)
     scenario = _changed(load_scenario(name), overrides).with_(seed=seed)
     if isinstance(scenario, PaperScenario) and scenario.dirichlet.limit is not None:
         raise SimError(f"{scenario.name} is compared in whole records, so limit does not cut it; use records.")
     fitting = scenario.stream_settings(settings)
     law = _digest(scenario.name, scenario.settings.model_dump_json())
     return Stream(scenario.name + changed, scenario.title + bracket, law, scenario, None, fitting)
+
+
+def _of_log(name: str, log: Mapping[str, Any], seed: int, settings: StreamSettings) -> Stream:
+    load = partial(_read_log, msgspec.json.encode({"shuffle_ties": seed, **log}, order="sorted"))
+    return Stream(name, name, load().fingerprint, None, load, settings)
+
+
+@lru_cache(maxsize=1)
+def _read_log(log: bytes) -> RecordedLog:
+    """Return a log by its files and flags in JSON; the last one is kept."""
+    flags = msgspec.json.decode(log)
+    return open_log(flags.pop("log"), flags)
 
 
 def _digest(*parts: str) -> str:
@@ -107,7 +131,7 @@ def _changed(scenario: Scenario, overrides: Mapping[str, Scalar]) -> Scenario:
 
 def stream_of(spec: RunSpec) -> Stream:
     """Return the stream of a run."""
-    return open_stream(spec.scenario, spec.overrides, spec.seed, spec.stream)
+    return open_stream(spec.scenario, spec.overrides, spec.seed, spec.stream, spec.log)
 
 
 def feed_of(spec: RunSpec) -> Feed:

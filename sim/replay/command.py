@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 from sim.config import Settings
 from sim.console import ERR, progress, stopping_on_signals
 from sim.errors import SimError
-from sim.replay.open_source import Opened, describe, open_source
+from sim.replay.open_source import Opened, describe, minute, open_source, remarks
 from sim.replay.options import ReplayOptions
 from sim.replay.rate_limit import RateLimit, parse_speed
-from sim.sources.source import TOPICS, total
+from sim.sources.recorded_log import RecordedLog
+from sim.sources.source import TOPICS, Source, total
 from stream.config import StreamSettings
+from stream.schema.tokens import END_OF_TIME_MS
 
 if TYPE_CHECKING:
+    from sim.replay.in_process import DirectRun
     from stream.kafka.connection import Kafka
 
 
@@ -35,6 +38,9 @@ def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOption
     ERR.print(describe(opened.source))
     if opened.remark:
         ERR.print(opened.remark)
+    if isinstance(opened.source, RecordedLog):
+        for sentence in remarks(opened.source, opened.fit(settings.stream), settings.train.negative_actions):
+            ERR.print(sentence, markup=False)
     run = _into_this_process if options.direct else _into_kafka
     return run(opened, settings, options)
 
@@ -68,23 +74,44 @@ def _send(opened: Opened, settings: Settings, kafka: "Kafka", name: str, options
     stream, path = settings.stream, settings.data_dir / "replay" / f"{name}.json"
     with claimed(path), KafkaSink(kafka, stream.partitions, stream.topic_prefix) as out:
         limit = RateLimit(parse_speed(options.speed))
-        replay = Replay(opened.source, out, path, limit, restart=options.restart)
+        replay = Replay(opened.source, out, path, limit, restart=options.restart, ends=not options.append)
         state = replay.state
         if state.complete:
             ERR.print(f"Replay {name} is over: all {state.total:,} events are in Kafka. Begin again by --restart.")
             return True
-        if not state.acknowledged and any(state.offsets.values()):
-            ERR.print("The topics are not empty: what is older than a heartbeat in them will count as late.")
+        if not replay.begun:
+            _refuse_late(opened.source, out.reached_ms(), stream)
         with progress(name, state.total, state.acknowledged) as replay.progress, stopping_on_signals(replay.stop):
             over = replay.run()
-    if over:
+    if over and options.append:
+        ERR.print(f"{_sent(opened.source)} Time has not ended: another log goes on by --append as well.")
+    elif over:
         ERR.print(
-            "The topics have reached the end of time: what is sent to them later is refused as late. Live events need "
-            "other topics (another stream.topic_prefix and data_dir)."
+            f"{_sent(opened.source)} The topics have reached the end of time: what is sent to them later is refused as "
+            "late. Live events need other topics (another stream.topic_prefix and data_dir)."
         )
     else:
         ERR.print(f"Stopped after {state.acknowledged:,} of {state.total:,} events; the same command continues.")
     return over
+
+
+def _refuse_late(source: Source, reached_ms: int | None, stream: StreamSettings) -> None:
+    """Refuse a log that the topics' records would make late, before anything is sent."""
+    if reached_ms is None or source.first_ms >= reached_ms - stream.lateness_s * 1000:
+        return
+    topics = f"The topics (stream.topic_prefix {stream.topic_prefix!r}) hold records already"
+    ended = "their time has ended" if reached_ms >= END_OF_TIME_MS else f"up to {minute(reached_ms)}"
+    raise SimError(
+        f"{topics}: {ended}, and the log begins at {minute(source.first_ms)}, so its events would be refused as late. "
+        "Replay it into other topics (another stream.topic_prefix and data_dir), or all files at once; logs that "
+        "follow one another are replayed in their order, each by --append."
+    )
+
+
+def _sent(source: Source) -> str:
+    """Return a sentence about what has been sent, and what was left out."""
+    lost = source.summary.losses() if isinstance(source, RecordedLog) else []
+    return " ".join([f"{len(source):,} events are in Kafka.", *lost])
 
 
 def _differences(here: StreamSettings, wanted: StreamSettings) -> str:
@@ -105,6 +132,14 @@ def _into_this_process(opened: Opened, settings: Settings, options: ReplayOption
             over = direct.run(source, shown)
         if over:
             print_report(direct)
+            _refuse_nothing(direct, len(source))
         else:
             ERR.print("Stopped; a run of --direct does not continue: begin again by --restart.")
     return over
+
+
+def _refuse_nothing(run: "DirectRun", events: int) -> None:
+    """Raise where no event came through, so that the exit code says so."""
+    if sum(run.refused().values()) >= events:
+        kinds = ", ".join(f"{count:,} {reason}" for reason, count in run.refused().items())
+        raise SimError(f"Nothing came through: all {events:,} events were refused ({kinds}).")

@@ -96,6 +96,10 @@ class DirectRun:
         """The partitions of the joiner."""
         return self._joining.partitions
 
+    def late_labels(self) -> int:
+        """Return the number of actions on items whose label was final."""
+        return sum(partition.counters.late_labels for partition in self.partitions)
+
     def refused(self) -> dict[str, int]:
         """Return the number of dead-letters by reason."""
         return self._joining.refused()

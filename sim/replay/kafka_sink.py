@@ -16,7 +16,7 @@ from sim.sources.source import TOPICS, SourceEvent
 from stream.kafka.clients import KafkaError, TopicPartition, offsets_client, producer, reason, refusals
 from stream.kafka.connection import Kafka
 from stream.schema.ids import partition_of
-from stream.schema.record_time import replay_headers
+from stream.schema.record_time import TimeBounds, replay_headers
 
 CLOSE_S: Final = 10.0
 MOST_PENDING: Final = 20_000  # unacknowledged records; with more, `send` waits for the oldest
@@ -31,6 +31,7 @@ class Written(NamedTuple):
     offset: int
     key: bytes | None
     value: bytes | None
+    ts_ms: int = 0
     is_done: bool = True
 
     def succeeded(self) -> bool:
@@ -145,6 +146,16 @@ class KafkaSink:
         with offsets_client(self._kafka) as consumer:
             return {f"{at.topic}/{at.partition}": end for at, end in consumer.end_offsets(self._places()).items()}
 
+    def reached_ms(self) -> int | None:
+        """Return the furthest event time of the last records of all topics, None where all are empty."""
+        times = []
+        with offsets_client(self._kafka) as consumer:
+            begins = consumer.beginning_offsets(self._places())
+            for place, end in consumer.end_offsets(self._places()).items():
+                if begins[place] < end:
+                    times += [record.ts_ms for record in _read(consumer, place, end - 1, end)]
+        return max(times, default=None)
+
     def resume(self, acknowledged: int, offsets: Mapping[str, int]) -> None:
         """Continue behind what has been acknowledged, and skip what was written but not counted.
 
@@ -186,4 +197,6 @@ def _read(consumer: Any, place: TopicPartition, begin: int, end: int) -> Iterato
         for records in consumer.poll(timeout_ms=1000).values():
             for record in records:
                 if record.offset < end:
-                    yield Written(place.topic, place.partition, record.offset, record.key, record.value)
+                    replayed = TimeBounds().replayed_ms(record)
+                    ts_ms = record.timestamp if replayed is None else replayed
+                    yield Written(place.topic, place.partition, record.offset, record.key, record.value, ts_ms)

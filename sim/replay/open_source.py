@@ -1,6 +1,6 @@
 """Opens what `hstu replay` replays: a file, a data set of a package, a scenario, or a synthetic stream."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -10,13 +10,13 @@ from sim.errors import SimError
 from sim.replay.options import ReplayOptions
 from sim.scenarios.scenario import load_scenario
 from sim.sources.datasets import load_dataset
-from sim.sources.log_columns import LogSettings
-from sim.sources.recorded_log import RecordedLog, read_log
+from sim.sources.open_log import log_settings, open_log
+from sim.sources.recorded_log import RecordedLog
 from sim.sources.source import Source
 from stream.config import StreamSettings
 
 SYNTHETIC: Final = ("dirichlet",)
-_OF_RECORDED: Final = ("user", "item", "time", "action", "rating", "request")
+_OF_DATASET: Final = ("rating_as", "positive_from", "shuffle_ties", "limit")
 
 
 class Opened(NamedTuple):
@@ -35,7 +35,7 @@ def open_source(options: ReplayOptions) -> Opened:
     Raises:
         SimError: They do not name exactly one source, an option does not belong to it, or it cannot be read.
     """
-    named = (options.log, options.dataset, options.scenario, options.synthetic)
+    named = (options.log or None, options.dataset, options.scenario, options.synthetic)
     if (given := len([what for what in named if what is not None])) != 1:
         raise SimError(
             "Name one thing to replay: a LOG file, --dataset movielens, --scenario NAME, or --synthetic dirichlet"
@@ -49,14 +49,14 @@ def open_source(options: ReplayOptions) -> Opened:
     _refuse("--synthetic dirichlet", options.of_stream())
     of_log = options.of_log()
     if options.dataset is not None:
-        _refuse("a LOG file", {"items": options.items} | {name: of_log.get(name) for name in _OF_RECORDED})
-        return Opened(load_dataset(options.dataset, LogSettings(**of_log, rating="rating")))
+        _refuse("a LOG file", {name: value for name, value in of_log.items() if name not in _OF_DATASET})
+        return Opened(load_dataset(options.dataset, log_settings(of_log | {"rating": "rating"})))
     assert options.log is not None
-    return Opened(read_log(options.log, LogSettings(**of_log), options.items))
+    return Opened(open_log(options.log, of_log))
 
 
 def _scenario(name: str, options: ReplayOptions) -> Opened:
-    _refuse("a recorded log", {"items": options.items} | options.of_log())
+    _refuse("a recorded log", options.of_log())
     scenario = load_scenario(name).with_(**options.of_stream())
     return Opened(scenario.source(), scenario.stream_settings, scenario.remark)
 
@@ -64,9 +64,9 @@ def _scenario(name: str, options: ReplayOptions) -> Opened:
 def _synthetic(name: str, options: ReplayOptions) -> Opened:
     if name not in SYNTHETIC:
         raise SimError(f"There is no synthetic stream {name!r}; known are {', '.join(SYNTHETIC)}.")
-    _refuse("a recorded log", {"items": options.items} | options.of_log() | {"limit": None})
+    _refuse("a recorded log", options.of_log() | {"limit": None})
     own = {key: value for key, value in options.of_stream().items() if value is not None}
-    stream = DirichletStream(DirichletSettings(**own, limit=options.limit))
+    stream = DirichletStream(DirichletSettings(**own, limit=options.of_log().get("limit")))
     return Opened(stream, partial(whole_records, length=stream.settings.length))
 
 
@@ -87,6 +87,33 @@ def describe(source: Source) -> str:
         f"{source.name}: {len(source):,} events of {users:,} users on {items:,} items{titles}, from {first} to "
         f"{_day(source.last_ms)}; times are {source.read_as}."
     )
+
+
+def remarks(log: RecordedLog, stream: StreamSettings, negative_actions: Collection[str]) -> list[str]:
+    """Return what a user should know of a log before it is replayed: how it was read, its actions, what is lost."""
+    summary = log.summary
+    said = [*log.remarks, *summary.sentences(negative_actions)]
+    if late := summary.late_actions(stream.action_window_s):
+        said.append(
+            f"{late:,} actions come {stream.action_window_s:g} s or more after their slate (stream.action_window_s): "
+            "they are tokens, but no labels."
+        )
+    if wide := summary.wide_requests(stream.action_window_s):
+        said.append(
+            f"The rows of {wide:,} requests lie {stream.action_window_s:g} s or more apart, and are one slate at the "
+            "first of their times; is --request the column of a session?"
+        )
+    if large := sum(count for size, count in summary.slate_sizes.items() if size > stream.max_slate):
+        said.append(
+            f"{large:,} slates show more than {stream.max_slate} items and will be refused as long-slate; their "
+            f"actions will be no labels. The largest has {max(summary.slate_sizes):,}: stream.max_slate."
+        )
+    return said
+
+
+def minute(ts_ms: int) -> str:
+    """Return a time to the minute."""
+    return f"{datetime.fromtimestamp(ts_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def _day(ts_ms: int) -> str:

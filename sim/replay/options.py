@@ -1,39 +1,31 @@
 """The flags of `hstu replay` as one object."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sim.errors import SimError
 from sim.replay.rate_limit import RateLimit, parse_speed
-from sim.sources.log_columns import LogSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayOptions:
     """Each field is the flag of its name; None means that it was not given."""
 
-    log: Path | None = None
+    log: Sequence[str] | None = None
+    log_flags: Mapping[str, Any] = field(default_factory=dict)
+    """The flags of sim/log_flags.py."""
     dataset: str | None = None
     scenario: str | None = None
     synthetic: str | None = None
-    items: Path | None = None
-    user: str | None = None
-    item: str | None = None
-    time: str | None = None
-    action: str | None = None
-    rating: str | None = None
-    request: str | None = None
-    rating_as: str | None = None
-    positive_from: float | None = None
-    shuffle_ties: int | None = None
-    limit: int | None = None
     records: int | None = None
     events: int | None = None
     seed: int | None = None
     direct: bool = False
     speed: str = "max"
     restart: bool = False
+    append: bool = False
     name: str | None = None
     attention: str | None = None
     metrics: Path | None = None
@@ -42,9 +34,8 @@ class ReplayOptions:
     data_dir: Path | None = None
 
     def of_log(self) -> dict[str, Any]:
-        """Return the fields of LogSettings that were given."""
-        values = {field.name: getattr(self, field.name) for field in fields(LogSettings)}
-        return {name: value for name, value in values.items() if value is not None}
+        """Return the flags of a log that were given."""
+        return {name: value for name, value in self.log_flags.items() if value is not None}
 
     def of_stream(self) -> dict[str, Any]:
         """Return the size and seed of a generated stream, None where they were not given."""
@@ -68,6 +59,8 @@ class ReplayOptions:
             SimError: They do not.
         """
         speed = parse_speed(self.speed)
+        if self.direct and self.append:
+            raise SimError("--direct begins with nothing, so nothing can be appended to; remove --append.")
         if self.direct and RateLimit(speed).limited:
             raise SimError("--direct always runs at full speed; remove --speed.")
         if not self.direct and (self.attention or self.metrics):

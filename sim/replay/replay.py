@@ -34,6 +34,7 @@ class Replay:
         path: The path of the progress file.
         limit: The speed.
         restart: Whether to begin again, in spite of the progress file.
+        ends: Whether time ends with the log, so that nothing can follow it in its topics.
     """
 
     def __init__(
@@ -44,13 +45,16 @@ class Replay:
         limit: RateLimit,
         *,
         restart: bool = False,
+        ends: bool = True,
     ) -> None:
         self._source, self._out, self._path, self._limit = source, out, path, limit
         self.progress: Callable[[int], None] = lambda acknowledged: None  # called now and then
         tag = fingerprint(source.fingerprint, *sorted(out.places()))
         earlier = None if restart else load_state(path, tag)
         self.state = earlier or ReplayState(fingerprint=tag, total=total(source), offsets=out.ends())
-        self._stopping = False
+        self.begun = earlier is not None
+        """Whether an earlier process has begun it."""
+        self._stopping, self._ends = False, ends
         self._saved_s = self._beaten_s = time.monotonic()
         if earlier and not earlier.complete:
             out.resume(earlier.acknowledged, earlier.offsets)
@@ -70,7 +74,8 @@ class Replay:
         self._save()
         over = False
         try:
-            for event in replay_events(self._source, self._out.partitions, self.state.acknowledged):
+            start = self.state.acknowledged
+            for event in replay_events(self._source, self._out.partitions, start, ends=self._ends):
                 if event.partition is None:
                     self._await(event)
                 if self._stopping:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from model.evaluation.metrics import METRICS
+from model.evaluation.metrics import HEADLINE, METRICS
 from sim.replay.in_process import DirectRun
 
 _RETRIEVAL = tuple(metric.key for metric in METRICS)
@@ -22,17 +22,29 @@ def print_report(run: DirectRun) -> None:
         f"targets, {report['tokens']:,} tokens, {report['items']:,} items known."
     )
     retrieval = {scorer: figures["total"] for scorer, figures in report["retrieval"].items()}
-    model = next(iter(retrieval))
     whole = ((scorer, figures["all"]) for scorer, figures in retrieval.items())
     console.print(_table("Retrieval, each item tested before it was learned", "scorer", _RETRIEVAL, whole))
-    console.print(_table("By age of the item at the request", f"{model}: age", _RETRIEVAL, retrieval[model].items()))
+    ages = {age: _by_scorer(age, retrieval) for age in next(iter(retrieval.values()))}
+    console.print(_table(f"{HEADLINE.title} by age of the item at the request", "age", [*retrieval], ages.items()))
     if report["rank_targets"]:
-        actions = ((action, figures["all"]) for action, figures in report["ranking"]["total"].items())
-        console.print(_table("Ranking", "action", _RANKING, actions))
+        actions = (
+            (f"{action}: {scorer}", scopes["total"][action]["all"])
+            for action in report["ranking"][model]["total"]
+            for scorer, scopes in report["ranking"].items()
+        )
+        console.print(_table("Ranking, by action and scorer", "action", _RANKING, actions))
     if refused := run.refused():
         console.print("Dead-letters: " + ", ".join(f"{count:,} {reason}" for reason, count in refused.items()))
+    if late := run.late_labels():
+        console.print(f"Late labels: {late:,} actions on items whose label was final (stream.action_window_s).")
     for name, digest in training.digests.items():
         console.print(f"digest of {name}: {digest}", soft_wrap=True)
+
+
+def _by_scorer(age: str, retrieval: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Return the targets of an age and each scorer's figure."""
+    targets = next(iter(retrieval.values()))[age]["targets"]
+    return {"targets": targets} | {scorer: of_age[age][HEADLINE.key] for scorer, of_age in retrieval.items()}
 
 
 def _table(title: str, first: str, figures: Sequence[str], rows: Iterable[tuple[str, Mapping[str, Any]]]) -> Table:

@@ -18,8 +18,8 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.item_records import Catalogue, catalogue
 from sim.sources.log_columns import LogSettings
-from sim.sources.log_events import event_table
-from sim.sources.recorded_log import RecordedLog, fingerprint
+from sim.sources.recorded_log import RecordedLog, fingerprint, read_events
+from sim.sources.tables.table import FrameTable
 
 DATASETS: Final = ("movielens", "ml-100k")
 
@@ -45,9 +45,11 @@ def load_dataset(name: str, settings: LogSettings) -> RecordedLog:
     frame = _movielens() if name == "movielens" else _ml_100k("inter")
     films = frame if name == "movielens" else _ml_100k("item")
     settings = replace(settings, user="userId", item="movieId", time="timestamp", rating="rating", action=None)
-    table, read_as = event_table(frame, settings, name)
-    records = _films(films, int(table["ts"][0]))
-    return RecordedLog(name, fingerprint(name, str(len(frame)), settings.tag()), table, records, read_as)
+    log = read_events(FrameTable(name, frame), settings)
+    records = _films(films, log.parts.first_ms)
+    return RecordedLog(
+        name, fingerprint(name, str(len(frame)), settings.tag()), log.parts, records, log.read_as, log.summary
+    )
 
 
 def _movielens() -> pl.DataFrame:

@@ -1,67 +1,122 @@
 """Catalogues of recorded logs: a table of items becomes records of topic `items`.
 
 A row is one item: its id, its title if there is one, and every other column as a feature. A text with `|` between its
-parts ("Comedy|Drama"), or a list in Parquet, is a feature with several values; an empty cell is no feature.
+parts ("Comedy|Drama"), or a list, is a feature with several values; an empty cell or NaN is no feature.
 """
 
+import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 
 from sim.errors import SimError
 from sim.sources.source import item_record
-from sim.sources.table_files import ids, read_table
+from sim.sources.tables.batch import ROW
+from sim.sources.tables.cells import id_faults, texts_of
+from sim.sources.tables.settings import TableSettings
+from sim.sources.tables.table import open_table
 
-ID_COLUMNS = ("item_id", "id", "item")
-TITLE_COLUMNS = ("title", "name")
+ID_COLUMNS = ("item_id", "id", "item", "itemid", "movieId", "movie_id", "product_id", "article_id", "news_id")
+TITLE_COLUMNS = ("title", "name", "item_name", "movie_title", "prod_name", "product_name", "headline")
 
 Catalogue = list[tuple[str, bytes]]
 
 
-def read_items(path: Path, item_column: str, ts_ms: int) -> Catalogue:
-    """Read a catalogue; its id column has the name of the log's, or is one of ID_COLUMNS.
+def read_items(
+    path: str,
+    item_column: str,
+    ts_ms: int,
+    *,
+    item_id: str | None = None,
+    title: str | None = None,
+    settings: TableSettings | None = None,
+) -> Catalogue:
+    """Read a catalogue of any format.
+
+    Args:
+        path: A file, folder or glob.
+        item_column: The log's column of items; the catalogue's id column has that name, or one of ID_COLUMNS.
+        ts_ms: The time of the records.
+        item_id: The id column, where it is known.
+        title: The title column, where it is known; otherwise the first of TITLE_COLUMNS, if there is one.
+        settings: How the files are written.
 
     Raises:
         SimError: The table cannot be read, has no id column, or has an id twice.
     """
-    frame = read_table(path)
-    names = list(dict.fromkeys((item_column, *ID_COLUMNS)))
-    id_column = _first(names, frame.columns)
+    table = open_table([path], settings or TableSettings())
+    names = [item_id] if item_id else list(dict.fromkeys((item_column, *ID_COLUMNS)))
+    id_column = _first(names, table.columns)
     if id_column is None:
         raise SimError(
-            f"{path} has none of the columns {', '.join(names)} for the item's id; "
-            f"its columns are {', '.join(frame.columns)}."
+            f"{table.name} has none of the columns {', '.join(names)} for the item's id; its columns are "
+            f"{', '.join(table.columns)}. Name it by --item-id."
         )
-    frame = frame.with_columns(ids(frame[id_column], str(path)))
-    twice = frame[id_column].is_duplicated()
+    if title is not None and title not in table.columns:
+        raise SimError(f"{table.name} has no column {title!r}; its columns are {', '.join(table.columns)}.")
+    frames = []
+    for file, batch in table.batches(table.columns):
+        if batch.bad:
+            bad = batch.bad[0]
+            raise SimError(f"Row {bad.row} of {file.name} is bad, {bad.reason}: {str(bad.content)[:80]}; mend it.")
+        frames.append(batch.frame)
+    frame = pl.concat(frames, how="vertical_relaxed")
+    if frame.is_empty():
+        raise SimError(f"{table.name} has no rows; there is nothing to replay.")
+    frame = frame.with_columns(_checked_ids(frame, id_column, table.name)).drop(ROW)
+    return catalogue(frame, id_column, title or _first(TITLE_COLUMNS, frame.columns), ts_ms)
+
+
+def _checked_ids(frame: pl.DataFrame, id_column: str, owner: str) -> pl.Series:
+    texts = texts_of(frame[id_column])
+    for fault in id_faults(texts):
+        if fault.wrong.any():
+            row = frame.filter(fault.wrong).row(0, named=True)
+            raise SimError(
+                f"Row {row[ROW]} of {owner} (not counting a header) has the value {row[id_column]!r} in column "
+                f"{id_column!r}, which {fault.reason}; mend or remove the row."
+            )
+    twice = texts.is_duplicated()
     if twice.any():
-        row = int(twice.arg_true()[0])
-        raise SimError(f"{path} gives the item {frame[id_column][row]!r} more than once; keep one row of each item.")
-    return catalogue(frame, id_column, _first(TITLE_COLUMNS, frame.columns), ts_ms)
+        name = texts.filter(twice)[0]
+        raise SimError(f"{owner} gives the item {name!r} more than once; keep one row of each item.")
+    return texts
 
 
 def catalogue(frame: pl.DataFrame, id_column: str, title_column: str | None, ts_ms: int) -> Catalogue:
-    """Return the records of a table of items, in its order."""
+    """Return the records of a table of items, in its order; a title that is no text becomes one."""
     features = [name for name in frame.columns if name not in (id_column, title_column)]
+    if title_column is not None:
+        frame = frame.with_columns(texts_of(frame[title_column]))
     return [
         (
             row[id_column],
-            item_record(row[id_column], ts_ms, row[title_column] if title_column else None, _features(row, features)),
+            item_record(
+                row[id_column], ts_ms, (row[title_column] or None) if title_column else None, _features(row, features)
+            ),
         )
         for row in frame.iter_rows(named=True)
     ]
 
 
 def _features(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: _value(row[name]) for name in names if row[name] not in (None, "", [])}
+    return {name: _value(row[name]) for name in names if not _is_nothing(row[name])}
+
+
+def _is_nothing(raw: Any) -> bool:
+    return raw in (None, "", []) or (isinstance(raw, float) and not math.isfinite(raw))
 
 
 def _value(raw: Any) -> Any:
     if isinstance(raw, str) and "|" in raw:
         return [part for part in raw.split("|") if part]
-    return raw if isinstance(raw, str | int | float | bool | list) else str(raw)
+    if isinstance(raw, dict):
+        return msgspec.json.encode(raw, enc_hook=str).decode()
+    if isinstance(raw, list):
+        return [_value(each) if isinstance(each, dict) else each for each in raw if not _is_nothing(each)]
+    return raw if isinstance(raw, str | int | float | bool) else str(raw)
 
 
 def _first(wanted: Sequence[str], there: Sequence[str]) -> str | None:

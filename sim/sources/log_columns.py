@@ -4,6 +4,9 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from sim.errors import SimError
+from sim.sources.tables.bad_rows import SkipLimit
+from sim.sources.tables.settings import TableSettings
+from sim.sources.tables.timestamps import TimeSettings
 
 RatingAs = Literal["action", "impression"]
 
@@ -15,19 +18,42 @@ class LogSettings:
     user: str = "user_id"
     item: str = "item_id"
     time: str = "ts"
+    time_offset: str | None = None
+    """Column added to `time`: a number since it, or a time of the day."""
     action: str | None = None
-    """Column of action names; without it and `rating`, every row is a `click`."""
+    """Column of action names, or of labels 0 and 1; without it and `rating`, every row is a `click`."""
     rating: str | None = None
     """Column of ratings."""
     request: str | None = None
     """Column of request ids: the rows of one user and request were shown together."""
+    shown: str | None = None
+    """Column of whole slates: a list, or a text of ids, each with -0 or -1 behind it where that is its label."""
+    clicked: str | None = None
+    """Column of the items of `shown` that were clicked."""
     rating_as: RatingAs = "action"
     positive_from: float | None = None
     """Least rating that is a `like`; a lower one is a `dislike`, or no action on an impression. None: all `rate`."""
+    time_unit: str | None = None
+    """Unit of times that are numbers; None: by their median."""
+    time_format: str | None = None
+    """Format of times that are texts, as strptime has it."""
+    time_zone: str | None = None
+    """Zone of times without an offset; None: UTC."""
+    skip_bad: str | None = None
+    """Bad rows that are left out at most: a number, a share as 1%, or all; None refuses the log."""
+    bad_rows: str | None = None
+    """File of the rows that were left out."""
+    drop_duplicates: bool = False
+    """Whether of rows that are equal in all columns read only the first counts."""
     shuffle_ties: int | None = None
     """Seed that shuffles the rows of one user at one instant; None keeps the file's order."""
     limit: int | None = None
     """Rows at most, the earliest ones."""
+    separator: str | None = None
+    quote: str | None = None
+    encoding: str | None = None
+    header: bool | None = None
+    explode: str | None = None
 
     def __post_init__(self) -> None:
         if self.rating_as not in get_args(RatingAs):
@@ -36,19 +62,43 @@ class LogSettings:
             raise SimError("--rating-as and --positive-from speak of ratings; name their column by --rating.")
         if self.rating is not None and self.action is not None:
             raise SimError("A row becomes an action by --action or by --rating, not by both; remove one.")
-        if self.request is not None and self.rating_as == "impression":
-            raise SimError("--request already says what was shown; remove --rating-as impression.")
-        if self.request is not None and self.action is None and self.rating is None:
+        if self.request is not None and self.shown is None and self.action is None and self.rating is None:
             raise SimError("--request needs --action or --rating, which say what was acted on of what was shown.")
+        if self.request is not None and self.rating_as == "impression" and self.positive_from is None:
+            raise SimError("--request with --rating-as impression needs --positive-from: lower ratings are no action.")
+        if self.clicked is not None and self.shown is None:
+            raise SimError("--clicked names some of the items of a slate; name the column of the slate by --shown.")
+        if self.bad_rows is not None and self.skip_bad is None:
+            raise SimError("--bad-rows keeps the rows that --skip-bad leaves out; give that too.")
         if self.shuffle_ties is not None and self.shuffle_ties < 0:
             raise SimError(f"--shuffle-ties {self.shuffle_ties} is no seed; give 0 or a positive number.")
         if self.limit is not None and self.limit < 1:
             raise SimError(f"--limit {self.limit} leaves no rows; give a positive number.")
+        SkipLimit(self.skip_bad)
+        self.table(), self.times()
 
-    def columns(self) -> list[str]:
-        """Return the names of the columns that are read."""
-        return [name for name in (self.user, self.item, self.time, self.action, self.rating, self.request) if name]
+    def table(self) -> TableSettings:
+        """Return how its files are written.
+
+        Raises:
+            SimError: A setting is no such thing.
+        """
+        return TableSettings(**{field.name: getattr(self, field.name) for field in fields(TableSettings)})
+
+    def times(self) -> TimeSettings:
+        """Return how its times are read.
+
+        Raises:
+            SimError: A setting is no such thing.
+        """
+        return TimeSettings(self.time_unit, self.time_format, self.time_zone)
+
+    def columns(self, there: list[str]) -> list[str]:
+        """Return the names of the columns that are read; beside slates in one row, that of items may be missing."""
+        item = self.item if self.shown is None or self.item in there else None
+        named = (self.user, item, self.time, self.time_offset, self.action, self.rating, self.request, self.shown)
+        return [name for name in (*named, self.clicked) if name]
 
     def tag(self) -> str:
-        """Return a text that is equal only for equal settings."""
+        """Return a text that is equal only for settings that make equal events."""
         return ",".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))

@@ -4,30 +4,61 @@
     without rating and request             an action on the item; organic, since nothing shows the item
     with a rating                          an action "rate", or "like"/"dislike" by a threshold; or, as impression, a
                                            slate of one item and an action on it, both at the row's time
+    with a label 0 or 1                    the item was shown, and with 1 clicked
     with a request                         a place in the slate of all rows of that user and request, shown at the
                                            first of their times; and an action on it if the row has one
     with an empty request                  an organic action
+    with a list of shown items             a slate, and a click on those that have one
 
 Ids are kept as texts. The stream is sorted by time, stably; rows of one user at one instant get different times
-(ties.py).
+(ties.py). Memory does not grow with the log:
+
+    1. batches of rows    table.py cuts them, log_rows.py brings them into one form
+    2. all of a user      rows sorted by a hash of the user, in runs on disk (runs.py)
+    3. events             log_events.py, some users at a time
+    4. time order         events sorted by time, in runs again, and kept in parts
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import polars as pl
 from xxhash import xxh3_128
 
-from sim.sources.item_records import Catalogue, read_items
+from sim.errors import SimError
+from sim.sources.item_records import Catalogue
 from sim.sources.log_columns import LogSettings
-from sim.sources.log_events import event_table
+from sim.sources.log_events import events_of, in_time_order
+from sim.sources.log_rows import LogRows
+from sim.sources.log_summary import LogSummary
+from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
-from sim.sources.table_files import read_table
+from sim.sources.tables.bad_rows import BadRows
+from sim.sources.tables.scratch import Scratch
+from sim.sources.tables.table import AnyTable
 from stream.schema.topics import SourceTopic
 
 _SLICE: Final = 10_000  # events held as Python objects at once
+_USER_KEY: Final = "user_key"
+
+
+@dataclass(frozen=True, slots=True)
+class EventParts:
+    """Events in time order: one part in memory, or several on disk that follow one another."""
+
+    parts: Sequence[pl.DataFrame | Path]
+    lengths: Sequence[int]
+    first_ms: int
+    last_ms: int
+    scratch: Scratch | None = None
+    """The folder of the parts, deleted with this object."""
+
+    def read(self, number: int) -> pl.DataFrame:
+        """Return the events of a part."""
+        part = self.parts[number]
+        return part if isinstance(part, pl.DataFrame) else pl.read_parquet(part, glob=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,66 +67,159 @@ class RecordedLog:
 
     name: str
     fingerprint: str
-    table: pl.DataFrame
-    """Its events (log_events.py)."""
+    parts: EventParts
     catalogue: Catalogue
     read_as: str
     """How its times were read."""
+    summary: LogSummary = field(default_factory=LogSummary)
+    remarks: Sequence[str] = ()
+    """Sentences about how it was read."""
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """All its events (log_events.py), in memory."""
+        return pl.concat([self.parts.read(number) for number in range(len(self.parts.parts))])
 
     @property
     def first_ms(self) -> int:
         """Event time of the first event."""
-        return int(self.table["ts"][0])
+        return self.parts.first_ms
 
     @property
     def last_ms(self) -> int:
         """Event time of the last event."""
-        return int(self.table["ts"][-1])
+        return self.parts.last_ms
 
     @property
     def users(self) -> int:
         """Number of users."""
-        return self.table["user"].n_unique()
+        return self.summary.users
 
     @property
     def items(self) -> int:
         """Number of items that are shown or acted on."""
-        return pl.concat([self.table["item"], self.table["items"].explode()]).drop_nulls().n_unique()
+        return self.summary.items
 
     def __len__(self) -> int:
-        return len(self.table)
+        return sum(self.parts.lengths)
 
     def events(self, start: int = 0) -> Iterator[SourceEvent]:
         """Yield the events from number `start` on."""
-        for part in self.table.slice(start).iter_slices(_SLICE):
-            for ts, kind, user, item, name, value, request, items in part.iter_rows():
-                if kind == SourceTopic.ACTIONS:
-                    yield action(user, item, name, ts, request, value)
-                else:
-                    yield impression(user, request, items, ts)
+        for number, length in enumerate(self.parts.lengths):
+            if start < length:
+                yield from _events(self.parts.read(number).slice(start))
+            start = max(start - length, 0)
 
 
-def read_log(path: Path, settings: LogSettings, items: Path | None = None) -> RecordedLog:
-    """Read a log from a file, and its catalogue from another.
+def _events(table: pl.DataFrame) -> Iterator[SourceEvent]:
+    for part in table.iter_slices(_SLICE):
+        for ts, kind, user, item, name, value, request, items in part.iter_rows():
+            if kind == SourceTopic.ACTIONS:
+                yield action(user, item, name, ts, request, value)
+            else:
+                yield impression(user, request, items, ts)
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """A log that was read: its events, how its times were read, and what was counted."""
+
+    parts: EventParts
+    read_as: str
+    summary: LogSummary
+    remarks: Sequence[str]
+
+
+def read_events(table: AnyTable, settings: LogSettings, run_rows: int = RUN_ROWS) -> ReadLog:
+    """Read the events of a table.
+
+    Args:
+        table: The rows.
+        settings: How they are read.
+        run_rows: Rows held in memory at once.
 
     Raises:
         SimError: A file, a column or a cell cannot be read.
     """
-    frame = read_table(path, settings.columns())
-    table, read_as = event_table(frame, settings, str(path))
-    records = read_items(items, settings.item, int(table["ts"][0])) if items else []
-    content = [_content_digest(file) for file in (path, items) if file]
-    return RecordedLog(path.name, fingerprint(*content, settings.tag()), table, records, read_as)
+    scratch = Scratch()
+    bad = BadRows(settings.skip_bad, Path(settings.bad_rows) if settings.bad_rows else None)
+    rows = LogRows(table.batches(settings.columns(table.columns)), settings, bad, table.name)
+    by_user = Runs(scratch.folder, _USER_KEY, run_rows)
+    for part in _earliest(rows, settings.limit, run_rows):
+        by_user.add(part.with_columns(pl.col("user").hash().reinterpret(signed=True).alias(_USER_KEY)))
+    bad.finish(rows.read)
+    summary = LogSummary(read=rows.read, bad=bad.counts, without_item=rows.left_out)
+    by_time = Runs(scratch.folder, "ts", run_rows)
+    for users in by_user.buckets():
+        own = users.drop(_USER_KEY).sort("row", maintain_order=True)
+        kept = summary.add_rows(own, slates=rows.slates, drop_duplicates=settings.drop_duplicates)
+        events = events_of(kept, settings, slates=rows.slates)
+        summary.add_events(events)
+        by_time.add(events)
+    if by_time.empty:
+        raise SimError(f"{table.name} has no row that can be replayed: {'; '.join(summary.losses())}")
+    return ReadLog(_parts(by_time, scratch), rows.times.read_as, summary, _remarks(rows, settings))
+
+
+def _earliest(rows: LogRows, limit: int | None, run_rows: int) -> Iterator[pl.DataFrame]:
+    """Yield the rows that can be among the `limit` earliest; no more than twice as many are held."""
+    if limit is None:
+        yield from rows
+        return
+    held, count = list[pl.DataFrame](), 0
+    for part in rows:
+        held.append(part)
+        count += len(part)
+        if count > 2 * limit + run_rows:
+            held = [_cut(pl.concat(held), limit, run_rows)]
+            count = len(held[0])
+    if count > run_rows:
+        held = [_cut(pl.concat(held), limit, run_rows)]
+    yield from held
+
+
+def _cut(rows: pl.DataFrame, limit: int, run_rows: int) -> pl.DataFrame:
+    """Return the earliest rows in their order, and those at the instant of the last if one bucket can hold them."""
+    if len(rows) <= limit:
+        return rows
+    last_ms = rows["ts"].sort()[limit - 1]
+    earliest = rows.filter(pl.col("ts") <= last_ms)
+    if len(earliest) < run_rows:
+        return earliest
+    return earliest.sort("ts", "row", maintain_order=True).head(limit).sort("row", maintain_order=True)
+
+
+def _parts(by_time: Runs, scratch: Scratch) -> EventParts:
+    parts: list[pl.DataFrame | Path] = []
+    lengths = list[int]()
+    first = last = 0
+    alone = by_time.in_memory
+    for number, bucket in enumerate(by_time.buckets()):
+        events = in_time_order(bucket)
+        first = first if lengths else int(events["ts"][0])
+        last = int(events["ts"][-1])
+        lengths.append(len(events))
+        if alone:
+            parts.append(events)
+        else:
+            path = scratch.folder / f"part-{number}.parquet"
+            events.write_parquet(path, compression="lz4")
+            parts.append(path)
+    return EventParts(parts, lengths, first, last, scratch)
+
+
+def _remarks(rows: LogRows, settings: LogSettings) -> list[str]:
+    said = []
+    if rows.by_label:
+        said.append(f"Column {settings.action!r} holds labels: every row was shown, those with 1 were clicked.")
+    if rows.times.early:
+        said.append(
+            "Its times lie before 1973, as if counted from the log's own start; if they are something else, say what "
+            "by --time-unit or --time-format."
+        )
+    return said
 
 
 def fingerprint(*parts: str) -> str:
     """Return a short text that is equal only for equal parts."""
     return xxh3_128("\0".join(parts).encode()).hexdigest()
-
-
-def _content_digest(path: Path) -> str:
-    digest = xxh3_128()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

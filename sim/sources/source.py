@@ -4,7 +4,8 @@
     catalogue     every record of it, to topic `items`, at that time
     events        in event-time order
     heartbeats    to every partition of every topic after each HEARTBEAT_EVENTS events, at the time reached
-    END_OF_TIME   the last heartbeat of every partition: the log is over
+    END_OF_TIME   the last heartbeat of every partition: the log is over; where another log follows in the same topics,
+                  the time of its last event
 
 Kafka and the run in one process both get their events from here, so they see the same stream.
 """
@@ -71,9 +72,16 @@ def total(source: Source) -> int:
     return len(source.catalogue) + len(source)
 
 
-def replay_events(source: Source, partitions: int, start: int = 0) -> Iterator[SourceEvent]:
-    """Yield all that a replay sends, from record number `start` on; heartbeats are not counted."""
-    first_ms = source.first_ms
+def replay_events(source: Source, partitions: int, start: int = 0, *, ends: bool = True) -> Iterator[SourceEvent]:
+    """Yield all that a replay sends, from record number `start` on; heartbeats are not counted.
+
+    Args:
+        source: What is replayed.
+        partitions: Those of every topic.
+        start: Number of the first record.
+        ends: Whether time ends with it, so that nothing can follow.
+    """
+    first_ms = last_ms = source.first_ms
     if not start:
         yield from heartbeats(first_ms, partitions)
     for item_id, value in source.catalogue[start:]:
@@ -81,9 +89,10 @@ def replay_events(source: Source, partitions: int, start: int = 0) -> Iterator[S
     begin = max(start - len(source.catalogue), 0)
     for number, event in enumerate(source.events(begin), begin + 1):
         yield event
+        last_ms = event.ts_ms
         if number % HEARTBEAT_EVENTS == 0:
             yield from heartbeats(event.ts_ms, partitions)
-    yield from heartbeats(END_OF_TIME_MS, partitions)
+    yield from heartbeats(END_OF_TIME_MS if ends else last_ms, partitions)
 
 
 def heartbeats(ts_ms: int, partitions: int) -> Iterator[SourceEvent]:

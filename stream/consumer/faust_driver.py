@@ -3,8 +3,9 @@
 Public settings of Faust: Scheduler, Schema, Boot, NoTables. Internals, each held by a test (of this module or of
 stream/transport.py) that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`, `_new_offset`,
 `_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread `_create_worker_consumer` and
-aiokafka's `_fetch_max_wait_ms` and its client's `_conns`; in NoTables `_update_channels`, `recovery`; the part of a
-ConsumerRecord that a PollBatch has (progress.py); and `App._new_transport`, which brings Transport in.
+aiokafka's `_fetch_max_wait_ms`, its fetcher's `MemoryRecords` and its client's `_conns`; in NoTables
+`_update_channels`, `recovery`; the part of a ConsumerRecord that a PollBatch has (progress.py); and
+`App._new_transport`, which brings Transport in.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 import faust
+from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
@@ -26,6 +28,9 @@ from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse
 from stream.consumer.read_log import other_log
 from stream.errors import BrokerError, HstuError, StoreBusyError
 from stream.kafka.reasons import reason
+from stream.kafka.record_batches import tolerant
+
+fetcher.MemoryRecords = tolerant(fetcher.MemoryRecords)
 
 _FRESH_S: Final = 5.0  # a fetch that was answered longer ago does not say where the log ends now
 _FETCH_MS: Final = 200

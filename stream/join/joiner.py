@@ -220,19 +220,14 @@ class Joiner:
     def _show(self, user: CachedUser, slates: list[ImpressionEvent], now_ms: int) -> None:
         state = user.state
         query = state.length - 1
-        opened = []
         for slate in slates:
             state.requests += 1
-            opened.append(Request(state.requests, slate.request, now_ms, list(slate.items), []))
-        shown = sorted((item, request.key, place) for place, request in enumerate(opened) for item in request.items)
-        for item, _, place in shown:
-            request = opened[place]
-            position = self._append(user, item, NO_KEY, now_ms, Kind.IMPRESSION)
-            request.targets.append(Target(position, query, request.number, now_ms, []))
-        for request in opened:
-            request.items.sort()  # as the targets are
-            state.open.append(request)
-            self._schedule(now_ms + self._window_ms, _WINDOW, user.key, request.number)
+            targets = [
+                Target(self._append(user, item, NO_KEY, now_ms, Kind.IMPRESSION), query, state.requests, now_ms, [])
+                for item in slate.items
+            ]
+            state.open.append(Request(state.requests, slate.request, now_ms, list(slate.items), targets))
+            self._schedule(now_ms + self._window_ms, _WINDOW, user.key, state.requests)
 
     def _act(self, user: CachedUser, event: ActionEvent) -> None:
         state = user.state

@@ -30,9 +30,9 @@ from stream.example import NO_PARENT, Heartbeat, Record, encode_example, encode_
 from stream.join.joiner import Joiner
 from stream.join.outbox import Outbox
 from stream.join.reorder_buffer import NEVER_MS, BufferedEvent, ReorderBuffer, Watermark
-from stream.schema.dead_letters import DeadLetter, RefusedError
+from stream.schema.dead_letters import DeadLetter, Reason, RefusedError
 from stream.schema.events import decode_event
-from stream.schema.record_time import is_idle
+from stream.schema.record_time import is_idle, unreadable
 from stream.schema.topics import DEAD_LETTERS, EXAMPLES, SourceTopic
 from stream.store import layout
 from stream.store.caches import TextIndex, UserCache
@@ -174,6 +174,8 @@ class Partition:
         replayed = self._bounds.replayed_ms(record) is not None
         latest_ms = None if replayed else self._bounds.latest_ms(record)
         try:
+            if why := unreadable(record):
+                raise RefusedError(Reason.UNREADABLE, why)
             event = decode_event(source, value, max_slate=self._settings.max_slate, now_ms=latest_ms)
             ts_ms = event if isinstance(event, int) else event.ts_ms
             if not isinstance(event, int):

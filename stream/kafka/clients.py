@@ -15,6 +15,7 @@ from stream.errors import BrokerError
 from stream.kafka.connection import Kafka, addresses
 from stream.kafka.probe import hint, lets_in
 from stream.kafka.reasons import reason
+from stream.kafka.record_batches import tolerant
 
 _POLL_S: Final = 0.05
 _ATTEMPT_S: Final = 5.0  # a first answer takes milliseconds; a node that is just starting may drop the request
@@ -29,6 +30,7 @@ with warnings.catch_warnings():
         NewTopic,
         UserScramCredentialUpsertion,
     )
+    from kafka.consumer import fetcher
     from kafka.errors import (
         InvalidRecordError,
         KafkaError,
@@ -36,6 +38,8 @@ with warnings.catch_warnings():
         TopicAlreadyExistsError,
         TopicAuthorizationFailedError,
     )
+
+fetcher.MemoryRecords = tolerant(fetcher.MemoryRecords)
 
 RECORD_REFUSED: Final = (InvalidRecordError, MessageSizeTooLargeError)  # the next record may still be accepted
 

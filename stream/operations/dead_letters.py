@@ -21,6 +21,7 @@ from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions, topic_name
 from stream.operations.records import lookup, read_topic
 from stream.schema.dead_letters import Reason
+from stream.schema.record_time import UNREADABLE_HEADER
 from stream.schema.topics import DEAD_LETTERS, EVENTS, ITEMS
 
 _REPLAYED: Final = "replayed"  # the header of a note, and of an event that was sent back
@@ -184,7 +185,8 @@ class _Original(NamedTuple):
 
 def _send_back(producer: Any, notes: str, letter: Letter, original: _Original) -> str:
     """Send 1 the event, 2, once Kafka has it, the note that it was sent; return why Kafka refuses it, if it does."""
-    headers = [header for header in original.headers if header[0] != _ORIGIN] + [(_ORIGIN, letter.id.encode())]
+    kept = [header for header in original.headers if header[0] not in (_ORIGIN, UNREADABLE_HEADER)]
+    headers = [*kept, (_ORIGIN, letter.id.encode())]
     place = {"key": original.key, "partition": letter.partition}
     try:
         producer.send(letter.topic, original.value, headers=headers, **place).get()

@@ -14,6 +14,7 @@ class Reason(StrEnum):
     """Why a record was refused; the label of the metric."""
 
     EMPTY = "empty"
+    UNREADABLE = "unreadable"
     TOO_LARGE = "too-large"
     TOO_DEEP = "too-deep"
     NOT_JSON = "not-json"

@@ -8,9 +8,10 @@ A live record is whatever a producer sends. A replayed one says so in a header, 
 log have nothing to do with the time of sending. Topics are made with LogAppendTime, so that the timestamp is the
 broker's and not the producer's.
 
-    header          value
-    hstu-replay     event time in ms, as text (a tombstone has no other place for it)
-    hstu-idle       empty: a heartbeat that a worker wrote into a silent topic
+    header           value
+    hstu-replay      event time in ms, as text (a tombstone has no other place for it)
+    hstu-idle        empty: a heartbeat that a worker wrote into a silent topic
+    hstu-unreadable  why the record cannot be read as it was sent; our consumers add it (stream/kafka/record_batches.py)
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from typing import Final, Protocol
 
 REPLAY_HEADER: Final = "hstu-replay"
 IDLE_HEADER: Final = "hstu-idle"
+UNREADABLE_HEADER: Final = "hstu-unreadable"
 IDLE: Final = ((IDLE_HEADER, b""),)
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -44,6 +46,14 @@ def replay_headers(ts_ms: int) -> Headers:
 def is_idle(record: Timed) -> bool:
     """Return whether a worker wrote the record into a silent topic."""
     return bool(record.headers) and any(name == IDLE_HEADER for name, _ in record.headers)
+
+
+def unreadable(record: Timed) -> str:
+    """Return why a record cannot be read as it was sent, empty if it can."""
+    for name, value in record.headers or ():
+        if name == UNREADABLE_HEADER:
+            return (value or b"").decode(errors="replace") or "its producer says so"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

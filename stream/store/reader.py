@@ -100,7 +100,7 @@ class _Stored:
     def _waiting_tokens(self, last: int) -> tuple[NDArray[np.void], bool]:
         """Return the tokens of what waits, and whether a record among it forgets all that is older."""
         forgotten = False
-        tokens: set[tuple[int, int, int, int]] = set()
+        tokens: set[tuple[int, ...]] = set()
         for source, value in self.waiting:
             if len(tokens) >= min(last, WAITING_TOKENS):
                 break
@@ -109,7 +109,7 @@ class _Stored:
                 if forgotten := isinstance(event, ForgetEvent):
                     break
                 tokens.update(_tokens_of(event))
-        ordered = sorted(tokens, key=lambda token: (token[2], token[3], token[0], token[1]))
+        ordered = [(key, action, ts_ms, kind) for ts_ms, kind, _, _, key, action in sorted(tokens)]
         return np.array(ordered, TOKEN_DTYPE), forgotten
 
 
@@ -143,11 +143,12 @@ def _waiting_events(store: Store, user: int, most: int) -> list[tuple[SourceTopi
     return events
 
 
-def _tokens_of(event: Event) -> list[tuple[int, int, int, int]]:
-    """Return the (key, action, ts_ms, kind) that the event will become."""
+def _tokens_of(event: Event) -> list[tuple[int, int, int, int, int, int]]:
+    """Return the (ts_ms, kind, request, place, key, action) of each token that the event will become."""
     if isinstance(event, ImpressionEvent):
-        return [(item, NO_KEY, event.ts_ms, Kind.IMPRESSION) for item in event.items]
+        shown = enumerate(event.items)
+        return [(event.ts_ms, Kind.IMPRESSION, event.request, place, item, NO_KEY) for place, item in shown]
     if isinstance(event, ActionEvent):
-        return [(event.item, event.action, event.ts_ms, Kind.ACTION)]
+        return [(event.ts_ms, Kind.ACTION, 0, 0, event.item, event.action)]
     assert isinstance(event, AttributeEvent)
-    return [(event.value, NO_KEY, event.ts_ms, Kind.ATTRIBUTE)]
+    return [(event.ts_ms, Kind.ATTRIBUTE, 0, 0, event.value, NO_KEY)]

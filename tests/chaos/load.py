@@ -15,6 +15,7 @@ from stream.config import StreamSettings
 from stream.schema.ids import partition_of
 from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.topics import EVENTS, ITEMS
+from tests.raw_records import batch, produce, record
 
 USERS, CATALOGUE, SLATE = 400, 500, 6
 _TICK_S: Final = 0.05
@@ -89,6 +90,8 @@ class Load(threading.Thread):
         with self._busy:
             for topic, key, value in _poison(now_ms, self._settings, rng):
                 self._put(topic, key, value)
+            for topic in (*EVENTS, ITEMS):
+                self.sent += self._put_nameless(topic, _json(user_id="user1", item_id="item1", ts=now_ms))
 
     def fast_client(self, seed: int) -> None:
         """Send one action from a client whose clock is 290 s ahead, which the default `future_s` allows."""
@@ -115,6 +118,11 @@ class Load(threading.Thread):
         except KafkaError:
             self._producer = self._connect()
         self.sent += 1
+
+    def _put_nameless(self, topic: str, value: bytes) -> int:
+        """Send a record whose header has a name that is no UTF-8, as no producer of Python can; return how many."""
+        nameless = batch(record(b"user1", value, [(b"\xff\xfe", b"x")]), 1)
+        return int(produce(self._kafka, self._settings.topic_prefix + topic, 0, nameless) == 0)
 
     def _send_event(self) -> None:
         rng = self._rng

@@ -17,7 +17,7 @@ import pytest
 from sim.config import load
 from sim.demo.processes import Child, stop_all
 from sim.sources.log_columns import LogSettings
-from sim.sources.recorded_log import read_log
+from sim.sources.open_log import read_log
 from stream.config import StreamSettings
 from stream.example import Example
 from stream.schema.ids import id_key, id_text, partition_of
@@ -207,7 +207,7 @@ def oracle(log: Path, settings: StreamSettings) -> tuple[dict[str, list[Token]],
     events: list[dict[str, list[Wire]]] = [{} for _ in range(PARTITIONS)]
     texts: dict[int, str] = {}
     mapping = LogSettings(user="user", item="item", time="time", action="action", request="request")
-    for event in read_log(log, mapping).events():
+    for event in read_log([str(log)], mapping).events():
         assert event.value is not None
         wire = json.loads(event.value)
         user = id_text(wire["user_id"])

@@ -1,5 +1,6 @@
 """Settings: the order of file, environment and flags, and the sentences about mistakes."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def test_mistakes_are_sentences(tmp_path: Path, text: str, flags: dict[str, Any]
         ("HSTU_BOOTSTRAPS", "HSTU_BOOTSTRAP is the nearest"),
         ("HSTU_TRAIN__METRIC_PORT", "HSTU_TRAIN__METRICS_PORT is the nearest"),
         ("HSTU_XYZZY", "`hstu settings` lists them"),
+        ("HSTU_KAFKA_PORT", "`hstu settings` lists them"),  # HSTU_KAFKA is a table
     ],
 )
 def test_an_unknown_variable_is_refused(
@@ -76,6 +78,30 @@ def test_a_whole_table_can_be_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("HSTU_TRAIN", "fast")
     with pytest.raises(SimError, match=r'environment cannot be read: .*"train".*such as HSTU_TRAIN__NAME'):
         load(file(tmp_path, ""))
+
+
+@pytest.mark.parametrize("text", ["https://a.example", "https://a.example, https://b.example", '["https://a.example"]'])
+def test_a_list_is_json_or_has_commas(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One value needs neither; numbers are numbers."""
+    monkeypatch.setenv("HSTU_SERVE__CORS_ORIGINS", text)
+    monkeypatch.setenv("HSTU_MODEL__RANK_ACTIONS", "click,like")
+    settings = load(file(tmp_path, ""))
+    assert settings.serve.cors_origins == tuple(re.findall(r"https://\w\.example", text))
+    assert settings.model.rank_actions == ("click", "like")
+
+
+def test_a_list_that_is_no_json_is_a_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It names the table."""
+    monkeypatch.setenv("HSTU_SERVE__CORS_ORIGINS", '["https://a.example"')
+    with pytest.raises(SimError, match=r'environment cannot be read: .*"serve"'):
+        load(file(tmp_path, ""))
+
+
+def test_a_service_alone_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Some pods get only …_PORT of a Service: its value says what it is."""
+    monkeypatch.setenv("HSTU_KAFKA_PORT", "tcp://10.0.0.1:9092")
+    monkeypatch.setenv("HSTU_KAFKA_PORT_9092_TCP", "tcp://10.0.0.1:9092")
+    assert load(file(tmp_path, "")) == Settings()
 
 
 def test_variables_of_kubernetes_are_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -113,6 +139,19 @@ def test_kafkas_dotted_keys_in_file_and_environment(tmp_path: Path, monkeypatch:
     assert (kafka.security_protocol, kafka.sasl_mechanism, kafka.sasl_username) == ("SASL_SSL", "PLAIN", "variable")
     assert kafka.sasl_password_file == "secret"
     assert kafka.ssl_key_password.get_secret_value() == "{no JSON"
+
+
+def test_a_secret_of_the_environment_goes_before_the_files_other_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Text or file of a file: the environment gives either, and neither is left over from hstu.toml."""
+    path = file(tmp_path, TABLE + '[serve]\ntoken = "of the file"\n')
+    monkeypatch.setenv("HSTU_KAFKA__SASL_PASSWORD", "hunter2")
+    monkeypatch.setenv("HSTU_SERVE__TOKEN_FILE", "token")
+    settings = load(path)
+    assert (settings.kafka.sasl_password.get_secret_value(), settings.kafka.sasl_password_file) == ("hunter2", "")
+    assert (settings.serve.token.get_secret_value(), settings.serve.token_file) == ("", "token")
+    assert settings.kafka.sasl_username == "file"
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def allowed_hosts(settings: ServeSettings, local: bool) -> frozenset[str]:
     """Return the names that Host may have, none if it may have any: elsewhere than on loopback, or by "*"."""
     if "*" in settings.hosts or not (local or settings.hosts):
         return frozenset()
-    return frozenset(name.lower() for name in (*_LOCAL, settings.host, *settings.hosts))
+    return frozenset(name.lower().rstrip(".") for name in (*_LOCAL, settings.host, *settings.hosts))
 
 
 def with_hosts(app: ASGIApp, hosts: frozenset[str]) -> ASGIApp:
@@ -81,8 +81,9 @@ def with_hosts(app: ASGIApp, hosts: frozenset[str]) -> ASGIApp:
 
 
 def _host_name(scope: Scope) -> str:
+    """Return the name in Host, without the dot of a full domain name."""
     try:
-        return (urlsplit("//" + Headers(scope=scope).get("host", "")).hostname or "").lower()
+        return (urlsplit("//" + Headers(scope=scope).get("host", "")).hostname or "").lower().rstrip(".")
     except ValueError:
         return ""
 

@@ -86,7 +86,9 @@ def make_http_app(
     """
 
     def load(path: Path) -> Answerer:
-        return answerer_at(path, settings.alias, sequences, wall=wall)
+        answerer = answerer_at(path, settings.alias, sequences, wall=wall)
+        answerer.warm_up()
+        return answerer
 
     swapper = Swapper(data_dir / "snapshots" / settings.name, settings.alias, load)
     metrics = ServerMetrics(swapper, access_log(settings.access_log, partial(print, flush=True)))

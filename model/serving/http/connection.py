@@ -15,6 +15,26 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
+class _Tasks:
+    """uvicorn's set of the requests that run, of which a connection knows its last."""
+
+    def __init__(self, tasks: set[Any]) -> None:
+        self._tasks = tasks
+        self.last: Any = None
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def add(self, task: Any) -> None:
+        """Add a request of this connection."""
+        self._tasks.add(task)
+        self.last = task
+
+    def discard(self, task: Any) -> None:
+        """Remove a request that has ended, or whose client is cut off."""
+        self._tasks.discard(task)
+
+
 class LimitedProtocol(H11Protocol):
     """uvicorn's protocol with timeouts and a limit of connections."""
 
@@ -23,6 +43,7 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request, and make room for this connection."""
         super().connection_made(transport)
+        self.tasks: Any = _Tasks(self.tasks)
         transport.set_write_buffer_limits(0)  # pause_writing and resume_writing tell when there is something unsent
         self._since_s = self.loop.time()
         self._reading: asyncio.TimerHandle | None = None
@@ -79,6 +100,7 @@ class LimitedProtocol(H11Protocol):
         if waiting:
             longest = min(waiting, key=lambda one: one._since_s)
             self.connections.discard(longest)  # asyncio tells of its end only later
+            longest.tasks.discard(longest.tasks.last)
             longest.transport.abort()
 
     @property

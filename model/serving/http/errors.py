@@ -128,6 +128,8 @@ def _sentence(error: RequestValidationError) -> str:
     place = ".".join(str(part) for part in first["loc"][1:]) or "the body"
     if first["type"] == "missing":
         return f"{place} is missing; /docs shows what a query needs."
+    if first["type"] == "extra_forbidden":
+        return f"{place} is no field of this question; /docs shows those that are."
     if first["type"] == "json_invalid":
         return f"The body is refused: {first['ctx']['error']}; /docs shows what is allowed."
     if first["type"] == "model_attributes_type":

@@ -117,16 +117,22 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _BODY: Final = msgspec.json.Decoder(_Fields)
+_PAIRS: Final = json.JSONDecoder(object_pairs_hook=list, parse_int=str, parse_float=str)  # of what _BODY has taken
 
 
 def decode_body(body: bytes) -> dict[str, Any]:
     """Return the fields of a body.
 
     Raises:
-        JSONDecodeError: It is no JSON object of known fields, with a scalar or a list of ids in each.
+        JSONDecodeError: It is no JSON object of known fields, each of them once, with a scalar or a list of ids.
     """
     try:
         fields = msgspec.structs.asdict(_BODY.decode(body))
     except (msgspec.DecodeError, UnicodeError) as error:
         raise json.JSONDecodeError(str(error), "", 0) from None
-    return {name: value for name, value in fields.items() if value is not UNSET}
+    given = {name: value for name, value in fields.items() if value is not UNSET}
+    names = [name for name, _ in _PAIRS.decode(body.decode())]
+    if len(names) > len(given):
+        doubled = next(name for place, name in enumerate(names) if name in names[:place])
+        raise json.JSONDecodeError(f"the field {doubled!r} is there more than once", "", 0)
+    return given

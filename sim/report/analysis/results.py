@@ -69,6 +69,11 @@ class Results:
         """The scenarios in their order in runs.parquet."""
         return self.runs["scenario"].unique(maintain_order=True).to_list()
 
+    @property
+    def against(self) -> str:
+        """The contestant that gaps are measured from: softmax if it ran, else the stack of all counters."""
+        return "stack" if {"softmax", "stack"} & set(self.runs["contestant"]) == {"stack"} else "softmax"
+
     def in_words(self, text: str) -> str:
         """Return a text with its {late}, the share of a stream that is counted as late, and {before} in per cent."""
         shares = sorted({share for share in self.runs["late_share"].to_list() if share is not None}) or [0.1]

@@ -9,6 +9,7 @@ from typing import Any, Final
 import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from sim.report.analysis.advice import advice
 from sim.report.analysis.results import PROTOCOLS, Results
 from sim.report.analysis.settings import flat
 from sim.report.analysis.statistics import gaps, tuned
@@ -17,6 +18,8 @@ from sim.report.html.elements import Column, Row, Table
 from sim.report.html.recovery import recovery_of
 from sim.report.html.settings import settings_tables
 from sim.report.html.tables import (
+    advice_table,
+    ages_table,
     answer_table,
     costs_table,
     grid_table,
@@ -34,8 +37,9 @@ MANY: Final = 8  # with more, plots of single scenarios fold
 _TITLES: Final = {"late": "The last {late} of the stream", "frozen": "Frozen at {before}, tested on the last {late}"}
 
 
-def page(results: Results, against: str = "softmax") -> str:
+def page(results: Results) -> str:
     """Return the whole HTML text."""
+    against = results.against
     preset = results.about.get("preset")
     forests = overall_plots(results, against)
     first = [plot for plot in forests if plot.name.startswith(("gaps-all", "oracle"))]
@@ -47,6 +51,7 @@ def page(results: Results, against: str = "softmax") -> str:
         many=MANY,
         facts=_facts(results),
         missing=results.missing,
+        choice=_choice(results),
         answer=_answer(results, against),
         forests=first,
         more_forests=[plot for plot in forests if plot not in first],
@@ -86,6 +91,13 @@ def _answer(results: Results, against: str) -> dict[str, Any]:
         "table": answer_table(results, against),
         "notes": [*_notes(results, against), *_choices(results)],
     }
+
+
+def _choice(results: Results) -> dict[str, Any] | None:
+    found = advice(results)
+    if found is None:
+        return None
+    return {"sentences": found.sentences, "table": advice_table(results, found), "toml": found.toml}
 
 
 def _notes(results: Results, against: str) -> list[str]:
@@ -135,6 +147,7 @@ def _scenario(results: Results, place: int, against: str) -> dict[str, Any]:
         "table": regret_table(results, scenario, against) or tables["all"],
         "remarks": remarks(results, scenario),
         "plots": scenario_plots(results, scenario),
+        "ages": ages_table(results, scenario),
         "recovery": recovery_of(results, scenario),
         "protocols": [(titles[protocol], tables[protocol]) for protocol in titles if tables[protocol]],
         "variants": grid_table(results, scenario) if several else None,

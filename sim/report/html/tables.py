@@ -5,6 +5,9 @@ from typing import Any, Final
 
 import polars as pl
 
+from model.data.item_age import SLICES
+from sim.report.analysis.advice import Advice
+from sim.report.analysis.curves import by_age
 from sim.report.analysis.results import BRIEF, METRIC_TITLES, METRICS, PROTOCOLS, Results
 from sim.report.analysis.statistics import costs, gaps, regrets, summary
 from sim.report.analysis.text import NOTHING, contestant_in_question, count, interval, number, percent, signed, spread
@@ -66,6 +69,23 @@ def answer_table(results: Results, against: str = "softmax") -> Table | None:
         cells += [_share(best["of_oracle"], best["of_oracle_half"]) if best else NOTHING] if with_oracle else []
         rows.append(Row(cells))
     return Table(columns, rows)
+
+
+def advice_table(results: Results, found: Advice) -> Table:
+    """Return a row for each contestant on a log, the best first: its HR@10, and by how much it is behind the best."""
+    scenario = results.scenarios[0]
+    columns = [_NAME, Column("HR@10"), Column("behind the best"), Column("CPU ms a target")]
+    rows = [
+        Row([
+            contestant(results, each.contestant, scenario, each.variant),
+            number(each.hr10),
+            spread(each.behind, each.half) if place else NOTHING,
+            number(each.cpu_ms, 2),
+        ])
+        for place, each in enumerate(found.standings)
+    ]  # fmt: skip
+    note = "±: 95 % interval over hundredths of the stream, on the same targets"
+    return Table(columns, rows, f"HR@10 in {found.late}; {count(found.targets)} targets. {note}")
 
 
 def section_id(place: int) -> str:
@@ -142,6 +162,32 @@ def regret_table(results: Results, scenario: str, against: str = "softmax") -> T
         for row in found.iter_rows(named=True)
     ]  # fmt: skip
     return Table(columns, rows, "Regret a request: expected clicks of the best slate less those of the slate shown")
+
+
+def ages_table(results: Results, scenario: str) -> Table | None:
+    """Return HR@10 of each contestant by age of the item; None where no age was tested often enough."""
+    found = by_age(results, scenario)
+    if found.is_empty():
+        return None
+    of = {(row["contestant"], row["age"]): row for row in found.iter_rows(named=True)}
+    ages = [age for age in SLICES if any(age == there for _, there in of)]
+    share = {age: next(row["share"] for (_, there), row in of.items() if there == age) for age in ages}
+    columns = [_NAME, *(Column(f"{age}, {percent(share[age], 0)} of targets") for age in ages)]
+    order = summary(results).filter(pl.col("scenario") == scenario, pl.col("protocol") == "all")["contestant"]
+    best = {age: max(row["hr10"] for (_, there), row in of.items() if there == age) for age in ages}
+    rows = [
+        Row([contestant(results, name, scenario), *(_at_age(of.get((name, age)), best[age]) for age in ages)])
+        for name in order
+        if any(name == there for there, _ in of)
+    ]
+    return Table(columns, rows, "HR@10 by age of the item at the request, over the whole stream")
+
+
+def _at_age(row: Mapping[str, Any] | None, best: float) -> Shown:
+    if row is None:
+        return NOTHING
+    limits = f"{number(row['low'])} to {number(row['high'])}"
+    return Cell(number(row["hr10"]), [limits], bold=row["hr10"] == best)
 
 
 def grid_table(results: Results, scenario: str) -> Table:

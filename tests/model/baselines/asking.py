@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from model.baselines import Baseline
-from stream.example import Example
+from stream.example import Example, Kind
 from tests.laws import REQUEST_MS, Counting, positives
 
 HALF_LIFE_MS = 20 * REQUEST_MS  # that of laws.Counting
@@ -17,18 +17,20 @@ HALF_LIFE_MS = 20 * REQUEST_MS  # that of laws.Counting
 class Asked:
     """One question, with keys for items."""
 
-    history: list[int]  # oldest first
+    history: list[int]  # acted on, oldest first
     target: int
     request_ms: int
+    user: int = 0
 
 
 def each(examples: Sequence[Example]) -> Iterator[Asked]:
     """Yield the questions of examples in their order."""
     for example in examples:
         for target in positives(example):
-            history = example.keys[: example.queries[target] + 1].tolist()
+            before = slice(0, example.queries[target] + 1)
+            history = example.keys[before][example.kinds[before] == Kind.ACTION].tolist()
             key = int(example.keys[example.positions[target]])
-            yield Asked(history, key, int(example.request_ms[target]))
+            yield Asked(history, key, int(example.request_ms[target]), example.user)
 
 
 def decayed(times_ms: Sequence[int], at_ms: int) -> float:

@@ -103,3 +103,11 @@ def test_the_dead_are_in_no_pair(before: Pairs, then: Pairs, dead: set[int]) -> 
         step = wanted.clock.origin - pairs.clock.origin
         for i in range(6):
             assert {j: math.ldexp(count, step) for j, count in row(wanted, i).items()} == pytest.approx(row(pairs, i))
+
+
+def test_a_row_longer_than_a_lower_limit_is_cut_when_it_grows() -> None:
+    """The limit of a fusion's rows falls while the vocabulary grows: the largest counts stay, half as many as it."""
+    pairs = after([(0, column, 0) for column in (1, 2, 3, 4, 5, 6, 3, 5)], limit=8)
+    pairs.limit = 4
+    pairs.add(np.array([0]), np.array([9]), np.array([0]))
+    assert pairs.entries(np.array([0]))[1].tolist() == [3, 5, 9]

@@ -24,8 +24,8 @@ def test_questions_know_their_targets_births_and_candidates(quiz: Quiz) -> None:
 
 
 @given(quizzes())
-def test_a_history_ends_at_the_query_and_knows_no_attributes(quiz: Quiz) -> None:
-    """Rows of the user's tokens up to the query; -1 stands for attributes and unknown items."""
+def test_a_history_ends_at_the_query_and_has_what_was_acted_on(quiz: Quiz) -> None:
+    """Rows of the user's actions up to the query; -1 stands for attributes, items only shown, and unknown ones."""
     asked = quiz.questions
     for t, history in enumerate(quiz.histories):
         rows = asked.rows[asked.starts[t] : asked.queries[t] + 1].tolist()

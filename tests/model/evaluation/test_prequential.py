@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from model.evaluation.prequential import SCORERS, Outcome, Prequential
+from model.evaluation.prequential import RANKERS, SCORERS, Outcome, Prequential
 
 
 def outcome(rank: float, label: bool) -> Outcome:
@@ -11,7 +11,7 @@ def outcome(rank: float, label: bool) -> Outcome:
         ranks={scorer: np.full(2, rank + place) for place, scorer in enumerate(SCORERS)},
         slices=np.array([0, 1]),
         request_ms=np.array([1, 2]),
-        logits=np.array([[2.0]], np.float32),
+        logits={ranker: np.array([[2.0 - place]]) for place, ranker in enumerate(RANKERS)},
         labels=np.array([[label]]),
         rank_slices=np.array([1]),
     )
@@ -27,7 +27,12 @@ def test_every_scorer_is_counted_on_the_same_targets() -> None:
     hits = [found["retrieval"][scorer]["total"]["all"]["hr@10"] for scorer in SCORERS]
     assert hits == [1.0, 0.5, 0.0, 0.0, 0.0]
     assert found["retrieval"][SCORERS[0]]["window"]["unseen"]["targets"] == 2
-    assert found["ranking"]["total"]["click"]["all"]["positives"] == 1
+    losses = []
+    for ranker in RANKERS:
+        figures = found["ranking"][ranker]["total"]["click"]["all"]
+        assert figures["positives"] == 1
+        losses.append(figures["log_loss"])
+    assert losses == sorted(losses, reverse=True)  # of one click in two a smaller logit says more
 
 
 def test_a_state_restores_everything() -> None:

@@ -13,6 +13,7 @@ from model.data.event_time import DAY_MS
 from model.errors import ModelError
 from model.fusion.counters import HALF_LIVES_MS, PAIR_HALF_LIFE_MS, REFRESH
 from model.fusion.log_linear import CLASSES, FEATURES, Head, LogLinear
+from model.fusion.loops import pairs_of_item
 from model.fusion.tables import FADE, LAGS, RATE, SHRINK, STRENGTH
 from stream.example import Example
 from tests.batches import make_example, with_targets
@@ -121,7 +122,7 @@ def test_scores_are_those_of_the_formula(examples: list[Example]) -> None:
             for item, score in zip(keys, scores, strict=True):
                 if score > -math.inf:
                     features = naive.features(asked, item, 0.0)
-                    assert score == pytest.approx(float(weights[history_class(asked)] @ features), rel=1e-5, abs=1e-9)
+                    assert score == pytest.approx(float(weights[history_class(asked)] @ features), rel=1e-5, abs=1e-6)
         linear.step(taken.questions, taken.answered)
         for asked in each([example]):
             naive.count(asked)
@@ -231,6 +232,12 @@ def test_a_score_that_is_no_number_is_refused() -> None:
         LogLinear([Head(new_only=False, encoded=True)]).step(
             batch.answered, batch.answered, ranked=[0], learn=False, hidden_TV=hidden_TV
         )
+
+
+@pytest.mark.parametrize(("items", "pairs"), [(0, 2048), (2048, 2048), (4096, 1024), (10**6, 256)])
+def test_items_share_the_room_for_pairs(items: int, pairs: int) -> None:
+    """A small catalogue keeps all pairs that matter, a large one is bounded."""
+    assert pairs_of_item(np.array([items])) == pairs
 
 
 def test_popularity_is_refreshed_and_a_drawn_pool_learns_what_all_items_teach(

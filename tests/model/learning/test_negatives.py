@@ -21,16 +21,27 @@ def test_expected_counts_of_the_live_rows_sum_to_the_count(numbers: list[float],
     popularity = np.array(numbers)
     live = live_of(popularity, seed)
     found = draw(live, popularity, count, np.random.default_rng(seed))
-    assert len(found.rows) == count
+    assert len(found.rows) == min(count, len(live))
     assert set(found.rows.tolist()) <= set(live.tolist())
-    assert np.isclose(np.exp(found.log_q(live)).sum(), count)
+    assert np.isclose(np.exp(found.log_q(live)).sum(), len(found.rows))
+
+
+def test_all_live_rows_are_taken_where_there_are_no_more() -> None:
+    """The loss is then the softmax over all live items: each once, nothing to correct."""
+    live = np.array([0, 2, 3])
+    found = draw(live, np.array([1.0, 9.0, 0.0, 2.0]), 3, np.random.default_rng(0))
+    assert np.array_equal(found.rows, live)
+    assert np.array_equal(found.log_q(live), np.zeros(3))
 
 
 def test_rows_come_up_as_often_as_log_q_says() -> None:
     """Over 200,000 draws each row's count is its expected one, within five standard deviations."""
-    popularity, live, count = np.array([0.0, 5.0, 1.0, 9.0, 0.0, 2.0]), np.array([0, 1, 2, 4, 5]), 200_000
-    found = draw(live, popularity, count, np.random.default_rng(7))
-    seen, expected = np.bincount(found.rows, minlength=6)[live], np.exp(found.log_q(live))
+    popularity, live, draws = np.array([0.0, 5.0, 1.0, 9.0, 0.0, 2.0]), np.array([0, 1, 2, 4, 5]), 50_000
+    rng, seen_R = np.random.default_rng(7), np.zeros(6)
+    for _ in range(draws):
+        found = draw(live, popularity, 4, rng)
+        np.add.at(seen_R, found.rows, 1)
+    seen, expected, count = seen_R[live], draws * np.exp(found.log_q(live)), 4 * draws
     assert (np.abs(seen - expected) < 5 * np.sqrt(expected)).all()
     assert np.isclose(expected[0], 0.5 * count / 5)
     assert np.isclose(expected[1], count * (0.5 / 5 + 0.5 * 5 / 8))
@@ -39,8 +50,8 @@ def test_rows_come_up_as_often_as_log_q_says() -> None:
 def test_without_popularity_all_are_uniform() -> None:
     """Before the first positive, and where no live row has been popular, log_q is log(K/V) for every row."""
     for popularity in (np.zeros(4), np.array([0.0, 0.0, 0.0, 8.0])):
-        found = draw(np.array([0, 1, 2]), popularity, 6, np.random.default_rng(0))
-        assert np.allclose(found.log_q(np.arange(3)), np.log(6 / 3))
+        found = draw(np.array([0, 1, 2]), popularity, 2, np.random.default_rng(0))
+        assert np.allclose(found.log_q(np.arange(3)), np.log(2 / 3))
 
 
 def test_equal_generators_draw_equal_rows() -> None:
@@ -52,8 +63,9 @@ def test_equal_generators_draw_equal_rows() -> None:
 
 def test_a_row_that_is_not_live_has_a_finite_log_q() -> None:
     """A positive that has just been withdrawn is corrected like the others."""
-    found = draw(np.array([0, 1]), np.array([1.0, 1.0, 2.0]), 8, np.random.default_rng(0))
-    assert np.allclose(found.log_q(np.array([2])), np.log(4 / 2 + 4 * 2 / 2))
+    popularity = np.array([1.0, 1.0, 1.0, 2.0])
+    found = draw(np.array([0, 1, 2]), popularity, 2, np.random.default_rng(0))
+    assert np.allclose(found.log_q(np.array([3])), np.log(1 / 3 + 1 * 2 / 3))
 
 
 @pytest.mark.parametrize(

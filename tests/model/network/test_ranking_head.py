@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.nn.functional import layer_norm, silu
 
-from model.network.ranking_head import Towers, loss
+from model.network.ranking_head import COSINE, Towers, loss
 
 GENERATOR = torch.Generator().manual_seed(0)
 
@@ -12,12 +12,15 @@ def towers(dim: int = 6, actions: int = 3) -> Towers:
 
 
 def test_all_towers_at_once_equal_each_by_itself() -> None:
-    """Logit [t, a] is tower a on the normalised output of target t."""
-    made, y = towers(), torch.randn(5, 6, dtype=torch.float64, generator=GENERATOR)
-    logits = made(y)
+    """Logit [t, a] is tower a on the normalised output of target t, its item, and what the item has of the query."""
+    made = towers()
+    y, query, item = (torch.randn(5, 6, dtype=torch.float64, generator=GENERATOR) for _ in range(3))
+    logits = made(y, query, item)
     assert logits.shape == (5, 3)
+    cosine = COSINE * (query * item).sum(1)[:, None]
+    x = torch.cat((layer_norm(y, (6,)), item * 6**0.5, query * item * 6, cosine), 1)
     for a in range(3):
-        hidden = silu(layer_norm(y, (6,)) @ made.w_in[a] + made.b_in[a])
+        hidden = silu(x @ made.w_in[a] + made.b_in[a])
         assert torch.allclose(logits[:, a], (hidden @ made.w_out[a] + made.b_out[a])[:, 0])
 
 
@@ -34,7 +37,7 @@ def test_the_loss_is_a_mean_over_targets_and_a_sum_over_actions() -> None:
 def test_nothing_to_rank_costs_nothing(targets: int, actions: int) -> None:
     """Without targets or actions the loss is 0, not NaN, and backward runs."""
     y = torch.ones(targets, 6, dtype=torch.float64, requires_grad=True)
-    logits = towers(actions=actions)(y)
+    logits = towers(actions=actions)(y, y.detach(), y.detach())
     cost = loss(logits, torch.zeros(targets, actions))
     cost.backward()
     assert logits.shape == (targets, actions)

@@ -109,7 +109,8 @@ def test_ranking_in_one_pass_equals_ranking_one_by_one(
     for c in range(20, 70):
         rows = [*range(20), c]
         alone = made.encode(content[rows], action[rows], kinds[rows], ts_ms[rows], offsets_of([21]))
-        assert close(made.rank_logits(y[c : c + 1]), made.rank_logits(alone[-1:]), tolerance)
+        others = alone[:1], content[c : c + 1]
+        assert close(made.rank_logits(y[c : c + 1], *others), made.rank_logits(alone[-1:], *others), tolerance)
 
 
 @pytest.mark.parametrize("settings", MODELS)
@@ -198,7 +199,7 @@ def test_a_step_on_both_losses_reaches_every_weight(settings: dict[str, str]) ->
         queries = made.queries(y, torch.tensor([3, -1, 20, 13]), content, kinds, offsets_of([14, 10]))
         zeros, hit = torch.zeros(8, dtype=torch.float64), torch.zeros(4, 8, dtype=torch.bool)
         retrieval = retrieval_of(made, (queries, items[:4], items[4:]), zeros[:4], zeros, hit)
-        loss = retrieval + ranking_loss(made.rank_logits(y[[4, 5, 21, 22]]), labels)
+        loss = retrieval + ranking_loss(made.rank_logits(y[[4, 5, 21, 22]], queries, items[:4]), labels)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()

@@ -18,6 +18,7 @@ from stream.kafka.connection import Kafka
 from tests.factories import START_MS, Record, make_examples, make_items
 from tests.kafka import KafkaForTests
 from tests.kafka_logs import fill, make_topics, until
+from tests.raw_records import batch, produce, record
 
 ROOT = Path(__file__).parents[3]
 MODEL = ModelSettings(dim=16, layers=1, heads=2, max_len=64, rank_actions=("click", "like"))
@@ -98,6 +99,24 @@ def test_kafka_and_one_process_end_with_the_same_model(kafka: KafkaForTests, top
         **{"topic_prefix": topic_prefix, "partitions": 2, "bounds": DEFAULT_BOUNDS, "until_end": True, "live": True},
     )
     assert digests_in(tmp_path / "kafka") == direct(tmp_path / "direct", ITEMS)
+
+
+def test_records_that_no_client_can_read_are_passed_over(
+    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Headers whose name is not UTF-8, in both topics, change neither the model nor the trainer's way; they count."""
+    asyncio.run(make_topics(kafka.bootstrap, [f"{topic_prefix}examples", f"{topic_prefix}items"]))
+    for topic, logs in (("examples", EXAMPLES), ("items", ITEMS)):
+        odd = record(b"item 3", b'{"item_id": "item 3", "title": "Odd"}', [(b"\xff", b"x")])
+        assert produce(kafka.bootstrap, topic_prefix + topic, 0, batch(odd, 1)) == 0
+        asyncio.run(write(kafka, topic_prefix + topic, logs))
+    run_trainer(
+        *(TRAIN, MODEL, tmp_path / "kafka", Kafka(kafka.bootstrap)),
+        **{"topic_prefix": topic_prefix, "partitions": 2, "bounds": DEFAULT_BOUNDS, "until_end": True, "live": False},
+    )
+    assert digests_in(tmp_path / "kafka") == direct(tmp_path / "direct", ITEMS)
+    assert "is not UTF-8: b'\\xff'. Offset 0 of items, partition 0, is passed over." in caplog.text
+    assert caplog.text.count("passed over") == 2
 
 
 def test_killed_stopped_and_resumed_it_ends_with_the_same_model(

@@ -38,7 +38,9 @@ def test_prometheus_gets_the_numbers_of_the_report(report: dict[str, Any]) -> No
     assert value("hstu_ndcg", k="10", scorer="hstu", scope="window") == model["all"]["ndcg@10"]
     assert value("hstu_mrr", scorer="last_items", scope="total") >= 0
     assert value("hstu_hr_by_age", k="10", scorer="hstu", scope="window", age="<1h") == model["<1h"]["hr@10"]
-    assert value("hstu_rank_ne", action="click", scope="total") == report["ranking"]["total"]["click"]["all"]["ne"]
+    for scorer in ("hstu", "encoder", "logistic"):
+        figures = report["ranking"][scorer]["total"]["click"]["all"]
+        assert value("hstu_rank_ne", action="click", scorer=scorer, scope="total") == figures["ne"]
     assert value("hstu_steps_total") == 2
     assert value("hstu_lag_records") == 12
     assert value("hstu_waits_for", topic="items", partition="3") == 1

@@ -32,7 +32,8 @@ def test_every_example_is_trained_on_once(whole: tuple[Any, list[dict[str, Any]]
     assert (last["step"], last["examples"]) == (10, 75)
     assert set(last["retrieval"]) == {"hstu", "encoder", "stack", "popularity", "last_items"}
     assert {scorer["total"]["all"]["targets"] for scorer in last["retrieval"].values()} == {last["targets"]}
-    assert last["ranking"]["total"]["click"]["all"]["targets"] == last["rank_targets"]
+    assert set(last["ranking"]) == {"hstu", "encoder", "logistic"}
+    assert {ranker["total"]["click"]["all"]["targets"] for ranker in last["ranking"].values()} == {last["rank_targets"]}
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -11,6 +11,7 @@ from sim.compare.cli import compare
 from sim.compare.plan import Plan
 from sim.compare.presets import preset
 from sim.config import Settings
+from sim.log_flags import with_log_flags
 
 
 class Context:
@@ -35,7 +36,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 def hstu(*arguments: str) -> Result:
     app = typer.Typer()
-    app.command()(compare)
+    app.command()(with_log_flags(compare))
     return CliRunner().invoke(app, arguments, obj=Context())
 
 
@@ -58,6 +59,13 @@ def test_every_flag_reaches_the_plan(compared: list[tuple[Any, ...]]) -> None:
         frozen=False,
     )
     assert (name, out, jobs) == ("", Path("there"), 3)
+
+
+def test_a_log_is_read_by_the_flags_of_a_replay(compared: list[tuple[Any, ...]]) -> None:
+    """Only those that were given go into the plan, and so into the identity of its runs."""
+    assert hstu("own.csv", "--user", "who", "--limit", "9", "--late-share", "0.3").exit_code == 0
+    ((plan, name, _, _),) = compared
+    assert (plan.log, plan.late_share, name) == ({"log": ["own.csv"], "user": "who", "limit": 9}, 0.3, "")
 
 
 def test_a_preset_keeps_what_no_flag_changes(compared: list[tuple[Any, ...]]) -> None:

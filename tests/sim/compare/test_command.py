@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tomllib
 from pathlib import Path
 
 import polars as pl
@@ -80,3 +81,21 @@ def test_the_folder_may_be_called_like_the_scenario(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         assert left in done.stderr
     assert (tmp_path / "shock" / "report.html").exists()
+
+
+def test_a_log_of_one_s_own_ends_with_the_settings_to_choose(tmp_path: Path) -> None:
+    """Its columns by flags, the price before it runs, TOML for hstu.toml at its end; then nothing runs twice."""
+    rows = [f"u{n % 7},i{n * n % 11},{1_700_000_000 + 60 * n}" for n in range(300)]
+    (tmp_path / "own.csv").write_text("\n".join(["who,what,ts", *rows]) + "\n")
+    named = ("own.csv", "--user", "who", "--item", "what", "--contestant", "gru", "--contestant", "stack")
+    arguments = [*command(tmp_path)[:4], *named, "--jobs", "1", "--out", "out"]
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "300 events of 7 users" in done.stderr
+    assert "This will take about" in done.stderr
+    assert "recommends best in the last 50 %" in done.stdout
+    settings = tomllib.loads(done.stdout[done.stdout.index("[stream]") :])
+    assert settings["model"]["encoder"] == "gru"
+    assert settings["stream"] == {"example_tokens": 16}
+    again = subprocess.run(arguments, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)
+    assert "2 runs, 0 of them to do" in again.stderr

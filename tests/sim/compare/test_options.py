@@ -25,13 +25,17 @@ def test_other_scenarios_leave_a_preset_s_own_sizes() -> None:
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (Options(), "Name a --preset, or at least one --scenario and one --contestant"),
+        (Options(), "Name a LOG, a --preset, or at least one --scenario and one --contestant"),
         (Options(preset="papers"), "no preset 'papers'; known are paper"),
         (Options(preset="paper", score_at="click"), "neither label nor request"),
         (Options(preset="paper", test_share=0.0), "does not lie in"),
         (Options(preset="paper", test_share=1.1), r"--test-share 1\.1 does not lie in \(0, 1\]"),
         (Options(preset="paper", late_share=0.0), r"--late-share 0\.0 does not lie in \[0\.01, 1\]"),
-        (Options(scenarios=("growth",)), "Name a --preset, or at least one --scenario and one --contestant"),
+        (Options(scenarios=("growth",)), "Name a LOG, a --preset, or at least one --scenario and one --contestant"),
+        (Options(preset="paper", log_flags={"rating_as": "action"}), "--rating-as says how a LOG is read"),
+        (Options(preset="paper", log=("x.csv",)), "compared by itself; remove --preset"),
+        (Options(scenarios=("growth",), log=("x.csv",)), "compared by itself; remove --scenario"),
+        (Options(events=5, log=("x.csv",)), "compared by itself; remove --events"),
     ],
 )
 def test_what_is_not_there_is_refused(options: Options, sentence: str) -> None:
@@ -55,3 +59,11 @@ def test_variations_are_added_to_those_of_the_preset() -> None:
     assert plan.vary == {**before.vary, "scenario.zipf": [2], "model.dim": [8, 16]}
     assert plan.changes == {**before.changes, "records": 50}
     assert (plan.seeds, plan.test_share) == (1, 1.0)
+
+
+def test_what_is_named_takes_the_place_of_a_log_s_contestants() -> None:
+    """Contestants, seeds and shares are chosen as in any comparison."""
+    options = Options(log=("x.csv",), log_flags={"limit": 5}, contestants=("stack",), seeds=2, late_share=0.2)
+    plan = plan_of(options, Settings())
+    assert (plan.scenarios, plan.contestants, plan.seeds, plan.late_share) == (["x.csv"], ("stack",), 2, 0.2)
+    assert plan.log == {"log": ["x.csv"], "limit": 5}

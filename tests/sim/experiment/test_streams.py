@@ -1,5 +1,7 @@
 """Streams of a comparison: which are closed, what identifies them, and that contestants share a feed."""
 
+from pathlib import Path
+
 import pytest
 
 from sim.errors import SimError
@@ -41,3 +43,16 @@ def test_a_data_set_knows_only_its_limit() -> None:
     assert open_stream("movielens", {"limit": 5}, 0, {}).key == "movielens limit=5"
     with pytest.raises(SimError, match="The data set movielens has no events; it knows limit"):
         open_stream("movielens", {"events": 5}, 0, {})
+
+
+def test_a_log_is_a_stream_whose_seed_orders_its_ties(tmp_path: Path) -> None:
+    """Rows of one instant have another order for each seed, unless a flag says which."""
+    path = tmp_path / "own.csv"
+    path.write_text("user_id,item_id,ts\n" + "".join(f"1,{item},1700000000\n" for item in range(20)))
+    log = {"log": [str(path)]}
+    first, second = (open_stream("own", {}, seed, {}, log) for seed in (0, 1))
+    assert (first.key, first.closed, first.moments) == ("own", False, [])
+    assert first.world != second.world
+    fixed = [open_stream("own", {}, seed, {}, {**log, "shuffle_ties": 3}).world for seed in (0, 1)]
+    assert fixed[0] == fixed[1]
+    assert first.feed().examples > 0

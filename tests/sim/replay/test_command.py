@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 
 from sim.config import Settings, load
+from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.errors import SimError
-from sim.replay.command import run_replay
+from sim.replay.command import _refuse_late, run_replay
 from sim.replay.open_source import open_source
 from sim.replay.options import ReplayOptions
 from sim.sources.source import TOPICS
 from stream.config import StreamSettings
 from stream.kafka.connection import Kafka
+from stream.schema.tokens import END_OF_TIME_MS
 from tests.sim.replay.commands import hstu
 
 
@@ -82,7 +84,42 @@ def test_settings_that_fit_a_source_are_told(calls: list[tuple[str, Any]], capsy
 def test_contradictions_are_refused_before_a_source_is_read(calls: list[tuple[str, Any]]) -> None:
     """So that a mistake costs no time; a name that cannot be a file's comes before Kafka is touched."""
     with pytest.raises(SimError, match="--direct always runs at full speed"):
-        run_replay(loaded, ReplayOptions(log=Path("absent.csv"), direct=True, speed="5/s"))
+        run_replay(loaded, ReplayOptions(log=["absent.csv"], direct=True, speed="5/s"))
     with pytest.raises(SimError, match="--name a/b cannot name a file; remove its slashes"):
         run_replay(loaded, ReplayOptions(synthetic="dirichlet", records=30, name="a/b", bootstrap="h:1"))
     assert calls == []
+
+
+def test_what_is_lost_is_said_and_nothing_at_all_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Labels that come late and slates that are too long, before and after; exit code 1 if every event was refused."""
+    monkeypatch.setenv("HSTU_STREAM__MAX_SLATE", "2")
+    log = tmp_path / "log.csv"
+    rows = [f"u,i{n},{1_700_000_000 + late},r,{int(late > 0)}" for n, late in enumerate([0, 0, 700])]
+    log.write_text("\n".join(["user_id,item_id,ts,req,label", *rows]))
+    flags = [str(log), "--request", "req", "--action", "label", "--direct"]
+    done = hstu(tmp_path, flags)
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "1 slates show more than 2 items and will be refused as long-slate",
+        "1 actions come 600 s or more after their slate (stream.action_window_s)",
+        "The rows of 1 requests lie 600 s or more apart",
+        "Actions: click 1 (positive). Shown: 3 items in 1 slates.",
+    ):
+        assert said in done.stderr
+    assert "Late labels: 1 actions" in done.stdout
+    log.write_text(log.read_text().replace(",r,1", ",r,0"))
+    done = hstu(tmp_path, [*flags, "--restart"])
+    assert done.returncode == 1
+    assert "Nothing came through: all 1 events were refused (1 long-slate)." in done.stderr
+
+
+def test_a_log_that_would_be_late_is_refused_before_a_record_is_sent() -> None:
+    """By the prefix, what the topics have reached and what to do."""
+    source = DirichletStream(DirichletSettings(records=30))
+    stream = StreamSettings(topic_prefix="p-")
+    _refuse_late(source, None, stream)
+    _refuse_late(source, source.first_ms + int(stream.lateness_s * 1000), stream)
+    with pytest.raises(SimError, match=r"topic_prefix 'p-'\) hold records already: up to .* each by --append"):
+        _refuse_late(source, source.first_ms + int(stream.lateness_s * 1000) + 1, stream)
+    with pytest.raises(SimError, match="their time has ended, and the log begins at"):
+        _refuse_late(source, END_OF_TIME_MS, stream)

@@ -24,10 +24,12 @@ def log(tmp_path: Path) -> Path:
 
 def test_a_file_is_read_by_the_columns_that_are_named(log: Path) -> None:
     """What it holds is one sentence; the settings of the joiner stay as they are."""
-    opened = open_source(ReplayOptions(log=log, user="who", item="what", time="when", limit=2))
+    opened = open_source(
+        ReplayOptions(log=[str(log)], log_flags={"user": "who", "item": "what", "time": "when", "limit": 2})
+    )
     assert isinstance(opened.source, RecordedLog)
     assert len(opened.source) == 2
-    whole = open_source(ReplayOptions(log=log, user="who", item="what", time="when"))
+    whole = open_source(ReplayOptions(log=[str(log)], log_flags={"user": "who", "item": "what", "time": "when"}))
     assert describe(whole.source) == (
         f"{whole.source.name}: 3 events of 2 users on 2 items, from 1970-01-01 to 1970-01-02; "
         "times are integer seconds."
@@ -38,7 +40,7 @@ def test_a_file_is_read_by_the_columns_that_are_named(log: Path) -> None:
 
 def test_a_synthetic_streams_records_are_joined_whole() -> None:
     """Its size, seed and limit are the flags'; an example has room for a record."""
-    opened = open_source(ReplayOptions(synthetic="dirichlet", records=30, seed=5, limit=77))
+    opened = open_source(ReplayOptions(synthetic="dirichlet", records=30, seed=5, log_flags={"limit": 77}))
     assert isinstance(opened.source, DirichletStream)
     settings = opened.source.settings
     assert (settings.records, settings.seed, len(opened.source)) == (30, 5, 77)
@@ -63,13 +65,16 @@ def test_a_scenario_says_how_it_is_joined(tmp_path: Path) -> None:
         (ReplayOptions(dataset="movielens", scenario="shock"), r"; 2 are given\.$"),
         (ReplayOptions(synthetic="poisson"), "no synthetic stream 'poisson'; known are dirichlet"),
         (ReplayOptions(synthetic="dirichlet", events=5), "--events belongs to --scenario; remove it here"),
-        (ReplayOptions(synthetic="dirichlet", rating_as="view"), "--rating-as belongs to a recorded log"),
-        (ReplayOptions(scenario="shock", limit=5), "--limit belongs to a recorded log"),
-        (ReplayOptions(scenario="shock", items=Path("i")), "--items belongs to a recorded log"),
+        (
+            ReplayOptions(synthetic="dirichlet", log_flags={"rating_as": "view"}),
+            "--rating-as belongs to a recorded log",
+        ),
+        (ReplayOptions(scenario="shock", log_flags={"limit": 5}), "--limit belongs to a recorded log"),
+        (ReplayOptions(scenario="shock", log_flags={"items": "i"}), "--items belongs to a recorded log"),
         (ReplayOptions(dataset="movielens", seed=0), "--seed belongs to --synthetic dirichlet"),
-        (ReplayOptions(dataset="movielens", items=Path("i")), "--items belongs to a LOG file"),
-        (ReplayOptions(log=Path("a.csv"), events=5), "--events belongs to --scenario"),
-        (ReplayOptions(log=Path("a.csv"), records=5), "--records belongs to --synthetic dirichlet"),
+        (ReplayOptions(dataset="movielens", log_flags={"items": "i"}), "--items belongs to a LOG file"),
+        (ReplayOptions(log=["a.csv"], events=5), "--events belongs to --scenario"),
+        (ReplayOptions(log=["a.csv"], records=5), "--records belongs to --synthetic dirichlet"),
     ],
 )
 def test_an_option_of_another_source_is_refused(options: ReplayOptions, sentence: str) -> None:

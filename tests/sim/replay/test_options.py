@@ -10,7 +10,7 @@ from sim.replay.options import ReplayOptions
 
 def test_only_what_was_given_overrules_a_logs_defaults() -> None:
     """A flag of 0 is given, one of None is not."""
-    options = ReplayOptions(user="who", shuffle_ties=0, positive_from=0.0, records=3)
+    options = ReplayOptions(records=3, log_flags={"user": "who", "shuffle_ties": 0, "positive_from": 0.0})
     assert options.of_log() == {"user": "who", "shuffle_ties": 0, "positive_from": 0.0}
     assert options.of_stream() == {"records": 3, "events": None, "seed": None}
 

@@ -269,3 +269,19 @@ def test_a_kafka_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
     assert process.returncode == 1
     assert "Traceback" not in output
     assert re.search(r"hstu: No Kafka answered at 127.0.0.1:9 within 10 s; start one by hstu broker", output)
+
+
+def test_a_second_log_goes_on_where_the_first_ended(kafka: KafkaForTests, tmp_path: Path) -> None:
+    """Without an end of time the topics stand at the last event; with one nothing can follow."""
+    topics, source = own_topics(), make_stream()
+    last_ms = max(event.ts_ms for event in source.events())
+    with KafkaSink(Kafka(kafka.bootstrap), topics.partitions, topics.topic_prefix) as out:
+        create_topics(Kafka(kafka.bootstrap), topics)
+        assert out.reached_ms() is None
+    replay(kafka, topics, tmp_path / "first.json", source, ends=False)
+    with KafkaSink(Kafka(kafka.bootstrap), topics.partitions, topics.topic_prefix) as out:
+        assert out.reached_ms() == last_ms
+    assert all(events[-1][1] == b'{"watermark":%d}' % last_ms for events in written(kafka.bootstrap, topics).values())
+    replay(kafka, topics, tmp_path / "second.json", make_stream(seed=1))
+    with KafkaSink(Kafka(kafka.bootstrap), topics.partitions, topics.topic_prefix) as out:
+        assert out.reached_ms() == END_OF_TIME_MS

@@ -14,7 +14,7 @@ def figures(targets: int, value: float | None = 0.25) -> dict[str, Any]:
     return {"targets": targets} | {metric.key: value for metric in METRICS}
 
 
-def ended(ranking: int = 0, refused: dict[str, int] | None = None) -> DirectRun:
+def ended(ranking: int = 0, refused: dict[str, int] | None = None, late: int = 0) -> DirectRun:
     """Return what is left of a run that has ended; popularity was asked as well."""
     of_click = {"targets": 9, "positives": 4, "log_loss": 0.5, "ne": None, "auc": 0.75, "calibration": 1.5}
     report = {
@@ -26,7 +26,7 @@ def ended(ranking: int = 0, refused: dict[str, int] | None = None) -> DirectRun:
         "ranking": {"total": {"click": {"all": of_click}}},
     }
     training = SimpleNamespace(report=report, digests={"model": "5e" * 16})
-    return cast(DirectRun, SimpleNamespace(training=training, refused=lambda: refused or {}))
+    return cast(DirectRun, SimpleNamespace(training=training, refused=lambda: refused or {}, late_labels=lambda: late))
 
 
 def printed(run: DirectRun, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
@@ -35,16 +35,16 @@ def printed(run: DirectRun, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
     return capsys.readouterr().out
 
 
-def test_scorers_stand_side_by_side_and_ages_are_the_models(
+def test_scorers_stand_side_by_side_over_all_items_and_by_their_age(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ages of the first scorer alone; what was not measured is a dash; the digest is on a line of its own."""
+    """By age there is HR@10; what was not measured is a dash; the digest is on a line of its own."""
     text = printed(ended(), capsys, monkeypatch)
     assert "1,234 examples, 5,678 retrieval and 0 ranking targets, 90,123 tokens, 45 items known." in text
-    assert text.count("0.1250") == text.count("0.5000") / 2 == len(METRICS)
-    assert "0.0625" not in text
-    assert "hstu: age" in text
-    assert text.count("–") == len(METRICS)
+    assert text.count("0.1250") == text.count("0.5000") == len(METRICS) + 1
+    assert "HR@10 by age of the item at the request" in text
+    young = next(line for line in text.splitlines() if "<1h" in line)
+    assert [word for word in young.split() if word not in "│"] == ["<1h", "12", "–", "0.0625"]
     assert f"digest of model: {'5e' * 16}\n" in text
 
 
@@ -54,6 +54,8 @@ def test_ranking_and_dead_letters_are_shown_only_where_there_are_any(
     """Counts are whole numbers, other figures have four digits."""
     assert "log_loss" not in (without := printed(ended(), capsys, monkeypatch))
     assert "Dead-letters" not in without
+    assert "Late labels" not in without
+    assert "Late labels: 7 actions" in printed(ended(late=7), capsys, monkeypatch)
     text = printed(ended(9, {"late": 1500, "not-json": 2}), capsys, monkeypatch)
     (row,) = [line for line in text.splitlines() if "click" in line]
     assert [word for word in row.split() if word[0].isdigit() or word == "–"] == [

@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 
 from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
-from sim.sources.log_events import event_table
-from sim.sources.recorded_log import RecordedLog
+from sim.sources.recorded_log import RecordedLog, read_events
+from sim.sources.tables.table import FrameTable
 from stream.schema.events import Action, Event, Impression, decode_event
 from stream.schema.topics import SourceTopic
 
@@ -34,10 +34,15 @@ log_rows = st.lists(
 )
 
 
+def log_of(rows: Sequence[Row], settings: LogSettings, run_rows: int = 1_000_000) -> RecordedLog:
+    """Return the log of rows."""
+    read = read_events(FrameTable("a log", pl.DataFrame(rows)), settings, run_rows)
+    return RecordedLog("a log", "", read.parts, [], read.read_as, read.summary)
+
+
 def replayed(rows: Sequence[Row], settings: LogSettings) -> list[Row]:
     """Return the JSON of all events, after checking that the workers take each."""
-    table, read_as = event_table(pl.DataFrame(rows), settings, "a log")
-    log = RecordedLog("a log", "", table, [], read_as)
+    log = log_of(rows, settings)
     events = list(log.events())
     assert len(log) == len(events)
     assert [list(log.events(start)) for start in range(3)] == [events[start:] for start in range(3)]
@@ -144,21 +149,20 @@ def test_a_missing_column_is_refused_with_those_there_are() -> None:
 def test_a_row_without_an_id_is_refused(column: str, wrong: str | None) -> None:
     """Empty, missing and too long ids would become dead-letters; the sentence names row and column."""
     rows = [{"user_id": "a", "item_id": "x", "ts": 1}, {"user_id": "a", "item_id": "x", "ts": 2} | {column: wrong}]
-    with pytest.raises(SimError, match=f"Row 2 of a log .*(no id|longer than 256 bytes) in column '{column}'"):
+    with pytest.raises(SimError, match=f"Row 2 of .*in column '{column}', which is (no id|an id longer than 256)"):
         replayed(rows, LogSettings())
 
 
 def test_a_rating_that_is_no_number_is_refused() -> None:
     """The sentence names row, column and value."""
     rows = [{"user_id": "a", "item_id": "x", "ts": 1, "stars": stars} for stars in ("5", "great")]
-    with pytest.raises(SimError, match=r"Row 2 of a log .*has 'great' in column 'stars', which is no number"):
+    with pytest.raises(SimError, match=r"Row 2 of a log .*has the value 'great' in column 'stars', which is no number"):
         replayed(rows, LogSettings(rating="stars"))
 
 
 def test_absent_fields_stay_out_of_the_wire() -> None:
     """An action without request and value has four fields, and the workers' own structs read it."""
-    table, _ = event_table(pl.DataFrame([{"user_id": "a", "item_id": "x", "ts": 1}]), LogSettings(), "a log")
-    (event,) = RecordedLog("", "", table, [], "").events()
+    (event,) = log_of([{"user_id": "a", "item_id": "x", "ts": 1}], LogSettings()).events()
     assert event.value == b'{"user_id":"a","item_id":"x","action":"click","ts":1000}'
     assert {"user_id", "item_id", "action", "ts"} < set(Action.__struct_fields__)
     assert set(Impression.__struct_fields__) == {"user_id", "request_id", "ts", "items"}
@@ -176,7 +180,7 @@ def test_a_row_without_a_request_is_organic_among_slates() -> None:
     assert [(event["item_id"], event.get("request_id")) for event in events[1:]] == [
         *(("c", None), ("a", "r"), ("b", None))
     ]
-    with pytest.raises(SimError, match=r"Row 2 .*longer than 256 bytes in column 'slate'"):
+    with pytest.raises(SimError, match=r"Row 2 .*in column 'slate', which is an id longer than 256 bytes"):
         replayed([shown_row, organic_row | {"slate": "x" * 257}], LogSettings(action="what", request="slate"))
-    with pytest.raises(SimError, match=r"Row 2 .*neither a request in column 'slate' nor an action in column 'what'"):
+    with pytest.raises(SimError, match=r"Row 2 .*'what', which is no action, and the row has no request either"):
         replayed([shown_row, organic_row | {"what": ""}], LogSettings(action="what", request="slate"))

@@ -16,6 +16,7 @@ from stream.operations.dead_letters import Wanted, check_reasons, find_letter, r
 from stream.schema.dead_letters import DeadLetter, Reason
 from tests.kafka import KafkaForTests
 from tests.kafka_logs import read
+from tests.raw_records import batch, produce, record
 from tests.topics import own_topics
 
 
@@ -67,7 +68,7 @@ def test_a_letter_is_found_by_its_id(kafka: KafkaForTests, settings: StreamSetti
     assert (found.reason, found.detail, found.key, found.value) == ("bad-time", "why", b"k", b"\xff\x00")
     with pytest.raises(HstuError, match="There is no dead-letter x/1/7"):
         find_letter(Kafka(kafka.bootstrap), settings, "x/1/7")
-    with pytest.raises(HstuError, match=r"no reason 'latte'; known are empty, too-large"):
+    with pytest.raises(HstuError, match=r"no reason 'latte'; known are empty, unreadable, too-large"):
         check_reasons(["latte"])
 
 
@@ -100,6 +101,19 @@ def test_a_cut_letter_is_replaced_by_its_record(kafka: KafkaForTests, settings: 
     assert sources(Kafka(kafka.bootstrap), settings) == [(1, b"k", whole)] * 2
     _, (_, again) = asyncio.run(read(kafka.bootstrap, topic))
     assert again.headers == (("hstu-replay", b"7"), ("dead-letter", f"{topic}/1/{offset}".encode()))
+
+
+def test_an_unreadable_record_is_sent_back_readable(kafka: KafkaForTests, settings: StreamSettings) -> None:
+    """Without the header whose name nobody can read, with its others: the worker takes it then."""
+    topic = settings.topic_prefix + "actions"
+    odd = record(b"k", b'{"a":1}', [(b"hstu-replay", b"7"), (b"\xff", b"x")])
+    assert produce(kafka.bootstrap, topic, 1, batch(odd, 1)) == 0
+    write(Kafka(kafka.bootstrap), settings, [letter(settings, Reason.UNREADABLE, 0, b'{"a":1}')])
+    done = replay_letters(Kafka(kafka.bootstrap), settings, Wanted(), dry_run=False)
+    assert done.sent == {("unreadable", topic): 1}
+    _, (_, again) = asyncio.run(read(kafka.bootstrap, topic))
+    assert (again.key, again.value) == (b"k", b'{"a":1}')
+    assert again.headers == (("hstu-replay", b"7"), ("dead-letter", f"{topic}/1/0".encode()))
 
 
 def test_forged_letters_stop_nothing(kafka: KafkaForTests) -> None:

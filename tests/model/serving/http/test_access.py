@@ -100,6 +100,8 @@ def test_a_token_that_would_not_work_is_a_sentence(
         ({}, "", 421),
         ({}, "localhost:8000", 200),
         ({}, "LOCALHOST", 200),
+        ({}, "localhost.:8000", 200),
+        ({"hosts": ("rec.example.com.",)}, "rec.example.com", 200),
         ({}, "127.0.0.1", 200),
         ({}, "[::1]:8000", 200),
         ({"hosts": ("rec.example.com",)}, "rec.example.com", 200),

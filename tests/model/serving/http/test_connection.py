@@ -1,15 +1,20 @@
 """Connections on a real socket: slow and silent clients are cut off, and keep nobody out."""
 
+import asyncio
 import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from http.client import HTTPResponse
+from typing import Any
 
 import httpx
 import pytest
+from uvicorn import Config
+from uvicorn.server import ServerState
 
 from model.config import ServeSettings
+from model.serving.http.connection import LimitedProtocol
 from tests.http_server import serving
 from tests.served import write_model
 
@@ -127,13 +132,73 @@ def test_a_kept_connection_may_rest_between_requests(client: httpx.Client) -> No
             time.sleep(2 * LIMIT_S)
 
 
-def test_the_longest_silent_give_way_to_new_connections(client: httpx.Client) -> None:
+@pytest.mark.parametrize("start", [half_a_header, half_a_body])
+def test_the_longest_silent_give_way_to_new_connections(start: Start, client: httpx.Client) -> None:
     """Three times as many connections as allowed, each with half a request: whoever asks now is answered at once."""
     with ExitStack() as stack:
         for _ in range(3 * CONNECTIONS):
-            half_a_header(stack.enter_context(connect(client)))
+            start(stack.enter_context(connect(client)))
         began_s = time.monotonic()
         with connect(client) as one:
             one.sendall(b"GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert status(one) == 200
         assert time.monotonic() - began_s < LIMIT_S
+
+
+def test_requests_that_were_cut_off_count_no_more() -> None:
+    """In one turn of the event loop a burst of half bodies comes and is cut: uvicorn still knows their requests."""
+    loop = asyncio.new_event_loop()
+    state, config = ServerState(), Config(app=_wait_for_body, limit_concurrency=CONNECTIONS, lifespan="off")
+    config.load()
+    kind: Any = type("Protocol", (LimitedProtocol,), {"timeout_s": 60})
+    answers: list[tuple[bytes, bool]] = []
+
+    async def burst() -> None:
+        transports = [_Transport() for _ in range(3 * CONNECTIONS)]
+        for transport in transports:
+            one = kind(config=config, server_state=state, app_state={}, _loop=loop)
+            one.connection_made(transport)
+            one.data_received(HEAD + b'Content-Length: 99\r\n\r\n{"user": ')
+        await asyncio.sleep(0.01)
+        answers.extend((bytes(transport.sent), transport.cut) for transport in transports)
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+    loop.run_until_complete(burst())
+    loop.close()
+    assert [sent for sent, _ in answers] == [b""] * len(answers)  # no 503
+    assert [cut for _, cut in answers].count(True) == 2 * CONNECTIONS + 1
+
+
+async def _wait_for_body(scope: Any, receive: Any, send: Any) -> None:
+    while (await receive()).get("more_body"):
+        pass
+
+
+class _Transport(asyncio.Transport):
+    """A socket on which nothing happens; its end is told later, as asyncio does."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
+        self.sent, self.cut = bytearray(), False
+
+    def write(self, data: Any) -> None:
+        self.sent += data
+
+    def abort(self) -> None:
+        self.cut = True
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+    def is_closing(self) -> bool:
+        return self.cut
+
+    def close(self) -> None:
+        self.cut = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass

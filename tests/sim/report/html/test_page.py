@@ -1,5 +1,6 @@
 """The page: one self-contained file, the answer first, everything escaped, equal bytes for equal input."""
 
+import json
 import os
 import re
 import subprocess
@@ -170,3 +171,18 @@ def test_a_fall_to_nothing_is_a_figure(tmp_path: Path) -> None:
     text = Page(write_report(folder).read_text()).text
     assert "not within the stream" in text
     assert "0.0000 (0 %)" in text
+
+
+def test_a_log_s_page_begins_with_what_to_choose(tmp_path: Path) -> None:
+    """Sentences, standings and settings; gaps are measured from the stack where softmax did not run."""
+    spec = json.dumps(
+        {"log": {"log": ["own.csv"]}, "stream": {}, "model": {"encoder": "gru", "bias": "none"}, "train": {}}
+    )
+    runs = [run("own", name, 0, 0.2, settings=spec, late_share=0.5) for name in ("gru", "stack")]
+    curves = [curve(str(row["run"]), [0.2 - 0.1 * place] * 100) for place, row in enumerate(runs)]
+    text = write_report(write(tmp_path, runs, curves)).read_text()
+    words = " ".join(Page(text).words)
+    assert words.index("What to choose") < words.index("The answer")
+    assert "gru recommends best in the last 50 %: HR@10 0.2000." in words
+    assert 'encoder = "gru"' in words
+    assert "HR@10 − stack" in words

@@ -5,6 +5,7 @@ from pathlib import Path
 from sim.report.analysis.results import Results, read_results
 from sim.report.html.elements import Cell, Row, Shown, Table
 from sim.report.html.tables import (
+    ages_table,
     answer_table,
     costs_table,
     grid_table,
@@ -13,7 +14,7 @@ from sim.report.html.tables import (
     scenario_table,
     section_id,
 )
-from tests.sim.report.report_folders import run, runs_of, write
+from tests.sim.report.report_folders import curve, run, runs_of, write
 
 
 def text_of(shown: Shown) -> str:
@@ -151,3 +152,21 @@ def test_every_run_has_its_digests_as_code(tmp_path: Path) -> None:
     (row,) = table.rows
     assert texts(table) == [["a-silu--7", "7", "–", "1,000", "e7", "–"]]
     assert cell(row, 4).code
+
+
+def test_everybody_stands_beside_the_others_at_each_age(tmp_path: Path) -> None:
+    """The best HR@10 of an age is bold; an age that few targets have is left out, and so is an upper bound."""
+    runs = [run("a", "silu", 0, 0.3), run("a", "markov", 0, 0.2), run("a", "oracle", 0, 0.6)]
+    rates = {"silu": (0.1, 0.4), "markov": (0.2, 0.3)}
+    curves = [
+        curve(f"a-{name}--0", [rate] * 2, age=age)
+        for name, of_age in rates.items()
+        for age, rate in zip(("<1h", "old"), of_age, strict=True)
+    ]
+    curves += [curve(f"a-{name}--0", [0.5], targets=9, age="<1d") for name in rates]
+    table = ages_table(read_results(write(tmp_path, runs, curves)), "a")
+    assert titles(table)[1:] == ["<1h, 49 % of targets", "old, 49 % of targets"]
+    assert table is not None
+    found = [(cell(row, 0).below[0], cell(row, 1).text, cell(row, 1).bold, cell(row, 2).bold) for row in table.rows]
+    assert found == [("silu", "0.1000", False, True), ("markov", "0.2000", True, False)]
+    assert ages_table(results_of(tmp_path / "none", *runs), "a") is None

@@ -6,17 +6,18 @@ import pytest
 
 from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
-from sim.sources.recorded_log import read_log
+from sim.sources.open_log import read_log
 
 
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("log.txt", b"", r"ends in '.txt'; a log ends in .csv, .tsv \(both also with .gz\) or .parquet"),
+        ("log.zip", b"PK\x03\x04...", "is a zip archive; unpack it first"),
+        ("log.csv.gz", b"\x1f\x8b\x08", "cannot be unpacked: .*; it may be cut off"),
         ("log.csv", None, "There is no file .*log.csv; check the path"),
-        ("log.csv", b"", "cannot be read as .csv"),
+        ("log.csv", b"", "has no rows; there is nothing to replay"),
         ("log.csv", b"user_id,item_id,ts\n", "has no rows; there is nothing to replay"),
-        ("log.csv", b"user_id,item_id,ts\n1,2,3,4\n", "cannot be read as .csv"),
+        ("log.csv", b"user_id,item_id,ts\n1,2,3,4\n", "Row 1 of .* is bad, more cells than the 3 columns: 1,2,3,4"),
         ("log.parquet", b"no parquet", "cannot be read as .parquet"),
         ("log.csv", b"who,ts\n1,2\n", "has no column 'user_id'; its columns are who, ts"),
     ],
@@ -27,4 +28,4 @@ def test_a_file_that_is_no_log_is_refused(tmp_path: Path, name: str, content: by
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SimError, match=sentence):
-        read_log(path, LogSettings())
+        read_log([str(path)], LogSettings())

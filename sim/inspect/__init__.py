@@ -1,0 +1,1 @@
+"""`hstu inspect`: what a log is, and how to replay it."""

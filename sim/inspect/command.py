@@ -1,0 +1,151 @@
+"""`hstu inspect LOG`: its columns and what they are, what a replay would make of it, and the line that replays it."""
+
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import polars as pl
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table as RichTable
+
+from sim.config import Settings
+from sim.errors import SimError
+from sim.replay.open_source import remarks
+from sim.sources.open_log import log_settings, open_resolved
+from sim.sources.recorded_log import RecordedLog
+from sim.sources.roles.guess import Guess, guess, sample_of
+from sim.sources.roles.known import known_log, names
+from sim.sources.roles.resolve import ROLES, resolve, written
+from sim.sources.tables.cells import NO_VALUES, holds_lists, texts_of
+from sim.sources.tables.table import Table, open_table
+
+_EXAMPLES: Final = 3
+_LONGEST: Final = 40
+
+
+def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], flags: Mapping[str, Any]) -> None:
+    """Print what a log is.
+
+    Args:
+        load: Returns the settings.
+        log: Its files; without any, the known logs are listed.
+        flags: Those of how a log is read; they decide over guesses.
+
+    Raises:
+        SimError: It cannot be read at all.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    if not log:
+        _print_known(console)
+        return
+    given = {name: value for name, value in flags.items() if value is not None}
+    table = open_table(log, log_settings(given).table())
+    sample = sample_of(table)
+    guessed = guess(sample)
+    console.print(_file(table), markup=False)
+    console.print(_columns(sample, guessed))
+    resolved = resolve(table, given)
+    if resolved.said:
+        console.print(resolved.said, markup=False)
+    wanted = resolved.flags
+    if not any(role in wanted for role in ROLES):
+        wanted = guessed.flags | given
+        console.print("The roles are not all sure: look at them, and correct the line below.")
+    if missing := [role for role in ("user", "item", "time") if role not in wanted and "shown" not in wanted]:
+        console.print(
+            f"No column is plainly the {' or the '.join(missing)}; name it by --{missing[0]} COLUMN, and inspect again."
+        )
+        return
+    _print_replay(console, log, table, given, wanted, load({}))
+
+
+def _print_replay(
+    console: Console,
+    log: Sequence[str],
+    table: Table,
+    given: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    settings: Settings,
+) -> None:
+    """Print what a replay by these flags makes of the log, and its line."""
+    try:
+        source = open_resolved(table, {**wanted, "skip_bad": wanted.get("skip_bad") or "all"}, [])
+    except SimError as error:
+        console.print(f"It cannot be replayed so: {error}", markup=False)
+        return
+    _print_content(console, source)
+    for sentence in remarks(source, settings.stream, settings.train.negative_actions):
+        console.print(sentence, markup=False)
+    flags = dict(wanted)
+    summary = source.summary
+    if summary.bad and "skip_bad" not in flags:
+        flags["skip_bad"] = summary.bad.total()
+    if summary.ties_in_id_order and "shuffle_ties" not in flags:
+        flags["shuffle_ties"] = 1
+    if summary.duplicates and summary.duplicates * 4 > summary.read and "drop_duplicates" not in given:
+        flags["drop_duplicates"] = True
+    console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}", markup=False)
+
+
+def _file(table: Table) -> str:
+    file = table.files[0]
+    many = f", the first of {len(table.files):,} files" if len(table.files) > 1 else ""
+    if file.kind != "delimited":
+        return f"{file.name}{many}: {'JSON lines' if file.kind == 'json' else 'Parquet'}, {len(file.columns)} columns"
+    dialect = file.dialect
+    header = "a header" if dialect.header else "no header, so columns are numbered"
+    quoting = f"quoted by {dialect.quote}" if dialect.quote else "no quoting"
+    return f"{file.name}{many}: separator {dialect.separator!r}, {quoting}, {header}, {len(file.columns)} columns"
+
+
+def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
+    shown = RichTable("column", "holds", "examples", "distinct", "empty", "role", title_justify="left")
+    shown.title = f"Columns, by the first {len(sample):,} rows"
+    roles = {role.column: (name, role) for name, role in guessed.roles.items()}
+    for name in sample.columns:
+        column = sample[name]
+        role = f"{roles[name][0]}, {roles[name][1].certainty}" if name in roles else ""
+        if holds_lists(column):
+            shown.add_row(escape(name), str(column.dtype), "", "", "", "--explode or --shown")
+            continue
+        texts = texts_of(column)
+        empty = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
+        distinct = texts.filter(~empty).unique(maintain_order=True)
+        examples = ", ".join(str(text)[:_LONGEST] for text in distinct.head(_EXAMPLES).to_list())
+        share = f"{int(empty.sum()) / max(1, len(empty)):.0%}"
+        shown.add_row(escape(name), _holds(column), escape(examples), f"{len(distinct):,}", share, role)
+    return shown
+
+
+def _holds(column: pl.Series) -> str:
+    if column.dtype != pl.String:
+        return str(column.dtype)
+    given = column.drop_nulls()
+    given = given.filter(given.str.strip_chars() != "")
+    for dtype, name in ((pl.Int64, "integers"), (pl.Float64, "numbers")):
+        if len(given) and given.str.strip_chars().cast(dtype, strict=False).null_count() == 0:
+            return name
+    return "texts"
+
+
+def _print_content(console: Console, source: RecordedLog) -> None:
+    read, users = source.summary.read, source.users
+    console.print(
+        f"{read:,} rows, {len(source):,} events of {users:,} users on {source.items:,} items, from "
+        f"{_second(source.first_ms)} to {_second(source.last_ms)} (UTC); {len(source) / users:,.1f} events a user; "
+        f"times are {source.read_as}.",
+        markup=False,
+    )
+
+
+def _second(ts_ms: int) -> str:
+    return f"{datetime.fromtimestamp(ts_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def _print_known(console: Console) -> None:
+    shown = RichTable("--as", "log", title="Known logs", title_justify="left")
+    for name in names():
+        shown.add_row(name, escape(known_log(name).about))
+    console.print(shown)

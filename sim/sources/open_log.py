@@ -1,0 +1,107 @@
+"""From the flags of a recorded log (sim/log_flags.py) to a source."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from sim.sources.item_records import Catalogue, read_items
+from sim.sources.log_columns import LogSettings
+from sim.sources.log_summary import LogSummary
+from sim.sources.recorded_log import RecordedLog, fingerprint, read_events
+from sim.sources.roles.resolve import resolve
+from sim.sources.tables.settings import TableSettings
+from sim.sources.tables.table import Table, open_table
+
+_LITTLE: Final = 0.5  # share of the log's items below which the catalogue is probably another's
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """The catalogue of a log, and its columns."""
+
+    path: str
+    item_id: str | None = None
+    title: str | None = None
+
+
+def log_settings(flags: Mapping[str, Any]) -> LogSettings:
+    """Return the settings of flags, each None where it was not given.
+
+    Raises:
+        SimError: They contradict one another.
+    """
+    names = {field.name for field in fields(LogSettings)}
+    return LogSettings(**{name: value for name, value in flags.items() if name in names and value is not None})
+
+
+def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
+    """Read a log by the flags of `with_log_flags`.
+
+    Raises:
+        SimError: The flags contradict one another, or a file, a column or a cell cannot be read.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    table = open_table(log, log_settings(given).table())
+    resolved = resolve(table, given)
+    return open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
+
+
+def open_resolved(table: Table, flags: Mapping[str, Any], said: Sequence[str]) -> RecordedLog:
+    """Read an open table by flags that are complete.
+
+    Args:
+        table: The log.
+        flags: How it is read.
+        said: Sentences about where the flags come from.
+
+    Raises:
+        SimError: A file, a column or a cell cannot be read.
+    """
+    settings = log_settings(flags)
+    if settings.table() != table.settings:
+        table = table.reopened(settings.table())
+    items = Items(flags["items"], flags.get("item_id"), flags.get("title")) if flags.get("items") else None
+    return _read(table, settings, items, said)
+
+
+def read_log(log: Sequence[str], settings: LogSettings, items: Items | None = None) -> RecordedLog:
+    """Read a log from its files, and its catalogue.
+
+    Args:
+        log: Files, folders or globs.
+        settings: How they are read.
+        items: The catalogue, if there is one.
+
+    Raises:
+        SimError: A file, a column or a cell cannot be read.
+    """
+    return _read(open_table(log, settings.table()), settings, items, [])
+
+
+def _read(table: Table, settings: LogSettings, items: Items | None, first: Sequence[str]) -> RecordedLog:
+    read = read_events(table, settings)
+    records, said = _records(items, settings, read.parts.first_ms, read.summary)
+    of_items = fingerprint(*(f"{key}{value!r}" for key, value in records))
+    tag = fingerprint(table.digest, of_items, settings.tag())
+    remarks = [*first, *read.remarks, *said]
+    return RecordedLog(_short(table.name), tag, read.parts, records, read.read_as, read.summary, remarks)
+
+
+def _short(name: str) -> str:
+    first, _, more = name.partition(" and ")
+    return Path(first).name + (f" and {more}" if more else "")
+
+
+def _records(
+    items: Items | None, settings: LogSettings, first_ms: int, summary: LogSummary
+) -> tuple[Catalogue, list[str]]:
+    if items is None:
+        return [], []
+    how = TableSettings(encoding=settings.encoding)
+    records = read_items(items.path, settings.item, first_ms, item_id=items.item_id, title=items.title, settings=how)
+    covered = summary.covered([key for key, _ in records])
+    said = f"The catalogue has {covered:,} of the log's {summary.items:,} items."
+    if covered < _LITTLE * summary.items:
+        said += f" Its ids are such as {records[0][0]!r}; is that the column of the log's ids (--item-id)?"
+    return records, [said]

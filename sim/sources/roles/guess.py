@@ -1,0 +1,163 @@
+"""Which column is what, by names and contents, and how sure that is.
+
+    sure      the name is one of its role's, no other column's is as good, and the contents fit
+    likely    the contents fit, and the name or the place suggests it
+    unsure    there are several, or none
+
+A log is read by a guess only if user, item and time are sure.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import polars as pl
+
+from sim.errors import SimError
+from sim.sources.tables.cells import NO_VALUES, holds_lists, texts_of
+from sim.sources.tables.table import Table
+from sim.sources.tables.timestamps import TimeReader, TimeSettings
+
+Certainty = Literal["sure", "likely", "unsure"]
+SAMPLE_ROWS: Final = 20_000
+NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters without what is no letter
+    "user": ("userid", "user", "uid", "customerid", "visitorid", "memberid", "accountid", "reviewerid", "userpseudoid",
+             "clientid", "deviceid", "sessionid", "session", "anonymousid", "customer", "visitor"),
+    "item": ("itemid", "item", "iid", "productid", "movieid", "videoid", "articleid", "newsid", "trackid", "songid",
+             "businessid", "asin", "aid", "sku", "contentid", "bookid", "adid", "product", "movie", "video", "article"),
+    "time": ("ts", "timestamp", "eventtime", "eventtimestamp", "time", "timems", "datetime", "createdat", "created",
+             "eventts", "unixtime", "date", "dt", "day", "at", "when"),
+    "action": ("action", "event", "eventtype", "eventname", "actiontype", "behavior", "behaviortype", "interaction",
+               "label", "click", "clicked", "isclick"),
+    "rating": ("rating", "stars", "score", "overall", "rate"),
+}  # fmt: skip
+_MOST_ACTIONS: Final = 100
+_TIME_MS: Final = 1e11  # March 1973
+
+
+class Role(NamedTuple):
+    """What a column is."""
+
+    column: str
+    certainty: Certainty
+    why: str
+
+
+class Guess(NamedTuple):
+    """The roles of a table's columns."""
+
+    roles: dict[str, Role]
+    time_flags: dict[str, str]
+
+    @property
+    def sure(self) -> bool:
+        """Whether user, item and time are sure."""
+        return all(role in self.roles and self.roles[role].certainty == "sure" for role in ("user", "item", "time"))
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """The flags that read the table so; roles that are unsure are left out."""
+        found = {role: each.column for role, each in self.roles.items() if each.certainty != "unsure"}
+        if "action" in found:
+            found.pop("rating", None)
+        return found | self.time_flags
+
+
+def sample_of(table: Table) -> pl.DataFrame:
+    """Return the first rows of a table; lists and structs are left as they are."""
+    exploded = table.settings.exploded
+    there = set(table.columns)
+    inside = [name for name in there if any(name.startswith(f"{other}.") for other in there)]
+    names = [name for name in table.columns if name not in inside or name.startswith(tuple(f"{e}." for e in exploded))]
+    for _, batch in table.batches(names):
+        return batch.frame.select(names).head(SAMPLE_ROWS)
+    raise SimError(f"{table.name} has no rows; there is nothing to replay.")
+
+
+def guess(sample: pl.DataFrame) -> Guess:
+    """Return what the columns of the first rows are."""
+    scalar = [name for name in sample.columns if not holds_lists(sample[name])]
+    roles = dict[str, Role]()
+    time_flags = dict[str, str]()
+    times = {name: flags for name in scalar if (flags := _as_time(sample[name])) is not None}
+    if (found := _best("time", [name for name in scalar if name in times])) is None and times:
+        strong = [name for name in times if _is_epoch_or_date(sample[name])]
+        if strong:
+            found = Role(strong[0], "likely" if len(strong) == 1 else "unsure", "its values are times")
+    if found is not None:
+        roles["time"], time_flags = found, times[found.column]
+    left = [name for name in scalar if name not in {role.column for role in roles.values()}]
+    for role in ("action", "rating"):
+        fitting = [name for name in left if _fits(role, sample[name])]
+        if (best := _best(role, fitting)) is not None:
+            roles[role] = best
+            left.remove(best.column)
+    for role in ("user", "item"):
+        if (best := _best(role, left)) is not None:
+            roles[role] = best
+            left.remove(best.column)
+    if all(name.isdigit() for name in sample.columns):
+        _by_place(sample, left, roles)
+    return Guess(roles, time_flags)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2].partition(":")[0])
+
+
+def _best(role: str, columns: Sequence[str]) -> Role | None:
+    """Return the column whose name is best, sure if no other has a name of the role."""
+    ranks = {name: NAMES[role].index(_plain(name)) for name in columns if _plain(name) in NAMES[role]}
+    if not ranks:
+        return None
+    best = min(ranks, key=ranks.__getitem__)
+    rivals = [name for name in ranks if name != best and _plain(name) == _plain(best)]
+    if rivals:
+        return Role(best, "unsure", f"as {rivals[0]} its name is one of a {role}")
+    return Role(best, "sure", f"its name is one of a {role}")
+
+
+def _as_time(column: pl.Series) -> dict[str, str] | None:
+    """Return the flags by which nearly all values are times, None if they are none."""
+    given = column.drop_nulls()
+    if not len(given) or column.dtype in (pl.Boolean, pl.Binary):
+        return None
+    try:
+        reader = TimeReader(TimeSettings(), given, "the log")
+        ts_ms, faults = reader.read(given)
+    except SimError:
+        return None
+    wrong = pl.Series([False]).new_from_index(0, len(given))
+    for fault in faults:
+        wrong = wrong | fault.wrong
+    return {} if len(ts_ms) and wrong.mean() <= 0.05 else None  # type: ignore[operator]
+
+
+def _is_epoch_or_date(column: pl.Series) -> bool:
+    """Return whether values are times that numbers by chance are not: dates, or later than 1973."""
+    given = column.drop_nulls()
+    ts_ms, _ = TimeReader(TimeSettings(), given, "the log").read(given)
+    numbers = given.cast(pl.Float64, strict=False).drop_nulls() if given.dtype == pl.String else None
+    plain = given.dtype.is_numeric() or (numbers is not None and len(numbers) * 2 > len(given))
+    median = ts_ms.drop_nulls().median()
+    early = not isinstance(median, float | int) or float(median) < _TIME_MS
+    return not (plain and early)
+
+
+def _fits(role: str, column: pl.Series) -> bool:
+    if column.dtype == pl.Binary:
+        return False
+    if role == "rating":
+        values = column.cast(pl.Float64, strict=False)
+        return len(values) > 0 and values.is_finite().sum() >= 0.95 * len(values)
+    texts = texts_of(column).drop_nulls()
+    return 0 < texts.n_unique() <= min(_MOST_ACTIONS, max(2, len(texts)))
+
+
+def _by_place(sample: pl.DataFrame, left: list[str], roles: dict[str, Role]) -> None:
+    """Guess user and item of a file without a header: the first two columns that hold ids."""
+    texts = {name: texts_of(sample[name]).drop_nulls() for name in left}
+    missing = {name: column.str.to_lowercase().is_in(NO_VALUES).mean() or 0.0 for name, column in texts.items()}
+    ids = [name for name in left if len(texts[name]) and texts[name].n_unique() > 1 and float(missing[name]) < 0.01]  # type: ignore[arg-type]
+    for role, name in zip(("user", "item"), ids, strict=False):
+        roles[role] = Role(name, "unsure", "it is the first that may hold ids, and there is no header")

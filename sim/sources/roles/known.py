@@ -1,0 +1,101 @@
+"""Logs that many have: which columns they have, by their header or their first row, and the flags that read them.
+
+Each is a small TOML file in the folder `known`, named as --as names it; a file of one's own is given by its path:
+
+    about      a sentence
+    header     columns that tell it from others; or, for a file without a header,
+    first      a regular expression for each of the first cells of its first row
+    separator  what stands between its cells, where that tells it from others
+    either     flag → columns of which the first that exists is meant
+    optional   flags of `either` that may have none
+    [flags]    flags of how a log is read, as sim/log_flags.py has them
+"""
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from sim.errors import SimError
+from sim.sources.tables.table import Table
+
+_FOLDER: Final = Path(__file__).parent / "known"
+_KEYS: Final = {"about", "header", "first", "separator", "either", "optional", "flags"}
+
+
+@dataclass(frozen=True, slots=True)
+class KnownLog:
+    """One known log."""
+
+    name: str
+    about: str
+    header: tuple[str, ...]
+    first: tuple[str, ...]
+    separator: str | None
+    either: Mapping[str, list[str]]
+    optional: tuple[str, ...]
+    flags: Mapping[str, Any]
+
+    def fits(self, table: Table) -> bool:
+        """Return whether a table is such a log."""
+        file = table.files[0]
+        if self.separator is not None and (file.kind != "delimited" or file.dialect.separator != self.separator):
+            return False
+        if self.first:
+            cells = file.dialect.first if file.kind == "delimited" and not file.dialect.header else ()
+            return len(cells) >= len(self.first) and all(map(re.fullmatch, self.first, cells))
+        needed = [names for flag, names in self.either.items() if flag not in self.optional]
+        return set(self.header) <= set(table.columns) and all(set(names) & set(table.columns) for names in needed)
+
+    def flags_for(self, table: Table) -> dict[str, Any]:
+        """Return the flags that read a table."""
+        found = {
+            flag: next((name for name in names if name in table.columns), None) for flag, names in self.either.items()
+        }
+        return {**self.flags, **{flag: name for flag, name in found.items() if name is not None}}
+
+
+def known_log(name: str) -> KnownLog:
+    """Return a known log by its name, or from a file.
+
+    Raises:
+        SimError: There is none, or the file is no such thing.
+    """
+    path = Path(name) if name.endswith(".toml") else _FOLDER / f"{name}.toml"
+    if not path.is_file():
+        raise SimError(f"--as {name} is no known log; known are {', '.join(names())}, or a .toml file of your own.")
+    return _read(path)
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Return the names of all known logs."""
+    return tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
+
+
+def recognised(table: Table) -> KnownLog | None:
+    """Return the known log that a table is; of several that with the longest header."""
+    fitting = [log for log in map(known_log, names()) if log.fits(table)]
+    return max(fitting, key=lambda log: len(log.header) + len(log.first), default=None)
+
+
+def _read(path: Path) -> KnownLog:
+    try:
+        content = tomllib.loads(path.read_text())
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SimError(f"{path} is no TOML: {error}.") from None
+    if unknown := set(content) - _KEYS:
+        raise SimError(f"{path} has the key {min(unknown)!r}; known are {', '.join(sorted(_KEYS))}.")
+    return KnownLog(
+        path.stem,
+        content.get("about", path.stem),
+        tuple(content.get("header", ())),
+        tuple(content.get("first", ())),
+        content.get("separator"),
+        content.get("either", {}),
+        tuple(content.get("optional", ())),
+        content.get("flags", {}),
+    )

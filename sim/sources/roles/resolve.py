@@ -1,0 +1,59 @@
+"""From the flags that were given to those that a log is read by: of a known log, of a guess, or as they are."""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from sim.sources.roles.guess import guess, sample_of
+from sim.sources.roles.known import known_log, recognised
+from sim.sources.tables.table import Table
+
+ROLES: Final = ("user", "item", "time", "action", "rating", "request", "shown", "clicked", "explode")
+
+
+class Resolved(NamedTuple):
+    """The flags that a log is read by."""
+
+    flags: dict[str, Any]
+    said: str
+    """A sentence about where they come from; empty if they were given."""
+
+
+def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
+    """Return the flags of a log.
+
+    Args:
+        table: The log, opened by the given flags.
+        flags: Those that were given, without None; `read_as` names a known log.
+
+    Raises:
+        SimError: There is no such known log.
+    """
+    given = {name: value for name, value in flags.items() if name != "read_as"}
+    if (name := flags.get("read_as")) is not None:
+        known = known_log(name)
+        return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
+    if any(role in given for role in ROLES):
+        return Resolved(given, "")
+    if (found := recognised(table)) is not None:
+        own = found.flags_for(table)
+        return Resolved(own | given, f"Recognised as {found.name}: {found.about}. It is read by {written(own)}.")
+    guessed = guess(sample_of(table))
+    if not guessed.sure:
+        return Resolved(given, "")
+    return Resolved(guessed.flags | given, f"Columns by their names: {written(guessed.flags)}.")
+
+
+def written(flags: Mapping[str, Any]) -> str:
+    """Return flags as they are typed."""
+    return " ".join(_written(name, value) for name, value in flags.items() if value is not None and value is not False)
+
+
+def _written(name: str, value: Any) -> str:
+    flag = "--" + ("as" if name == "read_as" else name.replace("_", "-"))
+    if name == "header":
+        return "--header" if value else "--no-header"
+    if value is True:
+        return flag
+    text = str(value)
+    plain = text and all(letter.isalnum() or letter in "._-:/%+=@" for letter in text)
+    return f"{flag} {text}" if plain else f"{flag} '{text}'"

@@ -1,0 +1,1 @@
+"""Tables on disk, of any format, as batches of rows."""

@@ -1,0 +1,124 @@
+"""Rows of a log that cannot be read: counted by what is wrong, kept in a file if wanted, and refused above a limit."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+import msgspec
+import polars as pl
+
+from sim.errors import SimError
+from sim.sources.tables.batch import ROW, BadRow
+from sim.sources.tables.cells import Fault
+from sim.sources.tables.table import AnyFile
+
+_SHOWN: Final = 80  # characters of a value in a sentence
+
+
+class SkipLimit:
+    """How many bad rows may be left out, of "none", a number, a share as "1%", or "all".
+
+    Raises:
+        SimError: The text is none of these.
+    """
+
+    def __init__(self, text: str | None) -> None:
+        self._text = text or "0"
+        number = self._text.removesuffix("%")
+        try:
+            self._number = float("inf") if self._text == "all" else float(number)
+        except ValueError:
+            raise SimError(f"--skip-bad {text} is no limit; give a number of rows, a share as 1%, or all.") from None
+
+    def allows(self, bad: int, rows: int) -> bool:
+        """Return whether so many of all rows may be bad."""
+        if self._text.endswith("%"):
+            return bad * 100 <= self._number * rows
+        return bad <= self._number
+
+
+class BadRows:
+    """Collects the bad rows of one log.
+
+    Args:
+        skip: The limit, as --skip-bad has it.
+        path: File of the rows that are left out, JSON lines; None keeps none.
+    """
+
+    def __init__(self, skip: str | None, path: Path | None) -> None:
+        self.counts: Counter[str] = Counter()
+        self._limit = SkipLimit(skip)
+        self._wanted = skip is not None
+        self._first = ""
+        self._out: IO[bytes] | None = path.open("wb") if path and self._wanted else None
+
+    def add(self, file: AnyFile, rows: Sequence[BadRow]) -> None:
+        """Note rows that the table could not cut into cells."""
+        for bad in rows:
+            self._note(file, bad.row, bad.reason, bad.content)
+            if not self._first:
+                self._first = f"{_place(file, bad.row)} is bad, {bad.reason}: {str(bad.content)[:_SHOWN]}"
+
+    def drop(self, file: AnyFile, frame: pl.DataFrame, faults: Sequence[Fault]) -> pl.Series | None:
+        """Note rows with a fault; return which rows have none, or None if all are good."""
+        wrong = [fault for fault in faults if fault.wrong.any()]
+        if not wrong:
+            return None
+        bad = pl.Series([False]).new_from_index(0, len(frame))
+        for fault in wrong:
+            here = fault.wrong & ~bad
+            self._note_all(file, frame.filter(here), fault)
+            bad = bad | here
+        return ~bad
+
+    def _note_all(self, file: AnyFile, rows: pl.DataFrame, fault: Fault) -> None:
+        if rows.is_empty():
+            return
+        reason = f"{fault.column} {fault.reason}"
+        if not self._first:
+            value = rows[fault.column][0]
+            what = "time" if "time" in fault.reason or "years" in fault.reason else "value"
+            shown = repr(value)[:_SHOWN]
+            self._first = (
+                f"{_place(file, rows[ROW][0])} has the {what} {shown} in column {fault.column!r}, which {fault.reason}"
+            )
+        self.counts[reason] += len(rows)
+        if self._out:
+            for row in rows.iter_rows(named=True):
+                number = row.pop(ROW)
+                self._write(file, number, reason, row)
+
+    def _note(self, file: AnyFile, row: int, reason: str, content: Any) -> None:
+        self.counts[reason] += 1
+        if self._out:
+            self._write(file, row, reason, content)
+
+    def _write(self, file: AnyFile, row: int, reason: str, content: Any) -> None:
+        assert self._out is not None
+        line = {"file": file.name, "row": row, "reason": reason, "content": content}
+        self._out.write(msgspec.json.encode(line, enc_hook=str) + b"\n")
+
+    def finish(self, rows: int) -> None:
+        """Close the file.
+
+        Args:
+            rows: Number of rows in all, bad ones included.
+
+        Raises:
+            SimError: There are more bad rows than the limit allows.
+        """
+        if self._out:
+            self._out.close()
+        bad = self.counts.total()
+        if self._limit.allows(bad, rows):
+            return
+        kinds = "; ".join(f"{count:,} × {reason}" for reason, count in self.counts.most_common(8))
+        raise SimError(
+            f"{self._first}; mend or remove the row. {bad:,} of {rows:,} rows are bad ({kinds}): "
+            f"--skip-bad {bad} leaves them out, --bad-rows FILE keeps them."
+        )
+
+
+def _place(file: AnyFile, row: int) -> str:
+    return f"Row {row} of {file.name}" + (" (not counting a header)" if file.kind == "delimited" else "")

@@ -1,0 +1,65 @@
+"""Checked columns of ids, texts and numbers: what is wrong with which cell."""
+
+from typing import Final, NamedTuple
+
+import polars as pl
+
+from stream.schema.ids import MAX_ID_BYTES
+
+NO_VALUES: Final = ("", "null", "nan", "none", "na", "n/a", "\\n", "<null>", "<na>", "undefined")
+"""Texts, in small letters, by which exports write that there is no id."""
+_SCIENTIFIC: Final = r"^-?\d(\.\d+)?[eE]\+?\d+$"
+
+
+class Fault(NamedTuple):
+    """What is wrong with some cells of a column."""
+
+    wrong: pl.Series
+    """One Boolean a row."""
+    column: str
+    reason: str
+    """Goes on from "which", and is the same for all of them."""
+
+
+def texts_of(column: pl.Series) -> pl.Series:
+    """Return a column of scalars as texts; missing values stay missing, the float 42.0 is "42"."""
+    if column.dtype.is_float():
+        whole = column == column.round()
+        as_int = column.set(~whole.fill_null(False), None).cast(pl.Int64, strict=False).cast(pl.String)
+        return as_int.zip_with(as_int.is_not_null(), column.cast(pl.String)).alias(column.name)
+    if isinstance(column.dtype, pl.Decimal):
+        text = column.cast(pl.String)
+        return text.str.replace(r"\.0+$", "") if column.dtype.scale else text
+    if column.dtype == pl.Binary:
+        return pl.Series(column.name, [_decoded(value) for value in column], dtype=pl.String)
+    return column.cast(pl.String, strict=False)
+
+
+def _decoded(value: bytes | None) -> str | None:
+    try:
+        return None if value is None else value.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def id_faults(texts: pl.Series) -> list[Fault]:
+    """Return what is wrong with a column of ids, by `texts_of`."""
+    missing = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
+    long = texts.str.len_bytes() > MAX_ID_BYTES
+    rounded = texts.str.contains(_SCIENTIFIC)
+    return [
+        Fault(missing, texts.name, "is no id"),
+        Fault(long.fill_null(False), texts.name, f"is an id longer than {MAX_ID_BYTES} bytes"),
+        Fault(rounded.fill_null(False), texts.name, "is a rounded number: ids that differ may look alike"),
+    ]
+
+
+def numbers_of(column: pl.Series) -> tuple[pl.Series, Fault]:
+    """Return a column of numbers as floats."""
+    values = column.cast(pl.Float64, strict=False)
+    return values, Fault(~values.is_finite().fill_null(False), column.name, "is no number")
+
+
+def holds_lists(column: pl.Series) -> bool:
+    """Return whether a column holds lists or structs, so that no cell of it is an id, a time or a number."""
+    return column.dtype.is_nested()

@@ -1,0 +1,142 @@
+"""JSON lines: one object a line. Names of nested fields are joined by dots, lists can be exploded into rows.
+
+A text that holds an object, as Kafka's tools write payloads, is nested as well: payload.user_id.
+"""
+
+import ast
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+import polars as pl
+
+from sim.errors import SimError
+from sim.sources.tables.batch import BATCH_ROWS, ROW, BadRow, Batch
+from sim.sources.tables.plain_text import PlainText
+
+_SAMPLE_LINES: Final = 200
+_NO_OBJECT: Final = "no JSON object"
+_decode: Final = msgspec.json.Decoder().decode
+
+
+def columns_of(text: PlainText) -> list[str]:
+    """Return the dotted names in the first lines; those in a list of objects are behind the list's own name.
+
+    Raises:
+        SimError: It holds no object.
+    """
+    names: dict[str, None] = {}
+    with text.path.open("rb") as file:
+        for line in islice(file, _SAMPLE_LINES):
+            record = _record(line)
+            if not names and line.lstrip().startswith(b"["):
+                raise SimError(
+                    f"{text.name} is one JSON array; write an object a line: jq -c '.[]' {text.name} > log.jsonl"
+                )
+            if isinstance(record, dict):
+                names |= dict.fromkeys(_names(record))
+    if not names:
+        raise SimError(f"{text.name} has no JSON object in its first lines; a log has one a line.")
+    return list(names)
+
+
+def _names(record: dict[str, Any], before: str = "") -> Iterator[str]:
+    for key, value in record.items():
+        name = before + key
+        value = _opened(value)
+        if isinstance(value, dict) and value:
+            yield from _names(value, f"{name}.")
+            continue
+        yield name
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            yield from _names(value[0], f"{name}.")
+
+
+def _opened(value: Any) -> Any:
+    """Return the object that a text holds, or the value itself."""
+    if isinstance(value, str) and value.startswith("{"):
+        try:
+            return _decode(value.encode())
+        except msgspec.DecodeError:
+            return value
+    return value
+
+
+def batches(text: PlainText, columns: Sequence[str], exploded: Sequence[str]) -> Iterator[Batch]:
+    """Yield the named columns as texts, or lists of texts; a line that is no object is bad."""
+    paths = [_Path(name, exploded) for name in columns]
+    with text.path.open("rb") as file:
+        numbered = enumerate(file, 1)
+        while lines := list(islice(numbered, BATCH_ROWS)):
+            numbers, cells, bad = [], [list[Any]() for _ in columns], list[BadRow]()
+            for number, line in lines:
+                record = _record(line)
+                if not isinstance(record, dict):
+                    if line.strip():
+                        bad.append(BadRow(number, _NO_OBJECT, line[:1000].decode(errors="replace").strip()))
+                    continue
+                for row in _rows(record, paths, exploded):
+                    numbers.append(number)
+                    for column, value in zip(cells, row, strict=True):
+                        column.append(value)
+            named = zip(columns, cells, strict=True)
+            rows = [pl.Series(ROW, numbers, dtype=pl.Int64), *(_series(name, values) for name, values in named)]
+            yield Batch(pl.DataFrame(rows), bad)
+
+
+def _record(line: bytes) -> Any:
+    try:
+        return _decode(line)
+    except msgspec.DecodeError:
+        if line.lstrip()[:2] not in (b"{'", b"{u"):
+            return None
+        try:
+            return ast.literal_eval(line.decode())  # Python's own notation, as Amazon's and Steam's older dumps have it
+        except (ValueError, SyntaxError):
+            return None
+
+
+class _Path:
+    """A dotted name, and the exploded list that it leads through."""
+
+    def __init__(self, name: str, exploded: Sequence[str]) -> None:
+        self.through = next((at for at, each in enumerate(exploded) if name == each or name.startswith(each + ".")), -1)
+        rest = name[len(exploded[self.through]) + 1 :] if self.through >= 0 else name
+        self.name, self.keys = rest, rest.split(".") if rest else []
+
+    def of(self, value: Any) -> Any:
+        if self.name and isinstance(value, dict) and self.name in value:
+            return value[self.name]  # a key may hold dots itself
+        for key in self.keys:
+            value = _opened(value)
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+
+def _rows(record: dict[str, Any], paths: Sequence[_Path], exploded: Sequence[str]) -> Iterator[list[Any]]:
+    if not exploded:
+        yield [path.of(record) for path in paths]
+        return
+    lists = [_Path(name, ()).of(record) for name in exploded]
+    lists = [value if isinstance(value, list) else [] if value is None else [value] for value in lists]
+    for place in range(max(1, *map(len, lists))):  # an empty list is a row without elements
+        elements = [values[place] if place < len(values) else None for values in lists]
+        yield [path.of(record if path.through < 0 else elements[path.through]) for path in paths]
+
+
+def _series(name: str, values: list[Any]) -> pl.Series:
+    if any(isinstance(value, list) for value in values):
+        lists = [[_text(each) for each in value] if isinstance(value, list) else None for value in values]
+        return pl.Series(name, lists, dtype=pl.List(pl.String))
+    return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+    return str(value) if isinstance(value, int) else msgspec.json.encode(value).decode()

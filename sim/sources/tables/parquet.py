@@ -1,0 +1,64 @@
+"""Parquet files: nested fields by dotted names, lists exploded into rows. Columns keep their types."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from sim.sources.tables.batch import BATCH_ROWS, ROW, Batch
+
+
+def columns_of(path: Path) -> list[str]:
+    """Return the dotted names of a file's columns."""
+    return [name for name, dtype in pl.read_parquet_schema(path).items() for name in _names(name, dtype)]
+
+
+def _names(name: str, dtype: pl.DataType) -> Iterator[str]:
+    if isinstance(dtype, pl.Struct):
+        for field in dtype.fields:
+            yield from _names(f"{name}.{field.name}", _dtype(field.dtype))
+        return
+    yield name
+    if isinstance(dtype, pl.List) and isinstance(inner := _dtype(dtype.inner), pl.Struct):
+        yield from _names(name, inner)
+
+
+def _dtype(dtype: Any) -> pl.DataType:
+    made: pl.DataType = dtype() if isinstance(dtype, type) else dtype
+    return made
+
+
+def batches(path: Path, columns: Sequence[str], exploded: Sequence[str]) -> Iterator[Batch]:
+    """Yield the named columns; the rows of one exploded row have its number."""
+    schema = pl.read_parquet_schema(path)
+    lists = {name: f"\0{number}" for number, name in enumerate(exploded)}
+    names = [name for name in columns if name not in lists]
+    through = {name: next((each for each in exploded if name.startswith(each + ".")), None) for name in names}
+    plain = {name: _path(schema, name) for name in names if through[name] is None}
+    opened = {short: _path(schema, name) for name, short in lists.items()}
+    start = 1
+    scan = pl.scan_parquet(path, glob=False).select(**plain, **opened)
+    if not plain and not opened:
+        return
+    for part in scan.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+        rows = part.with_row_index(ROW, offset=start).with_columns(pl.col(ROW).cast(pl.Int64))
+        start += len(part)
+        if lists:
+            rows = rows.explode(*opened)
+        inner = {name: _field(pl.col(lists[list_]), name[len(list_) + 1 :]) for name, list_ in through.items() if list_}
+        whole = {name: pl.col(short) for name, short in lists.items() if name in columns}
+        yield Batch(rows.select(ROW, *(pl.col(name) for name in plain), **inner, **whole), [])
+
+
+def _path(schema: Mapping[str, pl.DataType], name: str) -> pl.Expr:
+    if name in schema:
+        return pl.col(name)
+    first = next((each for each in schema if name.startswith(each + ".")), name)
+    return _field(pl.col(first), name[len(first) + 1 :])
+
+
+def _field(column: pl.Expr, rest: str) -> pl.Expr:
+    for key in rest.split("."):
+        column = column.struct.field(key)
+    return column

@@ -1,0 +1,258 @@
+"""A table of one or several files of any format: its columns, and its rows in batches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import polars as pl
+from xxhash import xxh3_128
+
+from sim.errors import SimError
+from sim.sources.tables import delimited, json_lines, parquet
+from sim.sources.tables.batch import ROW, Batch
+from sim.sources.tables.delimited import Dialect
+from sim.sources.tables.places import SourceFile, files_of
+from sim.sources.tables.plain_text import PlainText, plain_text, spool_stdin
+from sim.sources.tables.scratch import Scratch
+from sim.sources.tables.settings import TableSettings
+
+Kind = Literal["delimited", "json", "parquet"]
+_PACKED: Final = (".gz", ".bz2", ".zst", ".xz")
+_JSON: Final = (".json", ".jsonl", ".ndjson")
+_PARQUET_MAGIC: Final = b"PAR1"
+
+
+def open_table(names: Sequence[str], settings: TableSettings) -> "Table":
+    """Return the table that files, folders and globs make together.
+
+    Raises:
+        SimError: There is no such file.
+    """
+    return Table(files_of(names), settings)
+
+
+class AnyFile(Protocol):
+    """What rows come from, as errors name it."""
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        ...
+
+
+class AnyTable(Protocol):
+    """Rows in batches."""
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        ...
+
+    @property
+    def columns(self) -> list[str]:
+        """Its columns."""
+        ...
+
+    def batches(self, columns: Sequence[str]) -> Iterator[tuple[AnyFile, Batch]]:
+        """Yield the named columns of all rows."""
+        ...
+
+
+class FrameTable:
+    """A frame as a table."""
+
+    kind = "frame"
+
+    def __init__(self, name: str, frame: pl.DataFrame) -> None:
+        self.name, self._frame, self.columns = name, frame, frame.columns
+
+    def batches(self, columns: Sequence[str]) -> Iterator[tuple[AnyFile, Batch]]:
+        """Yield the named columns of all rows, in one batch."""
+        _refuse_missing(self.name, self.columns, columns)
+        rows = self._frame.select(list(dict.fromkeys(columns))).with_row_index(ROW, offset=1)
+        yield self, Batch(rows.with_columns(pl.col(ROW).cast(pl.Int64)), [])
+
+
+class Table:
+    """Files that are read one after another.
+
+    Args:
+        files: The files.
+        settings: How they are written.
+    """
+
+    def __init__(self, files: Sequence[SourceFile], settings: TableSettings) -> None:
+        self.settings = settings
+        self._scratches = [Scratch()]
+        self.files = [TableFile(file, settings, self._scratches[0].folder) for file in files]
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        return self.files[0].name if len(self.files) == 1 else f"{self.files[0].name} and {len(self.files) - 1} more"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of its first file."""
+        return self.files[0].columns
+
+    @property
+    def digest(self) -> str:
+        """A text that is equal only for equal content."""
+        return xxh3_128("\0".join(file.digest for file in self.files).encode()).hexdigest()
+
+    def reopened(self, settings: TableSettings) -> "Table":
+        """Return the same files under other settings; what was unpacked stays."""
+        made = Table([file.file for file in self.files], settings)
+        made._scratches = [*self._scratches, *made._scratches]
+        for file, before in zip(made.files, self.files, strict=True):
+            file.take_over(before)
+        return made
+
+    def batches(self, columns: Sequence[str]) -> Iterator[tuple[AnyFile, Batch]]:
+        """Yield the named columns of all rows.
+
+        Raises:
+            SimError: A file lacks a column, or cannot be read.
+        """
+        wanted = list(dict.fromkeys(columns))
+        for file in self.files:
+            for batch in file.batches(wanted):
+                yield file, batch
+
+
+@dataclass
+class TableFile:
+    """One file of a table."""
+
+    file: SourceFile
+    settings: TableSettings
+    scratch: Path
+
+    @property
+    def name(self) -> str:
+        """Its path, for people."""
+        return "standard input" if self.file.is_stdin else str(self.file.path)
+
+    def take_over(self, before: "TableFile") -> None:
+        """Use what was unpacked of the same file under other settings."""
+        if self.file.is_stdin:
+            self._path = before._path
+        if before.kind != "parquet" and before.settings.encoding == self.settings.encoding:
+            self.text = before.text
+
+    @cached_property
+    def _path(self) -> Path:
+        return spool_stdin(self.scratch) if self.file.is_stdin else self.file.path
+
+    @cached_property
+    def extension(self) -> str:
+        """The last part of its name, without that of a packer; in small letters."""
+        path = Path(self.file.path.name.lower())
+        return Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
+
+    @cached_property
+    def kind(self) -> Kind:
+        """What it is, by its content."""
+        with self._path.open("rb") as file:
+            if file.read(4) == _PARQUET_MAGIC:
+                return "parquet"
+        if self.extension == ".parquet":
+            raise SimError(f"{self.name} cannot be read as .parquet: it does not begin as one; it may be cut off.")
+        with self.text.path.open("rb") as file:
+            head = file.read(4096).lstrip()
+        return "json" if head[:1] == b"{" or self.extension in _JSON else "delimited"
+
+    @cached_property
+    def text(self) -> PlainText:
+        """Its text, of a file that is no Parquet."""
+        return plain_text(self._path, self.name, self.settings.encoding, self.scratch)
+
+    @cached_property
+    def dialect(self) -> Dialect:
+        """How its rows are written, of a delimited file."""
+        return delimited.dialect_of(self.text, self.extension, self.settings)
+
+    @cached_property
+    def columns(self) -> list[str]:
+        """Its columns, those that its folders' names hold included."""
+        return [*self._own, *(name for name in self.file.partition if name not in self._own)]
+
+    @cached_property
+    def _own(self) -> list[str]:
+        if self.kind == "parquet":
+            try:
+                return parquet.columns_of(self._path)
+            except pl.exceptions.PolarsError as error:
+                raise self._unreadable(error) from None
+        return json_lines.columns_of(self.text) if self.kind == "json" else list(self.dialect.columns)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of its content, and of its folders' names."""
+        if self.kind != "parquet":
+            return self.text.digest + str(self.file.partition)
+        digest = xxh3_128(str(self.file.partition).encode())
+        with self._path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return digest.hexdigest()
+
+    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+        """Yield the named columns of all rows.
+
+        Raises:
+            SimError: A column is missing, or it cannot be read.
+        """
+        _refuse_missing_in(self, columns)
+        constant = {name: value for name, value in self.file.partition.items() if name in columns}
+        constant = {name: value for name, value in constant.items() if name not in self._own}
+        own = [name for name in columns if name not in constant]
+        try:
+            for batch in self._batches(own):
+                frame = batch.frame.with_columns(pl.lit(value).alias(name) for name, value in constant.items())
+                yield Batch(frame.select(ROW, *columns), batch.bad)
+        except pl.exceptions.PolarsError as error:
+            raise self._unreadable(error) from None
+
+    def _batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+        if self.kind == "delimited":
+            return delimited.batches(self.text, self.dialect, columns)
+        exploded = self.settings.exploded
+        if self.kind == "json":
+            return json_lines.batches(self.text, columns, exploded)
+        return parquet.batches(self._path, columns, exploded)
+
+    def _unreadable(self, error: Exception) -> SimError:
+        first_line = str(error).partition("\n")[0]
+        return SimError(f"{self.name} cannot be read: {first_line}")
+
+
+def _refuse_missing_in(file: TableFile, wanted: Sequence[str]) -> None:
+    """Refuse a file that lacks a wanted column; the error lists its columns."""
+    missing = next((name for name in wanted if name not in file.columns), None)
+    if missing is None or (file.kind == "json" and "." in missing):
+        return
+    if file.kind == "delimited" and not file.dialect.header:
+        named = ", ".join(f"{n} ({cell})" for n, cell in zip(file.columns, file.dialect.first, strict=False))
+        raise SimError(
+            f"{file.name} has no column {missing!r}: its first line looks like data, so its columns are numbered: "
+            f"{named}. Name yours by number (--user 1), or say --header if that line does name them."
+        )
+    _refuse_missing(file.name, file.columns, [missing])
+
+
+def _refuse_missing(owner: str, there: Sequence[str], wanted: Sequence[str]) -> None:
+    for missing in wanted:
+        if missing not in there:
+            raise SimError(
+                f"{owner} has no column {missing!r}; its columns are {', '.join(there)}. "
+                "Name yours by --user, --item, --time and --action or --rating; hstu inspect makes a guess."
+            )

@@ -1,0 +1,259 @@
+"""Times of a recorded log: a column of any kind becomes event time in int64 milliseconds since 1970 (UTC).
+
+    column holds                          is read as
+    integers, floats, texts of them       one unit for the column, by its median (UNITS), or --time-unit
+    eight or fourteen digits              dates 20240131, times 20240131123000, where all of them are
+    ISO-8601 texts, datetimes, dates      that instant; UTC, or --time-zone, if it has no offset
+    other texts                           --time-format, or one of FORMATS if only one fits all of them
+
+The first rows of a column decide how all are read. Times lie in [1970, 2200), as the workers demand.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import polars as pl
+
+from sim.errors import SimError
+from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists
+from stream.schema.tokens import LAST_TS_MS
+
+UNITS: Final = (  # (values below, name, milliseconds of one)
+    (1e11, "seconds", 1e3),  # 1e11 s lie in the year 5138, 1e11 ms in March 1973
+    (1e14, "milliseconds", 1.0),
+    (1e17, "microseconds", 1e-3),
+    (float("inf"), "nanoseconds", 1e-6),
+)
+SHORT_UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_SCALES: Final = {name: scale for _, name, scale in UNITS} | {"minutes": 6e4, "hours": 3.6e6, "days": 8.64e7}
+FORMATS: Final = (
+    *("%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S"),
+    *("%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d"),
+    *("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%d-%m-%Y %H:%M:%S", "%d-%m-%Y %H:%M", "%d-%m-%Y"),
+    *("%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z", "%b %d, %Y"),
+)
+_DIGITS: Final = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}
+_ZONE: Final = r"\s*(UTC|GMT|Z\[(UTC|GMT)\])$"
+_UNREADABLE: Final = "is no time that can be read"
+_NOW_MS: Final = 1e11
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSettings:
+    """How times are read; None leaves it to the column."""
+
+    unit: str | None = None
+    format: str | None = None
+    zone: str | None = None
+
+    def __post_init__(self) -> None:
+        names = SHORT_UNITS | {name: name for name in _SCALES}
+        if self.unit is not None and self.unit not in names:
+            raise SimError(f"--time-unit {self.unit} is unknown; known are {', '.join(names)}.")
+        if self.unit is not None and self.format is not None:
+            raise SimError("--time-unit is for numbers and --time-format for texts; remove one.")
+        try:
+            ZoneInfo(self.zone or "UTC")
+        except (ZoneInfoNotFoundError, ValueError):
+            raise SimError(f"--time-zone {self.zone} is unknown; give a name such as Europe/Berlin.") from None
+
+
+class TimeReader:
+    """Reads a column of times, batch by batch, in the way that its first rows decide.
+
+    Args:
+        settings: What is known about them.
+        sample: The first rows.
+        owner: The log, for errors.
+
+    Raises:
+        SimError: The column holds no times, or may be read in two ways.
+    """
+
+    def __init__(self, settings: TimeSettings, sample: pl.Series, owner: str) -> None:
+        self._settings = settings
+        self.read_as = ""
+        self.early = False
+        """Whether times lie before March 1973, as if counted from the log's own start."""
+        if holds_lists(sample) or sample.dtype in (pl.Boolean, pl.Time, pl.Duration, pl.Binary):
+            raise SimError(f"Column {sample.name!r} of {owner} holds {sample.dtype}, no time; name another by --time.")
+        self._read = self._way(sample, owner)
+
+    def _way(self, sample: pl.Series, owner: str) -> Callable[[pl.Series], tuple[pl.Series, list[Fault]]]:
+        settings = self._settings
+        where = settings.zone or "UTC"
+        if sample.dtype.is_temporal():
+            self.read_as = f"{sample.dtype} ({where})"
+            return self._instants
+        texts = _given(sample.cast(pl.String).str.strip_chars())
+        if settings.format is not None:
+            self.read_as = f"{settings.format} ({where} where no offset is given)"
+            return lambda column: self._formatted(column, settings.format or "")
+        digits = _of_digits(texts) if settings.unit is None else None
+        if digits is not None:
+            self.read_as = f"dates as {digits} ({where})"
+            return lambda column: self._formatted(column, digits)
+        values = texts.cast(pl.Float64, strict=False)
+        if values.is_finite().sum() * 2 >= len(texts) and (len(texts) or sample.dtype.is_numeric()):
+            return self._of_numbers(sample, values)
+        known = None if _iso(texts, where).null_count() * 2 < len(texts) else _known_format(texts, owner, sample.name)
+        if known is not None:
+            self.read_as = f"{known} ({where} where no offset is given)"
+            return lambda column: self._formatted(column, known)
+        self.read_as = f"ISO-8601 ({where} where no offset is given)"
+        return self._iso
+
+    def read(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
+        """Return the milliseconds of a column, null where a fault says why."""
+        if column.dtype.is_temporal() and self._settings.format is None:
+            ts_ms, faults = self._instants(column)
+        else:
+            ts_ms, faults = self._read(column)
+        outside = ((ts_ms < 0) | (ts_ms >= LAST_TS_MS)).fill_null(False)
+        reason = f"read as {self.read_as}, lies outside the years 1970 to 2199"
+        return ts_ms, [*faults, Fault(outside, column.name, reason)]
+
+    def _of_numbers(self, sample: pl.Series, values: pl.Series) -> Callable[[pl.Series], tuple[pl.Series, list[Fault]]]:
+        finite = values.filter(values.is_finite()).abs()
+        median = float(finite.sort()[(len(finite) - 1) // 2]) if len(finite) else 0.0
+        unit = next(name for limit, name, _ in UNITS if median < limit)
+        if self._settings.unit is not None:
+            unit = SHORT_UNITS.get(self._settings.unit, self._settings.unit)
+        fraction = sample.dtype.is_float() or bool((finite != finite.round()).any())
+        self.read_as = f"{'float' if fraction else 'integer'} {unit}"
+        self.early = median * _SCALES[unit] < _NOW_MS
+        return lambda column: self._numbers(column, unit)
+
+    def _numbers(self, column: pl.Series, unit: str) -> tuple[pl.Series, list[Fault]]:
+        stripped = column.str.strip_chars() if column.dtype == pl.String else column
+        floats = stripped.cast(pl.Float64, strict=False)
+        missing = ~floats.is_finite().fill_null(False)
+        whole = stripped.cast(pl.Int64, strict=False) if not column.dtype.is_float() else None
+        scale = _SCALES[unit]
+        ts_ms = (floats * scale).clip(-1e18, 1e18).round().cast(pl.Int64, strict=False)
+        if whole is not None:
+            exact = whole * int(scale) if scale >= 1 else whole // round(1 / scale)
+            ts_ms = exact.zip_with(whole.is_not_null() & (floats.abs() * scale < 1e18).fill_null(False), ts_ms)
+        faults = [Fault(missing, column.name, _UNREADABLE)]
+        if self._settings.unit is None:
+            low, high = _bounds(unit)
+            other = ((floats.abs() < low) | (floats.abs() >= high)).fill_null(False) & ~missing
+            faults.append(
+                Fault(other, column.name, f"is no time in {unit} as most are (--time-unit takes all in one unit)")
+            )
+        return ts_ms, faults
+
+    def _instants(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
+        at = column.cast(pl.Datetime("ms", getattr(column.dtype, "time_zone", None)))
+        return self._localised(at, column)
+
+    def _formatted(self, column: pl.Series, form: str) -> tuple[pl.Series, list[Fault]]:
+        at = _parsed(column.cast(pl.String).str.strip_chars(), form)
+        return self._localised(at, column)
+
+    def _localised(self, at: pl.Series, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
+        if getattr(at.dtype, "time_zone", None) is None:
+            at = _local(at, self._settings.zone or "UTC")
+        ts_ms = at.dt.timestamp("ms")
+        return ts_ms, [Fault(ts_ms.is_null(), column.name, _UNREADABLE)]
+
+    def _iso(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
+        ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self._settings.zone or "UTC")
+        return ts_ms, [Fault(ts_ms.is_null(), column.name, _UNREADABLE)]
+
+
+def _given(texts: pl.Series) -> pl.Series:
+    return texts.filter(texts.is_not_null() & ~texts.str.to_lowercase().is_in(NO_VALUES))
+
+
+def _bounds(unit: str) -> tuple[float, float]:
+    low = 0.0
+    for limit, name, _ in UNITS:
+        if name == unit:
+            return low, limit
+        low = limit
+    return 0.0, float("inf")
+
+
+def _of_digits(texts: pl.Series) -> str | None:
+    """Return the format of texts that are all dates of eight or times of fourteen digits."""
+    for length, form in _DIGITS.items():
+        if len(texts) and texts.str.contains(rf"^(19|20)\d{{{length - 2}}}(\.0)?$").all():
+            digits = texts.str.head(length)
+            return form if _parsed(digits, form).null_count() == 0 else None
+    return None
+
+
+def _parsed(texts: pl.Series, form: str) -> pl.Series:
+    """Return the instants of texts in a format of strptime, null where they are in another."""
+    form = form.replace(".%f", "%.f")
+    if form in _DIGITS.values():
+        texts = texts.str.replace(r"\.0$", "")
+    has_time = any(letter in form for letter in ("%H", "%I", "%T", "%R", "%X", "%s", "%c"))
+    try:
+        if has_time:
+            return texts.str.to_datetime(form, time_unit="us", strict=False)
+        return texts.str.to_date(form, strict=False).cast(pl.Datetime("us"))
+    except pl.exceptions.PolarsError as error:
+        first_line = str(error).partition("\n")[0]
+        raise SimError(f"--time-format {form} cannot be used: {first_line}") from None
+
+
+def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
+    """Return the one of FORMATS that fits all texts, None if there is none.
+
+    Raises:
+        SimError: Two fit, and mean different times.
+    """
+    sample = texts.unique().head(10_000)
+    fitting = [form for form in FORMATS if len(sample) and _parsed(sample, form).null_count() == 0]
+    if not fitting:
+        return None
+    if any(not _parsed(sample, form).equals(_parsed(sample, fitting[0])) for form in fitting[1:]):
+        raise SimError(
+            f"Column {column!r} of {owner} may hold {' or '.join(fitting)}, as in {sample[0]!r}; "
+            f"say which: --time-format '{fitting[0]}'."
+        )
+    return fitting[0]
+
+
+def _local(at: pl.Series, zone: str) -> pl.Series:
+    return at.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+
+
+def _iso(texts: pl.Series, zone: str) -> pl.Series:
+    """Return the milliseconds of ISO-8601 texts, null where they are none."""
+    plain = texts.str.replace("T", " ", literal=True).str.replace(_ZONE, "Z")
+    local = _local(plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False), zone)
+    ts_ms = local.dt.timestamp("ms")
+    if ts_ms.null_count():
+        utc = plain.str.strip_suffix("Z").str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
+        in_utc = utc.set(~plain.str.ends_with("Z").fill_null(False), None).dt.timestamp("ms")
+        ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), in_utc)
+    if ts_ms.null_count() > texts.null_count():
+        left = texts.filter(ts_ms.is_null() & texts.is_not_null()).unique()
+        by_hand = {text: ms for text in left if (ms := _iso_ms(text, ZoneInfo(zone))) is not None}
+        if by_hand:
+            found = texts.replace_strict(by_hand, default=None, return_dtype=pl.Int64)
+            ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), found)
+    return ts_ms
+
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _iso_ms(text: str, zone: ZoneInfo) -> int | None:
+    for suffix in ("UTC", "GMT", "Z[UTC]", "Z[GMT]"):
+        text = text.removesuffix(suffix).rstrip() + "Z" if text.endswith(suffix) else text
+    head, blank, offset = text.rpartition(" ")
+    if blank and offset[:1] in ("+", "-"):
+        text = head + offset
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    since = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC) - _EPOCH
+    return since // timedelta(milliseconds=1)

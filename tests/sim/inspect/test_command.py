@@ -1,0 +1,70 @@
+"""`hstu inspect`: what it prints of a log, and the line to run."""
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.config import load
+from sim.inspect.command import run_inspect
+from sim.sources.open_log import open_log
+from sim.sources.roles.known import names
+
+T = 1_700_000_000
+
+
+@pytest.fixture
+def inspected(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What it prints, with blanks as they may be wrapped made one."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*log: str, **flags: Any) -> str:
+        run_inspect(lambda given: load(None, given), log, flags)
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_line_replays_what_was_inspected(tmp_path: Path, inspected: Any) -> None:
+    """With the flags that the log needs: bad rows, ties in id order; the counts are right."""
+    path = tmp_path / "a log.csv"
+    rows = [f"u{n},{item},{T + n},view" for n in range(10) for item in range(5)]
+    path.write_text("\n".join(["customer;product;when;event", *(row.replace(",", ";") for row in rows), f";1;{T};buy"]))
+    said = inspected(str(path))
+    for part in (
+        "separator ';', no quoting, a header, 4 columns",
+        "user, sure",
+        "51 rows, 50 events of 10 users on 5 items, from 2023-11-14 22:13:20 to 2023-11-14 22:13:29 (UTC)",
+        "5.0 events a user; times are integer seconds",
+        "Actions: view 50 (positive).",
+        "1 of 51 rows are bad and left out: 1 × customer is no id.",
+        "100% of these come in rising order",
+    ):
+        assert part in said
+    line = shlex.split(said.strip().splitlines()[-1])
+    assert line[:3] == ["hstu", "replay", str(path)]
+    assert line[3:] == shlex.split(
+        "--time when --action event --user customer --item product --skip-bad 1 --shuffle-ties 1"
+    )
+    names = [flag.removeprefix("--").replace("-", "_") for flag in line[3::2]]
+    assert len(open_log([str(path)], dict(zip(names, line[4::2], strict=True)) | {"shuffle_ties": 1})) == 50
+
+
+def test_what_is_not_plain_is_asked_for(tmp_path: Path, inspected: Any) -> None:
+    """A flag that is given decides, and the rest is guessed again."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"who,what,ts\na,b,{T}\n")
+    assert "No column is plainly the user or the item; name it by --user COLUMN" in inspected(str(path))
+    assert "--user who --item what --time ts" in inspected(str(path), user="who", item="what", time="ts")
+
+
+def test_lists_and_known_logs_are_shown(tmp_path: Path, inspected: Any) -> None:
+    """Without a log all known ones are listed."""
+    assert all(name in inspected() for name in names())
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"session": 1, "events": [{"aid": 2, "ts": 1661119200000, "type": "clicks"}]}\n')
+    said = inspected(str(path))
+    assert "--explode or --shown" in said
+    assert "Recognised as otto" in said
+    assert said.strip().splitlines()[-1].endswith("--action events.type --explode events")

@@ -1,0 +1,62 @@
+"""Known logs: recognised by header or first row, or named; each has a look-alike that is read rightly."""
+
+from pathlib import Path
+
+import pytest
+
+from sim.errors import SimError
+from sim.log_flags import FLAGS
+from sim.sources.open_log import open_log
+from sim.sources.roles.known import known_log, names
+from tests.sim.sources.logs import events_of
+from tests.sim.sources.roles.look_alikes import LOOK_ALIKES
+
+PLAIN = "user_id,item_id,ts\n1,2,1700000000\n"
+
+
+@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("named", [False, True])
+def test_a_known_log_is_read_without_a_flag(tmp_path: Path, name: str, named: bool) -> None:
+    """And by its name; every one has a look-alike."""
+    alike = LOOK_ALIKES[name]
+    path = tmp_path / alike.file
+    path.write_text(alike.content)
+    log = open_log([str(path)], {"read_as": name if named else None})
+    assert log.remarks[0].startswith(f"{'Read' if named else 'Recognised'} as {name}:")
+    events = events_of(log)
+    acted = [(e["user_id"], e["item_id"], e["action"], e["ts"] // 1000) for e in events if "action" in e]
+    assert acted == alike.actions
+    assert log.summary.slates == alike.slates
+
+
+def test_kcat_slates_keep_their_items(tmp_path: Path) -> None:
+    """What was shown is what the impression names, in its order; the action names its request."""
+    path = tmp_path / "topics.json"
+    path.write_text(LOOK_ALIKES["kcat"].content)
+    shown, click, organic = events_of(open_log([str(path)], {}))
+    assert (shown["items"], shown["request_id"]) == (["a", "b"], "r")
+    assert (click["request_id"], organic.get("request_id")) == ("r", None)
+
+
+def test_every_known_log_names_flags_that_there_are() -> None:
+    """And says what it is."""
+    for log in map(known_log, names()):
+        assert set(log.flags) | set(log.either) <= set(FLAGS), log.name
+        assert log.about
+        assert log.about != log.name
+        assert log.header or log.first
+
+
+def test_a_log_of_ones_own_is_a_file(tmp_path: Path) -> None:
+    """With the same keys; flags that are given count more."""
+    mine, path = tmp_path / "mine.toml", tmp_path / "log.csv"
+    mine.write_text('header = ["wer"]\n[flags]\nuser = "wer"\nitem = "was"\ntime = "wann"\n')
+    path.write_text("wer,was,wann,x\nu,i,1700000000,j\n")
+    assert open_log([str(path)], {"read_as": str(mine)}).table["item"].to_list() == ["i"]
+    assert open_log([str(path)], {"read_as": str(mine), "item": "x"}).table["item"].to_list() == ["j"]
+    for content, sentence in (("[flags", "is no TOML"), ("flag = 1", "has the key 'flag'; known are about, either")):
+        mine.write_text(content)
+        with pytest.raises(SimError, match=sentence):
+            open_log([str(path)], {"read_as": str(mine)})
+    with pytest.raises(SimError, match=r"--as netflix is no known log; known are amazon-2018, .*or a .toml file"):
+        open_log([str(path)], {"read_as": "netflix"})

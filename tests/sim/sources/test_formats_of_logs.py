@@ -1,0 +1,164 @@
+"""Formats: the same events from any of them."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import zstandard
+
+from sim.errors import SimError
+from sim.sources.open_log import open_log
+from tests.sim.sources.logs import START_S as T, events_of, log_of, triples
+
+ROWS = [("07", "a", T), ("8", "é", T + 1), ("07", "b", T + 2)]
+CSV = "user_id,item_id,ts\n" + "".join(f"{user},{item},{ts}\n" for user, item, ts in ROWS)
+PLAIN = CSV.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "flags"),
+    [
+        ("log.csv", PLAIN, {}),
+        ("LOG.CSV", PLAIN, {}),
+        ("log.csv", PLAIN.replace(b"\n", b"\r\n"), {}),
+        ("log.csv", PLAIN.replace(b"\n", b"\r"), {}),
+        ("log.csv", b"\xef\xbb\xbf" + PLAIN, {}),
+        ("log.csv", CSV.encode("utf-16"), {}),
+        ("log.csv", CSV.encode("latin-1"), {"encoding": "latin-1"}),
+        ("log.csv", CSV.replace(",", ";").encode(), {}),
+        ("log.dat", CSV.replace(",", "::").encode(), {}),
+        ("log.txt", CSV.replace(",", "|").encode(), {}),
+        ("log", CSV.replace(",", "\t").encode(), {}),
+        ("log.tsv", CSV.replace(",", "\t").encode(), {}),
+        ("log.csv", CSV.replace(",", "#%").encode(), {"separator": "#%"}),
+        ("log.csv", PLAIN.partition(b"\n")[2], {"user": "1", "item": "2", "time": "3"}),
+        ("log.csv", PLAIN.partition(b"\n")[2], {"header": False, "user": "1", "item": "2", "time": "3"}),
+        ("log.csv", b'"user_id","item_id","ts"\n' + b"".join(b'"%s","%s","%d"\n' % (u.encode(), i.encode(), t)
+                                                             for u, i, t in ROWS), {}),
+        ("log.csv", PLAIN.replace(b"a", b"'a'"), {"quote": "'"}),
+        ("log.csv.gz", gzip.compress(PLAIN), {}),
+        ("log.csv.gz", gzip.compress(PLAIN[:30]) + gzip.compress(PLAIN[30:]), {}),
+        ("log.csv.gz", PLAIN, {}),
+        ("log.csv", gzip.compress(PLAIN), {}),
+        ("log.csv.bz2", bz2.compress(PLAIN), {}),
+        ("log.csv.xz", lzma.compress(PLAIN), {}),
+        ("log.csv.zst", zstandard.compress(PLAIN), {}),
+        ("log.json", b"".join(
+            json.dumps({"user_id": u, "item_id": i, "ts": t}).encode() + b"\n" for u, i, t in ROWS
+        ), {}),
+        ("log.jsonl.gz", gzip.compress(b"".join(
+            json.dumps({"event": {"u": u, "item": {"id": i}}, "ts": t}).encode() + b"\n" for u, i, t in ROWS
+        )), {"user": "event.u", "item": "event.item.id"}),
+        ("log.json", "".join(f"{ {'user_id': u, 'item_id': i, 'ts': t} }\n" for u, i, t in ROWS).encode(), {}),
+    ],
+)  # fmt: skip
+def test_the_same_rows_are_the_same_events(tmp_path: Path, name: str, content: bytes, flags: dict[str, Any]) -> None:
+    """Ids keep their zeros and their letters."""
+    assert triples(log_of(tmp_path / name, content, **flags)) == ROWS
+
+
+def test_standard_input_is_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `-`, packed or not."""
+    for content in (PLAIN, gzip.compress(PLAIN)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+        assert triples(open_log(["-"], {})) == ROWS
+
+
+def write_days(folder: Path, write: Callable[[pl.DataFrame, Path], object], extension: str) -> None:
+    """Write a file a day, the later one first by name."""
+    rows = pl.DataFrame(ROWS, ["user_id", "item_id", "ts"], orient="row")
+    folder.mkdir(parents=True)
+    write(rows[2:], folder / f"a.{extension}")
+    write(rows[:2], folder / f"b.{extension}")
+    (folder / "_SUCCESS").write_text("")
+
+
+@pytest.mark.parametrize("extension", ["csv", "parquet"])
+def test_files_folders_and_globs_come_in_time_order(tmp_path: Path, extension: str) -> None:
+    """Whatever their names; each row once."""
+    write = pl.DataFrame.write_csv if extension == "csv" else pl.DataFrame.write_parquet
+    folder = tmp_path / f"log.{extension}"
+    write_days(folder, write, extension)
+    paths = [str(folder / f"{name}.{extension}") for name in "ab"]
+    for log in ([str(folder)], [str(folder / f"*.{extension}")], paths):
+        assert triples(open_log(log, {})) == ROWS
+    with pytest.raises(SimError, match="is named twice"):
+        open_log([paths[0], paths[0]], {})
+    with pytest.raises(SimError, match=r"There is no file .*x"):
+        open_log([str(folder / "*.x")], {})
+
+
+def test_partitions_are_columns(tmp_path: Path) -> None:
+    """dt=2024-01-31 holds the column dt of its rows."""
+    for day, user in (("2024-01-31", "1"), ("2024-02-01", "2")):
+        folder = tmp_path / "log" / f"dt={day}" / "kind=a%2Fb"
+        folder.mkdir(parents=True)
+        pl.DataFrame({"user_id": [user], "item_id": ["x"]}).write_parquet(folder / "part-0.parquet")
+    log = open_log([str(tmp_path / "log")], {"time": "dt", "action": "kind"})
+    assert triples(log) == [("1", "x", 1_706_659_200), ("2", "x", 1_706_745_600)]
+    assert log.summary.actions == {"a/b": 2}
+
+
+def test_lists_are_exploded(tmp_path: Path) -> None:
+    """OTTO's sessions as JSON lines and as Parquet; parallel lists of one row; an empty list is said."""
+    events = [{"aid": 1, "ts": T, "type": "clicks"}, {"aid": 2, "ts": T + 1, "type": "carts"}]
+    records = [{"session": 5, "events": events}, {"session": 6, "events": []}]
+    flags = {"user": "session", "item": "events.aid", "time": "events.ts", "action": "events.type", "explode": "events"}
+    wanted = [("5", "1", T), ("5", "2", T + 1)]
+    log = log_of(tmp_path / "log.jsonl", "".join(json.dumps(record) + "\n" for record in records), **flags)
+    assert triples(log) == wanted
+    assert any("1 rows have no item in the exploded list" in said for said in log.summary.sentences(()))
+    pl.DataFrame(records).write_parquet(tmp_path / "log.parquet")
+    assert triples(open_log([str(tmp_path / "log.parquet")], flags)) == wanted
+    pl.DataFrame({"user_id": [5], "item_id": [[1, 2]], "ts": [[T, T + 1]]}).write_parquet(tmp_path / "log.parquet")
+    assert triples(open_log([str(tmp_path / "log.parquet")], {"explode": "item_id,ts"})) == wanted
+
+
+SHOWN = [("a", "b", "c"), ("b",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "flags"),
+    [
+        (f"u,t,s\n1,{T},a-0 b-1 c-0\n1,{T + 9},b-1\n", {}),
+        (f"u;t;s;c\n1;{T};a,b,c;b\n1;{T + 9};b;b\n", {"clicked": "c"}),
+        (f'u;t;s;c\n1;{T};["a", "b", "c"];["b"]\n1;{T + 9};["b"];["b"]\n', {"clicked": "c", "quote": "none"}),
+        (
+            f'{{"u":1,"t":{T},"s":["a","b","c"],"c":["b"]}}\n{{"u":1,"t":{T + 9},"s":["b"],"c":["b"]}}\n',
+            {"clicked": "c"},
+        ),
+    ],
+)
+def test_a_slate_in_one_row(tmp_path: Path, content: str, flags: dict[str, str]) -> None:
+    """With labels behind its ids, or the clicked ones in another column, as texts or as lists."""
+    log = log_of(tmp_path / "log.csv", content, user="u", time="t", shown="s", **flags)
+    events = events_of(log)
+    assert [tuple(event["items"]) for event in events if "items" in event] == SHOWN
+    assert [(e["item_id"], e["ts"] // 1000, e["request_id"]) for e in events if "action" in e] == [
+        ("b", T, "row-1"), ("b", T + 9, "row-2"),
+    ]  # fmt: skip
+
+
+def test_a_line_that_is_no_object_is_bad(tmp_path: Path) -> None:
+    """Cut off or of another kind; a whole array is refused with the way to split it."""
+    content = f'{{"user_id":1,"item_id":2,"ts":{T}}}\n{{"user_id":1,"it\n[1]\n\n'
+    with pytest.raises(SimError, match=r"2 of 3 rows are bad .2 × no JSON object"):
+        log_of(tmp_path / "log.json", content)
+    with pytest.raises(SimError, match="is one JSON array; write an object a line: jq"):
+        log_of(tmp_path / "log.json", '[{"user_id":1}]')
+
+
+def test_another_encoding_is_named_by_its_line(tmp_path: Path) -> None:
+    """With the flag that mends it."""
+    with pytest.raises(
+        SimError, match=r"Line 3 of .* is no utf-8 \(byte 0xe9\); name its encoding: --encoding latin-1"
+    ):
+        log_of(tmp_path / "log.csv", CSV.encode("latin-1"))
