@@ -281,7 +281,7 @@ def _descend(heads: Heads) -> None:
 @partial(compiled, calls=_CALLED)
 def pairs_of_item(facts: Array) -> int:
     """Return how many pairs an item may have: its part of PAIRS, within bounds."""
-    return min(MOST, max(LEAST, PAIRS // max(1, facts[DISTINCT])))
+    return int(min(MOST, max(LEAST, PAIRS // max(1, facts[DISTINCT]))))
 
 
 @partial(compiled, calls=_CALLED)
