@@ -56,6 +56,20 @@ class Counters:
         self._together.grow(rows)
         self._following.grow(rows)
 
+    def forget(self, rows: NDArray[np.int64]) -> None:
+        """Drop the counts of items that have died, and their pairs with others.
+
+        What other items have counted together stays in their totals, as that of pairs dropped for want of room does.
+        """
+        rows = rows[rows < self._len]
+        self._facts[DISTINCT] -= int((self._sums[rows] > 0).any(1).sum())
+        self._sums[rows], self.features[rows] = 0.0, 0.0
+        self._totals[:] = self._sums[: self._len].sum(0)
+        for totals in (self._together_totals, self._together_roots, self._following_totals):
+            totals[rows] = 0.0
+        for pairs in (self._together, self._following):
+            pairs.forget(rows)
+
     def weigh(self, ts_ms_T: NDArray[np.int64], *, move: bool) -> Weights:
         """Return the weights of occurrences, for which origins move if they have to; without `move` these are 0."""
         factor_T, count = self._together.clock.factors(ts_ms_T), len(ts_ms_T)

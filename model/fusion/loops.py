@@ -79,7 +79,7 @@ def _gather(t: int, events: Events, counts: Counts, room: Room, listed: bool) ->
                 features[at_V[following.columns[k]], FOLLOWING] = following.sums[k]
             break
     n = _gather_own(events.rows[events.starts[t] : events.queries[t] + 1], last[0], totals, n, at_V, rows, features)
-    if listed:
+    if listed and events.targets[t] >= 0:
         n = _list(events.targets[t], n, at_V, rows, features)
     for f in range(LISTED):
         scale = 10.0 * max(1, counts.facts[DISTINCT])  # above 0, so that own items are known by it
@@ -360,7 +360,7 @@ def run(
                 ] + most > len(counts.following.columns):
                     return t, pending
                 _descend(heads)
-                for done in range(pending, t):
+                for done in pending + np.flatnonzero(events.targets[pending:t] >= 0):
                     _count(done, events, counts)
             pending = t
             if learn and counts.facts[EVENTS] >= counts.facts[REFRESH_AT]:
@@ -369,7 +369,7 @@ def run(
             return t, pending
         n = _gather(t, events, counts, room, learn)
         target = events.targets[t]
-        if learn and items.live[target] and items.born_ms[target] < events.request_ms[t]:
+        if learn and target >= 0 and items.live[target] and items.born_ms[target] < events.request_ms[t]:
             for h in range(len(heads.new_only)):
                 _learn(t, n, h, events, items, counts, heads, pool, room)
         for h in ranked:
