@@ -59,7 +59,7 @@ def gather(t: int, events: Events, counts: Counts, room: Room, listed: bool) -> 
             break
     own = slice(events.starts[t], events.queries[t] + 1)
     n = _gather_own(events.rows[own], events.acted[own], last[0], totals, n, at_V, rows, features)
-    if listed:
+    if listed and events.targets[t] >= 0:
         n = _list(events.targets[t], n, at_V, rows, features)
     for f in range(LISTED):
         scale = 10.0 * max(1, counts.facts[DISTINCT])  # above 0 before anything is counted

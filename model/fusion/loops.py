@@ -26,10 +26,7 @@ from model.fusion.tables import (
     EVENTS,
     FADE,
     LAGS,
-    LEAST,
     LISTED,
-    MOST,
-    PAIRS,
     RATE,
     REFRESH_AT,
     USED_FOLLOWING,
@@ -41,6 +38,7 @@ from model.fusion.tables import (
     Items,
     Pool,
     Room,
+    pairs_of_item,
 )
 
 _CALLED = pair_counts.__file__, listing.__file__, tables.__file__
@@ -198,12 +196,6 @@ def _descend(heads: Heads) -> None:
 
 
 @partial(compiled, calls=_CALLED)
-def pairs_of_item(facts: Array) -> int:
-    """Return how many pairs an item may have: its part of PAIRS, within bounds."""
-    return int(min(MOST, max(LEAST, PAIRS // max(1, facts[DISTINCT]))))
-
-
-@partial(compiled, calls=_CALLED)
 def _count(t: int, events: Events, counts: Counts) -> None:
     """Count an event."""
     target, sums, totals, facts = events.targets[t], counts.sums, counts.totals, counts.facts
@@ -280,7 +272,8 @@ def run(
                     return t, pending
                 _descend(heads)
                 for done in range(pending, t):
-                    _count(done, events, counts)
+                    if events.targets[done] >= 0:
+                        _count(done, events, counts)
             pending = t
             if learn and counts.facts[EVENTS] >= counts.facts[REFRESH_AT]:
                 return t, pending
@@ -288,7 +281,7 @@ def run(
             return t, pending
         n = gather(t, events, counts, room, learn)
         target = events.targets[t]
-        if learn and items.live[target] and items.born_ms[target] < events.request_ms[t]:
+        if learn and target >= 0 and items.live[target] and items.born_ms[target] < events.request_ms[t]:
             for h in range(len(heads.new_only)):
                 _learn(t, n, h, events, items, counts, heads, pool, room)
         for h in ranked:
