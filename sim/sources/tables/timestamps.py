@@ -78,6 +78,8 @@ class TimeReader:
         self.read_as = ""
         self.early = False
         """Whether times lie before March 1973, as if counted from the log's own start."""
+        self.coarse = sample.dtype == pl.Float32
+        """Whether they are too coarse to tell times within two minutes apart."""
         if holds_lists(sample) or sample.dtype in (pl.Boolean, pl.Time, pl.Duration, pl.Binary):
             raise SimError(f"Column {sample.name!r} of {owner} holds {sample.dtype}, no time; name another by --time.")
         self._read = self._way(sample, owner)
