@@ -11,7 +11,7 @@ from xxhash import xxh3_128
 
 from sim.errors import SimError
 from sim.sources.tables import delimited, json_lines, parquet
-from sim.sources.tables.batch import ROW, Batch
+from sim.sources.tables.batch import BATCH_ROWS, ROW, Batch
 from sim.sources.tables.delimited import Dialect
 from sim.sources.tables.places import STDIN, SourceFile, files_of
 from sim.sources.tables.plain_text import PlainText, plain_text, spooled
@@ -126,15 +126,15 @@ class Table:
             file.take_over(before)
         return made
 
-    def batches(self, columns: Sequence[str]) -> Iterator[tuple[AnyFile, Batch]]:
-        """Yield the named columns of all rows.
+    def batches(self, columns: Sequence[str], size: int = BATCH_ROWS) -> Iterator[tuple[AnyFile, Batch]]:
+        """Yield the named columns of all rows, about `size` rows at once.
 
         Raises:
             SimError: A file lacks a column, or cannot be read.
         """
         wanted = list(dict.fromkeys(columns))
         for file in self.files:
-            for batch in file.batches(wanted):
+            for batch in file.batches(wanted, size):
                 yield file, batch
 
 
@@ -216,8 +216,8 @@ class TableFile:
                 digest.update(block)
         return digest.hexdigest()
 
-    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
-        """Yield the named columns of all rows.
+    def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        """Yield the named columns of all rows, about `size` rows at once.
 
         Raises:
             SimError: A column is missing, or it cannot be read.
@@ -227,19 +227,19 @@ class TableFile:
         constant = {name: value for name, value in constant.items() if name not in self._own}
         own = [name for name in columns if name not in constant]
         try:
-            for batch in self._batches(own):
+            for batch in self._batches(own, size):
                 frame = batch.frame.with_columns(pl.lit(value).alias(name) for name, value in constant.items())
                 yield Batch(frame.select(ROW, *columns), batch.bad)
         except pl.exceptions.PolarsError as error:
             raise self._unreadable(error) from None
 
-    def _batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+    def _batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         if self.kind == "delimited":
-            return delimited.batches(self.text, self.dialect, columns)
+            return delimited.batches(self.text, self.dialect, columns, size)
         exploded = self.settings.exploded
         if self.kind == "json":
-            return json_lines.batches(self.text, columns, exploded)
-        return parquet.batches(self._path, columns, exploded)
+            return json_lines.batches(self.text, columns, exploded, size)
+        return parquet.batches(self._path, columns, exploded, size)
 
     def _unreadable(self, error: Exception) -> SimError:
         first_line = str(error).partition("\n")[0]
