@@ -23,6 +23,7 @@ LAGS: Final = 20  # last items that a shown item is paired with: those shown bef
 PRIOR: Final = 20.0  # views at the base rate that every rate starts with
 SHRINK: Final = 4.0  # pairs as often as by chance that each lift starts with
 RATE: Final = 0.1  # of Adagrad
+TINY: Final = 1e-6  # added to its squares, so that rounding of a feature that is 0 moves nothing
 OTHER, VIEWED = -2, -1  # of a token; an action is its index
 USED_SHOWN, USED_ACTED, DISTINCT = range(3)  # in `facts`
 
@@ -30,7 +31,7 @@ USED_SHOWN, USED_ACTED, DISTINCT = range(3)  # in `facts`
 class Impressions(NamedTuple):
     """Impressions in their order, with the tokens of their users."""
 
-    targets: Array  # [T] row of the shown item
+    targets: Array  # [T] row of the shown item, -1 where it has none
     groups: Array  # [T] number of the request, ascending
     starts: Array  # [T] first token of the history, into L
     queries: Array  # [T] last token of it, -1: none

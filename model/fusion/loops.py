@@ -25,12 +25,9 @@ from model.fusion.tables import (
     FADE,
     FOLLOWING,
     LAGS,
-    LEAST,
     LISTED,
-    MOST,
     OWN,
     OWN_FOLLOWING,
-    PAIRS,
     RATE,
     REFRESH_AT,
     SHRINK,
@@ -45,6 +42,7 @@ from model.fusion.tables import (
     Items,
     Pool,
     Room,
+    pairs_of_item,
 )
 
 _CALLED = pair_counts.__file__, tables.__file__
@@ -79,7 +77,7 @@ def _gather(t: int, events: Events, counts: Counts, room: Room, listed: bool) ->
                 features[at_V[following.columns[k]], FOLLOWING] = following.sums[k]
             break
     n = _gather_own(events.rows[events.starts[t] : events.queries[t] + 1], last[0], totals, n, at_V, rows, features)
-    if listed:
+    if listed and events.targets[t] >= 0:
         n = _list(events.targets[t], n, at_V, rows, features)
     for f in range(LISTED):
         scale = 10.0 * max(1, counts.facts[DISTINCT])  # above 0, so that own items are known by it
@@ -279,12 +277,6 @@ def _descend(heads: Heads) -> None:
 
 
 @partial(compiled, calls=_CALLED)
-def pairs_of_item(facts: Array) -> int:
-    """Return how many pairs an item may have: its part of PAIRS, within bounds."""
-    return min(MOST, max(LEAST, PAIRS // max(1, facts[DISTINCT])))
-
-
-@partial(compiled, calls=_CALLED)
 def _count(t: int, events: Events, counts: Counts) -> None:
     """Count an event."""
     target, sums, totals, facts = events.targets[t], counts.sums, counts.totals, counts.facts
@@ -361,7 +353,8 @@ def run(
                     return t, pending
                 _descend(heads)
                 for done in range(pending, t):
-                    _count(done, events, counts)
+                    if events.targets[done] >= 0:
+                        _count(done, events, counts)
             pending = t
             if learn and counts.facts[EVENTS] >= counts.facts[REFRESH_AT]:
                 return t, pending
@@ -369,7 +362,7 @@ def run(
             return t, pending
         n = _gather(t, events, counts, room, learn)
         target = events.targets[t]
-        if learn and items.live[target] and items.born_ms[target] < events.request_ms[t]:
+        if learn and target >= 0 and items.live[target] and items.born_ms[target] < events.request_ms[t]:
             for h in range(len(heads.new_only)):
                 _learn(t, n, h, events, items, counts, heads, pool, room)
         for h in ranked:

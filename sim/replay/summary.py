@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from model.evaluation.metrics import HEADLINE, METRICS
+from model.evaluation.prequential import MODEL
 from sim.replay.in_process import DirectRun
 
 _RETRIEVAL = tuple(metric.key for metric in METRICS)
@@ -29,7 +30,7 @@ def print_report(run: DirectRun) -> None:
     if report["rank_targets"]:
         actions = (
             (f"{action}: {scorer}", scopes["total"][action]["all"])
-            for action in next(iter(report["ranking"].values()))["total"]
+            for action in report["ranking"][MODEL]["total"]
             for scorer, scopes in report["ranking"].items()
         )
         console.print(_table("Ranking, by action and scorer", "action", _RANKING, actions))

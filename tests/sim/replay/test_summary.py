@@ -23,7 +23,7 @@ def ended(ranking: int = 0, refused: dict[str, int] | None = None, late: int = 0
             "hstu": {"total": {"all": figures(5678, 0.5), "<1h": figures(12, None)}},
             "popularity": {"total": {"all": figures(5678, 0.125), "<1h": figures(12, 0.0625)}},
         },
-        "ranking": {"total": {"click": {"all": of_click}}},
+        "ranking": {"hstu": {"total": {"click": {"all": of_click}}}},
     }
     training = SimpleNamespace(report=report, digests={"model": "5e" * 16})
     return cast(DirectRun, SimpleNamespace(training=training, refused=lambda: refused or {}, late_labels=lambda: late))
