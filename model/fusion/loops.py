@@ -361,7 +361,7 @@ def run(
                     return t, pending
                 _descend(heads)
                 for done in pending + np.flatnonzero(events.targets[pending:t] >= 0):
-                    _count(done, events, counts)
+                    _count(int(done), events, counts)
             pending = t
             if learn and counts.facts[EVENTS] >= counts.facts[REFRESH_AT]:
                 return t, pending

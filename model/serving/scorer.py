@@ -173,7 +173,8 @@ class Scorer:
             whats=whats(history.kinds_n, history.actions_n, np.where(ranked_A < 0, -2, ranked_A)),
         )
         logits_bA = self._clicks.step(asked, np.full(b, now_ms), learn=False)[0]
-        return (1 / (1 + np.exp(-logits_bA))).astype(np.float32)
+        probability_bA: NDArray[np.float32] = (1 / (1 + np.exp(-logits_bA))).astype(np.float32)
+        return probability_bA
 
     def _asked(self, history: History, y_LD: Tensor) -> Tensor:
         """Return the query after the history, [D], from the encoder's output that begins with the history's."""
