@@ -77,7 +77,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--logs", nargs="+", default=["position", "delayed"], help="scenarios with slates, data sets")
     parser.add_argument("--limit", type=int, help="slates or rows at most")
-    parser.add_argument("--tokens", type=int, default=64, help="tokens of an example at most")
+    parser.add_argument("--tokens", type=int, default=512, help="tokens of an example at most")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()

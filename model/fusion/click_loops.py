@@ -44,6 +44,7 @@ from model.fusion.click_tables import (
     RATE,
     SHOWN,
     SHRINK,
+    TINY,
     TOWER,
     USED_ACTED,
     USED_SHOWN,
@@ -130,9 +131,9 @@ def _ask(
         for a in range(actions):
             base = (counts.totals[1 + a] * factor + 1.0) / (counts.totals[0] * factor + 2.0)
             acts = counts.acts[row, a] * factor if row >= 0 else 0.0
-            item = (acts + PRIOR * base) / (views + PRIOR)
-            user = (own[1 + a] + PRIOR * base) / (own[0] + PRIOR)
-            x[a, ITEM_RATE], x[a, USER_RATE] = np.log(item / base), np.log(user / base)
+            item = (acts / base + PRIOR) / (views + PRIOR)
+            user = (own[1 + a] / base + PRIOR) / (own[0] + PRIOR)
+            x[a, ITEM_RATE], x[a, USER_RATE] = np.log(item), np.log(user)
             base_TA[t, a] = np.log(base / (1.0 - base))
             x[a, TOWER] = asked.towers[t, a] - base_TA[t, a] if asked.towers.shape[1] else 0.0
 
@@ -158,8 +159,7 @@ def _descend(t: int, asked: Impressions, heads: ClickHeads, x_AF: Array, logits_
                     continue
                 slope = off * x_AF[a, f]
                 heads.squares[h, a, f] += slope * slope
-                if heads.squares[h, a, f] > 0:  # the square of a tiny slope is 0
-                    heads.weights[h, a, f] -= RATE * slope / np.sqrt(heads.squares[h, a, f])
+                heads.weights[h, a, f] -= RATE * slope / np.sqrt(heads.squares[h, a, f] + TINY)
 
 
 @partial(compiled, calls=_CALLED)

@@ -23,6 +23,7 @@ LAGS: Final = 20  # last items that a shown item is paired with: those shown bef
 PRIOR: Final = 20.0  # views at the base rate that every rate starts with
 SHRINK: Final = 4.0  # pairs as often as by chance that each lift starts with
 RATE: Final = 0.1  # of Adagrad
+TINY: Final = 1e-6  # added to its squares, so that rounding of a feature that is 0 moves nothing
 OTHER, VIEWED = -2, -1  # of a token; an action is its index
 USED_SHOWN, USED_ACTED, DISTINCT = range(3)  # in `facts`
 

@@ -25,12 +25,9 @@ from model.fusion.tables import (
     FADE,
     FOLLOWING,
     LAGS,
-    LEAST,
     LISTED,
-    MOST,
     OWN,
     OWN_FOLLOWING,
-    PAIRS,
     RATE,
     REFRESH_AT,
     SHRINK,
@@ -45,6 +42,7 @@ from model.fusion.tables import (
     Items,
     Pool,
     Room,
+    pairs_of_item,
 )
 
 _CALLED = pair_counts.__file__, tables.__file__
@@ -279,12 +277,6 @@ def _descend(heads: Heads) -> None:
 
 
 @partial(compiled, calls=_CALLED)
-def pairs_of_item(facts: Array) -> int:
-    """Return how many pairs an item may have: its part of PAIRS, within bounds."""
-    return int(min(MOST, max(LEAST, PAIRS // max(1, facts[DISTINCT]))))
-
-
-@partial(compiled, calls=_CALLED)
 def _count(t: int, events: Events, counts: Counts) -> None:
     """Count an event."""
     target, sums, totals, facts = events.targets[t], counts.sums, counts.totals, counts.facts
@@ -360,8 +352,9 @@ def run(
                 ] + most > len(counts.following.columns):
                     return t, pending
                 _descend(heads)
-                for done in pending + np.flatnonzero(events.targets[pending:t] >= 0):
-                    _count(int(done), events, counts)
+                for done in range(pending, t):
+                    if events.targets[done] >= 0:
+                        _count(done, events, counts)
             pending = t
             if learn and counts.facts[EVENTS] >= counts.facts[REFRESH_AT]:
                 return t, pending

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
 
+from model.arrays.jit import compiled
 from model.counting.pair_counts import PairColumns
 
 Array = NDArray[Any]
@@ -93,3 +94,9 @@ class Pool(NamedTuple):
 
     rows: Array  # [N]
     counts: Array  # [N] expected number of times that the row is in the pool
+
+
+@compiled
+def pairs_of_item(facts: Array) -> int:
+    """Return how many pairs an item may have: its part of PAIRS, within bounds."""
+    return int(min(MOST, max(LEAST, PAIRS // max(1, facts[DISTINCT]))))

@@ -65,10 +65,7 @@ class Guess(NamedTuple):
 
 def sample_of(table: Table) -> pl.DataFrame:
     """Return the first rows of a table; lists and structs are left as they are."""
-    exploded = table.settings.exploded
-    there = set(table.columns)
-    inside = [name for name in there if any(name.startswith(f"{other}.") for other in there)]
-    names = [name for name in table.columns if name not in inside or name.startswith(tuple(f"{e}." for e in exploded))]
+    names = table.readable
     for _, batch in table.batches(names):
         return batch.frame.select(names).head(SAMPLE_ROWS)
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")

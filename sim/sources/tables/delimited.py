@@ -51,7 +51,9 @@ def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dial
     separator = settings.between or _separator(sample, extension)
     quote = _quote(text, extension, separator, settings.quote)
     rows = [_cells(line, separator, quote) for line in sample]
-    header = not _is_data(rows[0]) if settings.header is None else settings.header
+    header = settings.header
+    if header is None:
+        header = _counts(rows[0]) or not (settings.numbered or any(map(_is_number, rows[0])))
     names = [name.strip() for name in rows[0]] if header else [str(n) for n in range(1, len(rows[0]) + 1)]
     data = rows[1:] if header else rows
     return Dialect(separator, quote, header, _distinct(names), tuple(data[0]) if data else ())
@@ -86,11 +88,9 @@ def _cells(line: str, separator: str, quote: str | None) -> list[str]:
     return next(csv.reader([line], delimiter=separator, quotechar=quote), [])
 
 
-def _is_data(cells: Sequence[str]) -> bool:
-    """Return whether a first line holds values rather than names: a number, unless they count the columns."""
-    if [cell.strip() for cell in cells] in ([str(n + start) for n in range(len(cells))] for start in (0, 1)):
-        return False
-    return any(_is_number(cell) for cell in cells)
+def _counts(cells: Sequence[str]) -> bool:
+    """Return whether a first line numbers the columns, as pandas names those that have no name."""
+    return [cell.strip() for cell in cells] in ([str(n + start) for n in range(len(cells))] for start in (0, 1))
 
 
 def _is_number(cell: str) -> bool:

@@ -104,6 +104,14 @@ class Table:
         return self.files[0].columns
 
     @property
+    def readable(self) -> list[str]:
+        """Its columns, without those inside of lists that are not exploded."""
+        opened = tuple(f"{name}." for name in self.settings.exploded)
+        there = set(self.columns)
+        inside = {name for name in there if any(name[:at] in there for at, letter in enumerate(name) if letter == ".")}
+        return [name for name in self.columns if name not in inside or name.startswith(opened)]
+
+    @property
     def digest(self) -> str:
         """A text that is equal only for equal content."""
         return xxh3_128("\0".join(file.digest for file in self.files).encode()).hexdigest()

@@ -13,8 +13,7 @@ from model.data.event_time import DAY_MS
 from model.errors import ModelError
 from model.fusion.counters import HALF_LIVES_MS, PAIR_HALF_LIFE_MS, REFRESH
 from model.fusion.log_linear import CLASSES, FEATURES, Head, LogLinear
-from model.fusion.loops import pairs_of_item
-from model.fusion.tables import FADE, LAGS, RATE, SHRINK, STRENGTH
+from model.fusion.tables import FADE, LAGS, RATE, SHRINK, STRENGTH, pairs_of_item
 from stream.example import Example
 from tests.batches import make_example, with_targets
 from tests.laws import REQUEST_MS, START_MS, alone, positives, streams

@@ -60,3 +60,27 @@ def test_answers_have_the_score_that_was_tested(learner: Learner) -> None:
         ranked = scorer.rank(history, rows, at_ms).retrieval
         assert ranked == pytest.approx(learner._fusion._linear.scores(asked, 0, logit_1V.numpy())[0][rows], abs=1e-4)
     assert compared > 200
+
+
+def test_answers_have_the_probabilities_that_were_tested(learner: Learner) -> None:
+    """For the same history and time, of the item that stands first in its slate."""
+    arrays = {
+        name: array.numpy() if isinstance(array, torch.Tensor) else np.array(array)
+        for name, array in learner.snapshot_arrays(START_MS).items()
+    }
+    scorer, compared = Scorer(snapshot_of(arrays, SHAPE)), 0
+    for example in stream(seed=2, users=30, items=60, count=440)[400:]:
+        batch = learner.index.take_in([example]).batch
+        learner.weights.grow(learner.items.keys, len(learner.features))
+        tested, found = learner._forward_to_test(batch), batch.tokens.positions[batch.targets.shown]
+        logits_NA = learner._clicks.step(tested, batch, len(learner.items), learn=False)["hstu"]
+        for target, position, logits_A in zip(batch.targets.shown, found, logits_NA, strict=True):
+            if batch.tokens.queries[target] != position - 1 or position == 0:
+                continue
+            history = scorer.history(tokens(example, position))
+            at_ms, row = int(batch.tokens.request_ms[target]), batch.rows.items[position : position + 1]
+            if row[0] < len(scorer.items):
+                answered = scorer.rank(history, row, at_ms).probabilities[0]
+                assert answered == pytest.approx(1 / (1 + np.exp(-logits_A)), abs=1e-4)
+                compared += 1
+    assert compared > 10
