@@ -33,7 +33,8 @@ def make_history(length: int, items: int, seed: int = 0) -> History:
     """Return a history of clicks a minute apart, the last one a minute ago."""
     rng = np.random.default_rng(seed)
     return History(
-        rows_n=rng.integers(items, size=length),
+        items_n=rng.integers(items, size=length),
+        features_n=np.full(length, -1),
         actions_n=np.zeros(length, np.int64),
         ts_ms_n=NOW_MS - 60_000 * np.arange(length, 0, -1),
         kinds_n=np.full(length, int(Kind.ACTION)),

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 
 Activation = Literal["silu", "silu_seen", "softmax"]  # of model/attention/activations.py
 EncoderName = Literal["hstu", "transformer", "gru"]  # files of model/network/encoders
+Evict = Literal["recent", "frequent", "both"]
+LEAST_ITEMS: Final = 32
 AccessLogFormat = Literal["off", "text", "json"]
 ATTENTION_NAMES: Final[tuple[str, ...]] = get_args(Activation)
 ENCODER_NAMES: Final[tuple[str, ...]] = get_args(EncoderName)
@@ -95,6 +97,20 @@ class TrainSettings(BaseModel):
     fuse_counts: bool = True
     """Whether the score of an item is the encoder's logit fused with counts (popularity, what goes together, …), by
     weights that are learnt online; false: the encoder alone, for comparisons of encoders."""
+    admit_after: int = Field(1, ge=1, le=255)
+    """Occurrence as a target at which an item gets a row; 1: its first token in any history admits it."""
+    item_ttl_d: float = Field(0.0, ge=0)
+    """Days of event time after its last event in which an item leaves the vocabulary; 0: never. Its row and its counts
+    are reset for another item."""
+    max_items: int = Field(0, ge=0)
+    """Most items in the vocabulary, at least 32; 0: any number. Up to one in 16 rows is kept free for new items."""
+    evict: Evict = "recent"
+    """Which items leave first where there would be more: those seen longest ago (recent), those seen least often
+    (frequent), or by both, a count halving in each week in which the item is not seen (both)."""
+    unknown_items: Literal["stand_in", "dropped"] = "stand_in"
+    """Items of histories that have no row: a trained row stands in for them, or they are left out."""
+    stand_ins: int = Field(1, ge=1)
+    """Such rows, among which items are distributed by the hash of their ids."""
     rank_weight: float = Field(1.0, ge=0)
     """Weight of the ranking loss beside the retrieval loss."""
     stochastic_length_alpha: float = Field(0.0, ge=0, le=2)
@@ -120,6 +136,13 @@ class TrainSettings(BaseModel):
     """Address that they are served on; 0.0.0.0 for everybody who can reach this machine."""
     metrics_file: Annotated[str, MayChange] = ""
     """JSONL file to which the metrics are appended; empty means metrics.jsonl in the trainer's folder."""
+
+    @field_validator("max_items")
+    @classmethod
+    def _items_leave_room(cls, most: int) -> int:
+        if 0 < most < LEAST_ITEMS:
+            raise ValueError(f"max_items {most} is too small; take {LEAST_ITEMS} or more, or 0 for any number")
+        return most
 
     @classmethod
     def may_change(cls) -> frozenset[str]:

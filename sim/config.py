@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, get_origin
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -53,6 +53,16 @@ class Settings(BaseSettings):
     model: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     serve: ServeSettings = ServeSettings()
+
+    @model_validator(mode="after")
+    def _items_outlive_their_window(self) -> "Settings":
+        ttl_d, window_s = self.train.item_ttl_d, self.stream.action_window_s
+        if 0 < ttl_d * 86_400 < window_s:
+            raise ValueError(
+                f"train.item_ttl_d {ttl_d} is less than stream.action_window_s, {window_s} s, so items would be gone "
+                f"before their labels are final; take at least {window_s / 86_400:.6f}, or 0 for no end"
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(

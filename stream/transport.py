@@ -26,12 +26,14 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
 from stream.consumer.faust_driver import Consumer, DrivenApp, NoTables, Scheduler, Schema
+from stream.consumer.instance_id import place_of
 from stream.consumer.log_filter import log_to_stderr
 from stream.consumer.owner import StateOwner
 from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_dropped
 from stream.errors import BrokerError
 from stream.example import Record
 from stream.kafka.connection import Kafka
+from stream.kafka.groups import other_member
 from stream.kafka.permissions import check_permissions
 from stream.kafka.probe import check_lets_in
 from stream.kafka.reasons import reason
@@ -49,6 +51,8 @@ __all__ = [
     "log_to_stderr",
     "make_batch_app",
     "more_partitions",
+    "other_member",
+    "place_of",
     "serve",
 ]
 

@@ -1,10 +1,12 @@
 """Loops compiled by numba at their first call, for the machine's own vector unit."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 from xxhash import xxh3_64_hexdigest
 
 P = ParamSpec("P")
@@ -33,8 +35,18 @@ def compiled(
     if calls:
         digest = xxh3_64_hexdigest(b"".join(Path(path).read_bytes() for path in calls))
         function.__qualname__ += f"_{digest}"
-    try:
-        made = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder for the cache can be written
-        made = numba.njit(**options)(function)
+    made = numba.njit(**options)(function)
+    with suppress(RuntimeError):  # no folder for the cache can be written
+        made._cache = _Cache(function)  # type: ignore[no-untyped-call]
     return cast(Callable[P, R], made)
+
+
+class _Cache(FunctionCache):
+    """A function's cache on disk; what was cached before a module was moved is compiled again."""
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """Return the compiled code for a signature, None if there is none that can be used."""
+        try:
+            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        except (ImportError, AttributeError):
+            return None

@@ -86,6 +86,10 @@ class Popularity(Baseline):
             self._sums = np.ldexp(self._sums, step)
         np.add.at(self._sums, rows_n, self._clock.weights(ts_ms_n))
 
+    def forget(self, rows: NDArray[np.int64]) -> None:
+        """Set the counts of items that have died to 0."""
+        self._sums[rows] = 0.0
+
     def counts(self, at_ms: int) -> NDArray[np.float64]:
         """Return the decayed count of every row at a time, [V]."""
         return self._clock.decayed(self._sums[: self._len], at_ms)

@@ -79,6 +79,12 @@ class PairCounts:
                 return
             self.make_room()
 
+    def forget(self, rows: NDArray[np.int64]) -> None:
+        """Drop all pairs of items that have died. Cost O(all pairs)."""
+        dead_V = np.zeros(self._len, np.bool_)
+        dead_V[rows] = True
+        _forget(dead_V, *self.columns)
+
     def advance(self, newest_ms: int) -> int:
         """Move the clock's origin, if it has to; return the exponent of two by which the counts were scaled."""
         if step := self.clock.advance(newest_ms):
@@ -189,6 +195,17 @@ def _drop(columns: Array, sums: Array, first: int, length: int, kept: int) -> in
             columns[at], sums[at] = columns[k], sums[k]
             at += 1
     return kept
+
+
+@compiled
+def _forget(dead_V: Array, starts: Array, lengths: Array, columns: Array, sums: Array) -> None:
+    for i in range(len(dead_V)):
+        at = starts[i]
+        for k in range(starts[i], starts[i] + lengths[i]):
+            if not (dead_V[i] or dead_V[columns[k]]):
+                columns[at], sums[at] = columns[k], sums[k]
+                at += 1
+        lengths[i] = at - starts[i]
 
 
 @compiled

@@ -1,13 +1,13 @@
 """What a run knows by name: both vocabularies and the catalogue. It turns a micro-batch of examples into rows.
 
 L = tokens of a micro-batch, P = retrieval targets, N = ranking targets, V = rows of the item vocabulary. Every
-recommender keeps one index, and takes each micro-batch in by one call: its questions are over the vocabulary as it was,
-then its new ids are admitted.
+recommender keeps one index, and takes each micro-batch in by one call: items whose time is over leave, its questions
+are over the vocabulary as it is then, and last its new ids are admitted.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,14 +20,18 @@ from model.data.labels import Targets, TargetSelector
 from model.data.micro_batch import PackedBatch, collate
 from model.data.stochastic_length import shortened
 from model.data.vocabulary import Vocabulary
-from stream.example import NO_KEY, Example, Kind
+from model.keys.fallback import fallback_keys, fallbacks
+from model.keys.lives import NO_LIMITS, Limits, Lives
+from stream.example import END_OF_TIME_MS, NO_KEY, Example, Kind
+
+_NONE: Final = np.empty(0, np.int64)
 
 
 class TokenRows(NamedTuple):
     """Table rows of a micro-batch's tokens, each [L]."""
 
-    items: NDArray[np.int64]  # -1 for attributes
-    attributes: NDArray[np.int64]  # of the feature table, -1 for all but attributes
+    items: NDArray[np.int64]  # -1 for attributes, and for items that have no row
+    attributes: NDArray[np.int64]  # of the feature table: attributes, and what stands in for such items; else -1
     actions: NDArray[np.int64]  # of the feature table, -1 where there is none
 
 
@@ -40,11 +44,11 @@ class RowBatch:
     rows: TokenRows
 
     def positives(self) -> NDArray[np.int64]:
-        """Return the item row of each retrieval target, [P]."""
+        """Return the item row of each retrieval target, [P]; -1 for an item without one."""
         return self.rows.items[self.tokens.positions[self.targets.positive]]
 
     def shortened(self, kept_L: NDArray[np.bool_]) -> "RowBatch":
-        """Return the batch with the kept tokens only, which must include those that its targets point at."""
+        """Return the batch with the kept tokens only, which must include its targets."""
         rows = TokenRows(*(column[kept_L] for column in self.rows))
         return RowBatch(shortened(self.tokens, kept_L), self.targets, rows)
 
@@ -58,6 +62,8 @@ class IndexedBatch:
     answered: Questions  # the same over the vocabulary after it: to be learned from
     slices: NDArray[np.intp]  # [P] age of each retrieval target before admission, index into item_age.SLICES
     rank_slices: NDArray[np.intp]  # [N] the same of each ranking target
+    died: NDArray[np.int64]  # item rows that were freed before the questions
+    renewed: NDArray[np.int64]  # free item rows that were taken by new items after the questions
 
 
 class EntityIndex:
@@ -66,10 +72,23 @@ class EntityIndex:
     Args:
         rank_actions: Actions with a ranking tower.
         negative_actions: Actions that do not make their target a retrieval target.
+        limits: Bounds of the item vocabulary.
+        stand_ins: Rows that stand in for items without one.
+        drop_unknown: Whether items without a row are left out of histories; else they have a stand-in there.
     """
 
-    def __init__(self, rank_actions: Sequence[str] = (), negative_actions: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        rank_actions: Sequence[str] = (),
+        negative_actions: Sequence[str] = (),
+        limits: Limits = NO_LIMITS,
+        *,
+        stand_ins: int = 1,
+        drop_unknown: bool = False,
+    ) -> None:
         self.items, self.features = Vocabulary(), Vocabulary()
+        self.lives = None if limits.none else Lives(limits)
+        self._stand_ins, self._drop_unknown = fallback_keys(stand_ins), drop_unknown
         self.catalogue = Catalogue()
         self._selector = TargetSelector(rank_actions, negative_actions)
 
@@ -78,19 +97,45 @@ class EntityIndex:
         tokens = collate(examples)
         return self._questions(tokens).part(self._selector.select(tokens).positive)
 
-    def take_in(self, examples: Sequence[Example]) -> IndexedBatch:
-        """Ask the questions of a micro-batch, then admit its ids and learn its texts."""
+    def take_in(self, examples: Sequence[Example], *, count: bool = True) -> IndexedBatch:
+        """Let items leave, ask the questions of a micro-batch, then admit its ids and learn its texts.
+
+        Args:
+            examples: The micro-batch.
+            count: Whether its targets count as occurrences of their items, for who is admitted and who leaves.
+        """
         tokens = collate(examples)
+        died = self._bury(tokens)
         targets = self._selector.select(tokens)
         every = self._questions(tokens)
         questions, age_T = every.part(targets.positive), age_slice(every.target_born_ms, every.request_ms)
-        batch = RowBatch(tokens, targets, self._admit(tokens))
+        free = np.flatnonzero(~self.items.used_mask()) if self.lives else _NONE
+        batch = RowBatch(tokens, targets, self._admit(tokens, count=count))
         for example in examples:
             keys = example.text_keys.tolist()
             self.items.learn_texts(keys, example.texts)
             self.features.learn_texts(keys, example.texts)
-        answered = self._answered(questions, batch)
-        return IndexedBatch(batch, questions, answered, age_T[targets.positive], age_T[targets.shown])
+        return IndexedBatch(
+            batch=self._without_unknown(batch),
+            questions=questions,
+            answered=self._answered(questions, batch),
+            slices=age_T[targets.positive],
+            rank_slices=age_T[targets.shown],
+            died=died,
+            renewed=free[self.items.used_mask()[free]],
+        )
+
+    def _bury(self, tokens: PackedBatch) -> NDArray[np.int64]:
+        """Let items leave as of a micro-batch's first request, and return their rows."""
+        first_ms = int(tokens.request_ms.min(initial=END_OF_TIME_MS))
+        if self.lives is None or first_ms == END_OF_TIME_MS or not self.lives.due(first_ms, self.items.known):
+            return _NONE
+        rows = self.lives.leaving(self.items.used_mask(), self.items.withdrawn)
+        self.lives.bury(rows, self.items.keys[rows], self.items.born_ms[rows])
+        self.items.bury(rows)
+        if len(rows):
+            self._admit_stand_ins()
+        return rows
 
     def known(self, examples: Sequence[Example]) -> RowBatch:
         """Return examples that were taken in before, by rows."""
@@ -102,13 +147,31 @@ class EntityIndex:
             attributes=np.where(attribute_L, attributes, -1),
             actions=self.features.rows(tokens.actions),  # NO_KEY is in no vocabulary
         )
-        return RowBatch(tokens, self._selector.select(tokens), rows)
+        if self.lives:
+            self._stand_in(tokens, rows)
+        return self._without_unknown(RowBatch(tokens, self._selector.select(tokens), rows))
+
+    def _admit_stand_ins(self) -> None:
+        self.features.admit(self._stand_ins, np.full(len(self._stand_ins), END_OF_TIME_MS))
+
+    def _stand_in(self, tokens: PackedBatch, rows: TokenRows) -> None:
+        """Let features stand in for items without a row."""
+        unknown_L = (tokens.kinds != Kind.ATTRIBUTE) & (rows.items < 0)
+        rows.attributes[unknown_L] = fallbacks(tokens.keys[unknown_L], self.features.rows(self._stand_ins))
+
+    def _without_unknown(self, batch: RowBatch) -> RowBatch:
+        """Return a batch without items that have no row, but for targets, where that is wanted."""
+        if self.lives is None or not self._drop_unknown:
+            return batch
+        kept_L = (batch.rows.items >= 0) | (batch.tokens.kinds == Kind.ATTRIBUTE)
+        kept_L[batch.tokens.positions] = True
+        return batch if kept_L.all() else batch.shortened(kept_L)
 
     def _questions(self, tokens: PackedBatch) -> Questions:
         """Return a question for every target, over the vocabulary as it is."""
         row_L = np.where(tokens.kinds == Kind.ATTRIBUTE, -1, self.items.rows(tokens.keys))
         target_T = row_L[tokens.positions]
-        known_T, live_V = target_T >= 0, ~self.items.withdrawn
+        known_T, live_V = target_T >= 0, self.items.live_mask()
         born_ms_T = np.full(len(target_T), UNBORN)
         born_ms_T[known_T] = self.items.born_ms[target_T[known_T]]
         possible_T = born_ms_T < tokens.request_ms
@@ -122,19 +185,40 @@ class EntityIndex:
             starts=tokens.offsets[tokens.owners],
             queries=tokens.queries,
             rows=np.where(tokens.kinds == Kind.ACTION, row_L, -1),
+            shown=np.where(tokens.kinds == Kind.IMPRESSION, row_L, -1),
             keys=self.items.keys,
             born_ms=self.items.born_ms.copy(),  # admission may move births back
             live=live_V,
             catalogue=self.catalogue,
         )
 
-    def _admit(self, tokens: PackedBatch) -> TokenRows:
+    def _admit(self, tokens: PackedBatch, *, count: bool) -> TokenRows:
         attribute_L, acted_L = tokens.kinds == Kind.ATTRIBUTE, tokens.actions != NO_KEY
         rows = TokenRows(*(np.full(len(tokens.keys), -1, np.int64) for _ in TokenRows._fields))
-        rows.items[~attribute_L] = self.items.admit(tokens.keys[~attribute_L], tokens.ts_ms[~attribute_L])
+        if self.lives is None:
+            rows.items[~attribute_L] = self.items.admit(tokens.keys[~attribute_L], tokens.ts_ms[~attribute_L])
+        else:
+            rows.items[~attribute_L] = self._admit_items(self.lives, tokens, np.flatnonzero(~attribute_L), count=count)
+            if (rows.items[~attribute_L] < 0).any():
+                self._admit_stand_ins()
+            self._stand_in(tokens, rows)
         rows.attributes[attribute_L] = self.features.admit(tokens.keys[attribute_L], tokens.ts_ms[attribute_L])
         rows.actions[acted_L] = self.features.admit(tokens.actions[acted_L], tokens.ts_ms[acted_L])
         return rows
+
+    def _admit_items(
+        self, lives: Lives, tokens: PackedBatch, at_i: NDArray[np.intp], *, count: bool
+    ) -> NDArray[np.int64]:
+        """Admit the items of some tokens as far as they may enter; return their rows, -1 where there is none."""
+        keys_i, ts_ms_i = tokens.keys[at_i], tokens.ts_ms[at_i]
+        own_i = np.isin(at_i, tokens.positions)
+        before_i = self.items.rows(keys_i)
+        enters_i = lives.may_enter(keys_i, ts_ms_i, own_i, before_i, count=count)
+        self.items.admit(keys_i[enters_i], ts_ms_i[enters_i], lives.room(self.items.known))
+        row_i = self.items.rows(keys_i)
+        lives.enter(keys_i[(before_i < 0) & (row_i >= 0)])
+        lives.see(row_i, ts_ms_i, own_i, len(self.items), count=count)
+        return row_i
 
     def _answered(self, questions: Questions, batch: RowBatch) -> Questions:
         """Return the questions over the vocabulary as it is after admission."""
@@ -142,9 +226,10 @@ class EntityIndex:
             questions,
             targets=batch.positives(),
             rows=np.where(batch.tokens.kinds == Kind.ACTION, batch.rows.items, -1),
+            shown=np.where(batch.tokens.kinds == Kind.IMPRESSION, batch.rows.items, -1),
             keys=self.items.keys,
             born_ms=self.items.born_ms,
-            live=~self.items.withdrawn,
+            live=self.items.live_mask(),
         )
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
@@ -163,6 +248,7 @@ class EntityIndex:
             **prefixed("items.", self.items.state()),
             **prefixed("features.", self.features.state()),
             **prefixed("catalogue.", self.catalogue.state()),
+            **prefixed("lives.", self.lives.state() if self.lives else {}),
         }
 
     def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -170,3 +256,5 @@ class EntityIndex:
         self.items = Vocabulary.from_state(under("items.", arrays))
         self.features = Vocabulary.from_state(under("features.", arrays))
         self.catalogue = Catalogue.from_state(under("catalogue.", arrays))
+        if self.lives:
+            self.lives.load_state(under("lives.", arrays))

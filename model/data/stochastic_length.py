@@ -46,13 +46,17 @@ def _needed(batch: PackedBatch) -> NDArray[np.bool_]:
 
 
 def shortened(batch: PackedBatch, kept_L: NDArray[np.bool_]) -> PackedBatch:
-    """Return the batch with the kept tokens only; its targets are the same, and point at the same tokens."""
+    """Return the batch with the kept tokens only, which include its targets; these point at the same tokens.
+
+    Where the token of a query is not kept, the last one before it takes its place.
+    """
     before: NDArray[np.int64] = np.concatenate((np.zeros(1, np.int64), np.cumsum(kept_L)))
+    query_T = before[batch.queries + 1] - 1
     columns = {name: getattr(batch, name)[kept_L] for name in ("keys", "actions", "ts_ms", "kinds")}
     return replace(
         batch,
         **columns,
         offsets=before[batch.offsets],
         positions=before[batch.positions],
-        queries=np.where(batch.queries < 0, -1, before[batch.queries]),
+        queries=np.where((batch.queries < 0) | (query_T < before[batch.offsets][batch.owners]), -1, query_T),
     )

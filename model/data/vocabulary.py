@@ -86,11 +86,14 @@ class Vocabulary:
         """When each withdrawn row was withdrawn, 0 for the others, [R]."""
         return self._withdrawn_ms[: len(self)]
 
+    def used_mask(self) -> NDArray[np.bool_]:
+        """Return which rows hold a key, [R]."""
+        mask_R: NDArray[np.bool_] = self.keys != NO_KEY
+        return mask_R
+
     def live_mask(self) -> NDArray[np.bool_]:
         """Return which rows hold a key that is not withdrawn, [R]."""
-        mask_R: NDArray[np.bool_] = ~self.withdrawn
-        mask_R[self._free] = False
-        return mask_R
+        return self.used_mask() & ~self.withdrawn
 
     def live(self) -> NDArray[np.intp]:
         """Return the rows that hold a key that is not withdrawn, ascending."""

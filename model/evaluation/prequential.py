@@ -79,7 +79,7 @@ class Prequential:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all sums, for a checkpoint."""
-        arrays = {}
+        arrays: dict[str, NDArray[Any]] = {}
         for ranker, tested in self.ranking.items():
             arrays |= prefixed(f"ranking.{ranker}.", tested.state())
         for scorer, window in self.retrieval.items():

@@ -90,6 +90,8 @@ def _lift(
     row: int, items: Array, counts: Array, pairs: PairColumns, totals: Array, chance: float, factor: float
 ) -> float:
     """Return the log of how often an item was together with those of a history, over how often by chance."""
+    if row < 0:
+        return 0.0
     found, n, k, end = 0.0, 0, pairs.starts[row], pairs.starts[row] + pairs.lengths[row]
     while n < len(items) and k < end:
         if items[n] < pairs.columns[k]:
@@ -120,14 +122,16 @@ def _ask(
         x[:, BIAS] = 1.0
         x[:, OWN_ACTS] = np.log1p(acted[place]) if known else 0.0
         x[:, OWN_VIEWS] = np.log1p(viewed[place]) if known else 0.0
-        x[:, VIEWS] = np.log((counts.views[row] * factor + 1.0) / (mean + 1.0))
+        views = counts.views[row] * factor if row >= 0 else 0.0
+        x[:, VIEWS] = np.log((views + 1.0) / (mean + 1.0))
         x[:, SHOWN] = _lift(row, items, viewed, counts.shown, counts.shown_totals, by_views, factor)
         x[:, ACTED] = _lift(row, items, acted, counts.acted, counts.acted_totals, by_acts, factor)
         x[:, HISTORY] = np.log1p(own.sum()) / 3.0
         x[:, PLACE] = np.log1p(asked.places[t])
         for a in range(actions):
             base = (counts.totals[1 + a] * factor + 1.0) / (counts.totals[0] * factor + 2.0)
-            item = (counts.acts[row, a] * factor / base + PRIOR) / (counts.views[row] * factor + PRIOR)
+            acts = counts.acts[row, a] * factor if row >= 0 else 0.0
+            item = (acts / base + PRIOR) / (views + PRIOR)
             user = (own[1 + a] / base + PRIOR) / (own[0] + PRIOR)
             x[a, ITEM_RATE], x[a, USER_RATE] = np.log(item), np.log(user)
             base_TA[t, a] = np.log(base / (1.0 - base))
@@ -160,7 +164,9 @@ def _descend(t: int, asked: Impressions, heads: ClickHeads, x_AF: Array, logits_
 
 @partial(compiled, calls=_CALLED)
 def _count(t: int, asked: Impressions, weight: float, counts: ClickCounts, limit: int) -> None:
-    """Count an impression."""
+    """Count an impression, unless its item has no row."""
+    if asked.targets[t] < 0:
+        return
     row, acted, facts = asked.targets[t], False, counts.facts
     facts[DISTINCT] += counts.views[row] == 0.0
     counts.views[row] += weight

@@ -31,7 +31,7 @@ USED_SHOWN, USED_ACTED, DISTINCT = range(3)  # in `facts`
 class Impressions(NamedTuple):
     """Impressions in their order, with the tokens of their users."""
 
-    targets: Array  # [T] row of the shown item
+    targets: Array  # [T] row of the shown item, -1 where it has none
     groups: Array  # [T] number of the request, ascending
     starts: Array  # [T] first token of the history, into L
     queries: Array  # [T] last token of it, -1: none

@@ -73,6 +73,17 @@ class Clicks:
         for pairs in (self._shown, self._acted):
             pairs.grow(rows)
 
+    def forget(self, rows: NDArray[np.int64]) -> None:
+        """Drop the counts of items that have died, and their pairs with others."""
+        rows = rows[rows < self._len]
+        self._facts[DISTINCT] -= int((self._views[rows] > 0).sum())
+        self._views[rows], self._acts[rows] = 0.0, 0.0
+        self._totals[0], self._totals[1:] = self._views[: self._len].sum(), self._acts[: self._len].sum(0)
+        for pairs, totals in ((self._shown, self._shown_totals), (self._acted, self._acted_totals)):
+            pairs.forget(rows)
+            totals[rows] = 0.0
+            totals[-1] = totals[: self._len].sum()
+
     def _fades(self, ts_ms_T: NDArray[np.int64], *, move: bool) -> Fades:
         """Return how counts fade; with `move` the clock's origin moves if it has to, without it nothing is counted."""
         clock = self._shown.clock

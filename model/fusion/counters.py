@@ -3,7 +3,7 @@
 V items, P popularities, T events. Popularity is counted with several half-lives side by side; pairs (what goes together
 with an item, what follows it) with one. Memory is bounded by the number of items: P counts and features of each, and at
 most 2,048 pairs of an item, fewer where there are more than 2,048 items, 256 from 16,384 items on
-(loops.pairs_of_item).
+(tables.pairs_of_item).
 """
 
 from collections.abc import Mapping
@@ -17,8 +17,16 @@ from model.arrays.state import prefixed, under
 from model.counting.decay import DecayClock
 from model.counting.pair_counts import PairCounts
 from model.data.event_time import DAY_MS, HOUR_MS
-from model.fusion.loops import pairs_of_item
-from model.fusion.tables import DISTINCT, EVENTS, LAGS, REFRESH_AT, USED_FOLLOWING, USED_TOGETHER, Counts
+from model.fusion.tables import (
+    DISTINCT,
+    EVENTS,
+    LAGS,
+    REFRESH_AT,
+    USED_FOLLOWING,
+    USED_TOGETHER,
+    Counts,
+    pairs_of_item,
+)
 
 HALF_LIVES_MS: Final = (HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS, 10**6 * DAY_MS)  # the last: never
 PAIR_HALF_LIFE_MS: Final = 90 * DAY_MS
@@ -55,6 +63,20 @@ class Counters:
         self._following_totals = with_room(self._following_totals, rows)
         self._together.grow(rows)
         self._following.grow(rows)
+
+    def forget(self, rows: NDArray[np.int64]) -> None:
+        """Drop the counts of items that have died, and their pairs with others.
+
+        What other items have counted together stays in their totals, as that of pairs dropped for want of room does.
+        """
+        rows = rows[rows < self._len]
+        self._facts[DISTINCT] -= int((self._sums[rows] > 0).any(1).sum())
+        self._sums[rows], self.features[rows] = 0.0, 0.0
+        self._totals[:] = self._sums[: self._len].sum(0)
+        for totals in (self._together_totals, self._together_roots, self._following_totals):
+            totals[rows] = 0.0
+        for pairs in (self._together, self._following):
+            pairs.forget(rows)
 
     def weigh(self, ts_ms_T: NDArray[np.int64], *, move: bool) -> Weights:
         """Return the weights of occurrences, for which origins move if they have to; without `move` these are 0."""

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from numpy.typing import NDArray
 
+from model.arrays.jit import compiled
 from model.counting.pair_counts import PairColumns
 
 Array = NDArray[Any]
@@ -23,6 +24,7 @@ RATE: Final = 0.2  # of Adagrad
 ENCODER: Final = 0  # first feature; then popularities, then those of listed rows:
 TOGETHER, FOLLOWING, OWN, OWN_FOLLOWING = range(4)
 LISTED: Final = 4
+ACTED: Final = LISTED  # a mark and no feature: above 0 where the user has acted on the item
 DISTINCT, EVENTS, REFRESH_AT, USED_TOGETHER, USED_FOLLOWING = range(5)  # in `facts`
 
 
@@ -35,7 +37,8 @@ class Events(NamedTuple):
     classes: Array  # [T] class of history length
     starts: Array  # [T] first token of the history, into L
     queries: Array  # [T] last token of it
-    rows: Array  # [L]
+    rows: Array  # [L] item acted on or shown, -1 at other tokens
+    acted: Array  # [L] whether it was acted on
     last: Array  # [T, m] last items, latest first, -1 where there are fewer
     weights: Array  # [T, P] weight of an occurrence, as of the clocks' origins
     pair_weights: Array  # [T]
@@ -82,7 +85,7 @@ class Room(NamedTuple):
 
     at: Array  # [V] where an item is listed, -1: not
     rows: Array  # [n]
-    features: Array  # [n, LISTED]
+    features: Array  # [n, LISTED + 1], the last is ACTED
     every: Array  # [V] 0, 1, 2, …
     scores: Array  # [V]
     pool_scores: Array  # [N]
@@ -93,3 +96,9 @@ class Pool(NamedTuple):
 
     rows: Array  # [N]
     counts: Array  # [N] expected number of times that the row is in the pool
+
+
+@compiled
+def pairs_of_item(facts: Array) -> int:
+    """Return how many pairs an item may have: its part of PAIRS, within bounds."""
+    return int(min(MOST, max(LEAST, PAIRS // max(1, facts[DISTINCT]))))

@@ -108,7 +108,7 @@ class KeyTable:
 
 
 @compiled
-def _find(slots: Array, key: int) -> int:
+def _find(slots: Array, key: Any) -> Any:
     """Return the slot that holds a key, or the empty one where it would be."""
     mixed, mask = key * _GOLDEN, np.uint64(len(slots) - 1)
     at = (mixed ^ (mixed >> _HALF)) & mask
@@ -118,7 +118,7 @@ def _find(slots: Array, key: int) -> int:
 
 
 @compiled
-def _row(slots: Array, old: Array, key: int) -> int:
+def _row(slots: Array, old: Array, key: Any) -> Any:
     """Return the row of a key, -1 where there is none."""
     at = _find(slots, key)
     if key == _EMPTY:
@@ -195,7 +195,7 @@ def _remove(slots: Array, old: Array, keys_n: Array) -> int:
 
 
 @compiled
-def _close_up(slots: Array, hole: int) -> None:
+def _close_up(slots: Array, hole: Any) -> None:
     """Empty a slot, and move later keys of its run back to where they are found without it."""
     at, mask = hole, np.uint64(len(slots) - 1)
     while True:

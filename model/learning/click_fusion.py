@@ -53,6 +53,11 @@ class ClickFusion:
             found |= dict(zip(self._names, logits_HNA, strict=True))
         return found
 
+    def forget(self, rows: NDArray[np.int64]) -> None:
+        """Drop the counts of items that have died."""
+        if self._clicks is not None:
+            self._clicks.forget(rows)
+
     def _impressions(self, batch: RowBatch, tower_NA: NDArray[np.float64]) -> Impressions:
         tokens, shown = batch.tokens, batch.targets.shown
         position_N, start_N = tokens.positions[shown], tokens.offsets[tokens.owners[shown]]

@@ -39,8 +39,8 @@ class ForwardPass:
         self._weights, self._batch, self._negatives = weights, batch, negatives
         tokens, targets, rows = batch.tokens, batch.targets, batch.rows
         drawn = negatives.rows if negatives else np.empty(0, np.int64)
-        feature_L = np.maximum(rows.attributes, rows.actions)  # a token has at most one of them
-        self.gathered = weights.gather(np.concatenate((rows.items, drawn)), feature_L)
+        features = np.concatenate((rows.attributes, rows.actions))
+        self.gathered = weights.gather(np.concatenate((rows.items, drawn)), features)
         item_at_L, self._item_at_K = np.split(self.gathered.items.at, [len(tokens.keys)])
         self._positive_at_P = item_at_L[tokens.positions[targets.positive]]
         recommender, tensor = weights.recommender, weights.tensor
@@ -53,19 +53,20 @@ class ForwardPass:
             y_LD = dropout.output(y_LD)
         query_P = tensor(tokens.queries[targets.positive])
         self.queries_PD = recommender.queries(y_LD, query_P, content_LD, kinds_L, offsets)
-        self.logits_NA = self._rank_logits(y_LD, content_LD, item_at_L)
+        self.logits_NA = self._rank_logits(y_LD, content_LD)
 
     def _embed(self, item_at_L: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the rows of the tokens' items or attributes, and those of their actions, [L, D] each."""
         rows, tensor = self._batch.rows, self._weights.tensor
         items, features = (table.leaf for table in self.gathered)
-        matrix = torch.cat((items, features, items.new_zeros(1, items.shape[1])))
-        feature_at_L, zeros_at = len(items) + self.gathered.features.at, len(matrix) - 1
-        content_L = np.where(rows.items >= 0, item_at_L, feature_at_L)
-        action_L = np.where(rows.actions >= 0, feature_at_L, zeros_at)
-        return matrix.index_select(0, tensor(content_L)), matrix.index_select(0, tensor(action_L))
+        self._matrix = torch.cat((items, features, items.new_zeros(1, items.shape[1])))
+        attribute_at_L, action_at_L = np.split(len(items) + self.gathered.features.at, 2)
+        self._content_at_L = np.where(rows.items >= 0, item_at_L, attribute_at_L)
+        action_L = np.where(rows.actions >= 0, action_at_L, len(self._matrix) - 1)
+        content_LD = self._matrix.index_select(0, tensor(self._content_at_L))
+        return content_LD, self._matrix.index_select(0, tensor(action_L))
 
-    def _rank_logits(self, y_LD: Tensor, content_LD: Tensor, item_at_L: NDArray[np.int64]) -> Tensor:
+    def _rank_logits(self, y_LD: Tensor, content_LD: Tensor) -> Tensor:
         """Return the logits of the shown items; a query is computed once for each request."""
         tokens, recommender, tensor = self._batch.tokens, self._weights.recommender, self._weights.tensor
         shown = self._batch.targets.shown
@@ -74,28 +75,31 @@ class ForwardPass:
         with torch.no_grad():
             kinds_L, offsets = tensor(tokens.kinds), tensor(tokens.offsets)
             query_RD = recommender.queries(y_LD.detach(), tensor(asked_R), content_LD.detach(), kinds_L, offsets)
-            rows_ND = self.gathered.items.leaf.index_select(0, tensor(item_at_L[position_N]))
+            rows_ND = self._matrix.index_select(0, tensor(self._content_at_L[position_N]))
         y_ND = y_LD.index_select(0, tensor(position_N))
         return recommender.rank_logits(y_ND, query_RD.index_select(0, tensor(request_N)), rows_ND)
 
     def loss(self, rank_weight: float) -> Tensor | None:
         """Return the retrieval loss plus `rank_weight` times the ranking loss; None where there is no target."""
         losses, labels = [], self._batch.targets.labels
-        if self._negatives and len(self._positive_at_P):
+        if self._negatives and (self._positive_at_P >= 0).any():
             losses.append(self._retrieval_loss(self._negatives))
         if labels.size:
             losses.append(rank_weight * ranking_head.loss(self.logits_NA, self._weights.tensor(labels)))
         return torch.stack(losses).sum() if losses else None
 
     def _retrieval_loss(self, negatives: Negatives) -> Tensor:
-        tokens, targets = self._batch.tokens, self._batch.targets
-        hit_PK = accidental_hits(self._positive_at_P, tokens.requests[targets.positive], self._item_at_K)
+        """Return the loss of the targets whose item has a row."""
+        tokens, targets, at_P = self._batch.tokens, self._batch.targets, self._positive_at_P
+        known = np.flatnonzero(at_P >= 0)
         tensor, leaf = self._weights.tensor, self.gathered.items.leaf
+        queries_PD = self.queries_PD if len(known) == len(at_P) else self.queries_PD.index_select(0, tensor(known))
+        hit_PK = accidental_hits(at_P[known], tokens.requests[targets.positive[known]], self._item_at_K)
         return sampled_softmax(
-            self.queries_PD,
-            leaf.index_select(0, tensor(self._positive_at_P)),
+            queries_PD,
+            leaf.index_select(0, tensor(at_P[known])),
             leaf.index_select(0, tensor(self._item_at_K)),
-            log_q_T=tensor(negatives.log_q(self._batch.positives())).to(leaf.dtype),
+            log_q_T=tensor(negatives.log_q(self._batch.positives()[known])).to(leaf.dtype),
             log_q_K=tensor(negatives.log_q(negatives.rows)).to(leaf.dtype),
             hit_TK=tensor(hit_PK),
             temperature=self._weights.recommender.settings.temperature,

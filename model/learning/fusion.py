@@ -74,6 +74,11 @@ class Fusion:
         ranks = {name: np.concatenate(parts) for name, parts in found.items()}
         return ({} if self._fused else {MODEL: ranks[ENCODER]}) | ranks if test else {}
 
+    def forget(self, rows: NDArray[np.int64]) -> None:
+        """Drop the counts of items that have died."""
+        if self._linear is not None:
+            self._linear.counters.forget(rows)
+
     def _logits(self, queries_PD: Tensor, items: int) -> NDArray[np.float32]:
         """Return the encoder's logits of the first items, [P, V]."""
         logit_PV = self._ranker.cosines(queries_PD, items) / self._temperature

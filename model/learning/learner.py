@@ -2,7 +2,8 @@
 
 P = retrieval targets of a micro-batch, N = its ranking targets. The steps of `Learner.step`:
 
-    1. ask: the questions are over the vocabulary as it is, which decides the candidates and the targets' ages
+    1. ask: items whose time is over die, and all that is counted of them; the questions are over the vocabulary as it
+       is then, which decides the candidates and the targets' ages
     2. admit: new ids get rows, untrained ones, and texts are learned
     3. forward: one pass. It has no dropout, and no weight moves before 5, so its outputs serve the test and the loss.
        Where Stochastic Length shortens a sequence, the test has a pass of its own, over all tokens and without gradient
@@ -40,6 +41,7 @@ from model.data.stochastic_length import kept_tokens
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.evaluation.prequential import Outcome, Prequential
+from model.keys.lives import Limits
 from model.learning import negatives
 from model.learning.click_fusion import ClickFusion
 from model.learning.dropout import Dropout
@@ -79,7 +81,11 @@ class Learner:
         make_deterministic(train.threads)
         self.model, self.train = model, train
         self.weights = Parameters(model, train)
-        self.index = EntityIndex(model.rank_actions, train.negative_actions)
+        self.index = EntityIndex(
+            *(model.rank_actions, train.negative_actions, _limits(model, train)),
+            stand_ins=train.stand_ins,
+            drop_unknown=train.unknown_items == "dropped",
+        )
         self.popularity = Popularity(round(train.popularity_half_life_d * DAY_MS))
         self._last_items = LastItems()
         self._with_baselines = baselines
@@ -135,7 +141,7 @@ class Learner:
                 self._past.add(examples)
             return StepReport(self.counts["steps"], 0, 0, examples[-1].final_ms, math.nan, None)
         self._check_lengths(present)
-        taken = self._take_in(present)  # 1, 2
+        taken = self._take_in(present, count=learn)  # 1, 2
         tested, trained = self._forward(taken.batch, test=test, learn=learn)  # 3
         outcome = self._test(taken, tested, learn=learn) if test and tested is not None else None  # 4
         if tested is not None and learn and not test:
@@ -157,10 +163,16 @@ class Learner:
                 "another --name with a model.max_len of at least stream.example_tokens"
             )
 
-    def _take_in(self, examples: Sequence[Example]) -> IndexedBatch:
-        taken = self.index.take_in(examples)
+    def _take_in(self, examples: Sequence[Example], *, count: bool = True) -> IndexedBatch:
+        """Take a micro-batch in, and reset what is known by row of items that have died; replays go by id."""
+        taken = self.index.take_in(examples, count=count)
+        if len(taken.died):
+            for counts in (self.popularity, self._fusion, self._clicks):
+                counts.forget(taken.died)
         self.weights.grow(self.items.keys, len(self.features))
         self.popularity.grow(len(self.items))
+        if len(taken.renewed):
+            self.weights.renew_items(taken.renewed)
         return taken
 
     def _forward(self, batch: RowBatch, *, test: bool, learn: bool) -> tuple[ForwardPass | None, ForwardPass | None]:
@@ -222,8 +234,9 @@ class Learner:
     def _train_on(self, trained: ForwardPass, answered: Questions) -> float:
         loss = trained.loss(self.train.rank_weight)
         value = math.nan if loss is None else self.weights.descend(loss, trained.gathered)
+        known = np.flatnonzero(answered.targets >= 0)
         for baseline in self._baselines:
-            baseline.learn(answered)
+            baseline.learn(answered.part(known))
         return value
 
     def _replay(self, examples: Sequence[Example]) -> None:
@@ -253,7 +266,7 @@ class Learner:
 
         Ids are admitted, no weight moves. For experiments in which what is recommended decides what comes next.
         """
-        taken = self._take_in(examples)
+        taken = self._take_in(examples, count=False)
         return self._fusion.best(self._forward_to_test(taken.batch).queries_PD, taken.questions, k)
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
@@ -270,6 +283,8 @@ class Learner:
             self._past.digest_update(hasher)
         digest_arrays(hasher, self._fusion.deciding())
         digest_arrays(hasher, self._clicks.deciding())
+        if self.index.lives:
+            digest_arrays(hasher, self.index.lives.state())
         hasher.update(str(self.counts).encode())
         return hasher.hexdigest()
 
@@ -311,3 +326,18 @@ class Learner:
             "popularity.counts": self.popularity.counts(at_ms),
             "popularity.at_ms": np.array(at_ms, np.int64),
         }
+
+
+def _limits(model: ModelSettings, train: TrainSettings) -> Limits:
+    """Return the bounds of the item vocabulary.
+
+    Raises:
+        ModelError: Items may die, but share their rows.
+    """
+    limits = Limits(train.admit_after, round(train.item_ttl_d * DAY_MS), train.max_items, train.evict)
+    if model.item_rows and not limits.none:
+        raise ModelError(
+            "model.item_rows makes items share rows, which cannot be reset when one of them leaves; set it to 0, or "
+            "train.admit_after to 1 and train.item_ttl_d and train.max_items to 0."
+        )
+    return limits

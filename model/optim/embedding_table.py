@@ -75,25 +75,37 @@ class EmbeddingTable:
         return self.weight[: self._len]
 
     def grow(self, rows: int) -> None:
-        """Have at least `rows` rows in use."""
+        """Have at least `rows` rows in use, the new ones with their first values."""
         if rows > len(self.weight):
-            self._reserve(max(-(-rows // BLOCK) * BLOCK, 2 * len(self.weight)))
+            self.reserve(max(rows, 2 * len(self.weight)))
+        for block in range(-(-self._len // BLOCK), -(-rows // BLOCK)):
+            self.weight[block * BLOCK : (block + 1) * BLOCK] = torch.from_numpy(self._draw(block)).to(self.weight)
         self._len = max(self._len, rows)
 
-    def _reserve(self, capacity: int) -> None:
-        """Raise the capacity, a multiple of BLOCK, and draw the first values of the new rows."""
-        start = len(self.weight)
-        fresh = np.concatenate([self._draw(block) for block in range(start // BLOCK, capacity // BLOCK)])
-        self.weight = torch.cat([self.weight, torch.from_numpy(fresh).to(self.weight)])
-        zeros = self.weight.new_zeros(capacity - start, self._dim)
-        self._mean = torch.cat([self._mean, zeros])
-        self._square = torch.cat([self._square, zeros])
-        self._steps = torch.cat([self._steps, self._steps.new_zeros(capacity - start)])
+    def reserve(self, rows: int) -> None:
+        """Have memory for so many rows, so that growing up to them copies nothing."""
+        more = max(0, -(-rows // BLOCK) * BLOCK - len(self.weight))
+        self.weight = torch.cat([self.weight, self.weight.new_empty(more, self._dim)])
+        self._mean, self._square = (
+            torch.cat([moment, moment.new_zeros(more, self._dim)]) for moment in (self._mean, self._square)
+        )
+        self._steps = torch.cat([self._steps, self._steps.new_zeros(more)])
 
     def _draw(self, block: int) -> NDArray[np.float32]:
         key = np.array([self._seed % 2**64, block], np.uint64)
         stream = Generator(Philox(key=key))
         return stream.standard_normal((BLOCK, self._dim), np.float32) * np.float32(self._std)
+
+    def renew(self, rows: NDArray[np.int64]) -> None:
+        """Set rows to their first values, with no moments and no steps, as if they had never been used."""
+        for block in np.unique(rows // BLOCK).tolist():
+            own = rows[rows // BLOCK == block]
+            self.weight[own] = torch.from_numpy(self._draw(block)[own - block * BLOCK]).to(self.weight)
+        at = torch.as_tensor(rows, device=self.weight.device)
+        for part in (self._mean, self._square, self._steps):
+            part[at] = 0
+        if self._units_len:
+            self._renew_units(at)
 
     def gather(self, rows_n: NDArray[np.int64]) -> GatheredRows:
         """Copy the distinct ones of these rows out of the table; row -1 is none."""

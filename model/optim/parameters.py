@@ -43,6 +43,7 @@ class Parameters:
             EmbeddingTable(model.dim, seed=stream_seed(train.seed, name), std=ROW_STD, device=self.device)
             for name in ("items", "features")
         )
+        self.items.reserve(train.max_items)
         self.dense = DenseAdamW(self.recommender, train.learning_rate)
         self._embedding_lr = train.learning_rate * train.embedding_rate_ratio
         self._shared = model.item_rows
@@ -54,6 +55,10 @@ class Parameters:
             self._table_row_V = (item_keys % np.uint64(self._shared)).astype(np.int64)
         self.items.grow(self._shared or len(item_keys))
         self.features.grow(features)
+
+    def renew_items(self, rows: NDArray[np.int64]) -> None:
+        """Set the rows of items to their first values: other items had them before."""
+        self.items.renew(rows)
 
     def gather(self, items: NDArray[np.int64], features: NDArray[np.int64]) -> Gathered:
         """Copy rows out of the tables as leaves, by their rows in the vocabularies; -1 is no row."""

@@ -4,6 +4,7 @@ n tokens of history, b candidates, L = n + b, D width, R rows of the item table,
 Everything is immutable once made, so that threads can share it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from model.errors import ModelError
 from model.fusion.answers import ALL, NEW, Added, CountedScores
 from model.fusion.click_tables import Impressions, whats
 from model.fusion.clicks import Clicks
+from model.keys.fallback import fallback_keys, fallbacks
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
 from model.serving.top_k import Extra, best
@@ -31,22 +33,24 @@ from stream.example import NO_KEY, Kind, id_key
 class History:
     """A user's tokens that the snapshot knows, oldest first."""
 
-    rows_n: NDArray[np.int64]  # of the item table, or of the feature table for attributes
+    items_n: NDArray[np.int64]  # rows of items, -1 for attributes and items without one
+    features_n: NDArray[np.int64]  # rows of the feature table: attributes, and what stands in for such items; else -1
     actions_n: NDArray[np.int64]  # of the feature table, -1 where there is none or it is unknown
     ts_ms_n: NDArray[np.int64]
     kinds_n: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.rows_n)
+        return len(self.items_n)
 
     def last(self, count: int) -> "History":
         """Return the last tokens, fewer if there are fewer."""
         start = max(0, len(self) - count)
-        return History(self.rows_n[start:], self.actions_n[start:], self.ts_ms_n[start:], self.kinds_n[start:])
+        columns = self.items_n, self.features_n, self.actions_n, self.ts_ms_n, self.kinds_n
+        return History(*(column[start:] for column in columns))
 
     def acted_on(self) -> NDArray[np.int64]:
         """Return the item rows of the actions."""
-        rows: NDArray[np.int64] = self.rows_n[self.kinds_n == Kind.ACTION]
+        rows: NDArray[np.int64] = self.items_n[(self.kinds_n == Kind.ACTION) & (self.items_n >= 0)]
         return rows
 
 
@@ -70,6 +74,7 @@ class Scorer:
             self.settings = ModelSettings.model_validate(snapshot.manifest.settings.get("model", {}))
             self.items = Vocabulary.from_state(under("items.", arrays))
             self.features = Vocabulary.from_state(under("features.", arrays))
+            self._stand_ins = self._rows_standing_in(snapshot.manifest.settings.get("train", {}))
             self._recommender = _recommender(self.settings, under("recommender.", arrays))
             self.live_V: NDArray[np.int64] = self.items.live().astype(np.int64)
             self._counted = CountedScores(under("fusion.", arrays), self.live_V)
@@ -83,14 +88,27 @@ class Scorer:
             ) from error
         self._live_VD = unit(self._item_RD[torch.from_numpy(self.live_V)])
 
+    def _rows_standing_in(self, train: Mapping[str, Any]) -> NDArray[np.int64]:
+        """Return the rows that stand in for items without one; none where these are left out."""
+        dropped = train.get("unknown_items") == "dropped"
+        rows = self.features.rows(fallback_keys(0 if dropped else train.get("stand_ins", 0)))
+        return rows[rows >= 0]
+
     def history(self, tokens: NDArray[Any]) -> History:
-        """Return tokens (TOKEN_DTYPE, oldest first) as rows; those of ids unknown to the snapshot are left out."""
+        """Return tokens (TOKEN_DTYPE, oldest first) as rows.
+
+        An item that the snapshot does not know is left out, unless it has a row that stands in for such items.
+        """
         kinds = tokens["kind"].astype(np.int64)
         is_attribute = kinds == Kind.ATTRIBUTE
-        rows = np.where(is_attribute, self.features.rows(tokens["key"]), self.items.rows(tokens["key"]))
+        items = np.where(is_attribute, -1, self.items.rows(tokens["key"]))
+        features = np.where(is_attribute, self.features.rows(tokens["key"]), -1)
+        if len(self._stand_ins):
+            features = np.where(is_attribute | (items >= 0), features, fallbacks(tokens["key"], self._stand_ins))
         actions = np.where(tokens["action"] == NO_KEY, -1, self.features.rows(tokens["action"]))
-        known = rows >= 0
-        return History(rows[known], actions[known], tokens["ts_ms"][known].astype(np.int64), kinds[known])
+        known = (items >= 0) | (features >= 0)
+        ts_ms = tokens["ts_ms"].astype(np.int64)
+        return History(items[known], features[known], actions[known], ts_ms[known], kinds[known])
 
     def topk(
         self, history: History, now_ms: int, k: int, excluded: NDArray[np.int64]
@@ -111,7 +129,9 @@ class Scorer:
         return self.live_V[at], scores
 
     def _added(self, history: History, now_ms: int, head: int) -> Added:
-        return self._counted.added(history.acted_on(), now_ms, head)
+        known_n = history.items_n >= 0
+        acted_n = history.kinds_n[known_n] == Kind.ACTION
+        return self._counted.added(history.items_n[known_n], acted_n, now_ms, head)
 
     def live_positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the positions of these rows in live_V, sorted; rows that are not live have none."""
@@ -151,46 +171,54 @@ class Scorer:
             places=zeros_b,
             labels=np.zeros(tower_bA.shape, np.bool_),
             towers=tower_bA.astype(np.float64),
-            rows=history.rows_n,
+            rows=history.items_n,
             whats=whats(history.kinds_n, history.actions_n, np.where(ranked_A < 0, -2, ranked_A)),
         )
         logits_bA = self._clicks.step(asked, np.full(b, now_ms), learn=False)[0]
-        return (1 / (1 + np.exp(-logits_bA))).astype(np.float32)
+        probability_bA: NDArray[np.float32] = (1 / (1 + np.exp(-logits_bA))).astype(np.float32)
+        return probability_bA
 
     def _asked(self, history: History, y_LD: Tensor) -> Tensor:
         """Return the query after the history, [D], from the encoder's output that begins with the history's."""
-        n, kinds_n = len(history), torch.from_numpy(history.kinds_n)
-        content_nD = self._content(torch.from_numpy(history.rows_n), kinds_n == Kind.ATTRIBUTE)
-        bounds, last = torch.tensor([0, n]), torch.tensor([n - 1])
+        n = len(history)
+        content_nD = self._content(history.items_n, history.features_n)
+        bounds, last, kinds_n = torch.tensor([0, n]), torch.tensor([n - 1]), torch.from_numpy(history.kinds_n)
         return self._recommender.queries(y_LD, last, content_nD, kinds_n, bounds)[0]
 
     def _encode(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Tensor:
         """Return the encoder's output at the history, then at the candidates, [L, D]."""
         b = len(rows_b)
-        rows_L = torch.from_numpy(np.concatenate((history.rows_n, rows_b)))
-        actions_L = torch.from_numpy(np.concatenate((history.actions_n, np.full(b, -1))))
-        kinds_L = torch.from_numpy(np.concatenate((history.kinds_n, np.full(b, int(Kind.IMPRESSION)))))
-        ts_ms_L = torch.from_numpy(np.concatenate((history.ts_ms_n, np.full(b, now_ms))))
-        if not len(rows_L):
+        none_b = np.full(b, -1)
+        items_L, features_L, actions_L, ts_ms_L, kinds_L = (
+            np.concatenate(columns)
+            for columns in (
+                (history.items_n, rows_b),
+                (history.features_n, none_b),
+                (history.actions_n, none_b),
+                (history.ts_ms_n, np.full(b, now_ms)),
+                (history.kinds_n, np.full(b, int(Kind.IMPRESSION))),
+            )
+        )
+        if not len(items_L):
             return torch.empty(0, self.settings.dim)
         return self._recommender.encode(
-            self._content(rows_L, kinds_L == Kind.ATTRIBUTE),
-            _gather(self._feature_RD, actions_L, actions_L >= 0),
-            kinds_L,
-            ts_ms_L,
-            torch.tensor([0, len(rows_L)]),
+            self._content(items_L, features_L),
+            _gather(self._feature_RD, actions_L),
+            torch.from_numpy(kinds_L),
+            torch.from_numpy(ts_ms_L),
+            torch.tensor([0, len(items_L)]),
             torch.tensor([b]),
             request_ms=torch.tensor([now_ms]),
         )
 
-    def _content(self, rows_L: Tensor, is_attribute_L: Tensor) -> Tensor:
-        return _gather(self._item_RD, rows_L, ~is_attribute_L) + _gather(self._feature_RD, rows_L, is_attribute_L)
+    def _content(self, items_L: NDArray[np.int64], features_L: NDArray[np.int64]) -> Tensor:
+        return _gather(self._item_RD, items_L) + _gather(self._feature_RD, features_L)
 
 
-def _gather(weight_RD: Tensor, rows_L: Tensor, wanted_L: Tensor) -> Tensor:
-    """Return the wanted rows, zeros for the others, [L, D]."""
-    out_LD = torch.zeros(len(rows_L), weight_RD.shape[1])
-    out_LD[wanted_L] = weight_RD[rows_L[wanted_L]]
+def _gather(weight_RD: Tensor, rows_L: NDArray[np.int64]) -> Tensor:
+    """Return rows, zeros for row -1, [L, D]."""
+    out_LD, at_L = torch.zeros(len(rows_L), weight_RD.shape[1]), torch.from_numpy(rows_L)
+    out_LD[at_L >= 0] = weight_RD[at_L[at_L >= 0]]
     return out_LD
 
 

@@ -119,7 +119,12 @@ def diff(
         for name, (old, new) in found.numbers.items()
     ]
     show_table(("", found.a, found.b, "change"), numbers)
-    for verb, items in (("born", found.born), ("withdrawn", found.withdrawn), ("restored", found.restored)):
+    for verb, items in (
+        ("born", found.born),
+        ("died", found.died),
+        ("withdrawn", found.withdrawn),
+        ("restored", found.restored),
+    ):
         more = f" and {len(items) - 20} more" if len(items) > 20 else ""
         show_notes(f"{len(items)} items {verb}" + (f": {', '.join(items[:20])}{more}." if items else "."))
 

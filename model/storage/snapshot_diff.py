@@ -1,4 +1,4 @@
-"""The difference of two snapshots of one directory: items born and withdrawn, sizes, metrics side by side."""
+"""The difference of two snapshots of one directory: items born, dead and withdrawn, sizes, metrics side by side."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +21,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """Whether both have the same digest of the model."""
     born: list[str]
     """Items that are in b and not in a."""
+    died: list[str]
+    """Items that are in a and no more in b, in order of their rows in a."""
     withdrawn: list[str]
     """Items withdrawn in b and not in a."""
     restored: list[str]
@@ -40,7 +42,8 @@ def difference(a: Snapshot, b: Snapshot) -> Difference:
         a=a.manifest.id,
         b=b.manifest.id,
         same_model=digests[0] == digests[1] is not None,
-        born=_ids(items_b, in_b[~both]),
+        born=_ids(items_b, in_b[~both & items_b.used_mask()]),
+        died=_ids(items_a, np.flatnonzero(items_a.used_mask() & (items_b.rows(items_a.keys) < 0))),
         withdrawn=_ids(items_b, in_b[items_b.withdrawn & ~gone_a]),
         restored=_ids(items_b, in_b[gone_a & ~items_b.withdrawn]),
         numbers=_side_by_side(_numbers(a, items_a), _numbers(b, items_b)),
@@ -53,7 +56,7 @@ def _ids(items: Vocabulary, rows: NDArray[np.int64]) -> list[str]:
 
 def _numbers(snapshot: Snapshot, items: Vocabulary) -> dict[str, float]:
     manifest = snapshot.manifest
-    sizes = {"items": len(items), "items live": len(items.live()), "features": len(snapshot.arrays["features.keys"])}
+    sizes = {"items": items.known, "items live": len(items.live()), "features": len(snapshot.arrays["features.keys"])}
     counts = {"step": manifest.step, "examples": manifest.examples, "targets": manifest.targets}
     return {**sizes, **counts, "watermark_ms": manifest.watermark_ms, **flat(manifest.metrics)}
 

@@ -33,6 +33,8 @@ from stream.transport import (
     log_to_stderr,
     make_batch_app,
     more_partitions,
+    other_member,
+    place_of,
     serve,
 )
 
@@ -43,6 +45,7 @@ _BUFFERED: Final = 2_000  # records between the agents and the training thread, 
 _WAITING: Final = 5_000  # records offered and not trained on, above which none is offered while a step can be taken
 _AHEAD: Final = 1_000  # records of a partition that wait for others, above which it is not polled
 _TICK_S: Final = 1.0
+SESSION_S: Final = 12.0  # after which Kafka has let go of a member that was killed
 _log: Final = logging.getLogger("hstu.train")
 
 
@@ -100,10 +103,25 @@ def run_trainer(
         )
         training = thread.submit(make, data_dir, train, model).result()
         try:
-            trainer = Trainer(training, thread, names, until_end=until_end, live=live)
+            instance_id = "-".join((train.name, place_of(training.directory), *names))  # who may come back as whom
+            _refuse_second(kafka, group, instance_id, train.name)
+            trainer = Trainer(training, thread, names, until_end=until_end, live=live, instance_id=instance_id)
             asyncio.run(trainer.run(kafka, group))
         finally:
             thread.submit(training.close).result()
+
+
+def _refuse_second(kafka: Kafka, group: str, instance_id: str, name: str) -> None:
+    """Refuse to train where another data directory does under this name: each would get half of the partitions.
+
+    Raises:
+        ModelError: Another does.
+    """
+    if host := other_member(kafka, group, instance_id, SESSION_S):
+        raise ModelError(
+            f"Another process trains as {name} from another data directory, on {host}: each of the two would get half "
+            "of the partitions, and wait for the other half. Stop it, or give this one another --name."
+        )
 
 
 class Trainer:
@@ -115,6 +133,7 @@ class Trainer:
         names: Names in Kafka of the topics that exist.
         until_end: Whether to finish when the training has ended.
         live: Whether to show the live table.
+        instance_id: Its name in the consumer group.
     """
 
     def __init__(
@@ -125,7 +144,9 @@ class Trainer:
         *,
         until_end: bool,
         live: bool,
+        instance_id: str,
     ) -> None:
+        self._instance_id = instance_id
         self._training, self._inbox, self._thread = training, training.inbox, thread
         self._names, self._until_end = names, until_end
         self._topics = {name: topic for topic, name in names.items()}
@@ -168,7 +189,7 @@ class Trainer:
             self,
             datadir=self._training.directory / "faust",
             poll_records=_POLL_RECORDS,
-            instance_id="-".join((settings.name, *self._names)),  # a member may not come back with other topics
+            instance_id=self._instance_id,
         )
         for topic, name in self._names.items():
             app.batches(name)(partial(self._take, topic))

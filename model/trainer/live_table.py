@@ -42,11 +42,14 @@ def _progress(report: Mapping[str, Any], lag: int | None) -> Text:
     trouble = {
         name: report[name] for name in ("collisions", "late", "repeats", "refused", "passed_over") if report[name]
     }
+    gone = report["expired"] + report["evicted"]
+    items = f"{report['items']:,} items ({report['withdrawn']:,} withdrawn"
+    items += f", {gone:,} left, {report['readmitted']:,} came back)" if gone else ")"
     facts = [
         f"{report['name']}: step {report['step']:,}",
         f"event time {when(report['event_ms'])}",
         f"{report['tokens_per_s']:,.0f} tokens/s",
-        f"{report['items']:,} items ({report['withdrawn']:,} withdrawn), {report['features']:,} features",
+        f"{items}, {report['features']:,} features",
         f"{report['waiting']:,} waiting" + ("" if lag is None else f", {lag:,} unread"),
         *(f"{count:,} {name}" for name, count in trouble.items()),
     ]

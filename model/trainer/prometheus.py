@@ -19,6 +19,12 @@ _COUNTERS: Final = {  # key of the report: text
     "tokens": ("tokens", "Tokens learned."),
     "targets": ("targets", "Retrieval targets tested."),
     "rank_targets": ("rank_targets", "Ranking targets tested."),
+    "items_born": ("born", "Items that got a row."),
+    "items_expired": ("expired", "Items that left since train.item_ttl_d had passed without an event."),
+    "items_evicted": ("evicted", "Items that left since there would be more than train.max_items."),
+    "items_readmitted": ("readmitted", "Items that got a row again after they had left, among those that left last."),
+    "targets_not_admitted": ("not_admitted", "Targets whose item has no row: too rare yet, or there was no room."),
+    "dead_item_age_seconds": ("dead_age_s", "Event time from birth to death, summed over items that left."),
     "collisions": ("collisions", "Texts whose key is that of another text."),
     "late_records": ("late", "Records that came after their place in the order."),
     "repeated_examples": ("repeats", "Examples that came once more and were ignored."),
@@ -30,6 +36,7 @@ _COUNTERS: Final = {  # key of the report: text
 }
 _GAUGES: Final = {
     "items": ("items", "Items known."),
+    "item_rows": ("item_rows", "Rows of the item table, those free for new items included."),
     "items_withdrawn": ("withdrawn", "Items withdrawn."),
     "features": ("features", "Action names and attribute values known."),
     "tokens_per_second": ("tokens_per_s", "Tokens learned per second of late."),

@@ -11,6 +11,7 @@ from typing import Any, Final
 import numpy as np
 from xxhash import xxh3_128_digest
 
+from model.keys.lives import AGE, COUNTS
 from model.learning.learner import Learner, StepReport
 from model.trainer.inbox import Inbox
 from model.trainer.merge import Merge
@@ -146,12 +147,20 @@ class RunReport:
             "rank_targets": learner.metrics.rank_targets,
             "event_ms": self.event_ms,
             "loss": self._loss,
-            "items": len(learner.items),
+            "items": learner.items.known,
+            **_lives(learner),
             "withdrawn": int(learner.items.withdrawn.sum()),
             "features": len(learner.features),
             "collisions": learner.items.collisions + learner.features.collisions,
             **learner.metrics.as_dict(),
         }
+
+
+def _lives(learner: Learner) -> dict[str, Any]:
+    """Return how many items have come and gone, and how many rows they take."""
+    lives, items = learner.index.lives, learner.items
+    counts = lives.counts if lives else dict.fromkeys(COUNTS, 0) | {"born": items.known}
+    return {"item_rows": len(items), **{name: counts[name] for name in COUNTS[:-1]}, "dead_age_s": counts[AGE] / 1000}
 
 
 def _waits_for(merge: Merge) -> dict[str, Any] | None:

@@ -80,6 +80,13 @@ class View:
         elapsed = time.monotonic() - self._started_s
         return f"{elapsed:4.0f} s  worker {events:,.0f} events, {self.rate:,.0f}/s, lag {lag:,.0f} messages"
 
+    @property
+    def starting(self) -> str:
+        """What goes on while no trainer has tested a target yet; empty afterwards."""
+        if any(self.get(name, "hstu_targets_total") for name in self.trainers):
+            return ""
+        return "The trainers load and compile; the first time that takes up to a minute."
+
     def line(self) -> str:
         """Return everything in one line, for where no table can be drawn."""
         parts = [self.headline()]
@@ -88,11 +95,12 @@ class View:
             others = ", ".join(f"{scorer} {self._hr(name, scorer)}" for scorer in BASELINES)
             hr = self._hr(name, "hstu")
             parts.append(f"{name} {targets:,.0f} targets, {items:,.0f} items, HR@10 {hr} ({others})")
-        return "; ".join(parts)
+        return "; ".join(parts) + (f". {self.starting}" if self.starting else "")
 
     def table(self) -> Table:
         """Return the live table: the trainers, then the baselines on the same targets; it fits 80 columns."""
         table = Table(title=self.headline(), title_justify="left", title_style="bold")
+        table.caption, table.caption_justify = self.starting or None, "left"
         for column in ("", "targets", "items", "tokens/s", "lag", "HR@10", "lately"):
             table.add_column(column, justify="right" if column else "left")
         names = ("hstu_targets_total", "hstu_items", "hstu_tokens_per_second", "hstu_lag_records")

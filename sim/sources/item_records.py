@@ -6,6 +6,7 @@ parts ("Comedy|Drama"), or a list, is a feature with several values; an empty ce
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -46,7 +47,10 @@ def read_items(
     Raises:
         SimError: The table cannot be read, has no id column, or has an id twice.
     """
-    table = open_table([path], settings or TableSettings())
+    settings = settings or TableSettings()
+    if any(name is not None and name.isdigit() for name in (item_id, title)):
+        settings = replace(settings, numbered=True)
+    table = open_table([path], settings)
     names = [item_id] if item_id else list(dict.fromkeys((item_column, *ID_COLUMNS)))
     id_column = _first(names, table.columns)
     if id_column is None:
@@ -57,7 +61,7 @@ def read_items(
     if title is not None and title not in table.columns:
         raise SimError(f"{table.name} has no column {title!r}; its columns are {', '.join(table.columns)}.")
     frames = []
-    for file, batch in table.batches(table.columns):
+    for file, batch in table.batches(table.readable):
         if batch.bad:
             bad = batch.bad[0]
             raise SimError(f"Row {bad.row} of {file.name} is bad, {bad.reason}: {str(bad.content)[:80]}; mend it.")

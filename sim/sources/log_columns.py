@@ -83,7 +83,8 @@ class LogSettings:
         Raises:
             SimError: A setting is no such thing.
         """
-        return TableSettings(**{field.name: getattr(self, field.name) for field in fields(TableSettings)})
+        own = {field.name: getattr(self, field.name) for field in fields(TableSettings) if field.name != "numbered"}
+        return TableSettings(**own, numbered=self.user.isdigit() and self.time.isdigit())
 
     def times(self) -> TimeSettings:
         """Return how its times are read.

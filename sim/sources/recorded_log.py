@@ -212,6 +212,8 @@ def _remarks(rows: LogRows, settings: LogSettings) -> list[str]:
     said = []
     if rows.by_label:
         said.append(f"Column {settings.action!r} holds labels: every row was shown, those with 1 were clicked.")
+    if rows.times.coarse:
+        said.append("Its times are float32, which cannot tell times less than 128 s apart: write them as float64.")
     if rows.times.early:
         said.append(
             "Its times lie before 1973, as if counted from the log's own start; if they are something else, say what "

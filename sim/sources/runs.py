@@ -14,7 +14,7 @@ from typing import Final
 
 import polars as pl
 
-RUN_ROWS: Final = 1_000_000
+RUN_ROWS: Final = 500_000
 SAMPLE: Final = 1_000
 
 

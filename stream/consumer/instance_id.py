@@ -47,12 +47,12 @@ def lease_free(folder: Path, name: str) -> InstanceId:
     for number in itertools.count(1):
         leased = lease(folder / f"{name}-{number}.seat")
         if leased is not None:
-            leased.name = f"{leased.name}-{_place(folder)}"
+            leased.name = f"{leased.name}-{place_of(folder)}"
             return leased
     raise AssertionError("unreachable")
 
 
-def _place(folder: Path) -> str:
+def place_of(folder: Path) -> str:
     """Return what tells a folder from any other one and from its copies, on this machine or another.
 
     It is the same in all processes and containers that share the folder, whose locks they share then as well. A volume

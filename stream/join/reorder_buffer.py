@@ -56,6 +56,8 @@ class Watermark:
         """
         passed_ms = max(self.clock_ms[source] - self.lateness_ms, self.at_ms)
         if ts_ms < passed_ms:
+            if self.clock_ms[source] >= END_OF_TIME_MS:
+                raise RefusedError(Reason.LATE, f"ts {ts_ms} comes after a replay has ended the log of {source.topic}")
             raise RefusedError(
                 Reason.LATE, f"ts {ts_ms} lies {passed_ms - ts_ms} ms behind what {source.topic} may still bring"
             )

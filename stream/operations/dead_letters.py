@@ -8,6 +8,7 @@ was lost, sends that event once more, which the joiner takes for the same event,
 """
 
 import heapq
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from stream.schema.topics import DEAD_LETTERS, EVENTS, ITEMS
 
 _REPLAYED: Final = "replayed"  # the header of a note, and of an event that was sent back
 _ORIGIN: Final = "dead-letter"
+_NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 _REQUEST_BYTES: Final = 32 << 20  # Kafka's own limits decide, not the producer's
 
 
@@ -216,9 +218,9 @@ def _letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, done: Colle
     seen: set[str] = set()
     for record in read_topic(kafka, topic_name(settings, DEAD_LETTERS)):
         letter = _decoded(record)
-        if letter and letter.id not in seen and wanted.holds(letter):
+        if letter and (letter.fault or letter.id not in seen) and wanted.holds(letter):
             seen.add(letter.id)
-            yield replace(letter, replayed=letter.id in done, fault=_fault(letter, inputs))
+            yield replace(letter, replayed=letter.id in done, fault=letter.fault or _fault(letter, inputs))
 
 
 def _fault(letter: Letter, inputs: Mapping[str, int]) -> str:
@@ -233,13 +235,23 @@ def _fault(letter: Letter, inputs: Mapping[str, int]) -> str:
 def _decoded(record: Any) -> Letter | None:
     """Return the letter of a record; None for notes, and for what is no letter of ours."""
     headers = _headers(record)
-    try:
-        place = headers["topic"], int(headers["partition"]), int(headers["offset"])
-        reason, detail = headers["reason"], headers.get("detail", "")
-    except (KeyError, ValueError):
+    if not {"topic", "partition", "offset", "reason"} <= headers.keys():
         return None
-    cut = any(name in headers for name in ("cut-from-bytes", "key-cut-from-bytes"))
-    return Letter(*place, reason, detail, record.timestamp, record.key, record.value or b"", cut)
+    numbers = [headers["partition"], headers["offset"]]
+    wrong = [text for text in numbers if not _NUMBER.fullmatch(text)]
+    partition, offset = [-1, -1] if wrong else map(int, numbers)
+    return Letter(
+        topic=headers["topic"],
+        partition=partition,
+        offset=offset,
+        reason=headers["reason"],
+        detail=headers.get("detail", ""),
+        ts_ms=record.timestamp,
+        key=record.key,
+        value=record.value or b"",
+        cut=any(name in headers for name in ("cut-from-bytes", "key-cut-from-bytes")),
+        fault=f"its place has {wrong[0][:80]!r} where a number is wanted" if wrong else "",
+    )
 
 
 def _headers(record: Any) -> dict[str, str]:

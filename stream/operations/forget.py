@@ -5,6 +5,7 @@ is unknown it does nothing.
 """
 
 import time
+from typing import Final
 
 import msgspec
 
@@ -13,11 +14,15 @@ from stream.errors import HstuError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import topic_name, verify_topics
+from stream.operations.records import read_last
 from stream.operations.user_id import encode_user
 from stream.schema.dead_letters import RefusedError
 from stream.schema.events import decode_event
 from stream.schema.ids import MAX_ID_BYTES
+from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.topics import SourceTopic
+
+_LOOKED_AT: Final = 20  # of the last records of each partition: late ones may have come after the end
 
 
 def forget_user(kafka: Kafka, settings: StreamSettings, user: str, ts_ms: int) -> int:
@@ -30,7 +35,7 @@ def forget_user(kafka: Kafka, settings: StreamSettings, user: str, ts_ms: int) -
         ts_ms: Event time up to which the user is erased.
 
     Raises:
-        HstuError: Workers would refuse the record, for its id or its time; nothing was sent.
+        HstuError: Workers would refuse the record, for its id, its time or the log's end; nothing was sent.
         BrokerError: Kafka does not answer, refuses, or lacks the topic.
     """
     key = encode_user(user)
@@ -38,6 +43,7 @@ def forget_user(kafka: Kafka, settings: StreamSettings, user: str, ts_ms: int) -
     _refuse_invalid(settings, value)
     verify_topics(kafka, settings, [SourceTopic.ATTRIBUTES.topic])
     topic = topic_name(settings, SourceTopic.ATTRIBUTES.topic)
+    _refuse_ended(kafka, settings, topic)
     with clients.refusals(kafka):
         producer = clients.producer(kafka, acks="all")
         try:
@@ -46,6 +52,24 @@ def forget_user(kafka: Kafka, settings: StreamSettings, user: str, ts_ms: int) -
         finally:
             producer.close()
     return settings.partitions
+
+
+def _refuse_ended(kafka: Kafka, settings: StreamSettings, topic: str) -> None:
+    """Refuse where a replay has ended the log: whatever comes after is late."""
+    for record in read_last(kafka, [topic], _LOOKED_AT):
+        if settings.replays and settings.time_bounds.replayed_ms(record) is not None and _is_end(record.value):
+            raise HstuError(
+                f"Nothing was sent: a replay has ended the log of {topic}, and workers would refuse the record as "
+                "late. Leave the user out of what is replayed, and replay it under another stream.topic_prefix and "
+                "data_dir."
+            )
+
+
+def _is_end(value: bytes | None) -> bool:
+    try:
+        return decode_event(SourceTopic.ATTRIBUTES, value, max_slate=None, now_ms=None) == END_OF_TIME_MS
+    except RefusedError:
+        return False
 
 
 def _refuse_invalid(settings: StreamSettings, value: bytes) -> None:

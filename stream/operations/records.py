@@ -11,6 +11,7 @@ from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions
 
 Place = tuple[str, int]  # topic in Kafka, partition
+Find = Callable[[Place, int], Any | None]  # (where, offset) → the record, None where Kafka has it no more
 _SILENCE_S: Final = 15.0
 
 
@@ -38,7 +39,7 @@ def read_last(kafka: Kafka, topics: Iterable[str], count: int) -> Iterator[Any]:
 
 
 @contextmanager
-def lookup(kafka: Kafka) -> Iterator[Callable[[Place, int], Any | None]]:
+def lookup(kafka: Kafka) -> Iterator[Find]:
     """Yield what returns the record at an offset of a partition, None where Kafka has it no more.
 
     Raises:

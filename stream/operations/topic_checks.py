@@ -18,7 +18,7 @@ from stream.errors import BrokerError, StoreError
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import configs_of, count_partitions, describe_configs, topic_name
 from stream.operations.findings import Finding, fail, ok, warn
-from stream.operations.records import log_bounds, lookup, read_last
+from stream.operations.records import Find, Place, log_bounds, lookup, read_last
 from stream.schema.ids import id_text, partition_of
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS
 from stream.store import layout
@@ -143,21 +143,23 @@ def _owner(record: Any) -> bytes | None:
 
 def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
     """Yield how far this host's stores have read Kafka's logs, and whether they still are the logs that were read."""
-    lag, stores = 0, 0
-    for number in range(settings.partitions):
-        path = partition_path(data_dir, number)
-        if not path.exists():
-            continue
-        stores += 1
-        try:
-            meta = _meta(path)
-            lag += _lag(kafka, settings, number, meta)
-            if meta:
-                _refuse_other_logs(kafka, settings, number, meta)
-        except (BrokerError, StoreError) as error:
-            yield fail("stores", str(error).rstrip("."), "see the sentence")
-    if stores:
-        yield ok("stores", f"{stores} of {settings.partitions} are in {data_dir}; {lag:,} records are not read yet")
+    paths = {number: partition_path(data_dir, number) for number in range(settings.partitions)}
+    numbers = [number for number, path in paths.items() if path.exists()]
+    if not numbers:
+        return
+    bounds = log_bounds(kafka, [(topic_name(settings, topic), number) for topic in EVENTS for number in numbers])
+    lag = 0
+    with lookup(kafka) as find:
+        for number in numbers:
+            logs = {place: of for place, of in bounds.items() if place[1] == number}
+            try:
+                meta = _meta(paths[number])
+                lag += _lag(logs, meta)
+                if meta:
+                    _refuse_other_logs(logs, meta, find)
+            except (BrokerError, StoreError) as error:
+                yield fail("stores", str(error).rstrip("."), "see the sentence")
+    yield ok("stores", f"{len(numbers)} of {settings.partitions} are in {data_dir}; {lag:,} records are not read yet")
 
 
 def _meta(path: Path) -> layout.Meta | None:
@@ -170,37 +172,36 @@ def _meta(path: Path) -> layout.Meta | None:
     return msgspec.msgpack.decode(data, type=layout.Meta) if data else None
 
 
-def _lag(kafka: Kafka, settings: StreamSettings, number: int, meta: layout.Meta | None) -> int:
+def _lag(logs: Mapping[Place, tuple[int, int]], meta: layout.Meta | None) -> int:
     """Return how many records a store has not read yet.
+
+    Args:
+        logs: First offset of each source in its partition, and the one after the last; in the order of EVENTS.
+        meta: What the store says of itself, None while it is new.
 
     Raises:
         BrokerError: Its next record is not in the log.
     """
-    places = [(topic_name(settings, topic), number) for topic in EVENTS]
-    bounds = log_bounds(kafka, places)
     lag = 0
-    for place, offset in zip(places, meta.offsets if meta else [0] * len(places), strict=True):
-        first, end = bounds[place]
+    for (place, (first, end)), offset in zip(logs.items(), meta.offsets if meta else [0] * len(logs), strict=True):
         if offset:
             refuse_lost(place, offset, first, end)
         lag += end - max(offset, first)
     return lag
 
 
-def _refuse_other_logs(kafka: Kafka, settings: StreamSettings, number: int, meta: layout.Meta) -> None:
+def _refuse_other_logs(logs: Mapping[Place, tuple[int, int]], meta: layout.Meta, find: Find) -> None:
     """Read the last record of each source once more, as a worker does, unless retention has deleted it.
 
     Raises:
         BrokerError: It is another, or gone from the middle of the log.
     """
-    with lookup(kafka) as find:
-        for topic, state in zip(EVENTS, meta.logs, strict=True):
-            place = topic_name(settings, topic), number
-            if state.offset is None or state.offset < log_bounds(kafka, [place])[place][0]:
-                continue
-            if (record := find(place, state.offset)) is None:
-                raise other_log(*place, state.offset)
-            ReadLog(*place, state.offset, state.digest).refuse_other(record)
+    for (place, (first, _)), state in zip(logs.items(), meta.logs, strict=True):
+        if state.offset is None or state.offset < first:
+            continue
+        if (record := find(place, state.offset)) is None:
+            raise other_log(*place, state.offset)
+        ReadLog(*place, state.offset, state.digest).refuse_other(record)
 
 
 def _listed(texts: list[str]) -> str:

@@ -151,7 +151,7 @@ class _Worker:
         for assigned in self.partitions:
             self._pace(assigned)
             self._warn_of_misrouted(assigned.partition)
-        self._refusals.log(assigned.partition.counters.dead_letters for assigned in self.partitions)
+        self._refusals.log(assigned.refused for assigned in self.partitions)
 
     def _warn_of_misrouted(self, partition: Partition) -> None:
         logged, count = self._misrouted.get(partition.number, 0), partition.counters.misrouted

@@ -10,6 +10,7 @@ many waiting events they are joined in turns, each sent before the next: neither
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -44,6 +45,12 @@ class AssignedPartition:
     def __init__(self, partition: Partition) -> None:
         self.partition = partition
         self.sending: asyncio.Task[None] | None = None
+        self._refused_before = Counter(partition.counters.dead_letters)
+
+    @property
+    def refused(self) -> Counter[str]:
+        """How many records were refused here since it was opened, by reason."""
+        return Counter(self.partition.counters.dead_letters) - self._refused_before
 
     def ahead(self, waiting_events: int, lag: Callable[[SourceTopic], int | None]) -> set[SourceTopic]:
         """Return the sources to pause: too many events wait for a source that is behind these in event time.

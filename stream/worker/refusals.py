@@ -8,7 +8,7 @@ _log = logging.getLogger("hstu.worker")
 
 
 class RefusalLog:
-    """Logs how many records were refused, by reason, at 1, 10, 100, …"""
+    """Logs how many records were refused since the worker took their partitions, by reason, at 1, 10, 100, …"""
 
     def __init__(self) -> None:
         self._next: dict[str, int] = {}  # reason → the count that is logged next

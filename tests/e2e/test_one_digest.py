@@ -7,6 +7,7 @@ import random
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,12 @@ negatives = 32
 checkpoint_s = 0.5
 snapshot_s = 1.0
 """
+BOUNDS = """
+admit_after = 2
+item_ttl_d = 0.02
+max_items = 300
+evict = "both"
+"""  # of [train], the last table: items die, and some come back
 COLUMNS = ["--user", "user", "--item", "item", "--time", "time", "--action", "action", "--request", "request"]
 
 
@@ -74,11 +81,11 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Run:
     """One way of the log: a data directory, its configuration and its processes."""
 
-    def __init__(self, directory: Path, bootstrap: str = "", prefix: str = "") -> None:
+    def __init__(self, directory: Path, bounds: str, bootstrap: str = "", prefix: str = "") -> None:
         directory.mkdir()
         self.directory = directory
         self.config = directory / "hstu.toml"
-        self.config.write_text(TOML)
+        self.config.write_text(TOML + bounds)
         self.environment = {"HSTU_DATA_DIR": str(directory / "data"), "HSTU_STREAM__TOPIC_PREFIX": prefix}
         self.environment |= {"HSTU_BOOTSTRAP": bootstrap} if bootstrap else {}
         self.children: list[Child] = []
@@ -132,22 +139,41 @@ def through_kafka(run: Run, log: Path, workers: int, *, killed: bool) -> None:
 
 
 @pytest.fixture(scope="module")
-def direct(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Run the log in one process, without Kafka."""
-    run = Run(tmp_path_factory.mktemp("direct") / "run")
-    run.do("direct", "replay", str(log), *COLUMNS, "--direct")
-    return run
+def direct(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Run]:
+    """Return a function that runs the log in one process, without Kafka."""
+
+    @cache
+    def run_of(bounds: str) -> Run:
+        run = Run(tmp_path_factory.mktemp("direct") / "run", bounds)
+        run.do("direct", "replay", str(log), *COLUMNS, "--direct")
+        return run
+
+    return run_of
 
 
 @pytest.mark.broker
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize(("workers", "killed"), [(2, True), (2, False), pytest.param(1, False, marks=pytest.mark.slow)])
-def test_the_digests_agree(workers: int, killed: bool, log: Path, direct: Run, kafka: Any, tmp_path: Path) -> None:
-    """One worker, two workers, a worker and the trainer killed by SIGKILL: all end as the one process does."""
-    run = Run(tmp_path / "run", kafka.bootstrap, f"e2e-{workers}-{killed}-{os.getpid()}-".lower())
+@pytest.mark.parametrize(
+    ("workers", "killed", "bounds"),
+    [
+        (2, True, BOUNDS),
+        (2, False, ""),
+        pytest.param(1, False, "", marks=pytest.mark.slow),
+        pytest.param(2, True, "", marks=pytest.mark.slow),
+        pytest.param(2, False, BOUNDS, marks=pytest.mark.slow),
+    ],
+)
+def test_the_digests_agree(
+    workers: int, killed: bool, bounds: str, log: Path, direct: Callable[[str], Run], kafka: Any, tmp_path: Path
+) -> None:
+    """One worker, two workers, a worker and the trainer killed by SIGKILL: all end as the one process does.
+
+    With and without items that die.
+    """
+    run = Run(tmp_path / "run", bounds, kafka.bootstrap, f"e2e-{workers}-{killed}-{len(bounds)}-{os.getpid()}-".lower())
     try:
         through_kafka(run, log, workers, killed=killed)
-        assert run.digests() == direct.digests(), f"on {kafka.description}"
+        assert run.digests() == direct(bounds).digests(), f"on {kafka.description}"
         if killed:
             check_against_oracle(run, log)
     finally:

@@ -11,7 +11,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -45,12 +45,12 @@ class PlainText:
     """Those of the quote characters that occur."""
 
 
-def spool_stdin(folder: Path) -> Path:
-    """Return a file with all that standard input has."""
-    path = folder / "stdin"
-    with path.open("wb") as out:
-        shutil.copyfileobj(sys.stdin.buffer, out, _BLOCK)
-    return path
+def spooled(path: Path | None, folder: Path) -> Path:
+    """Return a file with all that a pipe has, of standard input if it is None; pipes are read once."""
+    copy = folder / "pipe"
+    with copy.open("wb") as out, path.open("rb") if path else nullcontext(sys.stdin.buffer) as file:
+        shutil.copyfileobj(file, out, _BLOCK)
+    return copy
 
 
 def plain_text(path: Path, name: str, encoding: str | None, folder: Path) -> PlainText:

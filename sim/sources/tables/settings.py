@@ -21,6 +21,8 @@ class TableSettings:
     """Encoding of a text file, by Python's name."""
     header: bool | None = None
     """Whether the first line names the columns; without a header they are numbered from 1."""
+    numbered: bool = False
+    """Whether columns are named by number, so that a first line that may be a header is none."""
     explode: str | None = None
     """Columns of lists, with commas between: each element is a row of its own, in all of them together."""
 

@@ -1,10 +1,15 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 
 from model.arrays.jit import ANY_ORDER, compiled
+
+ROOT = Path(__file__).parents[3]
 
 
 def _sum(numbers: Any) -> Any:
@@ -32,12 +37,28 @@ def test_the_cache_tells_the_flags_apart() -> None:
 
 def test_without_a_folder_for_the_cache_it_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a package is installed read-only and NUMBA_CACHE_DIR is not set."""
-    njit = numba.njit
 
-    def without_folder(**options: Any) -> Any:
-        if options.get("cache"):
-            raise RuntimeError("cannot cache function: no locator available")
-        return njit(**options)
+    def without_folder(*_: Any) -> None:
+        raise RuntimeError("cannot cache function: no locator available")
 
-    monkeypatch.setattr(numba, "njit", without_folder)
+    monkeypatch.setattr("numba.core.caching.FunctionCache.__init__", without_folder)
     assert compiled(_sum)(np.ones(3, np.float32)) == 3
+
+
+def test_what_was_cached_before_a_module_moved_is_compiled_again(tmp_path: Path) -> None:
+    """A package that is moved with its cache, as by an upgrade in place, names a module there that is gone."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "sums.py").write_text(
+        "from model.arrays.jit import compiled\n@compiled\ndef twice(x):\n    return 2 * x\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment["PYTHONPATH"] = f"{tmp_path}:{ROOT}"
+    for package in ("one", "two"):
+        code = f"from {package}.sums import twice; print(twice(4))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=False
+        )
+        assert done.stdout == "8\n", done.stderr
+        if package == "one":
+            assert list((tmp_path / "one" / "__pycache__").glob("*.nbi"))
+            (tmp_path / "one").rename(tmp_path / "two")

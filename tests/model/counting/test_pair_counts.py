@@ -89,6 +89,22 @@ def test_the_docstring_is_true() -> None:
     assert doctest.testmod(model.counting.pair_counts).failed == 0
 
 
+@given(pairs_in_order, pairs_in_order, st.sets(st.integers(0, 9)))
+def test_the_dead_are_in_no_pair(before: Pairs, then: Pairs, dead: set[int]) -> None:
+    """What is left is what was counted without them; a row that is counted with again begins from nothing."""
+    pairs = after(before)
+    pairs.forget(np.array(sorted(dead), np.int64))
+    alive = [(i, j, ts_ms) for i, j, ts_ms in before if not {i, j} & dead]
+    for calls, counted in (([], alive), ([then], [*alive, *then])):
+        for every in calls:
+            rows, columns, ts_ms = np.array(every, np.int64).reshape(-1, 3).T
+            pairs.add(rows, columns, START_MS + ts_ms)
+        wanted = after(counted)
+        step = wanted.clock.origin - pairs.clock.origin
+        for i in range(6):
+            assert {j: math.ldexp(count, step) for j, count in row(wanted, i).items()} == pytest.approx(row(pairs, i))
+
+
 def test_a_row_longer_than_a_lower_limit_is_cut_when_it_grows() -> None:
     """The limit of a fusion's rows falls while the vocabulary grows: the largest counts stay, half as many as it."""
     pairs = after([(0, column, 0) for column in (1, 2, 3, 4, 5, 6, 3, 5)], limit=8)

@@ -88,6 +88,37 @@ def test_training_and_growth_do_not_disturb_one_another(before: Steps, then: Ste
     assert digest(grown) == digest(large)
 
 
+@given(steps, steps, st.sets(st.integers(0, 5), min_size=1))
+@settings(deadline=None)
+def test_a_renewed_row_is_a_fresh_one(before: Steps, then: Steps, renewed: set[int]) -> None:
+    """It goes on as if no step had touched it, and the others as if nothing had happened; unit rows follow."""
+    table, untouched = make(BLOCK + 6), make(BLOCK + 6)
+    table.unit_rows(BLOCK + 6)
+    train(table, before)
+    table.renew(np.array(sorted(renewed)))
+    for rows, seed in before:
+        kept = [n for n, row in enumerate(rows) if row not in renewed]
+        if kept:
+            grads = gradient(rows, seed)[kept].to(untouched.weight.dtype)
+            untouched.step(torch.tensor([rows[n] for n in kept]), grads, LR)
+    for each in (table, untouched):
+        train(each, then)
+    assert digest(table) == digest(untouched)
+    assert torch.equal(table.unit_rows(6), unit(table.rows[:6]))
+
+
+def test_room_for_later_rows_changes_none() -> None:
+    """A table with memory for more grows without moving, and to the same bits."""
+    roomy, tight = make(), make()
+    roomy.reserve(5 * BLOCK)
+    before = roomy.weight.data_ptr()
+    for rows in (1, BLOCK, 3 * BLOCK + 1, 5 * BLOCK):
+        roomy.grow(rows)
+        tight.grow(rows)
+        assert digest(roomy) == digest(tight)
+    assert roomy.weight.data_ptr() == before
+
+
 @given(steps, steps)
 @settings(deadline=None)
 def test_a_restored_state_goes_on_to_the_same_bits(before: Steps, then: Steps) -> None:

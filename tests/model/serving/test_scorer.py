@@ -22,7 +22,8 @@ def history(length: int) -> History:
     rng = np.random.default_rng(length)
     kinds = rng.choice([int(Kind.IMPRESSION), int(Kind.ACTION)], length)
     actions = np.where(kinds == Kind.ACTION, 0, -1)
-    return History(rng.integers(ITEMS, size=length), actions, NOW_MS - 60_000 * np.arange(length, 0, -1), kinds)
+    ts_ms = NOW_MS - 60_000 * np.arange(length, 0, -1)
+    return History(rng.integers(ITEMS, size=length), np.full(length, -1), actions, ts_ms, kinds)
 
 
 @pytest.mark.parametrize(

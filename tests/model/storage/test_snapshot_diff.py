@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import numpy as np
 from hypothesis import given, strategies as st
 
 from model.arrays.state import prefixed
+from model.data.vocabulary import Vocabulary
 from model.storage.snapshot import Snapshot
 from model.storage.snapshot_diff import difference, flat
 from stream.example import id_key
@@ -29,11 +31,29 @@ def test_births_and_withdrawals_are_set_differences(before: dict[str, bool], aft
     found = difference(snapshot_with(before, 1), snapshot_with(after, 2))
     gone = {item for item, withdrawn in before.items() if withdrawn}
     assert found.born == [item for item in after if item not in before]
+    assert found.died == [item for item in before if item not in after]
     assert found.withdrawn == [item for item, withdrawn in after.items() if withdrawn and item not in gone]
     assert found.restored == [item for item, withdrawn in after.items() if not withdrawn and item in gone]
     assert found.numbers["items"] == (len(before), len(after))
     assert found.numbers["items live"] == tuple(sum(not w for w in items.values()) for items in (before, after))
     assert found.numbers["features"] == (1, 1)
+
+
+def test_a_free_row_is_no_item() -> None:
+    """An item whose row was freed is not there; one that took the row is born."""
+    arrays = {**prefixed("features.", vocabulary(["click"]).state())}
+    words, snapshots = vocabulary(["a", "b", "c"]), []
+    for step in range(2):
+        snapshots.append(Snapshot(Path("of-tests"), some_manifest(step, id=f"s{step}"), arrays | items_of(words)))
+        words.bury(np.array([0, 1]))
+        words.admit(np.array([id_key("d")], np.uint64), np.zeros(1, np.int64))
+    found = difference(*snapshots)
+    assert (found.born, found.died) == ([f"key {id_key('d'):016x}"], ["a", "b"])
+    assert found.numbers["items"] == (3, 2)
+
+
+def items_of(words: Vocabulary) -> dict[str, np.ndarray]:
+    return {name: np.array(array) for name, array in prefixed("items.", words.state()).items()}
 
 
 def test_metrics_stand_side_by_side() -> None:

@@ -7,6 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
@@ -15,6 +16,7 @@ from model.trainer.kafka import run_trainer
 from model.trainer.run import Training
 from stream.example import DEFAULT_BOUNDS
 from stream.kafka.connection import Kafka
+from stream.kafka.groups import other_member
 from tests.factories import START_MS, Record, make_examples, make_items
 from tests.kafka import KafkaForTests
 from tests.kafka_logs import fill, make_topics, until
@@ -32,9 +34,9 @@ from model.config import ModelSettings, TrainSettings
 from model.trainer.kafka import run_trainer
 from stream.example import DEFAULT_BOUNDS
 from stream.kafka.connection import Kafka
-train, model, data_dir, bootstrap, prefix, until_end = sys.argv[1:]
+train, model, data_dir, bootstrap, prefix = sys.argv[1:]
 train, model = TrainSettings.model_validate_json(train), ModelSettings.model_validate_json(model)
-more = {"topic_prefix": prefix, "partitions": 2, "until_end": until_end == "1", "live": False}
+more = {"topic_prefix": prefix, "partitions": 2, "until_end": False, "live": False}
 more["bounds"] = DEFAULT_BOUNDS
 run_trainer(train, model, Path(data_dir), Kafka(bootstrap), **more)
 """
@@ -43,9 +45,9 @@ run_trainer(train, model, Path(data_dir), Kafka(bootstrap), **more)
 class TrainerProcess:
     """A trainer in another process; killed at the end of its with block."""
 
-    def __init__(self, kafka: KafkaForTests, prefix: str, folder: Path, *, until_end: bool) -> None:
+    def __init__(self, kafka: KafkaForTests, prefix: str, folder: Path) -> None:
         settings = [TRAIN.model_dump_json(), MODEL.model_dump_json()]
-        more = [str(folder), kafka.bootstrap, prefix, "1" if until_end else "0"]
+        more = [str(folder), kafka.bootstrap, prefix]
         command = [sys.executable, "-c", _CODE, *settings, *more]
         self.process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
 
@@ -132,23 +134,21 @@ def test_killed_stopped_and_resumed_it_ends_with_the_same_model(
     async def run() -> None:
         await make_topics(kafka.bootstrap, [name])
         await write(kafka, name, [log[:middle] for log in EXAMPLES])
-        with TrainerProcess(kafka, topic_prefix, tmp_path, until_end=False) as trainer:
+        with TrainerProcess(kafka, topic_prefix, tmp_path) as trainer:
             await until(lambda: newest() != "", "a checkpoint")
             trainer.process.kill()
         before = newest()
         await write(kafka, name, [log[middle:-1] for log in EXAMPLES])
-        with TrainerProcess(kafka, topic_prefix, tmp_path, until_end=False) as trainer:
+        with TrainerProcess(kafka, topic_prefix, tmp_path) as trainer:
             await until(lambda: newest() > before, "another checkpoint")
             trainer.process.send_signal(signal.SIGTERM)
             code, says = trainer.end()
             assert code == 0, says
             assert "goes on from step" in says
         await write(kafka, name, [log[-1:] for log in EXAMPLES])
-        with TrainerProcess(kafka, topic_prefix, tmp_path, until_end=True) as trainer:
-            code, says = trainer.end()
-            assert code == 0, says
 
     asyncio.run(run())
+    start(kafka.bootstrap, topic_prefix, tmp_path, until_end=True)
     assert digests_in(tmp_path) == direct(tmp_path / "direct", [])
 
 
@@ -161,13 +161,34 @@ def test_only_one_process_trains_under_a_name(kafka: KafkaForTests, topic_prefix
     held.close()
 
 
+def test_only_one_data_directory_trains_under_a_name(
+    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another member is in its group a trainer is refused in a sentence; itself of before it is not."""
+    monkeypatch.setattr("model.trainer.kafka.SESSION_S", 0.5)
+    name, group = f"{topic_prefix}examples", f"{topic_prefix}hstu-train-{TRAIN.name}"
+
+    async def run() -> None:
+        await make_topics(kafka.bootstrap, [name])
+        other = AIOKafkaConsumer(name, bootstrap_servers=kafka.bootstrap, group_id=group, group_instance_id="elsewhere")
+        await other.start()
+        try:
+            with pytest.raises(ModelError, match=r"trains as silu from another data directory, on 127\.0\.0"):
+                await asyncio.to_thread(start, kafka.bootstrap, topic_prefix, tmp_path)
+            assert await asyncio.to_thread(other_member, Kafka(kafka.bootstrap), group, "elsewhere", 0) == ""
+        finally:
+            await other.stop()
+
+    asyncio.run(run())
+
+
 def test_what_is_missing_is_a_sentence(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
     """No topic, or other partitions: the sentence says which setting or verb to change."""
     with pytest.raises(ModelError, match=r"has 0 partitions, .* says 2; run hstu topics create"):
         start(kafka.bootstrap, topic_prefix, tmp_path)
 
 
-def start(bootstrap: str, prefix: str, folder: Path, train: TrainSettings = TRAIN) -> None:
+def start(bootstrap: str, prefix: str, folder: Path, train: TrainSettings = TRAIN, *, until_end: bool = False) -> None:
     """Run a trainer in this process."""
-    more = {"topic_prefix": prefix, "partitions": 2, "bounds": DEFAULT_BOUNDS, "until_end": False, "live": False}
+    more = {"topic_prefix": prefix, "partitions": 2, "bounds": DEFAULT_BOUNDS, "until_end": until_end, "live": False}
     run_trainer(train, MODEL, folder, Kafka(bootstrap), **more)

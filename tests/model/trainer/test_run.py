@@ -67,6 +67,29 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path: Path, seed: int,
     pytest.fail("the run made no progress")
 
 
+@pytest.mark.parametrize("unknown_items", ["stand_in", "dropped"])
+def test_a_killed_run_whose_items_die_ends_as_if_nothing_had_happened(tmp_path: Path, unknown_items: str) -> None:
+    """With admission and expiry the bits are those of the events, too; the lines say how many died and came back."""
+    bounds = {"admit_after": 2, "item_ttl_d": 8 / 1440, "unknown_items": unknown_items}
+    training = run(start(tmp_path / "whole", **bounds))
+    digests, report = training.digests, training.report
+    assert report["expired"] > 10
+    assert min(report["readmitted"], report["not_admitted"]) > 3
+    assert report["born"] == report["items"] + report["expired"]
+    rng, folder = np.random.default_rng(1), tmp_path / "0"
+    for life in range(40):
+        again = start(folder, **bounds)
+        stop = again.learner.counts["steps"] + int(rng.integers(1, 4))
+        run(again, chunk=9, rng=rng, after_step=lambda step, stop=stop: step == stop)
+        if again.ended:
+            assert again.digests == digests
+            assert lines(folder) == lines(tmp_path / "whole")
+            return
+        again.checkpoint()
+        folder = Path(shutil.copytree(folder, tmp_path / str(life + 1)))
+    pytest.fail("the run made no progress")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_killed_between_steps_it_ends_as_if_nothing_had_happened(
     tmp_path: Path, seed: int, whole: tuple[Any, ...]

@@ -52,8 +52,11 @@ def test_figures_that_do_not_exist_are_dashes() -> None:
     """Before the first target is tested, a hit rate of 0.0000 would be a lie."""
     view = View(1, {"silu": 2})
     assert "0.0000" not in view.line()
+    assert view.line().endswith("The trainers load and compile; the first time that takes up to a minute.")
+    assert any(row[:5] == ["The", "trainers", "load", "and", "compile;"] for row in printed(view))
     assert "silu 0 targets, 0 items, HR@10 – (stack –, popularity –, last_items –)" in view.line()
     view.seen["silu"] = Scrape(TRAINER)
+    assert "load and compile" not in view.line()
     assert "silu 900 targets, 40 items, HR@10 0.2500 (stack –, popularity 0.1250, last_items –)" in view.line()
 
 

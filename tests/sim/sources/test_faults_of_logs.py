@@ -40,7 +40,8 @@ def test_quotes_that_are_meant_still_hold_separators_and_lines(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("odd", "row"), [(f"{T}000", 3), ("253402300799", 3), (str(T * 10**6), 3), ("253402300799000", 3)]
+    ("odd", "row"),
+    [(f"{T}000", 3), ("0", 3), (str(T)[:5], 3), ("253402300799", 3), (str(T * 10**6), 3), ("253402300799000", 3)],
 )
 def test_one_odd_time_does_not_decide_the_unit_of_the_others(tmp_path: Path, odd: str, row: int) -> None:
     """The median does; the odd one is refused with its row, or left out."""

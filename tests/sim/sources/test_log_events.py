@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
@@ -184,3 +184,28 @@ def test_a_row_without_a_request_is_organic_among_slates() -> None:
         replayed([shown_row, organic_row | {"slate": "x" * 257}], LogSettings(action="what", request="slate"))
     with pytest.raises(SimError, match=r"Row 2 .*'what', which is no action, and the row has no request either"):
         replayed([shown_row, organic_row | {"what": ""}], LogSettings(action="what", request="slate"))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    log_rows,
+    st.integers(1, 12),
+    st.sampled_from(["plain", "rating", "slates", "label"]),
+    st.none() | st.integers(1, 20),
+)
+def test_runs_on_disk_make_the_same_events(rows: list[Row], run_rows: int, kind: str, limit: int | None) -> None:
+    """However few rows are held in memory: the events, and what was counted."""
+    flags: dict[str, Any] = {
+        "plain": {},
+        "rating": {"rating": "rating", "rating_as": "impression", "positive_from": 4},
+        "slates": {"action": "what", "request": "slate"},
+        "label": {"action": "label"},
+    }[kind]
+    rows = [row | {"label": int(row["rating"] > 3)} for row in rows]
+    whole, cut = (log_of(rows, LogSettings(**flags, limit=limit), size) for size in (1_000_000, run_rows))
+    assert len(cut) == len(whole)
+    if limit is None:
+        assert [event.value for event in cut.events()] == [event.value for event in whole.events()]
+        assert list(cut.events(3)) == list(whole.events(3))
+        assert cut.summary.actions == whole.summary.actions
+        assert (cut.users, cut.items, cut.summary.ties) == (whole.users, whole.items, whole.summary.ties)

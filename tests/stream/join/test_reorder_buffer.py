@@ -62,6 +62,14 @@ def test_an_event_behind_its_own_topic_is_late() -> None:
         watermark.refuse_late(A, 49)
 
 
+def test_after_the_end_of_the_log_everything_is_late_and_says_so() -> None:
+    """By how much would be the distance to the end of time."""
+    watermark = Watermark(10)
+    assert watermark.move(A, END_OF_TIME_MS)
+    with pytest.raises(RefusedError, match="late: ts 49 comes after a replay has ended the log of actions"):
+        watermark.refuse_late(A, 49)
+
+
 def test_what_was_joined_stays_joined_if_the_lateness_is_raised() -> None:
     """The watermark that a store has reached refuses what a longer lateness would let in."""
     watermark = Watermark(50, [60, 60, 60], at_ms=50)

@@ -157,6 +157,15 @@ def test_foreign_records_are_no_letters(kafka: KafkaForTests, settings: StreamSe
     write(Kafka(kafka.bootstrap), settings, [foreign])
     producer = clients.producer(Kafka(kafka.bootstrap))
     producer.send(settings.topic_prefix + "dead-letters", b"what is this?").get(10)
+    name = settings.topic_prefix + "actions"
+    for partition, offset in (("one", "7"), ("1", "x"), ("1", "x")):
+        headers = {"topic": name, "partition": partition, "offset": offset, "reason": "late"}
+        encoded = [(key, text.encode()) for key, text in headers.items()]
+        producer.send(settings.topic_prefix + "dead-letters", b"v", headers=encoded).get(10)
     producer.close()
-    assert survey_letters(Kafka(kafka.bootstrap), settings, Wanted(), 5).counts == {}
+    found = survey_letters(Kafka(kafka.bootstrap), settings, Wanted(), 5)
+    assert found.counts == {}
+    assert len(found.foreign) == 4
+    assert f"{name}/-1/-1: its place has 'x' where a number is wanted" in found.foreign
+    assert len(replay_letters(Kafka(kafka.bootstrap), settings, Wanted(), dry_run=False).passed_over) == 4
     assert replay_letters(Kafka(kafka.bootstrap), settings, Wanted(reasons=["late"]), dry_run=False).sent == {}

@@ -1,6 +1,7 @@
 """`hstu forget`: the record that it writes erases the user in whichever partition they are."""
 
 import asyncio
+import json
 import time
 from datetime import UTC, datetime
 
@@ -11,13 +12,14 @@ from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.operations.forget import forget_user
+from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.topics import SourceTopic
 from stream.store import layout
 from tests.kafka import KafkaForTests
-from tests.kafka_logs import read
+from tests.kafka_logs import fill, read
 from tests.memory_store import MemoryStore
 from tests.topics import own_topics
-from tests.wire import Record, action, wire
+from tests.wire import REPLAYED, Record, action, wire
 
 
 def test_the_record_erases_the_user_in_every_partition(kafka: KafkaForTests) -> None:
@@ -66,3 +68,17 @@ def test_the_longest_id_and_the_latest_time_are_sent(kafka: KafkaForTests) -> No
     assert forget_user(Kafka(kafka.bootstrap), settings, "ü" * 128, soon) == 1
     unbounded = settings.model_copy(update={"future_s": 0})
     assert forget_user(Kafka(kafka.bootstrap), unbounded, "u", soon + 3_600_000) == 1
+
+
+def test_on_an_ended_log_nothing_is_sent(kafka: KafkaForTests) -> None:
+    """Workers would refuse the record as late: the sentence says so, also where records have come after the end."""
+    settings = own_topics(1)
+    create_topics(Kafka(kafka.bootstrap), settings)
+    end, late = json.dumps({"watermark": END_OF_TIME_MS}).encode(), wire({"user_id": "u", "name": "n"})
+    topic = settings.topic_prefix + "attributes"
+    asyncio.run(fill(kafka.bootstrap, topic, [(0, None, end, 0), (0, b"u", late, 0)], headers=REPLAYED))
+    with pytest.raises(HstuError, match=r"a replay has ended the log of .*under another stream\.topic_prefix"):
+        forget_user(Kafka(kafka.bootstrap), settings, "u", 5000)
+    assert len(asyncio.run(read(kafka.bootstrap, topic, 1))[0]) == 2
+    strict = settings.model_copy(update={"replays": False})  # no replay is believed, so nothing has ended
+    assert forget_user(Kafka(kafka.bootstrap), strict, "u", 5000) == 1

@@ -224,6 +224,23 @@ def test_other_settings_than_the_stores_are_warned_of_once(tmp_path: Path, caplo
     assert asyncio.run(run(after)) == []
 
 
+def test_refusals_of_before_are_not_counted_again(tmp_path: Path) -> None:
+    """A worker's log tells of what it refuses itself, not at each start of all that its store remembers."""
+
+    async def run(*values: bytes) -> tuple[int, int]:
+        opened = AssignedPartitions(SETTINGS, tmp_path, Producer(), [].append)  # type: ignore[arg-type]
+        await opened.open("actions", 0)
+        begin = opened[0].partition.next_offsets[SourceTopic.ACTIONS]
+        await opened.handle(SourceTopic.ACTIONS, 0, [Record(begin + n, value) for n, value in enumerate(values)])
+        counts = opened[0].refused["not-json"], opened[0].partition.counters.dead_letters["not-json"]
+        await opened.close()
+        return counts
+
+    assert asyncio.run(run(b"{", b"{")) == (2, 2)
+    assert asyncio.run(run()) == (0, 2)
+    assert asyncio.run(run(b"{")) == (1, 3)
+
+
 def test_a_store_of_before_settings_were_kept_opens(tmp_path: Path) -> None:
     """Its settings are not known, so nothing has changed."""
     store = MemoryStore({})

@@ -1,0 +1,37 @@
+"""Members of consumer groups: who else reads as a group that one process should have for itself."""
+
+import time
+from typing import Final
+
+from stream.kafka import clients
+from stream.kafka.connection import Kafka
+
+_TIMEOUT_S: Final = 30.0
+_LOOK_S: Final = 0.5
+
+
+def other_member(kafka: Kafka, group: str, instance_id: str, wait_s: float) -> str:
+    """Return where another member of a group is, empty if there is none within `wait_s`.
+
+    Kafka keeps a member that was killed until its session has timed out.
+
+    Args:
+        kafka: The cluster.
+        group: The group.
+        instance_id: Of this process, and of those before it.
+        wait_s: How long others are given to leave.
+
+    Raises:
+        BrokerError: No Kafka answers.
+    """
+    end = time.monotonic() + wait_s
+    with clients.admin_client(kafka, _TIMEOUT_S) as admin:
+        while True:
+            try:
+                members = admin.describe_groups([group])[group]["members"]
+            except clients.KafkaError:  # no coordinator yet, or no leave to ask: the consumer will hear of it
+                return ""
+            others = [member for member in members if member["group_instance_id"] != instance_id]
+            if not others or time.monotonic() > end:
+                return str(others[0]["client_host"]).strip("/") if others else ""
+            time.sleep(_LOOK_S)
