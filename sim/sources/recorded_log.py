@@ -36,7 +36,7 @@ from sim.sources.log_summary import LogSummary
 from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
 from sim.sources.tables.bad_rows import BadRows
-from sim.sources.tables.scratch import Scratch
+from sim.sources.tables.scratch import Scratch, write_rows
 from sim.sources.tables.table import AnyTable
 from stream.schema.topics import SourceTopic
 
@@ -203,7 +203,7 @@ def _parts(by_time: Runs, scratch: Scratch) -> EventParts:
             parts.append(events)
         else:
             path = scratch.folder / f"part-{number}.parquet"
-            events.write_parquet(path, compression="lz4")
+            write_rows(events, path)
             parts.append(path)
     return EventParts(parts, lengths, first, last, scratch)
 

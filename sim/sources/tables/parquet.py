@@ -11,7 +11,11 @@ from sim.sources.tables.batch import ROW, Batch
 
 def columns_of(path: Path) -> list[str]:
     """Return the dotted names of a file's columns."""
-    return [name for name, dtype in pl.read_parquet_schema(path).items() for name in _names(name, dtype)]
+    return [name for name, dtype in _schema(path).items() for name in _names(name, dtype)]
+
+
+def _schema(path: Path) -> pl.Schema:
+    return pl.scan_parquet(path, glob=False).collect_schema()
 
 
 def _names(name: str, dtype: pl.DataType) -> Iterator[str]:
@@ -31,7 +35,7 @@ def _dtype(dtype: Any) -> pl.DataType:
 
 def batches(path: Path, columns: Sequence[str], exploded: Sequence[str], size: int) -> Iterator[Batch]:
     """Yield the named columns; the rows of one exploded row have its number."""
-    schema = pl.read_parquet_schema(path)
+    schema = _schema(path)
     lists = {name: f"\0{number}" for number, name in enumerate(exploded)}
     names = [name for name in columns if name not in lists]
     through = {name: next((each for each in exploded if name.startswith(each + ".")), None) for name in names}

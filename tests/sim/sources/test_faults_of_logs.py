@@ -105,6 +105,17 @@ def test_a_name_with_the_letters_of_a_glob_is_that_file(tmp_path: Path, name: st
     assert triples(log_of(tmp_path / name, f"user_id,item_id,ts\n1,b,{T}\n")) == [("1", "b", T)]
 
 
+def test_a_parquet_file_with_brackets_in_its_name_is_that_file(tmp_path: Path) -> None:
+    """Its columns as well as its rows."""
+    rows = pl.DataFrame({"user_id": ["9"], "item_id": ["a"], "ts": [T], "rating": [1]})
+    rows.write_parquet(tmp_path / "log1.parquet")
+    rows.drop("rating").with_columns(user_id=pl.lit("1")).write_parquet(tmp_path / "plain.parquet")
+    path = (tmp_path / "plain.parquet").rename(tmp_path / "log[1].parquet")
+    log = open_log([str(path)], {})
+    assert triples(log) == [("1", "a", T)]
+    assert log.summary.actions == {"click": 1}
+
+
 def test_exact_duplicates_are_counted_and_can_be_dropped(tmp_path: Path) -> None:
     """An export that wrote each row twice."""
     content = "user_id,item_id,ts\n" + f"u1,a,{T}\nu1,b,{T}\n" * 2
