@@ -36,6 +36,7 @@ from model.fusion.click_tables import (
 
 HALF_LIFE_MS: Final = 90 * DAY_MS
 _TOWER_AT_FIRST: Final = 0.5
+_SPARE: Final = 1 << 18  # places of pair counts beyond those that a request may need, so that they seldom move
 
 
 class Clicks:
@@ -77,11 +78,11 @@ class Clicks:
         rows = rows[rows < self._len]
         self._facts[DISTINCT] -= int((self._views[rows] > 0).sum())
         self._views[rows], self._acts[rows] = 0.0, 0.0
-        self._totals[0], self._totals[1:] = self._views.sum(), self._acts.sum(0)
+        self._totals[0], self._totals[1:] = self._views[: self._len].sum(), self._acts[: self._len].sum(0)
         for pairs, totals in ((self._shown, self._shown_totals), (self._acted, self._acted_totals)):
             pairs.forget(rows)
             totals[rows] = 0.0
-            totals[-1] = totals[:-1].sum()
+            totals[-1] = totals[: self._len].sum()
 
     def _fades(self, ts_ms_T: NDArray[np.int64], *, move: bool) -> Fades:
         """Return how counts fade; with `move` the clock's origin moves if it has to, without it nothing is counted."""
@@ -123,7 +124,7 @@ class Clicks:
     def _make_room(self, free: int) -> None:
         for pairs in (self._shown, self._acted):
             if pairs.used + free > len(pairs.columns.columns):
-                pairs.make_room(4 * free)
+                pairs.make_room(free + _SPARE)
 
     def _view(self) -> ClickCounts:
         self._facts[USED_SHOWN], self._facts[USED_ACTED] = self._shown.used, self._acted.used

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from model.config import ModelSettings, TrainSettings
+from model.counting.pair_counts import PairCounts
 from model.data.catalogue import Tombstone
 from model.errors import ModelError
 from model.learning.learner import Learner
@@ -62,12 +63,16 @@ def of_row(learner: Learner, row: int) -> dict[str, Any]:
     size = len(learner.items)
     counters = learner._fusion._linear.counters  # type: ignore[union-attr]
     counters.grow(size)
-    places = "weights.item_table.", "items.", "popularity.", "fusion.counts.", "lives."
+    clicks = learner._clicks._clicks
+    assert clicks is not None
+    clicks.grow(size)
+    places = "weights.item_table.", "items.", "popularity.", "fusion.counts.", "clicks.counts.", "lives."
     for name, array in learner.state().items():
         if name.startswith(places) and array.ndim and len(array) == size and "dead" not in name:
             found[name] = array[row].tolist()
-    for name in ("_together", "_following"):
-        pairs = getattr(counters, name)
+    for name, pairs in (*vars(counters).items(), *vars(clicks).items()):
+        if not isinstance(pairs, PairCounts):
+            continue
         owners, columns, _ = pairs.entries(np.arange(size))
         found[name] = (owners == row).sum() + (columns == row).sum()
     found["root"], found["unit"] = counters._together_roots[row], learner.weights.unit_items(size)[row].tolist()
