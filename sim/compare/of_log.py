@@ -8,13 +8,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from model.config import TrainSettings
 from sim.compare.plan import Plan
 from sim.errors import SimError
 from sim.experiment.contestants import NEURAL
 from sim.experiment.streams import open_stream
-from sim.replay.open_source import describe
+from sim.replay.open_source import describe, remarks
 from sim.report.analysis.advice import Advice
 from sim.report.analysis.text import NOTHING, number, spread
+from stream.config import StreamSettings
 
 CONTESTANTS: Final = (
     *("silu", "fast", "gru", "transformer", "encoder"),
@@ -53,7 +55,7 @@ def log_plan(log: Sequence[str], flags: Mapping[str, Any], tables: Mapping[str, 
 
 
 def announced(plan: Plan, workers: int) -> Iterator[str]:
-    """Yield sentences on what a log holds, and on what its comparison will cost.
+    """Yield sentences on what a log holds, as `hstu replay` says it, and on what its comparison will cost.
 
     Raises:
         SimError: The log cannot be read.
@@ -62,6 +64,8 @@ def announced(plan: Plan, workers: int) -> Iterator[str]:
     assert load is not None
     source = load()
     yield describe(source)
+    yield from remarks(source, StreamSettings(**plan.stream), TrainSettings(**plan.train).negative_actions)
+    yield from source.summary.losses()
     cpu_s = sum(_cpu_s(name, len(source), source.items) for name in plan.contestants) * plan.seeds
     wall_s = cpu_s / min(workers, len(plan.contestants) * plan.seeds)
     yield f"This will take about {_span(wall_s)} ({_span(cpu_s)} of one core); what is stopped can be continued."

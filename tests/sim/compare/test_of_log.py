@@ -52,10 +52,20 @@ def test_another_file_is_another_run(log: str, tmp_path: Path) -> None:
 
 def test_what_it_will_cost_is_said_before(log: str) -> None:
     """What the log holds, and about how long it will take; a way out where that is long."""
-    holds, cost, *rest = announced(log_plan([log], {"user": "who"}, TABLES), workers=2)
-    assert "60 events of 5 users on 7 items" in holds
-    assert cost.startswith("This will take about 20 s (40 s of one core)")
-    assert rest == []
+    said = [*announced(log_plan([log], {"user": "who"}, TABLES), workers=2)]
+    assert "60 events of 5 users on 7 items" in said[0]
+    assert said[-1].startswith("This will take about 20 s (40 s of one core)")
+    assert not any("--limit" in sentence for sentence in said)
+
+
+def test_what_is_lost_of_a_log_is_said_before(log: str) -> None:
+    """A row without a user is named as by a replay."""
+    with Path(log).open("a") as file:
+        file.write(",3,1700000100\n")
+    flags = {"user": "who", "item": "item_id", "time": "ts", "skip_bad": "all"}
+    said = " ".join(announced(log_plan([log], flags, TABLES), workers=2))
+    assert "60 events" in said
+    assert "1 of 61 rows are bad and left out" in said
 
 
 def test_a_log_that_takes_long_has_a_way_out(log: str, monkeypatch: pytest.MonkeyPatch) -> None:
