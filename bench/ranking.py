@@ -83,8 +83,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     found: dict[str, dict[str, list[dict[str, float]]]] = {log: {name: [] for name in RANKERS} for log in given.logs}
-    for log in given.logs:
-        for seed in given.seeds:
+    for seed in given.seeds:
+        for log in given.logs:
             feed, action = feed_of(log, seed, given.limit, given.tokens)
             logits, labels, cpu_s = predicted(feed, action, seed)
             for name in RANKERS:

@@ -30,6 +30,7 @@ class Questions:
     starts: NDArray[np.int64]  # [T] first token of the user's history, into L
     queries: NDArray[np.int64]  # [T] last token of it, into L; -1: no history
     rows: NDArray[np.int64]  # [L] item row of each action, -1 at other tokens and where it is unknown
+    shown: NDArray[np.int64]  # [L] item row of each impression, -1 likewise
     keys: NDArray[np.uint64]  # [V] id of every item
     born_ms: NDArray[np.int64]  # [V] birth of every item
     live: NDArray[np.bool_]  # [V] which items are not withdrawn

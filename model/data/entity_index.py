@@ -185,6 +185,7 @@ class EntityIndex:
             starts=tokens.offsets[tokens.owners],
             queries=tokens.queries,
             rows=np.where(tokens.kinds == Kind.ACTION, row_L, -1),
+            shown=np.where(tokens.kinds == Kind.IMPRESSION, row_L, -1),
             keys=self.items.keys,
             born_ms=self.items.born_ms.copy(),  # admission may move births back
             live=live_V,
@@ -225,6 +226,7 @@ class EntityIndex:
             questions,
             targets=batch.positives(),
             rows=np.where(batch.tokens.kinds == Kind.ACTION, batch.rows.items, -1),
+            shown=np.where(batch.tokens.kinds == Kind.IMPRESSION, batch.rows.items, -1),
             keys=self.items.keys,
             born_ms=self.items.born_ms,
             live=self.items.live_mask(),

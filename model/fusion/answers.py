@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from model.arrays.state import under
 from model.fusion import loops, tables
 from model.fusion.counters import Counters
-from model.fusion.log_linear import classes_of, history_events, room_for
+from model.fusion.log_linear import history_events, room_for
 
 ALL, NEW = 0, 1  # heads of a snapshot: with the user's own items among the candidates, and without them
 
@@ -51,21 +51,22 @@ class CountedScores:
         popular = self._counters.features[live_V]
         self._popular = [[(popular @ weights[first]).astype(np.float32) for weights in head] for head in self._weights]
 
-    def added(self, history_n: NDArray[np.int64], now_ms: int, head: int) -> Added:
+    def added(self, history_n: NDArray[np.int64], acted_n: NDArray[np.bool_], now_ms: int, head: int) -> Added:
         """Return what counts add for a user.
 
         Args:
             history_n: Item rows of the user's tokens, oldest first.
+            acted_n: Which of them are actions.
             now_ms: Time of the request.
             head: ALL or NEW.
         """
-        kind = int(classes_of(np.array([len(history_n)]))[0])
+        events = history_events(history_n, acted_n, self._counters.weigh(np.array([now_ms]), move=False))
+        kind = int(events.classes[0])
         weights = self._weights[head, kind]
-        events = history_events(history_n, self._counters.weigh(np.array([now_ms]), move=False))
         room = room_for(self._counters, events, 0, getattr(self._own, "room", None))
         self._own.room = room
         n = loops.listed(events, self._view, room)
-        listed_n = room.features[:n] @ weights[-tables.LISTED :]
+        listed_n = room.features[:n, : tables.LISTED] @ weights[-tables.LISTED :]
         order = np.argsort(room.rows[:n])
         return Added(
             float(weights[tables.ENCODER]),

@@ -12,6 +12,7 @@ T events, V items, H heads.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -183,7 +184,7 @@ def room_for(counters: Counters, events: tables.Events, pool: int, before: table
     return tables.Room(
         np.full(rows, -1),
         np.zeros(listed, np.int64),
-        np.empty((listed, tables.LISTED)),
+        np.empty((listed, tables.LISTED + 1)),
         np.arange(rows),
         np.empty(max(rows, listed)),
         np.empty(max(pool, POOL)),
@@ -195,8 +196,8 @@ def classes_of(length_T: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.searchsorted(CLASSES, length_T, side="right")
 
 
-def history_events(history_n: NDArray[np.int64], weights: Weights) -> tables.Events:
-    """Return one event without a target, asked after a history of item rows, oldest first."""
+def history_events(history_n: NDArray[np.int64], acted_n: NDArray[np.bool_], weights: Weights) -> tables.Events:
+    """Return one event without a target, asked after item rows, oldest first, of which some were acted on."""
     none, last = np.full(1, -1), np.full((1, LAGS), -1)
     last[0, : min(LAGS, len(history_n))] = history_n[::-1][:LAGS]
     return tables.Events(
@@ -207,6 +208,7 @@ def history_events(history_n: NDArray[np.int64], weights: Weights) -> tables.Eve
         starts=np.zeros(1, np.int64),
         queries=np.array([len(history_n) - 1]),
         rows=history_n,
+        acted=acted_n,
         last=last,
         weights=weights.popularity,
         pair_weights=weights.pairs,
@@ -220,6 +222,8 @@ def _items(questions: Questions) -> tables.Items:
 
 
 def _events(questions: Questions, weights: Weights, hidden_TV: NDArray[np.float32] | None) -> tables.Events:
+    acted_L = questions.rows >= 0
+    questions = replace(questions, rows=np.where(acted_L, questions.rows, questions.shown))
     before_L = np.concatenate(([0], np.cumsum(questions.rows >= 0)))
     length_T = np.where(questions.queries >= 0, before_L[questions.queries + 1] - before_L[questions.starts], 0)
     begins_T = np.diff(questions.request_ms, prepend=-1).astype(np.bool_) | np.diff(
@@ -233,6 +237,7 @@ def _events(questions: Questions, weights: Weights, hidden_TV: NDArray[np.float3
         starts=questions.starts,
         queries=questions.queries,
         rows=questions.rows,
+        acted=acted_L,
         last=latest(questions, LAGS),
         weights=weights.popularity,
         pair_weights=weights.pairs,

@@ -17,22 +17,18 @@ import numpy as np
 from model.arrays.jit import compiled
 from model.counting import pair_counts
 from model.counting.pair_counts import add_pairs
-from model.fusion import tables
+from model.fusion import listing, tables
+from model.fusion.listing import gather
 from model.fusion.tables import (
+    ACTED,
     DISTINCT,
     ENCODER,
     EVENTS,
     FADE,
-    FOLLOWING,
     LAGS,
     LISTED,
-    OWN,
-    OWN_FOLLOWING,
     RATE,
     REFRESH_AT,
-    SHRINK,
-    STRENGTH,
-    TOGETHER,
     USED_FOLLOWING,
     USED_TOGETHER,
     Array,
@@ -45,84 +41,7 @@ from model.fusion.tables import (
     pairs_of_item,
 )
 
-_CALLED = pair_counts.__file__, tables.__file__
-
-
-@partial(compiled, calls=_CALLED)
-def _list(row: int, n: int, at_V: Array, rows: Array, features: Array) -> int:
-    """List an item if it is not yet; return how many are listed then."""
-    if at_V[row] < 0:
-        at_V[row] = n
-        rows[n] = row
-        features[n] = 0.0
-        return n + 1
-    return n
-
-
-@partial(compiled, calls=_CALLED)
-def _gather(t: int, events: Events, counts: Counts, room: Room, listed: bool) -> int:
-    """List the rows that have features for an event, with these features; return their number."""
-    totals, factor = np.zeros(LISTED), events.pair_factors[t]
-    at_V, rows, features, last = room.at, room.rows, room.features, events.last[t]
-    together, following = counts.together, counts.following
-    n, totals[TOGETHER] = _gather_together(
-        last, together.starts, together.lengths, together.columns, together.sums, counts.together_roots,
-        SHRINK / factor, at_V, rows, features,
-    )  # fmt: skip
-    for i in last:
-        if i >= 0 and following.lengths[i]:
-            totals[FOLLOWING] = counts.following_totals[i] + STRENGTH / factor
-            for k in range(following.starts[i], following.starts[i] + following.lengths[i]):
-                n = _list(following.columns[k], n, at_V, rows, features)
-                features[at_V[following.columns[k]], FOLLOWING] = following.sums[k]
-            break
-    n = _gather_own(events.rows[events.starts[t] : events.queries[t] + 1], last[0], totals, n, at_V, rows, features)
-    if listed and events.targets[t] >= 0:
-        n = _list(events.targets[t], n, at_V, rows, features)
-    for f in range(LISTED):
-        scale = 10.0 * max(1, counts.facts[DISTINCT])  # above 0, so that own items are known by it
-        for at in range(n):
-            if features[at, f] > 0:
-                features[at, f] = np.log1p(scale * (features[at, f] / totals[f]))
-    return n
-
-
-@partial(compiled, calls=_CALLED)
-def _gather_together(
-    last: Array, starts: Array, lengths: Array, columns: Array, sums: Array, roots: Array, shrink: float,
-    at_V: Array, rows: Array, features: Array,
-) -> tuple[int, float]:  # fmt: skip
-    """List what goes together with the last items; return the number of listed rows, and the sum of their cosines."""
-    n, total, fade = 0, 0.0, 1.0
-    for i in last:
-        if i < 0:
-            break
-        for k in range(starts[i], starts[i] + lengths[i]):
-            j = columns[k]
-            n = _list(j, n, at_V, rows, features)
-            cosine = fade * sums[k] / (roots[i] * roots[j] + shrink)
-            features[at_V[j], TOGETHER] += cosine
-            total += cosine
-        fade *= FADE
-    return n, total
-
-
-@partial(compiled, calls=_CALLED)
-def _gather_own(history: Array, last: int, totals: Array, n: int, at_V: Array, rows: Array, features: Array) -> int:
-    """List the items of the user's history, and what followed the last one there; return the number of listed rows."""
-    weight, later = 1.0, -1
-    for row in history[::-1]:
-        if row < 0:
-            continue
-        n = _list(row, n, at_V, rows, features)
-        features[at_V[row], OWN] += weight
-        totals[OWN] += weight
-        weight *= FADE
-        if row == last and later >= 0:
-            features[at_V[later], OWN_FOLLOWING] += 1.0
-            totals[OWN_FOLLOWING] += 1.0
-        later = row
-    return n
+_CALLED = pair_counts.__file__, listing.__file__, tables.__file__
 
 
 @partial(compiled, calls=_CALLED)
@@ -157,7 +76,7 @@ def _score(t: int, n: int, h: int, events: Events, items: Items, counts: Counts,
     for at in range(n):
         if rows[at] < size:
             scores[rows[at]] += extra[at]
-            if new_only and features[at, OWN] > 0:
+            if new_only and features[at, ACTED] > 0:
                 scores[rows[at]] = -np.inf
     _bar(items.live, items.born_ms, events.request_ms[t], scores)
 
@@ -194,7 +113,7 @@ def _learn(
     """Add the gradient of the log likelihood of an event to its group's."""
     target, new_only = events.targets[t], heads.new_only[h]
     place = room.at[target]
-    if new_only and room.features[place, OWN] > 0:
+    if new_only and room.features[place, ACTED] > 0:
         return
     weights = heads.weights[h, events.classes[t]]
     hidden, listed, scores, pool_scores = events.hidden[t], room.features[:n], room.scores[:n], room.pool_scores
@@ -205,7 +124,7 @@ def _learn(
     best = -np.inf
     for at in range(n):
         v = rows[at]
-        if not (live[v] and born_ms[v] < request_ms) or (new_only and listed[at, OWN] > 0):
+        if not (live[v] and born_ms[v] < request_ms) or (new_only and listed[at, ACTED] > 0):
             scores[at] = -np.inf
         best = max(best, scores[at])
     size = len(pool.rows)
@@ -360,7 +279,7 @@ def run(
                 return t, pending
         if t == len(events.targets):
             return t, pending
-        n = _gather(t, events, counts, room, learn)
+        n = gather(t, events, counts, room, learn)
         target = events.targets[t]
         if learn and target >= 0 and items.live[target] and items.born_ms[target] < events.request_ms[t]:
             for h in range(len(heads.new_only)):
@@ -376,7 +295,7 @@ def run(
 @partial(compiled, calls=_CALLED)
 def listed(events: Events, counts: Counts, room: Room) -> int:
     """List the rows that have features for the only event, with these, in `room`; return their number."""
-    n = _gather(0, events, counts, room, False)
+    n = gather(0, events, counts, room, False)
     for at in range(n):
         room.at[room.rows[at]] = -1
     return n
@@ -386,7 +305,7 @@ def listed(events: Events, counts: Counts, room: Room) -> int:
 def scores(h: int, events: Events, asked: Items, counts: Counts, heads: Heads, room: Room, score_TV: Array) -> None:
     """Compute the scores of all items by a head, -inf for one that is no candidate."""
     for t in range(len(events.targets)):
-        n = _gather(t, events, counts, room, False)
+        n = gather(t, events, counts, room, False)
         _score(t, n, h, events, asked, counts, heads, room)
         score_TV[t] = room.scores[: len(asked.born_ms)]
         for at in range(n):

@@ -24,6 +24,7 @@ RATE: Final = 0.2  # of Adagrad
 ENCODER: Final = 0  # first feature; then popularities, then those of listed rows:
 TOGETHER, FOLLOWING, OWN, OWN_FOLLOWING = range(4)
 LISTED: Final = 4
+ACTED: Final = LISTED  # a mark and no feature: above 0 where the user has acted on the item
 DISTINCT, EVENTS, REFRESH_AT, USED_TOGETHER, USED_FOLLOWING = range(5)  # in `facts`
 
 
@@ -36,7 +37,8 @@ class Events(NamedTuple):
     classes: Array  # [T] class of history length
     starts: Array  # [T] first token of the history, into L
     queries: Array  # [T] last token of it
-    rows: Array  # [L]
+    rows: Array  # [L] item acted on or shown, -1 at other tokens
+    acted: Array  # [L] whether it was acted on
     last: Array  # [T, m] last items, latest first, -1 where there are fewer
     weights: Array  # [T, P] weight of an occurrence, as of the clocks' origins
     pair_weights: Array  # [T]
@@ -83,7 +85,7 @@ class Room(NamedTuple):
 
     at: Array  # [V] where an item is listed, -1: not
     rows: Array  # [n]
-    features: Array  # [n, LISTED]
+    features: Array  # [n, LISTED + 1], the last is ACTED
     every: Array  # [V] 0, 1, 2, …
     scores: Array  # [V]
     pool_scores: Array  # [N]

@@ -129,7 +129,9 @@ class Scorer:
         return self.live_V[at], scores
 
     def _added(self, history: History, now_ms: int, head: int) -> Added:
-        return self._counted.added(history.acted_on(), now_ms, head)
+        known_n = history.items_n >= 0
+        acted_n = history.kinds_n[known_n] == Kind.ACTION
+        return self._counted.added(history.items_n[known_n], acted_n, now_ms, head)
 
     def live_positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the positions of these rows in live_V, sorted; rows that are not live have none."""

@@ -53,6 +53,9 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     if not any(role in wanted for role in ROLES):
         wanted = guessed.flags | given
         console.print("The roles are not all sure: look at them, and correct the line below.")
+    if "time" not in {**guessed.roles, **wanted}:
+        console.print("No column holds times; without them rows have no order, and there is nothing to replay.")
+        return
     if missing := [role for role in ("user", "item", "time") if role not in wanted and "shown" not in wanted]:
         console.print(
             f"No column is plainly the {' or the '.join(missing)}; name it by --{missing[0]} COLUMN, and inspect again."

@@ -132,6 +132,8 @@ def _into_this_process(opened: Opened, settings: Settings, options: ReplayOption
             over = direct.run(source, shown)
         if over:
             print_report(direct)
+            for sentence in source.summary.losses() if isinstance(source, RecordedLog) else []:
+                ERR.print(sentence, markup=False)
             _refuse_nothing(direct, len(source))
         else:
             ERR.print("Stopped; a run of --direct does not continue: begin again by --restart.")

@@ -73,7 +73,8 @@ def _synthetic(name: str, options: ReplayOptions) -> Opened:
 def _refuse(owner: str, options: Mapping[str, Any]) -> None:
     for name, value in options.items():
         if value is not None:
-            raise SimError(f"--{name.replace('_', '-')} belongs to {owner}; remove it here.")
+            flag = "as" if name == "read_as" else name.replace("_", "-")
+            raise SimError(f"--{flag} belongs to {owner}; remove it here.")
 
 
 def describe(source: Source) -> str:

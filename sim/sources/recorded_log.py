@@ -36,7 +36,7 @@ from sim.sources.log_summary import LogSummary
 from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
 from sim.sources.tables.bad_rows import BadRows
-from sim.sources.tables.scratch import Scratch
+from sim.sources.tables.scratch import Scratch, write_rows
 from sim.sources.tables.table import AnyTable
 from stream.schema.topics import SourceTopic
 
@@ -203,7 +203,7 @@ def _parts(by_time: Runs, scratch: Scratch) -> EventParts:
             parts.append(events)
         else:
             path = scratch.folder / f"part-{number}.parquet"
-            events.write_parquet(path, compression="lz4")
+            write_rows(events, path)
             parts.append(path)
     return EventParts(parts, lengths, first, last, scratch)
 
@@ -212,6 +212,8 @@ def _remarks(rows: LogRows, settings: LogSettings) -> list[str]:
     said = []
     if rows.by_label:
         said.append(f"Column {settings.action!r} holds labels: every row was shown, those with 1 were clicked.")
+    if rows.times.coarse:
+        said.append("Its times are float32, which cannot tell times less than 128 s apart: write them as float64.")
     if rows.times.early:
         said.append(
             "Its times lie before 1973, as if counted from the log's own start; if they are something else, say what "

@@ -14,7 +14,9 @@ from typing import Final
 
 import polars as pl
 
-RUN_ROWS: Final = 1_000_000
+from sim.sources.tables.scratch import write_rows
+
+RUN_ROWS: Final = 500_000
 SAMPLE: Final = 1_000
 
 
@@ -54,7 +56,7 @@ class Runs:
     def _spill(self) -> None:
         rows = pl.concat(self._held).sort(self._key, maintain_order=True)
         path = self._folder / f"{self._key}-{len(self._runs)}.parquet"
-        rows.write_parquet(path, row_group_size=1 << 16, compression="lz4")
+        write_rows(rows, path)
         self._runs.append(path)
         self._samples.append(rows[self._key].gather_every(SAMPLE))
         self._held, self._held_rows = [], 0

@@ -72,7 +72,7 @@ class Advice:
 def advice(results: Results) -> Advice | None:
     """Return what to choose; None where it is no log that was compared, or no run has tested anything."""
     runs = results.runs.filter(pl.col("late_targets") > 0)
-    if runs.is_empty() or not all(json.loads(text).get("log") for text in runs["settings"]):
+    if runs.is_empty() or not all(json.loads(text or "{}").get("log") for text in runs["settings"]):
         return None
     standings = _standings(results, runs)
     networks = _standings(results, runs.filter(pl.col("kind") == "neural"))

@@ -22,9 +22,12 @@ Certainty = Literal["sure", "likely", "unsure"]
 SAMPLE_ROWS: Final = 20_000
 NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters without what is no letter
     "user": ("userid", "user", "uid", "customerid", "visitorid", "memberid", "accountid", "reviewerid", "userpseudoid",
-             "clientid", "deviceid", "sessionid", "session", "anonymousid", "customer", "visitor"),
+             "clientid", "deviceid", "sessionid", "session", "anonymousid", "customer", "visitor",
+             "steamid", "playerid", "authorid", "profileid", "cookieid", "person", "personid"),
     "item": ("itemid", "item", "iid", "productid", "movieid", "videoid", "articleid", "newsid", "trackid", "songid",
-             "businessid", "asin", "aid", "sku", "contentid", "bookid", "adid", "product", "movie", "video", "article"),
+             "businessid", "asin", "aid", "sku", "contentid", "bookid", "adid", "product", "movie", "video", "article",
+             "appid", "gameid", "isbn", "postid", "songname", "artistid", "poiid", "venueid", "locationid",
+             "url", "pageurl", "page", "path"),
     "time": ("ts", "timestamp", "eventtime", "eventtimestamp", "time", "timems", "datetime", "createdat", "created",
              "eventts", "unixtime", "date", "dt", "day", "at", "when"),
     "action": ("action", "event", "eventtype", "eventname", "actiontype", "behavior", "behaviortype", "interaction",
@@ -66,7 +69,7 @@ class Guess(NamedTuple):
 def sample_of(table: Table) -> pl.DataFrame:
     """Return the first rows of a table; lists and structs are left as they are."""
     names = table.readable
-    for _, batch in table.batches(names):
+    for _, batch in table.batches(names, SAMPLE_ROWS):
         return batch.frame.select(names).head(SAMPLE_ROWS)
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.batch import BATCH_ROWS, ROW, BadRow, Batch
+from sim.sources.tables.batch import ROW, BadRow, Batch
 from sim.sources.tables.plain_text import PlainText
 from sim.sources.tables.settings import NO_QUOTE, TableSettings
 
@@ -110,17 +110,17 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(made)
 
 
-def batches(text: PlainText, dialect: Dialect, columns: Sequence[str]) -> Iterator[Batch]:
+def batches(text: PlainText, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:
     """Yield the named columns; rows with more or fewer cells than the header are bad."""
     read = _unquoted if dialect.quote is None else _quoted
-    yield from read(text.path, dialect, columns)
+    yield from read(text.path, dialect, columns, size)
 
 
-def _unquoted(path: Path, dialect: Dialect, columns: Sequence[str]) -> Iterator[Batch]:
+def _unquoted(path: Path, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:
     width, start = len(dialect.columns), 1 - int(dialect.header)
     first = True
     lines = pl.scan_lines(path, glob=False).select(line="line", cells=pl.col("line").str.split(dialect.separator))
-    for part in lines.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+    for part in lines.collect_batches(chunk_size=size, maintain_order=True):
         numbered = part.with_row_index(ROW, offset=start).with_columns(pl.col(ROW).cast(pl.Int64))
         start += len(part)
         if first and dialect.header:
@@ -139,7 +139,7 @@ def _ragged(row: int, line: str, cells: int, width: int) -> BadRow:
     return BadRow(row, f"{'more' if cells > width else 'fewer'} cells than the {width} columns", line)
 
 
-def _quoted(path: Path, dialect: Dialect, columns: Sequence[str]) -> Iterator[Batch]:
+def _quoted(path: Path, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:
     csv.field_size_limit(_LONGEST_CELL)
     width = len(dialect.columns)
     pick = [itemgetter(dialect.columns.index(name)) for name in columns]
@@ -148,7 +148,7 @@ def _quoted(path: Path, dialect: Dialect, columns: Sequence[str]) -> Iterator[Ba
         rows = enumerate(_single(reader, dialect), 0 if dialect.header else 1)
         if dialect.header:
             next((row for _, (row, _) in rows if row), None)
-        while part := list(islice(rows, BATCH_ROWS)):
+        while part := list(islice(rows, size)):
             bad = [_wrong(number, row, joined, width) for number, (row, joined) in part if len(row) != width or joined]
             kept = [(number, row) for number, (row, joined) in part if len(row) == width and not joined]
             data = {name: [get(row) for _, row in kept] for name, get in zip(columns, pick, strict=True)}

@@ -12,7 +12,7 @@ import msgspec
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.batch import BATCH_ROWS, ROW, BadRow, Batch
+from sim.sources.tables.batch import ROW, BadRow, Batch
 from sim.sources.tables.plain_text import PlainText
 
 _SAMPLE_LINES: Final = 200
@@ -63,12 +63,12 @@ def _opened(value: Any) -> Any:
     return value
 
 
-def batches(text: PlainText, columns: Sequence[str], exploded: Sequence[str]) -> Iterator[Batch]:
+def batches(text: PlainText, columns: Sequence[str], exploded: Sequence[str], size: int) -> Iterator[Batch]:
     """Yield the named columns as texts, or lists of texts; a line that is no object is bad."""
     paths = [_Path(name, exploded) for name in columns]
     with text.path.open("rb") as file:
         numbered = enumerate(file, 1)
-        while lines := list(islice(numbered, BATCH_ROWS)):
+        while lines := list(islice(numbered, size)):
             numbers, cells, bad = [], [list[Any]() for _ in columns], list[BadRow]()
             for number, line in lines:
                 record = _record(line)

@@ -6,12 +6,16 @@ from typing import Any
 
 import polars as pl
 
-from sim.sources.tables.batch import BATCH_ROWS, ROW, Batch
+from sim.sources.tables.batch import ROW, Batch
 
 
 def columns_of(path: Path) -> list[str]:
     """Return the dotted names of a file's columns."""
-    return [name for name, dtype in pl.read_parquet_schema(path).items() for name in _names(name, dtype)]
+    return [name for name, dtype in _schema(path).items() for name in _names(name, dtype)]
+
+
+def _schema(path: Path) -> pl.Schema:
+    return pl.scan_parquet(path, glob=False).collect_schema()
 
 
 def _names(name: str, dtype: pl.DataType) -> Iterator[str]:
@@ -29,9 +33,9 @@ def _dtype(dtype: Any) -> pl.DataType:
     return made
 
 
-def batches(path: Path, columns: Sequence[str], exploded: Sequence[str]) -> Iterator[Batch]:
+def batches(path: Path, columns: Sequence[str], exploded: Sequence[str], size: int) -> Iterator[Batch]:
     """Yield the named columns; the rows of one exploded row have its number."""
-    schema = pl.read_parquet_schema(path)
+    schema = _schema(path)
     lists = {name: f"\0{number}" for number, name in enumerate(exploded)}
     names = [name for name in columns if name not in lists]
     through = {name: next((each for each in exploded if name.startswith(each + ".")), None) for name in names}
@@ -41,7 +45,7 @@ def batches(path: Path, columns: Sequence[str], exploded: Sequence[str]) -> Iter
     scan = pl.scan_parquet(path, glob=False).select(**plain, **opened)
     if not plain and not opened:
         return
-    for part in scan.collect_batches(chunk_size=BATCH_ROWS, maintain_order=True):
+    for part in scan.collect_batches(chunk_size=size, maintain_order=True):
         rows = part.with_row_index(ROW, offset=start).with_columns(pl.col(ROW).cast(pl.Int64))
         start += len(part)
         if lists:

@@ -11,7 +11,7 @@ import shutil
 import sys
 import zlib
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
@@ -20,6 +20,7 @@ import zstandard
 from xxhash import xxh3_128
 
 from sim.errors import SimError
+from sim.sources.tables.scratch import refusing_full
 
 _BLOCK: Final = 1 << 20
 _MAGIC: Final[dict[bytes, Callable[[Any], Any]]] = {
@@ -45,12 +46,16 @@ class PlainText:
     """Those of the quote characters that occur."""
 
 
-def spool_stdin(folder: Path) -> Path:
-    """Return a file with all that standard input has."""
-    path = folder / "stdin"
-    with path.open("wb") as out:
-        shutil.copyfileobj(sys.stdin.buffer, out, _BLOCK)
-    return path
+def spooled(path: Path | None, folder: Path) -> Path:
+    """Return a file with all that a pipe has, of standard input if it is None; pipes are read once."""
+    copy = folder / "pipe"
+    with (
+        refusing_full(copy),
+        copy.open("wb") as out,
+        path.open("rb") if path else nullcontext(sys.stdin.buffer) as file,
+    ):
+        shutil.copyfileobj(file, out, _BLOCK)
+    return copy
 
 
 def plain_text(path: Path, name: str, encoding: str | None, folder: Path) -> PlainText:
@@ -85,6 +90,7 @@ def _read(file: IO[bytes], path: Path, name: str, encoding: str | None, folder: 
     decoder = codecs.getincrementaldecoder(encoding)()
     digest, quotes, line = xxh3_128(), set[str](), 1
     with ExitStack() as stack:
+        stack.enter_context(refusing_full(target))
         out = stack.enter_context(target.open("wb")) if copied else None
         while block:
             text = _decoded(decoder, block, name, encoding, line)

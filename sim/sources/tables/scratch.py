@@ -1,9 +1,16 @@
 """Folders for what is too large for memory."""
 
+import errno
 import shutil
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+
+import polars as pl
+
+from sim.errors import SimError
 
 
 class Scratch:
@@ -12,3 +19,34 @@ class Scratch:
     def __init__(self) -> None:
         self.folder = Path(mkdtemp(prefix="hstu-log-"))
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+
+
+def write_rows(rows: pl.DataFrame, path: Path) -> None:
+    """Write rows to a file of a scratch folder.
+
+    Raises:
+        SimError: They do not fit.
+    """
+    try:
+        rows.write_parquet(path, row_group_size=1 << 16, compression="lz4")
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise _full(path, error) from None
+
+
+@contextmanager
+def refusing_full(path: Path) -> Iterator[None]:
+    """Make a sentence of a full disk while the block writes a file of a scratch folder.
+
+    Raises:
+        SimError: The disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise _full(path, error) from None
+
+
+def _full(path: Path, error: Exception) -> SimError:
+    return SimError(f"{path} cannot take rows of the log: {error}; name a folder with more space by TMPDIR.")

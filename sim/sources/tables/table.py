@@ -11,10 +11,10 @@ from xxhash import xxh3_128
 
 from sim.errors import SimError
 from sim.sources.tables import delimited, json_lines, parquet
-from sim.sources.tables.batch import ROW, Batch
+from sim.sources.tables.batch import BATCH_ROWS, ROW, Batch
 from sim.sources.tables.delimited import Dialect
-from sim.sources.tables.places import SourceFile, files_of
-from sim.sources.tables.plain_text import PlainText, plain_text, spool_stdin
+from sim.sources.tables.places import STDIN, SourceFile, files_of
+from sim.sources.tables.plain_text import PlainText, plain_text, spooled
 from sim.sources.tables.scratch import Scratch
 from sim.sources.tables.settings import TableSettings
 
@@ -30,7 +30,12 @@ def open_table(names: Sequence[str], settings: TableSettings) -> "Table":
     Raises:
         SimError: There is no such file.
     """
-    return Table(files_of(names), settings)
+    return Table(files_of(names), settings, _name_of(names))
+
+
+def _name_of(names: Sequence[str]) -> str:
+    first = "standard input" if names[0] == STDIN else names[0]
+    return first if len(names) == 1 else f"{first} and {len(names) - 1} more"
 
 
 class AnyFile(Protocol):
@@ -86,17 +91,14 @@ class Table:
     Args:
         files: The files.
         settings: How they are written.
+        name: What they are together, for people.
     """
 
-    def __init__(self, files: Sequence[SourceFile], settings: TableSettings) -> None:
+    def __init__(self, files: Sequence[SourceFile], settings: TableSettings, name: str) -> None:
+        self.name = name
         self.settings = settings
         self._scratches = [Scratch()]
         self.files = [TableFile(file, settings, self._scratches[0].folder) for file in files]
-
-    @property
-    def name(self) -> str:
-        """Its name for people."""
-        return self.files[0].name if len(self.files) == 1 else f"{self.files[0].name} and {len(self.files) - 1} more"
 
     @property
     def columns(self) -> list[str]:
@@ -118,21 +120,21 @@ class Table:
 
     def reopened(self, settings: TableSettings) -> "Table":
         """Return the same files under other settings; what was unpacked stays."""
-        made = Table([file.file for file in self.files], settings)
+        made = Table([file.file for file in self.files], settings, self.name)
         made._scratches = [*self._scratches, *made._scratches]
         for file, before in zip(made.files, self.files, strict=True):
             file.take_over(before)
         return made
 
-    def batches(self, columns: Sequence[str]) -> Iterator[tuple[AnyFile, Batch]]:
-        """Yield the named columns of all rows.
+    def batches(self, columns: Sequence[str], size: int = BATCH_ROWS) -> Iterator[tuple[AnyFile, Batch]]:
+        """Yield the named columns of all rows, about `size` rows at once.
 
         Raises:
             SimError: A file lacks a column, or cannot be read.
         """
         wanted = list(dict.fromkeys(columns))
         for file in self.files:
-            for batch in file.batches(wanted):
+            for batch in file.batches(wanted, size):
                 yield file, batch
 
 
@@ -151,14 +153,15 @@ class TableFile:
 
     def take_over(self, before: "TableFile") -> None:
         """Use what was unpacked of the same file under other settings."""
-        if self.file.is_stdin:
+        if not self.file.path.is_file():
             self._path = before._path
         if before.kind != "parquet" and before.settings.encoding == self.settings.encoding:
             self.text = before.text
 
     @cached_property
     def _path(self) -> Path:
-        return spool_stdin(self.scratch) if self.file.is_stdin else self.file.path
+        path = self.file.path
+        return path if path.is_file() else spooled(None if self.file.is_stdin else path, self.scratch)
 
     @cached_property
     def extension(self) -> str:
@@ -213,8 +216,8 @@ class TableFile:
                 digest.update(block)
         return digest.hexdigest()
 
-    def batches(self, columns: Sequence[str]) -> Iterator[Batch]:
-        """Yield the named columns of all rows.
+    def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+        """Yield the named columns of all rows, about `size` rows at once.
 
         Raises:
             SimError: A column is missing, or it cannot be read.
@@ -224,19 +227,19 @@ class TableFile:
         constant = {name: value for name, value in constant.items() if name not in self._own}
         own = [name for name in columns if name not in constant]
         try:
-            for batch in self._batches(own):
+            for batch in self._batches(own, size):
                 frame = batch.frame.with_columns(pl.lit(value).alias(name) for name, value in constant.items())
                 yield Batch(frame.select(ROW, *columns), batch.bad)
         except pl.exceptions.PolarsError as error:
             raise self._unreadable(error) from None
 
-    def _batches(self, columns: Sequence[str]) -> Iterator[Batch]:
+    def _batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
         if self.kind == "delimited":
-            return delimited.batches(self.text, self.dialect, columns)
+            return delimited.batches(self.text, self.dialect, columns, size)
         exploded = self.settings.exploded
         if self.kind == "json":
-            return json_lines.batches(self.text, columns, exploded)
-        return parquet.batches(self._path, columns, exploded)
+            return json_lines.batches(self.text, columns, exploded, size)
+        return parquet.batches(self._path, columns, exploded, size)
 
     def _unreadable(self, error: Exception) -> SimError:
         first_line = str(error).partition("\n")[0]

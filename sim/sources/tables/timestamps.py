@@ -38,7 +38,7 @@ FORMATS: Final = (
 _DIGITS: Final = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}
 _ZONE: Final = r"\s*(UTC|GMT|Z\[(UTC|GMT)\])$"
 _UNREADABLE: Final = "is no time that can be read"
-_NOW_MS: Final = 1e11
+_OLD_MS: Final = 1e11  # March 1973, from which on numbers tell their unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,8 @@ class TimeReader:
         self.read_as = ""
         self.early = False
         """Whether times lie before March 1973, as if counted from the log's own start."""
+        self.coarse = sample.dtype == pl.Float32
+        """Whether they are too coarse to tell times within two minutes apart."""
         if holds_lists(sample) or sample.dtype in (pl.Boolean, pl.Time, pl.Duration, pl.Binary):
             raise SimError(f"Column {sample.name!r} of {owner} holds {sample.dtype}, no time; name another by --time.")
         self._read = self._way(sample, owner)
@@ -124,10 +126,13 @@ class TimeReader:
             unit = SHORT_UNITS.get(self._settings.unit, self._settings.unit)
         fraction = sample.dtype.is_float() or bool((finite != finite.round()).any())
         self.read_as = f"{'float' if fraction else 'integer'} {unit}"
-        self.early = median * _SCALES[unit] < _NOW_MS
-        return lambda column: self._numbers(column, unit)
+        self.early = median * _SCALES[unit] < _OLD_MS
+        low, high = _bounds(unit)
+        if low == 0 and median * _SCALES[unit] >= _OLD_MS:
+            low = _OLD_MS / _SCALES[unit]  # 0 or a time that was cut off, among others of this century
+        return lambda column: self._numbers(column, unit, low, high)
 
-    def _numbers(self, column: pl.Series, unit: str) -> tuple[pl.Series, list[Fault]]:
+    def _numbers(self, column: pl.Series, unit: str, low: float, high: float) -> tuple[pl.Series, list[Fault]]:
         stripped = column.str.strip_chars() if column.dtype == pl.String else column
         floats = stripped.cast(pl.Float64, strict=False)
         missing = ~floats.is_finite().fill_null(False)
@@ -139,11 +144,9 @@ class TimeReader:
             ts_ms = exact.zip_with(whole.is_not_null() & (floats.abs() * scale < 1e18).fill_null(False), ts_ms)
         faults = [Fault(missing, column.name, _UNREADABLE)]
         if self._settings.unit is None:
-            low, high = _bounds(unit)
             other = ((floats.abs() < low) | (floats.abs() >= high)).fill_null(False) & ~missing
-            faults.append(
-                Fault(other, column.name, f"is no time in {unit} as most are (--time-unit takes all in one unit)")
-            )
+            reason = f"is no time in {unit} as most are, or before March 1973 (--time-unit takes all in one unit)"
+            faults.append(Fault(other, column.name, reason))
         return ts_ms, faults
 
     def _instants(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 from model.baselines import Baseline
@@ -20,7 +21,8 @@ class Asked:
     history: list[int]  # acted on, oldest first
     target: int
     request_ms: int
-    user: int = 0
+    user: int
+    seen: list[int]  # acted on or shown, oldest first
 
 
 def each(examples: Sequence[Example]) -> Iterator[Asked]:
@@ -28,9 +30,12 @@ def each(examples: Sequence[Example]) -> Iterator[Asked]:
     for example in examples:
         for target in positives(example):
             before = slice(0, example.queries[target] + 1)
-            history = example.keys[before][example.kinds[before] == Kind.ACTION].tolist()
+            history, seen = (
+                example.keys[before][np.isin(example.kinds[before], kinds)].tolist()
+                for kinds in ([Kind.ACTION], [Kind.ACTION, Kind.IMPRESSION])
+            )
             key = int(example.keys[example.positions[target]])
-            yield Asked(history, key, int(example.request_ms[target]), example.user)
+            yield Asked(history, key, int(example.request_ms[target]), example.user, seen)
 
 
 def decayed(times_ms: Sequence[int], at_ms: int) -> float:

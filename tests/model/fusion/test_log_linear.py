@@ -13,7 +13,7 @@ from model.data.event_time import DAY_MS
 from model.errors import ModelError
 from model.fusion.counters import HALF_LIVES_MS, PAIR_HALF_LIFE_MS, REFRESH
 from model.fusion.log_linear import CLASSES, FEATURES, Head, LogLinear
-from model.fusion.tables import FADE, LAGS, RATE, SHRINK, STRENGTH, pairs_of_item
+from model.fusion.tables import FADE, LAGS, LISTED, RATE, SHRINK, STRENGTH, pairs_of_item
 from stream.example import Example
 from tests.batches import make_example, with_targets
 from tests.laws import REQUEST_MS, START_MS, alone, positives, streams
@@ -59,22 +59,22 @@ class Naive:
         totals: Counter[int] = Counter()
         for event in self.learned:
             weight = 2.0 ** ((event.request_ms - asked.request_ms) / PAIR_HALF_LIFE_MS)
-            for lag, other in enumerate(event.history[::-1][:LAGS]):
+            for lag, other in enumerate(event.seen[::-1][:LAGS]):
                 for i, j in ((other, event.target), (event.target, other)):
                     pairs[i, j] += weight * FADE**lag  # type: ignore[assignment]
                     totals[i] += weight * FADE**lag  # type: ignore[assignment]
         found: Counter[int] = Counter()
-        for lag, i in enumerate(asked.history[::-1][:LAGS]):
+        for lag, i in enumerate(asked.seen[::-1][:LAGS]):
             for j in {j for a, j in pairs if a == i}:
                 found[j] += FADE**lag * pairs[i, j] / (math.sqrt(totals[i] * totals[j]) + SHRINK)  # type: ignore[assignment]
         return dict(found)  # type: ignore[arg-type]
 
     def following(self, asked: Asked) -> dict[int, float]:
         """Return the share of each item among what followed the last item that anything followed; rest under -1."""
-        for i in asked.history[::-1][:LAGS]:
+        for i in asked.seen[::-1][:LAGS]:
             found: dict[int, float] = {}
             for event in self.learned:
-                if event.history and event.history[-1] == i:
+                if event.seen and event.seen[-1] == i:
                     weight = 2.0 ** ((event.request_ms - asked.request_ms) / PAIR_HALF_LIFE_MS)
                     found[event.target] = found.get(event.target, 0.0) + weight
             if found:
@@ -85,11 +85,11 @@ class Naive:
 def _own(asked: Asked) -> tuple[dict[int, float], dict[int, float]]:
     """Return the faded counts of the user's own items, and of what followed the last one there."""
     own: dict[int, float] = {}
-    for lag, item in enumerate(asked.history[::-1]):
+    for lag, item in enumerate(asked.seen[::-1]):
         own[item] = own.get(item, 0.0) + FADE**lag
     followed: dict[int, float] = {}
-    for i, j in zip(asked.history, asked.history[1:], strict=False):
-        if i == asked.history[-1]:
+    for i, j in zip(asked.seen, asked.seen[1:], strict=False):
+        if i == asked.seen[-1]:
             followed[j] = followed.get(j, 0.0) + 1.0
     return own, followed
 
@@ -104,7 +104,7 @@ def encoded(questions: int, items: int) -> NDArray[np.float32]:
 
 
 def history_class(asked: Asked) -> int:
-    return sum(len(asked.history) >= least for least in CLASSES)
+    return sum(len(asked.seen) >= least for least in CLASSES)
 
 
 @given(streams(3))
@@ -190,7 +190,7 @@ def test_a_restored_state_goes_on_to_the_same_bits(before: list[Example], then: 
 
 def test_features_are_named_as_they_are_counted() -> None:
     """One weight for the encoder, for each half-life, and for each listed feature."""
-    assert len(FEATURES) == 1 + len(HALF_LIVES_MS) + 4
+    assert len(FEATURES) == 1 + len(HALF_LIVES_MS) + LISTED
 
 
 def busy_stream(

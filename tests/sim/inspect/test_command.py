@@ -59,6 +59,13 @@ def test_what_is_not_plain_is_asked_for(tmp_path: Path, inspected: Any) -> None:
     assert "--user who --item what --time ts" in inspected(str(path), user="who", item="what", time="ts")
 
 
+def test_a_table_without_times_is_no_log(tmp_path: Path, inspected: Any) -> None:
+    """Ratings that nobody dated."""
+    path = tmp_path / "ratings.csv"
+    path.write_text('"User-ID";"ISBN";"Book-Rating"\n"u276725";"034545104X";"x"\n')
+    assert "No column holds times" in inspected(str(path))
+
+
 def test_lists_and_known_logs_are_shown(tmp_path: Path, inspected: Any) -> None:
     """Without a log all known ones are listed."""
     assert all(name in inspected() for name in names())

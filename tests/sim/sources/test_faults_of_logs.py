@@ -40,7 +40,8 @@ def test_quotes_that_are_meant_still_hold_separators_and_lines(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("odd", "row"), [(f"{T}000", 3), ("253402300799", 3), (str(T * 10**6), 3), ("253402300799000", 3)]
+    ("odd", "row"),
+    [(f"{T}000", 3), ("0", 3), (str(T)[:5], 3), ("253402300799", 3), (str(T * 10**6), 3), ("253402300799000", 3)],
 )
 def test_one_odd_time_does_not_decide_the_unit_of_the_others(tmp_path: Path, odd: str, row: int) -> None:
     """The median does; the odd one is refused with its row, or left out."""
@@ -102,6 +103,17 @@ def test_a_name_with_the_letters_of_a_glob_is_that_file(tmp_path: Path, name: st
     """Never another one beside it."""
     (tmp_path / "log1.csv").write_text(f"user_id,item_id,ts\n9,a,{T}\n")
     assert triples(log_of(tmp_path / name, f"user_id,item_id,ts\n1,b,{T}\n")) == [("1", "b", T)]
+
+
+def test_a_parquet_file_with_brackets_in_its_name_is_that_file(tmp_path: Path) -> None:
+    """Its columns as well as its rows."""
+    rows = pl.DataFrame({"user_id": ["9"], "item_id": ["a"], "ts": [T], "rating": [1]})
+    rows.write_parquet(tmp_path / "log1.parquet")
+    rows.drop("rating").with_columns(user_id=pl.lit("1")).write_parquet(tmp_path / "plain.parquet")
+    path = (tmp_path / "plain.parquet").rename(tmp_path / "log[1].parquet")
+    log = open_log([str(path)], {})
+    assert triples(log) == [("1", "a", T)]
+    assert log.summary.actions == {"click": 1}
 
 
 def test_exact_duplicates_are_counted_and_can_be_dropped(tmp_path: Path) -> None:

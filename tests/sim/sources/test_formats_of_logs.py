@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,17 @@ def test_standard_input_is_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     for content in (PLAIN, gzip.compress(PLAIN)):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         assert triples(open_log(["-"], {})) == ROWS
+
+
+def test_a_pipe_is_a_log() -> None:
+    """As a shell's <(…) names it; it can be read once only."""
+    reading, writing = os.pipe()
+    os.write(writing, PLAIN)
+    os.close(writing)
+    try:
+        assert triples(open_log([f"/dev/fd/{reading}"], {})) == ROWS
+    finally:
+        os.close(reading)
 
 
 def write_days(folder: Path, write: Callable[[pl.DataFrame, Path], object], extension: str) -> None:
