@@ -29,7 +29,7 @@ stream.cli
 model.errors  model.config  model.terminal
 model.options
 model.arrays
-model.attention  model.keys
+model.keys  model.attention
 model.attention.cpu  model.attention.triton
 model.data
 model.counting

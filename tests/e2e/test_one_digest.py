@@ -162,6 +162,7 @@ def direct(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
         pytest.param(2, True, "", marks=pytest.mark.slow),
         pytest.param(2, False, BOUNDS, marks=pytest.mark.slow),
     ],
+    ids=["killed-bounded", "two", "one", "killed", "bounded"],
 )
 def test_the_digests_agree(
     workers: int, killed: bool, bounds: str, log: Path, direct: Callable[[str], Run], kafka: Any, tmp_path: Path
