@@ -60,7 +60,7 @@ class TrainerProcess:
 
     def end(self) -> tuple[int, str]:
         """Wait for its end; return its exit code and what it printed."""
-        says = self.process.communicate(timeout=60)[1]
+        says = self.process.communicate(timeout=120)[1]
         return self.process.returncode, says
 
 
@@ -135,12 +135,12 @@ def test_killed_stopped_and_resumed_it_ends_with_the_same_model(
         await make_topics(kafka.bootstrap, [name])
         await write(kafka, name, [log[:middle] for log in EXAMPLES])
         with TrainerProcess(kafka, topic_prefix, tmp_path) as trainer:
-            await until(lambda: newest() != "", "a checkpoint")
+            await until(lambda: newest() != "", "a checkpoint", 120)
             trainer.process.kill()
         before = newest()
         await write(kafka, name, [log[middle:-1] for log in EXAMPLES])
         with TrainerProcess(kafka, topic_prefix, tmp_path) as trainer:
-            await until(lambda: newest() > before, "another checkpoint")
+            await until(lambda: newest() > before, "another checkpoint", 120)
             trainer.process.send_signal(signal.SIGTERM)
             code, says = trainer.end()
             assert code == 0, says
