@@ -188,3 +188,17 @@ def test_an_absent_file_is_an_error_only_if_named(tmp_path: Path, monkeypatch: p
     assert load().stream.partitions == 4
     with pytest.raises(SimError, match=r"absent\.toml cannot be read"):
         load(tmp_path / "absent.toml")
+
+
+def test_items_outlive_the_window_of_their_labels() -> None:
+    """A time-to-live below the action window is refused with the least that is allowed; the window itself is enough."""
+    window = {"stream.action_window_s": 43_200.0}
+    assert load(None, window | {"train.item_ttl_d": 0.5}).train.item_ttl_d == 0.5
+    with pytest.raises(SimError, match=r"train.item_ttl_d 0.4 is less than stream.action_window_s.*at least 0.5"):
+        load(None, window | {"train.item_ttl_d": 0.4})
+
+
+def test_a_cap_leaves_room() -> None:
+    """One below 32 rows is refused."""
+    with pytest.raises(SimError, match=r"max_items 31 is too small; take 32 or more, or 0"):
+        load(None, {"train.max_items": 31})
