@@ -29,7 +29,7 @@ from model.fusion.tables import (
 )
 
 HALF_LIVES_MS: Final = (HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS, 10**6 * DAY_MS)  # the last: never
-PAIR_HALF_LIFE_MS: Final = 90 * DAY_MS
+PAIR_HALF_LIFE_MS: Final = 1000 * DAY_MS
 REFRESH: Final = 64  # events between two updates of all popularity features; an event updates its own item's at once
 
 
