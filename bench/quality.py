@@ -5,13 +5,14 @@
 
 HR@10 of the second half, items that the user has acted on left out (second_half.py says which targets count); with
 --repeats they are candidates, and every target of the second half counts. Each target is tested before anything learns
-it; examples have 64 tokens, and settings are the defaults. The model (`hstu`), its encoder alone and its counts alone
-(`stack`) come from one run. A seed is that of the stream (of a data set: of the order of rows of one instant) and of
-the model. Prints mean ± standard deviation over the seeds; then, over the whole stream and all seeds, HR@10 by age of
-the item at the request, with all targets.
+it; settings are the defaults, and --tokens shortens examples. The model (`hstu`), its encoder alone and its counts
+alone (`stack`) come from one run. A seed is that of the stream (of a data set: of the order of rows of one instant) and
+of the model. Prints mean ± standard deviation over the seeds; then, over the whole stream and all seeds, HR@10 by age
+of the item at the request, with all targets.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from pathlib import Path
@@ -30,19 +31,19 @@ from sim.experiment.contestants import Counting
 from sim.experiment.feeds import micro_batches
 from sim.experiment.streams import open_stream
 from sim.sources.datasets import DATASETS
+from stream.config import StreamSettings
 
-TOKENS = 64
 COUNTERS = ("co_occurrence", "markov", "vsknn")  # those that the learner does not rank itself
 NAMES = (*SCORERS, *COUNTERS)
 Found = tuple[dict[str, float], dict[str, NDArray[np.float64]]]  # HR@10 of the second half; targets and hits by age
 
 
-def one_pass(name: str, limit: int | None, seed: int, *, repeats: bool) -> Found:
+def one_pass(name: str, limit: int | None, seed: int, tokens: int, *, repeats: bool) -> Found:
     """Test and learn a stream once."""
     size = {} if limit is None else {"limit" if name in DATASETS else "events": limit}
-    feed = open_stream(name, size, seed, {"example_tokens": TOKENS}).feed()
+    feed = open_stream(name, size, seed, {"example_tokens": tokens}).feed()
     train = TrainSettings(seed=seed, device="cpu", exclude_seen=not repeats)
-    learner = Learner(ModelSettings(max_len=TOKENS), train)
+    learner = Learner(ModelSettings(max_len=tokens), train)
     counters = {counter: Counting(counter, train) for counter in COUNTERS}
     half = {who: SecondHalf(feed.examples) for who in NAMES}
     ages = {who: np.zeros((len(SLICES), 2)) for who in NAMES}
@@ -86,16 +87,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("streams", nargs="+", help="data sets or scenarios")
     parser.add_argument("--limit", type=int, help="rows or events at most")
+    parser.add_argument(
+        "--tokens", type=int, default=StreamSettings().example_tokens, help="tokens of an example at most"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--repeats", action="store_true", help="items that the user has acted on are candidates")
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    found: dict[str, list[Found]] = {}
-    for name in given.streams:
-        found[name] = [one_pass(name, given.limit, seed, repeats=given.repeats) for seed in given.seeds]
-        print(name, *(f"{who} {cell([half[who] for half, _ in found[name]])}" for who in NAMES), flush=True)
-    print(f"{machine()}; {time.strftime('%Y-%m-%d')}; limit {given.limit}, seeds {given.seeds}")
+    found: dict[str, list[Found]] = {name: [] for name in given.streams}
+    for seed, name in itertools.product(given.seeds, given.streams):
+        half, ages = one_pass(name, given.limit, seed, given.tokens, repeats=given.repeats)
+        found[name].append((half, ages))
+        print(f"{name}, seed {seed}:", *(f"{who} {half[who]:.4f}" for who in NAMES), flush=True)
+    print(f"{machine()}; {time.strftime('%Y-%m-%d')}; limit {given.limit}, {given.tokens} tokens, seeds {given.seeds}")
     table(
         ("HR@10", *NAMES),
         [(name, *(cell([half[who] for half, _ in runs]) for who in NAMES)) for name, runs in found.items()],
@@ -104,7 +109,7 @@ def main() -> None:
         print(f"\n{name}, whole stream, by age of the item")
         table(("age", "targets", *NAMES), by_age(runs))
     figures = {name: {who: [half[who] for half, _ in runs] for who in NAMES} for name, runs in found.items()}
-    save("quality", {"limit": given.limit, "seeds": given.seeds, "hr10": figures}, given.save)
+    save("quality", {"limit": given.limit, "tokens": given.tokens, "seeds": given.seeds, "hr10": figures}, given.save)
 
 
 if __name__ == "__main__":
