@@ -20,7 +20,7 @@ SETTINGS = ServeSettings(poll_s=0.02)
 
 def until(true: Callable[[], Any], what: str) -> Any:
     """Poll until something is true, and return it."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120  # a cold start compiles
     while not (found := true()):
         assert time.monotonic() < deadline, what
         time.sleep(0.01)

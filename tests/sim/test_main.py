@@ -94,7 +94,7 @@ def examples(kafka: KafkaForTests, settings: StreamSettings) -> int:
     [
         (["train"], "PyTorch"),
         (["serve"], "(PyTorch|FastAPI|Uvicorn|Starlette)"),
-        (["query", "topk", "--user", "ada"], "(PyTorch|safetensors)"),
+        (["query", "topk", "--user", "ada"], "(PyTorch|safetensors|Numba)"),
         (["snapshots", "list"], "safetensors"),
         (["compare", "--preset", "paper"], "(PyTorch|Matplotlib|SciPy|Jinja2|Numba)"),
         (["scenarios", "show", "shock", "--events", "300", "--html", "page.html"], "Matplotlib"),

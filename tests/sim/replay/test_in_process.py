@@ -16,7 +16,7 @@ from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_recor
 from sim.errors import SimError
 from sim.replay.in_process import DirectRun
 from sim.sources.log_columns import LogSettings
-from sim.sources.recorded_log import read_log
+from sim.sources.open_log import Items, read_log
 from sim.sources.source import TOPICS, Source, SourceEvent, replay_events
 from stream.config import StreamSettings
 from stream.store.reader import SequenceReader
@@ -45,7 +45,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Source:
     (folder / "log.csv").write_text("\n".join(rows))
     titles = [f"i{item},Title {item}" for item in range(ITEMS)]
     (folder / "items.csv").write_text("\n".join(["id,title", *titles]))
-    return read_log(folder / "log.csv", LogSettings(action="what", request="slate"), folder / "items.csv")
+    mapping = LogSettings(user="user_id", item="item_id", time="ts", action="what", request="slate")
+    return read_log([str(folder / "log.csv")], mapping, Items(str(folder / "items.csv")))
 
 
 def as_it_is(events: list[SourceEvent]) -> list[SourceEvent]:
