@@ -21,14 +21,15 @@ from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW, Batch
-from sim.sources.tables.cells import Fault, holds_lists, id_faults, numbers_of, texts_of
+from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, id_faults, numbers_of, texts_of
 from sim.sources.tables.table import AnyFile
 from sim.sources.tables.timestamps import TimeReader
 
 SHOWN_ACTIONS: Final = ("impression", "impressions", "impress", "exposure", "exposed", "shown", "show", "imp")
 """Actions, in small letters, of items that were only shown."""
-NEGATIVE_LABELS: Final = ("0", "false", "f", "0.0")
-POSITIVE_LABELS: Final = ("1", "true", "t", "1.0")
+NEGATIVE_LABELS: Final = ("0", "false", "f", "0.0", "no", "n")
+POSITIVE_LABELS: Final = ("1", "true", "t", "1.0", "yes", "y")
+_CODES: Final = 0.001  # share of other numbers from which 0 and 1 are codes of actions as these are
 _SAMPLE_ROWS: Final = 100_000
 _BETWEEN: Final = ("|", ";", ",", " ")  # what separates the ids of a slate in one text
 _LABELLED: Final = r"-[01]$"
@@ -80,13 +81,13 @@ class LogRows:
                     f"--explode {name}, or name the column of a slate by --shown {name}."
                 )
         if settings.action is not None and settings.shown is None:
-            names = pl.concat([texts_of(frame[settings.action]).unique() for frame in frames]).drop_nulls()
-            names = names.str.to_lowercase().str.strip_chars().unique()
-            self.by_label = bool((names != "").any() and names.is_in((*NEGATIVE_LABELS, *POSITIVE_LABELS, "")).all())
+            names = pl.concat([texts_of(frame[settings.action]) for frame in frames])
+            names = names.str.to_lowercase().str.strip_chars()
+            self.by_label = are_labels(names)
             self.shown_rows = self.by_label or bool(names.is_in(SHOWN_ACTIONS).any())
         if settings.shown is not None:
             self._prepare_slates(frames[0][settings.shown].drop_nulls())
-        return TimeReader(settings.times(), pl.concat([self._time(frame) for frame in frames]), self._owner)
+        return TimeReader(settings.times(), _one_column([self._time(frame) for frame in frames]), self._owner)
 
     def _prepare_slates(self, sample: pl.Series) -> None:
         parts = sample
@@ -96,7 +97,7 @@ class LogRows:
             self._between = next(found, None)
             parts = self._split(sample)
         ids = parts.explode().drop_nulls()
-        self._labelled = self._settings.clicked is None and len(ids) > 0 and bool(ids.str.contains(_LABELLED).all())
+        self._labelled = self._settings.clicked is None and int(ids.str.contains(_LABELLED).sum()) * 2 > len(ids)
 
     @property
     def slates(self) -> bool:
@@ -236,6 +237,27 @@ class LogRows:
         plain = column.cast(pl.String).str.replace_all(r"[\[\]\"']", "").str.strip_chars()
         parts = plain.str.split(self._between or " ")
         return parts.list.eval(pl.element().str.strip_chars().filter(pl.element().str.strip_chars() != ""))
+
+
+def are_labels(names: pl.Series) -> bool:
+    """Return whether actions, in small letters, are labels: most are, and few are other numbers."""
+    given = names.filter(names.is_not_null() & ~names.is_in(NO_VALUES))
+    odd = given.filter(~given.is_in((*NEGATIVE_LABELS, *POSITIVE_LABELS)))
+    if not len(given) or not len(odd):
+        return len(given) > 0
+    codes = int(odd.str.contains(r"^\d+(\.0)?$").sum())
+    negative = bool(given.is_in(NEGATIVE_LABELS).any())
+    return negative and len(odd) * 2 < len(given) and codes <= max(len(given) > 4, _CODES * len(given))
+
+
+def _one_column(times: list[pl.Series]) -> pl.Series:
+    """Return columns of several files as one; where instants and others are mixed, the others."""
+    plain = [column for column in times if not column.dtype.is_temporal()] or times[:1]
+    if any(column.dtype != plain[0].dtype for column in plain):
+        if any(holds_lists(column) for column in plain):
+            return next(column for column in plain if holds_lists(column))
+        plain = [column.cast(pl.String) for column in plain]
+    return pl.concat(plain)
 
 
 def _is_number(column: pl.Series) -> bool:

@@ -118,7 +118,7 @@ def _best(role: str, columns: Sequence[str]) -> Role | None:
 
 
 def _as_time(column: pl.Series) -> dict[str, str] | None:
-    """Return the flags by which nearly all values are times, None if they are none."""
+    """Return the flags by which most values are times, None if they are none."""
     given = column.drop_nulls()
     if not len(given) or column.dtype in (pl.Boolean, pl.Binary):
         return None
@@ -130,7 +130,7 @@ def _as_time(column: pl.Series) -> dict[str, str] | None:
     wrong = pl.Series([False]).new_from_index(0, len(given))
     for fault in faults:
         wrong = wrong | fault.wrong
-    return {} if len(ts_ms) and wrong.mean() <= 0.05 else None  # type: ignore[operator]
+    return {} if len(ts_ms) and wrong.mean() < 0.5 else None  # type: ignore[operator]
 
 
 def _is_epoch_or_date(column: pl.Series) -> bool:
