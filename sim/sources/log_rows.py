@@ -21,15 +21,20 @@ from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW, Batch
-from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, id_faults, numbers_of, texts_of
+from sim.sources.tables.cells import (
+    NEGATIVE_LABELS,
+    POSITIVE_LABELS,
+    SHOWN_ACTIONS,
+    Fault,
+    are_labels,
+    holds_lists,
+    id_faults,
+    numbers_of,
+    texts_of,
+)
 from sim.sources.tables.table import AnyFile
 from sim.sources.tables.timestamps import TimeReader
 
-SHOWN_ACTIONS: Final = ("impression", "impressions", "impress", "exposure", "exposed", "shown", "show", "imp")
-"""Actions, in small letters, of items that were only shown."""
-NEGATIVE_LABELS: Final = ("0", "false", "f", "0.0", "no", "n")
-POSITIVE_LABELS: Final = ("1", "true", "t", "1.0", "yes", "y")
-_CODES: Final = 0.001  # share of other numbers from which 0 and 1 are codes of actions as these are
 _SAMPLE_ROWS: Final = 100_000
 _BETWEEN: Final = ("|", ";", ",", " ")  # what separates the ids of a slate in one text
 _LABELLED: Final = r"-[01]$"
@@ -237,17 +242,6 @@ class LogRows:
         plain = column.cast(pl.String).str.replace_all(r"[\[\]\"']", "").str.strip_chars()
         parts = plain.str.split(self._between or " ")
         return parts.list.eval(pl.element().str.strip_chars().filter(pl.element().str.strip_chars() != ""))
-
-
-def are_labels(names: pl.Series) -> bool:
-    """Return whether actions, in small letters, are labels: most are, and few are other numbers."""
-    given = names.filter(names.is_not_null() & ~names.is_in(NO_VALUES))
-    odd = given.filter(~given.is_in((*NEGATIVE_LABELS, *POSITIVE_LABELS)))
-    if not len(given) or not len(odd):
-        return len(given) > 0
-    codes = int(odd.str.contains(r"^\d+(\.0)?$").sum())
-    negative = bool(given.is_in(NEGATIVE_LABELS).any())
-    return negative and len(odd) * 2 < len(given) and codes <= max(len(given) > 4, _CODES * len(given))
 
 
 def _one_column(times: list[pl.Series]) -> pl.Series:
