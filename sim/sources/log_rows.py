@@ -120,7 +120,7 @@ class LogRows:
     def __iter__(self) -> Iterator[pl.DataFrame]:
         for file, batch in self._batches:
             self._bad.add(file, batch.bad)
-            self.read += len(batch.frame) + len(batch.bad)
+            self.read += len(batch.frame) + sum(bad.rows for bad in batch.bad)
             if len(batch.frame):
                 rows = self._rows(file, batch.frame)
                 self._kept += len(rows)
