@@ -13,13 +13,13 @@ from rich.table import Table as RichTable
 from sim.config import Settings
 from sim.errors import SimError
 from sim.replay.open_source import remarks
-from sim.sources.open_log import log_settings, open_resolved
+from sim.sources.open_log import open_files, open_resolved
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
-from sim.sources.roles.resolve import ROLES, resolve, written
+from sim.sources.roles.resolve import DEFAULTS, ROLES, resolve, written
 from sim.sources.tables.cells import NO_VALUES, holds_lists, texts_of
-from sim.sources.tables.table import Table, open_table
+from sim.sources.tables.table import Table
 
 _EXAMPLES: Final = 3
 _LONGEST: Final = 40
@@ -41,9 +41,9 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
         _print_known(console)
         return
     given = {name: value for name, value in flags.items() if value is not None}
-    table = open_table(log, log_settings(given).table())
+    table = open_files(log, given)
     sample = sample_of(table)
-    guessed = guess(sample)
+    guessed = guess(sample, {role: given[role] for role in ROLES if role in given})
     console.print(_file(table), markup=False)
     console.print(_columns(sample, guessed))
     resolved = resolve(table, given)
@@ -52,15 +52,17 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     wanted = resolved.flags
     if not any(role in wanted for role in ROLES):
         wanted = guessed.flags | given
-        console.print("The roles are not all sure: look at them, and correct the line below.")
-    if "time" not in {**guessed.roles, **wanted}:
+    there = {role for role, name in DEFAULTS.items() if name in table.columns} | set(wanted)
+    if "time" not in there | set(guessed.roles):
         console.print("No column holds times; without them rows have no order, and there is nothing to replay.")
         return
-    if missing := [role for role in ("user", "item", "time") if role not in wanted and "shown" not in wanted]:
+    if missing := [role for role in ("user", "item", "time") if role not in there and "shown" not in wanted]:
         console.print(
             f"No column is plainly the {' or the '.join(missing)}; name it by --{missing[0]} COLUMN, and inspect again."
         )
         return
+    if not any(role in resolved.flags for role in ROLES):
+        console.print("The roles are not all sure: look at them, and correct the line below.")
     _print_replay(console, log, table, given, wanted, load({}))
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from sim.errors import SimError
+from sim.sources.roles.resolve import DEFAULTS
 from sim.sources.tables.bad_rows import SkipLimit
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.timestamps import TimeSettings
@@ -15,9 +16,9 @@ RatingAs = Literal["action", "impression"]
 class LogSettings:
     """How a log is read; each field is the flag of `hstu replay` with its name."""
 
-    user: str = "user_id"
-    item: str = "item_id"
-    time: str = "ts"
+    user: str = DEFAULTS["user"]
+    item: str = DEFAULTS["item"]
+    time: str = DEFAULTS["time"]
     time_offset: str | None = None
     """Column added to `time`: a number since it, or a time of the day."""
     action: str | None = None

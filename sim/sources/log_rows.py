@@ -21,14 +21,20 @@ from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW, Batch
-from sim.sources.tables.cells import Fault, holds_lists, id_faults, numbers_of, texts_of
+from sim.sources.tables.cells import (
+    NEGATIVE_LABELS,
+    POSITIVE_LABELS,
+    SHOWN_ACTIONS,
+    Fault,
+    are_labels,
+    holds_lists,
+    id_faults,
+    numbers_of,
+    texts_of,
+)
 from sim.sources.tables.table import AnyFile
 from sim.sources.tables.timestamps import TimeReader
 
-SHOWN_ACTIONS: Final = ("impression", "impressions", "impress", "exposure", "exposed", "shown", "show", "imp")
-"""Actions, in small letters, of items that were only shown."""
-NEGATIVE_LABELS: Final = ("0", "false", "f", "0.0")
-POSITIVE_LABELS: Final = ("1", "true", "t", "1.0")
 _SAMPLE_ROWS: Final = 100_000
 _BETWEEN: Final = ("|", ";", ",", " ")  # what separates the ids of a slate in one text
 _LABELLED: Final = r"-[01]$"
@@ -80,13 +86,13 @@ class LogRows:
                     f"--explode {name}, or name the column of a slate by --shown {name}."
                 )
         if settings.action is not None and settings.shown is None:
-            names = pl.concat([texts_of(frame[settings.action]).unique() for frame in frames]).drop_nulls()
-            names = names.str.to_lowercase().str.strip_chars().unique()
-            self.by_label = bool((names != "").any() and names.is_in((*NEGATIVE_LABELS, *POSITIVE_LABELS, "")).all())
+            names = pl.concat([texts_of(frame[settings.action]) for frame in frames])
+            names = names.str.to_lowercase().str.strip_chars()
+            self.by_label = are_labels(names)
             self.shown_rows = self.by_label or bool(names.is_in(SHOWN_ACTIONS).any())
         if settings.shown is not None:
             self._prepare_slates(frames[0][settings.shown].drop_nulls())
-        return TimeReader(settings.times(), pl.concat([self._time(frame) for frame in frames]), self._owner)
+        return TimeReader(settings.times(), _one_column([self._time(frame) for frame in frames]), self._owner)
 
     def _prepare_slates(self, sample: pl.Series) -> None:
         parts = sample
@@ -96,7 +102,7 @@ class LogRows:
             self._between = next(found, None)
             parts = self._split(sample)
         ids = parts.explode().drop_nulls()
-        self._labelled = self._settings.clicked is None and len(ids) > 0 and bool(ids.str.contains(_LABELLED).all())
+        self._labelled = self._settings.clicked is None and int(ids.str.contains(_LABELLED).sum()) * 2 > len(ids)
 
     @property
     def slates(self) -> bool:
@@ -114,7 +120,7 @@ class LogRows:
     def __iter__(self) -> Iterator[pl.DataFrame]:
         for file, batch in self._batches:
             self._bad.add(file, batch.bad)
-            self.read += len(batch.frame) + len(batch.bad)
+            self.read += len(batch.frame) + sum(bad.rows for bad in batch.bad)
             if len(batch.frame):
                 rows = self._rows(file, batch.frame)
                 self._kept += len(rows)
@@ -236,6 +242,16 @@ class LogRows:
         plain = column.cast(pl.String).str.replace_all(r"[\[\]\"']", "").str.strip_chars()
         parts = plain.str.split(self._between or " ")
         return parts.list.eval(pl.element().str.strip_chars().filter(pl.element().str.strip_chars() != ""))
+
+
+def _one_column(times: list[pl.Series]) -> pl.Series:
+    """Return columns of several files as one; where instants and others are mixed, the others."""
+    plain = [column for column in times if not column.dtype.is_temporal()] or times[:1]
+    if any(column.dtype != plain[0].dtype for column in plain):
+        if any(holds_lists(column) for column in plain):
+            return next(column for column in plain if holds_lists(column))
+        plain = [column.cast(pl.String) for column in plain]
+    return pl.concat(plain)
 
 
 def _is_number(column: pl.Series) -> bool:

@@ -35,6 +35,16 @@ def log_settings(flags: Mapping[str, Any]) -> LogSettings:
     return LogSettings(**{name: value for name, value in flags.items() if name in names and value is not None})
 
 
+def open_files(log: Sequence[str], flags: Mapping[str, Any]) -> Table:
+    """Return the table of files by the flags of how they are written; roles may be missing.
+
+    Raises:
+        SimError: There is no such file, or a flag is no such thing.
+    """
+    written = {field.name for field in fields(TableSettings)} | {"user", "time"}
+    return open_table(log, log_settings({name: flags[name] for name in written & set(flags)}).table())
+
+
 def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
     """Read a log by the flags of `with_log_flags`.
 
@@ -42,7 +52,7 @@ def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
         SimError: The flags contradict one another, or a file, a column or a cell cannot be read.
     """
     given = {name: value for name, value in flags.items() if value is not None}
-    table = open_table(log, log_settings(given).table())
+    table = open_files(log, given)
     resolved = resolve(table, given)
     return open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
 

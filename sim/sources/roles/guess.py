@@ -4,17 +4,19 @@
     likely    the contents fit, and the name or the place suggests it
     unsure    there are several, or none
 
-A log is read by a guess only if user, item and time are sure.
+A log is read by a guess only if user, item and time are sure. A request is a column of that name beside labels or
+impressions, whose values each hold several rows of one user at nearly one time.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.cells import NO_VALUES, holds_lists, texts_of
+from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import TimeReader, TimeSettings
 
@@ -33,7 +35,10 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters
     "action": ("action", "event", "eventtype", "eventname", "actiontype", "behavior", "behaviortype", "interaction",
                "label", "click", "clicked", "isclick"),
     "rating": ("rating", "stars", "score", "overall", "rate"),
+    "request": ("requestid", "request", "reqid", "slateid", "slate", "impressionid", "searchid", "queryid", "listid",
+                "recommendationid", "recid", "pageviewid"),
 }  # fmt: skip
+_REQUEST_MS: Final = 3_600_000  # within which the rows of one request lie
 _MOST_ACTIONS: Final = 100
 _TIME_MS: Final = 1e11  # March 1973
 
@@ -74,9 +79,14 @@ def sample_of(table: Table) -> pl.DataFrame:
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
 
 
-def guess(sample: pl.DataFrame) -> Guess:
-    """Return what the columns of the first rows are."""
-    scalar = [name for name in sample.columns if not holds_lists(sample[name])]
+def guess(sample: pl.DataFrame, named: Mapping[str, Any] = MappingProxyType({})) -> Guess:
+    """Return what the columns of the first rows are.
+
+    Args:
+        sample: The first rows.
+        named: Role → column, of those that are known; these columns have no other role.
+    """
+    scalar = [name for name in sample.columns if name not in named.values() and not holds_lists(sample[name])]
     roles = dict[str, Role]()
     time_flags = dict[str, str]()
     times = {name: flags for name in scalar if (flags := _as_time(sample[name])) is not None}
@@ -96,6 +106,10 @@ def guess(sample: pl.DataFrame) -> Guess:
         if (best := _best(role, left)) is not None:
             roles[role] = best
             left.remove(best.column)
+    columns = {role: each.column for role, each in roles.items()} | dict(named)
+    if (best := _best("request", [name for name in left if _groups(sample, name, columns)])) is not None:
+        roles["request"] = best
+        left.remove(best.column)
     if all(name.isdigit() for name in sample.columns):
         _by_place(sample, left, roles)
     return Guess(roles, time_flags)
@@ -118,7 +132,7 @@ def _best(role: str, columns: Sequence[str]) -> Role | None:
 
 
 def _as_time(column: pl.Series) -> dict[str, str] | None:
-    """Return the flags by which nearly all values are times, None if they are none."""
+    """Return the flags by which most values are times, None if they are none."""
     given = column.drop_nulls()
     if not len(given) or column.dtype in (pl.Boolean, pl.Binary):
         return None
@@ -130,7 +144,7 @@ def _as_time(column: pl.Series) -> dict[str, str] | None:
     wrong = pl.Series([False]).new_from_index(0, len(given))
     for fault in faults:
         wrong = wrong | fault.wrong
-    return {} if len(ts_ms) and wrong.mean() <= 0.05 else None  # type: ignore[operator]
+    return {} if len(ts_ms) and wrong.mean() < 0.5 else None  # type: ignore[operator]
 
 
 def _is_epoch_or_date(column: pl.Series) -> bool:
@@ -152,6 +166,28 @@ def _fits(role: str, column: pl.Series) -> bool:
         return len(values) > 0 and values.is_finite().sum() >= 0.95 * len(values)
     texts = texts_of(column).drop_nulls()
     return 0 < texts.n_unique() <= min(_MOST_ACTIONS, max(2, len(texts)))
+
+
+def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str]) -> bool:
+    """Return whether a column has a name of requests and its values group what was shown to a user at once."""
+    needed = [columns.get(role) for role in ("user", "action", "time")]
+    if _plain(name) not in NAMES["request"] or any(column not in sample.columns for column in needed):
+        return False
+    user, action, time = (sample[column] for column in needed if column is not None)
+    actions = texts_of(action).str.to_lowercase().str.strip_chars()
+    if not are_labels(actions) and not actions.is_in(SHOWN_ACTIONS).any():
+        return False
+    try:
+        ts, _ = TimeReader(TimeSettings(), time, "the log").read(time)
+    except SimError:
+        return False
+    rows = pl.DataFrame({"request": texts_of(sample[name]), "user": texts_of(user), "ts": ts}).drop_nulls()
+    if rows.is_empty():
+        return False
+    groups = rows.group_by("user", "request").agg(
+        n=pl.len(), near=pl.col("ts").max() - pl.col("ts").min() < _REQUEST_MS
+    )
+    return len(rows) > 1.2 * len(groups) and int(groups["near"].sum()) >= 0.95 * len(groups)
 
 
 def _by_place(sample: pl.DataFrame, left: list[str], roles: dict[str, Role]) -> None:

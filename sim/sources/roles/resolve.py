@@ -7,6 +7,8 @@ from sim.sources.roles.guess import guess, sample_of
 from sim.sources.roles.known import known_log, recognised
 from sim.sources.tables.table import Table
 
+DEFAULTS: Final = {"user": "user_id", "item": "item_id", "time": "ts"}
+"""Columns of the roles that have one without a flag or a guess."""
 ROLES: Final = ("user", "item", "time", "action", "rating", "request", "shown", "clicked", "explode")
 
 
@@ -32,8 +34,11 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     if (name := flags.get("read_as")) is not None:
         known = known_log(name)
         return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
-    if any(role in given for role in ROLES):
-        return Resolved(given, "")
+    named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
+    if named:
+        own = _besides(table, named)
+        said = f"Other columns by their names: {written(own)}." if own else ""
+        return Resolved(own | given, said)
     if (found := recognised(table)) is not None:
         own = found.flags_for(table)
         return Resolved(own | given, f"Recognised as {found.name}: {found.about}. It is read by {written(own)}.")
@@ -41,6 +46,21 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     if not guessed.sure:
         return Resolved(given, "")
     return Resolved(guessed.flags | given, f"Columns by their names: {written(guessed.flags)}.")
+
+
+def _besides(table: Table, named: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns that are sure of roles that were not named."""
+    found = guess(sample_of(table), named).roles
+    own = {role: each.column for role, each in found.items() if each.certainty == "sure" and role not in named}
+    in_lists = {"shown", "clicked", "explode"} & set(named)
+    if in_lists or {"action", "rating"} & set(named):
+        own = {role: column for role, column in own.items() if role not in ("action", "rating")}
+    elif "action" in own:
+        own.pop("rating", None)
+    if in_lists:
+        own.pop("request", None)
+        own.pop("item", None)
+    return {role: column for role, column in own.items() if column != DEFAULTS.get(role)}
 
 
 def written(flags: Mapping[str, Any]) -> str:

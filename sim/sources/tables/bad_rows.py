@@ -56,7 +56,9 @@ class BadRows:
     def add(self, file: AnyFile, rows: Sequence[BadRow]) -> None:
         """Note rows that the table could not cut into cells."""
         for bad in rows:
-            self._note(file, bad.row, bad.reason, bad.content)
+            self.counts[bad.reason] += bad.rows
+            if self._out:
+                self._write(file, bad.row, bad.reason, bad.content)
             if not self._first:
                 self._first = f"{_place(file, bad.row)} is bad, {bad.reason}: {str(bad.content)[:_SHOWN]}"
 
@@ -88,11 +90,6 @@ class BadRows:
             for row in rows.iter_rows(named=True):
                 number = row.pop(ROW)
                 self._write(file, number, reason, row)
-
-    def _note(self, file: AnyFile, row: int, reason: str, content: Any) -> None:
-        self.counts[reason] += 1
-        if self._out:
-            self._write(file, row, reason, content)
 
     def _write(self, file: AnyFile, row: int, reason: str, content: Any) -> None:
         assert self._out is not None

@@ -16,6 +16,8 @@ class BadRow(NamedTuple):
     reason: str
     """What is wrong, without numbers or values: it is counted by."""
     content: Any
+    rows: int = 1
+    """Rows that it stands for: the lines of one that a quote has run together."""
 
 
 class Batch(NamedTuple):

@@ -1,4 +1,4 @@
-"""Checked columns of ids, texts and numbers: what is wrong with which cell."""
+"""Checked columns of ids, texts, labels and numbers: what is wrong with which cell."""
 
 from typing import Final, NamedTuple
 
@@ -8,6 +8,11 @@ from stream.schema.ids import MAX_ID_BYTES
 
 NO_VALUES: Final = ("", "null", "nan", "none", "na", "n/a", "\\n", "<null>", "<na>", "undefined")
 """Texts, in small letters, by which exports write that there is no id."""
+SHOWN_ACTIONS: Final = ("impression", "impressions", "impress", "exposure", "exposed", "shown", "show", "imp")
+"""Actions, in small letters, of items that were only shown."""
+NEGATIVE_LABELS: Final = ("0", "false", "f", "0.0", "no", "n")
+POSITIVE_LABELS: Final = ("1", "true", "t", "1.0", "yes", "y")
+_CODES: Final = 0.001  # share of other numbers from which 0 and 1 are codes of actions as these are
 _SCIENTIFIC: Final = r"^-?\d(\.\d+)?[eE]\+?\d+$"
 
 
@@ -63,3 +68,14 @@ def numbers_of(column: pl.Series) -> tuple[pl.Series, Fault]:
 def holds_lists(column: pl.Series) -> bool:
     """Return whether a column holds lists or structs, so that no cell of it is an id, a time or a number."""
     return column.dtype.is_nested()
+
+
+def are_labels(names: pl.Series) -> bool:
+    """Return whether actions, in small letters, are labels: most are, and few are other numbers."""
+    given = names.filter(names.is_not_null() & ~names.is_in(NO_VALUES))
+    odd = given.filter(~given.is_in((*NEGATIVE_LABELS, *POSITIVE_LABELS)))
+    if not len(given) or not len(odd):
+        return len(given) > 0
+    codes = int(odd.str.contains(r"^\d+(\.0)?$").sum())
+    negative = bool(given.is_in(NEGATIVE_LABELS).any())
+    return negative and len(odd) * 2 < len(given) and codes <= max(len(given) > 4, _CODES * len(given))

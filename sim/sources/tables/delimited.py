@@ -147,10 +147,14 @@ def _quoted(path: Path, dialect: Dialect, columns: Sequence[str], size: int) -> 
         reader = csv.reader(file, delimiter=dialect.separator, quotechar=dialect.quote)
         rows = enumerate(_single(reader, dialect), 0 if dialect.header else 1)
         if dialect.header:
-            next((row for _, (row, _) in rows if row), None)
+            next((row for _, (row, _, _) in rows if row), None)
         while part := list(islice(rows, size)):
-            bad = [_wrong(number, row, joined, width) for number, (row, joined) in part if len(row) != width or joined]
-            kept = [(number, row) for number, (row, joined) in part if len(row) == width and not joined]
+            bad = [
+                _wrong(number, row, lines, width, joined=joined)
+                for number, (row, lines, joined) in part
+                if len(row) != width or joined
+            ]
+            kept = [(number, row) for number, (row, _, joined) in part if len(row) == width and not joined]
             data = {name: [get(row) for _, row in kept] for name, get in zip(columns, pick, strict=True)}
             frame = pl.DataFrame(
                 {ROW: [number for number, _ in kept]} | data, schema={ROW: pl.Int64} | dict.fromkeys(columns, pl.String)
@@ -158,31 +162,41 @@ def _quoted(path: Path, dialect: Dialect, columns: Sequence[str], size: int) -> 
             yield Batch(frame, [row for row in bad if row])
 
 
-def _single(reader: Any, dialect: Dialect) -> Iterator[tuple[list[str], bool]]:
-    """Yield each row, [] for a blank line, and whether a quote in it has swallowed lines that look like rows."""
+def _single(reader: Any, dialect: Dialect) -> Iterator[tuple[list[str], int, bool]]:
+    """Yield each row, [] for a blank line; its lines; and whether a quote swallowed some that look like rows."""
     last, inner = 0, len(dialect.columns) - 1
-    for row in reader:
+    for row in _read(reader):
         lines, last = reader.line_num - last, reader.line_num
         joined = lines > 1 and any(
             line.count(dialect.separator) == inner for cell in row if "\n" in cell for line in cell.split("\n")[1:-1]
         )
         joined = joined or (lines > 1 and _torn(row, dialect, inner))
-        yield row, joined
+        yield row, lines, joined
+
+
+def _read(reader: Any) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise SimError(
+            f"A row that ends in line {reader.line_num} cannot be read: {error}; it may have {_SWALLOWED}."
+        ) from None
 
 
 def _torn(row: list[str], dialect: Dialect, inner: int) -> bool:
-    """Return whether a cell of several lines ends in the middle of what looks like a row."""
+    """Return whether a cell of several lines ends in the middle of what looks like a row, or begins with one."""
     if not inner:
         return False
     for place, cell in enumerate(row):
         if "\n" in cell:
             rest = cell.rsplit("\n", 1)[1].count(dialect.separator) + len(row) - place - 1
-            if rest == inner and place > 0:
+            head = place + cell.partition("\n")[0].count(dialect.separator)
+            if rest == inner and (place > 0 or head == inner):
                 return True
     return False
 
 
-def _wrong(row: int, cells: list[str], joined: bool, width: int) -> BadRow | None:
+def _wrong(row: int, cells: list[str], lines: int, width: int, *, joined: bool) -> BadRow | None:
     if joined:
-        return BadRow(row, _SWALLOWED, cells)
-    return _ragged(row, str(cells), len(cells), width) if cells else None
+        return BadRow(row, _SWALLOWED, cells, lines)
+    return _ragged(row, str(cells), len(cells), width)._replace(rows=lines) if cells else None

@@ -11,6 +11,8 @@ from urllib.parse import unquote
 from sim.errors import SimError
 
 STDIN: Final = "-"
+_NO_LOGS: Final = ("readme", "license", "licence", "changelog", "notice")
+_PROSE: Final = (".md", ".rst", ".pdf", ".html")
 _PARTITION: Final = re.compile(r"([^=/]+)=([^/]*)")
 
 
@@ -29,7 +31,7 @@ class SourceFile:
 
 
 def files_of(log: Sequence[str]) -> list[SourceFile]:
-    """Return the files of a log, those of a folder or a glob sorted by name.
+    """Return the files of a log, those of a folder or a glob sorted by name; of several, those of 0 bytes are none.
 
     Raises:
         SimError: There is none, or one is named twice.
@@ -39,7 +41,7 @@ def files_of(log: Sequence[str]) -> list[SourceFile]:
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise SimError(f"{twice} is named twice, so its rows would count twice; name each file once.")
-    return files
+    return [file for file in files if not file.path.is_file() or file.path.stat().st_size] or files
 
 
 def _of_name(name: str) -> Iterator[SourceFile]:
@@ -59,12 +61,17 @@ def _of_name(name: str) -> Iterator[SourceFile]:
 
 
 def _of_folder(folder: Path) -> Iterator[SourceFile]:
-    inside = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
+    every = (path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
+    inside = sorted(path for path in every if not _is_prose(path))
     if not inside:
         raise SimError(f"The folder {folder} holds no files; check the path.")
     for path in inside:
         found = (_PARTITION.fullmatch(part) for part in path.relative_to(folder).parts[:-1])
         yield SourceFile(path, {match[1]: unquote(match[2]) for match in found if match})
+
+
+def _is_prose(path: Path) -> bool:
+    return path.suffix.lower() in _PROSE or path.stem.lower() in _NO_LOGS
 
 
 def _hidden(path: Path) -> bool:

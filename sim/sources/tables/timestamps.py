@@ -2,9 +2,9 @@
 
     column holds                          is read as
     integers, floats, texts of them       one unit for the column, by its median (UNITS), or --time-unit
-    eight or fourteen digits              dates 20240131, times 20240131123000, where all of them are
+    eight or fourteen digits              dates 20240131, times 20240131123000, where most of them are
     ISO-8601 texts, datetimes, dates      that instant; UTC, or --time-zone, if it has no offset
-    other texts                           --time-format, or one of FORMATS if only one fits all of them
+    other texts                           --time-format, or the one of FORMATS that fits most of them
 
 The first rows of a column decide how all are read. Times lie in [1970, 2200), as the workers demand.
 """
@@ -37,6 +37,7 @@ FORMATS: Final = (
 )
 _DIGITS: Final = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}
 _ZONE: Final = r"\s*(UTC|GMT|Z\[(UTC|GMT)\])$"
+_NO_TIMES: Final = (pl.Boolean, pl.Time, pl.Duration, pl.Binary)
 _UNREADABLE: Final = "is no time that can be read"
 _OLD_MS: Final = 1e11  # March 1973, from which on numbers tell their unit
 
@@ -80,7 +81,7 @@ class TimeReader:
         """Whether times lie before March 1973, as if counted from the log's own start."""
         self.coarse = sample.dtype == pl.Float32
         """Whether they are too coarse to tell times within two minutes apart."""
-        if holds_lists(sample) or sample.dtype in (pl.Boolean, pl.Time, pl.Duration, pl.Binary):
+        if holds_lists(sample) or sample.dtype in _NO_TIMES:
             raise SimError(f"Column {sample.name!r} of {owner} holds {sample.dtype}, no time; name another by --time.")
         self._read = self._way(sample, owner)
 
@@ -110,6 +111,9 @@ class TimeReader:
 
     def read(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
         """Return the milliseconds of a column, null where a fault says why."""
+        if column.dtype in _NO_TIMES:
+            nothing = pl.repeat(None, len(column), dtype=pl.Int64, eager=True)
+            return nothing, [Fault(nothing.is_null(), column.name, _UNREADABLE)]
         if column.dtype.is_temporal() and self._settings.format is None:
             ts_ms, faults = self._instants(column)
         else:
@@ -182,11 +186,11 @@ def _bounds(unit: str) -> tuple[float, float]:
 
 
 def _of_digits(texts: pl.Series) -> str | None:
-    """Return the format of texts that are all dates of eight or times of fourteen digits."""
+    """Return the format of texts most of which are dates of eight or times of fourteen digits."""
     for length, form in _DIGITS.items():
-        if len(texts) and texts.str.contains(rf"^(19|20)\d{{{length - 2}}}(\.0)?$").all():
-            digits = texts.str.head(length)
-            return form if _parsed(digits, form).null_count() == 0 else None
+        digits = texts.filter(texts.str.contains(rf"^(19|20)\d{{{length - 2}}}(\.0)?$"))
+        if _parsed(digits, form).count() * 2 > len(texts):
+            return form
     return None
 
 
@@ -194,7 +198,8 @@ def _parsed(texts: pl.Series, form: str) -> pl.Series:
     """Return the instants of texts in a format of strptime, null where they are in another."""
     form = form.replace(".%f", "%.f")
     if form in _DIGITS.values():
-        texts = texts.str.replace(r"\.0$", "")
+        length = next(length for length, digits in _DIGITS.items() if digits == form)
+        texts = texts.str.extract(rf"^(\d{{{length}}})(\.0)?$")
     has_time = any(letter in form for letter in ("%H", "%I", "%T", "%R", "%X", "%s", "%c"))
     try:
         if has_time:
@@ -206,14 +211,16 @@ def _parsed(texts: pl.Series, form: str) -> pl.Series:
 
 
 def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
-    """Return the one of FORMATS that fits all texts, None if there is none.
+    """Return the one of FORMATS that fits most texts, None if none fits more than half of them.
 
     Raises:
-        SimError: Two fit, and mean different times.
+        SimError: Two fit as many, and mean different times.
     """
-    sample = texts.unique().head(10_000)
-    fitting = [form for form in FORMATS if len(sample) and _parsed(sample, form).null_count() == 0]
-    if not fitting:
+    sample = texts.unique(maintain_order=True).head(10_000)
+    fits = {form: _parsed(sample, form).count() for form in FORMATS}
+    most = max(fits.values())
+    fitting = [form for form, count in fits.items() if count == most]
+    if _parsed(texts, fitting[0]).count() * 2 <= len(texts):
         return None
     if any(not _parsed(sample, form).equals(_parsed(sample, fitting[0])) for form in fitting[1:]):
         raise SimError(

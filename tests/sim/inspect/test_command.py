@@ -75,3 +75,25 @@ def test_lists_and_known_logs_are_shown(tmp_path: Path, inspected: Any) -> None:
     assert "--explode or --shown" in said
     assert "Recognised as otto" in said
     assert said.strip().splitlines()[-1].endswith("--action events.type --explode events")
+
+
+@pytest.mark.parametrize(("flags", "user"), [({}, "user_id"), ({"item": "what"}, "user_id"), ({"user": "who"}, "who")])
+def test_defaults_hold_as_in_a_replay(tmp_path: Path, inspected: Any, flags: dict[str, str], user: str) -> None:
+    """A role that is named hides no other; the last line is one that replays."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"{user},{flags.get('item', 'item_id')},ts,is_click\na,b,{T},1\na,c,{T},0\n")
+    said = inspected(str(path), **flags)
+    assert "Actions: click 1 (positive). Shown: 2 items in 2 slates." in said
+    line = shlex.split(said.strip().splitlines()[-1])
+    assert line[:3] == ["hstu", "replay", str(path)]
+    read = dict(zip([flag.removeprefix("--").replace("-", "_") for flag in line[3::2]], line[4::2], strict=True))
+    assert open_log([str(path)], read).summary.shown == 2
+
+
+def test_nothing_is_said_of_a_line_that_does_not_come(tmp_path: Path, inspected: Any) -> None:
+    """Where a role is missing."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"who,what,ts\na,b,{T}\n")
+    said = inspected(str(path))
+    assert "No column is plainly" in said
+    assert "the line below" not in said

@@ -262,3 +262,37 @@ def test_nothing_but_bad_rows_is_refused(tmp_path: Path) -> None:
     """Rather than an empty replay."""
     with pytest.raises(SimError, match="no row that can be replayed"):
         log_of(tmp_path / "log.csv", "user_id,item_id,ts\n,a,1\n", skip_bad="all")
+
+
+@pytest.mark.parametrize(("close", "lines"), [('"', 51), ("", 100)])
+def test_each_line_that_a_quote_swallows_is_a_bad_row(tmp_path: Path, close: str, lines: int) -> None:
+    """So that a limit of bad rows is one: up to the next quote, or to the end of the file."""
+    rows = [f"u{n},i{n},{T + n},x" for n in range(200)]
+    rows[100] = f'u100,i100,{T + 100},"x'
+    rows[150] += close
+    content = "user_id,item_id,ts,query\n" + "\n".join(rows) + "\n"
+    for limit in ("1", "1%", str(lines - 1)):
+        with pytest.raises(SimError, match=f"{lines} of 200 rows are bad .*--skip-bad {lines} leaves them out"):
+            log_of(tmp_path / "log.csv", content, skip_bad=limit)
+    log = log_of(tmp_path / "log.csv", content, skip_bad=str(lines))
+    assert (len(log), log.summary.read) == (200 - lines, 200)
+
+
+def test_a_quote_at_the_start_of_a_line_swallows_no_row(tmp_path: Path) -> None:
+    """Two rows run together into one of the right width."""
+    content = f'user_id,item_id,ts\nu0,z,{T}\n"u1,a,{T}\nu2",b,{T + 1}\nu3,c,{T + 2}\n'
+    with pytest.raises(SimError, match="2 of 4 rows are bad"):
+        log_of(tmp_path / "log.csv", content)
+
+
+def test_empty_files_and_a_readme_are_no_part_of_a_log(tmp_path: Path) -> None:
+    """Among others; alone an empty file is refused."""
+    folder = tmp_path / "log"
+    folder.mkdir()
+    (folder / "README.md").write_text("# A log\n")
+    (folder / "part-0.csv").write_bytes(b"")
+    (folder / "part-1.csv").write_text(f"user_id,item_id,ts\nu,a,{T}\n")
+    assert triples(open_log([str(folder)], {})) == [("u", "a", T)]
+    assert triples(open_log([str(path) for path in sorted(folder.glob("*.csv"))], {})) == [("u", "a", T)]
+    with pytest.raises(SimError, match="has no rows"):
+        open_log([str(folder / "part-0.csv")], {})

@@ -1,0 +1,73 @@
+"""Flags that were given, and the roles of columns that none names."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.sources.open_log import open_log
+from tests.sim.sources.logs import START_S as T, log_of, triples
+
+EXPOSURES = "uid,video_id,request_id,time_ms,is_click\n" + "".join(
+    f"{user},{item},r{request},{(T + 600 * request) * 1000},{int(item == 'b')}\n"
+    for request, user in enumerate("7878")
+    for item in "abc"
+)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {},
+        {"user": "uid"},
+        {"item": "video_id"},
+        {"time": "time_ms"},
+        {"user": "uid", "item": "video_id", "time": "time_ms"},
+        {"user": "uid", "action": "is_click"},
+        {"user": "uid", "request": "request_id"},
+    ],
+)
+def test_exposures_are_slates_whichever_roles_are_named(tmp_path: Path, flags: dict[str, Any]) -> None:
+    """Four slates of three with a click each; never twelve clicks; and what was guessed is said."""
+    log = log_of(tmp_path / "expo.csv", EXPOSURES, **flags)
+    assert (log.summary.slates, log.summary.shown) == (4, 12)
+    assert log.summary.actions == {"click": 4}
+    said = log.remarks[0]
+    named = {"user", "item", "time", "action", "request"} - set(flags)
+    assert all(f"--{role} " in said for role in named)
+
+
+def test_named_columns_without_others_that_are_sure_are_read_alone(tmp_path: Path) -> None:
+    """As in the README: every row is a click, and nothing is said."""
+    log = log_of(tmp_path / "log.csv", f"who,what,t,note\n1,a,{T},x\n", user="who", item="what", time="t")
+    assert triples(log) == [("1", "a", T)]
+    assert not log.remarks
+
+
+def test_a_column_has_one_role(tmp_path: Path) -> None:
+    """One that is named as the item is no action, and a rating is not read beside an action."""
+    content = f"user,label,rating,ts\n1,a,5,{T}\n1,b,4,{T + 1}\n"
+    log = log_of(tmp_path / "log.csv", content, item="label")
+    assert [user for user, *_ in triples(log)] == ["1", "1"]
+    assert log.summary.actions == {"rate": 2}
+    content = f"user,item,event,rating,ts\n1,a,buy,5,{T}\n"
+    assert log_of(tmp_path / "log.csv", content, user="user").summary.actions == {"buy": 1}
+
+
+@pytest.mark.parametrize(
+    ("name", "action", "rows"),
+    [
+        ("request_id", "is_click", [("r1", 0, 0), ("r2", 0, 1)]),  # each row its own
+        ("session_part", "is_click", [("r1", 0, 0), ("r1", 0, 1)]),  # no such name
+        ("request_id", "is_click", [("r1", 0, 0), ("r1", 90_000, 1)]),  # a day apart
+        ("request_id", "event", [("r1", 0, "view"), ("r1", 0, "buy")]),  # nothing was only shown
+    ],
+)
+def test_what_groups_no_shown_rows_is_no_request(
+    tmp_path: Path, name: str, action: str, rows: list[tuple[str, int, Any]]
+) -> None:
+    """Whatever its name."""
+    content = f"user_id,item_id,ts,{name},{action}\n"
+    content += "".join(f"u,i{n},{T + after},{request},{what}\n" for n, (request, after, what) in enumerate(rows))
+    (tmp_path / "log.csv").write_text(content)
+    assert "--request" not in " ".join(open_log([str(tmp_path / "log.csv")], {}).remarks)
