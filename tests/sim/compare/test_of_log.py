@@ -58,6 +58,13 @@ def test_what_it_will_cost_is_said_before(log: str) -> None:
     assert not any("--limit" in sentence for sentence in said)
 
 
+def test_a_log_without_positives_is_refused(log: str) -> None:
+    """Before anything runs, with the actions that it has."""
+    plan = log_plan([log], {"user": "who"}, TABLES | {"train": {"negative_actions": ("click", "skip")}})
+    with pytest.raises(SimError, match=r"In own.csv no row is a positive action \(it has click; .* are click, skip\)"):
+        next(announced(plan, workers=2))
+
+
 def test_what_is_lost_of_a_log_is_said_before(log: str) -> None:
     """A row without a user is named as by a replay."""
     with Path(log).open("a") as file:
