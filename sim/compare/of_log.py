@@ -74,6 +74,10 @@ def announced(plan: Plan, workers: int) -> Iterator[str]:
     yield describe(source)
     yield from remarks(source, StreamSettings(**plan.stream), negative_actions)
     yield from source.summary.losses()
+    yield (
+        f"Examples have at most {plan.stream['example_tokens']} tokens of history: stream.example_tokens, "
+        f"which is {TOKENS} in a comparison unless it is configured."
+    )
     cpu_s = sum(_cpu_s(name, len(source), source.items) for name in plan.contestants) * plan.seeds
     wall_s = cpu_s / min(workers, len(plan.contestants) * plan.seeds)
     yield f"This will take about {_span(wall_s)} ({_span(cpu_s)} of one core); what is stopped can be continued."
