@@ -113,3 +113,19 @@ def test_a_log_that_proves_nothing_gets_no_recommendation(tmp_path: Path) -> Non
     assert "recommends best" not in done.stdout
     assert "hstu.toml" not in done.stdout
     assert "Nothing is recommended" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_every_variant_is_in_the_tables(tmp_path: Path) -> None:
+    """Of each contestant, in the order of HR@10; the best says of how many."""
+    chosen = ("--scenario", str(tmp_path / "small.toml"), "--contestant", "popularity", "--events", "600")
+    varied = ("--vary", "popularity_half_life_d=0.01,7,30", "--jobs", "1", "--out", "out")
+    arguments = [*command(tmp_path)[:4], *chosen, *varied]
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("best of") == 1  # by the whole stream; another may be ahead in its last part
+    whole = done.stdout.split(", late")[0]
+    lines = [line.strip() for line in whole.splitlines() if line.strip().startswith("popularity ")]
+    assert {line.split()[1].strip(",") for line in lines} == {
+        f"popularity_half_life_d={days}" for days in (0.01, 7, 30)
+    }
+    assert [", best of 3 variants" in line for line in lines] == [True, False, False]
