@@ -16,7 +16,7 @@ ENCODER_NAMES: Final[tuple[str, ...]] = get_args(EncoderName)
 class ModelSettings(BaseModel):
     """The shape of one recommender: table [model]."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     encoder: EncoderName = "hstu"
     """HSTU, or a baseline: SASRec's Transformer or GRU4Rec's GRU, on which `attention` and `bias` have no effect."""
@@ -66,7 +66,7 @@ class TrainSettings(BaseModel):
     A new setting's default keeps the old behaviour: a checkpoint that lacks the setting is taken to have the default.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     name: Annotated[str, MayChange] = Field("silu", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     """Name of the trainer: of its consumer group, its folder of checkpoints and its folder of snapshots."""
@@ -160,7 +160,7 @@ class TrainSettings(BaseModel):
 class ServeSettings(BaseModel):
     """Where queries are answered, and who may ask: table [serve]."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     host: str = "127.0.0.1"
     """Address to listen on; any that other machines can reach needs a token."""

@@ -92,7 +92,7 @@ _DECIDING: Final = (
 class StreamSettings(BaseModel):
     """How events become sequences and examples. Every process that shares the topics must agree on all of them."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     partitions: int = Field(4, ge=1, le=4096)
     """Partitions of every topic; fixed once the topics exist, since a user's home is murmur2(user_id) % partitions."""

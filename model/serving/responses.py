@@ -33,7 +33,7 @@ class SnapshotInfo(_Answer):
     age_s: float
     """Seconds of wall time since it was made."""
     watermark_ms: int
-    """Event time, ms, up to which it was trained."""
+    """Event time, ms, up to which it was trained; near 9007199254740991 where its log has ended."""
     step: int
 
 

@@ -198,7 +198,7 @@ class Trainer:
         app.every(_TICK_S)(self._show)
         with self._monitor.open(settings.metrics_host, settings.metrics_port):
             await serve(app)
-            self._monitor.show(self._report)
+            self._monitor.end(await self._in_thread(lambda: self._training.report))
 
     async def _take(self, topic: Topic, partition: int, records: Sequence[Record]) -> None:
         """Put a batch into the buffer, once there is room."""

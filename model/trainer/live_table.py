@@ -13,14 +13,14 @@ from model.evaluation.metrics import ALL, HEADLINE, METRICS, RankingTally
 from model.evaluation.prequential import LOGISTIC, MODEL, RANKERS, SCORERS
 from model.terminal import when
 
-_SCORER_NAMES: Final = {
+SCORER_NAMES: Final = {
     "hstu": "HSTU",
     "encoder": "encoder alone",
     "stack": "counters",
     "popularity": "popularity",
     "last_items": "own last items",
 }
-_RANKER_NAMES: Final = {**_SCORER_NAMES, LOGISTIC: "counters"}
+_RANKER_NAMES: Final = {**SCORER_NAMES, LOGISTIC: "counters"}
 _RANKING: Final = {"log_loss": "log-loss", "ne": "NE", "calibration": "calibration", "auc": "AUC"}
 
 
@@ -59,7 +59,7 @@ def _progress(report: Mapping[str, Any], lag: int | None) -> Text:
 def _retrieval(report: Mapping[str, Any]) -> Table:
     scopes = ("window", "total")
     counts = {scope: report["retrieval"]["hstu"][scope][ALL]["targets"] for scope in scopes}
-    heads = [f"{_SCORER_NAMES[scorer]}, {scope}" for scope in scopes for scorer in SCORERS]
+    heads = [f"{SCORER_NAMES[scorer]}, {scope}" for scope in scopes for scorer in SCORERS]
     table = _table(f"Retrieval: {counts['window']:,} targets in the window, {counts['total']:,} in total", ["", *heads])
     for metric in METRICS:
         cells = [report["retrieval"][scorer][scope][ALL][metric.key] for scope in scopes for scorer in SCORERS]
@@ -68,7 +68,7 @@ def _retrieval(report: Mapping[str, Any]) -> Table:
 
 
 def _by_age(report: Mapping[str, Any]) -> Table:
-    table = _table(f"{HEADLINE.title} in the window by age of the item", ["age", "targets", *_SCORER_NAMES.values()])
+    table = _table(f"{HEADLINE.title} in the window by age of the item", ["age", "targets", *SCORER_NAMES.values()])
     for age in SLICES:
         slices = [report["retrieval"][scorer]["window"][age] for scorer in SCORERS]
         table.add_row(escape(age), f"{slices[0]['targets']:,}", *(_number(each[HEADLINE.key]) for each in slices))

@@ -8,7 +8,9 @@ from typing import Any, Final
 
 from rich.live import Live
 
-from model.trainer.live_table import live_view
+from model.evaluation.metrics import ALL, HEADLINE
+from model.evaluation.prequential import MODEL
+from model.trainer.live_table import SCORER_NAMES, live_view
 from model.trainer.prometheus import TrainerMetrics
 from stream.metrics_server import Health, serve_metrics
 
@@ -46,7 +48,13 @@ class Monitor:
             self._table.update(live_view(report, lag), refresh=True)
         elif time.monotonic() - self._said_s >= _LINE_S:
             self._said_s = time.monotonic()
-            _log.info("Trainer %s: step %d, %d examples.", report["name"], report["step"], report["examples"])
+            _log.info("Trainer %s: %s", report["name"], _progress(report))
+
+    def end(self, report: Mapping[str, Any]) -> None:
+        """Show the last report; without the table a last line has what came of the run."""
+        self.show(report)
+        if self._table is None:
+            _log.info("Trainer %s has ended: %s%s.", report["name"], _counts(report), _found(report))
 
     def _warn_of_held(self, waits_for: Mapping[str, Any] | None) -> None:
         """Warn of a partition that has held the others up for long, and again each time as long."""
@@ -70,6 +78,30 @@ class Monitor:
         """
         with _served(self._metrics, host, port, self.health), self._table or nullcontext():
             yield
+
+
+def _counts(report: Mapping[str, Any]) -> str:
+    return f"step {report['step']:,}, {report['examples']:,} examples"
+
+
+def _progress(report: Mapping[str, Any]) -> str:
+    """Return the counts, or what to look at as long as they are 0."""
+    if report["examples"]:
+        return f"{_counts(report)}."
+    return "waiting for the first example: is a worker running, has anything been sent?"
+
+
+def _found(report: Mapping[str, Any]) -> str:
+    """Return the model's metric over all targets, and that of the best other scorer."""
+    totals = {scorer: tallies["total"][ALL] for scorer, tallies in report["retrieval"].items()}
+    model = totals.pop(MODEL)
+    if not model["targets"]:
+        return ", no targets"
+    best = max(totals, key=lambda scorer: totals[scorer][HEADLINE.key] or 0.0)
+    return (
+        f"; {HEADLINE.title} {model[HEADLINE.key]:.4f} of {model['targets']:,} targets, "
+        f"{SCORER_NAMES[best]} (the best other) {totals[best][HEADLINE.key] or 0.0:.4f}"
+    )
 
 
 @contextmanager

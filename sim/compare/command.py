@@ -107,9 +107,8 @@ class Comparison:
         if not console.is_terminal:
             console.width = _WIDE
         results = read_results(self._out)
-        for (scenario, protocol), own in statistics.summary(results).group_by(
-            "scenario", "protocol", maintain_order=True
-        ):
+        summary = statistics.summary(results, every_variant=True)
+        for (scenario, protocol), own in summary.group_by("scenario", "protocol", maintain_order=True):
             if (own["kind"] != "oracle").any():
                 console.print(_table(results, str(scenario), str(protocol), own))
         regrets = statistics.regrets(results)
@@ -126,12 +125,16 @@ class Comparison:
 def _table(results: Results, scenario: str, protocol: str, frame: pl.DataFrame) -> Table:
     table = Table(title=f"{scenario}, {protocol}", title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     bound = "/".join(results.upper_bounds(scenario))
+    best = set(statistics.tuned(results.runs).select("scenario", "contestant", "variant").iter_rows())
     for head in ("", "seeds", *METRIC_TITLES.values(), f"of the {bound}" if bound else ""):
         table.add_column(head, justify="right" if head else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):
         cells = [_number(row[name], row[f"{name}_half"]) for name in METRICS]
         cells.append(_number(row["of_oracle"], row["of_oracle_half"]) if bound else "")
-        table.add_row(f"{results.label(row['contestant'], scenario)} {row['variant']}", str(row["seeds"]), *cells)
+        name = f"{results.label(row['contestant'], scenario)} {row['variant']}"
+        if protocol == "all" and row["variants"] > 1 and (scenario, row["contestant"], row["variant"]) in best:
+            name += f", best of {row['variants']} variants"
+        table.add_row(name, str(row["seeds"]), *cells)
     return table
 
 
@@ -154,7 +157,7 @@ def _gaps(frame: pl.DataFrame, against: str) -> Table:
         table.add_column(head, justify="right" if head in ("gap", "relative") else "left", no_wrap=True)
     for row in frame.iter_rows(named=True):
         relative = "–" if row["relative"] is None else f"{row['relative']:+.1%}"
-        cells = (row["scenario"], row["protocol"], row["contestant"])
+        cells = (row["scenario"], row["protocol"], f"{row['contestant']} {row['variant']}".strip())
         table.add_row(*cells, _number(row["gap"], row["half"], "+"), relative)
     return table
 

@@ -17,6 +17,7 @@ from sim.replay.open_source import describe, remarks
 from sim.report.analysis.advice import Advice
 from sim.report.analysis.text import NOTHING, number, spread
 from stream.config import StreamSettings
+from stream.schema.printable import printable
 
 CONTESTANTS: Final = (
     *("silu", "fast", "gru", "transformer", "encoder"),
@@ -58,14 +59,25 @@ def announced(plan: Plan, workers: int) -> Iterator[str]:
     """Yield sentences on what a log holds, as `hstu replay` says it, and on what its comparison will cost.
 
     Raises:
-        SimError: The log cannot be read.
+        SimError: The log cannot be read, or nothing in it is a target.
     """
     load = open_stream(plan.scenarios[0], {}, 0, plan.stream, plan.log).recorded
     assert load is not None
     source = load()
+    negative_actions = TrainSettings(**plan.train).negative_actions
+    if not set(source.summary.actions) - set(negative_actions):
+        named = ", ".join(map(printable, source.summary.actions)) or "nothing but what was shown"
+        raise SimError(
+            f"In {plan.scenarios[0]} no row is a positive action (it has {named}; train.negative_actions are "
+            f"{', '.join(negative_actions)}), so there is nothing to find; `hstu inspect` shows how the log is read."
+        )
     yield describe(source)
-    yield from remarks(source, StreamSettings(**plan.stream), TrainSettings(**plan.train).negative_actions)
+    yield from remarks(source, StreamSettings(**plan.stream), negative_actions)
     yield from source.summary.losses()
+    yield (
+        f"Examples have at most {plan.stream['example_tokens']} tokens of history: stream.example_tokens, "
+        f"which is {TOKENS} in a comparison unless it is configured."
+    )
     cpu_s = sum(_cpu_s(name, len(source), source.items) for name in plan.contestants) * plan.seeds
     wall_s = cpu_s / min(workers, len(plan.contestants) * plan.seeds)
     yield f"This will take about {_span(wall_s)} ({_span(cpu_s)} of one core); what is stopped can be continued."
@@ -94,9 +106,10 @@ def print_advice(found: Advice, console: Console) -> None:
     for place, each in enumerate(found.standings):
         behind = spread(each.behind, each.half) if place else NOTHING
         table.add_row(f"{each.contestant} {each.variant}", number(each.hr10), behind, number(each.cpu_ms, 2))
-    console.print(table)
+    if found.standings:
+        console.print(table)
     for sentence in found.sentences:
         console.print(sentence, soft_wrap=True)
     if found.toml:
-        console.print("\nThe settings of the best network, for hstu.toml:\n")
+        console.print(f"\n{found.toml_title}\n", soft_wrap=True)
         console.print(found.toml, soft_wrap=True, markup=False)

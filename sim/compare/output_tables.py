@@ -28,7 +28,8 @@ def write_tables(out: Path, specs: Sequence[RunSpec]) -> int:
         if result is None:
             continue
         stream = stream_of(spec)
-        runs.append({"run": spec.id, "scenario": stream.key, "scenario_title": stream.title} | result)
+        items = stream.recorded().items if spec.log and stream.recorded else None
+        runs.append({"run": spec.id, "scenario": stream.key, "scenario_title": stream.title, "items": items} | result)
         curves += [{"run": spec.id} | row for row in result["curves"]]
         if (stream.key, spec.seed) not in streams:
             streams.add((stream.key, spec.seed))

@@ -77,7 +77,8 @@ def _send(opened: Opened, settings: Settings, kafka: "Kafka", name: str, options
         replay = Replay(opened.source, out, path, limit, restart=options.restart, ends=not options.append)
         state = replay.state
         if state.complete:
-            ERR.print(f"Replay {name} is over: all {state.total:,} events are in Kafka. Begin again by --restart.")
+            again = "Another log goes on by --append" if options.append else "Begin again by --restart"
+            ERR.print(f"Replay {name} is over: all {state.total:,} events are in Kafka. {again}.")
             return True
         if not replay.begun:
             _refuse_late(opened.source, out.reached_ms(), stream)

@@ -106,7 +106,8 @@ def forget(
     partitions = forget_user(kafka, settings, user, ts_ms)
     print(
         f"Written to {partitions} partitions of {settings.topic_prefix}attributes: user {printable(user)} is erased "
-        f"up to {when(ts_ms)} once event time has passed it, about {settings.lateness_s:g} s later."
+        f"up to {when(ts_ms)} once event time in each partition is {settings.lateness_s:g} s past it, for which events "
+        "or heartbeats have to come (docs/operations.md)."
     )
 
 

@@ -50,6 +50,29 @@ def test_mistakes_are_sentences(tmp_path: Path, text: str, flags: dict[str, Any]
         load(file(tmp_path, text), flags)
 
 
+_FLOATS = [
+    f"{table}.{key}"
+    for table in ("stream", "model", "train", "serve")
+    for key, field in Settings.model_fields[table].annotation.model_fields.items()
+    if "float" in str(field.annotation)
+]
+
+
+@pytest.mark.parametrize("key", _FLOATS)
+def test_numbers_are_finite(tmp_path: Path, key: str) -> None:
+    """Neither inf nor nan is a length of time, a rate or a weight, in whichever table."""
+    table, name = key.split(".")
+    for value in ("inf", "nan"):
+        text = f"[{table}]\n{name} = {f'[{value}]' if name == 'recency_decays' else value}"
+        with pytest.raises(SimError, match=rf"^The setting {key}.* is refused: Input should be a finite number\.$"):
+            load(file(tmp_path, text))
+
+
+def test_every_number_with_a_fraction_is_tried() -> None:
+    """The list above misses none that has once been let through."""
+    assert {"train.item_ttl_d", "model.recency_decays", "serve.poll_s", "stream.history_days"} <= set(_FLOATS)
+
+
 @pytest.mark.parametrize(
     ("variable", "hint"),
     [

@@ -2,7 +2,8 @@
 
 Every contestant is tested on the same targets. The last part is cut into the hundredths of the stream; a gap is the
 difference of all hits by all targets, and its 95 % interval is Student's t over these stretches of all seeds. So one
-seed has an interval too: it says what another stretch of the same log would have given.
+seed has an interval too: it says what another stretch of the same log would have given. Where there are few targets or
+few items, all of that would be chance or could not be otherwise: then a sentence says so, and nothing is chosen.
 """
 
 import json
@@ -17,11 +18,13 @@ from model.config import ModelSettings, TrainSettings
 from sim.experiment.hundredths import late_from
 from sim.report.analysis.results import Results
 from sim.report.analysis.statistics import half_width
-from sim.report.analysis.text import number, percent, spread
+from sim.report.analysis.text import number, percent, plural, spread
 from stream.config import StreamSettings
 
 _TABLES: Final = {"stream": StreamSettings, "model": ModelSettings, "train": TrainSettings}
 _CHEAPER: Final = 0.7  # of the best network's CPU time: what is not told apart from it and costs less is named
+_FEW_TARGETS: Final = 200  # in the last part; below, even .1 of HR@10 is within chance
+_FEW_ITEMS: Final = 20  # of which ten are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,10 @@ class Standing:
 
     @property
     def name(self) -> str:
-        """Its title and variant."""
-        return f"{self.title} {self.variant}".strip()
+        """Its name, with its variant, and what that is."""
+        name = f"{self.contestant} {self.variant}".strip()
+        title = self.title if self.title[:2].isupper() else self.title[0].lower() + self.title[1:]
+        return name if title == self.contestant else f"{name} ({title})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Advice:
     """What to choose."""
 
     standings: list[Standing]
-    """The best first."""
+    """The best first; none where nothing was tested."""
     networks: list[Standing]
     """The networks alone, by how far each is behind the best of them."""
     targets: int
@@ -66,20 +71,49 @@ class Advice:
     late: str
     sentences: list[str]
     toml: str
-    """Of the best network, for hstu.toml; empty without one."""
+    """Of the best network, for hstu.toml; empty without one, or where nothing is chosen."""
+    toml_title: str
+    """What is said above them."""
 
 
 def advice(results: Results) -> Advice | None:
-    """Return what to choose; None where it is no log that was compared, or no run has tested anything."""
-    runs = results.runs.filter(pl.col("late_targets") > 0)
-    if runs.is_empty() or not all(json.loads(text or "{}").get("log") for text in runs["settings"]):
+    """Return what to choose; None where it is no log that was compared."""
+    everything = results.runs
+    if everything.is_empty() or not all(json.loads(text or "{}").get("log") for text in everything["settings"]):
         return None
+    runs = everything.filter(pl.col("late_targets") > 0)
     standings = _standings(results, runs)
     networks = _standings(results, runs.filter(pl.col("kind") == "neural"))
     late = results.in_words("the last {late}")
+    targets = int(everything["late_targets"].max() or 0)  # type: ignore[arg-type]
+    if doubt := _doubt(standings, targets, everything["items"].max(), late):  # type: ignore[arg-type]
+        return Advice(standings, networks, targets, late, [doubt], "", "")
     said = list(_sentences(standings, networks, late))
     toml = _toml(networks[0].settings) if networks else ""
-    return Advice(standings, networks, int(runs["late_targets"][0]), late, said, toml)
+    return Advice(standings, networks, targets, late, said, toml, _toml_title(standings, networks))
+
+
+def _doubt(standings: list[Standing], targets: int, items: int | None, late: str) -> str:
+    """Return why nothing is to be chosen by these figures; empty where they are enough."""
+    if items is not None and items <= _FEW_ITEMS:
+        return (
+            f"Nothing is recommended: HR@10 shows ten of {items} items, so anybody finds most of them; from "
+            f"{_FEW_ITEMS + 1} items on it tells contestants apart."
+        )
+    if targets < _FEW_TARGETS:
+        return (
+            f"Nothing is recommended: {late} has {plural(targets, 'target')}, and with fewer than {_FEW_TARGETS} the "
+            "order is chance. Compare a longer log, or a longer part of it (--late-share)."
+        )
+    if not standings or not standings[0].hr10:
+        return f"Nothing is recommended: nobody has found a target in {late}."
+    return ""
+
+
+def _toml_title(standings: list[Standing], networks: list[Standing]) -> str:
+    if not networks or standings[0].network:
+        return "The settings of the best network, for hstu.toml:"
+    return f"{standings[0].name} needs no network. Only if you want one all the same, the best has these settings:"
 
 
 def _standings(results: Results, runs: pl.DataFrame) -> list[Standing]:
@@ -131,7 +165,7 @@ def _sentences(standings: list[Standing], networks: list[Standing], late: str) -
     other = next((each for each in standings if each.network != best.network), None)
     if other is not None:
         what = "counter" if best.network else "network"
-        gap = f"{spread(other.behind, other.half)} ({_relative(other.behind, other.hr10)})"
+        gap = f"{spread(other.behind, other.half)} ({percent(other.behind / best.hr10)} of the best's)"
         verdict = "cannot be told from it" if other.open else "is behind"
         yield f"The best {what}, {other.name}, {verdict}: HR@10 {number(other.hr10)}, less by {gap}."
     if networks and not best.network:
@@ -142,10 +176,6 @@ def _sentences(standings: list[Standing], networks: list[Standing], late: str) -
     yield from _cheaper(networks)
     if not counters:
         yield "No counter was compared, so nobody knows whether a network is needed: add --contestant stack."
-
-
-def _relative(gap: float, base: float) -> str:
-    return percent(gap / base, sign=True) if base else "nothing found"
 
 
 def _cheaper(networks: list[Standing]) -> Iterator[str]:

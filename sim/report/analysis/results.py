@@ -27,7 +27,17 @@ PROTOCOLS: Final = {  # to be read through Results.in_words
 PREFIXES: Final = {"all": "", "late": "late_", "frozen": "frozen_"}
 KEY: Final = ("scenario", "contestant", "variant", "seed")
 _TEXTS = ("run", "scenario", "scenario_title", "contestant", "title", "kind", "variant", "settings", "score_at")
-_COUNTS = ("examples", "tokens", "steps", "targets", "parameters", "late_targets", "frozen_targets", "dead_letters")
+_COUNTS = (
+    "examples",
+    "tokens",
+    "steps",
+    "targets",
+    "parameters",
+    "late_targets",
+    "frozen_targets",
+    "dead_letters",
+    "items",
+)
 _FIGURES = tuple(prefix + metric for prefix in PREFIXES.values() for metric in METRICS)
 _OTHERS = ("train_s", "test_s", "tokens_per_s", "log_loss", "regret", "late_regret", "stderr_hr10", "late_share")
 RUNS: Final[dict[str, pl.DataType]] = {

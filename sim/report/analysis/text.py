@@ -85,7 +85,7 @@ def verdict(gap: Mapping[str, Any], other: str) -> str:
         case "open":
             return f"shows no difference from {other} that these {seeds} seeds can tell ({relative}{limits} includes 0)"
     side = "above" if gap["gap"] > 0 else "below"
-    return f"is {size} {side} {other} ({relative.rstrip('; ')}) on one seed: no interval, so no verdict"
+    return f"is {size} {side} {other} ({relative.rstrip('; ')}) on one seed, so without an interval over seeds"
 
 
 def tally(verdicts: Iterable[str]) -> str:

@@ -97,16 +97,22 @@ def _choice(results: Results) -> dict[str, Any] | None:
     found = advice(results)
     if found is None:
         return None
-    return {"sentences": found.sentences, "table": advice_table(results, found), "toml": found.toml}
+    table = advice_table(results, found) if found.standings else None
+    return {"sentences": found.sentences, "table": table, "toml": found.toml, "toml_title": found.toml_title}
 
 
 def _notes(results: Results, against: str) -> list[str]:
     notes = [
         "± and brackets: 95 % intervals of the mean over seeds by Student's t; every seed weighs the same. One seed "
-        "has no interval.",
+        "has no such interval.",
         f"Gaps to {against} are taken within each seed, on the same examples, then averaged; per cent are of "
         f"{against}'s mean. ▲ ▼: the interval excludes 0; ≈: it includes 0.",
     ]
+    if advice(results) is not None:
+        notes.append(
+            "The intervals of What to choose are of another kind, over hundredths of the stream's last part: what "
+            "another stretch would bring, not what another seed would."
+        )
     found = gaps(results, against).filter((pl.col("metric") == "hr10") & pl.col("half").is_not_null()).height
     if found >= 20:
         notes.append(

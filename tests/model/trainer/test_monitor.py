@@ -59,6 +59,36 @@ def test_without_a_table_a_line_is_logged_every_ten_seconds(
     assert [record.getMessage() for record in caplog.records] == ["Trainer silu: step 10, 75 examples."] * 2
 
 
+def test_the_wait_for_the_first_example_says_what_to_look_at(
+    report: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of counts of 0."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monitor = Monitor(report, live=False)
+    clock[0] = 11.0
+    with caplog.at_level(logging.INFO):
+        monitor.show(report | {"step": 0, "examples": 0})
+    (line,) = caplog.messages
+    assert line == "Trainer silu: waiting for the first example: is a worker running, has anything been sent?"
+
+
+def test_the_last_line_has_what_came_of_it(report: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """Steps, examples, HR@10 of the model and of the best other scorer, however short the run was; no table."""
+    figures = {"hstu": 0.25, "encoder": 0.125, "stack": 0.3, "popularity": 0.2, "last_items": 0.0}
+    retrieval = {name: {"total": {"all": {"targets": 1200, "hr@10": value}}} for name, value in figures.items()}
+    monitor = Monitor(report, live=False)
+    with caplog.at_level(logging.INFO):
+        monitor.end(report | {"retrieval": report["retrieval"] | retrieval})
+        nothing = {name: {"total": {"all": {"targets": 0, "hr@10": None}}} for name in figures}
+        monitor.end(report | {"step": 0, "examples": 0, "retrieval": nothing})
+    assert caplog.messages == [
+        "Trainer silu has ended: step 10, 75 examples; HR@10 0.2500 of 1,200 targets, "
+        "counters (the best other) 0.3000.",
+        "Trainer silu has ended: step 0, 0 examples, no targets.",
+    ]
+
+
 def test_the_live_table_is_drawn_with_the_lag(report: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     """The last report stays on the terminal."""
     monitor = Monitor(report, live=True)

@@ -85,13 +85,13 @@ def test_the_folder_may_be_called_like_the_scenario(tmp_path: Path) -> None:
 
 def test_a_log_of_one_s_own_ends_with_the_settings_to_choose(tmp_path: Path) -> None:
     """Its columns by flags, the price before it runs, TOML for hstu.toml at its end; then nothing runs twice."""
-    rows = [f"u{n % 7},i{n * n % 11},{1_700_000_000 + 60 * n}" for n in range(300)]
+    rows = [f"u{n % 7},i{n * n % 47},{1_700_000_000 + 60 * n}" for n in range(500)]
     (tmp_path / "own.csv").write_text("\n".join(["who,what,ts", *rows]) + "\n")
     named = ("own.csv", "--user", "who", "--item", "what", "--contestant", "gru", "--contestant", "stack")
     arguments = [*command(tmp_path)[:4], *named, "--jobs", "1", "--out", "out"]
     done = subprocess.run(arguments, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert "300 events of 7 users" in done.stderr
+    assert "500 events of 7 users on 24 items" in done.stderr
     assert "This will take about" in done.stderr
     assert "recommends best in the last 50 %" in done.stdout
     settings = tomllib.loads(done.stdout[done.stdout.index("[stream]") :])
@@ -99,3 +99,33 @@ def test_a_log_of_one_s_own_ends_with_the_settings_to_choose(tmp_path: Path) -> 
     assert settings["stream"] == {"example_tokens": 16}
     again = subprocess.run(arguments, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)
     assert "2 runs, 0 of them to do" in again.stderr
+
+
+def test_a_log_that_proves_nothing_gets_no_recommendation(tmp_path: Path) -> None:
+    """20 rows on 5 items: everybody finds them all, which the console and the report say, without settings."""
+    rows = [f"u{n % 4},i{n % 5},{1_700_000_000 + 60 * n}" for n in range(20)]
+    (tmp_path / "own.csv").write_text("\n".join(["who,what,ts", *rows]) + "\n")
+    named = ("own.csv", "--user", "who", "--item", "what", "--contestant", "gru", "--contestant", "stack")
+    arguments = [*command(tmp_path)[:4], *named, "--jobs", "1", "--out", "out"]
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Nothing is recommended: HR@10 shows ten of 5 items" in done.stdout
+    assert "recommends best" not in done.stdout
+    assert "hstu.toml" not in done.stdout
+    assert "Nothing is recommended" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_every_variant_is_in_the_tables(tmp_path: Path) -> None:
+    """Of each contestant, in the order of HR@10; the best says of how many."""
+    chosen = ("--scenario", str(tmp_path / "small.toml"), "--contestant", "popularity", "--events", "600")
+    varied = ("--vary", "popularity_half_life_d=0.01,7,30", "--jobs", "1", "--out", "out")
+    arguments = [*command(tmp_path)[:4], *chosen, *varied]
+    done = subprocess.run(arguments, cwd=tmp_path, env=environment(), text=True, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("best of") == 1  # by the whole stream; another may be ahead in its last part
+    whole = done.stdout.split(", late")[0]
+    lines = [line.strip() for line in whole.splitlines() if line.strip().startswith("popularity ")]
+    assert {line.split()[1].strip(",") for line in lines} == {
+        f"popularity_half_life_d={days}" for days in (0.01, 7, 30)
+    }
+    assert [", best of 3 variants" in line for line in lines] == [True, False, False]

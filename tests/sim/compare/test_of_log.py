@@ -54,8 +54,16 @@ def test_what_it_will_cost_is_said_before(log: str) -> None:
     """What the log holds, and about how long it will take; a way out where that is long."""
     said = [*announced(log_plan([log], {"user": "who"}, TABLES), workers=2)]
     assert "60 events of 5 users on 7 items" in said[0]
+    assert said[-2].startswith("Examples have at most 64 tokens of history: stream.example_tokens")
     assert said[-1].startswith("This will take about 20 s (40 s of one core)")
     assert not any("--limit" in sentence for sentence in said)
+
+
+def test_a_log_without_positives_is_refused(log: str) -> None:
+    """Before anything runs, with the actions that it has."""
+    plan = log_plan([log], {"user": "who"}, TABLES | {"train": {"negative_actions": ("click", "skip")}})
+    with pytest.raises(SimError, match=r"In own.csv no row is a positive action \(it has click; .* are click, skip\)"):
+        next(announced(plan, workers=2))
 
 
 def test_what_is_lost_of_a_log_is_said_before(log: str) -> None:

@@ -16,7 +16,9 @@ from sim.sources.source import TOPICS
 from stream.config import StreamSettings
 from stream.kafka.connection import Kafka
 from stream.schema.tokens import END_OF_TIME_MS
+from tests.kafka import KafkaForTests
 from tests.sim.replay.commands import hstu
+from tests.topics import own_topics
 
 
 def loaded(flags: dict[str, Any]) -> Settings:
@@ -111,6 +113,25 @@ def test_what_is_lost_is_said_and_nothing_at_all_fails(tmp_path: Path, monkeypat
     done = hstu(tmp_path, [*flags, "--restart"])
     assert done.returncode == 1
     assert "Nothing came through: all 1 events were refused (1 long-slate)." in done.stderr
+
+
+@pytest.mark.parametrize(("flags", "hint"), [(("--append",), "Another log goes on by --append"), ((), "by --restart")])
+def test_a_replay_that_is_over_says_how_to_go_on(
+    kafka: KafkaForTests, tmp_path: Path, flags: tuple[str, ...], hint: str
+) -> None:
+    """What was appended is not sent again, and --restart is no advice there."""
+    (tmp_path / "log.csv").write_text(
+        "user_id,item_id,ts\n" + "\n".join(f"u,i{n},{1_700_000_000 + n}" for n in range(9))
+    )
+    prefix = own_topics(1).topic_prefix
+    (tmp_path / "hstu.toml").write_text(f'[stream]\npartitions = 1\ntopic_prefix = "{prefix}"\n')
+    own = [str(tmp_path / "log.csv"), "--bootstrap", kafka.bootstrap, *flags]
+    for _ in range(2):
+        done = hstu(tmp_path, own)
+        assert done.returncode == 0, done.stderr
+    assert "all 9 events are in Kafka" in done.stderr
+    assert hint in done.stderr
+    assert ("--restart" in done.stderr) == (not flags)
 
 
 def test_a_log_that_would_be_late_is_refused_before_a_record_is_sent() -> None:

@@ -87,6 +87,18 @@ def test_letters_are_listed_shown_and_replayed(kafka: KafkaForTests) -> None:
     assert "1 more that no worker has written" in hstu(settings, "dead-letters", "list", *flags).stderr
 
 
+def test_who_forgets_a_user_learns_what_it_waits_for(kafka: KafkaForTests) -> None:
+    """Event time, which stands still where nothing comes."""
+    settings = own_topics(1)
+    create_topics(Kafka(kafka.bootstrap), settings)
+    done = hstu(settings, "forget", "ada", "--until", "1999-12-31", "--bootstrap", kafka.bootstrap)
+    assert done.exit_code == 0
+    assert (
+        "user ada is erased up to 1999-12-31 00:00:00.000 once event time in each partition is 30 s past" in done.stdout
+    )
+    assert "events or heartbeats have to come" in done.stdout
+
+
 def test_a_replay_of_everything_has_to_be_asked_for() -> None:
     """Without an id or a filter nothing is sent."""
     with pytest.raises(HstuError, match="Name what to replay"):

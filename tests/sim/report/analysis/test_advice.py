@@ -16,7 +16,14 @@ from tests.sim.report.report_folders import curve, run, write
 LATE = 10  # of a hundred stretches
 
 
-def found(tmp_path: Path, rates: dict[str, list[float]], seeds: int = 1, **settings: dict[str, Any]) -> Advice:
+def found(
+    tmp_path: Path,
+    rates: dict[str, list[float]],
+    seeds: int = 1,
+    targets: int = 100 * LATE,
+    items: int | None = 21,
+    **settings: dict[str, Any],
+) -> Advice:
     """Return the advice for contestants with an HR@10 in each of the last stretches, of 100 targets each."""
     runs, curves = [], []
     for name, late in rates.items():
@@ -24,7 +31,7 @@ def found(tmp_path: Path, rates: dict[str, list[float]], seeds: int = 1, **setti
             kind = "baseline" if name in ("stack", "markov") else "neural"
             spec = {"log": {"log": ["own.csv"]}, "stream": {}, "model": {}, "train": {}} | settings.get(name, {})
             row = run("own.csv", name, seed, 0.9, kind=kind, settings=json.dumps(spec), late_share=LATE / 100)
-            runs.append(row | {"late_targets": 100 * LATE})
+            runs.append(row | {"late_targets": targets, "items": items})
             curves.append(curve(str(row["run"]), [0.9] * (100 - LATE) + late))
     chosen = advice(read_results(write(tmp_path, runs, curves)))
     assert chosen is not None
@@ -54,9 +61,45 @@ def test_a_counter_that_wins_is_called_a_winner(tmp_path: Path) -> None:
     """The sentences name it and the best network, and say that the network adds nothing; its settings follow."""
     chosen = found(tmp_path, {"silu": [0.3] * LATE, "stack": [0.4, 0.5] * 5, "gru": [0.2] * LATE})
     assert chosen.sentences[0] == "stack recommends best in the last 10 %: HR@10 0.4500."
-    assert chosen.sentences[1].startswith("The best network, HSTU, SiLU, is behind: HR@10 0.3000, less by 0.1500 ±")
+    said = (
+        r"The best network, silu (HSTU, SiLU), is behind: HR@10 0.3000, less by 0.1500 ± 0.0377 (33.3 % of the best's)."
+    )
+    assert chosen.sentences[1] == said
     assert "the network adds nothing to counts here" in chosen.sentences[2]
     assert [each.contestant for each in chosen.networks] == ["silu", "gru"]
+
+
+def test_few_targets_or_items_decide_nothing(tmp_path: Path) -> None:
+    """Below 200 targets, up to 20 items, or where nobody finds anything: a sentence says why, and nothing is chosen."""
+    rates = {"silu": [0.9] * LATE, "stack": [0.5] * LATE}
+    for few, says in (
+        ({"targets": 199}, "the last 10 % has 199 targets, and with fewer than 200 the order is chance"),
+        ({"targets": 0}, "the last 10 % has 0 targets"),
+        ({"items": 20}, "HR@10 shows ten of 20 items"),
+    ):
+        chosen = found(tmp_path / str(few), rates, **few)
+        (sentence,) = chosen.sentences
+        assert sentence.startswith("Nothing is recommended: ")
+        assert says in sentence
+        assert chosen.toml == ""
+    nobody = found(tmp_path / "nobody", {"silu": [0.0] * LATE, "stack": [0.0] * LATE})
+    assert nobody.sentences == ["Nothing is recommended: nobody has found a target in the last 10 %."]
+    assert "recommends best" in found(tmp_path / "enough", rates, targets=200).sentences[0]
+
+
+def test_settings_of_a_network_that_adds_nothing_are_not_to_be_pasted(tmp_path: Path) -> None:
+    """What is said above them depends on who is best."""
+    network, counter = {"silu": [0.5] * LATE}, {"stack": [0.4] * LATE}
+    assert found(tmp_path / "a", network | counter).toml_title == "The settings of the best network, for hstu.toml:"
+    counter = {"stack": [0.6] * LATE}
+    title = found(tmp_path / "b", network | counter).toml_title
+    assert title == "stack needs no network. Only if you want one all the same, the best has these settings:"
+
+
+def test_a_contestant_is_named_first_by_its_flag(tmp_path: Path) -> None:
+    """What the table and --contestant call it; its title explains."""
+    chosen = found(tmp_path, {"markov": [0.5] * LATE, "silu": [0.4] * LATE})
+    assert chosen.sentences[0] == "markov (markov chain) recommends best in the last 10 %: HR@10 0.5000."
 
 
 def test_what_chance_could_have_made_is_said(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_half_finished_folder_says_what_is_missing(tmp_path: Path) -> None:
     assert "curves.parquet is not there" in text
     assert "has not finished" in text
     assert "0.0500 HR@10 above HSTU, softmax" in text
-    assert "on one seed: no interval, so no verdict" in text
+    assert "on one seed, so without an interval over seeds" in text
     assert "±" not in text.replace("± and brackets", "")
 
 
@@ -178,11 +178,14 @@ def test_a_log_s_page_begins_with_what_to_choose(tmp_path: Path) -> None:
     spec = json.dumps(
         {"log": {"log": ["own.csv"]}, "stream": {}, "model": {"encoder": "gru", "bias": "none"}, "train": {}}
     )
-    runs = [run("own", name, 0, 0.2, settings=spec, late_share=0.5) for name in ("gru", "stack")]
+    runs = [run("own", name, 0, 0.2, settings=spec, late_share=0.5, late_targets=200) for name in ("gru", "stack")]
     curves = [curve(str(row["run"]), [0.2 - 0.1 * place] * 100) for place, row in enumerate(runs)]
     text = write_report(write(tmp_path, runs, curves)).read_text()
     words = " ".join(Page(text).words)
     assert words.index("What to choose") < words.index("The answer")
     assert "gru recommends best in the last 50 %: HR@10 0.2000." in words
     assert 'encoder = "gru"' in words
+    assert "The settings of the best network, for hstu.toml:" in words
+    assert "The intervals of What to choose are of another kind" in words
+    assert "no verdict" not in words
     assert "HR@10 − stack" in words
