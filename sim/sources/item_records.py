@@ -15,7 +15,7 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.source import item_record
 from sim.sources.tables.batch import ROW
-from sim.sources.tables.cells import id_faults, texts_of
+from sim.sources.tables.cells import are_whole, id_faults, texts_of, without_fraction
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import open_table
 
@@ -75,6 +75,7 @@ def read_items(
 
 def _checked_ids(frame: pl.DataFrame, id_column: str, owner: str) -> pl.Series:
     texts = texts_of(frame[id_column])
+    texts = without_fraction(texts) if are_whole(texts) else texts
     for fault in id_faults(texts):
         if fault.wrong.any():
             row = frame.filter(fault.wrong).row(0, named=True)

@@ -27,10 +27,12 @@ from sim.sources.tables.cells import (
     SHOWN_ACTIONS,
     Fault,
     are_labels,
+    are_whole,
     holds_lists,
     id_faults,
     numbers_of,
     texts_of,
+    without_fraction,
 )
 from sim.sources.tables.table import AnyFile
 from sim.sources.tables.timestamps import TimeReader
@@ -90,6 +92,8 @@ class LogRows:
             names = names.str.to_lowercase().str.strip_chars()
             self.by_label = are_labels(names)
             self.shown_rows = self.by_label or bool(names.is_in(SHOWN_ACTIONS).any())
+        ids = [settings.user] if settings.shown is not None else [settings.user, settings.item]
+        self._whole = {name for name in ids if are_whole(pl.concat([texts_of(frame[name]) for frame in frames]))}
         if settings.shown is not None:
             self._prepare_slates(frames[0][settings.shown].drop_nulls())
         return TimeReader(settings.times(), _one_column([self._time(frame) for frame in frames]), self._owner)
@@ -134,7 +138,7 @@ class LogRows:
             self.left_out += int((~there).sum())
             frame = frame.filter(there)
         requests = self._requests(frame)
-        user, (ts, faults) = texts_of(frame[settings.user]), self._times(frame)
+        user, (ts, faults) = self._ids(frame[settings.user]), self._times(frame)
         faults = [*id_faults(user), *faults]
         if settings.request is not None:
             faults.append(id_faults(requests.alias(settings.request))[1])
@@ -150,7 +154,7 @@ class LogRows:
             }
         )
         if settings.shown is None:
-            rows = rows.with_columns(item=texts_of(frame[settings.item]))
+            rows = rows.with_columns(item=self._ids(frame[settings.item]))
             faults += [*id_faults(rows["item"].alias(settings.item)), *more]
         else:
             rows = rows.with_columns(**self._slate(frame))
@@ -165,6 +169,10 @@ class LogRows:
             rows = _as_rows(rows, labelled=self._labelled)
         shows = pl.lit(True) if settings.shown is None else pl.col(_SHOWS)
         return rows.select("row", "ts", "user", "item", "action", "value", "request", shows=shows)
+
+    def _ids(self, column: pl.Series) -> pl.Series:
+        texts = texts_of(column)
+        return without_fraction(texts) if column.name in self._whole else texts
 
     def _times(self, frame: pl.DataFrame) -> tuple[pl.Series, list[Fault]]:
         ts, faults = self.times.read(self._time(frame))

@@ -296,3 +296,20 @@ def test_empty_files_and_a_readme_are_no_part_of_a_log(tmp_path: Path) -> None:
     assert triples(open_log([str(path) for path in sorted(folder.glob("*.csv"))], {})) == [("u", "a", T)]
     with pytest.raises(SimError, match="has no rows"):
         open_log([str(folder / "part-0.csv")], {})
+
+
+def test_whole_numbers_are_one_id_with_and_without_a_fraction(tmp_path: Path) -> None:
+    """As pandas writes them beside missing ones; in the log's files and in its catalogue."""
+    for name, user, item in (("a", "7.0", "3"), ("b", "7", "3.0")):
+        (tmp_path / f"{name}.csv").write_text(f"user_id,item_id,ts\n{user},{item},{T}\n,{item},{T}\n")
+    (tmp_path / "items.txt").write_text("item_id,title\n3.0,Three\n")
+    flags = {"skip_bad": "2", "items": str(tmp_path / "items.txt")}
+    log = open_log([str(tmp_path / "*.csv")], flags)
+    assert [(user, item) for user, item, _ in triples(log)] == [("7", "3"), ("7", "3")]
+    assert any("has 1 of the log's 1 items" in said for said in log.remarks)
+
+
+def test_ids_among_which_some_are_no_whole_numbers_stay_as_they_are(tmp_path: Path) -> None:
+    """Versions, for one."""
+    log = log_of(tmp_path / "log.csv", f"user_id,item_id,ts\nu,1.0,{T}\nu,1.1,{T + 1}\nu,1,{T + 2}\n")
+    assert [item for _, item, _ in triples(log)] == ["1.0", "1.1", "1"]

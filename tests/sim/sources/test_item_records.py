@@ -83,9 +83,13 @@ def test_titles_and_features_of_parquet_are_what_workers_take(tmp_path: Path) ->
 
 
 def test_a_catalogue_of_other_ids_is_noticed(tmp_path: Path) -> None:
-    """pandas' 1.0 in a CSV never matches 1: the share that is covered and an example say so."""
+    """The share that is covered and an example say so; pandas' 1.0 in a CSV is 1."""
     (tmp_path / "log.csv").write_text("user_id,item_id,ts\nu,1,1700000000\nu,2,1700000001\n")
-    for ids, sentence in (("1.0\n2.0", "has 0 of the log's 2 items. Its ids are such as '1.0'"), ("1\n3", "has 1 of")):
+    for ids, sentence in (
+        ("p1\np2", "has 0 of the log's 2 items. Its ids are such as 'p1'"),
+        ("1\n3", "has 1 of"),
+        ("1.0\n2.0", "has 2 of"),
+    ):
         (tmp_path / "items.csv").write_text(f"item_id\n{ids}\n")
         log = open_log([str(tmp_path / "log.csv")], {"items": str(tmp_path / "items.csv")})
         assert any(sentence in said for said in log.remarks)
