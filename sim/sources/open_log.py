@@ -36,13 +36,13 @@ def log_settings(flags: Mapping[str, Any]) -> LogSettings:
 
 
 def open_files(log: Sequence[str], flags: Mapping[str, Any]) -> Table:
-    """Return the table of files by the flags of how they are written; roles may be missing.
+    """Return the table of files; the action or rating that a request needs may still be missing.
 
     Raises:
-        SimError: There is no such file, or a flag is no such thing.
+        SimError: There is no such file, or the flags contradict one another.
     """
-    written = {field.name for field in fields(TableSettings)} | {"user", "time"}
-    return open_table(log, log_settings({name: flags[name] for name in written & set(flags)}).table())
+    others = {name: flags[name] for name in flags if name != "request"}
+    return open_table(log, log_settings(others).table())
 
 
 def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
