@@ -45,10 +45,10 @@ PLAIN = CSV.encode()
         ("log.csv", b'"user_id","item_id","ts"\n' + b"".join(b'"%s","%s","%d"\n' % (u.encode(), i.encode(), t)
                                                              for u, i, t in ROWS), {}),
         ("log.csv", PLAIN.replace(b"a", b"'a'"), {"quote": "'"}),
-        ("log.csv.gz", gzip.compress(PLAIN), {}),
-        ("log.csv.gz", gzip.compress(PLAIN[:30]) + gzip.compress(PLAIN[30:]), {}),
+        ("log.csv.gz", gzip.compress(PLAIN, mtime=0), {}),
+        ("log.csv.gz", gzip.compress(PLAIN[:30], mtime=0) + gzip.compress(PLAIN[30:], mtime=0), {}),
         ("log.csv.gz", PLAIN, {}),
-        ("log.csv", gzip.compress(PLAIN), {}),
+        ("log.csv", gzip.compress(PLAIN, mtime=0), {}),
         ("log.csv.bz2", bz2.compress(PLAIN), {}),
         ("log.csv.xz", lzma.compress(PLAIN), {}),
         ("log.csv.zst", zstandard.compress(PLAIN), {}),
@@ -57,7 +57,7 @@ PLAIN = CSV.encode()
         ), {}),
         ("log.jsonl.gz", gzip.compress(b"".join(
             json.dumps({"event": {"u": u, "item": {"id": i}}, "ts": t}).encode() + b"\n" for u, i, t in ROWS
-        )), {"user": "event.u", "item": "event.item.id"}),
+        ), mtime=0), {"user": "event.u", "item": "event.item.id"}),
         ("log.json", "".join(f"{ {'user_id': u, 'item_id': i, 'ts': t} }\n" for u, i, t in ROWS).encode(), {}),
     ],
 )  # fmt: skip
@@ -68,7 +68,7 @@ def test_the_same_rows_are_the_same_events(tmp_path: Path, name: str, content: b
 
 def test_standard_input_is_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """As `-`, packed or not."""
-    for content in (PLAIN, gzip.compress(PLAIN)):
+    for content in (PLAIN, gzip.compress(PLAIN, mtime=0)):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
         assert triples(open_log(["-"], {})) == ROWS
 

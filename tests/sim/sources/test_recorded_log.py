@@ -26,7 +26,7 @@ def files(tmp_path: Path) -> dict[str, Path]:
     ROWS.write_csv(paths[".csv"])
     ROWS.write_csv(paths[".tsv"], separator="\t")
     ROWS.write_parquet(paths[".parquet"])
-    paths[".csv.gz"].write_bytes(gzip.compress(paths[".csv"].read_bytes()))
+    paths[".csv.gz"].write_bytes(gzip.compress(paths[".csv"].read_bytes(), mtime=0))
     return paths
 
 

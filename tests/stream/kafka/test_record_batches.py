@@ -41,11 +41,11 @@ READABLE = {  # what libraries refuse or misread, though it can be read: the val
 UNREADABLE = {
     "name": (batch(nameless(), 1), [BAD_NAME]),
     "second name": (batch(TWO[0] + nameless(1), 2), ["", BAD_NAME]),
-    "gzip": (batch(gzip.compress(nameless()), 1, codec=1), [BAD_NAME]),
+    "gzip": (batch(gzip.compress(nameless(), mtime=0), 1, codec=1), [BAD_NAME]),
     "snappy": (batch(codec.snappy_encode(nameless()), 1, codec=2), [BAD_NAME]),
     "lz4": (batch(codec.lz4_encode(nameless()), 1, codec=3), [BAD_NAME]),
     "zstd": (batch(codec.zstd_encode(nameless()), 1, codec=4), [BAD_NAME]),
-    "behind gzip": (batch(gzip.compress(b"".join(TWO)) + b"junk", 2, codec=1), [BAD_BATCH] * 2),
+    "behind gzip": (batch(gzip.compress(b"".join(TWO), mtime=0) + b"junk", 2, codec=1), [BAD_BATCH] * 2),
     "behind lz4": (batch(codec.lz4_encode(TWO[0]) + bytes(32), 1, codec=3), [BAD_BATCH]),
     "snappy twice": (batch(codec.snappy_encode(TWO[0]) + codec.snappy_encode(TWO[1]), 2, codec=2), [BAD_BATCH] * 2),
 }
