@@ -25,7 +25,7 @@ install: $(STAMP) ## Make .venv with everything in it
 demo: $(STAMP) ## Run the main job: Kafka, a worker, two trainers, a server, MovieLens replayed
 	$(BIN)/hstu demo
 
-test: $(STAMP) ## Run the tests, about 6 minutes on 2 cores (JOBS=3 side by side: some wait)
+test: $(STAMP) ## Run the tests, about 9 minutes on 2 cores (JOBS=3 side by side: some wait)
 	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(STAMP) ## Run every test; those for a GPU are skipped where there is none
