@@ -269,3 +269,17 @@ def test_popularity_is_refreshed_and_a_drawn_pool_learns_what_all_items_teach(
         ended.append(linear.state()["weights"][0, -1])
     assert ended[1] == pytest.approx(ended[0], abs=0.15)
     assert np.abs(ended[0] - LogLinear(HEADS).state()["weights"][0, -1]).max() > 0.25
+
+
+def test_what_has_died_is_in_no_count() -> None:
+    """Another item takes the row, and nothing that was counted of the dead one says anything about it."""
+    _, taken = busy_stream(200, 20)
+    linear = LogLinear(HEADS)
+    for batch in taken:
+        linear.step(batch.questions, batch.answered)
+    linear.counters.forget(np.array([3, 5]))
+    state = linear.state()
+    for name in ("together.columns", "following.columns", "neighbours.items"):
+        assert set(state[f"counts.{name}"].tolist()) & {3, 5} == set()
+        assert len(state[f"counts.{name}"])
+    assert not state["counts.features"][[3, 5]].any()
