@@ -3,9 +3,9 @@
     made ── request arrives ──► whole ── answered ──► idle ── next request arrives ──► …
          └─ at most timeout_s ─┘       └─ written: each wait for the client at most timeout_s
 
-A connection that exceeds one is cut. So is one whose client sends a request before it has the answer to the last: that
-answer is its last (Connection: close). Clients that ask and never read would otherwise keep the server at work until the
-buffers of both ends are full of answers, hundreds for each.
+A connection that exceeds one is cut. One whose client sends a request before it has the answer to the one before gets
+that answer, and is closed: clients that ask and never read would otherwise keep the server at work until the buffers of
+both ends are full of answers, hundreds for each.
 
 Where there are as many connections as are allowed, the one that has waited
 longest for its request gives way to a new one, so that clients which send nothing, or a byte a second, keep nobody out.
@@ -101,7 +101,7 @@ class LimitedProtocol(H11Protocol):
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete and not cycle.more_body and self.conn.trailing_data[0]:
             cycle.keep_alive = False
-            cycle.scope["headers"].append((b"connection", b"close"))  # uvicorn then writes the same
+            self.headers.append((b"connection", b"close"))  # uvicorn then writes the same
 
     def _make_room(self) -> None:
         """Cut the connection that has waited longest for its request, if there are more than allowed."""
