@@ -15,8 +15,8 @@ from filelock import FileLock
 
 from tests.kafka import KafkaForTests, kafka_for_tests
 
-# Compiling and neighbours take their time. A change is judged by the same examples whenever it is tested; `make test-all`
-# draws new ones (--hypothesis-profile=explore).
+# Compiling and neighbours take their time. A change is judged by the same examples whenever it is tested, and
+# `make test-all` draws new ones (--hypothesis-profile=explore).
 hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("same")
