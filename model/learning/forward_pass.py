@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.config import TrainSettings
 from model.data.entity_index import RowBatch
 from model.data.labels import accidental_hits
 from model.learning.dropout import Dropout
@@ -79,16 +80,16 @@ class ForwardPass:
         y_ND = y_LD.index_select(0, tensor(position_N))
         return recommender.rank_logits(y_ND, query_RD.index_select(0, tensor(request_N)), rows_ND)
 
-    def loss(self, rank_weight: float) -> Tensor | None:
-        """Return the retrieval loss plus `rank_weight` times the ranking loss; None where there is no target."""
+    def loss(self, train: TrainSettings) -> Tensor | None:
+        """Return the retrieval loss plus the weighted ranking loss; None where there is no target."""
         losses, labels = [], self._batch.targets.labels
         if self._negatives and (self._positive_at_P >= 0).any():
-            losses.append(self._retrieval_loss(self._negatives))
+            losses.append(self._retrieval_loss(self._negatives, train.noise_odds))
         if labels.size:
-            losses.append(rank_weight * ranking_head.loss(self.logits_NA, self._weights.tensor(labels)))
+            losses.append(train.rank_weight * ranking_head.loss(self.logits_NA, self._weights.tensor(labels)))
         return torch.stack(losses).sum() if losses else None
 
-    def _retrieval_loss(self, negatives: Negatives) -> Tensor:
+    def _retrieval_loss(self, negatives: Negatives, noise_odds: float) -> Tensor:
         """Return the loss of the targets whose item has a row."""
         tokens, targets, at_P = self._batch.tokens, self._batch.targets, self._positive_at_P
         known = np.flatnonzero(at_P >= 0)
@@ -103,4 +104,5 @@ class ForwardPass:
             log_q_K=tensor(negatives.log_q(negatives.rows)).to(leaf.dtype),
             hit_TK=tensor(hit_PK),
             temperature=self._weights.recommender.settings.temperature,
+            noise=noise_odds / negatives.live,
         )
