@@ -42,7 +42,7 @@ class ForwardPass:
         drawn = negatives.rows if negatives else np.empty(0, np.int64)
         features = np.concatenate((rows.attributes, rows.actions))
         self.gathered = weights.gather(np.concatenate((rows.items, drawn)), features)
-        item_at_L, self._item_at_K = np.split(self.gathered.items.at, [len(tokens.keys)])
+        item_at_L, self._item_at_K = np.split(self.gathered.item_at, [len(tokens.keys)])
         self._positive_at_P = item_at_L[tokens.positions[targets.positive]]
         recommender, tensor = weights.recommender, weights.tensor
         content_LD, action_LD = self._embed(item_at_L)
@@ -59,9 +59,9 @@ class ForwardPass:
     def _embed(self, item_at_L: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the rows of the tokens' items or attributes, and those of their actions, [L, D] each."""
         rows, tensor = self._batch.rows, self._weights.tensor
-        items, features = (table.leaf for table in self.gathered)
+        items, features = self.gathered.vectors, self.gathered.features.leaf
         self._matrix = torch.cat((items, features, items.new_zeros(1, items.shape[1])))
-        attribute_at_L, action_at_L = np.split(len(items) + self.gathered.features.at, 2)
+        attribute_at_L, action_at_L = np.split(len(items) + self.gathered.feature_at, 2)
         self._content_at_L = np.where(rows.items >= 0, item_at_L, attribute_at_L)
         action_L = np.where(rows.actions >= 0, action_at_L, len(self._matrix) - 1)
         content_LD = self._matrix.index_select(0, tensor(self._content_at_L))
@@ -93,7 +93,7 @@ class ForwardPass:
         """Return the loss of the targets whose item has a row."""
         tokens, targets, at_P = self._batch.tokens, self._batch.targets, self._positive_at_P
         known = np.flatnonzero(at_P >= 0)
-        tensor, leaf = self._weights.tensor, self.gathered.items.leaf
+        tensor, leaf = self._weights.tensor, self.gathered.vectors
         queries_PD = self.queries_PD if len(known) == len(at_P) else self.queries_PD.index_select(0, tensor(known))
         hit_PK = accidental_hits(at_P[known], tokens.requests[targets.positive[known]], self._item_at_K)
         return sampled_softmax(

@@ -80,12 +80,13 @@ class Learner:
     def __init__(self, model: ModelSettings, train: TrainSettings, *, baselines: bool = True) -> None:
         make_deterministic(train.threads)
         self.model, self.train = model, train
-        self.weights = Parameters(model, train)
         self.index = EntityIndex(
             *(model.rank_actions, train.negative_actions, _limits(model, train)),
+            item_features=model.item_features,
             stand_ins=train.stand_ins,
             drop_unknown=train.unknown_items == "dropped",
         )
+        self.weights = Parameters(model, train, self.index.item_features)
         self.popularity = Popularity(round(train.popularity_half_life_d * DAY_MS))
         self._last_items = LastItems()
         self._with_baselines = baselines
@@ -278,6 +279,8 @@ class Learner:
         hasher = xxh3_128()
         for part in (self.weights, self.items, self.features):
             part.digest_update(hasher)
+        if self.index.item_features.any:
+            digest_arrays(hasher, self.index.item_features.state())
         digest_arrays(hasher, self.popularity.state())
         if self._past is not None:
             self._past.digest_update(hasher)

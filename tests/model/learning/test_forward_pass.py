@@ -65,6 +65,6 @@ def test_the_gradient_reaches_the_rows_that_were_used() -> None:
     loss.backward()
     used = {*batch.rows.items.tolist(), *negatives.rows.tolist()} - {-1}
     assert forward.gathered.items.rows.tolist() == sorted(used)
-    for table in forward.gathered:
+    for table in (forward.gathered.items, forward.gathered.features):
         assert table.leaf.grad is not None
         assert table.leaf.grad.abs().sum() > 0
