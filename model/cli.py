@@ -3,6 +3,7 @@
 Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
 """
 
+import csv
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -191,7 +192,7 @@ def query_topk(
 def query_rank(
     ctx: typer.Context,
     user: Annotated[str, typer.Option("--user", help="Id of the user.")],
-    items: Annotated[str, typer.Option("--items", help="Item ids a,b,c, up to 2000.")],
+    items: Annotated[str, typer.Option("--items", help="Item ids a,b,c, up to 2000; one with a comma in quotes.")],
     as_json: Json = False,
     name: Name = None,
     alias: Alias = None,
@@ -203,7 +204,8 @@ def query_rank(
 
 
 def _split(items: str | None) -> list[str]:
-    return items.split(",") if items else []
+    """Return the ids between commas; one that has a comma itself stands in quotes."""
+    return next(csv.reader([items])) if items else []
 
 
 @contextmanager
