@@ -28,8 +28,8 @@ demo: $(STAMP) ## Run the main job on MovieLens, with a dashboard that stays up 
 test: $(STAMP) ## Run the tests, about 9 minutes on 2 cores (JOBS=3 side by side: some wait)
 	$(PYTEST) -m "not slow and not gpu"
 
-test-all: $(STAMP) ## Run every test; those for a GPU are skipped where there is none
-	$(PYTEST)
+test-all: $(STAMP) ## Run every test, properties on new examples; those for a GPU are skipped where there is none
+	$(PYTEST) --hypothesis-profile=explore
 
 chaos: $(STAMP) ## Run 110 faults under default and strict settings, 30 minutes (SEED=1 replays a schedule)
 	$(BIN)/python -m tests.chaos --seed $(SEED) --faults 55

@@ -15,8 +15,11 @@ from filelock import FileLock
 
 from tests.kafka import KafkaForTests, kafka_for_tests
 
-hypothesis.settings.register_profile("no deadline", deadline=None)  # compiling and neighbours take their time
-hypothesis.settings.load_profile("no deadline")
+# Compiling and neighbours take their time. A change is judged by the same examples whenever it is tested, and
+# `make test-all` draws new ones (--hypothesis-profile=explore).
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None)
+hypothesis.settings.load_profile("same")
 
 _used = pytest.StashKey[str]()
 

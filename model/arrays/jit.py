@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import numba
+from filelock import FileLock
 from numba.core.caching import FunctionCache
+from numba.core.compiler_lock import global_compiler_lock
 from xxhash import xxh3_64_hexdigest
 
 P = ParamSpec("P")
@@ -38,11 +40,17 @@ def compiled(
     made = numba.njit(**options)(function)
     with suppress(RuntimeError):  # no folder for the cache can be written
         made._cache = _Cache(function)  # type: ignore[no-untyped-call]
+        made.compile = _once_a_machine(made.compile, made._cache.lock)
     return cast(Callable[P, R], made)
 
 
 class _Cache(FunctionCache):
     """A function's cache on disk; what was cached before a module was moved is compiled again."""
+
+    @property
+    def lock(self) -> FileLock:
+        """Return the lock of the process that compiles this function, a file beside the cached code."""
+        return FileLock(Path(self.cache_path, f"{self._impl.filename_base}.lock"))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled code for a signature, None if there is none that can be used."""
@@ -50,3 +58,17 @@ class _Cache(FunctionCache):
             return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
         except (ImportError, AttributeError):
             return None
+
+
+def _once_a_machine(compile_: Callable[[Any], Any], lock: FileLock) -> Callable[[Any], Any]:
+    """Return `compile_` behind a lock, so that of processes that start together one compiles and the others load.
+
+    Numba's own lock comes first: threads that took the two in turns would wait for each other. Between processes nobody
+    waits in a circle, since a function is locked before those that it calls.
+    """
+
+    def locked(signature: Any) -> Any:
+        with global_compiler_lock, lock:
+            return compile_(signature)
+
+    return locked

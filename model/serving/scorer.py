@@ -16,12 +16,14 @@ from torch import Tensor
 
 from model.arrays.state import under
 from model.config import ModelSettings
+from model.data.item_features import Bags, ItemFeatures
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.fusion.answers import ALL, NEW, Added, CountedScores
 from model.fusion.click_tables import Impressions, whats
 from model.fusion.clicks import Clicks
 from model.keys.fallback import fallback_keys, fallbacks
+from model.network.item_vectors import item_vectors
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
 from model.serving.top_k import Extra, best
@@ -91,8 +93,9 @@ class Scorer:
             self.live_V: NDArray[np.int64] = self.items.live().astype(np.int64)
             self._counted = CountedScores(under("fusion.", arrays), self.live_V)
             self._clicks = Clicks.from_snapshot(under("clicks.", arrays))
-            self._item_RD = _weight(arrays["items.weight"], len(self.items), self.settings.dim)
+            own_RD = _weight(arrays["items.weight"], len(self.items), self.settings.dim)
             self._feature_RD = _weight(arrays["features.weight"], len(self.features), self.settings.dim)
+            self._item_RD = item_vectors(own_RD, self._feature_RD, _bags(under("item_features.", arrays)))
         except (KeyError, ValueError, RuntimeError, ValidationError) as error:
             raise ModelError(
                 f"The snapshot {snapshot.path} cannot answer: {_first_line(error)}; it was written by another version, "
@@ -289,6 +292,12 @@ def _recommender(settings: ModelSettings, state: dict[str, NDArray[Any]]) -> Rec
     recommender = Recommender(settings, seed=0)
     recommender.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()})
     return recommender.eval().requires_grad_(False)
+
+
+def _bags(state: Mapping[str, NDArray[Any]]) -> Bags:
+    features = ItemFeatures()
+    features.load_state(state)
+    return features.bags(slice(None))
 
 
 def _weight(array: NDArray[Any], rows: int, dim: int) -> Tensor:

@@ -47,18 +47,37 @@ def test_without_a_folder_for_the_cache_it_compiles_all_the_same(monkeypatch: py
 
 def test_what_was_cached_before_a_module_moved_is_compiled_again(tmp_path: Path) -> None:
     """A package that is moved with its cache, as by an upgrade in place, names a module there that is gone."""
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / "sums.py").write_text(
-        "from model.arrays.jit import compiled\n@compiled\ndef twice(x):\n    return 2 * x\n"
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-    environment["PYTHONPATH"] = f"{tmp_path}:{ROOT}"
+    _package(tmp_path / "one")
     for package in ("one", "two"):
-        code = f"from {package}.sums import twice; print(twice(4))"
-        done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, text=True, capture_output=True, check=False
-        )
-        assert done.stdout == "8\n", done.stderr
+        output, errors = _started(tmp_path, f"from {package}.sums import twice; print(twice(4))").communicate()
+        assert output == "8\n", errors
         if package == "one":
             assert list((tmp_path / "one" / "__pycache__").glob("*.nbi"))
             (tmp_path / "one").rename(tmp_path / "two")
+
+
+def test_of_processes_that_start_together_one_compiles(tmp_path: Path) -> None:
+    """The others wait for it, and load what it compiled."""
+    _package(tmp_path / "one")
+    code = (
+        "import os, time; from pathlib import Path; from one.sums import twice; Path(str(os.getpid())).touch()\n"
+        "while len([name for name in os.listdir() if name.isdigit()]) < 3: time.sleep(0.001)\n"
+        "twice(4); print(sum(twice.stats.cache_misses.values()))"
+    )
+    started = [_started(tmp_path, code) for _ in range(3)]
+    assert sorted(each.communicate()[0] for each in started) == ["0\n", "0\n", "1\n"]
+
+
+def _package(folder: Path) -> None:
+    folder.mkdir()
+    code = "from model.arrays.jit import compiled\n@compiled\ndef twice(x):\n    return 2 * x\n"
+    (folder / "sums.py").write_text(code)
+
+
+def _started(folder: Path, code: str) -> "subprocess.Popen[str]":
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment["PYTHONPATH"] = f"{folder}:{ROOT}"
+    command = [sys.executable, "-c", code]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
