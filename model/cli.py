@@ -15,6 +15,7 @@ from model.options import DataDir, Json, ModelCliSettings, Name, require, snapsh
 from model.storage.cli import snapshots_app
 
 if TYPE_CHECKING:
+    from model.dashboard.overview import LettersReader
     from model.serving.answerer import Answerer
     from model.serving.responses import Ranking, SnapshotInfo, TopK
     from model.serving.sequences import Sequences
@@ -42,6 +43,9 @@ class ModelCliContext(Protocol):
 
     def sequences(self, settings: Any) -> "OpenSequences":
         """Return a reader of users' sequences in the store of these settings, which load() has returned."""
+
+    def letters(self, settings: Any) -> "LettersReader | None":
+        """Return what reads the last dead letters; None where no Kafka is named."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -145,7 +149,7 @@ def serve(
 
     context: ModelCliContext = ctx.obj
     with closing(context.sequences(settings)) as sequences:
-        run_server(settings.serve, settings.data_dir, sequences)
+        run_server(settings.serve, settings.data_dir, sequences, context.letters(settings))
 
 
 def _settings(

@@ -185,6 +185,8 @@ class ServeSettings(BaseModel):
     addresses are always among them. "*" allows any; elsewhere than on loopback an empty list does, too."""
     cors_origins: tuple[str, ...] = ()
     """Origins such as https://shop.example whose pages may read answers in a browser; "*" for all."""
+    watch: tuple[str, ...] = ()
+    """HOST:PORT of the metrics of workers and trainers, for the dashboard; a name may stand for several hosts."""
     access_log: AccessLogFormat = "off"
     """Whether each request is logged on standard output, and how."""
     connections: int = Field(512, ge=8)
