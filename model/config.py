@@ -119,7 +119,7 @@ class TrainSettings(BaseModel):
     weights that are learnt online; false: the encoder alone, for comparisons of encoders."""
     admit_after: int = Field(1, ge=1, le=255)
     """Occurrence as a target at which an item gets a row; 1: its first token in any history admits it."""
-    item_ttl_d: float = Field(0.0, ge=0)
+    item_ttl_d: float = Field(0.0, ge=0, le=100_000)
     """Days of event time after its last event in which an item leaves the vocabulary; 0: never. Its row and its counts
     are reset for another item."""
     max_items: int = Field(0, ge=0)

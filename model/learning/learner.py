@@ -137,8 +137,8 @@ class Learner:
     def _step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> StepReport:
         present = [example for example in examples if len(example.keys)]  # others say that a user is forgotten
         if not present:
-            if learn and self._past is not None:
-                self._past.add(examples)
+            if learn:
+                self._replay(examples)
             return StepReport(self.counts["steps"], 0, 0, examples[-1].final_ms, math.nan, None)
         self._check_lengths(present)
         taken = self._take_in(present, count=learn)  # 1, 2
@@ -240,13 +240,13 @@ class Learner:
         return value
 
     def _replay(self, examples: Sequence[Example]) -> None:
-        """Train on the past if it is time, then add a micro-batch to it."""
-        if self._past is None:
-            return
-        if len(self._past) and (self.counts["steps"] + 1) % self.train.replay_every == 0:
-            now_ms = max(int(example.ts_ms.max()) for example in examples if len(example.keys))
-            self._train_on_past(self._past, now_ms)
-        self._past.add(examples)
+        """Train on the past if it is time, then add a micro-batch to it; forget the users who are to be forgotten."""
+        times = [int(example.ts_ms.max()) for example in examples if len(example.keys)]
+        if self._past is not None:
+            if times and len(self._past) and (self.counts["steps"] + 1) % self.train.replay_every == 0:
+                self._train_on_past(self._past, max(times))
+            self._past.add(examples)
+        self._fusion.forget_users([example.user for example in examples if not len(example.keys)])
 
     def _train_on_past(self, past: ReplayBuffer, now_ms: int) -> None:
         rng = self._random(_REPLAY)

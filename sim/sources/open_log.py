@@ -42,7 +42,7 @@ def open_files(log: Sequence[str], flags: Mapping[str, Any]) -> Table:
         SimError: There is no such file, or the flags contradict one another.
     """
     others = {name: flags[name] for name in flags if name != "request"}
-    return open_table(log, log_settings(others).table())
+    return open_table(log, log_settings(others).table(), heads=flags.get("limit") is not None)
 
 
 def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
@@ -86,7 +86,7 @@ def read_log(log: Sequence[str], settings: LogSettings, items: Items | None = No
     Raises:
         SimError: A file, a column or a cell cannot be read.
     """
-    return _read(open_table(log, settings.table()), settings, items, [])
+    return _read(open_table(log, settings.table(), heads=settings.limit is not None), settings, items, [])
 
 
 def _read(table: Table, settings: LogSettings, items: Items | None, first: Sequence[str]) -> RecordedLog:

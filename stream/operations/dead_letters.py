@@ -233,10 +233,14 @@ def _fault(letter: Letter, inputs: Mapping[str, int]) -> str:
 
 
 def _decoded(record: Any) -> Letter | None:
-    """Return the letter of a record; None for notes, and for what is no letter of ours."""
+    """Return the letter of a record, None for notes; what is no letter of ours has a fault, and its own place."""
     headers = _headers(record)
-    if not {"topic", "partition", "offset", "reason"} <= headers.keys():
+    if _REPLAYED in headers:
         return None
+    if lacking := [name for name in ("topic", "partition", "offset", "reason") if name not in headers]:
+        place = record.topic, record.partition, record.offset
+        fault = f"it is no dead-letter, for it has no header {' or '.join(map(repr, lacking))}"
+        return Letter(*place, "", "", record.timestamp, record.key, record.value or b"", fault=fault)
     numbers = [headers["partition"], headers["offset"]]
     wrong = [text for text in numbers if not _NUMBER.fullmatch(text)]
     partition, offset = [-1, -1] if wrong else map(int, numbers)

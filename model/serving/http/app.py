@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import unquote_to_bytes
 
 from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter
@@ -97,7 +98,7 @@ def make_http_app(
         description="Answers from the snapshots of a recommender.",
         lifespan=_following(swapper, settings.poll_s),
         responses={status: {"model": Problem} for status in (401, 413, 421, 422, 500, 503)},
-        dependencies=[Depends(_refuse_unknown_parameters)],
+        dependencies=[Depends(_refuse_odd_parameters)],
         docs_url=None,
         redoc_url=None,
     )
@@ -153,18 +154,26 @@ async def _follow(swapper: Swapper, poll_s: float) -> None:
         await asyncio.to_thread(swapper.poll)
 
 
-async def _refuse_unknown_parameters(request: Request) -> None:
-    """Refuse query parameters that the endpoint does not have: ignored, a misspelt one would pass for its default.
+async def _refuse_odd_parameters(request: Request) -> None:
+    """Refuse query parameters that would be ignored, or taken for others.
 
-    Probes, scrapers and browsers may add some of their own.
+    A misspelt one would pass for its default, of one that is there twice the first would be ignored, and bytes that are
+    no UTF-8 would all become the same character. Probes, scrapers and browsers may add some of their own.
     """
     if request.url.path not in ("/topk", "/rank", "/snapshot"):
         return
+    try:
+        unquote_to_bytes(request.scope["query_string"]).decode()
+    except UnicodeDecodeError:
+        raise QueryError("The query is no UTF-8: encode ids in UTF-8 before they are quoted by %.") from None
     allowed = [field.alias for field in request.scope["route"].dependant.query_params]
-    for name in request.query_params:
+    given = [name for name, _ in request.query_params.multi_items()]
+    for place, name in enumerate(given):
         if name not in allowed:
             those = f"its parameters are {', '.join(allowed)}" if allowed else "it takes no query parameters"
             raise QueryError(f"{request.method} {request.url.path} has no parameter {name[:80]!r}; {those}.")
+        if name in given[:place]:
+            raise QueryError(f"The parameter {name!r} is there more than once; give one value.")
 
 
 def _answerer(swapper: Swapper) -> Answerer:
