@@ -100,7 +100,7 @@ def _skipped(tokens: Tokens, at_RK: Tensor, there_RK: Tensor) -> tuple[Tensor, T
     own_RK, found_RK = _values(tokens.items, at_RK), _values(before, at_RK)
     same_RK = _values(tokens.items, found_RK.clamp(min=0)) == own_RK
     found_RK = torch.where(same_RK, _values(before, found_RK.clamp(min=0)), found_RK)
-    start_RK = _values(tokens.offsets[:-1], (torch.searchsorted(tokens.offsets, at_RK, right=True) - 1).clamp(min=0))
+    start_RK = tokens.offsets[(torch.searchsorted(tokens.offsets, at_RK, right=True) - 1).clamp(min=0)]
     item_RK = _values(tokens.items, found_RK.clamp(min=0))
     return found_RK.clamp(min=0), there_RK & (found_RK >= start_RK) & (item_RK >= 0) & (item_RK != own_RK)
 
