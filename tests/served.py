@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from model.arrays.state import prefixed
 from model.config import ModelSettings
 from model.data.catalogue import Catalogue, ItemRecord
+from model.data.item_features import ItemFeatures
 from model.data.vocabulary import Vocabulary
 from model.fusion.clicks import Clicks
 from model.fusion.log_linear import LogLinear
@@ -91,6 +92,7 @@ def model_arrays(
         **prefixed("items.", words.state()),
         **prefixed("features.", features.state()),
         **prefixed("catalogue.", catalogue.state()),
+        **prefixed("item_features.", ItemFeatures().state()),
         "items.weight": rng.normal(size=(items, settings.dim)).astype(np.float32),
         "features.weight": rng.normal(size=(len(FEATURES), settings.dim)).astype(np.float32),
         "popularity.counts": np.arange(items, dtype=np.float64),

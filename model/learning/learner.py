@@ -80,12 +80,13 @@ class Learner:
     def __init__(self, model: ModelSettings, train: TrainSettings, *, baselines: bool = True) -> None:
         make_deterministic(train.threads)
         self.model, self.train = model, train
-        self.weights = Parameters(model, train)
         self.index = EntityIndex(
             *(model.rank_actions, train.negative_actions, _limits(model, train)),
+            item_features=model.item_features,
             stand_ins=train.stand_ins,
             drop_unknown=train.unknown_items == "dropped",
         )
+        self.weights = Parameters(model, train, self.index.item_features)
         self.popularity = Popularity(round(train.popularity_half_life_d * DAY_MS))
         self._last_items = LastItems()
         self._with_baselines = baselines
@@ -232,7 +233,7 @@ class Learner:
         return self.popularity, self._last_items
 
     def _train_on(self, trained: ForwardPass, answered: Questions) -> float:
-        loss = trained.loss(self.train.rank_weight)
+        loss = trained.loss(self.train)
         value = math.nan if loss is None else self.weights.descend(loss, trained.gathered)
         known = np.flatnonzero(answered.targets >= 0)
         for baseline in self._baselines:
@@ -257,7 +258,7 @@ class Learner:
         drawn = self._negatives(now_ms, rng) if len(batch.targets.positive) else None
         dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
         replayed = ForwardPass(self.weights, batch, drawn, dropout)
-        loss = replayed.loss(self.train.rank_weight)
+        loss = replayed.loss(self.train)
         if loss is not None:
             self.weights.descend(loss, replayed.gathered)
 
@@ -278,6 +279,8 @@ class Learner:
         hasher = xxh3_128()
         for part in (self.weights, self.items, self.features):
             part.digest_update(hasher)
+        if self.index.item_features.any:
+            digest_arrays(hasher, self.index.item_features.state())
         digest_arrays(hasher, self.popularity.state())
         if self._past is not None:
             self._past.digest_update(hasher)
