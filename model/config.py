@@ -5,7 +5,26 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Activation = Literal["silu", "silu_seen", "softmax"]  # of model/attention/activations.py
-EncoderName = Literal["hstu", "transformer", "gru"]  # files of model/network/encoders
+EncoderName = Literal[  # files of model/network/encoders, then of the packages in model/network/rankers.py
+    "hstu",
+    "transformer",
+    "gru",
+    "din",
+    "dien",
+    "dsin",
+    "bst",
+    "mimn",
+    "sim_soft",
+    "sim_hard",
+    "eta",
+    "sdim",
+    "twin",
+    "mmoe",
+    "senet",
+    "ppnet",
+    "ncf",
+    "dlrm",
+]
 Evict = Literal["recent", "frequent", "both"]
 LEAST_ITEMS: Final = 32
 AccessLogFormat = Literal["off", "text", "json"]
@@ -19,7 +38,8 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     encoder: EncoderName = "hstu"
-    """HSTU, or a baseline: SASRec's Transformer or GRU4Rec's GRU, on which `attention` and `bias` have no effect."""
+    """HSTU, or a baseline, on which `attention` and `bias` have no effect: an encoder, such as SASRec's Transformer or
+    GRU4Rec's GRU, or a model that ranks only, such as din (docs/systems.md)."""
     attention: Activation = "silu"
     """SiLU(QKᵀ+rab)/n as in the paper: n is max_len (silu) or the number of keys that the row sees (silu_seen); or a
     causally masked softmax of it, scaled by 1/sqrt(d_qk) (softmax)."""
