@@ -161,7 +161,7 @@ def test_data_files_are_installed() -> None:
         for path in ROOT.joinpath(*package.split(".")).glob(pattern)
     }
     found = {path for folder in ("stream", "model", "sim") for path in (ROOT / folder).rglob("*") if path.is_file()}
-    assert {path for path in found if path.suffix not in (".py", ".pyc", ".nbi", ".nbc")} == named
+    assert {path for path in found if path.suffix not in (".py", ".pyc", ".nbi", ".nbc", ".lock")} == named
 
 
 def test_packages_are_small() -> None:
