@@ -31,7 +31,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse
 
 from model.config import ServeSettings
-from model.serving.answerer import Answerer, answerer_at
+from model.serving.answerer import Answerer, answerer_of
 from model.serving.hot_swap import Swapper
 from model.serving.http.access import allowed_hosts, is_loopback, with_hosts, with_token
 from model.serving.http.access_log import access_log
@@ -41,6 +41,7 @@ from model.serving.http.questions import Items, JsonRoute, K, Now, RankQuestion,
 from model.serving.http.snapshot_page import SnapshotPage, snapshot_page
 from model.serving.responses import QueryError, Ranking, SnapshotInfo, TopK
 from model.serving.sequences import Sequences
+from model.storage.snapshot import Snapshot
 from stream.example import id_text
 
 _STATIC: Final = "/docs/static"
@@ -85,12 +86,12 @@ def make_http_app(
         wall: Wall time in seconds since 1970.
     """
 
-    def load(path: Path) -> Answerer:
-        answerer = answerer_at(path, settings.alias, sequences, wall=wall)
+    def make(snapshot: Snapshot) -> Answerer:
+        answerer = answerer_of(snapshot, settings.alias, sequences, wall=wall)
         answerer.warm_up()
         return answerer
 
-    swapper = Swapper(data_dir / "snapshots" / settings.name, settings.alias, load)
+    swapper = Swapper(data_dir / "snapshots" / settings.name, settings.alias, make)
     metrics = ServerMetrics(swapper, access_log(settings.access_log, partial(print, flush=True)))
     app = FastAPI(
         title="hstu-stream",
