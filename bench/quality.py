@@ -6,9 +6,10 @@
 HR@10 of the second half, items that the user has acted on left out (second_half.py says which targets count); with
 --repeats they are candidates, and every target of the second half counts. Each target is tested before anything learns
 it; settings are the defaults, and --tokens shortens examples. The model (`hstu`), its encoder alone and its counts
-alone (`stack`) come from one run. A seed is that of the stream (of a data set: of the order of rows of one instant) and
-of the model. Prints mean ± standard deviation over the seeds; then, over the whole stream and all seeds, HR@10 by age
-of the item at the request, with all targets.
+alone (`stack`) come from one run. Each counter is there twice: it forgets by half within 7 days, and within 90. A seed
+is that of the stream (of a data set: of the order of rows of one instant) and of the model. Prints mean ± standard
+deviation over the seeds; then, over the whole stream and all seeds, HR@10 by age of the item at the request, with all
+targets.
 """
 
 import argparse
@@ -25,7 +26,6 @@ from second_half import SecondHalf
 
 from model.config import ModelSettings, TrainSettings
 from model.data.item_age import SLICES
-from model.evaluation.prequential import SCORERS
 from model.learning.learner import Learner
 from sim.experiment.contestants import Counting
 from sim.experiment.feeds import micro_batches
@@ -33,8 +33,11 @@ from sim.experiment.streams import open_stream
 from sim.sources.datasets import DATASETS
 from stream.config import StreamSettings
 
-COUNTERS = ("co_occurrence", "markov", "vsknn")  # those that the learner does not rank itself
-NAMES = (*SCORERS, *COUNTERS)
+COUNTERS = ("co_occurrence", "markov", "vsknn", "popularity")
+HALF_LIVES_D = (7.0, 90.0)  # of each counter
+COUNTING = {f"{name}_{days:.0f}d": (name, days) for name in COUNTERS for days in HALF_LIVES_D}
+OF_MODEL = ("hstu", "encoder", "stack", "last_items")
+NAMES = (*OF_MODEL, *COUNTING)
 Found = tuple[dict[str, float], dict[str, NDArray[np.float64]]]  # HR@10 of the second half; targets and hits by age
 
 
@@ -44,7 +47,10 @@ def one_pass(name: str, limit: int | None, seed: int, tokens: int, *, repeats: b
     feed = open_stream(name, size, seed, {"example_tokens": tokens}).feed()
     train = TrainSettings(seed=seed, device="cpu", exclude_seen=not repeats)
     learner = Learner(ModelSettings(max_len=tokens), train)
-    counters = {counter: Counting(counter, train) for counter in COUNTERS}
+    counters = {
+        who: Counting(name, train.model_copy(update={"popularity_half_life_d": days}))
+        for who, (name, days) in COUNTING.items()
+    }
     half = {who: SecondHalf(feed.examples) for who in NAMES}
     ages = {who: np.zeros((len(SLICES), 2)) for who in NAMES}
     done = 0

@@ -37,6 +37,8 @@ class ModelSettings(BaseModel):
     item_rows: int = Field(0, ge=0)
     """Rows of the item table, which items share by the hash of their id; 0: each item has its own row. Sharing bounds
     the memory, but items in one row cannot be told apart."""
+    item_features: tuple[str, ...] = ("*",)
+    """Features of the catalogue whose learnt rows are added to an item's own; "*" for all, () for none."""
     rank_actions: tuple[str, ...] = ("click", "like", "share", "purchase", "watch")
     """Actions that have a ranking tower."""
 
@@ -84,6 +86,9 @@ class TrainSettings(BaseModel):
     negatives: int = Field(2048, ge=1)
     """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity; all live
     items where there are no more."""
+    noise_odds: float = Field(1.0, ge=0)
+    """Odds that a target is noise, any live item as likely as another. The retrieval loss is that of this mixture, so
+    that targets which cannot be foreseen move weights little; 0: the plain softmax."""
     replay_every: int = Field(1, ge=0)
     """Micro-batches from one step on examples of the past to the next; 0 trains on each example once."""
     replay_examples: int = Field(4, ge=1)
@@ -99,7 +104,7 @@ class TrainSettings(BaseModel):
     weights that are learnt online; false: the encoder alone, for comparisons of encoders."""
     admit_after: int = Field(1, ge=1, le=255)
     """Occurrence as a target at which an item gets a row; 1: its first token in any history admits it."""
-    item_ttl_d: float = Field(0.0, ge=0)
+    item_ttl_d: float = Field(0.0, ge=0, le=100_000)
     """Days of event time after its last event in which an item leaves the vocabulary; 0: never. Its row and its counts
     are reset for another item."""
     max_items: int = Field(0, ge=0)
@@ -185,6 +190,8 @@ class ServeSettings(BaseModel):
     addresses are always among them. "*" allows any; elsewhere than on loopback an empty list does, too."""
     cors_origins: tuple[str, ...] = ()
     """Origins such as https://shop.example whose pages may read answers in a browser; "*" for all."""
+    watch: tuple[str, ...] = ()
+    """HOST:PORT of the metrics of workers and trainers, for the dashboard; a name may stand for several hosts."""
     access_log: AccessLogFormat = "off"
     """Whether each request is logged on standard output, and how."""
     connections: int = Field(512, ge=8)

@@ -6,6 +6,7 @@
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from contextvars import ContextVar
 from difflib import get_close_matches
 from pathlib import Path
@@ -85,6 +86,15 @@ class _Variables(EnvSettingsSource):
         if get_origin(field.annotation) is not tuple or value.lstrip().startswith("["):
             return super().decode_complex_value(field_name, field, value)
         return [part.strip() for part in value.split(",") if part.strip()]
+
+    def explode_env_vars(self, field_name: str, field: FieldInfo, env_vars: Mapping[str, str | None]) -> dict[str, Any]:
+        """Return the settings of one table; a variable of a list that is empty is the empty list."""
+        found = super().explode_env_vars(field_name, field, env_vars)
+        return {key: [] if value == "" and self._is_list(field, key) else value for key, value in found.items()}
+
+    def _is_list(self, table: FieldInfo, key: str) -> bool:
+        setting = self.next_field(table, key, case_sensitive=False)
+        return isinstance(setting, FieldInfo) and get_origin(setting.annotation) is tuple
 
 
 class _File(TomlConfigSettingsSource):

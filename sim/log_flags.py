@@ -54,7 +54,7 @@ FLAGS: Final[dict[str, Flag]] = {
         "none, all are the action `rate`",
     ),
     "shuffle_ties": Flag(int, "Seed that shuffles a user's rows of one instant.", "none, they keep the file's order"),
-    "limit": Flag(int, "Number of rows at most: the earliest ones.", "all"),
+    "limit": Flag(int, "Number of rows at most: the earliest; of a log in time order no more is read.", "all"),
     "skip_bad": Flag(str, "Bad rows left out at most: a number, a share as 1%, or all.", "none, the log is refused"),
     "bad_rows": Flag(str, "JSONL file of the rows that --skip-bad left out."),
     "drop_duplicates": Flag(bool, "Keep one of rows that are equal in all columns read.", False),

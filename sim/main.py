@@ -7,6 +7,7 @@ so that a worker needs none of the packages that an extra brings.
 import os
 import sys
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -40,6 +41,8 @@ PACKAGES: Final = {
     "matplotlib": "Matplotlib",
     "scipy": "SciPy",
 }
+# What these write is made to be shown; that of others, histories, weights, Kafka's log, is its owner's alone.
+SHOWN: Final = ("compare", "scenarios")
 # The extra of pyproject.toml that brings all that a verb may need; the others need none.
 EXTRAS: Final = {
     "train": "train",
@@ -108,6 +111,22 @@ class Context:
 
         return SequenceReader(settings.data_dir, settings.stream)
 
+    def letters(self, settings: "Settings") -> "Callable[[int], list[dict[str, Any]]] | None":
+        """Return what reads the last dead letters, newest first; None where no Kafka is named."""
+        if not settings.bootstrap:
+            return None
+        from stream.kafka.bootstrap import require_kafka
+        from stream.operations.dead_letters import last_letters
+
+        kafka = require_kafka(settings.bootstrap, settings.kafka)
+
+        def read(count: int) -> list[dict[str, Any]]:
+            fields = ("id", "reason", "detail", "ts_ms")
+            letters = last_letters(kafka, settings.stream, count)
+            return [{name: getattr(letter, name) for name in fields} for letter in letters]
+
+        return read
+
     def titles(self, settings: "Settings") -> "Callable[[str], str | None]":
         """Return what finds an item's title in the snapshot that is served; nothing where there is none."""
         if find_spec("safetensors") is None:
@@ -144,6 +163,10 @@ def _settings(
     ] = False,
 ) -> None:
     ctx.obj = Context(config)
+    if ctx.invoked_subcommand not in SHOWN:
+        before = os.umask(0o077)
+        os.umask(before | 0o077)
+        ctx.call_on_close(partial(os.umask, before))
 
 
 for folder in (stream.cli, stream.operations.cli, model.cli, sim.cli):
@@ -156,7 +179,6 @@ def main() -> None:
     from stream.errors import HstuError
     from stream.schema.printable import printable
 
-    os.umask(os.umask(0o077) | 0o077)  # what a verb writes is its owner's alone: histories, weights, Kafka's log
     try:
         app()
     except (HstuError, ModelError, SimError) as error:

@@ -89,6 +89,9 @@ _DECIDING: Final = (
 )
 
 
+MAX_S: Final = 1e10  # 317 years, longer than event times may lie apart
+
+
 class StreamSettings(BaseModel):
     """How events become sequences and examples. Every process that shares the topics must agree on all of them."""
 
@@ -100,28 +103,28 @@ class StreamSettings(BaseModel):
     """Prefix of every topic's name, so that several systems can share a cluster."""
     replication: int = Field(1, ge=1)
     """Replicas of each partition when `hstu topics create` makes the topics."""
-    lateness_s: float = Field(30.0, ge=0)
+    lateness_s: float = Field(30.0, ge=0, le=MAX_S)
     """Disorder allowed within a topic's partition: an event further behind than this goes to dead-letters as late."""
-    idle_timeout_s: float = Field(30.0, ge=0)
+    idle_timeout_s: float = Field(30.0, ge=0, le=MAX_S)
     """Silence of a topic (wall time) after which the worker writes heartbeats into it, so that it no longer holds the
     others back; 0 means never. A replay's topics are waited for however long it takes."""
-    future_s: float = Field(300.0, ge=0)
+    future_s: float = Field(300.0, ge=0, le=MAX_S)
     """An event further ahead of its record's Kafka timestamp than this goes to dead-letters; 0 means no check."""
     replays: bool = True
     """Whether records with the header hstu-replay, as hstu replay sends them, may have any time; turn it off on topics
     that strangers can write to: they are then judged as live ones."""
-    action_window_s: float = Field(600.0, gt=0)
+    action_window_s: float = Field(600.0, gt=0, le=MAX_S)
     """How long after an impression an action on it counts as its label."""
     gather_targets: int = Field(8, ge=1)
     """Number of gathered targets of one user at which they leave as an example."""
-    gather_s: float = Field(60.0, ge=0)
+    gather_s: float = Field(60.0, ge=0, le=MAX_S)
     """Event time after which gathered targets leave as an example at the latest."""
     example_tokens: int = Field(512, ge=16, le=16_384)
     """Tokens of history in one example at most. A token takes up to 593 bytes there (25, as a target 32 more, twice 268
     for a new id's text), and topic `examples` is made for records of 16 MiB."""
     history_tokens: int = Field(8192, ge=64)
     """Tokens kept of a user at least; older blocks are dropped."""
-    history_days: float = Field(0, ge=0)
+    history_days: float = Field(0, ge=0, le=1e6)
     """Age beyond which old blocks of 64 tokens are dropped, whenever a user's new tokens begin another block; a user
     without new events keeps theirs. 0 means no limit."""
     max_slate: int = Field(200, ge=1)

@@ -15,10 +15,11 @@ do so is in stream/consumer/faust_driver.py. This module is the door through whi
 import asyncio
 import shutil
 import signal
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final, cast
 
 from aiokafka.errors import KafkaError
@@ -266,9 +267,11 @@ async def serve(app: BatchApp) -> None:
         BrokerError: Kafka failed in a way that starting again may repair.
         Exception: What a handler, a timer or the owner raised.
     """
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, app.finish)
+    with finishing_on_signals(app.finish):
+        await _serve(app)
+
+
+async def _serve(app: BatchApp) -> None:
     runs = [
         _start(app),
         *(_repeat(app, *timer) for timer in app.timers),
@@ -288,6 +291,27 @@ async def serve(app: BatchApp) -> None:
         shutil.rmtree(app.conf.datadir, ignore_errors=True)
     if app.error:
         raise app.error
+
+
+@contextmanager
+def finishing_on_signals(finish: Callable[[], None]) -> Iterator[None]:
+    """Call `finish` in the running event loop at each SIGTERM and SIGINT.
+
+    asyncio's own handlers write signals to a pipe of the loop, and Python prints a traceback for one that comes while
+    the loop closes it: when SIGTERM is sent twice, as supervisors do.
+    """
+    loop = asyncio.get_running_loop()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        with suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(finish)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _start(app: BatchApp) -> None:

@@ -38,7 +38,7 @@ model.network.encoders
 model.network
 model.baselines  model.evaluation  model.optim  model.storage
 model.learning
-model.serving  model.trainer
+model.dashboard  model.serving  model.trainer
 model.serving.http
 model.cli
 sim.errors

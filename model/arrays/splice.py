@@ -88,7 +88,7 @@ def _blocks(old: Array) -> tuple[Array, Array]:
 
 
 @compiled
-def _slot(slots: Array, hashes: Array, wanted: Any) -> int:
+def _slot(slots: Array, hashes: Array, wanted: Any) -> Any:
     """Return the slot of a hash, or the empty one where it would be."""
     mask = len(slots) - 1
     at = np.int64(wanted >> _HALF) & mask

@@ -16,6 +16,7 @@ from model.arrays.state import prefixed, under
 from model.data.candidates import Questions
 from model.data.catalogue import Catalogue, ItemRecord, Tombstone
 from model.data.item_age import UNBORN, age_slice
+from model.data.item_features import ItemFeatures
 from model.data.labels import Targets, TargetSelector
 from model.data.micro_batch import PackedBatch, collate
 from model.data.stochastic_length import shortened
@@ -73,6 +74,7 @@ class EntityIndex:
         rank_actions: Actions with a ranking tower.
         negative_actions: Actions that do not make their target a retrieval target.
         limits: Bounds of the item vocabulary.
+        item_features: Features of the catalogue that an item's vector is made of.
         stand_ins: Rows that stand in for items without one.
         drop_unknown: Whether items without a row are left out of histories; else they have a stand-in there.
     """
@@ -83,6 +85,7 @@ class EntityIndex:
         negative_actions: Sequence[str] = (),
         limits: Limits = NO_LIMITS,
         *,
+        item_features: Sequence[str] = (),
         stand_ins: int = 1,
         drop_unknown: bool = False,
     ) -> None:
@@ -90,6 +93,7 @@ class EntityIndex:
         self.lives = None if limits.none else Lives(limits)
         self._stand_ins, self._drop_unknown = fallback_keys(stand_ins), drop_unknown
         self.catalogue = Catalogue()
+        self.item_features = ItemFeatures(item_features)
         self._selector = TargetSelector(rank_actions, negative_actions)
 
     def ask(self, examples: Sequence[Example]) -> Questions:
@@ -109,8 +113,10 @@ class EntityIndex:
         targets = self._selector.select(tokens)
         every = self._questions(tokens)
         questions, age_T = every.part(targets.positive), age_slice(every.target_born_ms, every.request_ms)
-        free = np.flatnonzero(~self.items.used_mask()) if self.lives else _NONE
+        free, rows = np.flatnonzero(~self.items.used_mask()) if self.lives else _NONE, len(self.items)
         batch = RowBatch(tokens, targets, self._admit(tokens, count=count))
+        renewed = free[self.items.used_mask()[free]]
+        self._describe(np.concatenate((renewed, np.arange(rows, len(self.items)))))
         for example in examples:
             keys = example.text_keys.tolist()
             self.items.learn_texts(keys, example.texts)
@@ -122,7 +128,7 @@ class EntityIndex:
             slices=age_T[targets.positive],
             rank_slices=age_T[targets.shown],
             died=died,
-            renewed=free[self.items.used_mask()[free]],
+            renewed=renewed,
         )
 
     def _bury(self, tokens: PackedBatch) -> NDArray[np.int64]:
@@ -134,6 +140,7 @@ class EntityIndex:
         self.lives.bury(rows, self.items.keys[rows], self.items.born_ms[rows])
         self.items.bury(rows)
         if len(rows):
+            self.item_features.clear(rows)
             self._admit_stand_ins()
         return rows
 
@@ -241,6 +248,19 @@ class EntityIndex:
                 self.items.withdraw(record.key, record.ts_ms)
             else:
                 self.items.restore(record.key)
+                self._describe(self.items.rows(np.array([record.key], np.uint64)))
+
+    def _describe(self, rows: NDArray[np.int64]) -> None:
+        """Set the values of items as the catalogue has them; a withdrawn item keeps those that it had."""
+        if not self.item_features.used:
+            return
+        for row in rows[rows >= 0].tolist():
+            item = self.catalogue.get(int(self.items.keys[row]))
+            if item is not None:
+                keys_m, weights_m = self.item_features.values(item.features)
+                rows_m = self.features.admit(keys_m, np.full(len(keys_m), item.ts_ms))
+                self.item_features.put(row, rows_m, weights_m)
+        self.item_features.grow(len(self.items))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays, for a checkpoint."""
@@ -248,6 +268,7 @@ class EntityIndex:
             **prefixed("items.", self.items.state()),
             **prefixed("features.", self.features.state()),
             **prefixed("catalogue.", self.catalogue.state()),
+            **prefixed("item_features.", self.item_features.state()),
             **prefixed("lives.", self.lives.state() if self.lives else {}),
         }
 
@@ -256,5 +277,6 @@ class EntityIndex:
         self.items = Vocabulary.from_state(under("items.", arrays))
         self.features = Vocabulary.from_state(under("features.", arrays))
         self.catalogue = Catalogue.from_state(under("catalogue.", arrays))
+        self.item_features.load_state(under("item_features.", arrays))
         if self.lives:
             self.lives.load_state(under("lives.", arrays))

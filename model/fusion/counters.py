@@ -1,9 +1,9 @@
-"""The counts behind a log-linear model, moved event by event: popularities, pairs, and their state.
+"""The counts behind a log-linear model, moved event by event: popularities, pairs, nearest histories; their state.
 
 V items, P popularities, T events. Popularity is counted with several half-lives side by side; pairs (what goes together
 with an item, what follows it) with one. Memory is bounded by the number of items: P counts and features of each, and at
 most 2,048 pairs of an item, fewer where there are more than 2,048 items, 256 from 16,384 items on
-(tables.pairs_of_item).
+(tables.pairs_of_item). Histories are bounded whatever the number of users (model/counting/neighbours.py).
 """
 
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from model.arrays.growable import with_room
 from model.arrays.state import prefixed, under
 from model.counting.decay import DecayClock
+from model.counting.neighbours import Neighbours
 from model.counting.pair_counts import PairCounts
 from model.data.event_time import DAY_MS, HOUR_MS
 from model.fusion.tables import (
@@ -51,6 +52,7 @@ class Counters:
         self.features = np.empty((0, len(HALF_LIVES_MS)), np.float32)
         self._together, self._following = PairCounts(PAIR_HALF_LIFE_MS), PairCounts(PAIR_HALF_LIFE_MS)
         self._together_totals, self._together_roots, self._following_totals = np.empty(0), np.empty(0), np.empty(0)
+        self.neighbours = Neighbours()
         self._facts = np.zeros(5, np.int64)
         self._facts[REFRESH_AT] = REFRESH
 
@@ -63,6 +65,7 @@ class Counters:
         self._following_totals = with_room(self._following_totals, rows)
         self._together.grow(rows)
         self._following.grow(rows)
+        self.neighbours.grow(rows)
 
     def forget(self, rows: NDArray[np.int64]) -> None:
         """Drop the counts of items that have died, and their pairs with others.
@@ -77,6 +80,7 @@ class Counters:
             totals[rows] = 0.0
         for pairs in (self._together, self._following):
             pairs.forget(rows)
+        self.neighbours.forget(rows)
 
     def weigh(self, ts_ms_T: NDArray[np.int64], *, move: bool) -> Weights:
         """Return the weights of occurrences, for which origins move if they have to; without `move` these are 0."""
@@ -114,6 +118,7 @@ class Counters:
             self._following.columns,
             self._following.rooms,
             self._following_totals,
+            self.neighbours.histories,
         )
 
     def written(self) -> None:
@@ -156,6 +161,7 @@ class Counters:
             "following_totals": self._following_totals[: self._len],
             **prefixed("together.", self._together.state()),
             **prefixed("following.", self._following.state()),
+            **prefixed("neighbours.", self.neighbours.state()),
         }
 
     @classmethod
@@ -173,5 +179,6 @@ class Counters:
         new._together_roots = np.sqrt(new._together_totals)
         new._together = PairCounts.from_state(under("together.", state))
         new._following = PairCounts.from_state(under("following.", state))
+        new.neighbours = Neighbours.from_state(under("neighbours.", state))
         new._len = len(new._sums)
         return new

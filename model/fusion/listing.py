@@ -8,6 +8,8 @@ from functools import partial
 import numpy as np
 
 from model.arrays.jit import compiled
+from model.counting import neighbours
+from model.counting.neighbours import ITEMS, Histories, Memory, nearest
 from model.fusion import tables
 from model.fusion.tables import (
     ACTED,
@@ -15,6 +17,7 @@ from model.fusion.tables import (
     FADE,
     FOLLOWING,
     LISTED,
+    NEIGHBOURS,
     OWN,
     OWN_FOLLOWING,
     SHRINK,
@@ -26,7 +29,7 @@ from model.fusion.tables import (
     Room,
 )
 
-_CALLED = (tables.__file__,)
+_CALLED = tables.__file__, neighbours.__file__
 
 
 @partial(compiled, calls=_CALLED)
@@ -58,7 +61,13 @@ def gather(t: int, events: Events, counts: Counts, room: Room, listed: bool) -> 
                 features[at_V[following.columns[k]], FOLLOWING] = following.sums[k]
             break
     own = slice(events.starts[t], events.queries[t] + 1)
+    acted = last_acted(events.rows[own], events.acted[own])
+    n = _gather_neighbours(acted, counts.histories, room.memory, n, at_V, rows, features)
     n = _gather_own(events.rows[own], events.acted[own], last[0], totals, n, at_V, rows, features)
+    for at in range(n):
+        if features[at, ACTED] > 0:
+            features[at, NEIGHBOURS] = 0.0  # the user is among the neighbours
+        totals[NEIGHBOURS] += features[at, NEIGHBOURS]
     if listed and events.targets[t] >= 0:
         n = _list(events.targets[t], n, at_V, rows, features)
     for f in range(LISTED):
@@ -87,6 +96,32 @@ def _gather_together(
             total += cosine
         fade *= FADE
     return n, total
+
+
+@partial(compiled, calls=_CALLED)
+def last_acted(rows: Array, acted: Array) -> Array:
+    """Return the rows of the last items acted on, latest first, [ITEMS], -1 where there are fewer."""
+    found, n, k = np.full(ITEMS, -1), 0, len(rows) - 1
+    while k >= 0 and n < ITEMS:
+        if acted[k] and rows[k] >= 0:
+            found[n] = rows[k]
+            n += 1
+        k -= 1
+    return found
+
+
+@partial(compiled, calls=_CALLED)
+def _gather_neighbours(
+    last: Array, kept: Histories, memory: Memory, n: int, at_V: Array, rows: Array, features: Array
+) -> int:
+    """List what the nearest users have, weighed by their similarity; return the number of listed rows."""
+    slots, similar = nearest(-1, last, kept, memory)
+    for k in range(len(slots)):
+        for place in range(slots[k] * ITEMS, (slots[k] + 1) * ITEMS):
+            if kept.stamps[place]:
+                n = _list(kept.items[place], n, at_V, rows, features)
+                features[at_V[kept.items[place]], NEIGHBOURS] += similar[k]
+    return n
 
 
 @partial(compiled, calls=_CALLED)

@@ -2,11 +2,14 @@
 
     p(v | history, time) = exp(Σ_f w_f φ_f(v)) / Σ_u exp(Σ_f w_f φ_f(u))        over live items born before the request
 
-The weights w differ by length of the history (CLASSES) and are learnt by Adagrad on the log likelihood, event by event;
-no gradient reaches the encoder. Several heads share the counts: each has weights of its own, with or without the
-encoder, and with or without the user's own items among the candidates. The sum over u is exact for the items that have
-a feature besides popularity, and for all where there are at most POOL; else it is estimated from POOL rows, half of
-them uniform, half by popularity, divided by how often each was to be expected (importance sampling).
+The weights w differ by length of the history (CLASSES) and are learnt by Adagrad, event by event, on the likelihood of
+a mixture: a target comes by this law or by chance, which weighs NOISE / V against p. So an event's gradient is
+multiplied by p / (p + NOISE / V), and the weights serve the targets that can be foreseen; by the likelihood of p alone
+they are what bears the others, and rank worse (docs/quality.md). No gradient reaches the encoder. Several heads share
+the counts: each has weights of its own, with or without the encoder, and with or without the user's own items among the
+candidates. The sum over u is exact for the items that have a feature besides popularity, and for all where there are at
+most POOL; else it is estimated from POOL rows, half of them uniform, half by popularity, divided by how often each was
+to be expected (importance sampling).
 
 T events, V items, H heads.
 """
@@ -20,6 +23,7 @@ from numpy.typing import NDArray
 
 from model.arrays.state import prefixed, under
 from model.counting.histories import latest
+from model.counting.neighbours import ITEMS, NEAREST
 from model.data.candidates import Questions
 from model.errors import ModelError
 from model.fusion import loops, tables
@@ -29,10 +33,10 @@ CLASSES: Final = (2, 5, 20)  # lengths of history from which the next class begi
 POOL: Final = 4096
 _DRAW: Final = 1 << 32  # sets these random numbers apart from those of the learner
 LAGS: Final = tables.LAGS
-_FIRST: Final = {"encoder": 0.5, "weeks": 0.3, "together": 0.7, "following": 0.3}  # weights at the beginning
+_FIRST: Final = {"encoder": 1.0, "weeks": 0.3, "together": 2.0, "neighbours": 2.0}  # weights at the beginning
 FEATURES: Final = (
     "encoder", "hours", "quarter_days", "days", "weeks", "months", "ever",
-    "together", "following", "own", "own_following",
+    "together", "following", "own", "own_following", "neighbours",
 )  # fmt: skip
 
 
@@ -58,9 +62,8 @@ class LogLinear:
         weights = np.tile(np.array(first), (*shape[:2], 1))
         new_only, encoded = (np.array(column, np.bool_) for column in zip(*heads, strict=True))
         weights[~encoded, :, tables.ENCODER] = 0.0
-        self._heads = tables.Heads(
-            weights, np.zeros(shape), np.zeros(shape), np.zeros(shape[:2], np.int64), new_only, encoded
-        )
+        squares, gradients = np.full(shape, tables.FIRST_SQUARES), np.zeros(shape)
+        self._heads = tables.Heads(weights, squares, gradients, np.zeros(shape[:2], np.int64), new_only, encoded)
         self._pool = tables.Pool(np.empty(0, np.int64), np.empty(0))
 
     def rank(self, questions: Questions, head: int) -> NDArray[np.float64]:
@@ -157,7 +160,8 @@ class LogLinear:
     def snapshot_arrays(self, heads: int) -> dict[str, NDArray[Any]]:
         """Return what answers need: the weights of the first heads, and the counts without what only learning needs."""
         state = prefixed("counts.", self.counters.state())
-        del state["counts.sums"]
+        for name in ("sums", "neighbours.users", "neighbours.slots"):
+            del state[f"counts.{name}"]
         return {"weights": self._heads.weights[:heads], **state}
 
     @classmethod
@@ -178,7 +182,8 @@ class LogLinear:
 def room_for(counters: Counters, events: tables.Events, pool: int, before: tables.Room | None = None) -> tables.Room:
     """Return memory for some events; `before`: memory that is taken again if it is large enough."""
     rows = len(counters.features)
-    listed = min(rows, (LAGS + 1) * tables.MOST + 2 + int((events.queries - events.starts).max(initial=0)))
+    own = 2 + int((events.queries - events.starts).max(initial=0))
+    listed = min(rows, (LAGS + 1) * tables.MOST + NEAREST * ITEMS + own)
     if before is not None and len(before.rows) >= listed:
         return before
     return tables.Room(
@@ -188,6 +193,7 @@ def room_for(counters: Counters, events: tables.Events, pool: int, before: table
         np.arange(rows),
         np.empty(max(rows, listed)),
         np.empty(max(pool, POOL)),
+        counters.neighbours.memory(),
     )
 
 
@@ -204,6 +210,7 @@ def history_events(history_n: NDArray[np.int64], acted_n: NDArray[np.bool_], wei
         targets=none,
         request_ms=none,
         groups=none,
+        users=np.zeros(1, np.uint64),
         classes=classes_of(np.array([len(history_n)])),
         starts=np.zeros(1, np.int64),
         queries=np.array([len(history_n) - 1]),
@@ -233,6 +240,7 @@ def _events(questions: Questions, weights: Weights, hidden_TV: NDArray[np.float3
         targets=questions.targets,
         request_ms=questions.request_ms,
         groups=np.cumsum(begins_T),
+        users=questions.users,
         classes=classes_of(length_T),
         starts=questions.starts,
         queries=questions.queries,

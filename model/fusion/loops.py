@@ -15,10 +15,11 @@ from functools import partial
 import numpy as np
 
 from model.arrays.jit import compiled
-from model.counting import pair_counts
+from model.counting import neighbours, pair_counts
+from model.counting.neighbours import keep
 from model.counting.pair_counts import add_pairs
 from model.fusion import listing, tables
-from model.fusion.listing import gather
+from model.fusion.listing import gather, last_acted
 from model.fusion.tables import (
     ACTED,
     DISTINCT,
@@ -27,6 +28,7 @@ from model.fusion.tables import (
     FADE,
     LAGS,
     LISTED,
+    NOISE,
     RATE,
     REFRESH_AT,
     USED_FOLLOWING,
@@ -41,7 +43,7 @@ from model.fusion.tables import (
     pairs_of_item,
 )
 
-_CALLED = pair_counts.__file__, listing.__file__, tables.__file__
+_CALLED = pair_counts.__file__, neighbours.__file__, listing.__file__, tables.__file__
 
 
 @partial(compiled, calls=_CALLED)
@@ -110,7 +112,7 @@ def _rank(target: int, scores: Array) -> float:
 def _learn(
     t: int, n: int, h: int, events: Events, items: Items, counts: Counts, heads: Heads, pool: Pool, room: Room
 ) -> None:
-    """Add the gradient of the log likelihood of an event to its group's."""
+    """Add the gradient of the log likelihood of an event to its group's, by the part that is not by chance."""
     target, new_only = events.targets[t], heads.new_only[h]
     place = room.at[target]
     if new_only and room.features[place, ACTED] > 0:
@@ -137,14 +139,16 @@ def _learn(
     for at in range(n):
         for f in range(LISTED):
             mean[first + f] += scores[at] * listed[at, f]
+    share = scores[place] / total
+    part = share / (share + NOISE / max(1, counts.facts[DISTINCT]))
     gradient = heads.gradients[h, events.classes[t]]
     heads.hits[h, events.classes[t]] += 1
     for p in range(first - 1):
-        gradient[1 + p] += counts.features[target, p] - mean[1 + p] / total
+        gradient[1 + p] += part * (counts.features[target, p] - mean[1 + p] / total)
     for f in range(LISTED):
-        gradient[first + f] += listed[place, f] - mean[first + f] / total
+        gradient[first + f] += part * (listed[place, f] - mean[first + f] / total)
     if len(hidden) and heads.encoded[h]:
-        gradient[ENCODER] += hidden[target] - mean[ENCODER] / total
+        gradient[ENCODER] += part * (hidden[target] - mean[ENCODER] / total)
 
 
 @partial(compiled, calls=_CALLED)
@@ -228,6 +232,8 @@ def _count(t: int, events: Events, counts: Counts) -> None:
         rows[:n], columns[:n], weights[:n], 0, together.starts, together.lengths, together.columns, together.sums,
         counts.together_rooms, facts[USED_TOGETHER], limit,
     )  # fmt: skip
+    own = slice(events.starts[t], events.queries[t] + 1)
+    keep(events.users[t], target, last_acted(events.rows[own], events.acted[own]), counts.histories)
     weights[0] = weight
     if n:
         counts.following_totals[rows[0]] += weight

@@ -9,21 +9,24 @@ from typing import Any, Final, NamedTuple
 from numpy.typing import NDArray
 
 from model.arrays.jit import compiled
+from model.counting.neighbours import Histories, Memory
 from model.counting.pair_counts import PairColumns
 
 Array = NDArray[Any]
 
 LAGS: Final = 20  # last items of a user that are looked at
 FADE: Final = 0.9  # weight of an item a place further back, where pairs are counted and where they are looked up
-SHRINK: Final = 10.0  # added to the denominator of a cosine
+SHRINK: Final = 30.0  # added to the denominator of a cosine
 PAIRS: Final = 1 << 22  # in all; of an item its part of them, within these bounds:
 MOST: Final = 2048
 LEAST: Final = 256
 STRENGTH: Final = 2.0  # transitions to unknown items that each item starts with
 RATE: Final = 0.2  # of Adagrad
+FIRST_SQUARES: Final = 10.0  # sums of squares that Adagrad begins with
+NOISE: Final = 10.0  # weight of a target that comes by chance, in items
 ENCODER: Final = 0  # first feature; then popularities, then those of listed rows:
-TOGETHER, FOLLOWING, OWN, OWN_FOLLOWING = range(4)
-LISTED: Final = 4
+TOGETHER, FOLLOWING, OWN, OWN_FOLLOWING, NEIGHBOURS = range(5)
+LISTED: Final = 5
 ACTED: Final = LISTED  # a mark and no feature: above 0 where the user has acted on the item
 DISTINCT, EVENTS, REFRESH_AT, USED_TOGETHER, USED_FOLLOWING = range(5)  # in `facts`
 
@@ -34,6 +37,7 @@ class Events(NamedTuple):
     targets: Array  # [T]
     request_ms: Array  # [T]
     groups: Array  # [T] number of the group, ascending
+    users: Array  # [T] key of the user
     classes: Array  # [T] class of history length
     starts: Array  # [T] first token of the history, into L
     queries: Array  # [T] last token of it
@@ -67,6 +71,7 @@ class Counts(NamedTuple):
     following: PairColumns
     following_rooms: Array
     following_totals: Array  # [V]
+    histories: Histories
 
 
 class Heads(NamedTuple):
@@ -89,6 +94,7 @@ class Room(NamedTuple):
     every: Array  # [V] 0, 1, 2, …
     scores: Array  # [V]
     pool_scores: Array  # [N]
+    memory: Memory
 
 
 class Pool(NamedTuple):

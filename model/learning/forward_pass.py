@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.config import TrainSettings
 from model.data.entity_index import RowBatch
 from model.data.labels import accidental_hits
 from model.learning.dropout import Dropout
@@ -41,7 +42,7 @@ class ForwardPass:
         drawn = negatives.rows if negatives else np.empty(0, np.int64)
         features = np.concatenate((rows.attributes, rows.actions))
         self.gathered = weights.gather(np.concatenate((rows.items, drawn)), features)
-        item_at_L, self._item_at_K = np.split(self.gathered.items.at, [len(tokens.keys)])
+        item_at_L, self._item_at_K = np.split(self.gathered.item_at, [len(tokens.keys)])
         self._positive_at_P = item_at_L[tokens.positions[targets.positive]]
         recommender, tensor = weights.recommender, weights.tensor
         content_LD, action_LD = self._embed(item_at_L)
@@ -58,9 +59,9 @@ class ForwardPass:
     def _embed(self, item_at_L: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the rows of the tokens' items or attributes, and those of their actions, [L, D] each."""
         rows, tensor = self._batch.rows, self._weights.tensor
-        items, features = (table.leaf for table in self.gathered)
+        items, features = self.gathered.vectors, self.gathered.features.leaf
         self._matrix = torch.cat((items, features, items.new_zeros(1, items.shape[1])))
-        attribute_at_L, action_at_L = np.split(len(items) + self.gathered.features.at, 2)
+        attribute_at_L, action_at_L = np.split(len(items) + self.gathered.feature_at, 2)
         self._content_at_L = np.where(rows.items >= 0, item_at_L, attribute_at_L)
         action_L = np.where(rows.actions >= 0, action_at_L, len(self._matrix) - 1)
         content_LD = self._matrix.index_select(0, tensor(self._content_at_L))
@@ -79,20 +80,20 @@ class ForwardPass:
         y_ND = y_LD.index_select(0, tensor(position_N))
         return recommender.rank_logits(y_ND, query_RD.index_select(0, tensor(request_N)), rows_ND)
 
-    def loss(self, rank_weight: float) -> Tensor | None:
-        """Return the retrieval loss plus `rank_weight` times the ranking loss; None where there is no target."""
+    def loss(self, train: TrainSettings) -> Tensor | None:
+        """Return the retrieval loss plus the weighted ranking loss; None where there is no target."""
         losses, labels = [], self._batch.targets.labels
         if self._negatives and (self._positive_at_P >= 0).any():
-            losses.append(self._retrieval_loss(self._negatives))
+            losses.append(self._retrieval_loss(self._negatives, train.noise_odds))
         if labels.size:
-            losses.append(rank_weight * ranking_head.loss(self.logits_NA, self._weights.tensor(labels)))
+            losses.append(train.rank_weight * ranking_head.loss(self.logits_NA, self._weights.tensor(labels)))
         return torch.stack(losses).sum() if losses else None
 
-    def _retrieval_loss(self, negatives: Negatives) -> Tensor:
+    def _retrieval_loss(self, negatives: Negatives, noise_odds: float) -> Tensor:
         """Return the loss of the targets whose item has a row."""
         tokens, targets, at_P = self._batch.tokens, self._batch.targets, self._positive_at_P
         known = np.flatnonzero(at_P >= 0)
-        tensor, leaf = self._weights.tensor, self.gathered.items.leaf
+        tensor, leaf = self._weights.tensor, self.gathered.vectors
         queries_PD = self.queries_PD if len(known) == len(at_P) else self.queries_PD.index_select(0, tensor(known))
         hit_PK = accidental_hits(at_P[known], tokens.requests[targets.positive[known]], self._item_at_K)
         return sampled_softmax(
@@ -103,4 +104,5 @@ class ForwardPass:
             log_q_K=tensor(negatives.log_q(negatives.rows)).to(leaf.dtype),
             hit_TK=tensor(hit_PK),
             temperature=self._weights.recommender.settings.temperature,
+            noise=noise_odds / negatives.live,
         )

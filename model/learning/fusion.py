@@ -6,7 +6,7 @@ first, then its weights take a step, then the event is counted (model/fusion/log
 event, where embeddings move with each micro-batch, and an item has counts before its embedding means anything.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -78,6 +78,11 @@ class Fusion:
         """Drop the counts of items that have died."""
         if self._linear is not None:
             self._linear.counters.forget(rows)
+
+    def forget_users(self, users: Sequence[int]) -> None:
+        """Drop the histories of users who are forgotten."""
+        if self._linear is not None:
+            self._linear.counters.neighbours.forget_users(np.array(users, np.uint64))
 
     def _logits(self, queries_PD: Tensor, items: int) -> NDArray[np.float32]:
         """Return the encoder's logits of the first items, [P, V]."""

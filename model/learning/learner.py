@@ -80,12 +80,13 @@ class Learner:
     def __init__(self, model: ModelSettings, train: TrainSettings, *, baselines: bool = True) -> None:
         make_deterministic(train.threads)
         self.model, self.train = model, train
-        self.weights = Parameters(model, train)
         self.index = EntityIndex(
             *(model.rank_actions, train.negative_actions, _limits(model, train)),
+            item_features=model.item_features,
             stand_ins=train.stand_ins,
             drop_unknown=train.unknown_items == "dropped",
         )
+        self.weights = Parameters(model, train, self.index.item_features)
         self.popularity = Popularity(round(train.popularity_half_life_d * DAY_MS))
         self._last_items = LastItems()
         self._with_baselines = baselines
@@ -137,8 +138,8 @@ class Learner:
     def _step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> StepReport:
         present = [example for example in examples if len(example.keys)]  # others say that a user is forgotten
         if not present:
-            if learn and self._past is not None:
-                self._past.add(examples)
+            if learn:
+                self._replay(examples)
             return StepReport(self.counts["steps"], 0, 0, examples[-1].final_ms, math.nan, None)
         self._check_lengths(present)
         taken = self._take_in(present, count=learn)  # 1, 2
@@ -232,7 +233,7 @@ class Learner:
         return self.popularity, self._last_items
 
     def _train_on(self, trained: ForwardPass, answered: Questions) -> float:
-        loss = trained.loss(self.train.rank_weight)
+        loss = trained.loss(self.train)
         value = math.nan if loss is None else self.weights.descend(loss, trained.gathered)
         known = np.flatnonzero(answered.targets >= 0)
         for baseline in self._baselines:
@@ -240,13 +241,13 @@ class Learner:
         return value
 
     def _replay(self, examples: Sequence[Example]) -> None:
-        """Train on the past if it is time, then add a micro-batch to it."""
-        if self._past is None:
-            return
-        if len(self._past) and (self.counts["steps"] + 1) % self.train.replay_every == 0:
-            now_ms = max(int(example.ts_ms.max()) for example in examples if len(example.keys))
-            self._train_on_past(self._past, now_ms)
-        self._past.add(examples)
+        """Train on the past if it is time, then add a micro-batch to it; forget the users who are to be forgotten."""
+        times = [int(example.ts_ms.max()) for example in examples if len(example.keys)]
+        if self._past is not None:
+            if times and len(self._past) and (self.counts["steps"] + 1) % self.train.replay_every == 0:
+                self._train_on_past(self._past, max(times))
+            self._past.add(examples)
+        self._fusion.forget_users([example.user for example in examples if not len(example.keys)])
 
     def _train_on_past(self, past: ReplayBuffer, now_ms: int) -> None:
         rng = self._random(_REPLAY)
@@ -257,7 +258,7 @@ class Learner:
         drawn = self._negatives(now_ms, rng) if len(batch.targets.positive) else None
         dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
         replayed = ForwardPass(self.weights, batch, drawn, dropout)
-        loss = replayed.loss(self.train.rank_weight)
+        loss = replayed.loss(self.train)
         if loss is not None:
             self.weights.descend(loss, replayed.gathered)
 
@@ -278,6 +279,8 @@ class Learner:
         hasher = xxh3_128()
         for part in (self.weights, self.items, self.features):
             part.digest_update(hasher)
+        if self.index.item_features.any:
+            digest_arrays(hasher, self.index.item_features.state())
         digest_arrays(hasher, self.popularity.state())
         if self._past is not None:
             self._past.digest_update(hasher)
@@ -315,7 +318,7 @@ class Learner:
         self.counts = dict(zip(_COUNTS, arrays["counts"].tolist(), strict=True))
 
     def snapshot_arrays(self, at_ms: int) -> dict[str, Any]:
-        """Return what queries need: weights without moments, and popularity as of a time."""
+        """Return what queries need: weights without moments, and the time as of which popularity counts."""
         return {
             **prefixed("recommender.", self.weights.recommender.state_dict()),
             "items.weight": self.weights.item_weights(),
@@ -323,7 +326,7 @@ class Learner:
             **self.index.state(),
             **prefixed("fusion.", self._fusion.snapshot_arrays(len(self.items))),
             **prefixed("clicks.", self._clicks.snapshot_arrays(len(self.items))),
-            "popularity.counts": self.popularity.counts(at_ms),
+            **prefixed("popularity.", self.popularity.state()),
             "popularity.at_ms": np.array(at_ms, np.int64),
         }
 

@@ -17,8 +17,11 @@ from torch import Tensor
 from model.arrays.digest import Hasher, digest_arrays
 from model.arrays.state import prefixed, under
 from model.config import ModelSettings, TrainSettings
+from model.data.item_features import ItemFeatures
 from model.errors import ModelError
+from model.network.item_vectors import item_vectors
 from model.network.recommender import Recommender
+from model.network.retrieval_loss import unit
 from model.optim.dense_adamw import DenseAdamW
 from model.optim.embedding_table import EmbeddingTable, GatheredRows
 
@@ -31,12 +34,23 @@ class Gathered(NamedTuple):
 
     items: GatheredRows
     features: GatheredRows
+    vectors: Tensor  # [U, D] of the items: their rows, plus those of their features
+    item_at: NDArray[np.int64]  # [n] where each item asked for is among the vectors; -1 for row -1
+    feature_at: NDArray[np.int64]  # the same of the features asked for, in their leaf
 
 
 class Parameters:
-    """A recommender and its tables on one device, drawn from the seed."""
+    """A recommender and its tables on one device, drawn from the seed.
 
-    def __init__(self, model: ModelSettings, train: TrainSettings) -> None:
+    Args:
+        model: Its shape.
+        train: How it learns.
+        item_features: Which rows of the feature table belong to an item's vector; read at every call.
+    """
+
+    def __init__(self, model: ModelSettings, train: TrainSettings, item_features: ItemFeatures | None = None) -> None:
+        self._item_features = ItemFeatures() if item_features is None else item_features
+        self._units, self._units_of = torch.empty(0), -1  # unit vectors of all items, and of which version
         self.device = choose_device(train.device)
         self.recommender = Recommender(model, seed=train.seed).to(self.device)
         self.items, self.features = (
@@ -59,12 +73,29 @@ class Parameters:
     def renew_items(self, rows: NDArray[np.int64]) -> None:
         """Set the rows of items to their first values: other items had them before."""
         self.items.renew(rows)
+        self._units_of = -1
 
     def gather(self, items: NDArray[np.int64], features: NDArray[np.int64]) -> Gathered:
         """Copy rows out of the tables as leaves, by their rows in the vocabularies; -1 is no row."""
+        if not self._item_features.any:
+            item_rows, feature_rows = self.items.gather(self._table_rows(items)), self.features.gather(features)
+            return Gathered(item_rows, feature_rows, item_rows.leaf, item_rows.at, feature_rows.at)
+        rows_U, at_n = np.unique(items[items >= 0], return_inverse=True)
+        item_at = np.full(len(items), -1)
+        item_at[items >= 0] = at_n
+        bags = self._item_features.bags(rows_U)
+        item_rows = self.items.gather(self._table_rows(rows_U))
+        feature_rows = self.features.gather(np.concatenate((features, bags.rows)))
+        feature_at, bag_at = np.split(feature_rows.at, [len(features)])
+        own_UD = item_rows.leaf.index_select(0, self.tensor(item_rows.at)) if self._shared else item_rows.leaf
+        vectors_UD = item_vectors(own_UD, feature_rows.leaf, bags._replace(rows=bag_at))
+        return Gathered(item_rows, feature_rows, vectors_UD, item_at, feature_at)
+
+    def _table_rows(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the rows of the item table, by rows of the vocabulary."""
         if self._shared and len(self._table_row_V):
-            items = np.where(items >= 0, self._table_row_V[items], -1)
-        return Gathered(self.items.gather(items), self.features.gather(features))
+            return np.where(items >= 0, self._table_row_V[items], -1)
+        return items
 
     def descend(self, loss: Tensor, gathered: Gathered) -> float:
         """Take one AdamW step against the gradient of a loss of this pass, and return the loss.
@@ -78,6 +109,7 @@ class Parameters:
         for table, rows in ((self.items, gathered.items), (self.features, gathered.features)):
             if rows.leaf.grad is not None:
                 table.step(rows.rows, rows.leaf.grad, self._embedding_lr)
+        self._units_of = -1
         return value
 
     def _refuse_divergence(self, loss: float, gathered: Gathered) -> None:
@@ -91,9 +123,18 @@ class Parameters:
 
     def unit_items(self, items: int) -> Tensor:
         """Return the unit vectors of the first items, [items, D]; a view where each has its own row."""
+        if self._item_features.any:
+            if self._units_of != self._item_features.version or len(self._units) < items:
+                self._units, self._units_of = unit(self._vectors()), self._item_features.version
+            return self._units[:items]
         if not self._shared:
             return self.items.unit_rows(items)
         return self.items.unit_rows(len(self.items)).index_select(0, self.tensor(self._table_row_V[:items]))
+
+    @torch.no_grad()
+    def _vectors(self) -> Tensor:
+        """Return the vector of every item, [V, D]."""
+        return item_vectors(self.item_weights(), self.features.rows, self._item_features.bags(slice(None)))
 
     def item_weights(self) -> Tensor:
         """Return the row of every item, [V, D]."""
@@ -116,6 +157,7 @@ class Parameters:
         self.dense.load_state(under("dense.", state))
         self.items.load_state(_torch(under("item_table.", state)))
         self.features.load_state(_torch(under("feature_table.", state)))
+        self._units_of = -1
 
     def digest_update(self, hasher: Hasher) -> None:
         """Feed everything to a hasher."""

@@ -45,7 +45,8 @@ class Swapper:
         self.problem: str | None = None
         self.brief: str | None = None  # the same for strangers: without paths
         self.swaps = 0
-        self._directory, self._alias, self._make, self._clock = directory, alias, make, clock
+        self.alias = alias
+        self._directory, self._make, self._clock = directory, make, clock
         self._root = ""  # id of the snapshot that answers, with or without deltas
         self._state: State | None = None  # what deltas are applied to; None where there is no chain to follow
         self._refused: str | None = None  # why the next delta was
@@ -54,7 +55,7 @@ class Swapper:
     def poll(self) -> bool:
         """Look where the alias points and whether there are deltas, swap if so, and return whether it has."""
         try:
-            path = resolve(self._directory, self._alias)
+            path = resolve(self._directory, self.alias)
             moved = self._follow(path.name)
             if path.name != self._root:
                 if path.name == self._failed[0] and self._clock() < self._failed[1]:
@@ -66,9 +67,9 @@ class Swapper:
             self._report(str(error))
             return False
         except Exception as error:
-            problem = f"The snapshot of {self._alias} was not loaded: {error!r}; the log has the traceback."
+            problem = f"The snapshot of {self.alias} was not loaded: {error!r}; the log has the traceback."
             if problem != self.problem:
-                _log.exception("snapshot of %s not loaded", self._alias)
+                _log.exception("snapshot of %s not loaded", self.alias)
             self._report(problem)
             return False
         self._report(self._refused)
@@ -78,7 +79,7 @@ class Swapper:
         """Answer from the snapshot in a folder."""
         snapshot = load_snapshot(path)
         self._put(self._make(snapshot), path.name)
-        followed = self._alias == LATEST and has_chain(self._directory, path.name)
+        followed = self.alias == LATEST and has_chain(self._directory, path.name)
         self._state, self._refused = State(snapshot, path.name) if followed else None, None
 
     def _follow(self, wanted: str) -> bool:
@@ -106,11 +107,13 @@ class Swapper:
         self.answerer, self._root = answerer, root
         self._failed = ("", 0.0)
         self.swaps += 1
-        _log.info("%s is now snapshot %s", self._alias, answerer.snapshot_id)
+        _log.info("%s is now snapshot %s", self.alias, answerer.snapshot_id)
 
     def _report(self, problem: str | None) -> None:
         if problem is not None and problem != self.problem:
             kept = f" Answering goes on with {self.answerer.snapshot_id}." if self.answerer else ""
             _log.warning("%s%s", problem, kept)
         self.problem = problem
-        self.brief = problem and f"What {self._alias} names is not loaded; the server's log says why."
+        what = "A delta after the" if problem and problem == self._refused else "The"
+        state = "was refused" if what != "The" else "is not loaded"
+        self.brief = problem and f"{what} snapshot that {self.alias} names {state}; the server's log says why."

@@ -2,7 +2,7 @@
 
     <data_dir>/train/<name>/cut-<number>/
         state.safetensors   arrays: weights, moments, tables, vocabularies, catalogue, baselines, tallies
-        manifest.json       {"format": "hstu-stream cut", "version": 3, "state": its size and xxh3_128, "facts": {…},
+        manifest.json       {"format": "hstu-stream cut", "version": 4, "state": its size and xxh3_128, "facts": {…},
                              "facts_xxh3_128": of the facts as JSON with sorted keys and without spaces}
 
 `facts` are whatever JSON the trainer needs beside the arrays: step, digests, settings, and for every partition the
@@ -34,7 +34,7 @@ from model.errors import ModelError
 from model.storage.durable import rename_synced, write_synced
 
 FORMAT: Final = "hstu-stream cut"
-VERSION: Final = 3
+VERSION: Final = 4
 KEEP: Final = 2
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 

@@ -70,7 +70,8 @@ def difference(old: Arrays, new: Arrays, threshold: float = 0.0) -> tuple[Patch,
         new: Those it is to have.
         threshold: 0: to the bit. Above it, as written at the top.
     """
-    changed, arrays = {}, {}
+    changed: dict[str, ArrayPatch] = {}
+    arrays: dict[str, Array] = {}
     for name, array in new.items():
         before = old.get(name)
         if before is not None and _row_of(before) == _row_of(array):

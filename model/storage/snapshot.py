@@ -36,7 +36,7 @@ from model.errors import ModelError
 from model.storage.durable import rename_synced, write_synced
 from stream.example import JsonBoundsError, check_json
 
-FORMAT: Final = 3  # of the directory; raised whenever an older reader could misread it
+FORMAT: Final = 5  # of the directory; raised whenever an older reader could misread it
 KIND: Final = "hstu-stream snapshot"
 ARRAYS: Final = "arrays.safetensors"
 MANIFEST: Final = "manifest.json"

@@ -11,6 +11,7 @@ from which the partition is read again:
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
@@ -37,7 +38,7 @@ class Inbox:
     def __init__(self, partitions: int, items_partitions: int, bounds: TimeBounds = DEFAULT_BOUNDS) -> None:
         self.merge = Merge(partitions, items_partitions)
         self.batch: list[Placed] = []  # in order, not yet trained on
-        self.refused = 0  # records that nobody can read
+        self._refused: Counter[Topic] = Counter()  # records that nobody can read
         self.since_ms = BEGINNING_MS  # examples that became final before say only how far their partition has come
         self.passed_over = 0  # of these
         self._bounds = bounds
@@ -71,12 +72,16 @@ class Inbox:
     def _take_example(self, partition: int, record: Record) -> None:
         message = record.value or b""
         if not message.startswith(MAGIC):
-            self._refuse(f"Offset {record.offset} of examples, partition {partition}, holds no example; passed over.")
+            self._refuse(
+                "examples", f"Offset {record.offset} of examples, partition {partition}, holds no example; passed over."
+            )
             return
         try:
             decoded = decode(message)
         except DamagedError as error:  # if it was an example of ours, its successor's serial shows that it is missing
-            self._refuse(f"{error} Offset {record.offset} of examples, partition {partition}, is passed over.")
+            self._refuse(
+                "examples", f"{error} Offset {record.offset} of examples, partition {partition}, is passed over."
+            )
             return
         if decoded.partition != partition:
             raise ModelError(
@@ -96,16 +101,20 @@ class Inbox:
         try:
             decoded = decode_timed(record, self._bounds)
         except ModelError as error:
-            self._refuse(f"{error} Offset {record.offset} of items, partition {partition}, is passed over.")
+            self._refuse("items", f"{error} Offset {record.offset} of items, partition {partition}, is passed over.")
             return
         if isinstance(decoded, ItemsWatermark):
             self.merge.beat("items", partition, decoded.watermark_ms)
         else:
             self.merge.put_item(partition, record.offset, decoded.ts_ms, decoded)
 
-    def _refuse(self, sentence: str) -> None:
-        self.refused += 1
-        _log.warning("%s", sentence)
+    def _refuse(self, topic: Topic, sentence: str) -> None:
+        """Count a record, and log the first of its topic and every tenfold."""
+        self._refused[topic] += 1
+        count = self._refused[topic]
+        if str(count).rstrip("0") == "1":
+            more = f" It is the {count:,}th such record of {topic}." if count > 1 else ""
+            _log.warning("%s%s", sentence, more)
 
     def gather(self, size: int, learn_items: LearnItems) -> bool:
         """Fill the micro-batch as far as the order is known, and return whether it is full, or the last one.
@@ -118,6 +127,11 @@ class Inbox:
             else:
                 self.batch.append(placed)
         return len(self.batch) == size or (self.merge.ended and bool(self.batch))
+
+    @property
+    def refused(self) -> int:
+        """Number of records that nobody can read."""
+        return self._refused.total()
 
     @property
     def waiting(self) -> int:

@@ -88,6 +88,7 @@ class Training:
         except BaseException:
             self._checkpoints.close()
             raise
+        self._complained: set[str] = set()  # features of the catalogue
         self._failed = False  # within a step, so that half of it is in the learner
 
     def _resume(self, origin: Origin | None) -> dict[str, Any] | None:
@@ -203,7 +204,15 @@ class Training:
 
     def snapshot(self) -> Path:
         """Write a snapshot, move the alias `latest` to it, delete old ones, and return its folder."""
+        self._complain()
         return self._snapshots.write(self.learner, self.inbox, self._report)
+
+    def _complain(self) -> None:
+        """Log once about each feature of the catalogue that does not count."""
+        found = self.learner.index.item_features.complaints()
+        for feature in found.keys() - self._complained:
+            _log.warning("%s", found[feature])
+        self._complained |= found.keys()
 
     def close(self) -> None:
         """Keep what was learned, and let other processes train under this name."""

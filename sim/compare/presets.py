@@ -19,6 +19,7 @@ _PAPER: Final = Plan(
         "learning_rate": 3e-3,
         "embedding_rate_ratio": 1.0,
         "replay_every": 0,
+        "noise_odds": 0.0,
         "fuse_counts": False,
     },
     stream={"example_tokens": 128},

@@ -49,7 +49,7 @@ class LogSettings:
     shuffle_ties: int | None = None
     """Seed that shuffles the rows of one user at one instant; None keeps the file's order."""
     limit: int | None = None
-    """Rows at most, the earliest ones."""
+    """Rows at most, the earliest ones; a log in time order is read no further than they need (earliest.py)."""
     separator: str | None = None
     quote: str | None = None
     encoding: str | None = None

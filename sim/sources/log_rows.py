@@ -61,6 +61,8 @@ class LogRows:
         """Rows read so far, bad ones included."""
         self.left_out = 0
         """Rows so far without an item in an exploded list."""
+        self.file: AnyFile
+        """The file of the rows that were yielded last."""
         self._kept = 0
         first, rows = list[tuple[AnyFile, Batch]](), 0
         for entry in batches:
@@ -123,6 +125,7 @@ class LogRows:
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         for file, batch in self._batches:
+            self.file = file
             self._bad.add(file, batch.bad)
             self.read += len(batch.frame) + sum(bad.rows for bad in batch.bad)
             if len(batch.frame):
@@ -240,7 +243,7 @@ class LogRows:
             marked = parts.list.eval(pl.element().str.contains(_LABELLED)).list.all()
             faults.append(Fault(~marked.fill_null(True), settings.shown, "has items without -0 or -1 behind them"))
         if settings.clicked is not None:
-            strange = rows[_LABEL].list.set_difference(parts).list.len() > 0
+            strange = (rows[_LABEL].list.set_difference(parts).list.len() > 0) & (parts.list.len() > 0)
             faults.append(Fault(strange.fill_null(False), settings.clicked, "has items that were not shown"))
         return faults
 

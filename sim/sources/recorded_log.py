@@ -28,6 +28,7 @@ import polars as pl
 from xxhash import xxh3_128
 
 from sim.errors import SimError
+from sim.sources.earliest import EarliestRows
 from sim.sources.item_records import Catalogue
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_events import events_of, in_time_order
@@ -37,7 +38,7 @@ from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.scratch import Scratch, write_rows
-from sim.sources.tables.table import AnyTable
+from sim.sources.tables.table import AnyTable, Enough, never
 from stream.schema.topics import SourceTopic
 
 _SLICE: Final = 10_000  # events held as Python objects at once
@@ -142,10 +143,10 @@ def read_events(table: AnyTable, settings: LogSettings, run_rows: int = RUN_ROWS
         SimError: A file, a column or a cell cannot be read.
     """
     scratch = Scratch()
-    bad = BadRows(settings.skip_bad, Path(settings.bad_rows) if settings.bad_rows else None)
-    rows = LogRows(table.batches(settings.columns(table.columns)), settings, bad, table.name)
+    earliest = EarliestRows(settings.limit, run_rows) if settings.limit is not None else None
+    rows, bad = _open(table, settings) if earliest is None else _open_to(earliest, table, settings)
     by_user = Runs(scratch.folder, _USER_KEY, run_rows)
-    for part in _earliest(rows, settings.limit, run_rows):
+    for part in earliest or rows:
         by_user.add(part.with_columns(pl.col("user").hash().reinterpret(signed=True).alias(_USER_KEY)))
     bad.finish(rows.read)
     summary = LogSummary(read=rows.read, bad=bad.counts, without_item=rows.left_out)
@@ -158,35 +159,24 @@ def read_events(table: AnyTable, settings: LogSettings, run_rows: int = RUN_ROWS
         by_time.add(events)
     if by_time.empty:
         raise SimError(f"{table.name} has no row that can be replayed: {'; '.join(summary.losses())}")
-    return ReadLog(_parts(by_time, scratch), rows.times.read_as, summary, _remarks(rows, settings))
+    remarks = [*_remarks(rows, settings), *(earliest.remarks(rows) if earliest else ())]
+    return ReadLog(_parts(by_time, scratch), rows.times.read_as, summary, remarks)
 
 
-def _earliest(rows: LogRows, limit: int | None, run_rows: int) -> Iterator[pl.DataFrame]:
-    """Yield the rows that can be among the `limit` earliest; no more than twice as many are held."""
-    if limit is None:
-        yield from rows
-        return
-    held, count = list[pl.DataFrame](), 0
-    for part in rows:
-        held.append(part)
-        count += len(part)
-        if count > 2 * limit + run_rows:
-            held = [_cut(pl.concat(held), limit, run_rows)]
-            count = len(held[0])
-    if count > run_rows:
-        held = [_cut(pl.concat(held), limit, run_rows)]
-    yield from held
+def _open(table: AnyTable, settings: LogSettings, enough: Enough = never) -> tuple[LogRows, BadRows]:
+    bad = BadRows(settings.skip_bad, Path(settings.bad_rows) if settings.bad_rows else None)
+    batches = table.batches(settings.columns(table.columns), enough=enough)
+    return LogRows(batches, settings, bad, table.name), bad
 
 
-def _cut(rows: pl.DataFrame, limit: int, run_rows: int) -> pl.DataFrame:
-    """Return the earliest rows in their order, and those at the instant of the last if one bucket can hold them."""
-    if len(rows) <= limit:
-        return rows
-    last_ms = rows["ts"].sort()[limit - 1]
-    earliest = rows.filter(pl.col("ts") <= last_ms)
-    if len(earliest) < run_rows:
-        return earliest
-    return earliest.sort("ts", "row", maintain_order=True).head(limit).sort("row", maintain_order=True)
+def _open_to(earliest: EarliestRows, table: AnyTable, settings: LogSettings) -> tuple[LogRows, BadRows]:
+    """Open as much of a table as is needed, and take its rows."""
+    while True:
+        rows, bad = _open(table, settings, earliest.settles)
+        earliest.take(rows)
+        if not table.lengthen(earliest.settles, whole=not earliest.in_order):
+            return rows, bad
+        earliest.clear()
 
 
 def _parts(by_time: Runs, scratch: Scratch) -> EventParts:

@@ -2,6 +2,8 @@
 
 Sequences are sorted by (ts, kind, item), so rows of one time would be sorted by item id. That hides the order in which
 they happened, and where ids follow one another a sequence model could guess the next item from it.
+
+Users are told apart by hashes, which are sorted much faster than texts; two of one hash would only be spread together.
 """
 
 from typing import NamedTuple
@@ -19,19 +21,12 @@ def spread_ties(users: pl.Series, ts_ms: NDArray[np.int64], seed: int | None = N
     """
     row = np.arange(len(ts_ms))
     place = row if seed is None else np.random.default_rng(seed).permutation(len(ts_ms))
-    frame = pl.DataFrame({"user": numbered(users), "ts": ts_ms, "place": place, "row": row}).sort("user", "ts", "place")
+    frame = pl.DataFrame({"user": users.hash(), "ts": ts_ms, "place": place, "row": row}).sort("user", "ts", "place")
     times = frame["ts"].to_numpy()
     first = (frame["user"] != frame["user"].shift(1)).fill_null(True).to_numpy()
     spread = np.empty_like(ts_ms)
     spread[frame["row"].to_numpy()] = _rising(times, first)
     return spread
-
-
-def numbered(users: pl.Series) -> pl.Series:
-    """Return a number for each text, the same for equal ones: numbers are sorted much faster."""
-    distinct = users.unique()
-    number = pl.DataFrame({"user": distinct, "number": np.arange(len(distinct))})
-    return pl.DataFrame({"user": users}).join(number, on="user", how="left", maintain_order="left")["number"]
 
 
 def _rising(ts_ms: NDArray[np.int64], first: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -63,7 +58,7 @@ class Ties(NamedTuple):
 
 def count_ties(rows: pl.DataFrame) -> Ties:
     """Count the ties of rows with `user`, `ts`, `item`, in the order of the log."""
-    frame = rows.select("ts", "item", user=numbered(rows["user"])).sort("user", "ts", maintain_order=True)
+    frame = rows.select("ts", "item", user=pl.col("user").hash()).sort("user", "ts", maintain_order=True)
     before = frame.shift(1)
     tied = ((frame["user"] == before["user"]) & (frame["ts"] == before["ts"])).fill_null(False)
     items, earlier = frame["item"].filter(tied), before["item"].filter(tied)

@@ -98,7 +98,7 @@ class Joining(SettingsTable):
     """Time after a slate within which a click counts as its label."""
     gather_targets: int | None = Field(None, ge=1)
     """Targets of one user at which they leave as one example."""
-    gather_s: float | None = Field(None, ge=0)
+    gather_s: float | None = Field(None, ge=0, le=1e9)
     """Event time after which they leave, however few they are."""
     example_tokens: int | None = Field(None, ge=16)
     """Tokens of history in one example at most."""

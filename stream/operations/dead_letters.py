@@ -20,7 +20,7 @@ from stream.errors import HstuError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions, topic_name
-from stream.operations.records import lookup, read_topic
+from stream.operations.records import lookup, read_last, read_topic
 from stream.schema.dead_letters import Reason
 from stream.schema.record_time import UNREADABLE_HEADER
 from stream.schema.topics import DEAD_LETTERS, EVENTS, ITEMS
@@ -124,6 +124,20 @@ def survey_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, last:
     order = attrgetter("ts_ms", "offset")
     newest = heapq.nlargest(max(last, 1), counted(), key=order)  # of none it would read none
     return Overview(dict(counts), repeated, newest[:last], foreign)
+
+
+def last_letters(kafka: Kafka, settings: StreamSettings, count: int) -> list[Letter]:
+    """Return the last letters, newest first, without a look at older records; repeats are left out.
+
+    Raises:
+        BrokerError: Kafka does not answer.
+    """
+    found = {}
+    for record in read_last(kafka, [topic_name(settings, DEAD_LETTERS)], count):
+        letter = _decoded(record)
+        if letter and not letter.fault:
+            found[letter.id] = letter
+    return sorted(found.values(), key=attrgetter("ts_ms", "offset"), reverse=True)[:count]
 
 
 def find_letter(kafka: Kafka, settings: StreamSettings, letter_id: str) -> Letter:
@@ -233,10 +247,14 @@ def _fault(letter: Letter, inputs: Mapping[str, int]) -> str:
 
 
 def _decoded(record: Any) -> Letter | None:
-    """Return the letter of a record; None for notes, and for what is no letter of ours."""
+    """Return the letter of a record, None for notes; what is no letter of ours has a fault, and its own place."""
     headers = _headers(record)
-    if not {"topic", "partition", "offset", "reason"} <= headers.keys():
+    if _REPLAYED in headers:
         return None
+    if lacking := [name for name in ("topic", "partition", "offset", "reason") if name not in headers]:
+        place = record.topic, record.partition, record.offset
+        fault = f"it is no dead-letter, for it has no header {' or '.join(map(repr, lacking))}"
+        return Letter(*place, "", "", record.timestamp, record.key, record.value or b"", fault=fault)
     numbers = [headers["partition"], headers["offset"]]
     wrong = [text for text in numbers if not _NUMBER.fullmatch(text)]
     partition, offset = [-1, -1] if wrong else map(int, numbers)

@@ -103,6 +103,19 @@ def test_a_whole_table_can_be_a_variable(monkeypatch: pytest.MonkeyPatch, tmp_pa
         load(file(tmp_path, ""))
 
 
+def test_an_empty_variable_of_a_list_is_the_empty_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It overrules the file: so a deployment turns the setting off."""
+    monkeypatch.setenv("HSTU_SERVE__CORS_ORIGINS", "")
+    assert load(file(tmp_path, '[serve]\ncors_origins = ["https://a.example"]')).serve.cors_origins == ()
+
+
+@pytest.mark.parametrize("key", ["train.item_ttl_d", *(name for name in _FLOATS if name.startswith("stream."))])
+def test_times_beyond_all_event_times_are_refused(key: str, tmp_path: Path) -> None:
+    """In milliseconds they would be no 64-bit number."""
+    with pytest.raises(SimError, match=rf"{key} = 1e\+300 .*less than or equal to"):
+        load(file(tmp_path, ""), {key: 1e300})
+
+
 @pytest.mark.parametrize("text", ["https://a.example", "https://a.example, https://b.example", '["https://a.example"]'])
 def test_a_list_is_json_or_has_commas(text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One value needs neither; numbers are numbers."""

@@ -10,8 +10,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from click import Context
+from typer.main import get_command
 
-from sim.main import EXTRAS, PACKAGES
+from sim.main import EXTRAS, PACKAGES, _settings, app
 from stream.config import StreamSettings
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import list_topics
@@ -82,6 +84,21 @@ def test_a_worker_a_replay_and_topics_need_no_extra(kafka: KafkaForTests, topic_
     assert [
         str(path) for path in made_by_hstu if path.stat().st_mode & 0o077
     ] == []  # histories are their owner's alone
+
+
+@pytest.mark.parametrize(("verb", "inside"), [("compare", 0o022), ("scenarios", 0o022), ("replay", 0o077)])
+def test_reports_are_for_those_whom_the_user_lets_read(verb: str, inside: int) -> None:
+    """What a report is written with is the user's own umask; histories and weights are their owner's alone."""
+    context = Context(get_command(app))
+    context.invoked_subcommand = verb
+    before = os.umask(0o022)
+    try:
+        with context:
+            _settings(context, None)
+            assert os.umask(inside) == inside
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(before)
 
 
 def examples(kafka: KafkaForTests, settings: StreamSettings) -> int:

@@ -12,7 +12,7 @@ import pytest
 
 from stream.errors import BrokerError, StoreError
 from stream.kafka.connection import Kafka
-from stream.transport import make_batch_app, serve
+from stream.transport import finishing_on_signals, make_batch_app, serve
 from tests.kafka_logs import DEADLINE_S, committed, delete_before, until
 from tests.stream.consuming import Notebook, Run
 
@@ -156,6 +156,31 @@ def test_sigterm_finishes_the_batch_in_hand(bootstrap: str, topic: str, tmp_path
     out = sys.stdout
     asyncio.run(run())
     assert sys.stdout is out
+
+
+def test_a_signal_while_the_loop_closes_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """SIGTERM wakes a waiting loop up; a second one finds no pipe of a closed loop. Then handlers are as before."""
+    before = signal.getsignal(signal.SIGTERM)
+    loop = asyncio.new_event_loop()
+
+    async def run() -> None:
+        done = asyncio.Event()
+        with finishing_on_signals(done.set):
+            loop.call_later(0.05, os.kill, os.getpid(), signal.SIGTERM)
+            await asyncio.wait_for(done.wait(), 5)
+            handlers.append(signal.getsignal(signal.SIGTERM))
+
+    handlers = list[Any]()
+    loop.run_until_complete(run())
+    loop.close()
+    assert signal.getsignal(signal.SIGTERM) == before
+    signal.signal(signal.SIGTERM, handlers[0])
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert signal.set_wakeup_fd(-1) == -1
+    assert capfd.readouterr().err == ""
 
 
 def test_an_error_in_a_timer_ends_the_app(bootstrap: str, topic: str, tmp_path: Path) -> None:

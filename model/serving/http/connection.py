@@ -3,7 +3,11 @@
     made ── request arrives ──► whole ── answered ──► idle ── next request arrives ──► …
          └─ at most timeout_s ─┘       └─ written: each wait for the client at most timeout_s
 
-A connection that exceeds one is cut. Where there are as many connections as are allowed, the one that has waited
+A connection that exceeds one is cut. One whose client sends a request before it has the answer to the one before gets
+that answer, and is closed: clients that ask and never read would otherwise keep the server at work until the buffers of
+both ends are full of answers, hundreds for each.
+
+Where there are as many connections as are allowed, the one that has waited
 longest for its request gives way to a new one, so that clients which send nothing, or a byte a second, keep nobody out.
 Where all of them are being answered, uvicorn's limit_concurrency answers 503.
 """
@@ -54,6 +58,7 @@ class LimitedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take bytes of a request."""
         super().data_received(data)
+        self._end_pipeline()
         self._watch()
 
     def on_response_complete(self) -> None:
@@ -90,6 +95,13 @@ class LimitedProtocol(H11Protocol):
         elif not arriving and self._reading is not None:
             self._reading.cancel()
             self._reading = None
+
+    def _end_pipeline(self) -> None:
+        """Answer no further request of a client that has not waited for an answer."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and not cycle.more_body and self.conn.trailing_data[0]:
+            cycle.keep_alive = False
+            self.headers.append((b"connection", b"close"))  # uvicorn then writes the same
 
     def _make_room(self) -> None:
         """Cut the connection that has waited longest for its request, if there are more than allowed."""

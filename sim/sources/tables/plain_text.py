@@ -44,6 +44,8 @@ class PlainText:
     """Of its text."""
     quotes: frozenset[str]
     """Those of the quote characters that occur."""
+    whole: bool = True
+    """Whether it goes to the end of the original."""
 
 
 def spooled(path: Path | None, folder: Path) -> Path:
@@ -58,8 +60,15 @@ def spooled(path: Path | None, folder: Path) -> Path:
     return copy
 
 
-def plain_text(path: Path, name: str, encoding: str | None, folder: Path) -> PlainText:
+def plain_text(path: Path, name: str, encoding: str | None, folder: Path, head_bytes: int | None = None) -> PlainText:
     """Return the file, or a copy of it in `folder`, as UTF-8 with lines that end in LF.
+
+    Args:
+        path: The file, packed or not.
+        name: Its name for people.
+        encoding: That of its text, where it has no byte order mark; None: UTF-8.
+        folder: Takes the copy.
+        head_bytes: Only so much of the text, up to the end of a line, is read; None: all.
 
     Raises:
         SimError: It cannot be unpacked, or is of another encoding.
@@ -73,22 +82,26 @@ def plain_text(path: Path, name: str, encoding: str | None, folder: Path) -> Pla
         with ExitStack() as stack:
             raw = stack.enter_context(path.open("rb"))
             file = stack.enter_context(opener(raw)) if opener else raw
-            return _read(file, path, name, encoding, folder, packed=opener is not None)
+            return _read(file, path, name, encoding, folder, head_bytes, packed=opener is not None)
     except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile, OSError) as error:
         if opener is None:
             raise
         raise SimError(f"{name} cannot be unpacked: {error}; it may be cut off.") from None
 
 
-def _read(file: IO[bytes], path: Path, name: str, encoding: str | None, folder: Path, *, packed: bool) -> PlainText:
-    block = file.read(_BLOCK)
+def _read(
+    file: IO[bytes], path: Path, name: str, encoding: str | None, folder: Path, head_bytes: int | None, *, packed: bool
+) -> PlainText:
+    step = min(_BLOCK, head_bytes or _BLOCK)
+    block = file.read(step)
     bom = next((found for bom, found in _BOMS.items() if block.startswith(bom)), None)
     encoding = bom or encoding or "utf-8"
     classic_mac = b"\r" in block and b"\n" not in block and bom != "utf-16"
-    copied = packed or classic_mac or codecs.lookup(encoding).name != "utf-8"
+    copied = packed or classic_mac or codecs.lookup(encoding).name != "utf-8" or head_bytes is not None
     target = folder / f"{len(list(folder.iterdir()))}.txt"
     decoder = codecs.getincrementaldecoder(encoding)()
-    digest, quotes, line = xxh3_128(), set[str](), 1
+    digest, quotes, line, size = xxh3_128(), set[str](), 1, 0
+    whole = True
     with ExitStack() as stack:
         stack.enter_context(refusing_full(target))
         out = stack.enter_context(target.open("wb")) if copied else None
@@ -98,13 +111,18 @@ def _read(file: IO[bytes], path: Path, name: str, encoding: str | None, folder: 
             if classic_mac:
                 text = text.replace("\r", "\n")
             plain = text.encode()
+            size += len(plain)
+            if head_bytes is not None and size >= head_bytes and (end := plain.rfind(b"\n") + 1):
+                whole = len(plain) == end and not file.read(1)
+                plain = plain[:end]
             digest.update(plain)
             quotes.update(character for character in "\"'" if character in text)
             if out:
                 out.write(plain)
-            block = file.read(_BLOCK)
-        _decoded(decoder, b"", name, encoding, line, final=True)
-    return PlainText(target if copied else path, name, digest.hexdigest(), frozenset(quotes))
+            block = file.read(step) if whole else b""
+        if whole:
+            _decoded(decoder, b"", name, encoding, line, final=True)
+    return PlainText(target if copied else path, name, digest.hexdigest(), frozenset(quotes), whole)
 
 
 def _decoded(

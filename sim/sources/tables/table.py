@@ -1,6 +1,7 @@
 """A table of one or several files of any format: its columns, and its rows in batches."""
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from sim.errors import SimError
 from sim.sources.tables import delimited, json_lines, parquet
 from sim.sources.tables.batch import BATCH_ROWS, ROW, Batch
 from sim.sources.tables.delimited import Dialect
-from sim.sources.tables.places import STDIN, SourceFile, files_of
+from sim.sources.tables.places import STDIN, SourceFile, extracted, files_of
 from sim.sources.tables.plain_text import PlainText, plain_text, spooled
 from sim.sources.tables.scratch import Scratch
 from sim.sources.tables.settings import TableSettings
@@ -22,15 +23,23 @@ Kind = Literal["delimited", "json", "parquet"]
 _PACKED: Final = (".gz", ".bz2", ".zst", ".xz")
 _JSON: Final = (".json", ".jsonl", ".ndjson")
 _PARQUET_MAGIC: Final = b"PAR1"
+_BLOCK: Final = 1 << 20
+HEAD_BYTES: Final = 8 << 20
+_GROWTH: Final = 8
 
 
-def open_table(names: Sequence[str], settings: TableSettings) -> "Table":
+def open_table(names: Sequence[str], settings: TableSettings, *, heads: bool = False) -> "Table":
     """Return the table that files, folders and globs make together.
+
+    Args:
+        names: The files.
+        settings: How they are written.
+        heads: Whether only the first HEAD_BYTES of each text are opened, until `lengthen` opens more.
 
     Raises:
         SimError: There is no such file.
     """
-    return Table(files_of(names), settings, _name_of(names))
+    return Table(files_of(names), settings, _name_of(names), HEAD_BYTES if heads else None)
 
 
 def _name_of(names: Sequence[str]) -> str:
@@ -65,9 +74,21 @@ class AnyTable(Protocol):
         """Its columns."""
         ...
 
-    def batches(self, columns: Sequence[str]) -> Iterator[tuple[AnyFile, Batch]]:
-        """Yield the named columns of all rows."""
+    def batches(self, columns: Sequence[str], *, enough: "Enough" = ...) -> Iterator[tuple[AnyFile, Batch]]:
+        """Yield the named columns of all rows, until there are enough of a file."""
         ...
+
+    def lengthen(self, enough: "Enough", *, whole: bool) -> bool:
+        """Open more of the files of which only the beginning is, and not enough; return whether there were any."""
+        ...
+
+
+Enough = Callable[[AnyFile], bool]
+
+
+def never(_: AnyFile) -> bool:
+    """Return false: there are never enough rows."""
+    return False
 
 
 class FrameTable:
@@ -78,11 +99,15 @@ class FrameTable:
     def __init__(self, name: str, frame: pl.DataFrame) -> None:
         self.name, self._frame, self.columns = name, frame, frame.columns
 
-    def batches(self, columns: Sequence[str]) -> Iterator[tuple[AnyFile, Batch]]:
+    def batches(self, columns: Sequence[str], *, enough: Enough = never) -> Iterator[tuple[AnyFile, Batch]]:
         """Yield the named columns of all rows, in one batch."""
         _refuse_missing(self.name, self.columns, columns)
         rows = self._frame.select(list(dict.fromkeys(columns))).with_row_index(ROW, offset=1)
         yield self, Batch(rows.with_columns(pl.col(ROW).cast(pl.Int64)), [])
+
+    def lengthen(self, enough: Enough, *, whole: bool) -> bool:
+        """Return false: it is whole."""
+        return False
 
 
 class Table:
@@ -92,13 +117,16 @@ class Table:
         files: The files.
         settings: How they are written.
         name: What they are together, for people.
+        head_bytes: How much of each text is opened; None: all.
     """
 
-    def __init__(self, files: Sequence[SourceFile], settings: TableSettings, name: str) -> None:
+    def __init__(
+        self, files: Sequence[SourceFile], settings: TableSettings, name: str, head_bytes: int | None = None
+    ) -> None:
         self.name = name
         self.settings = settings
         self._scratches = [Scratch()]
-        self.files = [TableFile(file, settings, self._scratches[0].folder) for file in files]
+        self.files = [TableFile(file, settings, self._scratches[0].folder, head_bytes) for file in files]
 
     @property
     def columns(self) -> list[str]:
@@ -126,8 +154,10 @@ class Table:
             file.take_over(before)
         return made
 
-    def batches(self, columns: Sequence[str], size: int = BATCH_ROWS) -> Iterator[tuple[AnyFile, Batch]]:
-        """Yield the named columns of all rows, about `size` rows at once.
+    def batches(
+        self, columns: Sequence[str], size: int = BATCH_ROWS, *, enough: Enough = never
+    ) -> Iterator[tuple[AnyFile, Batch]]:
+        """Yield the named columns of all rows, about `size` rows at once, until there are enough of a file.
 
         Raises:
             SimError: A file lacks a column, or cannot be read.
@@ -136,6 +166,15 @@ class Table:
         for file in self.files:
             for batch in file.batches(wanted, size):
                 yield file, batch
+                if enough(file):
+                    break
+
+    def lengthen(self, enough: Enough, *, whole: bool) -> bool:
+        """Open more of the files of which only the beginning is, and not enough; return whether there were any."""
+        short = [file for file in self.files if not file.is_whole and not enough(file)]
+        for file in short:
+            file.lengthen(whole=whole)
+        return bool(short)
 
 
 @dataclass
@@ -145,28 +184,44 @@ class TableFile:
     file: SourceFile
     settings: TableSettings
     scratch: Path
+    head_bytes: int | None = None
 
     @property
     def name(self) -> str:
         """Its path, for people."""
-        return "standard input" if self.file.is_stdin else str(self.file.path)
+        return self.file.name
 
     def take_over(self, before: "TableFile") -> None:
         """Use what was unpacked of the same file under other settings."""
-        if not self.file.path.is_file():
+        if self.file.member or not self.file.path.is_file():
             self._path = before._path
+        self.head_bytes = before.head_bytes
         if before.kind != "parquet" and before.settings.encoding == self.settings.encoding:
             self.text = before.text
+            self.__dict__.update({name: before.__dict__[name] for name in ("lines",) if name in before.__dict__})
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is open."""
+        return self.kind == "parquet" or self.text.whole
+
+    def lengthen(self, *, whole: bool) -> None:
+        """Open more of its text, or all of it."""
+        self.head_bytes = None if whole or self.head_bytes is None else self.head_bytes * _GROWTH
+        for name in ("text", "lines", "dialect", "digest"):
+            self.__dict__.pop(name, None)
 
     @cached_property
     def _path(self) -> Path:
         path = self.file.path
+        if self.file.member:
+            return extracted(self.file, self.scratch)
         return path if path.is_file() else spooled(None if self.file.is_stdin else path, self.scratch)
 
     @cached_property
     def extension(self) -> str:
         """The last part of its name, without that of a packer; in small letters."""
-        path = Path(self.file.path.name.lower())
+        path = Path(self.file.last_name.lower())
         return Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
 
     @cached_property
@@ -178,13 +233,21 @@ class TableFile:
         if self.extension == ".parquet":
             raise SimError(f"{self.name} cannot be read as .parquet: it does not begin as one; it may be cut off.")
         with self.text.path.open("rb") as file:
-            head = file.read(4096).lstrip()
-        return "json" if head[:1] == b"{" or self.extension in _JSON else "delimited"
+            head = file.read(4096)
+        objects = head.lstrip()[:1] == b"{" or json_lines.is_array(head)
+        return "json" if objects or self.extension in _JSON else "delimited"
 
     @cached_property
     def text(self) -> PlainText:
         """Its text, of a file that is no Parquet."""
-        return plain_text(self._path, self.name, self.settings.encoding, self.scratch)
+        return plain_text(self._path, self.name, self.settings.encoding, self.scratch, self.head_bytes)
+
+    @cached_property
+    def lines(self) -> PlainText:
+        """Its text, of a file of JSON, as an object a line."""
+        with self.text.path.open("rb") as file:
+            array = json_lines.is_array(file.read(4096))
+        return json_lines.lines_of_array(self.text, self.scratch) if array else self.text
 
     @cached_property
     def dialect(self) -> Dialect:
@@ -203,16 +266,20 @@ class TableFile:
                 return parquet.columns_of(self._path)
             except pl.exceptions.PolarsError as error:
                 raise self._unreadable(error) from None
-        return json_lines.columns_of(self.text) if self.kind == "json" else list(self.dialect.columns)
+        return json_lines.columns_of(self.lines) if self.kind == "json" else list(self.dialect.columns)
 
     @cached_property
     def digest(self) -> str:
-        """Of its content, and of its folders' names."""
+        """Of its content, and of its folders' names; of a Parquet file that is not read to its end, of its footer."""
         if self.kind != "parquet":
             return self.text.digest + str(self.file.partition)
         digest = xxh3_128(str(self.file.partition).encode())
         with self._path.open("rb") as file:
-            while block := file.read(1 << 20):
+            if self.head_bytes is not None:
+                size = file.seek(0, os.SEEK_END)
+                digest.update(size.to_bytes(8))
+                file.seek(max(0, size - _BLOCK))
+            while block := file.read(_BLOCK):
                 digest.update(block)
         return digest.hexdigest()
 
@@ -238,7 +305,7 @@ class TableFile:
             return delimited.batches(self.text, self.dialect, columns, size)
         exploded = self.settings.exploded
         if self.kind == "json":
-            return json_lines.batches(self.text, columns, exploded, size)
+            return json_lines.batches(self.lines, columns, exploded, size)
         return parquet.batches(self._path, columns, exploded, size)
 
     def _unreadable(self, error: Exception) -> SimError:

@@ -8,12 +8,13 @@ from hypothesis import given, settings
 from numpy.typing import NDArray
 
 import model.fusion.log_linear
+from model.counting.neighbours import ITEMS
 from model.data.entity_index import EntityIndex, IndexedBatch
 from model.data.event_time import DAY_MS
 from model.errors import ModelError
 from model.fusion.counters import HALF_LIVES_MS, PAIR_HALF_LIFE_MS, REFRESH
 from model.fusion.log_linear import CLASSES, FEATURES, Head, LogLinear
-from model.fusion.tables import FADE, LAGS, LISTED, RATE, SHRINK, STRENGTH, pairs_of_item
+from model.fusion.tables import FADE, LAGS, LISTED, NOISE, RATE, SHRINK, STRENGTH, pairs_of_item
 from stream.example import Example
 from tests.batches import make_example, with_targets
 from tests.laws import REQUEST_MS, START_MS, alone, positives, streams
@@ -45,7 +46,8 @@ class Naive:
     def features(self, asked: Asked, item: int, hidden: float) -> list[float]:
         """Return all features of an item for a question."""
         distinct = max(1, len({event.target for event in self.learned}))
-        shares = [self._share(each, item) for each in (self.together(asked), self.following(asked), *_own(asked))]
+        counts = self.together(asked), self.following(asked), *_own(asked), self.neighbours(asked)
+        shares = [self._share(each, item) for each in counts]
         counted = [math.log1p(10 * distinct * share) for share in shares]
         return [hidden, *self.popularity.get(item, [0.0] * len(HALF_LIVES_MS)), *counted]
 
@@ -80,6 +82,17 @@ class Naive:
             if found:
                 return {**found, -1: STRENGTH}
         return {}
+
+    def neighbours(self, asked: Asked) -> dict[int, float]:
+        """Return the similarity of the users who have each item that this one has not; few enough that all are near."""
+        last = asked.history[::-1][:ITEMS]
+        found: dict[int, float] = {}
+        for user in {event.user for event in self.learned}:
+            has = {event.target for event in self.learned if event.user == user}
+            similar = sum(FADE ** last.index(i) for i in has & set(last)) / math.sqrt(len(has))
+            for item in has - set(asked.history) if similar else ():
+                found[item] = found.get(item, 0.0) + similar
+        return found
 
 
 def _own(asked: Asked) -> tuple[dict[int, float], dict[int, float]]:
@@ -160,8 +173,10 @@ def _check_step(h, head, asked, naive, taken, hidden, before, after) -> None:  #
         return
     features = {keys[v]: np.array(naive.features(asked, keys[v], hidden[v])) for v in among}
     masses = {key: math.exp(weights @ own_features) for key, own_features in features.items()}
+    share = masses[asked.target] / math.fsum(masses.values())
+    by_chance = NOISE / max(1, len({event.target for event in naive.learned}))
     mean = sum(masses[key] * features[key] for key in features) / math.fsum(masses.values())
-    slope = features[asked.target] - mean
+    slope = share / (share + by_chance) * (features[asked.target] - mean)
     if not head.encoded:
         slope[0] = 0.0
     assert moved == pytest.approx(slope**2, rel=1e-3, abs=1e-9)
@@ -253,4 +268,18 @@ def test_popularity_is_refreshed_and_a_drawn_pool_learns_what_all_items_teach(
         assert linear.counters.events == len(taken)
         ended.append(linear.state()["weights"][0, -1])
     assert ended[1] == pytest.approx(ended[0], abs=0.15)
-    assert np.abs(ended[0] - LogLinear(HEADS).state()["weights"][0, -1]).max() > 0.3
+    assert np.abs(ended[0] - LogLinear(HEADS).state()["weights"][0, -1]).max() > 0.25
+
+
+def test_what_has_died_is_in_no_count() -> None:
+    """Another item takes the row, and nothing that was counted of the dead one says anything about it."""
+    _, taken = busy_stream(200, 20)
+    linear = LogLinear(HEADS)
+    for batch in taken:
+        linear.step(batch.questions, batch.answered)
+    linear.counters.forget(np.array([3, 5]))
+    state = linear.state()
+    for name in ("together.columns", "following.columns", "neighbours.items"):
+        assert set(state[f"counts.{name}"].tolist()) & {3, 5} == set()
+        assert len(state[f"counts.{name}"])
+    assert not state["counts.features"][[3, 5]].any()

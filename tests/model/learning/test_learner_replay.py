@@ -130,6 +130,9 @@ def test_a_forgotten_user_is_not_trained_on_again() -> None:
     assert learner.counts["steps"] == 3
     kept = {decode(message).user for message in unpack(*_past(learner))}  # type: ignore[union-attr]
     assert kept == {example.user for example in examples} - {user}
+    assert user in plain.state()["fusion.counts.neighbours.users"]
+    assert set(learner.state()["fusion.counts.neighbours.users"].tolist()) == kept
+    assert not any("users" in name for name in learner.snapshot_arrays(examples[-1].final_ms))
 
 
 def _past(learner: Learner) -> tuple[Any, Any]:

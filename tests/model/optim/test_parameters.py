@@ -4,6 +4,7 @@ import torch
 from xxhash import xxh3_128
 
 from model.config import ModelSettings, TrainSettings
+from model.data.item_features import ItemFeatures
 from model.errors import ModelError
 from model.network.retrieval_loss import unit
 from model.optim.parameters import Parameters, choose_device, stream_seed
@@ -66,6 +67,45 @@ def test_items_may_share_rows() -> None:
     for rows in (weights.unit_items(6), weights.item_weights()):
         assert rows.shape == (6, MODEL.dim)
         assert torch.equal(rows[5], rows[1])
+
+
+@pytest.mark.parametrize("item_rows", [0, 4])
+def test_items_have_the_rows_of_their_features(item_rows: int) -> None:
+    """In what is gathered and in unit vectors, after every change; items in one row are told apart by their features.
+
+    A step moves the rows of items and of features, each by its own gradient.
+    """
+    features = ItemFeatures(["*"])
+    weights = Parameters(MODEL.model_copy(update={"item_rows": item_rows}), TRAIN, features)
+    weights.grow(np.arange(6, dtype=np.uint64), 3)
+    features.grow(6)
+
+    def by_hand() -> torch.Tensor:
+        found = weights.item_weights().clone()
+        for item, rows in values.items():
+            found[item] += weights.features.rows[rows].mean(0)
+        return found
+
+    values = {5: [2], 2: [0, 2]}
+    for item, rows in values.items():
+        features.put(item, np.array(rows), np.full(len(rows), 1 / len(rows), np.float32))
+    assert torch.allclose(weights.unit_items(6), unit(by_hand()))
+    assert not torch.equal(weights.unit_items(6)[5], weights.unit_items(6)[1])
+    gathered = weights.gather(np.array([5, 1, -1, 2, 5]), np.array([1, -1]))
+    assert gathered.item_at.tolist() == [2, 0, -1, 1, 2]
+    assert gathered.feature_at.tolist() == [1, -1]
+    assert torch.allclose(gathered.vectors, by_hand()[[1, 2, 5]])
+    before = weights.features.rows.clone()
+    weights.descend(gathered.vectors[2].sum(), gathered)
+    assert (weights.features.rows != before).any(1).tolist() == [False, False, True]
+    assert torch.allclose(weights.unit_items(6), unit(by_hand()))
+    values = {2: [1]}
+    features.put(2, np.array([1]), np.ones(1, np.float32))
+    features.clear(np.array([5]))
+    assert torch.allclose(weights.unit_items(6), unit(by_hand()))
+    if not item_rows:
+        weights.renew_items(np.array([2]))
+        assert torch.allclose(weights.unit_items(6), unit(by_hand()))
 
 
 def test_the_digest_sees_moments_and_not_capacity() -> None:

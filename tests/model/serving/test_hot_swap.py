@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from model.serving.answerer import answerer_of
+from model.serving.answerer import answerer_for
 from model.serving.hot_swap import RETRY_S, Swapper
 from model.serving.sequences import NoSequences
 from model.storage.aliases import move
@@ -24,7 +24,7 @@ class Loads:
 
     def __call__(self, snapshot: Snapshot) -> Any:
         self.paths.append(snapshot.path)
-        return answerer_of(snapshot, "latest", NoSequences())
+        return answerer_for(snapshot, "latest", NoSequences())
 
     def swapper(self, directory: Path) -> Swapper:
         return Swapper(directory, "latest", self, clock=lambda: self.now_s)
@@ -139,7 +139,7 @@ def test_deltas_are_followed_into_the_next_snapshot(tmp_path: Path) -> None:
     for _ in range(2):
         trainer.delta()
         assert [swapper.poll(), swapper.poll()] == [True, False]
-    assert answers(swapper) == answerer_of(snapshot_of(trainer.arrays), "latest", NoSequences()).topk_sequence(
+    assert answers(swapper) == answerer_for(snapshot_of(trainer.arrays), "latest", NoSequences()).topk_sequence(
         ["i1", "i2"], 5, NOW_MS
     ).items != before  # fmt: skip
     trainer.delta()
@@ -164,7 +164,7 @@ def test_a_refused_delta_changes_nothing_until_the_next_snapshot(tmp_path: Path)
     assert swapper.answerer is not None
     assert swapper.answerer.manifest.step == 2
     assert "Delta 2 is missing" in (swapper.problem or "")
-    assert swapper.brief == "What latest names is not loaded; the server's log says why."
+    assert swapper.brief == "A delta after the snapshot that latest names was refused; the server's log says why."
     second = trainer.snapshot()
     assert swapper.poll()
     assert loads.paths[-1].name == second

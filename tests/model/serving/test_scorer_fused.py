@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from model.config import ModelSettings, TrainSettings
+from model.data.catalogue import ItemRecord
 from model.learning.learner import Learner
-from model.network.retrieval_loss import unit
 from model.serving.scorer import Scorer
-from stream.example import TOKEN_DTYPE, Example
+from stream.example import TOKEN_DTYPE, Example, id_key
 from tests.factories import START_MS
 from tests.model.learning.test_learner import batches, stream
 from tests.served import snapshot_of
@@ -25,6 +25,7 @@ def tokens(example: Example, stop: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def learner() -> Learner:
     learner = Learner(SHAPE, TrainSettings(negatives=16, device="cpu"))
+    learner.learn_items([ItemRecord(id_key(f"item {i}"), f"item {i}", None, {"odd": i % 2}, 0) for i in range(60)])
     for batch in batches(stream(seed=2, users=30, items=60, count=400)):
         learner.step(batch)
     return learner
@@ -43,7 +44,7 @@ def test_answers_have_the_score_that_was_tested(learner: Learner) -> None:
             continue
         learner.weights.grow(learner.items.keys, len(learner.features))
         queries_PD = learner._forward_to_test(taken.batch).queries_PD[:1]
-        logit_1V = (queries_PD @ unit(learner.weights.items.rows[: len(taken.questions.born_ms)]).T) / SHAPE.temperature
+        logit_1V = (queries_PD @ learner.weights.unit_items(len(taken.questions.born_ms)).T) / SHAPE.temperature
         asked = taken.questions.part(slice(1))
         history = scorer.history(tokens(example, int(asked.queries[0]) + 1))
         at_ms = int(asked.request_ms[0])

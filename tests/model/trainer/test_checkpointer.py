@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
+from model.serving.popular import Popular
 from model.serving.scorer import Scorer
 from model.storage.aliases import LATEST, resolve
 from model.storage.delta_log import State, next_state
@@ -22,7 +23,7 @@ from tests.runs import LOGS, MODEL, TRAIN, run, start
 
 # Every setting of [train] is here or is marked MayChange in model/config.py, so that a new one has to say which it is.
 DECIDING = {
-    *("threads", "seed", "batch_examples", "learning_rate", "embedding_rate_ratio", "negatives"),
+    *("threads", "seed", "batch_examples", "learning_rate", "embedding_rate_ratio", "negatives", "noise_odds"),
     *("replay_every", "replay_examples", "replay_input_dropout", "replay_output_dropout", "replay_mib"),
     *("rank_weight", "stochastic_length_alpha"),
     *("admit_after", "item_ttl_d", "max_items", "evict", "unknown_items", "stand_ins"),
@@ -188,7 +189,8 @@ def test_the_snapshot_holds_the_model_that_trained(tmp_path: Path) -> None:
     assert (manifest.examples, manifest.rank_targets) == (75, learner.metrics.rank_targets)
     scorer = Scorer(snapshot)
     assert scorer.items.keys.tolist() == learner.items.keys.tolist()
-    assert len(snapshot.arrays["popularity.counts"]) == len(learner.items)
+    counts = Popular(snapshot, len(learner.items), scorer.live_V).counts_R
+    assert counts.tolist() == learner.popularity.counts(int(snapshot.arrays["popularity.at_ms"])).tolist()
 
 
 def test_deltas_lead_from_snapshot_to_snapshot(tmp_path: Path) -> None:

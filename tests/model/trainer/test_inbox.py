@@ -95,6 +95,20 @@ def test_foreign_and_damaged_records_are_passed_over() -> None:
         inbox.offer("examples", 7, LOGS[0])
 
 
+def test_junk_is_logged_at_the_first_record_and_at_every_tenfold(caplog: pytest.LogCaptureFixture) -> None:
+    """Of each topic by itself: a line a record would fill the disk, and hide the others."""
+    inbox = Inbox(1, 1)
+    inbox.offer("items", 0, [Record(n, b"x", b"{", 0) for n in range(120)])
+    inbox.offer("examples", 0, [Record(n, None, b"hello", 0) for n in range(12)])
+    assert [record.getMessage().partition(" Offset ")[2].partition(",")[0] for record in caplog.records[:3]] == [
+        "0 of items",
+        "9 of items",
+        "99 of items",
+    ]
+    assert "the 100th such record of items" in caplog.records[2].getMessage()
+    assert (len(caplog.records), inbox.refused) == (5, 132)
+
+
 def test_items_future() -> None:
     """A record of 2150 in `items` is passed over, so that a later tombstone of its partition takes its place."""
     inbox, learned = Inbox(1, 1), list[object]()

@@ -125,11 +125,14 @@ def test_probes_may_add_parameters(client: httpx.Client, path: str) -> None:
         ),
         ("POST", "/topk?k=3", "POST /topk has no parameter 'k'; it takes no query parameters."),
         ("POST", "/rank?user=ada", "POST /rank has no parameter 'user'; it takes no query parameters."),
+        ("GET", "/topk?user=ada&user=bob", "The parameter 'user' is there more than once; give one value."),
+        ("GET", "/rank?user=ada&items=i1&items=i2", "The parameter 'items' is there more than once"),
+        ("GET", "/topk?user=%FF", "The query is no UTF-8"),
         ("GET", "/snapshot?alias=latest", "GET /snapshot has no parameter 'alias'; it takes no query parameters."),
     ],
 )
-def test_an_unknown_query_parameter_is_refused(method: str, path: str, sentence: str, client: httpx.Client) -> None:
-    """Ignored, a misspelt parameter would pass for its default; the sentence lists those of the endpoint."""
+def test_an_odd_query_parameter_is_refused(method: str, path: str, sentence: str, client: httpx.Client) -> None:
+    """Ignored, a misspelt parameter would pass for its default, and a doubled one for its last value."""
     body = {"sequence": ["i1"], "user": "ada", "items": ["i1"]} if method == "POST" else None
     response = client.request(method, path, json=body)
     assert response.status_code == 422

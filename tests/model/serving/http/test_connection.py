@@ -111,6 +111,17 @@ def test_a_client_that_does_not_read_is_cut_off(client: httpx.Client) -> None:
         assert time.monotonic() - began_s < 5
 
 
+def test_a_client_that_does_not_wait_for_answers_gets_one(client: httpx.Client) -> None:
+    """Of requests sent at once the first is answered, and says that it is the last: nothing is computed unread."""
+    with connect(client) as one:
+        one.sendall(20 * b"GET /topk?user=ada HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        response = HTTPResponse(one)
+        response.begin()
+        assert (response.status, response.getheader("connection")) == (200, "close")
+        response.read()
+        assert is_cut(one)
+
+
 def test_a_slow_but_steady_client_is_served(client: httpx.Client) -> None:
     """A header in five pieces, a body in five, within the time; then another request on the same connection."""
     body = b'{"user": "ada", "items": ["i1"]}'
