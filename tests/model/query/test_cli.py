@@ -6,10 +6,16 @@ from typing import Any
 
 import pytest
 
+from model.query.cli import _split
 from model.serving.responses import QueryError
 from model.storage.aliases import move
 from tests.model.commands import Context, Run, ids
 from tests.served import write_model
+
+
+def test_an_id_with_a_comma_stands_in_quotes() -> None:
+    """As in CSV; other quotes are letters."""
+    assert _split('"a,b",c,5" screen') == ["a,b", "c", '5" screen']
 
 
 def test_top_k_prints_a_table_or_one_document(run: Run, directory: Path, context: Context) -> None:

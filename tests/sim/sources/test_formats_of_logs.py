@@ -211,6 +211,14 @@ def test_a_slate_in_one_row(tmp_path: Path, content: str, flags: dict[str, str])
     ]  # fmt: skip
 
 
+def test_clicks_and_other_actions_may_share_a_column(tmp_path: Path) -> None:
+    """Rows with a slate say what was clicked of it, those without one what else was done, on an item not shown."""
+    content = f"u,t,what,item,seen\n1,{T},click,b,a|b\n1,{T + 5},save,c,\n"
+    flags = {"user": "u", "time": "t", "action": "what", "item": "item", "shown": "seen", "clicked": "item"}
+    log = log_of(tmp_path / "log.csv", content, **flags)
+    assert (log.summary.shown, log.summary.actions) == (2, {"click": 1, "save": 1})
+
+
 def test_a_line_that_is_no_object_is_bad(tmp_path: Path) -> None:
     """Cut off or of another kind."""
     content = f'{{"user_id":1,"item_id":2,"ts":{T}}}\n{{"user_id":1,"it\n[1]\n\n'
