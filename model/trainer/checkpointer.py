@@ -24,6 +24,7 @@ from model.learning.learner import Learner
 from model.storage import aliases
 from model.storage.checkpoint import Checkpoint, read_newest, remove_unfinished, write_checkpoint
 from model.storage.locks import lock_file
+from model.storage.promotion import promote
 from model.storage.snapshot import Manifest, write_snapshot
 from model.trainer.inbox import Inbox
 from model.trainer.report import RunReport
@@ -201,10 +202,19 @@ class SnapshotWriter:
         arrays = learner.snapshot_arrays(report.event_ms)
         path = write_snapshot(self._directory, arrays=arrays, manifest=self._manifest(learner, inbox, report))
         aliases.move(self._directory, aliases.LATEST, path.name)
+        if self._settings.promote:
+            self._promote(path.name)
         aliases.gc(self._directory, self._settings.keep_snapshots)
         self.parent = path.name
         self.schedule.done()
         return path
+
+    def _promote(self, snapshot_id: str) -> None:
+        """Let the gate decide on a new snapshot; a refusal is logged, and stops nothing."""
+        alias = self._settings.promote
+        decision = promote(self._directory, alias, snapshot_id, self._now())
+        if not decision.moved:
+            _log.warning("%s is not the %s: %s.", snapshot_id, alias, decision.reason)
 
     def _manifest(self, learner: Learner, inbox: Inbox, report: RunReport) -> Manifest:
         settings = self._settings
