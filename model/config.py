@@ -160,6 +160,8 @@ class TrainSettings(BaseModel):
     are exact (docs/performance/delta.md)."""
     keep_snapshots: Annotated[int, MayChange] = Field(20, ge=1)
     """Newest snapshots that are kept, besides those that an alias names."""
+    promote: Annotated[str, MayChange] = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
+    """Alias, such as champion, that moves to each new snapshot unless the model has become worse; empty: none."""
     metrics_port: Annotated[int, MayChange] = Field(0, ge=0, le=65535)
     """Port of the trainer's Prometheus metrics; 0 means any free one, which is logged."""
     metrics_host: Annotated[str, MayChange] = "127.0.0.1"
