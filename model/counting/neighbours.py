@@ -188,10 +188,10 @@ def slot_of(user: int, kept: Histories) -> int:
 def _renewed(user: int, kept: Histories) -> int:
     """Return a slot for a new user, emptied."""
     first = WAYS * np.int64(user % np.uint64(len(kept.users) // WAYS))
-    slot = first + np.argmin(kept.turns[first : first + WAYS])
+    slot = int(first + np.argmin(kept.turns[first : first + WAYS]))
     kept.users[slot] = user
     _clear(slot, kept)
-    return int(slot)
+    return slot
 
 
 @compiled
