@@ -5,7 +5,26 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Activation = Literal["silu", "silu_seen", "softmax"]  # of model/attention/activations.py
-EncoderName = Literal["hstu", "transformer", "gru"]  # files of model/network/encoders
+EncoderName = Literal[  # files of model/network/encoders, then of the packages in model/network/rankers.py
+    "hstu",
+    "transformer",
+    "gru",
+    "din",
+    "dien",
+    "dsin",
+    "bst",
+    "mimn",
+    "sim_soft",
+    "sim_hard",
+    "eta",
+    "sdim",
+    "twin",
+    "mmoe",
+    "senet",
+    "ppnet",
+    "ncf",
+    "dlrm",
+]
 Evict = Literal["recent", "frequent", "both"]
 LEAST_ITEMS: Final = 32
 AccessLogFormat = Literal["off", "text", "json"]
@@ -19,7 +38,8 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     encoder: EncoderName = "hstu"
-    """HSTU, or a baseline: SASRec's Transformer or GRU4Rec's GRU, on which `attention` and `bias` have no effect."""
+    """HSTU, or a baseline, on which `attention` and `bias` have no effect: an encoder, such as SASRec's Transformer or
+    GRU4Rec's GRU, or a model that ranks only, such as din (docs/systems.md)."""
     attention: Activation = "silu"
     """SiLU(QKᵀ+rab)/n as in the paper: n is max_len (silu) or the number of keys that the row sees (silu_seen); or a
     causally masked softmax of it, scaled by 1/sqrt(d_qk) (softmax)."""
@@ -140,6 +160,8 @@ class TrainSettings(BaseModel):
     are exact (docs/performance/delta.md)."""
     keep_snapshots: Annotated[int, MayChange] = Field(20, ge=1)
     """Newest snapshots that are kept, besides those that an alias names."""
+    promote: Annotated[str, MayChange] = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
+    """Alias, such as champion, that moves to each new snapshot unless the model has become worse; empty: none."""
     metrics_port: Annotated[int, MayChange] = Field(0, ge=0, le=65535)
     """Port of the trainer's Prometheus metrics; 0 means any free one, which is logged."""
     metrics_host: Annotated[str, MayChange] = "127.0.0.1"

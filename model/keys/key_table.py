@@ -140,13 +140,13 @@ def _look_up(slots: Array, old: Array, keys_n: Array, row_n: Array) -> None:
     for n in range(len(keys_n)):
         key, mixed = keys_n[n], keys_n[n] * _GOLDEN
         at = (mixed ^ (mixed >> _HALF)) & mask
-        row, ended = -2, len(old) == 0
-        open_ = True  # no empty slot so far
+        row: Any = -2
+        full: Any = True  # no slot so far is empty
         for step in range(SLOTS):
             slot = (at + np.uint64(step)) & mask
             row = np.int64(slots[slot, 1]) if slots[slot, 0] == key else row
-            open_ = open_ & (slots[slot, 0] != _EMPTY)
-        row_n[n] = -1 if ended & (row == -2) & (not open_) else row
+            full = full & (slots[slot, 0] != _EMPTY)
+        row_n[n] = -1 if (len(old) == 0) & (row == -2) & (not full) else row
     for n in range(len(keys_n)):
         if row_n[n] == -2 or keys_n[n] == _EMPTY:
             row_n[n] = _row(slots, old, keys_n[n])

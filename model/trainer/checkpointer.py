@@ -26,6 +26,7 @@ from model.storage import aliases
 from model.storage.checkpoint import Checkpoint, read_newest, remove_unfinished, write_checkpoint
 from model.storage.delta_log import DeltaLog
 from model.storage.locks import lock_file
+from model.storage.promotion import promote
 from model.storage.snapshot import Manifest, as_numpy, write_snapshot
 from model.trainer.inbox import Inbox
 from model.trainer.report import RunReport
@@ -208,6 +209,8 @@ class SnapshotWriter:
             self._deltas.begin(path.name, arrays, manifest)
             self.delta_schedule.done()
         aliases.move(self._directory, aliases.LATEST, path.name)
+        if self._settings.promote:
+            self._promote(path.name)
         aliases.gc(self._directory, self._settings.keep_snapshots)
         self.parent = path.name
         self.schedule.done()
@@ -227,6 +230,13 @@ class SnapshotWriter:
         self.schedule.stale = True
         if self.delta_schedule:
             self.delta_schedule.stale = True
+
+    def _promote(self, snapshot_id: str) -> None:
+        """Let the gate decide on a new snapshot; a refusal is logged, and stops nothing."""
+        alias = self._settings.promote
+        decision = promote(self._directory, alias, snapshot_id, self._now())
+        if not decision.moved:
+            _log.warning("%s is not the %s: %s.", snapshot_id, alias, decision.reason)
 
     def _manifest(self, learner: Learner, inbox: Inbox, report: RunReport) -> Manifest:
         settings = self._settings
