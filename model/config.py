@@ -153,8 +153,15 @@ class TrainSettings(BaseModel):
     """Wall time between checkpoints."""
     snapshot_s: Annotated[float, MayChange] = Field(30.0, gt=0)
     """Wall time between snapshots."""
+    delta_s: Annotated[float, MayChange] = Field(0.0, ge=0)
+    """Wall time between deltas, which carry what changed to servers between snapshots; 0: none are written."""
+    delta_threshold: Annotated[float, MayChange] = Field(0.0, ge=0, lt=1)
+    """Share of a row's largest number by which one of its numbers must have moved for the row to be in a delta; 0: rows
+    are exact (docs/performance/delta.md)."""
     keep_snapshots: Annotated[int, MayChange] = Field(20, ge=1)
     """Newest snapshots that are kept, besides those that an alias names."""
+    promote: Annotated[str, MayChange] = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
+    """Alias, such as champion, that moves to each new snapshot unless the model has become worse; empty: none."""
     metrics_port: Annotated[int, MayChange] = Field(0, ge=0, le=65535)
     """Port of the trainer's Prometheus metrics; 0 means any free one, which is logged."""
     metrics_host: Annotated[str, MayChange] = "127.0.0.1"

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 import model.cli
+import model.query.context
 import sim.cli
 import stream.cli
 import stream.operations.cli
@@ -140,7 +141,7 @@ if TYPE_CHECKING:  # mypy checks that Context is what each folder's verbs expect
     _CONTRACTS: tuple[
         type[stream.cli.StreamCliContext],
         type[stream.operations.cli.OperationsCliContext],
-        type[model.cli.ModelCliContext],
+        type[model.query.context.ModelCliContext],
     ] = (Context, Context, Context)
 
 

@@ -16,7 +16,8 @@ from stream.local_broker.jars import VERSION
 ROOT = Path(__file__).parents[1]
 COMPOSED: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSED["services"]
-OURS = {name: service for name, service in SERVICES.items() if name != "kafka"}
+THEIRS = {"kafka", "prometheus", "grafana"}
+OURS = {name: service for name, service in SERVICES.items() if name not in THEIRS}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
@@ -30,12 +31,14 @@ def test_docker_takes_the_file() -> None:
     environment = {**os.environ, "HSTU_SERVE__TOKEN": "of the test"}
     done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert set(done.stdout.split()) == SERVICES.keys()
+    assert set(done.stdout.split()) == {name for name, service in SERVICES.items() if "profiles" not in service}
 
 
 def test_the_whole_pipeline_is_there() -> None:
     """Kafka, the topics once, two workers, two trainers of different attention, the server."""
-    assert SERVICES.keys() == {"kafka", "topics", "worker", "trainer-silu", "trainer-softmax", "server"}
+    assert OURS.keys() == {"topics", "worker", "trainer-silu", "trainer-softmax", "server"}
+    assert SERVICES.keys() > THEIRS
+    assert all(SERVICES[name]["profiles"] == ["monitoring"] for name in THEIRS - {"kafka"})
     assert OURS["topics"]["command"] == "topics create"
     assert OURS["worker"]["deploy"]["replicas"] == 2
     for attention in ("silu", "softmax"):
@@ -93,7 +96,7 @@ def test_the_server_gets_its_token_from_whoever_starts_it() -> None:
 def test_nothing_is_published_beyond_this_machine() -> None:
     """Every published port names 127.0.0.1."""
     published = [port for service in SERVICES.values() for port in service.get("ports", [])]
-    assert len(published) == 2
+    assert len(published) == 4
     assert all(port.startswith("127.0.0.1:") for port in published)
 
 

@@ -32,7 +32,7 @@ class Processes:
             self._before.pop(address, None)
             return {"address": address, "kind": None}
         scrape = Scrape(text)
-        if scrape.label("hstu_trainer_info", "trainer") is not None:
+        if scrape.label("hstu_steps_total", "trainer") is not None:
             return {"address": address, **_trainer(scrape)}
         if scrape.total("hstu_events_total") is not None:
             return {"address": address, **_worker(scrape), "events_per_s": self._rate(address, scrape)}
@@ -61,10 +61,10 @@ def _worker(scrape: Scrape) -> _Figures:
 def _trainer(scrape: Scrape) -> _Figures:
     return {
         "kind": "trainer",
-        "name": scrape.label("hstu_trainer_info", "trainer"),
+        "name": scrape.label("hstu_steps_total", "trainer"),
         "lag": scrape.total("hstu_lag_records"),
         "tokens_per_s": scrape.total("hstu_tokens_per_second"),
-        "targets": scrape.total("hstu_targets_total"),
+        "targets": scrape.total("hstu_tested_targets_total"),
         "loss": scrape.total("hstu_loss"),
         "items": scrape.total("hstu_items"),
         "event_time_s": scrape.total("hstu_event_time_seconds"),

@@ -1,4 +1,4 @@
-"""`hstu snapshots`: list, show, diff, alias, rollback, gc.
+"""`hstu snapshots`: list, show, diff, verify, alias, promote, rollback, gc.
 
 Only typer is imported here; a command imports what it needs when it runs.
 """
@@ -160,6 +160,54 @@ def rollback_(
     print(f"{alias} is now {rollback(_directory(ctx, name, data_dir), alias)}.")
     if alias == LATEST:
         show_notes("A running trainer moves latest on at its next snapshot; serve an alias of your own to stay there.")
+
+
+@snapshots_app.command("promote")
+def promote_(
+    ctx: typer.Context,
+    snapshot: Annotated[str, typer.Argument(help="Id or alias of the candidate.")] = "latest",
+    alias: Annotated[str, typer.Option("--alias", help="The alias that is to move.")] = "champion",
+    as_json: Json = False,
+    name: Name = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Point an alias to a snapshot unless the model has become worse; status 1 if it has."""
+    import time
+
+    from model.storage.promotion import promote
+
+    decision = promote(_directory(ctx, name, data_dir), alias, snapshot, time.time())
+    if as_json:
+        _print_json(decision._asdict())
+    else:
+        print(f"{snapshot} is {'' if decision.moved else 'not '}the {alias}: {decision.reason}.")
+    if not decision.moved:
+        raise typer.Exit(1)
+
+
+@snapshots_app.command("verify")
+def verify(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir: DataDir = None) -> None:
+    """Check every byte of every snapshot; status 1 if one is damaged."""
+    from model.errors import ModelError
+    from model.storage.snapshot import survey, verified_manifest
+    from model.terminal import show_notes, show_table
+
+    directory = _directory(ctx, name, data_dir)
+    manifests, unreadable = survey(directory)
+    damaged = {}
+    for manifest in manifests:
+        try:
+            verified_manifest(directory / manifest.id)
+        except ModelError as error:
+            damaged[manifest.id] = str(error)
+    if as_json:
+        whole = [m.id for m in manifests if m.id not in damaged]
+        _print_json({"whole": whole, "damaged": damaged, "unreadable": unreadable})
+    else:
+        show_table(("id", "state"), [(m.id, "damaged" if m.id in damaged else "whole") for m in manifests])
+        show_notes(*damaged.values(), *unreadable)
+    if damaged or unreadable:
+        raise typer.Exit(1)
 
 
 @snapshots_app.command("gc")

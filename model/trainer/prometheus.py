@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from model.evaluation.metrics import ALL, HEADLINE, METRICS, RetrievalMetric
@@ -15,10 +15,10 @@ from model.evaluation.metrics import ALL, HEADLINE, METRICS, RetrievalMetric
 _SCOPES: Final = ("window", "total")
 _COUNTERS: Final = {  # key of the report: text
     "steps": ("step", "Micro-batches learned."),
-    "examples": ("examples", "Examples learned."),
-    "tokens": ("tokens", "Tokens learned."),
-    "targets": ("targets", "Retrieval targets tested."),
-    "rank_targets": ("rank_targets", "Ranking targets tested."),
+    "learned_examples": ("examples", "Examples learned."),
+    "learned_tokens": ("tokens", "Tokens learned."),
+    "tested_targets": ("targets", "Retrieval targets tested."),
+    "tested_rank_targets": ("rank_targets", "Ranking targets tested."),
     "items_born": ("born", "Items that got a row."),
     "items_expired": ("expired", "Items that left since train.item_ttl_d had passed without an event."),
     "items_evicted": ("evicted", "Items that left since there would be more than train.max_items."),
@@ -65,16 +65,21 @@ class TrainerMetrics(Collector):
         self._report, self._lag = report, lag
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metrics, none before the first report."""
+        """Yield all metrics, each with the trainer's name; none before the first report."""
         report = self._report
         if report is None:
             return
+        for family in self._families(report):
+            named = {"trainer": report["name"]}
+            family.samples = [sample._replace(labels=sample.labels | named) for sample in family.samples]
+            yield family
+
+    def _families(self, report: Mapping[str, Any]) -> Iterator[Metric]:
         for name, (key, text) in _COUNTERS.items():
             yield CounterMetricFamily(f"hstu_{name}", text, value=report[key])
         for name, (key, text) in _GAUGES.items():
             if report[key] is not None:
                 yield GaugeMetricFamily(f"hstu_{name}", text, value=report[key])
-        yield InfoMetricFamily("hstu_trainer", "The trainer's name.", value={"trainer": report["name"]})
         yield GaugeMetricFamily("hstu_event_time_seconds", "Event time learned up to.", value=report["event_ms"] / 1000)
         if self._lag is not None:
             yield GaugeMetricFamily("hstu_lag_records", "Records not yet read.", value=self._lag)
@@ -95,7 +100,7 @@ def _waits(waits_for: Mapping[str, Any] | None) -> Metric:
 
 def _origin(weights_from: Mapping[str, Any] | None) -> Metric:
     family = GaugeMetricFamily(
-        "hstu_inherited_steps", "Steps of the trainer whose weights it goes on with.", labels=("trainer",)
+        "hstu_inherited_steps", "Steps of the trainer whose weights it goes on with.", labels=("origin",)
     )
     if weights_from is not None:
         family.add_metric((weights_from["name"],), weights_from["step"])

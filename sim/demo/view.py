@@ -67,7 +67,7 @@ class View:
     @property
     def starting(self) -> str:
         """What goes on while no trainer has tested a target yet; empty afterwards."""
-        if any(self.get(name, "hstu_targets_total") for name in self.trainers):
+        if any(self.get(name, "hstu_tested_targets_total") for name in self.trainers):
             return ""
         return "The trainers load and compile; the first time that takes up to a minute."
 
@@ -75,7 +75,7 @@ class View:
         """Return everything in one line, for where no table can be drawn."""
         parts = [self.headline()]
         for name in self.trainers:
-            targets, items = self.shown(name, "hstu_targets_total"), self.shown(name, "hstu_items")
+            targets, items = self.shown(name, "hstu_tested_targets_total"), self.shown(name, "hstu_items")
             others = ", ".join(f"{scorer} {self._hr(name, scorer)}" for scorer in BASELINES)
             hr = self._hr(name, "hstu")
             parts.append(f"{name} {targets} targets, {items} items, HR@10 {hr} ({others})")
@@ -87,7 +87,7 @@ class View:
         table.caption, table.caption_justify = self.starting or None, "left"
         for column in ("", "targets", "items", "tokens/s", "lag", "HR@10", "lately"):
             table.add_column(column, justify="right" if column else "left")
-        names = ("hstu_targets_total", "hstu_items", "hstu_tokens_per_second", "hstu_lag_records")
+        names = ("hstu_tested_targets_total", "hstu_items", "hstu_tokens_per_second", "hstu_lag_records")
         for name in self.trainers:
             counts = [self.shown(name, metric) for metric in names]
             table.add_row(f"hstu, {name}", *counts, *self._hit_rates(name, "hstu"))

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from stream.join.partition import Partition
 from stream.join.reorder_buffer import NEVER_MS
+from stream.schema.dead_letters import Reason
 from stream.schema.topics import SourceTopic
 
 _COUNTS: Final = {  # of layout.Counters
@@ -85,8 +86,9 @@ def _counts(partitions: Iterable[Partition]) -> Iterator[CounterMetricFamily]:
         number = str(partition.number)
         for source in SourceTopic:
             events.add_metric([source.topic, number], partition.counters.events[source])
-        for reason, count in dict(partition.counters.dead_letters).items():
-            letters.add_metric([reason, number], count)
+        counted = dict(partition.counters.dead_letters)
+        for reason in Reason:  # zeros as well: the increase of a series that begins at 1 is unknown to Prometheus
+            letters.add_metric([reason.value, number], counted.get(reason, 0))
         for name, family in counts.items():
             family.add_metric([number], getattr(partition.counters, name))
     yield events

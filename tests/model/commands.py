@@ -28,6 +28,9 @@ class Context:
     def load(self, flags: dict[str, Any]) -> Settings:
         return load(None, flags)
 
+    def letters(self, settings: Any) -> None:
+        """Return that no Kafka is named."""
+
     def sequences(self, settings: Settings) -> Memory:
         return self.memory
 

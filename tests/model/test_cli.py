@@ -1,4 +1,3 @@
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -6,84 +5,13 @@ from typing import Any, get_args
 
 import pytest
 
-from model.cli import _split
 from model.config import Activation
 from model.errors import ModelError
-from model.serving.responses import QueryError
-from model.storage.aliases import LATEST, move
+from model.storage.aliases import LATEST
 from model.trainer.run import Origin
 from stream.example import DEFAULT_BOUNDS
 from stream.kafka.connection import Kafka
-from tests.model.commands import Context, Run, ids
-from tests.served import write_model
-
-
-def test_an_id_with_a_comma_stands_in_quotes() -> None:
-    """As in CSV; other quotes are letters."""
-    assert _split('"a,b",c,5" screen') == ["a,b", "c", '5" screen']
-
-
-def test_top_k_prints_a_table_or_one_document(run: Run, directory: Path, context: Context) -> None:
-    """Both show the same items; the table's notes, on stderr, name the snapshot that answered."""
-    found = json.loads(run("query", "topk", "--user", "ada", "-k", "3", "--json").stdout)
-    table = run("query", "topk", "--user", "ada", "-k", "3")
-    lines = [line.split("\t") for line in table.stdout.splitlines()]
-    assert lines[0] == ["", "item", "title", "score"]
-    assert [line[1] for line in lines[1:]] == [item["item_id"] for item in found["items"]]
-    assert found["snapshot"]["id"] == ids(directory)[-1]
-    assert f"Snapshot {ids(directory)[-1]} of silu (latest)" in table.stderr
-    assert context.memory.closed
-    seen = json.loads(run("query", "topk", "--user", "ada", "-k", "99", "--include-seen", "--json").stdout)
-    assert len(seen["items"]) == 19
-    assert "By popularity: user unknown." in run("query", "topk", "--user", "bob").stderr
-
-
-def test_top_k_of_a_sequence_needs_no_store(run: Run, directory: Path, context: Context) -> None:
-    """The items given stand for a user's sequence."""
-    found = json.loads(run("query", "topk", "--sequence", "i1,i2", "--json").stdout)
-    assert (found["user"], found["tokens"]) == (None, 2)
-    assert context.memory.asked == []
-    assert "for" not in run("query", "topk", "--sequence", "i1").stderr.split("Snapshot")[0]
-
-
-def test_ranking_prints_probabilities_and_notes(run: Run, directory: Path) -> None:
-    """There is a column for each action; withdrawn and unknown items are marked."""
-    result = run("query", "rank", "--user", "ada", "--items", "i2,x,i6,i5")
-    header, *lines = [line.split("\t") for line in result.stdout.splitlines()]
-    assert header == ["", "item", "title", "score", "click", "like", "note"]
-    assert [(line[1], line[-1]) for line in lines[2:]] == [("i6", "withdrawn"), ("x", "unknown")]
-    assert "Ordered by mean action probability." in result.stderr
-    found = json.loads(run("query", "rank", "--user", "ada", "--items", "i2,x,i6,i5", "--json").stdout)
-    assert [item["item_id"] for item in found["items"]] == [line[1] for line in lines]
-    popular = run("query", "rank", "--user", "bob", "--items", "i2,x")
-    assert popular.stdout.splitlines()[0] == "\titem\ttitle\tscore\tnote"
-
-
-def test_queries_go_to_the_snapshot_that_is_named(run: Run, directory: Path, tmp_path: Path) -> None:
-    """By alias, by id, by trainer and by data directory."""
-    move(directory, "champion", ids(directory)[0])
-    for flags, step in ((["--alias", "champion"], 1), (["--alias", ids(directory)[1]], 2)):
-        found = json.loads(run("query", "topk", "--user", "ada", "--json", *flags).stdout)
-        assert found["snapshot"]["step"] == step
-    write_model(tmp_path / "other" / "snapshots" / "softmax", 8)
-    other = ["--data-dir", str(tmp_path / "other"), "--name", "softmax"]
-    assert json.loads(run("query", "topk", "--user", "ada", "--json", *other).stdout)["snapshot"]["step"] == 8
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["query", "topk"], "Give either --user or --sequence"),
-        (["query", "topk", "--user", "a", "--sequence", "b"], "Give either --user or --sequence"),
-        (["query", "topk", "--user", ""], "user is empty"),
-        (["query", "topk", "--user", "ada", "-k", "0"], "k is 0; give a number of items from 1 to 1,000"),
-        (["query", "rank", "--user", "ada", "--items", ""], "items has 0 item ids"),
-    ],
-)
-def test_a_bad_query_is_refused_by_a_sentence(arguments: list[str], sentence: str, run: Run, directory: Path) -> None:
-    """The command raises the error that the main command prints."""
-    with pytest.raises(QueryError, match=sentence):
-        run(*arguments)
+from tests.model.commands import Context, Run
 
 
 def test_without_snapshots_every_verb_says_so(run: Run) -> None:
@@ -91,6 +19,9 @@ def test_without_snapshots_every_verb_says_so(run: Run) -> None:
     for arguments in (
         ["query", "topk", "--user", "ada"],
         ["query", "rank", "--user", "ada", "--items", "i1"],
+        ["query", "explain", "--user", "ada", "--items", "i1"],
+        ["query", "similar", "--item", "i1"],
+        ["query", "freshness"],
         ["snapshots", "show"],
         ["snapshots", "diff", "a", "b"],
         ["snapshots", "alias", "champion", LATEST],
@@ -152,9 +83,10 @@ def test_serve_hands_its_flags_to_the_server(
     calls = []
     monkeypatch.setattr("model.serving.http.server.run_server", lambda *arguments: calls.append(arguments))
     run("serve", "--host", "::1", "--port", "9", "--name", "n", "--alias", "champion", "--data-dir", str(tmp_path))
-    ((settings, data_dir, sequences),) = calls
+    ((settings, data_dir, sequences, letters),) = calls
     assert (settings.host, settings.port, settings.name, settings.alias) == ("::1", 9, "n", "champion")
     assert (data_dir, sequences, context.memory.closed) == (tmp_path, context.memory, True)
+    assert letters is None
 
 
 def test_the_commands_are_light() -> None:

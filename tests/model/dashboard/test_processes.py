@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from model.dashboard.processes import Processes
 from model.dashboard.scrape import addresses
@@ -38,7 +38,9 @@ class TrainerLike:
     """Collects what a trainer would."""
 
     def collect(self) -> Iterator[Any]:
-        yield InfoMetricFamily("hstu_trainer", "", value={"trainer": "silu"})
+        steps = CounterMetricFamily("hstu_steps", "", labels=["trainer"])
+        steps.add_metric(["silu"], 9)
+        yield steps
         yield GaugeMetricFamily("hstu_lag_records", "", value=7)
 
 

@@ -66,3 +66,23 @@ def test_gc_deletes_the_old_and_unnamed(run: Run, directory: Path) -> None:
     assert json.loads(run("snapshots", "gc", "--keep", "1", "--json").stdout) == {"deleted": [second]}
     assert ids(directory) == [first, third]
     assert run("snapshots", "gc", "--keep", "1").stdout == "Deleted 0 snapshots.\n"
+
+
+def test_verify_reads_every_byte(run: Run, directory: Path) -> None:
+    """Status 1 and a sentence for each that is damaged or torn; the others are whole."""
+    first, second, third = ids(directory)
+    assert json.loads(run("snapshots", "verify", "--json").stdout)["whole"] == [first, second, third]
+    arrays = directory / second / "arrays.safetensors"
+    arrays.write_bytes(arrays.read_bytes()[:-1] + b"?")
+    found = run("snapshots", "verify")
+    assert found.exit_code == 1
+    assert found.stdout.splitlines()[1:] == [f"{first}\twhole", f"{second}\tdamaged", f"{third}\twhole"]
+    assert "is damaged" in found.stderr
+
+
+def test_promote_says_why_not(run: Run, directory: Path) -> None:
+    """Snapshots that have tested nothing are no champions: status 1, the reason, and no alias."""
+    held = run("snapshots", "promote")
+    assert (held.exit_code, find(directory, "champion")) == (1, None)
+    assert held.stdout.startswith("latest is not the champion: its window has fewer than 200 targets")
+    assert json.loads(run("snapshots", "promote", "--json").stdout)["moved"] is False

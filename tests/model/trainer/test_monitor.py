@@ -28,8 +28,8 @@ def test_metrics_are_served_while_it_is_open(report: dict[str, Any], caplog: pyt
         url = re.search(r"http://\S+", caplog.text)[0]
         monitor.show(report, lag=7)
         text = httpx.get(url).text
-        assert f"hstu_examples_total {report['examples']:.1f}" in text
-        assert "hstu_lag_records 7.0" in text
+        assert f'hstu_learned_examples_total{{trainer="{report["name"]}"}} {report["examples"]:.1f}' in text
+        assert f'hstu_lag_records{{trainer="{report["name"]}"}} 7.0' in text
     with pytest.raises(httpx.ConnectError):
         httpx.get(url)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from model.errors import ModelError
+from model.storage.aliases import find
 from model.trainer.run import Origin, Training
 from tests.factories import START_MS, make_examples
 from tests.runs import LOGS, lines, remaining, run, start
@@ -269,3 +270,19 @@ def test_a_new_run_goes_on_where_the_examples_of_the_old_one_are_gone(tmp_path: 
     assert new.report["examples"] > 75
     assert new.report["passed_over"] > 75
     new.close()
+
+
+def test_snapshots_pass_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With train.promote an alias moves to each new snapshot that is no worse; one that is held is logged."""
+    monkeypatch.setattr("model.storage.promotion.LEAST_TARGETS", 10)
+    training = run(start(tmp_path, promote="champion"))
+    path = training.snapshot()
+    assert find(path.parent, "champion") == path.name
+    monkeypatch.setattr("model.storage.promotion.LEAST_TARGETS", 10**9)
+    training.learner.counts["steps"] += 1
+    held = training.snapshot()
+    training.close()
+    assert find(path.parent, "champion") == path.name != held.name
+    assert f"{held.name} is not the champion: its window has fewer than" in caplog.text

@@ -13,8 +13,8 @@ from sim.demo.view import View
 
 WORKER = "# TYPE hstu_events counter\nhstu_events_total 1200\nhstu_lag 7\n"
 TRAINER = """\
-# TYPE hstu_targets counter
-hstu_targets_total 900
+# TYPE hstu_tested_targets counter
+hstu_tested_targets_total 900
 hstu_items 40
 hstu_hr{k="10",scorer="hstu",scope="total"} 0.25
 hstu_hr{k="10",scorer="hstu",scope="window"} 0.5

@@ -1,0 +1,1 @@
+"""The verb `hstu query`: the answers of a snapshot, on the terminal."""

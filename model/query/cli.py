@@ -1,0 +1,251 @@
+"""`hstu query`: topk, rank, explain, similar, freshness.
+
+Only typer is imported here; a command imports what it needs when it runs.
+"""
+
+import csv
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from model.options import DataDir, Json, ModelCliSettings, Name, snapshots_directory
+from model.query.context import ModelCliContext, settings_of
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from model.serving.answerer import Answerer
+    from model.serving.responses import Explanation, Ranking, SnapshotInfo, TopK
+
+query_app = typer.Typer(no_args_is_help=True, help="Ask a snapshot: topk, rank, explain, similar, freshness.")
+
+_LEAST: Final = 0.00005  # a part of a score that is shown
+
+Users = Annotated[str | None, typer.Option("--users", help="Ids of several users, a,b,c, up to 100.")]
+Seen = Annotated[bool, typer.Option("--include-seen", help="Also items the user has acted on.")]
+Alias = Annotated[str | None, typer.Option("--alias", help="Alias or id of the snapshot.")]
+
+
+@query_app.command("topk")
+def query_topk(
+    ctx: typer.Context,
+    user: Annotated[str | None, typer.Option("--user", help="Id of the user.")] = None,
+    sequence: Annotated[str | None, typer.Option("--sequence", help="Item ids a,b,c in place of a user's.")] = None,
+    k: Annotated[int, typer.Option("-k", help="Items wanted, up to 1000.")] = 10,
+    include_seen: Seen = False,
+    users: Users = None,
+    allow: Annotated[str | None, typer.Option("--allow", help="The only item ids that may be answered, a,b,c.")] = None,
+    deny: Annotated[str | None, typer.Option("--deny", help="Item ids that may not, a,b,c.")] = None,
+    feature: Annotated[
+        list[str] | None, typer.Option("--feature", help="name=value of the catalogue; may be given again.")
+    ] = None,
+    diversity: Annotated[
+        float, typer.Option("--diversity", help="0: the best; towards 1: those least like each other.")
+    ] = 0.0,
+    as_json: Json = False,
+    name: Name = None,
+    alias: Alias = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print the best live items for a user or for several, or after a sequence of items."""
+    from model.serving.filters import Filters
+    from model.serving.responses import QueryError, TopKBatch
+
+    if [user, sequence, users].count(None) != 2:
+        raise QueryError("Give one of --user, --users and --sequence.")
+    filters = Filters(_split(allow), _split(deny), feature or (), diversity)
+    settings = settings_of(ctx, name, alias, data_dir)
+    if sequence is None:
+        with _answerer(ctx, settings) as answerer:
+            found = [
+                answerer.topk(one, k, include_seen=include_seen, filters=filters)
+                for one in ([user] if user is not None else _split(users))
+            ]
+        if users is not None and as_json:
+            _print_json(TopKBatch(answers=found))
+            return
+        for answer in found:
+            _print_topk(answer, as_json)
+        return
+    answerer = _answerer_alone(settings)
+    answer = answerer.topk_sequence(_split(sequence), k, include_seen=include_seen, filters=filters)
+    _print_topk(answer, as_json)
+
+
+@query_app.command("rank")
+def query_rank(
+    ctx: typer.Context,
+    items: Annotated[str, typer.Option("--items", help="Item ids a,b,c, up to 2000; one with a comma in quotes.")],
+    user: Annotated[str | None, typer.Option("--user", help="Id of the user.")] = None,
+    users: Users = None,
+    as_json: Json = False,
+    name: Name = None,
+    alias: Alias = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Put items in order for a user or for several, with the probability of each action."""
+    from model.serving.responses import QueryError, RankingBatch
+
+    if (user is None) == (users is None):
+        raise QueryError("Give either --user or --users.")
+    with _answerer(ctx, settings_of(ctx, name, alias, data_dir)) as answerer:
+        found = [answerer.rank(one, _split(items)) for one in ([user] if user is not None else _split(users))]
+    if users is not None and as_json:
+        _print_json(RankingBatch(answers=found))
+        return
+    for answer in found:
+        _print_ranking(answer, as_json)
+
+
+@query_app.command("explain")
+def query_explain(
+    ctx: typer.Context,
+    user: Annotated[str, typer.Option("--user", help="Id of the user.")],
+    items: Annotated[str, typer.Option("--items", help="Item ids a,b,c, up to 100.")],
+    newest: Annotated[int, typer.Option("--newest", help="Newest events of which each is left out once.")] = 50,
+    include_seen: Seen = False,
+    as_json: Json = False,
+    name: Name = None,
+    alias: Alias = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print why items have their scores: what the counts add, and what each event of the user moves."""
+    with _answerer(ctx, settings_of(ctx, name, alias, data_dir)) as answerer:
+        answer = answerer.explain(user, _split(items), include_seen=include_seen, newest=newest)
+    if as_json:
+        _print_json(answer)
+    else:
+        _print_explanation(answer)
+
+
+@query_app.command("similar")
+def query_similar(
+    ctx: typer.Context,
+    item: Annotated[str, typer.Option("--item", help="Id of the item.")],
+    k: Annotated[int, typer.Option("-k", help="Items wanted, up to 1000.")] = 10,
+    as_json: Json = False,
+    name: Name = None,
+    alias: Alias = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Print the live items whose vectors are most like that of one item."""
+    answer = _answerer_alone(settings_of(ctx, name, alias, data_dir)).similar(item, k)
+    if as_json:
+        _print_json(answer)
+        return
+    from model.terminal import show_notes, show_table
+
+    rows = [(place, one.item_id, one.title, one.similarity) for place, one in enumerate(answer.items, 1)]
+    show_table(("", "item", "title", "cosine"), rows, f"Like {answer.title or answer.item_id}")
+    show_notes(_origin(answer.snapshot))
+
+
+@query_app.command("freshness")
+def query_freshness(
+    ctx: typer.Context, as_json: Json = False, name: Name = None, alias: Alias = None, data_dir: DataDir = None
+) -> None:
+    """Print how old the snapshot is, and how far what it has learned is behind event time."""
+    answer = _answerer_alone(settings_of(ctx, name, alias, data_dir)).freshness()
+    if as_json:
+        _print_json(answer)
+        return
+    from model.terminal import show_notes, show_table, span, when
+
+    behind = "its log has ended" if answer.behind_s is None else span(answer.behind_s)
+    show_table(
+        ("made before", "behind event time", "now"), [(span(answer.snapshot.age_s), behind, when(answer.now_ms))]
+    )
+    show_notes(_origin(answer.snapshot))
+
+
+def _answerer_alone(settings: ModelCliSettings) -> "Answerer":
+    """Return the answerer for questions that are about no user."""
+    from model.serving.answerer import open_answerer
+    from model.serving.sequences import NoSequences
+
+    return open_answerer(snapshots_directory(settings), settings.serve.alias, NoSequences())
+
+
+def _print_json(answer: "BaseModel") -> None:
+    print(answer.model_dump_json(indent=2))
+
+
+def _split(items: str | None) -> list[str]:
+    """Return the ids between commas; one that has a comma itself stands in quotes."""
+    return next(csv.reader([items])) if items else []
+
+
+@contextmanager
+def _answerer(ctx: typer.Context, settings: ModelCliSettings) -> Iterator["Answerer"]:
+    from model.serving.answerer import open_answerer
+
+    context: ModelCliContext = ctx.obj
+    with closing(context.sequences(settings)) as sequences:
+        yield open_answerer(snapshots_directory(settings), settings.serve.alias, sequences)
+
+
+def _print_topk(answer: "TopK", as_json: bool) -> None:
+    if as_json:
+        print(answer.model_dump_json(indent=2))
+        return
+    from model.terminal import show_notes, show_table
+
+    rows = [(place, item.item_id, item.title, item.score) for place, item in enumerate(answer.items, 1)]
+    show_table(("", "item", "title", "score"), rows, f"Top {len(rows)} for {answer.user or 'the sequence'}")
+    show_notes(answer.reason and f"By popularity: {answer.reason}.", _origin(answer.snapshot))
+
+
+def _print_ranking(answer: "Ranking", as_json: bool) -> None:
+    if as_json:
+        print(answer.model_dump_json(indent=2))
+        return
+    from model.terminal import show_notes, show_table
+
+    actions = list(next((item.probabilities for item in answer.items if item.probabilities), {}))
+    rows = [
+        (
+            *(place, item.item_id, item.title, item.score),
+            *((item.probabilities or {}).get(action) for action in actions),
+            "withdrawn" if item.withdrawn else "" if item.known else "unknown",
+        )
+        for place, item in enumerate(answer.items, 1)
+    ]
+    show_table(("", "item", "title", "score", *actions, "note"), rows, f"Ranked for {answer.user}")
+    reason = answer.reason and f"{'By popularity: ' if answer.source == 'popularity' else ''}{answer.reason}."
+    show_notes(reason, f"Ordered by {answer.ordered_by.replace('_', ' ')}.", _origin(answer.snapshot))
+
+
+def _print_explanation(answer: "Explanation") -> None:
+    from model.terminal import show_notes, show_table, when
+
+    counts = dict.fromkeys(name for item in answer.items for name, value in item.counts.items() if abs(value) >= _LEAST)
+    rows = [
+        (item.item_id, item.title, item.score, item.encoder, *(item.counts[name] for name in counts))
+        for item in answer.items
+    ]
+    show_table(("item", "title", "score", "encoder", *counts), rows, f"Why, for {answer.user}")
+    events = [
+        (
+            when(event.ts_ms),
+            event.title or event.id,
+            event.action or event.kind,
+            *(item.changes[at] for item in answer.items),
+        )
+        for at, event in enumerate(answer.events)
+    ]
+    if events:
+        columns = ("event", "item", "what", *(item.item_id for item in answer.items))
+        show_table(columns, events, "What each score would lose without the event")
+    show_notes(answer.reason and f"By popularity: {answer.reason}.", _origin(answer.snapshot))
+
+
+def _origin(snapshot: "SnapshotInfo") -> str:
+    from model.terminal import span, when
+
+    alias = f" ({snapshot.alias})" if snapshot.alias else ""
+    return (
+        f"Snapshot {snapshot.id} of {snapshot.name}{alias}, {span(snapshot.age_s)} old, "
+        f"had learned up to {when(snapshot.watermark_ms)}."
+    )

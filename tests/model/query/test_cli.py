@@ -1,0 +1,126 @@
+"""`hstu query`: tables and documents of answers."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.query.cli import _split
+from model.serving.responses import QueryError
+from model.storage.aliases import move
+from tests.model.commands import Context, Run, ids
+from tests.served import write_model
+
+
+def test_an_id_with_a_comma_stands_in_quotes() -> None:
+    """As in CSV; other quotes are letters."""
+    assert _split('"a,b",c,5" screen') == ["a,b", "c", '5" screen']
+
+
+def test_top_k_prints_a_table_or_one_document(run: Run, directory: Path, context: Context) -> None:
+    """Both show the same items; the table's notes, on stderr, name the snapshot that answered."""
+    found = json.loads(run("query", "topk", "--user", "ada", "-k", "3", "--json").stdout)
+    table = run("query", "topk", "--user", "ada", "-k", "3")
+    lines = [line.split("\t") for line in table.stdout.splitlines()]
+    assert lines[0] == ["", "item", "title", "score"]
+    assert [line[1] for line in lines[1:]] == [item["item_id"] for item in found["items"]]
+    assert found["snapshot"]["id"] == ids(directory)[-1]
+    assert f"Snapshot {ids(directory)[-1]} of silu (latest)" in table.stderr
+    assert context.memory.closed
+    seen = json.loads(run("query", "topk", "--user", "ada", "-k", "99", "--include-seen", "--json").stdout)
+    assert len(seen["items"]) == 19
+    assert "By popularity: user unknown." in run("query", "topk", "--user", "bob").stderr
+
+
+def test_top_k_of_a_sequence_needs_no_store(run: Run, directory: Path, context: Context) -> None:
+    """The items given stand for a user's sequence."""
+    found = json.loads(run("query", "topk", "--sequence", "i1,i2", "--json").stdout)
+    assert (found["user"], found["tokens"]) == (None, 2)
+    assert context.memory.asked == []
+    assert "for" not in run("query", "topk", "--sequence", "i1").stderr.split("Snapshot")[0]
+
+
+def test_ranking_prints_probabilities_and_notes(run: Run, directory: Path) -> None:
+    """There is a column for each action; withdrawn and unknown items are marked."""
+    result = run("query", "rank", "--user", "ada", "--items", "i2,x,i6,i5")
+    header, *lines = [line.split("\t") for line in result.stdout.splitlines()]
+    assert header == ["", "item", "title", "score", "click", "like", "note"]
+    assert [(line[1], line[-1]) for line in lines[2:]] == [("i6", "withdrawn"), ("x", "unknown")]
+    assert "Ordered by mean action probability." in result.stderr
+    found = json.loads(run("query", "rank", "--user", "ada", "--items", "i2,x,i6,i5", "--json").stdout)
+    assert [item["item_id"] for item in found["items"]] == [line[1] for line in lines]
+    popular = run("query", "rank", "--user", "bob", "--items", "i2,x")
+    assert popular.stdout.splitlines()[0] == "\titem\ttitle\tscore\tnote"
+
+
+def test_queries_go_to_the_snapshot_that_is_named(run: Run, directory: Path, tmp_path: Path) -> None:
+    """By alias, by id, by trainer and by data directory."""
+    move(directory, "champion", ids(directory)[0])
+    for flags, step in ((["--alias", "champion"], 1), (["--alias", ids(directory)[1]], 2)):
+        found = json.loads(run("query", "topk", "--user", "ada", "--json", *flags).stdout)
+        assert found["snapshot"]["step"] == step
+    write_model(tmp_path / "other" / "snapshots" / "softmax", 8)
+    other = ["--data-dir", str(tmp_path / "other"), "--name", "softmax"]
+    assert json.loads(run("query", "topk", "--user", "ada", "--json", *other).stdout)["snapshot"]["step"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["query", "topk"], "Give one of --user, --users and --sequence"),
+        (["query", "topk", "--user", "a", "--sequence", "b"], "Give one of --user, --users and --sequence"),
+        (["query", "rank", "--items", "i1"], "Give either --user or --users"),
+        (["query", "topk", "--user", "ada", "--feature", "War"], "give name=value, such as genre=Drama"),
+        (["query", "similar", "--item", "x"], "does not know the item 'x'"),
+        (["query", "topk", "--user", ""], "user is empty"),
+        (["query", "topk", "--user", "ada", "-k", "0"], "k is 0; give a number of items from 1 to 1,000"),
+        (["query", "rank", "--user", "ada", "--items", ""], "items has 0 item ids"),
+    ],
+)
+def test_a_bad_query_is_refused_by_a_sentence(arguments: list[str], sentence: str, run: Run, directory: Path) -> None:
+    """The command raises the error that the main command prints."""
+    with pytest.raises(QueryError, match=sentence):
+        run(*arguments)
+
+
+def test_filters_and_batches(run: Run, directory: Path) -> None:
+    """As over HTTP; several users are one document, or one table after another."""
+
+    def document(*arguments: str) -> Any:
+        return json.loads(run("query", *arguments, "--json").stdout)
+
+    found = document("topk", "--user", "ada", "--allow", "i7,i8,i9", "--deny", "i8")
+    assert {item["item_id"] for item in found["items"]} == {"i7", "i9"}
+    assert document("topk", "--user", "ada", "--feature", "genre=War")["items"] == []
+    assert len(document("topk", "--sequence", "i1", "--diversity", "0.9", "-k", "3")["items"]) == 3
+    answers = document("topk", "--users", "ada,bob", "-k", "2")["answers"]
+    assert [(one["user"], len(one["items"])) for one in answers] == [("ada", 2), ("bob", 2)]
+    assert len(run("query", "topk", "--users", "ada,bob", "-k", "2").stdout.splitlines()) == 6
+    ranked = document("rank", "--users", "ada,bob", "--items", "i2,i5")["answers"]
+    assert [one["source"] for one in ranked] == ["model", "popularity"]
+
+
+def test_reasons_are_printed(run: Run, directory: Path, context: Context) -> None:
+    """A table of the scores' parts, and one of what each event moves, newest first."""
+    arguments = ("query", "explain", "--user", "ada", "--items", "i2,i5", "--newest", "2")
+    found = json.loads(run(*arguments, "--json").stdout)
+    lines = [line.split("\t") for line in run(*arguments).stdout.splitlines()]
+    assert lines[0][:4] == ["item", "title", "score", "encoder"]
+    assert [line[0] for line in lines[1:3]] == [item["item_id"] for item in found["items"]] == ["i2", "i5"]
+    assert lines[3] == ["event", "item", "what", "i2", "i5"]
+    assert [line[1] for line in lines[4:]] == [event["title"] for event in found["events"]]
+    assert f"{found['items'][1]['changes'][0]:.4f}" == lines[4][4]
+    assert "By popularity" in run("query", "explain", "--user", "bob", "--items", "i2").stderr
+    assert context.memory.closed
+
+
+def test_similar_items_and_freshness_need_no_store(run: Run, directory: Path, context: Context) -> None:
+    """They are about no user."""
+    lines = run("query", "similar", "--item", "i2", "-k", "3").stdout.splitlines()
+    assert (lines[0], len(lines)) == ("\titem\ttitle\tcosine", 4)
+    fresh = run("query", "freshness")
+    assert fresh.stdout.splitlines()[0] == "made before\tbehind event time\tnow"
+    assert f"Snapshot {ids(directory)[-1]}" in fresh.stderr
+    assert json.loads(run("query", "freshness", "--json").stdout)["snapshot"]["step"] == 3
+    assert context.memory.asked == []
