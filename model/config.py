@@ -5,7 +5,26 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Activation = Literal["silu", "silu_seen", "softmax"]  # of model/attention/activations.py
-EncoderName = Literal["hstu", "transformer", "gru"]  # files of model/network/encoders
+EncoderName = Literal[  # files of model/network/encoders, then of the packages in model/network/rankers.py
+    "hstu",
+    "transformer",
+    "gru",
+    "din",
+    "dien",
+    "dsin",
+    "bst",
+    "mimn",
+    "sim_soft",
+    "sim_hard",
+    "eta",
+    "sdim",
+    "twin",
+    "mmoe",
+    "senet",
+    "ppnet",
+    "ncf",
+    "dlrm",
+]
 Evict = Literal["recent", "frequent", "both"]
 LEAST_ITEMS: Final = 32
 AccessLogFormat = Literal["off", "text", "json"]
@@ -19,7 +38,8 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     encoder: EncoderName = "hstu"
-    """HSTU, or a baseline: SASRec's Transformer or GRU4Rec's GRU, on which `attention` and `bias` have no effect."""
+    """HSTU, or a baseline, on which `attention` and `bias` have no effect: an encoder, such as SASRec's Transformer or
+    GRU4Rec's GRU, or a model that ranks only, such as din (docs/systems.md)."""
     attention: Activation = "silu"
     """SiLU(QKᵀ+rab)/n as in the paper: n is max_len (silu) or the number of keys that the row sees (silu_seen); or a
     causally masked softmax of it, scaled by 1/sqrt(d_qk) (softmax)."""
@@ -133,6 +153,11 @@ class TrainSettings(BaseModel):
     """Wall time between checkpoints."""
     snapshot_s: Annotated[float, MayChange] = Field(30.0, gt=0)
     """Wall time between snapshots."""
+    delta_s: Annotated[float, MayChange] = Field(0.0, ge=0)
+    """Wall time between deltas, which carry what changed to servers between snapshots; 0: none are written."""
+    delta_threshold: Annotated[float, MayChange] = Field(0.0, ge=0, lt=1)
+    """Share of a row's largest number by which one of its numbers must have moved for the row to be in a delta; 0: rows
+    are exact (docs/performance/delta.md)."""
     keep_snapshots: Annotated[int, MayChange] = Field(20, ge=1)
     """Newest snapshots that are kept, besides those that an alias names."""
     promote: Annotated[str, MayChange] = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")

@@ -23,6 +23,7 @@ from model.storage.snapshot import Manifest, Snapshot, write_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 NOW_MS = 1_700_000_000_000
+HALF_LIFE_MS = 1_000_000  # of popularity; NOW_MS is a multiple, so that counts are sums
 SETTINGS = ModelSettings(dim=16, layers=2, heads=2, max_len=32, rank_actions=("click", "like"))
 FEATURES = ("click", "like", "country=NO")
 
@@ -95,7 +96,8 @@ def model_arrays(
         **prefixed("item_features.", ItemFeatures().state()),
         "items.weight": rng.normal(size=(items, settings.dim)).astype(np.float32),
         "features.weight": rng.normal(size=(len(FEATURES), settings.dim)).astype(np.float32),
-        "popularity.counts": np.arange(items, dtype=np.float64),
+        "popularity.sums": np.arange(items, dtype=np.float64),
+        "popularity.clock": np.array([NOW_MS // HALF_LIFE_MS, HALF_LIFE_MS]),
         "popularity.at_ms": np.array(NOW_MS, np.int64),
     }
 

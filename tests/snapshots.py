@@ -18,7 +18,7 @@ def some_arrays(seed: int = 0) -> dict[str, Any]:
         "items.withdrawn": np.array([False, True, False, False, True]),
         "items.texts": np.frombuffer("aübc".encode(), np.uint8),
         "popularity.at_ms": np.array(2**41, np.int64),
-        "popularity.counts": rng.random(5),
+        "popularity.sums": rng.random(5),
         "features.weight": np.zeros((0, 8), np.float32),
     }
 

@@ -318,7 +318,7 @@ class Learner:
         self.counts = dict(zip(_COUNTS, arrays["counts"].tolist(), strict=True))
 
     def snapshot_arrays(self, at_ms: int) -> dict[str, Any]:
-        """Return what queries need: weights without moments, and popularity as of a time."""
+        """Return what queries need: weights without moments, and the time as of which popularity counts."""
         return {
             **prefixed("recommender.", self.weights.recommender.state_dict()),
             "items.weight": self.weights.item_weights(),
@@ -326,7 +326,7 @@ class Learner:
             **self.index.state(),
             **prefixed("fusion.", self._fusion.snapshot_arrays(len(self.items))),
             **prefixed("clicks.", self._clicks.snapshot_arrays(len(self.items))),
-            "popularity.counts": self.popularity.counts(at_ms),
+            **prefixed("popularity.", self.popularity.state()),
             "popularity.at_ms": np.array(at_ms, np.int64),
         }
 

@@ -371,13 +371,14 @@ def open_answerer(
     Raises:
         ModelError: There is none, or it cannot be loaded.
     """
-    return answerer_at(resolve(directory, name), name, sequences, wall=wall)
+    return answerer_for(load_snapshot(resolve(directory, name)), name, sequences, wall=wall)
 
 
-def answerer_at(path: Path, name: str, sequences: Sequences, *, wall: Callable[[], float] = time.time) -> Answerer:
-    """Load a snapshot that was found under a name, alias or id, and return its answerer; raises as open_answerer."""
-    alias = None if ID_PATTERN.fullmatch(name) else name
-    return Answerer(load_snapshot(path), sequences, alias=alias, wall=wall)
+def answerer_for(
+    snapshot: Snapshot, name: str, sequences: Sequences, *, wall: Callable[[], float] = time.time
+) -> Answerer:
+    """Return the answerer of a snapshot that was found under a name, alias or id; raises as Answerer."""
+    return Answerer(snapshot, sequences, alias=None if ID_PATTERN.fullmatch(name) else name, wall=wall)
 
 
 def _why_popular(tokens: NDArray[Any], history: History) -> str | None:

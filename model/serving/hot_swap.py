@@ -1,5 +1,9 @@
 """Hot swap: follow an alias, and replace the answerer when the alias moves to another snapshot.
 
+Where the alias is the trainer's own (latest) and the trainer writes deltas to its snapshots, these are followed as
+well: from state to state, and into the next snapshot without loading it. A delta that is refused changes nothing; the
+next snapshot is then loaded as a whole.
+
 A request takes `answerer` once and uses it until it has answered, so a swap, which is one assignment, drops no request
 and mixes no two snapshots. While a snapshot cannot be loaded, the last good one answers and `problem` says why.
 """
@@ -12,7 +16,9 @@ from typing import Final
 
 from model.errors import ModelError
 from model.serving.answerer import Answerer
-from model.storage.aliases import resolve
+from model.storage.aliases import LATEST, resolve
+from model.storage.delta_log import State, has_chain, next_state
+from model.storage.snapshot import Snapshot, load_snapshot
 
 RETRY_S: Final = 30.0  # until a snapshot that failed to load is tried again, since loading is expensive
 _log: Final = logging.getLogger("hstu.serve")
@@ -24,7 +30,7 @@ class Swapper:
     Args:
         directory: Folder of the snapshots.
         alias: The alias to follow; an id stays what it is.
-        load: Returns the answerer of a snapshot's folder; raises ModelError if it cannot.
+        make: Returns the answerer of a snapshot; raises ModelError if it cannot answer.
         clock: Monotonic seconds.
     """
 
@@ -32,7 +38,7 @@ class Swapper:
         self,
         directory: Path,
         alias: str,
-        load: Callable[[Path], Answerer],
+        make: Callable[[Snapshot], Answerer],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.answerer: Answerer | None = None
@@ -40,20 +46,23 @@ class Swapper:
         self.brief: str | None = None  # the same for strangers: without paths
         self.swaps = 0
         self.alias = alias
-        self._directory, self._load, self._clock = directory, load, clock
+        self._directory, self._make, self._clock = directory, make, clock
+        self._root = ""  # id of the snapshot that answers, with or without deltas
+        self._state: State | None = None  # what deltas are applied to; None where there is no chain to follow
+        self._refused: str | None = None  # why the next delta was
         self._failed: tuple[str, float] = ("", 0.0)  # id, and when it may be tried again
 
     def poll(self) -> bool:
-        """Look where the alias points, swap if it has moved, and return whether it has."""
+        """Look where the alias points and whether there are deltas, swap if so, and return whether it has."""
         try:
             path = resolve(self._directory, self.alias)
-            if self.answerer is not None and path.name == self.answerer.snapshot_id:
-                self._report(None)
-                return False
-            if path.name == self._failed[0] and self._clock() < self._failed[1]:
-                return False
-            self._failed = (path.name, self._clock() + RETRY_S)
-            self.answerer = self._load(path)
+            moved = self._follow(path.name)
+            if path.name != self._root:
+                if path.name == self._failed[0] and self._clock() < self._failed[1]:
+                    return moved
+                self._failed = (path.name, self._clock() + RETRY_S)
+                self._load(path)
+                moved = True
         except ModelError as error:
             self._report(str(error))
             return False
@@ -63,15 +72,48 @@ class Swapper:
                 _log.exception("snapshot of %s not loaded", self.alias)
             self._report(problem)
             return False
+        self._report(self._refused)
+        return moved
+
+    def _load(self, path: Path) -> None:
+        """Answer from the snapshot in a folder."""
+        snapshot = load_snapshot(path)
+        self._put(self._make(snapshot), path.name)
+        followed = self.alias == LATEST and has_chain(self._directory, path.name)
+        self._state, self._refused = State(snapshot, path.name) if followed else None, None
+
+    def _follow(self, wanted: str) -> bool:
+        """Apply the deltas that have come, and return whether there were any.
+
+        Args:
+            wanted: Id of the snapshot that the alias names.
+        """
+        before = state = self._state
+        if state is None or self._refused:
+            return False
+        try:
+            while (after := next_state(self._directory, state, wanted)) is not None:
+                state = after
+        except ModelError as error:
+            self._refused = str(error)
+        if state is before:
+            return False
+        self._state = None  # if no answerer can be made of it, the next snapshot is loaded
+        self._put(self._make(state.snapshot), state.root)
+        self._state = state
+        return True
+
+    def _put(self, answerer: Answerer, root: str) -> None:
+        self.answerer, self._root = answerer, root
         self._failed = ("", 0.0)
         self.swaps += 1
-        self._report(None)
-        _log.info("%s is now snapshot %s", self.alias, path.name)
-        return True
+        _log.info("%s is now snapshot %s", self.alias, answerer.snapshot_id)
 
     def _report(self, problem: str | None) -> None:
         if problem is not None and problem != self.problem:
             kept = f" Answering goes on with {self.answerer.snapshot_id}." if self.answerer else ""
             _log.warning("%s%s", problem, kept)
         self.problem = problem
-        self.brief = problem and f"The snapshot that {self.alias} names is not loaded; the server's log says why."
+        what = "A delta after the" if problem and problem == self._refused else "The"
+        state = "was refused" if what != "The" else "is not loaded"
+        self.brief = problem and f"{what} snapshot that {self.alias} names {state}; the server's log says why."

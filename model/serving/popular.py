@@ -6,6 +6,8 @@ R rows of the item table, V live rows among them.
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.state import under
+from model.baselines.popularity import Popularity
 from model.storage.snapshot import Snapshot
 
 
@@ -19,8 +21,9 @@ class Popular:
     """
 
     def __init__(self, snapshot: Snapshot, rows: int, live_V: NDArray[np.int64]) -> None:
-        counts = snapshot.arrays.get("popularity.counts", np.zeros(0))
-        self.counts_R = np.pad(np.asarray(counts, np.float64)[:rows], (0, max(0, rows - len(counts))))
+        state = under("popularity.", snapshot.arrays)
+        counts = Popularity.from_state(state).counts(int(state["at_ms"])) if "sums" in state else np.zeros(0)
+        self.counts_R = np.pad(counts[:rows], (0, max(0, rows - len(counts))))
         self._best_first_V = live_V[np.argsort(-self.counts_R[live_V], kind="stable")]
 
     def topk(self, k: int, excluded: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

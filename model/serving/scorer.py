@@ -24,6 +24,7 @@ from model.fusion.click_tables import Impressions, whats
 from model.fusion.clicks import Clicks
 from model.keys.fallback import fallback_keys, fallbacks
 from model.network.item_vectors import item_vectors
+from model.network.ranking.history import Tokens, candidates_of, histories
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
 from model.serving.top_k import Extra, best
@@ -184,10 +185,29 @@ class Scorer:
         with torch.inference_mode():
             y_LD = self._encode(history, rows_b, now_ms)
             query_D, item_bD = self._asked(history, y_LD), self._item_RD[torch.from_numpy(rows_b)]
-            logits_bA = self._recommender.rank_logits(y_LD[len(history) :], query_D.expand_as(item_bD), item_bD)
+            logits_bA = self._rank_logits(history, rows_b, now_ms, y_LD[len(history) :], query_D)
             logit_b = (unit(item_bD) @ query_D / self.settings.temperature).numpy()
         fused_b = self._counted.scores(rows_b, logit_b, self._added(history, now_ms, ALL), self.live_V)
         return Scores(self._probabilities(history, rows_b, logits_bA.numpy(), now_ms), fused_b)
+
+    def _rank_logits(
+        self, history: History, rows_b: NDArray[np.int64], now_ms: int, y_bD: Tensor, query_D: Tensor
+    ) -> Tensor:
+        """Return the logits of towers, or of a model that only ranks, [b, A]."""
+        items_b, ranker, n = torch.from_numpy(rows_b), self._recommender.ranker, len(history)
+        if ranker is None:
+            return self._recommender.rank_logits(y_bD, query_D.expand_as(y_bD), self._item_RD[items_b])
+        tokens = Tokens(
+            self._content(history.items_n, history.features_n),
+            _gather(self._feature_RD, history.actions_n),
+            torch.from_numpy(history.items_n),
+            torch.from_numpy(history.kinds_n),
+            torch.from_numpy(history.ts_ms_n),
+            torch.tensor([0, n]),
+        )
+        asked = histories(tokens, torch.tensor([n - 1]), torch.tensor([now_ms]), ranker.behaviours)
+        logits_bA: Tensor = ranker(asked, candidates_of(self._item_RD[items_b], items_b, torch.zeros_like(items_b)))
+        return logits_bA
 
     def ablated(self, history: History, rows_b: NDArray[np.int64], now_ms: int, head: int, newest: int) -> "Ablation":
         """Score candidates as topk does, and again without each of the newest events, a pass of the encoder each.

@@ -36,7 +36,7 @@ from model.errors import ModelError
 from model.storage.durable import rename_synced, write_synced
 from stream.example import JsonBoundsError, check_json
 
-FORMAT: Final = 4  # of the directory; raised whenever an older reader could misread it
+FORMAT: Final = 5  # of the directory; raised whenever an older reader could misread it
 KIND: Final = "hstu-stream snapshot"
 ARRAYS: Final = "arrays.safetensors"
 MANIFEST: Final = "manifest.json"
@@ -168,7 +168,7 @@ def _remove(path: Path) -> None:
 
 def _write_arrays(path: Path, arrays: Mapping[str, Any], manifest: Manifest) -> Manifest:
     try:
-        save_file({name: _as_numpy(name, array) for name, array in arrays.items()}, path)
+        save_file(as_numpy(arrays), path)
     except SafetensorError as error:
         raise _as_os_error(error) from error
     with path.open("rb") as file:
@@ -181,6 +181,15 @@ def _write_arrays(path: Path, arrays: Mapping[str, Any], manifest: Manifest) -> 
 
 def _id(step: int, digest: str) -> str:
     return f"{step:08d}-{digest[:8]}"
+
+
+def as_numpy(arrays: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Return arrays or tensors as numpy arrays, views of them where possible.
+
+    Raises:
+        ModelError: A dtype has no place in the format.
+    """
+    return {name: _as_numpy(name, array) for name, array in arrays.items()}
 
 
 def _as_numpy(name: str, array: Any) -> NDArray[Any]:

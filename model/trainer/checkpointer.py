@@ -3,8 +3,9 @@
     <data_dir>/train/<name>/.lock         held by the process that trains under this name
     <data_dir>/train/<name>/cut-*         checkpoints (storage/checkpoint.py)
     <data_dir>/snapshots/<name>/          snapshots and their aliases (storage/snapshot.py, storage/aliases.py)
+    <data_dir>/snapshots/<name>/deltas/   what changed between them (storage/delta_log.py)
 
-Both are written whenever their interval of wall time has passed, and at the end of the run.
+All are written whenever their interval of wall time has passed, and all but deltas at the end of the run.
 """
 
 import logging
@@ -23,9 +24,10 @@ from model.errors import ModelError
 from model.learning.learner import Learner
 from model.storage import aliases
 from model.storage.checkpoint import Checkpoint, read_newest, remove_unfinished, write_checkpoint
+from model.storage.delta_log import DeltaLog
 from model.storage.locks import lock_file
 from model.storage.promotion import promote
-from model.storage.snapshot import Manifest, write_snapshot
+from model.storage.snapshot import Manifest, as_numpy, write_snapshot
 from model.trainer.inbox import Inbox
 from model.trainer.report import RunReport
 from stream.example import TimeBounds
@@ -194,13 +196,18 @@ class SnapshotWriter:
         clock: Callable[[], float],
     ) -> None:
         self.schedule = Schedule(settings.snapshot_s, clock)
+        self.delta_schedule = Schedule(settings.delta_s, clock) if settings.delta_s else None
         self.parent = parent
+        self._deltas = DeltaLog(directory, settings.delta_threshold)
         self._directory, self._settings, self._now = directory, settings, now
 
     def write(self, learner: Learner, inbox: Inbox, report: RunReport) -> Path:
         """Write a snapshot, move the alias `latest` to it, delete old ones, and return its folder."""
-        arrays = learner.snapshot_arrays(report.event_ms)
-        path = write_snapshot(self._directory, arrays=arrays, manifest=self._manifest(learner, inbox, report))
+        arrays, manifest = as_numpy(learner.snapshot_arrays(report.event_ms)), self._manifest(learner, inbox, report)
+        path = write_snapshot(self._directory, arrays=arrays, manifest=manifest)
+        if self.delta_schedule:
+            self._deltas.begin(path.name, arrays, manifest)
+            self.delta_schedule.done()
         aliases.move(self._directory, aliases.LATEST, path.name)
         if self._settings.promote:
             self._promote(path.name)
@@ -208,6 +215,21 @@ class SnapshotWriter:
         self.parent = path.name
         self.schedule.done()
         return path
+
+    def write_delta(self, learner: Learner, inbox: Inbox, report: RunReport) -> None:
+        """Write what changed since the last snapshot or delta; a process writes a snapshot first."""
+        if not self._deltas.begun:
+            self.write(learner, inbox, report)
+        elif self.delta_schedule:
+            arrays = as_numpy(learner.snapshot_arrays(report.event_ms))
+            self._deltas.append(arrays, self._manifest(learner, inbox, report))
+            self.delta_schedule.done()
+
+    def learned(self) -> None:
+        """Note that there is something new to write."""
+        self.schedule.stale = True
+        if self.delta_schedule:
+            self.delta_schedule.stale = True
 
     def _promote(self, snapshot_id: str) -> None:
         """Let the gate decide on a new snapshot; a refusal is logged, and stops nothing."""

@@ -153,7 +153,11 @@ class Training:
 
     def _learn_items(self, records: Sequence[Any]) -> None:
         self.learner.learn_items(records)
-        self._checkpoints.schedule.stale = self._snapshots.schedule.stale = True
+        self._learned()
+
+    def _learned(self) -> None:
+        self._checkpoints.schedule.stale = True
+        self._snapshots.learned()
 
     def _learn(self) -> None:
         examples, messages = zip(*(placed.value for placed in self.inbox.batch), strict=True)
@@ -163,7 +167,7 @@ class Training:
         self._report.note(self.learner.step(examples), messages)
         self.inbox.batch.clear()
         self._failed = False
-        self._checkpoints.schedule.stale = self._snapshots.schedule.stale = True
+        self._learned()
         if before // self.settings.window_targets < self._report.targets // self.settings.window_targets:
             self._lines.append(self._report.line())
 
@@ -172,6 +176,8 @@ class Training:
             self.checkpoint()
         if self._snapshots.schedule.due:
             self.snapshot()
+        elif self._snapshots.delta_schedule and self._snapshots.delta_schedule.due:
+            self._snapshots.write_delta(self.learner, self.inbox, self._report)
 
     def _finish(self) -> None:
         """Write the last line, snapshot and checkpoint, once."""

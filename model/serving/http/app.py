@@ -34,7 +34,7 @@ from starlette.responses import HTMLResponse
 
 from model.config import ServeSettings
 from model.dashboard.overview import LettersReader, Overview
-from model.serving.answerer import Answerer, answerer_at
+from model.serving.answerer import Answerer, answerer_for
 from model.serving.hot_swap import Swapper
 from model.serving.http.access import allowed_hosts, is_loopback, with_hosts, with_token
 from model.serving.http.access_log import access_log
@@ -46,6 +46,7 @@ from model.serving.http.questions import JsonRoute
 from model.serving.http.snapshot_page import SnapshotPage, add_snapshots, snapshot_page
 from model.serving.responses import QueryError, SnapshotInfo
 from model.serving.sequences import Sequences
+from model.storage.snapshot import Snapshot
 
 _STATIC: Final = "/docs/static"
 _LENIENT: Final = ("/", "/docs", "/health", "/live", "/metrics", "/ready")  # unknown parameters are ignored
@@ -92,13 +93,13 @@ def make_http_app(
         wall: Wall time in seconds since 1970.
     """
 
-    def load(path: Path) -> Answerer:
-        answerer = answerer_at(path, settings.alias, sequences, wall=wall)
+    def make(snapshot: Snapshot) -> Answerer:
+        answerer = answerer_for(snapshot, settings.alias, sequences, wall=wall)
         answerer.warm_up()
         return answerer
 
     directory = data_dir / "snapshots" / settings.name
-    swapper = Swapper(directory, settings.alias, load)
+    swapper = Swapper(directory, settings.alias, make)
     metrics = ServerMetrics(swapper, access_log(settings.access_log, partial(print, flush=True)))
     app = FastAPI(
         title="hstu-stream",

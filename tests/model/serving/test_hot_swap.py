@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from model.serving.answerer import answerer_at
+from model.serving.answerer import answerer_for
 from model.serving.hot_swap import RETRY_S, Swapper
 from model.serving.sequences import NoSequences
 from model.storage.aliases import move
-from model.storage.snapshot import ARRAYS
-from tests.served import write_model
-from tests.snapshots import write_some
+from model.storage.delta_log import DeltaLog
+from model.storage.snapshot import ARRAYS, Snapshot, as_numpy, load_snapshot
+from tests.served import NOW_MS, SETTINGS, model_arrays, snapshot_of, write_model
+from tests.snapshots import some_manifest, write_some
 
 
 class Loads:
@@ -21,9 +22,9 @@ class Loads:
         self.paths: list[Path] = []
         self.now_s = 0.0
 
-    def __call__(self, path: Path) -> Any:
-        self.paths.append(path)
-        return answerer_at(path, "latest", NoSequences())
+    def __call__(self, snapshot: Snapshot) -> Any:
+        self.paths.append(snapshot.path)
+        return answerer_for(snapshot, "latest", NoSequences())
 
     def swapper(self, directory: Path) -> Swapper:
         return Swapper(directory, "latest", self, clock=lambda: self.now_s)
@@ -86,7 +87,7 @@ def test_what_failed_is_tried_again_after_a_while(tmp_path: Path) -> None:
     (path / ARRAYS).write_bytes(whole)
     loads.now_s = RETRY_S - 1
     assert not swapper.poll()
-    assert len(loads.paths) == 1
+    assert swapper.answerer is None
     loads.now_s = RETRY_S
     assert swapper.poll()
 
@@ -102,10 +103,92 @@ def test_answering_goes_on_when_the_directory_is_gone(tmp_path: Path) -> None:
     assert "There is no snapshot in" in (swapper.problem or "")
 
 
+class Published:
+    """A trainer's snapshots of one model, whose weights change a little with each step, and its deltas."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.log = directory, DeltaLog(directory, 0.0)
+        self.arrays, self.step = as_numpy(model_arrays()), 0
+
+    def snapshot(self, alias: str = "latest") -> str:
+        self.step += 1
+        path = write_model(self.directory, self.step, arrays=self.arrays, alias=None)
+        self.log.begin(path.name, self.arrays, load_snapshot(path).manifest)
+        move(self.directory, alias, path.name)
+        return path.name
+
+    def delta(self) -> Path:
+        self.step += 1
+        self.arrays["items.weight"][self.step] += 1
+        manifest = some_manifest(self.step, settings={"model": SETTINGS.model_dump(mode="json")})
+        return self.log.append(self.arrays, manifest)
+
+
+def answers(swapper: Swapper) -> Any:
+    assert swapper.answerer is not None
+    return swapper.answerer.topk_sequence(["i1", "i2"], 5, NOW_MS).items
+
+
+def test_deltas_are_followed_into_the_next_snapshot(tmp_path: Path) -> None:
+    """Each changes the answers to those of a snapshot made then, and only the first snapshot is ever loaded."""
+    trainer, loads = Published(tmp_path), Loads()
+    swapper = loads.swapper(tmp_path)
+    first = trainer.snapshot()
+    assert swapper.poll()
+    before = answers(swapper)
+    for _ in range(2):
+        trainer.delta()
+        assert [swapper.poll(), swapper.poll()] == [True, False]
+    assert answers(swapper) == answerer_for(snapshot_of(trainer.arrays), "latest", NoSequences()).topk_sequence(
+        ["i1", "i2"], 5, NOW_MS
+    ).items != before  # fmt: skip
+    trainer.delta()
+    second = trainer.snapshot()
+    assert swapper.poll()
+    assert swapper.answerer is not None
+    assert swapper.answerer.snapshot_id == second
+    assert [path.parent.name for path in loads.paths] == [tmp_path.name, *[first] * 3]
+    assert (swapper.swaps, swapper.problem) == (4, None)
+
+
+def test_a_refused_delta_changes_nothing_until_the_next_snapshot(tmp_path: Path) -> None:
+    """It is reported as long as it holds the answers back, and what came before it is answered from."""
+    trainer, loads = Published(tmp_path), Loads()
+    swapper = loads.swapper(tmp_path)
+    trainer.snapshot()
+    swapper.poll()
+    trainer.delta()
+    trainer.delta().unlink()
+    trainer.delta()
+    assert [swapper.poll(), swapper.poll()] == [True, False]
+    assert swapper.answerer is not None
+    assert swapper.answerer.manifest.step == 2
+    assert "Delta 2 is missing" in (swapper.problem or "")
+    assert swapper.brief == "A delta after the snapshot that latest names was refused; the server's log says why."
+    second = trainer.snapshot()
+    assert swapper.poll()
+    assert loads.paths[-1].name == second
+    assert swapper.problem is None
+    trainer.delta()
+    assert swapper.poll()
+
+
+def test_an_alias_of_the_users_own_stays_where_it_is(tmp_path: Path) -> None:
+    """A champion is the snapshot that was chosen, and not what became of it."""
+    trainer, loads = Published(tmp_path), Loads()
+    chosen = trainer.snapshot("champion")
+    swapper = Swapper(tmp_path, "champion", loads)
+    swapper.poll()
+    trainer.delta()
+    assert not swapper.poll()
+    assert swapper.answerer is not None
+    assert swapper.answerer.snapshot_id == chosen
+
+
 def test_an_unforeseen_error_does_not_end_the_polling(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is reported as a problem, with one traceback in the log however often it comes again."""
 
-    def fail(_: Path) -> Any:
+    def fail(_: Snapshot) -> Any:
         raise MemoryError("no room")
 
     write_model(tmp_path, 1)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from model.serving.popular import Popular
-from tests.served import answerer, snapshot_of
+from tests.served import HALF_LIFE_MS, NOW_MS, answerer, snapshot_of
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,9 @@ def test_an_unknown_user_gets_what_is_popular(user: str, reason: str) -> None:
 
 def test_excluded_and_withdrawn_items_are_skipped_and_ties_go_by_row() -> None:
     """Items younger than the counts have none and come last."""
-    snapshot = snapshot_of({"popularity.counts": np.array([1.0, 5.0, 3.0, 5.0, 9.0])})
+    sums = np.array([1.0, 5.0, 3.0, 5.0, 9.0])
+    clock, at_ms = np.array([NOW_MS // HALF_LIFE_MS, HALF_LIFE_MS]), np.array(NOW_MS)
+    snapshot = snapshot_of({"popularity.sums": sums, "popularity.clock": clock, "popularity.at_ms": at_ms})
     popular = Popular(snapshot, 7, live_V=np.array([0, 1, 2, 3, 5, 6]))
     rows, counts = popular.topk(4, excluded=np.array([2]))
     assert (rows.tolist(), counts.tolist()) == ([1, 3, 0, 5], [5.0, 5.0, 1.0, 0.0])

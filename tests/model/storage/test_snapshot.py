@@ -19,6 +19,7 @@ from model.arrays.state import prefixed, under
 from model.errors import ModelError
 from model.storage.snapshot import (
     ARRAYS,
+    FORMAT,
     MANIFEST,
     list_snapshots,
     load_snapshot,
@@ -264,7 +265,10 @@ def flipped(path: Path) -> None:
         (lambda path: (path / MANIFEST).write_text("{"), r"is foreign or damaged: .*truncated"),
         (lambda path: (path / MANIFEST).write_bytes(b'{"kind": "\xff'), r"is foreign or damaged"),
         (lambda path: (path / MANIFEST).write_text("{}"), r"is foreign or damaged: .*`format`"),
-        (lambda path: rewrite_manifest(path, format=5), r"has format 5, but this hstu-stream reads format 4; upgrade"),
+        (
+            lambda path: rewrite_manifest(path, format=FORMAT + 1),
+            rf"has format {FORMAT + 1}, but this hstu-stream reads format {FORMAT}; upgrade",
+        ),
         (lambda path: rewrite_manifest(path, kind="album"), r"is foreign: its manifest says 'album'"),
         (lambda path: rewrite_manifest(path, step="x"), r"is foreign or damaged: .*\$.step"),
         (

@@ -10,8 +10,11 @@ from pydantic import BaseModel
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
+from model.serving.popular import Popular
 from model.serving.scorer import Scorer
 from model.storage.aliases import LATEST, resolve
+from model.storage.delta_log import State, next_state
+from model.storage.patch import state_digest
 from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer.checkpointer import Schedule, deciding_settings, refuse_other_settings
 from stream.example import DEFAULT_BOUNDS, TimeBounds
@@ -186,7 +189,38 @@ def test_the_snapshot_holds_the_model_that_trained(tmp_path: Path) -> None:
     assert (manifest.examples, manifest.rank_targets) == (75, learner.metrics.rank_targets)
     scorer = Scorer(snapshot)
     assert scorer.items.keys.tolist() == learner.items.keys.tolist()
-    assert len(snapshot.arrays["popularity.counts"]) == len(learner.items)
+    counts = Popular(snapshot, len(learner.items), scorer.live_V).counts_R
+    assert counts.tolist() == learner.popularity.counts(int(snapshot.arrays["popularity.at_ms"])).tolist()
+
+
+def test_deltas_lead_from_snapshot_to_snapshot(tmp_path: Path) -> None:
+    """With births, deaths and withdrawals; a run with deltas ends with the digests of one without."""
+    wall = [1_700_000_000.0]
+    directory = tmp_path / "deltas" / "snapshots" / "silu"
+    bounds = {"max_items": 32, "item_ttl_d": 0.005}
+    state, numbers = None, []
+
+    def tick(step: int) -> bool:
+        nonlocal state
+        wall[0] += 4.0
+        if (directory / "aliases" / LATEST).exists():
+            latest = resolve(directory, LATEST)
+            state = state or State(load_snapshot(latest), latest.name)
+            while (after := next_state(directory, state, latest.name)) is not None:
+                state = after
+                numbers.append(after.number)
+        return False
+
+    training = start(tmp_path / "deltas", snapshot_s=20.0, delta_s=4.0, now=lambda: wall[0], **bounds)
+    run(training, after_step=tick)
+    tick(0)
+    assert numbers == [1, 2, 3, 4, 0, 1, 2, 0]
+    assert state is not None
+    assert state.snapshot.manifest.digests == training.digests == run(start(tmp_path / "none", **bounds)).digests
+    last = load_snapshot(resolve(directory, LATEST))
+    assert state.root == last.manifest.id
+    assert state_digest(state.snapshot.arrays) == state_digest(last.arrays)
+    assert training.report["expired"] > 0
 
 
 def test_the_snapshot_says_up_to_when_it_is_trained(tmp_path: Path) -> None:

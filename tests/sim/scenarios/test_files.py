@@ -1,10 +1,15 @@
 """Scenario files: what is wrong with one is a sentence with the file, the table and the key."""
 
+import math
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sim.errors import SimError
+from sim.scenarios.files import KINDS, checked, find, preset_names, table_model
 from sim.scenarios.scenario import WorldScenario, load_scenario
 from tests.sim.world.worlds import written
 
@@ -17,6 +22,34 @@ def test_a_file_is_a_scenario(tmp_path: Path) -> None:
     assert (made.settings.base.users, made.settings.base.events) == (9, 100_000)
     assert made.settings.slates is None
     assert load_scenario(str(tmp_path / "mine.toml")) == made
+
+
+def _tables(content: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, value in content.items():
+        for table in value if isinstance(value, list) else [value] if isinstance(value, dict) else []:
+            yield name, table
+
+
+def _numbers(table: str, kind: str) -> list[str]:
+    fields = table_model(KINDS[kind], table).model_fields
+    return [key for key, field in fields.items() if "float" in str(field.annotation)]
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
+def test_every_number_is_finite(value: float) -> None:
+    """In whichever table of whichever preset."""
+    tried = set()
+    for preset in preset_names():
+        text = find(preset).read_text()
+        kind = tomllib.loads(text).get("kind", "world")
+        for place, (name, _) in enumerate(_tables(tomllib.loads(text))):
+            for key in _numbers(name, kind):
+                content = tomllib.loads(text)
+                [*_tables(content)][place][1][key] = value
+                with pytest.raises(SimError, match=f"{key} = |alpha|zipf|share"):
+                    checked(content, preset)
+                tried.add((name, key))
+    assert {("base", "days"), ("shock", "factor"), ("turnover", "lifetime_d"), ("dirichlet", "zipf")} <= tried
 
 
 @pytest.mark.parametrize(
