@@ -3,12 +3,12 @@
 T targets, K negatives, D width. With s(j) = q·j / temperature, both of unit length, and Q(j) = K q(j), the expected
 count of item j among the negatives (model/learning/negatives.py), the loss of a target with positive p is
 
-    -log( exp(s(p) - log Q(p)) / (exp(s(p) - log Q(p)) + sum over negatives n, n != p, of exp(s(n) - log Q(n))) )
+    -log( exp(s(p)) / (exp(s(p)) + sum over negatives n, n != p, of exp(s(n) - log Q(n))) )
 
-Where draws seldom repeat an item, its minimum is s(j) = log P(j) + const for every q, the proposal distribution of the
-negatives (candidate sampling, Bengio and Senécal, 2008; positives and negatives corrected alike as in Yi et al., 2019,
-"Sampling-bias-corrected neural modeling"). A negative that is the target's own positive is an accidental hit and is
-left out. With uniform q, log Q cancels: Meta's research loss.
+The denominator's expectation is that of the softmax over all items, so the gradient becomes the full softmax's as K
+grows (importance sampling, Bengio and Senécal, 2008). The positive is there with certainty: to subtract its log Q too,
+as where it is drawn with its batch (Yi et al., 2019), gives it another weight than it has (Khrylchenko et al., 2025,
+"Correcting the LogQ correction"). A negative that is the target's own positive is an accidental hit and is left out.
 """
 
 from typing import Any
@@ -30,7 +30,6 @@ def sampled_softmax(
     positives_TD: Tensor,
     negatives_KD: Tensor,
     *,
-    log_q_T: Tensor,
     log_q_K: Tensor,
     hit_TK: Tensor,
     temperature: float,
@@ -41,14 +40,13 @@ def sampled_softmax(
         queries_TD: Queries of unit length.
         positives_TD: Rows of the item table; they are normalised here.
         negatives_KD: Rows of the item table, shared by all targets; they are normalised here.
-        log_q_T: The log Q of the positives.
         log_q_K: The log Q of the negatives.
         hit_TK: Whether the negative does not count for this target, bool.
         temperature: The temperature of the softmax.
     """
     queries, positives, negatives = queries_TD, unit(positives_TD), unit(negatives_KD)
     loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
-        queries, positives, negatives, log_q_T, log_q_K, hit_TK, temperature
+        queries, positives, negatives, log_q_K, hit_TK, temperature
     )
     return loss
 
@@ -58,10 +56,10 @@ class _SampledSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, p: Tensor, n: Tensor, log_q_T: Tensor, log_q_K: Tensor, hit_TK: Tensor, temperature: float
+        ctx: Any, q: Tensor, p: Tensor, n: Tensor, log_q_K: Tensor, hit_TK: Tensor, temperature: float
     ) -> Tensor:
         """Return the mean over the targets; save the weights of the softmax."""
-        own_T = (q * p).sum(-1) / temperature - log_q_T
+        own_T = (q * p).sum(-1) / temperature
         scores_TK = ((q / temperature) @ n.T).to(log_q_K.dtype)  # under autocast only the product is half precision
         weights_TK = scores_TK.sub_(log_q_K).masked_fill_(hit_TK, -torch.inf)
         most_T = torch.maximum(own_T, weights_TK.amax(1))
@@ -80,4 +78,4 @@ class _SampledSoftmax(torch.autograd.Function):
         q, p, n, weights_TK, own_weight_T = ctx.saved_tensors
         scale = grads[0] * ctx.scale
         less_T1 = ((own_weight_T - 1) * scale)[:, None]
-        return weights_TK @ (n * scale) + less_T1 * p, less_T1 * q, weights_TK.T @ (q * scale), *(None,) * 4
+        return weights_TK @ (n * scale) + less_T1 * p, less_T1 * q, weights_TK.T @ (q * scale), *(None,) * 3
