@@ -48,7 +48,7 @@ class Trainer:
         with self._precision():
             admitted = RowBatch(self._batch, self._targets, self._rows)
             forward = ForwardPass(self.weights, admitted, self._negatives())
-            return self.weights.descend(forward.loss(self._train.rank_weight), forward.gathered)
+            return self.weights.descend(forward.loss(self._train), forward.gathered)
 
     def encode(self) -> None:
         """Run the encoder forward and backward."""

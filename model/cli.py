@@ -3,6 +3,7 @@
 Only typer is imported here; a command imports what it needs when it runs, so that `hstu --help` stays quick.
 """
 
+import csv
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from model.options import DataDir, Json, ModelCliSettings, Name, require, snapsh
 from model.storage.cli import snapshots_app
 
 if TYPE_CHECKING:
+    from model.dashboard.overview import LettersReader
     from model.serving.answerer import Answerer
     from model.serving.responses import Ranking, SnapshotInfo, TopK
     from model.serving.sequences import Sequences
@@ -41,6 +43,9 @@ class ModelCliContext(Protocol):
 
     def sequences(self, settings: Any) -> "OpenSequences":
         """Return a reader of users' sequences in the store of these settings, which load() has returned."""
+
+    def letters(self, settings: Any) -> "LettersReader | None":
+        """Return what reads the last dead letters; None where no Kafka is named."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -144,7 +149,7 @@ def serve(
 
     context: ModelCliContext = ctx.obj
     with closing(context.sequences(settings)) as sequences:
-        run_server(settings.serve, settings.data_dir, sequences)
+        run_server(settings.serve, settings.data_dir, sequences, context.letters(settings))
 
 
 def _settings(
@@ -191,7 +196,7 @@ def query_topk(
 def query_rank(
     ctx: typer.Context,
     user: Annotated[str, typer.Option("--user", help="Id of the user.")],
-    items: Annotated[str, typer.Option("--items", help="Item ids a,b,c, up to 2000.")],
+    items: Annotated[str, typer.Option("--items", help="Item ids a,b,c, up to 2000; one with a comma in quotes.")],
     as_json: Json = False,
     name: Name = None,
     alias: Alias = None,
@@ -203,7 +208,8 @@ def query_rank(
 
 
 def _split(items: str | None) -> list[str]:
-    return items.split(",") if items else []
+    """Return the ids between commas; one that has a comma itself stands in quotes."""
+    return next(csv.reader([items])) if items else []
 
 
 @contextmanager

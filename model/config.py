@@ -5,7 +5,26 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 Activation = Literal["silu", "silu_seen", "softmax"]  # of model/attention/activations.py
-EncoderName = Literal["hstu", "transformer", "gru"]  # files of model/network/encoders
+EncoderName = Literal[  # files of model/network/encoders, then of the packages in model/network/rankers.py
+    "hstu",
+    "transformer",
+    "gru",
+    "din",
+    "dien",
+    "dsin",
+    "bst",
+    "mimn",
+    "sim_soft",
+    "sim_hard",
+    "eta",
+    "sdim",
+    "twin",
+    "mmoe",
+    "senet",
+    "ppnet",
+    "ncf",
+    "dlrm",
+]
 Evict = Literal["recent", "frequent", "both"]
 LEAST_ITEMS: Final = 32
 AccessLogFormat = Literal["off", "text", "json"]
@@ -19,7 +38,8 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     encoder: EncoderName = "hstu"
-    """HSTU, or a baseline: SASRec's Transformer or GRU4Rec's GRU, on which `attention` and `bias` have no effect."""
+    """HSTU, or a baseline, on which `attention` and `bias` have no effect: an encoder, such as SASRec's Transformer or
+    GRU4Rec's GRU, or a model that ranks only, such as din (docs/systems.md)."""
     attention: Activation = "silu"
     """SiLU(QKᵀ+rab)/n as in the paper: n is max_len (silu) or the number of keys that the row sees (silu_seen); or a
     causally masked softmax of it, scaled by 1/sqrt(d_qk) (softmax)."""
@@ -86,6 +106,9 @@ class TrainSettings(BaseModel):
     negatives: int = Field(2048, ge=1)
     """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity; all live
     items where there are no more."""
+    noise_odds: float = Field(1.0, ge=0)
+    """Odds that a target is noise, any live item as likely as another. The retrieval loss is that of this mixture, so
+    that targets which cannot be foreseen move weights little; 0: the plain softmax."""
     replay_every: int = Field(1, ge=0)
     """Micro-batches from one step on examples of the past to the next; 0 trains on each example once."""
     replay_examples: int = Field(4, ge=1)
@@ -182,6 +205,8 @@ class ServeSettings(BaseModel):
     addresses are always among them. "*" allows any; elsewhere than on loopback an empty list does, too."""
     cors_origins: tuple[str, ...] = ()
     """Origins such as https://shop.example whose pages may read answers in a browser; "*" for all."""
+    watch: tuple[str, ...] = ()
+    """HOST:PORT of the metrics of workers and trainers, for the dashboard; a name may stand for several hosts."""
     access_log: AccessLogFormat = "off"
     """Whether each request is logged on standard output, and how."""
     connections: int = Field(512, ge=8)

@@ -112,12 +112,15 @@ def demo(
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Rows of MovieLens at most.  [default: all]")
     ] = None,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Leave everything up at the end, until Ctrl-C, to look at the dashboard.")
+    ] = False,
 ) -> None:
     """Run the main job on this machine: Kafka, a worker, two trainers and a server; MovieLens-small is replayed."""
     from sim.demo.command import run_demo
 
     require("torch", "numba", "safetensors", "fastapi", "uvicorn")
-    run_demo(directory, user, limit)
+    run_demo(directory, user, limit, stay=stay)
 
 
 def settings(ctx: typer.Context) -> None:

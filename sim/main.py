@@ -111,6 +111,22 @@ class Context:
 
         return SequenceReader(settings.data_dir, settings.stream)
 
+    def letters(self, settings: "Settings") -> "Callable[[int], list[dict[str, Any]]] | None":
+        """Return what reads the last dead letters, newest first; None where no Kafka is named."""
+        if not settings.bootstrap:
+            return None
+        from stream.kafka.bootstrap import require_kafka
+        from stream.operations.dead_letters import last_letters
+
+        kafka = require_kafka(settings.bootstrap, settings.kafka)
+
+        def read(count: int) -> list[dict[str, Any]]:
+            fields = ("id", "reason", "detail", "ts_ms")
+            letters = last_letters(kafka, settings.stream, count)
+            return [{name: getattr(letter, name) for name in fields} for letter in letters]
+
+        return read
+
     def titles(self, settings: "Settings") -> "Callable[[str], str | None]":
         """Return what finds an item's title in the snapshot that is served; nothing where there is none."""
         if find_spec("safetensors") is None:

@@ -124,7 +124,7 @@ class StreamSettings(BaseModel):
     for a new id's text), and topic `examples` is made for records of 16 MiB."""
     history_tokens: int = Field(8192, ge=64)
     """Tokens kept of a user at least; older blocks are dropped."""
-    history_days: float = Field(0, ge=0, le=100_000)
+    history_days: float = Field(0, ge=0, le=1e6)
     """Age beyond which old blocks of 64 tokens are dropped, whenever a user's new tokens begin another block; a user
     without new events keeps theirs. 0 means no limit."""
     max_slate: int = Field(200, ge=1)

@@ -17,7 +17,7 @@ from model.config import ModelSettings, TrainSettings
 from model.data.candidates import Questions
 from model.data.catalogue import ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex
-from model.evaluation.prequential import MODEL
+from model.evaluation.prequential import ENCODER, MODEL
 from model.learning.learner import Learner
 from stream.example import END_OF_TIME_MS, NO_KEY, Example, Kind, id_key
 from tests.batches import make_example, with_targets
@@ -46,16 +46,34 @@ Factory = Callable[[], Contestant]
 class Neural:
     """A learner with one model, as a contestant."""
 
-    def __init__(self, **model: object) -> None:
+    def __init__(self, *, fused: bool = True, **model: object) -> None:
+        self._settings = {"fused": fused, **model}
         shape = ModelSettings(**{"dim": 8, "layers": 1, "heads": 2, "max_len": 32, **model})  # type: ignore[arg-type]
         self._learner = Learner(
-            shape, TrainSettings(device="cpu", negatives=4, learning_rate=0.03, embedding_rate_ratio=1), baselines=False
+            shape,
+            TrainSettings(device="cpu", negatives=4, learning_rate=0.03, embedding_rate_ratio=1, fuse_counts=fused),
+            baselines=False,
         )
         self.learn_items = self._learner.learn_items
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Ranks:
         outcome = self._learner.step(examples, test=test, learn=learn).outcome
         return np.empty(0) if outcome is None else outcome.ranks[MODEL]
+
+    def logits(self, examples: Sequence[Example]) -> NDArray[np.float64]:
+        """Return the logits of the towers, or of a model that only ranks, for what was shown, [N, A]."""
+        outcome = self._learner.step(examples, test=True, learn=False).outcome
+        assert outcome is not None
+        return np.asarray(outcome.logits[ENCODER], np.float64)
+
+    def resumed(self) -> "Neural":
+        """Return a new learner with this one's state."""
+        new = Neural(**self._settings)  # type: ignore[arg-type]
+        new._learner.load_state({name: np.array(array) for name, array in self._learner.state().items()})
+        return new
+
+    def digest(self) -> str:
+        return self._learner.digest()
 
 
 class Counting:
@@ -259,3 +277,35 @@ def requests_are_asked_before_they_count(make: Factory, before: Sequence[Example
     every = [float(deepcopy(ready).step(batch, test=True, learn=True)[0]) for batch in batches]
     ranks = sorted(rank for rank in every if rank < np.inf)
     assert ranks == [1 + ranks.index(rank) + (ranks.count(rank) - 1) / 2 for rank in ranks]
+
+
+def clicks_do_not_look_ahead(
+    ready: Neural, asked: Sequence[Example], future: Sequence[int], other: Sequence[Example], *, slate: bool
+) -> None:
+    """A logit depends on the candidate and what was before the request; with `slate`, on items shown above it too."""
+    *_, last = asked
+    targets = shown(last)
+    logits_NA = deepcopy(ready).logits(asked)[len(targets) * -1 :]
+    for target, logit_A in zip(targets.tolist(), logits_NA, strict=True):
+        if not slate or last.positions[target] == last.queries[target] + 1:
+            found_NA = deepcopy(ready).logits([*other, alone(last, target, future)])
+            assert np.allclose(found_NA[-1], logit_A, atol=1e-5)
+
+
+def clicks_do_not_depend_on_batches(ready: Neural, asked: Sequence[Example]) -> None:
+    """Examples asked together have the logits that each has alone, from the same weights."""
+    apart = [deepcopy(ready).logits([example]) for example in asked]
+    assert np.allclose(deepcopy(ready).logits(asked), np.concatenate(apart), atol=1e-5)
+
+
+def resumes_to_the_bit(one: Neural, later: Sequence[Example]) -> None:
+    """A learner that was saved and restored goes on as one that was not."""
+    other = one.resumed()
+    for each in (one, other):
+        each.step(later, test=True, learn=True)
+    assert one.digest() == other.digest()
+
+
+def shown(example: Example) -> NDArray[np.intp]:
+    """Return the ranking targets of an example."""
+    return np.flatnonzero(example.kinds[example.positions] == Kind.IMPRESSION)

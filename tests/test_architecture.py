@@ -34,11 +34,12 @@ model.attention.cpu  model.attention.triton
 model.data
 model.counting
 model.fusion
-model.network.encoders
+model.network.ranking
+model.network.encoders  model.network.interest  model.network.long_history  model.network.gates  model.network.factors
 model.network
 model.baselines  model.evaluation  model.optim  model.storage
 model.learning
-model.serving  model.trainer
+model.dashboard  model.serving  model.trainer
 model.serving.http
 model.cli
 sim.errors

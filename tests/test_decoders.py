@@ -1,13 +1,16 @@
 """Whatever bytes come in, from Kafka or from a disk, each decoder returns a value or refuses them by its own error."""
 
+import gzip
 import random
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import cramjam
 import numpy as np
 import pytest
+from aiokafka import codec
 
 from model.data import catalogue
 from model.errors import ModelError
@@ -18,11 +21,13 @@ from stream.config import StreamSettings
 from stream.errors import FormatError, StoreError
 from stream.example import Example, Heartbeat, decode, encode_example, encode_heartbeat
 from stream.join.partition import Partition
+from stream.kafka.record_batches import read_batch
 from stream.schema.dead_letters import RefusedError
 from stream.schema.events import decode_event, decode_waiting
 from stream.schema.topics import SourceTopic
 from stream.store import layout
 from tests.memory_store import MemoryStore
+from tests.raw_records import batch, record
 from tests.snapshots import write_line
 
 SETTINGS: Final = StreamSettings(partitions=1)
@@ -168,6 +173,18 @@ def store(key: bytes, seed: bytes, *refusals: type[Exception]) -> Decoder:
     return Decoder([seed], lambda value: stored(key, value), refusals)
 
 
+def record_batches() -> Decoder:
+    """Contents of batches by any codec; what cannot be read is a record that says so."""
+    plain = b"".join(record(b"k", b"value", [(b"name", b"x")], delta=delta) for delta in range(3))
+    packed = bytes(cramjam.zstd.compress(plain)), bytes(cramjam.lz4.compress(plain)), codec.snappy_encode(plain)
+
+    def read(content: bytes) -> None:
+        for number in range(8):
+            assert 1 <= len(read_batch(batch(content, 3, codec=number))) <= 3
+
+    return Decoder([plain, gzip.compress(plain), *packed], read, ())
+
+
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Path]:
     """A folder in memory where the system has one: a disk takes milliseconds for each input."""
@@ -189,6 +206,7 @@ DECODERS: Final[dict[str, Callable[[Path], Decoder]]] = {
     "attributes": lambda _: event(SourceTopic.ATTRIBUTES),
     "items": lambda _: Decoder([ITEM, HEARTBEAT], lambda value: catalogue.decode(b"b", value, 5), (ModelError,)),
     "tombstones": lambda _: Decoder([b"an item"], lambda key: catalogue.decode(key, None, 5), (ModelError,)),
+    "record batches": lambda _: record_batches(),
     "examples": lambda _: Decoder([an_example(), encode_heartbeat(Heartbeat(1, 2))], used, (FormatError,)),
     "waiting events": lambda _: store(WAITING, EVENTS[SourceTopic.ACTIONS]),
     "meta of a store": lambda _: store(layout.META_KEY, meta(), StoreError),

@@ -1,8 +1,8 @@
 """All counters in one log-linear model, whose weights are learnt online: what an encoder has to add to.
 
-Popularity over several half-lives, what goes together with the user's last items, what follows the last one, and the
-user's own items (model/fusion/loops.py). Counts and weights move with each event, so that a burst is seen within a
-micro-batch: `step` ranks a user's request by all requests before it.
+Popularity over several half-lives, what goes together with the user's last items, what follows the last one, what the
+nearest histories have, and the user's own items (model/fusion/loops.py). Counts and weights move with each event, so
+that a burst is seen within a micro-batch: `step` ranks a user's request by all requests before it.
 """
 
 import numpy as np

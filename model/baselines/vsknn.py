@@ -64,8 +64,7 @@ def _neighbours(users: Array, last_Tm: Array, kept: Histories, memory: Memory) -
     at_V, n = np.full(len(kept.latest), -1), 0
     for t in range(len(users)):
         first = n
-        slot = slot_of(users[t], kept)
-        slots, similar = nearest(slot if kept.users[slot] == users[t] else -1, last_Tm[t], kept, memory)
+        slots, similar = nearest(slot_of(users[t], kept), last_Tm[t], kept, memory)
         for k in range(len(slots)):
             for place in range(slots[k] * ITEMS, (slots[k] + 1) * ITEMS):
                 if kept.stamps[place]:

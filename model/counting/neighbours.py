@@ -9,8 +9,9 @@ A user is met by the items that both have, at each item among its RECENT latest 
 of equal ones those met first. Source: VS-KNN, Ludewig and Jannach, Evaluation of session-based recommendation
 algorithms, 2018, with users' last items in the place of sessions.
 
-Memory is bounded whatever the numbers of users and items: S * m places and 4 bytes an item. A new user takes the place
-of another by the hash of the key. The users who have an item are a list through these places, the latest taker first.
+Memory is bounded whatever the numbers of users and items: S * m places and 4 bytes an item. The key of a user names
+WAYS slots; a new user takes the one that has taken nothing for longest. The users who have an item are a list through
+the places, the latest taker first.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from model.arrays.growable import with_room
 from model.arrays.jit import compiled
 
-SLOTS: Final = 1 << 16
+SLOTS: Final = 1 << 14
+WAYS: Final = 8
 ITEMS: Final = 20
 RECENT: Final = 200
 NEAREST: Final = 200
@@ -36,6 +38,7 @@ class Histories(NamedTuple):
 
     users: NDArray[np.uint64]  # [S] key of the user
     sizes: NDArray[np.int32]  # [S] number of items
+    turns: NDArray[np.int64]  # [S] when the user has last taken one, by `clock`; 0: never
     items: NDArray[np.int32]  # [S * m]
     stamps: NDArray[np.int64]  # [S * m] when each was taken, by `clock`; 0: an empty place
     earlier: NDArray[np.int32]  # [S * m] place of the taker before
@@ -59,6 +62,7 @@ class Neighbours:
         self.histories = Histories(
             np.zeros(slots, np.uint64),
             np.zeros(slots, np.int32),
+            np.zeros(slots, np.int64),
             np.zeros(places, np.int32),
             np.zeros(places, np.int64),
             np.zeros(places, np.int32),
@@ -88,13 +92,14 @@ class Neighbours:
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays, for a checkpoint."""
         kept = self.histories
-        places, slots = np.flatnonzero(kept.stamps), np.flatnonzero(kept.users)
+        places, slots = np.flatnonzero(kept.stamps), np.flatnonzero(kept.turns)
         return {
             "places": places.astype(np.int32),
             "items": kept.items[places],
             "stamps": kept.stamps[places],
             "slots": slots.astype(np.int32),
             "users": kept.users[slots],
+            "turns": kept.turns[slots],
             "facts": np.array([len(kept.users), self._len, kept.clock[0]], np.int64),
         }
 
@@ -109,7 +114,7 @@ class Neighbours:
         kept.items[places], kept.stamps[places], kept.clock[0] = state["items"], state["stamps"], clock
         kept.sizes[:] = np.bincount(places // ITEMS, minlength=slots)
         if "users" in state:
-            kept.users[state["slots"]] = state["users"]
+            kept.users[state["slots"]], kept.turns[state["slots"]] = state["users"], state["turns"]
         _link_all(places[np.argsort(state["stamps"], kind="stable")], kept)
         return new
 
@@ -165,13 +170,28 @@ def _take(slot: int, item: int, kept: Histories) -> None:
         kept.sizes[slot] += 1
     kept.clock[0] += 1
     kept.items[at], kept.stamps[at] = item, kept.clock[0]
+    kept.turns[slot] = kept.clock[0]
     _link(at, kept)
 
 
 @compiled
 def slot_of(user: int, kept: Histories) -> int:
-    """Return the slot in which a user would be."""
-    return int(user % np.uint64(len(kept.users)))
+    """Return the slot of a user, -1 if it has none."""
+    first = WAYS * np.int64(user % np.uint64(len(kept.users) // WAYS))
+    for slot in range(first, first + WAYS):
+        if kept.turns[slot] and kept.users[slot] == user:
+            return int(slot)
+    return -1
+
+
+@compiled
+def _renewed(user: int, kept: Histories) -> int:
+    """Return a slot for a new user, emptied."""
+    first = WAYS * np.int64(user % np.uint64(len(kept.users) // WAYS))
+    slot = first + np.argmin(kept.turns[first : first + WAYS])
+    kept.users[slot] = user
+    _clear(slot, kept)
+    return int(slot)
 
 
 @compiled
@@ -185,9 +205,8 @@ def keep(user: int, item: int, history: Array, kept: Histories) -> None:
         kept: What is kept.
     """
     slot = slot_of(user, kept)
-    if kept.users[slot] != user:
-        kept.users[slot] = user
-        _clear(slot, kept)
+    if slot < 0:
+        slot = _renewed(user, kept)
         for k in range(min(len(history), ITEMS) - 1, -1, -1):
             if history[k] >= 0:
                 _take(slot, history[k], kept)
@@ -205,8 +224,8 @@ def _clear(slot: int, kept: Histories) -> None:
 def _forget_users(users: Array, kept: Histories) -> None:
     for user in users:
         slot = slot_of(user, kept)
-        if kept.users[slot] == user:
-            kept.users[slot] = 0
+        if slot >= 0:
+            kept.users[slot] = kept.turns[slot] = 0
             _clear(slot, kept)
 
 

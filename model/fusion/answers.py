@@ -86,3 +86,27 @@ class CountedScores:
             score_b = score_b + np.where(added.rows_n[at_b] == rows_b, added.listed_n[at_b], np.float32(0))
         fused: NDArray[np.float32] = score_b.astype(np.float32)
         return fused
+
+    def parts(
+        self,
+        rows_b: NDArray[np.int64],
+        logit_b: NDArray[np.float32],
+        history_n: NDArray[np.int64],
+        acted_n: NDArray[np.bool_],
+        now_ms: int,
+        head: int,
+    ) -> NDArray[np.float64]:
+        """Return what each of log_linear.FEATURES adds to the scores of some rows, [b, features]."""
+        events = history_events(history_n, acted_n, self._counters.weigh(np.array([now_ms]), move=False))
+        room = room_for(self._counters, events, 0, getattr(self._own, "room", None))
+        self._own.room = room
+        place_of = {
+            row: place for place, row in enumerate(room.rows[: loops.listed(events, self._view, room)].tolist())
+        }
+        listed = np.zeros((len(rows_b), tables.LISTED))
+        for at, row in enumerate(rows_b.tolist()):
+            if row in place_of:
+                listed[at] = room.features[place_of[row], : tables.LISTED]
+        feature_bF = np.concatenate((logit_b[:, None], self._counters.features[rows_b], listed), axis=1)
+        parts_bF: NDArray[np.float64] = feature_bF * self._weights[head, int(events.classes[0])]
+        return parts_bF

@@ -1,9 +1,9 @@
-"""The counts behind a log-linear model, moved event by event: popularities, pairs, and their state.
+"""The counts behind a log-linear model, moved event by event: popularities, pairs, nearest histories; their state.
 
 V items, P popularities, T events. Popularity is counted with several half-lives side by side; pairs (what goes together
 with an item, what follows it) with one. Memory is bounded by the number of items: P counts and features of each, and at
 most 2,048 pairs of an item, fewer where there are more than 2,048 items, 256 from 16,384 items on
-(tables.pairs_of_item).
+(tables.pairs_of_item). Histories are bounded whatever the number of users (model/counting/neighbours.py).
 """
 
 from collections.abc import Mapping

@@ -160,7 +160,7 @@ class LogLinear:
     def snapshot_arrays(self, heads: int) -> dict[str, NDArray[Any]]:
         """Return what answers need: the weights of the first heads, and the counts without what only learning needs."""
         state = prefixed("counts.", self.counters.state())
-        for name in ("sums", "neighbours.users", "neighbours.slots"):
+        for name in ("sums", "neighbours.users", "neighbours.turns", "neighbours.slots"):
             del state[f"counts.{name}"]
         return {"weights": self._heads.weights[:heads], **state}
 

@@ -16,7 +16,7 @@ Array = NDArray[Any]
 
 LAGS: Final = 20  # last items of a user that are looked at
 FADE: Final = 0.9  # weight of an item a place further back, where pairs are counted and where they are looked up
-SHRINK: Final = 10.0  # added to the denominator of a cosine
+SHRINK: Final = 30.0  # added to the denominator of a cosine
 PAIRS: Final = 1 << 22  # in all; of an item its part of them, within these bounds:
 MOST: Final = 2048
 LEAST: Final = 256

@@ -10,11 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.config import TrainSettings
 from model.data.entity_index import RowBatch
 from model.data.labels import accidental_hits
 from model.learning.dropout import Dropout
 from model.learning.negatives import Negatives
 from model.network import ranking_head
+from model.network.ranking.history import Candidates, Histories, Tokens, candidates_of, histories
 from model.network.retrieval_loss import sampled_softmax
 from model.optim.parameters import Parameters
 
@@ -53,7 +55,13 @@ class ForwardPass:
             y_LD = dropout.output(y_LD)
         query_P = tensor(tokens.queries[targets.positive])
         self.queries_PD = recommender.queries(y_LD, query_P, content_LD, kinds_L, offsets)
-        self.logits_NA = self._rank_logits(y_LD, content_LD)
+        self._ranked: tuple[Histories, Candidates] | None = None  # what a model that only ranks has read
+        if recommender.ranker is None:
+            self.logits_NA = self._rank_logits(y_LD, content_LD)
+        else:
+            token_rows = Tokens(content_LD, action_LD, tensor(rows.items), kinds_L, ts_ms_L, offsets)
+            self._ranked = self._asked(token_rows, recommender.ranker.behaviours)
+            self.logits_NA = recommender.ranker(*self._ranked)
 
     def _embed(self, item_at_L: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the rows of the tokens' items or attributes, and those of their actions, [L, D] each."""
@@ -79,16 +87,33 @@ class ForwardPass:
         y_ND = y_LD.index_select(0, tensor(position_N))
         return recommender.rank_logits(y_ND, query_RD.index_select(0, tensor(request_N)), rows_ND)
 
-    def loss(self, rank_weight: float) -> Tensor | None:
-        """Return the retrieval loss plus `rank_weight` times the ranking loss; None where there is no target."""
+    def _asked(self, token_rows: Tokens, behaviours: int) -> tuple[Histories, Candidates]:
+        """Return the histories before the requests of the shown items, each once, and these items."""
+        tokens, tensor, shown = self._batch.tokens, self._weights.tensor, self._batch.targets.shown
+        position_N = tokens.positions[shown]
+        asked_R, first_R, request_N = np.unique(tokens.queries[shown], return_index=True, return_inverse=True)
+        request_ms_R = tokens.request_ms[shown][first_R]
+        rows_ND = self._matrix.index_select(0, tensor(self._content_at_L[position_N]))
+        items_N = tensor(self._batch.rows.items[position_N])
+        asked = histories(token_rows, tensor(asked_R), tensor(request_ms_R), behaviours)
+        return asked, candidates_of(rows_ND, items_N, tensor(request_N))
+
+    def loss(self, train: TrainSettings) -> Tensor | None:
+        """Return the retrieval loss plus the weighted ranking loss; None where there is no target."""
         losses, labels = [], self._batch.targets.labels
         if self._negatives and (self._positive_at_P >= 0).any():
-            losses.append(self._retrieval_loss(self._negatives))
+            losses.append(self._retrieval_loss(self._negatives, train.noise_odds))
         if labels.size:
-            losses.append(rank_weight * ranking_head.loss(self.logits_NA, self._weights.tensor(labels)))
+            losses.append(train.rank_weight * self._ranking_loss(self._weights.tensor(labels)))
         return torch.stack(losses).sum() if losses else None
 
-    def _retrieval_loss(self, negatives: Negatives) -> Tensor:
+    def _ranking_loss(self, labels_NA: Tensor) -> Tensor:
+        """Return the loss of the logits, and what a ranking model adds to it."""
+        loss, ranker = ranking_head.loss(self.logits_NA, labels_NA), self._weights.recommender.ranker
+        auxiliary = ranker.auxiliary_loss(*self._ranked, labels_NA) if ranker and self._ranked else None
+        return loss if auxiliary is None else loss + auxiliary
+
+    def _retrieval_loss(self, negatives: Negatives, noise_odds: float) -> Tensor:
         """Return the loss of the targets whose item has a row."""
         tokens, targets, at_P = self._batch.tokens, self._batch.targets, self._positive_at_P
         known = np.flatnonzero(at_P >= 0)
@@ -102,4 +127,5 @@ class ForwardPass:
             log_q_K=tensor(negatives.log_q(negatives.rows)).to(leaf.dtype),
             hit_TK=tensor(hit_PK),
             temperature=self._weights.recommender.settings.temperature,
+            noise=noise_odds / negatives.live,
         )

@@ -233,7 +233,7 @@ class Learner:
         return self.popularity, self._last_items
 
     def _train_on(self, trained: ForwardPass, answered: Questions) -> float:
-        loss = trained.loss(self.train.rank_weight)
+        loss = trained.loss(self.train)
         value = math.nan if loss is None else self.weights.descend(loss, trained.gathered)
         known = np.flatnonzero(answered.targets >= 0)
         for baseline in self._baselines:
@@ -258,7 +258,7 @@ class Learner:
         drawn = self._negatives(now_ms, rng) if len(batch.targets.positive) else None
         dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
         replayed = ForwardPass(self.weights, batch, drawn, dropout)
-        loss = replayed.loss(self.train.rank_weight)
+        loss = replayed.loss(self.train)
         if loss is not None:
             self.weights.descend(loss, replayed.gathered)
 

@@ -26,6 +26,7 @@ class Negatives:
     uniform: float  # K_u / V; 1 where every live row is a negative
     by_popularity: float  # K_p / sum of live popularity
     popularity: NDArray[np.float64]  # [R]
+    live: int  # V
 
     def log_q(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return log(K q(row)) of each live row, in the shape of `rows`."""
@@ -52,7 +53,7 @@ def draw(
             f"Row {live_rows[popularity_V.argmin()]} has popularity {popularity_V.min()}; it must be 0 or more."
         )
     if len(live_rows) <= count:
-        return Negatives(live_rows, uniform=1.0, by_popularity=0.0, popularity=popularity_R)
+        return Negatives(live_rows, uniform=1.0, by_popularity=0.0, popularity=popularity_R, live=len(live_rows))
     upto_V = np.cumsum(popularity_V, dtype=np.float64)
     total = float(upto_V[-1])
     popular = count // 2 if total > 0 else 0
@@ -64,4 +65,5 @@ def draw(
         uniform=(count - popular) / len(live_rows),
         by_popularity=popular / total if popular else 0.0,
         popularity=popularity_R,
+        live=len(live_rows),
     )

@@ -1,5 +1,7 @@
 """The dense part of a recommender: from a batch's embedded tokens to queries and logits.
 
+The logits are of towers on an encoder's output, or of a model that only ranks (rankers.py) and has no encoder.
+
 L tokens, B sequences, T targets, A rank actions, D width. Rows of items and features live in tables
 (optim/embedding_table.py) and come in as tensors; all other weights are in `state_dict`, in float32, drawn from the
 seed alone. Losses: retrieval_loss.py and ranking_head.py.
@@ -18,6 +20,7 @@ from model.attention.masks import row_places
 from model.attention.relative_bias import next_ms
 from model.config import ModelSettings
 from model.network.encoders import ENCODERS
+from model.network.rankers import RANKERS, Unencoded
 from model.network.ranking_head import Towers
 from model.network.recency_means import RecencyMeans
 from model.network.retrieval_loss import unit
@@ -25,7 +28,7 @@ from stream.example import Kind
 
 
 class Recommender(nn.Module):
-    """The encoder that the settings name, embeddings of kinds and places, and the two heads."""
+    """The encoder or the ranking model that the settings name, embeddings of kinds and places, and the two heads."""
 
     def __init__(self, settings: ModelSettings, *, seed: int) -> None:
         super().__init__()
@@ -37,8 +40,13 @@ class Recommender(nn.Module):
         nn.init.normal_(self.kind_emb, 0.0, 0.02, generator=generator)
         for embedding in (self.pos_emb, self.start):
             nn.init.normal_(embedding, 0.0, settings.dim**-0.5, generator=generator)
-        self.encoder = ENCODERS[settings.encoder](settings, dtype=dtype, generator=generator)
-        self.towers = Towers(settings.dim, len(settings.rank_actions), dtype=dtype, generator=generator)
+        encoder, ranker = ENCODERS.get(settings.encoder, Unencoded), RANKERS.get(settings.encoder)
+        self.encoder = encoder(settings, dtype=dtype, generator=generator)
+        self.ranker = ranker(settings, dtype=dtype, generator=generator) if ranker else None
+        towers = (
+            Towers(settings.dim, len(settings.rank_actions), dtype=dtype, generator=generator) if not ranker else None
+        )
+        self.towers = towers
         decays = settings.recency_decays
         self.recency = RecencyMeans(settings.dim, decays, dtype=dtype) if decays else None
 
@@ -95,5 +103,6 @@ class Recommender(nn.Module):
             query_TD: The queries of their users, of unit length; no gradient flows back into them.
             rows_TD: Rows of the item table; nor into these.
         """
+        assert self.towers is not None
         logits_TA: Tensor = self.towers(y_TD, query_TD.detach(), unit(rows_TD.detach()))
         return logits_TA

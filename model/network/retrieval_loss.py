@@ -3,14 +3,20 @@
 T targets, K negatives, D width. With s(j) = q·j / temperature, both of unit length, and Q(j) = K q(j), the expected
 count of item j among the negatives (model/learning/negatives.py), the loss of a target with positive p is
 
-    -log( exp(s(p)) / (exp(s(p)) + sum over negatives n, n != p, of exp(s(n) - log Q(n))) )
+    -log( (P + c) / (1 + c) )
+    P = exp(s(p)) / (exp(s(p)) + sum over negatives n, n != p, of exp(s(n) - log Q(n)))
 
-The denominator's expectation is that of the softmax over all items, so the gradient becomes the full softmax's as K
-grows (importance sampling, Bengio and Senécal, 2008). The positive is there with certainty: to subtract its log Q too,
-as where it is drawn with its batch (Yi et al., 2019), gives it another weight than it has (Khrylchenko et al., 2025,
-"Correcting the LogQ correction"). A negative that is the target's own positive is an accidental hit and is left out.
+with c the odds that a target is noise, any of V items as likely as another, by V. So the gradient is that of -log P,
+times P / (P + c): targets that cannot be foreseen move little. With c = 0 it is the softmax's.
+
+The denominator's expectation is that of the softmax over all items, so with more negatives P and its gradient become
+the full softmax's (importance sampling, Bengio and Senécal, 2008). The positive is there with certainty: to subtract
+its log Q too, as where it is drawn with its batch (Yi et al., 2019), gives it another weight than it has (Khrylchenko
+et al., 2025, "Correcting the LogQ correction"). A negative that is the target's own positive is an accidental hit and
+is left out.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -33,6 +39,7 @@ def sampled_softmax(
     log_q_K: Tensor,
     hit_TK: Tensor,
     temperature: float,
+    noise: float = 0.0,
 ) -> Tensor:
     """Return the mean loss over the targets, a scalar; 0 without targets.
 
@@ -43,10 +50,11 @@ def sampled_softmax(
         log_q_K: The log Q of the negatives.
         hit_TK: Whether the negative does not count for this target, bool.
         temperature: The temperature of the softmax.
+        noise: The odds that a target is noise, by the number of items.
     """
     queries, positives, negatives = queries_TD, unit(positives_TD), unit(negatives_KD)
     loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
-        queries, positives, negatives, log_q_K, hit_TK, temperature
+        queries, positives, negatives, log_q_K, hit_TK, temperature, noise
     )
     return loss
 
@@ -56,7 +64,14 @@ class _SampledSoftmax(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, p: Tensor, n: Tensor, log_q_K: Tensor, hit_TK: Tensor, temperature: float
+        ctx: Any,
+        q: Tensor,
+        p: Tensor,
+        n: Tensor,
+        log_q_K: Tensor,
+        hit_TK: Tensor,
+        temperature: float,
+        noise: float,
     ) -> Tensor:
         """Return the mean over the targets; save the weights of the softmax."""
         own_T = (q * p).sum(-1) / temperature
@@ -66,16 +81,21 @@ class _SampledSoftmax(torch.autograd.Function):
         weights_TK.sub_(most_T[:, None]).exp_()
         own_weight_T = (own_T - most_T).exp()
         total_T = weights_TK.sum(1) + own_weight_T
-        weights_TK.div_(total_T[:, None])
+        share_T = own_weight_T / total_T
+        if noise:
+            loss_T, part_T = math.log1p(noise) - (share_T + noise).log(), share_T / (share_T + noise)
+        else:  # a share may be 0
+            loss_T, part_T = total_T.log() + most_T - own_T, torch.ones_like(share_T)
+        weights_TK.mul_((part_T / total_T)[:, None])
         scale = 1 / max(1, len(q))
-        ctx.save_for_backward(q, p, n, weights_TK, own_weight_T / total_T)
+        ctx.save_for_backward(q, p, n, weights_TK, part_T * (1 - share_T))
         ctx.scale = scale / temperature
-        return (total_T.log() + most_T - own_T).sum() * scale
+        return loss_T.sum() * scale
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the three kinds of vectors."""
-        q, p, n, weights_TK, own_weight_T = ctx.saved_tensors
+        q, p, n, weights_TK, less_T = ctx.saved_tensors
         scale = grads[0] * ctx.scale
-        less_T1 = ((own_weight_T - 1) * scale)[:, None]
-        return weights_TK @ (n * scale) + less_T1 * p, less_T1 * q, weights_TK.T @ (q * scale), *(None,) * 3
+        less_T1 = (-less_T * scale)[:, None]
+        return weights_TK @ (n * scale) + less_T1 * p, less_T1 * q, weights_TK.T @ (q * scale), *(None,) * 4

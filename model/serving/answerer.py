@@ -13,18 +13,28 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays.state import under
-from model.data.catalogue import Catalogue
-from model.data.vocabulary import Vocabulary
+from model.data.event_time import is_end
+from model.fusion.answers import ALL, NEW
+from model.serving.explained import by_count, by_parts
+from model.serving.filters import NO_FILTERS, Filters, diverse, pool_size
+from model.serving.names import Names
 from model.serving.popular import Popular
 from model.serving.request_time import event_time_ms
 from model.serving.responses import (
+    MAX_EXPLAINED,
+    Explanation,
+    Freshness,
+    History as HistoryAnswer,
     Order,
+    QueryError,
     RankedItem,
     Ranking,
     ScoredItem,
+    Similar,
+    SimilarItem,
     SnapshotInfo,
     TopK,
+    UnknownError,
     check_items,
     check_k,
     check_user,
@@ -65,7 +75,7 @@ class Answerer:
         self.snapshot_id = snapshot.manifest.id
         self._scorer = Scorer(snapshot)
         self._sequences, self._alias, self._wall = sequences, alias, wall
-        self._names = _ItemNames(snapshot, self._scorer.items)
+        self._names = Names(snapshot, self._scorer.items, self._scorer.features)
         self._popular = Popular(snapshot, len(self._scorer.items), self._scorer.live_V)
         self._learned_ms = int(snapshot.arrays.get("popularity.at_ms", 0))
 
@@ -81,7 +91,15 @@ class Answerer:
             step=manifest.step,
         )
 
-    def topk(self, user: str, k: int = 10, now_ms: int | None = None, *, include_seen: bool = False) -> TopK:
+    def topk(
+        self,
+        user: str,
+        k: int = 10,
+        now_ms: int | None = None,
+        *,
+        include_seen: bool = False,
+        filters: Filters = NO_FILTERS,
+    ) -> TopK:
         """Return the best live items for a user, by default none that the user acted on in a token still kept.
 
         Raises:
@@ -94,10 +112,17 @@ class Answerer:
         tokens = read_tokens(self._sequences, user, max_len if include_seen else _ALL)
         history = self._scorer.history(tokens[-max_len:])
         excluded = self._excluded(tokens, include_seen)
-        return self._topk(user, history, k, self._request_ms(tokens, now_ms), excluded, _why_popular(tokens, history))
+        request_ms, reason = self._request_ms(tokens, now_ms), _why_popular(tokens, history)
+        return self._topk(user, history, k, request_ms, excluded, reason, filters)
 
     def topk_sequence(
-        self, items: Sequence[str], k: int = 10, now_ms: int | None = None, *, include_seen: bool = False
+        self,
+        items: Sequence[str],
+        k: int = 10,
+        now_ms: int | None = None,
+        *,
+        include_seen: bool = False,
+        filters: Filters = NO_FILTERS,
     ) -> TopK:
         """Return the best live items after these, as if acted on one second apart, the last one a second ago.
 
@@ -112,7 +137,7 @@ class Answerer:
         tokens = self._acted_on(items, request_ms)
         history = self._scorer.history(tokens)
         reason = None if len(history) else "the snapshot knows none of the sequence's items"
-        return self._topk(None, history, k, request_ms, self._excluded(tokens, include_seen), reason)
+        return self._topk(None, history, k, request_ms, self._excluded(tokens, include_seen), reason, filters)
 
     def rank(self, user: str, items: Sequence[str], now_ms: int | None = None) -> Ranking:
         """Put candidates in order in one pass, each scored as if it alone were shown to the user now.
@@ -146,6 +171,94 @@ class Answerer:
             snapshot=self.info(),
         )
 
+    def explain(
+        self,
+        user: str,
+        items: Sequence[str],
+        now_ms: int | None = None,
+        *,
+        include_seen: bool = False,
+        newest: int = 50,
+    ) -> Explanation:
+        """Return why items have the scores that topk gives them: what counts add, what each event of the user moves.
+
+        Each of the newest events that the snapshot knows is left out once, and nothing takes its place.
+
+        Raises:
+            QueryError: User, items, or `newest` are refused.
+            ModelError: The user's sequence cannot be read.
+        """
+        check_user(user)
+        check_items(items, most=MAX_EXPLAINED)
+        if not 0 <= newest <= MAX_EXPLAINED:
+            raise QueryError(f"newest is {newest}; give a number of events from 0 to {MAX_EXPLAINED}.")
+        max_len = self._scorer.settings.max_len
+        tokens = read_tokens(self._sequences, user, max_len if include_seen else _ALL)
+        excluded, tokens = self._excluded(tokens, include_seen), tokens[-max_len:]
+        known = tokens[self._scorer.knows(tokens)]
+        request_ms, history = self._request_ms(tokens, now_ms), self._scorer.history(known)
+        reason = _why_popular(tokens, history)
+        keys = np.array([id_key(text) for text in dict.fromkeys(items)], np.uint64)
+        rows_b = self._scorer.items.rows(keys)
+        rows_b = rows_b[np.isin(rows_b, self._scorer.live_V)]
+        if reason:
+            explained = by_count(self._popular.counts_R, rows_b, self._names)
+        else:
+            head = NEW if len(excluded) else ALL
+            explained = by_parts(self._scorer.ablated(history, rows_b, request_ms, head, newest), rows_b, self._names)
+        return Explanation(
+            user=user,
+            source="popularity" if reason else "model",
+            reason=reason,
+            now_ms=request_ms,
+            tokens=len(history),
+            events=[] if reason else self._names.events(known[::-1][:newest]),
+            items=explained,
+            snapshot=self.info(),
+        )
+
+    def similar(self, item: str, k: int = 10) -> Similar:
+        """Return the live items whose vectors are most like that of one item.
+
+        Raises:
+            QueryError: The item or k is refused.
+            UnknownError: The snapshot does not know the item.
+        """
+        check_items([item], "item")
+        check_k(k)
+        row = int(self._scorer.items.rows(np.array([id_key(item)], np.uint64))[0])
+        if row < 0:
+            raise UnknownError(f"The snapshot does not know the item {item[:80]!r}; no event has shown it yet.")
+        found = zip(*self._scorer.similar(row, k), strict=True)
+        return Similar(
+            item_id=item,
+            title=self._names.title_at(row),
+            items=[
+                SimilarItem(
+                    item_id=self._names.text(int(near)), title=self._names.title_at(int(near)), similarity=float(cosine)
+                )
+                for near, cosine in found
+            ],
+            snapshot=self.info(),
+        )
+
+    def freshness(self) -> Freshness:
+        """Return how old the snapshot is, and how far what it has learned is behind event time."""
+        info, now_ms = self.info(), self._request_ms(np.zeros(0, TOKEN_DTYPE), None)
+        behind_s = None if is_end(info.watermark_ms) else max(0.0, (now_ms - info.watermark_ms) / 1000)
+        return Freshness(snapshot=info, now_ms=now_ms, behind_s=behind_s)
+
+    def history(self, user: str, last: int = 50) -> HistoryAnswer:
+        """Return the last events of a user, newest first, with the names that the snapshot has for them.
+
+        Raises:
+            QueryError: User or `last` are refused.
+            ModelError: The user's sequence cannot be read.
+        """
+        check_user(user)
+        check_k(last, "last", "events")
+        return HistoryAnswer(user=user, events=self._names.events(read_tokens(self._sequences, user, last)[::-1]))
+
     def warm_up(self) -> None:
         """Answer once in each way, so that no client waits for what is compiled at its first use."""
         if not len(self._scorer.items):
@@ -169,10 +282,19 @@ class Answerer:
         request_ms: int,
         excluded: NDArray[np.int64],
         reason: str | None,
+        filters: Filters,
     ) -> TopK:
-        rows, scores = (
-            self._popular.topk(k, excluded) if reason else self._scorer.topk(history, request_ms, k, excluded)
-        )
+        barred = filters.barred(self._names, self._scorer.items, self._scorer.live_V)
+        count = pool_size(k) if filters.diversity else k
+        rows: NDArray[np.int64]
+        scores: NDArray[np.floating]
+        if reason:
+            rows, scores = self._popular.topk(count, excluded if barred is None else np.union1d(excluded, barred))
+        else:
+            rows, scores = self._scorer.topk(history, request_ms, count, excluded, barred)
+        if filters.diversity:
+            chosen = diverse(scores, self._scorer.vectors(rows), k, filters.diversity)
+            rows, scores = rows[chosen], scores[chosen]
         return TopK(
             user=user,
             source="popularity" if reason else "model",
@@ -239,28 +361,6 @@ class Answerer:
             return now_ms
         last_ms = int(tokens["ts_ms"].max(initial=0))
         return max(last_ms, event_time_ms(self.manifest, self._wall(), self._learned_ms))
-
-
-class _ItemNames:
-    """Ids and titles of a snapshot's items."""
-
-    def __init__(self, snapshot: Snapshot, items: Vocabulary) -> None:
-        state = under("catalogue.", snapshot.arrays)
-        self._catalogue = Catalogue.from_state(state) if state else Catalogue()
-        self._items = items
-
-    def text(self, row: int) -> str:
-        """Return the id of an item; where only its key is known, that in hex."""
-        return self._items.texts[row] or f"key {int(self._items.keys[row]):016x}"
-
-    def title_at(self, row: int) -> str | None:
-        """Return the title of the item in a row."""
-        return self.title(int(self._items.keys[row]))
-
-    def title(self, key: int) -> str | None:
-        """Return the title of an item, None where the catalogue has none."""
-        item = self._catalogue.get(key)
-        return item.title if item else None
 
 
 def open_answerer(

@@ -39,13 +39,14 @@ class Swapper:
         self.problem: str | None = None
         self.brief: str | None = None  # the same for strangers: without paths
         self.swaps = 0
-        self._directory, self._alias, self._load, self._clock = directory, alias, load, clock
+        self.alias = alias
+        self._directory, self._load, self._clock = directory, load, clock
         self._failed: tuple[str, float] = ("", 0.0)  # id, and when it may be tried again
 
     def poll(self) -> bool:
         """Look where the alias points, swap if it has moved, and return whether it has."""
         try:
-            path = resolve(self._directory, self._alias)
+            path = resolve(self._directory, self.alias)
             if self.answerer is not None and path.name == self.answerer.snapshot_id:
                 self._report(None)
                 return False
@@ -57,15 +58,15 @@ class Swapper:
             self._report(str(error))
             return False
         except Exception as error:
-            problem = f"The snapshot of {self._alias} was not loaded: {error!r}; the log has the traceback."
+            problem = f"The snapshot of {self.alias} was not loaded: {error!r}; the log has the traceback."
             if problem != self.problem:
-                _log.exception("snapshot of %s not loaded", self._alias)
+                _log.exception("snapshot of %s not loaded", self.alias)
             self._report(problem)
             return False
         self._failed = ("", 0.0)
         self.swaps += 1
         self._report(None)
-        _log.info("%s is now snapshot %s", self._alias, path.name)
+        _log.info("%s is now snapshot %s", self.alias, path.name)
         return True
 
     def _report(self, problem: str | None) -> None:
@@ -73,4 +74,4 @@ class Swapper:
             kept = f" Answering goes on with {self.answerer.snapshot_id}." if self.answerer else ""
             _log.warning("%s%s", problem, kept)
         self.problem = problem
-        self.brief = problem and f"The snapshot that {self._alias} names is not loaded; the server's log says why."
+        self.brief = problem and f"The snapshot that {self.alias} names is not loaded; the server's log says why."

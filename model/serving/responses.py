@@ -13,6 +13,8 @@ from stream.example import MAX_ID_BYTES
 
 MAX_K: Final = 1000
 MAX_ITEMS: Final = 2000  # candidates of one ranking, items of a given sequence
+MAX_USERS: Final = 100  # of one batch
+MAX_EXPLAINED: Final = 100  # items of one explanation
 
 ScoreSource = Literal["model", "popularity"]
 Order = Literal["mean_action_probability", "retrieval_score", "popularity"]
@@ -93,8 +95,104 @@ class Ranking(_Answer):
     snapshot: SnapshotInfo
 
 
+class TopKBatch(_Answer):
+    """The answers for several users, in the order of the question."""
+
+    answers: list[TopK]
+
+
+class RankingBatch(_Answer):
+    """The same candidates for several users, in the order of the question."""
+
+    answers: list[Ranking]
+
+
+class Event(_Answer):
+    """One event of a user's history."""
+
+    kind: Literal["impression", "action", "attribute"]
+    id: str
+    """Of the item, or the attribute's name=value; in hex where the snapshot knows only its key."""
+    title: str | None
+    action: str | None
+    ts_ms: int
+
+
+class History(_Answer):
+    """The last events of a user as they are now, those that wait for the watermark included."""
+
+    user: str
+    events: list[Event]
+    """Newest first; empty where the user is unknown."""
+
+
+class ExplainedItem(_Answer):
+    """Why one item has its score."""
+
+    item_id: str
+    title: str | None
+    score: float
+    """As in TopK; the sum of `encoder` and all of `counts`."""
+    encoder: float
+    """What the encoder adds."""
+    counts: dict[str, float]
+    """What each count adds: popularity by half-life, what goes together with the history, what follows it, the user's
+    own items."""
+    changes: list[float]
+    """For each of `events`: this score less the score without that event."""
+
+
+class Explanation(_Answer):
+    """Why items have their scores: what the counts add, and what each event of the history moves."""
+
+    user: str
+    source: ScoreSource
+    reason: str | None
+    """Why the model did not answer; popularity is then the whole explanation."""
+    now_ms: int
+    tokens: int
+    """Tokens of the sequence that the model read."""
+    events: list[Event]
+    """The newest events that the snapshot knows, newest first; each was left out once."""
+    items: list[ExplainedItem]
+    """In the order of the question; unknown and withdrawn items are left out."""
+    snapshot: SnapshotInfo
+
+
+class SimilarItem(_Answer):
+    """One item like another."""
+
+    item_id: str
+    title: str | None
+    similarity: float
+    """Cosine of the items' vectors, -1 to 1."""
+
+
+class Similar(_Answer):
+    """The live items most like one item, the most similar first."""
+
+    item_id: str
+    title: str | None
+    items: list[SimilarItem]
+    snapshot: SnapshotInfo
+
+
+class Freshness(_Answer):
+    """How old an answer of this moment would be."""
+
+    snapshot: SnapshotInfo
+    now_ms: int
+    """Event time at which a query would be asked now."""
+    behind_s: float | None
+    """Seconds of event time from what the snapshot has learned to `now_ms`; null where its log has ended."""
+
+
 class QueryError(ModelError):
     """A query that no snapshot can answer: status 422 over HTTP."""
+
+
+class UnknownError(QueryError):
+    """A query about something that there is not: status 404 over HTTP."""
 
 
 def check_user(user: str) -> None:
@@ -104,16 +202,16 @@ def check_user(user: str) -> None:
     _check_ids("user", user)
 
 
-def check_k(k: int) -> None:
-    """Refuse a number of items below 1 or above MAX_K; raises QueryError."""
+def check_k(k: int, what: str = "k", of: str = "items") -> None:
+    """Refuse a number below 1 or above MAX_K; raises QueryError."""
     if not 1 <= k <= MAX_K:
-        raise QueryError(f"k is {k}; give a number of items from 1 to {MAX_K:,}.")
+        raise QueryError(f"{what} is {k}; give a number of {of} from 1 to {MAX_K:,}.")
 
 
-def check_items(items: Sequence[str], what: str = "items") -> None:
+def check_items(items: Sequence[str], what: str = "items", most: int = MAX_ITEMS) -> None:
     """Refuse a list of ids that is empty, too long, or holds an id that no item can have; raises QueryError."""
-    if not 1 <= len(items) <= MAX_ITEMS:
-        raise QueryError(f"{what} has {len(items):,} item ids; give 1 to {MAX_ITEMS:,}.")
+    if not 1 <= len(items) <= most:
+        raise QueryError(f"{what} has {len(items):,} item ids; give 1 to {most:,}.")
     if not all(items):
         raise QueryError(f"{what} holds an empty item id, in place {list(items).index('')}; leave it out.")
     _check_ids(what, *items)

@@ -24,6 +24,7 @@ from model.fusion.click_tables import Impressions, whats
 from model.fusion.clicks import Clicks
 from model.keys.fallback import fallback_keys, fallbacks
 from model.network.item_vectors import item_vectors
+from model.network.ranking.history import Tokens, candidates_of, histories
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
 from model.serving.top_k import Extra, best
@@ -50,6 +51,11 @@ class History:
         columns = self.items_n, self.features_n, self.actions_n, self.ts_ms_n, self.kinds_n
         return History(*(column[start:] for column in columns))
 
+    def without(self, place: int) -> "History":
+        """Return all tokens but one."""
+        columns = self.items_n, self.features_n, self.actions_n, self.ts_ms_n, self.kinds_n
+        return History(*(np.delete(column, place) for column in columns))
+
     def acted_on(self) -> NDArray[np.int64]:
         """Return the item rows of the actions."""
         rows: NDArray[np.int64] = self.items_n[(self.kinds_n == Kind.ACTION) & (self.items_n >= 0)]
@@ -61,6 +67,13 @@ class Scores(NamedTuple):
 
     probabilities: NDArray[np.float32]  # [b, A]
     retrieval: NDArray[np.float32]  # [b]
+
+
+class Ablation(NamedTuple):
+    """What makes up the scores of b candidates, and what each of m events moves."""
+
+    parts: NDArray[np.float64]  # [b, features] that add up to the score; their names: model/fusion/log_linear.FEATURES
+    changes: NDArray[np.float64]  # [m, b] the score less that without the event, newest event first
 
 
 class Scorer:
@@ -97,28 +110,45 @@ class Scorer:
         rows = self.features.rows(fallback_keys(0 if dropped else train.get("stand_ins", 0)))
         return rows[rows >= 0]
 
+    def knows(self, tokens: NDArray[Any]) -> NDArray[np.bool_]:
+        """Return which tokens (TOKEN_DTYPE) are in the history that is made of them."""
+        items, features = self._rows(tokens)
+        known: NDArray[np.bool_] = (items >= 0) | (features >= 0)
+        return known
+
+    def _rows(self, tokens: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return each token's row of the item table and of the feature table, -1 for none."""
+        is_attribute = tokens["kind"] == Kind.ATTRIBUTE
+        items = np.where(is_attribute, -1, self.items.rows(tokens["key"]))
+        features = np.where(is_attribute, self.features.rows(tokens["key"]), -1)
+        if len(self._stand_ins):
+            features = np.where(is_attribute | (items >= 0), features, fallbacks(tokens["key"], self._stand_ins))
+        return items, features
+
     def history(self, tokens: NDArray[Any]) -> History:
         """Return tokens (TOKEN_DTYPE, oldest first) as rows.
 
         An item that the snapshot does not know is left out, unless it has a row that stands in for such items.
         """
         kinds = tokens["kind"].astype(np.int64)
-        is_attribute = kinds == Kind.ATTRIBUTE
-        items = np.where(is_attribute, -1, self.items.rows(tokens["key"]))
-        features = np.where(is_attribute, self.features.rows(tokens["key"]), -1)
-        if len(self._stand_ins):
-            features = np.where(is_attribute | (items >= 0), features, fallbacks(tokens["key"], self._stand_ins))
+        items, features = self._rows(tokens)
         actions = np.where(tokens["action"] == NO_KEY, -1, self.features.rows(tokens["action"]))
         known = (items >= 0) | (features >= 0)
         ts_ms = tokens["ts_ms"].astype(np.int64)
         return History(items[known], features[known], actions[known], ts_ms[known], kinds[known])
 
     def topk(
-        self, history: History, now_ms: int, k: int, excluded: NDArray[np.int64]
+        self,
+        history: History,
+        now_ms: int,
+        k: int,
+        excluded: NDArray[np.int64],
+        barred: NDArray[np.int64] | None = None,
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the live rows that score best, except the excluded ones, and their scores; best first, ties by row.
 
-        Where some are excluded, the weights are those learnt among items that are new to the user.
+        Where some are excluded, the weights are those learnt among items that are new to the user. Barred rows are left
+        out as well, and change no weights.
         """
         history = history.last(self.settings.max_len)
         added = self._added(history, now_ms, NEW if len(excluded) else ALL)
@@ -128,7 +158,8 @@ class Scorer:
         among_n[among_n] = self.live_V[at_n[among_n]] == added.rows_n[among_n]
         extra = Extra(added.popular, at_n[among_n], added.listed_n[among_n])
         with torch.inference_mode():
-            scores, at = best(self._live_VD, query_D, k, self.live_positions(excluded), extra)
+            out = excluded if barred is None else np.concatenate((excluded, barred))
+            scores, at = best(self._live_VD, query_D, k, self.live_positions(out), extra)
         return self.live_V[at], scores
 
     def _added(self, history: History, now_ms: int, head: int) -> Added:
@@ -154,10 +185,62 @@ class Scorer:
         with torch.inference_mode():
             y_LD = self._encode(history, rows_b, now_ms)
             query_D, item_bD = self._asked(history, y_LD), self._item_RD[torch.from_numpy(rows_b)]
-            logits_bA = self._recommender.rank_logits(y_LD[len(history) :], query_D.expand_as(item_bD), item_bD)
+            logits_bA = self._rank_logits(history, rows_b, now_ms, y_LD[len(history) :], query_D)
             logit_b = (unit(item_bD) @ query_D / self.settings.temperature).numpy()
         fused_b = self._counted.scores(rows_b, logit_b, self._added(history, now_ms, ALL), self.live_V)
         return Scores(self._probabilities(history, rows_b, logits_bA.numpy(), now_ms), fused_b)
+
+    def _rank_logits(
+        self, history: History, rows_b: NDArray[np.int64], now_ms: int, y_bD: Tensor, query_D: Tensor
+    ) -> Tensor:
+        """Return the logits of towers, or of a model that only ranks, [b, A]."""
+        items_b, ranker, n = torch.from_numpy(rows_b), self._recommender.ranker, len(history)
+        if ranker is None:
+            return self._recommender.rank_logits(y_bD, query_D.expand_as(y_bD), self._item_RD[items_b])
+        tokens = Tokens(
+            self._content(history.items_n, history.features_n),
+            _gather(self._feature_RD, history.actions_n),
+            torch.from_numpy(history.items_n),
+            torch.from_numpy(history.kinds_n),
+            torch.from_numpy(history.ts_ms_n),
+            torch.tensor([0, n]),
+        )
+        asked = histories(tokens, torch.tensor([n - 1]), torch.tensor([now_ms]), ranker.behaviours)
+        logits_bA: Tensor = ranker(asked, candidates_of(self._item_RD[items_b], items_b, torch.zeros_like(items_b)))
+        return logits_bA
+
+    def ablated(self, history: History, rows_b: NDArray[np.int64], now_ms: int, head: int, newest: int) -> "Ablation":
+        """Score candidates as topk does, and again without each of the newest events, a pass of the encoder each.
+
+        Nothing takes the place of the event that is left out.
+        """
+        history = history.last(self.settings.max_len)
+        left_out = range(len(history) - 1, max(-1, len(history) - 1 - newest), -1)
+        histories = [history, *(history.without(place) for place in left_out)]
+        item_bD = unit(self._item_RD[torch.from_numpy(rows_b)])
+        parts = [self._parts(each, item_bD, rows_b, now_ms, head) for each in histories]
+        total_b = parts[0].sum(1)
+        return Ablation(parts[0], np.array([total_b - less.sum(1) for less in parts[1:]]).reshape(-1, len(rows_b)))
+
+    def _parts(
+        self, history: History, item_bD: Tensor, rows_b: NDArray[np.int64], now_ms: int, head: int
+    ) -> NDArray[np.float64]:
+        with torch.inference_mode():
+            logit_b = (item_bD @ self._query(history, now_ms) / self.settings.temperature).numpy()
+        known_n = history.items_n >= 0
+        acted_n = history.kinds_n[known_n] == Kind.ACTION
+        return self._counted.parts(rows_b, logit_b, history.items_n[known_n], acted_n, now_ms, head)
+
+    def similar(self, row: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the live rows whose vectors are most like a row's, itself left out, and the cosines."""
+        item_D = unit(self._item_RD[row])
+        scores, at = best(self._live_VD, item_D, k, self.live_positions(np.array([row])))
+        return self.live_V[at], scores
+
+    def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the unit vectors of rows, [n, D]."""
+        vector_nD: NDArray[np.float32] = unit(self._item_RD[torch.from_numpy(rows)]).numpy()
+        return vector_nD
 
     def _probabilities(
         self, history: History, rows_b: NDArray[np.int64], tower_bA: NDArray[np.float32], now_ms: int

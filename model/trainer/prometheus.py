@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from model.evaluation.metrics import ALL, HEADLINE, METRICS, RetrievalMetric
@@ -74,6 +74,7 @@ class TrainerMetrics(Collector):
         for name, (key, text) in _GAUGES.items():
             if report[key] is not None:
                 yield GaugeMetricFamily(f"hstu_{name}", text, value=report[key])
+        yield InfoMetricFamily("hstu_trainer", "The trainer's name.", value={"trainer": report["name"]})
         yield GaugeMetricFamily("hstu_event_time_seconds", "Event time learned up to.", value=report["event_ms"] / 1000)
         if self._lag is not None:
             yield GaugeMetricFamily("hstu_lag_records", "Records not yet read.", value=self._lag)

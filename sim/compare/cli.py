@@ -19,7 +19,9 @@ def compare(
     log: LogArgument = None,
     preset: Annotated[
         str | None,
-        typer.Option(help="paper, baselines, map, drift or movielens: a comparison by name.", rich_help_panel=_WHAT),
+        typer.Option(
+            help="paper, baselines, map, drift, movielens or ranking: a comparison by name.", rich_help_panel=_WHAT
+        ),
     ] = None,
     scenario: Annotated[
         list[str] | None,
@@ -28,7 +30,8 @@ def compare(
     contestant: Annotated[
         list[str] | None,
         typer.Option(
-            help="silu, silu_seen, softmax, transformer, gru, popularity, …; may be repeated.", rich_help_panel=_WHAT
+            help="silu, silu_seen, softmax, transformer, gru, din, popularity, …; may be repeated.",
+            rich_help_panel=_WHAT,
         ),
     ] = None,
     vary: Annotated[

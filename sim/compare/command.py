@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from sim import report
+from sim.compare.click_tables import click_tables
 from sim.compare.jobs import Jobs
 from sim.compare.of_log import announced, print_advice
 from sim.compare.output_tables import write_about, write_tables
@@ -114,6 +115,8 @@ class Comparison:
         regrets = statistics.regrets(results)
         if regrets.height:
             console.print(_regrets(results, regrets))
+        for table in click_tables(results):
+            console.print(table)
         lead = statistics.gaps(results, results.against).filter(pl.col("metric") == "hr10")
         found = advice(results)
         if found is not None:

@@ -1,4 +1,4 @@
-"""Writes runs.parquet, curves.parquet, moments.parquet and about.json from the results of runs."""
+"""Writes runs.parquet, curves.parquet, clicks.parquet, moments.parquet and about.json from the results of runs."""
 
 import json
 import os
@@ -15,14 +15,14 @@ import polars as pl
 from sim.compare.jobs import read_result
 from sim.experiment.run import RunSpec
 from sim.experiment.streams import stream_of
-from sim.report.analysis.results import CURVES, MOMENTS, RUNS
+from sim.report.analysis.results import CLICKS, CURVES, MOMENTS, RUNS
 
 _VERSIONS: Final = ("hstu-stream", "torch", "numpy", "numba", "polars")
 
 
 def write_tables(out: Path, specs: Sequence[RunSpec]) -> int:
     """Write the Parquet files of all runs that have ended, and return their number."""
-    runs, curves, moments, streams = [], [], [], set()
+    runs, curves, clicks, moments, streams = [], [], [], [], set()
     for spec in specs:
         result = read_result(out, spec)
         if result is None:
@@ -31,10 +31,17 @@ def write_tables(out: Path, specs: Sequence[RunSpec]) -> int:
         items = stream.recorded().items if spec.log and stream.recorded else None
         runs.append({"run": spec.id, "scenario": stream.key, "scenario_title": stream.title, "items": items} | result)
         curves += [{"run": spec.id} | row for row in result["curves"]]
+        clicks += [{"run": spec.id} | row for row in result.get("clicks", ())]
         if (stream.key, spec.seed) not in streams:
             streams.add((stream.key, spec.seed))
             moments += [{"scenario": stream.key, "seed": spec.seed} | moment._asdict() for moment in stream.moments]
-    for name, rows, schema in (("runs", runs, RUNS), ("curves", curves, CURVES), ("moments", moments, MOMENTS)):
+    tables = (
+        ("runs", runs, RUNS),
+        ("curves", curves, CURVES),
+        ("clicks", clicks, CLICKS),
+        ("moments", moments, MOMENTS),
+    )
+    for name, rows, schema in tables:
         _write(out / f"{name}.parquet", rows, schema)
     return len(runs)
 

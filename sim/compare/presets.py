@@ -8,6 +8,11 @@ from sim.errors import SimError
 
 _HSTU = ("silu", "softmax")
 _COUNTING = ("popularity", "last_items", "co_occurrence", "markov", "vsknn", "stack")
+_RANKING = (
+    *("din", "dien", "dsin", "bst"),
+    *("mimn", "sim_soft", "sim_hard", "eta", "sdim", "twin"),
+    *("mmoe", "senet", "ppnet", "ncf", "dlrm"),
+)
 _PAPER: Final = Plan(
     scenarios=("paper",),
     contestants=(*_HSTU, "transformer"),
@@ -19,6 +24,7 @@ _PAPER: Final = Plan(
         "learning_rate": 3e-3,
         "embedding_rate_ratio": 1.0,
         "replay_every": 0,
+        "noise_odds": 0.0,
         "fuse_counts": False,
     },
     stream={"example_tokens": 128},
@@ -56,6 +62,17 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
             scenarios=("growth", "turnover", "shock", "rotation", "season", "delayed", "bots", "position"),
             contestants=(*_HSTU, *_COUNTING),
             seeds=3,
+            stream={"example_tokens": 64},
+        ),
+    ),
+    "ranking": (
+        "Click probabilities of slates: HSTU's towers and the ranking models of the literature, without counts.",
+        Plan(
+            scenarios=("position", "delayed", "turnover", "bots"),
+            contestants=(*_HSTU, "transformer", "gru", *_RANKING),
+            seeds=3,
+            model={"rank_actions": ("click",)},
+            train={"fuse_counts": False},
             stream={"example_tokens": 64},
         ),
     ),

@@ -4,26 +4,29 @@
     2. start a worker, two trainers (SiLU and softmax attention on the same examples) and a server
     3. replay MovieLens-small; the live view follows until both trainers have learned all of it
     4. ask the server for one user's top 10, and the first snapshot for the same
-    5. stop everything; the directory stays, and the commands to go on are printed
+    5. with --stay: leave the dashboard up until Ctrl-C
+    6. stop everything; the directory stays, and the commands to go on are printed
 
-No process outlives the demo: each child dies with its parent (processes.py), and Ctrl-C at any moment goes to step 5.
+No process outlives the demo: each child dies with its parent (processes.py), and Ctrl-C at any moment goes to step 6.
 """
 
 import json
 import os
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
+from model.dashboard.scrape import fetch
 from model.evaluation.metrics import METRICS
 from sim.demo.processes import Child, stop_all
-from sim.demo.view import BASELINES, View, fetch, figure
+from sim.demo.view import BASELINES, View, figure
 from sim.errors import SimError
 from stream.local_broker.node import free_port, running_broker, signals_as_interrupts
 
@@ -40,6 +43,7 @@ max_len = 64
 
 [train]
 replay_every = 0  # the profile "fast" of docs/performance.md; without it hits are more, and time is twice as much
+window_targets = 2000  # a point of the charts for each
 snapshot_s = 5
 keep_snapshots = 1000
 """
@@ -48,8 +52,9 @@ _LINE_S: Final = 5.0  # between lines where no live table can be drawn
 _GO_ON: Final = """\
 Kafka, the worker, the trainers and the server have stopped. Ask what is on disk:
   hstu --config {path} query topk --user {user}
+  hstu --config {path} query explain --user {user} --items {item}
   hstu --config {path} snapshots list
-  hstu --config {path} serve"""
+  hstu --config {path} serve      # and the dashboard at http://127.0.0.1:8000/?user={user}"""
 
 
 class Demo:
@@ -60,14 +65,17 @@ class Demo:
         user: The user whose top 10 is shown.
         limit: Rows of the log at most; None means all.
         console: Where it prints.
+        stay: Whether everything stays up until Ctrl-C.
     """
 
-    def __init__(self, directory: Path, user: str, limit: int | None, console: Console) -> None:
+    def __init__(self, directory: Path, user: str, limit: int | None, console: Console, *, stay: bool = False) -> None:
+        self._stay = stay
         self._directory, self._user, self._limit, self._console = directory, user, limit, console
         self._config = directory / "hstu.toml"
         self._children: list[Child] = []
         self._started_s = time.monotonic()
         self._port = free_port()
+        self._best = ""
 
     def run(self) -> None:
         """Run all steps.
@@ -85,13 +93,29 @@ class Demo:
                     self._say(f"Kafka is ready on {bootstrap}.")
                     self._watch(self._start(bootstrap))
                     self._ask()
+                    if self._stay:
+                        self._wait()
                 finally:
                     stop_all(self._children)
-            self._say(_GO_ON.format(path=self._config, user=self._user))
+            self._say(_GO_ON.format(path=self._config, user=self._user, item=self._best))
             how = "Done in"
         finally:
             elapsed_s = time.monotonic() - self._started_s
             self._say(f"{how} {elapsed_s:.0f} s; data and logs stay in {self._directory}.")
+
+    def _wait(self) -> None:
+        """Leave the server, the worker and Kafka up until Ctrl-C."""
+        self._say(f"All of it stays up until Ctrl-C: the dashboard at {self._address}")
+        with suppress(KeyboardInterrupt):
+            while True:
+                for child in self._children:
+                    child.check()
+                time.sleep(0.5)
+
+    @property
+    def _address(self) -> str:
+        """Where the dashboard is, with the user filled in."""
+        return f"http://127.0.0.1:{self._port}/?user={quote(self._user, safe='')}"
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, soft_wrap=True)
@@ -113,10 +137,12 @@ class Demo:
         for name, port in ports.items():
             arguments = ("train", "--name", name, "--attention", name, "--until-end", "--quiet")
             self._child(f"train-{name}", *arguments, HSTU_TRAIN__METRICS_PORT=str(port), **kafka)
-        self._child("serve", "serve", "--name", TRAINERS[0], "--port", str(self._port))
-        self._say(
-            f"A worker, two trainers and a server (http://127.0.0.1:{self._port}/docs) start; MovieLens is replayed."
+        watch = ",".join(f"127.0.0.1:{port}" for port in (worker, *ports.values()))
+        self._child(
+            "serve", "serve", "--name", TRAINERS[0], "--port", str(self._port), HSTU_SERVE__WATCH=watch, **kafka
         )
+        self._say("A worker, two trainers and a server start; MovieLens is replayed.")
+        self._say(f"Watch it learn: {self._address}")
         return View(worker, ports)
 
     def _watch(self, view: View) -> None:
@@ -165,6 +191,7 @@ class Demo:
             query = ("query", "topk", "--user", self._user, "--alias", first, "--json")
             earlier = json.loads(self._query("first", *query))
         self._console.print(top_k_table(response, earlier))
+        self._best = response["items"][0]["item_id"] if response["items"] else "1"
 
     def _query(self, name: str, *arguments: str) -> str:
         """Return what a verb prints."""
@@ -224,8 +251,8 @@ def top_k_table(response: Mapping[str, Any], earlier: Mapping[str, Any] | None) 
     return table
 
 
-def run_demo(parent: Path, user: str, limit: int | None) -> None:
+def run_demo(parent: Path, user: str, limit: int | None, *, stay: bool = False) -> None:
     """Run the demo in a new directory of `parent`, named after the time."""
     name = time.strftime("hstu-demo-%Y%m%d-%H%M%S")
     directory = parent / (name if not (parent / name).exists() else f"{name}-{os.getpid()}")
-    Demo(directory.resolve(), user, limit, Console()).run()
+    Demo(directory.resolve(), user, limit, Console(), stay=stay).run()

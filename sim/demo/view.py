@@ -1,46 +1,21 @@
 """The live view of the demo, from the metrics that its processes offer to Prometheus."""
 
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client.parser import text_string_to_metric_families
 from rich.table import Table
 
-TIMEOUT_S: Final = 2.0
+from model.dashboard.scrape import Scrape, fetch
+
 BASELINES: Final = ("stack", "popularity", "last_items")  # the scorers that every trainer tests beside the model
 NO_FIGURE: Final = "–"
-_LOCAL: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
-
-
-def fetch(url: str, timeout_s: float = TIMEOUT_S) -> str:
-    """Return the body of an HTTP response from this machine; empty if there is none, or an error."""
-    try:
-        with _LOCAL.open(url, timeout=timeout_s) as response:
-            text: str = response.read().decode()
-            return text
-    except (urllib.error.URLError, OSError):
-        return ""
 
 
 def figure(value: float | None) -> str:
     """Return a metric with four digits; a dash where nothing has been tested yet."""
     return NO_FIGURE if value is None else f"{value:.4f}"
-
-
-class Scrape:
-    """The samples of one process at one moment."""
-
-    def __init__(self, text: str) -> None:
-        self._samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-
-    def total(self, name: str, **labels: str) -> float | None:
-        """Return the sum of all samples of a name that have these labels; None if there are none."""
-        values = [s.value for s in self._samples if s.name == name and labels.items() <= s.labels.items()]
-        return sum(values) if values else None
 
 
 @dataclass
@@ -72,13 +47,22 @@ class View:
 
     def get(self, process: str, name: str) -> float:
         """Return a number as it was last seen, 0 where there was none."""
-        return (self.seen[process].total(name) if process in self.seen else None) or 0.0
+        return self._seen(process, name) or 0.0
+
+    def shown(self, process: str, name: str) -> str:
+        """Return a number as it was last seen as text; a dash where there was none."""
+        value = self._seen(process, name)
+        return NO_FIGURE if value is None else f"{value:,.0f}"
+
+    def _seen(self, process: str, name: str) -> float | None:
+        return self.seen[process].total(name) if process in self.seen else None
 
     def headline(self) -> str:
         """Return the worker's numbers in one line."""
-        events, lag = self.get("worker", "hstu_events_total"), self.get("worker", "hstu_lag")
+        events, lag = self.shown("worker", "hstu_events_total"), self.shown("worker", "hstu_lag")
         elapsed = time.monotonic() - self._started_s
-        return f"{elapsed:4.0f} s  worker {events:,.0f} events, {self.rate:,.0f}/s, lag {lag:,.0f} messages"
+        rate = f"{self.rate:,.0f}" if "worker" in self.seen else NO_FIGURE
+        return f"{elapsed:4.0f} s  worker {events} events, {rate}/s, lag {lag} messages"
 
     @property
     def starting(self) -> str:
@@ -91,10 +75,10 @@ class View:
         """Return everything in one line, for where no table can be drawn."""
         parts = [self.headline()]
         for name in self.trainers:
-            targets, items = self.get(name, "hstu_targets_total"), self.get(name, "hstu_items")
+            targets, items = self.shown(name, "hstu_targets_total"), self.shown(name, "hstu_items")
             others = ", ".join(f"{scorer} {self._hr(name, scorer)}" for scorer in BASELINES)
             hr = self._hr(name, "hstu")
-            parts.append(f"{name} {targets:,.0f} targets, {items:,.0f} items, HR@10 {hr} ({others})")
+            parts.append(f"{name} {targets} targets, {items} items, HR@10 {hr} ({others})")
         return "; ".join(parts) + (f". {self.starting}" if self.starting else "")
 
     def table(self) -> Table:
@@ -105,7 +89,7 @@ class View:
             table.add_column(column, justify="right" if column else "left")
         names = ("hstu_targets_total", "hstu_items", "hstu_tokens_per_second", "hstu_lag_records")
         for name in self.trainers:
-            counts = [f"{self.get(name, metric):,.0f}" for metric in names]
+            counts = [self.shown(name, metric) for metric in names]
             table.add_row(f"hstu, {name}", *counts, *self._hit_rates(name, "hstu"))
         first = next(iter(self.trainers))
         for scorer in BASELINES:

@@ -24,13 +24,20 @@ from model.data.event_time import DAY_MS
 from model.evaluation.prequential import MODEL
 from model.learning.learner import Learner
 from sim.errors import SimError
-from stream.example import Example
+from sim.experiment.click_tallies import Clicks
+from stream.example import Example, Kind
 
 _TITLES: Final = {  # of those whose name does not say enough
     "silu": "HSTU, SiLU / max_len",
     "silu_seen": "HSTU, SiLU / keys seen",
     "transformer": "Transformer (SASRec)",
     "gru": "GRU4Rec",
+    "sim_soft": "SIM, soft search",
+    "sim_hard": "SIM, hard search",
+    "mmoe": "MMoE",
+    "senet": "SENet (FiBiNET)",
+    "ppnet": "PPNet",
+    **{name: name.upper() for name in ("din", "dien", "dsin", "bst", "mimn", "eta", "sdim", "twin", "ncf", "dlrm")},
 }
 
 
@@ -70,6 +77,8 @@ class Tested:
     ranks: NDArray[np.float64]  # [P], inf for a miss
     slices: NDArray[np.intp]  # [P] index into item_age.SLICES
     request_ms: NDArray[np.int64]  # [P]
+    clicks: Clicks | None = None
+    """Click probabilities of what was shown; None for one that has none."""
 
 
 class Contestant(Protocol):
@@ -116,7 +125,10 @@ class Neural:
         outcome = self._learner.step(examples, test=test, learn=learn).outcome
         if outcome is None:
             return None
-        return Tested(outcome.ranks[MODEL], outcome.slices, outcome.request_ms)
+        shown = [np.count_nonzero(each.kinds[each.positions] == Kind.IMPRESSION) for each in examples]
+        users_N = np.repeat(np.array([each.user for each in examples], np.uint64), shown)
+        clicks = Clicks(outcome.logits[MODEL].astype(np.float64), outcome.labels, outcome.rank_slices, users_N)
+        return Tested(outcome.ranks[MODEL], outcome.slices, outcome.request_ms, clicks)
 
     def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
         """Return the ids of the best."""

@@ -15,9 +15,10 @@ from xxhash import xxh3_64_hexdigest, xxh3_128_digest
 from model.arrays.state import prefixed, under
 from model.config import ModelSettings, TrainSettings
 from model.storage.checkpoint import Checkpoint, read_newest, write_checkpoint
+from sim.experiment.click_tallies import ClickTallies
 from sim.experiment.contestants import NEURAL, Contestant, Tested, make, title_of
 from sim.experiment.feeds import Feed, MicroBatch, Records, micro_batches
-from sim.experiment.hundredths import BUCKETS, late_from
+from sim.experiment.hundredths import BUCKETS, bucket_of, late_from
 from sim.experiment.request_time import at_requests
 from sim.experiment.tallies import Tallies
 from stream.example import Example, content, encode_example
@@ -88,7 +89,9 @@ class Run:
         self.spec, self._feed, self._folder = spec, feed, folder
         self._progress, self._stopping = progress, stopping
         self._train = TrainSettings(**(spec.train | {"seed": spec.seed}))
-        self.contestant: Contestant = make(spec.contestant, ModelSettings(**spec.model), self._train)
+        model = ModelSettings(**spec.model)
+        self.contestant: Contestant = make(spec.contestant, model, self._train)
+        self._clicks = ClickTallies(model.rank_actions, late_from(spec.late_share))
         self._tallies = Tallies(feed.examples, late_from(spec.late_share))
         self._digest = bytes(16)
         self._done = self._tokens = self._batches = 0
@@ -128,6 +131,8 @@ class Run:
     def _step(self, records: Records, batch: list[Example]) -> None:
         for tested in self._test(self.contestant, self._batches, records, batch, learn=True):
             self._tallies.count(self._done, tested)
+            if tested.clicks is not None:
+                self._clicks.count(bucket_of(self._done, self._feed.examples), tested.clicks)
         start_s = time.process_time()
         for example in batch:
             self._digest = xxh3_128_digest(self._digest + content(encode_example(example)))
@@ -178,6 +183,7 @@ class Run:
             return
         self.contestant.load_state(under("contestant.", checkpoint.arrays))
         self._tallies.load_state(under("book.", checkpoint.arrays))
+        self._clicks.load_state(under("clicks.", checkpoint.arrays))
         facts = checkpoint.facts
         self._digest = bytes.fromhex(facts["digest"])
         self._done, self._tokens, self._batches = facts["done"], facts["tokens"], facts["batches"]
@@ -188,6 +194,7 @@ class Run:
         if self._folder is None or state is None:
             return
         arrays = prefixed("contestant.", state) | prefixed("book.", self._tallies.state())
+        arrays |= prefixed("clicks.", self._clicks.state())
         facts = {
             "digest": self._digest.hex(),
             "done": self._done,
@@ -225,4 +232,5 @@ class Run:
             "tokens_per_s": self._tokens / train_s,
             **self._tallies.figures(),
             "curves": self._tallies.rows(),
+            "clicks": self._clicks.rows(),
         }

@@ -14,9 +14,12 @@ from typing import Final
 from xxhash import xxh3_64
 
 from model.baselines import BASELINES
+from model.network.encoders import ENCODERS
+from model.network.rankers import RANKERS
 from sim.experiment.contestants import NEURAL
 from sim.experiment.upper_bounds import ORACLE
 
+MODELS: Final[dict[str, type]] = {**ENCODERS, **RANKERS}
 ROOT: Final = Path(__file__).parents[2]  # holds model/, stream/ and sim/
 _OURS: Final = ("model", "stream", "sim")
 _RUN: Final = ("sim.experiment.run", "sim.experiment.closed_loop_run", "sim.experiment.streams")
@@ -42,7 +45,7 @@ def source_digest(contestant: str, root: Path = ROOT) -> str:
 
 def _roots(contestant: str) -> tuple[str, ...]:
     if contestant in NEURAL:
-        return (*_RUN, _LEARNER, f"model.network.encoders.{NEURAL[contestant].model['encoder']}")
+        return (*_RUN, _LEARNER, MODELS[NEURAL[contestant].model["encoder"]].__module__)
     if contestant in BASELINES:
         return (*_RUN, BASELINES[contestant].__module__)
     return _BOUND if contestant == ORACLE else _RUN

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from model.data.item_age import SLICES
 from model.evaluation.metrics import METRICS, RetrievalTally
 from sim.experiment.contestants import Tested
-from sim.experiment.hundredths import BUCKETS
+from sim.experiment.hundredths import BUCKETS, bucket_of
 
 NAMES: Final = tuple(metric.column for metric in METRICS)
 
@@ -36,7 +36,7 @@ class Tallies:
 
     def count(self, example: int, tested: Tested) -> None:
         """Count the targets of a micro-batch that begins at this example."""
-        bucket = min(example * BUCKETS // self._examples, BUCKETS - 1)
+        bucket = bucket_of(example, self._examples)
         self._tallies[bucket].count(tested.ranks, tested.slices)
         self._times[bucket] += len(tested.ranks), (tested.request_ms / 1000).sum()
 

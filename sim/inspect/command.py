@@ -75,23 +75,28 @@ def _print_replay(
     settings: Settings,
 ) -> None:
     """Print what a replay by these flags makes of the log, and its line."""
+    flags = dict(wanted)
     try:
-        source = open_resolved(table, {**wanted, "skip_bad": wanted.get("skip_bad") or "all"}, [])
+        source = _opened(table, flags)
+        if source.summary.duplicates * 4 > source.summary.read and "drop_duplicates" not in given:
+            flags["drop_duplicates"] = True
+            source = _opened(table, flags)
     except SimError as error:
         console.print(f"It cannot be replayed so: {error}", markup=False)
         return
     _print_content(console, source)
     for sentence in remarks(source, settings.stream, settings.train.negative_actions):
         console.print(sentence, markup=False)
-    flags = dict(wanted)
     summary = source.summary
-    if summary.bad and "skip_bad" not in flags:
-        flags["skip_bad"] = summary.bad.total()
+    if (bad := max(summary.bad.total(), summary.bad_items)) and "skip_bad" not in flags:
+        flags["skip_bad"] = bad
     if summary.ties_in_id_order and "shuffle_ties" not in flags:
         flags["shuffle_ties"] = 1
-    if summary.duplicates and summary.duplicates * 4 > summary.read and "drop_duplicates" not in given:
-        flags["drop_duplicates"] = True
     console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}", markup=False)
+
+
+def _opened(table: Table, flags: Mapping[str, Any]) -> RecordedLog:
+    return open_resolved(table, {**flags, "skip_bad": flags.get("skip_bad") or "all"}, [])
 
 
 def _file(table: Table) -> str:

@@ -7,17 +7,18 @@ parts ("Comedy|Drama"), or a list, is a feature with several values; an empty ce
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import polars as pl
 
 from sim.errors import SimError
 from sim.sources.source import item_record
+from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW
-from sim.sources.tables.cells import are_whole, id_faults, texts_of, without_fraction
+from sim.sources.tables.cells import Fault, are_whole, id_faults, texts_of, without_fraction
 from sim.sources.tables.settings import TableSettings
-from sim.sources.tables.table import open_table
+from sim.sources.tables.table import AnyFile, open_table
 
 ID_COLUMNS = ("item_id", "id", "item", "itemid", "movieId", "movie_id", "product_id", "article_id", "news_id")
 TITLE_COLUMNS = ("title", "name", "item_name", "movie_title", "prod_name", "product_name", "headline")
@@ -33,6 +34,7 @@ def read_items(
     item_id: str | None = None,
     title: str | None = None,
     settings: TableSettings | None = None,
+    bad: BadRows | None = None,
 ) -> Catalogue:
     """Read a catalogue of any format.
 
@@ -43,10 +45,12 @@ def read_items(
         item_id: The id column, where it is known.
         title: The title column, where it is known; otherwise the first of TITLE_COLUMNS, if there is one.
         settings: How the files are written.
+        bad: Takes rows without an id, with the id of an earlier row, or that cannot be read; None: none are allowed.
 
     Raises:
-        SimError: The table cannot be read, has no id column, or has an id twice.
+        SimError: The table cannot be read, has no id column, or has more bad rows than are allowed.
     """
+    bad = bad or BadRows(None, None)
     settings = settings or TableSettings()
     if any(name is not None and name.isdigit() for name in (item_id, title)):
         settings = replace(settings, numbered=True)
@@ -62,32 +66,31 @@ def read_items(
         raise SimError(f"{table.name} has no column {title!r}; its columns are {', '.join(table.columns)}.")
     frames = []
     for file, batch in table.batches(table.readable):
-        if batch.bad:
-            bad = batch.bad[0]
-            raise SimError(f"Row {bad.row} of {file.name} is bad, {bad.reason}: {str(bad.content)[:80]}; mend it.")
+        bad.add(file, batch.bad)
         frames.append(batch.frame)
     frame = pl.concat(frames, how="vertical_relaxed")
+    rows = len(frame) + bad.counts.total()
+    frame = _with_good_ids(frame, id_column, _Whole(table.name, table.files[0].kind), bad).drop(ROW)
+    bad.finish(rows)
     if frame.is_empty():
         raise SimError(f"{table.name} has no rows; there is nothing to replay.")
-    frame = frame.with_columns(_checked_ids(frame, id_column, table.name)).drop(ROW)
     return catalogue(frame, id_column, title or _first(TITLE_COLUMNS, frame.columns), ts_ms)
 
 
-def _checked_ids(frame: pl.DataFrame, id_column: str, owner: str) -> pl.Series:
+class _Whole(NamedTuple):
+    """All files of a catalogue, for errors."""
+
+    name: str
+    kind: str
+
+
+def _with_good_ids(frame: pl.DataFrame, id_column: str, owner: AnyFile, bad: BadRows) -> pl.DataFrame:
     texts = texts_of(frame[id_column])
     texts = without_fraction(texts) if are_whole(texts) else texts
-    for fault in id_faults(texts):
-        if fault.wrong.any():
-            row = frame.filter(fault.wrong).row(0, named=True)
-            raise SimError(
-                f"Row {row[ROW]} of {owner} (not counting a header) has the value {row[id_column]!r} in column "
-                f"{id_column!r}, which {fault.reason}; mend or remove the row."
-            )
-    twice = texts.is_duplicated()
-    if twice.any():
-        name = texts.filter(twice)[0]
-        raise SimError(f"{owner} gives the item {name!r} more than once; keep one row of each item.")
-    return texts
+    repeated = Fault(~texts.is_first_distinct(), id_column, "is the id of an earlier row")
+    good = bad.drop(owner, frame, [*id_faults(texts), repeated])
+    frame = frame.with_columns(texts)
+    return frame if good is None else frame.filter(good)
 
 
 def catalogue(frame: pl.DataFrame, id_column: str, title_column: str | None, ts_ms: int) -> Catalogue:

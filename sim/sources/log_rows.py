@@ -243,7 +243,7 @@ class LogRows:
             marked = parts.list.eval(pl.element().str.contains(_LABELLED)).list.all()
             faults.append(Fault(~marked.fill_null(True), settings.shown, "has items without -0 or -1 behind them"))
         if settings.clicked is not None:
-            strange = rows[_LABEL].list.set_difference(parts).list.len() > 0
+            strange = (rows[_LABEL].list.set_difference(parts).list.len() > 0) & (parts.list.len() > 0)
             faults.append(Fault(strange.fill_null(False), settings.clicked, "has items that were not shown"))
         return faults
 

@@ -27,6 +27,8 @@ class LogSummary:
     read: int = 0
     """Rows of the files."""
     bad: Counter[str] = field(default_factory=Counter)
+    bad_items: int = 0
+    """Bad rows of the catalogue."""
     without_item: int = 0
     users: int = 0
     actions: Counter[str] = field(default_factory=Counter)

@@ -9,7 +9,8 @@ from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_summary import LogSummary
 from sim.sources.recorded_log import RecordedLog, fingerprint, read_events
-from sim.sources.roles.resolve import resolve
+from sim.sources.roles.resolve import OF_RATINGS, resolve
+from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import Table, open_table
 
@@ -36,12 +37,12 @@ def log_settings(flags: Mapping[str, Any]) -> LogSettings:
 
 
 def open_files(log: Sequence[str], flags: Mapping[str, Any]) -> Table:
-    """Return the table of files; the action or rating that a request needs may still be missing.
+    """Return the table of files; the columns that some flags speak of may still be missing.
 
     Raises:
         SimError: There is no such file, or the flags contradict one another.
     """
-    others = {name: flags[name] for name in flags if name != "request"}
+    others = {name: flags[name] for name in flags if name not in ("request", *OF_RATINGS)}
     return open_table(log, log_settings(others).table(), heads=flags.get("limit") is not None)
 
 
@@ -109,9 +110,15 @@ def _records(
     if items is None:
         return [], []
     how = TableSettings(encoding=settings.encoding)
-    records = read_items(items.path, settings.item, first_ms, item_id=items.item_id, title=items.title, settings=how)
+    bad = BadRows(settings.skip_bad, Path(settings.bad_rows) if settings.bad_rows else None, more=True)
+    records = read_items(
+        items.path, settings.item, first_ms, item_id=items.item_id, title=items.title, settings=how, bad=bad
+    )
     covered = summary.covered([key for key, _ in records])
     said = f"The catalogue has {covered:,} of the log's {summary.items:,} items."
+    if bad.counts:
+        summary.bad_items = bad.counts.total()
+        said += f" {bad.counts.total():,} of its rows are bad and left out: {bad.kinds}."
     if covered < _LITTLE * summary.items:
         said += f" Its ids are such as {records[0][0]!r}; is that the column of the log's ids (--item-id)?"
     return records, [said]

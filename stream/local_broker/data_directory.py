@@ -85,6 +85,7 @@ rootLogger.appenderRefs=file
 rootLogger.appenderRef.file.ref=file
 """
 
+_FULL: Final = "No space left on device"  # what Java says last is a consequence of it
 _ERROR_LINE: Final = re.compile(r"^(?:Caused by: )?[\w.]+(?:Exception|Error): .*$|^Error.*$", re.MULTILINE)
 
 
@@ -177,6 +178,8 @@ class BrokerDirectory:
         """Return the newest error of Kafka or Java since configure(), and the log that says more."""
         for log, begin in ((self.log, self._log_begin), (self.jvm_log, 0)):
             text = log.read_bytes()[begin:].decode(errors="replace") if log.exists() else ""
+            if _FULL in text:
+                return f"{_FULL}: make room for {self.path} ({log} says more)"
             errors = _ERROR_LINE.findall(text)
             if errors:
                 return f"{errors[-1][:300].strip()} ({log} says more)"

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -60,6 +60,7 @@ class Broker:
         self.security = security or Security()
         self._controller_port = controller_port
         self._process: subprocess.Popen[bytes] | None = None
+        self._last_error: Callable[[], str] = str
 
     @property
     def bootstrap(self) -> str:
@@ -98,6 +99,7 @@ class Broker:
             self.version = kafka.version
             self._process = _launch([*command, "kafka.Kafka", "server.properties"], directory)
             directory.used_by(self._process.pid)
+            self._last_error = directory.last_error
             self._wait_until_ready(directory, time.monotonic() + timeout_s)
             self.security.add_user(self.bootstrap, self.data_dir)
         except BaseException:
@@ -140,7 +142,7 @@ class Broker:
         if status not in (0, -signal.SIGTERM, 128 + signal.SIGTERM):
             raise BrokerError(
                 f"Kafka on {self.bootstrap} (pid {pid}) has ended by itself with status {status}; its messages are "
-                f"kept in {self.data_dir}, {self.data_dir / 'kafka.log'} may say why; start it again."
+                f"kept in {self.data_dir}. {self._last_error()}; start it again."
             )
 
     def stop(self, timeout_s: float = _STOP_S) -> None:

@@ -20,7 +20,7 @@ from stream.errors import HstuError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions, topic_name
-from stream.operations.records import lookup, read_topic
+from stream.operations.records import lookup, read_last, read_topic
 from stream.schema.dead_letters import Reason
 from stream.schema.record_time import UNREADABLE_HEADER
 from stream.schema.topics import DEAD_LETTERS, EVENTS, ITEMS
@@ -124,6 +124,20 @@ def survey_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, last:
     order = attrgetter("ts_ms", "offset")
     newest = heapq.nlargest(max(last, 1), counted(), key=order)  # of none it would read none
     return Overview(dict(counts), repeated, newest[:last], foreign)
+
+
+def last_letters(kafka: Kafka, settings: StreamSettings, count: int) -> list[Letter]:
+    """Return the last letters, newest first, without a look at older records; repeats are left out.
+
+    Raises:
+        BrokerError: Kafka does not answer.
+    """
+    found = {}
+    for record in read_last(kafka, [topic_name(settings, DEAD_LETTERS)], count):
+        letter = _decoded(record)
+        if letter and not letter.fault:
+            found[letter.id] = letter
+    return sorted(found.values(), key=attrgetter("ts_ms", "offset"), reverse=True)[:count]
 
 
 def find_letter(kafka: Kafka, settings: StreamSettings, letter_id: str) -> Letter:

@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 import pytest
 
+from model.cli import _split
 from model.config import Activation
 from model.errors import ModelError
 from model.serving.responses import QueryError
@@ -15,6 +16,11 @@ from stream.example import DEFAULT_BOUNDS
 from stream.kafka.connection import Kafka
 from tests.model.commands import Context, Run, ids
 from tests.served import write_model
+
+
+def test_an_id_with_a_comma_stands_in_quotes() -> None:
+    """As in CSV; other quotes are letters."""
+    assert _split('"a,b",c,5" screen') == ["a,b", "c", '5" screen']
 
 
 def test_top_k_prints_a_table_or_one_document(run: Run, directory: Path, context: Context) -> None:

@@ -3,6 +3,7 @@ from pydantic import ValidationError
 
 from model.config import ATTENTION_NAMES, ENCODER_NAMES, ModelSettings
 from model.network import encoders
+from model.network.rankers import RANKERS
 
 
 @pytest.mark.parametrize("name", ["transformer", "gru"])
@@ -17,7 +18,7 @@ def test_options_of_hstu_are_refused_for_other_encoders(name: str, option: str, 
 
 def test_names_are_those_that_exist() -> None:
     """Every encoder's file and no other name may be set; an unknown name is refused with the known ones."""
-    assert set(ENCODER_NAMES) == set(encoders.ENCODERS)
+    assert set(ENCODER_NAMES) == set(encoders.ENCODERS) | set(RANKERS)
     for key, names in (("encoder", ENCODER_NAMES), ("attention", ATTENTION_NAMES)):
         with pytest.raises(ValidationError, match=names[-1]):
             ModelSettings.model_validate({key: "lstm"})

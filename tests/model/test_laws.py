@@ -10,12 +10,14 @@ from model.attention.activations import ACTIVATIONS
 from model.baselines import BASELINES
 from model.config import ModelSettings
 from model.network.encoders import ENCODERS
+from model.network.rankers import RANKERS
 from stream.example import Example
 from tests import laws
 from tests.laws import ITEMS, Counting, Factory, Neural, streams
 
 COUNTING: dict[str, Factory] = {name: partial(Counting, baseline) for name, baseline in BASELINES.items()}
 NEURAL: dict[str, Factory] = {name: partial(Neural, encoder=name) for name in ENCODERS}
+NEURAL["din"] = partial(Neural, encoder="din")  # for all that only rank: their retrieval is the same
 NEURAL |= {f"hstu, {name}": partial(Neural, attention=name) for name in ACTIVATIONS if name != "silu"}
 EVERY = {**COUNTING, **NEURAL}
 items = st.lists(st.integers(0, ITEMS - 1), max_size=3)
@@ -27,8 +29,8 @@ def holds(number: int, name: str) -> settings:
 
 
 def test_settings_name_the_encoders_that_there_are() -> None:
-    """A new file in model/network/encoders is of use only once its name may be set."""
-    assert set(get_args(ModelSettings.model_fields["encoder"].annotation)) == set(ENCODERS)
+    """A new file in model/network/encoders, or of a ranking model, is of use only once its name may be set."""
+    assert set(get_args(ModelSettings.model_fields["encoder"].annotation)) == {*ENCODERS, *RANKERS}
 
 
 def test_baselines_are_found_by_their_names() -> None:
@@ -151,3 +153,20 @@ def test_later_requests_change_nothing_where_learning_goes_along(name: str) -> N
 def test_the_stack_counts_each_event_at_once(before: list[Example], asked: list[Example]) -> None:
     """How a stream is cut into micro-batches does not show: a burst is seen within one."""
     laws.each_event_counts_at_once(COUNTING["stack"], before, asked)
+
+
+@pytest.mark.parametrize("name", [*ENCODERS, *RANKERS])
+def test_click_probabilities_keep_the_laws(name: str) -> None:
+    """They know nothing after the request, do not depend on the batch, and a run that is resumed has the same bits."""
+
+    @given(before=streams(2), asked=streams(), future=items, other=streams())
+    @settings(max_examples=2, deadline=None)
+    def law(before: list[Example], asked: list[Example], future: list[int], other: list[Example]) -> None:
+        ready = Neural(encoder=name, rank_actions=("click", "like"), fused=False)
+        ready.step(before, test=False, learn=True)
+        ready.step([*asked, *other], test=False, learn=False)  # so that new ids have their rows in any case
+        laws.clicks_do_not_look_ahead(ready, asked, future, other, slate=name in ENCODERS)
+        laws.clicks_do_not_depend_on_batches(ready, asked)
+        laws.resumes_to_the_bit(ready, asked)
+
+    law()

@@ -18,7 +18,8 @@ from model.config import ServeSettings
 from model.errors import ModelError
 
 PROBES: Final = ("/live", "/ready")
-_PAGES: Final = ("/docs", "/openapi.json")  # the same for every server; a browser cannot send a token for a page
+_PAGES: Final = ("/", "/docs", "/openapi.json")  # the same for every server; a browser cannot send a token for a page
+ASSETS: Final = "/dashboard/static/"  # nor for these
 _LOCAL: Final = ("localhost", "127.0.0.1", "::1")
 _LEAST_BYTES: Final = 16
 
@@ -104,7 +105,7 @@ def with_token(app: ASGIApp, token: str) -> ASGIApp:
 
 
 def _is_open(path: str) -> bool:
-    return path in (*PROBES, *_PAGES) or path.startswith("/docs/")
+    return path in (*PROBES, *_PAGES) or path.startswith(("/docs/", ASSETS))
 
 
 def _bearer(scope: Scope) -> bytes:

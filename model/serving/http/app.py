@@ -1,10 +1,11 @@
 """The query service: HTTP over the answers of one alias, which it follows from snapshot to snapshot.
 
-    GET  /topk?user=U&k=10                the best live items for a user           POST /topk {"sequence": [ids], "k"}
-    GET  /rank?user=U&items=a,b,c         candidates in order, in one pass         POST /rank {"user", "items": [ids]}
-    GET  /snapshot                        what answers now                         GET  /docs, /openapi.json
-    GET  /live, /ready                    probes, open to all                      GET  /metrics for Prometheus
-    GET  /health                          the same as /ready, with what is wrong
+    GET  /topk, /rank, /explain, /similar, /history, /freshness     queries (queries.py); also by POST, and for many
+    GET  /snapshot, /snapshots, POST /snapshots/alias               what answers, what there is, a rollback
+    GET  /, /dashboard/…                                            the dashboard (dashboard.py)
+    GET  /docs, /openapi.json                                       the API
+    GET  /live, /ready, /health                                     probes, open to all; what is wrong
+    GET  /metrics                                                   for Prometheus
 
 HEAD works wherever GET does. Answers are computed and written as JSON in a pool of threads; only the decoding of a
 body, a few milliseconds at most, runs in the event loop, so that probes never wait.
@@ -32,19 +33,22 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse
 
 from model.config import ServeSettings
+from model.dashboard.overview import LettersReader, Overview
 from model.serving.answerer import Answerer, answerer_at
 from model.serving.hot_swap import Swapper
 from model.serving.http.access import allowed_hosts, is_loopback, with_hosts, with_token
 from model.serving.http.access_log import access_log
-from model.serving.http.errors import NotReadyError, Problem, add_errors, with_sentences
+from model.serving.http.dashboard import add_dashboard
+from model.serving.http.errors import Problem, add_errors, with_sentences
 from model.serving.http.prometheus import ServerMetrics
-from model.serving.http.questions import Items, JsonRoute, K, Now, RankQuestion, Seen, TopKQuestion, User
-from model.serving.http.snapshot_page import SnapshotPage, snapshot_page
-from model.serving.responses import QueryError, Ranking, SnapshotInfo, TopK
+from model.serving.http.queries import add_queries, answerer_of
+from model.serving.http.questions import JsonRoute
+from model.serving.http.snapshot_page import SnapshotPage, add_snapshots, snapshot_page
+from model.serving.responses import QueryError, SnapshotInfo
 from model.serving.sequences import Sequences
-from stream.example import id_text
 
 _STATIC: Final = "/docs/static"
+_LENIENT: Final = ("/", "/docs", "/health", "/live", "/metrics", "/ready")  # unknown parameters are ignored
 _THREADS: Final = max(8, 2 * (os.cpu_count() or 1))  # that answer; with many more, they and the event loop wait in turn
 
 
@@ -73,6 +77,7 @@ def make_http_app(
     *,
     token: str = "",
     address: str = "127.0.0.1",
+    letters: LettersReader | None = None,
     wall: Callable[[], float] = time.time,
 ) -> FastAPI:
     """Return the application; its background task follows the alias while the application runs.
@@ -83,6 +88,7 @@ def make_http_app(
         sequences: Reader of the users' tokens.
         token: Token that clients must send; empty for none.
         address: IP address that is listened on.
+        letters: Reads the last dead letters for the dashboard; None where no Kafka is named.
         wall: Wall time in seconds since 1970.
     """
 
@@ -91,7 +97,8 @@ def make_http_app(
         answerer.warm_up()
         return answerer
 
-    swapper = Swapper(data_dir / "snapshots" / settings.name, settings.alias, load)
+    directory = data_dir / "snapshots" / settings.name
+    swapper = Swapper(directory, settings.alias, load)
     metrics = ServerMetrics(swapper, access_log(settings.access_log, partial(print, flush=True)))
     app = FastAPI(
         title="hstu-stream",
@@ -104,9 +111,12 @@ def make_http_app(
     )
     app.router.route_class = JsonRoute
     app.state.one_large = CapacityLimiter(1)  # of bodies that are decoded
+    app.state.stopping = asyncio.Event()
     add_errors(app)
     guard = [Security(HTTPBearer(auto_error=False))] if token else []  # for /docs; with_token is what guards
-    _add_queries(app, swapper, guard)
+    add_queries(app, swapper, guard)
+    add_snapshots(app, directory, swapper, guard)
+    add_dashboard(app, swapper, Overview(settings, data_dir, letters), guard)
     _add_state(app, swapper, metrics, guard)
     _add_probes(app, swapper)
     _add_docs(app)
@@ -160,7 +170,7 @@ async def _refuse_odd_parameters(request: Request) -> None:
     A misspelt one would pass for its default, of one that is there twice the first would be ignored, and bytes that are
     no UTF-8 would all become the same character. Probes, scrapers and browsers may add some of their own.
     """
-    if request.url.path not in ("/topk", "/rank", "/snapshot"):
+    if request.url.path in _LENIENT:
         return
     try:
         unquote_to_bytes(request.scope["query_string"]).decode()
@@ -176,49 +186,11 @@ async def _refuse_odd_parameters(request: Request) -> None:
             raise QueryError(f"The parameter {name!r} is there more than once; give one value.")
 
 
-def _answerer(swapper: Swapper) -> Answerer:
-    answerer = swapper.answerer
-    if answerer is None:
-        raise NotReadyError(
-            "No snapshot is loaded yet; `hstu train` makes the first, and this server's log says what it waits for."
-        )
-    return answerer
-
-
-def _json(answer: BaseModel, status: int = 200) -> Response:
-    return Response(answer.model_dump_json(), status, media_type="application/json")
-
-
-def _add_queries(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
-    @app.get("/topk", response_model=TopK, dependencies=guard)
-    def topk(user: User, k: K = 10, include_seen: Seen = False, now_ms: Now = None) -> Response:
-        """Return the best live items for a user, by popularity where the user is unknown."""
-        return _json(_answerer(swapper).topk(user, k, now_ms, include_seen=include_seen))
-
-    @app.post("/topk", response_model=TopK, dependencies=guard)
-    def topk_sequence(question: TopKQuestion) -> Response:
-        """Return the best live items after a sequence of items."""
-        sequence = [id_text(item) for item in question.sequence]
-        answerer = _answerer(swapper)
-        return _json(answerer.topk_sequence(sequence, question.k, question.now_ms, include_seen=question.include_seen))
-
-    @app.get("/rank", response_model=Ranking, dependencies=guard)
-    def rank(user: User, items: Items, now_ms: Now = None) -> Response:
-        """Return the candidates in order, each scored as if it alone were shown to the user now."""
-        return _json(_answerer(swapper).rank(user, items.split(",") if items else [], now_ms))
-
-    @app.post("/rank", response_model=Ranking, dependencies=guard)
-    def rank_any(question: RankQuestion) -> Response:
-        """Return the candidates in order; for ids with commas and for long lists."""
-        items = [id_text(item) for item in question.items]
-        return _json(_answerer(swapper).rank(id_text(question.user), items, question.now_ms))
-
-
 def _add_state(app: FastAPI, swapper: Swapper, metrics: ServerMetrics, guard: list[Any]) -> None:
     @app.get("/snapshot", dependencies=guard)
     async def snapshot() -> SnapshotPage:
         """Return which snapshot answers, how it was trained and how good it was."""
-        answerer = _answerer(swapper)
+        answerer = answerer_of(swapper)
         return snapshot_page(answerer.manifest, answerer.info())
 
     @app.get("/health", dependencies=guard, responses={503: {"model": Health}})
@@ -244,7 +216,7 @@ def _add_probes(app: FastAPI, swapper: Swapper) -> None:
     @app.get("/ready")
     async def ready() -> Probe:
         """Return that queries are answered; 503 until the first snapshot is loaded."""
-        _answerer(swapper)
+        answerer_of(swapper)
         return Probe(status="ready")
 
 

@@ -6,7 +6,7 @@ What is wrong with the query is said in full. What is wrong with this server goe
 import logging
 import time
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.errors import ModelError
 from model.serving.http.questions import BODY_BYTES
-from model.serving.responses import QueryError
+from model.serving.responses import QueryError, UnknownError
 
 _log: Final = logging.getLogger("hstu.serve")
 
@@ -30,6 +30,9 @@ class Problem(BaseModel):
 
     detail: str
     """What is wrong, and what to do, in a sentence."""
+
+
+UNKNOWN: Final[dict[int | str, dict[str, Any]]] = {404: {"model": Problem}}  # of endpoints that may not know something
 
 
 class NotReadyError(ModelError):
@@ -63,6 +66,9 @@ def add_errors(app: FastAPI) -> None:
     async def refused(_: Request, error: Exception) -> Response:
         return JSONResponse({"detail": str(error)}, 422)
 
+    async def unknown(_: Request, error: Exception) -> Response:
+        return JSONResponse({"detail": str(error)}, 404)
+
     async def not_ready(_: Request, error: Exception) -> Response:
         return JSONResponse({"detail": str(error)}, 503)
 
@@ -75,6 +81,7 @@ def add_errors(app: FastAPI) -> None:
         return JSONResponse({"detail": _sentence(error)}, 422)
 
     app.add_exception_handler(QueryError, refused)
+    app.add_exception_handler(UnknownError, unknown)
     app.add_exception_handler(NotReadyError, not_ready)
     app.add_exception_handler(ModelError, failed)
     app.add_exception_handler(RequestValidationError, malformed)

@@ -16,8 +16,9 @@ from fastapi.routing import APIRoute
 from msgspec import UNSET, UnsetType
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from model.serving.responses import MAX_ITEMS, MAX_K
-from stream.example import END_OF_TIME_MS, MAX_ID_BYTES
+from model.serving.filters import Filters
+from model.serving.responses import MAX_EXPLAINED, MAX_ITEMS, MAX_K, MAX_USERS
+from stream.example import END_OF_TIME_MS, MAX_ID_BYTES, id_text
 
 BODY_BYTES: Final = 1 << 20  # MAX_ITEMS ids of MAX_ID_BYTES are half of that
 _LARGE_BYTES: Final = 1 << 16
@@ -35,6 +36,34 @@ Items = Annotated[
         json_schema_extra={"minLength": 1, "pattern": r"^[^,]+(,[^,]+)*$"},
     ),
 ]
+Ids = Annotated[
+    str,
+    Query(
+        description=f"Item ids with commas between, at most {MAX_ITEMS:,}; empty: no such filter. POST takes any id.",
+        json_schema_extra={"pattern": r"^([^,]+(,[^,]+)*)?$"},
+    ),
+]
+Features = Annotated[
+    list[str],
+    Query(
+        description="name=value of the catalogue that an item needs; may be given again.",
+        examples=[["genre=Drama"]],
+        json_schema_extra={"items": {"type": "string", "pattern": "^[^=]+=.+$"}},
+    ),
+]
+Diversity = Annotated[
+    float,
+    Query(description="0: the best; towards 1: those least like each other (MMR).", ge=0, le=1, allow_inf_nan=False),
+]
+OneItem = Annotated[str, Query(description="Id of the item.", examples=["1"], json_schema_extra=_ID)]
+Last = Annotated[int, Query(description="Events wanted.", json_schema_extra={"minimum": 1, "maximum": MAX_K})]
+Newest = Annotated[
+    int,
+    Query(
+        description="Newest events of which each is left out once.",
+        json_schema_extra={"minimum": 0, "maximum": MAX_EXPLAINED},
+    ),
+]
 
 
 def _whole(value: Any) -> Any:
@@ -44,7 +73,10 @@ def _whole(value: Any) -> Any:
 
 _Whole = BeforeValidator(_whole)
 _Id = Annotated[str, Field(json_schema_extra=_ID)] | int
+_AnyIds = Annotated[list[_Id], Field(max_length=MAX_ITEMS)]
 _Ids = Annotated[list[_Id], Field(max_length=MAX_ITEMS, json_schema_extra={"minItems": 1})]
+_Users = Annotated[list[_Id], Field(max_length=MAX_USERS, min_length=1)]
+_Feature = Annotated[str, Field(json_schema_extra={"pattern": "^[^=]+=.+$"})]
 
 
 class _Question(BaseModel):
@@ -53,15 +85,73 @@ class _Question(BaseModel):
     now_ms: Annotated[int | None, _Whole] = Field(None, ge=0, le=END_OF_TIME_MS, description=_NOW)
 
 
-class TopKQuestion(_Question):
+class _Wanted(_Question):
+    """How many items, and which."""
+
+    k: Annotated[int, _Whole] = Field(10, json_schema_extra={"minimum": 1, "maximum": MAX_K})
+    """Items wanted."""
+    include_seen: bool = False
+    """Also items of the history."""
+    allow: _AnyIds = []
+    """The only items that may be answered; empty: all."""
+    deny: _AnyIds = []
+    """Items that may not."""
+    features: Annotated[list[_Feature], Field(max_length=100)] = []
+    """name=value of the catalogue; an item needs all of them."""
+    diversity: float = Field(0.0, ge=0, le=1, strict=False)
+    """0: the best; towards 1: those least like each other (MMR)."""
+
+    def options(self) -> dict[str, Any]:
+        """Return the keyword arguments of Answerer.topk and topk_sequence."""
+        allow, deny = ([id_text(item) for item in ids] for ids in (self.allow, self.deny))
+        filters = Filters(allow, deny, self.features, self.diversity)
+        return {"include_seen": self.include_seen, "filters": filters}
+
+
+class TopKQuestion(_Wanted):
     """A sequence in place of a user."""
 
     sequence: _Ids
     """Items acted on, oldest first; the most is 2,000, of 256 bytes each."""
-    k: Annotated[int, _Whole] = Field(10, json_schema_extra={"minimum": 1, "maximum": MAX_K})
-    """Items wanted."""
+
+
+class BatchQuestion(_Wanted):
+    """Several users."""
+
+    users: _Users
+    """Ids of the users."""
+
+
+class RankBatchQuestion(_Question):
+    """The same candidates for several users."""
+
+    users: _Users
+    """Ids of the users."""
+    items: _Ids
+    """Ids of the candidates."""
+
+
+class ExplainQuestion(_Question):
+    """A user and items whose scores are to be explained."""
+
+    user: _Id
+    """Id of the user."""
+    items: Annotated[list[_Id], Field(max_length=MAX_EXPLAINED, json_schema_extra={"minItems": 1})]
+    """Ids of the items."""
     include_seen: bool = False
-    """Also items of the sequence."""
+    """Whether the scores are those of /topk with include_seen."""
+    newest: Annotated[int, _Whole] = Field(50, json_schema_extra={"minimum": 0, "maximum": MAX_EXPLAINED})
+    """Newest events of which each is left out once."""
+
+
+class AliasQuestion(BaseModel):
+    """Where an alias shall point."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    alias: str = Field(json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"})
+    snapshot: str = Field(json_schema_extra={"minLength": 1})
+    """Id of a snapshot; or an alias, whose present snapshot is meant."""
 
 
 class RankQuestion(_Question):
@@ -113,6 +203,14 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
     sequence: list[str | int] | UnsetType = UNSET
     k: int | float | UnsetType = UNSET
     include_seen: bool | UnsetType = UNSET
+    users: list[str | int] | UnsetType = UNSET
+    allow: list[str | int] | UnsetType = UNSET
+    deny: list[str | int] | UnsetType = UNSET
+    features: list[str] | UnsetType = UNSET
+    diversity: int | float | UnsetType = UNSET
+    newest: int | float | UnsetType = UNSET
+    alias: str | UnsetType = UNSET
+    snapshot: str | UnsetType = UNSET
     now_ms: int | float | UnsetType | None = UNSET
 
 

@@ -15,6 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from model.config import ServeSettings
+from model.dashboard.overview import LettersReader
 from model.errors import ModelError
 from model.serving.http.access import check_reach, read_token
 from model.serving.http.app import make_http_app
@@ -28,7 +29,9 @@ _BACKLOG: Final = 128  # connections that wait to be accepted; they are accepted
 _log: Final = logging.getLogger("hstu.serve")
 
 
-def run_server(settings: ServeSettings, data_dir: Path, sequences: Sequences) -> None:
+def run_server(
+    settings: ServeSettings, data_dir: Path, sequences: Sequences, letters: LettersReader | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT; requests that run then are answered first.
 
     Raises:
@@ -42,8 +45,8 @@ def run_server(settings: ServeSettings, data_dir: Path, sequences: Sequences) ->
     try:
         check_reach(host, token)
         shown = f"[{host}]" if ":" in host else host
-        app = make_http_app(settings, data_dir, sequences, token=token, address=host)
-        where = f"Answers of {settings.name}/{settings.alias}: http://{shown}:{port} (/docs, /ready)"
+        app = make_http_app(settings, data_dir, sequences, token=token, address=host, letters=letters)
+        where = f"Answers of {settings.name}/{settings.alias}: http://{shown}:{port} (dashboard at /; /docs, /ready)"
         _until_signalled(make_server(app, settings, lambda: _log.info(where)), listener)
     finally:
         listener.close()
@@ -64,13 +67,18 @@ def make_server(app: FastAPI, settings: ServeSettings, greet: Callable[[], None]
         timeout_keep_alive=_REST_S,
         timeout_graceful_shutdown=GRACE_S,
     )
-    return _Server(config, greet)
+    return _Server(config, greet, app.state.stopping)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, greet: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, greet: Callable[[], None], stopping: asyncio.Event) -> None:
         super().__init__(config)
         self._greet, self._seldom = greet, Seldom()
+        self._stopping: asyncio.Event = stopping
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._stopping.set()  # ends the streams of the dashboard, which would last until the end of the grace
+        await super().shutdown(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         asyncio.get_running_loop().set_exception_handler(self._on_error)

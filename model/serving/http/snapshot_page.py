@@ -1,9 +1,22 @@
-"""What /snapshot shows of a manifest: nothing that names a path, an address or a library of the trainer's machine."""
+"""What /snapshot shows of a manifest: nothing that names a path, an address or a library of the trainer's machine.
 
+/snapshots lists what there is, and /snapshots/alias moves an alias, as `hstu snapshots alias` does.
+"""
+
+from pathlib import Path
 from typing import Any
 
+from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict
+
 from model.config import ModelSettings, TrainSettings
-from model.serving.responses import SnapshotInfo
+from model.dashboard.snapshot_list import SnapshotList
+from model.errors import ModelError
+from model.serving.hot_swap import Swapper
+from model.serving.http.errors import UNKNOWN
+from model.serving.http.questions import AliasQuestion
+from model.serving.responses import QueryError, SnapshotInfo, UnknownError
+from model.storage.aliases import list_aliases, move, resolve
 from model.storage.snapshot import Manifest
 
 
@@ -36,3 +49,70 @@ def snapshot_page(manifest: Manifest, info: SnapshotInfo) -> SnapshotPage:
     }
     own = SnapshotPage.model_fields.keys() - SnapshotInfo.model_fields.keys() - {"settings"}
     return SnapshotPage(**info.model_dump(), settings=settings, **{name: getattr(manifest, name) for name in own})
+
+
+class _Fields(BaseModel):
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class ListedSnapshot(_Fields):
+    """One snapshot of the trainer that is served."""
+
+    id: str
+    parent: str
+    step: int
+    created: float
+    """Wall time in seconds since 1970."""
+    watermark_ms: int
+    targets: int
+    arrays_bytes: int
+    window: dict[str, float | None]
+    """Of the targets tested last before it was made: how many, and their HR@10."""
+    aliases: list[str]
+
+
+class Snapshots(_Fields):
+    """The newest 1,000 snapshots and those with an alias, newest first."""
+
+    name: str
+    """Name of the trainer."""
+    follows: str
+    """Alias or id that this server follows."""
+    snapshots: list[ListedSnapshot]
+
+
+class MovedAlias(_Fields):
+    """Where an alias points now."""
+
+    alias: str
+    snapshot: str
+    before: str | None
+    """What it named before; null where it is new."""
+
+
+def add_snapshots(app: FastAPI, directory: Path, swapper: Swapper, guard: list[Any]) -> None:
+    """Add /snapshots and /snapshots/alias."""
+
+    @app.get("/snapshots", dependencies=guard)
+    def snapshots() -> Snapshots:
+        """Return the snapshots of the trainer that is served, with their aliases."""
+        rows = [ListedSnapshot(**row) for row in SnapshotList(directory).look(most=1000)]
+        return Snapshots(name=directory.name, follows=swapper.alias, snapshots=rows)
+
+    @app.post("/snapshots/alias", dependencies=guard, responses=UNKNOWN)
+    def alias(question: AliasQuestion) -> MovedAlias:
+        """Point an alias to a snapshot; a server that follows it answers from there within `serve.poll_s`."""
+        before = list_aliases(directory).get(question.alias)
+        try:
+            snapshot_id = resolve(directory, question.snapshot).name
+        except ModelError as error:
+            raise UnknownError(_without_path(error, directory)) from error
+        try:
+            move(directory, question.alias, snapshot_id)
+        except ModelError as error:
+            raise QueryError(_without_path(error, directory)) from error
+        return MovedAlias(alias=question.alias, snapshot=snapshot_id, before=before)
+
+
+def _without_path(error: ModelError, directory: Path) -> str:
+    return str(error).replace(f"{directory}/", "").replace(str(directory), "this folder")

@@ -54,6 +54,10 @@ CURVES: Final[dict[str, pl.DataType]] = {
     "age": pl.String(),
     **dict.fromkeys(("targets", *METRICS, "regret"), pl.Float64()),
 }
+CLICKS: Final[dict[str, pl.DataType]] = {
+    **dict.fromkeys(("run", "part", "action", "age"), pl.String()),
+    **dict.fromkeys(("targets", "positives", "log_loss", "ne", "calibration", "auc", "gauc"), pl.Float64()),
+}
 MOMENTS: Final[dict[str, pl.DataType]] = {
     "scenario": pl.String(),
     "seed": pl.Int64(),
@@ -73,6 +77,7 @@ class Results:
     moments: pl.DataFrame
     about: dict[str, Any]
     missing: tuple[str, ...]
+    clicks: pl.DataFrame
 
     @property
     def scenarios(self) -> list[str]:
@@ -136,11 +141,12 @@ def read_results(folder: Path) -> Results:
     absent: list[str] = []
     curves = _optional(folder / "curves.parquet", CURVES, absent, "no curves over the stream, by item age or recovery")
     moments = _optional(folder / "moments.parquet", MOMENTS, absent, "no moments are marked")
+    path = folder / "clicks.parquet"  # older folders have none
+    clicks = _shaped(_read(path), CLICKS) if path.is_file() else pl.DataFrame(schema=CLICKS)
     about = _about(folder / "about.json", absent)
     moments = _moments_of(runs, moments)
-    return Results(
-        runs.drop("world"), curves, moments, about, (*absent, *missing_parts(raw.height, runs, curves, about))
-    )
+    missing = *absent, *missing_parts(raw.height, runs, curves, about)
+    return Results(runs.drop("world"), curves, moments, about, missing, clicks)
 
 
 def _identified(raw: pl.DataFrame) -> pl.DataFrame:

@@ -65,9 +65,17 @@ class Guess(NamedTuple):
     @property
     def flags(self) -> dict[str, Any]:
         """The flags that read the table so; roles that are unsure are left out."""
+        return self._flags("rating")
+
+    @property
+    def rated_flags(self) -> dict[str, Any]:
+        """The same with ratings where there are actions as well."""
+        return self._flags("action")
+
+    def _flags(self, less: str) -> dict[str, Any]:
         found = {role: each.column for role, each in self.roles.items() if each.certainty != "unsure"}
-        if "action" in found:
-            found.pop("rating", None)
+        if {"action", "rating"} <= set(found):
+            del found[less]
         return found | self.time_flags
 
 

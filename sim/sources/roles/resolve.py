@@ -10,6 +10,8 @@ from sim.sources.tables.table import Table
 DEFAULTS: Final = {"user": "user_id", "item": "item_id", "time": "ts"}
 """Columns of the roles that have one without a flag or a guess."""
 ROLES: Final = ("user", "item", "time", "action", "rating", "request", "shown", "clicked", "explode")
+OF_RATINGS: Final = ("rating_as", "positive_from")
+"""Flags that speak of a column of ratings, so that it is one where a column of actions is there as well."""
 
 
 class Resolved(NamedTuple):
@@ -31,12 +33,13 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         SimError: There is no such known log.
     """
     given = {name: value for name, value in flags.items() if name != "read_as"}
+    rated = any(name in given for name in OF_RATINGS)
     if (name := flags.get("read_as")) is not None:
         known = known_log(name)
         return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
-        own = _besides(table, named)
+        own = _besides(table, named, rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
         return Resolved(own | given, said)
     if (found := recognised(table)) is not None:
@@ -45,18 +48,19 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     guessed = guess(sample_of(table))
     if not guessed.sure:
         return Resolved(given, "")
-    return Resolved(guessed.flags | given, f"Columns by their names: {written(guessed.flags)}.")
+    own = guessed.rated_flags if rated else guessed.flags
+    return Resolved(own | given, f"Columns by their names: {written(own)}.")
 
 
-def _besides(table: Table, named: Mapping[str, Any]) -> dict[str, Any]:
+def _besides(table: Table, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:
     """Return the columns that are sure of roles that were not named."""
     found = guess(sample_of(table), named).roles
     own = {role: each.column for role, each in found.items() if each.certainty == "sure" and role not in named}
     in_lists = {"shown", "clicked", "explode"} & set(named)
     if in_lists or {"action", "rating"} & set(named):
         own = {role: column for role, column in own.items() if role not in ("action", "rating")}
-    elif "action" in own:
-        own.pop("rating", None)
+    elif {"action", "rating"} <= set(own):
+        own.pop("action" if rated else "rating")
     if in_lists:
         own.pop("request", None)
         own.pop("item", None)

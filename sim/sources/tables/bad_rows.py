@@ -44,14 +44,15 @@ class BadRows:
     Args:
         skip: The limit, as --skip-bad has it.
         path: File of the rows that are left out, JSON lines; None keeps none.
+        more: Whether the file has rows already, behind which these are written.
     """
 
-    def __init__(self, skip: str | None, path: Path | None) -> None:
+    def __init__(self, skip: str | None, path: Path | None, *, more: bool = False) -> None:
         self.counts: Counter[str] = Counter()
         self._limit = SkipLimit(skip)
         self._wanted = skip is not None
         self._first = ""
-        self._out: IO[bytes] | None = path.open("wb") if path and self._wanted else None
+        self._out: IO[bytes] | None = path.open("ab" if more else "wb") if path and self._wanted else None
 
     def add(self, file: AnyFile, rows: Sequence[BadRow]) -> None:
         """Note rows that the table could not cut into cells."""
@@ -96,6 +97,11 @@ class BadRows:
         line = {"file": file.name, "row": row, "reason": reason, "content": content}
         self._out.write(msgspec.json.encode(line, enc_hook=str) + b"\n")
 
+    @property
+    def kinds(self) -> str:
+        """What is wrong, and how often."""
+        return "; ".join(f"{count:,} × {reason}" for reason, count in self.counts.most_common(8))
+
     def finish(self, rows: int) -> None:
         """Close the file.
 
@@ -110,9 +116,8 @@ class BadRows:
         bad = self.counts.total()
         if self._limit.allows(bad, rows):
             return
-        kinds = "; ".join(f"{count:,} × {reason}" for reason, count in self.counts.most_common(8))
         raise SimError(
-            f"{self._first}; mend or remove the row. {bad:,} of {rows:,} rows are bad ({kinds}): "
+            f"{self._first}; mend or remove the row. {bad:,} of {rows:,} rows are bad ({self.kinds}): "
             f"--skip-bad {bad} leaves them out, --bad-rows FILE keeps them."
         )
 

@@ -1,11 +1,16 @@
 """JSON lines: one object a line. Names of nested fields are joined by dots, lists can be exploded into rows.
 
-A text that holds an object, as Kafka's tools write payloads, is nested as well: payload.user_id.
+A file that is one array of objects is made such lines first. A text that holds an object, as Kafka's tools write
+payloads, is nested as well: payload.user_id.
 """
 
 import ast
+import json
+import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -14,10 +19,59 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.tables.batch import ROW, BadRow, Batch
 from sim.sources.tables.plain_text import PlainText
+from sim.sources.tables.scratch import refusing_full
 
 _SAMPLE_LINES: Final = 200
 _NO_OBJECT: Final = "no JSON object"
+_ARRAY: Final = re.compile(rb"\s*\[\s*[{\]]")
+_BETWEEN: Final = re.compile(r"[\s,]*")
+_BLOCK: Final = 1 << 20  # characters
+_LONGEST: Final = 1 << 26
 _decode: Final = msgspec.json.Decoder().decode
+
+
+def is_array(head: bytes) -> bool:
+    """Return whether a file that begins so is one array of objects."""
+    return _ARRAY.match(head) is not None
+
+
+def lines_of_array(text: PlainText, folder: Path) -> PlainText:
+    """Return the objects of a file that is one array, a line each, in a new file in `folder`.
+
+    Raises:
+        SimError: It is no such array, or ends before it does.
+    """
+    path = folder / f"{text.path.name}.{len(list(folder.iterdir()))}.jsonl"
+    with refusing_full(path), path.open("wb") as out:
+        for value in _elements(text):
+            out.write(msgspec.json.encode(value) + b"\n")
+    return replace(text, path=path)
+
+
+def _elements(text: PlainText) -> Iterator[Any]:
+    """Yield the elements of an array; of a text that is cut off, those before the end."""
+    decoder, number = json.JSONDecoder(), 0
+    with text.path.open(encoding="utf-8") as file:
+        here = file.read(_BLOCK)
+        at = here.index("[") + 1
+        while True:
+            at = _BETWEEN.match(here, at).end()  # type: ignore[union-attr]
+            if here.startswith("]", at):
+                return
+            try:
+                value, at = decoder.raw_decode(here, at)
+            except (json.JSONDecodeError, RecursionError) as error:
+                more = "" if len(here) - at > _LONGEST or isinstance(error, RecursionError) else file.read(_BLOCK)
+                if not more and not text.whole:
+                    return
+                if not more:
+                    raise SimError(
+                        f"{text.name} is no JSON array behind its {number:,} first elements, it may be cut off: {error}"
+                    ) from None
+                here, at = here[at:] + more, 0
+                continue
+            number += 1
+            yield value
 
 
 def columns_of(text: PlainText) -> list[str]:
@@ -30,10 +84,6 @@ def columns_of(text: PlainText) -> list[str]:
     with text.path.open("rb") as file:
         for line in islice(file, _SAMPLE_LINES):
             record = _record(line)
-            if not names and line.lstrip().startswith(b"["):
-                raise SimError(
-                    f"{text.name} is one JSON array; write an object a line: jq -c '.[]' {text.name} > log.jsonl"
-                )
             if isinstance(record, dict):
                 names |= dict.fromkeys(_names(record))
     if not names:
@@ -58,7 +108,7 @@ def _opened(value: Any) -> Any:
     if isinstance(value, str) and value.startswith("{"):
         try:
             return _decode(value.encode())
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, RecursionError):
             return value
     return value
 
@@ -88,12 +138,14 @@ def batches(text: PlainText, columns: Sequence[str], exploded: Sequence[str], si
 def _record(line: bytes) -> Any:
     try:
         return _decode(line)
+    except RecursionError:
+        return None
     except msgspec.DecodeError:
         if line.lstrip()[:2] not in (b"{'", b"{u"):
             return None
         try:
             return ast.literal_eval(line.decode())  # Python's own notation, as Amazon's and Steam's older dumps have it
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
             return None
 
 

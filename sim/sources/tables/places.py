@@ -1,18 +1,25 @@
-"""The files of a log: named one by one, by a folder, or by a glob."""
+"""The files of a log: named one by one, by a folder, by a glob, or in a zip archive, which is read as a folder is."""
 
 import glob
 import re
+import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from fnmatch import fnmatch
+from pathlib import Path, PurePath
 from typing import Final
 from urllib.parse import unquote
+from zipfile import BadZipFile, ZipFile
 
 from sim.errors import SimError
+from sim.sources.tables.scratch import refusing_full
 
 STDIN: Final = "-"
 _NO_LOGS: Final = ("readme", "license", "licence", "changelog", "notice")
 _PROSE: Final = (".md", ".rst", ".pdf", ".html")
+_ZIP: Final = b"PK\x03\x04"
+_OFFICE: Final = "[Content_Types].xml"
 _PARTITION: Final = re.compile(r"([^=/]+)=([^/]*)")
 
 
@@ -23,6 +30,18 @@ class SourceFile:
     path: Path
     partition: dict[str, str] = field(default_factory=dict)
     """Columns that the names of its folders hold: dt=2024-01-31."""
+    member: str = ""
+    """Its name in the zip archive at `path`; empty for a file of its own."""
+
+    @property
+    def name(self) -> str:
+        """Its path, for people."""
+        return "standard input" if self.is_stdin else f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    @property
+    def last_name(self) -> str:
+        """Its name without folders."""
+        return PurePath(self.member or self.path).name
 
     @property
     def is_stdin(self) -> bool:
@@ -37,7 +56,7 @@ def files_of(log: Sequence[str]) -> list[SourceFile]:
         SimError: There is none, or one is named twice.
     """
     files = [file for name in log for file in _of_name(name)]
-    paths = [file.path for file in files]
+    paths = [file.name for file in files]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise SimError(f"{twice} is named twice, so its rows would count twice; name each file once.")
@@ -47,11 +66,13 @@ def files_of(log: Sequence[str]) -> list[SourceFile]:
 def _of_name(name: str) -> Iterator[SourceFile]:
     path = Path(name)
     if name == STDIN or path.is_file():
-        yield SourceFile(path)
+        yield from _of_zip(path) if _is_zip(path) else [SourceFile(path)]
     elif path.is_dir():
         yield from _of_folder(path)
     elif path.exists():  # a pipe or a device
         yield SourceFile(path)
+    elif (archive := next((parent for parent in path.parents if _is_zip(parent)), None)) is not None:
+        yield from _of_zip(archive, str(path.relative_to(archive)))
     else:
         found = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207
         if not found:
@@ -70,9 +91,54 @@ def _of_folder(folder: Path) -> Iterator[SourceFile]:
         yield SourceFile(path, {match[1]: unquote(match[2]) for match in found if match})
 
 
-def _is_prose(path: Path) -> bool:
+def _is_zip(path: Path) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_ZIP)) == _ZIP
+
+
+def _of_zip(path: Path, wanted: str = "*") -> Iterator[SourceFile]:
+    """Yield the files of an archive that a glob names."""
+    try:
+        with ZipFile(path) as archive:
+            inside = [PurePath(entry.filename) for entry in archive.infolist() if entry.file_size]
+    except BadZipFile as error:
+        raise SimError(f"{path} is a damaged zip archive: {error}; it may be cut off.") from None
+    if PurePath(_OFFICE) in inside:
+        raise SimError(f"{path} is a document of an office program; save its table as CSV.")
+    inside = sorted(name for name in inside if not _hidden(name) and not _is_prose(name))
+    found = [name for name in inside if fnmatch(str(name), wanted)]
+    if not found:
+        raise SimError(f"{path} holds no files {wanted}; it has {', '.join(map(str, inside)) or 'none'}.")
+    for name in found:
+        matches = (_PARTITION.fullmatch(part) for part in name.parts[:-1])
+        yield SourceFile(path, {match[1]: unquote(match[2]) for match in matches if match}, str(name))
+
+
+def extracted(file: SourceFile, folder: Path) -> Path:
+    """Return a copy of a file of an archive in `folder`.
+
+    Raises:
+        SimError: It is damaged, encrypted or packed in a way that is not known.
+    """
+    copy = folder / f"{len(list(folder.iterdir()))}-{file.last_name}"
+    try:
+        with (
+            ZipFile(file.path) as archive,
+            archive.open(file.member) as packed,
+            refusing_full(copy),
+            copy.open("wb") as out,
+        ):
+            shutil.copyfileobj(packed, out, 1 << 20)
+    except (BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+        raise SimError(f"{file.name} cannot be unpacked: {error}.") from None
+    return copy
+
+
+def _is_prose(path: PurePath) -> bool:
     return path.suffix.lower() in _PROSE or path.stem.lower() in _NO_LOGS
 
 
-def _hidden(path: Path) -> bool:
+def _hidden(path: PurePath) -> bool:
     return any(part.startswith((".", "_")) for part in path.parts)

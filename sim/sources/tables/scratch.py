@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Final
 
 import polars as pl
 
 from sim.errors import SimError
+
+_GROUP_ROWS: Final = 1 << 13  # a bucket reads groups whole, and of each run only a range of the key
 
 
 class Scratch:
@@ -28,7 +31,7 @@ def write_rows(rows: pl.DataFrame, path: Path) -> None:
         SimError: They do not fit.
     """
     try:
-        rows.write_parquet(path, row_group_size=1 << 16, compression="lz4")
+        rows.write_parquet(path, row_group_size=_GROUP_ROWS, compression="lz4")
     except (OSError, pl.exceptions.PolarsError) as error:
         raise _full(path, error) from None
 

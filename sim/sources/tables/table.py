@@ -14,7 +14,7 @@ from sim.errors import SimError
 from sim.sources.tables import delimited, json_lines, parquet
 from sim.sources.tables.batch import BATCH_ROWS, ROW, Batch
 from sim.sources.tables.delimited import Dialect
-from sim.sources.tables.places import STDIN, SourceFile, files_of
+from sim.sources.tables.places import STDIN, SourceFile, extracted, files_of
 from sim.sources.tables.plain_text import PlainText, plain_text, spooled
 from sim.sources.tables.scratch import Scratch
 from sim.sources.tables.settings import TableSettings
@@ -189,15 +189,16 @@ class TableFile:
     @property
     def name(self) -> str:
         """Its path, for people."""
-        return "standard input" if self.file.is_stdin else str(self.file.path)
+        return self.file.name
 
     def take_over(self, before: "TableFile") -> None:
         """Use what was unpacked of the same file under other settings."""
-        if not self.file.path.is_file():
+        if self.file.member or not self.file.path.is_file():
             self._path = before._path
         self.head_bytes = before.head_bytes
         if before.kind != "parquet" and before.settings.encoding == self.settings.encoding:
             self.text = before.text
+            self.__dict__.update({name: before.__dict__[name] for name in ("lines",) if name in before.__dict__})
 
     @property
     def is_whole(self) -> bool:
@@ -207,18 +208,20 @@ class TableFile:
     def lengthen(self, *, whole: bool) -> None:
         """Open more of its text, or all of it."""
         self.head_bytes = None if whole or self.head_bytes is None else self.head_bytes * _GROWTH
-        for name in ("text", "dialect", "digest"):
+        for name in ("text", "lines", "dialect", "digest"):
             self.__dict__.pop(name, None)
 
     @cached_property
     def _path(self) -> Path:
         path = self.file.path
+        if self.file.member:
+            return extracted(self.file, self.scratch)
         return path if path.is_file() else spooled(None if self.file.is_stdin else path, self.scratch)
 
     @cached_property
     def extension(self) -> str:
         """The last part of its name, without that of a packer; in small letters."""
-        path = Path(self.file.path.name.lower())
+        path = Path(self.file.last_name.lower())
         return Path(path.stem).suffix if path.suffix in _PACKED else path.suffix
 
     @cached_property
@@ -230,13 +233,21 @@ class TableFile:
         if self.extension == ".parquet":
             raise SimError(f"{self.name} cannot be read as .parquet: it does not begin as one; it may be cut off.")
         with self.text.path.open("rb") as file:
-            head = file.read(4096).lstrip()
-        return "json" if head[:1] == b"{" or self.extension in _JSON else "delimited"
+            head = file.read(4096)
+        objects = head.lstrip()[:1] == b"{" or json_lines.is_array(head)
+        return "json" if objects or self.extension in _JSON else "delimited"
 
     @cached_property
     def text(self) -> PlainText:
         """Its text, of a file that is no Parquet."""
         return plain_text(self._path, self.name, self.settings.encoding, self.scratch, self.head_bytes)
+
+    @cached_property
+    def lines(self) -> PlainText:
+        """Its text, of a file of JSON, as an object a line."""
+        with self.text.path.open("rb") as file:
+            array = json_lines.is_array(file.read(4096))
+        return json_lines.lines_of_array(self.text, self.scratch) if array else self.text
 
     @cached_property
     def dialect(self) -> Dialect:
@@ -255,7 +266,7 @@ class TableFile:
                 return parquet.columns_of(self._path)
             except pl.exceptions.PolarsError as error:
                 raise self._unreadable(error) from None
-        return json_lines.columns_of(self.text) if self.kind == "json" else list(self.dialect.columns)
+        return json_lines.columns_of(self.lines) if self.kind == "json" else list(self.dialect.columns)
 
     @cached_property
     def digest(self) -> str:
@@ -294,7 +305,7 @@ class TableFile:
             return delimited.batches(self.text, self.dialect, columns, size)
         exploded = self.settings.exploded
         if self.kind == "json":
-            return json_lines.batches(self.text, columns, exploded, size)
+            return json_lines.batches(self.lines, columns, exploded, size)
         return parquet.batches(self._path, columns, exploded, size)
 
     def _unreadable(self, error: Exception) -> SimError:

@@ -9,6 +9,7 @@
 The first rows of a column decide how all are read. Times lie in [1970, 2200), as the workers demand.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,8 @@ FORMATS: Final = (
 )
 _DIGITS: Final = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}
 _ZONE: Final = r"\s*(UTC|GMT|Z\[(UTC|GMT)\])$"
+_ISO: Final = "%Y-%m-%d %H:%M:%S%.f"
+_DAYS_END: Final = r"([ T])24:(00(?::00(?:[.,]0+)?)?(?: ?[+-][\d:]+|Z)?)$"  # 24:00 of a day is 00:00 of the next
 _NO_TIMES: Final = (pl.Boolean, pl.Time, pl.Duration, pl.Binary)
 _UNREADABLE: Final = "is no time that can be read"
 _OLD_MS: Final = 1e11  # March 1973, from which on numbers tell their unit
@@ -201,6 +204,9 @@ def _parsed(texts: pl.Series, form: str) -> pl.Series:
         length = next(length for length, digits in _DIGITS.items() if digits == form)
         texts = texts.str.extract(rf"^(\d{{{length}}})(\.0)?$")
     has_time = any(letter in form for letter in ("%H", "%I", "%T", "%R", "%X", "%s", "%c"))
+    if has_time and (ends := texts.str.contains(_DAYS_END).fill_null(False)).any():
+        begins = _parsed(texts.str.replace(_DAYS_END, "${1}00:${2}"), form)
+        return begins.zip_with(~ends, begins + timedelta(days=1))
     try:
         if has_time:
             return texts.str.to_datetime(form, time_unit="us", strict=False)
@@ -237,10 +243,10 @@ def _local(at: pl.Series, zone: str) -> pl.Series:
 def _iso(texts: pl.Series, zone: str) -> pl.Series:
     """Return the milliseconds of ISO-8601 texts, null where they are none."""
     plain = texts.str.replace("T", " ", literal=True).str.replace(_ZONE, "Z")
-    local = _local(plain.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False), zone)
+    local = _local(_parsed(plain, _ISO), zone)
     ts_ms = local.dt.timestamp("ms")
     if ts_ms.null_count():
-        utc = plain.str.strip_suffix("Z").str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
+        utc = _parsed(plain.str.strip_suffix("Z"), _ISO)
         in_utc = utc.set(~plain.str.ends_with("Z").fill_null(False), None).dt.timestamp("ms")
         ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), in_utc)
     if ts_ms.null_count() > texts.null_count():
@@ -258,11 +264,12 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 def _iso_ms(text: str, zone: ZoneInfo) -> int | None:
     for suffix in ("UTC", "GMT", "Z[UTC]", "Z[GMT]"):
         text = text.removesuffix(suffix).rstrip() + "Z" if text.endswith(suffix) else text
+    text, ends = re.subn(_DAYS_END, r"\g<1>00:\2", text)
     head, blank, offset = text.rpartition(" ")
     if blank and offset[:1] in ("+", "-"):
         text = head + offset
     try:
-        instant = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(text) + timedelta(days=ends)
     except ValueError:
         return None
     since = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC) - _EPOCH

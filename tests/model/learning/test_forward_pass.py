@@ -45,8 +45,10 @@ def test_the_loss_is_the_sum_of_both_and_moves_nothing() -> None:
     """Retrieval plus rank_weight times ranking, each there only with its targets; the parameters stay as they are."""
     weights, batch, negatives = taken_in()
     before = digest(weights)
-    losses = [ForwardPass(weights, batch, negatives).loss(weight) for weight in (0.0, 1.0, 3.0)]
-    ranking = ForwardPass(weights, batch).loss(1.0)
+    losses = [
+        ForwardPass(weights, batch, negatives).loss(TrainSettings(rank_weight=weight)) for weight in (0.0, 1.0, 3.0)
+    ]
+    ranking = ForwardPass(weights, batch).loss(TrainSettings())
     assert ranking is not None
     retrieval, both, thrice = (loss.item() for loss in losses if loss is not None)
     assert np.isclose(both, retrieval + ranking.item())
@@ -58,7 +60,7 @@ def test_the_gradient_reaches_the_rows_that_were_used() -> None:
     """Every row of a token or a negative has a gradient after one step's backward pass; no other row was gathered."""
     weights, batch, negatives = taken_in()
     forward = ForwardPass(weights, batch, negatives)
-    loss = forward.loss(1.0)
+    loss = forward.loss(TrainSettings())
     assert loss is not None
     loss.backward()
     used = {*batch.rows.items.tolist(), *negatives.rows.tolist()} - {-1}

@@ -33,17 +33,35 @@ def test_the_loss_is_its_formula_target_by_target() -> None:
         ]
         losses.append(-torch.log(own / (own + sum(others))))
     assert torch.allclose(sampled_softmax(**given, temperature=0.1), torch.stack(losses).mean())
+    mixed = -torch.log((torch.exp(-torch.stack(losses)) + 0.2) / 1.2)
+    assert torch.allclose(sampled_softmax(**given, temperature=0.1, noise=0.2), mixed.mean())
+
+
+def test_a_target_that_cannot_be_foreseen_moves_nothing() -> None:
+    """Where its share is 0 in floats, the mixture has no gradient, and the softmax has a whole one."""
+    given = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in inputs().items()}
+    given["positives_TD"] = -given["queries_TD"]
+    given["negatives_KD"] = given["queries_TD"].clone()
+    given |= {"log_q_K": torch.zeros(T), "hit_TK": torch.zeros(T, T, dtype=torch.bool)}
+    for noise in (0.0, 0.1):
+        query = given["queries_TD"].clone().requires_grad_()
+        loss = sampled_softmax(**given | {"queries_TD": query}, temperature=0.01, noise=noise)
+        loss.backward()
+        assert loss.isfinite()
+        assert query.grad is not None
+        assert query.grad.isfinite().all()
+        assert bool(query.grad.any()) == (noise == 0)
 
 
 def test_gradients_are_those_of_the_formula() -> None:
     """Numerical differentiation agrees for queries, positives and negatives, with hits and without."""
-    for hits in ([], [(0, 2), (3, 3)], [(1, k) for k in range(K)]):
+    for hits, noise in (([], 0.0), ([(0, 2), (3, 3)], 0.0), ([(1, k) for k in range(K)], 0.0), ([(0, 2)], 0.3)):
         given = inputs(hits)
         vectors = [given[name].requires_grad_() for name in ("queries_TD", "positives_TD", "negatives_KD")]
 
-        def loss(q: Tensor, p: Tensor, n: Tensor, given: dict[str, Tensor] = given) -> Tensor:
+        def loss(q: Tensor, p: Tensor, n: Tensor, given: dict[str, Tensor] = given, noise: float = noise) -> Tensor:
             changed = given | {"queries_TD": q, "positives_TD": p, "negatives_KD": n}
-            return sampled_softmax(**changed, temperature=0.3)
+            return sampled_softmax(**changed, temperature=0.3, noise=noise)
 
         assert torch.autograd.gradcheck(loss, vectors)
 

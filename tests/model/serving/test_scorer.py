@@ -5,6 +5,7 @@ import pytest
 
 from model.attention.tile_plan import AREA
 from model.config import ModelSettings
+from model.network.rankers import RANKERS
 from model.serving.scorer import History, Scorer
 from stream.example import Kind
 from tests.served import NOW_MS, model_arrays, snapshot_of
@@ -41,3 +42,15 @@ def test_hundreds_of_candidates_in_one_pass_equal_single_passes(settings: dict[s
         alone = ours.rank(long, candidates[i : i + 1], NOW_MS)
         np.testing.assert_allclose(alone.probabilities[0], together.probabilities[i], atol=1e-5)
         np.testing.assert_allclose(alone.retrieval[0], together.retrieval[i], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(RANKERS))
+def test_a_model_that_only_ranks_is_served(name: str) -> None:
+    """Candidates together have the probabilities that each has alone, with and without a history; topk answers."""
+    ours, candidates = scorer(encoder=name, bias="none"), np.arange(12)
+    for length in (0, 60):
+        together = ours.rank(history(length), candidates, NOW_MS).probabilities
+        alone = [ours.rank(history(length), candidates[i : i + 1], NOW_MS).probabilities for i in (0, 5, 11)]
+        np.testing.assert_allclose(np.concatenate(alone), together[[0, 5, 11]], atol=1e-5)
+    assert np.ptp(together[:, 0]) > 0
+    assert len(ours.topk(history(60), NOW_MS, 5, np.empty(0, np.int64))[0]) == 5

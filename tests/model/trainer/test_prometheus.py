@@ -43,6 +43,7 @@ def test_prometheus_gets_the_numbers_of_the_report(report: dict[str, Any]) -> No
         assert value("hstu_rank_ne", action="click", scorer=scorer, scope="total") == figures["ne"]
     assert value("hstu_steps_total") == 2
     assert value("hstu_lag_records") == 12
+    assert value("hstu_trainer_info", trainer=report["name"]) == 1
     assert value("hstu_waits_for", topic="items", partition="3") == 1
     assert value("hstu_inherited_steps", trainer="old") == 9
     assert value("hstu_items") == report["items"]

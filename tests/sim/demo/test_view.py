@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sim.demo.view import Scrape, View
+from model.dashboard.scrape import Scrape
+from sim.demo.view import View
 
 WORKER = "# TYPE hstu_events counter\nhstu_events_total 1200\nhstu_lag 7\n"
 TRAINER = """\
@@ -52,9 +53,10 @@ def test_figures_that_do_not_exist_are_dashes() -> None:
     """Before the first target is tested, a hit rate of 0.0000 would be a lie."""
     view = View(1, {"silu": 2})
     assert "0.0000" not in view.line()
+    assert "worker – events, –/s, lag – messages" in view.line()
     assert view.line().endswith("The trainers load and compile; the first time that takes up to a minute.")
     assert any(row[:5] == ["The", "trainers", "load", "and", "compile;"] for row in printed(view))
-    assert "silu 0 targets, 0 items, HR@10 – (stack –, popularity –, last_items –)" in view.line()
+    assert "silu – targets, – items, HR@10 – (stack –, popularity –, last_items –)" in view.line()
     view.seen["silu"] = Scrape(TRAINER)
     assert "load and compile" not in view.line()
     assert "silu 900 targets, 40 items, HR@10 0.2500 (stack –, popularity 0.1250, last_items –)" in view.line()
@@ -67,5 +69,5 @@ def test_it_shows_what_the_processes_offer(port: int) -> None:
     view.look()
     assert "worker 1,200 events" in view.headline()
     rows = printed(view)
-    assert ["│", "hstu,", "silu", "│", "900", "│", "40", "│", "0", "│", "0", "│", "0.2500", "│", "0.5000", "│"] in rows
+    assert ["│", "hstu,", "silu", "│", "900", "│", "40", "│", "–", "│", "–", "│", "0.2500", "│", "0.5000", "│"] in rows
     assert [row[1] for row in rows if row[-2:] == ["–", "│"]] == ["stack", "popularity", "last_items"]

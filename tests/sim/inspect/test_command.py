@@ -51,6 +51,16 @@ def test_the_line_replays_what_was_inspected(tmp_path: Path, inspected: Any) -> 
     assert len(open_log([str(path)], dict(zip(names, line[4::2], strict=True)) | {"shuffle_ties": 1})) == 50
 
 
+def test_the_summary_is_of_what_the_line_replays(tmp_path: Path, inspected: Any) -> None:
+    """Where most rows are there twice, the line drops them, and so do the figures."""
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,ts\n" + "".join(f"u{n // 2},i,{T + n // 2}\n" for n in range(40)))
+    said = inspected(str(path))
+    assert "40 rows, 20 events of 20 users" in said
+    assert "20 rows equal another in every column that is read; they are left out." in said
+    assert said.strip().splitlines()[-1].endswith("--drop-duplicates")
+
+
 def test_what_is_not_plain_is_asked_for(tmp_path: Path, inspected: Any) -> None:
     """A flag that is given decides, and the rest is guessed again."""
     path = tmp_path / "log.csv"

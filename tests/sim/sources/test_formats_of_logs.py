@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import polars as pl
 import pytest
@@ -17,11 +18,21 @@ import zstandard
 
 from sim.errors import SimError
 from sim.sources.open_log import open_log
+from sim.sources.tables import json_lines
 from tests.sim.sources.logs import START_S as T, events_of, log_of, triples
 
 ROWS = [("07", "a", T), ("8", "é", T + 1), ("07", "b", T + 2)]
 CSV = "user_id,item_id,ts\n" + "".join(f"{user},{item},{ts}\n" for user, item, ts in ROWS)
 PLAIN = CSV.encode()
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """Return a zip archive."""
+    made = io.BytesIO()
+    with ZipFile(made, "w", ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return made.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -58,12 +69,53 @@ PLAIN = CSV.encode()
         ("log.jsonl.gz", gzip.compress(b"".join(
             json.dumps({"event": {"u": u, "item": {"id": i}}, "ts": t}).encode() + b"\n" for u, i, t in ROWS
         ), mtime=0), {"user": "event.u", "item": "event.item.id"}),
+        ("log.json", json.dumps([{"user_id": u, "item_id": i, "ts": t} for u, i, t in ROWS]).encode(), {}),
+        ("log.json", json.dumps([{"user_id": u, "event": {"item": i}, "ts": t} for u, i, t in ROWS], indent=2).encode(),
+         {"item": "event.item"}),
+        ("log.zip", zipped({"ratings.csv": PLAIN, "README.md": b"read me", "__MACOSX/._ratings.csv": b"x"}), {}),
+        ("log.csv.zip", zipped({"log/log.tsv": CSV.replace(",", "\t").encode()}), {}),
+        ("log.zip", zipped({"a.csv": PLAIN, "b.csv": b""}), {}),
         ("log.json", "".join(f"{ {'user_id': u, 'item_id': i, 'ts': t} }\n" for u, i, t in ROWS).encode(), {}),
     ],
 )  # fmt: skip
 def test_the_same_rows_are_the_same_events(tmp_path: Path, name: str, content: bytes, flags: dict[str, Any]) -> None:
     """Ids keep their zeros and their letters."""
     assert triples(log_of(tmp_path / name, content, **flags)) == ROWS
+
+
+def test_files_of_an_archive_are_named_behind_it(tmp_path: Path) -> None:
+    """As in a folder, by name or by a glob; Parquet too; what is not there, is damaged or no log is a sentence."""
+    path, parquet = tmp_path / "ml.zip", io.BytesIO()
+    pl.DataFrame(ROWS, ["user_id", "item_id", "ts"], orient="row").write_parquet(parquet)
+    lines = PLAIN.splitlines(keepends=True)
+    days = {"ml/a.csv": b"".join(lines[:2]), "ml/b.csv": lines[0] + b"".join(lines[2:])}
+    path.write_bytes(zipped({**days, "ml/movies.dat": b"1::Alien\n", "all.parquet": parquet.getvalue()}))
+    for wanted in ("ml/*.csv", "all.parquet"):
+        assert sorted(triples(open_log([f"{path}/{wanted}"], {}))) == sorted(ROWS)
+    with pytest.raises(SimError, match=r"holds no files tags.csv; it has all.parquet, ml/a.csv, ml/b.csv, ml/movies"):
+        open_log([f"{path}/tags.csv"], {})
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(SimError, match="is a damaged zip archive"):
+        open_log([str(path)], {})
+    path.write_bytes(zipped({"[Content_Types].xml": b"<x/>", "xl/workbook.xml": b"<x/>"}))
+    with pytest.raises(SimError, match="save its table as CSV"):
+        open_log([str(path)], {})
+
+
+@pytest.mark.parametrize("content", ['[{"a": 1}, {"user_id": ', '[{"a": 1}, ' + '{"b":' * 100_000])
+def test_an_array_that_does_not_end_is_refused(tmp_path: Path, content: str) -> None:
+    """The sentence says how far it can be read."""
+    with pytest.raises(SimError, match="is no JSON array behind its 1 first elements"):
+        log_of(tmp_path / "log.json", content)
+
+
+def test_a_long_array_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever a block ends: in a key, a number, a text with brackets, between elements."""
+    rows = [{"user_id": f"u,]}}{n}", "item_id": f'i"[{n}', "ts": T + n} for n in range(40)]
+    for block in (7, 64):
+        monkeypatch.setattr(json_lines, "_BLOCK", block)
+        log = log_of(tmp_path / "log.json", json.dumps(rows))
+        assert triples(log) == [tuple(row.values()) for row in rows]
 
 
 def test_standard_input_is_a_log(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,13 +211,19 @@ def test_a_slate_in_one_row(tmp_path: Path, content: str, flags: dict[str, str])
     ]  # fmt: skip
 
 
+def test_clicks_and_other_actions_may_share_a_column(tmp_path: Path) -> None:
+    """Rows with a slate say what was clicked of it, those without one what else was done, on an item not shown."""
+    content = f"u,t,what,item,seen\n1,{T},click,b,a|b\n1,{T + 5},save,c,\n"
+    flags = {"user": "u", "time": "t", "action": "what", "item": "item", "shown": "seen", "clicked": "item"}
+    log = log_of(tmp_path / "log.csv", content, **flags)
+    assert (log.summary.shown, log.summary.actions) == (2, {"click": 1, "save": 1})
+
+
 def test_a_line_that_is_no_object_is_bad(tmp_path: Path) -> None:
-    """Cut off or of another kind; a whole array is refused with the way to split it."""
+    """Cut off or of another kind."""
     content = f'{{"user_id":1,"item_id":2,"ts":{T}}}\n{{"user_id":1,"it\n[1]\n\n'
     with pytest.raises(SimError, match=r"2 of 3 rows are bad .2 × no JSON object"):
         log_of(tmp_path / "log.json", content)
-    with pytest.raises(SimError, match="is one JSON array; write an object a line: jq"):
-        log_of(tmp_path / "log.json", '[{"user_id":1}]')
 
 
 def test_another_encoding_is_named_by_its_line(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_catalogue_has_titles_and_features(tmp_path: Path) -> None:
     ("content", "sentence"),
     [
         ("name,year\nx,1\n", "none of the columns item_id, id, item, .* for the item's id; its columns are name, year"),
-        ("id\na\na\n", "gives the item 'a' more than once"),
+        ("id\na\na\n", "Row 2 of .*'a' in column 'id', which is the id of an earlier row; .* 1 of 2 rows are bad"),
         ("id\n\n", "has no rows|has no id"),
     ],
 )
@@ -38,6 +38,19 @@ def test_a_catalogue_that_cannot_be_read_is_refused(tmp_path: Path, content: str
     items.write_text(content)
     with pytest.raises(SimError, match=sentence):
         read_items(str(items), "item_id", 0)
+
+
+def test_bad_rows_of_a_catalogue_are_left_out_as_those_of_a_log(tmp_path: Path) -> None:
+    """--skip-bad counts them, --bad-rows keeps them behind those of the log; without it each is refused."""
+    log, items, kept = tmp_path / "log.csv", tmp_path / "items.csv", tmp_path / "bad.jsonl"
+    log.write_text("user_id,item_id,ts\nu,a,1700000000\n,b,1700000001\n")
+    items.write_text("item_id,title\na,Alien\n,Nobody\na,Twice\nb,Too,many\n")
+    read = open_log([str(log)], {"items": str(items), "skip_bad": "3", "bad_rows": str(kept)})
+    assert [key for key, _ in read.catalogue] == ["a"]
+    assert "3 of its rows are bad and left out: 1 × more cells" in read.remarks[-1]
+    assert [json.loads(line)["row"] for line in kept.read_text().splitlines()] == [2, 4, 2, 3]
+    with pytest.raises(SimError, match="3 of 4 rows are bad"):
+        open_log([str(log)], {"items": str(items), "skip_bad": "2"})
 
 
 def records(path: Path, content: str | pl.DataFrame, **flags: Any) -> dict[str, dict[str, Any]]:

@@ -123,4 +123,7 @@ def test_the_last_error_is_one_of_this_start(tmp_path: Path) -> None:
     with directory.log.open("a") as log:
         log.write("ERROR stopping\njava.lang.RuntimeException: no\nCaused by: java.net.BindException: in use\n\tat x\n")
     assert directory.last_error() == f"Caused by: java.net.BindException: in use ({directory.log} says more)"
+    with directory.log.open("a") as log:
+        log.write("ERROR\njava.io.IOException: No space left on device\nERROR\njava.io.IOException: Map failed\n")
+    assert directory.last_error().startswith(f"No space left on device: make room for {tmp_path} (")
     directory.close()

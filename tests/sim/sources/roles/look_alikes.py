@@ -26,6 +26,13 @@ T = 1_511_544_070
 _OTTO = [{"aid": 11, "ts": T * 1000, "type": "clicks"}, {"aid": 12, "ts": T * 1000 + 5000, "type": "carts"}]
 
 
+def snowplow(time: str, event: str, user: str, path: str) -> str:
+    """Return an enriched event of 131 fields."""
+    cells = ["web", "web", time, time, "", event, "c6ef3124-b53a-4b13-a233-0088f79dcbcb"] + [""] * 124
+    cells[15], cells[30], cells[35] = user, 'A "page', path
+    return "\t".join(cells)
+
+
 def kcat(topic: str, **payload: Any) -> dict[str, Any]:
     """Return what kcat -J writes of a record."""
     text = json.dumps(payload)
@@ -170,6 +177,14 @@ LOOK_ALIKES: dict[str, LookAlike] = {
             "app_id,collector_tstamp,event_name,domain_userid,page_urlpath",
             "web,2017-11-24 17:21:10.123,page_view,d1,/a",
             "web,2017-11-24 17:21:10,ping,,/a",
+        ),
+        [("d1", "/a", "page_view", T)],
+    ),
+    "snowplow-tsv": LookAlike(
+        "enriched.tsv",
+        lines(
+            snowplow("2017-11-24 17:21:10.123", "page_view", "d1", "/a"),
+            snowplow("2017-11-24 17:21:10", "page_ping", "", "/a"),
         ),
         [("d1", "/a", "page_view", T)],
     ),

@@ -54,6 +54,17 @@ def test_a_column_has_one_role(tmp_path: Path) -> None:
     assert log_of(tmp_path / "log.csv", content, user="user").summary.actions == {"buy": 1}
 
 
+@pytest.mark.parametrize("flags", [{}, {"user": "user"}])
+@pytest.mark.parametrize("actions", ["", "event,"])
+def test_flags_of_ratings_mean_the_column_that_is_sure(tmp_path: Path, flags: dict[str, str], actions: str) -> None:
+    """Without --rating, and beside a column of actions."""
+    content = f"user,item,{actions}rating,ts\n" + "".join(
+        f"1,{item},{actions and 'buy,'}{rating},{T + rating}\n" for rating, item in enumerate("abcde", 1)
+    )
+    log = log_of(tmp_path / "log.csv", content, positive_from=4, **flags)
+    assert log.summary.actions == {"dislike": 3, "like": 2}
+
+
 @pytest.mark.parametrize(
     ("name", "action", "rows"),
     [

@@ -12,7 +12,7 @@ from sim.sources.open_log import read_log
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("log.zip", b"PK\x03\x04...", "is a zip archive; unpack it first"),
+        ("log.zip", b"PK\x03\x04...", "is a damaged zip archive"),
         ("log.csv.gz", b"\x1f\x8b\x08", "cannot be unpacked: .*; it may be cut off"),
         ("log.csv", None, "There is no file .*log.csv; check the path"),
         ("log.csv", b"", "has no rows; there is nothing to replay"),

@@ -40,6 +40,27 @@ def wrong_rows(column: pl.Series) -> dict[str, list[int]]:
     return {f.reason: [int(n) + 1 for n in f.wrong.arg_true()] for f in faults if f.wrong.any()}
 
 
+@pytest.mark.parametrize(
+    ("written", "same"),
+    [
+        ("2024-01-31 24:00:00", "2024-02-01 00:00:00"),
+        ("2024-01-31T24:00:00.000Z", "2024-02-01T00:00:00Z"),
+        ("2024-01-31 24:00", "2024-02-01 00:00"),
+        ("2024-01-31T24:00:00 +0100", "2024-02-01T00:00:00+01:00"),
+        ("2024-12-31T23:59:60Z", "2025-01-01T00:00:00Z"),
+        ("2024-12-31 23:59:60", "2025-01-01 00:00:00"),
+        ("01/30/2024 24:00:00", "01/31/2024 00:00:00"),
+        ("01/30/2024 23:59:60", "01/31/2024 00:00:00"),
+    ],
+)
+def test_the_end_of_a_day_and_a_leap_second_are_the_next_instant(written: str, same: str) -> None:
+    """As ISO-8601 has them; 24:01 is no time."""
+    assert read(pl.Series("t", [written, same]))[0][0] == read(pl.Series("t", [same]))[0][0]
+    assert wrong_rows(pl.Series("t", [same, same, written.replace("24:00", "24:01").replace(":60", ":61")])) == {
+        "is no time that can be read": [3]
+    }
+
+
 def by_hand_ms(at: datetime) -> int:
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 

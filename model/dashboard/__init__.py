@@ -1,0 +1,1 @@
+"""What the dashboard of `hstu serve` shows: metrics logs, processes, snapshots, dead letters, and its page."""

@@ -1,0 +1,78 @@
+// The server's events and answers. EventSource cannot send a token, so the stream is read by fetch.
+
+import { byId } from "./format.js";
+
+const KEY = "hstu-token";
+const RETRY_MS = 3000;
+let asking = null;
+
+function headers(more) {
+  const token = sessionStorage.getItem(KEY);
+  return token ? { Authorization: `Bearer ${token}`, ...more } : { ...more };
+}
+
+function askForToken() {
+  asking ??= new Promise((resolve) => {
+    const dialog = byId("token-dialog");
+    dialog.addEventListener("close", () => {
+      sessionStorage.setItem(KEY, byId("token").value.trim());
+      byId("token").value = "";
+      asking = null;
+      resolve();
+    }, { once: true });
+    dialog.showModal();
+  });
+  return asking;
+}
+
+// Returns the JSON of an answer; throws an Error with the server's sentence.
+export async function ask(path, body) {
+  const options = body
+    ? { method: "POST", body: JSON.stringify(body), headers: headers({ "Content-Type": "application/json" }) }
+    : { headers: headers() };
+  const response = await fetch(path, options);
+  if (response.status === 401) {
+    await askForToken();
+    return ask(path, body);
+  }
+  const answer = await response.json();
+  if (!response.ok) throw new Error(answer.detail ?? `The server answers ${response.status}.`);
+  return answer;
+}
+
+// Calls on[event](data) for each event, on.state(name) as the connection comes and goes; never ends.
+export async function follow(path, on) {
+  for (;;) {
+    try {
+      const response = await fetch(path, { headers: headers() });
+      if (response.status === 401) {
+        await askForToken();
+        continue;
+      }
+      if (!response.ok) throw new Error(`status ${response.status}`);
+      on.state("live");
+      await read(response.body.getReader(), on);
+    } catch {
+      // the connection is gone, or there is none yet
+    }
+    on.state("lost");
+    await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
+  }
+}
+
+async function read(reader, on) {
+  const decoder = new TextDecoder();
+  let text = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    text += decoder.decode(value, { stream: true });
+    const events = text.split("\n\n");
+    text = events.pop();
+    for (const event of events) {
+      const name = /^event: (.*)$/m.exec(event)?.[1];
+      const data = /^data: (.*)$/m.exec(event)?.[1];
+      if (name in on) on[name](JSON.parse(data));
+    }
+  }
+}

@@ -1,0 +1,125 @@
+// How good the scorers are: over time, by age of the item, and the trainers' difference.
+
+import { dots, interval, lines } from "./charts.js";
+import { brief, byId, count, el, rate, render, signed, svg } from "./format.js";
+
+const AGES = { all: "all", old: "7 d and older", "<7d": "under 7 d", "<1d": "under 1 d", "<1h": "under 1 h", unseen: "never seen" };
+const METRICS = { 1: "HR@10", 2: "NDCG@10" };
+const WORDS = { stack: "counts alone", popularity: "popularity", last_items: "last items" };
+const COUNTERS = { stack: "var(--stack)", popularity: "var(--plain)", last_items: "var(--other)" };
+const DASHES = ["5 3", "2 3", "7 2 2 2"];
+
+// Every line that can be drawn: the models, their encoders, and what only counts, which is the same for all trainers.
+export function scorers(state) {
+  const names = Object.keys(state.trainers);
+  const newest = state.trainers[names[0]]?.at(-1)?.window ?? {};
+  const models = names.map((trainer, at) => ({ id: trainer, trainer, scorer: "hstu", label: trainer, color: `var(--c${at % 4})`, width: 2.2, band: true }));
+  const encoders = names.map((trainer, at) => ({
+    id: `${trainer} encoder`, trainer, scorer: "encoder", label: `${trainer}, encoder alone`, color: `var(--c${at % 4})`, width: 1, dash: "3 2",
+  }));
+  const counters = Object.keys(newest).filter((scorer) => scorer !== "hstu" && scorer !== "encoder").map((scorer, at) => ({
+    id: scorer, trainer: names[0], scorer, label: WORDS[scorer] ?? scorer.replaceAll("_", " "), color: COUNTERS[scorer] ?? "var(--plain)",
+    width: scorer === "stack" ? 1.8 : 1.1, dash: scorer === "stack" ? null : DASHES[at % DASHES.length], band: scorer === "stack",
+  }));
+  return [...models, ...counters, ...encoders];
+}
+
+export function valueOf(point, scorer, age, metric) {
+  const own = point?.window[scorer]?.[age];
+  if (!own?.[0] || own[metric] == null) return { y: null, n: own?.[0] ?? 0 };
+  const [lo, hi] = interval(own[metric], own[0], metric === 1);
+  return { y: own[metric], lo, hi, n: own[0] };
+}
+
+export function bestCounter(state) {
+  const point = Object.values(state.trainers)[0]?.at(-1);
+  const counters = scorers(state).filter((one) => !["hstu", "encoder"].includes(one.scorer));
+  const found = counters.map((one) => ({ ...one, ...valueOf(point, one.scorer, "all", 1) })).filter((one) => one.y != null);
+  return found.sort((a, b) => b.y - a.y)[0];
+}
+
+export function setUpQuality(state, redraw) {
+  byId("age").append(...Object.entries(AGES).map(([value, label]) => el("option", { value }, label)));
+  byId("metric").addEventListener("change", (event) => { state.metric = Number(event.target.value); redraw(); });
+  byId("age").addEventListener("change", (event) => { state.age = event.target.value; redraw(); });
+  byId("cursor").addEventListener("input", (event) => { state.cursor = placeOf(state, Number(event.target.value)); redraw(); });
+  state.redraw = redraw;
+}
+
+const firstOf = (state) => Object.values(state.trainers)[0] ?? [];
+
+// The last window is shown by null, so that it stays the last as windows are added.
+function placeOf(state, place) {
+  return place >= firstOf(state).length - 1 ? null : place;
+}
+
+function nearest(points, x) {
+  return points.reduce((best, point, at) => (Math.abs(point.targets - x) < Math.abs(points[best].targets - x) ? at : best), 0);
+}
+
+export function drawQuality(state) {
+  const own = firstOf(state), place = state.cursor ?? own.length - 1, here = own[place];
+  const shown = scorers(state).filter((one) => !state.hidden.has(one.id));
+  const series = shown.map((one) => ({
+    ...one, points: state.trainers[one.trainer].map((point) => ({ x: point.targets, ...valueOf(point, one.scorer, state.age, state.metric) })),
+  }));
+  const what = `${METRICS[state.metric]}, ${state.age === "all" ? "items of all ages" : `items ${AGES[state.age]}`}`;
+  byId("curve-caption").textContent = what;
+  lines(byId("curve"), {
+    series, height: 290, cursor: here?.targets, xTitle: "targets tested", label: `${what}; the values are in the legend`,
+    onMove: (x) => { state.cursor = placeOf(state, nearest(own, x)); state.redraw(); },
+  });
+  const cursor = byId("cursor");
+  cursor.max = Math.max(0, own.length - 1);
+  cursor.value = place;
+  cursor.setAttribute("aria-valuetext", here ? `${count(here.targets)} targets` : "none yet");
+  byId("cursor-text").textContent = here ? `Window up to target ${count(here.targets)}, event time ${new Date(here.event_ms).toISOString().slice(0, 10)}` : "";
+  const data = scorers(state).map((one) => {
+    const found = state.trainers[one.trainer];
+    return { ...one, ...valueOf(found[Math.min(place, found.length - 1)], one.scorer, state.age, state.metric), on: !state.hidden.has(one.id) };
+  });
+  render(byId("legend"), data, (rows) => rows.map((row) => legendRow(row, state)));
+}
+
+function legendRow(row, state) {
+  const half = row.y == null ? "" : ` ± ${rate((row.hi - row.lo) / 2)}`;
+  const line = svg("line", { x1: 0, x2: 22, y1: 5, y2: 5, stroke: row.color, "stroke-width": row.width + 0.6, "stroke-dasharray": row.dash });
+  const toggle = () => {
+    if (!state.hidden.delete(row.id)) state.hidden.add(row.id);
+    state.redraw();
+  };
+  const swatch = svg("svg", { viewBox: "0 0 22 10", height: 10, "aria-hidden": "true" }, line);
+  return el("li", {}, el("button", { type: "button", "aria-pressed": String(row.on), "data-key": row.id, onclick: toggle },
+    swatch, el("span", {}, row.label), el("span", {}, el("b", {}, rate(row.y)), el("small", {}, half))));
+}
+
+export function drawAges(state) {
+  const lines = scorers(state).filter((one) => one.scorer === "hstu" || one.scorer === "stack");
+  const rows = Object.keys(AGES).map((age) => {
+    const found = lines.map((one) => ({ ...one, ...valueOf(state.trainers[one.trainer].at(-1), one.scorer, age, state.metric) }));
+    return { label: age === "unseen" ? "unseen" : age === "old" ? "≥7d" : age, note: brief(found[0]?.n ?? 0), dots: found };
+  });
+  byId("ages-caption").textContent = `${METRICS[state.metric]} of the last window: ${lines.map((one) => one.label).join(", ")}`;
+  const spoken = rows.map((row) => `${row.label}: ${row.dots.map((dot) => `${dot.label} ${rate(dot.y)}`).join(", ")}`);
+  dots(byId("ages"), { rows, xTitle: METRICS[state.metric], label: spoken.join("; "), none: "No window is full yet." });
+}
+
+export function drawGap(state) {
+  const [a, b] = Object.keys(state.trainers);
+  if (!b) {
+    byId("gap-caption").textContent = "";
+    byId("gap").replaceChildren(el("p", { class: "empty" }, "One trainer runs. Start a second, such as hstu train --attention softmax, to see them side by side."));
+    return;
+  }
+  const others = new Map(state.trainers[b].map((point) => [point.step, point]));
+  const points = state.trainers[a].filter((point) => others.has(point.step)).map((point) => {
+    const [one, two] = [point, others.get(point.step)].map((each) => valueOf(each, "hstu", state.age, state.metric));
+    if (one.y == null || two.y == null) return { x: point.targets, y: null };
+    const half = Math.hypot((one.hi - one.lo) / 2, (two.hi - two.lo) / 2);
+    return { x: point.targets, y: one.y - two.y, lo: one.y - two.y - half, hi: one.y - two.y + half };
+  });
+  const last = points.at(-1);
+  const text = `${a} less ${b}, ${METRICS[state.metric]}${last?.y == null ? "" : `; of late ${signed(last.y, 3)} ± ${rate((last.hi - last.lo) / 2)}`}`;
+  byId("gap-caption").textContent = `${text}. The band takes the two for independent; they answer the same targets, so it is too wide.`;
+  lines(byId("gap"), { series: [{ color: "var(--c0)", width: 1.8, band: true, points }], height: 170, xTitle: "targets tested", label: text, none: "No common window yet." });
+}

@@ -1,0 +1,121 @@
+// The figures of now: tiles, rates over the last minutes, processes, dead letters.
+
+import { lines } from "./charts.js";
+import { brief, byId, clock, count, el, rate, render, signed, span, table, when } from "./format.js";
+import { bestCounter, scorers, valueOf } from "./quality.js";
+
+const KEPT = 300; // looks, of two seconds each
+
+const sum = (values) => values.reduce((total, value) => (value == null ? total : (total ?? 0) + value), null);
+const most = (values) => values.reduce((high, value) => (value == null ? high : Math.max(high ?? value, value)), null);
+const kindOf = (state, kind) => (state.now?.processes ?? []).filter((process) => process.kind === kind);
+
+function totals(state) {
+  const workers = kindOf(state, "worker"), trainers = kindOf(state, "trainer");
+  return {
+    events: sum(workers.map((one) => one.events)),
+    rate: sum(workers.map((one) => one.events_per_s)),
+    lag: sum(workers.map((one) => one.lag)),
+    delay: most(workers.map((one) => one.watermark_delay_s)),
+    tokens: sum(trainers.map((one) => one.tokens_per_s)),
+    learnerLag: most(trainers.map((one) => one.lag)),
+    letters: workers.length ? sum(workers.flatMap((one) => Object.values(one.dead_letters))) ?? 0 : null,
+  };
+}
+
+export function noteRates(state) {
+  state.rates.push({ at: Date.now() / 1000, ...totals(state) });
+  state.rates = state.rates.slice(-KEPT);
+}
+
+function tile(title, value, note, hue, unit) {
+  return el("dl", { class: "tile", style: hue ? { "--hue": hue } : {} },
+    el("dt", {}, title), el("dd", {}, value, unit ? el("small", {}, ` ${unit}`) : ""), el("dd", {}, note ?? ""));
+}
+
+export function drawTiles(state) {
+  const best = bestCounter(state);
+  const models = scorers(state).filter((one) => one.scorer === "hstu").map((one) => {
+    const value = valueOf(state.trainers[one.trainer].at(-1), "hstu", "all", 1);
+    const gain = best && value.y != null ? `${signed(value.y - best.y, 3)} over the best counter` : "";
+    return [`HR@10, ${one.label}`, rate(value.y), gain, one.color, value.y == null ? "" : `± ${rate((value.hi - value.lo) / 2)}`];
+  });
+  const now = state.now, sums = totals(state), watched = (now?.processes ?? []).length;
+  const unwatched = watched ? "no worker answers" : "serve.watch names no worker";
+  const serving = now?.serving;
+  const fresh = [
+    "Snapshot made", serving ? span(serving.snapshot.age_s) : "–",
+    serving ? (serving.behind_s == null ? "had learned all of its log" : `${span(serving.behind_s)} of event time behind`) : "none answers yet", null, serving ? "ago" : "",
+  ];
+  const rows = [
+    ...models,
+    ["Best counter", best ? rate(best.y) : "–", best?.label ?? "nothing is tested yet", best?.color, best ? `± ${rate((best.hi - best.lo) / 2)}` : ""],
+    fresh,
+    ["Events", sums.rate == null ? "–" : brief(sums.rate), sums.events == null ? unwatched : `${count(sums.events)} taken`, null, "/s"],
+    ["Lag", brief(sums.lag), sums.learnerLag == null ? "" : `${count(sums.learnerLag)} examples not yet learned`, null, "messages"],
+    ["Watermark behind", span(sums.delay), "event time of the slowest partition"],
+    ["Dead letters", count(sums.letters), sums.letters ? "see reasons below" : "", sums.letters ? "var(--bad)" : null],
+  ];
+  render(byId("figures"), rows, (all) => all.map((row) => tile(...row)));
+  drawServing(now);
+}
+
+function drawServing(now) {
+  if (!now) return;
+  const serving = now.serving?.snapshot;
+  const data = { id: serving?.id, name: serving?.name, follows: now.follows, watermark: serving?.watermark_ms, problem: now.problem };
+  render(byId("serving"), data, (one) => [
+    ...(one.id ? [el("b", {}, `${one.name}/${one.follows}`), ` answers from ${one.id}, learned up to ${when(one.watermark)}`] : ["No snapshot answers yet"]),
+    ...(one.problem ? [el("span", { class: "bad" }, `. ${one.problem}`)] : []),
+  ]);
+}
+
+const SPARKS = [["rate", "Events a second"], ["lag", "Lag, messages"], ["delay", "Watermark behind, s"], ["tokens", "Tokens learned a second"]];
+
+export function drawStream(state) {
+  const box = byId("sparks");
+  if (!box.children.length)
+    box.append(...SPARKS.map(([key, title]) => el("figure", {}, el("figcaption", {}, title), el("div", { class: "chart", id: `spark-${key}` }))));
+  const end = state.rates.at(-1).at;
+  for (const [key, title] of SPARKS) {
+    const points = state.rates.map((one) => ({ x: one.at - end, y: one[key] }));
+    lines(byId(`spark-${key}`), {
+      series: [{ color: "var(--c0)", width: 1.4, points }], height: 84, bottom: 20, left: 36, yText: brief,
+      xText: (x) => (x ? `${brief(x)} s` : "now"), label: `${title}, now ${brief(state.rates.at(-1)[key])}`, none: "not known",
+    });
+  }
+  drawProcesses(state.now.processes);
+  drawLetters(state);
+}
+
+function drawProcesses(processes) {
+  const columns = [
+    { title: "Process", of: (one) => one.address },
+    { title: "What", of: (one) => (one.kind === "trainer" ? `trainer ${one.name}` : one.kind) ?? el("span", { class: "bad" }, "no answer") },
+    { title: "Rate", class: "num", of: (one) => (one.kind === "trainer" ? `${brief(one.tokens_per_s)} tokens/s` : one.kind === "worker" ? `${brief(one.events_per_s)} events/s` : "") },
+    { title: "Lag", class: "num", of: (one) => (one.kind ? brief(one.lag) : "") },
+    { title: "Waits for", of: (one) => one.waits_for ?? "" },
+  ];
+  render(byId("processes"), processes, (rows) => table(columns, rows, rows.length ? null : "serve.watch names no process: set it to the metrics addresses of workers and trainers."));
+}
+
+function drawLetters(state) {
+  const reasons = {};
+  for (const worker of kindOf(state, "worker"))
+    for (const [reason, number] of Object.entries(worker.dead_letters)) reasons[reason] = (reasons[reason] ?? 0) + number;
+  const rows = Object.entries(reasons).filter(([, number]) => number).sort(([, a], [, b]) => b - a);
+  const columns = [{ title: "Reason", of: ([reason]) => reason.replaceAll("_", " ") }, { title: "Records", class: "num", of: ([, number]) => count(number) }];
+  const none = kindOf(state, "worker").length ? "No record has been refused." : "No worker is watched.";
+  render(byId("reasons"), rows, (all) => (all.length ? el("table", {}, ...table(columns, all)) : el("p", { class: "note" }, none)));
+  const letters = state.now.letters;
+  render(byId("last-letters"), letters, ({ last, problem }) => {
+    if (!last) return el("p", { class: "note" }, problem ?? "The last records are shown where the server knows Kafka (bootstrap).");
+    if (!last.length) return el("p", { class: "note" }, "The topic dead-letters is empty.");
+    return el("table", {}, ...table([
+      { title: "Refused at", of: (one) => clock(one.ts_ms / 1000) },
+      { title: "Record", of: (one) => one.id },
+      { title: "Reason", of: (one) => one.reason },
+      { title: "Detail", class: "wrap", of: (one) => one.detail.slice(0, 200) },
+    ], last, "Show or send back: hstu dead-letters show ID"));
+  });
+}

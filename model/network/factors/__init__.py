@@ -1,0 +1,1 @@
+"""Ranking models of factors and their products."""

@@ -1,0 +1,1 @@
+"""Ranking models of gates and experts."""

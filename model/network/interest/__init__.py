@@ -1,0 +1,1 @@
+"""Ranking models of short histories: interest that depends on the candidate."""

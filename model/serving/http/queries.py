@@ -1,0 +1,152 @@
+"""Endpoints of queries: answers of the snapshot in place, computed in threads."""
+
+from typing import Any
+
+from fastapi import FastAPI, Response
+from pydantic import BaseModel
+
+from model.serving.answerer import Answerer
+from model.serving.filters import Filters
+from model.serving.hot_swap import Swapper
+from model.serving.http.errors import UNKNOWN, NotReadyError
+from model.serving.http.questions import (
+    BatchQuestion,
+    Diversity,
+    ExplainQuestion,
+    Features,
+    Ids,
+    Items,
+    K,
+    Last,
+    Newest,
+    Now,
+    OneItem,
+    RankBatchQuestion,
+    RankQuestion,
+    Seen,
+    TopKQuestion,
+    User,
+)
+from model.serving.responses import (
+    Explanation,
+    Freshness,
+    History,
+    Ranking,
+    RankingBatch,
+    Similar,
+    TopK,
+    TopKBatch,
+)
+from stream.example import id_text
+
+
+def answerer_of(swapper: Swapper) -> Answerer:
+    """Return what answers now.
+
+    Raises:
+        NotReadyError: No snapshot is loaded yet.
+    """
+    answerer = swapper.answerer
+    if answerer is None:
+        raise NotReadyError(
+            "No snapshot is loaded yet; `hstu train` makes the first, and this server's log says what it waits for."
+        )
+    return answerer
+
+
+def _json(answer: BaseModel) -> Response:
+    return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def _split(ids: str) -> list[str]:
+    return ids.split(",") if ids else []
+
+
+def add_queries(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
+    """Add the endpoints; `guard` shows in /docs that they need a token."""
+    _add_topk(app, swapper, guard)
+    _add_rank(app, swapper, guard)
+    _add_reasons(app, swapper, guard)
+
+
+def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
+    @app.get("/topk", response_model=TopK, dependencies=guard)
+    def topk(
+        user: User,
+        k: K = 10,
+        include_seen: Seen = False,
+        now_ms: Now = None,
+        allow: Ids = "",
+        deny: Ids = "",
+        feature: Features = [],  # noqa: B006  # FastAPI copies it
+        diversity: Diversity = 0.0,
+    ) -> Response:
+        """Return the best live items for a user, by popularity where the user is unknown."""
+        filters = Filters(_split(allow), _split(deny), feature, diversity)
+        return _json(answerer_of(swapper).topk(user, k, now_ms, include_seen=include_seen, filters=filters))
+
+    @app.post("/topk", response_model=TopK, dependencies=guard)
+    def topk_sequence(question: TopKQuestion) -> Response:
+        """Return the best live items after a sequence of items."""
+        sequence, options = [id_text(item) for item in question.sequence], question.options()
+        return _json(answerer_of(swapper).topk_sequence(sequence, question.k, question.now_ms, **options))
+
+    @app.post("/topk/batch", response_model=TopKBatch, dependencies=guard)
+    def topk_batch(question: BatchQuestion) -> Response:
+        """Return the best live items for several users; by POST also for long lists of allowed items."""
+        answerer, options = answerer_of(swapper), question.options()
+        users = [id_text(user) for user in question.users]
+        answers = [answerer.topk(user, question.k, question.now_ms, **options) for user in users]
+        return _json(TopKBatch(answers=answers))
+
+
+def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
+    @app.get("/rank", response_model=Ranking, dependencies=guard)
+    def rank(user: User, items: Items, now_ms: Now = None) -> Response:
+        """Return the candidates in order, each scored as if it alone were shown to the user now."""
+        return _json(answerer_of(swapper).rank(user, _split(items), now_ms))
+
+    @app.post("/rank", response_model=Ranking, dependencies=guard)
+    def rank_any(question: RankQuestion) -> Response:
+        """Return the candidates in order; for ids with commas and for long lists."""
+        items = [id_text(item) for item in question.items]
+        return _json(answerer_of(swapper).rank(id_text(question.user), items, question.now_ms))
+
+    @app.post("/rank/batch", response_model=RankingBatch, dependencies=guard)
+    def rank_batch(question: RankBatchQuestion) -> Response:
+        """Return the same candidates in order for several users."""
+        answerer, items = answerer_of(swapper), [id_text(item) for item in question.items]
+        users = [id_text(user) for user in question.users]
+        return _json(RankingBatch(answers=[answerer.rank(user, items, question.now_ms) for user in users]))
+
+
+def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
+    @app.get("/explain", response_model=Explanation, dependencies=guard)
+    def explain(
+        user: User, items: Items, include_seen: Seen = False, newest: Newest = 50, now_ms: Now = None
+    ) -> Response:
+        """Return why items have the scores of /topk: what the counts add, and what each event of the user moves."""
+        answerer = answerer_of(swapper)
+        return _json(answerer.explain(user, _split(items), now_ms, include_seen=include_seen, newest=newest))
+
+    @app.post("/explain", response_model=Explanation, dependencies=guard)
+    def explain_any(question: ExplainQuestion) -> Response:
+        """Return why items have their scores; for ids with commas."""
+        items = [id_text(item) for item in question.items]
+        options: dict[str, Any] = {"include_seen": question.include_seen, "newest": question.newest}
+        return _json(answerer_of(swapper).explain(id_text(question.user), items, question.now_ms, **options))
+
+    @app.get("/similar", response_model=Similar, dependencies=guard, responses=UNKNOWN)
+    def similar(item: OneItem, k: K = 10) -> Response:
+        """Return the live items whose vectors are most like that of one item."""
+        return _json(answerer_of(swapper).similar(item, k))
+
+    @app.get("/history", response_model=History, dependencies=guard)
+    def history(user: User, last: Last = 50) -> Response:
+        """Return the last events of a user as they are now, newest first."""
+        return _json(answerer_of(swapper).history(user, last))
+
+    @app.get("/freshness", response_model=Freshness, dependencies=guard)
+    def freshness() -> Response:
+        """Return how old the snapshot is, and how far what it has learned is behind event time."""
+        return _json(answerer_of(swapper).freshness())

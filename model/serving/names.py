@@ -1,0 +1,93 @@
+"""Ids, titles and features of what a snapshot knows."""
+
+from functools import cached_property
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.arrays.state import under
+from model.data.catalogue import Catalogue
+from model.data.vocabulary import Vocabulary
+from model.serving.responses import Event
+from model.storage.snapshot import Snapshot
+from stream.example import NO_KEY, Kind
+
+_KINDS: Final = {Kind.IMPRESSION: "impression", Kind.ACTION: "action", Kind.ATTRIBUTE: "attribute"}
+
+
+class Names:
+    """Names of a snapshot's items and features.
+
+    Args:
+        snapshot: The snapshot, of which the catalogue is read.
+        items: Its items.
+        features: Its action names and attribute values.
+    """
+
+    def __init__(self, snapshot: Snapshot, items: Vocabulary, features: Vocabulary) -> None:
+        state = under("catalogue.", snapshot.arrays)
+        self._catalogue = Catalogue.from_state(state) if state else Catalogue()
+        self._items, self._features = items, features
+
+    def text(self, row: int) -> str:
+        """Return the id of an item; where only its key is known, that in hex."""
+        return self._items.texts[row] or _hex(int(self._items.keys[row]))
+
+    def title_at(self, row: int) -> str | None:
+        """Return the title of the item in a row."""
+        return self.title(int(self._items.keys[row]))
+
+    def title(self, key: int) -> str | None:
+        """Return the title of an item, None where the catalogue has none."""
+        item = self._catalogue.get(key)
+        return item.title if item else None
+
+    def events(self, tokens: NDArray[Any]) -> list[Event]:
+        """Return tokens (TOKEN_DTYPE) as events with the names that the snapshot has for them, in hex where none."""
+        item_n, feature_n = self._items.rows(tokens["key"]), self._features.rows(tokens["key"])
+        action_n = self._features.rows(tokens["action"])
+        events = []
+        for i, (key, action, ts_ms, kind) in enumerate(tokens[["key", "action", "ts_ms", "kind"]].tolist()):
+            is_item = kind != Kind.ATTRIBUTE
+            events.append(
+                Event(
+                    kind=_KINDS[Kind(kind)],
+                    id=self._named(key, int(item_n[i]) if is_item else -1, int(feature_n[i]) if not is_item else -1),
+                    title=self.title(key) if is_item else None,
+                    action=None if action == NO_KEY else self._named(action, -1, int(action_n[i])),
+                    ts_ms=ts_ms,
+                )
+            )
+        return events
+
+    def _named(self, key: int, item_row: int, feature_row: int) -> str:
+        if item_row >= 0:
+            return self.text(item_row)
+        if feature_row >= 0:
+            return self._features.texts[feature_row] or _hex(key)
+        item = self._catalogue.get(key)
+        return item.item_id if item else _hex(key)
+
+    def with_feature(self, name: str, value: str) -> NDArray[np.int64]:
+        """Return the rows of the items whose catalogue record has this value, or a list with it; ascending."""
+        return self._by_feature.get((name, value), np.zeros(0, np.int64))
+
+    @cached_property
+    def _by_feature(self) -> dict[tuple[str, str], NDArray[np.int64]]:
+        rows: dict[tuple[str, str], list[int]] = {}
+        for row, key in enumerate(self._items.keys.tolist()):
+            item = self._catalogue.get(key)
+            for name, value in (item.features if item else {}).items():
+                for one in value if isinstance(value, list) else [value]:
+                    rows.setdefault((name, _value(one)), []).append(row)
+        return {feature: np.array(found, np.int64) for feature, found in rows.items()}
+
+
+def _value(value: Any) -> str:
+    """Return a scalar of JSON as JSON writes it, a text without its quotes."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _hex(key: int) -> str:
+    return f"key {key:016x}"

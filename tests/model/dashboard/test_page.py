@@ -1,0 +1,115 @@
+"""The page in headless Chromium: it loads, follows its server, says why, and is usable by everyone."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.dashboard import browser, line, needs_chromium, write_lines
+from tests.http_server import serving
+from tests.served import write_model
+
+pytestmark = needs_chromium
+READ = "return document.querySelector(arguments[0])?.textContent ?? ''"
+
+
+def until(true: Callable[[], Any], what: str) -> Any:
+    """Poll until something is true, and return it."""
+    deadline = time.monotonic() + 60
+    while not (found := true()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+    return found
+
+
+@pytest.fixture
+def address(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Yield the address of a server with two trainers' windows and two snapshots."""
+    monkeypatch.setattr("model.serving.http.dashboard.EVERY_S", 0.2)
+    monkeypatch.setattr("model.dashboard.overview._FRESH_S", 0.1)
+    for step in (1, 2):
+        metrics = {"retrieval": line("silu", 1)["retrieval"]}
+        write_model(tmp_path / "snapshots" / "silu", step, metrics=metrics)
+    for name in ("silu", "softmax"):
+        write_lines(tmp_path, name, *(line(name, window) for window in (1, 2, 3)))
+    with serving(tmp_path) as client:
+        yield str(client.base_url)
+
+
+def serious(driver: Any) -> list[str]:
+    """Return axe's serious and critical findings, and which elements they are about."""
+    axe = pytest.importorskip("axe_selenium_python").Axe(driver)
+    axe.inject()
+    return [
+        f"{one['id']}: {[node['html'][:160] for node in one['nodes']][:3]}"
+        for one in axe.run()["violations"]
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def test_it_shows_what_is_there_and_what_comes(address: str, tmp_path: Path) -> None:
+    """Figures, a new window while it is open, an answer with its reasons; no error in the console, none by axe."""
+    with browser() as driver:
+        driver.get(f"{address}/?user=ada")
+
+        def read(where: str) -> str:
+            return str(driver.execute_script(READ, where))
+
+        until(lambda: "silu" in read("#figures") and "softmax" in read("#legend"), "no figures came")
+        assert "HR@10, silu0.250 ± 0.027" in read("#figures")
+        assert read("#state") == "live, every 2 s"
+        assert "+0.050 over the best counter" in read("#figures")
+        until(lambda: "The score" in read("#answer"), "no reasons came")
+        assert "Without this event" in read("#answer")
+        write_lines(tmp_path, "silu", line("silu", 4, share=0.75))
+        until(lambda: "HR@10, silu0.750" in read("#figures"), "the new window is not shown")
+        assert "silu less softmax" in read("#gap-caption")
+        assert "answers" in read("#snapshot-table")
+        assert serious(driver) == []
+        assert [message for message in driver.get_log("browser") if message["level"] == "SEVERE"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_fits_and_can_be_read(address: str, width: int, dark: bool) -> None:
+    """Nothing is wider than the page, and contrasts and names satisfy axe, at both widths, light and dark."""
+    with browser(width, dark=dark) as driver:
+        driver.get(f"{address}/?user=ada")
+        until(lambda: "The score" in driver.execute_script(READ, "#answer"), "no answer came")
+        assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+        assert serious(driver) == []
+
+
+@pytest.mark.slow
+def test_it_is_used_by_keyboard(address: str, tmp_path: Path) -> None:
+    """Tab reaches the controls; the cursor moves by arrow keys; an alias is moved by Enter and a dialog."""
+    keys = pytest.importorskip("selenium.webdriver.common.keys").Keys
+    with browser() as driver:
+        driver.get(address)
+        until(lambda: driver.execute_script(READ, "#cursor-text"), "no window came")
+        cursor = driver.find_element("id", "cursor")
+        cursor.send_keys(keys.ARROW_LEFT)
+        until(lambda: "target 2,000" in driver.execute_script(READ, "#cursor-text"), "the cursor did not move")
+        driver.find_element("css selector", "#legend button").send_keys(keys.ENTER)
+        until(lambda: driver.execute_script(READ, "#legend [aria-pressed=false]") != "", "nothing was hidden")
+        driver.find_element("css selector", "#snapshot-table button").send_keys(keys.ENTER)
+        driver.find_element("id", "move-yes").send_keys(keys.ENTER)
+        until(lambda: "now names 00000001" in driver.execute_script(READ, "#snapshots-note"), "no alias was moved")
+        alias = tmp_path / "snapshots" / "silu" / "aliases" / "latest"
+        assert alias.read_text().startswith("00000001")
+
+
+@pytest.mark.slow
+def test_texts_are_never_markup(address: str, tmp_path: Path) -> None:
+    """A trainer's name, as anything that a stranger may have chosen, is shown as it is written."""
+    evil = "<img src=x onerror=document.title='taken'>"
+    write_lines(tmp_path, "zz", *(json.loads(json.dumps(line("zz", window))) for window in (1, 2)))
+    (tmp_path / "train" / "zz").rename(tmp_path / "train" / evil.replace("/", ""))
+    with browser() as driver:
+        driver.get(address)
+        until(lambda: evil in driver.execute_script(READ, "#legend"), "its name is not shown")
+        assert driver.title == "hstu-stream"

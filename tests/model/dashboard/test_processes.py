@@ -1,0 +1,97 @@
+"""Workers and trainers as they are scraped: real metrics servers, and addresses where none is."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+
+from model.dashboard.processes import Processes
+from model.dashboard.scrape import addresses
+from stream.metrics_server import Health, serve_metrics
+
+
+class WorkerLike:
+    """Collects what a worker of two partitions would."""
+
+    events = 100.0
+
+    def collect(self) -> Iterator[Any]:
+        families = (
+            (CounterMetricFamily("hstu_events", "", labels=["partition"]), (self.events, 1)),
+            (GaugeMetricFamily("hstu_lag", "", labels=["partition"]), (3, 4)),
+            (GaugeMetricFamily("hstu_watermark_delay_seconds", "", labels=["partition"]), (30, 90)),
+        )
+        for family, values in families:
+            for number, value in enumerate(values):
+                family.add_metric([str(number)], value)
+            yield family
+        letters = CounterMetricFamily("hstu_dead_letters", "", labels=["reason", "partition"])
+        for reason, number in (("late", "0"), ("late", "1"), ("invalid", "1")):
+            letters.add_metric([reason, number], 2)
+        yield letters
+
+
+class TrainerLike:
+    """Collects what a trainer would."""
+
+    def collect(self) -> Iterator[Any]:
+        yield InfoMetricFamily("hstu_trainer", "", value={"trainer": "silu"})
+        yield GaugeMetricFamily("hstu_lag_records", "", value=7)
+
+
+def registry(collector: Any) -> CollectorRegistry:
+    made = CollectorRegistry()
+    made.register(collector)
+    return made
+
+
+@contextmanager
+def served(registry: CollectorRegistry) -> Iterator[str]:
+    port, stop = serve_metrics(registry, "127.0.0.1", 0, Health(), "a setting")
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        stop()
+
+
+def test_processes_are_told_apart() -> None:
+    """A worker by its events, a trainer by its name, one that does not answer by nothing."""
+    worker, now_s = WorkerLike(), [10.0]
+    with ExitStack() as stack:
+        names = [stack.enter_context(served(registry(one))) for one in (worker, TrainerLike())] + ["127.0.0.1:1"]
+        processes = Processes(names, clock=lambda: now_s[0])
+        first = processes.look()
+        worker.events, now_s[0] = 150.0, 12.0
+        second = processes.look()
+    assert [one["kind"] for one in first] == ["worker", "trainer", None]
+    assert (first[0]["events_per_s"], second[0]["events_per_s"]) == (None, 25)
+    assert (first[0]["lag"], first[0]["watermark_delay_s"], first[0]["dead_letters"]) == (
+        7,
+        90,
+        {"late": 4, "invalid": 2},
+    )
+    assert (first[1]["name"], first[1]["lag"]) == ("silu", 7)
+
+
+def test_one_name_may_stand_for_several_hosts() -> None:
+    """Each address is scraped once; a name that nobody knows stays, so that it is shown as not answering."""
+    assert addresses("127.0.0.1:9") == ["127.0.0.1:9"]
+    assert addresses("[::1]:9") == ["[::1]:9"]
+    assert set(addresses("localhost:9")) <= {"127.0.0.1:9", "[::1]:9"}
+    for wrong in ("nobody.invalid:9", "no-port", "host:port"):
+        assert addresses(wrong) == [wrong]
+    assert Processes(["no-port"]).look() == [{"address": "no-port", "kind": None}]
+
+
+@pytest.mark.parametrize("events", [50.0, 100.0])
+def test_a_rate_never_falls_below_zero(events: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where partitions have moved to another worker, the rate is unknown; where time stands still as well."""
+    worker = WorkerLike()
+    with served(registry(worker)) as name:
+        processes = Processes([name], clock=iter((1.0, 2.0 if events < 100 else 1.0)).__next__)
+        processes.look()
+        worker.events = events
+        assert processes.look()[0]["events_per_s"] is None

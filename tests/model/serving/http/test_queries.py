@@ -1,0 +1,76 @@
+"""Explanations, similar items, batches, filters, history and freshness over HTTP."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.http_server import serving
+from tests.served import NOW_MS, model_arrays, write_model
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    data_dir = tmp_path_factory.mktemp("data")
+    write_model(data_dir / "snapshots" / "silu", arrays=model_arrays(withdrawn=[6]))
+    with serving(data_dir) as client:
+        yield client
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [item["item_id"] for item in answer["items"]]
+
+
+def test_an_explanation_over_http(client: httpx.Client) -> None:
+    """GET and POST answer the same; scores are those of /topk."""
+    top = client.get("/topk", params={"user": "ada", "k": 2, "now_ms": NOW_MS}).json()
+    params = {"user": "ada", "items": ",".join(ids(top)), "now_ms": NOW_MS, "newest": 2}
+    found = client.get("/explain", params=params).json()
+    assert [item["score"] for item in found["items"]] == pytest.approx(
+        [item["score"] for item in top["items"]], abs=1e-5
+    )
+    assert [event["id"] for event in found["events"]] == ["i3", "i1"]
+    assert all(len(item["changes"]) == 2 for item in found["items"])
+    assert client.post("/explain", json={**params, "items": ids(top)}).json()["items"] == found["items"]
+    for wrong, sentence in (({"newest": 101}, "newest is 101"), ({"items": ""}, "items has 0 item ids")):
+        refused = client.get("/explain", params=params | wrong)
+        assert (refused.status_code, sentence in refused.json()["detail"]) == (422, True)
+
+
+def test_filters_over_http(client: httpx.Client) -> None:
+    """By GET for a user, by POST for a sequence and for several users."""
+    params: dict[str, Any] = {"user": "ada", "now_ms": NOW_MS, "allow": "i7,i8,i9", "deny": "i8"}
+    assert sorted(ids(client.get("/topk", params=params).json())) == ["i7", "i9"]
+    body = {"allow": ["i7", "i8", "i9"], "deny": ["i8"], "k": 5, "now_ms": NOW_MS}
+    assert sorted(ids(client.post("/topk", json={"sequence": ["i1"], **body}).json())) == ["i7", "i9"]
+    many = client.post("/topk/batch", json={"users": ["ada", "nobody"], **body}).json()["answers"]
+    assert [sorted(ids(one)) for one in many] == [["i7", "i9"], ["i7", "i9"]]
+    assert [one["source"] for one in many] == ["model", "popularity"]
+    unlike = client.get("/topk", params={"user": "ada", "diversity": 0.9, "k": 3}).json()
+    assert len(unlike["items"]) == 3
+    assert client.get("/topk", params={"user": "ada", "feature": ["genre=War", "new=true"]}).json()["items"] == []
+    for wrong in ({"feature": "War"}, {"diversity": 1.5}, {"allow": "i1,,i2"}):
+        assert client.get("/topk", params={"user": "ada", **wrong}).status_code == 422
+
+
+def test_batches_rank_and_are_bounded(client: httpx.Client) -> None:
+    """Each user is answered as alone; more than 100 users are refused."""
+    body = {"users": ["ada", "nobody"], "items": ["i2", "x"], "now_ms": NOW_MS}
+    answers = client.post("/rank/batch", json=body).json()["answers"]
+    alone = client.get("/rank", params={"user": "ada", "items": "i2,x", "now_ms": NOW_MS}).json()
+    assert (answers[0]["items"], answers[1]["user"]) == (alone["items"], "nobody")
+    for path, more in (("/topk/batch", {}), ("/rank/batch", {"items": ["i1"]})):
+        refused = client.post(path, json={"users": ["u"] * 101, **more})
+        assert (refused.status_code, "users is refused" in refused.json()["detail"]) == (422, True)
+
+
+def test_similar_history_and_freshness_over_http(client: httpx.Client) -> None:
+    """Each by its own path; an unknown item is a sentence."""
+    similar = client.get("/similar", params={"item": "i2", "k": 3}).json()
+    assert (similar["title"], len(similar["items"]), "i6" in ids(similar)) == ("Item 2", 3, False)
+    assert client.get("/similar", params={"item": "x"}).status_code == 404
+    history = client.get("/history", params={"user": "ada", "last": 2}).json()["events"]
+    assert [(event["title"], event["action"]) for event in history] == [("Item 3", "like"), ("Item 1", "click")]
+    fresh = client.get("/freshness").json()
+    assert (fresh["snapshot"]["age_s"], fresh["behind_s"]) == (10, 70)
