@@ -49,6 +49,7 @@ from model.serving.sequences import Sequences
 from model.storage.snapshot import Snapshot
 
 _STATIC: Final = "/docs/static"
+_LISTS: Final = ("feature",)  # parameters that may be given again
 _LENIENT: Final = ("/", "/docs", "/health", "/live", "/metrics", "/ready")  # unknown parameters are ignored
 _THREADS: Final = max(8, 2 * (os.cpu_count() or 1))  # that answer; with many more, they and the event loop wait in turn
 
@@ -183,7 +184,7 @@ async def _refuse_odd_parameters(request: Request) -> None:
         if name not in allowed:
             those = f"its parameters are {', '.join(allowed)}" if allowed else "it takes no query parameters"
             raise QueryError(f"{request.method} {request.url.path} has no parameter {name[:80]!r}; {those}.")
-        if name in given[:place]:
+        if name in given[:place] and name not in _LISTS:
             raise QueryError(f"The parameter {name!r} is there more than once; give one value.")
 
 

@@ -23,7 +23,8 @@ from tests.served import Memory, write_model
 
 ROOT = Path(__file__).parents[4]
 GREETING = re.compile(
-    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} I Answers of silu/latest: (http://127.0.0.1:\d+) \(/docs, /ready\)\n"
+    r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} I Answers of silu/latest: "
+    r"(http://127.0.0.1:\d+) \(dashboard at /; /docs, /ready\)\n"
 )
 SERVE = """
 import json, resource, sys, time
