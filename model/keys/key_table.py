@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from model.arrays.jit import compiled
 from stream.example import NO_KEY
 
+SLOTS: Final = 3  # looked at before anything is decided
 FIRST: Final = 1 << 10  # slots of a new table
 DRAIN: Final = 16  # slots cleared or moved for each key that is added; 10 would do
 _LEAST_DRAIN: Final = 1 << 10  # slots cleared or moved in each call
@@ -134,16 +135,18 @@ def _row(slots: Array, old: Array, key: Any) -> Any:
 
 @compiled
 def _look_up(slots: Array, old: Array, keys_n: Array, row_n: Array) -> None:
-    """Look keys up: first in the two slots where each would be at best, without a branch to be guessed wrong."""
+    """Look keys up: first in the SLOTS slots where each would be at best, without a branch to be guessed wrong."""
     mask = np.uint64(len(slots) - 1)
     for n in range(len(keys_n)):
         key, mixed = keys_n[n], keys_n[n] * _GOLDEN
         at = (mixed ^ (mixed >> _HALF)) & mask
-        then = (at + _ONE) & mask
-        ended = len(old) == 0 and (slots[at, 0] == _EMPTY or (slots[at, 0] != key and slots[then, 0] == _EMPTY))
-        row = np.int64(slots[then, 1]) if slots[then, 0] == key else -2
-        row = -1 if ended else row
-        row_n[n] = np.int64(slots[at, 1]) if slots[at, 0] == key else row
+        row: Any = -2
+        full: Any = True  # no slot so far is empty
+        for step in range(SLOTS):
+            slot = (at + np.uint64(step)) & mask
+            row = np.int64(slots[slot, 1]) if slots[slot, 0] == key else row
+            full = full & (slots[slot, 0] != _EMPTY)
+        row_n[n] = -1 if (len(old) == 0) & (row == -2) & (not full) else row
     for n in range(len(keys_n)):
         if row_n[n] == -2 or keys_n[n] == _EMPTY:
             row_n[n] = _row(slots, old, keys_n[n])

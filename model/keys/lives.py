@@ -13,6 +13,7 @@ occurrence that comes once. Where that is 1, an id enters by any token, unless i
 than any evicted row was. No token older than the time-to-live lets an id in, and none of a target that finds no room.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -54,7 +55,7 @@ class Lives:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.dead: dict[int, int] = {}  # key: event time of its death, the oldest first
+        self.dead: OrderedDict[int, int] = OrderedDict()  # key: event time of its death, the oldest first
         self.counts = dict.fromkeys(COUNTS, 0)
         self._admission = Admission(limits.admit_after)
         self._len = 0
@@ -118,7 +119,7 @@ class Lives:
             self.dead.pop(key, None)
             self.dead[key] = self._now_ms
         while len(self.dead) > DEAD:
-            del self.dead[next(iter(self.dead))]
+            self.dead.popitem(last=False)
 
     def may_enter(
         self,
@@ -195,7 +196,7 @@ class Lives:
         """Replace everything by what a state holds."""
         self._last_ms, self._seen = np.array(state["last_ms"]), np.array(state["seen"])
         self._len = len(self._last_ms)
-        self.dead = dict(zip(state["dead_keys"].tolist(), state["dead_ms"].tolist(), strict=True))
+        self.dead = OrderedDict(zip(state["dead_keys"].tolist(), state["dead_ms"].tolist(), strict=True))
         self._now_ms, self._swept, self._evicted_ms = state["clock"].tolist()
         self.counts = dict(zip(COUNTS, state["counts"].tolist(), strict=True))
         self._admission.load_state(under("admission.", state))
