@@ -22,8 +22,8 @@ $(STAMP): pyproject.toml constraints.txt
 
 install: $(STAMP) ## Make .venv with everything in it
 
-demo: $(STAMP) ## Run the main job on MovieLens, with a dashboard that stays up until Ctrl-C
-	$(BIN)/hstu demo --stay
+demo: $(STAMP) ## Run the main job on MovieLens (STAY=1 leaves it and its dashboard up until Ctrl-C)
+	$(BIN)/hstu demo $(if $(STAY),--stay)
 
 test: $(STAMP) ## Run the tests, about 9 minutes on 2 cores (JOBS=3 side by side: some wait)
 	$(PYTEST) -m "not slow and not gpu"

@@ -33,7 +33,8 @@ CLASSES: Final = (2, 5, 20)  # lengths of history from which the next class begi
 POOL: Final = 4096
 _DRAW: Final = 1 << 32  # sets these random numbers apart from those of the learner
 LAGS: Final = tables.LAGS
-_FIRST: Final = {"encoder": 1.0, "weeks": 0.3, "together": 2.0, "neighbours": 2.0}  # weights at the beginning
+_FIRST: Final = {"encoder": 1.0, "weeks": 0.3, "together": 1.0, "neighbours": 1.0}  # weights at the beginning
+_FIRST_ALONE: Final = {"weeks": 0.3, "together": 2.0, "neighbours": 2.0}  # without the encoder
 FEATURES: Final = (
     "encoder", "hours", "quarter_days", "days", "weeks", "months", "ever",
     "together", "following", "own", "own_following", "neighbours",
@@ -58,10 +59,11 @@ class LogLinear:
     def __init__(self, heads: Sequence[Head], seed: int = 0) -> None:
         self.counters, self._seed = Counters(), seed
         shape = len(heads), len(CLASSES) + 1, len(FEATURES)
-        first = [_FIRST.get(name, 0.0) for name in FEATURES]
-        weights = np.tile(np.array(first), (*shape[:2], 1))
         new_only, encoded = (np.array(column, np.bool_) for column in zip(*heads, strict=True))
-        weights[~encoded, :, tables.ENCODER] = 0.0
+        weights = np.zeros(shape)
+        for weights_CF, head in zip(weights, heads, strict=True):
+            for name, first in (_FIRST if head.encoded else _FIRST_ALONE).items():
+                weights_CF[:, FEATURES.index(name)] = first
         squares, gradients = np.full(shape, tables.FIRST_SQUARES), np.zeros(shape)
         self._heads = tables.Heads(weights, squares, gradients, np.zeros(shape[:2], np.int64), new_only, encoded)
         self._pool = tables.Pool(np.empty(0, np.int64), np.empty(0))

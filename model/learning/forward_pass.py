@@ -124,7 +124,6 @@ class ForwardPass:
             queries_PD,
             leaf.index_select(0, tensor(at_P[known])),
             leaf.index_select(0, tensor(self._item_at_K)),
-            log_q_T=tensor(negatives.log_q(self._batch.positives()[known])).to(leaf.dtype),
             log_q_K=tensor(negatives.log_q(negatives.rows)).to(leaf.dtype),
             hit_TK=tensor(hit_PK),
             temperature=self._weights.recommender.settings.temperature,

@@ -2,12 +2,12 @@
 
 R = rows of the item table, V = live rows among them, K = negatives. Where V <= K, every live row is a negative once,
 and the loss is that of the softmax over all items. Else K rows are drawn: uniform ones keep the scores of the long tail
-down, popular ones are hard. The loss corrects for the proportions by the expected count of a row:
+down, popular ones are hard. The loss corrects negatives for the proportions by the expected count of a row:
 
     K q(j) = K_u / V + K_p * popularity(j) / sum of live popularity        K_u + K_p = K
 
-Rows are drawn with replacement. The formula holds for rows that are not live as well: a positive may just have been
-withdrawn.
+Rows are drawn with replacement from counts that the stream has shown so far, so the formula is exact. The positives of
+the same micro-batch, whose distribution nobody knows exactly, are no negatives of one another unless drawn.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from model.errors import ModelError
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Negatives:
-    """Rows drawn, and the expected count of any row among them."""
+    """Rows drawn, and the expected count of any live row among them."""
 
     rows: NDArray[np.int64]  # [K], or [V] where these are fewer; all live
     uniform: float  # K_u / V; 1 where every live row is a negative
@@ -29,7 +29,7 @@ class Negatives:
     live: int  # V
 
     def log_q(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return log(K q(row)) of each row, in the shape of `rows`."""
+        """Return log(K q(row)) of each live row, in the shape of `rows`."""
         return np.log(self.uniform + self.by_popularity * self.popularity[rows])
 
 

@@ -4,15 +4,16 @@ T targets, K negatives, D width. With s(j) = q·j / temperature, both of unit le
 count of item j among the negatives (model/learning/negatives.py), the loss of a target with positive p is
 
     -log( (P + c) / (1 + c) )
-    P = exp(s(p) - log Q(p)) / (exp(s(p) - log Q(p)) + sum over negatives n, n != p, of exp(s(n) - log Q(n)))
+    P = exp(s(p)) / (exp(s(p)) + sum over negatives n, n != p, of exp(s(n) - log Q(n)))
 
 with c the odds that a target is noise, any of V items as likely as another, by V. So the gradient is that of -log P,
 times P / (P + c): targets that cannot be foreseen move little. With c = 0 it is the softmax's.
 
-Where draws seldom repeat an item, the minimum for c = 0 is s(j) = log P(j) + const for every q, the proposal
-distribution of the negatives (candidate sampling, Bengio and Senécal, 2008; positives and negatives corrected alike as
-in Yi et al., 2019, "Sampling-bias-corrected neural modeling"). A negative that is the target's own positive is an
-accidental hit and is left out. With uniform q, log Q cancels: Meta's research loss.
+The denominator's expectation is that of the softmax over all items, so with more negatives P and its gradient become
+the full softmax's (importance sampling, Bengio and Senécal, 2008). The positive is there with certainty: to subtract
+its log Q too, as where it is drawn with its batch (Yi et al., 2019), gives it another weight than it has (Khrylchenko
+et al., 2025, "Correcting the LogQ correction"). A negative that is the target's own positive is an accidental hit and
+is left out.
 """
 
 import math
@@ -35,7 +36,6 @@ def sampled_softmax(
     positives_TD: Tensor,
     negatives_KD: Tensor,
     *,
-    log_q_T: Tensor,
     log_q_K: Tensor,
     hit_TK: Tensor,
     temperature: float,
@@ -47,7 +47,6 @@ def sampled_softmax(
         queries_TD: Queries of unit length.
         positives_TD: Rows of the item table; they are normalised here.
         negatives_KD: Rows of the item table, shared by all targets; they are normalised here.
-        log_q_T: The log Q of the positives.
         log_q_K: The log Q of the negatives.
         hit_TK: Whether the negative does not count for this target, bool.
         temperature: The temperature of the softmax.
@@ -55,7 +54,7 @@ def sampled_softmax(
     """
     queries, positives, negatives = queries_TD, unit(positives_TD), unit(negatives_KD)
     loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
-        queries, positives, negatives, log_q_T, log_q_K, hit_TK, temperature, noise
+        queries, positives, negatives, log_q_K, hit_TK, temperature, noise
     )
     return loss
 
@@ -69,14 +68,13 @@ class _SampledSoftmax(torch.autograd.Function):
         q: Tensor,
         p: Tensor,
         n: Tensor,
-        log_q_T: Tensor,
         log_q_K: Tensor,
         hit_TK: Tensor,
         temperature: float,
         noise: float,
     ) -> Tensor:
         """Return the mean over the targets; save the weights of the softmax."""
-        own_T = (q * p).sum(-1) / temperature - log_q_T
+        own_T = (q * p).sum(-1) / temperature
         scores_TK = ((q / temperature) @ n.T).to(log_q_K.dtype)  # under autocast only the product is half precision
         weights_TK = scores_TK.sub_(log_q_K).masked_fill_(hit_TK, -torch.inf)
         most_T = torch.maximum(own_T, weights_TK.amax(1))
@@ -100,4 +98,4 @@ class _SampledSoftmax(torch.autograd.Function):
         q, p, n, weights_TK, less_T = ctx.saved_tensors
         scale = grads[0] * ctx.scale
         less_T1 = (-less_T * scale)[:, None]
-        return weights_TK @ (n * scale) + less_T1 * p, less_T1 * q, weights_TK.T @ (q * scale), *(None,) * 5
+        return weights_TK @ (n * scale) + less_T1 * p, less_T1 * q, weights_TK.T @ (q * scale), *(None,) * 4

@@ -25,6 +25,10 @@ _LEAST: Final = 0.00005  # a part of a score that is shown
 
 Users = Annotated[str | None, typer.Option("--users", help="Ids of several users, a,b,c, up to 100.")]
 Seen = Annotated[bool, typer.Option("--include-seen", help="Also items the user has acted on.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option("--as-of", help="Ask as of this event time, ms or ISO 8601: by the snapshot and the tokens of then."),
+]
 Alias = Annotated[str | None, typer.Option("--alias", help="Alias or id of the snapshot.")]
 
 
@@ -44,6 +48,7 @@ def query_topk(
     diversity: Annotated[
         float, typer.Option("--diversity", help="0: the best; towards 1: those least like each other.")
     ] = 0.0,
+    as_of: AsOf = None,
     as_json: Json = False,
     name: Name = None,
     alias: Alias = None,
@@ -55,12 +60,14 @@ def query_topk(
 
     if [user, sequence, users].count(None) != 2:
         raise QueryError("Give one of --user, --users and --sequence.")
+    if sequence is not None and as_of is not None:
+        raise QueryError("--as-of is about a user's events; give it with --user or --users.")
     filters = Filters(_split(allow), _split(deny), feature or (), diversity)
     settings = settings_of(ctx, name, alias, data_dir)
     if sequence is None:
-        with _answerer(ctx, settings) as answerer:
+        with _answerer(ctx, settings, as_of) as (answerer, now_ms):
             found = [
-                answerer.topk(one, k, include_seen=include_seen, filters=filters)
+                answerer.topk(one, k, now_ms, include_seen=include_seen, filters=filters)
                 for one in ([user] if user is not None else _split(users))
             ]
         if users is not None and as_json:
@@ -80,6 +87,7 @@ def query_rank(
     items: Annotated[str, typer.Option("--items", help="Item ids a,b,c, up to 2000; one with a comma in quotes.")],
     user: Annotated[str | None, typer.Option("--user", help="Id of the user.")] = None,
     users: Users = None,
+    as_of: AsOf = None,
     as_json: Json = False,
     name: Name = None,
     alias: Alias = None,
@@ -90,8 +98,8 @@ def query_rank(
 
     if (user is None) == (users is None):
         raise QueryError("Give either --user or --users.")
-    with _answerer(ctx, settings_of(ctx, name, alias, data_dir)) as answerer:
-        found = [answerer.rank(one, _split(items)) for one in ([user] if user is not None else _split(users))]
+    with _answerer(ctx, settings_of(ctx, name, alias, data_dir), as_of) as (answerer, now_ms):
+        found = [answerer.rank(one, _split(items), now_ms) for one in ([user] if user is not None else _split(users))]
     if users is not None and as_json:
         _print_json(RankingBatch(answers=found))
         return
@@ -106,14 +114,15 @@ def query_explain(
     items: Annotated[str, typer.Option("--items", help="Item ids a,b,c, up to 100.")],
     newest: Annotated[int, typer.Option("--newest", help="Newest events of which each is left out once.")] = 50,
     include_seen: Seen = False,
+    as_of: AsOf = None,
     as_json: Json = False,
     name: Name = None,
     alias: Alias = None,
     data_dir: DataDir = None,
 ) -> None:
     """Print why items have their scores: what the counts add, and what each event of the user moves."""
-    with _answerer(ctx, settings_of(ctx, name, alias, data_dir)) as answerer:
-        answer = answerer.explain(user, _split(items), include_seen=include_seen, newest=newest)
+    with _answerer(ctx, settings_of(ctx, name, alias, data_dir), as_of) as (answerer, now_ms):
+        answer = answerer.explain(user, _split(items), now_ms, include_seen=include_seen, newest=newest)
     if as_json:
         _print_json(answer)
     else:
@@ -178,12 +187,21 @@ def _split(items: str | None) -> list[str]:
 
 
 @contextmanager
-def _answerer(ctx: typer.Context, settings: ModelCliSettings) -> Iterator["Answerer"]:
+def _answerer(
+    ctx: typer.Context, settings: ModelCliSettings, as_of: str | None = None
+) -> Iterator[tuple["Answerer", int | None]]:
+    """Yield an answerer and the time of its questions, None for now."""
+    from model.query.as_of import Earlier, event_time, snapshot_as_of
     from model.serving.answerer import open_answerer
 
     context: ModelCliContext = ctx.obj
+    directory = snapshots_directory(settings)
     with closing(context.sequences(settings)) as sequences:
-        yield open_answerer(snapshots_directory(settings), settings.serve.alias, sequences)
+        if as_of is None:
+            yield open_answerer(directory, settings.serve.alias, sequences), None
+            return
+        ts_ms = event_time(as_of)
+        yield open_answerer(directory, snapshot_as_of(directory, ts_ms).name, Earlier(sequences, ts_ms)), ts_ms
 
 
 def _print_topk(answer: "TopK", as_json: bool) -> None:

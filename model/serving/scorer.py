@@ -261,7 +261,7 @@ class Scorer:
             whats=whats(history.kinds_n, history.actions_n, np.where(ranked_A < 0, -2, ranked_A)),
         )
         logits_bA = self._clicks.step(asked, np.full(b, now_ms), learn=False)[0]
-        probability_bA: NDArray[np.float32] = (1 / (1 + np.exp(-logits_bA))).astype(np.float32)
+        probability_bA: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits_bA)).astype(np.float32)
         return probability_bA
 
     def _asked(self, history: History, y_LD: Tensor) -> Tensor:

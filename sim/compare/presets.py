@@ -65,6 +65,15 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
             stream={"example_tokens": 64},
         ),
     ),
+    "movielens": (
+        "A recorded log, MovieLens-small, in one pass; rows of one instant in another order for each seed.",
+        Plan(
+            scenarios=("movielens",),
+            contestants=(*_HSTU, "transformer", "gru", *_COUNTING),
+            seeds=3,
+            stream={"example_tokens": 64},
+        ),
+    ),
     "ranking": (
         "Click probabilities of slates: HSTU's towers and the ranking models of the literature, without counts.",
         Plan(
@@ -73,15 +82,6 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
             seeds=3,
             model={"rank_actions": ("click",)},
             train={"fuse_counts": False},
-            stream={"example_tokens": 64},
-        ),
-    ),
-    "movielens": (
-        "A recorded log, MovieLens-small, in one pass; rows of one instant in another order for each seed.",
-        Plan(
-            scenarios=("movielens",),
-            contestants=(*_HSTU, "transformer", "gru", *_COUNTING),
-            seeds=3,
             stream={"example_tokens": 64},
         ),
     ),

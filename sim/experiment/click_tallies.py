@@ -85,7 +85,7 @@ def figures(logit_n: NDArray[np.float64], label_n: NDArray[np.bool_], user_n: ND
     """Return FIGURES; NaN where all labels agree, or no user has both."""
     log_loss = float(np.logaddexp(0, np.where(label_n, -logit_n, logit_n)).mean())
     entropy = constant_log_loss(int(label_n.sum()), len(label_n))
-    predicted = float((1 / (1 + np.exp(-logit_n))).sum())
+    predicted = float(np.exp(-np.logaddexp(0, -logit_n)).sum())
     ne = log_loss / entropy if entropy else np.nan
     values = log_loss, ne, predicted / int(label_n.sum()), _auc(logit_n, label_n), _gauc(logit_n, label_n, user_n)
     return dict(zip(FIGURES, values, strict=True))

@@ -1,5 +1,6 @@
 """`hstu demo`: it runs the pipeline, leaves no process behind, and Ctrl-C at any moment is clean."""
 
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -38,9 +40,25 @@ def left_behind(parent: Path) -> list[list[str]]:
 
 @pytest.mark.broker
 def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
-    """Exit 0, the metrics of both trainers and the baselines, ten titles, one directory, which can be queried."""
-    process = started(tmp_path, "--limit", "4000")
-    output, _ = process.communicate(timeout=200)
+    """The metrics of trainers and baselines, ten titles, a dashboard until Ctrl-C; one directory, to be queried."""
+    process = started(tmp_path, "--limit", "4000", "--stay")
+    assert process.stdout is not None
+    output = ""
+    while "stays up until Ctrl-C" not in output:
+        line = process.stdout.readline()
+        assert line, output
+        output += line
+    dashboard = re.findall(r"http://127\.0\.0\.1:\d+/", output)
+    assert len(set(dashboard)) == 1
+    assert "hstu-stream" in httpx.get(dashboard[0]).text
+    with httpx.stream("GET", f"{dashboard[0]}dashboard/stream") as response:
+        events = (line for line in response.iter_lines() if line.startswith("data: "))
+        now = next(data for line in events if "processes" in (data := json.loads(line.removeprefix("data: "))))
+    assert [one["kind"] for one in now["processes"]] == ["worker", None, None]  # the trainers have ended
+    assert (now["processes"][0]["lag"], now["letters"]["last"]) == (0, [])
+    os.kill(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=60)
+    output += rest
     assert process.returncode == 0, output
     for expected in ("hstu, silu", "hstu, softmax", "popularity", "last_items", "Top 10 for user 547", " 10 "):
         assert expected in output

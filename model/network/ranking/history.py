@@ -113,5 +113,5 @@ def _values(column: Tensor, at_RK: Tensor) -> Tensor:
 def _rows(rows_LD: Tensor, at_RK: Tensor, there_RK: Tensor) -> Tensor:
     if not len(rows_LD):
         return rows_LD.new_zeros(*at_RK.shape, rows_LD.shape[1])
-    rows_RKD = rows_LD.index_select(0, at_RK.flatten()).view(*at_RK.shape, -1)
+    rows_RKD = rows_LD.index_select(0, at_RK.flatten()).view(*at_RK.shape, rows_LD.shape[1])
     return rows_RKD * there_RK[..., None]

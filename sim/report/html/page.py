@@ -14,6 +14,7 @@ from sim.report.analysis.results import PROTOCOLS, Results
 from sim.report.analysis.settings import flat
 from sim.report.analysis.statistics import gaps, tuned
 from sim.report.analysis.text import answer, plural, remarks
+from sim.report.html.clicks import click_tables
 from sim.report.html.elements import Column, Row, Table
 from sim.report.html.recovery import recovery_of
 from sim.report.html.settings import settings_tables
@@ -154,6 +155,7 @@ def _scenario(results: Results, place: int, against: str) -> dict[str, Any]:
         "remarks": remarks(results, scenario),
         "plots": scenario_plots(results, scenario),
         "ages": ages_table(results, scenario),
+        "clicks": click_tables(results, scenario),
         "recovery": recovery_of(results, scenario),
         "protocols": [(titles[protocol], tables[protocol]) for protocol in titles if tables[protocol]],
         "variants": grid_table(results, scenario) if several else None,

@@ -79,16 +79,9 @@ def golden_loss(made: Recommender, queries: Tensor, items: Tensor, positives: Te
     targets, each = negatives.shape
     others = ~torch.eye(targets, dtype=torch.bool).repeat_interleave(each, 1)
     hit = others | (negatives.flatten() == positives[:, None])
-    uniform = torch.full((targets * each,), -2.0, dtype=torch.float64)
+    uncorrected = torch.zeros(targets * each, dtype=torch.float64)
     vectors = queries, items[positives], items[negatives.flatten()]
-    return retrieval_of(made, vectors, uniform[:targets], uniform, hit)
-
-
-def retrieval_of(
-    made: Recommender, vectors: tuple[Tensor, ...], log_q_T: Tensor, log_q_K: Tensor, hit: Tensor
-) -> Tensor:
-    logs = {"log_q_T": log_q_T, "log_q_K": log_q_K}
-    return sampled_softmax(*vectors, **logs, hit_TK=hit, temperature=made.settings.temperature)
+    return sampled_softmax(*vectors, log_q_K=uncorrected, hit_TK=hit, temperature=made.settings.temperature)
 
 
 def close(ours: Tensor | None, theirs: Tensor, tolerance: float = 1e-10) -> bool:
@@ -198,7 +191,8 @@ def test_a_step_on_both_losses_reaches_every_weight(settings: dict[str, str]) ->
         y = made.encode(content, action, kinds, ts_ms, offsets_of([14, 10]))
         queries = made.queries(y, torch.tensor([3, -1, 20, 13]), content, kinds, offsets_of([14, 10]))
         zeros, hit = torch.zeros(8, dtype=torch.float64), torch.zeros(4, 8, dtype=torch.bool)
-        retrieval = retrieval_of(made, (queries, items[:4], items[4:]), zeros[:4], zeros, hit)
+        vectors = queries, items[:4], items[4:]
+        retrieval = sampled_softmax(*vectors, log_q_K=zeros, hit_TK=hit, temperature=made.settings.temperature)
         loss = retrieval + ranking_loss(made.rank_logits(y[[4, 5, 21, 22]], queries, items[:4]), labels)
         losses.append(loss.item())
         optimizer.zero_grad()

@@ -16,16 +16,16 @@ def inputs(hits: list[tuple[int, int]] = ()) -> dict[str, Tensor]:  # type: igno
     for t, k in hits:
         hit_TK[t, k] = True
     names = {"queries_TD": unit(rand(T, D)), "positives_TD": rand(T, D, seed=1), "negatives_KD": rand(K, D, seed=2)}
-    return {**names, "log_q_T": rand(T, seed=3), "log_q_K": rand(K, seed=4), "hit_TK": hit_TK}
+    return {**names, "log_q_K": rand(K, seed=4), "hit_TK": hit_TK}
 
 
 def test_the_loss_is_its_formula_target_by_target() -> None:
-    """Positives and negatives are corrected alike, hits are left out, the mean is over targets."""
+    """Negatives are corrected, hits are left out, the mean is over targets."""
     given = inputs([(0, 2), (3, 3), (3, 4)])
     losses = []
     for t in range(T):
         query, positive = given["queries_TD"][t], normalize(given["positives_TD"][t], dim=0)
-        own = torch.exp(query @ positive / 0.1 - given["log_q_T"][t])
+        own = torch.exp(query @ positive / 0.1)
         others = [
             torch.exp(query @ normalize(given["negatives_KD"][k], dim=0) / 0.1 - given["log_q_K"][k])
             for k in range(K)
@@ -42,7 +42,7 @@ def test_a_target_that_cannot_be_foreseen_moves_nothing() -> None:
     given = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in inputs().items()}
     given["positives_TD"] = -given["queries_TD"]
     given["negatives_KD"] = given["queries_TD"].clone()
-    given |= {"log_q_T": torch.zeros(T), "log_q_K": torch.zeros(T), "hit_TK": torch.zeros(T, T, dtype=torch.bool)}
+    given |= {"log_q_K": torch.zeros(T), "hit_TK": torch.zeros(T, T, dtype=torch.bool)}
     for noise in (0.0, 0.1):
         query = given["queries_TD"].clone().requires_grad_()
         loss = sampled_softmax(**given | {"queries_TD": query}, temperature=0.01, noise=noise)
@@ -66,39 +66,6 @@ def test_gradients_are_those_of_the_formula() -> None:
         assert torch.autograd.gradcheck(loss, vectors)
 
 
-def test_a_uniform_q_cancels() -> None:
-    """If all items are equally likely, the loss is that without correction."""
-    given = inputs()
-    uniform = given | {"log_q_T": 0 * given["log_q_T"] - 3, "log_q_K": 0 * given["log_q_K"] - 3}
-    plain = given | {"log_q_T": 0 * given["log_q_T"], "log_q_K": 0 * given["log_q_K"]}
-    assert torch.allclose(sampled_softmax(**uniform, temperature=0.1), sampled_softmax(**plain, temperature=0.1))
-
-
-def gradient_at_the_truth(corrected: bool) -> Tensor:
-    """Return the expected gradient at s(j) = log P(j) + const, for one negative drawn by a skewed q."""
-    chance = torch.tensor([0.4, 0.3, 0.2, 0.1], dtype=torch.float64)
-    q = torch.tensor([0.1, 0.7, 0.15, 0.05], dtype=torch.float64)
-    scores = chance.log() + 1
-    temperature = 1 / scores.norm().item()
-    query, items = (scores * temperature)[None].requires_grad_(), torch.eye(4, dtype=torch.float64)
-    log_q = q.log() * corrected
-    expected = torch.zeros(())
-    for p in range(4):
-        for n in range(4):
-            hit = torch.tensor([[p == n]])
-            arguments = {"log_q_T": log_q[p : p + 1], "log_q_K": log_q[n : n + 1], "hit_TK": hit}
-            loss = sampled_softmax(query, items[p : p + 1], items[n : n + 1], **arguments, temperature=temperature)
-            expected = expected + chance[p] * q[n] * loss
-    (gradient,) = torch.autograd.grad(expected, query)
-    return gradient
-
-
-def test_the_corrected_loss_is_least_at_the_truth_for_any_proposal() -> None:
-    """At the log-probabilities of the items the expected gradient is zero; without correction it is not."""
-    assert gradient_at_the_truth(corrected=True).abs().max() < 1e-12
-    assert gradient_at_the_truth(corrected=False).abs().max() > 0.01
-
-
 def test_a_target_whose_negatives_are_all_hits_costs_nothing() -> None:
     """Without a negative the loss is 0, and gradients have no NaN."""
     given = inputs([(t, k) for t in range(T) for k in range(K)])
@@ -113,7 +80,7 @@ def test_a_target_whose_negatives_are_all_hits_costs_nothing() -> None:
 def test_a_batch_without_targets_has_loss_zero() -> None:
     """The loss is 0, not NaN, and can be differentiated."""
     given = inputs() | {"queries_TD": rand(0, D).requires_grad_(), "positives_TD": rand(0, D)}
-    given |= {"log_q_T": rand(0), "hit_TK": torch.zeros(0, K, dtype=torch.bool)}
+    given |= {"hit_TK": torch.zeros(0, K, dtype=torch.bool)}
     loss = sampled_softmax(**given, temperature=0.05)
     loss.backward()
     assert loss.item() == 0

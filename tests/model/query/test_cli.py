@@ -1,16 +1,18 @@
 """`hstu query`: tables and documents of answers."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from model.errors import ModelError
 from model.query.cli import _split
 from model.serving.responses import QueryError
 from model.storage.aliases import move
 from tests.model.commands import Context, Run, ids
-from tests.served import write_model
+from tests.served import NOW_MS, model_arrays, tokens_of, write_model
 
 
 def test_an_id_with_a_comma_stands_in_quotes() -> None:
@@ -124,3 +126,38 @@ def test_similar_items_and_freshness_need_no_store(run: Run, directory: Path, co
     assert f"Snapshot {ids(directory)[-1]}" in fresh.stderr
     assert json.loads(run("query", "freshness", "--json").stdout)["snapshot"]["step"] == 3
     assert context.memory.asked == []
+
+
+def test_a_question_as_of_an_earlier_time(run: Run, directory: Path, context: Context) -> None:
+    """By the snapshot and the tokens of then; a time before all snapshots is refused, and what is no time."""
+    base = NOW_MS - 60_000
+    for step, minutes in ((7, 10), (8, 20)):
+        write_model(directory, step, arrays=model_arrays(), watermark_ms=base + 60_000 * minutes)
+    context.memory.users["ada"] = tokens_of("i1 click", "i2 click", "i3 click", end_ms=base + 60_000 * 17)
+
+    def asked(*flags: str) -> Any:
+        return json.loads(run("query", "topk", "--user", "ada", "-k", "99", "--json", *flags).stdout)
+
+    then = asked("--as-of", str(base + 60_000 * 15))
+    assert (then["snapshot"]["step"], then["tokens"], then["now_ms"]) == (7, 2, base + 60_000 * 15)
+    assert {"i3"} == {item["item_id"] for item in then["items"]} - {item["item_id"] for item in asked()["items"]}
+    iso = datetime.fromtimestamp((base + 60_000 * 25) / 1000, UTC).replace(tzinfo=None).isoformat()
+    assert (asked("--as-of", iso)["snapshot"]["step"], asked("--as-of", iso)["tokens"]) == (8, 3)
+    assert (
+        json.loads(
+            run(
+                "query", "explain", "--user", "ada", "--items", "i9", "--as-of", str(base + 60_000 * 15), "--json"
+            ).stdout
+        )["snapshot"]["step"]
+        == 7
+    )
+    ranked = run("query", "rank", "--user", "ada", "--items", "i9", "--as-of", iso, "--json")
+    assert json.loads(ranked.stdout)["snapshot"]["step"] == 8
+    for flags, sentence in (
+        (["--as-of", "1000"], "is as old as 1970-01-01 00:00:01; the oldest is of 2023-"),
+        (["--as-of", "yesterday"], "--as-of is 'yesterday'; give ms since 1970, or a time such as"),
+    ):
+        with pytest.raises(ModelError, match=sentence):
+            asked(*flags)
+    with pytest.raises(QueryError, match="--as-of is about a user's events"):
+        run("query", "topk", "--sequence", "i1", "--as-of", "1000")

@@ -9,7 +9,7 @@ import pytest
 from sim.compare.plan import Plan
 from sim.experiment.source_digest import ROOT, source_digest
 
-CONTESTANTS = ("silu", "softmax", "gru", "markov", "popularity", "oracle", "policy")
+CONTESTANTS = ("silu", "softmax", "gru", "din", "markov", "popularity", "oracle", "policy")
 Edit = Callable[[str, str, str], set[str]]
 
 
@@ -45,9 +45,14 @@ def test_an_edited_encoder_runs_again_with_its_users(edited: Edit) -> None:
     assert edited("model/network/encoders/gru.py", "class Encoder", "class Cell") == {"gru"}
 
 
+def test_an_edited_ranking_model_runs_again_alone(edited: Edit) -> None:
+    """As an encoder does."""
+    assert edited("model/network/interest/din.py", "_UNIT, _HIDDEN", "_HIDDEN, _UNIT") == {"din"}
+
+
 def test_the_learner_is_no_part_of_a_baseline(edited: Edit) -> None:
     """Its code decides what every encoder learns."""
-    assert edited("model/learning/learner.py", "class Learner", "class Pupil") == {"silu", "softmax", "gru"}
+    assert edited("model/learning/learner.py", "class Learner", "class Pupil") == {"silu", "softmax", "gru", "din"}
 
 
 @pytest.mark.parametrize("file", ["sim/experiment/run.py", "stream/join/joiner.py"])

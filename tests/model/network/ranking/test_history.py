@@ -75,6 +75,12 @@ def test_no_tokens_are_no_history() -> None:
     assert not any(column.any() for name, column in found._asdict().items() if name != "items")
 
 
+def test_a_log_of_actions_alone_has_no_requests() -> None:
+    """Then there are tokens, and nothing to rank."""
+    none = torch.empty(0, dtype=torch.int64)
+    assert histories(tokens_of([4, 2], 0), none, none, 0).behaviours.shape == (0, 1, DIM)
+
+
 def test_candidates_are_scaled_as_tokens_are() -> None:
     """By the root of the width."""
     rows = torch.ones(2, 4)

@@ -6,6 +6,7 @@ import pytest
 from sim.compare.click_tables import click_tables
 from sim.report.analysis.clicks import CONSTANT, ages_of, click_summary
 from sim.report.analysis.results import CLICKS, Results
+from sim.report.html.clicks import click_tables as page_tables
 from tests.sim.report.report_folders import ABOUT, run
 
 NE = {("silu", 0): 0.9, ("silu", 1): 0.8, ("din", 0): 0.8, ("din", 1): 0.8}
@@ -48,6 +49,16 @@ def test_ages_have_figures_of_their_own() -> None:
     """A mean over seeds for each contestant and age."""
     found = ages_of(results(), "slates", "click")
     assert found.filter(contestant="silu", age="old")["ne"].to_list() == pytest.approx([0.85])
+
+
+def test_the_page_has_a_table_for_each_action() -> None:
+    """Figures, and normalised entropy by age; nothing for another scenario."""
+    ((title, table),) = page_tables(results(), "slates")
+    heads = [column.title for column in table.columns]
+    assert title == "Probability of click"
+    assert heads[-2:] == ["NE, old", "seeds"]
+    assert [row.cells[-2] for row in table.rows] == ["0.8000", "0.8500", "–"]
+    assert page_tables(results(), "elsewhere") == []
 
 
 def test_a_terminal_shows_a_table_for_each_action() -> None:
