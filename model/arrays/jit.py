@@ -38,6 +38,8 @@ def compiled(
         digest = xxh3_64_hexdigest(b"".join(Path(path).read_bytes() for path in calls))
         function.__qualname__ += f"_{digest}"
     made = numba.njit(**options)(function)
+    if not hasattr(made, "compile"):  # NUMBA_DISABLE_JIT
+        return function
     with suppress(RuntimeError):  # no folder for the cache can be written
         made._cache = _Cache(function)  # type: ignore[no-untyped-call]
         made.compile = _once_a_machine(made.compile, made._cache.lock)

@@ -77,7 +77,7 @@ def test_a_metric_is_added_at_one_place(tmp_path: Path) -> None:
     )
     assert "hr@20" in summary.split("LIVE")[0]
     assert "HR@20" in live.split("PROMETHEUS")[0]
-    assert 'hstu_hr{k="20",scope="window",scorer="hstu"}' in prometheus
+    assert 'hstu_hr{k="20",scope="window",scorer="hstu",trainer="silu"}' in prometheus
     assert "HR@20" in compare
     runs = pl.read_parquet(tmp_path / "out" / "runs.parquet")
     for column in ("hr20", "late_hr20", "frozen_hr20"):

@@ -20,7 +20,6 @@ from tests.sim.replay.commands import hstu
         (["a.csv", "--speed", "0"], "--speed 0 is no speed"),
         (["a.csv", "--attention", "silu"], "belong to --direct"),
         (["a.csv", "--direct", "--attention", "linear"], "'silu', 'silu_seen' or 'softmax'"),
-        (["a.csv", "--rating-as", "view"], "--rating-as view"),
         (["--synthetic", "dirichlet", "--name", "a/b"], "--name a/b cannot name a file"),
         (["--synthetic", "dirichlet"], "No Kafka is named; give --bootstrap"),
         (["a.csv"], "There is no file a.csv; check the path"),

@@ -51,6 +51,7 @@ def test_a_run_that_diverges_does_not_end_the_others(tmp_path: Path) -> None:
     assert "2 of 6 planned runs have not ended" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_what_the_oracle_cannot_know_does_not_end_the_others(tmp_path: Path) -> None:
     """Records of 600 events are too long for the oracle; the contestants run all the same, and the error says why."""
     main, out = command(tmp_path)[:4], ("--out", str(tmp_path / "out"))
@@ -72,6 +73,7 @@ def test_what_the_oracle_cannot_know_does_not_end_the_others(tmp_path: Path) -> 
     assert pl.read_parquet(tmp_path / "out" / "runs.parquet")["contestant"].to_list() == ["popularity"]
 
 
+@pytest.mark.slow
 def test_the_folder_may_be_called_like_the_scenario(tmp_path: Path) -> None:
     """`--scenario shock --out shock` works, and so does the same command again, with the folder beside it."""
     chosen = ("--scenario", "shock", "--events", "200", "--contestant", "popularity", "--out", "shock", "--jobs", "1")
@@ -115,6 +117,7 @@ def test_a_log_that_proves_nothing_gets_no_recommendation(tmp_path: Path) -> Non
     assert "Nothing is recommended" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_every_variant_is_in_the_tables(tmp_path: Path) -> None:
     """Of each contestant, in the order of HR@10; the best says of how many."""
     chosen = ("--scenario", str(tmp_path / "small.toml"), "--contestant", "popularity", "--events", "600")

@@ -20,6 +20,7 @@ def wait_for(what: object, seconds: float = 60) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_interrupted_it_goes_on(tmp_path: Path) -> None:
     """Ctrl-C leaves checkpoints and no process; the same command ends with the figures of one that went through."""
     flags = ("--events", "1000", "--jobs", "2")

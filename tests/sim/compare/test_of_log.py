@@ -79,9 +79,9 @@ def test_what_is_lost_of_a_log_is_said_before(log: str) -> None:
 def test_a_log_that_takes_long_has_a_way_out(log: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """--limit is named, but not to who has given it."""
     monkeypatch.setattr("sim.compare.of_log._NETWORK_MS", (1e6, 0.0))
-    assert "--limit" in [*announced(log_plan([log], {"user": "who"}, TABLES), workers=2)][-1]
+    assert "--limit 20000 compares" in [*announced(log_plan([log], {"user": "who"}, TABLES), workers=2)][-1]
     said = announced(log_plan([log], {"user": "who", "limit": 40}, TABLES), workers=2)
-    assert not any("--limit" in sentence for sentence in said)
+    assert not any("--limit 20000" in sentence for sentence in said)
 
 
 def test_standard_input_cannot_be_read_again() -> None:

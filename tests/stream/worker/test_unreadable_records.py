@@ -39,7 +39,7 @@ def test_a_header_without_a_readable_name_is_a_dead_letter(
         with WorkerProcess(settings, tmp_path, bootstrap) as worker:
             await until(lambda: all_ended(bootstrap, settings), "the end of the log")
             counts = worker.metrics()["hstu_dead_letters_total"]
-            assert counts == {'partition="1",reason="unreadable"': 6.0}, counts
+            assert {of: number for of, number in counts.items() if number} == {'partition="1",reason="unreadable"': 6.0}
             assert worker.stop() == 0, worker.says
         examples.extend(await read(bootstrap, topic_prefix + "examples", 4))
 
