@@ -5,7 +5,7 @@ parts ("Comedy|Drama"), or a list, is a feature with several values; an empty ce
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -68,13 +68,24 @@ def read_items(
     for file, batch in table.batches(table.readable):
         bad.add(file, batch.bad)
         frames.append(batch.frame)
-    frame = pl.concat(frames, how="vertical_relaxed")
+    frame = _joined(frames)
     rows = len(frame) + bad.counts.total()
     frame = _with_good_ids(frame, id_column, _Whole(table.name, table.files[0].kind), bad).drop(ROW)
     bad.finish(rows)
     if frame.is_empty():
         raise SimError(f"{table.name} has no rows; there is nothing to replay.")
     return catalogue(frame, id_column, title or _first(TITLE_COLUMNS, frame.columns), ts_ms)
+
+
+def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return all rows; a column that holds lists in some frames has lists of one in the others."""
+    lists = {name for frame in frames for name in frame.columns if isinstance(frame[name].dtype, pl.List)}
+    return pl.concat([_with_lists(frame, lists) for frame in frames], how="vertical_relaxed")
+
+
+def _with_lists(frame: pl.DataFrame, names: Collection[str]) -> pl.DataFrame:
+    scalar = [name for name in names if not isinstance(frame[name].dtype, pl.List)]
+    return frame.with_columns(pl.when(pl.col(name).is_not_null()).then(pl.concat_list(name)) for name in scalar)
 
 
 class _Whole(NamedTuple):

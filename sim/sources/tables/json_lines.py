@@ -179,9 +179,15 @@ def _rows(record: dict[str, Any], paths: Sequence[_Path], exploded: Sequence[str
 
 def _series(name: str, values: list[Any]) -> pl.Series:
     if any(isinstance(value, list) for value in values):
-        lists = [[_text(each) for each in value] if isinstance(value, list) else None for value in values]
-        return pl.Series(name, lists, dtype=pl.List(pl.String))
+        return pl.Series(name, [_texts(value) for value in values], dtype=pl.List(pl.String))
     return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+
+
+def _texts(value: Any) -> list[str | None] | None:
+    """Return the texts of a list; a scalar beside lists is a list of one."""
+    if value is None:
+        return None
+    return [_text(each) for each in (value if isinstance(value, list) else [value])]
 
 
 def _text(value: Any) -> str | None:

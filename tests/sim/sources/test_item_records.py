@@ -106,3 +106,16 @@ def test_a_catalogue_of_other_ids_is_noticed(tmp_path: Path) -> None:
         (tmp_path / "items.csv").write_text(f"item_id\n{ids}\n")
         log = open_log([str(tmp_path / "log.csv")], {"items": str(tmp_path / "items.csv")})
         assert any(sentence in said for said in log.remarks)
+
+
+GENRES = ["x", ["a", "b"], None, 5.5]
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_scalars_beside_lists_are_lists_of_one(tmp_path: Path, first: int) -> None:
+    """Wherever the lists are, in the same batch of rows or in an earlier or later one."""
+    lines = [json.dumps({"item_id": str(row), "genre": genre}) for row, genre in enumerate(GENRES)]
+    (tmp_path / "0.jsonl").write_text("\n".join(lines[:first]))
+    (tmp_path / "1.jsonl").write_text("\n".join(lines[first:]))
+    found = [json.loads(value).get("features") for _, value in read_items(str(tmp_path), "item_id", 0)]
+    assert found == [{"genre": ["x"]}, {"genre": ["a", "b"]}, None, {"genre": ["5.5"]}]
