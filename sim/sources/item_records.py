@@ -16,7 +16,7 @@ from sim.errors import SimError
 from sim.sources.source import item_record
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW
-from sim.sources.tables.cells import Fault, are_whole, id_faults, texts_of, without_fraction
+from sim.sources.tables.cells import Fault, are_whole, holds_lists, id_faults, texts_of, without_fraction
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import AnyFile, open_table
 
@@ -64,17 +64,19 @@ def read_items(
         )
     if title is not None and title not in table.columns:
         raise SimError(f"{table.name} has no column {title!r}; its columns are {', '.join(table.columns)}.")
+    title_column = title or _first(TITLE_COLUMNS, table.readable)
+    table = table.reopened(replace(settings, texts=tuple(name for name in (id_column, title_column) if name)))
     frames = []
     for file, batch in table.batches(table.readable):
         bad.add(file, batch.bad)
         frames.append(batch.frame)
     frame = _joined(frames)
     rows = len(frame) + bad.counts.total()
-    frame = _with_good_ids(frame, id_column, _Whole(table.name, table.files[0].kind), bad).drop(ROW)
+    frame = _good(frame, id_column, title_column, _Whole(table.name, table.files[0].kind), bad).drop(ROW)
     bad.finish(rows)
     if frame.is_empty():
         raise SimError(f"{table.name} has no rows; there is nothing to replay.")
-    return catalogue(frame, id_column, title or _first(TITLE_COLUMNS, frame.columns), ts_ms)
+    return catalogue(frame, id_column, title_column, ts_ms)
 
 
 def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -95,11 +97,14 @@ class _Whole(NamedTuple):
     kind: str
 
 
-def _with_good_ids(frame: pl.DataFrame, id_column: str, owner: AnyFile, bad: BadRows) -> pl.DataFrame:
+def _good(frame: pl.DataFrame, id_column: str, title_column: str | None, owner: AnyFile, bad: BadRows) -> pl.DataFrame:
+    """Return the rows without a fault, their ids as texts."""
     texts = texts_of(frame[id_column])
     texts = without_fraction(texts) if are_whole(texts) else texts
     repeated = Fault(~texts.is_first_distinct(), id_column, "is the id of an earlier row")
-    good = bad.drop(owner, frame, [*id_faults(texts), repeated])
+    lists = [name for name in (title_column,) if name and holds_lists(frame[name])]
+    titles = [Fault(frame[name].is_not_null(), name, "is a list") for name in lists]
+    good = bad.drop(owner, frame, [*id_faults(texts), repeated, *titles])
     frame = frame.with_columns(texts)
     return frame if good is None else frame.filter(good)
 

@@ -10,6 +10,7 @@ import pytest
 from sim.errors import SimError
 from sim.sources.item_records import read_items
 from sim.sources.open_log import open_log
+from sim.sources.tables.bad_rows import BadRows
 
 
 def test_a_catalogue_has_titles_and_features(tmp_path: Path) -> None:
@@ -119,3 +120,23 @@ def test_scalars_beside_lists_are_lists_of_one(tmp_path: Path, first: int) -> No
     (tmp_path / "1.jsonl").write_text("\n".join(lines[first:]))
     found = [json.loads(value).get("features") for _, value in read_items(str(tmp_path), "item_id", 0)]
     assert found == [{"genre": ["x"]}, {"genre": ["a", "b"]}, None, {"genre": ["5.5"]}]
+
+
+@pytest.mark.parametrize("column", ["item_id", "title"])
+@pytest.mark.parametrize("name", ["items.jsonl", "items.parquet"])
+def test_a_list_is_no_id_and_no_title(tmp_path: Path, name: str, column: str) -> None:
+    """It is a bad row: refused in a sentence, or left out; the scalars beside it in JSON are good."""
+    row = {"item_id": "a", "title": "b", column: ["c"]}
+    rows = [row, {"item_id": "d", "title": "e"}] if name == "items.jsonl" else [row]
+    content = "\n".join(map(json.dumps, rows)) if name == "items.jsonl" else pl.DataFrame(rows)
+    with pytest.raises(SimError, match=f"{column}.* is (bad, {column} is )?(a list|no id).*: --skip-bad 1 leaves"):
+        records(tmp_path / name, content)
+    if name == "items.jsonl":
+        kept = records(tmp_path / name, content, bad=BadRows("1", None))
+        assert kept == {"d": {"item_id": "d", "ts": 0, "title": "e"}}
+
+
+def test_a_column_may_have_no_name(tmp_path: Path) -> None:
+    """As the index has that pandas writes; in JSON as in CSV."""
+    found = records(tmp_path / "items.jsonl", '{"item_id": "a", "title": "x", "": "y"}')
+    assert found == records(tmp_path / "items.csv", "item_id,title,\na,x,y\n")
