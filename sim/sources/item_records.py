@@ -1,13 +1,15 @@
 """Catalogues of recorded logs: a table of items becomes records of topic `items`.
 
 A row is one item: its id, its title if there is one, and every other column as a feature. A text with `|` between its
-parts ("Comedy|Drama"), or a list, is a feature with several values; an empty cell or NaN is no feature.
+parts ("Comedy|Drama"), or a list, is a feature with several values; an empty cell or NaN is no feature. A text that is
+a number as JSON writes it is that number, so that a catalogue has the same features in any format.
 """
 
 import math
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import polars as pl
@@ -22,6 +24,8 @@ from sim.sources.tables.table import AnyFile, open_table
 
 ID_COLUMNS = ("item_id", "id", "item", "itemid", "movieId", "movie_id", "product_id", "article_id", "news_id")
 TITLE_COLUMNS = ("title", "name", "item_name", "movie_title", "prod_name", "product_name", "headline")
+_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_WHOLE: Final = 1 << 63  # whole numbers from here on are floats
 
 Catalogue = list[tuple[str, bytes]]
 
@@ -135,12 +139,22 @@ def _is_nothing(raw: Any) -> bool:
 
 def _value(raw: Any) -> Any:
     if isinstance(raw, str) and "|" in raw:
-        return [part for part in raw.split("|") if part]
+        return [_scalar(part) for part in raw.split("|") if part]
+    if isinstance(raw, list):
+        return [_scalar(each) for each in raw if not _is_nothing(each)]
+    return _scalar(raw)
+
+
+def _scalar(raw: Any) -> Any:
+    if isinstance(raw, int | float | list):
+        return raw
     if isinstance(raw, dict):
         return msgspec.json.encode(raw, enc_hook=str).decode()
-    if isinstance(raw, list):
-        return [_value(each) if isinstance(each, dict) else each for each in raw if not _is_nothing(each)]
-    return raw if isinstance(raw, str | int | float | bool) else str(raw)
+    text = str(raw)
+    number = float(text) if _NUMBER.fullmatch(text) else math.inf
+    if not math.isfinite(number):
+        return text
+    return int(text) if text.lstrip("-").isdigit() and abs(number) < _WHOLE else number
 
 
 def _first(wanted: Sequence[str], there: Sequence[str]) -> str | None:

@@ -18,7 +18,7 @@ def test_a_catalogue_has_titles_and_features(tmp_path: Path) -> None:
     items, ts_ms = tmp_path / "items.csv", 1_704_067_201_000
     items.write_text("id,title,genres,year\na,Alien,Horror|Sci-Fi,1979\nb,,,\n")
     records = [(key, json.loads(value)) for key, value in read_items(str(items), "item_id", ts_ms)]
-    features = {"genres": ["Horror", "Sci-Fi"], "year": "1979"}
+    features = {"genres": ["Horror", "Sci-Fi"], "year": 1979}
     assert records == [
         ("a", {"item_id": "a", "ts": ts_ms, "title": "Alien", "features": features}),
         ("b", {"item_id": "b", "ts": ts_ms}),
@@ -119,7 +119,7 @@ def test_scalars_beside_lists_are_lists_of_one(tmp_path: Path, first: int) -> No
     (tmp_path / "0.jsonl").write_text("\n".join(lines[:first]))
     (tmp_path / "1.jsonl").write_text("\n".join(lines[first:]))
     found = [json.loads(value).get("features") for _, value in read_items(str(tmp_path), "item_id", 0)]
-    assert found == [{"genre": ["x"]}, {"genre": ["a", "b"]}, None, {"genre": ["5.5"]}]
+    assert found == [{"genre": ["x"]}, {"genre": ["a", "b"]}, None, {"genre": [5.5]}]
 
 
 @pytest.mark.parametrize("column", ["item_id", "title"])
@@ -140,3 +140,30 @@ def test_a_column_may_have_no_name(tmp_path: Path) -> None:
     """As the index has that pandas writes; in JSON as in CSV."""
     found = records(tmp_path / "items.jsonl", '{"item_id": "a", "title": "x", "": "y"}')
     assert found == records(tmp_path / "items.csv", "item_id,title,\na,x,y\n")
+
+
+NUMBERS = {"1999": 1999, "9.5": 9.5, "-0.25": -0.25, "1e3": 1000.0, "0": 0, "9" * 25: 1e25}
+
+
+@pytest.mark.parametrize("text", [*NUMBERS, "007", "1e400", "9" * 5000, "+1", "1_000", ".5", "٣", "1999 ", "true"])
+def test_a_text_that_is_a_plain_number_is_one(tmp_path: Path, text: str) -> None:
+    """Alone and in lists, in any format; ids and titles stay texts."""
+    row = {"item_id": "1", "title": "1984", "x": text, "list": [text, "b"]}
+    csv = f"item_id,title,x,list\n1,1984,{text},{text}|b\n"
+    for name, content in {"a.csv": csv, "a.jsonl": json.dumps(row), "a.parquet": pl.DataFrame([row])}.items():
+        value = NUMBERS.get(text, text)
+        found = records(tmp_path / name, content)
+        assert found["1"] == {
+            "item_id": "1", "ts": 0, "title": "1984", "features": {"x": value, "list": [value, "b"]},
+        }  # fmt: skip
+
+
+def test_a_catalogue_has_the_same_features_in_any_format(tmp_path: Path) -> None:
+    """Numbers of JSON and CSV are those of Parquet."""
+    row = {"item_id": "1", "year": 1999, "price": 9.5}
+    made = [
+        records(tmp_path / "a.csv", "item_id,year,price\n1,1999,9.5\n"),
+        records(tmp_path / "a.jsonl", json.dumps(row)),
+        records(tmp_path / "a.parquet", pl.DataFrame([row])),
+    ]
+    assert made == [{"1": {"item_id": "1", "ts": 0, "features": {"year": 1999, "price": 9.5}}}] * 3
