@@ -1,13 +1,15 @@
 """Catalogues of recorded logs: a table of items becomes records of topic `items`.
 
 A row is one item: its id, its title if there is one, and every other column as a feature. A text with `|` between its
-parts ("Comedy|Drama"), or a list, is a feature with several values; an empty cell or NaN is no feature.
+parts ("Comedy|Drama"), or a list, is a feature with several values; an empty cell or NaN is no feature. A text that is
+a number as JSON writes it is that number, so that a catalogue has the same features in any format.
 """
 
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import polars as pl
@@ -16,12 +18,14 @@ from sim.errors import SimError
 from sim.sources.source import item_record
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW
-from sim.sources.tables.cells import Fault, are_whole, id_faults, texts_of, without_fraction
+from sim.sources.tables.cells import Fault, are_whole, holds_lists, id_faults, texts_of, without_fraction
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import AnyFile, open_table
 
 ID_COLUMNS = ("item_id", "id", "item", "itemid", "movieId", "movie_id", "product_id", "article_id", "news_id")
 TITLE_COLUMNS = ("title", "name", "item_name", "movie_title", "prod_name", "product_name", "headline")
+_NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_WHOLE: Final = 1 << 63  # whole numbers from here on are floats
 
 Catalogue = list[tuple[str, bytes]]
 
@@ -64,17 +68,30 @@ def read_items(
         )
     if title is not None and title not in table.columns:
         raise SimError(f"{table.name} has no column {title!r}; its columns are {', '.join(table.columns)}.")
+    title_column = title or _first(TITLE_COLUMNS, table.readable)
+    table = table.reopened(replace(settings, texts=tuple(name for name in (id_column, title_column) if name)))
     frames = []
     for file, batch in table.batches(table.readable):
         bad.add(file, batch.bad)
         frames.append(batch.frame)
-    frame = pl.concat(frames, how="vertical_relaxed")
+    frame = _joined(frames)
     rows = len(frame) + bad.counts.total()
-    frame = _with_good_ids(frame, id_column, _Whole(table.name, table.files[0].kind), bad).drop(ROW)
+    frame = _good(frame, id_column, title_column, _Whole(table.name, table.files[0].kind), bad).drop(ROW)
     bad.finish(rows)
     if frame.is_empty():
         raise SimError(f"{table.name} has no rows; there is nothing to replay.")
-    return catalogue(frame, id_column, title or _first(TITLE_COLUMNS, frame.columns), ts_ms)
+    return catalogue(frame, id_column, title_column, ts_ms)
+
+
+def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Return all rows; a column that holds lists in some frames has lists of one in the others."""
+    lists = {name for frame in frames for name in frame.columns if isinstance(frame[name].dtype, pl.List)}
+    return pl.concat([_with_lists(frame, lists) for frame in frames], how="vertical_relaxed")
+
+
+def _with_lists(frame: pl.DataFrame, names: Collection[str]) -> pl.DataFrame:
+    scalar = [name for name in names if not isinstance(frame[name].dtype, pl.List)]
+    return frame.with_columns(pl.when(pl.col(name).is_not_null()).then(pl.concat_list(name)) for name in scalar)
 
 
 class _Whole(NamedTuple):
@@ -84,11 +101,14 @@ class _Whole(NamedTuple):
     kind: str
 
 
-def _with_good_ids(frame: pl.DataFrame, id_column: str, owner: AnyFile, bad: BadRows) -> pl.DataFrame:
+def _good(frame: pl.DataFrame, id_column: str, title_column: str | None, owner: AnyFile, bad: BadRows) -> pl.DataFrame:
+    """Return the rows without a fault, their ids as texts."""
     texts = texts_of(frame[id_column])
     texts = without_fraction(texts) if are_whole(texts) else texts
     repeated = Fault(~texts.is_first_distinct(), id_column, "is the id of an earlier row")
-    good = bad.drop(owner, frame, [*id_faults(texts), repeated])
+    lists = [name for name in (title_column,) if name and holds_lists(frame[name])]
+    titles = [Fault(frame[name].is_not_null(), name, "is a list") for name in lists]
+    good = bad.drop(owner, frame, [*id_faults(texts), repeated, *titles])
     frame = frame.with_columns(texts)
     return frame if good is None else frame.filter(good)
 
@@ -119,12 +139,22 @@ def _is_nothing(raw: Any) -> bool:
 
 def _value(raw: Any) -> Any:
     if isinstance(raw, str) and "|" in raw:
-        return [part for part in raw.split("|") if part]
+        return [_scalar(part) for part in raw.split("|") if part]
+    if isinstance(raw, list):
+        return [_scalar(each) for each in raw if not _is_nothing(each)]
+    return _scalar(raw)
+
+
+def _scalar(raw: Any) -> Any:
+    if isinstance(raw, int | float | list):
+        return raw
     if isinstance(raw, dict):
         return msgspec.json.encode(raw, enc_hook=str).decode()
-    if isinstance(raw, list):
-        return [_value(each) if isinstance(each, dict) else each for each in raw if not _is_nothing(each)]
-    return raw if isinstance(raw, str | int | float | bool) else str(raw)
+    text = str(raw)
+    number = float(text) if _NUMBER.fullmatch(text) else math.inf
+    if not math.isfinite(number):
+        return text
+    return int(text) if text.lstrip("-").isdigit() and abs(number) < _WHOLE else number
 
 
 def _first(wanted: Sequence[str], there: Sequence[str]) -> str | None:

@@ -84,7 +84,7 @@ class LogSettings:
         Raises:
             SimError: A setting is no such thing.
         """
-        own = {field.name: getattr(self, field.name) for field in fields(TableSettings) if field.name != "numbered"}
+        own = {field.name: getattr(self, field.name) for field in fields(TableSettings) if hasattr(self, field.name)}
         return TableSettings(**own, numbered=self.user.isdigit() and self.time.isdigit())
 
     def times(self) -> TimeSettings:

@@ -80,7 +80,7 @@ class BadRows:
             return
         reason = f"{fault.column} {fault.reason}"
         if not self._first:
-            value = rows[fault.column][0]
+            value = rows[fault.column].head(1).to_list()[0]
             what = "time" if "time" in fault.reason or "years" in fault.reason else "value"
             shown = repr(value)[:_SHOWN]
             self._first = (

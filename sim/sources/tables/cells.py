@@ -27,7 +27,9 @@ class Fault(NamedTuple):
 
 
 def texts_of(column: pl.Series) -> pl.Series:
-    """Return a column of scalars as texts; missing values stay missing, the float 42.0 is "42"."""
+    """Return a column as texts; missing values stay missing, lists become so, the float 42.0 is "42"."""
+    if holds_lists(column):
+        return pl.Series(column.name, [None], dtype=pl.String).new_from_index(0, len(column))
     if column.dtype.is_float():
         whole = column == column.round()
         as_int = column.set(~whole.fill_null(False), None).cast(pl.Int64, strict=False).cast(pl.String)

@@ -113,9 +113,12 @@ def _opened(value: Any) -> Any:
     return value
 
 
-def batches(text: PlainText, columns: Sequence[str], exploded: Sequence[str], size: int) -> Iterator[Batch]:
-    """Yield the named columns as texts, or lists of texts; a line that is no object is bad."""
+def batches(
+    text: PlainText, columns: Sequence[str], exploded: Sequence[str], size: int, texts: Sequence[str] = ()
+) -> Iterator[Batch]:
+    """Yield the named columns as texts, or lists of texts; a line that is no object, or a list in `texts`, is bad."""
     paths = [_Path(name, exploded) for name in columns]
+    scalar = [(place, name) for place, name in enumerate(columns) if name in texts]
     with text.path.open("rb") as file:
         numbered = enumerate(file, 1)
         while lines := list(islice(numbered, size)):
@@ -124,15 +127,22 @@ def batches(text: PlainText, columns: Sequence[str], exploded: Sequence[str], si
                 record = _record(line)
                 if not isinstance(record, dict):
                     if line.strip():
-                        bad.append(BadRow(number, _NO_OBJECT, line[:1000].decode(errors="replace").strip()))
+                        bad.append(_bad(number, _NO_OBJECT, line))
                     continue
                 for row in _rows(record, paths, exploded):
+                    if lists := [name for place, name in scalar if isinstance(row[place], list)]:
+                        bad.append(_bad(number, f"{lists[0]} is a list", line))
+                        continue
                     numbers.append(number)
                     for column, value in zip(cells, row, strict=True):
                         column.append(value)
             named = zip(columns, cells, strict=True)
-            rows = [pl.Series(ROW, numbers, dtype=pl.Int64), *(_series(name, values) for name, values in named)]
-            yield Batch(pl.DataFrame(rows), bad)
+            rows = {name: _series(name, values) for name, values in named}
+            yield Batch(pl.DataFrame({ROW: pl.Series(ROW, numbers, dtype=pl.Int64)} | rows), bad)
+
+
+def _bad(number: int, reason: str, line: bytes) -> BadRow:
+    return BadRow(number, reason, line[:1000].decode(errors="replace").strip())
 
 
 def _record(line: bytes) -> Any:
@@ -155,10 +165,13 @@ class _Path:
     def __init__(self, name: str, exploded: Sequence[str]) -> None:
         self.through = next((at for at, each in enumerate(exploded) if name == each or name.startswith(each + ".")), -1)
         rest = name[len(exploded[self.through]) + 1 :] if self.through >= 0 else name
-        self.name, self.keys = rest, rest.split(".") if rest else []
+        self.name, self.keys = rest, rest.split(".")
+        self.is_element = self.through >= 0 and name == exploded[self.through]
 
     def of(self, value: Any) -> Any:
-        if self.name and isinstance(value, dict) and self.name in value:
+        if self.is_element:
+            return value
+        if isinstance(value, dict) and self.name in value:
             return value[self.name]  # a key may hold dots itself
         for key in self.keys:
             value = _opened(value)
@@ -179,9 +192,15 @@ def _rows(record: dict[str, Any], paths: Sequence[_Path], exploded: Sequence[str
 
 def _series(name: str, values: list[Any]) -> pl.Series:
     if any(isinstance(value, list) for value in values):
-        lists = [[_text(each) for each in value] if isinstance(value, list) else None for value in values]
-        return pl.Series(name, lists, dtype=pl.List(pl.String))
+        return pl.Series(name, [_texts(value) for value in values], dtype=pl.List(pl.String))
     return pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+
+
+def _texts(value: Any) -> list[str | None] | None:
+    """Return the texts of a list; a scalar beside lists is a list of one."""
+    if value is None:
+        return None
+    return [_text(each) for each in (value if isinstance(value, list) else [value])]
 
 
 def _text(value: Any) -> str | None:

@@ -18,7 +18,7 @@ from sim.sources.tables.scratch import refusing_full
 STDIN: Final = "-"
 _NO_LOGS: Final = ("readme", "license", "licence", "changelog", "notice")
 _PROSE: Final = (".md", ".rst", ".pdf", ".html")
-_ZIP: Final = b"PK\x03\x04"
+_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins an archive without files
 _OFFICE: Final = "[Content_Types].xml"
 _PARTITION: Final = re.compile(r"([^=/]+)=([^/]*)")
 
@@ -95,7 +95,7 @@ def _is_zip(path: Path) -> bool:
     if not path.is_file():
         return False
     with path.open("rb") as file:
-        return file.read(len(_ZIP)) == _ZIP
+        return file.read(4) in _ZIP
 
 
 def _of_zip(path: Path, wanted: str = "*") -> Iterator[SourceFile]:
@@ -109,8 +109,10 @@ def _of_zip(path: Path, wanted: str = "*") -> Iterator[SourceFile]:
         raise SimError(f"{path} is a document of an office program; save its table as CSV.")
     inside = sorted(name for name in inside if not _hidden(name) and not _is_prose(name))
     found = [name for name in inside if fnmatch(str(name), wanted)]
+    if not inside:
+        raise SimError(f"{path} is a zip archive that holds no file of a log.")
     if not found:
-        raise SimError(f"{path} holds no files {wanted}; it has {', '.join(map(str, inside)) or 'none'}.")
+        raise SimError(f"{path} holds no files {wanted}; it has {', '.join(map(str, inside))}.")
     for name in found:
         matches = (_PARTITION.fullmatch(part) for part in name.parts[:-1])
         yield SourceFile(path, {match[1]: unquote(match[2]) for match in matches if match}, str(name))

@@ -25,6 +25,8 @@ class TableSettings:
     """Whether columns are named by number, so that a first line that may be a header is none."""
     explode: str | None = None
     """Columns of lists, with commas between: each element is a row of its own, in all of them together."""
+    texts: tuple[str, ...] = ()
+    """Columns in which a list makes a row of JSON a bad one."""
 
     def __post_init__(self) -> None:
         if self.separator == "" or (self.separator or "").strip(" ") == "\n":

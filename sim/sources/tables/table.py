@@ -305,7 +305,7 @@ class TableFile:
             return delimited.batches(self.text, self.dialect, columns, size)
         exploded = self.settings.exploded
         if self.kind == "json":
-            return json_lines.batches(self.lines, columns, exploded, size)
+            return json_lines.batches(self.lines, columns, exploded, size, self.settings.texts)
         return parquet.batches(self._path, columns, exploded, size)
 
     def _unreadable(self, error: Exception) -> SimError:

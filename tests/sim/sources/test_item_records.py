@@ -10,6 +10,7 @@ import pytest
 from sim.errors import SimError
 from sim.sources.item_records import read_items
 from sim.sources.open_log import open_log
+from sim.sources.tables.bad_rows import BadRows
 
 
 def test_a_catalogue_has_titles_and_features(tmp_path: Path) -> None:
@@ -17,7 +18,7 @@ def test_a_catalogue_has_titles_and_features(tmp_path: Path) -> None:
     items, ts_ms = tmp_path / "items.csv", 1_704_067_201_000
     items.write_text("id,title,genres,year\na,Alien,Horror|Sci-Fi,1979\nb,,,\n")
     records = [(key, json.loads(value)) for key, value in read_items(str(items), "item_id", ts_ms)]
-    features = {"genres": ["Horror", "Sci-Fi"], "year": "1979"}
+    features = {"genres": ["Horror", "Sci-Fi"], "year": 1979}
     assert records == [
         ("a", {"item_id": "a", "ts": ts_ms, "title": "Alien", "features": features}),
         ("b", {"item_id": "b", "ts": ts_ms}),
@@ -106,3 +107,63 @@ def test_a_catalogue_of_other_ids_is_noticed(tmp_path: Path) -> None:
         (tmp_path / "items.csv").write_text(f"item_id\n{ids}\n")
         log = open_log([str(tmp_path / "log.csv")], {"items": str(tmp_path / "items.csv")})
         assert any(sentence in said for said in log.remarks)
+
+
+GENRES = ["x", ["a", "b"], None, 5.5]
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_scalars_beside_lists_are_lists_of_one(tmp_path: Path, first: int) -> None:
+    """Wherever the lists are, in the same batch of rows or in an earlier or later one."""
+    lines = [json.dumps({"item_id": str(row), "genre": genre}) for row, genre in enumerate(GENRES)]
+    (tmp_path / "0.jsonl").write_text("\n".join(lines[:first]))
+    (tmp_path / "1.jsonl").write_text("\n".join(lines[first:]))
+    found = [json.loads(value).get("features") for _, value in read_items(str(tmp_path), "item_id", 0)]
+    assert found == [{"genre": ["x"]}, {"genre": ["a", "b"]}, None, {"genre": [5.5]}]
+
+
+@pytest.mark.parametrize("column", ["item_id", "title"])
+@pytest.mark.parametrize("name", ["items.jsonl", "items.parquet"])
+def test_a_list_is_no_id_and_no_title(tmp_path: Path, name: str, column: str) -> None:
+    """It is a bad row: refused in a sentence, or left out; the scalars beside it in JSON are good."""
+    row = {"item_id": "a", "title": "b", column: ["c"]}
+    rows = [row, {"item_id": "d", "title": "e"}] if name == "items.jsonl" else [row]
+    content = "\n".join(map(json.dumps, rows)) if name == "items.jsonl" else pl.DataFrame(rows)
+    with pytest.raises(SimError, match=f"{column}.* is (bad, {column} is )?(a list|no id).*: --skip-bad 1 leaves"):
+        records(tmp_path / name, content)
+    if name == "items.jsonl":
+        kept = records(tmp_path / name, content, bad=BadRows("1", None))
+        assert kept == {"d": {"item_id": "d", "ts": 0, "title": "e"}}
+
+
+def test_a_column_may_have_no_name(tmp_path: Path) -> None:
+    """As the index has that pandas writes; in JSON as in CSV."""
+    found = records(tmp_path / "items.jsonl", '{"item_id": "a", "title": "x", "": "y"}')
+    assert found == records(tmp_path / "items.csv", "item_id,title,\na,x,y\n")
+
+
+NUMBERS = {"1999": 1999, "9.5": 9.5, "-0.25": -0.25, "1e3": 1000.0, "0": 0, "9" * 25: 1e25}
+
+
+@pytest.mark.parametrize("text", [*NUMBERS, "007", "1e400", "9" * 5000, "+1", "1_000", ".5", "٣", "1999 ", "true"])
+def test_a_text_that_is_a_plain_number_is_one(tmp_path: Path, text: str) -> None:
+    """Alone and in lists, in any format; ids and titles stay texts."""
+    row = {"item_id": "1", "title": "1984", "x": text, "list": [text, "b"]}
+    csv = f"item_id,title,x,list\n1,1984,{text},{text}|b\n"
+    for name, content in {"a.csv": csv, "a.jsonl": json.dumps(row), "a.parquet": pl.DataFrame([row])}.items():
+        value = NUMBERS.get(text, text)
+        found = records(tmp_path / name, content)
+        assert found["1"] == {
+            "item_id": "1", "ts": 0, "title": "1984", "features": {"x": value, "list": [value, "b"]},
+        }  # fmt: skip
+
+
+def test_a_catalogue_has_the_same_features_in_any_format(tmp_path: Path) -> None:
+    """Numbers of JSON and CSV are those of Parquet."""
+    row = {"item_id": "1", "year": 1999, "price": 9.5}
+    made = [
+        records(tmp_path / "a.csv", "item_id,year,price\n1,1999,9.5\n"),
+        records(tmp_path / "a.jsonl", json.dumps(row)),
+        records(tmp_path / "a.parquet", pl.DataFrame([row])),
+    ]
+    assert made == [{"1": {"item_id": "1", "ts": 0, "features": {"year": 1999, "price": 9.5}}}] * 3

@@ -13,6 +13,7 @@ from sim.sources.open_log import read_log
     ("name", "content", "sentence"),
     [
         ("log.zip", b"PK\x03\x04...", "is a damaged zip archive"),
+        ("log.zip", b"PK\x05\x06" + bytes(18), "is a zip archive that holds no file"),
         ("log.csv.gz", b"\x1f\x8b\x08", "cannot be unpacked: .*; it may be cut off"),
         ("log.csv", None, "There is no file .*log.csv; check the path"),
         ("log.csv", b"", "has no rows; there is nothing to replay"),
