@@ -36,6 +36,7 @@ from model.serving.responses import (
     Similar,
     TopK,
     TopKBatch,
+    split_ids,
 )
 from stream.example import id_text
 
@@ -58,10 +59,6 @@ def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _split(ids: str) -> list[str]:
-    return ids.split(",") if ids else []
-
-
 def add_queries(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
     """Add the endpoints; `guard` shows in /docs that they need a token."""
     _add_topk(app, swapper, guard)
@@ -82,7 +79,7 @@ def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         diversity: Diversity = 0.0,
     ) -> Response:
         """Return the best live items for a user, by popularity where the user is unknown."""
-        filters = Filters(_split(allow), _split(deny), feature, diversity)
+        filters = Filters(split_ids(allow), split_ids(deny), feature, diversity)
         return _json(answerer_of(swapper).topk(user, k, now_ms, include_seen=include_seen, filters=filters))
 
     @app.post("/topk", response_model=TopK, dependencies=guard)
@@ -104,7 +101,7 @@ def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
     @app.get("/rank", response_model=Ranking, dependencies=guard)
     def rank(user: User, items: Items, now_ms: Now = None) -> Response:
         """Return the candidates in order, each scored as if it alone were shown to the user now."""
-        return _json(answerer_of(swapper).rank(user, _split(items), now_ms))
+        return _json(answerer_of(swapper).rank(user, split_ids(items), now_ms))
 
     @app.post("/rank", response_model=Ranking, dependencies=guard)
     def rank_any(question: RankQuestion) -> Response:
@@ -127,7 +124,7 @@ def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
     ) -> Response:
         """Return why items have the scores of /topk: what the counts add, and what each event of the user moves."""
         answerer = answerer_of(swapper)
-        return _json(answerer.explain(user, _split(items), now_ms, include_seen=include_seen, newest=newest))
+        return _json(answerer.explain(user, split_ids(items), now_ms, include_seen=include_seen, newest=newest))
 
     @app.post("/explain", response_model=Explanation, dependencies=guard)
     def explain_any(question: ExplainQuestion) -> Response:

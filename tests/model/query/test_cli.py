@@ -8,16 +8,10 @@ from typing import Any
 import pytest
 
 from model.errors import ModelError
-from model.query.cli import _split
 from model.serving.responses import QueryError
 from model.storage.aliases import move
 from tests.model.commands import Context, Run, ids
 from tests.served import NOW_MS, model_arrays, tokens_of, write_model
-
-
-def test_an_id_with_a_comma_stands_in_quotes() -> None:
-    """As in CSV; other quotes are letters."""
-    assert _split('"a,b",c,5" screen') == ["a,b", "c", '5" screen']
 
 
 def test_top_k_prints_a_table_or_one_document(run: Run, directory: Path, context: Context) -> None:
@@ -114,6 +108,7 @@ def test_reasons_are_printed(run: Run, directory: Path, context: Context) -> Non
     assert [line[1] for line in lines[4:]] == [event["title"] for event in found["events"]]
     assert f"{found['items'][1]['changes'][0]:.4f}" == lines[4][4]
     assert "By popularity" in run("query", "explain", "--user", "bob", "--items", "i2").stderr
+    assert run("query", "explain", "--user", "ada", "--items", "zz").stdout.splitlines()[0].startswith("item\ttitle")
     assert context.memory.closed
 
 

@@ -33,6 +33,9 @@ def test_an_explanation_over_http(client: httpx.Client) -> None:
     assert [event["id"] for event in found["events"]] == ["i3", "i1"]
     assert all(len(item["changes"]) == 2 for item in found["items"])
     assert client.post("/explain", json={**params, "items": ids(top)}).json()["items"] == found["items"]
+    for unknown in ("zz", '"x,y"'):
+        answer = client.get("/explain", params=params | {"items": unknown})
+        assert (answer.status_code, answer.json()["items"]) == (200, [])
     for wrong, sentence in (({"newest": 101}, "newest is 101"), ({"items": ""}, "items has 0 item ids")):
         refused = client.get("/explain", params=params | wrong)
         assert (refused.status_code, sentence in refused.json()["detail"]) == (422, True)
@@ -60,6 +63,8 @@ def test_batches_rank_and_are_bounded(client: httpx.Client) -> None:
     answers = client.post("/rank/batch", json=body).json()["answers"]
     alone = client.get("/rank", params={"user": "ada", "items": "i2,x", "now_ms": NOW_MS}).json()
     assert (answers[0]["items"], answers[1]["user"]) == (alone["items"], "nobody")
+    quoted = client.get("/rank", params={"user": "ada", "items": '"x,y",i2'}).json()
+    assert ids(quoted) == ["i2", "x,y"]
     for path, more in (("/topk/batch", {}), ("/rank/batch", {"items": ["i1"]})):
         refused = client.post(path, json={"users": ["u"] * 101, **more})
         assert (refused.status_code, "users is refused" in refused.json()["detail"]) == (422, True)
