@@ -1,11 +1,15 @@
 """Explanations, similar items, batches, filters, history and freshness over HTTP."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
+from model.serving.answerer import Answerer
+from model.serving.http.app import _THREADS
 from tests.http_server import serving
 from tests.served import NOW_MS, model_arrays, write_model
 
@@ -68,6 +72,27 @@ def test_batches_rank_and_are_bounded(client: httpx.Client) -> None:
     for path, more in (("/topk/batch", {}), ("/rank/batch", {"items": ["i1"]})):
         refused = client.post(path, json={"users": ["u"] * 101, **more})
         assert (refused.status_code, "users is refused" in refused.json()["detail"]) == (422, True)
+
+
+def test_short_queries_find_a_thread_beside_long_ones(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two explanations or batches are computed at a time; more of them wait without a thread."""
+    begun, go_on, explain = threading.Semaphore(0), threading.Event(), Answerer.explain
+
+    def wait(*args: Any, **options: Any) -> Any:
+        begun.release()
+        go_on.wait(10)
+        return explain(*args, **options)
+
+    monkeypatch.setattr(Answerer, "explain", wait)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        slow = [pool.submit(client.get, "/explain?user=ada&items=i1") for _ in range(_THREADS)]
+        try:
+            assert all(begun.acquire(timeout=5) for _ in range(2))
+            assert not begun.acquire(timeout=0.2)
+            assert client.get("/topk?user=ada", timeout=2).status_code == 200
+        finally:
+            go_on.set()
+        assert {one.result().status_code for one in slow} == {200}
 
 
 def test_similar_history_and_freshness_over_http(client: httpx.Client) -> None:
