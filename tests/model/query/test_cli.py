@@ -146,10 +146,13 @@ def test_a_question_as_of_an_earlier_time(run: Run, directory: Path, context: Co
         )["snapshot"]["step"]
         == 7
     )
+    assert asked("--as-of", "9007199254740991")["now_ms"] == 2**53 - 1
     ranked = run("query", "rank", "--user", "ada", "--items", "i9", "--as-of", iso, "--json")
     assert json.loads(ranked.stdout)["snapshot"]["step"] == 8
     for flags, sentence in (
         (["--as-of", "1000"], "is as old as 1970-01-01 00:00:01; the oldest is of 2023-"),
+        (["--as-of", "9" * 19], "--as-of is 9999999999999999999; give at most 9007199254740991 ms"),
+        (["--as-of", "9007199254740992"], "give at most 9007199254740991 ms"),
         (["--as-of", "yesterday"], "--as-of is 'yesterday'; give ms since 1970, or a time such as"),
     ):
         with pytest.raises(ModelError, match=sentence):
