@@ -11,6 +11,7 @@ from model.errors import ModelError
 from model.serving.sequences import Sequences
 from model.storage.snapshot import list_snapshots
 from model.terminal import when
+from stream.example import END_OF_TIME_MS
 
 _ALL = 2**31 - 1  # more tokens than are kept of any user
 
@@ -19,9 +20,11 @@ def event_time(text: str) -> int:
     """Return an event time in ms: a whole number of ms, or ISO 8601, in UTC where it names no zone.
 
     Raises:
-        ModelError: It is neither.
+        ModelError: It is neither, or after the end of time.
     """
     if text.isascii() and text.isdigit():
+        if len(text) > len(str(END_OF_TIME_MS)) or int(text) > END_OF_TIME_MS:
+            raise ModelError(f"--as-of is {text[:80]}; give at most {END_OF_TIME_MS} ms, the end of time.")
         return int(text)
     try:
         time = datetime.fromisoformat(text)

@@ -3,7 +3,6 @@
 Only typer is imported here; a command imports what it needs when it runs.
 """
 
-import csv
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Annotated, Final
@@ -56,19 +55,19 @@ def query_topk(
 ) -> None:
     """Print the best live items for a user or for several, or after a sequence of items."""
     from model.serving.filters import Filters
-    from model.serving.responses import QueryError, TopKBatch
+    from model.serving.responses import QueryError, TopKBatch, split_ids
 
     if [user, sequence, users].count(None) != 2:
         raise QueryError("Give one of --user, --users and --sequence.")
     if sequence is not None and as_of is not None:
         raise QueryError("--as-of is about a user's events; give it with --user or --users.")
-    filters = Filters(_split(allow), _split(deny), feature or (), diversity)
+    filters = Filters(split_ids(allow), split_ids(deny), feature or (), diversity)
     settings = settings_of(ctx, name, alias, data_dir)
     if sequence is None:
         with _answerer(ctx, settings, as_of) as (answerer, now_ms):
             found = [
                 answerer.topk(one, k, now_ms, include_seen=include_seen, filters=filters)
-                for one in ([user] if user is not None else _split(users))
+                for one in ([user] if user is not None else split_ids(users))
             ]
         if users is not None and as_json:
             _print_json(TopKBatch(answers=found))
@@ -77,7 +76,7 @@ def query_topk(
             _print_topk(answer, as_json)
         return
     answerer = _answerer_alone(settings)
-    answer = answerer.topk_sequence(_split(sequence), k, include_seen=include_seen, filters=filters)
+    answer = answerer.topk_sequence(split_ids(sequence), k, include_seen=include_seen, filters=filters)
     _print_topk(answer, as_json)
 
 
@@ -94,12 +93,14 @@ def query_rank(
     data_dir: DataDir = None,
 ) -> None:
     """Put items in order for a user or for several, with the probability of each action."""
-    from model.serving.responses import QueryError, RankingBatch
+    from model.serving.responses import QueryError, RankingBatch, split_ids
 
     if (user is None) == (users is None):
         raise QueryError("Give either --user or --users.")
     with _answerer(ctx, settings_of(ctx, name, alias, data_dir), as_of) as (answerer, now_ms):
-        found = [answerer.rank(one, _split(items), now_ms) for one in ([user] if user is not None else _split(users))]
+        found = [
+            answerer.rank(one, split_ids(items), now_ms) for one in ([user] if user is not None else split_ids(users))
+        ]
     if users is not None and as_json:
         _print_json(RankingBatch(answers=found))
         return
@@ -121,8 +122,10 @@ def query_explain(
     data_dir: DataDir = None,
 ) -> None:
     """Print why items have their scores: what the counts add, and what each event of the user moves."""
+    from model.serving.responses import split_ids
+
     with _answerer(ctx, settings_of(ctx, name, alias, data_dir), as_of) as (answerer, now_ms):
-        answer = answerer.explain(user, _split(items), now_ms, include_seen=include_seen, newest=newest)
+        answer = answerer.explain(user, split_ids(items), now_ms, include_seen=include_seen, newest=newest)
     if as_json:
         _print_json(answer)
     else:
@@ -179,11 +182,6 @@ def _answerer_alone(settings: ModelCliSettings) -> "Answerer":
 
 def _print_json(answer: "BaseModel") -> None:
     print(answer.model_dump_json(indent=2))
-
-
-def _split(items: str | None) -> list[str]:
-    """Return the ids between commas; one that has a comma itself stands in quotes."""
-    return next(csv.reader([items])) if items else []
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 Every answer names the snapshot behind it, how old that is by the wall clock, and its event time.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Final, Literal
 
@@ -15,6 +16,8 @@ MAX_K: Final = 1000
 MAX_ITEMS: Final = 2000  # candidates of one ranking, items of a given sequence
 MAX_USERS: Final = 100  # of one batch
 MAX_EXPLAINED: Final = 100  # items of one explanation
+
+_LISTED: Final = re.compile(r'(?:^|,)(?:"((?:[^"]|"")*)"(?=,|\Z)|([^,]*))')
 
 ScoreSource = Literal["model", "popularity"]
 Order = Literal["mean_action_probability", "retrieval_score", "popularity"]
@@ -193,6 +196,11 @@ class QueryError(ModelError):
 
 class UnknownError(QueryError):
     """A query about something that there is not: status 404 over HTTP."""
+
+
+def split_ids(ids: str | None) -> list[str]:
+    """Return the ids between commas; one that has a comma itself stands in quotes, as in CSV."""
+    return [quoted.replace('""', '"') or plain for quoted, plain in _LISTED.findall(ids)] if ids else []
 
 
 def check_user(user: str) -> None:

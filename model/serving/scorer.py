@@ -220,7 +220,8 @@ class Scorer:
         item_bD = unit(self._item_RD[torch.from_numpy(rows_b)])
         parts = [self._parts(each, item_bD, rows_b, now_ms, head) for each in histories]
         total_b = parts[0].sum(1)
-        return Ablation(parts[0], np.array([total_b - less.sum(1) for less in parts[1:]]).reshape(-1, len(rows_b)))
+        changes = np.array([total_b - less.sum(1) for less in parts[1:]]).reshape(len(left_out), len(rows_b))
+        return Ablation(parts[0], changes)
 
     def _parts(
         self, history: History, item_bD: Tensor, rows_b: NDArray[np.int64], now_ms: int, head: int

@@ -187,13 +187,15 @@ def promote_(
 
 @snapshots_app.command("verify")
 def verify(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir: DataDir = None) -> None:
-    """Check every byte of every snapshot; status 1 if one is damaged."""
+    """Check every byte of every snapshot; status 1 if one is damaged, or there is none."""
     from model.errors import ModelError
     from model.storage.snapshot import survey, verified_manifest
     from model.terminal import show_notes, show_table
 
     directory = _directory(ctx, name, data_dir)
     manifests, unreadable = survey(directory)
+    if not manifests and not unreadable:
+        raise ModelError(f"There is no snapshot in {directory} to verify; --name and --data-dir say which are meant.")
     damaged = {}
     for manifest in manifests:
         try:

@@ -7,7 +7,8 @@
     GET  /live, /ready, /health                                     probes, open to all; what is wrong
     GET  /metrics                                                   for Prometheus
 
-HEAD works wherever GET does. Answers are computed and written as JSON in a pool of threads; only the decoding of a
+HEAD works wherever GET does. Answers are computed and written as JSON in a pool of threads, explanations and
+batches two at a time, so that other queries find a thread; only the decoding of a
 body, a few milliseconds at most, runs in the event loop, so that probes never wait.
 """
 
@@ -113,6 +114,7 @@ def make_http_app(
     )
     app.router.route_class = JsonRoute
     app.state.one_large = CapacityLimiter(1)  # of bodies that are decoded
+    app.state.long_answers = CapacityLimiter(2)  # at once, so that short ones find a thread
     app.state.stopping = asyncio.Event()
     add_errors(app)
     guard = [Security(HTTPBearer(auto_error=False))] if token else []  # for /docs; with_token is what guards

@@ -1,7 +1,9 @@
 """Endpoints of queries: answers of the snapshot in place, computed in threads."""
 
+from collections.abc import Callable
 from typing import Any
 
+from anyio.to_thread import run_sync
 from fastapi import FastAPI, Response
 from pydantic import BaseModel
 
@@ -36,6 +38,7 @@ from model.serving.responses import (
     Similar,
     TopK,
     TopKBatch,
+    split_ids,
 )
 from stream.example import id_text
 
@@ -58,8 +61,9 @@ def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _split(ids: str) -> list[str]:
-    return ids.split(",") if ids else []
+async def _long(app: FastAPI, answer: Callable[[], BaseModel]) -> Response:
+    """Return an answer that may take many seconds, of which few are computed at once."""
+    return await run_sync(lambda: _json(answer()), limiter=app.state.long_answers)
 
 
 def add_queries(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
@@ -82,7 +86,7 @@ def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         diversity: Diversity = 0.0,
     ) -> Response:
         """Return the best live items for a user, by popularity where the user is unknown."""
-        filters = Filters(_split(allow), _split(deny), feature, diversity)
+        filters = Filters(split_ids(allow), split_ids(deny), feature, diversity)
         return _json(answerer_of(swapper).topk(user, k, now_ms, include_seen=include_seen, filters=filters))
 
     @app.post("/topk", response_model=TopK, dependencies=guard)
@@ -92,19 +96,22 @@ def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         return _json(answerer_of(swapper).topk_sequence(sequence, question.k, question.now_ms, **options))
 
     @app.post("/topk/batch", response_model=TopKBatch, dependencies=guard)
-    def topk_batch(question: BatchQuestion) -> Response:
+    async def topk_batch(question: BatchQuestion) -> Response:
         """Return the best live items for several users; by POST also for long lists of allowed items."""
-        answerer, options = answerer_of(swapper), question.options()
-        users = [id_text(user) for user in question.users]
-        answers = [answerer.topk(user, question.k, question.now_ms, **options) for user in users]
-        return _json(TopKBatch(answers=answers))
+
+        def answer() -> TopKBatch:
+            answerer, options = answerer_of(swapper), question.options()
+            users = [id_text(user) for user in question.users]
+            return TopKBatch(answers=[answerer.topk(user, question.k, question.now_ms, **options) for user in users])
+
+        return await _long(app, answer)
 
 
 def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
     @app.get("/rank", response_model=Ranking, dependencies=guard)
     def rank(user: User, items: Items, now_ms: Now = None) -> Response:
         """Return the candidates in order, each scored as if it alone were shown to the user now."""
-        return _json(answerer_of(swapper).rank(user, _split(items), now_ms))
+        return _json(answerer_of(swapper).rank(user, split_ids(items), now_ms))
 
     @app.post("/rank", response_model=Ranking, dependencies=guard)
     def rank_any(question: RankQuestion) -> Response:
@@ -113,28 +120,34 @@ def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         return _json(answerer_of(swapper).rank(id_text(question.user), items, question.now_ms))
 
     @app.post("/rank/batch", response_model=RankingBatch, dependencies=guard)
-    def rank_batch(question: RankBatchQuestion) -> Response:
+    async def rank_batch(question: RankBatchQuestion) -> Response:
         """Return the same candidates in order for several users."""
-        answerer, items = answerer_of(swapper), [id_text(item) for item in question.items]
-        users = [id_text(user) for user in question.users]
-        return _json(RankingBatch(answers=[answerer.rank(user, items, question.now_ms) for user in users]))
+
+        def answer() -> RankingBatch:
+            answerer, items = answerer_of(swapper), [id_text(item) for item in question.items]
+            users = [id_text(user) for user in question.users]
+            return RankingBatch(answers=[answerer.rank(user, items, question.now_ms) for user in users])
+
+        return await _long(app, answer)
 
 
 def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
     @app.get("/explain", response_model=Explanation, dependencies=guard)
-    def explain(
+    async def explain(
         user: User, items: Items, include_seen: Seen = False, newest: Newest = 50, now_ms: Now = None
     ) -> Response:
         """Return why items have the scores of /topk: what the counts add, and what each event of the user moves."""
-        answerer = answerer_of(swapper)
-        return _json(answerer.explain(user, _split(items), now_ms, include_seen=include_seen, newest=newest))
+        asked = split_ids(items)
+        options: dict[str, Any] = {"include_seen": include_seen, "newest": newest}
+        return await _long(app, lambda: answerer_of(swapper).explain(user, asked, now_ms, **options))
 
     @app.post("/explain", response_model=Explanation, dependencies=guard)
-    def explain_any(question: ExplainQuestion) -> Response:
+    async def explain_any(question: ExplainQuestion) -> Response:
         """Return why items have their scores; for ids with commas."""
         items = [id_text(item) for item in question.items]
         options: dict[str, Any] = {"include_seen": question.include_seen, "newest": question.newest}
-        return _json(answerer_of(swapper).explain(id_text(question.user), items, question.now_ms, **options))
+        user, now_ms = id_text(question.user), question.now_ms
+        return await _long(app, lambda: answerer_of(swapper).explain(user, items, now_ms, **options))
 
     @app.get("/similar", response_model=Similar, dependencies=guard, responses=UNKNOWN)
     def similar(item: OneItem, k: K = 10) -> Response:

@@ -32,7 +32,7 @@ Seen = Annotated[bool, Query(description="Also items that the user has acted on.
 Items = Annotated[
     str,
     Query(
-        description=f"1 to {MAX_ITEMS:,} item ids with commas between; POST takes any id.",
+        description=f"1 to {MAX_ITEMS:,} item ids with commas between; one with a comma in quotes.",
         json_schema_extra={"minLength": 1, "pattern": r"^[^,]+(,[^,]+)*$"},
     ),
 ]

@@ -8,16 +8,10 @@ from typing import Any
 import pytest
 
 from model.errors import ModelError
-from model.query.cli import _split
 from model.serving.responses import QueryError
 from model.storage.aliases import move
 from tests.model.commands import Context, Run, ids
 from tests.served import NOW_MS, model_arrays, tokens_of, write_model
-
-
-def test_an_id_with_a_comma_stands_in_quotes() -> None:
-    """As in CSV; other quotes are letters."""
-    assert _split('"a,b",c,5" screen') == ["a,b", "c", '5" screen']
 
 
 def test_top_k_prints_a_table_or_one_document(run: Run, directory: Path, context: Context) -> None:
@@ -114,6 +108,7 @@ def test_reasons_are_printed(run: Run, directory: Path, context: Context) -> Non
     assert [line[1] for line in lines[4:]] == [event["title"] for event in found["events"]]
     assert f"{found['items'][1]['changes'][0]:.4f}" == lines[4][4]
     assert "By popularity" in run("query", "explain", "--user", "bob", "--items", "i2").stderr
+    assert run("query", "explain", "--user", "ada", "--items", "zz").stdout.splitlines()[0].startswith("item\ttitle")
     assert context.memory.closed
 
 
@@ -151,10 +146,13 @@ def test_a_question_as_of_an_earlier_time(run: Run, directory: Path, context: Co
         )["snapshot"]["step"]
         == 7
     )
+    assert asked("--as-of", "9007199254740991")["now_ms"] == 2**53 - 1
     ranked = run("query", "rank", "--user", "ada", "--items", "i9", "--as-of", iso, "--json")
     assert json.loads(ranked.stdout)["snapshot"]["step"] == 8
     for flags, sentence in (
         (["--as-of", "1000"], "is as old as 1970-01-01 00:00:01; the oldest is of 2023-"),
+        (["--as-of", "9" * 19], "--as-of is 9999999999999999999; give at most 9007199254740991 ms"),
+        (["--as-of", "9007199254740992"], "give at most 9007199254740991 ms"),
         (["--as-of", "yesterday"], "--as-of is 'yesterday'; give ms since 1970, or a time such as"),
     ):
         with pytest.raises(ModelError, match=sentence):

@@ -69,6 +69,9 @@ def test_what_is_explained_to_strangers() -> None:
     assert [(item.item_id, item.score, item.counts, item.changes) for item in found.items] == [
         ("i3", 3.0, {"popularity": 3.0}, [])
     ]
+    for newest in (0, 3):
+        nothing = ours.explain("ada", ["i6", "x"], newest=newest)
+        assert (nothing.source, nothing.items, len(nothing.events)) == ("model", [], newest)
     only = answerer({"one": HISTORY[1:2]}).explain("one", ["i5"])
     assert len(only.items[0].changes) == len(only.events) == 1
     for items, newest, sentence in (

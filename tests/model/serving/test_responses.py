@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from model.serving.responses import MAX_ITEMS, MAX_K, QueryError, check_items, check_k, check_user
+from model.serving.responses import MAX_ITEMS, MAX_K, QueryError, check_items, check_k, check_user, split_ids
 from tests.served import answerer
 
 
@@ -33,6 +33,21 @@ def test_the_limits_are_allowed() -> None:
     for count in (1, MAX_ITEMS):
         check_items(["i1"] * count)
     check_user("ü")
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ('"a,b",c,5" screen', ["a,b", "c", '5" screen']),
+        ('"say ""hi""",x', ['say "hi"', "x"]),
+        ('"open,x', ['"open', "x"]),
+        (",a,,b\n,", ["", "a", "", "b\n", ""]),
+        ("", []),
+    ],
+)
+def test_an_id_with_a_comma_stands_in_quotes(text: str, ids: list[str]) -> None:
+    """As in CSV; other quotes are letters."""
+    assert split_ids(text) == ids
 
 
 @pytest.mark.parametrize("check", [check_user, lambda text: check_items(["i1", text])])

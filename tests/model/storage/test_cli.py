@@ -72,6 +72,8 @@ def test_verify_reads_every_byte(run: Run, directory: Path) -> None:
     """Status 1 and a sentence for each that is damaged or torn; the others are whole."""
     first, second, third = ids(directory)
     assert json.loads(run("snapshots", "verify", "--json").stdout)["whole"] == [first, second, third]
+    with pytest.raises(ModelError, match=r"no snapshot in .*nope to verify"):
+        run("snapshots", "verify", "--name", "nope")
     arrays = directory / second / "arrays.safetensors"
     arrays.write_bytes(arrays.read_bytes()[:-1] + b"?")
     found = run("snapshots", "verify")

@@ -1,11 +1,15 @@
 """Explanations, similar items, batches, filters, history and freshness over HTTP."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 
+from model.serving.answerer import Answerer
+from model.serving.http.app import _THREADS
 from tests.http_server import serving
 from tests.served import NOW_MS, model_arrays, write_model
 
@@ -33,6 +37,9 @@ def test_an_explanation_over_http(client: httpx.Client) -> None:
     assert [event["id"] for event in found["events"]] == ["i3", "i1"]
     assert all(len(item["changes"]) == 2 for item in found["items"])
     assert client.post("/explain", json={**params, "items": ids(top)}).json()["items"] == found["items"]
+    for unknown in ("zz", '"x,y"'):
+        answer = client.get("/explain", params=params | {"items": unknown})
+        assert (answer.status_code, answer.json()["items"]) == (200, [])
     for wrong, sentence in (({"newest": 101}, "newest is 101"), ({"items": ""}, "items has 0 item ids")):
         refused = client.get("/explain", params=params | wrong)
         assert (refused.status_code, sentence in refused.json()["detail"]) == (422, True)
@@ -60,9 +67,32 @@ def test_batches_rank_and_are_bounded(client: httpx.Client) -> None:
     answers = client.post("/rank/batch", json=body).json()["answers"]
     alone = client.get("/rank", params={"user": "ada", "items": "i2,x", "now_ms": NOW_MS}).json()
     assert (answers[0]["items"], answers[1]["user"]) == (alone["items"], "nobody")
+    quoted = client.get("/rank", params={"user": "ada", "items": '"x,y",i2'}).json()
+    assert ids(quoted) == ["i2", "x,y"]
     for path, more in (("/topk/batch", {}), ("/rank/batch", {"items": ["i1"]})):
         refused = client.post(path, json={"users": ["u"] * 101, **more})
         assert (refused.status_code, "users is refused" in refused.json()["detail"]) == (422, True)
+
+
+def test_short_queries_find_a_thread_beside_long_ones(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two explanations or batches are computed at a time; more of them wait without a thread."""
+    begun, go_on, explain = threading.Semaphore(0), threading.Event(), Answerer.explain
+
+    def wait(*args: Any, **options: Any) -> Any:
+        begun.release()
+        go_on.wait(10)
+        return explain(*args, **options)
+
+    monkeypatch.setattr(Answerer, "explain", wait)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        slow = [pool.submit(client.get, "/explain?user=ada&items=i1") for _ in range(_THREADS)]
+        try:
+            assert all(begun.acquire(timeout=5) for _ in range(2))
+            assert not begun.acquire(timeout=0.2)
+            assert client.get("/topk?user=ada", timeout=2).status_code == 200
+        finally:
+            go_on.set()
+        assert {one.result().status_code for one in slow} == {200}
 
 
 def test_similar_history_and_freshness_over_http(client: httpx.Client) -> None:
