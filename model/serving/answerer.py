@@ -41,12 +41,12 @@ from model.serving.responses import (
 )
 from model.serving.scorer import History, Scorer
 from model.serving.sequences import Sequences, read_tokens
+from model.serving.towers import why_no_probabilities
 from model.storage.aliases import resolve
 from model.storage.snapshot import ID_PATTERN, Snapshot, load_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 _STEP_MS: Final = 1000  # between the items of a sequence that is given without times
-_NO_PROBABILITIES: Final = "no shown item has been trained on yet, so there are no probabilities"
 _ALL: Final = 2**31 - 1  # more tokens than are kept of any user
 
 
@@ -163,7 +163,7 @@ class Answerer:
         return Ranking(
             user=user,
             source="popularity" if reason else "model",
-            reason=reason or (None if self.manifest.rank_targets else _NO_PROBABILITIES),
+            reason=reason or why_no_probabilities(self.manifest),
             ordered_by=ordered_by,
             now_ms=request_ms,
             tokens=min(len(history), self._scorer.settings.max_len - 1),
@@ -318,7 +318,7 @@ class Answerer:
                 for i in np.argsort(-count_b, kind="stable")
             ], "popularity"
         scores = self._scorer.rank(history, row_b, request_ms)
-        trained = self.manifest.rank_targets > 0
+        trained = why_no_probabilities(self.manifest) is None
         by_b = scores.probabilities.mean(1) if trained else scores.retrieval
         actions = self._scorer.settings.rank_actions
         return [

@@ -8,7 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from model.config import TrainSettings
+from model.config import ModelSettings, TrainSettings
 from sim.compare.plan import Plan
 from sim.errors import SimError
 from sim.experiment.contestants import NEURAL
@@ -72,7 +72,8 @@ def announced(plan: Plan, workers: int) -> Iterator[str]:
             f"{', '.join(negative_actions)}), so there is nothing to find; `hstu inspect` shows how the log is read."
         )
     yield describe(source)
-    yield from remarks(source, StreamSettings(**plan.stream), negative_actions)
+    rank_actions = ModelSettings(**plan.model).rank_actions
+    yield from remarks(source, StreamSettings(**plan.stream), negative_actions, rank_actions)
     yield from source.summary.losses()
     yield (
         f"Examples have at most {plan.stream['example_tokens']} tokens of history: stream.example_tokens, "

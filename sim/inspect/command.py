@@ -85,7 +85,7 @@ def _print_replay(
         console.print(f"It cannot be replayed so: {error}", markup=False)
         return
     _print_content(console, source)
-    for sentence in remarks(source, settings.stream, settings.train.negative_actions):
+    for sentence in remarks(source, settings.stream, settings.train.negative_actions, settings.model.rank_actions):
         console.print(sentence, markup=False)
     summary = source.summary
     if (bad := max(summary.bad.total(), summary.bad_items)) and "skip_bad" not in flags:

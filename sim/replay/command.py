@@ -39,7 +39,9 @@ def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOption
     if opened.remark:
         ERR.print(opened.remark)
     if isinstance(opened.source, RecordedLog):
-        for sentence in remarks(opened.source, opened.fit(settings.stream), settings.train.negative_actions):
+        for sentence in remarks(
+            opened.source, opened.fit(settings.stream), settings.train.negative_actions, settings.model.rank_actions
+        ):
             ERR.print(sentence, markup=False)
     run = _into_this_process if options.direct else _into_kafka
     return run(opened, settings, options)

@@ -1,5 +1,6 @@
 """Opens what `hstu replay` replays: a file, a data set of a package, a scenario, or a synthetic stream."""
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -10,6 +11,7 @@ from sim.errors import SimError
 from sim.replay.options import ReplayOptions
 from sim.scenarios.scenario import load_scenario
 from sim.sources.datasets import load_dataset
+from sim.sources.log_summary import LogSummary
 from sim.sources.open_log import log_settings, open_log
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.source import Source
@@ -90,10 +92,16 @@ def describe(source: Source) -> str:
     )
 
 
-def remarks(log: RecordedLog, stream: StreamSettings, negative_actions: Collection[str]) -> list[str]:
+def remarks(
+    log: RecordedLog, stream: StreamSettings, negative_actions: Collection[str], rank_actions: Collection[str]
+) -> list[str]:
     """Return what a user should know of a log before it is replayed: how it was read, its actions, what is lost."""
     summary = log.summary
-    said = [*log.remarks, *summary.sentences(negative_actions)]
+    said = [
+        *log.remarks,
+        *summary.sentences(negative_actions),
+        *_without_tower(summary, negative_actions, rank_actions),
+    ]
     if late := summary.late_actions(stream.action_window_s):
         said.append(
             f"{late:,} actions come {stream.action_window_s:g} s or more after their slate (stream.action_window_s): "
@@ -110,6 +118,15 @@ def remarks(log: RecordedLog, stream: StreamSettings, negative_actions: Collecti
             f"actions will be no labels. The largest has {max(summary.slate_sizes):,}: stream.max_slate."
         )
     return said
+
+
+def _without_tower(summary: LogSummary, negative_actions: Collection[str], rank_actions: Collection[str]) -> list[str]:
+    """Return a sentence where items are shown, but no positive action of the log has a ranking tower."""
+    positive = [name for name, _ in summary.actions.most_common() if name not in negative_actions]
+    if not summary.slates or not positive or not set(rank_actions).isdisjoint(positive):
+        return []
+    named, listed = ", ".join(positive), json.dumps(positive, ensure_ascii=False)
+    return [f"No click probability is learnt for {named}: set model.rank_actions = {listed} in hstu.toml."]
 
 
 def minute(ts_ms: int) -> str:

@@ -13,7 +13,7 @@ from model.learning.forward_pass import ForwardPass
 from model.learning.learner import Learner
 from model.network.retrieval_loss import unit
 from model.serving.answerer import Answerer, open_answerer
-from model.serving.responses import MAX_K
+from model.serving.responses import MAX_K, Ranking
 from model.serving.scorer import Scorer
 from model.serving.sequences import NoSequences
 from model.storage.snapshot import load_snapshot
@@ -219,6 +219,21 @@ def test_ranking_says_by_what_it_is_ordered() -> None:
     assert all(item.probabilities is None for item in fresh.items)
     assert scores == sorted(scores, reverse=True)
     assert {item.item_id for item in fresh.items} == set(items)
+
+
+def test_towers_without_a_positive_order_nothing() -> None:
+    """A log of other actions than rank_actions trains them on zeros alone; one positive of any action is enough."""
+
+    def ranked(likes: int) -> Ranking:
+        figures = {action: {"all": {"positives": count}} for action, count in (("click", 0), ("like", likes))}
+        return answerer(metrics={"ranking": {"hstu": {"total": figures}}}).rank("ada", ["i1", "i2", "i3"])
+
+    assert ranked(1).ordered_by == "mean_action_probability"
+    none = ranked(0)
+    scores = [item.score or 0 for item in none.items]
+    assert (none.ordered_by, scores) == ("retrieval_score", sorted(scores, reverse=True))
+    assert all(item.probabilities is None for item in none.items)
+    assert "no action of model.rank_actions has had a positive" in (none.reason or "")
 
 
 def test_unknown_and_withdrawn_candidates_come_last_without_scores() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from sim.dirichlet.stream import DirichletStream
 from sim.errors import SimError
-from sim.replay.open_source import describe, open_source
+from sim.replay.open_source import describe, open_source, remarks
 from sim.replay.options import ReplayOptions
 from sim.sources.recorded_log import RecordedLog
 from stream.config import StreamSettings
@@ -36,6 +36,17 @@ def test_a_file_is_read_by_the_columns_that_are_named(log: Path) -> None:
     )
     assert opened.fit(StreamSettings()) == StreamSettings()
     assert opened.remark == ""
+
+
+@pytest.mark.parametrize(("towers", "said"), [(("click",), True), (("click", "buy"), False)])
+def test_positives_without_a_tower_are_said(tmp_path: Path, towers: tuple[str, ...], said: bool) -> None:
+    """Where items are shown; actions that are no positive need none."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,item,ts,act\na,x,1000,impression\na,x,1001,buy\nb,x,1002,impression\nb,x,1003,hide\n")
+    source = open_source(ReplayOptions(log=[str(path)], log_flags={"action": "act"})).source
+    assert isinstance(source, RecordedLog)
+    sentence = 'No click probability is learnt for buy: set model.rank_actions = ["buy"] in hstu.toml.'
+    assert (sentence in remarks(source, StreamSettings(), ("hide",), towers)) == said
 
 
 def test_a_synthetic_streams_records_are_joined_whole() -> None:
