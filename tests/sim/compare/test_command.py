@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 from tests.sim.compare.commands import command, environment, run
 

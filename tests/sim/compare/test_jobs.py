@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import psutil
+import pytest
 
 from tests.sim.compare.commands import WORLD, command, environment, run
 
