@@ -61,7 +61,7 @@ def query_topk(
         raise QueryError("Give one of --user, --users and --sequence.")
     if sequence is not None and as_of is not None:
         raise QueryError("--as-of is about a user's events; give it with --user or --users.")
-    filters = Filters(split_ids(allow), split_ids(deny), feature or (), diversity)
+    filters = Filters(None if allow is None else split_ids(allow), split_ids(deny), feature or (), diversity)
     settings = settings_of(ctx, name, alias, data_dir)
     if sequence is None:
         with _answerer(ctx, settings, as_of) as (answerer, now_ms):

@@ -27,8 +27,8 @@ class Filters:
         QueryError: A list, a feature or the diversity is refused.
     """
 
-    allow: Sequence[str] = ()
-    """Ids of the only items that may; empty: all may."""
+    allow: Sequence[str] | None = None
+    """Ids of the only items that may; None: all may."""
     deny: Sequence[str] = ()
     """Ids of items that may not."""
     features: Sequence[str] = ()
@@ -37,6 +37,8 @@ class Filters:
     """0: the best; towards 1: those least like each other."""
 
     def __post_init__(self) -> None:
+        if self.allow is not None and not self.allow:
+            raise QueryError("allow names no item; leave it out for all items.")
         for name, ids in (("allow", self.allow), ("deny", self.deny)):
             if ids:
                 check_items(ids, name)

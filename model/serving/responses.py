@@ -15,6 +15,7 @@ from stream.example import MAX_ID_BYTES
 MAX_K: Final = 1000
 MAX_ITEMS: Final = 2000  # candidates of one ranking, items of a given sequence
 MAX_USERS: Final = 100  # of one batch
+MAX_PAIRS: Final = 20_000  # users x candidates of one batch
 MAX_EXPLAINED: Final = 100  # items of one explanation
 
 _LISTED: Final = re.compile(r'(?:^|,)(?:"((?:[^"]|"")*)"(?=,|\Z)|([^,]*))')
@@ -214,6 +215,14 @@ def check_k(k: int, what: str = "k", of: str = "items") -> None:
     """Refuse a number below 1 or above MAX_K; raises QueryError."""
     if not 1 <= k <= MAX_K:
         raise QueryError(f"{what} is {k}; give a number of {of} from 1 to {MAX_K:,}.")
+
+
+def check_pairs(users: int, items: int) -> None:
+    """Refuse a batch of rankings that would be too long; raises QueryError."""
+    if users * items > MAX_PAIRS:
+        raise QueryError(
+            f"{users:,} users with {items:,} items each are {users * items:,} pairs; give at most {MAX_PAIRS:,}."
+        )
 
 
 def check_items(items: Sequence[str], what: str = "items", most: int = MAX_ITEMS) -> None:

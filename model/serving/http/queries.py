@@ -12,6 +12,7 @@ from model.serving.filters import Filters
 from model.serving.hot_swap import Swapper
 from model.serving.http.errors import UNKNOWN, NotReadyError
 from model.serving.http.questions import (
+    Allowed,
     BatchQuestion,
     Diversity,
     ExplainQuestion,
@@ -38,6 +39,7 @@ from model.serving.responses import (
     Similar,
     TopK,
     TopKBatch,
+    check_pairs,
     split_ids,
 )
 from stream.example import id_text
@@ -80,13 +82,13 @@ def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         k: K = 10,
         include_seen: Seen = False,
         now_ms: Now = None,
-        allow: Ids = "",
+        allow: Allowed = None,
         deny: Ids = "",
         feature: Features = [],  # noqa: B006  # FastAPI copies it
         diversity: Diversity = 0.0,
     ) -> Response:
         """Return the best live items for a user, by popularity where the user is unknown."""
-        filters = Filters(split_ids(allow), split_ids(deny), feature, diversity)
+        filters = Filters(None if allow is None else split_ids(allow), split_ids(deny), feature, diversity)
         return _json(answerer_of(swapper).topk(user, k, now_ms, include_seen=include_seen, filters=filters))
 
     @app.post("/topk", response_model=TopK, dependencies=guard)
@@ -121,7 +123,8 @@ def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
 
     @app.post("/rank/batch", response_model=RankingBatch, dependencies=guard)
     async def rank_batch(question: RankBatchQuestion) -> Response:
-        """Return the same candidates in order for several users."""
+        """Return the same candidates in order for several users, at most 20,000 pairs of user and candidate."""
+        check_pairs(len(question.users), len(question.items))
 
         def answer() -> RankingBatch:
             answerer, items = answerer_of(swapper), [id_text(item) for item in question.items]

@@ -43,6 +43,13 @@ Ids = Annotated[
         json_schema_extra={"pattern": r"^([^,]+(,[^,]+)*)?$"},
     ),
 ]
+Allowed = Annotated[
+    str | None,
+    Query(
+        description=f"The only item ids that may be answered, 1 to {MAX_ITEMS:,} with commas between.",
+        json_schema_extra={"minLength": 1, "pattern": r"^[^,]+(,[^,]+)*$"},
+    ),
+]
 Features = Annotated[
     list[str],
     Query(
@@ -92,8 +99,8 @@ class _Wanted(_Question):
     """Items wanted."""
     include_seen: bool = False
     """Also items of the history."""
-    allow: _AnyIds = []
-    """The only items that may be answered; empty: all."""
+    allow: _Ids | None = None
+    """The only items that may be answered; null: all."""
     deny: _AnyIds = []
     """Items that may not."""
     features: Annotated[list[_Feature], Field(max_length=100)] = []
@@ -103,8 +110,8 @@ class _Wanted(_Question):
 
     def options(self) -> dict[str, Any]:
         """Return the keyword arguments of Answerer.topk and topk_sequence."""
-        allow, deny = ([id_text(item) for item in ids] for ids in (self.allow, self.deny))
-        filters = Filters(allow, deny, self.features, self.diversity)
+        allow = None if self.allow is None else [id_text(item) for item in self.allow]
+        filters = Filters(allow, [id_text(item) for item in self.deny], self.features, self.diversity)
         return {"include_seen": self.include_seen, "filters": filters}
 
 
@@ -204,7 +211,7 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
     k: int | float | UnsetType = UNSET
     include_seen: bool | UnsetType = UNSET
     users: list[str | int] | UnsetType = UNSET
-    allow: list[str | int] | UnsetType = UNSET
+    allow: list[str | int] | UnsetType | None = UNSET
     deny: list[str | int] | UnsetType = UNSET
     features: list[str] | UnsetType = UNSET
     diversity: int | float | UnsetType = UNSET

@@ -68,6 +68,7 @@ def test_queries_go_to_the_snapshot_that_is_named(run: Run, directory: Path, tmp
         (["query", "topk", "--user", "a", "--sequence", "b"], "Give one of --user, --users and --sequence"),
         (["query", "rank", "--items", "i1"], "Give either --user or --users"),
         (["query", "topk", "--user", "ada", "--feature", "War"], "give name=value, such as genre=Drama"),
+        (["query", "topk", "--user", "ada", "--allow", ""], "allow names no item; leave it out for all items"),
         (["query", "similar", "--item", "x"], "does not know the item 'x'"),
         (["query", "topk", "--user", ""], "user is empty"),
         (["query", "topk", "--user", "ada", "-k", "0"], "k is 0; give a number of items from 1 to 1,000"),

@@ -57,7 +57,11 @@ def test_filters_over_http(client: httpx.Client) -> None:
     unlike = client.get("/topk", params={"user": "ada", "diversity": 0.9, "k": 3}).json()
     assert len(unlike["items"]) == 3
     assert client.get("/topk", params={"user": "ada", "feature": ["genre=War", "new=true"]}).json()["items"] == []
-    for wrong in ({"feature": "War"}, {"diversity": 1.5}, {"allow": "i1,,i2"}):
+    for path, more in (("/topk", {"sequence": ["i1"]}), ("/topk/batch", {"users": ["ada"]})):
+        refused = client.post(path, json={**more, "allow": []})
+        assert (refused.status_code, "allow names no item" in refused.json()["detail"]) == (422, True)
+    assert client.post("/topk", json={"sequence": ["i1"], "allow": None}).status_code == 200
+    for wrong in ({"feature": "War"}, {"diversity": 1.5}, {"allow": "i1,,i2"}, {"allow": ""}):
         assert client.get("/topk", params={"user": "ada", **wrong}).status_code == 422
 
 
@@ -72,6 +76,13 @@ def test_batches_rank_and_are_bounded(client: httpx.Client) -> None:
     for path, more in (("/topk/batch", {}), ("/rank/batch", {"items": ["i1"]})):
         refused = client.post(path, json={"users": ["u"] * 101, **more})
         assert (refused.status_code, "users is refused" in refused.json()["detail"]) == (422, True)
+
+
+def test_a_batch_of_rankings_has_at_most_20000_pairs(client: httpx.Client) -> None:
+    """More are refused before any is ranked."""
+    refused = client.post("/rank/batch", json={"users": ["u"] * 11, "items": ["x"] * 2000})
+    assert (refused.status_code, "are 22,000 pairs; give at most 20,000" in refused.json()["detail"]) == (422, True)
+    assert client.post("/rank/batch", json={"users": ["u"] * 10, "items": ["x"] * 2000}).status_code == 200
 
 
 def test_short_queries_find_a_thread_beside_long_ones(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
