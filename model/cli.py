@@ -69,12 +69,14 @@ def train(
     context: ModelCliContext = ctx.obj
     settings = context.load(flags)
     kafka = context.kafka(settings)
+    from model.config import check_lengths
     from model.errors import ModelError
     from model.trainer.kafka import run_trainer
     from model.trainer.run import Origin
 
     if since is not None and weights_from is None:
         raise ModelError("--since belongs to --weights-from; give both, or remove it.")
+    check_lengths(settings.model, settings.stream.example_tokens)
     run_trainer(
         settings.train,
         settings.model,

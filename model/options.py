@@ -33,6 +33,10 @@ class TopicSettings(Protocol):
     def time_bounds(self) -> "TimeBounds":
         """How far records may move event time."""
 
+    @property
+    def example_tokens(self) -> int:
+        """Tokens of history in one example at most."""
+
 
 class ModelCliSettings(Protocol):
     """The part of all settings that the model's verbs read."""

@@ -22,6 +22,7 @@ from typing import Final, Self
 
 import msgspec
 
+from model.config import check_lengths
 from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
@@ -42,11 +43,13 @@ class DirectRun:
 
     Raises:
         SimError: There are stores already, or a trainer of that name has begun.
+        ModelError: An example may have more tokens than the model.
     """
 
     def __init__(self, settings: Settings, *, restart: bool = False) -> None:
         self.settings = settings
         stream, data_dir = self.settings.stream, self.settings.data_dir
+        check_lengths(self.settings.model, stream.example_tokens)
         _claim(data_dir, self.settings.train.name, restart)
         self.training = Training(
             data_dir,

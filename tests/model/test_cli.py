@@ -68,6 +68,19 @@ def test_a_variant_trains_under_its_own_name(run: Run, trained: list[tuple[Any, 
     assert trained[0][0][0].name == "softmax"
 
 
+def test_a_model_shorter_than_its_examples_is_refused(
+    run: Run, trained: list[tuple[Any, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the start, not at the first long example; the sentence names both settings."""
+    monkeypatch.setenv("HSTU_MODEL__MAX_LEN", "64")
+    with pytest.raises(ModelError, match=r"model\.max_len = 64 is less than stream\.example_tokens = 512"):
+        run("train")
+    assert not trained
+    monkeypatch.setenv("HSTU_STREAM__EXAMPLE_TOKENS", "64")
+    run("train")
+    assert len(trained) == 1
+
+
 def test_an_unknown_attention_lists_the_known(run: Run) -> None:
     """And the help of the flag names all there are."""
     with pytest.raises(ModelError, match=r"^There is no attention 'linear'; known are silu, silu_seen, softmax\.$"):

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings as checks, strategies as st
 
 from model.config import ModelSettings, TrainSettings
+from model.errors import ModelError
 from sim.config import Settings
 from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
@@ -177,3 +178,12 @@ def test_a_store_in_use_is_not_deleted(tmp_path: Path) -> None:
         with pytest.raises(SimError, match="is in use by another process; stop that first"):
             DirectRun(make_settings(tmp_path), restart=True)
         process.communicate()
+
+
+def test_a_model_shorter_than_its_examples_is_refused(tmp_path: Path) -> None:
+    """Before any folder is made."""
+    settings = make_settings(tmp_path)
+    short = settings.model_copy(update={"model": settings.model.model_copy(update={"max_len": 64})})
+    with pytest.raises(ModelError, match=r"model\.max_len = 64 is less than stream\.example_tokens = 512"):
+        DirectRun(short)
+    assert not any(tmp_path.iterdir())
