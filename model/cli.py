@@ -69,8 +69,8 @@ def train(
     context: ModelCliContext = ctx.obj
     settings = context.load(flags)
     kafka = context.kafka(settings)
-    from model.config import check_lengths
     from model.errors import ModelError
+    from model.options import check_lengths
     from model.trainer.kafka import run_trainer
     from model.trainer.run import Origin
 

@@ -4,8 +4,6 @@ from typing import Annotated, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from model.errors import ModelError
-
 Activation = Literal["silu", "silu_seen", "softmax"]  # of model/attention/activations.py
 EncoderName = Literal[  # files of model/network/encoders, then of the packages in model/network/rankers.py
     "hstu",
@@ -222,20 +220,3 @@ class ServeSettings(BaseModel):
     """Most connections at a time; beyond it, the one that has waited longest for its request is closed."""
     timeout_s: float = Field(10.0, gt=0)
     """Seconds that a request may take to arrive, and that its answer may wait for the client; then it is cut off."""
-
-
-def check_lengths(model: ModelSettings, example_tokens: int) -> None:
-    """Refuse a model that is too short for its examples, before a long one ends the training.
-
-    Args:
-        model: Shape of the recommender.
-        example_tokens: Tokens of history in one example at most.
-
-    Raises:
-        ModelError: max_len is less than that.
-    """
-    if model.max_len < example_tokens:
-        raise ModelError(
-            f"model.max_len = {model.max_len} is less than stream.example_tokens = {example_tokens}, the tokens that "
-            "an example may have; raise the first, or lower the second before the log is joined."
-        )

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from model.errors import ModelError
+
 if TYPE_CHECKING:
     from model.config import ModelSettings, ServeSettings, TrainSettings
     from stream.example import TimeBounds
@@ -32,6 +34,10 @@ class TopicSettings(Protocol):
     @property
     def time_bounds(self) -> "TimeBounds":
         """How far records may move event time."""
+
+    @property
+    def example_tokens(self) -> int:
+        """Tokens of history in one example at most."""
 
 
 class ModelCliSettings(Protocol):
@@ -76,3 +82,20 @@ def require(*packages: str) -> None:
     for name in packages:
         if find_spec(name) is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+def check_lengths(model: "ModelSettings", example_tokens: int) -> None:
+    """Refuse a model that is too short for its examples, before a long one ends the training.
+
+    Args:
+        model: Shape of the recommender.
+        example_tokens: Tokens of history in one example at most.
+
+    Raises:
+        ModelError: max_len is less than that.
+    """
+    if model.max_len < example_tokens:
+        raise ModelError(
+            f"model.max_len = {model.max_len} is less than stream.example_tokens = {example_tokens}, the tokens that "
+            "an example may have; raise the first, or lower the second before the log is joined."
+        )

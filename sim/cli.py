@@ -108,7 +108,12 @@ def demo(
     directory: Annotated[
         Path, typer.Option("--in", help="Where the demo makes its directory, hstu-demo-<date>-<time>.")
     ] = Path(),
-    user: Annotated[str, typer.Option("--user", help="The user whose top 10 is shown at the end.")] = "547",
+    user: Annotated[
+        str | None,
+        typer.Option(
+            "--user", help="The user whose top 10 is shown at the end.  [default: 547, or one with rows before --limit]"
+        ),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option("--limit", min=1, help="Rows of MovieLens at most.  [default: all]")
     ] = None,

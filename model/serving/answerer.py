@@ -38,10 +38,10 @@ from model.serving.responses import (
     check_items,
     check_k,
     check_user,
+    why_no_probabilities,
 )
 from model.serving.scorer import History, Scorer
 from model.serving.sequences import Sequences, read_tokens
-from model.serving.towers import why_no_probabilities
 from model.storage.aliases import resolve
 from model.storage.snapshot import ID_PATTERN, Snapshot, load_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key

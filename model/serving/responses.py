@@ -10,6 +10,9 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from model.errors import ModelError
+from model.evaluation.metrics import ALL
+from model.evaluation.prequential import MODEL
+from model.storage.snapshot import Manifest
 from stream.example import MAX_ID_BYTES
 
 MAX_K: Final = 1000
@@ -19,6 +22,9 @@ MAX_PAIRS: Final = 20_000  # users x candidates of one batch
 MAX_EXPLAINED: Final = 100  # items of one explanation
 
 _LISTED: Final = re.compile(r'(?:^|,)(?:"((?:[^"]|"")*)"(?=,|\Z)|([^,]*))')
+
+_NOTHING_SHOWN: Final = "no shown item has been trained on yet, so there are no probabilities"
+_NO_POSITIVE: Final = "no action of model.rank_actions has had a positive, so there are no probabilities"
 
 ScoreSource = Literal["model", "popularity"]
 Order = Literal["mean_action_probability", "retrieval_score", "popularity"]
@@ -248,3 +254,17 @@ def _check_ids(what: str, *texts: str) -> None:
             raise QueryError(
                 f"{what} has an id of {size:,} bytes, which begins with {text[:20]!r}; ids have at most {MAX_ID_BYTES}."
             )
+
+
+def why_no_probabilities(manifest: Manifest) -> str | None:
+    """Return why the towers' probabilities mean nothing, None where they do; towers without figures count as trained.
+
+    Args:
+        manifest: Of the snapshot that answers.
+    """
+    if not manifest.rank_targets:
+        return _NOTHING_SHOWN
+    by_action = manifest.metrics.get("ranking", {}).get(MODEL, {}).get("total", {})
+    if by_action and not any(ages[ALL]["positives"] for ages in by_action.values()):
+        return _NO_POSITIVE
+    return None

@@ -58,7 +58,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     created: Annotated[float, Meta(ge=0)]
     """Wall time in seconds since 1970."""
     watermark_ms: int
-    """Event time up to which everything was trained on."""
+    """Event time up to which everything was trained on; where the log has ended, the end of time."""
+    event_ms: int = 0
+    """Event time at which the last example trained on became final; 0: not known."""
     offsets: dict[str, list[int]] = {}
     """Topic → next offset of each partition."""
     step: Annotated[int, Meta(ge=0, lt=10**18)]

@@ -245,6 +245,7 @@ class SnapshotWriter:
             parent=self.parent,
             created=self._now(),
             watermark_ms=inbox.learned_ms,
+            event_ms=report.event_ms,
             offsets={topic: [mark["offset"] for mark in marks] for topic, marks in inbox.marks().items()},
             step=learner.counts["steps"],
             examples=learner.counts["examples"],

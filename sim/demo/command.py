@@ -28,6 +28,8 @@ from model.evaluation.metrics import METRICS
 from sim.demo.processes import Child, stop_all
 from sim.demo.view import BASELINES, View, figure
 from sim.errors import SimError
+from sim.sources.datasets import load_dataset
+from sim.sources.open_log import log_settings
 from stream.local_broker.node import free_port, running_broker, signals_as_interrupts
 
 TRAINERS: Final = ("silu", "softmax")
@@ -47,6 +49,7 @@ window_targets = 2000  # a point of the charts for each
 snapshot_s = 5
 keep_snapshots = 1000
 """
+_USER: Final = "547"  # of whom the top 10 is shown; has the most rows of all
 _LIMIT_S: Final = 900.0
 _LINE_S: Final = 5.0  # between lines where no live table can be drawn
 _GO_ON: Final = """\
@@ -191,6 +194,8 @@ class Demo:
             query = ("query", "topk", "--user", self._user, "--alias", first, "--json")
             earlier = json.loads(self._query("first", *query))
         self._console.print(top_k_table(response, earlier))
+        if response["reason"]:
+            self._say(f"By popularity: {response['reason']}.")
         self._best = response["items"][0]["item_id"] if response["items"] else "1"
 
     def _query(self, name: str, *arguments: str) -> str:
@@ -251,8 +256,14 @@ def top_k_table(response: Mapping[str, Any], earlier: Mapping[str, Any] | None) 
     return table
 
 
-def run_demo(parent: Path, user: str, limit: int | None, *, stay: bool = False) -> None:
+def shown_user(limit: int | None) -> str:
+    """Return the usual user where the rows that are read have any of theirs, else the user of the last of these."""
+    events = load_dataset("movielens", log_settings({"limit": limit})).table
+    return _USER if _USER in events["user"] else str(events["user"][-1])
+
+
+def run_demo(parent: Path, user: str | None, limit: int | None, *, stay: bool = False) -> None:
     """Run the demo in a new directory of `parent`, named after the time."""
     name = time.strftime("hstu-demo-%Y%m%d-%H%M%S")
     directory = parent / (name if not (parent / name).exists() else f"{name}-{os.getpid()}")
-    Demo(directory.resolve(), user, limit, Console(), stay=stay).run()
+    Demo(directory.resolve(), user or shown_user(limit), limit, Console(), stay=stay).run()

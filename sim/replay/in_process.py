@@ -22,7 +22,7 @@ from typing import Final, Self
 
 import msgspec
 
-from model.config import check_lengths
+from model.options import check_lengths
 from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError

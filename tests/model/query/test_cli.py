@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from model.errors import ModelError
+from model.query.as_of import snapshot_as_of
 from model.serving.responses import QueryError
 from model.storage.aliases import move
+from model.storage.snapshot import load_snapshot
+from stream.example import END_OF_TIME_MS
 from tests.model.commands import Context, Run, ids
 from tests.served import NOW_MS, model_arrays, tokens_of, write_model
 
@@ -122,6 +125,14 @@ def test_similar_items_and_freshness_need_no_store(run: Run, directory: Path, co
     assert f"Snapshot {ids(directory)[-1]}" in fresh.stderr
     assert json.loads(run("query", "freshness", "--json").stdout)["snapshot"]["step"] == 3
     assert context.memory.asked == []
+
+
+def test_a_log_that_has_ended_has_a_last_time(directory: Path) -> None:
+    """Its last snapshot has the end of time as its watermark, yet is the one of any time after the last example."""
+    write_model(directory, 7, watermark_ms=NOW_MS, event_ms=NOW_MS - 5)
+    last = write_model(directory, 8, watermark_ms=END_OF_TIME_MS, event_ms=NOW_MS + 60_000)
+    assert snapshot_as_of(directory, NOW_MS + 60_000) == last
+    assert load_snapshot(snapshot_as_of(directory, NOW_MS)).manifest.step == 7
 
 
 def test_a_question_as_of_an_earlier_time(run: Run, directory: Path, context: Context) -> None:

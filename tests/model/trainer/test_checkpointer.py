@@ -187,6 +187,7 @@ def test_the_snapshot_holds_the_model_that_trained(tmp_path: Path) -> None:
     assert manifest.offsets["examples"] == [len(log) for log in LOGS]
     assert manifest.metrics == json.loads(json.dumps(learner.metrics.as_dict()))
     assert (manifest.examples, manifest.rank_targets) == (75, learner.metrics.rank_targets)
+    assert manifest.event_ms == training.report["event_ms"] < manifest.watermark_ms
     scorer = Scorer(snapshot)
     assert scorer.items.keys.tolist() == learner.items.keys.tolist()
     counts = Popular(snapshot, len(learner.items), scorer.live_V).counts_R

