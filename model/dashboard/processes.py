@@ -20,9 +20,10 @@ class Processes:
     def __init__(self, names: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._names, self._clock = names, clock
         self._before: dict[str, tuple[float, float]] = {}  # address: when, events taken
+        self._trainers: dict[str, str] = {}  # address: name of the trainer that has answered there
 
     def look(self) -> list[_Figures]:
-        """Return the figures of each process; of one that does not answer, its address alone."""
+        """Return the figures of each process; of one that does not answer, its address and whether it has ended."""
         found = [address for name in self._names for address in addresses(name)]
         return [self._one(address) for address in dict.fromkeys(found)]
 
@@ -30,13 +31,20 @@ class Processes:
         text = fetch(f"http://{address}/metrics", TIMEOUT_S)
         if not text:
             self._before.pop(address, None)
-            return {"address": address, "kind": None}
+            return self._silent(address)
         scrape = Scrape(text)
-        if scrape.label("hstu_steps_total", "trainer") is not None:
+        if (name := scrape.label("hstu_steps_total", "trainer")) is not None:
+            self._trainers[address] = name
             return {"address": address, **_trainer(scrape)}
         if scrape.total("hstu_events_total") is not None:
             return {"address": address, **_worker(scrape), "events_per_s": self._rate(address, scrape)}
         return {"address": address, "kind": "starting"}
+
+    def _silent(self, address: str) -> _Figures:
+        """Return what is known without an answer: a trainer that has answered before ends with its log."""
+        if address in self._trainers:
+            return {"address": address, "kind": "ended", "name": self._trainers[address]}
+        return {"address": address, "kind": None}
 
     def _rate(self, address: str, scrape: Scrape) -> float | None:
         """Return events a second since the last look; None at the first, or where partitions have moved away."""

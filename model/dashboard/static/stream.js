@@ -1,7 +1,7 @@
 // The figures of now: tiles, rates over the last minutes, processes, dead letters.
 
 import { lines } from "./charts.js";
-import { brief, byId, clock, count, el, rate, render, signed, span, table, when } from "./format.js";
+import { brief, byId, clock, count, el, rate, render, span, table, when } from "./format.js";
 import { bestCounter, scorers, valueOf } from "./quality.js";
 
 const KEPT = 300; // looks, of two seconds each
@@ -33,11 +33,17 @@ function tile(title, value, note, hue, unit) {
     el("dt", {}, title), el("dd", {}, value, unit ? el("small", {}, ` ${unit}`) : ""), el("dd", {}, note ?? ""));
 }
 
+function against(gain) {
+  const size = Math.abs(gain).toFixed(3);
+  if (!Number(size)) return "level with the best counter";
+  return `${size} ${gain > 0 ? "above" : "below"} the best counter`;
+}
+
 export function drawTiles(state) {
   const best = bestCounter(state);
   const models = scorers(state).filter((one) => one.scorer === "hstu").map((one) => {
     const value = valueOf(state.trainers[one.trainer].at(-1), "hstu", "all", 1);
-    const gain = best && value.y != null ? `${signed(value.y - best.y, 3)} over the best counter` : "";
+    const gain = best && value.y != null ? against(value.y - best.y) : "";
     return [`HR@10, ${one.label}`, rate(value.y), gain, one.color, value.y == null ? "" : `± ${rate((value.hi - value.lo) / 2)}`];
   });
   const now = state.now, sums = totals(state), watched = (now?.processes ?? []).length;
@@ -88,12 +94,14 @@ export function drawStream(state) {
   drawLetters(state);
 }
 
+const NAMED = { trainer: (one) => `trainer ${one.name}`, ended: (one) => `trainer ${one.name}, ended` };
+
 function drawProcesses(processes) {
   const columns = [
     { title: "Process", of: (one) => one.address },
-    { title: "What", of: (one) => (one.kind === "trainer" ? `trainer ${one.name}` : one.kind) ?? el("span", { class: "bad" }, "no answer") },
+    { title: "What", of: (one) => NAMED[one.kind]?.(one) ?? one.kind ?? el("span", { class: "bad" }, "no answer") },
     { title: "Rate", class: "num", of: (one) => (one.kind === "trainer" ? `${brief(one.tokens_per_s)} tokens/s` : one.kind === "worker" ? `${brief(one.events_per_s)} events/s` : "") },
-    { title: "Lag", class: "num", of: (one) => (one.kind ? brief(one.lag) : "") },
+    { title: "Lag", class: "num", of: (one) => (one.lag == null ? "" : brief(one.lag)) },
     { title: "Waits for", of: (one) => one.waits_for ?? "" },
   ];
   render(byId("processes"), processes, (rows) => table(columns, rows, rows.length ? null : "serve.watch names no process: set it to the metrics addresses of workers and trainers."));

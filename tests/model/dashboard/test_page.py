@@ -61,7 +61,7 @@ def test_it_shows_what_is_there_and_what_comes(address: str, tmp_path: Path) -> 
         until(lambda: "silu" in read("#figures") and "softmax" in read("#legend"), "no figures came")
         assert "HR@10, silu0.250 ± 0.027" in read("#figures")
         assert read("#state") == "live, every 2 s"
-        assert "+0.050 over the best counter" in read("#figures")
+        assert "0.050 above the best counter" in read("#figures")
         until(lambda: "The score" in read("#answer"), "no reasons came")
         assert "Without this event" in read("#answer")
         write_lines(tmp_path, "silu", line("silu", 4, share=0.75))

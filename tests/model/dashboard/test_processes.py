@@ -97,3 +97,14 @@ def test_a_rate_never_falls_below_zero(events: float, monkeypatch: pytest.Monkey
         processes.look()
         worker.events = events
         assert processes.look()[0]["events_per_s"] is None
+
+
+def test_a_trainer_that_answered_before_has_ended() -> None:
+    """It ends with its log; a worker does not end by itself, so its silence is a fault."""
+    with ExitStack() as stack:
+        names = [stack.enter_context(served(registry(one))) for one in (WorkerLike(), TrainerLike())]
+        processes = Processes(names)
+        processes.look()
+    worker, trainer = processes.look()
+    assert worker["kind"] is None
+    assert (trainer["kind"], trainer["name"]) == ("ended", "silu")
