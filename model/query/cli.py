@@ -65,10 +65,8 @@ def query_topk(
     settings = settings_of(ctx, name, alias, data_dir)
     if sequence is None:
         with _answerer(ctx, settings, as_of) as (answerer, now_ms):
-            found = [
-                answerer.topk(one, k, now_ms, include_seen=include_seen, filters=filters)
-                for one in ([user] if user is not None else split_ids(users))
-            ]
+            each = [user] if user is not None else split_ids(users)
+            found = [answerer.topk(one, k, now_ms, include_seen=include_seen, filters=filters) for one in each]
         if users is not None and as_json:
             _print_json(TopKBatch(answers=found))
             return
@@ -98,9 +96,8 @@ def query_rank(
     if (user is None) == (users is None):
         raise QueryError("Give either --user or --users.")
     with _answerer(ctx, settings_of(ctx, name, alias, data_dir), as_of) as (answerer, now_ms):
-        found = [
-            answerer.rank(one, split_ids(items), now_ms) for one in ([user] if user is not None else split_ids(users))
-        ]
+        each = [user] if user is not None else split_ids(users)
+        found = [answerer.rank(one, split_ids(items), now_ms) for one in each]
     if users is not None and as_json:
         _print_json(RankingBatch(answers=found))
         return
