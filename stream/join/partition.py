@@ -260,6 +260,7 @@ def _new_meta(settings: StreamSettings) -> Meta:
         outgoing=0,
         digest=bytes(16),
         counters=Counters([0] * sources),
+        settings=settings.deciding,
     )
 
 

@@ -261,8 +261,8 @@ class Meta(msgspec.Struct, array_like=True):
     outgoing: int
     digest: bytes
     counters: Counters
-    settings: dict[str, bool | int | float] = {}
-    """Those that decided (StreamSettings.deciding), by name; empty in a store of before they were kept."""
+    settings: dict[str, bool | int | float]
+    """Those that decided (StreamSettings.deciding), by name."""
 
 
 USERS: Final = msgspec.msgpack.Decoder(UserState)

@@ -95,6 +95,24 @@ def test_a_request_of_long_ago_brings_its_own_tokens_only() -> None:
     assert len(user.data) < 3 * SETTINGS.example_tokens * layout.TOKEN_BYTES
 
 
+def test_opening_reads_no_user() -> None:
+    """A restart costs the same whatever is open: users are read when time or an event needs them."""
+    store = Counting()
+    shown = [wire(impression(f"u{n}", "r", START_MS + n, "a", "b")) for n in range(200)]
+    log = [Record(n, value) for n, value in enumerate([*shown, wire({"watermark": START_MS + 1000})])]
+    partition = Partition(store, 0, SETTINGS)
+    for source in SourceTopic:
+        partition.handle(source, log if source is SourceTopic.IMPRESSIONS else log[-1:])
+    timers = len(list(store.scan(layout.TIMER)))
+    before = store.read
+    partition = Partition(store, 0, SETTINGS)
+    assert (timers, store.read - before) == (200, 200 + 2)  # the timers, Meta, a heartbeat in the outbox
+    for source in SourceTopic:
+        end = Record(partition.next_offsets[source], wire({"watermark": START_MS + 10_000_000}))
+        partition.handle(source, [end])
+    assert partition.counters.targets == 400
+
+
 def test_a_slate_beyond_the_bound_becomes_tokens_alone() -> None:
     """It is counted; a click that names it is a late label, one that names none is organic."""
     settings = SETTINGS.model_copy(update={"open_requests": 2})
