@@ -14,7 +14,7 @@ import pytest
 from aiokafka import codec
 from xxhash import xxh3_128_hexdigest
 
-from model.dashboard.metrics_logs import METRICS, _COUNTS as COUNTS, point_of
+from model.dashboard.metrics_logs import _COUNTS as COUNTS, METRICS, point_of
 from model.data import catalogue
 from model.errors import ModelError
 from model.serving.http.questions import decode_body
