@@ -149,7 +149,7 @@ class Learner:
         if tested is not None and learn and not test:
             none = np.zeros(len(taken.questions), np.bool_)
             self._fusion.step(tested.queries_PD, taken.questions, taken.answered, test=none, learn=True)
-            self._clicks.step(tested, taken.batch, len(self.items), learn=True)
+            self._click(tested, taken.batch, learn=True)
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
         if learn:
@@ -215,13 +215,18 @@ class Learner:
             slices=taken.slices[drawn_P],
             request_ms=taken.questions.request_ms[drawn_P],
             test_share=sample.share_of(len(taken.questions.born_ms), self.train.test_share),
-            logits=self._clicks.step(tested, taken.batch, len(self.items), learn=learn),
+            logits=self._click(tested, taken.batch, learn=learn),
             labels=taken.batch.targets.labels,
             rank_slices=taken.rank_slices,
         )
         self.metrics.record(outcome)
         self.test_s += time.process_time() - start_s
         return outcome
+
+    def _click(self, tested: ForwardPass, batch: RowBatch, *, learn: bool) -> dict[str, NDArray[np.float64]]:
+        """Return the logit of each action on every shown item by every scorer, [N, A] each, and learn what was done."""
+        tower_NA = tested.logits_NA.detach().cpu().numpy().astype(np.float64)
+        return self._clicks.step(tower_NA, batch, len(self.items), learn=learn)
 
     def _ranks(
         self, taken: IndexedBatch, tested: ForwardPass, drawn_P: NDArray[np.bool_], *, learn: bool
