@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 import model.cli
 import model.query.context
 import sim.cli
+import stream.backup.cli
 import stream.cli
 import stream.operations.cli
 from sim.errors import SimError
@@ -140,9 +141,10 @@ class Context:
 if TYPE_CHECKING:  # mypy checks that Context is what each folder's verbs expect
     _CONTRACTS: tuple[
         type[stream.cli.StreamCliContext],
+        type[stream.backup.cli.StoreCliContext],
         type[stream.operations.cli.OperationsCliContext],
         type[model.query.context.ModelCliContext],
-    ] = (Context, Context, Context)
+    ] = (Context, Context, Context, Context)
 
 
 def _print_version(wanted: bool) -> None:
@@ -170,7 +172,7 @@ def _settings(
         ctx.call_on_close(partial(os.umask, before))
 
 
-for folder in (stream.cli, stream.operations.cli, model.cli, sim.cli):
+for folder in (stream.cli, stream.operations.cli, stream.backup.cli, model.cli, sim.cli):
     folder.add_commands(app)
 
 

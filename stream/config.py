@@ -129,6 +129,13 @@ class StreamSettings(BaseModel):
     without new events keeps theirs. 0 means no limit."""
     max_slate: int = Field(200, ge=1)
     """Items in one impression; a longer slate goes to dead-letters."""
+    backup_url: str = ""
+    """Where workers keep backups of the stores: a folder that all of them reach, or a URL that fsspec knows, such as
+    s3://bucket/hstu. Empty means none."""
+    backup_s: float = Field(600.0, gt=0, le=MAX_S)
+    """Seconds between two backups of a store."""
+    backup_keep: int = Field(3, ge=2)
+    """Backups of each store that are kept."""
     poll_records: int = Field(5000, ge=1)
     """Records that a worker takes from Kafka at once."""
     metrics_port: int = Field(0, ge=0, le=65535)

@@ -119,6 +119,8 @@ class _Worker:
             self.app.batches(self._topic(source))(partial(self._handle, source))
         self.app.expect({self._topic(source): settings.partitions for source in SourceTopic})
         self.app.every(_TICK_S)(self._tick)
+        if settings.backup_url:
+            self.app.every(settings.backup_s)(lambda: self.partitions.stores.back_up(self.partitions))
         self._refusals = RefusalLog()
         self.health = Health()
         self._misrouted: dict[int, int] = {}  # partition → the count last logged
@@ -137,7 +139,8 @@ class _Worker:
     def metrics(self) -> CollectorRegistry:
         """Return the Prometheus metrics of this worker."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(WorkerMetrics(self.partitions.all, self._lag, lambda: time.time() * 1000))
+        now_ms, age_s = (lambda: time.time() * 1000), self.partitions.stores.age_s
+        registry.register(WorkerMetrics(self.partitions.all, self._lag, now_ms, age_s))
         return registry
 
     async def _handle(self, source: SourceTopic, number: int, records: Sequence[Record]) -> None:

@@ -24,8 +24,9 @@ from stream.join.partition import Partition
 from stream.kafka.reasons import reason
 from stream.schema.topics import EXAMPLES, SourceTopic
 from stream.store.layout import Outgoing
-from stream.store.rocksdb import open_store, partition_path
+from stream.store.rocksdb import RocksStore
 from stream.transport import Record, TopicPartition, more_partitions
+from stream.worker.backups import WorkerStores
 
 _log = logging.getLogger("hstu.worker")
 
@@ -40,12 +41,25 @@ _LAST_SEND_S: Final = 10.0  # for the outbox of a revoked partition; what is lef
 
 
 class AssignedPartition:
-    """One partition and its sender."""
+    """One partition, its store and its sender."""
 
-    def __init__(self, partition: Partition) -> None:
-        self.partition = partition
+    def __init__(self, partition: Partition, store: RocksStore) -> None:
+        self.partition, self.store = partition, store
+        self.closed = False
+        self.cutting = asyncio.Lock()
         self.sending: asyncio.Task[None] | None = None
         self._refused_before = Counter(partition.counters.dead_letters)
+
+    @property
+    def number(self) -> int:
+        """The partition's number."""
+        return self.partition.number
+
+    async def close(self) -> None:
+        """Close the store, once no checkpoint of it is being made."""
+        async with self.cutting:
+            self.closed = True
+            self.partition.close()
 
     @property
     def refused(self) -> Counter[str]:
@@ -89,7 +103,8 @@ class AssignedPartitions:
         producer: AIOKafkaProducer,
         fail: Callable[[Exception], None],
     ) -> None:
-        self._settings, self._data_dir, self._producer, self._fail = settings, data_dir, producer, fail
+        self._settings, self._producer, self._fail = settings, producer, fail
+        self.stores = WorkerStores(settings, data_dir)
         self._assigned: dict[int, AssignedPartition] = {}
         self._warned = False
         self._sources = {settings.topic_prefix + source.topic: source for source in SourceTopic}
@@ -109,14 +124,14 @@ class AssignedPartitions:
 
         Raises:
             BrokerError: The topic has got more partitions.
-            StoreBusyError: Another worker keeps the store open.
+            StoreBusyError: Another worker keeps the store open, or it is being restored.
             StoreError: The store cannot be used.
         """
         if partition >= self._settings.partitions:
             raise more_partitions(topic, self._settings.partitions, partition + 1)
         if partition not in self._assigned:
-            store = open_store(partition_path(self._data_dir, partition))
-            self._assigned[partition] = AssignedPartition(Partition(store, partition, self._settings))
+            store = await self.stores.open(partition)
+            self._assigned[partition] = AssignedPartition(Partition(store, partition, self._settings), store)
             _log.info("Partition %d is ours", partition)
             self._warn_of_changes(self._assigned[partition].partition.changed)
             self._send_soon(self._assigned[partition])
@@ -153,6 +168,7 @@ class AssignedPartitions:
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Send what is left, and close the stores."""
+        self.stores.forget({number for _, number in partitions})
         numbers = {number for _, number in partitions} & self._assigned.keys()
         gone = [self._assigned.pop(number) for number in numbers]
         sending = [assigned.sending for assigned in gone if assigned.sending]
@@ -161,11 +177,12 @@ class AssignedPartitions:
         for assigned in gone:
             if assigned.sending:
                 assigned.sending.cancel()
-            assigned.partition.close()
+            await assigned.close()
 
     async def close(self) -> None:
         """Close all partitions."""
         await self.revoked([("", number) for number in self._assigned])
+        await self.stores.close()
 
     def _send_soon(self, assigned: AssignedPartition) -> None:
         if assigned.sending is None or assigned.sending.done():
