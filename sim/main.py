@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sim.config import Settings
     from stream.kafka.connection import Kafka
-    from stream.store.reader import SequenceReader
+    from stream.peers.cluster_reader import Reader
 
 # Packages that come with an extra, by the names under which they are imported.
 PACKAGES: Final = {
@@ -107,11 +107,16 @@ class Context:
         check_reachable(kafka)
         return kafka
 
-    def sequences(self, settings: "Settings") -> "SequenceReader":
-        """Return a reader of users' sequences under the data directory."""
-        from stream.store.reader import SequenceReader
+    def sequences(self, settings: "Settings") -> "Reader":
+        """Return a reader of users' sequences: under the data directory, and by the workers of other hosts."""
+        from stream.peers.cluster_reader import open_sequences
 
-        return SequenceReader(settings.data_dir, settings.stream)
+        kafka = None
+        if settings.stream.peer_token_file and settings.bootstrap:
+            from stream.kafka.bootstrap import require_kafka
+
+            kafka = require_kafka(settings.bootstrap, settings.kafka)
+        return open_sequences(settings.data_dir, settings.stream, kafka)
 
     def letters(self, settings: "Settings") -> "Callable[[int], list[dict[str, Any]]] | None":
         """Return what reads the last dead letters, newest first; None where no Kafka is named."""

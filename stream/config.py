@@ -136,6 +136,14 @@ class StreamSettings(BaseModel):
     """Seconds between two backups of a store."""
     backup_keep: int = Field(3, ge=2)
     """Backups of each store that are kept."""
+    peer_token_file: str = ""
+    """File with the token by which servers ask workers on other hosts for users' tokens. Empty: servers read the stores
+    of their own host alone."""
+    peer_timeout_s: float = Field(1.0, gt=0, le=MAX_S)
+    """Seconds that a server waits for such an answer."""
+    worker_url: str = ""
+    """Address of a worker's metrics port for servers on other hosts, such as http://worker-1:9100. Empty: made of
+    metrics_host, or of this machine's name if that is 0.0.0.0, and the port."""
     poll_records: int = Field(5000, ge=1)
     """Records that a worker takes from Kafka at once."""
     metrics_port: int = Field(0, ge=0, le=65535)

@@ -23,7 +23,7 @@ stream.schema
 stream.config  stream.example
 stream.store  stream.kafka
 stream.backup  stream.consumer
-stream.join  stream.local_broker  stream.metrics_server  stream.transport  stream.operations
+stream.join  stream.local_broker  stream.metrics_server  stream.transport  stream.operations  stream.peers
 stream.worker
 stream.cli
 model.errors  model.config  model.terminal

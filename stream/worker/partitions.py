@@ -115,6 +115,10 @@ class AssignedPartitions:
     def __getitem__(self, partition: int) -> AssignedPartition:
         return self._assigned[partition]
 
+    def has(self, partition: int) -> bool:
+        """Return whether a partition's store is open here."""
+        return partition in self._assigned
+
     def all(self) -> list[Partition]:
         """Return the cores of all partitions."""
         return [assigned.partition for assigned in self]
