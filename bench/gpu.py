@@ -7,6 +7,7 @@
     training        gather, encode, both losses, backward, AdamW of weights and rows (model/learning/forward_pass.py)
     at the paper's ranking size (3 layers, 2048 tokens, width 512) and retrieval size (6, 512, 256): plain and fused
     deterministic   the same steps, fused, with deterministic algorithms only, as in the learner
+    learner         the whole learner on the GPU and on the CPU: close losses, the same bits again, examples/s
     tuned           layers again with block sizes found by measurement, and the list of these
 
 python bench/gpu.py, or bench/gpu.sh, which tests first. Each stage is a process, and each row is written to the file as
@@ -58,6 +59,12 @@ def deterministic(rows: Rows) -> None:
     training_rows(rows, SIZES, (("fused", "bf16"), ("fused", "fp32")))
 
 
+def learner(rows: Rows) -> None:
+    from gpu_learner import learner_rows
+
+    learner_rows(rows)
+
+
 def tuned_layers(rows: Rows) -> None:
     with tuned():
         layer_rows(rows, SIZES, SIZES.tuned, ("none", "bucketed"), limit_s=150)
@@ -91,6 +98,7 @@ STAGES: Final[dict[str, Callable[[Rows], None]]] = {
     "layers": layers,
     "training": training,
     "deterministic": deterministic,
+    "learner": learner,
     "tuned": tuned_layers,
 }
 

@@ -27,6 +27,7 @@ from model.network.encoders.hstu import Layer
 PLAIN_SCORES: Final = 1 << 28  # B * H * N * N of the plain path at most
 ALLOWED: Final = 4e-2  # error relative to a result's largest number, as in self_check.py; 5 times for one number,
 # in which much may cancel: it is compared with the largest of them
+ALPHA: Final = 1.6  # of Stochastic Length, as the paper trains
 BACKENDS: Final = (
     {"math": SDPBackend.MATH} if TINY else {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 )
@@ -194,6 +195,12 @@ def fused_row(what: str, bias: str, length: int, count: int, sizes: Sizes) -> di
     return {**off, **timed(run, leaves, sizes)}
 
 
+def shortened_row(bias: str, length: int, count: int, sizes: Sizes) -> dict[str, Any]:
+    """Time an HSTU layer on as many sequences, each with the tokens that Stochastic Length leaves of it."""
+    kept = int(length ** (ALPHA / 2))
+    return {"kept": kept, **fused_row("layer", bias, kept, count, sizes)}
+
+
 def plain_row(bias: str, length: int, count: int, sizes: Sizes) -> dict[str, Any]:
     """Time an HSTU layer by plain PyTorch."""
     sequences = Sequences(bias, length, count, sizes)
@@ -254,6 +261,8 @@ def measures(length: int, sizes: Sizes, biases: tuple[str, ...]) -> Iterator[Mea
     for bias in biases:
         yield f"hstu layer, {bias}", "transformer layer", partial(fused_row, "layer", bias, *shape)
         yield f"attention, {bias}", "sdpa", partial(fused_row, "attention", bias, *shape)
+    if "bucketed" in biases and length >= 4096:
+        yield "shortened layer, bucketed", "transformer layer", partial(shortened_row, "bucketed", *shape)
     if "functional" in biases and shape[1] * sizes.heads * length**2 <= PLAIN_SCORES:
         yield "plain layer, bucketed", "transformer layer", partial(plain_row, "bucketed", *shape)
 
@@ -285,7 +294,7 @@ def _show(name: str, row: dict[str, Any], other: dict[str, Any], length: int, si
     ratio = f"{other['both_ms']['device'] / both['device']:.2f}" if "both_ms" in other else ""
     cells = forward["median"], both["median"], both["min"], both["max"], forward["device"], both["device"]
     backend = f" ({row['backend']})" if "backend" in row else ""
-    work = (tflops, f"{tflops / ceiling:.0%}" if ceiling else "") if what != "around" else ()
+    work = (tflops, f"{tflops / ceiling:.0%}" if ceiling else "") if what in ("sdpa", "attention", *_SQUARES) else ()
     line(name + backend, *cells, ratio, *work)
 
 

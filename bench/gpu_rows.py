@@ -36,7 +36,7 @@ MEMORY: Final = "OutOfMemoryError"
 class Sizes:
     """The sizes that are measured."""
 
-    lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096, 8192)
+    lengths: tuple[int, ...] = (8192, 4096, 2048, 1024, 512, 256)
     tokens: int = 32_768  # of a batch of layers
     dim: int = 512
     heads: int = 8

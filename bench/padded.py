@@ -119,9 +119,10 @@ class PaddedLearner:
 
     def _loss(self, q_PD: Tensor, positive_P: Tensor, requests_P, negatives: Negatives) -> Tensor:
         drawn_K = torch.from_numpy(negatives.rows)
-        hit_PK = torch.from_numpy(accidental_hits(positive_P.numpy(), requests_P, negatives.rows))
+        hits = accidental_hits(positive_P.numpy(), requests_P, negatives.rows)
         log_q_K = torch.from_numpy(negatives.log_q(negatives.rows)).float()
         own_P = (q_PD * normalize(self.model.items(positive_P), dim=-1, eps=EPS)).sum(-1) / self.temperature
         other_PK = q_PD @ normalize(self.model.items(drawn_K), dim=-1, eps=EPS).T / self.temperature - log_q_K
-        scores = torch.cat((own_P[:, None], other_PK.masked_fill(hit_PK, -torch.inf)), 1)
+        other_PK[hits] = -torch.inf
+        scores = torch.cat((own_P[:, None], other_PK), 1)
         return (torch.logsumexp(scores, 1) - own_P).mean()

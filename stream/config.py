@@ -86,6 +86,8 @@ _DECIDING: Final = (
     "history_tokens",
     "history_days",
     "max_slate",
+    "open_requests",
+    "user_attributes",
 )
 
 
@@ -129,6 +131,12 @@ class StreamSettings(BaseModel):
     without new events keeps theirs. 0 means no limit."""
     max_slate: int = Field(200, ge=1)
     """Items in one impression; a longer slate goes to dead-letters."""
+    open_requests: int = Field(1024, ge=1, le=65_536)
+    """Requests of one user inside their action windows at most; further slates become tokens but no targets, and are
+    counted. So a bot costs no more an event than anybody else, and trainers see a bounded part of it."""
+    user_attributes: int = Field(256, ge=1, le=65_536)
+    """Attributes of one user whose values are remembered, those that changed last; where an event repeats the value of
+    another one, it counts as a change."""
     backup_url: str = ""
     """Where workers keep backups of the stores: a folder that all of them reach, or a URL that fsspec knows, such as
     s3://bucket/hstu. Empty means none."""

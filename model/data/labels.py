@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.ranges import ranges
 from model.data.micro_batch import PackedBatch
 from stream.example import Kind, id_key
 
@@ -52,17 +53,21 @@ def _any(owners: NDArray[np.intp], count: int) -> NDArray[np.bool_]:
 
 def accidental_hits(
     rows_P: NDArray[np.int64], requests_P: NDArray[np.int64], negatives_K: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Return which negatives are a positive of the target's own request, itself or another, [P, K].
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which negatives are a positive of the target's own request, itself or another: targets and negatives.
 
-    Rows are of one table, for positives and negatives alike.
+    Rows are of one table, for positives and negatives alike. A pair is there as often as the request has that item.
     """
-    if not len(rows_P):
-        return np.zeros((0, len(negatives_K)), np.bool_)
-    own_PK: NDArray[np.bool_] = rows_P[:, None] == negatives_K
-    order = np.argsort(requests_P, kind="stable")
-    first = np.flatnonzero(np.diff(requests_P[order], prepend=-1))
-    if len(first) == len(rows_P):  # one positive a request
-        return own_PK
-    hit_RK: NDArray[np.bool_] = np.logical_or.reduceat(own_PK[order], first, axis=0)
-    return hit_RK[np.searchsorted(requests_P[order[first]], requests_P)]
+    positive_n, negative_n = _equal_pairs(rows_P, negatives_K)
+    hit_n, target_n = _equal_pairs(requests_P[positive_n], requests_P)
+    return target_n, negative_n[hit_n]
+
+
+def _equal_pairs(a_n: NDArray[np.int64], b_m: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return all pairs of places at which two arrays have one value."""
+    order = np.argsort(b_m, kind="stable")
+    sorted_m = b_m[order]
+    first_n = np.searchsorted(sorted_m, a_n, "left")
+    count_n = np.searchsorted(sorted_m, a_n, "right") - first_n
+    owner_h, at_h = ranges(first_n, count_n)
+    return owner_h, order[at_h]

@@ -15,7 +15,6 @@ from model.data.entity_index import RowBatch
 from model.evaluation.prequential import ENCODER, LOGISTIC, MODEL
 from model.fusion.click_tables import Impressions, whats
 from model.fusion.clicks import Clicks
-from model.learning.forward_pass import ForwardPass
 from stream.example import id_key
 
 
@@ -34,16 +33,17 @@ class ClickFusion:
         self._fused = fused
         self._clicks = Clicks(len(actions), [name == MODEL for name in self._names]) if self._names else None
 
-    def step(self, tested: ForwardPass, batch: RowBatch, items: int, *, learn: bool) -> dict[str, NDArray[np.float64]]:
+    def step(
+        self, tower_NA: NDArray[np.float64], batch: RowBatch, items: int, *, learn: bool
+    ) -> dict[str, NDArray[np.float64]]:
         """Answer the impressions of a micro-batch, then learn them; return the logits by scorer, [N, A] each.
 
         Args:
-            tested: The forward pass.
+            tower_NA: The towers' logits; [N, 0] where there are no towers.
             batch: The micro-batch, by rows.
             items: The number of rows of the vocabulary.
             learn: Whether weights and counts move.
         """
-        tower_NA = tested.logits_NA.detach().cpu().numpy().astype(np.float64)
         found = {ENCODER: tower_NA} if self._fused else {MODEL: tower_NA, ENCODER: tower_NA}
         if self._clicks is not None:
             self._clicks.grow(items)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.arrays.take_rows import take_rows
 from model.config import TrainSettings
 from model.data.entity_index import RowBatch
 from model.data.labels import accidental_hits
@@ -71,8 +72,8 @@ class ForwardPass:
         attribute_at_L, action_at_L = np.split(len(items) + self.gathered.feature_at, 2)
         self._content_at_L = np.where(rows.items >= 0, item_at_L, attribute_at_L)
         action_L = np.where(rows.actions >= 0, action_at_L, len(self._matrix) - 1)
-        content_LD = self._matrix.index_select(0, tensor(self._content_at_L))
-        return content_LD, self._matrix.index_select(0, tensor(action_L))
+        content_LD = take_rows(self._matrix, tensor(self._content_at_L))
+        return content_LD, take_rows(self._matrix, tensor(action_L))
 
     def _rank_logits(self, y_LD: Tensor, content_LD: Tensor) -> Tensor:
         """Return the logits of the shown items; a query is computed once for each request."""
@@ -84,7 +85,7 @@ class ForwardPass:
             kinds_L, offsets = tensor(tokens.kinds), tensor(tokens.offsets)
             query_RD = recommender.queries(y_LD.detach(), tensor(asked_R), content_LD.detach(), kinds_L, offsets)
             rows_ND = self._matrix.index_select(0, tensor(self._content_at_L[position_N]))
-        y_ND = y_LD.index_select(0, tensor(position_N))
+        y_ND = take_rows(y_LD, tensor(position_N))
         return recommender.rank_logits(y_ND, query_RD.index_select(0, tensor(request_N)), rows_ND)
 
     def _asked(self, token_rows: Tokens, behaviours: int) -> tuple[Histories, Candidates]:
@@ -93,7 +94,7 @@ class ForwardPass:
         position_N = tokens.positions[shown]
         asked_R, first_R, request_N = np.unique(tokens.queries[shown], return_index=True, return_inverse=True)
         request_ms_R = tokens.request_ms[shown][first_R]
-        rows_ND = self._matrix.index_select(0, tensor(self._content_at_L[position_N]))
+        rows_ND = take_rows(self._matrix, tensor(self._content_at_L[position_N]))
         items_N = tensor(self._batch.rows.items[position_N])
         asked = histories(token_rows, tensor(asked_R), tensor(request_ms_R), behaviours)
         return asked, candidates_of(rows_ND, items_N, tensor(request_N))
@@ -119,13 +120,13 @@ class ForwardPass:
         known = np.flatnonzero(at_P >= 0)
         tensor, leaf = self._weights.tensor, self.gathered.vectors
         queries_PD = self.queries_PD if len(known) == len(at_P) else self.queries_PD.index_select(0, tensor(known))
-        hit_PK = accidental_hits(at_P[known], tokens.requests[targets.positive[known]], self._item_at_K)
+        target_n, negative_n = accidental_hits(at_P[known], tokens.requests[targets.positive[known]], self._item_at_K)
         return sampled_softmax(
             queries_PD,
-            leaf.index_select(0, tensor(at_P[known])),
-            leaf.index_select(0, tensor(self._item_at_K)),
+            take_rows(leaf, tensor(at_P[known])),
+            take_rows(leaf, tensor(self._item_at_K)),
             log_q_K=tensor(negatives.log_q(negatives.rows)).to(leaf.dtype),
-            hit_TK=tensor(hit_PK),
+            hits=(tensor(target_n), tensor(negative_n)),
             temperature=self._weights.recommender.settings.temperature,
             noise=noise_odds / negatives.live,
         )

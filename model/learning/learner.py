@@ -147,7 +147,7 @@ class Learner:
         outcome = self._test(taken, tested, learn=learn) if test and tested is not None else None  # 4
         if tested is not None and learn and not test:
             self._fusion.step(tested.queries_PD, taken.questions, taken.answered, test=False, learn=True)
-            self._clicks.step(tested, taken.batch, len(self.items), learn=True)
+            self._click(tested, taken.batch, learn=True)
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
         if learn:
@@ -211,13 +211,18 @@ class Learner:
             ranks=self._ranks(taken, tested, learn=learn),
             slices=taken.slices,
             request_ms=taken.questions.request_ms,
-            logits=self._clicks.step(tested, taken.batch, len(self.items), learn=learn),
+            logits=self._click(tested, taken.batch, learn=learn),
             labels=taken.batch.targets.labels,
             rank_slices=taken.rank_slices,
         )
         self.metrics.record(outcome)
         self.test_s += time.process_time() - start_s
         return outcome
+
+    def _click(self, tested: ForwardPass, batch: RowBatch, *, learn: bool) -> dict[str, NDArray[np.float64]]:
+        """Return the logit of each action on every shown item by every scorer, [N, A] each, and learn what was done."""
+        tower_NA = tested.logits_NA.detach().cpu().numpy().astype(np.float64)
+        return self._clicks.step(tower_NA, batch, len(self.items), learn=learn)
 
     def _ranks(self, taken: IndexedBatch, tested: ForwardPass, *, learn: bool) -> dict[str, NDArray[np.float64]]:
         """Return the rank of every target by every scorer, [P] each; what is fused learns each target as it goes."""

@@ -18,6 +18,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from model.arrays.take_rows import take_rows
 from stream.example import Kind
 
 LAST: Final = 24
@@ -50,7 +51,7 @@ class RecencyMeans(nn.Module):
         count_T = (end_T - before[offsets[sequence_T]]).clamp(max=LAST)
         at_TK = (end_T[:, None] - 1 - torch.arange(LAST, device=end_T.device)).clamp(min=0)
         token_A = torch.nonzero(acted_L).flatten()
-        row_TKD = content_LD.index_select(0, token_A[at_TK].flatten()).view(*at_TK.shape, -1)
+        row_TKD = take_rows(content_LD, token_A[at_TK].flatten()).view(*at_TK.shape, -1)
         mean_TSD = self._weights(content_LD)[count_T] @ row_TKD
         return (mean_TSD * self.gain).sum(1) * math.sqrt(content_LD.shape[1])
 

@@ -16,6 +16,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from model.arrays.take_rows import take_rows
 from model.attention.masks import row_places
 from model.attention.relative_bias import next_ms
 from model.config import ModelSettings
@@ -77,8 +78,8 @@ class Recommender(nn.Module):
         kinds_L = kinds_L.to(torch.int64)
         asked_ms_L = next_ms(ts_ms_L, offsets, num_targets=num_targets, request_ms=request_ms)
         asked_ms_L = torch.where(kinds_L == Kind.IMPRESSION, ts_ms_L, asked_ms_L)
-        tokens_LD = content_LD + action_LD + self.kind_emb.index_select(0, kinds_L)
-        x_LD = tokens_LD * math.sqrt(self.settings.dim) + self.pos_emb.index_select(0, places_L)
+        tokens_LD = content_LD + action_LD + take_rows(self.kind_emb, kinds_L)
+        x_LD = tokens_LD * math.sqrt(self.settings.dim) + take_rows(self.pos_emb, places_L)
         y_LD: Tensor = self.encoder(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L=asked_ms_L)
         return y_LD
 
@@ -90,7 +91,7 @@ class Recommender(nn.Module):
             query_T: Tokens at which a query is asked.
             content_LD: As for `encode`, as are the others.
         """
-        y_TD = torch.cat((self.start[None], y_LD)).index_select(0, query_T + 1)
+        y_TD = take_rows(torch.cat((self.start[None], y_LD)), query_T + 1)
         if self.recency is not None:
             y_TD = y_TD + self.recency(content_LD, kinds_L, offsets, query_T)
         return unit(y_TD)

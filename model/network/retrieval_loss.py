@@ -26,9 +26,9 @@ from torch.nn.functional import normalize
 _EPS = 1e-6  # smallest divisor of a vector, as in Meta's research code
 
 
-def unit(x: Tensor) -> Tensor:
-    """Return vectors of length one along the last dimension; vectors near zero stay short."""
-    return normalize(x, dim=-1, eps=_EPS)
+def unit(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return vectors of length one along the last dimension, in `out` if it is given; vectors near zero stay short."""
+    return normalize(x, dim=-1, eps=_EPS, out=out)
 
 
 def sampled_softmax(
@@ -37,7 +37,7 @@ def sampled_softmax(
     negatives_KD: Tensor,
     *,
     log_q_K: Tensor,
-    hit_TK: Tensor,
+    hits: tuple[Tensor, Tensor],
     temperature: float,
     noise: float = 0.0,
 ) -> Tensor:
@@ -48,13 +48,13 @@ def sampled_softmax(
         positives_TD: Rows of the item table; they are normalised here.
         negatives_KD: Rows of the item table, shared by all targets; they are normalised here.
         log_q_K: The log Q of the negatives.
-        hit_TK: Whether the negative does not count for this target, bool.
+        hits: Targets and negatives, i64[n] each: this negative does not count for this target.
         temperature: The temperature of the softmax.
         noise: The odds that a target is noise, by the number of items.
     """
     queries, positives, negatives = queries_TD, unit(positives_TD), unit(negatives_KD)
     loss: Tensor = _SampledSoftmax.apply(  # type: ignore[no-untyped-call]
-        queries, positives, negatives, log_q_K, hit_TK, temperature, noise
+        queries, positives, negatives, log_q_K, hits, temperature, noise
     )
     return loss
 
@@ -69,14 +69,14 @@ class _SampledSoftmax(torch.autograd.Function):
         p: Tensor,
         n: Tensor,
         log_q_K: Tensor,
-        hit_TK: Tensor,
+        hits: tuple[Tensor, Tensor],
         temperature: float,
         noise: float,
     ) -> Tensor:
         """Return the mean over the targets; save the weights of the softmax."""
         own_T = (q * p).sum(-1) / temperature
         scores_TK = ((q / temperature) @ n.T).to(log_q_K.dtype)  # under autocast only the product is half precision
-        weights_TK = scores_TK.sub_(log_q_K).masked_fill_(hit_TK, -torch.inf)
+        weights_TK = scores_TK.sub_(log_q_K).index_put_(hits, scores_TK.new_tensor(-torch.inf))
         most_T = torch.maximum(own_T, weights_TK.amax(1))
         weights_TK.sub_(most_T[:, None]).exp_()
         own_weight_T = (own_T - most_T).exp()

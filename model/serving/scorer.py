@@ -318,7 +318,7 @@ def _recommender(settings: ModelSettings, state: dict[str, NDArray[Any]]) -> Rec
 def _bags(state: Mapping[str, NDArray[Any]]) -> Bags:
     features = ItemFeatures()
     features.load_state(state)
-    return features.bags(slice(None))
+    return features.bags(np.arange(len(features.rows)))
 
 
 def _weight(array: NDArray[Any], rows: int, dim: int) -> Tensor:

@@ -30,7 +30,7 @@ def compare(
     contestant: Annotated[
         list[str] | None,
         typer.Option(
-            help="silu, silu_seen, softmax, transformer, gru, din, popularity, …; may be repeated.",
+            help="hstu, silu, silu_seen, softmax, transformer, gru, din, popularity, …; may be repeated.",
             rich_help_panel=_WHAT,
         ),
     ] = None,

@@ -6,7 +6,7 @@ from typing import Any, Final
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from sim.report.analysis.clicks import AGAINST, CONSTANT, click_summary
+from sim.report.analysis.clicks import CONSTANT, click_summary
 from sim.report.analysis.results import Results
 from sim.report.analysis.text import NOTHING, number
 
@@ -19,7 +19,7 @@ def click_tables(results: Results) -> Iterator[Table]:
     for (scenario, action), rows in click_summary(results).group_by("scenario", "action", maintain_order=True):
         title = f"{scenario}, probability of {action}: {rows['positives'][0]:,.0f} of {rows['targets'][0]:,.0f} shown"
         table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-        ne = ("NE", f"NE − {AGAINST}")
+        ne = ("NE", f"NE − {results.hstu}")
         heads = (*ne, *(results.in_words(f"{name}, last {{late}}") for name in ne))
         heads += ("log-loss", "AUC", "GAUC", "calibration", "parameters", "CPU ms each")
         for head in ("", "seeds", *heads):

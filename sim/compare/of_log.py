@@ -20,7 +20,7 @@ from stream.config import StreamSettings
 from stream.schema.printable import printable
 
 CONTESTANTS: Final = (
-    *("silu", "fast", "gru", "transformer", "encoder"),
+    *("hstu", "fast", "gru", "transformer", "encoder"),
     *("stack", "co_occurrence", "markov", "vsknn", "popularity", "last_items"),
 )
 TOKENS: Final = 64  # of an example, where the configuration names no other number

@@ -124,14 +124,16 @@ class Plan:
             tables["model"] |= NEURAL[contestant].model
             tables["train"] |= NEURAL[contestant].train
             return tables
-        return {"model": {}, "train": {key: value for key, value in tables["train"].items() if key in _OF_BASELINES}}
+        return {
+            name: {key: value for key, value in table.items() if key in _OF_BASELINES} for name, table in tables.items()
+        }
 
 
 def _spec(contestant: str, **settings: Any) -> RunSpec:
     return RunSpec(contestant=contestant, source=source_digest(contestant), **settings)
 
 
-_OF_BASELINES: Final = ("batch_examples", "exclude_seen", "popularity_half_life_d", "negative_actions")
+_OF_BASELINES: Final = ("batch_examples", "exclude_seen", "popularity_half_life_d", "negative_actions", "rank_actions")
 
 
 def _check(tables: Mapping[str, Mapping[str, Any]], example_tokens: int) -> None:

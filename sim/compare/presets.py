@@ -75,10 +75,10 @@ PRESETS: Final[dict[str, tuple[str, Plan]]] = {
         ),
     ),
     "ranking": (
-        "Click probabilities of slates: HSTU's towers and the ranking models of the literature, without counts.",
+        "Click probabilities of slates: HSTU's towers and the ranking models of the literature, and counts alone.",
         Plan(
             scenarios=("position", "delayed", "turnover", "bots"),
-            contestants=(*_HSTU, "transformer", "gru", *_RANKING),
+            contestants=(*_HSTU, "transformer", "gru", *_RANKING, "logistic"),
             seeds=3,
             model={"rank_actions": ("click",)},
             train={"fuse_counts": False},

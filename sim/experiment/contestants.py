@@ -7,7 +7,7 @@ vocabulary, so their ranks are of the same targets among the same candidates.
 import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
@@ -19,9 +19,10 @@ from model.baselines import BASELINES, Baseline
 from model.config import ATTENTION_NAMES, ENCODER_NAMES, ModelSettings, TrainSettings
 from model.data.candidates import best_rows
 from model.data.catalogue import ItemRecord, Tombstone
-from model.data.entity_index import EntityIndex
+from model.data.entity_index import EntityIndex, IndexedBatch
 from model.data.event_time import DAY_MS
-from model.evaluation.prequential import MODEL
+from model.evaluation.prequential import LOGISTIC, MODEL
+from model.learning.click_fusion import ClickFusion
 from model.learning.learner import Learner
 from sim.errors import SimError
 from sim.experiment.click_tallies import Clicks
@@ -54,7 +55,7 @@ class Network(NamedTuple):
         return prefixed("model.", self.model) | prefixed("train.", self.train)
 
 
-_SILU: Final = {"encoder": "hstu", "attention": "silu"}
+_HSTU: Final = {"encoder": "hstu"}
 NEURAL: Final[Mapping[str, Network]] = {  # HSTU by attention, other encoders, HSTU by how it is trained
     **{
         name: Network(_TITLES.get(name, f"HSTU, {name}"), {"encoder": "hstu", "attention": name})
@@ -65,8 +66,9 @@ NEURAL: Final[Mapping[str, Network]] = {  # HSTU by attention, other encoders, H
         for name in ENCODER_NAMES
         if name != "hstu"
     },
-    "fast": Network("HSTU, profile fast", _SILU, {"replay_every": 0}),
-    "encoder": Network("HSTU without counts", _SILU, {"fuse_counts": False}),
+    MODEL: Network("HSTU", _HSTU),
+    "fast": Network("HSTU, profile fast", _HSTU, {"replay_every": 0}),
+    "encoder": Network("HSTU without counts", _HSTU, {"fuse_counts": False}),
 }
 
 
@@ -125,9 +127,8 @@ class Neural:
         outcome = self._learner.step(examples, test=test, learn=learn).outcome
         if outcome is None:
             return None
-        shown = [np.count_nonzero(each.kinds[each.positions] == Kind.IMPRESSION) for each in examples]
-        users_N = np.repeat(np.array([each.user for each in examples], np.uint64), shown)
-        clicks = Clicks(outcome.logits[MODEL].astype(np.float64), outcome.labels, outcome.rank_slices, users_N)
+        logits_NA = outcome.logits[MODEL].astype(np.float64)
+        clicks = Clicks(logits_NA, outcome.labels, outcome.rank_slices, _users_of_shown(examples))
         return Tested(outcome.ranks[MODEL], outcome.slices, outcome.request_ms, clicks)
 
     def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
@@ -183,7 +184,9 @@ class Counting:
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
         """Test on a micro-batch, then learn it."""
-        taken = self._index.take_in(examples)
+        return self._step(self._index.take_in(examples), test=test, learn=learn)
+
+    def _step(self, taken: IndexedBatch, *, test: bool, learn: bool) -> Tested | None:
         if not test:
             if learn:
                 self._baseline.learn(taken.answered)
@@ -219,10 +222,56 @@ class Counting:
 
     def frozen(self) -> "Counting":
         """Return a copy."""
-        copy = Counting(self._name, self._train)
+        copy = self._empty()
         copy._index.load_state({name: np.array(array) for name, array in self._index.state().items()})
         copy._baseline = deepcopy(self._baseline)
         return copy
+
+    def _empty(self) -> "Counting":
+        return Counting(self._name, self._train)
+
+
+class Logistic(Counting):
+    """Counts alone: click probabilities by logistic regression, and the ranks of the stack."""
+
+    title = "All counters, logistic for clicks"
+
+    def __init__(self, model: ModelSettings, train: TrainSettings) -> None:
+        super().__init__("stack", train)
+        self._model = model
+        self._index = EntityIndex(model.rank_actions, train.negative_actions)
+        self._fusion = ClickFusion(model.rank_actions, fused=False, logistic=True)
+
+    def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
+        """Test on a micro-batch, then learn it."""
+        taken = self._index.take_in(examples)
+        tested = self._step(taken, test=test, learn=learn)
+        if tested is None and not learn:
+            return None
+        start_s, labels_NA = time.process_time(), taken.batch.targets.labels
+        no_towers = np.empty((len(labels_NA), 0))
+        logits_NA = self._fusion.step(no_towers, taken.batch, len(self._index.items), learn=learn)[LOGISTIC]
+        if tested is None:
+            return None
+        self._ranks.update(logits_NA.tobytes())
+        self.test_s += time.process_time() - start_s
+        return replace(tested, clicks=Clicks(logits_NA, labels_NA, taken.rank_slices, _users_of_shown(examples)))
+
+    def frozen(self) -> "Logistic":
+        """Return a copy."""
+        copy = super().frozen()
+        assert isinstance(copy, Logistic)
+        copy._fusion.load_state({name: np.array(array) for name, array in self._fusion.state().items()})
+        return copy
+
+    def _empty(self) -> "Logistic":
+        return Logistic(self._model, self._train)
+
+
+def _users_of_shown(examples: Sequence[Example]) -> NDArray[np.uint64]:
+    """Return the user of each ranking target, [N]."""
+    shown = [np.count_nonzero(each.kinds[each.positions] == Kind.IMPRESSION) for each in examples]
+    return np.repeat(np.array([each.user for each in examples], np.uint64), shown)
 
 
 def _texts(rows: NDArray[np.int64], texts: Sequence[str]) -> list[list[str]]:
@@ -231,7 +280,7 @@ def _texts(rows: NDArray[np.int64], texts: Sequence[str]) -> list[list[str]]:
 
 def names() -> tuple[str, ...]:
     """Return the names of all contestants."""
-    return (*NEURAL, *BASELINES)
+    return (*NEURAL, *BASELINES, LOGISTIC)
 
 
 def title_of(name: str) -> str:
@@ -244,6 +293,8 @@ def title_of(name: str) -> str:
         return NEURAL[name].title
     if name in BASELINES:
         return BASELINES[name].title
+    if name == LOGISTIC:
+        return Logistic.title
     raise SimError(f"There is no contestant {name!r}; known are {', '.join(names())}.")
 
 
@@ -256,6 +307,8 @@ def make(name: str, model: ModelSettings, train: TrainSettings) -> Contestant:
     title_of(name)
     if name in BASELINES:
         return Counting(name, train)
+    if name == LOGISTIC:
+        return Logistic(model, train)
     network = NEURAL[name]
     return Neural(
         ModelSettings(**(model.model_dump() | dict(network.model))),

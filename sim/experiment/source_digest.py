@@ -14,6 +14,7 @@ from typing import Final
 from xxhash import xxh3_64
 
 from model.baselines import BASELINES
+from model.evaluation.prequential import LOGISTIC
 from model.network.encoders import ENCODERS
 from model.network.rankers import RANKERS
 from sim.experiment.contestants import NEURAL
@@ -24,7 +25,9 @@ ROOT: Final = Path(__file__).parents[2]  # holds model/, stream/ and sim/
 _OURS: Final = ("model", "stream", "sim")
 _RUN: Final = ("sim.experiment.run", "sim.experiment.closed_loop_run", "sim.experiment.streams")
 _BOUND: Final = ("sim.experiment.upper_bounds", "sim.experiment.streams")
-_LEARNER: Final = "model.learning.learner"  # imported by contestants.py, and no part of a baseline's run
+_LEARNER: Final = "model.learning.learner"
+_CLICKS: Final = "model.learning.click_fusion"
+_OF_SOME: Final = (_LEARNER, _CLICKS)  # imported by contestants.py, and no part of most baselines' runs
 _CHOSEN: Final = ("model.baselines", "model.network.encoders")  # load all their modules; a run uses one of them
 _IGNORED: Final = ("model.errors", "model.storage", "model.trainer.run", "sim.config", "sim.errors", "stream.errors")
 
@@ -45,9 +48,11 @@ def source_digest(contestant: str, root: Path = ROOT) -> str:
 
 def _roots(contestant: str) -> tuple[str, ...]:
     if contestant in NEURAL:
-        return (*_RUN, _LEARNER, MODELS[NEURAL[contestant].model["encoder"]].__module__)
+        return (*_RUN, *_OF_SOME, MODELS[NEURAL[contestant].model["encoder"]].__module__)
     if contestant in BASELINES:
         return (*_RUN, BASELINES[contestant].__module__)
+    if contestant == LOGISTIC:
+        return (*_RUN, _CLICKS, BASELINES["stack"].__module__)
     return _BOUND if contestant == ORACLE else _RUN
 
 
@@ -65,7 +70,7 @@ def _reached(roots: tuple[str, ...], root: Path) -> set[str]:
 
 def _stops(module: str, roots: tuple[str, ...]) -> bool:
     ignored = any(f"{module}.".startswith(f"{name}.") for name in _IGNORED)
-    return ignored or module.split(".")[0] not in _OURS or (module == _LEARNER and module not in roots)
+    return ignored or module.split(".")[0] not in _OURS or (module in _OF_SOME and module not in roots)
 
 
 def _file(module: str, root: Path) -> Path:

@@ -17,6 +17,7 @@ import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -56,8 +57,8 @@ class Store(Protocol):
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key."""
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Return all keys with a prefix, in order, with their values."""
+    def scan(self, prefix: bytes, start: bytes = b"", most: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Return the keys with a prefix, in order from `start` on, with their values; `most` of them at most."""
 
     def scan_back(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Return all keys with a prefix, from the last to the first, with their values."""
@@ -97,12 +98,13 @@ class RocksStore:
             raise self._unreadable(error) from None
         return value
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Return all keys with a prefix, in order, with their values."""
+    def scan(self, prefix: bytes, start: bytes = b"", most: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Return the keys with a prefix, in order from `start` on, with their values; `most` of them at most."""
         options = ReadOptions()
         options.set_iterate_upper_bound(_after(prefix))
         try:
-            found: list[tuple[Any, Any]] = list(self._db.items(from_key=prefix, read_opt=options))
+            pairs = self._db.items(from_key=start or prefix, read_opt=options)
+            found: list[tuple[Any, Any]] = list(islice(pairs, most))
         except Exception as error:
             raise self._unreadable(error) from None
         yield from found

@@ -69,7 +69,7 @@ class WorkerStores:
         """
         path = partition_path(self._data_dir, number)
         if self._root is None:
-            return open_store(path)
+            return await asyncio.to_thread(open_store, path)
         until_s, why = self._failed.get(number, (0.0, None))
         if why and time.monotonic() < until_s:
             raise why

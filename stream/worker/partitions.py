@@ -6,6 +6,7 @@
 While batches are handled, one sender for each partition sends its outbox in order. What a crash sends twice is known by
 its serial. A producer that cannot deliver ends the worker; the outbox keeps its records. Where the watermark moves past
 many waiting events they are joined in turns, each sent before the next: neither a commit nor an outbox is huge.
+A store is opened in a thread: RocksDB may have a log to read, and the event loop has Kafka to answer.
 """
 
 import asyncio
@@ -107,6 +108,7 @@ class AssignedPartitions:
         self.stores = WorkerStores(settings, data_dir)
         self._assigned: dict[int, AssignedPartition] = {}
         self._warned = False
+        self._opening = asyncio.Lock()
         self._sources = {settings.topic_prefix + source.topic: source for source in SourceTopic}
 
     def __iter__(self) -> Iterator[AssignedPartition]:
@@ -133,15 +135,26 @@ class AssignedPartitions:
         """
         if partition >= self._settings.partitions:
             raise more_partitions(topic, self._settings.partitions, partition + 1)
-        if partition not in self._assigned:
-            store = await self.stores.open(partition)
-            self._assigned[partition] = AssignedPartition(Partition(store, partition, self._settings), store)
-            _log.info("Partition %d is ours", partition)
-            self._warn_of_changes(self._assigned[partition].partition.changed)
-            self._send_soon(self._assigned[partition])
+        async with self._opening:
+            if partition not in self._assigned:
+                store = await self.stores.open(partition)
+                self._begin(await asyncio.to_thread(self._core, store, partition), store)
         core = self._assigned[partition].partition
         offset = core.next_offsets[self._sources[topic]]
         return None if core.fresh and not offset else offset
+
+    def _core(self, store: RocksStore, number: int) -> Partition:
+        try:
+            return Partition(store, number, self._settings)
+        except BaseException:
+            store.close()
+            raise
+
+    def _begin(self, partition: Partition, store: RocksStore) -> None:
+        assigned = self._assigned[partition.number] = AssignedPartition(partition, store)
+        _log.info("Partition %d is ours", partition.number)
+        self._warn_of_changes(partition.changed)
+        self._send_soon(assigned)
 
     def _warn_of_changes(self, changed: Mapping[str, bool | int | float]) -> None:
         """Warn, once a worker, of settings that are others than those under which a store has decided so far."""
@@ -185,8 +198,9 @@ class AssignedPartitions:
 
     async def close(self) -> None:
         """Close all partitions."""
-        await self.revoked([("", number) for number in self._assigned])
-        await self.stores.close()
+        async with self._opening:
+            await self.revoked([("", number) for number in self._assigned])
+            await self.stores.close()
 
     def _send_soon(self, assigned: AssignedPartition) -> None:
         if assigned.sending is None or assigned.sending.done():

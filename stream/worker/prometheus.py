@@ -21,6 +21,8 @@ _COUNTS: Final = {  # of layout.Counters
     "targets": "Targets in these examples",
     "late_labels": "Actions on an item whose label was final",
     "duplicates": "Events that had come before",
+    "dropped_requests": "Slates that became no request: their user had stream.open_requests open",
+    "dropped_attributes": "Attributes forgotten: their user had more than stream.user_attributes",
     "misrouted": "Users whose events lie in a partition that murmur2 would not give them",
 }
 

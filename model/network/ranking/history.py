@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from model.arrays.take_rows import take_rows
 from stream.example import Kind
 
 _PROFILE = 8  # attribute values of a user at most, the last ones
@@ -113,5 +114,5 @@ def _values(column: Tensor, at_RK: Tensor) -> Tensor:
 def _rows(rows_LD: Tensor, at_RK: Tensor, there_RK: Tensor) -> Tensor:
     if not len(rows_LD):
         return rows_LD.new_zeros(*at_RK.shape, rows_LD.shape[1])
-    rows_RKD = rows_LD.index_select(0, at_RK.flatten()).view(*at_RK.shape, rows_LD.shape[1])
+    rows_RKD = take_rows(rows_LD, at_RK.flatten()).view(*at_RK.shape, rows_LD.shape[1])
     return rows_RKD * there_RK[..., None]

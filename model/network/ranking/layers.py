@@ -8,6 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from model.arrays.take_rows import take_rows
 from model.network.ranking.history import Candidates, Histories
 
 FIELDS = 4
@@ -99,7 +100,7 @@ def fields(history: Histories, candidates: Candidates) -> Tensor:
     The candidate, the mean of the behaviours, the last of them, and the user's attribute values.
     """
     of_user = torch.stack((mean_behaviour(history), last_behaviour(history), history.profile), 1)
-    return torch.cat((candidates.rows[:, None], of_user.index_select(0, candidates.request)), 1)
+    return torch.cat((candidates.rows[:, None], take_rows(of_user, candidates.request)), 1)
 
 
 def age_bucket(ages: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from sim.report.analysis.results import Results
 from sim.report.analysis.statistics import critical
 
 FIGURES: Final = ("ne", "log_loss", "auc", "gauc", "calibration")
-AGAINST: Final = "silu"
 CONSTANT: Final = "constant"
 _AT: Final = ("scenario", "part", "action")
 
@@ -23,7 +22,7 @@ def click_summary(results: Results, part: str = "all") -> pl.DataFrame:
     """Return a row for each scenario, action, contestant and variant, the least normalised entropy first.
 
     Columns: scenario, part, action, contestant, variant, seeds, targets and positives (means of a run), each of FIGURES
-    with half its 95 % interval over seeds as `<name>_half`; gap and gap_half: normalised entropy less that of AGAINST,
+    with half its 95 % interval over seeds as `<name>_half`; gap and gap_half: normalised entropy less that of HSTU,
     seed by seed; parameters, and cpu_ms, CPU milliseconds of test and training for an impression.
     """
     runs = results.runs.select("run", "scenario", "contestant", "variant", "seed", "parameters", "train_s", "test_s")
@@ -32,9 +31,10 @@ def click_summary(results: Results, part: str = "all") -> pl.DataFrame:
     rows = rows.with_columns(cpu_ms.alias("cpu_ms"))
     constant = _constant(rows)
     rows = pl.concat([rows, constant], how="diagonal_relaxed")
-    base = rows.filter(pl.col("contestant") == AGAINST).group_by(*_AT, "seed").agg(pl.col("ne").min().alias("base"))
+    is_hstu = pl.col("contestant") == results.hstu
+    base = rows.filter(is_hstu).group_by(*_AT, "seed").agg(pl.col("ne").min().alias("base"))
     rows = rows.join(base, on=[*_AT, "seed"], how="left", maintain_order="left")
-    gap = pl.when(pl.col("contestant") != AGAINST).then(pl.col("ne") - pl.col("base"))
+    gap = pl.when(~is_hstu).then(pl.col("ne") - pl.col("base"))
     rows = rows.with_columns(gap.alias("gap"))
     figures = (*FIGURES, "gap")
     found = rows.group_by(*_AT, "contestant", "variant", maintain_order=True).agg(

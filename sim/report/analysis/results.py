@@ -89,6 +89,11 @@ class Results:
         """The contestant that gaps are measured from: softmax if it ran, else the stack of all counters."""
         return "stack" if {"softmax", "stack"} & set(self.runs["contestant"]) == {"stack"} else "softmax"
 
+    @property
+    def hstu(self) -> str:
+        """The contestant that stands for the model: `hstu` as it is configured if it ran, else with attention silu."""
+        return "hstu" if "hstu" in set(self.runs["contestant"]) else "silu"
+
     def in_words(self, text: str) -> str:
         """Return a text with its {late}, the share of a stream that is counted as late, and {before} in per cent."""
         shares = sorted({share for share in self.runs["late_share"].to_list() if share is not None}) or [0.1]

@@ -107,10 +107,10 @@ def _joined(parts: Sequence[str]) -> str:
 
 
 def contestant_in_question(results: Results, against: str = "softmax") -> str | None:
-    """Return the contestant whose gap is reported first: silu, else the first neural one that is not `against`."""
+    """Return the contestant whose gap is reported first: HSTU, else the first neural one that is not `against`."""
     neural = results.runs.filter((pl.col("kind") == "neural") & (pl.col("contestant") != against))["contestant"]
     names = neural.unique(maintain_order=True).to_list()
-    return "silu" if "silu" in names else next(iter(names), None)
+    return results.hstu if results.hstu in names else next(iter(names), None)
 
 
 def answer(results: Results, against: str = "softmax") -> list[str]:

@@ -5,7 +5,7 @@ from typing import Any, Final
 import polars as pl
 
 from model.data.item_age import SLICES
-from sim.report.analysis.clicks import AGAINST, CONSTANT, ages_of, click_summary
+from sim.report.analysis.clicks import CONSTANT, ages_of, click_summary
 from sim.report.analysis.results import Results
 from sim.report.analysis.text import count, number, signed
 from sim.report.html.elements import Cell, Column, Row, Table
@@ -28,7 +28,7 @@ def _table(results: Results, scenario: str, action: str, rows: pl.DataFrame, lat
     ages = ages_of(results, scenario, action)
     at_age = {(row["contestant"], row["variant"], row["age"]): row["ne"] for row in ages.iter_rows(named=True)}
     there = [age for age in SLICES if any(key[2] == age for key in at_age)]
-    heads = ["NE", f"NE − {AGAINST}", results.in_words("NE, last {late}"), *_FIGURES.values()]
+    heads = ["NE", f"NE − {results.hstu}", results.in_words("NE, last {late}"), *_FIGURES.values()]
     columns = [Column("", number=False), *map(Column, heads), *(Column(f"NE, {age}") for age in there), Column("seeds")]
     shown = []
     for row in rows.iter_rows(named=True):

@@ -28,6 +28,7 @@ PALETTE: Final = {  # variable: light, dark
     "paper": ("#ffffff", "#14171c"),
 }
 _OWN: Final = {
+    "hstu": "c0",
     "silu": "c0",
     "softmax": "c1",
     "silu_seen": "c2",

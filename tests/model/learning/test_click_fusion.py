@@ -1,8 +1,5 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from model.data.entity_index import EntityIndex
@@ -21,15 +18,15 @@ class Side:
     def __init__(self, *, knows: bool = True, fused: bool = True, logistic: bool = True) -> None:
         self.index, self.knows = EntityIndex(ACTIONS), knows
         self.fusion = ClickFusion(ACTIONS, fused=fused, logistic=logistic)
-        self._rng = torch.Generator().manual_seed(1)
+        self._rng = np.random.default_rng(1)
 
     def step(self, batch: list[Example], *, learn: bool = True) -> dict[str, NDArray[np.float64]]:
         taken = self.index.take_in(batch).batch
         even_N = taken.tokens.keys[taken.tokens.positions[taken.targets.shown]] % 2 == 0
-        logits_NA = torch.randn(len(even_N), 2, generator=self._rng)
+        tower_NA = self._rng.standard_normal((len(even_N), 2))
         if self.knows:
-            logits_NA = torch.from_numpy(np.where(even_N, 3.0, -3.0))[:, None].repeat(1, 2)
-        return self.fusion.step(SimpleNamespace(logits_NA=logits_NA), taken, len(self.index.items), learn=learn)  # type: ignore[arg-type]
+            tower_NA = np.repeat(np.where(even_N, 3.0, -3.0)[:, None], 2, axis=1)
+        return self.fusion.step(tower_NA, taken, len(self.index.items), learn=learn)
 
 
 def loss(side: Side, name: str) -> float:

@@ -57,7 +57,7 @@ def gradient(found: Negatives, positives: list[int], queries_TD: Tensor, items_V
         items_VD[positives],
         items_VD[found.rows],
         log_q_K=torch.tensor(found.log_q(found.rows)),
-        hit_TK=torch.tensor(np.array(positives)[:, None] == found.rows),
+        hits=torch.tensor(np.array(positives)[:, None] == found.rows).nonzero(as_tuple=True),
         temperature=0.3,
     )
     return torch.autograd.grad(loss, queries_TD)[0].numpy()

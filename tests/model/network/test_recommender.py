@@ -81,7 +81,9 @@ def golden_loss(made: Recommender, queries: Tensor, items: Tensor, positives: Te
     hit = others | (negatives.flatten() == positives[:, None])
     uncorrected = torch.zeros(targets * each, dtype=torch.float64)
     vectors = queries, items[positives], items[negatives.flatten()]
-    return sampled_softmax(*vectors, log_q_K=uncorrected, hit_TK=hit, temperature=made.settings.temperature)
+    return sampled_softmax(
+        *vectors, log_q_K=uncorrected, hits=hit.nonzero(as_tuple=True), temperature=made.settings.temperature
+    )
 
 
 def close(ours: Tensor | None, theirs: Tensor, tolerance: float = 1e-10) -> bool:
@@ -190,9 +192,9 @@ def test_a_step_on_both_losses_reaches_every_weight(settings: dict[str, str]) ->
     for _ in range(8):
         y = made.encode(content, action, kinds, ts_ms, offsets_of([14, 10]))
         queries = made.queries(y, torch.tensor([3, -1, 20, 13]), content, kinds, offsets_of([14, 10]))
-        zeros, hit = torch.zeros(8, dtype=torch.float64), torch.zeros(4, 8, dtype=torch.bool)
+        zeros, none = torch.zeros(8, dtype=torch.float64), torch.empty(0, dtype=torch.int64)
         vectors = queries, items[:4], items[4:]
-        retrieval = sampled_softmax(*vectors, log_q_K=zeros, hit_TK=hit, temperature=made.settings.temperature)
+        retrieval = sampled_softmax(*vectors, log_q_K=zeros, hits=(none, none), temperature=made.settings.temperature)
         loss = retrieval + ranking_loss(made.rank_logits(y[[4, 5, 21, 22]], queries, items[:4]), labels)
         losses.append(loss.item())
         optimizer.zero_grad()

@@ -1,3 +1,5 @@
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -11,17 +13,19 @@ def rand(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def inputs(hits: list[tuple[int, int]] = ()) -> dict[str, Tensor]:  # type: ignore[assignment]
-    hit_TK = torch.zeros(T, K, dtype=torch.bool)
-    for t, k in hits:
-        hit_TK[t, k] = True
+NO_HITS = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+
+
+def inputs(hits: list[tuple[int, int]] = ()) -> dict[str, Any]:  # type: ignore[assignment]
+    pairs = torch.tensor(hits, dtype=torch.int64).reshape(-1, 2)
     names = {"queries_TD": unit(rand(T, D)), "positives_TD": rand(T, D, seed=1), "negatives_KD": rand(K, D, seed=2)}
-    return {**names, "log_q_K": rand(K, seed=4), "hit_TK": hit_TK}
+    return {**names, "log_q_K": rand(K, seed=4), "hits": tuple(pairs.T)}
 
 
 def test_the_loss_is_its_formula_target_by_target() -> None:
     """Negatives are corrected, hits are left out, the mean is over targets."""
-    given = inputs([(0, 2), (3, 3), (3, 4)])
+    hits = [(0, 2), (3, 3), (3, 4)]
+    given = inputs(hits)
     losses = []
     for t in range(T):
         query, positive = given["queries_TD"][t], normalize(given["positives_TD"][t], dim=0)
@@ -29,7 +33,7 @@ def test_the_loss_is_its_formula_target_by_target() -> None:
         others = [
             torch.exp(query @ normalize(given["negatives_KD"][k], dim=0) / 0.1 - given["log_q_K"][k])
             for k in range(K)
-            if not given["hit_TK"][t, k]
+            if (t, k) not in hits
         ]
         losses.append(-torch.log(own / (own + sum(others))))
     assert torch.allclose(sampled_softmax(**given, temperature=0.1), torch.stack(losses).mean())
@@ -39,10 +43,10 @@ def test_the_loss_is_its_formula_target_by_target() -> None:
 
 def test_a_target_that_cannot_be_foreseen_moves_nothing() -> None:
     """Where its share is 0 in floats, the mixture has no gradient, and the softmax has a whole one."""
-    given = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in inputs().items()}
+    given = {name: value.float() if name != "hits" else value for name, value in inputs().items()}
     given["positives_TD"] = -given["queries_TD"]
     given["negatives_KD"] = given["queries_TD"].clone()
-    given |= {"log_q_K": torch.zeros(T), "hit_TK": torch.zeros(T, T, dtype=torch.bool)}
+    given |= {"log_q_K": torch.zeros(T), "hits": NO_HITS}
     for noise in (0.0, 0.1):
         query = given["queries_TD"].clone().requires_grad_()
         loss = sampled_softmax(**given | {"queries_TD": query}, temperature=0.01, noise=noise)
@@ -59,7 +63,7 @@ def test_gradients_are_those_of_the_formula() -> None:
         given = inputs(hits)
         vectors = [given[name].requires_grad_() for name in ("queries_TD", "positives_TD", "negatives_KD")]
 
-        def loss(q: Tensor, p: Tensor, n: Tensor, given: dict[str, Tensor] = given, noise: float = noise) -> Tensor:
+        def loss(q: Tensor, p: Tensor, n: Tensor, given: dict[str, Any] = given, noise: float = noise) -> Tensor:
             changed = given | {"queries_TD": q, "positives_TD": p, "negatives_KD": n}
             return sampled_softmax(**changed, temperature=0.3, noise=noise)
 
@@ -80,7 +84,6 @@ def test_a_target_whose_negatives_are_all_hits_costs_nothing() -> None:
 def test_a_batch_without_targets_has_loss_zero() -> None:
     """The loss is 0, not NaN, and can be differentiated."""
     given = inputs() | {"queries_TD": rand(0, D).requires_grad_(), "positives_TD": rand(0, D)}
-    given |= {"hit_TK": torch.zeros(0, K, dtype=torch.bool)}
     loss = sampled_softmax(**given, temperature=0.05)
     loss.backward()
     assert loss.item() == 0

@@ -27,7 +27,7 @@ def test_all_that_could_be_chosen_is_compared(log: str) -> None:
     specs = plan.specs()
     assert [spec.contestant for spec in specs] == [*CONTESTANTS]
     assert {(spec.scenario, spec.late_share, spec.frozen) for spec in specs} == {("own.csv", 0.5, False)}
-    assert {"silu", "stack", "popularity"} <= set(CONTESTANTS)
+    assert {"hstu", "stack", "popularity"} <= set(CONTESTANTS)
 
 
 def test_the_configuration_s_own_number_of_tokens_is_kept() -> None:

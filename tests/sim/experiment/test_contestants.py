@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 
 from model.config import ModelSettings, TrainSettings
+from model.learning.learner import Learner
 from sim.errors import SimError
 from sim.experiment.contestants import Contestant, Neural, make, names, title_of
 from sim.experiment.feeds import micro_batches
-from tests.sim.experiment.small_runs import MODEL, TRAIN, records
+from tests.sim.experiment.small_runs import MODEL, TRAIN, records, slates
 
 
 def contestant(name: str) -> Contestant:
@@ -58,6 +59,33 @@ def test_a_frozen_copy_does_not_learn_with_the_original(name: str) -> None:
     assert learned is not None
     assert np.array_equal(before.ranks, after.ranks)
     assert not np.array_equal(before.ranks, learned.ranks)
+
+
+def test_the_regression_says_what_it_says_beside_a_model() -> None:
+    """Its click probabilities are those of the learner's live table, its ranks those of the stack; a copy goes on."""
+    learner = Learner(ModelSettings(**MODEL), TrainSettings(**TRAIN, seed=1))
+    made, stack = contestant("logistic"), contestant("stack")
+    *first, last = [batch for _, batch in micro_batches(slates(), TRAIN["batch_examples"])]
+    for place, batch in enumerate(first):
+        outcome = learner.step(batch).outcome
+        tested, ranked = (each.step(batch, test=place != 3, learn=True) for each in (made, stack))
+        if place == 3:
+            assert tested is None
+            continue
+        assert outcome is not None
+        assert tested is not None
+        assert tested.clicks is not None
+        assert ranked is not None
+        assert np.array_equal(tested.clicks.logits, outcome.logits["logistic"])
+        assert np.array_equal(tested.clicks.labels, outcome.labels)
+        assert np.array_equal(tested.ranks, ranked.ranks)
+    copied, own = (each.step(last, test=True, learn=False) for each in (made.frozen(), made))
+    assert copied is not None
+    assert own is not None
+    assert copied.clicks is not None
+    assert own.clicks is not None
+    assert np.array_equal(copied.clicks.logits, own.clicks.logits)
+    assert len(np.unique(own.clicks.logits)) > 2
 
 
 def test_a_baseline_has_no_checkpoints() -> None:

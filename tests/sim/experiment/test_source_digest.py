@@ -9,7 +9,7 @@ import pytest
 from sim.compare.plan import Plan
 from sim.experiment.source_digest import ROOT, source_digest
 
-CONTESTANTS = ("silu", "softmax", "gru", "din", "markov", "popularity", "oracle", "policy")
+CONTESTANTS = ("silu", "softmax", "gru", "din", "markov", "popularity", "logistic", "oracle", "policy")
 Edit = Callable[[str, str, str], set[str]]
 
 
@@ -53,6 +53,12 @@ def test_an_edited_ranking_model_runs_again_alone(edited: Edit) -> None:
 def test_the_learner_is_no_part_of_a_baseline(edited: Edit) -> None:
     """Its code decides what every encoder learns."""
     assert edited("model/learning/learner.py", "class Learner", "class Pupil") == {"silu", "softmax", "gru", "din"}
+
+
+def test_the_regression_of_clicks_is_a_part_of_the_models_that_answer_with_it(edited: Edit) -> None:
+    """Networks fuse it with their towers; other baselines have no click probabilities."""
+    changed = edited("model/fusion/click_loops.py", "import numpy", "import sys as _\nimport numpy")
+    assert changed == {"silu", "softmax", "gru", "din", "logistic"}
 
 
 @pytest.mark.parametrize("file", ["sim/experiment/run.py", "stream/join/joiner.py"])

@@ -85,7 +85,7 @@ def test_another_version_is_refused_and_left_alone(tmp_path: Path) -> None:
     store.write([(layout.VERSION_KEY, (99).to_bytes(4, "little")), (b"kept", b"1")])
     store.close()
     for open_again in (lambda: open_store(tmp_path), lambda: open_secondary(tmp_path, tmp_path / "scratch")):
-        with pytest.raises(StoreError, match=r"format 99.*writes 2"):
+        with pytest.raises(StoreError, match=r"format 99.*writes 3"):
             open_again()
 
 

@@ -12,9 +12,10 @@ from tests.sim.report.report_folders import ABOUT, run
 NE = {("silu", 0): 0.9, ("silu", 1): 0.8, ("din", 0): 0.8, ("din", 1): 0.8}
 
 
-def results() -> Results:
+def results(own: str = "silu") -> Results:
     """Return two contestants on two seeds; log-loss is half of NE, so that the constant's is 0.5."""
-    runs = pl.DataFrame([run("slates", who, seed, 0.1, late_share=0.1) for who, seed in NE])
+    entropies = {(who.replace("silu", own), seed): ne for (who, seed), ne in NE.items()}
+    runs = pl.DataFrame([run("slates", who, seed, 0.1, late_share=0.1) for who, seed in entropies])
     rows = [
         {"run": f"slates-{who}--{seed}", "part": part, "action": "click", "age": age}
         | {
@@ -26,17 +27,18 @@ def results() -> Results:
             "gauc": 0.7,
             "calibration": 1.1,
         }
-        for (who, seed), ne in NE.items()
+        for (who, seed), ne in entropies.items()
         for part in ("all", "late")
         for age in ("all", "old")
     ]
     return Results(runs, pl.DataFrame(), pl.DataFrame(), dict(ABOUT), (), pl.DataFrame(rows, CLICKS))
 
 
-def test_contestants_are_ordered_by_entropy_with_the_constant_beside_them() -> None:
-    """Means over seeds; gaps to silu are taken within each seed; the constant has 1, a half, and its own log-loss."""
-    din, silu, constant = click_summary(results()).iter_rows(named=True)
-    assert [row["contestant"] for row in (din, silu, constant)] == ["din", "silu", CONSTANT]
+@pytest.mark.parametrize("own", ["silu", "hstu"])
+def test_contestants_are_ordered_by_entropy_with_the_constant_beside_them(own: str) -> None:
+    """Means over seeds; gaps to HSTU are taken within each seed; the constant has 1, a half, and its own log-loss."""
+    din, silu, constant = click_summary(results(own)).iter_rows(named=True)
+    assert [row["contestant"] for row in (din, silu, constant)] == ["din", own, CONSTANT]
     assert (din["ne"], silu["ne"], constant["ne"]) == pytest.approx((0.8, 0.85, 1.0))
     assert (constant["log_loss"], constant["auc"], constant["seeds"]) == (0.5, 0.5, 2)
     assert din["gap"] == pytest.approx(-0.05)

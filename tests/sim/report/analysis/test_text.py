@@ -76,11 +76,12 @@ def test_verdicts_are_counted_over_scenarios() -> None:
     assert tally(["equal"]) == "exactly equal in 1 of 1 scenario"
 
 
-def test_silu_is_in_question_else_the_first_neural_one(tmp_path: Path) -> None:
+def test_hstu_is_in_question_else_the_first_neural_one(tmp_path: Path) -> None:
     """Never the one it is compared with, nor a baseline or an oracle."""
     some = [run("a", name, 0, 0.1) for name in ("markov", "oracle", "softmax", "gru")]
     assert contestant_in_question(results_of(tmp_path / "1", *some)) == "gru"
     assert contestant_in_question(results_of(tmp_path / "2", *some, run("a", "silu", 0, 0.1))) == "silu"
+    assert contestant_in_question(results_of(tmp_path / "4", *some, run("a", "hstu", 0, 0.1)), "stack") == "hstu"
     assert contestant_in_question(results_of(tmp_path / "3", *some[:3])) is None
 
 
