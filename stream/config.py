@@ -144,6 +144,9 @@ class StreamSettings(BaseModel):
     """Seconds between two backups of a store."""
     backup_keep: int = Field(3, ge=2)
     """Backups of each store that are kept."""
+    standby: bool = False
+    """Whether a worker also keeps, by their backups, the stores of all partitions that others have, so that it takes
+    over what was read since alone."""
     peer_token_file: str = ""
     """File with the token by which servers ask workers on other hosts for users' tokens. Empty: servers read the stores
     of their own host alone."""
@@ -158,6 +161,12 @@ class StreamSettings(BaseModel):
     """Port of a worker's Prometheus metrics; 0 means any free one, which is logged."""
     metrics_host: str = "127.0.0.1"
     """Address that they are served on; 0.0.0.0 opens them to everybody who can reach this machine."""
+
+    @model_validator(mode="after")
+    def _standby_by_backups(self) -> "StreamSettings":
+        if self.standby and not self.backup_url:
+            raise ValueError("standby follows the backups of other workers; set stream.backup_url as well")
+        return self
 
     @property
     def deciding(self) -> dict[str, bool | int | float]:

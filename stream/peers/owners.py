@@ -13,7 +13,7 @@ from stream.peers.address import Address, parse_note
 from stream.schema.topics import SourceTopic
 
 _LOOK_S: Final = 1.0
-_CONNECT_S: Final = 10.0
+_CONNECT_S: Final = 2.0
 _log = logging.getLogger("hstu.peers")
 
 
@@ -51,7 +51,7 @@ class Owners:
     def close(self) -> None:
         """Stop following."""
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(_CONNECT_S)
 
     def _follow(self) -> None:
         while not self._stopped.is_set():

@@ -124,6 +124,8 @@ class _Worker:
         self.app.every(_TICK_S)(self._tick)
         if settings.backup_url:
             self.app.every(settings.backup_s)(lambda: self.partitions.stores.back_up(self.partitions))
+        if settings.standby:
+            self.app.every(settings.backup_s)(lambda: self.partitions.stores.follow(self.partitions.has))
         self._refusals = RefusalLog()
         self.health = Health()
         self._misrouted: dict[int, int] = {}  # partition → the count last logged

@@ -6,15 +6,16 @@ partition waits, and the others go on. A backup that fails is named in the log, 
 
 import asyncio
 import logging
+import shutil
 import threading
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
-from stream.backup.partition_backups import PartitionBackups
+from stream.backup.partition_backups import PartitionBackups, Saved
 from stream.backup.place import Place
-from stream.backup.restore import describe, open_newest
+from stream.backup.restore import describe, open_newest, restore
 from stream.config import StreamSettings
 from stream.errors import BackupError, FormatError, HstuError, StoreBusyError
 from stream.store.rocksdb import RocksStore, open_store, partition_path
@@ -92,8 +93,7 @@ class WorkerStores:
 
     def _open_newest(self, number: int, path: Path) -> RocksStore:
         assert self._root is not None
-        settings = self._settings
-        backups = PartitionBackups(self._root, settings.topic_prefix, number, settings.backup_keep)
+        backups = self._backups_of(self._root, number)
         store = open_newest(path, backups)
         self._backups[number] = backups
         return store
@@ -119,10 +119,30 @@ class WorkerStores:
                 return
             backups, at_s = self._backups[number], time.monotonic()
             await asyncio.to_thread(partition.store.checkpoint, aside)
-        saved = await asyncio.to_thread(backups.save, aside)
+        saved = await asyncio.to_thread(_save, backups, aside)
         self._made_s[number] = at_s
         if saved:
             _log.info("Partition %d: %s", number, describe(saved.manifest, saved.copied))
+
+    async def follow(self, is_ours: Callable[[int], bool]) -> None:
+        """Bring the stores of all partitions that are not ours up to their newest backups, as a warm standby.
+
+        What is here already is not copied again, and a store that another worker of this host has open is left alone.
+        """
+        for number in range(self._settings.partitions):
+            if self._root and not is_ours(number) and not self._stopped.is_set():
+                path = partition_path(self._data_dir, number)
+                try:
+                    if restored := await asyncio.to_thread(restore, path, self._backups_of(self._root, number)):
+                        _log.info("Partition %d stands by: %s", number, restored)
+                except StoreBusyError:
+                    continue
+                except HstuError as error:
+                    if not self._stopped.is_set():
+                        _log.warning("Partition %d does not stand by: %s", number, error)
+
+    def _backups_of(self, root: Place, number: int) -> PartitionBackups:
+        return PartitionBackups(root, self._settings.topic_prefix, number, self._settings.backup_keep)
 
     def forget(self, numbers: Collection[int]) -> None:
         """Close the stores of these that are still being opened, as soon as they are."""
@@ -136,6 +156,14 @@ class WorkerStores:
         self.forget(list(self._opening))
         if opening:
             await asyncio.wait(opening)
+
+
+def _save(backups: PartitionBackups, checkpoint: Path) -> Saved | None:
+    """Make a backup; the checkpoint's links would keep files that the store has replaced."""
+    try:
+        return backups.save(checkpoint)
+    finally:
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _close(task: "asyncio.Task[RocksStore]") -> None:

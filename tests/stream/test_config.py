@@ -70,6 +70,7 @@ def test_each_setting_decides_about_examples_or_does_not() -> None:
         "backup_url",
         "backup_s",
         "backup_keep",
+        "standby",
         "peer_token_file",
         "peer_timeout_s",
         "worker_url",

@@ -166,6 +166,30 @@ def test_a_closed_partition_is_not_backed_up(settings: StreamSettings, tmp_path:
     assert not list((tmp_path / "backups" / "p0").glob("backup-*.json"))
 
 
+def test_a_standby_takes_over_without_copying(
+    settings: StreamSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It follows the backups of what others have, leaves alone what is its own or open here, and then has it all."""
+
+    async def run() -> None:
+        first, second = partitions_in(settings, tmp_path / "first"), partitions_in(settings, tmp_path / "second")
+        await opened(first)
+        for count in (100, 120):
+            await first.handle(SourceTopic.ACTIONS, 0, clicks(count))
+            await first.stores.back_up(first)
+            await first.stores.follow(lambda number: False)
+            await second.stores.follow(lambda number: True)
+            assert (tmp_path / "second" / "store").exists() == (count > 100)
+            await second.stores.follow(lambda number: False)
+        assert not list((tmp_path / "first" / "store").glob(".p0.backup"))
+        monkeypatch.setattr(PartitionBackups, "fetch", lambda *_: pytest.fail("there is nothing to be copied"))
+        await opened(second)
+        assert await second.open("actions", 0) == 120
+        await asyncio.gather(first.close(), second.close())
+
+    asyncio.run(run())
+
+
 def test_without_a_place_for_backups_stores_are_opened_as_they_are(tmp_path: Path) -> None:
     async def run() -> None:
         stores = WorkerStores(SETTINGS, tmp_path)
