@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from stream.backup.manifest import Manifest
 from stream.backup.partition_backups import PartitionBackups
-from stream.errors import BackupError, DamagedError, FormatError, StoreBusyError
+from stream.errors import BackupError, DamagedError, FormatError, StoreBusyError, StoreError
 from stream.store import layout
 from stream.store.rocksdb import RocksStore, open_store
 
@@ -83,6 +83,10 @@ def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBacku
         except DamagedError as error:
             _log.warning("%s The backup is passed over.", error)
             continue
+        except OSError as error:
+            raise StoreError(
+                f"The store {path} cannot be restored: {error}; make room, or mend what it names, and start again."
+            ) from None
         if store:
             store.close()
         _replace(path, aside)

@@ -107,7 +107,7 @@ class WorkerStores:
         for partition in partitions:
             try:
                 await self._back_up(partition)
-            except HstuError as error:
+            except (HstuError, OSError) as error:
                 if not self._stopped.is_set():
                     _log.warning("Partition %d is not backed up: %s", partition.number, error)
 
@@ -137,7 +137,7 @@ class WorkerStores:
                         _log.info("Partition %d stands by: %s", number, restored)
                 except StoreBusyError:
                     continue
-                except HstuError as error:
+                except (HstuError, OSError) as error:
                     if not self._stopped.is_set():
                         _log.warning("Partition %d does not stand by: %s", number, error)
 

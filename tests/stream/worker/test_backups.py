@@ -130,9 +130,12 @@ def test_a_partition_waits_for_backups_that_cannot_be_read(
 
 
 def test_a_backup_that_fails_is_named_and_the_work_goes_on(
-    settings: StreamSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    settings: StreamSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next one is made as if nothing had been."""
+
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory")
 
     async def run() -> None:
         partitions = partitions_in(settings, tmp_path)
@@ -144,6 +147,10 @@ def test_a_backup_that_fails_is_named_and_the_work_goes_on(
         assert "Partition 0 is not backed up: The backups in" in caplog.text
         (tmp_path / "backups").unlink()
         (tmp_path / "away").rename(tmp_path / "backups")
+        with monkeypatch.context() as patched:
+            patched.setattr(PartitionBackups, "save", gone)
+            await partitions.stores.back_up(partitions)
+        assert "Partition 0 is not backed up: [Errno 2] No such file" in caplog.text
         await partitions.stores.back_up(partitions)
         await partitions.close()
         await partitions.stores.back_up([])
