@@ -32,6 +32,7 @@ from model.learning.ranker import Ranker
 from model.network.recommender import Recommender
 from model.optim.dense_adamw import DenseAdamW
 from model.optim.embedding_table import EmbeddingTable
+from model.optim.unit_vectors import UnitVectors
 from stream.example import Example
 
 WARM = 4800  # examples passed over: by then histories have grown
@@ -47,7 +48,7 @@ PARTS = (  # name, owner, method; inner ones are taken out of those around them
     ("backward", torch.Tensor, "backward"),
     ("dense AdamW", DenseAdamW, "step"),
     ("rows' AdamW", EmbeddingTable, "step"),
-    ("unit rows of moved rows", EmbeddingTable, "_renew_units"),
+    ("unit vectors of what moved", UnitVectors, "first"),
     ("popularity learns", Popularity, "learn"),
     ("the rest", Learner, "step"),
 )

@@ -17,8 +17,9 @@ class MemoryStore:
     def get(self, key: bytes) -> bytes | None:
         return self.data.get(key)
 
-    def scan(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
-        yield from [(key, self.data[key]) for key in sorted(self.data) if key.startswith(prefix)]
+    def scan(self, prefix: bytes, start: bytes = b"", most: int | None = None) -> Iterator[tuple[bytes, bytes]]:
+        found = [key for key in sorted(self.data) if key.startswith(prefix) and key >= start]
+        yield from [(key, self.data[key]) for key in found[:most]]
 
     def scan_back(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         yield from reversed(list(self.scan(prefix)))

@@ -102,12 +102,19 @@ def _live(user: OracleUser, own: dict[str, list[Wire]], settings: StreamSettings
                 continue
         if now in event_times:
             event_times.remove(now)
-            _instant(user, now, own, texts, gathering)
+            _instant(user, now, own, settings, texts, gathering)
             if gather == 0 and user.gathered:
                 leave(now, 3, 0)
 
 
-def _instant(user: OracleUser, now: int, own: dict[str, list[Wire]], texts: dict[int, str], gathering: Any) -> None:
+def _instant(
+    user: OracleUser,
+    now: int,
+    own: dict[str, list[Wire]],
+    settings: StreamSettings,
+    texts: dict[int, str],
+    gathering: Any,
+) -> None:
     attributes = {
         (_key(attribute_text(w["name"], _value(w["value"])), texts), w["name"], _value(w["value"]))
         for w in own.get("attributes", [])
@@ -115,7 +122,10 @@ def _instant(user: OracleUser, now: int, own: dict[str, list[Wire]], texts: dict
     }
     for key, name, value in sorted(attributes):
         if user.attributes.get(name) != value:
+            user.attributes.pop(name, None)
             user.attributes[name] = value
+            for forgotten in list(user.attributes)[: -settings.user_attributes]:
+                del user.attributes[forgotten]
             user.tokens.append(Token(key, NO_KEY, now, Kind.ATTRIBUTE))
     slates = {
         (_key(w["request_id"], {}), tuple(_key(item, texts) for item in w["items"]))
@@ -124,6 +134,9 @@ def _instant(user: OracleUser, now: int, own: dict[str, list[Wire]], texts: dict
     }
     query = len(user.tokens) - 1
     for request_key, items in sorted(slates):
+        if len(user.open) >= settings.open_requests:
+            user.tokens += [Token(item, NO_KEY, now, Kind.IMPRESSION) for item in items]
+            continue
         user.requests += 1
         request = {"key": request_key, "number": user.requests, "ts": now, "final": False, "targets": []}
         user.open.append(request)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays.growable import with_room
+from model.arrays.jit import compiled
 from model.data.catalogue import Features, Scalar
 from stream.example import id_key
 
@@ -51,8 +52,8 @@ class ItemFeatures:
         self._names = frozenset(names)
         self._ignored: dict[str, int] = {}  # feature: values without a row
         self._seen: set[str] = set()
-        self.version = 0  # changes whenever a value does
         self._len = 0
+        self._changed, self._any_changed = np.empty(0, np.bool_), False
         self._rows, self._weights = np.empty((0, 0), np.int32), np.empty((0, 0), np.float32)
 
     @property
@@ -114,13 +115,14 @@ class ItemFeatures:
             self._weights = np.pad(self._weights, more)
         self._rows[row], self._weights[row] = -1, 0
         self._rows[row, : len(rows_m)], self._weights[row, : len(rows_m)] = rows_m, weights_m
-        self.version += 1
+        self._changed[row] = self._any_changed = True
 
     def grow(self, rows: int) -> None:
         """Have so many items, the new ones without values."""
         if rows > len(self._rows):
             before = len(self._rows)
             self._rows, self._weights = with_room(self._rows, rows), with_room(self._weights, rows)
+            self._changed = with_room(self._changed, len(self._rows))
             self._rows[before:] = -1
         self._len = max(self._len, rows)
 
@@ -129,14 +131,24 @@ class ItemFeatures:
         if not self.any:
             return
         self._rows[rows], self._weights[rows] = -1, 0
-        self.version += 1
+        self._changed[rows] = self._any_changed = True
 
-    def bags(self, rows_n: NDArray[np.int64] | slice) -> Bags:
+    @property
+    def rows(self) -> NDArray[np.int32]:
+        """Row of each value of each item, -1 where there is no further one, a view, [V, W]."""
+        return self._rows[: self._len]
+
+    def take_changed(self) -> NDArray[np.int64]:
+        """Return the items whose values have changed since the last call, ascending."""
+        if not self._any_changed:
+            return np.empty(0, np.int64)
+        changed = np.flatnonzero(self._changed)
+        self._changed[changed] = self._any_changed = False
+        return changed
+
+    def bags(self, rows_n: NDArray[np.int64]) -> Bags:
         """Return the values of items."""
-        rows_nW, weights_nW = self._rows[: self._len][rows_n], self._weights[: self._len][rows_n]
-        there_nW = rows_nW >= 0
-        offsets = np.concatenate(([0], np.cumsum(there_nW.sum(1))))
-        return Bags(rows_nW[there_nW].astype(np.int64), weights_nW[there_nW], offsets)
+        return Bags(*_bags(self._rows, self._weights, rows_n))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the arrays of the table above, which are views."""
@@ -145,7 +157,26 @@ class ItemFeatures:
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace everything by what a state holds."""
         self._rows, self._weights = np.array(state["rows"]), np.array(state["weights"])
-        self._len, self.version = len(self._rows), self.version + 1
+        self._len = len(self._rows)
+        self._changed, self._any_changed = np.ones(self._len, np.bool_), True
+
+
+@compiled
+def _bags(
+    rows_VW: NDArray[np.int32], weights_VW: NDArray[np.float32], rows_n: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """Return the fields of Bags."""
+    width, m = rows_VW.shape[1], 0
+    rows, weights = np.empty(len(rows_n) * width, np.int64), np.empty(len(rows_n) * width, np.float32)
+    offsets = np.zeros(len(rows_n) + 1, np.int64)
+    for n in range(len(rows_n)):
+        for w in range(width):
+            if rows_VW[rows_n[n], w] < 0:
+                break
+            rows[m], weights[m] = rows_VW[rows_n[n], w], weights_VW[rows_n[n], w]
+            m += 1
+        offsets[n + 1] = m
+    return rows[:m], weights[:m], offsets
 
 
 def _roundings(number: float) -> Iterator[str]:

@@ -18,7 +18,7 @@ def item_vectors(rows_nD: Tensor, features_FD: Tensor, bags: Bags) -> Tensor:
     if not len(bags.rows):
         return rows_nD
     at_m, weights_m, offsets = (torch.as_tensor(array, device=rows_nD.device) for array in bags)
-    return rows_nD + embedding_bag(
+    added_nD = embedding_bag(
         at_m,
         features_FD,
         offsets,
@@ -26,3 +26,4 @@ def item_vectors(rows_nD: Tensor, features_FD: Tensor, bags: Bags) -> Tensor:
         per_sample_weights=weights_m.to(features_FD.dtype),
         include_last_offset=True,
     )
+    return added_nD.add_(rows_nD)

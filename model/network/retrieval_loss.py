@@ -26,9 +26,9 @@ from torch.nn.functional import normalize
 _EPS = 1e-6  # smallest divisor of a vector, as in Meta's research code
 
 
-def unit(x: Tensor) -> Tensor:
-    """Return vectors of length one along the last dimension; vectors near zero stay short."""
-    return normalize(x, dim=-1, eps=_EPS)
+def unit(x: Tensor, out: Tensor | None = None) -> Tensor:
+    """Return vectors of length one along the last dimension, in `out` if it is given; vectors near zero stay short."""
+    return normalize(x, dim=-1, eps=_EPS, out=out)
 
 
 def sampled_softmax(

@@ -4,10 +4,6 @@ R = rows in use, C = capacity in rows, D = width, n = rows asked for, U = the di
 writes the rows it is given and no others, so its cost does not depend on R. The optimizer is a lazy AdamW: every row
 has its own step count for the bias correction, and a row that no step touches keeps its moments and weights. The first
 values of a row are a function of (seed, its number, D), never of when, or how fast, the table grew.
-
-Items are scored by their rows scaled to length 1. Scoring needs all of these unit rows at every step, while a step
-moves few: so the table keeps them once they are asked for, and normalizes again only the rows that moved. This costs
-the memory of the rows once more.
 """
 
 from collections.abc import Mapping
@@ -22,7 +18,6 @@ from torch import Tensor
 
 from model.arrays.digest import Hasher, digest_arrays
 from model.errors import ModelError
-from model.network.retrieval_loss import unit
 from model.optim.adamw import BETAS, EPS
 
 BLOCK: Final = 1024  # rows drawn from one random stream; the least capacity
@@ -33,6 +28,7 @@ class GatheredRows:
     """Distinct rows of a table, copied out as a leaf of the autograd graph."""
 
     rows: Tensor  # [U] ascending
+    distinct: NDArray[np.int64]  # the same on the CPU
     leaf: Tensor  # [U, D]
     at: NDArray[np.int64]  # [n] where each row asked for is in the leaf; -1 for row -1
 
@@ -63,8 +59,6 @@ class EmbeddingTable:
         self._mean = torch.empty_like(self.weight)  # [C, D] first moment of the gradients
         self._square = torch.empty_like(self.weight)  # [C, D] second moment
         self._steps = torch.empty(0, device=device, dtype=torch.int64)  # [C]
-        self._units = torch.empty_like(self.weight)  # unit rows
-        self._units_len = 0  # how many of them are up to date, from the first on
 
     def __len__(self) -> int:
         return self._len
@@ -104,8 +98,6 @@ class EmbeddingTable:
         at = torch.as_tensor(rows, device=self.weight.device)
         for part in (self._mean, self._square, self._steps):
             part[at] = 0
-        if self._units_len:
-            self._renew_units(at)
 
     def gather(self, rows_n: NDArray[np.int64]) -> GatheredRows:
         """Copy the distinct ones of these rows out of the table; row -1 is none."""
@@ -115,19 +107,7 @@ class EmbeddingTable:
         place = np.full(len(used), -1, np.int64)
         place[distinct] = np.arange(len(distinct))
         rows_U = torch.as_tensor(distinct, device=self.weight.device)
-        return GatheredRows(rows_U, self.weight.index_select(0, rows_U).requires_grad_(), place[rows_n])
-
-    @torch.no_grad()
-    def unit_rows(self, rows: int) -> Tensor:
-        """Return the unit vectors of the first rows, a view, [rows, D]; near zero they stay shorter."""
-        if len(self._units) < rows:
-            larger = torch.empty_like(self.weight)
-            larger[: self._units_len] = self._units[: self._units_len]
-            self._units = larger
-        if self._units_len < rows:
-            self._units[self._units_len : rows] = unit(self.weight[self._units_len : rows])
-            self._units_len = rows
-        return self._units[:rows]
+        return GatheredRows(rows_U, distinct, self.weight.index_select(0, rows_U).requires_grad_(), place[rows_n])
 
     @torch.no_grad()
     def step(self, rows_U: Tensor, grad_UD: Tensor, lr: float) -> None:
@@ -145,12 +125,6 @@ class EmbeddingTable:
         self._mean.index_copy_(0, rows_U, mean_UD)
         self._square.index_copy_(0, rows_U, square_UD)
         self._steps.index_copy_(0, rows_U, steps_U)
-        if self._units_len:
-            self._renew_units(rows_U)
-
-    def _renew_units(self, rows_U: Tensor) -> None:
-        """Normalize rows that have moved."""
-        self.unit_rows(self._len).index_copy_(0, rows_U, unit(self.weight[rows_U]))
 
     def state(self) -> dict[str, Tensor]:
         """Return the rows in use with moments and step counts, as views: write or copy them before the next step."""
@@ -171,7 +145,7 @@ class EmbeddingTable:
             )
         parts = (self.weight, self._mean, self._square, self._steps)
         self.weight, self._mean, self._square, self._steps = (part[:0] for part in parts)
-        self._len = self._units_len = 0
+        self._len = 0
         self.grow(rows)
         for name, part in self.state().items():
             part.copy_(state[name])

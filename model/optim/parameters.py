@@ -21,9 +21,9 @@ from model.data.item_features import ItemFeatures
 from model.errors import ModelError
 from model.network.item_vectors import item_vectors
 from model.network.recommender import Recommender
-from model.network.retrieval_loss import unit
 from model.optim.dense_adamw import DenseAdamW
 from model.optim.embedding_table import EmbeddingTable, GatheredRows
+from model.optim.unit_vectors import UnitVectors
 
 ROW_STD: Final = 0.02  # of a new row, as in Meta's research code
 _STREAMS: Final = ("items", "features", "negatives")  # random streams, each with a seed of its own
@@ -50,7 +50,6 @@ class Parameters:
 
     def __init__(self, model: ModelSettings, train: TrainSettings, item_features: ItemFeatures | None = None) -> None:
         self._item_features = ItemFeatures() if item_features is None else item_features
-        self._units, self._units_of = torch.empty(0), -1  # unit vectors of all items, and of which version
         self.device = choose_device(train.device)
         self.recommender = Recommender(model, seed=train.seed).to(self.device)
         self.items, self.features = (
@@ -58,6 +57,7 @@ class Parameters:
             for name in ("items", "features")
         )
         self.items.reserve(train.max_items)
+        self._units = UnitVectors(self.items, self.features, self._item_features)
         self.dense = DenseAdamW(self.recommender, train.learning_rate)
         self._embedding_lr = train.learning_rate * train.embedding_rate_ratio
         self._shared = model.item_rows
@@ -69,11 +69,12 @@ class Parameters:
             self._table_row_V = (item_keys % np.uint64(self._shared)).astype(np.int64)
         self.items.grow(self._shared or len(item_keys))
         self.features.grow(features)
+        self._units.grow(len(item_keys), self._table_row_V if self._shared else None)
 
     def renew_items(self, rows: NDArray[np.int64]) -> None:
         """Set the rows of items to their first values: other items had them before."""
         self.items.renew(rows)
-        self._units_of = -1
+        self._units.moved(rows, rows[:0])
 
     def gather(self, items: NDArray[np.int64], features: NDArray[np.int64]) -> Gathered:
         """Copy rows out of the tables as leaves, by their rows in the vocabularies; -1 is no row."""
@@ -109,7 +110,7 @@ class Parameters:
         for table, rows in ((self.items, gathered.items), (self.features, gathered.features)):
             if rows.leaf.grad is not None:
                 table.step(rows.rows, rows.leaf.grad, self._embedding_lr)
-        self._units_of = -1
+        self._units.moved(gathered.items.distinct, gathered.features.distinct)
         return value
 
     def _refuse_divergence(self, loss: float, gathered: Gathered) -> None:
@@ -122,19 +123,8 @@ class Parameters:
             )
 
     def unit_items(self, items: int) -> Tensor:
-        """Return the unit vectors of the first items, [items, D]; a view where each has its own row."""
-        if self._item_features.any:
-            if self._units_of != self._item_features.version or len(self._units) < items:
-                self._units, self._units_of = unit(self._vectors()), self._item_features.version
-            return self._units[:items]
-        if not self._shared:
-            return self.items.unit_rows(items)
-        return self.items.unit_rows(len(self.items)).index_select(0, self.tensor(self._table_row_V[:items]))
-
-    @torch.no_grad()
-    def _vectors(self) -> Tensor:
-        """Return the vector of every item, [V, D]."""
-        return item_vectors(self.item_weights(), self.features.rows, self._item_features.bags(slice(None)))
+        """Return the unit vectors of the first items, a view, [items, D]."""
+        return self._units.first(items)
 
     def item_weights(self) -> Tensor:
         """Return the row of every item, [V, D]."""
@@ -157,7 +147,7 @@ class Parameters:
         self.dense.load_state(under("dense.", state))
         self.items.load_state(_torch(under("item_table.", state)))
         self.features.load_state(_torch(under("feature_table.", state)))
-        self._units_of = -1
+        self._units.renew_all()
 
     def digest_update(self, hasher: Hasher) -> None:
         """Feed everything to a hasher."""

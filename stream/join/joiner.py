@@ -12,9 +12,10 @@ neither the interleaving of topics nor the size of batches changes a result. It 
   without tokens says so to trainers. Labels that were not final yet never leave.
 - Targets that became final are gathered until there are `gather_targets` of them or the first is `gather_s` old; then
   they leave as examples.
+- A user has at most `open_requests` requests inside their windows: the tokens of a further slate are appended, and it
+  becomes no request. So what an event costs does not depend on what its user does.
 """
 
-import heapq
 import struct
 from collections.abc import Sequence
 from itertools import groupby
@@ -27,12 +28,13 @@ from stream.config import StreamSettings
 from stream.example import Example
 from stream.join.example_builder import ExampleBuilder
 from stream.join.reorder_buffer import BufferedEvent, ReorderBuffer
+from stream.join.timers import Timers
 from stream.schema.dead_letters import RefusedError
 from stream.schema.events import ActionEvent, AttributeEvent, Event, ForgetEvent, ImpressionEvent
 from stream.schema.ids import NO_KEY, partition_of
-from stream.schema.tokens import END_OF_TIME_MS, TOKEN, Kind
+from stream.schema.tokens import TOKEN, Kind
 from stream.store.caches import CachedUser, TextIndex, UserCache, collision
-from stream.store.layout import BLOCK, Meta, Request, Target, UserState
+from stream.store.layout import BLOCK, Meta, Request, Target, Timer
 
 _PLACE: Final = struct.Struct("<QQ")  # user, position
 _DIGEST: Final = 2**128
@@ -63,11 +65,18 @@ class Joiner:
         settings: Shared by all workers.
         users: The partition's users.
         texts: The texts of all other ids.
+        timers: What falls due when: windows that end, targets that leave.
         meta: How far the partition has come; its counters go on counting.
     """
 
     def __init__(
-        self, partition: int, settings: StreamSettings, users: UserCache, texts: TextIndex, meta: Meta
+        self,
+        partition: int,
+        settings: StreamSettings,
+        users: UserCache,
+        texts: TextIndex,
+        timers: Timers,
+        meta: Meta,
     ) -> None:
         self.digest = int.from_bytes(meta.digest)
         self._partition = partition
@@ -79,7 +88,7 @@ class Joiner:
         self._age_ms = int(settings.history_days * _DAY_MS)
         self._window_ms = int(settings.action_window_s * 1000)
         self._gather_ms = int(settings.gather_s * 1000)
-        self._due: list[tuple[int, int, int, int]] = []  # heap of (time, what, user, number of the request)
+        self._timers = timers
         self._examples: list[Example] = []
         self._example_tokens = 0  # in these
         self.erased: list[int] = []
@@ -91,15 +100,6 @@ class Joiner:
         """The serial of the last example."""
         return self._builder.serial
 
-    def resume(self, key: int) -> None:
-        """Schedule what falls due for a user that had something open when the store was closed."""
-        user = self._users.find(key)
-        assert user is not None
-        for request in user.state.open:
-            self._schedule(request.ts_ms + self._window_ms, _WINDOW, key, request.number)
-        if user.state.gathered:
-            self._schedule(user.state.gathered_ms + self._gather_ms, _LEAVE, key, 0)
-
     def run(self, buffer: ReorderBuffer, until_ms: int, most: int) -> Joined:
         """Join instant by instant everything before `until_ms`, or until the examples have `most` tokens.
 
@@ -109,32 +109,29 @@ class Joiner:
             most: How many tokens of examples are enough for one commit.
         """
         refusals: list[Refusal] = []
-        while (now_ms := min(self._due_ms, buffer.next_ms)) < until_ms and self._example_tokens < most:
-            if self._due_ms == now_ms:
+        timers = self._timers
+        while (now_ms := min(timers.next_ms, buffer.next_ms)) < until_ms and self._example_tokens < most:
+            if timers.next_ms == now_ms:
                 self._fulfil_due()
             else:
                 refusals += self._join_instant(now_ms, buffer.pop())
         examples, self._examples, self._example_tokens = self._examples, [], 0
         return Joined(examples, refusals, complete=now_ms >= until_ms)
 
-    @property
-    def _due_ms(self) -> int:
-        """When the next thing falls due, END_OF_TIME_MS if nothing will."""
-        return self._due[0][0] if self._due else END_OF_TIME_MS
-
     def _fulfil_due(self) -> None:
-        """Do the next thing that falls due."""
-        now_ms, what, key, number = heapq.heappop(self._due)
-        user = self._users.touch(key)
-        state = user.state
-        if what == _LEAVE:
-            if state.gathered and state.gathered_ms + self._gather_ms == now_ms:
-                self._leave(user, now_ms)
+        """Do the next thing that falls due, unless it has been done already, or its user was erased."""
+        now_ms, what, key, number = self._timers.pop()
+        user = self._users.find(key)
+        if user is None:
             return
-        request = next(request for request in state.open if request.number == number)
-        state.open.remove(request)
-        if not request.final:
-            self._gather(user, request.targets, now_ms)
+        if what == _LEAVE:
+            if user.state.gathered and user.state.leave_ms == now_ms:
+                self._users.change(user)
+                self._leave(user, now_ms)
+        elif request := user.open.close(number):
+            self._users.change(user)
+            if not request.final:
+                self._gather(user, request.targets(), now_ms)
 
     def _join_instant(self, now_ms: int, waiting: Sequence[BufferedEvent]) -> list[Refusal]:
         """Join the sorted events of one instant; return those refused because an id collides with another's."""
@@ -176,9 +173,6 @@ class Joiner:
             self._misrouted.add(event.user)
             self._counters.misrouted += 1
 
-    def _schedule(self, at_ms: int, what: int, user: int, number: int) -> None:
-        heapq.heappush(self._due, (at_ms, what, user, number))
-
     def _join(self, key: int, now_ms: int, events: list[Event]) -> None:
         """Append what one user saw and did at one instant: attributes, then slates, then actions."""
         user = self._users.touch(key, events[0].user_text)
@@ -196,11 +190,14 @@ class Joiner:
 
     def _erase(self, key: int, now_ms: int) -> None:
         """Erase a user; do nothing where it is unknown."""
-        if self._users.find(key) is None:
+        user = self._users.find(key)
+        if user is None:
             return
+        for request in user.open:
+            self._timers.cancel(Timer(request.due_ms, _WINDOW, key, request.number))
+        if user.state.gathered:
+            self._timers.cancel(Timer(user.state.leave_ms, _LEAVE, key, 0))
         self._users.erase(key)
-        self._due = [due for due in self._due if due[2] != key]
-        heapq.heapify(self._due)
         self._examples.append(self._builder.farewell(key, now_ms))
         self.erased.append(key)
 
@@ -213,26 +210,37 @@ class Joiner:
         return position
 
     def _set_attribute(self, user: CachedUser, event: AttributeEvent) -> None:
-        if user.state.attributes.get(event.name) != event.value:
-            user.state.attributes[event.name] = event.value
-            self._append(user, event.value, NO_KEY, event.ts_ms, Kind.ATTRIBUTE)
+        known = user.state.attributes
+        if known.get(event.name) == event.value:
+            return
+        known.pop(event.name, None)
+        known[event.name] = event.value
+        if len(known) > self._settings.user_attributes:
+            del known[next(iter(known))]
+            self._counters.dropped_attributes += 1
+        self._append(user, event.value, NO_KEY, event.ts_ms, Kind.ATTRIBUTE)
 
     def _show(self, user: CachedUser, slates: list[ImpressionEvent], now_ms: int) -> None:
         state = user.state
         query = state.length - 1
         for slate in slates:
+            position = state.length
+            for item in slate.items:
+                self._append(user, item, NO_KEY, now_ms, Kind.IMPRESSION)
+            if len(user.open) >= self._settings.open_requests:
+                self._counters.dropped_requests += 1
+                continue
             state.requests += 1
-            targets = [
-                Target(self._append(user, item, NO_KEY, now_ms, Kind.IMPRESSION), query, state.requests, now_ms, [])
-                for item in slate.items
-            ]
-            state.open.append(Request(state.requests, slate.request, now_ms, list(slate.items), targets))
-            self._schedule(now_ms + self._window_ms, _WINDOW, user.key, state.requests)
+            due_ms = now_ms + self._window_ms
+            user.open.add(
+                Request(state.requests, slate.request, now_ms, due_ms, query, position, list(slate.items), {})
+            )
+            self._timers.set(Timer(due_ms, _WINDOW, user.key, state.requests))
 
     def _act(self, user: CachedUser, event: ActionEvent) -> None:
         state = user.state
         position = self._append(user, event.item, event.action, event.ts_ms, Kind.ACTION)
-        request = _answered(state, event.item, event.request)
+        request = user.open.answered(event.item, event.request)
         if request is None and event.request == NO_KEY:
             state.requests += 1
             organic = Target(position, position - 1, state.requests, event.ts_ms, [event.action])
@@ -240,21 +248,22 @@ class Joiner:
         elif request is None or request.final:
             self._counters.late_labels += 1
         else:
-            labels = request.targets[request.items.index(event.item)].labels
+            labels = request.labels.setdefault(request.items.index(event.item), [])
             if event.action not in labels:
                 labels.append(event.action)
-            if all(target.labels for target in request.targets):
+                user.open.change(request)
+            if len(request.labels) == len(request.items):
                 request.final = True
-                final, request.targets = request.targets, []
-                self._gather(user, final, event.ts_ms)
+                self._gather(user, request.targets(), event.ts_ms)
 
     def _gather(self, user: CachedUser, targets: list[Target], now_ms: int) -> None:
         state = user.state
         if not state.gathered:
-            state.gathered_ms = now_ms
-            self._schedule(now_ms + self._gather_ms, _LEAVE, user.key, 0)
+            state.leave_ms = now_ms + self._gather_ms
+            self._timers.set(Timer(state.leave_ms, _LEAVE, user.key, 0))
         state.gathered += targets
         if len(state.gathered) >= self._settings.gather_targets:
+            self._timers.cancel(Timer(state.leave_ms, _LEAVE, user.key, 0))
             self._leave(user, now_ms)
 
     def _leave(self, user: CachedUser, now_ms: int) -> None:
@@ -271,22 +280,12 @@ class Joiner:
         maybe_old = self._age_ms and new_block
         if not (too_long or maybe_old):
             return
-        needed = [target.query for request in state.open for target in request.targets]
-        needed += [target.query for target in state.gathered]
-        last = min([state.length - 1, *needed]) // BLOCK * BLOCK
+        needed = [state.length - 1, *(target.query for target in state.gathered)]
+        if oldest := user.open.oldest:
+            needed.append(oldest.query)
+        last = min(needed) // BLOCK * BLOCK
         if too_long:
             state.first = max(state.first, min(last, (state.length - self._settings.history_tokens) // BLOCK * BLOCK))
         if maybe_old:
             while state.first < last and user.ts_ms(state.first + BLOCK - 1) < now_ms - self._age_ms:
                 state.first += BLOCK
-
-
-def _answered(state: UserState, item: int, asked: int) -> Request | None:
-    """Return the newest request in its window that shows the item (and is the one asked for); one still open first."""
-    final = None
-    for request in reversed(state.open):
-        if (asked == NO_KEY or request.key == asked) and item in request.items:
-            if not request.final:
-                return request
-            final = final or request
-    return final

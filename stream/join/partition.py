@@ -30,6 +30,7 @@ from stream.example import NO_PARENT, Heartbeat, Record, encode_example, encode_
 from stream.join.joiner import Joiner
 from stream.join.outbox import Outbox
 from stream.join.reorder_buffer import NEVER_MS, BufferedEvent, ReorderBuffer, Watermark
+from stream.join.timers import Timers
 from stream.schema.dead_letters import DeadLetter, Reason, RefusedError
 from stream.schema.events import decode_event
 from stream.schema.record_time import is_idle, unreadable
@@ -76,11 +77,10 @@ class Partition:
         self._replayed = [state.replayed for state in meta.logs]
         self._watermark = Watermark(int(settings.lateness_s * 1000), meta.clock_ms, meta.watermark_ms)
         self._buffer = ReorderBuffer(store.scan(layout.WAITING))
-        self._users = UserCache(store.get, 2 * settings.example_tokens)
+        self._users = UserCache(store, 2 * settings.example_tokens)
         self._texts = TextIndex(store.get)
-        self._joiner = Joiner(number, settings, self._users, self._texts, meta)
-        for key, _ in store.scan(layout.ACTIVE):
-            self._joiner.resume(layout.number_of(key))
+        self._timers = Timers(store)
+        self._joiner = Joiner(number, settings, self._users, self._texts, self._timers, meta)
         for source, offset, value, refused in self._buffer.unreadable:
             self._refuse(refused, source, offset, None, value)
         self._promised_ms = NEVER_MS  # the last heartbeat's watermark: everything before it has been joined
@@ -211,6 +211,8 @@ class Partition:
         """Clear forgotten users off the disk; a crash before it leaves that to RocksDB's own compaction."""
         for user in self._joiner.erased:
             self._store.purge(layout.prefixes(user))
+        if self._joiner.erased:
+            self._store.purge([layout.TIMER])
         self._joiner.erased.clear()
 
     def _refuse(self, refused: RefusedError, source: SourceTopic, offset: int, key: bytes | None, value: bytes) -> None:
@@ -222,6 +224,7 @@ class Partition:
 
     def _changes(self) -> Iterator[tuple[bytes, bytes | None]]:
         yield from self._users.write_back()
+        yield from self._timers.write_back()
         yield from self._texts.write_back()
         yield from self._buffer.write_back()
         yield from self.outbox.write_back()
@@ -257,6 +260,7 @@ def _new_meta(settings: StreamSettings) -> Meta:
         outgoing=0,
         digest=bytes(16),
         counters=Counters([0] * sources),
+        settings=settings.deciding,
     )
 
 

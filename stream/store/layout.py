@@ -3,18 +3,20 @@
     key                                          value
     "v"                                          format version, u32 little-endian
     "m"                                          Meta, msgpack: offsets, clocks, serial, counters, digests
-    "a" user u64                                 empty: the user has open requests or gathered targets
+    "d" due i64 | what u8 | user u64 | number u64    empty: a timer (Timer), in the order in which they fall due
     "i" id u64                                   text of an id (item, action name, attribute value), UTF-8
+    "r" user u64 | number u64                    Request, msgpack: inside its action window
     "t" user u64 | block u32                     tokens 64·block … 64·block+63 (tokens.py), fewer in the last
     "u" user u64                                 UserState, msgpack: what is known of the user besides the tokens
     "w" user u64 | ts i64 | source u8 | offset u64   the raw event, waiting for the watermark
     "x" number u64                               Outgoing, msgpack: a record that Kafka has not acknowledged yet
 
-Appending writes the last block only, so a long history is never rewritten; old blocks are dropped whole.
+A batch writes what it changed: a user's last block, the requests that were opened or answered, and a state of bounded
+size; old blocks are dropped whole. Time finds users by their timers, so a store is opened without reading any user.
 """
 
 import struct
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -28,22 +30,55 @@ REBUILT: Final = (  # what happens after a store's folder has been deleted
     "the worker builds it again from the events that Kafka still holds; where some are gone, trainers stop at the "
     "first new example and say what to do."
 )
-VERSION: Final = 2
+VERSION: Final = 3
 BLOCK: Final = 64  # tokens
 TOKEN_BYTES: Final = TOKEN.size
 
 VERSION_KEY: Final = b"v"
 META_KEY: Final = b"m"
-ACTIVE, TEXT, TOKENS, USER, WAITING, OUTBOX = b"a", b"i", b"t", b"u", b"w", b"x"
+TIMER, TEXT, REQUEST, TOKENS, USER, WAITING, OUTBOX = b"d", b"i", b"r", b"t", b"u", b"w", b"x"
 
 _ONE = struct.Struct(">cQ")
 _BLOCK = struct.Struct(">cQI")
 _WAIT = struct.Struct(">cQqBQ")
+_REQUEST = struct.Struct(">cQQ")
+_TIMER = struct.Struct(">cqBQQ")
 
 
-def active_key(user: int) -> bytes:
-    """Return the key that says that a user has something open."""
-    return _ONE.pack(ACTIVE, user)
+class Timer(NamedTuple):
+    """What falls due at an event time: `what` orders the timers of one instant (joiner.py)."""
+
+    due_ms: int
+    what: int
+    user: int
+    number: int
+
+    @property
+    def key(self) -> bytes:
+        """Its key in the store, by which timers are ordered."""
+        return _TIMER.pack(TIMER, *self)
+
+
+def parse_timer(key: bytes) -> Timer:
+    """Return the timer of a key.
+
+    Raises:
+        StoreError: It is no such key.
+    """
+    try:
+        return Timer(*_TIMER.unpack(key)[1:])
+    except struct.error as error:
+        raise _damaged(key, error) from None
+
+
+def request_key(user: int, number: int) -> bytes:
+    """Return the key of one request of a user."""
+    return _REQUEST.pack(REQUEST, user, number)
+
+
+def requests_prefix(user: int) -> bytes:
+    """Return the prefix of the keys of a user's requests."""
+    return _ONE.pack(REQUEST, user)
 
 
 def text_key(key: int) -> bytes:
@@ -72,8 +107,8 @@ def waiting_prefix(user: int) -> bytes:
 
 
 def prefixes(user: int) -> tuple[bytes, ...]:
-    """Return the prefixes of all keys of one user."""
-    return tuple(_ONE.pack(kind, user) for kind in (ACTIVE, TOKENS, USER, WAITING))
+    """Return the prefixes of all keys of one user, timers apart."""
+    return tuple(_ONE.pack(kind, user) for kind in (REQUEST, TOKENS, USER, WAITING))
 
 
 def parse_waiting(key: bytes) -> tuple[SourceTopic, int]:
@@ -137,33 +172,47 @@ class Target(msgspec.Struct, array_like=True):
 
 
 class Request(msgspec.Struct, array_like=True):
-    """An impression inside its action window; `final` once its targets have left to be gathered."""
+    """An impression inside its action window: from `position` on its items stand one after the other.
+
+    `labels` has the keys of the actions on the item at a place of the slate, where there are any. `final`: all items
+    have been acted on, and the targets have left to be gathered.
+    """
 
     number: int
     key: int
     ts_ms: int
+    due_ms: int
+    query: int
+    position: int
     items: list[int]
-    targets: list[Target]
+    labels: dict[int, list[int]] = {}
     final: bool = False
+
+    def targets(self) -> list[Target]:
+        """Return its items as targets."""
+        places = range(len(self.items))
+        return [
+            Target(self.position + place, self.query, self.number, self.ts_ms, self.labels.get(place, []))
+            for place in places
+        ]
 
 
 class UserState(msgspec.Struct, array_like=True):
-    """What is known of a user besides the tokens."""
+    """What is known of a user besides tokens and open requests; its size is bounded.
+
+    `oldest` is the number of the oldest open request, 0 where none is. `attributes` are in the order in which they
+    changed last. `leave_ms` is when the gathered targets leave.
+    """
 
     text: str
     length: int = 0
     first: int = 0
     texted: int = 0
     requests: int = 0
+    oldest: int = 0
     attributes: dict[int, int] = {}
-    open: list[Request] = []
     gathered: list[Target] = []
-    gathered_ms: int = 0
-
-    @property
-    def active(self) -> bool:
-        """Whether time alone can change this user."""
-        return bool(self.open or self.gathered)
+    leave_ms: int = 0
 
 
 class Outgoing(msgspec.Struct, array_like=True, frozen=True):
@@ -187,6 +236,8 @@ class Counters(msgspec.Struct, array_like=True):
     duplicates: int = 0
     misrouted: int = 0
     dead_letters: dict[str, int] = {}
+    dropped_requests: int = 0
+    dropped_attributes: int = 0
 
 
 class LogState(msgspec.Struct, array_like=True):
@@ -210,10 +261,12 @@ class Meta(msgspec.Struct, array_like=True):
     outgoing: int
     digest: bytes
     counters: Counters
-    settings: dict[str, bool | int | float] = {}
-    """Those that decided (StreamSettings.deciding), by name; empty in a store of before they were kept."""
+    settings: dict[str, bool | int | float]
+    """Those that decided (StreamSettings.deciding), by name."""
 
 
 USERS: Final = msgspec.msgpack.Decoder(UserState)
+REQUESTS: Final = msgspec.msgpack.Decoder(Request)
+ENCODER: Final = msgspec.msgpack.Encoder()
 OUTGOING: Final = msgspec.msgpack.Decoder(Outgoing)
 METAS: Final = msgspec.msgpack.Decoder(Meta)

@@ -157,7 +157,7 @@ def direct(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
     ("workers", "killed", "bounds"),
     [
         (2, True, BOUNDS),
-        (2, False, ""),
+        pytest.param(2, False, "", marks=pytest.mark.slow),
         pytest.param(1, False, "", marks=pytest.mark.slow),
         pytest.param(2, True, "", marks=pytest.mark.slow),
         pytest.param(2, False, BOUNDS, marks=pytest.mark.slow),

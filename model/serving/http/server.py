@@ -11,11 +11,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import torch
 import uvicorn
 from fastapi import FastAPI
 
 from model.config import ServeSettings
-from model.dashboard.overview import LettersReader
+from model.dashboard.last_letters import LettersReader
 from model.errors import ModelError
 from model.serving.http.access import check_reach, read_token
 from model.serving.http.app import make_http_app
@@ -38,6 +39,7 @@ def run_server(
         ModelError: The address is taken, not one of this machine, or needs a token; too few files may be open.
     """
     _log_to_stderr()
+    torch.set_num_threads(1)  # those that answer are as many as the cores take
     raise_file_limit(settings.connections)
     token = read_token(settings)
     listener = listen(settings.host, settings.port)

@@ -5,7 +5,6 @@ from hypothesis import given, settings, strategies as st
 from xxhash import xxh3_128
 
 from model.errors import ModelError
-from model.network.retrieval_loss import unit
 from model.optim.embedding_table import BLOCK, EmbeddingTable
 
 DIM, LR = 4, 0.1
@@ -91,9 +90,8 @@ def test_training_and_growth_do_not_disturb_one_another(before: Steps, then: Ste
 @given(steps, steps, st.sets(st.integers(0, 5), min_size=1))
 @settings(deadline=None)
 def test_a_renewed_row_is_a_fresh_one(before: Steps, then: Steps, renewed: set[int]) -> None:
-    """It goes on as if no step had touched it, and the others as if nothing had happened; unit rows follow."""
+    """It goes on as if no step had touched it, and the others as if nothing had happened."""
     table, untouched = make(BLOCK + 6), make(BLOCK + 6)
-    table.unit_rows(BLOCK + 6)
     train(table, before)
     table.renew(np.array(sorted(renewed)))
     for rows, seed in before:
@@ -104,7 +102,6 @@ def test_a_renewed_row_is_a_fresh_one(before: Steps, then: Steps, renewed: set[i
     for each in (table, untouched):
         train(each, then)
     assert digest(table) == digest(untouched)
-    assert torch.equal(table.unit_rows(6), unit(table.rows[:6]))
 
 
 def test_room_for_later_rows_changes_none() -> None:
@@ -160,26 +157,6 @@ def test_gathered_rows_take_a_gradient_and_leave_the_table_alone() -> None:
     with torch.no_grad():
         leaf.zero_()
     assert torch.equal(table.rows, before)
-
-
-growth_and_steps = st.lists(
-    st.tuples(st.integers(1, 3000), st.lists(st.integers(0, 5000), max_size=5, unique=True), st.booleans()), max_size=6
-)
-
-
-@given(growth_and_steps)
-@settings(deadline=None, max_examples=25)
-def test_unit_rows_are_those_of_the_rows_as_they_are(changes: list[tuple[int, list[int], bool]]) -> None:
-    """After any growth, steps and restored states, to the bit what normalizing all rows gives."""
-    table = EmbeddingTable(8, seed=1, std=0.02)
-    for size, rows, restored in changes:
-        table.grow(size)
-        assert torch.equal(table.unit_rows(size), unit(table.rows[:size]))
-        moved = torch.tensor([row for row in rows if row < len(table)], dtype=torch.int64)
-        table.step(moved, torch.randn(len(moved), 8), 0.1)
-        if restored:
-            table.load_state({name: part.clone() for name, part in table.state().items()} | {"weight": -table.rows})
-        assert torch.equal(table.unit_rows(len(table)), unit(table.rows))
 
 
 def test_a_state_of_another_width_is_refused() -> None:

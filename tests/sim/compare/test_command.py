@@ -38,6 +38,7 @@ def test_a_comparison_from_file_to_report(tmp_path: Path) -> None:
     assert pl.read_parquet(out / "runs.parquet").equals(runs)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_does_not_end_the_others(tmp_path: Path) -> None:
     """Each has a line with its settings and its reason, the report has the others, and the exit code is 1."""
     done = run(tmp_path, "--vary", "learning_rate=1e-3,1e30", "--jobs", "1")
@@ -104,6 +105,7 @@ def test_a_log_of_one_s_own_ends_with_the_settings_to_choose(tmp_path: Path) -> 
     assert "2 runs, 0 of them to do" in again.stderr
 
 
+@pytest.mark.slow
 def test_a_log_that_proves_nothing_gets_no_recommendation(tmp_path: Path) -> None:
     """20 rows on 5 items: everybody finds them all, which the console and the report say, without settings."""
     rows = [f"u{n % 4},i{n % 5},{1_700_000_000 + 60 * n}" for n in range(20)]

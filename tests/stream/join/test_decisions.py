@@ -24,7 +24,14 @@ from tests.stream.join.play import Kafka
 from tests.wire import REPLAYED, Record, action, wire
 
 SETTINGS = StreamSettings(
-    partitions=1, lateness_s=3, future_s=2, action_window_s=4, gather_targets=2, gather_s=1, example_tokens=16
+    partitions=1,
+    lateness_s=3,
+    future_s=2,
+    action_window_s=4,
+    gather_targets=2,
+    gather_s=1,
+    example_tokens=16,
+    open_requests=1,
 )
 IMPRESSIONS, ACTIONS, ATTRIBUTES = SourceTopic
 Logs = dict[SourceTopic, list[Record]]

@@ -24,7 +24,7 @@ def texts() -> TextIndex:
 
 def user_with(tokens: int) -> CachedUser:
     """A user whose token at position p acts on item p by action 299."""
-    user = UserCache(MemoryStore({}).get, 2 * LIMIT).touch(1, "u")
+    user = UserCache(MemoryStore({}), 2 * LIMIT).touch(1, "u")
     for position in range(tokens):
         user.append(TOKEN.pack(position, 299, 1000 + position, Kind.ACTION))
     return user

@@ -20,7 +20,7 @@ from tests.strategies import event_sets
 from tests.stream.join.play import SETTINGS, Kafka, logs_of, play, stored_tokens, the_examples
 from tests.wire import Record, action, impression, wire
 
-OF_USERS = (layout.TOKENS, layout.USER, layout.ACTIVE, layout.WAITING)
+OF_USERS = (layout.TOKENS, layout.USER, layout.REQUEST, layout.TIMER, layout.WAITING)
 SLATE = impression("u", "r", 1000, "a", "b")
 
 

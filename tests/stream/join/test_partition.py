@@ -1,6 +1,7 @@
 """The core's one promise: the same events give the same sequences and examples, whatever the way they arrive."""
 
 import sys
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings as hypothesis_settings, stra
 
 from stream.errors import StoreError
 from stream.example import Heartbeat, content, decode, encode_example
+from stream.join import timers
 from stream.join.partition import Partition
 from stream.schema.ids import id_key
 from stream.schema.record_time import Headers
@@ -24,15 +26,26 @@ from tests.stream.join.play import END, SETTINGS, START_MS, Kafka, logs_of, play
 from tests.wire import REPLAYED, Record, action, impression, wire
 
 
+@pytest.fixture(autouse=True, scope="module")
+def few_timers() -> Iterator[None]:
+    """Timers are read from the store two by two."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timers, "_READ", 2)
+        patch.setattr(timers, "_MOST", 4)
+        yield
+
+
 @hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(event_sets(), st.data())
 def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
     events: dict[str, list[Wire]], data: st.DataObject
 ) -> None:
     """Sequences and examples equal the oracle's byte for byte, through crashes, and where commits stop half-way."""
-    expected = join(events, SETTINGS, 0)
+    open_requests, user_attributes = data.draw(st.sampled_from([(1, 1), (2, 9), (1024, 256)]))
+    settings = SETTINGS.model_copy(update={"open_requests": open_requests, "user_attributes": user_attributes})
+    expected = join(events, settings, 0)
     logs, store, kafka = logs_of(events), MemoryStore({}), Kafka()
-    partition = Partition(store, 0, SETTINGS)
+    partition = Partition(store, 0, settings)
     while any(partition.next_offsets[source] < len(log) for source, log in logs.items()):
         source = data.draw(st.sampled_from([s for s in SourceTopic if partition.next_offsets[s] < len(logs[s])]))
         start = max(0, partition.next_offsets[source] - data.draw(st.integers(0, 2)))
@@ -49,14 +62,14 @@ def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
                 kafka.records += partition.outbox.unsent()
         except CrashError:
             store = MemoryStore(store.data)
-            partition = Partition(store, 0, SETTINGS)
+            partition = Partition(store, 0, settings)
     while partition.behind:
         partition.advance(most=1)
     kafka.send(partition)
     assert kafka.beats()[-1].watermark_ms == END_OF_TIME_MS - 30_000
     assert stored_tokens(store) == {user: tokens for user, tokens in expected.tokens.items() if tokens}
     assert kafka.examples() == {e.serial: content(encode_example(e)) for e in expected.examples}
-    assert partition.digest == play(events)[0].digest
+    assert partition.digest == play(events, settings)[0].digest
     assert partition.waiting == 0
 
 

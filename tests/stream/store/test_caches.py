@@ -8,9 +8,9 @@ from hypothesis import given, strategies as st
 from stream.errors import StoreError
 from stream.schema.dead_letters import RefusedError
 from stream.schema.tokens import TOKEN, Kind
-from stream.store import layout
+from stream.store import caches, layout
 from stream.store.caches import TextIndex, UserCache
-from stream.store.layout import BLOCK, TOKEN_BYTES, Target
+from stream.store.layout import BLOCK, TOKEN_BYTES
 from tests.memory_store import MemoryStore
 
 KEEP = 100
@@ -22,7 +22,7 @@ def token(position: int) -> bytes:
 
 
 def users_of(store: MemoryStore) -> UserCache:
-    return UserCache(store.get, KEEP)
+    return UserCache(store, KEEP)
 
 
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(1, 3), st.integers(1, 90))), st.data())
@@ -39,7 +39,7 @@ def test_tokens_are_those_appended_whatever_is_written_dropped_and_opened_again(
             assert [user.append(token(position)) for position in positions] == list(positions)
             lengths[key] += count
         elif step == "drop" and key in lengths:
-            state = users.touch(key).state
+            state = users.touch(key, "").state
             state.first = max(state.first, (lengths[key] - 1) // BLOCK * BLOCK)
         elif step in ("write", "open again"):
             store.write(users.write_back())
@@ -66,7 +66,7 @@ def test_users_in_the_store_are_trimmed_in_memory() -> None:
     user = users.touch(1, "u")
     for position in range(1000):
         user.append(token(position))
-    user.trim(KEEP)
+    user.trim()
     assert len(user.data) == 1000 * TOKEN_BYTES  # nothing of it is in the store yet
     store.write(users.write_back())
     assert KEEP * TOKEN_BYTES <= len(user.data) < (KEEP + BLOCK) * TOKEN_BYTES
@@ -75,16 +75,35 @@ def test_users_in_the_store_are_trimmed_in_memory() -> None:
     assert user.tokens(0, 2) == token(0) + token(1)
 
 
-def test_users_with_something_open_are_found_by_an_index() -> None:
-    """It is written when a user becomes active, deleted when no longer, and left alone in between."""
+def test_users_in_memory_are_bounded_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that were read first leave; what they were is in the store."""
+    monkeypatch.setattr(caches, "_USERS_BYTES", 100_000)
     store = MemoryStore({})
     users = users_of(store)
-    for gathered in ([Target(0, -1, 1, 5, [])], [Target(0, -1, 1, 5, []), Target(1, 0, 2, 6, [])], []):
-        users.touch(1, "u").state.gathered = gathered
-        changes = dict(users.write_back())
-        store.write(changes.items())
-        assert [key for key, _ in store.scan(layout.ACTIVE)] == [layout.active_key(1)] * bool(gathered)
-        assert (layout.active_key(1) in changes) == (len(gathered) != 2)
+    for key in range(1, 301):
+        for position in range(50):
+            users.touch(key, "u").append(token(position))
+        store.write(users.write_back())
+        assert sum(user.size for user in users._users.values()) <= 100_000
+    assert 300 not in store.data
+    assert all((found := users.find(key)) and found.state.length == 50 for key in range(1, 301))
+
+
+def test_tokens_of_long_ago_are_read_and_not_kept() -> None:
+    """An old range reads its own blocks; a recent one is kept, since the next example needs it again."""
+    store = MemoryStore({})
+    users = users_of(store)
+    for position in range(5000):
+        users.touch(1, "u").append(token(position))
+    store.write(users.write_back())
+    user = users_of(store).find(1)
+    assert user is not None
+    before = len(user.data)
+    assert user.tokens(100, 200) == b"".join(map(token, range(100, 200)))
+    assert len(user.data) == before
+    assert user.tokens(4950, 5000) == b"".join(map(token, range(4950, 5000)))
+    assert before < len(user.data) <= (KEEP + 2 * BLOCK) * TOKEN_BYTES
+    assert user.tokens(100, 5000) == b"".join(map(token, range(100, 5000)))
 
 
 def test_a_block_that_is_missing_or_short_is_damage() -> None:

@@ -1,11 +1,11 @@
 """Partitions and their senders, with a producer whose records a test can read."""
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pytest
 from aiokafka.errors import MessageSizeTooLargeError
@@ -17,9 +17,8 @@ from stream.join.partition import Partition
 from stream.kafka.topics import EXAMPLE_BYTES
 from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.topics import SourceTopic
-from stream.store import layout
 from stream.store.rocksdb import open_store, partition_path
-from stream.worker import partitions
+from stream.worker import backups, partitions
 from stream.worker.partitions import AssignedPartitions
 from tests.kafka_logs import until
 from tests.memory_store import MemoryStore
@@ -241,11 +240,23 @@ def test_refusals_of_before_are_not_counted_again(tmp_path: Path) -> None:
     assert asyncio.run(run(b"{")) == (1, 3)
 
 
-def test_a_store_of_before_settings_were_kept_opens(tmp_path: Path) -> None:
-    """Its settings are not known, so nothing has changed."""
-    store = MemoryStore({})
-    Partition(store, 0, SETTINGS).handle(SourceTopic.ACTIONS, clicks(1))
-    *kept, settings = msgspec.msgpack.decode(store.data[layout.META_KEY])
-    assert settings["gather_targets"] == 1
-    store.data[layout.META_KEY] = msgspec.msgpack.encode(kept)
-    assert Partition(store, 0, SETTINGS.model_copy(update={"max_slate": 1})).changed == {}
+def test_the_event_loop_goes_on_while_a_store_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long RocksDB takes: Kafka has to be answered meanwhile."""
+
+    def slowly(path: Path) -> Any:
+        assert went_on.wait(5)
+        return open_store(path)
+
+    async def run() -> None:
+        opened = AssignedPartitions(SETTINGS, tmp_path, Producer(), [].append)  # type: ignore[arg-type]
+        opening = asyncio.create_task(opened.open("actions", 0))
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(opened.close())
+        await asyncio.sleep(0)
+        went_on.set()
+        await asyncio.gather(opening, closing)
+        open_store(partition_path(tmp_path, 0)).close()  # nobody else has it open
+
+    went_on = threading.Event()
+    monkeypatch.setattr(backups, "open_store", slowly)
+    asyncio.run(run())
