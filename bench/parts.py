@@ -73,7 +73,7 @@ class Beside:
     def step(self, asked: Questions, answered: Questions, **how: Any) -> NDArray[np.float64]:
         """Answer and learn by all."""
         for ranks, other in zip(self.ranks, self._others, strict=True):
-            ranks.append(other.step(asked, answered, ranked=[0], hidden_TV=how["hidden_TV"])[0])
+            ranks.append(other.step(asked, answered, ranked=[0], encoded=how["encoded"])[0])
         return self._step(asked, answered, **how)
 
     def taken(self) -> list[NDArray[np.float64]]:
