@@ -76,5 +76,5 @@ def point_of(line: bytes) -> Point | None:
         }
         more = {"died": entry["expired"] + entry["evicted"], "drift": entry["drift"], "window": window}
         return {**{name: entry[name] for name in _COUNTS}, **more}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
