@@ -35,6 +35,7 @@ def line(name: str, window: int, share: float = 0.25, targets: int = 1000) -> di
         "loss": 5.0,
         "evicted": 0,
         **counts,
+        "drift": [],
         "retrieval": retrieval,
     }
 

@@ -58,13 +58,15 @@ class MetricsLogs:
         if len(series.points) > MOST:
             series.generation += 1
         while len(series.points) > MOST:
+            for dropped, kept in zip(series.points[-2::-2], series.points[-1::-2], strict=False):
+                kept["drift"] = dropped["drift"] + kept["drift"]
             series.points = series.points[-1::-2][::-1]  # the newest stays
 
 
 def point_of(line: bytes) -> Point | None:
     """Return the point of a line; None where it is no line of a trainer.
 
-    `window` maps scorer to age slice to [targets, *METRICS], each null without targets.
+    `window` maps scorer to age slice to [targets, *METRICS], each null without targets; `drift` has its alarms.
     """
     try:
         entry = json.loads(line)
@@ -72,7 +74,7 @@ def point_of(line: bytes) -> Point | None:
             scorer: {age: [own["targets"], *(own[key] for key in METRICS)] for age, own in scopes["window"].items()}
             for scorer, scopes in entry["retrieval"].items()
         }
-        died = entry["expired"] + entry["evicted"]
-        return {**{name: entry[name] for name in _COUNTS}, "died": died, "window": window}
+        more = {"died": entry["expired"] + entry["evicted"], "drift": entry["drift"], "window": window}
+        return {**{name: entry[name] for name in _COUNTS}, **more}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

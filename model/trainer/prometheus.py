@@ -84,6 +84,7 @@ class TrainerMetrics(Collector):
         yield GaugeMetricFamily("hstu_event_time_seconds", "Event time learned up to.", value=report["event_ms"] / 1000)
         if self._lag is not None:
             yield GaugeMetricFamily("hstu_lag_records", "Records not yet read.", value=self._lag)
+        yield _drift(report["drift_alarms"])
         yield _waits(report["waits_for"])
         yield _origin(report["weights_from"])
         yield from _retrieval(report["retrieval"])
@@ -96,6 +97,13 @@ def _waits(waits_for: Mapping[str, Any] | None) -> Metric:
     )
     if waits_for is not None:
         family.add_metric((waits_for["topic"], str(waits_for["partition"])), 1)
+    return family
+
+
+def _drift(alarms: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily("hstu_drift_alarms", "Alarms of the drift detectors.", labels=("signal",))
+    for signal, count in alarms.items():
+        family.add_metric((signal,), count)
     return family
 
 

@@ -5,17 +5,19 @@ not yet trained on, belong to this process alone.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import numpy as np
 from xxhash import xxh3_128_digest
 
+from model.drift.watch import Alarm, DriftWatch
 from model.keys.lives import AGE, COUNTS
 from model.learning.learner import Learner, StepReport
 from model.trainer.inbox import Inbox
 from model.trainer.merge import Merge
-from stream.example import content
+from stream.example import Example, content
 
 _RATE_S: Final = 10.0  # over which tokens per second are averaged
 
@@ -81,15 +83,22 @@ class RunReport:
         self.event_ms: int = facts.get("event_ms", 0)  # when the last example trained on became final
         self._loss: float | None = facts.get("loss")
         self._weights_from: dict[str, Any] | None = facts.get("weights_from")
+        self._drift = DriftWatch()
+        if "drift" in facts:
+            self._drift.load_state(facts["drift"])
         self.rate = TokenRate(clock, learner.counts["tokens"])
 
-    def note(self, step: StepReport, messages: Iterable[bytes]) -> None:
-        """Take the report of a step, and the messages of its examples in their order."""
+    def note(self, step: StepReport, examples: Sequence[Example], messages: Iterable[bytes]) -> list[Alarm]:
+        """Take the report of a step, its examples in their order and their messages; return the alarms of drift."""
         self.event_ms = step.event_ms
         self._loss = step.loss if np.isfinite(step.loss) else None
         self.rate.add(self._learner.counts["tokens"])
         for message in messages:
             self._examples_digest = xxh3_128_digest(self._examples_digest + content(message))
+        candidates = min(self._learner.items.known, self._learner.train.negatives)
+        return self._drift.add(
+            *(examples, step.outcome, step.loss), candidates=candidates, targets=self.targets, event_ms=step.event_ms
+        )
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this."""
@@ -98,6 +107,7 @@ class RunReport:
             "event_ms": self.event_ms,
             "loss": self._loss,
             "weights_from": self._weights_from,
+            "drift": self._drift.state(),
         }
 
     @property
@@ -130,9 +140,14 @@ class RunReport:
             "waits_for": _waits_for(merge),
         }
 
-    def line(self) -> dict[str, Any]:
-        """Return a line of metrics.jsonl; all but the first two entries are equal for equal runs."""
-        return {"wall_s": self._now(), "tokens_per_s": self.rate.per_s, **self._learned()}
+    def line(self, alarms: Sequence[Alarm] = ()) -> dict[str, Any]:
+        """Return a line of metrics.jsonl; all but the first two entries are equal for equal runs.
+
+        Args:
+            alarms: The alarms of drift of the last step.
+        """
+        drift = [asdict(alarm) for alarm in alarms]
+        return {"wall_s": self._now(), "tokens_per_s": self.rate.per_s, **self._learned(), "drift": drift}
 
     def _learned(self) -> dict[str, Any]:
         """Return what equal runs have equal at the same step."""
@@ -152,6 +167,7 @@ class RunReport:
             "withdrawn": int(learner.items.withdrawn.sum()),
             "features": len(learner.features),
             "collisions": learner.items.collisions + learner.features.collisions,
+            "drift_alarms": dict(self._drift.counts),
             **learner.metrics.as_dict(),
         }
 

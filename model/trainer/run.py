@@ -164,14 +164,18 @@ class Training:
         self._failed = True  # until all of it is done: half a step must not be kept
         before = self._report.targets
         self._report.rate.trim()  # a silence before this step does not count
-        self._report.note(self.learner.step(examples), messages)
+        alarms = self._report.note(self.learner.step(examples), examples, messages)
         self.inbox.batch.clear()
         self._failed = False
         self._learned()
-        if _windows(before, self.settings.window_targets) < _windows(
-            self._report.targets, self.settings.window_targets
-        ):
-            self._lines.append(self._report.line())
+        window = self.settings.window_targets
+        if alarms or _windows(before, window) < _windows(self._report.targets, window):
+            self._lines.append(self._report.line(alarms))
+        for alarm in alarms:
+            _log.warning(
+                "Drift: %s of trainer %s has risen to %.4g, at target %d.",
+                *(alarm.signal, self.settings.name, alarm.value, alarm.targets),
+            )
 
     def _write_what_is_due(self) -> None:
         if self._checkpoints.schedule.due:

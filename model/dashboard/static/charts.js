@@ -70,8 +70,8 @@ function drawLine(chart, series) {
     node.append(svg("circle", { cx: toX(points[0].x), cy: toY(points[0].y), r: 3, fill: series.color }));
 }
 
-// Lines with bands; `cursor` is an x that is marked, `onMove` gets the x under the pointer.
-export function lines(box, { series, height = 260, fromZero = true, cursor, onMove, none, ...titles }) {
+// Lines with bands; `marks` are {x, text}, `cursor` is an x that is marked, `onMove` gets the x under the pointer.
+export function lines(box, { series, height = 260, fromZero = true, marks = [], cursor, onMove, none, ...titles }) {
   const all = series.flatMap((one) => one.points.filter((point) => point.y != null));
   if (!all.length) return empty(box, none ?? "Nothing has been tested yet.");
   const xs = all.map((point) => point.x);
@@ -81,6 +81,11 @@ export function lines(box, { series, height = 260, fromZero = true, cursor, onMo
   const x = [Math.min(...xs), Math.max(...xs)];
   if (x[0] === x[1]) x[0] = 0;
   const chart = frame(box, { x, y: [low < 0 || !fromZero ? low - pad : low, high + pad], height, ...titles });
+  for (const mark of marks.filter((one) => one.x >= x[0] && one.x <= x[1])) {
+    const at = chart.toX(mark.x);
+    chart.node.append(svg("g", {}, svg("title", {}, mark.text), svg("line", { class: "drift", x1: at, x2: at, y1: chart.top, y2: chart.floor }),
+      svg("path", { d: `M${at - 4} ${chart.top}h8l-4 6z`, fill: "var(--bad)" })));
+  }
   for (const one of series) drawLine(chart, one);
   if (cursor != null) {
     const at = chart.toX(cursor);

@@ -1,7 +1,7 @@
 // How good the scorers are: over time, by age of the item, and the trainers' difference.
 
 import { dots, interval, lines } from "./charts.js";
-import { brief, byId, count, el, rate, render, signed, svg } from "./format.js";
+import { brief, byId, count, el, rate, render, signed, svg, when } from "./format.js";
 
 const AGES = { all: "all", old: "7 d and older", "<7d": "under 7 d", "<1d": "under 1 d", "<1h": "under 1 h", unseen: "never seen" };
 const METRICS = { 1: "HR@10", 2: "NDCG@10" };
@@ -57,6 +57,16 @@ function nearest(points, x) {
   return points.reduce((best, point, at) => (Math.abs(point.targets - x) < Math.abs(points[best].targets - x) ? at : best), 0);
 }
 
+const SIGNALS = { loss: "loss", misses: "misses", concentration: "few items in fashion", items: "mix of items", actions: "mix of actions", gaps: "gaps before requests" };
+
+// Alarms of the drift detectors, oldest first; several trainers of one log have most of them in common.
+function alarms(state) {
+  const found = Object.entries(state.trainers).flatMap(([trainer, points]) => points.flatMap((point) => point.drift.map((one) => ({ trainer, ...one }))));
+  return found.sort((a, b) => a.targets - b.targets);
+}
+
+const alarmText = (one) => `${SIGNALS[one.signal] ?? one.signal} of ${one.trainer} at target ${count(one.targets)}, ${when(one.event_ms)}`;
+
 export function drawQuality(state) {
   const own = firstOf(state), place = state.cursor ?? own.length - 1, here = own[place];
   const shown = scorers(state).filter((one) => !state.hidden.has(one.id));
@@ -66,9 +76,11 @@ export function drawQuality(state) {
   const what = `${METRICS[state.metric]}, ${state.age === "all" ? "items of all ages" : `items ${AGES[state.age]}`}`;
   byId("curve-caption").textContent = what;
   lines(byId("curve"), {
-    series, height: 290, cursor: here?.targets, xTitle: "targets tested", label: `${what}; the values are in the legend`,
+    series, height: 290, marks: alarms(state).map((one) => ({ x: one.targets, text: `Drift: ${alarmText(one)}` })), cursor: here?.targets, xTitle: "targets tested", label: `${what}; the values are in the legend`,
     onMove: (x) => { state.cursor = placeOf(state, nearest(own, x)); state.redraw(); },
   });
+  const last = alarms(state).slice(-3).reverse();
+  byId("drift").textContent = last.length ? `Drift alarms (red marks), ${count(alarms(state).length)} in all; the last: ${last.map(alarmText).join("; ")}.` : "";
   const cursor = byId("cursor");
   cursor.max = Math.max(0, own.length - 1);
   cursor.value = place;

@@ -46,12 +46,16 @@ def test_a_rewritten_file_is_read_again(tmp_path: Path) -> None:
 
 
 def test_points_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the most, every other one goes, never the newest; readers get all anew."""
+    """Beyond the most, every other one goes, never the newest nor an alarm of drift; readers get all anew."""
     monkeypatch.setattr(metrics_logs, "MOST", 4)
-    write_lines(tmp_path, "silu", *(line("silu", window) for window in range(1, 8)))
+    alarm = {"signal": "loss", "targets": 2000, "event_ms": 1, "value": 6.5}
+    found = [line("silu", window) for window in range(1, 8)]
+    found[1]["drift"] = [alarm]
+    write_lines(tmp_path, "silu", *found)
     logs = MetricsLogs(tmp_path)
     logs.look()
     assert [point["step"] for point in logs.series["silu"].points] == [10, 30, 50, 70]
+    assert [point["drift"] for point in logs.series["silu"].points] == [[], [alarm], [], []]
     assert logs.series["silu"].generation == 1
 
 
@@ -60,4 +64,4 @@ def test_a_point_is_small() -> None:
     assert set(point_of(b"{}") or {}) == set()
     point = point_of(json.dumps(line("silu", 1)).encode())
     assert point is not None
-    assert set(point) == {"step", "targets", "event_ms", "loss", "items", "born", "died", "wall_s", "window"}
+    assert set(point) == {"step", "targets", "event_ms", "loss", "items", "born", "died", "drift", "wall_s", "window"}

@@ -1,0 +1,1 @@
+"""Drift detectors on what a trainer tests and on what comes in."""
