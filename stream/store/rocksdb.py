@@ -3,6 +3,8 @@
     <data_dir>/store/p0/           the store of partition 0
     <data_dir>/store/p0.owner      which process opened it last, for the error of the next one
     <data_dir>/store/.p0.new/      one that is being made; it is renamed when it is whole, so p0 is never half a store
+    <data_dir>/store/.p0.backup/   its state at one moment, by links to its files, on its way to the backups
+    <data_dir>/store/.p0.restored/, .p0.replaced/, .p0.lock     restored from them: stream/backup/restore.py
 
 Foreign exceptions stop here: a store that is open elsewhere, damaged, foreign or unwritable is a StoreError.
 """
@@ -12,6 +14,7 @@ import os
 import re
 import shutil
 import socket
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
@@ -23,6 +26,7 @@ from rocksdict import (
     BlockBasedOptions,
     BottommostLevelCompaction,
     Cache,
+    Checkpoint,
     CompactOptions,
     Options,
     Rdict,
@@ -34,6 +38,8 @@ from stream.errors import StoreBusyError, StoreError
 from stream.store import layout
 
 _ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
+_FLUSH_S: Final = 60.0
+_FLUSH_LOOK_S: Final = 0.005
 _LOG_BYTES: Final = 1 << 20  # of RocksDB's own log, which grows by a line with each catch_up, and of the one before
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 # rocksdict raises a bare Exception with the text of RocksDB, which (env_posix.cc) reports a lock that is held in two
@@ -148,6 +154,25 @@ class RocksStore:
         for prefix in prefixes:
             self._db.compact_range(prefix, _after(prefix), _every_level())
 
+    def checkpoint(self, path: Path) -> None:
+        """Write the state of this moment into a new folder beside the store, by links to its files; in a thread.
+
+        rocksdict holds Python's lock while RocksDB makes a checkpoint. So what is in memory is first written to disk by
+        RocksDB's own thread, and the checkpoint itself takes milliseconds.
+
+        Raises:
+            StoreError: It cannot be written, for instance because the disk is full.
+        """
+        shutil.rmtree(path, ignore_errors=True)
+        try:
+            self._db.flush(wait=False)
+            until = time.monotonic() + _FLUSH_S
+            while self._db.property_int_value("rocksdb.num-immutable-mem-table") and time.monotonic() < until:
+                time.sleep(_FLUSH_LOOK_S)
+            Checkpoint(self._db).create_checkpoint(str(path))
+        except Exception as error:
+            raise _unusable(path, error, what="cannot be written") from None
+
     def catch_up(self) -> None:
         """Read what the writer has written since (secondaries only); nothing if no file has grown, come or gone.
 
@@ -247,6 +272,24 @@ def _make(path: Path) -> None:
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
             raise
         shutil.rmtree(aside, ignore_errors=True)  # another process was quicker
+
+
+def read_meta(path: Path) -> layout.Meta | None:
+    """Return how far a store that nobody writes has come, None if nothing was ever committed.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        db = Rdict(str(path), _options(), access_type=AccessType.read_only())
+    except Exception as error:
+        raise _unusable(path, error) from None
+    store = RocksStore(db, path)
+    try:
+        data = store.get(layout.META_KEY)
+        return layout.unpack(layout.METAS, layout.META_KEY, data) if data else None
+    finally:
+        store.close()
 
 
 def open_secondary(path: Path, scratch: Path) -> RocksStore:

@@ -11,7 +11,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import torch
 import uvicorn
 from fastapi import FastAPI
 
@@ -39,7 +38,6 @@ def run_server(
         ModelError: The address is taken, not one of this machine, or needs a token; too few files may be open.
     """
     _log_to_stderr()
-    torch.set_num_threads(1)  # those that answer are as many as the cores take
     raise_file_limit(settings.connections)
     token = read_token(settings)
     listener = listen(settings.host, settings.port)

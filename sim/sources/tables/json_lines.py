@@ -155,8 +155,9 @@ def _record(line: bytes) -> Any:
         if line.lstrip()[:2] not in (b"{'", b"{u"):
             return None
         try:
-            return ast.literal_eval(line.decode())  # Python's own notation, as Amazon's and Steam's older dumps have it
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            # Python's own notation, as Amazon's and Steam's older dumps have it, by what JSON would have in its place
+            return _decode(msgspec.json.encode(ast.literal_eval(line.decode())))
+        except (ValueError, TypeError, OverflowError, SyntaxError, RecursionError, MemoryError):
             return None
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import httpx
 import pytest
-import torch
 
 from model.config import ServeSettings
 from model.errors import ModelError
@@ -130,20 +129,3 @@ def test_too_few_files_are_refused_before_they_run_out(monkeypatch: pytest.Monke
     assert set_to == [(1000, 1000)]
     with pytest.raises(ModelError, match=r"501 connections \(serve.connections\) want 1002 open files, .* 1000;"):
         raise_file_limit(501)
-
-
-def test_an_answer_takes_one_core(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """PyTorch's own threads, as many for each of those that answer, would wait for one another at every product."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    monkeypatch.setattr("model.serving.http.server.raise_file_limit", _stop)
-    try:
-        with pytest.raises(ModelError, match="stop"):
-            run_server(ServeSettings(), tmp_path, Memory())
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)
-
-
-def _stop(connections: int) -> None:
-    raise ModelError("stop")
