@@ -40,6 +40,7 @@ def start(folder: Path, items: bool = True, **changes: Any) -> Training:
         now=now,
         clock=changes.get("clock", now),
         origin=changes.get("origin"),
+        beside=changes.get("beside", False),
     )
 
 

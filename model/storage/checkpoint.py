@@ -27,14 +27,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from safetensors.numpy import load_file
 from xxhash import xxh3_128_hexdigest
 
 from model.errors import ModelError
+from model.storage.array_file import write_arrays
 from model.storage.durable import rename_synced, replace_file, write_synced
+from model.storage.snapshot import file_digest
 
 FORMAT: Final = "hstu-stream cut"
 VERSION: Final = 4
@@ -86,11 +87,10 @@ def _write(directory: Path, checkpoint: Checkpoint) -> Path:
 
 def _write_part(part: Path, checkpoint: Checkpoint) -> None:
     part.mkdir()
-    state = save({name: np.asarray(array, order="C") for name, array in checkpoint.arrays.items()})
+    size, digest = write_arrays(part / _STATE, checkpoint.arrays)
     facts = checkpoint.facts
-    manifest = {"format": FORMAT, "version": VERSION, "state": _fingerprint(state), "facts": facts}
+    manifest = {"format": FORMAT, "version": VERSION, "state": {"bytes": size, "xxh3_128": digest}, "facts": facts}
     manifest["facts_xxh3_128"] = _facts_digest(facts)
-    write_synced(part / _STATE, state)
     write_synced(part / _MANIFEST, json.dumps(manifest, indent=1).encode())
 
 
@@ -124,7 +124,7 @@ def _read(path: Path) -> Checkpoint | str:
     """Return the checkpoint in a folder, or the sentence that says what is wrong with it."""
     try:
         manifest = json.loads((path / _MANIFEST).read_bytes())
-        state = (path / _STATE).read_bytes()
+        state = {"bytes": (path / _STATE).stat().st_size, "xxh3_128": file_digest(path / _STATE)}
     except (OSError, ValueError, RecursionError) as error:
         return f"The checkpoint {path} is passed over, since it is not whole ({error})."
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -134,19 +134,15 @@ def _read(path: Path) -> Checkpoint | str:
             f"The checkpoint {path} has version {manifest.get('version')}, and this hstu-stream reads "
             f"version {VERSION}; go on with the hstu-stream that wrote it, or train under another --name."
         )
-    if manifest.get("state") != _fingerprint(state):
+    if manifest.get("state") != state:
         return f"The checkpoint {path} is passed over, since {_STATE} is damaged: another digest than promised."
     facts = manifest.get("facts")
     try:
         if not isinstance(facts, dict) or manifest.get("facts_xxh3_128") != _facts_digest(facts):
             return f"The checkpoint {path} is passed over, since its facts in {_MANIFEST} are not as they were written."
-        return Checkpoint(load(state), facts)
-    except (SafetensorError, RecursionError) as error:
+        return Checkpoint(load_file(path / _STATE), facts)
+    except (OSError, SafetensorError, RecursionError) as error:
         return f"The checkpoint {path} is passed over, since it cannot be decoded ({error!r})."
-
-
-def _fingerprint(state: bytes) -> dict[str, Any]:
-    return {"bytes": len(state), "xxh3_128": xxh3_128_hexdigest(state)}
 
 
 def _facts_digest(facts: dict[str, Any]) -> str:

@@ -29,10 +29,11 @@ import numpy as np
 from msgspec import Meta
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from xxhash import xxh3_128
 
 from model.errors import ModelError
+from model.storage.array_file import write_arrays
 from model.storage.durable import rename_synced, write_synced
 from stream.example import JsonBoundsError, check_json
 
@@ -169,16 +170,9 @@ def _remove(path: Path) -> None:
 
 
 def _write_arrays(path: Path, arrays: Mapping[str, Any], manifest: Manifest) -> Manifest:
-    try:
-        save_file(as_numpy(arrays), path)
-    except SafetensorError as error:
-        raise _as_os_error(error) from error
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-    digest = digest_once(path)
-    return msgspec.structs.replace(
-        manifest, id=_id(manifest.step, digest), arrays_bytes=path.stat().st_size, arrays_digest=digest
-    )
+    size, digest = write_arrays(path, as_numpy(arrays))
+    _remember(path, digest)
+    return msgspec.structs.replace(manifest, id=_id(manifest.step, digest), arrays_bytes=size, arrays_digest=digest)
 
 
 def _id(step: int, digest: str) -> str:
@@ -201,13 +195,6 @@ def _as_numpy(name: str, array: Any) -> NDArray[Any]:
             raise ModelError(f"Array {name} is bfloat16, which a snapshot does not hold; convert it to float32.")
         array = array.numpy()
     return np.asarray(array, order="C")  # unlike ascontiguousarray, this keeps scalars scalars
-
-
-def _as_os_error(error: SafetensorError) -> OSError:
-    """Return the error of the operating system that safetensors names in its text only."""
-    found = re.search(r"os error (\d+)", str(error))
-    number = int(found[1]) if found else errno.EIO
-    return OSError(number, os.strerror(number) if found else str(error))
 
 
 def _settle(aside: Path, final: Path) -> Path:
@@ -258,16 +245,24 @@ def file_digest(path: Path) -> str:
 
 def digest_once(path: Path) -> str:
     """Return file_digest, read once in a process for as long as the file is the same one by inode, time and size."""
+    if (digest := digests_known.get(_key(path))) is None:
+        _remember(path, digest := file_digest(path))
+    return digest
+
+
+def _key(path: Path) -> str:
     stat = path.stat()
-    key = stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size
-    if key not in _digests:
-        if len(_digests) >= _DIGESTS_KEPT:
-            _digests.clear()
-        _digests[key] = file_digest(path)
-    return _digests[key]
+    return f"{stat.st_dev} {stat.st_ino} {stat.st_mtime_ns} {stat.st_size}"
 
 
-_digests: dict[tuple[int, int, int, int], str] = {}
+def _remember(path: Path, digest: str) -> None:
+    if len(digests_known) >= _DIGESTS_KEPT:
+        digests_known.clear()
+    digests_known[_key(path)] = digest
+
+
+digests_known: dict[str, str] = {}
+"""What digest_once has found; a process that writes beside another one hands on what it has found."""
 _DIGESTS_KEPT: Final = 1000
 
 

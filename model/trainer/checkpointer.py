@@ -6,9 +6,11 @@
     <data_dir>/snapshots/<name>/          snapshots and their aliases (storage/snapshot.py, storage/aliases.py)
     <data_dir>/snapshots/<name>/deltas/   what changed between them (storage/delta_log.py)
 
-All are written whenever their interval of wall time has passed, and all but deltas at the end of the run.
+All are written whenever their interval of wall time has passed, and all but deltas at the end of the run. Until then
+checkpoints and snapshots are written beside the training, one at a time (storage/background.py).
 """
 
+import json
 import logging
 import platform
 from collections.abc import Callable, Mapping
@@ -17,14 +19,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from filelock import Timeout
-from numpy.typing import NDArray
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.learning.learner import Learner
 from model.storage import aliases
+from model.storage.background import Background
 from model.storage.checkpoint import (
     Checkpoint,
     read_newest,
@@ -36,7 +37,7 @@ from model.storage.checkpoint import (
 from model.storage.delta_log import DeltaLog
 from model.storage.locks import lock_file
 from model.storage.promotion import promote
-from model.storage.snapshot import Manifest, as_numpy, write_snapshot
+from model.storage.snapshot import Manifest, as_numpy, digests_known, write_snapshot
 from model.trainer.inbox import Inbox
 from model.trainer.report import RunReport
 from stream.example import TimeBounds
@@ -128,9 +129,18 @@ class Checkpointer:
         refuse_other_settings(checkpoint.facts["settings"], settings, directory)
         return checkpoint
 
-    def write(self, arrays: dict[str, NDArray[np.generic]], facts: dict[str, Any]) -> None:
+    def write(self, learner: Learner, facts: dict[str, Any]) -> None:
         """Write a checkpoint."""
-        write_checkpoint(self._directory, Checkpoint(arrays, facts))
+        write_checkpoint(self._directory, Checkpoint(learner.state(), facts))
+        self.schedule.done()
+
+    def begin(self, beside: Background, learner: Learner, facts: dict[str, Any]) -> None:
+        """Begin to write a checkpoint of this moment, beside the training."""
+
+        def write() -> str:
+            return write_checkpoint(self._directory, Checkpoint(learner.state(), facts)).name
+
+        beside.begin("a checkpoint", write, lambda _: None)
         self.schedule.done()
 
     def farewell(self, ended: bool) -> None:
@@ -215,6 +225,23 @@ class SnapshotWriter:
         self.parent = parent
         self._deltas = DeltaLog(directory, settings.delta_threshold)
         self._directory, self._settings, self._now = directory, settings, now
+
+    def begin(self, beside: Background, learner: Learner, inbox: Inbox, report: RunReport) -> None:
+        """Begin to write a snapshot of this moment, beside the training."""
+
+        def write() -> str:
+            before = digests_known.keys() | set()
+            name = self.write(learner, inbox, report).name
+            found = {key: digest for key, digest in digests_known.items() if key not in before}
+            return json.dumps({"name": name, "digests": found})
+
+        def written(text: str) -> None:
+            told = json.loads(text)
+            self.parent = told["name"]
+            digests_known.update(told["digests"])
+
+        beside.begin("a snapshot", write, written)
+        self.schedule.done()
 
     def write(self, learner: Learner, inbox: Inbox, report: RunReport) -> Path:
         """Write a snapshot, move the alias `latest` to it, delete old ones, and return its folder."""

@@ -21,6 +21,7 @@ from typing import Any, Final, NamedTuple
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.learning.learner import Learner
+from model.storage.background import POSSIBLE, Background
 from model.trainer.checkpointer import Checkpointer, SnapshotWriter, deciding_settings
 from model.trainer.inbox import Inbox
 from model.trainer.metrics_log import MetricsLog
@@ -54,6 +55,7 @@ class Training:
         clock: A clock in seconds that never goes back, by which intervals are measured.
         bounds: How far records of `items` may move event time.
         origin: Whose weights a run that begins goes on with; None: it begins with none.
+        beside: Whether what is due is written beside the training, where that is possible.
 
     Raises:
         ModelError: Another process trains under this name, the checkpoint is of other settings, or none can be read.
@@ -71,6 +73,7 @@ class Training:
         clock: Callable[[], float] = time.monotonic,
         bounds: TimeBounds = DEFAULT_BOUNDS,
         origin: Origin | None = None,
+        beside: bool = True,
     ) -> None:
         self.settings = settings
         self.directory = data_dir / "train" / settings.name
@@ -88,6 +91,9 @@ class Training:
         except BaseException:
             self._checkpoints.close()
             raise
+        beside = beside and POSSIBLE and self.learner.weights.device.type == "cpu"  # CUDA does not survive a fork
+        self._beside = Background() if beside and not settings.delta_s else None  # deltas need what was published here
+        self._snapshot_is_next = False
         self._complained: set[str] = set()  # features of the catalogue
         self._failed = False  # within a step, so that half of it is in the learner
 
@@ -178,15 +184,39 @@ class Training:
             )
 
     def _write_what_is_due(self) -> None:
-        if self._checkpoints.schedule.due:
-            self.checkpoint()
-        if self._snapshots.schedule.due:
-            self.snapshot()
-        elif self._snapshots.delta_schedule and self._snapshots.delta_schedule.due:
-            self._snapshots.write_delta(self.learner, self.inbox, self._report)
+        snapshots = self._snapshots
+        if self._beside is None:
+            if self._checkpoints.schedule.due:
+                self.checkpoint()
+            if snapshots.schedule.due:
+                self.snapshot()
+        else:
+            self._begin_what_is_due(self._beside)
+        if snapshots.delta_schedule and snapshots.delta_schedule.due:
+            snapshots.write_delta(self.learner, self.inbox, self._report)
+
+    def _begin_what_is_due(self, beside: Background) -> None:
+        """Begin to write a checkpoint or a snapshot; where both are always due they take turns."""
+        beside.note()
+        if beside.busy:
+            return
+        snapshot = self._snapshots.schedule.due
+        if self._checkpoints.schedule.due and not (snapshot and self._snapshot_is_next):
+            self._checkpoints.begin(beside, self.learner, self._facts())
+            self._snapshot_is_next = True
+        elif snapshot:
+            self._complain()
+            self._snapshots.begin(beside, self.learner, self.inbox, self._report)
+            self._snapshot_is_next = False
+
+    def _wait(self) -> None:
+        """Wait for what is being written beside the training."""
+        if self._beside is not None:
+            self._beside.wait()
 
     def _finish(self) -> None:
         """Write the last line, snapshot and checkpoint, once."""
+        self._wait()
         steps = self.learner.counts["steps"]
         if self._checkpoints.schedule.stale and steps and self._lines.last_step < steps:
             self._lines.append(self._report.line())
@@ -197,19 +227,24 @@ class Training:
 
     def checkpoint(self) -> None:
         """Write everything down as it is now, so that a new process continues from here to the same bits."""
+        self._wait()
+        self._checkpoints.write(self.learner, self._facts())
+
+    def _facts(self) -> dict[str, Any]:
+        """Return what a checkpoint holds beside arrays."""
         if self._failed:
             raise ModelError(f"Trainer {self.settings.name} failed within a step; go on from its last checkpoint.")
-        facts = {
+        return {
             "step": self.learner.counts["steps"],
             "settings": self._deciding,
             "marks": self.inbox.marks(),
             **self._report.facts(),
             "parent": self._snapshots.parent,
         }
-        self._checkpoints.write(self.learner.state(), facts)
 
     def snapshot(self) -> Path:
         """Write a snapshot, move the alias `latest` to it, delete old ones, and return its folder."""
+        self._wait()
         self._complain()
         return self._snapshots.write(self.learner, self.inbox, self._report)
 

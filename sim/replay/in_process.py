@@ -54,6 +54,7 @@ class DirectRun:
             items_partitions=stream.partitions,
             now=time.time,
             bounds=stream.time_bounds,
+            beside=False,  # the stores' threads are in this process
         )
         self._joining = InProcessJoin(data_dir, stream, self.training.inbox.offer)
         self._stopping = False

@@ -3,7 +3,7 @@
 Public settings of Faust: Scheduler, Schema, Boot, NoTables. Internals, each held by a test (of this module or of
 stream/transport.py) that fails if a new Faust changes it: in Consumer `perform_seek`, `_getmany`, `_new_offset`,
 `_add_gap`, `_committed_offset`, `_thread`, `_new_consumer_thread`; in ConsumerThread `_create_worker_consumer` and
-aiokafka's `_fetch_max_wait_ms`, its fetcher's `MemoryRecords` and its client's `_conns`; in NoTables
+aiokafka's `commit`, `_fetch_max_wait_ms`, its fetcher's `MemoryRecords` and its client's `_conns`; in NoTables
 `_update_channels`, `recovery`; the part of a ConsumerRecord that a PollBatch has (progress.py); and
 `App._new_transport`, which brings Transport in.
 """

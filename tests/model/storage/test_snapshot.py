@@ -123,7 +123,7 @@ def test_a_damaged_snapshot_is_replaced_by_its_repetition(tmp_path: Path) -> Non
     assert names(tmp_path) == [path.name]
 
 
-@pytest.mark.parametrize("step", ["save_file", "file_digest", "write_synced", "rename_synced", "_settle"])
+@pytest.mark.parametrize("step", ["write_arrays", "write_synced", "rename_synced", "_settle"])
 def test_an_error_between_any_two_steps_leaves_whole_snapshots_only(
     step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,7 +222,7 @@ def test_a_full_disk_is_a_sentence(writes: str, tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_disk_that_is_full_under_the_arrays_is_the_same_sentence(tmp_path: Path) -> None:
-    """The error comes out of safetensors' own code, from a real write that the kernel refuses."""
+    """A real write that the kernel refuses."""
     script = (
         "import resource, signal\n"
         "from pathlib import Path\nfrom snapshots import write_some\n"

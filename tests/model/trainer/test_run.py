@@ -1,5 +1,9 @@
+import errno
+import os
 import re
 import shutil
+import signal
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -10,7 +14,9 @@ import pytest
 
 from model.errors import ModelError
 from model.storage.aliases import find
+from model.storage.background import POSSIBLE
 from model.storage.checkpoint import farewell
+from model.storage.snapshot import list_snapshots
 from model.trainer.run import Origin, Training
 from tests.factories import START_MS, make_examples
 from tests.runs import LOGS, lines, remaining, run, start
@@ -319,3 +325,64 @@ def test_snapshots_pass_the_gate(
     training.close()
     assert find(path.parent, "champion") == path.name != held.name
     assert f"{held.name} is not the champion: its window has fewer than" in caplog.text
+
+
+@pytest.mark.skipif(not POSSIBLE, reason="forks beside threads are for Linux")
+def test_a_run_that_writes_beside_itself_ends_as_if_nothing_had_happened(
+    tmp_path: Path, whole: tuple[dict[str, str], list[dict[str, Any]], int]
+) -> None:
+    """Snapshots and checkpoints in turns, each as of the step at which its writing began; parents form a line."""
+    every = {"beside": True, "checkpoint_s": 1.0, "snapshot_s": 1.0}
+    training = start(tmp_path / "whole", **every, clock=count(0.0).__next__)
+    run(training, after_step=lambda step: bool(training._wait()))
+    assert training.digests == whole[0]
+    manifests = list_snapshots(tmp_path / "whole" / "snapshots" / "silu")
+    assert len(manifests) > 4
+    assert [each.parent for each in manifests] == ["", *(each.id for each in manifests[:-1])]
+    training.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not POSSIBLE, reason="forks beside threads are for Linux")
+def test_a_kill_in_any_moment_of_writing_beside_changes_no_bit(
+    tmp_path: Path, whole: tuple[dict[str, str], list[dict[str, Any]], int]
+) -> None:
+    """The writer and the run die; what is on the disk then goes on to the digests of a run that nothing disturbs."""
+    every = {"beside": True, "checkpoint_s": 1.0, "snapshot_s": 1.0}
+    rng, folder = np.random.default_rng(0), tmp_path / "0"
+    for life in range(40):
+        training = start(folder, **every, clock=count(0.0).__next__)
+        at = training.learner.counts["steps"]
+        stop = at + int(rng.integers(1, 4))
+
+        def after(step: int, training: Training = training, stop: int = stop) -> bool:
+            if rng.random() < 0.5:
+                training._wait()
+            return step == stop
+
+        run(training, chunk=9, rng=rng, after_step=after)
+        if training.ended:
+            assert training.digests == whole[0]
+            training.close()
+            return
+        with suppress(ModelError):  # at any moment of the writing
+            if training._beside.busy:
+                os.kill(training._beside._child, signal.SIGKILL)
+            training._wait()
+        folder = Path(shutil.copytree(folder, tmp_path / str(life + 1)))  # the disk as a kill -9 leaves it
+    pytest.fail("the run made no progress")
+
+
+@pytest.mark.skipif(not POSSIBLE, reason="forks beside threads are for Linux")
+def test_a_disk_that_is_full_beside_the_training_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the sentence that the writer would have given."""
+    training = start(tmp_path, beside=True, checkpoint_s=1.0, clock=count(0.0, 10.0).__next__)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("model.storage.checkpoint.write_arrays", full)
+        with pytest.raises(ModelError, match=r"No checkpoint could be written.*No space left on device"):
+            run(training, after_step=lambda step: training._wait() is not None)
+    training.close()

@@ -117,6 +117,28 @@ def test_a_worker_that_has_lost_the_partition_writes_no_backup(tmp_path: Path) -
             save(store, successor, tmp_path / "aside")
 
 
+def test_a_worker_that_loses_the_partition_while_it_copies_writes_no_manifest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has copied is no backup, and goes with its successor's next one."""
+    zombie, successor = (backups_in(tmp_path / "backups") for _ in range(2))
+    put = Place.put
+
+    def late(place: Place, path: Path, name: str) -> None:
+        monkeypatch.undo()
+        put(place, path, name)
+        successor.claim()
+
+    with closing(open_store(tmp_path / "p0")) as store:
+        read_on(store, LOG, 100)
+        monkeypatch.setattr(Place, "put", late)
+        with pytest.raises(FencedError):
+            save(store, zombie, tmp_path / "aside")
+        assert successor.names() == []
+        save(store, successor, tmp_path / "aside")
+    assert stored(successor) == {file.stored for file in next(successor.newest_first()).files}
+
+
 @pytest.mark.parametrize("moment", ["before manifests go", "before files go"])
 def test_a_worker_that_loses_the_partition_while_it_prunes_spoils_nothing(
     moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
