@@ -74,7 +74,11 @@ def point_of(line: bytes) -> Point | None:
             scorer: {age: [own["targets"], *(own[key] for key in METRICS)] for age, own in scopes["window"].items()}
             for scorer, scopes in entry["retrieval"].items()
         }
-        more = {"died": entry["expired"] + entry["evicted"], "drift": entry["drift"], "window": window}
+        more = {
+            "died": entry["expired"] + entry["evicted"],
+            "drift": [dict(one) for one in entry["drift"]],
+            "window": window,
+        }
         return {**{name: entry[name] for name in _COUNTS}, **more}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
