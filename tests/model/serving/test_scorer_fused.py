@@ -4,6 +4,7 @@ import torch
 
 from model.config import ModelSettings, TrainSettings
 from model.data.catalogue import ItemRecord
+from model.fusion.log_linear import dense
 from model.learning.learner import Learner
 from model.serving.scorer import Scorer
 from stream.example import TOKEN_DTYPE, Example, id_key
@@ -52,14 +53,16 @@ def test_answers_have_the_score_that_was_tested(learner: Learner) -> None:
             (0, np.empty(0, np.int64)),
             (1, np.unique(asked.rows[asked.starts[0] : asked.queries[0] + 1])),
         ):
-            wanted_V = learner._fusion._linear.scores(asked, head, np.ascontiguousarray(logit_1V.numpy()))[0]
+            wanted_V = learner._fusion._linear.scores(asked, head, dense(np.ascontiguousarray(logit_1V.numpy())))[0]
             rows, scores = scorer.topk(history, at_ms, 10, seen[seen >= 0])
             rows, scores = rows[rows < len(wanted_V)], scores[rows < len(wanted_V)]
             assert scores == pytest.approx(wanted_V[rows], abs=1e-4)
             assert scores[0] == pytest.approx(wanted_V.max(), abs=1e-4)
             compared += len(rows)
         ranked = scorer.rank(history, rows, at_ms).retrieval
-        assert ranked == pytest.approx(learner._fusion._linear.scores(asked, 0, logit_1V.numpy())[0][rows], abs=1e-4)
+        assert ranked == pytest.approx(
+            learner._fusion._linear.scores(asked, 0, dense(logit_1V.numpy()))[0][rows], abs=1e-4
+        )
     assert compared > 200
 
 
