@@ -12,6 +12,7 @@ from sim.main import Context
 from stream.config import StreamSettings
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
+from stream.peers.cluster_reader import Reader
 from tests.http_server import serving
 from tests.kafka import KafkaForTests
 from tests.kafka_logs import until
@@ -20,8 +21,9 @@ from tests.worker_process import START_MS, WorkerProcess, make_events, send
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_both_servers_answer_for_every_user(kafka: KafkaForTests, topic_prefix: str, tmp_path: Path) -> None:
-    """Over HTTP, each user's history is the same on both; without the token half of the users get 503."""
+    """Over HTTP, each user's history is the same on both."""
     token, hosts, partitions = tmp_path / "token", [tmp_path / "a", tmp_path / "b"], 2
     token.write_text("a secret of the cluster")
     settings = StreamSettings(
@@ -33,8 +35,8 @@ def test_both_servers_answer_for_every_user(kafka: KafkaForTests, topic_prefix: 
     events = make_events(60, users=12)
     users = sorted({event["user_id"] for wires in events.values() for event in wires})
 
-    def sequences(host: Path, **changes: str) -> object:
-        flags = {f"stream.{name}": value for name, value in {**settings.model_dump(), **changes}.items()}
+    def sequences(host: Path) -> Reader:
+        flags = {f"stream.{name}": value for name, value in settings.model_dump().items()}
         return Context(None).sequences(load(None, {"bootstrap": kafka.bootstrap, "data_dir": host, **flags}))
 
     def statuses(client: httpx.Client) -> list[int]:
@@ -50,7 +52,7 @@ def test_both_servers_answer_for_every_user(kafka: KafkaForTests, topic_prefix: 
                 lambda: all(len(worker.places().get("actions", ())) == 1 for worker in workers), "both workers", 120
             )
             await send(kafka.bootstrap, settings, events, end=False, beat_ms=START_MS)
-            readers = [stack.enter_context(closing(sequences(host))) for host in hosts]  # type: ignore[type-var]
+            readers = [stack.enter_context(closing(sequences(host))) for host in hosts]
             one, other = (
                 stack.enter_context(serving(host, reader)) for host, reader in zip(hosts, readers, strict=True)
             )
@@ -58,7 +60,5 @@ def test_both_servers_answer_for_every_user(kafka: KafkaForTests, topic_prefix: 
                 await until(lambda: set(statuses(client)) == {200}, "answers for all users", 90)  # noqa: B023
             await until(lambda: histories(one) == histories(other), "the same histories", 90)
             assert all(histories(one))
-            alone = stack.enter_context(closing(sequences(hosts[0], peer_token_file="")))  # type: ignore[type-var]
-            assert set(statuses(stack.enter_context(serving(hosts[0], alone)))) == {200, 503}
 
     asyncio.run(run())
