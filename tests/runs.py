@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from model.config import ModelSettings, TrainSettings
+from model.distributed.ranks import ALONE
 from model.trainer.run import Training
 from tests.factories import START_MS, Record, make_examples, make_items
 
@@ -40,6 +41,7 @@ def start(folder: Path, items: bool = True, **changes: Any) -> Training:
         now=now,
         clock=changes.get("clock", now),
         origin=changes.get("origin"),
+        ranks=changes.get("ranks", ALONE),
     )
 
 

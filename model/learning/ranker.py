@@ -1,6 +1,7 @@
 """The model's ranking of the whole catalogue: every candidate is scored by its cosine with the query.
 
-P = retrieval targets, V = items known before the micro-batch, D = width.
+P = retrieval targets, V = items known before the micro-batch, D = width. Of several ranks each scores its own items,
+and all get all scores.
 """
 
 from typing import Final
@@ -33,13 +34,13 @@ class Ranker:
     def ranks(self, queries_PD: Tensor, questions: Questions) -> NDArray[np.float64]:
         """Return the rank of each question's target, inf for a miss, [P]."""
         items_VD = self._weights.unit_items(len(questions.born_ms))
-        size = max(1, _SCORES // max(1, len(items_VD)))
+        size = max(1, _SCORES // max(1, len(questions.born_ms)))
         parts = [slice(start, start + size) for start in range(0, len(questions), size)]
         found = [self._ranks(queries_PD[part], items_VD, questions.part(part)) for part in parts]
         return np.concatenate([np.empty(0), *found])
 
     def _ranks(self, queries_PD: Tensor, items_VD: Tensor, questions: Questions) -> NDArray[np.float64]:
-        scores_PV = self._scores(queries_PD, items_VD)
+        scores_PV = self._weights.ranks.columns(self._scores(queries_PD, items_VD), len(questions.born_ms))
         if self._exclude_seen:
             questions, question_n, row_n = exclude_seen(questions)
             scores_PV[self._weights.tensor(question_n), self._weights.tensor(row_n)] = -torch.inf
@@ -48,7 +49,7 @@ class Ranker:
     @torch.no_grad()
     def cosines(self, queries_PD: Tensor, items: int) -> Tensor:
         """Return the cosine of each query with each of the first items, [P, V]; none is excluded."""
-        return queries_PD.detach() @ self._weights.unit_items(items).T
+        return self._weights.ranks.columns(queries_PD.detach() @ self._weights.unit_items(items).T, items)
 
     def _scores(self, queries_PD: Tensor, items_VD: Tensor) -> Tensor:
         """Return the cosines, [P, V], in the buffer: they hold until the next call."""

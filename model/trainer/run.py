@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from model.config import ModelSettings, TrainSettings
+from model.distributed.ranks import ALONE, Ranks
 from model.errors import ModelError
 from model.learning.learner import Learner
+from model.learning.on_ranks import LeadingLearner
 from model.trainer.checkpointer import Checkpointer, SnapshotWriter, deciding_settings
 from model.trainer.inbox import Inbox
 from model.trainer.metrics_log import MetricsLog
@@ -54,6 +56,7 @@ class Training:
         clock: A clock in seconds that never goes back, by which intervals are measured.
         bounds: How far records of `items` may move event time.
         origin: Whose weights a run that begins goes on with; None: it begins with none.
+        ranks: The processes that train together; this one is rank 0, and the others follow (learning/on_ranks.py).
 
     Raises:
         ModelError: Another process trains under this name, the checkpoint is of other settings, or none can be read.
@@ -71,13 +74,14 @@ class Training:
         clock: Callable[[], float] = time.monotonic,
         bounds: TimeBounds = DEFAULT_BOUNDS,
         origin: Origin | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.settings = settings
+        self.settings, self._ranks = settings, ranks
         self.directory = data_dir / "train" / settings.name
         self._checkpoints = Checkpointer(self.directory, settings, clock)
         try:
             self.inbox = Inbox(partitions, items_partitions, bounds)
-            self.learner = Learner(model, settings)
+            self.learner = LeadingLearner(model, settings, ranks) if ranks.count > 1 else Learner(model, settings)
             self._deciding = deciding_settings(model, settings, self.learner.weights.device.type, partitions, bounds)
             facts = self._resume(origin)
             self._report = RunReport(settings.name, self.learner, self.inbox, now, clock, facts)
@@ -145,6 +149,8 @@ class Training:
         ready = self.inbox.gather(self.settings.batch_examples, self._learn_items)
         if ready:
             self._learn()
+        else:
+            self._ranks.beat()
         if self.ended:
             self._finish()
         else:
@@ -217,7 +223,9 @@ class Training:
     def close(self) -> None:
         """Keep what was learned, and let other processes train under this name."""
         try:
-            if self._checkpoints.schedule.stale and not self._failed:
-                self.checkpoint()
+            if not self._failed:
+                if self._checkpoints.schedule.stale:
+                    self.checkpoint()
+                self._ranks.end()
         finally:
             self._checkpoints.close()
