@@ -1,6 +1,6 @@
-"""Logs of one partition, made in memory, and the core that takes them: what bench/hot_user.py and restart.py share.
+"""Logs of one partition, made in memory: what hot_user.py, histories.py and restart.py share.
 
-Both measure this checkout and, with --against PATH, another one, each in a process of its own.
+They measure this checkout and, with --against PATH, another one, each in a process of its own.
 """
 
 import json
@@ -70,10 +70,9 @@ def second(
         yield slate(user, ts_ms, ts_ms, shown), clicked
 
 
-def in_checkout(checkout: Path, script: str, *flags: str) -> dict[str, Any]:
+def in_checkout(checkout: Path, script: str, *flags: str) -> Any:
     """Run a benchmark's own part in a checkout, and return what it prints as JSON."""
     environment = os.environ | {"PYTHONPATH": str(checkout)}
     command = [sys.executable, script, *flags]
     done = subprocess.run(command, env=environment, cwd=checkout, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    return json.loads(done.stdout)

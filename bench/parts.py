@@ -73,7 +73,7 @@ class Beside:
     def step(self, asked: Questions, answered: Questions, **how: Any) -> NDArray[np.float64]:
         """Answer and learn by all."""
         for ranks, other in zip(self.ranks, self._others, strict=True):
-            ranks.append(other.step(asked, answered, ranked=[0], hidden_TV=how["hidden_TV"])[0])
+            ranks.append(other.step(asked, answered, ranked=[0], encoded=how["encoded"])[0])
         return self._step(asked, answered, **how)
 
     def taken(self) -> list[NDArray[np.float64]]:
@@ -149,7 +149,9 @@ def main() -> None:
                 found.append(Figures({}, {}))
             found[-1].hr10.update(one.hr10)
             found[-1].cpu_s.update(one.cpu_s)
-            print(f"{name}, seed {seed}, {part}: {one.hr10[part]:.4f}, {one.cpu_s[part]:.0f} s", flush=True)
+            for left_out, hr10 in one.hr10.items():
+                print(f"{name}, seed {seed}, {left_out}: {hr10:.4f}")
+            print(f"{name}, seed {seed}, {part}: {one.cpu_s[part]:.0f} s", flush=True)
         table((name, "HR@10", "change"), [row(part, found) for part in found[0].hr10])
         saved[name] = [each._asdict() for each in found]
     save("parts", {"limit": given.limit, "tokens": given.tokens, "seeds": given.seeds, "figures": saved}, given.save)

@@ -6,6 +6,7 @@
 
 Each client keeps its connection and asks again as soon as it is answered. The clients are one process, which shares the
 machine's cores with the server. --against PATH measures another checkout's server too, in turns with this one's.
+--data FOLDER keeps the stores and snapshots of each, so that a second run needs no training.
 """
 
 import argparse
@@ -30,7 +31,9 @@ Ask = Callable[[str], Awaitable[float]]
 
 
 def make_data(checkout: Path, folder: Path, events: int) -> None:
-    """Replay ratings of MovieLens through one process: a snapshot and stores."""
+    """Replay ratings of MovieLens through one process: a snapshot and stores, unless they are there."""
+    if (folder / "snapshots").exists():
+        return
     flags = ["--dataset", "movielens", "--limit", str(events), "--direct", "--data-dir", str(folder)]
     subprocess.run(
         [*hstu(), "replay", *flags], cwd=checkout, env=environment(checkout), check=True, stdout=subprocess.DEVNULL
@@ -132,13 +135,15 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=20_000, help="ratings in the stores")
     parser.add_argument("--seconds", type=float, default=3.0, help="of each load in each turn")
     parser.add_argument("--turns", type=int, default=2)
+    parser.add_argument("--data", type=Path, help="folder for stores and snapshots; default: a temporary one")
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
     checkouts = {"this": HERE, **({"against": given.against.resolve()} if given.against else {})}
     with ExitStack() as stack:
+        data = given.data or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hstu-bench-")))
         ports = {}
         for name, checkout in checkouts.items():
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hstu-bench-")))
+            folder = data.resolve() / name
             make_data(checkout, folder, given.events)
             ports[name] = stack.enter_context(served(checkout, folder))
         print(f"{given.events:,} ratings, {given.turns} turns of {given.seconds:g} s; {machine()}")

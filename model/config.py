@@ -143,6 +143,9 @@ class TrainSettings(BaseModel):
     Tests see all tokens, at the price of a second forward pass (docs/performance/stochastic-length.md)."""
     negative_actions: tuple[str, ...] = ("dislike", "hide", "skip", "report")
     """Actions that do not make a shown or organic item a positive of retrieval; every other action does."""
+    test_share: Annotated[float, MayChange] = Field(0.0, ge=0, le=1)
+    """Share of the retrieval targets that are tested, drawn by a hash of their place in the log, the same for all
+    trainers; 0: all up to 65,536 items, and half of them for every doubling beyond, so that a test costs the same."""
     exclude_seen: bool = False
     """Whether tests leave out the items of the history that an example brings; a target among them is a miss."""
     popularity_half_life_d: float = Field(7.0, gt=0)

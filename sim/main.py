@@ -18,6 +18,7 @@ from typer.core import TyperGroup
 import model.cli
 import model.query.context
 import sim.cli
+import stream.backup.cli
 import stream.cli
 import stream.operations.cli
 from sim.errors import SimError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from sim.config import Settings
     from stream.kafka.connection import Kafka
-    from stream.store.reader import SequenceReader
+    from stream.peers.cluster_reader import Reader
 
 # Packages that come with an extra, by the names under which they are imported.
 PACKAGES: Final = {
@@ -106,11 +107,16 @@ class Context:
         check_reachable(kafka)
         return kafka
 
-    def sequences(self, settings: "Settings") -> "SequenceReader":
-        """Return a reader of users' sequences under the data directory."""
-        from stream.store.reader import SequenceReader
+    def sequences(self, settings: "Settings") -> "Reader":
+        """Return a reader of users' sequences: under the data directory, and by the workers of other hosts."""
+        from stream.peers.cluster_reader import open_sequences
 
-        return SequenceReader(settings.data_dir, settings.stream)
+        kafka = None
+        if settings.stream.peer_token_file and settings.bootstrap:
+            from stream.kafka.bootstrap import require_kafka
+
+            kafka = require_kafka(settings.bootstrap, settings.kafka)
+        return open_sequences(settings.data_dir, settings.stream, kafka)
 
     def letters(self, settings: "Settings") -> "Callable[[int], list[dict[str, Any]]] | None":
         """Return what reads the last dead letters, newest first; None where no Kafka is named."""
@@ -140,9 +146,10 @@ class Context:
 if TYPE_CHECKING:  # mypy checks that Context is what each folder's verbs expect
     _CONTRACTS: tuple[
         type[stream.cli.StreamCliContext],
+        type[stream.backup.cli.StoreCliContext],
         type[stream.operations.cli.OperationsCliContext],
         type[model.query.context.ModelCliContext],
-    ] = (Context, Context, Context)
+    ] = (Context, Context, Context, Context)
 
 
 def _print_version(wanted: bool) -> None:
@@ -170,7 +177,7 @@ def _settings(
         ctx.call_on_close(partial(os.umask, before))
 
 
-for folder in (stream.cli, stream.operations.cli, model.cli, sim.cli):
+for folder in (stream.cli, stream.operations.cli, stream.backup.cli, model.cli, sim.cli):
     folder.add_commands(app)
 
 

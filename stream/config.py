@@ -137,12 +137,36 @@ class StreamSettings(BaseModel):
     user_attributes: int = Field(256, ge=1, le=65_536)
     """Attributes of one user whose values are remembered, those that changed last; where an event repeats the value of
     another one, it counts as a change."""
+    backup_url: str = ""
+    """Where workers keep backups of the stores: a folder that all of them reach, or a URL that fsspec knows, such as
+    s3://bucket/hstu. Empty means none."""
+    backup_s: float = Field(600.0, gt=0, le=MAX_S)
+    """Seconds between two backups of a store."""
+    backup_keep: int = Field(3, ge=2)
+    """Backups of each store that are kept."""
+    standby: bool = False
+    """Whether a worker also keeps, by their backups, the stores of all partitions that others have, so that it takes
+    over what was read since alone."""
+    peer_token_file: str = ""
+    """File with the token by which servers ask workers on other hosts for users' tokens. Empty: servers read the stores
+    of their own host alone."""
+    peer_timeout_s: float = Field(1.0, gt=0, le=MAX_S)
+    """Seconds that a server waits for such an answer."""
+    worker_url: str = ""
+    """Address of a worker's metrics port for servers on other hosts, such as http://worker-1:9100. Empty: made of
+    metrics_host, or of this machine's name if that is 0.0.0.0, and the port."""
     poll_records: int = Field(5000, ge=1)
     """Records that a worker takes from Kafka at once."""
     metrics_port: int = Field(0, ge=0, le=65535)
     """Port of a worker's Prometheus metrics; 0 means any free one, which is logged."""
     metrics_host: str = "127.0.0.1"
     """Address that they are served on; 0.0.0.0 opens them to everybody who can reach this machine."""
+
+    @model_validator(mode="after")
+    def _standby_by_backups(self) -> "StreamSettings":
+        if self.standby and not self.backup_url:
+            raise ValueError("standby follows the backups of other workers; set stream.backup_url as well")
+        return self
 
     @property
     def deciding(self) -> dict[str, bool | int | float]:

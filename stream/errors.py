@@ -3,7 +3,9 @@
 HstuError                what a command prints without a traceback, then exits with 1
 ├── BrokerError          Kafka or its installation: unreachable, refused, missing topic
 ├── StoreError           a store of another version, damaged, or one that cannot be written
-│   └── StoreBusyError   a store that another process has open: waiting may help
+│   └── StoreBusyError   a store that another process has open, or that is being restored: waiting helps
+├── BackupError          backups of stores that cannot be read, written or restored
+│   └── FencedError      backups of a partition that another worker has taken over
 └── FormatError          bytes that are not ours: foreign, truncated or of a newer version
 """
 
@@ -21,7 +23,15 @@ class StoreError(HstuError):
 
 
 class StoreBusyError(StoreError):
-    """Another process, or another handle of this one, has the store open."""
+    """Another process, or another handle of this one, has the store open; or it is being restored."""
+
+
+class BackupError(HstuError):
+    """A backup of a store cannot be read, written or restored."""
+
+
+class FencedError(BackupError):
+    """Another worker has taken over the backups of a partition."""
 
 
 class FormatError(HstuError):

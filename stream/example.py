@@ -34,9 +34,10 @@ An example without tokens says that its user is forgotten: whoever keeps example
 """
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,24 +152,42 @@ class Heartbeat:
     sequences_digest: bytes = bytes(16)
 
 
+class Head(NamedTuple):
+    """What a message says of its example besides the columns."""
+
+    partition: int
+    serial: int
+    final_ms: int
+    user: int
+    first: int
+    parent: bytes
+
+
 def encode_example(example: Example) -> bytes:
     """Return the message of an example."""
-    texts = [text.encode() for text in example.texts]
-    text_offsets = np.array(list(accumulate(map(len, texts), initial=0)), "<u4")
-    head = _HEAD.pack(
-        *(MAGIC, VERSION, _EXAMPLE, example.partition, len(example.keys), len(example.positions)),
-        *(len(example.labels), len(texts), int(text_offsets[-1])),
-        *(example.serial, example.final_ms, example.user, example.first, example.parent),
-    )
-    columns = (
-        *(example.keys, example.actions, example.ts_ms, example.request_ms, example.labels, example.text_keys),
-        *(example.positions, example.queries, example.requests, example.label_offsets, text_offsets, example.kinds),
-    )
-    parts = [head]
-    for column, (_, dtype) in zip(columns, _COLUMNS, strict=True):
-        data = np.ascontiguousarray(column, dtype).tobytes()
-        parts += (data, bytes(-len(data) % 8))
-    return b"".join((*parts, *texts))
+    head = Head(example.partition, example.serial, example.final_ms, example.user, example.first, example.parent)
+    counts = len(example.keys), len(example.positions), len(example.labels)
+    arrays = [getattr(example, name) for name, _ in _COLUMNS if name != "text_offsets"]
+    arrays.insert(_TEXT_OFFSETS, ())
+    data = [np.asarray(array, dtype).tobytes() for array, (_, dtype) in zip(arrays, _COLUMNS, strict=True)]
+    columns = [column + bytes(-len(column) % 8) for column in data]
+    return pack_example(head, counts, columns, [text.encode() for text in example.texts])
+
+
+def pack_example(head: Head, counts: tuple[int, int, int], columns: list[bytes], texts: Sequence[bytes]) -> bytes:
+    """Return the message of an example whose columns are bytes already.
+
+    Args:
+        head: What it says besides them.
+        counts: The numbers of tokens, targets and labels.
+        columns: In the order of _COLUMNS, each padded to 8 bytes; the one of the texts' offsets is made here.
+        texts: The texts of the ids in `text_keys`, in UTF-8.
+    """
+    ends = list(accumulate(map(len, texts), initial=0))
+    columns[_TEXT_OFFSETS] = struct.pack(f"<{len(ends)}I{len(ends) % 2 * 4}x", *ends)
+    partition, *rest = head
+    packed = _HEAD.pack(MAGIC, VERSION, _EXAMPLE, partition, *counts, len(texts), ends[-1], *rest)
+    return b"".join((packed, *columns, *texts))
 
 
 def message_digest(message: bytes) -> bytes:
@@ -186,6 +205,7 @@ _COLUMNS: Final = (
     *(("text_keys", "<u8"), ("positions", "<i4"), ("queries", "<i4"), ("requests", "<u4")),
     *(("label_offsets", "<u4"), ("text_offsets", "<u4"), ("kinds", "u1")),
 )
+_TEXT_OFFSETS: Final = [name for name, _ in _COLUMNS].index("text_offsets")
 
 
 def encode_heartbeat(beat: Heartbeat) -> bytes:
@@ -217,10 +237,11 @@ def decode(message: bytes) -> Example | Heartbeat:
     return _decode_beat(message) if kind == _HEARTBEAT else _decode_example(message)
 
 
-def farewell(partition: int, serial: int, final_ms: int, user: int) -> Example:
+def farewell(partition: int, serial: int, final_ms: int, user: int, parent: bytes = NO_PARENT) -> Example:
     """Return the example without tokens that says that a user is forgotten."""
     columns: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in _COLUMNS if not name.endswith("_offsets")}
-    return Example(partition, serial, final_ms, user, 0, label_offsets=np.zeros(1, "<u4"), texts=(), **columns)
+    columns["label_offsets"] = np.zeros(1, "<u4")
+    return Example(partition, serial, final_ms, user, 0, texts=(), parent=parent, **columns)
 
 
 def _decode_beat(message: bytes) -> Heartbeat:

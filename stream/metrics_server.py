@@ -3,10 +3,12 @@
 /metrics    for Prometheus
 /live       503 once the work has stood still for two minutes: restart the process
 /ready      503 until the process has joined its group
+and what a process adds
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -15,6 +17,8 @@ from stream.errors import HstuError
 
 STALE_S: Final = 120.0  # longer than any step, checkpoint or compilation takes
 _CLIENT_S: Final = 10  # that a client may leave the server waiting
+
+Application = Callable[[dict[str, Any], Any], Iterable[bytes]]  # of WSGI
 
 
 class Health:
@@ -39,9 +43,14 @@ class Health:
 
 
 def serve_metrics(
-    registry: CollectorRegistry, host: str, port: int, health: Health, setting: str
+    registry: CollectorRegistry,
+    host: str,
+    port: int,
+    health: Health,
+    setting: str,
+    pages: Mapping[str, Application] = MappingProxyType({}),
 ) -> tuple[int, Callable[[], None]]:
-    """Serve metrics and probes; return the port and a function that stops the server.
+    """Serve metrics, probes and further pages; return the port and a function that stops the server.
 
     Raises:
         HstuError: The port is taken; the sentence names the setting.
@@ -52,7 +61,7 @@ def serve_metrics(
         raise HstuError(
             f"Metrics cannot be served on {host}:{port}: {error.strerror}; choose another {setting} (0: any)."
         ) from None
-    server.set_app(_probed(server.get_app(), health))
+    server.set_app(_probed(server.get_app(), health, pages))
     handler: Any = server.RequestHandlerClass
     server.RequestHandlerClass = type("Handler", (handler,), {"timeout": _CLIENT_S})
 
@@ -64,10 +73,12 @@ def serve_metrics(
     return int(server.server_port), stop
 
 
-def _probed(metrics: Any, health: Health) -> Any:
-    """Wrap a WSGI application: answer the probes."""
+def _probed(metrics: Any, health: Health, pages: Mapping[str, Application]) -> Application:
+    """Wrap a WSGI application: answer the probes and the further pages."""
 
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if page := pages.get(environ["PATH_INFO"]):
+            return page(environ, start_response)
         states = {"/live": health.alive, "/ready": health.alive and health.ready}
         holds = states.get(environ["PATH_INFO"])
         if holds is None:

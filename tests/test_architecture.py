@@ -22,8 +22,8 @@ stream.errors
 stream.schema
 stream.config  stream.example
 stream.store  stream.kafka
-stream.consumer
-stream.join  stream.local_broker  stream.metrics_server  stream.transport  stream.operations
+stream.backup  stream.consumer
+stream.join  stream.local_broker  stream.metrics_server  stream.transport  stream.operations  stream.peers
 stream.worker
 stream.cli
 model.errors  model.config  model.terminal
@@ -218,5 +218,5 @@ assert not (found := {heavy} & set(sys.modules)), found
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     verbs = "worker train serve replay query snapshots topics broker scenarios compare demo settings inspect"
-    verbs += " doctor dead-letters sequences forget"
+    verbs += " doctor dead-letters sequences forget store"
     assert not [verb for verb in verbs.split() if verb not in done.stdout]

@@ -1,6 +1,7 @@
 """Whatever bytes come in, from Kafka or from a disk, each decoder returns a value or refuses them by its own error."""
 
 import gzip
+import json
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,12 +12,21 @@ import cramjam
 import numpy as np
 import pytest
 from aiokafka import codec
+from xxhash import xxh3_128_hexdigest
 
+from model.dashboard.metrics_logs import _COUNTS as COUNTS, METRICS, point_of
 from model.data import catalogue
 from model.errors import ModelError
+from model.serving.http.questions import decode_body
 from model.storage.aliases import find, move, survey_aliases
 from model.storage.checkpoint import Checkpoint, read_newest, write_checkpoint
+from model.storage.delta_log import read_delta
 from model.storage.snapshot import MANIFEST, read_manifest, survey
+from model.trainer.metrics_log import MetricsLog
+from sim.errors import SimError
+from sim.replay.progress_file import ReplayState, load_state, save_state
+from sim.sources.tables.json_lines import batches, columns_of
+from sim.sources.tables.plain_text import plain_text
 from stream.config import StreamSettings
 from stream.errors import FormatError, StoreError
 from stream.example import Example, Heartbeat, decode, encode_example, encode_heartbeat
@@ -27,6 +37,7 @@ from stream.schema.events import decode_event, decode_waiting
 from stream.schema.topics import SourceTopic
 from stream.store import layout
 from tests.memory_store import MemoryStore
+from tests.model.storage.test_delta_log import Chain
 from tests.raw_records import batch, record
 from tests.snapshots import write_line
 
@@ -200,6 +211,58 @@ def meta() -> bytes:
     return store.data[layout.META_KEY]
 
 
+def delta(folder: Path) -> Decoder:
+    """Its name is the digest of what it holds, so that all is read."""
+    seed = Chain(folder / "chain").append().read_bytes()
+
+    def read(value: bytes) -> None:
+        path = folder / f"00000001-{xxh3_128_hexdigest(value)}.safetensors"
+        path.write_bytes(value)
+        try:
+            read_delta(path)
+        finally:
+            path.unlink()
+
+    return Decoder([seed], read, (ModelError,))
+
+
+def metrics_line(folder: Path) -> Decoder:
+    """Of the dashboard, and of a trainer that goes on with its file."""
+    window = {"hstu": {"window": {"all": {"targets": 1, **dict.fromkeys(METRICS, 0.5)}}}}
+    counts = dict.fromkeys((*COUNTS, "expired", "evicted"), 1)
+    line = json.dumps({**counts, "name": "silu", "step": 3, "retrieval": window}).encode()
+    assert point_of(line)
+    path = folder / "m.jsonl"
+
+    def read(value: bytes) -> None:
+        point_of(value)
+        path.write_bytes(value + b"\n")
+        MetricsLog(path, "silu", 2)
+
+    return Decoder([line], read, ())
+
+
+def progress(folder: Path) -> Decoder:
+    path = folder / "p.json"
+    save_state(path, ReplayState(fingerprint="f", total=9, offsets={"items/0": 3}))
+    return Decoder([path.read_bytes()], in_file(path, lambda: load_state(path, "f")), (SimError,))
+
+
+def log_lines(folder: Path) -> Decoder:
+    """Of a log as JSON, and in Python's notation: a line that is none is a bad row."""
+    path = folder / "log.jsonl"
+    good = b'{"user_id":"u","item_id":[{"id":7}],"ts":1700000000000}'
+    python = b"{'user_id': 'u', 'item_id': {'id': 7}, 'ts': 1700000000000, 'at': (1, {2}, None)}"
+
+    def read(value: bytes) -> None:
+        path.write_bytes(good + b"\n" + value + b"\n")
+        text = plain_text(path, "log", None, folder)
+        for _ in batches(text, [*columns_of(text), "item_id.id"], ["item_id"], 100):
+            pass
+
+    return Decoder([good, python], read, (SimError,))
+
+
 DECODERS: Final[dict[str, Callable[[Path], Decoder]]] = {
     "impressions": lambda _: event(SourceTopic.IMPRESSIONS),
     "actions": lambda _: event(SourceTopic.ACTIONS),
@@ -213,6 +276,11 @@ DECODERS: Final[dict[str, Callable[[Path], Decoder]]] = {
     "snapshot manifests": snapshot_manifest,
     "aliases": alias,
     "checkpoints": checkpoint,
+    "deltas": delta,
+    "lines of metrics": metrics_line,
+    "progress of a replay": progress,
+    "lines of a log": log_lines,
+    "bodies": lambda _: Decoder([b'{"user":"u","items":["a",2],"k":3}'], decode_body, (json.JSONDecodeError,)),
 }
 
 

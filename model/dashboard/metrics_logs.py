@@ -74,5 +74,5 @@ def point_of(line: bytes) -> Point | None:
         }
         died = entry["expired"] + entry["evicted"]
         return {**{name: entry[name] for name in _COUNTS}, "died": died, "window": window}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -2,20 +2,17 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from model.config import ServeSettings
+from model.dashboard.last_letters import LastLetters, LettersReader
 from model.dashboard.metrics_logs import MetricsLogs, Series
 from model.dashboard.processes import Processes
 from model.dashboard.snapshot_list import SnapshotList
 from model.errors import ModelError
 
-LETTERS: Final = 8
-LettersReader = Callable[[int], Sequence[dict[str, Any]]]
-"""Returns the last dead letters, newest first, each with "id", "reason", "detail" and "ts_ms"."""
-_LETTERS_EVERY_S: Final = 10.0  # each time is a connection to Kafka
 _FRESH_S: Final = 1.0
 
 
@@ -37,20 +34,19 @@ class Overview:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._logs = MetricsLogs(data_dir)
-        self._processes = Processes(settings.watch, clock)
+        self._processes = Processes(settings.watch, data_dir / "train", clock)
         self._snapshots = SnapshotList(data_dir / "snapshots" / settings.name)
-        self._read_letters, self._clock = letters, clock
+        self._letters, self._clock = LastLetters(letters, clock), clock
         self._lock = threading.Lock()
-        self._at_s = self._letters_at_s = float("-inf")
+        self._at_s = float("-inf")
         self._now: dict[str, Any] = {}
-        self._letters: dict[str, Any] = {"last": None, "problem": None}
 
     def look(self) -> tuple[dict[str, Any], dict[str, Series]]:
         """Return the present figures and the series of all trainers; never raises for what cannot be read."""
         with self._lock:
             if self._clock() >= self._at_s + _FRESH_S:
                 self._logs.look()
-                self._now = {"processes": self._processes.look(), **self._listed(), "letters": self._last_letters()}
+                self._now = {"processes": self._processes.look(), **self._listed(), "letters": self._letters.look()}
                 self._at_s = self._clock()
             series = {name: Series(one.generation, list(one.points)) for name, one in self._logs.series.items()}
             return self._now, series
@@ -60,12 +56,3 @@ class Overview:
             return {"snapshots": self._snapshots.look(), "snapshots_problem": None}
         except ModelError:
             return {"snapshots": [], "snapshots_problem": "The folder of the snapshots cannot be read."}
-
-    def _last_letters(self) -> dict[str, Any]:
-        if self._read_letters and self._clock() >= self._letters_at_s + _LETTERS_EVERY_S:
-            self._letters_at_s = self._clock()
-            try:
-                self._letters = {"last": list(self._read_letters(LETTERS)), "problem": None}
-            except Exception as error:  # whatever Kafka's client raises; the page goes on without them
-                self._letters = {"last": None, "problem": f"Kafka does not answer ({type(error).__name__})."}
-        return self._letters

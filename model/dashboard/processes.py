@@ -2,10 +2,14 @@
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final
 
 from model.dashboard.scrape import TIMEOUT_S, Scrape, addresses, fetch
+from model.storage.checkpoint import farewell
 
+_AT_ONCE: Final = 16  # so that silent ones, of which each takes TIMEOUT_S, are waited for together
 _Figures = dict[str, Any]
 
 
@@ -14,21 +18,23 @@ class Processes:
 
     Args:
         names: HOST:PORT of each; one name may stand for several replicas.
+        runs: Folder with a folder of each trainer, in which it leaves its farewell.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, names: Sequence[str], clock: Callable[[], float] = time.monotonic) -> None:
-        self._names, self._clock = names, clock
+    def __init__(self, names: Sequence[str], runs: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._names, self._runs, self._clock = names, runs, clock
         self._before: dict[str, tuple[float, float]] = {}  # address: when, events taken
         self._trainers: dict[str, str] = {}  # address: name of the trainer that has answered there
 
     def look(self) -> list[_Figures]:
-        """Return the figures of each process; of one that does not answer, its address and whether it has ended."""
-        found = [address for name in self._names for address in addresses(name)]
-        return [self._one(address) for address in dict.fromkeys(found)]
+        """Return the figures of each process; of one that does not answer, its address and how it ended, if known."""
+        with ThreadPoolExecutor(_AT_ONCE, "scrape") as pool:
+            found = [address for each in pool.map(addresses, self._names) for address in each]
+            texts = dict(zip(found, pool.map(_fetch, found), strict=True))
+        return [self._one(address, text) for address, text in texts.items()]
 
-    def _one(self, address: str) -> _Figures:
-        text = fetch(f"http://{address}/metrics", TIMEOUT_S)
+    def _one(self, address: str, text: str) -> _Figures:
         if not text:
             self._before.pop(address, None)
             return self._silent(address)
@@ -41,10 +47,10 @@ class Processes:
         return {"address": address, "kind": "starting"}
 
     def _silent(self, address: str) -> _Figures:
-        """Return what is known without an answer: a trainer that has answered before ends with its log."""
-        if address in self._trainers:
-            return {"address": address, "kind": "ended", "name": self._trainers[address]}
-        return {"address": address, "kind": None}
+        """Return what is known without an answer: of a trainer that has answered before, how it said it ended."""
+        if (name := self._trainers.get(address)) is None:
+            return {"address": address, "kind": None}
+        return {"address": address, "kind": farewell(self._runs / name) or "lost", "name": name}
 
     def _rate(self, address: str, scrape: Scrape) -> float | None:
         """Return events a second since the last look; None at the first, or where partitions have moved away."""
@@ -52,6 +58,10 @@ class Processes:
         then_s, before = self._before.get(address, (now_s, events))
         self._before[address] = now_s, events
         return (events - before) / (now_s - then_s) if now_s > then_s and events >= before else None
+
+
+def _fetch(address: str) -> str:
+    return fetch(f"http://{address}/metrics", TIMEOUT_S)
 
 
 def _worker(scrape: Scrape) -> _Figures:

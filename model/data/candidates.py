@@ -23,6 +23,7 @@ class Questions:
     """
 
     targets: NDArray[np.int64]  # [T] row of the target, -1: unknown
+    items: NDArray[np.uint64]  # [T] key of the target
     request_ms: NDArray[np.int64]  # [T]
     target_born_ms: NDArray[np.int64]  # [T] birth of the target before admission, UNBORN where it was unknown
     users: NDArray[np.uint64]  # [T] key of the user
@@ -41,7 +42,7 @@ class Questions:
 
     def part(self, where: slice | NDArray[np.intp]) -> "Questions":
         """Return some of the questions, about the same batch and vocabulary."""
-        columns = ("targets", "request_ms", "target_born_ms", "users", "possible", "starts", "queries")
+        columns = ("targets", "items", "request_ms", "target_born_ms", "users", "possible", "starts", "queries")
         return replace(self, **{name: getattr(self, name)[where] for name in columns})
 
     def candidates(self) -> NDArray[np.bool_]:

@@ -191,6 +191,7 @@ class EntityIndex:
         possible_T[known_T] &= live_V[target_T[known_T]]
         return Questions(
             targets=target_T,
+            items=tokens.keys[tokens.positions],
             request_ms=tokens.request_ms,
             target_born_ms=born_ms_T,
             users=tokens.users[tokens.owners],

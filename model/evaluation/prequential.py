@@ -33,6 +33,7 @@ class Outcome:
     logits: Mapping[str, NDArray[np.floating]]  # ranker: [N, A]
     labels: NDArray[np.bool_]  # [N, A]
     rank_slices: NDArray[np.intp]  # [N]
+    test_share: float = 1.0  # share of the retrieval targets that were drawn for it
 
 
 class Prequential:
@@ -45,6 +46,7 @@ class Prequential:
 
     def __init__(self, actions: Sequence[str], window: int) -> None:
         self._size = window
+        self._test_share = 1.0  # of the last micro-batch
         self._ranking_empty = RankingTally(actions)
         self.retrieval = {scorer: Window(RetrievalTally(), window) for scorer in SCORERS}
         self.ranking = {ranker: Window(self._ranking_empty, window) for ranker in RANKERS}
@@ -61,6 +63,7 @@ class Prequential:
 
     def record(self, outcome: Outcome) -> None:
         """Count one micro-batch."""
+        self._test_share = outcome.test_share
         for scorer, ranks_P in outcome.ranks.items():
             tally = RetrievalTally()
             tally.count(ranks_P, outcome.slices)
@@ -71,15 +74,19 @@ class Prequential:
             self.ranking[ranker].add(ranking)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all metrics for JSON, by scorer, of the window and of the total; ranking also by action."""
+        """Return all metrics for JSON, by scorer, of the window and of the total; ranking also by action.
+
+        With them the share of retrieval targets that is tested now.
+        """
         return {
             "retrieval": {scorer: window.as_dict() for scorer, window in self.retrieval.items()},
             "ranking": {ranker: window.as_dict() for ranker, window in self.ranking.items()},
+            "test_share": self._test_share,
         }
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return all sums, for a checkpoint."""
-        arrays: dict[str, NDArray[Any]] = {}
+        arrays: dict[str, NDArray[Any]] = {"test_share": np.array(self._test_share)}
         for ranker, tested in self.ranking.items():
             arrays |= prefixed(f"ranking.{ranker}.", tested.state())
         for scorer, window in self.retrieval.items():
@@ -88,6 +95,7 @@ class Prequential:
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Restore the sums of a checkpoint."""
+        self._test_share = float(state.get("test_share", 1.0))  # checkpoints of before tested all
         for ranker in RANKERS:
             own = under(f"ranking.{ranker}.", state)
             self.ranking[ranker] = Window.from_state(own, self._ranking_empty, self._size)

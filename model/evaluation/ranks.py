@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.arrays.jit import compiled
 from model.data.candidates import Questions
 
 _RANK_BLOCK: Final = 1 << 14  # candidates compared at a time: bounds the memory beyond the scores
@@ -46,13 +47,22 @@ def ranks(scores_TV: Tensor, questions: Questions) -> NDArray[np.float64]:
 
 def _compare(scores_TV: Tensor, own_T1: Tensor, among_TV: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Count the scores above the target's own and those equal to it, [T] each."""
-    if scores_TV.device.type == "cpu":  # NumPy compares and counts booleans several times faster than PyTorch
-        scores, own = scores_TV.numpy(), own_T1.numpy()
-        return _count(scores > own, among_TV), _count(scores == own, among_TV)
+    if scores_TV.device.type == "cpu" and among_TV is None:
+        higher_T, equal_T = _above_and_equal(scores_TV.numpy(), own_T1.numpy()[:, 0])
+        return torch.from_numpy(higher_T), torch.from_numpy(equal_T)
     among_TV = torch.ones_like(scores_TV, dtype=torch.bool) if among_TV is None else among_TV
     return ((scores_TV > own_T1) & among_TV).sum(1), ((scores_TV == own_T1) & among_TV).sum(1)
 
 
-def _count(found_TV: NDArray[np.bool_], among_TV: Tensor | None) -> Tensor:
-    counted_TV = found_TV if among_TV is None else found_TV & among_TV.numpy()
-    return torch.tensor([np.count_nonzero(row) for row in counted_TV], dtype=torch.int64)
+@compiled
+def _above_and_equal(
+    scores_TV: NDArray[np.floating], own_T: NDArray[np.floating]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    higher_T, equal_T = np.zeros(len(own_T), np.int64), np.zeros(len(own_T), np.int64)
+    for t in range(len(own_T)):
+        own, higher, equal = own_T[t], 0, 0
+        for v in range(scores_TV.shape[1]):
+            higher += scores_TV[t, v] > own
+            equal += scores_TV[t, v] == own
+        higher_T[t], equal_T[t] = higher, equal
+    return higher_T, equal_T

@@ -22,6 +22,7 @@ from model.fusion.tables import (
     DISTINCT,
     EVENTS,
     LAGS,
+    POPULARITIES,
     REFRESH_AT,
     USED_FOLLOWING,
     USED_TOGETHER,
@@ -31,7 +32,11 @@ from model.fusion.tables import (
 
 HALF_LIVES_MS: Final = (HOUR_MS, 6 * HOUR_MS, DAY_MS, 7 * DAY_MS, 30 * DAY_MS, 10**6 * DAY_MS)  # the last: never
 PAIR_HALF_LIFE_MS: Final = 1000 * DAY_MS
+_BLOCK: Final = 4096  # items whose features are updated at a time, so that what lies between stays in the cache
 REFRESH: Final = 64  # events between two updates of all popularity features; an event updates its own item's at once
+
+
+assert len(HALF_LIVES_MS) == POPULARITIES
 
 
 class Weights(NamedTuple):
@@ -134,9 +139,13 @@ class Counters:
         if self._facts[EVENTS] < self._facts[REFRESH_AT]:
             return False
         self._facts[REFRESH_AT] += REFRESH
-        share_VP = np.zeros((self._len, len(self._totals)))
-        np.divide(self._sums[: self._len], self._totals, out=share_VP, where=self._totals > 0)
-        self.features[: self._len] = np.log1p(10.0 * self._facts[DISTINCT] * share_VP)
+        scale, share_bP = 10.0 * self._facts[DISTINCT], np.zeros((_BLOCK, len(self._totals)))
+        for start in range(0, self._len, _BLOCK):
+            sums_bP = self._sums[start : min(start + _BLOCK, self._len)]
+            part = np.divide(sums_bP, self._totals, out=share_bP[: len(sums_bP)], where=self._totals > 0)
+            part *= scale
+            self.features[start : start + len(part)] = np.log1p(part, out=part)
+            share_bP[:] = 0.0
         return True
 
     @property

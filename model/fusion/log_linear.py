@@ -73,13 +73,11 @@ class LogLinear:
         rank_T: NDArray[np.float64] = self.step(questions, questions, ranked=[head], learn=False)[head]
         return rank_T
 
-    def scores(
-        self, questions: Questions, head: int, hidden_TV: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float64]:
+    def scores(self, questions: Questions, head: int, encoded: tables.Encoded | None = None) -> NDArray[np.float64]:
         """Return the scores of all items by one head, [T, V]; -inf for one that is no candidate."""
         score_TV = np.empty((len(questions), len(questions.born_ms)))
         self.counters.grow(len(questions.born_ms))
-        events = _events(questions, self.counters.weigh(questions.request_ms, move=False), hidden_TV)
+        events = _events(questions, self.counters.weigh(questions.request_ms, move=False), encoded)
         view = self.counters.view()
         loops.scores(head, events, _items(questions), view, self._heads, self._room(events, 0), score_TV)
         return score_TV
@@ -90,8 +88,9 @@ class LogLinear:
         answered: Questions,
         *,
         ranked: Sequence[int] = (),
+        tested: NDArray[np.bool_] | None = None,
         learn: bool = True,
-        hidden_TV: NDArray[np.float32] | None = None,
+        encoded: tables.Encoded | None = None,
     ) -> NDArray[np.float64]:
         """Rank each target, then learn it, one group of events after the other; return the ranks, [H, T].
 
@@ -99,8 +98,9 @@ class LogLinear:
             asked: The questions over the vocabulary before admission, whose items are ranked.
             answered: The same over the vocabulary after it; with `learn`, histories and targets are taken from these.
             ranked: Heads that rank; the others' ranks are NaN.
+            tested: Events whose targets are ranked, [T]; None: all. The others' ranks are NaN.
             learn: Whether weights and counts move.
-            hidden_TV: The encoder's logits of the items in `answered`; None: they are 0.
+            encoded: The encoder's logits of the items in `answered`; None: they are 0.
 
         Raises:
             ModelError: A score or a weight is not finite.
@@ -109,22 +109,22 @@ class LogLinear:
         if not len(asked):
             return rank_HT
         self.counters.grow(len(answered.born_ms))
-        events = _events(answered, self.counters.weigh(answered.request_ms, move=learn), hidden_TV)
+        events = _events(answered, self.counters.weigh(answered.request_ms, move=learn), encoded)
         at = pending = 0
-        heads = np.array(ranked, np.int64)
-        room = self._room(events, len(answered.born_ms))
+        heads, tested = np.array(ranked, np.int64), np.full(len(asked), True) if tested is None else tested
+        room, barred = self._room(events, len(answered.born_ms)), _barred(asked) if ranked else np.empty(0, np.int64)
         if learn:
             self._make_ready(1)
         while pending < len(asked):
             pool = self._pool_of(len(answered.born_ms)) if learn else self._pool
             at, pending = loops.run(
-                at, pending, learn, heads, rank_HT, asked.targets, events, _items(asked), _items(answered),
-                self.counters.view(), self._heads, pool, room,
+                at, pending, learn, heads, tested, rank_HT, asked.targets, events, _items(asked), barred,
+                _items(answered), self.counters.view(), self._heads, pool, room,
             )  # fmt: skip
             self.counters.written()
             if learn:
                 self._make_ready(at - pending)
-        if np.isnan(rank_HT[heads]).any() or not np.isfinite(self._heads.weights).all():
+        if np.isnan(rank_HT[heads][:, tested]).any() or not np.isfinite(self._heads.weights).all():
             raise ModelError(
                 "training has diverged: a score of the counts fused with the encoder's logits is not a number; "
                 "lower train.learning_rate, or go on from an older checkpoint."
@@ -181,6 +181,12 @@ class LogLinear:
         self.counters = Counters.from_state(under("counts.", state))
 
 
+def dense(hidden_TV: NDArray[np.float32]) -> tables.Encoded:
+    """Return the encoder's logits of all items for all events."""
+    none = np.empty((0, 0), np.float32)
+    return tables.Encoded(hidden_TV, np.arange(len(hidden_TV)), none, none, np.float32(1))
+
+
 def room_for(counters: Counters, events: tables.Events, pool: int, before: tables.Room | None = None) -> tables.Room:
     """Return memory for some events; `before`: memory that is taken again if it is large enough."""
     rows = len(counters.features)
@@ -195,6 +201,7 @@ def room_for(counters: Counters, events: tables.Events, pool: int, before: table
         np.arange(rows),
         np.empty(max(rows, listed)),
         np.empty(max(pool, POOL)),
+        np.empty(rows if len(events.encoded.queries) else 0, np.float32),
         counters.neighbours.memory(),
     )
 
@@ -222,7 +229,7 @@ def history_events(history_n: NDArray[np.int64], acted_n: NDArray[np.bool_], wei
         weights=weights.popularity,
         pair_weights=weights.pairs,
         pair_factors=weights.factors,
-        hidden=np.empty((1, 0), np.float32),
+        encoded=dense(np.empty((1, 0), np.float32)),
     )
 
 
@@ -230,7 +237,12 @@ def _items(questions: Questions) -> tables.Items:
     return tables.Items(questions.born_ms, questions.live)
 
 
-def _events(questions: Questions, weights: Weights, hidden_TV: NDArray[np.float32] | None) -> tables.Events:
+def _barred(questions: Questions) -> NDArray[np.int64]:
+    """Return the items that are no candidates of some question."""
+    return np.flatnonzero(~questions.live | (questions.born_ms >= questions.request_ms.min()))
+
+
+def _events(questions: Questions, weights: Weights, encoded: tables.Encoded | None) -> tables.Events:
     acted_L = questions.rows >= 0
     questions = replace(questions, rows=np.where(acted_L, questions.rows, questions.shown))
     before_L = np.concatenate(([0], np.cumsum(questions.rows >= 0)))
@@ -252,5 +264,5 @@ def _events(questions: Questions, weights: Weights, hidden_TV: NDArray[np.float3
         weights=weights.popularity,
         pair_weights=weights.pairs,
         pair_factors=weights.factors,
-        hidden=np.empty((len(questions), 0), np.float32) if hidden_TV is None else hidden_TV,
+        encoded=dense(np.empty((len(questions), 0), np.float32)) if encoded is None else encoded,
     )

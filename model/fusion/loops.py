@@ -18,8 +18,9 @@ from model.arrays.jit import compiled
 from model.counting import neighbours, pair_counts
 from model.counting.neighbours import keep
 from model.counting.pair_counts import add_pairs
-from model.fusion import listing, tables
+from model.fusion import listing, ranking, tables
 from model.fusion.listing import gather, last_acted
+from model.fusion.ranking import rank
 from model.fusion.tables import (
     ACTED,
     DISTINCT,
@@ -35,6 +36,7 @@ from model.fusion.tables import (
     USED_TOGETHER,
     Array,
     Counts,
+    Encoded,
     Events,
     Heads,
     Items,
@@ -43,7 +45,7 @@ from model.fusion.tables import (
     pairs_of_item,
 )
 
-_CALLED = pair_counts.__file__, neighbours.__file__, listing.__file__, tables.__file__
+_CALLED = pair_counts.__file__, neighbours.__file__, listing.__file__, ranking.__file__, tables.__file__
 
 
 @partial(compiled, calls=_CALLED)
@@ -71,7 +73,8 @@ def _add_listed(features: Array, weights: Array, scores: Array) -> None:
 def _score(t: int, n: int, h: int, events: Events, items: Items, counts: Counts, heads: Heads, room: Room) -> None:
     """Compute the score of each item by a head; -inf for one that is no candidate."""
     weights, scores, size = heads.weights[h, events.classes[t]], room.scores, len(items.born_ms)
-    _base(events.hidden[t], counts.features, room.every[:size], weights, scores)
+    hidden = events.encoded.hidden[events.encoded.places[t]]
+    _base(hidden, counts.features, room.every[:size], weights, scores)
     extra, new_only = np.zeros(n), heads.new_only[h]
     _add_listed(room.features, weights, extra)
     rows, features = room.rows, room.features
@@ -92,34 +95,17 @@ def _bar(live: Array, born_ms: Array, request_ms: int, scores: Array) -> None:
 
 
 @partial(compiled, calls=_CALLED)
-def _rank(target: int, scores: Array) -> float:
-    """Return the rank of a target, equal scores sharing their mean rank; inf for one that is no candidate.
-
-    NaN where a score is NaN.
-    """
-    if target < 0 or target >= len(scores) or scores[target] == -np.inf:
-        return np.inf
-    own, higher, equal = scores[target], 0, 0
-    for v in range(len(scores)):
-        if np.isnan(scores[v]):
-            return np.nan
-        higher += scores[v] > own
-        equal += scores[v] == own
-    return 1 + higher + (equal - 1) / 2
-
-
-@partial(compiled, calls=_CALLED)
 def _learn(
-    t: int, n: int, h: int, events: Events, items: Items, counts: Counts, heads: Heads, pool: Pool, room: Room
-) -> None:
+    t: int, n: int, h: int, hidden: Array, events: Events, items: Items, counts: Counts, heads: Heads, pool: Pool,
+    room: Room,
+) -> None:  # fmt: skip
     """Add the gradient of the log likelihood of an event to its group's, by the part that is not by chance."""
     target, new_only = events.targets[t], heads.new_only[h]
     place = room.at[target]
     if new_only and room.features[place, ACTED] > 0:
         return
     weights = heads.weights[h, events.classes[t]]
-    hidden, listed, scores, pool_scores = events.hidden[t], room.features[:n], room.scores[:n], room.pool_scores
-    rows = room.rows[:n]
+    listed, scores, pool_scores, rows = room.features[:n], room.scores[:n], room.pool_scores, room.rows[:n]
     _base(hidden, counts.features, rows, weights, scores)
     _add_listed(listed, weights, scores)
     live, born_ms, request_ms = items.live, items.born_ms, events.request_ms[t]
@@ -149,6 +135,27 @@ def _learn(
         gradient[first + f] += part * (listed[place, f] - mean[first + f] / total)
     if len(hidden) and heads.encoded[h]:
         gradient[ENCODER] += part * (hidden[target] - mean[ENCODER] / total)
+
+
+@partial(compiled, any_order=True, calls=_CALLED)
+def _logits(query_D: Array, encoded: Encoded, rows: Array, hidden_V: Array) -> None:
+    """Compute the encoder's logits of some items."""
+    for v in rows:
+        cosine = np.float32(0.0)
+        for d in range(len(query_D)):
+            cosine += query_D[d] * encoded.units[v, d]
+        hidden_V[v] = cosine / encoded.temperature
+
+
+@partial(compiled, calls=_CALLED)
+def _known(t: int, n: int, encoded: Encoded, pool: Pool, room: Room) -> Array:
+    """Return the encoder's logits of at least the items that an event learns by, [V]."""
+    hidden: Array = encoded.hidden[encoded.places[t]]
+    if not len(encoded.queries):
+        return hidden
+    for rows in (pool.rows, room.rows[:n]):
+        _logits(encoded.queries[t], encoded, rows, room.hidden)
+    return room.hidden
 
 
 @partial(compiled, calls=_CALLED)
@@ -245,8 +252,8 @@ def _count(t: int, events: Events, counts: Counts) -> None:
 
 @partial(compiled, calls=_CALLED)
 def run(
-    t: int, pending: int, learn: bool, ranked: Array, rank_HT: Array, targets: Array,
-    events: Events, asked: Items, items: Items, counts: Counts, heads: Heads, pool: Pool, room: Room,
+    t: int, pending: int, learn: bool, ranked: Array, tested: Array, rank_HT: Array, targets: Array,
+    events: Events, asked: Items, barred: Array, items: Items, counts: Counts, heads: Heads, pool: Pool, room: Room,
 ) -> tuple[int, int]:  # fmt: skip
     """Rank and learn events from number `t` on; those from `pending` on are ranked and not yet counted.
 
@@ -255,10 +262,12 @@ def run(
         pending: The first event that is not counted, of the group before.
         learn: Whether weights and counts move.
         ranked: Heads that rank.
+        tested: Events whose targets are ranked; they have the logits of all items.
         rank_HT: Ranks to be filled in.
         targets: Row of each target among the items asked about, -1: unknown.
         events: The events.
         asked: Items as they were when the questions were asked.
+        barred: Those of them that are no candidates of some event.
         items: Items after admission.
         counts: Counts.
         heads: Heads.
@@ -288,11 +297,11 @@ def run(
         n = gather(t, events, counts, room, learn)
         target = events.targets[t]
         if learn and target >= 0 and items.live[target] and items.born_ms[target] < events.request_ms[t]:
+            hidden = _known(t, n, events.encoded, pool, room)
             for h in range(len(heads.new_only)):
-                _learn(t, n, h, events, items, counts, heads, pool, room)
-        for h in ranked:
-            _score(t, n, h, events, asked, counts, heads, room)
-            rank_HT[h, t] = _rank(targets[t], room.scores[: len(asked.born_ms)])
+                _learn(t, n, h, hidden, events, items, counts, heads, pool, room)
+        if len(ranked) and tested[t]:
+            rank(t, n, ranked, targets[t], events, asked, barred, counts, heads, room, rank_HT)
         for at in range(n):
             room.at[room.rows[at]] = -1
         t += 1

@@ -1,11 +1,12 @@
 """What the loops of a log-linear model read and write (loops.py), and the constants of its features.
 
-T events, V items, L tokens, m = LAGS last items, P = popularities, F = features of an item, H = heads, C = classes of
-history length, N = rows of the pool, n = listed rows.
+T events, V items, L tokens, m = LAGS last items, D = width of an encoder, P = POPULARITIES, F = features of an item,
+H = heads, C = classes of history length, N = rows of the pool, n = listed rows.
 """
 
 from typing import Any, Final, NamedTuple
 
+import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays.jit import compiled
@@ -14,6 +15,7 @@ from model.counting.pair_counts import PairColumns
 
 Array = NDArray[Any]
 
+POPULARITIES: Final = 6  # half-lives with which occurrences are counted
 LAGS: Final = 20  # last items of a user that are looked at
 FADE: Final = 0.9  # weight of an item a place further back, where pairs are counted and where they are looked up
 SHRINK: Final = 30.0  # added to the denominator of a cosine
@@ -47,7 +49,17 @@ class Events(NamedTuple):
     weights: Array  # [T, P] weight of an occurrence, as of the clocks' origins
     pair_weights: Array  # [T]
     pair_factors: Array  # [T] by which pair counts become counts as of the event
-    hidden: Array  # [T, V] the encoder's logits; [T, 0] where there is no encoder
+    encoded: "Encoded"
+
+
+class Encoded(NamedTuple):
+    """The encoder's logits of items: of all for some events, and of some for all."""
+
+    hidden: Array  # f32 [m, V] of all items; [m, 0] where there is no encoder
+    places: Array  # [T] the event's row in it, -1: none
+    queries: Array  # f32 [T, D] for logits of the items that an event learns by; [0, D]: it learns by `hidden`
+    units: Array  # f32 [V, D] unit vectors of the items
+    temperature: np.float32
 
 
 class Items(NamedTuple):
@@ -94,6 +106,7 @@ class Room(NamedTuple):
     every: Array  # [V] 0, 1, 2, …
     scores: Array  # [V]
     pool_scores: Array  # [N]
+    hidden: Array  # [V] logits of the items that an event learns by
     memory: Memory
 
 

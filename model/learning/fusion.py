@@ -15,10 +15,11 @@ from torch import Tensor
 
 from model.data.candidates import Questions, best_rows
 from model.evaluation.prequential import ENCODER, MODEL, STACK
-from model.fusion.log_linear import Head, LogLinear
+from model.fusion.log_linear import Head, LogLinear, dense
 from model.learning.ranker import Ranker
 
 HEADS: Final = (Head(new_only=False, encoded=True), Head(new_only=True, encoded=True))
+WHOLE: Final = 1 << 16  # items up to which an event learns by logits of all; beyond it, of those it needs
 _LOGITS: Final = 1 << 24  # held at once, 64 MiB
 
 
@@ -46,33 +47,56 @@ class Fusion:
         self._linear = LogLinear(heads, seed) if heads else None
 
     def step(
-        self, queries_PD: Tensor, asked: Questions, answered: Questions, *, test: bool, learn: bool
+        self, queries_PD: Tensor, asked: Questions, answered: Questions, *, test: NDArray[np.bool_], learn: bool
     ) -> dict[str, NDArray[np.float64]]:
-        """Rank targets and learn them, event by event; return the ranks by scorer, [P] each, none without `test`.
+        """Rank targets and learn all of them, event by event; return the ranks of those to be tested, by scorer.
+
+        The bits that are learnt do not depend on which are tested.
 
         Args:
             queries_PD: The encoder's queries.
             asked: The questions over the vocabulary before admission.
             answered: The same over the vocabulary after it.
-            test: Whether to rank.
+            test: Which targets to rank, [P].
             learn: Whether weights and counts move.
         """
         found: dict[str, list[NDArray[np.float64]]] = {name: [np.empty(0)] for name in (*self._scorers, ENCODER)}
         for part in _parts(answered):
-            if self._linear is not None:
-                rank_HP = self._linear.step(
-                    asked.part(part),
-                    answered.part(part),
-                    ranked=list(self._scorers.values()) if test else [],
-                    learn=learn,
-                    hidden_TV=self._logits(queries_PD[part], len(answered.born_ms)) if self._fused else None,
-                )
-                for name, head in self._scorers.items():
-                    found[name].append(rank_HP[head])
-            if test:
-                found[ENCODER].append(self._ranker.ranks(queries_PD[part], asked.part(part)))
+            self._step(queries_PD[part], asked.part(part), answered.part(part), test[part], learn, found)
         ranks = {name: np.concatenate(parts) for name, parts in found.items()}
-        return ({} if self._fused else {MODEL: ranks[ENCODER]}) | ranks if test else {}
+        return ({} if self._fused else {MODEL: ranks[ENCODER]}) | ranks if test.any() else {}
+
+    def _step(
+        self,
+        queries_PD: Tensor,
+        asked: Questions,
+        answered: Questions,
+        test: NDArray[np.bool_],
+        learn: bool,
+        found: dict[str, list[NDArray[np.float64]]],
+    ) -> None:
+        """Rank and learn some targets, and append the ranks to what is found."""
+        items, tested = len(answered.born_ms), np.flatnonzero(test)
+        whole = items <= WHOLE or queries_PD.device.type != "cpu"
+        scored = np.arange(len(test)) if self._fused and learn and whole else tested
+        cosine_PV = self._ranker.cosines(queries_PD if len(scored) == len(test) else queries_PD[scored], items)
+        if len(tested):
+            own_PV = cosine_PV if len(tested) == len(scored) else cosine_PV[tested]
+            found[ENCODER].append(self._ranker.ranks(own_PV, asked.part(tested)))
+        if self._linear is None:
+            return
+        encoded = None
+        if self._fused:
+            encoded = dense(cosine_PV.div_(self._temperature).cpu().numpy())
+            places = np.full(len(test), -1)
+            places[scored] = np.arange(len(scored))
+            encoded = encoded._replace(places=places, temperature=np.float32(self._temperature))
+            if learn and not whole:
+                encoded = encoded._replace(queries=queries_PD.detach().numpy(), units=self._ranker.units(items))
+        ranked = list(self._scorers.values()) if len(tested) else []
+        rank_HP = self._linear.step(asked, answered, ranked=ranked, tested=test, learn=learn, encoded=encoded)
+        for name, head in self._scorers.items():
+            found[name].append(rank_HP[head][tested])
 
     def forget(self, rows: NDArray[np.int64]) -> None:
         """Drop the counts of items that have died."""
@@ -85,9 +109,9 @@ class Fusion:
             self._linear.counters.neighbours.forget_users(np.array(users, np.uint64))
 
     def _logits(self, queries_PD: Tensor, items: int) -> NDArray[np.float32]:
-        """Return the encoder's logits of the first items, [P, V]."""
-        logit_PV = self._ranker.cosines(queries_PD, items) / self._temperature
-        return np.ascontiguousarray(logit_PV.cpu().numpy())
+        """Return the encoder's logits of the first items, [P, V], in memory that the next call reuses."""
+        logit_PV: NDArray[np.float32] = self._ranker.cosines(queries_PD, items).div_(self._temperature).cpu().numpy()
+        return logit_PV
 
     def best(self, queries_PD: Tensor, questions: Questions, k: int) -> NDArray[np.int64]:
         """Return the rows of the k best candidates of each question, [P, k], -1 where there are fewer."""
@@ -96,7 +120,7 @@ class Fusion:
             logit_PV = self._logits(queries_PD[part], len(questions.born_ms))
             score_PV = logit_PV.astype(np.float64)
             if self._linear is not None and self._fused:
-                score_PV = self._linear.scores(questions.part(part), 0, logit_PV)
+                score_PV = self._linear.scores(questions.part(part), 0, dense(logit_PV))
             found.append(best_rows(score_PV, questions.part(part), k))
         return np.concatenate(found)
 

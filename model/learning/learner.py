@@ -41,6 +41,7 @@ from model.data.stochastic_length import kept_tokens
 from model.data.vocabulary import Vocabulary
 from model.distributed.ranks import ALONE, Ranks
 from model.errors import ModelError
+from model.evaluation import sample
 from model.evaluation.prequential import Outcome, Prequential
 from model.keys.lives import Limits
 from model.learning import negatives
@@ -152,7 +153,8 @@ class Learner:
         tested = None if forward is None else forward.outputs()
         outcome = self._test(taken, tested, learn=learn) if test and tested is not None else None  # 4
         if tested is not None and learn and not test:
-            self._fusion.step(tested.queries, taken.questions, taken.answered, test=False, learn=True)
+            none = np.zeros(len(taken.questions), np.bool_)
+            self._fusion.step(tested.queries, taken.questions, taken.answered, test=none, learn=True)
             self._click(tested, taken.batch, learn=True)
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
@@ -213,10 +215,12 @@ class Learner:
 
     def _test(self, taken: IndexedBatch, tested: Outputs, *, learn: bool) -> Outcome:
         start_s = time.process_time()
+        drawn_P = sample.drawn(taken.questions, self.train.test_share)
         outcome = Outcome(
-            ranks=self._ranks(taken, tested, learn=learn),
-            slices=taken.slices,
-            request_ms=taken.questions.request_ms,
+            ranks=self._ranks(taken, tested, drawn_P, learn=learn),
+            slices=taken.slices[drawn_P],
+            request_ms=taken.questions.request_ms[drawn_P],
+            test_share=sample.share_of(len(taken.questions.born_ms), self.train.test_share),
             logits=self._click(tested, taken.batch, learn=learn),
             labels=taken.batch.targets.labels,
             rank_slices=taken.rank_slices,
@@ -230,13 +234,16 @@ class Learner:
         tower_NA = tested.logits.cpu().numpy().astype(np.float64)
         return self._clicks.step(tower_NA, batch, len(self.items), learn=learn)
 
-    def _ranks(self, taken: IndexedBatch, tested: Outputs, *, learn: bool) -> dict[str, NDArray[np.float64]]:
-        """Return the rank of every target by every scorer, [P] each; what is fused learns each target as it goes."""
+    def _ranks(
+        self, taken: IndexedBatch, tested: Outputs, drawn_P: NDArray[np.bool_], *, learn: bool
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the rank of every drawn target by every scorer; what is fused learns each target as it goes."""
         questions = taken.questions
-        found = self._fusion.step(tested.queries, questions, taken.answered, test=True, learn=learn)
-        if self._with_baselines:
+        found = self._fusion.step(tested.queries, questions, taken.answered, test=drawn_P, learn=learn)
+        if self._with_baselines and drawn_P.any():
+            drawn = questions if drawn_P.all() else questions.part(np.flatnonzero(drawn_P))
             for baseline in self._baselines:
-                found[baseline.name] = baseline.ranks(questions, exclude_seen=self.train.exclude_seen)
+                found[baseline.name] = baseline.ranks(drawn, exclude_seen=self.train.exclude_seen)
         return found
 
     @property

@@ -1,10 +1,7 @@
 """The model's ranking of the whole catalogue: every candidate is scored by its cosine with the query.
 
-P = retrieval targets, V = items known before the micro-batch, D = width. Of several ranks each scores its own items,
-and all get all scores.
+P = retrieval targets, V = items known before the micro-batch, D = width.
 """
-
-from typing import Final
 
 import numpy as np
 import torch
@@ -14,8 +11,6 @@ from torch import Tensor
 from model.data.candidates import Questions, exclude_seen
 from model.evaluation.ranks import ranks
 from model.optim.parameters import Parameters
-
-_SCORES: Final = 1 << 25  # scores held at once, 128 MiB
 
 
 class Ranker:
@@ -31,29 +26,35 @@ class Ranker:
         self._buffer = torch.empty(0, device=weights.device)  # kept: fresh pages cost as much as the scoring
 
     @torch.no_grad()
-    def ranks(self, queries_PD: Tensor, questions: Questions) -> NDArray[np.float64]:
-        """Return the rank of each question's target, inf for a miss, [P]."""
-        items_VD = self._weights.unit_items(len(questions.born_ms))
-        size = max(1, _SCORES // max(1, len(questions.born_ms)))
-        parts = [slice(start, start + size) for start in range(0, len(questions), size)]
-        found = [self._ranks(queries_PD[part], items_VD, questions.part(part)) for part in parts]
-        return np.concatenate([np.empty(0), *found])
-
-    def _ranks(self, queries_PD: Tensor, items_VD: Tensor, questions: Questions) -> NDArray[np.float64]:
-        scores_PV = self._weights.ranks.columns(self._scores(queries_PD, items_VD), len(questions.born_ms))
-        if self._exclude_seen:
-            questions, question_n, row_n = exclude_seen(questions)
-            scores_PV[self._weights.tensor(question_n), self._weights.tensor(row_n)] = -torch.inf
-        return ranks(scores_PV, questions)
-
-    @torch.no_grad()
     def cosines(self, queries_PD: Tensor, items: int) -> Tensor:
-        """Return the cosine of each query with each of the first items, [P, V]; none is excluded."""
-        return self._weights.ranks.columns(queries_PD.detach() @ self._weights.unit_items(items).T, items)
-
-    def _scores(self, queries_PD: Tensor, items_VD: Tensor) -> Tensor:
-        """Return the cosines, [P, V], in the buffer: they hold until the next call."""
+        """Return the cosine of each query with each of the first items, [P, V], in memory that the next call reuses."""
+        items_VD = self._weights.unit_items(items)  # of several ranks: this one's
         count = len(queries_PD) * len(items_VD)
         if len(self._buffer) < count:
             self._buffer = self._buffer.new_empty(count + count // 4)
-        return torch.mm(queries_PD, items_VD.T, out=self._buffer[:count].view(len(queries_PD), len(items_VD)))
+        own_PV = self._buffer[:count].view(len(queries_PD), len(items_VD))
+        return self._weights.ranks.columns(torch.mm(queries_PD.detach(), items_VD.T, out=own_PV), items)
+
+    def units(self, items: int) -> NDArray[np.float32]:
+        """Return the unit vectors of the first items on the CPU, [V, D]."""
+        own_VD = self._weights.unit_items(items)
+        vectors: NDArray[np.float32] = self._weights.ranks.columns(own_VD.T, items).T.cpu().numpy()
+        return np.ascontiguousarray(vectors)
+
+    def ranks(self, cosine_PV: Tensor, questions: Questions) -> NDArray[np.float64]:
+        """Return the rank of each question's target, inf for a miss, [P].
+
+        Args:
+            cosine_PV: What `cosines` has returned, for at least the items that the questions know.
+            questions: The questions.
+        """
+        cosine_PV = cosine_PV[:, : len(questions.born_ms)]
+        if not self._exclude_seen:
+            return ranks(cosine_PV, questions)
+        questions, question_n, row_n = exclude_seen(questions)
+        at = self._weights.tensor(question_n), self._weights.tensor(row_n)
+        kept_n = cosine_PV[at]
+        cosine_PV[at] = -torch.inf
+        found = ranks(cosine_PV, questions)
+        cosine_PV[at] = kept_n
+        return found

@@ -30,7 +30,8 @@ class RecencyMeans(nn.Module):
 
     def __init__(self, dim: int, decays: Sequence[float], *, dtype: torch.dtype) -> None:
         super().__init__()
-        self._decays = tuple(decays)
+        self._weight_nSK: Tensor  # of the k-th last action where there are n of them, [LAST + 1, S, LAST]
+        self.register_buffer("_weight_nSK", _weights(decays).to(dtype), persistent=False)
         self.gain = nn.Parameter(torch.full((len(decays), dim), _GAIN, dtype=dtype))
 
     def forward(self, content_LD: Tensor, kinds_L: Tensor, offsets: Tensor, query_T: Tensor) -> Tensor:
@@ -52,12 +53,13 @@ class RecencyMeans(nn.Module):
         at_TK = (end_T[:, None] - 1 - torch.arange(LAST, device=end_T.device)).clamp(min=0)
         token_A = torch.nonzero(acted_L).flatten()
         row_TKD = take_rows(content_LD, token_A[at_TK].flatten()).view(*at_TK.shape, -1)
-        mean_TSD = self._weights(content_LD)[count_T] @ row_TKD
+        mean_TSD = self._weight_nSK.to(content_LD.dtype)[count_T] @ row_TKD
         return (mean_TSD * self.gain).sum(1) * math.sqrt(content_LD.shape[1])
 
-    def _weights(self, like: Tensor) -> Tensor:
-        """Return the weight of the k-th last action where there are n of them, [LAST + 1, S, LAST]."""
-        k = torch.arange(LAST, device=like.device)
-        decay_SK = torch.tensor(self._decays, device=like.device, dtype=torch.float64)[:, None] ** k
-        weight_nSK = decay_SK * (k < torch.arange(LAST + 1, device=like.device)[:, None, None])
-        return (weight_nSK / weight_nSK.sum(-1, keepdim=True).clamp(min=1)).to(like.dtype)
+
+def _weights(decays: Sequence[float]) -> Tensor:
+    """Return the weight of the k-th last action where there are n of them, f64[LAST + 1, S, LAST]."""
+    k = torch.arange(LAST)
+    decay_SK = torch.tensor(decays, dtype=torch.float64)[:, None] ** k
+    weight_nSK = decay_SK * (k < torch.arange(LAST + 1)[:, None, None])
+    return weight_nSK / weight_nSK.sum(-1, keepdim=True).clamp(min=1)

@@ -55,7 +55,7 @@ def query_topk(
 ) -> None:
     """Print the best live items for a user or for several, or after a sequence of items."""
     from model.serving.filters import Filters
-    from model.serving.responses import QueryError, TopKBatch, split_ids
+    from model.serving.responses import QueryError, TopKBatch, check_k, check_pairs, split_ids
 
     if [user, sequence, users].count(None) != 2:
         raise QueryError("Give one of --user, --users and --sequence.")
@@ -66,6 +66,8 @@ def query_topk(
     if sequence is None:
         with _answerer(ctx, settings, as_of) as (answerer, now_ms):
             each = [user] if user is not None else split_ids(users)
+            check_k(k)
+            check_pairs(len(each), k)
             found = [answerer.topk(one, k, now_ms, include_seen=include_seen, filters=filters) for one in each]
         if users is not None and as_json:
             _print_json(TopKBatch(answers=found))
@@ -91,13 +93,14 @@ def query_rank(
     data_dir: DataDir = None,
 ) -> None:
     """Put items in order for a user or for several, with the probability of each action."""
-    from model.serving.responses import QueryError, RankingBatch, split_ids
+    from model.serving.responses import QueryError, RankingBatch, check_pairs, split_ids
 
     if (user is None) == (users is None):
         raise QueryError("Give either --user or --users.")
     with _answerer(ctx, settings_of(ctx, name, alias, data_dir), as_of) as (answerer, now_ms):
-        each = [user] if user is not None else split_ids(users)
-        found = [answerer.rank(one, split_ids(items), now_ms) for one in each]
+        each, candidates = [user] if user is not None else split_ids(users), split_ids(items)
+        check_pairs(len(each), len(candidates))
+        found = [answerer.rank(one, candidates, now_ms) for one in each]
     if users is not None and as_json:
         _print_json(RankingBatch(answers=found))
         return
@@ -207,7 +210,8 @@ def _print_topk(answer: "TopK", as_json: bool) -> None:
 
     rows = [(place, item.item_id, item.title, item.score) for place, item in enumerate(answer.items, 1)]
     show_table(("", "item", "title", "score"), rows, f"Top {len(rows)} for {answer.user or 'the sequence'}")
-    show_notes(answer.reason and f"By popularity: {answer.reason}.", _origin(answer.snapshot))
+    few = answer.missing and f"Fewer than were asked for: {answer.missing}."
+    show_notes(answer.reason and f"By popularity: {answer.reason}.", few, _origin(answer.snapshot))
 
 
 def _print_ranking(answer: "Ranking", as_json: bool) -> None:

@@ -8,7 +8,7 @@ import typer
 from model.options import ModelCliSettings
 
 if TYPE_CHECKING:
-    from model.dashboard.overview import LettersReader
+    from model.dashboard.last_letters import LettersReader
     from model.serving.sequences import Sequences
 
     class OpenSequences(Sequences, Protocol):

@@ -42,7 +42,8 @@ from model.serving.responses import (
 )
 from model.serving.scorer import History, Scorer
 from model.serving.sequences import Sequences, read_tokens
-from model.storage.aliases import resolve
+from model.storage.aliases import LATEST, resolve
+from model.storage.delta_log import State, with_deltas
 from model.storage.snapshot import ID_PATTERN, Snapshot, load_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
@@ -305,6 +306,9 @@ class Answerer:
                 ScoredItem(item_id=self._names.text(row), title=self._names.title_at(row), score=score)
                 for row, score in zip(rows.tolist(), scores.tolist(), strict=True)
             ],
+            missing=filters.why_few(self._names, self._scorer.items, self._scorer.live_V, len(excluded))
+            if len(rows) < k
+            else None,
             snapshot=self.info(),
         )
 
@@ -368,10 +372,16 @@ def open_answerer(
 ) -> Answerer:
     """Load the snapshot with this alias or id from a directory and return its answerer.
 
+    The trainer's own alias (latest) means the newest state that there is, deltas included, as it does to a server.
+
     Raises:
         ModelError: There is none, or it cannot be loaded.
     """
-    return answerer_for(load_snapshot(resolve(directory, name)), name, sequences, wall=wall)
+    path = resolve(directory, name)
+    snapshot = load_snapshot(path)
+    if name == LATEST:
+        snapshot = with_deltas(directory, State(snapshot, path.name))
+    return answerer_for(snapshot, name, sequences, wall=wall)
 
 
 def answerer_for(

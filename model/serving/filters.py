@@ -17,6 +17,7 @@ from stream.example import id_key
 
 POOL: Final = 10  # candidates for each item wanted, among which a diverse answer is chosen
 _LEAST_POOL: Final = 100
+_NAMED: Final = 20  # names of features in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,30 @@ class Filters:
             name, _, value = feature.partition("=")
             barred.append(np.setdiff1d(live_V, names.with_feature(name, value)))
         return np.unique(np.concatenate(barred))
+
+    def why_few(self, names: Names, items: Vocabulary, live_V: NDArray[np.int64], left_out: int) -> str:
+        """Return why few items are left or none: what in the filters nothing has, else how many pass.
+
+        Args:
+            names: Names of the snapshot.
+            items: Its items.
+            live_V: Rows of those that are live.
+            left_out: How many are left out because the history has them.
+        """
+        for feature in self.features:
+            name, _, value = feature.partition("=")
+            if name not in names.feature_names:
+                known = ", ".join(names.feature_names[:_NAMED]) or "none"
+                return f"no item of the catalogue has a feature {name[:80]!r}; the features are: {known}"
+            if not len(names.with_feature(name, value)):
+                return f"no item of the catalogue has {feature[:80]!r}"
+        if self.allow and not np.isin(_rows(items, self.allow), live_V).any():
+            return "none of the items in allow is a live item of the snapshot"
+        barred, rest = self.barred(names, items, live_V), "; those of the history are left out" if left_out else ""
+        if barred is None:
+            return f"the snapshot has {len(live_V):,} live items{rest}"
+        passed = len(live_V) - int(np.isin(live_V, barred).sum())
+        return f"{passed:,} of {len(live_V):,} live items pass the filters{rest}"
 
 
 NO_FILTERS: Final = Filters()

@@ -74,6 +74,11 @@ class Names:
         return self._by_feature.get((name, value), np.zeros(0, np.int64))
 
     @cached_property
+    def feature_names(self) -> list[str]:
+        """The names of the features that items of the catalogue have, sorted."""
+        return sorted({name for name, _ in self._by_feature})
+
+    @cached_property
     def _by_feature(self) -> dict[tuple[str, str], NDArray[np.int64]]:
         rows: dict[tuple[str, str], list[int]] = {}
         for row, key in enumerate(self._items.keys.tolist()):

@@ -18,7 +18,7 @@ from stream.example import MAX_ID_BYTES
 MAX_K: Final = 1000
 MAX_ITEMS: Final = 2000  # candidates of one ranking, items of a given sequence
 MAX_USERS: Final = 100  # of one batch
-MAX_PAIRS: Final = 20_000  # users x candidates of one batch
+MAX_PAIRS: Final = 20_000  # users x candidates, or x items wanted, of one batch
 MAX_EXPLAINED: Final = 100  # items of one explanation
 
 _LISTED: Final = re.compile(r'(?:^|,)(?:"((?:[^"]|"")*)"(?=,|\Z)|([^,]*))')
@@ -71,6 +71,8 @@ class TopK(_Answer):
     tokens: int
     """Tokens of the sequence that the model read."""
     items: list[ScoredItem]
+    missing: str | None
+    """Why there are fewer items than were asked for; null where there are not."""
     snapshot: SnapshotInfo
 
 
@@ -224,7 +226,7 @@ def check_k(k: int, what: str = "k", of: str = "items") -> None:
 
 
 def check_pairs(users: int, items: int) -> None:
-    """Refuse a batch of rankings that would be too long; raises QueryError."""
+    """Refuse a batch whose answers would be too long; raises QueryError."""
     if users * items > MAX_PAIRS:
         raise QueryError(
             f"{users:,} users with {items:,} items each are {users * items:,} pairs; give at most {MAX_PAIRS:,}."

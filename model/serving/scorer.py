@@ -177,14 +177,14 @@ class Scorer:
 
     def _query(self, history: History, now_ms: int) -> Tensor:
         with torch.inference_mode():
-            return self._asked(history, self._encode(history, np.empty(0, np.int64), now_ms))
+            return self._asked(history, *self._encode(history, np.empty(0, np.int64), now_ms))
 
     def rank(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Scores:
         """Score candidates in one pass, each as if it alone were shown now, after the history."""
         history = history.last(self.settings.max_len - 1)  # the candidates share the last position
         with torch.inference_mode():
-            y_LD = self._encode(history, rows_b, now_ms)
-            query_D, item_bD = self._asked(history, y_LD), self._item_RD[torch.from_numpy(rows_b)]
+            y_LD, content_LD = self._encode(history, rows_b, now_ms)
+            query_D, item_bD = self._asked(history, y_LD, content_LD), self._item_RD[torch.from_numpy(rows_b)]
             logits_bA = self._rank_logits(history, rows_b, now_ms, y_LD[len(history) :], query_D)
             logit_b = (unit(item_bD) @ query_D / self.settings.temperature).numpy()
         fused_b = self._counted.scores(rows_b, logit_b, self._added(history, now_ms, ALL), self.live_V)
@@ -265,15 +265,14 @@ class Scorer:
         probability_bA: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits_bA)).astype(np.float32)
         return probability_bA
 
-    def _asked(self, history: History, y_LD: Tensor) -> Tensor:
-        """Return the query after the history, [D], from the encoder's output that begins with the history's."""
+    def _asked(self, history: History, y_LD: Tensor, content_LD: Tensor) -> Tensor:
+        """Return the query after the history, [D], from the encoder's input and output that begin with the history."""
         n = len(history)
-        content_nD = self._content(history.items_n, history.features_n)
         bounds, last, kinds_n = torch.tensor([0, n]), torch.tensor([n - 1]), torch.from_numpy(history.kinds_n)
-        return self._recommender.queries(y_LD, last, content_nD, kinds_n, bounds)[0]
+        return self._recommender.queries(y_LD, last, content_LD[:n], kinds_n, bounds)[0]
 
-    def _encode(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Tensor:
-        """Return the encoder's output at the history, then at the candidates, [L, D]."""
+    def _encode(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> tuple[Tensor, Tensor]:
+        """Return the encoder's output at the history, then at the candidates, and the items it was of, [L, D] each."""
         b = len(rows_b)
         none_b = np.full(b, -1)
         items_L, features_L, actions_L, ts_ms_L, kinds_L = (
@@ -286,10 +285,11 @@ class Scorer:
                 (history.kinds_n, np.full(b, int(Kind.IMPRESSION))),
             )
         )
+        content_LD = self._content(items_L, features_L)
         if not len(items_L):
-            return torch.empty(0, self.settings.dim)
-        return self._recommender.encode(
-            self._content(items_L, features_L),
+            return content_LD, content_LD
+        y_LD = self._recommender.encode(
+            content_LD,
             _gather(self._feature_RD, actions_L),
             torch.from_numpy(kinds_L),
             torch.from_numpy(ts_ms_L),
@@ -297,6 +297,7 @@ class Scorer:
             torch.tensor([b]),
             request_ms=torch.tensor([now_ms]),
         )
+        return y_LD, content_LD
 
     def _content(self, items_L: NDArray[np.int64], features_L: NDArray[np.int64]) -> Tensor:
         return _gather(self._item_RD, items_L) + _gather(self._feature_RD, features_L)
@@ -304,8 +305,12 @@ class Scorer:
 
 def _gather(weight_RD: Tensor, rows_L: NDArray[np.int64]) -> Tensor:
     """Return rows, zeros for row -1, [L, D]."""
-    out_LD, at_L = torch.zeros(len(rows_L), weight_RD.shape[1]), torch.from_numpy(rows_L)
-    out_LD[at_L >= 0] = weight_RD[at_L[at_L >= 0]]
+    known_L = rows_L >= 0
+    if known_L.all():
+        return weight_RD[torch.from_numpy(rows_L)]
+    out_LD = torch.zeros(len(rows_L), weight_RD.shape[1])
+    if known_L.any():
+        out_LD[torch.from_numpy(known_L)] = weight_RD[torch.from_numpy(rows_L[known_L])]
     return out_LD
 
 

@@ -12,6 +12,9 @@ offset of the first record that is not yet trained on. A crash at any step of th
     2. the folder is synced and renamed to cut-<number>, and the folder above is synced: from here on it counts
     3. checkpoints older than the last two are removed
 
+Beside them `farewell` says how the last run ended: `ended` (all of its log is learned) or `stopped` (what it has
+learned is in the newest checkpoint). It is removed when a run begins, so one that crashed has left none.
+
 What a crash between 1 and 2 has left is removed before the next 1, and by `remove_unfinished`.
 
 Nothing is pickled: reading a checkpoint runs no code.
@@ -31,11 +34,13 @@ from safetensors.numpy import load, save
 from xxhash import xxh3_128_hexdigest
 
 from model.errors import ModelError
-from model.storage.durable import rename_synced, write_synced
+from model.storage.durable import rename_synced, replace_file, write_synced
 
 FORMAT: Final = "hstu-stream cut"
 VERSION: Final = 4
 KEEP: Final = 2
+FAREWELLS: Final = ("ended", "stopped")
+_FAREWELL: Final = "farewell"
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 
 
@@ -151,3 +156,22 @@ def _facts_digest(facts: dict[str, Any]) -> str:
 
 def _numbers(directory: Path) -> list[int]:
     return [int(path.name[4:]) for path in directory.glob("cut-*") if re.fullmatch(r"cut-[0-9]{8,18}", path.name)]
+
+
+def say_farewell(directory: Path, how: str) -> None:
+    """Write down how a run ended, one of FAREWELLS."""
+    replace_file(directory / _FAREWELL, f"{how}\n".encode())
+
+
+def take_back_farewell(directory: Path) -> None:
+    """Remove the farewell of the run before, as another begins."""
+    (directory / _FAREWELL).unlink(missing_ok=True)
+
+
+def farewell(directory: Path) -> str | None:
+    """Return how the last run ended; None where one runs, has crashed, or there was none."""
+    try:
+        said = (directory / _FAREWELL).read_text().strip()
+    except (OSError, UnicodeError):
+        return None
+    return said if said in FAREWELLS else None

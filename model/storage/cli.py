@@ -17,26 +17,49 @@ snapshots_app = typer.Typer(no_args_is_help=True, help="List, compare, name and 
 def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir: DataDir = None) -> None:
     """List the snapshots, oldest first."""
     from model.storage.aliases import survey_aliases
+    from model.storage.delta_log import deltas_to
     from model.storage.snapshot import survey
     from model.terminal import show_notes, show_table, when
 
     directory = _directory(ctx, name, data_dir)
     manifests, sentences = survey(directory)
     named, more = survey_aliases(directory)
-    aliases = _by_id(named)
+    aliases, deltas = _by_id(named), {m.id: deltas_to(directory, m.id) for m in manifests}
     if as_json:
         fields = ("id", "name", "parent", "created", "watermark_ms", "step", "examples", "targets", "arrays_bytes")
-        _print_json([{**{f: getattr(m, f) for f in fields}, "aliases": aliases.get(m.id, [])} for m in manifests])
+        _print_json(
+            [
+                {**{f: getattr(m, f) for f in fields}, "aliases": aliases.get(m.id, []), "deltas": len(deltas[m.id])}
+                for m in manifests
+            ]
+        )
     else:
         rows = [
             (
                 *(m.id, ", ".join(aliases.get(m.id, []))),
                 *(when(1000 * m.created), when(m.watermark_ms), m.step, m.targets, f"{m.arrays_bytes / 2**20:.1f}"),
+                len(deltas[m.id]),
             )
             for m in manifests
         ]
-        show_table(("id", "aliases", "made", "learned up to", "step", "targets", "MiB"), rows, str(directory))
-    show_notes(*sentences, *more)
+        show_table(("id", "aliases", "made", "learned up to", "step", "targets", "MiB", "deltas"), rows, str(directory))
+    show_notes(*sentences, *more, _newest_delta([path for m in manifests for path in deltas[m.id]]))
+
+
+def _newest_delta(paths: list[Path]) -> str | None:
+    """Return a sentence about the last delta, with which a server that follows latest answers."""
+    from model.errors import ModelError
+    from model.storage.delta_log import read_delta
+    from model.terminal import when
+
+    if not paths:
+        return None
+    try:
+        delta, _ = read_delta(paths[-1])
+    except ModelError as error:
+        return str(error)
+    learned = f"step {delta.manifest.step} (learned up to {when(delta.manifest.watermark_ms)})"
+    return f"Delta {delta.number} to {delta.root} brings latest to {learned}; servers and queries follow it."
 
 
 def _directory(ctx: typer.Context, name: str | None, data_dir: Path | None) -> Path:
@@ -99,6 +122,7 @@ def diff(
     ctx: typer.Context,
     a: Annotated[str, typer.Argument(help="Id or alias.")],
     b: Annotated[str, typer.Argument(help="Id or alias.")],
+    all_: Annotated[bool, typer.Option("--all", help="Every metric of every scorer, and every item.")] = False,
     as_json: Json = False,
     name: Name = None,
     data_dir: DataDir = None,
@@ -106,7 +130,7 @@ def diff(
     """Compare two snapshots: births, withdrawals, sizes, metrics."""
     from model.storage.aliases import resolve
     from model.storage.snapshot import load_snapshot
-    from model.storage.snapshot_diff import difference
+    from model.storage.snapshot_diff import difference, in_short
     from model.terminal import show_notes, show_table
 
     directory = _directory(ctx, name, data_dir)
@@ -114,10 +138,8 @@ def diff(
     if as_json:
         _print_json(found)
         return
-    numbers = [
-        (name, old, new, None if old is None or new is None else new - old)
-        for name, (old, new) in found.numbers.items()
-    ]
+    shown = found.numbers if all_ else in_short(found.numbers)
+    numbers = [(key, old, new, None if old is None or new is None else new - old) for key, (old, new) in shown.items()]
     show_table(("", found.a, found.b, "change"), numbers)
     for verb, items in (
         ("born", found.born),
@@ -125,8 +147,11 @@ def diff(
         ("withdrawn", found.withdrawn),
         ("restored", found.restored),
     ):
-        more = f" and {len(items) - 20} more" if len(items) > 20 else ""
-        show_notes(f"{len(items)} items {verb}" + (f": {', '.join(items[:20])}{more}." if items else "."))
+        most = len(items) if all_ else 20
+        more = f" and {len(items) - most} more" if len(items) > most else ""
+        show_notes(f"{len(items)} items {verb}" + (f": {', '.join(items[:most])}{more}." if items else "."))
+    if len(shown) < len(found.numbers):
+        show_notes(f"{len(found.numbers) - len(shown)} more figures: --all.")
 
 
 @snapshots_app.command("alias")

@@ -13,6 +13,7 @@ Steps: 1 the file aside, fsynced, renamed; 2 the snapshot of a last delta is the
 it. So a server that finds a last delta follows it as soon as the alias names its snapshot, and need not load that.
 """
 
+import logging
 import re
 import shutil
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ FORMAT: Final = 1
 KIND: Final = "hstu-stream delta"
 FOLDER: Final = "deltas"
 _NAME: Final = re.compile(r"([0-9]{6,12})-([0-9a-f]{32})(?:-([0-9]{8,18}-[0-9a-f]{8}))?\.safetensors")
+_log: Final = logging.getLogger("hstu.snapshots")
 _STAYS: Final = "Answers go on with what there is until the next snapshot."
 
 
@@ -190,6 +192,23 @@ def next_state(directory: Path, state: State, wanted: str) -> State | None:
             raise ModelError(f"Delta {number} is missing in {folder}, where there is {min(later)}. {_STAYS}")
         return None
     return _after(paths[0], state, number)
+
+
+def with_deltas(directory: Path, state: State) -> Snapshot:
+    """Return a snapshot with all deltas that have been written to it; a refused one and those after it are left out."""
+    root = state.root
+    try:
+        while has_chain(directory, root) and (after := next_state(directory, state, root)) is not None:
+            state = after
+    except ModelError as error:
+        _log.warning("%s", error)
+    return state.snapshot
+
+
+def deltas_to(directory: Path, root: str) -> list[Path]:
+    """Return the files of the deltas to a snapshot, in their order; none where no trainer writes any."""
+    folder = directory / FOLDER / root
+    return [path for _, found in sorted(_listed(folder).items()) for path, _ in found]
 
 
 def _listed(folder: Path) -> dict[int, list[tuple[Path, str]]]:

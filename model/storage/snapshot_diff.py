@@ -1,7 +1,8 @@
 """The difference of two snapshots of one directory: items born, dead and withdrawn, sizes, metrics side by side."""
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import numpy as np
@@ -10,6 +11,11 @@ from numpy.typing import NDArray
 from model.arrays.state import under
 from model.data.vocabulary import Vocabulary
 from model.storage.snapshot import Snapshot
+
+_Pair = tuple[float | None, float | None]
+_HEADLINES: Final = re.compile(
+    r"retrieval\.[^.]+\.window\.all\.(hr@10|ndcg@10|targets)|ranking\.[^.]+\.window\..+\.all\.(ne|auc)"
+)
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +33,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """Items withdrawn in b and not in a."""
     restored: list[str]
     """Items withdrawn in a and not in b."""
-    numbers: dict[str, tuple[float | None, float | None]]
+    numbers: dict[str, _Pair]
     """Name → value in a, value in b: sizes, counts, and metrics."""
 
 
@@ -72,5 +78,13 @@ def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return leaves
 
 
-def _side_by_side(a: dict[str, float], b: dict[str, float]) -> dict[str, tuple[float | None, float | None]]:
+def in_short(numbers: Mapping[str, _Pair]) -> dict[str, _Pair]:
+    """Return the sizes and counts, and of the metrics those of the last window over items of all ages that head them.
+
+    HR@10 and NDCG@10 of each retrieval scorer, normalised entropy and AUC of each ranking scorer and action.
+    """
+    return {name: pair for name, pair in numbers.items() if "." not in name or _HEADLINES.fullmatch(name)}
+
+
+def _side_by_side(a: dict[str, float], b: dict[str, float]) -> dict[str, _Pair]:
     return {name: (a.get(name), b.get(name)) for name in dict.fromkeys([*a, *b])}

@@ -2,6 +2,7 @@
 
     <data_dir>/train/<name>/.lock         held by the process that trains under this name
     <data_dir>/train/<name>/cut-*         checkpoints (storage/checkpoint.py)
+    <data_dir>/train/<name>/farewell      how the last run ended (storage/checkpoint.py)
     <data_dir>/snapshots/<name>/          snapshots and their aliases (storage/snapshot.py, storage/aliases.py)
     <data_dir>/snapshots/<name>/deltas/   what changed between them (storage/delta_log.py)
 
@@ -11,6 +12,7 @@ All are written whenever their interval of wall time has passed, and all but del
 import logging
 import platform
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +25,14 @@ from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.learning.learner import Learner
 from model.storage import aliases
-from model.storage.checkpoint import Checkpoint, read_newest, remove_unfinished, write_checkpoint
+from model.storage.checkpoint import (
+    Checkpoint,
+    read_newest,
+    remove_unfinished,
+    say_farewell,
+    take_back_farewell,
+    write_checkpoint,
+)
 from model.storage.delta_log import DeltaLog
 from model.storage.locks import lock_file
 from model.storage.promotion import promote
@@ -77,6 +86,7 @@ class Checkpointer:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
+            take_back_farewell(directory)
         except Timeout:
             raise ModelError(
                 f"Another process trains as {settings.name} in {directory}; stop it, or give another --name."
@@ -122,6 +132,11 @@ class Checkpointer:
         """Write a checkpoint."""
         write_checkpoint(self._directory, Checkpoint(arrays, facts))
         self.schedule.done()
+
+    def farewell(self, ended: bool) -> None:
+        """Write down that the run ends in good order, with all of its log learned or not."""
+        with suppress(OSError):  # a full disk has been told of already
+            say_farewell(self._directory, "ended" if ended else "stopped")
 
     def close(self) -> None:
         """Release the lock."""

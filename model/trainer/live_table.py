@@ -60,7 +60,10 @@ def _retrieval(report: Mapping[str, Any]) -> Table:
     scopes = ("window", "total")
     counts = {scope: report["retrieval"]["hstu"][scope][ALL]["targets"] for scope in scopes}
     heads = [f"{SCORER_NAMES[scorer]}, {scope}" for scope in scopes for scorer in SCORERS]
-    table = _table(f"Retrieval: {counts['window']:,} targets in the window, {counts['total']:,} in total", ["", *heads])
+    title = f"Retrieval: {counts['window']:,} targets in the window, {counts['total']:,} in total"
+    if report["test_share"] < 1:
+        title += f"; {report['test_share']:.2%} of all are tested"
+    table = _table(title, ["", *heads])
     for metric in METRICS:
         cells = [report["retrieval"][scorer][scope][ALL][metric.key] for scope in scopes for scorer in SCORERS]
         table.add_row(metric.title, *map(_number, cells))

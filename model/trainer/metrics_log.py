@@ -53,7 +53,7 @@ class MetricsLog:
             if own and entry["step"] <= step:
                 self.last_step = entry["step"]
             return not own or entry["step"] <= step
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return True  # not a line of any trainer
 
     def append(self, entry: dict[str, Any]) -> None:

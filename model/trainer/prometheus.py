@@ -41,6 +41,7 @@ _GAUGES: Final = {
     "features": ("features", "Action names and attribute values known."),
     "tokens_per_second": ("tokens_per_s", "Tokens learned per second of late."),
     "waiting_records": ("waiting", "Records read and not yet learned."),
+    "test_share": ("test_share", "Share of the retrieval targets that are tested."),
     "loss": ("loss", "Loss of the last micro-batch."),
 }
 _RANKING: Final = {

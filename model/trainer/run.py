@@ -174,7 +174,9 @@ class Training:
         self.inbox.batch.clear()
         self._failed = False
         self._learned()
-        if before // self.settings.window_targets < self._report.targets // self.settings.window_targets:
+        if _windows(before, self.settings.window_targets) < _windows(
+            self._report.targets, self.settings.window_targets
+        ):
             self._lines.append(self._report.line())
 
     def _write_what_is_due(self) -> None:
@@ -223,9 +225,16 @@ class Training:
     def close(self) -> None:
         """Keep what was learned, and let other processes train under this name."""
         try:
+            if self._checkpoints.schedule.stale and not self._failed:
+                self.checkpoint()
             if not self._failed:
-                if self._checkpoints.schedule.stale:
-                    self.checkpoint()
                 self._ranks.end()
+                self._checkpoints.farewell(self.ended)
         finally:
             self._checkpoints.close()
+
+
+def _windows(targets: int, window: int) -> int:
+    """Return how many lines metrics.jsonl should have: one a window, and of the first one at a 16th, 8th, 4th, half."""
+    early = (16 * min(targets, window - 1) // window).bit_length()  # 0 to 4
+    return early + targets // window

@@ -120,7 +120,8 @@ class Neural:
     """The learner with one model."""
 
     def __init__(self, model: ModelSettings, train: TrainSettings) -> None:
-        self._learner = Learner(model, train, baselines=False)
+        every = train.model_copy(update={"test_share": 1.0})  # as baselines are
+        self._learner = Learner(model, every, baselines=False)
 
     def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
         """Test on a micro-batch, then learn it."""

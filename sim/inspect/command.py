@@ -61,9 +61,8 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
             f"No column is plainly the {' or the '.join(missing)}; name it by --{missing[0]} COLUMN, and inspect again."
         )
         return
-    if not any(role in resolved.flags for role in ROLES):
-        console.print("The roles are not all sure: look at them, and correct the line below.")
-    _print_replay(console, log, table, given, wanted, load({}))
+    sure = any(role in resolved.flags for role in ROLES)
+    _print_replay(console, log, table, given, wanted, load({}), sure=sure)
 
 
 def _print_replay(
@@ -73,8 +72,10 @@ def _print_replay(
     given: Mapping[str, Any],
     wanted: Mapping[str, Any],
     settings: Settings,
+    *,
+    sure: bool,
 ) -> None:
-    """Print what a replay by these flags makes of the log, and its line."""
+    """Print what a replay by these flags makes of the log, and its line, which is to be looked at if it is not sure."""
     flags = dict(wanted)
     try:
         source = _opened(table, flags)
@@ -92,6 +93,8 @@ def _print_replay(
         flags["skip_bad"] = bad
     if summary.ties_in_id_order and "shuffle_ties" not in flags:
         flags["shuffle_ties"] = 1
+    if not sure:
+        console.print("The roles are not all sure: look at them, and correct the line below.")
     console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}", markup=False)
 
 

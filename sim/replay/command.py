@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from model.options import check_lengths
 from sim.config import Settings
 from sim.console import ERR, progress, stopping_on_signals
 from sim.errors import SimError
+from sim.replay.direct_folders import check_folders
 from sim.replay.open_source import Opened, describe, minute, open_source, remarks
 from sim.replay.options import ReplayOptions
 from sim.replay.rate_limit import RateLimit, parse_speed
@@ -34,7 +36,12 @@ def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOption
     """
     settings = load(options.settings())
     options.refuse_contradictions()
-    opened = open_source(options)
+    kafka = None if options.direct else _reach_kafka(settings, options)
+    if options.direct:
+        check_folders(settings.data_dir, settings.train.name, restart=options.restart)
+        if options.log or options.dataset:  # a stream of the simulator has examples of its own length
+            check_lengths(settings.model, settings.stream.example_tokens)
+    opened = open_source(options)  # which may take long, so all that can be refused before has been
     ERR.print(describe(opened.source))
     if opened.remark:
         ERR.print(opened.remark)
@@ -43,25 +50,39 @@ def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOption
             opened.source, opened.fit(settings.stream), settings.train.negative_actions, settings.model.rank_actions
         ):
             ERR.print(sentence, markup=False)
-    run = _into_this_process if options.direct else _into_kafka
-    return run(opened, settings, options)
+    if kafka is None:
+        return _into_this_process(opened, settings, options)
+    return _into_kafka(opened, settings, kafka, options)
 
 
-def _into_kafka(opened: Opened, settings: Settings, options: ReplayOptions) -> bool:
-    from stream.kafka.bootstrap import require_kafka
+def _reach_kafka(settings: Settings, options: ReplayOptions) -> "Kafka":
+    """Return the cluster, which answers and lets us do our work.
+
+    Raises:
+        SimError: The replay's name cannot name a file.
+        BrokerError: It does not, or topics that are not to be made are missing.
+    """
+    from stream.kafka.bootstrap import check_reachable, require_kafka
     from stream.kafka.permissions import check_permissions
-    from stream.kafka.topics import create_topics, topic_name, verify_topics
+    from stream.kafka.topics import topic_name, verify_topics
 
-    name = options.name or opened.source.name
-    if Path(name).name != name:
-        raise SimError(f"--name {name} cannot name a file; remove its slashes.")
+    if options.name and Path(options.name).name != options.name:
+        raise SimError(f"--name {options.name} cannot name a file; remove its slashes.")
     kafka, stream = require_kafka(settings.bootstrap, settings.kafka), settings.stream
     names = [topic_name(stream, topic) for topic in TOPICS]
+    check_reachable(kafka)
     check_permissions(kafka, reads=names, writes=names)
+    if not options.create_topics:
+        verify_topics(kafka, stream, TOPICS)
+    return kafka
+
+
+def _into_kafka(opened: Opened, settings: Settings, kafka: "Kafka", options: ReplayOptions) -> bool:
+    from stream.kafka.topics import create_topics
+
+    name, stream = options.name or opened.source.name, settings.stream
     if options.create_topics:
         create_topics(kafka, stream)
-    else:
-        verify_topics(kafka, stream, TOPICS)
     if wanted := _differences(stream, opened.fit(stream)):
         ERR.print(f"It makes fitting examples if the workers have {wanted}.")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters comes as a sentence

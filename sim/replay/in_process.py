@@ -11,27 +11,22 @@ A run that was stopped does not continue: its stores and its trainer may have se
 the folders of such a run; `restart` deletes marked folders, and never those of workers or a trainer.
 """
 
-import fcntl
-import shutil
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
-
-import msgspec
 
 from model.options import check_lengths
 from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
+from sim.replay.direct_folders import claim_folders
 from sim.replay.in_process_join import InProcessJoin
 from sim.sources.source import Source, SourceEvent, replay_events
 from stream.join.partition import Partition
 
 BATCH_EVENTS: Final = 1_000
-_MARK: Final = "direct.json"
 
 
 class DirectRun:
@@ -50,7 +45,7 @@ class DirectRun:
         self.settings = settings
         stream, data_dir = self.settings.stream, self.settings.data_dir
         check_lengths(self.settings.model, stream.example_tokens)
-        _claim(data_dir, self.settings.train.name, restart)
+        claim_folders(data_dir, self.settings.train.name, restart=restart)
         self.training = Training(
             data_dir,
             self.settings.train,
@@ -106,37 +101,3 @@ class DirectRun:
     def refused(self) -> dict[str, int]:
         """Return the number of dead-letters by reason."""
         return self._joining.refused()
-
-
-def _claim(data_dir: Path, name: str, restart: bool) -> None:
-    """Make the run's folders, empty and marked as its own.
-
-    Raises:
-        SimError: There is something already that may not be deleted.
-    """
-    folders = data_dir / "store", data_dir / "train" / name
-    there = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
-    if there and not restart:
-        raise SimError(
-            f"{there[0]} is there already, and --direct begins with nothing; "
-            "delete an earlier run of --direct by --restart, or choose another --data-dir."
-        )
-    for folder in there:
-        if not (folder / _MARK).exists():
-            raise SimError(f"{folder} was not made by --direct, so --restart keeps it; choose another --data-dir.")
-        if any(map(_is_locked, folder.glob("*/LOCK"))):
-            raise SimError(f"{folder} is in use by another process; stop that first.")
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        (folder / _MARK).write_bytes(msgspec.json.encode({"version": 1}))
-
-
-def _is_locked(path: Path) -> bool:
-    """Return whether another process has this store open: RocksDB holds a POSIX lock on its file."""
-    with path.open("rb+") as file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False

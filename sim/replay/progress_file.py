@@ -68,7 +68,7 @@ def load_state(path: Path, fingerprint: str) -> ReplayState | None:
         return None
     try:
         state = msgspec.json.decode(content, type=ReplayState)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise SimError(f"{path} cannot be read ({error}); begin again by --restart.") from None
     if state.version != VERSION:
         raise SimError(f"{path} has version {state.version}, this program knows {VERSION}; begin again by --restart.")

@@ -2,7 +2,8 @@
 
 A row is one item: its id, its title if there is one, and every other column as a feature. A text with `|` between its
 parts ("Comedy|Drama"), or a list, is a feature with several values; an empty cell or NaN is no feature. A text that is
-a number as JSON writes it is that number, so that a catalogue has the same features in any format.
+a number or a boolean as JSON writes it is that (true also as pandas writes it, True), so that a catalogue has the same
+features in any format.
 """
 
 import math
@@ -25,6 +26,7 @@ from sim.sources.tables.table import AnyFile, open_table
 ID_COLUMNS = ("item_id", "id", "item", "itemid", "movieId", "movie_id", "product_id", "article_id", "news_id")
 TITLE_COLUMNS = ("title", "name", "item_name", "movie_title", "prod_name", "product_name", "headline")
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_BOOLEANS: Final = {"true": True, "false": False}
 _WHOLE: Final = 1 << 63  # whole numbers from here on are floats
 
 Catalogue = list[tuple[str, bytes]]
@@ -68,6 +70,12 @@ def read_items(
         )
     if title is not None and title not in table.columns:
         raise SimError(f"{table.name} has no column {title!r}; its columns are {', '.join(table.columns)}.")
+    for name in (id_column, title):
+        if name in table.columns and name not in table.readable:
+            raise SimError(
+                f"{table.name} has {name!r} in lists, and an item has one id and one title; name another of its "
+                f"columns {', '.join(table.readable)}."
+            )
     title_column = title or _first(TITLE_COLUMNS, table.readable)
     table = table.reopened(replace(settings, texts=tuple(name for name in (id_column, title_column) if name)))
     frames = []
@@ -138,11 +146,15 @@ def _is_nothing(raw: Any) -> bool:
 
 
 def _value(raw: Any) -> Any:
-    if isinstance(raw, str) and "|" in raw:
-        return [_scalar(part) for part in raw.split("|") if part]
     if isinstance(raw, list):
-        return [_scalar(each) for each in raw if not _is_nothing(each)]
-    return _scalar(raw)
+        return [_scalar(part) for each in raw for part in _parts(each) if not _is_nothing(part)]
+    parts = _parts(raw)
+    return _scalar(raw) if parts == [raw] else [_scalar(part) for part in parts if part]
+
+
+def _parts(raw: Any) -> list[Any]:
+    """Return the parts of a text with `|` between them, also of one in a list; anything else is one."""
+    return raw.split("|") if isinstance(raw, str) else [raw]
 
 
 def _scalar(raw: Any) -> Any:
@@ -151,6 +163,8 @@ def _scalar(raw: Any) -> Any:
     if isinstance(raw, dict):
         return msgspec.json.encode(raw, enc_hook=str).decode()
     text = str(raw)
+    if text.lower() in _BOOLEANS:
+        return _BOOLEANS[text.lower()]
     number = float(text) if _NUMBER.fullmatch(text) else math.inf
     if not math.isfinite(number):
         return text

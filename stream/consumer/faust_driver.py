@@ -12,12 +12,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final
 
 import faust
 from aiokafka.consumer import fetcher
 from aiokafka.errors import KafkaError
+from aiokafka.structs import OffsetAndMetadata
 from faust.app.base import BootStrategy
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
@@ -53,6 +55,8 @@ class DrivenApp(faust.App):
     BootStrategy = Boot
     owner: StateOwner
     progress: Progress
+    note = ""
+    """Kept by Kafka with this member's committed offsets, for whoever asks who has a partition."""
 
     def set_owner(self, owner: StateOwner, progress: Progress) -> None:
         """Set whose state decides where consumption begins."""
@@ -109,6 +113,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         client = super()._create_worker_consumer(transport)
         client._fetch_max_wait_ms = _FETCH_MS
         client._isolation_level = "read_committed"  # Faust sets it for its own transactions alone
+        commit = client.commit
+
+        async def noted(offsets: Mapping[TP, OffsetAndMetadata]) -> None:
+            await commit({tp: OffsetAndMetadata(found.offset, self.app.note) for tp, found in offsets.items()})
+
+        client.commit = noted
         return client
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -215,9 +225,17 @@ class Consumer(driver.Consumer):
             if last is not None and last >= first[tp]:
                 seeks[tp] = known[tp] = last
         await self.seek_wait(seeks)
+        if self.app.note:
+            await self._commit_note(wanted)
         for tp, offset in seeks.items():
             self._committed_offset[tp] = offset or None  # Faust ignores acknowledgements below it
             self.app.progress.begin(tp, offset, end[tp], known.get(tp))
+
+    async def _commit_note(self, wanted: Mapping[TP, int | None]) -> None:
+        """Let Kafka know at once who has these partitions, and not only when their next records are handled."""
+        offsets = {driver.ensure_aiokafka_TP(tp): OffsetAndMetadata(offset or 0, "") for tp, offset in wanted.items()}
+        with suppress(KafkaError):  # another rebalance has begun; whoever gets the partitions commits
+            await self._thread.call_thread(self._thread._ensure_consumer().commit, offsets)
 
     async def _getmany(self, active_partitions: Any, timeout: float) -> Any:
         """Poll the partitions that may be polled now, and make a batch of each one's records.

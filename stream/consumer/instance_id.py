@@ -8,9 +8,13 @@ import itertools
 import uuid
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from filelock import FileLock, Timeout
 from xxhash import xxh3_64_hexdigest
+
+SEATS: Final = "seats"
+"""The folder of a data directory that has the locks of its workers."""
 
 
 class InstanceId:

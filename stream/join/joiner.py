@@ -22,21 +22,21 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from xxhash import xxh3_128_digest
+from xxhash import xxh3_128_intdigest
 
 from stream.config import StreamSettings
-from stream.example import Example
-from stream.join.example_builder import ExampleBuilder
+from stream.join.example_builder import Built, ExampleBuilder
 from stream.join.reorder_buffer import BufferedEvent, ReorderBuffer
 from stream.join.timers import Timers
 from stream.schema.dead_letters import RefusedError
 from stream.schema.events import ActionEvent, AttributeEvent, Event, ForgetEvent, ImpressionEvent
 from stream.schema.ids import NO_KEY, partition_of
-from stream.schema.tokens import TOKEN, Kind
+from stream.schema.tokens import Kind
 from stream.store.caches import CachedUser, TextIndex, UserCache, collision
-from stream.store.layout import BLOCK, Meta, Request, Target, Timer
+from stream.store.layout import BLOCK, Meta, Request, Target
 
-_PLACE: Final = struct.Struct("<QQ")  # user, position
+_PLACED: Final = struct.Struct("<QQQQqB")  # user, position, and the token (tokens.py)
+_PLACE_BYTES: Final = 16
 _DIGEST: Final = 2**128
 _WINDOW, _LEAVE = 0, 1  # what falls due, in the order of one instant
 _DAY_MS: Final = 86_400_000
@@ -49,7 +49,7 @@ Refusal = tuple[BufferedEvent, RefusedError]
 class Joined(NamedTuple):
     """What a run of the joiner gives."""
 
-    examples: list[Example]  # that have left, in order
+    examples: list[Built]  # that have left, in order
     refusals: list[Refusal]  # events whose id collides with another's
     complete: bool  # whether nothing before the watermark is left
 
@@ -84,12 +84,12 @@ class Joiner:
         self._users = users
         self._texts = texts
         self._counters = meta.counters
-        self._builder = ExampleBuilder(partition, settings.example_tokens, texts, meta.serial)
+        self._builder = ExampleBuilder(partition, settings.example_tokens, texts, meta)
         self._age_ms = int(settings.history_days * _DAY_MS)
         self._window_ms = int(settings.action_window_s * 1000)
         self._gather_ms = int(settings.gather_s * 1000)
         self._timers = timers
-        self._examples: list[Example] = []
+        self._examples: list[Built] = []
         self._example_tokens = 0  # in these
         self.erased: list[int] = []
         """Users erased so far, for whoever clears their traces off the disk, and then this list."""
@@ -99,6 +99,11 @@ class Joiner:
     def serial(self) -> int:
         """The serial of the last example."""
         return self._builder.serial
+
+    @property
+    def parent(self) -> bytes:
+        """The digest of the last example's message."""
+        return self._builder.parent
 
     def run(self, buffer: ReorderBuffer, until_ms: int, most: int) -> Joined:
         """Join instant by instant everything before `until_ms`, or until the examples have `most` tokens.
@@ -149,13 +154,13 @@ class Joiner:
                 refused.append((buffered, error))
             else:
                 events.append(event)
-        self._misrouted.clear()
-        for key, group in groupby(events, key=_USER):
-            own = list(group)
+        if self._misrouted:
+            self._misrouted.clear()
+        for own in [events] if len(events) == 1 else [list(group) for _, group in groupby(events, key=_USER)]:
             if isinstance(own[-1], ForgetEvent):
-                self._erase(key, now_ms)
+                self._erase(own[0].user, now_ms)
             else:
-                self._join(key, now_ms, own)
+                self._join(own, now_ms)
         return refused
 
     def _check_user(self, event: Event) -> None:
@@ -173,19 +178,18 @@ class Joiner:
             self._misrouted.add(event.user)
             self._counters.misrouted += 1
 
-    def _join(self, key: int, now_ms: int, events: list[Event]) -> None:
-        """Append what one user saw and did at one instant: attributes, then slates, then actions."""
-        user = self._users.touch(key, events[0].user_text)
-        before = user.state.length
-        slates = [event for event in events if isinstance(event, ImpressionEvent)]
-        for event in events:
-            if isinstance(event, AttributeEvent):
-                self._set_attribute(user, event)
-        if slates:
-            self._show(user, slates, now_ms)
+    def _join(self, events: list[Event], now_ms: int) -> None:
+        """Append what one user saw and did at one instant; it is sorted: attributes, then slates, then actions."""
+        user = self._users.touch(events[0].user, events[0].user_text)
+        before, query = user.state.length, None
         for event in events:
             if isinstance(event, ActionEvent):
                 self._act(user, event)
+            elif isinstance(event, ImpressionEvent):
+                query = user.state.length - 1 if query is None else query
+                self._show(user, event, query)
+            elif isinstance(event, AttributeEvent):
+                self._set_attribute(user, event)
         self._forget(user, now_ms, new_block=user.state.length // BLOCK > before // BLOCK)
 
     def _erase(self, key: int, now_ms: int) -> None:
@@ -194,19 +198,20 @@ class Joiner:
         if user is None:
             return
         for request in user.open:
-            self._timers.cancel(Timer(request.due_ms, _WINDOW, key, request.number))
+            self._timers.cancel(request.due_ms, _WINDOW, key, request.number)
         if user.state.gathered:
-            self._timers.cancel(Timer(user.state.leave_ms, _LEAVE, key, 0))
+            self._timers.cancel(user.state.leave_ms, _LEAVE, key, 0)
         self._users.erase(key)
         self._examples.append(self._builder.farewell(key, now_ms))
         self.erased.append(key)
 
-    def _append(self, user: CachedUser, key: int, action: int, ts_ms: int, kind: Kind) -> int:
-        token = TOKEN.pack(key, action, ts_ms, kind)
-        position = user.append(token)
-        added = int.from_bytes(xxh3_128_digest(_PLACE.pack(user.key, position) + token))
-        self.digest = (self.digest + added) % _DIGEST
-        self._counters.tokens += 1
+    def _append(self, user: CachedUser, keys: Sequence[int], action: int, ts_ms: int, kind: Kind) -> int:
+        """Append a token for each key; return the position of the first."""
+        position = user.state.length
+        placed = [_PLACED.pack(user.key, place, key, action, ts_ms, kind) for place, key in enumerate(keys, position)]
+        user.append(b"".join([token[_PLACE_BYTES:] for token in placed]))
+        self.digest = (self.digest + sum(map(xxh3_128_intdigest, placed))) % _DIGEST
+        self._counters.tokens += len(placed)
         return position
 
     def _set_attribute(self, user: CachedUser, event: AttributeEvent) -> None:
@@ -218,28 +223,22 @@ class Joiner:
         if len(known) > self._settings.user_attributes:
             del known[next(iter(known))]
             self._counters.dropped_attributes += 1
-        self._append(user, event.value, NO_KEY, event.ts_ms, Kind.ATTRIBUTE)
+        self._append(user, (event.value,), NO_KEY, event.ts_ms, Kind.ATTRIBUTE)
 
-    def _show(self, user: CachedUser, slates: list[ImpressionEvent], now_ms: int) -> None:
-        state = user.state
-        query = state.length - 1
-        for slate in slates:
-            position = state.length
-            for item in slate.items:
-                self._append(user, item, NO_KEY, now_ms, Kind.IMPRESSION)
-            if len(user.open) >= self._settings.open_requests:
-                self._counters.dropped_requests += 1
-                continue
-            state.requests += 1
-            due_ms = now_ms + self._window_ms
-            user.open.add(
-                Request(state.requests, slate.request, now_ms, due_ms, query, position, list(slate.items), {})
-            )
-            self._timers.set(Timer(due_ms, _WINDOW, user.key, state.requests))
+    def _show(self, user: CachedUser, slate: ImpressionEvent, query: int) -> None:
+        state, now_ms = user.state, slate.ts_ms
+        position = self._append(user, slate.items, NO_KEY, now_ms, Kind.IMPRESSION)
+        if len(user.open) >= self._settings.open_requests:
+            self._counters.dropped_requests += 1
+            return
+        state.requests += 1
+        due_ms = now_ms + self._window_ms
+        user.open.add(Request(state.requests, slate.request, now_ms, due_ms, query, position, list(slate.items), {}))
+        self._timers.set(due_ms, _WINDOW, user.key, state.requests)
 
     def _act(self, user: CachedUser, event: ActionEvent) -> None:
         state = user.state
-        position = self._append(user, event.item, event.action, event.ts_ms, Kind.ACTION)
+        position = self._append(user, (event.item,), event.action, event.ts_ms, Kind.ACTION)
         request = user.open.answered(event.item, event.request)
         if request is None and event.request == NO_KEY:
             state.requests += 1
@@ -260,17 +259,17 @@ class Joiner:
         state = user.state
         if not state.gathered:
             state.leave_ms = now_ms + self._gather_ms
-            self._timers.set(Timer(state.leave_ms, _LEAVE, user.key, 0))
+            self._timers.set(state.leave_ms, _LEAVE, user.key, 0)
         state.gathered += targets
         if len(state.gathered) >= self._settings.gather_targets:
-            self._timers.cancel(Timer(state.leave_ms, _LEAVE, user.key, 0))
+            self._timers.cancel(state.leave_ms, _LEAVE, user.key, 0)
             self._leave(user, now_ms)
 
     def _leave(self, user: CachedUser, now_ms: int) -> None:
         targets, user.state.gathered = user.state.gathered, []
         for example in self._builder.build(user, targets, now_ms):
             self._examples.append(example)
-            self._example_tokens += len(example.keys)
+            self._example_tokens += example.tokens
         self._counters.targets += len(targets)
 
     def _forget(self, user: CachedUser, now_ms: int, *, new_block: bool) -> None:

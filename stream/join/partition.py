@@ -19,14 +19,13 @@ goes out with the call that joins the last of it.
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import msgspec
 
 from stream.config import StreamSettings
 from stream.consumer.read_log import ReadLog
 from stream.errors import StoreError
-from stream.example import NO_PARENT, Heartbeat, Record, encode_example, encode_heartbeat, message_digest
+from stream.example import NO_PARENT, Heartbeat, Record, encode_heartbeat
 from stream.join.joiner import Joiner
 from stream.join.outbox import Outbox
 from stream.join.reorder_buffer import NEVER_MS, BufferedEvent, ReorderBuffer, Watermark
@@ -69,7 +68,6 @@ class Partition:
         self.next_offsets = meta.offsets
         self.counters = meta.counters
         self.outbox = Outbox(store, meta.outgoing)
-        self._parent = meta.parent
         self._logs = [
             ReadLog(settings.topic_prefix + source.topic, number, meta.logs[source].offset, meta.logs[source].digest)
             for source in SourceTopic
@@ -195,9 +193,7 @@ class Partition:
             self._refuse(refused, event.source, event.offset, event.event.user_text.encode(), event.value)
         for example in joined.examples:
             self.counters.examples += 1
-            message = encode_example(replace(example, parent=self._parent))
-            self._parent = message_digest(message)
-            self.outbox.put(EXAMPLES, example.user.to_bytes(8), message)
+            self.outbox.put(EXAMPLES, example.user.to_bytes(8), example.message)
         if self.behind and joined.complete:
             self._promised_ms = until_ms
             beat = Heartbeat(self.number, until_ms, self.counters.tokens, self._joiner.digest.to_bytes(16))
@@ -238,7 +234,7 @@ class Partition:
                 for log, replayed in zip(self._logs, self._replayed, strict=True)
             ],
             serial=self._joiner.serial,
-            parent=self._parent,
+            parent=self._joiner.parent,
             outgoing=self.outbox.last,
             digest=self._joiner.digest.to_bytes(16),
             counters=self.counters,

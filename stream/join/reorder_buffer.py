@@ -13,9 +13,10 @@ All waiting events are in memory, by time. Those still waiting at the end of a b
 
 import heapq
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
+
+from msgspec import Struct
 
 from stream.schema.dead_letters import Reason, RefusedError
 from stream.schema.events import Event, decode_waiting
@@ -70,8 +71,7 @@ class Watermark:
         return self.at_ms
 
 
-@dataclass(slots=True)
-class BufferedEvent:
+class BufferedEvent(Struct, gc=False):
     """One event that waits, and the record it came in."""
 
     event: Event
@@ -79,6 +79,7 @@ class BufferedEvent:
     offset: int
     value: bytes
     on_disk: bool = False
+    joined: bool = False
 
     @property
     def sort_key(self) -> tuple[Any, ...]:
@@ -101,7 +102,7 @@ class ReorderBuffer:
     def __init__(self, stored: Iterable[tuple[bytes, bytes]] = ()) -> None:
         self._times: list[int] = []  # a heap of the keys of `_at`
         self._at: dict[int, list[BufferedEvent]] = {}
-        self._unwritten: dict[int, list[BufferedEvent]] = {}
+        self._unwritten: list[BufferedEvent] = []  # some of them joined since
         self._deleted: list[bytes] = []
         self._count = 0
         self.unreadable: list[tuple[SourceTopic, int, bytes, RefusedError]] = []  # to become dead-letters
@@ -124,23 +125,25 @@ class ReorderBuffer:
     def add(self, buffered: BufferedEvent) -> None:
         """Let an event wait."""
         self._insert(buffered)
-        self._unwritten.setdefault(buffered.event.ts_ms, []).append(buffered)
+        self._unwritten.append(buffered)
 
     def pop(self) -> list[BufferedEvent]:
         """Remove the events of the earliest time and return them in the order of their sort keys."""
         ts_ms = heapq.heappop(self._times)
         popped = self._at.pop(ts_ms)
-        self._unwritten.pop(ts_ms, None)
         self._count -= len(popped)
-        self._deleted += [buffered.key for buffered in popped if buffered.on_disk]
+        for buffered in popped:
+            buffered.joined = True
+            if buffered.on_disk:
+                self._deleted.append(buffered.key)
         if len(popped) > 1:
             popped.sort(key=_SORT_KEY)
         return popped
 
     def write_back(self) -> Iterator[tuple[bytes, bytes | None]]:
         """Return what to write and to delete (value None) so that the disk holds exactly what waits."""
-        for waiting in self._unwritten.values():
-            for buffered in waiting:
+        for buffered in self._unwritten:
+            if not buffered.joined:
                 buffered.on_disk = True
                 yield buffered.key, buffered.value
         self._unwritten.clear()

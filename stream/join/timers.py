@@ -44,17 +44,18 @@ class Timers:
         """Return how many are in memory."""
         return len(self._heap)
 
-    def set(self, timer: Timer) -> None:
+    def set(self, due_ms: int, what: int, user: int, number: int) -> None:
         """Set a timer."""
-        key = timer.key
+        key = layout.timer_key(due_ms, what, user, number)
         self._unwritten.add(key)
         if key < self._known:
             heapq.heappush(self._heap, key)
-            self.next_ms = min(self.next_ms, timer.due_ms)
+            if due_ms < self.next_ms:
+                self.next_ms = due_ms
 
-    def cancel(self, timer: Timer) -> None:
+    def cancel(self, due_ms: int, what: int, user: int, number: int) -> None:
         """Delete a timer that is set; it may still come out of `pop`."""
-        self._delete(timer.key)
+        self._delete(layout.timer_key(due_ms, what, user, number))
 
     def pop(self) -> Timer:
         """Remove the next timer and return it."""
@@ -85,7 +86,7 @@ class Timers:
     def _look_ahead(self) -> None:
         while not self._heap and self._known < _ALL:
             self._read()
-        self.next_ms = layout.parse_timer(self._heap[0]).due_ms if self._heap else END_OF_TIME_MS
+        self.next_ms = layout.due_ms(self._heap[0]) if self._heap else END_OF_TIME_MS
 
     def _read(self) -> None:
         stored = [key for key, _ in self._store.scan(layout.TIMER, self._known, _READ)]

@@ -43,6 +43,11 @@ def topic_name(settings: StreamSettings, topic: str) -> str:
     return settings.topic_prefix + topic
 
 
+def workers_group(settings: StreamSettings) -> str:
+    """Return the name of the workers' consumer group."""
+    return f"{settings.topic_prefix}hstu-workers"
+
+
 def create_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = _TIMEOUT_S) -> dict[str, str]:
     """Create the topics that do not exist, and wait until they can be used; several processes may do this at once.
 

@@ -16,14 +16,14 @@ from msgspec import Struct
 
 from stream.schema.bounds import JsonBoundsError, TooDeepError, check_json
 from stream.schema.dead_letters import Reason, RefusedError
-from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
+from stream.schema.ids import MAX_ID_BYTES, NO_KEY, BadIdError, attribute_text, id_key, id_text, keyed
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
 from stream.schema.topics import SourceTopic
 
 _Id = str | int
 
 
-class Impression(Struct, frozen=True):
+class Impression(Struct, frozen=True, gc=False):
     """One request's slate: the items shown together."""
 
     user_id: _Id
@@ -32,7 +32,7 @@ class Impression(Struct, frozen=True):
     items: tuple[_Id, ...]
 
 
-class Action(Struct, frozen=True):
+class Action(Struct, frozen=True, gc=False):
     """Something that a user did to an item; with `request_id` it answers that slate."""
 
     user_id: _Id
@@ -43,7 +43,7 @@ class Action(Struct, frozen=True):
     value: str | int | float | bool | None = None
 
 
-class Attribute(Struct, frozen=True):
+class Attribute(Struct, frozen=True, gc=False):
     """A slowly changing feature of a user, such as the country."""
 
     user_id: _Id
@@ -52,7 +52,7 @@ class Attribute(Struct, frozen=True):
     ts: int
 
 
-class Forget(Struct, frozen=True):
+class Forget(Struct, frozen=True, gc=False):
     """On `attributes`: erase a user, with everything up to `ts`."""
 
     user_id: _Id
@@ -60,13 +60,13 @@ class Forget(Struct, frozen=True):
     ts: int
 
 
-class _Heartbeat(Struct, frozen=True):
+class _Heartbeat(Struct, frozen=True, gc=False):
     """Nothing older than `watermark` (ms) will follow in this partition of this topic."""
 
     watermark: int
 
 
-class AttributeEvent(Struct, frozen=True):
+class AttributeEvent(Struct, frozen=True, gc=False):
     """A decoded attribute: ids are keys here and below."""
 
     ts_ms: int
@@ -84,7 +84,7 @@ class AttributeEvent(Struct, frozen=True):
         return self.user, Kind.ATTRIBUTE, self.value, self.name
 
 
-class ImpressionEvent(Struct, frozen=True):
+class ImpressionEvent(Struct, frozen=True, gc=False):
     """A decoded impression."""
 
     ts_ms: int
@@ -100,7 +100,7 @@ class ImpressionEvent(Struct, frozen=True):
         return self.user, Kind.IMPRESSION, self.request, self.items
 
 
-class ActionEvent(Struct, frozen=True):
+class ActionEvent(Struct, frozen=True, gc=False):
     """A decoded action; `request` and `value` are NO_KEY where it has none."""
 
     ts_ms: int
@@ -118,7 +118,7 @@ class ActionEvent(Struct, frozen=True):
         return self.user, Kind.ACTION, self.item, self.action, self.request, self.value
 
 
-class ForgetEvent(Struct, frozen=True):
+class ForgetEvent(Struct, frozen=True, gc=False):
     """A user who is erased."""
 
     ts_ms: int
@@ -224,18 +224,30 @@ def _check_time(name: str, ts: int, now_ms: int | None) -> None:
 
 
 def _keyed(field: str, raw: _Id) -> tuple[int, str]:
-    text = id_text(raw)
-    if not text:
-        raise RefusedError(Reason.EMPTY_ID, f"{field} is empty")
-    if len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES:
-        raise RefusedError(Reason.LONG_ID, f"{field} has more than {MAX_ID_BYTES} bytes of UTF-8")
-    return id_key(text), text
+    try:
+        return keyed(raw)
+    except BadIdError:
+        raise _bad_id(field, raw) from None
+
+
+def _bad_id(field: str, raw: _Id) -> RefusedError:
+    if not id_text(raw):
+        return RefusedError(Reason.EMPTY_ID, f"{field} is empty")
+    return RefusedError(Reason.LONG_ID, f"{field} has more than {MAX_ID_BYTES} bytes of UTF-8")
+
+
+def _request(raw: _Id) -> int:
+    """Return the key of a request's id, which comes once or twice and is not kept."""
+    try:
+        return keyed.__wrapped__(raw)[0]
+    except BadIdError:
+        raise _bad_id("request_id", raw) from None
 
 
 def _action(event: Action) -> ActionEvent:
     user, user_text = _keyed("user_id", event.user_id)
     item, action = _keyed("item_id", event.item_id), _keyed("action", event.action)
-    request = NO_KEY if event.request_id is None else _keyed("request_id", event.request_id)[0]
+    request = NO_KEY if event.request_id is None else _request(event.request_id)
     value = NO_KEY if event.value is None else id_key(msgspec.json.encode(event.value).decode())
     return ActionEvent(event.ts, user, user_text, item[0], action[0], request, value, (item, action))
 
@@ -246,9 +258,12 @@ def _impression(event: Impression, max_slate: int | None) -> ImpressionEvent:
     if max_slate is not None and len(event.items) > max_slate:
         raise RefusedError(Reason.LONG_SLATE, f"items has {len(event.items)} ids where max_slate allows {max_slate}")
     user, user_text = _keyed("user_id", event.user_id)
-    request, _ = _keyed("request_id", event.request_id)
-    items = tuple(_keyed("items", item) for item in event.items)
-    keys = tuple(key for key, _ in items)
+    request = _request(event.request_id)
+    try:
+        items = tuple(map(keyed, event.items))
+    except BadIdError:
+        items = tuple([_keyed("items", item) for item in event.items])  # raises
+    keys = tuple([key for key, _ in items])
     if len(set(keys)) < len(keys):
         twice = next(text for place, (key, text) in enumerate(items) if key in keys[:place])
         raise RefusedError(Reason.DUPLICATE_ITEM, f"items shows {twice!r} more than once")

@@ -20,10 +20,26 @@ def id_text(raw: str | int) -> str:
     return raw if isinstance(raw, str) else str(raw)
 
 
-@lru_cache(maxsize=1 << 17)
 def id_key(text: str) -> int:
     """Return the 64-bit key of an id's text, in [0, 2**64)."""
     return xxh3_64_intdigest(text.encode())
+
+
+class BadIdError(ValueError):
+    """An id that is empty or too long."""
+
+
+@lru_cache(maxsize=1 << 17)
+def keyed(raw: str | int) -> tuple[int, str]:
+    """Return the key and the text of an id as it came in JSON; what comes often is found again.
+
+    Raises:
+        BadIdError: It is empty, or has more than MAX_ID_BYTES.
+    """
+    text = id_text(raw)
+    if not text or (len(text) * 4 > MAX_ID_BYTES and len(text.encode()) > MAX_ID_BYTES):
+        raise BadIdError
+    return id_key(text), text
 
 
 def attribute_text(name: str, value: str) -> str:

@@ -45,7 +45,7 @@ def replay_headers(ts_ms: int) -> Headers:
 
 def is_idle(record: Timed) -> bool:
     """Return whether a worker wrote the record into a silent topic."""
-    return bool(record.headers) and any(name == IDLE_HEADER for name, _ in record.headers)
+    return IDLE_HEADER in [name for name, _ in record.headers or ()]
 
 
 def unreadable(record: Timed) -> str:

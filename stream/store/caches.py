@@ -4,7 +4,7 @@ A user is read when time or an event needs it. Its tokens are in memory from a b
 from the store when an example needs them.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Final
 
@@ -50,11 +50,10 @@ class CachedUser:
         """How many bytes it takes in memory, about."""
         return _USER_BYTES + len(self.data) + len(self.open) * _REQUEST_BYTES
 
-    def append(self, token: bytes) -> int:
-        """Add a token of layout.TOKEN_BYTES bytes and return its position."""
-        self.data += token
-        self.state.length += 1
-        return self.state.length - 1
+    def append(self, tokens: bytes) -> None:
+        """Add tokens of layout.TOKEN_BYTES bytes each."""
+        self.data += tokens
+        self.state.length += len(tokens) // TOKEN_BYTES
 
     def tokens(self, start: int, end: int) -> bytes:
         """Return the bytes of tokens start … end-1; older blocks are read from the store.
@@ -210,15 +209,19 @@ class TextIndex:
             text = self._texts[key] = data.decode(errors="replace")  # damaged: then it collides with the real one
         return text
 
+    def encoded(self, keys: Iterable[int]) -> list[bytes]:
+        """Return the texts of keys in UTF-8, empty where one is unknown."""
+        return [(self.find(key) or "").encode() for key in keys]
+
     def learn(self, texts: tuple[tuple[int, str], ...]) -> None:
         """Remember (key, text) pairs, all or none of them.
 
         Raises:
             RefusedError: One of the keys has another text already.
         """
-        new = []
+        new, cached = [], self._texts.get
         for key, text in texts:
-            known = self.find(key)
+            known = cached(key) or self.find(key)
             if known is None:
                 new.append((key, text))
             elif known != text:

@@ -3,7 +3,7 @@
     key                                          value
     "v"                                          format version, u32 little-endian
     "m"                                          Meta, msgpack: offsets, clocks, serial, counters, digests
-    "d" due i64 | what u8 | user u64 | number u64    empty: a timer (Timer), in the order in which they fall due
+    "d" due i64 | what u8 | user u64 | number u64    empty: a timer, in the order in which they fall due
     "i" id u64                                   text of an id (item, action name, attribute value), UTF-8
     "r" user u64 | number u64                    Request, msgpack: inside its action window
     "t" user u64 | block u32                     tokens 64·block … 64·block+63 (tokens.py), fewer in the last
@@ -16,7 +16,7 @@ size; old blocks are dropped whole. Time finds users by their timers, so a store
 """
 
 import struct
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -45,18 +45,12 @@ _REQUEST = struct.Struct(">cQQ")
 _TIMER = struct.Struct(">cqBQQ")
 
 
-class Timer(NamedTuple):
-    """What falls due at an event time: `what` orders the timers of one instant (joiner.py)."""
+Timer = tuple[int, int, int, int]  # due_ms, what (the order within one instant: joiner.py), user, number
 
-    due_ms: int
-    what: int
-    user: int
-    number: int
 
-    @property
-    def key(self) -> bytes:
-        """Its key in the store, by which timers are ordered."""
-        return _TIMER.pack(TIMER, *self)
+def timer_key(due_ms: int, what: int, user: int, number: int) -> bytes:
+    """Return the key of a timer; timers are ordered by it."""
+    return _TIMER.pack(TIMER, due_ms, what, user, number)
 
 
 def parse_timer(key: bytes) -> Timer:
@@ -66,9 +60,15 @@ def parse_timer(key: bytes) -> Timer:
         StoreError: It is no such key.
     """
     try:
-        return Timer(*_TIMER.unpack(key)[1:])
+        _, due_ms, what, user, number = _TIMER.unpack(key)
+        return due_ms, what, user, number
     except struct.error as error:
         raise _damaged(key, error) from None
+
+
+def due_ms(key: bytes) -> int:
+    """Return when the timer of a key falls due."""
+    return int.from_bytes(key[1:9])
 
 
 def request_key(user: int, number: int) -> bytes:
@@ -161,7 +161,7 @@ def _damaged(key: bytes, error: Exception) -> StoreError:
     )
 
 
-class Target(msgspec.Struct, array_like=True):
+class Target(msgspec.Struct, array_like=True, gc=False):
     """A token that has become a target: its position, the last position before its request (-1: none), its label."""
 
     position: int
@@ -171,7 +171,7 @@ class Target(msgspec.Struct, array_like=True):
     labels: list[int]
 
 
-class Request(msgspec.Struct, array_like=True):
+class Request(msgspec.Struct, array_like=True, gc=False):
     """An impression inside its action window: from `position` on its items stand one after the other.
 
     `labels` has the keys of the actions on the item at a place of the slate, where there are any. `final`: all items
@@ -215,7 +215,7 @@ class UserState(msgspec.Struct, array_like=True):
     leave_ms: int = 0
 
 
-class Outgoing(msgspec.Struct, array_like=True, frozen=True):
+class Outgoing(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A record for Kafka: its number in the outbox, topic without prefix, key, value, headers."""
 
     number: int

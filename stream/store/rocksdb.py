@@ -3,6 +3,8 @@
     <data_dir>/store/p0/           the store of partition 0
     <data_dir>/store/p0.owner      which process opened it last, for the error of the next one
     <data_dir>/store/.p0.new/      one that is being made; it is renamed when it is whole, so p0 is never half a store
+    <data_dir>/store/.p0.backup/   its state at one moment, by links to its files, on its way to the backups
+    <data_dir>/store/.p0.restored/, .p0.replaced/, .p0.lock     restored from them: stream/backup/restore.py
 
 Foreign exceptions stop here: a store that is open elsewhere, damaged, foreign or unwritable is a StoreError.
 """
@@ -12,7 +14,8 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -23,6 +26,7 @@ from rocksdict import (
     BlockBasedOptions,
     BottommostLevelCompaction,
     Cache,
+    Checkpoint,
     CompactOptions,
     Options,
     Rdict,
@@ -34,6 +38,8 @@ from stream.errors import StoreBusyError, StoreError
 from stream.store import layout
 
 _ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
+_FLUSH_S: Final = 60.0
+_FLUSH_LOOK_S: Final = 0.005
 _LOG_BYTES: Final = 1 << 20  # of RocksDB's own log, which grows by a line with each catch_up, and of the one before
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 # rocksdict raises a bare Exception with the text of RocksDB, which (env_posix.cc) reports a lock that is held in two
@@ -75,10 +81,13 @@ def partition_path(data_dir: Path, partition: int) -> Path:
 class RocksStore:
     """A store on disk. Another process may read it at the same time with `open_secondary`."""
 
-    def __init__(self, db: Rdict, path: Path, scratch: Path | None = None) -> None:
+    def __init__(
+        self, db: Rdict, path: Path, scratch: Path | None = None, read: Mapping[str, int] | None = None
+    ) -> None:
         self._db = db
         self._path = path
         self._scratch = scratch
+        self._read = read  # sizes of the log files as of the last catch_up
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key.
@@ -105,13 +114,21 @@ class RocksStore:
 
     def scan_back(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Return all keys with a prefix, from the last to the first; what is not asked for is not read."""
+        options = ReadOptions()
+        options.set_iterate_upper_bound(_after(prefix))
         try:
-            pairs: Iterable[tuple[Any, Any]] = self._db.items(backwards=True, from_key=_after(prefix))
-            for key, value in pairs:
-                if key.startswith(prefix):
-                    yield key, value
-                elif key < prefix:
-                    return
+            place: Any = self._db.iter(options)  # unlike items(), it moves no further than it is told
+            place.seek(prefix)
+            first = place.key() if place.valid() else b""
+            if first.startswith(prefix):
+                place.seek_for_prev(_after(prefix))
+                while place.valid() and place.key() > first:
+                    if place.key().startswith(prefix):
+                        yield place.key(), place.value()
+                    place.prev()
+                place.status()
+                yield first, place.value()  # a step further would lead through all that was deleted below
+            place.status()
         except Exception as error:
             raise self._unreadable(error) from None
 
@@ -137,16 +154,46 @@ class RocksStore:
         for prefix in prefixes:
             self._db.compact_range(prefix, _after(prefix), _every_level())
 
+    def checkpoint(self, path: Path) -> None:
+        """Write the state of this moment into a new folder beside the store, by links to its files; in a thread.
+
+        rocksdict holds Python's lock while RocksDB makes a checkpoint. So what is in memory is first written to disk by
+        RocksDB's own thread, and the checkpoint itself takes milliseconds.
+
+        Raises:
+            StoreError: It cannot be written, for instance because the disk is full.
+        """
+        shutil.rmtree(path, ignore_errors=True)
+        try:
+            self._db.flush(wait=False)
+            until = time.monotonic() + _FLUSH_S
+            while self._db.property_int_value("rocksdb.num-immutable-mem-table") and time.monotonic() < until:
+                time.sleep(_FLUSH_LOOK_S)
+            Checkpoint(self._db).create_checkpoint(str(path))
+        except Exception as error:
+            raise _unusable(path, error, what="cannot be written") from None
+
     def catch_up(self) -> None:
-        """Read what the writer has written since (secondaries only).
+        """Read what the writer has written since (secondaries only); nothing if no file has grown, come or gone.
+
+        Where the writer has begun another log, all is opened anew: a secondary keeps what it has read of the one
+        before, and would answer with that in the place of newer values until something is written to the new log.
 
         Raises:
             StoreError: The files are damaged.
         """
+        written = _log_sizes(self._path)
+        if written is not None and written == self._read:
+            return
         try:
-            self._db.try_catch_up_with_primary()
+            if written is not None and self._read is not None and written.keys() == self._read.keys():
+                self._db.try_catch_up_with_primary()
+            else:
+                before, self._db = self._db, _secondary(self._path, self._scratch)
+                before.close()
         except Exception as error:
             raise self._unreadable(error) from None
+        self._read = written
 
     def _unreadable(self, error: Exception) -> StoreError:
         return _unusable(self._path, error, files_come_and_go=self._scratch is not None)
@@ -156,6 +203,16 @@ class RocksStore:
         self._db.close()
         if self._scratch:
             shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _log_sizes(path: Path) -> dict[str, int] | None:
+    """Return the sizes of a store's logs and manifests: every write makes one longer. None where one has just gone."""
+    try:
+        with os.scandir(path) as files:
+            logs = [file for file in files if file.name.endswith(".log") or file.name.startswith("MANIFEST")]
+            return {file.name: file.stat().st_size for file in logs}
+    except OSError:
+        return None
 
 
 def identity(path: Path) -> bytes:
@@ -217,6 +274,24 @@ def _make(path: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)  # another process was quicker
 
 
+def read_meta(path: Path) -> layout.Meta | None:
+    """Return how far a store that nobody writes has come, None if nothing was ever committed.
+
+    Raises:
+        StoreError: It cannot be read.
+    """
+    try:
+        db = Rdict(str(path), _options(), access_type=AccessType.read_only())
+    except Exception as error:
+        raise _unusable(path, error) from None
+    store = RocksStore(db, path)
+    try:
+        data = store.get(layout.META_KEY)
+        return layout.unpack(layout.METAS, layout.META_KEY, data) if data else None
+    finally:
+        store.close()
+
+
 def open_secondary(path: Path, scratch: Path) -> RocksStore:
     """Open a store that a worker may be writing, for reading; `scratch` is a folder for RocksDB's own log.
 
@@ -225,17 +300,23 @@ def open_secondary(path: Path, scratch: Path) -> RocksStore:
     """
     if not (path / "CURRENT").exists():
         raise _absent(path)
+    read = _log_sizes(path)
     try:
-        db = Rdict(str(path), _options(_ALL_FILES), access_type=AccessType.secondary(str(scratch)))
-        db.try_catch_up_with_primary()
+        db = _secondary(path, scratch)
     except Exception as error:
         raise _unusable(path, error, files_come_and_go=True) from None
-    store = RocksStore(db, path, scratch)
+    store = RocksStore(db, path, scratch, read)
     found = store.get(layout.VERSION_KEY)
     if found != _VERSION:
         store.close()
         raise _incomplete(path) if found is None else _other_version(path, found)
     return store
+
+
+def _secondary(path: Path, scratch: Path | None) -> Rdict:
+    db = Rdict(str(path), _options(_ALL_FILES), access_type=AccessType.secondary(str(scratch)))
+    db.try_catch_up_with_primary()
+    return db
 
 
 def _options(open_files: int = 256) -> Options:

@@ -9,8 +9,9 @@ offsets.
 
 import asyncio
 import logging
+import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -20,15 +21,18 @@ from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from stream.config import StreamSettings
-from stream.consumer.instance_id import lease_free
+from stream.consumer.instance_id import SEATS, lease_free, place_of
 from stream.errors import BrokerError
 from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
 from stream.kafka.permissions import check_permissions
 from stream.kafka.reasons import reason
-from stream.kafka.topics import EXAMPLE_BYTES, count_partitions, topic_name, verify_topics
+from stream.kafka.topics import EXAMPLE_BYTES, count_partitions, topic_name, verify_topics, workers_group
 from stream.metrics_server import Health, serve_metrics
+from stream.peers.address import Address, read_peer_token
+from stream.peers.sequence_service import PATH, SequenceService
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS, SourceTopic
+from stream.store.reader import SequenceReader
 from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
 from stream.worker.furthest_partition import FurthestPartition
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
@@ -59,16 +63,12 @@ def run_worker(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str
         kafka,
         reads=[topic_name(settings, topic) for topic in (*EVENTS, EXAMPLES)],
         writes=[topic_name(settings, topic) for topic in ALL],  # heartbeats go into those that it reads
-        group=_group(settings),
+        group=workers_group(settings),
     )
     verify_topics(kafka, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
     items = count_partitions(kafka, [settings.topic_prefix + ITEMS])
-    with lease_free(data_dir / "seats", name) as instance:
+    with lease_free(data_dir / SEATS, name) as instance:
         asyncio.run(_work(settings, data_dir, kafka, instance.name, sum(items.values())))
-
-
-def _group(settings: StreamSettings) -> str:
-    return f"{settings.topic_prefix}hstu-workers"
 
 
 async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str, items_partitions: int) -> None:
@@ -86,12 +86,15 @@ async def _work(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: st
         worker = _Worker(settings, data_dir, kafka, name, producer)
         worker.let_go(SilentTopics(settings, producer, items_partitions, worker.at_end, furthest))
         where = settings.metrics_host, settings.metrics_port
-        port, stop_metrics = serve_metrics(worker.metrics(), *where, worker.health, "stream.metrics_port")
+        pages, close_pages = worker.pages()
+        port, stop_metrics = serve_metrics(worker.metrics(), *where, worker.health, "stream.metrics_port", pages)
+        worker.announce(port)
         _log.info("Worker %s: metrics on http://%s:%d/metrics", name, settings.metrics_host, port)
         try:
             await serve(worker.app)
         finally:
             stop_metrics()
+            close_pages()
     except KafkaError as error:
         raise BrokerError(f"Kafka at {kafka} failed: {reason(error)}; see that it runs, and start again.") from None
     finally:
@@ -105,10 +108,10 @@ class _Worker:
     def __init__(
         self, settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str, producer: AIOKafkaProducer
     ) -> None:
-        self._settings, self._name = settings, name
+        self._settings, self._data_dir, self._name = settings, data_dir, name
         self.partitions = AssignedPartitions(settings, data_dir, producer, self._fail)
         self.app: BatchApp = make_batch_app(
-            _group(settings),
+            workers_group(settings),
             kafka,
             self.partitions,
             datadir=data_dir / "faust" / name.rpartition("-")[0],  # of the seat, which one process at a time has
@@ -119,6 +122,10 @@ class _Worker:
             self.app.batches(self._topic(source))(partial(self._handle, source))
         self.app.expect({self._topic(source): settings.partitions for source in SourceTopic})
         self.app.every(_TICK_S)(self._tick)
+        if settings.backup_url:
+            self.app.every(settings.backup_s)(lambda: self.partitions.stores.back_up(self.partitions))
+        if settings.standby:
+            self.app.every(settings.backup_s)(lambda: self.partitions.stores.follow(self.partitions.has))
         self._refusals = RefusalLog()
         self.health = Health()
         self._misrouted: dict[int, int] = {}  # partition → the count last logged
@@ -137,8 +144,30 @@ class _Worker:
     def metrics(self) -> CollectorRegistry:
         """Return the Prometheus metrics of this worker."""
         registry = CollectorRegistry(auto_describe=False)
-        registry.register(WorkerMetrics(self.partitions.all, self._lag, lambda: time.time() * 1000))
+        now_ms, age_s = (lambda: time.time() * 1000), self.partitions.stores.age_s
+        registry.register(WorkerMetrics(self.partitions.all, self._lag, now_ms, age_s))
         return registry
+
+    def pages(self) -> tuple[dict[str, SequenceService], Callable[[], None]]:
+        """Return what is answered to servers, nothing where no token is named, and what closes it.
+
+        Raises:
+            HstuError: The token cannot be read.
+        """
+        token = read_peer_token(self._settings.peer_token_file)
+        if not token:
+            return {}, lambda: None
+        reader = SequenceReader(self._data_dir, self._settings)
+        service = SequenceService(reader, self._settings.partitions, self.partitions.has, token)
+        return {PATH: service}, reader.close
+
+    def announce(self, port: int) -> None:
+        """Let servers find this worker at its metrics port, if they may ask it."""
+        if self._settings.peer_token_file:
+            host = self._settings.metrics_host
+            name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
+            url = self._settings.worker_url or f"http://{name}:{port}"
+            self.app.note = Address(url, place_of(self._data_dir / SEATS)).note()
 
     async def _handle(self, source: SourceTopic, number: int, records: Sequence[Record]) -> None:
         self._warn_of_producers_time(source, records)

@@ -25,8 +25,9 @@ from stream.join.partition import Partition
 from stream.kafka.reasons import reason
 from stream.schema.topics import EXAMPLES, SourceTopic
 from stream.store.layout import Outgoing
-from stream.store.rocksdb import open_store, partition_path
+from stream.store.rocksdb import RocksStore
 from stream.transport import Record, TopicPartition, more_partitions
+from stream.worker.backups import WorkerStores
 
 _log = logging.getLogger("hstu.worker")
 
@@ -41,12 +42,25 @@ _LAST_SEND_S: Final = 10.0  # for the outbox of a revoked partition; what is lef
 
 
 class AssignedPartition:
-    """One partition and its sender."""
+    """One partition, its store and its sender."""
 
-    def __init__(self, partition: Partition) -> None:
-        self.partition = partition
+    def __init__(self, partition: Partition, store: RocksStore) -> None:
+        self.partition, self.store = partition, store
+        self.closed = False
+        self.cutting = asyncio.Lock()
         self.sending: asyncio.Task[None] | None = None
         self._refused_before = Counter(partition.counters.dead_letters)
+
+    @property
+    def number(self) -> int:
+        """The partition's number."""
+        return self.partition.number
+
+    async def close(self) -> None:
+        """Close the store, once no checkpoint of it is being made."""
+        async with self.cutting:
+            self.closed = True
+            self.partition.close()
 
     @property
     def refused(self) -> Counter[str]:
@@ -90,7 +104,8 @@ class AssignedPartitions:
         producer: AIOKafkaProducer,
         fail: Callable[[Exception], None],
     ) -> None:
-        self._settings, self._data_dir, self._producer, self._fail = settings, data_dir, producer, fail
+        self._settings, self._producer, self._fail = settings, producer, fail
+        self.stores = WorkerStores(settings, data_dir)
         self._assigned: dict[int, AssignedPartition] = {}
         self._warned = False
         self._opening = asyncio.Lock()
@@ -102,6 +117,10 @@ class AssignedPartitions:
     def __getitem__(self, partition: int) -> AssignedPartition:
         return self._assigned[partition]
 
+    def has(self, partition: int) -> bool:
+        """Return whether a partition's store is open here."""
+        return partition in self._assigned
+
     def all(self) -> list[Partition]:
         """Return the cores of all partitions."""
         return [assigned.partition for assigned in self]
@@ -111,28 +130,28 @@ class AssignedPartitions:
 
         Raises:
             BrokerError: The topic has got more partitions.
-            StoreBusyError: Another worker keeps the store open.
+            StoreBusyError: Another worker keeps the store open, or it is being restored.
             StoreError: The store cannot be used.
         """
         if partition >= self._settings.partitions:
             raise more_partitions(topic, self._settings.partitions, partition + 1)
         async with self._opening:
             if partition not in self._assigned:
-                self._begin(await asyncio.to_thread(self._open, partition))
+                store = await self.stores.open(partition)
+                self._begin(await asyncio.to_thread(self._core, store, partition), store)
         core = self._assigned[partition].partition
         offset = core.next_offsets[self._sources[topic]]
         return None if core.fresh and not offset else offset
 
-    def _open(self, number: int) -> Partition:
-        store = open_store(partition_path(self._data_dir, number))
+    def _core(self, store: RocksStore, number: int) -> Partition:
         try:
             return Partition(store, number, self._settings)
         except BaseException:
             store.close()
             raise
 
-    def _begin(self, partition: Partition) -> None:
-        assigned = self._assigned[partition.number] = AssignedPartition(partition)
+    def _begin(self, partition: Partition, store: RocksStore) -> None:
+        assigned = self._assigned[partition.number] = AssignedPartition(partition, store)
         _log.info("Partition %d is ours", partition.number)
         self._warn_of_changes(partition.changed)
         self._send_soon(assigned)
@@ -166,6 +185,7 @@ class AssignedPartitions:
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Send what is left, and close the stores."""
+        self.stores.forget({number for _, number in partitions})
         numbers = {number for _, number in partitions} & self._assigned.keys()
         gone = [self._assigned.pop(number) for number in numbers]
         sending = [assigned.sending for assigned in gone if assigned.sending]
@@ -174,12 +194,13 @@ class AssignedPartitions:
         for assigned in gone:
             if assigned.sending:
                 assigned.sending.cancel()
-            assigned.partition.close()
+            await assigned.close()
 
     async def close(self) -> None:
         """Close all partitions."""
         async with self._opening:
             await self.revoked([("", number) for number in self._assigned])
+            await self.stores.close()
 
     def _send_soon(self, assigned: AssignedPartition) -> None:
         if assigned.sending is None or assigned.sending.done():

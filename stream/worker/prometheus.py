@@ -34,6 +34,7 @@ class WorkerMetrics(Collector):
         partitions: Returns the partitions of this worker.
         lag: Returns how many records of a source's partition are not handled yet, None if that is unknown.
         now_ms: The wall clock.
+        backup_age_s: Returns how long ago a partition was backed up, None if it never is.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class WorkerMetrics(Collector):
         partitions: Callable[[], Iterable[Partition]],
         lag: Callable[[SourceTopic, int], int | None],
         now_ms: Callable[[], float],
+        backup_age_s: Callable[[int], float | None] = lambda number: None,
     ) -> None:
-        self._partitions, self._lag, self._now_ms = partitions, lag, now_ms
+        self._partitions, self._lag, self._now_ms, self._backup_age_s = partitions, lag, now_ms, backup_age_s
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Return all families of metrics."""
@@ -50,6 +52,7 @@ class WorkerMetrics(Collector):
         yield from _counts(partitions)
         yield self._lags(partitions)
         yield self._delays(partitions)
+        yield self._backup_ages(partitions)
         waiting = GaugeMetricFamily("hstu_waiting_events", "Events that wait for the watermark", labels=["partition"])
         outbox = GaugeMetricFamily("hstu_outbox_records", "Records on their way to Kafka", labels=["partition"])
         for partition in partitions:
@@ -64,6 +67,15 @@ class WorkerMetrics(Collector):
             for source in SourceTopic:
                 if (lag := self._lag(source, partition.number)) is not None:
                     family.add_metric([source.topic, str(partition.number)], lag)
+        return family
+
+    def _backup_ages(self, partitions: Iterable[Partition]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(
+            "hstu_backup_age_seconds", "Since this worker backed the store up, or opened it", labels=["partition"]
+        )
+        for partition in partitions:
+            if (age_s := self._backup_age_s(partition.number)) is not None:
+                family.add_metric([str(partition.number)], age_s)
         return family
 
     def _delays(self, partitions: Iterable[Partition]) -> GaugeMetricFamily:

@@ -157,15 +157,17 @@ class System:
 
     @contextmanager
     def another_kafka(self) -> Iterator[None]:
-        """Stop the trainer and all workers; what the block does to Kafka's messages and to host 0 is undone."""
+        """Stop the trainer and all workers; what the block does to Kafka's messages, host 0 and backups is undone."""
         hosts = self.stop_workers()
         terminate(self.trainer)
         self.broker.stop()
         messages = self.broker.data_dir.with_name("messages-aside")
-        data = self.folder / "host0-aside"
+        kept = {folder: folder.with_name(f"{folder.name}-aside") for folder in (self.data(0), self.folder / "backups")}
         shutil.copytree(self.broker.data_dir / "logs", messages)
-        self.data(0).rename(data)
-        shutil.copytree(data, self.data(0))
+        for folder, aside in kept.items():
+            folder.mkdir(exist_ok=True)
+            folder.rename(aside)
+            shutil.copytree(aside, folder)
         self.broker.start()
         try:
             yield
@@ -173,8 +175,9 @@ class System:
             for worker in list(self.workers):
                 self.kill(worker)
             self.trainer.kill()
-            shutil.rmtree(self.data(0))
-            data.rename(self.data(0))
+            for folder, aside in kept.items():
+                shutil.rmtree(folder)
+                aside.rename(folder)
             self.replace_messages(messages)
             self.start_trainer()
             for host in hosts:
@@ -229,6 +232,8 @@ class System:
         environment = {
             "HSTU_DATA_DIR": str(self.data(host)),
             "HSTU_BOOTSTRAP": self.broker.bootstrap,
+            "HSTU_STREAM__BACKUP_URL": str(self.folder / "backups"),
+            "HSTU_STREAM__BACKUP_S": "3",
             "PYTHONPATH": f"{SHIM}{os.pathsep}{ROOT}",
             "CHAOS_CLOCK": str(clock),
             "OMP_NUM_THREADS": "1",

@@ -40,7 +40,8 @@ async function answer(user) {
 
 function sentence(top) {
   const by = top.source === "model" ? `the model read ${count(top.tokens)} tokens` : `by popularity: ${top.reason}`;
-  return `User ${top.user}, asked at ${when(top.now_ms)}; ${by}. Snapshot ${top.snapshot.id}, ${span(top.snapshot.age_s)} old.`;
+  const few = top.missing ? ` Fewer than ${K}: ${top.missing}.` : "";
+  return `User ${top.user}, asked at ${when(top.now_ms)}; ${by}.${few} Snapshot ${top.snapshot.id}, ${span(top.snapshot.age_s)} old.`;
 }
 
 const named = (one) => one.title ?? one.item_id ?? one.id;

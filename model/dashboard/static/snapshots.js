@@ -42,7 +42,7 @@ export function drawSnapshots(state) {
     }, "Use this"));
     return table([
       { title: "Snapshot", of: (row) => row.id },
-      { title: "Names", of: (row) => tags(row, data) },
+      { title: "Names", class: "names", of: (row) => tags(row, data) },
       { title: "Made", of: (row) => clock(row.created) },
       { title: "Targets", class: "num", of: (row) => count(row.targets) },
       { title: "HR@10 of late", class: "num", of: (row) => withInterval(row.window) },

@@ -94,12 +94,17 @@ export function drawStream(state) {
   drawLetters(state);
 }
 
-const NAMED = { trainer: (one) => `trainer ${one.name}`, ended: (one) => `trainer ${one.name}, ended` };
+const NAMED = {
+  trainer: (one) => `trainer ${one.name}`,
+  ended: (one) => `trainer ${one.name}, ended: all of its log is learned`,
+  stopped: (one) => `trainer ${one.name}, stopped; it goes on from its checkpoint`,
+  lost: (one) => el("span", { class: "bad" }, `trainer ${one.name} stopped without a farewell`),
+};
 
 function drawProcesses(processes) {
   const columns = [
     { title: "Process", of: (one) => one.address },
-    { title: "What", of: (one) => NAMED[one.kind]?.(one) ?? one.kind ?? el("span", { class: "bad" }, "no answer") },
+    { title: "What", class: "wrap", of: (one) => NAMED[one.kind]?.(one) ?? one.kind ?? el("span", { class: "bad" }, "no answer") },
     { title: "Rate", class: "num", of: (one) => (one.kind === "trainer" ? `${brief(one.tokens_per_s)} tokens/s` : one.kind === "worker" ? `${brief(one.events_per_s)} events/s` : "") },
     { title: "Lag", class: "num", of: (one) => (one.lag == null ? "" : brief(one.lag)) },
     { title: "Waits for", of: (one) => one.waits_for ?? "" },
@@ -118,12 +123,13 @@ function drawLetters(state) {
   const letters = state.now.letters;
   render(byId("last-letters"), letters, ({ last, problem }) => {
     if (!last) return el("p", { class: "note" }, problem ?? "The last records are shown where the server knows Kafka (bootstrap).");
-    if (!last.length) return el("p", { class: "note" }, "The topic dead-letters is empty.");
-    return el("table", {}, ...table([
+    const stale = problem ? [el("p", { class: "note bad" }, `${problem} What follows is older.`)] : [];
+    if (!last.length) return [...stale, el("p", { class: "note" }, "The topic dead-letters is empty.")];
+    return [...stale, el("table", {}, ...table([
       { title: "Refused at", of: (one) => clock(one.ts_ms / 1000) },
       { title: "Record", of: (one) => one.id },
       { title: "Reason", of: (one) => one.reason },
       { title: "Detail", class: "wrap", of: (one) => one.detail.slice(0, 200) },
-    ], last, "Show or send back: hstu dead-letters show ID"));
+    ], last, "Show or send back: hstu dead-letters show ID"))];
   });
 }

@@ -34,7 +34,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse
 
 from model.config import ServeSettings
-from model.dashboard.overview import LettersReader, Overview
+from model.dashboard.last_letters import LettersReader
+from model.dashboard.overview import Overview
 from model.serving.answerer import Answerer, answerer_for
 from model.serving.hot_swap import Swapper
 from model.serving.http.access import allowed_hosts, is_loopback, with_hosts, with_token

@@ -39,6 +39,7 @@ from model.serving.responses import (
     Similar,
     TopK,
     TopKBatch,
+    check_k,
     check_pairs,
     split_ids,
 )
@@ -99,7 +100,9 @@ def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
 
     @app.post("/topk/batch", response_model=TopKBatch, dependencies=guard)
     async def topk_batch(question: BatchQuestion) -> Response:
-        """Return the best live items for several users; by POST also for long lists of allowed items."""
+        """Return the best live items for several users, at most 20,000 in all."""
+        check_k(question.k)
+        check_pairs(len(question.users), question.k)
 
         def answer() -> TopKBatch:
             answerer, options = answerer_of(swapper), question.options()

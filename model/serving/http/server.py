@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from model.config import ServeSettings
-from model.dashboard.overview import LettersReader
+from model.dashboard.last_letters import LettersReader
 from model.errors import ModelError
 from model.serving.http.access import check_reach, read_token
 from model.serving.http.app import make_http_app

@@ -83,7 +83,8 @@ def sample_of(table: Table) -> pl.DataFrame:
     """Return the first rows of a table; lists and structs are left as they are."""
     names = table.readable
     for _, batch in table.batches(names, SAMPLE_ROWS):
-        return batch.frame.select(names).head(SAMPLE_ROWS)
+        if len(batch.frame):
+            return batch.frame.select(names).head(SAMPLE_ROWS)
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
 
 
@@ -124,7 +125,10 @@ def guess(sample: pl.DataFrame, named: Mapping[str, Any] = MappingProxyType({}))
 
 
 def _plain(name: str) -> str:
-    return re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2].partition(":")[0])
+    """Return a name in small letters, of a nested field its last part; the last two where one has no role: item.id."""
+    parts = [re.sub(r"[^a-z]", "", part) for part in name.lower().partition(":")[0].split(".")]
+    known = any(parts[-1] in those for those in NAMES.values())
+    return parts[-1] if known else "".join(parts[-2:])
 
 
 def _best(role: str, columns: Sequence[str]) -> Role | None:

@@ -74,33 +74,34 @@ def _elements(text: PlainText) -> Iterator[Any]:
             yield value
 
 
-def columns_of(text: PlainText) -> list[str]:
-    """Return the dotted names in the first lines; those in a list of objects are behind the list's own name.
+def columns_of(text: PlainText) -> dict[str, str | None]:
+    """Return the dotted names in the first lines, each with that of the list it lies in if it lies in lists only.
 
     Raises:
         SimError: It holds no object.
     """
-    names: dict[str, None] = {}
+    names: dict[str, str | None] = {}
     with text.path.open("rb") as file:
         for line in islice(file, _SAMPLE_LINES):
             record = _record(line)
             if isinstance(record, dict):
-                names |= dict.fromkeys(_names(record))
+                for name, inside in _names(record):
+                    names[name] = inside if names.get(name, inside) == inside else None
     if not names:
         raise SimError(f"{text.name} has no JSON object in its first lines; a log has one a line.")
-    return list(names)
+    return names
 
 
-def _names(record: dict[str, Any], before: str = "") -> Iterator[str]:
+def _names(record: dict[str, Any], before: str = "", inside: str | None = None) -> Iterator[tuple[str, str | None]]:
     for key, value in record.items():
         name = before + key
         value = _opened(value)
         if isinstance(value, dict) and value:
-            yield from _names(value, f"{name}.")
+            yield from _names(value, f"{name}.", inside)
             continue
-        yield name
+        yield name, inside
         if isinstance(value, list) and value and isinstance(value[0], dict):
-            yield from _names(value[0], f"{name}.")
+            yield from _names(value[0], f"{name}.", name)
 
 
 def _opened(value: Any) -> Any:
@@ -154,8 +155,9 @@ def _record(line: bytes) -> Any:
         if line.lstrip()[:2] not in (b"{'", b"{u"):
             return None
         try:
-            return ast.literal_eval(line.decode())  # Python's own notation, as Amazon's and Steam's older dumps have it
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            # Python's own notation, as Amazon's and Steam's older dumps have it, by what JSON would have in its place
+            return _decode(msgspec.json.encode(ast.literal_eval(line.decode())))
+        except (ValueError, TypeError, OverflowError, SyntaxError, RecursionError, MemoryError):
             return None
 
 

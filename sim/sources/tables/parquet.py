@@ -9,23 +9,23 @@ import polars as pl
 from sim.sources.tables.batch import ROW, Batch
 
 
-def columns_of(path: Path) -> list[str]:
-    """Return the dotted names of a file's columns."""
-    return [name for name, dtype in _schema(path).items() for name in _names(name, dtype)]
+def columns_of(path: Path) -> dict[str, str | None]:
+    """Return the dotted names of a file's columns, each with that of the list it lies in."""
+    return {name: inside for name, dtype in _schema(path).items() for name, inside in _names(name, dtype)}
 
 
 def _schema(path: Path) -> pl.Schema:
     return pl.scan_parquet(path, glob=False).collect_schema()
 
 
-def _names(name: str, dtype: pl.DataType) -> Iterator[str]:
+def _names(name: str, dtype: pl.DataType, inside: str | None = None) -> Iterator[tuple[str, str | None]]:
     if isinstance(dtype, pl.Struct):
         for field in dtype.fields:
-            yield from _names(f"{name}.{field.name}", _dtype(field.dtype))
+            yield from _names(f"{name}.{field.name}", _dtype(field.dtype), inside)
         return
-    yield name
+    yield name, inside
     if isinstance(dtype, pl.List) and isinstance(inner := _dtype(dtype.inner), pl.Struct):
-        yield from _names(name, inner)
+        yield from _names(name, inner, name)
 
 
 def _dtype(dtype: Any) -> pl.DataType:

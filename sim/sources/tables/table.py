@@ -136,10 +136,7 @@ class Table:
     @property
     def readable(self) -> list[str]:
         """Its columns, without those inside of lists that are not exploded."""
-        opened = tuple(f"{name}." for name in self.settings.exploded)
-        there = set(self.columns)
-        inside = {name for name in there if any(name[:at] in there for at, letter in enumerate(name) if letter == ".")}
-        return [name for name in self.columns if name not in inside or name.startswith(opened)]
+        return [name for name in self.columns if self.files[0].closed_list(name) is None]
 
     @property
     def digest(self) -> str:
@@ -259,14 +256,20 @@ class TableFile:
         """Its columns, those that its folders' names hold included."""
         return [*self._own, *(name for name in self.file.partition if name not in self._own)]
 
+    def closed_list(self, name: str) -> str | None:
+        """Return the list that a column lies in; None if in none, or in one that is exploded."""
+        inside = self._own.get(name)
+        return None if inside in self.settings.exploded else inside
+
     @cached_property
-    def _own(self) -> list[str]:
+    def _own(self) -> dict[str, str | None]:
+        """The columns of its content, each with the list it lies in."""
         if self.kind == "parquet":
             try:
                 return parquet.columns_of(self._path)
             except pl.exceptions.PolarsError as error:
                 raise self._unreadable(error) from None
-        return json_lines.columns_of(self.lines) if self.kind == "json" else list(self.dialect.columns)
+        return json_lines.columns_of(self.lines) if self.kind == "json" else dict.fromkeys(self.dialect.columns)
 
     @cached_property
     def digest(self) -> str:
@@ -315,6 +318,11 @@ class TableFile:
 
 def _refuse_missing_in(file: TableFile, wanted: Sequence[str]) -> None:
     """Refuse a file that lacks a wanted column; the error lists its columns."""
+    for name in wanted:
+        if (inside := file.closed_list(name)) is not None:
+            raise SimError(
+                f"{file.name} has {name!r} in lists: --explode {inside} makes a row of each of their elements."
+            )
     missing = next((name for name in wanted if name not in file.columns), None)
     if missing is None or (file.kind == "json" and "." in missing):
         return

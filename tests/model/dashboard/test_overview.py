@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from model.config import ServeSettings
-from model.dashboard.overview import LETTERS, Overview
+from model.dashboard.last_letters import SHOWN
+from model.dashboard.overview import Overview
 from tests.dashboard import line, write_lines
 
 
@@ -22,10 +23,10 @@ def test_it_looks_once_a_second_and_at_letters_seldom(tmp_path: Path) -> None:
     assert overview.look()[1] == {}
     now_s[0] = 1.0
     assert len(overview.look()[1]["silu"].points) == 1
-    assert asked == [LETTERS]
+    assert asked == [SHOWN]
     now_s[0] = 11.0
     overview.look()
-    assert asked == [LETTERS] * 2
+    assert asked == [SHOWN] * 2
 
 
 def test_what_fails_is_said_and_stops_nothing(tmp_path: Path) -> None:
@@ -37,6 +38,6 @@ def test_what_fails_is_said_and_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "snapshots").mkdir()
     (tmp_path / "snapshots" / "silu").write_text("no folder")
     now, _ = Overview(ServeSettings(), tmp_path, fails).look()
-    assert now["letters"] == {"last": None, "problem": "Kafka does not answer (ConnectionError)."}
+    assert now["letters"] == {"last": None, "problem": "Kafka cannot be reached (ConnectionError)."}
     assert now["snapshots"] == []
     assert now["processes"] == []

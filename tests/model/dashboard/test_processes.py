@@ -1,7 +1,10 @@
 """Workers and trainers as they are scraped: real metrics servers, and addresses where none is."""
 
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +13,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from model.dashboard.processes import Processes
 from model.dashboard.scrape import addresses
+from model.storage.checkpoint import say_farewell
 from stream.metrics_server import Health, serve_metrics
+
+RUNS = Path("no-runs")
 
 
 class WorkerLike:
@@ -64,7 +70,7 @@ def test_processes_are_told_apart() -> None:
     worker, now_s = WorkerLike(), [10.0]
     with ExitStack() as stack:
         names = [stack.enter_context(served(registry(one))) for one in (worker, TrainerLike())] + ["127.0.0.1:1"]
-        processes = Processes(names, clock=lambda: now_s[0])
+        processes = Processes(names, RUNS, clock=lambda: now_s[0])
         first = processes.look()
         worker.events, now_s[0] = 150.0, 12.0
         second = processes.look()
@@ -85,7 +91,7 @@ def test_one_name_may_stand_for_several_hosts() -> None:
     assert set(addresses("localhost:9")) <= {"127.0.0.1:9", "[::1]:9"}
     for wrong in ("nobody.invalid:9", "no-port", "host:port"):
         assert addresses(wrong) == [wrong]
-    assert Processes(["no-port"]).look() == [{"address": "no-port", "kind": None}]
+    assert Processes(["no-port"], RUNS).look() == [{"address": "no-port", "kind": None}]
 
 
 @pytest.mark.parametrize("events", [50.0, 100.0])
@@ -93,18 +99,34 @@ def test_a_rate_never_falls_below_zero(events: float, monkeypatch: pytest.Monkey
     """Where partitions have moved to another worker, the rate is unknown; where time stands still as well."""
     worker = WorkerLike()
     with served(registry(worker)) as name:
-        processes = Processes([name], clock=iter((1.0, 2.0 if events < 100 else 1.0)).__next__)
+        processes = Processes([name], RUNS, clock=iter((1.0, 2.0 if events < 100 else 1.0)).__next__)
         processes.look()
         worker.events = events
         assert processes.look()[0]["events_per_s"] is None
 
 
-def test_a_trainer_that_answered_before_has_ended() -> None:
-    """It ends with its log; a worker does not end by itself, so its silence is a fault."""
+@pytest.mark.parametrize(("said", "kind"), [("ended", "ended"), ("stopped", "stopped"), (None, "lost"), ("?", "lost")])
+def test_a_silent_trainer_is_shown_as_it_said_farewell(said: str | None, kind: str, tmp_path: Path) -> None:
+    """One that crashed has said nothing. A worker does not end by itself, so its silence is a fault."""
     with ExitStack() as stack:
         names = [stack.enter_context(served(registry(one))) for one in (WorkerLike(), TrainerLike())]
-        processes = Processes(names)
+        processes = Processes(names, tmp_path)
         processes.look()
+    (tmp_path / "silu").mkdir()
+    if said:
+        say_farewell(tmp_path / "silu", said)
     worker, trainer = processes.look()
     assert worker["kind"] is None
-    assert (trainer["kind"], trainer["name"]) == ("ended", "silu")
+    assert (trainer["kind"], trainer["name"]) == (kind, "silu")
+
+
+def test_silent_processes_are_waited_for_together() -> None:
+    """Six that take the connection and never answer cost one timeout."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(6)]
+        names = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+        begun_s = time.monotonic()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("model.dashboard.processes.TIMEOUT_S", 0.2)
+            assert [one["kind"] for one in Processes(names, RUNS).look()] == [None] * 6
+        assert time.monotonic() - begun_s < 0.9

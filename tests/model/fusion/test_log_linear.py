@@ -13,7 +13,7 @@ from model.data.entity_index import EntityIndex, IndexedBatch
 from model.data.event_time import DAY_MS
 from model.errors import ModelError
 from model.fusion.counters import HALF_LIVES_MS, PAIR_HALF_LIFE_MS, REFRESH
-from model.fusion.log_linear import CLASSES, FEATURES, Head, LogLinear
+from model.fusion.log_linear import CLASSES, FEATURES, Head, LogLinear, dense
 from model.fusion.tables import FADE, LAGS, LISTED, NOISE, RATE, SHRINK, STRENGTH, pairs_of_item
 from stream.example import Example
 from tests.batches import make_example, with_targets
@@ -150,7 +150,7 @@ def test_weights_follow_the_likelihood(examples: list[Example]) -> None:
             taken = taken_in(index, [each_alone])
             before = {name: array.copy() for name, array in linear.state().items()}
             hidden_TV = encoded(len(taken.answered), len(taken.answered.born_ms))
-            linear.step(taken.questions, taken.answered, hidden_TV=hidden_TV)
+            linear.step(taken.questions, taken.answered, encoded=dense(hidden_TV))
             for asked, hidden in zip(each([each_alone]), hidden_TV.tolist(), strict=True):
                 for h, head in enumerate(HEADS):
                     _check_step(h, head, asked, naive, taken, hidden, before, linear.state())
@@ -244,7 +244,7 @@ def test_a_score_that_is_no_number_is_refused() -> None:
     hidden_TV = np.full((4, len(batch.answered.born_ms)), np.nan, np.float32)
     with pytest.raises(ModelError, match="is not a number"):
         LogLinear([Head(new_only=False, encoded=True)]).step(
-            batch.answered, batch.answered, ranked=[0], learn=False, hidden_TV=hidden_TV
+            batch.answered, batch.answered, ranked=[0], learn=False, encoded=dense(hidden_TV)
         )
 
 

@@ -26,12 +26,15 @@ class Side:
         ranker = Ranker(self.weights, exclude_seen=exclude_seen)
         self.fusion = Fusion(ranker, SHAPE.temperature, 0, fused=fused, exclude_seen=exclude_seen, stack=stack)
 
-    def step(self, batch: list[Example], *, test: bool = True, learn: bool = True) -> dict[str, NDArray[np.float64]]:
+    def step(
+        self, batch: list[Example], *, test: bool | NDArray[np.bool_] = True, learn: bool = True
+    ) -> dict[str, NDArray[np.float64]]:
         taken = self.index.take_in(batch)
         self.weights.grow(self.index.items.keys, len(self.index.features))
         generator = torch.Generator().manual_seed(len(self.index.items))
         queries_PD = unit(torch.randn(len(taken.questions), SHAPE.dim, generator=generator))
-        return self.fusion.step(queries_PD, taken.questions, taken.answered, test=test, learn=learn)
+        drawn_P = np.resize(test, len(taken.questions))
+        return self.fusion.step(queries_PD, taken.questions, taken.answered, test=drawn_P, learn=learn)
 
     def set_weights(self, **named: float) -> None:
         state = {name: np.array(array) for name, array in self.fusion.state().items()}
@@ -94,3 +97,29 @@ def test_bits_do_not_depend_on_what_is_tested_or_held_at_once(monkeypatch: pytes
     assert all(np.array_equal(tested[name], untested[name]) for name in tested)
     for name in ("weights", "counts.features"):  # PyTorch's products of one row and of many differ in the last bits
         assert in_parts[name] == pytest.approx(tested[name], abs=1e-5)
+
+
+@pytest.mark.parametrize("exclude_seen", [False, True])
+def test_a_large_catalogue_is_learnt_by_the_logits_that_are_needed(
+    monkeypatch: pytest.MonkeyPatch, exclude_seen: bool
+) -> None:
+    """The weights are those that all logits give, and to the bit the same whichever targets are tested.
+
+    A tested target has the rank that it has where all are tested.
+    """
+    monkeypatch.setattr(model.fusion.log_linear, "POOL", 8)
+    ended, ranks = [], []
+    for whole, every in ((1 << 16, 1), (0, 1), (0, 3), (0, 10**9)):
+        monkeypatch.setattr(model.learning.fusion, "WHOLE", whole)
+        side, found = Side(exclude_seen=exclude_seen), []
+        for batch in batches(stream(count=96)):
+            count = sum(len(example.positions) for example in batch)
+            got = side.step(batch, test=np.arange(count) % every == every - 1)
+            found.append(got[MODEL].tolist()[:: 1 if every > 1 else 3] if got and every < 10 else [])
+        ended.append(side.fusion.state())
+        ranks.append(found)
+    dense, *listed = ended
+    for name in ("weights", "counts.features"):
+        assert listed[0][name] == pytest.approx(dense[name], abs=1e-5)
+    for other in listed[1:]:
+        assert all(np.array_equal(listed[0][name], other[name]) for name in other)

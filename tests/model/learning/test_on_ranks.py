@@ -62,7 +62,7 @@ def figures(reports: list[StepReport]) -> tuple[NDArray[np.float64], NDArray[np.
     outcomes = [report.outcome for report in reports if report.outcome]
     return (
         np.array([report.loss for report in reports]),
-        np.concatenate([outcome.ranks["encoder"] for outcome in outcomes]),
+        np.concatenate([outcome.ranks.get("encoder", np.empty(0)) for outcome in outcomes]),
         np.concatenate([outcome.logits["encoder"] for outcome in outcomes]),
     )
 

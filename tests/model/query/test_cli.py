@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from model.errors import ModelError
 from model.query.as_of import snapshot_as_of
 from model.serving.responses import QueryError
 from model.storage.aliases import move
+from model.storage.delta_log import DeltaLog
 from model.storage.snapshot import load_snapshot
 from stream.example import END_OF_TIME_MS
 from tests.model.commands import Context, Run, ids
@@ -76,6 +78,7 @@ def test_queries_go_to_the_snapshot_that_is_named(run: Run, directory: Path, tmp
         (["query", "topk", "--user", ""], "user is empty"),
         (["query", "topk", "--user", "ada", "-k", "0"], "k is 0; give a number of items from 1 to 1,000"),
         (["query", "rank", "--user", "ada", "--items", ""], "items has 0 item ids"),
+        (["query", "topk", "--users", "u," * 20 + "u", "-k", "1000"], "21 users with 1,000 items each"),
     ],
 )
 def test_a_bad_query_is_refused_by_a_sentence(arguments: list[str], sentence: str, run: Run, directory: Path) -> None:
@@ -93,6 +96,8 @@ def test_filters_and_batches(run: Run, directory: Path) -> None:
     found = document("topk", "--user", "ada", "--allow", "i7,i8,i9", "--deny", "i8")
     assert {item["item_id"] for item in found["items"]} == {"i7", "i9"}
     assert document("topk", "--user", "ada", "--feature", "genre=War")["items"] == []
+    said = run("query", "topk", "--user", "ada", "--feature", "genre=War").stderr
+    assert "Fewer than were asked for: no item of the catalogue has a feature 'genre'" in said
     assert len(document("topk", "--sequence", "i1", "--diversity", "0.9", "-k", "3")["items"]) == 3
     answers = document("topk", "--users", "ada,bob", "-k", "2")["answers"]
     assert [(one["user"], len(one["items"])) for one in answers] == [("ada", 2), ("bob", 2)]
@@ -114,6 +119,29 @@ def test_reasons_are_printed(run: Run, directory: Path, context: Context) -> Non
     assert "By popularity" in run("query", "explain", "--user", "bob", "--items", "i2").stderr
     assert run("query", "explain", "--user", "ada", "--items", "zz").stdout.splitlines()[0].startswith("item\ttitle")
     assert context.memory.closed
+
+
+def test_deltas_are_followed_as_by_a_server(run: Run, directory: Path) -> None:
+    """What `latest` answers is the newest state; an id means its snapshot alone. The list shows the deltas."""
+    newest = load_snapshot(directory / ids(directory)[-1])
+    arrays, log = dict(newest.arrays), DeltaLog(directory, 0.0)
+    log.begin(newest.manifest.id, arrays, newest.manifest)
+    arrays["items.weight"] = -arrays["items.weight"]
+    log.append(arrays, replace(newest.manifest, step=4))
+
+    def asked(*flags: str) -> Any:
+        return json.loads(run("query", "topk", "--user", "ada", "--json", *flags).stdout)
+
+    assert asked()["snapshot"]["step"] == 4
+    alone = asked("--alias", newest.manifest.id)
+    assert alone["snapshot"]["step"] == 3
+    assert alone["items"] != asked()["items"]
+    listed = run("snapshots", "list")
+    assert [line.split("\t")[-1] for line in listed.stdout.splitlines()] == ["deltas", "0", "0", "1"]
+    assert f"Delta 1 to {newest.manifest.id} brings latest to step 4" in listed.stderr
+    path = next((directory / "deltas" / newest.manifest.id).iterdir())
+    path.write_bytes(b"torn")
+    assert asked()["snapshot"]["step"] == 3
 
 
 def test_similar_items_and_freshness_need_no_store(run: Run, directory: Path, context: Context) -> None:

@@ -47,6 +47,9 @@ def test_diff_prints_births_withdrawals_and_metrics(run: Run, directory: Path) -
     assert "items\t18\t20\t2" in result.stdout.splitlines()
     assert "2 items born: i18, i19." in result.stderr
     assert "1 items withdrawn: i6." in result.stderr
+    assert "model.hr@10" not in result.stdout
+    assert "1 more figures: --all." in result.stderr
+    assert "model.hr@10\t0.1000\t0.3000\t0.2000" in run("snapshots", "diff", first, LATEST, "--all").stdout
 
 
 def test_aliases_move_and_roll_back(run: Run, directory: Path) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from model.arrays.state import prefixed
 from model.data.vocabulary import Vocabulary
 from model.storage.snapshot import Snapshot
-from model.storage.snapshot_diff import difference, flat
+from model.storage.snapshot_diff import difference, flat, in_short
 from stream.example import id_key
 from tests.served import vocabulary
 from tests.snapshots import some_manifest
@@ -65,6 +65,22 @@ def test_metrics_stand_side_by_side() -> None:
     assert (numbers["step"], numbers["targets"]) == ((1, 2), (3, 4))
     assert (difference(a, b).same_model, difference(a, a).same_model) == (False, True)
     assert not difference(snapshot_with({}, 1), snapshot_with({}, 1)).same_model
+
+
+def test_the_summary_has_the_headline_of_each_scorer() -> None:
+    """Sizes, and what a scorer does of late over items of all ages; nothing by age, of the whole run or of small k."""
+    ages = {"all": {"hr@10": 0.1, "hr@100": 0.4, "targets": 9}, "old": {"hr@10": 0.2}}
+    ranking = {"click": {"all": {"ne": 0.9, "auc": 0.7, "log_loss": 0.3}, "old": {"ne": 1.0}}}
+    metrics = {
+        "retrieval": {"hstu": {"window": ages, "total": ages}},
+        "ranking": {"hstu": {"window": ranking, "total": ranking}},
+    }
+    short = in_short(difference(snapshot_with({"a": False}, 1, metrics=metrics), snapshot_with({}, 2)).numbers)
+    assert [name for name in short if "." in name] == [
+        *("retrieval.hstu.window.all.hr@10", "retrieval.hstu.window.all.targets"),
+        *("ranking.hstu.window.click.all.ne", "ranking.hstu.window.click.all.auc"),
+    ]
+    assert {"items", "step", "watermark_ms"} <= short.keys()
 
 
 def test_a_tree_of_metrics_is_flattened_to_its_numbers() -> None:

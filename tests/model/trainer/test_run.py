@@ -10,6 +10,7 @@ import pytest
 
 from model.errors import ModelError
 from model.storage.aliases import find
+from model.storage.checkpoint import farewell
 from model.trainer.run import Origin, Training
 from tests.factories import START_MS, make_examples
 from tests.runs import LOGS, lines, remaining, run, start
@@ -35,6 +36,38 @@ def test_every_example_is_trained_on_once(whole: tuple[Any, list[dict[str, Any]]
     assert {scorer["total"]["all"]["targets"] for scorer in last["retrieval"].values()} == {last["targets"]}
     assert set(last["ranking"]) == {"hstu", "encoder", "logistic"}
     assert {ranker["total"]["click"]["all"]["targets"] for ranker in last["ranking"].values()} == {last["rank_targets"]}
+
+
+def test_the_first_window_has_points_on_its_way(tmp_path: Path, whole: tuple[Any, ...]) -> None:
+    """A log shorter than a window is more than one dot: lines at a 16th, an 8th, a quarter and half of the first."""
+    training = run(start(tmp_path, window_targets=10_000))
+    training.close()
+    assert len(lines(tmp_path)) == 1
+    window = whole[1][-1]["targets"]
+    training = run(start(tmp_path / "short", window_targets=window + 1))
+    training.close()
+    found = [line["targets"] for line in lines(tmp_path / "short")]
+    assert len(found) == 5
+    assert found[-1] == window
+    assert found[0] < window / 4
+
+
+def test_a_run_leaves_a_farewell(tmp_path: Path) -> None:
+    """Ended or stopped in good order; one that runs, was killed, or broke within a step has left none."""
+    training, folder = start(tmp_path), tmp_path / "train" / "silu"
+    run(training, after_step=lambda step: step == 2)
+    assert farewell(folder) is None
+    training.close()
+    assert farewell(folder) == "stopped"
+    training = start(tmp_path)
+    assert farewell(folder) is None
+    run(training)
+    training.close()
+    assert farewell(folder) == "ended"
+    training = start(tmp_path)
+    training._failed = True
+    training.close()
+    assert farewell(folder) is None
 
 
 @pytest.mark.parametrize("seed", range(5))

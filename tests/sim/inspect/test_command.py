@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from sim.config import load
+from sim.errors import SimError
 from sim.inspect.command import run_inspect
 from sim.sources.open_log import open_log
 from sim.sources.roles.known import names
@@ -107,3 +108,20 @@ def test_nothing_is_said_of_a_line_that_does_not_come(tmp_path: Path, inspected:
     said = inspected(str(path))
     assert "No column is plainly" in said
     assert "the line below" not in said
+
+
+@pytest.mark.parametrize("header", ["user_id,item_id,ts", "who,what,when"])
+def test_a_log_without_rows_is_a_sentence_and_no_advice(tmp_path: Path, inspected: Any, header: str) -> None:
+    """There is no line to correct, and nothing to say about columns that hold nothing."""
+    (tmp_path / "log.csv").write_text(header + "\n")
+    with pytest.raises(SimError, match="has no rows; there is nothing to replay"):
+        inspected(str(tmp_path / "log.csv"))
+
+
+def test_the_advice_to_correct_a_line_stands_above_one(tmp_path: Path, inspected: Any) -> None:
+    """Where the log cannot be replayed by the guess, there is no line, and no such advice."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"1,a,{T}\n2,b,{T + 1}\n")
+    said = inspected(str(path), user="1", item="2", time="3", time_format="%Y")
+    assert "It cannot be replayed so" in said
+    assert "correct the line below" not in said

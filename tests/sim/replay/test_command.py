@@ -1,11 +1,13 @@
 """`hstu replay` from its options to its end: what it prints on the way."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from model.errors import ModelError
 from sim.config import Settings, load
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.errors import SimError
@@ -14,6 +16,7 @@ from sim.replay.open_source import open_source
 from sim.replay.options import ReplayOptions
 from sim.sources.source import TOPICS
 from stream.config import StreamSettings
+from stream.errors import BrokerError
 from stream.kafka.connection import Kafka
 from stream.schema.tokens import END_OF_TIME_MS
 from tests.kafka import KafkaForTests
@@ -37,6 +40,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
 
         return call
 
+    monkeypatch.setattr("stream.kafka.bootstrap.check_reachable", lambda kafka: None)
     monkeypatch.setattr("stream.kafka.topics.create_topics", instead("created", lambda at, _: at))
     monkeypatch.setattr("stream.kafka.topics.verify_topics", instead("verified", lambda at, _, topics: (at, topics)))
     monkeypatch.setattr("sim.replay.command._send", instead("sent", lambda *arguments: arguments[2:4]))
@@ -90,6 +94,21 @@ def test_contradictions_are_refused_before_a_source_is_read(calls: list[tuple[st
     with pytest.raises(SimError, match="--name a/b cannot name a file; remove its slashes"):
         run_replay(loaded, ReplayOptions(synthetic="dirichlet", records=30, name="a/b", bootstrap="h:1"))
     assert calls == []
+
+
+def test_what_can_be_refused_without_the_log_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """Folders that are there, a model that is too short, a Kafka that does not answer: reading may take an hour."""
+    (tmp_path / "store" / "p0").mkdir(parents=True)
+    direct = ReplayOptions(log=["absent.csv"], direct=True, data_dir=tmp_path)
+    with pytest.raises(SimError, match="store is there already, and --direct begins with nothing"):
+        run_replay(loaded, direct)
+    with pytest.raises(SimError, match="was not made by --direct, so --restart keeps it"):
+        run_replay(loaded, replace(direct, restart=True))
+    with pytest.raises(ModelError, match=r"is less than stream\.example_tokens"):
+        run_replay(lambda flags: loaded(flags | {"model.max_len": 16}), replace(direct, data_dir=tmp_path / "other"))
+    for options in (ReplayOptions(log=["absent.csv"], bootstrap="127.0.0.1:1"), ReplayOptions(log=["absent.csv"])):
+        with pytest.raises(BrokerError, match="No Kafka"):
+            run_replay(loaded, options)
 
 
 def test_what_is_lost_is_said_and_nothing_at_all_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,17 +109,17 @@ def test_a_catalogue_of_other_ids_is_noticed(tmp_path: Path) -> None:
         assert any(sentence in said for said in log.remarks)
 
 
-GENRES = ["x", ["a", "b"], None, 5.5]
+GENRES = ["x|y", ["a", "b|c"], None, 5.5]
 
 
 @pytest.mark.parametrize("first", [0, 1, 2])
 def test_scalars_beside_lists_are_lists_of_one(tmp_path: Path, first: int) -> None:
-    """Wherever the lists are, in the same batch of rows or in an earlier or later one."""
+    """Wherever the lists are, in the same batch of rows or in an earlier or later one; parts of a text are several."""
     lines = [json.dumps({"item_id": str(row), "genre": genre}) for row, genre in enumerate(GENRES)]
     (tmp_path / "0.jsonl").write_text("\n".join(lines[:first]))
     (tmp_path / "1.jsonl").write_text("\n".join(lines[first:]))
     found = [json.loads(value).get("features") for _, value in read_items(str(tmp_path), "item_id", 0)]
-    assert found == [{"genre": ["x"]}, {"genre": ["a", "b"]}, None, {"genre": [5.5]}]
+    assert found == [{"genre": ["x", "y"]}, {"genre": ["a", "b", "c"]}, None, {"genre": [5.5]}]
 
 
 @pytest.mark.parametrize("column", ["item_id", "title"])
@@ -145,7 +145,7 @@ def test_a_column_may_have_no_name(tmp_path: Path) -> None:
 NUMBERS = {"1999": 1999, "9.5": 9.5, "-0.25": -0.25, "1e3": 1000.0, "0": 0, "9" * 25: 1e25}
 
 
-@pytest.mark.parametrize("text", [*NUMBERS, "007", "1e400", "9" * 5000, "+1", "1_000", ".5", "٣", "1999 ", "true"])
+@pytest.mark.parametrize("text", [*NUMBERS, "007", "1e400", "9" * 5000, "+1", "1_000", ".5", "٣", "1999 "])
 def test_a_text_that_is_a_plain_number_is_one(tmp_path: Path, text: str) -> None:
     """Alone and in lists, in any format; ids and titles stay texts."""
     row = {"item_id": "1", "title": "1984", "x": text, "list": [text, "b"]}
@@ -167,3 +167,38 @@ def test_a_catalogue_has_the_same_features_in_any_format(tmp_path: Path) -> None
         records(tmp_path / "a.parquet", pl.DataFrame([row])),
     ]
     assert made == [{"1": {"item_id": "1", "ts": 0, "features": {"year": 1999, "price": 9.5}}}] * 3
+
+
+ROWS = [{"item_id": "a", "new": True, "tags": [True, "false"]}, {"item_id": "b", "new": False, "tags": ["no"]}]
+
+
+@pytest.mark.parametrize("name", ["items.csv", "items.jsonl", "items.parquet", "pandas.csv"])
+def test_a_boolean_is_one_in_every_format(tmp_path: Path, name: str) -> None:
+    """CSV and JSON are read as texts; pandas writes True. Beside other texts in a list, too."""
+    rows = [{"item_id": row["item_id"], "new": row["new"]} for row in ROWS]
+    content: str | pl.DataFrame = pl.DataFrame(rows)
+    if name == "items.jsonl":
+        content = "\n".join(map(json.dumps, ROWS))
+    elif name.endswith(".csv"):
+        values = ("True", "False") if name == "pandas.csv" else ("true", "false")
+        content = "item_id,new\na,{}\nb,{}\n".format(*values)
+    read = records(tmp_path / name, content)
+    assert [read[key]["features"]["new"] for key in "ab"] == [True, False]
+    if name == "items.jsonl":
+        assert [read[key]["features"]["tags"] for key in "ab"] == [[True, False], ["no"]]
+
+
+@pytest.mark.parametrize("flags", [{"title": "meta.title"}, {"item_id": "meta.title"}])
+@pytest.mark.parametrize("name", ["items.jsonl", "items.parquet"])
+def test_an_id_or_title_in_lists_is_a_sentence(tmp_path: Path, name: str, flags: dict[str, str]) -> None:
+    """The file's columns that could be one are listed."""
+    row = {"item_id": "a", "meta": [{"title": "x"}], "name": "y"}
+    content = json.dumps(row) if name == "items.jsonl" else pl.DataFrame([row])
+    with pytest.raises(SimError, match=r"has 'meta.title' in lists, .* columns item_id, meta, name\."):
+        records(tmp_path / name, content, **flags)
+
+
+def test_a_name_with_a_dot_in_csv_is_a_column_like_any(tmp_path: Path) -> None:
+    """As R writes them: `price.old` beside `price` is no part of it."""
+    read = records(tmp_path / "items.csv", "item_id,price,price.old\na,1,2\n")
+    assert read["a"]["features"] == {"price": 1, "price.old": 2}

@@ -1,12 +1,15 @@
 """Examples out of gathered targets: which tokens they hold, and which texts they tell."""
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given, strategies as st
 
-from stream.join.example_builder import ExampleBuilder
+from stream.example import NO_PARENT, Example, decode, message_digest
+from stream.join.example_builder import Built, ExampleBuilder
 from stream.schema.tokens import TOKEN, Kind
 from stream.store.caches import CachedUser, TextIndex, UserCache
-from stream.store.layout import Target
+from stream.store.layout import Counters, Meta, Target
 from tests.memory_store import MemoryStore
 from tests.stream.join.play import play, the_examples
 from tests.wire import action
@@ -25,9 +28,25 @@ def texts() -> TextIndex:
 def user_with(tokens: int) -> CachedUser:
     """A user whose token at position p acts on item p by action 299."""
     user = UserCache(MemoryStore({}), 2 * LIMIT).touch(1, "u")
-    for position in range(tokens):
-        user.append(TOKEN.pack(position, 299, 1000 + position, Kind.ACTION))
+    user.append(b"".join(TOKEN.pack(position, 299, 1000 + position, Kind.ACTION) for position in range(tokens)))
     return user
+
+
+def meta(serial: int) -> Meta:
+    """A partition that has built so many examples."""
+    return Meta(1, [], [], 0, [], serial, NO_PARENT, 0, b"", Counters([]), {})
+
+
+def decoded(built: Iterable[Built]) -> list[Example]:
+    """The examples of messages, each of which names the one before it, and says how many tokens it has."""
+    examples, parent = [], None
+    for _, tokens, message in built:
+        example = decode(message)
+        assert isinstance(example, Example)
+        assert (tokens, parent in (None, example.parent)) == (len(example.keys), True)
+        examples.append(example)
+        parent = message_digest(message)
+    return examples
 
 
 @given(st.sets(st.integers(0, 149), min_size=1), st.integers(0, 100))
@@ -39,7 +58,7 @@ def test_each_target_leaves_once_with_half_an_example_of_history(
     user.state.first = first
     kept = sorted(position for position in positions if position >= first) or [149]
     targets = [Target(position, position - 1, 1, 1000, [position]) for position in reversed(kept)]
-    examples = list(ExampleBuilder(3, LIMIT, texts, serial=40).build(user, targets, 5000))
+    examples = decoded(ExampleBuilder(3, LIMIT, texts, meta(40)).build(user, targets, 5000))
     found = [example.first + int(at) for example in examples for at in example.positions]
     assert found == kept
     assert [example.serial for example in examples] == list(range(41, 41 + len(examples)))
@@ -58,9 +77,9 @@ def test_each_target_leaves_once_with_half_an_example_of_history(
 @given(st.lists(st.integers(0, 149), min_size=1, max_size=6, unique=True))
 def test_a_text_is_told_with_the_first_example_that_has_its_token(texts: TextIndex, ends: list[int]) -> None:
     """Tokens that an earlier example has told tell no text again; each token in an example is told by then."""
-    user, builder, told = user_with(150), ExampleBuilder(0, LIMIT, texts, 0), set[int]()
+    user, builder, told = user_with(150), ExampleBuilder(0, LIMIT, texts, meta(0)), set[int]()
     for end in sorted(ends):
-        for example in builder.build(user, [Target(end, end - 1, 1, 1000, [])], 5000):
+        for example in decoded(builder.build(user, [Target(end, end - 1, 1, 1000, [])], 5000)):
             keys = example.text_keys.tolist()
             assert example.texts == tuple(map(str, keys))
             assert not told & set(keys) - {299}

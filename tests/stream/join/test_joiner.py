@@ -82,9 +82,8 @@ def test_an_attribute_is_appended_when_its_value_changes() -> None:
 
 def test_two_texts_with_one_key_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """The later one goes to dead-letters, whether it is an item or a user; nothing is merged."""
-    monkeypatch.setattr(
-        "stream.schema.events.id_key", lambda text: {"b": 1, "a": 1, "v": 2, "u": 2}.get(text) or id_key(text)
-    )
+    same = {"b": 1, "a": 1, "v": 2, "u": 2}
+    monkeypatch.setattr("stream.schema.events.keyed", lambda raw: (same.get(raw) or id_key(raw), raw))
     clicks = [action("u", "a", 1000), action("u", "b", 1001), action("v", "c", 1002), action("u", "a", 1003)]
     partition, kafka, _ = play({"actions": clicks})
     assert [letter["reason"] for letter in kafka.dead_letters()] == ["collision", "collision"]

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -100,6 +101,7 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from stream.store.rocksdb import open_store
@@ -305,9 +307,47 @@ def test_what_a_secondary_logs_has_a_bound(tmp_path: Path, monkeypatch: pytest.M
     store = open_store(tmp_path / "store")
     secondary = open_secondary(tmp_path / "store", tmp_path / "scratch")
     for _ in range(1000):
+        store.write([(b"x", b"")])
         secondary.catch_up()
     logs = [file.stat().st_size for file in (tmp_path / "scratch").glob("LOG*")]
     assert len(logs) == 2
     assert sum(logs) < 2 * 17_000
     secondary.close()
     store.close()
+
+
+def test_a_secondary_sees_each_write_and_reads_nothing_between_two(tmp_path: Path) -> None:
+    """Small and large batches, and a log that ends in the middle; a question without news costs no reading."""
+    path, scratch = tmp_path / "p0", tmp_path / "scratch"
+
+    def read() -> int:
+        return sum(file.stat().st_size for file in scratch.glob("LOG*"))  # each reading adds a line
+
+    with closing(open_store(path)) as store, closing(open_secondary(path, scratch)) as secondary:
+        for number in range(200):
+            value = str(number).encode() * (40_000 if number % 50 == 7 else 1)
+            store.write([(b"x", value), (b"y", None)])
+            if number % 60 == 13:
+                store.purge([b"x"])
+            secondary.catch_up()
+            assert secondary.get(b"x") == value
+            before = read()
+            secondary.catch_up()
+            assert read() == before
+
+
+def test_a_scan_back_does_not_go_through_what_was_deleted_below(tmp_path: Path) -> None:
+    """Twenty empty scans cost less than one way through the deleted keys: a query must not pay for events long past."""
+    with closing(open_store(tmp_path)) as store:
+        keys = [b"w%08d" % number for number in range(50_000)]
+        store.write([(b"a", b""), (b"w99999999", b"kept")])
+        for change in (b"", None):
+            store.write([(key, change) for key in keys])
+        start_s = time.perf_counter()
+        assert [key for key, _ in store.scan(b"w")] == [b"w99999999"]
+        through_s = time.perf_counter() - start_s
+        start_s = time.perf_counter()
+        for _ in range(20):
+            assert list(store.scan_back(b"w8")) == []
+            assert [key for key, _ in store.scan_back(b"w9999")] == [b"w99999999"]
+        assert time.perf_counter() - start_s < through_s

@@ -366,8 +366,9 @@ def test_a_taken_metrics_port_is_reported(bootstrap: str, settings: StreamSettin
 
 def test_only_sources_that_run_ahead_of_a_backlog_are_paused() -> None:
     """Too many waiting events pause what is ahead of the source they wait for; many more if that one has no records."""
-    partition = Partition(MemoryStore({}), 0, StreamSettings(partitions=1))
-    one = partitions.AssignedPartition(partition)
+    store: Any = MemoryStore({})
+    partition = Partition(store, 0, StreamSettings(partitions=1))
+    one = partitions.AssignedPartition(partition, store)
     for offset, (source, ts) in enumerate(
         [(SourceTopic.IMPRESSIONS, 9000), (SourceTopic.ATTRIBUTES, 5000), (SourceTopic.ACTIONS, 1000)] * 2
     ):

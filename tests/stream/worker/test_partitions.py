@@ -18,7 +18,7 @@ from stream.kafka.topics import EXAMPLE_BYTES
 from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
-from stream.worker import partitions
+from stream.worker import backups, partitions
 from stream.worker.partitions import AssignedPartitions
 from tests.kafka_logs import until
 from tests.memory_store import MemoryStore
@@ -258,5 +258,5 @@ def test_the_event_loop_goes_on_while_a_store_is_opened(tmp_path: Path, monkeypa
         open_store(partition_path(tmp_path, 0)).close()  # nobody else has it open
 
     went_on = threading.Event()
-    monkeypatch.setattr(partitions, "open_store", slowly)
+    monkeypatch.setattr(backups, "open_store", slowly)
     asyncio.run(run())

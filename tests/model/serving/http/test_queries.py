@@ -57,6 +57,8 @@ def test_filters_over_http(client: httpx.Client) -> None:
     unlike = client.get("/topk", params={"user": "ada", "diversity": 0.9, "k": 3}).json()
     assert len(unlike["items"]) == 3
     assert client.get("/topk", params={"user": "ada", "feature": ["genre=War", "new=true"]}).json()["items"] == []
+    nothing = client.get("/topk", params={"user": "ada", "feature": "genre=War"}).json()
+    assert nothing["missing"] == "no item of the catalogue has a feature 'genre'; the features are: none"
     for path, more in (("/topk", {"sequence": ["i1"]}), ("/topk/batch", {"users": ["ada"]})):
         refused = client.post(path, json={**more, "allow": []})
         assert (refused.status_code, "allow names no item" in refused.json()["detail"]) == (422, True)
@@ -80,6 +82,8 @@ def test_batches_rank_and_are_bounded(client: httpx.Client) -> None:
 
 def test_a_batch_of_rankings_has_at_most_20000_pairs(client: httpx.Client) -> None:
     """More are refused before any is ranked."""
+    long = client.post("/topk/batch", json={"users": ["u"] * 21, "k": 1000})
+    assert (long.status_code, "21 users with 1,000 items each are 21,000" in long.json()["detail"]) == (422, True)
     refused = client.post("/rank/batch", json={"users": ["u"] * 11, "items": ["x"] * 2000})
     assert (refused.status_code, "are 22,000 pairs; give at most 20,000" in refused.json()["detail"]) == (422, True)
     assert client.post("/rank/batch", json={"users": ["u"] * 10, "items": ["x"] * 2000}).status_code == 200

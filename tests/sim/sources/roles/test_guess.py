@@ -19,6 +19,10 @@ def frame(**columns: object) -> pl.DataFrame:
     [
         ({"userId": "1", "itemId": "2", "timestamp": T}, {"user": "userId", "item": "itemId", "time": "timestamp"}),
         (
+            {"user.id": "1", "event.item.id": "2", "ts": T, "event.type": "view", "item.name": "x"},
+            {"time": "ts", "action": "event.type", "user": "user.id", "item": "event.item.id"},
+        ),
+        (
             {"created_at": "2024-01-01", "Customer-ID": "1", "sku": "2", "eventType": "buy"},
             {"time": "created_at", "action": "eventType", "user": "Customer-ID", "item": "sku"},
         ),

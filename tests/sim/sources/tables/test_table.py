@@ -1,7 +1,10 @@
 """Tables on disk: what cannot be read is refused."""
 
+import json
 from pathlib import Path
+from typing import Any
 
+import polars as pl
 import pytest
 
 from sim.errors import SimError
@@ -30,3 +33,18 @@ def test_a_file_that_is_no_log_is_refused(tmp_path: Path, name: str, content: by
         path.write_bytes(content)
     with pytest.raises(SimError, match=sentence):
         read_log([str(path)], LogSettings())
+
+
+@pytest.mark.parametrize("role", ["item", "user", "action"])
+@pytest.mark.parametrize("name", ["log.jsonl", "log.parquet"])
+def test_a_column_in_lists_that_are_not_exploded_is_a_sentence(tmp_path: Path, name: str, role: str) -> None:
+    """It says how to explode them; neither an error of polars nor rows without ids."""
+    path, row = tmp_path / name, {"user_id": "u", "item_id": "i", "ts": 1_700_000_000, "events": [{"aid": "a"}]}
+    if name == "log.jsonl":
+        path.write_text(json.dumps(row))
+    else:
+        pl.DataFrame([row]).write_parquet(path)
+    named: dict[str, Any] = {role: "events.aid"}
+    with pytest.raises(SimError, match=r"has 'events\.aid' in lists: --explode events makes a row of each"):
+        read_log([str(path)], LogSettings(**named))
+    assert len(read_log([str(path)], LogSettings(**named, explode="events"))) == 1

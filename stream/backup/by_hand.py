@@ -1,0 +1,79 @@
+"""What `hstu store` does: one partition at a time, and a line about each."""
+
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from stream.backup.partition_backups import PartitionBackups
+from stream.backup.place import Place
+from stream.backup.restore import describe, restore
+from stream.config import StreamSettings
+from stream.errors import BackupError, DamagedError
+from stream.store.rocksdb import open_store, partition_path
+
+
+def backups_of(settings: StreamSettings, partitions: Iterable[int] | None) -> list[PartitionBackups]:
+    """Return the backups of these partitions, of all where none is named.
+
+    Raises:
+        BackupError: No place is named, or there is no such partition.
+    """
+    if not settings.backup_url:
+        raise BackupError("No place for backups is named; give --url, or set stream.backup_url.")
+    numbers = sorted(set(partitions or range(settings.partitions)))
+    if numbers[0] < 0 or numbers[-1] >= settings.partitions:
+        raise BackupError(f"There are partitions 0 to {settings.partitions - 1}; correct --partition {numbers[-1]}.")
+    root = Place(settings.backup_url)
+    return [PartitionBackups(root, settings.topic_prefix, number, settings.backup_keep) for number in numbers]
+
+
+def back_up(data_dir: Path, backups: PartitionBackups) -> str:
+    """Back a store up, and return a line about it.
+
+    Raises:
+        StoreBusyError: A worker has it open.
+        StoreError, BackupError: It cannot be read or written.
+    """
+    path = partition_path(data_dir, backups.number)
+    if not path.exists():
+        return f"partition {backups.number}: no store here"
+    aside = path.resolve().with_name(f".{path.name}.backup")
+    store = open_store(path)
+    try:
+        store.checkpoint(aside)
+        saved = backups.save(aside)
+    finally:
+        store.close()
+        shutil.rmtree(aside, ignore_errors=True)
+    if saved is None:
+        return f"partition {backups.number}: nothing that the newest backup has not"
+    return f"partition {backups.number}: {describe(saved.manifest, saved.copied)}"
+
+
+def restore_newer(data_dir: Path, backups: PartitionBackups) -> str:
+    """Restore a store unless the one here has read as much, and return a line about it.
+
+    Raises:
+        StoreBusyError: A worker has it open.
+        StoreError, BackupError: It cannot be read or written.
+    """
+    restored = restore(partition_path(data_dir, backups.number), backups)
+    return f"partition {backups.number}: {restored or 'no backup that is whole and has read more than the store here'}"
+
+
+def verify(backups: PartitionBackups) -> Iterator[tuple[str, bool]]:
+    """Yield a line for each backup, the newest first, and whether it is whole; a line where there is none.
+
+    Raises:
+        BackupError: They cannot be read.
+    """
+    names = backups.names()
+    if not names:
+        yield f"partition {backups.number}: no backup", False
+    for name in names:
+        try:
+            manifest = backups.load(name)
+            backups.verify(manifest)
+            yield f"partition {backups.number}: whole, {describe(manifest)}", True
+        except DamagedError as error:
+            yield f"partition {backups.number}: {error}", False

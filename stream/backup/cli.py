@@ -1,0 +1,91 @@
+"""The verbs `hstu store backup`, `restore` and `verify`: backups by hand, of the stores of this host.
+
+Only typer is imported here; a command imports what it needs when it runs.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Protocol
+
+import typer
+
+if TYPE_CHECKING:
+    from stream.backup.partition_backups import PartitionBackups
+    from stream.config import StreamSettings
+
+store_app = typer.Typer(no_args_is_help=True, help="Backups of the stores: make, restore, verify.")
+
+_DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Holds the stores.")]
+_Url = Annotated[str | None, typer.Option("--url", help="Where the backups lie. Default: stream.backup_url.")]
+_Partitions = Annotated[
+    list[int] | None, typer.Option("--partition", help="Only this one; may be given again. Default: all.")
+]
+
+
+class StoreCliSettings(Protocol):
+    """The part of all settings that these verbs read."""
+
+    @property
+    def data_dir(self) -> Path:
+        """Where the stores live."""
+
+    @property
+    def stream(self) -> "StreamSettings":
+        """Table [stream]."""
+
+
+class StoreCliContext(Protocol):
+    """What these verbs get as ctx.obj from the main command."""
+
+    def load(self, flags: dict[str, object]) -> StoreCliSettings:
+        """Return the settings: file, environment, then flags by dotted names; None means not given."""
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.add_typer(store_app, name="store")
+
+
+@store_app.command("backup")
+def backup(ctx: typer.Context, url: _Url = None, data_dir: _DataDir = None, partition: _Partitions = None) -> None:
+    """Back up the stores of this host, which no worker may have open; a worker backs up its own."""
+    from stream.backup.by_hand import back_up
+
+    settings, backups = _read(ctx, url, data_dir, partition)
+    for each in backups:
+        print(back_up(settings.data_dir, each))
+
+
+@store_app.command("restore")
+def restore(ctx: typer.Context, url: _Url = None, data_dir: _DataDir = None, partition: _Partitions = None) -> None:
+    """Restore stores that are missing here, or older than their newest whole backups."""
+    from stream.backup.by_hand import restore_newer
+
+    settings, backups = _read(ctx, url, data_dir, partition)
+    for each in backups:
+        print(restore_newer(settings.data_dir, each))
+
+
+@store_app.command("verify")
+def verify(ctx: typer.Context, url: _Url = None, partition: _Partitions = None) -> None:
+    """Read every byte of every backup; exit code 1 if one is damaged, or a partition has none."""
+    from stream.backup.by_hand import verify
+
+    _, backups = _read(ctx, url, None, partition)
+    whole = True
+    for each in backups:
+        for line, good in verify(each):
+            print(line)
+            whole &= good
+    if not whole:
+        raise typer.Exit(1)
+
+
+def _read(
+    ctx: typer.Context, url: str | None, data_dir: Path | None, partitions: list[int] | None
+) -> tuple[StoreCliSettings, "list[PartitionBackups]"]:
+    """Return the settings and the backups of the partitions meant."""
+    from stream.backup.by_hand import backups_of
+
+    context: StoreCliContext = ctx.obj
+    settings = context.load({"data_dir": data_dir, "stream.backup_url": url})
+    return settings, backups_of(settings.stream, partitions)

@@ -1,0 +1,246 @@
+"""The backups of one partition's store.
+
+    <backup_url>/<prefix>p0/epoch-E                    who writes here since when: the highest epoch E does
+    <backup_url>/<prefix>p0/backup-E-RECORDS.json      a manifest (manifest.py); RECORDS: read of the three sources
+    <backup_url>/<prefix>p0/data/E-XXH3                a file of a store, by the digest of its content
+
+A backup is made in this order; a crash leaves what the next one removes:
+
+    1. see that no higher epoch has been claimed
+    2. copy the files of a checkpoint that the newest backup does not have
+    3. see again that no higher epoch has been claimed, and write the manifest
+    4. delete older backups than are kept, and then the files that none of the kept ones names
+
+A store is a function of Kafka's logs, so two owners write the same sequences; what a worker that has lost the partition
+without knowing could spoil is the other's files. Whoever opens a partition therefore claims the next epoch first, and
+reuses files of the newest backup alone, as it is listed after that. An owner of before notices at 1 or 3. If it was
+past 3, it deletes no file of the newest backups that it has seen, nor one of a later epoch.
+"""
+
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from stream.backup.manifest import File, Manifest, decode_manifest, encode_manifest, make_manifest
+from stream.backup.place import Place, digest_of
+from stream.errors import DamagedError, FencedError
+from stream.store.rocksdb import read_meta
+
+_CLAIM: Final = "epoch-"
+_BACKUP: Final = "backup-"
+_EPOCH: Final = 21  # characters: twelve digits, a hyphen, eight random hex digits
+_log = logging.getLogger("hstu.backup")
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A backup that was made, and how many bytes had to be copied for it."""
+
+    manifest: Manifest
+    copied: int
+
+
+class PartitionBackups:
+    """Backups of one partition, used by one thread at a time.
+
+    Args:
+        root: Where the backups of all partitions lie.
+        prefix: stream.topic_prefix.
+        number: The partition.
+        keep: How many backups are kept.
+        wall: Wall time in seconds since 1970.
+    """
+
+    def __init__(self, root: Place, prefix: str, number: int, keep: int, wall: Callable[[], float] = time.time) -> None:
+        self.number = number
+        self.place = root.under(f"{prefix}p{number}")
+        self._data = self.place.under("data")
+        self._keep, self._wall = keep, wall
+        self._epoch = ""
+        self._newest: Manifest | None = None  # the one whose files are known to be there
+        self._digests: dict[tuple[int, int, int], str] = {}  # of files by inode, bytes and time
+
+    def claim(self) -> None:
+        """Take the backups over; whoever had them writes nothing more.
+
+        Raises:
+            BackupError: They cannot be read or written.
+        """
+        last = max(map(_epoch_of, self.place.sizes()), default="")
+        self._epoch = f"{int(last[:12] or 0) + 1:012d}-{secrets.token_hex(4)}"
+        self._newest = None
+        self.place.write(_CLAIM + self._epoch, f"{_this_process()}\n".encode())
+
+    def newest_first(self) -> Iterator[Manifest]:
+        """Yield the manifests, the newest first; a damaged one is named in the log and passed over.
+
+        Raises:
+            BackupError: They cannot be read.
+            FormatError: One is of another version.
+        """
+        for name in self.names():
+            try:
+                yield self.load(name)
+            except DamagedError as error:
+                _log.warning("%s It is passed over.", error)
+
+    def save(self, checkpoint: Path) -> Saved | None:
+        """Make a backup of a checkpoint, unless the newest has seen as many records; prune the older ones.
+
+        Raises:
+            FencedError: Another worker has taken the backups over; claim them anew only if the partition is ours.
+            BackupError: They cannot be read or written.
+            StoreError: The checkpoint cannot be read.
+        """
+        if not self._epoch:
+            self.claim()
+        self._refuse_if_fenced()
+        meta = read_meta(checkpoint)
+        names = self.names()
+        if meta is None or (names and _records_of(names[0]) >= sum(meta.offsets)):
+            return None
+        files, copied = self._copy(checkpoint, self._there())
+        now_ms = int(self._wall() * 1000)
+        manifest = make_manifest(self.number, meta, self._epoch, now_ms, _this_process(), files)
+        self._refuse_if_fenced()
+        self.place.write(f"{_BACKUP}{self._epoch}-{manifest.records:020d}.json", encode_manifest(manifest))
+        self._newest = manifest
+        self._prune()
+        return Saved(manifest, copied)
+
+    def fetch(self, manifest: Manifest, into: Path, old: Path | None) -> int:
+        """Write a backup's store into a new folder, every file verified; return how many bytes were copied.
+
+        Args:
+            manifest: The backup.
+            into: Does not exist yet.
+            old: An older store of the partition, whose files are linked where they are the same.
+
+        Raises:
+            DamagedError: A file is missing, or is not the one that was written.
+            BackupError: They cannot be read.
+        """
+        into.mkdir(parents=True)
+        copied = 0
+        for file in manifest.files:
+            _refuse_paths(file)
+            target = into / file.name
+            if old is None or not _link(old / file.name, target, file):
+                self._refuse_other(file, self._data.get(file.stored, target), target.stat().st_size)
+                copied += file.bytes
+        self._newest = manifest
+        return copied
+
+    def verify(self, manifest: Manifest) -> None:
+        """Read every file of a backup.
+
+        Raises:
+            DamagedError: One is missing, or is not the one that was written.
+            BackupError: They cannot be read.
+        """
+        sizes = self._data.sizes()
+        for file in manifest.files:
+            self._refuse_other(file, self._data.digest(file.stored), sizes.get(file.stored, -1))
+
+    def load(self, name: str) -> Manifest:
+        """Return the manifest of a name.
+
+        Raises:
+            DamagedError: It was cut off or edited.
+            FormatError: It is of another version.
+            BackupError: It cannot be read.
+        """
+        return decode_manifest(self.place.read(name), f"{self.place.url}/{name}")
+
+    def names(self) -> list[str]:
+        """Return the names of the manifests, the newest first."""
+        return [name for name in reversed(self.place.sizes()) if name.startswith(_BACKUP)]
+
+    def _refuse_if_fenced(self) -> None:
+        highest = max(map(_epoch_of, self.place.sizes()))
+        if highest > self._epoch:
+            self._epoch = ""
+            raise FencedError(
+                f"The backups in {self.place.url} were taken over by epoch {highest}: another worker has opened "
+                f"partition {self.number} since. Nothing of this one is written to them."
+            )
+
+    def _there(self) -> dict[str, File]:
+        """Return the files of the newest backup that need not be copied again, by their digests."""
+        newest = self._newest or next(self.newest_first(), None)
+        sizes = self._data.sizes()
+        files = newest.files if newest else []
+        return {file.xxh3: file for file in files if sizes.get(file.stored) == file.bytes}
+
+    def _copy(self, checkpoint: Path, there: dict[str, File]) -> tuple[list[File], int]:
+        files, copied = [], 0
+        digests: dict[tuple[int, int, int], str] = {}
+        for path in sorted(checkpoint.iterdir()):
+            stat = path.stat()
+            identity = stat.st_ino, stat.st_size, stat.st_mtime_ns
+            digest = digests[identity] = self._digests.get(identity) or digest_of(path)
+            known = there.get(digest)
+            stored = known.stored if known else f"{self._epoch}-{digest}"
+            if known is None:
+                self._data.put(path, stored)
+                copied += stat.st_size
+            files.append(File(path.name, stored, stat.st_size, digest))
+        self._digests = digests
+        return files, copied
+
+    def _prune(self) -> None:
+        self._refuse_if_fenced()
+        names = self.names()
+        named: set[str] = set()
+        for name in names[: self._keep]:
+            with suppress(DamagedError):
+                named |= {file.stored for file in self.load(name).files}
+        self.place.delete(names[self._keep :])
+        self._data.delete(name for name in self._data.sizes() if name not in named and name[:_EPOCH] <= self._epoch)
+        claims = (name for name in self.place.sizes() if name.startswith(_CLAIM))
+        self.place.delete(name for name in claims if _epoch_of(name) < self._epoch)
+
+    def _refuse_other(self, file: File, digest: str, size: int) -> None:
+        if (digest, size) != (file.xxh3, file.bytes):
+            raise DamagedError(
+                f"The file {self._data.url}/{file.stored} ({file.name} of the store) is not the one that was written: "
+                f"it has {size} bytes and the digest {digest}, and should have {file.bytes} and {file.xxh3}."
+            )
+
+
+def _epoch_of(name: str) -> str:
+    for kind in (_CLAIM, _BACKUP):
+        if name.startswith(kind):
+            return name.removeprefix(kind)[:_EPOCH]
+    return ""
+
+
+def _records_of(name: str) -> int:
+    return int(name.removesuffix(".json")[-20:])
+
+
+def _link(path: Path, target: Path, file: File) -> bool:
+    """Link a file of an older store, if it is the same; only tables (.sst) never change."""
+    try:
+        if path.suffix != ".sst" or path.stat().st_size != file.bytes or digest_of(path) != file.xxh3:
+            return False
+        os.link(path, target)
+    except OSError:  # it is not there, was just compacted away, or lies on another file system
+        return False
+    return True
+
+
+def _refuse_paths(file: File) -> None:
+    if Path(file.name).name != file.name or Path(file.stored).name != file.stored:
+        raise DamagedError(f"A backup names {file.name!r}, stored as {file.stored!r}, which are no plain file names.")
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"

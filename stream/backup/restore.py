@@ -1,0 +1,136 @@
+"""Opening a store of which there may be newer backups.
+
+    no store here, or an older one ─► newest whole backup ─► .p0.restored ─► renamed to p0
+    a store that has read as much  ─► opened
+
+A store is a function of Kafka's logs up to its offsets, whoever made it. So the one that has read more is always the
+right one to begin with, and the rest is read from Kafka.
+"""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from stream.backup.manifest import Manifest
+from stream.backup.partition_backups import PartitionBackups
+from stream.errors import BackupError, DamagedError, FormatError, StoreBusyError, StoreError
+from stream.store import layout
+from stream.store.rocksdb import RocksStore, open_store
+
+_log = logging.getLogger("hstu.backup")
+
+
+def open_newest(path: Path, backups: PartitionBackups) -> RocksStore:
+    """Open a partition's store for writing, replaced by its newest whole backup if that has read more records.
+
+    Raises:
+        StoreBusyError: Another process has it open, or is restoring it.
+        StoreError: The store here cannot be used.
+        BackupError, FormatError: There is no store here, and the backups cannot be read.
+    """
+    with _alone(path):
+        store = _open_if_there(path)
+        try:
+            backups.claim()
+            restored = _restore_newer(path, store, backups)
+        except (BackupError, FormatError) as error:
+            if store is None:
+                raise
+            _log.warning("Partition %d goes on with the store that is here: %s", backups.number, error)
+            return store
+        if restored:
+            _log.info("Partition %d is restored from %s", backups.number, restored)
+        return open_store(path) if restored or store is None else store
+
+
+def restore(path: Path, backups: PartitionBackups) -> str | None:
+    """Do the same and close the store; return a line about the backup that was restored, None if none was.
+
+    Raises:
+        StoreBusyError: Another process has it open, or is restoring it.
+        StoreError: The store here cannot be used.
+        BackupError, FormatError: The backups cannot be read.
+    """
+    with _alone(path):
+        store, restored = _open_if_there(path), None
+        try:
+            restored = _restore_newer(path, store, backups)
+        finally:
+            if store and not restored:
+                store.close()
+        return restored
+
+
+def _open_if_there(path: Path) -> RocksStore | None:
+    return open_store(path) if path.exists() and any(path.iterdir()) else None
+
+
+def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBackups) -> str | None:
+    """Replace a store, and close it, where the newest whole backup has read more; return a line about the backup."""
+    have = _records(store)
+    for manifest in backups.newest_first():
+        if manifest.records <= have:
+            return None
+        aside = path.resolve().with_name(f".{path.name}.restored")
+        shutil.rmtree(aside, ignore_errors=True)
+        try:
+            copied = backups.fetch(manifest, aside, path if store else None)
+        except DamagedError as error:
+            _log.warning("%s The backup is passed over.", error)
+            continue
+        except OSError as error:
+            raise StoreError(
+                f"The store {path} cannot be restored: {error}; make room, or mend what it names, and start again."
+            ) from None
+        if store:
+            store.close()
+        _replace(path, aside)
+        return describe(manifest, copied)
+    return None
+
+
+def describe(manifest: Manifest, copied: int | None = None) -> str:
+    """Return a line about a backup, and how many of its bytes had to be copied."""
+    made = datetime.fromtimestamp(manifest.made_ms / 1000, UTC).isoformat(" ", "seconds")
+    line = f"the backup of {made} by {manifest.made_by}: {manifest.records:,} records read, {manifest.size:,} bytes"
+    return line if copied is None else f"{line}, of which {copied:,} were copied"
+
+
+def _records(store: RocksStore | None) -> int:
+    data = store.get(layout.META_KEY) if store else None
+    return sum(layout.unpack(layout.METAS, layout.META_KEY, data).offsets) if data else -1
+
+
+def _replace(path: Path, aside: Path) -> None:
+    """Put a folder in the place of another; after a crash between the two there is none, and it is restored again."""
+    path = path.resolve()
+    replaced = path.with_name(f".{path.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    with suppress(FileNotFoundError):
+        path.rename(replaced)
+    aside.rename(path)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from restoring or opening the same store meanwhile.
+
+    Raises:
+        StoreBusyError: Another one does.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"), thread_local=False, fallback_to_soft=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise StoreBusyError(f"The store {path} is being restored by another process of this machine.") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,77 @@
+"""Which worker has which partition, as Kafka's group says: the addresses left with the committed offsets."""
+
+import logging
+import threading
+import time
+from typing import Final
+
+from stream.config import StreamSettings
+from stream.errors import HstuError
+from stream.kafka import clients
+from stream.kafka.connection import Kafka
+from stream.peers.address import Address, parse_note
+from stream.schema.topics import SourceTopic
+
+_LOOK_S: Final = 1.0
+_CONNECT_S: Final = 2.0
+_log = logging.getLogger("hstu.peers")
+
+
+class Owners:
+    """Follows the group of workers in a thread of its own; safe to ask from several threads.
+
+    Args:
+        kafka: The cluster.
+        settings: Shared by all workers.
+        group: The workers' group.
+    """
+
+    def __init__(self, kafka: Kafka, settings: StreamSettings, group: str) -> None:
+        self._kafka, self._group = kafka, group
+        self._topic = settings.topic_prefix + SourceTopic.ACTIONS.topic
+        self._owners: dict[int, Address] = {}
+        self._looks = 0
+        self._looked = threading.Condition()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="hstu-owners", daemon=True)
+        self._thread.start()
+
+    def find(self, partition: int, until_s: float, after: int = 0) -> tuple[Address | None, int]:
+        """Return who has a partition, None if nobody ever had, and the number of the look that found it.
+
+        Args:
+            partition: The partition.
+            until_s: How long to wait, by time.monotonic; what was known before is returned then.
+            after: Only a later look than this one counts.
+        """
+        with self._looked:
+            self._looked.wait_for(lambda: self._looks > after, max(0.0, until_s - time.monotonic()))
+            return self._owners.get(partition), self._looks
+
+    def close(self) -> None:
+        """Stop following."""
+        self._stopped.set()
+        self._thread.join(_CONNECT_S)
+
+    def _follow(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with clients.admin_client(self._kafka, _CONNECT_S) as admin:
+                    self._look(admin)
+                    while not self._stopped.wait(_LOOK_S):
+                        self._look(admin)
+            except (HstuError, clients.KafkaError) as error:
+                _log.debug("The owners of partitions could not be read: %s", error)
+                self._stopped.wait(_LOOK_S)
+
+    def _look(self, admin: object) -> None:
+        found = admin.list_group_offsets({self._group: None})[self._group]  # type: ignore[attr-defined]
+        owners = {
+            place.partition: address
+            for place, committed in found.items()
+            if place.topic == self._topic and (address := parse_note(committed.metadata or ""))
+        }
+        with self._looked:
+            self._owners = owners
+            self._looks += 1
+            self._looked.notify_all()

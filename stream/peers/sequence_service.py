@@ -1,0 +1,89 @@
+"""What a worker answers to servers: POST /sequence {"user": id, "last": n}, with Authorization: Bearer TOKEN.
+
+    200    tokens (tokens.py), as bytes of CONTENT_TYPE
+    204    the user is unknown
+    400    no such question
+    401    the token is missing or wrong
+    421    the partition is not, or no longer, this worker's: ask who has it now
+    503    the store cannot be read; a sentence
+
+It reads a secondary of its own store, as a server on the same host does: what has been committed up to now, events
+that wait included. So the event loop and its caches are not touched.
+"""
+
+import hmac
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import msgspec
+
+from stream.errors import StoreError
+from stream.schema.ids import partition_of
+from stream.store.reader import SequenceReader
+
+PATH: Final = "/sequence"
+CONTENT_TYPE: Final = "application/x-hstu-tokens; version=1"
+_MAX_BODY: Final = 4096
+_STATUS: Final = {
+    200: "200 OK",
+    204: "204 No Content",
+    400: "400 Bad Request",
+    401: "401 Unauthorized",
+    421: "421 Misdirected Request",
+    503: "503 Service Unavailable",
+}
+
+
+class Question(msgspec.Struct, frozen=True):
+    """Whose last tokens are asked for, and how many."""
+
+    user: str
+    last: int
+
+
+class SequenceService:
+    """A WSGI application.
+
+    Args:
+        reader: Reads the stores of this worker's data directory.
+        partitions: Number of partitions.
+        is_ours: Returns whether this worker has a partition.
+        token: What servers must show.
+    """
+
+    def __init__(self, reader: SequenceReader, partitions: int, is_ours: Callable[[int], bool], token: str) -> None:
+        self._reader, self._partitions, self._is_ours = reader, partitions, is_ours
+        self._wanted = f"Bearer {token}".encode()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        """Answer a request."""
+        status, body = self._answer(environ)
+        kind = CONTENT_TYPE if status == 200 else "text/plain; charset=utf-8"
+        start_response(_STATUS[status], [("Content-Type", kind), ("Content-Length", str(len(body)))])
+        return [body]
+
+    def _answer(self, environ: dict[str, Any]) -> tuple[int, bytes]:
+        shown = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
+        if not hmac.compare_digest(shown, self._wanted):
+            return 401, b"Send the header Authorization: Bearer TOKEN, with that of stream.peer_token_file.\n"
+        question = _question(environ)
+        if question is None:
+            return 400, b'Send {"user": id, "last": n} by POST.\n'
+        if not self._is_ours(partition_of(question.user.encode(), self._partitions)):
+            return 421, b"Another worker has this user's partition.\n"
+        try:
+            tokens = self._reader.tokens(question.user, question.last)
+        except StoreError as error:
+            return 503, f"{error}\n".encode()
+        return (204, b"") if tokens is None else (200, tokens.tobytes())
+
+
+def _question(environ: dict[str, Any]) -> Question | None:
+    try:
+        size = int(environ.get("CONTENT_LENGTH") or 0)
+        if environ["REQUEST_METHOD"] != "POST" or not 0 < size <= _MAX_BODY:
+            return None
+        question = msgspec.json.decode(environ["wsgi.input"].read(size), type=Question)
+    except (ValueError, OSError):  # msgspec's errors are ValueErrors
+        return None
+    return question if question.last > 0 else None

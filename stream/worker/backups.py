@@ -1,0 +1,171 @@
+"""A worker's stores and their backups: restored where a store is missing or older, written at an interval.
+
+Both run in threads. While a store is being restored, or its backups cannot be read and there is no store here, its
+partition waits, and the others go on. A backup that fails is named in the log, and the next one is tried.
+"""
+
+import asyncio
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+from stream.backup.partition_backups import PartitionBackups, Saved
+from stream.backup.place import Place
+from stream.backup.restore import describe, open_newest, restore
+from stream.config import StreamSettings
+from stream.errors import BackupError, FormatError, HstuError, StoreBusyError
+from stream.store.rocksdb import RocksStore, open_store, partition_path
+
+_QUICK_S: Final = 0.5  # within which a store is usually found to be the newest
+_AGAIN_S: Final = 5.0  # between two looks at backups that cannot be read
+_log = logging.getLogger("hstu.worker")
+
+
+class OpenPartition(Protocol):
+    """A partition whose store is open."""
+
+    store: RocksStore
+    cutting: asyncio.Lock
+    """Held while the store is being closed, or a checkpoint of it made."""
+
+    @property
+    def number(self) -> int:
+        """Its number."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether its store is closed."""
+
+
+class WorkerStores:
+    """Opens the stores of a data directory, and backs them up.
+
+    Args:
+        settings: Shared by all workers; without a backup_url, stores are opened as they are.
+        data_dir: Holds the stores.
+
+    Raises:
+        BackupError: There is no such place for backups.
+    """
+
+    def __init__(self, settings: StreamSettings, data_dir: Path) -> None:
+        self._settings, self._data_dir = settings, data_dir
+        self._stopped = threading.Event()
+        self._opening: dict[int, asyncio.Task[RocksStore]] = {}
+        self._backups: dict[int, PartitionBackups] = {}
+        self._failed: dict[int, tuple[float, StoreBusyError]] = {}  # until when not to try again, and why
+        self._made_s: dict[int, float] = {}
+        self._root = Place(settings.backup_url, self._stopped.is_set) if settings.backup_url else None
+
+    async def open(self, number: int) -> RocksStore:
+        """Open a partition's store, restored if need be; not to be called while `forget` is.
+
+        Raises:
+            StoreBusyError: Another process has it open, or it is being restored: ask again.
+            StoreError: It cannot be used.
+        """
+        path = partition_path(self._data_dir, number)
+        if self._root is None:
+            return await asyncio.to_thread(open_store, path)
+        until_s, why = self._failed.get(number, (0.0, None))
+        if why and time.monotonic() < until_s:
+            raise why
+        new = number not in self._opening
+        if new:
+            self._opening[number] = asyncio.create_task(asyncio.to_thread(self._open_newest, number, path))
+        task = self._opening[number]
+        await asyncio.wait({task}, timeout=_QUICK_S if new else 0)
+        if not task.done():
+            raise StoreBusyError(f"The store {path} is being restored from {self._root.url}.")
+        del self._opening[number]
+        try:
+            store = task.result()
+        except (BackupError, FormatError) as error:
+            why = StoreBusyError(f"There is no store {path}, and none can be restored: {error}")
+            self._failed[number] = time.monotonic() + _AGAIN_S, why
+            raise why from None
+        self._made_s[number] = time.monotonic()
+        return store
+
+    def _open_newest(self, number: int, path: Path) -> RocksStore:
+        assert self._root is not None
+        backups = self._backups_of(self._root, number)
+        store = open_newest(path, backups)
+        self._backups[number] = backups
+        return store
+
+    def age_s(self, number: int) -> float | None:
+        """Return how long ago this worker backed a partition up, or opened it; None if it keeps no backups."""
+        return time.monotonic() - self._made_s[number] if number in self._made_s else None
+
+    async def back_up(self, partitions: Iterable[OpenPartition]) -> None:
+        """Back these up, one after the other; what cannot be backed up is named in the log."""
+        for partition in partitions:
+            try:
+                await self._back_up(partition)
+            except (HstuError, OSError) as error:
+                if not self._stopped.is_set():
+                    _log.warning("Partition %d is not backed up: %s", partition.number, error)
+
+    async def _back_up(self, partition: OpenPartition) -> None:
+        number = partition.number
+        aside = partition_path(self._data_dir, number).resolve().with_name(f".p{number}.backup")
+        async with partition.cutting:
+            if partition.closed:
+                return
+            backups, at_s = self._backups[number], time.monotonic()
+            await asyncio.to_thread(partition.store.checkpoint, aside)
+        saved = await asyncio.to_thread(_save, backups, aside)
+        self._made_s[number] = at_s
+        if saved:
+            _log.info("Partition %d: %s", number, describe(saved.manifest, saved.copied))
+
+    async def follow(self, is_ours: Callable[[int], bool]) -> None:
+        """Bring the stores of all partitions that are not ours up to their newest backups, as a warm standby.
+
+        What is here already is not copied again, and a store that another worker of this host has open is left alone.
+        """
+        for number in range(self._settings.partitions):
+            if self._root and not is_ours(number) and not self._stopped.is_set():
+                path = partition_path(self._data_dir, number)
+                try:
+                    if restored := await asyncio.to_thread(restore, path, self._backups_of(self._root, number)):
+                        _log.info("Partition %d stands by: %s", number, restored)
+                except StoreBusyError:
+                    continue
+                except (HstuError, OSError) as error:
+                    if not self._stopped.is_set():
+                        _log.warning("Partition %d does not stand by: %s", number, error)
+
+    def _backups_of(self, root: Place, number: int) -> PartitionBackups:
+        return PartitionBackups(root, self._settings.topic_prefix, number, self._settings.backup_keep)
+
+    def forget(self, numbers: Collection[int]) -> None:
+        """Close the stores of these that are still being opened, as soon as they are."""
+        for number in set(numbers) & self._opening.keys():
+            self._opening.pop(number).add_done_callback(_close)
+
+    async def close(self) -> None:
+        """Break off what is being copied, and wait for its end."""
+        self._stopped.set()
+        opening = list(self._opening.values())
+        self.forget(list(self._opening))
+        if opening:
+            await asyncio.wait(opening)
+
+
+def _save(backups: PartitionBackups, checkpoint: Path) -> Saved | None:
+    """Make a backup; the checkpoint's links would keep files that the store has replaced."""
+    try:
+        return backups.save(checkpoint)
+    finally:
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _close(task: "asyncio.Task[RocksStore]") -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()

@@ -1,0 +1,82 @@
+"""The verbs `hstu store`: lines, exit codes, and what they refuse."""
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from stream.backup.cli import add_commands
+from stream.config import StreamSettings
+from stream.errors import BackupError, StoreBusyError
+from stream.join.partition import Partition
+from stream.store.rocksdb import open_store, partition_path
+from tests.stream.backup.stores import SETTINGS, make_log, read_on
+
+LOG = make_log(60)
+
+
+@dataclass
+class Settings:
+    """Settings as the main command builds them, and the context that loads them."""
+
+    data_dir: Path
+    stream: StreamSettings = SETTINGS
+
+    def load(self, flags: dict[str, Any]) -> "Settings":
+        url = flags["stream.backup_url"] or ""
+        return Settings(flags.get("data_dir") or self.data_dir, SETTINGS.model_copy(update={"backup_url": url}))
+
+
+def hstu(folder: Path, *arguments: str) -> Result:
+    app = typer.Typer()
+    add_commands(app)
+    return CliRunner().invoke(app, ["store", *arguments], obj=Settings(folder))
+
+
+def test_backups_by_hand(tmp_path: Path) -> None:
+    """Backup, verify, restore into another data directory; each says what it did, twice is no more than once."""
+    url = ("--url", str(tmp_path / "backups"))
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert hstu(first, "verify", *url).output == "partition 0: no backup\n"
+    assert hstu(first, "verify", *url).exit_code == 1
+    assert hstu(first, "backup", *url).output == "partition 0: no store here\n"
+    with closing(open_store(partition_path(first, 0))) as store:
+        digest = read_on(store, LOG, 60).digest
+    assert "partition 0: the backup of 20" in hstu(first, "backup", *url).output
+    assert hstu(first, "backup", *url).output == "partition 0: nothing that the newest backup has not\n"
+    verified = hstu(first, "verify", *url)
+    assert (verified.output.startswith("partition 0: whole, the backup of 20"), verified.exit_code) == (True, 0)
+    assert "180 records read" in hstu(second, "restore", *url).output
+    assert "no backup that is whole and has read more" in hstu(second, "restore", *url).output
+    with closing(open_store(partition_path(second, 0))) as store:
+        assert Partition(store, 0, SETTINGS).digest == digest
+    next((tmp_path / "backups" / "p0" / "data").iterdir()).unlink()
+    damaged = hstu(first, "verify", *url)
+    assert ("lack a file" in damaged.output, damaged.exit_code) == (True, 1)
+    assert sorted(path.name for path in (first / "store").iterdir()) == ["p0", "p0.owner"]
+
+
+def test_what_cannot_be_done_by_hand_is_refused(tmp_path: Path) -> None:
+    """Without a place, for a partition that does not exist, of a store that a worker has open."""
+    place = ("--url", str(tmp_path / "backups"))
+    assert refusal(hstu(tmp_path, "verify"), BackupError).startswith("No place for backups is named; give --url")
+    assert "partitions 0 to 0" in refusal(hstu(tmp_path, "backup", *place, "--partition", "7"), BackupError)
+    with closing(open_store(partition_path(tmp_path, 0))):
+        for verb in ("backup", "restore"):
+            assert "is open in process" in refusal(hstu(tmp_path, verb, *place), StoreBusyError)
+
+
+def refusal(result: Result, kind: type[Exception]) -> str:
+    assert isinstance(result.exception, kind), result.exception
+    return str(result.exception)
+
+
+def test_the_lines_name_no_stranger(tmp_path: Path) -> None:
+    """A URL's password is in no line."""
+    with pytest.raises(BackupError) as refused:
+        raise hstu(tmp_path, "verify", "--url", "nonsense://me:secret@host/x").exception or AssertionError
+    assert "secret" not in str(refused.value)

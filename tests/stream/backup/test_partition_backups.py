@@ -1,0 +1,152 @@
+"""Backups of one partition: incremental, pruned, verified, and written by the newest owner alone."""
+
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from stream.backup.manifest import Manifest
+from stream.backup.partition_backups import PartitionBackups
+from stream.backup.place import Place
+from stream.errors import DamagedError, FencedError
+from stream.store.rocksdb import RocksStore, open_store, read_meta
+from tests.stream.backup.stores import backups_in, make_log, read_on, save
+
+LOG = make_log(300)
+
+
+def stored(backups: PartitionBackups) -> set[str]:
+    return set(backups.place.under("data").sizes())
+
+
+def test_a_second_backup_copies_only_new_files(tmp_path: Path) -> None:
+    """The first copies all; the next the tables made since; without new records there is none."""
+    backups = backups_in(tmp_path / "backups")
+    with closing(open_store(tmp_path / "p0")) as store:
+        read_on(store, LOG, 280)
+        first = save(store, backups, tmp_path / "aside")
+        assert save(store, backups, tmp_path / "aside") is None
+        read_on(store, LOG, 300)
+        second = save(store, backups, tmp_path / "aside")
+    newest, before = backups.newest_first()
+    assert first == before.size
+    assert second is not None
+    assert second < first / 2
+    tables = [{file.stored for file in manifest.files if file.name.endswith(".sst")} for manifest in (before, newest)]
+    assert tables[0] < tables[1]
+    assert newest.offsets == [300, 300, 300]
+    backups.verify(newest)
+    backups.verify(before)
+
+
+def test_a_backup_is_one_moment_of_a_store_that_is_written(tmp_path: Path) -> None:
+    """Offsets and digest in the manifest are those of the files, and not of the store as it is afterwards."""
+    backups = backups_in(tmp_path / "backups")
+    with closing(open_store(tmp_path / "p0")) as store:
+        before = read_on(store, LOG, 100)
+        digest = before.digest
+        store.checkpoint(tmp_path / "aside")
+        read_on(store, LOG, 200)
+        saved = backups.save(tmp_path / "aside")
+    assert saved is not None
+    assert saved.manifest.offsets == [100, 100, 100]
+    assert saved.manifest.digest == digest.to_bytes(16).hex()
+    backups.fetch(saved.manifest, tmp_path / "copy", None)
+    meta = read_meta(tmp_path / "copy")
+    assert meta is not None
+    assert (meta.offsets, meta.digest) == ([100, 100, 100], digest.to_bytes(16))
+
+
+def test_older_backups_and_their_files_go(tmp_path: Path) -> None:
+    """`keep` manifests stay, with all the files that they name and no others, leftovers of a crash included."""
+    backups = backups_in(tmp_path / "backups", keep=2)
+    with closing(open_store(tmp_path / "p0")) as store:
+        for end in (60, 120, 180, 240):
+            read_on(store, LOG, end)
+            save(store, backups, tmp_path / "aside")
+            backups.place.under("data").write("000000000001-00000000-of-a-crash", b"half a file")
+        read_on(store, LOG, 300)
+        save(store, backups, tmp_path / "aside")
+    kept = list(backups.newest_first())
+    assert [manifest.offsets[0] for manifest in kept] == [300, 240]
+    assert stored(backups) == {file.stored for manifest in kept for file in manifest.files}
+    for manifest in kept:
+        backups.verify(manifest)
+
+
+def test_a_file_that_was_lost_is_copied_again(tmp_path: Path) -> None:
+    """One lost or cut off in the newest backup is not named once more as if it were there."""
+    backups = backups_in(tmp_path / "backups")
+    with closing(open_store(tmp_path / "p0")) as store:
+        read_on(store, LOG, 200)
+        save(store, backups, tmp_path / "aside")
+        newest = next(backups.newest_first())
+        tables = [file for file in newest.files if file.name.endswith(".sst")]
+        (tmp_path / "backups" / "p0" / "data" / tables[-1].stored).write_bytes(b"short")
+        with pytest.raises(DamagedError, match=rf"{tables[-1].stored} .* has 5 bytes"):
+            backups.verify(newest)
+        read_on(store, LOG, 300)
+        save(store, backups, tmp_path / "aside")
+    backups.verify(next(backups.newest_first()))
+
+
+def taken_over(tmp_path: Path) -> tuple[RocksStore, PartitionBackups, PartitionBackups]:
+    """Return a store and its backups by a worker that has lost the partition without knowing, and its successor's."""
+    zombie = backups_in(tmp_path / "backups", keep=2)
+    store = open_store(tmp_path / "p0")
+    for end in (100, 150):
+        read_on(store, LOG, end)
+        save(store, zombie, tmp_path / "aside")
+    successor = backups_in(tmp_path / "backups", keep=2)
+    successor.claim()
+    return store, zombie, successor
+
+
+def test_a_worker_that_has_lost_the_partition_writes_no_backup(tmp_path: Path) -> None:
+    """It is told by whom; one that gets the partition again claims it anew."""
+    store, zombie, successor = taken_over(tmp_path)
+    with closing(store):
+        read_on(store, LOG, 200)
+        with pytest.raises(FencedError, match="taken over by epoch 000000000002-"):
+            save(store, zombie, tmp_path / "aside")
+        assert [manifest.offsets[0] for manifest in successor.newest_first()] == [150, 100]
+        assert save(store, zombie, tmp_path / "aside")
+        assert next(successor.newest_first()).epoch.startswith("000000000003-")
+        with pytest.raises(FencedError):
+            save(store, successor, tmp_path / "aside")
+
+
+@pytest.mark.parametrize("moment", ["before manifests go", "before files go"])
+def test_a_worker_that_loses_the_partition_while_it_prunes_spoils_nothing(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stops between its last look at the epochs and its deletions; its successor goes on meanwhile.
+
+    Neither a file of the backup from which the successor began is gone, nor one that it wrote.
+    """
+    zombie, successor = (backups_in(tmp_path / "backups", keep=2) for _ in range(2))
+    began: list[Manifest] = []
+    with closing(open_store(tmp_path / "p0")) as store, closing(open_store(tmp_path / "other")) as other:
+        for end in (100, 150):
+            read_on(store, LOG, end)
+            save(store, zombie, tmp_path / "aside")
+        delete = Place.delete
+
+        def late(place: Place, names: Iterable[str]) -> None:
+            listed = list(names)
+            if place.url.endswith("data") == (moment == "before files go"):
+                monkeypatch.undo()
+                successor.claim()
+                began.append(next(successor.newest_first()))
+                read_on(other, LOG, 300)
+                save(other, successor, tmp_path / "of-other")
+            delete(place, listed)
+
+        monkeypatch.setattr(Place, "delete", late)
+        read_on(store, LOG, 200)
+        save(store, zombie, tmp_path / "aside")
+    newest, before = successor.newest_first()
+    assert (newest.offsets, [before]) == ([300, 300, 300], began)
+    successor.verify(newest)
+    successor.verify(before)

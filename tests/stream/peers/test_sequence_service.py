@@ -1,0 +1,184 @@
+"""A worker's answers to servers, over HTTP on a real port, and what a server makes of them."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from stream.config import StreamSettings
+from stream.consumer.instance_id import place_of
+from stream.errors import StoreError
+from stream.join.partition import Partition
+from stream.metrics_server import Health, serve_metrics
+from stream.peers.address import Address
+from stream.peers.cluster_reader import ClusterReader
+from stream.peers.sequence_service import PATH, SequenceService
+from stream.schema.topics import SourceTopic
+from stream.store.reader import SequenceReader
+from stream.store.rocksdb import open_store, partition_path
+from tests.wire import Record, action, wire
+
+SETTINGS = StreamSettings(partitions=1, lateness_s=0, peer_timeout_s=0.5)
+TOKEN = "a secret of the cluster"
+ASK = {"Authorization": f"Bearer {TOKEN}"}
+
+
+class Worker:
+    """The store of one worker, and where it answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.partition = Partition(open_store(partition_path(folder, 0)), 0, SETTINGS)
+        clicks = [Record(n, wire(action("ann", f"i{n}", 1000 + n))) for n in range(20)]
+        self.partition.handle(SourceTopic.ACTIONS, clicks)  # type: ignore[arg-type]
+        self.owns, self.url = True, ""
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Worker]:
+    """Yield a worker that answers."""
+    worker, reader = Worker(folder), SequenceReader(folder, SETTINGS)
+    service = SequenceService(reader, 1, lambda number: worker.owns, TOKEN)
+    port, stop = serve_metrics(CollectorRegistry(), "127.0.0.1", 0, Health(), "", {PATH: service})
+    worker.url = f"http://127.0.0.1:{port}"
+    try:
+        yield worker
+    finally:
+        stop()
+        reader.close()
+        worker.partition.close()
+
+
+@pytest.fixture(scope="module")
+def worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    with serving(tmp_path_factory.mktemp("worker")) as found:
+        yield found
+
+
+def ask(worker: Worker, body: bytes, headers: dict[str, str] | None = None, method: str = "POST") -> httpx.Response:
+    return httpx.request(method, worker.url + PATH, content=body, headers=ASK if headers is None else headers)
+
+
+@pytest.mark.parametrize("shown", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}])
+def test_without_the_token_nothing_is_answered(worker: Worker, shown: dict[str, str]) -> None:
+    """Not even whether the user is known."""
+    answer = ask(worker, b'{"user":"ann","last":5}', shown)
+    assert (answer.status_code, "ann" in answer.text) == (401, False)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"[]", b'{"user":"ann"}', b'{"user":7,"last":1}', b'{"user":"ann","last":0}', b" " * 5000]
+)
+def test_what_is_no_question_is_refused(worker: Worker, body: bytes) -> None:
+    """Whatever is sent, the service lives on."""
+    assert ask(worker, body).status_code == 400
+    assert ask(worker, b'{"user":"ann","last":5}', method="GET").status_code == 400
+
+
+def test_a_partition_that_is_not_ours_is_not_answered(worker: Worker) -> None:
+    """Its store may lie here still, as old as the day that it moved."""
+    worker.owns = False
+    try:
+        assert ask(worker, b'{"user":"ann","last":5}').status_code == 421
+    finally:
+        worker.owns = True
+
+
+class Owners:
+    """Says who has partition 0; the next look is another answer."""
+
+    def __init__(self, *owners: Address | None) -> None:
+        self._owners, self.closed = list(owners), False
+
+    def find(self, partition: int, until_s: float, after: int = 0) -> tuple[Address | None, int]:
+        look = min(after + 1, len(self._owners))
+        return self._owners[look - 1], look
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def reader_of(folder: Path, *owners: Address | None) -> ClusterReader:
+    return ClusterReader(SequenceReader(folder, SETTINGS), Owners(*owners), folder / "seats", SETTINGS, TOKEN)
+
+
+def test_a_server_elsewhere_reads_what_one_here_reads(worker: Worker, tmp_path: Path) -> None:
+    """All tokens, those of events that wait included, the last ones alone, none of a stranger."""
+    with closing(reader_of(tmp_path, Address(worker.url, "elsewhere"))) as reader:
+        tokens = reader.tokens("ann", 2**31 - 1)
+        assert tokens is not None
+        assert tokens["ts_ms"].tolist() == [1000 + n for n in range(20)]
+        last = reader.tokens("ann", 3)
+        assert last is not None
+        assert last.tolist() == tokens[-3:].tolist()
+        assert reader.tokens("nobody", 3) is None
+
+
+def test_a_partition_that_moves_is_found_again(worker: Worker, tmp_path: Path) -> None:
+    """The worker of before says that it is not its own any more; one that nobody takes over is an error in time."""
+    moved, here = Address(worker.url, "elsewhere"), tmp_path / "moved"
+    with serving(here) as other:
+        other.owns = False
+        with closing(reader_of(tmp_path, Address(other.url, "another"), moved)) as reader:
+            assert reader.tokens("ann", 3) is not None
+        with closing(reader_of(tmp_path, Address(other.url, "another"))) as reader:
+            began_s = time.monotonic()
+            with pytest.raises(StoreError, match="Partition 0 is moving from the worker at http://127"):
+                reader.tokens("ann", 3)
+            assert time.monotonic() - began_s < 2
+
+
+def test_a_worker_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
+    """The sentence says which worker, and what to look at; so it does where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with closing(reader_of(tmp_path, Address(url, "elsewhere"))) as reader:
+            began_s = time.monotonic()
+            with pytest.raises(StoreError, match=rf"worker at {url}, .*did not answer within 0.5 s: .*worker_url"):
+                reader.tokens("ann", 3)
+            assert time.monotonic() - began_s < 2
+    with closing(reader_of(tmp_path, Address(url, "elsewhere"))) as reader, pytest.raises(StoreError, match="refused"):
+        reader.tokens("ann", 3)
+
+
+def test_another_token_and_another_format_are_named(worker: Worker, tmp_path: Path) -> None:
+    """What the worker says is part of the sentence."""
+    owners = Owners(Address(worker.url, "elsewhere"))
+    wrong = ClusterReader(SequenceReader(tmp_path, SETTINGS), owners, tmp_path, SETTINGS, "another token, wrong")
+    with closing(wrong), pytest.raises(StoreError, match="answers 401: Send the header Authorization"):
+        wrong.tokens("ann", 3)
+    assert owners.closed
+
+
+@pytest.mark.parametrize("owner", ["nobody", "a worker of this data directory"])
+def test_the_store_of_this_host_is_read_where_nobody_else_has_it(owner: str, tmp_path: Path) -> None:
+    """Also while its worker is away."""
+    (tmp_path / "seats").mkdir()
+    here = None if owner == "nobody" else Address("http://127.0.0.1:1", place_of(tmp_path / "seats"))
+    with closing(Worker(tmp_path).partition), closing(reader_of(tmp_path, here)) as reader:
+        tokens = reader.tokens("ann", 3)
+        assert tokens is not None
+        assert tokens["ts_ms"].tolist() == [1017, 1018, 1019]
+
+
+def test_many_servers_ask_at_once(worker: Worker, tmp_path: Path) -> None:
+    """Each gets the whole answer."""
+    found: list[int] = []
+
+    def read() -> None:
+        with closing(reader_of(tmp_path, Address(worker.url, "elsewhere"))) as reader:
+            for _ in range(5):
+                tokens = reader.tokens("ann", 100)
+                found.append(0 if tokens is None else len(tokens))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [20] * 20
