@@ -93,7 +93,7 @@ def test_a_lost_rank_stops_rank_0_and_the_run_goes_on_from_the_checkpoint(tmp_pa
 
 @pytest.mark.slow
 def test_kill_9_of_a_rank_ends_all_and_others_take_over(tmp_path: Path) -> None:
-    """Under torchrun, with processes: those that are left end with a sentence; three go on from the checkpoint."""
+    """Under torchrun, with processes: it ends the one that is left; three go on from the checkpoint."""
     expected = trained(tmp_path / "one", 1)
     trained(tmp_path / "many", 2, upto=2)
     with subprocess.Popen(command(2, tmp_path / "many", "wait"), cwd=ROOT, stderr=-1, stdout=-1, text=True) as run:
@@ -103,7 +103,7 @@ def test_kill_9_of_a_rank_ends_all_and_others_take_over(tmp_path: Path) -> None:
         line = next(line for line in run.stderr if "follows rank 0" in line)
         kill(int(re.search(r"process (\d+)", line)[1]), signal.SIGKILL)  # type: ignore[index]
         assert run.wait(60) != 0
-        assert "has lost another one" in run.stderr.read()
+        assert "SIGKILL" in run.stderr.read()
     subprocess.run(command(3, tmp_path / "many"), cwd=ROOT, check=True, timeout=120)
     assert_alike(trained(tmp_path / "many", 1), expected)
 
