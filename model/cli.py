@@ -55,6 +55,7 @@ def train(
 ) -> None:
     """Learn from topic examples as it grows: test, then train; snapshots as it goes."""
     import sys
+    from functools import partial
 
     require("torch", "numba", "safetensors")
     _check_attention(attention)
@@ -72,22 +73,27 @@ def train(
     from model.errors import ModelError
     from model.options import check_lengths
     from model.trainer.kafka import run_trainer
+    from model.trainer.ranks import on_every_rank
     from model.trainer.run import Origin
 
     if since is not None and weights_from is None:
         raise ModelError("--since belongs to --weights-from; give both, or remove it.")
     check_lengths(settings.model, settings.stream.example_tokens)
-    run_trainer(
-        settings.train,
-        settings.model,
-        settings.data_dir,
-        kafka,
-        topic_prefix=settings.stream.topic_prefix,
-        partitions=settings.stream.partitions,
-        bounds=settings.stream.time_bounds,
-        until_end=until_end,
-        live=sys.stdout.isatty() if live is None else live,
-        origin=Origin(weights_from, since) if weights_from else None,
+    on_every_rank(
+        partial(
+            run_trainer,
+            settings.train,
+            settings.model,
+            settings.data_dir,
+            kafka,
+            topic_prefix=settings.stream.topic_prefix,
+            partitions=settings.stream.partitions,
+            bounds=settings.stream.time_bounds,
+            until_end=until_end,
+            live=sys.stdout.isatty() if live is None else live,
+            origin=Origin(weights_from, since) if weights_from else None,
+        ),
+        settings.train.device,
     )
 
 

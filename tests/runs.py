@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from model.config import ModelSettings, TrainSettings
+from model.distributed.ranks import ALONE
 from model.trainer.run import Training
 from tests.factories import START_MS, Record, make_examples, make_items
 
@@ -41,6 +42,7 @@ def start(folder: Path, items: bool = True, **changes: Any) -> Training:
         clock=changes.get("clock", now),
         origin=changes.get("origin"),
         beside=changes.get("beside", False),
+        ranks=changes.get("ranks", ALONE),
     )
 
 

@@ -28,7 +28,7 @@ stream.worker
 stream.cli
 model.errors  model.config  model.terminal
 model.options
-model.arrays
+model.arrays  model.distributed
 model.keys  model.attention
 model.attention.cpu  model.attention.triton
 model.data
@@ -67,6 +67,7 @@ sim.main
 DOORS = {
     "model": {"stream.example"},
     "model.trainer.kafka": {"stream.transport"},
+    "model.trainer.ranks": {"stream.transport"},
     "model.trainer.monitor": {"stream.metrics_server"},
 }  # what model/ may use of stream/
 

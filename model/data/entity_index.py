@@ -48,6 +48,12 @@ class RowBatch:
         """Return the item row of each retrieval target, [P]; -1 for an item without one."""
         return self.rows.items[self.tokens.positions[self.targets.positive]]
 
+    def part(self, start: int, stop: int) -> "RowBatch":
+        """Return the examples from one to before another."""
+        tokens, targets = self.tokens.part(start, stop), self.tokens.targets_of(start, stop)
+        rows = TokenRows(*(column[self.tokens.offsets[start] : self.tokens.offsets[stop]] for column in self.rows))
+        return RowBatch(tokens, self.targets.part(targets), rows)
+
     def shortened(self, kept_L: NDArray[np.bool_]) -> "RowBatch":
         """Return the batch with the kept tokens only, which must include its targets."""
         rows = TokenRows(*(column[kept_L] for column in self.rows))

@@ -24,6 +24,13 @@ class Targets:
     shown: NDArray[np.intp]  # [N]
     labels: NDArray[np.bool_]  # [N, A]
 
+    def part(self, targets: slice) -> "Targets":
+        """Return those among a stretch of the batch's targets, as indices into the stretch."""
+        positive = slice(*np.searchsorted(self.positive, (targets.start, targets.stop)))
+        shown = slice(*np.searchsorted(self.shown, (targets.start, targets.stop)))
+        start = targets.start
+        return Targets(self.positive[positive] - start, self.shown[shown] - start, self.labels[shown])
+
 
 class TargetSelector:
     """Sorts targets by the configured actions; any other action is positive and has no tower."""

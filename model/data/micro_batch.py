@@ -7,6 +7,7 @@ the example. Source of the columns: stream/example.py.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,35 @@ class PackedBatch:
     request_ms: NDArray[np.int64]  # [T]
     label_offsets: NDArray[np.int64]  # [T+1] into the labels
     labels: NDArray[np.uint64]  # names of the actions on the targets
+
+    def part(self, start: int, stop: int) -> "PackedBatch":
+        """Return the examples from one to before another; requests keep their numbers."""
+        tokens = slice(self.offsets[start], self.offsets[stop])
+        targets = self.targets_of(start, stop)
+        labels = slice(self.label_offsets[targets.start], self.label_offsets[targets.stop])
+        return PackedBatch(
+            offsets=self.offsets[start : stop + 1] - tokens.start,
+            **{name: getattr(self, name)[tokens] for name in ("keys", "actions", "ts_ms", "kinds")},
+            users=self.users[start:stop],
+            positions=self.positions[targets] - tokens.start,
+            queries=np.where(self.queries[targets] < 0, -1, self.queries[targets] - tokens.start),
+            owners=self.owners[targets] - start,
+            requests=self.requests[targets],
+            request_ms=self.request_ms[targets],
+            label_offsets=self.label_offsets[targets.start : targets.stop + 1] - labels.start,
+            labels=self.labels[labels],
+        )
+
+    def targets_of(self, start: int, stop: int) -> slice:
+        """Return where the targets of the examples from one to before another are."""
+        first, last = np.searchsorted(self.owners, (start, stop)).tolist()
+        return slice(first, last)
+
+    def shares(self, count: int) -> list[tuple[int, int]]:
+        """Return the examples of each of so many shares of about as many tokens, from one to before another."""
+        wanted = np.arange(count + 1) * len(self.keys) / count
+        bounds = np.searchsorted((self.offsets[1:] + self.offsets[:-1]) / 2, wanted).tolist()
+        return list(pairwise([0, *bounds[1:-1], len(self.users)]))
 
 
 def collate(examples: Sequence[Example]) -> PackedBatch:

@@ -3,7 +3,11 @@
 L = tokens, P = retrieval targets, N = ranking targets, K = negatives, U = distinct rows that the micro-batch touches,
 A = actions with a tower, D = width. The rows of both tables are gathered once into one matrix [U + 1, D], which ends
 with a row of zeros: the action of a token that has none. Their gradients reach the two gathered leaves.
+
+Of several ranks each passes over its share of the examples, and its loss is its part of the whole micro-batch's.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,8 +26,15 @@ from model.network.retrieval_loss import sampled_softmax
 from model.optim.parameters import Parameters
 
 
+class Outputs(NamedTuple):
+    """What is tested of a micro-batch."""
+
+    queries: Tensor  # [P, D]
+    logits: Tensor  # [N, A]
+
+
 class ForwardPass:
-    """The pass; its outputs are `queries_PD` and `logits_NA`.
+    """The pass; the outputs of this rank's share are `queries_PD` and `logits_NA`.
 
     Args:
         weights: The parameters, as they are before this micro-batch is trained on.
@@ -39,7 +50,10 @@ class ForwardPass:
         negatives: Negatives | None = None,
         dropout: Dropout | None = None,
     ) -> None:
-        self._weights, self._batch, self._negatives = weights, batch, negatives
+        self._weights, self._negatives, self._whole = weights, negatives, batch
+        shares = batch.tokens.shares(weights.ranks.count)
+        start, stop = shares[weights.ranks.rank]
+        self._batch = batch = batch if len(shares) == 1 else batch.part(start, stop)
         tokens, targets, rows = batch.tokens, batch.targets, batch.rows
         drawn = negatives.rows if negatives else np.empty(0, np.int64)
         features = np.concatenate((rows.attributes, rows.actions))
@@ -48,12 +62,13 @@ class ForwardPass:
         self._positive_at_P = item_at_L[tokens.positions[targets.positive]]
         recommender, tensor = weights.recommender, weights.tensor
         content_LD, action_LD = self._embed(item_at_L)
+        share = slice(*self._whole.tokens.offsets[[start, stop]]), len(self._whole.tokens.keys)
         if dropout:
-            content_LD, action_LD = dropout.input(content_LD), dropout.input(action_LD)
+            content_LD, action_LD = dropout.input(content_LD, *share), dropout.input(action_LD, *share)
         kinds_L, ts_ms_L, offsets = tensor(tokens.kinds), tensor(tokens.ts_ms), tensor(tokens.offsets)
         y_LD = recommender.encode(content_LD, action_LD, kinds_L, ts_ms_L, offsets)
         if dropout:
-            y_LD = dropout.output(y_LD)
+            y_LD = dropout.output(y_LD, *share)
         query_P = tensor(tokens.queries[targets.positive])
         self.queries_PD = recommender.queries(y_LD, query_P, content_LD, kinds_L, offsets)
         self._ranked: tuple[Histories, Candidates] | None = None  # what a model that only ranks has read
@@ -63,6 +78,11 @@ class ForwardPass:
             token_rows = Tokens(content_LD, action_LD, tensor(rows.items), kinds_L, ts_ms_L, offsets)
             self._ranked = self._asked(token_rows, recommender.ranker.behaviours)
             self.logits_NA = recommender.ranker(*self._ranked)
+
+    def outputs(self) -> Outputs:
+        """Return the outputs of all ranks' shares."""
+        join = self._weights.ranks.join
+        return Outputs(join(self.queries_PD.detach()), join(self.logits_NA.detach()))
 
     def _embed(self, item_at_L: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the rows of the tokens' items or attributes, and those of their actions, [L, D] each."""
@@ -100,12 +120,17 @@ class ForwardPass:
         return asked, candidates_of(rows_ND, items_N, tensor(request_N))
 
     def loss(self, train: TrainSettings) -> Tensor | None:
-        """Return the retrieval loss plus the weighted ranking loss; None where there is no target."""
-        losses, labels = [], self._batch.targets.labels
-        if self._negatives and (self._positive_at_P >= 0).any():
-            losses.append(self._retrieval_loss(self._negatives, train.noise_odds))
+        """Return the retrieval loss plus the weighted ranking loss; None where there is no target.
+
+        Both are means over the targets of the micro-batch, to which a rank adds those of its share.
+        """
+        losses, labels, whole = [], self._batch.targets.labels, self._whole
+        if self._negatives and (known := np.count_nonzero(self._positive_at_P >= 0)):
+            part = float(known / np.count_nonzero(whole.positives() >= 0))
+            losses.append(part * self._retrieval_loss(self._negatives, train.noise_odds))
         if labels.size:
-            losses.append(train.rank_weight * self._ranking_loss(self._weights.tensor(labels)))
+            part = len(labels) / len(whole.targets.labels)
+            losses.append(train.rank_weight * part * self._ranking_loss(self._weights.tensor(labels)))
         return torch.stack(losses).sum() if losses else None
 
     def _ranking_loss(self, labels_NA: Tensor) -> Tensor:

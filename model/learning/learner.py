@@ -39,6 +39,7 @@ from model.data.entity_index import EntityIndex, IndexedBatch, RowBatch
 from model.data.event_time import DAY_MS
 from model.data.stochastic_length import kept_tokens
 from model.data.vocabulary import Vocabulary
+from model.distributed.ranks import ALONE, Ranks
 from model.errors import ModelError
 from model.evaluation import sample
 from model.evaluation.prequential import Outcome, Prequential
@@ -46,7 +47,7 @@ from model.keys.lives import Limits
 from model.learning import negatives
 from model.learning.click_fusion import ClickFusion
 from model.learning.dropout import Dropout
-from model.learning.forward_pass import ForwardPass
+from model.learning.forward_pass import ForwardPass, Outputs
 from model.learning.fusion import Fusion
 from model.learning.ranker import Ranker
 from model.learning.replay import ReplayBuffer
@@ -54,6 +55,7 @@ from model.optim.parameters import Parameters, make_deterministic, stream_seed
 from stream.example import Example
 
 _NEGATIVES, _LENGTHS, _REPLAY, _REPLAY_LENGTHS = 0, 1, 2, 3  # uses of random numbers
+WEIGHTS: Final = "weights."  # prefix of the parameters' arrays in a state
 _COUNTS: Final = ("steps", "examples", "tokens")
 
 
@@ -76,9 +78,12 @@ class Learner:
         model: Shape of the recommender.
         train: How it is tested and trained.
         baselines: Whether the baselines rank every target too.
+        ranks: The processes that train together; all are called alike, and differ only in what `state` returns.
     """
 
-    def __init__(self, model: ModelSettings, train: TrainSettings, *, baselines: bool = True) -> None:
+    def __init__(
+        self, model: ModelSettings, train: TrainSettings, *, baselines: bool = True, ranks: Ranks = ALONE
+    ) -> None:
         make_deterministic(train.threads)
         self.model, self.train = model, train
         self.index = EntityIndex(
@@ -87,7 +92,7 @@ class Learner:
             stand_ins=train.stand_ins,
             drop_unknown=train.unknown_items == "dropped",
         )
-        self.weights = Parameters(model, train, self.index.item_features)
+        self.weights = Parameters(model, train, self.index.item_features, ranks)
         self.popularity = Popularity(round(train.popularity_half_life_d * DAY_MS))
         self._last_items = LastItems()
         self._with_baselines = baselines
@@ -144,11 +149,12 @@ class Learner:
             return StepReport(self.counts["steps"], 0, 0, examples[-1].final_ms, math.nan, None)
         self._check_lengths(present)
         taken = self._take_in(present, count=learn)  # 1, 2
-        tested, trained = self._forward(taken.batch, test=test, learn=learn)  # 3
+        forward, trained = self._forward(taken.batch, test=test, learn=learn)  # 3
+        tested = None if forward is None else forward.outputs()
         outcome = self._test(taken, tested, learn=learn) if test and tested is not None else None  # 4
         if tested is not None and learn and not test:
             none = np.zeros(len(taken.questions), np.bool_)
-            self._fusion.step(tested.queries_PD, taken.questions, taken.answered, test=none, learn=True)
+            self._fusion.step(tested.queries, taken.questions, taken.answered, test=none, learn=True)
             self._click(tested, taken.batch, learn=True)
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
@@ -207,7 +213,7 @@ class Learner:
         live = self.items.live()
         return negatives.draw(live, self.popularity.counts(at_ms), self.train.negatives, rng) if len(live) else None
 
-    def _test(self, taken: IndexedBatch, tested: ForwardPass, *, learn: bool) -> Outcome:
+    def _test(self, taken: IndexedBatch, tested: Outputs, *, learn: bool) -> Outcome:
         start_s = time.process_time()
         drawn_P = sample.drawn(taken.questions, self.train.test_share)
         outcome = Outcome(
@@ -223,17 +229,17 @@ class Learner:
         self.test_s += time.process_time() - start_s
         return outcome
 
-    def _click(self, tested: ForwardPass, batch: RowBatch, *, learn: bool) -> dict[str, NDArray[np.float64]]:
+    def _click(self, tested: Outputs, batch: RowBatch, *, learn: bool) -> dict[str, NDArray[np.float64]]:
         """Return the logit of each action on every shown item by every scorer, [N, A] each, and learn what was done."""
-        tower_NA = tested.logits_NA.detach().cpu().numpy().astype(np.float64)
+        tower_NA = tested.logits.cpu().numpy().astype(np.float64)
         return self._clicks.step(tower_NA, batch, len(self.items), learn=learn)
 
     def _ranks(
-        self, taken: IndexedBatch, tested: ForwardPass, drawn_P: NDArray[np.bool_], *, learn: bool
+        self, taken: IndexedBatch, tested: Outputs, drawn_P: NDArray[np.bool_], *, learn: bool
     ) -> dict[str, NDArray[np.float64]]:
         """Return the rank of every drawn target by every scorer; what is fused learns each target as it goes."""
         questions = taken.questions
-        found = self._fusion.step(tested.queries_PD, questions, taken.answered, test=drawn_P, learn=learn)
+        found = self._fusion.step(tested.queries, questions, taken.answered, test=drawn_P, learn=learn)
         if self._with_baselines and drawn_P.any():
             drawn = questions if drawn_P.all() else questions.part(np.flatnonzero(drawn_P))
             for baseline in self._baselines:
@@ -245,8 +251,7 @@ class Learner:
         return self.popularity, self._last_items
 
     def _train_on(self, trained: ForwardPass, answered: Questions) -> float:
-        loss = trained.loss(self.train)
-        value = math.nan if loss is None else self.weights.descend(loss, trained.gathered)
+        value = self.weights.descend(trained.loss(self.train), trained.gathered)
         known = np.flatnonzero(answered.targets >= 0)
         for baseline in self._baselines:
             baseline.learn(answered.part(known))
@@ -270,9 +275,7 @@ class Learner:
         drawn = self._negatives(now_ms, rng) if len(batch.targets.positive) else None
         dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
         replayed = ForwardPass(self.weights, batch, drawn, dropout)
-        loss = replayed.loss(self.train)
-        if loss is not None:
-            self.weights.descend(loss, replayed.gathered)
+        self.weights.descend(replayed.loss(self.train), replayed.gathered)
 
     def recommend(self, examples: Sequence[Example], k: int) -> NDArray[np.int64]:
         """Return the rows of the k best candidates for each retrieval target's query, [P, k], -1 where there are fewer.
@@ -280,7 +283,7 @@ class Learner:
         Ids are admitted, no weight moves. For experiments in which what is recommended decides what comes next.
         """
         taken = self._take_in(examples, count=False)
-        return self._fusion.best(self._forward_to_test(taken.batch).queries_PD, taken.questions, k)
+        return self._fusion.best(self._forward_to_test(taken.batch).outputs().queries, taken.questions, k)
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
         """Take catalogue records in; a withdrawn item is no candidate and no negative until it comes back."""
@@ -306,7 +309,7 @@ class Learner:
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays, for a checkpoint; some are views, so write them before the next step."""
         return {
-            **prefixed("weights.", self.weights.state()),
+            **prefixed(WEIGHTS, self.weights.state()),
             **self.index.state(),
             **prefixed("popularity.", self.popularity.state()),
             **prefixed("fusion.", self._fusion.state()),
@@ -318,7 +321,7 @@ class Learner:
 
     def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Replace everything by what a state holds."""
-        self.weights.load_state(under("weights.", arrays))
+        self.weights.load_state(under(WEIGHTS, arrays))
         self.index.load_state(arrays)
         self.weights.grow(self.items.keys, len(self.features))
         self.popularity = Popularity.from_state(under("popularity.", arrays))

@@ -28,15 +28,18 @@ class Ranker:
     @torch.no_grad()
     def cosines(self, queries_PD: Tensor, items: int) -> Tensor:
         """Return the cosine of each query with each of the first items, [P, V], in memory that the next call reuses."""
-        items_VD, count = self._weights.unit_items(items), len(queries_PD) * items
+        items_VD = self._weights.unit_items(items)  # of several ranks: this one's
+        count = len(queries_PD) * len(items_VD)
         if len(self._buffer) < count:
             self._buffer = self._buffer.new_empty(count + count // 4)
-        return torch.mm(queries_PD.detach(), items_VD.T, out=self._buffer[:count].view(len(queries_PD), items))
+        own_PV = self._buffer[:count].view(len(queries_PD), len(items_VD))
+        return self._weights.ranks.columns(torch.mm(queries_PD.detach(), items_VD.T, out=own_PV), items)
 
     def units(self, items: int) -> NDArray[np.float32]:
         """Return the unit vectors of the first items on the CPU, [V, D]."""
-        vectors: NDArray[np.float32] = self._weights.unit_items(items).cpu().numpy()
-        return vectors
+        own_VD = self._weights.unit_items(items)
+        vectors: NDArray[np.float32] = self._weights.ranks.columns(own_VD.T, items).T.cpu().numpy()
+        return np.ascontiguousarray(vectors)
 
     def ranks(self, cosine_PV: Tensor, questions: Questions) -> NDArray[np.float64]:
         """Return the rank of each question's target, inf for a miss, [P].

@@ -3,7 +3,8 @@
 R = rows in use, C = capacity in rows, D = width, n = rows asked for, U = the distinct ones among them. A step reads and
 writes the rows it is given and no others, so its cost does not depend on R. The optimizer is a lazy AdamW: every row
 has its own step count for the bias correction, and a row that no step touches keeps its moments and weights. The first
-values of a row are a function of (seed, its number, D), never of when, or how fast, the table grew.
+values of a row are a function of (seed, its number, D), never of when, or how fast, the table grew, nor of how many
+ranks share the rows out among them (model/distributed/ranks.py).
 """
 
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.arrays.digest import Hasher, digest_arrays
+from model.distributed.ranks import ALONE, Ranks
 from model.errors import ModelError
 from model.optim.adamw import BETAS, EPS
 
@@ -42,6 +44,7 @@ class EmbeddingTable:
         std: Standard deviation of the first values.
         device: Where the rows live.
         dtype: Type of weights and moments, float32 or float64.
+        ranks: The processes that share the rows out among them; each has its own in the arrays here.
     """
 
     def __init__(
@@ -52,9 +55,10 @@ class EmbeddingTable:
         std: float,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self._dim, self._seed, self._std = dim, seed, std
-        self._len = 0
+        self._dim, self._seed, self._std, self._ranks = dim, seed, std, ranks
+        self._len = self._capacity = 0
         self.weight = torch.empty(0, dim, device=device, dtype=dtype)  # [C, D]
         self._mean = torch.empty_like(self.weight)  # [C, D] first moment of the gradients
         self._square = torch.empty_like(self.weight)  # [C, D] second moment
@@ -65,20 +69,28 @@ class EmbeddingTable:
 
     @property
     def rows(self) -> Tensor:
-        """Weights of the rows in use, a view, [R, D]."""
-        return self.weight[: self._len]
+        """Weights of the rows in use that lie here, a view, [R, D]."""
+        return self.weight[: self._ranks.own(self._len)]
+
+    def whole(self) -> Tensor:
+        """Return the weights of all rows in use, [R, D]; of several ranks, rank 0 alone gets them."""
+        return self._ranks.to_first(self.rows, self._len)
 
     def grow(self, rows: int) -> None:
         """Have at least `rows` rows in use, the new ones with their first values."""
-        if rows > len(self.weight):
-            self.reserve(max(rows, 2 * len(self.weight)))
+        if rows > self._capacity:
+            self.reserve(max(rows, 2 * self._capacity))
         for block in range(-(-self._len // BLOCK), -(-rows // BLOCK)):
-            self.weight[block * BLOCK : (block + 1) * BLOCK] = torch.from_numpy(self._draw(block)).to(self.weight)
+            own = self._ranks.mine(np.arange(block * BLOCK, (block + 1) * BLOCK))
+            start = self._ranks.own(block * BLOCK)
+            first_values = torch.from_numpy(self._draw(block)[own - block * BLOCK])
+            self.weight[start : start + len(own)] = first_values.to(self.weight)
         self._len = max(self._len, rows)
 
     def reserve(self, rows: int) -> None:
         """Have memory for so many rows, so that growing up to them copies nothing."""
-        more = max(0, -(-rows // BLOCK) * BLOCK - len(self.weight))
+        self._capacity = max(self._capacity, -(-rows // BLOCK) * BLOCK)
+        more = self._ranks.own(self._capacity) - len(self.weight)
         self.weight = torch.cat([self.weight, self.weight.new_empty(more, self._dim)])
         self._mean, self._square = (
             torch.cat([moment, moment.new_zeros(more, self._dim)]) for moment in (self._mean, self._square)
@@ -92,12 +104,17 @@ class EmbeddingTable:
 
     def renew(self, rows: NDArray[np.int64]) -> None:
         """Set rows to their first values, with no moments and no steps, as if they had never been used."""
+        rows = self._ranks.mine(rows)
         for block in np.unique(rows // BLOCK).tolist():
             own = rows[rows // BLOCK == block]
-            self.weight[own] = torch.from_numpy(self._draw(block)[own - block * BLOCK]).to(self.weight)
-        at = torch.as_tensor(rows, device=self.weight.device)
+            self.weight[self._places(own)] = torch.from_numpy(self._draw(block)[own - block * BLOCK]).to(self.weight)
+        at = self._places(rows)
         for part in (self._mean, self._square, self._steps):
             part[at] = 0
+
+    def _places(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return where rows that lie here are in the arrays."""
+        return torch.as_tensor(rows // self._ranks.count, device=self.weight.device)
 
     def gather(self, rows_n: NDArray[np.int64]) -> GatheredRows:
         """Copy the distinct ones of these rows out of the table; row -1 is none."""
@@ -107,12 +124,15 @@ class EmbeddingTable:
         place = np.full(len(used), -1, np.int64)
         place[distinct] = np.arange(len(distinct))
         rows_U = torch.as_tensor(distinct, device=self.weight.device)
-        return GatheredRows(rows_U, distinct, self.weight.index_select(0, rows_U).requires_grad_(), place[rows_n])
+        leaf_UD = self._ranks.fetch(rows_U, self.weight).requires_grad_()
+        return GatheredRows(rows_U, distinct, leaf_UD, place[rows_n])
 
     @torch.no_grad()
     def step(self, rows_U: Tensor, grad_UD: Tensor, lr: float) -> None:
-        """Take one AdamW step on these rows, which must be distinct (else a gradient is lost)."""
+        """Take one AdamW step on these rows, which must lie here and be distinct (else a gradient is lost)."""
         beta1, beta2 = BETAS
+        if self._ranks.count > 1:
+            rows_U = rows_U // self._ranks.count
         steps_U = self._steps.index_select(0, rows_U) + 1
         mean_UD = self._mean.index_select(0, rows_U).lerp_(grad_UD, 1 - beta1)
         square_UD = self._square.index_select(0, rows_U).mul_(beta2).addcmul_(grad_UD, grad_UD, value=1 - beta2)
@@ -127,12 +147,18 @@ class EmbeddingTable:
         self._steps.index_copy_(0, rows_U, steps_U)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the rows in use with moments and step counts, as views: write or copy them before the next step."""
+        """Return the rows in use with moments and step counts: write or copy them before the next step.
+
+        They are views, unless the rows lie on several ranks: then they are copies on rank 0, and empty on the others.
+        """
+        return {name: self._ranks.to_first(part, self._len) for name, part in self._own().items()}
+
+    def _own(self) -> dict[str, Tensor]:
         parts = {"weight": self.weight, "mean": self._mean, "square": self._square, "steps": self._steps}
-        return {name: part[: self._len] for name, part in parts.items()}
+        return {name: part[: self._ranks.own(self._len)] for name, part in parts.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Replace all rows by those of a state; later rows come from this table's own seed.
+        """Replace all rows by those of a state (rank 0's counts); later rows come from this table's own seed.
 
         Raises:
             ModelError: The state has another width.
@@ -145,10 +171,10 @@ class EmbeddingTable:
             )
         parts = (self.weight, self._mean, self._square, self._steps)
         self.weight, self._mean, self._square, self._steps = (part[:0] for part in parts)
-        self._len = 0
-        self.grow(rows)
-        for name, part in self.state().items():
-            part.copy_(state[name])
+        self._len = self._capacity = 0
+        self.grow(rows := self._ranks.same(rows))
+        for name, part in self._own().items():
+            part.copy_(self._ranks.from_first(state[name], rows))
 
     def digest_update(self, hasher: Hasher) -> None:
         """Feed the state to a hasher; spare capacity does not count."""

@@ -6,7 +6,7 @@ step by one call (`descend`).
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,14 +18,17 @@ from model.arrays.digest import Hasher, digest_arrays
 from model.arrays.state import prefixed, under
 from model.config import ModelSettings, TrainSettings
 from model.data.item_features import ItemFeatures
+from model.distributed.ranks import ALONE, Ranks
 from model.errors import ModelError
 from model.network.item_vectors import item_vectors
 from model.network.recommender import Recommender
 from model.optim.dense_adamw import DenseAdamW
 from model.optim.embedding_table import EmbeddingTable, GatheredRows
+from model.optim.gradient_sum import sum_gradients
 from model.optim.unit_vectors import UnitVectors
 
 ROW_STD: Final = 0.02  # of a new row, as in Meta's research code
+_SumRows = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 _STREAMS: Final = ("items", "features", "negatives")  # random streams, each with a seed of its own
 
 
@@ -46,18 +49,25 @@ class Parameters:
         model: Its shape.
         train: How it learns.
         item_features: Which rows of the feature table belong to an item's vector; read at every call.
+        ranks: The processes that train together. The rows of items are shared out among them; all have all else.
     """
 
-    def __init__(self, model: ModelSettings, train: TrainSettings, item_features: ItemFeatures | None = None) -> None:
-        self._item_features = ItemFeatures() if item_features is None else item_features
+    def __init__(
+        self,
+        model: ModelSettings,
+        train: TrainSettings,
+        item_features: ItemFeatures | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self._item_features, self.ranks = ItemFeatures() if item_features is None else item_features, ranks
         self.device = choose_device(train.device)
         self.recommender = Recommender(model, seed=train.seed).to(self.device)
         self.items, self.features = (
-            EmbeddingTable(model.dim, seed=stream_seed(train.seed, name), std=ROW_STD, device=self.device)
-            for name in ("items", "features")
+            EmbeddingTable(model.dim, seed=stream_seed(train.seed, name), std=ROW_STD, device=self.device, ranks=where)
+            for name, where in (("items", ranks), ("features", ALONE))
         )
         self.items.reserve(train.max_items)
-        self._units = UnitVectors(self.items, self.features, self._item_features)
+        self._units = UnitVectors(self.items, self.features, self._item_features, ranks)
         self.dense = DenseAdamW(self.recommender, train.learning_rate)
         self._embedding_lr = train.learning_rate * train.embedding_rate_ratio
         self._shared = model.item_rows
@@ -98,37 +108,54 @@ class Parameters:
             return np.where(items >= 0, self._table_row_V[items], -1)
         return items
 
-    def descend(self, loss: Tensor, gathered: Gathered) -> float:
+    def descend(self, loss: Tensor | None, gathered: Gathered) -> float:
         """Take one AdamW step against the gradient of a loss of this pass, and return the loss.
+
+        Args:
+            loss: Of several ranks: this rank's part of it. None: there is nothing to train on; NaN is returned where
+                that is so on all ranks.
+            gathered: The rows of the pass.
 
         Raises:
             ModelError: The loss or its gradient is not finite; nothing has moved.
         """
-        loss.backward()  # type: ignore[no-untyped-call]
-        self._refuse_divergence(value := loss.item(), gathered)
+        if loss is not None:
+            loss.backward()  # type: ignore[no-untyped-call]
+        leaves = [gathered.items.leaf, gathered.features.leaf]
+        totals = sum_gradients(self.ranks, loss, [*self.dense.parameters.values()], leaves)
+        value, having, gradient = map(float, totals)
+        if not having:
+            return math.nan
+        self._refuse_divergence(value, gradient)
         self.dense.step()
-        for table, rows in ((self.items, gathered.items), (self.features, gathered.features)):
-            if rows.leaf.grad is not None:
-                table.step(rows.rows, rows.leaf.grad, self._embedding_lr)
-        self._units.moved(gathered.items.distinct, gathered.features.distinct)
+        items = self._step_rows(self.items, gathered.items, self.ranks.sum_at_owners)
+        features = self._step_rows(self.features, gathered.features, self.ranks.sum_rows)
+        self._units.moved(items, features)
         return value
 
-    def _refuse_divergence(self, loss: float, gathered: Gathered) -> None:
-        parameters = (*self.recommender.parameters(), gathered.items.leaf, gathered.features.leaf)
-        sums = torch.stack([parameter.grad.sum() for parameter in parameters if parameter.grad is not None])
-        if not (math.isfinite(loss) and math.isfinite(sums.abs().sum().item())):
+    def _step_rows(self, table: EmbeddingTable, rows: GatheredRows, summed: _SumRows) -> NDArray[np.int64]:
+        """Take a step on the rows that lie here of those that any rank has a gradient of, and return them."""
+        if rows.leaf.grad is None:
+            return rows.distinct[:0]
+        rows_U, grad_UD = summed(rows.rows, rows.leaf.grad)
+        table.step(rows_U, grad_UD, self._embedding_lr)
+        return rows.distinct if self.ranks.count == 1 else rows_U.cpu().numpy()
+
+    def _refuse_divergence(self, loss: float, gradient: float) -> None:
+        if not (math.isfinite(loss) and math.isfinite(gradient)):
             raise ModelError(
                 f"training has diverged: the loss is {loss}, and its gradient is not finite; lower train.learning_rate "
                 f"(now {self.dense.lr}) or train.embedding_rate_ratio, and train under another --name."
             )
 
     def unit_items(self, items: int) -> Tensor:
-        """Return the unit vectors of the first items, a view, [items, D]."""
+        """Return the unit vectors of those of the first items that lie here, a view, [items, D]."""
         return self._units.first(items)
 
     def item_weights(self) -> Tensor:
-        """Return the row of every item, [V, D]."""
-        return self.items.rows.index_select(0, self.tensor(self._table_row_V)) if self._shared else self.items.rows
+        """Return the row of every item, [V, D]; of several ranks, rank 0 alone gets them."""
+        whole_RD = self.items.whole()
+        return whole_RD.index_select(0, self.tensor(self._table_row_V)) if self._shared else whole_RD
 
     def tensor(self, array: NDArray[Any]) -> Tensor:
         """Return an array as a tensor on the device."""

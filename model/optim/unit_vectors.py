@@ -17,6 +17,7 @@ from torch import Tensor
 from model.arrays.growable import with_room
 from model.arrays.jit import compiled
 from model.data.item_features import ItemFeatures
+from model.distributed.ranks import ALONE, Ranks
 from model.network.item_vectors import item_vectors
 from model.network.retrieval_loss import unit
 from model.optim.embedding_table import EmbeddingTable
@@ -31,10 +32,14 @@ class UnitVectors:
         items: Own rows of the items.
         features: Rows of their features' values.
         item_features: Which of these an item has, read at every call.
+        ranks: The processes that share the items out among them; each has the vectors of its own, whose places are
+            counted here, and all have all features.
     """
 
-    def __init__(self, items: EmbeddingTable, features: EmbeddingTable, item_features: ItemFeatures) -> None:
-        self._items, self._features, self._item_features = items, features, item_features
+    def __init__(
+        self, items: EmbeddingTable, features: EmbeddingTable, item_features: ItemFeatures, ranks: Ranks = ALONE
+    ) -> None:
+        self._items, self._features, self._item_features, self._ranks = items, features, item_features, ranks
         self._table_row_V: NDArray[np.int64] | None = None
         self._len = 0
         self._units = torch.empty_like(items.weight)  # [V and room for more, D]
@@ -48,7 +53,7 @@ class UnitVectors:
             items: V.
             table_row_V: Where items share rows: the row of each; None: each has its own.
         """
-        self._table_row_V, self._len = table_row_V, max(self._len, items)
+        self._table_row_V, self._len = table_row_V, max(self._len, self._ranks.own(items))
         if self._len > len(self._units):
             room = max(self._len, len(self._items.weight), 2 * len(self._units))
             units = self._units.new_empty(room, self._units.shape[1])
@@ -61,7 +66,7 @@ class UnitVectors:
     def moved(self, items: NDArray[np.int64], features: NDArray[np.int64]) -> None:
         """Note which rows of the tables have moved."""
         if self._table_row_V is None:
-            self._fresh[items] = False
+            self._fresh[self._own(items)] = False
         else:
             self._item_moved[items] = True
         self._feature_moved[features] = True
@@ -72,8 +77,9 @@ class UnitVectors:
 
     @torch.no_grad()
     def first(self, items: int) -> Tensor:
-        """Return the unit vectors of the first items, a view, [items, D]."""
+        """Return the unit vectors of those of the first items that lie here, a view, [items, D]."""
         self._spread()
+        items = self._ranks.own(items)
         stale = np.flatnonzero(~self._fresh[:items])
         if 2 * len(stale) > items:
             step = _BLOCK if self._units.device.type == "cpu" else items
@@ -87,13 +93,13 @@ class UnitVectors:
 
     def _spread(self) -> None:
         """Note which items have moved with rows that they share."""
-        self._fresh[self._item_features.take_changed()] = False
+        self._fresh[self._own(self._item_features.take_changed())] = False
         fresh = self._fresh[: self._len]
         if self._table_row_V is not None and self._item_moved.any():
             fresh &= ~self._item_moved[self._table_row_V[: self._len]]
             self._item_moved[:] = False
         if self._item_features.any and self._feature_moved.any():
-            _spread(fresh, self._item_features.rows, self._feature_moved)
+            _spread(fresh, self._item_features.rows[self._ranks.rank :: self._ranks.count], self._feature_moved)
         self._feature_moved[:] = False
 
     def _vectors(self, items_n: NDArray[np.int64], own_nD: Tensor | None = None) -> Tensor:
@@ -104,7 +110,12 @@ class UnitVectors:
             own_nD = self._items.weight.index_select(0, self._tensor(items_n))
         if not self._item_features.any:
             return own_nD
-        return item_vectors(own_nD, self._features.rows, self._item_features.bags(items_n))
+        bags = self._item_features.bags(items_n * self._ranks.count + self._ranks.rank)
+        return item_vectors(own_nD, self._features.rows, bags)
+
+    def _own(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the places of those of some items that lie here."""
+        return self._ranks.mine(items) // self._ranks.count
 
     def _tensor(self, array: NDArray[np.int64]) -> Tensor:
         return torch.as_tensor(array, device=self._units.device)

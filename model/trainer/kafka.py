@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from model.config import ModelSettings, TrainSettings
+from model.distributed.ranks import ALONE, Ranks
 from model.errors import ModelError
 from model.trainer.merge import Topic
 from model.trainer.monitor import Monitor
@@ -61,6 +62,7 @@ def run_trainer(
     until_end: bool,
     live: bool,
     origin: Origin | None = None,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Train until SIGTERM or SIGINT, or until the end of all partitions.
 
@@ -75,6 +77,7 @@ def run_trainer(
         until_end: Whether to stop once every partition has reached the end of time and all of it is trained on.
         live: Whether to show the live table.
         origin: Whose weights a run that begins goes on with.
+        ranks: The processes that train together, of which this one alone reads Kafka.
 
     Raises:
         ModelError: `examples` is missing or has other partitions, or training fails.
@@ -99,6 +102,7 @@ def run_trainer(
             partitions=partitions,
             bounds=bounds,
             origin=origin,
+            ranks=ranks,
             now=time.time,
         )
         training = thread.submit(make, data_dir, train, model).result()

@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from model.config import ModelSettings, TrainSettings
+from model.distributed.ranks import ALONE, Ranks
 from model.errors import ModelError
 from model.learning.learner import Learner
+from model.learning.on_ranks import LeadingLearner
 from model.storage.background import POSSIBLE, Background
 from model.trainer.checkpointer import Checkpointer, SnapshotWriter, deciding_settings
 from model.trainer.inbox import Inbox
@@ -56,6 +58,7 @@ class Training:
         bounds: How far records of `items` may move event time.
         origin: Whose weights a run that begins goes on with; None: it begins with none.
         beside: Whether what is due is written beside the training, where that is possible.
+        ranks: The processes that train together; this one is rank 0, and the others follow (learning/on_ranks.py).
 
     Raises:
         ModelError: Another process trains under this name, the checkpoint is of other settings, or none can be read.
@@ -74,13 +77,14 @@ class Training:
         bounds: TimeBounds = DEFAULT_BOUNDS,
         origin: Origin | None = None,
         beside: bool = True,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.settings = settings
+        self.settings, self._ranks = settings, ranks
         self.directory = data_dir / "train" / settings.name
         self._checkpoints = Checkpointer(self.directory, settings, clock)
         try:
             self.inbox = Inbox(partitions, items_partitions, bounds)
-            self.learner = Learner(model, settings)
+            self.learner = LeadingLearner(model, settings, ranks) if ranks.count > 1 else Learner(model, settings)
             self._deciding = deciding_settings(model, settings, self.learner.weights.device.type, partitions, bounds)
             facts = self._resume(origin)
             self._report = RunReport(settings.name, self.learner, self.inbox, now, clock, facts)
@@ -91,7 +95,8 @@ class Training:
         except BaseException:
             self._checkpoints.close()
             raise
-        beside = beside and POSSIBLE and self.learner.weights.device.type == "cpu"  # CUDA does not survive a fork
+        alone_on_cpu = ranks.count == 1 and self.learner.weights.device.type == "cpu"  # neither CUDA nor ranks fork
+        beside = beside and POSSIBLE and alone_on_cpu
         self._beside = Background() if beside and not settings.delta_s else None  # deltas need what was published here
         self._snapshot_is_next = False
         self._complained: set[str] = set()  # features of the catalogue
@@ -151,6 +156,8 @@ class Training:
         ready = self.inbox.gather(self.settings.batch_examples, self._learn_items)
         if ready:
             self._learn()
+        else:
+            self._ranks.beat()
         if self.ended:
             self._finish()
         else:
@@ -261,6 +268,7 @@ class Training:
             if self._checkpoints.schedule.stale and not self._failed:
                 self.checkpoint()
             if not self._failed:
+                self._ranks.end()
                 self._checkpoints.farewell(self.ended)
         finally:
             self._checkpoints.close()

@@ -6,6 +6,7 @@ from typing import Any, get_args
 import pytest
 
 from model.config import Activation
+from model.distributed.ranks import ALONE
 from model.errors import ModelError
 from model.storage.aliases import LATEST
 from model.trainer.run import Origin
@@ -52,6 +53,7 @@ def test_train_hands_its_flags_to_the_trainer(
     (first, named), ((train, model, *_), quiet) = trained
     assert (first[0].name, first[0].threads, first[0].device, first[1].attention) == ("s2", 2, "cpu", "softmax")
     assert first[2:] == (tmp_path / "d", Kafka("h:1"))
+    assert named.pop("ranks") is ALONE
     assert named == {
         **{"topic_prefix": "", "partitions": 4, "bounds": DEFAULT_BOUNDS},
         **{"until_end": True, "live": True, "origin": Origin("s1", 7)},

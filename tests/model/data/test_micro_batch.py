@@ -1,8 +1,10 @@
+from dataclasses import fields
 from itertools import pairwise
 
 import numpy as np
 from hypothesis import given, strategies as st
 
+from model.data.labels import TargetSelector
 from model.data.micro_batch import collate
 from stream.example import Example
 from tests.batches import examples
@@ -49,3 +51,30 @@ def test_dtypes_do_not_depend_on_what_is_in_the_batch(parts: list[Example]) -> N
     }
     for dtype, names in by_dtype.items():
         assert {getattr(batch, name).dtype for name in names} == {np.dtype(dtype)}
+
+
+@given(st.lists(examples(), max_size=4), st.integers(0, 4), st.integers(0, 4))
+def test_a_part_is_a_batch_of_its_examples(parts: list[Example], a: int, b: int) -> None:
+    """But for requests, which keep their numbers; so have the targets that are selected of it."""
+    start, stop = sorted((min(a, len(parts)), min(b, len(parts))))
+    batch, expected = collate(parts), collate(parts[start:stop])
+    part = batch.part(start, stop)
+    for name in {field.name for field in fields(part)} - {"requests"}:
+        np.testing.assert_array_equal(getattr(part, name), getattr(expected, name), err_msg=name, strict=True)
+    assert np.unique(part.requests, return_inverse=True)[1].tolist() == expected.requests.tolist()
+    selector = TargetSelector(["click"], ["hide"])
+    targets, alone = selector.select(batch).part(batch.targets_of(start, stop)), selector.select(expected)
+    for field in fields(targets):
+        np.testing.assert_array_equal(getattr(targets, field.name), getattr(alone, field.name), strict=True)
+
+
+@given(st.lists(examples(), max_size=6), st.integers(1, 4))
+def test_shares_are_all_examples_in_their_order(parts: list[Example], count: int) -> None:
+    """None twice, and no share has more than its part of the tokens and one example's half on each side."""
+    batch = collate(parts)
+    shares = batch.shares(count)
+    assert [b for start, stop in shares for b in range(start, stop)] == list(range(len(parts)))
+    tokens = [int(batch.offsets[stop] - batch.offsets[start]) for start, stop in shares]
+    longest = max((len(part.keys) for part in parts), default=0)
+    assert len(shares) == count
+    assert max(tokens) <= len(batch.keys) / count + longest
