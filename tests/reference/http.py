@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 from model.config import ServeSettings
 from model.serving.http.app import make_http_app
@@ -33,6 +34,8 @@ def _operation(path: str, method: str, asked: dict[str, Any]) -> Iterator[str]:
     if parameters := asked.get("parameters"):
         heads = ("parameter", "value", "default", "meaning")
         yield table(heads, [(code(each["name"]), *_field(each, each["schema"])) for each in parameters])
+        asking = {each["name"]: each["example"] for each in parameters if "example" in each}
+        yield f"Example: `{method.upper()} {path}?{urlencode(asking, safe=',')}`"
     if body := asked.get("requestBody"):
         content = body["content"]["application/json"]
         yield f"Body: {_type(content['schema'])}."
