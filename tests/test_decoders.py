@@ -230,7 +230,7 @@ def metrics_line(folder: Path) -> Decoder:
     """Of the dashboard, and of a trainer that goes on with its file."""
     window = {"hstu": {"window": {"all": {"targets": 1, **dict.fromkeys(METRICS, 0.5)}}}}
     counts = dict.fromkeys((*COUNTS, "expired", "evicted"), 1)
-    line = json.dumps({**counts, "name": "silu", "step": 3, "retrieval": window}).encode()
+    line = json.dumps({**counts, "name": "silu", "step": 3, "retrieval": window, "drift": []}).encode()
     assert point_of(line)
     path = folder / "m.jsonl"
 

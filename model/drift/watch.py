@@ -7,7 +7,7 @@ The targets are cut into blocks of BLOCK and more. Of each block there is one va
     misses          share of its retrieval targets that the model did not have among its first ten
     concentration   chance that two of its targets are of one item (Simpson, Measurement of Diversity, 1949): a fashion
     items           PSI of the targets' items, in 64 bins by key
-    actions         PSI of the actions on the targets, in 16 bins by key
+    actions         PSI of the actions on the targets; each name has a bin, beyond 63 all others share one
     gaps            PSI of the times between a user's last token and the request, in bins of powers of two of a second
 
 A Page-Hinkley test looks for a rise of each. Equal runs have equal alarms: only event time and order count. A
@@ -29,7 +29,7 @@ from model.evaluation.prequential import MODEL, Outcome
 from stream.example import Example
 
 BLOCK: Final = 200  # targets
-BINS: Final = {"items": 64, "actions": 16, "gaps": 24}
+BINS: Final = {"items": 64, "actions": 64, "gaps": 24}
 SIGNALS: Final = ("loss", "misses", "concentration", *BINS)
 _LEAST_PSI: Final = 0.02  # standard deviation
 _HIT: Final = 10  # places
@@ -54,6 +54,7 @@ class DriftWatch:
         self.counts = dict.fromkeys(SIGNALS, 0)
         self._tests = {signal: PageHinkley(_LEAST_PSI) if signal in BINS else PageHinkley() for signal in SIGNALS}
         self._references = {signal: Reference(np.zeros(bins)) for signal, bins in BINS.items()}
+        self._actions: dict[int, int] = {}  # bin of an action's key, in the order of their first targets
         self._begin()
 
     def _begin(self) -> None:
@@ -97,15 +98,20 @@ class DriftWatch:
         self._sums["targets"] += len(example.positions)
         items = example.keys[example.positions]
         self._items += items.tolist()
-        self._add("items", items)
-        self._add("actions", example.labels)
+        self._add("items", items % BINS["items"])
+        self._add("actions", np.array([self._action_bin(key) for key in example.labels.tolist()], np.int64))
         known = np.flatnonzero(example.queries >= 0)
         gap_s = (example.request_ms[known] - example.ts_ms[example.queries[known]]) // 1000
         self._add("gaps", np.minimum(np.frexp(np.maximum(gap_s, 0))[1], BINS["gaps"] - 1))
 
-    def _add(self, signal: str, values: NDArray[Any]) -> None:
-        bins = BINS[signal]
-        self._bins[signal] += np.bincount((values % bins).astype(np.int64), minlength=bins)
+    def _action_bin(self, key: int) -> int:
+        last = BINS["actions"] - 1
+        if key not in self._actions and len(self._actions) < last:
+            self._actions[key] = len(self._actions)
+        return self._actions.get(key, last)
+
+    def _add(self, signal: str, bins: NDArray[Any]) -> None:
+        self._bins[signal] += np.bincount(bins.astype(np.int64), minlength=BINS[signal])
 
     def _end(self, targets: int, event_ms: int) -> list[Alarm]:
         """Test the block's values and begin the next."""
@@ -135,6 +141,7 @@ class DriftWatch:
             "sums": dict(self._sums),
             "bins": {signal: counts.tolist() for signal, counts in self._bins.items()},
             "items": list(self._items),
+            "actions": list(self._actions),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
@@ -145,6 +152,7 @@ class DriftWatch:
         self._references = {signal: Reference(np.array(counts)) for signal, counts in state["references"].items()}
         self._bins = {signal: np.array(counts, np.int64) for signal, counts in state["bins"].items()}
         self._items = list(state["items"])
+        self._actions = {key: number for number, key in enumerate(state["actions"])}
 
 
 def _concentration(items: list[int]) -> float:

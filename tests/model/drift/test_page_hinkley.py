@@ -53,3 +53,12 @@ def test_the_state_is_all_there_is(at: int) -> None:
     rest = values[at:].tolist()
     assert [whole.add(value) for value in rest] == [resumed.add(value) for value in rest]
     assert whole.state() == resumed.state()
+
+
+def test_an_outlier_does_not_hide_what_follows() -> None:
+    """A jump that fades is an alarm at its second value; one outlier alone, however large, is none."""
+    calm = np.full(40, 0.01)
+    test = PageHinkley(0.02)
+    assert [test.add(value) for value in (*calm, 3.7, 1.3)] == [False] * 41 + [True]
+    alone = PageHinkley(0.02)
+    assert not any(alone.add(value) for value in (*calm, 1e9, *calm))

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from model.drift.watch import BLOCK, SIGNALS, Alarm, DriftWatch
+from model.drift.watch import BINS, BLOCK, SIGNALS, Alarm, DriftWatch
 from model.evaluation.prequential import MODEL, Outcome
 from stream.example import Example
 
@@ -73,6 +73,58 @@ def test_each_change_raises_its_signal(signal: str) -> None:
     assert {alarm.signal for alarm in found} == {signal}
     assert 6000 < found[0].targets <= 6000 + 10 * BLOCK
     assert watch.counts[signal] == len(found)
+
+
+def block(labels: np.ndarray) -> list[Example]:
+    """Return an example of BLOCK targets of one item, each at once after its token, with these labels."""
+    ts_ms = np.full(BLOCK, 1_700_000_000_000)
+    return [
+        Example(
+            *(0, 1, 1_700_000_000_000, 7, 0),
+            keys=np.ones(BLOCK, np.uint64),
+            actions=np.zeros(BLOCK, np.uint64),
+            ts_ms=ts_ms,
+            kinds=np.ones(BLOCK, np.uint8),
+            positions=np.arange(BLOCK, dtype=np.int32),
+            queries=np.arange(BLOCK, dtype=np.int32),
+            requests=np.arange(BLOCK, dtype=np.uint32),
+            request_ms=ts_ms,
+            label_offsets=np.arange(BLOCK + 1, dtype=np.uint32),
+            labels=np.asarray(labels, np.uint64),
+            text_keys=np.empty(0, np.uint64),
+            texts=(),
+        )
+    ]
+
+
+def first_alarm(before: Sequence[np.ndarray], after: Sequence[np.ndarray]) -> int | None:
+    """Return in which block after the change `actions` has its first alarm; None without one."""
+    watch = DriftWatch()
+    for labels in before:
+        assert add(watch, block(labels), None, math.nan, 0) == []
+    for number, labels in enumerate(after):
+        if [alarm.signal for alarm in add(watch, block(labels), None, math.nan, 0)] == ["actions"]:
+            return number
+    return None
+
+
+@pytest.mark.parametrize("share", [0.05, 0.1, 0.2, 0.5, 1.0])
+@pytest.mark.parametrize("within", [0.0, 0.5])
+def test_an_action_that_appears_is_found(share: float, within: float) -> None:
+    """On twenty seeds, at the edge of a block or within it; the keys are equal in their lowest bits."""
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        late = [np.where(rng.random(BLOCK) < share, 3 + 2**63, 3) for _ in range(4)]
+        late[0][: int(within * BLOCK)] = 3
+        assert first_alarm([np.full(BLOCK, 3)] * 20, late) is not None, seed
+
+
+def test_actions_beyond_the_bins_share_one() -> None:
+    """Names without an end: what is kept is bounded."""
+    watch = DriftWatch()
+    for number in range(3):
+        add(watch, block(np.arange(BLOCK) + number * BLOCK), None, math.nan, number)
+    assert watch.state()["actions"] == list(range(BINS["actions"] - 1))
 
 
 def test_what_was_not_tested_is_no_value() -> None:
