@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from model.dashboard.scrape import TIMEOUT_S, Scrape, addresses, fetch
-from model.storage.checkpoint import farewell
+from model.storage.checkpoint import farewell, farewell_address
 
 _AT_ONCE: Final = 16  # so that silent ones, of which each takes TIMEOUT_S, are waited for together
 _Figures = dict[str, Any]
@@ -47,10 +47,16 @@ class Processes:
         return {"address": address, "kind": "starting"}
 
     def _silent(self, address: str) -> _Figures:
-        """Return what is known without an answer: of a trainer that has answered before, how it said it ended."""
-        if (name := self._trainers.get(address)) is None:
+        """Return what is known without an answer: of a trainer that was there, how it said it ended."""
+        name = self._trainers.get(address) or self._ended_at(address)
+        if name is None:
             return {"address": address, "kind": None}
         return {"address": address, "kind": farewell(self._runs / name) or "lost", "name": name}
+
+    def _ended_at(self, address: str) -> str | None:
+        """Return the trainer that answered at an address before this server was there, by its farewell."""
+        told = ((folder.name, farewell_address(folder)) for folder in sorted(self._runs.glob("*/")))
+        return next((name for name, its in told if its and address in addresses(its)), None)
 
     def _rate(self, address: str, scrape: Scrape) -> float | None:
         """Return events a second since the last look; None at the first, or where partitions have moved away."""

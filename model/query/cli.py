@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 query_app = typer.Typer(no_args_is_help=True, help="Ask a snapshot: topk, rank, explain, similar, freshness.")
 
 _LEAST: Final = 0.00005  # a part of a score that is shown
+_NAMED: Final = 10  # unknown ids
 
 Users = Annotated[str | None, typer.Option("--users", help="Ids of several users, a,b,c, up to 100.")]
 Seen = Annotated[bool, typer.Option("--include-seen", help="Also items the user has acted on.")]
@@ -211,7 +212,13 @@ def _print_topk(answer: "TopK", as_json: bool) -> None:
     rows = [(place, item.item_id, item.title, item.score) for place, item in enumerate(answer.items, 1)]
     show_table(("", "item", "title", "score"), rows, f"Top {len(rows)} for {answer.user or 'the sequence'}")
     few = answer.missing and f"Fewer than were asked for: {answer.missing}."
-    show_notes(answer.reason and f"By popularity: {answer.reason}.", few, _origin(answer.snapshot))
+    unknown = f"The snapshot does not know: {_named(answer.unknown)}." if answer.unknown else None
+    show_notes(answer.reason and f"By popularity: {answer.reason}.", unknown, few, _origin(answer.snapshot))
+
+
+def _named(ids: list[str]) -> str:
+    more = len(ids) - _NAMED
+    return ", ".join(ids[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _print_ranking(answer: "Ranking", as_json: bool) -> None:

@@ -127,7 +127,8 @@ class Answerer:
     ) -> TopK:
         """Return the best live items after these, as if acted on one second apart, the last one a second ago.
 
-        The action is the first of the model's rank actions that the snapshot has seen; unknown items are left out.
+        The action is the first of the model's rank actions that the snapshot has seen; unknown items are left out
+        (or stood in for), and named in the answer.
 
         Raises:
             QueryError: The sequence or k is refused.
@@ -138,7 +139,10 @@ class Answerer:
         tokens = self._acted_on(items, request_ms)
         history = self._scorer.history(tokens)
         reason = None if len(history) else "the snapshot knows none of the sequence's items"
-        return self._topk(None, history, k, request_ms, self._excluded(tokens, include_seen), reason, filters)
+        answer = self._topk(None, history, k, request_ms, self._excluded(tokens, include_seen), reason, filters)
+        rows = self._scorer.items.rows(tokens["key"])
+        unknown = [item for item, row in zip(items, rows.tolist(), strict=True) if row < 0]
+        return answer.model_copy(update={"unknown": list(dict.fromkeys(unknown))})
 
     def rank(self, user: str, items: Sequence[str], now_ms: int | None = None) -> Ranking:
         """Put candidates in order in one pass, each scored as if it alone were shown to the user now.
@@ -302,6 +306,7 @@ class Answerer:
             reason=reason,
             now_ms=request_ms,
             tokens=min(len(history), self._scorer.settings.max_len),
+            unknown=[],
             items=[
                 ScoredItem(item_id=self._names.text(row), title=self._names.title_at(row), score=score)
                 for row, score in zip(rows.tolist(), scores.tolist(), strict=True)

@@ -70,6 +70,8 @@ class TopK(_Answer):
     """Time of the request in event time, ms."""
     tokens: int
     """Tokens of the sequence that the model read."""
+    unknown: list[str]
+    """Ids of a given sequence that the snapshot does not know: left out, or read as what stands in for unknown items."""
     items: list[ScoredItem]
     missing: str | None
     """Why there are fewer items than were asked for; null where there are not."""

@@ -12,8 +12,9 @@ offset of the first record that is not yet trained on. A crash at any step of th
     2. the folder is synced and renamed to cut-<number>, and the folder above is synced: from here on it counts
     3. checkpoints older than the last two are removed
 
-Beside them `farewell` says how the last run ended: `ended` (all of its log is learned) or `stopped` (what it has
-learned is in the newest checkpoint). It is removed when a run begins, so one that crashed has left none.
+Beside them `farewell` says in its first line how the last run ended: `ended` (all of its log is learned) or `stopped`
+(what it has learned is in the newest checkpoint), in its second at which HOST:PORT its metrics were, if a port was set.
+It is removed when a run begins, so one that crashed has left none.
 
 What a crash between 1 and 2 has left is removed before the next 1, and by `remove_unfinished`.
 
@@ -154,9 +155,9 @@ def _numbers(directory: Path) -> list[int]:
     return [int(path.name[4:]) for path in directory.glob("cut-*") if re.fullmatch(r"cut-[0-9]{8,18}", path.name)]
 
 
-def say_farewell(directory: Path, how: str) -> None:
-    """Write down how a run ended, one of FAREWELLS."""
-    replace_file(directory / _FAREWELL, f"{how}\n".encode())
+def say_farewell(directory: Path, how: str, address: str = "") -> None:
+    """Write down how a run ended, one of FAREWELLS, and the HOST:PORT of its metrics, empty where nobody set a port."""
+    replace_file(directory / _FAREWELL, f"{how}\n{address}\n".encode())
 
 
 def take_back_farewell(directory: Path) -> None:
@@ -166,8 +167,18 @@ def take_back_farewell(directory: Path) -> None:
 
 def farewell(directory: Path) -> str | None:
     """Return how the last run ended; None where one runs, has crashed, or there was none."""
-    try:
-        said = (directory / _FAREWELL).read_text().strip()
-    except (OSError, UnicodeError):
-        return None
+    said = _farewell_lines(directory)[0]
     return said if said in FAREWELLS else None
+
+
+def farewell_address(directory: Path) -> str | None:
+    """Return the HOST:PORT at which the last run had its metrics; None where it has not ended, or had no set port."""
+    return _farewell_lines(directory)[1] or None
+
+
+def _farewell_lines(directory: Path) -> tuple[str, str]:
+    try:
+        how, address, *_ = (directory / _FAREWELL).read_text().splitlines() + ["", ""]
+    except (OSError, UnicodeError):
+        return "", ""
+    return how.strip(), address.strip()

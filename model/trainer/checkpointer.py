@@ -84,6 +84,7 @@ class Checkpointer:
     def __init__(self, directory: Path, settings: TrainSettings, clock: Callable[[], float]) -> None:
         self.schedule = Schedule(settings.checkpoint_s, clock)
         self._directory, self._name = directory, settings.name
+        self._metrics = f"{settings.metrics_host}:{settings.metrics_port}" if settings.metrics_port else ""
         self._lock = lock_file(directory / ".lock")
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -159,7 +160,7 @@ class Checkpointer:
     def farewell(self, ended: bool) -> None:
         """Write down that the run ends in good order, with all of its log learned or not."""
         with suppress(OSError):  # a full disk has been told of already
-            say_farewell(self._directory, "ended" if ended else "stopped")
+            say_farewell(self._directory, "ended" if ended else "stopped", self._metrics)
 
     def close(self) -> None:
         """Release the lock."""

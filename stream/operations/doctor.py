@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from stream.config import KafkaSettings, StreamSettings
 from stream.errors import BrokerError, HstuError
@@ -12,6 +13,8 @@ from stream.operations.dead_letters import Wanted, survey_letters
 from stream.operations.findings import Finding, Level, fail, ok, warn
 from stream.operations.host_checks import check_clock, check_data_dir, check_kafka, check_versions
 from stream.operations.topic_checks import check_configs, check_keys, check_progress, check_topics
+
+_NAMED: Final = 3  # kinds of dead letters
 
 
 def examine(bootstrap: str, security: KafkaSettings, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
@@ -55,8 +58,10 @@ def check_letters(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     if not counts:
         yield ok("dead-letters", "none")
         return
-    worst = sorted(counts.items(), key=lambda count: -count[1])[:3]
-    says = ", ".join(f"{count:,} {reason} on {topic}" for (reason, topic), count in worst)
+    worst = sorted(counts.items(), key=lambda count: -count[1])
+    says = ", ".join(f"{count:,} {reason} on {topic}" for (reason, topic), count in worst[:_NAMED])
+    if rest := worst[_NAMED:]:
+        says += f", and {sum(count for _, count in rest):,} of {len(rest)} more kinds"
     yield warn("dead-letters", says, "hstu dead-letters list shows them; mend the producers, then replay what can be")
 
 

@@ -345,7 +345,10 @@ def _after(prefix: bytes) -> bytes:
 
 
 def _absent(path: Path) -> StoreError:
-    return StoreError(f"There is no store in {path}; start a worker with this data directory.")
+    return StoreError(
+        f"There is no store in {path}: ask on the host whose worker has this partition, or start a worker with this "
+        "data directory."
+    )
 
 
 def _owner_file(path: Path) -> Path:

@@ -120,7 +120,7 @@ export function drawGap(state) {
   const [a, b] = Object.keys(state.trainers);
   if (!b) {
     byId("gap-caption").textContent = "";
-    byId("gap").replaceChildren(el("p", { class: "empty" }, "One trainer runs. Start a second, such as hstu train --attention softmax, to see them side by side."));
+    byId("gap").replaceChildren(el("p", { class: "empty" }, "There is one trainer. Start a second, such as hstu train --attention softmax, to see them side by side."));
     return;
   }
   const others = new Map(state.trainers[b].map((point) => [point.step, point]));

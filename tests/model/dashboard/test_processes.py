@@ -13,7 +13,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from model.dashboard.processes import Processes
 from model.dashboard.scrape import addresses
-from model.storage.checkpoint import say_farewell
+from model.storage.checkpoint import say_farewell, take_back_farewell
 from stream.metrics_server import Health, serve_metrics
 
 RUNS = Path("no-runs")
@@ -118,6 +118,21 @@ def test_a_silent_trainer_is_shown_as_it_said_farewell(said: str | None, kind: s
     worker, trainer = processes.look()
     assert worker["kind"] is None
     assert (trainer["kind"], trainer["name"]) == (kind, "silu")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104
+def test_a_trainer_that_was_gone_before_is_known_by_its_farewell(host: str, tmp_path: Path) -> None:
+    """At the address that it wrote down; what is silent elsewhere stays unknown, and so does one that began again."""
+    for name, port in (("other", ""), ("silu", f"{host}:1")):
+        (tmp_path / name).mkdir()
+        say_farewell(tmp_path / name, "ended", port)
+    processes = Processes(["127.0.0.1:1", "127.0.0.1:2"], tmp_path)
+    assert processes.look() == [
+        {"address": "127.0.0.1:1", "kind": "ended", "name": "silu"},
+        {"address": "127.0.0.1:2", "kind": None},
+    ]
+    take_back_farewell(tmp_path / "silu")
+    assert processes.look()[0]["kind"] is None
 
 
 def test_silent_processes_are_waited_for_together() -> None:

@@ -40,6 +40,10 @@ def test_top_k_of_a_sequence_needs_no_store(run: Run, directory: Path, context: 
     assert (found["user"], found["tokens"]) == (None, 2)
     assert context.memory.asked == []
     assert "for" not in run("query", "topk", "--sequence", "i1").stderr.split("Snapshot")[0]
+    assert json.loads(run("query", "topk", "--sequence", "i1,y,x,y", "--json").stdout)["unknown"] == ["y", "x"]
+    assert "The snapshot does not know: y, x.\n" in run("query", "topk", "--sequence", "i1,y,x,y").stderr
+    many = ",".join(f"y{number}" for number in range(12))
+    assert "y8, y9 and 2 more." in run("query", "topk", "--sequence", many).stderr
 
 
 def test_ranking_prints_probabilities_and_notes(run: Run, directory: Path) -> None:

@@ -199,7 +199,7 @@ def test_a_given_sequence_is_one_of_actions_a_second_apart() -> None:
     ours = answerer({"ada": tokens})
     by_user, given = ours.topk("ada", 9, NOW_MS), ours.topk_sequence(["i3", "x", "i5"], 9, NOW_MS)
     assert given.items == by_user.items
-    assert given.user is None
+    assert (given.user, given.unknown, by_user.unknown) == (None, ["x"], [])
     unknown = ours.topk_sequence(["x"], 2)
     assert (unknown.source, unknown.reason) == ("popularity", "the snapshot knows none of the sequence's items")
 

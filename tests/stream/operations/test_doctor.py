@@ -14,7 +14,7 @@ from stream.join.partition import Partition
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
-from stream.operations import host_checks
+from stream.operations import doctor, host_checks
 from stream.operations.doctor import examine
 from stream.operations.findings import Finding, Level
 from stream.schema.ids import partition_of
@@ -169,6 +169,19 @@ def test_refused_records_are_counted(kafka: KafkaForTests, settings: StreamSetti
     found = wrong(Kafka(kafka.bootstrap), settings, data_dir)["dead-letters"]
     assert (found.level, "1 late on" in found.says) == (Level.WARN, True)
     assert "hstu dead-letters list" in found.mend
+
+
+def test_kinds_of_dead_letters_beyond_three_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The three of most letters are named; of the others it says how many there are."""
+
+    def said(**counts: int) -> str:
+        of = {(reason, "t"): count for reason, count in counts.items()}
+        monkeypatch.setattr(doctor, "survey_letters", lambda *_: SimpleNamespace(counts=of))
+        return next(iter(doctor.check_letters(Kafka("h:1"), StreamSettings()))).says
+
+    three = "9 late on t, 5 invalid on t, 4 future on t"
+    assert said(invalid=5, future=4, late=9) == three
+    assert said(a=1, invalid=5, future=4, b=2, late=9) == f"{three}, and 3 of 2 more kinds"
 
 
 def test_an_open_data_directory_is_warned_of(data_dir: Path) -> None:

@@ -43,10 +43,10 @@ def test_tokens_are_shown_with_texts_and_titles(data_dir: Path) -> None:
 
 
 def test_an_unknown_user_and_an_absent_store_are_sentences(data_dir: Path, tmp_path: Path) -> None:
-    """The user's partition is named; without a store the sentence says what to start."""
+    """The user's partition is named; without a store the sentence says where else it may be, and what to start."""
     with pytest.raises(HstuError, match="Partition 0, where user 'w' would be, knows no such user"):
         read_sequence(data_dir, SETTINGS, "w", 5, {}.get)
     with pytest.raises(HstuError, match=r"'u\\udcff' is not UTF-8"):
         read_sequence(data_dir, SETTINGS, "u\udcff", 5, {}.get)
-    with pytest.raises(StoreError, match=r"There is no store in .*start a worker"):
+    with pytest.raises(StoreError, match=r"There is no store in .*/p0: ask on the host whose worker .* start a worker"):
         read_sequence(tmp_path / "elsewhere", SETTINGS, "u", 5, {}.get)
