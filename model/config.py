@@ -128,7 +128,8 @@ class TrainSettings(BaseModel):
     """Days of event time after its last event in which an item leaves the vocabulary; 0: never. Its row and its counts
     are reset for another item."""
     max_items: int = Field(0, ge=0)
-    """Most items in the vocabulary, at least 32; 0: any number. Up to one in 16 rows is kept free for new items."""
+    """Most items in the vocabulary, at least 32; 0: any number. Up to one in 16 rows is kept free for new items. A run
+    may go on with another cap that its items fit into (docs/design.md)."""
     evict: Evict = "recent"
     """Which items leave first where there would be more: those seen longest ago (recent), those seen least often
     (frequent), or by both, a count halving in each week in which the item is not seen (both)."""
