@@ -43,11 +43,8 @@ from model.trainer.inbox import Inbox
 from model.trainer.report import RunReport
 from stream.example import NO_KEY, TimeBounds
 
-<<<<<<< HEAD
-_CAP: Final = "train.max_items"
-=======
 RATES: Final = frozenset(("train.learning_rate", "train.embedding_rate_ratio"))  # may differ from an origin's
->>>>>>> main
+_CAP: Final = "train.max_items"
 _log: Final = logging.getLogger("hstu.train")
 
 
@@ -114,7 +111,8 @@ class Checkpointer:
         for complaint in complaints:
             _log.warning("%s", complaint)
         if checkpoint is not None:
-            _refuse_misfit(checkpoint, settings, self._directory)
+            refuse_other_settings(checkpoint.facts["settings"], settings, self._directory)
+            _refuse_small_cap(checkpoint, settings[_CAP], self._directory)
             _log.info("Trainer %s goes on from step %d.", self._name, checkpoint.facts["step"])
             before = checkpoint.facts["settings"].get(_CAP, 0)
             if before != settings[_CAP]:
@@ -125,11 +123,8 @@ class Checkpointer:
         """Return the newest checkpoint of another trainer in the same data directory.
 
         Raises:
-<<<<<<< HEAD
-            ModelError: It has none that can be read, it was made with other settings, or its items exceed the cap.
-=======
-            ModelError: It has none that can be read, or it was made with other settings than these, RATES apart.
->>>>>>> main
+            ModelError: It has none that can be read, it was made with other settings than these, RATES apart, or its
+                items exceed the cap.
         """
         directory = self._directory.parent / name
         checkpoint, _ = read_newest(directory)
@@ -138,12 +133,9 @@ class Checkpointer:
                 f"There is no checkpoint of a trainer {name} in {directory}; give --weights-from the --name of one "
                 "that has trained with this data directory."
             )
-<<<<<<< HEAD
-        _refuse_misfit(checkpoint, settings, directory)
-=======
         rates = {key: settings[key] for key in RATES}
         refuse_other_settings(checkpoint.facts["settings"] | rates, settings, directory)
->>>>>>> main
+        _refuse_small_cap(checkpoint, settings[_CAP], directory)
         return checkpoint
 
     def way_on(self) -> str:
@@ -235,10 +227,9 @@ def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], 
             )
 
 
-def _refuse_misfit(checkpoint: Checkpoint, settings: Mapping[str, Any], where: Path) -> None:
-    """Refuse to continue from a checkpoint of other settings, or one with more items than the cap."""
-    refuse_other_settings(checkpoint.facts["settings"], settings, where)
-    used, most = np.count_nonzero(checkpoint.arrays["items.keys"] != NO_KEY), settings[_CAP]
+def _refuse_small_cap(checkpoint: Checkpoint, most: int, where: Path) -> None:
+    """Refuse to continue from a checkpoint with more items than the cap; 0 is none."""
+    used = np.count_nonzero(checkpoint.arrays["items.keys"] != NO_KEY)
     if 0 < most < used:
         raise ModelError(
             f"{_CAP} = {most} is less than the {used} items in use in the checkpoint in {where}; set it to {used} or "
