@@ -69,7 +69,7 @@ class _Cache(FunctionCache):
 
 @cache
 def _say_that_it_compiles() -> None:
-    """Say once a process why it takes so long."""
+    """Log once a process why it takes so long."""
     _log.warning("Compiling loops for this machine, once, about 80 s for all. `hstu warmup` does it beforehand.")
 
 
