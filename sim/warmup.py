@@ -25,7 +25,7 @@ from stream.store.reader import SequenceReader
 
 _SLATES: Final = "everything"  # a scenario of slates and clicks, whose items come and go
 _EVENTS: Final[dict[str, Scalar]] = {"base.events": 400, "base.users": 40, "base.items": 200}
-_RECORDS: Final[dict[str, Scalar]] = {"records": 8, "items": 200, "categories": 10, "length": 32}
+_RECORDS: Final[dict[str, Scalar]] = {"records": 40, "items": 200, "categories": 10, "length": 32}
 _OFTEN: Final = {"snapshot_s": 0.2, "delta_s": 0.01}
 _TRAINERS: Final[Sequence[tuple[Mapping[str, Any], Mapping[str, Any]]]] = (  # tables [model] and [train]
     ({"attention": "silu"}, _OFTEN),
