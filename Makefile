@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 BENCHES := freshness serve ingest train encoder rank topk vocabulary stochastic_length time_bias defaults generator oracle ablation
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all chaos check bench clean
+.PHONY: help install demo test test-all chaos check reference bench clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ check: $(STAMP) ## Lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+reference: $(STAMP) ## Write the pages of docs/reference from the code
+	$(BIN)/python -m tests.reference
 
 bench: $(STAMP) ## Run the benchmarks, one after another; each prints its table (SAVE=folder keeps the figures)
 	for one in $(BENCHES); do $(BIN)/python bench/$$one.py $(if $(SAVE),--save $(SAVE)) || exit 1; done

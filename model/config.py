@@ -162,7 +162,7 @@ class TrainSettings(BaseModel):
     """Share of a row's largest number by which one of its numbers must have moved for the row to be in a delta; 0: rows
     are exact (docs/performance/delta.md)."""
     keep_snapshots: Annotated[int, MayChange] = Field(20, ge=1)
-    """Newest snapshots that are kept, besides those that an alias names."""
+    """Newest snapshots that are kept, besides those that an alias names or that are pinned."""
     promote: Annotated[str, MayChange] = Field("", pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]{0,63})?$")
     """Alias, such as champion, that moves to each new snapshot unless the model has become worse; empty: none."""
     metrics_port: Annotated[int, MayChange] = Field(0, ge=0, le=65535)

@@ -3,3 +3,7 @@
 
 class ModelError(Exception):
     """Something a user can correct: a checkpoint, snapshot, setting or query; printed without a traceback."""
+
+
+class DivergedError(ModelError):
+    """A loss, a score or a weight is not finite: the same step from the same state would fail again."""

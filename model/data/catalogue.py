@@ -63,15 +63,22 @@ class ItemsWatermark:
     watermark_ms: int
 
 
-class _Wire(msgspec.Struct):
+class WireRecord(msgspec.Struct):
+    """An item as its JSON says it, which needs `item_id` and `ts`; or a heartbeat, which has `watermark` alone."""
+
     item_id: str | int | UnsetType = UNSET
+    """Id of the item, which is also the record's key."""
     title: str | None = None
+    """What people read."""
     features: Features | None = None
+    """Name to a value or to a list of values."""
     ts: Annotated[int, Meta(ge=0, lt=LAST_TS_MS)] | UnsetType = UNSET
+    """Event time, ms since 1970, from which on the item is so."""
     watermark: Annotated[int, Meta(ge=0, le=END_OF_TIME_MS)] | UnsetType = UNSET
+    """Nothing older will follow in this partition."""
 
 
-_decoder: Final = msgspec.json.Decoder(_Wire)
+_decoder: Final = msgspec.json.Decoder(WireRecord)
 
 
 def decode(key: bytes | None, value: bytes | None, timestamp: int) -> ItemRecord | Tombstone | ItemsWatermark:

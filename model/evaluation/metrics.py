@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.data.item_age import SLICES
-from model.errors import ModelError
+from model.errors import DivergedError
 
 ALL: Final = "all"  # beside the age slices: their sum
 Floats = NDArray[np.float64]
@@ -127,10 +127,10 @@ class RetrievalTally(Tally):
         """Count targets of these ranks and age slices.
 
         Raises:
-            ModelError: A rank is NaN or less than 1, so that metrics would flatter.
+            DivergedError: A rank is NaN or less than 1, so that metrics would flatter.
         """
         if not (rank_T >= 1).all():
-            raise ModelError("A rank is no number from 1 on, so scores are not finite; the metrics are not counted.")
+            raise DivergedError("A rank is no number from 1 on, so scores are not finite; the metrics are not counted.")
         figures = (np.ones_like(rank_T), *(metric.of_rank(rank_T) for metric in METRICS))
         np.add.at(self.arrays["sums"], slice_T, np.stack(figures, axis=1))
 
@@ -178,7 +178,7 @@ class RankingTally(Tally):
         """Count targets with their logits, labels and age slices.
 
         Raises:
-            ModelError: A logit is NaN or infinite.
+            DivergedError: A logit is NaN or infinite.
         """
         x_TA, y_TA = logits_TA.astype(np.float64), labels_TA.astype(np.int64)
         self._refuse_divergence(x_TA)
@@ -194,9 +194,9 @@ class RankingTally(Tally):
         bad = np.argwhere(~np.isfinite(logits_TA))
         if len(bad):
             i, a = bad[0]
-            raise ModelError(
+            raise DivergedError(
                 f"The logit of action {self.actions[a]!r} for target {i} of the micro-batch is {logits_TA[i, a]}: "
-                "training has diverged; lower train.learning_rate and start from an older checkpoint."
+                "training has diverged; lower train.learning_rate."
             )
 
     def figures(self) -> NDArray[np.float64]:

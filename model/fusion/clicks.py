@@ -18,7 +18,7 @@ from model.arrays.growable import with_room
 from model.arrays.state import prefixed, under
 from model.counting.pair_counts import LIMIT, PairCounts
 from model.data.event_time import DAY_MS
-from model.errors import ModelError
+from model.errors import DivergedError
 from model.fusion import click_loops
 from model.fusion.click_tables import (
     DISTINCT,
@@ -99,7 +99,7 @@ class Clicks:
         """Answer each impression, then learn it, one request after the other; return the logits, [H, T, A].
 
         Raises:
-            ModelError: A logit or a weight is not finite.
+            DivergedError: A logit or a weight is not finite.
         """
         heads, (count, actions) = self._heads, asked.labels.shape
         logits_HTA, base_TA = np.zeros((len(heads.weights), count, actions)), np.empty((count, actions))
@@ -115,9 +115,9 @@ class Clicks:
             )  # fmt: skip
             self._shown.used, self._acted.used = int(self._facts[USED_SHOWN]), int(self._facts[USED_ACTED])
         if not (np.isfinite(logits_HTA).all() and np.isfinite(heads.weights).all()):
-            raise ModelError(
+            raise DivergedError(
                 "training has diverged: a click probability of counts fused with the tower is not a number; "
-                "lower train.learning_rate, or go on from an older checkpoint."
+                "lower train.learning_rate."
             )
         return logits_HTA
 

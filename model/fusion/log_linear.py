@@ -25,7 +25,7 @@ from model.arrays.state import prefixed, under
 from model.counting.histories import latest
 from model.counting.neighbours import ITEMS, NEAREST
 from model.data.candidates import Questions
-from model.errors import ModelError
+from model.errors import DivergedError
 from model.fusion import loops, tables
 from model.fusion.counters import Counters, Weights
 
@@ -103,7 +103,7 @@ class LogLinear:
             encoded: The encoder's logits of the items in `answered`; None: they are 0.
 
         Raises:
-            ModelError: A score or a weight is not finite.
+            DivergedError: A score or a weight is not finite.
         """
         rank_HT = np.full((len(self._heads.new_only), len(asked)), np.nan)
         if not len(asked):
@@ -125,9 +125,9 @@ class LogLinear:
             if learn:
                 self._make_ready(at - pending)
         if np.isnan(rank_HT[heads][:, tested]).any() or not np.isfinite(self._heads.weights).all():
-            raise ModelError(
+            raise DivergedError(
                 "training has diverged: a score of the counts fused with the encoder's logits is not a number; "
-                "lower train.learning_rate, or go on from an older checkpoint."
+                "lower train.learning_rate."
             )
         return rank_HT
 

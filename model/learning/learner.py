@@ -133,13 +133,13 @@ class Learner:
             learn: Whether to take the gradient step; without it ids are admitted, and no weight or count moves.
 
         Raises:
-            ModelError: The loss or its gradient is not finite; the sentence names the step. Go on from a checkpoint,
+            DivergedError: The loss or its gradient is not finite; the sentence names the step. Go on from a checkpoint,
                 since the vocabulary has moved, and the weights as well if it was a replay.
         """
         try:
             return self._step(examples, test=test, learn=learn)
         except ModelError as error:
-            raise ModelError(f"At step {self.counts['steps'] + 1} of trainer {self.train.name}: {error}") from error
+            raise type(error)(f"At step {self.counts['steps'] + 1} of trainer {self.train.name}: {error}") from error
 
     def _step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> StepReport:
         present = [example for example in examples if len(example.keys)]  # others say that a user is forgotten

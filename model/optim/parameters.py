@@ -19,7 +19,7 @@ from model.arrays.state import prefixed, under
 from model.config import ModelSettings, TrainSettings
 from model.data.item_features import ItemFeatures
 from model.distributed.ranks import ALONE, Ranks
-from model.errors import ModelError
+from model.errors import DivergedError, ModelError
 from model.network.item_vectors import item_vectors
 from model.network.recommender import Recommender
 from model.optim.dense_adamw import DenseAdamW
@@ -117,7 +117,7 @@ class Parameters:
             gathered: The rows of the pass.
 
         Raises:
-            ModelError: The loss or its gradient is not finite; nothing has moved.
+            DivergedError: The loss or its gradient is not finite; nothing has moved.
         """
         if loss is not None:
             loss.backward()  # type: ignore[no-untyped-call]
@@ -143,9 +143,9 @@ class Parameters:
 
     def _refuse_divergence(self, loss: float, gradient: float) -> None:
         if not (math.isfinite(loss) and math.isfinite(gradient)):
-            raise ModelError(
+            raise DivergedError(
                 f"training has diverged: the loss is {loss}, and its gradient is not finite; lower train.learning_rate "
-                f"(now {self.dense.lr}) or train.embedding_rate_ratio, and train under another --name."
+                f"(now {self.dense.lr}) or train.embedding_rate_ratio."
             )
 
     def unit_items(self, items: int) -> Tensor:

@@ -1,9 +1,10 @@
-"""Aliases: names such as latest and champion for snapshots. A server follows an alias, not a snapshot's id.
+"""Aliases: names such as latest and champion for snapshots. A server follows an alias, not a snapshot's id. Pins.
 
     snapshots/<name>/aliases/<alias>     the id of a snapshot and a newline; replaced atomically, never edited
     snapshots/<name>/aliases/.<alias>.*  one half written by a process that was killed; the next move removes it
-    snapshots/<name>/.lock               held while an alias moves or old snapshots are deleted, so that no alias moves
-                                         to a snapshot that is being deleted
+    snapshots/<name>/pins/<id>           an empty file: this snapshot is never deleted, whether an alias names it or not
+    snapshots/<name>/.lock               held while an alias moves, a pin is set or old snapshots are deleted, so that
+                                         no alias moves to a snapshot that is being deleted
 
 Anything else in that folder is named and passed over. The trainer moves LATEST at each snapshot. A rollback moves an
 alias to the parent of its present snapshot.
@@ -34,6 +35,7 @@ from model.storage.snapshot import (
 
 LATEST: Final = "latest"
 FOLDER: Final = "aliases"
+PINS: Final = "pins"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST: Final = 64  # bytes of an alias's file that are read; an id has 27 at most
 _log: Final = logging.getLogger("hstu.snapshots")
@@ -149,6 +151,45 @@ def _clear_unfinished(folder: Path) -> None:
             path.unlink()
 
 
+def pins(directory: Path) -> set[str]:
+    """Return the ids of the snapshots that are pinned; a snapshot may be gone, if somebody removed its folder."""
+    return {path.name for path in entries(directory / PINS) if ID_PATTERN.fullmatch(path.name)}
+
+
+def pin(directory: Path, name: str) -> str:
+    """Keep the snapshot with this id or alias from being deleted, and return its id.
+
+    Raises:
+        ModelError: There is none, or the disk refuses.
+    """
+    with _locked(directory):
+        snapshot_id = resolve(directory, name).name
+        try:
+            (directory / PINS).mkdir(exist_ok=True)
+            replace_file(directory / PINS / snapshot_id, b"")
+        except OSError as error:
+            raise ModelError(f"The snapshot {snapshot_id} in {directory} was not pinned: {error.strerror}.") from error
+    return snapshot_id
+
+
+def unpin(directory: Path, name: str) -> str:
+    """Take a snapshot's pin away, and return its id; it is deleted once it is old and no alias names it.
+
+    Raises:
+        ModelError: It is not pinned, or the disk refuses.
+    """
+    with _locked(directory):
+        snapshot_id = name if name in pins(directory) else resolve(directory, name).name
+        try:
+            (directory / PINS / snapshot_id).unlink()
+        except FileNotFoundError:
+            those = ", ".join(sorted(pins(directory))) or "none"
+            raise ModelError(f"The snapshot {snapshot_id} in {directory} is not pinned; pinned are: {those}.") from None
+        except OSError as error:
+            raise ModelError(f"The snapshot {snapshot_id} in {directory} stays pinned: {error.strerror}.") from error
+    return snapshot_id
+
+
 def rollback(directory: Path, alias: str) -> str:
     """Move an alias to the parent of its present snapshot and return the parent's id.
 
@@ -170,8 +211,8 @@ def rollback(directory: Path, alias: str) -> str:
 def gc(directory: Path, keep: int, tell: Callable[[str], None] = _log.warning) -> list[str]:
     """Delete old snapshots, and return their ids, oldest first.
 
-    Kept are the `keep` newest (at least 1) of which every byte is as it was written, and those that an alias names.
-    Damaged ones among these are kept as well, and not counted.
+    Kept are the `keep` newest (at least 1) of which every byte is as it was written, and those that an alias names
+    or that are pinned. Damaged ones among these are kept as well, and not counted.
 
     Args:
         directory: Folder of the snapshots of one trainer.
@@ -185,7 +226,8 @@ def gc(directory: Path, keep: int, tell: Callable[[str], None] = _log.warning) -
         aliases, sentences = survey_aliases(directory)
         for sentence in sentences:
             tell(sentence)
-        old = [each for each in _older(directory, keep, tell) if each not in aliases.values()]
+        kept = {*aliases.values(), *pins(directory)}
+        old = [each for each in _older(directory, keep, tell) if each not in kept]
         for snapshot_id in old:
             try:
                 remove_snapshot(directory / snapshot_id)

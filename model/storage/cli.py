@@ -1,22 +1,29 @@
-"""`hstu snapshots`: list, show, diff, verify, alias, promote, rollback, gc.
+"""`hstu snapshots`: list, show, diff, verify, alias, promote, rollback, pin, unpin, gc.
 
 Only typer is imported here; a command imports what it needs when it runs.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from model.options import DataDir, Json, ModelCliSettings, Name, snapshots_directory
 
-snapshots_app = typer.Typer(no_args_is_help=True, help="List, compare, name and delete snapshots.")
+if TYPE_CHECKING:
+    from model.storage.snapshot import Manifest
+
+STALE_S: Final = 600.0  # age of the newest snapshot from which it is named
+
+snapshots_app = typer.Typer(no_args_is_help=True, help="List, compare, name, pin and delete snapshots.")
 
 
 @snapshots_app.command("list")
 def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir: DataDir = None) -> None:
     """List the snapshots, oldest first."""
-    from model.storage.aliases import survey_aliases
+    import time
+
+    from model.storage.aliases import pins, survey_aliases
     from model.storage.delta_log import deltas_to
     from model.storage.snapshot import survey
     from model.terminal import show_notes, show_table, when
@@ -24,12 +31,13 @@ def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir
     directory = _directory(ctx, name, data_dir)
     manifests, sentences = survey(directory)
     named, more = survey_aliases(directory)
-    aliases, deltas = _by_id(named), {m.id: deltas_to(directory, m.id) for m in manifests}
+    aliases, pinned, deltas = _by_id(named), pins(directory), {m.id: deltas_to(directory, m.id) for m in manifests}
     if as_json:
         fields = ("id", "name", "parent", "created", "watermark_ms", "step", "examples", "targets", "arrays_bytes")
         _print_json(
             [
                 {**{f: getattr(m, f) for f in fields}, "aliases": aliases.get(m.id, []), "deltas": len(deltas[m.id])}
+                | {"pinned": m.id in pinned}
                 for m in manifests
             ]
         )
@@ -39,11 +47,32 @@ def list_(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir
                 *(m.id, ", ".join(aliases.get(m.id, []))),
                 *(when(1000 * m.created), when(m.watermark_ms), m.step, m.targets, f"{m.arrays_bytes / 2**20:.1f}"),
                 len(deltas[m.id]),
+                "pinned" if m.id in pinned else None,
             )
             for m in manifests
         ]
-        show_table(("id", "aliases", "made", "learned up to", "step", "targets", "MiB", "deltas"), rows, str(directory))
-    show_notes(*sentences, *more, _newest_delta([path for m in manifests for path in deltas[m.id]]))
+        show_table(
+            ("id", "aliases", "made", "learned up to", "step", "targets", "MiB", "deltas", "kept"), rows, str(directory)
+        )
+    show_notes(*sentences, *more, _stale(directory, manifests[-1], time.time()) if manifests else None)
+    show_notes(_newest_delta([path for m in manifests for path in deltas[m.id]]))
+
+
+def _stale(directory: Path, newest: "Manifest", now_s: float) -> str | None:
+    """Return a sentence where no newer snapshot has come for long, although its trainer's log has not ended.
+
+    A replay in one process is no trainer: it makes its last snapshot and ends.
+    """
+    from model.storage.checkpoint import farewell
+    from model.terminal import span
+
+    trainer = directory.parent.parent / "train" / directory.name
+    age_s, said = now_s - newest.created, farewell(trainer)
+    every_s = newest.settings.get("train", {}).get("snapshot_s", 0.0)
+    if age_s <= max(STALE_S, 10 * every_s) or said == "ended" or not trainer.is_dir():
+        return None
+    why = "its trainer was stopped; `hstu train` goes on" if said else "its trainer has crashed, waits or cannot write"
+    return f"The newest snapshot is stale, {span(age_s)} old: {why} (docs/monitoring.md#hstusnapshotstale)."
 
 
 def _newest_delta(paths: list[Path]) -> str | None:
@@ -187,6 +216,32 @@ def rollback_(
         show_notes("A running trainer moves latest on at its next snapshot; serve an alias of your own to stay there.")
 
 
+@snapshots_app.command("pin")
+def pin_(
+    ctx: typer.Context,
+    snapshot: Annotated[str, typer.Argument(help="Id, or an alias whose present snapshot is meant.")],
+    name: Name = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Keep a snapshot from being deleted, whatever the aliases name."""
+    from model.storage.aliases import pin
+
+    print(f"{pin(_directory(ctx, name, data_dir), snapshot)} is pinned: neither trainers nor gc delete it.")
+
+
+@snapshots_app.command("unpin")
+def unpin_(
+    ctx: typer.Context,
+    snapshot: Annotated[str, typer.Argument(help="Id, or an alias whose present snapshot is meant.")],
+    name: Name = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Let a snapshot be deleted once it is old."""
+    from model.storage.aliases import unpin
+
+    print(f"{unpin(_directory(ctx, name, data_dir), snapshot)} is no longer pinned.")
+
+
 @snapshots_app.command("promote")
 def promote_(
     ctx: typer.Context,
@@ -240,12 +295,14 @@ def verify(ctx: typer.Context, as_json: Json = False, name: Name = None, data_di
 @snapshots_app.command("gc")
 def gc_(
     ctx: typer.Context,
-    keep: Annotated[int, typer.Option("--keep", help="Newest snapshots to keep, beside those an alias names.")],
+    keep: Annotated[
+        int, typer.Option("--keep", help="Newest snapshots to keep, beside those pinned or named by an alias.")
+    ],
     as_json: Json = False,
     name: Name = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Delete old snapshots that no alias names."""
+    """Delete old snapshots that no alias names and that are not pinned."""
     from model.storage.aliases import gc
     from model.terminal import show_notes
 

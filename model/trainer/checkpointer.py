@@ -42,6 +42,7 @@ from model.trainer.inbox import Inbox
 from model.trainer.report import RunReport
 from stream.example import TimeBounds
 
+RATES: Final = frozenset(("train.learning_rate", "train.embedding_rate_ratio"))  # may differ from an origin's
 _log: Final = logging.getLogger("hstu.train")
 
 
@@ -117,7 +118,7 @@ class Checkpointer:
         """Return the newest checkpoint of another trainer in the same data directory.
 
         Raises:
-            ModelError: It has none that can be read, or it was made with other settings.
+            ModelError: It has none that can be read, or it was made with other settings than these, RATES apart.
         """
         directory = self._directory.parent / name
         checkpoint, _ = read_newest(directory)
@@ -126,8 +127,20 @@ class Checkpointer:
                 f"There is no checkpoint of a trainer {name} in {directory}; give --weights-from the --name of one "
                 "that has trained with this data directory."
             )
-        refuse_other_settings(checkpoint.facts["settings"], settings, directory)
+        rates = {key: settings[key] for key in RATES}
+        refuse_other_settings(checkpoint.facts["settings"] | rates, settings, directory)
         return checkpoint
+
+    def way_on(self) -> str:
+        """Return the sentence that says from where a run that has diverged can go on, and how."""
+        checkpoint, _ = read_newest(self._directory)
+        if checkpoint is None:
+            return "There is no checkpoint yet: begin again under another --name."
+        return (
+            f"Nothing of this step is kept: the last good checkpoint is of step {checkpoint.facts['step']}. The same "
+            f"rates would end here again; with lower ones `hstu train --name {self._name}-2 --weights-from "
+            f"{self._name}` goes on from there (docs/recovery.md)."
+        )
 
     def write(self, learner: Learner, facts: dict[str, Any]) -> None:
         """Write a checkpoint."""

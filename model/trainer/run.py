@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from model.config import ModelSettings, TrainSettings
 from model.distributed.ranks import ALONE, Ranks
-from model.errors import ModelError
+from model.errors import DivergedError, ModelError
 from model.learning.learner import Learner
 from model.learning.on_ranks import LeadingLearner
 from model.storage.background import POSSIBLE, Background
@@ -151,7 +151,8 @@ class Training:
         """Test and train on one micro-batch if one is ready; False: records must come first, or it is all over.
 
         Raises:
-            ModelError: Training has diverged, or something cannot be written.
+            DivergedError: Training has diverged; the sentence names the last good checkpoint and the way on from it.
+            ModelError: Something cannot be written.
         """
         ready = self.inbox.gather(self.settings.batch_examples, self._learn_items)
         if ready:
@@ -177,7 +178,12 @@ class Training:
         self._failed = True  # until all of it is done: half a step must not be kept
         before = self._report.targets
         self._report.rate.trim()  # a silence before this step does not count
-        alarms = self._report.note(self.learner.step(examples), examples, messages)
+        try:
+            taken = self.learner.step(examples)
+        except DivergedError as error:
+            self._wait()  # for the checkpoint that is being written
+            raise DivergedError(f"{error} {self._checkpoints.way_on()}") from error
+        alarms = self._report.note(taken, examples, messages)
         self.inbox.batch.clear()
         self._failed = False
         self._learned()

@@ -27,43 +27,61 @@ class Impression(Struct, frozen=True, gc=False):
     """One request's slate: the items shown together."""
 
     user_id: _Id
+    """Who saw it."""
     request_id: _Id
+    """What actions name to answer it."""
     ts: int
+    """Event time, ms since 1970."""
     items: tuple[_Id, ...]
+    """Distinct items in the order of their places, at most stream.max_slate."""
 
 
 class Action(Struct, frozen=True, gc=False):
     """Something that a user did to an item; with `request_id` it answers that slate."""
 
     user_id: _Id
+    """Who did it."""
     item_id: _Id
+    """To which item."""
     action: str
+    """What was done: click, like, …"""
     ts: int
+    """Event time, ms since 1970."""
     request_id: _Id | None = None
+    """The slate that it answers; without one, the newest open one that shows the item, or none."""
     value: str | int | float | bool | None = None
+    """Tells events apart that are otherwise equal."""
 
 
 class Attribute(Struct, frozen=True, gc=False):
     """A slowly changing feature of a user, such as the country."""
 
     user_id: _Id
+    """Whose feature it is."""
     name: str
+    """Name of the feature."""
     value: str | int | float | bool
+    """What it is from then on."""
     ts: int
+    """Event time, ms since 1970."""
 
 
 class Forget(Struct, frozen=True, gc=False):
     """On `attributes`: erase a user, with everything up to `ts`."""
 
     user_id: _Id
+    """Who is erased."""
     forget: Literal[True]
+    """Says that this is no feature."""
     ts: int
+    """Event time, ms since 1970, up to which everything is erased."""
 
 
-class _Heartbeat(Struct, frozen=True, gc=False):
+class Heartbeat(Struct, frozen=True, gc=False):
     """Nothing older than `watermark` (ms) will follow in this partition of this topic."""
 
     watermark: int
+    """Event time, ms since 1970; the end of time, 9007199254740991, ends a replayed log."""
 
 
 class AttributeEvent(Struct, frozen=True, gc=False):
@@ -141,7 +159,7 @@ _DECODERS: Final[dict[SourceTopic, msgspec.json.Decoder[Any]]] = {
 }
 _MISSING: Final = "Object missing required field"  # msgspec has one class for this and for a wrong type
 _NOT_JSON: Final = (msgspec.DecodeError, UnicodeDecodeError)
-_HEARTBEATS: Final = msgspec.json.Decoder(_Heartbeat)
+_HEARTBEATS: Final = msgspec.json.Decoder(Heartbeat)
 _FORGETS: Final = msgspec.json.Decoder(Forget)
 
 

@@ -42,6 +42,7 @@ from model.serving.http.access import allowed_hosts, is_loopback, with_hosts, wi
 from model.serving.http.access_log import access_log
 from model.serving.http.dashboard import add_dashboard
 from model.serving.http.errors import Problem, add_errors, with_sentences
+from model.serving.http.examples import add_examples
 from model.serving.http.prometheus import ServerMetrics
 from model.serving.http.queries import add_queries, answerer_of
 from model.serving.http.questions import JsonRoute
@@ -125,6 +126,7 @@ def make_http_app(
     _add_state(app, swapper, metrics, guard)
     _add_probes(app, swapper)
     _add_docs(app)
+    add_examples(app.openapi())
     _add_head(app)
     _wrap(app, settings, token, allowed_hosts(settings, is_loopback(address)), metrics)
     return app

@@ -8,7 +8,19 @@ import pytest
 
 import model.storage.aliases
 from model.errors import ModelError
-from model.storage.aliases import LATEST, find, gc, list_aliases, move, resolve, rollback, survey_aliases
+from model.storage.aliases import (
+    LATEST,
+    find,
+    gc,
+    list_aliases,
+    move,
+    pin,
+    pins,
+    resolve,
+    rollback,
+    survey_aliases,
+    unpin,
+)
 from model.storage.snapshot import ARRAYS, list_snapshots
 from tests.snapshots import write_line, write_some
 
@@ -61,6 +73,22 @@ def test_gc_keeps_the_newest_and_the_named(tmp_path: Path) -> None:
     assert gc(tmp_path, keep=1) == [fourth]
     assert ids(tmp_path) == [second, fifth]
     assert not any(path.name.startswith(".deleting") for path in tmp_path.iterdir())
+
+
+def test_a_pinned_snapshot_is_never_deleted(tmp_path: Path) -> None:
+    """By id or by an alias that moves on; once it is unpinned it is deleted as others are."""
+    first, second, third = write_line(tmp_path, 3)
+    move(tmp_path, LATEST, second)
+    assert (pin(tmp_path, first), pin(tmp_path, LATEST)) == (first, second)
+    move(tmp_path, LATEST, third)
+    assert gc(tmp_path, keep=1) == []
+    assert unpin(tmp_path, first) == first
+    assert gc(tmp_path, keep=1) == [first]
+    assert pins(tmp_path) == {second}
+    with pytest.raises(ModelError, match=rf"{third} in .* is not pinned; pinned are: {second}\."):
+        unpin(tmp_path, LATEST)
+    with pytest.raises(ModelError, match=r"00000009-00000000 is not in"):
+        pin(tmp_path, "00000009-00000000")
 
 
 def test_gc_never_deletes_the_newest(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from model.errors import ModelError
 from model.storage.aliases import LATEST, find
+from model.storage.checkpoint import say_farewell
 from tests.model.commands import Run, ids
 
 
@@ -69,6 +70,27 @@ def test_gc_deletes_the_old_and_unnamed(run: Run, directory: Path) -> None:
     assert json.loads(run("snapshots", "gc", "--keep", "1", "--json").stdout) == {"deleted": [second]}
     assert ids(directory) == [first, third]
     assert run("snapshots", "gc", "--keep", "1").stdout == "Deleted 0 snapshots.\n"
+
+
+def test_the_list_says_what_is_pinned_and_what_is_stale(run: Run, directory: Path) -> None:
+    """A pinned one outlives gc; the newest is stale unless there is no trainer, or its log has ended."""
+    first, second, third = ids(directory)
+    assert run("snapshots", "pin", first).stdout.startswith(f"{first} is pinned")
+    assert json.loads(run("snapshots", "gc", "--keep", "1", "--json").stdout) == {"deleted": [second]}
+    assert [each["pinned"] for each in json.loads(run("snapshots", "list", "--json").stdout)] == [True, False]
+    listed = run("snapshots", "list")
+    assert [line.split("\t")[-1] for line in listed.stdout.splitlines()] == ["kept", "pinned", ""]
+    assert "stale" not in listed.stderr
+    trainer = directory.parent.parent / "train" / directory.name
+    trainer.mkdir(parents=True)
+    assert " old: its trainer has crashed, waits or cannot write" in run("snapshots", "list").stderr
+    say_farewell(trainer, "stopped")
+    assert "its trainer was stopped; `hstu train` goes on" in run("snapshots", "list").stderr
+    say_farewell(trainer, "ended")
+    assert "stale" not in run("snapshots", "list").stderr
+    assert run("snapshots", "unpin", first).stdout == f"{first} is no longer pinned.\n"
+    assert json.loads(run("snapshots", "gc", "--keep", "1", "--json").stdout) == {"deleted": [first]}
+    assert ids(directory) == [third]
 
 
 def test_verify_reads_every_byte(run: Run, directory: Path) -> None:

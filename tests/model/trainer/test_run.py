@@ -1,10 +1,8 @@
 import errno
 import os
-import re
 import shutil
 import signal
 from contextlib import suppress
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,8 @@ from model.storage.aliases import find
 from model.storage.background import POSSIBLE
 from model.storage.checkpoint import farewell
 from model.storage.snapshot import list_snapshots
-from model.trainer.run import Origin, Training
-from tests.factories import START_MS, make_examples
+from model.trainer.run import Training
+from tests.factories import START_MS
 from tests.runs import LOGS, lines, remaining, run, start
 
 
@@ -259,56 +257,6 @@ def test_a_step_that_failed_is_not_kept(tmp_path: Path) -> None:
     training.close()
     again = start(tmp_path)
     assert again.learner.counts["steps"] == 2
-
-
-def test_a_new_run_goes_on_with_the_weights_of_another(tmp_path: Path) -> None:
-    """What that one was trained on is passed over, all else is trained on once; it is said, and survives a restart."""
-    old = run(start(tmp_path), after_step=lambda step: step == 4)
-    old.checkpoint()
-    old.close()
-    before = old.learner.counts["examples"]
-    new = start(tmp_path, name="new", origin=Origin("silu"))
-    assert new.learner.digest() == old.learner.digest()
-    run(new, after_step=lambda step: step == 6)
-    new.checkpoint()
-    new.close()
-    new = run(start(tmp_path, name="new"))
-    report = new.report
-    assert report["weights_from"] == {"name": "silu", "step": 4, "since_ms": old.report["event_ms"] + 1}
-    assert (before, report["examples"], new.ended) == (32, 75, True)
-    new.close()
-    with pytest.raises(ModelError, match=r"Trainer new has begun already.*with a new --name"):
-        start(tmp_path, name="new", origin=Origin("other"))
-    with pytest.raises(ModelError, match=r"There is no checkpoint of a trainer nobody"):
-        start(tmp_path, name="newer", origin=Origin("nobody"))
-    with pytest.raises(ModelError, match=r"made with train.seed = 0, but now it is 1"):
-        start(tmp_path, name="newer", origin=Origin("silu"), seed=1)
-
-
-def test_a_new_run_goes_on_where_the_examples_of_the_old_one_are_gone(tmp_path: Path) -> None:
-    """The old run stops at examples of another log; the sentence names a point from which the new one goes on."""
-    old = run(start(tmp_path, items=False), items=False)
-    old.checkpoint()
-    old.close()
-    log = make_examples(seed=4, users=9, items=30, count=120, partitions=3)
-    old = start(tmp_path, items=False)
-    refused: list[str] = []
-    for p in range(3):
-        with pytest.raises(ModelError, match=r"belongs to another log") as error:
-            old.inbox.offer("examples", p, [replace(r, offset=r.offset + 1000) for r in log[p]])
-        refused.append(str(error.value))
-    old.close()
-    since_ms = max(int(re.search(r"--since (\d+)", each)[1]) for each in refused)  # type: ignore[index]
-    new = start(tmp_path, items=False, name="new", origin=Origin("silu", since_ms))
-    for p in range(3):
-        after = [replace(record, offset=record.offset + 1000) for record in log[p]]
-        new.inbox.offer("examples", p, [*LOGS[p][:-1], *after])
-    while new.step():
-        pass
-    assert new.ended
-    assert new.report["examples"] > 75
-    assert new.report["passed_over"] > 75
-    new.close()
 
 
 def test_snapshots_pass_the_gate(
