@@ -1,5 +1,6 @@
 """Workers and trainers as their /metrics show them: rates, lag, watermark, dead letters."""
 
+import socket
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -56,7 +57,7 @@ class Processes:
     def _ended_at(self, address: str) -> str | None:
         """Return the trainer that answered at an address before this server was there, by its farewell."""
         told = ((folder.name, farewell_address(folder)) for folder in sorted(self._runs.glob("*/")))
-        return next((name for name, its in told if its and address in addresses(its)), None)
+        return next((name for name, its in told if its and address in _known_as(its)), None)
 
     def _rate(self, address: str, scrape: Scrape) -> float | None:
         """Return events a second since the last look; None at the first, or where partitions have moved away."""
@@ -64,6 +65,14 @@ class Processes:
         then_s, before = self._before.get(address, (now_s, events))
         self._before[address] = now_s, events
         return (events - before) / (now_s - then_s) if now_s > then_s and events >= before else None
+
+
+def _known_as(address: str) -> set[str]:
+    """Return the addresses by which one may be watched; of another host only its name, so that no DNS is waited for."""
+    host, _, port = address.rpartition(":")
+    if host != socket.gethostname():
+        return {address}
+    return {address, *addresses(address), *addresses(f"localhost:{port}"), f"127.0.0.1:{port}"}
 
 
 def _fetch(address: str) -> str:

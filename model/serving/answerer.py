@@ -127,8 +127,7 @@ class Answerer:
     ) -> TopK:
         """Return the best live items after these, as if acted on one second apart, the last one a second ago.
 
-        The action is the first of the model's rank actions that the snapshot has seen; unknown items are left out
-        (or stood in for), and named in the answer.
+        The action is the first of the model's rank actions that the snapshot has seen; unknown items are left out.
 
         Raises:
             QueryError: The sequence or k is refused.
@@ -140,9 +139,7 @@ class Answerer:
         history = self._scorer.history(tokens)
         reason = None if len(history) else "the snapshot knows none of the sequence's items"
         answer = self._topk(None, history, k, request_ms, self._excluded(tokens, include_seen), reason, filters)
-        rows = self._scorer.items.rows(tokens["key"])
-        unknown = [item for item, row in zip(items, rows.tolist(), strict=True) if row < 0]
-        return answer.model_copy(update={"unknown": list(dict.fromkeys(unknown))})
+        return answer.model_copy(update={"unknown": self._names.unknown(items)})
 
     def rank(self, user: str, items: Sequence[str], now_ms: int | None = None) -> Ranking:
         """Put candidates in order in one pass, each scored as if it alone were shown to the user now.

@@ -1,5 +1,6 @@
 """Ids, titles and features of what a snapshot knows."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Final
 
@@ -11,7 +12,7 @@ from model.data.catalogue import Catalogue
 from model.data.vocabulary import Vocabulary
 from model.serving.responses import Event
 from model.storage.snapshot import Snapshot
-from stream.example import NO_KEY, Kind
+from stream.example import NO_KEY, Kind, id_key
 
 _KINDS: Final = {Kind.IMPRESSION: "impression", Kind.ACTION: "action", Kind.ATTRIBUTE: "attribute"}
 
@@ -33,6 +34,11 @@ class Names:
     def text(self, row: int) -> str:
         """Return the id of an item; where only its key is known, that in hex."""
         return self._items.texts[row] or _hex(int(self._items.keys[row]))
+
+    def unknown(self, ids: Sequence[str]) -> list[str]:
+        """Return the ids of no known item, each once."""
+        rows = self._items.rows(np.array([id_key(text) for text in ids], np.uint64))
+        return list(dict.fromkeys(text for text, row in zip(ids, rows.tolist(), strict=True) if row < 0))
 
     def title_at(self, row: int) -> str | None:
         """Return the title of the item in a row."""

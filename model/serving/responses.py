@@ -71,7 +71,7 @@ class TopK(_Answer):
     tokens: int
     """Tokens of the sequence that the model read."""
     unknown: list[str]
-    """Ids of a given sequence that the snapshot does not know: left out, or read as what stands in for unknown items."""
+    """Ids of a given sequence that the snapshot does not know: left out, or read as what stands in for such."""
     items: list[ScoredItem]
     missing: str | None
     """Why there are fewer items than were asked for; null where there are not."""

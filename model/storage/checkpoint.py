@@ -13,7 +13,7 @@ offset of the first record that is not yet trained on. A crash at any step of th
     3. checkpoints older than the last two are removed
 
 Beside them `farewell` says in its first line how the last run ended: `ended` (all of its log is learned) or `stopped`
-(what it has learned is in the newest checkpoint), in its second at which HOST:PORT its metrics were, if a port was set.
+(what it has learned is in the newest checkpoint), in its second on which HOST:PORT its metrics were, if a port was set.
 It is removed when a run begins, so one that crashed has left none.
 
 What a crash between 1 and 2 has left is removed before the next 1, and by `remove_unfinished`.
@@ -24,6 +24,7 @@ Nothing is pickled: reading a checkpoint runs no code.
 import json
 import re
 import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -155,9 +156,10 @@ def _numbers(directory: Path) -> list[int]:
     return [int(path.name[4:]) for path in directory.glob("cut-*") if re.fullmatch(r"cut-[0-9]{8,18}", path.name)]
 
 
-def say_farewell(directory: Path, how: str, address: str = "") -> None:
-    """Write down how a run ended, one of FAREWELLS, and the HOST:PORT of its metrics, empty where nobody set a port."""
-    replace_file(directory / _FAREWELL, f"{how}\n{address}\n".encode())
+def say_farewell(directory: Path, how: str, metrics_port: int = 0) -> None:
+    """Write down how a run ended, one of FAREWELLS, and where its metrics were; port 0: a free one was taken."""
+    where = f"{socket.gethostname()}:{metrics_port}\n" if metrics_port else ""
+    replace_file(directory / _FAREWELL, f"{how}\n{where}".encode())
 
 
 def take_back_farewell(directory: Path) -> None:
@@ -172,13 +174,13 @@ def farewell(directory: Path) -> str | None:
 
 
 def farewell_address(directory: Path) -> str | None:
-    """Return the HOST:PORT at which the last run had its metrics; None where it has not ended, or had no set port."""
+    """Return the HOST:PORT of the last run's metrics, HOST by its own name; None where it runs, or took a free port."""
     return _farewell_lines(directory)[1] or None
 
 
 def _farewell_lines(directory: Path) -> tuple[str, str]:
     try:
-        how, address, *_ = (directory / _FAREWELL).read_text().splitlines() + ["", ""]
+        how, address, *_ = *(directory / _FAREWELL).read_text().splitlines(), "", ""
     except (OSError, UnicodeError):
         return "", ""
     return how.strip(), address.strip()

@@ -18,7 +18,7 @@ from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
 from sim.sources.roles.resolve import DEFAULTS, ROLES, resolve, written
-from sim.sources.tables.cells import NO_VALUES, holds_lists, texts_of
+from sim.sources.tables.cells import NO_VALUES, holds_lists, in_words, texts_of
 from sim.sources.tables.table import Table
 
 _EXAMPLES: Final = 3
@@ -106,7 +106,8 @@ def _file(table: Table) -> str:
     file = table.files[0]
     many = f", the first of {len(table.files):,} files" if len(table.files) > 1 else ""
     if file.kind != "delimited":
-        return f"{file.name}{many}: {'JSON lines' if file.kind == 'json' else 'Parquet'}, {len(file.columns)} columns"
+        form = "Parquet" if file.kind == "parquet" else "a JSON array" if file.is_array else "JSON lines"
+        return f"{file.name}{many}: {form}, {len(file.columns)} columns"
     dialect = file.dialect
     header = "a header" if dialect.header else "no header, so columns are numbered"
     quoting = f"quoted by {dialect.quote}" if dialect.quote else "no quoting"
@@ -121,7 +122,7 @@ def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
         column = sample[name]
         role = f"{roles[name][0]}, {roles[name][1].certainty}" if name in roles else ""
         if holds_lists(column):
-            shown.add_row(escape(name), str(column.dtype), "", "", "", "--explode or --shown")
+            shown.add_row(escape(name), in_words(column.dtype), "", "", "", "--explode or --shown")
             continue
         texts = texts_of(column)
         empty = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
@@ -134,7 +135,7 @@ def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
 
 def _holds(column: pl.Series) -> str:
     if column.dtype != pl.String:
-        return str(column.dtype)
+        return in_words(column.dtype)
     given = column.drop_nulls()
     given = given.filter(given.str.strip_chars() != "")
     for dtype, name in ((pl.Int64, "integers"), (pl.Float64, "numbers")):

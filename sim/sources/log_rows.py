@@ -30,6 +30,7 @@ from sim.sources.tables.cells import (
     are_whole,
     holds_lists,
     id_faults,
+    in_words,
     numbers_of,
     texts_of,
     without_fraction,
@@ -86,8 +87,8 @@ class LogRows:
         for name in frames[0].columns:
             if holds_lists(frames[0][name]) and name not in (settings.shown, settings.clicked):
                 raise SimError(
-                    f"Column {name!r} of {self._owner} holds {frames[0][name].dtype}; make each element a row by "
-                    f"--explode {name}, or name the column of a slate by --shown {name}."
+                    f"Column {name!r} of {self._owner} holds {in_words(frames[0][name].dtype)}; make each element a "
+                    f"row by --explode {name}, or name the column of a slate by --shown {name}."
                 )
         if settings.action is not None and settings.shown is None:
             names = pl.concat([texts_of(frame[settings.action]) for frame in frames])

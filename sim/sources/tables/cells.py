@@ -15,6 +15,20 @@ POSITIVE_LABELS: Final = ("1", "true", "t", "1.0", "yes", "y")
 _CODES: Final = 0.001  # share of other numbers from which 0 and 1 are codes of actions as these are
 _SCIENTIFIC: Final = r"^-?\d(\.\d+)?[eE]\+?\d+$"
 
+_WORDS: Final[dict[type[pl.DataType], str]] = {
+    pl.String: "texts",
+    pl.Categorical: "texts",
+    pl.Enum: "texts",
+    pl.Boolean: "true or false",
+    pl.Binary: "bytes",
+    pl.Datetime: "timestamps",
+    pl.Date: "dates",
+    pl.Time: "times of day",
+    pl.Duration: "durations",
+    pl.Struct: "objects",
+    pl.Null: "nothing",
+}
+
 
 class Fault(NamedTuple):
     """What is wrong with some cells of a column."""
@@ -70,6 +84,16 @@ def numbers_of(column: pl.Series) -> tuple[pl.Series, Fault]:
 def holds_lists(column: pl.Series) -> bool:
     """Return whether a column holds lists or structs, so that no cell of it is an id, a time or a number."""
     return column.dtype.is_nested()
+
+
+def in_words(dtype: pl.DataType) -> str:
+    """Return what a column holds, for people: integers, numbers, texts, timestamps, lists of texts …"""
+    if isinstance(dtype, pl.List | pl.Array):
+        inner: pl.DataType = dtype.inner  # type: ignore[assignment]
+        return f"lists of {in_words(inner)}"
+    if dtype.is_numeric():
+        return "integers" if dtype.is_integer() else "numbers"
+    return next((words for kind, words in _WORDS.items() if dtype == kind), "values of no known type")
 
 
 def are_labels(names: pl.Series) -> bool:

@@ -242,9 +242,13 @@ class TableFile:
     @cached_property
     def lines(self) -> PlainText:
         """Its text, of a file of JSON, as an object a line."""
+        return json_lines.lines_of_array(self.text, self.scratch) if self.is_array else self.text
+
+    @cached_property
+    def is_array(self) -> bool:
+        """Whether a file of JSON is one array of objects."""
         with self.text.path.open("rb") as file:
-            array = json_lines.is_array(file.read(4096))
-        return json_lines.lines_of_array(self.text, self.scratch) if array else self.text
+            return json_lines.is_array(file.read(4096))
 
     @cached_property
     def dialect(self) -> Dialect:

@@ -120,10 +120,11 @@ def test_a_silent_trainer_is_shown_as_it_said_farewell(said: str | None, kind: s
     assert (trainer["kind"], trainer["name"]) == (kind, "silu")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0"])  # noqa: S104
-def test_a_trainer_that_was_gone_before_is_known_by_its_farewell(host: str, tmp_path: Path) -> None:
-    """At the address that it wrote down; what is silent elsewhere stays unknown, and so does one that began again."""
-    for name, port in (("other", ""), ("silu", f"{host}:1")):
+def test_a_trainer_that_was_gone_before_is_known_by_its_farewell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By host and port; what is silent elsewhere stays unknown, and so does a trainer that has begun again."""
+    for name, port in (("other", 0), ("silu", 1)):
         (tmp_path / name).mkdir()
         say_farewell(tmp_path / name, "ended", port)
     processes = Processes(["127.0.0.1:1", "127.0.0.1:2"], tmp_path)
@@ -131,6 +132,12 @@ def test_a_trainer_that_was_gone_before_is_known_by_its_farewell(host: str, tmp_
         {"address": "127.0.0.1:1", "kind": "ended", "name": "silu"},
         {"address": "127.0.0.1:2", "kind": None},
     ]
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("socket.gethostname", lambda: "another-host")
+        assert processes.look()[0]["kind"] is None
+        say_farewell(tmp_path / "other", "stopped", 1)
+    names = [one.get("name") for one in Processes(["127.0.0.1:1", "another-host:1"], tmp_path).look()]
+    assert names == ["silu", "other"]
     take_back_farewell(tmp_path / "silu")
     assert processes.look()[0]["kind"] is None
 

@@ -141,7 +141,7 @@ def test_deltas_are_followed_as_by_a_server(run: Run, directory: Path) -> None:
     assert alone["snapshot"]["step"] == 3
     assert alone["items"] != asked()["items"]
     listed = run("snapshots", "list")
-    assert [line.split("\t")[-1] for line in listed.stdout.splitlines()] == ["deltas", "0", "0", "1"]
+    assert [line.split("\t")[-2] for line in listed.stdout.splitlines()] == ["deltas", "0", "0", "1"]
     assert f"Delta 1 to {newest.manifest.id} brings latest to step 4" in listed.stderr
     path = next((directory / "deltas" / newest.manifest.id).iterdir())
     path.write_bytes(b"torn")

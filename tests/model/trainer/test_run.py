@@ -2,6 +2,7 @@ import errno
 import os
 import shutil
 import signal
+import socket
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from model.errors import ModelError
 from model.storage.aliases import find
 from model.storage.background import POSSIBLE
-from model.storage.checkpoint import farewell
+from model.storage.checkpoint import farewell, farewell_address
 from model.storage.snapshot import list_snapshots
 from model.trainer.run import Training
 from tests.factories import START_MS
@@ -68,6 +69,11 @@ def test_a_run_leaves_a_farewell(tmp_path: Path) -> None:
     run(training)
     training.close()
     assert farewell(folder) == "ended"
+    assert farewell_address(folder) is None
+    training = start(tmp_path, metrics_port=9102)
+    run(training)
+    training.close()
+    assert farewell_address(folder) == f"{socket.gethostname()}:9102"
     training = start(tmp_path)
     training._failed = True
     training.close()

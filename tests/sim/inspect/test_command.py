@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from sim.config import load
@@ -125,3 +126,18 @@ def test_the_advice_to_correct_a_line_stands_above_one(tmp_path: Path, inspected
     said = inspected(str(path), user="1", item="2", time="3", time_format="%Y")
     assert "It cannot be replayed so" in said
     assert "correct the line below" not in said
+
+
+def test_types_are_in_words(tmp_path: Path, inspected: Any) -> None:
+    """Of a JSON array with lists, and of Parquet with timestamps."""
+    path = tmp_path / "log.json"
+    rows = ", ".join(f'{{"user_id": "u{n}", "item_id": "i", "ts": {T + n}, "tags": ["a"]}}' for n in range(9))
+    path.write_text(f"[{rows}]")
+    said = inspected(str(path))
+    assert "log.json: a JSON array, 4 columns" in said
+    assert "lists of texts" in said
+    at = pl.from_epoch(pl.Series("ts", [T, T + 1]))
+    pl.DataFrame({"user_id": ["u", "v"], "item_id": [1, 2], "ts": at}).write_parquet(tmp_path / "log.parquet")
+    said = inspected(str(tmp_path / "log.parquet"))
+    assert "times are timestamps (UTC)" in said
+    assert "Datetime" not in said
