@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from stream.backup.manifest import Manifest
 from stream.backup.partition_backups import PartitionBackups
-from stream.errors import BackupError, DamagedError, FormatError, StoreBusyError, StoreError
+from stream.errors import DamagedError, HstuError, StoreBusyError, StoreError
 from stream.store import layout
 from stream.store.rocksdb import RocksStore, open_store
 
@@ -38,10 +38,15 @@ def open_newest(path: Path, backups: PartitionBackups) -> RocksStore:
         try:
             backups.claim()
             restored = _restore_newer(path, store, backups)
-        except (BackupError, FormatError) as error:
+        except StoreError:
+            raise
+        except Exception as error:  # whatever is wrong with backups, a store that is here is good
             if store is None:
                 raise
-            _log.warning("Partition %d goes on with the store that is here: %s", backups.number, error)
+            own = isinstance(error, HstuError)
+            _log.warning(
+                "Partition %d goes on with the store that is here: %s", backups.number, error, exc_info=not own
+            )
             return store
         if restored:
             _log.info("Partition %d is restored from %s", backups.number, restored)
@@ -80,6 +85,9 @@ def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBacku
         shutil.rmtree(aside, ignore_errors=True)
         try:
             copied = backups.fetch(manifest, aside, path if store else None)
+            if store:
+                store.close()
+            _replace(path, aside)
         except DamagedError as error:
             _log.warning("%s The backup is passed over.", error)
             continue
@@ -87,9 +95,6 @@ def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBacku
             raise StoreError(
                 f"The store {path} cannot be restored: {error}; make room, or mend what it names, and start again."
             ) from None
-        if store:
-            store.close()
-        _replace(path, aside)
         return describe(manifest, copied)
     return None
 
