@@ -21,6 +21,7 @@ from stream.backup.partition_backups import PartitionBackups
 from stream.errors import DamagedError, HstuError, StoreBusyError, StoreError
 from stream.store import layout
 from stream.store.rocksdb import RocksStore, open_store
+from stream.store.standby import mark_standby, unmark_standby
 
 _log = logging.getLogger("hstu.backup")
 
@@ -35,6 +36,7 @@ def open_newest(path: Path, backups: PartitionBackups) -> RocksStore:
     """
     with _alone(path):
         store = _open_if_there(path)
+        unmark_standby(path)
         try:
             backups.claim()
             restored = _restore_newer(path, store, backups)
@@ -53,8 +55,13 @@ def open_newest(path: Path, backups: PartitionBackups) -> RocksStore:
         return open_store(path) if restored or store is None else store
 
 
-def restore(path: Path, backups: PartitionBackups) -> str | None:
+def restore(path: Path, backups: PartitionBackups, *, standby: bool = False) -> str | None:
     """Do the same and close the store; return a line about the backup that was restored, None if none was.
+
+    Args:
+        path: The store.
+        backups: Its backups.
+        standby: Whether it is to be marked as one that only stands by.
 
     Raises:
         StoreBusyError: Another process has it open, or is restoring it.
@@ -68,6 +75,8 @@ def restore(path: Path, backups: PartitionBackups) -> str | None:
         finally:
             if store and not restored:
                 store.close()
+        if standby and path.exists():
+            mark_standby(path)
         return restored
 
 

@@ -19,6 +19,7 @@ from stream.backup.restore import describe, open_newest, restore
 from stream.config import StreamSettings
 from stream.errors import HstuError, StoreBusyError, StoreError
 from stream.store.rocksdb import RocksStore, open_store, partition_path
+from stream.store.standby import unmark_standby
 
 _QUICK_S: Final = 0.5  # within which a store is usually found to be the newest
 _AGAIN_S: Final = 5.0  # between two looks at backups that cannot be read
@@ -70,6 +71,7 @@ class WorkerStores:
         """
         path = partition_path(self._data_dir, number)
         if self._root is None:
+            unmark_standby(path)
             return await asyncio.to_thread(open_store, path)
         until_s, why = self._failed.get(number, (0.0, None))
         if why and time.monotonic() < until_s:
@@ -138,7 +140,8 @@ class WorkerStores:
             if self._root and not is_ours(number) and not self._stopped.is_set():
                 path = partition_path(self._data_dir, number)
                 try:
-                    if restored := await asyncio.to_thread(restore, path, self._backups_of(self._root, number)):
+                    backups = self._backups_of(self._root, number)
+                    if restored := await asyncio.to_thread(restore, path, backups, standby=True):
                         _log.info("Partition %d stands by: %s", number, restored)
                 except StoreBusyError:
                     continue

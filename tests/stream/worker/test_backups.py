@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 import time
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ import pytest
 from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
 from stream.config import StreamSettings
-from stream.errors import BackupError, StoreBusyError
+from stream.errors import BackupError, StoreBusyError, StoreError
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
+from stream.peers.cluster_reader import open_sequences
 from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import backups
@@ -165,7 +167,7 @@ def test_a_fault_in_backups_ends_no_worker(
 ) -> None:
     """Whatever it raises: opening waits or goes on with what is here, and the age grows."""
 
-    def fault(*_: object) -> None:
+    def fault(*_: object, **__: object) -> None:
         raise ValueError("a fault")
 
     monkeypatch.setattr(backups, "_AGAIN_S", 0.05)
@@ -251,6 +253,29 @@ def test_a_standby_takes_over_without_copying(
         await opened(second)
         assert await second.open("actions", 0) == 120
         await asyncio.gather(first.close(), second.close())
+
+    asyncio.run(run())
+
+
+def test_a_server_without_a_token_reads_no_store_that_stands_by(settings: StreamSettings, tmp_path: Path) -> None:
+    """It would answer as of the last backup; it reads it once a worker of this host has the partition."""
+
+    async def run() -> None:
+        first, second = partitions_in(settings, tmp_path / "first"), partitions_in(settings, tmp_path / "second")
+        await opened(first)
+        await first.handle(SourceTopic.ACTIONS, 0, clicks(100))
+        await first.stores.back_up(first)
+        await first.stores.follow(lambda number: False)
+        await second.stores.follow(lambda number: False)
+        with closing(open_sequences(tmp_path / "first", settings, None)) as reader:
+            assert reader.tokens("u1", 5) is not None
+        with closing(open_sequences(tmp_path / "second", settings, None)) as reader:
+            with pytest.raises(StoreError, match=r"p0 only stands by .*; set stream.peer_token_file"):
+                reader.tokens("u1", 5)
+            await first.close()
+            await opened(second)
+            assert reader.tokens("u1", 5) is not None
+        await second.close()
 
     asyncio.run(run())
 
