@@ -10,6 +10,7 @@ The first rows of a column decide how all are read. Times lie in [1970, 2200), a
 """
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -45,6 +46,10 @@ _UNREADABLE: Final = "is no time that can be read"
 _OLD_MS: Final = 1e11  # March 1973, from which on numbers tell their unit
 
 
+class AmbiguousTimesError(SimError):
+    """A column holds times that may be read in two ways."""
+
+
 @dataclass(frozen=True, slots=True)
 class TimeSettings:
     """How times are read; None leaves it to the column."""
@@ -74,7 +79,8 @@ class TimeReader:
         owner: The log, for errors.
 
     Raises:
-        SimError: The column holds no times, or may be read in two ways.
+        SimError: The column holds no times.
+        AmbiguousTimesError: They may be read in two ways.
     """
 
     def __init__(self, settings: TimeSettings, sample: pl.Series, owner: str) -> None:
@@ -220,7 +226,7 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     """Return the one of FORMATS that fits most texts, None if none fits more than half of them.
 
     Raises:
-        SimError: Two fit as many, and mean different times.
+        AmbiguousTimesError: Two fit as many, and mean different times.
     """
     sample = texts.unique(maintain_order=True).head(10_000)
     fits = {form: _parsed(sample, form).count() for form in FORMATS}
@@ -229,9 +235,9 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     if _parsed(texts, fitting[0]).count() * 2 <= len(texts):
         return None
     if any(not _parsed(sample, form).equals(_parsed(sample, fitting[0])) for form in fitting[1:]):
-        raise SimError(
+        raise AmbiguousTimesError(
             f"Column {column!r} of {owner} may hold {' or '.join(fitting)}, as in {sample[0]!r}; "
-            f"say which: --time-format '{fitting[0]}'."
+            f"say which: --time {shlex.quote(column)} --time-format '{fitting[0]}'."
         )
     return fitting[0]
 
