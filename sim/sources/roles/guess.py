@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, texts_of
+from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, numbers_of, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeSettings
 
@@ -185,7 +185,7 @@ def _fits(role: str, column: pl.Series) -> bool:
     if column.dtype == pl.Binary:
         return False
     if role == "rating":
-        values = column.cast(pl.Float64, strict=False)
+        values, _ = numbers_of(column)
         return len(values) > 0 and values.is_finite().sum() >= 0.95 * len(values)
     texts = texts_of(column).drop_nulls()
     return 0 < texts.n_unique() <= min(_MOST_ACTIONS, max(2, len(texts)))
@@ -204,7 +204,7 @@ def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str], setting
         ts, _ = TimeReader(settings, time, "the log").read(time)
     except SimError:
         return False
-    rows = pl.DataFrame({"request": texts_of(sample[name]), "user": texts_of(user), "ts": ts}).drop_nulls()
+    rows = pl.DataFrame({"request": ids_of(sample[name]), "user": ids_of(user), "ts": ts}).drop_nulls()
     if rows.is_empty():
         return False
     groups = rows.group_by("user", "request").agg(
@@ -215,7 +215,7 @@ def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str], setting
 
 def _by_place(sample: pl.DataFrame, left: list[str], roles: dict[str, Role]) -> None:
     """Guess user and item of a file without a header: the first two columns that hold ids."""
-    texts = {name: texts_of(sample[name]).drop_nulls() for name in left}
+    texts = {name: ids_of(sample[name]).drop_nulls() for name in left}
     missing = {name: column.str.to_lowercase().is_in(NO_VALUES).mean() or 0.0 for name, column in texts.items()}
     ids = [name for name in left if len(texts[name]) and texts[name].n_unique() > 1 and float(missing[name]) < 0.01]  # type: ignore[arg-type]
     for role, name in zip(("user", "item"), ids, strict=False):

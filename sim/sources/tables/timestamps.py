@@ -85,6 +85,8 @@ class TimeReader:
 
     def __init__(self, settings: TimeSettings, sample: pl.Series, owner: str) -> None:
         self._settings = settings
+        skipped = f", or one that summer time in {settings.zone} leaves out" if settings.zone else ""
+        self._unreadable = _UNREADABLE + skipped
         self.read_as = ""
         self.early = False
         """Whether times lie before March 1973, as if counted from the log's own start."""
@@ -174,11 +176,11 @@ class TimeReader:
         if getattr(at.dtype, "time_zone", None) is None:
             at = _local(at, self._settings.zone or "UTC")
         ts_ms = at.dt.timestamp("ms")
-        return ts_ms, [Fault(ts_ms.is_null(), column.name, _UNREADABLE)]
+        return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
     def _iso(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
         ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self._settings.zone or "UTC")
-        return ts_ms, [Fault(ts_ms.is_null(), column.name, _UNREADABLE)]
+        return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
 
 def _given(texts: pl.Series) -> pl.Series:
@@ -276,7 +278,9 @@ def _iso_ms(text: str, zone: ZoneInfo) -> int | None:
         text = head + offset
     try:
         instant = datetime.fromisoformat(text) + timedelta(days=ends)
-    except ValueError:
+        at = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
+        if instant.tzinfo is None and at.astimezone(zone).replace(tzinfo=None) != instant:
+            return None  # summer time leaves it out
+    except (ValueError, OverflowError):
         return None
-    since = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC) - _EPOCH
-    return since // timedelta(milliseconds=1)
+    return (at - _EPOCH) // timedelta(milliseconds=1)
