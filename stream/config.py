@@ -157,6 +157,10 @@ class StreamSettings(BaseModel):
     worker_url: str = ""
     """Address of a worker's metrics port for servers on other hosts, such as http://worker-1:9100. Empty: made of
     metrics_host, or of this machine's name if that is 0.0.0.0, and the port."""
+    instance_id: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,249}$")
+    """This worker's name in Kafka's group (group.instance.id), by which it comes back as the same member also on
+    another host. No other worker may have it: a pod of a StatefulSet has such a name. Empty: a free one is leased in
+    data_dir."""
     poll_records: int = Field(5000, ge=1)
     """Records that a worker takes from Kafka at once."""
     metrics_port: int = Field(0, ge=0, le=65535)

@@ -64,7 +64,7 @@ class Fusion:
         for part in _parts(answered):
             self._step(queries_PD[part], asked.part(part), answered.part(part), test[part], learn, found)
         ranks = {name: np.concatenate(parts) for name, parts in found.items()}
-        return ({} if self._fused else {MODEL: ranks[ENCODER]}) | ranks if test.any() else {}
+        return ({} if self._fused else {MODEL: ranks[ENCODER]}) | ranks
 
     def _step(
         self,

@@ -240,7 +240,7 @@ class Learner:
         """Return the rank of every drawn target by every scorer; what is fused learns each target as it goes."""
         questions = taken.questions
         found = self._fusion.step(tested.queries, questions, taken.answered, test=drawn_P, learn=learn)
-        if self._with_baselines and drawn_P.any():
+        if self._with_baselines:
             drawn = questions if drawn_P.all() else questions.part(np.flatnonzero(drawn_P))
             for baseline in self._baselines:
                 found[baseline.name] = baseline.ranks(drawn, exclude_seen=self.train.exclude_seen)

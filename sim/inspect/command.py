@@ -43,7 +43,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     given = {name: value for name, value in flags.items() if value is not None}
     table = open_files(log, given)
     sample = sample_of(table)
-    guessed = guess(sample, {role: given[role] for role in ROLES if role in given})
+    guessed = guess(sample, {role: given[role] for role in ROLES if role in given}, given.get("time_format"))
     console.print(_file(table), markup=False)
     console.print(_columns(sample, guessed))
     resolved = resolve(table, given)
@@ -54,7 +54,9 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
         wanted = guessed.flags | given
     there = {role for role, name in DEFAULTS.items() if name in table.columns} | set(wanted)
     if "time" not in there | set(guessed.roles):
-        console.print("No column holds times; without them rows have no order, and there is nothing to replay.")
+        form = f" as {given['time_format']}" if "time_format" in given else ""
+        said = f"No column holds times{form}; without them rows have no order, and there is nothing to replay."
+        console.print(said, markup=False)
         return
     if missing := [role for role in ("user", "item", "time") if role not in there and "shown" not in wanted]:
         console.print(

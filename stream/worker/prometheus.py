@@ -19,7 +19,7 @@ _COUNTS: Final = {  # of layout.Counters
     "tokens": "Tokens appended to sequences",
     "examples": "Examples made",
     "targets": "Targets in these examples",
-    "late_labels": "Actions on an item whose label was final",
+    "late_labels": "Actions on an item whose label was final, or whose slate became no request",
     "duplicates": "Events that had come before",
     "dropped_requests": "Slates that became no request: their user had stream.open_requests open",
     "dropped_attributes": "Attributes forgotten: their user had more than stream.user_attributes",

@@ -293,11 +293,23 @@ def test_a_micro_batch_may_lack_targets(kind: Kind, label: str | None, retrieval
     examples = [e for e in (only(e, kind, label) for e in stream(count=60)) if len(e.positions)][:8]
     moments = learner.weights.dense.state().keys()
     report = learner.step(examples)
+    assert report.outcome is not None
+    assert report.outcome.ranks.keys() == {"hstu", "encoder", "stack", "popularity", "last_items"}
     assert bool(learner.metrics.targets) == retrieval
     assert bool(learner.metrics.rank_targets) == ranking
     assert np.isnan(report.loss) == (not retrieval and not ranking)
     assert (learner.weights.dense.state().keys() == moments) == (not retrieval and not ranking)
     assert learner.counts["steps"] == 1
+
+
+def test_a_micro_batch_of_which_no_target_is_drawn_has_no_ranks() -> None:
+    """All scorers are there, since readers ask for them by name."""
+    learner = Learner(MODEL, TRAIN.model_copy(update={"test_share": 1e-9}))
+    outcome = learner.step(stream(count=8)).outcome
+    assert outcome is not None
+    assert {name: len(ranks) for name, ranks in outcome.ranks.items()} == dict.fromkeys(
+        ("hstu", "encoder", "stack", "popularity", "last_items"), 0
+    )
 
 
 def test_without_ranked_actions_there_is_only_retrieval() -> None:
