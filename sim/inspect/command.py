@@ -18,7 +18,7 @@ from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
 from sim.sources.roles.resolve import DEFAULTS, ROLES, resolve, written
-from sim.sources.tables.cells import NO_VALUES, holds_lists, in_words, texts_of
+from sim.sources.tables.cells import NO_VALUES, holds_lists, ids_of, in_words, numbers_of
 from sim.sources.tables.table import Table
 
 _EXAMPLES: Final = 3
@@ -43,7 +43,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     given = {name: value for name, value in flags.items() if value is not None}
     table = open_files(log, given)
     sample = sample_of(table)
-    guessed = guess(sample, {role: given[role] for role in ROLES if role in given})
+    guessed = guess(sample, {role: given[role] for role in ROLES if role in given}, given.get("time_format"))
     console.print(_file(table), markup=False)
     console.print(_columns(sample, guessed))
     resolved = resolve(table, given)
@@ -54,7 +54,9 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
         wanted = guessed.flags | given
     there = {role for role, name in DEFAULTS.items() if name in table.columns} | set(wanted)
     if "time" not in there | set(guessed.roles):
-        console.print("No column holds times; without them rows have no order, and there is nothing to replay.")
+        form = f" as {given['time_format']}" if "time_format" in given else ""
+        said = f"No column holds times{form}; without them rows have no order, and there is nothing to replay."
+        console.print(said, markup=False)
         return
     if missing := [role for role in ("user", "item", "time") if role not in there and "shown" not in wanted]:
         console.print(
@@ -124,7 +126,7 @@ def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
         if holds_lists(column):
             shown.add_row(escape(name), in_words(column.dtype), "", "", "", "--explode or --shown")
             continue
-        texts = texts_of(column)
+        texts = ids_of(column)
         empty = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
         distinct = texts.filter(~empty).unique(maintain_order=True)
         examples = ", ".join(str(text)[:_LONGEST] for text in distinct.head(_EXAMPLES).to_list())
@@ -136,12 +138,12 @@ def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
 def _holds(column: pl.Series) -> str:
     if column.dtype != pl.String:
         return in_words(column.dtype)
-    given = column.drop_nulls()
-    given = given.filter(given.str.strip_chars() != "")
-    for dtype, name in ((pl.Int64, "integers"), (pl.Float64, "numbers")):
-        if len(given) and given.str.strip_chars().cast(dtype, strict=False).null_count() == 0:
-            return name
-    return "texts"
+    given = column.drop_nulls().str.strip_chars()
+    given = given.filter(~given.str.to_lowercase().is_in(NO_VALUES))
+    if len(given) and given.cast(pl.Int64, strict=False).null_count() == 0:
+        return "integers"
+    _, faults = numbers_of(given)
+    return "numbers" if len(given) and not any(fault.wrong.any() for fault in faults) else "texts"
 
 
 def _print_content(console: Console, source: RecordedLog) -> None:

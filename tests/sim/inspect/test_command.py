@@ -141,3 +141,24 @@ def test_types_are_in_words(tmp_path: Path, inspected: Any) -> None:
     said = inspected(str(tmp_path / "log.parquet"))
     assert "times are timestamps (UTC)" in said
     assert "Datetime" not in said
+
+
+def test_cells_are_shown_as_they_are_read(tmp_path: Path, inspected: Any) -> None:
+    """Without blanks around them, numbers with a decimal comma as numbers."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"user;item;rating;ts\nu1 ;a;0,5;{T}\n u1;b;4,0;{T + 1}\nu1;c;NaN;{T + 2}\n")
+    lines = [line.split() for line in inspected(str(path)).splitlines()]
+    users, ratings = (next(line for line in lines if line[1:2] == [name]) for name in ("user", "rating"))
+    assert users[3::2][:3] == ["texts", "u1", "1"]
+    assert ratings[3] == "numbers"
+
+
+@pytest.mark.parametrize("column", ["date", "sold"])
+def test_dates_that_may_be_read_in_two_ways_are_asked_for(tmp_path: Path, inspected: Any, column: str) -> None:
+    """By the column and the flags; with the format alone the log is read."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"user,item,{column}\na,b,03/04/2020 10:00:00\na,c,04/05/2020 10:00:00\n")
+    assert f"--time {column} --time-format '%m/%d/%Y %H:%M:%S'" in inspected(str(path))
+    said = inspected(str(path), time_format="%d/%m/%Y %H:%M:%S")
+    assert "2 rows, 2 events of 1 users on 2 items, from 2020-04-03 10:00:00 to 2020-05-04 10:00:00" in said
+    assert "No column holds times as %d.%m.%Y;" in inspected(str(path), time_format="%d.%m.%Y")

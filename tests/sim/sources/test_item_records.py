@@ -202,3 +202,9 @@ def test_a_name_with_a_dot_in_csv_is_a_column_like_any(tmp_path: Path) -> None:
     """As R writes them: `price.old` beside `price` is no part of it."""
     read = records(tmp_path / "items.csv", "item_id,price,price.old\na,1,2\n")
     assert read["a"]["features"] == {"price": 1, "price.old": 2}
+
+
+def test_a_feature_that_json_has_no_number_for_is_none(tmp_path: Path) -> None:
+    """NaN, as Python writes it: the item stays, without that feature."""
+    found = records(tmp_path / "a.jsonl", '{"item_id": "1", "title": "A", "x": NaN, "y": [Infinity, 2]}\n')
+    assert found["1"] == {"item_id": "1", "ts": 0, "title": "A", "features": {"y": [2]}}
