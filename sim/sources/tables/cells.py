@@ -1,6 +1,6 @@
 """Checked columns of ids, texts, labels and numbers: what is wrong with which cell."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -14,6 +14,18 @@ NEGATIVE_LABELS: Final = ("0", "false", "f", "0.0", "no", "n")
 POSITIVE_LABELS: Final = ("1", "true", "t", "1.0", "yes", "y")
 _CODES: Final = 0.001  # share of other numbers from which 0 and 1 are codes of actions as these are
 _SCIENTIFIC: Final = r"^-?\d(\.\d+)?[eE]\+?\d+$"
+
+_KINDS: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
+    ((pl.List, pl.Array), "lists"),
+    ((pl.Struct,), "objects"),
+    ((pl.Datetime,), "datetimes"),
+    ((pl.Date,), "dates"),
+    ((pl.Time,), "times of a day"),
+    ((pl.Duration,), "durations"),
+    ((pl.Boolean,), "booleans"),
+    ((pl.Binary,), "bytes"),
+    ((pl.Null,), "nothing"),
+)
 
 
 class Fault(NamedTuple):
@@ -65,6 +77,15 @@ def numbers_of(column: pl.Series) -> tuple[pl.Series, Fault]:
     """Return a column of numbers as floats."""
     values = column.cast(pl.Float64, strict=False)
     return values, Fault(~values.is_finite().fill_null(False), column.name, "is no number")
+
+
+def kind_of(dtype: pl.DataType) -> str:
+    """Return what a column of a type holds, in words: integers, datetimes, lists …"""
+    if dtype.is_integer():
+        return "integers"
+    if dtype.is_numeric():
+        return "numbers"
+    return next((kind for types, kind in _KINDS if dtype in types), "texts")
 
 
 def holds_lists(column: pl.Series) -> bool:
