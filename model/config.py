@@ -128,14 +128,16 @@ class TrainSettings(BaseModel):
     """Days of event time after its last event in which an item leaves the vocabulary; 0: never. Its row and its counts
     are reset for another item."""
     max_items: int = Field(0, ge=0)
-    """Most items in the vocabulary, at least 32; 0: any number. Up to one in 16 rows is kept free for new items."""
+    """Most items in the vocabulary, at least 32; 0: any number. Up to one in 16 rows is kept free for new items. A run
+    may go on with another cap that its items fit into (docs/design.md)."""
     evict: Evict = "recent"
     """Which items leave first where there would be more: those seen longest ago (recent), those seen least often
     (frequent), or by both, a count halving in each week in which the item is not seen (both)."""
     unknown_items: Literal["stand_in", "dropped"] = "stand_in"
-    """Items of histories that have no row: a trained row stands in for them, or they are left out."""
+    """Items of histories that have no row: a trained row stands in for them, that of their first value in the catalogue
+    that has one, else one that such items share; or they are left out."""
     stand_ins: int = Field(1, ge=1)
-    """Such rows, among which items are distributed by the hash of their ids."""
+    """Such shared rows, among which items are distributed by the hash of their ids."""
     rank_weight: float = Field(1.0, ge=0)
     """Weight of the ranking loss beside the retrieval loss."""
     stochastic_length_alpha: float = Field(0.0, ge=0, le=2)

@@ -26,6 +26,7 @@ def add_commands(app: typer.Typer) -> None:
     app.add_typer(scenarios_app, name="scenarios")
     app.command()(with_log_flags(compare))
     app.command()(demo)
+    app.command()(warmup)
     app.command()(settings)
 
 
@@ -126,6 +127,18 @@ def demo(
 
     require("torch", "numba", "safetensors", "fastapi", "uvicorn")
     run_demo(directory, user, limit, stay=stay)
+
+
+def warmup() -> None:
+    """Compile for this machine what train, serve, compare and replay --direct would compile at their first use."""
+    import time
+
+    require("torch", "numba", "safetensors")
+    from sim.warmup import warm_up
+
+    start_s = time.monotonic()
+    warm_up()
+    typer.echo(f"The loops are compiled, after {time.monotonic() - start_s:.0f} s.")
 
 
 def settings(ctx: typer.Context) -> None:

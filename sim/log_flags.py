@@ -34,7 +34,7 @@ FLAGS: Final[dict[str, Flag]] = {
     "item": Flag(str, "Column of items.", "item_id"),
     "time": Flag(str, "Column of times: since 1970 in any unit, or ISO-8601.", "ts"),
     "time_offset": Flag(str, "Column added to --time: a number (ms, or --time-unit) or a time of the day."),
-    "time_unit": Flag(str, "Unit of times that are numbers: s, ms, us, ns.", "by their median"),
+    "time_unit": Flag(str, "Unit of times that are numbers: s, ms, us, ns, excel-days.", "by their median"),
     "time_format": Flag(str, "Format of times that are texts: '%m/%d/%Y %I:%M:%S %p'.", "ISO-8601"),
     "time_zone": Flag(str, "Zone of times without an offset: Europe/Berlin.", "UTC"),
     "action": Flag(str, "Column of action names, or of labels 0 and 1; without it and --rating each row is a click."),

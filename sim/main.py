@@ -52,6 +52,7 @@ EXTRAS: Final = {
     "serve": "serve",
     "query": "serve",
     "snapshots": "serve",
+    "warmup": "train",
     "compare": "compare",
     "scenarios": "compare",
     "demo": "all",

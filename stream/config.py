@@ -3,10 +3,11 @@
 In the environment they are HSTU_STREAM__* and HSTU_KAFKA__*.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from stream.schema.record_time import TimeBounds
 
@@ -91,6 +92,7 @@ _DECIDING: Final = (
 )
 
 
+_ADDRESS: Final = re.compile(r"https?://([\w.-]+|\[[\da-fA-F:.]+\])(:(?P<port>\d{1,5}))?(/[!-~]*)?", re.ASCII)
 MAX_S: Final = 1e10  # 317 years, longer than event times may lie apart
 
 
@@ -155,12 +157,24 @@ class StreamSettings(BaseModel):
     worker_url: str = ""
     """Address of a worker's metrics port for servers on other hosts, such as http://worker-1:9100. Empty: made of
     metrics_host, or of this machine's name if that is 0.0.0.0, and the port."""
+    instance_id: str = Field("", pattern=r"^[A-Za-z0-9._-]{0,249}$")
+    """This worker's name in Kafka's group (group.instance.id), by which it comes back as the same member also on
+    another host. No other worker may have it: a pod of a StatefulSet has such a name. Empty: a free one is leased in
+    data_dir."""
     poll_records: int = Field(5000, ge=1)
     """Records that a worker takes from Kafka at once."""
     metrics_port: int = Field(0, ge=0, le=65535)
     """Port of a worker's Prometheus metrics; 0 means any free one, which is logged."""
     metrics_host: str = "127.0.0.1"
     """Address that they are served on; 0.0.0.0 opens them to everybody who can reach this machine."""
+
+    @field_validator("worker_url")
+    @classmethod
+    def _is_address(cls, url: str) -> str:
+        found = _ADDRESS.fullmatch(url)
+        if url and (found is None or int(found["port"] or 0) > 65535):
+            raise ValueError("this is no address of a worker; give one such as http://worker-1:9100")
+        return url
 
     @model_validator(mode="after")
     def _standby_by_backups(self) -> "StreamSettings":

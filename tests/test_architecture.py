@@ -60,7 +60,7 @@ sim.report.analysis
 sim.report.plots
 sim.report.html
 sim.report
-sim.compare  sim.demo  sim.settings_toml
+sim.compare  sim.demo  sim.settings_toml  sim.warmup
 sim.cli
 sim.main
 """

@@ -176,7 +176,7 @@ class Shell:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)  # what the page left running
             process.wait()
-        output = log.read_text()
+        output = re.sub(r"^.*Compiling loops for this machine.*\n", "", log.read_text(), flags=re.MULTILINE)
         assert status == 0, output
         parts = re.split(r"^@@ (.*)\n", output, flags=re.MULTILINE)
         return {place: text.splitlines() for place, text in zip(parts[1::2], parts[2::2], strict=True)}

@@ -1,7 +1,9 @@
 """Loops compiled by numba at their first call, for the machine's own vector unit."""
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
@@ -13,6 +15,7 @@ from xxhash import xxh3_64_hexdigest
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_log: Final = logging.getLogger("hstu.loops")
 ANY_ORDER: Final = ("reassoc", "contract", "arcp", "nsz")  # LLVM's flags for it; NaN and infinity keep their meaning
 
 
@@ -56,10 +59,18 @@ class _Cache(FunctionCache):
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled code for a signature, None if there is none that can be used."""
-        try:
-            return super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
-        except (ImportError, AttributeError):
-            return None
+        found = None
+        with suppress(ImportError, AttributeError):
+            found = super().load_overload(sig, target_context)  # type: ignore[no-untyped-call]
+        if found is None:
+            _say_that_it_compiles()
+        return found
+
+
+@cache
+def _say_that_it_compiles() -> None:
+    """Log once a process why it takes so long."""
+    _log.warning("Compiling loops for this machine, once, about 80 s for all. `hstu warmup` does it beforehand.")
 
 
 def _once_a_machine(compile_: Callable[[Any], Any], lock: FileLock) -> Callable[[Any], Any]:

@@ -19,9 +19,9 @@ from model.data.item_age import UNBORN, age_slice
 from model.data.item_features import ItemFeatures
 from model.data.labels import Targets, TargetSelector
 from model.data.micro_batch import PackedBatch, collate
+from model.data.stand_ins import StandIns
 from model.data.stochastic_length import shortened
 from model.data.vocabulary import Vocabulary
-from model.keys.fallback import fallback_keys, fallbacks
 from model.keys.lives import NO_LIMITS, Limits, Lives
 from stream.example import END_OF_TIME_MS, NO_KEY, Example, Kind
 
@@ -81,7 +81,7 @@ class EntityIndex:
         negative_actions: Actions that do not make their target a retrieval target.
         limits: Bounds of the item vocabulary.
         item_features: Features of the catalogue that an item's vector is made of.
-        stand_ins: Rows that stand in for items without one.
+        stand_ins: Rows that stand in for items without one that the catalogue says nothing of.
         drop_unknown: Whether items without a row are left out of histories; else they have a stand-in there.
     """
 
@@ -97,7 +97,7 @@ class EntityIndex:
     ) -> None:
         self.items, self.features = Vocabulary(), Vocabulary()
         self.lives = None if limits.none else Lives(limits)
-        self._stand_ins, self._drop_unknown = fallback_keys(stand_ins), drop_unknown
+        self._stand_ins, self._drop_unknown = StandIns(stand_ins, item_features), drop_unknown
         self.catalogue = Catalogue()
         self.item_features = ItemFeatures(item_features)
         self._selector = TargetSelector(rank_actions, negative_actions)
@@ -165,12 +165,12 @@ class EntityIndex:
         return self._without_unknown(RowBatch(tokens, self._selector.select(tokens), rows))
 
     def _admit_stand_ins(self) -> None:
-        self.features.admit(self._stand_ins, np.full(len(self._stand_ins), END_OF_TIME_MS))
+        self.features.admit(self._stand_ins.keys, np.full(len(self._stand_ins.keys), END_OF_TIME_MS))
 
     def _stand_in(self, tokens: PackedBatch, rows: TokenRows) -> None:
         """Let features stand in for items without a row."""
         unknown_L = (tokens.kinds != Kind.ATTRIBUTE) & (rows.items < 0)
-        rows.attributes[unknown_L] = fallbacks(tokens.keys[unknown_L], self.features.rows(self._stand_ins))
+        rows.attributes[unknown_L] = self._stand_ins.rows(tokens.keys[unknown_L], self.features, self.catalogue)
 
     def _without_unknown(self, batch: RowBatch) -> RowBatch:
         """Return a batch without items that have no row, but for targets, where that is wanted."""

@@ -158,7 +158,9 @@ class EmbeddingTable:
         return {name: part[: self._ranks.own(self._len)] for name, part in parts.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Replace all rows by those of a state (rank 0's counts); later rows come from this table's own seed.
+        """Replace all rows by those of a state (rank 0's counts), in the memory that there is.
+
+        Later rows come from this table's own seed. The state must not be made of views of this table.
 
         Raises:
             ModelError: The state has another width.
@@ -169,9 +171,9 @@ class EmbeddingTable:
                 f"A table of width {self._dim} cannot take a state of width {dim}; set model.dim to {dim}, or start "
                 "under another train.name."
             )
-        parts = (self.weight, self._mean, self._square, self._steps)
-        self.weight, self._mean, self._square, self._steps = (part[:0] for part in parts)
-        self._len = self._capacity = 0
+        for part in (self._mean, self._square, self._steps):
+            part.zero_()
+        self._len = 0
         self.grow(rows := self._ranks.same(rows))
         for name, part in self._own().items():
             part.copy_(self._ranks.from_first(state[name], rows))

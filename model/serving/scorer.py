@@ -16,13 +16,14 @@ from torch import Tensor
 
 from model.arrays.state import under
 from model.config import ModelSettings
+from model.data.catalogue import Catalogue
 from model.data.item_features import Bags, ItemFeatures
+from model.data.stand_ins import StandIns
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
 from model.fusion.answers import ALL, NEW, Added, CountedScores
 from model.fusion.click_tables import Impressions, whats
 from model.fusion.clicks import Clicks
-from model.keys.fallback import fallback_keys, fallbacks
 from model.network.item_vectors import item_vectors
 from model.network.ranking.history import Tokens, candidates_of, histories
 from model.network.recommender import Recommender
@@ -89,7 +90,8 @@ class Scorer:
             self.settings = ModelSettings.model_validate(snapshot.manifest.settings.get("model", {}))
             self.items = Vocabulary.from_state(under("items.", arrays))
             self.features = Vocabulary.from_state(under("features.", arrays))
-            self._stand_ins = self._rows_standing_in(snapshot.manifest.settings.get("train", {}))
+            self._stand_ins = self._standing_in(snapshot.manifest.settings.get("train", {}))
+            self._catalogue = Catalogue.from_state(under("catalogue.", arrays)) if self._stand_ins else None
             self._recommender = _recommender(self.settings, under("recommender.", arrays))
             self.live_V: NDArray[np.int64] = self.items.live().astype(np.int64)
             self._counted = CountedScores(under("fusion.", arrays), self.live_V)
@@ -104,11 +106,11 @@ class Scorer:
             ) from error
         self._live_VD = unit(self._item_RD[torch.from_numpy(self.live_V)])
 
-    def _rows_standing_in(self, train: Mapping[str, Any]) -> NDArray[np.int64]:
-        """Return the rows that stand in for items without one; none where these are left out."""
+    def _standing_in(self, train: Mapping[str, Any]) -> StandIns | None:
+        """Return what stands in for items without a row; None where these are left out."""
         dropped = train.get("unknown_items") == "dropped"
-        rows = self.features.rows(fallback_keys(0 if dropped else train.get("stand_ins", 0)))
-        return rows[rows >= 0]
+        found = StandIns(0 if dropped else train.get("stand_ins", 0), self.settings.item_features)
+        return found if len(found.keys) and (self.features.rows(found.keys) >= 0).all() else None
 
     def knows(self, tokens: NDArray[Any]) -> NDArray[np.bool_]:
         """Return which tokens (TOKEN_DTYPE) are in the history that is made of them."""
@@ -121,8 +123,9 @@ class Scorer:
         is_attribute = tokens["kind"] == Kind.ATTRIBUTE
         items = np.where(is_attribute, -1, self.items.rows(tokens["key"]))
         features = np.where(is_attribute, self.features.rows(tokens["key"]), -1)
-        if len(self._stand_ins):
-            features = np.where(is_attribute | (items >= 0), features, fallbacks(tokens["key"], self._stand_ins))
+        if self._stand_ins:
+            unknown = ~is_attribute & (items < 0)
+            features[unknown] = self._stand_ins.rows(tokens["key"][unknown], self.features, self._catalogue)
         return items, features
 
     def history(self, tokens: NDArray[Any]) -> History:

@@ -267,8 +267,9 @@ def promote_(
 
 @snapshots_app.command("verify")
 def verify(ctx: typer.Context, as_json: Json = False, name: Name = None, data_dir: DataDir = None) -> None:
-    """Check every byte of every snapshot; status 1 if one is damaged, or there is none."""
+    """Check every byte of every snapshot and its deltas; status 1 if one is damaged, or there is no snapshot."""
     from model.errors import ModelError
+    from model.storage.delta_log import has_chain, verified_deltas
     from model.storage.snapshot import survey, verified_manifest
     from model.terminal import show_notes, show_table
 
@@ -276,19 +277,33 @@ def verify(ctx: typer.Context, as_json: Json = False, name: Name = None, data_di
     manifests, unreadable = survey(directory)
     if not manifests and not unreadable:
         raise ModelError(f"There is no snapshot in {directory} to verify; --name and --data-dir say which are meant.")
-    damaged = {}
-    for manifest in manifests:
+    damaged, deltas, damaged_deltas = dict[str, str](), dict[str, int](), dict[str, str]()
+    for each in (manifest.id for manifest in manifests):
         try:
-            verified_manifest(directory / manifest.id)
+            verified_manifest(directory / each)
         except ModelError as error:
-            damaged[manifest.id] = str(error)
+            damaged[each] = str(error)
+            continue
+        try:
+            deltas[each] = verified_deltas(directory, each)
+        except ModelError as error:
+            if has_chain(directory, each):  # a trainer removes older chains
+                damaged_deltas[each] = str(error)
     if as_json:
         whole = [m.id for m in manifests if m.id not in damaged]
-        _print_json({"whole": whole, "damaged": damaged, "unreadable": unreadable})
+        found = {"whole": whole, "damaged": damaged, "unreadable": unreadable}
+        _print_json(found | {"deltas": deltas, "damaged_deltas": damaged_deltas})
     else:
-        show_table(("id", "state"), [(m.id, "damaged" if m.id in damaged else "whole") for m in manifests])
-        show_notes(*damaged.values(), *unreadable)
-    if damaged or unreadable:
+        states = [
+            (
+                *(m.id, "damaged" if m.id in damaged else "whole"),
+                "damaged" if m.id in damaged_deltas else deltas.get(m.id),
+            )
+            for m in manifests
+        ]
+        show_table(("id", "state", "deltas"), states)
+        show_notes(*damaged.values(), *damaged_deltas.values(), *unreadable)
+    if damaged or damaged_deltas or unreadable:
         raise typer.Exit(1)
 
 

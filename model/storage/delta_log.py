@@ -31,7 +31,7 @@ from xxhash import xxh3_128_hexdigest
 from model.errors import ModelError
 from model.storage.durable import replace_file
 from model.storage.patch import Patch, difference, misfit, patched, state_digest
-from model.storage.snapshot import Manifest, Snapshot, entries
+from model.storage.snapshot import Manifest, Snapshot, entries, load_snapshot
 from stream.example import JsonBoundsError, check_json
 
 FORMAT: Final = 1
@@ -203,6 +203,30 @@ def with_deltas(directory: Path, state: State) -> Snapshot:
     except ModelError as error:
         _log.warning("%s", error)
     return state.snapshot
+
+
+def verified_deltas(directory: Path, root: str) -> int:
+    """Return how many deltas lead on from a snapshot, after following all of them as a server does.
+
+    Args:
+        directory: Folder of the trainer's snapshots.
+        root: The snapshot; it is loaded only where there are deltas.
+
+    Raises:
+        ModelError: As load_snapshot or next_state.
+    """
+    paths = deltas_to(directory, root)
+    if not paths:
+        return 0
+    ending = _NAME.fullmatch(paths[-1].name)
+    wanted = (ending and ending[3]) or root
+    state = State(load_snapshot(directory / root), root)
+    for number in range(len(paths)):
+        after = next_state(directory, state, wanted)
+        if after is None:
+            return number
+        state = after
+    return len(paths)
 
 
 def deltas_to(directory: Path, root: str) -> list[Path]:

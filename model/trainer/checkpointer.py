@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from filelock import Timeout
 
 from model.config import ModelSettings, TrainSettings
@@ -40,9 +41,10 @@ from model.storage.promotion import promote
 from model.storage.snapshot import Manifest, as_numpy, digests_known, write_snapshot
 from model.trainer.inbox import Inbox
 from model.trainer.report import RunReport
-from stream.example import TimeBounds
+from stream.example import NO_KEY, TimeBounds
 
 RATES: Final = frozenset(("train.learning_rate", "train.embedding_rate_ratio"))  # may differ from an origin's
+_CAP: Final = "train.max_items"
 _log: Final = logging.getLogger("hstu.train")
 
 
@@ -88,7 +90,6 @@ class Checkpointer:
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
-            take_back_farewell(directory)
         except Timeout:
             raise ModelError(
                 f"Another process trains as {settings.name} in {directory}; stop it, or give another --name."
@@ -103,7 +104,7 @@ class Checkpointer:
             settings: The settings that decide the bits (deciding_settings).
 
         Raises:
-            ModelError: Other settings made the checkpoint, or none of them can be read.
+            ModelError: Other settings made the checkpoint, its items exceed the cap, or none can be read.
         """
         remove_unfinished(self._directory)
         checkpoint, complaints = read_newest(self._directory)
@@ -111,14 +112,19 @@ class Checkpointer:
             _log.warning("%s", complaint)
         if checkpoint is not None:
             refuse_other_settings(checkpoint.facts["settings"], settings, self._directory)
+            _refuse_small_cap(checkpoint, settings[_CAP], self._directory)
             _log.info("Trainer %s goes on from step %d.", self._name, checkpoint.facts["step"])
+            before = checkpoint.facts["settings"].get(_CAP, 0)
+            if before != settings[_CAP]:
+                _log.info("%s is %d from here on; it was %d.", _CAP, settings[_CAP], before)
         return checkpoint
 
     def of_another(self, name: str, settings: Mapping[str, Any]) -> Checkpoint:
         """Return the newest checkpoint of another trainer in the same data directory.
 
         Raises:
-            ModelError: It has none that can be read, or it was made with other settings than these, RATES apart.
+            ModelError: It has none that can be read, it was made with other settings than these, RATES apart, or its
+                items exceed the cap.
         """
         directory = self._directory.parent / name
         checkpoint, _ = read_newest(directory)
@@ -129,6 +135,7 @@ class Checkpointer:
             )
         rates = {key: settings[key] for key in RATES}
         refuse_other_settings(checkpoint.facts["settings"] | rates, settings, directory)
+        _refuse_small_cap(checkpoint, settings[_CAP], directory)
         return checkpoint
 
     def way_on(self) -> str:
@@ -155,6 +162,11 @@ class Checkpointer:
 
         beside.begin("a checkpoint", write, lambda _: None)
         self.schedule.done()
+
+    def begun(self) -> None:
+        """Take back how the last run ended: this one has not been refused."""
+        with suppress(OSError):
+            take_back_farewell(self._directory)
 
     def farewell(self, ended: bool) -> None:
         """Write down that the run ends in good order, with all of its log learned or not."""
@@ -194,7 +206,8 @@ def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], 
 
     A setting that the checkpoint lacks is younger than it, and its default keeps the behaviour of before: it counts as
     that default. A setting of the checkpoint that may change now is passed over. One that this version does not have
-    is refused whatever its value, since nobody here knows what it did.
+    is refused whatever its value, since nobody here knows what it did. A cap of items may become another cap: it
+    decides from this checkpoint on.
 
     Raises:
         ModelError: A setting differs; the sentence names it and both values.
@@ -207,11 +220,21 @@ def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], 
                 "not have; go on with the version that wrote it, or train under another --name."
             )
         before = stored.get(key, defaults[key])
-        if before != wanted[key]:
+        if before != wanted[key] and not (key == _CAP and before and wanted[key]):
             raise ModelError(
                 f"The checkpoint in {where} was made with {key} = {before}, but now it is {wanted[key]}. Set it back, "
                 "or train under another --name: a run keeps its settings."
             )
+
+
+def _refuse_small_cap(checkpoint: Checkpoint, most: int, where: Path) -> None:
+    """Refuse to continue from a checkpoint with more items than the cap; 0 is none."""
+    used = np.count_nonzero(checkpoint.arrays["items.keys"] != NO_KEY)
+    if 0 < most < used:
+        raise ModelError(
+            f"{_CAP} = {most} is less than the {used} items in use in the checkpoint in {where}; set it to {used} or "
+            "more."
+        )
 
 
 class SnapshotWriter:

@@ -106,7 +106,7 @@ class Inbox:
         if isinstance(decoded, ItemsWatermark):
             self.merge.beat("items", partition, decoded.watermark_ms)
         else:
-            self.merge.put_item(partition, record.offset, decoded.ts_ms, decoded)
+            self.merge.put_item(partition, record.offset, decoded.ts_ms, decoded, len(record.value or b""))
 
     def _refuse(self, topic: Topic, sentence: str) -> None:
         """Count a record, and log the first of its topic and every tenfold."""

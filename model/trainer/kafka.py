@@ -42,9 +42,10 @@ from stream.transport import (
 T = TypeVar("T")
 
 _POLL_RECORDS: Final = 500
-_BUFFERED: Final = 2_000  # records between the agents and the training thread, above which agents wait
-_WAITING: Final = 5_000  # records offered and not trained on, above which none is offered while a step can be taken
-_AHEAD: Final = 1_000  # records of a partition that wait for others, above which it is not polled
+# Bytes of records
+_BUFFERED: Final = 16 << 20  # between the agents and the training thread, above which agents wait
+_WAITING: Final = 64 << 20  # offered and not trained on, above which none is offered while a step can be taken
+_AHEAD: Final = 16 << 20  # of a partition, that wait for others, above which it is not polled
 _TICK_S: Final = 1.0
 SESSION_S: Final = 12.0  # after which Kafka has let go of a member that was killed
 _log: Final = logging.getLogger("hstu.train")
@@ -214,7 +215,7 @@ class Trainer:
             ready = False
             while not self._app.done.is_set():
                 self._buffer.arrived.clear()
-                batches = [] if ready and self._inbox.waiting > _WAITING else self._buffer.take()
+                batches = [] if ready and self._inbox.merge.pending_bytes > _WAITING else self._buffer.take()
                 ready, far = await self._in_thread(partial(self._turn, batches))
                 self._pace(far)
                 if self._until_end and self._training.ended:

@@ -19,11 +19,17 @@ from typing import Any, Final, Literal, NamedTuple
 
 from model.data.event_time import is_end
 from model.errors import ModelError
-from stream.example import NO_PARENT, Example, message_digest
+from stream.example import NO_PARENT, Example, Record, message_digest
 
 Topic = Literal["examples", "items"]
 RANK: Final[dict[Topic, int]] = {"items": 0, "examples": 1}  # at one time a catalogue record precedes an example
 BEGINNING_MS: Final = -(2**53)
+_RECORD_BYTES: Final = 2_000  # of one record in memory, besides its message
+
+
+def size_of(record: Record) -> int:
+    """Return the bytes of a record in memory before it is decoded, about."""
+    return _RECORD_BYTES + len(record.value or b"")
 
 
 class Placed(NamedTuple):
@@ -34,7 +40,8 @@ class Placed(NamedTuple):
     partition: int
     offset: int
     before_ms: int  # clock of the queue when the record came: reading again from here must start with it
-    late: bool  # its own time lay behind that clock; this and the value never decide: offsets of a queue differ
+    late: bool  # its own time lay behind that clock; this and what follows never decide: offsets of a queue differ
+    size: int  # bytes in memory, about
     value: Any
 
     @property
@@ -46,7 +53,7 @@ class Placed(NamedTuple):
 class PartitionQueue:
     """One partition of one topic: its waiting records in order, and its clock."""
 
-    __slots__ = ("clock_ms", "digest", "final_ms", "partition", "rank", "serial", "waiting")
+    __slots__ = ("bytes", "clock_ms", "digest", "final_ms", "partition", "rank", "serial", "waiting")
 
     def __init__(self, rank: int, partition: int, clock_ms: int = BEGINNING_MS, serial: int = 0) -> None:
         self.rank, self.partition = rank, partition
@@ -54,19 +61,21 @@ class PartitionQueue:
         self.digest = NO_PARENT  # of the message with that serial (stream/example.py)
         self.final_ms = clock_ms  # of the example with that serial, at most
         self.waiting: deque[Placed] = deque()
+        self.bytes = 0  # of these
 
     @property
     def topic(self) -> Topic:
         """The topic that it is a partition of."""
         return "examples" if self.rank else "items"
 
-    def put(self, time_ms: int, offset: int, value: Any) -> Placed:
+    def put(self, time_ms: int, offset: int, size: int, value: Any) -> Placed:
         """Append a record at its place."""
         place_ms = max(time_ms, self.clock_ms)
         late = time_ms < self.clock_ms
-        placed = Placed(place_ms, self.rank, self.partition, offset, self.clock_ms, late, value)
+        placed = Placed(place_ms, self.rank, self.partition, offset, self.clock_ms, late, size, value)
         self.clock_ms = place_ms
         self.waiting.append(placed)
+        self.bytes += size
         return placed
 
 
@@ -85,7 +94,7 @@ class Merge:
         }
         self.repeats = 0  # examples that came once more and were ignored
         self.late = 0  # records that came after their place, behind their queue's clock
-        self.pending = 0  # records that wait
+        self.pending = self.pending_bytes = 0  # records that wait
         self._heads: list[Placed] = []  # heap: the first record of every queue that has any
         self._bound_ms: int | None = None  # None: to be computed again
 
@@ -116,18 +125,19 @@ class Merge:
             raise _forked(queue, offset, example)
         queue.serial, queue.digest = example.serial, digest
         queue.final_ms = max(queue.final_ms, example.final_ms)
-        self._put(queue, example.final_ms, offset, (example, message))
+        self._put(queue, example.final_ms, offset, _RECORD_BYTES + 2 * len(message), (example, message))
 
-    def put_item(self, partition: int, offset: int, ts_ms: int, record: Any) -> None:
-        """Take a record of the catalogue."""
-        self._put(self.queues["items"][partition], ts_ms, offset, record)
+    def put_item(self, partition: int, offset: int, ts_ms: int, record: Any, size: int = 0) -> None:
+        """Take a record of the catalogue, whose message has `size` bytes."""
+        self._put(self.queues["items"][partition], ts_ms, offset, _RECORD_BYTES + 2 * size, record)
 
-    def _put(self, queue: PartitionQueue, time_ms: int, offset: int, value: Any) -> None:
-        placed = queue.put(time_ms, offset, value)
+    def _put(self, queue: PartitionQueue, time_ms: int, offset: int, size: int, value: Any) -> None:
+        placed = queue.put(time_ms, offset, size, value)
         self.late += placed.late
         if len(queue.waiting) == 1:
             heappush(self._heads, placed)
         self.pending += 1
+        self.pending_bytes += size
         self._bound_ms = None
 
     def beat(self, topic: Topic, partition: int, watermark_ms: int) -> None:
@@ -143,6 +153,8 @@ class Merge:
         placed = heappop(self._heads)
         queue = self.queues[placed.topic][placed.partition]
         queue.waiting.popleft()
+        queue.bytes -= placed.size
+        self.pending_bytes -= placed.size
         if queue.waiting:
             heappush(self._heads, queue.waiting[0])
         self.pending -= 1
@@ -160,13 +172,13 @@ class Merge:
         yield from self.queues["items"]
 
     def ahead(self, topic: Topic, partition: int) -> int:
-        """Return how many records of a queue wait for other queues; 0 for a queue that the others wait for.
+        """Return how many bytes of a queue wait for other queues; 0 for a queue that the others wait for.
 
         A reader may pause a partition that is far ahead, to bound memory, but never the one that all wait for: its
         records may all be of one time.
         """
         queue = self.queues[topic][partition]
-        return len(queue.waiting) if queue.clock_ms > min(queue.clock_ms for queue in self._all()) else 0
+        return queue.bytes if queue.clock_ms > min(queue.clock_ms for queue in self._all()) else 0
 
     @property
     def first(self) -> Placed | None:

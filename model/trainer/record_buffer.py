@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
-from model.trainer.merge import Topic
+from model.trainer.merge import Topic, size_of
 from stream.example import Record
 
 PartitionId = tuple[Topic, int]  # topic by our name for it, unlike transport.TopicPartition, and partition
@@ -14,14 +14,14 @@ class RecordBuffer:
     """A queue of batches that is taken out whole.
 
     Args:
-        limit: Number of records above which `put` waits.
+        limit: Bytes (merge.size_of) above which `put` waits.
     """
 
     def __init__(self, limit: int) -> None:
         self.arrived = asyncio.Event()  # set by each batch; the reader clears it before it waits
         self._limit = limit
         self._batches: list[Batch] = []
-        self._records = 0
+        self._records = self._bytes = 0
         self._taken = asyncio.Event()
         self._closed = False
 
@@ -30,16 +30,18 @@ class RecordBuffer:
 
     async def put(self, partition: PartitionId, records: Sequence[Record]) -> None:
         """Append a batch, once there is room or the buffer is closed."""
-        while self._records >= self._limit and not self._closed:
+        while self._bytes >= self._limit and not self._closed:
             self._taken.clear()
             await self._taken.wait()
         self._batches.append((partition, records))
         self._records += len(records)
+        self._bytes += sum(map(size_of, records))
         self.arrived.set()
 
     def take(self) -> list[Batch]:
         """Return all batches in the order they came, and empty the buffer."""
-        batches, self._batches, self._records = self._batches, [], 0
+        batches, self._batches = self._batches, []
+        self._records = self._bytes = 0
         self._taken.set()
         return batches
 

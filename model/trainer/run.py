@@ -92,6 +92,7 @@ class Training:
             self._snapshots = SnapshotWriter(data_dir / "snapshots" / settings.name, settings, parent, now, clock)
             file = Path(settings.metrics_file) if settings.metrics_file else self.directory / "metrics.jsonl"
             self._lines = MetricsLog(file, settings.name, self.learner.counts["steps"])
+            self._checkpoints.begun()
         except BaseException:
             self._checkpoints.close()
             raise

@@ -44,7 +44,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     given = {name: value for name, value in flags.items() if value is not None}
     table = open_files(log, given)
     sample = sample_of(table)
-    guessed = guess(sample, taken(table, given))
+    guessed = guess(sample, taken(table, given), given.get("time_format"))
     console.print(_head(table), markup=False)
     console.print(_columns(sample, guessed))
     resolved = resolve(table, given)
@@ -56,7 +56,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     likely = {role: guessed.flags[role] for role in missing_roles(table, wanted) if role in guessed.flags}
     wanted = wanted | likely
     if missing := missing_roles(table, wanted):
-        console.print(what_to_name(table, sample, missing, guessed), markup=False)
+        console.print(what_to_name(table, sample, missing, guessed, given.get("time_format")), markup=False)
         return
     sure = any(role in resolved.flags for role in ROLES) and not likely
     _print_replay(console, log, table, given, wanted, load({}), sure=sure)

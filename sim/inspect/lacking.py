@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 
@@ -11,8 +11,6 @@ from sim.sources.roles.resolve import DEFAULTS, written
 from sim.sources.tables.cells import holds_lists
 from sim.sources.tables.table import Table
 
-_NO_TIMES: Final = "No column holds times; without them rows have no order, and there is nothing to replay."
-
 
 def missing_roles(table: Table, flags: Mapping[str, Any]) -> list[str]:
     """Return which of user, item and time have no column; beside a column of slates there may be no item."""
@@ -20,7 +18,9 @@ def missing_roles(table: Table, flags: Mapping[str, Any]) -> list[str]:
     return [role for role in needed if role not in flags and DEFAULTS[role] not in table.columns]
 
 
-def what_to_name(table: Table, sample: pl.DataFrame, missing: list[str], guessed: Guess) -> str:
+def what_to_name(
+    table: Table, sample: pl.DataFrame, missing: list[str], guessed: Guess, time_format: str | None
+) -> str:
     """Return what to do about roles without a column.
 
     Args:
@@ -28,10 +28,12 @@ def what_to_name(table: Table, sample: pl.DataFrame, missing: list[str], guessed
         sample: Its first rows.
         missing: The roles, at least one.
         guessed: What its columns are.
+        time_format: Format of its times, where it is given.
     """
     inside = _inside_lists(table, missing)
     if "time" in missing and "time" not in guessed.roles and not inside:
-        return _NO_TIMES
+        form = f" as {time_format}" if time_format else ""
+        return f"No column holds times{form}; without them rows have no order, and there is nothing to replay."
     roles = " or the ".join(missing)
     if inside:
         lists = "; ".join(f"{name} holds {', '.join(columns)}" for name, columns in inside.items())

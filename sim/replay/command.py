@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,12 +37,8 @@ def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOption
     """
     settings = load(options.settings())
     options.refuse_contradictions()
-    kafka = None if options.direct else _reach_kafka(settings, options)
-    if options.direct:
-        check_folders(settings.data_dir, settings.train.name, restart=options.restart)
-        if options.log or options.dataset:  # a stream of the simulator has examples of its own length
-            check_lengths(settings.model, settings.stream.example_tokens)
-    opened = open_source(options)  # which may take long, so all that can be refused before has been
+    refuse = _refuse_direct if options.direct else _reach_kafka
+    opened = open_source(options, partial(refuse, settings, options))
     ERR.print(describe(opened.source))
     if opened.remark:
         ERR.print(opened.remark)
@@ -50,13 +47,17 @@ def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOption
             opened.source, opened.fit(settings.stream), settings.train.negative_actions, settings.model.rank_actions
         ):
             ERR.print(sentence, markup=False)
-    if kafka is None:
-        return _into_this_process(opened, settings, options)
-    return _into_kafka(opened, settings, kafka, options)
+    return (_into_this_process if options.direct else _into_kafka)(opened, settings, options)
 
 
-def _reach_kafka(settings: Settings, options: ReplayOptions) -> "Kafka":
-    """Return the cluster, which answers and lets us do our work.
+def _refuse_direct(settings: Settings, options: ReplayOptions) -> None:
+    check_folders(settings.data_dir, settings.train.name, restart=options.restart)
+    if options.log or options.dataset:  # a stream of the simulator has examples of its own length
+        check_lengths(settings.model, settings.stream.example_tokens)
+
+
+def _reach_kafka(settings: Settings, options: ReplayOptions) -> None:
+    """Check that the cluster answers and lets us do our work.
 
     Raises:
         SimError: The replay's name cannot name a file.
@@ -74,12 +75,13 @@ def _reach_kafka(settings: Settings, options: ReplayOptions) -> "Kafka":
     check_permissions(kafka, reads=names, writes=names)
     if not options.create_topics:
         verify_topics(kafka, stream, TOPICS)
-    return kafka
 
 
-def _into_kafka(opened: Opened, settings: Settings, kafka: "Kafka", options: ReplayOptions) -> bool:
+def _into_kafka(opened: Opened, settings: Settings, options: ReplayOptions) -> bool:
+    from stream.kafka.bootstrap import require_kafka
     from stream.kafka.topics import create_topics
 
+    kafka = require_kafka(settings.bootstrap, settings.kafka)
     name, stream = options.name or opened.source.name, settings.stream
     if options.create_topics:
         create_topics(kafka, stream)

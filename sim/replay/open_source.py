@@ -15,6 +15,7 @@ from sim.sources.log_summary import LogSummary
 from sim.sources.open_log import log_settings, open_log
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.source import Source
+from sim.sources.tables.places import files_of
 from stream.config import StreamSettings
 
 SYNTHETIC: Final = ("dirichlet",)
@@ -31,8 +32,12 @@ class Opened(NamedTuple):
     """A sentence that is printed before the replay; mostly empty."""
 
 
-def open_source(options: ReplayOptions) -> Opened:
+def open_source(options: ReplayOptions, before_reading: Callable[[], object] = lambda: None) -> Opened:
     """Open what the options name.
+
+    Args:
+        options: The options.
+        before_reading: Called once they are known to go together and before anything is read, which may take long.
 
     Raises:
         SimError: They do not name exactly one source, an option does not belong to it, or it cannot be read.
@@ -44,16 +49,24 @@ def open_source(options: ReplayOptions) -> Opened:
             + (f"; {given} are given." if given else ".")
         )
     if options.scenario is not None:
-        return _scenario(options.scenario, options)
+        opened = _scenario(options.scenario, options)
+        before_reading()
+        return opened
     _refuse("--scenario", {"events": options.events})
     if options.synthetic is not None:
-        return _synthetic(options.synthetic, options)
+        opened = _synthetic(options.synthetic, options)
+        before_reading()
+        return opened
     _refuse("--synthetic dirichlet", options.of_stream())
     of_log = options.of_log()
     if options.dataset is not None:
         _refuse("a LOG file", {name: value for name, value in of_log.items() if name not in _OF_DATASET})
-        return Opened(load_dataset(options.dataset, log_settings(of_log | {"rating": "rating"})))
+        settings = log_settings(of_log | {"rating": "rating"})
+        before_reading()
+        return Opened(load_dataset(options.dataset, settings))
     assert options.log is not None
+    files_of(options.log)
+    before_reading()
     return Opened(open_log(options.log, of_log))
 
 

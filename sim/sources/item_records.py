@@ -19,7 +19,7 @@ from sim.errors import SimError
 from sim.sources.source import item_record
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW
-from sim.sources.tables.cells import Fault, are_whole, holds_lists, id_faults, texts_of, without_fraction
+from sim.sources.tables.cells import Fault, are_whole, holds_lists, id_faults, ids_of, texts_of, without_fraction
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import AnyFile, open_table
 
@@ -128,7 +128,7 @@ class _Whole(NamedTuple):
 
 def _good(frame: pl.DataFrame, id_column: str, title_column: str | None, owner: AnyFile, bad: BadRows) -> pl.DataFrame:
     """Return the rows without a fault, their ids as texts."""
-    texts = texts_of(frame[id_column])
+    texts = ids_of(frame[id_column])
     texts = without_fraction(texts) if are_whole(texts) else texts
     repeated = Fault(~texts.is_first_distinct(), id_column, "is the id of an earlier row")
     lists = [name for name in (title_column,) if name and holds_lists(frame[name])]

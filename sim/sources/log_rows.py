@@ -31,6 +31,7 @@ from sim.sources.tables.cells import (
     are_whole,
     holds_lists,
     id_faults,
+    ids_of,
     kind_of,
     numbers_of,
     texts_of,
@@ -97,7 +98,7 @@ class LogRows:
             self.by_label = are_labels(names)
             self.shown_rows = self.by_label or bool(names.is_in(SHOWN_ACTIONS).any())
         ids = [settings.user] if settings.shown is not None else [settings.user, settings.item]
-        self._whole = {name for name in ids if are_whole(pl.concat([texts_of(frame[name]) for frame in frames]))}
+        self._whole = {name for name in ids if are_whole(pl.concat([ids_of(frame[name]) for frame in frames]))}
         if settings.shown is not None:
             self._prepare_slates(frames[0][settings.shown].drop_nulls())
         return TimeReader(settings.times(), _one_column([self._time(frame) for frame in frames]), self._owner)
@@ -176,7 +177,7 @@ class LogRows:
         return rows.select("row", "ts", "user", "item", "action", "value", "request", shows=shows)
 
     def _ids(self, column: pl.Series) -> pl.Series:
-        texts = texts_of(column)
+        texts = ids_of(column)
         return without_fraction(texts) if column.name in self._whole else texts
 
     def _times(self, frame: pl.DataFrame) -> tuple[pl.Series, list[Fault]]:
@@ -184,16 +185,16 @@ class LogRows:
         offset = self._settings.time_offset
         if offset is None or not _is_number(frame[offset]):
             return ts, faults
-        values, fault = numbers_of(frame[offset])
+        values, more = numbers_of(frame[offset])
         scale = {"s": 1000, "us": 1e-3, "ns": 1e-6}.get(self._settings.time_unit or "ms", 1)
-        return ts + (values * scale).round().cast(pl.Int64, strict=False), [*faults, fault]
+        return ts + (values * scale).round().cast(pl.Int64, strict=False), [*faults, *more]
 
     def _actions(self, frame: pl.DataFrame) -> tuple[pl.Series, pl.Series, list[Fault]]:
         """Return the name of each row's action, its rating, and what is wrong with them."""
         settings, nulls = self._settings, pl.repeat(None, len(frame), dtype=pl.Float64, eager=True)
         if settings.rating is not None:
-            value, fault = numbers_of(frame[settings.rating])
-            return _of_ratings(value, settings), value, [fault]
+            value, faults = numbers_of(frame[settings.rating])
+            return _of_ratings(value, settings), value, faults
         if settings.action is None:
             return pl.repeat("click", len(frame), eager=True), nulls, []
         texts = texts_of(frame[settings.action]).str.strip_chars()
@@ -219,7 +220,7 @@ class LogRows:
         """Return each row's request; null where the cell is empty, which makes the row an organic action."""
         if self._settings.request is None:
             return pl.repeat(None, len(frame), dtype=pl.String, eager=True)
-        texts = texts_of(frame[self._settings.request])
+        texts = ids_of(frame[self._settings.request])
         return texts.set((texts == "").fill_null(False), None)
 
     def _slate(self, frame: pl.DataFrame) -> dict[str, pl.Series]:
@@ -232,7 +233,7 @@ class LogRows:
         return {
             _PARTS: self._split(frame[settings.shown]),
             _LABEL: clicked,
-            "item": texts_of(frame[item]) if item else nothing,
+            "item": ids_of(frame[item]) if item else nothing,
         }
 
     def _slate_faults(self, rows: pl.DataFrame) -> list[Fault]:
@@ -251,7 +252,7 @@ class LogRows:
 
     def _split(self, column: pl.Series) -> pl.Series:
         if isinstance(column.dtype, pl.List):
-            return column.cast(pl.List(pl.String))
+            return column.cast(pl.List(pl.String)).list.eval(pl.element().str.strip_chars())
         plain = column.cast(pl.String).str.replace_all(r"[\[\]\"']", "").str.strip_chars()
         parts = plain.str.split(self._between or " ")
         return parts.list.eval(pl.element().str.strip_chars().filter(pl.element().str.strip_chars() != ""))
@@ -268,7 +269,7 @@ def _one_column(times: list[pl.Series]) -> pl.Series:
 
 
 def _is_number(column: pl.Series) -> bool:
-    return column.dtype.is_numeric() or column.head(1000).cast(pl.Float64, strict=False).is_not_null().any()
+    return column.dtype.is_numeric() or numbers_of(column.head(1000))[0].is_not_null().any()
 
 
 def _of_ratings(rating: pl.Series, settings: LogSettings) -> pl.Series:

@@ -24,7 +24,8 @@ def backups_of(settings: StreamSettings, partitions: Iterable[int] | None) -> li
     if numbers[0] < 0 or numbers[-1] >= settings.partitions:
         raise BackupError(f"There are partitions 0 to {settings.partitions - 1}; correct --partition {numbers[-1]}.")
     root = Place(settings.backup_url)
-    return [PartitionBackups(root, settings.topic_prefix, number, settings.backup_keep) for number in numbers]
+    prefix, total, keep = settings.topic_prefix, settings.partitions, settings.backup_keep
+    return [PartitionBackups(root, prefix, number, total, keep) for number in numbers]
 
 
 def back_up(data_dir: Path, backups: PartitionBackups) -> str:
@@ -46,19 +47,23 @@ def back_up(data_dir: Path, backups: PartitionBackups) -> str:
         store.close()
         shutil.rmtree(aside, ignore_errors=True)
     if saved is None:
-        return f"partition {backups.number}: nothing that the newest backup has not"
+        return f"partition {backups.number}: nothing that the newest whole backup has not"
     return f"partition {backups.number}: {describe(saved.manifest, saved.copied)}"
 
 
-def restore_newer(data_dir: Path, backups: PartitionBackups) -> str:
-    """Restore a store unless the one here has read as much, and return a line about it.
+def restore_newer(data_dir: Path, backups: PartitionBackups) -> tuple[str, bool]:
+    """Restore a store unless the one here has read as much; return a line about it, and whether there is a store now.
 
     Raises:
         StoreBusyError: A worker has it open.
         StoreError, BackupError: It cannot be read or written.
     """
-    restored = restore(partition_path(data_dir, backups.number), backups)
-    return f"partition {backups.number}: {restored or 'no backup that is whole and has read more than the store here'}"
+    path = partition_path(data_dir, backups.number)
+    if restored := restore(path, backups):
+        return f"partition {backups.number}: {restored}", True
+    if path.exists():
+        return f"partition {backups.number}: no backup that is whole and has read more than the store here", True
+    return f"partition {backups.number}: no whole backup in {backups.place.url}, and no store here", False
 
 
 def verify(backups: PartitionBackups) -> Iterator[tuple[str, bool]]:

@@ -57,12 +57,17 @@ def backup(ctx: typer.Context, url: _Url = None, data_dir: _DataDir = None, part
 
 @store_app.command("restore")
 def restore(ctx: typer.Context, url: _Url = None, data_dir: _DataDir = None, partition: _Partitions = None) -> None:
-    """Restore stores that are missing here, or older than their newest whole backups."""
+    """Restore stores missing here, or older than their newest whole backups; exit code 1 if one is still missing."""
     from stream.backup.by_hand import restore_newer
 
     settings, backups = _read(ctx, url, data_dir, partition)
+    there = True
     for each in backups:
-        print(restore_newer(settings.data_dir, each))
+        line, good = restore_newer(settings.data_dir, each)
+        print(line)
+        there &= good
+    if not there:
+        raise typer.Exit(1)
 
 
 @store_app.command("verify")

@@ -84,19 +84,27 @@ def decode_manifest(data: bytes, name: str) -> Manifest:
         name: Where it lies, for the error.
 
     Raises:
-        DamagedError: It was cut off or edited.
+        DamagedError: It was cut off or edited, or lacks what a manifest has.
         FormatError: It is of another version.
     """
     line, _, digest = data.partition(b"\n")
     if digest != xxh3_128_hexdigest(line).encode() + b"\n":
         raise DamagedError(f"The backup {name} is damaged or half written: its manifest does not match its digest.")
-    version = msgspec.json.decode(line, type=_Versioned).version
+    try:
+        version = msgspec.json.decode(line, type=_Versioned).version
+    except msgspec.DecodeError as error:
+        raise DamagedError(f"The backup {name} is damaged: its manifest has no version: {error}.") from None
     if version != VERSION:
         raise FormatError(
             f"The backup {name} is of version {version}; this hstu-stream reads {VERSION}: restore it with the version "
             "that made it."
         )
-    return msgspec.json.decode(line, type=Manifest)
+    try:
+        return msgspec.json.decode(line, type=Manifest)
+    except msgspec.DecodeError as error:
+        raise DamagedError(
+            f"The backup {name} is damaged: its manifest is none of version {VERSION}: {error}."
+        ) from None
 
 
 class _Versioned(msgspec.Struct):

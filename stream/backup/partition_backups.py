@@ -9,7 +9,9 @@ A backup is made in this order; a crash leaves what the next one removes:
     1. see that no higher epoch has been claimed
     2. copy the files of a checkpoint that the newest backup does not have
     3. see again that no higher epoch has been claimed, and write the manifest
-    4. delete older backups than are kept, and then the files that none of the kept ones names
+    4. delete older backups than are kept and damaged ones, and then the files that none of the kept ones names
+
+Files and folders of other names are none of ours: they are passed over, and left where they are.
 
 A store is a function of Kafka's logs, so two owners write the same sequences; what a worker that has lost the partition
 without knowing could spoil is the other's files. Whoever opens a partition therefore claims the next epoch first, and
@@ -19,10 +21,11 @@ past 3, it deletes no file of the newest backups that it has seen, nor one of a 
 
 import logging
 import os
+import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +33,15 @@ from typing import Final
 
 from stream.backup.manifest import File, Manifest, decode_manifest, encode_manifest, make_manifest
 from stream.backup.place import Place, digest_of
-from stream.errors import DamagedError, FencedError
+from stream.errors import DamagedError, FencedError, FormatError
 from stream.store.rocksdb import read_meta
 
 _CLAIM: Final = "epoch-"
 _BACKUP: Final = "backup-"
-_EPOCH: Final = 21  # characters: twelve digits, a hyphen, eight random hex digits
+_EPOCH: Final = r"\d{12}-[0-9a-f]{8}"
+_CLAIMS: Final = re.compile(rf"{_CLAIM}({_EPOCH})")
+_MANIFESTS: Final = re.compile(rf"{_BACKUP}({_EPOCH})-\d{{20}}\.json")
+_FILES: Final = re.compile(rf"({_EPOCH})-[0-9a-f]{{32}}")
 _log = logging.getLogger("hstu.backup")
 
 
@@ -54,12 +60,21 @@ class PartitionBackups:
         root: Where the backups of all partitions lie.
         prefix: stream.topic_prefix.
         number: The partition.
+        partitions: How many there are.
         keep: How many backups are kept.
         wall: Wall time in seconds since 1970.
     """
 
-    def __init__(self, root: Place, prefix: str, number: int, keep: int, wall: Callable[[], float] = time.time) -> None:
-        self.number = number
+    def __init__(
+        self,
+        root: Place,
+        prefix: str,
+        number: int,
+        partitions: int,
+        keep: int,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.number, self._partitions = number, partitions
         self.place = root.under(f"{prefix}p{number}")
         self._data = self.place.under("data")
         self._keep, self._wall = keep, wall
@@ -73,7 +88,7 @@ class PartitionBackups:
         Raises:
             BackupError: They cannot be read or written.
         """
-        last = max(map(_epoch_of, self.place.sizes()), default="")
+        last = self._highest_epoch()
         self._epoch = f"{int(last[:12] or 0) + 1:012d}-{secrets.token_hex(4)}"
         self._newest = None
         self.place.write(_CLAIM + self._epoch, f"{_this_process()}\n".encode())
@@ -83,7 +98,7 @@ class PartitionBackups:
 
         Raises:
             BackupError: They cannot be read.
-            FormatError: One is of another version.
+            FormatError: One is of another version, or of another number of partitions.
         """
         for name in self.names():
             try:
@@ -91,21 +106,35 @@ class PartitionBackups:
             except DamagedError as error:
                 _log.warning("%s It is passed over.", error)
 
+    def newest_whole(self) -> Manifest | None:
+        """Return the newest backup whose manifest is whole and whose files are all there, of the right size.
+
+        Raises:
+            BackupError: They cannot be read.
+            FormatError: One is of another version, or of another number of partitions.
+        """
+        names = self.names()
+        sizes = self._data.sizes()
+        return next((found for name in names if (found := self._whole(name, sizes))), None)
+
     def save(self, checkpoint: Path) -> Saved | None:
-        """Make a backup of a checkpoint, unless the newest has seen as many records; prune the older ones.
+        """Make a backup of a checkpoint, unless the newest whole one has seen as many records; prune the others.
+
+        The backups are claimed only for one that is made: a worker that was fenced and reads nothing any more, cut off
+        from Kafka say, leaves its successor alone.
 
         Raises:
             FencedError: Another worker has taken the backups over; claim them anew only if the partition is ours.
             BackupError: They cannot be read or written.
             StoreError: The checkpoint cannot be read.
         """
+        if self._epoch:
+            self._refuse_if_fenced()
+        meta, newest = read_meta(checkpoint), self.newest_whole()
+        if meta is None or (newest and newest.records >= sum(meta.offsets)):
+            return None
         if not self._epoch:
             self.claim()
-        self._refuse_if_fenced()
-        meta = read_meta(checkpoint)
-        names = self.names()
-        if meta is None or (names and _records_of(names[0]) >= sum(meta.offsets)):
-            return None
         files, copied = self._copy(checkpoint, self._there())
         now_ms = int(self._wall() * 1000)
         manifest = make_manifest(self.number, meta, self._epoch, now_ms, _this_process(), files)
@@ -154,17 +183,35 @@ class PartitionBackups:
 
         Raises:
             DamagedError: It was cut off or edited.
-            FormatError: It is of another version.
+            FormatError: It is of another version, or of another number of partitions.
             BackupError: It cannot be read.
         """
-        return decode_manifest(self.place.read(name), f"{self.place.url}/{name}")
+        manifest = decode_manifest(self.place.read(name), f"{self.place.url}/{name}")
+        if manifest.partitions != self._partitions:
+            raise FormatError(
+                f"The backup {self.place.url}/{name} is of {manifest.partitions} partitions, and the settings say "
+                f"{self._partitions}; a user's home depends on it: set stream.partitions = {manifest.partitions}, or "
+                "name another place for backups."
+            )
+        return manifest
 
     def names(self) -> list[str]:
         """Return the names of the manifests, the newest first."""
-        return [name for name in reversed(self.place.sizes()) if name.startswith(_BACKUP)]
+        return [name for name in reversed(self.place.sizes()) if _MANIFESTS.fullmatch(name)]
+
+    def _whole(self, name: str, sizes: Mapping[str, int]) -> Manifest | None:
+        """Return a manifest if all its files are in a listing, made after the manifest was, with their sizes."""
+        try:
+            manifest = self.load(name)
+        except DamagedError:
+            return None
+        return manifest if all(sizes.get(file.stored) == file.bytes for file in manifest.files) else None
+
+    def _highest_epoch(self) -> str:
+        return max((_epoch_of(name, _CLAIMS, _MANIFESTS) for name in self.place.sizes()), default="")
 
     def _refuse_if_fenced(self) -> None:
-        highest = max(map(_epoch_of, self.place.sizes()))
+        highest = self._highest_epoch()
         if highest > self._epoch:
             self._epoch = ""
             raise FencedError(
@@ -174,7 +221,7 @@ class PartitionBackups:
 
     def _there(self) -> dict[str, File]:
         """Return the files of the newest backup that need not be copied again, by their digests."""
-        newest = self._newest or next(self.newest_first(), None)
+        newest = self._newest or self.newest_whole()
         sizes = self._data.sizes()
         files = newest.files if newest else []
         return {file.xxh3: file for file in files if sizes.get(file.stored) == file.bytes}
@@ -196,16 +243,33 @@ class PartitionBackups:
         return files, copied
 
     def _prune(self) -> None:
+        """Delete damaged backups, those beyond the kept whole ones, and the files that no other one names.
+
+        What a later epoch has, and names, is left alone: its owner may be at work.
+        """
         self._refuse_if_fenced()
         names = self.names()
+        sizes = self._data.sizes()
+        gone: list[str] = []
         named: set[str] = set()
-        for name in names[: self._keep]:
-            with suppress(DamagedError):
-                named |= {file.stored for file in self.load(name).files}
-        self.place.delete(names[self._keep :])
-        self._data.delete(name for name in self._data.sizes() if name not in named and name[:_EPOCH] <= self._epoch)
-        claims = (name for name in self.place.sizes() if name.startswith(_CLAIM))
-        self.place.delete(name for name in claims if _epoch_of(name) < self._epoch)
+        kept = 0
+        for name in names:
+            ours = _epoch_of(name, _MANIFESTS) <= self._epoch
+            manifest = self._whole(name, sizes) if ours else self._readable(name)
+            if ours and (kept == self._keep or manifest is None):
+                gone.append(name)
+            elif manifest:
+                kept += 1
+                named |= {file.stored for file in manifest.files}
+        self.place.delete(gone)
+        files = (name for name in self._data.sizes() if name not in named)
+        self._data.delete(name for name in files if "" < _epoch_of(name, _FILES) <= self._epoch)
+        self.place.delete(name for name in self.place.sizes() if "" < _epoch_of(name, _CLAIMS) < self._epoch)
+
+    def _readable(self, name: str) -> Manifest | None:
+        with suppress(DamagedError):
+            return self.load(name)
+        return None
 
     def _refuse_other(self, file: File, digest: str, size: int) -> None:
         if (digest, size) != (file.xxh3, file.bytes):
@@ -215,15 +279,10 @@ class PartitionBackups:
             )
 
 
-def _epoch_of(name: str) -> str:
-    for kind in (_CLAIM, _BACKUP):
-        if name.startswith(kind):
-            return name.removeprefix(kind)[:_EPOCH]
-    return ""
-
-
-def _records_of(name: str) -> int:
-    return int(name.removesuffix(".json")[-20:])
+def _epoch_of(name: str, *kinds: re.Pattern[str]) -> str:
+    """Return the epoch in a name of one of these kinds, empty in any other name."""
+    found = next(filter(None, (kind.fullmatch(name) for kind in kinds)), None)
+    return found[1] if found else ""
 
 
 def _link(path: Path, target: Path, file: File) -> bool:

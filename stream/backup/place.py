@@ -49,14 +49,15 @@ class Place:
         return made
 
     def sizes(self) -> dict[str, int]:
-        """Return the names in this folder, in order, with their bytes; none where it does not exist."""
+        """Return the names of the files in this folder, in order, with their bytes; none where it does not exist."""
         with self._border("listed"):
             self._files.invalidate_cache()
             try:
                 found: list[dict[str, Any]] = self._files.ls(self._root, detail=True)
             except FileNotFoundError:
                 return {}
-            sizes = {str(each["name"]).rstrip("/").rpartition("/")[2]: each["size"] or 0 for each in found}
+            files = (each for each in found if each["type"] != "directory")
+            sizes = {str(each["name"]).rstrip("/").rpartition("/")[2]: each["size"] or 0 for each in files}
             return dict(sorted(sizes.items()))
 
     def read(self, name: str) -> bytes:

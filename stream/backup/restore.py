@@ -18,9 +18,10 @@ from filelock import FileLock, Timeout
 
 from stream.backup.manifest import Manifest
 from stream.backup.partition_backups import PartitionBackups
-from stream.errors import BackupError, DamagedError, FormatError, StoreBusyError, StoreError
+from stream.errors import DamagedError, HstuError, StoreBusyError, StoreError
 from stream.store import layout
 from stream.store.rocksdb import RocksStore, open_store
+from stream.store.standby import mark_standby, unmark_standby
 
 _log = logging.getLogger("hstu.backup")
 
@@ -35,21 +36,32 @@ def open_newest(path: Path, backups: PartitionBackups) -> RocksStore:
     """
     with _alone(path):
         store = _open_if_there(path)
+        unmark_standby(path)
         try:
             backups.claim()
             restored = _restore_newer(path, store, backups)
-        except (BackupError, FormatError) as error:
+        except StoreError:
+            raise
+        except Exception as error:  # whatever is wrong with backups, a store that is here is good
             if store is None:
                 raise
-            _log.warning("Partition %d goes on with the store that is here: %s", backups.number, error)
+            own = isinstance(error, HstuError)
+            _log.warning(
+                "Partition %d goes on with the store that is here: %s", backups.number, error, exc_info=not own
+            )
             return store
         if restored:
             _log.info("Partition %d is restored from %s", backups.number, restored)
         return open_store(path) if restored or store is None else store
 
 
-def restore(path: Path, backups: PartitionBackups) -> str | None:
+def restore(path: Path, backups: PartitionBackups, *, standby: bool = False) -> str | None:
     """Do the same and close the store; return a line about the backup that was restored, None if none was.
+
+    Args:
+        path: The store.
+        backups: Its backups.
+        standby: Whether it is to be marked as one that only stands by.
 
     Raises:
         StoreBusyError: Another process has it open, or is restoring it.
@@ -63,6 +75,8 @@ def restore(path: Path, backups: PartitionBackups) -> str | None:
         finally:
             if store and not restored:
                 store.close()
+        if standby and path.exists():
+            mark_standby(path)
         return restored
 
 
@@ -80,6 +94,9 @@ def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBacku
         shutil.rmtree(aside, ignore_errors=True)
         try:
             copied = backups.fetch(manifest, aside, path if store else None)
+            if store:
+                store.close()
+            _replace(path, aside)
         except DamagedError as error:
             _log.warning("%s The backup is passed over.", error)
             continue
@@ -87,9 +104,6 @@ def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBacku
             raise StoreError(
                 f"The store {path} cannot be restored: {error}; make room, or mend what it names, and start again."
             ) from None
-        if store:
-            store.close()
-        _replace(path, aside)
         return describe(manifest, copied)
     return None
 

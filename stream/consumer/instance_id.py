@@ -13,6 +13,8 @@ from typing import Final
 from filelock import FileLock, Timeout
 from xxhash import xxh3_64_hexdigest
 
+from stream.errors import HstuError
+
 SEATS: Final = "seats"
 """The folder of a data directory that has the locks of its workers."""
 
@@ -54,6 +56,20 @@ def lease_free(folder: Path, name: str) -> InstanceId:
             leased.name = f"{leased.name}-{place_of(folder)}"
             return leased
     raise AssertionError("unreachable")
+
+
+def lease_named(folder: Path, name: str) -> InstanceId:
+    """Lease one id, which is then the same wherever the folder lies.
+
+    Raises:
+        HstuError: Another process has it.
+    """
+    leased = lease(folder / f"{name}.seat")
+    if leased is None:
+        raise HstuError(
+            f"Another worker of {folder.parent} has the name {name}; give each its own stream.instance_id, or none."
+        )
+    return leased
 
 
 def place_of(folder: Path) -> str:

@@ -11,22 +11,28 @@ import asyncio
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 from stream.errors import BrokerError
 
+IN_FLIGHT_BYTES: Final = 64 << 20  # polled and not handled, above which nothing is polled
 TopicPartition = tuple[str, int]  # (topic, partition); what Faust and aiokafka use are subclasses of it
+
+
+def size_of(record: Any) -> int:
+    """Return the bytes of a record's key and value."""
+    return len(record.key or b"") + len(record.value or b"")
 
 
 class PartitionProgress:
     """Progress in one assigned partition since the last seek."""
 
-    __slots__ = ("end", "handled", "in_flight", "known", "polled")
+    __slots__ = ("end", "handled", "in_flight", "in_flight_bytes", "known", "polled")
 
     def __init__(self, offset: int, end: int = 0, known: int | None = None) -> None:
         self.polled = self.handled = offset  # the next offset to poll, to handle
         self.end = end  # of the log, at the time of the seek
-        self.in_flight = 0  # records polled and not handled
+        self.in_flight = self.in_flight_bytes = 0  # records polled and not handled
         self.known = known  # offset of a record that was read before and must be the first of the next poll
 
 
@@ -47,10 +53,12 @@ class PollBatch:
             last.timestamp,
         )
         self.records = records
+        self.bytes = sum(map(size_of, records))
         self.progress = progress
         self.start, self.end = progress.polled, last.offset + 1
         progress.polled = self.end
         progress.in_flight += len(records)
+        progress.in_flight_bytes += self.bytes
 
     @property
     def value(self) -> "PollBatch":
@@ -62,7 +70,7 @@ class Progress:
     """All assigned partitions.
 
     Args:
-        in_flight_records: Polling stops while this many records wait for their handlers.
+        in_flight_records: Polling stops while this many records, or IN_FLIGHT_BYTES, wait for their handlers.
     """
 
     def __init__(self, in_flight_records: int) -> None:
@@ -116,13 +124,19 @@ class Progress:
         until = time.monotonic() + timeout_s
         while (left := until - time.monotonic()) > 0:
             self._changed.clear()
-            room = sum(progress.in_flight for progress in self._partitions.values()) < self.in_flight_records
             ready = (set(active) & self._partitions.keys()) - self.paused
-            if ready and room and not self._closed:
+            if ready and self._has_room() and not self._closed:
                 return ready
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._changed.wait(), left)
         return set()
+
+    def _has_room(self) -> bool:
+        waiting = self._partitions.values()
+        return (
+            sum(each.in_flight for each in waiting) < self.in_flight_records
+            and sum(each.in_flight_bytes for each in waiting) < IN_FLIGHT_BYTES
+        )
 
     def is_current(self, batch: PollBatch) -> bool:
         """Return whether to handle a batch: its partition is still assigned and has not been sought since the poll."""
@@ -132,6 +146,7 @@ class Progress:
         """Note that a batch's handler has finished."""
         batch.progress.handled = batch.end
         batch.progress.in_flight -= len(batch.records)
+        batch.progress.in_flight_bytes -= batch.bytes
         self._changed.set()
 
 

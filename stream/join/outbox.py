@@ -19,12 +19,14 @@ class Outbox:
 
     def __init__(self, store: Store, last: int) -> None:
         self.last = last
+        self.bytes = 0  # of the committed records' values
         self._store = store
         self._encoder = msgspec.msgpack.Encoder()
         self._uncommitted: list[Outgoing] = []
         self._committed: dict[int, Outgoing] = {}
         for key, value in store.scan(layout.OUTBOX):
-            self._committed[layout.number_of(key)] = layout.unpack(layout.OUTGOING, key, value)
+            outgoing = self._committed[layout.number_of(key)] = layout.unpack(layout.OUTGOING, key, value)
+            self.bytes += len(outgoing.value)
 
     def __len__(self) -> int:
         return len(self._committed)
@@ -43,6 +45,7 @@ class Outbox:
         """Let the new records be sent: the store has them."""
         for outgoing in self._uncommitted:
             self._committed[outgoing.number] = outgoing
+            self.bytes += len(outgoing.value)
         self._uncommitted = []
 
     def unsent(self) -> list[Outgoing]:
@@ -53,5 +56,5 @@ class Outbox:
         """Forget the records up to this number: Kafka has them."""
         done = [number for number in self._committed if number <= upto]
         for number in done:
-            del self._committed[number]
+            self.bytes -= len(self._committed.pop(number).value)
         self._store.write((layout.outbox_key(number), None) for number in done)

@@ -100,6 +100,11 @@ class Partition:
         return len(self._buffer)
 
     @property
+    def waiting_bytes(self) -> int:
+        """How many bytes their records have."""
+        return self._buffer.bytes
+
+    @property
     def digest(self) -> int:
         """Digest of all tokens ever appended (joiner.py)."""
         return self._joiner.digest

@@ -105,6 +105,7 @@ class ReorderBuffer:
         self._unwritten: list[BufferedEvent] = []  # some of them joined since
         self._deleted: list[bytes] = []
         self._count = 0
+        self.bytes = 0  # of the records of all waiting events
         self.unreadable: list[tuple[SourceTopic, int, bytes, RefusedError]] = []  # to become dead-letters
         for key, value in stored:
             source, offset = layout.parse_waiting(key)
@@ -134,6 +135,7 @@ class ReorderBuffer:
         self._count -= len(popped)
         for buffered in popped:
             buffered.joined = True
+            self.bytes -= len(buffered.value)
             if buffered.on_disk:
                 self._deleted.append(buffered.key)
         if len(popped) > 1:
@@ -159,6 +161,7 @@ class ReorderBuffer:
             heapq.heappush(self._times, ts_ms)
         at.append(buffered)
         self._count += 1
+        self.bytes += len(buffered.value)
 
 
 _SORT_KEY: Final = attrgetter("sort_key")

@@ -9,6 +9,7 @@ A store of this host that another host's worker has taken over is not read: it w
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -29,7 +30,6 @@ from stream.schema.tokens import TOKEN_DTYPE
 from stream.store.reader import SequenceReader
 
 _FIRST_LOOK_S: Final = 5.0  # in which a new reader waits to hear of the workers
-_open: Final = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 class Reader(Protocol):
@@ -97,23 +97,46 @@ class ClusterReader:
     def _ask(self, owner: Address, question: Question, until_s: float) -> tuple[int, bytes]:
         """Return the status and the body of a worker's answer."""
         headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-        request = urllib.request.Request(owner.url.rstrip("/") + PATH, msgspec.json.encode(question), headers)
         left_s = max(0.05, until_s - time.monotonic())
         try:
-            with _open(request, timeout=left_s) as answer:
-                kind = answer.headers.get("Content-Type")
-                if answer.status == 200 and kind != CONTENT_TYPE:
-                    raise StoreError(f"The worker at {owner.url} answers {kind}, not {CONTENT_TYPE}: use one version.")
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as refused:
-            with refused:
-                return refused.code, refused.read()
-        except OSError as error:
-            why = getattr(error, "reason", None) or error
+            request = urllib.request.Request(owner.url.rstrip("/") + PATH, msgspec.json.encode(question), headers)
+            status, kind, body = _fetch(request, left_s)
+        except (OSError, HTTPException, ValueError, OverflowError) as error:
+            why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}".rstrip(": ")
             raise StoreError(
                 f"The worker at {owner.url}, which has the user's partition, did not answer within "
                 f"{self._settings.peer_timeout_s:g} s: {why}; see that it runs, and what its stream.worker_url says."
             ) from None
+        if status == 200 and kind != CONTENT_TYPE:
+            raise StoreError(f"The worker at {owner.url} answers {kind}, not {CONTENT_TYPE}: use one version.")
+        return status, body
+
+
+def _make_opener() -> urllib.request.OpenerDirector:
+    """Return what opens http: and https: alone, follows no redirect, as the token is for the worker, and no proxy."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.UnknownHandler(),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+_opener: Final = _make_opener()
+
+
+def _fetch(request: urllib.request.Request, timeout_s: float) -> tuple[int, str | None, bytes]:
+    """Return status, content type and body of an answer, whatever its status is."""
+    try:
+        answer = _opener.open(request, timeout=timeout_s)
+    except urllib.error.HTTPError as refused:
+        answer = refused
+    with answer:
+        return answer.status, answer.headers.get("Content-Type"), answer.read()
 
 
 def _tokens(owner: Address, status: int, body: bytes) -> NDArray[np.void] | None:
@@ -125,12 +148,14 @@ def _tokens(owner: Address, status: int, body: bytes) -> NDArray[np.void] | None
 
 
 def open_sequences(data_dir: Path, settings: StreamSettings, kafka: Kafka | None) -> Reader:
-    """Return a reader of users' tokens: of this host alone where no token or no Kafka is named.
+    """Return a reader of users' tokens: of this host alone, without those that stand by, where no token or no Kafka is
+    named.
 
     Raises:
         HstuError: The token cannot be read.
     """
-    local, token = SequenceReader(data_dir, settings), read_peer_token(settings.peer_token_file)
+    token = read_peer_token(settings.peer_token_file)
     if not token or kafka is None:
-        return local
+        return SequenceReader(data_dir, settings, standbys=False)
+    local = SequenceReader(data_dir, settings)
     return ClusterReader(local, Owners(kafka, settings, workers_group(settings)), data_dir / SEATS, settings, token)

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from stream.errors import StoreError
+from stream.schema.bounds import check_json
 from stream.schema.ids import partition_of
 from stream.store.reader import SequenceReader
 
@@ -83,7 +84,9 @@ def _question(environ: dict[str, Any]) -> Question | None:
         size = int(environ.get("CONTENT_LENGTH") or 0)
         if environ["REQUEST_METHOD"] != "POST" or not 0 < size <= _MAX_BODY:
             return None
-        question = msgspec.json.decode(environ["wsgi.input"].read(size), type=Question)
-    except (ValueError, OSError):  # msgspec's errors are ValueErrors
+        body = environ["wsgi.input"].read(size)
+        check_json(body)
+        question = msgspec.json.decode(body, type=Question)
+    except (ValueError, OSError):  # those of msgspec and of check_json are ValueErrors
         return None
     return question if question.last > 0 else None

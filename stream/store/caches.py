@@ -4,8 +4,8 @@ A user is read when time or an event needs it. Its tokens are in memory from a b
 from the store when an example needs them.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
 from typing import Final
 
 import numpy as np
@@ -21,7 +21,8 @@ from stream.store.rocksdb import Store
 _USERS_BYTES: Final = 64 << 20  # of the users that are kept between batches
 _USER_BYTES: Final = 1500  # of one user in memory, without tokens and requests
 _REQUEST_BYTES: Final = 1200  # of a request of ten items
-_TEXTS: Final = 200_000  # kept in memory; 40 MB of short ones, 220 MB where all have MAX_ID_BYTES of UCS-4
+_TEXTS_BYTES: Final = 40 << 20  # of the texts that are kept between batches: some 200,000 short ones
+_TEXT_BYTES: Final = 136  # of one in memory, besides the string: its key and its place in the dictionary
 
 Get = Callable[[bytes], bytes | None]
 
@@ -201,12 +202,14 @@ class TextIndex:
         self._get = get
         self._texts: dict[int, str] = {}
         self._unwritten: dict[int, str] = {}
+        self._size = 0  # bytes
 
     def find(self, key: int) -> str | None:
         """Return the text of a key, None if it is unknown."""
         text = self._texts.get(key)
         if text is None and (data := self._get(layout.text_key(key))) is not None:
-            text = self._texts[key] = data.decode(errors="replace")  # damaged: then it collides with the real one
+            text = data.decode(errors="replace")  # damaged: then it collides with the real one
+            self._keep(key, text)
         return text
 
     def encoded(self, keys: Iterable[int]) -> list[bytes]:
@@ -227,16 +230,28 @@ class TextIndex:
             elif known != text:
                 raise collision(key, known, text)
         for key, text in new:
-            self._texts[key] = self._unwritten[key] = text
+            self._unwritten[key] = text
+            self._keep(key, text)
 
     def write_back(self) -> Iterator[tuple[bytes, bytes]]:
         """Return what to write so that the store has every text; of too many in memory the older half goes."""
         for key, text in self._unwritten.items():
             yield layout.text_key(key), text.encode()
         self._unwritten.clear()
-        if len(self._texts) > _TEXTS:
-            for key in list(islice(self._texts, len(self._texts) - _TEXTS // 2)):
-                del self._texts[key]
+        if self._size > _TEXTS_BYTES:
+            for key in list(self._texts):
+                if self._size <= _TEXTS_BYTES // 2:
+                    break
+                self._size -= _bytes_of(self._texts.pop(key))
+
+    def _keep(self, key: int, text: str) -> None:
+        if key not in self._texts:
+            self._size += _bytes_of(text)
+        self._texts[key] = text
+
+
+def _bytes_of(text: str) -> int:
+    return _TEXT_BYTES + sys.getsizeof(text)
 
 
 def collision(key: int, known: str, text: str) -> RefusedError:

@@ -25,6 +25,7 @@ from stream.store import layout
 from stream.store.layout import BLOCK, UserState
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
 from stream.store.scratch import make_scratch, remove_scratch
+from stream.store.standby import refuse_standby
 
 WAITING_TOKENS: Final = 4096
 """Tokens of one user's waiting events that are read at most: the newest, so that a bot slows no one else's queries."""
@@ -32,10 +33,16 @@ _WAITING_BYTES: Final = 8 << 20  # and of their JSON
 
 
 class SequenceReader:
-    """Reads users' tokens from the stores under a data directory; safe to share between threads."""
+    """Reads users' tokens from the stores under a data directory; safe to share between threads.
 
-    def __init__(self, data_dir: Path, settings: StreamSettings) -> None:
-        self._data_dir = data_dir
+    Args:
+        data_dir: Holds the stores.
+        settings: Shared by all workers.
+        standbys: Whether stores that only stand by are read as well.
+    """
+
+    def __init__(self, data_dir: Path, settings: StreamSettings, *, standbys: bool = True) -> None:
+        self._data_dir, self._standbys = data_dir, standbys
         self._settings = settings
         self._scratch = make_scratch()
         self._stores: dict[int, tuple[bytes, RocksStore]] = {}  # with the identity of what was opened
@@ -47,7 +54,7 @@ class SequenceReader:
         The bytes are read under the partition's lock, and decoded without it.
 
         Raises:
-            StoreError: No store can be read on this host.
+            StoreError: No store can be read on this host, or it only stands by.
         """
         number = partition_of(user.encode(), self._settings.partitions)
         with self._locks[number]:
@@ -58,6 +65,8 @@ class SequenceReader:
 
     def _store(self, number: int) -> RocksStore:
         path = partition_path(self._data_dir, number)
+        if not self._standbys:
+            refuse_standby(path)
         found = identity(path)
         opened = self._stores.get(number)
         if opened and opened[0] == found:

@@ -2,6 +2,7 @@
 
     <data_dir>/store/p0/           the store of partition 0
     <data_dir>/store/p0.owner      which process opened it last, for the error of the next one
+    <data_dir>/store/p0.standby    it only stands by: standby.py
     <data_dir>/store/.p0.new/      one that is being made; it is renamed when it is whole, so p0 is never half a store
     <data_dir>/store/.p0.backup/   its state at one moment, by links to its files, on its way to the backups
     <data_dir>/store/.p0.restored/, .p0.replaced/, .p0.lock     restored from them: stream/backup/restore.py
@@ -40,6 +41,8 @@ from stream.store import layout
 _ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
 _FLUSH_S: Final = 60.0
 _FLUSH_LOOK_S: Final = 0.005
+_WRITE_BUFFER_BYTES: Final = 32 << 20  # RocksDB keeps two: one is written to while the other goes to disk
+_BLOCK_CACHE_BYTES: Final = 32 << 20
 _LOG_BYTES: Final = 1 << 20  # of RocksDB's own log, which grows by a line with each catch_up, and of the one before
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 # rocksdict raises a bare Exception with the text of RocksDB, which (env_posix.cc) reports a lock that is held in two
@@ -323,11 +326,11 @@ def _options(open_files: int = 256) -> Options:
     options = Options(raw_mode=True)
     options.create_if_missing(False)
     options.set_max_open_files(open_files)
-    options.set_write_buffer_size(32 << 20)
+    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
     options.set_keep_log_file_num(2)
     options.set_max_log_file_size(_LOG_BYTES)
     table = BlockBasedOptions()
-    table.set_block_cache(Cache(32 << 20))
+    table.set_block_cache(Cache(_BLOCK_CACHE_BYTES))
     table.set_bloom_filter(10, False)
     options.set_block_based_table_factory(table)
     return options

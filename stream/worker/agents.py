@@ -21,7 +21,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from stream.config import StreamSettings
-from stream.consumer.instance_id import SEATS, lease_free, place_of
+from stream.consumer.instance_id import SEATS, lease_free, lease_named, place_of
 from stream.errors import BrokerError
 from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
@@ -67,7 +67,8 @@ def run_worker(settings: StreamSettings, data_dir: Path, kafka: Kafka, name: str
     )
     verify_topics(kafka, settings, (*EVENTS, EXAMPLES, DEAD_LETTERS))
     items = count_partitions(kafka, [settings.topic_prefix + ITEMS])
-    with lease_free(data_dir / SEATS, name) as instance:
+    given = settings.instance_id
+    with lease_named(data_dir / SEATS, given) if given else lease_free(data_dir / SEATS, name) as instance:
         asyncio.run(_work(settings, data_dir, kafka, instance.name, sum(items.values())))
 
 
@@ -114,7 +115,8 @@ class _Worker:
             workers_group(settings),
             kafka,
             self.partitions,
-            datadir=data_dir / "faust" / name.rpartition("-")[0],  # of the seat, which one process at a time has
+            # Of the seat, which one process at a time has.
+            datadir=data_dir / "faust" / (settings.instance_id or name.rpartition("-")[0]),
             poll_records=settings.poll_records,
             instance_id=name,
         )

@@ -17,8 +17,9 @@ from stream.backup.partition_backups import PartitionBackups, Saved
 from stream.backup.place import Place
 from stream.backup.restore import describe, open_newest, restore
 from stream.config import StreamSettings
-from stream.errors import BackupError, FormatError, HstuError, StoreBusyError
+from stream.errors import HstuError, StoreBusyError, StoreError
 from stream.store.rocksdb import RocksStore, open_store, partition_path
+from stream.store.standby import unmark_standby
 
 _QUICK_S: Final = 0.5  # within which a store is usually found to be the newest
 _AGAIN_S: Final = 5.0  # between two looks at backups that cannot be read
@@ -70,6 +71,7 @@ class WorkerStores:
         """
         path = partition_path(self._data_dir, number)
         if self._root is None:
+            unmark_standby(path)
             return await asyncio.to_thread(open_store, path)
         until_s, why = self._failed.get(number, (0.0, None))
         if why and time.monotonic() < until_s:
@@ -83,23 +85,29 @@ class WorkerStores:
             raise StoreBusyError(f"The store {path} is being restored from {self._root.url}.")
         del self._opening[number]
         try:
-            store = task.result()
-        except (BackupError, FormatError) as error:
+            return task.result()
+        except (StoreError, OSError):
+            raise
+        except Exception as error:
+            if not isinstance(error, HstuError):
+                _log.exception("The backups of partition %d cannot be read:", number)
             why = StoreBusyError(f"There is no store {path}, and none can be restored: {error}")
             self._failed[number] = time.monotonic() + _AGAIN_S, why
             raise why from None
-        self._made_s[number] = time.monotonic()
-        return store
 
     def _open_newest(self, number: int, path: Path) -> RocksStore:
         assert self._root is not None
         backups = self._backups_of(self._root, number)
         store = open_newest(path, backups)
         self._backups[number] = backups
+        self._made_s[number] = time.monotonic() - _age_s(backups)
         return store
 
     def age_s(self, number: int) -> float | None:
-        """Return how long ago this worker backed a partition up, or opened it; None if it keeps no backups."""
+        """Return how old a partition's newest backup is; None if it keeps no backups.
+
+        One that has all records of the store is as good as new. Without any, it is the time since it was opened.
+        """
         return time.monotonic() - self._made_s[number] if number in self._made_s else None
 
     async def back_up(self, partitions: Iterable[OpenPartition]) -> None:
@@ -107,9 +115,8 @@ class WorkerStores:
         for partition in partitions:
             try:
                 await self._back_up(partition)
-            except (HstuError, OSError) as error:
-                if not self._stopped.is_set():
-                    _log.warning("Partition %d is not backed up: %s", partition.number, error)
+            except Exception as error:  # a backup ends no worker
+                self._warn(f"Partition {partition.number} is not backed up", error)
 
     async def _back_up(self, partition: OpenPartition) -> None:
         number = partition.number
@@ -133,16 +140,22 @@ class WorkerStores:
             if self._root and not is_ours(number) and not self._stopped.is_set():
                 path = partition_path(self._data_dir, number)
                 try:
-                    if restored := await asyncio.to_thread(restore, path, self._backups_of(self._root, number)):
+                    backups = self._backups_of(self._root, number)
+                    if restored := await asyncio.to_thread(restore, path, backups, standby=True):
                         _log.info("Partition %d stands by: %s", number, restored)
                 except StoreBusyError:
                     continue
-                except (HstuError, OSError) as error:
-                    if not self._stopped.is_set():
-                        _log.warning("Partition %d does not stand by: %s", number, error)
+                except Exception as error:
+                    self._warn(f"Partition {number} does not stand by", error)
+
+    def _warn(self, what: str, error: Exception) -> None:
+        """Log why something failed, with a traceback unless it is an error that is expected of backups."""
+        if not self._stopped.is_set():
+            _log.warning("%s: %s", what, error, exc_info=not isinstance(error, (HstuError, OSError)))
 
     def _backups_of(self, root: Place, number: int) -> PartitionBackups:
-        return PartitionBackups(root, self._settings.topic_prefix, number, self._settings.backup_keep)
+        settings = self._settings
+        return PartitionBackups(root, settings.topic_prefix, number, settings.partitions, settings.backup_keep)
 
     def forget(self, numbers: Collection[int]) -> None:
         """Close the stores of these that are still being opened, as soon as they are."""
@@ -164,6 +177,15 @@ def _save(backups: PartitionBackups, checkpoint: Path) -> Saved | None:
         return backups.save(checkpoint)
     finally:
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _age_s(backups: PartitionBackups) -> float:
+    """Return the seconds since the newest whole backup was made, 0 where there is none or they cannot be read."""
+    try:
+        newest = backups.newest_whole()
+    except Exception:  # the next backup says why
+        return 0.0
+    return max(0.0, time.time() - newest.made_ms / 1000) if newest else 0.0
 
 
 def _close(task: "asyncio.Task[RocksStore]") -> None:

@@ -31,8 +31,10 @@ from stream.worker.backups import WorkerStores
 
 _log = logging.getLogger("hstu.worker")
 
-_OUTBOX_RECORDS: Final = 5000  # handling waits while more than these wait for Kafka
+_OUTBOX_RECORDS: Final = 5000  # handling waits while more than these wait for Kafka, or more bytes than the next line
+_OUTBOX_BYTES: Final = 32 << 20
 _TURN_TOKENS: Final = 1_000_000  # in the examples of one commit, about 25 MB
+_WAITING_BYTES: Final = 32 << 20  # of the records that wait in a partition; more count as too many events do
 _SILENT: Final = 5  # this many times more events may wait for a source that is at its end
 # A dead-letter with a longer value or key would not fit into Kafka's 1 MiB with its headers; each is truncated.
 _VALUE_BYTES: Final = 512 << 10
@@ -75,16 +77,19 @@ class AssignedPartition:
         events may wait, since queries show them.
 
         Args:
-            waiting_events: How many events may wait.
+            waiting_events: How many events may wait, of _WAITING_BYTES in all.
             lag: Returns how many records of a source are not handled yet, None if that is unknown.
         """
-        if self.partition.waiting <= waiting_events:
+        if not self._more_wait_than(waiting_events, _WAITING_BYTES):
             return set()
         clock_ms = {source: self.partition.clock_ms(source) for source in SourceTopic}
         behind = min(clock_ms, key=lambda source: clock_ms[source])
-        if not lag(behind) and self.partition.waiting <= _SILENT * waiting_events:
+        if not lag(behind) and not self._more_wait_than(_SILENT * waiting_events, _SILENT * _WAITING_BYTES):
             return set()
         return {source for source in clock_ms if clock_ms[source] > clock_ms[behind]}
+
+    def _more_wait_than(self, events: int, size: int) -> bool:
+        return self.partition.waiting > events or self.partition.waiting_bytes > size
 
 
 class AssignedPartitions:
@@ -178,7 +183,9 @@ class AssignedPartitions:
     async def handle(self, source: SourceTopic, partition: int, records: Sequence[Record]) -> None:
         """Commit a batch, and let its results be sent."""
         assigned = self._assigned[partition]
-        if assigned.sending and (assigned.partition.behind or len(assigned.partition.outbox) > _OUTBOX_RECORDS):
+        outbox = assigned.partition.outbox
+        full = len(outbox) > _OUTBOX_RECORDS or outbox.bytes > _OUTBOX_BYTES
+        if assigned.sending and (assigned.partition.behind or full):
             await asyncio.wait([assigned.sending])
         assigned.partition.handle(source, records, _TURN_TOKENS)
         self._send_soon(assigned)

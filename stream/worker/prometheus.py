@@ -34,7 +34,7 @@ class WorkerMetrics(Collector):
         partitions: Returns the partitions of this worker.
         lag: Returns how many records of a source's partition are not handled yet, None if that is unknown.
         now_ms: The wall clock.
-        backup_age_s: Returns how long ago a partition was backed up, None if it never is.
+        backup_age_s: Returns how old a partition's newest backup is, None if it has none and gets none.
     """
 
     def __init__(
@@ -71,7 +71,9 @@ class WorkerMetrics(Collector):
 
     def _backup_ages(self, partitions: Iterable[Partition]) -> GaugeMetricFamily:
         family = GaugeMetricFamily(
-            "hstu_backup_age_seconds", "Since this worker backed the store up, or opened it", labels=["partition"]
+            "hstu_backup_age_seconds",
+            "Age of the newest backup; since the store was opened where there is none",
+            labels=["partition"],
         )
         for partition in partitions:
             if (age_s := self._backup_age_s(partition.number)) is not None:

@@ -79,3 +79,12 @@ def test_each_setting_decides_about_examples_or_does_not() -> None:
         "metrics_host",
     }
     assert set(StreamSettings().deciding) == StreamSettings.model_fields.keys() - others
+
+
+def test_a_workers_address_is_checked() -> None:
+    """At the start, not when the first server asks."""
+    for url in ("", "http://worker-1:9100", "https://[::1]:9100", "http://10.0.0.1/hstu/worker"):
+        assert StreamSettings(worker_url=url).worker_url == url
+    for url in ("worker-1:9100", "//h", "file:///etc", "http://", "http://a b", "http://h:x", "http://h:99999"):
+        with pytest.raises(ValidationError, match="give one such as http://worker-1:9100"):
+            StreamSettings(worker_url=url)

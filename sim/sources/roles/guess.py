@@ -16,9 +16,9 @@ from typing import Any, Final, Literal, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, texts_of
+from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, numbers_of, texts_of
 from sim.sources.tables.table import Table
-from sim.sources.tables.timestamps import TimeReader, TimeSettings
+from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeSettings
 
 Certainty = Literal["sure", "likely", "unsure"]
 SAMPLE_ROWS: Final = 20_000
@@ -55,7 +55,6 @@ class Guess(NamedTuple):
     """The roles of a table's columns."""
 
     roles: dict[str, Role]
-    time_flags: dict[str, str]
 
     @property
     def sure(self) -> bool:
@@ -76,7 +75,7 @@ class Guess(NamedTuple):
         found = {role: each.column for role, each in self.roles.items() if each.certainty != "unsure"}
         if {"action", "rating"} <= set(found):
             del found[less]
-        return found | self.time_flags
+        return found
 
 
 def sample_of(table: Table) -> pl.DataFrame:
@@ -88,23 +87,21 @@ def sample_of(table: Table) -> pl.DataFrame:
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
 
 
-def guess(sample: pl.DataFrame, named: Mapping[str, Any] = MappingProxyType({})) -> Guess:
+def guess(
+    sample: pl.DataFrame, named: Mapping[str, Any] = MappingProxyType({}), time_format: str | None = None
+) -> Guess:
     """Return what the columns of the first rows are.
 
     Args:
         sample: The first rows.
         named: Role → column, of those that are known; these columns have no other role.
+        time_format: Format of times that are texts, where it is known.
     """
+    settings = TimeSettings(format=time_format)
     scalar = [name for name in sample.columns if name not in named.values() and not holds_lists(sample[name])]
     roles = dict[str, Role]()
-    time_flags = dict[str, str]()
-    times = {name: flags for name in scalar if (flags := _as_time(sample[name])) is not None}
-    if (found := _best("time", [name for name in scalar if name in times])) is None and times:
-        strong = [name for name in times if _is_epoch_or_date(sample[name])]
-        if strong:
-            found = Role(strong[0], "likely" if len(strong) == 1 else "unsure", "its values are times")
-    if found is not None:
-        roles["time"], time_flags = found, times[found.column]
+    if (found := _time(sample, scalar, settings)) is not None:
+        roles["time"] = found
     left = [name for name in scalar if name not in {role.column for role in roles.values()}]
     for role in ("action", "rating"):
         fitting = [name for name in left if _fits(role, sample[name])]
@@ -116,12 +113,12 @@ def guess(sample: pl.DataFrame, named: Mapping[str, Any] = MappingProxyType({}))
             roles[role] = best
             left.remove(best.column)
     columns = {role: each.column for role, each in roles.items()} | dict(named)
-    if (best := _best("request", [name for name in left if _groups(sample, name, columns)])) is not None:
+    if (best := _best("request", [name for name in left if _groups(sample, name, columns, settings)])) is not None:
         roles["request"] = best
         left.remove(best.column)
     if all(name.isdigit() for name in sample.columns):
         _by_place(sample, left, roles)
-    return Guess(roles, time_flags)
+    return Guess(roles)
 
 
 def _plain(name: str) -> str:
@@ -148,26 +145,40 @@ def _best(role: str, columns: Sequence[str]) -> Role | None:
     return Role(best, "sure", f"its name is one of a {role}")
 
 
-def _as_time(column: pl.Series) -> dict[str, str] | None:
-    """Return the flags by which most values are times, None if they are none."""
+def _time(sample: pl.DataFrame, columns: Sequence[str], settings: TimeSettings) -> Role | None:
+    """Return the column of times; where none is plainly one, one whose times may be read in two ways."""
+    holds = {name: _times_in(sample[name], settings) for name in columns}
+    for wanted in ("times", "ambiguous times"):
+        times = [name for name in columns if holds[name] == wanted]
+        if (found := _best("time", times)) is not None:
+            return found
+        strong = [name for name in times if wanted != "times" or _is_epoch_or_date(sample[name], settings)]
+        if strong:
+            return Role(strong[0], "likely" if len(strong) == 1 else "unsure", f"its values are {wanted}")
+    return None
+
+
+def _times_in(column: pl.Series, settings: TimeSettings) -> Literal["times", "ambiguous times", "others"]:
+    """Return what most values of a column are."""
     given = column.drop_nulls()
     if not len(given) or column.dtype in (pl.Boolean, pl.Binary):
-        return None
+        return "others"
     try:
-        reader = TimeReader(TimeSettings(), given, "the log")
-        ts_ms, faults = reader.read(given)
+        ts_ms, faults = TimeReader(settings, given, "the log").read(given)
+    except AmbiguousTimesError:
+        return "ambiguous times"
     except SimError:
-        return None
+        return "others"
     wrong = pl.Series([False]).new_from_index(0, len(given))
     for fault in faults:
         wrong = wrong | fault.wrong
-    return {} if len(ts_ms) and wrong.mean() < 0.5 else None  # type: ignore[operator]
+    return "times" if len(ts_ms) and wrong.mean() < 0.5 else "others"  # type: ignore[operator]
 
 
-def _is_epoch_or_date(column: pl.Series) -> bool:
+def _is_epoch_or_date(column: pl.Series, settings: TimeSettings) -> bool:
     """Return whether values are times that numbers by chance are not: dates, or later than 1973."""
     given = column.drop_nulls()
-    ts_ms, _ = TimeReader(TimeSettings(), given, "the log").read(given)
+    ts_ms, _ = TimeReader(settings, given, "the log").read(given)
     numbers = given.cast(pl.Float64, strict=False).drop_nulls() if given.dtype == pl.String else None
     plain = given.dtype.is_numeric() or (numbers is not None and len(numbers) * 2 > len(given))
     median = ts_ms.drop_nulls().median()
@@ -179,13 +190,13 @@ def _fits(role: str, column: pl.Series) -> bool:
     if column.dtype == pl.Binary:
         return False
     if role == "rating":
-        values = column.cast(pl.Float64, strict=False)
+        values, _ = numbers_of(column)
         return len(values) > 0 and values.is_finite().sum() >= 0.95 * len(values)
     texts = texts_of(column).drop_nulls()
     return 0 < texts.n_unique() <= min(_MOST_ACTIONS, max(2, len(texts)))
 
 
-def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str]) -> bool:
+def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str], settings: TimeSettings) -> bool:
     """Return whether a column has a name of requests and its values group what was shown to a user at once."""
     needed = [columns.get(role) for role in ("user", "action", "time")]
     if _plain(name) not in NAMES["request"] or any(column not in sample.columns for column in needed):
@@ -195,10 +206,10 @@ def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str]) -> bool
     if not are_labels(actions) and not actions.is_in(SHOWN_ACTIONS).any():
         return False
     try:
-        ts, _ = TimeReader(TimeSettings(), time, "the log").read(time)
+        ts, _ = TimeReader(settings, time, "the log").read(time)
     except SimError:
         return False
-    rows = pl.DataFrame({"request": texts_of(sample[name]), "user": texts_of(user), "ts": ts}).drop_nulls()
+    rows = pl.DataFrame({"request": ids_of(sample[name]), "user": ids_of(user), "ts": ts}).drop_nulls()
     if rows.is_empty():
         return False
     groups = rows.group_by("user", "request").agg(
@@ -209,7 +220,7 @@ def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str]) -> bool
 
 def _by_place(sample: pl.DataFrame, left: list[str], roles: dict[str, Role]) -> None:
     """Guess user and item of a file without a header: the first two columns that hold ids."""
-    texts = {name: texts_of(sample[name]).drop_nulls() for name in left}
+    texts = {name: ids_of(sample[name]).drop_nulls() for name in left}
     missing = {name: column.str.to_lowercase().is_in(NO_VALUES).mean() or 0.0 for name, column in texts.items()}
     ids = [name for name in left if len(texts[name]) and texts[name].n_unique() > 1 and float(missing[name]) < 0.01]  # type: ignore[arg-type]
     for role, name in zip(("user", "item"), ids, strict=False):

@@ -40,13 +40,13 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
-        own = _besides(table, named, rated=rated)
+        own = _besides(table, named, given.get("time_format"), rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
         return Resolved(own | given, said)
     if (found := recognised(table)) is not None:
         own = found.flags_for(table)
         return Resolved(own | given, f"Recognised as {found.name}: {found.about}. It is read by {written(own)}.")
-    guessed = guess(sample_of(table))
+    guessed = guess(sample_of(table), time_format=given.get("time_format"))
     if not guessed.sure:
         return Resolved(given, "")
     own = guessed.rated_flags if rated else guessed.flags
@@ -61,9 +61,9 @@ def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
     return named
 
 
-def _besides(table: Table, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:
+def _besides(table: Table, named: Mapping[str, Any], time_format: str | None, *, rated: bool) -> dict[str, Any]:
     """Return the columns that are sure of roles that were not named."""
-    found = guess(sample_of(table), taken(table, named)).roles
+    found = guess(sample_of(table), taken(table, named), time_format).roles
     own = {role: each.column for role, each in found.items() if each.certainty == "sure" and role not in named}
     slates = {"shown", "clicked"} & set(named)
     if slates or {"action", "rating"} & set(named):

@@ -13,6 +13,8 @@ SHOWN_ACTIONS: Final = ("impression", "impressions", "impress", "exposure", "exp
 NEGATIVE_LABELS: Final = ("0", "false", "f", "0.0", "no", "n")
 POSITIVE_LABELS: Final = ("1", "true", "t", "1.0", "yes", "y")
 _CODES: Final = 0.001  # share of other numbers from which 0 and 1 are codes of actions as these are
+_DECIMAL_COMMA: Final = r"^([+-]?\d*),(\d+)$"
+_THOUSANDS: Final = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _SCIENTIFIC: Final = r"^-?\d(\.\d+)?[eE]\+?\d+$"
 
 _KINDS: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
@@ -54,6 +56,11 @@ def texts_of(column: pl.Series) -> pl.Series:
     return column.cast(pl.String, strict=False)
 
 
+def ids_of(column: pl.Series) -> pl.Series:
+    """Return a column of ids as texts, without the blanks around them."""
+    return texts_of(column).str.strip_chars()
+
+
 def _decoded(value: bytes | None) -> str | None:
     try:
         return None if value is None else value.decode()
@@ -62,7 +69,7 @@ def _decoded(value: bytes | None) -> str | None:
 
 
 def id_faults(texts: pl.Series) -> list[Fault]:
-    """Return what is wrong with a column of ids, by `texts_of`."""
+    """Return what is wrong with a column of ids, by `ids_of`."""
     missing = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
     long = texts.str.len_bytes() > MAX_ID_BYTES
     rounded = texts.str.contains(_SCIENTIFIC)
@@ -73,10 +80,20 @@ def id_faults(texts: pl.Series) -> list[Fault]:
     ]
 
 
-def numbers_of(column: pl.Series) -> tuple[pl.Series, Fault]:
-    """Return a column of numbers as floats."""
+def numbers_of(column: pl.Series) -> tuple[pl.Series, list[Fault]]:
+    """Return a column of numbers as floats; of texts also those with a decimal comma, where it marks no thousands."""
+    if column.dtype == pl.String:
+        texts = column.str.strip_chars()
+        thousands = texts.str.contains(_THOUSANDS).fill_null(False)
+        column = texts.str.replace(_DECIMAL_COMMA, "$1.$2")
+    else:
+        thousands = pl.repeat(False, len(column), eager=True)
     values = column.cast(pl.Float64, strict=False)
-    return values, Fault(~values.is_finite().fill_null(False), column.name, "is no number")
+    reason = "has a comma that may mark thousands or decimals: write a point, or none"
+    return values, [
+        Fault(~values.is_finite().fill_null(False) & ~thousands, column.name, "is no number"),
+        Fault(thousands, column.name, reason),
+    ]
 
 
 def kind_of(dtype: pl.DataType) -> str:
@@ -105,7 +122,7 @@ def are_labels(names: pl.Series) -> bool:
 
 
 def are_whole(texts: pl.Series) -> bool:
-    """Return whether ids, by `texts_of`, are all whole numbers, some perhaps written as floats (7.0)."""
+    """Return whether ids, by `ids_of`, are all whole numbers, some perhaps written as floats (7.0)."""
     given = texts.filter(texts.is_not_null() & ~texts.str.to_lowercase().is_in(NO_VALUES))
     return len(given) > 0 and bool(given.str.contains(r"^-?\d+(\.0+)?$").all())
 

@@ -108,7 +108,7 @@ def _opened(value: Any) -> Any:
     """Return the object that a text holds, or the value itself."""
     if isinstance(value, str) and value.startswith("{"):
         try:
-            return _decode(value.encode())
+            return _decoded(value.encode())
         except (msgspec.DecodeError, RecursionError):
             return value
     return value
@@ -148,17 +148,46 @@ def _bad(number: int, reason: str, line: bytes) -> BadRow:
 
 def _record(line: bytes) -> Any:
     try:
-        return _decode(line)
+        return _decoded(line)
     except RecursionError:
         return None
     except msgspec.DecodeError:
-        if line.lstrip()[:2] not in (b"{'", b"{u"):
-            return None
+        return _of_python(line) if line.lstrip()[:2] in (b"{'", b"{u") else None
+
+
+def _decoded(text: bytes) -> Any:
+    """Return what JSON says; NaN and Infinity, which Python writes though JSON has none, are null.
+
+    Raises:
+        msgspec.DecodeError: It is no JSON.
+        RecursionError: It is nested too deeply.
+    """
+    try:
+        return _decode(text)
+    except msgspec.DecodeError:
+        if b"NaN" not in text and b"Infinity" not in text:
+            raise
         try:
-            # Python's own notation, as Amazon's and Steam's older dumps have it, by what JSON would have in its place
-            return _decode(msgspec.json.encode(ast.literal_eval(line.decode())))
-        except (ValueError, TypeError, OverflowError, SyntaxError, RecursionError, MemoryError):
-            return None
+            return _decode(msgspec.json.encode(json.loads(text)))
+        except (ValueError, OverflowError):
+            pass
+        raise
+
+
+def _of_python(line: bytes) -> Any:
+    """Return what Python's own notation says, as older dumps of Amazon and Steam have it, by what JSON would have."""
+    try:
+        tree = _NumberNames().visit(ast.parse(line.decode().strip(), mode="eval"))
+        return _decode(msgspec.json.encode(ast.literal_eval(tree)))
+    except (ValueError, TypeError, OverflowError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+class _NumberNames(ast.NodeTransformer):
+    """Replaces the names nan and inf by those numbers."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return ast.Constant(float(node.id)) if node.id in ("nan", "inf") else node
 
 
 class _Path:

@@ -2,6 +2,7 @@
 
     column holds                          is read as
     integers, floats, texts of them       one unit for the column, by its median (UNITS), or --time-unit
+    Excel's days                          days since 1899-12-30 by the clock of --time-zone, with --time-unit excel-days
     eight or fourteen digits              dates 20240131, times 20240131123000, where most of them are
     ISO-8601 texts, datetimes, dates      that instant; UTC, or --time-zone, if it has no offset
     other texts                           --time-format, or the one of FORMATS that fits most of them
@@ -10,6 +11,7 @@ The first rows of a column decide how all are read. Times lie in [1970, 2200), a
 """
 
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, kind_of
+from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, kind_of, numbers_of
 from stream.schema.tokens import LAST_TS_MS
 
 UNITS: Final = (  # (values below, name, milliseconds of one)
@@ -30,6 +32,9 @@ UNITS: Final = (  # (values below, name, milliseconds of one)
 )
 SHORT_UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _SCALES: Final = {name: scale for _, name, scale in UNITS} | {"minutes": 6e4, "hours": 3.6e6, "days": 8.64e7}
+EXCEL_DAYS: Final = "excel-days"
+_EXCEL_1970: Final = 25_569  # 1970-01-01 in Excel's days, whose day 0 is 1899-12-30
+_EXCEL_2100: Final = 73_051
 FORMATS: Final = (
     *("%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S"),
     *("%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d"),
@@ -45,6 +50,10 @@ _UNREADABLE: Final = "is no time that can be read"
 _OLD_MS: Final = 1e11  # March 1973, from which on numbers tell their unit
 
 
+class AmbiguousTimesError(SimError):
+    """A column holds times that may be read in two ways."""
+
+
 @dataclass(frozen=True, slots=True)
 class TimeSettings:
     """How times are read; None leaves it to the column."""
@@ -54,7 +63,7 @@ class TimeSettings:
     zone: str | None = None
 
     def __post_init__(self) -> None:
-        names = SHORT_UNITS | {name: name for name in _SCALES}
+        names = (*SHORT_UNITS, *_SCALES, EXCEL_DAYS)
         if self.unit is not None and self.unit not in names:
             raise SimError(f"--time-unit {self.unit} is unknown; known are {', '.join(names)}.")
         if self.unit is not None and self.format is not None:
@@ -74,14 +83,19 @@ class TimeReader:
         owner: The log, for errors.
 
     Raises:
-        SimError: The column holds no times, or may be read in two ways.
+        SimError: The column holds no times.
+        AmbiguousTimesError: They may be read in two ways.
     """
 
     def __init__(self, settings: TimeSettings, sample: pl.Series, owner: str) -> None:
         self._settings = settings
+        skipped = f", or one that summer time in {settings.zone} leaves out" if settings.zone else ""
+        self._unreadable = _UNREADABLE + skipped
         self.read_as = ""
         self.early = False
         """Whether times lie before March 1973, as if counted from the log's own start."""
+        self.like_excel = False
+        """Whether early times may be Excel's days."""
         self.coarse = sample.dtype == pl.Float32
         """Whether they are too coarse to tell times within two minutes apart."""
         if holds_lists(sample) or sample.dtype in _NO_TIMES:
@@ -95,6 +109,9 @@ class TimeReader:
         if sample.dtype.is_temporal():
             self.read_as = f"{kind_of(sample.dtype)} ({getattr(sample.dtype, 'time_zone', None) or where})"
             return self._instants
+        if settings.unit == EXCEL_DAYS:
+            self.read_as = f"Excel's days ({where})"
+            return self._excel
         texts = _given(sample.cast(pl.String).str.strip_chars())
         if settings.format is not None:
             self.read_as = f"{settings.format} ({where} where no offset is given)"
@@ -135,6 +152,7 @@ class TimeReader:
         fraction = sample.dtype.is_float() or bool((finite != finite.round()).any())
         self.read_as = f"{'float' if fraction else 'integer'} {unit}"
         self.early = median * _SCALES[unit] < _OLD_MS
+        self.like_excel = self.early and self._settings.unit is None and _EXCEL_1970 <= median < _EXCEL_2100
         low, high = _bounds(unit)
         if low == 0 and median * _SCALES[unit] >= _OLD_MS:
             low = _OLD_MS / _SCALES[unit]  # 0 or a time that was cut off, among others of this century
@@ -157,6 +175,12 @@ class TimeReader:
             faults.append(Fault(other, column.name, reason))
         return ts_ms, faults
 
+    def _excel(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
+        days, faults = numbers_of(column)
+        ms = ((days - _EXCEL_1970) * 8.64e7).clip(-1e13, 1e13).round().cast(pl.Int64, strict=False)
+        ts_ms, more = self._localised(ms.cast(pl.Datetime("ms")), column)
+        return ts_ms, [*faults, *more]
+
     def _instants(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
         at = column.cast(pl.Datetime("ms", getattr(column.dtype, "time_zone", None)))
         return self._localised(at, column)
@@ -169,11 +193,11 @@ class TimeReader:
         if getattr(at.dtype, "time_zone", None) is None:
             at = _local(at, self._settings.zone or "UTC")
         ts_ms = at.dt.timestamp("ms")
-        return ts_ms, [Fault(ts_ms.is_null(), column.name, _UNREADABLE)]
+        return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
     def _iso(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
         ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self._settings.zone or "UTC")
-        return ts_ms, [Fault(ts_ms.is_null(), column.name, _UNREADABLE)]
+        return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
 
 def _given(texts: pl.Series) -> pl.Series:
@@ -221,7 +245,7 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     """Return the one of FORMATS that fits most texts, None if none fits more than half of them.
 
     Raises:
-        SimError: Two fit as many, and mean different times.
+        AmbiguousTimesError: Two fit as many, and mean different times.
     """
     sample = texts.unique(maintain_order=True).head(10_000)
     fits = {form: _parsed(sample, form).count() for form in FORMATS}
@@ -230,9 +254,9 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     if _parsed(texts, fitting[0]).count() * 2 <= len(texts):
         return None
     if any(not _parsed(sample, form).equals(_parsed(sample, fitting[0])) for form in fitting[1:]):
-        raise SimError(
+        raise AmbiguousTimesError(
             f"Column {column!r} of {owner} may hold {' or '.join(fitting)}, as in {sample[0]!r}; "
-            f"say which: --time-format '{fitting[0]}'."
+            f"say which: --time {shlex.quote(column)} --time-format '{fitting[0]}'."
         )
     return fitting[0]
 
@@ -271,7 +295,9 @@ def _iso_ms(text: str, zone: ZoneInfo) -> int | None:
         text = head + offset
     try:
         instant = datetime.fromisoformat(text) + timedelta(days=ends)
-    except ValueError:
+        at = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
+        if instant.tzinfo is None and at.astimezone(zone).replace(tzinfo=None) != instant:
+            return None  # summer time leaves it out
+    except (ValueError, OverflowError):
         return None
-    since = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC) - _EPOCH
-    return since // timedelta(milliseconds=1)
+    return (at - _EPOCH) // timedelta(milliseconds=1)

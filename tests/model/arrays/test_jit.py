@@ -46,12 +46,17 @@ def test_without_a_folder_for_the_cache_it_compiles_all_the_same(monkeypatch: py
 
 
 def test_what_was_cached_before_a_module_moved_is_compiled_again(tmp_path: Path) -> None:
-    """A package that is moved with its cache, as by an upgrade in place, names a module there that is gone."""
+    """A package that is moved with its cache, as by an upgrade in place, names a module there that is gone.
+
+    A process that compiles says so once, and one that finds everything compiled says nothing.
+    """
     _package(tmp_path / "one")
-    for package in ("one", "two"):
-        output, errors = _started(tmp_path, f"from {package}.sums import twice; print(twice(4))").communicate()
+    for package, again in (("one", False), ("one", True), ("two", False)):
+        code = f"from {package}.sums import twice; print(twice(4)); twice(1.5)"
+        output, errors = _started(tmp_path, code).communicate()
         assert output == "8\n", errors
-        if package == "one":
+        assert errors.count("Compiling loops for this machine, once") == (not again), errors
+        if again:
             assert list((tmp_path / "one" / "__pycache__").glob("*.nbi"))
             (tmp_path / "one").rename(tmp_path / "two")
 

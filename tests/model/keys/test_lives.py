@@ -145,7 +145,7 @@ def agree(index: EntityIndex, oracle: Oracle) -> None:
 def test_births_and_deaths_agree_with_dictionaries(
     limits: Limits, examples: list[Example], data: st.DataObject
 ) -> None:
-    """Any bounds, gaps of time, micro-batches, withdrawals, and checkpoints in between."""
+    """Any bounds, gaps of time, micro-batches, withdrawals, and checkpoints, after which the cap may be another."""
     index, oracle = EntityIndex(limits=limits), Oracle(limits)
     shift_ms = 0
     while examples:
@@ -165,6 +165,9 @@ def test_births_and_deaths_agree_with_dictionaries(
         agree(index, oracle)
         if data.draw(st.booleans()):
             state = {name: array.copy() for name, array in index.state().items()}
+            if limits.max_rows:
+                limits = limits._replace(max_rows=data.draw(st.integers(max(3, index.items.known), 2 * ITEMS)))
+                oracle.limits = limits
             index = EntityIndex(limits=limits)
             index.load_state(state)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.config import ModelSettings, TrainSettings
 from model.counting.pair_counts import PairCounts
-from model.data.catalogue import Tombstone
+from model.data.catalogue import ItemRecord, Tombstone
 from model.errors import ModelError
 from model.learning.learner import Learner
 from model.serving.scorer import Scorer
@@ -181,7 +181,7 @@ def test_an_id_is_admitted_after_its_occurrences() -> None:
             counts[key] = counts.get(key, 0) + 1
     assert {*learner.items.keys.tolist()} == {key for key, count in counts.items() if count >= 3}
     assert 0 < learner.items.known < every.items.known
-    [stand_in] = learner.features.rows(learner.index._stand_ins)
+    [stand_in] = learner.features.rows(learner.index._stand_ins.keys)
     assert learner.weights.features.state()["steps"][stand_in] > 3
 
 
@@ -236,7 +236,10 @@ def test_rows_that_are_shared_cannot_be_reset() -> None:
 @pytest.mark.parametrize("unknown_items", ["stand_in", "dropped"])
 def test_a_snapshot_answers_as_the_learner_does(unknown_items: str, tmp_path: Path) -> None:
     """Nothing dead is an answer; a history of the dead has what stood in for them in training, or nothing."""
-    learner = trained(stream(count=40), **TTL, unknown_items=unknown_items)
+    learner = Learner(MODEL, TRAIN.model_copy(update={**TTL, "unknown_items": unknown_items}))
+    described = [f"item {i}" for i in range(0, 40, 2)]
+    learner.learn_items([ItemRecord(id_key(name), name, None, {"genre": "a"}, START_MS) for name in described])
+    step(learner, stream(count=40))
     dead = learner.items.keys.copy()
     step(learner, stream(seed=5, count=24, prefix="new ", later_ms=LATER_MS))
     settings = {"model": MODEL.model_dump(mode="json"), "train": learner.train.model_dump(mode="json")}
@@ -247,7 +250,15 @@ def test_a_snapshot_answers_as_the_learner_does(unknown_items: str, tmp_path: Pa
     tokens = np.zeros(len(dead), TOKEN_DTYPE)
     tokens["key"], tokens["kind"] = dead, Kind.ACTION
     history = scorer.history(tokens)
-    stand_ins = [] if unknown_items == "dropped" else learner.features.rows(learner.index._stand_ins).tolist()
-    assert history.features_n.tolist() == stand_ins * len(dead)
+    keys, _ = learner.index.item_features.values({"genre": "a"})
+    [shared, genre] = learner.features.rows(np.concatenate((learner.index._stand_ins.keys, keys))).tolist()
+    of_genre = np.isin(dead, [id_key(name) for name in described])
+    stand_ins = [] if unknown_items == "dropped" else np.where(of_genre, genre, shared).tolist()
+    assert history.features_n.tolist() == stand_ins
+    assert 3 < of_genre.sum() < len(dead) - 3
+    past = learner.index.known(stream(count=40))
+    unknown = (past.rows.items < 0) & (past.tokens.kinds != Kind.ATTRIBUTE)
+    trained_on = np.where(np.isin(past.tokens.keys[unknown], dead[of_genre]), genre, shared)
+    assert past.rows.attributes[unknown].tolist() == trained_on.tolist()
     rows, _ = scorer.topk(history, START_MS + LATER_MS, 1000, np.empty(0, np.int64))
     assert sorted(rows.tolist()) == learner.items.live().tolist()

@@ -162,7 +162,24 @@ def test_gathered_rows_take_a_gradient_and_leave_the_table_alone() -> None:
 def test_a_state_of_another_width_is_refused() -> None:
     """The sentence names both widths and what to do."""
     with pytest.raises(ModelError, match=r"width 4 cannot take a state of width 5; set model.dim to 5"):
-        make().load_state(make(1, dim=5).state())
+        (table := make(3)).load_state(make(1, dim=5).state())
+    assert digest(table) == digest(make(3))
+
+
+def test_reserved_memory_stays_when_a_state_is_read() -> None:
+    """A table that goes on from a checkpoint grows up to its cap without a copy, with rows as if it had never begun."""
+    table, fresh = make(), make(BLOCK + 5)
+    table.reserve(3 * BLOCK)
+    parts = [table.weight, table._mean, table._square, table._steps]
+    table.grow(2 * BLOCK)
+    for part in parts:
+        part.fill_(7)
+    table.load_state(make(5).state())
+    table.grow(BLOCK + 5)
+    assert digest(table) == digest(fresh)
+    table.grow(3 * BLOCK)
+    there = (table.weight, table._mean, table._square, table._steps)
+    assert [part.data_ptr() for part in there] == [part.data_ptr() for part in parts]
 
 
 @pytest.mark.gpu

@@ -9,6 +9,7 @@ from model.errors import ModelError
 from model.storage.aliases import LATEST, find
 from model.storage.checkpoint import say_farewell
 from tests.model.commands import Run, ids
+from tests.model.storage.test_delta_log import Chain
 
 
 def test_the_list_shows_all_with_their_aliases(run: Run, directory: Path) -> None:
@@ -103,8 +104,27 @@ def test_verify_reads_every_byte(run: Run, directory: Path) -> None:
     arrays.write_bytes(arrays.read_bytes()[:-1] + b"?")
     found = run("snapshots", "verify")
     assert found.exit_code == 1
-    assert found.stdout.splitlines()[1:] == [f"{first}\twhole", f"{second}\tdamaged", f"{third}\twhole"]
+    assert found.stdout.splitlines()[1:] == [f"{first}\twhole\t0", f"{second}\tdamaged\t", f"{third}\twhole\t0"]
     assert "is damaged" in found.stderr
+
+
+def test_verify_follows_the_deltas(run: Run, tmp_path: Path) -> None:
+    """Of the chain that is written to and of the one before; one that is garbage, or missing, is told."""
+    chain = Chain(tmp_path / "hstu-data" / "snapshots" / "silu")
+    first = chain.root.name
+    chain.append(), chain.append()
+    chain.move()
+    second = chain.begin()
+    last = chain.append()
+    found = json.loads(run("snapshots", "verify", "--json").stdout)
+    assert (found["whole"], found["deltas"]) == ([first, second], {first: 3, second: 1})
+    chain.paths[0].unlink()
+    last.write_bytes(b"garbage")
+    found = run("snapshots", "verify")
+    assert found.exit_code == 1
+    assert found.stdout.splitlines()[1:] == [f"{first}\twhole\tdamaged", f"{second}\twhole\tdamaged"]
+    assert f"{last.name} is damaged" in found.stderr
+    assert "Delta 1 is missing" in found.stderr
 
 
 def test_promote_says_why_not(run: Run, directory: Path) -> None:

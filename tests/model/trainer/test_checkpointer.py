@@ -1,5 +1,6 @@
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
+from xxhash import xxh3_128_hexdigest
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
@@ -127,6 +129,56 @@ def test_a_run_is_resumed_with_other_operational_settings_only(tmp_path: Path) -
     with pytest.raises(ModelError, match=r"train\.batch_examples = 8, but now it is 4"):
         start(tmp_path, batch_examples=4)
     start(tmp_path, checkpoint_s=5.0, keep_snapshots=3, metrics_host="0.0.0.0", metrics_port=1).close()
+
+
+def capped(most: int) -> dict[str, Any]:
+    return deciding(train=TRAIN.model_copy(update={"max_items": most}))
+
+
+def test_a_cap_may_become_another_cap(tmp_path: Path) -> None:
+    """Larger or smaller; a run that began without one, or goes on without one, would not know who leaves."""
+    for before, now in ((100, 200), (200, 100)):
+        refuse_other_settings(capped(before), capped(now), tmp_path)
+    for before, now in ((0, 100), (100, 0)):
+        with pytest.raises(ModelError, match=f"train.max_items = {before}, but now it is {now}"):
+            refuse_other_settings(capped(before), capped(now), tmp_path)
+
+
+def on_disk(folder: Path) -> dict[str, str]:
+    return {str(path): xxh3_128_hexdigest(path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_cap_below_the_items_in_use_is_refused(tmp_path: Path) -> None:
+    """With both numbers, and nothing changed; the least that it names will do."""
+    training = run(start(tmp_path, max_items=24), after_step=lambda step: step == 5)
+    used = training.learner.items.known
+    training.checkpoint()
+    training.close()
+    before = on_disk(tmp_path)
+    with pytest.raises(ModelError, match=rf"max_items = {used - 1} is less than the {used} items.*set it to {used} or"):
+        start(tmp_path, max_items=used - 1)
+    assert on_disk(tmp_path) == before
+    start(tmp_path, max_items=used).close()
+
+
+def test_a_cap_is_raised_from_a_checkpoint_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """More items stay from there on; a run that is killed before or after its next checkpoint has the same bits."""
+    caplog.set_level("INFO", "hstu.train")
+    training = run(start(tmp_path / "run", max_items=12), after_step=lambda step: step == 4)
+    training.checkpoint()
+    training.close()
+    for folder in ("kept", "killed"):
+        shutil.copytree(tmp_path / "run", tmp_path / folder)
+    raised = run(start(tmp_path / "run", max_items=24))
+    assert "train.max_items is 24 from here on; it was 12." in caplog.messages
+    assert 12 < raised.learner.items.known <= 24
+    assert raised.digests != run(start(tmp_path / "kept", max_items=12)).digests
+    for kept in (False, True):
+        killed = run(start(tmp_path / "killed", max_items=24), after_step=lambda step: step == 6)
+        if kept:
+            killed.checkpoint()
+        killed._checkpoints.close()
+    assert run(start(tmp_path / "killed", max_items=24)).digests == raised.digests
 
 
 def test_two_processes_do_not_train_under_one_name(tmp_path: Path) -> None:

@@ -244,12 +244,25 @@ def test_factory_streams_are_ordered() -> None:
 
 
 def test_only_a_partition_that_is_ahead_may_be_paused() -> None:
-    """What waits for others counts; a partition that the others wait for has 0, even if its records are of one time."""
+    """The bytes that wait for others; of a partition that the others wait for 0, even if all are of one time."""
     merge = Merge(2)
     for serial in (1, 2, 3):
         put(merge, 0, serial, serial, 10)
-    assert merge.ahead("examples", 0) == 3
+    assert merge.ahead("examples", 0) == (three := merge.pending_bytes) > 0
     put(merge, 1, 0, 1, 10)
     assert (merge.ahead("examples", 0), merge.ahead("examples", 1)) == (0, 0)
     merge.beat("examples", 0, 20)
-    assert (merge.ahead("examples", 0), merge.ahead("examples", 1)) == (3, 0)
+    assert (merge.ahead("examples", 0), merge.ahead("examples", 1)) == (three, 0)
+
+
+def test_large_records_count_for_more() -> None:
+    """Both copies of a message in memory count, and none once it has left."""
+    merge = Merge(1, 1)
+    merge.put_item(0, 0, 10, "small", size=100)
+    small = merge.pending_bytes
+    merge.put_item(0, 1, 10, "large", size=1 << 20)
+    assert merge.pending_bytes - small > 2 << 20
+    merge.beat("items", 0, 20)
+    merge.beat("examples", 0, 20)
+    assert [placed.value for placed in iter(merge.pop, None)] == ["small", "large"]
+    assert merge.pending_bytes == merge.ahead("items", 0) == merge.queues["items"][0].bytes == 0

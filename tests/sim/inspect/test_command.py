@@ -235,3 +235,14 @@ def test_what_a_file_holds_is_said_in_words(tmp_path: Path, inspected: Any) -> N
     assert held == ["integers", "numbers", "datetimes", "booleans", "lists"]
     assert "from 2023-12-31 15:00:00" in said
     assert "times are datetimes (Asia/Tokyo)." in said
+
+
+@pytest.mark.parametrize("column", ["date", "sold"])
+def test_dates_that_may_be_read_in_two_ways_are_asked_for(tmp_path: Path, inspected: Any, column: str) -> None:
+    """By the column and the flags; with the format alone the log is read."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"user,item,{column}\na,b,03/04/2020 10:00:00\na,c,04/05/2020 10:00:00\n")
+    assert f"--time {column} --time-format '%m/%d/%Y %H:%M:%S'" in inspected(str(path))
+    said = inspected(str(path), time_format="%d/%m/%Y %H:%M:%S")
+    assert "2 rows, 2 events of 1 users on 2 items, from 2020-04-03 10:00:00 to 2020-05-04 10:00:00" in said
+    assert "No column holds times as %d.%m.%Y;" in inspected(str(path), time_format="%d.%m.%Y")

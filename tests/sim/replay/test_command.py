@@ -99,14 +99,16 @@ def test_contradictions_are_refused_before_a_source_is_read(calls: list[tuple[st
 def test_what_can_be_refused_without_the_log_is_refused_before_it_is_read(tmp_path: Path) -> None:
     """Folders that are there, a model that is too short, a Kafka that does not answer: reading may take an hour."""
     (tmp_path / "store" / "p0").mkdir(parents=True)
-    direct = ReplayOptions(log=["absent.csv"], direct=True, data_dir=tmp_path)
+    log = tmp_path / "log.csv"
+    log.write_text("no column of a log\n1\n")
+    direct = ReplayOptions(log=[str(log)], direct=True, data_dir=tmp_path)
     with pytest.raises(SimError, match="store is there already, and --direct begins with nothing"):
         run_replay(loaded, direct)
     with pytest.raises(SimError, match="was not made by --direct, so --restart keeps it"):
         run_replay(loaded, replace(direct, restart=True))
     with pytest.raises(ModelError, match=r"is less than stream\.example_tokens"):
         run_replay(lambda flags: loaded(flags | {"model.max_len": 16}), replace(direct, data_dir=tmp_path / "other"))
-    for options in (ReplayOptions(log=["absent.csv"], bootstrap="127.0.0.1:1"), ReplayOptions(log=["absent.csv"])):
+    for options in (ReplayOptions(log=[str(log)], bootstrap="127.0.0.1:1"), ReplayOptions(log=[str(log)])):
         with pytest.raises(BrokerError, match="No Kafka"):
             run_replay(loaded, options)
 

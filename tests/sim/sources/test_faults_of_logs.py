@@ -58,6 +58,8 @@ def test_a_unit_can_be_said(tmp_path: Path) -> None:
     content = "user_id,item_id,ts\nu1,a,5000\nu1,b,1500000\n"
     assert triples(log_of(tmp_path / "log.csv", content, time_unit="ms")) == [("u1", "a", 5), ("u1", "b", 1500)]
     assert any("before 1973" in said for said in log_of(tmp_path / "log.csv", content).remarks)
+    days = log_of(tmp_path / "log.csv", "user_id,item_id,ts\nu1,a,44000.04\n").remarks
+    assert any("--time-unit excel-days" in said for said in days)
 
 
 @pytest.mark.parametrize("day", ["20240131", 20240131, "20240131000000", 20240131.0])
@@ -313,3 +315,62 @@ def test_ids_among_which_some_are_no_whole_numbers_stay_as_they_are(tmp_path: Pa
     """Versions, for one."""
     log = log_of(tmp_path / "log.csv", f"user_id,item_id,ts\nu,1.0,{T}\nu,1.1,{T + 1}\nu,1,{T + 2}\n")
     assert [item for _, item, _ in triples(log)] == ["1.0", "1.1", "1"]
+
+
+@pytest.mark.parametrize("cells", [("0,5", "4"), (" 0,50", "4,0 "), ("0,5000", "+4,0")])
+@pytest.mark.parametrize("flags", [{}, {"rating": "rating"}])
+def test_ratings_may_have_a_decimal_comma(tmp_path: Path, cells: tuple[str, str], flags: dict[str, str]) -> None:
+    """Named or guessed; never is every row a click in silence."""
+    content = f"user_id;item_id;ts;rating\nu;a;{T};{cells[0]}\nu;b;{T + 1};{cells[1]}\n"
+    log = log_of(tmp_path / "log.csv", content, **flags)
+    assert [(event["action"], event["value"]) for event in events_of(log)] == [("rate", 0.5), ("rate", 4.0)]
+
+
+def test_a_comma_that_may_mark_thousands_is_refused(tmp_path: Path) -> None:
+    """0,125 can be no thousands."""
+    content = f"user_id;item_id;ts;rating\nu;a;{T};0,125\nu;b;{T + 1};1,000\nu;c;{T + 2};four\n"
+    with pytest.raises(SimError, match=r"1 × rating is no number; 1 × rating has a comma that may mark thous"):
+        log_of(tmp_path / "log.csv", content, rating="rating")
+    log = log_of(tmp_path / "log.csv", content, rating="rating", skip_bad="2")
+    assert [event["value"] for event in events_of(log)] == [0.125]
+
+
+@pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
+def test_blanks_around_an_id_are_no_part_of_it(tmp_path: Path, name: str) -> None:
+    """As around a name in the header; blanks alone are no id. In a request and a catalogue as well."""
+    rows = pl.DataFrame(
+        {
+            "user_id": [" u1", "u1 ", " ", "u1"],
+            "item_id": ["i1 ", " i2", "i3", " NULL "],
+            "req": ["r ", " r", "r", "r"],
+            "label": [" 0", "1 ", "0", "0"],
+            "ts": [f" {T} "] * 4,
+        }
+    )
+    write = {"log.csv": rows.write_csv, "log.jsonl": rows.write_ndjson, "log.parquet": rows.write_parquet}[name]
+    write(tmp_path / name)
+    (tmp_path / "items.txt").write_text("item_id , title\ni1 ,One\n i2,Two\n")
+    flags = {"request": "req", "action": "label", "skip_bad": "2", "items": str(tmp_path / "items.txt")}
+    log = open_log([str(tmp_path / name)], flags)
+    shown, click = events_of(log)
+    assert (shown["user_id"], shown["request_id"], shown["items"]) == ("u1", "r", ["i1", "i2"])
+    assert (click["user_id"], click["request_id"], click["item_id"]) == ("u1", "r", "i2")
+    assert log.summary.bad == {"user_id is no id": 1, "item_id is no id": 1}
+    assert [key for key, _ in log.catalogue] == ["i1", "i2"]
+
+
+@pytest.mark.parametrize("text", ["2020-03-29 02:30:00", "2020-03-29T02:30", "29.03.2020 02:30:00"])
+def test_a_time_that_summer_time_leaves_out_is_refused(tmp_path: Path, text: str) -> None:
+    """In any format; in UTC it is a time."""
+    other = text.replace("02:30", "03:30")
+    content = f"user_id,item_id,ts\nu,a,{other}\nu,b,{other}\nu,c,{text}\n"
+    with pytest.raises(SimError, match=r"Row 3 of .*, or one that summer time in Europe/Berlin leaves out"):
+        log_of(tmp_path / "log.csv", content, time_zone="Europe/Berlin")
+    assert triples(log_of(tmp_path / "log.csv", content))[0] == ("u", "c", 1_585_449_000)
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:00-01:00", "0001-01-01T00:00:00+01:00"])
+def test_a_time_beyond_the_calendar_is_a_bad_row(tmp_path: Path, text: str) -> None:
+    """No traceback."""
+    content = f"user_id,item_id,ts\nu,a,2020-01-01T00:00:00Z\nu,b,2020-01-01T00:00:00Z\nu,c,{text}\n"
+    assert len(log_of(tmp_path / "log.csv", content, skip_bad="1")) == 2

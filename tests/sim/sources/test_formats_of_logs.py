@@ -232,3 +232,30 @@ def test_another_encoding_is_named_by_its_line(tmp_path: Path) -> None:
         SimError, match=r"Line 3 of .* is no utf-8 \(byte 0xe9\); name its encoding: --encoding latin-1"
     ):
         log_of(tmp_path / "log.csv", CSV.encode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"user_id": "u", "item_id": "a", "ts": %d, "price": NaN, "deep": [Infinity, -Infinity]}',
+        """{'user_id': u'u', 'item_id': 'a', 'ts': %d, 'price': nan, 'deep': [inf, -inf]}""",
+        '[{"user_id": "u", "item_id": "a", "ts": %d, "price": NaN}]',
+        '{"payload": "{\\"user_id\\": \\"u\\", \\"item_id\\": \\"a\\", \\"ts\\": %d, \\"price\\": NaN}"}',
+    ],
+)
+def test_numbers_that_json_has_not_are_null(tmp_path: Path, line: str) -> None:
+    """As Python writes them; in a column that is not read they cost no row, in one that is they are no number."""
+    before = "payload." if "payload" in line else ""
+    flags = {role: f"{before}{name}" for role, name in (("user", "user_id"), ("item", "item_id"), ("time", "ts"))}
+    assert triples(log_of(tmp_path / "log.jsonl", line % T, **flags)) == [("u", "a", T)]
+    with pytest.raises(SimError, match=r"which is no number"):
+        log_of(tmp_path / "log.jsonl", line % T, **flags, rating=f"{before}price")
+
+
+def test_a_word_that_looks_like_a_number_is_no_json(tmp_path: Path) -> None:
+    """NaN in a line that is broken, or holds half a character."""
+    good = json.dumps({"user_id": "u", "item_id": "NaN Infinity", "ts": T}) + "\n"
+    bad = '{"user_id": "u", "item_id": NaN, \n{"user_id": "\\ud800", "item_id": "a", "ts": NaN}\nNaN\n'
+    log = log_of(tmp_path / "log.jsonl", good + bad, skip_bad="3")
+    assert triples(log) == [("u", "NaN Infinity", T)]
+    assert log.summary.bad == {"no JSON object": 3}

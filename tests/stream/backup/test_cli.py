@@ -47,11 +47,15 @@ def test_backups_by_hand(tmp_path: Path) -> None:
     with closing(open_store(partition_path(first, 0))) as store:
         digest = read_on(store, LOG, 60).digest
     assert "partition 0: the backup of 20" in hstu(first, "backup", *url).output
-    assert hstu(first, "backup", *url).output == "partition 0: nothing that the newest backup has not\n"
+    assert hstu(first, "backup", *url).output == "partition 0: nothing that the newest whole backup has not\n"
     verified = hstu(first, "verify", *url)
     assert (verified.output.startswith("partition 0: whole, the backup of 20"), verified.exit_code) == (True, 0)
     assert "180 records read" in hstu(second, "restore", *url).output
-    assert "no backup that is whole and has read more" in hstu(second, "restore", *url).output
+    again = hstu(second, "restore", *url)
+    assert ("no backup that is whole and has read more" in again.output, again.exit_code) == (True, 0)
+    nothing = hstu(tmp_path / "third", "restore", "--url", str(tmp_path / "wrong"))
+    assert f"no whole backup in {tmp_path / 'wrong'}/p0, and no store here" in nothing.output
+    assert nothing.exit_code == 1
     with closing(open_store(partition_path(second, 0))) as store:
         assert Partition(store, 0, SETTINGS).digest == digest
     next((tmp_path / "backups" / "p0" / "data").iterdir()).unlink()

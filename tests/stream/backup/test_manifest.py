@@ -50,3 +50,10 @@ def test_another_version_is_refused() -> None:
     data = line + b"\n" + xxh3_128_hexdigest(line).encode() + b"\n"
     with pytest.raises(FormatError, match=r"The backup b is of version 2; this hstu-stream reads 1: .* version"):
         decode_manifest(data, "b")
+
+
+@pytest.mark.parametrize("line", [b"", b"[]", b'{"version":1}', b'{"version":"1"}'])
+def test_what_is_no_manifest_under_its_own_digest_is_damaged(line: bytes) -> None:
+    """Written by something else, or by hand: passed over as any damaged one."""
+    with pytest.raises(DamagedError, match="The backup b is damaged: its manifest"):
+        decode_manifest(line + b"\n" + xxh3_128_hexdigest(line).encode() + b"\n", "b")

@@ -1,6 +1,7 @@
 """Backups of one partition: incremental, pruned, verified, and written by the newest owner alone."""
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from stream.backup.manifest import Manifest
 from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
-from stream.errors import DamagedError, FencedError
+from stream.errors import DamagedError, FencedError, FormatError
 from stream.store.rocksdb import RocksStore, open_store, read_meta
 from tests.stream.backup.stores import backups_in, make_log, read_on, save
 
@@ -65,7 +66,7 @@ def test_older_backups_and_their_files_go(tmp_path: Path) -> None:
         for end in (60, 120, 180, 240):
             read_on(store, LOG, end)
             save(store, backups, tmp_path / "aside")
-            backups.place.under("data").write("000000000001-00000000-of-a-crash", b"half a file")
+            backups.place.under("data").write(f"000000000001-00000000-{0:032x}", b"half a file")
         read_on(store, LOG, 300)
         save(store, backups, tmp_path / "aside")
     kept = list(backups.newest_first())
@@ -89,6 +90,98 @@ def test_a_file_that_was_lost_is_copied_again(tmp_path: Path) -> None:
         read_on(store, LOG, 300)
         save(store, backups, tmp_path / "aside")
     backups.verify(next(backups.newest_first()))
+
+
+def test_what_is_none_of_ours_is_passed_over(tmp_path: Path) -> None:
+    """Files and folders of other names, in the backups and beside their files, harm nothing and stay."""
+    backups, folder = backups_in(tmp_path / "backups", keep=2), tmp_path / "backups" / "p0"
+    with closing(open_store(tmp_path / "p0")) as store:
+        read_on(store, LOG, 60)
+        save(store, backups, tmp_path / "aside")
+        name = backups.names()[0]
+        strangers = [f"{name}.tmp", "epoch-old", f"backup-9{name[7:]}", "data/notes", "data/0", f"{name[:-5]}.json~"]
+        for stranger in strangers:
+            (folder / stranger).write_text("not ours")
+        folders = [
+            f"backup-999{name[10:]}",
+            "data/.snapshot",
+            f"data/{backups.load(name).files[0].stored[:-32]}{0:032x}",
+        ]
+        for each in folders:
+            (folder / each).mkdir()
+        for end in (120, 180):
+            read_on(store, LOG, end)
+            later = backups_in(tmp_path / "backups", keep=2)
+            assert save(store, later, tmp_path / "aside")
+    assert [manifest.offsets[0] for manifest in later.newest_first()] == [180, 120]
+    assert name not in later.names()
+    assert all((folder / each).exists() for each in strangers + folders)
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+@pytest.mark.parametrize("harm", [cut_off, Path.unlink])
+@pytest.mark.parametrize("what", ["manifests", "a file"])
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_damaged_backup_is_made_again_without_new_records(
+    restarted: bool, what: str, harm: Callable[[Path], None], tmp_path: Path
+) -> None:
+    """By the same worker and by the next one; the damaged ones are gone, and what is left is whole."""
+    backups, folder = backups_in(tmp_path / "backups"), tmp_path / "backups" / "p0"
+    with closing(open_store(tmp_path / "p0")) as store:
+        for end in (100, 150):
+            read_on(store, LOG, end)
+            save(store, backups, tmp_path / "aside")
+        for path in folder.glob("backup-*.json") if what == "manifests" else [max((folder / "data").iterdir())]:
+            harm(path)
+        if restarted:
+            backups = backups_in(tmp_path / "backups")
+        assert save(store, backups, tmp_path / "aside") is not None
+        assert save(store, backups, tmp_path / "aside") is None
+    assert backups.names()
+    for name in backups.names():
+        backups.verify(backups.load(name))
+    assert next(backups.newest_first()).offsets == [150, 150, 150]
+
+
+def test_damaged_backups_are_none_of_those_that_are_kept(tmp_path: Path) -> None:
+    """Two whole ones stay where one of three was damaged."""
+    backups = backups_in(tmp_path / "backups", keep=2)
+    with closing(open_store(tmp_path / "p0")) as store:
+        for end in (100, 150):
+            read_on(store, LOG, end)
+            save(store, backups, tmp_path / "aside")
+        cut_off(tmp_path / "backups" / "p0" / backups.names()[0])
+        read_on(store, LOG, 200)
+        save(store, backups, tmp_path / "aside")
+    assert [manifest.offsets[0] for manifest in backups.newest_first()] == [200, 100]
+    assert len(backups.names()) == 2
+    for manifest in backups.newest_first():
+        backups.verify(manifest)
+
+
+def test_backups_that_somebody_deletes_are_made_again(tmp_path: Path) -> None:
+    """With all that was in their folder."""
+    backups = backups_in(tmp_path / "backups")
+    with closing(open_store(tmp_path / "p0")) as store:
+        read_on(store, LOG, 60)
+        save(store, backups, tmp_path / "aside")
+        shutil.rmtree(tmp_path / "backups" / "p0")
+        assert save(store, backups, tmp_path / "aside")
+    backups.verify(next(backups.newest_first()))
+
+
+def test_a_backup_of_another_number_of_partitions_is_refused(tmp_path: Path) -> None:
+    """The sentence says what to set."""
+    backups = backups_in(tmp_path / "backups")
+    with closing(open_store(tmp_path / "p0")) as store:
+        read_on(store, LOG, 60)
+        save(store, backups, tmp_path / "aside")
+    others = PartitionBackups(Place(str(tmp_path / "backups")), "", 0, 4, 2)
+    with pytest.raises(FormatError, match=r"is of 1 partitions, and the settings say 4; .* set stream.partitions = 1"):
+        next(others.newest_first())
 
 
 def taken_over(tmp_path: Path) -> tuple[RocksStore, PartitionBackups, PartitionBackups]:
@@ -115,6 +208,18 @@ def test_a_worker_that_has_lost_the_partition_writes_no_backup(tmp_path: Path) -
         assert next(successor.newest_first()).epoch.startswith("000000000003-")
         with pytest.raises(FencedError):
             save(store, successor, tmp_path / "aside")
+
+
+def test_a_worker_that_is_cut_off_leaves_its_successor_alone(tmp_path: Path) -> None:
+    """It reads nothing any more, so that it has nothing to back up, and claims nothing."""
+    store, zombie, successor = taken_over(tmp_path)
+    with closing(store), closing(open_store(tmp_path / "other")) as other:
+        with pytest.raises(FencedError):
+            save(store, zombie, tmp_path / "aside")
+        for end in (200, 250):
+            read_on(other, LOG, end)
+            assert save(store, zombie, tmp_path / "aside") is None
+            assert save(other, successor, tmp_path / "of-other")
 
 
 def test_a_worker_that_loses_the_partition_while_it_copies_writes_no_manifest(

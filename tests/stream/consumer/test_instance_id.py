@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stream.consumer import instance_id
-from stream.consumer.instance_id import lease, lease_free
+from stream.consumer.instance_id import lease, lease_free, lease_named
+from stream.errors import HstuError
 
 
 def test_an_id_is_leased_to_one_user(tmp_path: Path) -> None:
@@ -52,6 +53,16 @@ def test_a_copied_folder_has_ids_of_its_own(tmp_path: Path, monkeypatch: pytest.
     names += [leased(tmp_path / "a"), leased(tmp_path / "copy")]
     assert names[0] == names[1]
     assert len(set(names)) == 4
+
+
+def test_a_given_id_is_the_same_on_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod that moves comes back as the member that it was; a second process of that name is refused."""
+    for kernel in ("one machine", "another machine"):
+        monkeypatch.setattr(instance_id, "_running_kernel", lambda kernel=kernel: kernel)
+        with lease_named(tmp_path / "seats", "pod-0") as instance:
+            assert instance.name == "pod-0"
+            with pytest.raises(HstuError, match=r"Another worker of .* has the name pod-0; give each its own"):
+                lease_named(tmp_path / "seats", "pod-0")
 
 
 def test_a_killed_process_frees_its_id(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, strategies as st
 
-from stream.consumer.progress import PollBatch, Progress, refuse_dropped, refuse_lost
+from stream.consumer.progress import IN_FLIGHT_BYTES, PollBatch, Progress, refuse_dropped, refuse_lost
 from stream.errors import BrokerError
 
 HERE = ("actions", 3)
@@ -16,6 +16,8 @@ class Record:
     topic: str = HERE[0]
     partition: int = HERE[1]
     timestamp: int = 0
+    key: bytes | None = None
+    value: bytes | None = None
 
 
 def progress_at(offset: int, in_flight_records: int = 100) -> Progress:
@@ -57,6 +59,17 @@ def test_batches_from_before_a_seek_are_void() -> None:
     assert progress.is_current(again := poll(progress, 0, 1))
     progress.clear()
     assert not progress.is_current(again)
+
+
+def test_large_records_stop_polls_before_their_number_does() -> None:
+    """Ten records of 7 MiB in flight are too many where a hundred small ones are not; handled ones leave room."""
+    progress = progress_at(0)
+    large = bytes(IN_FLIGHT_BYTES // 9)
+    batch = PollBatch(progress[HERE], [Record(offset, key=b"user", value=large) for offset in range(10)])
+    assert asyncio.run(progress.pollable([HERE], 0.01)) == set()
+    progress.handled(batch)
+    assert progress[HERE].in_flight_bytes == 0
+    assert asyncio.run(progress.pollable([HERE], 0.01)) == {HERE}
 
 
 def test_nothing_is_handled_after_the_end() -> None:

@@ -13,7 +13,9 @@ def test_a_record_can_be_sent_only_once_it_is_committed() -> None:
     assert (outbox.unsent(), len(outbox), outbox.last) == ([], 0, 9)
     store.write(outbox.write_back())
     assert outbox.unsent() == []
+    assert outbox.bytes == 0
     outbox.committed()
+    assert outbox.bytes == len(b"onetwo")
     assert [(out.number, out.topic, out.key, out.value, out.headers) for out in outbox.unsent()] == [
         (8, "examples", b"u", b"one", []),
         (9, "dead-letters", None, b"two", [("reason", b"late")]),
@@ -33,5 +35,6 @@ def test_what_kafka_has_not_acknowledged_is_there_after_a_restart() -> None:
     assert [out.value for out in outbox.unsent()] == [b"2", b"3"]
     again = Outbox(store, last=3)
     assert again.unsent() == outbox.unsent()
+    assert again.bytes == outbox.bytes == 2
     again.sent(3)
-    assert (len(again), store.data) == (0, {})
+    assert (len(again), again.bytes, store.data) == (0, 0, {})

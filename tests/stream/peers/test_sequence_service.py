@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -72,7 +72,17 @@ def test_without_the_token_nothing_is_answered(worker: Worker, shown: dict[str, 
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'{"user":"ann"}', b'{"user":7,"last":1}', b'{"user":"ann","last":0}', b" " * 5000]
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"user":"ann"}',
+        b'{"user":7,"last":1}',
+        b'{"user":"ann","last":0}',
+        b" " * 5000,
+        b'{"x":' + b"[" * 1500 + b"]" * 1500 + b"}",
+    ],
 )
 def test_what_is_no_question_is_refused(worker: Worker, body: bytes) -> None:
     """Whatever is sent, the service lives on."""
@@ -144,6 +154,70 @@ def test_a_worker_that_hangs_is_given_up_in_time(tmp_path: Path) -> None:
             assert time.monotonic() - began_s < 2
     with closing(reader_of(tmp_path, Address(url, "elsewhere"))) as reader, pytest.raises(StoreError, match="refused"):
         reader.tokens("ann", 3)
+
+
+def refusal(folder: Path, url: str) -> str:
+    """Return why a server cannot read the tokens of a user whose worker is said to be at an address."""
+    with closing(reader_of(folder, Address(url, "elsewhere"))) as reader, pytest.raises(StoreError) as refused:
+        reader.tokens("ann", 3)
+    return str(refused.value)
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
+    """Yield the address of what answers every request so, and the requests that came."""
+    requests: list[bytes] = []
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listening.accept()
+                with connection:
+                    requests.append(connection.recv(65536))
+                    connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}", requests
+        finally:
+            listening.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort", "IncompleteRead"),
+        (b"HTTP/1.1 503 No\r\nContent-Length: 99\r\n\r\nshort", "IncompleteRead"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "BadStatusLine"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "answers None, not application/x-hstu-tokens"),
+    ],
+)
+def test_odd_answers_are_named(answer: bytes, why: str, tmp_path: Path) -> None:
+    """Whatever listens at the address."""
+    with answering(answer) as (url, _):
+        said = refusal(tmp_path, url)
+    assert f"worker at {url}" in said
+    assert why in said
+
+
+@pytest.mark.parametrize("url", ["worker-1:9100", "//h", "file:///etc", "http://a b", "http://h:x", "http://h:99999"])
+def test_odd_addresses_are_named(url: str, tmp_path: Path) -> None:
+    """Nothing but HTTP is opened."""
+    said = refusal(tmp_path, url)
+    assert f"worker at {url}, which" in said
+    assert "stream.worker_url" in said
+
+
+def test_the_token_goes_nowhere_else(tmp_path: Path) -> None:
+    """A redirect is not followed, but named."""
+    with answering(b"HTTP/1.1 200 OK\r\n\r\n") as (other, requests):
+        redirect = f"HTTP/1.1 302 Found\r\nLocation: {other}/\r\nContent-Length: 0\r\n\r\n".encode()
+        with answering(redirect) as (url, _):
+            assert f"worker at {url} answers 302" in refusal(tmp_path, url)
+    assert requests == []
 
 
 def test_another_token_and_another_format_are_named(worker: Worker, tmp_path: Path) -> None:

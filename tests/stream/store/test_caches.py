@@ -118,6 +118,22 @@ def test_a_block_that_is_missing_or_short_is_damage() -> None:
         users_of(store).find(255)
 
 
+def test_texts_have_their_room_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older half leaves, and is found in the store again; long texts leave sooner than short ones."""
+    monkeypatch.setattr(caches, "_TEXTS_BYTES", 100_000)
+    kept = {}
+    for length in (1, 250):
+        store = MemoryStore({})
+        texts = TextIndex(store.get)
+        for first in range(0, 1_000, 50):
+            texts.learn(tuple((key, "\N{SNOWMAN}" * length + str(key)) for key in range(first, first + 50)))
+            store.write(texts.write_back())
+        assert 0 < texts._size <= 100_000
+        kept[length] = len(texts._texts)
+        assert texts.find(7) == "\N{SNOWMAN}" * length + "7"
+    assert kept[1] > kept[250]
+
+
 def test_texts_are_learned_all_or_none() -> None:
     """A collision names both texts; what came with it is not remembered; what was learned is in the store."""
     store = MemoryStore({})

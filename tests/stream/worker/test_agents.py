@@ -14,7 +14,8 @@ from stream.errors import BrokerError, HstuError
 from stream.example import END_OF_TIME_MS, Example, Heartbeat, content, decode, encode_example
 from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
-from stream.kafka.topics import create_topics
+from stream.kafka.groups import other_member
+from stream.kafka.topics import create_topics, workers_group
 from stream.schema.ids import partition_of
 from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
@@ -140,7 +141,11 @@ def test_workers_own_the_same_partitions_of_all_sources(
 
 
 def test_sigterm_leaves_everything_sent_and_closed(bootstrap: str, settings: StreamSettings, tmp_path: Path) -> None:
-    """Exit code 0, no traceback, an empty outbox, stores that open, the dead-letters delivered byte for byte."""
+    """Exit code 0, no traceback, an empty outbox, stores that open, the dead-letters delivered byte for byte.
+
+    In Kafka's group this worker has the name that it was given.
+    """
+    settings = settings.model_copy(update={"instance_id": "pod-0"})
     broken, huge = b'{"user_id": "u1", "ts": ', b"x" * 600_000
 
     async def run() -> None:
@@ -160,6 +165,9 @@ def test_sigterm_leaves_everything_sent_and_closed(bootstrap: str, settings: Str
             await until(delivered, "two dead-letters and the end")
             counted = worker.metrics()
             await until(ready, "readiness")
+            group = workers_group(settings), "pod-0"
+            assert await asyncio.to_thread(other_member, Kafka(bootstrap), *group, wait_s=0) == ""
+            assert await asyncio.to_thread(other_member, Kafka(bootstrap), group[0], "pod-1", wait_s=0) != ""
             assert worker.stop() == 0
             assert "Traceback" not in worker.says
         assert sum(counted["hstu_dead_letters_total"].values()) == 2

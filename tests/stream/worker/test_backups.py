@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import threading
+import time
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,10 @@ import pytest
 from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
 from stream.config import StreamSettings
-from stream.errors import BackupError, StoreBusyError
+from stream.errors import BackupError, StoreBusyError, StoreError
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
+from stream.peers.cluster_reader import open_sequences
 from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
 from stream.worker import backups
@@ -159,6 +162,63 @@ def test_a_backup_that_fails_is_named_and_the_work_goes_on(
     assert list((tmp_path / "backups" / "p0").glob("backup-*.json"))
 
 
+def test_a_fault_in_backups_ends_no_worker(
+    settings: StreamSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises: opening waits or goes on with what is here, and the age grows."""
+
+    def fault(*_: object, **__: object) -> None:
+        raise ValueError("a fault")
+
+    monkeypatch.setattr(backups, "_AGAIN_S", 0.05)
+
+    async def run() -> None:
+        partitions = partitions_in(settings, tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(PartitionBackups, "claim", fault)
+            with pytest.raises(StoreBusyError, match="none can be restored: a fault"):
+                await partitions.open("actions", 0)
+        await opened(partitions)
+        await partitions.handle(SourceTopic.ACTIONS, 0, clicks(10))
+        monkeypatch.setattr(PartitionBackups, "save", fault)
+        before_s = partitions.stores.age_s(0)
+        await partitions.stores.back_up(partitions)
+        assert "Partition 0 is not backed up: a fault" in caplog.text
+        assert (partitions.stores.age_s(0) or 0) > (before_s or 99)
+        monkeypatch.setattr(backups, "restore", fault)
+        await partitions.stores.follow(lambda number: False)
+        assert "Partition 0 does not stand by: a fault" in caplog.text
+        await partitions.close()
+        monkeypatch.setattr(PartitionBackups, "claim", fault)
+        again = partitions_in(settings, tmp_path)
+        await opened(again)
+        assert "Partition 0 goes on with the store that is here: a fault" in caplog.text
+        await again.close()
+
+    asyncio.run(run())
+
+
+def test_the_age_is_that_of_the_newest_whole_backup(settings: StreamSettings, tmp_path: Path) -> None:
+    """Also after a restart, and where the newest one is damaged; one that has it all is as good as new."""
+
+    async def run() -> None:
+        first = partitions_in(settings, tmp_path)
+        await opened(first)
+        await first.handle(SourceTopic.ACTIONS, 0, clicks(10))
+        first.stores._backups[0]._wall = lambda: time.time() - 5000
+        await first.stores.back_up(first)
+        assert (first.stores.age_s(0) or 0) < 100
+        await first.close()
+        second = partitions_in(settings, tmp_path)
+        await opened(second)
+        assert 5000 <= (second.stores.age_s(0) or 0) < 5100
+        await second.stores.back_up(second)
+        assert (second.stores.age_s(0) or 0) < 100
+        await second.close()
+
+    asyncio.run(run())
+
+
 def test_a_closed_partition_is_not_backed_up(settings: StreamSettings, tmp_path: Path) -> None:
     """One that was revoked while others were being backed up is passed over."""
 
@@ -193,6 +253,29 @@ def test_a_standby_takes_over_without_copying(
         await opened(second)
         assert await second.open("actions", 0) == 120
         await asyncio.gather(first.close(), second.close())
+
+    asyncio.run(run())
+
+
+def test_a_server_without_a_token_reads_no_store_that_stands_by(settings: StreamSettings, tmp_path: Path) -> None:
+    """It would answer as of the last backup; it reads it once a worker of this host has the partition."""
+
+    async def run() -> None:
+        first, second = partitions_in(settings, tmp_path / "first"), partitions_in(settings, tmp_path / "second")
+        await opened(first)
+        await first.handle(SourceTopic.ACTIONS, 0, clicks(100))
+        await first.stores.back_up(first)
+        await first.stores.follow(lambda number: False)
+        await second.stores.follow(lambda number: False)
+        with closing(open_sequences(tmp_path / "first", settings, None)) as reader:
+            assert reader.tokens("u1", 5) is not None
+        with closing(open_sequences(tmp_path / "second", settings, None)) as reader:
+            with pytest.raises(StoreError, match=r"p0 only stands by .*; set stream.peer_token_file"):
+                reader.tokens("u1", 5)
+            await first.close()
+            await opened(second)
+            assert reader.tokens("u1", 5) is not None
+        await second.close()
 
     asyncio.run(run())
 

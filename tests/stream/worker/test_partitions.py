@@ -260,3 +260,18 @@ def test_the_event_loop_goes_on_while_a_store_is_opened(tmp_path: Path, monkeypa
     went_on = threading.Event()
     monkeypatch.setattr(backups, "open_store", slowly)
     asyncio.run(run())
+
+
+def test_large_events_that_wait_pause_before_their_number_does() -> None:
+    """Of a megabyte each, fewer wait for a source that is behind; they are counted again by a store that is opened."""
+    store: Any = MemoryStore({})
+    settings = StreamSettings(partitions=1)
+    partition = Partition(store, 0, settings)
+    partition.handle(SourceTopic.ACTIONS, [Record(0, wire(action("u", "a", 1_000)))])
+    large = wire({"user_id": "u", "name": "n", "value": "v", "ts": 5_000, "note": "x" * 1_000_000})
+    lag = dict.fromkeys(SourceTopic, 7).get
+    for offset in range(40):
+        one = partitions.AssignedPartition(partition, store)
+        assert (SourceTopic.ATTRIBUTES in one.ahead(20_000, lag)) == (offset > 33)
+        partition.handle(SourceTopic.ATTRIBUTES, [Record(offset, large)])
+    assert Partition(store, 0, settings).waiting_bytes == partition.waiting_bytes > 40_000_000

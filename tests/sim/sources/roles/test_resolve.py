@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sim.errors import SimError
 from sim.sources.open_log import open_log
 from tests.sim.sources.logs import START_S as T, log_of, triples
 
@@ -82,3 +83,13 @@ def test_what_groups_no_shown_rows_is_no_request(
     content += "".join(f"u,i{n},{T + after},{request},{what}\n" for n, (request, after, what) in enumerate(rows))
     (tmp_path / "log.csv").write_text(content)
     assert "--request" not in " ".join(open_log([str(tmp_path / "log.csv")], {}).remarks)
+
+
+def test_a_date_of_two_meanings_is_the_time_where_no_other_is(tmp_path: Path) -> None:
+    """A replay asks for its format, and is content with that; a column of plain times is preferred."""
+    content = f"user,item,date,when\na,b,03/04/2020 10:00:00,{T}\n"
+    with pytest.raises(SimError, match=r"Column 'date' of .* say which: --time date --time-format '%m/%d"):
+        log_of(tmp_path / "log.csv", content.replace("when", "note").replace(str(T), "x"))
+    log = log_of(tmp_path / "log.csv", content.replace("when", "note"), time_format="%d/%m/%Y %H:%M:%S")
+    assert triples(log) == [("a", "b", 1_585_908_000)]
+    assert triples(log_of(tmp_path / "log.csv", content)) == [("a", "b", T)]

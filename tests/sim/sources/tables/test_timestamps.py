@@ -142,3 +142,25 @@ def test_a_column_that_holds_no_times_is_refused() -> None:
     """The sentence names the column, its type and the flag."""
     with pytest.raises(SimError, match=r"Column 'when' of a.csv holds booleans, no time; name another by --time"):
         read(pl.Series("when", [True]))
+
+
+@pytest.mark.parametrize("column", [[44000.4375, 44000.0], ["44000.4375", "44000"], [" 44000,4375", "44000,0"]])
+def test_days_of_excel_are_times_by_its_clock(column: list[object]) -> None:
+    """Half past ten of 2020-06-18, in Berlin's summer two hours earlier; with a decimal comma too."""
+    days = pl.Series("t", column)
+    assert read(days, TimeSettings("excel-days"))[0] == [1_592_476_200_000, 1_592_438_400_000]
+    times, read_as = read(days, TimeSettings("excel-days", zone="Europe/Berlin"))
+    assert (times[0], read_as) == (1_592_469_000_000, "Excel's days (Europe/Berlin)")
+    assert not TimeReader(TimeSettings("excel-days"), days, "a.csv").early
+
+
+def test_what_may_be_days_of_excel_is_said() -> None:
+    """Of numbers that no unit was given for; what is no number of days is a fault."""
+    days = pl.Series("t", [44000.4, 44001.0])
+    assert TimeReader(TimeSettings(), days, "a.csv").like_excel
+    assert not TimeReader(TimeSettings("s"), days, "a.csv").like_excel
+    assert not TimeReader(TimeSettings(), days * 1000, "a.csv").like_excel
+    odd = pl.Series("t", ["44000", "today", "1e300", "-1", None])
+    _, faults = TimeReader(TimeSettings("excel-days", zone="Europe/Berlin"), odd, "a.csv").read(odd)
+    wrong = [any(fault.wrong[row] for fault in faults) for row in range(len(odd))]
+    assert wrong == [False, True, True, True, True]
