@@ -1,5 +1,6 @@
 """From the flags that were given to those that a log is read by: of a known log, of a guess, or as they are."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -39,7 +40,7 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
-        found = guess(sample_of(table), named, given.get("time_format"))
+        found = guess(sample_of(table), taken(table, named), given.get("time_format"))
         own = _besides(found, named, rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
         return Resolved(own | given, (said + _unread(found, own | given)).strip())
@@ -61,22 +62,30 @@ def _unread(found: Guess, flags: Mapping[str, Any]) -> str:
     return f" Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
 
 
+def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns that have a role by flags; an exploded list of plain values may still have one."""
+    named = {role: str(flags[role]) for role in ROLES if role in flags}
+    if not any(name.startswith(f"{named.get('explode')}.") for name in table.columns):
+        named.pop("explode", None)
+    return named
+
+
 def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:
     """Return the columns that are sure of roles that were not named."""
     own = {role: each.column for role, each in found.roles.items() if each.certainty == "sure" and role not in named}
-    in_lists = {"shown", "clicked", "explode"} & set(named)
-    if in_lists or {"action", "rating"} & set(named):
+    slates = {"shown", "clicked"} & set(named)
+    if slates or {"action", "rating"} & set(named):
         own = {role: column for role, column in own.items() if role not in ("action", "rating")}
     elif {"action", "rating"} <= set(own):
         own.pop("action" if rated else "rating")
-    if in_lists:
+    if slates:
         own.pop("request", None)
         own.pop("item", None)
     return {role: column for role, column in own.items() if column != DEFAULTS.get(role)}
 
 
 def written(flags: Mapping[str, Any]) -> str:
-    """Return flags as they are typed."""
+    """Return flags as they are typed in a shell."""
     return " ".join(_written(name, value) for name, value in flags.items() if value is not None and value is not False)
 
 
@@ -86,6 +95,4 @@ def _written(name: str, value: Any) -> str:
         return "--header" if value else "--no-header"
     if value is True:
         return flag
-    text = str(value)
-    plain = text and all(letter.isalnum() or letter in "._-:/%+=@" for letter in text)
-    return f"{flag} {text}" if plain else f"{flag} '{text}'"
+    return f"{flag} {shlex.quote(str(value))}"

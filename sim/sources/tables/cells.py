@@ -1,6 +1,6 @@
 """Checked columns of ids, texts, labels and numbers: what is wrong with which cell."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -16,6 +16,18 @@ _CODES: Final = 0.001  # share of other numbers from which 0 and 1 are codes of 
 _DECIMAL_COMMA: Final = r"^([+-]?\d*),(\d+)$"
 _THOUSANDS: Final = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _SCIENTIFIC: Final = r"^-?\d(\.\d+)?[eE]\+?\d+$"
+
+_KINDS: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
+    ((pl.List, pl.Array), "lists"),
+    ((pl.Struct,), "objects"),
+    ((pl.Datetime,), "datetimes"),
+    ((pl.Date,), "dates"),
+    ((pl.Time,), "times of a day"),
+    ((pl.Duration,), "durations"),
+    ((pl.Boolean,), "booleans"),
+    ((pl.Binary,), "bytes"),
+    ((pl.Null,), "nothing"),
+)
 
 
 class Fault(NamedTuple):
@@ -82,6 +94,15 @@ def numbers_of(column: pl.Series) -> tuple[pl.Series, list[Fault]]:
         Fault(~values.is_finite().fill_null(False) & ~thousands, column.name, "is no number"),
         Fault(thousands, column.name, reason),
     ]
+
+
+def kind_of(dtype: pl.DataType) -> str:
+    """Return what a column of a type holds, in words: integers, datetimes, lists …"""
+    if dtype.is_integer():
+        return "integers"
+    if dtype.is_numeric():
+        return "numbers"
+    return next((kind for types, kind in _KINDS if dtype in types), "texts")
 
 
 def holds_lists(column: pl.Series) -> bool:

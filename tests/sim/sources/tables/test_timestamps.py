@@ -140,7 +140,7 @@ def test_a_time_that_workers_would_refuse_is_refused_here(values: list[object], 
 
 def test_a_column_that_holds_no_times_is_refused() -> None:
     """The sentence names the column, its type and the flag."""
-    with pytest.raises(SimError, match=r"Column 'when' of a.csv holds Boolean, no time; name another by --time"):
+    with pytest.raises(SimError, match=r"Column 'when' of a.csv holds booleans, no time; name another by --time"):
         read(pl.Series("when", [True]))
 
 
