@@ -54,11 +54,10 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
 
 
 def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
-    """Return the columns that have a role by flags; an exploded list of plain values may still have one."""
-    named = {role: str(flags[role]) for role in ROLES if role in flags}
-    if not any(name.startswith(f"{named.get('explode')}.") for name in table.columns):
-        named.pop("explode", None)
-    return named
+    """Return the columns that flags name, and exploded objects; an exploded list of plain values may have a role."""
+    named = {role: str(flags[role]) for role in ROLES if role in flags and role != "explode"}
+    objects = [name for name in table.settings.exploded if any(each.startswith(f"{name}.") for each in table.columns)]
+    return named | {f"explode {name}": name for name in objects}
 
 
 def _besides(table: Table, named: Mapping[str, Any], time_format: str | None, *, rated: bool) -> dict[str, Any]:

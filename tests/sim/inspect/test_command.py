@@ -174,6 +174,13 @@ def test_an_exploded_list_of_ids_is_the_item_that_its_name_says(tmp_path: Path, 
     assert "--item product --explode product" in said
 
 
+def test_exploded_objects_are_no_action(tmp_path: Path, inspected: Any) -> None:
+    """Whatever the name of their list."""
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"user": "u", "event": [{"item": "a", "ts": T}], "label": [{"rank": 1}]}))
+    assert "Actions: click 1 (positive)." in inspected(str(path), explode="event,label")
+
+
 def test_slates_in_lists_are_read_by_the_time_that_is_likely(tmp_path: Path, inspected: Any) -> None:
     """Without flags the lists and --shown are named; with them, the one column of times is taken, but not as sure."""
     path = tmp_path / "slates.parquet"
