@@ -19,7 +19,7 @@ from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
 from sim.sources.roles.resolve import ROLES, resolve, taken, written
-from sim.sources.tables.cells import NO_VALUES, holds_lists, kind_of, texts_of
+from sim.sources.tables.cells import NO_VALUES, holds_lists, ids_of, kind_of, numbers_of
 from sim.sources.tables.table import Table
 
 _EXAMPLES: Final = 3
@@ -127,7 +127,7 @@ def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
         if holds_lists(column):
             shown.add_row(escape(name), kind_of(column.dtype), "", "", "", "--explode or --shown")
             continue
-        texts = texts_of(column)
+        texts = ids_of(column)
         empty = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
         distinct = texts.filter(~empty).unique(maintain_order=True)
         examples = ", ".join(str(text)[:_LONGEST] for text in distinct.head(_EXAMPLES).to_list())
@@ -139,12 +139,12 @@ def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
 def _holds(column: pl.Series) -> str:
     if column.dtype != pl.String:
         return kind_of(column.dtype)
-    given = column.drop_nulls()
-    given = given.filter(given.str.strip_chars() != "")
-    for dtype, name in ((pl.Int64, "integers"), (pl.Float64, "numbers")):
-        if len(given) and given.str.strip_chars().cast(dtype, strict=False).null_count() == 0:
-            return name
-    return "texts"
+    given = column.drop_nulls().str.strip_chars()
+    given = given.filter(~given.str.to_lowercase().is_in(NO_VALUES))
+    if len(given) and given.cast(pl.Int64, strict=False).null_count() == 0:
+        return "integers"
+    _, faults = numbers_of(given)
+    return "numbers" if len(given) and not any(fault.wrong.any() for fault in faults) else "texts"
 
 
 def _print_content(console: Console, source: RecordedLog) -> None:

@@ -255,12 +255,16 @@ class PartitionBackups:
         kept = 0
         for name in names:
             ours = _epoch_of(name, _MANIFESTS) <= self._epoch
-            manifest = self._whole(name, sizes) if ours else self._readable(name)
-            if ours and (kept == self._keep or manifest is None):
+            if ours and kept == self._keep:
                 gone.append(name)
-            elif manifest:
+                continue
+            manifest = self._whole(name, sizes) if ours else self._readable(name)
+            if manifest:
                 kept += 1
                 named |= {file.stored for file in manifest.files}
+            elif ours:
+                _log.warning("The backup %s/%s is deleted, since it lacks files or is damaged.", self.place.url, name)
+                gone.append(name)
         self.place.delete(gone)
         files = (name for name in self._data.sizes() if name not in named)
         self._data.delete(name for name in files if "" < _epoch_of(name, _FILES) <= self._epoch)

@@ -108,6 +108,9 @@ def guess(
         if (best := _best(role, fitting)) is not None:
             roles[role] = best
             left.remove(best.column)
+    if "rating" not in roles and (odd := _best("rating", left)) is not None:
+        roles["rating"] = Role(odd.column, "unsure", "its name is one of a rating, but not all its values are numbers")
+        left.remove(odd.column)
     for role in ("user", "item"):
         if (best := _best(role, left)) is not None:
             roles[role] = best

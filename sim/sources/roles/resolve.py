@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from sim.sources.roles.guess import guess, sample_of
+from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
 from sim.sources.tables.table import Table
 
@@ -40,17 +40,18 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
-        own = _besides(table, named, given.get("time_format"), rated=rated)
+        found = guess(sample_of(table), taken(table, named), given.get("time_format"))
+        own = _besides(found, named, rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
-        return Resolved(own | given, said)
-    if (found := recognised(table)) is not None:
-        own = found.flags_for(table)
-        return Resolved(own | given, f"Recognised as {found.name}: {found.about}. It is read by {written(own)}.")
+        return Resolved(own | given, (said + _unread(found, own | given)).strip())
+    if (seen := recognised(table)) is not None:
+        own = seen.flags_for(table)
+        return Resolved(own | given, f"Recognised as {seen.name}: {seen.about}. It is read by {written(own)}.")
     guessed = guess(sample_of(table), time_format=given.get("time_format"))
     if not guessed.sure:
         return Resolved(given, "")
     own = guessed.rated_flags if rated else guessed.flags
-    return Resolved(own | given, f"Columns by their names: {written(own)}.")
+    return Resolved(own | given, f"Columns by their names: {written(own)}." + _unread(guessed, own | given))
 
 
 def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
@@ -60,10 +61,17 @@ def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
     return named | {f"explode {name}": name for name in objects}
 
 
-def _besides(table: Table, named: Mapping[str, Any], time_format: str | None, *, rated: bool) -> dict[str, Any]:
+def _unread(found: Guess, flags: Mapping[str, Any]) -> str:
+    """Return a sentence about a column of ratings that every row would be a click without; empty if there is none."""
+    rating = found.roles.get("rating")
+    if rating is None or rating.certainty == "sure" or {"action", "rating", "shown", "clicked"} & set(flags):
+        return ""
+    return f" Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
+
+
+def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:
     """Return the columns that are sure of roles that were not named."""
-    found = guess(sample_of(table), taken(table, named), time_format).roles
-    own = {role: each.column for role, each in found.items() if each.certainty == "sure" and role not in named}
+    own = {role: each.column for role, each in found.roles.items() if each.certainty == "sure" and role not in named}
     slates = {"shown", "clicked"} & set(named)
     if slates or {"action", "rating"} & set(named):
         own = {role: column for role, column in own.items() if role not in ("action", "rating")}

@@ -244,6 +244,16 @@ def test_what_a_file_holds_is_said_in_words(tmp_path: Path, inspected: Any) -> N
     assert "times are datetimes (Asia/Tokyo)." in said
 
 
+def test_cells_are_shown_as_they_are_read(tmp_path: Path, inspected: Any) -> None:
+    """Without blanks around them, numbers with a decimal comma as numbers."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"user;item;rating;ts\nu1 ;a;0,5;{T}\n u1;b;4,0;{T + 1}\nu1;c;NaN;{T + 2}\n")
+    lines = [line.split() for line in inspected(str(path)).splitlines()]
+    users, ratings = (next(line for line in lines if line[1:2] == [name]) for name in ("user", "rating"))
+    assert users[3::2][:3] == ["texts", "u1", "1"]
+    assert ratings[3] == "numbers"
+
+
 @pytest.mark.parametrize("column", ["date", "sold"])
 def test_dates_that_may_be_read_in_two_ways_are_asked_for(tmp_path: Path, inspected: Any, column: str) -> None:
     """By the column and the flags; with the format alone the log is read."""

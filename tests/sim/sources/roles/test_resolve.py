@@ -85,6 +85,18 @@ def test_what_groups_no_shown_rows_is_no_request(
     assert "--request" not in " ".join(open_log([str(tmp_path / "log.csv")], {}).remarks)
 
 
+@pytest.mark.parametrize("flags", [{}, {"user": "user"}])
+def test_ratings_that_are_no_numbers_are_not_left_out_in_silence(tmp_path: Path, flags: dict[str, str]) -> None:
+    """Unless the rows are something else than clicks anyway."""
+    content = f"user,item,rating,event,ts\na,b,4 stars,buy,{T}\na,c,5 stars,buy,{T + 1}\n"
+    log = log_of(tmp_path / "log.csv", content.replace("event", "note"), **flags)
+    assert log.summary.actions == {"click": 2}
+    assert "Column 'rating' is not read, so that every row is a click" in log.remarks[0]
+    log = log_of(tmp_path / "log.csv", content, **flags)
+    assert log.summary.actions == {"buy": 2}
+    assert "is not read" not in log.remarks[0]
+
+
 def test_a_date_of_two_meanings_is_the_time_where_no_other_is(tmp_path: Path) -> None:
     """A replay asks for its format, and is content with that; a column of plain times is preferred."""
     content = f"user,item,date,when\na,b,03/04/2020 10:00:00,{T}\n"
