@@ -54,20 +54,19 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     return Resolved(own | given, f"Columns by their names: {written(own)}." + _unread(guessed, own | given))
 
 
+def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns that flags name, and exploded objects; an exploded list of plain values may have a role."""
+    named = {role: str(flags[role]) for role in ROLES if role in flags and role != "explode"}
+    objects = [name for name in table.settings.exploded if any(each.startswith(f"{name}.") for each in table.columns)]
+    return named | {f"explode {name}": name for name in objects}
+
+
 def _unread(found: Guess, flags: Mapping[str, Any]) -> str:
     """Return a sentence about a column of ratings that every row would be a click without; empty if there is none."""
     rating = found.roles.get("rating")
     if rating is None or rating.certainty == "sure" or {"action", "rating", "shown", "clicked"} & set(flags):
         return ""
     return f" Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
-
-
-def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
-    """Return the columns that have a role by flags; an exploded list of plain values may still have one."""
-    named = {role: str(flags[role]) for role in ROLES if role in flags}
-    if not any(name.startswith(f"{named.get('explode')}.") for name in table.columns):
-        named.pop("explode", None)
-    return named
 
 
 def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:

@@ -130,16 +130,6 @@ def test_the_advice_to_correct_a_line_stands_above_one(tmp_path: Path, inspected
     assert "correct the line below" not in said
 
 
-def test_cells_are_shown_as_they_are_read(tmp_path: Path, inspected: Any) -> None:
-    """Without blanks around them, numbers with a decimal comma as numbers."""
-    path = tmp_path / "log.csv"
-    path.write_text(f"user;item;rating;ts\nu1 ;a;0,5;{T}\n u1;b;4,0;{T + 1}\nu1;c;NaN;{T + 2}\n")
-    lines = [line.split() for line in inspected(str(path)).splitlines()]
-    users, ratings = (next(line for line in lines if line[1:2] == [name]) for name in ("user", "rating"))
-    assert users[3::2][:3] == ["texts", "u1", "1"]
-    assert ratings[3] == "numbers"
-
-
 def _nested(path: Path, item: str = "product") -> str:
     """Write two sessions of two events each."""
     events = [{item: {"id": f"p{n}"}, "at": (T + n) * 1000} for n in range(4)]
@@ -182,6 +172,13 @@ def test_an_exploded_list_of_ids_is_the_item_that_its_name_says(tmp_path: Path, 
     said = inspected(str(path), explode="product")
     assert "2 rows, 2 events of 1 users on 2 items" in said
     assert "--item product --explode product" in said
+
+
+def test_exploded_objects_are_no_action(tmp_path: Path, inspected: Any) -> None:
+    """Whatever the name of their list."""
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"user": "u", "event": [{"item": "a", "ts": T}], "label": [{"rank": 1}]}))
+    assert "Actions: click 1 (positive)." in inspected(str(path), explode="event,label")
 
 
 def test_slates_in_lists_are_read_by_the_time_that_is_likely(tmp_path: Path, inspected: Any) -> None:
@@ -245,6 +242,16 @@ def test_what_a_file_holds_is_said_in_words(tmp_path: Path, inspected: Any) -> N
     assert held == ["integers", "numbers", "datetimes", "booleans", "lists"]
     assert "from 2023-12-31 15:00:00" in said
     assert "times are datetimes (Asia/Tokyo)." in said
+
+
+def test_cells_are_shown_as_they_are_read(tmp_path: Path, inspected: Any) -> None:
+    """Without blanks around them, numbers with a decimal comma as numbers."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"user;item;rating;ts\nu1 ;a;0,5;{T}\n u1;b;4,0;{T + 1}\nu1;c;NaN;{T + 2}\n")
+    lines = [line.split() for line in inspected(str(path)).splitlines()]
+    users, ratings = (next(line for line in lines if line[1:2] == [name]) for name in ("user", "rating"))
+    assert users[3::2][:3] == ["texts", "u1", "1"]
+    assert ratings[3] == "numbers"
 
 
 @pytest.mark.parametrize("column", ["date", "sold"])

@@ -204,12 +204,6 @@ def test_a_name_with_a_dot_in_csv_is_a_column_like_any(tmp_path: Path) -> None:
     assert read["a"]["features"] == {"price": 1, "price.old": 2}
 
 
-def test_a_feature_that_json_has_no_number_for_is_none(tmp_path: Path) -> None:
-    """NaN, as Python writes it: the item stays, without that feature."""
-    found = records(tmp_path / "a.jsonl", '{"item_id": "1", "title": "A", "x": NaN, "y": [Infinity, 2]}\n')
-    assert found["1"] == {"item_id": "1", "ts": 0, "title": "A", "features": {"y": [2]}}
-
-
 @pytest.mark.parametrize(
     ("content", "flags", "sentence"),
     [
@@ -235,3 +229,9 @@ def test_what_a_catalogue_s_columns_became_is_said(
     (tmp_path / "items.csv").write_text(content)
     log = open_log([str(tmp_path / "log.csv")], {"items": str(tmp_path / "items.csv")} | flags)
     assert log.remarks[-2:] == ["The catalogue has 1 of the log's 1 items.", sentence]
+
+
+def test_a_feature_that_json_has_no_number_for_is_none(tmp_path: Path) -> None:
+    """NaN, as Python writes it: the item stays, without that feature."""
+    found = records(tmp_path / "a.jsonl", '{"item_id": "1", "title": "A", "x": NaN, "y": [Infinity, 2]}\n')
+    assert found["1"] == {"item_id": "1", "ts": 0, "title": "A", "features": {"y": [2]}}
