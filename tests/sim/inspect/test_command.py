@@ -210,7 +210,7 @@ def test_the_line_is_one_that_a_shell_takes(tmp_path: Path, inspected: Any) -> N
 
 
 def test_candidates_that_are_not_sure_are_named(tmp_path: Path, inspected: Any) -> None:
-    """Two columns of one name, and a file without a header."""
+    """Of two columns of one name the first."""
     path = tmp_path / "log.csv"
     path.write_text(f"user,buyer.id,item.id,old.item.id,ts\n1,2,a,b,{T}\n")
     assert "No column is plainly the item; name it by --item COLUMN, and inspect again. Perhaps --item item.id." in (
