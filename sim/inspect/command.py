@@ -8,17 +8,18 @@ from typing import Any, Final
 import polars as pl
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table as RichTable
+from rich.table import Column, Table as RichTable
 
 from sim.config import Settings
 from sim.errors import SimError
+from sim.inspect.lacking import missing_roles, what_to_name
 from sim.replay.open_source import remarks
 from sim.sources.open_log import open_files, open_resolved
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
-from sim.sources.roles.resolve import DEFAULTS, ROLES, resolve, written
-from sim.sources.tables.cells import NO_VALUES, holds_lists, ids_of, in_words, numbers_of
+from sim.sources.roles.resolve import ROLES, resolve, taken, written
+from sim.sources.tables.cells import NO_VALUES, holds_lists, ids_of, kind_of, numbers_of
 from sim.sources.tables.table import Table
 
 _EXAMPLES: Final = 3
@@ -43,8 +44,8 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     given = {name: value for name, value in flags.items() if value is not None}
     table = open_files(log, given)
     sample = sample_of(table)
-    guessed = guess(sample, {role: given[role] for role in ROLES if role in given}, given.get("time_format"))
-    console.print(_file(table), markup=False)
+    guessed = guess(sample, taken(table, given), given.get("time_format"))
+    console.print(_head(table), markup=False)
     console.print(_columns(sample, guessed))
     resolved = resolve(table, given)
     if resolved.said:
@@ -52,18 +53,12 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     wanted = resolved.flags
     if not any(role in wanted for role in ROLES):
         wanted = guessed.flags | given
-    there = {role for role, name in DEFAULTS.items() if name in table.columns} | set(wanted)
-    if "time" not in there | set(guessed.roles):
-        form = f" as {given['time_format']}" if "time_format" in given else ""
-        said = f"No column holds times{form}; without them rows have no order, and there is nothing to replay."
-        console.print(said, markup=False)
+    likely = {role: guessed.flags[role] for role in missing_roles(table, wanted) if role in guessed.flags}
+    wanted = wanted | likely
+    if missing := missing_roles(table, wanted):
+        console.print(what_to_name(table, sample, missing, guessed, given.get("time_format")), markup=False)
         return
-    if missing := [role for role in ("user", "item", "time") if role not in there and "shown" not in wanted]:
-        console.print(
-            f"No column is plainly the {' or the '.join(missing)}; name it by --{missing[0]} COLUMN, and inspect again."
-        )
-        return
-    sure = any(role in resolved.flags for role in ROLES)
+    sure = any(role in resolved.flags for role in ROLES) and not likely
     _print_replay(console, log, table, given, wanted, load({}), sure=sure)
 
 
@@ -104,27 +99,33 @@ def _opened(table: Table, flags: Mapping[str, Any]) -> RecordedLog:
     return open_resolved(table, {**flags, "skip_bad": flags.get("skip_bad") or "all"}, [])
 
 
+def _head(table: Table) -> str:
+    file, inside = table.files[0], len(table.columns) - len(table.readable)
+    return f"{_file(table)}, {len(file.columns) - inside} columns" + (f" and {inside} in lists" if inside else "")
+
+
 def _file(table: Table) -> str:
     file = table.files[0]
     many = f", the first of {len(table.files):,} files" if len(table.files) > 1 else ""
     if file.kind != "delimited":
-        form = "Parquet" if file.kind == "parquet" else "a JSON array" if file.is_array else "JSON lines"
-        return f"{file.name}{many}: {form}, {len(file.columns)} columns"
+        kind = "Parquet" if file.kind == "parquet" else "a JSON array" if file.is_array else "JSON lines"
+        return f"{file.name}{many}: {kind}"
     dialect = file.dialect
     header = "a header" if dialect.header else "no header, so columns are numbered"
     quoting = f"quoted by {dialect.quote}" if dialect.quote else "no quoting"
-    return f"{file.name}{many}: separator {dialect.separator!r}, {quoting}, {header}, {len(file.columns)} columns"
+    return f"{file.name}{many}: separator {dialect.separator!r}, {quoting}, {header}"
 
 
 def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
-    shown = RichTable("column", "holds", "examples", "distinct", "empty", "role", title_justify="left")
+    headers = ("column", "holds", "examples", "distinct", "empty", "role")
+    shown = RichTable(*(Column(header, overflow="fold") for header in headers), title_justify="left")
     shown.title = f"Columns, by the first {len(sample):,} rows"
     roles = {role.column: (name, role) for name, role in guessed.roles.items()}
     for name in sample.columns:
         column = sample[name]
         role = f"{roles[name][0]}, {roles[name][1].certainty}" if name in roles else ""
         if holds_lists(column):
-            shown.add_row(escape(name), in_words(column.dtype), "", "", "", "--explode or --shown")
+            shown.add_row(escape(name), kind_of(column.dtype), "", "", "", "--explode or --shown")
             continue
         texts = ids_of(column)
         empty = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
@@ -137,7 +138,7 @@ def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
 
 def _holds(column: pl.Series) -> str:
     if column.dtype != pl.String:
-        return in_words(column.dtype)
+        return kind_of(column.dtype)
     given = column.drop_nulls().str.strip_chars()
     given = given.filter(~given.str.to_lowercase().is_in(NO_VALUES))
     if len(given) and given.cast(pl.Int64, strict=False).null_count() == 0:

@@ -32,6 +32,22 @@ _WHOLE: Final = 1 << 63  # whole numbers from here on are floats
 Catalogue = list[tuple[str, bytes]]
 
 
+class ReadItems(NamedTuple):
+    """A catalogue, and what its columns are."""
+
+    records: Catalogue
+    title: str | None
+    features: list[str]
+
+    @property
+    def remark(self) -> str:
+        """A sentence about its columns."""
+        others = f"features are {', '.join(self.features)}" if self.features else "it has no features"
+        if self.title is not None:
+            return f"Titles are in {self.title!r}; {others}."
+        return f"No column of the catalogue is plainly the title, so items have none (--title COLUMN); {others}."
+
+
 def read_items(
     path: str,
     item_column: str,
@@ -41,7 +57,7 @@ def read_items(
     title: str | None = None,
     settings: TableSettings | None = None,
     bad: BadRows | None = None,
-) -> Catalogue:
+) -> ReadItems:
     """Read a catalogue of any format.
 
     Args:
@@ -88,7 +104,8 @@ def read_items(
     bad.finish(rows)
     if frame.is_empty():
         raise SimError(f"{table.name} has no rows; there is nothing to replay.")
-    return catalogue(frame, id_column, title_column, ts_ms)
+    features = [name for name in frame.columns if name not in (id_column, title_column)]
+    return ReadItems(catalogue(frame, id_column, title_column, ts_ms), title_column, features)
 
 
 def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -13,6 +13,7 @@ shows      whether the row has a place in the slate of its request
 
 from collections.abc import Iterable, Iterator
 from itertools import chain
+from shlex import quote
 from typing import Final
 
 import polars as pl
@@ -31,7 +32,7 @@ from sim.sources.tables.cells import (
     holds_lists,
     id_faults,
     ids_of,
-    in_words,
+    kind_of,
     numbers_of,
     texts_of,
     without_fraction,
@@ -88,8 +89,8 @@ class LogRows:
         for name in frames[0].columns:
             if holds_lists(frames[0][name]) and name not in (settings.shown, settings.clicked):
                 raise SimError(
-                    f"Column {name!r} of {self._owner} holds {in_words(frames[0][name].dtype)}; make each element a "
-                    f"row by --explode {name}, or name the column of a slate by --shown {name}."
+                    f"Column {name!r} of {self._owner} holds {kind_of(frames[0][name].dtype)}; make each element a row "
+                    f"by --explode {quote(name)}, or name the column of a slate by --shown {quote(name)}."
                 )
         if settings.action is not None and settings.shown is None:
             names = pl.concat([texts_of(frame[settings.action]) for frame in frames])

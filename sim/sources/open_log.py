@@ -111,9 +111,10 @@ def _records(
         return [], []
     how = TableSettings(encoding=settings.encoding)
     bad = BadRows(settings.skip_bad, Path(settings.bad_rows) if settings.bad_rows else None, more=True)
-    records = read_items(
+    read = read_items(
         items.path, settings.item, first_ms, item_id=items.item_id, title=items.title, settings=how, bad=bad
     )
+    records = read.records
     covered = summary.covered([key for key, _ in records])
     said = f"The catalogue has {covered:,} of the log's {summary.items:,} items."
     if bad.counts:
@@ -121,4 +122,4 @@ def _records(
         said += f" {bad.counts.total():,} of its rows are bad and left out: {bad.kinds}."
     if covered < _LITTLE * summary.items:
         said += f" Its ids are such as {records[0][0]!r}; is that the column of the log's ids (--item-id)?"
-    return records, [said]
+    return records, [said, read.remark]

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 
 def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -16,7 +16,7 @@ def show_table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None
         for line in (columns, *texts):
             print("\t".join(line))
         return
-    table = Table(*(escape(column) for column in columns))
+    table = Table(*(Column(escape(column), overflow="fold") for column in columns))
     for line in texts:
         table.add_row(*(escape(cell) for cell in line))
     Console().print(table)

@@ -131,6 +131,11 @@ def _plain(name: str) -> str:
     return parts[-1] if known else "".join(parts[-2:])
 
 
+def named_like(role: str, name: str) -> bool:
+    """Return whether the name of a column is one of a role."""
+    return _plain(name) in NAMES[role]
+
+
 def _best(role: str, columns: Sequence[str]) -> Role | None:
     """Return the column whose name is best, sure if no other has a name of the role."""
     ranks = {name: NAMES[role].index(_plain(name)) for name in columns if _plain(name) in NAMES[role]}

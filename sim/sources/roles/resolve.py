@@ -1,5 +1,6 @@
 """From the flags that were given to those that a log is read by: of a known log, of a guess, or as they are."""
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
@@ -39,7 +40,7 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
-        found = guess(sample_of(table), named, given.get("time_format"))
+        found = guess(sample_of(table), taken(table, named), given.get("time_format"))
         own = _besides(found, named, rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
         return Resolved(own | given, (said + _unread(found, own | given)).strip())
@@ -53,6 +54,13 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     return Resolved(own | given, f"Columns by their names: {written(own)}." + _unread(guessed, own | given))
 
 
+def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
+    """Return the columns that flags name, and exploded objects; an exploded list of plain values may have a role."""
+    named = {role: str(flags[role]) for role in ROLES if role in flags and role != "explode"}
+    objects = [name for name in table.settings.exploded if any(each.startswith(f"{name}.") for each in table.columns)]
+    return named | {f"explode {name}": name for name in objects}
+
+
 def _unread(found: Guess, flags: Mapping[str, Any]) -> str:
     """Return a sentence about a column of ratings that every row would be a click without; empty if there is none."""
     rating = found.roles.get("rating")
@@ -64,19 +72,19 @@ def _unread(found: Guess, flags: Mapping[str, Any]) -> str:
 def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:
     """Return the columns that are sure of roles that were not named."""
     own = {role: each.column for role, each in found.roles.items() if each.certainty == "sure" and role not in named}
-    in_lists = {"shown", "clicked", "explode"} & set(named)
-    if in_lists or {"action", "rating"} & set(named):
+    slates = {"shown", "clicked"} & set(named)
+    if slates or {"action", "rating"} & set(named):
         own = {role: column for role, column in own.items() if role not in ("action", "rating")}
     elif {"action", "rating"} <= set(own):
         own.pop("action" if rated else "rating")
-    if in_lists:
+    if slates:
         own.pop("request", None)
         own.pop("item", None)
     return {role: column for role, column in own.items() if column != DEFAULTS.get(role)}
 
 
 def written(flags: Mapping[str, Any]) -> str:
-    """Return flags as they are typed."""
+    """Return flags as they are typed in a shell."""
     return " ".join(_written(name, value) for name, value in flags.items() if value is not None and value is not False)
 
 
@@ -86,6 +94,4 @@ def _written(name: str, value: Any) -> str:
         return "--header" if value else "--no-header"
     if value is True:
         return flag
-    text = str(value)
-    plain = text and all(letter.isalnum() or letter in "._-:/%+=@" for letter in text)
-    return f"{flag} {text}" if plain else f"{flag} '{text}'"
+    return f"{flag} {shlex.quote(str(value))}"

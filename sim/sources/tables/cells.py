@@ -1,6 +1,6 @@
 """Checked columns of ids, texts, labels and numbers: what is wrong with which cell."""
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
@@ -17,19 +17,17 @@ _DECIMAL_COMMA: Final = r"^([+-]?\d*),(\d+)$"
 _THOUSANDS: Final = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _SCIENTIFIC: Final = r"^-?\d(\.\d+)?[eE]\+?\d+$"
 
-_WORDS: Final[dict[type[pl.DataType], str]] = {
-    pl.String: "texts",
-    pl.Categorical: "texts",
-    pl.Enum: "texts",
-    pl.Boolean: "true or false",
-    pl.Binary: "bytes",
-    pl.Datetime: "timestamps",
-    pl.Date: "dates",
-    pl.Time: "times of day",
-    pl.Duration: "durations",
-    pl.Struct: "objects",
-    pl.Null: "nothing",
-}
+_KINDS: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
+    ((pl.List, pl.Array), "lists"),
+    ((pl.Struct,), "objects"),
+    ((pl.Datetime,), "datetimes"),
+    ((pl.Date,), "dates"),
+    ((pl.Time,), "times of a day"),
+    ((pl.Duration,), "durations"),
+    ((pl.Boolean,), "booleans"),
+    ((pl.Binary,), "bytes"),
+    ((pl.Null,), "nothing"),
+)
 
 
 class Fault(NamedTuple):
@@ -98,19 +96,18 @@ def numbers_of(column: pl.Series) -> tuple[pl.Series, list[Fault]]:
     ]
 
 
+def kind_of(dtype: pl.DataType) -> str:
+    """Return what a column of a type holds, in words: integers, datetimes, lists …"""
+    if dtype.is_integer():
+        return "integers"
+    if dtype.is_numeric():
+        return "numbers"
+    return next((kind for types, kind in _KINDS if dtype in types), "texts")
+
+
 def holds_lists(column: pl.Series) -> bool:
     """Return whether a column holds lists or structs, so that no cell of it is an id, a time or a number."""
     return column.dtype.is_nested()
-
-
-def in_words(dtype: pl.DataType) -> str:
-    """Return what a column holds, for people: integers, numbers, texts, timestamps, lists of texts …"""
-    if isinstance(dtype, pl.List | pl.Array):
-        inner: pl.DataType = dtype.inner  # type: ignore[assignment]
-        return f"lists of {in_words(inner)}"
-    if dtype.is_numeric():
-        return "integers" if dtype.is_integer() else "numbers"
-    return next((words for kind, words in _WORDS.items() if dtype == kind), "values of no known type")
 
 
 def are_labels(names: pl.Series) -> bool:

@@ -1,6 +1,7 @@
 """A table of one or several files of any format: its columns, and its rows in batches."""
 
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -244,9 +245,11 @@ class TableFile:
         """Its text, of a file of JSON, as an object a line."""
         return json_lines.lines_of_array(self.text, self.scratch) if self.is_array else self.text
 
-    @cached_property
+    @property
     def is_array(self) -> bool:
-        """Whether a file of JSON is one array of objects."""
+        """Whether it is one JSON array of objects."""
+        if self.kind != "json":
+            return False
         with self.text.path.open("rb") as file:
             return json_lines.is_array(file.read(4096))
 
@@ -325,7 +328,8 @@ def _refuse_missing_in(file: TableFile, wanted: Sequence[str]) -> None:
     for name in wanted:
         if (inside := file.closed_list(name)) is not None:
             raise SimError(
-                f"{file.name} has {name!r} in lists: --explode {inside} makes a row of each of their elements."
+                f"{file.name} has {name!r} in lists: "
+                f"--explode {shlex.quote(inside)} makes a row of each of their elements."
             )
     missing = next((name for name in wanted if name not in file.columns), None)
     if missing is None or (file.kind == "json" and "." in missing):

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, in_words, numbers_of
+from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, kind_of, numbers_of
 from stream.schema.tokens import LAST_TS_MS
 
 UNITS: Final = (  # (values below, name, milliseconds of one)
@@ -99,16 +99,15 @@ class TimeReader:
         self.coarse = sample.dtype == pl.Float32
         """Whether they are too coarse to tell times within two minutes apart."""
         if holds_lists(sample) or sample.dtype in _NO_TIMES:
-            raise SimError(
-                f"Column {sample.name!r} of {owner} holds {in_words(sample.dtype)}, no time; name another by --time."
-            )
+            kind = kind_of(sample.dtype)
+            raise SimError(f"Column {sample.name!r} of {owner} holds {kind}, no time; name another by --time.")
         self._read = self._way(sample, owner)
 
     def _way(self, sample: pl.Series, owner: str) -> Callable[[pl.Series], tuple[pl.Series, list[Fault]]]:
         settings = self._settings
         where = settings.zone or "UTC"
         if sample.dtype.is_temporal():
-            self.read_as = f"{in_words(sample.dtype)} ({getattr(sample.dtype, 'time_zone', None) or where})"
+            self.read_as = f"{kind_of(sample.dtype)} ({getattr(sample.dtype, 'time_zone', None) or where})"
             return self._instants
         if settings.unit == EXCEL_DAYS:
             self.read_as = f"Excel's days ({where})"

@@ -1,6 +1,8 @@
 """`hstu inspect`: what it prints of a log, and the line to run."""
 
+import json
 import shlex
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -128,19 +130,118 @@ def test_the_advice_to_correct_a_line_stands_above_one(tmp_path: Path, inspected
     assert "correct the line below" not in said
 
 
-def test_types_are_in_words(tmp_path: Path, inspected: Any) -> None:
-    """Of a JSON array with lists, and of Parquet with timestamps."""
-    path = tmp_path / "log.json"
-    rows = ", ".join(f'{{"user_id": "u{n}", "item_id": "i", "ts": {T + n}, "tags": ["a"]}}' for n in range(9))
-    path.write_text(f"[{rows}]")
+def _nested(path: Path, item: str = "product") -> str:
+    """Write two sessions of two events each."""
+    events = [{item: {"id": f"p{n}"}, "at": (T + n) * 1000} for n in range(4)]
+    sessions = [{"session": {"visitor_id": f"v{n}"}, "events": events[2 * n : 2 * n + 2]} for n in range(2)]
+    path.write_text("\n".join(map(json.dumps, sessions)))
+    return str(path)
+
+
+def test_what_lies_in_lists_is_found_by_one_flag(tmp_path: Path, inspected: Any) -> None:
+    """Without it the list and the flag are named; with it the roles that are sure are taken, and the line replays."""
+    log = _nested(tmp_path / "log.jsonl")
+    said = inspected(log)
+    assert "JSON lines, 2 columns and 2 in lists" in said
+    assert "No column outside of lists is plainly the item or the time" in said
+    assert "events holds events.product.id, events.at. Inspect again with --explode events" in said
+    said = inspected(log, explode="events")
+    assert "JSON lines, 4 columns\n" in said
+    assert "4 rows, 4 events of 2 users on 4 items" in said
+    assert "--user session.visitor_id --item events.product.id --explode events" in said
+
+
+def test_a_list_is_named_where_it_may_hold_what_is_missing(tmp_path: Path, inspected: Any) -> None:
+    """The one whose columns have names of the role, and none beside a user that is not plain."""
+    path = tmp_path / "log.jsonl"
+    row = {"who": "u", "ts": T, "tags": [{"word": "x"}], "goods": [{"sku": "a"}]}
+    path.write_text(json.dumps(row))
+    said = inspected(str(path), user="who")
+    assert "goods holds goods.sku. Inspect again with --explode goods" in said
+    assert "tags holds" not in said
+    path.write_text(json.dumps({"item": "a"} | row))
     said = inspected(str(path))
-    assert "log.json: a JSON array, 4 columns" in said
-    assert "lists of texts" in said
-    at = pl.from_epoch(pl.Series("ts", [T, T + 1]))
-    pl.DataFrame({"user_id": ["u", "v"], "item_id": [1, 2], "ts": at}).write_parquet(tmp_path / "log.parquet")
-    said = inspected(str(tmp_path / "log.parquet"))
-    assert "times are timestamps (UTC)" in said
-    assert "Datetime" not in said
+    assert "No column is plainly the user; name it by --user COLUMN, and inspect again." in said
+    assert "--explode goods" not in said
+
+
+def test_an_exploded_list_of_ids_is_the_item_that_its_name_says(tmp_path: Path, inspected: Any) -> None:
+    """Its elements are as good as a column."""
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"user": "u", "ts": T, "product": ["a", "b"]}))
+    said = inspected(str(path), explode="product")
+    assert "2 rows, 2 events of 1 users on 2 items" in said
+    assert "--item product --explode product" in said
+
+
+def test_exploded_objects_are_no_action(tmp_path: Path, inspected: Any) -> None:
+    """Whatever the name of their list."""
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"user": "u", "event": [{"item": "a", "ts": T}], "label": [{"rank": 1}]}))
+    assert "Actions: click 1 (positive)." in inspected(str(path), explode="event,label")
+
+
+def test_slates_in_lists_are_read_by_the_time_that_is_likely(tmp_path: Path, inspected: Any) -> None:
+    """Without flags the lists and --shown are named; with them, the one column of times is taken, but not as sure."""
+    path = tmp_path / "slates.parquet"
+    slates = {"user_id": [1, 2], "impression_time": [datetime(2024, 1, 1)] * 2}
+    pl.DataFrame(slates | {"inview": [[1, 2], [3, 4]], "hits": [[1], [3]]}).write_parquet(path)
+    said = inspected(str(path))
+    assert "No column is plainly the item; name it by --item COLUMN" in said
+    assert (
+        "name the list of what was shown (inview, hits) by --shown, and that of what was clicked by --clicked" in said
+    )
+    said = inspected(str(path), shown="inview", clicked="hits")
+    assert "2 rows, 4 events of 2 users on 4 items" in said
+    assert "times are datetimes (UTC)." in said
+    assert "Shown: 4 items in 2 slates." in said
+    assert "The roles are not all sure" in said
+    assert said.strip().splitlines()[-1].endswith("--shown inview --clicked hits --time impression_time")
+
+
+def test_the_line_is_one_that_a_shell_takes(tmp_path: Path, inspected: Any) -> None:
+    """Beside columns that are named, one whose contents are times is taken; names with apostrophes are quoted."""
+    path = tmp_path / "log.csv"
+    path.write_text("Identifiant d'utilisateur,Objet,Horodatage\na,b,2024-01-01 10:00:00\n")
+    said = inspected(str(path), user="Identifiant d'utilisateur", item="Objet")
+    line = shlex.split(said.strip().splitlines()[-1])
+    assert line[3:] == ["--user", "Identifiant d'utilisateur", "--item", "Objet", "--time", "Horodatage"]
+    assert "The roles are not all sure" in said
+
+
+def test_candidates_that_are_not_sure_are_named(tmp_path: Path, inspected: Any) -> None:
+    """Of two columns of one name the first."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"user,buyer.id,item.id,old.item.id,ts\n1,2,a,b,{T}\n")
+    assert "No column is plainly the item; name it by --item COLUMN, and inspect again. Perhaps --item item.id." in (
+        inspected(str(path))
+    )
+
+
+def test_names_of_columns_are_whole_in_a_narrow_table(
+    tmp_path: Path, inspected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folded where they do not fit."""
+    name = "impression_" + "of_the_first_page_" * 4
+    path = tmp_path / "log.csv"
+    path.write_text(f"user_id,item_id,ts,{name}\na,b,{T},x\n")
+    monkeypatch.setenv("COLUMNS", "60")
+    cells = [line.split("│")[1].strip() for line in inspected(str(path)).splitlines() if line.startswith("│")]
+    assert "".join(cells) == f"user_iditem_idts{name}"
+
+
+def test_what_a_file_holds_is_said_in_words(tmp_path: Path, inspected: Any) -> None:
+    """An array of JSON is no lines; types are no library's."""
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps([{"user": "u", "item": "a", "ts": T}]))
+    assert "log.json: a JSON array, 3 columns" in inspected(str(path))
+    rows = {"user": [1], "item": [1.5], "ts": [datetime(2024, 1, 1)], "note": [True], "list": [[1]]}
+    pl.DataFrame(rows).with_columns(pl.col("ts").dt.replace_time_zone("Asia/Tokyo")).write_parquet(tmp_path / "log")
+    said = inspected(str(tmp_path / "log"))
+    held = [line.split("│")[2].strip() for line in said.splitlines() if line.startswith("│")]
+    assert held == ["integers", "numbers", "datetimes", "booleans", "lists"]
+    assert "from 2023-12-31 15:00:00" in said
+    assert "times are datetimes (Asia/Tokyo)." in said
 
 
 def test_cells_are_shown_as_they_are_read(tmp_path: Path, inspected: Any) -> None:

@@ -17,7 +17,7 @@ def test_a_catalogue_has_titles_and_features(tmp_path: Path) -> None:
     """At the time of the first event; parts between | are a list, an empty cell is nothing."""
     items, ts_ms = tmp_path / "items.csv", 1_704_067_201_000
     items.write_text("id,title,genres,year\na,Alien,Horror|Sci-Fi,1979\nb,,,\n")
-    records = [(key, json.loads(value)) for key, value in read_items(str(items), "item_id", ts_ms)]
+    records = [(key, json.loads(value)) for key, value in read_items(str(items), "item_id", ts_ms).records]
     features = {"genres": ["Horror", "Sci-Fi"], "year": 1979}
     assert records == [
         ("a", {"item_id": "a", "ts": ts_ms, "title": "Alien", "features": features}),
@@ -48,7 +48,7 @@ def test_bad_rows_of_a_catalogue_are_left_out_as_those_of_a_log(tmp_path: Path) 
     items.write_text("item_id,title\na,Alien\n,Nobody\na,Twice\nb,Too,many\n")
     read = open_log([str(log)], {"items": str(items), "skip_bad": "3", "bad_rows": str(kept)})
     assert [key for key, _ in read.catalogue] == ["a"]
-    assert "3 of its rows are bad and left out: 1 × more cells" in read.remarks[-1]
+    assert "3 of its rows are bad and left out: 1 × more cells" in read.remarks[-2]
     assert [json.loads(line)["row"] for line in kept.read_text().splitlines()] == [2, 4, 2, 3]
     with pytest.raises(SimError, match="3 of 4 rows are bad"):
         open_log([str(log)], {"items": str(items), "skip_bad": "2"})
@@ -60,7 +60,7 @@ def records(path: Path, content: str | pl.DataFrame, **flags: Any) -> dict[str, 
         path.write_text(content, encoding="utf-8")
     else:
         content.write_parquet(path)
-    return {key: json.loads(value) for key, value in read_items(str(path), "item_id", 0, **flags)}
+    return {key: json.loads(value) for key, value in read_items(str(path), "item_id", 0, **flags).records}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_scalars_beside_lists_are_lists_of_one(tmp_path: Path, first: int) -> No
     lines = [json.dumps({"item_id": str(row), "genre": genre}) for row, genre in enumerate(GENRES)]
     (tmp_path / "0.jsonl").write_text("\n".join(lines[:first]))
     (tmp_path / "1.jsonl").write_text("\n".join(lines[first:]))
-    found = [json.loads(value).get("features") for _, value in read_items(str(tmp_path), "item_id", 0)]
+    found = [json.loads(value).get("features") for _, value in read_items(str(tmp_path), "item_id", 0).records]
     assert found == [{"genre": ["x", "y"]}, {"genre": ["a", "b", "c"]}, None, {"genre": [5.5]}]
 
 
@@ -202,6 +202,33 @@ def test_a_name_with_a_dot_in_csv_is_a_column_like_any(tmp_path: Path) -> None:
     """As R writes them: `price.old` beside `price` is no part of it."""
     read = records(tmp_path / "items.csv", "item_id,price,price.old\na,1,2\n")
     assert read["a"]["features"] == {"price": 1, "price.old": 2}
+
+
+@pytest.mark.parametrize(
+    ("content", "flags", "sentence"),
+    [
+        (
+            "item_id,Bezeichnung,genre\na,Alien,x\n",
+            {},
+            "No column of the catalogue is plainly the title, so items have none (--title COLUMN); "
+            "features are Bezeichnung, genre.",
+        ),
+        (
+            "item_id,Bezeichnung\na,Alien\n",
+            {"title": "Bezeichnung"},
+            "Titles are in 'Bezeichnung'; it has no features.",
+        ),
+        ("item_id,year,title\na,1979,Alien\n", {}, "Titles are in 'title'; features are year."),
+    ],
+)
+def test_what_a_catalogue_s_columns_became_is_said(
+    tmp_path: Path, content: str, flags: dict[str, str], sentence: str
+) -> None:
+    """A title that was not recognised is a feature, which nobody would notice else."""
+    (tmp_path / "log.csv").write_text("user_id,item_id,ts\nu,a,1704067201\n")
+    (tmp_path / "items.csv").write_text(content)
+    log = open_log([str(tmp_path / "log.csv")], {"items": str(tmp_path / "items.csv")} | flags)
+    assert log.remarks[-2:] == ["The catalogue has 1 of the log's 1 items.", sentence]
 
 
 def test_a_feature_that_json_has_no_number_for_is_none(tmp_path: Path) -> None:

@@ -109,12 +109,12 @@ def test_datetimes_of_parquet_are_that_instant(ats: list[datetime], unit: str, z
     """In any unit and zone; without a zone they are UTC."""
     naive = pl.Series("t", [at.replace(tzinfo=None) for at in ats], dtype=pl.Datetime(unit))
     column = naive.dt.replace_time_zone("UTC").dt.convert_time_zone(zone) if zone else naive
-    assert read(column) == ([by_hand_ms(at) for at in ats], f"timestamps ({zone or 'UTC'})")
+    assert read(column)[0] == [by_hand_ms(at) for at in ats]
 
 
 def test_dates_are_their_midnight() -> None:
     """In UTC."""
-    assert read(pl.Series("t", [date(1970, 1, 3)])) == ([2 * 86_400_000], "dates (UTC)")
+    assert read(pl.Series("t", [date(1970, 1, 3)]))[0] == [2 * 86_400_000]
 
 
 @given(st.lists(st.just("1260759144"), min_size=2, max_size=5), st.sampled_from(["", "yesterday", "nan", "1,5", None]))
@@ -140,7 +140,7 @@ def test_a_time_that_workers_would_refuse_is_refused_here(values: list[object], 
 
 def test_a_column_that_holds_no_times_is_refused() -> None:
     """The sentence names the column, its type and the flag."""
-    with pytest.raises(SimError, match=r"Column 'when' of a.csv holds true or false, no time; name another by --time"):
+    with pytest.raises(SimError, match=r"Column 'when' of a.csv holds booleans, no time; name another by --time"):
         read(pl.Series("when", [True]))
 
 

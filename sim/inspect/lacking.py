@@ -1,0 +1,71 @@
+"""What a log lacks to be replayed by some flags, and which flags may supply it."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import polars as pl
+
+from sim.sources.roles.guess import Guess, named_like
+from sim.sources.roles.resolve import DEFAULTS, written
+from sim.sources.tables.cells import holds_lists
+from sim.sources.tables.table import Table
+
+
+def missing_roles(table: Table, flags: Mapping[str, Any]) -> list[str]:
+    """Return which of user, item and time have no column; beside a column of slates there may be no item."""
+    needed = [role for role in DEFAULTS if role != "item" or "shown" not in flags]
+    return [role for role in needed if role not in flags and DEFAULTS[role] not in table.columns]
+
+
+def what_to_name(
+    table: Table, sample: pl.DataFrame, missing: list[str], guessed: Guess, time_format: str | None
+) -> str:
+    """Return what to do about roles without a column.
+
+    Args:
+        table: The log.
+        sample: Its first rows.
+        missing: The roles, at least one.
+        guessed: What its columns are.
+        time_format: Format of its times, where it is given.
+    """
+    inside = _inside_lists(table, missing)
+    if "time" in missing and "time" not in guessed.roles and not inside:
+        form = f" as {time_format}" if time_format else ""
+        return f"No column holds times{form}; without them rows have no order, and there is nothing to replay."
+    roles = " or the ".join(missing)
+    if inside:
+        lists = "; ".join(f"{name} holds {', '.join(columns)}" for name, columns in inside.items())
+        flag = f"--explode {shlex.quote(next(iter(inside)))}"
+        return (
+            f"No column outside of lists is plainly the {roles}; name it by --{missing[0]} COLUMN, or look into the "
+            f"lists: {lists}. Inspect again with {flag}, which makes each element a row."
+        )
+    said = f"No column is plainly the {roles}; name it by --{missing[0]} COLUMN, and inspect again."
+    if maybe := {role: guessed.roles[role].column for role in missing if role in guessed.roles}:
+        said += f" Perhaps {written(maybe)}."
+    if "item" in missing:
+        said += _of_slates([name for name in sample.columns if holds_lists(sample[name])])
+    return said
+
+
+def _inside_lists(table: Table, missing: list[str]) -> dict[str, list[str]]:
+    """Return the columns of each list that may hold a missing role: by a name, or, but for users, any list."""
+    inside = dict[str, list[str]]()
+    for name in table.columns:
+        if (of := table.files[0].closed_list(name)) is not None:
+            inside.setdefault(of, []).append(name)
+    fitting = {
+        of: names for of, names in inside.items() if any(named_like(role, name) for role in missing for name in names)
+    }
+    return fitting or ({} if missing == ["user"] else inside)
+
+
+def _of_slates(lists: list[str]) -> str:
+    if not lists:
+        return " If each row is a whole slate, name its column by --shown."
+    return (
+        f" If a row is a whole slate, name the list of what was shown ({', '.join(lists)}) by --shown, and that of "
+        "what was clicked by --clicked; otherwise --explode makes each element of a list a row."
+    )
