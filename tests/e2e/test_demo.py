@@ -54,7 +54,7 @@ def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
     with httpx.stream("GET", f"{dashboard[0]}dashboard/stream") as response:
         events = (line for line in response.iter_lines() if line.startswith("data: "))
         now = next(data for line in events if "processes" in (data := json.loads(line.removeprefix("data: "))))
-    assert [one["kind"] for one in now["processes"]] == ["worker", None, None]  # the trainers have ended
+    assert [one["kind"] for one in now["processes"]] == ["worker", "ended", "ended"]
     assert (now["processes"][0]["lag"], now["letters"]["last"]) == (0, [])
     os.kill(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=60)

@@ -74,6 +74,7 @@ def test_each_setting_decides_about_examples_or_does_not() -> None:
         "peer_token_file",
         "peer_timeout_s",
         "worker_url",
+        "instance_id",
         "poll_records",
         "metrics_port",
         "metrics_host",

@@ -75,7 +75,7 @@ def test_answers_have_the_probabilities_that_were_tested(learner: Learner) -> No
     for example in stream(seed=2, users=30, items=60, count=440)[400:]:
         batch = learner.index.take_in([example]).batch
         learner.weights.grow(learner.items.keys, len(learner.features))
-        tested, found = learner._forward_to_test(batch), batch.tokens.positions[batch.targets.shown]
+        tested, found = learner._forward_to_test(batch).outputs(), batch.tokens.positions[batch.targets.shown]
         logits_NA = learner._click(tested, batch, learn=False)["hstu"]
         for target, position, logits_A in zip(batch.targets.shown, found, logits_NA, strict=True):
             if batch.tokens.queries[target] != position - 1 or position == 0:

@@ -134,7 +134,9 @@ def test_a_damaged_backup_is_made_again_without_new_records(
         for end in (100, 150):
             read_on(store, LOG, end)
             save(store, backups, tmp_path / "aside")
-        for path in folder.glob("backup-*.json") if what == "manifests" else [max((folder / "data").iterdir())]:
+        newest = backups.load(backups.names()[0])
+        of_newest = [folder / "data" / max(file.stored for file in newest.files)]
+        for path in folder.glob("backup-*.json") if what == "manifests" else of_newest:
             harm(path)
         if restarted:
             backups = backups_in(tmp_path / "backups")

@@ -172,9 +172,12 @@ def answering(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
         with suppress(OSError):
             while True:
                 connection, _ = listening.accept()
-                with connection:
+                with connection, suppress(OSError):
                     requests.append(connection.recv(65536))
                     connection.sendall(answer)
+                    connection.shutdown(socket.SHUT_WR)
+                    while connection.recv(65536):  # closed with something unread, it would be reset
+                        pass
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=serve)
