@@ -11,7 +11,7 @@ from sim.config import Settings
 from sim.console import ERR, progress, stopping_on_signals
 from sim.errors import SimError
 from sim.replay.direct_folders import check_folders
-from sim.replay.open_source import Opened, describe, minute, open_source, remarks
+from sim.replay.open_source import Opened, describe, minute, open_source, refusals, remarks
 from sim.replay.options import ReplayOptions
 from sim.replay.rate_limit import RateLimit, parse_speed
 from sim.sources.recorded_log import RecordedLog
@@ -109,13 +109,8 @@ def _send(opened: Opened, settings: Settings, kafka: "Kafka", name: str, options
             _refuse_late(opened.source, out.reached_ms(), stream)
         with progress(name, state.total, state.acknowledged) as replay.progress, stopping_on_signals(replay.stop):
             over = replay.run()
-    if over and options.append:
-        ERR.print(f"{_sent(opened.source)} Time has not ended: another log goes on by --append as well.")
-    elif over:
-        ERR.print(
-            f"{_sent(opened.source)} The topics have reached the end of time: what is sent to them later is refused as "
-            "late. Live events need other topics (another stream.topic_prefix and data_dir)."
-        )
+    if over:
+        ERR.print(f"{_sent(opened.source, stream)} {_how_to_go_on(options)}", markup=False)
     else:
         ERR.print(f"Stopped after {state.acknowledged:,} of {state.total:,} events; the same command continues.")
     return over
@@ -134,9 +129,18 @@ def _refuse_late(source: Source, reached_ms: int | None, stream: StreamSettings)
     )
 
 
-def _sent(source: Source) -> str:
-    """Return a sentence about what has been sent, and what was left out."""
-    lost = source.summary.losses() if isinstance(source, RecordedLog) else []
+def _how_to_go_on(options: ReplayOptions) -> str:
+    if options.append:
+        return "Time has not ended: another log goes on by --append as well."
+    return (
+        "The topics have reached the end of time: what is sent to them later is refused as late. Live events need "
+        "other topics (another stream.topic_prefix and data_dir)."
+    )
+
+
+def _sent(source: Source, stream: StreamSettings) -> str:
+    """Return sentences about what has been sent, what was left out, and what will be no label."""
+    lost = [*source.summary.losses(), *refusals(source.summary, stream)] if isinstance(source, RecordedLog) else []
     return " ".join([f"{len(source):,} events are in Kafka.", *lost])
 
 

@@ -115,6 +115,12 @@ def remarks(
         *summary.sentences(negative_actions),
         *_without_tower(summary, negative_actions, rank_actions),
     ]
+    return said + refusals(summary, stream)
+
+
+def refusals(summary: LogSummary, stream: StreamSettings) -> list[str]:
+    """Return what a worker will make no labels of, under these settings."""
+    said = []
     if late := summary.late_actions(stream.action_window_s):
         said.append(
             f"{late:,} actions come {stream.action_window_s:g} s or more after their slate (stream.action_window_s): "

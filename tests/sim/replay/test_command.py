@@ -11,7 +11,7 @@ from model.errors import ModelError
 from sim.config import Settings, load
 from sim.dirichlet.stream import DirichletSettings, DirichletStream
 from sim.errors import SimError
-from sim.replay.command import _refuse_late, run_replay
+from sim.replay.command import _refuse_late, _sent, run_replay
 from sim.replay.open_source import open_source
 from sim.replay.options import ReplayOptions
 from sim.sources.source import TOPICS
@@ -134,6 +134,18 @@ def test_what_is_lost_is_said_and_nothing_at_all_fails(tmp_path: Path, monkeypat
     done = hstu(tmp_path, [*flags, "--restart"])
     assert done.returncode == 1
     assert "Nothing came through: all 1 events were refused (1 long-slate)." in done.stderr
+
+
+def test_what_will_be_no_label_is_said_at_the_end_too(tmp_path: Path) -> None:
+    """As a replay into Kafka ends, beside the rows that were left out."""
+    log = tmp_path / "log.csv"
+    rows = [f"u,i{n},{1_700_000_000 + late},r,{int(late > 0)}" for n, late in enumerate([0, 0, 700])]
+    log.write_text("\n".join(["user_id,item_id,ts,req,label", *rows, "u,i,never,r,1"]))
+    flags = {"request": "req", "action": "label", "skip_bad": "1"}
+    said = _sent(open_source(ReplayOptions(log=[str(log)], log_flags=flags)).source, StreamSettings(max_slate=2))
+    assert "1 of 4 rows are bad and left out" in said
+    assert "1 actions come 600 s or more after their slate" in said
+    assert "1 slates show more than 2 items and will be refused as long-slate" in said
 
 
 @pytest.mark.parametrize(("flags", "hint"), [(("--append",), "Another log goes on by --append"), ((), "by --restart")])
