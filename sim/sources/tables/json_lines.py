@@ -44,7 +44,7 @@ def lines_of_array(text: PlainText, folder: Path) -> PlainText:
     path = folder / f"{text.path.name}.{len(list(folder.iterdir()))}.jsonl"
     with refusing_full(path), path.open("wb") as out:
         for value in _elements(text):
-            out.write(msgspec.json.encode(value) + b"\n")
+            out.write(json.dumps(value).encode() + b"\n")
     return replace(text, path=path)
 
 

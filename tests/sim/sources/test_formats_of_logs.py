@@ -109,6 +109,16 @@ def test_an_array_that_does_not_end_is_refused(tmp_path: Path, content: str) -> 
         log_of(tmp_path / "log.json", content)
 
 
+def test_an_array_holds_what_lines_hold(tmp_path: Path) -> None:
+    """Half a character is a bad row; long numbers and NaN in a column that is not read are nothing."""
+    rows = ['"ts":1600000000,"n":123456789012345678901234567890', '"ts":1600000001,"n":NaN', '"ts":1600000002']
+    users = ["u1", "u2", r"u\ud800"]
+    texts = [f'{{"user_id":"{user}","item_id":"a",{row}}}' for user, row in zip(users, rows, strict=True)]
+    (tmp_path / "log.json").write_text(f"[{','.join(texts)}]")
+    log = open_log([str(tmp_path / "log.json")], {"skip_bad": "1"})
+    assert (len(log), log.summary.bad.total()) == (2, 1)
+
+
 def test_a_long_array_is_read_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever a block ends: in a key, a number, a text with brackets, between elements."""
     rows = [{"user_id": f"u,]}}{n}", "item_id": f'i"[{n}', "ts": T + n} for n in range(40)]
