@@ -184,6 +184,7 @@ def test_requests_that_were_cut_off_count_no_more() -> None:
 async def _wait_for_body(scope: Any, receive: Any, send: Any) -> None:
     while (await receive()).get("more_body"):
         pass
+    await asyncio.Event().wait()  # an end without an answer would be a 500
 
 
 class _Transport(asyncio.Transport):
