@@ -2,14 +2,16 @@
 
     python bench/cold_start.py turnover growth --limit 6000 --seeds 1 2 3
     python bench/cold_start.py movielens --limit 20000 --seeds 1 2 3
-    python bench/cold_start.py turnover movielens --limit 3000 --seeds 1 2 3 --variants all
+    python bench/cold_start.py turnover --limit 2500 --seeds 1 2 3 --variants all
 
-Every variant passes the same stream once, all settings but item_features at their defaults (first_values.py says what
-the others do: rows that begin at chance, half at what they are seen with, half at their like in the catalogue, each
-with the usual rate or with three times as much at first). HR@10 of the second half, and
-over the whole stream by age of the item at the request, of the model (`hstu`) and of its encoder alone; items that the
-user has acted on are no candidates. A seed is that of the stream (of a data set: of the order of rows of one instant)
-and of the model. Mean ± standard deviation over the seeds; by age, all seeds' targets together.
+By default two variants: without and with features (model.item_features). With --variants all each of them has rows that
+begin at chance, half at what they are seen with, or half at their like in the catalogue; and at the usual rate or at
+three times as much (first_values.py). All else is at its default, and every variant passes the same stream once.
+
+HR@10 of the second half, and over the whole stream by age of the item at the request, of the model (`hstu`) and of its
+encoder alone; items that the user has acted on are no candidates. A seed is that of the stream (of a data set: of the
+order of rows of one instant) and of the model. Mean ± standard deviation over the seeds; by age, all seeds' targets
+together.
 """
 
 import argparse

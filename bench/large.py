@@ -5,9 +5,9 @@ Examples are short: one target each, of a history of --tokens, as where every ev
 
 The first table has CPU ms of a step of 8 examples: all of its targets tested, the default share, and none; in turns.
 The second has the wall time for which a step waits: to write in line, and to begin a writer beside the training, which
-copies no memory; then the memory that this process has, at most, and what the writer has for itself at its end.
-The third has CPU ms of steps all of whose items are new: in one of them everything that is kept by row is full, and
-grows.
+copies no memory; then the memory that this process has, at most, and what the writer has for itself at its end. With
+--growth there are, in its place, CPU ms of steps all of whose items are new: in the first, all that is kept as one
+number a row is full, and doubles.
 """
 
 import argparse
