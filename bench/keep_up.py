@@ -33,12 +33,13 @@ from numpy.typing import NDArray
 from report import machine, save, table
 from watching import Sample, Watch, reached_s
 
-SETTINGS = {  # labels become final within the run, and snapshots come often; the rest are the defaults
+SETTINGS = {  # labels become final within the run, snapshots come often, steps are large; the rest are the defaults
     "stream.lateness_s": "2",
     "stream.action_window_s": "20",
     "stream.gather_s": "5",
     "train.snapshot_s": "5",
     "train.keep_snapshots": "3",
+    "train.batch_examples": "64",
 }
 LIMITS_S = {"fresh": 1.0, "served": 15.0, "topk": 0.1}
 TAIL_S = 30.0

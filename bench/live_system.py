@@ -84,12 +84,12 @@ def running(folder: Path, sizes: Sizes, chosen: dict[str, str]) -> Iterator[Syst
     with ExitStack() as stack:
         broker = Broker(folder / "kafka")
         stack.callback(broker.stop)
-        chosen = chosen | {"bootstrap": broker.start(), "data_dir": str(folder / "data")}
+        chosen = chosen | {"bootstrap": broker.start(GIVE_UP_S), "data_dir": str(folder / "data")}
         chosen |= {f"{part}.metrics_port": str(free_port()) for part in ("stream", "train")}
         environment = {f"HSTU_{key.upper().replace('.', '__')}": value for key, value in chosen.items()}
         os.environ.update(environment)
         settings = load()
-        create_topics(Kafka(broker.bootstrap), settings.stream)
+        create_topics(Kafka(broker.bootstrap), settings.stream, GIVE_UP_S)
         stack.callback(lambda: stop_all(children))
 
         def begin(name: str, *verb: str) -> int:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
+import torch
 
 from model.baselines import BASELINES
 from model.config import ModelSettings, TrainSettings
@@ -17,6 +18,7 @@ from model.keys.key_table import KeyTable
 from model.learning.learner import Learner
 from model.serving.answerer import Answerer
 from model.serving.hot_swap import Swapper
+from model.serving.top_k import ROWS, best, rounded
 from model.storage.aliases import LATEST
 from model.storage.patch import difference
 from model.storage.snapshot import Snapshot
@@ -53,12 +55,14 @@ def warm_up() -> None:
 
 
 def _rarely_called() -> None:
-    """Call loops that small runs seldom reach: of many ids, of moved rows, of what a closed loop recommends."""
+    """Call loops that small runs seldom reach: for many ids, many items, moved rows, closed loops."""
     keys = np.arange(10, dtype=np.uint64)
     KeyTable(4).add(keys, np.arange(10))  # grows
     Admission(2, exact=1, width=64).count(keys)  # counts in a sketch
     for dtype in (np.float32, np.float64):
         difference({"rows": np.zeros((9, 2), dtype)}, {"rows": np.eye(9, 2, dtype=dtype)}, threshold=0.1)
+    items_VD = torch.ones(ROWS + 1, 1)
+    best(items_VD, torch.ones(1), 1, np.empty(0, np.int64), coarse=rounded(items_VD))  # of more than one block
     spec = RunSpec(scenario=_SLATES, overrides=_EVENTS, seed=0, contestant="")
     learner = Learner(ModelSettings(), TrainSettings(device="cpu"))
     for _, examples in islice(micro_batches(feed_of(spec), 8), 3):

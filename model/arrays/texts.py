@@ -1,15 +1,17 @@
-"""Texts of rows: what was loaded stays packed, and only what was set since is a text of its own.
+"""Texts of rows: most are packed, and only what was set of late is a text of its own.
 
 R = rows. As a list of a million texts, loading and writing take a second of Python, under its lock, and 60 MB.
 """
 
 from collections.abc import Sequence
-from typing import overload
+from typing import Final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.errors import ModelError
+
+_FEW: Final = 1 << 12  # texts that are set and not packed
 
 
 class Texts(Sequence[str]):
@@ -58,8 +60,11 @@ class Texts(Sequence[str]):
         return self._joined[self._offsets[row] : self._offsets[row + 1]].tobytes().decode()
 
     def __setitem__(self, row: int, text: str) -> None:
-        """Set the text of a row."""
+        """Set the text of a row; where more were set than are packed, pack all."""
         self._set[row] = text
+        if len(self._set) > max(_FEW, len(self._offsets)):
+            self._joined, self._offsets = self.packed()
+            self._set.clear()
 
     def grow(self, rows: int) -> None:
         """Have at least so many rows."""
