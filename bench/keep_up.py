@@ -132,7 +132,8 @@ def drained(system: System, rate: float) -> None:
     """Wait until the trainer has learned nearly all, so that the next rate begins without a backlog."""
     give_up_s = time.time() + 600
     while time.time() < give_up_s:
-        last = system.watch.sample()
+        system.watch.sample()
+        last = system.watch.samples[-1]
         if (
             last.worker["hstu_examples"] - last.trainer["hstu_learned_examples"] < rate
             and last.worker["hstu_lag"] < rate

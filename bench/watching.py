@@ -90,8 +90,8 @@ class Watch:
     served_step: int = 0  # set by who asks the server
     samples: list[Sample] = field(default_factory=list)
 
-    def sample(self) -> Sample:
-        """Take a sample and keep it."""
+    def sample(self) -> None:
+        """Take a sample, and keep it if both processes answer."""
         worker, trainer = scraped(self.worker_port), scraped(self.trainer_port)
         memory = psutil.virtual_memory()
         uses = {name: use_of(pid) for name, pid in self.pids.items()}
@@ -101,7 +101,6 @@ class Watch:
         found = Sample(time.time(), worker, trainer, self.served_step, uses, in_use, disk)
         if worker and trainer:
             self.samples.append(found)
-        return found
 
     async def go_on(self, until: asyncio.Event) -> None:
         """Take a sample a second."""

@@ -25,7 +25,7 @@ def test_a_count_is_reached_between_two_samples(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.timeout(600)
 def test_a_small_stream_is_learned_and_served(tmp_path: Path) -> None:
     """Events become examples, these are learned and served, and new users' clicks are seen, with figures of all."""
-    sizes = ["--users", "500", "--items", "500", "--rate", "50", "--seconds", "20", "--warm", "20", "--requests", "5"]
+    sizes = ["--users", "500", "--items", "500", "--rate", "20", "--seconds", "20", "--warm", "20", "--requests", "5"]
     soon = [flag for key in ("action_window_s=5", "lateness_s=1", "gather_s=1") for flag in ("--set", f"stream.{key}")]
     command = [sys.executable, str(BENCH / "keep_up.py"), *sizes, *soon, "--save", str(tmp_path)]
     done = subprocess.run(
