@@ -12,6 +12,7 @@ of the streams of bench/drift.py, which reports others.
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 WARM_UP: Final = 15  # values before the first that is tested
@@ -19,6 +20,14 @@ HORIZON: Final = 20
 SLACK: Final = 0.75  # standard deviations
 LIMIT: Final = 6.0
 CLIP: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What a value is like over blocks."""
+
+    mean: float
+    deviation: float
 
 
 class PageHinkley:
@@ -49,6 +58,11 @@ class PageHinkley:
         self._mean += weight * gap
         self._variance = (1 - weight) * (self._variance + weight * gap * gap)
         return False
+
+    @property
+    def level(self) -> Level | None:
+        """Mean and deviation of the values before the next; None where there are none."""
+        return Level(self._mean, self._deviation()) if self._seen else None
 
     def _deviation(self) -> float:
         return max(math.sqrt(self._variance), self._least)
