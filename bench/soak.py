@@ -193,20 +193,17 @@ def main() -> None:
     parser.add_argument("--swaps", type=int, default=10_000)
     parser.add_argument("--clients", type=int, default=2, help="of each kind of request")
     parser.add_argument("--quiet-s", type=float, default=30.0, help="seconds of load before and after the swaps")
+    parser.add_argument("--data", type=Path, help="folder for stores and snapshots; default: a temporary one")
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="hstu-bench-") as data:
-        make_data(HERE, Path(data), EVENTS)
-        with served(HERE, Path(data), HSTU_SERVE__POLL_S="0.02") as (port, pid):
+    with tempfile.TemporaryDirectory(prefix="hstu-bench-") as temporary:
+        data = (given.data or Path(temporary)).resolve()
+        make_data(HERE, data, EVENTS)
+        with served(HERE, data, HSTU_SERVE__POLL_S="0.02") as (port, pid):
             ask = [questions(what, n) for what, n in itertools.product(("topk", "rank"), range(given.clients))]
-            swap = publishing(Path(data) / "snapshots" / "silu")
-            asyncio.run(soak(port, pid, swap, ask, 5, 3.0))  # compiles, and fills caches
-            start = 5 + 1
-
-            def again(number: int) -> str:
-                return swap(start + number)
-
-            found = asyncio.run(soak(port, pid, again, ask, given.swaps, given.quiet_s))
+            asyncio.run(soak(port, pid, publishing(data / "snapshots" / "silu"), ask, 5, 3.0))  # compiles, fills caches
+            swap = publishing(data / "snapshots" / "silu")
+            found = asyncio.run(soak(port, pid, swap, ask, given.swaps, given.quiet_s))
     told(found, given.swaps, given.save)
     early, late = found.tenths_mib
     if found.failed or late > (1 + MOST_GROWTH) * early:
