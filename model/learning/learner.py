@@ -163,7 +163,8 @@ class Learner:
             self._fusion.step(tested.queries, taken.questions, taken.answered, test=none, learn=True)
             self._click(tested, taken.batch, learn=True)
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
-        tokens, alarms = len(taken.batch.tokens.keys), list[Alarm]()
+        tokens = len(taken.batch.tokens.keys)
+        alarms: Sequence[Alarm] = ()
         if learn:
             self._replay(examples)  # 6
             for name, count in zip(_COUNTS, (1, len(present), tokens), strict=True):

@@ -346,7 +346,7 @@ def test_a_disk_that_is_full_beside_the_training_stops_it(tmp_path: Path, monkey
 def nervous(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have drift detectors that raise alarms on a short log."""
     monkeypatch.setattr("model.drift.watch.BLOCK", 10)
-    for constant, value in (("SETTLE", 0), ("WARM_UP", 2), ("SLACK", 0.0), ("LIMIT", 0.2)):
+    for constant, value in (("WARM_UP", 2), ("SETTLE", 0), ("WARM_UP_AGAIN", 2), ("SLACK", 0.0), ("LIMIT", 0.2)):
         monkeypatch.setattr(f"model.drift.page_hinkley.{constant}", value)
 
 
