@@ -80,7 +80,7 @@ def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dial
 
 def _preamble(sample: Sequence[str], between: str | None, extension: str) -> tuple[int, str | None]:
     """Return how many lines stand before the header or the first row, and the separator that they tell."""
-    if sample and (told := _SEP_LINE.fullmatch(sample[0].strip())):
+    if sample and (told := _SEP_LINE.fullmatch(sample[0].strip(" "))):
         return 1, told[1]
     aside = next((n for n, line in enumerate(sample) if line.strip() and not line.startswith("#")), 0)
     if not aside:

@@ -196,7 +196,8 @@ class TableFile:
         self.head_bytes = before.head_bytes
         if before.kind != "parquet" and before.settings.encoding == self.settings.encoding:
             self.text = before.text
-            self.__dict__.update({name: before.__dict__[name] for name in ("lines",) if name in before.__dict__})
+            same = ("lines", "_own") if before.kind == "json" else ("lines",)
+            self.__dict__.update({name: before.__dict__[name] for name in same if name in before.__dict__})
 
     @property
     def is_whole(self) -> bool:

@@ -47,7 +47,7 @@ FORMATS: Final = (
 )
 _DIGITS: Final = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%3f"}
 _TIME_LIKE: Final = (
-    r"(?i)\d[-/.年]\d{1,2}[-/.月]\d|\d:\d\d|\d[-/ .]?(jan|feb|ma[ry]|apr|ju[nl]|aug|sep|oct|nov|dec)|"
+    r"(?i)\d[-/.]\d{1,2}[-/.]\d|\d:\d\d|\d[-/ .]?(jan|feb|ma[ry]|apr|ju[nl]|aug|sep|oct|nov|dec)|"
     r"(jan|feb|ma[ry]|apr|ju[nl]|aug|sep|oct|nov|dec)[a-z]*\.? \d"
 )
 _ZONE: Final = r"\s*(UTC|GMT|Z\[(UTC|GMT)\])$"
@@ -307,15 +307,6 @@ def _likely(texts: pl.Series, form: str) -> pl.Series:
     """Return the instants of texts in a format, null where they lie in years that no log has, as 0024."""
     at = _parsed(texts, form)
     return at.set(~at.dt.year().is_between(1970, 2199).fill_null(False), None)
-
-
-def time_like(column: pl.Series) -> str | None:
-    """Return a value of a column most of whose texts look like dates or times, though none may be read; or None."""
-    if column.dtype != pl.String:
-        return None
-    texts = _given(column.head(1000).str.strip_chars())
-    like = texts.filter(texts.str.contains(_TIME_LIKE))
-    return str(like[0]) if len(like) * 2 > len(texts) else None
 
 
 def _local(at: pl.Series, zone: str) -> pl.Series:

@@ -21,7 +21,7 @@ READ = [("u1", "a", T), ("u2", "b", T + 1)]
     ("name", "content"),
     [
         ("log.csv", "sep=;\n" + ROWS.replace(",", ";")),
-        ("log.csv", "sep=,\n" + ROWS),
+        ("log.csv", "sep=\t\n" + ROWS.replace(",", "\t")),
         ("log.csv", "# exported 2024-01-31\n\n# by bob, from the shop\n" + ROWS),
         ("log.csv", ROWS.replace("\n", ",\n").replace("ts,", "ts")),
         ("log.txt", ROWS.replace(",", " ")),
