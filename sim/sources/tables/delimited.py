@@ -86,8 +86,8 @@ def _preamble(sample: Sequence[str], between: str | None, extension: str) -> tup
     if not aside:
         return 0, None
     separator = between or _separator([line for line in sample[aside:] if line.strip()], extension)
-    width = sample[aside].count(separator)
-    alike = (n for n, line in enumerate(sample[:aside]) if line.startswith("#") and line.count(separator) == width)
+    widths = [len(_cells(line, separator, '"')) for line in sample[: aside + 1]]
+    alike = (n for n in range(aside) if sample[n].startswith("#") and widths[n] == widths[-1])
     return next(alike, aside), None  # a line with as many cells as the rows is one, or the header
 
 

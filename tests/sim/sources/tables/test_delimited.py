@@ -46,8 +46,8 @@ def test_a_bad_row_behind_comments_keeps_its_number(tmp_path: Path, quote: str) 
 def test_a_header_and_a_row_may_begin_with_a_hash(tmp_path: Path) -> None:
     """They have as many cells as the rows."""
     named = {"user": "#user", "item": "item", "time": "ts"}
-    log = log_of(tmp_path / "log.csv", f"# a log\n#user,item,ts\nu1,a,{T}\n", **named)
-    assert triples(log) == [("u1", "a", T)]
+    log = log_of(tmp_path / "log.csv", f'# a log\n#user,item,ts\nu1,"a, b",{T}\n', **named)
+    assert triples(log) == [("u1", "a, b", T)]
     numbered = {"user": "1", "item": "2", "time": "3"}
     assert len(log_of(tmp_path / "rows.csv", f"#1,a,{T}\n#2,b,{T}\nu,c,{T}\n", **numbered)) == 3
 
