@@ -20,7 +20,7 @@ _NO_LOGS: Final = ("readme", "license", "licence", "changelog", "notice")
 _PROSE: Final = (".md", ".rst", ".pdf", ".html")
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins an archive without files
 _OFFICE: Final = "[Content_Types].xml"
-_LAKES: Final = {"_delta_log": "Delta Lake", "*.metadata.json": "Iceberg", ".hoodie": "Hudi"}
+_LAKES: Final = {"_delta_log": "Delta Lake", "metadata/*.metadata.json": "Iceberg", ".hoodie": "Hudi"}
 _PARTITION: Final = re.compile(r"([^=/]+)=([^/]*)")
 
 
