@@ -16,7 +16,6 @@ from typing import Any, Final, Literal, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, numbers_of, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeSettings
@@ -42,6 +41,7 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters
 _REQUEST_MS: Final = 3_600_000  # within which the rows of one request lie
 _MOST_ACTIONS: Final = 100
 _TIME_MS: Final = 1e11  # March 1973
+_SHOWN: Final = 80  # characters of a row in a sentence
 
 
 class Role(NamedTuple):
@@ -81,12 +81,16 @@ class Guess(NamedTuple):
 
 def sample_of(table: Table) -> pl.DataFrame:
     """Return the first rows of a table; lists and structs are left as they are."""
-    names, bad = table.readable, BadRows(None, None)
+    names = table.readable
+    bad, first = 0, ""
     for file, batch in table.batches(names, SAMPLE_ROWS):
         if len(batch.frame):
             return batch.frame.select(names).head(SAMPLE_ROWS)
-        bad.add(file, batch.bad)
-    bad.finish(bad.counts.total())
+        for row in batch.bad:
+            bad += row.rows
+            first = first or f"row {row.row} of {file.name} is bad, {row.reason}: {str(row.content)[:_SHOWN]}"
+    if bad:
+        raise SimError(f"{table.name} has no row that can be read; {first}. All {bad:,} rows are bad.")
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
 
 
