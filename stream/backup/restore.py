@@ -24,7 +24,7 @@ from stream.store import layout
 from stream.store.refusals import damaged
 from stream.store.rocksdb import RocksStore, open_store
 from stream.store.standby import mark_standby, unmark_standby
-from stream.store.tables import damaged_tables
+from stream.store.tables import damaged_tables, named_tables
 
 _log = logging.getLogger("hstu.backup")
 
@@ -95,7 +95,7 @@ def _open_if_there(path: Path, *, thorough: bool = False) -> tuple[RocksStore | 
         store = open_store(path)
         if thorough:
             store.close()
-            if names := damaged_tables(path.iterdir()):
+            if names := damaged_tables(path / name for name in named_tables(path)):
                 raise damaged(path, f"{', '.join(names)} is not what RocksDB wrote")
             store = open_store(path)
         _records(store)

@@ -215,9 +215,9 @@ class RocksStore:
             return
         try:
             lost = named_tables(self._path) - tables_of(self._db)
-        except Exception as error:
+        except StoreError:
             if _manifests(_log_sizes(self._path)) == manifests:
-                raise refusals.unusable(self._path, error) from None
+                raise
             return
         if _manifests(_log_sizes(self._path)) == manifests:
             if lost:

@@ -19,9 +19,12 @@ def named_tables(path: Path) -> set[str]:
     """Return the names of the tables that a store's manifest names.
 
     Raises:
-        Exception: RocksDB's own: one is missing, of another size, or cannot be opened.
+        StoreError: One is missing, of another size, or cannot be opened.
     """
-    db = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
+    try:
+        db = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
+    except Exception as error:
+        raise unusable(path, error) from None
     try:
         return tables_of(db)
     finally:

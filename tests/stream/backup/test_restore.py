@@ -144,6 +144,8 @@ def test_a_damaged_store_is_replaced(backed_up: Path, tmp_path: Path, caplog: py
     path = tmp_path / "first" / "p0"
     with closing(open_store(path)) as store:
         read_on(store, LOG, 240)
+    (path / "999999.sst").write_bytes(b"a table that a compaction has not finished")
+    assert restore.restore(path, backups_in(backed_up), thorough=True) is None
     flip_a_bit(path)
     assert "600 records read" in (restore.restore(path, backups_in(backed_up), thorough=True) or "")
     assert "p0 is damaged: " in caplog.text
