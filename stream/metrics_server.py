@@ -1,7 +1,7 @@
 """HTTP beside a worker or a trainer, on HOST:PORT.
 
 /metrics    for Prometheus
-/live       503 once the work has stood still for two minutes: restart the process
+/live       503 once the work has stood still for two minutes, or compiled for 15: restart the process
 /ready      503 until the process has joined its group
 and what a process adds
 
@@ -29,7 +29,8 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from stream.errors import HstuError
 from stream.timed_reader import TimedReader
 
-STALE_S: Final = 120.0  # longer than any step, checkpoint or compilation takes
+STALE_S: Final = 120.0  # longer than any step or checkpoint takes
+BUSY_S: Final = 900.0  # longer than a machine that has much else to do compiles all loops
 _CLIENT_S: Final = 10.0  # that a request may take to arrive, and a client to take a part of its answer
 _CONNECTIONS: Final = 128
 _PATIENCE_S: Final = 0.5
@@ -45,10 +46,11 @@ class Health:
 
     Args:
         clock: Monotonic seconds.
+        busy: Returns whether the process is at something that takes longer than its work, and ends by itself.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock, self._beat_s = clock, clock()
+    def __init__(self, clock: Callable[[], float] = time.monotonic, busy: Callable[[], bool] = lambda: False) -> None:
+        self._clock, self._beat_s, self._busy = clock, clock(), busy
         self.ready = False
 
     def beat(self, ready: bool) -> None:
@@ -58,7 +60,7 @@ class Health:
     @property
     def alive(self) -> bool:
         """Whether there was a beat of late."""
-        return self._clock() - self._beat_s < STALE_S
+        return self._clock() - self._beat_s < (BUSY_S if self._busy() else STALE_S)
 
 
 def serve_metrics(
