@@ -12,12 +12,12 @@ from typing import Any, Final
 import numpy as np
 from xxhash import xxh3_128_digest
 
-from model.drift.watch import Alarm, DriftWatch
+from model.drift.watch import Alarm
 from model.keys.lives import AGE, COUNTS
 from model.learning.learner import Learner, StepReport
 from model.trainer.inbox import Inbox
 from model.trainer.merge import Merge
-from stream.example import Example, content
+from stream.example import content
 
 _RATE_S: Final = 10.0  # over which tokens per second are averaged
 
@@ -82,23 +82,18 @@ class RunReport:
         self._examples_digest = bytes.fromhex(facts.get("examples_digest", "00" * 16))
         self.event_ms: int = facts.get("event_ms", 0)  # when the last example trained on became final
         self._loss: float | None = facts.get("loss")
+        self._lookups, self._hits = facts.get("lookups", 0), facts.get("hits", 0)
         self._weights_from: dict[str, Any] | None = facts.get("weights_from")
-        self._drift = DriftWatch()
-        if "drift" in facts:
-            self._drift.load_state(facts["drift"])
         self.rate = TokenRate(clock, learner.counts["tokens"])
 
-    def note(self, step: StepReport, examples: Sequence[Example], messages: Iterable[bytes]) -> list[Alarm]:
-        """Take the report of a step, its examples in their order and their messages; return the alarms of drift."""
+    def note(self, step: StepReport, messages: Iterable[bytes]) -> None:
+        """Take the report of a step and the messages of its examples in their order."""
         self.event_ms = step.event_ms
         self._loss = step.loss if np.isfinite(step.loss) else None
+        self._lookups, self._hits = self._lookups + step.lookups, self._hits + step.hits
         self.rate.add(self._learner.counts["tokens"])
         for message in messages:
             self._examples_digest = xxh3_128_digest(self._examples_digest + content(message))
-        candidates = min(self._learner.items.known, self._learner.train.negatives)
-        return self._drift.add(
-            *(examples, step.outcome, step.loss), candidates=candidates, targets=self.targets, event_ms=step.event_ms
-        )
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this."""
@@ -106,14 +101,25 @@ class RunReport:
             "examples_digest": self._examples_digest.hex(),
             "event_ms": self.event_ms,
             "loss": self._loss,
+            "lookups": self._lookups,
+            "hits": self._hits,
             "weights_from": self._weights_from,
-            "drift": self._drift.state(),
         }
 
     @property
     def targets(self) -> int:
         """Number of targets tested, by which the windows of metrics.jsonl are counted."""
-        return max(self._learner.metrics.targets, self._learner.metrics.rank_targets)
+        return self._learner.targets
+
+    @property
+    def hold(self) -> str:
+        """Why the gate is to hold a snapshot of this moment: a drift (train.drift_hold_targets); empty: it is not."""
+        most, recovery = self._learner.train.drift_hold_targets, self._learner.drift.recovery
+        if recovery.before is None or self.targets - recovery.targets >= most:
+            return ""
+        late = "unknown" if recovery.of_late is None else f"{1 - recovery.of_late:.3f}"
+        found = f"HR@10 {late} since, {1 - recovery.before.mean:.3f} before"
+        return f"{recovery.signal} rose at target {recovery.targets:,}, and the model has not recovered: {found}"
 
     @property
     def digests(self) -> dict[str, str]:
@@ -163,20 +169,25 @@ class RunReport:
             "event_ms": self.event_ms,
             "loss": self._loss,
             "items": learner.items.known,
+            "lookups": self._lookups,
+            "hits": self._hits,
             **_lives(learner),
             "withdrawn": int(learner.items.withdrawn.sum()),
             "features": len(learner.features),
             "collisions": learner.items.collisions + learner.features.collisions,
-            "drift_alarms": dict(self._drift.counts),
+            "drift_alarms": dict(learner.drift.counts),
+            "drift_recovering": learner.drift.recovery.waiting,
+            "drift_boost_left": learner.boost.left,
             **learner.metrics.as_dict(),
         }
 
 
 def _lives(learner: Learner) -> dict[str, Any]:
-    """Return how many items have come and gone, and how many rows they take."""
+    """Return how many items have come and gone, how many rows they take, and how many they may take (0: any number)."""
     lives, items = learner.index.lives, learner.items
     counts = lives.counts if lives else dict.fromkeys(COUNTS, 0) | {"born": items.known}
-    return {"item_rows": len(items), **{name: counts[name] for name in COUNTS[:-1]}, "dead_age_s": counts[AGE] / 1000}
+    rows = {"item_rows": len(items), "max_items": learner.train.max_items}
+    return {**rows, **{name: counts[name] for name in COUNTS[:-1]}, "dead_age_s": counts[AGE] / 1000}
 
 
 def _waits_for(merge: Merge) -> dict[str, Any] | None:

@@ -41,6 +41,7 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters
 _REQUEST_MS: Final = 3_600_000  # within which the rows of one request lie
 _MOST_ACTIONS: Final = 100
 _TIME_MS: Final = 1e11  # March 1973
+_SHOWN: Final = 80  # characters of a row in a sentence
 
 
 class Role(NamedTuple):
@@ -81,9 +82,15 @@ class Guess(NamedTuple):
 def sample_of(table: Table) -> pl.DataFrame:
     """Return the first rows of a table; lists and structs are left as they are."""
     names = table.readable
-    for _, batch in table.batches(names, SAMPLE_ROWS):
+    bad, first = 0, ""
+    for file, batch in table.batches(names, SAMPLE_ROWS):
         if len(batch.frame):
             return batch.frame.select(names).head(SAMPLE_ROWS)
+        for row in batch.bad:
+            bad += row.rows
+            first = first or f"row {row.row} of {file.name} is bad, {row.reason}: {str(row.content)[:_SHOWN]}"
+    if bad:
+        raise SimError(f"{table.name} has no row that can be read; {first}. All {bad:,} rows are bad.")
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
 
 
