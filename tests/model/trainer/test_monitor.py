@@ -10,6 +10,7 @@ import pytest
 
 from model.trainer.monitor import Monitor
 from stream.errors import HstuError
+from stream.metrics_server import STALE_S
 from tests.runs import run, start
 
 
@@ -93,10 +94,12 @@ def test_the_wait_for_the_first_step_is_told_from_one_for_examples(
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr("model.arrays.jit._turn.depth", int(compiles))
     monitor = Monitor(report, live=False)
-    clock[0] = 121.0
+    clock[0] = 11.0
     with caplog.at_level(logging.INFO):
         monitor.show(report | {"step": 0, "examples": 0, "waiting": waiting, "waits_for": None})
     assert caplog.messages == [f"Trainer silu: {line}"]
+    began_s = monitor.health._clock()
+    monkeypatch.setattr(monitor.health, "_clock", lambda: began_s + STALE_S)
     assert monitor.health.alive == compiles
 
 
