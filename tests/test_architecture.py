@@ -19,8 +19,8 @@ LINES_A_FILE, LINES_A_FUNCTION = 400, 60
 # is written here alone; docs/architecture.md says what each package holds.
 ORDER = """
 stream.errors
-stream.schema
-stream.config  stream.example
+stream.schema  stream.timed_reader
+stream.config  stream.example  stream.fetch
 stream.store  stream.kafka
 stream.backup  stream.consumer
 stream.join  stream.local_broker  stream.metrics_server  stream.transport  stream.operations  stream.peers
@@ -67,6 +67,7 @@ sim.main
 """
 DOORS = {
     "model": {"stream.example"},
+    "model.dashboard.scrape": {"stream.fetch"},
     "model.trainer.kafka": {"stream.transport"},
     "model.trainer.ranks": {"stream.transport"},
     "model.trainer.monitor": {"stream.metrics_server"},

@@ -1,14 +1,14 @@
 """Loops compiled by numba at their first call, for the machine's own vector unit."""
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 import numba
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
 from xxhash import xxh3_64_hexdigest
@@ -17,6 +17,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _log: Final = logging.getLogger("hstu.loops")
 ANY_ORDER: Final = ("reassoc", "contract", "arcp", "nsz")  # LLVM's flags for it; NaN and infinity keep their meaning
+_PATIENCE_S: Final = 60.0  # that other processes get to compile, once a process; the largest function takes 20 s
 
 
 def compiled(
@@ -73,6 +74,55 @@ def _say_that_it_compiles() -> None:
     _log.warning("Compiling loops for this machine, once, about 80 s for all. `hstu warmup` does it beforehand.")
 
 
+class _Turn:
+    """Whether this process compiles now, and how long it waits for another one that does; used under numba's lock."""
+
+    def __init__(self) -> None:
+        self.depth = 0  # functions, each compiled for the one before
+        self.patience_s = _PATIENCE_S
+
+    @contextmanager
+    def take(self, lock: FileLock) -> Iterator[None]:
+        """Hold the lock of a function, or go on without once another process has had it for too long.
+
+        One that is stopped would hold it for ever. Code that two processes compile is the same, and numba replaces a
+        file of its cache as a whole.
+        """
+        self.depth += 1
+        try:
+            self._wait(lock)
+            yield
+        finally:
+            self.depth -= 1
+            lock.release()
+
+    def _wait(self, lock: FileLock) -> None:
+        with suppress(Timeout):
+            lock.acquire(timeout=0)
+            return
+        if not self.patience_s:
+            return
+        _log.warning(
+            "Another process compiles loops for this machine; waiting for it, at most %.0f s.", self.patience_s
+        )
+        try:
+            lock.acquire(timeout=self.patience_s)
+        except Timeout:
+            self.patience_s = 0.0
+            _log.warning(
+                "The process that holds %s has not compiled within %.0f s, as if it were stopped; compiling here too.",
+                *(lock.lock_file, _PATIENCE_S),
+            )
+
+
+_turn: Final = _Turn()
+
+
+def compiling() -> bool:
+    """Return whether this process compiles loops now, or waits for another one that does."""
+    return _turn.depth > 0
+
+
 def _once_a_machine(compile_: Callable[[Any], Any], lock: FileLock) -> Callable[[Any], Any]:
     """Return `compile_` behind a lock, so that of processes that start together one compiles and the others load.
 
@@ -81,7 +131,7 @@ def _once_a_machine(compile_: Callable[[Any], Any], lock: FileLock) -> Callable[
     """
 
     def locked(signature: Any) -> Any:
-        with global_compiler_lock, lock:
+        with global_compiler_lock, _turn.take(lock):
             return compile_(signature)
 
     return locked

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from model.dashboard.scrape import TIMEOUT_S, Scrape, addresses, fetch
+from model.dashboard.scrape import TIMEOUT_S, Scrape, addresses, scrape
 from model.storage.checkpoint import farewell, farewell_address
 
 _AT_ONCE: Final = 16  # so that silent ones, of which each takes TIMEOUT_S, are waited for together
@@ -32,14 +32,13 @@ class Processes:
         """Return the figures of each process; of one that does not answer, its address and how it ended, if known."""
         with ThreadPoolExecutor(_AT_ONCE, "scrape") as pool:
             found = [address for each in pool.map(addresses, self._names) for address in each]
-            texts = dict(zip(found, pool.map(_fetch, found), strict=True))
-        return [self._one(address, text) for address, text in texts.items()]
+            scrapes = dict(zip(found, pool.map(_scrape, found), strict=True))
+        return [self._one(address, its) for address, its in scrapes.items()]
 
-    def _one(self, address: str, text: str) -> _Figures:
-        if not text:
+    def _one(self, address: str, scrape: Scrape | None) -> _Figures:
+        if scrape is None:
             self._before.pop(address, None)
             return self._silent(address)
-        scrape = Scrape(text)
         if (name := scrape.label("hstu_steps_total", "trainer")) is not None:
             self._trainers[address] = name
             return {"address": address, **_trainer(scrape)}
@@ -75,8 +74,8 @@ def _known_as(address: str) -> set[str]:
     return {address, *addresses(address), *addresses(f"localhost:{port}"), f"127.0.0.1:{port}"}
 
 
-def _fetch(address: str) -> str:
-    return fetch(f"http://{address}/metrics", TIMEOUT_S)
+def _scrape(address: str) -> Scrape | None:
+    return scrape(f"http://{address}/metrics", TIMEOUT_S)
 
 
 def _worker(scrape: Scrape) -> _Figures:

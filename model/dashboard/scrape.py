@@ -1,23 +1,26 @@
-"""Reading the Prometheus metrics of a process."""
+"""Reading the Prometheus metrics of a process.
 
+Nothing that answers is trusted to be one: an address may be mistyped, or have become another server's.
+"""
+
+import math
 import socket
-import urllib.error
-import urllib.request
 from typing import Final
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from stream.fetch import FetchError, fetch
+
 TIMEOUT_S: Final = 2.0
-_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
+_MOST_BYTES: Final = 8 << 20  # several times what a worker of 1,000 partitions has
 
 
-def fetch(url: str, timeout_s: float = TIMEOUT_S) -> str:
-    """Return the body of an HTTP response; empty if there is none, or an error."""
+def fetch_text(url: str, timeout_s: float = TIMEOUT_S) -> str:
+    """Return the body of an HTTP response; empty if there is none in time, or an error."""
     try:
-        with _DIRECT.open(url, timeout=timeout_s) as response:
-            text: str = response.read().decode()
-            return text
-    except (urllib.error.URLError, OSError, ValueError):
+        answer = fetch(url, timeout_s=timeout_s, most_bytes=_MOST_BYTES)
+        return answer.body.decode() if answer.status == 200 else ""
+    except (FetchError, UnicodeError):
         return ""
 
 
@@ -32,10 +35,22 @@ def addresses(name: str) -> list[str]:
 
 
 class Scrape:
-    """The samples of one process at one moment."""
+    """The samples of one process at one moment; those that are no finite number, which JSON does not have, left out.
+
+    Raises:
+        ValueError: The text is no metrics.
+    """
 
     def __init__(self, text: str) -> None:
-        self._samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        try:
+            samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+        except (
+            LookupError,
+            TypeError,
+            AttributeError,
+        ) as error:  # of the parser, which takes well-formed text for granted
+            raise ValueError("no metrics") from error
+        self._samples = [sample for sample in samples if math.isfinite(sample.value)]
 
     def total(self, name: str, **labels: str) -> float | None:
         """Return the sum of all samples of a name that have these labels; None if there are none."""
@@ -57,3 +72,12 @@ class Scrape:
     def label(self, name: str, label: str) -> str | None:
         """Return a label of the first sample of a name; None if there is no such sample."""
         return next((s.labels.get(label) for s in self._samples if s.name == name), None)
+
+
+def scrape(url: str, timeout_s: float = TIMEOUT_S) -> Scrape | None:
+    """Return the metrics at a URL; None if nothing answers in time, or what does are none."""
+    text = fetch_text(url, timeout_s)
+    try:
+        return Scrape(text) if text else None
+    except ValueError:
+        return None

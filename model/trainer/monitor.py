@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from rich.live import Live
 
+from model.arrays.jit import compiling
 from model.evaluation.metrics import ALL, HEADLINE
 from model.evaluation.prequential import MODEL
 from model.trainer.live_table import SCORER_NAMES, live_view
@@ -28,7 +29,7 @@ class Monitor:
     """
 
     def __init__(self, report: Mapping[str, Any], live: bool) -> None:
-        self.health = Health()
+        self.health = Health(busy=compiling)
         self._metrics = TrainerMetrics()
         self._table = Live(live_view(report), auto_refresh=False) if live else None
         self._said_s = time.monotonic()
@@ -88,6 +89,10 @@ def _progress(report: Mapping[str, Any]) -> str:
     """Return the counts, or what to look at as long as they are 0."""
     if report["examples"]:
         return f"{_counts(report)}."
+    if compiling():
+        return "compiling the loops of the first step, or waiting for a process that does."
+    if report["waiting"]:
+        return f"the first step waits for examples of all partitions; {report['waiting']:,} records are read."
     return "waiting for the first example: is a worker running, has anything been sent?"
 
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from model.dashboard.scrape import fetch
+from model.dashboard.scrape import fetch_text
 from model.evaluation.metrics import METRICS
 from sim.demo.processes import Child, stop_all
 from sim.demo.view import BASELINES, View, figure
@@ -206,7 +206,7 @@ class Demo:
         return child.log.read_text()
 
     def _from_server(self) -> dict[str, Any]:
-        text = fetch(f"http://127.0.0.1:{self._port}/topk?user={self._user}&k=10", timeout_s=10)
+        text = fetch_text(f"http://127.0.0.1:{self._port}/topk?user={self._user}&k=10", timeout_s=10)
         if not text:
             raise SimError(
                 f"The server does not answer on port {self._port}; see {self._directory / 'logs' / 'serve.log'}."

@@ -7,7 +7,7 @@ from typing import Final
 
 from rich.table import Table
 
-from model.dashboard.scrape import Scrape, fetch
+from model.dashboard.scrape import Scrape, scrape
 
 BASELINES: Final = ("stack", "popularity", "last_items")  # the scorers that every trainer tests beside the model
 NO_FIGURE: Final = "–"
@@ -37,8 +37,8 @@ class View:
     def look(self) -> None:
         """Scrape every process; one that does not answer keeps its last numbers."""
         for name, port in {"worker": self.worker, **self.trainers}.items():
-            if text := fetch(f"http://127.0.0.1:{port}/metrics"):
-                self.seen[name] = Scrape(text)
+            if found := scrape(f"http://127.0.0.1:{port}/metrics"):
+                self.seen[name] = found
         events, now_s = self.get("worker", "hstu_events_total"), time.monotonic()
         before_s, before = self._last
         if before_s and now_s > before_s:

@@ -7,9 +7,6 @@ A store of this host that another host's worker has taken over is not read: it w
 """
 
 import time
-import urllib.error
-import urllib.request
-from http.client import HTTPException
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -20,16 +17,20 @@ from numpy.typing import NDArray
 from stream.config import StreamSettings
 from stream.consumer.instance_id import SEATS, place_of
 from stream.errors import StoreError
+from stream.fetch import Answer, FetchError, fetch
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import workers_group
 from stream.peers.address import Address, read_peer_token
 from stream.peers.owners import Owners
 from stream.peers.sequence_service import CONTENT_TYPE, PATH, Question
 from stream.schema.ids import partition_of
+from stream.schema.printable import printable
 from stream.schema.tokens import TOKEN_DTYPE
 from stream.store.reader import SequenceReader
 
 _FIRST_LOOK_S: Final = 5.0  # in which a new reader waits to hear of the workers
+_LEAST_S: Final = 0.2  # that an owner found at the last moment gets to answer
+_SENTENCE_BYTES: Final = 4096  # of an answer that is no tokens
 
 
 class Reader(Protocol):
@@ -82,9 +83,9 @@ class ClusterReader:
         until_s = time.monotonic() + self._settings.peer_timeout_s
         while owner is not None and owner.place != self._place():
             question = Question(user, last, self._settings.topic_prefix, owner.place)
-            status, body = self._ask(owner, question, until_s)
-            if status != 421:
-                return _tokens(owner, status, body)
+            answer = self._ask(owner, question, until_s)
+            if answer.status != 421:
+                return _tokens(owner, question, answer)
             if time.monotonic() >= until_s:
                 raise StoreError(f"Partition {number} is not, or no longer, of the worker at {owner.url}; ask again.")
             owner, look = self._owners.find(number, until_s, look)
@@ -102,57 +103,46 @@ class ClusterReader:
     def _place(self) -> str:
         return place_of(self._seats) if self._seats.exists() else ""
 
-    def _ask(self, owner: Address, question: Question, until_s: float) -> tuple[int, bytes]:
-        """Return the status and the body of a worker's answer."""
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
-        left_s = max(0.05, until_s - time.monotonic())
+    def _ask(self, owner: Address, question: Question, until_s: float) -> Answer:
+        """Return a worker's answer."""
         try:
-            request = urllib.request.Request(owner.url.rstrip("/") + PATH, msgspec.json.encode(question), headers)
-            status, kind, body = _fetch(request, left_s)
-        except (OSError, HTTPException, ValueError, OverflowError) as error:
-            why = getattr(error, "reason", None) or f"{type(error).__name__}: {error}".rstrip(": ")
+            answer = fetch(
+                owner.url.rstrip("/") + PATH,
+                timeout_s=max(_LEAST_S, until_s - time.monotonic()),
+                most_bytes=max(_SENTENCE_BYTES, question.last * TOKEN_DTYPE.itemsize),
+                body=msgspec.json.encode(question),
+                headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
+            )
+        except FetchError as error:
             raise StoreError(
                 f"The worker at {owner.url}, which has the user's partition, did not answer within "
-                f"{self._settings.peer_timeout_s:g} s: {why}; see that it runs, and what its stream.worker_url says."
+                f"{self._settings.peer_timeout_s:g} s: {error}; see that it runs, and what its stream.worker_url says."
             ) from None
-        if status == 200 and kind != CONTENT_TYPE:
-            raise StoreError(f"The worker at {owner.url} answers {kind}, not {CONTENT_TYPE}: use one version.")
-        return status, body
+        if answer.status == 200 and answer.kind != CONTENT_TYPE:
+            raise StoreError(
+                f"The worker at {owner.url} answers {answer.kind or 'no type'}, not {CONTENT_TYPE}: use one version."
+            )
+        return answer
 
 
-def _make_opener() -> urllib.request.OpenerDirector:
-    """Return what opens http: and https: alone, follows no redirect, as the token is for the worker, and no proxy."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.UnknownHandler(),
-    ):
-        opener.add_handler(handler)
-    return opener
+def _tokens(owner: Address, question: Question, answer: Answer) -> NDArray[np.void] | None:
+    """Return the tokens of an answer.
 
-
-_opener: Final = _make_opener()
-
-
-def _fetch(request: urllib.request.Request, timeout_s: float) -> tuple[int, str | None, bytes]:
-    """Return status, content type and body of an answer, whatever its status is."""
-    try:
-        answer = _opener.open(request, timeout=timeout_s)
-    except urllib.error.HTTPError as refused:
-        answer = refused
-    with answer:
-        return answer.status, answer.headers.get("Content-Type"), answer.read()
-
-
-def _tokens(owner: Address, status: int, body: bytes) -> NDArray[np.void] | None:
-    if status == 200 and len(body) % TOKEN_DTYPE.itemsize == 0:
-        return np.frombuffer(body, TOKEN_DTYPE)
-    if status == 204:
+    Raises:
+        StoreError: It has none, or others than were asked for.
+    """
+    if answer.status == 204:
         return None
-    raise StoreError(f"The worker at {owner.url} answers {status}: {body[:500].decode(errors='replace').strip()}")
+    if answer.status != 200:
+        said = printable(answer.body[:500].decode(errors="replace")).strip()
+        raise StoreError(f"The worker at {owner.url} answers {answer.status}: {said}")
+    count, rest = divmod(len(answer.body), TOKEN_DTYPE.itemsize)
+    if rest or count > question.last:
+        raise StoreError(
+            f"The worker at {owner.url} answers {len(answer.body):,} bytes, which are not at most {question.last:,} "
+            f"tokens of {TOKEN_DTYPE.itemsize} bytes: use one version."
+        )
+    return np.frombuffer(answer.body, TOKEN_DTYPE)
 
 
 def open_sequences(data_dir: Path, settings: StreamSettings, kafka: Kafka | None) -> Reader:

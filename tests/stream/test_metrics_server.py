@@ -1,7 +1,12 @@
 """Probes and metrics on a real port."""
 
+import resource
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from typing import Any
 
 import httpx
 import pytest
@@ -71,3 +76,59 @@ def test_a_port_that_is_taken_is_a_sentence(health: Health) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(HstuError, match=rf"cannot be served on 127.0.0.1:{port}: .*another train.metrics_port"):
             serve_metrics(CollectorRegistry(), "127.0.0.1", port, health, "train.metrics_port")
+
+
+def connect(client: httpx.Client) -> socket.socket:
+    return socket.create_connection((client.base_url.host, client.base_url.port), timeout=5)
+
+
+def test_slow_clients_have_few_threads_and_keep_no_probe_out(
+    client: httpx.Client, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Four times as many connections as allowed, each with half a request: a probe is answered, nothing is logged."""
+    monkeypatch.setattr("stream.metrics_server._CONNECTIONS", 6)
+    monkeypatch.setattr("stream.metrics_server._PATIENCE_S", 0.02)
+    threads = threading.active_count()
+    with ExitStack() as stack:
+        for _ in range(24):
+            one = stack.enter_context(connect(client))
+            one.sendall(b"GET /live HTTP/1.1\r\nHost: local")
+        assert client.get("/live").status_code == 200
+        assert threading.active_count() - threads <= 6
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_byte_now_and_then_buys_no_time(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time counts from the connection to the end of the header."""
+    monkeypatch.setattr("stream.metrics_server._CLIENT_S", 0.2)
+    with connect(client) as one, suppress(ConnectionError):
+        began_s = time.monotonic()
+        one.sendall(b"GET /live HTTP/1.1\r\nX: ")
+        while time.monotonic() - began_s < 5:
+            one.sendall(b"x")
+            time.sleep(0.02)
+    assert time.monotonic() - began_s < 2
+
+
+def test_a_page_that_fails_is_logged_and_a_client_that_goes_is_not(caplog: pytest.LogCaptureFixture) -> None:
+    """The first is a fault of ours; the server goes on after both."""
+
+    def page(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["QUERY_STRING"]:
+            raise TimeoutError("the client takes nothing")
+        raise KeyError("a fault")
+
+    port, stop = serve_metrics(CollectorRegistry(), "127.0.0.1", 0, Health(), "", {"/page": page})
+    url = f"http://127.0.0.1:{port}"
+    assert httpx.get(f"{url}/page?gone").status_code == 500
+    assert caplog.messages == []
+    assert httpx.get(f"{url}/page").status_code == 500
+    assert caplog.messages == ["A request to the metrics port failed"]
+    assert httpx.get(f"{url}/live").status_code == 200
+    stop()
+
+
+def test_a_process_that_serves_metrics_may_open_all_files_that_it_can(client: httpx.Client) -> None:
+    """Its stores want many of them beside the connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert soft == hard

@@ -38,6 +38,7 @@ from model.dashboard.last_letters import LettersReader
 from model.dashboard.overview import Overview
 from model.serving.answerer import Answerer, answerer_for
 from model.serving.hot_swap import Swapper
+from model.serving.http.abandoned import until_abandoned
 from model.serving.http.access import allowed_hosts, is_loopback, with_hosts, with_token
 from model.serving.http.access_log import access_log
 from model.serving.http.dashboard import add_dashboard
@@ -135,6 +136,7 @@ def make_http_app(
 def _wrap(app: FastAPI, settings: ServeSettings, token: str, hosts: frozenset[str], metrics: ServerMetrics) -> None:
     """Add the middleware, the innermost first."""
     app.add_middleware(with_sentences)
+    app.add_middleware(until_abandoned)
     if token:
         app.add_middleware(with_token, token)
     if hosts:

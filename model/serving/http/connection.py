@@ -9,14 +9,21 @@ both ends are full of answers, hundreds for each.
 
 Where there are as many connections as are allowed, the one that has waited
 longest for its request gives way to a new one, so that clients which send nothing, or a byte a second, keep nobody out.
-Where all of them are being answered, uvicorn's limit_concurrency answers 503.
+Where all of them are being answered, further requests get 503. Probes are answered all the same: uvicorn's own limit
+would refuse them too, and an orchestrator then restarts a server that is merely busy.
 """
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import h11
+from fastapi.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from model.serving.http.access import PROBES
+
+_BUSY: Final = "The server answers as many requests as it may (serve.connections); ask again."
 
 
 class _Tasks:
@@ -39,6 +46,18 @@ class _Tasks:
         self._tasks.discard(task)
 
 
+def _unless_busy(app: Any, tasks: _Tasks, most: int | None) -> ASGIApp:
+    """Wrap the application: answer 503, but not to a probe, where more than `most` requests run."""
+
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        if most is None or len(tasks) <= most or scope["path"] in PROBES:
+            await app(scope, receive, send)
+        else:
+            await JSONResponse({"detail": _BUSY}, 503, {"Retry-After": "1"})(scope, receive, send)
+
+    return limited
+
+
 class LimitedProtocol(H11Protocol):
     """uvicorn's protocol with timeouts and a limit of connections."""
 
@@ -47,7 +66,9 @@ class LimitedProtocol(H11Protocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for a request, and make room for this connection."""
         super().connection_made(transport)
+        self._most, self.limit_concurrency = self.limit_concurrency, None
         self.tasks: Any = _Tasks(self.tasks)
+        self.app: Any = _unless_busy(self.app, self.tasks, self._most)
         transport.set_write_buffer_limits(0)  # pause_writing and resume_writing tell when there is something unsent
         self._since_s = self.loop.time()
         self._reading: asyncio.TimerHandle | None = None
@@ -105,7 +126,7 @@ class LimitedProtocol(H11Protocol):
 
     def _make_room(self) -> None:
         """Cut the connection that has waited longest for its request, if there are more than allowed."""
-        if self.limit_concurrency is None or len(self.connections) < self.limit_concurrency:
+        if self._most is None or len(self.connections) < self._most:
             return
         others: set[Any] = self.connections - {self}
         waiting = [one for one in others if one.waits]

@@ -1,10 +1,10 @@
 """Endpoints of queries: answers of the snapshot in place, computed in threads."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from anyio.to_thread import run_sync
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, HTTPException, Response
 from pydantic import BaseModel
 
 from model.serving.answerer import Answerer
@@ -45,6 +45,8 @@ from model.serving.responses import (
 )
 from stream.example import id_text
 
+_WAITING: Final = 32  # long answers that wait for the two that are computed
+
 
 def answerer_of(swapper: Swapper) -> Answerer:
     """Return what answers now.
@@ -65,8 +67,16 @@ def _json(answer: BaseModel) -> Response:
 
 
 async def _long(app: FastAPI, answer: Callable[[], BaseModel]) -> Response:
-    """Return an answer that may take many seconds, of which few are computed at once."""
-    return await run_sync(lambda: _json(answer()), limiter=app.state.long_answers)
+    """Return an answer that may take many seconds, of which few are computed at once.
+
+    Raises:
+        HTTPException: 503, since too many wait already.
+    """
+    limiter = app.state.long_answers
+    if limiter.statistics().tasks_waiting >= _WAITING:
+        detail = f"{_WAITING} explanations and batches wait already; ask again later."
+        raise HTTPException(503, detail, {"Retry-After": "5"})
+    return await run_sync(lambda: _json(answer()), limiter=limiter)
 
 
 def add_queries(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from model.arrays.jit import ANY_ORDER, compiled
+from model.arrays.jit import ANY_ORDER, _once_a_machine, compiled, compiling
 
 ROOT = Path(__file__).parents[3]
 
@@ -71,6 +72,28 @@ def test_of_processes_that_start_together_one_compiles(tmp_path: Path) -> None:
     )
     started = [_started(tmp_path, code) for _ in range(3)]
     assert sorted(each.communicate()[0] for each in started) == ["0\n", "0\n", "1\n"]
+
+
+def test_a_process_that_is_stopped_while_it_compiles_blocks_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The wait is said before it begins, and has an end; then the others compile too, and wait no more."""
+    monkeypatch.setattr("model.arrays.jit._turn.patience_s", 0.1)
+    held, states = FileLock(tmp_path / "one.lock"), []
+
+    def compile_(signature: str) -> str:
+        states.append(compiling())
+        return signature
+
+    compile_once = _once_a_machine(compile_, FileLock(tmp_path / "one.lock"))
+    with held:
+        assert [compile_once("f8"), compile_once("i8")] == ["f8", "i8"]
+    assert (states, compiling()) == ([True, True], False)
+    waits, gives_up = caplog.messages
+    assert waits.startswith("Another process compiles loops for this machine; waiting")
+    assert gives_up.startswith(f"The process that holds {tmp_path / 'one.lock'} has not compiled")
+    with held.acquire(timeout=0):  # nothing is held that was not taken
+        pass
 
 
 def _package(folder: Path) -> None:

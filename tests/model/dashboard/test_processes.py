@@ -12,9 +12,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
 from model.dashboard.processes import Processes
-from model.dashboard.scrape import addresses
+from model.dashboard.scrape import Scrape, addresses
 from model.storage.checkpoint import say_farewell, take_back_farewell
 from stream.metrics_server import Health, serve_metrics
+from tests.odd_server import Way, answering
 
 RUNS = Path("no-runs")
 
@@ -152,3 +153,37 @@ def test_silent_processes_are_waited_for_together() -> None:
             patch.setattr("model.dashboard.processes.TIMEOUT_S", 0.2)
             assert [one["kind"] for one in Processes(names, RUNS).look()] == [None] * 6
         assert time.monotonic() - begun_s < 0.9
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "way"),
+    [
+        (OK + b'\r\n<html><body class="x">hello</body></html>', "at once"),
+        (OK + b"\r\nhstu_events_total{a=", "at once"),
+        (OK + b"\r\nhstu_events_total abc\n", "at once"),
+        (OK + b"\r\n\xff\xfe\n", "at once"),
+        (OK + b"Content-Length: 400\r\n\r\nhstu_events_total 1\n", "at once"),
+        (b"\x15\x03\x03\x00\x02\x02\x46garbage\r\n", "at once"),
+        (b"HTTP/1.1 404 No\r\n\r\nhstu_events_total 1\n", "at once"),
+        (OK + b"\r\n" + b"#" * 500, "trickling"),
+        (OK + b"\r\n#", "endless"),
+    ],
+)
+def test_what_is_no_process_of_ours_hides_no_other(answer: bytes, way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is shown as one that does not answer, after the timeout at the latest, beside those that do."""
+    monkeypatch.setattr("model.dashboard.processes.TIMEOUT_S", 0.3)
+    monkeypatch.setattr("model.dashboard.scrape._MOST_BYTES", 1 << 20)
+    with answering(answer, way) as (url, _), served(registry(WorkerLike())) as name:
+        began_s = time.monotonic()
+        odd, worker = Processes([url.removeprefix("http://"), name], RUNS).look()
+        assert time.monotonic() - began_s < 2
+    assert (odd["kind"], worker["kind"]) == (None, "worker")
+
+
+def test_a_figure_that_json_lacks_is_none() -> None:
+    """NaN and infinity would make a whole event of the page unreadable."""
+    scrape = Scrape('a 1\na{b="c"} NaN\nd{e="f"} +Inf\n')
+    assert (scrape.total("a"), scrape.total("d"), scrape.largest("d"), scrape.by("d", "e")) == (1, None, None, {})

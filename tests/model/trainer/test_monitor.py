@@ -10,6 +10,7 @@ import pytest
 
 from model.trainer.monitor import Monitor
 from stream.errors import HstuError
+from stream.metrics_server import STALE_S
 from tests.runs import run, start
 
 
@@ -68,9 +69,38 @@ def test_the_wait_for_the_first_example_says_what_to_look_at(
     monitor = Monitor(report, live=False)
     clock[0] = 11.0
     with caplog.at_level(logging.INFO):
-        monitor.show(report | {"step": 0, "examples": 0})
+        monitor.show(report | {"step": 0, "examples": 0, "waiting": 0})
     (line,) = caplog.messages
     assert line == "Trainer silu: waiting for the first example: is a worker running, has anything been sent?"
+
+
+@pytest.mark.parametrize(
+    ("compiles", "waiting", "line"),
+    [
+        (True, 0, "compiling the loops of the first step, or waiting for a process that does."),
+        (False, 925, "the first step waits for examples of all partitions; 925 records are read."),
+    ],
+)
+def test_the_wait_for_the_first_step_is_told_from_one_for_examples(
+    compiles: bool,
+    waiting: int,
+    line: str,
+    report: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where examples have come, nobody is sent to look for a worker; while loops are compiled, the trainer is alive."""
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr("model.arrays.jit._turn.depth", int(compiles))
+    monitor = Monitor(report, live=False)
+    clock[0] = 11.0
+    with caplog.at_level(logging.INFO):
+        monitor.show(report | {"step": 0, "examples": 0, "waiting": waiting, "waits_for": None})
+    assert caplog.messages == [f"Trainer silu: {line}"]
+    began_s = monitor.health._clock()
+    monkeypatch.setattr(monitor.health, "_clock", lambda: began_s + STALE_S)
+    assert monitor.health.alive == compiles
 
 
 def test_the_last_line_has_what_came_of_it(report: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:

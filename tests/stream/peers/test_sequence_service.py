@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -18,10 +18,11 @@ from stream.join.partition import Partition
 from stream.metrics_server import Health, serve_metrics
 from stream.peers.address import Address
 from stream.peers.cluster_reader import ClusterReader
-from stream.peers.sequence_service import PATH, SequenceService
+from stream.peers.sequence_service import CONTENT_TYPE, PATH, SequenceService
 from stream.schema.topics import SourceTopic
 from stream.store.reader import SequenceReader
 from stream.store.rocksdb import open_store, partition_path
+from tests.odd_server import Way, answering
 from tests.wire import Record, action, wire
 
 SETTINGS = StreamSettings(partitions=1, lateness_s=0, peer_timeout_s=0.5)
@@ -179,39 +180,13 @@ def refusal(folder: Path, url: str) -> str:
     return str(refused.value)
 
 
-@contextmanager
-def answering(answer: bytes) -> Iterator[tuple[str, list[bytes]]]:
-    """Yield the address of what answers every request so, and the requests that came."""
-    requests: list[bytes] = []
-
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = listening.accept()
-                with connection, suppress(OSError):
-                    requests.append(connection.recv(65536))
-                    connection.sendall(answer)
-                    connection.shutdown(socket.SHUT_WR)
-                    while connection.recv(65536):  # closed with something unread, it would be reset
-                        pass
-
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}", requests
-        finally:
-            listening.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nshort", "IncompleteRead"),
         (b"HTTP/1.1 503 No\r\nContent-Length: 99\r\n\r\nshort", "IncompleteRead"),
         (b"SSH-2.0-OpenSSH_9.6\r\n", "BadStatusLine"),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "answers None, not application/x-hstu-tokens"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n", "answers no type, not application/x-hstu-tokens"),
     ],
 )
 def test_odd_answers_are_named(answer: bytes, why: str, tmp_path: Path) -> None:
@@ -220,6 +195,31 @@ def test_odd_answers_are_named(answer: bytes, why: str, tmp_path: Path) -> None:
         said = refusal(tmp_path, url)
     assert f"worker at {url}" in said
     assert why in said
+
+
+TOKENS = f"HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE}\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "way", "why"),
+    [
+        (TOKENS + b"X: " + b"x" * 500, "trickling", "did not answer within 0.5 s: timed out"),
+        (TOKENS + b"\r\n" + bytes(500), "trickling", "did not answer within 0.5 s: timed out"),
+        (TOKENS + b"\r\n" + bytes(25), "endless", "more than 4,096 bytes"),
+        (TOKENS + b"\r\n" + bytes(100), "at once", "answers 100 bytes, which are not at most 3 tokens of 25 bytes"),
+        (TOKENS + b"\r\n" + bytes(26), "at once", "answers 26 bytes, which are not at most 3 tokens of 25 bytes"),
+        (b"HTTP/1.1 503 No\r\n\r\n\x1b[31mred", "at once", r"answers 503: \x1b[31mred"),
+        (b"HTTP/1.1 200 OK\r\nContent-Type: \x1b[31m\r\n\r\n", "at once", r"answers \x1b[31m, not application"),
+    ],
+)
+def test_an_answer_is_bounded_in_time_and_bytes_and_printed_safely(
+    answer: bytes, way: Way, why: str, tmp_path: Path
+) -> None:
+    """A worker that is slow, or no worker, holds a query up for peer_timeout_s at most, whatever it sends."""
+    with answering(answer, way) as (url, _):
+        began_s = time.monotonic()
+        assert why in refusal(tmp_path, url)
+        assert time.monotonic() - began_s < 2
 
 
 @pytest.mark.parametrize("url", ["worker-1:9100", "//h", "file:///etc", "http://a b", "http://h:x", "http://h:99999"])
