@@ -35,7 +35,7 @@ def known(items: int) -> Learner:
     """Return a learner that knows all items."""
     learner = Learner(ModelSettings(), TrainSettings(device="cpu"))
     learner.items.admit(film_keys(items), np.full(items, START_MS - 1))
-    learner.items.texts[:] = [f"film {row}" for row in range(items)]
+    learner.items.learn_texts(film_keys(items).tolist(), [f"film {row}" for row in range(items)])
     learner.weights.grow(learner.items.keys, 2)
     learner.popularity.add(np.arange(items), np.full(items, START_MS - 1))
     return learner

@@ -201,7 +201,7 @@ class EntityIndex:
             rows=np.where(tokens.kinds == Kind.ACTION, row_L, -1),
             shown=np.where(tokens.kinds == Kind.IMPRESSION, row_L, -1),
             keys=self.items.keys,
-            born_ms=self.items.born_ms.copy(),  # admission may move births back
+            born_ms=self.items.births(),  # admission may move births back
             live=live_V,
             catalogue=self.catalogue,
         )

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.arrays.digest import Hasher, digest_arrays
+from model.arrays.growable import with_room
 from model.distributed.ranks import ALONE, Ranks
 from model.errors import ModelError
 from model.optim.adamw import BETAS, EPS
@@ -59,6 +60,10 @@ class EmbeddingTable:
     ) -> None:
         self._dim, self._seed, self._std, self._ranks = dim, seed, std, ranks
         self._len = self._capacity = 0
+        self._used, self._place = (
+            np.empty(0, np.bool_),
+            np.empty(0, np.int64),
+        )  # of `gather`
         self.weight = torch.empty(0, dim, device=device, dtype=dtype)  # [C, D]
         self._mean = torch.empty_like(self.weight)  # [C, D] first moment of the gradients
         self._square = torch.empty_like(self.weight)  # [C, D] second moment
@@ -118,11 +123,12 @@ class EmbeddingTable:
 
     def gather(self, rows_n: NDArray[np.int64]) -> GatheredRows:
         """Copy the distinct ones of these rows out of the table; row -1 is none."""
-        used = np.zeros(len(self) + 1, np.bool_)  # the last one stands for -1
+        used = self._used = with_room(self._used, len(self) + 1)  # the last one stands for -1
+        place = self._place = with_room(self._place, len(self) + 1)
         used[rows_n] = True
-        distinct = np.flatnonzero(used[:-1])
-        place = np.full(len(used), -1, np.int64)
-        place[distinct] = np.arange(len(distinct))
+        distinct = np.flatnonzero(used[: len(self)])
+        used[rows_n] = False
+        place[distinct], place[-1] = np.arange(len(distinct)), -1
         rows_U = torch.as_tensor(distinct, device=self.weight.device)
         leaf_UD = self._ranks.fetch(rows_U, self.weight).requires_grad_()
         return GatheredRows(rows_U, distinct, leaf_UD, place[rows_n])

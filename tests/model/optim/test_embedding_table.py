@@ -157,6 +157,12 @@ def test_gathered_rows_take_a_gradient_and_leave_the_table_alone() -> None:
     with torch.no_grad():
         leaf.zero_()
     assert torch.equal(table.rows, before)
+    for rows in ([5, 0], [-1], [0, 3, 5]):  # nothing of a call is left for the next one
+        again = table.gather(np.array(rows))
+        assert again.rows.tolist() == sorted({*rows} - {-1})
+        assert [again.rows.tolist()[at] if at >= 0 else -1 for at in again.at.tolist()] == rows
+    table.grow(3000)
+    assert table.gather(np.array([2999, -1, 5])).at.tolist() == [1, -1, 0]
 
 
 def test_a_state_of_another_width_is_refused() -> None:
