@@ -29,6 +29,7 @@ from sim.sources.rows.times import RowTimes
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW, Batch
 from sim.sources.tables.cells import (
+    NO_VALUES,
     Fault,
     are_whole,
     holds_lists,
@@ -191,4 +192,4 @@ class LogRows:
         if self._settings.request is None:
             return pl.repeat(None, len(frame), dtype=pl.String, eager=True)
         texts = ids_of(frame[self._settings.request])
-        return texts.set((texts == "").fill_null(False), None)
+        return texts.set(texts.str.to_lowercase().is_in(NO_VALUES).fill_null(False), None)
