@@ -90,17 +90,29 @@ class EmbeddingTable:
             start = self._ranks.own(block * BLOCK)
             first_values = torch.from_numpy(self._draw(block)[own - block * BLOCK])
             self.weight[start : start + len(own)] = first_values.to(self.weight)
+            for part in (self._mean, self._square, self._steps):
+                part[start : start + len(own)] = 0
         self._len = max(self._len, rows)
 
     def reserve(self, rows: int) -> None:
-        """Have memory for so many rows, so that growing up to them copies nothing."""
-        self._capacity = max(self._capacity, -(-rows // BLOCK) * BLOCK)
-        more = self._ranks.own(self._capacity) - len(self.weight)
-        self.weight = torch.cat([self.weight, self.weight.new_empty(more, self._dim)])
-        self._mean, self._square = (
-            torch.cat([moment, moment.new_zeros(more, self._dim)]) for moment in (self._mean, self._square)
-        )
-        self._steps = torch.cat([self._steps, self._steps.new_zeros(more)])
+        """Have room for so many rows, so that growing up to them copies nothing.
+
+        A CPU gives the memory of a row when it comes into use, as the system does with pages that nothing has written.
+
+        Raises:
+            RuntimeError: There is not so much; nothing has changed.
+        """
+        capacity = max(self._capacity, -(-rows // BLOCK) * BLOCK)
+        own, drawn = self._ranks.own(capacity), self._ranks.own(-(-self._len // BLOCK) * BLOCK)
+
+        def roomier(part: Tensor) -> Tensor:
+            new = part.new_empty(own, *part.shape[1:])
+            new[:drawn] = part[:drawn]
+            return new
+
+        parts = (self.weight, self._mean, self._square, self._steps)
+        self.weight, self._mean, self._square, self._steps = map(roomier, parts)
+        self._capacity = capacity
 
     def _draw(self, block: int) -> NDArray[np.float32]:
         key = np.array([self._seed % 2**64, block], np.uint64)
@@ -177,8 +189,6 @@ class EmbeddingTable:
                 f"A table of width {self._dim} cannot take a state of width {dim}; set model.dim to {dim}, or start "
                 "under another train.name."
             )
-        for part in (self._mean, self._square, self._steps):
-            part.zero_()
         self._len = 0
         self.grow(rows := self._ranks.same(rows))
         for name, part in self._own().items():

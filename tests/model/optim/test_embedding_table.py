@@ -116,6 +116,16 @@ def test_room_for_later_rows_changes_none() -> None:
     assert roomy.weight.data_ptr() == before
 
 
+def test_room_that_does_not_exist_changes_nothing() -> None:
+    """The table goes on as before."""
+    table, untouched = make(6), make(6)
+    with pytest.raises(RuntimeError):
+        table.reserve(2**50)
+    for each in (table, untouched):
+        each.grow(2 * BLOCK)
+    assert digest(table) == digest(untouched)
+
+
 @given(steps, steps)
 @settings(deadline=None)
 def test_a_restored_state_goes_on_to_the_same_bits(before: Steps, then: Steps) -> None:
