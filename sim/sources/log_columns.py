@@ -85,7 +85,8 @@ class LogSettings:
             SimError: A setting is no such thing.
         """
         own = {field.name: getattr(self, field.name) for field in fields(TableSettings) if hasattr(self, field.name)}
-        return TableSettings(**own, numbered=self.user.isdigit() and self.time.isdigit())
+        lists = tuple(name for name in (self.shown, self.clicked) if name)
+        return TableSettings(**own, numbered=self.user.isdigit() and self.time.isdigit(), lists=lists)
 
     def times(self) -> TimeSettings:
         """Return how its times are read.

@@ -185,7 +185,9 @@ def _times(
             found = _time(sample, columns, settings)
         if found is None:
             return {}
-        if _plain(found.column) in _OF_DAYS and not _is_epoch_or_date(sample[found.column], settings):
+        column = sample[found.column]
+        small = _times_in(column, settings) == "times" and not _is_epoch_or_date(column, settings)
+        if small and _plain(found.column) in _OF_DAYS:
             found = Role(found.column, "unsure", "its name is one of dates, but its values are small numbers")
         roles["time"], dates = found, found.column
         clocks.pop(found.column, None)
