@@ -47,6 +47,7 @@ model.cli
 sim.errors
 sim.config  sim.console  sim.log_flags
 sim.sources.tables
+sim.sources.rows
 sim.sources.roles
 sim.sources
 sim.dirichlet

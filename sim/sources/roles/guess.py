@@ -4,7 +4,8 @@
     likely    the contents fit, and the name or the place suggests it
     unsure    there are several, or none
 
-A log is read by a guess only if user, item and time are sure. A request is a column of that name beside labels or
+A log is read by a guess only if user, item and time are sure. A column of times of the day, or of hours, is added to
+one of dates. A request is a column of that name beside labels or
 impressions, whose values each hold several rows of one user at nearly one time.
 """
 
@@ -16,6 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
+from sim.sources.rows.times import DAY_MS, HOURS, belongs_to, clock_of
 from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, numbers_of, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeSettings
@@ -41,7 +43,13 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters
 _REQUEST_MS: Final = 3_600_000  # within which the rows of one request lie
 _MOST_ACTIONS: Final = 100
 _TIME_MS: Final = 1e11  # March 1973
+_OF_DAYS: Final = ("day", "date", "dt")
 _SHOWN: Final = 80  # characters of a row in a sentence
+_MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
+_KCAT: Final = {"topic", "partition", "offset", "tstype", "ts"}
+"""Columns of kcat's envelope, around records whose own columns have the roles."""
+SLATES: Final = ("inview", "shown", "clicked", "impressions", "slate", "exposed", "displayed", "candidates")
+"""Words in the names of columns of lists that hold slates, or what was clicked of them."""
 
 
 class Role(NamedTuple):
@@ -106,9 +114,9 @@ def guess(
     """
     settings = TimeSettings(format=time_format)
     scalar = [name for name in sample.columns if name not in named.values() and not holds_lists(sample[name])]
-    roles = dict[str, Role]()
-    if (found := _time(sample, scalar, settings)) is not None:
-        roles["time"] = found
+    if set(sample.columns) >= _KCAT and any(name.startswith("payload.") for name in scalar):
+        scalar = [name for name in scalar if name.startswith("payload.")]
+    roles = _times(sample, scalar, named, settings)
     left = [name for name in scalar if name not in {role.column for role in roles.values()}]
     for role in ("action", "rating"):
         fitting = [name for name in left if _fits(role, sample[name])]
@@ -120,7 +128,7 @@ def guess(
         left.remove(odd.column)
     for role in ("user", "item"):
         if (best := _best(role, left)) is not None:
-            roles[role] = best
+            roles[role] = _if_filled(best, sample[best.column])
             left.remove(best.column)
     columns = {role: each.column for role, each in roles.items()} | dict(named)
     if (best := _best("request", [name for name in left if _groups(sample, name, columns, settings)])) is not None:
@@ -153,6 +161,52 @@ def _best(role: str, columns: Sequence[str]) -> Role | None:
     if rivals:
         return Role(best, "unsure", f"as {rivals[0]} its name is one of a {role}")
     return Role(best, "sure", f"its name is one of a {role}")
+
+
+def _if_filled(role: Role, column: pl.Series) -> Role:
+    """Return a role that is only likely where most cells of its column are empty."""
+    empty = ids_of(column).str.to_lowercase().is_in(NO_VALUES).fill_null(True)
+    if role.certainty != "sure" or int(empty.sum()) <= _MOSTLY * len(column):
+        return role
+    return Role(role.column, "likely", f"{role.why}, but most of its cells are empty")
+
+
+def _times(
+    sample: pl.DataFrame, columns: Sequence[str], named: Mapping[str, Any], settings: TimeSettings
+) -> dict[str, Role]:
+    """Return the column of times; where it holds dates, also one of times of the day, if there is one."""
+    clocks = {name: clock for name in columns if (clock := clock_of(sample[name])) is not None}
+    given = named.get("time")
+    dates: str | None = given if given in sample.columns and not holds_lists(sample[given]) else None
+    roles = dict[str, Role]()
+    if given is None:
+        found = _time(sample, [name for name in columns if name not in clocks], settings)
+        if clocks and (found is None or found.certainty == "unsure"):
+            found = _time(sample, columns, settings)
+        if found is None:
+            return {}
+        column = sample[found.column]
+        small = _times_in(column, settings) == "times" and not _is_epoch_or_date(column, settings)
+        if small and _plain(found.column) in _OF_DAYS:
+            found = Role(found.column, "unsure", "its name is one of dates, but its values are small numbers")
+        roles["time"], dates = found, found.column
+        clocks.pop(found.column, None)
+    if "time_offset" in named or dates is None or not clocks or not _are_dates(sample[dates], settings):
+        return roles
+    own = [name for name in clocks if belongs_to(name, dates)]
+    fine = [name for name in own if clocks[name] != HOURS] or own
+    best = (fine or list(clocks))[0]
+    certainty: Certainty = "sure" if len(fine) == 1 else "unsure"
+    return {**roles, "time_offset": Role(best, certainty, f"it holds {clocks[best]}, and {dates} dates")}
+
+
+def _are_dates(column: pl.Series, settings: TimeSettings) -> bool:
+    """Return whether times are whole days, later than 1973."""
+    if _times_in(column, settings) != "times" or not _is_epoch_or_date(column, settings):
+        return False
+    given = column.drop_nulls()
+    ts_ms, _ = TimeReader(settings, given, "the log").read(given)
+    return bool((ts_ms.drop_nulls() % DAY_MS == 0).all())
 
 
 def _time(sample: pl.DataFrame, columns: Sequence[str], settings: TimeSettings) -> Role | None:
@@ -197,7 +251,7 @@ def _is_epoch_or_date(column: pl.Series, settings: TimeSettings) -> bool:
 
 
 def _fits(role: str, column: pl.Series) -> bool:
-    if column.dtype == pl.Binary:
+    if column.dtype in (pl.Binary, pl.Duration):
         return False
     if role == "rating":
         values, _ = numbers_of(column)

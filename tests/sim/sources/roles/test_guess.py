@@ -1,9 +1,15 @@
 """Roles of columns by names and contents."""
 
+from datetime import date, time as clock, timedelta
+from pathlib import Path
+
 import polars as pl
 import pytest
 
-from sim.sources.roles.guess import guess
+from sim.errors import SimError
+from sim.sources.roles.guess import guess, sample_of
+from sim.sources.tables.settings import TableSettings
+from sim.sources.tables.table import open_table
 
 T = 1_700_000_000
 
@@ -66,3 +72,63 @@ def test_a_file_without_a_header_is_guessed_by_its_contents() -> None:
         "user": ("1", "unsure"),
         "item": ("2", "unsure"),
     }
+
+
+@pytest.mark.parametrize(
+    ("columns", "time", "offset"),
+    [
+        ({"date": "2024-01-31", "time": "10:00:00"}, "date", ("time", "sure")),
+        ({"date": "31.01.2024", "time": "10:00 PM"}, "date", ("time", "sure")),
+        ({"date": "2024-01-31", "hour": ["13", "0", "23"]}, "date", ("hour", "sure")),
+        ({"date": 20240131, "time": [103000, 0, 235959]}, "date", ("time", "sure")),
+        ({"date": date(2024, 1, 31), "time": clock(10)}, "date", ("time", "sure")),
+        ({"order_date": "2024-01-31", "order_time": "10:00"}, "order_date", ("order_time", "sure")),
+        ({"date": "2024-01-31", "time": "10:00:00", "hour": 10}, "date", ("time", "sure")),
+        ({"date": "2024-01-31", "opens": "10:00:00"}, "date", ("opens", "unsure")),
+        ({"date": "2024-01-31", "hour": 13, "event_hour": 14}, "date", ("hour", "unsure")),
+        ({"ts": T, "date": "2023-11-14", "hour": 22}, "ts", None),
+        ({"date": "2024-01-31 10:00:00", "hour": 10}, "date", None),
+        ({"date": "2024-01-31", "hour": 77}, "date", None),
+    ],
+)
+def test_a_date_and_a_time_of_the_day_are_one_time(
+    columns: dict[str, object], time: str, offset: tuple[str, str] | None
+) -> None:
+    """Where the one is whole days and the other is by its contents and its name what they lack."""
+    roles = guess(frame(user_id="1", item_id="2", **columns)).roles
+    assert roles["time"].column == time
+    found = roles.get("time_offset")
+    assert (found and (found.column, found.certainty)) == offset
+
+
+def test_a_column_that_is_mostly_empty_is_not_surely_a_role() -> None:
+    """Such as the page on which a slate was shown."""
+    assert not guess(frame(user_id="1", article_id=["9", None, ""], ts=T)).sure
+    assert guess(frame(user_id="1", article_id=["9", "8", ""], ts=T)).sure
+
+
+def test_numbers_of_days_are_not_surely_times() -> None:
+    """The day of a month beside its year, or one since a log's start, are no seconds."""
+    guessed = guess(frame(user_id="1", item_id="2", year=2024, month=1, day=[1, 2, 31]))
+    assert (guessed.roles["time"].column, guessed.sure) == ("day", False)
+
+
+def test_an_envelope_of_kcat_has_no_roles() -> None:
+    """Its ts is the broker's clock; the record's own columns count."""
+    envelope = {"topic": "t", "partition": 0, "offset": 0, "tstype": "create", "ts": T * 1000, "key": "k"}
+    guessed = guess(frame(**envelope, **{"payload.user_id": "1", "payload.item_id": "2", "payload.ts": T}))
+    assert guessed.sure
+    assert guessed.flags == {"time": "payload.ts", "user": "payload.user_id", "item": "payload.item_id"}
+
+
+def test_a_duration_is_no_role() -> None:
+    """And no traceback."""
+    assert guess(frame(user_id="1", item_id="2", ts=T, dwell=timedelta(1))).sure
+
+
+def test_a_file_without_a_row_that_can_be_read_says_what_is_wrong(tmp_path: Path) -> None:
+    """With its first row."""
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,ts\n" + f"u,a,{T},x\n" * 3)
+    with pytest.raises(SimError, match=r"no row that can be read; row 1 of .* is bad, more cells.* All 3 rows are bad"):
+        sample_of(open_table([str(path)], TableSettings()))
