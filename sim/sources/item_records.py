@@ -16,6 +16,7 @@ import msgspec
 import polars as pl
 
 from sim.errors import SimError
+from sim.sources.roles.resolve import alternatives
 from sim.sources.source import item_record
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW
@@ -62,7 +63,8 @@ def read_items(
 
     Args:
         path: A file, folder or glob.
-        item_column: The log's column of items; the catalogue's id column has that name, or one of ID_COLUMNS.
+        item_column: The log's column of items, or several with commas between; the catalogue's id column has the name
+            of one of them, or one of ID_COLUMNS.
         ts_ms: The time of the records.
         item_id: The id column, where it is known.
         title: The title column, where it is known; otherwise the first of TITLE_COLUMNS, if there is one.
@@ -77,7 +79,7 @@ def read_items(
     if any(name is not None and name.isdigit() for name in (item_id, title)):
         settings = replace(settings, numbered=True)
     table = open_table([path], settings)
-    names = [item_id] if item_id else list(dict.fromkeys((item_column, *ID_COLUMNS)))
+    names = [item_id] if item_id else list(dict.fromkeys((item_column, *alternatives(item_column, ()), *ID_COLUMNS)))
     id_column = _first(names, table.columns)
     if id_column is None:
         raise SimError(

@@ -37,6 +37,7 @@ from sim.sources.log_summary import LogSummary
 from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
 from sim.sources.tables.bad_rows import BadRows
+from sim.sources.tables.batch import Batch
 from sim.sources.tables.scratch import Scratch, write_rows
 from sim.sources.tables.table import AnyTable, Enough, never
 from stream.schema.topics import SourceTopic
@@ -165,7 +166,8 @@ def read_events(table: AnyTable, settings: LogSettings, run_rows: int = RUN_ROWS
 
 def _open(table: AnyTable, settings: LogSettings, enough: Enough = never) -> tuple[LogRows, BadRows]:
     bad = BadRows(settings.skip_bad, Path(settings.bad_rows) if settings.bad_rows else None)
-    batches = table.batches(settings.columns(table.columns), enough=enough)
+    read = table.batches(settings.columns(table.columns), enough=enough)
+    batches = ((file, Batch(settings.with_first_values(batch.frame), batch.bad)) for file, batch in read)
     return LogRows(batches, settings, bad, table.name), bad
 
 
