@@ -71,6 +71,7 @@ FLAGS: Final[dict[str, Flag]] = {
     "items": Flag(str, "Catalogue: item id, title, and features as columns."),
     "item_id": Flag(str, "Column of ids in --items.", "the name of --item, item_id, id …"),
     "title": Flag(str, "Column of titles in --items.", "title, name …"),
+    "features": Flag(str, "Columns of --items that are features, with commas between.", "all others"),
 }
 
 

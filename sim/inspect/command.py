@@ -26,8 +26,8 @@ _EXAMPLES: Final = 3
 _LONGEST: Final = 40
 
 
-def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], flags: Mapping[str, Any]) -> None:
-    """Print what a log is.
+def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], flags: Mapping[str, Any]) -> bool:
+    """Print what a log is; return whether it can be replayed so.
 
     Args:
         load: Returns the settings.
@@ -40,7 +40,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     console = Console(highlight=False, soft_wrap=True)
     if not log:
         _print_known(console)
-        return
+        return True
     given = {name: value for name, value in flags.items() if value is not None}
     table = open_files(log, given)
     sample = sample_of(table)
@@ -57,9 +57,9 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     wanted = wanted | likely
     if missing := missing_roles(table, wanted):
         console.print(what_to_name(table, sample, missing, guessed, given.get("time_format")), markup=False)
-        return
+        return False
     sure = any(role in resolved.flags for role in ROLES) and not likely
-    _print_replay(console, log, table, given, wanted, load({}), sure=sure)
+    return _print_replay(console, log, table, given, wanted, load({}), sure=sure)
 
 
 def _print_replay(
@@ -71,7 +71,7 @@ def _print_replay(
     settings: Settings,
     *,
     sure: bool,
-) -> None:
+) -> bool:
     """Print what a replay by these flags makes of the log, and its line, which is to be looked at if it is not sure."""
     flags = dict(wanted)
     try:
@@ -81,7 +81,7 @@ def _print_replay(
             source = _opened(table, flags)
     except SimError as error:
         console.print(f"It cannot be replayed so: {error}", markup=False)
-        return
+        return False
     _print_content(console, source)
     for sentence in remarks(source, settings.stream, settings.train.negative_actions, settings.model.rank_actions):
         console.print(sentence, markup=False)
@@ -93,6 +93,7 @@ def _print_replay(
     if not sure:
         console.print("The roles are not all sure: look at them, and correct the line below.")
     console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}", markup=False)
+    return True
 
 
 def _opened(table: Table, flags: Mapping[str, Any]) -> RecordedLog:

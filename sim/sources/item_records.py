@@ -22,7 +22,7 @@ from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW
 from sim.sources.tables.cells import Fault, are_whole, holds_lists, id_faults, ids_of, texts_of, without_fraction
 from sim.sources.tables.settings import TableSettings
-from sim.sources.tables.table import AnyFile, open_table
+from sim.sources.tables.table import AnyFile, Table, open_table
 
 ID_COLUMNS = ("item_id", "id", "item", "itemid", "movieId", "movie_id", "product_id", "article_id", "news_id")
 TITLE_COLUMNS = ("title", "name", "item_name", "movie_title", "prod_name", "product_name", "headline")
@@ -56,6 +56,7 @@ def read_items(
     *,
     item_id: str | None = None,
     title: str | None = None,
+    features: str | None = None,
     settings: TableSettings | None = None,
     bad: BadRows | None = None,
 ) -> ReadItems:
@@ -68,6 +69,7 @@ def read_items(
         ts_ms: The time of the records.
         item_id: The id column, where it is known.
         title: The title column, where it is known; otherwise the first of TITLE_COLUMNS, if there is one.
+        features: The columns of features, with commas between; otherwise all others.
         settings: How the files are written.
         bad: Takes rows without an id, with the id of an earlier row, or that cannot be read; None: none are allowed.
 
@@ -86,18 +88,12 @@ def read_items(
             f"{table.name} has none of the columns {', '.join(names)} for the item's id; its columns are "
             f"{', '.join(table.columns)}. Name it by --item-id."
         )
-    if title is not None and title not in table.columns:
-        raise SimError(f"{table.name} has no column {title!r}; its columns are {', '.join(table.columns)}.")
-    for name in (id_column, title):
-        if name in table.columns and name not in table.readable:
-            raise SimError(
-                f"{table.name} has {name!r} in lists, and an item has one id and one title; name another of its "
-                f"columns {', '.join(table.readable)}."
-            )
+    wanted = alternatives(features, table.columns) if features is not None else table.readable
+    _refuse_missing(table, id_column, title, wanted)
     title_column = title or _first(TITLE_COLUMNS, table.readable)
     table = table.reopened(replace(settings, texts=tuple(name for name in (id_column, title_column) if name)))
     frames = []
-    for file, batch in table.batches(table.readable):
+    for file, batch in table.batches([name for name in (id_column, title_column, *wanted) if name]):
         bad.add(file, batch.bad)
         frames.append(batch.frame)
     frame = _joined(frames)
@@ -106,8 +102,20 @@ def read_items(
     bad.finish(rows)
     if frame.is_empty():
         raise SimError(f"{table.name} has no rows; there is nothing to replay.")
-    features = [name for name in frame.columns if name not in (id_column, title_column)]
-    return ReadItems(catalogue(frame, id_column, title_column, ts_ms), title_column, features)
+    others = [name for name in frame.columns if name not in (id_column, title_column)]
+    return ReadItems(catalogue(frame, id_column, title_column, ts_ms), title_column, others)
+
+
+def _refuse_missing(table: Table, id_column: str, title: str | None, features: Sequence[str]) -> None:
+    for column in (title, *features):
+        if column is not None and column not in table.columns:
+            raise SimError(f"{table.name} has no column {column!r}; its columns are {', '.join(table.columns)}.")
+    for name in (id_column, title):
+        if name in table.columns and name not in table.readable:
+            raise SimError(
+                f"{table.name} has {name!r} in lists, and an item has one id and one title; name another of its "
+                f"columns {', '.join(table.readable)}."
+            )
 
 
 def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

@@ -157,7 +157,7 @@ class LogSummary:
         ties = self.ties
         if ties.rows < max(1, _TIES_SAID * self.rows):
             return []
-        said = f"{ties.rows / self.rows:.0%} of the rows have the user and the time of the row before them"
+        said = f"{ties.rows / self.rows:.0%} of the events have the user and the time of the row before them"
         if self.ties_in_id_order:
             count, order = max((ties.in_id_order, "rising"), (ties.other, "falling"))
             share = count / (ties.in_id_order + ties.other)

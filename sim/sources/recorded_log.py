@@ -204,6 +204,12 @@ def _remarks(rows: LogRows, settings: LogSettings) -> list[str]:
     said = []
     if rows.by_label:
         said.append(f"Column {settings.action!r} holds labels: every row was shown, those with 1 were clicked.")
+    if (local := rows.times.local).repeated:
+        first, zone = local.repeated - local.second, f"--time-zone {local.zone}"
+        said.append(
+            f"{local.repeated:,} rows lie in an hour that occurs twice, as summer time ends ({zone}): by their order "
+            f"{local.second:,} are of its second pass, the other {first:,} are read as its first."
+        )
     if rows.times.coarse:
         said.append("Its times are float32, which cannot tell times less than 128 s apart: write them as float64.")
     if rows.times.like_excel:

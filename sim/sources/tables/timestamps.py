@@ -18,7 +18,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from sim.errors import SimError
 from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, kind_of, numbers_of
@@ -44,6 +46,9 @@ FORMATS: Final = (
 _DIGITS: Final = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}
 _ZONE: Final = r"\s*(UTC|GMT|Z\[(UTC|GMT)\])$"
 _ISO: Final = "%Y-%m-%d %H:%M:%S%.f"
+_TO_MINUTES: Final = r"^\d{4}-\d\d-\d\d \d\d:\d\d$"
+_HOUR_MS: Final = 3_600_000
+_MOST_OF_AN_HOUR: Final = _HOUR_MS // 2
 _DAYS_END: Final = r"([ T])24:(00(?::00(?:[.,]0+)?)?(?: ?[+-][\d:]+|Z)?)$"  # 24:00 of a day is 00:00 of the next
 _NO_TIMES: Final = (pl.Boolean, pl.Time, pl.Duration, pl.Binary)
 _UNREADABLE: Final = "is no time that can be read"
@@ -89,6 +94,7 @@ class TimeReader:
 
     def __init__(self, settings: TimeSettings, sample: pl.Series, owner: str) -> None:
         self._settings = settings
+        self.local = LocalTimes(settings.zone or "UTC")
         skipped = f", or one that summer time in {settings.zone} leaves out" if settings.zone else ""
         self._unreadable = _UNREADABLE + skipped
         self.read_as = ""
@@ -123,7 +129,11 @@ class TimeReader:
         values = texts.cast(pl.Float64, strict=False)
         if values.is_finite().sum() * 2 >= len(texts) and (len(texts) or sample.dtype.is_numeric()):
             return self._of_numbers(sample, values)
-        known = None if _iso(texts, where).null_count() * 2 < len(texts) else _known_format(texts, owner, sample.name)
+        known = (
+            None
+            if _iso(texts, LocalTimes(where)).null_count() * 2 < len(texts)
+            else _known_format(texts, owner, sample.name)
+        )
         if known is not None:
             self.read_as = f"{known} ({where} where no offset is given)"
             return lambda column: self._formatted(column, known)
@@ -191,12 +201,12 @@ class TimeReader:
 
     def _localised(self, at: pl.Series, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
         if getattr(at.dtype, "time_zone", None) is None:
-            at = _local(at, self._settings.zone or "UTC")
+            at = self.local.instants(at)
         ts_ms = at.dt.timestamp("ms")
         return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
     def _iso(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
-        ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self._settings.zone or "UTC")
+        ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self.local)
         return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
 
@@ -261,22 +271,69 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     return fitting[0]
 
 
-def _local(at: pl.Series, zone: str) -> pl.Series:
-    return at.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
+class LocalTimes:
+    """Reads times by a clock without offsets, column by column in the order of the log.
+
+    In a log whose times rise, the hour that occurs twice in autumn is read by their order: from where they fall back in
+    it by most of an hour, they are of its second pass. Otherwise all are of the first.
+    """
+
+    def __init__(self, zone: str) -> None:
+        self.zone = zone
+        self.repeated = self.second = 0
+        """Times in an hour that occurs twice, and those of them in its second pass."""
+        self._open: tuple[int, int, bool] | None = None  # the hour a column ended in, how far, in the second pass?
+
+    def instants(self, at: pl.Series) -> pl.Series:
+        """Return the instants of a column, null where summer time leaves a time out."""
+        first = at.dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
+        if self.zone == "UTC":
+            return first
+        last = at.dt.replace_time_zone(self.zone, ambiguous="latest", non_existent="null")
+        twice, clock_ms = (first != last).fill_null(False).to_numpy(), at.dt.timestamp("ms")
+        there = clock_ms.is_not_null().to_numpy()
+        second = np.zeros(len(at), dtype=bool)
+        second[there] = self._second_pass(clock_ms.drop_nulls().to_numpy(), twice[there])
+        self.repeated += int(twice[there].sum())
+        self.second += int(second.sum())
+        return last.zip_with(pl.Series(second), first)
+
+    def _second_pass(self, clock_ms: NDArray[np.int64], twice: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which times are of the second pass of an hour."""
+        second, opened, self._open = np.zeros_like(twice), self._open, None
+        if not twice.any() or _fall(clock_ms[~twice]).max(initial=0) >= _MOST_OF_AN_HOUR:
+            return second
+        hours = clock_ms // _HOUR_MS
+        for hour in np.unique(hours[twice]):
+            rows = np.flatnonzero(twice & (hours == hour))
+            begun = opened if opened is not None and rows[0] == 0 and opened[0] == hour else (hour, 0, False)
+            own = clock_ms[rows]
+            passed = np.logical_or.accumulate(_fall(own, begun[1]) >= _MOST_OF_AN_HOUR) | begun[2]
+            if _fall(own[passed], begun[1] * begun[2]).max(initial=0) >= _MOST_OF_AN_HOUR:
+                continue  # they fall back again and again
+            second[rows] = passed
+            if rows[-1] == len(clock_ms) - 1:
+                reached = own[passed == passed[-1]].max(initial=begun[1] if passed[-1] == begun[2] else 0)
+                self._open = (hour, int(reached), bool(passed[-1]))
+        return second
 
 
-def _iso(texts: pl.Series, zone: str) -> pl.Series:
+def _fall(values: NDArray[np.int64], reached: int = 0) -> NDArray[np.int64]:
+    """Return by how much each value lies below the highest before it."""
+    return np.maximum(np.maximum.accumulate(values), reached) - values
+
+
+def _iso(texts: pl.Series, local: LocalTimes) -> pl.Series:
     """Return the milliseconds of ISO-8601 texts, null where they are none."""
-    plain = texts.str.replace("T", " ", literal=True).str.replace(_ZONE, "Z")
-    local = _local(_parsed(plain, _ISO), zone)
-    ts_ms = local.dt.timestamp("ms")
+    plain = texts.str.replace("T", " ", literal=True).str.replace(_ZONE, "Z").str.replace(_TO_MINUTES, "$0:00")
+    ts_ms = local.instants(_parsed(plain, _ISO)).dt.timestamp("ms")
     if ts_ms.null_count():
         utc = _parsed(plain.str.strip_suffix("Z"), _ISO)
         in_utc = utc.set(~plain.str.ends_with("Z").fill_null(False), None).dt.timestamp("ms")
         ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), in_utc)
     if ts_ms.null_count() > texts.null_count():
         left = texts.filter(ts_ms.is_null() & texts.is_not_null()).unique()
-        by_hand = {text: ms for text in left if (ms := _iso_ms(text, ZoneInfo(zone))) is not None}
+        by_hand = {text: ms for text in left if (ms := _iso_ms(text, ZoneInfo(local.zone))) is not None}
         if by_hand:
             found = texts.replace_strict(by_hand, default=None, return_dtype=pl.Int64)
             ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), found)

@@ -176,7 +176,7 @@ def test_ties_in_id_order_are_said(tmp_path: Path) -> None:
     content = "user_id,item_id,ts\n" + "".join(f"{u},{i},{t}\n" for u, i, t in rows)
     said = log_of(tmp_path / "log.csv", content).summary.sentences(())
     assert any(
-        "88% of the rows" in s and "100% of these come in rising order" in s and "--shuffle-ties" in s for s in said
+        "88% of the events" in s and "100% of these come in rising order" in s and "--shuffle-ties" in s for s in said
     )
     content = "user_id,item_id,ts\n" + "".join(f"{u},{i * 5 % 8},{t}\n" for u, i, t in rows)
     assert not any("order of the item's id" in s for s in log_of(tmp_path / "log.csv", content).summary.sentences(()))
@@ -333,6 +333,14 @@ def test_a_comma_that_may_mark_thousands_is_refused(tmp_path: Path) -> None:
         log_of(tmp_path / "log.csv", content, rating="rating")
     log = log_of(tmp_path / "log.csv", content, rating="rating", skip_bad="2")
     assert [event["value"] for event in events_of(log)] == [0.125]
+
+
+@pytest.mark.parametrize("number", ["1 471,99", "1\u202f471", "12\u00a0471.5", "1'471'000"])
+def test_blanks_between_thousands_are_named(tmp_path: Path, number: str) -> None:
+    """Of any width, as are Swiss apostrophes; two numbers are none."""
+    content = f"user_id;item_id;ts;rating\nu;a;{T};4\nu;b;{T + 1};{number}\nu;c;{T + 2};1 47\n"
+    with pytest.raises(SimError, match=r"1 × rating has blanks between its thousands: write none; 1 × rating is no nu"):
+        log_of(tmp_path / "log.csv", content, rating="rating")
 
 
 @pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
