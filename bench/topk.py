@@ -19,7 +19,7 @@ from report import clock_s, machine, save, spread, table
 from torch import Tensor
 
 from model.network.retrieval_loss import unit
-from model.serving.top_k import best
+from model.serving.top_k import best, rounded
 
 
 def reads(items_VD: Tensor) -> dict[str, Callable[[], Any]]:
@@ -36,8 +36,10 @@ def ways(items_VD: Tensor, query_D: Tensor, k: int, shut: np.ndarray) -> dict[st
         scores_V[torch.from_numpy(shut)] = -torch.inf
         return scores_V
 
+    coarse = rounded(items_VD)
     found: dict[str, Callable[[], Any]] = {
-        "blocks (ours)": lambda: best(items_VD, query_D, k, shut)[1],
+        "ours": lambda: best(items_VD, query_D, k, shut, coarse=coarse)[1],
+        "ours without bytes": lambda: best(items_VD, query_D, k, shut)[1],
         "products alone": lambda: items_VD @ query_D,
         "torch.topk": lambda: scored().topk(k).indices,
         "sort": lambda: scored().sort(descending=True).indices[:k],
@@ -70,7 +72,7 @@ def measure(items_VD: Tensor, k: int, shut: np.ndarray, repeats: int) -> dict[st
     """Return the floor and the ms of every method for one k; ours must find the same items as the sort."""
     query_D = unit(torch.randn(items_VD.shape[1], generator=torch.Generator().manual_seed(k)))
     runs = ways(items_VD, query_D, k, shut)
-    assert runs["blocks (ours)"]().tolist() == runs["sort"]().tolist()
+    assert runs["ours"]().tolist() == runs["sort"]().tolist()
     ms = in_turns({**{f"read: {name}": run for name, run in reads(items_VD).items()}, **runs}, repeats)
     floor_ms = min(statistics.median(each) for name, each in ms.items() if name.startswith("read: "))
     return {"k": k, "shut": len(shut), "floor_ms": floor_ms, "ms": {name: spread(each) for name, each in ms.items()}}

@@ -2,21 +2,28 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import numpy as np
+import torch
 
 from model.baselines import BASELINES
 from model.config import ModelSettings, TrainSettings
 from model.evaluation.prequential import LOGISTIC
+from model.keys.admission import Admission
 from model.keys.key_table import KeyTable
+from model.learning.learner import Learner
 from model.serving.answerer import Answerer
 from model.serving.hot_swap import Swapper
+from model.serving.top_k import ROWS, best, rounded
 from model.storage.aliases import LATEST
+from model.storage.patch import difference
 from model.storage.snapshot import Snapshot
 from sim.config import Settings
+from sim.experiment.feeds import micro_batches
 from sim.experiment.run import Run, RunSpec, Scalar
 from sim.experiment.streams import feed_of, open_stream, stream_of
 from sim.experiment.upper_bounds import upper_bound
@@ -39,12 +46,28 @@ def warm_up() -> None:
     with TemporaryDirectory(prefix="hstu-warmup-") as folder:
         for model, train in _TRAINERS:
             _learn_and_answer(Path(folder, model["attention"]), model, train)
-    KeyTable(4).add(np.arange(10, dtype=np.uint64), np.arange(10))  # grows
+    _rarely_called()
     for contestant in (*BASELINES, LOGISTIC):
         spec = RunSpec(scenario=_SLATES, overrides=_EVENTS, seed=0, contestant=contestant)
         Run(spec, feed_of(spec)).run()
     paper = RunSpec(scenario="paper", overrides=_RECORDS, seed=0, contestant="")
     upper_bound(paper, stream_of(paper))
+
+
+def _rarely_called() -> None:
+    """Call loops that small runs seldom reach: for many ids, many items, moved rows, closed loops."""
+    keys = np.arange(10, dtype=np.uint64)
+    KeyTable(4).add(keys, np.arange(10))  # grows
+    Admission(2, exact=1, width=64).count(keys)  # counts in a sketch
+    for dtype in (np.float32, np.float64):
+        difference({"rows": np.zeros((9, 2), dtype)}, {"rows": np.eye(9, 2, dtype=dtype)}, threshold=0.1)
+    items_VD = torch.ones(ROWS + 1, 1)
+    best(items_VD, torch.ones(1), 1, np.empty(0, np.int64), coarse=rounded(items_VD))  # of more than one block
+    spec = RunSpec(scenario=_SLATES, overrides=_EVENTS, seed=0, contestant="")
+    learner = Learner(ModelSettings(), TrainSettings(device="cpu"))
+    for _, examples in islice(micro_batches(feed_of(spec), 8), 3):
+        learner.step(examples)
+        learner.recommend(examples, 3)
 
 
 def _learn_and_answer(folder: Path, model: Mapping[str, Any], train: Mapping[str, Any]) -> None:

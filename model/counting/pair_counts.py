@@ -23,6 +23,7 @@ from model.counting.decay import DecayClock
 
 LIMIT: Final = 256  # columns of a row
 _FIRST: Final = 4  # columns of a row's first stretch
+_SPARE: Final = 1 << 18  # places beyond those asked for, so that stretches, and all rows with them, seldom move
 
 Array = NDArray[Any]
 
@@ -125,9 +126,9 @@ class PairCounts:
         return new
 
     def make_room(self, free: int = 0) -> None:
-        """Move all stretches into larger arrays, side by side, which are at least half free and have `free` places."""
+        """Move all stretches into larger arrays, side by side, at least half free, with `free` places and some more."""
         needed = int(self.rooms.sum())
-        size = needed + max(needed + 4 * self.limit, free)
+        size = needed + max(needed + 4 * self.limit, free + _SPARE if free else 0)
         columns, sums = np.zeros(size, np.int32), np.zeros(size)
         starts = np.cumsum(self.rooms) - self.rooms
         _move(*self.columns, starts, columns, sums)

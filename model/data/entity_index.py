@@ -71,6 +71,7 @@ class IndexedBatch:
     rank_slices: NDArray[np.intp]  # [N] the same of each ranking target
     died: NDArray[np.int64]  # item rows that were freed before the questions
     renewed: NDArray[np.int64]  # free item rows that were taken by new items after the questions
+    hits: int  # targets whose item had a row before admission
 
 
 class EntityIndex:
@@ -135,6 +136,7 @@ class EntityIndex:
             rank_slices=age_T[targets.shown],
             died=died,
             renewed=renewed,
+            hits=int((every.targets >= 0).sum()),
         )
 
     def _bury(self, tokens: PackedBatch) -> NDArray[np.int64]:
@@ -201,7 +203,7 @@ class EntityIndex:
             rows=np.where(tokens.kinds == Kind.ACTION, row_L, -1),
             shown=np.where(tokens.kinds == Kind.IMPRESSION, row_L, -1),
             keys=self.items.keys,
-            born_ms=self.items.born_ms.copy(),  # admission may move births back
+            born_ms=self.items.births(),  # admission may move births back
             live=live_V,
             catalogue=self.catalogue,
         )

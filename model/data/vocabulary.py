@@ -25,9 +25,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays.byte_strings import pack, unpack
 from model.arrays.digest import Hasher, digest_arrays
 from model.arrays.growable import with_room
+from model.arrays.texts import Texts
 from model.errors import ModelError
 from model.keys.key_table import KeyTable
 from stream.example import NO_KEY
@@ -46,7 +46,7 @@ class Vocabulary:
     """
 
     def __init__(self) -> None:
-        self.texts: list[str] = []  # [R]
+        self.texts = Texts()  # [R]
         self.collisions = 0  # times that a known key came with a text other than its own
         self._table = KeyTable()
         self._len = 0
@@ -56,6 +56,8 @@ class Vocabulary:
         self._withdrawn = np.empty(0, np.bool_)
         self._withdrawn_ms = np.empty(0, np.int64)
         self._withdrawn_unknown: dict[int, int] = {}  # key: ts_ms
+        self._lent = 0  # rows of the births that others hold as they were
+        self._live: tuple[NDArray[np.bool_], NDArray[np.intp]] | None = None  # mask and rows, until either changes
 
     def __len__(self) -> int:
         """Return the number of rows, free ones included."""
@@ -76,6 +78,11 @@ class Vocabulary:
         """Smallest event time seen of each row's key, [R]."""
         return self._born_ms[: len(self)]
 
+    def births(self) -> NDArray[np.int64]:
+        """Return born_ms as it is now, [R], in memory that later calls leave alone."""
+        self._lent = len(self)
+        return self.born_ms
+
     @property
     def withdrawn(self) -> NDArray[np.bool_]:
         """Which rows are withdrawn, [R]."""
@@ -92,12 +99,18 @@ class Vocabulary:
         return mask_R
 
     def live_mask(self) -> NDArray[np.bool_]:
-        """Return which rows hold a key that is not withdrawn, [R]."""
-        return self.used_mask() & ~self.withdrawn
+        """Return which rows hold a key that is not withdrawn, [R], in memory that later calls leave alone."""
+        return self._live_now()[0]
 
     def live(self) -> NDArray[np.intp]:
-        """Return the rows that hold a key that is not withdrawn, ascending."""
-        return np.flatnonzero(self.live_mask())
+        """Return the rows that hold a key that is not withdrawn, ascending, in memory that later calls leave alone."""
+        return self._live_now()[1]
+
+    def _live_now(self) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
+        if self._live is None:
+            mask_R = self.used_mask() & ~self.withdrawn
+            self._live = mask_R, np.flatnonzero(mask_R)
+        return self._live
 
     def rows(self, keys_L: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the row of each key, -1 where it is unknown, [L]."""
@@ -119,18 +132,27 @@ class Vocabulary:
         if used:
             self._fill(given[:used], keys_L, row_L)
         known_L = row_L >= 0
-        np.minimum.at(self._born_ms, row_L[known_L], ts_ms_L[known_L])
+        rows, ts_ms = row_L[known_L], ts_ms_L[known_L]
+        earlier = ts_ms < self._born_ms[rows]
+        self._keep_lent(rows[earlier])
+        np.minimum.at(self._born_ms, rows[earlier], ts_ms[earlier])
         return row_L
+
+    def _keep_lent(self, rows: NDArray[np.int64]) -> None:
+        """Copy the births if others hold some of these rows, which are about to change."""
+        if (rows < self._lent).any():
+            self._born_ms, self._lent = self._born_ms.copy(), 0
 
     def _fill(self, rows: NDArray[np.int64], keys_L: NDArray[np.uint64], row_L: NDArray[np.int64]) -> None:
         """Take rows into use for keys that have just got them."""
-        self._free = self._free[len(rows) :]
+        self._free, self._live = self._free[len(rows) :], None
+        self._keep_lent(rows)
         self._len = max(len(self), int(rows[-1]) + 1)
         self._keys = with_room(self._keys, len(self))
         self._born_ms = with_room(self._born_ms, len(self))
         self._withdrawn = with_room(self._withdrawn, len(self))
         self._withdrawn_ms = with_room(self._withdrawn_ms, len(self))
-        self.texts += [""] * (len(self) - len(self.texts))
+        self.texts.grow(len(self))
         self._keys[row_L[row_L >= 0]] = keys_L[row_L >= 0]
         self._born_ms[rows] = _NEVER_MS
         for key in self._withdrawn_unknown.keys() & self._keys[rows].tolist():
@@ -141,6 +163,8 @@ class Vocabulary:
         for row in rows[self._withdrawn[rows]].tolist():
             self._withdrawn_unknown[int(self._keys[row])] = int(self._withdrawn_ms[row])
         self._table.remove(self._keys[rows])
+        self._keep_lent(rows)
+        self._live = None
         self._keys[rows], self._born_ms[rows] = NO_KEY, _NEVER_MS
         self._withdrawn[rows], self._withdrawn_ms[rows] = False, 0
         for row in rows.tolist():
@@ -156,8 +180,10 @@ class Vocabulary:
         for row, text in zip(self.rows(np.array(keys, np.uint64)).tolist(), texts, strict=True):
             if row < 0:
                 continue
-            kept = self.texts[row] = self.texts[row] or text
-            self.collisions += kept != text
+            kept = self.texts[row]
+            if not kept:
+                self.texts[row] = text
+            self.collisions += bool(kept) and kept != text
 
     def withdraw(self, key: int, ts_ms: int) -> None:
         """Mark an item as withdrawn since ts_ms; no token need have shown it yet."""
@@ -167,6 +193,7 @@ class Vocabulary:
         else:
             self._withdrawn[row] = True
             self._withdrawn_ms[row] = ts_ms
+            self._live = None
 
     def restore(self, key: int) -> None:
         """Undo a withdrawal, if there is one."""
@@ -175,13 +202,14 @@ class Vocabulary:
         if row >= 0:
             self._withdrawn[row] = False
             self._withdrawn_ms[row] = 0
+            self._live = None
 
     def _row(self, key: int) -> int:
         return int(self.rows(np.array([key], np.uint64))[0])
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the arrays of the table above; some are views, so write or copy them before the next call."""
-        text_bytes, text_offsets = pack([text.encode() for text in self.texts])
+        text_bytes, text_offsets = self.texts.packed()
         unknown = sorted(self._withdrawn_unknown.items())
         return {
             "keys": self.keys,
@@ -207,7 +235,7 @@ class Vocabulary:
         new._born_ms = np.array(state["born_ms"], np.int64)
         new._withdrawn = np.array(state["withdrawn"], np.bool_)
         new._withdrawn_ms = np.array(state["withdrawn_ms"], np.int64)
-        new.texts = [text.decode() for text in unpack(state["text_bytes"], state["text_offsets"])]
+        new.texts = Texts(state["text_bytes"], state["text_offsets"])
         new._len, free = len(new._keys), new._keys == NO_KEY
         new._free = np.flatnonzero(free)
         _, distinct = new._table.add(new._keys[~free], np.flatnonzero(~free))

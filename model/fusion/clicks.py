@@ -36,7 +36,6 @@ from model.fusion.click_tables import (
 
 HALF_LIFE_MS: Final = 90 * DAY_MS
 _TOWER_AT_FIRST: Final = 0.5
-_SPARE: Final = 1 << 18  # places of pair counts beyond those that a request may need, so that they seldom move
 
 
 class Clicks:
@@ -124,7 +123,7 @@ class Clicks:
     def _make_room(self, free: int) -> None:
         for pairs in (self._shown, self._acted):
             if pairs.used + free > len(pairs.columns.columns):
-                pairs.make_room(free + _SPARE)
+                pairs.make_room(free)
 
     def _view(self) -> ClickCounts:
         self._facts[USED_SHOWN], self._facts[USED_ACTED] = self._shown.used, self._acted.used

@@ -140,12 +140,12 @@ class Counters:
             return False
         self._facts[REFRESH_AT] += REFRESH
         scale, share_bP = 10.0 * self._facts[DISTINCT], np.zeros((_BLOCK, len(self._totals)))
+        counted_P = True if (self._totals > 0).all() else self._totals > 0  # a mask is several times as slow
         for start in range(0, self._len, _BLOCK):
             sums_bP = self._sums[start : min(start + _BLOCK, self._len)]
-            part = np.divide(sums_bP, self._totals, out=share_bP[: len(sums_bP)], where=self._totals > 0)
+            part = np.divide(sums_bP, self._totals, out=share_bP[: len(sums_bP)], where=counted_P)
             part *= scale
             self.features[start : start + len(part)] = np.log1p(part, out=part)
-            share_bP[:] = 0.0
         return True
 
     @property

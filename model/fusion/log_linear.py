@@ -67,6 +67,7 @@ class LogLinear:
         squares, gradients = np.full(shape, tables.FIRST_SQUARES), np.zeros(shape)
         self._heads = tables.Heads(weights, squares, gradients, np.zeros(shape[:2], np.int64), new_only, encoded)
         self._pool = tables.Pool(np.empty(0, np.int64), np.empty(0))
+        self._memory: tables.Room | None = None  # kept: fresh pages cost more than what is done in them
 
     def rank(self, questions: Questions, head: int) -> NDArray[np.float64]:
         """Return the rank of each target by one head, by the counts as they are, [T]."""
@@ -152,7 +153,8 @@ class LogLinear:
         return self._pool if len(self._pool.rows) else tables.Pool(np.arange(rows), np.ones(rows))
 
     def _room(self, events: tables.Events, pool: int) -> tables.Room:
-        return room_for(self.counters, events, pool)
+        self._memory = room_for(self.counters, events, pool, self._memory)
+        return self._memory
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays, for a checkpoint; some are views."""
@@ -192,7 +194,12 @@ def room_for(counters: Counters, events: tables.Events, pool: int, before: table
     rows = len(counters.features)
     own = 2 + int((events.queries - events.starts).max(initial=0))
     listed = min(rows, (LAGS + 1) * tables.MOST + NEAREST * ITEMS + own)
-    if before is not None and len(before.rows) >= listed:
+    pool, hidden = max(pool, POOL), rows if len(events.encoded.queries) else 0
+    wanted = rows, listed, pool, hidden
+    if before is not None and all(
+        len(memory) >= size
+        for memory, size in zip((before.at, before.rows, before.pool_scores, before.hidden), wanted, strict=True)
+    ):
         return before
     return tables.Room(
         np.full(rows, -1),
@@ -200,8 +207,8 @@ def room_for(counters: Counters, events: tables.Events, pool: int, before: table
         np.empty((listed, tables.LISTED + 1)),
         np.arange(rows),
         np.empty(max(rows, listed)),
-        np.empty(max(pool, POOL)),
-        np.empty(rows if len(events.encoded.queries) else 0, np.float32),
+        np.empty(pool),
+        np.empty(hidden, np.float32),
         counters.neighbours.memory(),
     )
 

@@ -69,6 +69,8 @@ class StepReport:
     event_ms: int  # when its last example became final
     loss: float  # NaN where there was nothing to train on
     outcome: Outcome | None  # None where it was not tested
+    lookups: int = 0  # its targets, each of which looks for the row of its item
+    hits: int = 0  # those that found one, before their items were admitted
 
 
 class Learner:
@@ -162,7 +164,10 @@ class Learner:
             self._replay(examples)  # 6
             for name, count in zip(_COUNTS, (1, len(present), tokens), strict=True):
                 self.counts[name] += count
-        return StepReport(self.counts["steps"], len(present), tokens, examples[-1].final_ms, loss, outcome)
+        lookups = len(taken.batch.tokens.positions)
+        return StepReport(
+            *(self.counts["steps"], len(present), tokens, examples[-1].final_ms, loss, outcome, lookups, taken.hits)
+        )
 
     def _check_lengths(self, examples: Sequence[Example]) -> None:
         longest = max(len(example.keys) for example in examples)

@@ -47,7 +47,7 @@ def draw(
         raise ModelError(
             f"No live item to draw {count} negatives from; admit the items of a micro-batch before learning."
         )
-    popularity_V = popularity_R[live_rows]
+    popularity_V = popularity_R[live_rows] if len(live_rows) < len(popularity_R) else popularity_R
     if popularity_V.min() < 0:
         raise ModelError(
             f"Row {live_rows[popularity_V.argmin()]} has popularity {popularity_V.min()}; it must be 0 or more."

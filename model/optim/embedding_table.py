@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.arrays.digest import Hasher, digest_arrays
+from model.arrays.growable import with_room
 from model.distributed.ranks import ALONE, Ranks
 from model.errors import ModelError
 from model.optim.adamw import BETAS, EPS
@@ -59,6 +60,10 @@ class EmbeddingTable:
     ) -> None:
         self._dim, self._seed, self._std, self._ranks = dim, seed, std, ranks
         self._len = self._capacity = 0
+        self._used, self._place = (
+            np.empty(0, np.bool_),
+            np.empty(0, np.int64),
+        )  # of `gather`
         self.weight = torch.empty(0, dim, device=device, dtype=dtype)  # [C, D]
         self._mean = torch.empty_like(self.weight)  # [C, D] first moment of the gradients
         self._square = torch.empty_like(self.weight)  # [C, D] second moment
@@ -85,17 +90,29 @@ class EmbeddingTable:
             start = self._ranks.own(block * BLOCK)
             first_values = torch.from_numpy(self._draw(block)[own - block * BLOCK])
             self.weight[start : start + len(own)] = first_values.to(self.weight)
+            for part in (self._mean, self._square, self._steps):
+                part[start : start + len(own)] = 0
         self._len = max(self._len, rows)
 
     def reserve(self, rows: int) -> None:
-        """Have memory for so many rows, so that growing up to them copies nothing."""
-        self._capacity = max(self._capacity, -(-rows // BLOCK) * BLOCK)
-        more = self._ranks.own(self._capacity) - len(self.weight)
-        self.weight = torch.cat([self.weight, self.weight.new_empty(more, self._dim)])
-        self._mean, self._square = (
-            torch.cat([moment, moment.new_zeros(more, self._dim)]) for moment in (self._mean, self._square)
-        )
-        self._steps = torch.cat([self._steps, self._steps.new_zeros(more)])
+        """Have room for so many rows, so that growing up to them copies nothing.
+
+        A CPU gives the memory of a row when it comes into use, as the system does with pages that nothing has written.
+
+        Raises:
+            RuntimeError: There is not so much; nothing has changed.
+        """
+        capacity = max(self._capacity, -(-rows // BLOCK) * BLOCK)
+        own, drawn = self._ranks.own(capacity), self._ranks.own(-(-self._len // BLOCK) * BLOCK)
+
+        def roomier(part: Tensor) -> Tensor:
+            new = part.new_empty(own, *part.shape[1:])
+            new[:drawn] = part[:drawn]
+            return new
+
+        parts = (self.weight, self._mean, self._square, self._steps)
+        self.weight, self._mean, self._square, self._steps = map(roomier, parts)
+        self._capacity = capacity
 
     def _draw(self, block: int) -> NDArray[np.float32]:
         key = np.array([self._seed % 2**64, block], np.uint64)
@@ -118,11 +135,12 @@ class EmbeddingTable:
 
     def gather(self, rows_n: NDArray[np.int64]) -> GatheredRows:
         """Copy the distinct ones of these rows out of the table; row -1 is none."""
-        used = np.zeros(len(self) + 1, np.bool_)  # the last one stands for -1
+        used = self._used = with_room(self._used, len(self) + 1)  # the last one stands for -1
+        place = self._place = with_room(self._place, len(self) + 1)
         used[rows_n] = True
-        distinct = np.flatnonzero(used[:-1])
-        place = np.full(len(used), -1, np.int64)
-        place[distinct] = np.arange(len(distinct))
+        distinct = np.flatnonzero(used[: len(self)])
+        used[rows_n] = False
+        place[distinct], place[-1] = np.arange(len(distinct)), -1
         rows_U = torch.as_tensor(distinct, device=self.weight.device)
         leaf_UD = self._ranks.fetch(rows_U, self.weight).requires_grad_()
         return GatheredRows(rows_U, distinct, leaf_UD, place[rows_n])
@@ -171,8 +189,6 @@ class EmbeddingTable:
                 f"A table of width {self._dim} cannot take a state of width {dim}; set model.dim to {dim}, or start "
                 "under another train.name."
             )
-        for part in (self._mean, self._square, self._steps):
-            part.zero_()
         self._len = 0
         self.grow(rows := self._ranks.same(rows))
         for name, part in self._own().items():

@@ -28,7 +28,7 @@ from model.network.item_vectors import item_vectors
 from model.network.ranking.history import Tokens, candidates_of, histories
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
-from model.serving.top_k import Extra, best
+from model.serving.top_k import Extra, best, rounded
 from model.storage.snapshot import Snapshot
 from stream.example import NO_KEY, Kind, id_key
 
@@ -105,6 +105,7 @@ class Scorer:
                 "or by hand. Take another snapshot."
             ) from error
         self._live_VD = unit(self._item_RD[torch.from_numpy(self.live_V)])
+        self._coarse = rounded(self._live_VD)
 
     def _standing_in(self, train: Mapping[str, Any]) -> StandIns | None:
         """Return what stands in for items without a row; None where these are left out."""
@@ -162,7 +163,7 @@ class Scorer:
         extra = Extra(added.popular, at_n[among_n], added.listed_n[among_n])
         with torch.inference_mode():
             out = excluded if barred is None else np.concatenate((excluded, barred))
-            scores, at = best(self._live_VD, query_D, k, self.live_positions(out), extra)
+            scores, at = best(self._live_VD, query_D, k, self.live_positions(out), extra, self._coarse)
         return self.live_V[at], scores
 
     def _added(self, history: History, now_ms: int, head: int) -> Added:
@@ -238,7 +239,7 @@ class Scorer:
     def similar(self, row: int, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the live rows whose vectors are most like a row's, itself left out, and the cosines."""
         item_D = unit(self._item_RD[row])
-        scores, at = best(self._live_VD, item_D, k, self.live_positions(np.array([row])))
+        scores, at = best(self._live_VD, item_D, k, self.live_positions(np.array([row])), coarse=self._coarse)
         return self.live_V[at], scores
 
     def vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:

@@ -42,18 +42,28 @@ def _progress(report: Mapping[str, Any], lag: int | None) -> Text:
     trouble = {
         name: report[name] for name in ("collisions", "late", "repeats", "refused", "passed_over") if report[name]
     }
-    gone = report["expired"] + report["evicted"]
-    items = f"{report['items']:,} items ({report['withdrawn']:,} withdrawn"
-    items += f", {gone:,} left, {report['readmitted']:,} came back)" if gone else ")"
     facts = [
         f"{report['name']}: step {report['step']:,}",
         f"event time {when(report['event_ms'])}",
         f"{report['tokens_per_s']:,.0f} tokens/s",
-        f"{items}, {report['features']:,} features",
+        f"{_items(report)}, {report['features']:,} features",
         f"{report['waiting']:,} waiting" + ("" if lag is None else f", {lag:,} unread"),
         *(f"{count:,} {name}" for name, count in trouble.items()),
     ]
     return Text(" · ".join(facts))
+
+
+def _items(report: Mapping[str, Any]) -> str:
+    """Return how full the vocabulary is, who has left it, and how many targets found their item in it."""
+    inside = [f"{report['withdrawn']:,} withdrawn"]
+    if report["max_items"]:
+        inside.append(f"{report['items'] / report['max_items']:.0%} of train.max_items")
+    if gone := report["expired"] + report["evicted"]:
+        age_d = report["dead_age_s"] / gone / 86_400
+        inside.append(f"{gone:,} left at {age_d:.1f} days on average, {report['readmitted']:,} came back")
+    if report["lookups"]:
+        inside.append(f"{report['hits'] / report['lookups']:.1%} of targets found theirs")
+    return f"{report['items']:,} items ({', '.join(inside)})"
 
 
 def _retrieval(report: Mapping[str, Any]) -> Table:

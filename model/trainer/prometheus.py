@@ -19,6 +19,8 @@ _COUNTERS: Final = {  # key of the report: text
     "learned_tokens": ("tokens", "Tokens learned."),
     "tested_targets": ("targets", "Retrieval targets tested."),
     "tested_rank_targets": ("rank_targets", "Ranking targets tested."),
+    "vocabulary_lookups": ("lookups", "Targets that looked for the row of their item, each once."),
+    "vocabulary_hits": ("hits", "Those whose item had a row before it was admitted."),
     "items_born": ("born", "Items that got a row."),
     "items_expired": ("expired", "Items that left since train.item_ttl_d had passed without an event."),
     "items_evicted": ("evicted", "Items that left since there would be more than train.max_items."),
@@ -37,6 +39,7 @@ _COUNTERS: Final = {  # key of the report: text
 _GAUGES: Final = {
     "items": ("items", "Items known."),
     "item_rows": ("item_rows", "Rows of the item table, those free for new items included."),
+    "max_items": ("max_items", "Most items (train.max_items); 0: any number."),
     "items_withdrawn": ("withdrawn", "Items withdrawn."),
     "features": ("features", "Action names and attribute values known."),
     "tokens_per_second": ("tokens_per_s", "Tokens learned per second of late."),

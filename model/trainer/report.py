@@ -82,6 +82,7 @@ class RunReport:
         self._examples_digest = bytes.fromhex(facts.get("examples_digest", "00" * 16))
         self.event_ms: int = facts.get("event_ms", 0)  # when the last example trained on became final
         self._loss: float | None = facts.get("loss")
+        self._lookups, self._hits = facts.get("lookups", 0), facts.get("hits", 0)
         self._weights_from: dict[str, Any] | None = facts.get("weights_from")
         self._drift = DriftWatch()
         if "drift" in facts:
@@ -92,6 +93,7 @@ class RunReport:
         """Take the report of a step, its examples in their order and their messages; return the alarms of drift."""
         self.event_ms = step.event_ms
         self._loss = step.loss if np.isfinite(step.loss) else None
+        self._lookups, self._hits = self._lookups + step.lookups, self._hits + step.hits
         self.rate.add(self._learner.counts["tokens"])
         for message in messages:
             self._examples_digest = xxh3_128_digest(self._examples_digest + content(message))
@@ -106,6 +108,8 @@ class RunReport:
             "examples_digest": self._examples_digest.hex(),
             "event_ms": self.event_ms,
             "loss": self._loss,
+            "lookups": self._lookups,
+            "hits": self._hits,
             "weights_from": self._weights_from,
             "drift": self._drift.state(),
         }
@@ -163,6 +167,8 @@ class RunReport:
             "event_ms": self.event_ms,
             "loss": self._loss,
             "items": learner.items.known,
+            "lookups": self._lookups,
+            "hits": self._hits,
             **_lives(learner),
             "withdrawn": int(learner.items.withdrawn.sum()),
             "features": len(learner.features),
@@ -173,10 +179,11 @@ class RunReport:
 
 
 def _lives(learner: Learner) -> dict[str, Any]:
-    """Return how many items have come and gone, and how many rows they take."""
+    """Return how many items have come and gone, how many rows they take, and how many they may take (0: any number)."""
     lives, items = learner.index.lives, learner.items
     counts = lives.counts if lives else dict.fromkeys(COUNTS, 0) | {"born": items.known}
-    return {"item_rows": len(items), **{name: counts[name] for name in COUNTS[:-1]}, "dead_age_s": counts[AGE] / 1000}
+    rows = {"item_rows": len(items), "max_items": learner.train.max_items}
+    return {**rows, **{name: counts[name] for name in COUNTS[:-1]}, "dead_age_s": counts[AGE] / 1000}
 
 
 def _waits_for(merge: Merge) -> dict[str, Any] | None:

@@ -20,6 +20,14 @@ def test_weights_halve_each_half_life(every_ms: list[int], later_ms: int) -> Non
     assert weights * clock.factors(np.array([at_ms])) == pytest.approx(by_hand, rel=1e-9, abs=1e-250)
 
 
+@given(st.lists(st.floats(0, 1e300), max_size=9), st.integers(-1100, 1100))
+def test_decayed_sums_have_the_bits_of_ldexp(sums: list[float], halves: int) -> None:
+    """Also where a sum, or what is left of it, is subnormal, zero or infinite."""
+    clock, found = DecayClock(HALF_LIFE_MS, origin=halves), np.array(sums)
+    with np.errstate(over="ignore"):
+        assert clock.decayed(found, 0).tolist() == np.ldexp(found, halves).tolist()
+
+
 @given(times_ms)
 def test_moving_the_origin_scales_by_a_power_of_two(every_ms: list[int]) -> None:
     """A sum scaled by what `advance` returns has the bits of one at the new origin."""

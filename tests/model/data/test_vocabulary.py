@@ -9,6 +9,7 @@ from xxhash import xxh3_128
 import model.data.vocabulary
 from model.data.vocabulary import Vocabulary
 from model.errors import ModelError
+from stream.example import NO_KEY
 
 keys = st.integers(1, 6) | st.integers(2**64 - 3, 2**64 - 1)
 times_ms = st.integers(0, 30)
@@ -82,7 +83,7 @@ def agree(vocabulary: Vocabulary, oracle: Oracle) -> bool:
         len(vocabulary) == len(known)
         and vocabulary.keys.tolist() == known
         and vocabulary.born_ms.tolist() == list(oracle.born_ms.values())
-        and vocabulary.texts == [oracle.texts.get(key, "") for key in known]
+        and list(vocabulary.texts) == [oracle.texts.get(key, "") for key in known]
         and vocabulary.withdrawn.tolist() == [key in oracle.withdrawn for key in known]
         and vocabulary.withdrawn_ms.tolist() == [oracle.withdrawn.get(key, 0) for key in known]
         and vocabulary.live().tolist() == live
@@ -116,6 +117,21 @@ def test_a_restored_state_goes_on_as_if_nothing_had_happened(before: Calls, then
         oracle.call(*each)
     assert agree(restored, oracle)
     assert digest(original) == untouched
+
+
+@given(calls, st.sets(st.integers(0, 5)), calls)
+def test_what_is_handed_out_stays_as_it_was(before: Calls, buried: set[int], then: Calls) -> None:
+    """Births and live rows of a moment do not change with later calls, and those of a later moment are anew."""
+    vocabulary = after(before)[0]
+    lent = vocabulary.births(), vocabulary.live_mask(), vocabulary.live()
+    kept = [array.tolist() for array in lent]
+    vocabulary.bury(np.array(sorted(row for row in buried if row < len(vocabulary)), np.int64))
+    for each in then:
+        call(vocabulary, *each)
+    assert [array.tolist() for array in lent] == kept
+    live = [row for row, key in enumerate(vocabulary.keys.tolist()) if key != NO_KEY and not vocabulary.withdrawn[row]]
+    assert vocabulary.live().tolist() == np.flatnonzero(vocabulary.live_mask()).tolist() == live
+    assert vocabulary.births().tolist() == vocabulary.born_ms.tolist()
 
 
 @given(calls, calls)

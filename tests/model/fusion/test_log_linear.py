@@ -12,7 +12,7 @@ from model.counting.neighbours import ITEMS
 from model.data.entity_index import EntityIndex, IndexedBatch
 from model.data.event_time import DAY_MS
 from model.errors import ModelError
-from model.fusion.counters import HALF_LIVES_MS, PAIR_HALF_LIFE_MS, REFRESH
+from model.fusion.counters import HALF_LIVES_MS, PAIR_HALF_LIFE_MS, REFRESH, Counters
 from model.fusion.log_linear import CLASSES, FEATURES, Head, LogLinear, dense
 from model.fusion.tables import FADE, LAGS, LISTED, NOISE, RATE, SHRINK, STRENGTH, pairs_of_item
 from stream.example import Example
@@ -105,6 +105,18 @@ def _own(asked: Asked) -> tuple[dict[int, float], dict[int, float]]:
         if i == asked.seen[-1]:
             followed[j] = followed.get(j, 0.0) + 1.0
     return own, followed
+
+
+def test_room_for_pairs_is_not_made_anew_with_each_event() -> None:
+    """Pairs of all items are moved for it, which costs milliseconds where there are a million items."""
+    counters = Counters()
+    counters.grow(100)
+    counters.make_ready(1)
+    columns = counters.view().together.columns
+    for event in range(50):
+        counters._together.used += 4 * LAGS
+        counters.make_ready(1)
+        assert counters.view().together.columns is columns, f"moved at event {event}"
 
 
 def taken_in(index: EntityIndex, examples: Sequence[Example]) -> IndexedBatch:

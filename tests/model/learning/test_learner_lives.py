@@ -235,7 +235,7 @@ def test_rows_that_are_shared_cannot_be_reset() -> None:
 
 @pytest.mark.parametrize("unknown_items", ["stand_in", "dropped"])
 def test_a_snapshot_answers_as_the_learner_does(unknown_items: str, tmp_path: Path) -> None:
-    """Nothing dead is an answer; a history of the dead has what stood in for them in training, or nothing."""
+    """It lists the dead; none is an answer; a history of them has what stood in for them in training, or nothing."""
     learner = Learner(MODEL, TRAIN.model_copy(update={**TTL, "unknown_items": unknown_items}))
     described = [f"item {i}" for i in range(0, 40, 2)]
     learner.learn_items([ItemRecord(id_key(name), name, None, {"genre": "a"}, START_MS) for name in described])
@@ -245,7 +245,10 @@ def test_a_snapshot_answers_as_the_learner_does(unknown_items: str, tmp_path: Pa
     settings = {"model": MODEL.model_dump(mode="json"), "train": learner.train.model_dump(mode="json")}
     manifest = Manifest(name="t", step=1, created=0.0, watermark_ms=0, settings=settings)
     path = write_snapshot(tmp_path, arrays=learner.snapshot_arrays(START_MS + LATER_MS), manifest=manifest)
-    scorer = Scorer(load_snapshot(path))
+    snapshot = load_snapshot(path)
+    assert {*snapshot.arrays["lives.dead_keys"].tolist()} == {*dead.tolist()}
+    assert (snapshot.arrays["lives.dead_ms"] >= START_MS + LATER_MS).all()
+    scorer = Scorer(snapshot)
     assert scorer.live_V.tolist() == learner.items.live().tolist()
     tokens = np.zeros(len(dead), TOKEN_DTYPE)
     tokens["key"], tokens["kind"] = dead, Kind.ACTION

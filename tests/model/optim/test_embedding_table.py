@@ -116,6 +116,16 @@ def test_room_for_later_rows_changes_none() -> None:
     assert roomy.weight.data_ptr() == before
 
 
+def test_room_that_does_not_exist_changes_nothing() -> None:
+    """The table goes on as before."""
+    table, untouched = make(6), make(6)
+    with pytest.raises(RuntimeError):
+        table.reserve(2**50)
+    for each in (table, untouched):
+        each.grow(2 * BLOCK)
+    assert digest(table) == digest(untouched)
+
+
 @given(steps, steps)
 @settings(deadline=None)
 def test_a_restored_state_goes_on_to_the_same_bits(before: Steps, then: Steps) -> None:
@@ -157,6 +167,12 @@ def test_gathered_rows_take_a_gradient_and_leave_the_table_alone() -> None:
     with torch.no_grad():
         leaf.zero_()
     assert torch.equal(table.rows, before)
+    for rows in ([5, 0], [-1], [0, 3, 5]):  # nothing of a call is left for the next one
+        again = table.gather(np.array(rows))
+        assert again.rows.tolist() == sorted({*rows} - {-1})
+        assert [again.rows.tolist()[at] if at >= 0 else -1 for at in again.at.tolist()] == rows
+    table.grow(3000)
+    assert table.gather(np.array([2999, -1, 5])).at.tolist() == [1, -1, 0]
 
 
 def test_a_state_of_another_width_is_refused() -> None:

@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -55,6 +58,22 @@ def test_a_diverged_loss_moves_nothing(factor: float) -> None:
     with pytest.raises(ModelError, match=r"training has diverged: the loss is (nan|inf).*lower train.learning_rate"):
         weights.descend(factor * (gathered.items.leaf.sum() + 9), gathered)
     assert digest(weights) == before
+
+
+def test_items_come_without_a_copy_and_take_memory_as_they_come() -> None:
+    """On a CPU, without a cap: neither rows nor unit vectors are moved, and what nothing has used takes no page."""
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before, weights = resident(), grown(dim=64)
+    weights.unit_items(6)
+    parts = weights.items.weight, weights.items._mean, weights.items._square, weights._units._units
+    assert sum(part.nbytes for part in parts) > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 5
+    assert resident() - before < 64 << 20
+    weights.grow(np.arange(20_000, dtype=np.uint64), 3)
+    there = weights.items.weight, weights.items._mean, weights.items._square, weights._units._units
+    assert [part.data_ptr() for part in there] == [part.data_ptr() for part in parts]
 
 
 def test_items_may_share_rows() -> None:

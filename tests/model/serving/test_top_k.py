@@ -4,7 +4,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 
 import model.serving.top_k
-from model.serving.top_k import Extra, best
+from model.network.retrieval_loss import unit
+from model.serving.top_k import Extra, best, rounded
 
 scores = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0, float("nan")])
 
@@ -35,6 +36,44 @@ def test_what_is_added_counts(numbers: list[tuple[float, int, int]], block: int)
         found, at = best(torch.tensor(products).view(-1, 1), torch.ones(1), 5, none, extra)
     wanted = sorted((-x, i) for i, x in enumerate(sums) if x == x)[:5]
     assert list(zip((-found).tolist(), at.tolist(), strict=True)) == wanted
+
+
+@given(st.integers(0, 99), st.integers(1, 40), st.integers(1, 9), st.sampled_from([1e-3, 1.0, 40.0]), st.booleans())
+@settings(deadline=None)
+def test_a_bound_by_bytes_changes_no_bit(seed: int, width: int, k: int, size: float, close: bool) -> None:
+    """Scores, ties and exclusions are those of multiplying all, whatever is added, also where all items are alike."""
+    rng = np.random.default_rng(seed)
+    items = rng.normal(size=(60, width)) * (0.01 if close else 1) + (1 if close else 0)
+    items_VD = unit(torch.tensor(items, dtype=torch.float32))
+    items_VD[rng.integers(60, size=9)] = items_VD[rng.integers(60, size=9)]
+    query_D = torch.tensor(size * rng.normal(size=width), dtype=torch.float32)
+    excluded, at = (np.flatnonzero(rng.random(60) < 0.2) for _ in range(2))
+    extra = Extra((size * rng.normal(size=60)).astype(np.float32), at, rng.normal(size=len(at)).astype(np.float32))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model.serving.top_k, "ROWS", 8)
+        coarse = rounded(items_VD)
+        assert coarse is not None
+        for added in (None, extra):
+            wanted = best(items_VD, query_D, k, excluded, added)
+            found = best(items_VD, query_D, k, excluded, added, coarse)
+            assert [part.tolist() for part in found] == [part.tolist() for part in wanted]
+
+
+def test_few_items_are_multiplied_where_bytes_bound_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of later blocks only those that may be among the best: here less than a twentieth."""
+    generator = torch.Generator().manual_seed(0)
+    items_VD = unit(torch.randn(20_000, 64, generator=generator))
+    multiplied, multiply = [], model.serving.top_k._multiply
+
+    def counted(scores: np.ndarray, items: np.ndarray, query: np.ndarray) -> None:
+        multiplied.append(len(items))
+        multiply(scores, items, query)
+
+    monkeypatch.setattr(model.serving.top_k, "ROWS", 1000)
+    monkeypatch.setattr(model.serving.top_k, "_multiply", counted)
+    best(items_VD, torch.randn(64, generator=generator), 10, np.empty(0, np.int64), coarse=rounded(items_VD))
+    assert multiplied[0] == 1000
+    assert sum(multiplied[1:]) < 19_000 / 20
 
 
 def test_a_large_catalogue_whose_scores_rise() -> None:

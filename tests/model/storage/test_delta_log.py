@@ -196,13 +196,15 @@ def test_what_does_not_follow_is_refused(tmp_path: Path, harm: Any, sentence: st
 
 
 def test_a_table_of_another_width_is_refused(tmp_path: Path) -> None:
-    """Named with both shapes, as after a trainer that was given other settings under one name."""
+    """Named with both shapes, as after a trainer that was given other settings under one name; nothing has changed."""
     chain = Chain(tmp_path)
     chain.append()
     state = chain.loaded()
     narrow = {**state.snapshot.arrays, "items.weight": state.snapshot.arrays["items.weight"][:, :4]}
+    before = state_digest(narrow)
     with pytest.raises(ModelError, match=r"does not fit: it is for a table items.weight of <f4 \[5, 8\], .* \[5, 4\]"):
         next_state(tmp_path, replace(state, snapshot=replace(state.snapshot, arrays=narrow)), state.root)
+    assert state_digest(narrow) == before
 
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:

@@ -48,6 +48,15 @@ def test_the_table_shows_the_model_beside_the_baselines(report: dict[str, Any]) 
     assert "a[b]c" in text
     for age in ("unseen", "<1h", "<1d", "<7d", "old"):
         assert age in text
+    assert f"{report['items']} items (0 withdrawn, {report['hits'] / report['lookups']:.1%} of targets found" in text
+
+
+def test_the_table_shows_the_lives_of_a_bounded_vocabulary(report: dict[str, Any]) -> None:
+    """How full it is, how old the dead became, who came back, and how many targets found their item."""
+    lives = {"items": 1000, "max_items": 1600, "expired": 3, "evicted": 2, "dead_age_s": 864_000, "readmitted": 1}
+    text = shown(report | lives | {"withdrawn": 4, "lookups": 1000, "hits": 973})
+    found = "62% of train.max_items, 5 left at 2.0 days on average, 1 came back, 97.3% of targets found theirs"
+    assert f"1,000 items (4 withdrawn, {found})" in " ".join(text.split())
 
 
 def test_before_anything_is_learnt_there_are_no_figures(tmp_path: Path) -> None:

@@ -46,4 +46,5 @@ def test_prometheus_gets_the_numbers_of_the_report(report: dict[str, Any]) -> No
     assert value("hstu_waits_for", topic="items", partition="3") == 1
     assert value("hstu_inherited_steps", origin="old") == 9
     assert value("hstu_items") == report["items"]
+    assert value("hstu_vocabulary_lookups_total") == report["lookups"] > value("hstu_vocabulary_hits_total") > 0
     assert value("hstu_event_time_seconds") == report["event_ms"] / 1000

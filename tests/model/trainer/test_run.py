@@ -120,6 +120,7 @@ def test_a_killed_run_whose_items_die_ends_as_if_nothing_had_happened(tmp_path: 
     assert report["expired"] > 10
     assert min(report["readmitted"], report["not_admitted"]) > 3
     assert report["born"] == report["items"] + report["expired"]
+    assert report["lookups"] - report["hits"] > report["born"]  # a second occurrence is admitted, and missed the first
     rng, folder = np.random.default_rng(1), tmp_path / "0"
     for life in range(40):
         again = start(folder, **bounds)
