@@ -90,9 +90,9 @@ class LogSettings:
             SimError: A setting is no such thing.
         """
         own = {field.name: getattr(self, field.name) for field in fields(TableSettings) if hasattr(self, field.name)}
-        return TableSettings(
-            **own, numbered=self.time.isdigit() and all(name.isdigit() for name in self.user.split(","))
-        )
+        numbered = self.time.isdigit() and all(name.isdigit() for name in self.user.split(","))
+        lists = tuple(name for name in (self.shown, self.clicked) if name)
+        return TableSettings(**own, numbered=numbered, lists=lists)
 
     def times(self) -> TimeSettings:
         """Return how its times are read.

@@ -1,19 +1,23 @@
 """From the flags of a recorded log (sim/log_flags.py) to a source."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_summary import LogSummary
-from sim.sources.recorded_log import RecordedLog, fingerprint, read_events
+from sim.sources.recorded_log import ReadLog, RecordedLog, fingerprint, read_events
 from sim.sources.roles.resolve import OF_RATINGS, resolve
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import Table, open_table
 
+_1990_MS: Final = 631_152_000_000
+_DAY_MS: Final = 86_400_000
 _LITTLE: Final = 0.5  # share of the log's items below which the catalogue is probably another's
 
 
@@ -97,8 +101,24 @@ def _read(table: Table, settings: LogSettings, items: Items | None, first: Seque
     records, said = _records(items, settings, read.parts.first_ms, read.summary)
     of_items = fingerprint(*(f"{key}{value!r}" for key, value in records))
     tag = fingerprint(table.digest, of_items, settings.tag())
-    remarks = [*first, *read.remarks, *said]
+    remarks = [*first, *read.remarks, *_of_span(read), *said]
     return RecordedLog(_short(table.name), tag, read.parts, records, read.read_as, read.summary, remarks)
+
+
+def _of_span(read: ReadLog) -> list[str]:
+    """Return sentences about times that no log has unless they were misread."""
+    first_ms, last_ms = read.parts.first_ms, read.parts.last_ms
+    mend = "if times were misread, say how by --time-unit or --time-format."
+    said = []
+    if first_ms < _1990_MS and not read.early:
+        said.append(f"Its first time, {_day(first_ms)}, lies before 1990: {mend}")
+    if last_ms > time.time() * 1000 + _DAY_MS:
+        said.append(f"Its last time, {_day(last_ms)}, lies in the future: {mend}")
+    return said
+
+
+def _day(ts_ms: int) -> str:
+    return f"{datetime.fromtimestamp(ts_ms / 1000, UTC):%Y-%m-%d}"
 
 
 def _short(name: str) -> str:

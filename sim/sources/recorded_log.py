@@ -130,6 +130,8 @@ class ReadLog:
     read_as: str
     summary: LogSummary
     remarks: Sequence[str]
+    early: bool
+    """Whether its times lie before March 1973, which a remark says."""
 
 
 def read_events(table: AnyTable, settings: LogSettings, run_rows: int = RUN_ROWS) -> ReadLog:
@@ -161,7 +163,7 @@ def read_events(table: AnyTable, settings: LogSettings, run_rows: int = RUN_ROWS
     if by_time.empty:
         raise SimError(f"{table.name} has no row that can be replayed: {'; '.join(summary.losses())}")
     remarks = [*_remarks(rows, settings), *(earliest.remarks(rows) if earliest else ())]
-    return ReadLog(_parts(by_time, scratch), rows.times.read_as, summary, remarks)
+    return ReadLog(_parts(by_time, scratch), rows.times.read_as, summary, remarks, rows.times.early)
 
 
 def _open(table: AnyTable, settings: LogSettings, enough: Enough = never) -> tuple[LogRows, BadRows]:

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
+from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, numbers_of, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeSettings
@@ -87,10 +88,12 @@ class Guess(NamedTuple):
 
 def sample_of(table: Table) -> pl.DataFrame:
     """Return the first rows of a table; lists and structs are left as they are."""
-    names = table.readable
-    for _, batch in table.batches(names, SAMPLE_ROWS):
+    names, bad = table.readable, BadRows(None, None)
+    for file, batch in table.batches(names, SAMPLE_ROWS):
         if len(batch.frame):
             return batch.frame.select(names).head(SAMPLE_ROWS)
+        bad.add(file, batch.bad)
+    bad.finish(bad.counts.total())
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
 
 

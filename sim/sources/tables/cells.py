@@ -54,6 +54,8 @@ def texts_of(column: pl.Series) -> pl.Series:
         return text.str.replace(r"\.0+$", "") if column.dtype.scale else text
     if column.dtype == pl.Binary:
         return pl.Series(column.name, [_decoded(value) for value in column], dtype=pl.String)
+    if column.dtype == pl.Duration:
+        return column.dt.to_string("iso")
     return column.cast(pl.String, strict=False)
 
 

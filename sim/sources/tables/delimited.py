@@ -4,23 +4,32 @@ Without quotes a line is a row, and polars splits it. With quotes Python's csv r
 """
 
 import csv
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from operator import itemgetter
-from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.batch import ROW, BadRow, Batch
-from sim.sources.tables.plain_text import PlainText
+from sim.sources.tables.batch import RAGGED, ROW, BadRow, Batch
+from sim.sources.tables.plain_text import BOM, ESCAPED_QUOTE, PlainText
 from sim.sources.tables.settings import NO_QUOTE, TableSettings
 
 _SAMPLE_LINES: Final = 100
 _SEPARATORS: Final = (",", "\t", ";", "|", "::")
+_LEAST_BY_BLANKS: Final = 3  # columns of a file whose separator is a blank
+_SEP_LINE: Final = re.compile(r"sep=(.)", re.IGNORECASE)  # by which Excel is told the separator
+_MONTH: Final = "(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_DATA: Final = re.compile(  # what no column's name has in it: a date, or a time of the day
+    rf"^\d{{4}}[-/]\d|^\d{{1,4}}[-/.]\d{{1,2}}[-/.]\d|"
+    rf"\b\d{{1,2}}:\d\d\b|\b\d{{1,2}}[-/ ]{_MONTH}|{_MONTH}[a-z]* \d{{1,2}}, \d{{4}}"
+)
 _UNQUOTED: Final = (".tsv", ".inter", ".item", ".user", ".tab")
+_BACKSLASHED: Final = re.compile(r'\\(["\\])')
 _LONGEST_CELL: Final = 1 << 26
 _SWALLOWED: Final = "a quote that swallows lines which look like rows (--quote none if quotes are ordinary characters)"
 
@@ -35,6 +44,10 @@ class Dialect:
     columns: tuple[str, ...]
     first: tuple[str, ...]
     """Cells of the first row of data; empty without one."""
+    preamble: int = 0
+    """Lines before the header and the rows: comments, or Excel's sep=;."""
+    escaped: bool = False
+    """Whether a quote in a cell has a backslash before it."""
 
 
 def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dialect:
@@ -45,41 +58,93 @@ def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dial
     """
     with text.path.open(encoding="utf-8", newline="") as file:
         sample = [line.rstrip("\r\n") for line in islice(file, _SAMPLE_LINES)]
-    sample = [line for line in sample if line.strip()]
+    preamble, told = _preamble(sample, settings.between, extension)
+    sample = [line for line in sample[preamble:] if line.strip()]
     if not sample:
         raise SimError(f"{text.name} has no rows; there is nothing to replay.")
-    separator = settings.between or _separator(sample, extension)
-    quote = _quote(text, extension, separator, settings.quote)
+    separator = settings.between or told or _separator(sample, extension)
+    quote = _quote(text, extension, separator, settings.quote, sample[0])
     rows = [_cells(line, separator, quote) for line in sample]
+    _refuse_title(text, rows, preamble)
     header = settings.header
     if header is None:
-        header = _counts(rows[0]) or not (settings.numbered or any(map(_is_number, rows[0])))
+        header = _counts(rows[0]) or not (settings.numbered or any(map(_is_data, rows[0])))
     names = [name.strip() for name in rows[0]] if header else [str(n) for n in range(1, len(rows[0]) + 1)]
     data = rows[1:] if header else rows
-    return Dialect(separator, quote, header, _distinct(names), tuple(data[0]) if data else ())
+    if header and data and all(len(row) == len(names) + 1 and not row[-1].strip() for row in data):
+        names.append("")  # each row ends in a separator, the header does not
+    first = tuple(data[0]) if data else ()
+    escaped = quote == '"' and _escaped(text, separator)
+    return Dialect(separator, quote, header, _distinct(names), first, preamble, escaped)
+
+
+def _preamble(sample: Sequence[str], between: str | None, extension: str) -> tuple[int, str | None]:
+    """Return how many lines stand before the header or the first row, and the separator that they tell."""
+    if sample and (told := _SEP_LINE.fullmatch(sample[0].strip(" "))):
+        return 1, told[1]
+    aside = next((n for n, line in enumerate(sample) if line.strip() and not line.startswith("#")), 0)
+    if not aside:
+        return 0, None
+    separator = between or _separator([line for line in sample[aside:] if line.strip()], extension)
+    widths = [len(_cells(line, separator, '"')) for line in sample[: aside + 1]]
+    alike = (n for n in range(aside) if sample[n].startswith("#") and widths[n] == widths[-1])
+    return next(alike, aside), None  # a line with as many cells as the rows is one, or the header
+
+
+def _refuse_title(text: PlainText, rows: Sequence[Sequence[str]], preamble: int) -> None:
+    """Refuse a file whose first line is one cell, where most others have more, or all are cut by runs of blanks."""
+    words = {len(row[0].split()) for row in rows}
+    if {len(row) for row in rows} == {1} and len(rows) > 1 and len(words) == 1 and max(words) >= _LEAST_BY_BLANKS:
+        raise SimError(
+            f"The cells of {text.name} lie between runs of blanks, which are no separator; make each a tab: "
+            f"tr -s ' ' '\\t' < {text.name} > log.tsv"
+        )
+    several = [row for row in rows if len(row) > 1]
+    if len(rows[0]) == 1 and len(several) * 2 > len(rows) > 1:
+        raise SimError(
+            f"Line {preamble + 1} of {text.name} is neither a header nor a row, since it has no separator as the lines "
+            f"behind it: {rows[0][0][:80]!r}; remove it."
+        )
 
 
 def _separator(sample: Sequence[str], extension: str) -> str:
     """Return the separator that cuts most lines into equally many cells."""
 
     def fit(separator: str) -> tuple[int, int]:
-        counts = [len(_cells(line, separator, '"')) for line in sample]
-        usual = counts[0]
-        return (counts.count(usual) if usual > 1 else 0, usual)
+        usual, count = Counter(len(_cells(line, separator, '"')) for line in sample).most_common(1)[0]
+        return (count if usual > 1 else 0, usual)
 
     first = "\t" if extension in _UNQUOTED else ","
     if fit(first)[0] == len(sample):
         return first
     best = max(_SEPARATORS, key=fit)
+    if not fit(best)[0] and fit(" ")[0] == len(sample) and fit(" ")[1] >= _LEAST_BY_BLANKS:
+        return " "
     return best if fit(best)[0] > fit(first)[0] else first
 
 
-def _quote(text: PlainText, extension: str, separator: str, wanted: str | None) -> str | None:
+def _quote(text: PlainText, extension: str, separator: str, wanted: str | None, first: str) -> str | None:
     if wanted == NO_QUOTE:
         return None
     if wanted is None:
-        wanted = None if extension in _UNQUOTED or separator == "\t" or len(separator) > 1 else '"'
+        unquoted = extension in _UNQUOTED or separator == "\t" or len(separator) > 1
+        wanted = '"' if not unquoted or _all_quoted(first, separator) else None
     return wanted if wanted is None or wanted not in "\"'" or wanted in text.quotes else None
+
+
+def _all_quoted(line: str, separator: str) -> bool:
+    return len(separator) == 1 and all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in line.split(separator))
+
+
+def _escaped(text: PlainText, separator: str) -> bool:
+    """Return whether quotes in cells have a backslash before them, as MySQL and Spark write, in most lines with one."""
+    if ESCAPED_QUOTE not in text.quotes:
+        return False
+    inner = re.compile(rf'\\"(?!{re.escape(separator)}|$)')
+    with text.path.open(encoding="utf-8", newline="") as file:
+        lines = islice((line for line in file if ESCAPED_QUOTE in line), _SAMPLE_LINES)
+        found = [inner.search(line.rstrip("\r\n")) is not None for line in lines]
+    return sum(found) * 2 > len(found)
 
 
 def _cells(line: str, separator: str, quote: str | None) -> list[str]:
@@ -93,11 +158,12 @@ def _counts(cells: Sequence[str]) -> bool:
     return [cell.strip() for cell in cells] in ([str(n + start) for n in range(len(cells))] for start in (0, 1))
 
 
-def _is_number(cell: str) -> bool:
+def _is_data(cell: str) -> bool:
+    """Return whether a cell is a number or a time, so that its line is no header."""
     try:
         float(cell)
     except ValueError:
-        return cell[:4].isdigit() and cell[4:5] in ("-", "/") and cell[5:6].isdigit()
+        return _DATA.search(cell.strip()) is not None
     return cell.strip().lower() not in ("nan", "inf", "infinity")
 
 
@@ -113,16 +179,19 @@ def _distinct(names: Sequence[str]) -> tuple[str, ...]:
 def batches(text: PlainText, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:
     """Yield the named columns; rows with more or fewer cells than the header are bad."""
     read = _unquoted if dialect.quote is None else _quoted
-    yield from read(text.path, dialect, columns, size)
+    yield from read(text, dialect, columns, size)
 
 
-def _unquoted(path: Path, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:
-    width, start = len(dialect.columns), 1 - int(dialect.header)
+def _unquoted(text: PlainText, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:
+    width, start = len(dialect.columns), 1 - int(dialect.header) - dialect.preamble
     first = True
-    lines = pl.scan_lines(path, glob=False).select(line="line", cells=pl.col("line").str.split(dialect.separator))
+    line = pl.col("line").str.strip_prefix(BOM) if BOM in text.quotes else pl.col("line")
+    lines = pl.scan_lines(text.path, glob=False).select(line=line, cells=line.str.split(dialect.separator))
     for part in lines.collect_batches(chunk_size=size, maintain_order=True):
-        numbered = part.with_row_index(ROW, offset=start).with_columns(pl.col(ROW).cast(pl.Int64))
+        numbered = part.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64) + start)
         start += len(part)
+        if first:
+            numbered = numbered.slice(dialect.preamble)
         if first and dialect.header:
             blank = (numbered["line"].str.strip_chars() != "").arg_true()
             numbered = numbered.slice(int(blank[0]) + 1 if len(blank) else 0)
@@ -136,22 +205,23 @@ def _unquoted(path: Path, dialect: Dialect, columns: Sequence[str], size: int) -
 
 
 def _ragged(row: int, line: str, cells: int, width: int) -> BadRow:
-    return BadRow(row, f"{'more' if cells > width else 'fewer'} cells than the {width} columns", line)
+    return BadRow(row, f"{RAGGED[cells < width]} the {width} columns", line)
 
 
-def _quoted(path: Path, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:
+def _quoted(text: PlainText, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:
     csv.field_size_limit(_LONGEST_CELL)
     width = len(dialect.columns)
     pick = [itemgetter(dialect.columns.index(name)) for name in columns]
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file, delimiter=dialect.separator, quotechar=dialect.quote)
+    with text.path.open(encoding="utf-8", newline="") as file:
+        lines = _mended(islice(file, dialect.preamble, None), text, dialect)
+        reader = csv.reader(lines, delimiter=dialect.separator, quotechar=dialect.quote)
         rows = enumerate(_single(reader, dialect), 0 if dialect.header else 1)
         if dialect.header:
             next((row for _, (row, _, _) in rows if row), None)
         while part := list(islice(rows, size)):
             bad = [
-                _wrong(number, row, lines, width, joined=joined)
-                for number, (row, lines, joined) in part
+                _wrong(number, row, count, width, joined=joined)
+                for number, (row, count, joined) in part
                 if len(row) != width or joined
             ]
             kept = [(number, row) for number, (row, _, joined) in part if len(row) == width and not joined]
@@ -160,6 +230,17 @@ def _quoted(path: Path, dialect: Dialect, columns: Sequence[str], size: int) -> 
                 {ROW: [number for number, _ in kept]} | data, schema={ROW: pl.Int64} | dict.fromkeys(columns, pl.String)
             )
             yield Batch(frame, [row for row in bad if row])
+
+
+def _mended(lines: Iterator[str], text: PlainText, dialect: Dialect) -> Iterator[str]:
+    """Return lines as csv reads them: without marks of a byte order inside the file, quotes in cells doubled."""
+    if BOM in text.quotes:
+        lines = (line.removeprefix(BOM) for line in lines)
+    return (_BACKSLASHED.sub(_doubled, line) for line in lines) if dialect.escaped else lines
+
+
+def _doubled(found: re.Match[str]) -> str:
+    return '""' if found[1] == '"' else "\\"
 
 
 def _single(reader: Any, dialect: Dialect) -> Iterator[tuple[list[str], int, bool]]:

@@ -7,7 +7,7 @@ payloads, is nested as well: payload.user_id.
 import ast
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ from sim.sources.tables.batch import ROW, BadRow, Batch
 from sim.sources.tables.plain_text import PlainText
 from sim.sources.tables.scratch import refusing_full
 
-_SAMPLE_LINES: Final = 200
+_SAMPLE_LINES: Final = 20_000  # a field may be missing in the first of them
 _NO_OBJECT: Final = "no JSON object"
 _ARRAY: Final = re.compile(rb"\s*\[\s*[{\]]")
 _BETWEEN: Final = re.compile(r"[\s,]*")
@@ -115,11 +115,25 @@ def _opened(value: Any) -> Any:
 
 
 def batches(
-    text: PlainText, columns: Sequence[str], exploded: Sequence[str], size: int, texts: Sequence[str] = ()
+    text: PlainText,
+    columns: Sequence[str],
+    exploded: Sequence[str],
+    size: int,
+    texts: Sequence[str] = (),
+    lists: Sequence[str] | None = None,
 ) -> Iterator[Batch]:
-    """Yield the named columns as texts, or lists of texts; a line that is no object, or a list in `texts`, is bad."""
+    """Yield the named columns as texts, or lists of texts; lines without an object or with a strange list are bad.
+
+    Args:
+        text: The file.
+        columns: The dotted names.
+        exploded: Lists whose elements are rows.
+        size: Lines of a batch.
+        texts: Columns in which no list is allowed.
+        lists: Columns in which lists are allowed; None: in any other. Of the rest the first rows decide.
+    """
     paths = [_Path(name, exploded) for name in columns]
-    scalar = [(place, name) for place, name in enumerate(columns) if name in texts]
+    kinds = _Kinds(texts, lists)
     with text.path.open("rb") as file:
         numbered = enumerate(file, 1)
         while lines := list(islice(numbered, size)):
@@ -131,15 +145,41 @@ def batches(
                         bad.append(_bad(number, _NO_OBJECT, line))
                     continue
                 for row in _rows(record, paths, exploded):
-                    if lists := [name for place, name in scalar if isinstance(row[place], list)]:
-                        bad.append(_bad(number, f"{lists[0]} is a list", line))
-                        continue
                     numbers.append(number)
                     for column, value in zip(cells, row, strict=True):
                         column.append(value)
-            named = zip(columns, cells, strict=True)
-            rows = {name: _series(name, values) for name, values in named}
+            named = dict(zip(columns, cells, strict=True))
+            if wrong := kinds.strange(named):
+                before = lines[0][0]
+                bad += [
+                    _bad(numbers[at], f"{name} is a list", lines[numbers[at] - before][1]) for at, name in wrong.items()
+                ]
+                numbers = [number for at, number in enumerate(numbers) if at not in wrong]
+                named = {
+                    name: [each for at, each in enumerate(some) if at not in wrong] for name, some in named.items()
+                }
+            rows = {name: _series(name, values) for name, values in named.items()}
             yield Batch(pl.DataFrame({ROW: pl.Series(ROW, numbers, dtype=pl.Int64)} | rows), bad)
+
+
+class _Kinds:
+    """Knows which columns may hold lists."""
+
+    def __init__(self, texts: Sequence[str], lists: Sequence[str] | None) -> None:
+        self._any = lists is None
+        self._may = dict.fromkeys(lists or (), True) | dict.fromkeys(texts, False)
+
+    def strange(self, cells: Mapping[str, Sequence[Any]]) -> dict[int, str]:
+        """Return the places of rows with a list where none is allowed, each with that column."""
+        found = dict[int, str]()
+        for name, values in cells.items():
+            places = [at for at, value in enumerate(values) if isinstance(value, list)]
+            given = len(values) - values.count(None)
+            if name not in self._may and not self._any and given:
+                self._may[name] = len(places) * 2 > given
+            if not self._may.get(name, True):
+                found |= dict.fromkeys(places, name)
+        return found
 
 
 def _bad(number: int, reason: str, line: bytes) -> BadRow:

@@ -24,7 +24,7 @@ def _names(name: str, dtype: pl.DataType, inside: str | None = None) -> Iterator
             yield from _names(f"{name}.{field.name}", _dtype(field.dtype), inside)
         return
     yield name, inside
-    if isinstance(dtype, pl.List) and isinstance(inner := _dtype(dtype.inner), pl.Struct):
+    if isinstance(dtype, pl.List | pl.Array) and isinstance(inner := _dtype(dtype.inner), pl.Struct):
         yield from _names(name, inner, name)
 
 
@@ -46,13 +46,21 @@ def batches(path: Path, columns: Sequence[str], exploded: Sequence[str], size: i
     if not plain and not opened:
         return
     for part in scan.collect_batches(chunk_size=size, maintain_order=True):
+        part = _plain(part)
         rows = part.with_row_index(ROW, offset=start).with_columns(pl.col(ROW).cast(pl.Int64))
         start += len(part)
         if lists:
             rows = rows.explode(*opened)
         inner = {name: _field(pl.col(lists[list_]), name[len(list_) + 1 :]) for name, list_ in through.items() if list_}
         whole = {name: pl.col(short) for name, short in lists.items() if name in columns}
-        yield Batch(rows.select(ROW, *(pl.col(name) for name in plain), **inner, **whole), [])
+        yield Batch(_plain(rows.select(ROW, *(pl.col(name) for name in plain), **inner, **whole)), [])
+
+
+def _plain(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with lists for arrays, whose length is fixed, and texts for categories."""
+    arrays = [name for name, dtype in rows.schema.items() if dtype == pl.Array]
+    categories = [name for name, dtype in rows.schema.items() if dtype in (pl.Categorical, pl.Enum)]
+    return rows.with_columns(pl.col(arrays).arr.to_list(), pl.col(categories).cast(pl.String))
 
 
 def _path(schema: Mapping[str, pl.DataType], name: str) -> pl.Expr:

@@ -20,6 +20,7 @@ _NO_LOGS: Final = ("readme", "license", "licence", "changelog", "notice")
 _PROSE: Final = (".md", ".rst", ".pdf", ".html")
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins an archive without files
 _OFFICE: Final = "[Content_Types].xml"
+_LAKES: Final = {"_delta_log": "Delta Lake", "metadata/*.metadata.json": "Iceberg", ".hoodie": "Hudi"}
 _PARTITION: Final = re.compile(r"([^=/]+)=([^/]*)")
 
 
@@ -82,6 +83,7 @@ def _of_name(name: str) -> Iterator[SourceFile]:
 
 
 def _of_folder(folder: Path) -> Iterator[SourceFile]:
+    _refuse_lake(folder)
     every = (path for path in folder.rglob("*") if path.is_file() and not _hidden(path.relative_to(folder)))
     inside = sorted(path for path in every if not _is_prose(path))
     if not inside:
@@ -89,6 +91,16 @@ def _of_folder(folder: Path) -> Iterator[SourceFile]:
     for path in inside:
         found = (_PARTITION.fullmatch(part) for part in path.relative_to(folder).parts[:-1])
         yield SourceFile(path, {match[1]: unquote(match[2]) for match in found if match})
+
+
+def _refuse_lake(folder: Path) -> None:
+    """Refuse the folder of a table whose files hold deleted rows as well, which only its own reader knows."""
+    for inside, name in _LAKES.items():
+        if next(folder.rglob(inside), None) is not None:
+            raise SimError(
+                f"{folder} is a table of {name}, whose files hold rows that were deleted or replaced as well; write it "
+                "as plain Parquet by the program that made it (Spark, DuckDB, or polars' scan_delta and scan_iceberg)."
+            )
 
 
 def _is_zip(path: Path) -> bool:

@@ -6,6 +6,7 @@ The copy lies in a folder of its own that is deleted with the log (TMPDIR decide
 import bz2
 import codecs
 import gzip
+import io
 import lzma
 import shutil
 import sys
@@ -27,9 +28,44 @@ _MAGIC: Final[dict[bytes, Callable[[Any], Any]]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
-    b"\x28\xb5\x2f\xfd": lambda file: zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True),
+    b"\x28\xb5\x2f\xfd": lambda file: io.BufferedReader(_Zstd(file), _BLOCK),
 }
-_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+_PACKED_BLOCK: Final = 1 << 14
+_CONTROL: Final = 9  # bytes below are in no text
+_TAR: Final = slice(257, 262)  # of a tar archive: "ustar"
+_OTHERS: Final = (  # beginning of a file, what it is, and what makes it one that is read
+    (b"PK\x03\x04", "a zip archive", "unpack it first: unzip {}"),
+    (b"PK\x05\x06", "a zip archive", "unpack it first: unzip {}"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it first: 7z x {}"),
+    (b"Rar!\x1a\x07", "a RAR archive", "unpack it first: unrar x {}"),
+    (b"\x1f\x9d", "packed by compress", "unpack it first: uncompress {}"),
+    (b"\x04\x22\x4d\x18", "packed by lz4", "unpack it first: lz4 -d {}"),
+    (b"\xff\x06\x00\x00sNaPpY", "packed by snappy", "unpack it first, or pack it by gzip or zstd"),
+    (
+        b"SQLite format 3\x00",
+        "an SQLite database",
+        "export its table: sqlite3 -csv -header {} 'SELECT * FROM t' > t.csv",
+    ),
+    (b"ARROW1", "an Arrow or Feather file", "write it as Parquet: polars.read_ipc(FILE).write_parquet('log.parquet')"),
+    (
+        b"FEA1",
+        "a Feather file",
+        "write it as Parquet: pyarrow.feather.read_table(FILE), then pyarrow.parquet.write_table",
+    ),
+    (b"ORC", "an ORC file", "write it as Parquet: pyarrow.orc.read_table(FILE), then pyarrow.parquet.write_table"),
+    (b"Obj\x01", "an Avro file", "write it as Parquet: polars.read_avro(FILE).write_parquet('log.parquet')"),
+    (b"PAR1", "a packed Parquet file", "unpack it first"),
+    (b"\x89HDF", "an HDF5 file", "write its table as Parquet or CSV"),
+    (b"\x93NUMPY", "a NumPy array", "write it as Parquet or CSV"),
+    (b"\xd0\xcf\x11\xe0", "a document of an office program", "save its table as CSV"),
+    (b"%PDF", "a PDF document", "give the table itself, as CSV"),
+    *(
+        (b"\x80" + bytes([n]), "a pickle", "write it as Parquet: pandas.read_pickle(FILE).to_parquet('log.parquet')")
+        for n in range(2, 6)
+    ),
+)
+BOM: Final = "\ufeff"
+ESCAPED_QUOTE: Final = '\\"'
 _BOMS: Final = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -43,7 +79,7 @@ class PlainText:
     digest: str
     """Of its text."""
     quotes: frozenset[str]
-    """Those of the quote characters that occur."""
+    """Those of the quote characters that occur, of ESCAPED_QUOTE, and BOM where a later line begins with it."""
     whole: bool = True
     """Whether it goes to the end of the original."""
 
@@ -75,8 +111,6 @@ def plain_text(path: Path, name: str, encoding: str | None, folder: Path, head_b
     """
     with path.open("rb") as file:
         head = file.read(6)
-    if head.startswith(_ZIP):
-        raise SimError(f"{name} is a zip archive; unpack it first: unzip {name}")
     opener = next((opener for magic, opener in _MAGIC.items() if head.startswith(magic)), None)
     try:
         with ExitStack() as stack:
@@ -94,9 +128,10 @@ def _read(
 ) -> PlainText:
     step = min(_BLOCK, head_bytes or _BLOCK)
     block = file.read(step)
-    bom = next((found for bom, found in _BOMS.items() if block.startswith(bom)), None)
+    _refuse_binary(block, name, packed=packed)
+    bom = next((found for bom, found in _BOMS.items() if block.startswith(bom)), None) or _utf_16(block)
     encoding = bom or encoding or "utf-8"
-    classic_mac = b"\r" in block and b"\n" not in block and bom != "utf-16"
+    classic_mac = b"\r" in block and b"\n" not in block and not (bom or "").startswith("utf-16")
     copied = packed or classic_mac or codecs.lookup(encoding).name != "utf-8" or head_bytes is not None
     target = folder / f"{len(list(folder.iterdir()))}.txt"
     decoder = codecs.getincrementaldecoder(encoding)()
@@ -116,7 +151,8 @@ def _read(
                 whole = len(plain) == end and not file.read(1)
                 plain = plain[:end]
             digest.update(plain)
-            quotes.update(character for character in "\"'" if character in text)
+            quotes.update(each for each in ('"', "'", ESCAPED_QUOTE) if each in text)
+            quotes.update([BOM] if f"\n{BOM}" in text or (size > len(plain) and text.startswith(BOM)) else [])
             if out:
                 out.write(plain)
             block = file.read(step) if whole else b""
@@ -136,3 +172,61 @@ def _decoded(
             f"Line {line + before.count(10)} of {name} is no {encoding} (byte 0x{wrong:02x}); "
             "name its encoding: --encoding latin-1, cp1252 (Windows) or utf-16."
         ) from None
+
+
+class _Zstd(io.RawIOBase):
+    """Unpacks frames of Zstandard, one behind another.
+
+    Raises:
+        EOFError: The last frame does not end, of which zstandard's own stream says nothing.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._here, self._frame = file, b"", zstandard.ZstdDecompressor().decompressobj()
+        self._open = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._here:
+            packed = self._frame.unused_data if self._frame.eof else b""
+            packed = packed or self._file.read(_PACKED_BLOCK)
+            if not packed:
+                if self._open:
+                    raise EOFError("its last frame does not end")
+                return 0
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+            self._here = self._frame.decompress(packed)
+            self._open = not self._frame.eof
+        size = min(len(buffer), len(self._here))
+        buffer[:size], self._here = self._here[:size], self._here[size:]
+        return size
+
+
+def _refuse_binary(head: bytes, name: str, *, packed: bool) -> None:
+    """Refuse a file that is no text, by its first bytes, or those that were packed in it."""
+    inside = "holds, unpacked," if packed else "is"
+    if packed and any(head.startswith(magic) for magic in _MAGIC):
+        raise SimError(f"{name} is packed twice; unpack it once.")
+    if head[_TAR] == b"ustar":
+        raise SimError(f"{name} {inside} a tar archive; unpack it, and name its files or their folder: tar xf {name}")
+    if name.lower().endswith(".br"):
+        raise SimError(f"{name} is packed by Brotli, by its name; unpack it first: brotli -d {name}")
+    for magic, what, mend in _OTHERS:
+        after = head[len(magic) : len(magic) + 1]
+        if head.startswith(magic) and (min(head) < _CONTROL or not magic.isascii() or not after.isascii()):
+            raise SimError(f"{name} {inside} {what}, which is not read; {mend.format(name)}.")
+
+
+def _utf_16(head: bytes) -> str | None:
+    """Return the form of UTF-16 that a text without a byte order mark is in, as every second byte is 0; or None."""
+    pairs = head[: len(head) // 2 * 2][:4096]
+    first, second = pairs[::2], pairs[1::2]
+    if len(first) < 4:
+        return None
+    zeros = first.count(0) / len(first), second.count(0) / len(second)
+    if zeros[0] < 0.01 and zeros[1] > 0.5:
+        return "utf-16-le"
+    return "utf-16-be" if zeros[1] < 0.01 and zeros[0] > 0.5 else None

@@ -27,6 +27,9 @@ class TableSettings:
     """Columns of lists, with commas between: each element is a row of its own, in all of them together."""
     texts: tuple[str, ...] = ()
     """Columns in which a list makes a row of JSON a bad one."""
+    lists: tuple[str, ...] | None = None
+    """Columns in which single values among lists are lists of one, in JSON; None: any but `texts`. Of another column
+    the first rows decide whether it holds lists, and where most of them do not, a list makes a bad row."""
 
     def __post_init__(self) -> None:
         if self.separator == "" or (self.separator or "").strip(" ") == "\n":

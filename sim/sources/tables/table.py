@@ -196,7 +196,8 @@ class TableFile:
         self.head_bytes = before.head_bytes
         if before.kind != "parquet" and before.settings.encoding == self.settings.encoding:
             self.text = before.text
-            self.__dict__.update({name: before.__dict__[name] for name in ("lines",) if name in before.__dict__})
+            same = ("lines", "_own") if before.kind == "json" else ("lines",)
+            self.__dict__.update({name: before.__dict__[name] for name in same if name in before.__dict__})
 
     @property
     def is_whole(self) -> bool:
@@ -315,7 +316,7 @@ class TableFile:
             return delimited.batches(self.text, self.dialect, columns, size)
         exploded = self.settings.exploded
         if self.kind == "json":
-            return json_lines.batches(self.lines, columns, exploded, size, self.settings.texts)
+            return json_lines.batches(self.lines, columns, exploded, size, self.settings.texts, self.settings.lists)
         return parquet.batches(self._path, columns, exploded, size)
 
     def _unreadable(self, error: Exception) -> SimError:
@@ -324,7 +325,8 @@ class TableFile:
 
 
 def _refuse_missing_in(file: TableFile, wanted: Sequence[str]) -> None:
-    """Refuse a file that lacks a wanted column; the error lists its columns."""
+    """Refuse a file that lacks a wanted column, or one that is exploded; the error lists its columns."""
+    _refuse_exploded(file)
     for name in wanted:
         if (inside := file.closed_list(name)) is not None:
             raise SimError(
@@ -341,6 +343,28 @@ def _refuse_missing_in(file: TableFile, wanted: Sequence[str]) -> None:
             f"{named}. Name yours by number (--user 1), or say --header if that line does name them."
         )
     _refuse_missing(file.name, file.columns, [missing])
+
+
+def _refuse_exploded(file: TableFile) -> None:
+    """Refuse --explode of what is no list, or of a list in another."""
+    for name in file.settings.exploded:
+        if file.kind == "delimited":
+            raise SimError(
+                f"--explode {name} is for lists of JSON and Parquet, and the cells of {file.name} are texts. "
+                f"A text of several ids is a slate: --shown {shlex.quote(name)}."
+            )
+        if name in file.columns and (outer := file.closed_list(name) or _outer(file, name)):
+            raise SimError(
+                f"{file.name} has the list {name!r} in the list {outer!r}, and only lists outside of others are "
+                "exploded; write one object for each element of the outer list first (jq, or polars' explode)."
+            )
+        if not (file.kind == "json" and "." in name):
+            _refuse_missing(file.name, file.columns, [name])
+
+
+def _outer(file: TableFile, name: str) -> str | None:
+    """Return the exploded list that a list lies in."""
+    return next((each for each in file.settings.exploded if name.startswith(f"{each}.")), None)
 
 
 def _refuse_missing(owner: str, there: Sequence[str], wanted: Sequence[str]) -> None:

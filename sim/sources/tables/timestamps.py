@@ -3,7 +3,7 @@
     column holds                          is read as
     integers, floats, texts of them       one unit for the column, by its median (UNITS), or --time-unit
     Excel's days                          days since 1899-12-30 by the clock of --time-zone, with --time-unit excel-days
-    eight or fourteen digits              dates 20240131, times 20240131123000, where most of them are
+    8, 10, 12, 14 or 17 digits            dates 20240131, hours 2024013112, times 20240131123000, where most of them are
     ISO-8601 texts, datetimes, dates      that instant; UTC, or --time-zone, if it has no offset
     other texts                           --time-format, or the one of FORMATS that fits most of them
 
@@ -37,13 +37,21 @@ _SCALES: Final = {name: scale for _, name, scale in UNITS} | {"minutes": 6e4, "h
 EXCEL_DAYS: Final = "excel-days"
 _EXCEL_1970: Final = 25_569  # 1970-01-01 in Excel's days, whose day 0 is 1899-12-30
 _EXCEL_2100: Final = 73_051
-FORMATS: Final = (
-    *("%m/%d/%Y %I:%M:%S %p", "%d/%m/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S", "%d/%m/%Y %H:%M:%S"),
-    *("%m/%d/%Y %H:%M", "%d/%m/%Y %H:%M", "%m/%d/%Y", "%d/%m/%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d"),
-    *("%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d.%m.%Y", "%d-%m-%Y %H:%M:%S", "%d-%m-%Y %H:%M", "%d-%m-%Y"),
-    *("%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z", "%b %d, %Y"),
+_DATES: Final = (
+    *("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%Y.%m.%d"),
+    *("%m-%d-%Y", "%d-%m-%Y", "%Y-%m-%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y"),
 )
-_DIGITS: Final = {8: "%Y%m%d", 14: "%Y%m%d%H%M%S"}
+_CLOCKS: Final = (" %I:%M:%S %p", " %I:%M %p", " %H:%M:%S", " %H:%M", " %H:%M:%S %z", "")
+FORMATS: Final = (
+    *(date + clock for date in _DATES for clock in _CLOCKS),
+    *("%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z", "[%d/%b/%Y:%H:%M:%S %z]"),
+    *("%d-%b-%y %I.%M.%S %p", "%Y-%m-%d-%H.%M.%S"),  # Oracle, DB2
+)
+_DIGITS: Final = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%3f"}
+_TIME_LIKE: Final = (
+    r"(?i)\d[-/.]\d{1,2}[-/.]\d|\d:\d\d|\d[-/ .]?(jan|feb|ma[ry]|apr|ju[nl]|aug|sep|oct|nov|dec)|"
+    r"(jan|feb|ma[ry]|apr|ju[nl]|aug|sep|oct|nov|dec)[a-z]*\.? \d"
+)
 _ZONE: Final = r"\s*(UTC|GMT|Z\[(UTC|GMT)\])$"
 _ISO: Final = "%Y-%m-%d %H:%M:%S%.f"
 _TO_MINUTES: Final = r"^\d{4}-\d\d-\d\d \d\d:\d\d$"
@@ -51,7 +59,10 @@ _HOUR_MS: Final = 3_600_000
 _MOST_OF_AN_HOUR: Final = _HOUR_MS // 2
 _DAYS_END: Final = r"([ T])24:(00(?::00(?:[.,]0+)?)?(?: ?[+-][\d:]+|Z)?)$"  # 24:00 of a day is 00:00 of the next
 _NO_TIMES: Final = (pl.Boolean, pl.Time, pl.Duration, pl.Binary)
+_FEW: Final = 500  # texts that every format is tried on
 _UNREADABLE: Final = "is no time that can be read"
+_SCIENTIFIC: Final = r"^[+-]?\d(?:\.(\d+))?[eE]\+?(\d+)$"
+_ROUNDED: Final = "is a rounded number: times that differ may look alike"
 _OLD_MS: Final = 1e11  # March 1973, from which on numbers tell their unit
 
 
@@ -104,6 +115,7 @@ class TimeReader:
         """Whether early times may be Excel's days."""
         self.coarse = sample.dtype == pl.Float32
         """Whether they are too coarse to tell times within two minutes apart."""
+        self._rounded = False
         if holds_lists(sample) or sample.dtype in _NO_TIMES:
             kind = kind_of(sample.dtype)
             raise SimError(f"Column {sample.name!r} of {owner} holds {kind}, no time; name another by --time.")
@@ -159,6 +171,7 @@ class TimeReader:
         unit = next(name for limit, name, _ in UNITS if median < limit)
         if self._settings.unit is not None:
             unit = SHORT_UNITS.get(self._settings.unit, self._settings.unit)
+        self._rounded = _are_rounded(sample, _SCALES[unit])
         fraction = sample.dtype.is_float() or bool((finite != finite.round()).any())
         self.read_as = f"{'float' if fraction else 'integer'} {unit}"
         self.early = median * _SCALES[unit] < _OLD_MS
@@ -172,13 +185,16 @@ class TimeReader:
         stripped = column.str.strip_chars() if column.dtype == pl.String else column
         floats = stripped.cast(pl.Float64, strict=False)
         missing = ~floats.is_finite().fill_null(False)
-        whole = stripped.cast(pl.Int64, strict=False) if not column.dtype.is_float() else None
+        exact = column.dtype.is_integer() or column.dtype == pl.String
+        whole = stripped.cast(pl.Int64, strict=False) if exact else None
         scale = _SCALES[unit]
         ts_ms = (floats * scale).clip(-1e18, 1e18).round().cast(pl.Int64, strict=False)
         if whole is not None:
-            exact = whole * int(scale) if scale >= 1 else whole // round(1 / scale)
-            ts_ms = exact.zip_with(whole.is_not_null() & (floats.abs() * scale < 1e18).fill_null(False), ts_ms)
+            in_ms = whole * int(scale) if scale >= 1 else whole // round(1 / scale)
+            ts_ms = in_ms.zip_with(whole.is_not_null() & (floats.abs() * scale < 1e18).fill_null(False), ts_ms)
         faults = [Fault(missing, column.name, _UNREADABLE)]
+        if self._rounded and column.dtype == pl.String:
+            faults.append(Fault(stripped.str.contains(_SCIENTIFIC).fill_null(False), column.name, _ROUNDED))
         if self._settings.unit is None:
             other = ((floats.abs() < low) | (floats.abs() >= high)).fill_null(False) & ~missing
             reason = f"is no time in {unit} as most are, or before March 1973 (--time-unit takes all in one unit)"
@@ -223,8 +239,18 @@ def _bounds(unit: str) -> tuple[float, float]:
     return 0.0, float("inf")
 
 
+def _are_rounded(column: pl.Series, scale: float) -> bool:
+    """Return whether texts are numbers such as 1.7E+09 all of which have too few digits to tell seconds apart."""
+    if column.dtype != pl.String:
+        return False
+    parts = column.str.strip_chars().str.extract_groups(_SCIENTIFIC).struct.unnest()
+    digits, power = parts["1"].str.len_chars().fill_null(0).cast(pl.Int64), parts["2"].cast(pl.Int64, strict=False)
+    finest = (power - digits).min()
+    return isinstance(finest, int) and 10.0 ** min(finest, 300) * scale > 1000
+
+
 def _of_digits(texts: pl.Series) -> str | None:
-    """Return the format of texts most of which are dates of eight or times of fourteen digits."""
+    """Return the format of texts most of which are dates or times without signs between: 20240131, 2024013112."""
     for length, form in _DIGITS.items():
         digits = texts.filter(texts.str.contains(rf"^(19|20)\d{{{length - 2}}}(\.0)?$"))
         if _parsed(digits, form).count() * 2 > len(texts):
@@ -234,10 +260,7 @@ def _of_digits(texts: pl.Series) -> str | None:
 
 def _parsed(texts: pl.Series, form: str) -> pl.Series:
     """Return the instants of texts in a format of strptime, null where they are in another."""
-    form = form.replace(".%f", "%.f")
-    if form in _DIGITS.values():
-        length = next(length for length, digits in _DIGITS.items() if digits == form)
-        texts = texts.str.extract(rf"^(\d{{{length}}})(\.0)?$")
+    texts, form = _for_polars(texts, form)
     has_time = any(letter in form for letter in ("%H", "%I", "%T", "%R", "%X", "%s", "%c"))
     if has_time and (ends := texts.str.contains(_DAYS_END).fill_null(False)).any():
         begins = _parsed(texts.str.replace(_DAYS_END, "${1}00:${2}"), form)
@@ -251,6 +274,22 @@ def _parsed(texts: pl.Series, form: str) -> pl.Series:
         raise SimError(f"--time-format {form} cannot be used: {first_line}") from None
 
 
+def _for_polars(texts: pl.Series, form: str) -> tuple[pl.Series, str]:
+    """Return texts and their format as polars reads them: with minutes, with offsets for UTC, fractions optional."""
+    if form in _DIGITS.values():
+        length = next(length for length, digits in _DIGITS.items() if digits == form)
+        texts = texts.str.extract(rf"^(\d{{{length}}})(\.0)?$")
+        if length == 17:
+            texts, form = texts.str.replace(r"(\d{3})$", ".$1"), form.replace("%3f", "%.f")
+    elif form in FORMATS:
+        form = form.replace("%S", "%S%.f")
+    if "%z" in form:
+        texts = texts.str.replace(r"\b(UTC|GMT|Z)\b", "+0000")
+    if ("%H" in form or "%I" in form) and "%M" not in form:
+        texts, form = texts + " 00", form + " %M"
+    return texts, form.replace(".%f", "%.f")
+
+
 def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     """Return the one of FORMATS that fits most texts, None if none fits more than half of them.
 
@@ -258,17 +297,26 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
         AmbiguousTimesError: Two fit as many, and mean different times.
     """
     sample = texts.unique(maintain_order=True).head(10_000)
-    fits = {form: _parsed(sample, form).count() for form in FORMATS}
-    most = max(fits.values())
-    fitting = [form for form, count in fits.items() if count == most]
-    if _parsed(texts, fitting[0]).count() * 2 <= len(texts):
+    if int(sample.str.contains(_TIME_LIKE).sum()) * 2 <= len(sample):
         return None
-    if any(not _parsed(sample, form).equals(_parsed(sample, fitting[0])) for form in fitting[1:]):
+    few = sample.head(_FEW)
+    read = {form: _likely(sample, form) for form in FORMATS if _likely(few, form).count()}
+    most = max((times.count() for times in read.values()), default=0)
+    fitting = [form for form, times in read.items() if times.count() == most]
+    if not fitting or _parsed(texts, fitting[0]).count() * 2 <= len(texts):
+        return None
+    if any(not read[form].equals(read[fitting[0]]) for form in fitting[1:]):
         raise AmbiguousTimesError(
             f"Column {column!r} of {owner} may hold {' or '.join(fitting)}, as in {sample[0]!r}; "
             f"say which: --time {shlex.quote(column)} --time-format '{fitting[0]}'."
         )
     return fitting[0]
+
+
+def _likely(texts: pl.Series, form: str) -> pl.Series:
+    """Return the instants of texts in a format, null where they lie in years that no log has, as 0024."""
+    at = _parsed(texts, form)
+    return at.set(~at.dt.year().is_between(1970, 2199).fill_null(False), None)
 
 
 class LocalTimes:

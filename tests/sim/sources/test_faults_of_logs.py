@@ -339,7 +339,9 @@ def test_a_comma_that_may_mark_thousands_is_refused(tmp_path: Path) -> None:
 def test_blanks_between_thousands_are_named(tmp_path: Path, number: str) -> None:
     """Of any width, as are Swiss apostrophes; two numbers are none."""
     content = f"user_id;item_id;ts;rating\nu;a;{T};4\nu;b;{T + 1};{number}\nu;c;{T + 2};1 47\n"
-    with pytest.raises(SimError, match=r"1 × rating is no number; 1 × rating has blanks between its thousands: write none"):
+    with pytest.raises(
+        SimError, match=r"1 × rating is no number; 1 × rating has blanks between its thousands: write none"
+    ):
         log_of(tmp_path / "log.csv", content, rating="rating")
 
 
@@ -382,3 +384,21 @@ def test_a_time_beyond_the_calendar_is_a_bad_row(tmp_path: Path, text: str) -> N
     """No traceback."""
     content = f"user_id,item_id,ts\nu,a,2020-01-01T00:00:00Z\nu,b,2020-01-01T00:00:00Z\nu,c,{text}\n"
     assert len(log_of(tmp_path / "log.csv", content, skip_bad="1")) == 2
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("1900000000", ["Its last time, 2030-03-17, lies in the future"]),
+        ("133512840000000000", ["Its first time, 1974-03-26, lies before 1990"]),
+        ("1970-01-01", ["Its first time, 1970-01-01, lies before 1990"]),
+        ("5000", ["Its times lie before 1973"]),
+        (str(T), []),
+    ],
+)
+def test_a_time_that_no_log_has_is_said(tmp_path: Path, written: str, said: list[str]) -> None:
+    """Whatever it was read as, with the flags that read it otherwise."""
+    log = log_of(tmp_path / "log.csv", f"user_id,item_id,ts\nu,a,{written}\nu,b,{written}\n")
+    remarks = [each for each in log.remarks if each.startswith("Its ")]
+    assert len(remarks) == len(said)
+    assert all(each.startswith(start) and "--time-unit" in each for each, start in zip(remarks, said, strict=True))

@@ -1,6 +1,8 @@
 """Times of a log: numbers, ISO-8601 texts and datetimes, and what is refused."""
 
+import re
 from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import polars as pl
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from sim.errors import SimError
-from sim.sources.tables.timestamps import TimeReader, TimeSettings
+from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeSettings
 
 instants = st.datetimes(datetime(1974, 1, 1), datetime(2199, 12, 31)).map(lambda at: at.replace(tzinfo=UTC))
 columns = st.lists(instants, min_size=1, max_size=20)
@@ -208,3 +210,75 @@ def test_times_with_an_offset_and_in_utc_have_no_repeated_hour() -> None:
     reader = TimeReader(TimeSettings(zone="Europe/Berlin"), texts, "a.csv")
     assert reader.read(texts)[0].to_list() == [by_hand_ms(at) for at in AUTUMN]
     assert reader.local.repeated == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "iso"),
+    [
+        ("2024013110", "2024-01-31 10:00"),
+        ("202401311005", "2024-01-31 10:05"),
+        ("20240131100530", "2024-01-31 10:05:30"),
+        ("20240131100530123", "2024-01-31 10:05:30.123"),
+        ("1/31/24 10:00", "2024-01-31 10:00"),
+        ("1/31/24 10:00 PM", "2024-01-31 22:00"),
+        ("01/31/2024 10:00 PM", "2024-01-31 22:00"),
+        ("1/31/2024 10:00:00.123", "2024-01-31 10:00:00.123"),
+        ("01/31/2024 10:00:05 UTC", "2024-01-31 10:00:05"),
+        ("31.01.24 10:00", "2024-01-31 10:00"),
+        ("2024.01.31 10:00", "2024-01-31 10:00"),
+        ("2024-01-31 10:00:00 PM", "2024-01-31 22:00"),
+        ("01-31-2024 10:00", "2024-01-31 10:00"),
+        ("31-01-2024 10:00", "2024-01-31 10:00"),
+        ("31-Jan-2024 10:00:00", "2024-01-31 10:00"),
+        ("31-JAN-24", "2024-01-31"),
+        ("31-JAN-24 10.00.30.250000 PM", "2024-01-31 22:00:30.250"),
+        ("31 January 2024", "2024-01-31"),
+        ("January 31, 2024", "2024-01-31"),
+        ("Jan 31, 2024 10:00:00 PM", "2024-01-31 22:00"),
+        ("Wed Jan 31 10:00:00 UTC 2024", "2024-01-31 10:00"),
+        ("Wed, 31 Jan 2024 10:00:00 GMT", "2024-01-31 10:00"),
+        ("[31/Jan/2024:10:00:00 +0100]", "2024-01-31 09:00"),
+        ("2024-01-31-10.00.00.000000", "2024-01-31 10:00"),
+    ],
+)
+def test_times_as_programs_write_them(written: str, iso: str) -> None:
+    """Whole hours and minutes in digits, months by name, halves of a day, US dates whose day decides."""
+    assert read(pl.Series("t", [written]))[0] == read(pl.Series("t", [iso]))[0]
+    if written.isdigit():
+        assert read(pl.Series("t", [int(written)]))[0] == read(pl.Series("t", [iso]))[0]
+
+
+def test_an_offset_in_a_text_counts_beside_a_zone() -> None:
+    """UTC in a text is UTC, whatever --time-zone says of times without."""
+    written = pl.Series("t", ["Wed Jan 31 10:00:00 UTC 2024"])
+    assert read(written, TimeSettings(zone="Asia/Tokyo"))[0] == read(pl.Series("t", ["2024-01-31 10:00"]))[0]
+
+
+@pytest.mark.parametrize("written", ["01-02-2024", "1/2/24 10:00", "03/04/2020"])
+def test_a_day_that_may_be_a_month_is_asked_for(written: str) -> None:
+    """Another row's day decides for all."""
+    with pytest.raises(AmbiguousTimesError, match=r"may hold %m.%d.%\w( %H:%M)? or %d.%m.%\w.*--time t --time-format"):
+        read(pl.Series("t", [written]))
+    decided = pl.Series("t", [written, re.sub(r"^\d+", "28", written)])
+    assert read(decided)[1].startswith("%d")
+
+
+def test_a_format_of_hours_alone_can_be_said() -> None:
+    """Which polars would refuse."""
+    assert read(pl.Series("t", ["31.01.2024 7h"]), TimeSettings(format="%d.%m.%Y %Hh"))[0] == [1_706_684_400_000]
+
+
+@pytest.mark.parametrize(("scale", "unit"), [(3, 1), (6, 1), (0, 1000)])
+def test_decimals_keep_their_fraction(scale: int, unit: int) -> None:
+    """As databases write times into Parquet; two of one second are not one instant."""
+    written = [Decimal("1700000000.123") * unit, Decimal("1700000000.9") * unit]
+    column = pl.Series("t", written, dtype=pl.Decimal(30, scale))
+    assert read(column)[0] == [1_700_000_000_123, 1_700_000_000_900]
+
+
+def test_rounded_numbers_are_no_times() -> None:
+    """A spreadsheet's 1.7E+09 stands for many instants; the same form with all its digits for one."""
+    rounded = {"is a rounded number: times that differ may look alike": [1, 2]}
+    assert wrong_rows(pl.Series("t", ["1.7E+09", "1.70000001E+09"])) == rounded
+    assert wrong_rows(pl.Series("t", ["1.7E+12", "1.70000001E+12", "1700000000123"])) == rounded
+    assert read(pl.Series("t", ["1.7E9", "1.700000001E9"]))[0] == [1_700_000_000_000, 1_700_000_001_000]
