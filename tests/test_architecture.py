@@ -44,8 +44,9 @@ model.dashboard  model.serving  model.trainer
 model.serving.http  model.query
 model.cli
 sim.errors
-sim.config  sim.console  sim.log_flags
+sim.config  sim.console  sim.log_flags  sim.local_times
 sim.sources.tables
+sim.sources.rows
 sim.sources.roles
 sim.sources
 sim.dirichlet

@@ -18,7 +18,7 @@ from sim.sources.open_log import open_files, open_resolved
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
-from sim.sources.roles.resolve import ROLES, resolve, taken, written
+from sim.sources.roles.resolve import ROLES, alternatives, resolve, taken, written
 from sim.sources.tables.cells import NO_VALUES, holds_lists, ids_of, kind_of, numbers_of
 from sim.sources.tables.table import Table
 
@@ -46,8 +46,8 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     sample = sample_of(table)
     guessed = guess(sample, taken(table, given), given.get("time_format"))
     console.print(_head(table), markup=False)
-    console.print(_columns(sample, guessed))
     resolved = resolve(table, given)
+    console.print(_columns(sample, guessed, resolved.flags))
     if resolved.said:
         console.print(resolved.said, markup=False)
     wanted = resolved.flags
@@ -59,24 +59,35 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
         console.print(what_to_name(table, sample, missing, guessed, given.get("time_format")), markup=False)
         return False
     sure = any(role in resolved.flags for role in ROLES) and not likely
-    return _print_replay(console, log, table, given, wanted, load({}), sure=sure)
+    twice = "drop_duplicates" not in given and _mostly_twice(sample)
+    return _print_replay(console, log, table, wanted, load({}), sure=sure, twice=twice)
 
 
 def _print_replay(
     console: Console,
     log: Sequence[str],
     table: Table,
-    given: Mapping[str, Any],
     wanted: Mapping[str, Any],
     settings: Settings,
     *,
     sure: bool,
+    twice: bool,
 ) -> bool:
-    """Print what a replay by these flags makes of the log, and its line, which is to be looked at if it is not sure."""
+    """Print what a replay by these flags makes of the log, and its line; return whether there is one.
+
+    Args:
+        console: Where it is printed.
+        log: Its files.
+        table: The log.
+        wanted: The flags.
+        settings: Those of the program.
+        sure: Whether the flags need no look.
+        twice: Whether many rows are there twice, in all their columns.
+    """
     flags = dict(wanted)
     try:
         source = _opened(table, flags)
-        if source.summary.duplicates * 4 > source.summary.read and "drop_duplicates" not in given:
+        if twice and not source.summary.whole_hours and source.summary.duplicates:
             flags["drop_duplicates"] = True
             source = _opened(table, flags)
     except SimError as error:
@@ -94,6 +105,11 @@ def _print_replay(
         console.print("The roles are not all sure: look at them, and correct the line below.")
     console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}", markup=False)
     return True
+
+
+def _mostly_twice(sample: pl.DataFrame) -> bool:
+    """Return whether more than a quarter of the first rows equal another in every column of the file."""
+    return (len(sample) - sample.hash_rows().n_unique()) * 4 > len(sample)
 
 
 def _opened(table: Table, flags: Mapping[str, Any]) -> RecordedLog:
@@ -117,16 +133,18 @@ def _file(table: Table) -> str:
     return f"{file.name}{many}: separator {dialect.separator!r}, {quoting}, {header}"
 
 
-def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
+def _columns(sample: pl.DataFrame, guessed: Guess, flags: Mapping[str, Any]) -> RichTable:
     headers = ("column", "holds", "examples", "distinct", "empty", "role")
     shown = RichTable(*(Column(header, overflow="fold") for header in headers), title_justify="left")
     shown.title = f"Columns, by the first {len(sample):,} rows"
-    roles = {role.column: (name, role) for name, role in guessed.roles.items()}
+    named = {name: role for role in ROLES if role in flags for name in alternatives(str(flags[role]), sample.columns)}
+    acts = {"action", "rating"} if {"action", "rating"} & set(flags) else set()
+    found = {role.column: name for name, role in guessed.roles.items() if name not in {*flags, *acts}}
     for name in sample.columns:
         column = sample[name]
-        role = f"{roles[name][0]}, {roles[name][1].certainty}" if name in roles else ""
+        role = _role(name, named.get(name) or found.get(name), guessed)
         if holds_lists(column):
-            shown.add_row(escape(name), kind_of(column.dtype), "", "", "", "--explode or --shown")
+            shown.add_row(escape(name), kind_of(column.dtype), "", "", "", role or "--explode or --shown")
             continue
         texts = ids_of(column)
         empty = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
@@ -135,6 +153,14 @@ def _columns(sample: pl.DataFrame, guessed: Guess) -> RichTable:
         share = f"{int(empty.sum()) / max(1, len(empty)):.0%}"
         shown.add_row(escape(name), _holds(column), escape(examples), f"{len(distinct):,}", share, role)
     return shown
+
+
+def _role(name: str, role: str | None, guessed: Guess) -> str:
+    """Return the role of a column, and how sure it is."""
+    if role is None:
+        return ""
+    found = guessed.roles.get(role)
+    return f"{role.replace('_', '-')}, {found.certainty if found is not None and found.column == name else 'named'}"
 
 
 def _holds(column: pl.Series) -> str:

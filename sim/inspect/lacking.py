@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
@@ -10,6 +10,9 @@ from sim.sources.roles.guess import Guess, named_like
 from sim.sources.roles.resolve import DEFAULTS, written
 from sim.sources.tables.cells import holds_lists
 from sim.sources.tables.table import Table
+
+_SHOWN: Final = 60
+_LIKE_TIMES: Final = r"\d[-/. ]\w{1,9}[-/., ]+\d|\d:\d\d"
 
 
 def missing_roles(table: Table, flags: Mapping[str, Any]) -> list[str]:
@@ -32,9 +35,16 @@ def what_to_name(
     """
     inside = _inside_lists(table, missing)
     if "time" in missing and "time" not in guessed.roles and not inside:
-        form = f" as {time_format}" if time_format else ""
-        return f"No column holds times{form}; without them rows have no order, and there is nothing to replay."
+        return _without_times(table, sample, time_format)
     roles = " or the ".join(missing)
+    deep = {of: outer for of in inside if (outer := _outer_list(table, of)) is not None}
+    inside = {of: columns for of, columns in inside.items() if of not in deep}
+    if deep and not inside:
+        of, outer = next(iter(deep.items()))
+        return (
+            f"No column outside of lists is plainly the {roles}. {of} is a list in each element of the list {outer}, "
+            "and --explode takes lists of one level: write a row for each of its elements first (jq, polars' explode)."
+        )
     if inside:
         lists = "; ".join(f"{name} holds {', '.join(columns)}" for name, columns in inside.items())
         flag = f"--explode {shlex.quote(next(iter(inside)))}"
@@ -48,6 +58,39 @@ def what_to_name(
     if "item" in missing:
         said += _of_slates([name for name in sample.columns if holds_lists(sample[name])])
     return said
+
+
+def _without_times(table: Table, sample: pl.DataFrame, time_format: str | None) -> str:
+    """Return what to do about a table none of whose columns holds times."""
+    file = table.files[0]
+    if file.kind == "delimited" and len(sample.columns) == 1:
+        return (
+            f"It has one column, as nothing that usually separates cells fits its first lines, such as "
+            f"{str(sample.row(0)[0])[:_SHOWN]!r}: say what stands between cells by --separator (space, tab, ';' …), or "
+            "around them by --quote, and inspect again."
+        )
+    said = f"No column holds times{f' as {time_format}' if time_format else ''}; "
+    scalar = [name for name in sample.columns if not holds_lists(sample[name]) and sample[name].dtype == pl.String]
+    likely = [name for name in scalar if _looks_like_times(sample[name])]
+    if not likely:
+        return said + "without them rows have no order, and there is nothing to replay."
+    best = next((name for name in likely if named_like("time", name)), likely[0])
+    cell = str(sample[best].drop_nulls()[0])[:_SHOWN]
+    return (
+        f"{said}perhaps {best!r} does, with cells such as {cell!r}: say their format as strptime has it, by --time "
+        f"{shlex.quote(best)} --time-format '%d/%m/%y %H:%M'."
+    )
+
+
+def _looks_like_times(column: pl.Series) -> bool:
+    given = column.drop_nulls()
+    return len(given) > 0 and int(given.str.contains(_LIKE_TIMES).sum()) * 2 > len(given)
+
+
+def _outer_list(table: Table, name: str) -> str | None:
+    """Return the list in whose elements a list lies, if there is one."""
+    lists = {of for each in table.columns if (of := table.files[0].closed_list(each)) is not None}
+    return next((each for each in sorted(lists | set(table.settings.exploded)) if name.startswith(f"{each}.")), None)
 
 
 def _inside_lists(table: Table, missing: list[str]) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """Catalogues of recorded logs: a table of items becomes records of topic `items`.
 
-A row is one item: its id, its title if there is one, and every other column as a feature. A text with `|` between its
+A row is one item: its id, its title if there is one, and every other column as a feature; names of columns may be in
+any case, and blanks around a text are no part of it. A text with `|` between its
 parts ("Comedy|Drama"), or a list, is a feature with several values; an empty cell or NaN is no feature. A text that is
 a number or a boolean as JSON writes it is that (true also as pandas writes it, True), so that a catalogue has the same
 features in any format.
@@ -8,6 +9,7 @@ features in any format.
 
 import math
 import re
+import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
@@ -20,7 +22,7 @@ from sim.sources.roles.resolve import alternatives
 from sim.sources.source import item_record
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW
-from sim.sources.tables.cells import Fault, are_whole, holds_lists, id_faults, ids_of, texts_of, without_fraction
+from sim.sources.tables.cells import Fault, are_whole, holds_lists, id_faults, ids_of, without_fraction
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import AnyFile, Table, open_table
 
@@ -39,6 +41,8 @@ class ReadItems(NamedTuple):
     records: Catalogue
     title: str | None
     features: list[str]
+    like_titles: str | None = None
+    """Without titles, the column that may hold them."""
 
     @property
     def remark(self) -> str:
@@ -46,7 +50,8 @@ class ReadItems(NamedTuple):
         others = f"features are {', '.join(self.features)}" if self.features else "it has no features"
         if self.title is not None:
             return f"Titles are in {self.title!r}; {others}."
-        return f"No column of the catalogue is plainly the title, so items have none (--title COLUMN); {others}."
+        column = shlex.quote(self.like_titles or "COLUMN")
+        return f"No column of the catalogue is plainly the title, so items have none (--title {column}); {others}."
 
 
 def read_items(
@@ -82,7 +87,7 @@ def read_items(
         settings = replace(settings, numbered=True)
     table = open_table([path], settings)
     names = [item_id] if item_id else list(dict.fromkeys((item_column, *alternatives(item_column, ()), *ID_COLUMNS)))
-    id_column = _first(names, table.columns)
+    id_column = (item_id if item_id in table.columns else None) if item_id else _first(names, table.columns)
     if id_column is None:
         raise SimError(
             f"{table.name} has none of the columns {', '.join(names)} for the item's id; its columns are "
@@ -91,6 +96,7 @@ def read_items(
     wanted = alternatives(features, table.columns) if features is not None else table.readable
     _refuse_missing(table, id_column, title, wanted)
     title_column = title or _first(TITLE_COLUMNS, table.readable)
+    _refuse_others(table)
     table = table.reopened(replace(settings, texts=tuple(name for name in (id_column, title_column) if name)))
     frames = []
     for file, batch in table.batches([name for name in (id_column, title_column, *wanted) if name]):
@@ -103,7 +109,28 @@ def read_items(
     if frame.is_empty():
         raise SimError(f"{table.name} has no rows; there is nothing to replay.")
     others = [name for name in frame.columns if name not in (id_column, title_column)]
-    return ReadItems(catalogue(frame, id_column, title_column, ts_ms), title_column, others)
+    like_titles = next((name for name in others if _may_be_titles(frame[name])), None)
+    return ReadItems(catalogue(frame, id_column, title_column, ts_ms), title_column, others, like_titles)
+
+
+def _refuse_others(table: Table) -> None:
+    """Refuse files without a column that the first one has."""
+    first = table.files[0]
+    for file in table.files[1:]:
+        missing = [name for name in table.readable if name not in file.columns]
+        if missing and file.kind != "json":
+            raise SimError(
+                f"{file.name} has no column {missing[0]!r}, which {first.name} has; the files of a catalogue have the "
+                f"same columns. Its own are {', '.join(file.columns)}."
+            )
+
+
+def _may_be_titles(column: pl.Series) -> bool:
+    """Return whether a column is of texts, by its name titles or names, of which few are there twice."""
+    if column.dtype != pl.String or not re.search(r"(title|name|headline|caption)s?$", column.name.lower()):
+        return False
+    given = column.drop_nulls()
+    return len(given) > 0 and given.n_unique() * 2 > len(given)
 
 
 def _refuse_missing(table: Table, id_column: str, title: str | None, features: Sequence[str]) -> None:
@@ -152,7 +179,7 @@ def catalogue(frame: pl.DataFrame, id_column: str, title_column: str | None, ts_
     """Return the records of a table of items, in its order; a title that is no text becomes one."""
     features = [name for name in frame.columns if name not in (id_column, title_column)]
     if title_column is not None:
-        frame = frame.with_columns(texts_of(frame[title_column]))
+        frame = frame.with_columns(ids_of(frame[title_column]))
     return [
         (
             row[id_column],
@@ -169,6 +196,8 @@ def _features(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
 
 
 def _is_nothing(raw: Any) -> bool:
+    if isinstance(raw, str):
+        return not raw.strip()
     return raw in (None, "", []) or (isinstance(raw, float) and not math.isfinite(raw))
 
 
@@ -176,7 +205,7 @@ def _value(raw: Any) -> Any:
     if isinstance(raw, list):
         return [_scalar(part) for each in raw for part in _parts(each) if not _is_nothing(part)]
     parts = _parts(raw)
-    return _scalar(raw) if parts == [raw] else [_scalar(part) for part in parts if part]
+    return _scalar(raw) if len(parts) == 1 else [_scalar(part) for part in parts if part.strip()]
 
 
 def _parts(raw: Any) -> list[Any]:
@@ -189,7 +218,7 @@ def _scalar(raw: Any) -> Any:
         return raw
     if isinstance(raw, dict):
         return msgspec.json.encode(raw, enc_hook=str).decode()
-    text = str(raw)
+    text = str(raw).strip()
     if text.lower() in _BOOLEANS:
         return _BOOLEANS[text.lower()]
     number = float(text) if _NUMBER.fullmatch(text) else math.inf
@@ -199,4 +228,7 @@ def _scalar(raw: Any) -> Any:
 
 
 def _first(wanted: Sequence[str], there: Sequence[str]) -> str | None:
-    return next((name for name in wanted if name in there), None)
+    """Return the first of some names that a table has, otherwise the first that it has in another case."""
+    exact = next((name for name in wanted if name in there), None)
+    plain = {name.lower().replace("-", "_").replace(" ", "_"): name for name in reversed(there)}
+    return exact or next((plain[name.lower()] for name in wanted if name.lower() in plain), None)

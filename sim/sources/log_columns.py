@@ -25,7 +25,7 @@ class LogSettings:
     """Column of items; of several as well."""
     time: str = DEFAULTS["time"]
     time_offset: str | None = None
-    """Column added to `time`: a number since it, or a time of the day."""
+    """Column added to `time`: a number, or a time of the day (rows/times.py)."""
     action: str | None = None
     """Column of action names, or of labels 0 and 1; without it and `rating`, every row is a `click`."""
     rating: str | None = None
@@ -40,7 +40,7 @@ class LogSettings:
     positive_from: float | None = None
     """Least rating that is a `like`; a lower one is a `dislike`, or no action on an impression. None: all `rate`."""
     time_unit: str | None = None
-    """Unit of times that are numbers; None: by their median."""
+    """Unit of times that are numbers, or of `time_offset` where there is one; None: by their median, ms."""
     time_format: str | None = None
     """Format of times that are texts, as strptime has it."""
     time_zone: str | None = None

@@ -16,6 +16,14 @@ _MOST_ACTIONS: Final = 12
 _TIES_SAID: Final = 0.01  # share of rows from which ties are worth a sentence
 _IN_ID_ORDER: Final = 0.9
 _FEW: Final = 20
+_HOUR_MS: Final = 3_600_000
+_USERS_HELD: Final = 8
+_NOBODY: Final = (
+    *("0", "-", "-1", "(not set)", "(none)", "anonymous", "anon", "unknown", "guest", "nobody", "default"),
+    *("00000000-0000-0000-0000-000000000000", "nil", "not set"),
+)
+"""Texts, in small letters, that stand for users who are not known."""
+_OF_NOBODY, _OF_ONE = 0.05, 0.3  # shares of the rows from which such a user, or any, is worth a sentence
 
 
 @dataclass
@@ -35,6 +43,10 @@ class LogSummary:
     duplicates: int = 0
     dropped: int = 0
     """Duplicates that were left out."""
+    whole_hours: bool = True
+    """Whether all times are whole hours, as those of days are, so that rows of different moments may be equal."""
+    biggest: Counter[str] = field(default_factory=Counter)
+    """Rows of the users that have most of them."""
     ties: Ties = field(default_factory=lambda: Ties(0, 0, 0))
     spans_s: Counter[int] = field(default_factory=Counter)
     """Requests by the whole seconds between their first and last row; those of none are not counted."""
@@ -62,20 +74,27 @@ class LogSummary:
 
     def add_rows(self, rows: pl.DataFrame, *, slates: bool, drop_duplicates: bool) -> pl.DataFrame:
         """Count the rows of some users, and return them, without duplicates if those are dropped."""
-        read = [name for name in rows.columns if name != "row"]
-        distinct = rows
-        if rows.select(read).hash_rows().n_unique() < len(rows):  # much faster than `unique`
-            distinct = rows.unique(read, keep="first", maintain_order=True)
+        compared = _without_made_requests(rows).drop("row") if slates else rows.drop("row")
+        distinct, hashes = rows, compared.hash_rows()
+        if hashes.n_unique() < len(rows):  # much faster than comparing the rows
+            distinct = rows.filter(compared.select(first=pl.struct(pl.all()).is_first_distinct())["first"])
         self.duplicates += len(rows) - len(distinct)
         if drop_duplicates:
             self.dropped += len(rows) - len(distinct)
             rows = distinct
         self.rows += len(rows)
+        self.whole_hours &= bool((rows["ts"] % _HOUR_MS == 0).all())
+        self._add_biggest(distinct)
         if slates:
             self._add_requests(rows.filter(pl.col("request").is_not_null()))
         else:
             self.ties = Ties(*(a + b for a, b in zip(self.ties, count_ties(distinct), strict=True)))
         return rows
+
+    def _add_biggest(self, rows: pl.DataFrame) -> None:
+        counts = rows["user"].value_counts().top_k(_USERS_HELD, by="count")
+        self.biggest.update(dict(counts.iter_rows()))
+        self.biggest = Counter(dict(self.biggest.most_common(_USERS_HELD)))
 
     def _add_requests(self, rows: pl.DataFrame) -> None:
         first = pl.col("ts").min()
@@ -113,6 +132,7 @@ class LogSummary:
             *self._of_actions(negative_actions),
             *self.losses(),
             *self._of_duplicates(),
+            *self._of_users(),
             *self._of_ties(),
         ]
 
@@ -144,7 +164,19 @@ class LogSummary:
         said = f"{self.duplicates:,} rows equal another in every column that is read"
         if self.dropped:
             return [f"{said}; they are left out."]
-        return [f"{said}, and count as events of their own; --drop-duplicates keeps one of each."]
+        why = " (their times are whole hours or days, so that they may well be)" if self.whole_hours else ""
+        return [f"{said}, and count as events of their own{why}; --drop-duplicates keeps one of each."]
+
+    def _of_users(self) -> list[str]:
+        """Return a sentence about a user with a large share of all rows, who may be many that are not known."""
+        (user, count), *_ = [*self.biggest.most_common(1), ("", 0)]
+        named = user.lower() in _NOBODY and count >= _OF_NOBODY * self.rows
+        if not named and not (self.users >= _FEW and count >= _OF_ONE * self.rows):
+            return []
+        return [
+            f"User {user!r} has {count / self.rows:.0%} of the rows: if that stands for users who are not known, "
+            "remove them, since a model would take them for one person."
+        ]
 
     @property
     def ties_in_id_order(self) -> bool:
@@ -174,6 +206,12 @@ class LogSummary:
     def wide_requests(self, window_s: float) -> int:
         """Return how many requests span more than a window."""
         return sum(count for seconds, count in self.spans_s.items() if seconds >= window_s)
+
+
+def _without_made_requests(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows without the request of one that was shown alone, which its number makes."""
+    made = (pl.col("request") == pl.format("row-{}", pl.col("row") + 1)) & pl.col("row").is_unique()
+    return rows.with_columns(request=pl.when(~made.fill_null(False)).then("request"))
 
 
 def item_keys(ids: pl.Series) -> NDArray[np.uint64]:

@@ -4,11 +4,14 @@
     without rating and request             an action on the item; organic, since nothing shows the item
     with a rating                          an action "rate", or "like"/"dislike" by a threshold; or, as impression, a
                                            slate of one item and an action on it, both at the row's time
-    with a label 0 or 1                    the item was shown, and with 1 clicked
+    with a label 0 or 1                    the item was shown, and with 1 clicked; without a request in a slate of its
+                                           own
     with a request                         a place in the slate of all rows of that user and request, shown at the
                                            first of their times; and an action on it if the row has one
     with an empty request                  an organic action
-    with a list of shown items             a slate, and a click on those that have one
+    with a list of shown items             a slate, and a click on those that have one; and the row's own action on its
+                                           own item, if a column names one
+    none of these                          a bad row (log_rows.py)
 
 Ids are kept as texts. The stream is sorted by time, stably; rows of one user at one instant get different times
 (ties.py). Memory does not grow with the log:
@@ -34,6 +37,7 @@ from sim.sources.log_columns import LogSettings
 from sim.sources.log_events import events_of, in_time_order
 from sim.sources.log_rows import LogRows
 from sim.sources.log_summary import LogSummary
+from sim.sources.rows.actions import negations
 from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
 from sim.sources.tables.bad_rows import BadRows
@@ -162,7 +166,7 @@ def read_events(table: AnyTable, settings: LogSettings, run_rows: int = RUN_ROWS
         by_time.add(events)
     if by_time.empty:
         raise SimError(f"{table.name} has no row that can be replayed: {'; '.join(summary.losses())}")
-    remarks = [*_remarks(rows, settings), *(earliest.remarks(rows) if earliest else ())]
+    remarks = [*_remarks(rows, settings, summary), *(earliest.remarks(rows) if earliest else ())]
     return ReadLog(_parts(by_time, scratch), rows.times.read_as, summary, remarks, rows.times.early)
 
 
@@ -202,15 +206,29 @@ def _parts(by_time: Runs, scratch: Scratch) -> EventParts:
     return EventParts(parts, lengths, first, last, scratch)
 
 
-def _remarks(rows: LogRows, settings: LogSettings) -> list[str]:
+def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[str]:
     said = []
-    if rows.by_label:
-        said.append(f"Column {settings.action!r} holds labels: every row was shown, those with 1 were clicked.")
+    if rows.actions.by_label:
+        nothing = ", and those with nothing were not" if rows.actions.blank_is_no else ""
+        said.append(
+            f"Column {settings.action!r} holds labels: every row was shown, those with {rows.actions.yes} were "
+            f"clicked{nothing}."
+        )
+    elif settings.action is not None and (odd := negations(list(summary.actions))):
+        said.append(
+            f"{', '.join(map(repr, odd))} of column {settings.action!r} reads like no action, but is one here, by that "
+            "name: if it means that an item was shown and not acted on, write 'impression' for it, or labels 0 and 1."
+        )
     if (local := rows.times.local).repeated:
         first, zone = local.repeated - local.second, f"--time-zone {local.zone}"
         said.append(
             f"{local.repeated:,} rows lie in an hour that occurs twice, as summer time ends ({zone}): by their order "
             f"{local.second:,} are of its second pass, the other {first:,} are read as its first."
+        )
+    if rows.times.little:
+        said.append(
+            f"Column {settings.time_offset!r}, read as milliseconds, adds less than 100 seconds to any date; if it is "
+            "something else, say what by --time-unit (s, minutes, hours)."
         )
     if rows.times.coarse:
         said.append("Its times are float32, which cannot tell times less than 128 s apart: write them as float64.")

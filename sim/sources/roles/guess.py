@@ -4,7 +4,8 @@
     likely    the contents fit, and the name or the place suggests it
     unsure    there are several, or none
 
-A log is read by a guess only if user, item and time are sure. A request is a column of that name beside labels or
+A log is read by a guess only if user, item and time are sure. A column of times of the day, or of hours, is added to
+one of dates. A request is a column of that name beside labels or
 impressions, whose values each hold several rows of one user at nearly one time.
 """
 
@@ -16,7 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.bad_rows import BadRows
+from sim.sources.rows.times import DAY_MS, HOURS, belongs_to, clock_of
 from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, numbers_of, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeSettings
@@ -49,6 +50,10 @@ _VERBS: Final = (
     r"(^|[^a-z])(view|click|cart|basket|order|purchase|buy|play|like|watch|search|checkout|wish|skip|share|read|visit|"
     r"open|impression|download|listen|scroll|rate|save)(s|d|ed|ing)?($|[^a-z])"
 )
+_SHOWN: Final = 80  # characters of a row in a sentence
+_MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
+SLATES: Final = ("inview", "shown", "clicked", "impressions", "slate", "exposed", "displayed", "candidates")
+"""Words in the names of columns of lists that hold slates, or what was clicked of them."""
 
 
 class Role(NamedTuple):
@@ -88,12 +93,16 @@ class Guess(NamedTuple):
 
 def sample_of(table: Table) -> pl.DataFrame:
     """Return the first rows of a table; lists and structs are left as they are."""
-    names, bad = table.readable, BadRows(None, None)
+    names = table.readable
+    bad, first = 0, ""
     for file, batch in table.batches(names, SAMPLE_ROWS):
         if len(batch.frame):
             return batch.frame.select(names).head(SAMPLE_ROWS)
-        bad.add(file, batch.bad)
-    bad.finish(bad.counts.total())
+        for row in batch.bad:
+            bad += row.rows
+            first = first or f"row {row.row} of {file.name} is bad, {row.reason}: {str(row.content)[:_SHOWN]}"
+    if bad:
+        raise SimError(f"{table.name} has no row that can be read; {first}. All {bad:,} rows are bad.")
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
 
 
@@ -109,9 +118,7 @@ def guess(
     """
     settings = TimeSettings(format=time_format)
     scalar = [name for name in sample.columns if name not in named.values() and not holds_lists(sample[name])]
-    roles = dict[str, Role]()
-    if (found := _time(sample, scalar, settings)) is not None:
-        roles["time"] = found
+    roles = _times(sample, scalar, named, settings)
     left = [name for name in scalar if name not in {role.column for role in roles.values()}]
     for role in ("action", "rating"):
         fitting = [name for name in left if _fits(role, sample[name])]
@@ -127,7 +134,7 @@ def guess(
     left = [name for name in left if _distinct(sample[name])]
     for role in ("user", "item"):
         if (best := _best(role, left)) is not None:
-            roles[role] = best
+            roles[role] = _if_filled(best, sample[best.column])
             left.remove(best.column)
     for role in [role for role in ("user", "item") if role in roles]:
         roles[role] = _varied(role, roles[role], sample, left)
@@ -192,6 +199,48 @@ def _distinct(column: pl.Series) -> int:
     return int((~texts.str.to_lowercase().is_in(NO_VALUES)).sum())
 
 
+def _if_filled(role: Role, column: pl.Series) -> Role:
+    """Return a role that is only likely where most cells of its column are empty."""
+    empty = ids_of(column).str.to_lowercase().is_in(NO_VALUES).fill_null(True)
+    if role.certainty != "sure" or int(empty.sum()) <= _MOSTLY * len(column):
+        return role
+    return Role(role.column, "likely", f"{role.why}, but most of its cells are empty")
+
+
+def _times(
+    sample: pl.DataFrame, columns: Sequence[str], named: Mapping[str, Any], settings: TimeSettings
+) -> dict[str, Role]:
+    """Return the column of times; where it holds dates, also one of times of the day, if there is one."""
+    clocks = {name: clock for name in columns if (clock := clock_of(sample[name])) is not None}
+    given = named.get("time")
+    dates: str | None = given if given in sample.columns and not holds_lists(sample[given]) else None
+    roles = dict[str, Role]()
+    if given is None:
+        found = _time(sample, [name for name in columns if name not in clocks], settings)
+        if clocks and (found is None or found.certainty == "unsure"):
+            found = _time(sample, columns, settings)
+        if found is None:
+            return {}
+        roles["time"], dates = found, found.column
+        clocks.pop(found.column, None)
+    if "time_offset" in named or dates is None or not clocks or not _are_dates(sample[dates], settings):
+        return roles
+    own = [name for name in clocks if belongs_to(name, dates)]
+    fine = [name for name in own if clocks[name] != HOURS] or own
+    best = (fine or list(clocks))[0]
+    certainty: Certainty = "sure" if len(fine) == 1 else "unsure"
+    return {**roles, "time_offset": Role(best, certainty, f"it holds {clocks[best]}, and {dates} dates")}
+
+
+def _are_dates(column: pl.Series, settings: TimeSettings) -> bool:
+    """Return whether times are whole days, later than 1973."""
+    if _times_in(column, settings) != "times" or not _is_epoch_or_date(column, settings):
+        return False
+    given = column.drop_nulls()
+    ts_ms, _ = TimeReader(settings, given, "the log").read(given)
+    return bool((ts_ms.drop_nulls() % DAY_MS == 0).all())
+
+
 def _time(sample: pl.DataFrame, columns: Sequence[str], settings: TimeSettings) -> Role | None:
     """Return the column of times; where none is plainly one, one whose times may be read in two ways."""
     holds = {name: _times_in(sample[name], settings) for name in columns}
@@ -234,7 +283,7 @@ def _is_epoch_or_date(column: pl.Series, settings: TimeSettings) -> bool:
 
 
 def _fits(role: str, column: pl.Series) -> bool:
-    if column.dtype == pl.Binary:
+    if column.dtype in (pl.Binary, pl.Duration):
         return False
     if role == "rating":
         values, _ = numbers_of(column)

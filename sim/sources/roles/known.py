@@ -3,7 +3,8 @@
 Each is a small TOML file in the folder `known`, named as --as names it; a file of one's own is given by its path:
 
     about      a sentence
-    header     columns that tell it from others; or, for a file without a header,
+    header     columns that tell it from others
+    any        columns of which it has at least one as well; or, for a file without a header,
     first      a regular expression for each of the first cells of its first row
     separator  what stands between its cells, where that tells it from others
     either     flag → columns of which the first that exists is meant
@@ -23,7 +24,7 @@ from sim.errors import SimError
 from sim.sources.tables.table import Table
 
 _FOLDER: Final = Path(__file__).parent / "known"
-_KEYS: Final = {"about", "header", "first", "separator", "either", "optional", "flags"}
+_KEYS: Final = {"about", "header", "any", "first", "separator", "either", "optional", "flags"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class KnownLog:
     name: str
     about: str
     header: tuple[str, ...]
+    any: tuple[str, ...]
     first: tuple[str, ...]
     separator: str | None
     either: Mapping[str, list[str]]
@@ -47,6 +49,8 @@ class KnownLog:
         if self.first:
             cells = file.dialect.first if file.kind == "delimited" and not file.dialect.header else ()
             return len(cells) >= len(self.first) and all(map(re.fullmatch, self.first, cells))
+        if self.any and not set(self.any) & set(table.columns):
+            return False
         needed = [names for flag, names in self.either.items() if flag not in self.optional]
         return set(self.header) <= set(table.columns) and all(set(names) & set(table.columns) for names in needed)
 
@@ -93,6 +97,7 @@ def _read(path: Path) -> KnownLog:
         path.stem,
         content.get("about", path.stem),
         tuple(content.get("header", ())),
+        tuple(content.get("any", ())),
         tuple(content.get("first", ())),
         content.get("separator"),
         content.get("either", {}),

@@ -4,13 +4,16 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
-from sim.sources.roles.guess import Guess, guess, sample_of
+import polars as pl
+
+from sim.sources.roles.guess import SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
+from sim.sources.tables.cells import holds_lists
 from sim.sources.tables.table import Table
 
 DEFAULTS: Final = {"user": "user_id", "item": "item_id", "time": "ts"}
 """Columns of the roles that have one without a flag or a guess."""
-ROLES: Final = ("user", "item", "time", "action", "rating", "request", "shown", "clicked", "explode")
+ROLES: Final = ("user", "item", "time", "time_offset", "action", "rating", "request", "shown", "clicked", "explode")
 OF_RATINGS: Final = ("rating_as", "positive_from")
 """Flags that speak of a column of ratings, so that it is one where a column of actions is there as well."""
 
@@ -40,18 +43,20 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
-        found = guess(sample_of(table), taken(table, named), given.get("time_format"))
+        sample = sample_of(table)
+        found = guess(sample, taken(table, named), given.get("time_format"))
         own = _besides(found, named, rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
-        return Resolved(own | given, (said + _unread(found, own | given)).strip())
+        return Resolved(own | given, (said + _unread(found, sample, own | given)).strip())
     if (seen := recognised(table)) is not None:
         own = seen.flags_for(table)
         return Resolved(own | given, f"Recognised as {seen.name}: {seen.about}. It is read by {written(own)}.")
-    guessed = guess(sample_of(table), time_format=given.get("time_format"))
+    sample = sample_of(table)
+    guessed = guess(sample, time_format=given.get("time_format"))
     if not guessed.sure:
         return Resolved(given, "")
     own = guessed.rated_flags if rated else guessed.flags
-    return Resolved(own | given, f"Columns by their names: {written(own)}." + _unread(guessed, own | given))
+    return Resolved(own | given, f"Columns by their names: {written(own)}." + _unread(guessed, sample, own | given))
 
 
 def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
@@ -65,12 +70,22 @@ def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
     return named | {f"explode {name}": name for name in objects}
 
 
-def _unread(found: Guess, flags: Mapping[str, Any]) -> str:
-    """Return a sentence about a column of ratings that every row would be a click without; empty if there is none."""
-    rating = found.roles.get("rating")
-    if rating is None or rating.certainty == "sure" or {"action", "rating", "shown", "clicked"} & set(flags):
-        return ""
-    return f" Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
+def _unread(found: Guess, sample: pl.DataFrame, flags: Mapping[str, Any]) -> str:
+    """Return sentences about columns that are not read, and would make other events; empty if there are none."""
+    said = ""
+    acted = {"action", "rating", "shown", "clicked"} & set(flags)
+    rating, clock = found.roles.get("rating"), found.roles.get("time_offset")
+    if rating is not None and rating.certainty != "sure" and not acted:
+        said += f" Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
+    if clock is not None and clock.certainty != "sure" and "time_offset" not in flags:
+        said += f" Column {clock.column!r} is not read: {clock.why} (--time-offset)."
+    lists = [name for name in sample.columns if holds_lists(sample[name]) and any(word in name for word in SLATES)]
+    if lists and not {"shown", "explode"} & set(flags):
+        said += (
+            f" The lists {', '.join(lists)} are not read: --shown names those of slates, --clicked what was clicked "
+            "of them, --explode makes each element a row."
+        )
+    return said
 
 
 def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:

@@ -372,5 +372,5 @@ def _refuse_missing(owner: str, there: Sequence[str], wanted: Sequence[str]) -> 
         if missing not in there:
             raise SimError(
                 f"{owner} has no column {missing!r}; its columns are {', '.join(there)}. "
-                "Name yours by --user, --item, --time and --action or --rating; hstu inspect makes a guess."
+                "Name yours by --user, --item, --time and --action or --rating."
             )

@@ -67,6 +67,61 @@ def test_the_summary_is_of_what_the_line_replays(tmp_path: Path, inspected: Any)
     assert said.strip().splitlines()[-1].endswith("--drop-duplicates")
 
 
+@pytest.mark.parametrize(
+    "row",
+    [
+        lambda n: f"u{n // 4},i,{T + n // 4},{n}",  # another column tells them apart
+        lambda n: f"u{n // 8},i,2024-01-0{1 + n % 4},x",  # the same thing twice on a day
+        lambda n: f"u{n // 4},i,2024-01-01 10:00:00,x",  # in an hour
+    ],
+)
+def test_rows_that_may_be_events_of_their_own_are_not_proposed_to_be_dropped(
+    tmp_path: Path, inspected: Any, row: Any
+) -> None:
+    """Equal in what is read, but not in all columns, or with times too coarse to tell."""
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,ts,note\n" + "".join(row(n) + "\n" for n in range(40)))
+    said = inspected(str(path))
+    assert "rows equal another in every column that is read, and count as events of their own" in said
+    assert "--drop-duplicates" not in said.strip().splitlines()[-1]
+
+
+def test_the_role_of_a_column_that_a_flag_names_is_shown(tmp_path: Path, inspected: Any) -> None:
+    """As named; that of others as guessed."""
+    path = tmp_path / "log.csv"
+    path.write_text("who,item_id,date,time\na,b,2024-01-31,10:00:00\na,c,2024-01-31,11:00:00\n")
+    said = inspected(str(path), user="who")
+    roles = {line.split("│")[1].strip(): line.split("│")[6].strip() for line in said.splitlines() if "│" in line}
+    assert roles == {"who": "user, named", "item_id": "item, sure", "date": "time, sure", "time": "time-offset, sure"}
+    assert said.strip().splitlines()[-1].endswith("--time date --time-offset time --user who")
+
+
+def test_a_list_in_a_list_is_said_to_be_too_deep(tmp_path: Path, inspected: Any) -> None:
+    """No flag unfolds it, so none is proposed; with the outer one neither."""
+    path = tmp_path / "log.jsonl"
+    path.write_text(json.dumps({"user": "u", "ts": T, "orders": [{"id": 1, "lines": [{"sku": "a", "qty": 2}]}]}))
+    for flags in ({}, {"explode": "orders"}):
+        said = inspected(str(path), **flags)
+        assert "orders.lines is a list in each element of the list orders" in said
+        assert "Inspect again with --explode orders.lines" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("user~item~time\na~b~1700000000\n", "It has one column, as nothing that usually separates cells fits"),
+        ("user_id,item_id,moment\na,b,3~Jan~24 10:00\n", "perhaps 'moment' does, with cells such as '3~Jan~24 10:00'"),
+    ],
+)
+def test_what_looks_like_times_is_named(tmp_path: Path, inspected: Any, content: str, sentence: str) -> None:
+    """With the flag that reads it."""
+    path = tmp_path / "log.csv"
+    path.write_text(content)
+    said = inspected(str(path))
+    assert sentence in said
+    assert "nothing to replay" not in said
+
+
 def test_what_is_not_plain_is_asked_for(tmp_path: Path, inspected: Any) -> None:
     """A flag that is given decides, and the rest is guessed again."""
     path = tmp_path / "log.csv"
@@ -100,7 +155,7 @@ def test_lists_and_known_logs_are_shown(tmp_path: Path, inspected: Any) -> None:
     path = tmp_path / "log.jsonl"
     path.write_text('{"session": 1, "events": [{"aid": 2, "ts": 1661119200000, "type": "clicks"}]}\n')
     said = inspected(str(path))
-    assert "--explode or --shown" in said
+    assert "explode, named" in said
     assert "Recognised as otto" in said
     assert said.strip().splitlines()[-1].endswith("--action events.type --explode events")
 

@@ -145,7 +145,7 @@ def test_a_column_may_have_no_name(tmp_path: Path) -> None:
 NUMBERS = {"1999": 1999, "9.5": 9.5, "-0.25": -0.25, "1e3": 1000.0, "0": 0, "9" * 25: 1e25}
 
 
-@pytest.mark.parametrize("text", [*NUMBERS, "007", "1e400", "9" * 5000, "+1", "1_000", ".5", "٣", "1999 "])
+@pytest.mark.parametrize("text", [*NUMBERS, "007", "1e400", "9" * 5000, "+1", "1_000", ".5", "٣"])
 def test_a_text_that_is_a_plain_number_is_one(tmp_path: Path, text: str) -> None:
     """Alone and in lists, in any format; ids and titles stay texts."""
     row = {"item_id": "1", "title": "1984", "x": text, "list": [text, "b"]}
@@ -229,6 +229,37 @@ def test_what_a_catalogue_s_columns_became_is_said(
     (tmp_path / "items.csv").write_text(content)
     log = open_log([str(tmp_path / "log.csv")], {"items": str(tmp_path / "items.csv")} | flags)
     assert log.remarks[-2:] == ["The catalogue has 1 of the log's 1 items.", sentence]
+
+
+@pytest.mark.parametrize("column", ["ITEM_ID", "Item-Id", "itemid"])
+def test_names_of_a_catalogue_may_be_in_any_case(tmp_path: Path, column: str) -> None:
+    """As those of a log."""
+    assert records(tmp_path / "a.csv", f"{column},TITLE\na,Alien\n") == {
+        "a": {"item_id": "a", "ts": 0, "title": "Alien"}
+    }
+
+
+def test_blanks_around_texts_are_no_part_of_them(tmp_path: Path) -> None:
+    """Of titles and of features, of which one of blanks alone is none."""
+    row = {"item_id": "a", "title": " Alien ", "genre": "Horror | Sci-Fi ", "year": " 1979 ", "note": "  "}
+    for name, content in {"a.csv": ",".join(row) + "\n" + ",".join(row.values()), "a": pl.DataFrame([row])}.items():
+        assert records(tmp_path / name, content)["a"] == {
+            "item_id": "a", "ts": 0, "title": "Alien", "features": {"genre": ["Horror", "Sci-Fi"], "year": 1979},
+        }  # fmt: skip
+
+
+def test_files_of_a_catalogue_have_the_same_columns(tmp_path: Path) -> None:
+    """The sentence names the file and the column, and no flag of a log."""
+    (tmp_path / "a.csv").write_text("item_id,title\na,Alien\n")
+    (tmp_path / "b.csv").write_text("item_id\nb\n")
+    with pytest.raises(SimError, match=r"b.csv has no column 'title', which .*a.csv has; .* Its own are item_id.$"):
+        read_items(str(tmp_path), "item_id", 0)
+
+
+def test_a_column_that_may_hold_titles_is_proposed(tmp_path: Path) -> None:
+    """By its name, if few of its texts are there twice."""
+    (tmp_path / "a.csv").write_text("item_id,brand_name,product title\na,x,Alien\nb,x,Babe\nc,x,Cars\n")
+    assert "(--title 'product title')" in read_items(str(tmp_path / "a.csv"), "item_id", 0).remark
 
 
 def test_a_feature_that_json_has_no_number_for_is_none(tmp_path: Path) -> None:

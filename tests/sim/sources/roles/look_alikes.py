@@ -91,6 +91,24 @@ LOOK_ALIKES: dict[str, LookAlike] = {
         [("U13740", "N55689", "click", 1_573_808_122), ("U13741", "N100", "click", 1_573_851_667)],
         slates=2,
     ),
+    "ebnerd": LookAlike(
+        "behaviors.json",
+        objects(
+            *(
+                {
+                    "impression_id": n,
+                    "article_id": 9 if n else None,
+                    "impression_time": "2017-11-24T17:21:10",
+                    "article_ids_inview": [1, 2, 3],
+                    "article_ids_clicked": [2],
+                    "user_id": n,
+                }
+                for n in range(2)
+            )
+        ),
+        [("0", "2", "click", T), ("1", "2", "click", T)],
+        slates=2,
+    ),
     "kuairand": LookAlike(
         "log_standard.csv",
         lines(

@@ -1,9 +1,15 @@
 """Roles of columns by names and contents."""
 
+from datetime import date, time as clock, timedelta
+from pathlib import Path
+
 import polars as pl
 import pytest
 
-from sim.sources.roles.guess import guess
+from sim.errors import SimError
+from sim.sources.roles.guess import guess, sample_of
+from sim.sources.tables.settings import TableSettings
+from sim.sources.tables.table import open_table
 
 T = 1_700_000_000
 
@@ -106,3 +112,49 @@ def test_a_name_is_an_action_where_most_values_are_words_for_one(values: list[st
         columns = {"user_id": "1", "item_id": "2", "ts": T, "x.name" if name == "name" else "kind": values}
         flags = guess(frame(**columns)).flags
         assert flags.get("action") == (None if action is None else next(k for k, v in columns.items() if v == values))
+
+
+@pytest.mark.parametrize(
+    ("columns", "time", "offset"),
+    [
+        ({"date": "2024-01-31", "time": "10:00:00"}, "date", ("time", "sure")),
+        ({"date": "31.01.2024", "time": "10:00 PM"}, "date", ("time", "sure")),
+        ({"date": "2024-01-31", "hour": ["13", "0", "23"]}, "date", ("hour", "sure")),
+        ({"date": 20240131, "time": [103000, 0, 235959]}, "date", ("time", "sure")),
+        ({"date": date(2024, 1, 31), "time": clock(10)}, "date", ("time", "sure")),
+        ({"order_date": "2024-01-31", "order_time": "10:00"}, "order_date", ("order_time", "sure")),
+        ({"date": "2024-01-31", "time": "10:00:00", "hour": 10}, "date", ("time", "sure")),
+        ({"date": "2024-01-31", "opens": "10:00:00"}, "date", ("opens", "unsure")),
+        ({"date": "2024-01-31", "hour": 13, "event_hour": 14}, "date", ("hour", "unsure")),
+        ({"ts": T, "date": "2023-11-14", "hour": 22}, "ts", None),
+        ({"date": "2024-01-31 10:00:00", "hour": 10}, "date", None),
+        ({"date": "2024-01-31", "hour": 77}, "date", None),
+    ],
+)
+def test_a_date_and_a_time_of_the_day_are_one_time(
+    columns: dict[str, object], time: str, offset: tuple[str, str] | None
+) -> None:
+    """Where the one is whole days and the other is by its contents and its name what they lack."""
+    roles = guess(frame(user_id="1", item_id="2", **columns)).roles
+    assert roles["time"].column == time
+    found = roles.get("time_offset")
+    assert (found and (found.column, found.certainty)) == offset
+
+
+def test_a_column_that_is_mostly_empty_is_not_surely_a_role() -> None:
+    """Such as the page on which a slate was shown."""
+    assert not guess(frame(user_id="1", article_id=["9", None, ""], ts=T)).sure
+    assert guess(frame(user_id="1", article_id=["9", "8", ""], ts=T)).sure
+
+
+def test_a_duration_is_no_role() -> None:
+    """And no traceback."""
+    assert guess(frame(user_id="1", item_id="2", ts=T, dwell=timedelta(1))).sure
+
+
+def test_a_file_without_a_row_that_can_be_read_says_what_is_wrong(tmp_path: Path) -> None:
+    """With its first row."""
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,ts\n" + f"u,a,{T},\n" * 3)
+    with pytest.raises(SimError, match=r"no row that can be read; row 1 of .* is bad, more cells.* All 3 rows are bad"):
+        sample_of(open_table([str(path)], TableSettings()))

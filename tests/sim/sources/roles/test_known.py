@@ -7,9 +7,11 @@ import pytest
 from sim.errors import SimError
 from sim.log_flags import FLAGS
 from sim.sources.open_log import open_log
-from sim.sources.roles.known import known_log, names
+from sim.sources.roles.known import known_log, names, recognised
+from sim.sources.tables.settings import TableSettings
+from sim.sources.tables.table import open_table
 from tests.sim.sources.logs import events_of
-from tests.sim.sources.roles.look_alikes import LOOK_ALIKES
+from tests.sim.sources.roles.look_alikes import LOOK_ALIKES, kcat, objects
 
 PLAIN = "user_id,item_id,ts\n1,2,1700000000\n"
 
@@ -47,6 +49,19 @@ def test_mind_s_test_split_has_slates_without_labels(tmp_path: Path) -> None:
     assert [event["items"] for event in events_of(log)] == [["N55689", "N35729"]]
 
 
+def test_a_topic_of_others_is_not_ours(tmp_path: Path) -> None:
+    """kcat's envelope alone makes no record of this program."""
+    path = tmp_path / "clicks.json"
+    payload = {"user_id": "u", "item_id": "i", "ts": 1_700_000_000_000, "event_type": "view"}
+    path.write_text(objects(kcat("clicks", **payload), kcat("clicks", **payload)))
+    assert recognised(open_table([str(path)], TableSettings())) is None
+    flags = {"read_as": "kcat"}
+    with pytest.raises(
+        SimError, match=r"no row that can be replayed: 2 of 2 rows are bad .*payload.action is no action"
+    ):
+        open_log([str(path)], flags)
+
+
 def test_every_known_log_names_flags_that_there_are() -> None:
     """And says what it is."""
     for log in map(known_log, names()):
@@ -63,7 +78,10 @@ def test_a_log_of_ones_own_is_a_file(tmp_path: Path) -> None:
     path.write_text("wer,was,wann,x\nu,i,1700000000,j\n")
     assert open_log([str(path)], {"read_as": str(mine)}).table["item"].to_list() == ["i"]
     assert open_log([str(path)], {"read_as": str(mine), "item": "x"}).table["item"].to_list() == ["j"]
-    for content, sentence in (("[flags", "is no TOML"), ("flag = 1", "has the key 'flag'; known are about, either")):
+    for content, sentence in (
+        ("[flags", "is no TOML"),
+        ("flag = 1", "has the key 'flag'; known are about, any, "),
+    ):
         mine.write_text(content)
         with pytest.raises(SimError, match=sentence):
             open_log([str(path)], {"read_as": str(mine)})

@@ -105,3 +105,26 @@ def test_a_date_of_two_meanings_is_the_time_where_no_other_is(tmp_path: Path) ->
     log = log_of(tmp_path / "log.csv", content.replace("when", "note"), time_format="%d/%m/%Y %H:%M:%S")
     assert triples(log) == [("a", "b", 1_585_908_000)]
     assert triples(log_of(tmp_path / "log.csv", content)) == [("a", "b", T)]
+
+
+def test_times_of_the_day_are_read_or_named(tmp_path: Path) -> None:
+    """Beside dates, also where flags name those; partitions of days and hours too."""
+    content = "user_id,item_id,date,time\na,b,2024-01-31,10:00:00\n"
+    for flags in ({}, {"time": "date"}, {"user": "user_id"}):
+        log = log_of(tmp_path / "log.csv", content, **flags)
+        assert triples(log) == [("a", "b", 1_706_695_200)]
+        assert "--time-offset time" in log.remarks[0]
+    log = log_of(tmp_path / "log.csv", content.replace(",time", ",opens"))
+    assert triples(log) == [("a", "b", 1_706_659_200)]
+    assert "Column 'opens' is not read: it holds times of the day, and date dates (--time-offset)." in log.remarks[0]
+    folder = tmp_path / "log" / "dt=2024-01-31" / "hour=10"
+    folder.mkdir(parents=True)
+    (folder / "a.csv").write_text("user_id,item_id\na,b\n")
+    assert triples(open_log([str(tmp_path / "log")], {})) == [("a", "b", 1_706_695_200)]
+
+
+def test_lists_that_may_be_slates_are_named(tmp_path: Path) -> None:
+    """Where they are not read."""
+    content = f'{{"user_id": "u", "item_id": "a", "ts": {T}, "items_inview": ["a", "b"], "tags": ["x"]}}\n'
+    assert "The lists items_inview are not read: --shown names" in log_of(tmp_path / "log.jsonl", content).remarks[0]
+    assert "are not read" not in "".join(log_of(tmp_path / "log.jsonl", content, shown="items_inview").remarks)

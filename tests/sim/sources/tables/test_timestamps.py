@@ -3,7 +3,6 @@
 import re
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
-from zoneinfo import ZoneInfo
 
 import polars as pl
 import pytest
@@ -167,49 +166,6 @@ def test_what_may_be_days_of_excel_is_said() -> None:
     _, faults = TimeReader(TimeSettings("excel-days", zone="Europe/Berlin"), odd, "a.csv").read(odd)
     wrong = [any(fault.wrong[row] for fault in faults) for row in range(len(odd))]
     assert wrong == [False, True, True, True, True]
-
-
-AUTUMN = [datetime(2026, 10, 24, 22, tzinfo=UTC) + timedelta(minutes=5 * n) for n in range(60)]
-
-
-def read_by_clock(
-    ats: list[datetime], form: str, pieces: int = 1, zone: str = "Europe/Berlin"
-) -> tuple[list[int], TimeReader]:
-    """Read times as a clock shows them, in several columns one after another."""
-    clock = [at.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for at in ats]
-    column = pl.Series("t", [at.strftime(form) for at in clock] if form else clock)
-    reader = TimeReader(TimeSettings(zone=zone), column, "a.csv")
-    size = -(-len(column) // pieces)
-    parts = [reader.read(column[start : start + size])[0] for start in range(0, len(column), size)]
-    return pl.concat(parts).to_list(), reader
-
-
-@pytest.mark.parametrize("form", ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%d.%m.%Y %H:%M", ""])
-@pytest.mark.parametrize("pieces", [1, 2, 7, 60])
-def test_the_hour_that_occurs_twice_is_read_by_the_order_of_a_log_that_rises(form: str, pieces: int) -> None:
-    """In any writing, wherever the batches end; a little disorder does not count, nor do missing times."""
-    ats = [*AUTUMN[:30], AUTUMN[32], AUTUMN[30], AUTUMN[31], *AUTUMN[33:]]
-    ts_ms, reader = read_by_clock(ats, form, pieces)
-    assert ts_ms == [by_hand_ms(at) for at in ats]
-    assert (reader.local.repeated, reader.local.second) == (24, 12)
-
-
-@pytest.mark.parametrize("ats", [AUTUMN * 2, AUTUMN[::-1], AUTUMN[24:48] * 2, AUTUMN[:36]])
-def test_in_a_log_that_does_not_rise_the_repeated_hour_is_its_first_pass(ats: list[datetime]) -> None:
-    """Sorted by users, falling, or with nothing of the second pass; how many times may be wrong is known."""
-    ts_ms, reader = read_by_clock(ats, "%Y-%m-%d %H:%M:%S")
-    first = [at - timedelta(hours=AUTUMN[36] <= at < AUTUMN[48]) for at in ats]
-    assert ts_ms == [by_hand_ms(at) for at in first]
-    assert (reader.local.repeated, reader.local.second) == (sum(AUTUMN[24] <= at < AUTUMN[48] for at in ats), 0)
-
-
-def test_times_with_an_offset_and_in_utc_have_no_repeated_hour() -> None:
-    """Nothing is to be said of them."""
-    assert read_by_clock(AUTUMN, "", zone="UTC")[1].local.repeated == 0
-    texts = pl.Series("t", [at.isoformat() for at in AUTUMN])
-    reader = TimeReader(TimeSettings(zone="Europe/Berlin"), texts, "a.csv")
-    assert reader.read(texts)[0].to_list() == [by_hand_ms(at) for at in AUTUMN]
-    assert reader.local.repeated == 0
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,195 @@
+"""Whole slates in one row: the ids of a list or of a text, read as single ids are, and the rows that they become.
+
+a cell                        is
+a list, of any type of ids    its elements
+a1-0 b2-1                     ids with their labels, where no column has the clicked ones
+a|b;c,d e                     the ids between the first of | ; , and blank that the first rows have
+['a' 'b c'], ["a", 7], [1 2]  a list as Python, NumPy or JSON writes it
+empty, NULL, nan              no slate, no clicks
+"""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from sim.errors import SimError
+from sim.sources.tables.cells import NO_VALUES, Fault, are_whole, id_faults, ids_of, without_fraction
+
+_BETWEEN: Final = ("|", ";", ",", " ")  # what separates the ids of a slate in one text
+_LABELLED: Final = r"-[01]$"
+_TOKEN: Final = r"""'[^']*'|"[^"]*"|[^\s,;|\[\]'"]+"""
+_PARTS, _CLICKED, SHOWS = "\0parts", "\0clicked", "\0shows"
+
+
+class _Ids(NamedTuple):
+    """Ids of cells, one after another."""
+
+    owner: NDArray[np.intp]
+    """Row of each."""
+    texts: pl.Series
+
+
+class SlateReader:
+    """Reads the slates of rows.
+
+    Args:
+        shown: Column of slates.
+        clicked: Column of the items that were clicked, or None.
+        item: Column of the item of a row that is no slate, or None.
+        frames: The first rows.
+        owner: The log, for errors.
+
+    Raises:
+        SimError: The column holds lists of something else than ids.
+    """
+
+    def __init__(
+        self, shown: str, clicked: str | None, item: str | None, frames: Sequence[pl.DataFrame], owner: str
+    ) -> None:
+        self._shown, self._clicked, self._item = shown, clicked, item
+        for name in filter(None, (shown, clicked)):
+            for frame in frames:
+                inner = getattr(frame[name].dtype, "inner", None)
+                if frame[name].dtype == pl.Struct or (inner is not None and inner.is_nested()):
+                    raise SimError(f"Column {name!r} of {owner} holds objects, and a slate is a list of ids.")
+        self._between = " "
+        samples = [frame[shown] for frame in frames]
+        for sample in samples:
+            if sample.dtype == pl.String:
+                plain = sample.filter(~_is_list(sample).fill_null(False)).str.strip_chars()
+                self._between = next((each for each in _BETWEEN if plain.str.contains(each, literal=True).any()), " ")
+                break
+        ids = pl.concat([self._ids(sample).texts for sample in samples])
+        self.labelled = clicked is None and int(ids.str.contains(_LABELLED).sum()) * 2 > len(ids) > 0
+        others = [self._ids(frame[name]).texts for name in (clicked, item) if name for frame in frames]
+        self._whole = are_whole(pl.concat([ids, *others]))
+
+    def read(self, frame: pl.DataFrame, alone: pl.Series) -> tuple[pl.DataFrame, list[Fault]]:
+        """Return the items shown and clicked of each row, and its own item; and what is wrong with them.
+
+        Args:
+            frame: The rows.
+            alone: Whether a row says that its own item was shown, which is a slate of one.
+        """
+        nothing = pl.repeat(None, len(frame), dtype=pl.String, eager=True)
+        item = self._plain(ids_of(frame[self._item])) if self._item else nothing
+        item = item.set(item.str.to_lowercase().is_in(NO_VALUES).fill_null(False), None).alias("item")
+        parts, faults = self._lists(frame[self._shown])
+        empty = parts.list.len() == 0
+        if self._clicked is not None:
+            clicked, more = self._lists(frame[self._clicked], gaps=True)
+            mine = pl.select(pl.when(item.is_not_null()).then(pl.concat_list(item)).otherwise(pl.lit([]))).to_series()
+            strange = clicked.list.set_difference(mine.zip_with(empty, parts)).list.len() > 0
+            strange &= ~(empty & item.is_null())
+            faults += [*more, Fault(strange, self._clicked, "has items that were not shown")]
+        else:
+            clicked = pl.repeat([], len(frame), dtype=pl.List(pl.String), eager=True)
+        if self.labelled:
+            marked = parts.list.eval(pl.element().str.contains(_LABELLED)).list.all()
+            faults.append(Fault(~marked.fill_null(True), self._shown, "has items without -0 or -1 behind them"))
+        single = pl.select(pl.concat_list(item + ("-0" if self.labelled else ""))).to_series()
+        parts = single.zip_with(empty & alone & item.is_not_null(), parts)
+        if self._item is not None:
+            faults += id_faults(item.alias(self._item))[1:]
+        return pl.DataFrame({"item": item, _PARTS: parts, _CLICKED: clicked}), faults
+
+    def _plain(self, texts: pl.Series) -> pl.Series:
+        return without_fraction(texts) if self._whole else texts
+
+    def _lists(self, column: pl.Series, *, gaps: bool = False) -> tuple[pl.Series, list[Fault]]:
+        """Return the distinct ids of each cell, none for an empty one, and what is wrong with them."""
+        owner, texts = self._ids(column)
+        texts = self._plain(texts)
+        missing = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES).fill_null(False)
+        lone = pl.Series(np.bincount(owner, minlength=len(column))[owner] == 1)
+        faults = [
+            Fault(_rows_with(owner, fault.wrong & ~missing, len(column)), column.name, f"has one that {fault.reason}")
+            for fault in id_faults(texts)[1:]
+        ]
+        if not gaps:
+            wrong = _rows_with(owner, missing & ~lone, len(column))
+            faults.append(Fault(wrong, column.name, "has an item without an id"))
+        found = pl.DataFrame({"row": owner, "part": texts}).filter(~missing)
+        found = found.group_by("row", maintain_order=True).agg(pl.col("part").unique(maintain_order=True))
+        rows = pl.DataFrame({"row": np.arange(len(column))}).join(found, "row", "left", maintain_order="left")
+        empty = pl.lit([], dtype=pl.List(pl.String))
+        return rows.select(pl.col("part").fill_null(empty)).to_series().alias(column.name), faults
+
+    def _ids(self, column: pl.Series) -> _Ids:
+        """Return all ids of a column; those of lists that are missing are null."""
+        if isinstance(column.dtype, pl.Array):
+            column = column.arr.to_list()
+        if column.dtype == pl.String:
+            column = self._split(column)
+        if not isinstance(column.dtype, pl.List):
+            there = column.is_not_null()
+            return _Ids(np.flatnonzero(there), ids_of(column.filter(there)))
+        lengths = column.list.len().fill_null(0).to_numpy()
+        texts = ids_of(column.filter(pl.Series(lengths > 0)).explode())
+        return _Ids(np.repeat(np.arange(len(column)), lengths), texts)
+
+    def _split(self, column: pl.Series) -> pl.Series:
+        cells = column.str.strip_chars()
+        listed = _is_list(cells).fill_null(False)
+        quoted = listed & cells.str.contains(r"['\"]").fill_null(False)
+        commas = listed & ~quoted & cells.str.contains(",", literal=True).fill_null(False)
+        inside = cells.str.replace_all(r"[\[\]\"']", "").str.strip_chars()
+        parts = inside.str.split(self._between)
+        parts = inside.str.split(",").zip_with(commas, parts)
+        if (listed & ~commas).any():
+            parts = cells.str.extract_all(_TOKEN).zip_with(listed & ~commas, parts)
+        stripped = pl.element().str.strip_chars("'\"").str.strip_chars()
+        return parts.list.eval(stripped.filter(stripped != ""))
+
+
+def _is_list(cells: pl.Series) -> pl.Series:
+    return cells.str.contains(r"^\s*\[.*\]\s*$")
+
+
+def _rows_with(owner: NDArray[np.intp], wrong: pl.Series, rows: int) -> pl.Series:
+    found = np.zeros(rows, bool)
+    found[owner[wrong.fill_null(False).to_numpy()]] = True
+    return pl.Series(found)
+
+
+def is_slate() -> pl.Expr:
+    """Return whether a row of `SlateReader.read` has a slate."""
+    return pl.col(_PARTS).list.len() > 0
+
+
+def as_rows(rows: pl.DataFrame, *, labelled: bool, named: bool, same: bool) -> pl.DataFrame:
+    """Return a row for each shown item, with a click if it has one, and one for what a row says of its own item.
+
+    Args:
+        rows: The rows, with the columns of `SlateReader.read`.
+        labelled: Whether the label of an item stands behind it.
+        named: Whether a column says what was done to the row's own item.
+        same: Whether the item clicked is the row's own, so that its action is the click.
+    """
+    slates = rows.filter(is_slate())
+    made = pl.format("row-{}", pl.col("row") + 1)
+    own = slates.filter(named and not same and pl.col("item").is_not_null() & pl.col("action").is_not_null())
+    ids = pl.col(_PARTS).list.eval(pl.element().str.head(-2)) if labelled else pl.col(_PARTS)
+    own = own.filter(~((pl.col("action") == "click") & pl.col(_CLICKED).list.contains(pl.col("item"))))
+    in_slate = ids.list.contains(pl.col("item"))
+    own = own.with_columns(request=pl.coalesce("request", pl.when(in_slate).then(made)))
+    own_name = pl.col("action") if same else pl.lit(None, pl.String)
+    shown = slates.with_columns(request=pl.coalesce("request", made), own=own_name).drop("item", "action")
+    shown = shown.explode(_PARTS).rename({_PARTS: "item"})
+    item = pl.col("item")
+    clicked = item.str.ends_with("-1") if labelled else item.is_in(pl.col(_CLICKED))
+    name = pl.when(clicked).then(pl.coalesce("own", pl.lit("click")))
+    shown = shown.with_columns(
+        action=name, item=item.str.head(-2) if labelled else item, value=pl.lit(None, pl.Float64)
+    )
+    parts = (shown, True), (rows.filter(~is_slate()), False), (own, False)
+    columns = rows.columns
+    return pl.concat(
+        [
+            part.with_columns(pl.lit(shows).alias(SHOWS)).select(*(n for n in columns if n != _PARTS), SHOWS)
+            for part, shows in parts
+        ]
+    ).sort("row", maintain_order=True)
