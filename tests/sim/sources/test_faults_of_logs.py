@@ -339,7 +339,9 @@ def test_a_comma_that_may_mark_thousands_is_refused(tmp_path: Path) -> None:
 def test_blanks_between_thousands_are_named(tmp_path: Path, number: str) -> None:
     """Of any width, as are Swiss apostrophes; two numbers are none."""
     content = f"user_id;item_id;ts;rating\nu;a;{T};4\nu;b;{T + 1};{number}\nu;c;{T + 2};1 47\n"
-    with pytest.raises(SimError, match=r"1 × rating is no number; 1 × rating has blanks between its thousands: write none"):
+    with pytest.raises(
+        SimError, match=r"1 × rating is no number; 1 × rating has blanks between its thousands: write none"
+    ):
         log_of(tmp_path / "log.csv", content, rating="rating")
 
 
