@@ -139,7 +139,7 @@ class LogSummary:
     def _of_actions(self, negative_actions: Collection[str]) -> list[str]:
         named = [
             f"{name} {count:,} ({'no positive' if name in negative_actions else 'positive'})"
-            for name, count in self.actions.most_common(_MOST_ACTIONS)
+            for name, count in sorted(self.actions.items(), key=lambda each: (-each[1], each[0]))[:_MOST_ACTIONS]
         ]
         if (more := len(self.actions) - _MOST_ACTIONS) > 0:
             named.append(f"{more:,} more")
