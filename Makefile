@@ -10,14 +10,14 @@ PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 BENCHES := freshness serve ingest train encoder rank topk vocabulary stochastic_length time_bias defaults generator oracle ablation
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all chaos check reference bench clean
+.PHONY: help install demo test test-all chaos check reference docs bench clean
 
 help: ## Show this help
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[all,dev,docs]'
 	@touch $(STAMP)
 
 install: $(STAMP) ## Make .venv with everything in it
@@ -42,10 +42,14 @@ check: $(STAMP) ## Lint, format, types
 reference: $(STAMP) ## Write the pages of docs/reference from the code
 	$(BIN)/python -m tests.reference
 
+docs: $(STAMP) ## Build the pages as a static site in site/; links that lead nowhere fail
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "site/index.html: $(BIN)/python -m http.server --bind 127.0.0.1 --directory site 8080"
+
 bench: $(STAMP) ## Run the benchmarks, one after another; each prints its table (SAVE=folder keeps the figures)
 	for one in $(BENCHES); do $(BIN)/python bench/$$one.py $(if $(SAVE),--save $(SAVE)) || exit 1; done
 	PYTHON=$(BIN)/python bench/gpu.sh
 
 clean: ## Remove .venv and what tools leave behind
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -exec rm -rf {} +

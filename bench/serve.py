@@ -49,18 +49,18 @@ def environment(checkout: Path) -> dict[str, str]:
 
 
 @contextmanager
-def served(checkout: Path, folder: Path) -> Iterator[int]:
-    """Run a server of a checkout, and yield its port."""
+def served(checkout: Path, folder: Path, **settings: str) -> Iterator[tuple[int, int]]:
+    """Run a server of a checkout under settings of the environment, and yield its port and process id."""
     log = folder / "serve.log"
     with log.open("w") as out:
         command = [*hstu(), "serve", "--port", "0", "--data-dir", str(folder)]
-        process = subprocess.Popen(command, cwd=checkout, env=environment(checkout), stdout=out, stderr=out)
+        process = subprocess.Popen(command, cwd=checkout, env=environment(checkout) | settings, stdout=out, stderr=out)
         try:
             while not (found := re.search(r"http://127\.0\.0\.1:(\d+)", log.read_text())):
                 if process.poll() is not None:
                     raise SystemExit(log.read_text())
                 time.sleep(0.1)
-            yield int(found[1])
+            yield int(found[1]), process.pid
         finally:
             process.terminate()
             process.wait()
@@ -145,7 +145,7 @@ def main() -> None:
         for name, checkout in checkouts.items():
             folder = data.resolve() / name
             make_data(checkout, folder, given.events)
-            ports[name] = stack.enter_context(served(checkout, folder))
+            ports[name], _ = stack.enter_context(served(checkout, folder))
         print(f"{given.events:,} ratings, {given.turns} turns of {given.seconds:g} s; {machine()}")
         rows = measure(ports, given.seconds, given.turns)
     heads = ("server", "query", "clients", "answers/s", "p50 ms", "p99 ms", "max ms")

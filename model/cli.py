@@ -11,7 +11,7 @@ import typer
 from model.options import DataDir, Name, require
 from model.query.cli import Alias, query_app
 from model.query.context import ModelCliContext, settings_of
-from model.storage.cli import snapshots_app
+from model.snapshots.cli import snapshots_app
 
 
 def add_commands(app: typer.Typer) -> None:

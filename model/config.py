@@ -148,6 +148,15 @@ class TrainSettings(BaseModel):
     test_share: Annotated[float, MayChange] = Field(0.0, ge=0, le=1)
     """Share of the retrieval targets that are tested, drawn by a hash of their place in the log, the same for all
     trainers; 0: all up to 65,536 items, and half of them for every doubling beyond, so that a test costs the same."""
+    drift_boost: float = Field(1.0, ge=1, le=100)
+    """Learning rates after a drift alarm of `loss`, in multiples of the usual ones; 1: as ever (docs/drift.md)."""
+    drift_boost_steps: int = Field(500, ge=1)
+    """Micro-batches that are learned at such rates."""
+    drift_snapshot: Annotated[bool, MayChange] = False
+    """Whether a drift alarm makes a snapshot due at once."""
+    drift_hold_targets: Annotated[int, MayChange] = Field(0, ge=0)
+    """Most targets after a drift alarm for which the gate (`promote`) moves no alias, unless the model recovers before;
+    0: it judges as ever."""
     exclude_seen: bool = False
     """Whether tests leave out the items of the history that an example brings; a target among them is a miss."""
     popularity_half_life_d: float = Field(7.0, gt=0)

@@ -36,6 +36,8 @@ def line(name: str, window: int, share: float = 0.25, targets: int = 1000) -> di
         "evicted": 0,
         **counts,
         "drift": [],
+        "drift_recovering": False,
+        "test_share": 1.0,
         "retrieval": retrieval,
     }
 

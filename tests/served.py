@@ -39,6 +39,9 @@ class Memory:
         found = self.users.get(user)
         return None if found is None else found[-last:]
 
+    def first_users(self, most: int) -> list[str]:
+        return sorted(self.users, key=id_key)[:most]
+
     def close(self) -> None:
         self.closed = True
 

@@ -42,6 +42,7 @@ model.drift
 model.learning
 model.dashboard  model.serving  model.trainer
 model.serving.http  model.query
+model.snapshots
 model.cli
 sim.errors
 sim.config  sim.console  sim.log_flags

@@ -12,7 +12,7 @@ from model.evaluation.metrics import HEADLINE
 
 MOST: Final = 400  # points of a trainer; beyond, every other one is dropped
 METRICS: Final = (HEADLINE.key, "ndcg@10")  # of each point, behind the number of targets
-_COUNTS: Final = ("step", "targets", "event_ms", "loss", "items", "born", "wall_s")
+_COUNTS: Final = ("step", "targets", "event_ms", "loss", "test_share", "items", "born", "wall_s")
 Point = dict[str, Any]
 
 
@@ -77,6 +77,8 @@ def point_of(line: bytes) -> Point | None:
         more = {
             "died": entry["expired"] + entry["evicted"],
             "drift": [dict(one) for one in entry["drift"]],
+            "recovering": entry.get("drift_recovering", False),  # lines of before have neither
+            "test_share": entry.get("test_share", 1.0),
             "window": window,
         }
         return {**{name: entry[name] for name in _COUNTS}, **more}

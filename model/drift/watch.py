@@ -11,7 +11,7 @@ The targets are cut into blocks of BLOCK and more. Of each block there is one va
     gaps            PSI of the times between a user's last token and the request, in bins of powers of two of a second
 
 A Page-Hinkley test looks for a rise of each. Equal runs have equal alarms: only event time and order count. A
-checkpoint holds the state as JSON.
+checkpoint holds the state as JSON. After an alarm `recovery` follows the misses.
 """
 
 import math
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from model.drift.page_hinkley import PageHinkley
 from model.drift.population_stability import Reference
+from model.drift.recovery import Recovery
 from model.evaluation.prequential import MODEL, Outcome
 from stream.example import Example
 
@@ -52,6 +53,7 @@ class DriftWatch:
 
     def __init__(self) -> None:
         self.counts = dict.fromkeys(SIGNALS, 0)
+        self.recovery = Recovery()
         self._tests = {signal: PageHinkley(_LEAST_PSI) if signal in BINS else PageHinkley() for signal in SIGNALS}
         self._references = {signal: Reference(np.zeros(bins)) for signal, bins in BINS.items()}
         self._actions: dict[int, int] = {}  # bin of an action's key, in the order of their first targets
@@ -123,6 +125,7 @@ class DriftWatch:
             **{signal: self._references[signal].add(counts) for signal, counts in self._bins.items()},
         }
         self._begin()
+        before = self._tests["misses"].level
         found = [
             Alarm(signal, targets, event_ms, round(value, 6))
             for signal, value in values.items()
@@ -130,12 +133,21 @@ class DriftWatch:
         ]
         for alarm in found:
             self.counts[alarm.signal] += 1
+        if found:
+            self.recovery.begin(found[0].signal, targets, before)
+        elif values["misses"] is not None:
+            self.recovery.add(values["misses"])
         return found
+
+    def deciding(self, signal: str) -> dict[str, Any]:
+        """Return what decides the next alarms of a signal that has no bins, for a digest."""
+        return {"test": self._tests[signal].state(), **{k: self._sums[k] for k in ("targets", "losses", "steps")}}
 
     def state(self) -> dict[str, Any]:
         """Return everything, for a checkpoint."""
         return {
             "counts": dict(self.counts),
+            "recovery": self.recovery.state(),
             "tests": {signal: test.state() for signal, test in self._tests.items()},
             "references": {signal: reference.counts.tolist() for signal, reference in self._references.items()},
             "sums": dict(self._sums),
@@ -147,6 +159,7 @@ class DriftWatch:
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Replace everything by what a state holds."""
         self.counts, self._sums = dict(state["counts"]), dict(state["sums"])
+        self.recovery.load_state(state["recovery"])
         for signal, test in state["tests"].items():
             self._tests[signal].load_state(test)
         self._references = {signal: Reference(np.array(counts)) for signal, counts in state["references"].items()}

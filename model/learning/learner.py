@@ -11,11 +11,13 @@ P = retrieval targets of a micro-batch, N = its ranking targets. The steps of `L
     5. train: one AdamW step on the dense parameters and on the rows that were touched; then the baselines learn
     6. replay: further steps, each on examples drawn from the past, with dropout; then the micro-batch joins the past,
        and users who are forgotten leave it
+    7. watch: drift detectors look at the test and at the targets; an alarm may raise the rates of the next steps 5
 
 The result is a function of the settings and of the micro-batches in their order (on one device with one number of
 threads): random numbers are Philox, keyed by (seed, step), and have no state. Source: docs/design.md, Learner.
 """
 
+import json
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -40,6 +42,8 @@ from model.data.event_time import DAY_MS
 from model.data.stochastic_length import kept_tokens
 from model.data.vocabulary import Vocabulary
 from model.distributed.ranks import ALONE, Ranks
+from model.drift.rate_boost import BOOSTS, RateBoost
+from model.drift.watch import Alarm, DriftWatch
 from model.errors import ModelError
 from model.evaluation import sample
 from model.evaluation.prequential import Outcome, Prequential
@@ -71,6 +75,7 @@ class StepReport:
     outcome: Outcome | None  # None where it was not tested
     lookups: int = 0  # its targets, each of which looks for the row of its item
     hits: int = 0  # those that found one, before their items were admitted
+    alarms: Sequence[Alarm] = ()  # of drift, which it led to
 
 
 class Learner:
@@ -107,6 +112,7 @@ class Learner:
         )
         self._clicks = ClickFusion(model.rank_actions, fused=train.fuse_counts, logistic=baselines)
         self.metrics = Prequential(model.rank_actions, train.window_targets)
+        self.drift, self.boost = DriftWatch(), RateBoost(train.drift_boost, train.drift_boost_steps)
         self._past = ReplayBuffer(round(train.replay_mib * 2**20)) if train.replay_every else None
         self.test_s = 0.0  # CPU seconds of this process that step 4 took
         self.counts = dict.fromkeys(_COUNTS, 0)
@@ -160,13 +166,15 @@ class Learner:
             self._click(tested, taken.batch, learn=True)
         loss = self._train_on(trained, taken.answered) if trained is not None else math.nan  # 5
         tokens = len(taken.batch.tokens.keys)
+        alarms: Sequence[Alarm] = ()
         if learn:
             self._replay(examples)  # 6
             for name, count in zip(_COUNTS, (1, len(present), tokens), strict=True):
                 self.counts[name] += count
-        lookups = len(taken.batch.tokens.positions)
+            alarms = self._watch(present, outcome, loss, examples[-1].final_ms)  # 7
+        lookups, event_ms = len(taken.batch.tokens.positions), examples[-1].final_ms
         return StepReport(
-            *(self.counts["steps"], len(present), tokens, examples[-1].final_ms, loss, outcome, lookups, taken.hits)
+            *(self.counts["steps"], len(present), tokens, event_ms, loss, outcome, lookups, taken.hits, alarms)
         )
 
     def _check_lengths(self, examples: Sequence[Example]) -> None:
@@ -256,7 +264,7 @@ class Learner:
         return self.popularity, self._last_items
 
     def _train_on(self, trained: ForwardPass, answered: Questions) -> float:
-        value = self.weights.descend(trained.loss(self.train), trained.gathered)
+        value = self.weights.descend(trained.loss(self.train), trained.gathered, self.boost.take())
         known = np.flatnonzero(answered.targets >= 0)
         for baseline in self._baselines:
             baseline.learn(answered.part(known))
@@ -281,6 +289,22 @@ class Learner:
         dropout = Dropout(self.train.replay_input_dropout, self.train.replay_output_dropout, rng)
         replayed = ForwardPass(self.weights, batch, drawn, dropout)
         self.weights.descend(replayed.loss(self.train), replayed.gathered)
+
+    def _watch(
+        self, examples: Sequence[Example], outcome: Outcome | None, loss: float, event_ms: int
+    ) -> Sequence[Alarm]:
+        candidates = min(self.items.known, self.train.negatives)
+        found = self.drift.add(
+            *(examples, outcome, loss), candidates=candidates, targets=self.targets, event_ms=event_ms
+        )
+        if any(alarm.signal == BOOSTS for alarm in found):
+            self.boost.begin()
+        return found
+
+    @property
+    def targets(self) -> int:
+        """Number of targets tested."""
+        return max(self.metrics.targets, self.metrics.rank_targets)
 
     def recommend(self, examples: Sequence[Example], k: int) -> NDArray[np.int64]:
         """Return the rows of the k best candidates for each retrieval target's query, [P, k], -1 where there are fewer.
@@ -309,6 +333,8 @@ class Learner:
         if self.index.lives:
             digest_arrays(hasher, self.index.lives.state())
         hasher.update(str(self.counts).encode())
+        if self.boost.on:
+            hasher.update(json.dumps([self.boost.left, self.drift.deciding(BOOSTS)]).encode())
         return hasher.hexdigest()
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -322,6 +348,7 @@ class Learner:
             **prefixed("metrics.", self.metrics.state()),
             **prefixed("past.", self._past.state() if self._past is not None else {}),
             "counts": np.array([self.counts[name] for name in _COUNTS], np.int64),
+            "drift": np.frombuffer(json.dumps([self.boost.left, self.drift.state()]).encode(), np.uint8),
         }
 
     def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -336,6 +363,9 @@ class Learner:
         if self._past is not None:
             self._past.load_state(under("past.", arrays))
         self.counts = dict(zip(_COUNTS, arrays["counts"].tolist(), strict=True))
+        if "drift" in arrays:  # else the detectors begin anew
+            self.boost.left, watch = json.loads(arrays["drift"].tobytes())
+            self.drift.load_state(watch)
 
     def snapshot_arrays(self, at_ms: int) -> dict[str, Any]:
         """Return what queries need: weights without moments, and the time as of which popularity counts."""

@@ -30,8 +30,9 @@ class DenseAdamW:
             self.parameters.values(), lr=lr, betas=BETAS, eps=EPS, weight_decay=0.0, fused=True
         )
 
-    def step(self) -> None:
-        """Move the parameters against their gradients, then clear the gradients."""
+    def step(self, ratio: float = 1.0) -> None:
+        """Move the parameters against their gradients, at this multiple of the rate, then clear the gradients."""
+        self._adam.param_groups[0]["lr"] = self.lr * ratio
         self._adam.step()
         self._adam.zero_grad(set_to_none=True)
 

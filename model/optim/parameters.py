@@ -112,13 +112,14 @@ class Parameters:
             return np.where(items >= 0, self._table_row_V[items], -1)
         return items
 
-    def descend(self, loss: Tensor | None, gathered: Gathered) -> float:
+    def descend(self, loss: Tensor | None, gathered: Gathered, ratio: float = 1.0) -> float:
         """Take one AdamW step against the gradient of a loss of this pass, and return the loss.
 
         Args:
             loss: Of several ranks: this rank's part of it. None: there is nothing to train on; NaN is returned where
                 that is so on all ranks.
             gathered: The rows of the pass.
+            ratio: Multiple of the learning rates.
 
         Raises:
             DivergedError: The loss or its gradient is not finite; nothing has moved.
@@ -131,18 +132,19 @@ class Parameters:
         if not having:
             return math.nan
         self._refuse_divergence(value, gradient)
-        self.dense.step()
-        items = self._step_rows(self.items, gathered.items, self.ranks.sum_at_owners)
-        features = self._step_rows(self.features, gathered.features, self.ranks.sum_rows)
+        self.dense.step(ratio)
+        lr = self._embedding_lr * ratio
+        items = self._step_rows(self.items, gathered.items, self.ranks.sum_at_owners, lr)
+        features = self._step_rows(self.features, gathered.features, self.ranks.sum_rows, lr)
         self._units.moved(items, features)
         return value
 
-    def _step_rows(self, table: EmbeddingTable, rows: GatheredRows, summed: _SumRows) -> NDArray[np.int64]:
+    def _step_rows(self, table: EmbeddingTable, rows: GatheredRows, summed: _SumRows, lr: float) -> NDArray[np.int64]:
         """Take a step on the rows that lie here of those that any rank has a gradient of, and return them."""
         if rows.leaf.grad is None:
             return rows.distinct[:0]
         rows_U, grad_UD = summed(rows.rows, rows.leaf.grad)
-        table.step(rows_U, grad_UD, self._embedding_lr)
+        table.step(rows_U, grad_UD, lr)
         return rows.distinct if self.ranks.count == 1 else rows_U.cpu().numpy()
 
     def _refuse_divergence(self, loss: float, gradient: float) -> None:

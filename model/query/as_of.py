@@ -40,17 +40,17 @@ def snapshot_as_of(directory: Path, ts_ms: int) -> Path:
         ModelError: There is none; the sentence names the oldest that is kept.
     """
     manifests = list_snapshots(directory)
-    before = [manifest for manifest in manifests if _learned_ms(manifest) <= ts_ms]
+    before = [manifest for manifest in manifests if learned_ms(manifest) <= ts_ms]
     if before:
         return directory / before[-1].id
-    oldest = f"the oldest is of {when(_learned_ms(manifests[0]))}" if manifests else "there is none at all"
+    oldest = f"the oldest is of {when(learned_ms(manifests[0]))}" if manifests else "there is none at all"
     raise ModelError(
         f"No snapshot in {directory} is as old as {when(ts_ms)}; {oldest}. "
         "The setting train.keep_snapshots says how many are kept."
     )
 
 
-def _learned_ms(manifest: Manifest) -> int:
+def learned_ms(manifest: Manifest) -> int:
     """Return the time of the last example learned; the watermark of a log that has ended is the end of time."""
     return manifest.event_ms or manifest.watermark_ms
 

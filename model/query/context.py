@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     class OpenSequences(Sequences, Protocol):
         """Users' sequences that are closed after use."""
 
+        def first_users(self, most: int) -> list[str]:
+            """Return the users of this host's stores with the smallest keys."""
+
         def close(self) -> None:
             """Close the stores."""
 

@@ -5,7 +5,8 @@
 What is compared is HR@10 of the last window, each target tested before it was learned. A fall that the counts alone
 (`stack`) share in proportion is one of the stream, and no reason to keep an older model; any other is. Chance is two
 standard errors of a difference of independent shares: too wide for scorers of the same targets, so that a doubt
-promotes.
+promotes. A snapshot that its trainer made while it recovered from a drift is held whatever its figures
+(train.drift_hold_targets).
 """
 
 import json
@@ -59,6 +60,8 @@ def promote(directory: Path, alias: str, candidate: str, now_s: float) -> Decisi
 
 def judge(present: Manifest | None, candidate: Manifest) -> Decision:
     """Return whether a candidate may take the place of the present snapshot, and why."""
+    if candidate.hold:
+        return Decision(False, candidate.hold)
     new = _window(candidate)
     if new is None:
         return Decision(False, f"its window has fewer than {LEAST_TARGETS} targets, so nothing is known of it yet")

@@ -74,6 +74,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Tables "model" and "train"."""
     metrics: dict[str, Any] = {}
     """Prequential metrics at this moment."""
+    hold: str = ""
+    """Why the promotion gate holds it: a drift that the model has not recovered from; empty: it does not."""
     digests: dict[str, str] = {}
     """Hex digests of "sequences", "examples", "model"."""
     device: str = "cpu"

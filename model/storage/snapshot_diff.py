@@ -18,6 +18,21 @@ _HEADLINES: Final = re.compile(
 )
 
 
+class Churn(msgspec.Struct, frozen=True, kw_only=True):
+    """How the top ten of a panel of users change from snapshot a to snapshot b."""
+
+    users: int
+    """Of the panel."""
+    ts_ms: int
+    """Event time of the questions and of the last events of the histories."""
+    mean: float
+    """Share of b's items that a does not recommend, mean over the users."""
+    unchanged: int
+    """Users whose items are the same, in whatever order."""
+    replaced: int
+    """Users whose items are all others."""
+
+
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """From snapshot a to snapshot b; items are ids, in order of their rows in b."""
 
@@ -35,6 +50,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """Items withdrawn in a and not in b."""
     numbers: dict[str, _Pair]
     """Name → value in a, value in b: sizes, counts, and metrics."""
+    churn: Churn | None = None
+    """None where there is no panel."""
 
 
 def difference(a: Snapshot, b: Snapshot) -> Difference:

@@ -58,17 +58,22 @@ class Schedule:
 
     def __init__(self, every_s: float, clock: Callable[[], float]) -> None:
         self.stale = False  # something was learned since it was last done
+        self._hurried = False
         self._every_s, self._clock = every_s, clock
         self._last_s = clock()
 
     @property
     def due(self) -> bool:
         """Whether it is time."""
-        return self.stale and self._clock() - self._last_s >= self._every_s
+        return self.stale and (self._hurried or self._clock() - self._last_s >= self._every_s)
+
+    def hurry(self) -> None:
+        """Have it done as soon as possible."""
+        self._hurried = True
 
     def done(self) -> None:
         """Count from now on."""
-        self.stale, self._last_s = False, self._clock()
+        self.stale, self._hurried, self._last_s = False, False, self._clock()
 
 
 class Checkpointer:
@@ -332,6 +337,7 @@ class SnapshotWriter:
             rank_targets=learner.metrics.rank_targets,
             settings={"model": learner.model.model_dump(mode="json"), "train": settings.model_dump(mode="json")},
             metrics=learner.metrics.as_dict(),
+            hold=report.hold,
             digests=report.digests,
             device=learner.weights.device.type,
             threads=settings.threads,

@@ -46,6 +46,11 @@ _GAUGES: Final = {
     "waiting_records": ("waiting", "Records read and not yet learned."),
     "test_share": ("test_share", "Share of the retrieval targets that are tested."),
     "loss": ("loss", "Loss of the last micro-batch."),
+    "drift_boost_steps": (
+        "drift_boost_left",
+        "Micro-batches still to be learned at train.drift_boost times the rates.",
+    ),
+    "drift_recovering": ("drift_recovering", "1 from a drift alarm until the model misses no more than before it."),
 }
 _RANKING: Final = {
     "log_loss": "Log-loss.",

@@ -12,12 +12,12 @@ from typing import Any, Final
 import numpy as np
 from xxhash import xxh3_128_digest
 
-from model.drift.watch import Alarm, DriftWatch
+from model.drift.watch import Alarm
 from model.keys.lives import AGE, COUNTS
 from model.learning.learner import Learner, StepReport
 from model.trainer.inbox import Inbox
 from model.trainer.merge import Merge
-from stream.example import Example, content
+from stream.example import content
 
 _RATE_S: Final = 10.0  # over which tokens per second are averaged
 
@@ -84,23 +84,16 @@ class RunReport:
         self._loss: float | None = facts.get("loss")
         self._lookups, self._hits = facts.get("lookups", 0), facts.get("hits", 0)
         self._weights_from: dict[str, Any] | None = facts.get("weights_from")
-        self._drift = DriftWatch()
-        if "drift" in facts:
-            self._drift.load_state(facts["drift"])
         self.rate = TokenRate(clock, learner.counts["tokens"])
 
-    def note(self, step: StepReport, examples: Sequence[Example], messages: Iterable[bytes]) -> list[Alarm]:
-        """Take the report of a step, its examples in their order and their messages; return the alarms of drift."""
+    def note(self, step: StepReport, messages: Iterable[bytes]) -> None:
+        """Take the report of a step and the messages of its examples in their order."""
         self.event_ms = step.event_ms
         self._loss = step.loss if np.isfinite(step.loss) else None
         self._lookups, self._hits = self._lookups + step.lookups, self._hits + step.hits
         self.rate.add(self._learner.counts["tokens"])
         for message in messages:
             self._examples_digest = xxh3_128_digest(self._examples_digest + content(message))
-        candidates = min(self._learner.items.known, self._learner.train.negatives)
-        return self._drift.add(
-            *(examples, step.outcome, step.loss), candidates=candidates, targets=self.targets, event_ms=step.event_ms
-        )
 
     def facts(self) -> dict[str, Any]:
         """Return what a checkpoint keeps of this."""
@@ -111,13 +104,22 @@ class RunReport:
             "lookups": self._lookups,
             "hits": self._hits,
             "weights_from": self._weights_from,
-            "drift": self._drift.state(),
         }
 
     @property
     def targets(self) -> int:
         """Number of targets tested, by which the windows of metrics.jsonl are counted."""
-        return max(self._learner.metrics.targets, self._learner.metrics.rank_targets)
+        return self._learner.targets
+
+    @property
+    def hold(self) -> str:
+        """Why the gate is to hold a snapshot of this moment: a drift (train.drift_hold_targets); empty: it is not."""
+        most, recovery = self._learner.train.drift_hold_targets, self._learner.drift.recovery
+        if recovery.before is None or self.targets - recovery.targets >= most:
+            return ""
+        late = "unknown" if recovery.of_late is None else f"{1 - recovery.of_late:.3f}"
+        found = f"HR@10 {late} since, {1 - recovery.before.mean:.3f} before"
+        return f"{recovery.signal} rose at target {recovery.targets:,}, and the model has not recovered: {found}"
 
     @property
     def digests(self) -> dict[str, str]:
@@ -173,7 +175,9 @@ class RunReport:
             "withdrawn": int(learner.items.withdrawn.sum()),
             "features": len(learner.features),
             "collisions": learner.items.collisions + learner.features.collisions,
-            "drift_alarms": dict(self._drift.counts),
+            "drift_alarms": dict(learner.drift.counts),
+            "drift_recovering": learner.drift.recovery.waiting,
+            "drift_boost_left": learner.boost.left,
             **learner.metrics.as_dict(),
         }
 

@@ -20,6 +20,8 @@ from typing import Any, Final, NamedTuple
 
 from model.config import ModelSettings, TrainSettings
 from model.distributed.ranks import ALONE, Ranks
+from model.drift.rate_boost import BOOSTS
+from model.drift.watch import Alarm
 from model.errors import DivergedError, ModelError
 from model.learning.learner import Learner
 from model.learning.on_ranks import LeadingLearner
@@ -177,25 +179,36 @@ class Training:
     def _learn(self) -> None:
         examples, messages = zip(*(placed.value for placed in self.inbox.batch), strict=True)
         self._failed = True  # until all of it is done: half a step must not be kept
-        before = self._report.targets
+        before, recovering = self._report.targets, self.learner.drift.recovery.waiting
         self._report.rate.trim()  # a silence before this step does not count
         try:
             taken = self.learner.step(examples)
         except DivergedError as error:
             self._wait()  # for the checkpoint that is being written
             raise DivergedError(f"{error} {self._checkpoints.way_on()}") from error
-        alarms = self._report.note(taken, examples, messages)
+        self._report.note(taken, messages)
         self.inbox.batch.clear()
         self._failed = False
         self._learned()
         window = self.settings.window_targets
-        if alarms or _windows(before, window) < _windows(self._report.targets, window):
-            self._lines.append(self._report.line(alarms))
+        if taken.alarms or _windows(before, window) < _windows(self._report.targets, window):
+            self._lines.append(self._report.line(taken.alarms))
+        self._act_on(taken.alarms, recovering)
+
+    def _act_on(self, alarms: Sequence[Alarm], recovering: bool) -> None:
+        """Log what has drifted, what follows from it, and that a model that was recovering has recovered."""
         for alarm in alarms:
             _log.warning(
                 "Drift: %s of trainer %s has risen to %.4g, at target %d.",
                 *(alarm.signal, self.settings.name, alarm.value, alarm.targets),
             )
+        if alarms and self.settings.drift_snapshot:
+            self._snapshots.schedule.hurry()
+        if self.learner.boost.left and any(alarm.signal == BOOSTS for alarm in alarms):
+            ratio = self.settings.drift_boost
+            _log.warning("It learns at %g times its rates for %d micro-batches.", ratio, self.learner.boost.left)
+        if recovering and not self.learner.drift.recovery.waiting:
+            _log.warning("Trainer %s has recovered from drift, at target %d.", self.settings.name, self._report.targets)
 
     def _write_what_is_due(self) -> None:
         snapshots = self._snapshots

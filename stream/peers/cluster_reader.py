@@ -38,6 +38,9 @@ class Reader(Protocol):
     def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
         """Return the user's last tokens, None where the user is unknown."""
 
+    def first_users(self, most: int) -> list[str]:
+        """Return the users of this host's stores with the smallest keys."""
+
     def close(self) -> None:
         """Close them."""
 
@@ -85,6 +88,10 @@ class ClusterReader:
                 raise StoreError(f"Partition {number} is moving from the worker at {owner.url}; ask again.")
             owner, look = self._owners.find(number, until_s, look)
         return self._local.tokens(user, last)
+
+    def first_users(self, most: int) -> list[str]:
+        """Return the users of this host's stores with the smallest keys."""
+        return self._local.first_users(most)
 
     def close(self) -> None:
         """Close the stores, and stop following the workers."""

@@ -63,6 +63,22 @@ class SequenceReader:
             stored = _read(store, user, last)
         return stored.tokens(last)
 
+    def first_users(self, most: int) -> list[str]:
+        """Return the users of this host's stores with the smallest keys, in their order; those that only wait are not.
+
+        Raises:
+            StoreError: A store that is here cannot be read.
+        """
+        found: list[tuple[bytes, str]] = []
+        for number, lock in enumerate(self._locks):
+            if partition_path(self._data_dir, number).exists():
+                with lock:
+                    store = self._store(number)
+                    store.catch_up()
+                    pairs = list(store.scan(layout.USER, most=most))
+                found += [(key, layout.unpack(layout.USERS, key, data).text) for key, data in pairs]
+        return [text for _, text in sorted(found)[:most]]
+
     def _store(self, number: int) -> RocksStore:
         path = partition_path(self._data_dir, number)
         if not self._standbys:

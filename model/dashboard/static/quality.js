@@ -67,6 +67,11 @@ function alarms(state) {
 
 const alarmText = (one) => `${SIGNALS[one.signal] ?? one.signal} of ${one.trainer} at target ${count(one.targets)}, ${when(one.event_ms)}`;
 
+function recovering(state) {
+  const names = Object.keys(state.trainers).filter((trainer) => state.trainers[trainer].at(-1)?.recovering);
+  return names.length ? ` ${names.join(", ")} ${names.length > 1 ? "have" : "has"} not recovered yet.` : "";
+}
+
 export function drawQuality(state) {
   const own = firstOf(state), place = state.cursor ?? own.length - 1, here = own[place];
   const shown = scorers(state).filter((one) => !state.hidden.has(one.id));
@@ -74,13 +79,14 @@ export function drawQuality(state) {
     ...one, points: state.trainers[one.trainer].map((point) => ({ x: point.targets, ...valueOf(point, one.scorer, state.age, state.metric) })),
   }));
   const what = `${METRICS[state.metric]}, ${state.age === "all" ? "items of all ages" : `items ${AGES[state.age]}`}`;
-  byId("curve-caption").textContent = what;
+  const tested = here?.test_share < 1 ? `; ${(100 * here.test_share).toPrecision(3)}% of the targets are tested` : "";
+  byId("curve-caption").textContent = what + tested;
   lines(byId("curve"), {
     series, height: 290, marks: alarms(state).map((one) => ({ x: one.targets, text: `Drift: ${alarmText(one)}` })), cursor: here?.targets, xTitle: "targets tested", label: `${what}; the values are in the legend`,
     onMove: (x) => { state.cursor = placeOf(state, nearest(own, x)); state.redraw(); },
   });
   const last = alarms(state).slice(-3).reverse();
-  byId("drift").textContent = last.length ? `Drift alarms (red marks), ${count(alarms(state).length)} in all; the last: ${last.map(alarmText).join("; ")}.` : "";
+  byId("drift").textContent = last.length ? `Drift alarms (red marks), ${count(alarms(state).length)} in all; the last: ${last.map(alarmText).join("; ")}.${recovering(state)}` : "";
   const cursor = byId("cursor");
   cursor.max = Math.max(0, own.length - 1);
   cursor.value = place;

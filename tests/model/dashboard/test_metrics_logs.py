@@ -64,4 +64,5 @@ def test_a_point_is_small() -> None:
     assert set(point_of(b"{}") or {}) == set()
     point = point_of(json.dumps(line("silu", 1)).encode())
     assert point is not None
-    assert set(point) == {"step", "targets", "event_ms", "loss", "items", "born", "died", "drift", "wall_s", "window"}
+    counts = {"step", "targets", "test_share", "event_ms", "loss", "items", "born", "died", "wall_s"}
+    assert set(point) == counts | {"drift", "recovering", "window"}

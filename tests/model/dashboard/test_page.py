@@ -65,9 +65,14 @@ def test_it_shows_what_is_there_and_what_comes(address: str, tmp_path: Path) -> 
         until(lambda: "The score" in read("#answer"), "no reasons came")
         assert "Without this event" in read("#answer")
         alarm = {"signal": "misses", "targets": 3800, "event_ms": 1_700_000_000_000, "value": 0.9}
-        write_lines(tmp_path, "silu", line("silu", 4, share=0.75) | {"drift": [alarm]})
+        write_lines(
+            tmp_path,
+            "silu",
+            line("silu", 4, share=0.75) | {"drift": [alarm], "drift_recovering": True, "test_share": 0.125},
+        )
         until(lambda: "HR@10, silu0.750" in read("#figures"), "the new window is not shown")
-        assert "misses of silu at target 3,800, 2023-11-14 22:13" in read("#drift")
+        assert "misses of silu at target 3,800, 2023-11-14 22:13. silu has not recovered yet." in read("#drift")
+        assert read("#curve-caption") == "HR@10, items of all ages; 12.5% of the targets are tested"
         assert len(driver.find_elements("css selector", "#curve .drift")) == 1
         assert "silu less softmax" in read("#gap-caption")
         assert "answers" in read("#snapshot-table")

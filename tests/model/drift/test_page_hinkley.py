@@ -40,6 +40,17 @@ def test_the_first_values_and_constant_ones_are_none() -> None:
     assert alarms(np.full(500, 0.25)) == []
 
 
+def test_a_second_rise_is_found_though_the_first_takes_time_to_fade() -> None:
+    """What follows an alarm is no reference: of two rises that fade alike the second is found nearly as often."""
+    rng, at = np.random.default_rng(3), np.arange(90)
+    faded = sum(np.where(at >= start, 1 + 2 * np.exp(-np.maximum(at - start, 0) / 8), 0) for start in (25, 65))
+    found = [alarms(row + faded) for row in rng.normal(0, 1, (300, 90))]
+    after = [[any(start <= each < start + 10 for each in row) for start in (25, 65)] for row in found]
+    first, both = sum(one for one, _ in after), sum(one and two for one, two in after)
+    assert first > 0.85 * len(found)
+    assert both > 0.8 * first
+
+
 @pytest.mark.parametrize("at", [3, 60])
 def test_the_state_is_all_there_is(at: int) -> None:
     """A detector that goes through JSON goes on with the same alarms."""

@@ -49,6 +49,20 @@ def test_a_step_moves_what_has_a_gradient_and_nothing_else() -> None:
     assert torch.equal(weights.unit_items(6), unit(weights.items.rows))
 
 
+def test_a_ratio_multiplies_both_rates() -> None:
+    """For this step alone; dense weights and rows alike move three times as far."""
+    moved = []
+    for ratio in (1.0, 3.0):
+        weights = grown()
+        rows, start = weights.items.rows.clone(), weights.recommender.start.data.clone()
+        gathered = weights.gather(np.array([1]), np.array([0]))
+        weights.descend(gathered.items.leaf.sum() + weights.recommender.start.sum(), gathered, ratio)
+        moved.append((weights.items.rows - rows, weights.recommender.start.data - start))
+        assert weights.dense.lr == TRAIN.learning_rate
+    for once, thrice in zip(*moved, strict=True):
+        torch.testing.assert_close(thrice, 3 * once)
+
+
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_a_diverged_loss_moves_nothing(factor: float) -> None:
     """The sentence names the loss and what to lower."""

@@ -25,6 +25,8 @@ from tests.runs import LOGS, MODEL, TRAIN, run, start
 
 # Every setting of [train] is here or is marked MayChange in model/config.py, so that a new one has to say which it is.
 DECIDING = {
+    "drift_boost",
+    "drift_boost_steps",
     *("threads", "seed", "batch_examples", "learning_rate", "embedding_rate_ratio", "negatives", "noise_odds"),
     *("replay_every", "replay_examples", "replay_input_dropout", "replay_output_dropout", "replay_mib"),
     *("rank_weight", "stochastic_length_alpha"),

@@ -341,3 +341,55 @@ def test_a_disk_that_is_full_beside_the_training_stops_it(tmp_path: Path, monkey
         with pytest.raises(ModelError, match=r"No checkpoint could be written.*No space left on device"):
             run(training, after_step=lambda step: training._wait() is not None)
     training.close()
+
+
+@pytest.fixture
+def nervous(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have drift detectors that raise alarms on a short log."""
+    monkeypatch.setattr("model.drift.watch.BLOCK", 10)
+    for constant, value in (("WARM_UP", 2), ("SETTLE", 0), ("WARM_UP_AGAIN", 2), ("SLACK", 0.0), ("LIMIT", 0.2)):
+        monkeypatch.setattr(f"model.drift.page_hinkley.{constant}", value)
+
+
+BOOST: dict[str, Any] = {"drift_boost": 4.0, "drift_boost_steps": 2}
+
+
+@pytest.mark.usefixtures("nervous")
+def test_a_rate_boost_is_a_function_of_the_examples(tmp_path: Path, whole: tuple[Any, ...]) -> None:
+    """It moves bits, and says so; killed at any step, and with its tests sampled, a run ends with the same ones."""
+    first = start(tmp_path / "run", **BOOST)
+    left = []
+
+    def keep(step: int) -> bool:
+        first.checkpoint()
+        left.append(first.report["drift_boost_left"])
+        if step in (4, 6, 8):
+            shutil.copytree(tmp_path / "run", tmp_path / f"after {step}")
+        return False
+
+    run(first, after_step=keep)
+    assert {0, 1, 2} == set(left)
+    assert first.digests["model"] != whole[0]["model"]
+    assert first.digests["examples"] == whole[0]["examples"]
+    for step in (4, 6, 8):
+        again = start(tmp_path / f"after {step}", **BOOST)
+        assert run(again).digests == first.digests
+        assert lines(tmp_path / f"after {step}") == lines(tmp_path / "run")
+    assert run(start(tmp_path / "sampled", **BOOST, test_share=0.3)).digests == first.digests
+
+
+@pytest.mark.usefixtures("nervous")
+def test_an_alarm_alone_moves_no_bit(tmp_path: Path, whole: tuple[Any, ...], caplog: pytest.LogCaptureFixture) -> None:
+    """By default it is a line and a count; an early snapshot and a hold of promotion change no bit either."""
+    training = run(start(tmp_path / "default"))
+    assert training.digests == whole[0]
+    assert sum(training.report["drift_alarms"].values()) > 0
+    assert len(list_snapshots(tmp_path / "default" / "snapshots" / "silu")) == 1  # the last
+    acting = run(start(tmp_path / "acting", drift_snapshot=True, drift_hold_targets=10**6, promote="champion"))
+    assert acting.digests == whole[0]
+    folder = tmp_path / "acting" / "snapshots" / "silu"
+    steps = {line["step"] for line in lines(tmp_path / "acting") if line["drift"]}
+    made = {each.step: each for each in list_snapshots(folder)}
+    assert steps <= made.keys()
+    assert all("and the model has not recovered: HR@10 unknown since" in made[step].hold for step in steps)
+    assert f"{made[min(steps)].id} is not the champion: {made[min(steps)].hold}." in caplog.text

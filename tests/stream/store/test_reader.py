@@ -39,6 +39,30 @@ def test_a_reader_sees_what_a_running_worker_writes(tmp_path: Path) -> None:
     partition.close()
 
 
+def test_users_come_by_their_keys(tmp_path: Path) -> None:
+    """Over all partitions that are here, the smallest keys first; a partition elsewhere is left out."""
+    settings = StreamSettings(partitions=3, lateness_s=0)
+    users = [f"u{i}" for i in range(20)]
+    homes = {user: partition_of(user.encode(), 3) for user in users}
+    for number in (0, 1):
+        partition = Partition(open_store(partition_path(tmp_path, number)), number, settings)
+        own = [user for user in users if homes[user] == number]
+        events = [Record(offset, wire(action(user, "i", 1000 + offset))) for offset, user in enumerate(own)]
+        partition.handle(SourceTopic.ACTIONS, events)
+        for topic, offset in (
+            (SourceTopic.ACTIONS, len(own)),
+            (SourceTopic.IMPRESSIONS, 0),
+            (SourceTopic.ATTRIBUTES, 0),
+        ):
+            partition.handle(topic, [Record(offset, wire({"watermark": 9000}))])
+        partition.close()
+    reader = SequenceReader(tmp_path, settings)
+    here = sorted((user for user in users if homes[user] < 2), key=id_key)
+    assert reader.first_users(100) == here
+    assert reader.first_users(3) == here[:3]
+    reader.close()
+
+
 def test_a_reader_follows_a_store_that_was_rebuilt(tmp_path: Path) -> None:
     """While the folder is gone there is no store; afterwards answers come from the new one, not from deleted files."""
     settings, path = StreamSettings(partitions=1), partition_path(tmp_path, 0)

@@ -3,6 +3,7 @@
 Only typer is imported here; a command imports what it needs when it runs.
 """
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -11,7 +12,9 @@ import typer
 from model.options import DataDir, Json, ModelCliSettings, Name, snapshots_directory
 
 if TYPE_CHECKING:
-    from model.storage.snapshot import Manifest
+    from model.query.context import ModelCliContext
+    from model.storage.snapshot import Manifest, Snapshot
+    from model.storage.snapshot_diff import Churn
 
 STALE_S: Final = 600.0  # age of the newest snapshot from which it is named
 
@@ -152,18 +155,23 @@ def diff(
     a: Annotated[str, typer.Argument(help="Id or alias.")],
     b: Annotated[str, typer.Argument(help="Id or alias.")],
     all_: Annotated[bool, typer.Option("--all", help="Every metric of every scorer, and every item.")] = False,
+    panel: Annotated[int, typer.Option("--panel", min=0, help="Users whose top ten are compared; 0: none.")] = 100,
     as_json: Json = False,
     name: Name = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Compare two snapshots: births, withdrawals, sizes, metrics."""
+    """Compare two snapshots: births, withdrawals, sizes, metrics, and the top ten of a panel of users."""
+    from msgspec.structs import replace
+
     from model.storage.aliases import resolve
     from model.storage.snapshot import load_snapshot
     from model.storage.snapshot_diff import difference, in_short
     from model.terminal import show_notes, show_table
 
     directory = _directory(ctx, name, data_dir)
-    found = difference(*(load_snapshot(resolve(directory, snapshot)) for snapshot in (a, b)))
+    pair = [load_snapshot(resolve(directory, snapshot)) for snapshot in (a, b)]
+    changed, why_none = _churn(ctx, pair, panel, name, data_dir) if panel else (None, None)
+    found = replace(difference(*pair), churn=changed)
     if as_json:
         _print_json(found)
         return
@@ -179,8 +187,33 @@ def diff(
         most = len(items) if all_ else 20
         more = f" and {len(items) - most} more" if len(items) > most else ""
         show_notes(f"{len(items)} items {verb}" + (f": {', '.join(items[:most])}{more}." if items else "."))
+    show_notes(_churn_text(found.churn) if found.churn else why_none)
     if len(shown) < len(found.numbers):
         show_notes(f"{len(found.numbers) - len(shown)} more figures: --all.")
+
+
+def _churn(
+    ctx: typer.Context, pair: list["Snapshot"], panel: int, name: str | None, data_dir: Path | None
+) -> tuple["Churn | None", str | None]:
+    """Return the churn of a panel, or a sentence why there is none."""
+    from model.errors import ModelError
+    from model.snapshots.churn import churn
+
+    context: ModelCliContext = ctx.obj
+    with closing(context.sequences(context.load({"serve.name": name, "data_dir": data_dir}))) as sequences:
+        try:
+            return churn(pair[0], pair[1], sequences, panel), None
+        except ModelError as error:
+            return None, f"No panel of users: {str(error).rstrip('.')}."
+
+
+def _churn_text(churn: "Churn") -> str:
+    from model.terminal import when
+
+    return (
+        f"Top 10 of {churn.users:,} users with their events up to {when(churn.ts_ms)}: {churn.mean:.0%} of the items "
+        f"are others; {churn.unchanged:,} users keep all, {churn.replaced:,} none."
+    )
 
 
 @snapshots_app.command("alias")

@@ -8,8 +8,9 @@ import pytest
 from model.errors import ModelError
 from model.storage.aliases import LATEST, find
 from model.storage.checkpoint import say_farewell
-from tests.model.commands import Run, ids
+from tests.model.commands import Context, Run, ids
 from tests.model.storage.test_delta_log import Chain
+from tests.served import NOW_MS, tokens_of
 
 
 def test_the_list_shows_all_with_their_aliases(run: Run, directory: Path) -> None:
@@ -52,6 +53,25 @@ def test_diff_prints_births_withdrawals_and_metrics(run: Run, directory: Path) -
     assert "model.hr@10" not in result.stdout
     assert "1 more figures: --all." in result.stderr
     assert "model.hr@10\t0.1000\t0.3000\t0.2000" in run("snapshots", "diff", first, LATEST, "--all").stdout
+
+
+def test_diff_has_the_churn_of_a_panel(run: Run, directory: Path, context: Context) -> None:
+    """Of the users of this host with their events that the earlier one had learned; without any it says why."""
+    first = ids(directory)[0]
+    context.memory.users = {f"u{i}": tokens_of("i1 click", f"i{i} like", end_ms=NOW_MS - 60_000) for i in range(9)}
+    context.memory.users["new"] = tokens_of("i1", end_ms=2 * NOW_MS)
+    context.memory.users["far"] = tokens_of("x1 click", end_ms=NOW_MS)
+    churn = json.loads(run("snapshots", "diff", first, LATEST, "--json").stdout)["churn"]
+    assert (churn["users"], churn["ts_ms"]) == (10, NOW_MS - 60_000)
+    assert 0 < churn["mean"] < 1
+    assert churn["unchanged"] + churn["replaced"] < 10
+    words = f"{churn['mean']:.0%} of the items are others; {churn['unchanged']} users keep all"
+    assert words in run("snapshots", "diff", first, LATEST).stderr
+    same = json.loads(run("snapshots", "diff", LATEST, LATEST, "--json", "--panel", "4").stdout)["churn"]
+    assert (same["users"], same["mean"], same["unchanged"]) == (4, 0, 4)
+    assert json.loads(run("snapshots", "diff", first, LATEST, "--json", "--panel", "0").stdout)["churn"] is None
+    context.memory.users = {}
+    assert "No panel of users: no store on this host has a user" in run("snapshots", "diff", first, LATEST).stderr
 
 
 def test_aliases_move_and_roll_back(run: Run, directory: Path) -> None:

@@ -1,0 +1,1 @@
+"""The verb `hstu snapshots`: what snapshots there are, and how two of them differ."""
