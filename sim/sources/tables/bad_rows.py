@@ -9,7 +9,7 @@ import msgspec
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.batch import RAGGED, ROW, BadRow
+from sim.sources.tables.batch import ROW, BadRow
 from sim.sources.tables.cells import Fault
 from sim.sources.tables.table import AnyFile
 
@@ -52,14 +52,12 @@ class BadRows:
         self._limit = SkipLimit(skip)
         self._wanted = skip is not None
         self._first = ""
-        self._ragged = 0
         self._out: IO[bytes] | None = path.open("ab" if more else "wb") if path and self._wanted else None
 
     def add(self, file: AnyFile, rows: Sequence[BadRow]) -> None:
         """Note rows that the table could not cut into cells."""
         for bad in rows:
             self.counts[bad.reason] += bad.rows
-            self._ragged += bad.rows * int(bad.reason.startswith(RAGGED))
             if self._out:
                 self._write(file, bad.row, bad.reason, bad.content)
             if not self._first:
@@ -118,11 +116,6 @@ class BadRows:
         bad = self.counts.total()
         if self._limit.allows(bad, rows):
             return
-        if bad == rows and self._ragged == bad:
-            raise SimError(
-                f"{self._first}. No row has as many cells as the first line: is the separator another (--separator), "
-                "are cells with it in them not quoted, or does a line stand before the header?"
-            )
         raise SimError(
             f"{self._first}; mend or remove the row. {bad:,} of {rows:,} rows are bad ({self.kinds}): "
             f"--skip-bad {bad} leaves them out, --bad-rows FILE keeps them."

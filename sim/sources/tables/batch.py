@@ -8,9 +8,6 @@ BATCH_ROWS: Final = 200_000
 ROW: Final = "\0row"
 """Column of a batch: the number of each row in its file, from 1, a header not counted."""
 
-RAGGED: Final = ("more cells than", "fewer cells than")
-"""How the reason of a row begins that has another number of cells than there are columns."""
-
 
 class BadRow(NamedTuple):
     """A row that cannot be read."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.batch import RAGGED, ROW, BadRow, Batch
+from sim.sources.tables.batch import ROW, BadRow, Batch
 from sim.sources.tables.plain_text import BOM, ESCAPED_QUOTE, PlainText
 from sim.sources.tables.settings import NO_QUOTE, TableSettings
 
@@ -205,7 +205,7 @@ def _unquoted(text: PlainText, dialect: Dialect, columns: Sequence[str], size: i
 
 
 def _ragged(row: int, line: str, cells: int, width: int) -> BadRow:
-    return BadRow(row, f"{RAGGED[cells < width]} the {width} columns", line)
+    return BadRow(row, f"{'more' if cells > width else 'fewer'} cells than the {width} columns", line)
 
 
 def _quoted(text: PlainText, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:

@@ -281,7 +281,7 @@ def _for_polars(texts: pl.Series, form: str) -> tuple[pl.Series, str]:
     elif form in FORMATS:
         form = form.replace("%S", "%S%.f")
     if "%z" in form:
-        texts = texts.str.replace(r"\b(UTC|GMT|Z)\b", "+0000")
+        texts = texts.str.replace(r"\b(UTC|GMT)\b|Z$", "+0000")
     if ("%H" in form or "%I" in form) and "%M" not in form:
         texts, form = texts + " 00", form + " %M"
     return texts, form.replace(".%f", "%.f")

@@ -208,6 +208,8 @@ def test_an_offset_in_a_text_counts_beside_a_zone() -> None:
     """UTC in a text is UTC, whatever --time-zone says of times without."""
     written = pl.Series("t", ["Wed Jan 31 10:00:00 UTC 2024"])
     assert read(written, TimeSettings(zone="Asia/Tokyo"))[0] == read(pl.Series("t", ["2024-01-31 10:00"]))[0]
+    written, form = pl.Series("t", ["2024/01/31T10:00:00Z", "2024/01/31T11:00:00+01:00"]), "%Y/%m/%dT%H:%M:%S%z"
+    assert read(written, TimeSettings(format=form, zone="Asia/Tokyo"))[0] == [1_706_695_200_000] * 2
 
 
 @pytest.mark.parametrize("written", ["01-02-2024", "1/2/24 10:00", "03/04/2020"])
