@@ -23,7 +23,7 @@ import polars as pl
 
 from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
-from sim.sources.rows.actions import ActionReader
+from sim.sources.rows.actions import NO_LABEL, ActionReader
 from sim.sources.rows.slates import SHOWS, SlateReader, as_rows, is_slate
 from sim.sources.rows.times import RowTimes
 from sim.sources.tables.bad_rows import BadRows
@@ -166,8 +166,9 @@ class LogRows:
             ]
         idle = ~acted & ~rows[SHOWS] & rows["request"].is_null()
         column = settings.action or settings.rating or settings.item
+        reason = NO_LABEL if self.actions.by_label else "is no action"
         more = "" if settings.request is None else ", and the row has no request either"
-        return [Fault(idle, column, f"is no action{more}")]
+        return [Fault(idle, column, reason + more)]
 
     def _placed(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Return rows with a request of their own where they were shown by themselves, and whole slates as rows."""

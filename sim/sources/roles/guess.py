@@ -50,8 +50,11 @@ _VERBS: Final = (
     r"(^|[^a-z])(view|click|cart|basket|order|purchase|buy|play|like|watch|search|checkout|wish|skip|share|read|visit|"
     r"open|impression|download|listen|scroll|rate|save)(s|d|ed|ing)?($|[^a-z])"
 )
+_OF_DAYS: Final = ("day", "date", "dt")
 _SHOWN: Final = 80  # characters of a row in a sentence
 _MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
+_KCAT: Final = {"topic", "partition", "offset", "tstype", "ts"}
+"""Columns of kcat's envelope, around records whose own columns have the roles."""
 SLATES: Final = ("inview", "shown", "clicked", "impressions", "slate", "exposed", "displayed", "candidates")
 """Words in the names of columns of lists that hold slates, or what was clicked of them."""
 
@@ -118,6 +121,8 @@ def guess(
     """
     settings = TimeSettings(format=time_format)
     scalar = [name for name in sample.columns if name not in named.values() and not holds_lists(sample[name])]
+    if set(sample.columns) >= _KCAT and any(name.startswith("payload.") for name in scalar):
+        scalar = [name for name in scalar if name.startswith("payload.")]
     roles = _times(sample, scalar, named, settings)
     left = [name for name in scalar if name not in {role.column for role in roles.values()}]
     for role in ("action", "rating"):
@@ -221,6 +226,8 @@ def _times(
             found = _time(sample, columns, settings)
         if found is None:
             return {}
+        if _plain(found.column) in _OF_DAYS and not _is_epoch_or_date(sample[found.column], settings):
+            found = Role(found.column, "unsure", "its name is one of dates, but its values are small numbers")
         roles["time"], dates = found, found.column
         clocks.pop(found.column, None)
     if "time_offset" in named or dates is None or not clocks or not _are_dates(sample[dates], settings):

@@ -30,6 +30,9 @@ _PAIRS: Final = (  # labels beside those of 0 and 1: not clicked, clicked
 _NEGATIONS: Final = (*NEGATIVE_LABELS, *(no for no, _ in _PAIRS), "-1", "no_action", "not_click", "unclicked")
 
 
+NO_LABEL: Final = "is no label, 0 or 1, as the first rows have"
+
+
 class Actions(NamedTuple):
     """What rows say, [rows]."""
 
@@ -98,7 +101,7 @@ class ActionReader:
         clicked = small.is_in(self._positive).fill_null(False)
         labelled = clicked | small.is_in(self._negative).fill_null(False) | (missing if self.blank_is_no else no)
         names = pl.select(pl.when(clicked).then(pl.lit("click"))).to_series()
-        fault = Fault(~labelled & ~missing, self._action, "is no label, 0 or 1, as the first rows have")
+        fault = Fault(~labelled & ~missing, self._action, NO_LABEL)
         return Actions(names, nothing, labelled, [fault])
 
     def _of_ratings(self, rating: pl.Series) -> pl.Series:

@@ -95,7 +95,9 @@ def test_labels_without_a_request_are_slates_of_their_own(tmp_path: Path) -> Non
     assert [event["items"] for event in events if "items" in event] == [["a"], ["b"], ["c", "d"]]
     assert [event["item_id"] for event in events if "action" in event] == ["a", "c"]
     log = log_of(tmp_path / "log.csv", content + f"u,e,{T},,\n", request="req", action="label", skip_bad="1")
-    assert log.summary.bad == {"label is no action, and the row has no request either": 1}
+    assert log.summary.bad == {
+        "label is no label, 0 or 1, as the first rows have, and the row has no request either": 1
+    }
 
 
 def test_a_row_with_a_slate_may_have_an_action_of_its_own(tmp_path: Path) -> None:

@@ -147,6 +147,20 @@ def test_a_column_that_is_mostly_empty_is_not_surely_a_role() -> None:
     assert guess(frame(user_id="1", article_id=["9", "8", ""], ts=T)).sure
 
 
+def test_numbers_of_days_are_not_surely_times() -> None:
+    """The day of a month beside its year, or one since a log's start, are no seconds."""
+    guessed = guess(frame(user_id="1", item_id="2", year=2024, month=1, day=[1, 2, 31]))
+    assert (guessed.roles["time"].column, guessed.sure) == ("day", False)
+
+
+def test_an_envelope_of_kcat_has_no_roles() -> None:
+    """Its ts is the broker's clock; the record's own columns count."""
+    envelope = {"topic": "t", "partition": 0, "offset": 0, "tstype": "create", "ts": T * 1000, "key": "k"}
+    guessed = guess(frame(**envelope, **{"payload.user_id": "1", "payload.item_id": "2", "payload.ts": T}))
+    assert guessed.sure
+    assert guessed.flags == {"time": "payload.ts", "user": "payload.user_id", "item": "payload.item_id"}
+
+
 def test_a_duration_is_no_role() -> None:
     """And no traceback."""
     assert guess(frame(user_id="1", item_id="2", ts=T, dwell=timedelta(1))).sure
