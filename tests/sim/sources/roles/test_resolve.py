@@ -105,3 +105,13 @@ def test_a_date_of_two_meanings_is_the_time_where_no_other_is(tmp_path: Path) ->
     log = log_of(tmp_path / "log.csv", content.replace("when", "note"), time_format="%d/%m/%Y %H:%M:%S")
     assert triples(log) == [("a", "b", 1_585_908_000)]
     assert triples(log_of(tmp_path / "log.csv", content)) == [("a", "b", T)]
+
+
+def test_the_log_of_one_user_keeps_its_actions(tmp_path: Path) -> None:
+    """Whose id is no sure sign of users, but has the usual name; never is every row a click in silence."""
+    rows = "".join(f"u,i{n},{T + n},view\n" for n in range(30))
+    log = log_of(tmp_path / "log.csv", "user_id,item_id,ts,event\n" + rows)
+    assert log.summary.actions == {"view": 30}
+    assert log.remarks[0] == "Other columns by their names: --action event."
+    with pytest.raises(SimError, match="has no column 'user_id'"):
+        log_of(tmp_path / "log.csv", "shop_user,item_id,ts,event\n" + rows)
