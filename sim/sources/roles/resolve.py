@@ -54,7 +54,9 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     sample = sample_of(table)
     guessed = guess(sample, time_format=given.get("time_format"))
     if not guessed.sure:
-        return Resolved(given, "")
+        plain = set(DEFAULTS.values()) <= set(table.columns)
+        own = _besides(guessed, DEFAULTS, rated=rated) if plain else {}
+        return Resolved(own | given, f"Other columns by their names: {written(own)}." if own else "")
     own = guessed.rated_flags if rated else guessed.flags
     return Resolved(own | given, f"Columns by their names: {written(own)}." + _unread(guessed, sample, own | given))
 

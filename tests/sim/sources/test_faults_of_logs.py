@@ -335,16 +335,6 @@ def test_a_comma_that_may_mark_thousands_is_refused(tmp_path: Path) -> None:
     assert [event["value"] for event in events_of(log)] == [0.125]
 
 
-@pytest.mark.parametrize("number", ["1 471,99", "1\u202f471", "12\u00a0471.5", "1'471'000"])
-def test_blanks_between_thousands_are_named(tmp_path: Path, number: str) -> None:
-    """Of any width, as are Swiss apostrophes; two numbers are none."""
-    content = f"user_id;item_id;ts;rating\nu;a;{T};4\nu;b;{T + 1};{number}\nu;c;{T + 2};1 47\n"
-    with pytest.raises(
-        SimError, match=r"1 × rating is no number; 1 × rating has blanks between its thousands: write none"
-    ):
-        log_of(tmp_path / "log.csv", content, rating="rating")
-
-
 @pytest.mark.parametrize("name", ["log.csv", "log.jsonl", "log.parquet"])
 def test_blanks_around_an_id_are_no_part_of_it(tmp_path: Path, name: str) -> None:
     """As around a name in the header; blanks alone are no id. In a request and a catalogue as well."""
