@@ -169,6 +169,6 @@ def test_a_duration_is_no_role() -> None:
 def test_a_file_without_a_row_that_can_be_read_says_what_is_wrong(tmp_path: Path) -> None:
     """With its first row."""
     path = tmp_path / "log.csv"
-    path.write_text("user_id,item_id,ts\n" + f"u,a,{T},\n" * 3)
+    path.write_text("user_id,item_id,ts\n" + f"u,a,{T},x\n" * 3)
     with pytest.raises(SimError, match=r"no row that can be read; row 1 of .* is bad, more cells.* All 3 rows are bad"):
         sample_of(open_table([str(path)], TableSettings()))
