@@ -226,7 +226,12 @@ def _times(
             found = _time(sample, columns, settings)
         if found is None:
             return {}
-        if _plain(found.column) in _OF_DAYS and not _is_epoch_or_date(sample[found.column], settings):
+        days = sample[found.column]
+        if (
+            _plain(found.column) in _OF_DAYS
+            and _times_in(days, settings) == "times"
+            and not _is_epoch_or_date(days, settings)
+        ):
             found = Role(found.column, "unsure", "its name is one of dates, but its values are small numbers")
         roles["time"], dates = found, found.column
         clocks.pop(found.column, None)
