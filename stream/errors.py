@@ -3,6 +3,7 @@
 HstuError                what a command prints without a traceback, then exits with 1
 ├── BrokerError          Kafka or its installation: unreachable, refused, missing topic
 ├── StoreError           a store of another version, damaged, or one that cannot be written
+│   ├── StoreDamagedError  a store whose files are not those that were written: it may be replaced
 │   └── StoreBusyError   a store that another process has open, or that is being restored: waiting helps
 ├── BackupError          backups of stores that cannot be read, written or restored
 │   └── FencedError      backups of a partition that another worker has taken over
@@ -20,6 +21,10 @@ class BrokerError(HstuError):
 
 class StoreError(HstuError):
     """A sequence store cannot be opened, read or written."""
+
+
+class StoreDamagedError(StoreError):
+    """A store's files are not those that were written; a backup, or the events in Kafka, make it anew."""
 
 
 class StoreBusyError(StoreError):

@@ -284,7 +284,7 @@ DECODERS: Final[dict[str, Callable[[Path], Decoder]]] = {
 }
 
 
-@pytest.mark.parametrize("inputs", [500, pytest.param(100_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("inputs", [500, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(1800)])])
 @pytest.mark.parametrize("name", DECODERS)
 def test_no_bytes_do_more_than_be_refused(name: str, inputs: int, memory: Path) -> None:
     """Mutated messages, manifests and records of each kind; some are decoded, and some refused."""

@@ -52,14 +52,14 @@ def back_up(data_dir: Path, backups: PartitionBackups) -> str:
 
 
 def restore_newer(data_dir: Path, backups: PartitionBackups) -> tuple[str, bool]:
-    """Restore a store unless the one here has read as much; return a line about it, and whether there is a store now.
+    """Restore a store unless an undamaged one here has read as much; return a line, and whether there is a store now.
 
     Raises:
         StoreBusyError: A worker has it open.
         StoreError, BackupError: It cannot be read or written.
     """
     path = partition_path(data_dir, backups.number)
-    if restored := restore(path, backups):
+    if restored := restore(path, backups, thorough=True):
         return f"partition {backups.number}: {restored}", True
     if path.exists():
         return f"partition {backups.number}: no backup that is whole and has read more than the store here", True

@@ -57,7 +57,7 @@ def backup(ctx: typer.Context, url: _Url = None, data_dir: _DataDir = None, part
 
 @store_app.command("restore")
 def restore(ctx: typer.Context, url: _Url = None, data_dir: _DataDir = None, partition: _Partitions = None) -> None:
-    """Restore stores missing here, or older than their newest whole backups; exit code 1 if one is still missing."""
+    """Restore stores missing, damaged, or older than their newest whole backup; exit code 1 if one is still missing."""
     from stream.backup.by_hand import restore_newer
 
     settings, backups = _read(ctx, url, data_dir, partition)

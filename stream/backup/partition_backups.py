@@ -7,7 +7,7 @@
 A backup is made in this order; a crash leaves what the next one removes:
 
     1. see that no higher epoch has been claimed
-    2. copy the files of a checkpoint that the newest backup does not have
+    2. copy the files of a checkpoint that the newest backup does not have, once their tables are found undamaged
     3. see again that no higher epoch has been claimed, and write the manifest
     4. delete older backups than are kept and damaged ones, and then the files that none of the kept ones names
 
@@ -25,7 +25,7 @@ import re
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,8 +33,9 @@ from typing import Final
 
 from stream.backup.manifest import File, Manifest, decode_manifest, encode_manifest, make_manifest
 from stream.backup.place import Place, digest_of
-from stream.errors import DamagedError, FencedError, FormatError
+from stream.errors import DamagedError, FencedError, FormatError, StoreDamagedError, StoreError
 from stream.store.rocksdb import read_meta
+from stream.store.tables import damaged_tables
 
 _CLAIM: Final = "epoch-"
 _BACKUP: Final = "backup-"
@@ -126,6 +127,7 @@ class PartitionBackups:
         Raises:
             FencedError: Another worker has taken the backups over; claim them anew only if the partition is ours.
             BackupError: They cannot be read or written.
+            StoreDamagedError: One of its tables is damaged; the backups stay as they are.
             StoreError: The checkpoint cannot be read.
         """
         if self._epoch:
@@ -153,19 +155,20 @@ class PartitionBackups:
             old: An older store of the partition, whose files are linked where they are the same.
 
         Raises:
-            DamagedError: A file is missing, or is not the one that was written.
+            DamagedError: A file is missing, or is not the one that was written, or the store itself was damaged.
             BackupError: They cannot be read.
         """
         into.mkdir(parents=True)
-        copied = 0
+        copied: dict[Path, File] = {}
         for file in manifest.files:
             _refuse_paths(file)
             target = into / file.name
             if old is None or not _link(old / file.name, target, file):
                 self._refuse_other(file, self._data.get(file.stored, target), target.stat().st_size)
-                copied += file.bytes
+                copied[target] = file
+        self._refuse_unlike(manifest, into, damaged_tables(copied))
         self._newest = manifest
-        return copied
+        return sum(file.bytes for file in copied.values())
 
     def verify(self, manifest: Manifest) -> None:
         """Read every file of a backup.
@@ -227,20 +230,33 @@ class PartitionBackups:
         return {file.xxh3: file for file in files if sizes.get(file.stored) == file.bytes}
 
     def _copy(self, checkpoint: Path, there: dict[str, File]) -> tuple[list[File], int]:
-        files, copied = [], 0
+        files, new = [], {}
         digests: dict[tuple[int, int, int], str] = {}
         for path in sorted(checkpoint.iterdir()):
             stat = path.stat()
             identity = stat.st_ino, stat.st_size, stat.st_mtime_ns
             digest = digests[identity] = self._digests.get(identity) or digest_of(path)
             known = there.get(digest)
-            stored = known.stored if known else f"{self._epoch}-{digest}"
+            files.append(File(path.name, known.stored if known else f"{self._epoch}-{digest}", stat.st_size, digest))
             if known is None:
-                self._data.put(path, stored)
-                copied += stat.st_size
-            files.append(File(path.name, stored, stat.st_size, digest))
+                new[path] = files[-1]
         self._digests = digests
-        return files, copied
+        self._refuse_damaged(new)
+        for path, file in new.items():
+            self._data.put(path, file.stored)
+        return files, sum(file.bytes for file in new.values())
+
+    def _refuse_damaged(self, paths: Iterable[Path]) -> None:
+        """Check that no table is damaged: a backup of it would push out those of before it was.
+
+        Raises:
+            StoreDamagedError: One is.
+        """
+        if damaged := damaged_tables(paths):
+            raise StoreDamagedError(
+                f"The store of partition {self.number} is damaged: {', '.join(damaged)} is not what RocksDB wrote. The "
+                f"backups in {self.place.url} stay as they are: stop its worker and run hstu store restore."
+            )
 
     def _prune(self) -> None:
         """Delete damaged backups, those beyond the kept whole ones, and the files that no other one names.
@@ -274,6 +290,23 @@ class PartitionBackups:
         with suppress(DamagedError):
             return self.load(name)
         return None
+
+    def _refuse_unlike(self, manifest: Manifest, restored: Path, damaged: list[str]) -> None:
+        """Check that what was restored is a store that can be read, and has come as far as its manifest says.
+
+        Raises:
+            DamagedError: It is not: the store was damaged already when the backup was made.
+        """
+        try:
+            meta = read_meta(restored)
+            wrong = f"{', '.join(damaged)} is not what RocksDB wrote" if damaged else ""
+        except StoreError as error:
+            meta, wrong = None, str(error)
+        if wrong or meta is None or meta.offsets != manifest.offsets:
+            raise DamagedError(
+                f"The backup of {manifest.records:,} records in {self.place.url} was made of a damaged store: "
+                f"{wrong or 'it has read other records than its manifest says'}."
+            )
 
     def _refuse_other(self, file: File, digest: str, size: int) -> None:
         if (digest, size) != (file.xxh3, file.bytes):

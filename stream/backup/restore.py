@@ -1,6 +1,7 @@
 """Opening a store of which there may be newer backups.
 
     no store here, or an older one ─► newest whole backup ─► .p0.restored ─► renamed to p0
+    a damaged store                ─► the same, and what has read more is replaced as well
     a store that has read as much  ─► opened
 
 A store is a function of Kafka's logs up to its offsets, whoever made it. So the one that has read more is always the
@@ -18,10 +19,12 @@ from filelock import FileLock, Timeout
 
 from stream.backup.manifest import Manifest
 from stream.backup.partition_backups import PartitionBackups
-from stream.errors import DamagedError, HstuError, StoreBusyError, StoreError
+from stream.errors import DamagedError, HstuError, StoreBusyError, StoreDamagedError, StoreError
 from stream.store import layout
+from stream.store.refusals import damaged
 from stream.store.rocksdb import RocksStore, open_store
 from stream.store.standby import mark_standby, unmark_standby
+from stream.store.tables import damaged_tables, named_tables
 
 _log = logging.getLogger("hstu.backup")
 
@@ -35,7 +38,7 @@ def open_newest(path: Path, backups: PartitionBackups) -> RocksStore:
         BackupError, FormatError: There is no store here, and the backups cannot be read.
     """
     with _alone(path):
-        store = _open_if_there(path)
+        store, damage = _open_if_there(path)
         unmark_standby(path)
         try:
             backups.claim()
@@ -50,18 +53,20 @@ def open_newest(path: Path, backups: PartitionBackups) -> RocksStore:
                 "Partition %d goes on with the store that is here: %s", backups.number, error, exc_info=not own
             )
             return store
+        _refuse_unless(restored, damage, backups)
         if restored:
             _log.info("Partition %d is restored from %s", backups.number, restored)
         return open_store(path) if restored or store is None else store
 
 
-def restore(path: Path, backups: PartitionBackups, *, standby: bool = False) -> str | None:
+def restore(path: Path, backups: PartitionBackups, *, standby: bool = False, thorough: bool = False) -> str | None:
     """Do the same and close the store; return a line about the backup that was restored, None if none was.
 
     Args:
         path: The store.
         backups: Its backups.
         standby: Whether it is to be marked as one that only stands by.
+        thorough: Whether every byte of the store here is read first, so that all damage is found.
 
     Raises:
         StoreBusyError: Another process has it open, or is restoring it.
@@ -69,19 +74,45 @@ def restore(path: Path, backups: PartitionBackups, *, standby: bool = False) -> 
         BackupError, FormatError: The backups cannot be read.
     """
     with _alone(path):
-        store, restored = _open_if_there(path), None
+        (store, damage), restored = _open_if_there(path, thorough=thorough), None
         try:
             restored = _restore_newer(path, store, backups)
         finally:
             if store and not restored:
                 store.close()
+        _refuse_unless(restored, damage, backups)
         if standby and path.exists():
             mark_standby(path)
         return restored
 
 
-def _open_if_there(path: Path) -> RocksStore | None:
-    return open_store(path) if path.exists() and any(path.iterdir()) else None
+def _open_if_there(path: Path, *, thorough: bool = False) -> tuple[RocksStore | None, StoreDamagedError | None]:
+    """Return the store that is here, or what is said of one that is damaged."""
+    if not path.exists() or not any(path.iterdir()):
+        return None, None
+    store = None
+    try:
+        store = open_store(path)
+        if thorough:
+            store.close()
+            if names := damaged_tables(path / name for name in named_tables(path)):
+                raise damaged(path, f"{', '.join(names)} is not what RocksDB wrote")
+            store = open_store(path)
+        _records(store)
+    except StoreDamagedError as error:
+        if store:
+            with suppress(StoreError):
+                store.close()
+        return None, error
+    return store, None
+
+
+def _refuse_unless(restored: str | None, damage: StoreDamagedError | None, backups: PartitionBackups) -> None:
+    """Raise what is said of a damaged store, unless it has been replaced."""
+    if damage and not restored:
+        raise StoreDamagedError(f"{damage} There is no whole backup of it in {backups.place.url}.")
+    if damage:
+        _log.warning("%s It was replaced.", damage)
 
 
 def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBackups) -> str | None:
@@ -95,7 +126,8 @@ def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBacku
         try:
             copied = backups.fetch(manifest, aside, path if store else None)
             if store:
-                store.close()
+                with suppress(StoreDamagedError):  # it is replaced
+                    store.close()
             _replace(path, aside)
         except DamagedError as error:
             _log.warning("%s The backup is passed over.", error)

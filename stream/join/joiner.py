@@ -124,7 +124,7 @@ class Joiner:
         return Joined(examples, refusals, complete=now_ms >= until_ms)
 
     def _fulfil_due(self) -> None:
-        """Do the next thing that falls due, unless it has been done already, or its user was erased."""
+        """Do the next thing that falls due, unless it was done already, or its user erased, who may have come back."""
         now_ms, what, key, number = self._timers.pop()
         user = self._users.find(key)
         if user is None:
@@ -133,7 +133,7 @@ class Joiner:
             if user.state.gathered and user.state.leave_ms == now_ms:
                 self._users.change(user)
                 self._leave(user, now_ms)
-        elif request := user.open.close(number):
+        elif request := user.open.close(number, now_ms):
             self._users.change(user)
             if not request.final:
                 self._gather(user, request.targets(), now_ms)

@@ -148,18 +148,20 @@ def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> It
     if not numbers:
         return
     bounds = log_bounds(kafka, [(topic_name(settings, topic), number) for topic in EVENTS for number in numbers])
-    lag = 0
+    lag = good = 0
     with lookup(kafka) as find:
         for number in numbers:
             logs = {place: of for place, of in bounds.items() if place[1] == number}
             try:
                 meta = _meta(paths[number])
-                lag += _lag(logs, meta)
+                behind = _lag(logs, meta)
                 if meta:
                     _refuse_other_logs(logs, meta, find)
+                lag, good = lag + behind, good + 1
             except (BrokerError, StoreError) as error:
                 yield fail("stores", str(error).rstrip("."), "see the sentence")
-    yield ok("stores", f"{len(numbers)} of {settings.partitions} are in {data_dir}; {lag:,} records are not read yet")
+    if good:
+        yield ok("stores", f"{good} of {settings.partitions} are in {data_dir}; {lag:,} records are not read yet")
 
 
 def _meta(path: Path) -> layout.Meta | None:

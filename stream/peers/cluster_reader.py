@@ -81,11 +81,12 @@ class ClusterReader:
         owner, look = self._owners.find(number, self._heard_by_s)
         until_s = time.monotonic() + self._settings.peer_timeout_s
         while owner is not None and owner.place != self._place():
-            status, body = self._ask(owner, Question(user, last), until_s)
+            question = Question(user, last, self._settings.topic_prefix, owner.place)
+            status, body = self._ask(owner, question, until_s)
             if status != 421:
                 return _tokens(owner, status, body)
             if time.monotonic() >= until_s:
-                raise StoreError(f"Partition {number} is moving from the worker at {owner.url}; ask again.")
+                raise StoreError(f"Partition {number} is not, or no longer, of the worker at {owner.url}; ask again.")
             owner, look = self._owners.find(number, until_s, look)
         return self._local.tokens(user, last)
 

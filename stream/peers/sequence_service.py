@@ -1,10 +1,10 @@
-"""What a worker answers to servers: POST /sequence {"user": id, "last": n}, with Authorization: Bearer TOKEN.
+"""What a worker answers to servers: POST /sequence, with a `Question` as JSON and Authorization: Bearer TOKEN.
 
     200    tokens (tokens.py), as bytes of CONTENT_TYPE
     204    the user is unknown
     400    no such question
     401    the token is missing or wrong
-    421    the partition is not, or no longer, this worker's: ask who has it now
+    421    the partition is not, or no longer, this worker's, or it is another worker that is meant: ask who has it now
     503    the store cannot be read; a sentence
 
 It reads a secondary of its own store, as a server on the same host does: what has been committed up to now, events
@@ -17,13 +17,14 @@ from typing import Any, Final
 
 import msgspec
 
+from stream.config import StreamSettings
 from stream.errors import StoreError
 from stream.schema.bounds import check_json
 from stream.schema.ids import partition_of
 from stream.store.reader import SequenceReader
 
 PATH: Final = "/sequence"
-CONTENT_TYPE: Final = "application/x-hstu-tokens; version=1"
+CONTENT_TYPE: Final = "application/x-hstu-tokens; version=2"
 _MAX_BODY: Final = 4096
 _STATUS: Final = {
     200: "200 OK",
@@ -36,10 +37,17 @@ _STATUS: Final = {
 
 
 class Question(msgspec.Struct, frozen=True):
-    """Whose last tokens are asked for, and how many."""
+    """Whose last tokens are asked for, how many, and of which worker.
+
+    Its address may lead to another one by now: a port that was free again, a name or a note of another system.
+    """
 
     user: str
     last: int
+    prefix: str
+    """stream.topic_prefix."""
+    place: str
+    """The worker's (address.py)."""
 
 
 class SequenceService:
@@ -47,13 +55,17 @@ class SequenceService:
 
     Args:
         reader: Reads the stores of this worker's data directory.
-        partitions: Number of partitions.
+        settings: Shared by all workers.
+        place: This worker's, as in its address.
         is_ours: Returns whether this worker has a partition.
         token: What servers must show.
     """
 
-    def __init__(self, reader: SequenceReader, partitions: int, is_ours: Callable[[int], bool], token: str) -> None:
-        self._reader, self._partitions, self._is_ours = reader, partitions, is_ours
+    def __init__(
+        self, reader: SequenceReader, settings: StreamSettings, place: str, is_ours: Callable[[int], bool], token: str
+    ) -> None:
+        self._reader, self._partitions, self._is_ours = reader, settings.partitions, is_ours
+        self._meant = settings.topic_prefix, place
         self._wanted = f"Bearer {token}".encode()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -69,7 +81,9 @@ class SequenceService:
             return 401, b"Send the header Authorization: Bearer TOKEN, with that of stream.peer_token_file.\n"
         question = _question(environ)
         if question is None:
-            return 400, b'Send {"user": id, "last": n} by POST.\n'
+            return 400, b'Send {"user": id, "last": n, "prefix": stream.topic_prefix, "place": place} by POST.\n'
+        if (question.prefix, question.place) != self._meant:
+            return 421, b"This is another worker than the one that is meant.\n"
         if not self._is_ours(partition_of(question.user.encode(), self._partitions)):
             return 421, b"Another worker has this user's partition.\n"
         try:

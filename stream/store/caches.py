@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from stream.errors import StoreError
+from stream.errors import StoreDamagedError
 from stream.schema.dead_letters import Reason, RefusedError
 from stream.schema.tokens import TOKEN_DTYPE
 from stream.store import layout
@@ -114,7 +114,7 @@ class CachedUser:
     def _block(self, block: int, tokens: int) -> bytes:
         data = self._store.get(layout.block_key(self.key, block))
         if data is None or len(data) < tokens * TOKEN_BYTES:
-            raise StoreError(
+            raise StoreDamagedError(
                 f"Block {block} of user {self.key:016x} has {len(data or b'') // TOKEN_BYTES} tokens instead of "
                 f"{tokens}: the store is damaged; delete this partition's folder: {layout.REBUILT}"
             )

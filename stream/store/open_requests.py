@@ -54,11 +54,15 @@ class OpenRequests:
         """Note that one has changed."""
         self._changed.add(request.number)
 
-    def close(self, number: int) -> Request | None:
-        """Remove one and return it, None if it is not open."""
-        request = self._requests.pop(number, None)
-        if request is None:
+    def close(self, number: int, due_ms: int) -> Request | None:
+        """Remove the one of a number and return it, None if none of this number ends at this time.
+
+        Numbers begin anew where a user was forgotten, so a timer of before may bear a newer request's.
+        """
+        request = self._requests.get(number)
+        if request is None or request.due_ms != due_ms:
             return None
+        del self._requests[number]
         self._changed.discard(number)
         if number in self._stored:
             self._stored.remove(number)

@@ -36,7 +36,8 @@ from rocksdict import (
 )
 
 from stream.errors import StoreBusyError, StoreError
-from stream.store import layout
+from stream.store import layout, refusals
+from stream.store.tables import named_tables, tables_of
 
 _ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
 _FLUSH_S: Final = 60.0
@@ -50,8 +51,6 @@ _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 _BUSY: Final = re.compile(
     r"IO error: (lock hold by current process, |While lock file: .*: Resource temporarily unavailable$)"
 )
-
-_GONE: Final = "IO error: No such file or directory: While open"  # a file that RocksDB's manifest names
 
 
 class Store(Protocol):
@@ -90,7 +89,8 @@ class RocksStore:
         self._db = db
         self._path = path
         self._scratch = scratch
-        self._read = read  # sizes of the log files as of the last catch_up
+        self._read = read  # sizes of the logs and manifests as of the last catch_up
+        self._checked: Mapping[str, int] = {}  # sizes of the manifests as of the last look for lost tables
 
     def get(self, key: bytes) -> bytes | None:
         """Return the value of a key.
@@ -150,12 +150,15 @@ class RocksStore:
         try:
             self._db.write(batch)
         except Exception as error:
-            raise _unusable(self._path, error, what="cannot be written") from None
+            raise refusals.unusable(self._path, error, what="cannot be written") from None
 
     def purge(self, prefixes: Iterable[bytes]) -> None:
         """Clear what was deleted under these prefixes off the disk: a deletion alone leaves the bytes for a while."""
-        for prefix in prefixes:
-            self._db.compact_range(prefix, _after(prefix), _every_level())
+        try:
+            for prefix in prefixes:
+                self._db.compact_range(prefix, _after(prefix), _every_level())
+        except Exception as error:
+            raise self._unreadable(error) from None
 
     def checkpoint(self, path: Path) -> None:
         """Write the state of this moment into a new folder beside the store, by links to its files; in a thread.
@@ -174,7 +177,7 @@ class RocksStore:
                 time.sleep(_FLUSH_LOOK_S)
             Checkpoint(self._db).create_checkpoint(str(path))
         except Exception as error:
-            raise _unusable(path, error, what="cannot be written") from None
+            raise refusals.unusable(path, error, what="cannot be written") from None
 
     def catch_up(self) -> None:
         """Read what the writer has written since (secondaries only); nothing if no file has grown, come or gone.
@@ -186,26 +189,57 @@ class RocksStore:
             StoreError: The files are damaged.
         """
         written = _log_sizes(self._path)
-        if written is not None and written == self._read:
+        if written is None or written != self._read:
+            try:
+                if written is not None and self._read is not None and written.keys() == self._read.keys():
+                    self._db.try_catch_up_with_primary()
+                else:
+                    before, self._db = self._db, _secondary(self._path, self._scratch)
+                    before.close()
+            except Exception as error:
+                raise self._unreadable(error) from None
+            self._read = written
+        self.refuse_lost_tables()
+
+    def refuse_lost_tables(self) -> None:
+        """Check that a secondary has all tables that the manifest names, once for each state of the manifest.
+
+        RocksDB's secondaries pass over a table that they cannot open, and answer as if its keys had never been. Where
+        the writer has written to the manifest meanwhile, the next call looks.
+
+        Raises:
+            StoreDamagedError: A table is missing or damaged.
+        """
+        manifests = _manifests(self._read)
+        if not manifests or manifests == self._checked:
             return
         try:
-            if written is not None and self._read is not None and written.keys() == self._read.keys():
-                self._db.try_catch_up_with_primary()
-            else:
-                before, self._db = self._db, _secondary(self._path, self._scratch)
-                before.close()
-        except Exception as error:
-            raise self._unreadable(error) from None
-        self._read = written
+            lost = named_tables(self._path) - tables_of(self._db)
+        except StoreError:
+            if _manifests(_log_sizes(self._path)) == manifests:
+                raise
+            return
+        if _manifests(_log_sizes(self._path)) == manifests:
+            if lost:
+                raise refusals.damaged(self._path, f"{', '.join(sorted(lost))} cannot be read")
+            self._checked = manifests
 
     def _unreadable(self, error: Exception) -> StoreError:
-        return _unusable(self._path, error, files_come_and_go=self._scratch is not None)
+        return refusals.unusable(self._path, error, files_come_and_go=self._scratch is not None)
 
     def close(self) -> None:
-        """Close the files, so that another process may open them."""
-        self._db.close()
-        if self._scratch:
-            shutil.rmtree(self._scratch, ignore_errors=True)
+        """Close the files, so that another process may open them.
+
+        Raises:
+            StoreError: What is in memory cannot be written; Kafka still has its events.
+        """
+        try:
+            self._db.close()
+        except Exception as error:
+            raise refusals.unusable(self._path, error, what="cannot be closed") from None
+        finally:
+            if self._scratch:
+                shutil.rmtree(self._scratch, ignore_errors=True)
 
 
 def _log_sizes(path: Path) -> dict[str, int] | None:
@@ -218,6 +252,10 @@ def _log_sizes(path: Path) -> dict[str, int] | None:
         return None
 
 
+def _manifests(sizes: Mapping[str, int] | None) -> dict[str, int]:
+    return {name: size for name, size in (sizes or {}).items() if name.startswith("MANIFEST")}
+
+
 def identity(path: Path) -> bytes:
     """Return what tells a store from one made later in the same folder, whose inode may be the same.
 
@@ -227,7 +265,7 @@ def identity(path: Path) -> bytes:
     try:
         return (path / "IDENTITY").read_bytes()
     except OSError:
-        raise _absent(path) from None
+        raise refusals.absent(path) from None
 
 
 def open_store(path: Path) -> RocksStore:
@@ -241,21 +279,29 @@ def open_store(path: Path) -> RocksStore:
         if not path.exists() or not any(path.iterdir()):
             _make(path)
         elif not (path / "CURRENT").exists():
-            raise _incomplete(path)
+            raise refusals.incomplete(path)
         db = Rdict(str(path), _options())
     except StoreError:
         raise
     except Exception as error:
         if _BUSY.match(str(error)):
             raise StoreBusyError(f"The store {path} is open in {_owner(path)}; stop that worker first.") from None
-        raise _unusable(path, error) from None
+        raise refusals.unusable(path, error) from None
     with suppress(OSError):
         _owner_file(path).write_text(f"process {os.getpid()} on {socket.gethostname()}")
-    store = RocksStore(db, path)
-    found = store.get(layout.VERSION_KEY)
-    if found != _VERSION:
+    return _checked(RocksStore(db, path), path)
+
+
+def _checked(store: RocksStore, path: Path) -> RocksStore:
+    """Return a store if no table is lost and its version is ours; else close it, and raise."""
+    try:
+        store.refuse_lost_tables()
+        found = store.get(layout.VERSION_KEY)
+        if found != _VERSION:
+            raise refusals.incomplete(path) if found is None else refusals.other_version(path, found)
+    except StoreError:
         store.close()
-        raise _incomplete(path) if found is None else _other_version(path, found)
+        raise
     return store
 
 
@@ -286,7 +332,7 @@ def read_meta(path: Path) -> layout.Meta | None:
     try:
         db = Rdict(str(path), _options(), access_type=AccessType.read_only())
     except Exception as error:
-        raise _unusable(path, error) from None
+        raise refusals.unusable(path, error) from None
     store = RocksStore(db, path)
     try:
         data = store.get(layout.META_KEY)
@@ -299,21 +345,16 @@ def open_secondary(path: Path, scratch: Path) -> RocksStore:
     """Open a store that a worker may be writing, for reading; `scratch` is a folder for RocksDB's own log.
 
     Raises:
-        StoreError: It is not there, or another version wrote it.
+        StoreError: It is not there, damaged, or another version wrote it.
     """
     if not (path / "CURRENT").exists():
-        raise _absent(path)
+        raise refusals.absent(path)
     read = _log_sizes(path)
     try:
         db = _secondary(path, scratch)
     except Exception as error:
-        raise _unusable(path, error, files_come_and_go=True) from None
-    store = RocksStore(db, path, scratch, read)
-    found = store.get(layout.VERSION_KEY)
-    if found != _VERSION:
-        store.close()
-        raise _incomplete(path) if found is None else _other_version(path, found)
-    return store
+        raise refusals.unusable(path, error, files_come_and_go=True) from None
+    return _checked(RocksStore(db, path, scratch, read), path)
 
 
 def _secondary(path: Path, scratch: Path | None) -> Rdict:
@@ -347,13 +388,6 @@ def _after(prefix: bytes) -> bytes:
     return (int.from_bytes(prefix) + 1).to_bytes(len(prefix))
 
 
-def _absent(path: Path) -> StoreError:
-    return StoreError(
-        f"There is no store in {path}: ask on the host whose worker has this partition, or start a worker with this "
-        "data directory."
-    )
-
-
 def _owner_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.owner")
 
@@ -363,35 +397,3 @@ def _owner(path: Path) -> str:
         return _owner_file(path).read_text(errors="replace")[:300] or "another process"
     except OSError:
         return "another process"
-
-
-def _incomplete(path: Path) -> StoreError:
-    return StoreError(
-        f"The folder {path} is not empty, and no whole store: CURRENT, or the version in it, is missing, as in half a "
-        "copy. Nothing in it was touched. Restore all of it from its backup; a store is made only in an empty folder."
-    )
-
-
-def _unusable(
-    path: Path, error: Exception, *, what: str = "cannot be opened or read", files_come_and_go: bool = False
-) -> StoreError:
-    """Return what RocksDB's error means; to a secondary, files may be missing that its writer has just replaced."""
-    text = str(error)
-    gone = _GONE in text
-    if (gone and not files_come_and_go) or (text.startswith("Corruption: ") and not gone):
-        return StoreError(
-            f"The store {path} is damaged: {text}; restore it from a backup, or delete this folder: {layout.REBUILT}"
-        )
-    if any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT)):
-        return StoreError(
-            f"The store {path} {what}, since its disk is full: {text}; make room and start again: nothing written "
-            "before is harmed."
-        )
-    return StoreError(f"The store {path} {what}: {text}; see to what it names, and start again.")
-
-
-def _other_version(path: Path, found: bytes) -> StoreError:
-    return StoreError(
-        f"The store {path} has format {int.from_bytes(found, 'little')}; this hstu-stream writes {layout.VERSION}. "
-        f"Use the version that wrote it, or delete the folder: {layout.REBUILT}"
-    )

@@ -160,7 +160,8 @@ class _Worker:
         if not token:
             return {}, lambda: None
         reader = SequenceReader(self._data_dir, self._settings)
-        service = SequenceService(reader, self._settings.partitions, self.partitions.has, token)
+        place = place_of(self._data_dir / SEATS)
+        service = SequenceService(reader, self._settings, place, self.partitions.has, token)
         return {PATH: service}, reader.close
 
     def announce(self, port: int) -> None:

@@ -91,7 +91,7 @@ class WorkerStores:
         except Exception as error:
             if not isinstance(error, HstuError):
                 _log.exception("The backups of partition %d cannot be read:", number)
-            why = StoreBusyError(f"There is no store {path}, and none can be restored: {error}")
+            why = StoreBusyError(f"There is no whole store {path}, and none can be restored: {error}")
             self._failed[number] = time.monotonic() + _AGAIN_S, why
             raise why from None
 

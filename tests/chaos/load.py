@@ -19,6 +19,7 @@ from tests.raw_records import batch, produce, record
 
 USERS, CATALOGUE, SLATE = 400, 500, 6
 _TICK_S: Final = 0.05
+_FORGOTTEN: Final = 0.002  # of the events come with a record that forgets their user
 _DAY_MS: Final = 86_400_000
 REPLAYED: Final = [("hstu-replay", b"%d" % END_OF_TIME_MS)]
 
@@ -111,8 +112,8 @@ class Load(threading.Thread):
             max_request_size=2 << 20,
         )
 
-    def _put(self, topic: str, key: str, value: bytes | None) -> None:
-        home = partition_of(key.encode(), self._settings.partitions)
+    def _put(self, topic: str, key: str, value: bytes | None, partition: int | None = None) -> None:
+        home = partition_of(key.encode(), self._settings.partitions) if partition is None else partition
         try:
             self._producer.send(self._settings.topic_prefix + topic, value, key=key.encode(), partition=home)
         except KafkaError:
@@ -130,6 +131,8 @@ class Load(threading.Thread):
         if rng.random() < 0.01:
             now_ms -= int(rng.random() * 900 * self._settings.lateness_s)
         user, draw = f"user{rng.randrange(USERS)}", rng.random()
+        if rng.random() < _FORGOTTEN:
+            self._forget(user, now_ms)
         if draw < 0.2:
             self._show(user, now_ms)
         elif draw < 0.55 and self._shown:
@@ -152,6 +155,11 @@ class Load(threading.Thread):
         shown_ms, user, request, items = self._rng.choice(self._shown)
         action = {"user_id": user, "item_id": self._rng.choice(items), "action": self._rng.choice(["click", "like"])}
         self._put("actions", user, _json(**action, request_id=request, ts=max(now_ms, shown_ms + 1)))
+
+    def _forget(self, user: str, now_ms: int) -> None:
+        """Forget a user, who may come back at once, as `hstu forget` does: on every partition."""
+        for partition in range(self._settings.partitions):
+            self._put("attributes", user, _json(user_id=user, forget=True, ts=now_ms), partition)
 
     def _change_item(self, now_ms: int) -> None:
         item = f"item{self._rng.randrange(CATALOGUE)}"

@@ -215,7 +215,8 @@ class System:
 
     def close(self) -> list[str]:
         """Stop everything; return what had to be killed."""
-        children = [self.trainer, *(worker.child for worker in self.workers)]
+        trainer = [self.trainer] if hasattr(self, "trainer") else []  # none where Kafka has not started
+        children = [*trainer, *(worker.child for worker in self.workers)]
         killed = [child.name for child in children if not terminate(child)]
         self.broker.stop()
         if self._mounted:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -37,11 +38,12 @@ def run(
         load = Load(system.broker.bootstrap, system.settings.stream, seed, rate)
         outcomes.extend(_under_load(system, load, schedule, say))
         verdict = _verdict(system)
-    except AssertionError as error:
-        verdict.wrong.append(str(error))
+    except Exception as error:  # Kafka that does not come back, say: what was found up to then is still told
+        say(traceback.format_exc())
+        verdict.wrong.append(str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}")
     finally:
-        killed = system.close()
-    verdict.wrong += [f"{name} had to be killed at the end" for name in killed]
+        ends = _close(system)
+    verdict.wrong += ends
     verdict.wrong += [f"left behind: {line}" for line in orphans(folder)]
     done = Run(profile, seed, time.monotonic() - begun, outcomes, verdict)
     for line in system.ends:
@@ -49,6 +51,14 @@ def run(
     if not done.wrong:
         shutil.rmtree(folder)
     return done
+
+
+def _close(system: System) -> list[str]:
+    """End everything; return what is wrong with its end."""
+    try:
+        return [f"{name} had to be killed at the end" for name in system.close()]
+    except Exception as error:
+        return [f"the end: {type(error).__name__}: {error}"]
 
 
 def _under_load(system: System, load: Load, schedule: Iterable[Fault], say: Callable[[str], None]) -> Iterator[Outcome]:

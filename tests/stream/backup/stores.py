@@ -9,6 +9,7 @@ from stream.config import StreamSettings
 from stream.example import Record
 from stream.join.partition import Partition
 from stream.schema.topics import SourceTopic
+from stream.store import layout
 from stream.store.rocksdb import RocksStore
 from tests.wire import Record as Wired, action, impression, wire
 
@@ -49,3 +50,21 @@ def save(store: RocksStore, backups: PartitionBackups, aside: Path) -> int | Non
     store.checkpoint(aside)
     saved = backups.save(aside)
     return saved.copied if saved else None
+
+
+def flip_a_bit(path: Path) -> None:
+    """Flip a bit in the middle of a store's largest table, as a disk does: its block is only found wrong when read."""
+    table = max(path.glob("*.sst"), key=lambda file: file.stat().st_size)
+    data = bytearray(table.read_bytes())
+    data[len(data) // 3] ^= 4
+    table.unlink()  # other links to it stay as they are
+    table.write_bytes(data)
+
+
+def seem_newer(store: RocksStore) -> None:
+    """Let a store say that it has read a record more of each source; no damaged block is read for it."""
+    data = store.get(layout.META_KEY)
+    assert data is not None
+    meta = layout.unpack(layout.METAS, layout.META_KEY, data)
+    meta.offsets = [offset + 1 for offset in meta.offsets]
+    store.write([(layout.META_KEY, layout.ENCODER.encode(meta))])

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -10,9 +10,9 @@ import pytest
 from stream.backup.manifest import Manifest
 from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
-from stream.errors import DamagedError, FencedError, FormatError
+from stream.errors import DamagedError, FencedError, FormatError, StoreDamagedError
 from stream.store.rocksdb import RocksStore, open_store, read_meta
-from tests.stream.backup.stores import backups_in, make_log, read_on, save
+from tests.stream.backup.stores import backups_in, flip_a_bit, make_log, read_on, save, seem_newer
 
 LOG = make_log(300)
 
@@ -57,6 +57,26 @@ def test_a_backup_is_one_moment_of_a_store_that_is_written(tmp_path: Path) -> No
     meta = read_meta(tmp_path / "copy")
     assert meta is not None
     assert (meta.offsets, meta.digest) == ([100, 100, 100], digest.to_bytes(16))
+
+
+def test_a_store_that_rots_pushes_out_no_backup(tmp_path: Path) -> None:
+    """A bit of a table that was backed up whole is flipped: no backup is made of it, as often as it is tried."""
+    backups, path = backups_in(tmp_path / "backups", keep=1), tmp_path / "p0"
+    with closing(open_store(path)) as store:
+        read_on(store, LOG, 200)
+        save(store, backups, tmp_path / "aside")
+    names = backups.names()
+    flip_a_bit(path)
+    with suppress(StoreDamagedError), closing(open_store(path)) as store:  # which may be found while it is closed
+        seem_newer(store)
+        for again in (backups, backups_in(tmp_path / "backups", keep=1)):
+            with pytest.raises(
+                StoreDamagedError, match=r"partition 0 is damaged: \d+\.sst is not .*hstu store restore"
+            ):
+                save(store, again, tmp_path / "aside")
+    assert backups.names() == names
+    backups.verify(backups.load(names[0]))
+    assert not list(tmp_path.glob(".*tables"))
 
 
 def test_older_backups_and_their_files_go(tmp_path: Path) -> None:

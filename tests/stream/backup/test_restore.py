@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from stream.backup import restore
+from stream.backup import partition_backups, restore
 from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
 from stream.backup.restore import open_newest
-from stream.errors import BackupError, StoreBusyError
+from stream.errors import BackupError, StoreBusyError, StoreDamagedError
 from stream.example import Example, decode
 from stream.join.partition import Partition
 from stream.store.rocksdb import open_store
 from tests.memory_store import MemoryStore
-from tests.stream.backup.stores import SETTINGS, backups_in, make_log, read_on, save
+from tests.stream.backup.stores import SETTINGS, backups_in, flip_a_bit, make_log, read_on, save
 
 LOG = make_log(300)
 
@@ -113,6 +113,61 @@ def test_a_damaged_backup_is_passed_over(
     assert_same(path)
     missing = harm is Path.unlink and what == "manifest"
     assert ("passed over" in caplog.text) is not missing
+
+
+def test_a_backup_of_a_damaged_store_is_passed_over(
+    backed_up: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that was made before anybody looked: its bytes are as they were written, and the one before is restored."""
+    monkeypatch.setattr(partition_backups, "damaged_tables", lambda files: [])
+    with closing(open_store(tmp_path / "first" / "p0")) as store:
+        read_on(store, LOG, 220)
+        store.checkpoint(tmp_path / "aside")
+    flip_a_bit(tmp_path / "aside")
+    backups_in(backed_up).save(tmp_path / "aside")
+    monkeypatch.undo()
+    path = tmp_path / "second" / "p0"
+    with closing(open_newest(path, backups_in(backed_up))) as store:
+        assert Partition(store, 0, SETTINGS).next_offsets == [200, 200, 200]
+        read_on(store, LOG, 300)
+    assert_same(path)
+    assert "The backup of 660 records in" in caplog.text
+    assert "was made of a damaged store" in caplog.text
+
+
+def lose_a_table(path: Path) -> None:
+    max(path.glob("*.sst"), key=lambda file: file.stat().st_size).unlink()
+
+
+def test_a_damaged_store_is_replaced(backed_up: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By a worker if it cannot be opened, by hand also if only reading all of it shows the damage, which a log says."""
+    path = tmp_path / "first" / "p0"
+    with closing(open_store(path)) as store:
+        read_on(store, LOG, 240)
+    (path / "999999.sst").write_bytes(b"a table that a compaction has not finished")
+    assert restore.restore(path, backups_in(backed_up), thorough=True) is None
+    flip_a_bit(path)
+    assert "600 records read" in (restore.restore(path, backups_in(backed_up), thorough=True) or "")
+    assert "p0 is damaged: " in caplog.text
+    caplog.clear()
+    lose_a_table(path)
+    with closing(open_newest(path, backups_in(backed_up))) as store:
+        read_on(store, LOG, 300)
+    assert_same(path)
+    assert "p0 is damaged: " in caplog.text
+    assert sorted(each.name for each in path.parent.iterdir()) == [".p0.lock", "p0", "p0.owner"]
+
+
+def test_a_damaged_store_without_a_backup_is_refused(tmp_path: Path) -> None:
+    """Nothing in it is touched, and the sentence says that there is no backup."""
+    path = tmp_path / "p0"
+    with closing(open_store(path)) as store:
+        read_on(store, LOG, 100)
+    lose_a_table(path)
+    for attempt in (open_newest, restore.restore):
+        with pytest.raises(StoreDamagedError, match=r"p0 is damaged: .*There is no whole backup of it in .*backups/p0"):
+            attempt(path, backups_in(tmp_path / "backups"))
+    assert list(path.glob("MANIFEST*"))
 
 
 def test_without_a_whole_backup_a_store_is_built_from_the_log(backed_up: Path, tmp_path: Path) -> None:

@@ -112,6 +112,17 @@ def test_formatting_that_was_interrupted_is_done_again(tmp_path: Path) -> None:
     assert contents(tmp_path) == {"hstu-broker.json", "lock", "logs"}
 
 
+def test_a_busy_machine_fences_no_node(tmp_path: Path) -> None:
+    """A node that was held up for seconds keeps its leaders: its session is as long as Kafka's own default."""
+    directory = BrokerDirectory(tmp_path)
+    directory.configure(port=1, controller_port=2)
+    directory.close()
+    lines = (tmp_path / "server.properties").read_text().splitlines()
+    properties = dict(line.split("=", 1) for line in lines if "=" in line)
+    session_ms = int(properties.get("broker.session.timeout.ms", 9000))
+    assert session_ms >= max(9000, 4 * int(properties["broker.heartbeat.interval.ms"]))
+
+
 def test_the_last_error_is_one_of_this_start(tmp_path: Path) -> None:
     """An error of an earlier start is not blamed for this one; Java's own output counts where Kafka is silent."""
     directory = BrokerDirectory(tmp_path)

@@ -14,7 +14,7 @@ from stream.join.partition import Partition
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
-from stream.operations import doctor, host_checks
+from stream.operations import doctor, host_checks, topic_checks
 from stream.operations.doctor import examine
 from stream.operations.findings import Finding, Level
 from stream.schema.ids import partition_of
@@ -157,6 +157,9 @@ def test_a_store_of_another_log_fails(kafka: KafkaForTests, settings: StreamSett
     assert (found.level, f"{name}[0] holds another record at offset 1" in found.says) == (Level.FAIL, True)
     asyncio.run(delete_before(kafka.bootstrap, name, 0, 2))  # what retention deletes is no other log
     assert "stores" not in wrong(Kafka(kafka.bootstrap), settings, data_dir)
+    next((data_dir / "store" / "p0").glob("*.sst")).unlink()
+    (found,) = topic_checks.check_progress(Kafka(kafka.bootstrap), settings, data_dir)  # and none of them is fine
+    assert (found.level, "p0 is damaged" in found.says) == (Level.FAIL, True)
 
 
 def test_refused_records_are_counted(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:

@@ -26,6 +26,7 @@ from tests.wire import Record, action, wire
 
 SETTINGS = StreamSettings(partitions=1, lateness_s=0, peer_timeout_s=0.5)
 TOKEN = "a secret of the cluster"
+QUESTION = b'{"user":"ann","last":5,"prefix":"","place":"elsewhere"}'
 ASK = {"Authorization": f"Bearer {TOKEN}"}
 
 
@@ -43,7 +44,7 @@ class Worker:
 def serving(folder: Path) -> Iterator[Worker]:
     """Yield a worker that answers."""
     worker, reader = Worker(folder), SequenceReader(folder, SETTINGS)
-    service = SequenceService(reader, 1, lambda number: worker.owns, TOKEN)
+    service = SequenceService(reader, SETTINGS, "elsewhere", lambda number: worker.owns, TOKEN)
     port, stop = serve_metrics(CollectorRegistry(), "127.0.0.1", 0, Health(), "", {PATH: service})
     worker.url = f"http://127.0.0.1:{port}"
     try:
@@ -67,7 +68,7 @@ def ask(worker: Worker, body: bytes, headers: dict[str, str] | None = None, meth
 @pytest.mark.parametrize("shown", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Basic {TOKEN}"}])
 def test_without_the_token_nothing_is_answered(worker: Worker, shown: dict[str, str]) -> None:
     """Not even whether the user is known."""
-    answer = ask(worker, b'{"user":"ann","last":5}', shown)
+    answer = ask(worker, QUESTION, shown)
     assert (answer.status_code, "ann" in answer.text) == (401, False)
 
 
@@ -79,7 +80,8 @@ def test_without_the_token_nothing_is_answered(worker: Worker, shown: dict[str, 
         b"[]",
         b'{"user":"ann"}',
         b'{"user":7,"last":1}',
-        b'{"user":"ann","last":0}',
+        b'{"user":"ann","last":5}',
+        b'{"user":"ann","last":0,"prefix":"","place":"elsewhere"}',
         b" " * 5000,
         b'{"x":' + b"[" * 1500 + b"]" * 1500 + b"}",
     ],
@@ -87,16 +89,30 @@ def test_without_the_token_nothing_is_answered(worker: Worker, shown: dict[str, 
 def test_what_is_no_question_is_refused(worker: Worker, body: bytes) -> None:
     """Whatever is sent, the service lives on."""
     assert ask(worker, body).status_code == 400
-    assert ask(worker, b'{"user":"ann","last":5}', method="GET").status_code == 400
+    assert ask(worker, QUESTION, method="GET").status_code == 400
 
 
 def test_a_partition_that_is_not_ours_is_not_answered(worker: Worker) -> None:
     """Its store may lie here still, as old as the day that it moved."""
     worker.owns = False
     try:
-        assert ask(worker, b'{"user":"ann","last":5}').status_code == 421
+        assert ask(worker, QUESTION).status_code == 421
     finally:
         worker.owns = True
+
+
+@pytest.mark.parametrize(("prefix", "place"), [("f-", "elsewhere"), ("", "another place")])
+def test_a_worker_of_another_system_is_not_believed(prefix: str, place: str, worker: Worker, tmp_path: Path) -> None:
+    """Its address stands in a note, and it has the token: it answers for its own topics and its own name alone."""
+    settings = SETTINGS.model_copy(update={"topic_prefix": prefix})
+    owners = Owners(Address(worker.url, place))
+    with (
+        closing(
+            ClusterReader(SequenceReader(tmp_path, settings), owners, tmp_path / "seats", settings, TOKEN)
+        ) as reader,
+        pytest.raises(StoreError, match=f"Partition 0 is not, or no longer, of the worker at {worker.url}; ask again"),
+    ):
+        reader.tokens("ann", 3)
 
 
 class Owners:
@@ -134,11 +150,11 @@ def test_a_partition_that_moves_is_found_again(worker: Worker, tmp_path: Path) -
     moved, here = Address(worker.url, "elsewhere"), tmp_path / "moved"
     with serving(here) as other:
         other.owns = False
-        with closing(reader_of(tmp_path, Address(other.url, "another"), moved)) as reader:
+        with closing(reader_of(tmp_path, Address(other.url, "elsewhere"), moved)) as reader:
             assert reader.tokens("ann", 3) is not None
-        with closing(reader_of(tmp_path, Address(other.url, "another"))) as reader:
+        with closing(reader_of(tmp_path, Address(other.url, "elsewhere"))) as reader:
             began_s = time.monotonic()
-            with pytest.raises(StoreError, match="Partition 0 is moving from the worker at http://127"):
+            with pytest.raises(StoreError, match="Partition 0 is not, or no longer, of the worker at http://127"):
                 reader.tokens("ann", 3)
             assert time.monotonic() - began_s < 2
 

@@ -36,8 +36,8 @@ def test_an_action_answers_the_newest(scanned: int, steps: list[tuple[str, set[i
                 request.final = plain[[one.number for one in plain].index(request.number)].final = True
                 own.change(request)
             elif step == "close" and plain:
-                assert own.close(plain[0].number) == plain.pop(0)
-                assert own.close(number) is None
+                assert own.close(plain[0].number, plain[0].due_ms) == plain.pop(0)
+                assert own.close(number, 0) is None
             elif step == "ask":
                 assert own.answered(min(items), key) == naive(plain, min(items), key)
             elif step in ("write", "open again"):
@@ -60,7 +60,7 @@ def test_a_batch_writes_the_requests_that_changed() -> None:
     answered = own.answered(600, NO_KEY)
     assert answered is not None
     own.change(answered)
-    own.close(1)
+    own.close(1, 20)
     written = dict(own.changes())
     assert set(written) == {layout.request_key(USER, 600), layout.request_key(USER, 1)}
     assert written[layout.request_key(USER, 1)] is None

@@ -7,16 +7,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from stream.errors import StoreBusyError, StoreError
+from stream.errors import StoreBusyError, StoreDamagedError, StoreError
 from stream.store import layout
-from stream.store.rocksdb import open_secondary, open_store
+from stream.store.rocksdb import RocksStore, open_secondary, open_store
 
 
 def test_a_batch_is_written_whole_and_scanned_in_order(tmp_path: Path) -> None:
@@ -101,6 +102,7 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
 
 _WRITER = """
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -251,16 +253,54 @@ def test_a_damaged_store_is_called_damaged(tmp_path: Path, harm: Callable[[Path]
     path = tmp_path / "p0"
     _filled(path)
     harm(path)
-    with pytest.raises(
-        StoreError, match=r"p0 is damaged: .*restore it from a backup, or delete this folder"
-    ) as refused:
+    with pytest.raises(StoreDamagedError, match=r"p0 is damaged: .*restore it from a backup .*, or delete this folder"):
         open_store(path)
-    assert not isinstance(refused.value, StoreBusyError)
-    with suppress(StoreError), closing(open_secondary(path, tmp_path / "scratch")):
-        return
     with pytest.raises(StoreError) as unread:
         open_secondary(path, tmp_path / "scratch")
     assert "There is no store" not in str(unread.value)
+    assert isinstance(unread.value, StoreDamagedError) or harm is _lose_the_manifest
+
+
+@pytest.mark.parametrize("harm", [_flip_bytes, _lose_a_file])
+def test_a_secondary_that_is_open_notices_damage(tmp_path: Path, harm: Callable[[Path], None]) -> None:
+    """What the writer's last tables had is not unknown from then on; meanwhile a question costs no look at them."""
+    path = tmp_path / "p0"
+    with closing(open_store(path)) as store, closing(open_secondary(path, tmp_path / "scratch")) as secondary:
+        store.write([(b"k%d" % number, b"v" * 500) for number in range(100)])
+        store.checkpoint(tmp_path / "flushed")
+        secondary.catch_up()
+        assert secondary.get(b"k7") == b"v" * 500
+        store.write([(b"l%d" % number, b"v" * 500) for number in range(100)])
+        store.checkpoint(tmp_path / "again")
+        harm(path)
+        for _ in range(2):
+            with pytest.raises(StoreDamagedError, match="p0 is damaged"):
+                _read_now(secondary, b"l0")
+
+
+def _read_now(secondary: RocksStore, key: bytes) -> bytes | None:
+    secondary.catch_up()
+    return secondary.get(key)
+
+
+def test_what_the_writer_does_meanwhile_is_no_damage(tmp_path: Path) -> None:
+    """Tables come and go under a reader; each of its questions is answered."""
+    path, over = tmp_path / "p0", threading.Event()
+    with closing(open_store(path)) as store, closing(open_secondary(path, tmp_path / "scratch")) as secondary:
+
+        def write() -> None:
+            for number in range(15):
+                store.write([(b"k", b"%d" % number), (b"l%d" % number, b"v" * 500)])
+                store.checkpoint(tmp_path / "flushed")
+                store.purge([b"k", b"l"])
+            over.set()
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        while not over.is_set():
+            _read_now(secondary, b"k")
+        writer.join()
+        assert _read_now(secondary, b"k") == b"14"
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])

@@ -124,7 +124,9 @@ def test_a_partition_waits_for_backups_that_cannot_be_read(
         with monkeypatch.context() as patched:
             patched.setattr(Place, "sizes", away)
             for _ in range(2):
-                with pytest.raises(StoreBusyError, match=r"no store .*p0, and none can be restored: The backups are"):
+                with pytest.raises(
+                    StoreBusyError, match=r"no whole store .*p0, and none can be restored: The backups are"
+                ):
                     await partitions.open("actions", 0)
         assert (await opened(partitions)).partition.fresh
         await partitions.close()

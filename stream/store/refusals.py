@@ -1,0 +1,60 @@
+"""What a store that cannot be used is told to be: absent, half there, damaged, on a full disk, of another version."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Final
+
+from stream.errors import StoreDamagedError, StoreError
+from stream.store import layout
+
+_GONE: Final = "IO error: No such file or directory: While open"  # a file that RocksDB's manifest names
+
+
+def absent(path: Path) -> StoreError:
+    """Return the refusal of a folder in which there is no store."""
+    return StoreError(
+        f"There is no store in {path}: ask on the host whose worker has this partition, or start a worker with this "
+        "data directory."
+    )
+
+
+def incomplete(path: Path) -> StoreError:
+    """Return the refusal of a folder in which a part of a store lies, or none."""
+    return StoreError(
+        f"The folder {path} is not empty, and no whole store: CURRENT, or the version in it, is missing, as in half a "
+        "copy. Nothing in it was touched. Move it away, and copy all of it or run hstu store restore: a store is made "
+        "only in an empty folder."
+    )
+
+
+def damaged(path: Path, why: str) -> StoreDamagedError:
+    """Return the refusal of a store whose files are not those that RocksDB wrote."""
+    return StoreDamagedError(
+        f"The store {path} is damaged: {why}; stop its worker and restore it from a backup (hstu store restore), or "
+        f"delete this folder: {layout.REBUILT}"
+    )
+
+
+def unusable(
+    path: Path, error: Exception, *, what: str = "cannot be opened or read", files_come_and_go: bool = False
+) -> StoreError:
+    """Return what RocksDB's error means; to a secondary, files may be missing that its writer has just replaced."""
+    text = str(error)
+    gone = _GONE in text
+    if (gone and not files_come_and_go) or (text.startswith("Corruption: ") and not gone):
+        return damaged(path, text)
+    if any(os.strerror(number) in text for number in (errno.ENOSPC, errno.EDQUOT)):
+        return StoreError(
+            f"The store {path} {what}, since its disk is full: {text}; make room and start again: nothing written "
+            "before is harmed."
+        )
+    return StoreError(f"The store {path} {what}: {text}; see to what it names, and start again.")
+
+
+def other_version(path: Path, found: bytes) -> StoreError:
+    """Return the refusal of a store that another version wrote."""
+    return StoreError(
+        f"The store {path} has format {int.from_bytes(found, 'little')}; this hstu-stream writes {layout.VERSION}. "
+        f"Use the version that wrote it, or delete the folder: {layout.REBUILT}"
+    )
