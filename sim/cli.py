@@ -98,11 +98,12 @@ def replay(
 def inspect(ctx: typer.Context, log_flags: dict[str, Any], log: LogArgument = None) -> None:
     """Print what a log is: its columns, what a replay makes of it and loses, and the line that replays it.
 
-    Without a LOG, the known logs are listed.
+    Without a LOG, the known logs are listed. The exit code is 1 if nothing can be replayed.
     """
     from sim.inspect.command import run_inspect
 
-    run_inspect(ctx.obj.load, log or [], log_flags)
+    if not run_inspect(ctx.obj.load, log or [], log_flags):
+        raise typer.Exit(1)
 
 
 def demo(

@@ -30,8 +30,8 @@ FLAGS: Final[dict[str, Flag]] = {
         "by its header",
         "--as",
     ),
-    "user": Flag(str, "Column of users.", "user_id"),
-    "item": Flag(str, "Column of items.", "item_id"),
+    "user": Flag(str, "Column of users; of several (userId,anonymousId), the first that has a value.", "user_id"),
+    "item": Flag(str, "Column of items; of several as well.", "item_id"),
     "time": Flag(str, "Column of times: since 1970 in any unit, or ISO-8601.", "ts"),
     "time_offset": Flag(str, "Column added to --time: a time of the day, hours, or a number (ms, or --time-unit)."),
     "time_unit": Flag(
@@ -75,6 +75,7 @@ FLAGS: Final[dict[str, Flag]] = {
     "items": Flag(str, "Catalogue: item id, title, and features as columns."),
     "item_id": Flag(str, "Column of ids in --items.", "the name of --item, item_id, id …"),
     "title": Flag(str, "Column of titles in --items.", "title, name …"),
+    "features": Flag(str, "Columns of --items that are features, with commas between.", "all others"),
 }
 
 

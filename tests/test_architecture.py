@@ -45,7 +45,7 @@ model.serving.http  model.query
 model.snapshots
 model.cli
 sim.errors
-sim.config  sim.console  sim.log_flags
+sim.config  sim.console  sim.log_flags  sim.local_times
 sim.sources.tables
 sim.sources.rows
 sim.sources.roles

@@ -74,7 +74,6 @@ def announced(plan: Plan, workers: int) -> Iterator[str]:
     yield describe(source)
     rank_actions = ModelSettings(**plan.model).rank_actions
     yield from remarks(source, StreamSettings(**plan.stream), negative_actions, rank_actions)
-    yield from source.summary.losses()
     yield (
         f"Examples have at most {plan.stream['example_tokens']} tokens of history: stream.example_tokens, "
         f"which is {TOKENS} in a comparison unless it is configured."

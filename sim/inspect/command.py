@@ -18,7 +18,7 @@ from sim.sources.open_log import open_files, open_resolved
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
-from sim.sources.roles.resolve import ROLES, resolve, taken, written
+from sim.sources.roles.resolve import ROLES, alternatives, resolve, taken, written
 from sim.sources.tables.cells import NO_VALUES, holds_lists, ids_of, kind_of, numbers_of
 from sim.sources.tables.table import Table
 
@@ -26,8 +26,8 @@ _EXAMPLES: Final = 3
 _LONGEST: Final = 40
 
 
-def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], flags: Mapping[str, Any]) -> None:
-    """Print what a log is.
+def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], flags: Mapping[str, Any]) -> bool:
+    """Print what a log is; return whether it can be replayed so.
 
     Args:
         load: Returns the settings.
@@ -40,7 +40,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     console = Console(highlight=False, soft_wrap=True)
     if not log:
         _print_known(console)
-        return
+        return True
     given = {name: value for name, value in flags.items() if value is not None}
     table = open_files(log, given)
     sample = sample_of(table)
@@ -57,10 +57,10 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     wanted = wanted | likely
     if missing := missing_roles(table, wanted):
         console.print(what_to_name(table, sample, missing, guessed, given.get("time_format")), markup=False)
-        return
+        return False
     sure = any(role in resolved.flags for role in ROLES) and not likely
     twice = "drop_duplicates" not in given and _mostly_twice(sample)
-    _print_replay(console, log, table, wanted, load({}), sure=sure, twice=twice)
+    return _print_replay(console, log, table, wanted, load({}), sure=sure, twice=twice)
 
 
 def _print_replay(
@@ -72,8 +72,8 @@ def _print_replay(
     *,
     sure: bool,
     twice: bool,
-) -> None:
-    """Print what a replay by these flags makes of the log, and its line.
+) -> bool:
+    """Print what a replay by these flags makes of the log, and its line; return whether there is one.
 
     Args:
         console: Where it is printed.
@@ -92,7 +92,7 @@ def _print_replay(
             source = _opened(table, flags)
     except SimError as error:
         console.print(f"It cannot be replayed so: {error}", markup=False)
-        return
+        return False
     _print_content(console, source)
     for sentence in remarks(source, settings.stream, settings.train.negative_actions, settings.model.rank_actions):
         console.print(sentence, markup=False)
@@ -104,6 +104,7 @@ def _print_replay(
     if not sure:
         console.print("The roles are not all sure: look at them, and correct the line below.")
     console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}", markup=False)
+    return True
 
 
 def _mostly_twice(sample: pl.DataFrame) -> bool:
@@ -136,8 +137,9 @@ def _columns(sample: pl.DataFrame, guessed: Guess, flags: Mapping[str, Any]) -> 
     headers = ("column", "holds", "examples", "distinct", "empty", "role")
     shown = RichTable(*(Column(header, overflow="fold") for header in headers), title_justify="left")
     shown.title = f"Columns, by the first {len(sample):,} rows"
-    named = {str(flags[role]): role for role in ROLES if role in flags}
-    found = {role.column: name for name, role in guessed.roles.items()}
+    named = {name: role for role in ROLES if role in flags for name in alternatives(str(flags[role]), sample.columns)}
+    acts = {"action", "rating"} if {"action", "rating"} & set(flags) else set()
+    found = {role.column: name for name, role in guessed.roles.items() if name not in {*flags, *acts}}
     for name in sample.columns:
         column = sample[name]
         role = _role(name, named.get(name) or found.get(name), guessed)

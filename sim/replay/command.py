@@ -21,6 +21,7 @@ from stream.schema.tokens import END_OF_TIME_MS
 
 if TYPE_CHECKING:
     from sim.replay.in_process import DirectRun
+    from sim.replay.kafka_sink import KafkaSink
     from stream.kafka.connection import Kafka
 
 
@@ -82,13 +83,20 @@ def _into_kafka(opened: Opened, settings: Settings, options: ReplayOptions) -> b
     from stream.kafka.topics import create_topics
 
     kafka = require_kafka(settings.bootstrap, settings.kafka)
-    name, stream = options.name or opened.source.name, settings.stream
+    name, stream = _name(opened.source, options), settings.stream
     if options.create_topics:
         create_topics(kafka, stream)
     if wanted := _differences(stream, opened.fit(stream)):
         ERR.print(f"It makes fitting examples if the workers have {wanted}.")
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters comes as a sentence
     return _send(opened, settings, kafka, name, options)
+
+
+def _name(source: Source, options: ReplayOptions) -> str:
+    """Return a replay's name: a log that is appended has its content in it, since the next may have the same file's."""
+    if options.name or not options.append:
+        return options.name or source.name
+    return f"{source.name}-{source.fingerprint[:8]}"
 
 
 def _send(opened: Opened, settings: Settings, kafka: "Kafka", name: str, options: ReplayOptions) -> bool:
@@ -103,16 +111,18 @@ def _send(opened: Opened, settings: Settings, kafka: "Kafka", name: str, options
         state = replay.state
         if state.complete:
             again = "Another log goes on by --append" if options.append else "Begin again by --restart"
-            ERR.print(f"Replay {name} is over: all {state.total:,} events are in Kafka. {again}.")
+            ERR.print(f"Replay {name} is over: all {_counted(opened.source)} are in Kafka. {again}.")
             return True
         if not replay.begun:
-            _refuse_late(opened.source, out.reached_ms(), stream)
+            reached_ms = out.reached_ms()
+            _refuse_late(opened.source, reached_ms, stream)
+            _refuse_again(opened.source, reached_ms, out)
         with progress(name, state.total, state.acknowledged) as replay.progress, stopping_on_signals(replay.stop):
             over = replay.run()
     if over:
         ERR.print(f"{_sent(opened.source, stream)} {_how_to_go_on(options)}", markup=False)
     else:
-        ERR.print(f"Stopped after {state.acknowledged:,} of {state.total:,} events; the same command continues.")
+        ERR.print(f"Stopped after {state.acknowledged:,} of {state.total:,} records; the same command continues.")
     return over
 
 
@@ -129,6 +139,24 @@ def _refuse_late(source: Source, reached_ms: int | None, stream: StreamSettings)
     )
 
 
+def _refuse_again(source: Source, reached_ms: int | None, out: "KafkaSink") -> None:
+    """Refuse a log that begins where the topics end, and whose first event is there already."""
+    if reached_ms is None or source.first_ms > reached_ms:
+        return
+    if out.holds(next(source.events())):
+        raise SimError(
+            f"The topics hold the log's first event, of {minute(source.first_ms)}, already: it has been replayed into "
+            "them, under another name or by other options, and would count twice. Remove from the log what is there, "
+            "or replay it into other topics (another stream.topic_prefix and data_dir)."
+        )
+
+
+def _counted(source: Source) -> str:
+    """Return how many events a source has, and records of its catalogue."""
+    records = f" and {len(source.catalogue):,} records of the catalogue" if source.catalogue else ""
+    return f"{len(source):,} events{records}"
+
+
 def _how_to_go_on(options: ReplayOptions) -> str:
     if options.append:
         return "Time has not ended: another log goes on by --append as well."
@@ -141,7 +169,7 @@ def _how_to_go_on(options: ReplayOptions) -> str:
 def _sent(source: Source, stream: StreamSettings) -> str:
     """Return sentences about what has been sent, what was left out, and what will be no label."""
     lost = [*source.summary.losses(), *refusals(source.summary, stream)] if isinstance(source, RecordedLog) else []
-    return " ".join([f"{len(source):,} events are in Kafka.", *lost])
+    return " ".join([f"{_counted(source)} are in Kafka.", *lost])
 
 
 def _differences(here: StreamSettings, wanted: StreamSettings) -> str:

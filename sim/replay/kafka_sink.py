@@ -21,6 +21,7 @@ from stream.schema.record_time import TimeBounds, replay_headers
 CLOSE_S: Final = 10.0
 MOST_PENDING: Final = 20_000  # unacknowledged records; with more, `send` waits for the oldest
 DELIVERY_S: Final = 60.0
+LAST_RECORDS: Final = 10_000  # of a partition, among which an event that lies at its end is looked for
 
 
 class Written(NamedTuple):
@@ -155,6 +156,14 @@ class KafkaSink:
                 if begins[place] < end:
                     times += [record.ts_ms for record in _read(consumer, place, end - 1, end)]
         return max(times, default=None)
+
+    def holds(self, event: SourceEvent) -> bool:
+        """Return whether an event is among the last records of its partition."""
+        place = TopicPartition(self._topics[event.topic], self._home(event.key or b""))
+        with offsets_client(self._kafka) as consumer:
+            begin, end = consumer.beginning_offsets([place])[place], consumer.end_offsets([place])[place]
+            last = _read(consumer, place, max(begin, end - LAST_RECORDS), end)
+            return any((record.key, record.value) == (event.key, event.value) for record in last)
 
     def resume(self, acknowledged: int, offsets: Mapping[str, int]) -> None:
         """Continue behind what has been acknowledged, and skip what was written but not counted.

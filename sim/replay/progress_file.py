@@ -75,7 +75,8 @@ def load_state(path: Path, fingerprint: str) -> ReplayState | None:
     if state.fingerprint != fingerprint:
         raise SimError(
             f"{path} is of another log, other options, or other topics; "
-            "begin again by --restart, or keep both by another --name."
+            "begin again by --restart, or keep both by another --name (a log that goes on after it: --name day-2 "
+            "--append)."
         )
     return state
 

@@ -18,6 +18,7 @@ import msgspec
 import polars as pl
 
 from sim.errors import SimError
+from sim.sources.roles.resolve import alternatives
 from sim.sources.source import item_record
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW
@@ -60,6 +61,7 @@ def read_items(
     *,
     item_id: str | None = None,
     title: str | None = None,
+    features: str | None = None,
     settings: TableSettings | None = None,
     bad: BadRows | None = None,
 ) -> ReadItems:
@@ -67,10 +69,12 @@ def read_items(
 
     Args:
         path: A file, folder or glob.
-        item_column: The log's column of items; the catalogue's id column has that name, or one of ID_COLUMNS.
+        item_column: The log's column of items, or several with commas between; the catalogue's id column has the name
+            of one of them, or one of ID_COLUMNS.
         ts_ms: The time of the records.
         item_id: The id column, where it is known.
         title: The title column, where it is known; otherwise the first of TITLE_COLUMNS, if there is one.
+        features: The columns of features, with commas between; otherwise all others.
         settings: How the files are written.
         bad: Takes rows without an id, with the id of an earlier row, or that cannot be read; None: none are allowed.
 
@@ -82,26 +86,20 @@ def read_items(
     if any(name is not None and name.isdigit() for name in (item_id, title)):
         settings = replace(settings, numbered=True)
     table = open_table([path], settings)
-    names = [item_id] if item_id else list(dict.fromkeys((item_column, *ID_COLUMNS)))
+    names = [item_id] if item_id else list(dict.fromkeys((item_column, *alternatives(item_column, ()), *ID_COLUMNS)))
     id_column = (item_id if item_id in table.columns else None) if item_id else _first(names, table.columns)
     if id_column is None:
         raise SimError(
             f"{table.name} has none of the columns {', '.join(names)} for the item's id; its columns are "
             f"{', '.join(table.columns)}. Name it by --item-id."
         )
-    if title is not None and title not in table.columns:
-        raise SimError(f"{table.name} has no column {title!r}; its columns are {', '.join(table.columns)}.")
-    for name in (id_column, title):
-        if name in table.columns and name not in table.readable:
-            raise SimError(
-                f"{table.name} has {name!r} in lists, and an item has one id and one title; name another of its "
-                f"columns {', '.join(table.readable)}."
-            )
+    wanted = alternatives(features, table.columns) if features is not None else table.readable
+    _refuse_missing(table, id_column, title, wanted)
     title_column = title or _first(TITLE_COLUMNS, table.readable)
     _refuse_others(table)
     table = table.reopened(replace(settings, texts=tuple(name for name in (id_column, title_column) if name)))
     frames = []
-    for file, batch in table.batches(table.readable):
+    for file, batch in table.batches([name for name in (id_column, title_column, *wanted) if name]):
         bad.add(file, batch.bad)
         frames.append(batch.frame)
     frame = _joined(frames)
@@ -110,9 +108,9 @@ def read_items(
     bad.finish(rows)
     if frame.is_empty():
         raise SimError(f"{table.name} has no rows; there is nothing to replay.")
-    features = [name for name in frame.columns if name not in (id_column, title_column)]
-    like_titles = next((name for name in features if _may_be_titles(frame[name])), None)
-    return ReadItems(catalogue(frame, id_column, title_column, ts_ms), title_column, features, like_titles)
+    others = [name for name in frame.columns if name not in (id_column, title_column)]
+    like_titles = next((name for name in others if _may_be_titles(frame[name])), None)
+    return ReadItems(catalogue(frame, id_column, title_column, ts_ms), title_column, others, like_titles)
 
 
 def _refuse_others(table: Table) -> None:
@@ -133,6 +131,18 @@ def _may_be_titles(column: pl.Series) -> bool:
         return False
     given = column.drop_nulls()
     return len(given) > 0 and given.n_unique() * 2 > len(given)
+
+
+def _refuse_missing(table: Table, id_column: str, title: str | None, features: Sequence[str]) -> None:
+    for column in (title, *features):
+        if column is not None and column not in table.columns:
+            raise SimError(f"{table.name} has no column {column!r}; its columns are {', '.join(table.columns)}.")
+    for name in (id_column, title):
+        if name in table.columns and name not in table.readable:
+            raise SimError(
+                f"{table.name} has {name!r} in lists, and an item has one id and one title; name another of its "
+                f"columns {', '.join(table.readable)}."
+            )
 
 
 def _joined(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:

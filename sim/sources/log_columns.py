@@ -3,9 +3,12 @@
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
+import polars as pl
+
 from sim.errors import SimError
-from sim.sources.roles.resolve import DEFAULTS
+from sim.sources.roles.resolve import DEFAULTS, alternatives
 from sim.sources.tables.bad_rows import SkipLimit
+from sim.sources.tables.cells import NO_VALUES, ids_of
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.timestamps import TimeSettings
 
@@ -17,7 +20,9 @@ class LogSettings:
     """How a log is read; each field is the flag of `hstu replay` with its name."""
 
     user: str = DEFAULTS["user"]
+    """Column of users; of several with commas between, the first that has a value counts."""
     item: str = DEFAULTS["item"]
+    """Column of items; of several as well."""
     time: str = DEFAULTS["time"]
     time_offset: str | None = None
     """Column added to `time`: a number, or a time of the day (rows/times.py)."""
@@ -85,8 +90,9 @@ class LogSettings:
             SimError: A setting is no such thing.
         """
         own = {field.name: getattr(self, field.name) for field in fields(TableSettings) if hasattr(self, field.name)}
+        numbered = self.time.isdigit() and all(name.isdigit() for name in self.user.split(","))
         lists = tuple(name for name in (self.shown, self.clicked) if name)
-        return TableSettings(**own, numbered=self.user.isdigit() and self.time.isdigit(), lists=lists)
+        return TableSettings(**own, numbered=numbered, lists=lists)
 
     def times(self) -> TimeSettings:
         """Return how its times are read.
@@ -97,11 +103,27 @@ class LogSettings:
         return TimeSettings(self.time_unit, self.time_format, self.time_zone)
 
     def columns(self, there: list[str]) -> list[str]:
-        """Return the names of the columns that are read; beside slates in one row, that of items may be missing."""
-        item = self.item if self.shown is None or self.item in there else None
-        named = (self.user, item, self.time, self.time_offset, self.action, self.rating, self.request, self.shown)
-        return [name for name in (*named, self.clicked) if name]
+        """Return the names of the columns that are read; beside slates in one row, those of items may be missing."""
+        items = alternatives(self.item, there)
+        if self.shown is not None:
+            items = [name for name in items if name in there]
+        named = (self.time, self.time_offset, self.action, self.rating, self.request, self.shown, self.clicked)
+        return [name for name in (*alternatives(self.user, there), *items, *named) if name]
+
+    def with_first_values(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Return rows with a column of ids for each flag that names several; it has the name that the flag gives."""
+        for flag in (self.user, self.item):
+            names = [name for name in alternatives(flag, rows.columns) if name in rows.columns]
+            if flag not in rows.columns and names:
+                rows = rows.with_columns(pl.coalesce(_present(rows[name]) for name in names).alias(flag))
+        return rows
 
     def tag(self) -> str:
         """Return a text that is equal only for settings that make equal events."""
         return ",".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
+
+
+def _present(column: pl.Series) -> pl.Series:
+    """Return ids, null where there is none."""
+    texts = ids_of(column)
+    return texts.set(texts.str.to_lowercase().is_in(NO_VALUES).fill_null(False), None)

@@ -139,7 +139,7 @@ class LogSummary:
     def _of_actions(self, negative_actions: Collection[str]) -> list[str]:
         named = [
             f"{name} {count:,} ({'no positive' if name in negative_actions else 'positive'})"
-            for name, count in self.actions.most_common(_MOST_ACTIONS)
+            for name, count in sorted(self.actions.items(), key=lambda each: (-each[1], each[0]))[:_MOST_ACTIONS]
         ]
         if (more := len(self.actions) - _MOST_ACTIONS) > 0:
             named.append(f"{more:,} more")
@@ -189,7 +189,7 @@ class LogSummary:
         ties = self.ties
         if ties.rows < max(1, _TIES_SAID * self.rows):
             return []
-        said = f"{ties.rows / self.rows:.0%} of the rows have the user and the time of the row before them"
+        said = f"{ties.rows / self.rows:.0%} of the events have the user and the time of the row before them"
         if self.ties_in_id_order:
             count, order = max((ties.in_id_order, "rising"), (ties.other, "falling"))
             share = count / (ties.in_id_order + ties.other)

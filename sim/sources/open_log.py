@@ -28,6 +28,7 @@ class Items:
     path: str
     item_id: str | None = None
     title: str | None = None
+    features: str | None = None
 
 
 def log_settings(flags: Mapping[str, Any]) -> LogSettings:
@@ -76,7 +77,8 @@ def open_resolved(table: Table, flags: Mapping[str, Any], said: Sequence[str]) -
     settings = log_settings(flags)
     if settings.table() != table.settings:
         table = table.reopened(settings.table())
-    items = Items(flags["items"], flags.get("item_id"), flags.get("title")) if flags.get("items") else None
+    of_items = {name: flags.get(name) for name in ("item_id", "title", "features")}
+    items = Items(flags["items"], **of_items) if flags.get("items") else None
     return _read(table, settings, items, said)
 
 
@@ -132,7 +134,14 @@ def _records(
     how = TableSettings(encoding=settings.encoding)
     bad = BadRows(settings.skip_bad, Path(settings.bad_rows) if settings.bad_rows else None, more=True)
     read = read_items(
-        items.path, settings.item, first_ms, item_id=items.item_id, title=items.title, settings=how, bad=bad
+        items.path,
+        settings.item,
+        first_ms,
+        item_id=items.item_id,
+        title=items.title,
+        features=items.features,
+        settings=how,
+        bad=bad,
     )
     records = read.records
     covered = summary.covered([key for key, _ in records])

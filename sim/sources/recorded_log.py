@@ -41,6 +41,7 @@ from sim.sources.rows.actions import negations
 from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
 from sim.sources.tables.bad_rows import BadRows
+from sim.sources.tables.batch import Batch
 from sim.sources.tables.scratch import Scratch, write_rows
 from sim.sources.tables.table import AnyTable, Enough, never
 from stream.schema.topics import SourceTopic
@@ -171,7 +172,8 @@ def read_events(table: AnyTable, settings: LogSettings, run_rows: int = RUN_ROWS
 
 def _open(table: AnyTable, settings: LogSettings, enough: Enough = never) -> tuple[LogRows, BadRows]:
     bad = BadRows(settings.skip_bad, Path(settings.bad_rows) if settings.bad_rows else None)
-    batches = table.batches(settings.columns(table.columns), enough=enough)
+    read = table.batches(settings.columns(table.columns), enough=enough)
+    batches = ((file, Batch(settings.with_first_values(batch.frame), batch.bad)) for file, batch in read)
     return LogRows(batches, settings, bad, table.name), bad
 
 
@@ -216,6 +218,12 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
         said.append(
             f"{', '.join(map(repr, odd))} of column {settings.action!r} reads like no action, but is one here, by that "
             "name: if it means that an item was shown and not acted on, write 'impression' for it, or labels 0 and 1."
+        )
+    if (local := rows.times.local).repeated:
+        first, zone = local.repeated - local.second, f"--time-zone {local.zone}"
+        said.append(
+            f"{local.repeated:,} rows lie in an hour that occurs twice, as summer time ends ({zone}): by their order "
+            f"{local.second:,} are of its second pass, the other {first:,} are read as its first."
         )
     if rows.times.little:
         said.append(

@@ -26,14 +26,14 @@ Certainty = Literal["sure", "likely", "unsure"]
 SAMPLE_ROWS: Final = 20_000
 NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters without what is no letter
     "user": ("userid", "user", "uid", "customerid", "visitorid", "memberid", "accountid", "reviewerid", "userpseudoid",
-             "clientid", "deviceid", "sessionid", "session", "anonymousid", "customer", "visitor",
+             "domainuserid", "clientid", "deviceid", "sessionid", "session", "anonymousid", "customer", "visitor",
              "steamid", "playerid", "authorid", "profileid", "cookieid", "person", "personid"),
     "item": ("itemid", "item", "iid", "productid", "movieid", "videoid", "articleid", "newsid", "trackid", "songid",
              "businessid", "asin", "aid", "sku", "contentid", "bookid", "adid", "product", "movie", "video", "article",
              "appid", "gameid", "isbn", "postid", "songname", "artistid", "poiid", "venueid", "locationid",
-             "url", "pageurl", "page", "path"),
+             "url", "pageurl", "pageurlpath", "pagepath", "page", "path"),
     "time": ("ts", "timestamp", "eventtime", "eventtimestamp", "time", "timems", "datetime", "createdat", "created",
-             "eventts", "unixtime", "date", "dt", "day", "at", "when"),
+             "eventts", "collectortstamp", "unixtime", "date", "dt", "day", "at", "when"),
     "action": ("action", "event", "eventtype", "eventname", "actiontype", "behavior", "behaviortype", "interaction",
                "label", "click", "clicked", "isclick"),
     "rating": ("rating", "stars", "score", "overall", "rate"),
@@ -43,6 +43,13 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters
 _REQUEST_MS: Final = 3_600_000  # within which the rows of one request lie
 _MOST_ACTIONS: Final = 100
 _TIME_MS: Final = 1e11  # March 1973
+_OF_SITES: Final = ("appid",)  # names of items that are those of a whole site as well
+_FEW_ROWS: Final = 20  # in fewer, one value is no sign
+_OF_VERBS: Final = ("name", "type", "kind", "verb", "activity", "operation")
+_VERBS: Final = (
+    r"(^|[^a-z])(view|click|cart|basket|order|purchase|buy|play|like|watch|search|checkout|wish|skip|share|read|visit|"
+    r"open|impression|download|listen|scroll|rate|save)(s|d|ed|ing)?($|[^a-z])"
+)
 _OF_DAYS: Final = ("day", "date", "dt")
 _SHOWN: Final = 80  # characters of a row in a sentence
 _MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
@@ -123,13 +130,19 @@ def guess(
         if (best := _best(role, fitting)) is not None:
             roles[role] = best
             left.remove(best.column)
+    if not {"action", "rating"} & set(roles) and (verbs := _of_verbs(sample, left)) is not None:
+        roles["action"] = verbs
+        left.remove(verbs.column)
     if "rating" not in roles and (odd := _best("rating", left)) is not None:
         roles["rating"] = Role(odd.column, "unsure", "its name is one of a rating, but not all its values are numbers")
         left.remove(odd.column)
+    left = [name for name in left if _distinct(sample[name])]
     for role in ("user", "item"):
         if (best := _best(role, left)) is not None:
             roles[role] = _if_filled(best, sample[best.column])
             left.remove(best.column)
+    for role in [role for role in ("user", "item") if role in roles]:
+        roles[role] = _varied(role, roles[role], sample, left)
     columns = {role: each.column for role, each in roles.items()} | dict(named)
     if (best := _best("request", [name for name in left if _groups(sample, name, columns, settings)])) is not None:
         roles["request"] = best
@@ -163,6 +176,34 @@ def _best(role: str, columns: Sequence[str]) -> Role | None:
     return Role(best, "sure", f"its name is one of a {role}")
 
 
+def _of_verbs(sample: pl.DataFrame, columns: Sequence[str]) -> Role | None:
+    """Return a column of a name or a kind most of whose values are words for actions."""
+    for name in columns:
+        if re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2]) in _OF_VERBS and _fits("action", sample[name]):
+            values = texts_of(sample[name]).drop_nulls().unique().str.replace_all(r"([a-z])([A-Z])", "${1}_$2")
+            if int(values.str.to_lowercase().str.contains(_VERBS).sum()) * 2 > len(values):
+                return Role(name, "sure", "its values are names of actions")
+    return None
+
+
+def _varied(role: str, found: Role, sample: pl.DataFrame, left: list[str]) -> Role:
+    """Return a role, or instead of a column that may name a site or an app another one that has more values."""
+    values = _distinct(sample[found.column])
+    if len(sample) < _FEW_ROWS or (values > 1 and _plain(found.column) not in _OF_SITES):
+        return found
+    better = _best(role, [name for name in left if _distinct(sample[name]) > values])
+    if better is not None:
+        left[left.index(better.column)] = found.column
+        return better
+    return found if values > 1 else Role(found.column, "likely", f"{found.why}, but it holds one value")
+
+
+def _distinct(column: pl.Series) -> int:
+    """Return how many values a column has, those left out by which exports write that there is none."""
+    texts = ids_of(column).unique().drop_nulls()
+    return int((~texts.str.to_lowercase().is_in(NO_VALUES)).sum())
+
+
 def _if_filled(role: Role, column: pl.Series) -> Role:
     """Return a role that is only likely where most cells of its column are empty."""
     empty = ids_of(column).str.to_lowercase().is_in(NO_VALUES).fill_null(True)
@@ -185,9 +226,12 @@ def _times(
             found = _time(sample, columns, settings)
         if found is None:
             return {}
-        column = sample[found.column]
-        small = _times_in(column, settings) == "times" and not _is_epoch_or_date(column, settings)
-        if small and _plain(found.column) in _OF_DAYS:
+        days = sample[found.column]
+        if (
+            _plain(found.column) in _OF_DAYS
+            and _times_in(days, settings) == "times"
+            and not _is_epoch_or_date(days, settings)
+        ):
             found = Role(found.column, "unsure", "its name is one of dates, but its values are small numbers")
         roles["time"], dates = found, found.column
         clocks.pop(found.column, None)

@@ -1,7 +1,7 @@
 """From the flags that were given to those that a log is read by: of a known log, of a guess, or as they are."""
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final, NamedTuple
 
 import polars as pl
@@ -54,14 +54,20 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     sample = sample_of(table)
     guessed = guess(sample, time_format=given.get("time_format"))
     if not guessed.sure:
-        return Resolved(given, "")
+        plain = set(DEFAULTS.values()) <= set(table.columns)
+        own = _besides(guessed, DEFAULTS, rated=rated) if plain else {}
+        return Resolved(own | given, f"Other columns by their names: {written(own)}." if own else "")
     own = guessed.rated_flags if rated else guessed.flags
     return Resolved(own | given, f"Columns by their names: {written(own)}." + _unread(guessed, sample, own | given))
 
 
 def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
     """Return the columns that flags name, and exploded objects; an exploded list of plain values may have a role."""
-    named = {role: str(flags[role]) for role in ROLES if role in flags and role != "explode"}
+    named = dict[str, str]()
+    for role in ROLES:
+        if role in flags and role != "explode":
+            first, *others = alternatives(str(flags[role]), table.columns)
+            named |= {role: first} | {f"{role} or {name}": name for name in others}
     objects = [name for name in table.settings.exploded if any(each.startswith(f"{name}.") for each in table.columns)]
     return named | {f"explode {name}": name for name in objects}
 
@@ -96,6 +102,11 @@ def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str
         own.pop("request", None)
         own.pop("item", None)
     return {role: column for role, column in own.items() if column != DEFAULTS.get(role)}
+
+
+def alternatives(flag: str, there: Collection[str]) -> list[str]:
+    """Return the columns that a flag names: one, or several with commas between."""
+    return [flag] if flag in there else [name.strip() for name in flag.split(",")]
 
 
 def written(flags: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 
 import polars as pl
 
+from sim.local_times import LocalTimes
 from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, ids_of, numbers_of
 from sim.sources.tables.timestamps import EXCEL_DAYS, SHORT_UNITS, UNITS, TimeReader, TimeSettings
 from stream.schema.tokens import LAST_TS_MS
@@ -117,18 +118,23 @@ class RowTimes:
         self._reader = TimeReader(settings, times, owner)
         self.read_as = self._reader.read_as
         self.coarse, self.early, self.like_excel = self._reader.coarse, self._reader.early, self._reader.like_excel
-        self._local = False
+        self._local: LocalTimes | None = None
         if offset is None or self._joined:
             return
         if settings.zone is not None:
             plain = TimeReader(replace(settings, zone=None), times, owner)
-            self._local = not plain.read(times)[0].equals(self._reader.read(times)[0])
-            self._reader = plain if self._local else self._reader
+            if not plain.read(times)[0].equals(self._reader.read(times)[0]):
+                self._local, self._reader = LocalTimes(settings.zone), plain
         words = "durations" if sample.dtype == pl.Duration else self._way or self._unit
         self.read_as += f", plus {words} in {offset!r}"
         if self._way is None and settings.unit is None and sample.dtype != pl.Duration:
             most = self._offsets(sample).ms.abs().max()
             self.little = isinstance(most, float) and 0 < most < _LITTLE_MS
+
+    @property
+    def local(self) -> LocalTimes:
+        """How times without an offset are read."""
+        return self._local or self._reader.local
 
     def _column(self, frame: pl.DataFrame) -> pl.Series:
         column = frame[self._time]
@@ -147,10 +153,8 @@ class RowTimes:
         day_ms = ts_ms // DAY_MS * DAY_MS if self._way else ts_ms
         ts_ms = day_ms + added.ms.round().cast(pl.Int64, strict=False)
         faults = [*faults, *added.faults]
-        if self._local:
-            at = ts_ms.cast(pl.Datetime("ms")).dt.replace_time_zone(
-                self._zone, ambiguous="earliest", non_existent="null"
-            )
+        if self._local is not None:
+            at = self._local.instants(ts_ms.set(added.zoned, None).cast(pl.Datetime("ms")))
             here = ts_ms.zip_with(added.zoned, at.dt.timestamp("ms"))
             skipped = here.is_null() & ts_ms.is_not_null()
             faults.append(Fault(skipped, self._offset, f"is a time that summer time in {self._zone} leaves out"))

@@ -15,6 +15,7 @@ POSITIVE_LABELS: Final = ("1", "true", "t", "1.0", "yes", "y")
 _CODES: Final = 0.001  # share of other numbers from which 0 and 1 are codes of actions as these are
 _DECIMAL_COMMA: Final = r"^([+-]?\d*),(\d+)$"
 _THOUSANDS: Final = r"^[+-]?[1-9]\d{0,2},\d{3}$"
+_BLANKS: Final = r"^[+-]?\d{1,3}([ \x{a0}\x{2009}\x{202f}']\d{3})+([.,]\d+)?$"
 _SCIENTIFIC: Final = r"^-?\d(\.\d+)?[eE]\+?\d+$"
 
 _KINDS: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
@@ -87,14 +88,16 @@ def numbers_of(column: pl.Series) -> tuple[pl.Series, list[Fault]]:
     if column.dtype == pl.String:
         texts = column.str.strip_chars()
         thousands = texts.str.contains(_THOUSANDS).fill_null(False)
+        blanks = texts.str.contains(_BLANKS).fill_null(False)
         column = texts.str.replace(_DECIMAL_COMMA, "$1.$2")
     else:
-        thousands = pl.repeat(False, len(column), eager=True)
+        thousands = blanks = pl.repeat(False, len(column), eager=True)
     values = column.cast(pl.Float64, strict=False)
     reason = "has a comma that may mark thousands or decimals: write a point, or none"
     return values, [
-        Fault(~values.is_finite().fill_null(False) & ~thousands, column.name, "is no number"),
+        Fault(~values.is_finite().fill_null(False) & ~thousands & ~blanks, column.name, "is no number"),
         Fault(thousands, column.name, reason),
+        Fault(blanks, column.name, "has blanks between its thousands: write none"),
     ]
 
 

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import polars as pl
 
 from sim.errors import SimError
+from sim.local_times import LocalTimes
 from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, kind_of, numbers_of
 from stream.schema.tokens import LAST_TS_MS
 
@@ -52,6 +53,7 @@ _TIME_LIKE: Final = (
 )
 _ZONE: Final = r"\s*(UTC|GMT|Z\[(UTC|GMT)\])$"
 _ISO: Final = "%Y-%m-%d %H:%M:%S%.f"
+_TO_MINUTES: Final = r"^\d{4}-\d\d-\d\d \d\d:\d\d$"
 _DAYS_END: Final = r"([ T])24:(00(?::00(?:[.,]0+)?)?(?: ?[+-][\d:]+|Z)?)$"  # 24:00 of a day is 00:00 of the next
 _NO_TIMES: Final = (pl.Boolean, pl.Time, pl.Duration, pl.Binary)
 _FEW: Final = 500  # texts that every format is tried on
@@ -100,6 +102,7 @@ class TimeReader:
 
     def __init__(self, settings: TimeSettings, sample: pl.Series, owner: str) -> None:
         self._settings = settings
+        self.local = LocalTimes(settings.zone or "UTC")
         skipped = f", or one that summer time in {settings.zone} leaves out" if settings.zone else ""
         self._unreadable = _UNREADABLE + skipped
         self.read_as = ""
@@ -135,7 +138,11 @@ class TimeReader:
         values = texts.cast(pl.Float64, strict=False)
         if values.is_finite().sum() * 2 >= len(texts) and (len(texts) or sample.dtype.is_numeric()):
             return self._of_numbers(sample, values)
-        known = None if _iso(texts, where).null_count() * 2 < len(texts) else _known_format(texts, owner, sample.name)
+        known = (
+            None
+            if _iso(texts, LocalTimes(where)).null_count() * 2 < len(texts)
+            else _known_format(texts, owner, sample.name)
+        )
         if known is not None:
             self.read_as = f"{known} ({where} where no offset is given)"
             return lambda column: self._formatted(column, known)
@@ -207,12 +214,12 @@ class TimeReader:
 
     def _localised(self, at: pl.Series, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
         if getattr(at.dtype, "time_zone", None) is None:
-            at = _local(at, self._settings.zone or "UTC")
+            at = self.local.instants(at)
         ts_ms = at.dt.timestamp("ms")
         return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
     def _iso(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
-        ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self._settings.zone or "UTC")
+        ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self.local)
         return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
 
@@ -309,22 +316,17 @@ def _likely(texts: pl.Series, form: str) -> pl.Series:
     return at.set(~at.dt.year().is_between(1970, 2199).fill_null(False), None)
 
 
-def _local(at: pl.Series, zone: str) -> pl.Series:
-    return at.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-
-
-def _iso(texts: pl.Series, zone: str) -> pl.Series:
+def _iso(texts: pl.Series, local: LocalTimes) -> pl.Series:
     """Return the milliseconds of ISO-8601 texts, null where they are none."""
-    plain = texts.str.replace("T", " ", literal=True).str.replace(_ZONE, "Z")
-    local = _local(_parsed(plain, _ISO), zone)
-    ts_ms = local.dt.timestamp("ms")
+    plain = texts.str.replace("T", " ", literal=True).str.replace(_ZONE, "Z").str.replace(_TO_MINUTES, "$0:00")
+    ts_ms = local.instants(_parsed(plain, _ISO)).dt.timestamp("ms")
     if ts_ms.null_count():
         utc = _parsed(plain.str.strip_suffix("Z"), _ISO)
         in_utc = utc.set(~plain.str.ends_with("Z").fill_null(False), None).dt.timestamp("ms")
         ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), in_utc)
     if ts_ms.null_count() > texts.null_count():
         left = texts.filter(ts_ms.is_null() & texts.is_not_null()).unique()
-        by_hand = {text: ms for text in left if (ms := _iso_ms(text, ZoneInfo(zone))) is not None}
+        by_hand = {text: ms for text in left if (ms := _iso_ms(text, ZoneInfo(local.zone))) is not None}
         if by_hand:
             found = texts.replace_strict(by_hand, default=None, return_dtype=pl.Int64)
             ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), found)

@@ -8,10 +8,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
 from sim.config import load
 from sim.errors import SimError
 from sim.inspect.command import run_inspect
+from sim.main import app
 from sim.sources.open_log import open_log
 from sim.sources.roles.known import names
 
@@ -126,6 +128,18 @@ def test_what_is_not_plain_is_asked_for(tmp_path: Path, inspected: Any) -> None:
     path.write_text(f"who,what,ts\na,b,{T}\n")
     assert "No column is plainly the user or the item; name it by --user COLUMN" in inspected(str(path))
     assert "--user who --item what --time ts" in inspected(str(path), user="who", item="what", time="ts")
+
+
+@pytest.mark.parametrize(
+    ("flags", "code"), [({"user": "who"}, 1), ({"user": "who", "item": "what", "time_format": "%Y"}, 1), ({}, 0)]
+)
+def test_the_exit_code_says_whether_it_can_be_replayed(tmp_path: Path, flags: dict[str, str], code: int) -> None:
+    """A role is missing, or nothing can be read so; the list of known logs is no failure."""
+    path = tmp_path / "log.csv"
+    path.write_text(f"who,what,ts\na,b,{T}\nc,d,{T + 1}\n")
+    given = [part for name, value in flags.items() for part in ("--" + name.replace("_", "-"), value)]
+    done = CliRunner().invoke(app, ["inspect", *([str(path)] if flags else []), *given])
+    assert done.exit_code == code, done.output
 
 
 def test_a_table_without_times_is_no_log(tmp_path: Path, inspected: Any) -> None:

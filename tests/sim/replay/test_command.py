@@ -150,14 +150,14 @@ def test_what_will_be_no_label_is_said_at_the_end_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("flags", "hint"), [(("--append",), "Another log goes on by --append"), ((), "by --restart")])
 def test_a_replay_that_is_over_says_how_to_go_on(
-    kafka: KafkaForTests, tmp_path: Path, flags: tuple[str, ...], hint: str
+    kafka: KafkaForTests, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...], hint: str
 ) -> None:
     """What was appended is not sent again, and --restart is no advice there."""
     (tmp_path / "log.csv").write_text(
         "user_id,item_id,ts\n" + "\n".join(f"u,i{n},{1_700_000_000 + n}" for n in range(9))
     )
-    prefix = own_topics(1).topic_prefix
-    (tmp_path / "hstu.toml").write_text(f'[stream]\npartitions = 1\ntopic_prefix = "{prefix}"\n')
+    monkeypatch.setenv("HSTU_STREAM__PARTITIONS", "1")
+    monkeypatch.setenv("HSTU_STREAM__TOPIC_PREFIX", own_topics(1).topic_prefix)
     own = [str(tmp_path / "log.csv"), "--bootstrap", kafka.bootstrap, *flags]
     for _ in range(2):
         done = hstu(tmp_path, own)
@@ -165,6 +165,31 @@ def test_a_replay_that_is_over_says_how_to_go_on(
     assert "all 9 events are in Kafka" in done.stderr
     assert hint in done.stderr
     assert ("--restart" in done.stderr) == (not flags)
+
+
+def test_logs_of_one_name_follow_one_another_and_none_is_sent_twice(
+    kafka: KafkaForTests, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Days that lie in folders; what is there already is refused by its first event, whatever the replay's name."""
+    stream = own_topics(1)
+
+    def run(day: int, **flags: Any) -> str:
+        (tmp_path / str(day)).mkdir(exist_ok=True)
+        log = tmp_path / str(day) / "events.csv"
+        log.write_text(f"user_id,item_id,ts\nu,i,{1_700_000_000 + 86_400 * day}\n")
+        (tmp_path / "items.csv").write_text("item_id,title\ni,Title\n")
+        items = {"log_flags": {"items": str(tmp_path / "items.csv")}}
+        options = ReplayOptions(log=[str(log)], bootstrap=kafka.bootstrap, data_dir=tmp_path, **items, **flags)
+        assert run_replay(lambda given: loaded(given).model_copy(update={"stream": stream}), options)
+        return capsys.readouterr().err
+
+    counted = "1 events and 1 records of the catalogue are in Kafka"
+    assert all(f"\n{counted}. Time has not ended" in run(day, append=True) for day in (1, 2))
+    assert "is over: all 1 events and 1 records of the catalogue are in Kafka" in run(2, append=True)
+    for flags in ({"name": "other"}, {"append": True, "restart": True}):
+        with pytest.raises(SimError, match=r"hold the log's first event, of 2023-11-16 22:13, already"):
+            run(2, **flags)
+    assert counted in run(3)
 
 
 def test_a_log_that_would_be_late_is_refused_before_a_record_is_sent() -> None:

@@ -36,6 +36,14 @@ def send(sink: KafkaSink, events: list[SourceEvent]) -> None:
     sink.flush()
 
 
+def test_an_event_at_the_end_of_its_partition_is_found(sink: KafkaSink) -> None:
+    """Behind heartbeats too; one of another user or time is not there."""
+    assert not sink.holds(EVENTS[0])
+    send(sink, [*EVENTS, *heartbeats(2_000, sink.partitions)])
+    assert sink.holds(EVENTS[0])
+    assert not sink.holds(action("u0", "i0", "click", 999))
+
+
 def test_events_are_counted_and_heartbeats_are_not(sink: KafkaSink, topics: StreamSettings) -> None:
     """Offsets lie behind the last record of each partition, heartbeats included."""
     assert set(sink.ends().values()) == {0}

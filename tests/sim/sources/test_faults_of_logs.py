@@ -176,7 +176,7 @@ def test_ties_in_id_order_are_said(tmp_path: Path) -> None:
     content = "user_id,item_id,ts\n" + "".join(f"{u},{i},{t}\n" for u, i, t in rows)
     said = log_of(tmp_path / "log.csv", content).summary.sentences(())
     assert any(
-        "88% of the rows" in s and "100% of these come in rising order" in s and "--shuffle-ties" in s for s in said
+        "88% of the events" in s and "100% of these come in rising order" in s and "--shuffle-ties" in s for s in said
     )
     content = "user_id,item_id,ts\n" + "".join(f"{u},{i * 5 % 8},{t}\n" for u, i, t in rows)
     assert not any("order of the item's id" in s for s in log_of(tmp_path / "log.csv", content).summary.sentences(()))

@@ -266,3 +266,15 @@ def test_a_feature_that_json_has_no_number_for_is_none(tmp_path: Path) -> None:
     """NaN, as Python writes it: the item stays, without that feature."""
     found = records(tmp_path / "a.jsonl", '{"item_id": "1", "title": "A", "x": NaN, "y": [Infinity, 2]}\n')
     assert found["1"] == {"item_id": "1", "ts": 0, "title": "A", "features": {"y": [2]}}
+
+
+def test_features_are_the_columns_that_are_named(tmp_path: Path) -> None:
+    """Of a file without a header by number; MIND's are its categories, and neither texts nor addresses."""
+    log, news = tmp_path / "behaviors.tsv", tmp_path / "news.tsv"
+    log.write_text("1\tU1\t11/15/2019 8:55:22 AM\t\tN1-1 N2-0\n")
+    news.write_text("N1\tsports\tgolf\tTitle\tAbstract\thttps://x/1.html\t[]\t[]\n")
+    read = open_log([str(log)], {"items": str(news)})
+    assert json.loads(read.catalogue[0][1])["features"] == {"2": "sports", "3": "golf"}
+    assert read.remarks[-1] == "Titles are in '4'; features are 2, 3."
+    with pytest.raises(SimError, match=r"news.tsv has no column 'topic'; its columns are 1, 2"):
+        open_log([str(log)], {"items": str(news), "features": "2,topic"})

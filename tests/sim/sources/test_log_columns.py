@@ -1,11 +1,14 @@
 """The flags of a recorded log."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
+from sim.sources.open_log import open_log
+from tests.sim.sources.logs import triples
 
 
 @pytest.mark.parametrize(
@@ -34,3 +37,17 @@ def test_flags_that_do_not_go_together_are_refused(flags: dict[str, Any], senten
     """Before anything is read."""
     with pytest.raises(SimError, match=sentence):
         LogSettings(**flags)
+
+
+def test_of_several_columns_the_first_value_counts(tmp_path: Path) -> None:
+    """For users and items, a column of whole numbers among them; who has none is bad. A comma may be part of a name."""
+    path = tmp_path / "log.csv"
+    path.write_text("user,anon,sku,ts\n1.0,a,x,1700000000\nNULL,b,,1700000001\n,,z,1700000002\n")
+    flags = {"user": "user, anon", "item": "sku,anon", "time": "ts", "skip_bad": "1"}
+    log = open_log([str(path)], flags)
+    assert triples(log) == [("1.0", "x", 1_700_000_000), ("b", "b", 1_700_000_001)]
+    assert log.summary.bad == {"user, anon is no id": 1}
+    path.write_text('"user,anon",sku,ts\n1,x,1700000000\n')
+    assert triples(open_log([str(path)], {"user": "user,anon", "item": "sku"})) == [("1", "x", 1_700_000_000)]
+    with pytest.raises(SimError, match="has no column 'nobody'; its columns are user,anon, sku, ts"):
+        open_log([str(path)], {"user": "sku,nobody"})

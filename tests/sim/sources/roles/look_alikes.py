@@ -186,8 +186,15 @@ LOOK_ALIKES: dict[str, LookAlike] = {
         objects(
             {"userId": "97", "event": "Added", "timestamp": "2017-11-24T17:21:10Z", "properties": {"product_id": "p"}},
             {"userId": None, "event": "Signed Up", "timestamp": "2017-11-24T17:21:10Z", "properties": {}},
+            {
+                "userId": None,
+                "anonymousId": "a",
+                "event": "Order Completed",
+                "timestamp": "2017-11-24T17:21:11Z",
+                "properties": {"products": [{"product_id": "p"}, {"product_id": "q"}]},
+            },
         ),
-        [("97", "p", "Added", T)],
+        [("97", "p", "Added", T), ("a", "p", "Order Completed", T + 1), ("a", "q", "Order Completed", T + 1)],
     ),
     "snowplow": LookAlike(
         "events.csv",

@@ -74,6 +74,46 @@ def test_a_file_without_a_header_is_guessed_by_its_contents() -> None:
     }
 
 
+MANY = {"ts": [T + n for n in range(40)], "user_id": [str(n % 9) for n in range(40)]}
+
+
+def test_a_column_of_one_value_or_none_is_not_sure() -> None:
+    """A user id that is always empty leaves its role to another column; one of one value is only likely."""
+    columns = MANY | {"user_id": [None] * 40, "domain_userid": MANY["user_id"], "sku": "1"}
+    guessed = guess(pl.DataFrame(columns | {"sku": ["1"] * 40}))
+    assert guessed.roles["user"].column == "domain_userid"
+    assert guessed.roles["user"].certainty == "sure"
+    assert guessed.roles["item"].column == "sku"
+    assert guessed.roles["item"].certainty == "likely"
+    assert not guessed.sure
+
+
+@pytest.mark.parametrize(("apps", "pages", "item"), [(1, 5, "page_url"), (3, 5, "page_url"), (30, 5, "app_id")])
+def test_an_app_is_an_item_where_no_column_of_items_has_more_values(apps: int, pages: int, item: str) -> None:
+    """On a platform of apps it is what users choose; in a tracker's log it names the site."""
+    columns = MANY | {"app_id": [str(n % apps) for n in range(40)], "page_url": [str(n % pages) for n in range(40)]}
+    found = guess(pl.DataFrame(columns))
+    assert found.flags == {"time": "ts", "user": "user_id", "item": item}
+    assert found.sure
+
+
+@pytest.mark.parametrize(
+    ("values", "action"),
+    [
+        (["product_view", "basket", "order"], "name"),
+        (["ProductViewed", "AddToCart", "x"], "name"),
+        (["Borders", "Reader", "Overview"], None),
+        (["Milk", "Bread", "Order"], None),
+    ],
+)
+def test_a_name_is_an_action_where_most_values_are_words_for_one(values: list[str], action: str | None) -> None:
+    """As trackers name their events, nested too; a product's name is none."""
+    for name in ("name", "event.type"):
+        columns = {"user_id": "1", "item_id": "2", "ts": T, "x.name" if name == "name" else "kind": values}
+        flags = guess(frame(**columns)).flags
+        assert flags.get("action") == (None if action is None else next(k for k, v in columns.items() if v == values))
+
+
 @pytest.mark.parametrize(
     ("columns", "time", "offset"),
     [

@@ -40,6 +40,15 @@ def test_kcat_slates_keep_their_items(tmp_path: Path) -> None:
     assert (click["request_id"], organic.get("request_id")) == ("r", None)
 
 
+def test_mind_s_test_split_has_slates_without_labels(tmp_path: Path) -> None:
+    """They are shown, and nothing is acted on."""
+    path = tmp_path / "behaviors.tsv"
+    path.write_text("1\tU13740\t11/15/2019 8:55:22 AM\tN55189 N42782\tN55689 N35729\n")
+    log = open_log([str(path)], {})
+    assert log.remarks[0].startswith("Recognised as mind:")
+    assert [event["items"] for event in events_of(log)] == [["N55689", "N35729"]]
+
+
 def test_a_topic_of_others_is_not_ours(tmp_path: Path) -> None:
     """kcat's envelope alone makes no record of this program."""
     path = tmp_path / "clicks.json"

@@ -128,3 +128,13 @@ def test_lists_that_may_be_slates_are_named(tmp_path: Path) -> None:
     content = f'{{"user_id": "u", "item_id": "a", "ts": {T}, "items_inview": ["a", "b"], "tags": ["x"]}}\n'
     assert "The lists items_inview are not read: --shown names" in log_of(tmp_path / "log.jsonl", content).remarks[0]
     assert "are not read" not in "".join(log_of(tmp_path / "log.jsonl", content, shown="items_inview").remarks)
+
+
+def test_the_log_of_one_user_keeps_its_actions(tmp_path: Path) -> None:
+    """Whose id is no sure sign of users, but has the usual name; never is every row a click in silence."""
+    rows = "".join(f"u,i{n},{T + n},view\n" for n in range(30))
+    log = log_of(tmp_path / "log.csv", "user_id,item_id,ts,event\n" + rows)
+    assert log.summary.actions == {"view": 30}
+    assert log.remarks[0] == "Other columns by their names: --action event."
+    with pytest.raises(SimError, match="has no column 'user_id'"):
+        log_of(tmp_path / "log.csv", "shop_user,item_id,ts,event\n" + rows)

@@ -10,7 +10,7 @@ import pytest
 
 from sim.sources.open_log import open_log
 from sim.sources.roles.guess import guess, sample_of
-from sim.sources.tables.cells import kind_of, texts_of
+from sim.sources.tables.cells import kind_of, numbers_of, texts_of
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import open_table
 
@@ -56,3 +56,12 @@ def test_a_column_of_any_type_is_texts_or_nothing(
     assert open_log([str(tmp_path / "log.parquet")], {}).users == 2
     table = open_table([str(tmp_path / "log.parquet")], TableSettings())
     assert guess(sample_of(table)).sure
+
+
+@pytest.mark.parametrize("number", ["1 471,99", "1\u202f471", "12\u00a0471.5", "1'471'000"])
+def test_blanks_between_thousands_are_named(number: str) -> None:
+    """Of any width, as are Swiss apostrophes; two numbers are none."""
+    values, faults = numbers_of(pl.Series("price", ["4", number, "1 47"]))
+    assert values.to_list() == [4.0, None, None]
+    wrong = {fault.reason: fault.wrong.arg_true().to_list() for fault in faults if fault.wrong.any()}
+    assert wrong == {"is no number": [2], "has blanks between its thousands: write none": [1]}

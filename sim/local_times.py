@@ -1,0 +1,62 @@
+"""Times by a clock of a zone as instants; polars series of datetimes, and int64 milliseconds of the clock."""
+
+from typing import Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+_HOUR_MS: Final = 3_600_000
+_MOST_OF_AN_HOUR: Final = _HOUR_MS // 2
+
+
+class LocalTimes:
+    """Reads times by a clock without offsets, column by column in the order of the log.
+
+    In a log whose times rise, the hour that occurs twice in autumn is read by their order: from where they fall back in
+    it by most of an hour, they are of its second pass. Otherwise all are of the first.
+    """
+
+    def __init__(self, zone: str) -> None:
+        self.zone = zone
+        self.repeated = self.second = 0
+        """Times in an hour that occurs twice, and those of them in its second pass."""
+        self._open: tuple[int, int, bool] | None = None  # the hour a column ended in, how far, in the second pass?
+
+    def instants(self, at: pl.Series) -> pl.Series:
+        """Return the instants of a column, null where summer time leaves a time out."""
+        first = at.dt.replace_time_zone(self.zone, ambiguous="earliest", non_existent="null")
+        if self.zone == "UTC":
+            return first
+        last = at.dt.replace_time_zone(self.zone, ambiguous="latest", non_existent="null")
+        twice, clock_ms = (first != last).fill_null(False).to_numpy(), at.dt.timestamp("ms")
+        there = clock_ms.is_not_null().to_numpy()
+        second = np.zeros(len(at), dtype=bool)
+        second[there] = self._second_pass(clock_ms.drop_nulls().to_numpy(), twice[there])
+        self.repeated += int(twice[there].sum())
+        self.second += int(second.sum())
+        return last.zip_with(pl.Series(second), first)
+
+    def _second_pass(self, clock_ms: NDArray[np.int64], twice: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return which times are of the second pass of an hour."""
+        second, opened, self._open = np.zeros_like(twice), self._open, None
+        if not twice.any() or _fall(clock_ms[~twice]).max(initial=0) >= _MOST_OF_AN_HOUR:
+            return second
+        hours = clock_ms // _HOUR_MS
+        for hour in np.unique(hours[twice]):
+            rows = np.flatnonzero(twice & (hours == hour))
+            begun = opened if opened is not None and rows[0] == 0 and opened[0] == hour else (hour, 0, False)
+            own = clock_ms[rows]
+            passed = np.logical_or.accumulate(_fall(own, begun[1]) >= _MOST_OF_AN_HOUR) | begun[2]
+            if _fall(own[passed], begun[1] * begun[2]).max(initial=0) >= _MOST_OF_AN_HOUR:
+                continue  # they fall back again and again
+            second[rows] = passed
+            if rows[-1] == len(clock_ms) - 1:
+                reached = own[passed == passed[-1]].max(initial=begun[1] if passed[-1] == begun[2] else 0)
+                self._open = (hour, int(reached), bool(passed[-1]))
+        return second
+
+
+def _fall(values: NDArray[np.int64], reached: int = 0) -> NDArray[np.int64]:
+    """Return by how much each value lies below the highest before it."""
+    return np.maximum(np.maximum.accumulate(values), reached) - values
