@@ -40,11 +40,10 @@ from model.serving.answerer import Answerer, answerer_for
 from model.serving.hot_swap import Swapper
 from model.serving.http.abandoned import until_abandoned
 from model.serving.http.access import allowed_hosts, is_loopback, with_hosts, with_token
-from model.serving.http.access_log import access_log
 from model.serving.http.dashboard import add_dashboard
 from model.serving.http.errors import Problem, add_errors, with_sentences
 from model.serving.http.examples import add_examples
-from model.serving.http.prometheus import ServerMetrics
+from model.serving.http.prometheus import ServerMetrics, access_log
 from model.serving.http.queries import add_queries, answerer_of
 from model.serving.http.questions import JsonRoute
 from model.serving.http.snapshot_page import SnapshotPage, add_snapshots, snapshot_page

@@ -1,16 +1,29 @@
-"""Prometheus metrics of the query service: requests, latencies, and the snapshot that answers."""
+"""Prometheus metrics of the query service: requests, latencies, and the snapshot that answers; and the access log.
 
+The log has one line a request, as text or JSON, on standard output:
+
+    2026-11-26T18:21:13.123Z 127.0.0.1 GET /topk 200 4.1 ms
+    {"time": "2026-11-26T18:21:13.123Z", "client": "127.0.0.1", "method": "GET", "path": "/topk", …, "ms": 4.1}
+
+Neither query parameters (ids of users) nor headers (the token) are written. The path is as it was sent, in percent
+encoding.
+"""
+
+import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from model.config import AccessLogFormat
 from model.serving.hot_swap import Swapper
 
 _BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _METHODS: Final = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"))
+_PATH: Final = 200  # characters of a path that are logged
 _NO_AGE: Final = float("nan")  # while there is no snapshot
 
 
@@ -72,3 +85,22 @@ class ServerMetrics:
                 self._log(scope, status, seconds)
 
         return counted
+
+
+def access_log(
+    style: AccessLogFormat, write: Callable[[str], object], now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> Callable[[Scope, int, float], None]:
+    """Return a function that logs a request by its scope, status and seconds."""
+
+    def log(scope: Scope, status: int, seconds: float) -> None:
+        fields = {
+            "time": now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "client": (scope.get("client") or ("-",))[0],
+            "method": scope["method"],
+            "path": scope["raw_path"].decode("latin-1")[:_PATH],
+            "status": status,
+            "ms": round(1000 * seconds, 1),
+        }
+        write(json.dumps(fields) if style == "json" else " ".join(map(str, fields.values())) + " ms")
+
+    return log if style != "off" else lambda *_: None

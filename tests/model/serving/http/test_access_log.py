@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from model.config import ServeSettings
-from model.serving.http.access_log import access_log
+from model.serving.http.prometheus import access_log
 from tests.http_server import serving
 from tests.served import write_model
 
