@@ -74,6 +74,7 @@ def tar(content: bytes) -> bytes:
         ("log.pkl", b"\x80\x04\x95", r"a pickle, .*pandas.read_pickle"),
         ("log.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an office program, .*save its table as CSV"),
     ],
+    ids=lambda value: "content" if isinstance(value, bytes) else None,  # which holds the time
 )
 def test_what_is_no_text_is_named_with_what_to_do(tmp_path: Path, name: str, content: bytes, sentence: str) -> None:
     """By its first bytes, unpacked if it is packed; never by an encoding that does not fit."""
