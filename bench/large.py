@@ -5,9 +5,7 @@ Examples are short: one target each, of a history of --tokens, as where every ev
 
 The first table has CPU ms of a step of 8 examples: all of its targets tested, the default share, and none; in turns.
 The second has the wall time for which a step waits: to write in line, and to begin a writer beside the training, which
-copies no memory; then the memory that this process has, at most, and what the writer has for itself at its end. With
---growth there are, in its place, CPU ms of steps all of whose items are new: in the first, all that is kept as one
-number a row is full, and doubles.
+copies no memory; then the memory that this process has, at most, and what the writer has for itself at its end.
 """
 
 import argparse
@@ -16,7 +14,6 @@ import resource
 import statistics
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +27,6 @@ from model.storage.background import Background
 from model.storage.checkpoint import Checkpoint, write_checkpoint
 from model.storage.snapshot import Manifest, write_snapshot
 
-NEW = 12  # steps on new items
 WARM = 9  # steps; after 64 events the fusion has drawn the pool by which it learns
 SHARES = {"all targets tested": 1.0, "the default share": 0.0, "none": None}
 
@@ -93,17 +89,6 @@ def stalls(learner: Learner, folder: Path, batches: list[Any]) -> list[tuple[obj
     return rows
 
 
-def growth_ms(learner: Learner, batch: list[Any]) -> list[float]:
-    """Return the CPU ms of NEW steps on new items, like a batch but for their ids; not tested."""
-    rng, ms = np.random.default_rng(0), []
-    for _ in range(NEW):
-        new = [replace(each, keys=rng.integers(1, 2**64, size=len(each.keys), dtype=np.uint64)) for each in batch]
-        start = clock_s()
-        learner.step(new, test=False)
-        ms.append(1000 * (clock_s() - start))
-    return ms
-
-
 def _private_mib() -> float:
     lines = Path(f"/proc/{os.getpid()}/smaps_rollup").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty")) / 1024
@@ -113,7 +98,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--items", type=int, default=200_000)
     parser.add_argument("--tokens", type=int, default=16)
-    parser.add_argument("--growth", action="store_true", help="steps on new items instead of checkpoints")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
@@ -126,10 +110,6 @@ def main() -> None:
     ms = steps_ms(learner, batches[:tested], given.rounds)
     print(f"{machine()}; {time.strftime('%Y-%m-%d')}; {given.items:,} items")
     table(("a step with", "CPU ms min", "median", "max"), [(name, *spread(each).values()) for name, each in ms.items()])
-    if given.growth:
-        grown = growth_ms(learner, batches[0])
-        table(("new items, CPU ms", *(f"step {n + 1}" for n in range(NEW))), [("", *grown)])
-        return
     with tempfile.TemporaryDirectory(prefix="hstu-bench-") as folder:
         rows = stalls(learner, Path(folder), batches[tested:])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

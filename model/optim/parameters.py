@@ -7,7 +7,6 @@ step by one call (`descend`).
 import math
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -68,9 +67,6 @@ class Parameters:
             for name, where in (("items", ranks), ("features", ALONE))
         )
         self.items.reserve(train.max_items)
-        if not train.max_items and self.device.type == "cpu":
-            with suppress(RuntimeError):  # a system that promises no more memory than it has: the table doubles
-                self.items.reserve(_room(model.dim))
         self._units = UnitVectors(self.items, self.features, self._item_features, ranks)
         self.dense = DenseAdamW(self.recommender, train.learning_rate)
         self._embedding_lr = train.learning_rate * train.embedding_rate_ratio
@@ -215,12 +211,6 @@ def make_deterministic(threads: int) -> None:
     # expensive debugging aid: do not fill uninitialized memory with NaN
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.set_num_threads(threads)
-
-
-def _room(dim: int) -> int:
-    """Return rows of a table of items whose pages are taken as rows come: as many as a quarter of the memory holds."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return memory // 4 // (4 * 4 * dim)  # weight, two moments and unit vector in float32
 
 
 def _numpy(state: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
