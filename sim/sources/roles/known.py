@@ -14,7 +14,7 @@ Each is a small TOML file in the folder `known`, named as --as names it; a file 
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -59,7 +59,17 @@ class KnownLog:
         found = {
             flag: next((name for name in names if name in table.columns), None) for flag, names in self.either.items()
         }
-        return {**self.flags, **{flag: name for flag, name in found.items() if name is not None}}
+        named = {flag: _there(flag, value, table.columns) for flag, value in self.flags.items()} | found
+        return {flag: value for flag, value in named.items() if value is not None}
+
+
+def _there(flag: str, value: Any, columns: Collection[str]) -> Any:
+    """Return what a flag names of a table that lacks some of it: of several columns those that are there, if any."""
+    if flag == "explode":
+        return value if value in columns else None
+    if flag not in ("user", "item"):
+        return value
+    return ",".join(name for name in value.split(",") if name in columns) or value
 
 
 def known_log(name: str) -> KnownLog:

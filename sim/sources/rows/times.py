@@ -35,6 +35,7 @@ _CLOCK: Final = (
 )
 _HOUR_NAMES: Final = r"(hourofday|hour|hr|hh)$"
 _CLOCKS: Final = ("timeofday", "eventtime", "time", "clock", "hms", "hhmmss", "hhmm", "hourmin", "tod")
+_NEVER_UTC: Final = "Asia/Tokyo"
 _WITH_TIME: Final = ("%H", "%I", "%T", "%R", "%X")
 _LITTLE_MS: Final = 100_000
 HOURS: Final = "hours"
@@ -122,8 +123,8 @@ class RowTimes:
         if offset is None or self._joined:
             return
         if settings.zone is not None:
-            plain = TimeReader(replace(settings, zone=None), times, owner)
-            if not plain.read(times)[0].equals(self._reader.read(times)[0]):
+            plain, moved = (TimeReader(replace(settings, zone=zone), times, owner) for zone in (None, _NEVER_UTC))
+            if not plain.read(times)[0].equals(moved.read(times)[0]):  # they have no offset of their own
                 self._local, self._reader = LocalTimes(settings.zone), plain
         words = "durations" if sample.dtype == pl.Duration else self._way or self._unit
         self.read_as += f", plus {words} in {offset!r}"

@@ -40,6 +40,7 @@ _DATES: Final = (
     *("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%Y.%m.%d"),
     *("%m-%d-%Y", "%d-%m-%Y", "%Y-%m-%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y"),
 )
+_YEAR_LAST: Final = ("%d/%m/%y", "%d.%m.%y")  # which may have the year first where it varies more than the day
 _CLOCKS: Final = (" %I:%M:%S %p", " %I:%M %p", " %H:%M:%S", " %H:%M", " %H:%M:%S %z", "")
 FORMATS: Final = (
     *(date + clock for date in _DATES for clock in _CLOCKS),
@@ -302,6 +303,10 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     fitting = [form for form, times in read.items() if times.count() == most]
     if not fitting or _parsed(texts, fitting[0]).count() * 2 <= len(texts):
         return None
+    days, years = read[fitting[0]].dt.day(), read[fitting[0]].dt.year()
+    if fitting[0][:8] in _YEAR_LAST and years.n_unique() > days.n_unique():  # 24/01/05, 24/01/06 ...
+        fitting.append("%y{0}%m{0}%d".format(fitting[0][2]) + fitting[0][8:])
+        read[fitting[-1]] = _likely(sample, fitting[-1])
     if any(not read[form].equals(read[fitting[0]]) for form in fitting[1:]):
         raise AmbiguousTimesError(
             f"Column {column!r} of {owner} may hold {' or '.join(fitting)}, as in {sample[0]!r}; "

@@ -191,7 +191,7 @@ LOOK_ALIKES: dict[str, LookAlike] = {
                 "anonymousId": "a",
                 "event": "Order Completed",
                 "timestamp": "2017-11-24T17:21:11Z",
-                "properties": {"products": [{"product_id": "p"}, {"product_id": "q"}]},
+                "properties": {"product_id": "o", "products": [{"product_id": "p"}, {"product_id": "q"}]},
             },
         ),
         [("97", "p", "Added", T), ("a", "p", "Order Completed", T + 1), ("a", "q", "Order Completed", T + 1)],

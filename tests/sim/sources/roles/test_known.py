@@ -49,6 +49,16 @@ def test_mind_s_test_split_has_slates_without_labels(tmp_path: Path) -> None:
     assert [event["items"] for event in events_of(log)] == [["N55689", "N35729"]]
 
 
+def test_what_a_known_log_lacks_is_not_asked_for(tmp_path: Path) -> None:
+    """Calls of a server have no anonymousId, and those of a shop without orders no lists of products."""
+    path = tmp_path / "track.jsonl"
+    call = {"userId": "97", "event": "Added", "timestamp": "2017-11-24T17:21:10Z", "properties": {"product_id": "p"}}
+    path.write_text(objects(call, call))
+    log = open_log([str(path)], {})
+    assert log.remarks[0].startswith("Recognised as segment:")
+    assert [(event["user_id"], event["item_id"]) for event in events_of(log)] == [("97", "p")] * 2
+
+
 def test_a_topic_of_others_is_not_ours(tmp_path: Path) -> None:
     """kcat's envelope alone makes no record of this program."""
     path = tmp_path / "clicks.json"

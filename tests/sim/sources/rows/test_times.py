@@ -75,6 +75,14 @@ def test_a_time_of_the_day_is_by_the_clock_of_its_zone() -> None:
     assert times.read_as == "ISO-8601 (Europe/Berlin where no offset is given), plus times of the day in 'o'"
 
 
+def test_a_zone_that_is_utc_in_winter_is_none_in_summer() -> None:
+    """The first rows, all of a winter, do not decide how later ones are read."""
+    first = pl.DataFrame({"d": ["2024-01-31"], "o": ["10:00"]})
+    times = RowTimes(TimeSettings(zone="Europe/London"), "d", "o", [first], "the log")
+    later = pl.DataFrame({"d": ["2024-01-31", "2024-07-01"], "o": ["10:00", "10:00"]})
+    assert times.read(later)[0].to_list() == [1_706_695_200_000, 1_719_824_400_000]
+
+
 def test_a_format_with_hours_is_that_of_both() -> None:
     """A blank between them; one without is that of the dates."""
     assert read(["Jan 31 24"], ["10h05"], format="%b %d %y %Hh%M")[0] == [DAY + 36_300]

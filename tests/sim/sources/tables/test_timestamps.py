@@ -221,6 +221,16 @@ def test_a_day_that_may_be_a_month_is_asked_for(written: str) -> None:
     assert read(decided)[1].startswith("%d")
 
 
+@pytest.mark.parametrize("sign", ["/", "."])
+def test_a_year_of_two_digits_may_come_first(sign: str) -> None:
+    """Where what would be the year varies more than what would be the day."""
+    year_first = pl.Series("t", [f"24/01/{day:02}".replace("/", sign) for day in range(5, 25)])
+    with pytest.raises(AmbiguousTimesError, match=rf"may hold %d{sign}%m{sign}%y or %y{sign}%m{sign}%d"):
+        read(year_first)
+    day_first = pl.Series("t", [f"{day:02}/01/24".replace("/", sign) for day in range(5, 25)])
+    assert read(day_first)[1].startswith(f"%d{sign}%m{sign}%y")
+
+
 def test_a_format_of_hours_alone_can_be_said() -> None:
     """Which polars would refuse."""
     assert read(pl.Series("t", ["31.01.2024 7h"]), TimeSettings(format="%d.%m.%Y %Hh"))[0] == [1_706_684_400_000]
