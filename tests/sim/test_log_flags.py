@@ -46,4 +46,10 @@ def test_a_verb_gets_the_flags_of_a_log_as_one_dict() -> None:
 
 def test_every_setting_of_a_log_is_a_flag() -> None:
     """And every flag is one, or the catalogue's, or the name of a known log."""
-    assert set(FLAGS) == {field.name for field in fields(LogSettings)} | {"items", "item_id", "title", "read_as"}
+    assert set(FLAGS) == {field.name for field in fields(LogSettings)} | {
+        "items",
+        "item_id",
+        "title",
+        "features",
+        "read_as",
+    }

@@ -106,9 +106,9 @@ def test_divergence_in_a_replay_names_the_step() -> None:
     gain = learner.weights.recommender.recency.gain  # type: ignore[union-attr]
     descend, calls = learner.weights.descend, []
 
-    def poisoned(loss: torch.Tensor, gathered: Any) -> float:
+    def poisoned(loss: torch.Tensor, gathered: Any, ratio: float = 1.0) -> float:
         calls.append(1)
-        return descend(loss * (float("nan") if len(calls) == 2 else 1.0), gathered)
+        return descend(loss * (float("nan") if len(calls) == 2 else 1.0), gathered, ratio)
 
     learner.weights.descend = poisoned  # type: ignore[method-assign]
     with pytest.raises(ModelError, match=r"At step 3 of trainer silu: training has diverged"):
