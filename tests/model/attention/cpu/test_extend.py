@@ -16,7 +16,7 @@ from tests.model.attention.attention_cases import offsets_of
 TOKENS, MAX_LEN = 4 * ROWS + 5, 100
 KINDS: list[dict[str, Any]] = [
     {"dim": 64, "heads": 2},
-    {"dim": 24, "heads": 3, "attention": "softmax", "bias": "functional"},
+    {"dim": 51, "heads": 3, "attention": "softmax", "bias": "functional"},
     {"dim": 40, "heads": 2, "attention": "silu_seen", "bias": "none"},
 ]
 
