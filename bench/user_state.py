@@ -5,9 +5,9 @@
     again      the same user again, with nothing new
     +1 … +10   after so many new tokens
 
-python bench/user_state.py. `topk` of 10 and `rank` of 10 and 500 candidates, at histories of some lengths. The ways
-take turns. Their answers are compared: those of cold, again and +n are equal float by float, one pass differs by
-rounding.
+python bench/user_state.py. `topk` of 10, `rank` of 10 and 500 candidates, and `explain` of 10 items by the newest 50
+events, at histories of some lengths. The ways take turns. Their answers are compared: those of cold, again and +n are
+equal float by float, one pass differs by rounding.
 """
 
 import argparse
@@ -51,12 +51,15 @@ class OneUser:
         return self.all[: self.now][-last:]
 
 
-def questions() -> dict[str, Ask]:
+def questions(length: int) -> dict[str, Ask]:
+    """Return what is asked of a history; no explanations of long ones, which take seconds in one sequence."""
     candidates = [f"i{item}" for item in np.random.default_rng(1).choice(ITEMS, 500, replace=False)]
+    short: dict[str, Ask] = {"explain 10": lambda answerer: answerer.explain(USER, candidates[:10], NOW_MS)}
     return {
         "topk": lambda answerer: answerer.topk(USER, 10, NOW_MS),
         "rank of 10": lambda answerer: answerer.rank(USER, candidates[:10], NOW_MS),
         "rank of 500": lambda answerer: answerer.rank(USER, candidates, NOW_MS),
+        **(short if length <= 1000 else {}),
     }
 
 
@@ -117,7 +120,9 @@ def main() -> None:
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    rows = [measure(length, what, ask, given.repeats) for length in given.lengths for what, ask in questions().items()]
+    rows = [
+        measure(length, what, ask, given.repeats) for length in given.lengths for what, ask in questions(length).items()
+    ]
     print(f"{machine()}; {time.strftime('%Y-%m-%d')}; default model; p50 of {given.repeats}, ms of CPU time")
     names = list(rows[0]["p50_ms"])
     table(
