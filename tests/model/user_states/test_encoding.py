@@ -110,6 +110,6 @@ def test_a_history_without_a_token_is_what_it_is_alone(settings: dict[str, Any])
     """Whatever is known of the tokens before, the query is that of the shorter history."""
     ours, tokens = encoder(**settings), history(60)
     encoded = ours.encode(tokens, NONE, NOW_MS)
-    for place in (0, 15, 16, 17, 32, 58, 59):
+    for place in (0, *range(14, 18), *range(31, 34), *range(47, 50), 58, 59):
         found = ours.without(tokens, encoded, place, NOW_MS)
         torch.testing.assert_close(found.query, ours.encode(tokens.without(place), NONE, NOW_MS).query, rtol=0, atol=0)
