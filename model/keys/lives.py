@@ -185,12 +185,16 @@ class Lives:
         return {
             "last_ms": self._last_ms[: self._len],
             "seen": self._seen[: self._len],
-            "dead_keys": np.array(list(self.dead), np.uint64),
-            "dead_ms": np.array(list(self.dead.values()), np.int64),
+            **self.dead_state(),
             "clock": np.array([self._now_ms, self._swept, self._evicted_ms], np.int64),
             "counts": np.array([self.counts[name] for name in COUNTS], np.int64),
             **prefixed("admission.", self._admission.state()),
         }
+
+    def dead_state(self) -> dict[str, NDArray[Any]]:
+        """Return the dead as arrays: their keys, the oldest death first, and when they died."""
+        keys, times = np.array(list(self.dead), np.uint64), np.array(list(self.dead.values()), np.int64)
+        return {"dead_keys": keys, "dead_ms": times}
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Replace everything by what a state holds."""

@@ -330,8 +330,7 @@ class Learner:
             self._past.digest_update(hasher)
         digest_arrays(hasher, self._fusion.deciding())
         digest_arrays(hasher, self._clicks.deciding())
-        if self.index.lives:
-            digest_arrays(hasher, self.index.lives.state())
+        digest_arrays(hasher, self.index.bounds_state())
         hasher.update(str(self.counts).encode())
         if self.boost.on:
             hasher.update(json.dumps([self.boost.left, self.drift.deciding(BOOSTS)]).encode())
@@ -373,7 +372,7 @@ class Learner:
             **prefixed("recommender.", self.weights.recommender.state_dict()),
             "items.weight": self.weights.item_weights(),
             "features.weight": self.weights.features.rows,
-            **self.index.state(),
+            **self.index.snapshot_arrays(),
             **prefixed("fusion.", self._fusion.snapshot_arrays(len(self.items))),
             **prefixed("clicks.", self._clicks.snapshot_arrays(len(self.items))),
             **prefixed("popularity.", self.popularity.state()),

@@ -241,7 +241,13 @@ def test_no_refusal_shows_a_secret(table: str, key: str, tmp_path: Path, monkeyp
         with pytest.raises(SimError, match=sentence) as refused:
             load(file(tmp_path, text))
         assert "hunter2" not in str(refused.value)
-    for value in ('{"%s": "hunter2", "x": 1}', '{"%s": ["hunter2"]}', '["%s", "hunter2"]', '"%s=hunter2"', "%s hunter2"):
+    for value in (
+        '{"%s": "hunter2", "x": 1}',
+        '{"%s": ["hunter2"]}',
+        '["%s", "hunter2"]',
+        '"%s=hunter2"',
+        "%s hunter2",
+    ):
         monkeypatch.setenv(f"HSTU_{table.upper()}", value % key)
         with pytest.raises(SimError, match=table) as refused:
             load(file(tmp_path, ""))

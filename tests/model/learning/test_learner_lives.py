@@ -246,6 +246,8 @@ def test_a_snapshot_answers_as_the_learner_does(unknown_items: str, tmp_path: Pa
     manifest = Manifest(name="t", step=1, created=0.0, watermark_ms=0, settings=settings)
     path = write_snapshot(tmp_path, arrays=learner.snapshot_arrays(START_MS + LATER_MS), manifest=manifest)
     snapshot = load_snapshot(path)
+    bounds = {name for name in snapshot.arrays if name.startswith(("lives.", "waiting."))}
+    assert bounds == {"lives.dead_keys", "lives.dead_ms"}  # not what decides who lives, a sketch of 16 MiB among it
     assert {*snapshot.arrays["lives.dead_keys"].tolist()} == {*dead.tolist()}
     assert (snapshot.arrays["lives.dead_ms"] >= START_MS + LATER_MS).all()
     scorer = Scorer(snapshot)
