@@ -315,11 +315,16 @@ class EntityIndex:
         return {**prefixed("lives.", self.lives.state()), **prefixed("waiting.", self._waiting.state())}
 
     def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Replace everything by what a state holds."""
+        """Replace everything by what a state holds, which may have been under other limits, or none."""
         self.items = Vocabulary.from_state(under("items.", arrays))
         self.features = Vocabulary.from_state(under("features.", arrays))
         self.catalogue = Catalogue.from_state(under("catalogue.", arrays))
         self.item_features.load_state(under("item_features.", arrays))
-        if self.lives:
-            self.lives.load_state(under("lives.", arrays))
-            self._waiting.load_state(under("waiting.", arrays))
+        lives = under("lives.", arrays)
+        if lives and self.lives is None:
+            self.lives = Lives(NO_LIMITS)  # items that had left are still in histories, and their rows are free
+        if self.lives and lives:
+            self.lives.load_state(lives)
+        elif self.lives:
+            self.lives.adopt(self.items.used_mask())
+        self._waiting.load_state(under("waiting.", arrays))
