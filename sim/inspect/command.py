@@ -50,6 +50,8 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     console.print(_columns(sample, guessed, resolved.flags))
     if resolved.said:
         console.print(resolved.said, markup=False)
+    for doubt in resolved.doubts:
+        console.print(doubt.said, markup=False)
     wanted = resolved.flags
     if not any(role in wanted for role in ROLES):
         wanted = guessed.flags | given
@@ -58,7 +60,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     if missing := missing_roles(table, wanted):
         console.print(what_to_name(table, sample, missing, guessed, given.get("time_format")), markup=False)
         return False
-    sure = any(role in resolved.flags for role in ROLES) and not likely
+    sure = any(role in resolved.flags for role in ROLES) and not likely and not resolved.doubts
     twice = "drop_duplicates" not in given and _mostly_twice(sample)
     return _print_replay(console, log, table, wanted, load({}), sure=sure, twice=twice)
 

@@ -11,7 +11,7 @@ from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_summary import LogSummary
 from sim.sources.recorded_log import ReadLog, RecordedLog, fingerprint, read_events
-from sim.sources.roles.resolve import OF_RATINGS, resolve
+from sim.sources.roles.resolve import OF_RATINGS, refusal, resolve
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import Table, open_table
@@ -60,6 +60,8 @@ def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
     given = {name: value for name, value in flags.items() if value is not None}
     table = open_files(log, given)
     resolved = resolve(table, given)
+    if resolved.doubts:
+        raise refusal(table, resolved)
     return open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
 
 

@@ -1,13 +1,15 @@
 """From the flags that were given to those that a log is read by: of a known log, of a guess, or as they are."""
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import polars as pl
 
+from sim.errors import SimError
 from sim.sources.roles.guess import SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
+from sim.sources.roles.names import Doubt
 from sim.sources.tables.cells import holds_lists
 from sim.sources.tables.table import Table
 
@@ -24,6 +26,8 @@ class Resolved(NamedTuple):
     flags: dict[str, Any]
     said: str
     """A sentence about where they come from; empty if they were given."""
+    doubts: Sequence[Doubt] = ()
+    """What speaks against those that were guessed; no flag decides it."""
 
 
 def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
@@ -47,18 +51,45 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         found = guess(sample, taken(table, named), given.get("time_format"))
         own = _besides(found, named, rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
-        return Resolved(own | given, (said + _unread(found, sample, own | given)).strip())
+        left, decided = _doubts(found, given)
+        own |= {flag: value for doubt in left for flag, value in doubt.flags.items()}
+        return Resolved(own | given, (said + decided + _unread(found, sample, own | given)).strip(), left)
     if (seen := recognised(table)) is not None:
         own = seen.flags_for(table)
         return Resolved(own | given, f"Recognised as {seen.name}: {seen.about}. It is read by {written(own)}.")
     sample = sample_of(table)
     guessed = guess(sample, time_format=given.get("time_format"))
+    left, decided = _doubts(guessed, given)
+    own = guessed.rated_flags if rated else guessed.flags
+    if left:
+        return Resolved(own | given, "", left)
     if not guessed.sure:
         plain = set(DEFAULTS.values()) <= set(table.columns)
         own = _besides(guessed, DEFAULTS, rated=rated) if plain else {}
         return Resolved(own | given, f"Other columns by their names: {written(own)}." if own else "")
-    own = guessed.rated_flags if rated else guessed.flags
-    return Resolved(own | given, f"Columns by their names: {written(own)}." + _unread(guessed, sample, own | given))
+    said = f"Columns by their names: {written(own)}.{decided}"
+    return Resolved(own | given, said + _unread(guessed, sample, own | given))
+
+
+def _doubts(found: Guess, given: Mapping[str, Any]) -> tuple[list[Doubt], str]:
+    """Return the doubts that no flag decides, and sentences about those that the name of a column decided."""
+    open_ = [doubt for doubt in found.doubts if not set(doubt.unless) & set(given)]
+    left = [doubt for doubt in open_ if doubt.role not in given]
+    return left, "".join(f" {doubt.said}" for doubt in open_ if doubt.role in given)
+
+
+def refusal(table: Table, resolved: Resolved) -> SimError:
+    """Return why a log is not read by flags that are in doubt, and the line that reads it."""
+    log = shlex.quote(table.name) if len(table.files) == 1 else "LOG"
+    needed = [role for role in DEFAULTS if role != "item" or "shown" not in resolved.flags]
+    line = f"hstu replay {log} {written(resolved.flags)}" if set(needed) <= set(resolved.flags) else ""
+    doubts = " ".join(doubt.said for doubt in resolved.doubts)
+    more = (
+        f"The line that reads it as guessed, without what is not read: {line}"
+        if line
+        else f"hstu inspect {log} says more."
+    )
+    return SimError(f"{table.name} can be read in several ways. {doubts} {more}")
 
 
 def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
@@ -76,11 +107,9 @@ def _unread(found: Guess, sample: pl.DataFrame, flags: Mapping[str, Any]) -> str
     """Return sentences about columns that are not read, and would make other events; empty if there are none."""
     said = ""
     acted = {"action", "rating", "shown", "clicked"} & set(flags)
-    rating, clock = found.roles.get("rating"), found.roles.get("time_offset")
+    rating = found.roles.get("rating")
     if rating is not None and rating.certainty != "sure" and not acted:
         said += f" Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
-    if clock is not None and clock.certainty != "sure" and "time_offset" not in flags:
-        said += f" Column {clock.column!r} is not read: {clock.why} (--time-offset)."
     lists = [name for name in sample.columns if holds_lists(sample[name]) and any(word in name for word in SLATES)]
     if lists and not {"shown", "explode"} & set(flags):
         said += (

@@ -338,6 +338,9 @@ def _iso(texts: pl.Series, local: LocalTimes) -> pl.Series:
     return ts_ms
 
 
+_DATE_WITH_OFFSET: Final = r"^(\d{4}-\d\d-\d\d) ?(Z|[+-]\d\d:?\d\d)$"
+_RANGE: Final = r"\D\d\d:\d\d-\d\d:?\d\d$"  # 10:00-13:00, of which no offset is so large
+_LEAST_OFFSET: Final = timedelta(hours=-12)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -345,11 +348,14 @@ def _iso_ms(text: str, zone: ZoneInfo) -> int | None:
     for suffix in ("UTC", "GMT", "Z[UTC]", "Z[GMT]"):
         text = text.removesuffix(suffix).rstrip() + "Z" if text.endswith(suffix) else text
     text, ends = re.subn(_DAYS_END, r"\g<1>00:\2", text)
+    text = re.sub(_DATE_WITH_OFFSET, r"\1T00:00\2", text)
     head, blank, offset = text.rpartition(" ")
     if blank and offset[:1] in ("+", "-"):
         text = head + offset
     try:
         instant = datetime.fromisoformat(text) + timedelta(days=ends)
+        if re.search(_RANGE, text) and (instant.utcoffset() or _LEAST_OFFSET) < _LEAST_OFFSET:
+            return None
         at = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
         if instant.tzinfo is None and at.astimezone(zone).replace(tzinfo=None) != instant:
             return None  # summer time leaves it out
