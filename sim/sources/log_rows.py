@@ -24,6 +24,7 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
 from sim.sources.rows.actions import NO_LABEL, ActionReader
+from sim.sources.rows.padding import Padding
 from sim.sources.rows.slates import SHOWS, SlateReader, as_rows, is_slate
 from sim.sources.rows.times import RowTimes
 from sim.sources.tables.bad_rows import BadRows
@@ -108,6 +109,11 @@ class LogRows:
     def slates(self) -> bool:
         """Whether items were shown so far, together or alone, so that rows are grouped by request."""
         return self._settings.request is not None or self._slates is not None or self._seen_shown
+
+    @property
+    def padding(self) -> dict[str, Padding]:
+        """What fills up the lists of slates, by column."""
+        return self._slates.padding if self._slates else {}
 
     def __iter__(self) -> Iterator[pl.DataFrame]:
         for file, batch in self._batches:

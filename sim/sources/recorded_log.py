@@ -38,6 +38,7 @@ from sim.sources.log_events import events_of, in_time_order
 from sim.sources.log_rows import LogRows
 from sim.sources.log_summary import LogSummary
 from sim.sources.rows.actions import negations
+from sim.sources.rows.padding import NOTHING
 from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
 from sim.sources.tables.bad_rows import BadRows
@@ -219,6 +220,9 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
             f"{', '.join(map(repr, odd))} of column {settings.action!r} reads like no action, but is one here, by that "
             "name: if it means that an item was shown and not acted on, write 'impression' for it, or labels 0 and 1."
         )
+    for name, padding in rows.padding.items():
+        what = "nothing or NaN" if padding.text == NOTHING else repr(padding.text)
+        said.append(f"Lists of column {name!r} are filled up with {what} at their {padding.side}, which is no item.")
     if (local := rows.times.local).repeated:
         first, zone = local.repeated - local.second, f"--time-zone {local.zone}"
         said.append(

@@ -4,10 +4,13 @@ a cell                        is
 a list, of any type of ids    its elements
 a1-0 b2-1                     ids with their labels, where no column has the clicked ones
 a|b;c,d e                     the ids between the first of | ; , and blank that the first rows have
-['a' 'b c'], ["a", 7], [1 2]  a list as Python, NumPy or JSON writes it
+['a' 'b c'], ["a", 7], [1 2]  a list as Python, NumPy or JSON writes it; (1, 2), {1,2}, array([1, 2]) as well
+1, 2, -1, -1                  the first two: what fills lists up is no item (padding.py)
 empty, NULL, nan              no slate, no clicks
 """
 
+import ast
+import json
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -16,11 +19,17 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sim.errors import SimError
+from sim.sources.rows.padding import NOTHING, padding_of
 from sim.sources.tables.cells import NO_VALUES, Fault, are_whole, id_faults, ids_of, without_fraction
 
 _BETWEEN: Final = ("|", ";", ",", " ")  # what separates the ids of a slate in one text
 _LABELLED: Final = r"-[01]$"
 _TOKEN: Final = r"""'[^']*'|"[^"]*"|[^\s,;|\[\]'"]+"""
+_QUOTED: Final = r"""^(?:'(.*)'|"(.*)")$"""
+_NESTED: Final = r"^\s*[A-Za-z.]*\(\s*([\[({].*[\])}])\s*(?:,\s*dtype=[^()]*)?\)\s*$"  # array([1, 2], dtype=int64)
+_WRAPPED: Final = r"^\s*[A-Za-z.]*\s*(?:\(([^()]*)\)|\{([^{}]*)\}|<([^<>]*)>)\s*$"
+_UUID: Final = r"^\s*\{[0-9A-Fa-f]{8}-[0-9A-Fa-f-]{27}\}\s*$"
+_CUT: Final = ("...", "…")  # by which NumPy and pandas leave out the middle of a long list
 _PARTS, _CLICKED, SHOWS = "\0parts", "\0clicked", "\0shows"
 
 
@@ -59,10 +68,18 @@ class SlateReader:
         samples = [frame[shown] for frame in frames]
         for sample in samples:
             if sample.dtype == pl.String:
-                plain = sample.filter(~_is_list(sample).fill_null(False)).str.strip_chars()
+                wrapped = _is_list(sample) | sample.str.contains(_NESTED) | sample.str.contains(_WRAPPED)
+                plain = sample.filter(~wrapped.fill_null(False)).str.strip_chars()
                 self._between = next((each for each in _BETWEEN if plain.str.contains(each, literal=True).any()), " ")
                 break
-        ids = pl.concat([self._ids(sample).texts for sample in samples])
+        found = {name: [self._ids(frame[name]) for frame in frames] for name in (shown, clicked) if name}
+        self.padding = {
+            name: padding
+            for name, those in found.items()
+            if (padding := next(filter(None, (padding_of(*each) for each in those)), None)) is not None
+        }
+        """What fills up the lists of a column."""
+        ids = pl.concat([each.texts for each in found[shown]])
         self.labelled = clicked is None and int(ids.str.contains(_LABELLED).sum()) * 2 > len(ids) > 0
         others = [self._ids(frame[name]).texts for name in (clicked, item) if name for frame in frames]
         self._whole = are_whole(pl.concat([ids, *others]))
@@ -81,6 +98,9 @@ class SlateReader:
         empty = parts.list.len() == 0
         if self._clicked is not None:
             clicked, more = self._lists(frame[self._clicked], gaps=True)
+            cells = self._plain(ids_of(frame[self._clicked])).alias("cell")
+            whole = pl.select(parts.list.contains(cells)).to_series().fill_null(False)  # one id, with blanks in it
+            clicked = pl.select(pl.when(whole).then(pl.concat_list(cells)).otherwise(clicked)).to_series()
             mine = pl.select(pl.when(item.is_not_null()).then(pl.concat_list(item)).otherwise(pl.lit([]))).to_series()
             strange = clicked.list.set_difference(mine.zip_with(empty, parts)).list.len() > 0
             strange &= ~(empty & item.is_null())
@@ -103,12 +123,22 @@ class SlateReader:
         """Return the distinct ids of each cell, none for an empty one, and what is wrong with them."""
         owner, texts = self._ids(column)
         texts = self._plain(texts)
+        if (padding := self.padding.get(column.name) or self.padding.get(self._shown)) is not None:
+            kept = ~padding.places(owner, texts)
+            owner, texts = owner[kept], texts.filter(pl.Series(kept))
         missing = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES).fill_null(False)
         lone = pl.Series(np.bincount(owner, minlength=len(column))[owner] == 1)
         faults = [
             Fault(_rows_with(owner, fault.wrong & ~missing, len(column)), column.name, f"has one that {fault.reason}")
             for fault in id_faults(texts)[1:]
         ]
+        cut = _rows_with(owner, texts.is_in(_CUT), len(column))
+        faults.append(Fault(cut, column.name, "has ... among its items, for others that were left out"))
+        if padding is not None and padding.text != NOTHING:
+            inside = _rows_with(owner, texts.str.to_lowercase() == padding.text, len(column)) & ~_rows_with(
+                owner, lone, len(column)
+            )
+            faults.append(Fault(inside, column.name, "has between its items what fills up other lists"))
         if not gaps:
             wrong = _rows_with(owner, missing & ~lone, len(column))
             faults.append(Fault(wrong, column.name, "has an item without an id"))
@@ -132,17 +162,30 @@ class SlateReader:
         return _Ids(np.repeat(np.arange(len(column)), lengths), texts)
 
     def _split(self, column: pl.Series) -> pl.Series:
-        cells = column.str.strip_chars()
+        cells = column.str.replace(_NESTED, "$1")
+        uuids = cells.str.contains(_UUID).fill_null(False)
+        cells = cells.str.replace(_WRAPPED, "[$1$2$3]").zip_with(~uuids, cells).str.strip_chars()
         listed = _is_list(cells).fill_null(False)
         quoted = listed & cells.str.contains(r"['\"]").fill_null(False)
         commas = listed & ~quoted & cells.str.contains(",", literal=True).fill_null(False)
-        inside = cells.str.replace_all(r"[\[\]\"']", "").str.strip_chars()
-        parts = inside.str.split(self._between)
-        parts = inside.str.split(",").zip_with(commas, parts)
+        parts = cells.str.split(self._between)
+        parts = cells.str.strip_chars("[] ").str.split(",").zip_with(commas, parts)
         if (listed & ~commas).any():
             parts = cells.str.extract_all(_TOKEN).zip_with(listed & ~commas, parts)
-        stripped = pl.element().str.strip_chars("'\"").str.strip_chars()
+        if (escaped := quoted & cells.str.contains("\\", literal=True).fill_null(False)).any():
+            parts = pl.Series([_of_python(cell) for cell in cells], dtype=pl.List(pl.String)).zip_with(escaped, parts)
+        stripped = pl.element().str.strip_chars().str.replace(_QUOTED, "$1$2").str.strip_chars()
         return parts.list.eval(stripped.filter(stripped != ""))
+
+
+def _of_python(cell: str | None) -> list[str]:
+    """Return the texts of a list with escapes, as JSON or Python writes it; the cell itself if it is none."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return [str(each) for each in read(cell or "[]")]
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return [str(cell)]
 
 
 def _is_list(cells: pl.Series) -> pl.Series:

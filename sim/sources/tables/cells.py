@@ -127,11 +127,11 @@ def are_labels(names: pl.Series) -> bool:
 
 
 def are_whole(texts: pl.Series) -> bool:
-    """Return whether ids, by `ids_of`, are all whole numbers, some perhaps written as floats (7.0)."""
+    """Return whether ids, by `ids_of`, are all whole numbers, some perhaps written as floats (7.0, 7.)."""
     given = texts.filter(texts.is_not_null() & ~texts.str.to_lowercase().is_in(NO_VALUES))
-    return len(given) > 0 and bool(given.str.contains(r"^-?\d+(\.0+)?$").all())
+    return len(given) > 0 and bool(given.str.contains(r"^-?\d+(\.0*)?$").all())
 
 
 def without_fraction(texts: pl.Series) -> pl.Series:
     """Return ids with those that are whole floats as integers: "7.0" is "7"."""
-    return texts.str.replace(r"^(-?\d+)\.0+$", "$1") if texts.str.contains(".", literal=True).any() else texts
+    return texts.str.replace(r"^(-?\d+)\.0*$", "$1") if texts.str.contains(".", literal=True).any() else texts

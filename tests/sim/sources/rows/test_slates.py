@@ -1,0 +1,72 @@
+"""Whole slates in one row, as programs write lists."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sim.errors import SimError
+from tests.sim.sources.logs import START_S as T, events_of, log_of
+
+FLAGS = {"user": "user_id", "time": "ts", "shown": "shown", "clicked": "clicked"}
+
+
+def slates_of(path: Path, shown: Any, clicked: Any, **flags: Any) -> tuple[list[str], list[str], str]:
+    """Return the items shown and clicked of each of three equal rows, and what is said."""
+    rows = [{"user_id": n, "ts": T + n, "shown": shown, "clicked": clicked} for n in range(3)]
+    log = log_of(path / "log.jsonl", "".join(json.dumps(row) + "\n" for row in rows), **FLAGS | flags)
+    events = [event for event in events_of(log) if event["user_id"] == "1"]
+    items = [event["items"] for event in events if "items" in event]
+    return items[0], [event["item_id"] for event in events if "action" in event], " ".join(log.remarks)
+
+
+@pytest.mark.parametrize(
+    ("shown", "clicked", "items", "click"),
+    [
+        ("(1, 2)", "(2,)", "1 2", "2"),
+        ("{1,2}", "2", "1 2", "2"),
+        ("<1 2>", "2", "1 2", "2"),
+        ("[1. 2.]", "2.", "1 2", "2"),
+        ("1. 2.", "2", "1 2", "2"),
+        ("array([1, 2], dtype=int64)", "[2]", "1 2", "2"),
+        ("WrappedArray(a, b)", "b", "a b", "b"),
+        ("{'a', 'b'}", "b", "a b", "b"),
+        (r'["a", "b\u00e9"]', "bé", "a bé", "bé"),
+        ("a(1) b(2)", "b(2)", "a(1) b(2)", "b(2)"),
+        ("rock'n roll", "roll", "rock'n roll", "roll"),
+    ],
+)
+def test_a_list_in_any_brackets_is_one(tmp_path: Path, shown: str, clicked: str, items: str, click: str) -> None:
+    """Those of Python, NumPy, Scala and PostgreSQL; brackets and quotes inside of ids are theirs."""
+    assert slates_of(tmp_path, shown, clicked) == (items.split(), [click], "")
+
+
+@pytest.mark.parametrize("item", ["O Brien", "rock'n roll", "a, b"])
+def test_a_plain_cell_of_one_id_is_that_id(tmp_path: Path, item: str) -> None:
+    """Whatever stands in it, if it was shown."""
+    assert slates_of(tmp_path, [item, "x"], item)[:2] == ([item, "x"], [item])
+    assert slates_of(tmp_path, json.dumps([item, "x"]), item)[:2] == ([item, "x"], [item])
+
+
+@pytest.mark.parametrize("fill", [None, -1, 0, "<pad>", float("nan")])
+@pytest.mark.parametrize("front", [False, True])
+def test_what_fills_lists_up_is_no_item(tmp_path: Path, fill: Any, *, front: bool) -> None:
+    """And is said; in lists, and in texts of them."""
+    for write in (lambda cell: cell, lambda cell: str(cell).replace("'", "")):
+        shown, clicked = ([fill, fill, 1, 2], [fill, 2]) if front else ([1, 2, fill, fill], [2, fill])
+        items, clicks, said = slates_of(tmp_path, write(shown), write(clicked))
+        assert (items, clicks) == (["1", "2"], ["2"])
+        assert "Lists of column 'shown' are filled up with" in said
+        assert ("at their beginning" if front else "at their end") in said
+
+
+def test_an_item_that_is_once_the_last_fills_nothing_up(tmp_path: Path) -> None:
+    """0 is one as others are, unless it is there twice."""
+    assert slates_of(tmp_path, [1, 2, 0], [0]) == (["1", "2", "0"], ["0"], "")
+
+
+def test_a_list_that_is_cut_short_is_bad(tmp_path: Path) -> None:
+    """As NumPy prints those of more than a thousand."""
+    with pytest.raises(SimError, match=r"3 × shown has \.\.\. among its items, for others that were left out"):
+        slates_of(tmp_path, "[1 2 3 ... 98 99]", "2")
