@@ -14,7 +14,7 @@ from sim.config import Settings
 from sim.errors import SimError
 from sim.inspect.lacking import missing_roles, what_to_name
 from sim.replay.open_source import remarks
-from sim.sources.open_log import open_files, open_resolved
+from sim.sources.open_log import open_files, open_resolved, refuse_unseen
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
@@ -62,7 +62,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
         return False
     sure = any(role in resolved.flags for role in ROLES) and not likely and not resolved.doubts
     twice = "drop_duplicates" not in given and _mostly_twice(sample)
-    return _print_replay(console, log, table, wanted, load({}), sure=sure, twice=twice)
+    return _print_replay(console, log, table, wanted, given, load({}), sure=sure, twice=twice)
 
 
 def _print_replay(
@@ -70,6 +70,7 @@ def _print_replay(
     log: Sequence[str],
     table: Table,
     wanted: Mapping[str, Any],
+    given: Mapping[str, Any],
     settings: Settings,
     *,
     sure: bool,
@@ -82,6 +83,7 @@ def _print_replay(
         log: Its files.
         table: The log.
         wanted: The flags.
+        given: Those of them that were given.
         settings: Those of the program.
         sure: Whether the flags need no look.
         twice: Whether many rows are there twice, in all their columns.
@@ -89,6 +91,7 @@ def _print_replay(
     flags = dict(wanted)
     try:
         source = _opened(table, flags)
+        refuse_unseen(table, given, source)
         if twice and not source.summary.whole_hours and source.summary.duplicates:
             flags["drop_duplicates"] = True
             source = _opened(table, flags)

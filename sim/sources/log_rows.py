@@ -64,6 +64,8 @@ class LogRows:
         """Rows so far without an item in an exploded list."""
         self.file: AnyFile
         """The file of the rows that were yielded last."""
+        self.empty: set[str]
+        """Columns in which no row so far has a value."""
         self._kept = 0
         self._seen_shown = False
         first, rows = list[tuple[AnyFile, Batch]](), 0
@@ -79,6 +81,7 @@ class LogRows:
                 bad.add(file, batch.bad)
             bad.finish(bad.counts.total())
             raise SimError(f"{owner} has no rows; there is nothing to replay.")
+        self.empty = {name for name in frames[0].columns if name != ROW}
         self._prepare(frames)
 
     def _prepare(self, frames: list[pl.DataFrame]) -> None:
@@ -121,6 +124,7 @@ class LogRows:
             self._bad.add(file, batch.bad)
             self.read += len(batch.frame) + sum(bad.rows for bad in batch.bad)
             if len(batch.frame):
+                self.empty -= {name for name in self.empty if batch.frame[name].null_count() < len(batch.frame)}
                 rows = self._rows(file, batch.frame)
                 self._kept += len(rows)
                 if len(rows):

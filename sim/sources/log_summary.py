@@ -38,6 +38,8 @@ class LogSummary:
     bad_items: int = 0
     """Bad rows of the catalogue."""
     without_item: int = 0
+    empty: frozenset[str] = frozenset()
+    """Columns in which no row has a value."""
     users: int = 0
     actions: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0

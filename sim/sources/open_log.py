@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from sim.errors import SimError
 from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_summary import LogSummary
 from sim.sources.recorded_log import ReadLog, RecordedLog, fingerprint, read_events
-from sim.sources.roles.resolve import OF_RATINGS, refusal, resolve
+from sim.sources.roles.resolve import OF_RATINGS, refusal, resolve, taken
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import Table, open_table
@@ -62,7 +63,24 @@ def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
     resolved = resolve(table, given)
     if resolved.doubts:
         raise refusal(table, resolved)
-    return open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
+    log = open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
+    refuse_unseen(table, given, log)
+    return log
+
+
+def refuse_unseen(table: Table, given: Mapping[str, Any], log: RecordedLog) -> None:
+    """Refuse a log none of whose rows has a value in a column that a flag names and its first lines do not have.
+
+    Raises:
+        SimError: There is such a flag.
+    """
+    for role, name in taken(table, given).items():
+        if name in log.summary.empty and name not in (*table.columns, *table.later_columns):
+            flag = role.partition(" ")[0].replace("_", "-")
+            raise SimError(
+                f"No row of {table.name} has a value in column {name!r} (--{flag}); its columns are "
+                f"{', '.join((*table.columns, *table.later_columns))}."
+            )
 
 
 def open_resolved(table: Table, flags: Mapping[str, Any], said: Sequence[str]) -> RecordedLog:

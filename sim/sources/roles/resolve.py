@@ -7,9 +7,9 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.roles.guess import SLATES, Guess, guess, sample_of
+from sim.sources.roles.guess import SAMPLE_ROWS, SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
-from sim.sources.roles.names import Doubt
+from sim.sources.roles.names import Doubt, named_like
 from sim.sources.tables.cells import holds_lists
 from sim.sources.tables.table import Table
 
@@ -48,7 +48,7 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
         sample = sample_of(table)
-        found = guess(sample, taken(table, named), given.get("time_format"))
+        found = _guess(table, sample, taken(table, named), given)
         own = _besides(found, named, rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
         left, decided = _doubts(found, given)
@@ -58,7 +58,7 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         own = seen.flags_for(table)
         return Resolved(own | given, f"Recognised as {seen.name}: {seen.about}. It is read by {written(own)}.")
     sample = sample_of(table)
-    guessed = guess(sample, time_format=given.get("time_format"))
+    guessed = _guess(table, sample, {}, given)
     left, decided = _doubts(guessed, given)
     own = guessed.rated_flags if rated else guessed.flags
     if left:
@@ -69,6 +69,24 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         return Resolved(own | given, f"Other columns by their names: {written(own)}." if own else "")
     said = f"Columns by their names: {written(own)}.{decided}"
     return Resolved(own | given, said + _unread(guessed, sample, own | given))
+
+
+def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: Mapping[str, Any]) -> Guess:
+    """Return a guess, in doubt where columns that the first rows lack may have a role."""
+    found = guess(sample, named, given.get("time_format"))
+    late = {name: f"is in {owner} and not in {table.files[0].name}" for name, owner in table.later_columns.items()}
+    if len(sample) == SAMPLE_ROWS:
+        empty = [name for name in sample.columns if sample[name].null_count() == len(sample)]
+        late |= {name: f"has no value in the first {len(sample):,} rows" for name in empty}
+    acts = {"action", "rating"} & {*found.roles, *named}
+    open_ = [role for role in ("action", "rating", "request") if not (acts if role != "request" else role in named)]
+    doubts = []
+    for name, why in late.items():
+        role = next((role for role in open_ if named_like(role, name)), None)
+        if role is not None and name not in named.values():
+            said = f"Column {name!r} {why}, so that it is not read: name it by --{role}, or leave it out by --user."
+            doubts.append(Doubt("user", said, (role,)))
+    return Guess(found.roles, [*found.doubts, *doubts])
 
 
 def _doubts(found: Guess, given: Mapping[str, Any]) -> tuple[list[Doubt], str]:

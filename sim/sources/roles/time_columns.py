@@ -136,6 +136,8 @@ def time_columns(
         return TimeGuess(roles, doubts)
     others = [name for name in columns if name != dates]
     grain, own = times.grain(dates), named.get("time_offset")
+    if own is not None and own not in sample.columns:
+        return TimeGuess(roles, doubts)
     if own is None and grain == "whole days":
         clocks.pop(dates, None)
         if (added := _added(clocks, dates)) is not None:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from sim.errors import SimError
+from sim.sources.open_log import open_log
+from sim.sources.roles import guess, resolve
 from sim.sources.tables import json_lines
 from sim.sources.tables.batch import ROW
 from sim.sources.tables.plain_text import plain_text
@@ -60,3 +62,52 @@ def test_a_list_in_a_list_is_refused(tmp_path: Path, explode: str) -> None:
     order = {"at": T, "lines": [{"sku": "a"}, {"sku": "b"}]}
     with pytest.raises(SimError, match=r"has the list 'orders.lines' in the list 'orders', and only"):
         log_of(tmp_path / "log.jsonl", lines({"user_id": "u", "orders": [order]}), explode=explode, user="user_id")
+
+
+PLAIN = [{"user_id": f"u{n % 9}", "item_id": f"i{n % 7}", "ts": T + n} for n in range(30)]
+
+
+def test_a_field_of_later_lines_is_named_or_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not left out in silence, and taken where a flag names it; also one that no look at the file has found."""
+    monkeypatch.setattr(json_lines, "_SAMPLE_LINES", 10)
+    for module in (guess, resolve):
+        monkeypatch.setattr(module, "SAMPLE_ROWS", 30)
+    monkeypatch.setattr(json_lines, "_LATER_BYTES", 150)
+    late = [{**row, "event": "buy"} for row in PLAIN]
+    with pytest.raises(SimError, match=r"Column 'event' has no value in the first 30 rows.*hstu replay .* --time ts"):
+        log_of(tmp_path / "log.jsonl", lines(*PLAIN, *late))
+    for content in (lines(*PLAIN, *late), lines(*PLAIN[:17], late[0], *PLAIN[17:])):
+        log = log_of(tmp_path / "log.jsonl", content, action="event", skip_bad="all")
+        assert set(log.summary.actions) == {"buy"}
+
+
+def test_a_column_that_no_row_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the log is read to its end, or at once where all its lines were looked at."""
+    event = [{**row, "event": "buy"} for row in PLAIN]
+    for name in ("reqest", "context.request"):
+        monkeypatch.setattr(json_lines, "_SAMPLE_LINES", 10)
+        with pytest.raises(
+            SimError, match=rf"No row of .* has a value in column '{name}' .--request.; its columns are"
+        ):
+            log_of(tmp_path / "log.jsonl", lines(*event), action="event", request=name)
+    monkeypatch.setattr(json_lines, "_SAMPLE_LINES", 1000)
+    with pytest.raises(SimError, match="has no column 'reqest'; its columns are"):
+        log_of(tmp_path / "log.jsonl", lines(*event), action="event", request="reqest")
+
+
+def test_a_column_of_later_files_is_named_or_read(tmp_path: Path) -> None:
+    """Of JSON; files of other formats need all columns that are read."""
+    (tmp_path / "a.jsonl").write_text(lines(*PLAIN[:2]))
+    (tmp_path / "b.jsonl").write_text(lines(*({**row, "event": "buy"} for row in PLAIN[2:])))
+    log = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    with pytest.raises(SimError, match=r"Column 'event' is in .*b.jsonl and not in .*a.jsonl.*--action"):
+        open_log(log, {})
+    assert len(open_log(log, {"action": "event", "skip_bad": "2"})) == 28
+    assert len(open_log(log, {"user": "user_id"})) == 30
+    (tmp_path / "a.csv").write_text(f"user_id,item_id,ts\nu,i,{T}\n")
+    (tmp_path / "b.csv").write_text(f"user_id,item_id,ts,event\nu,i,{T},buy\n")
+    log = [str(tmp_path / "a.csv"), str(tmp_path / "b.csv")]
+    with pytest.raises(SimError, match=r"Column 'event' is in .*b.csv and not in .*a.csv"):
+        open_log(log, {})
+    with pytest.raises(SimError, match=r"a.csv has no column 'event'"):
+        open_log(log, {"action": "event"})
