@@ -324,7 +324,9 @@ class TableFile:
         own = [name for name in columns if name not in constant]
         try:
             for batch in self._batches(own, size):
-                frame = batch.frame.with_columns(pl.lit(value).alias(name) for name, value in constant.items())
+                frame = batch.frame.with_columns(
+                    pl.lit(value, pl.String).alias(name) for name, value in constant.items()
+                )
                 yield Batch(frame.select(ROW, *columns), batch.bad)
         except pl.exceptions.PolarsError as error:
             raise self._unreadable(error) from None
