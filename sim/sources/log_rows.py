@@ -14,6 +14,7 @@ Each row of a file is shown or acted on, or else counted: by what is wrong with 
 exploded list.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from shlex import quote
@@ -64,6 +65,8 @@ class LogRows:
         """Rows so far without an item in an exploded list."""
         self.file: AnyFile
         """The file of the rows that were yielded last."""
+        self.later = Counter[str]()
+        """Rows so far by the column of their id, where it is not the first that a flag names."""
         self.empty: set[str]
         """Columns in which no row so far has a value."""
         self._kept = 0
@@ -125,6 +128,7 @@ class LogRows:
             self.read += len(batch.frame) + sum(bad.rows for bad in batch.bad)
             if len(batch.frame):
                 self.empty -= {name for name in self.empty if batch.frame[name].null_count() < len(batch.frame)}
+                self.later += self._settings.later_values(batch.frame)
                 rows = self._rows(file, batch.frame)
                 self._kept += len(rows)
                 if len(rows):

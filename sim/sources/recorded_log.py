@@ -220,6 +220,8 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
             f"{', '.join(map(repr, odd))} of column {settings.action!r} reads like no action, but is one here, by that "
             "name: if it means that an item was shown and not acted on, write 'impression' for it, or labels 0 and 1."
         )
+    for name, count in rows.later.items():
+        said.append(f"{count:,} of {rows.read:,} rows have their id in {name!r}, as no column named before it has one.")
     for name, padding in rows.padding.items():
         what = "nothing or NaN" if padding.text == NOTHING else repr(padding.text)
         said.append(f"Lists of column {name!r} are filled up with {what} at their {padding.side}, which is no item.")

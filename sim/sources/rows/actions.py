@@ -26,6 +26,8 @@ _PAIRS: Final = (  # labels beside those of 0 and 1: not clicked, clicked
     ("no_click", "click"),
     ("noclick", "click"),
     ("not_clicked", "clicked"),
+    ("none", "click"),
+    ("none", "clicked"),
 )
 _NEGATIONS: Final = (*NEGATIVE_LABELS, *(no for no, _ in _PAIRS), "-1", "no_action", "not_click", "unclicked")
 
@@ -77,7 +79,8 @@ class ActionReader:
 
     def _decide(self, names: pl.Series) -> None:
         given = names.filter(~_is_missing(names))
-        pair = next((pair for pair in _PAIRS if set(pair) == set(given.unique())), None)
+        words = set(names.filter(~_is_missing(names) | (names == "none")).unique())
+        pair = next((pair for pair in _PAIRS if set(pair) == words), None)
         if pair is not None:
             self._negative, self._positive, self.yes = (pair[0],), (pair[1],), pair[1]
         self.by_label = pair is not None or are_labels(names)
@@ -113,11 +116,16 @@ class ActionReader:
 
 def negations(names: Sequence[str]) -> list[str]:
     """Return the names of actions that read like none at all: 0, no_click, nein …"""
-    return [name for name in names if name.lower() in _NEGATIONS]
+    return [
+        name
+        for name, small in zip(names, _small(pl.Series(names, dtype=pl.String)), strict=True)
+        if small in _NEGATIONS
+    ]
 
 
 def _small(texts: pl.Series) -> pl.Series:
-    return texts.str.to_lowercase().str.strip_chars()
+    """Return texts in small letters, with _ between their words."""
+    return texts.str.to_lowercase().str.strip_chars().str.replace_all(r"([a-z])[- ]+([a-z])", "${1}_$2")
 
 
 def _is_missing(texts: pl.Series) -> pl.Series:
