@@ -1,5 +1,6 @@
 """`hstu inspect LOG`: its columns and what they are, what a replay would make of it, and the line that replays it."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -24,6 +25,8 @@ from sim.sources.tables.table import Table
 
 _EXAMPLES: Final = 3
 _LONGEST: Final = 40
+_OF_ORDERS: Final = r"order|qty|quantity|amount|invoice|receipt|basket|transaction|(^|_)(line|units?|price|total)(_|$)"
+"""Names of columns of what is bought, where two equal rows may be two units."""
 
 
 def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], flags: Mapping[str, Any]) -> bool:
@@ -106,14 +109,16 @@ def _print_replay(
         flags["skip_bad"] = bad
     if summary.ties_in_id_order and "shuffle_ties" not in flags:
         flags["shuffle_ties"] = 1
-    if not sure:
+    if not sure or bad * 2 > summary.read:
         console.print("The roles are not all sure: look at them, and correct the line below.")
     console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}", markup=False)
     return True
 
 
 def _mostly_twice(sample: pl.DataFrame) -> bool:
-    """Return whether more than a quarter of the first rows equal another in every column of the file."""
+    """Return whether more than a quarter of the first rows equal another in all columns, and are no units of orders."""
+    if any(re.search(_OF_ORDERS, name.lower()) for name in sample.columns):
+        return False
     return (len(sample) - sample.hash_rows().n_unique()) * 4 > len(sample)
 
 

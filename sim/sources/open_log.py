@@ -63,9 +63,9 @@ def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
     resolved = resolve(table, given)
     if resolved.doubts:
         raise refusal(table, resolved)
-    log = open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
-    refuse_unseen(table, given, log)
-    return log
+    read = open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
+    refuse_unseen(table, given, read)
+    return read
 
 
 def refuse_unseen(table: Table, given: Mapping[str, Any], log: RecordedLog) -> None:

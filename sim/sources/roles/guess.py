@@ -10,7 +10,7 @@ impressions, whose values each hold several rows of one user at nearly one time.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +19,7 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.roles.names import NAMES, Doubt, Role, best_of, plain_name
 from sim.sources.roles.time_columns import time_columns
+from sim.sources.rows.actions import ActionReader
 from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, numbers_of, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import TimeReader, TimeSettings
@@ -26,6 +27,10 @@ from sim.sources.tables.timestamps import TimeReader, TimeSettings
 SAMPLE_ROWS: Final = 20_000
 _REQUEST_MS: Final = 3_600_000  # within which the rows of one request lie
 _MOST_ACTIONS: Final = 100
+_FEW_ACTIONS: Final = 12  # in any number of rows
+_REPEATED: Final = 3  # values of items in several rows from which they are no chance
+_GAPS: Final = 0.01  # share of rows without an id that is worth another column
+_PAGES: Final = ("url", "pageurl", "pageurlpath", "pagepath", "page", "path")
 _OF_SITES: Final = ("appid",)  # names of items that are those of a whole site as well
 _FEW_ROWS: Final = 20  # in fewer, one value is no sign
 _OF_VERBS: Final = ("name", "type", "kind", "verb", "activity", "operation")
@@ -113,6 +118,7 @@ def guess(
     if not {"action", "rating"} & set(roles) and (verbs := _of_verbs(sample, left)) is not None:
         roles["action"] = verbs
         left.remove(verbs.column)
+    doubts += _of_actions(sample, roles, left, named)
     if "rating" not in roles and (odd := best_of("rating", left)) is not None:
         roles["rating"] = Role(odd.column, "unsure", "its name is one of a rating, but not all its values are numbers")
         left.remove(odd.column)
@@ -123,6 +129,7 @@ def guess(
             left.remove(best.column)
     for role in [role for role in ("user", "item") if role in roles]:
         roles[role] = _varied(role, roles[role], sample, left)
+        doubts += _of_gaps(role, sample, roles[role].column, left)
     columns = {role: each.column for role, each in roles.items()} | dict(named)
     if (best := best_of("request", [name for name in left if _groups(sample, name, columns, settings)])) is not None:
         roles["request"] = best
@@ -132,14 +139,84 @@ def guess(
     return Guess(roles, doubts)
 
 
-def _of_verbs(sample: pl.DataFrame, columns: Sequence[str]) -> Role | None:
-    """Return a column of a name or a kind most of whose values are words for actions."""
+def _of_verbs(sample: pl.DataFrame, columns: Sequence[str], *, few: bool = True) -> Role | None:
+    """Return a column of a name or a kind most of whose values, if these are few, are words for actions."""
     for name in columns:
-        if re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2]) in _OF_VERBS and _fits("action", sample[name]):
+        if re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2]) in _OF_VERBS and (
+            not few or _fits("action", sample[name])
+        ):
             values = texts_of(sample[name]).drop_nulls().unique().str.replace_all(r"([a-z])([A-Z])", "${1}_$2")
-            if int(values.str.to_lowercase().str.contains(_VERBS).sum()) * 2 > len(values):
+            are_verbs = int(values.str.to_lowercase().str.contains(_VERBS).sum()) * 2 > len(values)
+            if are_verbs and not _is_of_items(sample, name, columns):
                 return Role(name, "sure", "its values are names of actions")
     return None
+
+
+def _is_of_items(sample: pl.DataFrame, name: str, columns: Sequence[str]) -> bool:
+    """Return whether each item has one value of a column, and some of several values have several rows: its title."""
+    item = best_of("item", columns)
+    if item is None:
+        return False
+    pairs = pl.DataFrame({"item": ids_of(sample[item.column]), "value": texts_of(sample[name])}).drop_nulls()
+    each = pairs.group_by("item").agg(pl.col("value").first(), values=pl.col("value").n_unique(), rows=pl.len())
+    repeated = each.filter(pl.col("rows") > 1)["value"].n_unique()
+    return len(each) > 0 and bool((each["values"] == 1).all()) and repeated >= _REPEATED
+
+
+def _of_actions(
+    sample: pl.DataFrame, roles: dict[str, Role], left: list[str], named: Mapping[str, Any]
+) -> Iterator[Doubt]:
+    """Yield a doubt about a column with a name of actions that has too many values, or mostly none; it has no role."""
+    if {"action", "rating"} & set(named):
+        return
+    found = roles.get("action")
+    if found is not None and _are_gaps(sample[found.column]):
+        del roles["action"]
+        said = (
+            f"Column {found.column!r} is empty in {_emptiness(sample[found.column]):.0%} of the rows: --action "
+            f"{found.column} --skip-bad all reads the others alone; without it every row is a click."
+        )
+        yield Doubt("user", said, ("action", "rating"))
+    if {"action", "rating"} & set(roles):
+        return
+    if (many := best_of("action", left) or _of_verbs(sample, left, few=False)) is not None:
+        values = _distinct(sample[many.column])
+        if values:
+            said = (
+                f"Column {many.column!r} has {values:,} values in {len(sample):,} rows, more than actions have, and is "
+                f"not read: --action {many.column} if it does name them."
+            )
+            yield Doubt("user", said, ("action", "rating"))
+
+
+def _are_gaps(actions: pl.Series) -> bool:
+    """Return whether most cells of a column of actions are empty, and that is no label."""
+    by_label = ActionReader(actions.name, None, None, None, [actions]).by_label
+    return _emptiness(actions) > _MOSTLY and not by_label
+
+
+def _of_gaps(role: str, sample: pl.DataFrame, name: str, left: Sequence[str]) -> Iterator[Doubt]:
+    """Yield a doubt where another column of a role has ids in many of the rows in which the best one has none."""
+    gaps = _are_empty(sample[name])
+    if int(gaps.sum()) < max(1, _GAPS * len(sample)):
+        return
+    others = [each for each in left if plain_name(each) in NAMES[role] and plain_name(each) not in _PAGES]
+    filled = {each: int((~_are_empty(sample[each]) & gaps).sum()) for each in others}
+    best = max(filled, key=filled.__getitem__, default=None)
+    if best is not None and filled[best] * 2 > int(gaps.sum()):
+        said = f"Column {name!r} is empty in {int(gaps.sum()) / len(sample):.0%} of the rows, where {best!r} is not: "
+        yield Doubt(
+            role, f"{said}--{role} {name},{best} takes the first of both.", ("skip_bad",), {role: f"{name},{best}"}
+        )
+
+
+def _are_empty(column: pl.Series) -> pl.Series:
+    return ids_of(column).str.to_lowercase().is_in(NO_VALUES).fill_null(True)
+
+
+def _emptiness(column: pl.Series) -> float:
+    """Return the share of empty cells."""
+    return int(_are_empty(column).sum()) / max(1, len(column))
 
 
 def _varied(role: str, found: Role, sample: pl.DataFrame, left: list[str]) -> Role:
@@ -162,8 +239,7 @@ def _distinct(column: pl.Series) -> int:
 
 def _if_filled(role: Role, column: pl.Series) -> Role:
     """Return a role that is only likely where most cells of its column are empty."""
-    empty = ids_of(column).str.to_lowercase().is_in(NO_VALUES).fill_null(True)
-    if role.certainty != "sure" or int(empty.sum()) <= _MOSTLY * len(column):
+    if role.certainty != "sure" or _emptiness(column) <= _MOSTLY:
         return role
     return Role(role.column, "likely", f"{role.why}, but most of its cells are empty")
 
@@ -175,7 +251,7 @@ def _fits(role: str, column: pl.Series) -> bool:
         values, _ = numbers_of(column)
         return len(values) > 0 and values.is_finite().sum() >= 0.95 * len(values)
     texts = texts_of(column).drop_nulls()
-    return 0 < texts.n_unique() <= min(_MOST_ACTIONS, max(2, len(texts)))
+    return 0 < texts.n_unique() <= min(_MOST_ACTIONS, max(_FEW_ACTIONS, len(texts) // 4))
 
 
 def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str], settings: TimeSettings) -> bool:

@@ -16,6 +16,8 @@ _CODES: Final = 0.001  # share of other numbers from which 0 and 1 are codes of 
 _DECIMAL_COMMA: Final = r"^([+-]?\d*),(\d+)$"
 _THOUSANDS: Final = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _BLANKS: Final = r"^[+-]?\d{1,3}([ \x{a0}\x{2009}\x{202f}']\d{3})+([.,]\d+)?$"
+_OBJECT: Final = r"""^\{\s*("|'|\})"""
+_LIST: Final = r"""^\[\s*("|'|-?\d[\d.]*\s*[,\]\s])"""
 _SCIENTIFIC: Final = r"^-?\d(\.\d+)?[eE]\+?\d+$"
 
 _KINDS: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
@@ -80,6 +82,8 @@ def id_faults(texts: pl.Series) -> list[Fault]:
         Fault(missing, texts.name, "is no id"),
         Fault(long.fill_null(False), texts.name, f"is an id longer than {MAX_ID_BYTES} bytes"),
         Fault(rounded.fill_null(False), texts.name, "is a rounded number: ids that differ may look alike"),
+        Fault(texts.str.contains(_OBJECT).fill_null(False), texts.name, "is an object, no id: name one of its fields"),
+        Fault(texts.str.contains(_LIST).fill_null(False), texts.name, "is a list, no id (--shown is for slates)"),
     ]
 
 

@@ -170,9 +170,7 @@ def batches(
             named = dict(zip(columns, cells, strict=True))
             if wrong := kinds.strange(named):
                 before = lines[0][0]
-                bad += [
-                    _bad(numbers[at], f"{name} is a list", lines[numbers[at] - before][1]) for at, name in wrong.items()
-                ]
+                bad += [_bad(numbers[at], reason, lines[numbers[at] - before][1]) for at, reason in wrong.items()]
                 numbers = [number for at, number in enumerate(numbers) if at not in wrong]
                 named = {
                     name: [each for at, each in enumerate(some) if at not in wrong] for name, some in named.items()
@@ -186,10 +184,11 @@ class _Kinds:
 
     def __init__(self, texts: Sequence[str], lists: Sequence[str] | None) -> None:
         self._any = lists is None
+        self._objects = dict[str, bool]()
         self._may = dict.fromkeys(lists or (), True) | dict.fromkeys(texts, False)
 
     def strange(self, cells: Mapping[str, Sequence[Any]]) -> dict[int, str]:
-        """Return the places of rows with a list where none is allowed, each with that column."""
+        """Return the places of rows with a list where none is allowed, or an object among others, and what is wrong."""
         found = dict[int, str]()
         for name, values in cells.items():
             places = [at for at, value in enumerate(values) if isinstance(value, list)]
@@ -197,7 +196,12 @@ class _Kinds:
             if name not in self._may and not self._any and given:
                 self._may[name] = len(places) * 2 > given
             if not self._may.get(name, True):
-                found |= dict.fromkeys(places, name)
+                found |= dict.fromkeys(places, f"{name} is a list")
+            objects = [at for at, value in enumerate(values) if isinstance(value, dict)]
+            if given:
+                self._objects.setdefault(name, len(objects) * 2 > given)
+            if not self._objects.get(name, False):
+                found |= dict.fromkeys(objects, f"{name} is an object")
         return found
 
 

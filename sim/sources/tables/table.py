@@ -354,7 +354,11 @@ def _refuse_missing_in(file: TableFile, wanted: Sequence[str], comes_late: Calla
                 f"--explode {shlex.quote(inside)} makes a row of each of their elements."
             )
     missing = next((name for name in wanted if name not in file.columns), None)
-    if missing is None or (file.kind == "json" and ("." in missing or comes_late(missing))):
+    if missing is None:
+        return
+    if fields := [name for name in file.columns if name.startswith(f"{missing}.")]:
+        raise SimError(f"{file.name} has objects in {missing!r}; name one of their fields: {', '.join(fields)}.")
+    if file.kind == "json" and ("." in missing or comes_late(missing)):
         return
     if file.kind == "delimited" and not file.dialect.header:
         named = ", ".join(f"{n} ({cell})" for n, cell in zip(file.columns, file.dialect.first, strict=False))

@@ -40,6 +40,9 @@ _DATES: Final = (
     *("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%Y.%m.%d"),
     *("%m-%d-%Y", "%d-%m-%Y", "%Y-%m-%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y"),
 )
+_SWAPPED: Final = {
+    f"%{first}{sign}%{second}": f"%{second}{sign}%{first}" for sign in "/.-" for first, second in ("md", "dm")
+}
 _YEAR_LAST: Final = ("%d/%m/%y", "%d.%m.%y")  # which may have the year first where it varies more than the day
 _CLOCKS: Final = (" %I:%M:%S %p", " %I:%M %p", " %H:%M:%S", " %H:%M", " %H:%M:%S %z", "")
 FORMATS: Final = (
@@ -146,7 +149,7 @@ class TimeReader:
         )
         if known is not None:
             self.read_as = f"{known} ({where} where no offset is given)"
-            return lambda column: self._formatted(column, known)
+            return lambda column: self._in_one_order(column, known, owner)
         self.read_as = f"ISO-8601 ({where} where no offset is given)"
         return self._iso
 
@@ -212,6 +215,12 @@ class TimeReader:
     def _formatted(self, column: pl.Series, form: str) -> tuple[pl.Series, list[Fault]]:
         at = _parsed(column.cast(pl.String).str.strip_chars(), form)
         return self._localised(at, column)
+
+    def _in_one_order(self, column: pl.Series, form: str, owner: str) -> tuple[pl.Series, list[Fault]]:
+        """Return times in a guessed format; where one has day and month the other way round, no order is sure."""
+        ts_ms, faults = self._formatted(column, form)
+        _refuse_other_order(column.cast(pl.String).filter(ts_ms.is_null()).drop_nulls(), form, owner)
+        return ts_ms, faults
 
     def _localised(self, at: pl.Series, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
         if getattr(at.dtype, "time_zone", None) is None:
@@ -303,6 +312,7 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     fitting = [form for form, times in read.items() if times.count() == most]
     if not fitting or _parsed(texts, fitting[0]).count() * 2 <= len(texts):
         return None
+    _refuse_other_order(sample.filter(read[fitting[0]].is_null()).alias(column), fitting[0], owner)
     days, years = read[fitting[0]].dt.day(), read[fitting[0]].dt.year()
     if fitting[0][:8] in _YEAR_LAST and years.n_unique() > days.n_unique():  # 24/01/05, 24/01/06 ...
         fitting.append("%y{0}%m{0}%d".format(fitting[0][2]) + fitting[0][8:])
@@ -313,6 +323,25 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
             f"say which: --time {shlex.quote(column)} --time-format '{fitting[0]}'."
         )
     return fitting[0]
+
+
+def _refuse_other_order(left: pl.Series, form: str, owner: str) -> None:
+    """Refuse texts that no format has read, if one has day and month the other way round than the others.
+
+    Raises:
+        AmbiguousTimesError: There is one.
+    """
+    other = _SWAPPED.get(form[:5], "") + form[5:]
+    if form[:5] not in _SWAPPED or not len(left):
+        return
+    left = left.unique(maintain_order=True)
+    fitting = left.filter(_likely(left.str.strip_chars(), other).is_not_null())
+    if len(fitting):
+        raise AmbiguousTimesError(
+            f"Column {left.name!r} of {owner} holds {fitting[0]!r}, which is {other}, among others that are {form}: no "
+            f"order of day and month is sure. Say one for all, by --time {shlex.quote(left.name)} --time-format "
+            f"'{form}', or replay the files of each order by themselves."
+        )
 
 
 def _likely(texts: pl.Series, form: str) -> pl.Series:

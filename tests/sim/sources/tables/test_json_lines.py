@@ -49,11 +49,13 @@ def test_a_single_item_in_a_column_of_slates_is_a_slate_of_one(tmp_path: Path) -
 
 
 def test_a_field_that_comes_late_is_a_column(tmp_path: Path) -> None:
-    """Rows without it are bad, instead of all being clicks."""
+    """Rows without it are bad, instead of all being clicks; where they are most, it is asked whether that is meant."""
     rows: list[dict[str, Any]] = [{"user_id": "u", "item_id": "i", "ts": T + n} for n in range(300)]
     rows += [{**row, "event": "buy"} for row in rows[:50]]
-    with pytest.raises(SimError, match=r"300 of 350 rows are bad .*event is no action"):
+    with pytest.raises(SimError, match=r"'event' is empty in 86% of the rows: --action event --skip-bad all reads"):
         log_of(tmp_path / "log.jsonl", lines(*rows))
+    with pytest.raises(SimError, match=r"300 of 350 rows are bad .*event is no action.* That is most of the log"):
+        log_of(tmp_path / "log.jsonl", lines(*rows), action="event")
 
 
 @pytest.mark.parametrize("explode", ["orders.lines", "orders,orders.lines"])
@@ -111,3 +113,15 @@ def test_a_column_of_later_files_is_named_or_read(tmp_path: Path) -> None:
         open_log(log, {})
     with pytest.raises(SimError, match=r"a.csv has no column 'event'"):
         open_log(log, {"action": "event"})
+
+
+def test_an_object_is_no_id(tmp_path: Path) -> None:
+    """Where some rows have one it is a bad row; where all have, its fields are named."""
+    odd = {**PLAIN[0], "item_id": {"id": "a"}}
+    with pytest.raises(SimError, match=r"Row 31 of .* is bad, item_id is an object: .* 1 of 31 rows"):
+        log_of(tmp_path / "log.jsonl", lines(*PLAIN, odd))
+    with pytest.raises(SimError, match=r"has objects in 'item_id'; name one of their fields: item_id.id."):
+        log_of(tmp_path / "log.jsonl", lines(odd), item="item_id")
+    slates = [{"user_id": "u", "ts": T, "shown": [{"id": "a"}, {"id": "b"}]}]
+    with pytest.raises(SimError, match=r"shown has one that is an object, no id"):
+        log_of(tmp_path / "log.jsonl", lines(*slates), user="user_id", shown="shown")

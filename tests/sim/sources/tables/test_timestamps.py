@@ -221,6 +221,23 @@ def test_a_day_that_may_be_a_month_is_asked_for(written: str) -> None:
     assert read(decided)[1].startswith("%d")
 
 
+@pytest.mark.parametrize("us", ["05/{0}/2024", "05-{0}-2024 10:00:00", "05/{0}/24 10:00"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_months_and_days_have_one_order(us: str, *, mixed: bool) -> None:
+    """In all files of a log: where one row is the other way round, those that are either are sure of neither."""
+    first = [us.format(day) for day in range(11, 29)]
+    other = ["28" + us[2:].format("05")]
+    reader = TimeReader(TimeSettings(), pl.Series("t", first), "a.csv")
+    with pytest.raises(
+        AmbiguousTimesError, match=r"'t' of a.csv holds '28.05.*, which is %d.%m.*: no order .* is sure"
+    ):
+        TimeReader(TimeSettings(), pl.Series("t", first + other), "a.csv") if mixed else reader.read(
+            pl.Series("t", other)
+        )
+    said = TimeReader(TimeSettings(format=reader.read_as.partition(" (")[0]), pl.Series("t", first), "a.csv")
+    assert said.read(pl.Series("t", first + other))[1][0].wrong.arg_true().to_list() == [18]
+
+
 @pytest.mark.parametrize("sign", ["/", "."])
 def test_a_year_of_two_digits_may_come_first(sign: str) -> None:
     """Where what would be the year varies more than what would be the day."""
