@@ -31,6 +31,7 @@ import polars as pl
 from xxhash import xxh3_128
 
 from sim.errors import SimError
+from sim.local_times import LocalTimes
 from sim.sources.earliest import EarliestRows
 from sim.sources.item_records import Catalogue
 from sim.sources.log_columns import LogSettings
@@ -225,12 +226,8 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
     for name, padding in rows.padding.items():
         what = "nothing or NaN" if padding.text == NOTHING else repr(padding.text)
         said.append(f"Lists of column {name!r} are filled up with {what} at their {padding.side}, which is no item.")
-    if (local := rows.times.local).repeated:
-        first, zone = local.repeated - local.second, f"--time-zone {local.zone}"
-        said.append(
-            f"{local.repeated:,} rows lie in an hour that occurs twice, as summer time ends ({zone}): by their order "
-            f"{local.second:,} are of its second pass, the other {first:,} are read as its first."
-        )
+    if rows.times.local.repeated:
+        said.append(_of_autumn(rows.times.local))
     if rows.times.little:
         said.append(
             f"Column {settings.time_offset!r}, read as milliseconds, adds less than 100 seconds to any date; if it is "
@@ -247,6 +244,17 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
             "Its times lie before 1973, as if counted from the log's own start; if they are something else, say what "
             "by --time-unit or --time-format."
         )
+    return said
+
+
+def _of_autumn(local: LocalTimes) -> str:
+    said = (
+        f"{local.repeated:,} rows lie in an hour that occurs twice, as summer time ends (--time-zone {local.zone}): by "
+        f"their order {local.second:,} are of its second pass, the other {local.repeated - local.second:,} are read as "
+        "its first."
+    )
+    if local.unordered:
+        said += f" {local.unordered:,} of these are ambiguous, as the times of the rows around them do not rise."
     return said
 
 
