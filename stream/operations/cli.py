@@ -4,6 +4,7 @@ Only typer is imported here; a command imports what it needs when it runs.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from stream.config import KafkaSettings, StreamSettings
     from stream.kafka.connection import Kafka
     from stream.operations.dead_letters import Letter, Wanted
+    from stream.operations.sequence import SequenceSource
 
 letters_app = typer.Typer(no_args_is_help=True, help="Refused records: list, show, replay.")
 sequences_app = typer.Typer(no_args_is_help=True, help="Users' stored sequences: show.")
@@ -52,6 +54,9 @@ class OperationsCliContext(Protocol):
 
     def load(self, flags: dict[str, object]) -> OperationsCliSettings:
         """Return the settings: file, environment, then flags by dotted names; None means not given."""
+
+    def sequences(self, settings: Any) -> "SequenceSource":
+        """Return a reader of users' sequences: under the data directory, and by the workers of other hosts."""
 
     def titles(self, settings: Any) -> Callable[[str], str | None]:
         """Return what finds an item's title in the newest snapshot of these settings, which load() has returned."""
@@ -203,17 +208,19 @@ def replay_letters(
 def show_sequence(
     ctx: typer.Context,
     user: Annotated[str, typer.Argument(help="Id of the user.")],
-    last: Annotated[int, typer.Option("--last", min=1, help="How many of the newest tokens.")] = 50,
+    last: Annotated[int, typer.Option("--last", min=1, max=10_000, help="How many of the newest tokens.")] = 50,
     as_json: _Json = False,
     data_dir: _DataDir = None,
+    bootstrap: _Bootstrap = None,
 ) -> None:
     """Print a user's stored sequence, oldest first, with titles where a snapshot knows them."""
     from stream.operations.sequence import read_sequence
     from stream.operations.tables import show_table, when
 
     context: OperationsCliContext = ctx.obj
-    settings = context.load({"data_dir": data_dir})
-    entries = read_sequence(settings.data_dir, settings.stream, user, last, context.titles(settings))
+    settings = context.load({"data_dir": data_dir, "bootstrap": bootstrap})
+    with closing(context.sequences(settings)) as reader:
+        entries = read_sequence(reader, settings.stream.partitions, user, last, context.titles(settings))
     if as_json:
         _print_json(entries)
         return

@@ -7,6 +7,7 @@ A store of this host that another host's worker has taken over is not read: it w
 """
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -22,14 +23,17 @@ from stream.kafka.connection import Kafka
 from stream.kafka.topics import workers_group
 from stream.peers.address import Address, read_peer_token
 from stream.peers.owners import Owners
-from stream.peers.sequence_service import CONTENT_TYPE, PATH, Question
+from stream.peers.sequence_service import ENTRIES, PATH, TOKENS, Question
+from stream.schema.bounds import json_depth
 from stream.schema.ids import partition_of
 from stream.schema.printable import printable
 from stream.schema.tokens import TOKEN_DTYPE
+from stream.store.entries import Entry
 from stream.store.reader import SequenceReader
 
 _FIRST_LOOK_S: Final = 5.0  # in which a new reader waits to hear of the workers
 _LEAST_S: Final = 0.2  # that an owner found at the last moment gets to answer
+_ENTRY_BYTES: Final = 4096  # of one entry as JSON at most: two ids of 256 bytes, each byte as six characters
 _SENTENCE_BYTES: Final = 4096  # of an answer that is no tokens
 
 
@@ -38,6 +42,9 @@ class Reader(Protocol):
 
     def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
         """Return the user's last tokens, None where the user is unknown."""
+
+    def entries(self, user: str, last: int) -> list[Entry] | None:
+        """Return the same with ids as texts."""
 
     def first_users(self, most: int) -> list[str]:
         """Return the users of this host's stores with the smallest keys."""
@@ -78,18 +85,19 @@ class ClusterReader:
         Raises:
             StoreError: No store can be read, here or by the worker that has the partition, within the time limit.
         """
-        number = partition_of(user.encode(), self._settings.partitions)
-        owner, look = self._owners.find(number, self._heard_by_s)
-        until_s = time.monotonic() + self._settings.peer_timeout_s
-        while owner is not None and owner.place != self._place():
-            question = Question(user, last, self._settings.topic_prefix, owner.place)
-            answer = self._ask(owner, question, until_s)
-            if answer.status != 421:
-                return _tokens(owner, question, answer)
-            if time.monotonic() >= until_s:
-                raise StoreError(f"Partition {number} is not, or no longer, of the worker at {owner.url}; ask again.")
-            owner, look = self._owners.find(number, until_s, look)
-        return self._local.tokens(user, last)
+        question = Question(user, last, self._settings.topic_prefix, "")
+        found = self._of_another(question, TOKENS, last * TOKEN_DTYPE.itemsize)
+        return self._local.tokens(user, last) if found is None else _tokens(*found, last)
+
+    def entries(self, user: str, last: int) -> list[Entry] | None:
+        """Return the same with ids as texts.
+
+        Raises:
+            StoreError: No store can be read, here or by the worker that has the partition, within the time limit.
+        """
+        question = Question(user, last, self._settings.topic_prefix, "", texts=True)
+        found = self._of_another(question, ENTRIES, last * _ENTRY_BYTES)
+        return self._local.entries(user, last) if found is None else _entries(*found, last)
 
     def first_users(self, most: int) -> list[str]:
         """Return the users of this host's stores with the smallest keys."""
@@ -103,13 +111,32 @@ class ClusterReader:
     def _place(self) -> str:
         return place_of(self._seats) if self._seats.exists() else ""
 
-    def _ask(self, owner: Address, question: Question, until_s: float) -> Answer:
+    def _of_another(self, question: Question, kind: str, most_bytes: int) -> tuple[Address, Answer] | None:
+        """Return what the worker answers that has the user's partition, None where that is of this host, or nobody's.
+
+        Raises:
+            StoreError: It does not answer within the time limit, or by something else than `kind`, or a refusal.
+        """
+        number = partition_of(question.user.encode(), self._settings.partitions)
+        owner, look = self._owners.find(number, self._heard_by_s)
+        until_s = time.monotonic() + self._settings.peer_timeout_s
+        while owner is not None and owner.place != self._place():
+            answer = self._ask(owner, msgspec.structs.replace(question, place=owner.place), until_s, most_bytes)
+            if answer.status != 421:
+                _check(owner, answer, kind)
+                return owner, answer
+            if time.monotonic() >= until_s:
+                raise StoreError(f"Partition {number} is not, or no longer, of the worker at {owner.url}; ask again.")
+            owner, look = self._owners.find(number, until_s, look)
+        return None
+
+    def _ask(self, owner: Address, question: Question, until_s: float, most_bytes: int) -> Answer:
         """Return a worker's answer."""
         try:
-            answer = fetch(
+            return fetch(
                 owner.url.rstrip("/") + PATH,
                 timeout_s=max(_LEAST_S, until_s - time.monotonic()),
-                most_bytes=max(_SENTENCE_BYTES, question.last * TOKEN_DTYPE.itemsize),
+                most_bytes=max(_SENTENCE_BYTES, most_bytes),
                 body=msgspec.json.encode(question),
                 headers={"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"},
             )
@@ -118,31 +145,56 @@ class ClusterReader:
                 f"The worker at {owner.url}, which has the user's partition, did not answer within "
                 f"{self._settings.peer_timeout_s:g} s: {error}; see that it runs, and what its stream.worker_url says."
             ) from None
-        if answer.status == 200 and answer.kind != CONTENT_TYPE:
-            raise StoreError(
-                f"The worker at {owner.url} answers {answer.kind or 'no type'}, not {CONTENT_TYPE}: use one version."
-            )
-        return answer
 
 
-def _tokens(owner: Address, question: Question, answer: Answer) -> NDArray[np.void] | None:
+def _check(owner: Address, answer: Answer, kind: str) -> None:
+    """Refuse an answer that is none of a type.
+
+    Raises:
+        StoreError: With what the worker says.
+    """
+    if answer.status == 200 and answer.kind != kind:
+        raise StoreError(f"The worker at {owner.url} answers {answer.kind or 'no type'}, not {kind}: use one version.")
+    if answer.status not in (200, 204):
+        said = printable(answer.body[:500].decode(errors="replace")).strip()
+        raise StoreError(f"The worker at {owner.url} answers {answer.status}: {said}")
+
+
+def _tokens(owner: Address, answer: Answer, last: int) -> NDArray[np.void] | None:
     """Return the tokens of an answer.
 
     Raises:
-        StoreError: It has none, or others than were asked for.
+        StoreError: They are others than were asked for.
     """
     if answer.status == 204:
         return None
-    if answer.status != 200:
-        said = printable(answer.body[:500].decode(errors="replace")).strip()
-        raise StoreError(f"The worker at {owner.url} answers {answer.status}: {said}")
     count, rest = divmod(len(answer.body), TOKEN_DTYPE.itemsize)
-    if rest or count > question.last:
+    if rest or count > last:
         raise StoreError(
-            f"The worker at {owner.url} answers {len(answer.body):,} bytes, which are not at most {question.last:,} "
+            f"The worker at {owner.url} answers {len(answer.body):,} bytes, which are not at most {last:,} "
             f"tokens of {TOKEN_DTYPE.itemsize} bytes: use one version."
         )
     return np.frombuffer(answer.body, TOKEN_DTYPE)
+
+
+def _entries(owner: Address, answer: Answer, last: int) -> list[Entry] | None:
+    """Return the entries of an answer.
+
+    Raises:
+        StoreError: They are others than were asked for.
+    """
+    if answer.status == 204:
+        return None
+    entries = None
+    with suppress(ValueError):
+        if json_depth(answer.body) == 2:
+            entries = msgspec.json.decode(answer.body, type=list[Entry])
+    if entries is None or len(entries) > last:
+        raise StoreError(
+            f"The worker at {owner.url} answers {len(answer.body):,} bytes, which are not at most {last:,} entries of "
+            "a sequence: use one version."
+        )
+    return entries
 
 
 def open_sequences(data_dir: Path, settings: StreamSettings, kafka: Kafka | None) -> Reader:

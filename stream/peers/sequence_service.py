@@ -1,6 +1,6 @@
 """What a worker answers to servers: POST /sequence, with a `Question` as JSON and Authorization: Bearer TOKEN.
 
-    200    tokens (tokens.py), as bytes of CONTENT_TYPE
+    200    tokens (tokens.py), as bytes of TOKENS; or with "texts" entries (entries.py), as JSON of ENTRIES
     204    the user is unknown
     400    no such question
     401    the token is missing or wrong
@@ -24,7 +24,10 @@ from stream.schema.ids import partition_of
 from stream.store.reader import SequenceReader
 
 PATH: Final = "/sequence"
-CONTENT_TYPE: Final = "application/x-hstu-tokens; version=2"
+TOKENS: Final = "application/x-hstu-tokens; version=2"
+ENTRIES: Final = "application/x-hstu-entries+json; version=1"
+MOST_ENTRIES: Final = 10_000
+_TEXT: Final = "text/plain; charset=utf-8"
 _MAX_BODY: Final = 4096
 _STATUS: Final = {
     200: "200 OK",
@@ -48,6 +51,8 @@ class Question(msgspec.Struct, frozen=True):
     """stream.topic_prefix."""
     place: str
     """The worker's (address.py)."""
+    texts: bool = False
+    """Whether ids are wanted as texts."""
 
 
 class SequenceService:
@@ -70,27 +75,32 @@ class SequenceService:
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         """Answer a request."""
-        status, body = self._answer(environ)
-        kind = CONTENT_TYPE if status == 200 else "text/plain; charset=utf-8"
+        status, body, kind = self._answer(environ)
         start_response(_STATUS[status], [("Content-Type", kind), ("Content-Length", str(len(body)))])
         return [body]
 
-    def _answer(self, environ: dict[str, Any]) -> tuple[int, bytes]:
+    def _answer(self, environ: dict[str, Any]) -> tuple[int, bytes, str]:
         shown = environ.get("HTTP_AUTHORIZATION", "").encode("latin-1")
         if not hmac.compare_digest(shown, self._wanted):
-            return 401, b"Send the header Authorization: Bearer TOKEN, with that of stream.peer_token_file.\n"
+            return 401, b"Send the header Authorization: Bearer TOKEN, with that of stream.peer_token_file.\n", _TEXT
         question = _question(environ)
         if question is None:
-            return 400, b'Send {"user": id, "last": n, "prefix": stream.topic_prefix, "place": place} by POST.\n'
+            return 400, b'Send {"user": id, "last": n, "prefix": stream.topic_prefix, "place": place} by POST.\n', _TEXT
         if (question.prefix, question.place) != self._meant:
-            return 421, b"This is another worker than the one that is meant.\n"
+            return 421, b"This is another worker than the one that is meant.\n", _TEXT
         if not self._is_ours(partition_of(question.user.encode(), self._partitions)):
-            return 421, b"Another worker has this user's partition.\n"
+            return 421, b"Another worker has this user's partition.\n", _TEXT
         try:
-            tokens = self._reader.tokens(question.user, question.last)
+            return self._read(question)
         except StoreError as error:
-            return 503, f"{error}\n".encode()
-        return (204, b"") if tokens is None else (200, tokens.tobytes())
+            return 503, f"{error}\n".encode(), _TEXT
+
+    def _read(self, question: Question) -> tuple[int, bytes, str]:
+        if question.texts:
+            entries = self._reader.entries(question.user, question.last)
+            return (204, b"", _TEXT) if entries is None else (200, msgspec.json.encode(entries), ENTRIES)
+        tokens = self._reader.tokens(question.user, question.last)
+        return (204, b"", _TEXT) if tokens is None else (200, tokens.tobytes(), TOKENS)
 
 
 def _question(environ: dict[str, Any]) -> Question | None:
@@ -103,4 +113,5 @@ def _question(environ: dict[str, Any]) -> Question | None:
         question = msgspec.json.decode(body, type=Question)
     except (ValueError, OSError):  # those of msgspec and of check_json are ValueErrors
         return None
-    return question if question.last > 0 else None
+    most = MOST_ENTRIES if question.texts else question.last
+    return question if 0 < question.last <= most else None

@@ -6,7 +6,8 @@ deleted and made again in its folder is opened again: a secondary would go on an
 """
 
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from stream.schema.ids import NO_KEY, id_key, partition_of
 from stream.schema.tokens import TOKEN_DTYPE, Kind
 from stream.schema.topics import SourceTopic
 from stream.store import layout
+from stream.store.entries import Entry, entries_of
 from stream.store.layout import BLOCK, UserState
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
 from stream.store.scratch import make_scratch, remove_scratch
@@ -56,12 +58,19 @@ class SequenceReader:
         Raises:
             StoreError: No store can be read on this host, or it only stands by.
         """
-        number = partition_of(user.encode(), self._settings.partitions)
-        with self._locks[number]:
-            store = self._store(number)
-            store.catch_up()
+        with self._opened(user) as store:
             stored = _read(store, user, last)
         return stored.tokens(last)
+
+    def entries(self, user: str, last: int) -> list[Entry] | None:
+        """Return the user's last tokens in order with their texts, or None where the user is unknown.
+
+        Raises:
+            StoreError: No store can be read on this host, or it only stands by.
+        """
+        with self._opened(user) as store:
+            tokens = read_tokens(store, user, last)
+            return None if tokens is None else entries_of(store, user, tokens)
 
     def first_users(self, most: int) -> list[str]:
         """Return the users of this host's stores with the smallest keys, in their order; those that only wait are not.
@@ -78,6 +87,15 @@ class SequenceReader:
                     pairs = list(store.scan(layout.USER, most=most))
                 found += [(key, layout.unpack(layout.USERS, key, data).text) for key, data in pairs]
         return [text for _, text in sorted(found)[:most]]
+
+    @contextmanager
+    def _opened(self, user: str) -> Iterator[RocksStore]:
+        """Hold the lock of the user's partition, and yield its store as it is now."""
+        number = partition_of(user.encode(), self._settings.partitions)
+        with self._locks[number]:
+            store = self._store(number)
+            store.catch_up()
+            yield store
 
     def _store(self, number: int) -> RocksStore:
         path = partition_path(self._data_dir, number)

@@ -1,5 +1,7 @@
 """A user's stored sequence as it is shown: times, texts, titles; events that still wait are in it."""
 
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -7,8 +9,9 @@ import pytest
 from stream.config import StreamSettings
 from stream.errors import HstuError, StoreError
 from stream.join.partition import Partition
-from stream.operations.sequence import Entry, read_sequence
+from stream.operations.sequence import TitledEntry, read_sequence
 from stream.schema.topics import SourceTopic
+from stream.store.reader import SequenceReader
 from stream.store.rocksdb import open_store, partition_path
 from tests.wire import Record, action, impression, wire
 
@@ -30,23 +33,28 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def show(data_dir: Path, user: str, last: int, title: Callable[[str], str | None]) -> list[TitledEntry]:
+    with closing(SequenceReader(data_dir, SETTINGS)) as reader:
+        return read_sequence(reader, SETTINGS.partitions, user, last, title)
+
+
 def test_tokens_are_shown_with_texts_and_titles(data_dir: Path) -> None:
     """In order; an item without a title has none; what waits has its texts from the event."""
     titles = {"a": "Title of a"}
-    assert read_sequence(data_dir, SETTINGS, "u", 50, titles.get) == [
-        Entry(1000, "attribute", None, None, None, "country=NO"),
-        Entry(2000, "impression", "a", "Title of a", None, None),
-        Entry(3000, "action", "a", "Title of a", "click", None),
-        Entry(5000, "action", "late-item", None, "click", None),
+    assert show(data_dir, "u", 50, titles.get) == [
+        TitledEntry(1000, "attribute", None, None, "country=NO", None),
+        TitledEntry(2000, "impression", "a", None, None, "Title of a"),
+        TitledEntry(3000, "action", "a", "click", None, "Title of a"),
+        TitledEntry(5000, "action", "late-item", "click", None, None),
     ]
-    assert [entry.ts_ms for entry in read_sequence(data_dir, SETTINGS, "u", 2, titles.get)] == [3000, 5000]
+    assert [entry.ts_ms for entry in show(data_dir, "u", 2, titles.get)] == [3000, 5000]
 
 
 def test_an_unknown_user_and_an_absent_store_are_sentences(data_dir: Path, tmp_path: Path) -> None:
     """The user's partition is named; without a store the sentence says where else it may be, and what to start."""
     with pytest.raises(HstuError, match="Partition 0, where user 'w' would be, knows no such user"):
-        read_sequence(data_dir, SETTINGS, "w", 5, {}.get)
+        show(data_dir, "w", 5, {}.get)
     with pytest.raises(HstuError, match=r"'u\\udcff' is not UTF-8"):
-        read_sequence(data_dir, SETTINGS, "u\udcff", 5, {}.get)
+        show(data_dir, "u\udcff", 5, {}.get)
     with pytest.raises(StoreError, match=r"There is no store in .*/p0: ask on the host whose worker .* start a worker"):
-        read_sequence(tmp_path / "elsewhere", SETTINGS, "u", 5, {}.get)
+        show(tmp_path / "elsewhere", "u", 5, {}.get)

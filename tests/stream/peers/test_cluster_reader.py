@@ -60,6 +60,8 @@ def test_every_server_finds_every_user(bootstrap: str, settings: StreamSettings,
             with closing(one), closing(other):
                 await until(lambda: complete(one), "all users on the first host")
                 await until(lambda: complete(other), "all users on the second host")
+                shown = [len(other.entries(user, 10_000) or ()) for user in users]
+                assert sorted(filter(None, shown)) == counts
                 with closing(SequenceReader(hosts[0], settings)) as alone:
                     assert not complete(alone)
                 assert a.stop() == 0, a.says

@@ -18,8 +18,9 @@ from stream.join.partition import Partition
 from stream.metrics_server import Health, serve_metrics
 from stream.peers.address import Address
 from stream.peers.cluster_reader import ClusterReader
-from stream.peers.sequence_service import CONTENT_TYPE, PATH, SequenceService
+from stream.peers.sequence_service import ENTRIES, PATH, TOKENS, SequenceService
 from stream.schema.topics import SourceTopic
+from stream.store.entries import Entry
 from stream.store.reader import SequenceReader
 from stream.store.rocksdb import open_store, partition_path
 from tests.odd_server import Way, answering
@@ -83,6 +84,7 @@ def test_without_the_token_nothing_is_answered(worker: Worker, shown: dict[str, 
         b'{"user":7,"last":1}',
         b'{"user":"ann","last":5}',
         b'{"user":"ann","last":0,"prefix":"","place":"elsewhere"}',
+        b'{"user":"ann","last":10001,"prefix":"","place":"elsewhere","texts":true}',
         b" " * 5000,
         b'{"x":' + b"[" * 1500 + b"]" * 1500 + b"}",
     ],
@@ -146,6 +148,23 @@ def test_a_server_elsewhere_reads_what_one_here_reads(worker: Worker, tmp_path: 
         assert reader.tokens("nobody", 3) is None
 
 
+def test_a_sequence_elsewhere_is_shown_as_one_here(worker: Worker, tmp_path: Path) -> None:
+    """With the texts that the other store has; what is no list of entries, or a longer one, is refused."""
+    with closing(reader_of(tmp_path, Address(worker.url, "elsewhere"))) as reader:
+        assert reader.entries("ann", 2) == [Entry(1000 + n, "action", f"i{n}", "click", None) for n in (18, 19)]
+        assert reader.entries("nobody", 2) is None
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {ENTRIES}\r\n\r\n".encode()
+    entry = b'{"ts_ms":1,"kind":"action","item_id":"a","action":"b","attribute":null'
+    deep = b',"x":' + b"[" * 2000 + b"]" * 2000
+    for odd in (b"{}", b'[{"ts_ms":1}]', b"[" + b",".join([entry + b"}"] * 3) + b"]", b"[" + entry + deep + b"}]"):
+        with (
+            answering(head + odd) as (url, _),
+            closing(reader_of(tmp_path, Address(url, "elsewhere"))) as reader,
+            pytest.raises(StoreError, match="are not at most 2 entries of a sequence"),
+        ):
+            reader.entries("ann", 2)
+
+
 def test_a_partition_that_moves_is_found_again(worker: Worker, tmp_path: Path) -> None:
     """The worker of before says that it is not its own any more; one that nobody takes over is an error in time."""
     moved, here = Address(worker.url, "elsewhere"), tmp_path / "moved"
@@ -197,17 +216,17 @@ def test_odd_answers_are_named(answer: bytes, why: str, tmp_path: Path) -> None:
     assert why in said
 
 
-TOKENS = f"HTTP/1.1 200 OK\r\nContent-Type: {CONTENT_TYPE}\r\n".encode()
+HEAD = f"HTTP/1.1 200 OK\r\nContent-Type: {TOKENS}\r\n".encode()
 
 
 @pytest.mark.parametrize(
     ("answer", "way", "why"),
     [
-        (TOKENS + b"X: " + b"x" * 500, "trickling", "did not answer within 0.5 s: timed out"),
-        (TOKENS + b"\r\n" + bytes(500), "trickling", "did not answer within 0.5 s: timed out"),
-        (TOKENS + b"\r\n" + bytes(25), "endless", "more than 4,096 bytes"),
-        (TOKENS + b"\r\n" + bytes(100), "at once", "answers 100 bytes, which are not at most 3 tokens of 25 bytes"),
-        (TOKENS + b"\r\n" + bytes(26), "at once", "answers 26 bytes, which are not at most 3 tokens of 25 bytes"),
+        (HEAD + b"X: " + b"x" * 500, "trickling", "did not answer within 0.5 s: timed out"),
+        (HEAD + b"\r\n" + bytes(500), "trickling", "did not answer within 0.5 s: timed out"),
+        (HEAD + b"\r\n" + bytes(25), "endless", "more than 4,096 bytes"),
+        (HEAD + b"\r\n" + bytes(100), "at once", "answers 100 bytes, which are not at most 3 tokens of 25 bytes"),
+        (HEAD + b"\r\n" + bytes(26), "at once", "answers 26 bytes, which are not at most 3 tokens of 25 bytes"),
         (b"HTTP/1.1 503 No\r\n\r\n\x1b[31mred", "at once", r"answers 503: \x1b[31mred"),
         (b"HTTP/1.1 200 OK\r\nContent-Type: \x1b[31m\r\n\r\n", "at once", r"answers \x1b[31m, not application"),
     ],
