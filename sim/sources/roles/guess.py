@@ -20,7 +20,16 @@ from sim.errors import SimError
 from sim.sources.roles.names import NAMES, Doubt, Role, best_of, plain_name
 from sim.sources.roles.time_columns import time_columns
 from sim.sources.rows.actions import ActionReader
-from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, numbers_of, texts_of
+from sim.sources.tables.cells import (
+    NEGATIVE_LABELS,
+    NO_VALUES,
+    SHOWN_ACTIONS,
+    are_labels,
+    holds_lists,
+    ids_of,
+    numbers_of,
+    texts_of,
+)
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import TimeReader, TimeSettings
 
@@ -187,6 +196,25 @@ def _of_actions(
                 f"not read: --action {many.column} if it does name them."
             )
             yield Doubt("user", said, ("action", "rating"))
+        return
+    yield from _of_counts(sample, left)
+
+
+def _of_counts(sample: pl.DataFrame, columns: Sequence[str]) -> Iterator[Doubt]:
+    """Yield a doubt about labels or counts of what was done, which say of some rows that it was not."""
+    for name in columns:
+        if re.search(_VERBS.removesuffix("($|[^a-z])") + r"$", name.lower()) is None:
+            continue
+        values = texts_of(sample[name]).drop_nulls().str.to_lowercase()
+        numbers = numbers_of(sample[name].drop_nulls())[0]
+        labels = are_labels(values) and values.is_in(NEGATIVE_LABELS).any()
+        if labels or (len(numbers) and numbers.is_finite().all() and (numbers == 0).any()):
+            mend = f"--action {name}" if labels else "leave out those of 0, or write a row for each"
+            said = (
+                f"Column {name!r} says of some rows that nothing was done, and is not read, so that each is a click: "
+            )
+            yield Doubt("user", f"{said}{mend}.", ("action", "rating", "shown"))
+            return
 
 
 def _are_gaps(actions: pl.Series) -> bool:

@@ -1,7 +1,7 @@
 """From the flags that were given to those that a log is read by: of a known log, of a guess, or as they are."""
 
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import polars as pl
@@ -53,7 +53,7 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         said = f"Other columns by their names: {written(own)}." if own else ""
         left, decided = _doubts(found, given)
         own |= {flag: value for doubt in left for flag, value in doubt.flags.items()}
-        return Resolved(own | given, (said + decided + _unread(found, sample, own | given)).strip(), left)
+        return Resolved(own | given, (said + decided).strip(), left)
     if (seen := recognised(table)) is not None:
         own = seen.flags_for(table)
         return Resolved(own | given, f"Recognised as {seen.name}: {seen.about}. It is read by {written(own)}.")
@@ -68,25 +68,29 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         own = _besides(guessed, DEFAULTS, rated=rated) if plain else {}
         return Resolved(own | given, f"Other columns by their names: {written(own)}." if own else "")
     said = f"Columns by their names: {written(own)}.{decided}"
-    return Resolved(own | given, said + _unread(guessed, sample, own | given))
+    return Resolved(own | given, said)
 
 
 def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: Mapping[str, Any]) -> Guess:
-    """Return a guess, in doubt where columns that the first rows lack may have a role."""
+    """Return a guess, in doubt where columns that are not read may have a role."""
     found = guess(sample, named, given.get("time_format"))
+    sure = {role for role, each in found.roles.items() if each.certainty != "unsure"}
+    acts = {"action", "rating", "shown", "clicked"} & {*sure, *named}
+    late = _late(table, sample, named, [*(() if acts else ("action", "rating")), "request"])
+    return Guess(found.roles, [*found.doubts, *late, *_unread(found, sample, acts)])
+
+
+def _late(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], roles: Sequence[str]) -> Iterator[Doubt]:
+    """Yield doubts about columns with names of roles that the first rows or the first file lack."""
     late = {name: f"is in {owner} and not in {table.files[0].name}" for name, owner in table.later_columns.items()}
     if len(sample) == SAMPLE_ROWS:
         empty = [name for name in sample.columns if sample[name].null_count() == len(sample)]
         late |= {name: f"has no value in the first {len(sample):,} rows" for name in empty}
-    acts = {"action", "rating"} & {*found.roles, *named}
-    open_ = [role for role in ("action", "rating", "request") if not (acts if role != "request" else role in named)]
-    doubts = []
     for name, why in late.items():
-        role = next((role for role in open_ if named_like(role, name)), None)
-        if role is not None and name not in named.values():
+        role = next((role for role in roles if named_like(role, name)), None)
+        if role is not None and role not in named and name not in named.values():
             said = f"Column {name!r} {why}, so that it is not read: name it by --{role}, or leave it out by --user."
-            doubts.append(Doubt("user", said, (role,)))
-    return Guess(found.roles, [*found.doubts, *doubts])
+            yield Doubt("user", said, (role,))
 
 
 def _doubts(found: Guess, given: Mapping[str, Any]) -> tuple[list[Doubt], str]:
@@ -121,20 +125,25 @@ def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
     return named | {f"explode {name}": name for name in objects}
 
 
-def _unread(found: Guess, sample: pl.DataFrame, flags: Mapping[str, Any]) -> str:
-    """Return sentences about columns that are not read, and would make other events; empty if there are none."""
-    said = ""
-    acted = {"action", "rating", "shown", "clicked"} & set(flags)
+def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str]) -> Iterator[Doubt]:
+    """Yield doubts about columns that are not read, and would make other events.
+
+    Args:
+        found: The guess.
+        sample: The first rows.
+        acts: Roles that say what was done.
+    """
     rating = found.roles.get("rating")
-    if rating is not None and rating.certainty != "sure" and not acted:
-        said += f" Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
+    if rating is not None and rating.certainty != "sure" and not acts:
+        said = f"Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
+        yield Doubt("user", said, ("action", "rating", "shown"))
     lists = [name for name in sample.columns if holds_lists(sample[name]) and any(word in name for word in SLATES)]
-    if lists and not {"shown", "explode"} & set(flags):
-        said += (
-            f" The lists {', '.join(lists)} are not read: --shown names those of slates, --clicked what was clicked "
-            "of them, --explode makes each element a row."
+    if lists:
+        said = (
+            f"The lists {', '.join(lists)} are not read: --shown names those of slates, --clicked what was clicked of "
+            "them, --explode makes each element a row."
         )
-    return said
+        yield Doubt("user", said, ("shown", "explode"))
 
 
 def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:

@@ -22,7 +22,7 @@ _OF_DAYS: Final = ("day", "date", "dt")
 _ELSEWHERE: Final = "Asia/Tokyo"
 _GRAINS: Final = ((DAY_MS, "whole days"), (3_600_000, "whole hours"), (60_000, "whole minutes"))
 _FINER: Final = {  # what a column of times of a grain lacks
-    "whole days": ("hours", "minutes", "seconds", "times of the day", "halves of the day", "zones"),
+    "whole days": ("hours", "minutes", "seconds", "milliseconds", "times of the day", "halves of the day", "zones"),
     "whole hours": ("minutes", "seconds", "halves of the day", "zones"),
     "whole minutes": ("seconds", "halves of the day", "zones"),
     "": ("halves of the day", "zones"),
@@ -102,6 +102,7 @@ class _Times:
         return not here.read(given)[0].equals(there.read(given)[0])
 
 
+_UNITS: Final = {"minutes": "minutes", "seconds": "s", "milliseconds": "ms"}
 _ZONES: Final = (None, _ELSEWHERE)
 
 
@@ -219,9 +220,14 @@ def _of_parts(times: _Times, dates: str, own: str | None, grain: str, others: Se
             yield Doubt("time", f"{what}: --time-offset {name} adds it.", ("time_offset",))
         elif own is None and part in (HOURS, TIMES):
             yield Doubt("time", f"{what}: write it as 10:30:00, or leave it out by --time {dates}.", ("time_offset",))
+        elif own is None and grain == "whole days" and (unit := _UNITS.get(part)) is not None:
+            more = f"--time-offset {name} --time-unit {unit} adds it, if that is all since midnight."
+            yield Doubt("time", f"{what}: {more}", ("time_offset",))
         else:
-            more = f" and {own!r}" if own else ""
-            yield Doubt("time", f"{what}: one column is added to dates; make one of it{more}, as 10:30:00.")
+            both = (
+                f"one column is added to {dates!r}, so make one of it and {own!r}" if own else "make one column of both"
+            )
+            yield Doubt("time", f"{what}: {both}, as 10:30:00.")
 
 
 def _zoned(column: pl.Series) -> bool:

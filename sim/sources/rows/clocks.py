@@ -24,9 +24,11 @@ _PARTS: Final = {  # how the name of a column ends, in small letters, and what i
     "halves of the day": r"(ampm|meridiem|meridian)$",
     "hours": r"(hourofday|hour|hours|hr|hh)$",
     "minutes": r"(minute|minutes|min|mins|mm)$",
+    "milliseconds": r"(millisecond|milliseconds|milli|millis|ms)$",
     "seconds": r"(second|seconds|sec|secs|ss)$",
     "times of the day": rf"({'|'.join(_CLOCKS)})$",
 }
+_OF_A_DAY: Final = {"minutes": 1_440, "seconds": 86_400, "milliseconds": DAY_MS}
 _UTC: Final = r"^(utc|gmt|z|etc/utc|etc/gmt|[+-]?0{1,2}(:?00)?)$"
 _SIGNED: Final = r"^[+-]\d|/|^[A-Za-z]{2,5}$"
 HOURS: Final = "hours"
@@ -72,9 +74,9 @@ def part_of(column: pl.Series, dates: str) -> str | None:
     if not len(texts) or column.dtype in (pl.Boolean, pl.Duration, pl.Date) or isinstance(column.dtype, pl.Datetime):
         return None
     part = _part_by_name(column.name, dates)
-    if part in ("minutes", "seconds"):
+    if part in _OF_A_DAY:
         numbers = without_fraction(texts).cast(pl.Int64, strict=False)
-        return part if _most(numbers.is_between(0, 59)) else None
+        return part if _most(numbers.is_between(0, _OF_A_DAY[part] - 1)) else None
     if part == "zones":
         told = not texts.str.to_lowercase().str.contains(_UTC).all() and _most(texts.str.contains(_SIGNED), 0.5)
         return part if told or _plain_zone(column, texts) else None

@@ -90,9 +90,13 @@ def test_what_groups_no_shown_rows_is_no_request(
 def test_ratings_that_are_no_numbers_are_not_left_out_in_silence(tmp_path: Path, flags: dict[str, str]) -> None:
     """Unless the rows are something else than clicks anyway."""
     content = f"user,item,rating,event,ts\na,b,4 stars,buy,{T}\na,c,5 stars,buy,{T + 1}\n"
-    log = log_of(tmp_path / "log.csv", content.replace("event", "note"), **flags)
+    other, said = content.replace("event", "note"), "Column 'rating' is not read, so that every row is a click"
+    if not flags:
+        with pytest.raises(SimError, match=said):
+            log_of(tmp_path / "log.csv", other)
+    log = log_of(tmp_path / "log.csv", other, user="user")
     assert log.summary.actions == {"click": 2}
-    assert "Column 'rating' is not read, so that every row is a click" in log.remarks[0]
+    assert said in log.remarks[0]
     log = log_of(tmp_path / "log.csv", content, **flags)
     assert log.summary.actions == {"buy": 2}
     assert "is not read" not in log.remarks[0]
@@ -132,7 +136,10 @@ def test_times_of_the_day_are_read_or_named(tmp_path: Path) -> None:
 def test_lists_that_may_be_slates_are_named(tmp_path: Path) -> None:
     """Where they are not read."""
     content = f'{{"user_id": "u", "item_id": "a", "ts": {T}, "items_inview": ["a", "b"], "tags": ["x"]}}\n'
-    assert "The lists items_inview are not read: --shown names" in log_of(tmp_path / "log.jsonl", content).remarks[0]
+    said = "The lists items_inview are not read: --shown names"
+    with pytest.raises(SimError, match=said):
+        log_of(tmp_path / "log.jsonl", content)
+    assert said in log_of(tmp_path / "log.jsonl", content, user="user_id").remarks[0]
     assert "are not read" not in "".join(log_of(tmp_path / "log.jsonl", content, shown="items_inview").remarks)
 
 
@@ -161,6 +168,13 @@ def rows_of(head: str, *cells: str) -> str:
     [
         ("date,time", ("{0}", "morning"), "'time', with cells such as 'morning', .* write it as 10:30:00"),
         ("date,time", ("{0}", "10:00-11:00"), "'time', with cells such as '10:00-11:00'"),
+        (
+            "date,seconds",
+            ("{0}", "{1}000"),
+            "--time-offset seconds --time-unit s adds it, if that is all since midnight",
+        ),
+        ("date,ms", ("{0}", "{1}000"), "--time-offset ms --time-unit ms adds it"),
+        ("ts,second", ("{0} 10:{1:02}", "{1}"), "'second', .* looks like seconds of 'ts', .* make one column of both"),
         ("date,start", ("{0}", "10 Uhr"), "'start', with cells such as '10 Uhr'"),
         ("date,hour,minute", ("{0}", "{1}", "{1}"), "'minute', .* make one of it and 'hour'"),
         ("date,hour,min", ("{0}", "{1}", "{1}"), "'min', .* make one of it and 'hour'"),
