@@ -139,6 +139,14 @@ def guess(
     for role in [role for role in ("user", "item") if role in roles]:
         roles[role] = _varied(role, roles[role], sample, left)
         doubts += _of_gaps(role, sample, roles[role].column, left)
+    doubts += [
+        Doubt(role, f"Column {each.column!r} may be the {role}, but {each.why}.", (), {role: each.column})
+        for role, each in roles.items()
+        if role in ("user", "item", "time")
+        and each.certainty == "unsure"
+        and each.why.startswith("as ")
+        and role not in {doubt.role for doubt in doubts}
+    ]
     columns = {role: each.column for role, each in roles.items()} | dict(named)
     if (best := best_of("request", [name for name in left if _groups(sample, name, columns, settings)])) is not None:
         roles["request"] = best

@@ -63,7 +63,8 @@ def best_of(role: str, columns: Sequence[str]) -> Role | None:
     if not ranks:
         return None
     best = min(ranks, key=ranks.__getitem__)
+    a_role = f"a{'n' * (role in ('item', 'action'))} {role}"
     rivals = [name for name in ranks if name != best and plain_name(name) == plain_name(best)]
     if rivals:
-        return Role(best, "unsure", f"as {rivals[0]} its name is one of a {role}")
-    return Role(best, "sure", f"its name is one of a {role}")
+        return Role(best, "unsure", f"as that of {rivals[0]!r} its name is one of {a_role}")
+    return Role(best, "sure", f"its name is one of {a_role}")

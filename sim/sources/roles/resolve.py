@@ -65,6 +65,8 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         return Resolved(own | given, "", left)
     if not guessed.sure:
         plain = set(DEFAULTS.values()) <= set(table.columns)
+        if not plain and set(DEFAULTS) <= set(own):
+            return Resolved(own | given, "", _unsure(guessed))
         own = _besides(guessed, DEFAULTS, rated=rated) if plain else {}
         return Resolved(own | given, f"Other columns by their names: {written(own)}." if own else "")
     said = f"Columns by their names: {written(own)}.{decided}"
@@ -78,6 +80,15 @@ def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: 
     acts = {"action", "rating", "shown", "clicked"} & {*sure, *named}
     late = _late(table, sample, named, [*(() if acts else ("action", "rating")), "request"])
     return Guess(found.roles, [*found.doubts, *late, *_unread(found, sample, acts)])
+
+
+def _unsure(found: Guess) -> list[Doubt]:
+    """Return a doubt for each role that a log needs and that is not sure."""
+    needed = {role: found.roles[role] for role in DEFAULTS if found.roles[role].certainty != "sure"}
+    return [
+        Doubt(role, f"Column {each.column!r} is {each.certainty} the {role}: {each.why}.")
+        for role, each in needed.items()
+    ]
 
 
 def _late(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], roles: Sequence[str]) -> Iterator[Doubt]:

@@ -20,7 +20,7 @@ _LIKE_CLOCK: Final = r"^\d{1,2}\s*([:hH]|[aApP]\.?[mM]\b|Uhr)"
 _OFFSET: Final = r"^(\d{4}-\d\d-\d\d|.*\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s*(Z|[+-]\d\d:?\d\d)$"
 _CLOCKS: Final = ("timeofday", "eventtime", "time", "clock", "hms", "hhmmss", "hhmm", "hourmin", "tod")
 _PARTS: Final = {  # how the name of a column ends, in small letters, and what it then holds
-    "zones": r"(timezone|timezoneoffset|tzoffset|utcoffset|gmtoffset|offset|tz)$",
+    "zones": r"(timezone|timezoneoffset|tzoffset|utcoffset|gmtoffset|offset|zone|tz)$",
     "halves of the day": r"(ampm|meridiem|meridian)$",
     "hours": r"(hourofday|hour|hours|hr|hh)$",
     "minutes": r"(minute|minutes|min|mins|mm)$",
@@ -30,7 +30,8 @@ _PARTS: Final = {  # how the name of a column ends, in small letters, and what i
 }
 _OF_A_DAY: Final = {"minutes": 1_440, "seconds": 86_400, "milliseconds": DAY_MS}
 _UTC: Final = r"^(utc|gmt|z|etc/utc|etc/gmt|[+-]?0{1,2}(:?00)?)$"
-_SIGNED: Final = r"^[+-]\d|/|^[A-Za-z]{2,5}$"
+_SIGNED: Final = r"^[+-]\d|^[A-Z]\w+/[A-Z]"
+_ABBREVIATED: Final = r"^[A-Za-z]{2,5}$"
 HOURS: Final = "hours"
 TIMES, HHMM, HHMMSS = "times of the day", "times as HHMM", "times as HHMMSS"
 
@@ -78,18 +79,21 @@ def part_of(column: pl.Series, dates: str) -> str | None:
         numbers = without_fraction(texts).cast(pl.Int64, strict=False)
         return part if _most(numbers.is_between(0, _OF_A_DAY[part] - 1)) else None
     if part == "zones":
-        told = not texts.str.to_lowercase().str.contains(_UTC).all() and _most(texts.str.contains(_SIGNED), 0.5)
-        return part if told or _plain_zone(column, texts) else None
+        return part if _are_zones(column.name, texts) else None
     if part is None and (column.dtype == pl.Time or _most(texts.str.contains(_LIKE_CLOCK), 0.5)):
         return TIMES
     return part
 
 
-def _plain_zone(column: pl.Series, texts: pl.Series) -> bool:
-    """Return whether a column of offsets holds hours or minutes without a sign, other than 0."""
+def _are_zones(name: str, texts: pl.Series) -> bool:
+    """Return whether texts are zones other than UTC; those of `offset` and `zone`, which may be others, have signs."""
+    if texts.str.to_lowercase().str.contains(_UTC).all():
+        return False
+    if _most(texts.str.contains(_SIGNED), 0.5):
+        return True
     numbers = without_fraction(texts).cast(pl.Int64, strict=False)
-    few = re.search(r"^(offset)$", _letters(column.name)) is None
-    return few and _most(numbers.is_between(-840, 840)) and bool((numbers != 0).any())
+    plain = texts.str.contains(_ABBREVIATED) | (numbers.is_between(-840, 840) & (numbers != 0).any())
+    return _letters(name) not in ("offset", "zone") and _most(plain, 0.5)
 
 
 def _part_by_name(name: str, dates: str) -> str | None:

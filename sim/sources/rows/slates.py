@@ -24,12 +24,15 @@ from sim.sources.tables.cells import NO_VALUES, Fault, are_whole, id_faults, ids
 
 _BETWEEN: Final = ("|", ";", ",", " ")  # what separates the ids of a slate in one text
 _LABELLED: Final = r"-[01]$"
-_TOKEN: Final = r"""'[^']*'|"[^"]*"|[^\s,;|\[\]'"]+"""
-_QUOTED: Final = r"""^(?:'(.*)'|"(.*)")$"""
-_NESTED: Final = r"^\s*[A-Za-z.]*\(\s*([\[({].*[\])}])\s*(?:,\s*dtype=[^()]*)?\)\s*$"  # array([1, 2], dtype=int64)
+_TOKEN: Final = r"""[bu]?'[^']*'|[bu]?"[^"]*"|[^\s,;|\[\]'"]+"""
+_QUOTED: Final = r"""(?s)^[bu]?(?:'(.*)'|"(.*)")$"""
+_STRANGE, _OBJECT = r"[(){}\[\]:=]", "{}"  # what no list of ids has outside of quotes, and what stands for such a cell
+_OTHER_LABEL: Final = r"[:_=/]([01])$"
+_NESTED: Final = r"(?s)^\s*[A-Za-z.]*\(\s*([\[({].*[\])}])\s*(?:,\s*dtype=[^()]*)?\)\s*$"  # array([1, 2], dtype=int64)
 _WRAPPED: Final = r"^\s*[A-Za-z.]*\s*(?:\(([^()]*)\)|\{([^{}]*)\}|<([^<>]*)>)\s*$"
 _UUID: Final = r"^\s*\{[0-9A-Fa-f]{8}-[0-9A-Fa-f-]{27}\}\s*$"
 _CUT: Final = ("...", "…")  # by which NumPy and pandas leave out the middle of a long list
+_NEARLY: Final = 0.95
 _PARTS, _CLICKED, SHOWS = "\0parts", "\0clicked", "\0shows"
 
 
@@ -81,6 +84,8 @@ class SlateReader:
         """What fills up the lists of a column."""
         ids = pl.concat([each.texts for each in found[shown]])
         self.labelled = clicked is None and int(ids.str.contains(_LABELLED).sum()) * 2 > len(ids) > 0
+        if clicked is None and not self.labelled:
+            _refuse_other_labels(ids, shown, owner)
         others = [self._ids(frame[name]).texts for name in (clicked, item) if name for frame in frames]
         self._whole = are_whole(pl.concat([ids, *others]))
 
@@ -172,24 +177,44 @@ class SlateReader:
         parts = cells.str.strip_chars("[] ").str.split(",").zip_with(commas, parts)
         if (listed & ~commas).any():
             parts = cells.str.extract_all(_TOKEN).zip_with(listed & ~commas, parts)
+        bare = cells.str.replace_all(r"""'[^']*'|"[^"]*\"""", "").str.strip_chars(" \n[]")
+        strange = listed & bare.str.contains(_STRANGE).fill_null(False)
         if (escaped := quoted & cells.str.contains("\\", literal=True).fill_null(False)).any():
-            parts = pl.Series([_of_python(cell) for cell in cells], dtype=pl.List(pl.String)).zip_with(escaped, parts)
+            strange &= ~escaped
+            read = [_of_python(cell) if odd else None for cell, odd in zip(cells, escaped, strict=True)]
+            parts = pl.Series(read, dtype=pl.List(pl.String)).zip_with(escaped, parts)
+        parts = pl.Series([[_OBJECT]], dtype=pl.List(pl.String)).new_from_index(0, len(cells)).zip_with(strange, parts)
         stripped = pl.element().str.strip_chars().str.replace(_QUOTED, "$1$2").str.strip_chars()
         return parts.list.eval(stripped.filter(stripped != ""))
+
+
+def _refuse_other_labels(ids: pl.Series, shown: str, owner: str) -> None:
+    """Refuse ids nearly all of which end in 0 or 1 behind a sign, as labels do.
+
+    Raises:
+        SimError: They do.
+    """
+    ends = ids.str.extract(_OTHER_LABEL)
+    if ends.n_unique() > 1 and ends.count() >= _NEARLY * len(ids):
+        raise SimError(
+            f"Column {shown!r} of {owner} has ids such as {ids[0]!r}, which end as if a label were behind each; write "
+            "labels as -0 and -1, or name the clicked ones by --clicked."
+        )
 
 
 def _of_python(cell: str | None) -> list[str]:
     """Return the texts of a list with escapes, as JSON or Python writes it; the cell itself if it is none."""
     for read in (json.loads, ast.literal_eval):
         try:
-            return [str(each) for each in read(cell or "[]")]
+            found = read(cell or "[]")
+            return [_OBJECT if isinstance(each, list | tuple | dict) else str(each) for each in found]
         except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             continue
     return [str(cell)]
 
 
 def _is_list(cells: pl.Series) -> pl.Series:
-    return cells.str.contains(r"^\s*\[.*\]\s*$")
+    return cells.str.contains(r"(?s)^\s*\[.*\]\s*$")
 
 
 def _rows_with(owner: NDArray[np.intp], wrong: pl.Series, rows: int) -> pl.Series:

@@ -182,6 +182,13 @@ def rows_of(head: str, *cells: str) -> str:
         ("timestamp,AM/PM", ("{0} {2:02}:30:00", "PM"), "'AM/PM', .* looks like halves of the day of 'timestamp'"),
         ("date,time,timezone", ("{0}", "{2}:30", "Europe/Paris"), "--time-zone Europe/Paris if its .* Europe/Paris$"),
         ("ts,tz", ("{0} {2:02}:30:00", "CEST"), "'tz' .* write the offset behind each.*--time-zone UTC$"),
+        ("date,time,zone", ("{0}", "{2}:30", "+02:00"), "'zone' looks like the time zone of 'date'"),
+        ("moment", ("{0} 10:00",), "Column 'moment' is likely the time: its values are times.*--time moment --user"),
+        (
+            "ts,user_id",
+            ("{0} 10:00", "{1}"),
+            "'user_id' may be the user, but as that of 'user_id_2' its name is one of a u",
+        ),
         ("ts,utc_offset", ("{0} {2:02}:30:00", "+02:00"), "'utc_offset' .* write the offset behind each"),
         (
             "time,created",
@@ -212,6 +219,7 @@ def test_a_part_of_a_time_that_is_not_read_makes_it_doubtful(
         ("date,time,hour", ("{0}", "{2}:30", "{2}")),
         ("date,watch_time", ("{0}", "{1}")),
         ("date,offset", ("{0}", "{1}")),
+        ("date,zone", ("{0}", "north")),
         ("date,time,tz", ("{0}", "{2}:30:00+02:00", "CEST")),
         ("time,born", ("17000000{1:02}", "1980-01-31")),
     ],

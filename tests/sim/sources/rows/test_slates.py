@@ -30,6 +30,9 @@ def slates_of(path: Path, shown: Any, clicked: Any, **flags: Any) -> tuple[list[
         ("[1. 2.]", "2.", "1 2", "2"),
         ("1. 2.", "2", "1 2", "2"),
         ("array([1, 2], dtype=int64)", "[2]", "1 2", "2"),
+        ("['a' 'b'\n 'c']", "b", "a b c", "b"),
+        ("[1 2\n 3]", "2", "1 2 3", "2"),
+        ("[b'a', b'b']", "b", "a b", "b"),
         ("WrappedArray(a, b)", "b", "a b", "b"),
         ("{'a', 'b'}", "b", "a b", "b"),
         (r'["a", "b\u00e9"]', "bé", "a bé", "bé"),
@@ -70,3 +73,23 @@ def test_a_list_that_is_cut_short_is_bad(tmp_path: Path) -> None:
     """As NumPy prints those of more than a thousand."""
     with pytest.raises(SimError, match=r"3 × shown has \.\.\. among its items, for others that were left out"):
         slates_of(tmp_path, "[1 2 3 ... 98 99]", "2")
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["[('a', 0), ('b', 1)]", "{'a': 0, 'b': 1}", '[{"id": "a"}, {"id": "b"}]', "[[1, 2], [3]]", "[(1, 0), (2, 1)]"],
+)
+def test_lists_of_something_else_are_bad(tmp_path: Path, shown: str) -> None:
+    """Pairs, objects and lists in texts become no ids."""
+    with pytest.raises(SimError, match="3 × shown has one that is an object, no id"):
+        slates_of(tmp_path, shown, "")
+
+
+@pytest.mark.parametrize("sign", ":_=/")
+def test_labels_of_another_form_are_refused(tmp_path: Path, sign: str) -> None:
+    """They are no part of ids; where the clicked ones are named they are."""
+    shown = " ".join(f"{item}{sign}{int(item == 'b')}" for item in "abcd")
+    content = "".join(f"u,{T + n},{shown}\n" for n in range(3))
+    with pytest.raises(SimError, match=f"has ids such as 'a{sign}0', which end as if a label .* as -0 and -1"):
+        log_of(tmp_path / "log.csv", f"user_id,ts,shown\n{content}", user="user_id", time="ts", shown="shown")
+    assert slates_of(tmp_path, shown, f"b{sign}1")[1] == [f"b{sign}1"]
