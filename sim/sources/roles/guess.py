@@ -45,7 +45,7 @@ _FEW_ROWS: Final = 20  # in fewer, one value is no sign
 _OF_VERBS: Final = ("name", "type", "kind", "verb", "activity", "operation")
 _VERBS: Final = (
     r"(^|[^a-z])(view|click|cart|basket|order|purchase|buy|play|like|watch|search|checkout|wish|skip|share|read|visit|"
-    r"open|impression|download|listen|scroll|rate|save)(s|d|ed|ing)?($|[^a-z])"
+    r"open|impression|download|listen|scroll|rate|save|dislike|follow|favou?rite|bookmark|comment|subscribe|install)(s|d|ed|ing)?($|[^a-z])"
 )
 _SHOWN: Final = 80  # characters of a row in a sentence
 _MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items

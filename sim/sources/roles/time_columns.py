@@ -29,6 +29,9 @@ _FINER: Final = {  # what a column of times of a grain lacks
 }
 
 
+Held = Literal["times", "ambiguous times", "others"]
+
+
 class TimeGuess(NamedTuple):
     """The columns of times."""
 
@@ -42,9 +45,15 @@ class _Times:
     def __init__(self, sample: pl.DataFrame, settings: TimeSettings) -> None:
         self.sample, self._settings = sample, settings
         self._read = dict[str, pl.Series]()
+        self._held = dict[str, Held]()
 
-    def holds(self, name: str) -> Literal["times", "ambiguous times", "others"]:
+    def holds(self, name: str) -> Held:
         """Return what most values of a column are."""
+        if name not in self._held:
+            self._held[name] = self._look(name)
+        return self._held[name]
+
+    def _look(self, name: str) -> Held:
         given = self.sample[name].drop_nulls()
         if not len(given) or given.dtype in (pl.Boolean, pl.Binary):
             return "others"

@@ -100,7 +100,8 @@ class ActionReader:
         small, missing = _small(texts), _is_missing(texts)
         if not self.by_label:
             shown = small.is_in(SHOWN_ACTIONS).fill_null(False)
-            return Actions(texts.set(missing | shown, None), nothing, shown, id_faults(texts)[1:2])
+            _, long, _, *odd = id_faults(texts)
+            return Actions(texts.set(missing | shown, None), nothing, shown, [long, *odd])
         clicked = small.is_in(self._positive).fill_null(False)
         labelled = clicked | small.is_in(self._negative).fill_null(False) | (missing if self.blank_is_no else no)
         names = pl.select(pl.when(clicked).then(pl.lit("click"))).to_series()

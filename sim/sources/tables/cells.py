@@ -78,12 +78,14 @@ def id_faults(texts: pl.Series) -> list[Fault]:
     missing = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
     long = texts.str.len_bytes() > MAX_ID_BYTES
     rounded = texts.str.contains(_SCIENTIFIC)
+    odd = (texts.str.starts_with("{") | texts.str.starts_with("[")).fill_null(False)
+    objects, lists = ((texts.str.contains(each).fill_null(False) if odd.any() else odd) for each in (_OBJECT, _LIST))
     return [
         Fault(missing, texts.name, "is no id"),
         Fault(long.fill_null(False), texts.name, f"is an id longer than {MAX_ID_BYTES} bytes"),
         Fault(rounded.fill_null(False), texts.name, "is a rounded number: ids that differ may look alike"),
-        Fault(texts.str.contains(_OBJECT).fill_null(False), texts.name, "is an object, no id: name one of its fields"),
-        Fault(texts.str.contains(_LIST).fill_null(False), texts.name, "is a list, no id (--shown is for slates)"),
+        Fault(objects, texts.name, "is an object, no id: name one of its fields"),
+        Fault(lists, texts.name, "is a list, no id (--shown is for slates)"),
     ]
 
 

@@ -92,7 +92,7 @@ def columns_of(text: PlainText) -> dict[str, str | None]:
                 for name, inside in _names(record):
                     names[name] = inside if names.get(name, inside) == inside else None
     if not names:
-        raise SimError(f"{text.name} has no JSON object in its first lines; a log has one a line.")
+        raise SimError(f"{text.name} has no JSON object in its first lines; a log has one a line (jq -c . FILE).")
     return names
 
 
