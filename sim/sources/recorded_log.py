@@ -226,6 +226,11 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
     for name, padding in rows.padding.items():
         what = "nothing or NaN" if padding.text == NOTHING else repr(padding.text)
         said.append(f"Lists of column {name!r} are filled up with {what} at their {padding.side}, which is no item.")
+    if (some := rows.times.offsets)[True] and some[False]:
+        said.append(
+            f"{some[False]:,} times have no offset, beside {some[True]:,} that have one; they are read by the clock of "
+            f"{rows.times.local.zone} (--time-zone)."
+        )
     if rows.times.local.repeated:
         said.append(_of_autumn(rows.times.local))
     if rows.times.little:

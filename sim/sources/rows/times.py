@@ -12,6 +12,7 @@ A time of the day is by the clock of --time-zone, unless it has an offset of its
 of both texts, with a blank between.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
@@ -109,6 +110,11 @@ class RowTimes:
     def local(self) -> LocalTimes:
         """How times without an offset are read."""
         return self._local or self._reader.local
+
+    @property
+    def offsets(self) -> Counter[bool]:
+        """How many times had an offset of their own, and how many had none."""
+        return self._reader.offsets
 
     def _refuse_words(self, sample: pl.Series, owner: str) -> None:
         """Refuse a second column that is neither times of the day nor numbers."""

@@ -12,6 +12,7 @@ The first rows of a column decide how all are read. Times lie in [1970, 2200), a
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -116,6 +117,8 @@ class TimeReader:
         """Whether early times may be Excel's days."""
         self.coarse = sample.dtype == pl.Float32
         """Whether they are too coarse to tell times within two minutes apart."""
+        self.offsets = Counter[bool]()
+        """How many times so far had an offset of their own, and how many had none."""
         self._rounded = False
         if holds_lists(sample) or sample.dtype in _NO_TIMES:
             kind = kind_of(sample.dtype)
@@ -209,7 +212,9 @@ class TimeReader:
         return ts_ms, [*faults, *more]
 
     def _instants(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
-        at = column.cast(pl.Datetime("ms", getattr(column.dtype, "time_zone", None)))
+        zone = getattr(column.dtype, "time_zone", None)
+        self.offsets[zone is not None] += column.count()
+        at = column.cast(pl.Datetime("ms", zone))
         return self._localised(at, column)
 
     def _formatted(self, column: pl.Series, form: str) -> tuple[pl.Series, list[Fault]]:
@@ -229,7 +234,7 @@ class TimeReader:
         return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
     def _iso(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
-        ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self.local)
+        ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self.local, self.offsets)
         return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
 
@@ -350,10 +355,11 @@ def _likely(texts: pl.Series, form: str) -> pl.Series:
     return at.set(~at.dt.year().is_between(1970, 2199).fill_null(False), None)
 
 
-def _iso(texts: pl.Series, local: LocalTimes) -> pl.Series:
-    """Return the milliseconds of ISO-8601 texts, null where they are none."""
+def _iso(texts: pl.Series, local: LocalTimes, offsets: Counter[bool] | None = None) -> pl.Series:
+    """Return the milliseconds of ISO-8601 texts, null where they are none; count those with and without an offset."""
     plain = texts.str.replace("T", " ", literal=True).str.replace(_ZONE, "Z").str.replace(_TO_MINUTES, "$0:00")
     ts_ms = local.instants(_parsed(plain, _ISO)).dt.timestamp("ms")
+    without = ts_ms.count()
     if ts_ms.null_count():
         utc = _parsed(plain.str.strip_suffix("Z"), _ISO)
         in_utc = utc.set(~plain.str.ends_with("Z").fill_null(False), None).dt.timestamp("ms")
@@ -364,9 +370,14 @@ def _iso(texts: pl.Series, local: LocalTimes) -> pl.Series:
         if by_hand:
             found = texts.replace_strict(by_hand, default=None, return_dtype=pl.Int64)
             ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), found)
+    if offsets is not None:
+        others = texts.filter(ts_ms.is_not_null()) if ts_ms.count() > without else texts.clear()
+        zoned = int(others.str.contains(_OFFSET).sum())
+        offsets.update({True: zoned, False: ts_ms.count() - zoned})
     return ts_ms
 
 
+_OFFSET: Final = r"(Z|UTC|GMT|\]|(\d:\d\d(:\d\d([.,]\d+)?)?|^\d{4}-\d\d-\d\d) ?[+-]\d\d(:?\d\d)?)$"
 _DATE_WITH_OFFSET: Final = r"^(\d{4}-\d\d-\d\d) ?(Z|[+-]\d\d:?\d\d)$"
 _RANGE: Final = r"\D\d\d:\d\d-\d\d:?\d\d$"  # 10:00-13:00, of which no offset is so large
 _LEAST_OFFSET: Final = timedelta(hours=-12)

@@ -267,3 +267,16 @@ def test_rounded_numbers_are_no_times() -> None:
     assert wrong_rows(pl.Series("t", ["1.7E+09", "1.70000001E+09"])) == rounded
     assert wrong_rows(pl.Series("t", ["1.7E+12", "1.70000001E+12", "1700000000123"])) == rounded
     assert read(pl.Series("t", ["1.7E9", "1.700000001E9"]))[0] == [1_700_000_000_000, 1_700_000_001_000]
+
+
+def test_times_with_and_without_an_offset_are_told_apart() -> None:
+    """In texts of any form, and where files differ in their types; plain dates have none."""
+    with_one = ["2024-05-01T10:00:00Z", "2024-05-01 10:00 UTC", "2024-05-01T10:00+02", "2024-05-01-05:00"]
+    without = ["2024-05-01 10:00:00", "2024-05-01", "2024-05-01T10:00", "2024-05-01 24:00"]
+    reader = TimeReader(TimeSettings(), texts := pl.Series("t", with_one + without), "a.csv")
+    assert not reader.read(texts)[1][0].wrong.any()
+    assert reader.offsets == {True: 4, False: 4}
+    typed = pl.Series("t", [datetime(2024, 5, 1)])
+    reader.read(typed)
+    reader.read(typed.dt.replace_time_zone("UTC"))
+    assert reader.offsets == {True: 5, False: 5}
