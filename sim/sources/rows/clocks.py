@@ -30,7 +30,7 @@ _PARTS: Final = {  # how the name of a column ends, in small letters, and what i
 }
 _OF_A_DAY: Final = {"minutes": 1_440, "seconds": 86_400, "milliseconds": DAY_MS}
 _UTC: Final = r"^(utc|gmt|z|etc/utc|etc/gmt|[+-]?0{1,2}(:?00)?)$"
-_SIGNED: Final = r"^[+-]\d|^[A-Z]\w+/[A-Z]"
+_SIGNED: Final = r"^(UTC|GMT)? ?[+-]\d|^[A-Z]\w+/[A-Z]"
 _ABBREVIATED: Final = r"^[A-Za-z]{2,5}$"
 HOURS: Final = "hours"
 TIMES, HHMM, HHMMSS = "times of the day", "times as HHMM", "times as HHMMSS"
@@ -72,9 +72,11 @@ def part_of(column: pl.Series, dates: str) -> str | None:
         dates: Name of the column of times beside it.
     """
     texts = _given(column)
-    if not len(texts) or column.dtype in (pl.Boolean, pl.Duration, pl.Date) or isinstance(column.dtype, pl.Datetime):
+    if not len(texts) or column.dtype in (pl.Boolean, pl.Date) or isinstance(column.dtype, pl.Datetime):
         return None
     part = _part_by_name(column.name, dates)
+    if column.dtype == pl.Duration:
+        return part and TIMES
     if part in _OF_A_DAY:
         numbers = without_fraction(texts).cast(pl.Int64, strict=False)
         return part if _most(numbers.is_between(0, _OF_A_DAY[part] - 1)) else None

@@ -173,6 +173,9 @@ class RowTimes:
             ms = _digits_ms(numbers_of(column)[0] * (100 if self._way == HHMM else 1))
         else:
             values, faults = numbers_of(column)
+            if self._way:
+                beyond = (~values.is_between(0, 23)).fill_null(False)
+                faults = [*faults, Fault(beyond, column.name, "is no hour of the day, 0 to 23")]
             return _Offsets(values * _SCALES[HOURS if self._way else self._unit], plain, faults)
         kind = "duration" if column.dtype == pl.Duration else "time of the day"
         wrong = ms.is_null() | ~ms.is_between(0, DAY_MS).fill_null(False) & ~plain if self._way else ms.is_null()

@@ -22,6 +22,7 @@ _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins an archive wit
 _OFFICE: Final = "[Content_Types].xml"
 _LAKES: Final = {"_delta_log": "Delta Lake", "metadata/*.metadata.json": "Iceberg", ".hoodie": "Hudi"}
 _HIVE_NULL: Final = "__HIVE_DEFAULT_PARTITION__"
+_COPY: Final = re.compile(r"(\.(gz|bz2|zst|xz|zip|bak|orig|swp)|~)+$", re.IGNORECASE)
 _PARTITION: Final = re.compile(r"([^=/]+)=([^/]*)")
 
 
@@ -62,7 +63,20 @@ def files_of(log: Sequence[str]) -> list[SourceFile]:
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise SimError(f"{twice} is named twice, so its rows would count twice; name each file once.")
+    _refuse_copies(paths)
     return [file for file in files if not file.path.is_file() or file.path.stat().st_size] or files
+
+
+def _refuse_copies(names: Sequence[str]) -> None:
+    """Refuse a file beside which its packed form, or a copy that an editor has made, is read as well."""
+    of: dict[str, str] = {}
+    for name in names:
+        plain = _COPY.sub("", name)
+        if (other := of.setdefault(plain, name)) != name:
+            raise SimError(
+                f"{other} and {name} are by their names one file twice, so that its rows would count twice; remove or "
+                "name one of them."
+            )
 
 
 def _of_name(name: str) -> Iterator[SourceFile]:

@@ -337,13 +337,10 @@ def _refuse_other_order(left: pl.Series, form: str, owner: str) -> None:
         AmbiguousTimesError: There is one.
     """
     other = _SWAPPED.get(form[:5], "") + form[5:]
-    if form[:5] not in _SWAPPED or not len(left):
-        return
-    left = left.unique(maintain_order=True)
-    fitting = left.filter(_likely(left.str.strip_chars(), other).is_not_null())
-    if len(fitting):
+    left = left.unique(maintain_order=True) if form[:5] in _SWAPPED else left.clear()
+    if len(odd := left.filter(_likely(left.str.strip_chars(), other).is_not_null())):
         raise AmbiguousTimesError(
-            f"Column {left.name!r} of {owner} holds {fitting[0]!r}, which is {other}, among others that are {form}: no "
+            f"Column {left.name!r} of {owner} holds {odd[0]!r}, which is {other}, among others that are {form}: no "
             f"order of day and month is sure. Say one for all, by --time {shlex.quote(left.name)} --time-format "
             f"'{form}', or replay the files of each order by themselves."
         )
@@ -380,7 +377,6 @@ def _iso(texts: pl.Series, local: LocalTimes, offsets: Counter[bool] | None = No
 _OFFSET: Final = r"(Z|UTC|GMT|\]|(\d:\d\d(:\d\d([.,]\d+)?)?|^\d{4}-\d\d-\d\d) ?[+-]\d\d(:?\d\d)?)$"
 _DATE_WITH_OFFSET: Final = r"^(\d{4}-\d\d-\d\d) ?(Z|[+-]\d\d:?\d\d)$"
 _RANGE: Final = r"\D\d\d:\d\d-\d\d:?\d\d$"  # 10:00-13:00, of which no offset is so large
-_LEAST_OFFSET: Final = timedelta(hours=-12)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -394,7 +390,7 @@ def _iso_ms(text: str, zone: ZoneInfo) -> int | None:
         text = head + offset
     try:
         instant = datetime.fromisoformat(text) + timedelta(days=ends)
-        if re.search(_RANGE, text) and (instant.utcoffset() or _LEAST_OFFSET) < _LEAST_OFFSET:
+        if re.search(_RANGE, text) and (instant.utcoffset() or timedelta()) < timedelta(hours=-12):
             return None
         at = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
         if instant.tzinfo is None and at.astimezone(zone).replace(tzinfo=None) != instant:

@@ -1,9 +1,11 @@
 """Flags that were given, and the roles of columns that none names."""
 
 import shlex
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from sim.errors import SimError
@@ -189,6 +191,7 @@ def rows_of(head: str, *cells: str) -> str:
             ("{0} 10:00", "{1}"),
             "'user_id' may be the user, but as that of 'user_id_2' its name is one of a u",
         ),
+        ("ts,tz", ("{0} {2:02}:30:00", "UTC+2"), "'tz' .* write the offset behind each"),
         ("ts,utc_offset", ("{0} {2:02}:30:00", "+02:00"), "'utc_offset' .* write the offset behind each"),
         (
             "time,created",
@@ -244,8 +247,23 @@ def test_dates_have_offsets_and_times_odd_forms(tmp_path: Path, head: str, cells
     assert min(seconds for _, _, seconds in triples(log)) == first
 
 
+def test_durations_beside_dates_are_named(tmp_path: Path) -> None:
+    """As pandas writes times of the day into Parquet."""
+    rows = {"user_id": ["u"], "item_id": ["i"], "date": [date(2024, 5, 1)], "time": [timedelta(hours=10)]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(
+        SimError, match=r"'time', .* looks like times of the day of 'date', .*--time-offset time adds it"
+    ):
+        open_log([str(tmp_path / "log.parquet")], {})
+    log = open_log([str(tmp_path / "log.parquet")], {"time_offset": "time"})
+    assert triples(log) == [("u", "i", 1_714_557_600)]
+
+
 def test_rows_without_the_time_of_their_day_are_bad(tmp_path: Path) -> None:
     """They are not read as midnight."""
     content = rows_of("date,time", "{0}", "{2}:30").replace(",1:30", ",unknown").replace(",2:30", ",")
     with pytest.raises(SimError, match=r"4 of 20 rows are bad .4 × time is no time of the day"):
+        log_of(tmp_path / "log.csv", content)
+    content = rows_of("date,hour", "{0}", "{1}").replace(",19\n", ",24\n")
+    with pytest.raises(SimError, match=r"1 of 20 rows are bad .1 × hour is no hour of the day, 0 to 23"):
         log_of(tmp_path / "log.csv", content)

@@ -35,3 +35,14 @@ def test_folders_name_columns_however_files_are_named(tmp_path: Path, name: str)
     folder.mkdir(parents=True)
     (folder / "a.csv").write_text("x")
     assert [file.partition for file in files_of([str(tmp_path / name)])] == [{"dt": "2024-01-31", "hour": None}]
+
+
+@pytest.mark.parametrize("copy", ["a.csv.gz", "a.csv.bak", "a.csv~"])
+def test_a_file_and_its_copy_are_not_both_read(tmp_path: Path, copy: str) -> None:
+    """By a folder or a glob; one of them is."""
+    for name in ("a.csv", "b.csv", copy):
+        (tmp_path / name).write_text("x")
+    for log in (str(tmp_path), str(tmp_path / "*")):
+        with pytest.raises(SimError, match=rf"a.csv and .*{copy} are by their names one file twice"):
+            files_of([log])
+    assert len(files_of([str(tmp_path / "a.csv"), str(tmp_path / "b.csv")])) == 2
