@@ -52,6 +52,8 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         own = _besides(found, named, rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
         left, decided = _doubts(found, given)
+        if left:
+            own |= {role: found.roles[role].column for role in DEFAULTS if role in found.roles and role not in named}
         own |= {flag: value for doubt in left for flag, value in doubt.flags.items()}
         return Resolved(own | given, (said + decided).strip(), left)
     if (seen := recognised(table)) is not None:
@@ -60,6 +62,7 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     sample = sample_of(table)
     guessed = _guess(table, sample, {}, given)
     left, decided = _doubts(guessed, given)
+    guessed = Guess(guessed.roles, left)
     own = guessed.rated_flags if rated else guessed.flags
     if left:
         return Resolved(own | given, "", left)
@@ -79,7 +82,9 @@ def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: 
     sure = {role for role, each in found.roles.items() if each.certainty != "unsure"}
     acts = {"action", "rating", "shown", "clicked"} & {*sure, *named}
     late = _late(table, sample, named, [*(() if acts else ("action", "rating")), "request"])
-    return Guess(found.roles, [*found.doubts, *late, *_unread(found, sample, acts)])
+    return Guess(
+        found.roles, [*found.doubts, *late, *_unread(found, sample, acts, rated=not set(OF_RATINGS).isdisjoint(given))]
+    )
 
 
 def _unsure(found: Guess) -> list[Doubt]:
@@ -136,18 +141,19 @@ def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
     return named | {f"explode {name}": name for name in objects}
 
 
-def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str]) -> Iterator[Doubt]:
+def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str], *, rated: bool) -> Iterator[Doubt]:
     """Yield doubts about columns that are not read, and would make other events.
 
     Args:
         found: The guess.
         sample: The first rows.
         acts: Roles that say what was done.
+        rated: Whether flags speak of ratings.
     """
     rating = found.roles.get("rating")
     if rating is not None and rating.certainty != "sure" and not acts:
         said = f"Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
-        yield Doubt("user", said, ("action", "rating", "shown"))
+        yield Doubt("user", said, ("action", "rating", "shown"), {"rating": rating.column} if rated else {})
     lists = [name for name in sample.columns if holds_lists(sample[name]) and any(word in name for word in SLATES)]
     if lists:
         said = (

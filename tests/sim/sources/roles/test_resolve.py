@@ -213,6 +213,27 @@ def test_a_part_of_a_time_that_is_not_read_makes_it_doubtful(
     assert log_of(tmp_path / "log.csv", content, **dict(zip(names, words[2::2], strict=True))).summary.rows == 20
 
 
+@pytest.mark.parametrize("flags", [{"item": "item_id"}, {"time": "date"}, {"action": "x"}, {"user": "user_id"}])
+def test_the_line_decides_what_flags_leave_open(tmp_path: Path, flags: dict[str, str]) -> None:
+    """Also where some columns are named already, by their usual names."""
+    content = rows_of("date,ampm,x,rating", "{0}", "AM", "buy", "many")
+    try:
+        log = log_of(tmp_path / "log.csv", content, **flags)
+    except SimError as refused:
+        words = shlex.split(str(refused).rpartition("hstu replay")[2])
+        names = [flag.removeprefix("--").replace("-", "_") for flag in words[1::2]]
+        log = log_of(tmp_path / "log.csv", content, **dict(zip(names, words[2::2], strict=True)))
+    assert log.summary.rows == 20
+
+
+def test_a_flag_that_decides_leaves_the_rest_sure(tmp_path: Path) -> None:
+    """Nothing more is proposed, or said to be unsure."""
+    content = rows_of("ts,tz,anonymous_id", "{0} {2:02}:30:00", "CET", "x").replace("\nu3,", "\n,")
+    log = log_of(tmp_path / "log.csv", content, time_zone="UTC", skip_bad="1")
+    assert log.remarks[0] == "Columns by their names: --time ts --user user_id --item item_id."
+    assert log.summary.bad == {"user_id is no id": 1}
+
+
 @pytest.mark.parametrize(
     ("head", "cells"),
     [
