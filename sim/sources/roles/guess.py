@@ -10,7 +10,7 @@ impressions, whose values each hold several rows of one user at nearly one time.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -43,10 +43,13 @@ _PAGES: Final = ("url", "pageurl", "pageurlpath", "pagepath", "page", "path")
 _OF_SITES: Final = ("appid",)  # names of items that are those of a whole site as well
 _FEW_ROWS: Final = 20  # in fewer, one value is no sign
 _OF_VERBS: Final = ("name", "type", "kind", "verb", "activity", "operation")
-_VERBS: Final = (
-    r"(^|[^a-z])(view|click|cart|basket|order|purchase|buy|play|like|watch|search|checkout|wish|skip|share|read|visit|"
-    r"open|impression|download|listen|scroll|rate|save|dislike|follow|favou?rite|bookmark|comment|subscribe|install)(s|d|ed|ing)?($|[^a-z])"
+_WORDS: Final = (
+    "(view|click|cart|basket|order|purchase|buy|play|like|watch|search|checkout|wish|skip|share|read|visit|open|"
+    "impression|download|listen|scroll|rate|save|dislike|follow|favou?rite|bookmark|comment|subscribe|install)"
+    "(s|d|ed|ing)?"
 )
+_VERBS: Final = rf"(^|[^a-z]){_WORDS}($|[^a-z])"
+_DONE: Final = rf"^(is|has|was|did|num|n|nb|total)?_?{_WORDS}_?(count|cnt|num|label|flag)?$"  # is_click, click_count
 _SHOWN: Final = 80  # characters of a row in a sentence
 _MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
 _KCAT: Final = {"topic", "partition", "offset", "tstype", "ts"}
@@ -139,14 +142,7 @@ def guess(
     for role in [role for role in ("user", "item") if role in roles]:
         roles[role] = _varied(role, roles[role], sample, left)
         doubts += _of_gaps(role, sample, roles[role].column, left)
-    doubts += [
-        Doubt(role, f"Column {each.column!r} may be the {role}, but {each.why}.", (), {role: each.column})
-        for role, each in roles.items()
-        if role in ("user", "item", "time")
-        and each.certainty == "unsure"
-        and each.why.startswith("as ")
-        and role not in {doubt.role for doubt in doubts}
-    ]
+    doubts += _of_rivals(sample, roles, left, {doubt.role for doubt in doubts})
     columns = {role: each.column for role, each in roles.items()} | dict(named)
     if (best := best_of("request", [name for name in left if _groups(sample, name, columns, settings)])) is not None:
         roles["request"] = best
@@ -208,10 +204,28 @@ def _of_actions(
     yield from _of_counts(sample, left)
 
 
+def _of_rivals(
+    sample: pl.DataFrame, roles: dict[str, Role], left: Sequence[str], decided: Collection[str]
+) -> Iterator[Doubt]:
+    """Yield doubts about roles for which several columns have a name, and that hold different values."""
+    for role in ("user", "item", "time"):
+        found = roles.get(role)
+        if found is None or found.certainty != "unsure" or plain_name(found.column) not in NAMES[role]:
+            continue
+        ids = ids_of(sample[found.column])
+        alike = [name for name in left if plain_name(name) == plain_name(found.column)]
+        rivals = [name for name in alike if not ids_of(sample[name]).eq_missing(ids).all()]
+        if alike and not rivals:
+            roles[role] = Role(found.column, "sure", f"{found.why}, and both hold the same")
+        elif rivals and role not in decided:
+            said = f"Column {found.column!r} may be the {role}, and {rivals[0]!r} as well, which holds other values."
+            yield Doubt(role, said, (), {role: found.column})
+
+
 def _of_counts(sample: pl.DataFrame, columns: Sequence[str]) -> Iterator[Doubt]:
     """Yield a doubt about labels or counts of what was done, which say of some rows that it was not."""
     for name in columns:
-        if re.search(_VERBS.removesuffix("($|[^a-z])") + r"$", name.lower()) is None:
+        if re.search(_DONE, name.lower().rpartition(".")[2]) is None:
             continue
         values = texts_of(sample[name]).drop_nulls().str.to_lowercase()
         numbers = numbers_of(sample[name].drop_nulls())[0]

@@ -64,10 +64,10 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     left, decided = _doubts(guessed, given)
     guessed = Guess(guessed.roles, left)
     own = guessed.rated_flags if rated else guessed.flags
-    if left:
+    plain = set(DEFAULTS.values()) <= set(table.columns)
+    if left and (plain or set(DEFAULTS) <= set(own)):
         return Resolved(own | given, "", left)
     if not guessed.sure:
-        plain = set(DEFAULTS.values()) <= set(table.columns)
         if not plain and set(DEFAULTS) <= set(own):
             return Resolved(own | given, "", _unsure(guessed))
         own = _besides(guessed, DEFAULTS, rated=rated) if plain else {}

@@ -22,13 +22,14 @@ _CLOCKS: Final = ("timeofday", "eventtime", "time", "clock", "hms", "hhmmss", "h
 _PARTS: Final = {  # how the name of a column ends, in small letters, and what it then holds
     "zones": r"(timezone|timezoneoffset|tzoffset|utcoffset|gmtoffset|offset|zone|tz)$",
     "halves of the day": r"(ampm|meridiem|meridian)$",
-    "hours": r"(hourofday|hour|hours|hr|hh)$",
+    "hours": r"(hourofday|hour|hr|hh)$",
     "minutes": r"(minute|minutes|min|mins|mm)$",
     "milliseconds": r"(millisecond|milliseconds|milli|millis|ms)$",
     "seconds": r"(second|seconds|sec|secs|ss)$",
     "times of the day": rf"({'|'.join(_CLOCKS)})$",
 }
 _OF_A_DAY: Final = {"minutes": 1_440, "seconds": 86_400, "milliseconds": DAY_MS}
+_ONE: Final = r"(minute|min|mm|second|sec|ss)$"  # of an hour or a minute; several are mostly how long something took
 _UTC: Final = r"^(utc|gmt|z|etc/utc|etc/gmt|[+-]?0{1,2}(:?00)?)$"
 _SIGNED: Final = r"^(UTC|GMT)? ?[+-]\d|^[A-Z]\w+/[A-Z]"
 _ABBREVIATED: Final = r"^[A-Za-z]{2,5}$"
@@ -79,12 +80,20 @@ def part_of(column: pl.Series, dates: str) -> str | None:
         return part and TIMES
     if part in _OF_A_DAY:
         numbers = without_fraction(texts).cast(pl.Int64, strict=False)
-        return part if _most(numbers.is_between(0, _OF_A_DAY[part] - 1)) else None
+        fit = _most(numbers.is_between(0, 59)) if re.search(_ONE, _letters(column.name)) else _spread(numbers, part)
+        return part if fit else None
     if part == "zones":
         return part if _are_zones(column.name, texts) else None
     if part is None and (column.dtype == pl.Time or _most(texts.str.contains(_LIKE_CLOCK), 0.5)):
         return TIMES
     return part
+
+
+def _spread(numbers: pl.Series, part: str) -> bool:
+    """Return whether numbers are as those of all since midnight are: over more than half of a day, and no more."""
+    most = numbers.max()
+    far = isinstance(most, int) and most * 2 > _OF_A_DAY[part]
+    return far and _most(numbers.is_between(0, _OF_A_DAY[part] - 1))
 
 
 def _are_zones(name: str, texts: pl.Series) -> bool:

@@ -396,5 +396,5 @@ def _refuse_missing(owner: str, there: Sequence[str], wanted: Sequence[str]) -> 
         if missing not in there:
             raise SimError(
                 f"{owner} has no column {missing!r}; its columns are {', '.join(there)}. "
-                "Name yours by --user, --item, --time and --action or --rating."
+                "Name yours by --user, --item, --time and --action or --rating; hstu inspect shows what they hold."
             )

@@ -55,7 +55,7 @@ def test_plain_names_are_sure(columns: dict[str, object], flags: dict[str, str])
     [
         {"a": "1", "b": "2", "c": T},
         {"user_id": "1", "item_id": "2", "time": "never"},
-        {"user_id": "1", "user-id": "1", "item_id": "2", "ts": T},
+        {"user_id": "1", "user-id": "2", "item_id": "2", "ts": T},
         {"user_id": "1", "item_id": [["a"], ["b"], ["c"]], "ts": T},
     ],
 )
