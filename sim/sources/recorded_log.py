@@ -233,6 +233,8 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
         )
     if rows.times.local.repeated:
         said.append(_of_autumn(rows.times.local))
+    if settings.shown is not None and set(summary.slate_sizes) == {1} and summary.slates > 1:
+        said.append(f"Each slate of column {settings.shown!r} shows one item; are its ids separated by another sign?")
     if rows.times.little:
         said.append(
             f"Column {settings.time_offset!r}, read as milliseconds, adds less than 100 seconds to any date; if it is "

@@ -75,7 +75,7 @@ class ActionReader:
         self._positive: tuple[str, ...] = POSITIVE_LABELS
         self.by_label = self.blank_is_no = False
         if sample:
-            self._decide(_small(pl.concat([texts_of(cells) for cells in sample])))
+            self._decide(_as_label(pl.concat([texts_of(cells) for cells in sample])))
 
     def _decide(self, names: pl.Series) -> None:
         given = names.filter(~_is_missing(names))
@@ -97,11 +97,12 @@ class ActionReader:
         if self._action is None:
             return Actions(pl.repeat("click", len(frame), eager=True), nothing, no, [])
         texts = texts_of(frame[self._action]).str.strip_chars()
-        small, missing = _small(texts), _is_missing(texts)
+        missing = _is_missing(texts)
         if not self.by_label:
-            shown = small.is_in(SHOWN_ACTIONS).fill_null(False)
+            shown = _small(texts).is_in(SHOWN_ACTIONS).fill_null(False)
             _, long, _, *odd = id_faults(texts)
             return Actions(texts.set(missing | shown, None), nothing, shown, [long, *odd])
+        small = _as_label(texts)
         clicked = small.is_in(self._positive).fill_null(False)
         labelled = clicked | small.is_in(self._negative).fill_null(False) | (missing if self.blank_is_no else no)
         names = pl.select(pl.when(clicked).then(pl.lit("click"))).to_series()
@@ -119,14 +120,18 @@ def negations(names: Sequence[str]) -> list[str]:
     """Return the names of actions that read like none at all: 0, no_click, nein …"""
     return [
         name
-        for name, small in zip(names, _small(pl.Series(names, dtype=pl.String)), strict=True)
+        for name, small in zip(names, _as_label(pl.Series(names, dtype=pl.String)), strict=True)
         if small in _NEGATIONS
     ]
 
 
 def _small(texts: pl.Series) -> pl.Series:
+    return texts.str.to_lowercase().str.strip_chars()
+
+
+def _as_label(texts: pl.Series) -> pl.Series:
     """Return texts in small letters, with _ between their words."""
-    return texts.str.to_lowercase().str.strip_chars().str.replace_all(r"([a-z])[- ]+([a-z])", "${1}_$2")
+    return _small(texts).str.replace_all(r"([a-z])[- ]+([a-z])", "${1}_$2")
 
 
 def _is_missing(texts: pl.Series) -> pl.Series:

@@ -16,7 +16,7 @@ CLOCK: Final = (
     r"(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?$"
 )
 _RANGE: Final = r"^\d{1,2}:\d\d-\d\d:?\d\d$"  # 10:00-11:00, whose end is no offset
-_LIKE_CLOCK: Final = r"^\d{1,2}\s*([:hH]|[aApP]\.?[mM]\b|Uhr)"
+_LIKE_CLOCK: Final = r"^\d{1,2}\s*(:[0-5]\d\b|[hH]([0-5]\d)?\b|[aApP]\.?[mM]\b|Uhr)"
 _OFFSET: Final = r"^(\d{4}-\d\d-\d\d|.*\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s*(Z|[+-]\d\d:?\d\d)$"
 _CLOCKS: Final = ("timeofday", "eventtime", "time", "clock", "hms", "hhmmss", "hhmm", "hourmin", "tod")
 _PARTS: Final = {  # how the name of a column ends, in small letters, and what it then holds

@@ -22,14 +22,17 @@ from sim.errors import SimError
 from sim.sources.rows.padding import NOTHING, padding_of
 from sim.sources.tables.cells import NO_VALUES, Fault, are_whole, id_faults, ids_of, without_fraction
 
-_BETWEEN: Final = ("|", ";", ",", " ")  # what separates the ids of a slate in one text
+_BETWEEN: Final = ("\n", "\t", "|", ";", ",", " ")  # what separates the ids of a slate in one text
 _LABELLED: Final = r"-[01]$"
 _TOKEN: Final = r"""[bu]?'[^']*'|[bu]?"[^"]*"|[^\s,;|\[\]'"]+"""
 _QUOTED: Final = r"""(?s)^[bu]?(?:'(.*)'|"(.*)")$"""
-_STRANGE, _OBJECT = r"[(){}\[\]:=]", "{}"  # what no list of ids has outside of quotes, and what stands for such a cell
+_STRANGE: Final = r"[(){}\[\]]"  # what no list of ids has outside of quotes
+_PAIRS: Final = r"[(){}\[\]:=]"  # nor one with quotes
+_OBJECT: Final = "{}"  # stands for such a cell
 _OTHER_LABEL: Final = r"[:_=/]([01])$"
-_NESTED: Final = r"(?s)^\s*[A-Za-z.]*\(\s*([\[({].*[\])}])\s*(?:,\s*dtype=[^()]*)?\)\s*$"  # array([1, 2], dtype=int64)
-_WRAPPED: Final = r"^\s*[A-Za-z.]*\s*(?:\(([^()]*)\)|\{([^{}]*)\}|<([^<>]*)>)\s*$"
+_MAKER: Final = r"(?:(?:np\.)?array|list|set|frozenset|tuple|List|Set|Seq|Vector|Array|WrappedArray|ArrayBuffer)?"
+_NESTED: Final = rf"(?s)^\s*{_MAKER}\(\s*([\[({{].*[\])}}])\s*(?:,\s*dtype=[^()]*)?\)\s*$"  # array([1, 2], dtype=int64)
+_WRAPPED: Final = rf"^\s*{_MAKER}(?:\(([^()]*)\)|\{{([^{{}}]*)\}}|<([^<>]*)>)\s*$"
 _UUID: Final = r"^\s*\{[0-9A-Fa-f]{8}-[0-9A-Fa-f-]{27}\}\s*$"
 _CUT: Final = ("...", "…")  # by which NumPy and pandas leave out the middle of a long list
 _NEARLY: Final = 0.95
@@ -67,12 +70,13 @@ class SlateReader:
                 inner = getattr(frame[name].dtype, "inner", None)
                 if frame[name].dtype == pl.Struct or (inner is not None and inner.is_nested()):
                     raise SimError(f"Column {name!r} of {owner} holds objects, and a slate is a list of ids.")
+        self._wrapped = {name for name in (shown, clicked) if name and _are_wrapped([frame[name] for frame in frames])}
         self._between = " "
         samples = [frame[shown] for frame in frames]
         for sample in samples:
             if sample.dtype == pl.String:
-                wrapped = _is_list(sample) | sample.str.contains(_NESTED) | sample.str.contains(_WRAPPED)
-                plain = sample.filter(~wrapped.fill_null(False)).str.strip_chars()
+                plain = self._unwrapped(sample).str.strip_chars()
+                plain = plain.filter(~_is_list(plain).fill_null(False))
                 self._between = next((each for each in _BETWEEN if plain.str.contains(each, literal=True).any()), " ")
                 break
         found = {name: [self._ids(frame[name]) for frame in frames] for name in (shown, clicked) if name}
@@ -166,10 +170,14 @@ class SlateReader:
         texts = ids_of(column.filter(pl.Series(lengths > 0)).explode())
         return _Ids(np.repeat(np.arange(len(column)), lengths), texts)
 
+    def _unwrapped(self, column: pl.Series) -> pl.Series:
+        """Return texts of lists in other brackets as those in square ones, where a column holds nothing else."""
+        if column.name not in self._wrapped:
+            return column
+        return column.str.replace(_NESTED, "$1").str.replace(_WRAPPED, "[$1$2$3]")
+
     def _split(self, column: pl.Series) -> pl.Series:
-        cells = column.str.replace(_NESTED, "$1")
-        uuids = cells.str.contains(_UUID).fill_null(False)
-        cells = cells.str.replace(_WRAPPED, "[$1$2$3]").zip_with(~uuids, cells).str.strip_chars()
+        cells = self._unwrapped(column).str.strip_chars()
         listed = _is_list(cells).fill_null(False)
         quoted = listed & cells.str.contains(r"['\"]").fill_null(False)
         commas = listed & ~quoted & cells.str.contains(",", literal=True).fill_null(False)
@@ -178,7 +186,7 @@ class SlateReader:
         if (listed & ~commas).any():
             parts = cells.str.extract_all(_TOKEN).zip_with(listed & ~commas, parts)
         bare = cells.str.replace_all(r"""'[^']*'|"[^"]*\"""", "").str.strip_chars(" \n[]")
-        strange = listed & bare.str.contains(_STRANGE).fill_null(False)
+        strange = listed & (bare.str.contains(_STRANGE) | (quoted & bare.str.contains(_PAIRS))).fill_null(False)
         if (escaped := quoted & cells.str.contains("\\", literal=True).fill_null(False)).any():
             strange &= ~escaped
             read = [_of_python(cell) if odd else None for cell, odd in zip(cells, escaped, strict=True)]
@@ -186,6 +194,19 @@ class SlateReader:
         parts = pl.Series([[_OBJECT]], dtype=pl.List(pl.String)).new_from_index(0, len(cells)).zip_with(strange, parts)
         stripped = pl.element().str.strip_chars().str.replace(_QUOTED, "$1$2").str.strip_chars()
         return parts.list.eval(stripped.filter(stripped != ""))
+
+
+def _are_wrapped(samples: Sequence[pl.Series]) -> bool:
+    """Return whether all texts of a column that are not empty are lists in any brackets."""
+    texts = [sample.drop_nulls().str.strip_chars() for sample in samples if sample.dtype == pl.String]
+    texts = [each.filter(~each.str.to_lowercase().is_in(NO_VALUES)) for each in texts]
+    if not any(len(each) for each in texts):
+        return False
+    listed = [
+        _is_list(each) | each.str.contains(_NESTED) | (each.str.contains(_WRAPPED) & ~each.str.contains(_UUID))
+        for each in texts
+    ]
+    return all(each.all() for each in listed)
 
 
 def _refuse_other_labels(ids: pl.Series, shown: str, owner: str) -> None:

@@ -384,13 +384,13 @@ def _iso_ms(text: str, zone: ZoneInfo) -> int | None:
     for suffix in ("UTC", "GMT", "Z[UTC]", "Z[GMT]"):
         text = text.removesuffix(suffix).rstrip() + "Z" if text.endswith(suffix) else text
     text, ends = re.subn(_DAYS_END, r"\g<1>00:\2", text)
-    text = re.sub(_DATE_WITH_OFFSET, r"\1T00:00\2", text)
+    text = re.sub(_DATE_WITH_OFFSET, r"\1T00:00\2", text) if 10 < len(text) < 18 else text
     head, blank, offset = text.rpartition(" ")
     if blank and offset[:1] in ("+", "-"):
         text = head + offset
     try:
         instant = datetime.fromisoformat(text) + timedelta(days=ends)
-        if re.search(_RANGE, text) and (instant.utcoffset() or timedelta()) < timedelta(hours=-12):
+        if (instant.utcoffset() or timedelta()) < timedelta(hours=-12) and re.search(_RANGE, text):
             return None
         at = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
         if instant.tzinfo is None and at.astimezone(zone).replace(tzinfo=None) != instant:

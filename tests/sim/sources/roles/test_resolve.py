@@ -243,6 +243,7 @@ def test_a_flag_that_decides_leaves_the_rest_sure(tmp_path: Path) -> None:
         ("ts,tz", ("17000000{1:02}", "CET")),
         ("date,time,hour", ("{0}", "{2}:30", "{2}")),
         ("date,watch_time", ("{0}", "{1}")),
+        ("date,variant", ("{0}", "{2}:345")),
         ("date,hours", ("{0}", "{1}.5")),
         ("date,seconds", ("{0}", "{1}00")),
         ("ts,days_since_prior_order", ("{0} 10:00", "{1}")),

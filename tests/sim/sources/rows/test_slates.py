@@ -37,12 +37,27 @@ def slates_of(path: Path, shown: Any, clicked: Any, **flags: Any) -> tuple[list[
         ("{'a', 'b'}", "b", "a b", "b"),
         (r'["a", "b\u00e9"]', "bé", "a bé", "bé"),
         ("a(1) b(2)", "b(2)", "a(1) b(2)", "b(2)"),
+        ("a\nb", "b", "a b", "b"),
+        ("[http://x/a?b=1, http://x/b]", "http://x/b", "http://x/a?b=1 http://x/b", "http://x/b"),
+        ("{3F25-A} {3F25-B}", "{3F25-B}", "{3F25-A} {3F25-B}", "{3F25-B}"),
         ("rock'n roll", "roll", "rock'n roll", "roll"),
     ],
 )
 def test_a_list_in_any_brackets_is_one(tmp_path: Path, shown: str, clicked: str, items: str, click: str) -> None:
     """Those of Python, NumPy, Scala and PostgreSQL; brackets and quotes inside of ids are theirs."""
     assert slates_of(tmp_path, shown, clicked) == (items.split(), [click], "")
+
+
+def test_brackets_that_are_not_around_all_cells_are_part_of_ids(tmp_path: Path) -> None:
+    """As the year behind a film's title."""
+    rows = "".join(f"u,{T + n},{shown},\n" for n, shown in enumerate(["(a)|(b)", "(a)", "Alien (1979)"]))
+    log = log_of(tmp_path / "log.csv", f"user_id,ts,shown,clicked\n{rows}", **FLAGS)
+    assert [event["items"] for event in events_of(log)] == [["(a)", "(b)"], ["(a)"], ["Alien (1979)"]]
+
+
+def test_slates_of_one_item_each_are_said(tmp_path: Path) -> None:
+    """What stands between ids may not be known."""
+    assert "shows one item; are its ids separated by another sign?" in slates_of(tmp_path, "a/b/c", "")[2]
 
 
 @pytest.mark.parametrize("item", ["O Brien", "rock'n roll", "a, b"])
