@@ -78,7 +78,7 @@ def refuse_unseen(table: Table, given: Mapping[str, Any], log: RecordedLog) -> N
         if name in log.summary.empty and name not in (*table.columns, *table.later_columns):
             flag = role.partition(" ")[0].replace("_", "-")
             raise SimError(
-                f"No row of {table.name} has a value in column {name!r} (--{flag}); its columns are "
+                f"No row that was read of {table.name} has a value in column {name!r} (--{flag}); its columns are "
                 f"{', '.join((*table.columns, *table.later_columns))}."
             )
 

@@ -119,6 +119,8 @@ def _doubts(found: Guess, given: Mapping[str, Any]) -> tuple[list[Doubt], str]:
 def refusal(table: Table, resolved: Resolved) -> SimError:
     """Return why a log is not read by flags that are in doubt, and the line that reads it."""
     log = "LOG" if table.name.endswith(" more") else shlex.quote(table.name)
+    if table.files[0].file.is_stdin:
+        log = "-"
     needed = [role for role in DEFAULTS if role != "item" or "shown" not in resolved.flags]
     line = f"hstu replay {log} {written(resolved.flags)}" if set(needed) <= set(resolved.flags) else ""
     doubts = " ".join(doubt.said for doubt in resolved.doubts)

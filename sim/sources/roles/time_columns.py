@@ -18,6 +18,7 @@ from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeS
 
 _TIME_MS: Final = 1e11  # March 1973
 _1990_MS: Final = 631_152_000_000
+_MANY: Final = 20  # rows, in fewer of which one value is no sign
 _OF_DAYS: Final = ("day", "date", "dt")
 _ELSEWHERE: Final = "Asia/Tokyo"
 _GRAINS: Final = ((DAY_MS, "whole days"), (3_600_000, "whole hours"), (60_000, "whole minutes"))
@@ -90,6 +91,11 @@ class _Times:
         """Return whether most lie between 1990 and the end of the next year, as those of most logs do."""
         end = datetime(datetime.now(UTC).year + 2, 1, 1, tzinfo=UTC).timestamp() * 1000
         return _1990_MS <= self._median(name) < end
+
+    def are_one(self, name: str) -> bool:
+        """Return whether many rows have the same time, which is no day."""
+        ms = self.ms(name)
+        return len(ms) >= _MANY and ms.n_unique() == 1 and self.grain(name) != "whole days"
 
     def year(self, name: str) -> int:
         """Return the year of most."""
@@ -176,9 +182,18 @@ def _time(times: _Times, columns: Sequence[str]) -> Role | None:
 
 
 def _likelier(times: _Times, found: Role, columns: Sequence[str]) -> tuple[Role, list[Doubt]]:
-    """Return the role of times, and a doubt where they lie in years that no log has and another column's do not."""
-    if times.holds(found.column) != "times" or times.are_recent(found.column):
+    """Return the role of times, and a doubt where they are in odd years, or all one, and those of a column are not."""
+    if times.holds(found.column) != "times":
         return found, []
+    if times.are_recent(found.column):
+        others = [name for name in columns if times.holds(name) == "times" and times.are_plain(name)]
+        varied = next((name for name in others if times.ms(name).n_unique() > 1 and times.are_recent(name)), None)
+        if varied is None or not times.are_one(found.column):
+            return found, []
+        said = (
+            f"Column {found.column!r} holds one time in all rows, and {varied!r} several: name the right one by --time."
+        )
+        return found, [Doubt("time", said, (), {"time": varied})]
     recent = [
         name for name in columns if times.holds(name) == "times" and times.are_plain(name) and times.are_recent(name)
     ]

@@ -89,7 +89,7 @@ def test_a_column_that_no_row_has_is_refused(tmp_path: Path, monkeypatch: pytest
     for name in ("reqest", "context.request"):
         monkeypatch.setattr(json_lines, "_SAMPLE_LINES", 10)
         with pytest.raises(
-            SimError, match=rf"No row of .* has a value in column '{name}' .--request.; its columns are"
+            SimError, match=rf"No row that was read of .* has a value in column '{name}' .--request.; its columns are"
         ):
             log_of(tmp_path / "log.jsonl", lines(*event), action="event", request=name)
     monkeypatch.setattr(json_lines, "_SAMPLE_LINES", 1000)
