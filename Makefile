@@ -7,7 +7,7 @@ STAMP := $(VENV)/installed
 JOBS ?= 3
 SEED ?= 1
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
-BENCHES := freshness serve ingest train encoder rank topk vocabulary stochastic_length time_bias defaults generator oracle ablation
+BENCHES := freshness serve ingest train encoder rank user_state topk vocabulary stochastic_length time_bias defaults generator oracle ablation
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all chaos check reference docs bench clean

@@ -17,7 +17,8 @@ from report import machine, save, seconds, spread, table
 from served import NOW_MS, make_history, make_scorer
 
 from model.config import ModelSettings
-from model.serving.scorer import History, Scorer
+from model.serving.scorer import Scorer
+from model.user_states.history import History
 
 ITEMS = 20_000
 

@@ -7,26 +7,30 @@ import torch
 
 from model.config import ModelSettings, TrainSettings
 from model.learning.learner import Learner
-from model.serving.scorer import History, Scorer
+from model.serving.scorer import Scorer
 from model.storage.snapshot import Manifest, Snapshot
+from model.user_states.history import History
 from stream.example import Kind, id_key
 
 NOW_MS = 1_700_000_000_000
 
 
-def make_scorer(model: ModelSettings, items: int, withdrawn: int = 0, seed: int = 0) -> Scorer:
-    """Return a scorer; the first `withdrawn` items are withdrawn."""
+def make_snapshot(model: ModelSettings, items: int, seed: int = 0) -> Snapshot:
+    """Return a snapshot of an untrained model over items "i0", "i1", … and the action "click"."""
     learner = Learner(model, TrainSettings(seed=seed, device="cpu", threads=torch.get_num_threads()))
-    learner.items.admit(np.arange(1, items + 1, dtype=np.uint64), np.zeros(items, np.int64))
-    for key in range(1, withdrawn + 1):
-        learner.items.withdraw(key, 0)
+    learner.items.admit(np.array([id_key(f"i{item}") for item in range(items)], np.uint64), np.zeros(items, np.int64))
     learner.features.admit(np.array([id_key("click")], np.uint64), np.zeros(1, np.int64))
     learner.weights.grow(learner.items.keys, 1)
     arrays = learner.snapshot_arrays(NOW_MS)
     arrays = {name: value.numpy() if isinstance(value, torch.Tensor) else value for name, value in arrays.items()}
     settings = {"model": model.model_dump(mode="json")}
-    manifest = Manifest(name="bench", step=1, created=0.0, watermark_ms=0, settings=settings)
-    return Scorer(Snapshot(Path("bench"), manifest, arrays))
+    manifest = Manifest(name="bench", step=1, created=0.0, watermark_ms=0, settings=settings, rank_targets=1)
+    return Snapshot(Path("bench"), manifest, arrays)
+
+
+def make_scorer(model: ModelSettings, items: int, seed: int = 0) -> Scorer:
+    """Return the scorer of such a snapshot."""
+    return Scorer(make_snapshot(model, items, seed))
 
 
 def make_history(length: int, items: int, seed: int = 0) -> History:

@@ -226,6 +226,9 @@ class ServeSettings(BaseModel):
     addresses are always among them. "*" allows any; elsewhere than on loopback an empty list does, too."""
     cors_origins: tuple[str, ...] = ()
     """Origins such as https://shop.example whose pages may read answers in a browser; "*" for all."""
+    user_state_mib: float = Field(128.0, ge=0)
+    """Most memory for users' states, in MiB: keys and values of their histories, kept from one question to the next; 0:
+    none are kept."""
     watch: tuple[str, ...] = ()
     """HOST:PORT of the metrics of workers and trainers, for the dashboard; a name may stand for several hosts."""
     access_log: AccessLogFormat = "off"

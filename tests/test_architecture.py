@@ -38,7 +38,7 @@ model.network.ranking
 model.network.encoders  model.network.interest  model.network.long_history  model.network.gates  model.network.factors
 model.network
 model.baselines  model.evaluation  model.optim  model.storage
-model.drift
+model.drift  model.user_states
 model.learning
 model.dashboard  model.serving  model.trainer
 model.serving.http  model.query

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from model.serving.hot_swap import Swapper
 from model.serving.http.prometheus import ServerMetrics
 from model.trainer.prometheus import TrainerMetrics
+from model.user_states.cache import UserStates
 from stream.config import StreamSettings
 from stream.join.partition import Partition
 from stream.schema.topics import SourceTopic
@@ -41,7 +42,7 @@ def expositions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     def load(path: Path) -> Any:
         raise AssertionError(path)
 
-    server = ServerMetrics(Swapper(Path("none"), "latest", load), lambda *_: None)
+    server = ServerMetrics(Swapper(Path("none"), "latest", load), UserStates(0), lambda *_: None)
     registries = {"worker": worker, "trainer": trainer.registry, "server": server.registry}
     return {name: generate_latest(registry).decode() for name, registry in registries.items()}
 

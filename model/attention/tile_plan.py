@@ -98,6 +98,18 @@ def plan_tiles(
     return _Planner(bounds, targets, heads, window, offsets.device).plan(max_len)
 
 
+def plan_candidates(history: int, max_len: int) -> TilePlan:
+    """Return a plan on the CPU with one tile of one row, for candidates after one history: place and time are the same.
+
+    Its keys are those of the history and, as the last column, the candidate's own.
+    """
+    keys = torch.arange(history + 1)[None, None]
+    whole, rows, seen = slice(history, history + 1), keys[..., -1:], torch.ones_like(keys, dtype=torch.bool)
+    tile = Tile(0, torch.zeros(1, dtype=torch.int64), rows, keys, history, seen, whole, slice(0, history))
+    starts, none = torch.zeros(1, dtype=torch.int64), torch.empty(0, dtype=torch.int64)
+    return TilePlan(history + 1, max_len, starts, starts + history + 1, (), (tile,), none, none)
+
+
 class _Planner:
     """The state of making one plan."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from model.attention.activations import Activation
-from model.attention.tile_plan import Tile, TilePlan
+from model.attention.tile_plan import AREA, Tile, TilePlan
 
 BiasOf = Callable[[Tile], Tensor | None]  # -> [b or 1, r, k]
 
@@ -71,3 +71,34 @@ def _weights(scores_mrk: Tensor, tile: Tile, activation: Activation, bias: BiasO
     b = len(tile.sequences)
     scores_bHrk = scores_mrk.view(b, -1, *scores_mrk.shape[1:]) + bias_brk[:, None]
     return activation.weights(scores_bHrk, tile).view_as(scores_mrk)
+
+
+def attend_candidates(
+    q: Tensor, k: Tensor, v: Tensor, keys: Tensor, values: Tensor, plan: TilePlan, alpha: float, activation: Activation,
+    bias: Tensor | None,
+) -> Tensor:  # fmt: skip
+    """Return the attention of candidates after one history, whose keys and values are known, [b, H, d_v].
+
+    Args:
+        q: Queries, [b, H, d_qk].
+        k: Own keys, [b, H, d_qk].
+        v: Own values, [b, H, d_v].
+        keys: Those of the history, [n, H, d_qk].
+        values: Likewise, [n, H, d_v].
+        plan: What `plan_candidates` returns for the history.
+        alpha: Scale of the products, before the bias.
+        activation: The activation, prepared for the plan.
+        bias: Of the plan's tile, [1, 1, n + 1], or None.
+    """
+    if alpha != 1.0:
+        q = q * alpha
+    keys_Hdn, values_Hnd = keys.permute(1, 2, 0), values.transpose(0, 1)
+    step, outputs = max(1, AREA["cpu"] // (len(keys) + 1)), []
+    for first in range(0, len(q), step):
+        q_Hrd, k_Hrd, v_Hrd = (x[first : first + step].transpose(0, 1) for x in (q, k, v))
+        scores_Hrk = torch.cat((q_Hrd @ keys_Hdn, (q_Hrd * k_Hrd).sum(-1, keepdim=True)), -1)
+        if bias is not None:
+            scores_Hrk += bias
+        weights_Hrk = activation.weights(scores_Hrk, plan.candidates[0])
+        outputs.append(weights_Hrk[..., :-1] @ values_Hnd + weights_Hrk[..., -1:] * v_Hrd)
+    return torch.cat(outputs, 1).transpose(0, 1)

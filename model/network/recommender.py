@@ -78,10 +78,14 @@ class Recommender(nn.Module):
         kinds_L = kinds_L.to(torch.int64)
         asked_ms_L = next_ms(ts_ms_L, offsets, num_targets=num_targets, request_ms=request_ms)
         asked_ms_L = torch.where(kinds_L == Kind.IMPRESSION, ts_ms_L, asked_ms_L)
-        tokens_LD = content_LD + action_LD + take_rows(self.kind_emb, kinds_L)
-        x_LD = tokens_LD * math.sqrt(self.settings.dim) + take_rows(self.pos_emb, places_L)
+        x_LD = self.embed(content_LD, action_LD, kinds_L, places_L)
         y_LD: Tensor = self.encoder(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L=asked_ms_L)
         return y_LD
+
+    def embed(self, content_LD: Tensor, action_LD: Tensor, kinds_L: Tensor, places_L: Tensor) -> Tensor:
+        """Return the encoder's input, [L, D]; the arguments are those of `encode`, and the tokens' places."""
+        tokens_LD = content_LD + action_LD + take_rows(self.kind_emb, kinds_L)
+        return tokens_LD * math.sqrt(self.settings.dim) + take_rows(self.pos_emb, places_L)
 
     def queries(self, y_LD: Tensor, query_T: Tensor, content_LD: Tensor, kinds_L: Tensor, offsets: Tensor) -> Tensor:
         """Return the unit query vectors, [T, D], at tokens `query_T`; -1 (no history) takes the start vector.
@@ -92,6 +96,12 @@ class Recommender(nn.Module):
             content_LD: As for `encode`, as are the others.
         """
         y_TD = take_rows(torch.cat((self.start[None], y_LD)), query_T + 1)
+        return self.with_recency(y_TD, query_T, content_LD, kinds_L, offsets)
+
+    def with_recency(
+        self, y_TD: Tensor, query_T: Tensor, content_LD: Tensor, kinds_L: Tensor, offsets: Tensor
+    ) -> Tensor:
+        """Return the unit query vectors, [T, D], of the encoder's outputs at tokens `query_T`; see `queries`."""
         if self.recency is not None:
             y_TD = y_TD + self.recency(content_LD, kinds_L, offsets, query_T)
         return unit(y_TD)

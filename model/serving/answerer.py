@@ -18,7 +18,7 @@ from model.fusion.answers import ALL, NEW
 from model.serving.explained import by_count, by_parts
 from model.serving.filters import NO_FILTERS, Filters, diverse, pool_size
 from model.serving.names import Names
-from model.serving.popular import Popular
+from model.serving.popular import Popular, why_popular
 from model.serving.request_time import event_time_ms
 from model.serving.responses import (
     MAX_EXPLAINED,
@@ -40,11 +40,13 @@ from model.serving.responses import (
     check_user,
     why_no_probabilities,
 )
-from model.serving.scorer import History, Scorer
+from model.serving.scorer import Scorer
 from model.serving.sequences import Sequences, read_tokens
 from model.storage.aliases import LATEST, resolve
 from model.storage.delta_log import State, with_deltas
 from model.storage.snapshot import ID_PATTERN, Snapshot, load_snapshot
+from model.user_states.cache import UserStates
+from model.user_states.history import History
 from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 _STEP_MS: Final = 1000  # between the items of a sequence that is given without times
@@ -59,6 +61,7 @@ class Answerer:
         sequences: Reader of the users' tokens.
         alias: Alias under which the snapshot was found, for the answers; None if by its id.
         wall: Wall time in seconds since 1970.
+        states: Where users' states are kept from one question to the next; None: nowhere.
 
     Raises:
         ModelError: The snapshot is whole, but no recommender of this version.
@@ -71,10 +74,10 @@ class Answerer:
         *,
         alias: str | None = None,
         wall: Callable[[], float] = time.time,
+        states: UserStates | None = None,
     ) -> None:
-        self.manifest = snapshot.manifest
-        self.snapshot_id = snapshot.manifest.id
-        self._scorer = Scorer(snapshot)
+        self.manifest, self.snapshot_id = snapshot.manifest, snapshot.manifest.id
+        self._scorer = Scorer(snapshot, states)
         self._sequences, self._alias, self._wall = sequences, alias, wall
         self._names = Names(snapshot, self._scorer.items, self._scorer.features)
         self._popular = Popular(snapshot, len(self._scorer.items), self._scorer.live_V)
@@ -111,9 +114,9 @@ class Answerer:
         check_k(k)
         max_len = self._scorer.settings.max_len
         tokens = read_tokens(self._sequences, user, max_len if include_seen else _ALL)
-        history = self._scorer.history(tokens[-max_len:])
+        history = self._scorer.history(tokens[-max_len:], user)
         excluded = self._excluded(tokens, include_seen)
-        request_ms, reason = self._request_ms(tokens, now_ms), _why_popular(tokens, history)
+        request_ms, reason = self._request_ms(tokens, now_ms), why_popular(len(tokens), len(history))
         return self._topk(user, history, k, request_ms, excluded, reason, filters)
 
     def topk_sequence(
@@ -153,14 +156,14 @@ class Answerer:
         check_user(user)
         check_items(items)
         tokens = read_tokens(self._sequences, user, self._scorer.settings.max_len)
-        history = self._scorer.history(tokens)
-        request_ms, reason = self._request_ms(tokens, now_ms), _why_popular(tokens, history)
+        history = self._scorer.history(tokens, user)
+        request_ms, reason = self._request_ms(tokens, now_ms), why_popular(len(tokens), len(history))
         texts = list(dict.fromkeys(items))
         row_b = self._scorer.items.rows(np.array([id_key(text) for text in texts], np.uint64))
-        withdrawn_b = np.array([row >= 0 and bool(self._scorer.items.withdrawn[row]) for row in row_b.tolist()])
-        open_b = np.flatnonzero((row_b >= 0) & ~withdrawn_b)
+        known_b = np.flatnonzero(row_b >= 0)
+        open_b = known_b[~self._scorer.items.withdrawn[row_b[known_b]]]
         ranked, ordered_by = self._ranked([texts[i] for i in open_b], row_b[open_b], history, request_ms, reason)
-        rest = [(i, bool(row_b[i] >= 0)) for i in np.flatnonzero((row_b < 0) | withdrawn_b)]
+        rest = [(i, bool(row_b[i] >= 0)) for i in np.setdiff1d(np.arange(len(texts)), open_b)]
         ranked += [self._unscored(texts[i], known) for i, known in sorted(rest, key=lambda pair: not pair[1])]
         return Ranking(
             user=user,
@@ -198,8 +201,8 @@ class Answerer:
         tokens = read_tokens(self._sequences, user, max_len if include_seen else _ALL)
         excluded, tokens = self._excluded(tokens, include_seen), tokens[-max_len:]
         known = tokens[self._scorer.knows(tokens)]
-        request_ms, history = self._request_ms(tokens, now_ms), self._scorer.history(known)
-        reason = _why_popular(tokens, history)
+        request_ms, history = self._request_ms(tokens, now_ms), self._scorer.history(known, user)
+        reason = why_popular(len(tokens), len(history))
         keys = np.array([id_key(text) for text in dict.fromkeys(items)], np.uint64)
         rows_b = self._scorer.items.rows(keys)
         rows_b = rows_b[np.isin(rows_b, self._scorer.live_V)]
@@ -317,30 +320,29 @@ class Answerer:
     def _ranked(
         self, texts: list[str], row_b: NDArray[np.int64], history: History, request_ms: int, reason: str | None
     ) -> tuple[list[RankedItem], Order]:
+        titles = self._names.titles_at(row_b)
         if reason:
             count_b = self._popular.counts_R[row_b]
             return [
-                self._scored(texts[i], int(row_b[i]), None, float(count_b[i]))
-                for i in np.argsort(-count_b, kind="stable")
+                self._scored(texts[i], titles[i], None, float(count_b[i])) for i in np.argsort(-count_b, kind="stable")
             ], "popularity"
         scores = self._scorer.rank(history, row_b, request_ms)
-        trained = why_no_probabilities(self.manifest) is None
+        trained, actions = why_no_probabilities(self.manifest) is None, self._scorer.settings.rank_actions
         by_b = scores.probabilities.mean(1) if trained else scores.retrieval
-        actions = self._scorer.settings.rank_actions
         return [
             self._scored(
                 texts[i],
-                int(row_b[i]),
+                titles[i],
                 dict(zip(actions, scores.probabilities[i].tolist(), strict=True)) if trained else None,
                 float(scores.retrieval[i]),
             )
             for i in np.argsort(-by_b, kind="stable")
         ], "mean_action_probability" if trained else "retrieval_score"
 
-    def _scored(self, text: str, row: int, probabilities: dict[str, float] | None, score: float) -> RankedItem:
+    def _scored(self, text: str, title: str | None, probabilities: dict[str, float] | None, score: float) -> RankedItem:
         return RankedItem(
             item_id=text,
-            title=self._names.title_at(row),
+            title=title,
             known=True,
             withdrawn=False,
             probabilities=probabilities,
@@ -379,22 +381,19 @@ def open_answerer(
     Raises:
         ModelError: There is none, or it cannot be loaded.
     """
-    path = resolve(directory, name)
-    snapshot = load_snapshot(path)
+    snapshot = load_snapshot(path := resolve(directory, name))
     if name == LATEST:
         snapshot = with_deltas(directory, State(snapshot, path.name))
     return answerer_for(snapshot, name, sequences, wall=wall)
 
 
 def answerer_for(
-    snapshot: Snapshot, name: str, sequences: Sequences, *, wall: Callable[[], float] = time.time
+    snapshot: Snapshot,
+    name: str,
+    sequences: Sequences,
+    *,
+    wall: Callable[[], float] = time.time,
+    states: UserStates | None = None,
 ) -> Answerer:
     """Return the answerer of a snapshot that was found under a name, alias or id; raises as Answerer."""
-    return Answerer(snapshot, sequences, alias=None if ID_PATTERN.fullmatch(name) else name, wall=wall)
-
-
-def _why_popular(tokens: NDArray[Any], history: History) -> str | None:
-    """Return why the model cannot answer for a user, None if it can."""
-    if not len(tokens):
-        return "user unknown"
-    return None if len(history) else "the snapshot knows none of the user's tokens"
+    return Answerer(snapshot, sequences, alias=None if ID_PATTERN.fullmatch(name) else name, wall=wall, states=states)

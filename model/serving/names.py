@@ -44,6 +44,10 @@ class Names:
         """Return the title of the item in a row."""
         return self.title(int(self._items.keys[row]))
 
+    def titles_at(self, rows: NDArray[np.int64]) -> list[str | None]:
+        """Return the titles of the items in some rows."""
+        return [self.title(key) for key in self._items.keys[rows].tolist()]
+
     def title(self, key: int) -> str | None:
         """Return the title of an item, None where the catalogue has none."""
         item = self._catalogue.get(key)

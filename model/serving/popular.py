@@ -31,3 +31,15 @@ class Popular:
         first = self._best_first_V[: k + len(excluded)]
         rows = first[~np.isin(first, excluded)][:k]
         return rows, self.counts_R[rows]
+
+
+def why_popular(tokens: int, known: int) -> str | None:
+    """Return why the model cannot answer for a user, None if it can.
+
+    Args:
+        tokens: How many tokens the user has.
+        known: How many of them the snapshot knows.
+    """
+    if not tokens:
+        return "user unknown"
+    return None if known else "the snapshot knows none of the user's tokens"

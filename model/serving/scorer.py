@@ -5,7 +5,6 @@ Everything is immutable once made, so that threads can share it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,37 +29,10 @@ from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
 from model.serving.top_k import Extra, best, rounded
 from model.storage.snapshot import Snapshot
+from model.user_states.cache import UserStates
+from model.user_states.encoding import Encoded, HistoryEncoder, gather
+from model.user_states.history import History
 from stream.example import NO_KEY, Kind, id_key
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class History:
-    """A user's tokens that the snapshot knows, oldest first."""
-
-    items_n: NDArray[np.int64]  # rows of items, -1 for attributes and items without one
-    features_n: NDArray[np.int64]  # rows of the feature table: attributes, and what stands in for such items; else -1
-    actions_n: NDArray[np.int64]  # of the feature table, -1 where there is none or it is unknown
-    ts_ms_n: NDArray[np.int64]
-    kinds_n: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.items_n)
-
-    def last(self, count: int) -> "History":
-        """Return the last tokens, fewer if there are fewer."""
-        start = max(0, len(self) - count)
-        columns = self.items_n, self.features_n, self.actions_n, self.ts_ms_n, self.kinds_n
-        return History(*(column[start:] for column in columns))
-
-    def without(self, place: int) -> "History":
-        """Return all tokens but one."""
-        columns = self.items_n, self.features_n, self.actions_n, self.ts_ms_n, self.kinds_n
-        return History(*(np.delete(column, place) for column in columns))
-
-    def acted_on(self) -> NDArray[np.int64]:
-        """Return the item rows of the actions."""
-        rows: NDArray[np.int64] = self.items_n[(self.kinds_n == Kind.ACTION) & (self.items_n >= 0)]
-        return rows
 
 
 class Scores(NamedTuple):
@@ -80,11 +52,15 @@ class Ablation(NamedTuple):
 class Scorer:
     """A snapshot's model, vocabularies and live items.
 
+    Args:
+        snapshot: Loaded and verified.
+        states: Where users' states are kept from one question to the next; None: nowhere.
+
     Raises:
         ModelError: The arrays are not those of a recommender with the snapshot's settings.
     """
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, states: UserStates | None = None) -> None:
         arrays = snapshot.arrays
         try:
             self.settings = ModelSettings.model_validate(snapshot.manifest.settings.get("model", {}))
@@ -104,6 +80,7 @@ class Scorer:
                 f"The snapshot {snapshot.path} cannot answer: {_first_line(error)}; it was written by another version, "
                 "or by hand. Take another snapshot."
             ) from error
+        self._encoder = HistoryEncoder(self._recommender, self._item_RD, self._feature_RD, states)
         self._live_VD = unit(self._item_RD[torch.from_numpy(self.live_V)])
         self._coarse = rounded(self._live_VD)
 
@@ -129,17 +106,19 @@ class Scorer:
             features[unknown] = self._stand_ins.rows(tokens["key"][unknown], self.features, self._catalogue)
         return items, features
 
-    def history(self, tokens: NDArray[Any]) -> History:
-        """Return tokens (TOKEN_DTYPE, oldest first) as rows.
+    def history(self, tokens: NDArray[Any], user: str = "") -> History:
+        """Return tokens (TOKEN_DTYPE, oldest first) as rows; under a user's name the state is kept between requests.
 
         An item that the snapshot does not know is left out, unless it has a row that stands in for such items.
         """
+        if not len(tokens):
+            self._encoder.forget(user)
         kinds = tokens["kind"].astype(np.int64)
         items, features = self._rows(tokens)
         actions = np.where(tokens["action"] == NO_KEY, -1, self.features.rows(tokens["action"]))
         known = (items >= 0) | (features >= 0)
         ts_ms = tokens["ts_ms"].astype(np.int64)
-        return History(items[known], features[known], actions[known], ts_ms[known], kinds[known])
+        return History(items[known], features[known], actions[known], ts_ms[known], kinds[known], user=user)
 
     def topk(
         self,
@@ -156,7 +135,7 @@ class Scorer:
         """
         history = history.last(self.settings.max_len)
         added = self._added(history, now_ms, NEW if len(excluded) else ALL)
-        query_D = self._query(history, now_ms) * (added.encoder / self.settings.temperature)
+        query_D = self._encoded(history, now_ms).query * (added.encoder / self.settings.temperature)
         at_n = np.searchsorted(self.live_V, added.rows_n)
         among_n = at_n < len(self.live_V)
         among_n[among_n] = self.live_V[at_n[among_n]] == added.rows_n[among_n]
@@ -179,31 +158,29 @@ class Scorer:
         found: NDArray[np.int64] = at[inside][self.live_V[at[inside]] == rows[inside]]
         return found
 
-    def _query(self, history: History, now_ms: int) -> Tensor:
+    def _encoded(self, history: History, now_ms: int) -> Encoded:
         with torch.inference_mode():
-            return self._asked(history, *self._encode(history, np.empty(0, np.int64), now_ms))
+            return self._encoder.encode(history, np.empty(0, np.int64), now_ms)
 
     def rank(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Scores:
         """Score candidates in one pass, each as if it alone were shown now, after the history."""
         history = history.last(self.settings.max_len - 1)  # the candidates share the last position
         with torch.inference_mode():
-            y_LD, content_LD = self._encode(history, rows_b, now_ms)
-            query_D, item_bD = self._asked(history, y_LD, content_LD), self._item_RD[torch.from_numpy(rows_b)]
-            logits_bA = self._rank_logits(history, rows_b, now_ms, y_LD[len(history) :], query_D)
-            logit_b = (unit(item_bD) @ query_D / self.settings.temperature).numpy()
+            encoded, item_bD = self._encoder.encode(history, rows_b, now_ms), self._item_RD[torch.from_numpy(rows_b)]
+            logits_bA = self._rank_logits(history, rows_b, now_ms, encoded)
+            logit_b = (unit(item_bD) @ encoded.query / self.settings.temperature).numpy()
         fused_b = self._counted.scores(rows_b, logit_b, self._added(history, now_ms, ALL), self.live_V)
         return Scores(self._probabilities(history, rows_b, logits_bA.numpy(), now_ms), fused_b)
 
-    def _rank_logits(
-        self, history: History, rows_b: NDArray[np.int64], now_ms: int, y_bD: Tensor, query_D: Tensor
-    ) -> Tensor:
+    def _rank_logits(self, history: History, rows_b: NDArray[np.int64], now_ms: int, encoded: Encoded) -> Tensor:
         """Return the logits of towers, or of a model that only ranks, [b, A]."""
         items_b, ranker, n = torch.from_numpy(rows_b), self._recommender.ranker, len(history)
         if ranker is None:
-            return self._recommender.rank_logits(y_bD, query_D.expand_as(y_bD), self._item_RD[items_b])
+            y_bD = encoded.candidates
+            return self._recommender.rank_logits(y_bD, encoded.query.expand_as(y_bD), self._item_RD[items_b])
         tokens = Tokens(
-            self._content(history.items_n, history.features_n),
-            _gather(self._feature_RD, history.actions_n),
+            self._encoder.content(history.items_n, history.features_n),
+            gather(self._feature_RD, history.actions_n),
             torch.from_numpy(history.items_n),
             torch.from_numpy(history.kinds_n),
             torch.from_numpy(history.ts_ms_n),
@@ -214,24 +191,27 @@ class Scorer:
         return logits_bA
 
     def ablated(self, history: History, rows_b: NDArray[np.int64], now_ms: int, head: int, newest: int) -> "Ablation":
-        """Score candidates as topk does, and again without each of the newest events, a pass of the encoder each.
+        """Score candidates as topk does, and again without each of the newest events.
 
         Nothing takes the place of the event that is left out.
         """
         history = history.last(self.settings.max_len)
         left_out = range(len(history) - 1, max(-1, len(history) - 1 - newest), -1)
+        item_bD, encoded = unit(self._item_RD[torch.from_numpy(rows_b)]), self._encoded(history, now_ms)
+        with torch.inference_mode():
+            less = [self._encoder.without(history, encoded, place, now_ms).query for place in left_out]
+            logits = [(item_bD @ query_D / self.settings.temperature).numpy() for query_D in (encoded.query, *less)]
         histories = [history, *(history.without(place) for place in left_out)]
-        item_bD = unit(self._item_RD[torch.from_numpy(rows_b)])
-        parts = [self._parts(each, item_bD, rows_b, now_ms, head) for each in histories]
+        parts = [
+            self._parts(each, rows_b, logit_b, now_ms, head) for each, logit_b in zip(histories, logits, strict=True)
+        ]
         total_b = parts[0].sum(1)
-        changes = np.array([total_b - less.sum(1) for less in parts[1:]]).reshape(len(left_out), len(rows_b))
+        changes = np.array([total_b - without.sum(1) for without in parts[1:]]).reshape(len(left_out), len(rows_b))
         return Ablation(parts[0], changes)
 
     def _parts(
-        self, history: History, item_bD: Tensor, rows_b: NDArray[np.int64], now_ms: int, head: int
+        self, history: History, rows_b: NDArray[np.int64], logit_b: NDArray[np.float32], now_ms: int, head: int
     ) -> NDArray[np.float64]:
-        with torch.inference_mode():
-            logit_b = (item_bD @ self._query(history, now_ms) / self.settings.temperature).numpy()
         known_n = history.items_n >= 0
         acted_n = history.kinds_n[known_n] == Kind.ACTION
         return self._counted.parts(rows_b, logit_b, history.items_n[known_n], acted_n, now_ms, head)
@@ -268,54 +248,6 @@ class Scorer:
         logits_bA = self._clicks.step(asked, np.full(b, now_ms), learn=False)[0]
         probability_bA: NDArray[np.float32] = np.exp(-np.logaddexp(0, -logits_bA)).astype(np.float32)
         return probability_bA
-
-    def _asked(self, history: History, y_LD: Tensor, content_LD: Tensor) -> Tensor:
-        """Return the query after the history, [D], from the encoder's input and output that begin with the history."""
-        n = len(history)
-        bounds, last, kinds_n = torch.tensor([0, n]), torch.tensor([n - 1]), torch.from_numpy(history.kinds_n)
-        return self._recommender.queries(y_LD, last, content_LD[:n], kinds_n, bounds)[0]
-
-    def _encode(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> tuple[Tensor, Tensor]:
-        """Return the encoder's output at the history, then at the candidates, and the items it was of, [L, D] each."""
-        b = len(rows_b)
-        none_b = np.full(b, -1)
-        items_L, features_L, actions_L, ts_ms_L, kinds_L = (
-            np.concatenate(columns)
-            for columns in (
-                (history.items_n, rows_b),
-                (history.features_n, none_b),
-                (history.actions_n, none_b),
-                (history.ts_ms_n, np.full(b, now_ms)),
-                (history.kinds_n, np.full(b, int(Kind.IMPRESSION))),
-            )
-        )
-        content_LD = self._content(items_L, features_L)
-        if not len(items_L):
-            return content_LD, content_LD
-        y_LD = self._recommender.encode(
-            content_LD,
-            _gather(self._feature_RD, actions_L),
-            torch.from_numpy(kinds_L),
-            torch.from_numpy(ts_ms_L),
-            torch.tensor([0, len(items_L)]),
-            torch.tensor([b]),
-            request_ms=torch.tensor([now_ms]),
-        )
-        return y_LD, content_LD
-
-    def _content(self, items_L: NDArray[np.int64], features_L: NDArray[np.int64]) -> Tensor:
-        return _gather(self._item_RD, items_L) + _gather(self._feature_RD, features_L)
-
-
-def _gather(weight_RD: Tensor, rows_L: NDArray[np.int64]) -> Tensor:
-    """Return rows, zeros for row -1, [L, D]."""
-    known_L = rows_L >= 0
-    if known_L.all():
-        return weight_RD[torch.from_numpy(rows_L)]
-    out_LD = torch.zeros(len(rows_L), weight_RD.shape[1])
-    if known_L.any():
-        out_LD[torch.from_numpy(known_L)] = weight_RD[torch.from_numpy(rows_L[known_L])]
-    return out_LD
 
 
 def _recommender(settings: ModelSettings, state: dict[str, NDArray[Any]]) -> Recommender:

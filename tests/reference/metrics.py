@@ -14,6 +14,7 @@ from model.evaluation.metrics import ALL, METRICS
 from model.serving.hot_swap import Swapper
 from model.serving.http.prometheus import ServerMetrics
 from model.trainer.prometheus import TrainerMetrics
+from model.user_states.cache import UserStates
 from stream.config import StreamSettings
 from stream.join.partition import Partition
 from stream.schema.topics import SourceTopic
@@ -74,7 +75,7 @@ def _server() -> CollectorRegistry:
     def load(path: Path) -> Any:
         raise AssertionError(path)
 
-    metrics = ServerMetrics(Swapper(Path("none"), "latest", load), lambda *_: None)
+    metrics = ServerMetrics(Swapper(Path("none"), "latest", load), UserStates(0), lambda *_: None)
 
     async def answer(*_: Any) -> None:
         pass

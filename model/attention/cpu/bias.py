@@ -44,17 +44,22 @@ def measure_buckets(
 
     `gaps` is scratch memory, as long as the longest sequence.
     """
-    bits = gaps.view(np.uint32)
     for b in sequences:
         first, at = starts[b], pair_starts[b]
         for i in range(starts[b + 1] - first):
-            own, times, asked = buckets[at:], ts_s[first:], asked_s[first + i]
-            for j in range(i + 1):
-                gaps[j] = np.float32(abs(asked - times[j]))
-            for j in range(i + 1):
-                bucket = cells[bits[j] >> 18]
-                own[j] = bucket + np.uint8(gaps[j] >= edges[bucket + 1])
+            row_buckets(buckets[at:], asked_s[first + i], ts_s[first:], i + 1, gaps, cells, edges)
             at += i + 1
+
+
+@compiled
+def row_buckets(own: Array, asked: Any, times: Array, keys: int, gaps: Array, cells: Array, edges: Array) -> None:
+    """Write the buckets of a row and its first keys; the arguments are those of `measure_buckets`."""
+    bits = gaps.view(np.uint32)
+    for j in range(keys):
+        gaps[j] = np.float32(abs(asked - times[j]))
+    for j in range(keys):
+        bucket = cells[bits[j] >> 18]
+        own[j] = bucket + np.uint8(gaps[j] >= edges[bucket + 1])
 
 
 @compiled

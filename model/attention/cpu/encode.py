@@ -110,7 +110,7 @@ def with_times(batch: CompiledBatch, ts_ms_L: Tensor, asked_ms_L: Tensor, bias: 
     asked_s, ts_s = ((ms.double() / 1000).numpy() for ms in (asked_ms_L, ts_ms_L))
     if bias == "bucketed":
         field, found = "buckets", np.empty(pairs, np.uint8)
-        cells, edges = _cells()
+        cells, edges = gap_cells()
 
         def measure(share: ThreadShare) -> None:
             where, gaps = (share.sequences, batch.starts, share.pair_starts), np.empty(int(lengths.max()), np.float32)
@@ -193,7 +193,7 @@ class _Encode(torch.autograd.Function):
         rows = len(x) if keep else 0
         z, o = (aligned(layers, rows, width) for width in (w_uvqk.shape[2], w_out.shape[2]))
         saved = SavedForBackward(aligned(max(layers - 1, 1) if keep else 1, *x.shape), z, o)
-        weights = LayerWeights(positions.numpy(), times.numpy(), _panels(w_uvqk), _panels(w_out.mT))
+        weights = LayerWeights(positions.numpy(), times.numpy(), weight_panels(w_uvqk), weight_panels(w_out.mT))
         args = (spec, weights, b_out.numpy(), x.numpy(), out.numpy(), saved, int(keep))
         buffers = (make_buffers(_widest(share), x.shape[1], spec) for share in batch.shares)
         _run_each(lambda share, buffers: cpu_layers.forward(share, *args, buffers), batch.shares, buffers)
@@ -213,14 +213,14 @@ class _Encode(torch.autograd.Function):
         gradients = [
             WeightGradients(*(np.zeros((layers, *shape), np.float32) for shape in shapes)) for _ in batch.shares
         ]
-        weights = LayerWeights(positions.numpy(), times.numpy(), _panels(w_uvqk.mT), _panels(w_out))
+        weights = LayerWeights(positions.numpy(), times.numpy(), weight_panels(w_uvqk.mT), weight_panels(w_out))
         args = (spec, weights, x.numpy(), saved, g.numpy(), gx.numpy())
         buffers = (make_backward_buffers(_widest(share), d, spec) for share in batch.shares)
         _run_each(lambda share, *own: cpu_layers.backward(share, *args, *own), batch.shares, gradients, buffers)
         totals = (torch.from_numpy(np.add.reduce(parts)) for parts in zip(*gradients, strict=True))
         g_uvqk, gw_out, gb_out, g_positions, g_times = totals
-        panels = (_from_panels(g_uvqk, d, e), _from_panels(gw_out, d, w_out.shape[2]))
-        return gx, *panels, gb_out, g_positions, g_times.sum(1), None, None, None
+        gradients_of_weights = (_from_panels(g_uvqk, d, e), _from_panels(gw_out, d, w_out.shape[2]))
+        return gx, *gradients_of_weights, gb_out, g_positions, g_times.sum(1), None, None, None
 
 
 def _widest(share: ThreadShare) -> int:
@@ -233,7 +233,7 @@ def _spec_of(batch: CompiledBatch, heads: Heads) -> AttentionSpec:
     return AttentionSpec(batch.kind, batch.phi, batch.max_len, *shape)
 
 
-def _panels(w_SKC: Tensor) -> NDArray[np.float32]:
+def weight_panels(w_SKC: Tensor) -> NDArray[np.float32]:
     """Return weights as tiles read them, [S, columns / LANES, K, LANES]."""
     layers, k, columns = w_SKC.shape
     padded = pad(w_SKC.detach(), (0, -columns % LANES))
@@ -297,7 +297,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @cache
-def _cells() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+def gap_cells() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
     """Return the bucket at the lower end of each cell of float32 gaps, and the lowest gap of each bucket.
 
     With them a pair's bucket equals that of `relative_bias.time_buckets`, to the bit, without a logarithm. The bits of

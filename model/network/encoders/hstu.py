@@ -23,13 +23,13 @@ from model.attention.bias_terms import bias_terms
 from model.attention.cpu.dispatch import use_compiled
 from model.attention.relative_bias import BIASES, Bias, Relations, next_ms
 from model.attention.tile_plan import Tile, TilePlan, plan_tiles
-from model.attention.tiled import BiasOf, attend_tiled
+from model.attention.tiled import BiasOf, attend_candidates, attend_tiled
 from model.attention.triton.api import attend_fused, norm_gate, silu_parts
 from model.attention.triton.batch import FusedBatch, clock_of, fused_batch
 from model.attention.triton.dispatch import use_fused
 from model.network.encoders.base import JaggedEncoder
 
-_EPS = 1e-6  # of every norm
+EPS = 1e-6  # of every norm
 
 
 class Layer(nn.Module):
@@ -64,12 +64,40 @@ class Layer(nn.Module):
         o = attend_tiled(q, k, v, plan, self.alpha, activation, self._bias_of(relations)).flatten(1)
         return linear(u * _norm(o), self.w_out, self.b_out) + x_LD
 
+    def after(
+        self,
+        x_bD: Tensor,
+        keys_nK: Tensor,
+        values_nV: Tensor,
+        plan: TilePlan,
+        activation: Activation,
+        bias: Tensor | None,
+    ) -> Tensor:
+        """Return the output at candidates after a history whose keys and values are known, [b, D].
+
+        Args:
+            x_bD: The layer's input at the candidates.
+            keys_nK: The history's keys, all heads side by side.
+            values_nV: Its values, likewise.
+            plan: Of `plan_candidates`, for which the activation was prepared.
+            activation: Turns scores into weights.
+            bias: Of the candidates' row, [1, 1, n + 1], or None.
+        """
+        u, v, q, k = silu(_norm(x_bD) @ self.w_uvqk).split_with_sizes(self.widths, -1)
+        q, k, v, keys, values = (self._heads(x) for x in (q, k, v, keys_nK, values_nV))
+        o = attend_candidates(q, k, v, keys, values, plan, self.alpha, activation, bias).flatten(1)
+        return linear(u * _norm(o), self.w_out, self.b_out) + x_bD
+
     def fused(self, x_LD: Tensor, batch: FusedBatch, activation: str) -> Tensor:
         """Return the layer's output, [L, D], by the fused kernels."""
         u, v, q, k = silu_parts(_norm(x_LD) @ self.w_uvqk, self.widths)
         q, k, v = (self._heads(x) for x in (q, k, v))
         o = attend_fused(q, k, v, batch, self.alpha, activation, bias_terms(self.bias)).flatten(1)
-        return linear(norm_gate(u, o, _EPS), self.w_out, self.b_out) + x_LD
+        return linear(norm_gate(u, o, EPS), self.w_out, self.b_out) + x_LD
+
+    def head_widths(self) -> tuple[int, int]:
+        """Return d_qk and d_v."""
+        return self.widths[2] // self.heads, self.widths[1] // self.heads
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.view(len(x), self.heads, x.shape[1] // self.heads)
@@ -119,6 +147,10 @@ class Encoder(JaggedEncoder):
             return self._compiled(x_LD, offsets, ts_ms_L, asked_ms_L)
         return self._plain(x_LD, offsets, ts_ms_L, num_targets, asked_ms_L)
 
+    def own_layers(self) -> list[Layer]:
+        """Return the layers in their order."""
+        return [cast(Layer, layer) for layer in self.layers]
+
     def _plain(
         self, x_LD: Tensor, offsets: Tensor, ts_ms_L: Tensor, num_targets: Tensor | None, asked_ms_L: Tensor | None
     ) -> Tensor:
@@ -140,9 +172,8 @@ class Encoder(JaggedEncoder):
         batch = encode.compiled_batch(offsets, **shape, activation=settings.attention)
         if settings.bias in BIASES and asked_ms_L is not None:
             batch = encode.with_times(batch, ts_ms_L, asked_ms_L, settings.bias)
-        layers = [cast(Layer, layer) for layer in self.layers]
-        d_v, d_qk = (width // settings.heads for width in layers[0].widths[1:3])
-        heads = encode.Heads(settings.heads, d_qk, d_v, layers[0].alpha, _EPS)
+        layers = self.own_layers()
+        heads = encode.Heads(settings.heads, *layers[0].head_widths(), layers[0].alpha, EPS)
         return encode.encode(x_LD, batch, heads, layers, [bias_terms(layer.bias) for layer in layers])
 
     def _fused(
@@ -157,4 +188,4 @@ class Encoder(JaggedEncoder):
 
 
 def _norm(x: Tensor) -> Tensor:
-    return layer_norm(x, x.shape[-1:], eps=_EPS)
+    return layer_norm(x, x.shape[-1:], eps=EPS)

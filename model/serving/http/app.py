@@ -50,6 +50,7 @@ from model.serving.http.snapshot_page import SnapshotPage, add_snapshots, snapsh
 from model.serving.responses import QueryError, SnapshotInfo
 from model.serving.sequences import Sequences
 from model.storage.snapshot import Snapshot
+from model.user_states.cache import UserStates
 
 _STATIC: Final = "/docs/static"
 _LISTS: Final = ("feature",)  # parameters that may be given again
@@ -97,14 +98,18 @@ def make_http_app(
         wall: Wall time in seconds since 1970.
     """
 
+    states = UserStates(int(settings.user_state_mib * 2**20))
+
     def make(snapshot: Snapshot) -> Answerer:
-        answerer = answerer_for(snapshot, settings.alias, sequences, wall=wall)
+        answerer = answerer_for(
+            snapshot, settings.alias, sequences, wall=wall, states=states if settings.user_state_mib else None
+        )
         answerer.warm_up()
         return answerer
 
     directory = data_dir / "snapshots" / settings.name
     swapper = Swapper(directory, settings.alias, make)
-    metrics = ServerMetrics(swapper, access_log(settings.access_log, partial(print, flush=True)))
+    metrics = ServerMetrics(swapper, states, access_log(settings.access_log, partial(print, flush=True)))
     app = FastAPI(
         title="hstu-stream",
         description="Answers from the snapshots of a recommender.",

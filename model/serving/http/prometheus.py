@@ -11,15 +11,18 @@ encoding.
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from model.config import AccessLogFormat
 from model.serving.hot_swap import Swapper
+from model.user_states.cache import UserStates
 
 _BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 _METHODS: Final = frozenset(("GET", "POST", "HEAD", "OPTIONS", "PUT", "DELETE", "PATCH"))
@@ -32,10 +35,11 @@ class ServerMetrics:
 
     Args:
         swapper: Holds the snapshot that answers.
+        states: The users' states.
         log: Takes each request's scope, status and seconds.
     """
 
-    def __init__(self, swapper: Swapper, log: Callable[[Scope, int, float], None]) -> None:
+    def __init__(self, swapper: Swapper, states: UserStates, log: Callable[[Scope, int, float], None]) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "hstu_requests", "Requests answered.", ("method", "path", "status"), registry=self.registry
@@ -48,6 +52,8 @@ class ServerMetrics:
         self._gauge("hstu_snapshot_watermark_seconds", "Event time up to which it had learned.", self._watermark_s)
         self._gauge("hstu_snapshot_swaps", "Snapshots put in place so far.", lambda: swapper.swaps)
         self._gauge("hstu_snapshot_problem", "1 while the alias cannot be followed.", lambda: bool(swapper.problem))
+        self._gauge("hstu_user_state_bytes", "Memory of the users' states that are kept.", lambda: states.bytes)
+        self.registry.register(_StatesAsked(states))
 
     def _gauge(self, name: str, text: str, value: Callable[[], float]) -> None:
         Gauge(name, text, registry=self.registry).set_function(value)
@@ -85,6 +91,21 @@ class ServerMetrics:
                 self._log(scope, status, seconds)
 
         return counted
+
+
+class _StatesAsked(Collector):
+    """Counts that the users' states keep themselves."""
+
+    def __init__(self, states: UserStates) -> None:
+        self._states = states
+
+    def collect(self) -> Iterator[CounterMetricFamily]:
+        """Yield the counter."""
+        text = "Histories whose state was looked for: all that can be kept of it was there (hit), a part, or nothing."
+        counter = CounterMetricFamily("hstu_user_states", text, labels=("result",))
+        for result, count in self._states.asked.items():
+            counter.add_metric((result,), count)
+        yield counter
 
 
 def access_log(

@@ -1,11 +1,15 @@
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
-from model.attention.activations import ACTIVATIONS
+from model.attention import tile_plan
+from model.attention.activations import ACTIVATIONS, activation_named
 from model.attention.reference import attention as reference
-from model.attention.tile_plan import Tile
+from model.attention.tile_plan import Tile, plan_candidates
+from model.attention.tiled import attend_candidates
 from tests.model.attention.attention_cases import Case, cases, close, golden, offsets_of, tiled_attention
 
 PATHS = [tiled_attention, reference]
@@ -46,6 +50,25 @@ def test_long_sequences_in_float32_stay_within_1e_5_of_float64_loops(activation:
     case = Case([300, 1, 140], [], 2, 8, 8, options, True, 0, 128, 1 << 16)
     double, single = case.inputs(), case.inputs(torch.float32)
     assert torch.allclose(case.run(tiled_attention, single).double(), case.run(reference, double), atol=1e-5)
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize(("history", "candidates"), [(1, 1), (7, 1), (20, 50)])
+def test_candidates_on_known_keys_equal_one_sequence(activation: str, history: int, candidates: int) -> None:
+    """Candidates of one place and time after a history whose keys and values are given, also in several parts."""
+    generator, tokens = torch.Generator().manual_seed(history), history + candidates
+    q, k, v = (torch.randn(tokens, 2, d, generator=generator, dtype=torch.float64) for d in (5, 5, 3))
+    bias_k = torch.randn(history + 1, generator=generator, dtype=torch.float64)
+    targets, max_len = torch.tensor([candidates]), history + 1
+    bias = lambda tile: bias_k[tile.keys.clamp(max=history)].expand(1, tile.rows.shape[1], -1)  # noqa: E731
+    options = {"max_len": max_len, "alpha": 0.7, "activation": activation, "num_targets": targets, "bias": bias}
+    wanted = tiled_attention(q, k, v, offsets_of([tokens]), **options)[history:]  # type: ignore[arg-type]
+    plan = plan_candidates(history, max_len)
+    prepared = activation_named(activation)(plan, torch.float64)
+    own, known = [x[history:] for x in (q, k, v)], [x[:history] for x in (k, v)]
+    with patch.dict(tile_plan.AREA, {"cpu": 3 * max_len}):
+        found = attend_candidates(*own, *known, plan, 0.7, prepared, bias_k[None, None])
+    assert close([found], [wanted], 1e-10)
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [0, 0], [1], [0, 1, 0]])

@@ -6,7 +6,8 @@ import pytest
 from model.attention.tile_plan import AREA
 from model.config import ModelSettings
 from model.network.rankers import RANKERS
-from model.serving.scorer import History, Scorer
+from model.serving.scorer import Scorer
+from model.user_states.history import History
 from stream.example import Kind
 from tests.served import NOW_MS, model_arrays, snapshot_of
 

@@ -15,6 +15,7 @@ import pytest
 from model.attention.cpu import bias as cpu_bias, matmul, row_ops, simd
 from model.attention.cpu.row_ops import Array
 from tests.model.attention.cpu.cpu_cases import Case, far_apart
+from tests.model.attention.cpu.test_extend import KINDS, encoder_of, extender_of, nothing, tokens
 
 LANES = simd.LANES
 ROOT = Path(__file__).parents[4]
@@ -109,3 +110,9 @@ def test_every_tile_and_vector_lies_within_its_arrays(monkeypatch: pytest.Monkey
     with np.errstate(all="ignore"):
         for chosen in CASES:
             assert far_apart(chosen.fast(), chosen.slow()) < 2e-5
+        for settings in KINDS:
+            ours, (x, ts_ms, asked_ms) = extender_of(encoder_of(**settings)), tokens(settings["dim"])
+            whole, state = ours.extend(x[:33], nothing(ours), ts_ms[:33], asked_ms[:33])
+            for p in (16, 32):
+                found, _ = ours.extend(x[p:33], state[:, :p], ts_ms[:33], asked_ms[:33])
+                assert far_apart([found], [whole[p:]]) < 2e-5

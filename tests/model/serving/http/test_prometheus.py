@@ -1,7 +1,10 @@
 from pathlib import Path
 
+import pytest
+
+from model.config import ServeSettings
 from tests.http_server import serving
-from tests.served import NOW_MS, write_model
+from tests.served import NOW_MS, Memory, tokens_of, write_model
 
 
 def test_requests_and_age_are_exposed_to_prometheus(tmp_path: Path) -> None:
@@ -24,3 +27,17 @@ def test_requests_and_age_are_exposed_to_prometheus(tmp_path: Path) -> None:
     assert float(values["hstu_snapshot_problem"]) == 0
     assert float(values["hstu_snapshot_swaps"]) == 1
     assert not any(word in line for word in ("secret", "BREW", "X1") for line in lines)
+
+
+@pytest.mark.parametrize("mib", [0.0, 1.0])
+def test_looks_for_users_states_are_counted(tmp_path: Path, mib: float) -> None:
+    """The rate of hits is that of one result among all; with no memory for states none is looked for."""
+    write_model(tmp_path / "snapshots" / "silu")
+    users = Memory({"ada": tokens_of(*(f"i{i % 9} click" for i in range(30)))})
+    with serving(tmp_path, users, ServeSettings(user_state_mib=mib)) as client:
+        for _ in range(3):
+            client.get("/rank?user=ada&items=i1,i2")
+        values = dict(line.rsplit(" ", 1) for line in client.get("/metrics").text.splitlines() if "user_state" in line)
+    found = [float(values[f'hstu_user_states_total{{result="{result}"}}']) for result in ("hit", "extended", "miss")]
+    assert found == ([2, 0, 1] if mib else [0, 0, 0])
+    assert (float(values["hstu_user_state_bytes"]) > 0) == bool(mib)

@@ -1,0 +1,1 @@
+"""Users' histories as the encoder needs them: their rows, their states between requests, what follows them."""
