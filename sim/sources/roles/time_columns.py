@@ -11,7 +11,7 @@ from zoneinfo import available_timezones
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.roles.names import Certainty, Doubt, Role, best_of, plain_name
+from sim.sources.roles.names import Certainty, Doubt, Role, best_of, named_like, plain_name
 from sim.sources.rows.clocks import DAY_MS, HOURS, TIMES, belongs_to, clock_of, part_of, without_offsets
 from sim.sources.tables.cells import holds_lists, ids_of
 from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeSettings
@@ -198,7 +198,14 @@ def _likelier(times: _Times, found: Role, columns: Sequence[str]) -> tuple[Role,
         name for name in columns if times.holds(name) == "times" and times.are_plain(name) and times.are_recent(name)
     ]
     if not recent:
-        return found, []
+        alike = [name for name in columns if name != found.column and named_like("time", name)]
+        small = next((name for name in alike if times.holds(name) == "times"), None)
+        if small is None:
+            return found, []
+        said = (
+            f"Columns {found.column!r} and {small!r} hold small numbers: say by --time and --time-unit what they are."
+        )
+        return found, [Doubt("time", said)]
     better = best_of("time", recent)
     said = (
         f"Column {found.column!r}, read as times, lies in {times.year(found.column)}, and {recent[0]!r} in "

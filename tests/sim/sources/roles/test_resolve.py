@@ -199,6 +199,11 @@ def rows_of(head: str, *cells: str) -> str:
             "'time', read as times, lies in 1970, and 'created' in 2024.*created",
         ),
         ("ts,seen", ("1714521601", "{0} 10:00:00"), "Column 'ts' holds one time in all rows, and 'seen' .*--time seen"),
+        (
+            "date,time",
+            ("450{1:02}", "0.5"),
+            "Columns 'time' and 'date' hold small numbers: say by --time and --time-un",
+        ),
         ("date,seen", ("{0}", "{0} 10:00:00"), "Column 'date' holds days, and 'seen' the times of these.*--time seen"),
     ],
 )
