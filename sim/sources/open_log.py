@@ -19,6 +19,7 @@ from sim.sources.tables.table import Table, open_table
 
 _1990_MS: Final = 631_152_000_000
 _DAY_MS: Final = 86_400_000
+_NAMED: Final = 5
 _LITTLE: Final = 0.5  # share of the log's items below which the catalogue is probably another's
 
 
@@ -121,7 +122,7 @@ def _read(table: Table, settings: LogSettings, items: Items | None, first: Seque
     records, said = _records(items, settings, read.parts.first_ms, read.summary)
     of_items = fingerprint(*(f"{key}{value!r}" for key, value in records))
     tag = fingerprint(table.digest, of_items, settings.tag())
-    remarks = [*first, *read.remarks, *_of_span(read), *said]
+    remarks = [*first, *read.remarks, *_of_span(read), *_of_later(table, settings), *said]
     return RecordedLog(_short(table.name), tag, read.parts, records, read.read_as, read.summary, remarks)
 
 
@@ -135,6 +136,18 @@ def _of_span(read: ReadLog) -> list[str]:
     if last_ms > time.time() * 1000 + _DAY_MS:
         said.append(f"Its last time, {_day(last_ms)}, lies in the future: {mend}")
     return said
+
+
+def _of_later(table: Table, settings: LogSettings) -> list[str]:
+    """Return a sentence about columns that the first file lacks and that are not read; fields of JSON may differ."""
+    read = settings.columns(table.columns)
+    later = [name for name in table.later_columns if name not in read]
+    if not later or table.files[0].kind == "json":
+        return []
+    named = ", ".join(map(repr, later[:_NAMED])) + (" …" if len(later) > _NAMED else "")
+    return [
+        f"Columns that {table.files[0].name} lacks are not read: {named}, first in {table.later_columns[later[0]]}."
+    ]
 
 
 def _day(ts_ms: int) -> str:

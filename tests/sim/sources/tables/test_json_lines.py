@@ -113,6 +113,8 @@ def test_a_column_of_later_files_is_named_or_read(tmp_path: Path) -> None:
         open_log(log, {})
     with pytest.raises(SimError, match=r"a.csv has no column 'event'"):
         open_log(log, {"action": "event"})
+    (tmp_path / "b.csv").write_text(f"user_id,item_id,ts,zone\nu,i,{T},x\n")
+    assert f"Columns that {log[0]} lacks are not read: 'zone', first in {log[1]}." in open_log(log, {}).remarks
 
 
 def test_an_object_is_no_id(tmp_path: Path) -> None:
