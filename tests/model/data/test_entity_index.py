@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from model.data.catalogue import ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex
@@ -93,6 +93,7 @@ def test_a_withdrawn_item_is_no_candidate_until_it_comes_back(withdrawals: list[
 LIMITS = [Limits(3), Limits(2, max_rows=4), Limits(ttl_ms=2 * REQUEST_MS), Limits(1, 2 * REQUEST_MS, 4, "both")]
 
 
+@settings(max_examples=50)
 @given(st.sampled_from(LIMITS), st.lists(streams(3), min_size=1, max_size=2))
 def test_every_item_has_its_text_though_it_came_before_the_row(limits: Limits, logs: list[list[Example]]) -> None:
     """A text travels once: items are admitted later, or die and come back without it, also after a restart."""
