@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room
 from model.arrays.jit import compiled
 from model.baselines.back_off import PairBackOff
 from model.counting.histories import latest
@@ -43,7 +43,7 @@ class CoOccurrence(PairBackOff):
     def _score(self, questions: Questions) -> tuple[NDArray[np.float64], Exceptions]:
         """Return popularity, and 2 + the sum of cosines of the items that went together with the last ones."""
         self._pairs.grow(len(questions.born_ms))
-        self._totals = with_room(self._totals, len(questions.born_ms))
+        have_room(vars(self), len(questions.born_ms), "_totals")
         odd = self._pairs.clock.origin & 1  # roots are taken of sums at an even origin: their bits do not depend on it
         total_V = np.ldexp(self._totals[: len(questions.born_ms)], odd)
         inverse_V = np.divide(1.0, np.sqrt(total_V), out=np.zeros_like(total_V), where=total_V > 0)
@@ -65,7 +65,7 @@ class CoOccurrence(PairBackOff):
         rows_n, columns_n, ts_ms_n = both.ravel(), both[:, ::-1].ravel(), np.repeat(ts_ms_n, 2)
         origin = self._pairs.clock.origin
         self._pairs.add(rows_n, columns_n, ts_ms_n)
-        self._totals = with_room(self._totals, 1 + int(rows_n.max(initial=-1)))
+        have_room(vars(self), 1 + int(rows_n.max(initial=-1)), "_totals")
         if self._pairs.clock.origin != origin:
             self._totals = np.ldexp(self._totals, origin - self._pairs.clock.origin)
         np.add.at(self._totals, rows_n, self._pairs.clock.weights(ts_ms_n))

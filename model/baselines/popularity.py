@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room
 from model.baselines.base import Baseline, among_candidates
 from model.counting.decay import DecayClock
 from model.counting.rank_counts import higher_and_equal
@@ -44,7 +44,7 @@ class Popularity(Baseline):
 
     def grow(self, rows: int) -> None:
         """Have at least `rows` rows; new ones count 0."""
-        self._sums = with_room(self._sums, rows)
+        have_room(vars(self), rows, "_sums")
         self._len = max(self._len, rows)
 
     def scores(self, questions: Questions) -> NDArray[np.float64]:

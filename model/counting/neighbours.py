@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room
 from model.arrays.jit import compiled
 
 SLOTS: Final = 1 << 14
@@ -75,7 +75,11 @@ class Neighbours:
     def grow(self, rows: int) -> None:
         """Have at least `rows` items; nobody has the new ones."""
         self._len = max(self._len, rows)
-        self.histories = self.histories._replace(latest=with_room(self.histories.latest, rows))
+        if rows > len(self.histories.latest):
+            parts = self.histories._asdict()
+            del self.histories
+            have_room(parts, rows, "latest")
+            self.histories = Histories(**parts)
 
     def memory(self) -> Memory:
         """Return memory for `nearest`."""

@@ -1,9 +1,9 @@
 """Decayed counts of ordered pairs of items, sparse: for each row the columns it was counted with, and how often.
 
-n = pairs in their order. A row's columns lie side by side, ascending, in a stretch of two flat arrays that is moved to
-one twice as large when it is full. A row holds at most LIMIT columns: a full row drops those that have the smallest
-counts (of equal ones the older items) down to half of LIMIT, so that memory and the time to read a row are bounded,
-whatever the vocabulary.
+n = pairs in their order. A row's columns lie side by side, ascending, in a stretch of two flat arrays. A stretch that
+is full moves to their end, to one twice as large; what stretches have left behind is not used again, and at most twice
+what they take. A row holds at most LIMIT columns: a full row drops those that have the smallest counts (of equal ones
+the older items) down to half of LIMIT, so that memory and the time to read a row are bounded, whatever the vocabulary.
 Frequent and recent pairs stay; a pair that comes back after it was dropped starts from 0.
 
 The counts depend on the pairs in their order, and not on how they were split into calls. The loops are compiled
@@ -16,14 +16,13 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room
 from model.arrays.jit import compiled
 from model.arrays.ranges import ranges
 from model.counting.decay import DecayClock
 
 LIMIT: Final = 256  # columns of a row
 _FIRST: Final = 4  # columns of a row's first stretch
-_SPARE: Final = 1 << 18  # places beyond those asked for, so that stretches, and all rows with them, seldom move
 
 Array = NDArray[Any]
 
@@ -60,9 +59,7 @@ class PairCounts:
 
     def grow(self, rows: int) -> None:
         """Have at least `rows` rows; new ones are empty."""
-        self._starts, self._lengths, self.rooms = (
-            with_room(array, rows) for array in (self._starts, self._lengths, self.rooms)
-        )
+        have_room(vars(self), rows, "_starts", "_lengths", "rooms")
         self._len = max(self._len, rows)
 
     def add(self, rows_n: NDArray[np.int64], columns_n: NDArray[np.int64], ts_ms_n: NDArray[np.int64]) -> None:
@@ -89,7 +86,8 @@ class PairCounts:
     def advance(self, newest_ms: int) -> int:
         """Move the clock's origin, if it has to; return the exponent of two by which the counts were scaled."""
         if step := self.clock.advance(newest_ms):
-            self._sums = np.ldexp(self._sums, step)
+            sums = self._sums[: self.used]
+            np.ldexp(sums, step, out=sums)
         return step
 
     @property
@@ -126,13 +124,8 @@ class PairCounts:
         return new
 
     def make_room(self, free: int = 0) -> None:
-        """Move all stretches into larger arrays, side by side, at least half free, with `free` places and some more."""
-        needed = int(self.rooms.sum())
-        size = needed + max(needed + 4 * self.limit, free + _SPARE if free else 0)
-        columns, sums = np.zeros(size, np.int32), np.zeros(size)
-        starts = np.cumsum(self.rooms) - self.rooms
-        _move(*self.columns, starts, columns, sums)
-        self._starts, self._columns, self._sums, self.used = starts, columns, sums, needed
+        """Have at least so many places that no stretch has taken, and enough for one more stretch."""
+        have_room(vars(self), self.used + max(free, self.limit), "_columns", "_sums")
 
 
 @compiled
@@ -207,12 +200,3 @@ def _forget(dead_V: Array, starts: Array, lengths: Array, columns: Array, sums: 
                 columns[at], sums[at] = columns[k], sums[k]
                 at += 1
         lengths[i] = at - starts[i]
-
-
-@compiled
-def _move(
-    starts: Array, lengths: Array, columns: Array, sums: Array, to: Array, to_columns: Array, to_sums: Array
-) -> None:
-    for i in range(len(starts)):
-        for k in range(lengths[i]):
-            to_columns[to[i] + k], to_sums[to[i] + k] = columns[starts[i] + k], sums[starts[i] + k]

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room
 from model.arrays.jit import compiled
 from model.data.catalogue import Features, Scalar
 from stream.example import id_key
@@ -119,12 +119,10 @@ class ItemFeatures:
 
     def grow(self, rows: int) -> None:
         """Have so many items, the new ones without values."""
-        if rows > len(self._rows):
-            before = len(self._rows)
-            self._rows, self._weights = with_room(self._rows, rows), with_room(self._weights, rows)
-            self._changed = with_room(self._changed, len(self._rows))
-            self._rows[before:] = -1
-        self._len = max(self._len, rows)
+        if rows > self._len:
+            have_room(vars(self), rows, "_rows", "_weights", "_changed")
+            self._rows[self._len : rows] = -1
+            self._len = rows
 
     def clear(self, rows: NDArray[np.int64]) -> None:
         """Take the values of items away."""

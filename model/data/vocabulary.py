@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.arrays.digest import Hasher, digest_arrays
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room
 from model.arrays.texts import Texts
 from model.errors import ModelError
 from model.keys.key_table import KeyTable
@@ -149,10 +149,7 @@ class Vocabulary:
         self._free, self._live = self._free[len(rows) :], None
         self._keep_lent(rows)
         self._len = max(len(self), int(rows[-1]) + 1)
-        self._keys = with_room(self._keys, len(self))
-        self._born_ms = with_room(self._born_ms, len(self))
-        self._withdrawn = with_room(self._withdrawn, len(self))
-        self._withdrawn_ms = with_room(self._withdrawn_ms, len(self))
+        have_room(vars(self), len(self), "_keys", "_born_ms", "_withdrawn", "_withdrawn_ms")
         self.texts.grow(len(self))
         self.without_text += len(rows)
         self._keys[row_L[row_L >= 0]] = keys_L[row_L >= 0]

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room, lengthen
 from model.arrays.state import prefixed, under
 from model.counting.pair_counts import LIMIT, PairCounts
 from model.data.event_time import DAY_MS
@@ -64,11 +64,12 @@ class Clicks:
         if rows <= self._len:
             return
         self._len = rows
-        self._views, self._acts = with_room(self._views, rows), with_room(self._acts, rows)
-        self._shown_totals, self._acted_totals = (
-            np.concatenate((totals[:-1], np.zeros(len(self._views) + 1 - len(totals)), totals[-1:]))
-            for totals in (self._shown_totals, self._acted_totals)
-        )
+        have_room(vars(self), rows, "_views", "_acts")
+        for name in ("_shown_totals", "_acted_totals"):
+            last, total = len(vars(self)[name]) - 1, vars(self)[name][-1]
+            lengthen(vars(self), len(self._views) + 1, name)
+            vars(self)[name][last] = 0.0
+            vars(self)[name][-1] = total
         for pairs in (self._shown, self._acted):
             pairs.grow(rows)
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room
 from model.arrays.state import prefixed, under
 from model.counting.decay import DecayClock
 from model.counting.neighbours import Neighbours
@@ -64,10 +64,7 @@ class Counters:
     def grow(self, rows: int) -> None:
         """Have at least `rows` rows; new ones count 0."""
         self._len = max(self._len, rows)
-        self._sums, self.features = with_room(self._sums, rows), with_room(self.features, rows)
-        self._together_totals = with_room(self._together_totals, rows)
-        self._together_roots = with_room(self._together_roots, rows)
-        self._following_totals = with_room(self._following_totals, rows)
+        have_room(vars(self), rows, "_sums", "features", "_together_totals", "_together_roots", "_following_totals")
         self._together.grow(rows)
         self._following.grow(rows)
         self.neighbours.grow(rows)

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room
 from model.arrays.state import prefixed, under
 from model.config import Evict
 from model.keys.admission import Admission
@@ -178,7 +178,8 @@ class Lives:
             rows: Number of rows of the vocabulary.
             count: Whether occurrences are counted.
         """
-        self._last_ms, self._seen, self._len = with_room(self._last_ms, rows), with_room(self._seen, rows), rows
+        have_room(vars(self), rows, "_last_ms", "_seen")
+        self._len = rows
         known_L = row_L >= 0
         np.maximum.at(self._last_ms, row_L[known_L], ts_ms_L[known_L])
         if count:

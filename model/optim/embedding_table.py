@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from model.arrays.digest import Hasher, digest_arrays
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room
+from model.arrays.growable_tensors import lengthen_tensors
 from model.distributed.ranks import ALONE, Ranks
 from model.errors import ModelError
 from model.optim.adamw import BETAS, EPS
@@ -100,18 +101,11 @@ class EmbeddingTable:
         A CPU gives the memory of a row when it comes into use, as the system does with pages that nothing has written.
 
         Raises:
-            RuntimeError: There is not so much; nothing has changed.
+            MemoryError: There is not so much; the rows are what they were.
+            RuntimeError: The same on another device than a CPU.
         """
         capacity = max(self._capacity, -(-rows // BLOCK) * BLOCK)
-        own, drawn = self._ranks.own(capacity), self._ranks.own(-(-self._len // BLOCK) * BLOCK)
-
-        def roomier(part: Tensor) -> Tensor:
-            new = part.new_empty(own, *part.shape[1:])
-            new[:drawn] = part[:drawn]
-            return new
-
-        parts = (self.weight, self._mean, self._square, self._steps)
-        self.weight, self._mean, self._square, self._steps = map(roomier, parts)
+        lengthen_tensors(vars(self), self._ranks.own(capacity), "weight", "_mean", "_square", "_steps")
         self._capacity = capacity
 
     def _draw(self, block: int) -> NDArray[np.float32]:
@@ -135,8 +129,8 @@ class EmbeddingTable:
 
     def gather(self, rows_n: NDArray[np.int64]) -> GatheredRows:
         """Copy the distinct ones of these rows out of the table; row -1 is none."""
-        used = self._used = with_room(self._used, len(self) + 1)  # the last one stands for -1
-        place = self._place = with_room(self._place, len(self) + 1)
+        have_room(vars(self), len(self) + 1, "_used", "_place")  # the last one stands for -1
+        used, place = self._used, self._place
         used[rows_n] = True
         distinct = np.flatnonzero(used[: len(self)])
         used[rows_n] = False

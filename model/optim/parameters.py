@@ -76,7 +76,7 @@ class Parameters:
     def _reserve(self, rows: int, dim: int) -> None:
         try:
             self.items.reserve(rows)
-        except RuntimeError as error:
+        except (MemoryError, RuntimeError) as error:
             raise ModelError(
                 f"train.max_items = {rows:,} cannot be reserved on {self.device}: so many rows of {dim} numbers with "
                 f"both moments take {rows * (12 * dim + 8) / self.ranks.count / 1e9:,.0f} GB; set it lower, or take "

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.arrays.growable import with_room
+from model.arrays.growable import have_room
+from model.arrays.growable_tensors import lengthen_tensors
 from model.arrays.jit import compiled
 from model.data.item_features import ItemFeatures
 from model.distributed.ranks import ALONE, Ranks
@@ -56,12 +57,10 @@ class UnitVectors:
         self._table_row_V, self._len = table_row_V, max(self._len, self._ranks.own(items))
         if self._len > len(self._units):
             room = max(self._len, len(self._items.weight), 2 * len(self._units))
-            units = self._units.new_empty(room, self._units.shape[1])
-            units[: len(self._units)] = self._units
-            self._units = units
-        self._fresh = with_room(self._fresh, self._len)
-        self._item_moved = with_room(self._item_moved, len(self._items))
-        self._feature_moved = with_room(self._feature_moved, len(self._features))
+            lengthen_tensors(vars(self), room, "_units")
+        have_room(vars(self), self._len, "_fresh")
+        have_room(vars(self), len(self._items), "_item_moved")
+        have_room(vars(self), len(self._features), "_feature_moved")
 
     def moved(self, items: NDArray[np.int64], features: NDArray[np.int64]) -> None:
         """Note which rows of the tables have moved."""

@@ -60,6 +60,16 @@ def test_counts_have_the_same_bits_however_they_were_split_into_calls(every: Pai
         assert {j: math.ldexp(count, step) for j, count in row(whole, i).items()} == row(halves, i)
 
 
+@given(pairs_in_order, st.integers(0, 60), st.sampled_from([4, 8, 64]))
+def test_stretches_leave_little_behind(every: Pairs, split: int, limit: int) -> None:
+    """No more places than twice those of the stretches, a restart among the pairs or not."""
+    restored = PairCounts.from_state(after(every[:split], limit=limit).state())
+    rows, columns, ts_ms = np.array(every[split:], np.int64).reshape(-1, 3).T
+    restored.add(rows, columns, START_MS + ts_ms)
+    for pairs in (after(every, limit=limit), restored):
+        assert pairs.used <= 3 * pairs.rooms.sum()
+
+
 @given(pairs_in_order)
 def test_a_full_row_drops_its_smaller_half(every: Pairs) -> None:
     """What is left is what a dictionary keeps that drops the smallest, of equal ones those with the smaller number."""

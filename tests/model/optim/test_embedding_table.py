@@ -119,7 +119,7 @@ def test_room_for_later_rows_changes_none() -> None:
 def test_room_that_does_not_exist_changes_nothing() -> None:
     """The table goes on as before."""
     table, untouched = make(6), make(6)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(MemoryError):
         table.reserve(2**50)
     for each in (table, untouched):
         each.grow(2 * BLOCK)
