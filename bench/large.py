@@ -4,8 +4,10 @@ python bench/large.py --items 1000000. Default settings; all items are known, as
 Examples are short: one target each, of a history of --tokens, as where every event is its own example.
 
 The first table has CPU ms of a step of 8 examples: all of its targets tested, the default share, and none; in turns.
-The second has the wall time for which a step waits: to write in line, and to begin a writer beside the training, which
-copies no memory; then the memory that this process has, at most, and what the writer has for itself at its end.
+The second has the step in which all tables double: their memory moved by the kernel, and copied as it is elsewhere than
+on Linux. The third has the wall time for which a step waits: to write in line, and to begin a writer beside the
+training, which copies no memory; then the memory that this process has, at most, and what the writer has for itself at
+its end.
 """
 
 import argparse
@@ -16,13 +18,16 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 from movies import START_MS, film_keys, make_movies
 from report import clock_s, machine, save, spread, table
 
+from model.arrays import growable
 from model.config import ModelSettings, TrainSettings
 from model.learning.learner import Learner
+from model.optim.embedding_table import BLOCK
 from model.storage.background import Background
 from model.storage.checkpoint import Checkpoint, write_checkpoint
 from model.storage.snapshot import Manifest, write_snapshot
@@ -54,6 +59,26 @@ def steps_ms(learner: Learner, batches: list[Any], rounds: int) -> dict[str, lis
             if number:
                 ms[name].append(1000 * (clock_s() - start))
     return ms
+
+
+def growth(items: int, batches: list[Any]) -> list[tuple[object, ...]]:
+    """Return name, ms of a step before, of the one in which every table doubles, and of a step after, as CPU ms."""
+    rows = []
+    for name, in_place in (("copied", False), ("moved", True)):
+        with patch.object(growable, "_MAPS", growable._MAPS and in_place):
+            learner = known(items)
+            more = film_keys(-(-items // BLOCK) * BLOCK + 1)[items:]
+            each: list[float] = []
+            for number, batch in enumerate(batches):
+                start = clock_s()
+                if number == len(batches) // 2:
+                    learner.items.admit(more, np.full(len(more), START_MS))
+                learner.step(batch, test=False)
+                each.append(1000 * (clock_s() - start))
+        middle = len(batches) // 2
+        before, after = statistics.median(each[WARM:middle]), statistics.median(each[middle + 1 :])
+        rows.append((name, before, each[middle], after))
+    return rows
 
 
 def stalls(learner: Learner, folder: Path, batches: list[Any]) -> list[tuple[object, ...]]:
@@ -101,21 +126,23 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
-    learner = known(given.items)
     made = make_movies(8 * (3 * given.rounds + 100), films=given.items, burst=1, tokens=given.tokens)
     batches = [made[i : i + 8] for i in range(0, len(made), 8)]
+    grown = growth(given.items, batches[: 2 * WARM + 21])
+    learner = known(given.items)
     for batch in batches[:WARM]:
         learner.step(batch, test=False)
     batches, tested = batches[WARM:], 3 * (given.rounds + 1)
     ms = steps_ms(learner, batches[:tested], given.rounds)
     print(f"{machine()}; {time.strftime('%Y-%m-%d')}; {given.items:,} items")
     table(("a step with", "CPU ms min", "median", "max"), [(name, *spread(each).values()) for name, each in ms.items()])
+    table(("tables double,", "CPU ms of a step before", "of that step", "of one after"), grown)
     with tempfile.TemporaryDirectory(prefix="hstu-bench-") as folder:
         rows = stalls(learner, Path(folder), batches[tested:])
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     table(("", "in line, ms", "beside, ms", "written after s", "CPU ms a step", "writer's own MiB"), rows)
     print(f"peak of this process: {peak:,.0f} MiB")
-    figures = {"items": given.items, "ms": ms, "stalls": [list(row) for row in rows], "peak_mib": peak}
+    figures = {"items": given.items, "ms": ms, "growth": grown, "stalls": rows, "peak_mib": peak}
     save(f"large_{given.items}items", figures, given.save)
 
 

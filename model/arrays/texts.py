@@ -1,6 +1,8 @@
-"""Texts of rows: most are packed, and only what was set of late is a text of its own.
+"""Texts of rows, packed in one array of bytes: setting one costs the same however many there are.
 
-R = rows. As a list of a million texts, loading and writing take a second of Python, under its lock, and 60 MB.
+R = rows. A text that is set is written behind all others, and what it replaces is left there until half of the bytes
+are such; then all are packed anew. As a list of a million texts, loading and writing take a second of Python, under its
+lock, and 60 MB.
 """
 
 from collections.abc import Sequence
@@ -9,9 +11,11 @@ from typing import Final, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.growable import have_room
+from model.arrays.jit import compiled
 from model.errors import ModelError
 
-_FEW: Final = 1 << 12  # texts that are set and not packed
+_SLACK: Final = 1 << 20  # bytes of replaced texts that may always be left
 
 
 class Texts(Sequence[str]):
@@ -32,13 +36,18 @@ class Texts(Sequence[str]):
     """
 
     def __init__(self, joined: NDArray[np.uint8] | None = None, offsets: NDArray[np.int64] | None = None) -> None:
-        self._joined = np.empty(0, np.uint8) if joined is None else joined
-        self._offsets = np.zeros(1, np.int64) if offsets is None else offsets
-        whole = len(self._offsets) and self._offsets[0] == 0 and self._offsets[-1] == len(self._joined)
-        if not whole or (np.diff(self._offsets) < 0).any():
+        joined = np.empty(0, np.uint8) if joined is None else joined
+        offsets = np.zeros(1, np.int64) if offsets is None else offsets
+        whole = len(offsets) and offsets[0] == 0 and offsets[-1] == len(joined)
+        if not whole or (np.diff(offsets) < 0).any():
             raise ModelError("Offsets of texts do not divide their bytes: they are damaged; go back to an older one.")
-        self._len = len(self._offsets) - 1
-        self._set: dict[int, str] = {}
+        self._take(joined, offsets)
+
+    def _take(self, joined: NDArray[np.uint8], offsets: NDArray[np.int64]) -> None:
+        self._len = len(offsets) - 1
+        self._bytes, self._used = joined, len(joined)  # and room for more
+        self._live = self._used  # bytes of texts that are some row's
+        self._begins, self._ends = offsets[:-1].copy(), offsets[1:].copy()  # [R and room for more] in the bytes
 
     def __len__(self) -> int:
         return self._len
@@ -53,39 +62,45 @@ class Texts(Sequence[str]):
             return [self[each] for each in range(*row.indices(len(self)))]
         if not 0 <= row < self._len:
             raise IndexError(f"row {row} of {self._len}")
-        if (text := self._set.get(row)) is not None:
-            return text
-        if row >= len(self._offsets) - 1:
-            return ""
-        return self._joined[self._offsets[row] : self._offsets[row + 1]].tobytes().decode()
+        return self._bytes[self._begins[row] : self._ends[row]].tobytes().decode()
 
     def __setitem__(self, row: int, text: str) -> None:
-        """Set the text of a row; where more were set than are packed, pack all."""
-        self._set[row] = text
-        if len(self._set) > max(_FEW, len(self._offsets)):
-            self._joined, self._offsets = self.packed()
-            self._set.clear()
+        """Set the text of a row."""
+        data = np.frombuffer(text.encode(), np.uint8)
+        begin, end = self._used, self._used + len(data)
+        have_room(vars(self), end, "_bytes")
+        self._bytes[begin:end] = data
+        self._live += len(data) - int(self._ends[row] - self._begins[row])
+        self._begins[row], self._ends[row], self._used = begin, end, end
+        if self._used > 2 * self._live + _SLACK:
+            self._take(*self.packed())
 
     def grow(self, rows: int) -> None:
         """Have at least so many rows."""
+        have_room(vars(self), rows, "_begins", "_ends")
         self._len = max(self._len, rows)
 
     def packed(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """Return all texts as this class takes them; the arrays that it has got where nothing was set since."""
-        if not self._set and self._len == len(self._offsets) - 1:
-            return self._joined, self._offsets
-        rows, last = np.array(sorted(self._set), np.int64), len(self._offsets) - 1
-        texts = [self._set[row].encode() for row in rows.tolist()]
-        lengths = np.zeros(self._len, np.int64)
-        lengths[:last] = np.diff(self._offsets)
-        lengths[rows] = [len(text) for text in texts]
-        parts: list[bytes | memoryview] = []
-        packed, at = memoryview(self._joined), 0  # type: ignore[arg-type]
-        begins, ends = (self._offsets[np.minimum(each, last)].tolist() for each in (rows, rows + 1))
-        for text, begin, end in zip(texts, begins, ends, strict=True):
-            if begin > at:
-                parts.append(packed[at:begin])
-            parts.append(text)
-            at = end
-        joined = np.frombuffer(bytearray().join([*parts, packed[at:]]), np.uint8)
-        return joined, np.concatenate(([0], np.cumsum(lengths)))
+        """Return all texts as this class takes them."""
+        begins, ends = self._begins[: self._len], self._ends[: self._len]
+        offsets = np.zeros(self._len + 1, np.int64)
+        np.cumsum(ends - begins, out=offsets[1:])
+        joined = np.empty(self._live, np.uint8)
+        _gather(self._bytes, begins, ends, joined)
+        return joined, offsets
+
+
+@compiled
+def _gather(
+    every: NDArray[np.uint8], begins: NDArray[np.int64], ends: NDArray[np.int64], joined: NDArray[np.uint8]
+) -> None:
+    """Write the texts one after the other; those that lie so already are moved together."""
+    row = at = 0
+    while row < len(begins):
+        begin, end = begins[row], ends[row]
+        row += 1
+        while row < len(begins) and begins[row] == end:
+            end = ends[row]
+            row += 1
+        joined[at : at + end - begin] = every[begin:end]
+        at += end - begin

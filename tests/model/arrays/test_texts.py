@@ -2,7 +2,7 @@ import doctest
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 import model.arrays.texts
 from model.arrays.byte_strings import pack
@@ -13,18 +13,22 @@ texts = st.sampled_from(["", "a", "bc", "ø€𝄞"])
 
 
 @given(
-    st.lists(texts, max_size=6), st.integers(0, 9), st.dictionaries(st.integers(0, 5), texts), st.sampled_from([1, 99])
+    st.lists(texts, max_size=6),
+    st.lists(st.tuples(st.integers(0, 9), texts), max_size=20),
+    st.sampled_from([0, 99]),
 )
-def test_texts_are_those_of_a_list(first: list[str], rows: int, later: dict[int, str], few: int) -> None:
-    """What was loaded, what was set, packed meanwhile or not, and rows without; they are packed as a list is."""
+@settings(deadline=None)  # the first one compiles
+def test_texts_are_those_of_a_list(first: list[str], later: list[tuple[int, str]], slack: int) -> None:
+    """What was loaded, what was set, again and again, and rows without; they are packed as a list is."""
     handed = pack([text.encode() for text in first])
     before, loaded, listed = [part.tolist() for part in handed], Texts(*handed), list(first)
-    loaded.grow(rows)
-    listed += [""] * (rows - len(listed))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model.arrays.texts, "_FEW", few)
-        for row in later.keys() & set(range(len(listed))):
-            loaded[row] = listed[row] = later[row]
+        patch.setattr(model.arrays.texts, "_SLACK", slack)
+        for row, text in later:
+            loaded.grow(row + 1)
+            listed += [""] * (row + 1 - len(listed))
+            loaded[row] = listed[row] = text
+            assert loaded._used <= 2 * sum(len(each.encode()) for each in listed) + slack
     assert list(loaded) == listed
     assert loaded[1:4] == listed[1:4]
     for own, wanted in zip(loaded.packed(), pack([text.encode() for text in listed]), strict=True):
