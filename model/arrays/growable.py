@@ -44,7 +44,7 @@ def lengthen(parts: MutableMapping[str, Any], rows: int, *names: str) -> None:
 
     Args:
         parts: Arrays by name, such as the attributes of an object (`vars(self)`). These must be the only references to
-            arrays that are to grow without a copy.
+            arrays that are to grow without a copy. No other thread may look them up meanwhile.
         rows: The number of rows.
         names: Of the arrays.
 
