@@ -85,7 +85,7 @@ def test_a_process_that_is_stopped_while_it_compiles_blocks_no_other(
         states.append(compiling())
         return signature
 
-    compile_once = _once_a_machine(compile_, FileLock(tmp_path / "one.lock"))
+    compile_once = _once_a_machine(compile_, tmp_path / "one.lock")
     with held:
         assert [compile_once("f8"), compile_once("i8")] == ["f8", "i8"]
     assert (states, compiling()) == ([True, True], False)
