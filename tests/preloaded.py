@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 _FORWARDED = (signal.SIGTERM, signal.SIGINT)
@@ -32,10 +33,8 @@ def preloaded(path: Path) -> Iterator[None]:
 
 
 def _serve(path: str) -> None:
-    import model.serving.http.server
-    import model.trainer.kafka
-    import sim.compare.command
-    import sim.main  # noqa: F401
+    for module in ("model.serving.http.server", "model.trainer.kafka", "sim.compare.command", "sim.main"):
+        import_module(module)
 
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     with socket.socket(socket.AF_UNIX) as listener:
@@ -47,7 +46,8 @@ def _serve(path: str) -> None:
             with caller:
                 if os.fork() == 0:
                     listener.close()
-                    return _follow(caller)
+                    _follow(caller)
+                    return
 
 
 def _follow(caller: socket.socket) -> None:
@@ -57,7 +57,8 @@ def _follow(caller: socket.socket) -> None:
     child = os.fork()
     if child == 0:
         caller.close()
-        return _run(**json.loads(asked), files=files)
+        _run(**json.loads(asked), files=files)
+        return
     ended = os.pidfd_open(child)
     while ended not in select.select([caller, ended], [], [])[0]:
         number = caller.recv(1)

@@ -41,7 +41,7 @@ def left_behind(parent: Path) -> list[list[str]]:
 @pytest.mark.broker
 def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
     """The metrics of trainers and baselines, ten titles, a dashboard until Ctrl-C; one directory, to be queried."""
-    process = started(tmp_path, "--limit", "4000", "--stay")
+    process = started(tmp_path, "--limit", "1000", "--stay")
     assert process.stdout is not None
     output = ""
     while "stays up until Ctrl-C" not in output:
@@ -81,13 +81,13 @@ def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
     [
         pytest.param("Everything is written", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("Kafka is ready", signal.SIGINT, marks=pytest.mark.slow),
-        ("MovieLens is replayed", signal.SIGTERM),
+        pytest.param("MovieLens is replayed", signal.SIGTERM, marks=pytest.mark.slow),
         (" worker ", signal.SIGINT),
     ],
 )
 def test_ctrl_c_is_clean_at_any_moment(moment: str, how: signal.Signals, tmp_path: Path) -> None:
     """Exit 130 without a traceback, no process left, the directory named."""
-    process = started(tmp_path)
+    process = started(tmp_path, "--limit", "1000")
     assert process.stdout is not None
     seen = ""
     while moment not in seen:
