@@ -81,8 +81,8 @@ def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
     [
         pytest.param("Everything is written", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("Kafka is ready", signal.SIGINT, marks=pytest.mark.slow),
-        pytest.param("MovieLens is replayed", signal.SIGTERM, marks=pytest.mark.slow),
-        (" worker ", signal.SIGINT),
+        ("MovieLens is replayed", signal.SIGTERM),
+        pytest.param(" worker ", signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
 def test_ctrl_c_is_clean_at_any_moment(moment: str, how: signal.Signals, tmp_path: Path) -> None:

@@ -29,18 +29,10 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 
 
 @needs_triton
-@pytest.mark.parametrize(
-    ("marks", "files"),
-    [
-        ("gpu and not slow", [HERE / "test_launch.py"]),
-        ("gpu and not slow", [HERE, f"--ignore={HERE / 'test_launch.py'}"]),
-        pytest.param("gpu and slow", [HERE], marks=pytest.mark.slow),
-    ],
-)
-def test_the_kernels_pass_their_tests_interpreted(marks: str, files: list[Path | str]) -> None:
-    """All tests marked gpu, in processes in which Triton interprets its kernels."""
-    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", marks]
-    command += map(str, files)
+@pytest.mark.parametrize("marks", ["gpu and not slow", pytest.param("gpu and slow", marks=pytest.mark.slow)])
+def test_the_kernels_pass_their_tests_interpreted(marks: str) -> None:
+    """All tests marked gpu, in a process in which Triton interprets its kernels."""
+    command = [sys.executable, "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "-m", marks, str(HERE)]
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False, **QUIETLY)
     assert done.returncode == 0, done.stdout
