@@ -49,22 +49,6 @@ def test_the_kernels_compile_for_an_h100() -> None:
     assert done.stdout.count("wgmma") == 8, done.stdout  # four kernels, without a window and with one
 
 
-def test_a_cpu_imports_no_triton() -> None:
-    """An encoder that trains on the CPU imports neither Triton nor our modules that import it."""
-    code = """
-import sys, torch
-from model.config import ModelSettings
-from model.network.encoders.hstu import Encoder
-model = Encoder(ModelSettings(), dtype=torch.float32, generator=torch.Generator())
-model(torch.ones(3, 64), torch.tensor([0, 3]), torch.arange(3)).sum().backward()
-late = {f"model.attention.triton.{name}" for name in ("launch", "gate", "forward", "backward", "tile_ops")}
-assert not (late | {"triton"}) & sys.modules.keys()
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, check=False, **QUIETLY)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Kernels that have not been checked yet, on a device that could have some."""
