@@ -16,9 +16,9 @@ from filelock import FileLock
 from tests.kafka import KafkaForTests, kafka_for_tests
 
 # Compiling and neighbours take their time. A change is judged by the same examples whenever it is tested, and
-# `make test-all` draws new ones (--hypothesis-profile=explore).
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
-hypothesis.settings.register_profile("explore", deadline=None)
+# `make test-all` draws new ones, twice as many (--hypothesis-profile=explore).
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=100)
 hypothesis.settings.load_profile("same")
 
 _used = pytest.StashKey[str]()

@@ -13,6 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from tests.hstu import hstu
+
 
 def started(parent: Path, *arguments: str) -> subprocess.Popen[str]:
     """Start the demo as a shell would, in its own process group."""
@@ -71,8 +73,7 @@ def test_it_answers_and_leaves_no_process(tmp_path: Path) -> None:
     assert left_behind(tmp_path) == []
     query = re.search(rf"hstu (--config .* query topk --user {shown[1]})", output)
     assert query
-    command = [sys.executable, "-m", "sim.main", *query[1].split()]
-    assert "\n10\t" in subprocess.run(command, text=True, capture_output=True, check=True).stdout
+    assert "\n10\t" in hstu(*query[1].split()).stdout
 
 
 @pytest.mark.broker
