@@ -1,6 +1,7 @@
 """Fixtures for all tests: one real Kafka for the whole run, started when the first test asks for it."""
 
 import fcntl
+import gc
 import os
 import uuid
 from collections.abc import Iterator
@@ -87,6 +88,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if on_gpu and not _kernels_can_run():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="there is no CUDA device here"))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported to itself: it stays, and each collection of garbage would look at all of it."""
+    gc.freeze()
 
 
 def _kernels_can_run() -> bool:
