@@ -96,6 +96,19 @@ def test_a_process_that_is_stopped_while_it_compiles_blocks_no_other(
         pass
 
 
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_compiles_what_its_parent_has_declared(tmp_path: Path) -> None:
+    """A lock that was made before the fork would be refused."""
+    compile_once, failed = _once_a_machine(lambda signature: signature, tmp_path / "one.lock"), 1
+    child = os.fork()
+    if child == 0:
+        try:
+            failed = int(compile_once("f8") != "f8")
+        finally:
+            os._exit(failed)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
 def _package(folder: Path) -> None:
     folder.mkdir()
     code = "from model.arrays.jit import compiled\n@compiled\ndef twice(x):\n    return 2 * x\n"

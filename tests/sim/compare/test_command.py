@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.sim.compare.commands import compare, run
+from tests.sim.compare.commands import WORLD, compare, run
 
 
 def test_a_comparison_from_file_to_report(tmp_path: Path) -> None:
@@ -142,6 +142,7 @@ def test_a_log_that_proves_nothing_gets_no_recommendation(tmp_path: Path) -> Non
 @pytest.mark.slow
 def test_every_variant_is_in_the_tables(tmp_path: Path) -> None:
     """Of each contestant, in the order of HR@10; the best says of how many."""
+    (tmp_path / "small.toml").write_text(WORLD)
     chosen = ("--scenario", str(tmp_path / "small.toml"), "--contestant", "popularity", "--events", "600")
     varied = ("--vary", "popularity_half_life_d=0.01,7,30", "--jobs", "1", "--out", str(tmp_path / "out"))
     done = compare(*chosen, *varied)
