@@ -17,7 +17,7 @@ from stream.backup.partition_backups import PartitionBackups, Saved
 from stream.backup.place import Place
 from stream.backup.restore import describe, open_newest, restore
 from stream.config import StreamSettings
-from stream.errors import HstuError, StoreBusyError, StoreError
+from stream.errors import HstuError, StoreBusyError, StoreDamagedError, StoreError
 from stream.store.rocksdb import RocksStore, open_store, partition_path
 from stream.store.standby import unmark_standby
 
@@ -59,6 +59,7 @@ class WorkerStores:
         self._opening: dict[int, asyncio.Task[RocksStore]] = {}
         self._backups: dict[int, PartitionBackups] = {}
         self._failed: dict[int, tuple[float, StoreBusyError]] = {}  # until when not to try again, and why
+        self._damaged: dict[int, StoreDamagedError] = {}  # opened, and found damaged when it was read
         self._made_s: dict[int, float] = {}
         self._root = Place(settings.backup_url, self._stopped.is_set) if settings.backup_url else None
 
@@ -95,10 +96,21 @@ class WorkerStores:
             self._failed[number] = time.monotonic() + _AGAIN_S, why
             raise why from None
 
+    def replace(self, number: int, damage: StoreDamagedError) -> StoreBusyError:
+        """Let the next `open` replace a store that was found damaged, and closed, by a backup; return what to raise.
+
+        Raises:
+            StoreDamagedError: Stores are not backed up.
+        """
+        if self._root is None:
+            raise damage
+        self._damaged[number] = damage
+        return StoreBusyError(f"{damage} It is to be restored from {self._root.url}.")
+
     def _open_newest(self, number: int, path: Path) -> RocksStore:
         assert self._root is not None
         backups = self._backups_of(self._root, number)
-        store = open_newest(path, backups)
+        store = open_newest(path, backups, self._damaged.pop(number, None))
         self._backups[number] = backups
         self._made_s[number] = time.monotonic() - _age_s(backups)
         return store

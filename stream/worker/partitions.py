@@ -20,7 +20,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.config import StreamSettings
-from stream.errors import BrokerError
+from stream.errors import BrokerError, StoreDamagedError
 from stream.join.partition import Partition
 from stream.kafka.reasons import reason
 from stream.schema.topics import EXAMPLES, SourceTopic
@@ -135,7 +135,7 @@ class AssignedPartitions:
 
         Raises:
             BrokerError: The topic has got more partitions.
-            StoreBusyError: Another worker keeps the store open, or it is being restored.
+            StoreBusyError: Another worker keeps the store open, or it is being restored, or has to be.
             StoreError: The store cannot be used.
         """
         if partition >= self._settings.partitions:
@@ -143,7 +143,11 @@ class AssignedPartitions:
         async with self._opening:
             if partition not in self._assigned:
                 store = await self.stores.open(partition)
-                self._begin(await asyncio.to_thread(self._core, store, partition), store)
+                try:
+                    core = await asyncio.to_thread(self._core, store, partition)
+                except StoreDamagedError as damage:
+                    raise self.stores.replace(partition, damage) from None
+                self._begin(core, store)
         core = self._assigned[partition].partition
         offset = core.next_offsets[self._sources[topic]]
         return None if core.fresh and not offset else offset
