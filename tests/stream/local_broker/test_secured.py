@@ -5,7 +5,8 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from stream.kafka.permissions import check_permissions
 from stream.kafka.topics import create_topics, list_topics, verify_topics
 from stream.local_broker.node import Broker
 from stream.local_broker.secured import Security, add_user
+from stream.peers import owners
 from tests.secured import grant
 
 pytestmark = pytest.mark.broker
@@ -126,6 +128,31 @@ def test_missing_acls_are_all_named(node: Broker) -> None:
     grant(node.kafka, "bob", "topic", "exam", "WRITE", prefixed=True)
     check_permissions(bob, **needed)
     verify_topics(bob, SETTINGS, ["actions", "examples"])
+
+
+def test_whose_owners_kafka_hides_is_warned_once(
+    node: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the group, then of the topic, whose offsets Kafka leaves out without a word; not once they are granted."""
+    monkeypatch.setattr(owners, "_LOOK_S", 0.1)
+    add_user(node.security.as_itself(node.bootstrap, node.data_dir), "eve", "pw")
+    followed = owners.Owners(with_keys(node.kafka, sasl_username="eve", sasl_password="pw"), SETTINGS, "hstu-workers")
+    _until(lambda: "this user may not read as the consumer group" in followed.problem)
+    grant(node.kafka, "eve", "group", "hstu-workers", "DESCRIBE")
+    _until(lambda: "may not do that with the topic actions" in followed.problem)
+    grant(node.kafka, "eve", "topic", "actions", "DESCRIBE")
+    _until(lambda: not followed.problem)
+    followed.close()
+    warned = [record.getMessage() for record in caplog.records if "ACL" in record.getMessage()]
+    assert len(warned) == 2, warned
+    assert all(text.startswith("Which worker of hstu-workers has which partition cannot be read: ") for text in warned)
+
+
+def _until(done: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
 
 
 def test_secrets_are_in_files_of_the_owner_alone(node: Broker) -> None:
