@@ -1,5 +1,6 @@
 """`hstu inspect LOG`: its columns and what they are, what a replay would make of it, and the line that replays it."""
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from sim.config import Settings
 from sim.errors import SimError
 from sim.inspect.lacking import missing_roles, what_to_name
 from sim.replay.open_source import remarks
-from sim.sources.open_log import open_files, open_resolved
+from sim.sources.open_log import open_files, open_resolved, refuse_unseen
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
@@ -24,6 +25,8 @@ from sim.sources.tables.table import Table
 
 _EXAMPLES: Final = 3
 _LONGEST: Final = 40
+_OF_ORDERS: Final = r"order|qty|quantity|amount|invoice|receipt|basket|transaction|(^|_)(line|units?|price|total)(_|$)"
+"""Names of columns of what is bought, where two equal rows may be two units."""
 
 
 def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], flags: Mapping[str, Any]) -> bool:
@@ -50,6 +53,8 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     console.print(_columns(sample, guessed, resolved.flags))
     if resolved.said:
         console.print(resolved.said, markup=False)
+    for doubt in resolved.doubts:
+        console.print(doubt.said, markup=False)
     wanted = resolved.flags
     if not any(role in wanted for role in ROLES):
         wanted = guessed.flags | given
@@ -58,9 +63,9 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     if missing := missing_roles(table, wanted):
         console.print(what_to_name(table, sample, missing, guessed, given.get("time_format")), markup=False)
         return False
-    sure = any(role in resolved.flags for role in ROLES) and not likely
+    sure = any(role in resolved.flags for role in ROLES) and not likely and not resolved.doubts
     twice = "drop_duplicates" not in given and _mostly_twice(sample)
-    return _print_replay(console, log, table, wanted, load({}), sure=sure, twice=twice)
+    return _print_replay(console, log, table, wanted, given, load({}), sure=sure, twice=twice)
 
 
 def _print_replay(
@@ -68,6 +73,7 @@ def _print_replay(
     log: Sequence[str],
     table: Table,
     wanted: Mapping[str, Any],
+    given: Mapping[str, Any],
     settings: Settings,
     *,
     sure: bool,
@@ -80,6 +86,7 @@ def _print_replay(
         log: Its files.
         table: The log.
         wanted: The flags.
+        given: Those of them that were given.
         settings: Those of the program.
         sure: Whether the flags need no look.
         twice: Whether many rows are there twice, in all their columns.
@@ -87,6 +94,7 @@ def _print_replay(
     flags = dict(wanted)
     try:
         source = _opened(table, flags)
+        refuse_unseen(table, given, source)
         if twice and not source.summary.whole_hours and source.summary.duplicates:
             flags["drop_duplicates"] = True
             source = _opened(table, flags)
@@ -101,14 +109,16 @@ def _print_replay(
         flags["skip_bad"] = bad
     if summary.ties_in_id_order and "shuffle_ties" not in flags:
         flags["shuffle_ties"] = 1
-    if not sure:
+    if not sure or bad * 2 > summary.read:
         console.print("The roles are not all sure: look at them, and correct the line below.")
     console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}", markup=False)
     return True
 
 
 def _mostly_twice(sample: pl.DataFrame) -> bool:
-    """Return whether more than a quarter of the first rows equal another in every column of the file."""
+    """Return whether more than a quarter of the first rows equal another in all columns, and are no units of orders."""
+    if any(re.search(_OF_ORDERS, name.lower()) for name in sample.columns):
+        return False
     return (len(sample) - sample.hash_rows().n_unique()) * 4 > len(sample)
 
 

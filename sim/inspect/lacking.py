@@ -6,7 +6,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from sim.sources.roles.guess import Guess, named_like
+from sim.sources.roles.guess import Guess
+from sim.sources.roles.names import named_like
 from sim.sources.roles.resolve import DEFAULTS, written
 from sim.sources.tables.cells import holds_lists
 from sim.sources.tables.table import Table

@@ -1,5 +1,6 @@
 """The columns of a recorded log, and what its rows become."""
 
+from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
@@ -117,6 +118,18 @@ class LogSettings:
             if flag not in rows.columns and names:
                 rows = rows.with_columns(pl.coalesce(_present(rows[name]) for name in names).alias(flag))
         return rows
+
+    def later_values(self, rows: pl.DataFrame) -> Counter[str]:
+        """Return how many rows have their id in another column than the first that a flag names, by that column."""
+        counts = Counter[str]()
+        for flag in (self.user, self.item):
+            names = [name for name in alternatives(flag, ()) if name in rows.columns]
+            open_ = pl.repeat(True, len(rows), eager=True)
+            for number, name in enumerate(names if len(names) > 1 else ()):
+                there = open_ & _present(rows[name]).is_not_null()
+                counts[name] += int(there.sum()) if number else 0
+                open_ &= ~there
+        return counts
 
     def tag(self) -> str:
         """Return a text that is equal only for settings that make equal events."""

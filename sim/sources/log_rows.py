@@ -14,6 +14,7 @@ Each row of a file is shown or acted on, or else counted: by what is wrong with 
 exploded list.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from shlex import quote
@@ -24,6 +25,7 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
 from sim.sources.rows.actions import NO_LABEL, ActionReader
+from sim.sources.rows.padding import Padding
 from sim.sources.rows.slates import SHOWS, SlateReader, as_rows, is_slate
 from sim.sources.rows.times import RowTimes
 from sim.sources.tables.bad_rows import BadRows
@@ -63,6 +65,10 @@ class LogRows:
         """Rows so far without an item in an exploded list."""
         self.file: AnyFile
         """The file of the rows that were yielded last."""
+        self.later = Counter[str]()
+        """Rows so far by the column of their id, where it is not the first that a flag names."""
+        self.empty: set[str]
+        """Columns in which no row so far has a value."""
         self._kept = 0
         self._seen_shown = False
         first, rows = list[tuple[AnyFile, Batch]](), 0
@@ -78,6 +84,7 @@ class LogRows:
                 bad.add(file, batch.bad)
             bad.finish(bad.counts.total())
             raise SimError(f"{owner} has no rows; there is nothing to replay.")
+        self.empty = {name for name in frames[0].columns if name != ROW}
         self._prepare(frames)
 
     def _prepare(self, frames: list[pl.DataFrame]) -> None:
@@ -109,12 +116,19 @@ class LogRows:
         """Whether items were shown so far, together or alone, so that rows are grouped by request."""
         return self._settings.request is not None or self._slates is not None or self._seen_shown
 
+    @property
+    def padding(self) -> dict[str, Padding]:
+        """What fills up the lists of slates, by column."""
+        return self._slates.padding if self._slates else {}
+
     def __iter__(self) -> Iterator[pl.DataFrame]:
         for file, batch in self._batches:
             self.file = file
             self._bad.add(file, batch.bad)
             self.read += len(batch.frame) + sum(bad.rows for bad in batch.bad)
             if len(batch.frame):
+                self.empty -= {name for name in self.empty if batch.frame[name].null_count() < len(batch.frame)}
+                self.later += self._settings.later_values(batch.frame)
                 rows = self._rows(file, batch.frame)
                 self._kept += len(rows)
                 if len(rows):

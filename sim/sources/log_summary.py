@@ -38,6 +38,8 @@ class LogSummary:
     bad_items: int = 0
     """Bad rows of the catalogue."""
     without_item: int = 0
+    empty: frozenset[str] = frozenset()
+    """Columns in which no row has a value."""
     users: int = 0
     actions: Counter[str] = field(default_factory=Counter)
     duplicates: int = 0
@@ -164,7 +166,8 @@ class LogSummary:
         said = f"{self.duplicates:,} rows equal another in every column that is read"
         if self.dropped:
             return [f"{said}; they are left out."]
-        why = " (their times are whole hours or days, so that they may well be)" if self.whole_hours else ""
+        why = "their times are whole hours or days" if self.whole_hours else "units of one order, or sent twice"
+        why = f" ({why})"
         return [f"{said}, and count as events of their own{why}; --drop-duplicates keeps one of each."]
 
     def _of_users(self) -> list[str]:

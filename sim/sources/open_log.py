@@ -7,17 +7,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+from sim.errors import SimError
 from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_summary import LogSummary
 from sim.sources.recorded_log import ReadLog, RecordedLog, fingerprint, read_events
-from sim.sources.roles.resolve import OF_RATINGS, resolve
+from sim.sources.roles.resolve import OF_RATINGS, refusal, resolve, taken
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import Table, open_table
 
 _1990_MS: Final = 631_152_000_000
 _DAY_MS: Final = 86_400_000
+_NAMED: Final = 5
 _LITTLE: Final = 0.5  # share of the log's items below which the catalogue is probably another's
 
 
@@ -60,7 +62,26 @@ def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
     given = {name: value for name, value in flags.items() if value is not None}
     table = open_files(log, given)
     resolved = resolve(table, given)
-    return open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
+    if resolved.doubts:
+        raise refusal(table, resolved)
+    read = open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
+    refuse_unseen(table, given, read)
+    return read
+
+
+def refuse_unseen(table: Table, given: Mapping[str, Any], log: RecordedLog) -> None:
+    """Refuse a log none of whose rows has a value in a column that a flag names and its first lines do not have.
+
+    Raises:
+        SimError: There is such a flag.
+    """
+    for role, name in taken(table, given).items():
+        if name in log.summary.empty and name not in (*table.columns, *table.later_columns):
+            flag = role.partition(" ")[0].replace("_", "-")
+            raise SimError(
+                f"No row that was read of {table.name} has a value in column {name!r} (--{flag}); its columns are "
+                f"{', '.join((*table.columns, *table.later_columns))}."
+            )
 
 
 def open_resolved(table: Table, flags: Mapping[str, Any], said: Sequence[str]) -> RecordedLog:
@@ -101,7 +122,7 @@ def _read(table: Table, settings: LogSettings, items: Items | None, first: Seque
     records, said = _records(items, settings, read.parts.first_ms, read.summary)
     of_items = fingerprint(*(f"{key}{value!r}" for key, value in records))
     tag = fingerprint(table.digest, of_items, settings.tag())
-    remarks = [*first, *read.remarks, *_of_span(read), *said]
+    remarks = [*first, *read.remarks, *_of_span(read), *_of_later(table, settings), *said]
     return RecordedLog(_short(table.name), tag, read.parts, records, read.read_as, read.summary, remarks)
 
 
@@ -115,6 +136,18 @@ def _of_span(read: ReadLog) -> list[str]:
     if last_ms > time.time() * 1000 + _DAY_MS:
         said.append(f"Its last time, {_day(last_ms)}, lies in the future: {mend}")
     return said
+
+
+def _of_later(table: Table, settings: LogSettings) -> list[str]:
+    """Return a sentence about columns that the first file lacks and that are not read; fields of JSON may differ."""
+    read = settings.columns(table.columns)
+    later = [name for name in table.later_columns if name not in read]
+    if not later or table.files[0].kind == "json":
+        return []
+    named = ", ".join(map(repr, later[:_NAMED])) + (" …" if len(later) > _NAMED else "")
+    return [
+        f"Columns that {table.files[0].name} lacks are not read: {named}, first in {table.later_columns[later[0]]}."
+    ]
 
 
 def _day(ts_ms: int) -> str:

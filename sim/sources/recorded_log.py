@@ -31,6 +31,7 @@ import polars as pl
 from xxhash import xxh3_128
 
 from sim.errors import SimError
+from sim.local_times import LocalTimes
 from sim.sources.earliest import EarliestRows
 from sim.sources.item_records import Catalogue
 from sim.sources.log_columns import LogSettings
@@ -38,6 +39,7 @@ from sim.sources.log_events import events_of, in_time_order
 from sim.sources.log_rows import LogRows
 from sim.sources.log_summary import LogSummary
 from sim.sources.rows.actions import negations
+from sim.sources.rows.padding import NOTHING
 from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
 from sim.sources.tables.bad_rows import BadRows
@@ -156,7 +158,7 @@ def read_events(table: AnyTable, settings: LogSettings, run_rows: int = RUN_ROWS
     for part in earliest or rows:
         by_user.add(part.with_columns(pl.col("user").hash().reinterpret(signed=True).alias(_USER_KEY)))
     bad.finish(rows.read)
-    summary = LogSummary(read=rows.read, bad=bad.counts, without_item=rows.left_out)
+    summary = LogSummary(read=rows.read, bad=bad.counts, without_item=rows.left_out, empty=frozenset(rows.empty))
     by_time = Runs(scratch.folder, "ts", run_rows)
     for users in by_user.buckets():
         own = users.drop(_USER_KEY).sort("row", maintain_order=True)
@@ -219,12 +221,20 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
             f"{', '.join(map(repr, odd))} of column {settings.action!r} reads like no action, but is one here, by that "
             "name: if it means that an item was shown and not acted on, write 'impression' for it, or labels 0 and 1."
         )
-    if (local := rows.times.local).repeated:
-        first, zone = local.repeated - local.second, f"--time-zone {local.zone}"
+    for name, count in rows.later.items():
+        said.append(f"{count:,} of {rows.read:,} rows have their id in {name!r}, as no column named before it has one.")
+    for name, padding in rows.padding.items():
+        what = "nothing or NaN" if padding.text == NOTHING else repr(padding.text)
+        said.append(f"Lists of column {name!r} are filled up with {what} at their {padding.side}, which is no item.")
+    if (some := rows.times.offsets)[True] and some[False]:
         said.append(
-            f"{local.repeated:,} rows lie in an hour that occurs twice, as summer time ends ({zone}): by their order "
-            f"{local.second:,} are of its second pass, the other {first:,} are read as its first."
+            f"{some[False]:,} times have no offset, beside {some[True]:,} that have one; they are read by the clock of "
+            f"{rows.times.local.zone} (--time-zone)."
         )
+    if rows.times.local.repeated:
+        said.append(_of_autumn(rows.times.local))
+    if settings.shown is not None and set(summary.slate_sizes) == {1} and summary.slates > 1:
+        said.append(f"Each slate of column {settings.shown!r} shows one item; are its ids separated by another sign?")
     if rows.times.little:
         said.append(
             f"Column {settings.time_offset!r}, read as milliseconds, adds less than 100 seconds to any date; if it is "
@@ -241,6 +251,17 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
             "Its times lie before 1973, as if counted from the log's own start; if they are something else, say what "
             "by --time-unit or --time-format."
         )
+    return said
+
+
+def _of_autumn(local: LocalTimes) -> str:
+    said = (
+        f"{local.repeated:,} rows lie in an hour that occurs twice, as summer time ends (--time-zone {local.zone}): by "
+        f"their order {local.second:,} are of its second pass, the other {local.repeated - local.second:,} are read as "
+        "its first."
+    )
+    if local.unordered:
+        said += f" {local.unordered:,} of these are ambiguous, as the times of the rows around them do not rise."
     return said
 
 

@@ -44,7 +44,29 @@ def test_in_a_log_that_does_not_rise_the_repeated_hour_is_its_first_pass(ats: li
     ts_ms, reader = read_by_clock(ats, "%Y-%m-%d %H:%M:%S")
     first = [at - timedelta(hours=AUTUMN[36] <= at < AUTUMN[48]) for at in ats]
     assert ts_ms == [ms_of(at) for at in first]
-    assert (reader.local.repeated, reader.local.second) == (sum(AUTUMN[24] <= at < AUTUMN[48] for at in ats), 0)
+    repeated = sum(AUTUMN[24] <= at < AUTUMN[48] for at in ats)
+    assert (reader.local.repeated, reader.local.second) == (repeated, 0)
+    assert reader.local.unordered == (0 if ats == AUTUMN[:36] else repeated)
+
+
+@pytest.mark.parametrize("late", [[10], [28, 29], [26], [50], [0]])
+def test_one_or_two_rows_out_of_order_decide_nothing(late: list[int]) -> None:
+    """Before, within and behind the hour; all others are read by their order."""
+    moved = [AUTUMN[n] for n in late]
+    rest = [at for at in AUTUMN if at not in moved]
+    ats = [*rest[: late[0] + 9], *moved, *rest[late[0] + 9 :]]
+    ts_ms, reader = read_by_clock(ats, "%Y-%m-%d %H:%M:%S")
+    right = [ms == ms_of(at) for ms, at in zip(ts_ms, ats, strict=True)]
+    assert all(true for true, at in zip(right, ats, strict=True) if at not in moved)
+    assert reader.local.unordered == 0
+
+
+def test_a_shift_of_half_an_hour_is_one() -> None:
+    """As on Lord Howe Island."""
+    ats = [datetime(2024, 4, 6, 13, tzinfo=UTC) + timedelta(minutes=5 * n) for n in range(60)]
+    ts_ms, reader = read_by_clock(ats, "%Y-%m-%d %H:%M:%S", zone="Australia/Lord_Howe")
+    assert ts_ms == [ms_of(at) for at in ats]
+    assert (reader.local.repeated, reader.local.second) == (12, 6)
 
 
 def test_times_with_an_offset_and_in_utc_have_no_repeated_hour() -> None:

@@ -10,47 +10,46 @@ impressions, whose values each hold several rows of one user at nearly one time.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.rows.times import DAY_MS, HOURS, belongs_to, clock_of
-from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, numbers_of, texts_of
+from sim.sources.roles.names import NAMES, Doubt, Role, best_of, plain_name
+from sim.sources.roles.time_columns import time_columns
+from sim.sources.rows.actions import ActionReader
+from sim.sources.tables.cells import (
+    NEGATIVE_LABELS,
+    NO_VALUES,
+    SHOWN_ACTIONS,
+    are_labels,
+    holds_lists,
+    ids_of,
+    numbers_of,
+    texts_of,
+)
 from sim.sources.tables.table import Table
-from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeSettings
+from sim.sources.tables.timestamps import TimeReader, TimeSettings
 
-Certainty = Literal["sure", "likely", "unsure"]
 SAMPLE_ROWS: Final = 20_000
-NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters without what is no letter
-    "user": ("userid", "user", "uid", "customerid", "visitorid", "memberid", "accountid", "reviewerid", "userpseudoid",
-             "domainuserid", "clientid", "deviceid", "sessionid", "session", "anonymousid", "customer", "visitor",
-             "steamid", "playerid", "authorid", "profileid", "cookieid", "person", "personid"),
-    "item": ("itemid", "item", "iid", "productid", "movieid", "videoid", "articleid", "newsid", "trackid", "songid",
-             "businessid", "asin", "aid", "sku", "contentid", "bookid", "adid", "product", "movie", "video", "article",
-             "appid", "gameid", "isbn", "postid", "songname", "artistid", "poiid", "venueid", "locationid",
-             "url", "pageurl", "pageurlpath", "pagepath", "page", "path"),
-    "time": ("ts", "timestamp", "eventtime", "eventtimestamp", "time", "timems", "datetime", "createdat", "created",
-             "eventts", "collectortstamp", "unixtime", "date", "dt", "day", "at", "when"),
-    "action": ("action", "event", "eventtype", "eventname", "actiontype", "behavior", "behaviortype", "interaction",
-               "label", "click", "clicked", "isclick"),
-    "rating": ("rating", "stars", "score", "overall", "rate"),
-    "request": ("requestid", "request", "reqid", "slateid", "slate", "impressionid", "searchid", "queryid", "listid",
-                "recommendationid", "recid", "pageviewid"),
-}  # fmt: skip
 _REQUEST_MS: Final = 3_600_000  # within which the rows of one request lie
 _MOST_ACTIONS: Final = 100
-_TIME_MS: Final = 1e11  # March 1973
+_FEW_ACTIONS: Final = 12  # in any number of rows
+_REPEATED: Final = 3  # values of items in several rows from which they are no chance
+_GAPS: Final = 0.01  # share of rows without an id that is worth another column
+_PAGES: Final = ("url", "pageurl", "pageurlpath", "pagepath", "page", "path")
 _OF_SITES: Final = ("appid",)  # names of items that are those of a whole site as well
 _FEW_ROWS: Final = 20  # in fewer, one value is no sign
 _OF_VERBS: Final = ("name", "type", "kind", "verb", "activity", "operation")
-_VERBS: Final = (
-    r"(^|[^a-z])(view|click|cart|basket|order|purchase|buy|play|like|watch|search|checkout|wish|skip|share|read|visit|"
-    r"open|impression|download|listen|scroll|rate|save)(s|d|ed|ing)?($|[^a-z])"
+_WORDS: Final = (
+    "(view|click|cart|basket|order|purchase|buy|play|like|watch|search|checkout|wish|skip|share|read|visit|open|"
+    "impression|download|listen|scroll|rate|save|dislike|follow|favou?rite|bookmark|comment|subscribe|install)"
+    "(s|d|ed|ing)?"
 )
-_OF_DAYS: Final = ("day", "date", "dt")
+_VERBS: Final = rf"(^|[^a-z]){_WORDS}($|[^a-z])"
+_DONE: Final = rf"^(is|has|was|did|num|n|nb|total)?_?{_WORDS}_?(count|cnt|num|label|flag)?$"  # is_click, click_count
 _SHOWN: Final = 80  # characters of a row in a sentence
 _MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
 _KCAT: Final = {"topic", "partition", "offset", "tstype", "ts"}
@@ -59,23 +58,19 @@ SLATES: Final = ("inview", "shown", "clicked", "impressions", "slate", "exposed"
 """Words in the names of columns of lists that hold slates, or what was clicked of them."""
 
 
-class Role(NamedTuple):
-    """What a column is."""
-
-    column: str
-    certainty: Certainty
-    why: str
-
-
 class Guess(NamedTuple):
     """The roles of a table's columns."""
 
     roles: dict[str, Role]
+    doubts: Sequence[Doubt] = ()
+    """What speaks against them."""
 
     @property
     def sure(self) -> bool:
-        """Whether user, item and time are sure."""
-        return all(role in self.roles and self.roles[role].certainty == "sure" for role in ("user", "item", "time"))
+        """Whether user, item and time are sure, and nothing speaks against it."""
+        return not self.doubts and all(
+            role in self.roles and self.roles[role].certainty == "sure" for role in ("user", "item", "time")
+        )
 
     @property
     def flags(self) -> dict[str, Any]:
@@ -91,6 +86,8 @@ class Guess(NamedTuple):
         found = {role: each.column for role, each in self.roles.items() if each.certainty != "unsure"}
         if {"action", "rating"} <= set(found):
             del found[less]
+        for doubt in self.doubts:
+            found |= doubt.flags
         return found
 
 
@@ -123,75 +120,161 @@ def guess(
     scalar = [name for name in sample.columns if name not in named.values() and not holds_lists(sample[name])]
     if set(sample.columns) >= _KCAT and any(name.startswith("payload.") for name in scalar):
         scalar = [name for name in scalar if name.startswith("payload.")]
-    roles = _times(sample, scalar, named, settings)
+    roles, doubts = time_columns(sample, scalar, named, settings)
     left = [name for name in scalar if name not in {role.column for role in roles.values()}]
     for role in ("action", "rating"):
         fitting = [name for name in left if _fits(role, sample[name])]
-        if (best := _best(role, fitting)) is not None:
+        if (best := best_of(role, fitting)) is not None:
             roles[role] = best
             left.remove(best.column)
     if not {"action", "rating"} & set(roles) and (verbs := _of_verbs(sample, left)) is not None:
         roles["action"] = verbs
         left.remove(verbs.column)
-    if "rating" not in roles and (odd := _best("rating", left)) is not None:
+    doubts += _of_actions(sample, roles, left, named)
+    if "rating" not in roles and (odd := best_of("rating", left)) is not None:
         roles["rating"] = Role(odd.column, "unsure", "its name is one of a rating, but not all its values are numbers")
         left.remove(odd.column)
     left = [name for name in left if _distinct(sample[name])]
     for role in ("user", "item"):
-        if (best := _best(role, left)) is not None:
+        if (best := best_of(role, left)) is not None:
             roles[role] = _if_filled(best, sample[best.column])
             left.remove(best.column)
     for role in [role for role in ("user", "item") if role in roles]:
         roles[role] = _varied(role, roles[role], sample, left)
+        doubts += _of_gaps(role, sample, roles[role].column, left)
+    doubts += _of_rivals(sample, roles, left, {doubt.role for doubt in doubts})
     columns = {role: each.column for role, each in roles.items()} | dict(named)
-    if (best := _best("request", [name for name in left if _groups(sample, name, columns, settings)])) is not None:
+    if (best := best_of("request", [name for name in left if _groups(sample, name, columns, settings)])) is not None:
         roles["request"] = best
         left.remove(best.column)
     if all(name.isdigit() for name in sample.columns):
         _by_place(sample, left, roles)
-    return Guess(roles)
+    return Guess(roles, doubts)
 
 
-def _plain(name: str) -> str:
-    """Return a name in small letters, of a nested field its last part; the last two where one has no role: item.id."""
-    parts = [re.sub(r"[^a-z]", "", part) for part in name.lower().partition(":")[0].split(".")]
-    known = any(parts[-1] in those for those in NAMES.values())
-    return parts[-1] if known else "".join(parts[-2:])
-
-
-def named_like(role: str, name: str) -> bool:
-    """Return whether the name of a column is one of a role."""
-    return _plain(name) in NAMES[role]
-
-
-def _best(role: str, columns: Sequence[str]) -> Role | None:
-    """Return the column whose name is best, sure if no other has a name of the role."""
-    ranks = {name: NAMES[role].index(_plain(name)) for name in columns if _plain(name) in NAMES[role]}
-    if not ranks:
-        return None
-    best = min(ranks, key=ranks.__getitem__)
-    rivals = [name for name in ranks if name != best and _plain(name) == _plain(best)]
-    if rivals:
-        return Role(best, "unsure", f"as {rivals[0]} its name is one of a {role}")
-    return Role(best, "sure", f"its name is one of a {role}")
-
-
-def _of_verbs(sample: pl.DataFrame, columns: Sequence[str]) -> Role | None:
-    """Return a column of a name or a kind most of whose values are words for actions."""
+def _of_verbs(sample: pl.DataFrame, columns: Sequence[str], *, few: bool = True) -> Role | None:
+    """Return a column of a name or a kind most of whose values, if these are few, are words for actions."""
     for name in columns:
-        if re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2]) in _OF_VERBS and _fits("action", sample[name]):
+        if re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2]) in _OF_VERBS and (
+            not few or _fits("action", sample[name])
+        ):
             values = texts_of(sample[name]).drop_nulls().unique().str.replace_all(r"([a-z])([A-Z])", "${1}_$2")
-            if int(values.str.to_lowercase().str.contains(_VERBS).sum()) * 2 > len(values):
+            are_verbs = int(values.str.to_lowercase().str.contains(_VERBS).sum()) * 2 > len(values)
+            if are_verbs and not _is_of_items(sample, name, columns):
                 return Role(name, "sure", "its values are names of actions")
     return None
+
+
+def _is_of_items(sample: pl.DataFrame, name: str, columns: Sequence[str]) -> bool:
+    """Return whether each item has one value of a column, and some of several values have several rows: its title."""
+    item = best_of("item", columns)
+    if item is None:
+        return False
+    pairs = pl.DataFrame({"item": ids_of(sample[item.column]), "value": texts_of(sample[name])}).drop_nulls()
+    each = pairs.group_by("item").agg(pl.col("value").first(), values=pl.col("value").n_unique(), rows=pl.len())
+    repeated = each.filter(pl.col("rows") > 1)["value"].n_unique()
+    return len(each) > 0 and bool((each["values"] == 1).all()) and repeated >= _REPEATED
+
+
+def _of_actions(
+    sample: pl.DataFrame, roles: dict[str, Role], left: list[str], named: Mapping[str, Any]
+) -> Iterator[Doubt]:
+    """Yield a doubt about a column with a name of actions that has too many values, or mostly none; it has no role."""
+    if {"action", "rating"} & set(named):
+        return
+    found = roles.get("action")
+    if found is not None and _are_gaps(sample[found.column]):
+        del roles["action"]
+        said = (
+            f"Column {found.column!r} is empty in {_emptiness(sample[found.column]):.0%} of the rows: --action "
+            f"{found.column} --skip-bad all reads the others alone; without it every row is a click."
+        )
+        yield Doubt("user", said, ("action", "rating"))
+    if {"action", "rating"} & set(roles):
+        return
+    if (many := best_of("action", left) or _of_verbs(sample, left, few=False)) is not None:
+        values = _distinct(sample[many.column])
+        if values:
+            said = (
+                f"Column {many.column!r} has {values:,} values in {len(sample):,} rows, more than actions have, and is "
+                f"not read: --action {many.column} if it does name them."
+            )
+            yield Doubt("user", said, ("action", "rating"))
+        return
+    yield from _of_counts(sample, left)
+
+
+def _of_rivals(
+    sample: pl.DataFrame, roles: dict[str, Role], left: Sequence[str], decided: Collection[str]
+) -> Iterator[Doubt]:
+    """Yield doubts about roles for which several columns have a name, and that hold different values."""
+    for role in ("user", "item", "time"):
+        found = roles.get(role)
+        if found is None or found.certainty != "unsure" or plain_name(found.column) not in NAMES[role]:
+            continue
+        ids = ids_of(sample[found.column])
+        alike = [name for name in left if plain_name(name) == plain_name(found.column)]
+        rivals = [name for name in alike if not ids_of(sample[name]).eq_missing(ids).all()]
+        if alike and not rivals:
+            roles[role] = Role(found.column, "sure", f"{found.why}, and both hold the same")
+        elif rivals and role not in decided:
+            said = f"Column {found.column!r} may be the {role}, and {rivals[0]!r} as well, which holds other values."
+            yield Doubt(role, said, (), {role: found.column})
+
+
+def _of_counts(sample: pl.DataFrame, columns: Sequence[str]) -> Iterator[Doubt]:
+    """Yield a doubt about labels or counts of what was done, which say of some rows that it was not."""
+    for name in columns:
+        if re.search(_DONE, name.lower().rpartition(".")[2]) is None:
+            continue
+        values = texts_of(sample[name]).drop_nulls().str.to_lowercase()
+        numbers = numbers_of(sample[name].drop_nulls())[0]
+        labels = are_labels(values) and values.is_in(NEGATIVE_LABELS).any()
+        if labels or (len(numbers) and numbers.is_finite().all() and (numbers == 0).any()):
+            mend = f"--action {name}" if labels else "leave out those of 0, or write a row for each"
+            said = (
+                f"Column {name!r} says of some rows that nothing was done, and is not read, so that each is a click: "
+            )
+            yield Doubt("user", f"{said}{mend}.", ("action", "rating", "shown"))
+            return
+
+
+def _are_gaps(actions: pl.Series) -> bool:
+    """Return whether most cells of a column of actions are empty, and that is no label."""
+    by_label = ActionReader(actions.name, None, None, None, [actions]).by_label
+    return _emptiness(actions) > _MOSTLY and not by_label
+
+
+def _of_gaps(role: str, sample: pl.DataFrame, name: str, left: Sequence[str]) -> Iterator[Doubt]:
+    """Yield a doubt where another column of a role has ids in many of the rows in which the best one has none."""
+    gaps = _are_empty(sample[name])
+    if int(gaps.sum()) < max(1, _GAPS * len(sample)):
+        return
+    others = [each for each in left if plain_name(each) in NAMES[role] and plain_name(each) not in _PAGES]
+    filled = {each: int((~_are_empty(sample[each]) & gaps).sum()) for each in others}
+    best = max(filled, key=filled.__getitem__, default=None)
+    if best is not None and filled[best] * 2 > int(gaps.sum()):
+        said = f"Column {name!r} is empty in {int(gaps.sum()) / len(sample):.0%} of the rows, where {best!r} is not: "
+        yield Doubt(
+            role, f"{said}--{role} {name},{best} takes the first of both.", ("skip_bad",), {role: f"{name},{best}"}
+        )
+
+
+def _are_empty(column: pl.Series) -> pl.Series:
+    return ids_of(column).str.to_lowercase().is_in(NO_VALUES).fill_null(True)
+
+
+def _emptiness(column: pl.Series) -> float:
+    """Return the share of empty cells."""
+    return int(_are_empty(column).sum()) / max(1, len(column))
 
 
 def _varied(role: str, found: Role, sample: pl.DataFrame, left: list[str]) -> Role:
     """Return a role, or instead of a column that may name a site or an app another one that has more values."""
     values = _distinct(sample[found.column])
-    if len(sample) < _FEW_ROWS or (values > 1 and _plain(found.column) not in _OF_SITES):
+    if len(sample) < _FEW_ROWS or (values > 1 and plain_name(found.column) not in _OF_SITES):
         return found
-    better = _best(role, [name for name in left if _distinct(sample[name]) > values])
+    better = best_of(role, [name for name in left if _distinct(sample[name]) > values])
     if better is not None:
         left[left.index(better.column)] = found.column
         return better
@@ -206,92 +289,9 @@ def _distinct(column: pl.Series) -> int:
 
 def _if_filled(role: Role, column: pl.Series) -> Role:
     """Return a role that is only likely where most cells of its column are empty."""
-    empty = ids_of(column).str.to_lowercase().is_in(NO_VALUES).fill_null(True)
-    if role.certainty != "sure" or int(empty.sum()) <= _MOSTLY * len(column):
+    if role.certainty != "sure" or _emptiness(column) <= _MOSTLY:
         return role
     return Role(role.column, "likely", f"{role.why}, but most of its cells are empty")
-
-
-def _times(
-    sample: pl.DataFrame, columns: Sequence[str], named: Mapping[str, Any], settings: TimeSettings
-) -> dict[str, Role]:
-    """Return the column of times; where it holds dates, also one of times of the day, if there is one."""
-    clocks = {name: clock for name in columns if (clock := clock_of(sample[name])) is not None}
-    given = named.get("time")
-    dates: str | None = given if given in sample.columns and not holds_lists(sample[given]) else None
-    roles = dict[str, Role]()
-    if given is None:
-        found = _time(sample, [name for name in columns if name not in clocks], settings)
-        if clocks and (found is None or found.certainty == "unsure"):
-            found = _time(sample, columns, settings)
-        if found is None:
-            return {}
-        days = sample[found.column]
-        if (
-            _plain(found.column) in _OF_DAYS
-            and _times_in(days, settings) == "times"
-            and not _is_epoch_or_date(days, settings)
-        ):
-            found = Role(found.column, "unsure", "its name is one of dates, but its values are small numbers")
-        roles["time"], dates = found, found.column
-        clocks.pop(found.column, None)
-    if "time_offset" in named or dates is None or not clocks or not _are_dates(sample[dates], settings):
-        return roles
-    own = [name for name in clocks if belongs_to(name, dates)]
-    fine = [name for name in own if clocks[name] != HOURS] or own
-    best = (fine or list(clocks))[0]
-    certainty: Certainty = "sure" if len(fine) == 1 else "unsure"
-    return {**roles, "time_offset": Role(best, certainty, f"it holds {clocks[best]}, and {dates} dates")}
-
-
-def _are_dates(column: pl.Series, settings: TimeSettings) -> bool:
-    """Return whether times are whole days, later than 1973."""
-    if _times_in(column, settings) != "times" or not _is_epoch_or_date(column, settings):
-        return False
-    given = column.drop_nulls()
-    ts_ms, _ = TimeReader(settings, given, "the log").read(given)
-    return bool((ts_ms.drop_nulls() % DAY_MS == 0).all())
-
-
-def _time(sample: pl.DataFrame, columns: Sequence[str], settings: TimeSettings) -> Role | None:
-    """Return the column of times; where none is plainly one, one whose times may be read in two ways."""
-    holds = {name: _times_in(sample[name], settings) for name in columns}
-    for wanted in ("times", "ambiguous times"):
-        times = [name for name in columns if holds[name] == wanted]
-        if (found := _best("time", times)) is not None:
-            return found
-        strong = [name for name in times if wanted != "times" or _is_epoch_or_date(sample[name], settings)]
-        if strong:
-            return Role(strong[0], "likely" if len(strong) == 1 else "unsure", f"its values are {wanted}")
-    return None
-
-
-def _times_in(column: pl.Series, settings: TimeSettings) -> Literal["times", "ambiguous times", "others"]:
-    """Return what most values of a column are."""
-    given = column.drop_nulls()
-    if not len(given) or column.dtype in (pl.Boolean, pl.Binary):
-        return "others"
-    try:
-        ts_ms, faults = TimeReader(settings, given, "the log").read(given)
-    except AmbiguousTimesError:
-        return "ambiguous times"
-    except SimError:
-        return "others"
-    wrong = pl.Series([False]).new_from_index(0, len(given))
-    for fault in faults:
-        wrong = wrong | fault.wrong
-    return "times" if len(ts_ms) and wrong.mean() < 0.5 else "others"  # type: ignore[operator]
-
-
-def _is_epoch_or_date(column: pl.Series, settings: TimeSettings) -> bool:
-    """Return whether values are times that numbers by chance are not: dates, or later than 1973."""
-    given = column.drop_nulls()
-    ts_ms, _ = TimeReader(settings, given, "the log").read(given)
-    numbers = given.cast(pl.Float64, strict=False).drop_nulls() if given.dtype == pl.String else None
-    plain = given.dtype.is_numeric() or (numbers is not None and len(numbers) * 2 > len(given))
-    median = ts_ms.drop_nulls().median()
-    early = not isinstance(median, float | int) or float(median) < _TIME_MS
-    return not (plain and early)
 
 
 def _fits(role: str, column: pl.Series) -> bool:
@@ -301,13 +301,13 @@ def _fits(role: str, column: pl.Series) -> bool:
         values, _ = numbers_of(column)
         return len(values) > 0 and values.is_finite().sum() >= 0.95 * len(values)
     texts = texts_of(column).drop_nulls()
-    return 0 < texts.n_unique() <= min(_MOST_ACTIONS, max(2, len(texts)))
+    return 0 < texts.n_unique() <= min(_MOST_ACTIONS, max(_FEW_ACTIONS, len(texts) // 3))
 
 
 def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str], settings: TimeSettings) -> bool:
     """Return whether a column has a name of requests and its values group what was shown to a user at once."""
     needed = [columns.get(role) for role in ("user", "action", "time")]
-    if _plain(name) not in NAMES["request"] or any(column not in sample.columns for column in needed):
+    if plain_name(name) not in NAMES["request"] or any(column not in sample.columns for column in needed):
         return False
     user, action, time = (sample[column] for column in needed if column is not None)
     actions = texts_of(action).str.to_lowercase().str.strip_chars()

@@ -1,13 +1,15 @@
 """From the flags that were given to those that a log is read by: of a known log, of a guess, or as they are."""
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import polars as pl
 
-from sim.sources.roles.guess import SLATES, Guess, guess, sample_of
+from sim.errors import SimError
+from sim.sources.roles.guess import SAMPLE_ROWS, SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
+from sim.sources.roles.names import Doubt, named_like
 from sim.sources.tables.cells import holds_lists
 from sim.sources.tables.table import Table
 
@@ -24,6 +26,8 @@ class Resolved(NamedTuple):
     flags: dict[str, Any]
     said: str
     """A sentence about where they come from; empty if they were given."""
+    doubts: Sequence[Doubt] = ()
+    """What speaks against those that were guessed; no flag decides it."""
 
 
 def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
@@ -44,21 +48,88 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
         sample = sample_of(table)
-        found = guess(sample, taken(table, named), given.get("time_format"))
+        found = _guess(table, sample, taken(table, named), given)
         own = _besides(found, named, rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
-        return Resolved(own | given, (said + _unread(found, sample, own | given)).strip())
+        left, decided = _doubts(found, given)
+        if left:
+            own |= {role: found.roles[role].column for role in DEFAULTS if role in found.roles and role not in named}
+        own |= {flag: value for doubt in left for flag, value in doubt.flags.items()}
+        return Resolved(own | given, (said + decided).strip(), left)
     if (seen := recognised(table)) is not None:
         own = seen.flags_for(table)
         return Resolved(own | given, f"Recognised as {seen.name}: {seen.about}. It is read by {written(own)}.")
     sample = sample_of(table)
-    guessed = guess(sample, time_format=given.get("time_format"))
+    guessed = _guess(table, sample, {}, given)
+    left, decided = _doubts(guessed, given)
+    guessed = Guess(guessed.roles, left)
+    own = guessed.rated_flags if rated else guessed.flags
+    plain = set(DEFAULTS.values()) <= set(table.columns)
+    if left and (plain or set(DEFAULTS) <= set(own)):
+        return Resolved(own | given, "", left)
     if not guessed.sure:
-        plain = set(DEFAULTS.values()) <= set(table.columns)
+        if not plain and set(DEFAULTS) <= set(own):
+            return Resolved(own | given, "", _unsure(guessed))
         own = _besides(guessed, DEFAULTS, rated=rated) if plain else {}
         return Resolved(own | given, f"Other columns by their names: {written(own)}." if own else "")
-    own = guessed.rated_flags if rated else guessed.flags
-    return Resolved(own | given, f"Columns by their names: {written(own)}." + _unread(guessed, sample, own | given))
+    said = f"Columns by their names: {written(own)}.{decided}"
+    return Resolved(own | given, said)
+
+
+def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: Mapping[str, Any]) -> Guess:
+    """Return a guess, in doubt where columns that are not read may have a role."""
+    found = guess(sample, named, given.get("time_format"))
+    sure = {role for role, each in found.roles.items() if each.certainty != "unsure"}
+    acts = {"action", "rating", "shown", "clicked"} & {*sure, *named}
+    late = _late(table, sample, named, [*(() if acts else ("action", "rating")), "request"])
+    return Guess(
+        found.roles, [*found.doubts, *late, *_unread(found, sample, acts, rated=not set(OF_RATINGS).isdisjoint(given))]
+    )
+
+
+def _unsure(found: Guess) -> list[Doubt]:
+    """Return a doubt for each role that a log needs and that is not sure."""
+    needed = {role: found.roles[role] for role in DEFAULTS if found.roles[role].certainty != "sure"}
+    return [
+        Doubt(role, f"Column {each.column!r} is {each.certainty} the {role}: {each.why}.")
+        for role, each in needed.items()
+    ]
+
+
+def _late(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], roles: Sequence[str]) -> Iterator[Doubt]:
+    """Yield doubts about columns with names of roles that the first rows or the first file lack."""
+    late = {name: f"is in {owner} and not in {table.files[0].name}" for name, owner in table.later_columns.items()}
+    if len(sample) == SAMPLE_ROWS:
+        empty = [name for name in sample.columns if sample[name].null_count() == len(sample)]
+        late |= {name: f"has no value in the first {len(sample):,} rows" for name in empty}
+    for name, why in late.items():
+        role = next((role for role in roles if named_like(role, name)), None)
+        if role is not None and role not in named and name not in named.values():
+            said = f"Column {name!r} {why}, so that it is not read: name it by --{role}, or leave it out by --user."
+            yield Doubt("user", said, (role,))
+
+
+def _doubts(found: Guess, given: Mapping[str, Any]) -> tuple[list[Doubt], str]:
+    """Return the doubts that no flag decides, and sentences about those that the name of a column decided."""
+    open_ = [doubt for doubt in found.doubts if not set(doubt.unless) & set(given)]
+    left = [doubt for doubt in open_ if doubt.role not in given]
+    return left, "".join(f" {doubt.said}" for doubt in open_ if doubt.role in given)
+
+
+def refusal(table: Table, resolved: Resolved) -> SimError:
+    """Return why a log is not read by flags that are in doubt, and the line that reads it."""
+    log = "LOG" if table.name.endswith(" more") else shlex.quote(table.name)
+    if table.files[0].file.is_stdin:
+        log = "-"
+    needed = [role for role in DEFAULTS if role != "item" or "shown" not in resolved.flags]
+    line = f"hstu replay {log} {written(resolved.flags)}" if set(needed) <= set(resolved.flags) else ""
+    doubts = " ".join(doubt.said for doubt in resolved.doubts)
+    more = (
+        f"The line that reads it as guessed, without what is not read: {line}"
+        if line
+        else f"hstu inspect {log} says more."
+    )
+    return SimError(f"{table.name} can be read in several ways. {doubts} {more}")
 
 
 def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
@@ -72,22 +143,26 @@ def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
     return named | {f"explode {name}": name for name in objects}
 
 
-def _unread(found: Guess, sample: pl.DataFrame, flags: Mapping[str, Any]) -> str:
-    """Return sentences about columns that are not read, and would make other events; empty if there are none."""
-    said = ""
-    acted = {"action", "rating", "shown", "clicked"} & set(flags)
-    rating, clock = found.roles.get("rating"), found.roles.get("time_offset")
-    if rating is not None and rating.certainty != "sure" and not acted:
-        said += f" Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
-    if clock is not None and clock.certainty != "sure" and "time_offset" not in flags:
-        said += f" Column {clock.column!r} is not read: {clock.why} (--time-offset)."
+def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str], *, rated: bool) -> Iterator[Doubt]:
+    """Yield doubts about columns that are not read, and would make other events.
+
+    Args:
+        found: The guess.
+        sample: The first rows.
+        acts: Roles that say what was done.
+        rated: Whether flags speak of ratings.
+    """
+    rating = found.roles.get("rating")
+    if rating is not None and rating.certainty != "sure" and not acts:
+        said = f"Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
+        yield Doubt("user", said, ("action", "rating", "shown"), {"rating": rating.column} if rated else {})
     lists = [name for name in sample.columns if holds_lists(sample[name]) and any(word in name for word in SLATES)]
-    if lists and not {"shown", "explode"} & set(flags):
-        said += (
-            f" The lists {', '.join(lists)} are not read: --shown names those of slates, --clicked what was clicked "
-            "of them, --explode makes each element a row."
+    if lists:
+        said = (
+            f"The lists {', '.join(lists)} are not read: --shown names those of slates, --clicked what was clicked of "
+            "them, --explode makes each element a row."
         )
-    return said
+        yield Doubt("user", said, ("shown", "explode"))
 
 
 def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:

@@ -26,6 +26,8 @@ _PAIRS: Final = (  # labels beside those of 0 and 1: not clicked, clicked
     ("no_click", "click"),
     ("noclick", "click"),
     ("not_clicked", "clicked"),
+    ("none", "click"),
+    ("none", "clicked"),
 )
 _NEGATIONS: Final = (*NEGATIVE_LABELS, *(no for no, _ in _PAIRS), "-1", "no_action", "not_click", "unclicked")
 
@@ -73,11 +75,12 @@ class ActionReader:
         self._positive: tuple[str, ...] = POSITIVE_LABELS
         self.by_label = self.blank_is_no = False
         if sample:
-            self._decide(_small(pl.concat([texts_of(cells) for cells in sample])))
+            self._decide(_as_label(pl.concat([texts_of(cells) for cells in sample])))
 
     def _decide(self, names: pl.Series) -> None:
         given = names.filter(~_is_missing(names))
-        pair = next((pair for pair in _PAIRS if set(pair) == set(given.unique())), None)
+        words = set(names.filter(~_is_missing(names) | (names == "none")).unique())
+        pair = next((pair for pair in _PAIRS if set(pair) == words), None)
         if pair is not None:
             self._negative, self._positive, self.yes = (pair[0],), (pair[1],), pair[1]
         self.by_label = pair is not None or are_labels(names)
@@ -94,10 +97,12 @@ class ActionReader:
         if self._action is None:
             return Actions(pl.repeat("click", len(frame), eager=True), nothing, no, [])
         texts = texts_of(frame[self._action]).str.strip_chars()
-        small, missing = _small(texts), _is_missing(texts)
+        missing = _is_missing(texts)
         if not self.by_label:
-            shown = small.is_in(SHOWN_ACTIONS).fill_null(False)
-            return Actions(texts.set(missing | shown, None), nothing, shown, id_faults(texts)[1:2])
+            shown = _small(texts).is_in(SHOWN_ACTIONS).fill_null(False)
+            _, long, _, *odd = id_faults(texts)
+            return Actions(texts.set(missing | shown, None), nothing, shown, [long, *odd])
+        small = _as_label(texts)
         clicked = small.is_in(self._positive).fill_null(False)
         labelled = clicked | small.is_in(self._negative).fill_null(False) | (missing if self.blank_is_no else no)
         names = pl.select(pl.when(clicked).then(pl.lit("click"))).to_series()
@@ -113,11 +118,20 @@ class ActionReader:
 
 def negations(names: Sequence[str]) -> list[str]:
     """Return the names of actions that read like none at all: 0, no_click, nein …"""
-    return [name for name in names if name.lower() in _NEGATIONS]
+    return [
+        name
+        for name, small in zip(names, _as_label(pl.Series(names, dtype=pl.String)), strict=True)
+        if small in _NEGATIONS
+    ]
 
 
 def _small(texts: pl.Series) -> pl.Series:
     return texts.str.to_lowercase().str.strip_chars()
+
+
+def _as_label(texts: pl.Series) -> pl.Series:
+    """Return texts in small letters, with _ between their words."""
+    return _small(texts).str.replace_all(r"([a-z])[- ]+([a-z])", "${1}_$2")
 
 
 def _is_missing(texts: pl.Series) -> pl.Series:

@@ -4,10 +4,13 @@ a cell                        is
 a list, of any type of ids    its elements
 a1-0 b2-1                     ids with their labels, where no column has the clicked ones
 a|b;c,d e                     the ids between the first of | ; , and blank that the first rows have
-['a' 'b c'], ["a", 7], [1 2]  a list as Python, NumPy or JSON writes it
+['a' 'b c'], ["a", 7], [1 2]  a list as Python, NumPy or JSON writes it; (1, 2), {1,2}, array([1, 2]) as well
+1, 2, -1, -1                  the first two: what fills lists up is no item (padding.py)
 empty, NULL, nan              no slate, no clicks
 """
 
+import ast
+import json
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -16,11 +19,23 @@ import polars as pl
 from numpy.typing import NDArray
 
 from sim.errors import SimError
+from sim.sources.rows.padding import NOTHING, padding_of
 from sim.sources.tables.cells import NO_VALUES, Fault, are_whole, id_faults, ids_of, without_fraction
 
-_BETWEEN: Final = ("|", ";", ",", " ")  # what separates the ids of a slate in one text
+_BETWEEN: Final = ("\n", "\t", "|", ";", ",", " ")  # what separates the ids of a slate in one text
 _LABELLED: Final = r"-[01]$"
-_TOKEN: Final = r"""'[^']*'|"[^"]*"|[^\s,;|\[\]'"]+"""
+_TOKEN: Final = r"""[bu]?'[^']*'|[bu]?"[^"]*"|[^\s,;|\[\]'"]+"""
+_QUOTED: Final = r"""(?s)^[bu]?(?:'(.*)'|"(.*)")$"""
+_STRANGE: Final = r"[(){}\[\]]"  # what no list of ids has outside of quotes
+_PAIRS: Final = r"[(){}\[\]:=]"  # nor one with quotes
+_OBJECT: Final = "{}"  # stands for such a cell
+_OTHER_LABEL: Final = r"[:_=/]([01])$"
+_MAKER: Final = r"(?:(?:np\.)?array|list|set|frozenset|tuple|List|Set|Seq|Vector|Array|WrappedArray|ArrayBuffer)?"
+_NESTED: Final = rf"(?s)^\s*{_MAKER}\(\s*([\[({{].*[\])}}])\s*(?:,\s*dtype=[^()]*)?\)\s*$"  # array([1, 2], dtype=int64)
+_WRAPPED: Final = rf"^\s*{_MAKER}(?:\(([^()]*)\)|\{{([^{{}}]*)\}}|<([^<>]*)>)\s*$"
+_UUID: Final = r"^\s*\{[0-9A-Fa-f]{8}-[0-9A-Fa-f-]{27}\}\s*$"
+_CUT: Final = ("...", "…")  # by which NumPy and pandas leave out the middle of a long list
+_NEARLY: Final = 0.95
 _PARTS, _CLICKED, SHOWS = "\0parts", "\0clicked", "\0shows"
 
 
@@ -55,15 +70,26 @@ class SlateReader:
                 inner = getattr(frame[name].dtype, "inner", None)
                 if frame[name].dtype == pl.Struct or (inner is not None and inner.is_nested()):
                     raise SimError(f"Column {name!r} of {owner} holds objects, and a slate is a list of ids.")
+        self._wrapped = {name for name in (shown, clicked) if name and _are_wrapped([frame[name] for frame in frames])}
         self._between = " "
         samples = [frame[shown] for frame in frames]
         for sample in samples:
             if sample.dtype == pl.String:
-                plain = sample.filter(~_is_list(sample).fill_null(False)).str.strip_chars()
+                plain = self._unwrapped(sample).str.strip_chars()
+                plain = plain.filter(~_is_list(plain).fill_null(False))
                 self._between = next((each for each in _BETWEEN if plain.str.contains(each, literal=True).any()), " ")
                 break
-        ids = pl.concat([self._ids(sample).texts for sample in samples])
+        found = {name: [self._ids(frame[name]) for frame in frames] for name in (shown, clicked) if name}
+        self.padding = {
+            name: padding
+            for name, those in found.items()
+            if (padding := next(filter(None, (padding_of(*each) for each in those)), None)) is not None
+        }
+        """What fills up the lists of a column."""
+        ids = pl.concat([each.texts for each in found[shown]])
         self.labelled = clicked is None and int(ids.str.contains(_LABELLED).sum()) * 2 > len(ids) > 0
+        if clicked is None and not self.labelled:
+            _refuse_other_labels(ids, shown, owner)
         others = [self._ids(frame[name]).texts for name in (clicked, item) if name for frame in frames]
         self._whole = are_whole(pl.concat([ids, *others]))
 
@@ -81,6 +107,9 @@ class SlateReader:
         empty = parts.list.len() == 0
         if self._clicked is not None:
             clicked, more = self._lists(frame[self._clicked], gaps=True)
+            cells = self._plain(ids_of(frame[self._clicked])).alias("cell")
+            whole = pl.select(parts.list.contains(cells)).to_series().fill_null(False)  # one id, with blanks in it
+            clicked = pl.select(pl.when(whole).then(pl.concat_list(cells)).otherwise(clicked)).to_series()
             mine = pl.select(pl.when(item.is_not_null()).then(pl.concat_list(item)).otherwise(pl.lit([]))).to_series()
             strange = clicked.list.set_difference(mine.zip_with(empty, parts)).list.len() > 0
             strange &= ~(empty & item.is_null())
@@ -103,12 +132,22 @@ class SlateReader:
         """Return the distinct ids of each cell, none for an empty one, and what is wrong with them."""
         owner, texts = self._ids(column)
         texts = self._plain(texts)
+        if (padding := self.padding.get(column.name) or self.padding.get(self._shown)) is not None:
+            kept = ~padding.places(owner, texts)
+            owner, texts = owner[kept], texts.filter(pl.Series(kept))
         missing = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES).fill_null(False)
         lone = pl.Series(np.bincount(owner, minlength=len(column))[owner] == 1)
         faults = [
             Fault(_rows_with(owner, fault.wrong & ~missing, len(column)), column.name, f"has one that {fault.reason}")
             for fault in id_faults(texts)[1:]
         ]
+        cut = _rows_with(owner, texts.is_in(_CUT), len(column))
+        faults.append(Fault(cut, column.name, "has ... among its items, for others that were left out"))
+        if padding is not None and padding.text != NOTHING:
+            inside = _rows_with(owner, texts.str.to_lowercase() == padding.text, len(column)) & ~_rows_with(
+                owner, lone, len(column)
+            )
+            faults.append(Fault(inside, column.name, "has between its items what fills up other lists"))
         if not gaps:
             wrong = _rows_with(owner, missing & ~lone, len(column))
             faults.append(Fault(wrong, column.name, "has an item without an id"))
@@ -131,22 +170,72 @@ class SlateReader:
         texts = ids_of(column.filter(pl.Series(lengths > 0)).explode())
         return _Ids(np.repeat(np.arange(len(column)), lengths), texts)
 
+    def _unwrapped(self, column: pl.Series) -> pl.Series:
+        """Return texts of lists in other brackets as those in square ones, where a column holds nothing else."""
+        if column.name not in self._wrapped:
+            return column
+        return column.str.replace(_NESTED, "$1").str.replace(_WRAPPED, "[$1$2$3]")
+
     def _split(self, column: pl.Series) -> pl.Series:
-        cells = column.str.strip_chars()
+        cells = self._unwrapped(column).str.strip_chars()
         listed = _is_list(cells).fill_null(False)
         quoted = listed & cells.str.contains(r"['\"]").fill_null(False)
         commas = listed & ~quoted & cells.str.contains(",", literal=True).fill_null(False)
-        inside = cells.str.replace_all(r"[\[\]\"']", "").str.strip_chars()
-        parts = inside.str.split(self._between)
-        parts = inside.str.split(",").zip_with(commas, parts)
+        parts = cells.str.split(self._between)
+        parts = cells.str.strip_chars("[] ").str.split(",").zip_with(commas, parts)
         if (listed & ~commas).any():
             parts = cells.str.extract_all(_TOKEN).zip_with(listed & ~commas, parts)
-        stripped = pl.element().str.strip_chars("'\"").str.strip_chars()
+        bare = cells.str.replace_all(r"""'[^']*'|"[^"]*\"""", "").str.strip_chars(" \n[]")
+        strange = listed & (bare.str.contains(_STRANGE) | (quoted & bare.str.contains(_PAIRS))).fill_null(False)
+        if (escaped := quoted & cells.str.contains("\\", literal=True).fill_null(False)).any():
+            strange &= ~escaped
+            read = [_of_python(cell) if odd else None for cell, odd in zip(cells, escaped, strict=True)]
+            parts = pl.Series(read, dtype=pl.List(pl.String)).zip_with(escaped, parts)
+        parts = pl.Series([[_OBJECT]], dtype=pl.List(pl.String)).new_from_index(0, len(cells)).zip_with(strange, parts)
+        stripped = pl.element().str.strip_chars().str.replace(_QUOTED, "$1$2").str.strip_chars()
         return parts.list.eval(stripped.filter(stripped != ""))
 
 
+def _are_wrapped(samples: Sequence[pl.Series]) -> bool:
+    """Return whether all texts of a column that are not empty are lists in any brackets."""
+    texts = [sample.drop_nulls().str.strip_chars() for sample in samples if sample.dtype == pl.String]
+    texts = [each.filter(~each.str.to_lowercase().is_in(NO_VALUES)) for each in texts]
+    if not any(len(each) for each in texts):
+        return False
+    listed = [
+        _is_list(each) | each.str.contains(_NESTED) | (each.str.contains(_WRAPPED) & ~each.str.contains(_UUID))
+        for each in texts
+    ]
+    return all(each.all() for each in listed)
+
+
+def _refuse_other_labels(ids: pl.Series, shown: str, owner: str) -> None:
+    """Refuse ids nearly all of which end in 0 or 1 behind a sign, as labels do.
+
+    Raises:
+        SimError: They do.
+    """
+    ends = ids.str.extract(_OTHER_LABEL)
+    if ends.n_unique() > 1 and ends.count() >= _NEARLY * len(ids):
+        raise SimError(
+            f"Column {shown!r} of {owner} has ids such as {ids[0]!r}, which end as if a label were behind each; write "
+            "labels as -0 and -1, or name the clicked ones by --clicked."
+        )
+
+
+def _of_python(cell: str | None) -> list[str]:
+    """Return the texts of a list with escapes, as JSON or Python writes it; the cell itself if it is none."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            found = read(cell or "[]")
+            return [_OBJECT if isinstance(each, list | tuple | dict) else str(each) for each in found]
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            continue
+    return [str(cell)]
+
+
 def _is_list(cells: pl.Series) -> pl.Series:
-    return cells.str.contains(r"^\s*\[.*\]\s*$")
+    return cells.str.contains(r"(?s)^\s*\[.*\]\s*$")
 
 
 def _rows_with(owner: NDArray[np.intp], wrong: pl.Series, rows: int) -> pl.Series:

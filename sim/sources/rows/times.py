@@ -12,34 +12,39 @@ A time of the day is by the clock of --time-zone, unless it has an offset of its
 of both texts, with a blank between.
 """
 
-import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple
 
 import polars as pl
 
+from sim.errors import SimError
 from sim.local_times import LocalTimes
-from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, ids_of, numbers_of
+from sim.sources.rows.clocks import (
+    CLOCK,
+    DAY_MS,
+    HHMM,
+    HHMMSS,
+    HOURS,
+    TIMES,
+    clock_of,
+    ranges_of,
+    shift_of,
+    without_offsets,
+)
+from sim.sources.tables.cells import Fault, holds_lists, numbers_of
 from sim.sources.tables.timestamps import EXCEL_DAYS, SHORT_UNITS, UNITS, TimeReader, TimeSettings
 from stream.schema.tokens import LAST_TS_MS
 
-DAY_MS: Final = 86_400_000
 _SCALES: Final = {name: scale for _, name, scale in UNITS} | {
     **{"minutes": 6e4, "hours": 3.6e6, "days": 8.64e7},
     EXCEL_DAYS: 8.64e7,
 }
-_CLOCK: Final = (
-    r"^(?P<h>\d{1,2}):(?P<m>[0-5]\d)(:(?P<s>[0-5]\d([.,]\d+)?))?\s*(?P<half>[AaPp])?(\.?[Mm]\.?)?\s*"
-    r"(?P<zone>Z|UTC|GMT|[+-]\d\d:?\d\d)?$"
-)
-_HOUR_NAMES: Final = r"(hourofday|hour|hr|hh)$"
-_CLOCKS: Final = ("timeofday", "eventtime", "time", "clock", "hms", "hhmmss", "hhmm", "hourmin", "tod")
 _NEVER_UTC: Final = "Asia/Tokyo"
 _WITH_TIME: Final = ("%H", "%I", "%T", "%R", "%X")
+_HOUR_MS: Final = 3_600_000
 _LITTLE_MS: Final = 100_000
-HOURS: Final = "hours"
-_TIMES, _HHMM, _HHMMSS = "times of the day", "times as HHMM", "times as HHMMSS"
 
 
 class _Offsets(NamedTuple):
@@ -50,42 +55,6 @@ class _Offsets(NamedTuple):
     zoned: pl.Series
     """Whether the time of the day has an offset of its own, which `ms` already has."""
     faults: list[Fault]
-
-
-def clock_of(column: pl.Series) -> str | None:
-    """Return what a column holds, if it is a time of the day by its type, its texts, or its name and its numbers."""
-    if column.dtype == pl.Time:
-        return _TIMES
-    if column.dtype in (pl.Boolean, pl.Binary) or column.dtype.is_temporal() or holds_lists(column):
-        return None
-    texts = ids_of(column.drop_nulls())
-    texts = texts.filter(~texts.str.to_lowercase().is_in(NO_VALUES))
-    if _most(texts.str.contains(_CLOCK)):
-        return _TIMES
-    name = _letters(column.name)
-    numbers = texts.cast(pl.Int64, strict=False)
-    if re.search(_HOUR_NAMES, name) and _most(numbers.is_between(0, 23)):
-        return HOURS
-    if name not in _CLOCKS:
-        return None
-    if _most(numbers.is_between(0, 2359) & (numbers % 100 < 60)):
-        return _HHMM
-    fits = numbers.is_between(0, 235_959) & (numbers % 100 < 60) & (numbers // 100 % 100 < 60)
-    return _HHMMSS if _most(fits) else None
-
-
-def belongs_to(clock: str, dates: str) -> bool:
-    """Return whether a column of times of the day is by its name that of a column of dates: time, order_time."""
-    stem = re.sub(rf"({'|'.join(_CLOCKS)}|{_HOUR_NAMES[:-1]})$", "", _letters(clock))
-    return stem in ("", "event", re.sub(r"(date|day|dt|on)$", "", _letters(dates)))
-
-
-def _letters(name: str) -> str:
-    return re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2])
-
-
-def _most(fits: pl.Series) -> bool:
-    return len(fits) > 0 and int(fits.sum()) >= 0.95 * len(fits)
 
 
 class RowTimes:
@@ -109,13 +78,18 @@ class RowTimes:
         self.little = False
         """Whether all that is added is less than 100 seconds, as if its unit were another."""
         self._joined = offset is not None and any(part in (settings.format or "") for part in _WITH_TIME)
-        times = one_column([self._column(frame) for frame in frames])
+        self._way: str | None = None
         if offset is not None and not self._joined:
             sample = one_column([frame[offset] for frame in frames])
             self._way = clock_of(sample) if settings.unit is None else None
+            self._refuse_words(sample, owner)
             unit = settings.unit or "milliseconds"
             self._unit = SHORT_UNITS.get(unit, unit)
             settings = replace(settings, unit=EXCEL_DAYS if settings.unit == EXCEL_DAYS else None)
+            own = getattr(frames[0][time].dtype, "time_zone", None) if self._way else None
+            settings = replace(settings, zone=own or settings.zone)
+            self._zone = settings.zone or "UTC"
+        times = one_column([self._column(frame) for frame in frames])
         self._reader = TimeReader(settings, times, owner)
         self.read_as = self._reader.read_as
         self.coarse, self.early, self.like_excel = self._reader.coarse, self._reader.early, self._reader.like_excel
@@ -137,8 +111,27 @@ class RowTimes:
         """How times without an offset are read."""
         return self._local or self._reader.local
 
+    @property
+    def offsets(self) -> Counter[bool]:
+        """How many times had an offset of their own, and how many had none."""
+        return self._reader.offsets
+
+    def _refuse_words(self, sample: pl.Series, owner: str) -> None:
+        """Refuse a second column that is neither times of the day nor numbers."""
+        given = sample.drop_nulls()
+        if self._way is not None or sample.dtype != pl.String or not len(given):
+            return
+        values, _ = numbers_of(given)
+        if int(values.is_finite().sum()) * 2 < len(given):
+            raise SimError(
+                f"Column {sample.name!r} of {owner}, which is added to {self._time!r}, holds neither times of the day "
+                f"nor numbers, but {given[0]!r}; write it as 10:30:00, or say the format of both by --time-format."
+            )
+
     def _column(self, frame: pl.DataFrame) -> pl.Series:
         column = frame[self._time]
+        if self._way is not None:
+            return without_offsets(column).plain
         if not self._joined or self._offset is None:
             return column
         dates = column.cast(pl.String).str.strip_chars()
@@ -151,12 +144,16 @@ class RowTimes:
         if self._offset is None or self._joined:
             return ts_ms, faults
         added = self._offsets(frame[self._offset])
-        day_ms = ts_ms // DAY_MS * DAY_MS if self._way else ts_ms
+        day_ms, zoned = ts_ms, added.zoned
+        if self._way:
+            shift_ms = without_offsets(frame[self._time]).shift_ms.set(zoned, None)
+            zoned |= shift_ms.is_not_null()
+            day_ms = ts_ms // DAY_MS * DAY_MS - shift_ms.fill_null(0.0).cast(pl.Int64)
         ts_ms = day_ms + added.ms.round().cast(pl.Int64, strict=False)
         faults = [*faults, *added.faults]
         if self._local is not None:
-            at = self._local.instants(ts_ms.set(added.zoned, None).cast(pl.Datetime("ms")))
-            here = ts_ms.zip_with(added.zoned, at.dt.timestamp("ms"))
+            at = self._local.instants(ts_ms.set(zoned, None).cast(pl.Datetime("ms")))
+            here = ts_ms.zip_with(zoned, at.dt.timestamp("ms"))
             skipped = here.is_null() & ts_ms.is_not_null()
             faults.append(Fault(skipped, self._offset, f"is a time that summer time in {self._zone} leaves out"))
             ts_ms = here
@@ -170,12 +167,15 @@ class RowTimes:
             ms = column.cast(pl.Int64) / 1e6
         elif column.dtype == pl.Duration:
             ms = column.dt.total_microseconds() / 1e3
-        elif self._way == _TIMES:
+        elif self._way == TIMES:
             ms, plain = _clock_ms(column.cast(pl.String).str.strip_chars())
-        elif self._way in (_HHMM, _HHMMSS):
-            ms = _digits_ms(numbers_of(column)[0] * (100 if self._way == _HHMM else 1))
+        elif self._way in (HHMM, HHMMSS):
+            ms = _digits_ms(numbers_of(column)[0] * (100 if self._way == HHMM else 1))
         else:
             values, faults = numbers_of(column)
+            if self._way:
+                beyond = (~values.is_between(0, 23)).fill_null(False)
+                faults = [*faults, Fault(beyond, column.name, "is no hour of the day, 0 to 23")]
             return _Offsets(values * _SCALES[HOURS if self._way else self._unit], plain, faults)
         kind = "duration" if column.dtype == pl.Duration else "time of the day"
         wrong = ms.is_null() | ~ms.is_between(0, DAY_MS).fill_null(False) & ~plain if self._way else ms.is_null()
@@ -184,7 +184,7 @@ class RowTimes:
 
 def _clock_ms(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
     """Return the milliseconds since midnight of times of the day, less an offset of their own, and which have one."""
-    parts = texts.str.extract_groups(_CLOCK).struct.unnest()
+    parts = texts.str.extract_groups(CLOCK).struct.unnest()
     hours, minutes = parts["h"].cast(pl.Int64), parts["m"].cast(pl.Int64)
     half = parts["half"].str.to_lowercase()
     late, wrong = (half == "p").fill_null(False), (half.is_not_null() & ~hours.is_between(1, 12)).fill_null(False)
@@ -192,12 +192,10 @@ def _clock_ms(texts: pl.Series) -> tuple[pl.Series, pl.Series]:
     seconds = parts["s"].str.replace(",", ".", literal=True).cast(pl.Float64).fill_null(0.0)
     ms = hours * 3.6e6 + minutes * 6e4 + seconds * 1e3
     ms = ms.set(wrong | (ms > DAY_MS).fill_null(False), None)
-    zone = parts["zone"].str.replace(":", "", literal=True)
-    shift = zone.str.slice(1, 2).cast(pl.Float64, strict=False) * 3.6e6 + (
-        zone.str.slice(3, 2).cast(pl.Float64, strict=False) * 6e4
-    )
-    signed = shift * zone.str.starts_with("-").cast(pl.Float64) * -2 + shift
-    return ms - signed.fill_null(0.0), zone.is_not_null()
+    zoned = parts["zone"].is_not_null()
+    shift_ms = shift_of(parts["zone"])
+    wrong = ranges_of(texts) | ~shift_ms.is_between(-12 * _HOUR_MS, 14 * _HOUR_MS).fill_null(True)
+    return (ms - shift_ms.fill_null(0.0)).set(wrong, None), zoned
 
 
 def _digits_ms(values: pl.Series) -> pl.Series:

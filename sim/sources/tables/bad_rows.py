@@ -118,8 +118,13 @@ class BadRows:
             return
         raise SimError(
             f"{self._first}; mend or remove the row. {bad:,} of {rows:,} rows are bad ({self.kinds}): "
-            f"--skip-bad {bad} leaves them out, --bad-rows FILE keeps them."
+            f"--skip-bad {bad} leaves them out, --bad-rows FILE keeps them.{_most_of(bad, rows)}"
         )
+
+
+def _most_of(bad: int, rows: int) -> str:
+    """Return a sentence where most rows are bad."""
+    return " That is most of the log: is another column meant, or none?" if bad * 2 > rows else ""
 
 
 def _place(file: AnyFile, row: int) -> str:

@@ -16,6 +16,8 @@ _CODES: Final = 0.001  # share of other numbers from which 0 and 1 are codes of 
 _DECIMAL_COMMA: Final = r"^([+-]?\d*),(\d+)$"
 _THOUSANDS: Final = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _BLANKS: Final = r"^[+-]?\d{1,3}([ \x{a0}\x{2009}\x{202f}']\d{3})+([.,]\d+)?$"
+_OBJECT: Final = r"""^\{\s*("|'|\})"""
+_LIST: Final = r"""^\[\s*("|'|-?\d[\d.]*\s*[,\]\s])"""
 _SCIENTIFIC: Final = r"^-?\d(\.\d+)?[eE]\+?\d+$"
 
 _KINDS: Final[tuple[tuple[tuple[Any, ...], str], ...]] = (
@@ -76,10 +78,14 @@ def id_faults(texts: pl.Series) -> list[Fault]:
     missing = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
     long = texts.str.len_bytes() > MAX_ID_BYTES
     rounded = texts.str.contains(_SCIENTIFIC)
+    odd = (texts.str.starts_with("{") | texts.str.starts_with("[")).fill_null(False)
+    objects, lists = ((texts.str.contains(each).fill_null(False) if odd.any() else odd) for each in (_OBJECT, _LIST))
     return [
         Fault(missing, texts.name, "is no id"),
         Fault(long.fill_null(False), texts.name, f"is an id longer than {MAX_ID_BYTES} bytes"),
         Fault(rounded.fill_null(False), texts.name, "is a rounded number: ids that differ may look alike"),
+        Fault(objects, texts.name, "is an object, no id: name one of its fields"),
+        Fault(lists, texts.name, "is a list, no id (--shown is for slates)"),
     ]
 
 
@@ -127,11 +133,11 @@ def are_labels(names: pl.Series) -> bool:
 
 
 def are_whole(texts: pl.Series) -> bool:
-    """Return whether ids, by `ids_of`, are all whole numbers, some perhaps written as floats (7.0)."""
+    """Return whether ids, by `ids_of`, are all whole numbers, some perhaps written as floats (7.0, 7.)."""
     given = texts.filter(texts.is_not_null() & ~texts.str.to_lowercase().is_in(NO_VALUES))
-    return len(given) > 0 and bool(given.str.contains(r"^-?\d+(\.0+)?$").all())
+    return len(given) > 0 and bool(given.str.contains(r"^-?\d+(\.0*)?$").all())
 
 
 def without_fraction(texts: pl.Series) -> pl.Series:
     """Return ids with those that are whole floats as integers: "7.0" is "7"."""
-    return texts.str.replace(r"^(-?\d+)\.0+$", "$1") if texts.str.contains(".", literal=True).any() else texts
+    return texts.str.replace(r"^(-?\d+)\.0*$", "$1") if texts.str.contains(".", literal=True).any() else texts

@@ -99,6 +99,13 @@ def _refuse_title(text: PlainText, rows: Sequence[Sequence[str]], preamble: int)
             f"The cells of {text.name} lie between runs of blanks, which are no separator; make each a tab: "
             f"tr -s ' ' '\\t' < {text.name} > log.tsv"
         )
+    filled = [sum(map(bool, map(str.strip, row))) for row in rows]
+    fuller = sum(count > filled[0] for count in filled[1:])
+    if filled[0] * 2 <= len(rows[0]) > 1 and fuller * 2 > len(rows) - 1 and not any(map(_is_data, rows[0])):
+        raise SimError(
+            f"Line {preamble + 1} of {text.name} is neither a header nor a row, since most of its cells are empty, and "
+            f"those behind it are not: {','.join(rows[0])[:80]!r}; remove it."
+        )
     several = [row for row in rows if len(row) > 1]
     if len(rows[0]) == 1 and len(several) * 2 > len(rows) > 1:
         raise SimError(

@@ -6,12 +6,13 @@ payloads, is nested as well: payload.user_id.
 
 import ast
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import msgspec
 import polars as pl
@@ -22,6 +23,7 @@ from sim.sources.tables.plain_text import PlainText
 from sim.sources.tables.scratch import refusing_full
 
 _SAMPLE_LINES: Final = 20_000  # a field may be missing in the first of them
+_LATER_BYTES: Final = 1 << 18  # looked at in the middle, between, and at the end
 _NO_OBJECT: Final = "no JSON object"
 _ARRAY: Final = re.compile(rb"\s*\[\s*[{\]]")
 _BETWEEN: Final = re.compile(r"[\s,]*")
@@ -75,21 +77,38 @@ def _elements(text: PlainText) -> Iterator[Any]:
 
 
 def columns_of(text: PlainText) -> dict[str, str | None]:
-    """Return the dotted names in the first lines, each with that of the list it lies in if it lies in lists only.
+    """Return the dotted names in the first lines, and in some that are spread over the rest.
+
+    Each has that of the list it lies in if it lies in lists only.
 
     Raises:
         SimError: It holds no object.
     """
     names: dict[str, str | None] = {}
     with text.path.open("rb") as file:
-        for line in islice(file, _SAMPLE_LINES):
+        for line in chain(islice(file, _SAMPLE_LINES), _later_lines(file)):
             record = _record(line)
             if isinstance(record, dict):
                 for name, inside in _names(record):
                     names[name] = inside if names.get(name, inside) == inside else None
     if not names:
-        raise SimError(f"{text.name} has no JSON object in its first lines; a log has one a line.")
+        raise SimError(f"{text.name} has no JSON object in its first lines; a log has one a line (jq -c . FILE).")
     return names
+
+
+def _later_lines(file: IO[bytes]) -> Iterator[bytes]:
+    here, size = file.tell(), file.seek(0, os.SEEK_END)
+    for start in (*(size * part // 4 for part in (1, 2, 3)), size - _LATER_BYTES):
+        if start > here:
+            file.seek(start)
+            file.readline()
+            yield from file.readlines(_LATER_BYTES)
+
+
+def is_looked_through(text: PlainText) -> bool:
+    """Return whether the first lines, which `columns_of` looks at, are all."""
+    with text.path.open("rb") as file:
+        return text.whole and next(islice(file, _SAMPLE_LINES, None), None) is None
 
 
 def _names(record: dict[str, Any], before: str = "", inside: str | None = None) -> Iterator[tuple[str, str | None]]:
@@ -151,9 +170,7 @@ def batches(
             named = dict(zip(columns, cells, strict=True))
             if wrong := kinds.strange(named):
                 before = lines[0][0]
-                bad += [
-                    _bad(numbers[at], f"{name} is a list", lines[numbers[at] - before][1]) for at, name in wrong.items()
-                ]
+                bad += [_bad(numbers[at], reason, lines[numbers[at] - before][1]) for at, reason in wrong.items()]
                 numbers = [number for at, number in enumerate(numbers) if at not in wrong]
                 named = {
                     name: [each for at, each in enumerate(some) if at not in wrong] for name, some in named.items()
@@ -167,10 +184,11 @@ class _Kinds:
 
     def __init__(self, texts: Sequence[str], lists: Sequence[str] | None) -> None:
         self._any = lists is None
+        self._objects = dict[str, bool]()
         self._may = dict.fromkeys(lists or (), True) | dict.fromkeys(texts, False)
 
     def strange(self, cells: Mapping[str, Sequence[Any]]) -> dict[int, str]:
-        """Return the places of rows with a list where none is allowed, each with that column."""
+        """Return the places of rows with a list where none is allowed, or an object among others, and what is wrong."""
         found = dict[int, str]()
         for name, values in cells.items():
             places = [at for at, value in enumerate(values) if isinstance(value, list)]
@@ -178,7 +196,12 @@ class _Kinds:
             if name not in self._may and not self._any and given:
                 self._may[name] = len(places) * 2 > given
             if not self._may.get(name, True):
-                found |= dict.fromkeys(places, name)
+                found |= dict.fromkeys(places, f"{name} is a list")
+            objects = [at for at, value in enumerate(values) if isinstance(value, dict)]
+            if given:
+                self._objects.setdefault(name, len(objects) * 2 > given)
+            if not self._objects.get(name, False):
+                found |= dict.fromkeys(objects, f"{name} is an object")
         return found
 
 

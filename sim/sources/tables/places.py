@@ -21,6 +21,8 @@ _PROSE: Final = (".md", ".rst", ".pdf", ".html")
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")  # the second begins an archive without files
 _OFFICE: Final = "[Content_Types].xml"
 _LAKES: Final = {"_delta_log": "Delta Lake", "metadata/*.metadata.json": "Iceberg", ".hoodie": "Hudi"}
+_HIVE_NULL: Final = "__HIVE_DEFAULT_PARTITION__"
+_COPY: Final = re.compile(r"(\.(gz|bz2|zst|xz|zip|bak|orig|swp)|~)+$", re.IGNORECASE)
 _PARTITION: Final = re.compile(r"([^=/]+)=([^/]*)")
 
 
@@ -29,8 +31,8 @@ class SourceFile:
     """A file of a log."""
 
     path: Path
-    partition: dict[str, str] = field(default_factory=dict)
-    """Columns that the names of its folders hold: dt=2024-01-31."""
+    partition: dict[str, str | None] = field(default_factory=dict)
+    """Columns that the names of its folders hold: dt=2024-01-31; Hive's name for null is None."""
     member: str = ""
     """Its name in the zip archive at `path`; empty for a file of its own."""
 
@@ -61,13 +63,28 @@ def files_of(log: Sequence[str]) -> list[SourceFile]:
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
         raise SimError(f"{twice} is named twice, so its rows would count twice; name each file once.")
+    _refuse_copies(paths)
     return [file for file in files if not file.path.is_file() or file.path.stat().st_size] or files
+
+
+def _refuse_copies(names: Sequence[str]) -> None:
+    """Refuse a file beside which its packed form, or a copy that an editor has made, is read as well."""
+    of: dict[str, str] = {}
+    for name in names:
+        plain = _COPY.sub("", name)
+        if (other := of.setdefault(plain, name)) != name:
+            raise SimError(
+                f"{other} and {name} are by their names one file twice, so that its rows would count twice; remove or "
+                "name one of them."
+            )
 
 
 def _of_name(name: str) -> Iterator[SourceFile]:
     path = Path(name)
+    if name != STDIN and path.exists():
+        _refuse_parts_of_lake([path])
     if name == STDIN or path.is_file():
-        yield from _of_zip(path) if _is_zip(path) else [SourceFile(path)]
+        yield from _of_zip(path) if _is_zip(path) else [SourceFile(path, _partition(path))]
     elif path.is_dir():
         yield from _of_folder(path)
     elif path.exists():  # a pipe or a device
@@ -78,8 +95,9 @@ def _of_name(name: str) -> Iterator[SourceFile]:
         found = sorted(Path(match) for match in glob.glob(name, recursive=True))  # noqa: PTH207
         if not found:
             raise SimError(f"There is no file {name}; check the path.")
+        _refuse_parts_of_lake(found)
         for match in found:
-            yield from _of_folder(match) if match.is_dir() else [SourceFile(match)]
+            yield from _of_folder(match) if match.is_dir() else [SourceFile(match, _partition(match))]
 
 
 def _of_folder(folder: Path) -> Iterator[SourceFile]:
@@ -89,18 +107,35 @@ def _of_folder(folder: Path) -> Iterator[SourceFile]:
     if not inside:
         raise SimError(f"The folder {folder} holds no files; check the path.")
     for path in inside:
-        found = (_PARTITION.fullmatch(part) for part in path.relative_to(folder).parts[:-1])
-        yield SourceFile(path, {match[1]: unquote(match[2]) for match in found if match})
+        yield SourceFile(path, _partition(path))
+
+
+def _partition(path: PurePath) -> dict[str, str | None]:
+    """Return the columns that the names of folders hold."""
+    found = (match for part in path.parts[:-1] if (match := _PARTITION.fullmatch(part)))
+    return {match[1]: None if match[2] == _HIVE_NULL else unquote(match[2]) for match in found}
 
 
 def _refuse_lake(folder: Path) -> None:
     """Refuse the folder of a table whose files hold deleted rows as well, which only its own reader knows."""
     for inside, name in _LAKES.items():
         if next(folder.rglob(inside), None) is not None:
-            raise SimError(
-                f"{folder} is a table of {name}, whose files hold rows that were deleted or replaced as well; write it "
-                "as plain Parquet by the program that made it (Spark, DuckDB, or polars' scan_delta and scan_iceberg)."
-            )
+            raise _of_lake(str(folder), name)
+
+
+def _refuse_parts_of_lake(paths: Sequence[Path]) -> None:
+    """Refuse files or partitions of such a table."""
+    for folder in {parent for path in paths for parent in path.absolute().parents}:
+        for inside, name in _LAKES.items():
+            if next(folder.glob(inside), None) is not None:
+                raise _of_lake(f"{paths[0]} is a part of {folder}, which", name)
+
+
+def _of_lake(what: str, name: str) -> SimError:
+    return SimError(
+        f"{what} is a table of {name}, whose files hold rows that were deleted or replaced as well; write it "
+        "as plain Parquet by the program that made it (Spark, DuckDB, or polars' scan_delta and scan_iceberg)."
+    )
 
 
 def _is_zip(path: Path) -> bool:
@@ -126,8 +161,7 @@ def _of_zip(path: Path, wanted: str = "*") -> Iterator[SourceFile]:
     if not found:
         raise SimError(f"{path} holds no files {wanted}; it has {', '.join(map(str, inside))}.")
     for name in found:
-        matches = (_PARTITION.fullmatch(part) for part in name.parts[:-1])
-        yield SourceFile(path, {match[1]: unquote(match[2]) for match in matches if match}, str(name))
+        yield SourceFile(path, _partition(name), str(name))
 
 
 def extracted(file: SourceFile, folder: Path) -> Path:

@@ -24,12 +24,16 @@ from sim.errors import SimError
 from sim.sources.tables.scratch import refusing_full
 
 _BLOCK: Final = 1 << 20
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _MAGIC: Final[dict[bytes, Callable[[Any], Any]]] = {
     b"\x1f\x8b": gzip.open,
     b"BZh": bz2.open,
     b"\xfd7zXZ\x00": lzma.open,
-    b"\x28\xb5\x2f\xfd": lambda file: io.BufferedReader(_Zstd(file), _BLOCK),
+    _ZSTD: lambda file: io.BufferedReader(_Zstd(file), _BLOCK),
 }
+_SKIPPABLE: Final = b"\x2a\x4d\x18"  # behind a byte of 0x50 to 0x5f: a frame that pzstd writes before others
+_HEAD: Final = 6  # bytes by which packed files are told
+_PACKED_NAMES: Final = (".gz", ".bz2", ".xz", ".zst")
 _PACKED_BLOCK: Final = 1 << 14
 _CONTROL: Final = 9  # bytes below are in no text
 _TAR: Final = slice(257, 262)  # of a tar archive: "ustar"
@@ -110,8 +114,12 @@ def plain_text(path: Path, name: str, encoding: str | None, folder: Path, head_b
         SimError: It cannot be unpacked, or is of another encoding.
     """
     with path.open("rb") as file:
-        head = file.read(6)
+        head = file.read(_HEAD)
+    if head[1:4] == _SKIPPABLE and head[0] >> 4 == 5:
+        head = _ZSTD
     opener = next((opener for magic, opener in _MAGIC.items() if head.startswith(magic)), None)
+    if opener is None:
+        _refuse_torn(head, name)
     try:
         with ExitStack() as stack:
             raw = stack.enter_context(path.open("rb"))
@@ -120,7 +128,26 @@ def plain_text(path: Path, name: str, encoding: str | None, folder: Path, head_b
     except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile, OSError) as error:
         if opener is None:
             raise
+        if "too much memory" in str(error):
+            raise SimError(
+                f"{name} is packed by zstd with a long window, which takes much memory; unpack it first: zstd -d "
+                f"--long=31 {name}"
+            ) from None
         raise SimError(f"{name} cannot be unpacked: {error}; it may be cut off.") from None
+
+
+def _refuse_torn(head: bytes, name: str) -> None:
+    """Refuse a file that is packed by its name and does not begin so, nor as a text."""
+    if not name.lower().endswith(_PACKED_NAMES):
+        return
+    try:
+        head.decode()
+    except UnicodeDecodeError as error:
+        if error.end < len(head) or len(head) < _HEAD:
+            raise SimError(
+                f"{name} is packed by its name, but does not begin as such a file ({head.hex(' ')}); it may be cut off "
+                "or damaged."
+            ) from None
 
 
 def _read(

@@ -134,6 +134,12 @@ class Table:
         """The columns of its first file."""
         return self.files[0].columns
 
+    @cached_property
+    def later_columns(self) -> dict[str, str]:
+        """Columns that its first file lacks, each with the name of the first file that has it."""
+        others = [(name, file.name) for file in self.files[1:] for name in file.columns]
+        return {name: owner for name, owner in reversed(others) if name not in self.columns}
+
     @property
     def readable(self) -> list[str]:
         """Its columns, without those inside of lists that are not exploded."""
@@ -162,10 +168,17 @@ class Table:
         """
         wanted = list(dict.fromkeys(columns))
         for file in self.files:
-            for batch in file.batches(wanted, size):
+            for batch in file.batches(wanted, size, self._comes_late):
                 yield file, batch
                 if enough(file):
                     break
+
+    def _comes_late(self, name: str) -> bool:
+        """Return whether another file of JSON has a column, or lines of it that were not looked at may have it."""
+        if any(file.kind != "json" for file in self.files):
+            return False
+        seen = name in self.columns or name in self.later_columns
+        return seen or not all(json_lines.is_looked_through(file.lines) for file in self.files)
 
     def lengthen(self, enough: Enough, *, whole: bool) -> bool:
         """Open more of the files of which only the beginning is, and not enough; return whether there were any."""
@@ -294,19 +307,26 @@ class TableFile:
                 digest.update(block)
         return digest.hexdigest()
 
-    def batches(self, columns: Sequence[str], size: int) -> Iterator[Batch]:
+    def batches(self, columns: Sequence[str], size: int, comes_late: Callable[[str], bool]) -> Iterator[Batch]:
         """Yield the named columns of all rows, about `size` rows at once.
+
+        Args:
+            columns: The columns.
+            size: Rows of a batch.
+            comes_late: Returns whether one that was not seen here may still come, or is in another file.
 
         Raises:
             SimError: A column is missing, or it cannot be read.
         """
-        _refuse_missing_in(self, columns)
+        _refuse_missing_in(self, columns, comes_late)
         constant = {name: value for name, value in self.file.partition.items() if name in columns}
         constant = {name: value for name, value in constant.items() if name not in self._own}
         own = [name for name in columns if name not in constant]
         try:
             for batch in self._batches(own, size):
-                frame = batch.frame.with_columns(pl.lit(value).alias(name) for name, value in constant.items())
+                frame = batch.frame.with_columns(
+                    pl.lit(value, pl.String).alias(name) for name, value in constant.items()
+                )
                 yield Batch(frame.select(ROW, *columns), batch.bad)
         except pl.exceptions.PolarsError as error:
             raise self._unreadable(error) from None
@@ -324,7 +344,7 @@ class TableFile:
         return SimError(f"{self.name} cannot be read: {first_line}")
 
 
-def _refuse_missing_in(file: TableFile, wanted: Sequence[str]) -> None:
+def _refuse_missing_in(file: TableFile, wanted: Sequence[str], comes_late: Callable[[str], bool]) -> None:
     """Refuse a file that lacks a wanted column, or one that is exploded; the error lists its columns."""
     _refuse_exploded(file)
     for name in wanted:
@@ -334,7 +354,11 @@ def _refuse_missing_in(file: TableFile, wanted: Sequence[str]) -> None:
                 f"--explode {shlex.quote(inside)} makes a row of each of their elements."
             )
     missing = next((name for name in wanted if name not in file.columns), None)
-    if missing is None or (file.kind == "json" and "." in missing):
+    if missing is None:
+        return
+    if fields := [name for name in file.columns if name.startswith(f"{missing}.")]:
+        raise SimError(f"{file.name} has objects in {missing!r}; name one of their fields: {', '.join(fields)}.")
+    if file.kind == "json" and ("." in missing or comes_late(missing)):
         return
     if file.kind == "delimited" and not file.dialect.header:
         named = ", ".join(f"{n} ({cell})" for n, cell in zip(file.columns, file.dialect.first, strict=False))
@@ -372,5 +396,5 @@ def _refuse_missing(owner: str, there: Sequence[str], wanted: Sequence[str]) -> 
         if missing not in there:
             raise SimError(
                 f"{owner} has no column {missing!r}; its columns are {', '.join(there)}. "
-                "Name yours by --user, --item, --time and --action or --rating."
+                "Name yours by --user, --item, --time and --action or --rating; hstu inspect shows what they hold."
             )

@@ -12,6 +12,7 @@ The first rows of a column decide how all are read. Times lie in [1970, 2200), a
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -40,6 +41,9 @@ _DATES: Final = (
     *("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%Y.%m.%d"),
     *("%m-%d-%Y", "%d-%m-%Y", "%Y-%m-%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y"),
 )
+_SWAPPED: Final = {
+    f"%{first}{sign}%{second}": f"%{second}{sign}%{first}" for sign in "/.-" for first, second in ("md", "dm")
+}
 _YEAR_LAST: Final = ("%d/%m/%y", "%d.%m.%y")  # which may have the year first where it varies more than the day
 _CLOCKS: Final = (" %I:%M:%S %p", " %I:%M %p", " %H:%M:%S", " %H:%M", " %H:%M:%S %z", "")
 FORMATS: Final = (
@@ -113,6 +117,8 @@ class TimeReader:
         """Whether early times may be Excel's days."""
         self.coarse = sample.dtype == pl.Float32
         """Whether they are too coarse to tell times within two minutes apart."""
+        self.offsets = Counter[bool]()
+        """How many times so far had an offset of their own, and how many had none."""
         self._rounded = False
         if holds_lists(sample) or sample.dtype in _NO_TIMES:
             kind = kind_of(sample.dtype)
@@ -146,7 +152,7 @@ class TimeReader:
         )
         if known is not None:
             self.read_as = f"{known} ({where} where no offset is given)"
-            return lambda column: self._formatted(column, known)
+            return lambda column: self._in_one_order(column, known, owner)
         self.read_as = f"ISO-8601 ({where} where no offset is given)"
         return self._iso
 
@@ -206,12 +212,20 @@ class TimeReader:
         return ts_ms, [*faults, *more]
 
     def _instants(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
-        at = column.cast(pl.Datetime("ms", getattr(column.dtype, "time_zone", None)))
+        zone = getattr(column.dtype, "time_zone", None)
+        self.offsets[zone is not None] += column.count()
+        at = column.cast(pl.Datetime("ms", zone))
         return self._localised(at, column)
 
     def _formatted(self, column: pl.Series, form: str) -> tuple[pl.Series, list[Fault]]:
         at = _parsed(column.cast(pl.String).str.strip_chars(), form)
         return self._localised(at, column)
+
+    def _in_one_order(self, column: pl.Series, form: str, owner: str) -> tuple[pl.Series, list[Fault]]:
+        """Return times in a guessed format; where one has day and month the other way round, no order is sure."""
+        ts_ms, faults = self._formatted(column, form)
+        _refuse_other_order(column.cast(pl.String).filter(ts_ms.is_null()).drop_nulls(), form, owner)
+        return ts_ms, faults
 
     def _localised(self, at: pl.Series, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
         if getattr(at.dtype, "time_zone", None) is None:
@@ -220,7 +234,7 @@ class TimeReader:
         return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
     def _iso(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
-        ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self.local)
+        ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self.local, self.offsets)
         return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
 
@@ -303,6 +317,7 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     fitting = [form for form, times in read.items() if times.count() == most]
     if not fitting or _parsed(texts, fitting[0]).count() * 2 <= len(texts):
         return None
+    _refuse_other_order(sample.filter(read[fitting[0]].is_null()).alias(column), fitting[0], owner)
     days, years = read[fitting[0]].dt.day(), read[fitting[0]].dt.year()
     if fitting[0][:8] in _YEAR_LAST and years.n_unique() > days.n_unique():  # 24/01/05, 24/01/06 ...
         fitting.append("%y{0}%m{0}%d".format(fitting[0][2]) + fitting[0][8:])
@@ -315,16 +330,33 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     return fitting[0]
 
 
+def _refuse_other_order(left: pl.Series, form: str, owner: str) -> None:
+    """Refuse texts that no format has read, if one has day and month the other way round than the others.
+
+    Raises:
+        AmbiguousTimesError: There is one.
+    """
+    other = _SWAPPED.get(form[:5], "") + form[5:]
+    left = left.unique(maintain_order=True) if form[:5] in _SWAPPED else left.clear()
+    if len(odd := left.filter(_likely(left.str.strip_chars(), other).is_not_null())):
+        raise AmbiguousTimesError(
+            f"Column {left.name!r} of {owner} holds {odd[0]!r}, which is {other}, among others that are {form}: no "
+            f"order of day and month is sure. Say one for all, by --time {shlex.quote(left.name)} --time-format "
+            f"'{form}', or replay the files of each order by themselves."
+        )
+
+
 def _likely(texts: pl.Series, form: str) -> pl.Series:
     """Return the instants of texts in a format, null where they lie in years that no log has, as 0024."""
     at = _parsed(texts, form)
     return at.set(~at.dt.year().is_between(1970, 2199).fill_null(False), None)
 
 
-def _iso(texts: pl.Series, local: LocalTimes) -> pl.Series:
-    """Return the milliseconds of ISO-8601 texts, null where they are none."""
+def _iso(texts: pl.Series, local: LocalTimes, offsets: Counter[bool] | None = None) -> pl.Series:
+    """Return the milliseconds of ISO-8601 texts, null where they are none; count those with and without an offset."""
     plain = texts.str.replace("T", " ", literal=True).str.replace(_ZONE, "Z").str.replace(_TO_MINUTES, "$0:00")
     ts_ms = local.instants(_parsed(plain, _ISO)).dt.timestamp("ms")
+    without = ts_ms.count()
     if ts_ms.null_count():
         utc = _parsed(plain.str.strip_suffix("Z"), _ISO)
         in_utc = utc.set(~plain.str.ends_with("Z").fill_null(False), None).dt.timestamp("ms")
@@ -335,9 +367,16 @@ def _iso(texts: pl.Series, local: LocalTimes) -> pl.Series:
         if by_hand:
             found = texts.replace_strict(by_hand, default=None, return_dtype=pl.Int64)
             ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), found)
+    if offsets is not None:
+        others = texts.filter(ts_ms.is_not_null()) if ts_ms.count() > without else texts.clear()
+        zoned = int(others.str.contains(_OFFSET).sum())
+        offsets.update({True: zoned, False: ts_ms.count() - zoned})
     return ts_ms
 
 
+_OFFSET: Final = r"(Z|UTC|GMT|\]|(\d:\d\d(:\d\d([.,]\d+)?)?|^\d{4}-\d\d-\d\d) ?[+-]\d\d(:?\d\d)?)$"
+_DATE_WITH_OFFSET: Final = r"^(\d{4}-\d\d-\d\d) ?(Z|[+-]\d\d:?\d\d)$"
+_RANGE: Final = r"\D\d\d:\d\d-\d\d:?\d\d$"  # 10:00-13:00, of which no offset is so large
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -345,11 +384,14 @@ def _iso_ms(text: str, zone: ZoneInfo) -> int | None:
     for suffix in ("UTC", "GMT", "Z[UTC]", "Z[GMT]"):
         text = text.removesuffix(suffix).rstrip() + "Z" if text.endswith(suffix) else text
     text, ends = re.subn(_DAYS_END, r"\g<1>00:\2", text)
+    text = re.sub(_DATE_WITH_OFFSET, r"\1T00:00\2", text) if 10 < len(text) < 18 else text
     head, blank, offset = text.rpartition(" ")
     if blank and offset[:1] in ("+", "-"):
         text = head + offset
     try:
         instant = datetime.fromisoformat(text) + timedelta(days=ends)
+        if (instant.utcoffset() or timedelta()) < timedelta(hours=-12) and re.search(_RANGE, text):
+            return None
         at = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
         if instant.tzinfo is None and at.astimezone(zone).replace(tzinfo=None) != instant:
             return None  # summer time leaves it out

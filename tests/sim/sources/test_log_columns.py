@@ -47,6 +47,7 @@ def test_of_several_columns_the_first_value_counts(tmp_path: Path) -> None:
     log = open_log([str(path)], flags)
     assert triples(log) == [("1.0", "x", 1_700_000_000), ("b", "b", 1_700_000_001)]
     assert log.summary.bad == {"user, anon is no id": 1}
+    assert "2 of 3 rows have their id in 'anon', as no column named before it has one." in log.remarks
     path.write_text('"user,anon",sku,ts\n1,x,1700000000\n')
     assert triples(open_log([str(path)], {"user": "user,anon", "item": "sku"})) == [("1", "x", 1_700_000_000)]
     with pytest.raises(SimError, match="has no column 'nobody'; its columns are user,anon, sku, ts"):

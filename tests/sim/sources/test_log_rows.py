@@ -130,6 +130,8 @@ def test_what_is_shown_late_in_a_log_is_shown(tmp_path: Path, monkeypatch: pytes
         ("1 -1", 1),
         ("Ja Nein", 1),
         ("click no_click", 1),
+        ("Click No-Click", 1),
+        ("click none", 1),
         ("1 NULL", 1),
         ("1.0 -", None),
     ],

@@ -1,5 +1,6 @@
 """Roles of columns by names and contents."""
 
+import re
 from datetime import date, time as clock, timedelta
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def test_plain_names_are_sure(columns: dict[str, object], flags: dict[str, str])
     [
         {"a": "1", "b": "2", "c": T},
         {"user_id": "1", "item_id": "2", "time": "never"},
-        {"user_id": "1", "user-id": "1", "item_id": "2", "ts": T},
+        {"user_id": "1", "user-id": "2", "item_id": "2", "ts": T},
         {"user_id": "1", "item_id": [["a"], ["b"], ["c"]], "ts": T},
     ],
 )
@@ -139,6 +140,54 @@ def test_a_date_and_a_time_of_the_day_are_one_time(
     assert roles["time"].column == time
     found = roles.get("time_offset")
     assert (found and (found.column, found.certainty)) == offset
+
+
+FILMS = ["Order of the Phoenix", "View to a Kill", "The Watch", "Like Mike", "Play Misty", "Save the Last Dance"]
+
+
+def test_titles_are_no_actions() -> None:
+    """Though they have such words: each item has one."""
+    columns = MANY | {"item_id": [str(n % 6) for n in range(40)]}
+    assert "action" not in guess(pl.DataFrame(columns | {"name": [FILMS[n % 6] for n in range(40)]})).roles
+    verbs = ["view", "cart", "buy", "search", "play"]
+    assert guess(pl.DataFrame(columns | {"name": [verbs[n % 5] for n in range(40)]})).flags["action"] == "name"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("event", [f"concert {n % 20}" for n in range(40)], "'event' has 20 values in 40 rows, more than actions have"),
+        ("type", [f"view {n % 20}" for n in range(40)], "'type' has 20 values in 40 rows"),
+        (
+            "is_purchase",
+            [0, 0, 0, 1] * 10,
+            "'is_purchase' says of some rows that nothing was done, .* --action is_purchase",
+        ),
+        ("clicks", [0, 1, 2, 3] * 10, "'clicks' says of some rows that nothing was done, .* leave out those of 0"),
+        ("event", ["buy", *[""] * 9] * 4, "'event' is empty in 90% of the rows: --action event --skip-bad all"),
+    ],
+)
+def test_actions_are_few_and_in_most_rows(name: str, values: list[str], said: str) -> None:
+    """Otherwise it is asked whether they are; a column of ratings beside them is enough."""
+    columns = pl.DataFrame(MANY | {"item_id": [str(n % 6) for n in range(40)], name: values})
+    guessed = guess(columns)
+    assert not guessed.sure
+    assert re.search(said, guessed.doubts[0].said)
+    assert "action" not in guessed.flags
+    if said[-4:] != " all":
+        assert guess(columns.with_columns(rating=pl.lit(4.5))).sure
+
+
+@pytest.mark.parametrize(("role", "other"), [("user", "anonymous_id"), ("item", "sku")])
+def test_gaps_of_ids_that_another_column_fills_are_said(role: str, other: str) -> None:
+    """With the flag that takes both; the pages that a product is seen on fill none."""
+    ids = [str(n % 9) for n in range(40)]
+    columns = MANY | {"user_id": ids, "item_id": ids, "page": ids} | {other: ids}
+    columns[f"{role}_id"] = [None if n % 2 else str(n % 4) for n in range(40)]
+    guessed = guess(pl.DataFrame(columns))
+    assert f"Column '{role}_id' is empty in 50% of the rows, where '{other}' is not" in guessed.doubts[0].said
+    assert guessed.flags[role] == f"{role}_id,{other}"
+    assert not guess(pl.DataFrame({name: cells for name, cells in columns.items() if name != other})).doubts
 
 
 def test_a_column_that_is_mostly_empty_is_not_surely_a_role() -> None:

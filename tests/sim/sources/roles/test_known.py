@@ -10,7 +10,7 @@ from sim.sources.open_log import open_log
 from sim.sources.roles.known import known_log, names, recognised
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import open_table
-from tests.sim.sources.logs import events_of
+from tests.sim.sources.logs import START_S as T, events_of
 from tests.sim.sources.roles.look_alikes import LOOK_ALIKES, kcat, objects
 
 PLAIN = "user_id,item_id,ts\n1,2,1700000000\n"
@@ -38,6 +38,15 @@ def test_kcat_slates_keep_their_items(tmp_path: Path) -> None:
     shown, click, organic = events_of(open_log([str(path)], {}))
     assert (shown["items"], shown["request_id"]) == (["a", "b"], "r")
     assert (click["request_id"], organic.get("request_id")) == ("r", None)
+
+
+def test_other_records_in_kcat_s_envelope_are_not_this_program_s(tmp_path: Path) -> None:
+    """Though they have an action; their own columns are guessed."""
+    path = tmp_path / "topics.json"
+    path.write_text(objects(*(kcat("clicks", action="buy", uid=f"u{n}", sku="a", at=T + n) for n in range(3))))
+    log = open_log([str(path)], {})
+    assert "--user payload.uid --item payload.sku" in log.remarks[0]
+    assert log.summary.actions == {"buy": 3}
 
 
 def test_mind_s_test_split_has_slates_without_labels(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """Flags that were given, and the roles of columns that none names."""
 
+import shlex
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 
 from sim.errors import SimError
@@ -89,9 +92,13 @@ def test_what_groups_no_shown_rows_is_no_request(
 def test_ratings_that_are_no_numbers_are_not_left_out_in_silence(tmp_path: Path, flags: dict[str, str]) -> None:
     """Unless the rows are something else than clicks anyway."""
     content = f"user,item,rating,event,ts\na,b,4 stars,buy,{T}\na,c,5 stars,buy,{T + 1}\n"
-    log = log_of(tmp_path / "log.csv", content.replace("event", "note"), **flags)
+    other, said = content.replace("event", "note"), "Column 'rating' is not read, so that every row is a click"
+    if not flags:
+        with pytest.raises(SimError, match=said):
+            log_of(tmp_path / "log.csv", other)
+    log = log_of(tmp_path / "log.csv", other, user="user")
     assert log.summary.actions == {"click": 2}
-    assert "Column 'rating' is not read, so that every row is a click" in log.remarks[0]
+    assert said in log.remarks[0]
     log = log_of(tmp_path / "log.csv", content, **flags)
     assert log.summary.actions == {"buy": 2}
     assert "is not read" not in log.remarks[0]
@@ -114,9 +121,14 @@ def test_times_of_the_day_are_read_or_named(tmp_path: Path) -> None:
         log = log_of(tmp_path / "log.csv", content, **flags)
         assert triples(log) == [("a", "b", 1_706_695_200)]
         assert "--time-offset time" in log.remarks[0]
-    log = log_of(tmp_path / "log.csv", content.replace(",time", ",opens"))
+    content = content.replace(",time", ",opens")
+    with pytest.raises(
+        SimError, match=r"Column 'opens', .* looks like times of the day of 'date'.*--time-offset opens"
+    ):
+        log_of(tmp_path / "log.csv", content)
+    log = log_of(tmp_path / "log.csv", content, time="date")
     assert triples(log) == [("a", "b", 1_706_659_200)]
-    assert "Column 'opens' is not read: it holds times of the day, and date dates (--time-offset)." in log.remarks[0]
+    assert "Column 'opens', with cells such as '10:00:00', looks like times of the day" in log.remarks[0]
     folder = tmp_path / "log" / "dt=2024-01-31" / "hour=10"
     folder.mkdir(parents=True)
     (folder / "a.csv").write_text("user_id,item_id\na,b\n")
@@ -126,7 +138,10 @@ def test_times_of_the_day_are_read_or_named(tmp_path: Path) -> None:
 def test_lists_that_may_be_slates_are_named(tmp_path: Path) -> None:
     """Where they are not read."""
     content = f'{{"user_id": "u", "item_id": "a", "ts": {T}, "items_inview": ["a", "b"], "tags": ["x"]}}\n'
-    assert "The lists items_inview are not read: --shown names" in log_of(tmp_path / "log.jsonl", content).remarks[0]
+    said = "The lists items_inview are not read: --shown names"
+    with pytest.raises(SimError, match=said):
+        log_of(tmp_path / "log.jsonl", content)
+    assert said in log_of(tmp_path / "log.jsonl", content, user="user_id").remarks[0]
     assert "are not read" not in "".join(log_of(tmp_path / "log.jsonl", content, shown="items_inview").remarks)
 
 
@@ -138,3 +153,149 @@ def test_the_log_of_one_user_keeps_its_actions(tmp_path: Path) -> None:
     assert log.remarks[0] == "Other columns by their names: --action event."
     with pytest.raises(SimError, match="has no column 'user_id'"):
         log_of(tmp_path / "log.csv", "shop_user,item_id,ts,event\n" + rows)
+
+
+HEAD = "user_id,item_id,"
+DATES = [f"2024-05-{day:02}" for day in range(1, 21)]
+
+
+def rows_of(head: str, *cells: str) -> str:
+    """Return a log of 20 days, each cell with the day for {0}, its number for {1}."""
+    rows = (",".join(cells).format(date, n, n % 12 + 1) for n, date in enumerate(DATES))
+    return f"{HEAD}{head}\n" + "".join(f"u{n},i{n},{row}\n" for n, row in enumerate(rows))
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "said"),
+    [
+        ("date,time", ("{0}", "morning"), "'time', with cells such as 'morning', .* write it as 10:30:00"),
+        ("date,time", ("{0}", "10:00-11:00"), "'time', with cells such as '10:00-11:00'"),
+        (
+            "date,seconds",
+            ("{0}", "7{1:02}00"),
+            "--time-offset seconds --time-unit s adds it, if that is all since midnight",
+        ),
+        ("date,ms", ("{0}", "7{1:02}00000"), "--time-offset ms --time-unit ms adds it"),
+        ("ts,second", ("{0} 10:{1:02}", "{1}"), "'second', .* looks like seconds of 'ts', .* make one column of both"),
+        ("date,start", ("{0}", "10 Uhr"), "'start', with cells such as '10 Uhr'"),
+        ("date,hour,minute", ("{0}", "{1}", "{1}"), "'minute', .* make one of it and 'hour'"),
+        ("date,hour,min", ("{0}", "{1}", "{1}"), "'min', .* make one of it and 'hour'"),
+        ("date,time,ampm", ("{0}", "{2}:30", "PM"), "'ampm', .* make one of it and 'time'"),
+        ("timestamp,AM/PM", ("{0} {2:02}:30:00", "PM"), "'AM/PM', .* looks like halves of the day of 'timestamp'"),
+        ("date,time,timezone", ("{0}", "{2}:30", "Europe/Paris"), "--time-zone Europe/Paris if its .* Europe/Paris$"),
+        ("ts,tz", ("{0} {2:02}:30:00", "CEST"), "'tz' .* write the offset behind each.*--time-zone UTC$"),
+        ("date,time,zone", ("{0}", "{2}:30", "+02:00"), "'zone' looks like the time zone of 'date'"),
+        ("moment", ("{0} 10:00",), "Column 'moment' is likely the time: its values are times.*--time moment --user"),
+        (
+            "ts,user_id",
+            ("{0} 10:00", "{1}"),
+            "'user_id' may be the user, and 'user_id_2' as well, which holds other values",
+        ),
+        ("ts,tz", ("{0} {2:02}:30:00", "UTC+2"), "'tz' .* write the offset behind each"),
+        ("ts,utc_offset", ("{0} {2:02}:30:00", "+02:00"), "'utc_offset' .* write the offset behind each"),
+        (
+            "time,created",
+            ("{1}0", "{0} 10:00:00"),
+            "'time', read as times, lies in 1970, and 'created' in 2024.*created",
+        ),
+        ("ts,seen", ("1714521601", "{0} 10:00:00"), "Column 'ts' holds one time in all rows, and 'seen' .*--time seen"),
+        (
+            "date,time",
+            ("450{1:02}", "0.5"),
+            "Columns 'time' and 'date' hold small numbers: say by --time and --time-un",
+        ),
+        ("date,seen", ("{0}", "{0} 10:00:00"), "Column 'date' holds days, and 'seen' the times of these.*--time seen"),
+    ],
+)
+def test_a_part_of_a_time_that_is_not_read_makes_it_doubtful(
+    tmp_path: Path, head: str, cells: tuple[str, ...], said: str
+) -> None:
+    """It is named, with the line to run; that line is not refused for it again."""
+    content = rows_of(head, *cells)
+    with pytest.raises(SimError, match=said) as refused:
+        log_of(tmp_path / "log.csv", content)
+    words = shlex.split(str(refused.value).rpartition("hstu replay")[2])
+    names = [flag.removeprefix("--").replace("-", "_") for flag in words[1::2]]
+    assert log_of(tmp_path / "log.csv", content, **dict(zip(names, words[2::2], strict=True))).summary.rows == 20
+
+
+@pytest.mark.parametrize("flags", [{"item": "item_id"}, {"time": "date"}, {"action": "x"}, {"user": "user_id"}])
+def test_the_line_decides_what_flags_leave_open(tmp_path: Path, flags: dict[str, str]) -> None:
+    """Also where some columns are named already, by their usual names."""
+    content = rows_of("date,ampm,x,rating", "{0}", "AM", "buy", "many")
+    try:
+        log = log_of(tmp_path / "log.csv", content, **flags)
+    except SimError as refused:
+        words = shlex.split(str(refused).rpartition("hstu replay")[2])
+        names = [flag.removeprefix("--").replace("-", "_") for flag in words[1::2]]
+        log = log_of(tmp_path / "log.csv", content, **dict(zip(names, words[2::2], strict=True)))
+    assert log.summary.rows == 20
+
+
+def test_a_flag_that_decides_leaves_the_rest_sure(tmp_path: Path) -> None:
+    """Nothing more is proposed, or said to be unsure."""
+    content = rows_of("ts,tz,anonymous_id", "{0} {2:02}:30:00", "CET", "x").replace("\nu3,", "\n,")
+    log = log_of(tmp_path / "log.csv", content, time_zone="UTC", skip_bad="1")
+    assert log.remarks[0] == "Columns by their names: --time ts --user user_id --item item_id."
+    assert log.summary.bad == {"user_id is no id": 1}
+
+
+@pytest.mark.parametrize(
+    ("head", "cells"),
+    [
+        ("ts,tz", ("{0} {2:02}:30:00", "UTC")),
+        ("ts,tz", ("{0}T{2:02}:30:00Z", "CET")),
+        ("ts,user-id", ("{0} 10:00", "u{1}")),
+        ("ts,tz", ("17000000{1:02}", "CET")),
+        ("date,time,hour", ("{0}", "{2}:30", "{2}")),
+        ("date,watch_time", ("{0}", "{1}")),
+        ("date,variant", ("{0}", "{2}:345")),
+        ("date,hours", ("{0}", "{1}.5")),
+        ("date,seconds", ("{0}", "{1}00")),
+        ("ts,days_since_prior_order", ("{0} 10:00", "{1}")),
+        ("date,offset", ("{0}", "{1}")),
+        ("date,zone", ("{0}", "north")),
+        ("date,time,tz", ("{0}", "{2}:30:00+02:00", "CEST")),
+        ("time,born", ("17000000{1:02}", "1980-01-31")),
+    ],
+)
+def test_other_columns_leave_a_time_sure(tmp_path: Path, head: str, cells: tuple[str, ...]) -> None:
+    """Zones of what is in UTC or has offsets, hours beside times, how long and how much."""
+    assert log_of(tmp_path / "log.csv", rows_of(head, *cells)).summary.rows == 20
+
+
+@pytest.mark.parametrize(
+    ("head", "cells", "first"),
+    [
+        ("date,time", ("{0}+02:00", "10:30:00"), 1_714_552_200),
+        ("date,time", ("{0}T00:00:00+02:00", "10:30"), 1_714_552_200),
+        ("date,time", ("{0}Z", "10h30"), 1_714_559_400),
+        ("date,hour", ("{0}", "10.0"), 1_714_557_600),
+    ],
+)
+def test_dates_have_offsets_and_times_odd_forms(tmp_path: Path, head: str, cells: tuple[str, ...], first: int) -> None:
+    """The day is that of the date's own clock."""
+    log = log_of(tmp_path / "log.csv", rows_of(head, *cells))
+    assert min(seconds for _, _, seconds in triples(log)) == first
+
+
+def test_durations_beside_dates_are_named(tmp_path: Path) -> None:
+    """As pandas writes times of the day into Parquet."""
+    rows = {"user_id": ["u"], "item_id": ["i"], "date": [date(2024, 5, 1)], "time": [timedelta(hours=10)]}
+    pl.DataFrame(rows).write_parquet(tmp_path / "log.parquet")
+    with pytest.raises(
+        SimError, match=r"'time', .* looks like times of the day of 'date', .*--time-offset time adds it"
+    ):
+        open_log([str(tmp_path / "log.parquet")], {})
+    log = open_log([str(tmp_path / "log.parquet")], {"time_offset": "time"})
+    assert triples(log) == [("u", "i", 1_714_557_600)]
+
+
+def test_rows_without_the_time_of_their_day_are_bad(tmp_path: Path) -> None:
+    """They are not read as midnight."""
+    content = rows_of("date,time", "{0}", "{2}:30").replace(",1:30", ",unknown").replace(",2:30", ",")
+    with pytest.raises(SimError, match=r"4 of 20 rows are bad .4 × time is no time of the day"):
+        log_of(tmp_path / "log.csv", content)
+    content = rows_of("date,hour", "{0}", "{1}").replace(",19\n", ",24\n")
+    with pytest.raises(SimError, match=r"1 of 20 rows are bad .1 × hour is no hour of the day, 0 to 23"):
+        log_of(tmp_path / "log.csv", content)

@@ -10,7 +10,7 @@ import pytest
 
 from sim.sources.open_log import open_log
 from sim.sources.roles.guess import guess, sample_of
-from sim.sources.tables.cells import kind_of, numbers_of, texts_of
+from sim.sources.tables.cells import id_faults, kind_of, numbers_of, texts_of
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import open_table
 
@@ -65,3 +65,10 @@ def test_blanks_between_thousands_are_named(number: str) -> None:
     assert values.to_list() == [4.0, None, None]
     wrong = {fault.reason: fault.wrong.arg_true().to_list() for fault in faults if fault.wrong.any()}
     assert wrong == {"is no number": [2], "has blanks between its thousands: write none": [1]}
+
+
+def test_objects_and_lists_are_no_ids() -> None:
+    """Written in texts; ids in brackets or braces are ids."""
+    texts = pl.Series("id", ['{"id": 7}', "{'a': 1}", "{}", "['a', 'b']", '["a"]', "[1, 2]", "{3F25-A}", "[a]", "a"])
+    wrong = {fault.reason[:12]: fault.wrong.arg_true().to_list() for fault in id_faults(texts) if fault.wrong.any()}
+    assert wrong == {"is an object": [0, 1, 2], "is a list, n": [3, 4, 5]}

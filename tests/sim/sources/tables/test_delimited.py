@@ -113,3 +113,15 @@ def test_a_list_to_explode_in_a_text_is_refused(tmp_path: Path, columns: str) ->
     (tmp_path / "log.csv").write_text(ROWS)
     with pytest.raises(SimError, match=f"--explode {columns} is for lists of JSON and Parquet, .*--shown"):
         open_log([str(tmp_path / "log.csv")], {"explode": columns})
+
+
+@pytest.mark.parametrize("title", ["Report,,", "Report 2024,,\n,,", "Sales report,of the shop,,,"])
+def test_a_title_with_separators_is_refused(tmp_path: Path, title: str) -> None:
+    """As spreadsheets export it; a header that lacks the name of an index is none."""
+    content = ROWS if title.count(",") < 4 else ROWS.replace("\n", ",,\n")
+    with pytest.raises(
+        SimError, match=r"Line 1 of .* is neither a header nor a row, since most of its cells are empty"
+    ):
+        log_of(tmp_path / "log.csv", f"{title}\n{content}")
+    indexed = "".join(f"{line and n},{line}\n" for n, line in enumerate(ROWS.splitlines())).replace("0,", ",", 1)
+    assert triples(log_of(tmp_path / "log.csv", indexed)) == READ

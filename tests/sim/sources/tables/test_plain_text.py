@@ -39,6 +39,23 @@ def test_what_is_packed_is_read_whole_or_refused(tmp_path: Path, pack: object) -
             opened(tmp_path / "log", packed[:size])
 
 
+def test_frames_that_are_skipped_hold_nothing(tmp_path: Path) -> None:
+    """As pzstd writes them before each frame."""
+    skipped = b"\x50\x2a\x4d\x18" + (4).to_bytes(4, "little") + b"abcd"
+    assert opened(tmp_path / "log", skipped + zstd(ROWS) + skipped + zstd(ROWS)).path.read_bytes() == ROWS * 2
+
+
+def test_a_packed_file_of_a_few_bytes_or_a_long_window_says_so(tmp_path: Path) -> None:
+    """What it is, and what to do; a text that is packed by its name alone is read."""
+    with pytest.raises(SimError, match=r"log.csv.zst is packed by its name, but does not begin .*28 b5 2f.*cut off"):
+        opened(tmp_path / "log.csv.zst", zstd(ROWS)[:3])
+    long = zstandard.ZstdCompressionParameters(window_log=30, write_content_size=False)
+    packer = zstandard.ZstdCompressor(compression_params=long).compressobj()
+    with pytest.raises(SimError, match=r"by zstd with a long window, .* zstd -d --long=31 log.zst"):
+        opened(tmp_path / "log.zst", packer.compress(ROWS) + packer.flush())
+    assert opened(tmp_path / "log.csv.gz", ROWS).path.read_bytes() == ROWS
+
+
 def test_the_beginning_of_what_is_packed_needs_no_end(tmp_path: Path) -> None:
     """A log in time order is unpacked no further than it is needed."""
     text = opened(tmp_path / "log", zstd(ROWS * 8)[:-1], 1000)

@@ -221,6 +221,23 @@ def test_a_day_that_may_be_a_month_is_asked_for(written: str) -> None:
     assert read(decided)[1].startswith("%d")
 
 
+@pytest.mark.parametrize("us", ["05/{0}/2024", "05-{0}-2024 10:00:00", "05/{0}/24 10:00"])
+@pytest.mark.parametrize("mixed", [False, True])
+def test_months_and_days_have_one_order(us: str, *, mixed: bool) -> None:
+    """In all files of a log: where one row is the other way round, those that are either are sure of neither."""
+    first = [us.format(day) for day in range(11, 29)]
+    other = ["28" + us[2:].format("05")]
+    reader = TimeReader(TimeSettings(), pl.Series("t", first), "a.csv")
+    with pytest.raises(
+        AmbiguousTimesError, match=r"'t' of a.csv holds '28.05.*, which is %d.%m.*: no order .* is sure"
+    ):
+        TimeReader(TimeSettings(), pl.Series("t", first + other), "a.csv") if mixed else reader.read(
+            pl.Series("t", other)
+        )
+    said = TimeReader(TimeSettings(format=reader.read_as.partition(" (")[0]), pl.Series("t", first), "a.csv")
+    assert said.read(pl.Series("t", first + other))[1][0].wrong.arg_true().to_list() == [18]
+
+
 @pytest.mark.parametrize("sign", ["/", "."])
 def test_a_year_of_two_digits_may_come_first(sign: str) -> None:
     """Where what would be the year varies more than what would be the day."""
@@ -250,3 +267,16 @@ def test_rounded_numbers_are_no_times() -> None:
     assert wrong_rows(pl.Series("t", ["1.7E+09", "1.70000001E+09"])) == rounded
     assert wrong_rows(pl.Series("t", ["1.7E+12", "1.70000001E+12", "1700000000123"])) == rounded
     assert read(pl.Series("t", ["1.7E9", "1.700000001E9"]))[0] == [1_700_000_000_000, 1_700_000_001_000]
+
+
+def test_times_with_and_without_an_offset_are_told_apart() -> None:
+    """In texts of any form, and where files differ in their types; plain dates have none."""
+    with_one = ["2024-05-01T10:00:00Z", "2024-05-01 10:00 UTC", "2024-05-01T10:00+02", "2024-05-01-05:00"]
+    without = ["2024-05-01 10:00:00", "2024-05-01", "2024-05-01T10:00", "2024-05-01 24:00"]
+    reader = TimeReader(TimeSettings(), texts := pl.Series("t", with_one + without), "a.csv")
+    assert not reader.read(texts)[1][0].wrong.any()
+    assert reader.offsets == {True: 4, False: 4}
+    typed = pl.Series("t", [datetime(2024, 5, 1)])
+    reader.read(typed)
+    reader.read(typed.dt.replace_time_zone("UTC"))
+    assert reader.offsets == {True: 5, False: 5}
