@@ -202,6 +202,11 @@ def replay_letters(
         )
     if done.passed_over:
         typer.echo(f"{len(done.passed_over):,} passed over ({_first(done.passed_over)}).", err=True)
+    if done.unknown:
+        raise HstuError(
+            f"There is no dead-letter {_first(done.unknown)}, {len(done.unknown):,} of the ids given; "
+            "hstu dead-letters list shows ids, TOPIC/PARTITION/OFFSET."
+        )
 
 
 @sequences_app.command("show")

@@ -16,7 +16,7 @@ from stream.consumer.progress import refuse_lost
 from stream.consumer.read_log import ReadLog, other_log
 from stream.errors import BrokerError, StoreError
 from stream.kafka.connection import Kafka
-from stream.kafka.topics import configs_of, count_partitions, describe_configs, topic_name
+from stream.kafka.topics import configs_of, count_partitions, describe_configs, refuse_other_counts, topic_name
 from stream.operations.findings import Finding, fail, ok, warn
 from stream.operations.records import Find, Place, log_bounds, lookup, read_last
 from stream.schema.ids import id_text, partition_of
@@ -45,15 +45,12 @@ def check_topics(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     counts = count_partitions(kafka, names)
     if missing := [name for name in names if name not in counts]:
         yield fail("topics", f"{_listed(missing)} do not exist", "run hstu topics create")
-    others = [f"{name} has {count}" for name, count in counts.items() if count != settings.partitions]
-    if others:
-        yield fail(
-            "partitions",
-            f"stream.partitions says {settings.partitions}, but {_listed(others)}",
-            "set stream.partitions to what the topics have; if they differ, delete those that are wrong, and run hstu "
-            "topics create. Partitions cannot be added later: a user's home depends on their number",
-        )
-    elif counts:
+    try:
+        refuse_other_counts(counts, settings)
+    except BrokerError as error:
+        yield fail("partitions", str(error).rstrip("."), "see the sentence")
+        return
+    if counts:
         yield ok("topics", f"{len(counts)} topics with {settings.partitions} partitions each")
 
 

@@ -101,6 +101,22 @@ def test_missing_topics_and_other_partition_counts_fail(kafka: KafkaForTests, da
     create_topics(Kafka(kafka.bootstrap), settings)
     other = wrong(Kafka(kafka.bootstrap), settings.model_copy(update={"partitions": 3}), data_dir)["partitions"]
     assert (other.level, f"{settings.topic_prefix}impressions has 2" in other.says) == (Level.FAIL, True)
+    assert "set it to 2 (HSTU_STREAM__PARTITIONS=2) if they have always been that many" in other.says
+    assert "delete" not in other.says + other.mend
+
+
+def test_a_check_that_breaks_is_a_finding(
+    kafka: KafkaForTests, settings: StreamSettings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised; the others are done."""
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(doctor, "check_keys", broken)
+    found = wrong(Kafka(kafka.bootstrap), settings, data_dir)
+    assert found.keys() == {"keys"}
+    assert "could not be looked at: OSError: [Errno 5] Input/output error" in found["keys"].says
 
 
 def test_retention_and_configuration(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
