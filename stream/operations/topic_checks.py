@@ -3,6 +3,7 @@
 Each check returns findings; what Kafka refuses to tell is one as well.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,7 @@ _SAMPLE: Final = 200  # last records of each partition
 _DAY_MS: Final = 86_400_000
 _AT_LEAST: Final = {"max.message.bytes", "delete.retention.ms"}  # configurations that may be larger than ours
 _SHOWN: Final = 3
+_log = logging.getLogger("hstu.doctor")
 
 
 class _Owner(msgspec.Struct):
@@ -162,6 +164,7 @@ def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> It
 
 
 def _meta(path: Path) -> layout.Meta | None:
+    _log.info("Opening %s", path)  # RocksDB may hang on a damaged one, and then so does the process
     with TemporaryDirectory(prefix="hstu-doctor-") as scratch:
         store = open_secondary(path, Path(scratch) / "log")
         try:

@@ -18,6 +18,7 @@ from stream.backup.place import Place
 from stream.backup.restore import describe, open_newest, restore
 from stream.config import StreamSettings
 from stream.errors import HstuError, StoreBusyError, StoreDamagedError, StoreError
+from stream.store.refusals import renamed
 from stream.store.rocksdb import RocksStore, open_store, partition_path
 from stream.store.standby import unmark_standby
 
@@ -132,13 +133,14 @@ class WorkerStores:
 
     async def _back_up(self, partition: OpenPartition) -> None:
         number = partition.number
-        aside = partition_path(self._data_dir, number).resolve().with_name(f".p{number}.backup")
+        path = partition_path(self._data_dir, number)
+        aside = path.resolve().with_name(f".p{number}.backup")
         async with partition.cutting:
             if partition.closed:
                 return
             backups, at_s = self._backups[number], time.monotonic()
             await asyncio.to_thread(partition.store.checkpoint, aside)
-        saved = await asyncio.to_thread(_save, backups, aside)
+        saved = await asyncio.to_thread(_save, backups, aside, path)
         self._made_s[number] = at_s
         if saved:
             _log.info("Partition %d: %s", number, describe(saved.manifest, saved.copied))
@@ -183,10 +185,12 @@ class WorkerStores:
             await asyncio.wait(opening)
 
 
-def _save(backups: PartitionBackups, checkpoint: Path) -> Saved | None:
+def _save(backups: PartitionBackups, checkpoint: Path, store: Path) -> Saved | None:
     """Make a backup; the checkpoint's links would keep files that the store has replaced."""
     try:
         return backups.save(checkpoint)
+    except StoreError as error:
+        raise renamed(error, checkpoint, store) from None
     finally:
         shutil.rmtree(checkpoint, ignore_errors=True)
 

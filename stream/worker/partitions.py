@@ -114,6 +114,7 @@ class AssignedPartitions:
         self._assigned: dict[int, AssignedPartition] = {}
         self._warned = False
         self._opening = asyncio.Lock()
+        self._named: set[int] = set()  # partitions whose opening was logged
         self._sources = {settings.topic_prefix + source.topic: source for source in SourceTopic}
 
     def __iter__(self) -> Iterator[AssignedPartition]:
@@ -142,6 +143,7 @@ class AssignedPartitions:
             raise more_partitions(topic, self._settings.partitions, partition + 1)
         async with self._opening:
             if partition not in self._assigned:
+                self._say_opening(partition)
                 store = await self.stores.open(partition)
                 try:
                     core = await asyncio.to_thread(self._core, store, partition)
@@ -152,6 +154,12 @@ class AssignedPartitions:
         offset = core.next_offsets[self._sources[topic]]
         return None if core.fresh and not offset else offset
 
+    def _say_opening(self, number: int) -> None:
+        """Log once that a store is being opened: rocksdict holds Python's lock, so one that hangs stops the process."""
+        if number not in self._named:
+            _log.info("Opening the store of partition %d", number)
+            self._named.add(number)
+
     def _core(self, store: RocksStore, number: int) -> Partition:
         try:
             return Partition(store, number, self._settings)
@@ -161,6 +169,7 @@ class AssignedPartitions:
 
     def _begin(self, partition: Partition, store: RocksStore) -> None:
         assigned = self._assigned[partition.number] = AssignedPartition(partition, store)
+        self._named.discard(partition.number)
         _log.info("Partition %d is ours", partition.number)
         self._warn_of_changes(partition.changed)
         self._send_soon(assigned)
