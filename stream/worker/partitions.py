@@ -6,7 +6,8 @@
 While batches are handled, one sender for each partition sends its outbox in order. What a crash sends twice is known by
 its serial. A producer that cannot deliver ends the worker; the outbox keeps its records. Where the watermark moves past
 many waiting events they are joined in turns, each sent before the next: neither a commit nor an outbox is huge.
-A store is opened in a thread: RocksDB may have a log to read, and the event loop has Kafka to answer.
+A store is opened and read in a thread, since the event loop has Kafka to answer; but while RocksDB opens it, rocksdict
+holds Python's lock.
 """
 
 import asyncio
@@ -155,7 +156,7 @@ class AssignedPartitions:
         return None if core.fresh and not offset else offset
 
     def _say_opening(self, number: int) -> None:
-        """Log once that a store is being opened: rocksdict holds Python's lock, so one that hangs stops the process."""
+        """Log once that a store is being opened: should RocksDB hang, this is the last that the process says."""
         if number not in self._named:
             _log.info("Opening the store of partition %d", number)
             self._named.add(number)
