@@ -145,8 +145,9 @@ def _contradiction(said: KafkaSettings) -> str | None:
             if not given & {key, f"{key}.file"}:
                 more = f" or {variable(key)}_FILE" if key == "sasl.password" else ""
                 return f"security.protocol {protocol} needs {key}; set it, for example by {variable(key)}{more}"
-    if said.sasl_mechanism.startswith("SCRAM") and set(",=") & set(said.sasl_username):
-        return "sasl.username holds , or =, which not every client can send by SCRAM; use PLAIN, or another user"
+    name = said.sasl_username  # Kafka reads ASCII alone in SCRAM, and kafka-python escapes nothing
+    if said.sasl_mechanism.startswith("SCRAM") and (not name.isascii() or set(",=") & set(name)):
+        return "sasl.username holds , or =, or is not ASCII, which SCRAM cannot send; use PLAIN, or another user"
     if given & {"ssl.key.location", "ssl.key.password", "ssl.key.password.file"} and not said.ssl_certificate_location:
         return "a key is set for no certificate; set ssl.certificate.location"
     return None

@@ -64,6 +64,7 @@ def test_a_certificate_is_verified_and_has_to_name_the_host(algorithm: str, chec
         ({"sasl.password": "p", "sasl.password.file": "f"}, "sasl.password and sasl.password.file are both set"),
         ({"security.protocol": "SSL", "ssl.key.location": "k"}, "set ssl.certificate.location"),
         ({**SASL, "sasl.password": "p", "sasl.username": "CN=a"}, "sasl.username holds , or =, .*; use PLAIN"),
+        ({**SASL, "sasl.password": "p", "sasl.username": "ü"}, "is not ASCII, which SCRAM cannot send; use PLAIN"),
     ],
 )
 def test_what_cannot_work_is_refused(keys: dict[str, str], sentence: str) -> None:
