@@ -35,7 +35,7 @@ from rocksdict import (
 
 from stream.errors import StoreBusyError, StoreError
 from stream.store import layout, refusals, scans
-from stream.store.tables import named_tables, refuse_cut_manifest, tables_of
+from stream.store.tables import named_tables, refuse_odd_manifest, tables_of
 
 _ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
 _FLUSH_S: Final = 60.0
@@ -266,7 +266,7 @@ def open_store(path: Path) -> RocksStore:
             _make(path)
         elif not (path / "CURRENT").exists():
             raise refusals.incomplete(path)
-        refuse_cut_manifest(path)
+        refuse_odd_manifest(path)
         db = Rdict(str(path), _options())
     except StoreError:
         raise

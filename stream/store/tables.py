@@ -4,7 +4,7 @@ A manifest is a log of records in blocks of 32 KiB (RocksDB's log_format.h); non
 
     4 bytes  masked CRC-32C of type and content
     2 bytes  length of the content, little-endian like the CRC
-    1 byte   type
+    1 byte   type: 1 to 4, whole or a part; 0 in room that is not written to yet
     content
 """
 
@@ -23,6 +23,7 @@ _BLOCK: Final = 32_768
 _HEAD: Final = struct.Struct("<IHB")
 _CRC_32C: Final = 0x82F63B78
 _MASK: Final = 0xA282EAD8
+_LAST_TYPE: Final = 4
 
 
 def tables_of(db: Rdict) -> set[str]:
@@ -36,7 +37,7 @@ def named_tables(path: Path) -> set[str]:
     Raises:
         StoreError: One is missing, of another size, or cannot be opened, or the manifest is damaged.
     """
-    refuse_cut_manifest(path)
+    refuse_odd_manifest(path)
     try:
         db = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
     except Exception as error:
@@ -47,14 +48,15 @@ def named_tables(path: Path) -> set[str]:
         db.close()
 
 
-def refuse_cut_manifest(path: Path) -> None:
-    """Check that no record of a store's manifest has a length that leads past the end, though the record is whole.
+def refuse_odd_manifest(path: Path) -> None:
+    """Check that a store's manifest is a row of records, the last of which a crash may have cut off.
 
-    RocksDB takes that for the write that a crash has cut off, passes over all that follows, and deletes the tables that
-    it names there. What a crash has really cut off has another checksum at every length.
+    RocksDB takes a whole record whose length leads past the end for one that was cut off, passes over all that follows,
+    and deletes the tables that are named there; what was really cut off has another checksum at every length. Where
+    records of other types follow it hangs for ever.
 
     Raises:
-        StoreDamagedError: One has.
+        StoreDamagedError: It is not.
     """
     try:
         manifest = path / (path / "CURRENT").read_text().strip()
@@ -67,11 +69,13 @@ def refuse_cut_manifest(path: Path) -> None:
         if left < 0:
             place += left + _HEAD.size
             continue
-        crc, length, _ = _HEAD.unpack_from(data, place)
+        crc, length, kind = _HEAD.unpack_from(data, place)
+        if kind > _LAST_TYPE:
+            raise damaged(path, f"{manifest.name} has a record of type {kind} at byte {place}")
         end = place + _HEAD.size + length
         if length > left or end > len(data):
             if _is_whole(crc, data[place + _HEAD.size - 1 :][: left + 1]):
-                raise damaged(path, f"a record of {manifest.name} has another length than was written")
+                raise damaged(path, f"{manifest.name} has another length than was written at byte {place}")
             return
         place = end
 

@@ -53,3 +53,12 @@ def test_a_write_to_the_manifest_that_a_crash_cut_off_is_no_damage(tmp_path: Pat
     manifest.write_bytes(manifest.read_bytes()[:-cut])
     with closing(open_store(killed)) as store:
         assert [key for key, _ in store.scan(b"k")] == history[-1]
+
+
+def test_rubbish_after_the_manifest_is_damage(tmp_path: Path) -> None:
+    """RocksDB would hang, and with it all of the process."""
+    _, killed = _killed(tmp_path)
+    (manifest,) = killed.glob("MANIFEST*")
+    manifest.write_bytes(manifest.read_bytes() + b"\x11\x22\x33\x44\x81\xaa\x06" + b"rubbish" * 14)
+    with pytest.raises(StoreDamagedError, match="has a record of type 6 at byte"):
+        open_store(killed)
