@@ -336,6 +336,7 @@ def open_secondary(path: Path, scratch: Path) -> RocksStore:
     """
     if not (path / "CURRENT").exists():
         raise refusals.absent(path)
+    refuse_odd_manifest(path)
     read = _log_sizes(path)
     try:
         db = _secondary(path, scratch)

@@ -60,5 +60,6 @@ def test_rubbish_after_the_manifest_is_damage(tmp_path: Path) -> None:
     _, killed = _killed(tmp_path)
     (manifest,) = killed.glob("MANIFEST*")
     manifest.write_bytes(manifest.read_bytes() + b"\x11\x22\x33\x44\x81\xaa\x06" + b"rubbish" * 14)
-    with pytest.raises(StoreDamagedError, match="has a record of type 6 at byte"):
-        open_store(killed)
+    for opened in (open_store, lambda path: open_secondary(path, tmp_path / "scratch")):
+        with pytest.raises(StoreDamagedError, match="has a record of type 6 at byte"):
+            opened(killed)
