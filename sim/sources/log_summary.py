@@ -160,7 +160,8 @@ class LogSummary:
             said.append(f"{bad:,} of {self.read:,} rows are bad and left out: {kinds}.")
         if self.without_item:
             said.append(
-                f"{self.without_item:,} rows have no id in {self.item_column!r}, with the lists exploded, and are no events."
+                f"{self.without_item:,} rows have no id in {self.item_column!r}, with the lists exploded, and are no "
+                "events."
             )
         return said
 

@@ -49,6 +49,12 @@ class Dialect:
     escaped: bool = False
     """Whether a quote in a cell has a backslash before it."""
 
+    @property
+    def numbered(self) -> str:
+        """What its columns are without a header, in words."""
+        named = ", ".join(f"{name} ({cell})" for name, cell in zip(self.columns, self.first, strict=False))
+        return f"its first line looks like data, so its columns are numbered: {named}"
+
 
 def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dialect:
     """Return how a file is written, by the settings, its name and its first lines.

@@ -276,8 +276,7 @@ def test_the_line_is_one_that_a_shell_takes(tmp_path: Path, inspected: Any) -> N
     path.write_text("Identifiant d'utilisateur,Objet,Horodatage\na,b,2024-01-01 10:00:00\n")
     said = inspected(str(path), user="Identifiant d'utilisateur", item="Objet")
     line = shlex.split(said.strip().splitlines()[-1])
-    assert line[3:] == ["--user", "Identifiant d'utilisateur", "--item", "Objet", "--time", "Horodatage"]
-    assert "The roles are not all sure" in said
+    assert line[3:] == ["--time", "Horodatage", "--user", "Identifiant d'utilisateur", "--item", "Objet"]
 
 
 def test_candidates_that_are_not_sure_are_named(tmp_path: Path, inspected: Any) -> None:

@@ -104,7 +104,9 @@ def test_a_log_of_ones_own_is_a_file(tmp_path: Path) -> None:
         mine.write_text(content)
         with pytest.raises(SimError, match=sentence):
             open_log([str(path)], {"read_as": str(mine)})
-    with pytest.raises(SimError, match=r"--as netflix is no known log; known are amazon-2018, .*or a .toml file"):
+    with pytest.raises(
+        SimError, match=r"--as netflix is no known log; known are amazon-2014-ratings, amazon-2018, .*or a .toml file"
+    ):
         open_log([str(path)], {"read_as": "netflix"})
 
 

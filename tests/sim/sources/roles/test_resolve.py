@@ -185,7 +185,11 @@ def rows_of(head: str, *cells: str) -> str:
         ("date,time,timezone", ("{0}", "{2}:30", "Europe/Paris"), "--time-zone Europe/Paris if its .* Europe/Paris$"),
         ("ts,tz", ("{0} {2:02}:30:00", "CEST"), "'tz' .* write the offset behind each.*--time-zone UTC$"),
         ("date,time,zone", ("{0}", "{2}:30", "+02:00"), "'zone' looks like the time zone of 'date'"),
-        ("moment", ("{0} 10:00",), "Column 'moment' is likely the time: its values are times.*--time moment --user"),
+        (
+            "seen,updated",
+            ("{0} 10:00", "{0} 11:00"),
+            "Columns 'seen' and 'updated' hold times: .* --time seen --user user_id .*--time updated",
+        ),
         (
             "ts,user_id",
             ("{0} 10:00", "{1}"),
