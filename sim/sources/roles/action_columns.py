@@ -41,7 +41,7 @@ _PLACES: Final = r"page|source|medium|channel|placement|referr|surface|section|m
 """Words in the names of columns whose cells, such as search and cart, are where something was done."""
 _LABELS: Final = (
     r"(^|_)(click|clk|lik(e|ed)|label|target|recommend|votes?($|_)|voted|thumb|convert|conversion|purchas|bought|buy|"
-    r"order(ed)?$|book(ed|ing)|response|feedback|reward|relevan|engag|interest|install|subscri|follow|sav(e|ed)$|"
+    r"ordered$|^order$|book(ed|ing)|response|feedback|reward|relevan|engag|interest|install|subscri|follow|sav(e|ed)$|"
     r"positive|y$)"
 )
 _UNDONE: Final = (
@@ -49,7 +49,8 @@ _UNDONE: Final = (
     r"abandon|unsubscri|show|impress|expos|display)"
 )
 _RATINGS: Final = (
-    r"(^|_)(rat(e|ed|ing|ings)|stars?|scores?|grade|preference|votes?|response|feedback|reward|relevan\w*)($|_)"
+    r"(^|_)(rat(e|ed|ing|ings)|stars?|scores?|grade|preference|votes?|response|feedback|reward|relevan\w*|label|target|"
+    r"interest(ed)?)($|_)"
 )
 _OF_ACTIONS: Final = (
     r"(^|_)((re|inter)?action|event|behaviou?r|activity|verb|evt|act|engagement|operation)(_(type|kind|code|name))?$"
@@ -247,9 +248,7 @@ def _doubtful(column: pl.Series, kind: Kind, *, first: bool) -> Doubt | None:
         said, flags = f"{nothing}--action {name}.", {"action": name}
     elif re.search(_DONE, words) and _have_zeros(column):
         said = f"{nothing}leave out those of 0, or write a row for each."
-    elif (re.search(_RATINGS, words) and are_numbers(column) and distinct(column) > 1) or (
-        kind == "numbers" and re.search(_LABELS, words)
-    ):
+    elif re.search(_RATINGS, words) and are_numbers(column) and distinct(column) > 1:
         said = f"Column {name!r} holds numbers, and is not read, so that every row is a click: --rating {name}."
         flags = {"rating": name}
     elif re.search(_OF_ACTIONS, words) and 1 < distinct(column) <= _MOST_CODES and (kind or column.dtype == pl.String):

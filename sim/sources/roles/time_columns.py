@@ -23,6 +23,7 @@ _1990_MS: Final = 631_152_000_000
 _MANY: Final = 20  # rows, in fewer of which one value is no sign
 _OF_DAYS: Final = ("day", "date", "dt")
 _NAMED: Final = 5
+_LIKE_TIMES: Final = r"time|date|(_|\.)at$|ts$"
 _MADE: Final = r"add|creat|insert|start"
 _CHANGED: Final = r"updat|modif|chang|edit|delet|read|end|finish"
 """Words in the names of columns of when a row was made, and when it was touched later."""
@@ -242,7 +243,8 @@ def _likelier(times: _Times, found: Role, columns: Sequence[str]) -> tuple[Role,
             f"Columns {found.column!r} and {small!r} hold small numbers: say by --time and --time-unit what they are."
         )
         return found, [Doubt("time", said)]
-    better = best_of("time", recent)
+    named = [name for name in recent if re.search(_LIKE_TIMES, name.lower())]
+    better = best_of("time", recent) or (Role(named[0], "likely", "its values are times") if named else None)
     said = (
         f"Column {found.column!r}, read as times, lies in {times.year(found.column)}, and {recent[0]!r} in "
         f"{times.year(recent[0])}: name the right one by --time."
@@ -257,7 +259,8 @@ def _added(clocks: Mapping[str, str], dates: str) -> Role | None:
     own = [name for name in clocks if belongs_to(name, dates)]
     fine = [name for name in own if clocks[name] != HOURS] or own
     best = (fine or list(clocks))[0]
-    certainty: Certainty = "sure" if len(fine) == 1 else "unsure"
+    beside = dates.isdigit() and best.isdigit() and int(best) == int(dates) + 1 and clocks[best] != HOURS
+    certainty: Certainty = "sure" if len(fine) == 1 or beside else "unsure"
     return Role(best, certainty, f"it holds {clocks[best]}, and {dates} dates")
 
 

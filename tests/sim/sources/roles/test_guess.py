@@ -317,3 +317,26 @@ def test_of_several_times_that_of_the_row_s_making_is_proposed() -> None:
     assert not guessed.sure
     assert guessed.flags["time"] == "date_added"
     assert "Columns 'date_added' and 'date_updated' and 'read_at' hold times" in guessed.doubts[0].said
+
+
+def test_dates_and_the_times_beside_them_are_one_time_without_a_header() -> None:
+    """As a content network logs them."""
+    days = {
+        "1": ["2024-01-31"] * 3,
+        "2": ["10:00:00", "11:00:01", "12:00:02"],
+        "3": ["7", "8", "9"],
+        "4": ["a", "b", "c"],
+    }
+    found = guess(pl.DataFrame(days))
+    assert found.flags == {"time": "1", "time_offset": "2", "user": "3", "item": "4"}
+    assert not found.doubts
+
+
+def test_without_a_header_ratings_are_no_items() -> None:
+    """Though they come before them."""
+    cells = {
+        "1": [str(n % 9) for n in range(40)],
+        "2": [n % 5 + 1 for n in range(40)],
+        "3": [f"i{n}" for n in range(40)],
+    }
+    assert guess(pl.DataFrame(cells | {"4": MANY["ts"]})).flags == {"time": "4", "user": "1", "item": "3"}

@@ -202,6 +202,11 @@ def rows_of(head: str, *cells: str) -> str:
             ("{1}0", "{0} 10:00:00"),
             "'time', read as times, lies in 1970, and 'created' in 2024.*created",
         ),
+        (
+            "time,visit,visitStartTime",
+            ("{1}45", "17145{1:02}601", "17145{1:02}601"),
+            "'time', read as times, lies in 1970, and 'visit' in 2024.*--time visitStartTime",
+        ),
         ("ts,seen", ("1714521601", "{0} 10:00:00"), "Column 'ts' holds one time in all rows, and 'seen' .*--time seen"),
         (
             "date,time",
@@ -302,4 +307,11 @@ def test_rows_without_the_time_of_their_day_are_bad(tmp_path: Path) -> None:
         log_of(tmp_path / "log.csv", content)
     content = rows_of("date,hour", "{0}", "{1}").replace(",19\n", ",24\n")
     with pytest.raises(SimError, match=r"1 of 20 rows are bad .1 × hour is no hour of the day, 0 to 23"):
+        log_of(tmp_path / "log.csv", content)
+
+
+def test_the_line_of_a_refusal_is_that_which_inspect_prints(tmp_path: Path) -> None:
+    """With what the log needs besides: bad rows, duplicates, ties in the order of ids."""
+    content = rows_of("ts,tz", "{0} 10:00", "CEST").replace("\nu3,", "\n,")
+    with pytest.raises(SimError, match=r"reads it .*--time-zone UTC --skip-bad 1$"):
         log_of(tmp_path / "log.csv", content)
