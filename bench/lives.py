@@ -3,8 +3,8 @@
 python bench/lives.py --ids 100_000_000. Half of the occurrences show an id for the first time; the other half one that
 is older by a log-uniform number of ids, 20,000 or more: most come back soon, some after millions of others. Event time
 runs evenly through --days. An occurrence is a hit if its id has a row before it; `of repeats` counts only occurrences
-of ids that were seen before, all of which a vocabulary without bounds would find. Keys, births, counts and texts are
-held as in a trainer, without vectors: docs/scale.md adds these. CPU time, one core.
+of ids that were seen before, all of which a vocabulary without bounds would find. Keys, births and counts are held
+as in a trainer, without texts and vectors: docs/scale.md adds these. CPU time, one core.
 """
 
 import argparse

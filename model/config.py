@@ -127,7 +127,7 @@ class TrainSettings(BaseModel):
     item_ttl_d: float = Field(0.0, ge=0, le=100_000)
     """Days of event time after its last event in which an item leaves the vocabulary; 0: never. Its row and its counts
     are reset for another item."""
-    max_items: int = Field(0, ge=0)
+    max_items: int = Field(0, ge=0, le=10**12)
     """Most items in the vocabulary, at least 32; 0: any number. Up to one in 16 rows is kept free for new items. A run
     may go on with another cap that its items fit into (docs/design.md)."""
     evict: Evict = "recent"

@@ -198,21 +198,25 @@ def _is_of_kubernetes(name: str) -> bool:
 
 def _sentence(error: ValidationError, where: str) -> str:
     first = error.errors()[0]
-    place = ".".join(map(str, first["loc"])) or "the settings"
+    place = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
         table = str(first["loc"][0]) if len(first["loc"]) > 1 else ""
         scope = f"table [{table}]" if table else "the top level"
         near = get_close_matches(str(first["loc"][-1]), _keys(table), 1)
         hint = f"{near[0]} is the nearest; " if near else ""
         return f"{where} sets {place}, which is no setting; {hint}{scope} knows {', '.join(_keys(table))}."
-    value = "" if _is_secret(first["loc"]) else f" = {first['input']!r}"
-    return f"The setting {place}{value} (from {where}, HSTU_* or a flag) is refused: {first['msg']}."
+    message = first["msg"].removeprefix("Value error, ")
+    source = f"(from {where}, HSTU_* or a flag)"
+    if not first["loc"]:
+        return f"The settings {source} are refused together: {message}."
+    value = f" = {first['input']!r}" if _may_be_shown(first["loc"], first["input"]) else ""
+    return f"The setting {place}{value} {source} is refused: {message}."
 
 
-def _is_secret(loc: tuple[int | str, ...]) -> bool:
-    """Return whether what pydantic refused is a secret, or a table that holds one."""
+def _may_be_shown(loc: tuple[int | str, ...], value: Any) -> bool:
+    """Return whether what pydantic refused holds no secret: a single value where a setting that is none belongs."""
     owner: Any = Settings
     for part in map(str, loc):
         fields = getattr(owner, "model_fields", {}).items()
         owner = next((field.annotation for name, field in fields if part in (name, field.alias)), None)
-    return SecretStr in (owner, *(field.annotation for field in getattr(owner, "model_fields", {}).values()))
+    return owner is not SecretStr and not hasattr(owner, "model_fields") and isinstance(value, bool | int | float | str)

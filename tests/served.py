@@ -32,7 +32,7 @@ class Memory:
     """Sequences held in a dictionary; keeps a list of the calls."""
 
     def __init__(self, users: dict[str, NDArray[Any]] | None = None) -> None:
-        self.users, self.asked, self.closed = users or {}, [], False
+        self.users, self.asked, self.closed, self.problem = users or {}, [], False, ""
 
     def tokens(self, user: str, last: int) -> NDArray[Any] | None:
         self.asked.append((user, last))

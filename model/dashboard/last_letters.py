@@ -51,4 +51,4 @@ class LastLetters:
         try:
             self._last, self._problem = list(read(SHOWN)), None
         except Exception as error:  # whatever Kafka's client raises; the page goes on without them
-            self._problem = f"Kafka cannot be reached ({type(error).__name__})."
+            self._problem = f"Kafka does not show them ({type(error).__name__})."

@@ -180,6 +180,11 @@ class Catalogue:
         title, features = msgspec.json.decode(entry.body)
         return Item(entry.item_id, title, features, entry.ts_ms)
 
+    def id_of(self, key: int) -> str:
+        """Return the id of a key, of a withdrawn item too; "" where no record has named it."""
+        entry = self._entries.get(key)
+        return entry.item_id if entry else ""
+
     def __len__(self) -> int:
         """Return the number of items described and not withdrawn."""
         return sum(entry.body is not None for entry in self._entries.values())

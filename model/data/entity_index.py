@@ -23,6 +23,7 @@ from model.data.stand_ins import StandIns
 from model.data.stochastic_length import shortened
 from model.data.vocabulary import Vocabulary
 from model.keys.lives import NO_LIMITS, Limits, Lives
+from model.keys.waiting_texts import WaitingTexts
 from stream.example import END_OF_TIME_MS, NO_KEY, Example, Kind
 
 _NONE: Final = np.empty(0, np.int64)
@@ -98,6 +99,7 @@ class EntityIndex:
     ) -> None:
         self.items, self.features = Vocabulary(), Vocabulary()
         self.lives = None if limits.none else Lives(limits)
+        self._waiting = WaitingTexts()  # texts of items that have no row
         self._stand_ins, self._drop_unknown = StandIns(stand_ins, item_features), drop_unknown
         self.catalogue = Catalogue()
         self.item_features = ItemFeatures(item_features)
@@ -123,11 +125,10 @@ class EntityIndex:
         free, rows = np.flatnonzero(~self.items.used_mask()) if self.lives else _NONE, len(self.items)
         batch = RowBatch(tokens, targets, self._admit(tokens, count=count))
         renewed = free[self.items.used_mask()[free]]
-        self._describe(np.concatenate((renewed, np.arange(rows, len(self.items)))))
-        for example in examples:
-            keys = example.text_keys.tolist()
-            self.items.learn_texts(keys, example.texts)
-            self.features.learn_texts(keys, example.texts)
+        new = np.concatenate((renewed, np.arange(rows, len(self.items))))
+        self._describe(new)
+        self._learn_texts(examples, tokens, batch.rows)
+        self._name(new)
         return IndexedBatch(
             batch=self._without_unknown(batch),
             questions=questions,
@@ -139,6 +140,21 @@ class EntityIndex:
             hits=int((every.targets >= 0).sum()),
         )
 
+    def _learn_texts(self, examples: Sequence[Example], tokens: PackedBatch, rows: TokenRows) -> None:
+        """Learn the texts of rows, and keep those of items without one until they get it."""
+        waiting = set(tokens.keys[(tokens.kinds != Kind.ATTRIBUTE) & (rows.items < 0)].tolist())
+        for example in examples:
+            keys = example.text_keys.tolist()
+            self.items.learn_texts(keys, example.texts)
+            self.features.learn_texts(keys, example.texts)
+            kept = {key: text for key, text in zip(keys, example.texts, strict=True) if key in waiting}
+            self.items.collisions += self._waiting.keep(kept.keys(), kept.values())
+
+    def _name(self, rows: NDArray[np.int64]) -> None:
+        """Take the ids of new items that came without a text from the catalogue, as far as it has them."""
+        keys = [int(self.items.keys[row]) for row in rows.tolist() if not self.items.texts[row]]
+        self.items.learn_texts(keys, [self.catalogue.id_of(key) for key in keys])
+
     def _bury(self, tokens: PackedBatch) -> NDArray[np.int64]:
         """Let items leave as of a micro-batch's first request, and return their rows."""
         first_ms = int(tokens.request_ms.min(initial=END_OF_TIME_MS))
@@ -146,6 +162,7 @@ class EntityIndex:
             return _NONE
         rows = self.lives.leaving(self.items.used_mask(), self.items.withdrawn)
         self.lives.bury(rows, self.items.keys[rows], self.items.born_ms[rows])
+        self._waiting.bury(self.items.keys[rows].tolist(), [self.items.texts[row] for row in rows.tolist()])
         self.items.bury(rows)
         if len(rows):
             self.item_features.clear(rows)
@@ -232,7 +249,9 @@ class EntityIndex:
         enters_i = lives.may_enter(keys_i, ts_ms_i, own_i, before_i, count=count)
         self.items.admit(keys_i[enters_i], ts_ms_i[enters_i], lives.room(self.items.known))
         row_i = self.items.rows(keys_i)
-        lives.enter(keys_i[(before_i < 0) & (row_i >= 0)])
+        entered = np.unique(keys_i[(before_i < 0) & (row_i >= 0)])
+        lives.enter(entered)
+        self.items.learn_texts(entered.tolist(), [self._waiting.take(key) for key in entered.tolist()])
         lives.see(row_i, ts_ms_i, own_i, len(self.items), count=count)
         return row_i
 
@@ -253,6 +272,7 @@ class EntityIndex:
         for record in records:
             if not self.catalogue.apply(record):
                 continue
+            self.items.learn_texts([record.key], [record.item_id])
             if isinstance(record, Tombstone):
                 self.items.withdraw(record.key, record.ts_ms)
             else:
@@ -273,19 +293,38 @@ class EntityIndex:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays, for a checkpoint."""
+        return {**self._named(), **self.bounds_state()}
+
+    def snapshot_arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what answers need: all but what decides who lives, of which they need the dead alone."""
+        dead = self.lives.dead_state() if self.lives else {}
+        return {**self._named(), **prefixed("lives.", dead)}
+
+    def _named(self) -> dict[str, NDArray[Any]]:
         return {
             **prefixed("items.", self.items.state()),
             **prefixed("features.", self.features.state()),
             **prefixed("catalogue.", self.catalogue.state()),
             **prefixed("item_features.", self.item_features.state()),
-            **prefixed("lives.", self.lives.state() if self.lives else {}),
         }
 
+    def bounds_state(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays of a bounded vocabulary's lives and of texts that wait; none where it has no bounds."""
+        if self.lives is None:
+            return {}
+        return {**prefixed("lives.", self.lives.state()), **prefixed("waiting.", self._waiting.state())}
+
     def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Replace everything by what a state holds."""
+        """Replace everything by what a state holds, which may have been under other limits, or none."""
         self.items = Vocabulary.from_state(under("items.", arrays))
         self.features = Vocabulary.from_state(under("features.", arrays))
         self.catalogue = Catalogue.from_state(under("catalogue.", arrays))
         self.item_features.load_state(under("item_features.", arrays))
-        if self.lives:
-            self.lives.load_state(under("lives.", arrays))
+        lives = under("lives.", arrays)
+        if lives and self.lives is None:
+            self.lives = Lives(NO_LIMITS)  # items that had left are still in histories, and their rows are free
+        if self.lives and lives:
+            self.lives.load_state(lives)
+        elif self.lives:
+            self.lives.adopt(self.items.used_mask())
+        self._waiting.load_state(under("waiting.", arrays))

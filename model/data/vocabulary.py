@@ -48,6 +48,7 @@ class Vocabulary:
     def __init__(self) -> None:
         self.texts = Texts()  # [R]
         self.collisions = 0  # times that a known key came with a text other than its own
+        self.without_text = 0  # keys that have a row, and no text yet
         self._table = KeyTable()
         self._len = 0
         self._free = np.empty(0, np.int64)  # ascending
@@ -153,6 +154,7 @@ class Vocabulary:
         self._withdrawn = with_room(self._withdrawn, len(self))
         self._withdrawn_ms = with_room(self._withdrawn_ms, len(self))
         self.texts.grow(len(self))
+        self.without_text += len(rows)
         self._keys[row_L[row_L >= 0]] = keys_L[row_L >= 0]
         self._born_ms[rows] = _NEVER_MS
         for key in self._withdrawn_unknown.keys() & self._keys[rows].tolist():
@@ -168,6 +170,7 @@ class Vocabulary:
         self._keys[rows], self._born_ms[rows] = NO_KEY, _NEVER_MS
         self._withdrawn[rows], self._withdrawn_ms[rows] = False, 0
         for row in rows.tolist():
+            self.without_text -= not self.texts[row]
             self.texts[row] = ""
         self._free = np.sort(np.concatenate((self._free, rows)))
 
@@ -181,8 +184,9 @@ class Vocabulary:
             if row < 0:
                 continue
             kept = self.texts[row]
-            if not kept:
+            if text and not kept:
                 self.texts[row] = text
+                self.without_text -= 1
             self.collisions += bool(kept) and kept != text
 
     def withdraw(self, key: int, ts_ms: int) -> None:
@@ -248,6 +252,7 @@ class Vocabulary:
                 f"A vocabulary has {len(new)} keys, {distinct} of them distinct, {len(new._born_ms)} births and "
                 f"{len(new.texts)} texts, which must be as many: it is damaged; go back to an older one."
             )
+        new.without_text = int(np.count_nonzero(~free & (np.diff(state["text_offsets"]) == 0)))
         return new
 
     def digest_update(self, hasher: Hasher) -> None:

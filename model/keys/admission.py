@@ -1,6 +1,6 @@
 """Who is admitted: an id gets a row at its k-th occurrence. Counts of ids without a row, in bounded memory.
 
-n = occurrences in their order. Up to EXACT ids are counted exactly. When there are more, all counts move into a
+n = occurrences in their order. Up to EXACT ids are counted exactly. When there are more, all counts move at once into a
 count-min sketch (Cormode and Muthukrishnan, 2005) of DEPTH rows of WIDTH bytes, and stay there. All its counts are
 halved after every WIDTH / 16 occurrences, so it holds WIDTH / 8 of them at most. An id is never counted too seldom but
 for that; too often, by one or more, with a probability of at most (1/8)^DEPTH = 0.02 %: what other ids add to its byte
@@ -60,8 +60,7 @@ class Admission:
     def _pour(self, keys_n: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Move all counts into a sketch, then count occurrences there."""
         self._sketch = np.zeros((DEPTH, self._width), np.uint8)
-        for key, count in self._counts.items():
-            _count(self._sketch, np.full(count, key, np.uint64))
+        _count(self._sketch, np.repeat(*self._exact_counts()))
         self._counts.clear()
         return self._sketched(keys_n)
 
@@ -79,11 +78,15 @@ class Admission:
         for key in keys:
             self._counts.pop(key, None)
 
+    def _exact_counts(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        return np.array(list(self._counts), np.uint64), np.array(list(self._counts.values()), np.int64)
+
     def state(self) -> dict[str, NDArray[Any]]:
         """Return everything as arrays, for a checkpoint."""
+        keys, counts = self._exact_counts()
         return {
-            "keys": np.array(list(self._counts), np.uint64),
-            "counts": np.array(list(self._counts.values()), np.int64),
+            "keys": keys,
+            "counts": counts,
             "sketch": self._sketch,
             "since": np.array(self._since, np.int64),
         }

@@ -64,7 +64,7 @@ class KeyTable:
     def rows(self, keys_n: NDArray[np.uint64]) -> NDArray[np.int64]:
         """Return the row of each key, -1 where it is not in the table, [n]."""
         row_n = np.empty(len(keys_n), np.int64)
-        _look_up(self._slots, self._old, np.ascontiguousarray(keys_n), row_n)
+        _look_up(self._slots, self._old, _unsigned(keys_n), row_n)
         return row_n
 
     def add(self, keys_n: NDArray[np.uint64], free_f: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
@@ -72,7 +72,7 @@ class KeyTable:
 
         A new key that finds no row left is not added, and its row is -1.
         """
-        keys_n, row_n = np.ascontiguousarray(keys_n), np.full(len(keys_n), -1)
+        keys_n, row_n = _unsigned(keys_n), np.full(len(keys_n), -1)
         done = used = 0
         while True:
             room = 3 * len(self._slots) // 5 - self._len
@@ -105,7 +105,18 @@ class KeyTable:
 
     def remove(self, keys_n: NDArray[np.uint64]) -> None:
         """Take keys out; those that are not in the table are passed over."""
-        self._len -= _remove(self._slots, self._old, np.ascontiguousarray(keys_n))
+        self._len -= _remove(self._slots, self._old, _unsigned(keys_n))
+
+
+def _unsigned(keys_n: Array) -> NDArray[np.uint64]:
+    """Return keys as the loops take them; signed ones would be found where others are.
+
+    Raises:
+        TypeError: They are no uint64.
+    """
+    if keys_n.dtype != np.uint64:
+        raise TypeError(f"keys have the type {keys_n.dtype}; give them as uint64")
+    return np.ascontiguousarray(keys_n)
 
 
 @compiled

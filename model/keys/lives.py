@@ -28,6 +28,7 @@ from model.keys.admission import Admission
 SPARE: Final = 32
 SWEEPS: Final = 64
 HALF_LIFE_MS: Final = 7 * 86_400_000
+_NOT_SEEN: Final = -1  # in place of the time at which an adopted row was last seen
 DEAD: Final = 1 << 18  # dead ids that are remembered, to tell who comes back
 AGE: Final = "dead_age_ms"  # sum over the dead of their time from birth to death
 COUNTS: Final = ("born", "expired", "evicted", "readmitted", "not_admitted", AGE)
@@ -62,6 +63,7 @@ class Lives:
         self._last_ms, self._seen = np.empty(0, np.int64), np.empty(0, np.int64)
         self._now_ms = self._swept = 0
         self._evicted_ms = -1  # the last time that any evicted row was seen
+        self._adopted = False  # whether rows may be _NOT_SEEN
 
     def due(self, now_ms: int, used: int) -> bool:
         """Move event time on, and return whether it is time to look for rows that leave.
@@ -71,6 +73,9 @@ class Lives:
             used: Number of rows that hold a key.
         """
         self._now_ms = max(self._now_ms, now_ms)
+        if self._adopted:
+            self._last_ms[self._last_ms == _NOT_SEEN] = self._now_ms
+            self._adopted = False
         return self._sweep() != self._swept or self._surplus(used) > 0
 
     def leaving(self, used_R: NDArray[np.bool_], withdrawn_R: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -185,19 +190,35 @@ class Lives:
         return {
             "last_ms": self._last_ms[: self._len],
             "seen": self._seen[: self._len],
-            "dead_keys": np.array(list(self.dead), np.uint64),
-            "dead_ms": np.array(list(self.dead.values()), np.int64),
+            **self.dead_state(),
             "clock": np.array([self._now_ms, self._swept, self._evicted_ms], np.int64),
             "counts": np.array([self.counts[name] for name in COUNTS], np.int64),
             **prefixed("admission.", self._admission.state()),
         }
 
+    def dead_state(self) -> dict[str, NDArray[Any]]:
+        """Return the dead as arrays: their keys, the oldest death first, and when they died."""
+        keys, times = np.array(list(self.dead), np.uint64), np.array(list(self.dead.values()), np.int64)
+        return {"dead_keys": keys, "dead_ms": times}
+
+    def adopt(self, used_R: NDArray[np.bool_]) -> None:
+        """Begin with the rows of a run that had no bounds: seen at the next micro-batch's first request, never counted.
+
+        Args:
+            used_R: Rows that hold a key.
+        """
+        self._last_ms, self._seen = np.where(used_R, _NOT_SEEN, 0), np.zeros(len(used_R), np.int64)
+        self._len, self._adopted = len(used_R), True
+        self.counts["born"] = int(used_R.sum())
+
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Replace everything by what a state holds."""
+        """Replace everything by what a state holds, which may have been under other limits."""
         self._last_ms, self._seen = np.array(state["last_ms"]), np.array(state["seen"])
         self._len = len(self._last_ms)
         self.dead = OrderedDict(zip(state["dead_keys"].tolist(), state["dead_ms"].tolist(), strict=True))
         self._now_ms, self._swept, self._evicted_ms = state["clock"].tolist()
+        self._swept = self._swept if self.limits.ttl_ms else self._sweep()
+        self._adopted = bool((self._last_ms == _NOT_SEEN).any())
         self.counts = dict(zip(COUNTS, state["counts"].tolist(), strict=True))
         self._admission.load_state(under("admission.", state))
 

@@ -132,31 +132,34 @@ class Learner:
         """Titles, features and withdrawals of items."""
         return self.index.catalogue
 
-    def step(self, examples: Sequence[Example], *, test: bool = True, learn: bool = True) -> StepReport:
+    def step(
+        self, examples: Sequence[Example], *, test: bool = True, learn: bool = True, count: bool = True
+    ) -> StepReport:
         """Test on a micro-batch, then train on it.
 
         Args:
             examples: The examples of the micro-batch.
             test: Whether to rank the targets and record the outcome.
             learn: Whether to take the gradient step; without it ids are admitted, and no weight or count moves.
+            count: Whether its targets count for who is admitted and who leaves: once, where it is only asked first.
 
         Raises:
             DivergedError: The loss or its gradient is not finite; the sentence names the step. Go on from a checkpoint,
                 since the vocabulary has moved, and the weights as well if it was a replay.
         """
         try:
-            return self._step(examples, test=test, learn=learn)
+            return self._step(examples, test=test, learn=learn, count=count)
         except ModelError as error:
             raise type(error)(f"At step {self.counts['steps'] + 1} of trainer {self.train.name}: {error}") from error
 
-    def _step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> StepReport:
+    def _step(self, examples: Sequence[Example], *, test: bool, learn: bool, count: bool) -> StepReport:
         present = [example for example in examples if len(example.keys)]  # others say that a user is forgotten
         if not present:
             if learn:
                 self._replay(examples)
             return StepReport(self.counts["steps"], 0, 0, examples[-1].final_ms, math.nan, None)
         self._check_lengths(present)
-        taken = self._take_in(present, count=learn)  # 1, 2
+        taken = self._take_in(present, count=count)  # 1, 2
         forward, trained = self._forward(taken.batch, test=test, learn=learn)  # 3
         tested = None if forward is None else forward.outputs()
         outcome = self._test(taken, tested, learn=learn) if test and tested is not None else None  # 4
@@ -169,8 +172,8 @@ class Learner:
         alarms: Sequence[Alarm] = ()
         if learn:
             self._replay(examples)  # 6
-            for name, count in zip(_COUNTS, (1, len(present), tokens), strict=True):
-                self.counts[name] += count
+            for name, more in zip(_COUNTS, (1, len(present), tokens), strict=True):
+                self.counts[name] += more
             alarms = self._watch(present, outcome, loss, examples[-1].final_ms)  # 7
         lookups, event_ms = len(taken.batch.tokens.positions), examples[-1].final_ms
         return StepReport(
@@ -330,8 +333,7 @@ class Learner:
             self._past.digest_update(hasher)
         digest_arrays(hasher, self._fusion.deciding())
         digest_arrays(hasher, self._clicks.deciding())
-        if self.index.lives:
-            digest_arrays(hasher, self.index.lives.state())
+        digest_arrays(hasher, self.index.bounds_state())
         hasher.update(str(self.counts).encode())
         if self.boost.on:
             hasher.update(json.dumps([self.boost.left, self.drift.deciding(BOOSTS)]).encode())
@@ -373,7 +375,7 @@ class Learner:
             **prefixed("recommender.", self.weights.recommender.state_dict()),
             "items.weight": self.weights.item_weights(),
             "features.weight": self.weights.features.rows,
-            **self.index.state(),
+            **self.index.snapshot_arrays(),
             **prefixed("fusion.", self._fusion.snapshot_arrays(len(self.items))),
             **prefixed("clicks.", self._clicks.snapshot_arrays(len(self.items))),
             **prefixed("popularity.", self.popularity.state()),

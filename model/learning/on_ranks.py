@@ -40,10 +40,12 @@ class LeadingLearner(Learner):
     def _lead(self, name: str, *arguments: Any, **named: Any) -> None:
         self.weights.ranks.send((name, arguments, named))
 
-    def step(self, examples: Sequence[Example], *, test: bool = True, learn: bool = True) -> StepReport:
+    def step(
+        self, examples: Sequence[Example], *, test: bool = True, learn: bool = True, count: bool = True
+    ) -> StepReport:
         """Test on a micro-batch, then train on it, on all ranks."""
-        self._lead("step", list(examples), test=test, learn=learn)
-        return super().step(examples, test=test, learn=learn)
+        self._lead("step", list(examples), test=test, learn=learn, count=count)
+        return super().step(examples, test=test, learn=learn, count=count)
 
     def learn_items(self, records: Sequence[ItemRecord | Tombstone]) -> None:
         """Take catalogue records in on all ranks."""

@@ -66,12 +66,22 @@ class Parameters:
             EmbeddingTable(model.dim, seed=stream_seed(train.seed, name), std=ROW_STD, device=self.device, ranks=where)
             for name, where in (("items", ranks), ("features", ALONE))
         )
-        self.items.reserve(train.max_items)
+        self._reserve(train.max_items, model.dim)
         self._units = UnitVectors(self.items, self.features, self._item_features, ranks)
         self.dense = DenseAdamW(self.recommender, train.learning_rate)
         self._embedding_lr = train.learning_rate * train.embedding_rate_ratio
         self._shared = model.item_rows
         self._table_row_V = np.empty(0, np.int64)  # where items share rows
+
+    def _reserve(self, rows: int, dim: int) -> None:
+        try:
+            self.items.reserve(rows)
+        except RuntimeError as error:
+            raise ModelError(
+                f"train.max_items = {rows:,} cannot be reserved on {self.device}: so many rows of {dim} numbers with "
+                f"both moments take {rows * (12 * dim + 8) / self.ranks.count / 1e9:,.0f} GB; set it lower, or take "
+                "fewer numbers (model.dim) or more ranks (docs/scale.md)."
+            ) from error
 
     def grow(self, item_keys: NDArray[np.uint64], features: int) -> None:
         """Have rows for these items, and at least `features` rows of features."""

@@ -66,6 +66,11 @@ class Earlier:
     def __init__(self, sequences: Sequences, ts_ms: int) -> None:
         self._sequences, self._ts_ms = sequences, ts_ms
 
+    @property
+    def problem(self) -> str:
+        """What keeps some of them from being read."""
+        return self._sequences.problem
+
     def tokens(self, user: str, last: int) -> NDArray[Any] | None:
         """Return the user's last tokens of then, None where there were none."""
         tokens = self._sequences.tokens(user, _ALL)

@@ -232,7 +232,7 @@ def _print_ranking(answer: "Ranking", as_json: bool) -> None:
         (
             *(place, item.item_id, item.title, item.score),
             *((item.probabilities or {}).get(action) for action in actions),
-            "withdrawn" if item.withdrawn else "" if item.known else "unknown",
+            "withdrawn" if item.withdrawn else "" if item.known else "left the vocabulary" if item.left else "unknown",
         )
         for place, item in enumerate(answer.items, 1)
     ]
@@ -262,7 +262,9 @@ def _print_explanation(answer: "Explanation") -> None:
     if events:
         columns = ("event", "item", "what", *(item.item_id for item in answer.items))
         show_table(columns, events, "What each score would lose without the event")
-    show_notes(answer.reason and f"By popularity: {answer.reason}.", _origin(answer.snapshot))
+    unscored = [f"{item} ({why})" for item, why in answer.unscored.items()]
+    none = f"Without a score: {_named(unscored)}." if unscored else None
+    show_notes(answer.reason and f"By popularity: {answer.reason}.", none, _origin(answer.snapshot))
 
 
 def _origin(snapshot: "SnapshotInfo") -> str:

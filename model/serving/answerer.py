@@ -203,9 +203,10 @@ class Answerer:
         known = tokens[self._scorer.knows(tokens)]
         request_ms, history = self._request_ms(tokens, now_ms), self._scorer.history(known, user)
         reason = why_popular(len(tokens), len(history))
-        keys = np.array([id_key(text) for text in dict.fromkeys(items)], np.uint64)
-        rows_b = self._scorer.items.rows(keys)
-        rows_b = rows_b[np.isin(rows_b, self._scorer.live_V)]
+        texts = list(dict.fromkeys(items))
+        rows_b = self._scorer.items.rows(np.array([id_key(text) for text in texts], np.uint64))
+        live_b = np.isin(rows_b, self._scorer.live_V)
+        rows_b, unscored = rows_b[live_b], [text for text, live in zip(texts, live_b, strict=True) if not live]
         if reason:
             explained = by_count(self._popular.counts_R, rows_b, self._names)
         else:
@@ -219,6 +220,7 @@ class Answerer:
             tokens=len(history),
             events=[] if reason else self._names.events(known[::-1][:newest]),
             items=explained,
+            unscored={text: self._names.why_unscored(text) for text in unscored},
             snapshot=self.info(),
         )
 
@@ -233,7 +235,7 @@ class Answerer:
         check_k(k)
         row = int(self._scorer.items.rows(np.array([id_key(item)], np.uint64))[0])
         if row < 0:
-            raise UnknownError(f"The snapshot does not know the item {item[:80]!r}; no event has shown it yet.")
+            raise UnknownError(self._names.why_unknown(item))
         found = zip(*self._scorer.similar(row, k), strict=True)
         return Similar(
             item_id=item,
@@ -266,12 +268,12 @@ class Answerer:
 
     def warm_up(self) -> None:
         """Answer once in each way, so that no client waits for what is compiled at its first use."""
-        if not len(self._scorer.items):
+        if not len(live := self._scorer.live_V[:1]):
             return
-        tokens = self._acted_on([self._names.text(0)], self._learned_ms)
+        tokens = self._acted_on([self._names.text(int(live[0]))], self._learned_ms)
         history = self._scorer.history(tokens)
         self._scorer.topk(history, self._learned_ms, 1, self._excluded(tokens, include_seen=False))
-        self._scorer.rank(history, np.zeros(1, np.int64), self._learned_ms)
+        self._scorer.rank(history, live, self._learned_ms)
         self._popular.topk(1, np.zeros(0, np.int64))
 
     def _excluded(self, tokens: NDArray[Any], include_seen: bool) -> NDArray[np.int64]:
@@ -341,17 +343,14 @@ class Answerer:
 
     def _scored(self, text: str, title: str | None, probabilities: dict[str, float] | None, score: float) -> RankedItem:
         return RankedItem(
-            item_id=text,
-            title=title,
-            known=True,
-            withdrawn=False,
-            probabilities=probabilities,
-            score=score,
+            item_id=text, title=title, known=True, left=False, withdrawn=False, probabilities=probabilities, score=score
         )
 
     def _unscored(self, text: str, known: bool) -> RankedItem:
-        title = self._names.title(id_key(text))
-        return RankedItem(item_id=text, title=title, known=known, withdrawn=known, probabilities=None, score=None)
+        title, left = self._names.title(id_key(text)), not known and self._names.left(id_key(text))
+        return RankedItem(
+            item_id=text, title=title, known=known, left=left, withdrawn=known, probabilities=None, score=None
+        )
 
     def _acted_on(self, items: Sequence[str], request_ms: int) -> NDArray[Any]:
         keys = np.array([id_key(action) for action in self._scorer.settings.rank_actions], np.uint64)

@@ -30,10 +30,29 @@ class Names:
         state = under("catalogue.", snapshot.arrays)
         self._catalogue = Catalogue.from_state(state) if state else Catalogue()
         self._items, self._features = items, features
+        self._dead = np.sort(snapshot.arrays.get("lives.dead_keys", np.empty(0, np.uint64)))
 
     def text(self, row: int) -> str:
-        """Return the id of an item; where only its key is known, that in hex."""
-        return self._items.texts[row] or _hex(int(self._items.keys[row]))
+        """Return the id of an item, by the catalogue if no event has told it; else its key in hex."""
+        return self._items.texts[row] or self._by_key(int(self._items.keys[row]))
+
+    def left(self, key: int) -> bool:
+        """Return whether an item has left the vocabulary, as far as the snapshot remembers."""
+        place = int(np.searchsorted(self._dead, np.uint64(key)))
+        return place < len(self._dead) and int(self._dead[place]) == key
+
+    def why_unscored(self, item: str) -> str:
+        """Return why an item that is not live has no scores."""
+        if self._items.rows(np.array([id_key(item)], np.uint64))[0] >= 0:
+            return "withdrawn"
+        return "left the vocabulary" if self.left(id_key(item)) else "unknown"
+
+    def why_unknown(self, item: str) -> str:
+        """Return a sentence on an item that has no row."""
+        why = "no event has shown it yet"
+        if self.left(id_key(item)):
+            why = "it has left the vocabulary (train.item_ttl_d or train.max_items) and nothing of it is kept"
+        return f"The snapshot does not know the item {item[:80]!r}; {why}."
 
     def unknown(self, ids: Sequence[str]) -> list[str]:
         """Return the ids of no known item, each once."""
@@ -75,9 +94,13 @@ class Names:
         if item_row >= 0:
             return self.text(item_row)
         if feature_row >= 0:
-            return self._features.texts[feature_row] or _hex(key)
-        item = self._catalogue.get(key)
-        return item.item_id if item else _hex(key)
+            return self._features.texts[feature_row] or self._by_key(key)
+        return self._by_key(key)
+
+    def _by_key(self, key: int) -> str:
+        """Return the id that the catalogue has for a key; else the key in hex, and whether its item has left."""
+        left = ", left the vocabulary" if self.left(key) else ""
+        return self._catalogue.id_of(key) or f"key {key:016x}{left}"
 
     def with_feature(self, name: str, value: str) -> NDArray[np.int64]:
         """Return the rows of the items whose catalogue record has this value, or a list with it; ascending."""
@@ -102,7 +125,3 @@ class Names:
 def _value(value: Any) -> str:
     """Return a scalar of JSON as JSON writes it, a text without its quotes."""
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _hex(key: int) -> str:
-    return f"key {key:016x}"

@@ -84,7 +84,10 @@ class RankedItem(_Answer):
     item_id: str
     title: str | None
     known: bool
-    """Whether the snapshot has seen the item; if not, it has no scores and comes last."""
+    """Whether the snapshot has a row for the item; if not, it has no scores and comes last."""
+    left: bool
+    """Whether it had one, and has left the vocabulary (train.item_ttl_d, train.max_items), among those that left last.
+    """
     withdrawn: bool
     """Withdrawn items have no scores and come last."""
     probabilities: dict[str, float] | None
@@ -126,7 +129,8 @@ class Event(_Answer):
 
     kind: Literal["impression", "action", "attribute"]
     id: str
-    """Of the item, or the attribute's name=value; in hex where the snapshot knows only its key."""
+    """Of the item, or the attribute's name=value; the key in hex where the snapshot knows nothing else, as of items
+    that have left the vocabulary, which is said."""
     title: str | None
     action: str | None
     ts_ms: int
@@ -169,7 +173,9 @@ class Explanation(_Answer):
     events: list[Event]
     """The newest events that the snapshot knows, newest first; each was left out once."""
     items: list[ExplainedItem]
-    """In the order of the question; unknown and withdrawn items are left out."""
+    """In the order of the question; only those that are live."""
+    unscored: dict[str, str]
+    """The other items of the question, and why each has no score: withdrawn, left the vocabulary, or unknown."""
     snapshot: SnapshotInfo
 
 

@@ -12,12 +12,18 @@ from stream.example import TOKEN_DTYPE
 class Sequences(Protocol):
     """A reader of users' tokens; called from several threads at once."""
 
+    @property
+    def problem(self) -> str:
+        """What keeps some of them from being read, in a few words without paths; empty where nothing does."""
+
     def tokens(self, user: str, last: int) -> NDArray[Any] | None:
         """Return the user's last tokens, oldest first, as TOKEN_DTYPE; None: the user is unknown."""
 
 
 class NoSequences:
     """Knows no user: for queries that bring their own sequence."""
+
+    problem = ""
 
     def tokens(self, user: str, last: int) -> NDArray[Any] | None:
         """Return None."""

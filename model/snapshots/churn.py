@@ -69,6 +69,6 @@ def _has_history(then: Sequences, user: str) -> bool:
 
 
 def _changed(answerers: list[Answerer], user: str, ts_ms: int) -> float:
-    """Return the share of the second one's items that the first one's have not."""
+    """Return the share of the second one's items that the first one's have not; 1 where no item is left."""
     before, after = ({item.item_id for item in answerer.topk(user, K, ts_ms).items} for answerer in answerers)
-    return len(after - before) / len(after) if after else 0.0
+    return len(after - before) / len(after) if after else float(bool(before))

@@ -43,8 +43,11 @@ from model.trainer.inbox import Inbox
 from model.trainer.report import RunReport
 from stream.example import NO_KEY, TimeBounds
 
-RATES: Final = frozenset(("train.learning_rate", "train.embedding_rate_ratio"))  # may differ from an origin's
 _CAP: Final = "train.max_items"
+OF_ITS_OWN: Final = frozenset(  # what a run that begins with another's weights may have otherwise
+    {"train.learning_rate", "train.embedding_rate_ratio"}
+    | {_CAP, "train.item_ttl_d", "train.admit_after", "train.evict", "train.unknown_items"}
+)
 _log: Final = logging.getLogger("hstu.train")
 
 
@@ -92,7 +95,8 @@ class Checkpointer:
         self.schedule = Schedule(settings.checkpoint_s, clock)
         self._directory, self._name = directory, settings.name
         self._metrics_port = settings.metrics_port
-        self._lock = lock_file(directory / ".lock")
+        self._lock_path = directory / ".lock"
+        self._lock = lock_file(self._lock_path)
         try:
             directory.mkdir(parents=True, exist_ok=True)
             self._lock.acquire(blocking=False)
@@ -129,8 +133,8 @@ class Checkpointer:
         """Return the newest checkpoint of another trainer in the same data directory.
 
         Raises:
-            ModelError: It has none that can be read, it was made with other settings than these, RATES apart, or its
-                items exceed the cap.
+            ModelError: It has none that can be read, it was made with other settings than these, OF_ITS_OWN apart, or
+                its items exceed the cap.
         """
         directory = self._directory.parent / name
         checkpoint, _ = read_newest(directory)
@@ -139,8 +143,8 @@ class Checkpointer:
                 f"There is no checkpoint of a trainer {name} in {directory}; give --weights-from the --name of one "
                 "that has trained with this data directory."
             )
-        rates = {key: settings[key] for key in RATES}
-        refuse_other_settings(checkpoint.facts["settings"] | rates, settings, directory)
+        own = {key: settings[key] for key in OF_ITS_OWN}
+        refuse_other_settings(checkpoint.facts["settings"] | own, settings, directory)
         _refuse_small_cap(checkpoint, settings[_CAP], directory)
         return checkpoint
 
@@ -182,6 +186,14 @@ class Checkpointer:
     def close(self) -> None:
         """Release the lock."""
         self._lock.release()
+
+    def abandon(self) -> None:
+        """Release the lock of a run that was refused; of one that had never begun, leave no folder."""
+        with suppress(OSError):  # who waits for this lock meanwhile finds that its file is gone, and is refused
+            if list(self._directory.iterdir()) == [self._lock_path]:
+                self._lock_path.unlink()
+                self._directory.rmdir()
+        self.close()
 
 
 def deciding_settings(
@@ -227,9 +239,10 @@ def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], 
             )
         before = stored.get(key, defaults[key])
         if before != wanted[key] and not (key == _CAP and before and wanted[key]):
+            way = f", which --weights-from {where.name} lets begin with these weights" if key in OF_ITS_OWN else ""
             raise ModelError(
                 f"The checkpoint in {where} was made with {key} = {before}, but now it is {wanted[key]}. Set it back, "
-                "or train under another --name: a run keeps its settings."
+                f"or train under another --name{way}: a run keeps its settings."
             )
 
 

@@ -39,6 +39,7 @@ _COUNTERS: Final = {  # key of the report: text
 _GAUGES: Final = {
     "items": ("items", "Items known."),
     "item_rows": ("item_rows", "Rows of the item table, those free for new items included."),
+    "items_without_text": ("without_text", "Items whose id no token and no catalogue record has told yet."),
     "max_items": ("max_items", "Most items (train.max_items); 0: any number."),
     "items_withdrawn": ("withdrawn", "Items withdrawn."),
     "features": ("features", "Action names and attribute values known."),

@@ -186,7 +186,7 @@ def _lives(learner: Learner) -> dict[str, Any]:
     """Return how many items have come and gone, how many rows they take, and how many they may take (0: any number)."""
     lives, items = learner.index.lives, learner.items
     counts = lives.counts if lives else dict.fromkeys(COUNTS, 0) | {"born": items.known}
-    rows = {"item_rows": len(items), "max_items": learner.train.max_items}
+    rows = {"item_rows": len(items), "without_text": items.without_text, "max_items": learner.train.max_items}
     return {**rows, **{name: counts[name] for name in COUNTS[:-1]}, "dead_age_s": counts[AGE] / 1000}
 
 

@@ -96,7 +96,7 @@ class Training:
             self._lines = MetricsLog(file, settings.name, self.learner.counts["steps"])
             self._checkpoints.begun()
         except BaseException:
-            self._checkpoints.close()
+            self._checkpoints.abandon()
             raise
         alone_on_cpu = ranks.count == 1 and self.learner.weights.device.type == "cpu"  # neither CUDA nor ranks fork
         beside = beside and POSSIBLE and alone_on_cpu

@@ -86,8 +86,15 @@ class Tested:
 class Contestant(Protocol):
     """One side of a comparison."""
 
-    def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
-        """Test on a micro-batch, then learn it; ids are admitted even without `learn`."""
+    def step(self, examples: Sequence[Example], *, test: bool, learn: bool, count: bool = True) -> Tested | None:
+        """Test on a micro-batch, then learn it; ids are admitted even without `learn`.
+
+        Args:
+            examples: The micro-batch.
+            test: Whether to test.
+            learn: Whether to learn.
+            count: Whether its targets are occurrences of their items, which decide who is admitted; once an example.
+        """
 
     def recommend(self, examples: Sequence[Example], k: int) -> list[list[str]]:
         """Return the ids of the k best candidates for each target, the best first; "" where there are fewer."""
@@ -123,9 +130,9 @@ class Neural:
         every = train.model_copy(update={"test_share": 1.0})  # as baselines are
         self._learner = Learner(model, every, baselines=False)
 
-    def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
+    def step(self, examples: Sequence[Example], *, test: bool, learn: bool, count: bool = True) -> Tested | None:
         """Test on a micro-batch, then learn it."""
-        outcome = self._learner.step(examples, test=test, learn=learn).outcome
+        outcome = self._learner.step(examples, test=test, learn=learn, count=count).outcome
         if outcome is None:
             return None
         logits_NA = outcome.logits[MODEL].astype(np.float64)
@@ -183,9 +190,9 @@ class Counting:
         self._ranks = xxh3_128()
         self.test_s = 0.0
 
-    def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
+    def step(self, examples: Sequence[Example], *, test: bool, learn: bool, count: bool = True) -> Tested | None:
         """Test on a micro-batch, then learn it."""
-        return self._step(self._index.take_in(examples), test=test, learn=learn)
+        return self._step(self._index.take_in(examples, count=count), test=test, learn=learn)
 
     def _step(self, taken: IndexedBatch, *, test: bool, learn: bool) -> Tested | None:
         if not test:
@@ -243,9 +250,9 @@ class Logistic(Counting):
         self._index = EntityIndex(model.rank_actions, train.negative_actions)
         self._fusion = ClickFusion(model.rank_actions, fused=False, logistic=True)
 
-    def step(self, examples: Sequence[Example], *, test: bool, learn: bool) -> Tested | None:
+    def step(self, examples: Sequence[Example], *, test: bool, learn: bool, count: bool = True) -> Tested | None:
         """Test on a micro-batch, then learn it."""
-        taken = self._index.take_in(examples)
+        taken = self._index.take_in(examples, count=count)
         tested = self._step(taken, test=test, learn=learn)
         if tested is None and not learn:
             return None

@@ -156,7 +156,7 @@ class Run:
             for count, asked in self._asked.get(number, []):
                 who.learn_items(records[learned:count])
                 learned = count
-                found.append(who.step(asked, test=test, learn=False))
+                found.append(who.step(asked, test=test, learn=False, count=False))
             self._test_s += time.process_time() - who.test_s - start_s
             who.learn_items(records[learned:])
             who.step(batch, test=False, learn=learn)

@@ -8,7 +8,8 @@ from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
 from stream.backup.restore import describe, restore
 from stream.config import StreamSettings
-from stream.errors import BackupError, DamagedError
+from stream.errors import BackupError, DamagedError, StoreError
+from stream.store.refusals import renamed
 from stream.store.rocksdb import open_store, partition_path
 
 
@@ -43,6 +44,8 @@ def back_up(data_dir: Path, backups: PartitionBackups) -> str:
     try:
         store.checkpoint(aside)
         saved = backups.save(aside)
+    except StoreError as error:
+        raise renamed(error, aside, path) from None
     finally:
         store.close()
         shutil.rmtree(aside, ignore_errors=True)

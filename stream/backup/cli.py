@@ -3,6 +3,7 @@
 Only typer is imported here; a command imports what it needs when it runs.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Protocol
 
@@ -47,12 +48,11 @@ def add_commands(app: typer.Typer) -> None:
 
 @store_app.command("backup")
 def backup(ctx: typer.Context, url: _Url = None, data_dir: _DataDir = None, partition: _Partitions = None) -> None:
-    """Back up the stores of this host, which no worker may have open; a worker backs up its own."""
+    """Back up the stores of this host, which no worker may have open; exit code 1 if one could not be."""
     from stream.backup.by_hand import back_up
 
     settings, backups = _read(ctx, url, data_dir, partition)
-    for each in backups:
-        print(back_up(settings.data_dir, each))
+    _each(backups, lambda each: (back_up(settings.data_dir, each), True))
 
 
 @store_app.command("restore")
@@ -61,13 +61,7 @@ def restore(ctx: typer.Context, url: _Url = None, data_dir: _DataDir = None, par
     from stream.backup.by_hand import restore_newer
 
     settings, backups = _read(ctx, url, data_dir, partition)
-    there = True
-    for each in backups:
-        line, good = restore_newer(settings.data_dir, each)
-        print(line)
-        there &= good
-    if not there:
-        raise typer.Exit(1)
+    _each(backups, lambda each: restore_newer(settings.data_dir, each))
 
 
 @store_app.command("verify")
@@ -82,6 +76,22 @@ def verify(ctx: typer.Context, url: _Url = None, partition: _Partitions = None) 
             print(line)
             whole &= good
     if not whole:
+        raise typer.Exit(1)
+
+
+def _each(backups: "list[PartitionBackups]", do: "Callable[[PartitionBackups], tuple[str, bool]]") -> None:
+    """Print what comes of each partition; a store that cannot be used keeps the others from nothing."""
+    from stream.errors import StoreError
+
+    good = True
+    for each in backups:
+        try:
+            line, done = do(each)
+        except StoreError as error:
+            line, done = f"partition {each.number}: {error}", False
+        print(line)
+        good &= done
+    if not good:
         raise typer.Exit(1)
 
 

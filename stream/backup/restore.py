@@ -29,8 +29,13 @@ from stream.store.tables import damaged_tables, named_tables
 _log = logging.getLogger("hstu.backup")
 
 
-def open_newest(path: Path, backups: PartitionBackups) -> RocksStore:
+def open_newest(path: Path, backups: PartitionBackups, damage: StoreDamagedError | None = None) -> RocksStore:
     """Open a partition's store for writing, replaced by its newest whole backup if that has read more records.
+
+    Args:
+        path: The store.
+        backups: Its backups.
+        damage: What was met in the store after it was opened; it is replaced then, whatever it has read.
 
     Raises:
         StoreBusyError: Another process has it open, or is restoring it.
@@ -38,7 +43,7 @@ def open_newest(path: Path, backups: PartitionBackups) -> RocksStore:
         BackupError, FormatError: There is no store here, and the backups cannot be read.
     """
     with _alone(path):
-        store, damage = _open_if_there(path)
+        store, damage = (None, damage) if damage else _open_if_there(path)
         unmark_standby(path)
         try:
             backups.claim()

@@ -135,7 +135,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """Leave the group, which a member with an instance id would not do by itself."""
         if self._consumer is not None and self._consumer._coordinator is not None:
             self._consumer._coordinator._group_instance_id = None
-        await super().on_thread_stop()
+        with suppress(asyncio.CancelledError):  # of a fetch that was waiting to try again: aiokafka lets it out
+            await super().on_thread_stop()
 
 
 class Consumer(driver.Consumer):

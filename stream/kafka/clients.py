@@ -32,8 +32,10 @@ with warnings.catch_warnings():
     )
     from kafka.consumer import fetcher
     from kafka.errors import (
+        BrokerResponseError,
         InvalidRecordError,
         KafkaError,
+        KafkaTimeoutError,
         MessageSizeTooLargeError,
         TopicAlreadyExistsError,
         TopicAuthorizationFailedError,
@@ -48,6 +50,7 @@ __all__ = [
     "ConfigResource",
     "ConfigResourceType",
     "KafkaError",
+    "KafkaTimeoutError",
     "NewTopic",
     "TopicAlreadyExistsError",
     "TopicAuthorizationFailedError",
@@ -113,11 +116,13 @@ def producer(kafka: Kafka, **options: Any) -> Any:
 
 @contextmanager
 def refusals(kafka: Kafka) -> Iterator[None]:
-    """Turn an error of Kafka in the block into a BrokerError."""
+    """Turn an error of Kafka, or of its client, in the block into a BrokerError."""
     try:
         yield
-    except KafkaError as error:
+    except BrokerResponseError as error:
         raise BrokerError(f"Kafka at {kafka} refused: {reason(error)}; its log says more.") from error
+    except KafkaError as error:
+        raise BrokerError(f"Kafka at {kafka} did not answer as it should: {reason(error)}; try again.") from error
 
 
 def cluster_id(kafka: Kafka, timeout_s: float) -> str | None:

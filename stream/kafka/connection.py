@@ -88,15 +88,19 @@ class Kafka:
         context = _trusting(said.ssl_ca_location)
         context.check_hostname = said.ssl_endpoint_identification_algorithm == "https"
         if said.ssl_certificate_location:
-            password = secret(said, "ssl.key.password") or "none is needed"  # else OpenSSL asks on the terminal
+            password = secret(said, "ssl.key.password")
             try:
-                context.load_cert_chain(said.ssl_certificate_location, said.ssl_key_location or None, password)
+                context.load_cert_chain(
+                    said.ssl_certificate_location,
+                    said.ssl_key_location or None,
+                    password or "none is needed",  # else OpenSSL asks on the terminal
+                )
             except (OSError, ssl.SSLError) as error:
                 raise BrokerError(
                     f"The client certificate {said.ssl_certificate_location} with its key "
                     f"{said.ssl_key_location or '(in the same file)'} cannot be loaded: {_why(error)}; see that "
                     "ssl.certificate.location and ssl.key.location are PEM files that belong together, and that "
-                    "ssl.key.password is right."
+                    f"ssl.key.password, which is {'' if password else 'not '}set, is right."
                 ) from None
         return context
 
@@ -141,6 +145,9 @@ def _contradiction(said: KafkaSettings) -> str | None:
             if not given & {key, f"{key}.file"}:
                 more = f" or {variable(key)}_FILE" if key == "sasl.password" else ""
                 return f"security.protocol {protocol} needs {key}; set it, for example by {variable(key)}{more}"
+    name = said.sasl_username  # Kafka reads ASCII alone in SCRAM, and kafka-python escapes nothing
+    if said.sasl_mechanism.startswith("SCRAM") and (not name.isascii() or set(",=") & set(name)):
+        return "sasl.username holds , or =, or is not ASCII, which SCRAM cannot send; use PLAIN, or another user"
     if given & {"ssl.key.location", "ssl.key.password", "ssl.key.password.file"} and not said.ssl_certificate_location:
         return "a key is set for no certificate; set ssl.certificate.location"
     return None
@@ -157,7 +164,7 @@ def secret(said: KafkaSettings, key: str) -> str:
     if not file:
         return str(getattr(said, name).get_secret_value())
     try:
-        text = Path(file).read_text().rstrip("\r\n")
+        text = Path(file).read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         raise BrokerError(f"The file {file}, which {key}.file names, cannot be read: {_why(error)}.") from None
     if not text:
@@ -184,5 +191,7 @@ def _trusting(location: str) -> ssl.SSLContext:
 def _why(error: Exception) -> str:
     """Return the reason of an error without the file's name or OpenSSL's place in its source."""
     if isinstance(error, ssl.SSLError):
-        return (error.reason or str(error)).replace("_", " ").lower()
+        if error.reason is None:  # all that OpenSSL says is "PEM lib"
+            return "it cannot be read as PEM, or its key cannot be decrypted"
+        return error.reason.replace("_", " ").lower()
     return (isinstance(error, OSError) and error.strerror) or type(error).__name__

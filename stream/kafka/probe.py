@@ -50,9 +50,12 @@ def check_lets_in(kafka: Kafka, timeout_s: float = 5.0) -> None:
 
 def hint(kafka: Kafka, host: str, port: int, timeout_s: float = 1.0) -> str:
     """Return what a broker there may want, as the end of a sentence; empty if nothing can be said."""
-    if not kafka.encrypted and _speaks_tls(host, port, timeout_s):
+    speaks_tls = _speaks_tls(host, port, timeout_s)
+    if speaks_tls is None:
+        return f" {host}:{port} takes connections and answers nothing: see whether that broker hangs, or is still busy."
+    if speaks_tls and not kafka.encrypted:
         return f" {host}:{port} speaks TLS: set security.protocol to SSL or SASL_SSL."
-    if kafka.encrypted and not _speaks_tls(host, port, timeout_s):
+    if kafka.encrypted and not speaks_tls:
         return (
             f" {host}:{port} does not speak TLS, but security.protocol is {kafka.security.security_protocol}; name the "
             "port of its TLS listener, or set another."
@@ -111,10 +114,15 @@ def _distrust(error: ssl.SSLCertVerificationError, host: str, where: str) -> str
     )
 
 
-def _speaks_tls(host: str, port: int, timeout_s: float) -> bool:
+def _speaks_tls(host: str, port: int, timeout_s: float) -> bool | None:
+    """Return whether TLS is answered there; None if nothing is, within the time."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent
-    with suppress(OSError), socket.create_connection((host, port), timeout=timeout_s) as plain:
-        context.wrap_socket(plain).close()
-        return True
-    return False
+    try:
+        with socket.create_connection((host, port), timeout=timeout_s) as plain:
+            context.wrap_socket(plain).close()
+            return True
+    except TimeoutError:
+        return None
+    except OSError:
+        return False

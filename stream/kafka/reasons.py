@@ -18,8 +18,9 @@ def reason(error: BaseException) -> str:
     code = getattr(error, "errno", None)
     if code in _DENIED:
         return f"{_DENIED[code]}{_named(error)} (an ACL is missing: docs/kafka.md lists them)"
-    said = getattr(error, "description", None) or str(error)
-    return f"{type(error).__name__}: {said[:300].rstrip('.')}"
+    name = type(error).__name__
+    said = (getattr(error, "description", None) or str(error)).removeprefix(f"{name}: ")
+    return f"{name}: {said[:300].rstrip('.')}" if said != name else name
 
 
 def is_denied(error: BaseException) -> bool:

@@ -60,7 +60,7 @@ def create_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = _TI
     names = {topic_name(settings, topic): topic for topic in ALL}
     with clients.admin_client(kafka, timeout_s) as admin:
         before = _partitions(admin, names)
-        _refuse_other_counts(before, settings)
+        refuse_other_counts(before, settings)
         for name, topic in names.items():
             if name not in before:
                 _create(admin, name, settings, dict(configs_of(topic)))
@@ -69,7 +69,7 @@ def create_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = _TI
             if time.monotonic() > deadline:
                 raise BrokerError(f"Kafka at {kafka} made the topics, but their partitions have no leaders yet; retry.")
             time.sleep(_POLL_S)
-    _refuse_other_counts(after, settings)
+    refuse_other_counts(after, settings)
     return {name: "exists" if name in before else "created" for name in names}
 
 
@@ -87,14 +87,7 @@ def verify_topics(
     missing = [name for name in names if name not in found]
     if missing:
         raise BrokerError(f"Kafka at {kafka} lacks the topics {', '.join(missing)}; run hstu topics create.")
-    if len(set(found.values())) > 1:
-        counts = ", ".join(f"{name} has {count}" for name, count in found.items())
-        raise BrokerError(
-            f"All topics need the same number of partitions, but {counts}. Kafka cannot take partitions back, and new "
-            "ones move users away from their events: make topics under another stream.topic_prefix and data_dir, and "
-            "copy the events there by their keys; nothing has to be deleted."
-        )
-    _refuse_other_counts(found, settings)
+    refuse_other_counts(found, settings)
 
 
 def list_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = _TIMEOUT_S) -> dict[str, TopicState | None]:
@@ -151,18 +144,32 @@ def _leaders(admin: Any, names: Iterable[str]) -> dict[str, list[int]]:
     """Return the leader of each partition, -1 for none, of those topics that exist, in the order of the names.
 
     Raises:
-        KafkaError: This user may not see one.
+        KafkaError: This user may not see some; it names all of them.
     """
-    wanted, found = list(names), {}
+    wanted, found, denied = list(names), {}, []
     for topic in admin.describe_topics(wanted):
         name = topic.get("name", topic.get("topic"))
         if topic["error_code"] == clients.TopicAuthorizationFailedError.errno:
-            raise clients.TopicAuthorizationFailedError(name)
+            denied.append(name)
         found[name] = [partition.get("leader_id", partition.get("leader", -1)) for partition in topic["partitions"]]
+    if denied:
+        raise clients.TopicAuthorizationFailedError(denied)
     return {name: found[name] for name in wanted if found.get(name)}
 
 
-def _refuse_other_counts(counts: Mapping[str, int], settings: StreamSettings) -> None:
+def refuse_other_counts(counts: Mapping[str, int], settings: StreamSettings) -> None:
+    """Check that topics have the configured number of partitions.
+
+    Raises:
+        BrokerError: One has another, or they differ; the sentence says what to do, by which nothing is deleted.
+    """
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise BrokerError(
+            f"All topics need the same number of partitions, but {found}. Kafka cannot take partitions back, and new "
+            "ones move users away from their events: make topics under another stream.topic_prefix and data_dir, and "
+            "copy the events there by their keys; nothing has to be deleted."
+        )
     for name, count in counts.items():
         if count != settings.partitions:
             raise BrokerError(

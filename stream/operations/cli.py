@@ -3,6 +3,7 @@
 Only typer is imported here; a command imports what it needs when it runs.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -78,6 +79,8 @@ def doctor(ctx: typer.Context, bootstrap: _Bootstrap = None, data_dir: _DataDir 
     context: OperationsCliContext = ctx.obj
     settings = context.load({"bootstrap": bootstrap, "data_dir": data_dir})
     findings = []
+    logging.basicConfig(format="     %(message)s")
+    logging.getLogger("hstu.doctor").setLevel(logging.INFO)
     for finding in examine(settings.bootstrap, settings.kafka, settings.stream, settings.data_dir):
         findings.append(finding)
         if not as_json:
@@ -202,6 +205,11 @@ def replay_letters(
         )
     if done.passed_over:
         typer.echo(f"{len(done.passed_over):,} passed over ({_first(done.passed_over)}).", err=True)
+    if done.unknown:
+        raise HstuError(
+            f"There is no dead-letter {_first(done.unknown)}, {len(done.unknown):,} of the ids given; "
+            "hstu dead-letters list shows ids, TOPIC/PARTITION/OFFSET."
+        )
 
 
 @sequences_app.command("show")

@@ -98,6 +98,8 @@ class Replayed:
     """Ids of letters whose value was cut, and whose record Kafka no longer has."""
     passed_over: list[str]
     """Letters that no worker can have written, and records that Kafka refuses, each as its id and why."""
+    unknown: list[str]
+    """Ids that were asked for, of which there is no wanted letter."""
 
 
 def survey_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, last: int) -> Overview:
@@ -170,12 +172,14 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
     """
     done = _replayed(kafka, settings)
     before, counts, lost, passed_over = 0, Counter[tuple[str, str]](), list[str](), list[str]()
+    unknown = dict.fromkeys(wanted.ids)
     notes = topic_name(settings, DEAD_LETTERS)
     with clients.refusals(kafka), lookup(kafka) as find:
         # A record that Kafka refuses would end an idempotent producer.
         producer = clients.producer(kafka, acks="all", enable_idempotence=False, max_request_size=_REQUEST_BYTES)
         try:
             for letter in _letters(kafka, settings, wanted, done):
+                unknown.pop(letter.id, None)
                 if letter.fault:
                     passed_over.append(f"{letter.id}: {letter.fault}")
                 elif letter.replayed:
@@ -188,7 +192,7 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
                     counts[letter.reason, letter.topic] += 1
         finally:
             producer.close()
-    return Replayed(dict(counts), before, lost, passed_over)
+    return Replayed(dict(counts), before, lost, passed_over, list(unknown))
 
 
 class _Original(NamedTuple):
@@ -228,9 +232,11 @@ def _replayed(kafka: Kafka, settings: StreamSettings) -> set[str]:
 
 def _letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, done: Collection[str]) -> Iterator[Letter]:
     """Yield each wanted letter once, those with a fault too."""
-    inputs = count_partitions(kafka, [topic_name(settings, topic) for topic in (*EVENTS, ITEMS)])
+    letters = topic_name(settings, DEAD_LETTERS)
+    count = count_partitions(kafka, [letters]).get(letters, 0)  # the others have as many, and need not be seen for this
+    inputs = dict.fromkeys((topic_name(settings, topic) for topic in (*EVENTS, ITEMS)), count)
     seen: set[str] = set()
-    for record in read_topic(kafka, topic_name(settings, DEAD_LETTERS)):
+    for record in read_topic(kafka, letters):
         letter = _decoded(record)
         if letter and (letter.fault or letter.id not in seen) and wanted.holds(letter):
             seen.add(letter.id)

@@ -7,6 +7,7 @@ from typing import Final
 
 from stream.config import KafkaSettings, StreamSettings
 from stream.errors import BrokerError, HstuError
+from stream.kafka import clients
 from stream.kafka.bootstrap import require_kafka
 from stream.kafka.connection import Kafka
 from stream.operations.dead_letters import Wanted, survey_letters
@@ -15,6 +16,7 @@ from stream.operations.host_checks import check_clock, check_data_dir, check_kaf
 from stream.operations.topic_checks import check_configs, check_keys, check_progress, check_topics
 
 _NAMED: Final = 3  # kinds of dead letters
+_Check = Callable[[], Iterable[Finding]]
 
 
 def examine(bootstrap: str, security: KafkaSettings, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
@@ -26,19 +28,24 @@ def examine(bootstrap: str, security: KafkaSettings, settings: StreamSettings, d
         settings: Name the topics, and say what they must keep.
         data_dir: Of this machine's stores.
     """
-    yield from check_versions()
-    yield from check_data_dir(data_dir)
+    yield from _looked_at("versions", check_versions)
+    yield from _looked_at("data directory", partial(check_data_dir, data_dir))
     try:
         kafka = require_kafka(bootstrap, security)
         yield from check_kafka(kafka)
     except BrokerError as error:
         yield fail("Kafka", _bare(error), "start one, or name the right one")
         return
-    topics = list(check_topics(kafka, settings))
+    try:
+        topics = list(check_topics(kafka, settings))
+    except HstuError as error:
+        topics = [_unseen("topics", error)]
+    else:
+        if any(finding.level is Level.FAIL for finding in topics):
+            yield from topics
+            return
     yield from topics
-    if any(finding.level is Level.FAIL for finding in topics):
-        return
-    checks: list[tuple[str, Callable[[], Iterable[Finding]]]] = [
+    checks: list[tuple[str, _Check]] = [
         ("configuration", partial(check_configs, kafka, settings)),
         ("keys", partial(check_keys, kafka, settings)),
         ("stores", partial(check_progress, kafka, settings, data_dir)),
@@ -46,10 +53,20 @@ def examine(bootstrap: str, security: KafkaSettings, settings: StreamSettings, d
         ("clock", partial(check_clock, kafka, settings)),
     ]
     for what, check in checks:
-        try:
-            yield from check()
-        except HstuError as error:
-            yield warn(what, f"could not be looked at: {_bare(error)}", "mend that, or let this user do it")
+        yield from _looked_at(what, check)
+
+
+def _looked_at(what: str, check: _Check) -> Iterator[Finding]:
+    """Yield what a check finds, or that it could not look: no check keeps the others from theirs."""
+    try:
+        yield from check()
+    except Exception as error:  # an examination ends with the last check, whatever one of them meets
+        yield _unseen(what, error)
+
+
+def _unseen(what: str, error: Exception) -> Finding:
+    says = _bare(error) if isinstance(error, HstuError) else clients.reason(error)
+    return fail(what, f"could not be looked at: {says}", "mend that, or let this user do it (docs/kafka.md, ACLs)")
 
 
 def check_letters(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:

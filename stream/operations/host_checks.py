@@ -14,6 +14,7 @@ from uuid import uuid4
 from packaging.requirements import Requirement
 
 from stream.config import StreamSettings
+from stream.errors import BrokerError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.operations.findings import Finding, fail, ok, warn
@@ -23,6 +24,7 @@ _FULL_BYTES, _NEARLY_FULL_BYTES = 512 << 20, 5 << 30
 _CLOCK_WARN_S, _CLOCK_FAIL_S = 2.0, 60.0
 _CLOSED_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _OLDEST_KAFKA: Final = (2, 1)
+_BROKER_TIME: Final = {"message.timestamp.type": "LogAppendTime"}
 
 
 def check_versions() -> Iterator[Finding]:
@@ -109,20 +111,28 @@ def check_clock(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
         BrokerError: Kafka does not answer, or refuses to make the topic.
     """
     name = f"{settings.topic_prefix}hstu-doctor-{uuid4().hex[:8]}"
-    with clients.admin_client(kafka, _TIMEOUT_S) as admin:
-        admin.create_topics([clients.NewTopic(name, 1, 1, topic_configs={"message.timestamp.type": "LogAppendTime"})])
-        try:
-            producer = clients.producer(kafka, acks="all")
+    try:
+        with clients.admin_client(kafka, _TIMEOUT_S) as admin:
+            admin.create_topics([clients.NewTopic(name, 1, 1, topic_configs=_BROKER_TIME)])
             try:
-                producer.send(name, b"warm-up").get(_TIMEOUT_S)
-                before = time.time()
-                said = producer.send(name, b"what time is it?").get(_TIMEOUT_S).timestamp / 1000
-                after = time.time()
+                before, said, after = _ask_time(kafka, name)
             finally:
-                producer.close()
-        finally:
-            admin.delete_topics([name])
+                admin.delete_topics([name])
+    except BrokerError as error:
+        raise BrokerError(f"{error} It was about {name}, a topic made for a moment.") from None
     yield _clock(max(before - said, said - after, 0.0), ahead=said < before)
+
+
+def _ask_time(kafka: Kafka, topic: str) -> tuple[float, float, float]:
+    """Return this machine's time before Kafka took a record, Kafka's time of it, and this machine's time after that."""
+    producer = clients.producer(kafka, acks="all")
+    try:
+        producer.send(topic, b"warm-up").get(_TIMEOUT_S)
+        before = time.time()
+        said = producer.send(topic, b"what time is it?").get(_TIMEOUT_S).timestamp / 1000
+        return before, said, time.time()
+    finally:
+        producer.close()
 
 
 def _clock(off_s: float, *, ahead: bool) -> Finding:

@@ -3,6 +3,7 @@
 Each check returns findings; what Kafka refuses to tell is one as well.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from stream.consumer.progress import refuse_lost
 from stream.consumer.read_log import ReadLog, other_log
 from stream.errors import BrokerError, StoreError
 from stream.kafka.connection import Kafka
-from stream.kafka.topics import configs_of, count_partitions, describe_configs, topic_name
+from stream.kafka.topics import configs_of, count_partitions, describe_configs, refuse_other_counts, topic_name
 from stream.operations.findings import Finding, fail, ok, warn
 from stream.operations.records import Find, Place, log_bounds, lookup, read_last
 from stream.schema.ids import id_text, partition_of
@@ -28,6 +29,7 @@ _SAMPLE: Final = 200  # last records of each partition
 _DAY_MS: Final = 86_400_000
 _AT_LEAST: Final = {"max.message.bytes", "delete.retention.ms"}  # configurations that may be larger than ours
 _SHOWN: Final = 3
+_log = logging.getLogger("hstu.doctor")
 
 
 class _Owner(msgspec.Struct):
@@ -45,15 +47,12 @@ def check_topics(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     counts = count_partitions(kafka, names)
     if missing := [name for name in names if name not in counts]:
         yield fail("topics", f"{_listed(missing)} do not exist", "run hstu topics create")
-    others = [f"{name} has {count}" for name, count in counts.items() if count != settings.partitions]
-    if others:
-        yield fail(
-            "partitions",
-            f"stream.partitions says {settings.partitions}, but {_listed(others)}",
-            "set stream.partitions to what the topics have; if they differ, delete those that are wrong, and run hstu "
-            "topics create. Partitions cannot be added later: a user's home depends on their number",
-        )
-    elif counts:
+    try:
+        refuse_other_counts(counts, settings)
+    except BrokerError as error:
+        yield fail("partitions", str(error).rstrip("."), "see the sentence")
+        return
+    if counts:
         yield ok("topics", f"{len(counts)} topics with {settings.partitions} partitions each")
 
 
@@ -165,6 +164,7 @@ def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> It
 
 
 def _meta(path: Path) -> layout.Meta | None:
+    _log.info("Opening %s", path)  # RocksDB may hang on a damaged one, and then so does the process
     with TemporaryDirectory(prefix="hstu-doctor-") as scratch:
         store = open_secondary(path, Path(scratch) / "log")
         try:

@@ -3,11 +3,13 @@
     nobody has said that it has the partition, or a worker of this data directory   the store here
     another worker has                                                              asked over HTTP, within a time limit
 
-A store of this host that another host's worker has taken over is not read: it would answer as of the day it moved.
+A store of this host that another host's worker has taken over is not read: it would answer as of the day it moved. Nor
+is one that only stands by, whether or not it is known who has its partition.
 """
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -40,6 +42,10 @@ _SENTENCE_BYTES: Final = 4096  # of an answer that is no tokens
 class Reader(Protocol):
     """Reads the stores of this host."""
 
+    @property
+    def problem(self) -> str:
+        """What keeps stores of other hosts from being asked, in a few words; empty where nothing does."""
+
     def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
         """Return the user's last tokens, None where the user is unknown."""
 
@@ -55,6 +61,10 @@ class Reader(Protocol):
 
 class KnowsOwners(Protocol):
     """Knows who has which partition."""
+
+    @property
+    def problem(self) -> str:
+        """Why that is not known, in a sentence; empty where it is."""
 
     def find(self, partition: int, until_s: float, after: int = 0) -> tuple[Address | None, int]:
         """Return the owner, and the number of the look that found it, later than `after` if that comes in time."""
@@ -87,7 +97,10 @@ class ClusterReader:
         """
         question = Question(user, last, self._settings.topic_prefix, "")
         found = self._of_another(question, TOKENS, last * TOKEN_DTYPE.itemsize)
-        return self._local.tokens(user, last) if found is None else _tokens(*found, last)
+        if found is None:
+            with self._of_this_host():
+                return self._local.tokens(user, last)
+        return _tokens(*found, last)
 
     def entries(self, user: str, last: int) -> list[Entry] | None:
         """Return the same with ids as texts.
@@ -97,7 +110,15 @@ class ClusterReader:
         """
         question = Question(user, last, self._settings.topic_prefix, "", texts=True)
         found = self._of_another(question, ENTRIES, last * _ENTRY_BYTES)
-        return self._local.entries(user, last) if found is None else _entries(*found, last)
+        if found is None:
+            with self._of_this_host():
+                return self._local.entries(user, last)
+        return _entries(*found, last)
+
+    @property
+    def problem(self) -> str:
+        """What keeps the workers of other hosts from being asked, in a few words; empty where nothing does."""
+        return "Which worker has which partition is not known" if self._owners.problem else ""
 
     def first_users(self, most: int) -> list[str]:
         """Return the users of this host's stores with the smallest keys."""
@@ -107,6 +128,16 @@ class ClusterReader:
         """Close the stores, and stop following the workers."""
         self._owners.close()
         self._local.close()
+
+    @contextmanager
+    def _of_this_host(self) -> Iterator[None]:
+        """Add to a refusal of the stores here why no worker was asked."""
+        try:
+            yield
+        except StoreError as error:
+            if problem := self._owners.problem:
+                raise StoreError(f"{error} Which worker has the partition cannot be read: {problem}") from None
+            raise
 
     def _place(self) -> str:
         return place_of(self._seats) if self._seats.exists() else ""
@@ -198,14 +229,13 @@ def _entries(owner: Address, answer: Answer, last: int) -> list[Entry] | None:
 
 
 def open_sequences(data_dir: Path, settings: StreamSettings, kafka: Kafka | None) -> Reader:
-    """Return a reader of users' tokens: of this host alone, without those that stand by, where no token or no Kafka is
-    named.
+    """Return a reader of users' tokens, of this host alone where no token or no Kafka is named.
 
     Raises:
         HstuError: The token cannot be read.
     """
     token = read_peer_token(settings.peer_token_file)
     if not token or kafka is None:
-        return SequenceReader(data_dir, settings, standbys=False)
+        return SequenceReader(data_dir, settings)
     local = SequenceReader(data_dir, settings)
     return ClusterReader(local, Owners(kafka, settings, workers_group(settings)), data_dir / SEATS, settings, token)

@@ -31,6 +31,8 @@ class Owners:
         self._topic = settings.topic_prefix + SourceTopic.ACTIONS.topic
         self._owners: dict[int, Address] = {}
         self._looks = 0
+        self.problem = ""
+        """Why it is not known who has which partition, in a sentence; empty while Kafka says it."""
         self._looked = threading.Condition()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="hstu-owners", daemon=True)
@@ -61,8 +63,14 @@ class Owners:
                     while not self._stopped.wait(_LOOK_S):
                         self._look(admin)
             except (HstuError, clients.KafkaError) as error:
-                _log.debug("The owners of partitions could not be read: %s", error)
+                self._warn(str(error) if isinstance(error, HstuError) else clients.reason(error))
                 self._stopped.wait(_LOOK_S)
+
+    def _warn(self, problem: str) -> None:
+        """Log what Kafka says, once until it says something else."""
+        if problem != self.problem:
+            _log.warning("Which worker of %s has which partition cannot be read: %s", self._group, problem)
+        self.problem = problem
 
     def _look(self, admin: object) -> None:
         found = admin.list_group_offsets({self._group: None})[self._group]  # type: ignore[attr-defined]
@@ -71,7 +79,22 @@ class Owners:
             for place, committed in found.items()
             if place.topic == self._topic and (address := parse_note(committed.metadata or ""))
         }
+        if not owners:
+            self._refuse_hidden(admin)
+        if self.problem:
+            _log.info("Which worker has which partition can be read again")
         with self._looked:
+            self.problem = ""
             self._owners = owners
             self._looks += 1
             self._looked.notify_all()
+
+    def _refuse_hidden(self, admin: object) -> None:
+        """Check that Kafka shows this user the topic: offsets of one that it hides are left out without a word.
+
+        Raises:
+            KafkaError: It does not.
+        """
+        for topic in admin.describe_topics([self._topic]):  # type: ignore[attr-defined]
+            if topic["error_code"] == clients.TopicAuthorizationFailedError.errno:
+                raise clients.TopicAuthorizationFailedError(self._topic)

@@ -27,7 +27,7 @@ from stream.store.entries import Entry, entries_of
 from stream.store.layout import BLOCK, UserState
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
 from stream.store.scratch import make_scratch, remove_scratch
-from stream.store.standby import refuse_standby
+from stream.store.standby import refuse_standby, stands_by
 
 WAITING_TOKENS: Final = 4096
 """Tokens of one user's waiting events that are read at most: the newest, so that a bot slows no one else's queries."""
@@ -40,12 +40,12 @@ class SequenceReader:
     Args:
         data_dir: Holds the stores.
         settings: Shared by all workers.
-        standbys: Whether stores that only stand by are read as well.
     """
 
-    def __init__(self, data_dir: Path, settings: StreamSettings, *, standbys: bool = True) -> None:
-        self._data_dir, self._standbys = data_dir, standbys
-        self._settings = settings
+    problem = ""  # nothing but the stores of this host is asked
+
+    def __init__(self, data_dir: Path, settings: StreamSettings) -> None:
+        self._data_dir, self._settings = data_dir, settings
         self._scratch = make_scratch()
         self._stores: dict[int, tuple[bytes, RocksStore]] = {}  # with the identity of what was opened
         self._locks = [threading.Lock() for _ in range(settings.partitions)]
@@ -75,12 +75,15 @@ class SequenceReader:
     def first_users(self, most: int) -> list[str]:
         """Return the users of this host's stores with the smallest keys, in their order; those that only wait are not.
 
+        Stores that only stand by are passed over.
+
         Raises:
             StoreError: A store that is here cannot be read.
         """
         found: list[tuple[bytes, str]] = []
         for number, lock in enumerate(self._locks):
-            if partition_path(self._data_dir, number).exists():
+            path = partition_path(self._data_dir, number)
+            if path.exists() and not stands_by(path):
                 with lock:
                     store = self._store(number)
                     store.catch_up()
@@ -93,14 +96,13 @@ class SequenceReader:
         """Hold the lock of the user's partition, and yield its store as it is now."""
         number = partition_of(user.encode(), self._settings.partitions)
         with self._locks[number]:
+            refuse_standby(partition_path(self._data_dir, number))
             store = self._store(number)
             store.catch_up()
             yield store
 
     def _store(self, number: int) -> RocksStore:
         path = partition_path(self._data_dir, number)
-        if not self._standbys:
-            refuse_standby(path)
         found = identity(path)
         opened = self._stores.get(number)
         if opened and opened[0] == found:

@@ -49,7 +49,17 @@ def unusable(
             f"The store {path} {what}, since its disk is full: {text}; make room and start again: nothing written "
             "before is harmed."
         )
+    if isinstance(error, OSError):  # of rocksdict itself: RocksDB's errors are bare Exceptions
+        return StoreError(
+            f"The store {path} {what}: {text}. Whoever reads it writes rocksdict-config.json in its folder, too: do it "
+            "as the user of the worker, where that folder can be written."
+        )
     return StoreError(f"The store {path} {what}: {text}; see to what it names, and start again.")
+
+
+def renamed(error: StoreError, copy: Path, store: Path) -> StoreError:
+    """Return the refusal of a copy by links as that of the store itself, which is the one that users know."""
+    return type(error)(str(error).replace(str(copy), str(store)))
 
 
 def other_version(path: Path, found: bytes) -> StoreError:

@@ -18,9 +18,8 @@ import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from rocksdict import (
     AccessType,
@@ -31,13 +30,12 @@ from rocksdict import (
     CompactOptions,
     Options,
     Rdict,
-    ReadOptions,
     WriteBatch,
 )
 
 from stream.errors import StoreBusyError, StoreError
-from stream.store import layout, refusals
-from stream.store.tables import named_tables, tables_of
+from stream.store import layout, refusals, scans
+from stream.store.tables import named_tables, refuse_odd_manifest, tables_of
 
 _ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
 _FLUSH_S: Final = 60.0
@@ -105,33 +103,21 @@ class RocksStore:
         return value
 
     def scan(self, prefix: bytes, start: bytes = b"", most: int | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Return the keys with a prefix, in order from `start` on, with their values; `most` of them at most."""
-        options = ReadOptions()
-        options.set_iterate_upper_bound(_after(prefix))
+        """Return the keys with a prefix, in order from `start` on, with their values; `most` of them at most.
+
+        Raises:
+            StoreError: The files are damaged.
+        """
         try:
-            pairs = self._db.items(from_key=start or prefix, read_opt=options)
-            found: list[tuple[Any, Any]] = list(islice(pairs, most))
+            found = scans.forward(self._db, prefix, start or prefix, most)
         except Exception as error:
             raise self._unreadable(error) from None
         yield from found
 
     def scan_back(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Return all keys with a prefix, from the last to the first; what is not asked for is not read."""
-        options = ReadOptions()
-        options.set_iterate_upper_bound(_after(prefix))
         try:
-            place: Any = self._db.iter(options)  # unlike items(), it moves no further than it is told
-            place.seek(prefix)
-            first = place.key() if place.valid() else b""
-            if first.startswith(prefix):
-                place.seek_for_prev(_after(prefix))
-                while place.valid() and place.key() > first:
-                    if place.key().startswith(prefix):
-                        yield place.key(), place.value()
-                    place.prev()
-                place.status()
-                yield first, place.value()  # a step further would lead through all that was deleted below
-            place.status()
+            yield from scans.back(self._db, prefix)
         except Exception as error:
             raise self._unreadable(error) from None
 
@@ -156,7 +142,7 @@ class RocksStore:
         """Clear what was deleted under these prefixes off the disk: a deletion alone leaves the bytes for a while."""
         try:
             for prefix in prefixes:
-                self._db.compact_range(prefix, _after(prefix), _every_level())
+                self._db.compact_range(prefix, scans.after(prefix), _every_level())
         except Exception as error:
             raise self._unreadable(error) from None
 
@@ -280,6 +266,7 @@ def open_store(path: Path) -> RocksStore:
             _make(path)
         elif not (path / "CURRENT").exists():
             raise refusals.incomplete(path)
+        refuse_odd_manifest(path)
         db = Rdict(str(path), _options())
     except StoreError:
         raise
@@ -349,6 +336,7 @@ def open_secondary(path: Path, scratch: Path) -> RocksStore:
     """
     if not (path / "CURRENT").exists():
         raise refusals.absent(path)
+    refuse_odd_manifest(path)
     read = _log_sizes(path)
     try:
         db = _secondary(path, scratch)
@@ -381,11 +369,6 @@ def _every_level() -> CompactOptions:
     options = CompactOptions()
     options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
     return options
-
-
-def _after(prefix: bytes) -> bytes:
-    """Return the first key after all that start with a prefix."""
-    return (int.from_bytes(prefix) + 1).to_bytes(len(prefix))
 
 
 def _owner_file(path: Path) -> Path:

@@ -18,13 +18,18 @@ def unmark_standby(path: Path) -> None:
     _mark(path).unlink(missing_ok=True)
 
 
+def stands_by(path: Path) -> bool:
+    """Return whether a store only stands by."""
+    return _mark(path).exists()
+
+
 def refuse_standby(path: Path) -> None:
     """Check that a store does not only stand by.
 
     Raises:
         StoreError: It does.
     """
-    if _mark(path).exists():
+    if stands_by(path):
         raise StoreError(
             f"The store {path} only stands by for a worker of another host, and is behind that one's; set "
             "stream.peer_token_file here and at the workers, and bootstrap here, so that the worker is asked."

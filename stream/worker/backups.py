@@ -17,7 +17,8 @@ from stream.backup.partition_backups import PartitionBackups, Saved
 from stream.backup.place import Place
 from stream.backup.restore import describe, open_newest, restore
 from stream.config import StreamSettings
-from stream.errors import HstuError, StoreBusyError, StoreError
+from stream.errors import HstuError, StoreBusyError, StoreDamagedError, StoreError
+from stream.store.refusals import renamed
 from stream.store.rocksdb import RocksStore, open_store, partition_path
 from stream.store.standby import unmark_standby
 
@@ -59,6 +60,7 @@ class WorkerStores:
         self._opening: dict[int, asyncio.Task[RocksStore]] = {}
         self._backups: dict[int, PartitionBackups] = {}
         self._failed: dict[int, tuple[float, StoreBusyError]] = {}  # until when not to try again, and why
+        self._damaged: dict[int, StoreDamagedError] = {}  # opened, and found damaged when it was read
         self._made_s: dict[int, float] = {}
         self._root = Place(settings.backup_url, self._stopped.is_set) if settings.backup_url else None
 
@@ -95,10 +97,21 @@ class WorkerStores:
             self._failed[number] = time.monotonic() + _AGAIN_S, why
             raise why from None
 
+    def replace(self, number: int, damage: StoreDamagedError) -> StoreBusyError:
+        """Let the next `open` replace a store that was found damaged, and closed, by a backup; return what to raise.
+
+        Raises:
+            StoreDamagedError: Stores are not backed up.
+        """
+        if self._root is None:
+            raise damage
+        self._damaged[number] = damage
+        return StoreBusyError(f"{damage} It is to be restored from {self._root.url}.")
+
     def _open_newest(self, number: int, path: Path) -> RocksStore:
         assert self._root is not None
         backups = self._backups_of(self._root, number)
-        store = open_newest(path, backups)
+        store = open_newest(path, backups, self._damaged.pop(number, None))
         self._backups[number] = backups
         self._made_s[number] = time.monotonic() - _age_s(backups)
         return store
@@ -120,13 +133,14 @@ class WorkerStores:
 
     async def _back_up(self, partition: OpenPartition) -> None:
         number = partition.number
-        aside = partition_path(self._data_dir, number).resolve().with_name(f".p{number}.backup")
+        path = partition_path(self._data_dir, number)
+        aside = path.resolve().with_name(f".p{number}.backup")
         async with partition.cutting:
             if partition.closed:
                 return
             backups, at_s = self._backups[number], time.monotonic()
             await asyncio.to_thread(partition.store.checkpoint, aside)
-        saved = await asyncio.to_thread(_save, backups, aside)
+        saved = await asyncio.to_thread(_save, backups, aside, path)
         self._made_s[number] = at_s
         if saved:
             _log.info("Partition %d: %s", number, describe(saved.manifest, saved.copied))
@@ -171,10 +185,12 @@ class WorkerStores:
             await asyncio.wait(opening)
 
 
-def _save(backups: PartitionBackups, checkpoint: Path) -> Saved | None:
+def _save(backups: PartitionBackups, checkpoint: Path, store: Path) -> Saved | None:
     """Make a backup; the checkpoint's links would keep files that the store has replaced."""
     try:
         return backups.save(checkpoint)
+    except StoreError as error:
+        raise renamed(error, checkpoint, store) from None
     finally:
         shutil.rmtree(checkpoint, ignore_errors=True)
 

@@ -6,7 +6,8 @@
 While batches are handled, one sender for each partition sends its outbox in order. What a crash sends twice is known by
 its serial. A producer that cannot deliver ends the worker; the outbox keeps its records. Where the watermark moves past
 many waiting events they are joined in turns, each sent before the next: neither a commit nor an outbox is huge.
-A store is opened in a thread: RocksDB may have a log to read, and the event loop has Kafka to answer.
+A store is opened and read in a thread, since the event loop has Kafka to answer; but while RocksDB opens it, rocksdict
+holds Python's lock.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.config import StreamSettings
-from stream.errors import BrokerError
+from stream.errors import BrokerError, StoreDamagedError
 from stream.join.partition import Partition
 from stream.kafka.reasons import reason
 from stream.schema.topics import EXAMPLES, SourceTopic
@@ -114,6 +115,7 @@ class AssignedPartitions:
         self._assigned: dict[int, AssignedPartition] = {}
         self._warned = False
         self._opening = asyncio.Lock()
+        self._named: set[int] = set()  # partitions whose opening was logged
         self._sources = {settings.topic_prefix + source.topic: source for source in SourceTopic}
 
     def __iter__(self) -> Iterator[AssignedPartition]:
@@ -135,18 +137,29 @@ class AssignedPartitions:
 
         Raises:
             BrokerError: The topic has got more partitions.
-            StoreBusyError: Another worker keeps the store open, or it is being restored.
+            StoreBusyError: Another worker keeps the store open, or it is being restored, or has to be.
             StoreError: The store cannot be used.
         """
         if partition >= self._settings.partitions:
             raise more_partitions(topic, self._settings.partitions, partition + 1)
         async with self._opening:
             if partition not in self._assigned:
+                self._say_opening(partition)
                 store = await self.stores.open(partition)
-                self._begin(await asyncio.to_thread(self._core, store, partition), store)
+                try:
+                    core = await asyncio.to_thread(self._core, store, partition)
+                except StoreDamagedError as damage:
+                    raise self.stores.replace(partition, damage) from None
+                self._begin(core, store)
         core = self._assigned[partition].partition
         offset = core.next_offsets[self._sources[topic]]
         return None if core.fresh and not offset else offset
+
+    def _say_opening(self, number: int) -> None:
+        """Log once that a store is being opened: should RocksDB hang, this is the last that the process says."""
+        if number not in self._named:
+            _log.info("Opening the store of partition %d", number)
+            self._named.add(number)
 
     def _core(self, store: RocksStore, number: int) -> Partition:
         try:
@@ -157,6 +170,7 @@ class AssignedPartitions:
 
     def _begin(self, partition: Partition, store: RocksStore) -> None:
         assigned = self._assigned[partition.number] = AssignedPartition(partition, store)
+        self._named.discard(partition.number)
         _log.info("Partition %d is ours", partition.number)
         self._warn_of_changes(partition.changed)
         self._send_soon(assigned)

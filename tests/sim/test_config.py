@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from sim.config import Settings, load
 from sim.errors import SimError
@@ -206,6 +207,51 @@ def test_mistakes_in_kafkas_table_show_no_secret(tmp_path: Path, text: str, sent
         load(file(tmp_path, text))
     assert "hunter2" not in str(refused.value)
     assert "20022002" not in str(refused.value)
+
+
+SECRETS = [
+    (table, field.alias or name)
+    for table, of in Settings.model_fields.items()
+    for name, field in getattr(of.annotation, "model_fields", {}).items()
+    if field.annotation is SecretStr
+]
+REFUSED = {
+    "[train]\nitem_ttl_d = 0.001": "are refused together: train.item_ttl_d 0.001 is less than stream.action_window_s",
+    "[model]\ndim = 65": r"The setting model \(from .*: dim 65 is not a multiple of heads 2\.$",
+    "[stream]\nstandby = true": "set stream.backup_url as well",
+    "[train]\nbatch_examples = 0": "train.batch_examples = 0 ",
+    "[other]\nport = 1": "sets other, which is no setting",
+}
+
+
+@pytest.mark.parametrize(("table", "key"), SECRETS)
+def test_no_refusal_shows_a_secret(table: str, key: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever else is wrong, in the file or in a table given as JSON, and wherever the secret was put."""
+    secret = f"{key} = 'hunter2'\n"
+    texts = {f"[{table}]\n{secret}{text}": sentence for text, sentence in REFUSED.items()} | {
+        f"[{table}]\n{secret}extra = 5": f"sets {table}.extra, which is no setting",
+        f"[train.{table}]\n{secret}": f"sets train.{table}",
+        f"[[{table}]]\n{secret}": rf"The setting {table} \(from",
+        f"[bootstrap]\n{secret}": r"The setting bootstrap \(from",
+        f"[serve.port]\n{secret}": r"The setting serve.port \(from",
+        f"[[serve.hosts]]\n{secret}": r"The setting serve.hosts.0 \(from",
+        f"[{table}]\n{key} = ['hunter2']": rf"The setting {table}.{key} \(from",
+    }
+    for text, sentence in texts.items():
+        with pytest.raises(SimError, match=sentence) as refused:
+            load(file(tmp_path, text))
+        assert "hunter2" not in str(refused.value)
+    for value in (
+        '{"%s": "hunter2", "x": 1}',
+        '{"%s": ["hunter2"]}',
+        '["%s", "hunter2"]',
+        '"%s=hunter2"',
+        "%s hunter2",
+    ):
+        monkeypatch.setenv(f"HSTU_{table.upper()}", value % key)
+        with pytest.raises(SimError, match=table) as refused:
+            load(file(tmp_path, ""))
+        assert "hunter2" not in str(refused.value)
 
 
 def test_a_secrets_variable_that_is_misspelt_shows_only_its_name(

@@ -54,7 +54,8 @@ class Ranker(RankingModel):
         request_N = candidates.request
         q_NHd1 = self.w_q(candidates.rows).unflatten(-1, (self.heads, -1))[..., None]
         k_NHKd = self._heads(self.w_k(history.behaviours))[request_N]
-        same_NK = history.items[request_N] == candidates.items[:, None]
+        items_NK = history.items[request_N]
+        same_NK = (items_NK == candidates.items[:, None]) & (items_NK >= 0)  # items without a row are not one
         ages_NHK = self.age_bias[age_bucket(history.ages)].mT[request_N]
         cross_NHK = ages_NHK + same_NK[:, None] * self.same_bias[:, None]
         alpha_NHK: Tensor = (k_NHKd @ q_NHd1).squeeze(-1) / math.sqrt(q_NHd1.shape[-2]) + cross_NHK

@@ -70,10 +70,11 @@ class Health(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     status: Literal["ok", "degraded", "no snapshot"]
-    """Degraded: an older snapshot answers than the alias names."""
+    """Degraded: an older snapshot answers than the alias names, or the workers of other hosts cannot be asked."""
     snapshot: SnapshotInfo | None
     problem: str | None
-    """What keeps the newest snapshot from answering; null where it does. The server's log says more."""
+    """What keeps the newest snapshot, or the newest events, from being used; null where nothing does. The server's log
+    says more."""
 
 
 def make_http_app(
@@ -128,7 +129,7 @@ def make_http_app(
     add_queries(app, swapper, guard)
     add_snapshots(app, directory, swapper, guard)
     add_dashboard(app, swapper, Overview(settings, data_dir, letters), guard)
-    _add_state(app, swapper, metrics, guard)
+    _add_state(app, swapper, sequences, metrics, guard)
     _add_probes(app, swapper)
     _add_docs(app)
     add_examples(app.openapi())
@@ -199,7 +200,7 @@ async def _refuse_odd_parameters(request: Request) -> None:
             raise QueryError(f"The parameter {name!r} is there more than once; give one value.")
 
 
-def _add_state(app: FastAPI, swapper: Swapper, metrics: ServerMetrics, guard: list[Any]) -> None:
+def _add_state(app: FastAPI, swapper: Swapper, sequences: Sequences, metrics: ServerMetrics, guard: list[Any]) -> None:
     @app.get("/snapshot", dependencies=guard)
     async def snapshot() -> SnapshotPage:
         """Return which snapshot answers, how it was trained and how good it was."""
@@ -209,11 +210,13 @@ def _add_state(app: FastAPI, swapper: Swapper, metrics: ServerMetrics, guard: li
     @app.get("/health", dependencies=guard, responses={503: {"model": Health}})
     async def health(response: Response) -> Health:
         """Return whether queries are answered, and what is wrong."""
-        answerer = swapper.answerer
+        answerer, problem = swapper.answerer, swapper.brief
         if answerer is None:
             response.status_code = 503
-            return Health(status="no snapshot", snapshot=None, problem=swapper.brief)
-        return Health(status="degraded" if swapper.brief else "ok", snapshot=answerer.info(), problem=swapper.brief)
+            return Health(status="no snapshot", snapshot=None, problem=problem)
+        if not problem and (lacking := sequences.problem):
+            problem = f"{lacking}; the server's log says why."
+        return Health(status="degraded" if problem else "ok", snapshot=answerer.info(), problem=problem)
 
     @app.get("/metrics", include_in_schema=False)
     async def exposition() -> Response:

@@ -115,4 +115,5 @@ def add_snapshots(app: FastAPI, directory: Path, swapper: Swapper, guard: list[A
 
 
 def _without_path(error: ModelError, directory: Path) -> str:
-    return str(error).replace(f"{directory}/", "").replace(str(directory), "this folder")
+    said = str(error).replace(f"The directory {directory} ", "The folder of the snapshots ")
+    return said.replace(f"{directory}/", "").replace(str(directory), "this folder")

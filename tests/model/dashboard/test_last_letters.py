@@ -28,7 +28,7 @@ def test_a_kafka_that_hangs_keeps_nobody_waiting() -> None:
     (thread,) = [one for one in threading.enumerate() if one.name == "dead letters"]
     thread.join()
     now_s[0] = 20.0
-    assert letters.look() == {"last": [LETTER], "problem": "Kafka cannot be reached (TimeoutError)."}
+    assert letters.look() == {"last": [LETTER], "problem": "Kafka does not show them (TimeoutError)."}
     now_s[0] = 41.0
     assert letters.look() == {"last": [LETTER], "problem": None}
 

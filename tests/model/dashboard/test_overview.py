@@ -38,6 +38,6 @@ def test_what_fails_is_said_and_stops_nothing(tmp_path: Path) -> None:
     (tmp_path / "snapshots").mkdir()
     (tmp_path / "snapshots" / "silu").write_text("no folder")
     now, _ = Overview(ServeSettings(), tmp_path, fails).look()
-    assert now["letters"] == {"last": None, "problem": "Kafka cannot be reached (ConnectionError)."}
+    assert now["letters"] == {"last": None, "problem": "Kafka does not show them (ConnectionError)."}
     assert now["snapshots"] == []
     assert now["processes"] == []

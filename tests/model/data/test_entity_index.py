@@ -1,12 +1,15 @@
+from dataclasses import replace
+
 import numpy as np
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from model.data.catalogue import ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex
 from model.data.item_age import SLICES
+from model.keys.lives import Limits
 from stream.example import Kind, id_key
 from tests.batches import make_example, with_targets
-from tests.laws import CLICK, REQUEST_MS, START_MS, Example, streams
+from tests.laws import CLICK, KEYS, REQUEST_MS, START_MS, Example, streams
 
 HOUR_MS = 3_600_000
 
@@ -85,3 +88,37 @@ def test_a_withdrawn_item_is_no_candidate_until_it_comes_back(withdrawals: list[
     assert questions.possible.tolist() == [not gone]
     if withdrawals:
         assert questions.candidates().tolist() == [[not gone, True]]
+
+
+LIMITS = [Limits(3), Limits(2, max_rows=4), Limits(ttl_ms=2 * REQUEST_MS), Limits(1, 2 * REQUEST_MS, 4, "both")]
+
+
+@settings(max_examples=50)
+@given(st.sampled_from(LIMITS), st.lists(streams(3), min_size=1, max_size=2))
+def test_every_item_has_its_text_though_it_came_before_the_row(limits: Limits, logs: list[list[Example]]) -> None:
+    """A text travels once: items are admitted later, or die and come back without it, also after a restart."""
+    index, told = EntityIndex(limits=limits), set[int]()
+    for example in logs[0] + logs[-1]:
+        new = [key for key in dict.fromkeys(example.keys.tolist()) if key in KEYS and key not in told]
+        told.update(new)
+        texts = [f"item {KEYS.index(key)}" for key in new]
+        index.take_in([replace(example, text_keys=np.array(new, np.uint64), texts=tuple(texts))])
+        restored = EntityIndex(limits=limits)
+        restored.load_state({name: np.array(array) for name, array in index.state().items()})
+        index = restored
+        keys = index.items.keys[index.items.live()].tolist()
+        assert [index.items.texts[row] for row in index.items.live()] == [f"item {KEYS.index(key)}" for key in keys]
+        assert index.items.without_text == index.items.collisions == 0
+
+
+def test_an_id_without_a_text_has_that_of_the_catalogue() -> None:
+    """Whether its record, or its withdrawal, comes before the row or after it; till then it is counted."""
+    records = [ItemRecord(id_key("a"), "a", None, {}, START_MS), Tombstone(id_key("b"), "b", START_MS)]
+    before, after = EntityIndex(), EntityIndex()
+    before.learn_items(records)
+    for index in (before, after):
+        index.take_in([clicked(["a", "b", "c"], [START_MS] * 3)])
+    assert (before.items.without_text, after.items.without_text) == (1, 3)
+    after.learn_items(records)
+    for index in (before, after):
+        assert (list(index.items.texts), index.items.without_text) == (["a", "b", ""], 1)

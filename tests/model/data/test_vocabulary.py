@@ -87,6 +87,7 @@ def agree(vocabulary: Vocabulary, oracle: Oracle) -> bool:
         and vocabulary.withdrawn.tolist() == [key in oracle.withdrawn for key in known]
         and vocabulary.withdrawn_ms.tolist() == [oracle.withdrawn.get(key, 0) for key in known]
         and vocabulary.live().tolist() == live
+        and vocabulary.without_text == sum(not oracle.texts.get(key) for key in known)
         and vocabulary.collisions == oracle.collisions
     )
 

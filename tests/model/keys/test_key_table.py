@@ -1,6 +1,7 @@
 import doctest
 
 import numpy as np
+import pytest
 from hypothesis import given, strategies as st
 
 import model.keys.key_table
@@ -62,3 +63,11 @@ def test_keys_of_one_run_are_found_after_a_removal_around_the_end() -> None:
 def test_the_docstring_is_true() -> None:
     """Its example prints what it says."""
     assert doctest.testmod(model.keys.key_table).failed == 0
+
+
+def test_signed_keys_are_refused() -> None:
+    """Half of all keys are beyond the largest signed number, and would not be found."""
+    table, signed = KeyTable(), np.array([7])
+    for call in (table.rows, table.remove, lambda keys: table.add(keys, np.array([0]))):
+        with pytest.raises(TypeError, match="int64; give them as uint64"):
+            call(signed)

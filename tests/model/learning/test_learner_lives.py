@@ -246,6 +246,8 @@ def test_a_snapshot_answers_as_the_learner_does(unknown_items: str, tmp_path: Pa
     manifest = Manifest(name="t", step=1, created=0.0, watermark_ms=0, settings=settings)
     path = write_snapshot(tmp_path, arrays=learner.snapshot_arrays(START_MS + LATER_MS), manifest=manifest)
     snapshot = load_snapshot(path)
+    bounds = {name for name in snapshot.arrays if name.startswith(("lives.", "waiting."))}
+    assert bounds == {"lives.dead_keys", "lives.dead_ms"}  # not what decides who lives, a sketch of 16 MiB among it
     assert {*snapshot.arrays["lives.dead_keys"].tolist()} == {*dead.tolist()}
     assert (snapshot.arrays["lives.dead_ms"] >= START_MS + LATER_MS).all()
     scorer = Scorer(snapshot)
@@ -265,3 +267,18 @@ def test_a_snapshot_answers_as_the_learner_does(unknown_items: str, tmp_path: Pa
     assert past.rows.attributes[unknown].tolist() == trained_on.tolist()
     rows, _ = scorer.topk(history, START_MS + LATER_MS, 1000, np.empty(0, np.int64))
     assert sorted(rows.tolist()) == learner.items.live().tolist()
+
+
+def test_the_vocabulary_of_frozen_weights_grows_on() -> None:
+    """Who is admitted, dies and is evicted is as if it learned; what is asked before it is learned counts once."""
+    bounds: dict[str, Any] = {"admit_after": 2, "item_ttl_d": 5.0, "max_items": 60}
+    examples = stream(items=90, count=96)
+    learning, frozen, asked = (trained(examples[:40], **bounds) for _ in range(3))
+    for start in range(40, 96, 8):
+        batch = examples[start : start + 8]
+        asked.step(batch, learn=False, count=False)
+        for learner in (learning, asked):
+            learner.step(batch)
+        frozen.step(batch, learn=False)
+    assert learning.items.known > trained(examples[:40], **bounds).items.known
+    assert frozen.items.keys.tolist() == asked.items.keys.tolist() == learning.items.keys.tolist()

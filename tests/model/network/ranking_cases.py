@@ -63,7 +63,7 @@ def case(
     gaps = torch.rand(r, k, generator=rng, dtype=DOUBLE) * 3000
     history = Histories(
         behaviours=leaves[0] * there[..., None],
-        items=torch.where(there, torch.randint(0, 5, (r, k), generator=rng), -1),
+        items=torch.where(there, torch.randint(-1, 5, (r, k), generator=rng), -1),
         ages=(gaps * there).flip(1).cumsum(1).flip(1) * there,
         there=there,
         skipped=leaves[1] * was_skipped[..., None],
@@ -71,6 +71,7 @@ def case(
         profile=leaves[2],
     )
     items = torch.randint(0, 5, (r * each,), generator=rng)
+    items[1::2] = -1  # without a row
     return history, Candidates(leaves[3], items, torch.arange(r).repeat_interleave(each)), leaves
 
 

@@ -168,3 +168,11 @@ def test_a_missing_gpu_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_device("auto").type == "cpu"
     with pytest.raises(ModelError, match="finds no CUDA device"):
         choose_device("cuda")
+
+
+def test_a_cap_without_memory_is_refused() -> None:
+    """By its name, with what it would take."""
+    with pytest.raises(
+        ModelError, match=r"train\.max_items = 100,000,000,000 cannot .* on cpu: .* take 10,400 GB; set it"
+    ):
+        Parameters(MODEL, TRAIN.model_copy(update={"max_items": 10**11}))

@@ -9,11 +9,12 @@ from model.data.catalogue import Catalogue, ItemRecord
 from model.learning.learner import Learner
 from model.serving.answerer import Answerer
 from model.serving.filters import Filters, diverse
-from model.serving.responses import QueryError
+from model.serving.responses import QueryError, UnknownError
 from stream.example import TOKEN_DTYPE, Kind, id_key
 from tests.factories import START_MS
+from tests.model.learning import test_learner_lives as lives
 from tests.model.learning.test_learner import batches, stream
-from tests.served import HISTORY, NOW_MS, Memory, answerer, model_arrays, snapshot_of
+from tests.served import HISTORY, NOW_MS, USERS, Memory, answerer, model_arrays, snapshot_of, tokens_of
 
 SHAPE = ModelSettings(dim=16, layers=1, heads=2, max_len=64, rank_actions=("click", "like"))
 
@@ -173,3 +174,50 @@ def test_freshness_is_event_time_behind() -> None:
 def test_kinds_of_events_are_those_of_tokens() -> None:
     """Each kind of token has a word."""
     assert {event.kind for event in answerer().history("ada").events} == {kind.name.lower() for kind in Kind}
+
+
+def test_where_no_item_is_live_nothing_is_answered_and_nothing_fails() -> None:
+    """All are withdrawn, or all have left: a server warms up, and each query has its empty answer."""
+    learner = Learner(SHAPE, TrainSettings(negatives=16, device="cpu", item_ttl_d=1.0, admit_after=2))
+    for batch in batches(stream(items=20, count=16)):
+        learner.step(batch)
+    texts = [learner.items.texts[row] for row in learner.items.live()]
+    history = tokens_of(*["x click"] * 5)
+    history["key"] = [id_key(text) for text in texts[:5]]
+    for live in (texts, []):
+        for text in texts if not live else []:
+            learner.items.withdraw(id_key(text), NOW_MS)
+        _check_answers(learner, Memory(USERS | {"ada": history}), texts, live, "withdrawn")
+    learner.step(lives.stream(count=1, prefix="new ", later_ms=lives.LATER_MS))
+    assert len(learner.items)
+    assert not learner.items.known
+    _check_answers(learner, Memory(USERS | {"ada": history}), texts, [], "left the vocabulary")
+
+
+def _check_answers(learner: Learner, memory: Memory, texts: list[str], live: list[str], why: str) -> None:
+    ours = Answerer(snapshot_of(learner.snapshot_arrays(START_MS), SHAPE), memory)
+    ours.warm_up()
+    unscored = [text for text in texts if text not in live]
+    for user in ("ada", "new", "nobody"):
+        assert len(ours.topk(user, 99, NOW_MS, include_seen=True).items) == len(live)
+        ranked = ours.rank(user, [*texts, "never"], NOW_MS).items
+        assert [item.item_id for item in ranked if item.score is None] == [*unscored, "never"]
+        assert {(item.known, item.left) for item in ranked[len(live) : -1]} <= {
+            (why == "withdrawn", why != "withdrawn")
+        }
+        assert (ranked[-1].known, ranked[-1].left) == (False, False)
+        explained = ours.explain(user, [*texts, "never"], NOW_MS)
+        assert [item.item_id for item in explained.items] == live
+        assert explained.unscored == dict.fromkeys(unscored, why) | {"never": "unknown"}
+    assert len(ours.topk_sequence(texts[:3], 99, include_seen=True).items) == len(live)
+    assert len(ours.topk("ada", 5, NOW_MS, filters=Filters(diversity=0.5)).items) == min(5, max(0, len(live) - 5))
+    if why == "withdrawn":
+        assert len(ours.similar(texts[0], 99).items) == max(0, len(live) - 1)
+    else:
+        with pytest.raises(UnknownError, match=r"it has left the vocabulary \(train.item_ttl_d or"):
+            ours.similar(texts[0])
+        assert [event.id for event in ours.history("ada", 1).events] == [
+            f"key {id_key(texts[4]):016x}, left the vocabulary"
+        ]
+    with pytest.raises(UnknownError, match="no event has shown it yet"):
+        ours.similar("never")

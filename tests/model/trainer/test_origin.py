@@ -4,6 +4,7 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,59 @@ def test_a_new_run_goes_on_with_the_weights_of_another(tmp_path: Path) -> None:
         start(tmp_path, name="newer", origin=Origin("nobody"))
     with pytest.raises(ModelError, match=r"made with train.seed = 0, but now it is 1"):
         start(tmp_path, name="newer", origin=Origin("silu"), seed=1)
+
+
+TTL = {"item_ttl_d": 0.02}
+BOUNDS = [
+    ({}, TTL | {"admit_after": 2}, "expired"),
+    ({}, {"evict": "frequent"}, "evicted"),
+    ({"max_items": 12, "unknown_items": "dropped"}, TTL, "expired"),
+    (TTL | {"admit_after": 2}, {}, ""),
+]
+
+
+@pytest.mark.parametrize(("before", "now", "counted"), BOUNDS)
+def test_a_new_run_may_have_other_bounds_than_the_weights_it_begins_with(
+    before: dict[str, Any], now: dict[str, Any], counted: str, tmp_path: Path
+) -> None:
+    """They hold from its first micro-batch on, turned on or off, and after a restart; resuming with them is refused."""
+    old = run(start(tmp_path, **before), after_step=lambda step: step == 5)
+    old.checkpoint()
+    old.close()
+    if counted == "evicted":
+        now = now | {"max_items": old.learner.items.known}
+    with pytest.raises(
+        ModelError, match=r"train\.\w+ = .* but now it is .*, which --weights-from silu lets begin with"
+    ):
+        start(tmp_path, **now)
+    new = start(tmp_path, name="new", origin=Origin("silu"), **now)
+    assert new.learner.items.known == old.learner.items.known
+    gone, born = old.report["expired"] + old.report["evicted"], new.report["born"]
+    run(new, after_step=lambda step: step == 6)
+    new.checkpoint()
+    shutil.copytree(tmp_path / "train" / "new", tmp_path / "train" / "again")
+    run(new)
+    new.close()
+    assert not counted or new.report[counted] > old.report[counted]
+    assert counted or new.report["expired"] + new.report["evicted"] == gone
+    assert new.report["born"] - born == new.learner.items.known + new.report["expired"] + new.report["evicted"] - (
+        old.learner.items.known + gone
+    )
+    again = run(start(tmp_path, name="again", **now))
+    assert again.digests == new.digests
+    again.close()
+
+
+def test_a_cap_below_the_items_of_the_weights_is_refused(tmp_path: Path) -> None:
+    """In one sentence, and nothing is left of the new run."""
+    old = run(start(tmp_path), after_step=lambda step: step == 4)
+    old.checkpoint()
+    old.close()
+    used = old.learner.items.known
+    with pytest.raises(ModelError, match=rf"max_items = {used - 1} is less than the {used} items in use"):
+        start(tmp_path, name="new", origin=Origin("silu"), max_items=used - 1)
+    assert [path.name for path in (tmp_path / "train").iterdir()] == ["silu"]
+    start(tmp_path, name="new", origin=Origin("silu"), max_items=used).close()
 
 
 def test_a_new_run_goes_on_where_the_examples_of_the_old_one_are_gone(tmp_path: Path) -> None:

@@ -10,9 +10,12 @@ import typer
 from typer.testing import CliRunner, Result
 
 from stream.backup.cli import add_commands
+from stream.backup.partition_backups import PartitionBackups, Saved
 from stream.config import StreamSettings
-from stream.errors import BackupError, StoreBusyError
+from stream.errors import BackupError
 from stream.join.partition import Partition
+from stream.schema.topics import SourceTopic
+from stream.store.refusals import damaged
 from stream.store.rocksdb import open_store, partition_path
 from tests.stream.backup.stores import SETTINGS, make_log, read_on
 
@@ -28,13 +31,13 @@ class Settings:
 
     def load(self, flags: dict[str, Any]) -> "Settings":
         url = flags["stream.backup_url"] or ""
-        return Settings(flags.get("data_dir") or self.data_dir, SETTINGS.model_copy(update={"backup_url": url}))
+        return Settings(flags.get("data_dir") or self.data_dir, self.stream.model_copy(update={"backup_url": url}))
 
 
-def hstu(folder: Path, *arguments: str) -> Result:
+def hstu(folder: Path, *arguments: str, settings: StreamSettings = SETTINGS) -> Result:
     app = typer.Typer()
     add_commands(app)
-    return CliRunner().invoke(app, ["store", *arguments], obj=Settings(folder))
+    return CliRunner().invoke(app, ["store", *arguments], obj=Settings(folder, settings))
 
 
 def test_backups_by_hand(tmp_path: Path) -> None:
@@ -65,13 +68,38 @@ def test_backups_by_hand(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_done_by_hand_is_refused(tmp_path: Path) -> None:
-    """Without a place, for a partition that does not exist, of a store that a worker has open."""
+    """Without a place, or for a partition that does not exist."""
     place = ("--url", str(tmp_path / "backups"))
     assert refusal(hstu(tmp_path, "verify"), BackupError).startswith("No place for backups is named; give --url")
     assert "partitions 0 to 0" in refusal(hstu(tmp_path, "backup", *place, "--partition", "7"), BackupError)
-    with closing(open_store(partition_path(tmp_path, 0))):
-        for verb in ("backup", "restore"):
-            assert "is open in process" in refusal(hstu(tmp_path, verb, *place), StoreBusyError)
+
+
+def test_a_store_that_cannot_be_used_keeps_no_other_one_from_its_backup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has its line, by the name that its user knows; the exit code is 1."""
+    save = PartitionBackups.save
+
+    def damaged_first(backups: PartitionBackups, checkpoint: Path) -> Saved | None:
+        if backups.number == 0:
+            raise damaged(checkpoint, f"Corruption: in {checkpoint}/000009.sst")
+        return save(backups, checkpoint)
+
+    monkeypatch.setattr(PartitionBackups, "save", damaged_first)
+    settings, path = SETTINGS.model_copy(update={"partitions": 3}), partition_path(tmp_path, 0)
+    for number in range(3):
+        with closing(open_store(partition_path(tmp_path, number))) as store:
+            Partition(store, number, settings).handle(SourceTopic.ACTIONS, LOG[SourceTopic.ACTIONS][:9])
+    with closing(open_store(partition_path(tmp_path, 1))):
+        done = hstu(tmp_path, "backup", "--url", str(tmp_path / "backups"), settings=settings)
+        restored = hstu(tmp_path, "restore", "--url", str(tmp_path / "backups"), settings=settings)
+    assert (done.exit_code, restored.exit_code) == (1, 1)
+    first, opened, last = done.output.splitlines()
+    assert first.startswith(f"partition 0: The store {path} is damaged: Corruption: in {path}/000009.sst; stop its")
+    assert "is open in process" in opened
+    assert last.startswith("partition 2: the backup of 20")
+    assert "is open in process" in restored.output.splitlines()[1]
+    assert restored.output.splitlines()[2].startswith("partition 2: no backup that is whole and has read more")
 
 
 def refusal(result: Result, kind: type[Exception]) -> str:

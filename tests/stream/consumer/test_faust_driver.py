@@ -50,6 +50,18 @@ def test_faust_is_as_the_driver_expects(bootstrap: str, topic: str, tmp_path: Pa
     asyncio.run(run())
 
 
+def test_a_fetch_that_waits_to_try_again_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """aiokafka lets out the cancellation by which it ends the fetch; the thread would print it."""
+
+    async def cancelled(self: Any) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(faust_driver.driver.AIOKafkaConsumerThread, "on_thread_stop", cancelled)
+    thread = faust_driver.ConsumerThread.__new__(faust_driver.ConsumerThread)
+    thread._consumer = None
+    asyncio.run(thread.on_thread_stop())
+
+
 def test_a_batch_that_faust_drops_ends_the_app(
     topic: str, consume: Callable[..., Notebook], monkeypatch: pytest.MonkeyPatch
 ) -> None:

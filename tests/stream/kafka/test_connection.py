@@ -63,6 +63,8 @@ def test_a_certificate_is_verified_and_has_to_name_the_host(algorithm: str, chec
         ),
         ({"sasl.password": "p", "sasl.password.file": "f"}, "sasl.password and sasl.password.file are both set"),
         ({"security.protocol": "SSL", "ssl.key.location": "k"}, "set ssl.certificate.location"),
+        ({**SASL, "sasl.password": "p", "sasl.username": "CN=a"}, "sasl.username holds , or =, .*; use PLAIN"),
+        ({**SASL, "sasl.password": "p", "sasl.username": "ü"}, "is not ASCII, which SCRAM cannot send; use PLAIN"),
     ],
 )
 def test_what_cannot_work_is_refused(keys: dict[str, str], sentence: str) -> None:
@@ -89,6 +91,47 @@ def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     for keys, sentence in cases:
         with pytest.raises(BrokerError, match=sentence):
             kafka(**keys).client_options()
+
+
+CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBczCCARmgAwIBAgIUKyRn+YVjaPlymWdplgiEAZNtuGswCgYIKoZIzj0EAwIw
+DzENMAsGA1UEAwwEdGVzdDAeFw0yNjExMjcxMTI5NDNaFw0zNjExMjQxMTI5NDNa
+MA8xDTALBgNVBAMMBHRlc3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQaNwwG
+6v9Sw0MNDqLFNJYDKlIbORHwKo03Vq613aCZhG+3nic3YX8DYl9wApHcQg+qmaED
+dleJvyODJnZFel3Vo1MwUTAdBgNVHQ4EFgQUVsbt1GFY9ZcZI/T+U80nCVAqgUEw
+HwYDVR0jBBgwFoAUVsbt1GFY9ZcZI/T+U80nCVAqgUEwDwYDVR0TAQH/BAUwAwEB
+/zAKBggqhkjOPQQDAgNIADBFAiEA5TQZevw3bp32DM91P8scrh65W4HUqKgcB1R/
+TgvqY84CIA4BTBBNd2j9whZTnZCasYk6XAQt1XIzpMGibI06G7Qo
+-----END CERTIFICATE-----
+"""
+KEY = """\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHjME4GCSqGSIb3DQEFDTBBMCkGCSqGSIb3DQEFDDAcBAjGZp6kpsS4aAICCAAw
+DAYIKoZIhvcNAgkFADAUBggqhkiG9w0DBwQIi+RpKAEvaqwEgZCIGgGpykUTgmti
+MCBnzmHvAUGZoW536qGtUctMFW/vrMn3acaOOcv2IlkHlvEMjV+Ge0hBNtLZvVqA
+eVKtkIfsV1RF8ChANI1jHxE8Xjrd3njLWVn2UIDjlpJeMZKk8n3y9ivJsavY+G3D
+lu0EEHKbXXsh8u8yuHlZ3mnPfm5aySVMphm3D3vMMf35m2jf7bU=
+-----END ENCRYPTED PRIVATE KEY-----
+"""  # its password is "secret"
+
+
+def test_a_key_that_cannot_be_decrypted_is_a_sentence_on_its_password(tmp_path: Path) -> None:
+    """OpenSSL says no more than "PEM lib"."""
+    (tmp_path / "both.pem").write_text(CERTIFICATE + KEY)
+    keys = {"security.protocol": "SSL", "ssl.certificate.location": str(tmp_path / "both.pem")}
+    assert kafka(**keys, **{"ssl.key.password": "secret"}).client_options()
+    for given, said in (({}, "not set"), ({"ssl.key.password": "wrong"}, "set")):
+        with pytest.raises(BrokerError, match=f"its key cannot be decrypted; .* ssl.key.password, which is {said}, is"):
+            kafka(**keys, **given).client_options()
+
+
+def test_a_password_file_is_utf_8_with_or_without_a_mark(tmp_path: Path) -> None:
+    """Whatever the machine's locale is, and whichever editor wrote it."""
+    for encoding in ("utf-8", "utf-8-sig"):
+        (tmp_path / "password").write_text("pässwörd\n", encoding=encoding)
+        made = kafka(**SASL, **{"sasl.password.file": str(tmp_path / "password")})
+        assert made.client_options()["sasl_plain_password"] == "pässwörd"
 
 
 def test_a_secret_is_in_no_text() -> None:

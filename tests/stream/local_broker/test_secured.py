@@ -5,7 +5,8 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,20 @@ import pytest
 
 from stream.config import KafkaSettings, StreamSettings
 from stream.errors import BrokerError
+from stream.kafka import clients
 from stream.kafka.bootstrap import check_reachable
 from stream.kafka.connection import Kafka
 from stream.kafka.permissions import check_permissions
 from stream.kafka.topics import create_topics, list_topics, verify_topics
 from stream.local_broker.node import Broker
 from stream.local_broker.secured import Security, add_user
+from stream.operations.dead_letters import Wanted, find_letter, last_letters, replay_letters, survey_letters
+from stream.operations.doctor import examine
+from stream.operations.findings import Level
+from stream.operations.forget import forget_user
+from stream.peers import owners
+from stream.schema.dead_letters import DeadLetter, Reason
+from stream.schema.topics import ALL, DEAD_LETTERS
 from tests.secured import grant
 
 pytestmark = pytest.mark.broker
@@ -126,6 +135,102 @@ def test_missing_acls_are_all_named(node: Broker) -> None:
     grant(node.kafka, "bob", "topic", "exam", "WRITE", prefixed=True)
     check_permissions(bob, **needed)
     verify_topics(bob, SETTINGS, ["actions", "examples"])
+
+
+def test_whose_owners_kafka_hides_is_warned_once(
+    node: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the group, then of the topic, whose offsets Kafka leaves out without a word; not once they are granted."""
+    monkeypatch.setattr(owners, "_LOOK_S", 0.1)
+    add_user(node.security.as_itself(node.bootstrap, node.data_dir), "eve", "pw")
+    followed = owners.Owners(with_keys(node.kafka, sasl_username="eve", sasl_password="pw"), SETTINGS, "hstu-workers")
+    _until(lambda: "this user may not read as the consumer group" in followed.problem)
+    grant(node.kafka, "eve", "group", "hstu-workers", "DESCRIBE")
+    _until(lambda: "may not do that with the topic actions" in followed.problem)
+    grant(node.kafka, "eve", "topic", "actions", "DESCRIBE")
+    _until(lambda: not followed.problem)
+    followed.close()
+    warned = [record.getMessage() for record in caplog.records if "ACL" in record.getMessage()]
+    assert len(warned) == 2, warned
+    assert all(text.startswith("Which worker of hstu-workers has which partition cannot be read: ") for text in warned)
+
+
+def _until(done: Callable[[], bool]) -> None:
+    end_s = time.monotonic() + 20
+    while not done():
+        assert time.monotonic() < end_s
+        time.sleep(0.05)
+
+
+def user_of(node: Broker, name: str, *acls: tuple[str, *tuple[str, ...]]) -> Kafka:
+    """Return how a new user connects who may do these operations on these topics, a name with * being a prefix."""
+    add_user(node.security.as_itself(node.bootstrap, node.data_dir), name, "pw")
+    for topic, *operations in acls:
+        grant(node.kafka, name, "topic", topic.rstrip("*"), *operations, prefixed=topic.endswith("*"))
+    return with_keys(node.kafka, sasl_username=name, sasl_password="pw")
+
+
+LETTER = DeadLetter(Reason.LATE, "why", "actions", 0, 0, b"k", b"{}")
+
+
+@pytest.fixture(scope="module")
+def one_letter(node: Broker) -> None:
+    """Refuse the one record of `actions`."""
+    producer = clients.producer(node.kafka)
+    producer.send("actions", LETTER.value, key=LETTER.key).get(10)
+    producer.send(DEAD_LETTERS, LETTER.value, key=LETTER.key, headers=LETTER.headers()).get(10)
+    producer.close()
+
+
+def _create(kafka: Kafka) -> None:
+    create_topics(kafka, SETTINGS.model_copy(update={"topic_prefix": "new-"}))
+
+
+def _read_letters(kafka: Kafka) -> None:
+    assert survey_letters(kafka, SETTINGS, Wanted(), 1).counts == {("late", "actions"): 1}
+    assert find_letter(kafka, SETTINGS, "actions/0/0").value == b"{}"
+    assert len(last_letters(kafka, SETTINGS, 3)) == 1
+
+
+def _replay_letters(kafka: Kafka) -> None:
+    assert replay_letters(kafka, SETTINGS, Wanted(), dry_run=False).sent == {("late", "actions"): 1}
+
+
+ROWS: dict[str, tuple[list[tuple[str, ...]], Callable[[Kafka], object]]] = {
+    "topics-create": ([(f"new-{topic}", "CREATE", "DESCRIBE") for topic in ALL], _create),
+    "topics-list": ([(topic, "DESCRIBE") for topic in ALL], lambda kafka: list_topics(kafka, SETTINGS)),
+    "dead-letters": ([(DEAD_LETTERS, "READ")], _read_letters),
+    "dead-letters-replay": ([(topic, "READ", "WRITE") for topic in (DEAD_LETTERS, "actions")], _replay_letters),
+    "forget": ([("attributes", "READ", "WRITE")], lambda kafka: forget_user(kafka, SETTINGS, "ada", 1)),
+}
+
+
+@pytest.mark.usefixtures("one_letter")
+@pytest.mark.parametrize("verb", ROWS)
+def test_the_documented_acls_are_enough(verb: str, node: Broker) -> None:
+    """Each verb does its work by the ACLs of its line in docs/kafka.md, and no others."""
+    acls, run = ROWS[verb]
+    run(user_of(node, verb, *acls))
+
+
+def test_doctor_looks_at_all_that_it_may_see(node: Broker, tmp_path: Path) -> None:
+    """By the documented ACLs at everything; without some each check fails by itself, and names what it lacks."""
+    tmp_path.chmod(0o700)
+    some = user_of(node, "some", *((topic, "READ") for topic in ALL if topic != "items"), ("hstu-doctor-*", "CREATE"))
+    found = list(examine(node.bootstrap, some.security, SETTINGS, tmp_path))
+    failed = {finding.what: finding.says for finding in found if finding.level is Level.FAIL}
+    assert set(failed) == {"topics", "configuration", "keys", "clock"}
+    for what, named in (("topics", "topic items"), ("configuration", "topic items"), ("clock", "hstu-doctor-")):
+        assert "an ACL is missing" in failed[what]
+        assert named in failed[what]
+    assert {"Kafka", "dead-letters"} <= {finding.what for finding in found}
+    described = ((topic, "READ", "DESCRIBE", "DESCRIBE_CONFIGS") for topic in ALL)
+    doctor = user_of(node, "doctor", *described, ("hstu-doctor-*", "CREATE", "WRITE", "DELETE"))
+    assert not [
+        finding
+        for finding in examine(node.bootstrap, doctor.security, SETTINGS, tmp_path)
+        if finding.level is Level.FAIL and finding.what != "disk"
+    ]
 
 
 def test_secrets_are_in_files_of_the_owner_alone(node: Broker) -> None:

@@ -84,6 +84,10 @@ def test_letters_are_listed_shown_and_replayed(kafka: KafkaForTests) -> None:
     assert "0 sent, 1 had been sent before" in again.stderr
     assert f"1 passed over ({topic}/5/7: there is no such partition)." in again.stderr
     assert listed["foreign"] == [f"{topic}/5/7: there is no such partition"]
+    unknown = hstu(settings, "dead-letters", "replay", f"{topic}/0/7", f"{topic}/0/8", "x", *flags)
+    assert "0 sent, 1 had been sent before" in unknown.stderr
+    assert isinstance(unknown.exception, HstuError)
+    assert f"There is no dead-letter {topic}/0/8; x, 2 of the ids given" in str(unknown.exception)
     assert "1 more that no worker has written" in hstu(settings, "dead-letters", "list", *flags).stderr
 
 

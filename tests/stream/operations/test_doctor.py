@@ -101,6 +101,22 @@ def test_missing_topics_and_other_partition_counts_fail(kafka: KafkaForTests, da
     create_topics(Kafka(kafka.bootstrap), settings)
     other = wrong(Kafka(kafka.bootstrap), settings.model_copy(update={"partitions": 3}), data_dir)["partitions"]
     assert (other.level, f"{settings.topic_prefix}impressions has 2" in other.says) == (Level.FAIL, True)
+    assert "set it to 2 (HSTU_STREAM__PARTITIONS=2) if they have always been that many" in other.says
+    assert "delete" not in other.says + other.mend
+
+
+def test_a_check_that_breaks_is_a_finding(
+    kafka: KafkaForTests, settings: StreamSettings, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is raised; the others are done."""
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(doctor, "check_keys", broken)
+    found = wrong(Kafka(kafka.bootstrap), settings, data_dir)
+    assert found.keys() == {"keys"}
+    assert "could not be looked at: OSError: [Errno 5] Input/output error" in found["keys"].says
 
 
 def test_retention_and_configuration(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
@@ -133,13 +149,17 @@ def test_keys_elsewhere_are_warned_of(kafka: KafkaForTests, settings: StreamSett
     assert "1 with another key than their id" in found.says
 
 
-def test_a_store_behind_what_kafka_keeps_fails(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
-    """The line has the topic, both offsets and what to do; a store that can go on has its lag."""
+def test_a_store_behind_what_kafka_keeps_fails(
+    kafka: KafkaForTests, settings: StreamSettings, data_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line has the topic, both offsets and what to do; a store that can go on has its lag, and is named before."""
+    caplog.set_level("INFO", "hstu.doctor")
     send(Kafka(kafka.bootstrap), settings, "actions", *[(0, b"u", wire(action("u", "i", ts))) for ts in range(10)])
     (log, _) = asyncio.run(read(kafka.bootstrap, settings.topic_prefix + "actions", PARTITIONS))
     has_read(log[:1], settings, data_dir)
     found = [one for one in examine(kafka.bootstrap, KafkaSettings(), settings, data_dir) if one.what == "stores"]
     assert [(one.level, "1 of 2" in one.says, "9 records" in one.says) for one in found] == [(Level.OK, True, True)]
+    assert f"Opening {partition_path(data_dir, 0)}" in caplog.messages
     asyncio.run(delete_before(kafka.bootstrap, settings.topic_prefix + "actions", 0, 4))
     lost = wrong(Kafka(kafka.bootstrap), settings, data_dir)["stores"]
     assert lost.level is Level.FAIL

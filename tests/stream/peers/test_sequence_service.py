@@ -23,6 +23,7 @@ from stream.schema.topics import SourceTopic
 from stream.store.entries import Entry
 from stream.store.reader import SequenceReader
 from stream.store.rocksdb import open_store, partition_path
+from stream.store.standby import mark_standby
 from tests.odd_server import Way, answering
 from tests.wire import Record, action, wire
 
@@ -122,7 +123,7 @@ class Owners:
     """Says who has partition 0; the next look is another answer."""
 
     def __init__(self, *owners: Address | None) -> None:
-        self._owners, self.closed = list(owners), False
+        self._owners, self.closed, self.problem = list(owners), False, ""
 
     def find(self, partition: int, until_s: float, after: int = 0) -> tuple[Address | None, int]:
         look = min(after + 1, len(self._owners))
@@ -163,6 +164,25 @@ def test_a_sequence_elsewhere_is_shown_as_one_here(worker: Worker, tmp_path: Pat
             pytest.raises(StoreError, match="are not at most 2 entries of a sequence"),
         ):
             reader.entries("ann", 2)
+
+
+def test_without_owners_only_a_store_that_is_not_behind_is_read(tmp_path: Path) -> None:
+    """A store that stands by would answer as of the last backup: the refusal says why no worker was asked."""
+    owners = Owners(None)
+    with serving(tmp_path), closing(reader_of(tmp_path, None)) as reader:
+        reader._owners = owners
+        owners.problem = "Kafka refused."
+        assert reader.tokens("ann", 3) is not None
+        mark_standby(partition_path(tmp_path, 0))
+        for read in (reader.tokens, reader.entries):
+            with pytest.raises(StoreError, match=r"p0 only stands by .* cannot be read: Kafka refused\."):
+                read("ann", 3)
+        assert reader.first_users(3) == []
+        assert "127" not in reader.problem
+        owners.problem = ""
+        with pytest.raises(StoreError, match=r"so that the worker is asked\.$"):
+            reader.tokens("ann", 3)
+        assert not reader.problem
 
 
 def test_a_partition_that_moves_is_found_again(worker: Worker, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -165,3 +166,16 @@ def test_what_a_killed_reader_leaves_is_removed_by_the_next(tmp_path: Path, monk
     assert left == {first._scratch.path.name, second._scratch.path.name}
     first.close()
     second.close()
+
+
+def test_who_may_not_write_beside_a_store_is_told_so(tmp_path: Path) -> None:
+    """rocksdict writes a file there whenever it opens a store, to read it too."""
+    settings = StreamSettings(partitions=1)
+    open_store(path := partition_path(tmp_path, 0)).close()
+    (path / "rocksdict-config.json").unlink()
+    (path / "rocksdict-config.json").mkdir()
+    with (
+        closing(SequenceReader(tmp_path, settings)) as reader,
+        pytest.raises(StoreError, match=r"p0 cannot be opened .*: Is a directory .*\. Whoever reads it writes rocks"),
+    ):
+        reader.tokens("u", 1)

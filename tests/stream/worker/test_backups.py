@@ -14,7 +14,7 @@ import pytest
 from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
 from stream.config import StreamSettings
-from stream.errors import BackupError, StoreBusyError, StoreError
+from stream.errors import BackupError, StoreBusyError, StoreDamagedError, StoreError
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.peers.cluster_reader import open_sequences
@@ -24,6 +24,7 @@ from stream.worker import backups
 from stream.worker.backups import WorkerStores
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from tests.kafka_logs import read, until
+from tests.stream.backup.stores import flip_a_bit
 from tests.stream.worker.test_agents import PARTITIONS, all_ended, assert_exactly, examples_in
 from tests.stream.worker.test_partitions import Producer, clicks
 from tests.worker_process import START_MS, WorkerProcess, make_events, send
@@ -130,6 +131,33 @@ def test_a_partition_waits_for_backups_that_cannot_be_read(
                     await partitions.open("actions", 0)
         assert (await opened(partitions)).partition.fresh
         await partitions.close()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("backed_up", [True, False])
+def test_damage_in_what_waits_is_no_event_less(
+    settings: StreamSettings, tmp_path: Path, caplog: pytest.LogCaptureFixture, backed_up: bool
+) -> None:
+    """The store opens, and its events that wait cannot be read: its backup takes its place, or the worker stops."""
+    used = settings if backed_up else SETTINGS
+
+    async def run() -> None:
+        first = partitions_in(settings, tmp_path)
+        await opened(first)
+        await first.handle(SourceTopic.ACTIONS, 0, clicks(900))
+        await first.stores.back_up(first)
+        await first.close()
+        flip_a_bit(partition_path(tmp_path, 0))
+        again = partitions_in(used, tmp_path)
+        if backed_up:
+            assert (await opened(again)).partition.waiting == 900
+            assert "p0 is damaged: Corruption: " in caplog.text
+            assert "It was replaced." in caplog.text
+        else:
+            with pytest.raises(StoreDamagedError, match=r"p0 is damaged: Corruption: .*or delete this folder"):
+                await opened(again)
+        await again.close()
 
     asyncio.run(run())
 

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -238,6 +239,24 @@ def test_refusals_of_before_are_not_counted_again(tmp_path: Path) -> None:
     assert asyncio.run(run(b"{", b"{")) == (2, 2)
     assert asyncio.run(run()) == (0, 2)
     assert asyncio.run(run(b"{")) == (1, 3)
+
+
+def test_the_log_names_a_store_before_it_is_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Once, however often a busy one is tried: one that hangs RocksDB stops all of the process."""
+    caplog.set_level("INFO", "hstu.worker")
+
+    async def run() -> None:
+        partitions = AssignedPartitions(SETTINGS, tmp_path, Producer(), [].append)  # type: ignore[arg-type]
+        with closing(open_store(partition_path(tmp_path, 0))):
+            for _ in range(2):
+                with pytest.raises(StoreBusyError):
+                    await partitions.open("actions", 0)
+        for _ in range(2):
+            await partitions.open("actions", 0)
+            await partitions.revoked([("actions", 0)])
+
+    asyncio.run(run())
+    assert caplog.messages == ["Opening the store of partition 0", "Partition 0 is ours"] * 2
 
 
 def test_the_event_loop_goes_on_while_a_store_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

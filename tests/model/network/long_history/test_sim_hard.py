@@ -6,7 +6,7 @@ from tests.model.network.ranking_cases import One, assert_equals, attention, buc
 
 def literal(model, one: One) -> Tensor:
     """Go through the equations of model/network/long_history/sim_hard.py: look up, then attend."""
-    same = [k for k, item in enumerate(one.items) if item == one.item][-20:]
+    same = [k for k, item in enumerate(one.items) if item == one.item >= 0][-20:]
     z = [one.behaviours[k] + model.ages[bucket(one.ages[k])] for k in same]
     w = model.attention
     u = attention(dense(w.w_q, one.candidate), [dense(w.w_k, x) for x in z], [dense(w.w_v, x) for x in z])

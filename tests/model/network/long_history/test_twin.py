@@ -14,7 +14,7 @@ def literal(model, one: One) -> Tensor:
     for h, own in enumerate(q):
         alpha = []
         for k, (item, age) in enumerate(zip(one.items, one.ages, strict=True)):
-            cross = model.age_bias[bucket(age), h] + (model.same_bias[h] if item == one.item else 0)
+            cross = model.age_bias[bucket(age), h] + (model.same_bias[h] if item == one.item >= 0 else 0)
             alpha.append((own * keys[k][h]).sum() / math.sqrt(len(own)) + cross)
         best = sorted(range(len(alpha)), key=lambda k: -alpha[k].item())[:20]
         parts.append(mixed(softmax([alpha[k] for k in best]), [values[k][h] for k in best], len(own)))

@@ -120,5 +120,9 @@ def test_an_alias_is_moved_and_followed(tmp_path: Path) -> None:
             assert refused.status_code == status
             assert sentence in refused.json()["detail"]
             assert str(tmp_path) not in refused.text
+        (directory / ".lock").unlink()
+        (directory / ".lock").mkdir()  # as good as a folder that cannot be written
+        refused = client.post("/snapshots/alias", json={"alias": "latest", "snapshot": new.name})
+        assert refused.json()["detail"].startswith("The folder of the snapshots cannot be locked: Is a directory; is")
         form = client.post("/snapshots/alias", content=json.dumps({"alias": "latest", "snapshot": new.name}))
         assert form.status_code == 422

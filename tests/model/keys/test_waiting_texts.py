@@ -1,0 +1,49 @@
+import doctest
+
+import numpy as np
+from hypothesis import given, strategies as st
+
+import model.keys.waiting_texts
+from model.keys.waiting_texts import WaitingTexts
+
+MOST = 4
+calls = st.lists(
+    st.tuples(st.sampled_from(["keep", "bury", "take"]), st.lists(st.integers(0, 7), max_size=9)), max_size=20
+)
+
+
+@given(calls)
+def test_the_last_texts_are_kept_and_a_restored_state_goes_on(every: list[tuple[str, list[int]]]) -> None:
+    """As a list of the last MOST different keys has them; a burial adds half as many of its last."""
+    waiting, oracle = WaitingTexts(MOST), list[int]()
+    for what, keys in every:
+        texts = [f"text {key}" for key in keys]
+        if what == "take":
+            assert [waiting.take(key) for key in keys] == [
+                f"text {key}" if key in oracle and key not in keys[:n] else "" for n, key in enumerate(keys)
+            ]
+            oracle = [key for key in oracle if key not in keys]
+        elif what == "keep":
+            assert waiting.keep(keys, texts) == 0
+        else:
+            waiting.bury(keys, texts)
+        if what != "take":
+            for key in keys if what == "keep" else keys[-(MOST // 2) :]:
+                oracle = [*(other for other in oracle if other != key), key]
+            oracle = oracle[-MOST:]
+        restored = WaitingTexts(MOST)
+        restored.load_state({name: np.array(array) for name, array in waiting.state().items()})
+        assert restored.state()["keys"].tolist() == waiting.state()["keys"].tolist() == oracle
+        waiting = restored
+
+
+def test_another_text_of_a_key_is_a_collision() -> None:
+    """The first stays; the dead without a text take nobody's place."""
+    waiting = WaitingTexts(MOST)
+    assert waiting.keep([1, 1], ["a", "b"]) == 1
+    waiting.bury([2, 3, 4], ["", "", ""])
+    assert (waiting.take(1), waiting.take(2)) == ("a", "")
+
+
+def test_the_docstring_is_true() -> None:
+    assert doctest.testmod(model.keys.waiting_texts).failed == 0
