@@ -335,7 +335,7 @@ def test_dates_and_the_times_beside_them_are_one_time_without_a_header() -> None
 def test_without_a_header_ratings_are_no_items() -> None:
     """Though they come before them."""
     cells = {
-        "1": [str(n % 9) for n in range(40)],
+        "1": [f"u{n % 9}" for n in range(40)],
         "2": [n % 5 + 1 for n in range(40)],
         "3": [f"i{n}" for n in range(40)],
     }

@@ -204,7 +204,7 @@ def rows_of(head: str, *cells: str) -> str:
         ),
         (
             "time,visit,visitStartTime",
-            ("{1}45", "17145{1:02}601", "17145{1:02}601"),
+            ("{1}456.5", "17145{1:02}601", "17145{1:02}601"),
             "'time', read as times, lies in 1970, and 'visit' in 2024.*--time visitStartTime",
         ),
         ("ts,seen", ("1714521601", "{0} 10:00:00"), "Column 'ts' holds one time in all rows, and 'seen' .*--time seen"),
