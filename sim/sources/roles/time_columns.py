@@ -21,6 +21,7 @@ from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeS
 _TIME_MS: Final = 1e11  # March 1973
 _1990_MS: Final = 631_152_000_000
 _MANY: Final = 20  # rows, in fewer of which one value is no sign
+_SOME_DAYS: Final = 10  # in fewer, small numbers may be any
 _OF_DAYS: Final = ("day", "date", "dt")
 _NAMED: Final = 5
 _LIKE_TIMES: Final = r"time|date|(_|\.)at$|ts$"
@@ -155,6 +156,7 @@ def time_columns(
             return TimeGuess({}, [])
         found, doubts = _likelier(times, found, [name for name in columns if name not in clocks])
         doubts += several if found.certainty == "likely" else []
+        doubts += _of_months(sample[found.column])
         roles["time"], dates = found, found.column
     if times.holds(dates) != "times" or not times.are_plain(dates):
         return TimeGuess(roles, doubts)
@@ -250,6 +252,17 @@ def _likelier(times: _Times, found: Role, columns: Sequence[str]) -> tuple[Role,
         f"{times.year(recent[0])}: name the right one by --time."
     )
     return better or found, [Doubt("time", said)]
+
+
+def _of_months(column: pl.Series) -> Iterator[Doubt]:
+    """Yield a doubt about a column of months and days without a year, which would be seconds of 1970."""
+    given = ids_of(column).drop_nulls()
+    days = given.cast(pl.Int64, strict=False)
+    if len(given) < _MANY or days.has_nulls() or days.n_unique() < _SOME_DAYS:
+        return
+    if (days // 100).is_between(1, 12).all() and (days % 100).is_between(1, 31).all():
+        said = f"Column {column.name!r}, with cells such as {given[0]!r}, looks like months and days without a year"
+        yield Doubt("time", f"{said}: write dates, as 2024-08-29; --time {column.name} takes them as seconds.")
 
 
 def _added(clocks: Mapping[str, str], dates: str) -> Role | None:

@@ -207,6 +207,11 @@ def rows_of(head: str, *cells: str) -> str:
             ("{1}456.5", "17145{1:02}601", "17145{1:02}601"),
             "'time', read as times, lies in 1970, and 'visit' in 2024.*--time visitStartTime",
         ),
+        (
+            "time_stamp",
+            ("08{2:02}",),
+            "'time_stamp', with cells such as '0801', looks like months and days without a y",
+        ),
         ("ts,seen", ("1714521601", "{0} 10:00:00"), "Column 'ts' holds one time in all rows, and 'seen' .*--time seen"),
         (
             "date,time",
