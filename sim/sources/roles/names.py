@@ -19,7 +19,7 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters
              "appid", "gameid", "isbn", "postid", "songname", "artistid", "poiid", "venueid", "locationid", "hotelid",
              "listingid", "jobid", "recipeid", "documentid", "courseid", "showid", "episodeid", "offerid", "goodsid",
              "skuid", "productsku", "propertyid", "photoid", "productcode", "stockcode", "ean", "gtin", "upc", "gmapid",
-             "articleno", "url", "pageurl", "pageurlpath", "pagepath", "page", "path"),
+             "articleno", "adgroupid", "url", "pageurl", "pageurlpath", "pagepath", "page", "path"),
     "time": ("ts", "timestamp", "eventtime", "eventtimestamp", "time", "timems", "datetime", "createdat", "created",
              "eventts", "collectortstamp", "unixtime", "date", "dt", "day", "at", "when"),
     "action": ("action", "event", "eventtype", "eventname", "actiontype", "behavior", "behaviortype", "interaction",

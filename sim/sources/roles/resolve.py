@@ -10,7 +10,7 @@ from sim.errors import SimError
 from sim.sources.roles.guess import SAMPLE_ROWS, SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
 from sim.sources.roles.names import Doubt, named_like
-from sim.sources.tables.cells import holds_lists
+from sim.sources.tables.cells import holds_lists, numbers_of
 from sim.sources.tables.table import Table
 
 DEFAULTS: Final = {"user": "user_id", "item": "item_id", "time": "ts"}
@@ -187,7 +187,10 @@ def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str], *, rated:
     rating = found.roles.get("rating")
     if rating is not None and rating.certainty != "sure" and not acts:
         said = f"Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
-        yield Doubt("user", said, ("action", "rating", "shown"), {"rating": rating.column} if rated else {})
+        values, _ = numbers_of(sample[rating.column])
+        mostly = int(values.is_finite().sum()) * 2 > len(values)
+        reads = {"rating": rating.column} if rated or mostly else {}
+        yield Doubt("user", said, ("action", "rating", "shown"), reads, dict.fromkeys(reads))
     lists = [name for name in sample.columns if holds_lists(sample[name]) and any(word in name for word in SLATES)]
     if lists:
         said = (

@@ -258,7 +258,8 @@ def _of_months(column: pl.Series) -> Iterator[Doubt]:
     """Yield a doubt about a column of months and days without a year, which would be seconds of 1970."""
     given = ids_of(column).drop_nulls()
     days = given.cast(pl.Int64, strict=False)
-    if len(given) < _MANY or days.has_nulls() or days.n_unique() < _SOME_DAYS:
+    zeros = given.str.contains(r"^0\d{3}$").any() and (given.str.len_chars() == 4).all()
+    if len(given) < _MANY or days.has_nulls() or not (zeros or days.n_unique() >= _SOME_DAYS):
         return
     if (days // 100).is_between(1, 12).all() and (days % 100).is_between(1, 31).all():
         said = f"Column {column.name!r}, with cells such as {given[0]!r}, looks like months and days without a year"

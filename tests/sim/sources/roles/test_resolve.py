@@ -320,3 +320,12 @@ def test_the_line_of_a_refusal_is_that_which_inspect_prints(tmp_path: Path) -> N
     content = rows_of("ts,tz", "{0} 10:00", "CEST").replace("\nu3,", "\n,")
     with pytest.raises(SimError, match=r"reads it .*--time-zone UTC --skip-bad 1$"):
         log_of(tmp_path / "log.csv", content)
+
+
+def test_ratings_with_gaps_are_proposed_as_such(tmp_path: Path) -> None:
+    """The line that reads them leaves out the rows without; another makes each row a click."""
+    content = rows_of("ts,rating", "{0} 10:00", "{2}").replace(",3\n", ",\n")
+    with pytest.raises(
+        SimError, match=r"'rating' is not read, .*--rating rating --skip-bad 2 or hstu replay .* item_id$"
+    ):
+        log_of(tmp_path / "log.csv", content)
