@@ -9,6 +9,8 @@ SEED ?= 1
 PYTEST := $(BIN)/pytest --numprocesses $(JOBS) --dist worksteal
 BENCHES := freshness serve ingest train encoder rank user_state topk vocabulary stochastic_length time_bias defaults generator oracle ablation
 
+unexport PYTHONDONTWRITEBYTECODE  # tests start hundreds of processes; each would compile all modules anew
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-all chaos check reference docs bench clean
 

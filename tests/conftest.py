@@ -1,6 +1,7 @@
 """Fixtures for all tests: one real Kafka for the whole run, started when the first test asks for it."""
 
 import fcntl
+import gc
 import os
 import uuid
 from collections.abc import Iterator
@@ -16,9 +17,9 @@ from filelock import FileLock
 from tests.kafka import KafkaForTests, kafka_for_tests
 
 # Compiling and neighbours take their time. A change is judged by the same examples whenever it is tested, and
-# `make test-all` draws new ones (--hypothesis-profile=explore).
-hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
-hypothesis.settings.register_profile("explore", deadline=None)
+# `make test-all` draws new ones, twice as many (--hypothesis-profile=explore).
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True, max_examples=50)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=100)
 hypothesis.settings.load_profile("same")
 
 _used = pytest.StashKey[str]()
@@ -87,6 +88,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if on_gpu and not _kernels_can_run():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="there is no CUDA device here"))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what has been imported to itself: it stays, and each collection of garbage would look at all of it."""
+    gc.freeze()
 
 
 def _kernels_can_run() -> bool:

@@ -1,8 +1,8 @@
-"""Hypothesis strategies for events."""
+"""Hypothesis strategies for events, and how many examples a property is tried on."""
 
 from typing import Any
 
-from hypothesis import strategies as st
+from hypothesis import settings, strategies as st
 
 Wire = dict[str, Any]
 
@@ -11,6 +11,11 @@ ITEMS = ("a", "b", "c", "d", 7, "items with a longer name")
 ACTIONS = ("click", "like", "watch")
 
 times_ms = st.integers(0, 40).map(lambda tick: 1_000_000 + tick * 500)
+
+
+def tries(number: int) -> int:
+    """Return this number of examples under `make test-all`, half of it under `make test`."""
+    return max(1, number * settings().max_examples // 100)
 
 
 @st.composite

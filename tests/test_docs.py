@@ -26,6 +26,7 @@ from stream.local_broker.node import free_port
 from stream.schema.events import SourceTopic, decode_event
 from stream.schema.ids import partition_of
 from tests.kafka import KafkaForTests
+from tests.preloaded import preloaded
 from tests.test_architecture import ORDER
 
 ROOT: Final = Path(__file__).parents[1]
@@ -33,9 +34,9 @@ PAGES: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINE: Final = 120
 _MARK: Final = re.compile(r"<!-- test: (.*) -->")
 _SHIMS: Final = {
-    "hstu": """[ "$1" = broker ] && exit 0
+    "hstu": f"""[ "$1" = broker ] && exit 0
 eval "flags=\\$FLAGS_$(echo "$1" | tr - _)"
-exec "$PYTHON" -m sim.main "$@" $flags""",
+exec "$PYTHON" -S {ROOT}/tests/preloaded.py "$@" $flags""",
     "curl": 'exec "$CURL" --silent --show-error --fail --retry 30 --retry-connrefused --retry-delay 1 "$@"',
     **dict.fromkeys(("pip", "make", "docker", "python"), "exit 0"),  # checked by test_commands_name_what_is_there
 }
@@ -125,9 +126,9 @@ def commands(block: Block) -> Iterator[tuple[str, list[str]]]:
 
 
 class Shell:
-    """Runs pages, each in a folder of its own, with `hstu` from this source and the tests' Kafka."""
+    """Runs pages, each in a folder of its own, with `hstu` from this source, preloaded, and the tests' Kafka."""
 
-    def __init__(self, folder: Path, bootstrap: str, prefix: str) -> None:
+    def __init__(self, folder: Path, bootstrap: str, prefix: str, server: Path) -> None:
         self._folder, self._port = folder / "here", free_port()
         self._replaced = {
             "127.0.0.1:9092": bootstrap,
@@ -147,6 +148,7 @@ class Shell:
             "PATH": f"{shims}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
             "PYTHON": sys.executable,
+            "PRELOADED": str(server),
             "CURL": shutil.which("curl") or "curl",
             "COLUMNS": "110",
             "HSTU_SERVE__PORT": str(self._port),
@@ -234,11 +236,19 @@ def pages(*, slow: bool) -> list[Path]:
     return [page for page in PAGES if any(block.runs and block.slow == slow for block in blocks(page))]
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Where `hstu` is preloaded."""
+    path = tmp_path_factory.mktemp("hstu") / "socket"
+    with preloaded(path):
+        yield path
+
+
 @pytest.fixture
-def shell(tmp_path: Path, kafka: KafkaForTests, topic_prefix: str) -> Shell:
+def shell(tmp_path: Path, kafka: KafkaForTests, topic_prefix: str, server: Path) -> Shell:
     if shutil.which("curl") is None:
         pytest.skip("the commands of the pages were not run: there is no curl here")
-    return Shell(tmp_path, kafka.bootstrap, topic_prefix)
+    return Shell(tmp_path, kafka.bootstrap, topic_prefix, server)
 
 
 @pytest.mark.timeout(600)

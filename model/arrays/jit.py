@@ -46,7 +46,7 @@ def compiled(
         return function
     with suppress(RuntimeError):  # no folder for the cache can be written
         made._cache = _Cache(function)  # type: ignore[no-untyped-call]
-        made.compile = _once_a_machine(made.compile, made._cache.lock)
+        made.compile = _once_a_machine(made.compile, made._cache.lock_path)
     return cast(Callable[P, R], made)
 
 
@@ -54,9 +54,9 @@ class _Cache(FunctionCache):
     """A function's cache on disk; what was cached before a module was moved is compiled again."""
 
     @property
-    def lock(self) -> FileLock:
-        """Return the lock of the process that compiles this function, a file beside the cached code."""
-        return FileLock(Path(self.cache_path, f"{self._impl.filename_base}.lock"))
+    def lock_path(self) -> Path:
+        """Return the path of the lock of the process that compiles this function, beside the cached code."""
+        return Path(self.cache_path, f"{self._impl.filename_base}.lock")
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return the compiled code for a signature, None if there is none that can be used."""
@@ -123,15 +123,17 @@ def compiling() -> bool:
     return _turn.depth > 0
 
 
-def _once_a_machine(compile_: Callable[[Any], Any], lock: FileLock) -> Callable[[Any], Any]:
+def _once_a_machine(compile_: Callable[[Any], Any], lock_path: Path) -> Callable[[Any], Any]:
     """Return `compile_` behind a lock, so that of processes that start together one compiles and the others load.
+
+    Each call has a lock of its own, since one that was made before a fork cannot be used after it.
 
     Numba's own lock comes first: threads that took the two in turns would wait for each other. Between processes nobody
     waits in a circle, since a function is locked before those that it calls.
     """
 
     def locked(signature: Any) -> Any:
-        with global_compiler_lock, _turn.take(lock):
+        with global_compiler_lock, _turn.take(FileLock(lock_path)):
             return compile_(signature)
 
     return locked

@@ -64,7 +64,7 @@ def _reached(roots: tuple[str, ...], root: Path) -> set[str]:
         module = left.pop()
         if module not in found and _file(module, root).is_file():
             found.add(module)
-            left += [name for name in _imports(module, root) if not _stops(name, roots)]
+            left += [name for name in _imports(module, _file(module, root)) if not _stops(name, roots)]
     return found
 
 
@@ -74,24 +74,21 @@ def _stops(module: str, roots: tuple[str, ...]) -> bool:
 
 
 def _file(module: str, root: Path) -> Path:
+    """Return the file of a module; a folder of the same name that has no __init__.py, of data say, is not it."""
     path = root.joinpath(*module.split("."))
-    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    package = path / "__init__.py"
+    return (package if package.is_file() else path.with_suffix(".py")).resolve()
 
 
 @cache
-def _tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def _imports(module: str, root: Path) -> list[str]:
+def _imports(module: str, path: Path) -> list[str]:
     """Return what a module imports, late imports included; of `from a import b` both a and a.b, which may be a module.
 
     A package that loads its modules by `iter_modules` imports all of them.
     """
-    path = _file(module, root)
     found: list[str] = []
     package = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

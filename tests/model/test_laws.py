@@ -14,6 +14,7 @@ from model.network.rankers import RANKERS
 from stream.example import Example
 from tests import laws
 from tests.laws import ITEMS, Counting, Factory, Neural, streams
+from tests.strategies import tries
 
 COUNTING: dict[str, Factory] = {name: partial(Counting, baseline) for name, baseline in BASELINES.items()}
 NEURAL: dict[str, Factory] = {name: partial(Neural, encoder=name) for name in ENCODERS}
@@ -25,7 +26,7 @@ items = st.lists(st.integers(0, ITEMS - 1), max_size=3)
 
 def holds(number: int, name: str) -> settings:
     """Return how many examples a law is tried on: fewer for networks, which are slow."""
-    return settings(max_examples=number if name in COUNTING else max(3, number // 6), deadline=None)
+    return settings(max_examples=tries(number if name in COUNTING else max(4, number // 6)), deadline=None)
 
 
 def test_settings_name_the_encoders_that_there_are() -> None:

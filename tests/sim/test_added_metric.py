@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import polars as pl
+import pytest
 
 SCRIPT = """
 import sys
@@ -66,6 +67,7 @@ comparison.print_summary()
 """
 
 
+@pytest.mark.slow
 def test_a_metric_is_added_at_one_place(tmp_path: Path) -> None:
     """HR@20 in the live table, the summary of a replay, Prometheus, the results of `hstu compare` and its report."""
     done = subprocess.run(

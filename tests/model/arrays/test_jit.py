@@ -85,7 +85,7 @@ def test_a_process_that_is_stopped_while_it_compiles_blocks_no_other(
         states.append(compiling())
         return signature
 
-    compile_once = _once_a_machine(compile_, FileLock(tmp_path / "one.lock"))
+    compile_once = _once_a_machine(compile_, tmp_path / "one.lock")
     with held:
         assert [compile_once("f8"), compile_once("i8")] == ["f8", "i8"]
     assert (states, compiling()) == ([True, True], False)
@@ -94,6 +94,19 @@ def test_a_process_that_is_stopped_while_it_compiles_blocks_no_other(
     assert gives_up.startswith(f"The process that holds {tmp_path / 'one.lock'} has not compiled")
     with held.acquire(timeout=0):  # nothing is held that was not taken
         pass
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_compiles_what_its_parent_has_declared(tmp_path: Path) -> None:
+    """A lock that was made before the fork would be refused."""
+    compile_once, failed = _once_a_machine(lambda signature: signature, tmp_path / "one.lock"), 1
+    child = os.fork()
+    if child == 0:
+        try:
+            failed = int(compile_once("f8") != "f8")
+        finally:
+            os._exit(failed)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def _package(folder: Path) -> None:

@@ -12,6 +12,7 @@ from model.data.entity_index import EntityIndex
 from model.keys.lives import HALF_LIFE_MS, SPARE, SWEEPS, Limits, Lives, least
 from stream.example import Example, Kind
 from tests.laws import ITEMS, KEYS, REQUEST_MS, START_MS, streams
+from tests.strategies import tries
 
 bounds = st.builds(
     Limits,
@@ -143,7 +144,7 @@ def agree(index: EntityIndex, oracle: Oracle) -> None:
     assert lives.counts["born"] == items.known + oracle.died
 
 
-@settings(max_examples=300)
+@settings(max_examples=tries(300))
 @given(bounds.filter(lambda limits: not limits.none), streams(3), st.data())
 def test_births_and_deaths_agree_with_dictionaries(
     limits: Limits, examples: list[Example], data: st.DataObject

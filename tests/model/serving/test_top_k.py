@@ -6,12 +6,13 @@ from hypothesis import given, settings, strategies as st
 import model.serving.top_k
 from model.network.retrieval_loss import unit
 from model.serving.top_k import Extra, best, rounded
+from tests.strategies import tries
 
 scores = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, 3.0, float("nan")])
 
 
 @given(st.lists(scores, max_size=40), st.integers(1, 12), st.sets(st.integers(0, 39)), st.sampled_from([1, 3, 8, 64]))
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=tries(300))
 def test_it_is_what_sorting_everything_gives(numbers: list[float], k: int, excluded: set[int], block: int) -> None:
     """Whatever the size of a block: highest first, ties in the items' order, without excluded ones and NaN."""
     wanted = sorted((-x, i) for i, x in enumerate(numbers) if i not in excluded and x == x)[:k]

@@ -10,6 +10,7 @@ from model.errors import ModelError
 from model.trainer.merge import BEGINNING_MS, Merge, Placed
 from stream.example import END_OF_TIME_MS, NO_PARENT, Example, decode, encode_example, message_digest
 from tests.factories import Record, make_examples
+from tests.strategies import tries
 
 
 def example_of(partition: int, serial: int, final_ms: int) -> Example:
@@ -54,7 +55,7 @@ entries = st.lists(st.tuples(st.booleans(), st.integers(0, 12)), max_size=8)
 
 
 @given(st.lists(entries, min_size=1, max_size=3), st.lists(entries, max_size=2), st.integers(0, 2**32))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=tries(200), deadline=None)
 def test_any_interleaving_gives_the_order_of_sorting_everything(examples, items, seed) -> None:
     """However the queues interleave and whenever one pops, the sequence is the sorted one; True is a heartbeat."""
     logs = [("examples", p, log) for p, log in enumerate(examples)]

@@ -1,9 +1,10 @@
-"""`hstu compare` as a process, on a world so small that a run takes about a second."""
+"""`hstu compare`, in this process or in one of its own, on a world so small that a run takes about a second."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
+from subprocess import CompletedProcess
+
+from tests.hstu import hstu
 
 WORLD = """
 title = "A small world"
@@ -21,27 +22,33 @@ half_life_d = 0.2
 """
 
 
-def command(folder: Path, *flags: str) -> list[str]:
+SMALL = {
+    "HSTU_MODEL__DIM": "8",
+    "HSTU_MODEL__LAYERS": "1",
+    "HSTU_MODEL__HEADS": "1",
+    "HSTU_MODEL__BIAS": "none",
+    "HSTU_STREAM__EXAMPLE_TOKENS": "16",
+    "HSTU_TRAIN__NEGATIVES": "16",
+    "COLUMNS": "160",
+}
+
+
+def arguments(folder: Path, *flags: str) -> list[str]:
     world = folder / "small.toml"
     if not world.exists():
         world.write_text(WORLD)
-    main = "import sys; from sim.main import main; main()"
     chosen = ("--scenario", str(world), "--contestant", "silu", "--contestant", "softmax", "--contestant", "popularity")
-    return [sys.executable, "-c", main, "compare", *chosen, "--out", str(folder / "out"), *flags]
+    return [*chosen, "--out", str(folder / "out"), *flags]
 
 
-def environment() -> dict[str, str]:
-    small = {"DIM": "8", "LAYERS": "1", "HEADS": "1", "BIAS": "none"}
-    return (
-        os.environ
-        | {f"HSTU_MODEL__{key}": value for key, value in small.items()}
-        | {
-            "HSTU_STREAM__EXAMPLE_TOKENS": "16",
-            "HSTU_TRAIN__NEGATIVES": "16",
-            "COLUMNS": "160",
-        }
-    )
+def command(folder: Path, *flags: str) -> list[str]:
+    """Return the command line of a process."""
+    return [sys.executable, "-c", "from sim.main import main; main()", "compare", *arguments(folder, *flags)]
 
 
-def run(folder: Path, *flags: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(folder, *flags), env=environment(), text=True, capture_output=True, check=False)
+def run(folder: Path, *flags: str) -> CompletedProcess[str]:
+    return compare(*arguments(folder, *flags))
+
+
+def compare(*arguments: str) -> CompletedProcess[str]:
+    return hstu("compare", *arguments, **SMALL)

@@ -11,7 +11,7 @@ import polars as pl
 import psutil
 import pytest
 
-from tests.sim.compare.commands import WORLD, command, environment, run
+from tests.sim.compare.commands import SMALL, WORLD, command, run
 
 
 def wait_for(what: object, seconds: float = 60) -> None:
@@ -26,7 +26,7 @@ def test_interrupted_it_goes_on(tmp_path: Path) -> None:
     """Ctrl-C leaves checkpoints and no process; the same command ends with the figures of one that went through."""
     flags = ("--events", "1000", "--jobs", "2")
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    started = subprocess.Popen(command(tmp_path, *flags), env=environment(), start_new_session=True, **quiet)
+    started = subprocess.Popen(command(tmp_path, *flags), env=os.environ | SMALL, start_new_session=True, **quiet)
     runs = tmp_path / "out" / "runs"
     wait_for(lambda: runs.exists() and any(path.name.startswith("popularity") for path in runs.glob("*.json")))
     children = psutil.Process(started.pid).children(recursive=True)
@@ -47,7 +47,10 @@ def test_interrupted_it_goes_on(tmp_path: Path) -> None:
 def test_workers_do_not_outlive_a_killed_command(tmp_path: Path) -> None:
     """After kill -9 of the command its workers end by themselves."""
     started = subprocess.Popen(
-        command(tmp_path, "--events", "20000"), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(tmp_path, "--events", "20000"),
+        env=os.environ | SMALL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     process = psutil.Process(started.pid)
     wait_for(lambda: len(process.children(recursive=True)) >= 2)

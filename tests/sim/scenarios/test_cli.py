@@ -1,9 +1,6 @@
 """`hstu scenarios` and `hstu replay --scenario`: what they print, and how they refuse."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +10,7 @@ from sim.scenarios.files import preset_names
 from sim.scenarios.scenario import load_scenario
 from sim.scenarios.terminal import BLOCKS
 from stream.errors import HstuError
+from tests.sim.replay.commands import hstu as replay
 from tests.sim.scenarios.commands import SMALL, hstu
 
 
@@ -44,11 +42,7 @@ def test_a_scenario_is_explained(name: str) -> None:
 
 def test_a_scenario_is_replayed_in_one_process(tmp_path: Path) -> None:
     """With its remark, its own settings of the joiner, and all of its events."""
-    command = [sys.executable, "-c", "from sim.main import main; main()", "replay", "--scenario", "closed-loop"]
-    small = {"HSTU_MODEL__DIM": "8", "HSTU_MODEL__LAYERS": "1", "HSTU_MODEL__HEADS": "1"}
-    env = os.environ | small | {"HSTU_DATA_DIR": str(tmp_path), "COLUMNS": "160"}
-    flags = ["--events", "300", "--seed", "3", "--direct"]
-    done = subprocess.run([*command, *flags], env=env, text=True, capture_output=True, check=False)
+    done = replay(tmp_path, ["--scenario", "closed-loop", "--events", "300", "--seed", "3", "--direct"])
     assert done.returncode == 0, done.stderr
     assert re.search(r"closed-loop: [\d,]+ events from 2023-11-14 on\.", done.stderr)
     assert "in a replay nobody recommends" in done.stderr

@@ -11,6 +11,7 @@ from sim.sources.open_log import open_log
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.tables import table as tables
 from tests.sim.sources.logs import START_S, triples
+from tests.strategies import tries
 
 USERS = 50
 
@@ -69,7 +70,7 @@ def test_each_of_several_files_is_looked_at(tmp_path: Path) -> None:
     assert log.summary.read < 1500
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=400), st.integers(1, 200), st.integers(0, 30))
 def test_the_earliest_are_those_of_the_whole_log(
     tmp_path_factory: pytest.TempPathFactory, gaps: list[int], limit: int, disorder: int

@@ -14,6 +14,7 @@ from sim.sources.recorded_log import RecordedLog, read_events
 from sim.sources.tables.table import FrameTable
 from stream.schema.events import Action, Event, Impression, decode_event
 from stream.schema.topics import SourceTopic
+from tests.strategies import tries
 
 Row = dict[str, Any]
 START_S = 1_000_000_000
@@ -186,7 +187,7 @@ def test_a_row_without_a_request_is_organic_among_slates() -> None:
         replayed([shown_row, organic_row | {"what": ""}], LogSettings(action="what", request="slate"))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=tries(40), deadline=None)
 @given(
     log_rows,
     st.integers(1, 12),

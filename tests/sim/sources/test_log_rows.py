@@ -15,6 +15,7 @@ from sim.sources.open_log import open_log
 from sim.sources.recorded_log import RecordedLog, read_events
 from sim.sources.tables.table import FrameTable
 from tests.sim.sources.logs import START_S as T, events_of, log_of
+from tests.strategies import tries
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -69,7 +70,7 @@ def framed(rows: list[dict[str, Any]], **flags: Any) -> RecordedLog:
     return RecordedLog("a log", "", read.parts, [], read.read_as, read.summary)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(random_rows, st.sampled_from(sorted(LAYOUTS)))
 def test_every_row_is_in_the_events_or_counted(rows: list[dict[str, Any]], layout: str) -> None:
     """Never both, whatever its cells hold."""

@@ -19,7 +19,7 @@ from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.topics import EXAMPLES, SourceTopic
 from tests.memory_store import MemoryStore
 from tests.oracles import Wire
-from tests.strategies import event_sets
+from tests.strategies import event_sets, tries
 from tests.stream.join.play import Kafka
 from tests.wire import REPLAYED, Record, action, wire
 
@@ -71,7 +71,7 @@ def in_one_go(made: Logs) -> tuple[Any, ...]:
     return decisions(partition, kafka)
 
 
-@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=tries(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(logs(), st.data())
 def test_every_way_through_the_logs_makes_the_same_decisions(made: Logs, data: st.DataObject) -> None:
     """Random batches of random topics, restarts, and stores deleted half-way: same serials, contents, dead-letters."""

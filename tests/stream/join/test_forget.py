@@ -16,7 +16,7 @@ from stream.store.reader import read_tokens
 from stream.store.rocksdb import open_store
 from tests.memory_store import MemoryStore
 from tests.oracles import Wire
-from tests.strategies import event_sets
+from tests.strategies import event_sets, tries
 from tests.stream.join.play import SETTINGS, Kafka, logs_of, play, stored_tokens, the_examples
 from tests.wire import Record, action, impression, wire
 
@@ -44,7 +44,7 @@ def some_user(events: dict[str, list[Wire]], rng: random.Random) -> tuple[str, i
     return str(rng.choice(wires)["user_id"]), rng.choice(wires)["ts"] + rng.choice([-1, 0, 1, 5000])
 
 
-@hypothesis_settings(max_examples=80, deadline=None)
+@hypothesis_settings(max_examples=tries(80), deadline=None)
 @given(events=event_sets(40), seed=st.integers(0, 2**16))
 def test_it_is_as_if_the_user_had_never_been_there(events: dict[str, list[Wire]], seed: int) -> None:
     """All users' sequences and states are those without the user's events up to then; others' examples are the same."""
@@ -61,7 +61,7 @@ def test_it_is_as_if_the_user_had_never_been_there(events: dict[str, list[Wire]]
     assert found == [(e.user, e.final_ms, e.keys.tolist()) for e in the_examples(untouched) if e.user != key]
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=tries(60), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_batches_and_crashes_change_nothing(seed: int) -> None:
     """The log alone decides, whoever comes back: cut into any batches, the store opened anew between any two or never.

@@ -10,13 +10,13 @@ from stream.schema.ids import id_key, partition_of
 from stream.schema.tokens import Kind
 from stream.store import layout
 from tests.oracles import Wire, join
-from tests.strategies import event_sets
+from tests.strategies import event_sets, tries
 from tests.stream.join.play import SETTINGS, play, stored_tokens, the_examples
 from tests.wire import action, impression
 
 
 @pytest.mark.parametrize("gather_s", [0.0, 1.0, 600.0])
-@hypothesis_settings(max_examples=40, deadline=None)
+@hypothesis_settings(max_examples=tries(40), deadline=None)
 @given(events=event_sets(40))
 def test_settings_of_gathering_agree_with_the_oracle(gather_s: float, events: dict[str, list[Wire]]) -> None:
     """Targets leave by count and by time as the settings say; long histories are cut to example_tokens."""
@@ -25,7 +25,7 @@ def test_settings_of_gathering_agree_with_the_oracle(gather_s: float, events: di
     assert list(play(events, settings)[1].examples().values()) == expected
 
 
-@hypothesis_settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=tries(60), deadline=None)
 @given(event_sets())
 def test_every_target_leaves_exactly_once(events: dict[str, list[Wire]]) -> None:
     """Each shown item is a target once, and so is each organic action."""

@@ -21,7 +21,7 @@ from stream.store.reader import read_tokens
 from stream.store.rocksdb import open_store
 from tests.memory_store import CrashError, MemoryStore
 from tests.oracles import Wire, join
-from tests.strategies import event_sets
+from tests.strategies import event_sets, tries
 from tests.stream.join.play import END, SETTINGS, START_MS, Kafka, logs_of, play, stored_tokens
 from tests.wire import REPLAYED, Record, action, impression, wire
 
@@ -35,7 +35,7 @@ def few_timers() -> Iterator[None]:
         yield
 
 
-@hypothesis_settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@hypothesis_settings(max_examples=tries(150), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(event_sets(), st.data())
 def test_any_interleaving_split_and_crash_gives_what_the_oracle_gives(
     events: dict[str, list[Wire]], data: st.DataObject

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -17,7 +18,7 @@ from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics, list_topics
-from stream.local_broker.node import Broker, running_broker
+from stream.local_broker.node import Broker
 
 from kafka import KafkaProducer  # isort: skip  # after stream, which silences its warning on import
 
@@ -99,13 +100,12 @@ def test_a_directory_in_use_is_refused(node: Broker) -> None:
     assert psutil.pid_exists(node.pid)
 
 
-def test_data_that_kafka_refuses_are_told(tmp_path: Path) -> None:
+def test_data_that_kafka_refuses_are_told(node: Broker, tmp_path: Path) -> None:
     """When Kafka itself ends while it starts, its last complaint is in the sentence, and nothing is left running."""
-    with running_broker(tmp_path):
-        pass
-    properties = tmp_path / "logs" / "meta.properties"
+    copy = shutil.copytree(node.data_dir, tmp_path / "copy")
+    properties = copy / "logs" / "meta.properties"
     properties.write_text(properties.read_text().replace("version=1", "version=99"))
-    broker = Broker(tmp_path)
+    broker = Broker(copy)
     with pytest.raises(BrokerError, match=r"^Kafka did not start: .*(meta.properties|version).*kafka.log says more"):
         broker.start()
     assert broker.pid == 0
@@ -128,7 +128,9 @@ def in_the_foreground(data_dir: Path) -> tuple[subprocess.Popen[str], str, int]:
     return process, ready[1], int(ready[2])
 
 
-@pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "stop", [signal.SIGTERM, *(pytest.param(other, marks=pytest.mark.slow) for other in (signal.SIGINT, signal.SIGHUP))]
+)
 def test_a_signal_stops_the_foreground_node(data_dir: Path, stop: signal.Signals) -> None:
     """SIGTERM, Ctrl-C and a closed terminal end Kafka in an orderly way: code 0, no process left, messages kept."""
     process, bootstrap, pid = in_the_foreground(data_dir)
@@ -142,23 +144,19 @@ def test_a_signal_stops_the_foreground_node(data_dir: Path, stop: signal.Signals
     assert not psutil.pid_exists(pid)
 
 
-def test_kafka_dies_with_the_process_that_started_it(data_dir: Path) -> None:
-    """Kill -9 of the foreground process leaves no Kafka behind, and the directory can be used again at once."""
+def test_kafka_and_the_process_that_started_it_end_together(data_dir: Path) -> None:
+    """Kill -9 of the foreground process leaves no Kafka behind, and the directory can be used again at once.
+
+    SIGTERM to Kafka's own process is a clean end of the foreground process.
+    """
     process, _, pid = in_the_foreground(data_dir)
     process.kill()
     process.communicate(timeout=PATIENCE_S)
-    again, _, _ = in_the_foreground(data_dir)
+    again, _, again_pid = in_the_foreground(data_dir)
     wait_until(lambda: not psutil.pid_exists(pid))
-    again.terminate()
+    os.kill(again_pid, signal.SIGTERM)
     again.communicate(timeout=PATIENCE_S)
-
-
-def test_kafka_stopped_from_outside_ends_the_foreground_node(data_dir: Path) -> None:
-    """SIGTERM to Kafka's own process is a clean end as well."""
-    process, _, pid = in_the_foreground(data_dir)
-    os.kill(pid, signal.SIGTERM)
-    process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == 0
+    assert again.returncode == 0
 
 
 def test_a_port_that_is_bound_without_a_listener_is_refused(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,8 @@ from tests.model.attention.cpu.cpu_cases import VARIANTS, far_apart
 ROOT = Path(__file__).parents[4]
 
 
-def test_an_encoder_imports_numba_only_for_the_loops() -> None:
-    """Where a GPU trains, numba need not be installed."""
+def test_an_encoder_imports_numba_only_for_the_loops_and_no_triton() -> None:
+    """Where a GPU trains, numba need not be installed; on a CPU, Triton need not, nor is what imports it loaded."""
     code = """
 import sys, torch
 from model.config import ModelSettings
@@ -27,10 +28,14 @@ from model.network.encoders.hstu import Encoder
 encoder = Encoder(ModelSettings(), dtype=torch.float64, generator=torch.Generator())
 encoder(torch.ones(3, 64).double(), torch.tensor([0, 3]), torch.arange(3))
 assert "numba" not in sys.modules
-encoder.float()(torch.ones(3, 64), torch.tensor([0, 3]), torch.arange(3))
+encoder.float()(torch.ones(3, 64), torch.tensor([0, 3]), torch.arange(3)).sum().backward()
 assert "numba" in sys.modules
+late = {f"model.attention.triton.{name}" for name in ("launch", "gate", "forward", "backward", "tile_ops")}
+assert not (late | {"triton"}) & sys.modules.keys()
 """
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

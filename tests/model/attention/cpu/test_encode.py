@@ -13,12 +13,13 @@ from model.attention.cpu import encode
 from model.errors import ModelError
 from tests.model.attention.attention_cases import offsets_of
 from tests.model.attention.cpu.cpu_cases import EPS, VARIANTS, Case, cases, far_apart, prepared
+from tests.strategies import tries
 
 ROOT = Path(__file__).parents[4]
 
 
 @given(cases())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 def test_outputs_and_gradients_are_those_of_loops_in_float64(case: Case) -> None:
     """Any lengths, widths, activation, bias, layers and number of threads: to the accuracy of float32."""
     assert far_apart(case.fast(), case.slow()) < 2e-4

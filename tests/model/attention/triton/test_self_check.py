@@ -15,11 +15,12 @@ from tests.model.attention.triton.triton_cases import DEVICE, ROOM, _living_devi
 
 SMALL = [Shape((20, 0, 1, 5), (2, 0, 0, 5), 0)]
 WIDTHS = [24] if interpreted() else [32, 64, 128]
+CASES = [("silu", "bucketed", "float32"), ("silu", "bucketed", "bfloat16"), ("softmax", "functional", "float32")]
+CASES = [pytest.param(*case, marks=pytest.mark.slow) if interpreted() else case for case in CASES]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("activation", "bias"), [("silu", "bucketed"), ("softmax", "functional")])
+@pytest.mark.parametrize(("activation", "bias", "dtype"), [*CASES, ("softmax", "functional", "bfloat16")])
 def test_the_check_passes_at_the_widths_that_are_trained(
     monkeypatch: pytest.MonkeyPatch, activation: str, bias: str, dtype: str, width: int
 ) -> None:

@@ -27,7 +27,7 @@ def go_on(one: Learner, examples: list[Example]) -> str:
     return one.digest()
 
 
-@every
+@pytest.mark.parametrize("name", sorted({*ENCODERS} - {"hstu"}))  # that one: tests/model/learning/test_learner.py
 def test_it_learns(name: str) -> None:
     """Where the next item follows from the last, the hit rate leaves popularity far behind."""
     one = learner(name)

@@ -73,7 +73,7 @@ def test_small_answers_leave_at_once() -> None:
             assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_the_server_says_where_it_is_and_ends_cleanly(number: int, tmp_path: Path) -> None:
     """On loopback, at the port that its log names; a signal ends it with code 0 once running requests are answered."""
     write_model(tmp_path / "snapshots" / "silu")
