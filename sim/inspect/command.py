@@ -1,6 +1,5 @@
 """`hstu inspect LOG`: its columns and what they are, what a replay would make of it, and the line that replays it."""
 
-import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,7 +14,7 @@ from sim.config import Settings
 from sim.errors import SimError
 from sim.inspect.lacking import missing_roles, what_to_name
 from sim.replay.open_source import remarks
-from sim.sources.open_log import open_files, open_resolved, refuse_unseen
+from sim.sources.open_log import completed, open_files, refuse_unseen
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
@@ -25,8 +24,6 @@ from sim.sources.tables.table import Table
 
 _EXAMPLES: Final = 3
 _LONGEST: Final = 40
-_OF_ORDERS: Final = r"order|qty|quantity|amount|invoice|receipt|basket|transaction|(^|_)(line|units?|price|total)(_|$)"
-"""Names of columns of what is bought, where two equal rows may be two units."""
 
 
 def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], flags: Mapping[str, Any]) -> bool:
@@ -64,8 +61,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
         console.print(what_to_name(table, sample, missing, guessed, given.get("time_format")), markup=False)
         return False
     sure = any(role in resolved.flags for role in ROLES) and not likely and not resolved.doubts
-    twice = "drop_duplicates" not in given and _mostly_twice(sample)
-    return _print_replay(console, log, table, wanted, given, load({}), sure=sure, twice=twice)
+    return _print_replay(console, log, table, wanted, given, load({}), sure=sure)
 
 
 def _print_replay(
@@ -77,7 +73,6 @@ def _print_replay(
     settings: Settings,
     *,
     sure: bool,
-    twice: bool,
 ) -> bool:
     """Print what a replay by these flags makes of the log, and its line; return whether there is one.
 
@@ -89,41 +84,21 @@ def _print_replay(
         given: Those of them that were given.
         settings: Those of the program.
         sure: Whether the flags need no look.
-        twice: Whether many rows are there twice, in all their columns.
     """
-    flags = dict(wanted)
     try:
-        source = _opened(table, flags)
+        flags, source = completed(table, wanted)
         refuse_unseen(table, given, source)
-        if twice and not source.summary.whole_hours and source.summary.duplicates:
-            flags["drop_duplicates"] = True
-            source = _opened(table, flags)
     except SimError as error:
         console.print(f"It cannot be replayed so: {error}", markup=False)
         return False
     _print_content(console, source)
     for sentence in remarks(source, settings.stream, settings.train.negative_actions, settings.model.rank_actions):
         console.print(sentence, markup=False)
-    summary = source.summary
-    if (bad := max(summary.bad.total(), summary.bad_items)) and "skip_bad" not in flags:
-        flags["skip_bad"] = bad
-    if summary.ties_in_id_order and "shuffle_ties" not in flags:
-        flags["shuffle_ties"] = 1
-    if not sure or bad * 2 > summary.read:
+    bad = max(source.summary.bad.total(), source.summary.bad_items)
+    if not sure or bad * 2 > source.summary.read:
         console.print("The roles are not all sure: look at them, and correct the line below.")
     console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}", markup=False)
     return True
-
-
-def _mostly_twice(sample: pl.DataFrame) -> bool:
-    """Return whether more than a quarter of the first rows equal another in all columns, and are no units of orders."""
-    if any(re.search(_OF_ORDERS, name.lower()) for name in sample.columns):
-        return False
-    return (len(sample) - sample.hash_rows().n_unique()) * 4 > len(sample)
-
-
-def _opened(table: Table, flags: Mapping[str, Any]) -> RecordedLog:
-    return open_resolved(table, {**flags, "skip_bad": flags.get("skip_bad") or "all"}, [])
 
 
 def _head(table: Table) -> str:

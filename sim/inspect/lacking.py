@@ -13,6 +13,7 @@ from sim.sources.tables.cells import holds_lists
 from sim.sources.tables.table import Table
 
 _SHOWN: Final = 60
+_ACCESS: Final = r"\[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d"
 _LIKE_TIMES: Final = r"\d[-/. ]\w{1,9}[-/., ]+\d|\d:\d\d"
 
 
@@ -69,6 +70,11 @@ def _without_times(table: Table, sample: pl.DataFrame, time_format: str | None) 
             f"It has one column, as nothing that usually separates cells fits its first lines, such as "
             f"{str(sample.row(0)[0])[:_SHOWN]!r}: say what stands between cells by --separator (space, tab, ';' …), or "
             "around them by --quote, and inspect again."
+        )
+    if sample[sample.columns[0]].dtype == pl.String and sample[sample.columns[0]].str.contains(_ACCESS).any():
+        return (
+            "Its lines look like those of a web server's access log, which are no table: let the server write JSON "
+            "(log_format … escape=json), or make columns of the user, the path and the time first."
         )
     said = f"No column holds times{f' as {time_format}' if time_format else ''}; "
     scalar = [name for name in sample.columns if not holds_lists(sample[name]) and sample[name].dtype == pl.String]

@@ -38,6 +38,8 @@ class LogSummary:
     bad_items: int = 0
     """Bad rows of the catalogue."""
     without_item: int = 0
+    item_column: str = "item"
+    """The flag of the item, by whose columns those have none."""
     empty: frozenset[str] = frozenset()
     """Columns in which no row has a value."""
     users: int = 0
@@ -157,7 +159,10 @@ class LogSummary:
             kinds = "; ".join(f"{count:,} × {reason}" for reason, count in self.bad.most_common(8))
             said.append(f"{bad:,} of {self.read:,} rows are bad and left out: {kinds}.")
         if self.without_item:
-            said.append(f"{self.without_item:,} rows have no item in the exploded list and are no events.")
+            said.append(
+                f"{self.without_item:,} rows have no id in {self.item_column!r}, with the lists exploded, and are no "
+                "events."
+            )
         return said
 
     def _of_duplicates(self) -> list[str]:

@@ -1,5 +1,6 @@
 """From the flags of a recorded log (sim/log_flags.py) to a source."""
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -7,12 +8,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import polars as pl
+
 from sim.errors import SimError
 from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_summary import LogSummary
 from sim.sources.recorded_log import ReadLog, RecordedLog, fingerprint, read_events
-from sim.sources.roles.resolve import OF_RATINGS, refusal, resolve, taken
+from sim.sources.roles.guess import sample_of
+from sim.sources.roles.resolve import OF_RATINGS, proposals, refusal, resolve, taken
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import Table, open_table
@@ -20,6 +24,8 @@ from sim.sources.tables.table import Table, open_table
 _1990_MS: Final = 631_152_000_000
 _DAY_MS: Final = 86_400_000
 _NAMED: Final = 5
+_OF_ORDERS: Final = r"order|qty|quantity|amount|invoice|receipt|basket|transaction|(^|_)(line|units?|price|total)(_|$)"
+"""Names of columns of what is bought, where two equal rows may be two units."""
 _LITTLE: Final = 0.5  # share of the log's items below which the catalogue is probably another's
 
 
@@ -63,10 +69,49 @@ def open_log(log: Sequence[str], flags: Mapping[str, Any]) -> RecordedLog:
     table = open_files(log, given)
     resolved = resolve(table, given)
     if resolved.doubts:
-        raise refusal(table, resolved)
+        raise refusal(table, resolved, [_mended(table, flags) for flags in proposals(resolved)])
     read = open_resolved(table, resolved.flags, [resolved.said] if resolved.said else [])
     refuse_unseen(table, given, read)
     return read
+
+
+def completed(table: Table, flags: Mapping[str, Any]) -> tuple[dict[str, Any], RecordedLog]:
+    """Return the flags with those that the log needs besides, and what they read.
+
+    Raises:
+        SimError: It cannot be read by them.
+    """
+    made = dict(flags)
+    source = _tolerant(table, made)
+    twice = "drop_duplicates" not in flags and source.summary.duplicates and not source.summary.whole_hours
+    if twice and _mostly_twice(sample_of(table)):
+        made["drop_duplicates"] = True
+        source = _tolerant(table, made)
+    summary = source.summary
+    if (bad := max(summary.bad.total(), summary.bad_items)) and "skip_bad" not in flags:
+        made["skip_bad"] = bad
+    if summary.ties_in_id_order and "shuffle_ties" not in flags:
+        made["shuffle_ties"] = 1
+    return made, source
+
+
+def _tolerant(table: Table, flags: Mapping[str, Any]) -> RecordedLog:
+    return open_resolved(table, {**flags, "skip_bad": flags.get("skip_bad") or "all"}, [])
+
+
+def _mostly_twice(sample: pl.DataFrame) -> bool:
+    """Return whether more than a quarter of the first rows equal another in all columns, and are no units of orders."""
+    if any(re.search(_OF_ORDERS, name.lower()) for name in sample.columns):
+        return False
+    return (len(sample) - sample.hash_rows().n_unique()) * 4 > len(sample)
+
+
+def _mended(table: Table, flags: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the flags with those that the log needs besides; as they are where it cannot be read by them."""
+    try:
+        return completed(table, flags)[0]
+    except SimError:
+        return flags
 
 
 def refuse_unseen(table: Table, given: Mapping[str, Any], log: RecordedLog) -> None:

@@ -158,7 +158,13 @@ def read_events(table: AnyTable, settings: LogSettings, run_rows: int = RUN_ROWS
     for part in earliest or rows:
         by_user.add(part.with_columns(pl.col("user").hash().reinterpret(signed=True).alias(_USER_KEY)))
     bad.finish(rows.read)
-    summary = LogSummary(read=rows.read, bad=bad.counts, without_item=rows.left_out, empty=frozenset(rows.empty))
+    summary = LogSummary(
+        read=rows.read,
+        bad=bad.counts,
+        without_item=rows.left_out,
+        item_column=settings.item,
+        empty=frozenset(rows.empty),
+    )
     by_time = Runs(scratch.folder, "ts", run_rows)
     for users in by_user.buckets():
         own = users.drop(_USER_KEY).sort("row", maintain_order=True)

@@ -17,39 +17,36 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
+from sim.sources.roles import action_columns
+from sim.sources.roles.contents import are_empty, distinct, emptiness, words_of
 from sim.sources.roles.names import NAMES, Doubt, Role, best_of, plain_name
-from sim.sources.roles.time_columns import time_columns
-from sim.sources.rows.actions import ActionReader
-from sim.sources.tables.cells import (
-    NEGATIVE_LABELS,
-    NO_VALUES,
-    SHOWN_ACTIONS,
-    are_labels,
-    holds_lists,
-    ids_of,
-    numbers_of,
-    texts_of,
-)
+from sim.sources.roles.time_columns import lone_time, time_columns
+from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import TimeReader, TimeSettings
 
 SAMPLE_ROWS: Final = 20_000
 _REQUEST_MS: Final = 3_600_000  # within which the rows of one request lie
-_MOST_ACTIONS: Final = 100
-_FEW_ACTIONS: Final = 12  # in any number of rows
-_REPEATED: Final = 3  # values of items in several rows from which they are no chance
 _GAPS: Final = 0.01  # share of rows without an id that is worth another column
 _PAGES: Final = ("url", "pageurl", "pageurlpath", "pagepath", "page", "path")
+_WEAK: Final = {"user": ("clientid", "deviceid", "sessionid", "session", "anonymousid", "cookieid"), "item": _PAGES}
+"""Names of columns that are a role only where there is no better one."""
+_IDS: Final = (
+    r"(id|code|number|no|nr|key|hash|token|mail|username|account|login|msisdn|phone|subscriber|member|customer)$"
+)
+_OTHERS: Final = (
+    r"order|transaction|event|message|insert|request|impression|query|search|log|row|hit|trace|country|city|region|zip|"
+    r"postal|lang|currency|site|store|shop|platform|os|browser|categor|brand|class|group|version|tenant|segment|index|"
+    r"status|referr|utm|ip|"
+)
+"""Words in the names of ids that are those of neither users nor items."""
+_NOT_OF: Final = {
+    "user": rf"{_OTHERS}item|product|article|page|url|session|device|campaign|app|channel|type",
+    "item": rf"{_OTHERS}user|customer|session|visitor|account|mail|device|client|member|anon|cookie|person|login|page",
+}
+_ONCE: Final = 0.95  # share of rows with a value of their own from which a column numbers rows
 _OF_SITES: Final = ("appid",)  # names of items that are those of a whole site as well
 _FEW_ROWS: Final = 20  # in fewer, one value is no sign
-_OF_VERBS: Final = ("name", "type", "kind", "verb", "activity", "operation")
-_WORDS: Final = (
-    "(view|click|cart|basket|order|purchase|buy|play|like|watch|search|checkout|wish|skip|share|read|visit|open|"
-    "impression|download|listen|scroll|rate|save|dislike|follow|favou?rite|bookmark|comment|subscribe|install)"
-    "(s|d|ed|ing)?"
-)
-_VERBS: Final = rf"(^|[^a-z]){_WORDS}($|[^a-z])"
-_DONE: Final = rf"^(is|has|was|did|num|n|nb|total)?_?{_WORDS}_?(count|cnt|num|label|flag)?$"  # is_click, click_count
 _SHOWN: Final = 80  # characters of a row in a sentence
 _MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
 _KCAT: Final = {"topic", "partition", "offset", "tstype", "ts"}
@@ -64,6 +61,8 @@ class Guess(NamedTuple):
     roles: dict[str, Role]
     doubts: Sequence[Doubt] = ()
     """What speaks against them."""
+    unread: str = ""
+    """A sentence about columns that may say that a row is no click."""
 
     @property
     def sure(self) -> bool:
@@ -122,86 +121,106 @@ def guess(
         scalar = [name for name in scalar if name.startswith("payload.")]
     roles, doubts = time_columns(sample, scalar, named, settings)
     left = [name for name in scalar if name not in {role.column for role in roles.values()}]
-    for role in ("action", "rating"):
-        fitting = [name for name in left if _fits(role, sample[name])]
-        if (best := best_of(role, fitting)) is not None:
-            roles[role] = best
-            left.remove(best.column)
-    if not {"action", "rating"} & set(roles) and (verbs := _of_verbs(sample, left)) is not None:
-        roles["action"] = verbs
-        left.remove(verbs.column)
-    doubts += _of_actions(sample, roles, left, named)
+    roles |= action_columns.by_name(sample, left)
+    left = [name for name in left if name not in {role.column for role in roles.values()}]
+    doubts += action_columns.too_many(sample, roles, left, named)
     if "rating" not in roles and (odd := best_of("rating", left)) is not None:
         roles["rating"] = Role(odd.column, "unsure", "its name is one of a rating, but not all its values are numbers")
         left.remove(odd.column)
-    left = [name for name in left if _distinct(sample[name])]
+    left = [name for name in left if distinct(sample[name])]
     for role in ("user", "item"):
         if (best := best_of(role, left)) is not None:
-            roles[role] = _if_filled(best, sample[best.column])
-            left.remove(best.column)
+            roles[role] = _filled(role, best, sample, left)
+            left.remove(roles[role].column)
     for role in [role for role in ("user", "item") if role in roles]:
         roles[role] = _varied(role, roles[role], sample, left)
         doubts += _of_gaps(role, sample, roles[role].column, left)
+        doubts += _of_weak(role, sample, roles[role].column, left)
     doubts += _of_rivals(sample, roles, left, {doubt.role for doubt in doubts})
+    roles |= _lone_time(sample, roles, named, settings)
+    acts = {"action", "rating", "shown", "clicked"} & {*roles, *named} or _asked(doubts)
+    if not acts and (found := _by_cells(sample, roles, doubts, left, named)) is not None:
+        roles["action"] = found
+        left.remove(found.column)
     columns = {role: each.column for role, each in roles.items()} | dict(named)
     if (best := best_of("request", [name for name in left if _groups(sample, name, columns, settings)])) is not None:
         roles["request"] = best
         left.remove(best.column)
     if all(name.isdigit() for name in sample.columns):
-        _by_place(sample, left, roles)
-    return Guess(roles, doubts)
+        _by_place(sample, left, roles, [role for role in ("user", "item") if role not in named])
+    if acts or "action" in roles or _asked(doubts):
+        return Guess(roles, doubts)
+    unread = action_columns.unread(
+        sample, [name for name in left if name not in {role.column for role in roles.values()}]
+    )
+    return Guess(roles, [*doubts, *unread.doubts], unread.said)
 
 
-def _of_verbs(sample: pl.DataFrame, columns: Sequence[str], *, few: bool = True) -> Role | None:
-    """Return a column of a name or a kind most of whose values, if these are few, are words for actions."""
-    for name in columns:
-        if re.sub(r"[^a-z]", "", name.lower().rpartition(".")[2]) in _OF_VERBS and (
-            not few or _fits("action", sample[name])
-        ):
-            values = texts_of(sample[name]).drop_nulls().unique().str.replace_all(r"([a-z])([A-Z])", "${1}_$2")
-            are_verbs = int(values.str.to_lowercase().str.contains(_VERBS).sum()) * 2 > len(values)
-            if are_verbs and not _is_of_items(sample, name, columns):
-                return Role(name, "sure", "its values are names of actions")
-    return None
+def _asked(doubts: Sequence[Doubt]) -> bool:
+    """Return whether it is asked already which column holds the actions."""
+    return any("action" in doubt.unless for doubt in doubts)
 
 
-def _is_of_items(sample: pl.DataFrame, name: str, columns: Sequence[str]) -> bool:
-    """Return whether each item has one value of a column, and some of several values have several rows: its title."""
-    item = best_of("item", columns)
-    if item is None:
-        return False
-    pairs = pl.DataFrame({"item": ids_of(sample[item.column]), "value": texts_of(sample[name])}).drop_nulls()
-    each = pairs.group_by("item").agg(pl.col("value").first(), values=pl.col("value").n_unique(), rows=pl.len())
-    repeated = each.filter(pl.col("rows") > 1)["value"].n_unique()
-    return len(each) > 0 and bool((each["values"] == 1).all()) and repeated >= _REPEATED
+def _by_cells(
+    sample: pl.DataFrame, roles: Mapping[str, Role], doubts: list[Doubt], left: Sequence[str], named: Mapping[str, Any]
+) -> Role | None:
+    """Return the column whose cells are names of actions; add a doubt where there are several."""
+    item = named.get("item") or (roles["item"].column if "item" in roles else None)
+    found, more = action_columns.by_cells(sample, left, item if item in sample.columns else None)
+    doubts += more
+    return found
 
 
-def _of_actions(
-    sample: pl.DataFrame, roles: dict[str, Role], left: list[str], named: Mapping[str, Any]
-) -> Iterator[Doubt]:
-    """Yield a doubt about a column with a name of actions that has too many values, or mostly none; it has no role."""
-    if {"action", "rating"} & set(named):
+def _lone_time(
+    sample: pl.DataFrame, roles: Mapping[str, Role], named: Mapping[str, Any], settings: TimeSettings
+) -> dict[str, Role]:
+    """Return the one column of times as a sure one, whatever its name, where user and item are."""
+    time = roles.get("time")
+    sure = {role: each.column for role, each in roles.items() if each.certainty == "sure"} | dict(named)
+    if time is None or time.certainty != "likely" or not {"user", "item"} <= set(sure):
+        return {}
+    ids = [sure[role] for role in ("user", "item") if sure[role] in sample.columns]
+    return {"time": time._replace(certainty="sure")} if lone_time(sample, time.column, ids, settings) else {}
+
+
+def _filled(role: str, best: Role, sample: pl.DataFrame, left: Sequence[str]) -> Role:
+    """Return a role, or instead of a column that is mostly empty another one without gaps; else it is only likely."""
+    column = sample[best.column]
+    if best.certainty == "sure" and plain_name(best.column) == "uuid" and _are_rows(column):
+        return Role(best.column, "likely", f"{best.why}, but each row has another value")
+    if best.certainty != "sure" or emptiness(column) <= _MOSTLY:
+        return best
+    full = [name for name in left if not are_empty(sample[name]).any() and plain_name(name) not in _WEAK[role]]
+    if (other := best_of(role, full)) is not None:
+        return Role(other.column, "sure", f"{other.why}, and {best.column} is empty in most rows")
+    return Role(best.column, "likely", f"{best.why}, but most of its cells are empty")
+
+
+def _are_rows(column: pl.Series) -> bool:
+    return len(column) >= _FEW_ROWS and distinct(column) >= _ONCE * len(column)
+
+
+def _of_weak(role: str, sample: pl.DataFrame, name: str, left: Sequence[str]) -> Iterator[Doubt]:
+    """Yield a doubt about a session, a device or a page as user or item, where another column may hold their ids."""
+    if plain_name(name) not in _WEAK[role] or len(sample) < _FEW_ROWS:
         return
-    found = roles.get("action")
-    if found is not None and _are_gaps(sample[found.column]):
-        del roles["action"]
-        said = (
-            f"Column {found.column!r} is empty in {_emptiness(sample[found.column]):.0%} of the rows: --action "
-            f"{found.column} --skip-bad all reads the others alone; without it every row is a click."
-        )
-        yield Doubt("user", said, ("action", "rating"))
-    if {"action", "rating"} & set(roles):
-        return
-    if (many := best_of("action", left) or _of_verbs(sample, left, few=False)) is not None:
-        values = _distinct(sample[many.column])
-        if values:
-            said = (
-                f"Column {many.column!r} has {values:,} values in {len(sample):,} rows, more than actions have, and is "
-                f"not read: --action {many.column} if it does name them."
-            )
-            yield Doubt("user", said, ("action", "rating"))
-        return
-    yield from _of_counts(sample, left)
+    least = distinct(sample[name]) / (10 if role == "user" else 1)  # a user has several sessions
+    named = [each for each in left if re.search(_IDS, plain_name(each)) and not _is_other(role, each)]
+    ids = [each for each in named if distinct(sample[each]) > least and not _are_rows(sample[each])]
+    if ids:
+        best = max(ids, key=lambda each: distinct(sample[each]))
+        said = f"Column {name!r} may be the {role}, and {best!r} as well: name the right one by --{role}."
+        yield Doubt(role, said, (), {role: name}, {role: best})
+
+
+def _is_other(role: str, name: str) -> bool:
+    stems = _NOT_OF[role].split("|")
+    alike = any(
+        word == stem or (len(stem) > 4 and word.startswith(stem))
+        for word in words_of(name).split("_")
+        for stem in stems
+    )
+    return alike or plain_name(name) in NAMES["request"]
 
 
 def _of_rivals(
@@ -222,36 +241,13 @@ def _of_rivals(
             yield Doubt(role, said, (), {role: found.column})
 
 
-def _of_counts(sample: pl.DataFrame, columns: Sequence[str]) -> Iterator[Doubt]:
-    """Yield a doubt about labels or counts of what was done, which say of some rows that it was not."""
-    for name in columns:
-        if re.search(_DONE, name.lower().rpartition(".")[2]) is None:
-            continue
-        values = texts_of(sample[name]).drop_nulls().str.to_lowercase()
-        numbers = numbers_of(sample[name].drop_nulls())[0]
-        labels = are_labels(values) and values.is_in(NEGATIVE_LABELS).any()
-        if labels or (len(numbers) and numbers.is_finite().all() and (numbers == 0).any()):
-            mend = f"--action {name}" if labels else "leave out those of 0, or write a row for each"
-            said = (
-                f"Column {name!r} says of some rows that nothing was done, and is not read, so that each is a click: "
-            )
-            yield Doubt("user", f"{said}{mend}.", ("action", "rating", "shown"))
-            return
-
-
-def _are_gaps(actions: pl.Series) -> bool:
-    """Return whether most cells of a column of actions are empty, and that is no label."""
-    by_label = ActionReader(actions.name, None, None, None, [actions]).by_label
-    return _emptiness(actions) > _MOSTLY and not by_label
-
-
 def _of_gaps(role: str, sample: pl.DataFrame, name: str, left: Sequence[str]) -> Iterator[Doubt]:
     """Yield a doubt where another column of a role has ids in many of the rows in which the best one has none."""
-    gaps = _are_empty(sample[name])
+    gaps = are_empty(sample[name])
     if int(gaps.sum()) < max(1, _GAPS * len(sample)):
         return
     others = [each for each in left if plain_name(each) in NAMES[role] and plain_name(each) not in _PAGES]
-    filled = {each: int((~_are_empty(sample[each]) & gaps).sum()) for each in others}
+    filled = {each: int((~are_empty(sample[each]) & gaps).sum()) for each in others}
     best = max(filled, key=filled.__getitem__, default=None)
     if best is not None and filled[best] * 2 > int(gaps.sum()):
         said = f"Column {name!r} is empty in {int(gaps.sum()) / len(sample):.0%} of the rows, where {best!r} is not: "
@@ -260,48 +256,16 @@ def _of_gaps(role: str, sample: pl.DataFrame, name: str, left: Sequence[str]) ->
         )
 
 
-def _are_empty(column: pl.Series) -> pl.Series:
-    return ids_of(column).str.to_lowercase().is_in(NO_VALUES).fill_null(True)
-
-
-def _emptiness(column: pl.Series) -> float:
-    """Return the share of empty cells."""
-    return int(_are_empty(column).sum()) / max(1, len(column))
-
-
 def _varied(role: str, found: Role, sample: pl.DataFrame, left: list[str]) -> Role:
     """Return a role, or instead of a column that may name a site or an app another one that has more values."""
-    values = _distinct(sample[found.column])
+    values = distinct(sample[found.column])
     if len(sample) < _FEW_ROWS or (values > 1 and plain_name(found.column) not in _OF_SITES):
         return found
-    better = best_of(role, [name for name in left if _distinct(sample[name]) > values])
+    better = best_of(role, [name for name in left if distinct(sample[name]) > values])
     if better is not None:
         left[left.index(better.column)] = found.column
         return better
     return found if values > 1 else Role(found.column, "likely", f"{found.why}, but it holds one value")
-
-
-def _distinct(column: pl.Series) -> int:
-    """Return how many values a column has, those left out by which exports write that there is none."""
-    texts = ids_of(column).unique().drop_nulls()
-    return int((~texts.str.to_lowercase().is_in(NO_VALUES)).sum())
-
-
-def _if_filled(role: Role, column: pl.Series) -> Role:
-    """Return a role that is only likely where most cells of its column are empty."""
-    if role.certainty != "sure" or _emptiness(column) <= _MOSTLY:
-        return role
-    return Role(role.column, "likely", f"{role.why}, but most of its cells are empty")
-
-
-def _fits(role: str, column: pl.Series) -> bool:
-    if column.dtype in (pl.Binary, pl.Duration):
-        return False
-    if role == "rating":
-        values, _ = numbers_of(column)
-        return len(values) > 0 and values.is_finite().sum() >= 0.95 * len(values)
-    texts = texts_of(column).drop_nulls()
-    return 0 < texts.n_unique() <= min(_MOST_ACTIONS, max(_FEW_ACTIONS, len(texts) // 3))
 
 
 def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str], settings: TimeSettings) -> bool:
@@ -326,10 +290,13 @@ def _groups(sample: pl.DataFrame, name: str, columns: Mapping[str, str], setting
     return len(rows) > 1.2 * len(groups) and int(groups["near"].sum()) >= 0.95 * len(groups)
 
 
-def _by_place(sample: pl.DataFrame, left: list[str], roles: dict[str, Role]) -> None:
-    """Guess user and item of a file without a header: the first two columns that hold ids."""
+def _by_place(sample: pl.DataFrame, left: list[str], roles: dict[str, Role], wanted: Sequence[str]) -> None:
+    """Guess user and item of a file without a header: the first columns that hold ids, and no labels or ratings."""
     texts = {name: ids_of(sample[name]).drop_nulls() for name in left}
     missing = {name: column.str.to_lowercase().is_in(NO_VALUES).mean() or 0.0 for name, column in texts.items()}
-    ids = [name for name in left if len(texts[name]) and texts[name].n_unique() > 1 and float(missing[name]) < 0.01]  # type: ignore[arg-type]
-    for role, name in zip(("user", "item"), ids, strict=False):
-        roles[role] = Role(name, "unsure", "it is the first that may hold ids, and there is no header")
+    ids = [name for name in left if len(texts[name]) and texts[name].n_unique() > 1 and float(missing[name]) < _GAPS]  # type: ignore[arg-type]
+    ids.sort(key=lambda name: action_columns.kind_of(sample[name]) != "")
+    for role, name in zip(wanted, ids, strict=False):
+        likely = "time" in roles and len(ids) >= len(wanted)
+        why = "it is the first that may hold ids, and there is no header"
+        roles[role] = Role(name, "likely" if likely else "unsure", why)

@@ -5,15 +5,21 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Literal, NamedTuple
 
+_WRAPPED: Final = r"(\.(\$\w+|S|N|B|BOOL))+$"
+"""Types that MongoDB and DynamoDB write behind names: userId.$oid, Item.user_id.S."""
 Certainty = Literal["sure", "likely", "unsure"]
 NAMES: Final[dict[str, tuple[str, ...]]] = {  # of the best first; small letters without what is no letter
     "user": ("userid", "user", "uid", "customerid", "visitorid", "memberid", "accountid", "reviewerid", "userpseudoid",
-             "domainuserid", "clientid", "deviceid", "sessionid", "session", "anonymousid", "customer", "visitor",
-             "steamid", "playerid", "authorid", "profileid", "cookieid", "person", "personid"),
+             "domainuserid", "customeruserid", "custid", "customernumber", "customerno", "subscriberid", "buyerid",
+             "shopperid", "viewerid", "householdkey", "distinctid", "fullvisitorid", "customer", "visitor", "steamid",
+             "playerid", "authorid", "profileid", "person", "personid", "username", "email", "customeremail",
+             "clientid", "deviceid", "sessionid", "session", "anonymousid", "cookieid", "uuid"),
     "item": ("itemid", "item", "iid", "productid", "movieid", "videoid", "articleid", "newsid", "trackid", "songid",
              "businessid", "asin", "aid", "sku", "contentid", "bookid", "adid", "product", "movie", "video", "article",
-             "appid", "gameid", "isbn", "postid", "songname", "artistid", "poiid", "venueid", "locationid",
-             "url", "pageurl", "pageurlpath", "pagepath", "page", "path"),
+             "appid", "gameid", "isbn", "postid", "songname", "artistid", "poiid", "venueid", "locationid", "hotelid",
+             "listingid", "jobid", "recipeid", "documentid", "courseid", "showid", "episodeid", "offerid", "goodsid",
+             "skuid", "productsku", "propertyid", "photoid", "productcode", "stockcode", "ean", "gtin", "upc", "gmapid",
+             "articleno", "adgroupid", "url", "pageurl", "pageurlpath", "pagepath", "page", "path"),
     "time": ("ts", "timestamp", "eventtime", "eventtimestamp", "time", "timems", "datetime", "createdat", "created",
              "eventts", "collectortstamp", "unixtime", "date", "dt", "day", "at", "when"),
     "action": ("action", "event", "eventtype", "eventname", "actiontype", "behavior", "behaviortype", "interaction",
@@ -43,11 +49,14 @@ class Doubt(NamedTuple):
     """Other flags that decide."""
     flags: Mapping[str, Any] = MappingProxyType({})
     """Flags of the line that is proposed."""
+    other: Mapping[str, Any] = MappingProxyType({})
+    """Flags of another line that may be meant as well; None takes one away."""
 
 
 def plain_name(name: str) -> str:
     """Return a name in small letters, of a nested field its last part; the last two where one has no role: item.id."""
-    parts = [re.sub(r"[^a-z]", "", part) for part in name.lower().partition(":")[0].split(".")]
+    plain = re.sub(_WRAPPED, "", name).lower().partition(":")[0]
+    parts = [re.sub(r"[^a-z]", "", part) for part in plain.split(".")]
     known = any(parts[-1] in those for those in NAMES.values())
     return parts[-1] if known else "".join(parts[-2:])
 

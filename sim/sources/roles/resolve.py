@@ -10,7 +10,7 @@ from sim.errors import SimError
 from sim.sources.roles.guess import SAMPLE_ROWS, SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
 from sim.sources.roles.names import Doubt, named_like
-from sim.sources.tables.cells import holds_lists
+from sim.sources.tables.cells import holds_lists, numbers_of
 from sim.sources.tables.table import Table
 
 DEFAULTS: Final = {"user": "user_id", "item": "item_id", "time": "ts"}
@@ -52,6 +52,7 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         own = _besides(found, named, rated=rated)
         said = f"Other columns by their names: {written(own)}." if own else ""
         left, decided = _doubts(found, given)
+        decided += _passed_over(found, own | given)
         if left:
             own |= {role: found.roles[role].column for role in DEFAULTS if role in found.roles and role not in named}
         own |= {flag: value for doubt in left for flag, value in doubt.flags.items()}
@@ -62,8 +63,9 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     sample = sample_of(table)
     guessed = _guess(table, sample, {}, given)
     left, decided = _doubts(guessed, given)
-    guessed = Guess(guessed.roles, left)
+    guessed = Guess(guessed.roles, left, guessed.unread)
     own = guessed.rated_flags if rated else guessed.flags
+    more = decided + _passed_over(guessed, own | given)
     plain = set(DEFAULTS.values()) <= set(table.columns)
     if left and (plain or set(DEFAULTS) <= set(own)):
         return Resolved(own | given, "", left)
@@ -71,9 +73,21 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         if not plain and set(DEFAULTS) <= set(own):
             return Resolved(own | given, "", _unsure(guessed))
         own = _besides(guessed, DEFAULTS, rated=rated) if plain else {}
-        return Resolved(own | given, f"Other columns by their names: {written(own)}." if own else "")
-    said = f"Columns by their names: {written(own)}.{decided}"
-    return Resolved(own | given, said)
+        said = f"Other columns by their names: {written(own)}." if own else ""
+        return Resolved(own | given, (said + more).strip())
+    return Resolved(own | given, f"Columns by their names: {written(own)}.{more}")
+
+
+def _passed_over(found: Guess, flags: Mapping[str, Any]) -> str:
+    """Return a sentence about what is not read by these flags, and may say otherwise of the rows; or nothing."""
+    acts = next((role for role in ("action", "rating", "shown") if role in flags), None)
+    if acts is None:
+        return f" {found.unread}" if found.unread else ""
+    other = {"action": "rating", "rating": "action"}.get(acts, "")
+    if other not in found.roles or found.roles[other].certainty == "unsure":
+        return ""
+    column = found.roles[other].column
+    return f" Column {column!r} is not read beside --{acts} {flags[acts]}: --{other} {column} reads it instead."
 
 
 def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: Mapping[str, Any]) -> Guess:
@@ -82,9 +96,8 @@ def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: 
     sure = {role for role, each in found.roles.items() if each.certainty != "unsure"}
     acts = {"action", "rating", "shown", "clicked"} & {*sure, *named}
     late = _late(table, sample, named, [*(() if acts else ("action", "rating")), "request"])
-    return Guess(
-        found.roles, [*found.doubts, *late, *_unread(found, sample, acts, rated=not set(OF_RATINGS).isdisjoint(given))]
-    )
+    unread = _unread(found, sample, acts, rated=not set(OF_RATINGS).isdisjoint(given))
+    return Guess(found.roles, [*found.doubts, *late, *unread], found.unread)
 
 
 def _unsure(found: Guess) -> list[Doubt]:
@@ -116,19 +129,38 @@ def _doubts(found: Guess, given: Mapping[str, Any]) -> tuple[list[Doubt], str]:
     return left, "".join(f" {doubt.said}" for doubt in open_ if doubt.role in given)
 
 
-def refusal(table: Table, resolved: Resolved) -> SimError:
-    """Return why a log is not read by flags that are in doubt, and the line that reads it."""
+def proposals(resolved: Resolved) -> list[dict[str, Any]]:
+    """Return the flags of the lines that may be meant, the likeliest first; none where a role has no column."""
+    needed = [role for role in DEFAULTS if role != "item" or "shown" not in resolved.flags]
+    if not set(needed) <= set(resolved.flags):
+        return []
+    lines = [dict(resolved.flags)]
+    for other in (doubt.other for doubt in resolved.doubts if doubt.other):
+        line = {flag: value for flag, value in {**resolved.flags, **other}.items() if value is not None}
+        if line not in lines:
+            lines.append(line)
+    return lines
+
+
+def refusal(table: Table, resolved: Resolved, lines: Sequence[Mapping[str, Any]]) -> SimError:
+    """Return why a log is not read by flags that are in doubt.
+
+    Args:
+        table: The log.
+        resolved: What is in doubt.
+        lines: The flags of lines that read it; the last is printed at the end.
+    """
     log = "LOG" if table.name.endswith(" more") else shlex.quote(table.name)
     if table.files[0].file.is_stdin:
         log = "-"
-    needed = [role for role in DEFAULTS if role != "item" or "shown" not in resolved.flags]
-    line = f"hstu replay {log} {written(resolved.flags)}" if set(needed) <= set(resolved.flags) else ""
-    doubts = " ".join(doubt.said for doubt in resolved.doubts)
-    more = (
-        f"The line that reads it as guessed, without what is not read: {line}"
-        if line
-        else f"hstu inspect {log} says more."
+    replays = " or ".join(f"hstu replay {log} {written(flags)}" for flags in lines)
+    file = table.files[0]
+    first = f"In {file.name}, {file.dialect.numbered}. " if file.kind == "delimited" and not file.dialect.header else ""
+    doubts = first + " ".join(doubt.said for doubt in resolved.doubts)
+    which = (
+        "The line that reads it as guessed, without what is not read" if len(lines) == 1 else "One of these reads it"
     )
+    more = f"{which}: {replays}" if replays else f"hstu inspect {log} says more."
     return SimError(f"{table.name} can be read in several ways. {doubts} {more}")
 
 
@@ -155,7 +187,10 @@ def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str], *, rated:
     rating = found.roles.get("rating")
     if rating is not None and rating.certainty != "sure" and not acts:
         said = f"Column {rating.column!r} is not read, so that every row is a click: {rating.why} (--rating)."
-        yield Doubt("user", said, ("action", "rating", "shown"), {"rating": rating.column} if rated else {})
+        values, _ = numbers_of(sample[rating.column])
+        mostly = int(values.is_finite().sum()) * 2 > len(values)
+        reads = {"rating": rating.column} if rated or mostly else {}
+        yield Doubt("user", said, ("action", "rating", "shown"), reads, dict.fromkeys(reads))
     lists = [name for name in sample.columns if holds_lists(sample[name]) and any(word in name for word in SLATES)]
     if lists:
         said = (
@@ -166,8 +201,12 @@ def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str], *, rated:
 
 
 def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:
-    """Return the columns that are sure of roles that were not named."""
-    own = {role: each.column for role, each in found.roles.items() if each.certainty == "sure" and role not in named}
+    """Return the columns of roles that were not named, and that are sure; of actions also what cells say."""
+    own = {
+        role: each.column
+        for role, each in found.roles.items()
+        if role not in named and (each.certainty == "sure" or (role == "action" and each.certainty == "likely"))
+    }
     slates = {"shown", "clicked"} & set(named)
     if slates or {"action", "rating"} & set(named):
         own = {role: column for role, column in own.items() if role not in ("action", "rating")}

@@ -3,6 +3,7 @@
 A guess is doubtful where another column looks like a part of the time that would not be read, or holds likelier times.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -11,6 +12,7 @@ from zoneinfo import available_timezones
 import polars as pl
 
 from sim.errors import SimError
+from sim.sources.roles.contents import follows
 from sim.sources.roles.names import Certainty, Doubt, Role, best_of, named_like, plain_name
 from sim.sources.rows.clocks import DAY_MS, HOURS, TIMES, belongs_to, clock_of, part_of, without_offsets
 from sim.sources.tables.cells import holds_lists, ids_of
@@ -19,7 +21,13 @@ from sim.sources.tables.timestamps import AmbiguousTimesError, TimeReader, TimeS
 _TIME_MS: Final = 1e11  # March 1973
 _1990_MS: Final = 631_152_000_000
 _MANY: Final = 20  # rows, in fewer of which one value is no sign
+_SOME_DAYS: Final = 10  # in fewer, small numbers may be any
 _OF_DAYS: Final = ("day", "date", "dt")
+_NAMED: Final = 5
+_LIKE_TIMES: Final = r"time|date|(_|\.)at$|ts$"
+_MADE: Final = r"add|creat|insert|start"
+_CHANGED: Final = r"updat|modif|chang|edit|delet|read|end|finish"
+"""Words in the names of columns of when a row was made, and when it was touched later."""
 _ELSEWHERE: Final = "Asia/Tokyo"
 _GRAINS: Final = ((DAY_MS, "whole days"), (3_600_000, "whole hours"), (60_000, "whole minutes"))
 _FINER: Final = {  # what a column of times of a grain lacks
@@ -141,12 +149,14 @@ def time_columns(
             return TimeGuess({}, [])
         dates = str(given)
     else:
-        found = _time(times, [name for name in columns if name not in clocks])
+        found, several = _time(times, [name for name in columns if name not in clocks])
         if clocks and (found is None or found.certainty == "unsure"):
-            found = _time(times, columns)
+            found, several = _time(times, columns)
         if found is None:
             return TimeGuess({}, [])
         found, doubts = _likelier(times, found, [name for name in columns if name not in clocks])
+        doubts += several if found.certainty == "likely" else []
+        doubts += _of_months(sample[found.column])
         roles["time"], dates = found, found.column
     if times.holds(dates) != "times" or not times.are_plain(dates):
         return TimeGuess(roles, doubts)
@@ -166,19 +176,48 @@ def time_columns(
     return TimeGuess(roles, doubts)
 
 
-def _time(times: _Times, columns: Sequence[str]) -> Role | None:
+def _time(times: _Times, columns: Sequence[str]) -> tuple[Role | None, list[Doubt]]:
     """Return the column of times; where none is plainly one, one whose times may be read in two ways."""
     holds = {name: times.holds(name) for name in columns}
     for wanted in ("times", "ambiguous times"):
         fitting = [name for name in columns if holds[name] == wanted]
         if (found := best_of("time", fitting)) is not None:
             if wanted == "times" and plain_name(found.column) in _OF_DAYS and not times.are_plain(found.column):
-                return Role(found.column, "unsure", "its name is one of dates, but its values are small numbers")
-            return found
+                return Role(found.column, "unsure", "its name is one of dates, but its values are small numbers"), []
+            return found, []
         strong = [name for name in fitting if wanted != "times" or times.are_plain(name)]
+        if len(strong) > 1 and wanted == "times":
+            return _of_several(times, strong)
         if strong:
-            return Role(strong[0], "likely" if len(strong) == 1 else "unsure", f"its values are {wanted}")
-    return None
+            return Role(strong[0], "likely" if len(strong) == 1 else "unsure", f"its values are {wanted}"), []
+    return None, []
+
+
+def _of_several(times: _Times, strong: Sequence[str]) -> tuple[Role, list[Doubt]]:
+    """Return of several columns of times that which is likeliest when a row was made, and a doubt that names others."""
+    recent = [name for name in strong if times.are_recent(name)] or list(strong)
+    ordered = sorted(
+        recent, key=lambda name: (not re.search(_MADE, name.lower()), bool(re.search(_CHANGED, name.lower())))
+    )
+    found = Role(ordered[0], "likely", "its values are times")
+    if len(ordered) == 1:
+        return found, []
+    said = f"Columns {' and '.join(map(repr, ordered[:_NAMED]))} hold times: name the right one by --time."
+    return found, [Doubt("time", said, (), {"time": ordered[0]}, {"time": ordered[1]})]
+
+
+def lone_time(sample: pl.DataFrame, name: str, ids: Sequence[str], settings: TimeSettings) -> bool:
+    """Return whether a column holds plain times of these years, and not those of users or items, as of a release.
+
+    Args:
+        sample: The first rows.
+        name: The column.
+        ids: Those of users and items.
+        settings: How times are read.
+    """
+    times = _Times(sample, settings)
+    plain = times.holds(name) == "times" and times.are_plain(name) and times.are_recent(name)
+    return plain and not any(follows(sample, name, of) for of in ids)
 
 
 def _likelier(times: _Times, found: Role, columns: Sequence[str]) -> tuple[Role, list[Doubt]]:
@@ -206,12 +245,25 @@ def _likelier(times: _Times, found: Role, columns: Sequence[str]) -> tuple[Role,
             f"Columns {found.column!r} and {small!r} hold small numbers: say by --time and --time-unit what they are."
         )
         return found, [Doubt("time", said)]
-    better = best_of("time", recent)
+    named = [name for name in recent if re.search(_LIKE_TIMES, name.lower())]
+    better = best_of("time", recent) or (Role(named[0], "likely", "its values are times") if named else None)
     said = (
         f"Column {found.column!r}, read as times, lies in {times.year(found.column)}, and {recent[0]!r} in "
         f"{times.year(recent[0])}: name the right one by --time."
     )
     return better or found, [Doubt("time", said)]
+
+
+def _of_months(column: pl.Series) -> Iterator[Doubt]:
+    """Yield a doubt about a column of months and days without a year, which would be seconds of 1970."""
+    given = ids_of(column).drop_nulls()
+    days = given.cast(pl.Int64, strict=False)
+    zeros = given.str.contains(r"^0\d{3}$").any() and (given.str.len_chars() == 4).all()
+    if len(given) < _MANY or days.has_nulls() or not (zeros or days.n_unique() >= _SOME_DAYS):
+        return
+    if (days // 100).is_between(1, 12).all() and (days % 100).is_between(1, 31).all():
+        said = f"Column {column.name!r}, with cells such as {given[0]!r}, looks like months and days without a year"
+        yield Doubt("time", f"{said}: write dates, as 2024-08-29; --time {column.name} takes them as seconds.")
 
 
 def _added(clocks: Mapping[str, str], dates: str) -> Role | None:
@@ -221,7 +273,8 @@ def _added(clocks: Mapping[str, str], dates: str) -> Role | None:
     own = [name for name in clocks if belongs_to(name, dates)]
     fine = [name for name in own if clocks[name] != HOURS] or own
     best = (fine or list(clocks))[0]
-    certainty: Certainty = "sure" if len(fine) == 1 else "unsure"
+    beside = dates.isdigit() and best.isdigit() and int(best) == int(dates) + 1 and clocks[best] != HOURS
+    certainty: Certainty = "sure" if len(fine) == 1 or beside else "unsure"
     return Role(best, certainty, f"it holds {clocks[best]}, and {dates} dates")
 
 

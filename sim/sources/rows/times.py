@@ -33,6 +33,7 @@ from sim.sources.rows.clocks import (
     shift_of,
     without_offsets,
 )
+from sim.sources.rows.day_order import refuse_two_orders
 from sim.sources.tables.cells import Fault, holds_lists, numbers_of
 from sim.sources.tables.timestamps import EXCEL_DAYS, SHORT_UNITS, UNITS, TimeReader, TimeSettings
 from stream.schema.tokens import LAST_TS_MS
@@ -92,6 +93,8 @@ class RowTimes:
         times = one_column([self._column(frame) for frame in frames])
         self._reader = TimeReader(settings, times, owner)
         self.read_as = self._reader.read_as
+        if settings.format is None:
+            refuse_two_orders(times, self.read_as.partition(" (")[0], owner)
         self.coarse, self.early, self.like_excel = self._reader.coarse, self._reader.early, self._reader.like_excel
         self._local: LocalTimes | None = None
         if offset is None or self._joined:

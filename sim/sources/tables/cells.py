@@ -8,7 +8,10 @@ from stream.schema.ids import MAX_ID_BYTES
 
 NO_VALUES: Final = ("", "null", "nan", "none", "na", "n/a", "\\n", "<null>", "<na>", "undefined")
 """Texts, in small letters, by which exports write that there is no id."""
-SHOWN_ACTIONS: Final = ("impression", "impressions", "impress", "exposure", "exposed", "shown", "show", "imp")
+SHOWN_ACTIONS: Final = (
+    *("impression", "impressions", "impress", "imp", "imps", "exposure", "exposures", "exposed", "expose"),
+    *("shown", "show", "display", "displayed"),
+)
 """Actions, in small letters, of items that were only shown."""
 NEGATIVE_LABELS: Final = ("0", "false", "f", "0.0", "no", "n")
 POSITIVE_LABELS: Final = ("1", "true", "t", "1.0", "yes", "y")

@@ -49,6 +49,12 @@ class Dialect:
     escaped: bool = False
     """Whether a quote in a cell has a backslash before it."""
 
+    @property
+    def numbered(self) -> str:
+        """What its columns are without a header, in words."""
+        named = ", ".join(f"{name} ({cell})" for name, cell in zip(self.columns, self.first, strict=False))
+        return f"its first line looks like data, so its columns are numbered: {named}"
+
 
 def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dialect:
     """Return how a file is written, by the settings, its name and its first lines.
@@ -107,6 +113,11 @@ def _refuse_title(text: PlainText, rows: Sequence[Sequence[str]], preamble: int)
             f"those behind it are not: {','.join(rows[0])[:80]!r}; remove it."
         )
     several = [row for row in rows if len(row) > 1]
+    if len(several) * 2 > len(rows) > 1 and re.fullmatch(r"\d+:", rows[0][0]) and len(rows[0]) == 1:
+        raise SimError(
+            f"Line 1 of {text.name}, {rows[0][0]!r}, seems to name the item of the lines behind it, as in the files of "
+            "the Netflix Prize; write it into each: awk -F: 'NF==2{m=$1;next}{print m\",\"$0}' FILE > log.csv"
+        )
     if len(rows[0]) == 1 and len(several) * 2 > len(rows) > 1:
         raise SimError(
             f"Line {preamble + 1} of {text.name} is neither a header nor a row, since it has no separator as the lines "

@@ -92,7 +92,10 @@ def columns_of(text: PlainText) -> dict[str, str | None]:
                 for name, inside in _names(record):
                     names[name] = inside if names.get(name, inside) == inside else None
     if not names:
-        raise SimError(f"{text.name} has no JSON object in its first lines; a log has one a line (jq -c . FILE).")
+        with text.path.open("rb") as file:
+            begun = file.read(_BLOCK).lstrip().startswith(b"{")
+        why = "objects that span several lines, or several in one" if begun else "no JSON object in its first lines"
+        raise SimError(f"{text.name} has {why}; a log has one a line: jq -c . FILE > log.jsonl writes them so.")
     return names
 
 

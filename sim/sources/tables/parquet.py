@@ -50,10 +50,24 @@ def batches(path: Path, columns: Sequence[str], exploded: Sequence[str], size: i
         rows = part.with_row_index(ROW, offset=start).with_columns(pl.col(ROW).cast(pl.Int64))
         start += len(part)
         if lists:
-            rows = rows.explode(*opened)
+            rows = _exploded(rows, list(opened))
         inner = {name: _field(pl.col(lists[list_]), name[len(list_) + 1 :]) for name, list_ in through.items() if list_}
         whole = {name: pl.col(short) for name, short in lists.items() if name in columns}
         yield Batch(_plain(rows.select(ROW, *(pl.col(name) for name in plain), **inner, **whole)), [])
+
+
+def _exploded(rows: pl.DataFrame, lists: Sequence[str]) -> pl.DataFrame:
+    """Return a row for each element of the longest list, null where another has ended; one where all are empty."""
+    sizes = {name: pl.col(name).list.len().fill_null(0) for name in lists}
+    longest = pl.max_horizontal(*sizes.values(), 1)
+    filled = {
+        name: pl.concat_list(
+            pl.col(name).fill_null(pl.lit([], dtype=rows.schema[name])),
+            pl.lit(None, dtype=rows.schema[name].inner).repeat_by(longest - size),  # type: ignore[attr-defined]
+        )
+        for name, size in sizes.items()
+    }
+    return rows.with_columns(**filled).explode(*lists)
 
 
 def _plain(rows: pl.DataFrame) -> pl.DataFrame:

@@ -27,6 +27,7 @@ _PARQUET_MAGIC: Final = b"PAR1"
 _BLOCK: Final = 1 << 20
 HEAD_BYTES: Final = 8 << 20
 _GROWTH: Final = 8
+_NUMBERED: Final = {"item_id": "--item 2", "ts": "--time 3"}
 
 
 def open_table(names: Sequence[str], settings: TableSettings, *, heads: bool = False) -> "Table":
@@ -361,10 +362,9 @@ def _refuse_missing_in(file: TableFile, wanted: Sequence[str], comes_late: Calla
     if file.kind == "json" and ("." in missing or comes_late(missing)):
         return
     if file.kind == "delimited" and not file.dialect.header:
-        named = ", ".join(f"{n} ({cell})" for n, cell in zip(file.columns, file.dialect.first, strict=False))
         raise SimError(
-            f"{file.name} has no column {missing!r}: its first line looks like data, so its columns are numbered: "
-            f"{named}. Name yours by number (--user 1), or say --header if that line does name them."
+            f"{file.name} has no column {missing!r}: {file.dialect.numbered}. Name yours by number "
+            f"({_NUMBERED.get(missing, '--user 1')}), or say --header if that line does name them."
         )
     _refuse_missing(file.name, file.columns, [missing])
 

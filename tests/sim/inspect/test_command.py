@@ -276,8 +276,7 @@ def test_the_line_is_one_that_a_shell_takes(tmp_path: Path, inspected: Any) -> N
     path.write_text("Identifiant d'utilisateur,Objet,Horodatage\na,b,2024-01-01 10:00:00\n")
     said = inspected(str(path), user="Identifiant d'utilisateur", item="Objet")
     line = shlex.split(said.strip().splitlines()[-1])
-    assert line[3:] == ["--user", "Identifiant d'utilisateur", "--item", "Objet", "--time", "Horodatage"]
-    assert "The roles are not all sure" in said
+    assert line[3:] == ["--time", "Horodatage", "--user", "Identifiant d'utilisateur", "--item", "Objet"]
 
 
 def test_candidates_that_are_not_sure_are_named(tmp_path: Path, inspected: Any) -> None:
@@ -334,3 +333,13 @@ def test_dates_that_may_be_read_in_two_ways_are_asked_for(tmp_path: Path, inspec
     said = inspected(str(path), time_format="%d/%m/%Y %H:%M:%S")
     assert "2 rows, 2 events of 1 users on 2 items, from 2020-04-03 10:00:00 to 2020-05-04 10:00:00" in said
     assert "No column holds times as %d.%m.%Y;" in inspected(str(path), time_format="%d.%m.%Y")
+
+
+def test_an_access_log_is_no_table(tmp_path: Path, inspected: Any) -> None:
+    """No column of it is named, as any separator cuts it wrongly."""
+    path = tmp_path / "access.log"
+    line = '10.0.0.{} - u43 [31/Jan/2024:00:00:00 +0000] "GET /a HTTP/1.1" 200 14 "https://shop/" "X (Y; Z)"'
+    path.write_text("".join(line.format(n) + "\n" for n in range(9)))
+    said = inspected(str(path))
+    assert "look like those of a web server's access log" in said
+    assert "--time 1" not in said

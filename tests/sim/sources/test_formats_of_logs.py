@@ -189,7 +189,7 @@ def test_lists_are_exploded(tmp_path: Path) -> None:
     wanted = [("5", "1", T), ("5", "2", T + 1)]
     log = log_of(tmp_path / "log.jsonl", "".join(json.dumps(record) + "\n" for record in records), **flags)
     assert triples(log) == wanted
-    assert any("1 rows have no item in the exploded list" in said for said in log.summary.sentences(()))
+    assert any("1 rows have no id in 'events.aid', with the lists" in said for said in log.summary.sentences(()))
     pl.DataFrame(records).write_parquet(tmp_path / "log.parquet")
     assert triples(open_log([str(tmp_path / "log.parquet")], flags)) == wanted
     pl.DataFrame({"user_id": [5], "item_id": [[1, 2]], "ts": [[T, T + 1]]}).write_parquet(tmp_path / "log.parquet")

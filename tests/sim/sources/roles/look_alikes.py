@@ -124,11 +124,19 @@ LOOK_ALIKES: dict[str, LookAlike] = {
         objects({"overall": 5.0, "reviewerID": "A2", "asin": "000171287X", "unixReviewTime": T, "reviewText": "a, b"}),
         [("A2", "000171287X", "rate", T)],
     ),
+    "amazon-2014-ratings": LookAlike(
+        "ratings_Books.csv", lines(f"A1C6M8LCIX4M6M,0001713353,5.0,{T}"), [("A1C6M8LCIX4M6M", "0001713353", "rate", T)]
+    ),
     "amazon-2018-ratings": LookAlike(
         "ratings_Books.csv", lines(f"0001713353,A1C6M8LCIX4M6M,5.0,{T}"), [("A1C6M8LCIX4M6M", "0001713353", "rate", T)]
     ),
     "amazon-2023": LookAlike(
         "Books.csv", lines("user_id,parent_asin,rating,timestamp", f"AEX,B0,5.0,{T}123"), [("AEX", "B0", "rate", T)]
+    ),
+    "ml-100k": LookAlike(
+        "u.data",
+        lines("196\t242\t3\t881250949", "186\t302\t3\t891717742"),
+        [("196", "242", "rate", 881_250_949), ("186", "302", "rate", 891_717_742)],
     ),
     "ml-1m": LookAlike(
         "ratings.dat",

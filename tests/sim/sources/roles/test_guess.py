@@ -70,8 +70,8 @@ def test_a_file_without_a_header_is_guessed_by_its_contents() -> None:
     assert not guessed.sure
     assert {role: (each.column, each.certainty) for role, each in guessed.roles.items()} == {
         "time": ("3", "likely"),
-        "user": ("1", "unsure"),
-        "item": ("2", "unsure"),
+        "user": ("1", "likely"),
+        "item": ("2", "likely"),
     }
 
 
@@ -173,7 +173,7 @@ def test_actions_are_few_and_in_most_rows(name: str, values: list[str], said: st
     guessed = guess(columns)
     assert not guessed.sure
     assert re.search(said, guessed.doubts[0].said)
-    assert "action" not in guessed.flags
+    assert ("action" in guessed.flags) == (name == "is_purchase")
     if said[-4:] != " all":
         assert guess(columns.with_columns(rating=pl.lit(4.5))).sure
 
@@ -221,3 +221,122 @@ def test_a_file_without_a_row_that_can_be_read_says_what_is_wrong(tmp_path: Path
     path.write_text("user_id,item_id,ts\n" + f"u,a,{T},x\n" * 3)
     with pytest.raises(SimError, match=r"no row that can be read; row 1 of .* is bad, more cells.* All 3 rows are bad"):
         sample_of(open_table([str(path)], TableSettings()))
+
+
+SESSIONS = MANY | {"user_id": [str(n // 2) for n in range(40)], "product_id": [str(n % 7) for n in range(40)]}
+
+
+def with_names(columns: dict[str, list[object]], **names: str) -> pl.DataFrame:
+    """Return a frame with some columns under other names."""
+    return pl.DataFrame({names.get(name, name): cells for name, cells in columns.items()})
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["viewer_id", "buyer_id", "shopper_id", "username", "user_name", "email", "distinct_id", "customer_number",
+     "subscriber_id", "cust_id", "household_key", "Customer User ID", "user_id.$oid", "Item.user_id.S"],
+)  # fmt: skip
+def test_a_session_is_no_user_beside_a_usual_name_of_one(name: str) -> None:
+    """Though it was one of the first names that were thought of; types that databases write are seen through."""
+    users = {name: [f"u{n % 9}" for n in range(40)]}
+    guessed = guess(with_names(SESSIONS | users, user_id="session_id"))
+    assert (guessed.sure, guessed.flags["user"]) == (True, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hotel_id", "listing_id", "job_id", "recipe_id", "document_id", "course_id", "show_id", "episode_id", "offer_id",
+     "goods_id", "sku_id", "property_id", "photo_id", "product_code", "stock_code", "ean", "gtin", "upc", "gmap_id"],
+)  # fmt: skip
+def test_a_page_is_no_item_beside_a_usual_name_of_one(name: str) -> None:
+    """Where something was done is not with what."""
+    guessed = guess(with_names(SESSIONS | {"page": ["home", "detail"] * 20}, product_id=name))
+    assert (guessed.sure, guessed.flags["item"]) == (True, name)
+
+
+@pytest.mark.parametrize("name", ["login", "guest_id", "userToken", "msisdn", "account", "contact_code"])
+def test_a_session_beside_other_ids_is_asked_for(name: str) -> None:
+    """Both may be the user; a country, a category, and what numbers the rows may not."""
+    users = {name: [f"u{n % 9}" for n in range(40)]}
+    guessed = guess(with_names(SESSIONS | users, user_id="session_id"))
+    assert f"Column 'session_id' may be the user, and '{name}' as well" in guessed.doubts[0].said
+    for other, cells in (
+        ("country_code", users[name]),
+        ("category_id", users[name]),
+        ("hit_number", users[name]),
+        ("some_id", list(map(str, range(40)))),
+    ):
+        assert guess(with_names(SESSIONS | {other: cells}, user_id="session_id")).sure
+
+
+def test_a_page_beside_ids_that_vary_more_is_asked_for() -> None:
+    """Unless they are those of sessions or orders."""
+    pages = {"page": ["home", "search", "detail", "cart"] * 10}
+    columns = with_names(SESSIONS | pages, product_id="creative_id")
+    assert "'page' may be the item, and 'creative_id' as well" in guess(columns).doubts[0].said
+    for other in ("session_id", "order_id", "customer_key"):
+        assert guess(columns.rename({"creative_id": other})).sure
+
+
+def test_a_column_without_gaps_is_better_than_one_that_is_mostly_empty() -> None:
+    """A device is no better: it is said, as before."""
+    users = [f"u{n % 9}" for n in range(40)]
+    frame = pl.DataFrame(SESSIONS | {"user_id": ["7", None, None, "8", None] * 8, "username": users})
+    assert (guess(frame).sure, guess(frame).flags["user"]) == (True, "username")
+    assert guess(frame.rename({"username": "device_id"})).flags["user"] == "user_id,device_id"
+
+
+def test_a_uuid_in_each_row_is_no_user() -> None:
+    """It may be that of the event."""
+    assert not guess(with_names(SESSIONS | {"user_id": list(map(str, range(40)))}, user_id="uuid")).sure
+    assert guess(with_names(SESSIONS, user_id="uuid")).sure
+
+
+@pytest.mark.parametrize(
+    "name", ["order_date", "purchased_at", "server_time", "timestamp_ms", "exposure_time", "InvoiceDate", "datum", "t"]
+)
+def test_the_only_recent_times_are_the_time(name: str) -> None:
+    """Whatever their name, where user and item are sure; not those that each item or user has one of."""
+    seconds = {name: SESSIONS["ts"]}
+    columns = {key: cells for key, cells in SESSIONS.items() if key != "ts"}
+    assert (guess(pl.DataFrame(columns | seconds)).sure, guess(pl.DataFrame(columns | seconds)).flags["time"]) == (
+        True,
+        name,
+    )
+    assert not guess(with_names(columns | seconds, user_id="who")).sure
+    for of in (7, 20):
+        assert not guess(pl.DataFrame(columns | {name: [T + (n % 7 if of == 7 else n // 2) for n in range(40)]})).sure
+    assert not guess(pl.DataFrame(columns | {name: [f"1980-01-{n % 28 + 1:02}" for n in range(40)]})).sure
+
+
+def test_of_several_times_that_of_the_row_s_making_is_proposed() -> None:
+    """All are named."""
+    columns = {key: cells for key, cells in SESSIONS.items() if key != "ts"}
+    times = {name: [T + n for n in range(40)] for name in ("date_updated", "date_added", "read_at")}
+    guessed = guess(pl.DataFrame(columns | times))
+    assert not guessed.sure
+    assert guessed.flags["time"] == "date_added"
+    assert "Columns 'date_added' and 'date_updated' and 'read_at' hold times" in guessed.doubts[0].said
+
+
+def test_dates_and_the_times_beside_them_are_one_time_without_a_header() -> None:
+    """As a content network logs them."""
+    days = {
+        "1": ["2024-01-31"] * 3,
+        "2": ["10:00:00", "11:00:01", "12:00:02"],
+        "3": ["7", "8", "9"],
+        "4": ["a", "b", "c"],
+    }
+    found = guess(pl.DataFrame(days))
+    assert found.flags == {"time": "1", "time_offset": "2", "user": "3", "item": "4"}
+    assert not found.doubts
+
+
+def test_without_a_header_ratings_are_no_items() -> None:
+    """Though they come before them."""
+    cells = {
+        "1": [f"u{n % 9}" for n in range(40)],
+        "2": [n % 5 + 1 for n in range(40)],
+        "3": [f"i{n}" for n in range(40)],
+    }
+    assert guess(pl.DataFrame(cells | {"4": MANY["ts"]})).flags == {"time": "4", "user": "1", "item": "3"}

@@ -104,5 +104,22 @@ def test_a_log_of_ones_own_is_a_file(tmp_path: Path) -> None:
         mine.write_text(content)
         with pytest.raises(SimError, match=sentence):
             open_log([str(path)], {"read_as": str(mine)})
-    with pytest.raises(SimError, match=r"--as netflix is no known log; known are amazon-2018, .*or a .toml file"):
+    with pytest.raises(
+        SimError, match=r"--as netflix is no known log; known are amazon-2014-ratings, amazon-2018, .*or a .toml file"
+    ):
         open_log([str(path)], {"read_as": "netflix"})
+
+
+@pytest.mark.parametrize("key", ["product_id", "sku"])
+@pytest.mark.parametrize("viewed", [False, True])
+def test_orders_are_segment_s_too(tmp_path: Path, key: str, viewed: bool) -> None:
+    """Without a view beside them, and with products that have a SKU alone."""
+    call = {"userId": "u", "event": "Order Completed", "timestamp": "2017-11-24T17:21:10Z"}
+    calls = [call | {"properties": {"products": [{key: "a"}, {key: "b"}]}}]
+    if viewed:
+        calls.append(call | {"event": "Product Viewed", "properties": {"product_id": "c"}})
+    path = tmp_path / "track.jsonl"
+    path.write_text(objects(*calls))
+    log = open_log([str(path)], {})
+    assert log.remarks[0].startswith("Recognised as segment:")
+    assert [event["item_id"] for event in events_of(log)] == ["a", "b", "c"][: 2 + viewed]

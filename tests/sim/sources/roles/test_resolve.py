@@ -185,7 +185,11 @@ def rows_of(head: str, *cells: str) -> str:
         ("date,time,timezone", ("{0}", "{2}:30", "Europe/Paris"), "--time-zone Europe/Paris if its .* Europe/Paris$"),
         ("ts,tz", ("{0} {2:02}:30:00", "CEST"), "'tz' .* write the offset behind each.*--time-zone UTC$"),
         ("date,time,zone", ("{0}", "{2}:30", "+02:00"), "'zone' looks like the time zone of 'date'"),
-        ("moment", ("{0} 10:00",), "Column 'moment' is likely the time: its values are times.*--time moment --user"),
+        (
+            "seen,updated",
+            ("{0} 10:00", "{0} 11:00"),
+            "Columns 'seen' and 'updated' hold times: .* --time seen --user user_id .*--time updated",
+        ),
         (
             "ts,user_id",
             ("{0} 10:00", "{1}"),
@@ -197,6 +201,16 @@ def rows_of(head: str, *cells: str) -> str:
             "time,created",
             ("{1}0", "{0} 10:00:00"),
             "'time', read as times, lies in 1970, and 'created' in 2024.*created",
+        ),
+        (
+            "time,visit,visitStartTime",
+            ("{1}456.5", "17145{1:02}601", "17145{1:02}601"),
+            "'time', read as times, lies in 1970, and 'visit' in 2024.*--time visitStartTime",
+        ),
+        (
+            "time_stamp",
+            ("08{2:02}",),
+            "'time_stamp', with cells such as '0801', looks like months and days without a y",
         ),
         ("ts,seen", ("1714521601", "{0} 10:00:00"), "Column 'ts' holds one time in all rows, and 'seen' .*--time seen"),
         (
@@ -298,4 +312,20 @@ def test_rows_without_the_time_of_their_day_are_bad(tmp_path: Path) -> None:
         log_of(tmp_path / "log.csv", content)
     content = rows_of("date,hour", "{0}", "{1}").replace(",19\n", ",24\n")
     with pytest.raises(SimError, match=r"1 of 20 rows are bad .1 × hour is no hour of the day, 0 to 23"):
+        log_of(tmp_path / "log.csv", content)
+
+
+def test_the_line_of_a_refusal_is_that_which_inspect_prints(tmp_path: Path) -> None:
+    """With what the log needs besides: bad rows, duplicates, ties in the order of ids."""
+    content = rows_of("ts,tz", "{0} 10:00", "CEST").replace("\nu3,", "\n,")
+    with pytest.raises(SimError, match=r"reads it .*--time-zone UTC --skip-bad 1$"):
+        log_of(tmp_path / "log.csv", content)
+
+
+def test_ratings_with_gaps_are_proposed_as_such(tmp_path: Path) -> None:
+    """The line that reads them leaves out the rows without; another makes each row a click."""
+    content = rows_of("ts,rating", "{0} 10:00", "{2}").replace(",3\n", ",\n")
+    with pytest.raises(
+        SimError, match=r"'rating' is not read, .*--rating rating --skip-bad 2 or hstu replay .* item_id$"
+    ):
         log_of(tmp_path / "log.csv", content)

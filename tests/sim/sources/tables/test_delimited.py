@@ -125,3 +125,11 @@ def test_a_title_with_separators_is_refused(tmp_path: Path, title: str) -> None:
         log_of(tmp_path / "log.csv", f"{title}\n{content}")
     indexed = "".join(f"{line and n},{line}\n" for n, line in enumerate(ROWS.splitlines())).replace("0,", ",", 1)
     assert triples(log_of(tmp_path / "log.csv", indexed)) == READ
+
+
+def test_a_line_that_names_the_item_of_those_behind_it_is_refused(tmp_path: Path) -> None:
+    """With the command that writes it into them."""
+    path = tmp_path / "combined_data_1.txt"
+    path.write_text("1:\n1622324,1,2005-04-10\n1152733,4,2005-05-05\n2:\n7,4,2005-05-06\n")
+    with pytest.raises(SimError, match=r"Line 1 of .*, '1:', seems to name the item of the lines behind it.*awk -F: "):
+        open_table([str(path)], TableSettings()).columns  # noqa: B018

@@ -127,3 +127,13 @@ def test_an_object_is_no_id(tmp_path: Path) -> None:
     slates = [{"user_id": "u", "ts": T, "shown": [{"id": "a"}, {"id": "b"}]}]
     with pytest.raises(SimError, match=r"shown has one that is an object, no id"):
         log_of(tmp_path / "log.jsonl", lines(*slates), user="user_id", shown="shown")
+
+
+@pytest.mark.parametrize("written", [{"indent": 2}, {"indent": None}])
+def test_objects_that_are_no_lines_are_refused_as_such(tmp_path: Path, written: dict[str, int | None]) -> None:
+    """Over several lines, or one behind another."""
+    content = "".join(json.dumps({"user": n, "item": n}, **written) for n in range(3))  # type: ignore[arg-type]
+    with pytest.raises(
+        SimError, match=r"has objects that span several lines, or several in one; .* jq -c . FILE > log"
+    ):
+        log_of(tmp_path / "log.json", content)
