@@ -91,8 +91,8 @@ class Joiner:
         self._timers = timers
         self._examples: list[Built] = []
         self._example_tokens = 0  # in these
-        self.erased: list[int] = []
-        """Users erased so far, for whoever clears their traces off the disk, and then this list."""
+        self.forgotten: dict[int, bool] = {}
+        """Users forgotten so far, and whether they were known, for whoever clears the disk of them, and then this."""
         self._misrouted: set[int] = set()  # users of this instant that are counted as such
 
     @property
@@ -193,8 +193,9 @@ class Joiner:
         self._forget(user, now_ms, new_block=user.state.length // BLOCK > before // BLOCK)
 
     def _erase(self, key: int, now_ms: int) -> None:
-        """Erase a user; do nothing where it is unknown."""
+        """Erase a user; only note it where it is unknown."""
         user = self._users.find(key)
+        self.forgotten[key] = user is not None or self.forgotten.get(key, False)
         if user is None:
             return
         for request in user.open:
@@ -203,7 +204,6 @@ class Joiner:
             self._timers.cancel(user.state.leave_ms, _LEAVE, key, 0)
         self._users.erase(key)
         self._examples.append(self._builder.farewell(key, now_ms))
-        self.erased.append(key)
 
     def _append(self, user: CachedUser, keys: Sequence[int], action: int, ts_ms: int, kind: Kind) -> int:
         """Append a token for each key; return the position of the first."""

@@ -210,11 +210,12 @@ class Partition:
 
     def _purge(self) -> None:
         """Clear forgotten users off the disk; a crash before it leaves that to RocksDB's own compaction."""
-        for user in self._joiner.erased:
-            self._store.purge(layout.prefixes(user))
-        if self._joiner.erased:
-            self._store.purge([layout.TIMER])
-        self._joiner.erased.clear()
+        for user, known in self._joiner.forgotten.items():
+            if known:
+                self._store.purge(layout.prefixes(user))
+        if self._joiner.forgotten:  # records that waited and were refused have the id also where the user is unknown
+            self._store.purge([layout.TIMER, layout.WAITING, layout.OUTBOX])
+        self._joiner.forgotten.clear()
 
     def _refuse(self, refused: RefusedError, source: SourceTopic, offset: int, key: bytes | None, value: bytes) -> None:
         counts = self.counters.dead_letters

@@ -1,7 +1,7 @@
 """`hstu forget USER`: a record in the log that erases a user, in every store and in every store built from the log.
 
 The record goes to every partition of `attributes`, since a user may lie where murmur2 would not put it; where the user
-is unknown it does nothing.
+is unknown it only clears what waited off the disk.
 """
 
 import time

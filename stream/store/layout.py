@@ -107,8 +107,8 @@ def waiting_prefix(user: int) -> bytes:
 
 
 def prefixes(user: int) -> tuple[bytes, ...]:
-    """Return the prefixes of all keys of one user, timers apart."""
-    return tuple(_ONE.pack(kind, user) for kind in (REQUEST, TOKENS, USER, WAITING))
+    """Return the prefixes of all keys of one user, but of timers and waiting events."""
+    return tuple(_ONE.pack(kind, user) for kind in (REQUEST, TOKENS, USER))
 
 
 def parse_waiting(key: bytes) -> tuple[SourceTopic, int]:

@@ -220,3 +220,25 @@ def test_the_disk_forgets_too(tmp_path: Path) -> None:
     assert before
     assert not before & {path.name for path in (tmp_path / "p0").glob("*.sst")}
     assert not [path for path in (tmp_path / "p0").rglob("*") if path.is_file() and name.encode() in path.read_bytes()]
+
+
+def test_the_disk_forgets_where_the_user_is_unknown(tmp_path: Path) -> None:
+    """Neither the record, which waited on the disk, nor a refused event of the user is left in any file."""
+    name = "Zq7xV9wK2mPfJ4hT"  # tables are compressed, and have it as it is
+    path = tmp_path / "p0"
+
+    def trace() -> list[str]:
+        return [file.name for file in path.iterdir() if name.encode() in file.read_bytes()]
+
+    store = open_store(path)
+    partition = Partition(store, 0, SETTINGS)
+    partition.handle(SourceTopic.ACTIONS, [Record(0, wire({**action(name, "i", 1000), "item_id": ""}))])
+    partition.handle(SourceTopic.ATTRIBUTES, [Record(0, wire(forget(name, 5000)))])
+    store.checkpoint(tmp_path / "flushed")
+    assert [found for found in trace() if found.endswith(".sst")]
+    partition.outbox.sent(partition.outbox.last)
+    for source, log in logs_of({}).items():
+        partition.handle(source, [Record(1 + record.offset, record.value) for record in log])
+    assert (partition.waiting, partition.counters.dead_letters) == (0, {"empty-id": 1})
+    assert trace() == []
+    partition.close()
