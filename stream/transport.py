@@ -13,6 +13,7 @@ do so is in stream/consumer/faust_driver.py. This module is the door through whi
 """
 
 import asyncio
+import logging
 import shutil
 import signal
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from aiokafka.errors import KafkaError
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
-from stream.consumer.faust_driver import Consumer, DrivenApp, NoTables, Scheduler, Schema
+from stream.consumer.faust_driver import Assignor, Consumer, DrivenApp, NoTables, Scheduler, Schema
 from stream.consumer.instance_id import place_of
 from stream.consumer.log_filter import log_to_stderr
 from stream.consumer.owner import StateOwner
@@ -63,6 +64,8 @@ _ASK_S: Final = 10.0
 _STOP_S: Final = 60.0  # for the current batch and leaving the group
 _LOOK_S: Final = 1.0
 _METADATA_MS: Final = 3_000  # how old what is known of the topics may be
+
+_log = logging.getLogger("hstu.worker")
 
 Timer = Callable[[], Awaitable[None]]
 
@@ -160,6 +163,8 @@ class BatchApp(DrivenApp):
 
     async def _on_assigned(self, app: Any, /, *about: Any, **_: Any) -> None:
         self.assigned = set(about[0])
+        if not self.assigned:
+            _log.info("This process has no partition: others in the group %s have all; it waits for one", self.conf.id)
 
     async def _on_revoked(self, app: Any, /, *about: Any, **_: Any) -> None:
         self.assigned = set()
@@ -218,6 +223,7 @@ def make_batch_app(
         web_enabled=False,
         topic_allow_declare=False,
         topic_disable_leader=True,
+        PartitionAssignor=Assignor,
         ConsumerScheduler=Scheduler,
         TableManager=NoTables,
         stream_buffer_maxsize=4096,  # of batches; `Progress` bounds their records

@@ -1,6 +1,7 @@
 """Batch apps: where consumption begins, how batches, pauses and errors are handled, and how an app ends."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faust.assignor.client_assignment import CopartitionedAssignment
+from faust.assignor.copartitioned_assignor import CopartitionedAssignor
+from faust.types import TP
 
 from stream.errors import BrokerError, StoreError
 from stream.kafka.connection import Kafka
@@ -209,3 +213,49 @@ def test_what_a_killed_process_left_is_gone_at_the_next_start(tmp_path: Path) ->
         assert not (tmp_path / "faust" / "v1" / "left").exists()
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("before", "counts"),
+    [
+        (([0, 1], [2, 3], []), [1, 1, 2]),
+        (([], [0, 1, 2, 3]), [2, 2]),
+        (([0, 1, 2], [3, 4, 5], [6, 7], []), [2, 2, 2, 2]),
+        (([0], [1], []), [0, 1, 1]),
+        (([0, 1], [2, 3]), [2, 2]),
+    ],
+)
+def test_every_member_has_a_partition_where_there_are_enough(
+    tmp_path: Path, before: tuple[list[int], ...], counts: list[int]
+) -> None:
+    """A member that comes gets its share from those that have several; the next assignment moves nothing."""
+
+    async def replicas() -> int:
+        app = make_batch_app("group", Kafka("127.0.0.1:1"), Notebook(), datadir=tmp_path / "faust")
+        found: int = app.assignor.replicas
+        return found
+
+    standbys = asyncio.run(replicas())
+
+    def assign(held: tuple[list[int], ...]) -> tuple[list[int], ...]:
+        members = {str(n): CopartitionedAssignment(set(actives), set(), {"t"}) for n, actives in enumerate(held)}
+        assigned = CopartitionedAssignor(["t"], members, sum(map(len, held)), standbys).get_assignment()
+        return tuple(sorted(member.actives) for member in assigned.values())
+
+    after = assign(before)
+    assert sorted(map(len, after)) == counts
+    assert assign(after) == after
+
+
+def test_a_process_without_a_partition_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A line at the assignment that leaves it none; none where it has one."""
+
+    async def run() -> None:
+        app = make_batch_app("workers", Kafka("127.0.0.1:1"), Notebook(), datadir=tmp_path / "faust")
+        await app.on_partitions_assigned.send({TP("t", 0)})
+        assert caplog.messages == []
+        await app.on_partitions_assigned.send(set())
+
+    with caplog.at_level(logging.INFO, "hstu"):
+        asyncio.run(run())
+    assert caplog.messages == ["This process has no partition: others in the group workers have all; it waits for one"]
