@@ -67,7 +67,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint) -> Path:
     except OSError as error:
         raise ModelError(
             f"No checkpoint could be written to {directory}: {error.strerror or error}; make room or give it back its "
-            "permissions. The last one is whole, and the trainer goes on from there."
+            "permissions. Those written before are whole, and the trainer goes on from the last, if there is one."
         ) from error
 
 

@@ -33,10 +33,13 @@ class Inbox:
         partitions: Number of partitions of topic `examples`.
         items_partitions: Number of partitions of topic `items`, 0 where it does not exist.
         bounds: How far records of `items` may move event time.
+        trainer: Name of the trainer, for the way on that a refusal names.
     """
 
-    def __init__(self, partitions: int, items_partitions: int, bounds: TimeBounds = DEFAULT_BOUNDS) -> None:
-        self.merge = Merge(partitions, items_partitions)
+    def __init__(
+        self, partitions: int, items_partitions: int, bounds: TimeBounds = DEFAULT_BOUNDS, trainer: str = "OLD"
+    ) -> None:
+        self.merge = Merge(partitions, items_partitions, trainer)
         self.batch: list[Placed] = []  # in order, not yet trained on
         self._refused: Counter[Topic] = Counter()  # records that nobody can read
         self.since_ms = BEGINNING_MS  # examples that became final before say only how far their partition has come

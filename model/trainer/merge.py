@@ -85,13 +85,15 @@ class Merge:
     Args:
         examples: Number of partitions of topic `examples`.
         items: Number of partitions of topic `items`; 0 where the topic does not exist.
+        trainer: Name of the trainer, for the way on that a refusal names.
     """
 
-    def __init__(self, examples: int, items: int = 0) -> None:
+    def __init__(self, examples: int, items: int = 0, trainer: str = "OLD") -> None:
         self.queues: dict[Topic, list[PartitionQueue]] = {
             "examples": [PartitionQueue(RANK["examples"], p) for p in range(examples)],
             "items": [PartitionQueue(RANK["items"], p) for p in range(items)],
         }
+        self._trainer = trainer
         self.repeats = 0  # examples that came once more and were ignored
         self.late = 0  # records that came after their place, behind their queue's clock
         self.pending = self.pending_bytes = 0  # records that wait
@@ -112,20 +114,35 @@ class Merge:
         digest = message_digest(message)
         if example.serial <= queue.serial:
             if example.final_ms > queue.final_ms or (example.serial == queue.serial and digest != queue.digest):
-                raise _forked(queue, offset, example)
+                raise self._forked(queue, offset, example)
             self.repeats += 1
             return
         if queue.serial and example.serial != queue.serial + 1:
             raise ModelError(
                 f"Partition {example.partition} of examples goes from serial {queue.serial} to {example.serial} at "
                 f"offset {offset}: {example.serial - queue.serial - 1} examples are missing (deleted by the topic's "
-                f"retention, perhaps). {_WAYS_ON.format(since=queue.final_ms + 1)}"
+                f"retention, perhaps). {self._ways_on(queue)}"
             )
         if queue.serial and example.parent != queue.digest:
-            raise _forked(queue, offset, example)
+            raise self._forked(queue, offset, example)
         queue.serial, queue.digest = example.serial, digest
         queue.final_ms = max(queue.final_ms, example.final_ms)
         self._put(queue, example.final_ms, offset, _RECORD_BYTES + 2 * len(message), (example, message))
+
+    def _forked(self, queue: PartitionQueue, offset: int, example: Example) -> ModelError:
+        return ModelError(
+            f"Example {example.serial} at offset {offset} of examples, partition {queue.partition}, belongs to another "
+            f"log than the {queue.serial} read before: a worker's store was made again from other events than before "
+            "(Kafka has lost some, or deleted them), so the same serials stand for other examples. Nothing of it was "
+            f"trained on. {self._ways_on(queue)}"
+        )
+
+    def _ways_on(self, queue: PartitionQueue) -> str:
+        return (
+            f"Go on with what was learned by hstu train --name {self._trainer}-2 --weights-from {self._trainer} "
+            f"--since {queue.final_ms + 1}, which passes over older examples (docs/recovery.md); or train from the "
+            "beginning, under another --name."
+        )
 
     def put_item(self, partition: int, offset: int, ts_ms: int, record: Any, size: int = 0) -> None:
         """Take a record of the catalogue, whose message has `size` bytes."""
@@ -208,18 +225,3 @@ class Merge:
         queue.clock_ms = clock_ms
         self._bound_ms = None
         return queue
-
-
-_WAYS_ON: Final = (
-    "Go on with what was learned by hstu train --name NEW --weights-from OLD --since {since}, which passes over older "
-    "examples (docs/recovery.md); or train from the beginning, under another --name."
-)
-
-
-def _forked(queue: PartitionQueue, offset: int, example: Example) -> ModelError:
-    return ModelError(
-        f"Example {example.serial} at offset {offset} of examples, partition {queue.partition}, belongs to another log "
-        f"than the {queue.serial} read before: a worker's store was made again from other events than before (Kafka "
-        "has lost some, or deleted them), so the same serials stand for other examples. Nothing of it was trained on. "
-        f"{_WAYS_ON.format(since=queue.final_ms + 1)}"
-    )

@@ -9,12 +9,13 @@ a time uses a Training: a shell must not offer while it steps.
 
 What a crash can fall between: records are read (lost, read again from the marks) ─ a step is taken (lost with the
 process, taken again) ─ a line of metrics is written (removed at the resume, written again) ─ a checkpoint is renamed
-(kept) ─ a snapshot is renamed (kept: it was the state at that step, and will be again).
+(kept) ─ a snapshot is renamed (kept: it was the state at that step, and will be again). A run that begins with the
+weights of another has its first checkpoint before it is made, so that it goes on with them whenever it is killed.
 """
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -58,12 +59,13 @@ class Training:
         now: Wall time in seconds since 1970, which figures and snapshots are stamped with.
         clock: A clock in seconds that never goes back, by which intervals are measured.
         bounds: How far records of `items` may move event time.
-        origin: Whose weights a run that begins goes on with; None: it begins with none.
+        origin: Whose weights a run that begins goes on with; None: it begins with none. They are its first checkpoint.
         beside: Whether what is due is written beside the training, where that is possible.
         ranks: The processes that train together; this one is rank 0, and the others follow (learning/on_ranks.py).
 
     Raises:
-        ModelError: Another process trains under this name, the checkpoint is of other settings, or none can be read.
+        ModelError: Another process trains under this name, the checkpoint is of other settings, none can be read, or
+            the first one cannot be written.
     """
 
     def __init__(
@@ -82,18 +84,23 @@ class Training:
         ranks: Ranks = ALONE,
     ) -> None:
         self.settings, self._ranks = settings, ranks
+        self._failed = False  # within a step, so that half of it is in the learner
         self.directory = data_dir / "train" / settings.name
         self._checkpoints = Checkpointer(self.directory, settings, clock)
         try:
-            self.inbox = Inbox(partitions, items_partitions, bounds)
+            self.inbox = Inbox(partitions, items_partitions, bounds, settings.name)
             self.learner = LeadingLearner(model, settings, ranks) if ranks.count > 1 else Learner(model, settings)
             self._deciding = deciding_settings(model, settings, self.learner.weights.device.type, partitions, bounds)
             facts = self._resume(origin)
+            inherited = self._inherit(origin) if facts is None and origin else None
+            facts = facts or inherited
             self._report = RunReport(settings.name, self.learner, self.inbox, now, clock, facts)
             parent = facts["parent"] if facts else ""
             self._snapshots = SnapshotWriter(data_dir / "snapshots" / settings.name, settings, parent, now, clock)
             file = Path(settings.metrics_file) if settings.metrics_file else self.directory / "metrics.jsonl"
             self._lines = MetricsLog(file, settings.name, self.learner.counts["steps"])
+            if inherited:
+                self._keep_inherited(inherited)
             self._checkpoints.begun()
         except BaseException:
             self._checkpoints.abandon()
@@ -103,18 +110,22 @@ class Training:
         self._beside = Background() if beside and not settings.delta_s else None  # deltas need what was published here
         self._snapshot_is_next = False
         self._complained: set[str] = set()  # features of the catalogue
-        self._failed = False  # within a step, so that half of it is in the learner
 
     def _resume(self, origin: Origin | None) -> dict[str, Any] | None:
-        """Load the newest checkpoint, or another trainer's; return its facts, None if there is neither."""
+        """Load the newest checkpoint; return its facts, None if there is none."""
         checkpoint = self._checkpoints.newest(self._deciding)
         if checkpoint is None:
-            return self._inherit(origin) if origin else None
+            return None
         inherited = checkpoint.facts.get("weights_from")
         if origin and (inherited is None or inherited["name"] != origin.name):
             raise ModelError(
-                f"Trainer {self.settings.name} has begun already and goes on with its own weights; give --weights-from "
-                "with a new --name."
+                f"Trainer {self.settings.name} has begun already and goes on with its own weights; leave "
+                "--weights-from out, or give it with a new --name."
+            )
+        if origin and inherited and origin.since_ms not in (None, inherited["since_ms"]):
+            raise ModelError(
+                f"Trainer {self.settings.name} has begun already, with --since {inherited['since_ms']}; leave --since "
+                "out, or give another with a new --name."
             )
         self.learner.load_state(checkpoint.arrays)
         self.inbox.restore(checkpoint.facts["marks"])
@@ -129,11 +140,16 @@ class Training:
         since_ms = facts["event_ms"] + 1 if origin.since_ms is None else origin.since_ms
         self.learner.load_state(checkpoint.arrays)
         self.inbox.since_ms = since_ms
+        return facts | {"weights_from": {"name": origin.name, "step": facts["step"], "since_ms": since_ms}}
+
+    def _keep_inherited(self, facts: Mapping[str, Any]) -> None:
+        """Make the weights of another trainer this one's first checkpoint, from which every later start goes on."""
+        self._checkpoints.write(self.learner, self._facts())
+        origin = facts["weights_from"]
         _log.info(
             "Trainer %s goes on with the weights of %s at step %d; it passes over examples final before %d.",
-            *(self.settings.name, origin.name, facts["step"], since_ms),
+            *(self.settings.name, origin["name"], origin["step"], origin["since_ms"]),
         )
-        return facts | {"weights_from": {"name": origin.name, "step": facts["step"], "since_ms": since_ms}}
 
     @property
     def ended(self) -> bool:

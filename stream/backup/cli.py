@@ -50,8 +50,12 @@ def add_commands(app: typer.Typer) -> None:
 def backup(ctx: typer.Context, url: _Url = None, data_dir: _DataDir = None, partition: _Partitions = None) -> None:
     """Back up the stores of this host, which no worker may have open; exit code 1 if one could not be."""
     from stream.backup.by_hand import back_up
+    from stream.errors import StoreError
+    from stream.store.rocksdb import partition_path
 
     settings, backups = _read(ctx, url, data_dir, partition)
+    if not any(partition_path(settings.data_dir, each.number).exists() for each in backups):
+        raise StoreError(f"There is no store in {settings.data_dir}; name the folder of the stores by --data-dir.")
     _each(backups, lambda each: (back_up(settings.data_dir, each), True))
 
 

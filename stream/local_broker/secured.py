@@ -242,5 +242,7 @@ def settings_of(kafka: Kafka) -> str:
     for key in sorted(kafka.security.given()):
         value = getattr(kafka.security, key.replace(".", "_"))
         given = isinstance(value, SecretStr)
-        lines.append(f"# {key}: by {variable(key)}, as for this node" if given else f"{key} = {json.dumps(value)}")
+        lines.append(
+            f"# {key}: as for this node, by {variable(key)} or {key}.file" if given else f"{key} = {json.dumps(value)}"
+        )
     return "\n".join(lines)

@@ -245,13 +245,15 @@ def _manifests(sizes: Mapping[str, int] | None) -> dict[str, int]:
 def identity(path: Path) -> bytes:
     """Return what tells a store from one made later in the same folder, whose inode may be the same.
 
+    A restored store gets its IDENTITY when a worker first opens it.
+
     Raises:
         StoreError: There is no store.
     """
-    try:
-        return (path / "IDENTITY").read_bytes()
-    except OSError:
-        raise refusals.absent(path) from None
+    for name in ("IDENTITY", "CURRENT"):
+        with suppress(OSError):
+            return (path / name).read_bytes() + str((path / name).stat().st_mtime_ns).encode()
+    raise refusals.absent(path)
 
 
 def open_store(path: Path) -> RocksStore:

@@ -1,5 +1,6 @@
 """A run that begins with the weights of another: after another log, a divergence, or from a copy."""
 
+import errno
 import re
 import shutil
 from dataclasses import replace
@@ -12,7 +13,7 @@ from model.errors import DivergedError, ModelError
 from model.storage.aliases import find, move
 from model.storage.snapshot import list_snapshots
 from model.trainer.run import Origin
-from tests.factories import make_examples
+from tests.factories import START_MS, make_examples
 from tests.runs import LOGS, run, start
 
 
@@ -81,10 +82,57 @@ def test_a_new_run_goes_on_with_the_weights_of_another(tmp_path: Path) -> None:
     new.close()
     with pytest.raises(ModelError, match=r"Trainer new has begun already.*with a new --name"):
         start(tmp_path, name="new", origin=Origin("other"))
+    with pytest.raises(
+        ModelError, match=rf"Trainer new has begun already, with --since {report['weights_from']['since_ms']};"
+    ):
+        start(tmp_path, name="new", origin=Origin("silu", 1))
     with pytest.raises(ModelError, match=r"There is no checkpoint of a trainer nobody"):
         start(tmp_path, name="newer", origin=Origin("nobody"))
     with pytest.raises(ModelError, match=r"made with train.seed = 0, but now it is 1"):
         start(tmp_path, name="newer", origin=Origin("silu"), seed=1)
+
+
+@pytest.mark.parametrize(("stopped", "since_ms"), [(True, None), (False, START_MS)])
+def test_a_new_run_that_ends_before_it_trains_keeps_the_weights(
+    stopped: bool, since_ms: int | None, tmp_path: Path
+) -> None:
+    """Stopped or killed, it goes on without the flags where it would have, or with them, to the same bits."""
+    old = run(start(tmp_path), after_step=lambda step: step == 4)
+    old.checkpoint()
+    old.close()
+    whole = run(start(tmp_path, name="whole", origin=Origin("silu", since_ms)))
+    whole.close()
+    new = start(tmp_path, name="new", origin=Origin("silu", since_ms))
+    new.inbox.offer("examples", 0, LOGS[0])
+    if stopped:
+        new.close()
+    else:
+        new._checkpoints.close()  # as the operating system does
+    start(tmp_path, name="new", origin=Origin("silu", since_ms)).close()
+    new = start(tmp_path, name="new")
+    assert (new.learner.digest(), new.report["step"]) == (old.learner.digest(), 4)
+    run(new)
+    assert (new.digests, new.report["weights_from"]) == (whole.digests, whole.report["weights_from"])
+    assert new.report["passed_over"] == whole.report["passed_over"]
+    new.close()
+
+
+def test_a_new_run_whose_first_checkpoint_cannot_be_written_has_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one sentence; nothing is left of it, so the same command works once there is room."""
+    old = run(start(tmp_path), after_step=lambda step: step == 1)
+    old.close()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("model.storage.checkpoint.write_arrays", full)
+        with pytest.raises(ModelError, match=r"No checkpoint could be written.*No space left on device"):
+            start(tmp_path, name="new", origin=Origin("silu"))
+    assert [path.name for path in (tmp_path / "train").iterdir()] == ["silu"]
+    start(tmp_path, name="new", origin=Origin("silu")).close()
 
 
 TTL = {"item_ttl_d": 0.02}
@@ -112,6 +160,8 @@ def test_a_new_run_may_have_other_bounds_than_the_weights_it_begins_with(
         start(tmp_path, **now)
     new = start(tmp_path, name="new", origin=Origin("silu"), **now)
     assert new.learner.items.known == old.learner.items.known
+    new.close()
+    new = start(tmp_path, name="new", **now)
     gone, born = old.report["expired"] + old.report["evicted"], new.report["born"]
     run(new, after_step=lambda step: step == 6)
     new.checkpoint()
@@ -153,8 +203,10 @@ def test_a_new_run_goes_on_where_the_examples_of_the_old_one_are_gone(tmp_path: 
             old.inbox.offer("examples", p, [replace(r, offset=r.offset + 1000) for r in log[p]])
         refused.append(str(error.value))
     old.close()
-    since_ms = max(int(re.search(r"--since (\d+)", each)[1]) for each in refused)  # type: ignore[index]
-    new = start(tmp_path, items=False, name="new", origin=Origin("silu", since_ms))
+    found = [re.search(r"hstu train --name silu-2 --weights-from silu --since (\d+)", each) for each in refused]
+    since_ms = max(int(each[1]) for each in found if each)
+    start(tmp_path, items=False, name="silu-2", origin=Origin("silu", since_ms)).close()
+    new = start(tmp_path, items=False, name="silu-2")
     for p in range(3):
         after = [replace(record, offset=record.offset + 1000) for record in log[p]]
         new.inbox.offer("examples", p, [*LOGS[p][:-1], *after])

@@ -12,9 +12,10 @@ from typer.testing import CliRunner, Result
 from stream.backup.cli import add_commands
 from stream.backup.partition_backups import PartitionBackups, Saved
 from stream.config import StreamSettings
-from stream.errors import BackupError
+from stream.errors import BackupError, StoreError
 from stream.join.partition import Partition
 from stream.schema.topics import SourceTopic
+from stream.store.reader import SequenceReader
 from stream.store.refusals import damaged
 from stream.store.rocksdb import open_store, partition_path
 from tests.stream.backup.stores import SETTINGS, make_log, read_on
@@ -46,7 +47,7 @@ def test_backups_by_hand(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     assert hstu(first, "verify", *url).output == "partition 0: no backup\n"
     assert hstu(first, "verify", *url).exit_code == 1
-    assert hstu(first, "backup", *url).output == "partition 0: no store here\n"
+    assert f"no store in {first}; name the folder" in refusal(hstu(first, "backup", *url), StoreError)
     with closing(open_store(partition_path(first, 0))) as store:
         digest = read_on(store, LOG, 60).digest
     assert "partition 0: the backup of 20" in hstu(first, "backup", *url).output
@@ -59,6 +60,8 @@ def test_backups_by_hand(tmp_path: Path) -> None:
     nothing = hstu(tmp_path / "third", "restore", "--url", str(tmp_path / "wrong"))
     assert f"no whole backup in {tmp_path / 'wrong'}/p0, and no store here" in nothing.output
     assert nothing.exit_code == 1
+    with closing(SequenceReader(second, SETTINGS)) as reader:  # before a worker has opened it
+        assert reader.first_users(1)
     with closing(open_store(partition_path(second, 0))) as store:
         assert Partition(store, 0, SETTINGS).digest == digest
     next((tmp_path / "backups" / "p0" / "data").iterdir()).unlink()

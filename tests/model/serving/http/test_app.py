@@ -290,8 +290,8 @@ def test_every_field_that_needs_words_has_them_in_the_schema(client: httpx.Clien
     for schema, field, words in (
         ("SnapshotInfo", "age_s", "Seconds of wall time since it was made."),
         ("TopK", "tokens", "Tokens of the sequence that the model read."),
-        ("RankedItem", "known", "Whether the snapshot has seen the item"),
-        ("Health", "problem", "What keeps the newest snapshot from answering"),
+        ("RankedItem", "known", "Whether the snapshot has a row for the item"),
+        ("Health", "problem", "What keeps the newest snapshot"),
         ("Problem", "detail", "What is wrong"),
     ):
         assert schemas[schema]["properties"][field]["description"].startswith(words)
