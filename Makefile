@@ -33,7 +33,7 @@ test: $(STAMP) ## Run the tests, about 9 minutes on 2 cores (JOBS=3 side by side
 test-all: $(STAMP) ## Run every test, properties on new examples; those for a GPU are skipped where there is none
 	$(PYTEST) --hypothesis-profile=explore
 
-chaos: $(STAMP) ## Run 110 faults under default and strict settings, 30 minutes (SEED=1 replays a schedule)
+chaos: $(STAMP) ## Run 110 faults under default and strict settings, 20 minutes (SEED=1 replays a schedule)
 	$(BIN)/python -m tests.chaos --seed $(SEED) --faults 55
 
 check: $(STAMP) ## Lint, format, types

@@ -81,7 +81,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 class Run:
     """One way of the log: a data directory, its configuration and its processes."""
 
-    def __init__(self, directory: Path, bounds: str, bootstrap: str = "", prefix: str = "") -> None:
+    def __init__(self, directory: Path, bootstrap: str = "", prefix: str = "", bounds: str = "") -> None:
         directory.mkdir()
         self.directory = directory
         self.config = directory / "hstu.toml"
@@ -144,7 +144,7 @@ def direct(log: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
 
     @cache
     def run_of(bounds: str) -> Run:
-        run = Run(tmp_path_factory.mktemp("direct") / "run", bounds)
+        run = Run(tmp_path_factory.mktemp("direct") / "run", bounds=bounds)
         run.do("direct", "replay", str(log), *COLUMNS, "--direct")
         return run
 
@@ -171,7 +171,8 @@ def test_the_digests_agree(
 
     With and without items that die.
     """
-    run = Run(tmp_path / "run", bounds, kafka.bootstrap, f"e2e-{workers}-{killed}-{len(bounds)}-{os.getpid()}-".lower())
+    prefix = f"e2e-{workers}-{killed}-{len(bounds)}-{os.getpid()}-".lower()
+    run = Run(tmp_path / "run", kafka.bootstrap, prefix, bounds)
     try:
         through_kafka(run, log, workers, killed=killed)
         assert run.digests() == direct(bounds).digests(), f"on {kafka.description}"
