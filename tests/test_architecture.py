@@ -24,7 +24,7 @@ stream.config  stream.example  stream.fetch
 stream.store  stream.kafka
 stream.backup  stream.consumer
 stream.join  stream.local_broker  stream.metrics_server  stream.transport  stream.operations  stream.peers
-stream.worker
+stream.worker  stream.rescale
 stream.cli
 model.errors  model.config  model.terminal
 model.options

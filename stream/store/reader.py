@@ -25,6 +25,7 @@ from stream.schema.topics import SourceTopic
 from stream.store import layout
 from stream.store.entries import Entry, entries_of
 from stream.store.layout import BLOCK, UserState
+from stream.store.refusals import refuse_other_partitions
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
 from stream.store.scratch import make_scratch, remove_scratch
 from stream.store.standby import refuse_standby, stands_by
@@ -111,6 +112,13 @@ class SequenceReader:
             del self._stores[number]
             opened[1].close()
         store = open_secondary(path, self._scratch.path / str(number))
+        try:
+            if (data := store.get(layout.META_KEY)) is not None:
+                meta = layout.unpack(layout.METAS, layout.META_KEY, data)
+                refuse_other_partitions(meta, number, self._settings.partitions)
+        except StoreError:
+            store.close()
+            raise
         self._stores[number] = found, store
         return store
 

@@ -146,6 +146,17 @@ class RocksStore:
         except Exception as error:
             raise self._unreadable(error) from None
 
+    def flush(self) -> None:
+        """Write to disk what is in memory, so that a power cut loses nothing of it.
+
+        Raises:
+            StoreError: It cannot be written, for instance because the disk is full.
+        """
+        try:
+            self._db.flush(wait=True)
+        except Exception as error:
+            raise refusals.unusable(self._path, error, what="cannot be written") from None
+
     def checkpoint(self, path: Path) -> None:
         """Write the state of this moment into a new folder beside the store, by links to its files; in a thread.
 
