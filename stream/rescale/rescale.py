@@ -27,7 +27,7 @@ from stream.kafka.topics import create_topics, topic_name
 from stream.rescale.barrier import NewLog, meta_of, refuse_different_times, refuse_unread
 from stream.rescale.catalogue import Copy, copy_catalogue, read_catalogue, refuse_other_catalogue
 from stream.rescale.division import Census, Division, count, new_metas
-from stream.schema.topics import EVENTS, EXAMPLES, ITEMS
+from stream.schema.topics import EVENTS, ITEMS
 from stream.store import layout
 from stream.store.layout import Meta
 from stream.store.rocksdb import RocksStore, open_store, partition_path, read_meta
@@ -182,7 +182,8 @@ class Rescale:
         say: Callable[[str], None],
     ) -> None:
         create_topics(self._kafka, self._new)
-        check_permissions(self._kafka, writes=[topic_name(self._new, topic) for topic in (*EVENTS, ITEMS, EXAMPLES)])
+        names = [topic_name(self._new, topic) for topic in (*EVENTS, ITEMS)]
+        check_permissions(self._kafka, reads=names, writes=names)
         self._clear_aside()
         with ExitStack() as opened:
             numbers = range(self._new.partitions)

@@ -2,32 +2,39 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner
 
-from stream.config import StreamSettings
+from stream.config import KafkaSettings, StreamSettings
 from stream.errors import HstuError
-from stream.example import Example
+from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode
 from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
 from stream.rescale import rescale as steps
-from stream.rescale.rescale import Plan, Rescale
+from stream.rescale.cli import rescale
+from stream.rescale.rescale import Rescale
 from stream.schema.record_time import rescaled
 from stream.schema.topics import EVENTS, ITEMS, ITEMS_HEARTBEAT_KEY, SourceTopic
 from stream.store.rocksdb import open_store, partition_path
-from tests.kafka_logs import fill, make_topics, read
+from tests.kafka_logs import fill, make_topics, read, until
 from tests.memory_store import CrashError
 from tests.oracles import Token, Wire, join
 from tests.stream.join.play import Kafka as Sent, stored_tokens, the_examples
 from tests.topics import own_topics
 from tests.wire import REPLAYED, wire
-from tests.worker_process import START_MS, make_events, send
+from tests.worker_process import ROOT, START_MS, WorkerProcess, make_events, send
 
 HALF_MS = START_MS + 30_000
 
@@ -214,10 +221,14 @@ def test_where_it_cannot_be_done_it_says_why_and_changes_nothing(
     held = open_store(partition_path(tmp_path, 1))
     refused(r"is open in process \d+")
     held.close()
-    plans: list[Plan] = []
-    work = Rescale(Kafka(bootstrap), old, tmp_path, 3, new.topic_prefix)
-    assert not work.run(lambda plan: bool(plans.append(plan)), print)  # type: ignore[func-returns-value]
-    assert (plans[0].before, plans[0].after, plans[0].users, plans[0].items) == (2, 3, len(workers.tokens()), 0)
+    settings = SimpleNamespace(bootstrap=bootstrap, kafka=KafkaSettings(), data_dir=tmp_path, stream=old)
+    app, context = typer.Typer(), SimpleNamespace(load=lambda flags: settings)
+    app.command()(rescale)
+    flags = ["--partitions", "3", "--topic-prefix", new.topic_prefix]
+    for more_flags, answer, code in ((["--dry-run"], "", 0), ([], "n\n", 1)):
+        done = CliRunner().invoke(app, [*flags, *more_flags], input=answer, obj=context)
+        assert f"From 2 to 3 partitions: {len(workers.tokens())} users, " in done.stdout
+        assert (done.exit_code, "Go on? [y/N]" in done.stdout) == (code, bool(answer))
     assert not (tmp_path / "rescaling").exists()
     asyncio.run(make_topics(bootstrap, [f"{new.topic_prefix}actions"], 3))
     beat = [(0, None, wire({"watermark": HALF_MS}), 0)]
@@ -226,3 +237,68 @@ def test_where_it_cannot_be_done_it_says_why_and_changes_nothing(
     asyncio.run(fill(bootstrap, f"{old.topic_prefix}impressions", beat, headers=REPLAYED))
     refused(r"impressions\[0\] has records from offset \d+ on that its store .* has not handled: stop the producers")
     assert workers.tokens()
+
+
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+
+from stream.config import KafkaSettings, StreamSettings
+from stream.kafka.connection import Kafka
+from stream.rescale.rescale import Rescale
+settings, data_dir, bootstrap, partitions, prefix, word = sys.argv[1:]
+def say(line):
+    if line.startswith(word):
+        os.kill(os.getpid(), signal.SIGKILL)
+old = StreamSettings.model_validate_json(settings)
+Rescale(Kafka(bootstrap), old, Path(data_dir), int(partitions), prefix).run(lambda plan: True, say)
+"""
+
+
+@pytest.mark.slow
+def test_workers_go_on_with_live_events_after_a_kill(bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:
+    """Heartbeats of workers bring the partitions to one time; a worker without a store does not begin anew."""
+    old = old.model_copy(update={"idle_timeout_s": 1})
+    new = more(old).model_copy(update={"idle_timeout_s": 0})
+    events = make_events(60, users=12)
+    early, late = halves(events)
+    asyncio.run(send(bootstrap, old, early, end=False, replayed=False))
+    with WorkerProcess(old, tmp_path, bootstrap) as worker:
+        asyncio.run(until(lambda: at_one_time(bootstrap, old, HALF_MS - 5000), "all partitions at one time"))
+        assert worker.stop() == 0, worker.says
+    before = Workers(bootstrap, old, tmp_path)
+    for word in ("partition 0", "items"):
+        arguments = (old.model_dump_json(), str(tmp_path), bootstrap, "3", new.topic_prefix, word)
+        ended = subprocess.run([sys.executable, "-c", _KILLED, *arguments], cwd=ROOT, check=False)
+        assert ended.returncode == -signal.SIGKILL
+    assert before.rescale(new)
+
+    (tmp_path / "elsewhere").mkdir()
+    with WorkerProcess(new, tmp_path / "elsewhere", bootstrap) as stranger:
+        asyncio.run(until(lambda: stranger.ended is not None, "a worker without stores stops"))
+        assert "goes on with that of 2 partitions" in stranger.says
+    with WorkerProcess(new, tmp_path, bootstrap) as worker:
+        asyncio.run(send(bootstrap, new, late, end=False, replayed=False))
+        asyncio.run(send(bootstrap, new, {topic: [] for topic in EVENTS}, end=True))
+        asyncio.run(until(lambda: at_one_time(bootstrap, new, END_OF_TIME_MS - 10**6), "the end of time"))
+        assert worker.stop() == 0, worker.says
+    expected = join(events, old, 0)
+    assert Workers(bootstrap, new, tmp_path).tokens() == {u: tokens for u, tokens in expected.tokens.items() if tokens}
+    found = [example for each in (old, new) for example in examples_in(bootstrap, each)]
+    assert targets(found) == targets(expected.examples)
+
+
+def messages_in(bootstrap: str, settings: StreamSettings) -> list[list[Example | Heartbeat]]:
+    logs = asyncio.run(read(bootstrap, settings.topic_prefix + "examples", settings.partitions))
+    return [[decode(record.value) for record in log] for log in logs]
+
+
+def examples_in(bootstrap: str, settings: StreamSettings) -> list[Example]:
+    return [each for log in messages_in(bootstrap, settings) for each in log if isinstance(each, Example)]
+
+
+async def at_one_time(bootstrap: str, settings: StreamSettings, least_ms: int) -> bool:
+    """Return whether the last heartbeats of all partitions say one time, and at least this one."""
+    logs = await asyncio.to_thread(messages_in, bootstrap, settings)
+    beats = {max((each.watermark_ms for each in log if isinstance(each, Heartbeat)), default=-1) for log in logs}
+    return len(beats) == 1 and min(beats) >= least_ms
