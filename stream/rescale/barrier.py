@@ -19,6 +19,7 @@ from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions, refuse_other_counts, topic_name, verify_topics
 from stream.operations.records import Place, log_bounds, read_between
+from stream.rescale.division import each
 from stream.schema.record_time import RESCALED_HEADER, Headers, replay_headers, rescaled
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
 from stream.store import layout
@@ -32,7 +33,7 @@ def meta_of(number: int, store: Store) -> Meta:
     """Return how far a partition's store has come.
 
     Raises:
-        StoreError: It has handled nothing, or has results that Kafka has not acknowledged.
+        StoreError: It has handled nothing, has not joined all that it could, or has results that Kafka lacks.
     """
     data = store.get(layout.META_KEY)
     if data is None:
@@ -40,12 +41,19 @@ def meta_of(number: int, store: Store) -> Meta:
             f"The store of partition {number} has handled nothing yet: start a worker, and let it come to the end of "
             "the log."
         )
-    if any(True for _ in store.scan(layout.OUTBOX, most=1)):
+    meta = layout.unpack(layout.METAS, layout.META_KEY, data)
+    if any(True for _ in store.scan(layout.OUTBOX, most=1)) or _has_more_to_join(store, meta.watermark_ms):
         raise StoreError(
             f"The store of partition {number} has results that Kafka has not got yet: start a worker, let it come to "
             "the end of the log, and stop it by SIGTERM."
         )
-    return layout.unpack(layout.METAS, layout.META_KEY, data)
+    return meta
+
+
+def _has_more_to_join(store: Store, watermark_ms: int) -> bool:
+    """Return whether a worker was stopped in the middle of what the watermark has passed."""
+    due = any(layout.due_ms(key) < watermark_ms for key, _ in store.scan(layout.TIMER, most=1))
+    return due or any(layout.waiting_ms(key) < watermark_ms for key, _ in each(store, layout.WAITING))
 
 
 def refuse_different_times(metas: Sequence[Meta], idle_timeout_s: float) -> None:
@@ -156,8 +164,8 @@ class NewLog:
                     for number in range(count)
                     if (topic, number) not in there
                 ]
-                for each in sent:
-                    each.get(timeout=_SEND_S)
+                for one in sent:
+                    one.get(timeout=_SEND_S)
             finally:
                 producer.close()
         written = self._written(partitions)

@@ -135,6 +135,11 @@ def parse_waiting(key: bytes) -> tuple[SourceTopic, int]:
         raise _damaged(key, error) from None
 
 
+def waiting_ms(key: bytes) -> int:
+    """Return the time of the waiting event of a key."""
+    return int.from_bytes(key[9:17])
+
+
 def outbox_key(number: int) -> bytes:
     """Return the key of a record for Kafka."""
     return _ONE.pack(OUTBOX, number)

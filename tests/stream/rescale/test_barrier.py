@@ -8,6 +8,7 @@ from stream.join.partition import Partition
 from stream.rescale.barrier import meta_of, refuse_different_times
 from stream.schema.record_time import Headers
 from stream.schema.topics import SourceTopic
+from stream.store import layout
 from tests.memory_store import MemoryStore
 from tests.stream.join.play import Kafka
 from tests.wire import REPLAYED, Record, action, wire
@@ -34,6 +35,23 @@ def test_a_store_with_results_that_kafka_lacks_is_refused() -> None:
         meta_of(3, store_at(5000, sent=False))
     with pytest.raises(StoreError, match="partition 3 has handled nothing yet"):
         meta_of(3, MemoryStore({}))
+
+
+def test_a_store_that_has_not_joined_all_is_refused() -> None:
+    """A worker was stopped in a long turn: its examples are of before the barrier, and would be passed over."""
+    for left, most in (("waiting", 1), ("due", 10**9)):
+        store = MemoryStore({})
+        partition = Partition(store, 0, SETTINGS.model_copy(update={"gather_targets": 1, "gather_s": 1}))
+        clicks = [action("u", f"i{n}", 1000 + n) for n in range(3)]
+        partition.handle(SourceTopic.ACTIONS, [Record(n, wire(click)) for n, click in enumerate(clicks)])
+        for source in SourceTopic:
+            partition.handle(source, [Record(9, wire({"watermark": 50_000}))], most)
+        Kafka().send(partition)
+        if left == "due":
+            assert meta_of(0, store).watermark_ms == 50_000
+            store.write([(layout.timer_key(49_999, 0, 7, 1), b"")])
+        with pytest.raises(StoreError, match="partition 0 has results that Kafka has not got yet"):
+            meta_of(0, store)
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_any_log_cut_anywhere_gives_what_it_gives_without_more_partitions(
     cuts = sorted(data.draw(st.integers(0, len(log))) for _ in counts[1:])
     most = data.draw(st.sampled_from([1, 20, 10**9]))
     kept = System(QUICK.model_copy(update={"partitions": counts[0]}))
-    system, before = System(kept.settings), 0
+    system, before, barrier_ms = System(kept.settings), 0, 0
     examples: list[Example] = []
     for partitions, cut in zip(counts[1:], cuts, strict=True):
         part, before = log[before:cut], cut
@@ -65,12 +65,15 @@ def test_any_log_cut_anywhere_gives_what_it_gives_without_more_partitions(
         for each in (kept, system):
             each.feed(part, most)
             each.bring_to(barrier_ms, most)
+            each.finish()
+        assert all(example.final_ms < barrier_ms - LATENESS_MS for example in system.examples()), "all are passed over"
         examples += system.examples()
         system = system.rescaled(partitions)
     for each in (kept, system):
         each.feed(log[before:], most)
         each.bring_to(10**9, most)
         each.finish()
+    assert all(example.final_ms >= barrier_ms - LATENESS_MS for example in system.examples()), "none is passed over"
     examples += system.examples()
     assert system.tokens() == kept.tokens()
     assert targets_of(examples) == targets_of(kept.examples())
