@@ -46,7 +46,10 @@ def rescale(
         int, typer.Option("--partitions", min=1, max=4096, help="Partitions of the new topics; more than now.")
     ],
     topic_prefix: Annotated[str, typer.Option("--topic-prefix", help="Prefix of the new topics' names.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check, and say what it would cost.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Say what it would cost, and whether it could be done now; workers may run."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     bootstrap: Annotated[str | None, typer.Option("--bootstrap", help="Kafka, as HOST:PORT[,HOST:PORT].")] = None,
     data_dir: Annotated[
@@ -66,15 +69,18 @@ def rescale(
     check_reachable(kafka)
     work = Rescale(kafka, settings.stream, settings.data_dir, partitions, topic_prefix)
 
+    if dry_run:
+        work.look(print)
+        return
+
     def agreed(plan: "Plan") -> bool:
         print(plan)
-        return not dry_run and (yes or typer.confirm("Go on?"))
+        return yes or typer.confirm("Go on?")
 
-    if work.finish() or work.run(agreed, print):
-        print(
-            f"Done. Set stream.partitions = {partitions} and stream.topic_prefix = {topic_prefix!r}, let producers "
-            "write to the new topics, and start workers and servers; a trainer goes on by hstu train --name NEW "
-            f"--weights-from OLD. The stores of before are in {work.kept}."
-        )
-    elif not dry_run:
+    if not (work.finish() or work.run(agreed, print)):
         raise typer.Exit(1)
+    print(
+        f"Done. Set stream.partitions = {partitions} and stream.topic_prefix = {topic_prefix!r}, let producers write "
+        "to the new topics, and start workers and servers; a trainer goes on by hstu train --name NEW --weights-from "
+        f"OLD. The stores of before are in {work.kept}."
+    )

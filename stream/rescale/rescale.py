@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from stream.config import StreamSettings
@@ -30,7 +31,8 @@ from stream.rescale.division import Census, Division, count, new_metas
 from stream.schema.topics import EVENTS, ITEMS
 from stream.store import layout
 from stream.store.layout import Meta
-from stream.store.rocksdb import RocksStore, open_store, partition_path, read_meta
+from stream.store.rocksdb import RocksStore, open_secondary, open_store, partition_path, read_meta
+from stream.store.scratch import make_scratch, remove_scratch
 
 _SAMPLE: Final = 1000  # users that are divided to see how long it takes
 _ROOM: Final = 1.1  # of the old stores' bytes has to be free on the disk
@@ -94,10 +96,15 @@ class Rescale:
         """Do what is left where an earlier rescale was killed at its very end; return whether it is done now.
 
         Raises:
-            StoreError: The stores of now have yet another number of partitions, or cannot be read.
+            StoreError: A worker has made stores meanwhile, or those that an earlier rescale has kept are in the way.
         """
         store = self._data_dir / "store"
-        if self.kept.exists() and not store.exists() and (self._aside / "store").exists():
+        if self.kept.exists() and (self._aside / "store").exists():
+            if store.exists():
+                raise StoreError(
+                    f"The new stores are whole, in {self._aside / 'store'}, but a worker has made {store} before they "
+                    "were in their place: stop it, move that folder away, and repeat the same command."
+                )
             self._swap()
         path = partition_path(self._data_dir, 0)
         if not (self.kept.exists() and path.exists()):
@@ -107,41 +114,63 @@ class Rescale:
             raise StoreError(f"{self.kept} is there from an earlier rescale; move it away, or delete it.")
         return True
 
+    def look(self, say: Callable[[str], None]) -> None:
+        """Report what it would cost, and check whether it could be done now; workers may run, and nothing is changed.
+
+        Raises:
+            HstuError: It could not.
+        """
+        scratch = make_scratch()
+        try:
+            with ExitStack() as opened:
+                old = [
+                    opened.enter_context(_closing(open_secondary(path, scratch.path / path.name)))
+                    for path in self._paths()
+                ]
+                copies = self._read_catalogue()
+                say(str(self._plan(old, copies)))
+                self._check(old, copies)
+        finally:
+            remove_scratch(scratch)
+
     def run(self, agreed: Callable[[Plan], bool], say: Callable[[str], None]) -> bool:
         """Do it, if the plan is agreed to; return whether it was done.
 
         Raises:
             HstuError: It cannot be done; the old topics and stores are as they were.
         """
-        reads = [topic_name(self._settings, topic) for topic in (*EVENTS, ITEMS)]
-        check_permissions(self._kafka, reads=reads)
         with ExitStack() as opened:
-            old = self._open(opened)
-            metas = [meta_of(number, store) for number, store in enumerate(old)]
-            refuse_unread(self._kafka, self._settings, metas)
-            refuse_different_times(metas, self._settings.idle_timeout_s)
-            copies = read_catalogue(self._kafka, self._settings, self._new.partitions)
-            log = NewLog(self._kafka, self._settings, self._new, metas)
-            log.refuse_others()
-            refuse_other_catalogue(self._kafka, self._new, copies)
+            old = [opened.enter_context(_closing(open_store(path))) for path in self._paths()]  # so no worker can
+            copies = self._read_catalogue()
+            metas, log = self._check(old, copies)
             if not agreed(self._plan(old, copies)):
                 return False
             self._divide(old, metas, copies, log, say)
         self._swap()
         return True
 
-    def _open(self, opened: ExitStack) -> list[RocksStore]:
-        """Open the old stores, so that no worker can meanwhile."""
-        stores = []
-        for number in range(self._settings.partitions):
-            path = partition_path(self._data_dir, number)
+    def _paths(self) -> list[Path]:
+        paths = [partition_path(self._data_dir, number) for number in range(self._settings.partitions)]
+        for number, path in enumerate(paths):
             if not path.exists():
                 raise StoreError(
                     f"There is no store of partition {number} in {self._data_dir}: bring the stores of all partitions "
                     "here first, by hstu store backup where they are and hstu store restore here."
                 )
-            stores.append(opened.enter_context(_closing(open_store(path))))
-        return stores
+        return paths
+
+    def _read_catalogue(self) -> list[list[Copy]]:
+        check_permissions(self._kafka, reads=[topic_name(self._settings, topic) for topic in (*EVENTS, ITEMS)])
+        return read_catalogue(self._kafka, self._settings, self._new.partitions)
+
+    def _check(self, old: Sequence[RocksStore], copies: list[list[Copy]]) -> tuple[list[Meta], NewLog]:
+        metas = [meta_of(number, store, self._settings.partitions) for number, store in enumerate(old)]
+        refuse_unread(self._kafka, self._settings, metas)
+        refuse_different_times(metas, self._settings.idle_timeout_s)
+        log = NewLog(self._kafka, self._settings, self._new, metas)
+        log.refuse_others()
+        refuse_other_catalogue(self._kafka, self._new, copies)
+        return metas, log
 
     def _plan(self, old: Sequence[RocksStore], copies: Sequence[Sequence[Copy]]) -> Plan:
         total = Census()
@@ -160,15 +189,14 @@ class Rescale:
         return Plan(self._settings.partitions, self._new.partitions, total.users, total.waiting, items, size, seconds)
 
     def _seconds_a_user(self, old: RocksStore) -> float:
-        self._clear_aside()
-        try:
-            with _closing(open_store(self._aside / "sample")) as sample:
-                began_s = time.perf_counter()
-                users = Division([sample]).take(old, _SAMPLE)
-                sample.flush()
-                return (time.perf_counter() - began_s) / max(users, 1)
-        finally:
-            self._clear_aside()
+        with (
+            TemporaryDirectory(prefix="rescale-sample-", dir=self._data_dir) as folder,
+            _closing(open_store(Path(folder) / "store")) as sample,
+        ):
+            began_s = time.perf_counter()
+            users = Division([sample]).take(old, _SAMPLE)
+            sample.flush()
+            return (time.perf_counter() - began_s) / max(users, 1)
 
     def _clear_aside(self) -> None:
         shutil.rmtree(self._aside, ignore_errors=True)

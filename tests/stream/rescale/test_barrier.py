@@ -30,11 +30,13 @@ def store_at(ts_ms: int, headers: Headers = (), *, sent: bool = True) -> MemoryS
 
 def test_a_store_with_results_that_kafka_lacks_is_refused() -> None:
     """They would be lost, since the examples begin anew; so is one that knows nothing."""
-    assert meta_of(0, store_at(5000)).watermark_ms == 5000
+    assert meta_of(0, store_at(5000), 1).watermark_ms == 5000
     with pytest.raises(StoreError, match=r"partition 3 has results that Kafka has not got yet: .*stop it by SIGTERM"):
-        meta_of(3, store_at(5000, sent=False))
+        meta_of(3, store_at(5000, sent=False), 1)
+    with pytest.raises(StoreError, match=r"partition 0 was made for 1 partitions, but the settings say 2"):
+        meta_of(0, store_at(5000), 2)
     with pytest.raises(StoreError, match="partition 3 has handled nothing yet"):
-        meta_of(3, MemoryStore({}))
+        meta_of(3, MemoryStore({}), 1)
 
 
 def test_a_store_that_has_not_joined_all_is_refused() -> None:
@@ -48,10 +50,10 @@ def test_a_store_that_has_not_joined_all_is_refused() -> None:
             partition.handle(source, [Record(9, wire({"watermark": 50_000}))], most)
         Kafka().send(partition)
         if left == "due":
-            assert meta_of(0, store).watermark_ms == 50_000
+            assert meta_of(0, store, 1).watermark_ms == 50_000
             store.write([(layout.timer_key(49_999, 0, 7, 1), b"")])
         with pytest.raises(StoreError, match="partition 0 has results that Kafka has not got yet"):
-            meta_of(0, store)
+            meta_of(0, store, 1)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,7 @@ def test_a_store_that_has_not_joined_all_is_refused() -> None:
 )
 def test_partitions_at_different_times_are_refused(headers: Headers, idle_s: float, way: str) -> None:
     """New partitions hold users of several; the sentence says how they come to one time."""
-    metas = [meta_of(0, store_at(ts_ms, headers)) for ts_ms in (7000, 5500, 7000)]
+    metas = [meta_of(0, store_at(ts_ms, headers), 1) for ts_ms in (7000, 5500, 7000)]
     with pytest.raises(StoreError, match=rf"at one time, and partition 1 is 1\.500 s behind the furthest: .*{way}"):
         refuse_different_times(metas, idle_s)
     refuse_different_times(metas[::2], idle_s)

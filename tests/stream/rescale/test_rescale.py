@@ -17,7 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 from stream.config import KafkaSettings, StreamSettings
-from stream.errors import HstuError
+from stream.errors import HstuError, StoreError
 from stream.example import END_OF_TIME_MS, Example, Heartbeat, decode
 from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
@@ -218,25 +218,46 @@ def test_where_it_cannot_be_done_it_says_why_and_changes_nothing(
     refused(r"There is no store of partition 0 in .*hstu store restore here")
     asyncio.run(send(bootstrap, old, make_events(20), end=False, beat_ms=HALF_MS))
     workers.work()
-    held = open_store(partition_path(tmp_path, 1))
-    refused(r"is open in process \d+")
-    held.close()
     settings = SimpleNamespace(bootstrap=bootstrap, kafka=KafkaSettings(), data_dir=tmp_path, stream=old)
     app, context = typer.Typer(), SimpleNamespace(load=lambda flags: settings)
     app.command()(rescale)
     flags = ["--partitions", "3", "--topic-prefix", new.topic_prefix]
-    for more_flags, answer, code in ((["--dry-run"], "", 0), ([], "n\n", 1)):
-        done = CliRunner().invoke(app, [*flags, *more_flags], input=answer, obj=context)
-        assert f"From 2 to 3 partitions: {len(workers.tokens())} users, " in done.stdout
-        assert (done.exit_code, "Go on? [y/N]" in done.stdout) == (code, bool(answer))
-    assert not (tmp_path / "rescaling").exists()
+    plan = f"From 2 to 3 partitions: {len(workers.tokens())} users, "
+    held = open_store(partition_path(tmp_path, 1))
+    refused(r"is open in process \d+")
+    done = CliRunner().invoke(app, [*flags, "--dry-run"], obj=context)
+    assert (done.exit_code, plan in done.stdout, "Go on?" in done.stdout) == (0, True, False), done.output
+    held.close()
+    done = CliRunner().invoke(app, flags, input="n\n", obj=context)
+    assert (done.exit_code, plan in done.stdout, "Go on? [y/N]" in done.stdout) == (1, True, True), done.output
+    assert not list(tmp_path.glob("resc*"))
     asyncio.run(make_topics(bootstrap, [f"{new.topic_prefix}actions"], 3))
     beat = [(0, None, wire({"watermark": HALF_MS}), 0)]
     asyncio.run(fill(bootstrap, f"{new.topic_prefix}actions", beat))
     refused(rf"The topic {new.topic_prefix}actions is not empty.*another --topic-prefix")
     asyncio.run(fill(bootstrap, f"{old.topic_prefix}impressions", beat, headers=REPLAYED))
+    done = CliRunner().invoke(app, [*flags, "--dry-run"], obj=context)
+    assert (plan in done.stdout, type(done.exception)) == (True, StoreError), "what it costs, and why not now"
     refused(r"impressions\[0\] has records from offset \d+ on that its store .* has not handled: stop the producers")
     assert workers.tokens()
+
+
+def test_folders_of_an_earlier_rescale_are_not_written_over(tmp_path: Path) -> None:
+    """Neither kept stores nor those that a worker made in the moment of the swap; the sentence says which to move."""
+    old = StreamSettings(partitions=2)
+    work = Rescale(Kafka("localhost:1"), old, tmp_path, 3, "3-")
+    assert not work.finish()
+    path = partition_path(tmp_path, 0)
+    partition = Partition(open_store(path), 0, old)
+    partition.handle(SourceTopic.ACTIONS, [])
+    partition.close()
+    work.kept.mkdir()
+    with pytest.raises(StoreError, match=f"^{work.kept} is there from an earlier rescale; move it away"):
+        work.finish()
+    (tmp_path / "rescaling" / "store").mkdir(parents=True)
+    with pytest.raises(StoreError, match=rf"a worker has made {tmp_path}/store before.*move that folder away"):
+        work.finish()
+    assert path.exists()
 
 
 _KILLED = """
