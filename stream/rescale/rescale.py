@@ -191,7 +191,7 @@ class Rescale:
     def _seconds_a_user(self, old: RocksStore) -> float:
         with (
             TemporaryDirectory(prefix="rescale-sample-", dir=self._data_dir) as folder,
-            _closing(open_store(Path(folder) / "store")) as sample,
+            _closing(open_store(Path(folder) / "sample")) as sample,
         ):
             began_s = time.perf_counter()
             users = Division([sample]).take(old, _SAMPLE)
