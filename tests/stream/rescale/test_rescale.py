@@ -239,7 +239,15 @@ def test_where_it_cannot_be_done_it_says_why_and_changes_nothing(
     done = CliRunner().invoke(app, [*flags, "--dry-run"], obj=context)
     assert (plan in done.stdout, type(done.exception)) == (True, StoreError), "what it costs, and why not now"
     refused(r"impressions\[0\] has records from offset \d+ on that its store .* has not handled: stop the producers")
-    assert workers.tokens()
+    workers.work()
+
+    def produce(line: str) -> None:
+        if line.startswith("items"):
+            asyncio.run(fill(bootstrap, f"{old.topic_prefix}impressions", beat, headers=REPLAYED))
+
+    with pytest.raises(HstuError, match=r"impressions\[0\] has records .*: stop the producers"):
+        workers.rescale(more(old, 4), produce)
+    assert workers.tokens(), "the stores are in their place"
 
 
 def test_folders_of_an_earlier_rescale_are_not_written_over(tmp_path: Path) -> None:
