@@ -37,6 +37,7 @@ from stream.schema.topics import DEAD_LETTERS, EXAMPLES, SourceTopic
 from stream.store import layout
 from stream.store.caches import TextIndex, UserCache
 from stream.store.layout import Counters, LogState, Meta
+from stream.store.refusals import refuse_other_partition
 from stream.store.rocksdb import Store
 
 
@@ -49,7 +50,7 @@ class Partition:
         settings: Shared by all workers.
 
     Raises:
-        StoreError: The store was made for another number of partitions.
+        StoreError: The store is of another partition, or was made for another number of partitions.
     """
 
     def __init__(self, store: Store, number: int, settings: StreamSettings) -> None:
@@ -61,6 +62,7 @@ class Partition:
         data = store.get(layout.META_KEY)
         self.fresh = data is None
         meta = layout.unpack(layout.METAS, layout.META_KEY, data) if data else _new_meta(settings)
+        refuse_other_partition(meta, number, f"of partition {number}")
         _check_partitions(meta, number, settings)
         self._deciding = settings.deciding
         self.changed = {name: old for name, old in meta.settings.items() if self._deciding.get(name, old) != old}
@@ -245,6 +247,7 @@ class Partition:
             digest=self._joiner.digest.to_bytes(16),
             counters=self.counters,
             settings=self._deciding,
+            partition=self.number,
         )
         yield layout.META_KEY, self._encoder.encode(meta)
 

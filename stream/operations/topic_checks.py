@@ -23,6 +23,7 @@ from stream.operations.records import Find, Place, log_bounds, lookup, read_last
 from stream.schema.ids import id_text, partition_of
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS
 from stream.store import layout
+from stream.store.refusals import refuse_other_partition
 from stream.store.rocksdb import open_secondary, partition_path
 
 _SAMPLE: Final = 200  # last records of each partition
@@ -153,6 +154,8 @@ def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> It
             logs = {place: of for place, of in bounds.items() if place[1] == number}
             try:
                 meta = _meta(paths[number])
+                if meta:
+                    refuse_other_partition(meta, number, paths[number])
                 behind = _lag(logs, meta)
                 if meta:
                     _refuse_other_logs(logs, meta, find)

@@ -263,6 +263,8 @@ class Meta(msgspec.Struct, array_like=True):
     counters: Counters
     settings: dict[str, bool | int | float]
     """Those that decided (StreamSettings.deciding), by name."""
+    partition: int | None = None
+    """Which one; stores learn it by their next batch."""
 
 
 USERS: Final = msgspec.msgpack.Decoder(UserState)

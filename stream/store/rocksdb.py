@@ -21,28 +21,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from rocksdict import (
-    AccessType,
-    BlockBasedOptions,
-    BottommostLevelCompaction,
-    Cache,
-    Checkpoint,
-    CompactOptions,
-    Options,
-    Rdict,
-    WriteBatch,
-)
+from rocksdict import AccessType, BottommostLevelCompaction, Checkpoint, CompactOptions, Rdict, WriteBatch
 
-from stream.errors import StoreBusyError, StoreError
+from stream.errors import StoreBusyError, StoreDamagedError, StoreError
 from stream.store import layout, refusals, scans
+from stream.store.opening import ALL_FILES, only_log_damaged, open_for_writing, open_rocksdb, store_options
 from stream.store.tables import named_tables, refuse_odd_manifest, tables_of
 
-_ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
 _FLUSH_S: Final = 60.0
 _FLUSH_LOOK_S: Final = 0.005
-_WRITE_BUFFER_BYTES: Final = 32 << 20  # RocksDB keeps two: one is written to while the other goes to disk
-_BLOCK_CACHE_BYTES: Final = 32 << 20
-_LOG_BYTES: Final = 1 << 20  # of RocksDB's own log, which grows by a line with each catch_up, and of the one before
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 # rocksdict raises a bare Exception with the text of RocksDB, which (env_posix.cc) reports a lock that is held in two
 # ways: by a handle of this process, and by another process. A LOCK that cannot be opened is neither.
@@ -256,6 +243,22 @@ def identity(path: Path) -> bytes:
     raise refusals.absent(path)
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a folder has a store or a part of one; in an empty folder, or where is none, one may be made.
+
+    Raises:
+        StoreError: It is no folder, or cannot be looked into.
+    """
+    try:
+        return any(path.iterdir())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        raise refusals.not_a_folder(path) from None
+    except OSError as error:
+        raise refusals.unusable(path, error) from None
+
+
 def open_store(path: Path) -> RocksStore:
     """Open a partition's store for writing; make it where there is no folder, or an empty one.
 
@@ -264,12 +267,12 @@ def open_store(path: Path) -> RocksStore:
         StoreError: A part of it is missing, it is damaged, the disk is full, another version wrote it, or it is none.
     """
     try:
-        if not path.exists() or not any(path.iterdir()):
+        if not is_there(path):
             _make(path)
         elif not (path / "CURRENT").exists():
             raise refusals.incomplete(path)
         refuse_odd_manifest(path)
-        db = Rdict(str(path), _options())
+        db = open_for_writing(path)
     except StoreError:
         raise
     except Exception as error:
@@ -299,9 +302,9 @@ def _make(path: Path) -> None:
     path = path.resolve()  # a link stays one
     aside = path.with_name(f".{path.name}.new")
     aside.mkdir(parents=True, exist_ok=True)
-    options = _options()
+    options = store_options()
     options.create_if_missing(True)
-    db = Rdict(str(aside), options)
+    db = open_rocksdb(aside, AccessType.read_write(), options)
     db.put(layout.VERSION_KEY, _VERSION)
     db.close()
     try:
@@ -319,7 +322,7 @@ def read_meta(path: Path) -> layout.Meta | None:
         StoreError: It cannot be read.
     """
     try:
-        db = Rdict(str(path), _options(), access_type=AccessType.read_only())
+        db = open_rocksdb(path, AccessType.read_only())
     except Exception as error:
         raise refusals.unusable(path, error) from None
     store = RocksStore(db, path)
@@ -343,28 +346,17 @@ def open_secondary(path: Path, scratch: Path) -> RocksStore:
     try:
         db = _secondary(path, scratch)
     except Exception as error:
-        raise refusals.unusable(path, error, files_come_and_go=True) from None
+        refused = refusals.unusable(path, error, files_come_and_go=True)
+        if isinstance(refused, StoreDamagedError) and only_log_damaged(path):
+            refused = refusals.log_damaged(path, error)
+        raise refused from None
     return _checked(RocksStore(db, path, scratch, read), path)
 
 
 def _secondary(path: Path, scratch: Path | None) -> Rdict:
-    db = Rdict(str(path), _options(_ALL_FILES), access_type=AccessType.secondary(str(scratch)))
+    db = open_rocksdb(path, AccessType.secondary(str(scratch)), store_options(ALL_FILES))
     db.try_catch_up_with_primary()
     return db
-
-
-def _options(open_files: int = 256) -> Options:
-    options = Options(raw_mode=True)
-    options.create_if_missing(False)
-    options.set_max_open_files(open_files)
-    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
-    options.set_keep_log_file_num(2)
-    options.set_max_log_file_size(_LOG_BYTES)
-    table = BlockBasedOptions()
-    table.set_block_cache(Cache(_BLOCK_CACHE_BYTES))
-    table.set_bloom_filter(10, False)
-    options.set_block_based_table_factory(table)
-    return options
 
 
 def _every_level() -> CompactOptions:

@@ -12,7 +12,7 @@ from stream.schema.events import ForgetEvent, decode_event
 from stream.schema.ids import id_key
 from stream.schema.topics import SourceTopic
 from stream.store import layout
-from stream.store.reader import read_tokens
+from stream.store.reader import WAITING_TOKENS, read_tokens
 from stream.store.rocksdb import open_store
 from tests.memory_store import MemoryStore
 from tests.oracles import Wire
@@ -176,6 +176,26 @@ def test_queries_forget_while_the_record_waits() -> None:
     assert list(read_tokens(store, "u", 10)["ts_ms"]) == [1000, 91_000, 93_000]  # type: ignore[index]
     partition.handle(SourceTopic.ATTRIBUTES, [Record(1, wire(forget("u", 92_000)))])
     assert list(read_tokens(store, "u", 10)["ts_ms"]) == [93_000]  # type: ignore[index]
+
+
+def test_no_repeats_hide_a_forget_or_other_events_that_wait() -> None:
+    """A producer that sends one event again and again counts once; of more than are read, nothing before is shown."""
+    store = MemoryStore({})
+    partition = Partition(store, 0, SETTINGS)
+    partition.handle(SourceTopic.ACTIONS, [Record(0, wire(action("u", "old", 1000)))])
+    for source in SourceTopic:
+        partition.handle(source, [Record(1, b'{"watermark": 90000}')])
+    same = {**action("u", "c", 91_000), "note": "of the same instant"}
+    partition.handle(SourceTopic.ATTRIBUTES, [Record(2, wire(forget("u", 91_000)))])
+    repeats = [action("u", "b", 90_000), action("u", "d", 92_000)] + [action("u", "e", 93_000)] * 30
+    partition.handle(SourceTopic.ACTIONS, [Record(2 + n, wire(event)) for n, event in enumerate([same, *repeats])])
+    for last in (2, 10, 9000):
+        assert list(read_tokens(store, "u", last)["ts_ms"]) == [92_000, 93_000]  # type: ignore[index]
+    many = [Record(50 + n, wire(action("u", "f", 93_001 + n))) for n in range(WAITING_TOKENS)]
+    partition.handle(SourceTopic.ACTIONS, many)
+    tokens = read_tokens(store, "u", 2 * WAITING_TOKENS)
+    assert tokens is not None
+    assert (len(tokens), tokens["ts_ms"][0]) == (WAITING_TOKENS, 93_001)
 
 
 @pytest.mark.parametrize(
