@@ -26,6 +26,7 @@ from stream.config import StreamSettings
 from stream.consumer.read_log import ReadLog
 from stream.errors import StoreError
 from stream.example import NO_PARENT, Heartbeat, Record, encode_heartbeat
+from stream.join.erasure import Erasure
 from stream.join.joiner import Joiner
 from stream.join.outbox import Outbox
 from stream.join.reorder_buffer import NEVER_MS, BufferedEvent, ReorderBuffer, Watermark
@@ -69,7 +70,9 @@ class Partition:
         """Settings that decide, and are others than when the store was last written: their old values, by name."""
         self.next_offsets = meta.offsets
         self.counters = meta.counters
-        self.outbox = Outbox(store, meta.outgoing)
+        self._erasure = Erasure(store)
+        self.outbox = Outbox(store, meta.outgoing, self._erasure)
+        self._erasure.resume(self.outbox.last, len(self.outbox))
         self._logs = [
             ReadLog(settings.topic_prefix + source.topic, number, meta.logs[source].offset, meta.logs[source].digest)
             for source in SourceTopic
@@ -208,15 +211,7 @@ class Partition:
         self._store.write(self._changes())
         self.outbox.committed()
         self._broken = False
-        self._purge()
-
-    def _purge(self) -> None:
-        """Clear forgotten users off the disk; a crash before it leaves that to RocksDB's own compaction."""
-        for user, known in self._joiner.forgotten.items():
-            if known:
-                self._store.purge(layout.prefixes(user))
-        if self._joiner.forgotten:  # records that waited and were refused have the id also where the user is unknown
-            self._store.purge([layout.TIMER, layout.WAITING, layout.OUTBOX])
+        self._erasure.committed(self._joiner.forgotten, self.outbox.last, len(self.outbox))
         self._joiner.forgotten.clear()
 
     def _refuse(self, refused: RefusedError, source: SourceTopic, offset: int, key: bytes | None, value: bytes) -> None:
@@ -232,6 +227,7 @@ class Partition:
         yield from self._texts.write_back()
         yield from self._buffer.write_back()
         yield from self.outbox.write_back()
+        yield from self._erasure.mark(self._joiner.forgotten)
         meta = Meta(
             partitions=self._settings.partitions,
             offsets=self.next_offsets,

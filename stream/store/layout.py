@@ -4,6 +4,7 @@
     "v"                                          format version, u32 little-endian
     "m"                                          Meta, msgpack: offsets, clocks, serial, counters, digests
     "d" due i64 | what u8 | user u64 | number u64    empty: a timer, in the order in which they fall due
+    "e"                                          keys of users to be cleared off the disk, msgpack (join/erasure.py)
     "i" id u64                                   text of an id (item, action name, attribute value), UTF-8
     "r" user u64 | number u64                    Request, msgpack: inside its action window
     "t" user u64 | block u32                     tokens 64·block … 64·block+63 (tokens.py), fewer in the last
@@ -36,6 +37,7 @@ TOKEN_BYTES: Final = TOKEN.size
 
 VERSION_KEY: Final = b"v"
 META_KEY: Final = b"m"
+ERASURE_KEY: Final = b"e"
 TIMER, TEXT, REQUEST, TOKENS, USER, WAITING, OUTBOX = b"d", b"i", b"r", b"t", b"u", b"w", b"x"
 
 _ONE = struct.Struct(">cQ")

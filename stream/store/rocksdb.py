@@ -30,6 +30,7 @@ from stream.store.tables import named_tables, refuse_odd_manifest, tables_of
 
 _FLUSH_S: Final = 60.0
 _FLUSH_LOOK_S: Final = 0.005
+_SHARED_BYTES: Final = 3  # of a key: its letter and 16 bits of the user's
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 # rocksdict raises a bare Exception with the text of RocksDB, which (env_posix.cc) reports a lock that is held in two
 # ways: by a handle of this process, and by another process. A LOCK that cannot be opened is neither.
@@ -126,10 +127,14 @@ class RocksStore:
             raise refusals.unusable(self._path, error, what="cannot be written") from None
 
     def purge(self, prefixes: Iterable[bytes]) -> None:
-        """Clear what was deleted under these prefixes off the disk: a deletion alone leaves the bytes for a while."""
+        """Clear what was deleted under these prefixes off the disk: a deletion alone leaves the bytes for a while.
+
+        RocksDB's own log names the range that is cleared, so it is one that many users share.
+        """
         try:
             for prefix in prefixes:
-                self._db.compact_range(prefix, scans.after(prefix), _every_level())
+                shared = prefix[:_SHARED_BYTES]
+                self._db.compact_range(shared, scans.after(shared), _every_level())
         except Exception as error:
             raise self._unreadable(error) from None
 
