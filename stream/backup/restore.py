@@ -23,7 +23,7 @@ from stream.errors import DamagedError, HstuError, StoreBusyError, StoreDamagedE
 from stream.store import layout
 from stream.store.refusals import damaged, refuse_other_partition
 from stream.store.rocksdb import RocksStore, is_there, open_store
-from stream.store.standby import mark_standby, unmark_standby
+from stream.store.standby import mark_standby, unmark
 from stream.store.tables import damaged_tables, named_tables
 
 _log = logging.getLogger("hstu.backup")
@@ -44,7 +44,7 @@ def open_newest(path: Path, backups: PartitionBackups, damage: StoreDamagedError
     """
     with _alone(path):
         store, damage = (None, damage) if damage else _open_if_there(path, backups.number)
-        unmark_standby(path)
+        unmark(path)
         try:
             backups.claim()
             restored = _restore_newer(path, store, backups)

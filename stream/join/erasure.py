@@ -40,7 +40,8 @@ class Erasure:
         """
         data = self._store.get(layout.ERASURE_KEY)
         if data is not None:
-            self._users = set(layout.unpack(_USERS, layout.ERASURE_KEY, data))
+            users = layout.unpack(_USERS, layout.ERASURE_KEY, data)
+            self._users = set(users)
             self._purge(self._users, last, waiting)
 
     def mark(self, forgotten: Mapping[int, bool]) -> Iterator[tuple[bytes, bytes]]:

@@ -17,6 +17,7 @@ size; old blocks are dropped whole. Time finds users by their timers, so a store
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -267,6 +268,11 @@ class Meta(msgspec.Struct, array_like=True):
     """Those that decided (StreamSettings.deciding), by name."""
     partition: int | None = None
     """Which one; stores learn it by their next batch."""
+
+
+def is_passed(meta: Meta, read: Sequence[int]) -> bool:
+    """Return whether somebody who has read so much of the three sources has read all that a store has, and more."""
+    return list(read) != meta.offsets and all(their >= our for their, our in zip(read, meta.offsets, strict=True))
 
 
 USERS: Final = msgspec.msgpack.Decoder(UserState)

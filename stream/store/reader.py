@@ -28,7 +28,7 @@ from stream.store.layout import BLOCK, UserState
 from stream.store.refusals import refuse_other_partition
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
 from stream.store.scratch import make_scratch, remove_scratch
-from stream.store.standby import refuse_standby, stands_by
+from stream.store.standby import is_behind, refuse_behind
 
 WAITING_TOKENS: Final = 4096
 """Tokens of one user's waiting events that are read at most: the newest, so that a bot slows no one else's queries."""
@@ -59,7 +59,7 @@ class SequenceReader:
         The bytes are read under the partition's lock, and decoded without it.
 
         Raises:
-            StoreError: No store can be read on this host, or it only stands by.
+            StoreError: No store can be read on this host, or it is behind one of another host.
         """
         with self._opened(user) as store:
             stored = _read(store, user, last)
@@ -69,7 +69,7 @@ class SequenceReader:
         """Return the user's last tokens in order with their texts, or None where the user is unknown.
 
         Raises:
-            StoreError: No store can be read on this host, or it only stands by.
+            StoreError: No store can be read on this host, or it is behind one of another host.
         """
         with self._opened(user) as store:
             tokens = read_tokens(store, user, last)
@@ -78,7 +78,7 @@ class SequenceReader:
     def first_users(self, most: int) -> list[str]:
         """Return the users of this host's stores with the smallest keys, in their order; those that only wait are not.
 
-        Stores that only stand by are passed over.
+        Stores that are behind those of other hosts are passed over.
 
         Raises:
             StoreError: A store that is here cannot be read.
@@ -86,7 +86,7 @@ class SequenceReader:
         found: list[tuple[bytes, str]] = []
         for number, lock in enumerate(self._locks):
             path = partition_path(self._data_dir, number)
-            if path.exists() and not stands_by(path):
+            if path.exists() and not is_behind(path):
                 with lock:
                     store = self._store(number)
                     store.catch_up()
@@ -99,7 +99,7 @@ class SequenceReader:
         """Hold the lock of the user's partition, and yield its store as it is now."""
         number = partition_of(user.encode(), self._settings.partitions)
         with self._locks[number]:
-            refuse_standby(partition_path(self._data_dir, number))
+            refuse_behind(partition_path(self._data_dir, number))
             store = self._store(number)
             store.catch_up()
             yield store

@@ -2,10 +2,11 @@
 
     <data_dir>/store/p0/           the store of partition 0
     <data_dir>/store/p0.owner      which process opened it last, for the error of the next one
-    <data_dir>/store/p0.standby    it only stands by: standby.py
+    <data_dir>/store/p0.standby, p0.left    a worker of another host is ahead of it: standby.py
     <data_dir>/store/.p0.new/      one that is being made; it is renamed when it is whole, so p0 is never half a store
     <data_dir>/store/.p0.backup/   its state at one moment, by links to its files, on its way to the backups
     <data_dir>/store/.p0.restored/, .p0.replaced/, .p0.lock     restored from them: stream/backup/restore.py
+    <data_dir>/store/.p0.deleted/  one that was left long ago, while it is being deleted: stream/worker/left_stores.py
 
 Foreign exceptions stop here: a store that is open elsewhere, damaged, foreign or unwritable is a StoreError.
 """
