@@ -44,23 +44,30 @@ def store_options(open_files: int = 256) -> Options:
 
 
 def open_for_writing(path: Path) -> Rdict:
-    """Open a store for writing; where its log is damaged, say so and go back to the last batch before the damage.
+    """Open a store for writing up to where its log ends or is damaged, and warn of damage.
 
-    Nothing is lost by that: the offsets go back as well, and Kafka's records are read again.
+    Nothing is lost by that: the offsets go back as well, and Kafka's records are read again. Only so is what a power
+    cut leaves an earlier whole batch: of a log that was cut off and has a successor, the successor must not be read.
     """
-    try:
-        return open_rocksdb(path, AccessType.read_write())
-    except Exception as error:
-        if not str(error).startswith("Corruption: "):
-            raise
-        damage = error
+    damage = _damage_in_log(path)
     db = open_rocksdb(path, AccessType.read_write(), _up_to_damage())
-    _log.warning(
-        "The log of the last writes of the store %s is damaged (%s), by its disk or a power cut. The store goes back "
-        "to the batch before the damage; what came after it is read from Kafka again",
-        *(path, damage),
-    )
+    if damage:
+        _log.warning(
+            "The log of the last writes of the store %s is damaged (%s), by its disk or a power cut. The store goes "
+            "back to the batch before the damage; what came after it is read from Kafka again",
+            *(path, damage),
+        )
     return db
+
+
+def _damage_in_log(path: Path) -> str:
+    """Return what keeps a store from being read to the end of its log, empty where nothing does."""
+    if any(log.stat().st_size for log in path.glob("*.log")):
+        try:
+            open_rocksdb(path, AccessType.read_only()).close()
+        except Exception as error:
+            return str(error) if str(error).startswith("Corruption: ") else ""  # the opening itself says what else
+    return ""
 
 
 def only_log_damaged(path: Path) -> bool:
