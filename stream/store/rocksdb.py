@@ -285,9 +285,22 @@ def open_store(path: Path) -> RocksStore:
         if _BUSY.match(str(error)):
             raise StoreBusyError(f"The store {path} is open in {_owner(path)}; stop that worker first.") from None
         raise refusals.unusable(path, error) from None
+    _drop_backup_copy(path)
     with suppress(OSError):
         _owner_file(path).write_text(f"process {os.getpid()} on {socket.gethostname()}")
     return _checked(RocksStore(db, path), path)
+
+
+def _drop_backup_copy(path: Path) -> None:
+    """Remove what a process that was killed has left of a backup: users may be forgotten since.
+
+    It is renamed first: should a backup still be made of it, that fails as a whole.
+    """
+    copy = path.resolve().with_name(f".{path.name}.backup")
+    gone = copy.with_name(f"{copy.name}.gone")
+    with suppress(OSError):
+        copy.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _checked(store: RocksStore, path: Path) -> RocksStore:

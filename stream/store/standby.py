@@ -90,10 +90,14 @@ def is_open_elsewhere(path: Path) -> bool:
     return False
 
 
+def deleted(path: Path) -> Path:
+    """Return the name that a store has while it is being deleted."""
+    return path.resolve().with_name(f".{path.name}.deleted")
+
+
 def put_aside(path: Path) -> Path:
     """Rename a store that nobody has open, remove what lies beside it, and return its new name, to be deleted."""
-    place = path.resolve()  # a link stays one
-    aside = place.with_name(f".{path.name}.deleted")
+    place, aside = path.resolve(), deleted(path)  # a link stays one
     shutil.rmtree(aside, ignore_errors=True)
     place.rename(aside)
     for leftover in place.parent.glob(f".{path.name}.*"):

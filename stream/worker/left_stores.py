@@ -19,7 +19,7 @@ from stream.errors import HstuError
 from stream.schema.topics import SourceTopic
 from stream.store.layout import Meta, is_passed
 from stream.store.rocksdb import partition_path, read_meta
-from stream.store.standby import LEFT_DAYS, is_open_elsewhere, left_at, mark_left, put_aside, stands_by, unmark
+from stream.store.standby import LEFT_DAYS, deleted, is_open_elsewhere, left_at, mark_left, put_aside, stands_by, unmark
 
 LOOK_S: Final = 10.0
 _log = logging.getLogger("hstu.worker")
@@ -64,6 +64,9 @@ class LeftStores:
         try:
             async with self._partitions.opening:
                 left = {number: left_at(path) for number, path in self._paths.items() if self._is_free(number)}
+            for path in self._paths.values():
+                if (aside := deleted(path)).exists():  # a process was killed at it
+                    await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
             new = [number for number, at in left.items() if at is None]
             for number in await asyncio.to_thread(self._passed, new) if new else ():
                 await self._mark(number)

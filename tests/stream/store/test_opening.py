@@ -77,3 +77,11 @@ def test_a_damaged_log_is_said_and_read_from_kafka_again(tmp_path: Path, caplog:
     with closing(open_store(path)) as store:
         assert sum(Partition(store, 0, SETTINGS).next_offsets) == 180
     assert not caplog.text
+
+
+def test_what_a_killed_backup_left_goes_with_the_next_opening(tmp_path: Path) -> None:
+    """Links to tables that the store has replaced would keep users who are forgotten since."""
+    with closing(open_store(tmp_path / "p0")) as store:
+        store.checkpoint(tmp_path / ".p0.backup")
+    open_store(tmp_path / "p0").close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["p0", "p0.owner"]

@@ -76,6 +76,8 @@ def test_a_store_that_was_left_is_marked_and_deleted_in_the_end(tmp_path: Path) 
         assert await host.look() == [".p0.backup", "p0", "p0.left", "p0.owner"]
         host.days = LEFT_DAYS + 1
         assert await host.look() == []
+        (host.path.parent / ".p0.deleted").mkdir()  # as one that was killed at it leaves it
+        assert await host.look() == []
         await host.open()
         await host.partitions.close()
 
