@@ -24,7 +24,7 @@ from stream.schema.record_time import RESCALED_HEADER, Headers, replay_headers, 
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, SourceTopic
 from stream.store import layout
 from stream.store.layout import LogState, Meta
-from stream.store.refusals import refuse_other_partitions
+from stream.store.refusals import refuse_other_count, refuse_other_partition
 from stream.store.rocksdb import Store
 
 _SEND_S: Final = 60.0
@@ -34,8 +34,8 @@ def meta_of(number: int, store: Store, partitions: int) -> Meta:
     """Return how far the store of one of these partitions has come.
 
     Raises:
-        StoreError: It was made for another number of them, has handled nothing, has not joined all that it could, or
-            has results that Kafka lacks.
+        StoreError: It is another one's, was made for another number of them, has handled nothing, has not joined all
+            that it could, or has results that Kafka lacks.
     """
     data = store.get(layout.META_KEY)
     if data is None:
@@ -44,7 +44,8 @@ def meta_of(number: int, store: Store, partitions: int) -> Meta:
             "the log."
         )
     meta = layout.unpack(layout.METAS, layout.META_KEY, data)
-    refuse_other_partitions(meta, number, partitions)
+    refuse_other_partition(meta, number, f"of partition {number}")
+    refuse_other_count(meta, number, partitions)
     if any(True for _ in store.scan(layout.OUTBOX, most=1)) or _has_more_to_join(store, meta.watermark_ms):
         raise StoreError(
             f"The store of partition {number} has results that Kafka has not got yet: start a worker, let it come to "

@@ -220,6 +220,7 @@ def new_metas(old: Sequence[Meta], logs: Sequence[list[LogState]]) -> list[Meta]
             digest=(bytes(16) if number else _digests(old)),
             counters=Counters([0 for _ in sources]) if number else _sum([meta.counters for meta in old]),
             settings=old[0].settings,
+            partition=number,
         )
         for number, states in enumerate(logs)
     ]

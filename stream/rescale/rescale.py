@@ -31,7 +31,7 @@ from stream.rescale.division import Census, Division, count, new_metas
 from stream.schema.topics import EVENTS, ITEMS
 from stream.store import layout
 from stream.store.layout import Meta
-from stream.store.rocksdb import RocksStore, open_secondary, open_store, partition_path, read_meta
+from stream.store.rocksdb import RocksStore, is_there, open_secondary, open_store, partition_path, read_meta
 from stream.store.scratch import make_scratch, remove_scratch
 
 _SAMPLE: Final = 1000  # users that are divided to see how long it takes
@@ -152,7 +152,7 @@ class Rescale:
     def _paths(self) -> list[Path]:
         paths = [partition_path(self._data_dir, number) for number in range(self._settings.partitions)]
         for number, path in enumerate(paths):
-            if not path.exists():
+            if not is_there(path):
                 raise StoreError(
                     f"There is no store of partition {number} in {self._data_dir}: bring the stores of all partitions "
                     "here first, by hstu store backup where they are and hstu store restore here."
