@@ -17,7 +17,8 @@ from sim.sources.log_summary import LogSummary
 from sim.sources.recorded_log import ReadLog, RecordedLog, fingerprint, read_events
 from sim.sources.roles.guess import sample_of
 from sim.sources.roles.resolve import OF_RATINGS, proposals, refusal, resolve, taken
-from sim.sources.tables.bad_rows import BadRows
+from sim.sources.tables.bad_rows import BadRows, refuse_overwriting
+from sim.sources.tables.places import files_of
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import Table, open_table
 
@@ -109,7 +110,7 @@ def _mostly_twice(sample: pl.DataFrame) -> bool:
 def _mended(table: Table, flags: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the flags with those that the log needs besides; as they are where it cannot be read by them."""
     try:
-        return completed(table, flags)[0]
+        return {**completed(table, {**flags, "bad_rows": None})[0], "bad_rows": flags.get("bad_rows")}
     except SimError:
         return flags
 
@@ -163,12 +164,19 @@ def read_log(log: Sequence[str], settings: LogSettings, items: Items | None = No
 
 
 def _read(table: Table, settings: LogSettings, items: Items | None, first: Sequence[str]) -> RecordedLog:
+    if settings.bad_rows is not None:
+        _refuse_overwriting(settings.bad_rows, table, items)
     read = read_events(table, settings)
     records, said = _records(items, settings, read.parts.first_ms, read.summary)
     of_items = fingerprint(*(f"{key}{value!r}" for key, value in records))
     tag = fingerprint(table.digest, of_items, settings.tag())
     remarks = [*first, *read.remarks, *_of_span(read), *_of_later(table, settings), *said]
     return RecordedLog(_short(table.name), tag, read.parts, records, read.read_as, read.summary, remarks)
+
+
+def _refuse_overwriting(bad_rows: str, table: Table, items: Items | None) -> None:
+    inputs = [*(each.file for each in table.files), *(files_of([items.path]) if items else ())]
+    refuse_overwriting(bad_rows, [Path("/dev/stdin") if file.is_stdin else file.path for file in inputs])
 
 
 def _of_span(read: ReadLog) -> list[str]:

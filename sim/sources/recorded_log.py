@@ -192,6 +192,7 @@ def _open_to(earliest: EarliestRows, table: AnyTable, settings: LogSettings) -> 
         earliest.take(rows)
         if not table.lengthen(earliest.settles, whole=not earliest.in_order):
             return rows, bad
+        bad.close()
         earliest.clear()
 
 
