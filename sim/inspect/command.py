@@ -18,7 +18,7 @@ from sim.sources.open_log import completed, open_files, refuse_unseen
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
-from sim.sources.roles.resolve import ROLES, alternatives, resolve, taken, written
+from sim.sources.roles.resolve import ROLES, alternatives, resolve, taken, times_of, written
 from sim.sources.tables.cells import NO_VALUES, holds_lists, ids_of, kind_of, numbers_of
 from sim.sources.tables.table import Table
 
@@ -44,7 +44,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     given = {name: value for name, value in flags.items() if value is not None}
     table = open_files(log, given)
     sample = sample_of(table)
-    guessed = guess(sample, taken(table, given), given.get("time_format"))
+    guessed = guess(sample, taken(table, given), times_of(given))
     console.print(_head(table), markup=False)
     resolved = resolve(table, given)
     console.print(_columns(sample, guessed, resolved.flags))

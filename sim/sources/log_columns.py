@@ -101,7 +101,9 @@ class LogSettings:
         Raises:
             SimError: A setting is no such thing.
         """
-        return TimeSettings(self.time_unit, self.time_format, self.time_zone)
+        made = TimeSettings(self.time_unit, self.time_format, self.time_zone)
+        made.refuse_zone_names()
+        return made
 
     def columns(self, there: list[str]) -> list[str]:
         """Return the names of the columns that are read; beside slates in one row, those of items may be missing."""

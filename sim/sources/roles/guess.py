@@ -47,6 +47,7 @@ _NOT_OF: Final = {
 _ONCE: Final = 0.95  # share of rows with a value of their own from which a column numbers rows
 _OF_SITES: Final = ("appid",)  # names of items that are those of a whole site as well
 _FEW_ROWS: Final = 20  # in fewer, one value is no sign
+_ANY_TIMES: Final = TimeSettings()
 _SHOWN: Final = 80  # characters of a row in a sentence
 _MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
 _KCAT: Final = {"topic", "partition", "offset", "tstype", "ts"}
@@ -106,16 +107,15 @@ def sample_of(table: Table) -> pl.DataFrame:
 
 
 def guess(
-    sample: pl.DataFrame, named: Mapping[str, Any] = MappingProxyType({}), time_format: str | None = None
+    sample: pl.DataFrame, named: Mapping[str, Any] = MappingProxyType({}), settings: TimeSettings = _ANY_TIMES
 ) -> Guess:
     """Return what the columns of the first rows are.
 
     Args:
         sample: The first rows.
         named: Role → column, of those that are known; these columns have no other role.
-        time_format: Format of times that are texts, where it is known.
+        settings: What is known of the times.
     """
-    settings = TimeSettings(format=time_format)
     scalar = [name for name in sample.columns if name not in named.values() and not holds_lists(sample[name])]
     if set(sample.columns) >= _KCAT and any(name.startswith("payload.") for name in scalar):
         scalar = [name for name in scalar if name.startswith("payload.")]

@@ -12,6 +12,7 @@ from sim.sources.roles.known import known_log, recognised
 from sim.sources.roles.names import Doubt, named_like
 from sim.sources.tables.cells import holds_lists, numbers_of
 from sim.sources.tables.table import Table
+from sim.sources.tables.timestamps import TimeSettings
 
 DEFAULTS: Final = {"user": "user_id", "item": "item_id", "time": "ts"}
 """Columns of the roles that have one without a flag or a guess."""
@@ -92,7 +93,7 @@ def _passed_over(found: Guess, flags: Mapping[str, Any]) -> str:
 
 def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: Mapping[str, Any]) -> Guess:
     """Return a guess, in doubt where columns that are not read may have a role."""
-    found = guess(sample, named, given.get("time_format"))
+    found = guess(sample, named, times_of(given))
     sure = {role for role, each in found.roles.items() if each.certainty != "unsure"}
     acts = {"action", "rating", "shown", "clicked"} & {*sure, *named}
     late = _late(table, sample, named, [*(() if acts else ("action", "rating")), "request"])
@@ -216,6 +217,11 @@ def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str
         own.pop("request", None)
         own.pop("item", None)
     return {role: column for role, column in own.items() if column != DEFAULTS.get(role)}
+
+
+def times_of(flags: Mapping[str, Any]) -> TimeSettings:
+    """Return what flags say of texts of times."""
+    return TimeSettings(format=flags.get("time_format"), zone=flags.get("time_zone"))
 
 
 def alternatives(flag: str, there: Collection[str]) -> list[str]:

@@ -5,6 +5,7 @@ A guess is doubtful where another column looks like a part of the time that woul
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import available_timezones
@@ -113,10 +114,10 @@ class _Times:
         """Return what all are, by their own clocks: whole days, hours or minutes; empty if none of these."""
         given = without_offsets(self.sample[name].drop_nulls()).plain
         try:
-            ts_ms, _ = TimeReader(self._settings, given, "the log").read(given)
+            ts_ms, _ = TimeReader(replace(self._settings, zone=None), given, "the log").read(given)
         except SimError:
             return ""
-        return next((words for ms, words in _GRAINS if (ts_ms.drop_nulls() % ms == 0).all()), "")
+        return next((words for ms, words in _GRAINS if ts_ms.count() and (ts_ms.drop_nulls() % ms == 0).all()), "")
 
     def are_local(self, name: str) -> bool:
         """Return whether they have no offset of their own and are no numbers since 1970."""
