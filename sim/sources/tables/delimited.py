@@ -28,6 +28,7 @@ _DATA: Final = re.compile(  # what no column's name has in it: a date, or a time
     rf"^\d{{4}}[-/]\d|^\d{{1,4}}[-/.]\d{{1,2}}[-/.]\d|"
     rf"\b\d{{1,2}}:\d\d\b|\b\d{{1,2}}[-/ ]{_MONTH}|{_MONTH}[a-z]* \d{{1,2}}, \d{{4}}"
 )
+_NOTHING: Final = ("", "\\N", "NULL")
 _UNQUOTED: Final = (".tsv", ".inter", ".item", ".user", ".tab")
 _BACKSLASHED: Final = re.compile(r'\\(["\\])')
 _LONGEST_CELL: Final = 1 << 26
@@ -69,7 +70,7 @@ def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dial
     if not sample:
         raise SimError(f"{text.name} has no rows; there is nothing to replay.")
     separator = settings.between or told or _separator(sample, extension)
-    quote = _quote(text, extension, separator, settings.quote, sample[0])
+    quote = _quote(text, extension, separator, settings.quote, sample)
     rows = [_cells(line, separator, quote) for line in sample]
     _refuse_title(text, rows, preamble)
     header = settings.header
@@ -141,17 +142,38 @@ def _separator(sample: Sequence[str], extension: str) -> str:
     return best if fit(best)[0] > fit(first)[0] else first
 
 
-def _quote(text: PlainText, extension: str, separator: str, wanted: str | None, first: str) -> str | None:
+def _quote(text: PlainText, extension: str, separator: str, wanted: str | None, sample: Sequence[str]) -> str | None:
     if wanted == NO_QUOTE:
         return None
     if wanted is None:
+        there = [quote for quote in "\"'" if quote in text.quotes]
+        quoted = next((quote for quote in there if _are_quoted(sample, separator, quote)), None)
         unquoted = extension in _UNQUOTED or separator == "\t" or len(separator) > 1
-        wanted = '"' if not unquoted or _all_quoted(first, separator) else None
+        wanted = quoted or (None if unquoted else '"')
+    if wanted is not None and len(separator) > 1:
+        raise SimError(
+            f"Cells of {text.name} have quotes around them and {separator!r} between them, and quotes are read only "
+            f"beside a separator of one character: write another (sed 's/{separator}/\\t/g'), or say --quote none."
+        )
     return wanted if wanted is None or wanted not in "\"'" or wanted in text.quotes else None
 
 
-def _all_quoted(line: str, separator: str) -> bool:
-    return len(separator) == 1 and all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in line.split(separator))
+def _are_quoted(sample: Sequence[str], separator: str, quote: str) -> bool:
+    """Return whether all cells of a first line have quotes around them, or those of any column in the lines behind it.
+
+    So programs write that quote texts alone, or no header.
+    """
+    first, *others = [[cell.strip() for cell in line.split(separator)] for line in sample]
+    if all(_in_quotes(cell, quote) for cell in first):
+        return True
+    width = Counter(map(len, others or [first])).most_common(1)[0][0]
+    rows = [row for row in others or [first] if len(row) == width]
+    given = ([cell for cell in column if cell not in _NOTHING] for column in zip(*rows, strict=True))
+    return any(len(cells) * 2 > len(rows) and all(_in_quotes(cell, quote) for cell in cells) for cells in given)
+
+
+def _in_quotes(cell: str, quote: str) -> bool:
+    return len(cell) > 1 and cell[0] == cell[-1] == quote
 
 
 def _escaped(text: PlainText, separator: str) -> bool:

@@ -36,6 +36,35 @@ def test_what_programs_write_around_rows_is_none(tmp_path: Path, name: str, cont
     assert log.summary.read == 2
 
 
+QUOTED = [f"'u1','a','x, y',{T}", f"'u2','b','',{T + 1}"]
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize("header", ["user_id,item_id,what,ts\n", ""])
+@pytest.mark.parametrize("name", ["log.tsv", "log.csv", "log.txt"])
+def test_quotes_around_texts_alone_are_no_part_of_an_id(tmp_path: Path, name: str, header: str, quote: str) -> None:
+    """As MySQL writes them, whether there is a header or not, NULL without quotes."""
+    content = header + "\n".join(QUOTED) + f"\n\\N,'c','',{T + 2}\n"
+    content = content.replace("x, y", "x; y" if name == "log.tsv" else "x, y").replace("'", quote)
+    content = content.replace(",", "\t").replace(";", "\t") if name == "log.tsv" else content
+    flags = {} if header else {"user": "1", "item": "2", "time": "4"}
+    assert triples(log_of(tmp_path / name, content, **flags, skip_bad="1")) == READ
+
+
+def test_a_phrase_in_quotes_is_a_phrase(tmp_path: Path) -> None:
+    """In a column of a TSV others of which have none."""
+    content = f'user_id\titem_id\tts\tquery\nu1\ta\t{T}\t"cheap shoes"\nu2\tb\t{T + 1}\tsocks 5"\n'
+    assert triples(log_of(tmp_path / "log.tsv", content)) == READ
+
+
+@pytest.mark.parametrize(("quote", "flags"), [('"', {}), ("", {"quote": '"'})])
+def test_quotes_beside_a_long_separator_are_refused(tmp_path: Path, quote: str, flags: dict[str, str]) -> None:
+    """Which would be a part of the ids; --quote none says that they are."""
+    content = re.sub(r"[^,\n]+", rf"{quote}\g<0>{quote}", ROWS).replace(",", "::")
+    with pytest.raises(SimError, match=r"Cells of .* have quotes around them and '::' between .*--quote none"):
+        log_of(tmp_path / "log.csv", content, **flags)
+
+
 @pytest.mark.parametrize("quote", ["", '"'])
 def test_a_bad_row_behind_comments_keeps_its_number(tmp_path: Path, quote: str) -> None:
     """Counted from the first row, whichever way the file is read."""
