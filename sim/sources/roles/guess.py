@@ -148,11 +148,13 @@ def guess(
         left.remove(best.column)
     if all(name.isdigit() for name in sample.columns):
         _by_place(sample, left, roles, [role for role in ("user", "item") if role not in named])
+    left = [name for name in left if name not in {role.column for role in roles.values()}]
     if acts or "action" in roles or _asked(doubts):
-        return Guess(roles, doubts)
-    unread = action_columns.unread(
-        sample, [name for name in left if name not in {role.column for role in roles.values()}]
-    )
+        own = roles.get("action") or roles.get("rating")
+        if own is None or {"action", "rating", "shown", "clicked"} & set(named):
+            return Guess(roles, doubts)
+        return Guess(roles, doubts, action_columns.beside(sample, left, own.column))
+    unread = action_columns.unread(sample, left, _item(sample, roles, named))
     return Guess(roles, [*doubts, *unread.doubts], unread.said)
 
 
@@ -165,10 +167,14 @@ def _by_cells(
     sample: pl.DataFrame, roles: Mapping[str, Role], doubts: list[Doubt], left: Sequence[str], named: Mapping[str, Any]
 ) -> Role | None:
     """Return the column whose cells are names of actions; add a doubt where there are several."""
-    item = named.get("item") or (roles["item"].column if "item" in roles else None)
-    found, more = action_columns.by_cells(sample, left, item if item in sample.columns else None)
+    found, more = action_columns.by_cells(sample, left, _item(sample, roles, named))
     doubts += more
     return found
+
+
+def _item(sample: pl.DataFrame, roles: Mapping[str, Role], named: Mapping[str, Any]) -> str | None:
+    item = named.get("item") or (roles["item"].column if "item" in roles else None)
+    return item if item in sample.columns else None
 
 
 def _lone_time(

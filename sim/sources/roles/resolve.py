@@ -81,14 +81,13 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
 
 def _passed_over(found: Guess, flags: Mapping[str, Any]) -> str:
     """Return a sentence about what is not read by these flags, and may say otherwise of the rows; or nothing."""
-    acts = next((role for role in ("action", "rating", "shown") if role in flags), None)
-    if acts is None:
-        return f" {found.unread}" if found.unread else ""
+    said = f" {found.unread}" if found.unread else ""
+    acts = next((role for role in ("action", "rating", "shown") if role in flags), "")
     other = {"action": "rating", "rating": "action"}.get(acts, "")
     if other not in found.roles or found.roles[other].certainty == "unsure":
-        return ""
+        return said
     column = found.roles[other].column
-    return f" Column {column!r} is not read beside --{acts} {flags[acts]}: --{other} {column} reads it instead."
+    return f"{said} Column {column!r} is not read beside --{acts} {flags[acts]}: --{other} {column} reads it instead."
 
 
 def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: Mapping[str, Any]) -> Guess:
