@@ -42,6 +42,7 @@ _RANGE: Final = r"\D\d\d:\d\d-\d\d:?\d\d$"  # 10:00-13:00, of which no offset is
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMED: Final = re.compile(r"(.*\d(?:Z|[+-][\d:]+)?)\s*\[?([A-Z][A-Za-z]+(?:/[\w+-]+)+)\]?")
 _SHORT: Final = re.compile(r"(.*\d)\s*([A-Z]{3,5})")
+_AT_END: Final = r"\d ?([A-Z]{3,5})(?: \d{4})?$"
 _IN_FORMAT: Final = re.compile(r"%Z|(?<![A-Za-z%])(?!UTC|GMT)[A-Z]{3,5}$")
 _LIVED: Final = range(1990, 2031)  # years whose abbreviations are known
 
@@ -149,3 +150,23 @@ def with_offsets(texts: pl.Series, zone: str) -> pl.Series:
     for name, offset in abbreviations(zone).items():
         texts = texts.str.replace(rf"\b{name}\b", offset)
     return texts
+
+
+def hint(texts: pl.Series, zone: str | None) -> str:
+    """Return what most of some texts need that are no times as they are, in brackets; nothing if that is not known.
+
+    Args:
+        texts: The texts.
+        zone: The zone by whose clock they are, if it is said.
+    """
+    short = texts.str.extract(_AT_END).drop_nulls()
+    if len(short) * 2 > len(texts):
+        if zone is not None:
+            return f" ({short[0]} is no abbreviation of {zone}, or one of two offsets)"
+        return (
+            f" ({short[0]} names a zone, and several may have that name: say which by --time-zone, as "
+            "America/Los_Angeles for PST and PDT)"
+        )
+    if int(texts.str.contains(r"^/Date\(").sum()) * 2 > len(texts):
+        return " (write the number inside, which is milliseconds)"
+    return ""

@@ -58,7 +58,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     likely = {role: guessed.flags[role] for role in missing_roles(table, wanted) if role in guessed.flags}
     wanted = wanted | likely
     if missing := missing_roles(table, wanted):
-        console.print(what_to_name(table, sample, missing, guessed, given.get("time_format")), markup=False)
+        console.print(what_to_name(table, sample, missing, guessed, times_of(given)), markup=False)
         return False
     sure = any(role in resolved.flags for role in ROLES) and not likely and not resolved.doubts
     return _print_replay(console, log, table, wanted, given, load({}), sure=sure)

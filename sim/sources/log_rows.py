@@ -90,6 +90,11 @@ class LogRows:
     def _prepare(self, frames: list[pl.DataFrame]) -> None:
         settings, owner = self._settings, self._owner
         for name in frames[0].columns:
+            if holds_lists(frames[0][name]) and name in settings.table().exploded:
+                raise SimError(
+                    f"Column {name!r} of {owner} holds lists in lists, of which --explode makes rows of the outer ones "
+                    "alone: write one object for each element of those first (jq, or polars' explode)."
+                )
             if holds_lists(frames[0][name]) and name not in (settings.shown, settings.clicked):
                 raise SimError(
                     f"Column {name!r} of {owner} holds {kind_of(frames[0][name].dtype)}; make each element a row "
@@ -115,6 +120,11 @@ class LogRows:
     def slates(self) -> bool:
         """Whether items were shown so far, together or alone, so that rows are grouped by request."""
         return self._settings.request is not None or self._slates is not None or self._seen_shown
+
+    @property
+    def labels_of_slates(self) -> bool:
+        """Whether the column of what was clicked has a label for each item shown."""
+        return self._slates is not None and self._slates.by_label
 
     @property
     def padding(self) -> dict[str, Padding]:

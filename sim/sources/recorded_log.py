@@ -230,6 +230,8 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
         )
     for name, count in rows.later.items():
         said.append(f"{count:,} of {rows.read:,} rows have their id in {name!r}, as no column named before it has one.")
+    if rows.labels_of_slates:
+        said.append(f"Column {settings.clicked!r} has a label for each of the items in {settings.shown!r}.")
     for name, padding in rows.padding.items():
         what = "nothing or NaN" if padding.text == NOTHING else repr(padding.text)
         said.append(f"Lists of column {name!r} are filled up with {what} at their {padding.side}, which is no item.")

@@ -10,6 +10,7 @@ impressions, whose values each hold several rows of one user at nearly one time.
 """
 
 import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -102,8 +103,20 @@ def sample_of(table: Table) -> pl.DataFrame:
             bad += row.rows
             first = first or f"row {row.row} of {file.name} is bad, {row.reason}: {str(row.content)[:_SHOWN]}"
     if bad:
-        raise SimError(f"{table.name} has no row that can be read; {first}. All {bad:,} rows are bad.")
+        raise SimError(
+            f"{table.name} has no row that can be read; {first}. All {bad:,} rows are bad.{_cut(table, first)}"
+        )
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
+
+
+def _cut(table: Table, first: str) -> str:
+    """Return what to do about a table all of whose rows have more cells than its header."""
+    file = table.files[0]
+    if "more cells" not in first or file.kind != "delimited" or len(file.dialect.separator) > 1:
+        return ""
+    width = len(file.dialect.columns)
+    cut = f"cut -d{shlex.quote(file.dialect.separator)} -f1-{width} LOG > log.csv"
+    return f" {cut} keeps the first {width} cells of each; or write a header with a name for each cell."
 
 
 def guess(

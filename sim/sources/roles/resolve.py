@@ -96,7 +96,7 @@ def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: 
     sure = {role for role, each in found.roles.items() if each.certainty != "unsure"}
     acts = {"action", "rating", "shown", "clicked"} & {*sure, *named}
     late = _late(table, sample, named, [*(() if acts else ("action", "rating")), "request"])
-    unread = _unread(found, sample, acts, rated=not set(OF_RATINGS).isdisjoint(given))
+    unread = _unread(found, sample, named, acts, rated=not set(OF_RATINGS).isdisjoint(given))
     return Guess(found.roles, [*found.doubts, *late, *unread], found.unread)
 
 
@@ -175,12 +175,15 @@ def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
     return named | {f"explode {name}": name for name in objects}
 
 
-def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str], *, rated: bool) -> Iterator[Doubt]:
+def _unread(
+    found: Guess, sample: pl.DataFrame, named: Mapping[str, Any], acts: Collection[str], *, rated: bool
+) -> Iterator[Doubt]:
     """Yield doubts about columns that are not read, and would make other events.
 
     Args:
         found: The guess.
         sample: The first rows.
+        named: Role → column, of those that flags name.
         acts: Roles that say what was done.
         rated: Whether flags speak of ratings.
     """
@@ -192,12 +195,21 @@ def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str], *, rated:
         reads = {"rating": rating.column} if rated or mostly else {}
         yield Doubt("user", said, ("action", "rating", "shown"), reads, dict.fromkeys(reads))
     lists = [name for name in sample.columns if holds_lists(sample[name]) and any(word in name for word in SLATES)]
+    lists += [name for name in sample.columns if name not in named.values() and are_slates(sample[name])]
     if lists:
         said = (
             f"The lists {', '.join(lists)} are not read: --shown names those of slates, --clicked what was clicked of "
-            "them, --explode makes each element a row."
+            "them, --explode makes each element of a list in JSON or Parquet a row."
         )
         yield Doubt("user", said, ("shown", "explode"))
+
+
+def are_slates(column: pl.Series) -> bool:
+    """Return whether a column of texts is by its name one of slates, and most of its cells hold several ids."""
+    if column.dtype != pl.String or not any(word in column.name.lower() for word in SLATES):
+        return False
+    given = column.drop_nulls().str.strip_chars()
+    return len(given) > 0 and int(given.str.contains(r"[^\s,;|][\s,;|]+[^\s,;|]").sum()) * 2 > len(given)
 
 
 def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:

@@ -30,8 +30,9 @@ _PARTS: Final = {  # how the name of a column ends, in small letters, and what i
 }
 _OF_A_DAY: Final = {"minutes": 1_440, "seconds": 86_400, "milliseconds": DAY_MS}
 _ONE: Final = r"(minute|min|mm|second|sec|ss)$"  # of an hour or a minute; several are mostly how long something took
-_UTC: Final = r"^(utc|gmt|z|etc/utc|etc/gmt|[+-]?0{1,2}(:?00)?)$"
+_UTC: Final = r"^(utc|gmt|z|etc/utc|etc/gmt|[+-]?0{1,2}(:?00)?\]?)$"
 _SIGNED: Final = r"^(UTC|GMT)? ?[+-]\d|^[A-Z]\w+/[A-Z]"
+_BESIDE: Final = r"^[+-]\d\d:?\d\d\]?$"  # in a column of any name, as +0200] in logs of web servers
 _ABBREVIATED: Final = r"^[A-Za-z]{2,5}$"
 HOURS: Final = "hours"
 _LEAST: Final = 60  # numbers below, in any row, may be hours or minutes
@@ -92,6 +93,8 @@ def part_of(column: pl.Series, dates: str) -> str | None:
         return part if fit else None
     if part == "zones":
         return part if _are_zones(column.name, texts) else None
+    if part is None and _most(texts.str.contains(_BESIDE)):
+        return None if texts.str.contains(_UTC).all() else "zones"
     if part is None and (column.dtype == pl.Time or _most(texts.str.contains(_LIKE_CLOCK), 0.5)):
         return TIMES
     return part

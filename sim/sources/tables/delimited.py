@@ -21,12 +21,13 @@ from sim.sources.tables.settings import NO_QUOTE, TableSettings
 
 _SAMPLE_LINES: Final = 100
 _SEPARATORS: Final = (",", "\t", ";", "|", "::")
+_NUMBERED: Final = {"item_id": "--item 2", "ts": "--time 3"}
 _LEAST_BY_BLANKS: Final = 3  # columns of a file whose separator is a blank
 _SEP_LINE: Final = re.compile(r"sep=(.)", re.IGNORECASE)  # by which Excel is told the separator
 _MONTH: Final = "(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-_DATA: Final = re.compile(  # what no column's name has in it: a date, or a time of the day
+_DATA: Final = re.compile(  # what no column's name has in it: a date, a time of the day, an object
     rf"^\d{{4}}[-/]\d|^\d{{1,4}}[-/.]\d{{1,2}}[-/.]\d|"
-    rf"\b\d{{1,2}}:\d\d\b|\b\d{{1,2}}[-/ ]{_MONTH}|{_MONTH}[a-z]* \d{{1,2}}, \d{{4}}"
+    rf"^\{{\"|^CreateTime:\d|\b\d{{1,2}}:\d\d\b|\b\d{{1,2}}[-/ ]{_MONTH}|{_MONTH}[a-z]* \d{{1,2}}, \d{{4}}"
 )
 _NOTHING: Final = ("", "\\N", "NULL")
 _UNQUOTED: Final = (".tsv", ".inter", ".item", ".user", ".tab")
@@ -55,6 +56,33 @@ class Dialect:
         """What its columns are without a header, in words."""
         named = ", ".join(f"{name} ({cell})" for name, cell in zip(self.columns, self.first, strict=False))
         return f"its first line looks like data, so its columns are numbered: {named}"
+
+
+def refuse_missing(owner: str, dialect: Dialect, missing: str) -> None:
+    """Refuse the name of a column that a file without a header has not, or of a field of JSON in a cell.
+
+    Raises:
+        SimError: It is such a name; of another one the table says which there are.
+    """
+    column = missing.partition(".")[0]
+    if column in dialect.columns and column != missing:
+        raise SimError(
+            f"{owner} has no column {missing!r}, and the cells of {column!r} are texts: {of_objects(column, dialect)}"
+        )
+    if not dialect.header:
+        raise SimError(
+            f"{owner} has no column {missing!r}: {dialect.numbered}. Name yours by number "
+            f"({_NUMBERED.get(missing, '--user 1')}), or say --header if that line does name them."
+        )
+
+
+def of_objects(column: str, dialect: Dialect) -> str:
+    """Return what to do where the cells of a column are JSON objects."""
+    said = "objects of JSON in cells are not looked into; write each row as a line of JSON"
+    place = dialect.columns.index(column) + 1
+    if place == len(dialect.columns) and dialect.separator == "\t":
+        return f"{said}, or cut the objects out, by cut -f{place} LOG > log.jsonl."
+    return f"{said}, by mlr --icsv --ojsonl cat LOG > log.jsonl for instance, with the cells as fields."
 
 
 def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dialect:
@@ -130,8 +158,10 @@ def _separator(sample: Sequence[str], extension: str) -> str:
     """Return the separator that cuts most lines into equally many cells."""
 
     def fit(separator: str) -> tuple[int, int]:
-        usual, count = Counter(len(_cells(line, separator, '"')) for line in sample).most_common(1)[0]
-        return (count if usual > 1 else 0, usual)
+        rows = [_cells(line, separator, '"') for line in sample]
+        usual, count = Counter(map(len, rows)).most_common(1)[0]
+        torn = sum(any(cell.count("{") != cell.count("}") for cell in row) for row in rows)  # an object is one cell
+        return (count if usual > 1 and torn * 2 <= len(rows) else 0, usual)
 
     first = "\t" if extension in _UNQUOTED else ","
     if fit(first)[0] == len(sample):

@@ -27,7 +27,6 @@ _PARQUET_MAGIC: Final = b"PAR1"
 _BLOCK: Final = 1 << 20
 HEAD_BYTES: Final = 8 << 20
 _GROWTH: Final = 8
-_NUMBERED: Final = {"item_id": "--item 2", "ts": "--time 3"}
 
 
 def open_table(names: Sequence[str], settings: TableSettings, *, heads: bool = False) -> "Table":
@@ -361,11 +360,8 @@ def _refuse_missing_in(file: TableFile, wanted: Sequence[str], comes_late: Calla
         raise SimError(f"{file.name} has objects in {missing!r}; name one of their fields: {', '.join(fields)}.")
     if file.kind == "json" and ("." in missing or comes_late(missing)):
         return
-    if file.kind == "delimited" and not file.dialect.header:
-        raise SimError(
-            f"{file.name} has no column {missing!r}: {file.dialect.numbered}. Name yours by number "
-            f"({_NUMBERED.get(missing, '--user 1')}), or say --header if that line does name them."
-        )
+    if file.kind == "delimited":
+        delimited.refuse_missing(file.name, file.dialect, missing)
     _refuse_missing(file.name, file.columns, [missing])
 
 

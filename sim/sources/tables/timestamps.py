@@ -22,7 +22,7 @@ import polars as pl
 from sim.errors import SimError
 from sim.local_times import LocalTimes
 from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, kind_of, numbers_of
-from sim.time_texts import DIGITS, FORMATS, iso_ms, names_zone, parsed, with_offsets
+from sim.time_texts import DIGITS, FORMATS, hint, iso_ms, names_zone, parsed, with_offsets
 from stream.schema.tokens import LAST_TS_MS
 
 UNITS: Final = (  # (values below, name, milliseconds of one)
@@ -149,6 +149,7 @@ class TimeReader:
         if known is not None:
             self.read_as = f"{known} ({where} where no offset is given)"
             return lambda column: self._in_one_order(column, known, owner)
+        self._unreadable += hint(texts, settings.zone)
         self.read_as = f"ISO-8601 ({where} where no offset is given)"
         return self._iso
 

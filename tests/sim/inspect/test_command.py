@@ -10,26 +10,12 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from sim.config import load
 from sim.errors import SimError
-from sim.inspect.command import run_inspect
 from sim.main import app
 from sim.sources.open_log import open_log
 from sim.sources.roles.known import names
 
 T = 1_700_000_000
-
-
-@pytest.fixture
-def inspected(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What it prints, with blanks as they may be wrapped made one."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*log: str, **flags: Any) -> str:
-        run_inspect(lambda given: load(None, given), log, flags)
-        return capsys.readouterr().out
-
-    return run
 
 
 def test_the_line_replays_what_was_inspected(tmp_path: Path, inspected: Any) -> None:
@@ -259,9 +245,7 @@ def test_slates_in_lists_are_read_by_the_time_that_is_likely(tmp_path: Path, ins
     pl.DataFrame(slates | {"inview": [[1, 2], [3, 4]], "hits": [[1], [3]]}).write_parquet(path)
     said = inspected(str(path))
     assert "No column is plainly the item; name it by --item COLUMN" in said
-    assert (
-        "name the list of what was shown (inview, hits) by --shown, and that of what was clicked by --clicked" in said
-    )
+    assert "name what was shown (inview, hits) by --shown, and what was clicked, or a label for each, by --cli" in said
     said = inspected(str(path), shown="inview", clicked="hits")
     assert "2 rows, 4 events of 2 users on 4 items" in said
     assert "times are datetimes (UTC)." in said
@@ -333,13 +317,3 @@ def test_dates_that_may_be_read_in_two_ways_are_asked_for(tmp_path: Path, inspec
     said = inspected(str(path), time_format="%d/%m/%Y %H:%M:%S")
     assert "2 rows, 2 events of 1 users on 2 items, from 2020-04-03 10:00:00 to 2020-05-04 10:00:00" in said
     assert "No column holds times as %d.%m.%Y;" in inspected(str(path), time_format="%d.%m.%Y")
-
-
-def test_an_access_log_is_no_table(tmp_path: Path, inspected: Any) -> None:
-    """No column of it is named, as any separator cuts it wrongly."""
-    path = tmp_path / "access.log"
-    line = '10.0.0.{} - u43 [31/Jan/2024:00:00:00 +0000] "GET /a HTTP/1.1" 200 14 "https://shop/" "X (Y; Z)"'
-    path.write_text("".join(line.format(n) + "\n" for n in range(9)))
-    said = inspected(str(path))
-    assert "look like those of a web server's access log" in said
-    assert "--time 1" not in said
