@@ -29,7 +29,7 @@ DECIDING = {
     "drift_boost_steps",
     *("threads", "seed", "batch_examples", "learning_rate", "embedding_rate_ratio", "negatives", "noise_odds"),
     *("replay_every", "replay_examples", "replay_input_dropout", "replay_output_dropout", "replay_mib"),
-    *("rank_weight", "stochastic_length_alpha"),
+    *("negatives_uniform", "negatives_power", "rank_weight", "stochastic_length_alpha"),
     *("admit_after", "item_ttl_d", "max_items", "evict", "unknown_items", "stand_ins"),
     *("negative_actions", "fuse_counts", "exclude_seen", "popularity_half_life_d", "window_targets"),
 }
@@ -252,7 +252,7 @@ def test_deltas_lead_from_snapshot_to_snapshot(tmp_path: Path) -> None:
     """With births, deaths and withdrawals; a run with deltas ends with the digests of one without."""
     wall = [1_700_000_000.0]
     directory = tmp_path / "deltas" / "snapshots" / "silu"
-    bounds = {"max_items": 32, "item_ttl_d": 0.005}
+    bounds = {"max_items": 32, "item_ttl_d": 0.005, "unknown_items": "frozen"}
     state, numbers = None, []
 
     def tick(step: int) -> bool:
