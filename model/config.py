@@ -136,10 +136,10 @@ class TrainSettings(BaseModel):
     evict: Evict = "recent"
     """Which items leave first where there would be more: those seen longest ago (recent), those seen least often
     (frequent), or by both, a count halving in each week in which the item is not seen (both)."""
-    unknown_items: Literal["stand_in", "dropped", "frozen"] = "stand_in"
+    unknown_items: Literal["frozen", "stand_in", "dropped"] = "frozen"
     """Items of histories that have no row: a trained row stands in for them, that of their first value in the catalogue
-    that has one, else one that such items share (stand_in); or they are left out (dropped); or the newest 262,144 that
-    died have the vector that they had then, and a row stands in for the others (frozen)."""
+    that has one, else one that such items share (stand_in); or the same, but the newest 262,144 that died have the
+    vector that they had then (frozen); or they are left out (dropped)."""
     stand_ins: int = Field(1, ge=1)
     """Such shared rows, among which items are distributed by the hash of their ids."""
     rank_weight: float = Field(1.0, ge=0)

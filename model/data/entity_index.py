@@ -207,7 +207,7 @@ class EntityIndex:
 
     def _with_frozen(self, batch: RowBatch) -> RowBatch:
         """Return a batch in which the dead have the vectors that are kept of them in place of what stands in."""
-        if self._frozen is None:
+        if self._frozen is None or not len(self._frozen):
             return batch
         unknown_L = (batch.tokens.kinds != Kind.ATTRIBUTE) & (batch.rows.items < 0)
         place_L = np.where(unknown_L, self._frozen.rows(batch.tokens.keys), -1)

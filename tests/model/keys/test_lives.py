@@ -168,7 +168,9 @@ def agree(index: EntityIndex, oracle: Oracle) -> None:
 def frozen_of(batch: RowBatch) -> dict[int, float]:
     """Return the vectors of dead items that a micro-batch has, after checking that its tokens have nothing else."""
     has_L = batch.rows.frozen >= 0
-    assert batch.frozen is not None
+    if batch.frozen is None:  # nothing has died yet
+        assert not has_L.any()
+        return {}
     assert (batch.rows.items[has_L] == -1).all()
     assert (batch.rows.attributes[has_L] == -1).all()
     return dict(zip(batch.tokens.keys[has_L].tolist(), batch.frozen[batch.rows.frozen[has_L], 0].tolist(), strict=True))

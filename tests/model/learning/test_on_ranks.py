@@ -22,7 +22,7 @@ MODEL = ModelSettings(dim=16, layers=1, heads=2, max_len=64, rank_actions=("clic
 TRAIN = TrainSettings(batch_examples=8, negatives=16, window_targets=1000)
 CASES = {
     "plain": {},
-    "items die": {"item_ttl_d": 10 * GAP_MS / 86_400_000, "max_items": 32, "unknown_items": "frozen"},
+    "items die": {"item_ttl_d": 10 * GAP_MS / 86_400_000, "max_items": 32},
     "short": {"stochastic_length_alpha": 1.6},
     "seen": {"exclude_seen": True, "fuse_counts": False},
 }

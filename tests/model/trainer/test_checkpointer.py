@@ -252,7 +252,7 @@ def test_deltas_lead_from_snapshot_to_snapshot(tmp_path: Path) -> None:
     """With births, deaths and withdrawals; a run with deltas ends with the digests of one without."""
     wall = [1_700_000_000.0]
     directory = tmp_path / "deltas" / "snapshots" / "silu"
-    bounds = {"max_items": 32, "item_ttl_d": 0.005, "unknown_items": "frozen"}
+    bounds = {"max_items": 32, "item_ttl_d": 0.005}
     state, numbers = None, []
 
     def tick(step: int) -> bool:
