@@ -15,6 +15,7 @@ from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
+from stream.kafka.reasons import is_denied
 from stream.schema.topics import ALL, EVENTS, EXAMPLES, ITEMS
 
 _CENTURY_MS: Final = 100 * 365 * 86_400_000  # Kafka adds it to its clock: its largest number would overflow there
@@ -186,6 +187,11 @@ def _create(admin: Any, name: str, settings: StreamSettings, configs: dict[str, 
     except clients.TopicAlreadyExistsError:
         return  # another process was faster
     except clients.KafkaError as error:
+        if is_denied(error):
+            raise BrokerError(
+                f"Kafka lets this user make no topic {name}: CREATE on it is missing (docs/kafka.md lists all ACLs); "
+                "have it granted, or have the topics made by a user who has it."
+            ) from error
         raise BrokerError(
             f"Kafka refused to make the topic {name} with {settings.partitions} partitions and {settings.replication} "
             f"replicas: {clients.reason(error)}; change stream.partitions, .replication or .topic_prefix."

@@ -127,6 +127,9 @@ def test_missing_acls_are_all_named(node: Broker) -> None:
         check_permissions(bob, **needed)
     with pytest.raises(BrokerError, match=r"this user may not do that with the topic actions \(an ACL is missing"):
         verify_topics(bob, SETTINGS, ["actions"])
+    grant(node.kafka, "bob", "topic", "new-", "DESCRIBE", prefixed=True)
+    with pytest.raises(BrokerError, match="lets this user make no topic new-impressions: CREATE on it is missing"):
+        create_topics(bob, SETTINGS.model_copy(update={"topic_prefix": "new-"}))
     grant(node.kafka, "bob", "topic", "actions", "READ")
     grant(node.kafka, "bob", "topic", "examples", "DESCRIBE")
     grant(node.kafka, "bob", "group", "hstu-workers", "READ")
