@@ -1,5 +1,6 @@
 """The columns of a recorded log, and what its rows become."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -79,6 +80,8 @@ class LogSettings:
             raise SimError("--bad-rows keeps the rows that --skip-bad leaves out; give that too.")
         if self.shuffle_ties is not None and self.shuffle_ties < 0:
             raise SimError(f"--shuffle-ties {self.shuffle_ties} is no seed; give 0 or a positive number.")
+        if self.positive_from is not None and not math.isfinite(self.positive_from):
+            raise SimError(f"--positive-from {self.positive_from} is no rating; give a number.")
         if self.limit is not None and self.limit < 1:
             raise SimError(f"--limit {self.limit} leaves no rows; give a positive number.")
         SkipLimit(self.skip_bad)

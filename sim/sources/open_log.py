@@ -15,6 +15,7 @@ from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_summary import LogSummary
 from sim.sources.recorded_log import ReadLog, RecordedLog, fingerprint, read_events
+from sim.sources.roles.flag_values import check_flags
 from sim.sources.roles.guess import sample_of
 from sim.sources.roles.resolve import OF_RATINGS, proposals, refusal, resolve, taken
 from sim.sources.tables.bad_rows import BadRows
@@ -53,9 +54,10 @@ def open_files(log: Sequence[str], flags: Mapping[str, Any]) -> Table:
     """Return the table of files; the columns that some flags speak of may still be missing.
 
     Raises:
-        SimError: There is no such file, or the flags contradict one another.
+        SimError: There is no such file, a flag has no such value, or the flags contradict one another.
     """
     others = {name: flags[name] for name in flags if name not in ("request", *OF_RATINGS)}
+    check_flags({name: value for name, value in flags.items() if value is not None})
     return open_table(log, log_settings(others).table(), heads=flags.get("limit") is not None)
 
 
@@ -89,7 +91,7 @@ def completed(table: Table, flags: Mapping[str, Any]) -> tuple[dict[str, Any], R
         source = _tolerant(table, made)
     summary = source.summary
     if (bad := max(summary.bad.total(), summary.bad_items)) and "skip_bad" not in flags:
-        made["skip_bad"] = bad
+        made["skip_bad"] = str(bad)
     if summary.ties_in_id_order and "shuffle_ties" not in flags:
         made["shuffle_ties"] = 1
     return made, source

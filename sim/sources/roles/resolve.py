@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
+from sim.log_flags import flag_of
+from sim.sources.roles.flag_values import check_catalogue
 from sim.sources.roles.guess import SAMPLE_ROWS, SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
 from sim.sources.roles.names import Doubt, named_like
@@ -38,8 +40,14 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         flags: Those that were given, without None; `read_as` names a known log.
 
     Raises:
-        SimError: There is no such known log.
+        SimError: There is no such known log, or no catalogue of which a flag speaks.
     """
+    found = _resolved(table, flags)
+    check_catalogue(flags, found.flags)
+    return found
+
+
+def _resolved(table: Table, flags: Mapping[str, Any]) -> Resolved:
     given = {name: value for name, value in flags.items() if name != "read_as"}
     rated = any(name in given for name in OF_RATINGS)
     if (name := flags.get("read_as")) is not None:
@@ -229,9 +237,8 @@ def written(flags: Mapping[str, Any]) -> str:
 
 
 def _written(name: str, value: Any) -> str:
-    flag = "--" + ("as" if name == "read_as" else name.replace("_", "-"))
     if name == "header":
         return "--header" if value else "--no-header"
     if value is True:
-        return flag
-    return f"{flag} {shlex.quote(str(value))}"
+        return flag_of(name)
+    return f"{flag_of(name)} {shlex.quote(str(value))}"

@@ -1,5 +1,6 @@
 """Rows of a log that cannot be read: counted by what is wrong, kept in a file if wanted, and refused above a limit."""
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,11 +26,9 @@ class SkipLimit:
 
     def __init__(self, text: str | None) -> None:
         self._text = text or "0"
-        number = self._text.removesuffix("%")
-        try:
-            self._number = float("inf") if self._text == "all" else float(number)
-        except ValueError:
-            raise SimError(f"--skip-bad {text} is no limit; give a number of rows, a share as 1%, or all.") from None
+        if self._text != "all" and not re.fullmatch(r"\d+|\d+(\.\d+)?%", self._text):
+            raise SimError(f"--skip-bad {text} is no limit; give a number of rows, a share as 1%, or all.")
+        self._number = float("inf") if self._text == "all" else float(self._text.removesuffix("%"))
 
     def allows(self, bad: int, rows: int) -> bool:
         """Return whether so many of all rows may be bad."""

@@ -191,14 +191,16 @@ def _read(
 def _decoded(
     decoder: codecs.IncrementalDecoder, block: bytes, name: str, encoding: str, line: int, *, final: bool = False
 ) -> str:
+    mend = "name its encoding: --encoding latin-1, cp1252 (Windows) or utf-16."
     try:
         return decoder.decode(block, final)
     except UnicodeDecodeError as error:
         before, wrong = error.object[: error.start], error.object[error.start]
         raise SimError(
-            f"Line {line + before.count(10)} of {name} is no {encoding} (byte 0x{wrong:02x}); "
-            "name its encoding: --encoding latin-1, cp1252 (Windows) or utf-16."
+            f"Line {line + before.count(10)} of {name} is no {encoding} (byte 0x{wrong:02x}); {mend}"
         ) from None
+    except UnicodeError as error:
+        raise SimError(f"{name} is no {encoding} ({error}); {mend}") from None
 
 
 class _Zstd(io.RawIOBase):

@@ -143,8 +143,8 @@ class Table:
 
     @property
     def readable(self) -> list[str]:
-        """Its columns, without those inside of lists that are not exploded."""
-        return [name for name in self.columns if self.files[0].closed_list(name) is None]
+        """Its columns, without those inside of lists that are not exploded, and those whose name is blank."""
+        return [name for name in self.columns if self.files[0].closed_list(name) is None and name.strip()]
 
     @property
     def digest(self) -> str:

@@ -100,6 +100,12 @@ def test_a_log_of_ones_own_is_a_file(tmp_path: Path) -> None:
     for content, sentence in (
         ("[flags", "is no TOML"),
         ("flag = 1", "has the key 'flag'; known are about, any, "),
+        ("", r"has no \[flags\], which say how the log is read"),
+        ("header = 'wer'", r"mine.toml describes no log: Expected `array`, got `str` - at `\$.header`"),
+        ("first = ['(']", "describes no log: missing \\)"),
+        ("flags = 3", "describes no log: Expected `object`, got `int`"),
+        ("[flags]\nuser = 1", "user in .flags. of .*mine.toml is 1"),
+        ("[either]\nuser = ['']", "user in .flags. of .*mine.toml is empty"),
     ):
         mine.write_text(content)
         with pytest.raises(SimError, match=sentence):

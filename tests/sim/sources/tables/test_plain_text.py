@@ -111,3 +111,12 @@ def test_utf_16_is_read_with_and_without_its_mark(tmp_path: Path, encoding: str)
     content = "user_id,item_id,ts\nMüller,a,1700000000\n"
     assert opened(tmp_path / "log.csv", content.encode(encoding)).path.read_text().removeprefix("\ufeff") == content
     assert opened(tmp_path / "log.csv", b"a,b\x00c\n1,2\n").path.read_bytes() == b"a,b\x00c\n1,2\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "punycode"])
+def test_a_text_of_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    """Also where the codec has no word for the place."""
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,ts\nu,a,1700000000\n")
+    with pytest.raises(SimError, match=rf"log.csv is no {encoding} \(.*\); name its encoding: --encoding latin-1"):
+        plain_text(path, path.name, encoding, tmp_path)
