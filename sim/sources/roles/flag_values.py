@@ -41,18 +41,17 @@ def check_flags(flags: Mapping[str, Any], file: str = "") -> None:
             _check_columns(said, value)
 
 
-def check_catalogue(given: Mapping[str, Any], flags: Mapping[str, Any]) -> None:
-    """Refuse flags that speak of a catalogue where there is none.
-
-    Args:
-        given: The flags of the command line.
-        flags: All, those of a known log included.
+def with_known(known: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flags of a known log that count beside given ones; those of a catalogue only where there is one.
 
     Raises:
-        SimError: There is one.
+        SimError: A flag that was given speaks of a catalogue, and there is none.
     """
-    if "items" not in flags and (name := next((name for name in _OF_CATALOGUE if name in given), None)):
+    if "items" in {**known, **given}:
+        return dict(known)
+    if name := next((name for name in _OF_CATALOGUE if name in given), None):
         raise SimError(f"{flag_of(name)} speaks of columns of the catalogue; name its file by --items.")
+    return {name: value for name, value in known.items() if name not in _OF_CATALOGUE}
 
 
 def _is(kind: Any, value: object) -> bool:

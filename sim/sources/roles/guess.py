@@ -19,6 +19,7 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.roles import action_columns
 from sim.sources.roles.contents import are_empty, distinct, emptiness, words_of
+from sim.sources.roles.envelopes import inner_columns
 from sim.sources.roles.names import NAMES, Doubt, Role, best_of, plain_name
 from sim.sources.roles.time_columns import lone_time, time_columns
 from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, texts_of
@@ -49,8 +50,6 @@ _OF_SITES: Final = ("appid",)  # names of items that are those of a whole site a
 _FEW_ROWS: Final = 20  # in fewer, one value is no sign
 _SHOWN: Final = 80  # characters of a row in a sentence
 _MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
-_KCAT: Final = {"topic", "partition", "offset", "tstype", "ts"}
-"""Columns of kcat's envelope, around records whose own columns have the roles."""
 SLATES: Final = ("inview", "shown", "clicked", "impressions", "slate", "exposed", "displayed", "candidates")
 """Words in the names of columns of lists that hold slates, or what was clicked of them."""
 
@@ -116,9 +115,8 @@ def guess(
         time_format: Format of times that are texts, where it is known.
     """
     settings = TimeSettings(format=time_format)
-    scalar = [name for name in sample.columns if name not in named.values() and not holds_lists(sample[name])]
-    if set(sample.columns) >= _KCAT and any(name.startswith("payload.") for name in scalar):
-        scalar = [name for name in scalar if name.startswith("payload.")]
+    inner = [name for name in inner_columns(sample.columns) if name not in named.values()]
+    scalar = [name for name in inner if not holds_lists(sample[name])]
     roles, doubts = time_columns(sample, scalar, named, settings)
     left = [name for name in scalar if name not in {role.column for role in roles.values()}]
     roles |= action_columns.by_name(sample, left)

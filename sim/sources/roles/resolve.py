@@ -8,7 +8,7 @@ import polars as pl
 
 from sim.errors import SimError
 from sim.log_flags import flag_of
-from sim.sources.roles.flag_values import check_catalogue
+from sim.sources.roles.flag_values import with_known
 from sim.sources.roles.guess import SAMPLE_ROWS, SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
 from sim.sources.roles.names import Doubt, named_like
@@ -42,17 +42,13 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
     Raises:
         SimError: There is no such known log, or no catalogue of which a flag speaks.
     """
-    found = _resolved(table, flags)
-    check_catalogue(flags, found.flags)
-    return found
-
-
-def _resolved(table: Table, flags: Mapping[str, Any]) -> Resolved:
     given = {name: value for name, value in flags.items() if name != "read_as"}
     rated = any(name in given for name in OF_RATINGS)
     if (name := flags.get("read_as")) is not None:
         known = known_log(name)
-        return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
+        own = with_known(known.flags_for(table), given)
+        return Resolved(own | given, f"Read as {known.name}: {known.about}.")
+    with_known({}, given)
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
         sample = sample_of(table)
@@ -66,7 +62,7 @@ def _resolved(table: Table, flags: Mapping[str, Any]) -> Resolved:
         own |= {flag: value for doubt in left for flag, value in doubt.flags.items()}
         return Resolved(own | given, (said + decided).strip(), left)
     if (seen := recognised(table)) is not None:
-        own = seen.flags_for(table)
+        own = with_known(seen.flags_for(table), given)
         return Resolved(own | given, f"Recognised as {seen.name}: {seen.about}. It is read by {written(own)}.")
     sample = sample_of(table)
     guessed = _guess(table, sample, {}, given)

@@ -55,6 +55,7 @@ def test_mind_s_test_split_has_slates_without_labels(tmp_path: Path) -> None:
     path.write_text("1\tU13740\t11/15/2019 8:55:22 AM\tN55189 N42782\tN55689 N35729\n")
     log = open_log([str(path)], {})
     assert log.remarks[0].startswith("Recognised as mind:")
+    assert "--title" not in log.remarks[0]  # there is no catalogue
     assert [event["items"] for event in events_of(log)] == [["N55689", "N35729"]]
 
 
