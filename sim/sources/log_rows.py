@@ -31,9 +31,9 @@ from sim.sources.rows.times import RowTimes
 from sim.sources.tables.bad_rows import BadRows
 from sim.sources.tables.batch import ROW, Batch
 from sim.sources.tables.cells import (
-    NO_VALUES,
     Fault,
     are_whole,
+    given_ids,
     holds_lists,
     id_faults,
     ids_of,
@@ -206,5 +206,4 @@ class LogRows:
         """Return each row's request; null where the cell is empty."""
         if self._settings.request is None:
             return pl.repeat(None, len(frame), dtype=pl.String, eager=True)
-        texts = ids_of(frame[self._settings.request])
-        return texts.set(texts.str.to_lowercase().is_in(NO_VALUES).fill_null(False), None)
+        return given_ids(frame[self._settings.request])
