@@ -48,8 +48,8 @@ def train(
         typer.Option(
             "--since",
             min=0,
-            help="With --weights-from: pass over examples that became final before this event time in ms; default: "
-            "what that trainer was trained on.",
+            help="A new run passes over examples that became final before this event time in ms; default: all that "
+            "the trainer of --weights-from was trained on.",
         ),
     ] = None,
 ) -> None:
@@ -70,14 +70,11 @@ def train(
     context: ModelCliContext = ctx.obj
     settings = context.load(flags)
     kafka = context.kafka(settings)
-    from model.errors import ModelError
     from model.options import check_lengths
     from model.trainer.kafka import run_trainer
     from model.trainer.ranks import on_every_rank
     from model.trainer.run import Origin
 
-    if since is not None and weights_from is None:
-        raise ModelError("--since belongs to --weights-from; give both, or remove it.")
     check_lengths(settings.model, settings.stream.example_tokens)
     on_every_rank(
         partial(
@@ -91,7 +88,7 @@ def train(
             bounds=settings.stream.time_bounds,
             until_end=until_end,
             live=sys.stdout.isatty() if live is None else live,
-            origin=Origin(weights_from, since) if weights_from else None,
+            origin=None if weights_from is None and since is None else Origin(weights_from or "", since),
         ),
         settings.train.device,
     )

@@ -278,18 +278,19 @@ async def serve(app: BatchApp) -> None:
 
 
 async def _serve(app: BatchApp) -> None:
-    runs = [
-        _start(app),
-        *(_repeat(app, *timer) for timer in app.timers),
-        *(app.or_fail(run()) for run in app.backgrounds),
-    ]
-    tasks = [asyncio.create_task(run) for run in runs]
+    beside = [asyncio.create_task(app.or_fail(run())) for run in app.backgrounds]
+    runs = [_start(app), *(_repeat(app, *timer) for timer in app.timers)]
+    tasks = [*map(asyncio.create_task, runs), *beside]
     try:
         await app.done.wait()
+        if beside:
+            await asyncio.wait(beside)  # a step of the training, as long as it takes
         with suppress(TimeoutError):  # Faust cannot be stopped while its parts are still being started
             await asyncio.wait_for(app.booted.wait(), _BOOT_S)
-        with suppress(TimeoutError):
+        try:
             await asyncio.wait_for(app.stop(), _STOP_S)
+        except TimeoutError:
+            _log.warning("Kafka has not let this process leave its group for %g s; it ends all the same.", _STOP_S)
     finally:
         for task in tasks:
             task.cancel()

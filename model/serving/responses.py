@@ -5,9 +5,9 @@ Every answer names the snapshot behind it, how old that is by the wall clock, an
 
 import re
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from model.errors import ModelError
 from model.evaluation.metrics import ALL
@@ -30,6 +30,13 @@ ScoreSource = Literal["model", "popularity"]
 Order = Literal["mean_action_probability", "retrieval_score", "popularity"]
 
 
+_ItemId = Annotated[str, Field(description="Id of the item, as events have it.")]
+_Title = Annotated[str | None, Field(description="Its title in the catalogue; null without one.")]
+_Source = Annotated[ScoreSource, Field(description="Who answers: the model, or decayed popularity in its place.")]
+_NowMs = Annotated[int, Field(description="Time of the request in event time, ms.")]
+_Tokens = Annotated[int, Field(description="Tokens of the sequence that the model read.")]
+
+
 class _Answer(BaseModel):
     model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
@@ -38,6 +45,7 @@ class SnapshotInfo(_Answer):
     """The snapshot behind an answer."""
 
     id: str
+    """Its step and a digest of its content."""
     name: str
     """Name of the trainer that made it."""
     alias: str | None
@@ -47,13 +55,17 @@ class SnapshotInfo(_Answer):
     watermark_ms: int
     """Event time, ms, up to which it was trained; near 9007199254740991 where its log has ended."""
     step: int
+    """Micro-batches that its trainer had learned."""
+
+
+_Behind = Annotated[SnapshotInfo, Field(description="The snapshot that answers.")]
 
 
 class ScoredItem(_Answer):
     """One recommended item."""
 
-    item_id: str
-    title: str | None
+    item_id: _ItemId
+    title: _Title
     score: float
     """Cosine similarity over temperature; where popularity answers, the decayed count."""
 
@@ -63,26 +75,25 @@ class TopK(_Answer):
 
     user: str | None
     """Null where a sequence was given."""
-    source: ScoreSource
+    source: _Source
     reason: str | None
     """Why the model did not answer; null where it did."""
-    now_ms: int
-    """Time of the request in event time, ms."""
-    tokens: int
-    """Tokens of the sequence that the model read."""
+    now_ms: _NowMs
+    tokens: _Tokens
     unknown: list[str]
     """Ids of a given sequence that the snapshot does not know: left out, or read as what stands in for such."""
     items: list[ScoredItem]
+    """Best first."""
     missing: str | None
     """Why there are fewer items than were asked for; null where there are not."""
-    snapshot: SnapshotInfo
+    snapshot: _Behind
 
 
 class RankedItem(_Answer):
     """One candidate."""
 
-    item_id: str
-    title: str | None
+    item_id: _ItemId
+    title: _Title
     known: bool
     """Whether the snapshot has a row for the item; if not, it has no scores and comes last."""
     left: bool
@@ -101,45 +112,53 @@ class Ranking(_Answer):
     """The candidates in order, best first."""
 
     user: str
-    source: ScoreSource
+    """As asked."""
+    source: _Source
     reason: str | None
     """Why the model did not answer, or has no probabilities; null where it has."""
     ordered_by: Order
     """Mean of the probabilities; the retrieval score where no ranking target was trained on; or popularity."""
-    now_ms: int
-    tokens: int
+    now_ms: _NowMs
+    tokens: _Tokens
     items: list[RankedItem]
-    snapshot: SnapshotInfo
+    """Best first; each candidate once."""
+    snapshot: _Behind
 
 
 class TopKBatch(_Answer):
     """The answers for several users, in the order of the question."""
 
     answers: list[TopK]
+    """One a user."""
 
 
 class RankingBatch(_Answer):
     """The same candidates for several users, in the order of the question."""
 
     answers: list[Ranking]
+    """One a user."""
 
 
 class Event(_Answer):
     """One event of a user's history."""
 
     kind: Literal["impression", "action", "attribute"]
+    """What happened: an item was shown, or acted on, or an attribute of the user changed."""
     id: str
     """Of the item, or the attribute's name=value; the key in hex where the snapshot knows nothing else, as of items
     that have left the vocabulary, which is said."""
-    title: str | None
+    title: _Title
     action: str | None
+    """Name of the action; null for the other kinds."""
     ts_ms: int
+    """Event time, ms."""
 
 
 class History(_Answer):
     """The last events of a user as they are now, those that wait for the watermark included."""
 
     user: str
+    """As asked."""
     events: list[Event]
     """Newest first; empty where the user is unknown."""
 
@@ -147,8 +166,8 @@ class History(_Answer):
 class ExplainedItem(_Answer):
     """Why one item has its score."""
 
-    item_id: str
-    title: str | None
+    item_id: _ItemId
+    title: _Title
     score: float
     """As in TopK; the sum of `encoder` and all of `counts`."""
     encoder: float
@@ -164,26 +183,26 @@ class Explanation(_Answer):
     """Why items have their scores: what the counts add, and what each event of the history moves."""
 
     user: str
-    source: ScoreSource
+    """As asked."""
+    source: _Source
     reason: str | None
     """Why the model did not answer; popularity is then the whole explanation."""
-    now_ms: int
-    tokens: int
-    """Tokens of the sequence that the model read."""
+    now_ms: _NowMs
+    tokens: _Tokens
     events: list[Event]
     """The newest events that the snapshot knows, newest first; each was left out once."""
     items: list[ExplainedItem]
     """In the order of the question; only those that are live."""
     unscored: dict[str, str]
     """The other items of the question, and why each has no score: withdrawn, left the vocabulary, or unknown."""
-    snapshot: SnapshotInfo
+    snapshot: _Behind
 
 
 class SimilarItem(_Answer):
     """One item like another."""
 
-    item_id: str
-    title: str | None
+    item_id: _ItemId
+    title: _Title
     similarity: float
     """Cosine of the items' vectors, -1 to 1."""
 
@@ -191,16 +210,17 @@ class SimilarItem(_Answer):
 class Similar(_Answer):
     """The live items most like one item, the most similar first."""
 
-    item_id: str
-    title: str | None
+    item_id: _ItemId
+    title: _Title
     items: list[SimilarItem]
-    snapshot: SnapshotInfo
+    """The most similar first."""
+    snapshot: _Behind
 
 
 class Freshness(_Answer):
     """How old an answer of this moment would be."""
 
-    snapshot: SnapshotInfo
+    snapshot: _Behind
     now_ms: int
     """Event time at which a query would be asked now."""
     behind_s: float | None

@@ -107,8 +107,8 @@ def _run(job: Callable[[], str], writer: int, parent: int) -> None:
         gc.disable()  # it would touch, and so copy, every object
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent decides
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and a supervisor's stop, reach all; the parent decides
+            signal.signal(number, signal.SIG_IGN)
         if os.getppid() == parent:
             os.write(writer, json.dumps(_told(job)).encode())
     finally:

@@ -16,6 +16,9 @@ Beside them `farewell` says in its first line how the last run ended: `ended` (a
 (what it has learned is in the newest checkpoint), in its second on which HOST:PORT its metrics were, if a port was set.
 It is removed when a run begins, so one that crashed has left none.
 
+`beginning` is there until the first checkpoint of a run that begins with another trainer's weights, or at a point in
+time: {"name": "silu", "since_ms": 1700000000001}, either may be empty. A run that was killed before goes on by it.
+
 What a crash between 1 and 2 has left is removed before the next 1, and by `remove_unfinished`.
 
 Nothing is pickled: reading a checkpoint runs no code.
@@ -44,6 +47,7 @@ VERSION: Final = 5
 KEEP: Final = 2
 FAREWELLS: Final = ("ended", "stopped")
 _FAREWELL: Final = "farewell"
+_BEGINNING: Final = "beginning"
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
 
 
@@ -154,6 +158,38 @@ def _facts_digest(facts: dict[str, Any]) -> str:
 
 def _numbers(directory: Path) -> list[int]:
     return [int(path.name[4:]) for path in directory.glob("cut-*") if re.fullmatch(r"cut-[0-9]{8,18}", path.name)]
+
+
+def say_beginning(directory: Path, name: str, since_ms: int | None) -> bool:
+    """Write down with whose weights a run begins, and at which time; return whether it was new to the folder."""
+    path = directory / _BEGINNING
+    new = not path.exists()
+    replace_file(path, json.dumps({"name": name, "since_ms": since_ms}).encode())
+    return new
+
+
+def beginning(directory: Path) -> tuple[str, int | None] | None:
+    """Return what `say_beginning` has written, None where a run has its first checkpoint, or began with nothing.
+
+    Raises:
+        ModelError: It cannot be read.
+    """
+    path = directory / _BEGINNING
+    try:
+        told = json.loads(path.read_bytes())
+        return str(told["name"]), told["since_ms"] if told["since_ms"] is None else int(told["since_ms"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"The file {path}, which says how a run begins, cannot be read: {error}; give --weights-from or --since "
+            "again, or delete it to begin with nothing."
+        ) from error
+
+
+def forget_beginning(directory: Path) -> None:
+    """Remove it: the first checkpoint says the same."""
+    (directory / _BEGINNING).unlink(missing_ok=True)
 
 
 def say_farewell(directory: Path, how: str, metrics_port: int = 0) -> None:

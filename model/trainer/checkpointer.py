@@ -2,6 +2,7 @@
 
     <data_dir>/train/<name>/.lock         held by the process that trains under this name
     <data_dir>/train/<name>/cut-*         checkpoints (storage/checkpoint.py)
+    <data_dir>/train/<name>/beginning     with what a run begins that has no checkpoint yet (storage/checkpoint.py)
     <data_dir>/train/<name>/farewell      how the last run ended (storage/checkpoint.py)
     <data_dir>/snapshots/<name>/          snapshots and their aliases (storage/snapshot.py, storage/aliases.py)
     <data_dir>/snapshots/<name>/deltas/   what changed between them (storage/delta_log.py)
@@ -29,8 +30,11 @@ from model.storage import aliases
 from model.storage.background import Background
 from model.storage.checkpoint import (
     Checkpoint,
+    beginning,
+    forget_beginning,
     read_newest,
     remove_unfinished,
+    say_beginning,
     say_farewell,
     take_back_farewell,
     write_checkpoint,
@@ -95,6 +99,8 @@ class Checkpointer:
         self.schedule = Schedule(settings.checkpoint_s, clock)
         self._directory, self._name = directory, settings.name
         self._metrics_port = settings.metrics_port
+        self._new_beginning = False  # this process has written one where there was none
+        self._writing = False  # a checkpoint beside the training, which may fail
         self._lock_path = directory / ".lock"
         self._lock = lock_file(self._lock_path)
         try:
@@ -129,6 +135,26 @@ class Checkpointer:
                 _log.info("%s is %d from here on; it was %d.", _CAP, settings[_CAP], before)
         return checkpoint
 
+    @property
+    def behind(self) -> bool:
+        """Whether something was learned that no whole checkpoint has."""
+        return self.schedule.stale or self._writing
+
+    def begin_with(self, name: str, since_ms: int | None) -> None:
+        """Write down with what the run begins, before it has a checkpoint.
+
+        Raises:
+            ModelError: The folder is not writable.
+        """
+        try:
+            self._new_beginning = say_beginning(self._directory, name, since_ms)
+        except OSError as error:
+            raise ModelError(f"The folder {self._directory} cannot be written to: {error.strerror}.") from error
+
+    def begins_with(self) -> tuple[str, int | None] | None:
+        """Return the name and the point with which a run began that was killed before its first checkpoint."""
+        return beginning(self._directory)
+
     def of_another(self, name: str, settings: Mapping[str, Any]) -> Checkpoint:
         """Return the newest checkpoint of another trainer in the same data directory.
 
@@ -141,7 +167,7 @@ class Checkpointer:
         if checkpoint is None:
             raise ModelError(
                 f"There is no checkpoint of a trainer {name} in {directory}; give --weights-from the --name of one "
-                "that has trained with this data directory."
+                "that has trained with this data directory, or --since alone, which begins with no weights."
             )
         own = {key: settings[key] for key in OF_ITS_OWN}
         refuse_other_settings(checkpoint.facts["settings"] | own, settings, directory)
@@ -162,6 +188,7 @@ class Checkpointer:
     def write(self, learner: Learner, facts: dict[str, Any]) -> None:
         """Write a checkpoint."""
         write_checkpoint(self._directory, Checkpoint(learner.state(), facts))
+        self._writing = False
         self.schedule.done()
 
     def begin(self, beside: Background, learner: Learner, facts: dict[str, Any]) -> None:
@@ -170,13 +197,18 @@ class Checkpointer:
         def write() -> str:
             return write_checkpoint(self._directory, Checkpoint(learner.state(), facts)).name
 
-        beside.begin("a checkpoint", write, lambda _: None)
+        def written(_: str) -> None:
+            self._writing = False
+
+        beside.begin("a checkpoint", write, written)
+        self._writing = True
         self.schedule.done()
 
     def begun(self) -> None:
         """Take back how the last run ended: this one has not been refused."""
         with suppress(OSError):
             take_back_farewell(self._directory)
+            forget_beginning(self._directory)
 
     def farewell(self, ended: bool) -> None:
         """Write down that the run ends in good order, with all of its log learned or not."""
@@ -190,6 +222,8 @@ class Checkpointer:
     def abandon(self) -> None:
         """Release the lock of a run that was refused; of one that had never begun, leave no folder."""
         with suppress(OSError):  # who waits for this lock meanwhile finds that its file is gone, and is refused
+            if self._new_beginning:
+                forget_beginning(self._directory)
             if list(self._directory.iterdir()) == [self._lock_path]:
                 self._lock_path.unlink()
                 self._directory.rmdir()

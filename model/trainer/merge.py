@@ -121,7 +121,7 @@ class Merge:
             raise ModelError(
                 f"Partition {example.partition} of examples goes from serial {queue.serial} to {example.serial} at "
                 f"offset {offset}: {example.serial - queue.serial - 1} examples are missing (deleted by the topic's "
-                f"retention, perhaps). {self._ways_on(queue)}"
+                f"retention, perhaps). {self._ways_on()}"
             )
         if queue.serial and example.parent != queue.digest:
             raise self._forked(queue, offset, example)
@@ -132,16 +132,17 @@ class Merge:
     def _forked(self, queue: PartitionQueue, offset: int, example: Example) -> ModelError:
         return ModelError(
             f"Example {example.serial} at offset {offset} of examples, partition {queue.partition}, belongs to another "
-            f"log than the {queue.serial} read before: a worker's store was made again from other events than before "
-            "(Kafka has lost some, or deleted them), so the same serials stand for other examples. Nothing of it was "
-            f"trained on. {self._ways_on(queue)}"
+            f"log than the {queue.serial} read before: a worker's store was made again under other settings, or from "
+            "other events (Kafka has lost or deleted some), so the same serials stand for other examples. Nothing of "
+            f"it was trained on. {self._ways_on()}"
         )
 
-    def _ways_on(self, queue: PartitionQueue) -> str:
+    def _ways_on(self) -> str:
+        since_ms = max(queue.final_ms for queue in self.queues["examples"]) + 1
         return (
             f"Go on with what was learned by hstu train --name {self._trainer}-2 --weights-from {self._trainer} "
-            f"--since {queue.final_ms + 1}, which passes over older examples (docs/recovery.md); or train from the "
-            "beginning, under another --name."
+            f"--since {since_ms}, which passes over older examples; without --weights-from it begins with no weights "
+            "there (docs/recovery.md)."
         )
 
     def put_item(self, partition: int, offset: int, ts_ms: int, record: Any, size: int = 0) -> None:

@@ -16,6 +16,7 @@ from model.trainer.prometheus import TrainerMetrics
 from stream.metrics_server import Health, serve_metrics
 
 _LINE_S: Final = 10.0  # between lines in the log
+_QUIET_S: Final = 600.0  # between two that say the same
 _HELD_S: Final = 30.0  # how long a partition may hold the others up before the log says so
 _log: Final = logging.getLogger("hstu.train")
 
@@ -25,14 +26,14 @@ class Monitor:
 
     Args:
         report: The first report.
-        live: Whether to draw the live table; otherwise a line is logged every ten seconds.
+        live: Whether to draw the live table; otherwise a line is logged every ten seconds, while anything is learned.
     """
 
     def __init__(self, report: Mapping[str, Any], live: bool) -> None:
         self.health = Health(busy=compiling)
         self._metrics = TrainerMetrics()
         self._table = Live(live_view(report), auto_refresh=False) if live else None
-        self._said_s = time.monotonic()
+        self._said_s, self._said = time.monotonic(), ""
         self._held: Mapping[str, Any] | None = None  # the partition that holds the others up
         self._held_s = 0.0  # since when
 
@@ -47,9 +48,22 @@ class Monitor:
         self._warn_of_held(report["waits_for"])
         if self._table is not None:
             self._table.update(live_view(report, lag), refresh=True)
-        elif time.monotonic() - self._said_s >= _LINE_S:
-            self._said_s = time.monotonic()
-            _log.info("Trainer %s: %s", report["name"], _progress(report))
+        else:
+            self._say(report)
+
+    def _say(self, report: Mapping[str, Any]) -> None:
+        """Log how far it is, if it is time."""
+        quiet_s = time.monotonic() - self._said_s
+        if quiet_s < _LINE_S:
+            return
+        progress = _progress(report)
+        if progress == self._said and report["examples"]:
+            if quiet_s < _QUIET_S:
+                return
+            _log.info("Trainer %s: %s Nothing new has come for %.0f s.", report["name"], progress, quiet_s)
+        else:
+            _log.info("Trainer %s: %s", report["name"], progress)
+        self._said_s, self._said = time.monotonic(), progress
 
     def end(self, report: Mapping[str, Any]) -> None:
         """Show the last report; without the table a last line has what came of the run."""

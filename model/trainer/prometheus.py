@@ -120,7 +120,7 @@ def _origin(weights_from: Mapping[str, Any] | None) -> Metric:
     family = GaugeMetricFamily(
         "hstu_inherited_steps", "Steps of the trainer whose weights it goes on with.", labels=("origin",)
     )
-    if weights_from is not None:
+    if weights_from is not None and weights_from["name"]:
         family.add_metric((weights_from["name"],), weights_from["step"])
     return family
 

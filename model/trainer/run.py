@@ -37,13 +37,13 @@ _log: Final = logging.getLogger("hstu.train")
 
 
 class Origin(NamedTuple):
-    """Another trainer whose weights a new run goes on with.
+    """Another trainer whose weights a new run goes on with, or a point in time at which it begins with none.
 
-    Its examples need not be there any more, or may be of another log: the run reads `examples` from the beginning, and
-    passes over what became final before `since_ms`.
+    The other's examples need not be there any more, or may be of another log: the run reads `examples` from the
+    beginning, and passes over what became final before `since_ms`.
     """
 
-    name: str
+    name: str  # empty: begin with no weights
     since_ms: int | None = None  # None: after the last example that the other trainer was trained on
 
 
@@ -92,10 +92,10 @@ class Training:
             self.learner = LeadingLearner(model, settings, ranks) if ranks.count > 1 else Learner(model, settings)
             self._deciding = deciding_settings(model, settings, self.learner.weights.device.type, partitions, bounds)
             facts = self._resume(origin)
-            inherited = self._inherit(origin) if facts is None and origin else None
+            inherited = self._begin(origin) if facts is None else None
             facts = facts or inherited
             self._report = RunReport(settings.name, self.learner, self.inbox, now, clock, facts)
-            parent = facts["parent"] if facts else ""
+            parent = facts.get("parent", "") if facts else ""
             self._snapshots = SnapshotWriter(data_dir / "snapshots" / settings.name, settings, parent, now, clock)
             file = Path(settings.metrics_file) if settings.metrics_file else self.directory / "metrics.jsonl"
             self._lines = MetricsLog(file, settings.name, self.learner.counts["steps"])
@@ -120,7 +120,7 @@ class Training:
         if origin and (inherited is None or inherited["name"] != origin.name):
             raise ModelError(
                 f"Trainer {self.settings.name} has begun already and goes on with its own weights; leave "
-                "--weights-from out, or give it with a new --name."
+                "--weights-from and --since out, or give them with a new --name."
             )
         if origin and inherited and origin.since_ms not in (None, inherited["since_ms"]):
             raise ModelError(
@@ -133,22 +133,34 @@ class Training:
             self.inbox.since_ms = inherited["since_ms"]
         return checkpoint.facts
 
-    def _inherit(self, origin: Origin) -> dict[str, Any]:
-        """Load the weights of another trainer, and return its facts as a new run has them."""
-        checkpoint = self._checkpoints.of_another(origin.name, self._deciding)
-        facts = checkpoint.facts
-        since_ms = facts["event_ms"] + 1 if origin.since_ms is None else origin.since_ms
-        self.learner.load_state(checkpoint.arrays)
-        self.inbox.since_ms = since_ms
-        return facts | {"weights_from": {"name": origin.name, "step": facts["step"], "since_ms": since_ms}}
+    def _begin(self, origin: Origin | None) -> dict[str, Any] | None:
+        """Load the weights that a new run begins with, and return their trainer's facts as it has them.
+
+        Where a run was killed before its first checkpoint, it begins as it did then; None: with nothing, at any time.
+        """
+        if origin is None:
+            begun = self._checkpoints.begins_with()
+            if begun is None:
+                return None
+            origin = Origin(*begun)
+        self._checkpoints.begin_with(*origin)
+        facts: dict[str, Any] = {}
+        if origin.name:
+            checkpoint = self._checkpoints.of_another(origin.name, self._deciding)
+            facts = checkpoint.facts
+            self.learner.load_state(checkpoint.arrays)
+        self.inbox.since_ms = facts["event_ms"] + 1 if origin.since_ms is None else origin.since_ms
+        weights_from = {"name": origin.name, "step": facts.get("step", 0), "since_ms": self.inbox.since_ms}
+        return facts | {"weights_from": weights_from}
 
     def _keep_inherited(self, facts: Mapping[str, Any]) -> None:
-        """Make the weights of another trainer this one's first checkpoint, from which every later start goes on."""
+        """Make what the run begins with its first checkpoint, from which every later start goes on."""
         self._checkpoints.write(self.learner, self._facts())
         origin = facts["weights_from"]
+        with_what = f"the weights of {origin['name']} at step {origin['step']}" if origin["name"] else "no weights"
         _log.info(
-            "Trainer %s goes on with the weights of %s at step %d; it passes over examples final before %d.",
-            *(self.settings.name, origin["name"], origin["step"], origin["since_ms"]),
+            "Trainer %s goes on with %s; it passes over examples final before %d.",
+            *(self.settings.name, with_what, origin["since_ms"]),
         )
 
     @property
@@ -301,9 +313,13 @@ class Training:
     def close(self) -> None:
         """Keep what was learned, and let other processes train under this name."""
         try:
-            if self._checkpoints.schedule.stale and not self._failed:
-                self.checkpoint()
+            try:
+                self._wait()
+            except ModelError as error:
+                _log.warning("%s", error)
             if not self._failed:
+                if self._checkpoints.behind:  # also by what was being written beside, and has failed
+                    self.checkpoint()
                 self._ranks.end()
                 self._checkpoints.farewell(self.ended)
         finally:

@@ -25,6 +25,7 @@ from faust.assignor.partition_assignor import PartitionAssignor
 from faust.tables.manager import TableManager
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
+from mode.threads import ServiceThread, WorkerThread
 
 from stream.consumer.owner import StateOwner
 from stream.consumer.progress import PollBatch, Progress, TopicPartition, refuse_lost
@@ -112,6 +113,14 @@ class Schema(faust.Schema[Any, Any]):
         return message.value
 
 
+class _DaemonThread(WorkerThread):
+    """A thread that does not keep a process which has ended alive, as while Kafka does not answer its farewell."""
+
+    def __init__(self, service: ServiceThread) -> None:
+        super().__init__(service)
+        self.daemon = True
+
+
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The thread of aiokafka's consumer.
 
@@ -119,6 +128,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     An app that is done is not told of a rebalance: it would never answer, and the thread would never end.
     """
 
+    Worker = _DaemonThread
     app: DrivenApp
 
     def _create_worker_consumer(self, transport: Any) -> Any:

@@ -192,11 +192,18 @@ def replay_letters(
     if not (letter_id or reason or topic):
         raise HstuError("Name what to replay: ids, --reason or --topic; --dry-run says what would be sent.")
     wanted = _wanted(reason, topic, letter_id)
-    done = replay_letters(*_kafka(ctx, bootstrap), wanted, dry_run=dry_run)
+    kafka, settings = _kafka(ctx, bootstrap)
+    done = replay_letters(kafka, settings, wanted, dry_run=dry_run)
     if done.sent:
         show_table(("reason", "topic", "records"), [(r, t, count) for (r, t), count in sorted(done.sent.items())])
     would = "would be sent" if dry_run else "sent"
     typer.echo(f"{sum(done.sent.values()):,} {would}, {done.before:,} had been sent before.", err=True)
+    if done.late:
+        typer.echo(
+            f"{done.late:,} of these are of more than stream.lateness_s ({settings.lateness_s:g} s) before the end of "
+            "their log, and are refused as late (docs/operations.md, Refused records).",
+            err=True,
+        )
     if done.lost:
         typer.echo(
             f"{len(done.lost):,} cannot be sent: the letter was cut, and Kafka has no more of the record "

@@ -12,8 +12,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from stream.config import StreamSettings
 from stream.errors import HstuError
@@ -28,6 +31,7 @@ from stream.schema.topics import DEAD_LETTERS, EVENTS, ITEMS
 _REPLAYED: Final = "replayed"  # the header of a note, and of an event that was sent back
 _ORIGIN: Final = "dead-letter"
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
+_NEWEST: Final = 100  # last records of a partition, whose largest time is taken for its log's
 _REQUEST_BYTES: Final = 32 << 20  # Kafka's own limits decide, not the producer's
 
 
@@ -100,6 +104,15 @@ class Replayed:
     """Letters that no worker can have written, and records that Kafka refuses, each as its id and why."""
     unknown: list[str]
     """Ids that were asked for, of which there is no wanted letter."""
+    late: int = 0
+    """How many of those sent are older than their partition's log allows by now, about: workers refuse them as late."""
+
+
+class _Timed(msgspec.Struct):
+    """What an event or a heartbeat says of time."""
+
+    ts: int | None = None
+    watermark: int | None = None
 
 
 def survey_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, last: int) -> Overview:
@@ -170,8 +183,8 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
     Raises:
         BrokerError: Kafka does not answer, does not let this user write, or lacks the topic.
     """
-    done = _replayed(kafka, settings)
-    before, counts, lost, passed_over = 0, Counter[tuple[str, str]](), list[str](), list[str]()
+    done, is_late = _replayed(kafka, settings), _lateness(kafka, settings)
+    before, late, counts, lost, passed_over = 0, 0, Counter[tuple[str, str]](), list[str](), list[str]()
     unknown = dict.fromkeys(wanted.ids)
     notes = topic_name(settings, DEAD_LETTERS)
     with clients.refusals(kafka), lookup(kafka) as find:
@@ -190,9 +203,10 @@ def replay_letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, *, dr
                     passed_over.append(f"{letter.id}: {refused}")
                 else:
                     counts[letter.reason, letter.topic] += 1
+                    late += is_late(letter, original)
         finally:
             producer.close()
-    return Replayed(dict(counts), before, lost, passed_over, list(unknown))
+    return Replayed(dict(counts), before, lost, passed_over, list(unknown), late)
 
 
 class _Original(NamedTuple):
@@ -201,6 +215,36 @@ class _Original(NamedTuple):
     key: bytes | None
     value: bytes
     headers: list[tuple[str, bytes]]
+
+
+def _lateness(kafka: Kafka, settings: StreamSettings) -> Callable[[Letter, _Original], bool]:
+    """Return what says whether a letter's event is older than its partition's log allows, as of now."""
+    events = {topic_name(settings, topic) for topic in EVENTS}
+
+    @cache
+    def newest_ms(topic: str) -> dict[int, int]:
+        newest: dict[int, int] = {}
+        for record in read_last(kafka, [topic], _NEWEST):
+            at_ms = min(_time_of(record.value) or 0, record.timestamp)
+            newest[record.partition] = max(newest.get(record.partition, 0), at_ms)
+        return newest
+
+    def is_late(letter: Letter, original: _Original) -> bool:
+        at_ms = _time_of(original.value)
+        if at_ms is None or letter.topic not in events:
+            return False
+        return at_ms < newest_ms(letter.topic).get(letter.partition, 0) - 1000 * settings.lateness_s
+
+    return is_late
+
+
+def _time_of(value: bytes | None) -> int | None:
+    """Return the time in an event or a heartbeat, in ms; None where there is none."""
+    try:
+        timed = msgspec.json.decode(value or b"", type=_Timed)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return timed.watermark if timed.ts is None else timed.ts
 
 
 def _send_back(producer: Any, notes: str, letter: Letter, original: _Original) -> str:

@@ -34,7 +34,7 @@ def examine(bootstrap: str, security: KafkaSettings, settings: StreamSettings, d
         kafka = require_kafka(bootstrap, security)
         yield from check_kafka(kafka)
     except BrokerError as error:
-        yield fail("Kafka", _bare(error), "start one, or name the right one")
+        yield fail("Kafka", _bare(error), "mend that, or name another; where there is none, hstu broker starts one")
         return
     try:
         topics = list(check_topics(kafka, settings))

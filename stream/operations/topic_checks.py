@@ -17,6 +17,7 @@ from stream.consumer.progress import refuse_lost
 from stream.consumer.read_log import ReadLog, other_log
 from stream.errors import BrokerError, StoreError
 from stream.kafka.connection import Kafka
+from stream.kafka.permissions import check_permissions
 from stream.kafka.topics import configs_of, count_partitions, describe_configs, refuse_other_counts, topic_name
 from stream.operations.findings import Finding, fail, ok, warn
 from stream.operations.records import Find, Place, log_bounds, lookup, read_last
@@ -63,7 +64,8 @@ def check_configs(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
         fail(
             "configuration",
             f"{name} has {key}={configs.get(key)} where {value} is wanted",
-            f"kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {key}={value}",
+            f"python -m kafka.admin -b {kafka} configs alter -r topic -n {name} -c {key}={value}"
+            + (" (and the options of docs/kafka.md, Trying it)" if kafka.encrypted or kafka.authenticated else ""),
         )
         for topic in ALL
         if (configs := found.get(name := topic_name(settings, topic)))
@@ -146,6 +148,7 @@ def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> It
     numbers = [number for number, path in paths.items() if path.exists()]
     if not numbers:
         return
+    check_permissions(kafka, reads=[topic_name(settings, topic) for topic in EVENTS])  # without, Kafka would not answer
     bounds = log_bounds(kafka, [(topic_name(settings, topic), number) for topic in EVENTS for number in numbers])
     lag = good = 0
     with lookup(kafka) as find:
@@ -160,7 +163,8 @@ def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> It
             except (BrokerError, StoreError) as error:
                 yield fail("stores", str(error).rstrip("."), "see the sentence")
     if good:
-        yield ok("stores", f"{good} of {settings.partitions} are in {data_dir}; {lag:,} records are not read yet")
+        says = f"{good} of {settings.partitions} are in {data_dir} and open; {lag:,} records are not read yet"
+        yield ok("stores", f"{says}; their tables were not read through")
 
 
 def _meta(path: Path) -> layout.Meta | None:

@@ -59,8 +59,8 @@ def test_train_hands_its_flags_to_the_trainer(
         **{"until_end": True, "live": True, "origin": Origin("s1", 7)},
     }
     assert quiet["origin"] is None
-    with pytest.raises(ModelError, match="--since belongs to --weights-from"):
-        run("train", "--since", "7")
+    run("train", "--since", "7")
+    assert trained[-1][1]["origin"] == Origin("", 7)
     assert (train.name, model.attention, quiet["until_end"], quiet["live"]) == ("silu", "silu", False, False)
 
 

@@ -61,7 +61,10 @@ _THREADS: Final = max(8, 2 * (os.cpu_count() or 1))  # that answer; with many mo
 class Probe(BaseModel):
     """The answer of a probe; anything else has another status."""
 
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
     status: Literal["alive", "ready"]
+    """What was asked about."""
 
 
 class Health(BaseModel):
@@ -72,6 +75,7 @@ class Health(BaseModel):
     status: Literal["ok", "degraded", "no snapshot"]
     """Degraded: an older snapshot answers than the alias names, or the workers of other hosts cannot be asked."""
     snapshot: SnapshotInfo | None
+    """The snapshot that answers; null while there is none."""
     problem: str | None
     """What keeps the newest snapshot, or the newest events, from being used; null where nothing does. The server's log
     says more."""

@@ -157,6 +157,7 @@ class AliasQuestion(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     alias: str = Field(json_schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"})
+    """Name of the alias; `latest` is the trainer's own."""
     snapshot: str = Field(json_schema_extra={"minLength": 1})
     """Id of a snapshot; or an alias, whose present snapshot is meant."""
 

@@ -28,7 +28,9 @@ class SnapshotPage(SnapshotInfo):
     created: float
     """Wall time in seconds since 1970."""
     examples: int
+    """Examples learned."""
     targets: int
+    """Targets tested, each before it was learned."""
     rank_targets: int
     """Targets that the ranking towers were trained on; 0: their probabilities mean nothing yet."""
     settings: dict[str, dict[str, Any]]
@@ -59,16 +61,23 @@ class ListedSnapshot(_Fields):
     """One snapshot of the trainer that is served."""
 
     id: str
+    """Its step and a digest of its content."""
     parent: str
+    """Id of the snapshot before it in the same run; empty for the first."""
     step: int
+    """Micro-batches that its trainer had learned."""
     created: float
     """Wall time in seconds since 1970."""
     watermark_ms: int
+    """Event time, ms, up to which it was trained."""
     targets: int
+    """Targets tested, each before it was learned."""
     arrays_bytes: int
+    """Size of its arrays on the disk."""
     window: dict[str, float | None]
     """Of the targets tested last before it was made: how many, and their HR@10."""
     aliases: list[str]
+    """Aliases that name it."""
 
 
 class Snapshots(_Fields):
@@ -79,13 +88,16 @@ class Snapshots(_Fields):
     follows: str
     """Alias or id that this server follows."""
     snapshots: list[ListedSnapshot]
+    """Newest first."""
 
 
 class MovedAlias(_Fields):
     """Where an alias points now."""
 
     alias: str
+    """As asked."""
     snapshot: str
+    """Id of the snapshot that it names now."""
     before: str | None
     """What it named before; null where it is new."""
 

@@ -49,15 +49,22 @@ def test_a_port_that_is_taken_is_a_sentence(report: dict[str, Any]) -> None:
 def test_without_a_table_a_line_is_logged_every_ten_seconds(
     report: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Name, step and examples, whatever the number of reports."""
+    """Name, step and examples, whatever the number of reports; every ten minutes while nothing is learned."""
     clock = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monitor = Monitor(report, live=False)
     with caplog.at_level(logging.INFO):
         for second in range(1, 26):
             clock[0] = float(second)
-            monitor.show(report)
-    assert [record.getMessage() for record in caplog.records] == ["Trainer silu: step 10, 75 examples."] * 2
+            monitor.show(report | {"step": second // 10})
+        for second in range(26, 700):
+            clock[0] = float(second)
+            monitor.show(report | {"step": 2})
+    assert [record.getMessage() for record in caplog.records] == [
+        "Trainer silu: step 1, 75 examples.",
+        "Trainer silu: step 2, 75 examples.",
+        "Trainer silu: step 2, 75 examples. Nothing new has come for 600 s.",
+    ]
 
 
 def test_the_wait_for_the_first_example_says_what_to_look_at(

@@ -1,8 +1,10 @@
 """A run that begins with the weights of another: after another log, a divergence, or from a copy."""
 
 import errno
+import os
 import re
 import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import pytest
 from model.errors import DivergedError, ModelError
 from model.storage.aliases import find, move
 from model.storage.snapshot import list_snapshots
+from model.trainer.checkpointer import Checkpointer
 from model.trainer.run import Origin
 from tests.factories import START_MS, make_examples
 from tests.runs import LOGS, run, start
@@ -117,6 +120,43 @@ def test_a_new_run_that_ends_before_it_trains_keeps_the_weights(
     new.close()
 
 
+@pytest.mark.parametrize("origin", [Origin("silu"), Origin("", START_MS + 1)])
+def test_a_new_run_that_is_killed_before_its_first_checkpoint_begins_with_the_same(
+    origin: Origin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Started without flags it does not train from nothing; nor where it is refused in between."""
+    old = run(start(tmp_path), after_step=lambda step: step == 2)
+    old.close()
+    whole = run(start(tmp_path, name="whole", origin=origin))
+    whole.close()
+    for killed_in in ("of_another", "write") if origin.name else ("write",):
+        with monkeypatch.context() as patch:
+            patch.setattr(Checkpointer, killed_in, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+            patch.setattr(Checkpointer, "abandon", Checkpointer.close)  # as the operating system does
+            with pytest.raises(KeyboardInterrupt):
+                start(tmp_path, name="new", origin=origin)
+    if origin.name:
+        with pytest.raises(ModelError, match=r"made with train\.seed = 0, but now it is 1"):
+            start(tmp_path, name="new", seed=1)
+    new = run(start(tmp_path, name="new"))
+    assert (new.digests, new.report["weights_from"]) == (whole.digests, whole.report["weights_from"])
+    assert new.report["passed_over"] == whole.report["passed_over"]
+    new.close()
+    assert not (tmp_path / "train" / "new" / "beginning").exists()
+
+
+def test_a_beginning_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """A run does not begin with nothing by it; the flags replace it."""
+    folder = tmp_path / "train" / "new"
+    folder.mkdir(parents=True)
+    (folder / "beginning").write_text('{"name": "silu", "since')
+    with pytest.raises(ModelError, match=r"beginning, which says how a run begins, cannot be read.*--since again"):
+        start(tmp_path, name="new")
+    start(tmp_path, name="new", origin=Origin("", 5)).close()
+    with pytest.raises(ModelError, match=r"Trainer new has begun already, with --since 5;"):
+        start(tmp_path, name="new", origin=Origin("", 6))
+
+
 def test_a_new_run_whose_first_checkpoint_cannot_be_written_has_not_begun(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +231,10 @@ def test_a_cap_below_the_items_of_the_weights_is_refused(tmp_path: Path) -> None
 
 
 def test_a_new_run_goes_on_where_the_examples_of_the_old_one_are_gone(tmp_path: Path) -> None:
-    """The old run stops at examples of another log; the sentence names a point from which the new one goes on."""
+    """The old run stops at examples of another log; the sentence names a point from which a new one goes on.
+
+    It is the same in each partition. One that begins there needs no weights of the old one.
+    """
     old = run(start(tmp_path, items=False), items=False)
     old.checkpoint()
     old.close()
@@ -204,15 +247,16 @@ def test_a_new_run_goes_on_where_the_examples_of_the_old_one_are_gone(tmp_path: 
         refused.append(str(error.value))
     old.close()
     found = [re.search(r"hstu train --name silu-2 --weights-from silu --since (\d+)", each) for each in refused]
-    since_ms = max(int(each[1]) for each in found if each)
-    start(tmp_path, items=False, name="silu-2", origin=Origin("silu", since_ms)).close()
-    new = start(tmp_path, items=False, name="silu-2")
-    for p in range(3):
-        after = [replace(record, offset=record.offset + 1000) for record in log[p]]
-        new.inbox.offer("examples", p, [*LOGS[p][:-1], *after])
-    while new.step():
-        pass
-    assert new.ended
-    assert new.report["examples"] > 75
-    assert new.report["passed_over"] > 75
-    new.close()
+    [since_ms] = {int(each[1]) for each in found if each}
+    for name in ("silu", ""):
+        start(tmp_path, items=False, name=f"{name}-2", origin=Origin(name, since_ms)).close()
+        new = start(tmp_path, items=False, name=f"{name}-2")
+        for p in range(3):
+            after = [replace(record, offset=record.offset + 1000) for record in log[p]]
+            new.inbox.offer("examples", p, [*LOGS[p][:-1], *after])
+        while new.step():
+            pass
+        assert new.ended
+        assert new.report["examples"] > (75 if name else 0)
+        assert new.report["passed_over"] > 75
+        new.close()

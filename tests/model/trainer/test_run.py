@@ -1,4 +1,3 @@
-import errno
 import os
 import shutil
 import signal
@@ -326,21 +325,6 @@ def test_a_kill_in_any_moment_of_writing_beside_changes_no_bit(
             training._wait()
         folder = Path(shutil.copytree(folder, tmp_path / str(life + 1)))  # the disk as a kill -9 leaves it
     pytest.fail("the run made no progress")
-
-
-@pytest.mark.skipif(not POSSIBLE, reason="forks beside threads are for Linux")
-def test_a_disk_that_is_full_beside_the_training_stops_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the sentence that the writer would have given."""
-    training = start(tmp_path, beside=True, checkpoint_s=1.0, clock=count(0.0, 10.0).__next__)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("model.storage.checkpoint.write_arrays", full)
-        with pytest.raises(ModelError, match=r"No checkpoint could be written.*No space left on device"):
-            run(training, after_step=lambda step: training._wait() is not None)
-    training.close()
 
 
 @pytest.fixture

@@ -165,3 +165,25 @@ def test_a_port_that_is_bound_without_a_listener_is_refused(tmp_path: Path) -> N
         other.bind(("127.0.0.1", 0))
         with pytest.raises(BrokerError, match="Address already in use"):
             Broker(tmp_path, other.getsockname()[1]).start()
+
+
+@pytest.mark.slow
+def test_a_node_that_hangs_holds_up_no_worker_that_ends(node: Broker, tmp_path: Path) -> None:
+    """It waits for Kafka for a while and ends: its stores are closed, and no thread keeps it alive."""
+    node.start()
+    create_topics(Kafka(node.bootstrap), SETTINGS)
+    code, log = "import stream.transport as t, sim.main; t._STOP_S = 2.0; sim.main.main()", tmp_path / "worker.log"
+    settings = {"BOOTSTRAP": node.bootstrap, "DATA_DIR": str(tmp_path / "data"), "STREAM__PARTITIONS": "1"}
+    environment = os.environ | {f"HSTU_{name}": value for name, value in settings.items()}
+    with log.open("w") as file:
+        worker = subprocess.Popen([sys.executable, "-c", code, "worker"], env=environment, stderr=file)
+    try:
+        wait_until(lambda: "Partition 0 is ours" in log.read_text())
+        os.kill(node.pid, signal.SIGSTOP)
+        worker.terminate()
+        assert worker.wait(20) == 0, log.read_text()
+    finally:
+        worker.kill()
+        os.kill(node.pid, signal.SIGCONT)
+    assert "has ended; its partitions are free for others" in log.read_text()
+    assert "Traceback" not in log.read_text()

@@ -88,6 +88,20 @@ def test_letters_are_sent_back_once(kafka: KafkaForTests, settings: StreamSettin
     assert (found.replayed, sum(found.counts.values())) == (1, 2)
 
 
+def test_letters_that_will_be_late_are_counted(kafka: KafkaForTests, settings: StreamSettings) -> None:
+    """By the time of their partition's log: an event, a heartbeat, each no later than Kafka had it."""
+    values = [b'{"ts": 1}', b'{"ts": 170001}', b'{"ts": 169999}', b"{", b'{"ts": 199999}']
+    write(Kafka(kafka.bootstrap), settings, [letter(settings, Reason.LONG_SLATE, i, v) for i, v in enumerate(values)])
+    wanted = Wanted(reasons=["long-slate"])
+    assert replay_letters(Kafka(kafka.bootstrap), settings, wanted, dry_run=True).late == 0
+    producer = clients.producer(Kafka(kafka.bootstrap))
+    for value, partition in ((b'{"watermark": 200000}', 1), (b'{"ts": 100}', 1), (b'{"ts": 300000}', 0)):
+        producer.send(settings.topic_prefix + "actions", value, partition=partition).get(10)
+    producer.close()
+    assert settings.lateness_s == 30
+    assert replay_letters(Kafka(kafka.bootstrap), settings, wanted, dry_run=True).late == 2
+
+
 def test_a_cut_letter_is_replaced_by_its_record(kafka: KafkaForTests, settings: StreamSettings) -> None:
     """Where Kafka still has the record, all of it is sent; where not, the letter is named and nothing is sent."""
     topic, whole = settings.topic_prefix + "actions", b"x" * 1000

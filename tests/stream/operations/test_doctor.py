@@ -130,7 +130,7 @@ def test_retention_and_configuration(kafka: KafkaForTests, settings: StreamSetti
     configure(Kafka(kafka.bootstrap), settings.topic_prefix + "items", cleanup_policy="delete")
     found = wrong(Kafka(kafka.bootstrap), settings, data_dir)["configuration"]
     assert (found.level, "cleanup.policy=delete where compact" in found.says) == (Level.FAIL, True)
-    assert "--add-config cleanup.policy=compact" in found.mend
+    assert "-c cleanup.policy=compact" in found.mend
 
 
 def test_keys_elsewhere_are_warned_of(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:

@@ -26,3 +26,21 @@ def test_every_endpoint_has_an_example() -> None:
         assert all("example" in each["content"]["application/json"] for each in contents), name
         needed = [each for each in operation.get("parameters", ()) if each["required"]]
         assert all("example" in each for each in needed), name
+
+
+def test_every_field_and_parameter_has_a_text() -> None:
+    """In openapi.json, and so in /docs and the reference."""
+    document = make_http_app(ServeSettings(), Path("none"), Memory()).openapi()
+    fields = {
+        f"{name}.{field}": each
+        for name, schema in document["components"]["schemas"].items()
+        for field, each in schema.get("properties", {}).items()
+    }
+    parameters = {
+        f"{path} {each['name']}": each
+        for path, methods in document["paths"].items()
+        for operation in methods.values()
+        for each in operation.get("parameters", ())
+    }
+    assert len(fields) > 100
+    assert not [name for name, each in (fields | parameters).items() if not each.get("description")]
