@@ -47,7 +47,7 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     guessed = guess(sample, taken(table, given), given.get("time_format"))
     console.print(_head(table), markup=False)
     resolved = resolve(table, given)
-    console.print(_columns(sample, guessed, resolved.flags))
+    console.print(_columns(sample, guessed, resolved.flags, len(table.readable) - len(sample.columns)))
     if resolved.said:
         console.print(resolved.said, markup=False)
     for doubt in resolved.doubts:
@@ -118,10 +118,11 @@ def _file(table: Table) -> str:
     return f"{file.name}{many}: separator {dialect.separator!r}, {quoting}, {header}"
 
 
-def _columns(sample: pl.DataFrame, guessed: Guess, flags: Mapping[str, Any]) -> RichTable:
+def _columns(sample: pl.DataFrame, guessed: Guess, flags: Mapping[str, Any], more: int) -> RichTable:
     headers = ("column", "holds", "examples", "distinct", "empty", "role")
     shown = RichTable(*(Column(header, overflow="fold") for header in headers), title_justify="left")
     shown.title = f"Columns, by the first {len(sample):,} rows"
+    shown.title += f"; {more:,} more fields are in few of them, and not looked at" if more else ""
     named = {name: role for role in ROLES if role in flags for name in alternatives(str(flags[role]), sample.columns)}
     acts = {"action", "rating"} if {"action", "rating"} & set(flags) else set()
     found = {role.column: name for name, role in guessed.roles.items() if name not in {*flags, *acts}}

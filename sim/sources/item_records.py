@@ -22,7 +22,7 @@ from sim.sources.roles.names import best_of
 from sim.sources.roles.resolve import alternatives
 from sim.sources.source import item_record
 from sim.sources.tables.bad_rows import BadRows
-from sim.sources.tables.batch import ROW
+from sim.sources.tables.batch import ROW, AnyFile
 from sim.sources.tables.cells import (
     NO_VALUES,
     Fault,
@@ -35,7 +35,7 @@ from sim.sources.tables.cells import (
     without_fraction,
 )
 from sim.sources.tables.settings import TableSettings
-from sim.sources.tables.table import AnyFile, Table, open_table
+from sim.sources.tables.table import Table, open_table
 
 ID_COLUMNS = ("item_id", "id", "item", "itemid", "movieId", "movie_id", "product_id", "article_id", "news_id")
 TITLE_COLUMNS = ("title", "name", "item_name", "movie_title", "prod_name", "product_name", "headline")

@@ -29,7 +29,7 @@ from sim.sources.rows.padding import Padding
 from sim.sources.rows.slates import SHOWS, SlateReader, as_rows, is_slate
 from sim.sources.rows.times import RowTimes
 from sim.sources.tables.bad_rows import BadRows
-from sim.sources.tables.batch import ROW, Batch
+from sim.sources.tables.batch import ROW, AnyFile, Batch
 from sim.sources.tables.cells import (
     Fault,
     are_whole,
@@ -40,7 +40,6 @@ from sim.sources.tables.cells import (
     kind_of,
     without_fraction,
 )
-from sim.sources.tables.table import AnyFile
 
 _SAMPLE_ROWS: Final = 100_000
 

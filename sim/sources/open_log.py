@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
-
 from sim.errors import SimError
 from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
@@ -86,7 +84,7 @@ def completed(table: Table, flags: Mapping[str, Any]) -> tuple[dict[str, Any], R
     made = dict(flags)
     source = _tolerant(table, made)
     twice = "drop_duplicates" not in flags and source.summary.duplicates and not source.summary.whole_hours
-    if twice and _mostly_twice(sample_of(table)):
+    if twice and _mostly_twice(table):
         made["drop_duplicates"] = True
         source = _tolerant(table, made)
     summary = source.summary
@@ -101,9 +99,10 @@ def _tolerant(table: Table, flags: Mapping[str, Any]) -> RecordedLog:
     return open_resolved(table, {**flags, "skip_bad": flags.get("skip_bad") or "all"}, [])
 
 
-def _mostly_twice(sample: pl.DataFrame) -> bool:
+def _mostly_twice(table: Table) -> bool:
     """Return whether more than a quarter of the first rows equal another in all columns, and are no units of orders."""
-    if any(re.search(_OF_ORDERS, name.lower()) for name in sample.columns):
+    sample = sample_of(table)
+    if len(sample.columns) < len(table.readable) or any(re.search(_OF_ORDERS, name.lower()) for name in sample.columns):
         return False
     return (len(sample) - sample.hash_rows().n_unique()) * 4 > len(sample)
 

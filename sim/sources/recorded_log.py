@@ -43,9 +43,8 @@ from sim.sources.rows.padding import NOTHING
 from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
 from sim.sources.tables.bad_rows import BadRows
-from sim.sources.tables.batch import Batch
+from sim.sources.tables.batch import AnyTable, Batch, Enough, never
 from sim.sources.tables.scratch import Scratch, write_rows
-from sim.sources.tables.table import AnyTable, Enough, never
 from stream.schema.topics import SourceTopic
 
 _SLICE: Final = 10_000  # events held as Python objects at once

@@ -22,6 +22,7 @@ from sim.sources.roles.contents import are_empty, distinct, emptiness, words_of
 from sim.sources.roles.envelopes import inner_columns
 from sim.sources.roles.names import NAMES, Doubt, Role, best_of, plain_name
 from sim.sources.roles.time_columns import lone_time, time_columns
+from sim.sources.tables import json_lines
 from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import TimeReader, TimeSettings
@@ -90,8 +91,10 @@ class Guess(NamedTuple):
 
 
 def sample_of(table: Table) -> pl.DataFrame:
-    """Return the first rows of a table; lists and structs are left as they are."""
+    """Return the first rows of a table, of JSON with its usual fields; lists and structs are left as they are."""
     names = table.readable
+    if table.files[0].kind == "json":
+        names = json_lines.usual(names, table.files[0].lines)
     bad, first = 0, ""
     for file, batch in table.batches(names, SAMPLE_ROWS):
         if len(batch.frame):

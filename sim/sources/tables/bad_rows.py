@@ -10,9 +10,8 @@ import msgspec
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.batch import ROW, BadRow
+from sim.sources.tables.batch import ROW, AnyFile, BadRow
 from sim.sources.tables.cells import Fault
-from sim.sources.tables.table import AnyFile
 
 _SHOWN: Final = 80  # characters of a value in a sentence
 
