@@ -247,11 +247,7 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
         )
     if rows.times.coarse:
         said.append("Its times are float32, which cannot tell times less than 128 s apart: write them as float64.")
-    if rows.times.like_excel:
-        said.append(
-            "Its times, read as seconds, lie before 1973; if they are Excel's days, say --time-unit excel-days."
-        )
-    elif rows.times.early:
+    if rows.times.early:
         said.append(
             "Its times lie before 1973, as if counted from the log's own start; if they are something else, say what "
             "by --time-unit or --time-format."

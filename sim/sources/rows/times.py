@@ -95,7 +95,7 @@ class RowTimes:
         self.read_as = self._reader.read_as
         if settings.format is None:
             refuse_two_orders(times, self.read_as.partition(" (")[0], owner)
-        self.coarse, self.early, self.like_excel = self._reader.coarse, self._reader.early, self._reader.like_excel
+        self.coarse, self.early = self._reader.coarse, self._reader.early
         self._local: LocalTimes | None = None
         if offset is None or self._joined:
             return

@@ -11,9 +11,11 @@ import pytest
 from typer.testing import CliRunner
 
 from sim.config import load
+from sim.console import ERR
 from sim.errors import SimError
 from sim.inspect.command import run_inspect
 from sim.main import app
+from sim.replay.open_source import describe
 from sim.sources.open_log import open_log
 from sim.sources.roles.known import names
 
@@ -343,3 +345,15 @@ def test_an_access_log_is_no_table(tmp_path: Path, inspected: Any) -> None:
     said = inspected(str(path))
     assert "look like those of a web server's access log" in said
     assert "--time 1" not in said
+
+
+def test_a_name_in_brackets_is_printed_as_it_is(tmp_path: Path, inspected: Any, capsys: Any) -> None:
+    """Where it stands in a sentence, in a table, or before a replay; it is no markup."""
+    path = tmp_path / "log[y].csv"
+    path.write_text(f"user_id,item_id,ts,[bold]\nu,i,{T},[red]\n")
+    said = inspected(str(path))
+    assert f"{path}: separator" in said
+    assert "│ [bold] " in said
+    assert "│ [red] " in said
+    ERR.print(describe(open_log([str(path)], {})))
+    assert "log[y].csv: 1 events" in capsys.readouterr().err

@@ -156,18 +156,6 @@ def test_days_of_excel_are_times_by_its_clock(column: list[object]) -> None:
     assert not TimeReader(TimeSettings("excel-days"), days, "a.csv").early
 
 
-def test_what_may_be_days_of_excel_is_said() -> None:
-    """Of numbers that no unit was given for; what is no number of days is a fault."""
-    days = pl.Series("t", [44000.4, 44001.0])
-    assert TimeReader(TimeSettings(), days, "a.csv").like_excel
-    assert not TimeReader(TimeSettings("s"), days, "a.csv").like_excel
-    assert not TimeReader(TimeSettings(), days * 1000, "a.csv").like_excel
-    odd = pl.Series("t", ["44000", "today", "1e300", "-1", None])
-    _, faults = TimeReader(TimeSettings("excel-days", zone="Europe/Berlin"), odd, "a.csv").read(odd)
-    wrong = [any(fault.wrong[row] for fault in faults) for row in range(len(odd))]
-    assert wrong == [False, True, True, True, True]
-
-
 @pytest.mark.parametrize(
     ("written", "iso"),
     [
