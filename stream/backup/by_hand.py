@@ -10,7 +10,7 @@ from stream.backup.restore import describe, restore
 from stream.config import StreamSettings
 from stream.errors import BackupError, DamagedError, StoreError
 from stream.store.refusals import renamed
-from stream.store.rocksdb import open_store, partition_path
+from stream.store.rocksdb import is_there, open_store, partition_path
 
 
 def backups_of(settings: StreamSettings, partitions: Iterable[int] | None) -> list[PartitionBackups]:
@@ -37,7 +37,7 @@ def back_up(data_dir: Path, backups: PartitionBackups) -> str:
         StoreError, BackupError: It cannot be read or written.
     """
     path = partition_path(data_dir, backups.number)
-    if not path.exists():
+    if not is_there(path):
         return f"partition {backups.number}: no store here"
     aside = path.resolve().with_name(f".{path.name}.backup")
     store = open_store(path)
@@ -64,7 +64,7 @@ def restore_newer(data_dir: Path, backups: PartitionBackups) -> tuple[str, bool]
     path = partition_path(data_dir, backups.number)
     if restored := restore(path, backups, thorough=True):
         return f"partition {backups.number}: {restored}", True
-    if path.exists():
+    if is_there(path):
         return f"partition {backups.number}: no backup that is whole and has read more than the store here", True
     return f"partition {backups.number}: no whole backup in {backups.place.url}, and no store here", False
 

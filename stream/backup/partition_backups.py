@@ -34,6 +34,7 @@ from typing import Final
 from stream.backup.manifest import File, Manifest, decode_manifest, encode_manifest, make_manifest
 from stream.backup.place import Place, digest_of
 from stream.errors import DamagedError, FencedError, FormatError, StoreDamagedError, StoreError
+from stream.store.refusals import refuse_other_partition
 from stream.store.rocksdb import read_meta
 from stream.store.tables import damaged_tables
 
@@ -99,7 +100,7 @@ class PartitionBackups:
 
         Raises:
             BackupError: They cannot be read.
-            FormatError: One is of another version, or of another number of partitions.
+            FormatError: One is of another version, another partition, or another number of partitions.
         """
         for name in self.names():
             try:
@@ -112,7 +113,7 @@ class PartitionBackups:
 
         Raises:
             BackupError: They cannot be read.
-            FormatError: One is of another version, or of another number of partitions.
+            FormatError: One is of another version, another partition, or another number of partitions.
         """
         names = self.names()
         sizes = self._data.sizes()
@@ -128,12 +129,15 @@ class PartitionBackups:
             FencedError: Another worker has taken the backups over; claim them anew only if the partition is ours.
             BackupError: They cannot be read or written.
             StoreDamagedError: One of its tables is damaged; the backups stay as they are.
-            StoreError: The checkpoint cannot be read.
+            StoreError: The checkpoint cannot be read, or is of another partition.
         """
         if self._epoch:
             self._refuse_if_fenced()
         meta, newest = read_meta(checkpoint), self.newest_whole()
-        if meta is None or (newest and newest.records >= sum(meta.offsets)):
+        if meta is None:
+            return None
+        refuse_other_partition(meta, self.number, checkpoint)
+        if newest and newest.records >= sum(meta.offsets):
             return None
         if not self._epoch:
             self.claim()
@@ -186,10 +190,15 @@ class PartitionBackups:
 
         Raises:
             DamagedError: It was cut off or edited.
-            FormatError: It is of another version, or of another number of partitions.
+            FormatError: It is of another version, another partition, or another number of partitions.
             BackupError: It cannot be read.
         """
         manifest = decode_manifest(self.place.read(name), f"{self.place.url}/{name}")
+        if manifest.partition != self.number:
+            raise FormatError(
+                f"The backup {self.place.url}/{name} is of partition {manifest.partition}, not of {self.number}: its "
+                "folder was copied or renamed. Move it away, and put that of the right partition in its place."
+            )
         if manifest.partitions != self._partitions:
             raise FormatError(
                 f"The backup {self.place.url}/{name} is of {manifest.partitions} partitions, and the settings say "
@@ -300,6 +309,8 @@ class PartitionBackups:
         try:
             meta = read_meta(restored)
             wrong = f"{', '.join(damaged)} is not what RocksDB wrote" if damaged else ""
+            if meta:
+                refuse_other_partition(meta, self.number, restored)
         except StoreError as error:
             meta, wrong = None, str(error)
         if wrong or meta is None or meta.offsets != manifest.offsets:

@@ -21,9 +21,9 @@ from stream.backup.manifest import Manifest
 from stream.backup.partition_backups import PartitionBackups
 from stream.errors import DamagedError, HstuError, StoreBusyError, StoreDamagedError, StoreError
 from stream.store import layout
-from stream.store.refusals import damaged
-from stream.store.rocksdb import RocksStore, open_store
-from stream.store.standby import mark_standby, unmark_standby
+from stream.store.refusals import damaged, refuse_other_partition
+from stream.store.rocksdb import RocksStore, is_there, open_store
+from stream.store.standby import mark_standby, unmark
 from stream.store.tables import damaged_tables, named_tables
 
 _log = logging.getLogger("hstu.backup")
@@ -43,8 +43,8 @@ def open_newest(path: Path, backups: PartitionBackups, damage: StoreDamagedError
         BackupError, FormatError: There is no store here, and the backups cannot be read.
     """
     with _alone(path):
-        store, damage = (None, damage) if damage else _open_if_there(path)
-        unmark_standby(path)
+        store, damage = (None, damage) if damage else _open_if_there(path, backups.number)
+        unmark(path)
         try:
             backups.claim()
             restored = _restore_newer(path, store, backups)
@@ -79,7 +79,7 @@ def restore(path: Path, backups: PartitionBackups, *, standby: bool = False, tho
         BackupError, FormatError: The backups cannot be read.
     """
     with _alone(path):
-        (store, damage), restored = _open_if_there(path, thorough=thorough), None
+        (store, damage), restored = _open_if_there(path, backups.number, thorough=thorough), None
         try:
             restored = _restore_newer(path, store, backups)
         finally:
@@ -91,9 +91,11 @@ def restore(path: Path, backups: PartitionBackups, *, standby: bool = False, tho
         return restored
 
 
-def _open_if_there(path: Path, *, thorough: bool = False) -> tuple[RocksStore | None, StoreDamagedError | None]:
+def _open_if_there(
+    path: Path, number: int, *, thorough: bool = False
+) -> tuple[RocksStore | None, StoreDamagedError | None]:
     """Return the store that is here, or what is said of one that is damaged."""
-    if not path.exists() or not any(path.iterdir()):
+    if not is_there(path):
         return None, None
     store = None
     try:
@@ -103,12 +105,15 @@ def _open_if_there(path: Path, *, thorough: bool = False) -> tuple[RocksStore | 
             if names := damaged_tables(path / name for name in named_tables(path)):
                 raise damaged(path, f"{', '.join(names)} is not what RocksDB wrote")
             store = open_store(path)
-        _records(store)
-    except StoreDamagedError as error:
+        if meta := _meta(store):
+            refuse_other_partition(meta, number, path)
+    except StoreError as error:
         if store:
             with suppress(StoreError):
                 store.close()
-        return None, error
+        if isinstance(error, StoreDamagedError):
+            return None, error
+        raise
     return store, None
 
 
@@ -123,11 +128,11 @@ def _refuse_unless(restored: str | None, damage: StoreDamagedError | None, backu
 def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBackups) -> str | None:
     """Replace a store, and close it, where the newest whole backup has read more; return a line about the backup."""
     have = _records(store)
+    aside = path.resolve().with_name(f".{path.name}.restored")
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
     for manifest in backups.newest_first():
         if manifest.records <= have:
             return None
-        aside = path.resolve().with_name(f".{path.name}.restored")
-        shutil.rmtree(aside, ignore_errors=True)
         try:
             copied = backups.fetch(manifest, aside, path if store else None)
             if store:
@@ -141,6 +146,8 @@ def _restore_newer(path: Path, store: RocksStore | None, backups: PartitionBacku
             raise StoreError(
                 f"The store {path} cannot be restored: {error}; make room, or mend what it names, and start again."
             ) from None
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         return describe(manifest, copied)
     return None
 
@@ -153,8 +160,13 @@ def describe(manifest: Manifest, copied: int | None = None) -> str:
 
 
 def _records(store: RocksStore | None) -> int:
-    data = store.get(layout.META_KEY) if store else None
-    return sum(layout.unpack(layout.METAS, layout.META_KEY, data).offsets) if data else -1
+    meta = _meta(store) if store else None
+    return sum(meta.offsets) if meta else -1
+
+
+def _meta(store: RocksStore) -> layout.Meta | None:
+    data = store.get(layout.META_KEY)
+    return layout.unpack(layout.METAS, layout.META_KEY, data) if data else None
 
 
 def _replace(path: Path, aside: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from stream.join.erasure import Erasure
 from stream.store import layout
 from stream.store.layout import Outgoing
 from stream.store.rocksdb import Store
@@ -15,12 +16,13 @@ class Outbox:
     Args:
         store: Holds what an earlier process has not seen acknowledged.
         last: The number of the last record ever put in.
+        erasure: Hears what Kafka has.
     """
 
-    def __init__(self, store: Store, last: int) -> None:
+    def __init__(self, store: Store, last: int, erasure: Erasure) -> None:
         self.last = last
         self.bytes = 0  # of the committed records' values
-        self._store = store
+        self._store, self._erasure = store, erasure
         self._encoder = msgspec.msgpack.Encoder()
         self._uncommitted: list[Outgoing] = []
         self._committed: dict[int, Outgoing] = {}
@@ -58,3 +60,4 @@ class Outbox:
         for number in done:
             self.bytes -= len(self._committed.pop(number).value)
         self._store.write((layout.outbox_key(number), None) for number in done)
+        self._erasure.sent(upto)

@@ -26,6 +26,7 @@ from stream.config import StreamSettings
 from stream.consumer.read_log import ReadLog
 from stream.errors import StoreError
 from stream.example import NO_PARENT, Heartbeat, Record, encode_heartbeat
+from stream.join.erasure import Erasure
 from stream.join.joiner import Joiner
 from stream.join.outbox import Outbox
 from stream.join.reorder_buffer import NEVER_MS, BufferedEvent, ReorderBuffer, Watermark
@@ -37,6 +38,7 @@ from stream.schema.topics import DEAD_LETTERS, EXAMPLES, SourceTopic
 from stream.store import layout
 from stream.store.caches import TextIndex, UserCache
 from stream.store.layout import Counters, LogState, Meta
+from stream.store.refusals import refuse_other_partition
 from stream.store.rocksdb import Store
 
 
@@ -49,7 +51,7 @@ class Partition:
         settings: Shared by all workers.
 
     Raises:
-        StoreError: The store was made for another number of partitions.
+        StoreError: The store is of another partition, or was made for another number of partitions.
     """
 
     def __init__(self, store: Store, number: int, settings: StreamSettings) -> None:
@@ -61,13 +63,16 @@ class Partition:
         data = store.get(layout.META_KEY)
         self.fresh = data is None
         meta = layout.unpack(layout.METAS, layout.META_KEY, data) if data else _new_meta(settings)
+        refuse_other_partition(meta, number, f"of partition {number}")
         _check_partitions(meta, number, settings)
         self._deciding = settings.deciding
         self.changed = {name: old for name, old in meta.settings.items() if self._deciding.get(name, old) != old}
         """Settings that decide, and are others than when the store was last written: their old values, by name."""
         self.next_offsets = meta.offsets
         self.counters = meta.counters
-        self.outbox = Outbox(store, meta.outgoing)
+        self._erasure = Erasure(store)
+        self.outbox = Outbox(store, meta.outgoing, self._erasure)
+        self._erasure.resume(self.outbox.last, len(self.outbox))
         self._logs = [
             ReadLog(settings.topic_prefix + source.topic, number, meta.logs[source].offset, meta.logs[source].digest)
             for source in SourceTopic
@@ -206,15 +211,7 @@ class Partition:
         self._store.write(self._changes())
         self.outbox.committed()
         self._broken = False
-        self._purge()
-
-    def _purge(self) -> None:
-        """Clear forgotten users off the disk; a crash before it leaves that to RocksDB's own compaction."""
-        for user, known in self._joiner.forgotten.items():
-            if known:
-                self._store.purge(layout.prefixes(user))
-        if self._joiner.forgotten:  # records that waited and were refused have the id also where the user is unknown
-            self._store.purge([layout.TIMER, layout.WAITING, layout.OUTBOX])
+        self._erasure.committed(self._joiner.forgotten, self.outbox.last, len(self.outbox))
         self._joiner.forgotten.clear()
 
     def _refuse(self, refused: RefusedError, source: SourceTopic, offset: int, key: bytes | None, value: bytes) -> None:
@@ -230,6 +227,7 @@ class Partition:
         yield from self._texts.write_back()
         yield from self._buffer.write_back()
         yield from self.outbox.write_back()
+        yield from self._erasure.mark(self._joiner.forgotten)
         meta = Meta(
             partitions=self._settings.partitions,
             offsets=self.next_offsets,
@@ -245,6 +243,7 @@ class Partition:
             digest=self._joiner.digest.to_bytes(16),
             counters=self.counters,
             settings=self._deciding,
+            partition=self.number,
         )
         yield layout.META_KEY, self._encoder.encode(meta)
 

@@ -47,6 +47,7 @@ RECORD_REFUSED: Final = (InvalidRecordError, MessageSizeTooLargeError)  # the ne
 
 __all__ = [
     "RECORD_REFUSED",
+    "BrokerResponseError",
     "ConfigResource",
     "ConfigResourceType",
     "KafkaError",

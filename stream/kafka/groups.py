@@ -1,4 +1,4 @@
-"""Members of consumer groups: who else reads as a group that one process should have for itself."""
+"""Consumer groups: how far one has read, and who else reads as one that a process should have for itself."""
 
 import time
 from typing import Final
@@ -8,6 +8,23 @@ from stream.kafka.connection import Kafka
 
 _TIMEOUT_S: Final = 30.0
 _LOOK_S: Final = 0.5
+_NO_COORDINATOR: Final = 15  # COORDINATOR_NOT_AVAILABLE
+
+
+def committed_offsets(kafka: Kafka, group: str) -> dict[tuple[str, int], int]:
+    """Return the offsets that a group has committed, by topic and partition; none before Kafka has any group.
+
+    Raises:
+        BrokerError: Kafka does not answer, or refuses.
+    """
+    with clients.admin_client(kafka, _TIMEOUT_S) as admin:
+        try:
+            found = admin.list_group_offsets({group: None})[group]
+        except clients.BrokerResponseError as error:
+            if error.errno != _NO_COORDINATOR:
+                raise
+            return {}
+    return {(place.topic, place.partition): committed.offset for place, committed in found.items()}
 
 
 def other_member(kafka: Kafka, group: str, instance_id: str, wait_s: float) -> str:

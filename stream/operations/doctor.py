@@ -13,7 +13,7 @@ from stream.kafka.connection import Kafka
 from stream.operations.dead_letters import Wanted, survey_letters
 from stream.operations.findings import Finding, Level, fail, ok, warn
 from stream.operations.host_checks import check_clock, check_data_dir, check_kafka, check_versions
-from stream.operations.topic_checks import check_configs, check_keys, check_progress, check_topics
+from stream.operations.topic_checks import check_configs, check_keys, check_left, check_progress, check_topics
 
 _NAMED: Final = 3  # kinds of dead letters
 _Check = Callable[[], Iterable[Finding]]
@@ -49,6 +49,7 @@ def examine(bootstrap: str, security: KafkaSettings, settings: StreamSettings, d
         ("configuration", partial(check_configs, kafka, settings)),
         ("keys", partial(check_keys, kafka, settings)),
         ("stores", partial(check_progress, kafka, settings, data_dir)),
+        ("left stores", partial(check_left, kafka, settings, data_dir)),
         ("dead-letters", partial(check_letters, kafka, settings)),
         ("clock", partial(check_clock, kafka, settings)),
     ]

@@ -6,6 +6,7 @@ Each check returns findings; what Kafka refuses to tell is one as well.
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -17,14 +18,24 @@ from stream.consumer.progress import refuse_lost
 from stream.consumer.read_log import ReadLog, other_log
 from stream.errors import BrokerError, StoreError
 from stream.kafka.connection import Kafka
+from stream.kafka.groups import committed_offsets
 from stream.kafka.permissions import check_permissions
-from stream.kafka.topics import configs_of, count_partitions, describe_configs, refuse_other_counts, topic_name
+from stream.kafka.topics import (
+    configs_of,
+    count_partitions,
+    describe_configs,
+    refuse_other_counts,
+    topic_name,
+    workers_group,
+)
 from stream.operations.findings import Finding, fail, ok, warn
 from stream.operations.records import Find, Place, log_bounds, lookup, read_last
 from stream.schema.ids import id_text, partition_of
 from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS
 from stream.store import layout
+from stream.store.refusals import refuse_other_partition
 from stream.store.rocksdb import open_secondary, partition_path
+from stream.store.standby import LEFT_DAYS, is_open_elsewhere, stands_by
 
 _SAMPLE: Final = 200  # last records of each partition
 _DAY_MS: Final = 86_400_000
@@ -156,6 +167,8 @@ def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> It
             logs = {place: of for place, of in bounds.items() if place[1] == number}
             try:
                 meta = _meta(paths[number])
+                if meta:
+                    refuse_other_partition(meta, number, paths[number])
                 behind = _lag(logs, meta)
                 if meta:
                     _refuse_other_logs(logs, meta, find)
@@ -165,6 +178,33 @@ def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> It
     if good:
         says = f"{good} of {settings.partitions} are in {data_dir} and open; {lag:,} records are not read yet"
         yield ok("stores", f"{says}; their tables were not read through")
+
+
+def check_left(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
+    """Yield which stores of this host were left: nobody uses them, and the workers' group has read more.
+
+    Raises:
+        BrokerError: Kafka does not answer, or refuses.
+    """
+    paths = {number: partition_path(data_dir, number) for number in range(settings.partitions)}
+    free = {n: path for n, path in paths.items() if path.is_dir() and not stands_by(path)}
+    free = {n: path for n, path in free.items() if not is_open_elsewhere(path)}
+    if not free:
+        return
+    committed = committed_offsets(kafka, workers_group(settings))
+    left = []
+    for number, path in free.items():
+        with suppress(StoreError):  # which has its line
+            meta = _meta(path)
+            if meta and layout.is_passed(meta, [committed.get((topic_name(settings, t), number), 0) for t in EVENTS]):
+                left.append(path.name)
+    if left:
+        yield warn(
+            "left stores",
+            f"{', '.join(left)} in {data_dir / 'store'}: other workers have read more of these partitions, and users "
+            "forgotten since are still here",
+            f"start a worker here, which deletes each {LEFT_DAYS} days after it has seen that; or delete the folders",
+        )
 
 
 def _meta(path: Path) -> layout.Meta | None:

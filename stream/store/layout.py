@@ -4,6 +4,7 @@
     "v"                                          format version, u32 little-endian
     "m"                                          Meta, msgpack: offsets, clocks, serial, counters, digests
     "d" due i64 | what u8 | user u64 | number u64    empty: a timer, in the order in which they fall due
+    "e"                                          keys of users to be cleared off the disk, msgpack (join/erasure.py)
     "i" id u64                                   text of an id (item, action name, attribute value), UTF-8
     "r" user u64 | number u64                    Request, msgpack: inside its action window
     "t" user u64 | block u32                     tokens 64·block … 64·block+63 (tokens.py), fewer in the last
@@ -16,6 +17,7 @@ size; old blocks are dropped whole. Time finds users by their timers, so a store
 """
 
 import struct
+from collections.abc import Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -36,6 +38,7 @@ TOKEN_BYTES: Final = TOKEN.size
 
 VERSION_KEY: Final = b"v"
 META_KEY: Final = b"m"
+ERASURE_KEY: Final = b"e"
 TIMER, TEXT, REQUEST, TOKENS, USER, WAITING, OUTBOX = b"d", b"i", b"r", b"t", b"u", b"w", b"x"
 
 _ONE = struct.Struct(">cQ")
@@ -263,6 +266,13 @@ class Meta(msgspec.Struct, array_like=True):
     counters: Counters
     settings: dict[str, bool | int | float]
     """Those that decided (StreamSettings.deciding), by name."""
+    partition: int | None = None
+    """Which one; stores learn it by their next batch."""
+
+
+def is_passed(meta: Meta, read: Sequence[int]) -> bool:
+    """Return whether somebody who has read so much of the three sources has read all that a store has, and more."""
+    return list(read) != meta.offsets and all(their >= our for their, our in zip(read, meta.offsets, strict=True))
 
 
 USERS: Final = msgspec.msgpack.Decoder(UserState)

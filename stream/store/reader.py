@@ -25,13 +25,16 @@ from stream.schema.topics import SourceTopic
 from stream.store import layout
 from stream.store.entries import Entry, entries_of
 from stream.store.layout import BLOCK, UserState
+from stream.store.refusals import refuse_other_partition
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
 from stream.store.scratch import make_scratch, remove_scratch
-from stream.store.standby import refuse_standby, stands_by
+from stream.store.standby import is_behind, refuse_behind
 
 WAITING_TOKENS: Final = 4096
 """Tokens of one user's waiting events that are read at most: the newest, so that a bot slows no one else's queries."""
 _WAITING_BYTES: Final = 8 << 20  # and of their JSON
+_SPARE: Final = 4  # events read for each token wanted: two events may become one token
+_WAITING_RECORDS: Final = 4 * WAITING_TOKENS  # and of records, repeats of one event among them
 
 
 class SequenceReader:
@@ -56,7 +59,7 @@ class SequenceReader:
         The bytes are read under the partition's lock, and decoded without it.
 
         Raises:
-            StoreError: No store can be read on this host, or it only stands by.
+            StoreError: No store can be read on this host, or it is behind one of another host.
         """
         with self._opened(user) as store:
             stored = _read(store, user, last)
@@ -66,7 +69,7 @@ class SequenceReader:
         """Return the user's last tokens in order with their texts, or None where the user is unknown.
 
         Raises:
-            StoreError: No store can be read on this host, or it only stands by.
+            StoreError: No store can be read on this host, or it is behind one of another host.
         """
         with self._opened(user) as store:
             tokens = read_tokens(store, user, last)
@@ -75,7 +78,7 @@ class SequenceReader:
     def first_users(self, most: int) -> list[str]:
         """Return the users of this host's stores with the smallest keys, in their order; those that only wait are not.
 
-        Stores that only stand by are passed over.
+        Stores that are behind those of other hosts are passed over.
 
         Raises:
             StoreError: A store that is here cannot be read.
@@ -83,7 +86,7 @@ class SequenceReader:
         found: list[tuple[bytes, str]] = []
         for number, lock in enumerate(self._locks):
             path = partition_path(self._data_dir, number)
-            if path.exists() and not stands_by(path):
+            if path.exists() and not is_behind(path):
                 with lock:
                     store = self._store(number)
                     store.catch_up()
@@ -96,7 +99,7 @@ class SequenceReader:
         """Hold the lock of the user's partition, and yield its store as it is now."""
         number = partition_of(user.encode(), self._settings.partitions)
         with self._locks[number]:
-            refuse_standby(partition_path(self._data_dir, number))
+            refuse_behind(partition_path(self._data_dir, number))
             store = self._store(number)
             store.catch_up()
             yield store
@@ -111,6 +114,11 @@ class SequenceReader:
             del self._stores[number]
             opened[1].close()
         store = open_secondary(path, self._scratch.path / str(number))
+        try:
+            _refuse_other(store, number, path)
+        except StoreError:
+            store.close()
+            raise
         self._stores[number] = found, store
         return store
 
@@ -120,6 +128,11 @@ class SequenceReader:
             with self._locks[number]:
                 store.close()
         remove_scratch(self._scratch)
+
+
+def _refuse_other(store: Store, number: int, path: Path) -> None:
+    if data := store.get(layout.META_KEY):
+        refuse_other_partition(layout.unpack(layout.METAS, layout.META_KEY, data), number, path)
 
 
 def read_tokens(store: Store, user: str, last: int) -> NDArray[np.void] | None:
@@ -134,28 +147,37 @@ class _Stored:
     state: UserState | None
     joined: bytes
     waiting: list[tuple[SourceTopic, bytes]]
-    """Raw events, the newest first."""
+    """Raw events, the newest first, each once."""
+    all_waiting: bool
+    """Whether these are all that wait."""
 
     def tokens(self, last: int) -> NDArray[np.void] | None:
-        waiting, forgotten = self._waiting_tokens(last)
-        if self.state is None or forgotten:
+        waiting, reaches_joined = self._waiting_tokens(last)
+        if self.state is None or not reaches_joined:
             return waiting[-last:] if len(waiting) else None
         return np.concatenate((np.frombuffer(self.joined, TOKEN_DTYPE), waiting))[-last:]
 
     def _waiting_tokens(self, last: int) -> tuple[NDArray[np.void], bool]:
-        """Return the tokens of what waits, and whether a record among it forgets all that is older."""
-        forgotten = False
-        tokens: set[tuple[int, ...]] = set()
+        """Return the tokens of what waits, and whether those that are joined come right before them.
+
+        They do not where a record that waits forgets them, nor where more waits than was read: such a record may be
+        among the rest.
+        """
+        tokens: set[tuple[int, int, int, int, int, int]] = set()
+        reaches_joined = self.all_waiting
         for source, value in self.waiting:
             if len(tokens) >= min(last, WAITING_TOKENS):
+                reaches_joined = False
                 break
             with suppress(RefusedError):  # the worker makes it a dead-letter when it opens the store
                 event = decode_waiting(source, value)
-                if forgotten := isinstance(event, ForgetEvent):
+                if isinstance(event, ForgetEvent):  # the last of its instant
+                    tokens = {token for token in tokens if token[0] > event.ts_ms}
+                    reaches_joined = False
                     break
                 tokens.update(_tokens_of(event))
         ordered = [(key, action, ts_ms, kind) for ts_ms, kind, _, _, key, action in sorted(tokens)]
-        return np.array(ordered, TOKEN_DTYPE), forgotten
+        return np.array(ordered, TOKEN_DTYPE), reaches_joined
 
 
 def _read(store: Store, user: str, last: int) -> _Stored:
@@ -163,9 +185,9 @@ def _read(store: Store, user: str, last: int) -> _Stored:
     key = id_key(user)
     user_key = layout.user_key(key)
     data = store.get(user_key)
-    waiting = _waiting_events(store, key, min(last, WAITING_TOKENS))
+    waiting, all_waiting = _waiting_events(store, key, min(_SPARE * last, WAITING_TOKENS))
     if data is None:
-        return _Stored(None, b"", waiting)
+        return _Stored(None, b"", waiting, all_waiting)
     state = layout.unpack(layout.USERS, user_key, data)
     if state.text != user:
         raise StoreError(f"The users {user!r} and {state.text!r} have one key, {key:016x}; only the latter is kept.")
@@ -173,19 +195,22 @@ def _read(store: Store, user: str, last: int) -> _Stored:
     blocks = [
         store.get(layout.block_key(key, block)) or b"" for block in range(start // BLOCK, -(-state.length // BLOCK))
     ]
-    return _Stored(state, b"".join(blocks)[start % BLOCK * layout.TOKEN_BYTES :], waiting)
+    joined = b"".join(blocks)[start % BLOCK * layout.TOKEN_BYTES :]
+    return _Stored(state, joined, waiting, all_waiting)
 
 
-def _waiting_events(store: Store, user: int, most: int) -> list[tuple[SourceTopic, bytes]]:
-    events: list[tuple[SourceTopic, bytes]] = []
+def _waiting_events(store: Store, user: int, most: int) -> tuple[list[tuple[SourceTopic, bytes]], bool]:
+    """Return the newest events of a user that wait, each once, and whether that is all of them."""
+    events: dict[tuple[SourceTopic, bytes], None] = {}
     size = 0
-    for key, value in store.scan_back(layout.waiting_prefix(user)):
+    for records, (key, value) in enumerate(store.scan_back(layout.waiting_prefix(user))):
+        if len(events) >= most or size > _WAITING_BYTES or records >= _WAITING_RECORDS:
+            return list(events), False
         source, _ = layout.parse_waiting(key)
-        events.append((source, value))
-        size += len(value)
-        if len(events) >= most or size > _WAITING_BYTES:
-            break
-    return events
+        if (source, value) not in events:
+            events[source, value] = None
+            size += len(value)
+    return list(events), True
 
 
 def _tokens_of(event: Event) -> list[tuple[int, int, int, int, int, int]]:

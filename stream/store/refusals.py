@@ -36,6 +36,36 @@ def damaged(path: Path, why: str) -> StoreDamagedError:
     )
 
 
+def log_damaged(path: Path, error: Exception) -> StoreDamagedError:
+    """Return the refusal of a store whose log of the last writes alone is damaged."""
+    return StoreDamagedError(
+        f"The store {path} is damaged, in its log of the last writes alone: {error}; start its worker again: it goes "
+        "back to the batch before the damage, and reads what came after it from Kafka again."
+    )
+
+
+def not_a_folder(path: Path) -> StoreError:
+    """Return the refusal of a file where a store's folder should be."""
+    return StoreError(
+        f"The store {path} cannot be opened or read: it is a file, where a folder should be; move it away, and start "
+        "again."
+    )
+
+
+def refuse_other_partition(meta: layout.Meta, number: int, path: Path | str) -> None:
+    """Check that a store is of the partition in whose place it lies.
+
+    Raises:
+        StoreError: It is of another one.
+    """
+    if meta.partition not in (None, number):
+        raise StoreError(
+            f"The store {path} is of partition {meta.partition}, not of {number}: its folder was copied or renamed. "
+            f"Nothing in it was touched; move it away, and put that of partition {number} in its place, or restore "
+            f"that (hstu store restore --partition {number})."
+        )
+
+
 def unusable(
     path: Path, error: Exception, *, what: str = "cannot be opened or read", files_come_and_go: bool = False
 ) -> StoreError:

@@ -2,10 +2,11 @@
 
     <data_dir>/store/p0/           the store of partition 0
     <data_dir>/store/p0.owner      which process opened it last, for the error of the next one
-    <data_dir>/store/p0.standby    it only stands by: standby.py
+    <data_dir>/store/p0.standby, p0.left    a worker of another host is ahead of it: standby.py
     <data_dir>/store/.p0.new/      one that is being made; it is renamed when it is whole, so p0 is never half a store
     <data_dir>/store/.p0.backup/   its state at one moment, by links to its files, on its way to the backups
     <data_dir>/store/.p0.restored/, .p0.replaced/, .p0.lock     restored from them: stream/backup/restore.py
+    <data_dir>/store/.p0.deleted/  one that was left long ago, while it is being deleted: stream/worker/left_stores.py
 
 Foreign exceptions stop here: a store that is open elsewhere, damaged, foreign or unwritable is a StoreError.
 """
@@ -21,28 +22,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from rocksdict import (
-    AccessType,
-    BlockBasedOptions,
-    BottommostLevelCompaction,
-    Cache,
-    Checkpoint,
-    CompactOptions,
-    Options,
-    Rdict,
-    WriteBatch,
-)
+from rocksdict import AccessType, BottommostLevelCompaction, Checkpoint, CompactOptions, Rdict, WriteBatch
 
-from stream.errors import StoreBusyError, StoreError
+from stream.errors import StoreBusyError, StoreDamagedError, StoreError
 from stream.store import layout, refusals, scans
+from stream.store.opening import ALL_FILES, only_log_damaged, open_for_writing, open_rocksdb, store_options
 from stream.store.tables import named_tables, refuse_odd_manifest, tables_of
 
-_ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
 _FLUSH_S: Final = 60.0
 _FLUSH_LOOK_S: Final = 0.005
-_WRITE_BUFFER_BYTES: Final = 32 << 20  # RocksDB keeps two: one is written to while the other goes to disk
-_BLOCK_CACHE_BYTES: Final = 32 << 20
-_LOG_BYTES: Final = 1 << 20  # of RocksDB's own log, which grows by a line with each catch_up, and of the one before
+_SHARED_BYTES: Final = 3  # of a key: its letter and 16 bits of the user's
 _VERSION: Final = layout.VERSION.to_bytes(4, "little")
 # rocksdict raises a bare Exception with the text of RocksDB, which (env_posix.cc) reports a lock that is held in two
 # ways: by a handle of this process, and by another process. A LOCK that cannot be opened is neither.
@@ -139,10 +128,14 @@ class RocksStore:
             raise refusals.unusable(self._path, error, what="cannot be written") from None
 
     def purge(self, prefixes: Iterable[bytes]) -> None:
-        """Clear what was deleted under these prefixes off the disk: a deletion alone leaves the bytes for a while."""
+        """Clear what was deleted under these prefixes off the disk: a deletion alone leaves the bytes for a while.
+
+        RocksDB's own log names the range that is cleared, so it is one that many users share.
+        """
         try:
             for prefix in prefixes:
-                self._db.compact_range(prefix, scans.after(prefix), _every_level())
+                shared = prefix[:_SHARED_BYTES]
+                self._db.compact_range(shared, scans.after(shared), _every_level())
         except Exception as error:
             raise self._unreadable(error) from None
 
@@ -256,6 +249,22 @@ def identity(path: Path) -> bytes:
     raise refusals.absent(path)
 
 
+def is_there(path: Path) -> bool:
+    """Return whether a folder has a store or a part of one; in an empty folder, or where is none, one may be made.
+
+    Raises:
+        StoreError: It is no folder, or cannot be looked into.
+    """
+    try:
+        return any(path.iterdir())
+    except FileNotFoundError:
+        return False
+    except NotADirectoryError:
+        raise refusals.not_a_folder(path) from None
+    except OSError as error:
+        raise refusals.unusable(path, error) from None
+
+
 def open_store(path: Path) -> RocksStore:
     """Open a partition's store for writing; make it where there is no folder, or an empty one.
 
@@ -264,21 +273,34 @@ def open_store(path: Path) -> RocksStore:
         StoreError: A part of it is missing, it is damaged, the disk is full, another version wrote it, or it is none.
     """
     try:
-        if not path.exists() or not any(path.iterdir()):
+        if not is_there(path):
             _make(path)
         elif not (path / "CURRENT").exists():
             raise refusals.incomplete(path)
         refuse_odd_manifest(path)
-        db = Rdict(str(path), _options())
+        db = open_for_writing(path)
     except StoreError:
         raise
     except Exception as error:
         if _BUSY.match(str(error)):
             raise StoreBusyError(f"The store {path} is open in {_owner(path)}; stop that worker first.") from None
         raise refusals.unusable(path, error) from None
+    _drop_backup_copy(path)
     with suppress(OSError):
         _owner_file(path).write_text(f"process {os.getpid()} on {socket.gethostname()}")
     return _checked(RocksStore(db, path), path)
+
+
+def _drop_backup_copy(path: Path) -> None:
+    """Remove what a process that was killed has left of a backup: users may be forgotten since.
+
+    It is renamed first: should a backup still be made of it, that fails as a whole.
+    """
+    copy = path.resolve().with_name(f".{path.name}.backup")
+    gone = copy.with_name(f"{copy.name}.gone")
+    with suppress(OSError):
+        copy.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def _checked(store: RocksStore, path: Path) -> RocksStore:
@@ -299,9 +321,9 @@ def _make(path: Path) -> None:
     path = path.resolve()  # a link stays one
     aside = path.with_name(f".{path.name}.new")
     aside.mkdir(parents=True, exist_ok=True)
-    options = _options()
+    options = store_options()
     options.create_if_missing(True)
-    db = Rdict(str(aside), options)
+    db = open_rocksdb(aside, AccessType.read_write(), options)
     db.put(layout.VERSION_KEY, _VERSION)
     db.close()
     try:
@@ -319,7 +341,7 @@ def read_meta(path: Path) -> layout.Meta | None:
         StoreError: It cannot be read.
     """
     try:
-        db = Rdict(str(path), _options(), access_type=AccessType.read_only())
+        db = open_rocksdb(path, AccessType.read_only())
     except Exception as error:
         raise refusals.unusable(path, error) from None
     store = RocksStore(db, path)
@@ -343,28 +365,17 @@ def open_secondary(path: Path, scratch: Path) -> RocksStore:
     try:
         db = _secondary(path, scratch)
     except Exception as error:
-        raise refusals.unusable(path, error, files_come_and_go=True) from None
+        refused = refusals.unusable(path, error, files_come_and_go=True)
+        if isinstance(refused, StoreDamagedError) and only_log_damaged(path):
+            refused = refusals.log_damaged(path, error)
+        raise refused from None
     return _checked(RocksStore(db, path, scratch, read), path)
 
 
 def _secondary(path: Path, scratch: Path | None) -> Rdict:
-    db = Rdict(str(path), _options(_ALL_FILES), access_type=AccessType.secondary(str(scratch)))
+    db = open_rocksdb(path, AccessType.secondary(str(scratch)), store_options(ALL_FILES))
     db.try_catch_up_with_primary()
     return db
-
-
-def _options(open_files: int = 256) -> Options:
-    options = Options(raw_mode=True)
-    options.create_if_missing(False)
-    options.set_max_open_files(open_files)
-    options.set_write_buffer_size(_WRITE_BUFFER_BYTES)
-    options.set_keep_log_file_num(2)
-    options.set_max_log_file_size(_LOG_BYTES)
-    table = BlockBasedOptions()
-    table.set_block_cache(Cache(_BLOCK_CACHE_BYTES))
-    table.set_bloom_filter(10, False)
-    options.set_block_based_table_factory(table)
-    return options
 
 
 def _every_level() -> CompactOptions:

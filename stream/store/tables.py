@@ -17,6 +17,7 @@ from typing import Final
 
 from rocksdict import AccessType, Options, Rdict
 
+from stream.store.opening import open_rocksdb
 from stream.store.refusals import damaged, unusable
 
 _BLOCK: Final = 32_768
@@ -39,7 +40,7 @@ def named_tables(path: Path) -> set[str]:
     """
     refuse_odd_manifest(path)
     try:
-        db = Rdict(str(path), Options(raw_mode=True), access_type=AccessType.read_only())
+        db = open_rocksdb(path, AccessType.read_only(), Options(raw_mode=True))
     except Exception as error:
         raise unusable(path, error) from None
     try:

@@ -25,6 +25,7 @@ from stream.consumer.instance_id import SEATS, lease_free, lease_named, place_of
 from stream.errors import BrokerError
 from stream.join.partition import Partition
 from stream.kafka.connection import Kafka
+from stream.kafka.groups import committed_offsets
 from stream.kafka.permissions import check_permissions
 from stream.kafka.reasons import reason
 from stream.kafka.topics import EXAMPLE_BYTES, count_partitions, topic_name, verify_topics, workers_group
@@ -35,6 +36,7 @@ from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS, Sou
 from stream.store.reader import SequenceReader
 from stream.transport import BatchApp, Record, log_to_stderr, make_batch_app, serve
 from stream.worker.furthest_partition import FurthestPartition
+from stream.worker.left_stores import LOOK_S, LeftStores
 from stream.worker.partitions import AssignedPartition, AssignedPartitions
 from stream.worker.prometheus import WorkerMetrics
 from stream.worker.refusals import RefusalLog
@@ -127,8 +129,11 @@ class _Worker:
         self.app.every(_TICK_S)(self._tick)
         if settings.backup_url:
             self.app.every(settings.backup_s)(lambda: self.partitions.stores.back_up(self.partitions))
-        if settings.standby:
+        if settings.standby:  # it follows what would be left
             self.app.every(settings.backup_s)(lambda: self.partitions.stores.follow(self.partitions.has))
+        else:
+            committed = partial(committed_offsets, kafka, workers_group(settings))
+            self.app.every(LOOK_S)(LeftStores(settings, data_dir, self.partitions, committed).look)
         self._refusals = RefusalLog()
         self.health = Health()
         self._misrouted: dict[int, int] = {}  # partition → the count last logged

@@ -20,7 +20,7 @@ from stream.config import StreamSettings
 from stream.errors import HstuError, StoreBusyError, StoreDamagedError, StoreError
 from stream.store.refusals import renamed
 from stream.store.rocksdb import RocksStore, open_store, partition_path
-from stream.store.standby import unmark_standby
+from stream.store.standby import unmark
 
 _QUICK_S: Final = 0.5  # within which a store is usually found to be the newest
 _AGAIN_S: Final = 5.0  # between two looks at backups that cannot be read
@@ -58,6 +58,7 @@ class WorkerStores:
         self._settings, self._data_dir = settings, data_dir
         self._stopped = threading.Event()
         self._opening: dict[int, asyncio.Task[RocksStore]] = {}
+        self._forgotten: set[asyncio.Task[RocksStore]] = set()  # of these that are no longer wanted
         self._backups: dict[int, PartitionBackups] = {}
         self._failed: dict[int, tuple[float, StoreBusyError]] = {}  # until when not to try again, and why
         self._damaged: dict[int, StoreDamagedError] = {}  # opened, and found damaged when it was read
@@ -73,7 +74,7 @@ class WorkerStores:
         """
         path = partition_path(self._data_dir, number)
         if self._root is None:
-            unmark_standby(path)
+            unmark(path)
             return await asyncio.to_thread(open_store, path)
         until_s, why = self._failed.get(number, (0.0, None))
         if why and time.monotonic() < until_s:
@@ -171,10 +172,21 @@ class WorkerStores:
         settings = self._settings
         return PartitionBackups(root, settings.topic_prefix, number, settings.partitions, settings.backup_keep)
 
+    def is_opening(self, number: int) -> bool:
+        """Return whether a store is being opened, or one is that nobody wants any longer."""
+        return number in self._opening or bool(self._forgotten)
+
+    def _close(self, task: "asyncio.Task[RocksStore]") -> None:
+        if not task.cancelled() and task.exception() is None:
+            task.result().close()
+        self._forgotten.discard(task)
+
     def forget(self, numbers: Collection[int]) -> None:
         """Close the stores of these that are still being opened, as soon as they are."""
         for number in set(numbers) & self._opening.keys():
-            self._opening.pop(number).add_done_callback(_close)
+            task = self._opening.pop(number)
+            self._forgotten.add(task)
+            task.add_done_callback(self._close)
 
     async def close(self) -> None:
         """Break off what is being copied, and wait for its end."""
@@ -202,8 +214,3 @@ def _age_s(backups: PartitionBackups) -> float:
     except Exception:  # the next backup says why
         return 0.0
     return max(0.0, time.time() - newest.made_ms / 1000) if newest else 0.0
-
-
-def _close(task: "asyncio.Task[RocksStore]") -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()

@@ -114,7 +114,8 @@ class AssignedPartitions:
         self.stores = WorkerStores(settings, data_dir)
         self._assigned: dict[int, AssignedPartition] = {}
         self._warned = False
-        self._opening = asyncio.Lock()
+        self.opening = asyncio.Lock()
+        self._closing: set[int] = set()
         self._named: set[int] = set()  # partitions whose opening was logged
         self._sources = {settings.topic_prefix + source.topic: source for source in SourceTopic}
 
@@ -127,6 +128,10 @@ class AssignedPartitions:
     def has(self, partition: int) -> bool:
         """Return whether a partition's store is open here."""
         return partition in self._assigned
+
+    def holds(self, partition: int) -> bool:
+        """Return whether this process has a partition's store open, or is opening or closing it."""
+        return partition in self._assigned or partition in self._closing or self.stores.is_opening(partition)
 
     def all(self) -> list[Partition]:
         """Return the cores of all partitions."""
@@ -142,7 +147,7 @@ class AssignedPartitions:
         """
         if partition >= self._settings.partitions:
             raise more_partitions(topic, self._settings.partitions, partition + 1)
-        async with self._opening:
+        async with self.opening:
             if partition not in self._assigned:
                 self._say_opening(partition)
                 store = await self.stores.open(partition)
@@ -208,6 +213,7 @@ class AssignedPartitions:
         """Send what is left, and close the stores."""
         self.stores.forget({number for _, number in partitions})
         numbers = {number for _, number in partitions} & self._assigned.keys()
+        self._closing |= numbers
         gone = [self._assigned.pop(number) for number in numbers]
         sending = [assigned.sending for assigned in gone if assigned.sending]
         if sending:
@@ -216,10 +222,11 @@ class AssignedPartitions:
             if assigned.sending:
                 assigned.sending.cancel()
             await assigned.close()
+            self._closing.discard(assigned.number)
 
     async def close(self) -> None:
         """Close all partitions."""
-        async with self._opening:
+        async with self.opening:
             await self.revoked([("", number) for number in self._assigned])
             await self.stores.close()
 

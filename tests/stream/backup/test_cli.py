@@ -1,5 +1,6 @@
 """The verbs `hstu store`: lines, exit codes, and what they refuse."""
 
+import shutil
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,34 @@ def test_a_store_that_cannot_be_used_keeps_no_other_one_from_its_backup(
     assert last.startswith("partition 2: the backup of 20")
     assert "is open in process" in restored.output.splitlines()[1]
     assert restored.output.splitlines()[2].startswith("partition 2: no backup that is whole and has read more")
+
+
+def test_what_lies_in_a_stores_place_is_named(tmp_path: Path) -> None:
+    """An empty folder is no store, and becomes none; a file, or a folder of another partition, stops no other one."""
+    settings, url = SETTINGS.model_copy(update={"partitions": 3}), ("--url", str(tmp_path / "backups"))
+    for number in (1, 2):
+        with closing(open_store(partition_path(tmp_path, number))) as store:
+            Partition(store, number, settings).handle(SourceTopic.ACTIONS, LOG[SourceTopic.ACTIONS][:9])
+    empty = partition_path(tmp_path, 0)
+    empty.mkdir()
+    assert hstu(tmp_path, "backup", *url, settings=settings).output.startswith("partition 0: no store here\n")
+    assert list(empty.iterdir()) == []
+    assert hstu(tmp_path, "restore", *url, settings=settings).output.startswith("partition 0: no whole backup in")
+    empty.rmdir()
+    empty.touch()
+    shutil.rmtree(partition_path(tmp_path, 1))
+    shutil.copytree(partition_path(tmp_path, 2), partition_path(tmp_path, 1))
+    for verb in ("backup", "restore"):
+        done = hstu(tmp_path, verb, *url, settings=settings)
+        file, other, good = done.output.splitlines()
+        assert f"{empty} cannot be opened or read: it is a file, where a folder should be; move it away" in file
+        assert f"{partition_path(tmp_path, 1)} is of partition 2, not of 1: its folder was copied" in other
+        assert ("whole" in good, done.exit_code) == (True, 1)
+    empty.unlink()
+    with closing(SequenceReader(tmp_path, settings)) as reader, pytest.raises(StoreError, match="is of partition 2"):
+        reader.first_users(1)
+    with closing(open_store(partition_path(tmp_path, 1))) as store, pytest.raises(StoreError, match="is of partition"):
+        Partition(store, 1, settings)
 
 
 def refusal(result: Result, kind: type[Exception]) -> str:

@@ -142,6 +142,18 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-9])
 
 
+def test_backups_of_another_partition_are_refused_by_name(tmp_path: Path) -> None:
+    """A folder that was copied or renamed: restored, it would be another partition's store."""
+    with closing(open_store(tmp_path / "p0")) as store:
+        read_on(store, LOG, 60)
+        save(store, backups_in(tmp_path / "backups"), tmp_path / "aside")
+    shutil.copytree(tmp_path / "backups" / "p0", tmp_path / "backups" / "p1")
+    other = PartitionBackups(Place(str(tmp_path / "backups")), "", 1, 1, 3)
+    for look in (other.newest_whole, lambda: list(other.newest_first()), lambda: other.load(other.names()[0])):
+        with pytest.raises(FormatError, match=r"backups/p1/backup-.* is of partition 0, not of 1: its folder was"):
+            look()
+
+
 @pytest.mark.parametrize("harm", [cut_off, Path.unlink])
 @pytest.mark.parametrize("what", ["manifests", "a file"])
 @pytest.mark.parametrize("restarted", [False, True])

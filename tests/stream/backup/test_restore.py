@@ -111,6 +111,7 @@ def test_a_damaged_backup_is_passed_over(
         assert Partition(store, 0, SETTINGS).next_offsets == [100, 100, 100]
         read_on(store, LOG, 300)
     assert_same(path)
+    assert not list(path.parent.glob(".p0.restored"))
     missing = harm is Path.unlink and what == "manifest"
     assert ("passed over" in caplog.text) is not missing
 
@@ -168,6 +169,16 @@ def test_a_damaged_store_without_a_backup_is_refused(tmp_path: Path) -> None:
         with pytest.raises(StoreDamagedError, match=r"p0 is damaged: .*There is no whole backup of it in .*backups/p0"):
             attempt(path, backups_in(tmp_path / "backups"))
     assert list(path.glob("MANIFEST*"))
+
+
+def test_what_cannot_be_restored_leaves_no_copy(backed_up: Path, tmp_path: Path) -> None:
+    """Of users who may be forgotten: neither where every backup is damaged, nor where a process was killed at it."""
+    for table in (backed_up / "p0" / "data").iterdir():
+        cut_off(table)
+    path = tmp_path / "second" / "p0"
+    (path.parent / ".p0.restored").mkdir(parents=True)
+    assert restore.restore(path, backups_in(backed_up)) is None
+    assert [each.name for each in path.parent.iterdir()] == [".p0.lock"]
 
 
 def test_without_a_whole_backup_a_store_is_built_from_the_log(backed_up: Path, tmp_path: Path) -> None:

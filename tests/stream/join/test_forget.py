@@ -10,9 +10,9 @@ from stream.join.partition import Partition
 from stream.schema.dead_letters import RefusedError
 from stream.schema.events import ForgetEvent, decode_event
 from stream.schema.ids import id_key
-from stream.schema.topics import SourceTopic
+from stream.schema.topics import DEAD_LETTERS, EXAMPLES, SourceTopic
 from stream.store import layout
-from stream.store.reader import read_tokens
+from stream.store.reader import WAITING_TOKENS, read_tokens
 from stream.store.rocksdb import open_store
 from tests.memory_store import MemoryStore
 from tests.oracles import Wire
@@ -178,6 +178,26 @@ def test_queries_forget_while_the_record_waits() -> None:
     assert list(read_tokens(store, "u", 10)["ts_ms"]) == [93_000]  # type: ignore[index]
 
 
+def test_no_repeats_hide_a_forget_or_other_events_that_wait() -> None:
+    """A producer that sends one event again and again counts once; of more than are read, nothing before is shown."""
+    store = MemoryStore({})
+    partition = Partition(store, 0, SETTINGS)
+    partition.handle(SourceTopic.ACTIONS, [Record(0, wire(action("u", "old", 1000)))])
+    for source in SourceTopic:
+        partition.handle(source, [Record(1, b'{"watermark": 90000}')])
+    same = {**action("u", "c", 91_000), "note": "of the same instant"}
+    partition.handle(SourceTopic.ATTRIBUTES, [Record(2, wire(forget("u", 91_000)))])
+    repeats = [action("u", "b", 90_000), action("u", "d", 92_000)] + [action("u", "e", 93_000)] * 30
+    partition.handle(SourceTopic.ACTIONS, [Record(2 + n, wire(event)) for n, event in enumerate([same, *repeats])])
+    for last in (2, 10, 9000):
+        assert list(read_tokens(store, "u", last)["ts_ms"]) == [92_000, 93_000]  # type: ignore[index]
+    many = [Record(50 + n, wire(action("u", "f", 93_001 + n))) for n in range(WAITING_TOKENS)]
+    partition.handle(SourceTopic.ACTIONS, many)
+    tokens = read_tokens(store, "u", 2 * WAITING_TOKENS)
+    assert tokens is not None
+    assert (len(tokens), tokens["ts_ms"][0]) == (WAITING_TOKENS, 93_001)
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
@@ -220,6 +240,40 @@ def test_the_disk_forgets_too(tmp_path: Path) -> None:
     assert before
     assert not before & {path.name for path in (tmp_path / "p0").glob("*.sst")}
     assert not [path for path in (tmp_path / "p0").rglob("*") if path.is_file() and name.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_the_disk_forgets_what_the_outbox_had(crash: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Examples and dead-letters of the user, which Kafka gets after the record was joined; a crash in between too."""
+    name, path = "Zq7xV9wK2mPfJ4hT", tmp_path / "p0"  # tables are compressed, and have it as it is
+    traces = [name.encode(), id_key(name).to_bytes(8), id_key(name).to_bytes(8, "little")]
+    traces.append(id_key(name).to_bytes(8).hex().upper().encode())  # in RocksDB's own log
+
+    def trace() -> list[str]:
+        files = {file.name: file.read_bytes() for file in path.iterdir()}
+        return [file for file, data in files.items() if any(each in data for each in traces)]
+
+    store = open_store(path)
+    partition = Partition(store, 0, SETTINGS)
+    events = [impression(name, "r1", 1000, "a", "b"), action(name, "a", 1500, request_id="r1")]
+    refused = {**action(name, "i", 1000), "item_id": ""}
+    logs = logs_of({"impressions": events[:1], "actions": [events[1], refused], "attributes": [forget(name, 9000)]})
+    with monkeypatch.context() as patch:
+        if crash:
+            patch.setattr(type(store), "purge", lambda *_: None)
+        for source, log in logs.items():
+            partition.handle(source, log)
+        store.checkpoint(tmp_path / "flushed")
+    assert {out.topic for out in partition.outbox.unsent()} == {EXAMPLES, DEAD_LETTERS}
+    assert [file for file in trace() if file.endswith(".sst")]
+    if crash:
+        partition.close()
+        store = open_store(path)
+        partition = Partition(store, 0, SETTINGS)
+    partition.outbox.sent(partition.outbox.last)
+    assert trace() == []
+    assert store.get(layout.ERASURE_KEY) is None
+    partition.close()
 
 
 def test_the_disk_forgets_where_the_user_is_unknown(tmp_path: Path) -> None:

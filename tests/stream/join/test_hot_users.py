@@ -106,7 +106,7 @@ def test_opening_reads_no_user() -> None:
     timers = len(list(store.scan(layout.TIMER)))
     before = store.read
     partition = Partition(store, 0, SETTINGS)
-    assert (timers, store.read - before) == (200, 200 + 2)  # the timers, Meta, a heartbeat in the outbox
+    assert (timers, store.read - before) == (200, 200 + 3)  # the timers, Meta, an erasure, a heartbeat in the outbox
     for source in SourceTopic:
         end = Record(partition.next_offsets[source], wire({"watermark": START_MS + 10_000_000}))
         partition.handle(source, [end])

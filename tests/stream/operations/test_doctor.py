@@ -3,23 +3,26 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
 from stream.config import KafkaSettings, StreamSettings
 from stream.join.partition import Partition
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
-from stream.kafka.topics import create_topics
+from stream.kafka.topics import create_topics, workers_group
 from stream.operations import doctor, host_checks, topic_checks
 from stream.operations.doctor import examine
 from stream.operations.findings import Finding, Level
 from stream.schema.ids import partition_of
 from stream.schema.topics import SourceTopic
 from stream.store.rocksdb import open_store, partition_path
+from stream.store.standby import mark_standby
 from tests.kafka import KafkaForTests
 from tests.kafka_logs import delete_before, fill, read
 from tests.topics import own_topics
@@ -165,6 +168,25 @@ def test_a_store_behind_what_kafka_keeps_fails(
     assert lost.level is Level.FAIL
     assert "begins at offset 4" in lost.says
     assert "deleted 3 records unread" in lost.says
+
+
+def test_a_store_that_was_left_is_warned_of(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
+    """Whose partition another host's worker has: users may have been forgotten since. Standbys are none, nor is one
+    that the group has not passed."""
+    name = settings.topic_prefix + "actions"
+    send(Kafka(kafka.bootstrap), settings, "actions", *[(0, b"u", wire(action("u", "i", ts))) for ts in range(3)])
+    (log, _) = asyncio.run(read(kafka.bootstrap, name, PARTITIONS))
+    has_read(log[:2], settings, data_dir)
+    place = TopicPartition(name, 0)
+    for committed, found in ((2, 0), (3, 1)):
+        with closing(KafkaConsumer(bootstrap_servers=kafka.bootstrap, group_id=workers_group(settings))) as group:
+            group.assign([place])
+            group.commit({place: OffsetAndMetadata(committed, "", -1)})
+        left = list(topic_checks.check_left(Kafka(kafka.bootstrap), settings, data_dir))
+        assert len(left) == found
+    assert (left[0].level, "p0 in" in left[0].says) == (Level.WARN, True)
+    mark_standby(partition_path(data_dir, 0))
+    assert not list(topic_checks.check_left(Kafka(kafka.bootstrap), settings, data_dir))
 
 
 def test_a_store_of_another_log_fails(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:

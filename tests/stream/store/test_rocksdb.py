@@ -313,7 +313,7 @@ def test_a_full_disk_at_the_start_is_called_full(tmp_path: Path, monkeypatch: py
         text = os.strerror(number)
         raise Exception(f"IO error: {text}: While appending to file: {path}/000017.sst: {text}")
 
-    monkeypatch.setattr("stream.store.rocksdb.Rdict", full)
+    monkeypatch.setattr("stream.store.opening.Rdict", full)
     with pytest.raises(StoreError, match=r"since its disk is full: .*make room and start again: nothing") as refused:
         open_store(path)
     assert "delete" not in str(refused.value)
@@ -343,7 +343,7 @@ def test_a_value_that_is_not_ours_is_a_sentence() -> None:
 
 def test_what_a_secondary_logs_has_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each catch_up adds a line to RocksDB's own log, which is rotated; its last two files are kept."""
-    monkeypatch.setattr("stream.store.rocksdb._LOG_BYTES", 16_384)
+    monkeypatch.setattr("stream.store.opening._LOG_BYTES", 16_384)
     store = open_store(tmp_path / "store")
     secondary = open_secondary(tmp_path / "store", tmp_path / "scratch")
     for _ in range(1000):
