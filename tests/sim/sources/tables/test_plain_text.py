@@ -120,3 +120,12 @@ def test_a_text_of_another_encoding_is_refused(tmp_path: Path, encoding: str) ->
     path.write_text("user_id,item_id,ts\nu,a,1700000000\n")
     with pytest.raises(SimError, match=rf"log.csv is no {encoding} \(.*\); name its encoding: --encoding latin-1"):
         plain_text(path, path.name, encoding, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04\x14\x00", tar(ROWS)], ids=["zip", "tar"])
+def test_standard_input_is_no_name_in_a_command(tmp_path: Path, content: bytes) -> None:
+    """Of a file that has to be unpacked first."""
+    path = tmp_path / "pipe"
+    path.write_bytes(content)
+    with pytest.raises(SimError, match=r"standard input is a .*: (unzip|tar xf) FILE"):
+        plain_text(path, "standard input", None, tmp_path)

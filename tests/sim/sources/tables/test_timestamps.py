@@ -268,3 +268,11 @@ def test_times_with_and_without_an_offset_are_told_apart() -> None:
     reader.read(typed)
     reader.read(typed.dt.replace_time_zone("UTC"))
     assert reader.offsets == {True: 5, False: 5}
+
+
+def test_what_is_no_number_of_days_is_a_fault() -> None:
+    """Of Excel's days, which are numbers by the clock of a zone."""
+    odd = pl.Series("t", ["44000", "today", "1e300", "-1", None])
+    _, faults = TimeReader(TimeSettings("excel-days", zone="Europe/Berlin"), odd, "a.csv").read(odd)
+    wrong = [any(fault.wrong[row] for fault in faults) for row in range(len(odd))]
+    assert wrong == [False, True, True, True, True]
