@@ -20,8 +20,10 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.roles import action_columns
 from sim.sources.roles.contents import are_empty, distinct, emptiness, words_of
+from sim.sources.roles.envelopes import inner_columns
 from sim.sources.roles.names import NAMES, Doubt, Role, best_of, plain_name
 from sim.sources.roles.time_columns import lone_time, time_columns
+from sim.sources.tables import json_lines
 from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import TimeReader, TimeSettings
@@ -51,8 +53,6 @@ _FEW_ROWS: Final = 20  # in fewer, one value is no sign
 _ANY_TIMES: Final = TimeSettings()
 _SHOWN: Final = 80  # characters of a row in a sentence
 _MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
-_KCAT: Final = {"topic", "partition", "offset", "tstype", "ts"}
-"""Columns of kcat's envelope, around records whose own columns have the roles."""
 SLATES: Final = ("inview", "shown", "clicked", "impressions", "slate", "exposed", "displayed", "candidates")
 """Words in the names of columns of lists that hold slates, or what was clicked of them."""
 
@@ -93,8 +93,10 @@ class Guess(NamedTuple):
 
 
 def sample_of(table: Table) -> pl.DataFrame:
-    """Return the first rows of a table; lists and structs are left as they are."""
+    """Return the first rows of a table, of JSON with its usual fields; lists and structs are left as they are."""
     names = table.readable
+    if table.files[0].kind == "json":
+        names = json_lines.usual(names, table.files[0].lines)
     bad, first = 0, ""
     for file, batch in table.batches(names, SAMPLE_ROWS):
         if len(batch.frame):
@@ -129,9 +131,8 @@ def guess(
         named: Role → column, of those that are known; these columns have no other role.
         settings: What is known of the times.
     """
-    scalar = [name for name in sample.columns if name not in named.values() and not holds_lists(sample[name])]
-    if set(sample.columns) >= _KCAT and any(name.startswith("payload.") for name in scalar):
-        scalar = [name for name in scalar if name.startswith("payload.")]
+    inner = [name for name in inner_columns(sample.columns) if name not in named.values()]
+    scalar = [name for name in inner if not holds_lists(sample[name])]
     roles, doubts = time_columns(sample, scalar, named, settings)
     left = [name for name in scalar if name not in {role.column for role in roles.values()}]
     roles |= action_columns.by_name(sample, left)

@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
+from sim.log_flags import flag_of
+from sim.sources.roles.flag_values import with_known
 from sim.sources.roles.guess import SAMPLE_ROWS, SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
 from sim.sources.roles.names import Doubt, named_like
@@ -39,13 +41,15 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         flags: Those that were given, without None; `read_as` names a known log.
 
     Raises:
-        SimError: There is no such known log.
+        SimError: There is no such known log, or no catalogue of which a flag speaks.
     """
     given = {name: value for name, value in flags.items() if name != "read_as"}
     rated = any(name in given for name in OF_RATINGS)
     if (name := flags.get("read_as")) is not None:
         known = known_log(name)
-        return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
+        own = with_known(known.flags_for(table), given)
+        return Resolved(own | given, f"Read as {known.name}: {known.about}.")
+    with_known({}, given)
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
         sample = sample_of(table)
@@ -59,7 +63,7 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         own |= {flag: value for doubt in left for flag, value in doubt.flags.items()}
         return Resolved(own | given, (said + decided).strip(), left)
     if (seen := recognised(table)) is not None:
-        own = seen.flags_for(table)
+        own = with_known(seen.flags_for(table), given)
         return Resolved(own | given, f"Recognised as {seen.name}: {seen.about}. It is read by {written(own)}.")
     sample = sample_of(table)
     guessed = _guess(table, sample, {}, given)
@@ -246,9 +250,8 @@ def written(flags: Mapping[str, Any]) -> str:
 
 
 def _written(name: str, value: Any) -> str:
-    flag = "--" + ("as" if name == "read_as" else name.replace("_", "-"))
     if name == "header":
         return "--header" if value else "--no-header"
     if value is True:
-        return flag
-    return f"{flag} {shlex.quote(str(value))}"
+        return flag_of(name)
+    return f"{flag_of(name)} {shlex.quote(str(value))}"

@@ -101,7 +101,7 @@ class RowTimes:
             )
         if settings.format is None:
             refuse_two_orders(times, self.read_as.partition(" (")[0], owner)
-        self.coarse, self.early, self.like_excel = self._reader.coarse, self._reader.early, self._reader.like_excel
+        self.coarse, self.early = self._reader.coarse, self._reader.early
         self._local: LocalTimes | None = None
         if offset is None or self._joined:
             return

@@ -1,5 +1,6 @@
 """Rows of a log that cannot be read: counted by what is wrong, kept in a file if wanted, and refused above a limit."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,9 +11,8 @@ import msgspec
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.batch import ROW, BadRow
+from sim.sources.tables.batch import ROW, AnyFile, BadRow
 from sim.sources.tables.cells import Fault
-from sim.sources.tables.table import AnyFile
 
 _SHOWN: Final = 80  # characters of a value in a sentence
 _LONGEST: Final = 1 << 24  # bytes of a line that is looked at
@@ -30,8 +30,8 @@ def refuse_overwriting(name: str, inputs: Iterable[Path]) -> None:
         SimError: It is one of these, a folder, or has other content.
     """
     path = Path(name)
-    if not name or path.is_dir():
-        raise SimError(f"--bad-rows {name or repr(name)} is no file; name a new one, such as bad.jsonl.")
+    if path.is_dir():
+        raise SimError(f"--bad-rows {name} is no file; name a new one, such as bad.jsonl.")
     if not path.is_file():
         return  # a new one, a pipe or a device
     if any(each.exists() and path.samefile(each) for each in inputs):
@@ -72,11 +72,9 @@ class SkipLimit:
 
     def __init__(self, text: str | None) -> None:
         self._text = text or "0"
-        number = self._text.removesuffix("%")
-        try:
-            self._number = float("inf") if self._text == "all" else float(number)
-        except ValueError:
-            raise SimError(f"--skip-bad {text} is no limit; give a number of rows, a share as 1%, or all.") from None
+        if self._text != "all" and not re.fullmatch(r"\d+|\d+(\.\d+)?%", self._text):
+            raise SimError(f"--skip-bad {text} is no limit; give a number of rows, a share as 1%, or all.")
+        self._number = float("inf") if self._text == "all" else float(self._text.removesuffix("%"))
 
     def allows(self, bad: int, rows: int) -> bool:
         """Return whether so many of all rows may be bad."""

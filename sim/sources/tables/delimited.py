@@ -32,7 +32,7 @@ _DATA: Final = re.compile(  # what no column's name has in it: a date, a time of
 _NOTHING: Final = ("", "\\N", "NULL")
 _UNQUOTED: Final = (".tsv", ".inter", ".item", ".user", ".tab")
 _BACKSLASHED: Final = re.compile(r'\\(["\\])')
-_LONGEST_CELL: Final = 1 << 26
+_LONGEST_CELL: Final = 1 << 26  # characters
 _SWALLOWED: Final = "a quote that swallows lines which look like rows (--quote none if quotes are ordinary characters)"
 
 
@@ -91,6 +91,7 @@ def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dial
     Raises:
         SimError: It has no rows.
     """
+    csv.field_size_limit(_LONGEST_CELL)
     with text.path.open(encoding="utf-8", newline="") as file:
         sample = [line.rstrip("\r\n") for line in islice(file, _SAMPLE_LINES)]
     preamble, told = _preamble(sample, settings.between, extension)
@@ -104,10 +105,10 @@ def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dial
     header = settings.header
     if header is None:
         header = _counts(rows[0]) or not (settings.numbered or any(map(_is_data, rows[0])))
-    names = [name.strip() for name in rows[0]] if header else [str(n) for n in range(1, len(rows[0]) + 1)]
+    names = [name.strip() * header or str(n) for n, name in enumerate(rows[0], 1)]  # by number where it has no name
     data = rows[1:] if header else rows
     if header and data and all(len(row) == len(names) + 1 and not row[-1].strip() for row in data):
-        names.append("")  # each row ends in a separator, the header does not
+        names.append(str(len(names) + 1))  # each row ends in a separator, the header does not
     first = tuple(data[0]) if data else ()
     escaped = quote == '"' and _escaped(text, separator)
     return Dialect(separator, quote, header, _distinct(names), first, preamble, escaped)
@@ -220,7 +221,10 @@ def _escaped(text: PlainText, separator: str) -> bool:
 def _cells(line: str, separator: str, quote: str | None) -> list[str]:
     if quote is None or quote not in line or len(separator) > 1:
         return line.split(separator)
-    return next(csv.reader([line], delimiter=separator, quotechar=quote), [])
+    try:
+        return next(csv.reader([line], delimiter=separator, quotechar=quote), [])
+    except csv.Error:  # `_read` says what is wrong
+        return line.split(separator)
 
 
 def _counts(cells: Sequence[str]) -> bool:
@@ -279,7 +283,6 @@ def _ragged(row: int, line: str, cells: int, width: int) -> BadRow:
 
 
 def _quoted(text: PlainText, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:
-    csv.field_size_limit(_LONGEST_CELL)
     width = len(dialect.columns)
     pick = [itemgetter(dialect.columns.index(name)) for name in columns]
     with text.path.open(encoding="utf-8", newline="") as file:

@@ -35,7 +35,6 @@ SHORT_UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"
 _SCALES: Final = {name: scale for _, name, scale in UNITS} | {"minutes": 6e4, "hours": 3.6e6, "days": 8.64e7}
 EXCEL_DAYS: Final = "excel-days"
 _EXCEL_1970: Final = 25_569  # 1970-01-01 in Excel's days, whose day 0 is 1899-12-30
-_EXCEL_2100: Final = 73_051
 _SWAPPED: Final = {
     f"%{first}{sign}%{second}": f"%{second}{sign}%{first}" for sign in "/.-" for first, second in ("md", "dm")
 }
@@ -109,8 +108,6 @@ class TimeReader:
         self.read_as = ""
         self.early = False
         """Whether times lie before March 1973, as if counted from the log's own start."""
-        self.like_excel = False
-        """Whether early times may be Excel's days."""
         self.coarse = sample.dtype == pl.Float32
         """Whether they are too coarse to tell times within two minutes apart."""
         self.offsets = Counter[bool]()
@@ -176,7 +173,6 @@ class TimeReader:
         fraction = sample.dtype.is_float() or bool((finite != finite.round()).any())
         self.read_as = f"{'float' if fraction else 'integer'} {unit}"
         self.early = median * _SCALES[unit] < _OLD_MS
-        self.like_excel = self.early and self._settings.unit is None and _EXCEL_1970 <= median < _EXCEL_2100
         low, high = _bounds(unit)
         if low == 0 and median * _SCALES[unit] >= _OLD_MS:
             low = _OLD_MS / _SCALES[unit]  # 0 or a time that was cut off, among others of this century

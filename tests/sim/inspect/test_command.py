@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
+from sim.console import ERR
 from sim.errors import SimError
 from sim.main import app
+from sim.replay.open_source import describe
 from sim.sources.open_log import open_log
 from sim.sources.roles.known import names
 
@@ -317,3 +319,15 @@ def test_dates_that_may_be_read_in_two_ways_are_asked_for(tmp_path: Path, inspec
     said = inspected(str(path), time_format="%d/%m/%Y %H:%M:%S")
     assert "2 rows, 2 events of 1 users on 2 items, from 2020-04-03 10:00:00 to 2020-05-04 10:00:00" in said
     assert "No column holds times as %d.%m.%Y;" in inspected(str(path), time_format="%d.%m.%Y")
+
+
+def test_a_name_in_brackets_is_printed_as_it_is(tmp_path: Path, inspected: Any, capsys: Any) -> None:
+    """Where it stands in a sentence, in a table, or before a replay; it is no markup."""
+    path = tmp_path / "log[y].csv"
+    path.write_text(f"user_id,item_id,ts,[bold]\nu,i,{T},[red]\n")
+    said = inspected(str(path))
+    assert f"{path}: separator" in said
+    assert "│ [bold] " in said
+    assert "│ [red] " in said
+    ERR.print(describe(open_log([str(path)], {})))
+    assert "log[y].csv: 1 events" in capsys.readouterr().err

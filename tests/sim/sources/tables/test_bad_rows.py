@@ -42,7 +42,7 @@ def test_the_log_itself_is_never_overwritten(folder: Path, name: str) -> None:
         ("log.csv", {"items": "items.csv"}, "items.csv", "is a file that is read"),
         ("log.csv", {"read_as": "mine.toml"}, "mine.toml", "holds no bad rows, and would be overwritten"),
         ("log.csv", {}, "log2.csv", "holds no bad rows, and would be overwritten"),
-        ("log.csv", {}, "", "'' is no file"),
+        ("log.csv", {}, "", "is empty"),
         ("log.csv", {}, ".", r"\. is no file"),
         ("log.csv", {}, "none/bad.jsonl", "cannot be written: No such file or directory; name another"),
         ("log.csv", {}, "/dev/full", "cannot be written: No space left on device; name another"),

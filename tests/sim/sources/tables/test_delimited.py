@@ -1,5 +1,6 @@
 """CSV and its kin as programs write them: what stands before the rows, separators, quotes, and ragged rows."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -162,3 +163,18 @@ def test_a_line_that_names_the_item_of_those_behind_it_is_refused(tmp_path: Path
     path.write_text("1:\n1622324,1,2005-04-10\n1152733,4,2005-05-05\n2:\n7,4,2005-05-06\n")
     with pytest.raises(SimError, match=r"Line 1 of .*, '1:', seems to name the item of the lines behind it.*awk -F: "):
         open_table([str(path)], TableSettings()).columns  # noqa: B018
+
+
+def test_a_long_cell_in_the_first_rows_is_read(tmp_path: Path) -> None:
+    """Python's csv takes 131,072 characters unless it is told otherwise; the first lines are cut by it as well."""
+    csv.field_size_limit(131_072)
+    log = log_of(tmp_path / "log.csv", f'user_id,item_id,ts,text\nu,i,{T},"{"x" * 200_000}"\n')
+    assert triples(log) == [("u", "i", T)]
+
+
+def test_a_column_without_a_name_has_its_number(tmp_path: Path) -> None:
+    """As pandas writes an index of times; a flag can name it, and none has to."""
+    path = tmp_path / "log.csv"
+    path.write_text(",user_id,item_id\n2023-11-14 22:13:20,u,i\n2023-11-14 22:13:21,v,j\n")
+    assert "--time 1" in open_log([str(path)], {}).remarks[0]
+    assert triples(open_log([str(path)], {"time": "1"})) == [("u", "i", T), ("v", "j", T + 1)]
