@@ -46,6 +46,7 @@ model.snapshots
 model.cli
 sim.errors
 sim.config  sim.console  sim.log_flags  sim.local_times
+sim.time_texts
 sim.sources.tables
 sim.sources.rows
 sim.sources.roles

@@ -194,8 +194,8 @@ TTL = {"item_ttl_d": 0.02}
 BOUNDS = [
     ({}, TTL | {"admit_after": 2}, "expired"),
     ({}, {"evict": "frequent"}, "evicted"),
-    ({"max_items": 12, "unknown_items": "dropped"}, TTL, "expired"),
-    (TTL | {"admit_after": 2}, {}, ""),
+    ({"max_items": 12, "unknown_items": "dropped"}, TTL | {"unknown_items": "frozen"}, "expired"),
+    (TTL | {"admit_after": 2, "unknown_items": "frozen"}, {}, ""),
 ]
 
 
