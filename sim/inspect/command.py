@@ -121,7 +121,7 @@ def _columns(sample: pl.DataFrame, guessed: Guess, flags: Mapping[str, Any], mor
     headers = ("column", "holds", "examples", "distinct", "empty", "role")
     shown = RichTable(*(Column(header, overflow="fold") for header in headers), title_justify="left")
     shown.title = f"Columns, by the first {len(sample):,} rows"
-    shown.title += f"; {more:,} more fields are in few of them, and not looked at" if more else ""
+    shown.title += f"; {more:,} more fields, rare ones or beside 200 as usual, are not looked at" if more else ""
     named = {name: role for role in ROLES if role in flags for name in alternatives(str(flags[role]), sample.columns)}
     acts = {"action", "rating"} if {"action", "rating"} & set(flags) else set()
     found = {role.column: name for name, role in guessed.roles.items() if name not in {*flags, *acts}}

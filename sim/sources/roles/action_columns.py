@@ -85,6 +85,12 @@ class Unread(NamedTuple):
     """A sentence about those whose names say nothing of it; empty if there are none."""
 
 
+def is_telling(name: str) -> bool:
+    """Return whether the name of a column says that its cells speak of actions."""
+    words = words_of(name)
+    return words in _OF_VERBS or re.search(f"{_DONE}|{_UNDONE}|{_LABELS}|{_RATINGS}|{_OF_ACTIONS}", words) is not None
+
+
 def by_name(sample: pl.DataFrame, columns: Sequence[str]) -> dict[str, Role]:
     """Return the columns whose name is one of an action or a rating, or of a kind whose cells are words for actions."""
     fits = {"action": are_few, "rating": are_numbers}

@@ -21,7 +21,7 @@ from sim.errors import SimError
 from sim.sources.roles import action_columns
 from sim.sources.roles.contents import are_empty, distinct, emptiness, words_of
 from sim.sources.roles.envelopes import inner_columns
-from sim.sources.roles.names import NAMES, Doubt, Role, best_of, plain_name
+from sim.sources.roles.names import NAMES, Doubt, Role, best_of, named_like, plain_name
 from sim.sources.roles.time_columns import lone_time, time_columns
 from sim.sources.tables import json_lines
 from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, texts_of
@@ -96,7 +96,7 @@ def sample_of(table: Table) -> pl.DataFrame:
     """Return the first rows of a table, of JSON with its usual fields; lists and structs are left as they are."""
     names = table.readable
     if table.files[0].kind == "json":
-        names = json_lines.usual(names, table.files[0].lines)
+        names = json_lines.usual(names, table.files[0].lines, _is_telling)
     bad, first = 0, ""
     for file, batch in table.batches(names, SAMPLE_ROWS):
         if len(batch.frame):
@@ -109,6 +109,12 @@ def sample_of(table: Table) -> pl.DataFrame:
             f"{table.name} has no row that can be read; {first}. All {bad:,} rows are bad.{_cut(table, first)}"
         )
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
+
+
+def _is_telling(name: str) -> bool:
+    """Return whether a name is one of a role, of slates, or of what was done."""
+    named = any(named_like(role, name) for role in NAMES) or any(word in name.lower() for word in SLATES)
+    return named or action_columns.is_telling(name)
 
 
 def _cut(table: Table, first: str) -> str:

@@ -9,7 +9,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
@@ -116,13 +116,22 @@ def columns_of(text: PlainText) -> dict[str, str | None]:
     return found.inside
 
 
-def usual(names: Sequence[str], text: PlainText) -> list[str]:
-    """Return of very many names the most usual: those of others may be keys that each row makes anew."""
+def usual(names: Sequence[str], text: PlainText, telling: Callable[[str], bool]) -> list[str]:
+    """Return of very many names the most usual: those of others may be keys that each row makes anew.
+
+    Args:
+        names: They, in their order.
+        text: The file.
+        telling: Whether a name is kept however many are as usual.
+    """
     if len(names) <= _MANY:
         return list(names)
     found = _Fields(text)
-    often = {name for name, count in found.counts.most_common(_MANY) if count > _RARE * found.records}
-    return [name for name in names if name in often]
+    often = [name for name in names if found.counts[name] > _RARE * found.records]
+    first = {name for name in often if telling(name)}
+    rest = sorted(set(often) - first, key=lambda name: (-found.counts[name], name.count("."), names.index(name)))
+    kept = first | set(rest[:_MANY])
+    return [name for name in often if name in kept]
 
 
 def _refuse_frame(names: Sequence[str], owner: str) -> None:

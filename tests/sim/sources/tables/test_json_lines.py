@@ -150,6 +150,16 @@ def test_keys_that_each_row_makes_anew_are_not_looked_at(tmp_path: Path) -> None
     assert triples(open_log([str(path)], {"item": "more.k7", "skip_bad": "all"})) == [("u7", "x", T + 7)]
 
 
+def test_a_label_behind_very_many_fields_is_read(tmp_path: Path) -> None:
+    """Though all are as usual as it is."""
+    wide = {f"f{n}": n for n in range(250)}
+    rows = [
+        {"features": wide, "user_id": f"u{n}", "item_id": "i", "ts": T + n, "is_click": int(n % 4 == 0)}
+        for n in range(40)
+    ]
+    assert log_of(tmp_path / "log.jsonl", lines(*rows)).summary.actions == {"click": 10}
+
+
 @pytest.mark.parametrize("orient", ["columns", "index", "split", "table"])
 def test_a_table_in_one_object_is_refused(tmp_path: Path, orient: str) -> None:
     """As pandas writes it; the sentence says how it writes a log."""
