@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.roles import action_columns
+from sim.sources.roles import action_columns, action_times
 from sim.sources.roles.contents import are_empty, distinct, emptiness, words_of
 from sim.sources.roles.envelopes import inner_columns
 from sim.sources.roles.names import NAMES, Doubt, Role, best_of, named_like, plain_name
@@ -175,7 +175,8 @@ def guess(
             return Guess(roles, doubts)
         return Guess(roles, doubts, action_columns.beside(sample, left, own.column))
     unread = action_columns.unread(sample, left, _item(sample, roles, named))
-    return Guess(roles, [*doubts, *unread.doubts], unread.said)
+    ids = [columns[role] for role in ("user", "item") if columns.get(role) in sample.columns]
+    return Guess(roles, [*doubts, *unread.doubts, *action_times.undone(sample, left, ids)], unread.said)
 
 
 def _asked(doubts: Sequence[Doubt]) -> bool:

@@ -1,5 +1,6 @@
 """From the flags that were given to those that a log is read by: of a known log, of a guess, or as they are."""
 
+import re
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -8,6 +9,7 @@ import polars as pl
 
 from sim.errors import SimError
 from sim.log_flags import flag_of
+from sim.sources.roles.contents import words_of
 from sim.sources.roles.flag_values import with_known
 from sim.sources.roles.guess import SAMPLE_ROWS, SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
@@ -21,6 +23,15 @@ DEFAULTS: Final = {"user": "user_id", "item": "item_id", "time": "ts"}
 ROLES: Final = ("user", "item", "time", "time_offset", "action", "rating", "request", "shown", "clicked", "explode")
 OF_RATINGS: Final = ("rating_as", "positive_from")
 """Flags that speak of a column of ratings, so that it is one where a column of actions is there as well."""
+
+_NO_SLATES: Final = (
+    r"(^|_)(at|on|time|date|day|ts|title|name|text|query|price|amount|cost|currency|count|num|number)($|_)"
+)
+"""Words in the names of columns whose cells are no ids."""
+_THOUSANDS: Final = r"^\d{1,3}(,\d{3})*(\.\d+)?$"
+_CLOCK: Final = r"\d\d:\d\d"
+_PROSE: Final = r"^([^\[({]*\s)?[A-Za-z]{3,}(\s|$)"
+"""A word without digits, behind or before a blank; lists in brackets are none."""
 
 
 class Resolved(NamedTuple):
@@ -199,7 +210,8 @@ def _unread(
         reads = {"rating": rating.column} if rated or mostly else {}
         yield Doubt("user", said, ("action", "rating", "shown"), reads, dict.fromkeys(reads))
     lists = [name for name in sample.columns if holds_lists(sample[name]) and any(word in name for word in SLATES)]
-    lists += [name for name in sample.columns if name not in named.values() and are_slates(sample[name])]
+    read = {*named.values(), *(found.roles[role].column for role in ("user", "item", "time") if role in found.roles)}
+    lists += [name for name in sample.columns if name not in read and are_slates(sample[name])]
     if lists:
         said = (
             f"The lists {', '.join(lists)} are not read: --shown names those of slates, --clicked what was clicked of "
@@ -213,7 +225,10 @@ def are_slates(column: pl.Series) -> bool:
     if column.dtype != pl.String or not any(word in column.name.lower() for word in SLATES):
         return False
     given = column.drop_nulls().str.strip_chars()
-    return len(given) > 0 and int(given.str.contains(r"[^\s,;|][\s,;|]+[^\s,;|]").sum()) * 2 > len(given)
+    if re.search(_NO_SLATES, words_of(column.name)) or given.str.contains(_THOUSANDS).all():
+        return False
+    several = given.str.contains(r"[^\s,;|][\s,;|]+[^\s,;|]") & ~given.str.contains(f"{_CLOCK}|{_PROSE}")
+    return int(several.sum()) * 2 > len(given)
 
 
 def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:

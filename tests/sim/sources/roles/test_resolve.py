@@ -329,3 +329,31 @@ def test_ratings_with_gaps_are_proposed_as_such(tmp_path: Path) -> None:
         SimError, match=r"'rating' is not read, .*--rating rating --skip-bad 2 or hstu replay .* item_id$"
     ):
         log_of(tmp_path / "log.csv", content)
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("clicked_at", "2023-11-14 22:13:{:02}"),
+        ("shown", "14.11.2023 22:13:{:02}"),
+        ("clicked_title", "Red shoes {}"),
+        ("first_clicked", "Red shoes {}"),
+        ("price_shown", "9.{:02} EUR"),
+        ("last_impressions", '"1,0{:02}"'),
+    ],
+)
+def test_times_prose_and_numbers_are_no_slates(tmp_path: Path, name: str, cell: str) -> None:
+    """Whatever their names; ids are."""
+    rows = [f"u{n},i,{T + n}," for n in range(20)]
+    content = "".join(f"{row}{cell.format(n)}\n" for n, row in enumerate(rows))
+    assert len(log_of(tmp_path / "log.csv", f"user_id,item_id,ts,{name}\n{content}")) == 20
+    content = "".join(f"{row}a{n} b {n}\n" for n, row in enumerate(rows))
+    with pytest.raises(SimError, match=r"The lists .* are not read"):
+        log_of(tmp_path / "log.csv", f"user_id,item_id,ts,shown\n{content}")
+
+
+def test_a_column_of_times_is_no_slate_whatever_its_name(tmp_path: Path) -> None:
+    """Where it is that of the log."""
+    content = "".join(f"u{n},i{n},2023-11-14 22:13:{n:02}\n" for n in range(20))
+    log = log_of(tmp_path / "log.csv", f"user_id,item_id,clicked_at\n{content}")
+    assert [ts for _, _, ts in triples(log)] == [T - 20 + n for n in range(20)]
