@@ -245,7 +245,7 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
         said.append(f"Each slate of column {settings.shown!r} shows one item; are its ids separated by another sign?")
     if rows.times.little:
         said.append(
-            f"Column {settings.time_offset!r}, read as milliseconds, adds less than 100 seconds to any date; if it is "
+            f"Column {settings.time_offset!r}, read as milliseconds, adds less than 4 minutes to any date; if it is "
             "something else, say what by --time-unit (s, minutes, hours)."
         )
     if rows.times.coarse:

@@ -5,7 +5,7 @@ doubtful where its name says what it is, and is named otherwise.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import polars as pl
@@ -25,6 +25,7 @@ from sim.sources.rows.actions import ActionReader
 from sim.sources.tables.cells import NEGATIVE_LABELS, are_labels, numbers_of, texts_of
 
 _MOSTLY: Final = 0.5  # share of empty cells from which a column holds no actions
+_GAPS: Final = 0.05  # share of rows without an action from which it may say that nothing was done
 _NAMED: Final = 5
 _LISTED: Final = 3
 _OF_VERBS: Final = ("name", "type", "kind", "verb", "activity", "operation")
@@ -60,9 +61,15 @@ _AMOUNTS: Final = (
     r"(^|_)(quantity|qty|units?|tax|taxes|price|amount|total|count|num|number|month|day|dow|weekday|hour|page)($|_)"
 )
 """Words in the names of small numbers that say nothing of what was done."""
-_OF_CHANGES: Final = {"c", "u", "d", "r"}
-"""What Debezium writes of a row: created, updated, deleted, read."""
+_OF_CHANGES: Final = {"c", "u", "d", "r", "i"}
+"""What Debezium and AWS DMS write of a row: created or inserted, updated, deleted, read."""
 _CHANGES: Final = r"(^|_)(op|operation|change|change_type)$"
+_WORDS_OF_CHANGES: Final = (
+    r"^(bootstrap-)?(insert|create|update|delete|remove|modify|replace|read|load|update_(pre|post)image)d?$"
+)
+"""The same of Maxwell, MongoDB, DynamoDB, Delta Lake and others."""
+_DELETES: Final = {"d", "delete", "deleted", "remove", "removed"}
+_KINDS_OF_CHANGES: Final = r"(^|_)(type|kind|op_type|operation_type)$"
 _UNDOING: Final = r"return|refund|cancel|complet|abandon|reject|expir"
 """Words of actions that are as well states of what was ordered."""
 _PAIRS: Final = (
@@ -73,6 +80,15 @@ _MARKS: Final = {"1", "1.0", "true", "t", "yes", "y", "x"}
 """Cells beside empty ones."""
 _MOST_CODES: Final = 12
 _MOST_GRADES: Final = 21  # 0 to 10 by halves
+
+_OUTCOMES: Final = (
+    r"(^|_)(swipe|decision|outcome|result|verdict|reaction|status|disposition)($|_)|(^|_)action_(taken|done)$"
+)
+_BECAME: Final = (
+    r"^(accept|reject|ignor|skip|declin|fail|dismiss|abandon|cancel|return|refund|approv|den(y|ied)|succe|complet|start|"
+    r"(swiped?_?)?(left|right)$)"
+)
+"""Words in names and how values begin that say what became of a row."""
 
 Kind = Literal["label", "numbers", "changes", ""]
 
@@ -249,11 +265,22 @@ def unread(sample: pl.DataFrame, columns: Sequence[str], item: str | None) -> Un
         doubt = _doubtful(sample[name], kind, first=not any(each.flags for each in doubts), codes=codes)
         if doubt is not None:
             doubts.append(doubt)
-        elif kind and (not re.search(_AMOUNTS, words_of(name)) or _is_signed(sample[name])):
+            continue
+        outcomes = _are_outcomes(sample[name]) and not (item and follows(sample, name, item))
+        if outcomes or (kind and (not re.search(_AMOUNTS, words_of(name)) or _is_signed(sample[name]))):
             silent.append(f"{name} ({_listed(sample[name])})")
     more = f", and {len(silent) - _NAMED:,} more" if len(silent) > _NAMED else ""
     said = f"Not read, though they may say otherwise: {', '.join(silent[:_NAMED])}{more}." if silent else ""
     return Unread(doubts, said)
+
+
+def _are_outcomes(column: pl.Series) -> bool:
+    """Return whether a column holds a few words for what became of a row, by its name or by most of them."""
+    if column.dtype != pl.String or not 1 < distinct(column) <= _MOST_CODES or are_numbers(column):
+        return False
+    values = values_of(column).str.to_lowercase()
+    named = re.search(_OUTCOMES, words_of(column.name)) is not None
+    return named or int(values.str.contains(_BECAME).sum()) * 2 > len(values)
 
 
 def _is_signed(column: pl.Series) -> bool:
@@ -276,9 +303,18 @@ def kind_of(column: pl.Series) -> Kind:
         return ""
     if any(values == pair for pair in _PAIRS) or (values <= _MARKS and len(values) == 1 and are_empty(column).any()):
         return "label"
-    if "d" in values and len(values) > 1 and values <= _OF_CHANGES and re.search(_CHANGES, words_of(column.name)):
+    if len(values) > 1 and _DELETES & values and _are_changes(values, words_of(column.name)):
         return "changes"
     return "numbers" if len(values) > 1 and _are_grades(column, len(values)) else ""
+
+
+def _are_changes(values: Collection[str], words: str) -> bool:
+    """Return whether values are what a database writes of changes of its rows, by the name of their column."""
+    if re.search(_CHANGES, words) and set(values) <= _OF_CHANGES:
+        return True
+    named = re.search(f"{_CHANGES}|{_KINDS_OF_CHANGES}", words)
+    made = any(re.search(r"insert|create|update|modify", value) for value in values)
+    return named is not None and made and all(re.search(_WORDS_OF_CHANGES, value) for value in values)
 
 
 def _are_grades(column: pl.Series, values: int) -> bool:
@@ -300,7 +336,13 @@ def _doubtful(column: pl.Series, kind: Kind, *, first: bool, codes: bool) -> Dou
     name, words = column.name, words_of(column.name)
     nothing = f"Column {name!r} says of some rows that nothing was done, and is not read, so that each is a click: "
     flags: dict[str, str] = {}
-    if kind == "changes" or (kind == "label" and re.search(_UNDONE, words)):
+    if re.search(_OF_ACTIONS, words) and emptiness(column) >= _GAPS and _verbs(values_of(column)) * 2 > 1:
+        said = (
+            f"{nothing}--action {name} --skip-bad all reads the others alone, which are "
+            f"{1 - emptiness(column):.0%} of the rows."
+        )
+        flags = {"action": name, "skip_bad": "all"}
+    elif kind == "changes" or (kind == "label" and re.search(_UNDONE, words)):
         said = (
             f"Column {name!r} ({', '.join(values_of(column).to_list())}) may say of some rows that they are no clicks, "
             "and is not read, so that each is one: leave those out of the log, or read them as they are."

@@ -13,6 +13,8 @@ _CHANGES: Final = {  # the new row → how names beside it begin: those of the o
     "NewImage.": ("OldImage.", "Keys."),  # DynamoDB
 }
 
+_MAXWELL: Final = ("database", "table", "type", "ts")  # beside the new row, whether rows were changed or not
+
 
 def inner_columns(columns: Collection[str]) -> list[str]:
     """Return the columns of the rows themselves; of a table without an envelope, all."""
@@ -27,5 +29,8 @@ def _beside_changes(columns: Collection[str]) -> Iterator[str]:
     for new, others in _CHANGES.items():
         found = (re.match(rf"(|.*?\.){re.escape(new)}", name) for name in columns)
         for outer in {match[1] for match in found if match}:
-            if any(f"{name}.".startswith(outer + others[0]) for name in columns):  # it may be null throughout
+            maxwell = new == "data." and {outer + name for name in _MAXWELL} <= set(columns)
+            if maxwell or any(
+                f"{name}.".startswith(outer + others[0]) for name in columns
+            ):  # it may be null throughout
                 yield from (outer + other for other in others)

@@ -302,7 +302,7 @@ def _of_parts(times: _Times, dates: str, own: str | None, grain: str, others: Se
             continue
         cell = str(ids_of(sample[name]).drop_nulls()[0])
         what = f"Column {name!r}, with cells such as {cell!r}, looks like {part} of {dates!r}, and is not read"
-        readable = sample[name].dtype == pl.Duration or clock_of(sample[name], dates) is not None
+        readable = sample[name].dtype == pl.Duration or clock_of(sample[name], None) is not None
         if own is None and part in (HOURS, TIMES) and readable:
             yield Doubt("time", f"{what}: --time-offset {name} adds it.", ("time_offset",))
         elif own is None and part in (HOURS, TIMES):

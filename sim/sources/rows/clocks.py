@@ -18,7 +18,7 @@ CLOCK: Final = (
 _RANGE: Final = r"^\d{1,2}:\d\d-\d\d:?\d\d$"  # 10:00-11:00, whose end is no offset
 _LIKE_CLOCK: Final = r"^\d{1,2}\s*(:[0-5]\d\b|[hH]([0-5]\d)?\b|[aApP]\.?[mM]\b|Uhr)"
 _OFFSET: Final = r"^(\d{4}-\d\d-\d\d|.*\d:\d\d(?::\d\d(?:[.,]\d+)?)?)\s*(Z|[+-]\d\d:?\d\d)$"
-_CLOCKS: Final = ("timeofday", "eventtime", "time", "clock", "hms", "hhmmss", "hhmm", "hourmin", "tod")
+_CLOCKS: Final = ("timeofday", "eventtime", "time", "clock", "hms", "hhmmss", "hhmm", "hourmin", "tod", "tm")
 _PARTS: Final = {  # how the name of a column ends, in small letters, and what it then holds
     "zones": r"(timezone|timezoneoffset|tzoffset|utcoffset|gmtoffset|offset|zone|tz)$",
     "halves of the day": r"(ampm|meridiem|meridian)$",
@@ -35,6 +35,14 @@ _SIGNED: Final = r"^(UTC|GMT)? ?[+-]\d|^[A-Z]\w+/[A-Z]"
 _BESIDE: Final = r"^[+-]\d\d:?\d\d\]?$"  # in a column of any name, as +0200] in logs of web servers
 _ABBREVIATED: Final = r"^[A-Za-z]{2,5}$"
 HOURS: Final = "hours"
+_HOUR: Final = r"(hourofday|hour)$"
+_LONG: Final = (
+    r"watch|play|listen|view|dwell|wait|read|spent|load|session|stay|visit|process|respon|total|avg|mean|duration|"
+    r"elapsed|travel|prep|cook|deliver|lead|screen|run|ship"
+)
+"""Words in the names of how long something took."""
+_SOME: Final = 3  # different numbers, from which those of another name than the dates' are hardly times by chance
+_ONE_PM, _TEN_AM = 13, 1_000  # what the greatest of them then reaches, as hours and as HHMM
 _LEAST: Final = 60  # numbers below, in any row, may be hours or minutes
 TIMES, HHMM, HHMMSS = "times of the day", "times as HHMM", "times as HHMMSS"
 
@@ -97,7 +105,19 @@ def part_of(column: pl.Series, dates: str) -> str | None:
         return None if texts.str.contains(_UTC).all() else "zones"
     if part is None and (column.dtype == pl.Time or _most(texts.str.contains(_LIKE_CLOCK), 0.5)):
         return TIMES
-    return part
+    return part or _of_another_name(column, texts)
+
+
+def _of_another_name(column: pl.Series, texts: pl.Series) -> str | None:
+    """Return what numbers look like by the name of their column alone: hours or times of the day."""
+    name = _letters(column.name)
+    numbers = without_fraction(texts).cast(pl.Int64, strict=False)
+    most = numbers.max()
+    if numbers.has_nulls() or numbers.n_unique() < _SOME or not isinstance(most, int) or re.search(_LONG, name):
+        return None
+    if re.search(_HOUR, name):
+        return HOURS if most >= _ONE_PM and numbers.is_between(0, 23).all() else None
+    return TIMES if most >= _TEN_AM and clock_of(column, None) in (HHMM, HHMMSS) else None
 
 
 def _spread(numbers: pl.Series, part: str) -> bool:

@@ -45,7 +45,7 @@ _SCALES: Final = {name: scale for _, name, scale in UNITS} | {
 _NEVER_UTC: Final = "Asia/Tokyo"
 _WITH_TIME: Final = ("%H", "%I", "%T", "%R", "%X")
 _HOUR_MS: Final = 3_600_000
-_LITTLE_MS: Final = 100_000
+_LITTLE_MS: Final = 240_000  # more than the last second of a day as HHMMSS
 
 
 class _Offsets(NamedTuple):
@@ -77,7 +77,7 @@ class RowTimes:
     ) -> None:
         self._time, self._offset, self._zone = time, offset, settings.zone or "UTC"
         self.little = False
-        """Whether all that is added is less than 100 seconds, as if its unit were another."""
+        """Whether all that is added is less than four minutes, as if its unit were another."""
         self._joined = offset is not None and any(part in (settings.format or "") for part in _WITH_TIME)
         self._way: str | None = None
         given = settings.unit is not None
@@ -132,7 +132,7 @@ class RowTimes:
         if self.little and (days_ms.drop_nulls() % DAY_MS == 0).all():
             raise SimError(
                 f"Column {sample.name!r} of {owner}, with cells such as {sample.drop_nulls()[0]!r}, would as "
-                f"milliseconds add less than {_LITTLE_MS // 1000} seconds to the days of {times.name!r}: say by "
+                f"milliseconds add less than {_LITTLE_MS // 60_000} minutes to the days of {times.name!r}: say by "
                 "--time-unit what it is (s, minutes, hours, ms), or write times of the day as 10:30:00."
             )
 

@@ -171,7 +171,15 @@ def test_what_a_name_says_is_a_label_is_asked_for(tmp_path: Path, name: str, val
 
 @pytest.mark.parametrize(
     ("name", "values"),
-    [("__deleted", ["true", "false"]), ("cancelled", [0, 1]), ("is_shown", ["Y", "N"]), ("op", ["c", "d"])],
+    [
+        ("__deleted", ["true", "false"]),
+        ("cancelled", [0, 1]),
+        ("is_shown", ["Y", "N"]),
+        ("op", ["c", "d"]),
+        ("Op", ["I", "U", "D"]),
+        ("type", ["insert", "update", "delete"]),
+        ("_change_type", ["insert", "update_postimage", "delete"]),
+    ],
 )
 def test_no_line_takes_what_was_undone_or_only_shown_for_a_click(tmp_path: Path, name: str, values: list[Any]) -> None:
     """The column is named all the same."""
@@ -210,3 +218,31 @@ def test_a_column_that_is_the_same_in_all_rows_says_nothing() -> None:
     frame = pl.DataFrame(COLUMNS | {"deleted": ["false"] * ROWS, "level": [1] * ROWS})
     assert (guess(frame).sure, guess(frame).unread) == (True, "")
     assert not guess(frame.with_columns(click_flag=pl.lit(0))).sure
+
+
+@pytest.mark.parametrize("name", ["user_action", "event_action"])
+@pytest.mark.parametrize("missing", ["none", ""])
+def test_actions_of_one_name_that_most_rows_lack_are_asked_for(tmp_path: Path, name: str, missing: str) -> None:
+    """Instead of a click in each row; the line that is proposed reads the others alone."""
+    columns = {name: cycle([missing, missing, missing, "click"])}
+    with pytest.raises(SimError, match=rf"says of some rows that nothing was done.*--action {name} --skip-bad all"):
+        log(tmp_path, **columns)
+    read = log(tmp_path, flags={"action": name, "skip_bad": "all"}, **columns)
+    assert read.summary.actions == {"click": read.summary.read // 4}
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "listed"),
+    [
+        ("swipe", ["left", "right"], "left, right"),
+        ("decision", ["accept", "reject"], "accept, reject"),
+        ("what", ["approved", "declined"], "approved, declined"),
+        ("action_taken", ["accepted", "ignored"], "accepted, ignored"),
+        ("status", ["ok", "failed"], "failed, ok"),
+        ("playback", ["completed", "skipped", "started"], "completed, skipped, started"),
+    ],
+)
+def test_what_became_of_a_row_is_said(tmp_path: Path, name: str, values: list[str], listed: str) -> None:
+    """By the name of the column, or by its words."""
+    read = log(tmp_path, **{name: cycle(values)})
+    assert f"though they may say otherwise: {name} ({listed})." in " ".join(read.remarks)

@@ -30,6 +30,10 @@ ENVELOPES = {
         {"database": "shop", "table": "views", "type": "insert", "ts": T, "data": row, "old": {"user_id": "x"}}
         for row in ROWS
     ],
+    "maxwell, without changes": [
+        {"database": "shop", "table": "views", "type": "insert", "ts": T, "xid": n, "data": row}
+        for n, row in enumerate(ROWS)
+    ],
     "mongodb": [{"fullDocument": row, "fullDocumentBeforeChange": {"user_id": "x"}} for row in ROWS],
     "dynamodb": [{"dynamodb": {"NewImage": row, "OldImage": {**row, "user_id": "x"}}} for row in ROWS],
 }

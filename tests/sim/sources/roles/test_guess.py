@@ -125,6 +125,7 @@ def test_a_name_is_an_action_where_most_values_are_words_for_one(values: list[st
         ({"date": date(2024, 1, 31), "time": clock(10)}, "date", ("time", "sure")),
         ({"order_date": "2024-01-31", "order_time": "10:00"}, "order_date", ("order_time", "sure")),
         ({"order_date": "2024-01-31", "order_time": [103000, 0, 235959]}, "order_date", ("order_time", "sure")),
+        ({"sale_dt": "2024-01-31", "sale_tm": [103000, 0, 235959]}, "sale_dt", ("sale_tm", "sure")),
         ({"TransDate": "01/31/24", "TransTime": [2214, 5, 1030]}, "TransDate", ("TransTime", "sure")),
         ({"date": "2024-01-31", "time": [9, 23, 0]}, "date", None),
         ({"order_date": "2024-01-31", "watch_time": [103000, 0, 235959]}, "order_date", None),
@@ -144,6 +145,26 @@ def test_a_date_and_a_time_of_the_day_are_one_time(
     assert roles["time"].column == time
     found = roles.get("time_offset")
     assert (found and (found.column, found.certainty)) == offset
+
+
+@pytest.mark.parametrize(
+    ("dates", "name", "cells", "asked"),
+    [
+        ("DATE", "TRANS_TIME", [1014, 930, 5], True),
+        ("DATE", "TRANS_TIME", [101400, 93000, 500], True),
+        ("BUDAT", "CPUTM", ["101400", "093000", "000500"], True),
+        ("date", "trans_hour", [9, 23, 0], True),
+        ("date", "watch_time", [1014, 930, 5], False),
+        ("date", "peak_hour", [0, 1, 1], False),
+        ("date", "trans_time", [1014, 990, 1075], False),
+    ],
+)
+def test_numbers_that_look_like_times_of_the_day_are_asked_for(
+    dates: str, name: str, cells: list[object], *, asked: bool
+) -> None:
+    """Where their column is not called as that of the dates; no durations and no flags."""
+    found = guess(frame(user_id="1", item_id="2", **{dates: "2024-01-31", name: cells})).doubts
+    assert any(f"{name!r}" in doubt.said and f"--time-offset {name} adds it" in doubt.said for doubt in found) == asked
 
 
 FILMS = ["Order of the Phoenix", "View to a Kill", "The Watch", "Like Mike", "Play Misty", "Save the Last Dance"]

@@ -34,7 +34,7 @@ def read(dates: Any, offsets: Any, name: str = "o", **settings: Any) -> tuple[li
         ("10:00:00+01:00", 32_400, "o", None),
         (13, 46_800, "hour", None),
         ("13", 46_800, "event_hour", None),
-        (130_013, 130.013, "o", None),
+        (330_013, 330.013, "o", None),
         (13, 0.013, "o", "ms"),
         (13, 46_800, "o", "hours"),
         (13, 13, "o", "seconds"),
@@ -96,11 +96,13 @@ def test_a_format_with_hours_is_that_of_both() -> None:
 
 def test_milliseconds_that_hardly_count_are_refused() -> None:
     """Beside days they are something else; beside times they may be a part of these, and it is said."""
-    with pytest.raises(SimError, match="add less than 100 seconds to the days of 'd': say by --time-unit what it is"):
+    with pytest.raises(SimError, match="add less than 4 minutes to the days of 'd': say by --time-unit what it is"):
         read(["2024-01-31"] * 2, [9, 1300])
     with pytest.raises(SimError, match="with cells such as 9, would as milliseconds"):
         read(["2024-01-31"] * 2, [9, 13], "order_time")  # hours, or minutes
     assert read(["2024-01-31 10:00:01"] * 2, [9, 130])[2].little
+    with pytest.raises(SimError, match="add less than 4 minutes"):
+        read(["2024-01-31"] * 2, [103_000, 235_959])
     assert not read(["2024-01-31"] * 2, [9, 1_300_000])[2].little
     assert not read(["2024-01-31"] * 2, [9, 1300], unit="s")[2].little
 
