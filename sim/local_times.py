@@ -25,8 +25,14 @@ class LocalTimes:
         """Times in an hour that occurs twice, and those of them in its second pass."""
         self.unordered = 0
         """Those that are read as its first as no order says which they are."""
+        self.named = dict[str, LocalTimes]()
+        """Those by the clocks of zones whose names stand behind the times."""
         self._rises = True
         self._open: tuple[int, int, bool] | None = None  # the hour a column ended in, how far, in the second pass?
+
+    def of(self, zone: str) -> "LocalTimes":
+        """Return those by the clock of a zone that is named behind the times."""
+        return self.named.setdefault(zone, LocalTimes(zone))
 
     def instants(self, at: pl.Series) -> pl.Series:
         """Return the instants of a column, null where summer time leaves a time out."""

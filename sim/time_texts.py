@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from itertools import product
 from typing import Final
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
 import polars as pl
 
@@ -41,6 +41,7 @@ _DATE_WITH_OFFSET: Final = r"^(\d{4}-\d\d-\d\d) ?(Z|[+-]\d\d:?\d\d)$"
 _RANGE: Final = r"\D\d\d:\d\d-\d\d:?\d\d$"  # 10:00-13:00, of which no offset is so large
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _NAMED: Final = re.compile(r"(.*\d(?:Z|[+-][\d:]+)?)\s*\[?([A-Z][A-Za-z]+(?:/[\w+-]+)+)\]?")
+_WITH_NAME: Final = r"^(\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d(?:\.\d+)?)?)\s*\[?([A-Z][A-Za-z]+(?:/[\w+-]+)+)\]?$"
 _SHORT: Final = re.compile(r"(.*\d)\s*([A-Z]{3,5})")
 _AT_END: Final = r"\d ?([A-Z]{3,5})(?: \d{4})?$"
 _IN_FORMAT: Final = re.compile(r"%Z|(?<![A-Za-z%])(?!UTC|GMT)[A-Z]{3,5}$")
@@ -91,6 +92,8 @@ def iso_ms(texts: pl.Series, local: LocalTimes, offsets: Counter[bool] | None = 
         in_utc = utc.set(~plain.str.ends_with("Z").fill_null(False), None).dt.timestamp("ms")
         ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), in_utc)
     if ts_ms.null_count() > texts.null_count():
+        ts_ms = _by_named_zones(plain, ts_ms, local)
+    if ts_ms.null_count() > texts.null_count():
         left = texts.filter(ts_ms.is_null() & texts.is_not_null()).unique()
         by_hand = {text: ms for text in left if (ms := _by_hand_ms(text, ZoneInfo(local.zone))) is not None}
         if by_hand:
@@ -100,6 +103,18 @@ def iso_ms(texts: pl.Series, local: LocalTimes, offsets: Counter[bool] | None = 
         others = texts.filter(ts_ms.is_not_null()) if ts_ms.count() > without else texts.clear()
         zoned = int(others.str.contains(_OFFSET).sum())
         offsets.update({True: zoned, False: ts_ms.count() - zoned})
+    return ts_ms
+
+
+def _by_named_zones(texts: pl.Series, ts_ms: pl.Series, local: LocalTimes) -> pl.Series:
+    """Return milliseconds with those of texts with a zone's name and no offset, each zone's in their order."""
+    parts = texts.set(ts_ms.is_not_null(), None).str.extract_groups(_WITH_NAME).struct.unnest()
+    for zone in parts["2"].drop_nulls().unique(maintain_order=True):
+        if zone in available_timezones():
+            own = parts["1"].set((parts["2"] != zone).fill_null(True), None)
+            own = own.str.replace(_TO_MINUTES, "$0:00")
+            found = local.of(zone).instants(parsed(own, _ISO)).dt.timestamp("ms")
+            ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), found)
     return ts_ms
 
 

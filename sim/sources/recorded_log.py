@@ -239,8 +239,8 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
             f"{some[False]:,} times have no offset, beside {some[True]:,} that have one; they are read by the clock of "
             f"{rows.times.local.zone} (--time-zone)."
         )
-    if rows.times.local.repeated:
-        said.append(_of_autumn(rows.times.local))
+    local = rows.times.local
+    said += [_of_autumn(each) for each in (local, *local.named.values()) if each.repeated]
     if settings.shown is not None and set(summary.slate_sizes) == {1} and summary.slates > 1:
         said.append(f"Each slate of column {settings.shown!r} shows one item; are its ids separated by another sign?")
     if rows.times.little:
@@ -260,7 +260,7 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
 
 def _of_autumn(local: LocalTimes) -> str:
     said = (
-        f"{local.repeated:,} rows lie in an hour that occurs twice, as summer time ends (--time-zone {local.zone}): by "
+        f"{local.repeated:,} rows lie in an hour that occurs twice, as summer time ends in {local.zone}: by "
         f"their order {local.second:,} are of its second pass, the other {local.repeated - local.second:,} are read as "
         "its first."
     )

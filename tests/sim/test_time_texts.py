@@ -77,3 +77,16 @@ def test_a_zone_that_is_none_or_an_hour_left_out_is_no_time() -> None:
     reader = TimeReader(TimeSettings(), pl.Series("t", texts[:1]), "a.csv")
     reader.read(pl.Series("t", [texts[0], "2024-01-31 11:00", f"{datetime(2024, 1, 31)}"]))
     assert reader.offsets == {True: 1, False: 2}
+
+
+def test_the_hour_that_occurs_twice_is_read_by_order_behind_names_of_zones_too(tmp_path: Path) -> None:
+    """As by --time-zone; and it is said."""
+    clocks = ["01:50", "02:10", "02:50", "02:10", "02:50", "03:10"]
+    rows = [f"u{n},i{n},2023-10-29 {clock}:00" for n, clock in enumerate(clocks)]
+    named = log_of(tmp_path / "log.csv", "user_id,item_id,ts\n" + "".join(f"{row} Europe/Berlin\n" for row in rows))
+    plain = log_of(tmp_path / "plain.csv", "user_id,item_id,ts\n" + "\n".join(rows) + "\n", time_zone="Europe/Berlin")
+    assert triples(named) == triples(plain)
+    assert triples(named)[3][2] - triples(named)[1][2] == 3600
+    said = "4 rows lie in an hour that occurs twice, as summer time ends in Europe/Berlin: by their order 2 are of its"
+    assert said in " ".join(named.remarks)
+    assert said in " ".join(plain.remarks)
