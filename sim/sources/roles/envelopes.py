@@ -4,7 +4,13 @@ import re
 from collections.abc import Collection, Iterator
 from typing import Final
 
+import polars as pl
+
+from sim.sources.roles.contents import distinct, values_of
+from sim.sources.roles.names import Doubt
+
 _KCAT: Final = {"topic", "partition", "offset", "tstype", "ts"}
+_NAMED: Final = 5
 _PAYLOAD: Final = "payload."
 _CHANGES: Final = {  # the new row → how names beside it begin: those of the old row, by which it is told, and others
     "after.": ("before.", "source.", "transaction."),  # Debezium
@@ -22,6 +28,17 @@ def inner_columns(columns: Collection[str]) -> list[str]:
     inside = inside or list(columns)
     others = tuple(_beside_changes(inside))
     return [name for name in inside if not name.startswith(others)]
+
+
+def varied_topic(sample: pl.DataFrame) -> Iterator[Doubt]:
+    """Yield a doubt about records of several topics by `kcat -J`, whose rows would each be a click."""
+    if set(sample.columns) >= _KCAT and distinct(sample["topic"]) > 1:
+        topics = ", ".join(sorted(values_of(sample["topic"]).to_list())[:_NAMED])
+        said = (
+            f"Column 'topic' has several values ({topics}), which may say what was done, and is not read, so that each "
+            "row is a click: --action topic, or take the records of one topic."
+        )
+        yield Doubt("user", said, ("action", "rating", "shown"), {"action": "topic"}, {"action": None})
 
 
 def _beside_changes(columns: Collection[str]) -> Iterator[str]:

@@ -20,7 +20,7 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.roles import action_columns, action_times
 from sim.sources.roles.contents import are_empty, distinct, emptiness, words_of
-from sim.sources.roles.envelopes import inner_columns
+from sim.sources.roles.envelopes import inner_columns, varied_topic
 from sim.sources.roles.names import NAMES, Doubt, Role, best_of, named_like, plain_name
 from sim.sources.roles.time_columns import lone_time, time_columns
 from sim.sources.tables import json_lines
@@ -176,7 +176,8 @@ def guess(
         return Guess(roles, doubts, action_columns.beside(sample, left, own.column))
     unread = action_columns.unread(sample, left, _item(sample, roles, named))
     ids = [columns[role] for role in ("user", "item") if columns.get(role) in sample.columns]
-    return Guess(roles, [*doubts, *unread.doubts, *action_times.undone(sample, left, ids)], unread.said)
+    more = [*unread.doubts, *action_times.undone(sample, left, ids), *varied_topic(sample)]
+    return Guess(roles, [*doubts, *more], unread.said)
 
 
 def _asked(doubts: Sequence[Doubt]) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sim.errors import SimError
 from sim.sources.open_log import open_files, open_log
 from sim.sources.roles.resolve import resolve
 from tests.sim.sources.logs import START_S as T, events_of
@@ -60,3 +61,14 @@ def test_the_flags_of_a_guess_read_what_was_guessed(tmp_path: Path, name: str) -
     flags = resolve(open_files([str(path)], {}), {}).flags
     again = resolve(open_files([str(path)], flags), flags)
     assert again.flags == flags
+
+
+def test_topics_that_vary_are_asked_for(tmp_path: Path) -> None:
+    """As nothing in the payloads says what was done; one topic, or actions in them, say nothing."""
+    path = tmp_path / "log.jsonl"
+    path.write_text(objects(*(kcat(("clicks", "orders")[n % 2], **row) for n, row in enumerate(ROWS))))
+    with pytest.raises(SimError, match=r"Column 'topic' has several values \(clicks, orders\), .*--action topic"):
+        open_log([str(path)], {})
+    assert open_log([str(path)], {"action": "topic"}).summary.actions == {"clicks": 3, "orders": 3}
+    path.write_text(objects(*(kcat(("a", "b")[n % 2], **row, action="buy") for n, row in enumerate(ROWS))))
+    assert open_log([str(path)], {}).summary.actions == {"buy": 6}
