@@ -78,6 +78,8 @@ class LogSettings:
             raise SimError("--clicked names some of the items of a slate; name the column of the slate by --shown.")
         if self.bad_rows is not None and self.skip_bad is None:
             raise SimError("--bad-rows keeps the rows that --skip-bad leaves out; give that too.")
+        if self.bad_rows == "-":
+            raise SimError("--bad-rows names a file, and '-' is none: --bad-rows bad.jsonl.")
         if self.shuffle_ties is not None and self.shuffle_ties < 0:
             raise SimError(f"--shuffle-ties {self.shuffle_ties} is no seed; give 0 or a positive number.")
         if self.positive_from is not None and not math.isfinite(self.positive_from):

@@ -13,6 +13,7 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.tables.batch import ROW, AnyFile, BadRow
 from sim.sources.tables.cells import Fault
+from sim.sources.tables.timestamps import UNREADABLE
 
 _SHOWN: Final = 80  # characters of a value in a sentence
 _LONGEST: Final = 1 << 24  # bytes of a line that is looked at
@@ -173,13 +174,21 @@ class BadRows:
             return
         raise SimError(
             f"{self._first}; mend or remove the row. {bad:,} of {rows:,} rows are bad ({self.kinds}): "
-            f"--skip-bad {bad} leaves them out, --bad-rows FILE keeps them.{_most_of(bad, rows)}"
+            f"--skip-bad {bad} leaves them out, --bad-rows FILE keeps them.{self._most_of(bad, rows)}"
         )
 
-
-def _most_of(bad: int, rows: int) -> str:
-    """Return a sentence where most rows are bad."""
-    return " That is most of the log: is another column meant, or none?" if bad * 2 > rows else ""
+    def _most_of(self, bad: int, rows: int) -> str:
+        """Return a sentence where most rows are bad."""
+        if bad * 2 <= rows:
+            return ""
+        ((reason, _),) = self.counts.most_common(1)
+        times = (
+            " Where they are times, --time-format says how they are written, and --time-zone by whose clock, or "
+            "what zone a name such as PST in them means."
+            if reason.endswith(UNREADABLE)
+            else ""
+        )
+        return f"{times} That is most of the log: is another column meant, or none?"
 
 
 def _place(file: AnyFile, row: int) -> str:

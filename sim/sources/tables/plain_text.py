@@ -72,7 +72,13 @@ _OTHERS: Final = (  # beginning of a file, what it is, and what makes it one tha
 )
 BOM: Final = "\ufeff"
 ESCAPED_QUOTE: Final = '\\"'
-_BOMS: Final = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_BOMS: Final = {
+    codecs.BOM_UTF32_LE: "utf-32",  # begins as UTF-16's
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,7 @@ _TIME_LIKE: Final = (
 )
 _NO_TIMES: Final = (pl.Boolean, pl.Time, pl.Duration, pl.Binary)
 _FEW: Final = 500  # texts that every format is tried on
-_UNREADABLE: Final = "is no time that can be read"
+UNREADABLE: Final = "is no time that can be read"
 _SCIENTIFIC: Final = r"^[+-]?\d(?:\.(\d+))?[eE]\+?(\d+)$"
 _ROUNDED: Final = "is a rounded number: times that differ may look alike"
 _OLD_MS: Final = 1e11  # March 1973, from which on numbers tell their unit
@@ -104,7 +104,7 @@ class TimeReader:
         self._settings = settings
         self.local = LocalTimes(settings.zone or "UTC")
         skipped = f", or one that summer time in {settings.zone} leaves out" if settings.zone else ""
-        self._unreadable = _UNREADABLE + skipped
+        self._unreadable = UNREADABLE + skipped
         self.read_as = ""
         self.early = False
         """Whether times lie before March 1973, as if counted from the log's own start."""
@@ -154,7 +154,7 @@ class TimeReader:
         """Return the milliseconds of a column, null where a fault says why."""
         if column.dtype in _NO_TIMES:
             nothing = pl.repeat(None, len(column), dtype=pl.Int64, eager=True)
-            return nothing, [Fault(nothing.is_null(), column.name, _UNREADABLE)]
+            return nothing, [Fault(nothing.is_null(), column.name, UNREADABLE)]
         if column.dtype.is_temporal() and self._settings.format is None:
             ts_ms, faults = self._instants(column)
         else:
@@ -189,7 +189,7 @@ class TimeReader:
         if whole is not None:
             in_ms = whole * int(scale) if scale >= 1 else whole // round(1 / scale)
             ts_ms = in_ms.zip_with(whole.is_not_null() & (floats.abs() * scale < 1e18).fill_null(False), ts_ms)
-        faults = [Fault(missing, column.name, _UNREADABLE)]
+        faults = [Fault(missing, column.name, UNREADABLE)]
         if self._rounded and column.dtype == pl.String:
             faults.append(Fault(stripped.str.contains(_SCIENTIFIC).fill_null(False), column.name, _ROUNDED))
         if self._settings.unit is None:

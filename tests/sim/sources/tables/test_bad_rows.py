@@ -79,3 +79,18 @@ def test_a_log_that_is_refused_for_its_columns_writes_nothing(folder: Path) -> N
     with pytest.raises(SimError, match=r"--action is_like --skip-bad all --bad-rows bad\.jsonl"):
         log_of(folder / "log.csv", content, skip_bad="all", bad_rows="bad.jsonl")
     assert not Path("bad.jsonl").exists()
+
+
+def test_a_stroke_is_no_file_of_bad_rows(folder: Path) -> None:
+    """As it is standard output elsewhere."""
+    with pytest.raises(SimError, match="--bad-rows names a file, and '-' is none"):
+        log_of(folder / "log.csv", LOG, skip_bad="all", bad_rows="-")
+    assert not Path("-").exists()
+
+
+def test_times_that_most_rows_have_in_an_unknown_form_name_the_flags(folder: Path) -> None:
+    """Which read them."""
+    content = "user_id,item_id,ts\n" + "".join(f"u,i{n},{n + 10}h on 2024~01~31\n" for n in range(4))
+    with pytest.raises(SimError, match=r"--time-format says how they are written, and --time-zone .* or none\?"):
+        log_of(folder / "log.csv", content, user="user_id", time="ts")
+    assert len(log_of(folder / "log.csv", content, time="ts", time_format="%Hh on %Y~%m~%d")) == 4

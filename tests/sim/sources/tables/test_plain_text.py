@@ -105,7 +105,7 @@ def test_a_text_that_begins_as_another_format_is_a_text(tmp_path: Path, content:
     assert opened(tmp_path / "log.csv", content).path.read_bytes() == content
 
 
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32", "utf-8-sig"])
 def test_utf_16_is_read_with_and_without_its_mark(tmp_path: Path, encoding: str) -> None:
     """By its zeros; a text with a zero in it stays UTF-8."""
     content = "user_id,item_id,ts\nMüller,a,1700000000\n"
