@@ -160,12 +160,20 @@ def _numbers(directory: Path) -> list[int]:
     return [int(path.name[4:]) for path in directory.glob("cut-*") if re.fullmatch(r"cut-[0-9]{8,18}", path.name)]
 
 
-def say_beginning(directory: Path, name: str, since_ms: int | None) -> bool:
-    """Write down with whose weights a run begins, and at which time; return whether it was new to the folder."""
+def say_beginning(directory: Path, name: str, since_ms: int | None) -> bytes | None:
+    """Write down with whose weights a run begins, and at which time; return what was said before."""
     path = directory / _BEGINNING
-    new = not path.exists()
+    before = path.read_bytes() if path.exists() else None
     replace_file(path, json.dumps({"name": name, "since_ms": since_ms}).encode())
-    return new
+    return before
+
+
+def take_back_beginning(directory: Path, before: bytes | None) -> None:
+    """Write back what was said before, as a start is refused."""
+    if before is None:
+        forget_beginning(directory)
+    else:
+        replace_file(directory / _BEGINNING, before)
 
 
 def beginning(directory: Path) -> tuple[str, int | None] | None:

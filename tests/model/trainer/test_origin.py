@@ -153,6 +153,8 @@ def test_a_new_run_that_is_killed_before_its_first_checkpoint_begins_with_the_sa
     if origin.name:
         with pytest.raises(ModelError, match=r"made with train\.seed = 0, but now it is 1"):
             start(tmp_path, name="new", seed=1)
+        with pytest.raises(ModelError, match=r"There is no checkpoint of a trainer typo"):
+            start(tmp_path, name="new", origin=Origin("typo"))
     new = run(start(tmp_path, name="new"))
     assert (new.digests, new.report["weights_from"]) == (whole.digests, whole.report["weights_from"])
     assert new.report["passed_over"] == whole.report["passed_over"]
