@@ -225,11 +225,13 @@ def alias_(
     data_dir: DataDir = None,
 ) -> None:
     """Point an alias to a snapshot."""
-    from model.storage.aliases import move, resolve
+    import time
+
+    from model.storage.aliases import move_by_hand, resolve
 
     directory = _directory(ctx, name, data_dir)
     snapshot_id = resolve(directory, snapshot).name
-    move(directory, alias, snapshot_id)
+    move_by_hand(directory, alias, snapshot_id, time.time())
     print(f"{alias} is now {snapshot_id}.")
 
 
@@ -240,11 +242,13 @@ def rollback_(
     name: Name = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Move an alias to the parent of its present snapshot."""
+    """Move an alias to what it named before; to its snapshot's parent where nothing is written of that."""
+    import time
+
     from model.storage.aliases import LATEST, rollback
     from model.terminal import show_notes
 
-    print(f"{alias} is now {rollback(_directory(ctx, name, data_dir), alias)}.")
+    print(f"{alias} is now {rollback(_directory(ctx, name, data_dir), alias, time.time())}.")
     if alias == LATEST:
         show_notes("A running trainer moves latest on at its next snapshot; serve an alias of your own to stay there.")
 
@@ -291,7 +295,7 @@ def promote_(
 
     decision = promote(_directory(ctx, name, data_dir), alias, snapshot, time.time())
     if as_json:
-        _print_json(decision._asdict())
+        _print_json({"moved": decision.moved, "reason": decision.reason})
     else:
         print(f"{snapshot} is {'' if decision.moved else 'not '}the {alias}: {decision.reason}.")
     if not decision.moved:
