@@ -166,7 +166,7 @@ def query_freshness(
         return
     from model.terminal import show_notes, show_table, span, when
 
-    behind = "its log has ended" if answer.behind_s is None else span(answer.behind_s)
+    behind = "unknown: its log is replayed, or has ended" if answer.behind_s is None else span(answer.behind_s)
     show_table(
         ("made before", "behind event time", "now"), [(span(answer.snapshot.age_s), behind, when(answer.now_ms))]
     )

@@ -224,7 +224,8 @@ class Freshness(_Answer):
     now_ms: int
     """Event time at which a query would be asked now."""
     behind_s: float | None
-    """Seconds of event time from what the snapshot has learned to `now_ms`; null where its log has ended."""
+    """Seconds of event time from what the snapshot has learned to `now_ms`; null where the clock does not tell event
+    time: its log is replayed (`now_ms` is guessed from the snapshot's age), or has ended."""
 
 
 class QueryError(ModelError):
