@@ -190,8 +190,9 @@ def _answerer(
     ctx: typer.Context, settings: ModelCliSettings, as_of: str | None = None
 ) -> Iterator[tuple["Answerer", int | None]]:
     """Yield an answerer and the time of its questions, None for now."""
-    from model.query.as_of import Earlier, event_time, snapshot_as_of
+    from model.query.as_of import Earlier, snapshot_as_of
     from model.serving.answerer import open_answerer
+    from stream.example import event_time
 
     context: ModelCliContext = ctx.obj
     directory = snapshots_directory(settings)
