@@ -4,8 +4,8 @@ Every answer names the snapshot behind it, how old that is by the wall clock, an
 """
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,7 @@ MAX_ITEMS: Final = 2000  # candidates of one ranking, items of a given sequence
 MAX_USERS: Final = 100  # of one batch
 MAX_PAIRS: Final = 20_000  # users x candidates, or x items wanted, of one batch
 MAX_EXPLAINED: Final = 100  # items of one explanation
+MAX_LEFT_OUT: Final = 1_000  # users x events that are left out, of one batch of explanations
 
 _LISTED: Final = re.compile(r'(?:^|,)(?:"((?:[^"]|"")*)"(?=,|\Z)|([^,]*))')
 
@@ -217,6 +218,33 @@ class Similar(_Answer):
     snapshot: _Behind
 
 
+class SimilarBatch(_Answer):
+    """What is like each of several items, in the order of the question."""
+
+    answers: list[Similar]
+    """One an item that is known."""
+    unknown: dict[str, str]
+    """The others, and why there is no answer."""
+
+    @classmethod
+    def of(cls, items: Sequence[str], similar: Callable[[str], Similar]) -> Self:
+        """Return the answers of a function that raises UnknownError for unknown items."""
+        answers, unknown = [], {}
+        for item in dict.fromkeys(items):
+            try:
+                answers.append(similar(item))
+            except UnknownError as error:
+                unknown[item] = str(error)
+        return cls(answers=answers, unknown=unknown)
+
+
+class ExplanationBatch(_Answer):
+    """The same items explained for several users, in the order of the question."""
+
+    answers: list[Explanation]
+    """One a user."""
+
+
 class Freshness(_Answer):
     """How old an answer of this moment would be."""
 
@@ -254,12 +282,17 @@ def check_k(k: int, what: str = "k", of: str = "items") -> None:
         raise QueryError(f"{what} is {k}; give a number of {of} from 1 to {MAX_K:,}.")
 
 
-def check_pairs(users: int, items: int) -> None:
+def check_pairs(asked: int, each: int, what: str = "users with {} items", most: int = MAX_PAIRS) -> None:
     """Refuse a batch whose answers would be too long; raises QueryError."""
-    if users * items > MAX_PAIRS:
+    if asked * each > most:
         raise QueryError(
-            f"{users:,} users with {items:,} items each are {users * items:,} pairs; give at most {MAX_PAIRS:,}."
+            f"{asked:,} {what.format(f'{each:,}')} each are {asked * each:,} pairs; give at most {most:,}."
         )
+
+
+def check_explained(users: int, newest: int) -> None:
+    """Refuse a batch of explanations that would take too long; raises QueryError."""
+    check_pairs(users, newest, "users with {} events left out", MAX_LEFT_OUT)
 
 
 def check_items(items: Sequence[str], what: str = "items", most: int = MAX_ITEMS) -> None:

@@ -153,6 +153,13 @@ def test_similar_items_and_freshness_need_no_store(run: Run, directory: Path, co
     """They are about no user."""
     lines = run("query", "similar", "--item", "i2", "-k", "3").stdout.splitlines()
     assert (lines[0], len(lines)) == ("\titem\ttitle\tcosine", 4)
+    several = run("query", "similar", "--items", "i2,x,i3", "-k", "3")
+    assert (several.stdout.splitlines()[:4], len(several.stdout.splitlines())) == (lines, 8)
+    assert "'x'" in several.stderr
+    assert len(json.loads(run("query", "similar", "--items", "i2,x", "--json").stdout)["answers"]) == 1
+    for flags in ([], ["--item", "i2", "--items", "i3"]):
+        with pytest.raises(QueryError, match="Give either --item or --items"):
+            run("query", "similar", *flags)
     fresh = run("query", "freshness")
     assert fresh.stdout.splitlines()[0] == "made before\tbehind event time\tnow"
     assert f"Snapshot {ids(directory)[-1]}" in fresh.stderr
