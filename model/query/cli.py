@@ -131,7 +131,7 @@ def query_explain(
         raise QueryError("Give either --user or --users.")
     with _answerer(ctx, settings_of(ctx, name, alias, data_dir), as_of) as (answerer, now_ms):
         each, asked = [user] if user is not None else split_ids(users), split_ids(items)
-        check_explained(len(each), newest)
+        check_explained(len(each))
         found = [answerer.explain(one, asked, now_ms, include_seen=include_seen, newest=newest) for one in each]
     if users is not None and as_json:
         _print_json(ExplanationBatch(answers=found))

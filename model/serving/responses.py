@@ -20,7 +20,7 @@ MAX_ITEMS: Final = 2000  # candidates of one ranking, items of a given sequence
 MAX_USERS: Final = 100  # of one batch
 MAX_PAIRS: Final = 20_000  # users x candidates, or x items wanted, of one batch
 MAX_EXPLAINED: Final = 100  # items of one explanation
-MAX_LEFT_OUT: Final = 1_000  # users x events that are left out, of one batch of explanations
+MAX_EXPLAINED_USERS: Final = 20  # of one batch of explanations, which take long
 
 _LISTED: Final = re.compile(r'(?:^|,)(?:"((?:[^"]|"")*)"(?=,|\Z)|([^,]*))')
 
@@ -282,17 +282,18 @@ def check_k(k: int, what: str = "k", of: str = "items") -> None:
         raise QueryError(f"{what} is {k}; give a number of {of} from 1 to {MAX_K:,}.")
 
 
-def check_pairs(asked: int, each: int, what: str = "users with {} items", most: int = MAX_PAIRS) -> None:
+def check_pairs(asked: int, each: int, what: str = "users with {} items") -> None:
     """Refuse a batch whose answers would be too long; raises QueryError."""
-    if asked * each > most:
+    if asked * each > MAX_PAIRS:
         raise QueryError(
-            f"{asked:,} {what.format(f'{each:,}')} each are {asked * each:,} pairs; give at most {most:,}."
+            f"{asked:,} {what.format(f'{each:,}')} each are {asked * each:,} pairs; give at most {MAX_PAIRS:,}."
         )
 
 
-def check_explained(users: int, newest: int) -> None:
+def check_explained(users: int) -> None:
     """Refuse a batch of explanations that would take too long; raises QueryError."""
-    check_pairs(users, newest, "users with {} events left out", MAX_LEFT_OUT)
+    if users > MAX_EXPLAINED_USERS:
+        raise QueryError(f"{users:,} users are to be explained; give at most {MAX_EXPLAINED_USERS}.")
 
 
 def check_items(items: Sequence[str], what: str = "items", most: int = MAX_ITEMS) -> None:

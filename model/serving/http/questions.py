@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from model.serving.filters import Filters
-from model.serving.responses import MAX_EXPLAINED, MAX_ITEMS, MAX_K, MAX_USERS
+from model.serving.responses import MAX_EXPLAINED, MAX_EXPLAINED_USERS, MAX_ITEMS, MAX_K, MAX_USERS
 from stream.example import END_OF_TIME_MS, MAX_ID_BYTES, id_text
 
 BODY_BYTES: Final = 1 << 20  # MAX_ITEMS ids of MAX_ID_BYTES are half of that
@@ -159,8 +159,8 @@ class ExplainQuestion(_Explained):
 class ExplainBatchQuestion(_Explained):
     """The same items explained for several users."""
 
-    users: _Some
-    """Ids of the users; users x newest is 1,000 at most."""
+    users: Annotated[list[_Id], Field(max_length=MAX_EXPLAINED_USERS, min_length=1)]
+    """Ids of the users."""
 
 
 class SimilarBatchQuestion(BaseModel):

@@ -157,6 +157,8 @@ def test_similar_items_and_freshness_need_no_store(run: Run, directory: Path, co
     assert (several.stdout.splitlines()[:4], len(several.stdout.splitlines())) == (lines, 8)
     assert "'x'" in several.stderr
     assert len(json.loads(run("query", "similar", "--items", "i2,x", "--json").stdout)["answers"]) == 1
+    with pytest.raises(QueryError, match="21 users are to be explained; give at most 20"):
+        run("query", "explain", "--users", ",".join(21 * ["ada"]), "--items", "i9")
     for flags in ([], ["--item", "i2", "--items", "i3"]):
         with pytest.raises(QueryError, match="Give either --item or --items"):
             run("query", "similar", *flags)

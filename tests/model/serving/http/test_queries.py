@@ -86,8 +86,7 @@ def test_batches_of_explanations_and_of_similar_items(client: httpx.Client) -> N
     found = client.post("/explain/batch", json={"users": ["ada", "nobody"], **more}).json()["answers"]
     assert found == [client.post("/explain", json={"user": user, **more}).json() for user in ("ada", "nobody")]
     refused = client.post("/explain/batch", json={"users": ["ada"] * 21, "items": ["i7"]})
-    assert refused.status_code == 422
-    assert "21 users with 50 events left out each are 1,050 pairs; give at most 1,000" in refused.json()["detail"]
+    assert (refused.status_code, "users is refused" in refused.json()["detail"]) == (422, True)
     like = client.post("/similar/batch", json={"items": ["i2", "x", 3], "k": 2}).json()
     assert like["answers"] == [client.get("/similar", params={"item": "i2", "k": 2}).json()]
     assert (list(like["unknown"]), "x" in like["unknown"]["x"]) == (["x", "3"], True)
