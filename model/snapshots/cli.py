@@ -160,7 +160,7 @@ def diff(
     name: Name = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Compare two snapshots: births, withdrawals, sizes, metrics, and the top ten of a panel of users."""
+    """Compare two snapshots: births, withdrawals, rows moved, sizes, metrics, and the top ten of a panel of users."""
     from msgspec.structs import replace
 
     from model.storage.aliases import resolve
@@ -187,6 +187,11 @@ def diff(
         most = len(items) if all_ else 20
         more = f" and {len(items) - most} more" if len(items) > most else ""
         show_notes(f"{len(items)} items {verb}" + (f": {', '.join(items[:most])}{more}." if items else "."))
+    if found.moved:
+        far = f", the farthest: {', '.join(found.moved.farthest)}" if found.moved.rows else ""
+        show_notes(
+            f"{found.moved.rows:,} items' rows moved, by {found.moved.median:.1%} of their length (median){far}."
+        )
     show_notes(_churn_text(found.churn) if found.churn else why_none)
     if len(shown) < len(found.numbers):
         show_notes(f"{len(found.numbers) - len(shown)} more figures: --all.")
