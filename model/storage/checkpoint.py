@@ -12,8 +12,9 @@ offset of the first record that is not yet trained on. A crash at any step of th
     2. the folder is synced and renamed to cut-<number>, and the folder above is synced: from here on it counts
     3. checkpoints older than the last two are removed
 
-Beside them `farewell` says in its first line how the last run ended: `ended` (all of its log is learned) or `stopped`
-(what it has learned is in the newest checkpoint), in its second on which HOST:PORT its metrics were, if a port was set.
+Beside them `farewell` says in its first line how the last run ended: `ended` (all of its log is learned), `stopped`
+(what it has learned is in the newest checkpoint) or `diverged` (its loss was not finite), in its second on which
+HOST:PORT its metrics were, if a port was set.
 It is removed when a run begins, so one that crashed has left none.
 
 `beginning` is there until the first checkpoint of a run that begins with another trainer's weights, or at a point in
@@ -45,7 +46,7 @@ from model.storage.snapshot import file_digest
 FORMAT: Final = "hstu-stream cut"
 VERSION: Final = 5
 KEEP: Final = 2
-FAREWELLS: Final = ("ended", "stopped")
+FAREWELLS: Final = ("ended", "stopped", "diverged")
 _FAREWELL: Final = "farewell"
 _BEGINNING: Final = "beginning"
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"

@@ -211,10 +211,10 @@ class Checkpointer:
             take_back_farewell(self._directory)
             forget_beginning(self._directory)
 
-    def farewell(self, ended: bool) -> None:
-        """Write down that the run ends in good order, with all of its log learned or not."""
+    def farewell(self, how: str) -> None:
+        """Write down how the run ends, one of FAREWELLS."""
         with suppress(OSError):  # a full disk has been told of already
-            say_farewell(self._directory, "ended" if ended else "stopped", self._metrics_port)
+            say_farewell(self._directory, how, self._metrics_port)
 
     def close(self) -> None:
         """Release the lock."""

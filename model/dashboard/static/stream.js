@@ -51,7 +51,7 @@ export function drawTiles(state) {
   const serving = now?.serving;
   const fresh = [
     "Snapshot made", serving ? span(serving.snapshot.age_s) : "–",
-    serving ? (serving.behind_s == null ? "had learned all of its log" : `${span(serving.behind_s)} of event time behind`) : "none answers yet", null, serving ? "ago" : "",
+    serving ? (serving.behind_s == null ? "its log is replayed, or has ended" : `${span(serving.behind_s)} of event time behind`) : "none answers yet", null, serving ? "ago" : "",
   ];
   const rows = [
     ...models,
@@ -99,6 +99,7 @@ const NAMED = {
   ended: (one) => `trainer ${one.name}, ended: all of its log is learned`,
   stopped: (one) => `trainer ${one.name}, stopped; it goes on from its checkpoint`,
   lost: (one) => el("span", { class: "bad" }, `trainer ${one.name} stopped without a farewell`),
+  diverged: (one) => el("span", { class: "bad" }, `trainer ${one.name} stopped since its loss was not finite`),
 };
 
 function drawProcesses(processes) {

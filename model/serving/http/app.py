@@ -114,7 +114,9 @@ def make_http_app(
 
     directory = data_dir / "snapshots" / settings.name
     swapper = Swapper(directory, settings.alias, make)
-    metrics = ServerMetrics(swapper, states, access_log(settings.access_log, partial(print, flush=True)))
+    metrics = ServerMetrics(
+        swapper, states, data_dir / "train", access_log(settings.access_log, partial(print, flush=True))
+    )
     app = FastAPI(
         title="hstu-stream",
         description="Answers from the snapshots of a recommender.",

@@ -3,6 +3,7 @@
 /snapshots lists what there is, and /snapshots/alias moves an alias, as `hstu snapshots alias` does.
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from model.serving.hot_swap import Swapper
 from model.serving.http.errors import UNKNOWN
 from model.serving.http.questions import AliasQuestion
 from model.serving.responses import QueryError, SnapshotInfo, UnknownError
-from model.storage.aliases import list_aliases, move, resolve
+from model.storage.aliases import list_aliases, move_by_hand, resolve
 from model.storage.snapshot import Manifest
 
 
@@ -120,7 +121,7 @@ def add_snapshots(app: FastAPI, directory: Path, swapper: Swapper, guard: list[A
         except ModelError as error:
             raise UnknownError(_without_path(error, directory)) from error
         try:
-            move(directory, question.alias, snapshot_id)
+            move_by_hand(directory, question.alias, snapshot_id, time.time())
         except ModelError as error:
             raise QueryError(_without_path(error, directory)) from error
         return MovedAlias(alias=question.alias, snapshot=snapshot_id, before=before)
