@@ -2,7 +2,7 @@
 
 import { ask } from "./feed.js";
 import { interval } from "./charts.js";
-import { byId, clock, count, el, rate, render, table } from "./format.js";
+import { byId, count, el, rate, render, stampWithSeconds, table } from "./format.js";
 
 function withInterval({ targets, "hr@10": share }) {
   if (share == null) return "–";
@@ -43,7 +43,7 @@ export function drawSnapshots(state) {
     return table([
       { title: "Snapshot", of: (row) => row.id },
       { title: "Names", class: "names", of: (row) => tags(row, data) },
-      { title: "Made", of: (row) => clock(row.created) },
+      { title: "Made (UTC)", of: (row) => stampWithSeconds(1000 * row.created) },
       { title: "Targets", class: "num", of: (row) => count(row.targets) },
       { title: "HR@10 of late", class: "num", of: (row) => withInterval(row.window) },
       { title: "MiB", class: "num", of: (row) => rate(row.arrays_bytes / 2 ** 20, 1) },

@@ -1,8 +1,8 @@
 // The figures of now: tiles, rates over the last minutes, processes, dead letters.
 
 import { lines } from "./charts.js";
-import { brief, byId, clock, count, el, rate, render, span, table, when } from "./format.js";
-import { bestCounter, scorers, valueOf } from "./quality.js";
+import { brief, byId, count, el, rate, render, span, stampWithSeconds, table, when } from "./format.js";
+import { bestCounter, lastPlaces, leader, scorers, valueOf } from "./quality.js";
 
 const KEPT = 300; // looks, of two seconds each
 
@@ -39,11 +39,15 @@ function against(gain) {
   return `${size} ${gain > 0 ? "above" : "below"} the best counter`;
 }
 
+// Which trainer's last window a counter's figure is of, where trainers have tested different numbers of targets.
+const ofWhom = (state) => (lastPlaces(state).size > 1 ? `, in the window of ${leader(state)}` : "");
+
 export function drawTiles(state) {
   const best = bestCounter(state);
   const models = scorers(state).filter((one) => one.scorer === "hstu").map((one) => {
     const value = valueOf(state.trainers[one.trainer].at(-1), "hstu", "all", 1);
-    const gain = best && value.y != null ? against(value.y - best.y) : "";
+    const rival = bestCounter(state, one.trainer); // in the same window
+    const gain = rival && value.y != null ? against(value.y - rival.y) : "";
     return [`HR@10, ${one.label}`, rate(value.y), gain, one.color, value.y == null ? "" : `± ${rate((value.hi - value.lo) / 2)}`];
   });
   const now = state.now, sums = totals(state), watched = (now?.processes ?? []).length;
@@ -55,7 +59,7 @@ export function drawTiles(state) {
   ];
   const rows = [
     ...models,
-    ["Best counter", best ? rate(best.y) : "–", best?.label ?? "nothing is tested yet", best?.color, best ? `± ${rate((best.hi - best.lo) / 2)}` : ""],
+    ["Best counter", best ? rate(best.y) : "–", best ? `${best.label}${ofWhom(state)}` : "nothing is tested yet", best?.color, best ? `± ${rate((best.hi - best.lo) / 2)}` : ""],
     fresh,
     ["Events", sums.rate == null ? "–" : brief(sums.rate), sums.events == null ? unwatched : `${count(sums.events)} taken`, null, "/s"],
     ["Lag", brief(sums.lag), sums.learnerLag == null ? "" : `${count(sums.learnerLag)} examples not yet learned`, null, "messages"],
@@ -126,7 +130,7 @@ function drawLetters(state) {
     const stale = problem ? [el("p", { class: "note bad" }, `${problem} What follows is older.`)] : [];
     if (!last.length) return [...stale, el("p", { class: "note" }, "The topic dead-letters is empty.")];
     return [...stale, el("table", {}, ...table([
-      { title: "Refused at", of: (one) => clock(one.ts_ms / 1000) },
+      { title: "Refused at (UTC)", of: (one) => stampWithSeconds(one.ts_ms) },
       { title: "Record", of: (one) => one.id },
       { title: "Reason", of: (one) => one.reason },
       { title: "Detail", class: "wrap", of: (one) => one.detail.slice(0, 200) },
