@@ -69,7 +69,7 @@ class View:
         """What goes on while no trainer has tested a target yet; empty afterwards."""
         if any(self.get(name, "hstu_tested_targets_total") for name in self.trainers):
             return ""
-        return "The trainers load and compile; the first time that takes up to a minute."
+        return "The trainers load and compile; on a machine that is new to them that takes minutes."
 
     def line(self) -> str:
         """Return everything in one line, for where no table can be drawn."""

@@ -54,7 +54,7 @@ def test_figures_that_do_not_exist_are_dashes() -> None:
     view = View(1, {"silu": 2})
     assert "0.0000" not in view.line()
     assert "worker – events, –/s, lag – messages" in view.line()
-    assert view.line().endswith("The trainers load and compile; the first time that takes up to a minute.")
+    assert view.line().endswith("The trainers load and compile; on a machine that is new to them that takes minutes.")
     assert any(row[:5] == ["The", "trainers", "load", "and", "compile;"] for row in printed(view))
     assert "silu – targets, – items, HR@10 – (stack –, popularity –, last_items –)" in view.line()
     view.seen["silu"] = Scrape(TRAINER)
