@@ -68,7 +68,7 @@ class Trainer:
         return torch.autocast(self._device, torch.bfloat16) if self._bf16 else nullcontext()
 
     def _negatives(self) -> Negatives:
-        return draw(np.arange(ITEMS), np.arange(ITEMS, 0, -1, dtype=np.float64), self._train.negatives, self._rng)
+        return draw(np.arange(ITEMS), np.arange(ITEMS, 0, -1, dtype=np.float64), self._train, self._rng)
 
     def _make_batch(self, sequences: int, length: int) -> PackedBatch:
         tokens = np.arange(self.tokens)
@@ -97,7 +97,7 @@ class Trainer:
         nothing = np.full(self.tokens, -1, np.int64)
         acted = np.where(self._batch.kinds == Kind.ACTION, 0, -1)
         targets = Targets(np.flatnonzero(self._batch.kinds == Kind.ACTION), shown, labels_NA)
-        return targets, TokenRows(self._batch.keys.astype(np.int64), nothing, acted)
+        return targets, TokenRows(self._batch.keys.astype(np.int64), nothing, acted, nothing)
 
 
 def training_rows(rows: Rows, sizes: Sizes, kinds: tuple[tuple[str, str], ...]) -> None:

@@ -104,7 +104,7 @@ class Rival:
         ours, read = self._learner, self._learner.index.take_in(examples).batch
         batch, targets = read.tokens, read.targets
         popularity_R, rng = ours.popularity.counts(int(batch.request_ms.max())), np.random.default_rng(0)
-        drawn = negatives.draw(ours.items.live(), popularity_R, ours.train.negatives, rng)
+        drawn = negatives.draw(ours.items.live(), popularity_R, ours.train, rng)
         return self._step(batch, targets, drawn)
 
     def first_loss(self, examples: list[Example]) -> float:

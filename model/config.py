@@ -104,8 +104,11 @@ class TrainSettings(BaseModel):
     embedding_rate_ratio: float = Field(10.0, gt=0)
     """Learning rate of these embeddings, in multiples of `learning_rate`: rows are touched by few steps each."""
     negatives: int = Field(2048, ge=1)
-    """Negatives drawn for each micro-batch: half uniform over live items, half by their decayed popularity; all live
-    items where there are no more."""
+    """Negatives drawn for each micro-batch; all live items where there are no more."""
+    negatives_uniform: float = Field(0.5, gt=0, le=1)
+    """Share of these that are drawn uniformly over live items; the others are drawn by their decayed popularity."""
+    negatives_power: float = Field(1.0, ge=0, le=2)
+    """Power of the popularity by which they are drawn, such as word2vec's 0.75."""
     noise_odds: float = Field(1.0, ge=0)
     """Odds that a target is noise, any live item as likely as another. The retrieval loss is that of this mixture, so
     that targets which cannot be foreseen move weights little; 0: the plain softmax."""
@@ -133,9 +136,10 @@ class TrainSettings(BaseModel):
     evict: Evict = "recent"
     """Which items leave first where there would be more: those seen longest ago (recent), those seen least often
     (frequent), or by both, a count halving in each week in which the item is not seen (both)."""
-    unknown_items: Literal["stand_in", "dropped"] = "stand_in"
+    unknown_items: Literal["frozen", "stand_in", "dropped"] = "frozen"
     """Items of histories that have no row: a trained row stands in for them, that of their first value in the catalogue
-    that has one, else one that such items share; or they are left out."""
+    that has one, else one that such items share (stand_in); or the same, but the newest 262,144 that died have the
+    vector that they had then (frozen); or they are left out (dropped)."""
     stand_ins: int = Field(1, ge=1)
     """Such shared rows, among which items are distributed by the hash of their ids."""
     rank_weight: float = Field(1.0, ge=0)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True)
+ERR: Final = Console(stderr=True, highlight=False, soft_wrap=True, markup=False)
 
 
 class _Rate(ProgressColumn):
@@ -23,7 +23,11 @@ class _Rate(ProgressColumn):
 @contextmanager
 def progress(name: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
     """Show a bar on stderr; the block gets a function that takes the number of events done."""
-    columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed:,}/{task.total:,}")
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,}"),
+    )
     with Progress(*columns, _Rate(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(name, total=total, completed=done)
         yield lambda done: bar.update(task, completed=done)

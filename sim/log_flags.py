@@ -103,8 +103,12 @@ def with_log_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+def flag_of(name: str) -> str:
+    """Return how the flag of a name is written."""
+    return FLAGS[name].flag.partition("/")[0] or "--" + name.replace("_", "-")
+
+
 def _parameter(name: str, flag: Flag) -> inspect.Parameter:
-    written = flag.flag or "--" + name.replace("_", "-")
-    option = typer.Option(written, help=flag.text, rich_help_panel=PANEL, show_default=flag.default)
+    option = typer.Option(flag.flag or flag_of(name), help=flag.text, rich_help_panel=PANEL, show_default=flag.default)
     annotation = Annotated[flag.kind | None, option]  # type: ignore[name-defined]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from stream.rescale.cli import rescale
+
 if TYPE_CHECKING:
     from stream.config import KafkaSettings, StreamSettings
     from stream.kafka.connection import Kafka
 
-topics_app = typer.Typer(no_args_is_help=True, help="Make and list the topics in Kafka.")
+topics_app = typer.Typer(no_args_is_help=True, help="Make and list the topics in Kafka; give them more partitions.")
 
 Bootstrap = Annotated[str | None, typer.Option("--bootstrap", help="Kafka, as HOST:PORT[,HOST:PORT].")]
 
@@ -48,6 +50,7 @@ def add_commands(app: typer.Typer) -> None:
     """Add the stream's verbs."""
     app.command()(broker)
     app.command()(worker)
+    topics_app.command("rescale")(rescale)
     app.add_typer(topics_app, name="topics")
 
 

@@ -102,7 +102,8 @@ class StreamSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     partitions: int = Field(4, ge=1, le=4096)
-    """Partitions of every topic; fixed once the topics exist, since a user's home is murmur2(user_id) % partitions."""
+    """Partitions of every topic; fixed once the topics exist, since a user's home is murmur2(user_id) % partitions;
+    `hstu topics rescale` moves users to new topics of more."""
     topic_prefix: str = ""
     """Prefix of every topic's name, so that several systems can share a cluster."""
     replication: int = Field(1, ge=1)

@@ -36,7 +36,7 @@ def start(folder: Path, items: bool = True, **changes: Any) -> Training:
         folder,
         train,
         model,
-        partitions=3,
+        partitions=changes.get("partitions", 3),
         items_partitions=2 if items else 0,
         now=now,
         clock=changes.get("clock", now),

@@ -24,7 +24,7 @@ stream.config  stream.example  stream.fetch
 stream.store  stream.kafka
 stream.backup  stream.consumer
 stream.join  stream.local_broker  stream.metrics_server  stream.transport  stream.operations  stream.peers
-stream.worker
+stream.worker  stream.rescale
 stream.cli
 model.errors  model.config  model.terminal
 model.options
@@ -46,6 +46,7 @@ model.snapshots
 model.cli
 sim.errors
 sim.config  sim.console  sim.log_flags  sim.local_times
+sim.time_texts
 sim.sources.tables
 sim.sources.rows
 sim.sources.roles

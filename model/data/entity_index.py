@@ -5,7 +5,7 @@ recommender keeps one index, and takes each micro-batch in by one call: items wh
 are over the vocabulary as it is then, and last its new ids are admitted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
@@ -22,11 +22,13 @@ from model.data.micro_batch import PackedBatch, collate
 from model.data.stand_ins import StandIns
 from model.data.stochastic_length import shortened
 from model.data.vocabulary import Vocabulary
+from model.keys.frozen_vectors import FrozenVectors
 from model.keys.lives import NO_LIMITS, Limits, Lives
 from model.keys.waiting_texts import WaitingTexts
 from stream.example import END_OF_TIME_MS, NO_KEY, Example, Kind
 
 _NONE: Final = np.empty(0, np.int64)
+VectorsOf = Callable[[NDArray[np.int64]], NDArray[np.float32]]  # of items by row, [n] to [n, D]
 
 
 class TokenRows(NamedTuple):
@@ -35,6 +37,7 @@ class TokenRows(NamedTuple):
     items: NDArray[np.int64]  # -1 for attributes, and for items that have no row
     attributes: NDArray[np.int64]  # of the feature table: attributes, and what stands in for such items; else -1
     actions: NDArray[np.int64]  # of the feature table, -1 where there is none
+    frozen: NDArray[np.int64]  # of RowBatch.frozen: items that have died, whose vectors are kept; else -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,6 +47,7 @@ class RowBatch:
     tokens: PackedBatch
     targets: Targets
     rows: TokenRows
+    frozen: NDArray[np.float32] | None = None  # [F, D] vectors of dead items, one a token; None: none are kept
 
     def positives(self) -> NDArray[np.int64]:
         """Return the item row of each retrieval target, [P]; -1 for an item without one."""
@@ -53,12 +57,12 @@ class RowBatch:
         """Return the examples from one to before another."""
         tokens, targets = self.tokens.part(start, stop), self.tokens.targets_of(start, stop)
         rows = TokenRows(*(column[self.tokens.offsets[start] : self.tokens.offsets[stop]] for column in self.rows))
-        return RowBatch(tokens, self.targets.part(targets), rows)
+        return RowBatch(tokens, self.targets.part(targets), rows, self.frozen)
 
     def shortened(self, kept_L: NDArray[np.bool_]) -> "RowBatch":
         """Return the batch with the kept tokens only, which must include its targets."""
         rows = TokenRows(*(column[kept_L] for column in self.rows))
-        return RowBatch(shortened(self.tokens, kept_L), self.targets, rows)
+        return RowBatch(shortened(self.tokens, kept_L), self.targets, rows, self.frozen)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +89,7 @@ class EntityIndex:
         item_features: Features of the catalogue that an item's vector is made of.
         stand_ins: Rows that stand in for items without one that the catalogue says nothing of.
         drop_unknown: Whether items without a row are left out of histories; else they have a stand-in there.
+        frozen: Where the vectors of items that die are kept, which they have in histories; None: nowhere.
     """
 
     def __init__(
@@ -96,11 +101,13 @@ class EntityIndex:
         item_features: Sequence[str] = (),
         stand_ins: int = 1,
         drop_unknown: bool = False,
+        frozen: FrozenVectors | None = None,
     ) -> None:
         self.items, self.features = Vocabulary(), Vocabulary()
         self.lives = None if limits.none else Lives(limits)
         self._waiting = WaitingTexts()  # texts of items that have no row
         self._stand_ins, self._drop_unknown = StandIns(stand_ins, item_features), drop_unknown
+        self._frozen = frozen
         self.catalogue = Catalogue()
         self.item_features = ItemFeatures(item_features)
         self._selector = TargetSelector(rank_actions, negative_actions)
@@ -110,20 +117,23 @@ class EntityIndex:
         tokens = collate(examples)
         return self._questions(tokens).part(self._selector.select(tokens).positive)
 
-    def take_in(self, examples: Sequence[Example], *, count: bool = True) -> IndexedBatch:
+    def take_in(
+        self, examples: Sequence[Example], *, count: bool = True, vectors_of: VectorsOf | None = None
+    ) -> IndexedBatch:
         """Let items leave, ask the questions of a micro-batch, then admit its ids and learn its texts.
 
         Args:
             examples: The micro-batch.
             count: Whether its targets count as occurrences of their items, for who is admitted and who leaves.
+            vectors_of: Returns the vectors of items that are about to die, where these are kept.
         """
         tokens = collate(examples)
-        died = self._bury(tokens)
+        died = self._bury(tokens, vectors_of)
         targets = self._selector.select(tokens)
         every = self._questions(tokens)
         questions, age_T = every.part(targets.positive), age_slice(every.target_born_ms, every.request_ms)
         free, rows = np.flatnonzero(~self.items.used_mask()) if self.lives else _NONE, len(self.items)
-        batch = RowBatch(tokens, targets, self._admit(tokens, count=count))
+        batch = self._with_frozen(RowBatch(tokens, targets, self._admit(tokens, count=count)))
         renewed = free[self.items.used_mask()[free]]
         new = np.concatenate((renewed, np.arange(rows, len(self.items))))
         self._describe(new)
@@ -155,12 +165,14 @@ class EntityIndex:
         keys = [int(self.items.keys[row]) for row in rows.tolist() if not self.items.texts[row]]
         self.items.learn_texts(keys, [self.catalogue.id_of(key) for key in keys])
 
-    def _bury(self, tokens: PackedBatch) -> NDArray[np.int64]:
+    def _bury(self, tokens: PackedBatch, vectors_of: VectorsOf | None) -> NDArray[np.int64]:
         """Let items leave as of a micro-batch's first request, and return their rows."""
         first_ms = int(tokens.request_ms.min(initial=END_OF_TIME_MS))
         if self.lives is None or first_ms == END_OF_TIME_MS or not self.lives.due(first_ms, self.items.known):
             return _NONE
         rows = self.lives.leaving(self.items.used_mask(), self.items.withdrawn)
+        if self._frozen is not None and vectors_of is not None and len(rows):
+            self._frozen.keep(self.items.keys[rows], vectors_of(rows))
         self.lives.bury(rows, self.items.keys[rows], self.items.born_ms[rows])
         self._waiting.bury(self.items.keys[rows].tolist(), [self.items.texts[row] for row in rows.tolist()])
         self.items.bury(rows)
@@ -178,10 +190,12 @@ class EntityIndex:
             items=np.where(attribute_L, -1, items),
             attributes=np.where(attribute_L, attributes, -1),
             actions=self.features.rows(tokens.actions),  # NO_KEY is in no vocabulary
+            frozen=np.full(len(tokens.keys), -1),
         )
         if self.lives:
             self._stand_in(tokens, rows)
-        return self._without_unknown(RowBatch(tokens, self._selector.select(tokens), rows))
+        batch = self._with_frozen(RowBatch(tokens, self._selector.select(tokens), rows))
+        return self._without_unknown(batch)
 
     def _admit_stand_ins(self) -> None:
         self.features.admit(self._stand_ins.keys, np.full(len(self._stand_ins.keys), END_OF_TIME_MS))
@@ -190,6 +204,16 @@ class EntityIndex:
         """Let features stand in for items without a row."""
         unknown_L = (tokens.kinds != Kind.ATTRIBUTE) & (rows.items < 0)
         rows.attributes[unknown_L] = self._stand_ins.rows(tokens.keys[unknown_L], self.features, self.catalogue)
+
+    def _with_frozen(self, batch: RowBatch) -> RowBatch:
+        """Return a batch in which the dead have the vectors that are kept of them in place of what stands in."""
+        if self._frozen is None or not len(self._frozen):
+            return batch
+        unknown_L = (batch.tokens.kinds != Kind.ATTRIBUTE) & (batch.rows.items < 0)
+        place_L = np.where(unknown_L, self._frozen.rows(batch.tokens.keys), -1)
+        at = np.flatnonzero(place_L >= 0)
+        batch.rows.attributes[at], batch.rows.frozen[at] = -1, np.arange(len(at))
+        return replace(batch, frozen=self._frozen.vectors[place_L[at]])
 
     def _without_unknown(self, batch: RowBatch) -> RowBatch:
         """Return a batch without items that have no row, but for targets, where that is wanted."""
@@ -251,6 +275,8 @@ class EntityIndex:
         row_i = self.items.rows(keys_i)
         entered = np.unique(keys_i[(before_i < 0) & (row_i >= 0)])
         lives.enter(entered)
+        if self._frozen is not None:
+            self._frozen.forget(entered)
         self.items.learn_texts(entered.tolist(), [self._waiting.take(key) for key in entered.tolist()])
         lives.see(row_i, ts_ms_i, own_i, len(self.items), count=count)
         return row_i
@@ -297,8 +323,12 @@ class EntityIndex:
 
     def snapshot_arrays(self) -> dict[str, NDArray[Any]]:
         """Return what answers need: all but what decides who lives, of which they need the dead alone."""
-        dead = self.lives.dead_state() if self.lives else {}
-        return {**self._named(), **prefixed("lives.", dead)}
+        if self.lives is None:
+            return self._named()
+        return {**self._named(), **prefixed("lives.", self.lives.dead_state()), **self._frozen_state()}
+
+    def _frozen_state(self) -> dict[str, NDArray[Any]]:
+        return {} if self._frozen is None else prefixed("frozen.", self._frozen.state())
 
     def _named(self) -> dict[str, NDArray[Any]]:
         return {
@@ -312,7 +342,8 @@ class EntityIndex:
         """Return the arrays of a bounded vocabulary's lives and of texts that wait; none where it has no bounds."""
         if self.lives is None:
             return {}
-        return {**prefixed("lives.", self.lives.state()), **prefixed("waiting.", self._waiting.state())}
+        waiting = prefixed("waiting.", self._waiting.state())
+        return {**prefixed("lives.", self.lives.state()), **waiting, **self._frozen_state()}
 
     def load_state(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Replace everything by what a state holds, which may have been under other limits, or none."""
@@ -328,3 +359,5 @@ class EntityIndex:
         elif self.lives:
             self.lives.adopt(self.items.used_mask())
         self._waiting.load_state(under("waiting.", arrays))
+        if self._frozen is not None:
+            self._frozen.load_state(under("frozen.", arrays))

@@ -1,8 +1,9 @@
 """One forward pass over a micro-batch: its outputs are tested, and its loss is trained on. No weight moves here.
 
 L = tokens, P = retrieval targets, N = ranking targets, K = negatives, U = distinct rows that the micro-batch touches,
-A = actions with a tower, D = width. The rows of both tables are gathered once into one matrix [U + 1, D], which ends
-with a row of zeros: the action of a token that has none. Their gradients reach the two gathered leaves.
+A = actions with a tower, D = width. The rows of both tables are gathered once into one matrix, which has the vectors of
+dead items after them, and ends with a row of zeros: the action of a token that has none. Gradients reach the two
+gathered leaves; what the dead had stays as it is.
 
 Of several ranks each passes over its share of the examples, and its loss is its part of the whole micro-batch's.
 """
@@ -86,11 +87,15 @@ class ForwardPass:
 
     def _embed(self, item_at_L: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """Return the rows of the tokens' items or attributes, and those of their actions, [L, D] each."""
-        rows, tensor = self._batch.rows, self._weights.tensor
+        rows, tensor, frozen_FD = self._batch.rows, self._weights.tensor, self._batch.frozen
         items, features = self.gathered.vectors, self.gathered.features.leaf
-        self._matrix = torch.cat((items, features, items.new_zeros(1, items.shape[1])))
+        parts = [items, features] if frozen_FD is None else [items, features, tensor(frozen_FD)]
+        self._matrix = torch.cat((*parts, items.new_zeros(1, items.shape[1])))
         attribute_at_L, action_at_L = np.split(len(items) + self.gathered.feature_at, 2)
         self._content_at_L = np.where(rows.items >= 0, item_at_L, attribute_at_L)
+        if frozen_FD is not None:
+            frozen_at_L = len(items) + len(features) + rows.frozen
+            self._content_at_L = np.where(rows.frozen >= 0, frozen_at_L, self._content_at_L)
         action_L = np.where(rows.actions >= 0, action_at_L, len(self._matrix) - 1)
         content_LD = take_rows(self._matrix, tensor(self._content_at_L))
         return content_LD, take_rows(self._matrix, tensor(action_L))

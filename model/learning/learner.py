@@ -47,6 +47,7 @@ from model.drift.watch import Alarm, DriftWatch
 from model.errors import ModelError
 from model.evaluation import sample
 from model.evaluation.prequential import Outcome, Prequential
+from model.keys.frozen_vectors import FrozenVectors
 from model.keys.lives import Limits
 from model.learning import negatives
 from model.learning.click_fusion import ClickFusion
@@ -98,6 +99,7 @@ class Learner:
             item_features=model.item_features,
             stand_ins=train.stand_ins,
             drop_unknown=train.unknown_items == "dropped",
+            frozen=FrozenVectors(model.dim) if train.unknown_items == "frozen" else None,
         )
         self.weights = Parameters(model, train, self.index.item_features, ranks)
         self.popularity = Popularity(round(train.popularity_half_life_d * DAY_MS))
@@ -190,7 +192,7 @@ class Learner:
 
     def _take_in(self, examples: Sequence[Example], *, count: bool = True) -> IndexedBatch:
         """Take a micro-batch in, and reset what is known by row of items that have died; replays go by id."""
-        taken = self.index.take_in(examples, count=count)
+        taken = self.index.take_in(examples, count=count, vectors_of=self.weights.vectors)
         if len(taken.died):
             for counts in (self.popularity, self._fusion, self._clicks):
                 counts.forget(taken.died)
@@ -227,7 +229,7 @@ class Learner:
 
     def _negatives(self, at_ms: int, rng: np.random.Generator) -> negatives.Negatives | None:
         live = self.items.live()
-        return negatives.draw(live, self.popularity.counts(at_ms), self.train.negatives, rng) if len(live) else None
+        return negatives.draw(live, self.popularity.counts(at_ms), self.train, rng) if len(live) else None
 
     def _test(self, taken: IndexedBatch, tested: Outputs, *, learn: bool) -> Outcome:
         start_s = time.process_time()

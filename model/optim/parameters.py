@@ -164,6 +164,13 @@ class Parameters:
         """Return the unit vectors of those of the first items that lie here, a view, [items, D]."""
         return self._units.first(items)
 
+    @torch.no_grad()
+    def vectors(self, items: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the vectors of these items as they are now, on the CPU, [n, D]; all ranks get them."""
+        found = self.gather(items, items[:0])
+        vectors_UD: NDArray[np.float32] = found.vectors.detach().cpu().numpy()
+        return vectors_UD[found.item_at]
+
     def item_weights(self) -> Tensor:
         """Return the row of every item, [V, D]; of several ranks, rank 0 alone gets them."""
         whole_RD = self.items.whole()

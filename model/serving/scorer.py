@@ -23,6 +23,7 @@ from model.errors import ModelError
 from model.fusion.answers import ALL, NEW, Added, CountedScores
 from model.fusion.click_tables import Impressions, whats
 from model.fusion.clicks import Clicks
+from model.keys.frozen_vectors import FrozenVectors
 from model.network.item_vectors import item_vectors
 from model.network.ranking.history import Tokens, candidates_of, histories
 from model.network.recommender import Recommender
@@ -75,6 +76,10 @@ class Scorer:
             own_RD = _weight(arrays["items.weight"], len(self.items), self.settings.dim)
             self._feature_RD = _weight(arrays["features.weight"], len(self.features), self.settings.dim)
             self._item_RD = item_vectors(own_RD, self._feature_RD, _bags(under("item_features.", arrays)))
+            self._frozen = FrozenVectors(self.settings.dim)
+            self._frozen.load_state(under("frozen.", arrays))
+            frozen_SD = _weight(self._frozen.vectors, len(self._frozen), self.settings.dim)
+            self._feature_RD = torch.cat((self._feature_RD, frozen_SD)) if len(frozen_SD) else self._feature_RD
         except (KeyError, ValueError, RuntimeError, ValidationError) as error:
             raise ModelError(
                 f"The snapshot {snapshot.path} cannot answer: {_first_line(error)}; it was written by another version, "
@@ -97,13 +102,18 @@ class Scorer:
         return known
 
     def _rows(self, tokens: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return each token's row of the item table and of the feature table, -1 for none."""
+        """Return each token's row of the item table and of the feature table, -1 for none.
+
+        Vectors of the dead are rows of the feature table after all others.
+        """
         is_attribute = tokens["kind"] == Kind.ATTRIBUTE
         items = np.where(is_attribute, -1, self.items.rows(tokens["key"]))
         features = np.where(is_attribute, self.features.rows(tokens["key"]), -1)
         if self._stand_ins:
             unknown = ~is_attribute & (items < 0)
             features[unknown] = self._stand_ins.rows(tokens["key"][unknown], self.features, self._catalogue)
+        places = np.where(is_attribute | (items >= 0), -1, self._frozen.rows(tokens["key"]))
+        features[places >= 0] = len(self.features) + places[places >= 0]
         return items, features
 
     def history(self, tokens: NDArray[Any], user: str = "") -> History:

@@ -49,7 +49,7 @@ from stream.example import NO_KEY, TimeBounds
 
 _CAP: Final = "train.max_items"
 OF_ITS_OWN: Final = frozenset(  # what a run that begins with another's weights may have otherwise
-    {"train.learning_rate", "train.embedding_rate_ratio"}
+    {"train.learning_rate", "train.embedding_rate_ratio", "stream.partitions"}
     | {_CAP, "train.item_ttl_d", "train.admit_after", "train.evict", "train.unknown_items"}
 )
 _log: Final = logging.getLogger("hstu.train")

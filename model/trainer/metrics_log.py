@@ -40,7 +40,13 @@ class MetricsLog:
 
     def _rewind(self, step: int) -> None:
         old = self.path.read_bytes()
-        kept = b"".join(line for line in old.splitlines(keepends=True) if self._stays(line, step))
+        lines = old.splitlines(keepends=True)
+        if lines and not _is_of_trainer(lines[0]):
+            raise ModelError(
+                f"The metrics file {self.path} is there and holds no metrics, which would be appended to it; name "
+                "another by train.metrics_file (--metrics)."
+            )
+        kept = b"".join(line for line in lines if self._stays(line, step))
         if kept != old:
             replace_file(self.path, kept)
 
@@ -71,3 +77,13 @@ class MetricsLog:
             f"The metrics file {self.path} cannot be written: {error.strerror or error}; make room, or name another by "
             "train.metrics_file."
         )
+
+
+def _is_of_trainer(line: bytes) -> bool:
+    """Return whether a line is one that a trainer wrote, perhaps cut off by a crash."""
+    if not line.endswith(b"\n"):
+        return line.startswith(b'{"')
+    try:
+        return {"name", "step"} <= set(json.loads(line))
+    except (ValueError, TypeError, RecursionError):
+        return False

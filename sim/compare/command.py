@@ -62,7 +62,7 @@ class Comparison:
         return report.write_report(self._out)
 
     def _run(self) -> bool:
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.percentage:>3.0f} %")
         with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=ERR) as bar:
             task = bar.add_task("runs", total=len(self._jobs.waiting))
             before = self._ended
@@ -104,7 +104,7 @@ class Comparison:
 
     def print_summary(self) -> None:
         """Print the report's first tables."""
-        console = Console(highlight=False)
+        console = Console(highlight=False, markup=False)
         if not console.is_terminal:
             console.width = _WIDE
         results = read_results(self._out)

@@ -39,10 +39,12 @@ def log_plan(log: Sequence[str], flags: Mapping[str, Any], tables: Mapping[str, 
         tables: [model], [train] and [stream] of the configuration, as far as they differ from the defaults.
 
     Raises:
-        SimError: The log is standard input.
+        SimError: The log is standard input, or its bad rows are to be kept.
     """
     if "-" in log:
         raise SimError("Every contestant reads the log again, which standard input does not allow; name a file.")
+    if "bad_rows" in flags:
+        raise SimError("Every contestant reads the log again, and would write --bad-rows; keep them by hstu inspect.")
     return Plan(
         scenarios=[", ".join(Path(file).name or file for file in log)],
         contestants=CONTESTANTS,

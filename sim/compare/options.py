@@ -10,6 +10,7 @@ from sim.compare.presets import preset
 from sim.config import Settings
 from sim.errors import SimError
 from sim.experiment.run import Scalar
+from sim.log_flags import flag_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +42,7 @@ def plan_of(options: Options, settings: Settings) -> Plan:
         SimError: An option is missing or has a wrong value.
     """
     for flag in () if options.log else options.log_flags:
-        name = flag.replace("_", "-")
-        raise SimError(f"--{name} says how a LOG is read; name the LOG, or remove --{name}.")
+        raise SimError(f"{flag_of(flag)} says how a LOG is read; name the LOG, or remove {flag_of(flag)}.")
     plan = preset(options.preset) if options.preset and not options.log else _from(settings, options)
     vary = dict(plan.vary)
     for text in options.vary:

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import polars as pl
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table as RichTable
 
 from sim.config import Settings
@@ -18,7 +17,7 @@ from sim.sources.open_log import completed, open_files, refuse_unseen
 from sim.sources.recorded_log import RecordedLog
 from sim.sources.roles.guess import Guess, guess, sample_of
 from sim.sources.roles.known import known_log, names
-from sim.sources.roles.resolve import ROLES, alternatives, resolve, taken, written
+from sim.sources.roles.resolve import ROLES, alternatives, resolve, taken, times_of, written
 from sim.sources.tables.cells import NO_VALUES, holds_lists, ids_of, kind_of, numbers_of
 from sim.sources.tables.table import Table
 
@@ -37,28 +36,28 @@ def run_inspect(load: Callable[[dict[str, Any]], Settings], log: Sequence[str], 
     Raises:
         SimError: It cannot be read at all.
     """
-    console = Console(highlight=False, soft_wrap=True)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     if not log:
         _print_known(console)
         return True
     given = {name: value for name, value in flags.items() if value is not None}
     table = open_files(log, given)
     sample = sample_of(table)
-    guessed = guess(sample, taken(table, given), given.get("time_format"))
-    console.print(_head(table), markup=False)
+    guessed = guess(sample, taken(table, given), times_of(given))
+    console.print(_head(table))
     resolved = resolve(table, given)
-    console.print(_columns(sample, guessed, resolved.flags))
+    console.print(_columns(sample, guessed, resolved.flags, len(table.readable) - len(sample.columns)))
     if resolved.said:
-        console.print(resolved.said, markup=False)
+        console.print(resolved.said)
     for doubt in resolved.doubts:
-        console.print(doubt.said, markup=False)
+        console.print(doubt.said)
     wanted = resolved.flags
     if not any(role in wanted for role in ROLES):
         wanted = guessed.flags | given
     likely = {role: guessed.flags[role] for role in missing_roles(table, wanted) if role in guessed.flags}
     wanted = wanted | likely
     if missing := missing_roles(table, wanted):
-        console.print(what_to_name(table, sample, missing, guessed, given.get("time_format")), markup=False)
+        console.print(what_to_name(table, sample, missing, guessed, times_of(given)))
         return False
     sure = any(role in resolved.flags for role in ROLES) and not likely and not resolved.doubts
     return _print_replay(console, log, table, wanted, given, load({}), sure=sure)
@@ -89,15 +88,15 @@ def _print_replay(
         flags, source = completed(table, wanted)
         refuse_unseen(table, given, source)
     except SimError as error:
-        console.print(f"It cannot be replayed so: {error}", markup=False)
+        console.print(f"It cannot be replayed so: {error}")
         return False
     _print_content(console, source)
     for sentence in remarks(source, settings.stream, settings.train.negative_actions, settings.model.rank_actions):
-        console.print(sentence, markup=False)
+        console.print(sentence)
     bad = max(source.summary.bad.total(), source.summary.bad_items)
     if not sure or bad * 2 > source.summary.read:
         console.print("The roles are not all sure: look at them, and correct the line below.")
-    console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}", markup=False)
+    console.print(f"\nhstu replay {shlex.join(log)} {written(flags)}")
     return True
 
 
@@ -118,10 +117,11 @@ def _file(table: Table) -> str:
     return f"{file.name}{many}: separator {dialect.separator!r}, {quoting}, {header}"
 
 
-def _columns(sample: pl.DataFrame, guessed: Guess, flags: Mapping[str, Any]) -> RichTable:
+def _columns(sample: pl.DataFrame, guessed: Guess, flags: Mapping[str, Any], more: int) -> RichTable:
     headers = ("column", "holds", "examples", "distinct", "empty", "role")
     shown = RichTable(*(Column(header, overflow="fold") for header in headers), title_justify="left")
     shown.title = f"Columns, by the first {len(sample):,} rows"
+    shown.title += f"; {more:,} more fields are in few of them, and not looked at" if more else ""
     named = {name: role for role in ROLES if role in flags for name in alternatives(str(flags[role]), sample.columns)}
     acts = {"action", "rating"} if {"action", "rating"} & set(flags) else set()
     found = {role.column: name for name, role in guessed.roles.items() if name not in {*flags, *acts}}
@@ -129,14 +129,14 @@ def _columns(sample: pl.DataFrame, guessed: Guess, flags: Mapping[str, Any]) -> 
         column = sample[name]
         role = _role(name, named.get(name) or found.get(name), guessed)
         if holds_lists(column):
-            shown.add_row(escape(name), kind_of(column.dtype), "", "", "", role or "--explode or --shown")
+            shown.add_row(name, kind_of(column.dtype), "", "", "", role or "--explode or --shown")
             continue
         texts = ids_of(column)
         empty = texts.is_null() | texts.str.to_lowercase().is_in(NO_VALUES)
         distinct = texts.filter(~empty).unique(maintain_order=True)
         examples = ", ".join(str(text)[:_LONGEST] for text in distinct.head(_EXAMPLES).to_list())
         share = f"{int(empty.sum()) / max(1, len(empty)):.0%}"
-        shown.add_row(escape(name), _holds(column), escape(examples), f"{len(distinct):,}", share, role)
+        shown.add_row(name, _holds(column), examples, f"{len(distinct):,}", share, role)
     return shown
 
 
@@ -165,7 +165,6 @@ def _print_content(console: Console, source: RecordedLog) -> None:
         f"{read:,} rows, {len(source):,} events of {users:,} users on {source.items:,} items, from "
         f"{_second(source.first_ms)} to {_second(source.last_ms)} (UTC); {len(source) / users:,.1f} events a user; "
         f"times are {source.read_as}.",
-        markup=False,
     )
 
 
@@ -176,5 +175,5 @@ def _second(ts_ms: int) -> str:
 def _print_known(console: Console) -> None:
     shown = RichTable("--as", "log", title="Known logs", title_justify="left")
     for name in names():
-        shown.add_row(name, escape(known_log(name).about))
+        shown.add_row(name, known_log(name).about)
     console.print(shown)

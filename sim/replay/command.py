@@ -47,7 +47,7 @@ def run_replay(load: Callable[[dict[str, Any]], Settings], options: ReplayOption
         for sentence in remarks(
             opened.source, opened.fit(settings.stream), settings.train.negative_actions, settings.model.rank_actions
         ):
-            ERR.print(sentence, markup=False)
+            ERR.print(sentence)
     return (_into_this_process if options.direct else _into_kafka)(opened, settings, options)
 
 
@@ -120,7 +120,7 @@ def _send(opened: Opened, settings: Settings, kafka: "Kafka", name: str, options
         with progress(name, state.total, state.acknowledged) as replay.progress, stopping_on_signals(replay.stop):
             over = replay.run()
     if over:
-        ERR.print(f"{_sent(opened.source, stream)} {_how_to_go_on(options)}", markup=False)
+        ERR.print(f"{_sent(opened.source, stream)} {_how_to_go_on(options)}")
     else:
         ERR.print(f"Stopped after {state.acknowledged:,} of {state.total:,} records; the same command continues.")
     return over
@@ -191,7 +191,7 @@ def _into_this_process(opened: Opened, settings: Settings, options: ReplayOption
         if over:
             print_report(direct)
             for sentence in source.summary.losses() if isinstance(source, RecordedLog) else []:
-                ERR.print(sentence, markup=False)
+                ERR.print(sentence)
             _refuse_nothing(direct, len(source))
         else:
             ERR.print("Stopped; a run of --direct does not continue: begin again by --restart.")

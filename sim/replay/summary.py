@@ -16,7 +16,7 @@ _RANKING = ("positives", "log_loss", "ne", "auc", "calibration")
 
 def print_report(run: DirectRun) -> None:
     """Print the tables to stdout."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     training, report = run.training, run.training.report
     console.print(
         f"{report['examples']:,} examples, {report['targets']:,} retrieval and {report['rank_targets']:,} ranking "

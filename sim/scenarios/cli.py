@@ -18,7 +18,7 @@ def list_() -> None:
 
     from sim.scenarios.terminal import print_list
 
-    print_list(Console(highlight=False))
+    print_list(Console(highlight=False, markup=False))
 
 
 @scenarios_app.command("show")
@@ -35,7 +35,7 @@ def show(
     from sim.scenarios.terminal import print_scenario
 
     scenario = load_scenario(name).with_(seed=seed, events=events)
-    print_scenario(Console(highlight=False), scenario)
+    print_scenario(Console(highlight=False, markup=False), scenario)
     if html is not None:
         from sim.console import ERR
         from sim.scenarios.html_page import write_page

@@ -66,9 +66,11 @@ def write_page(path: Path, scenario: Scenario) -> None:
     """Write the page.
 
     Raises:
-        SimError: The file cannot be written.
+        SimError: The file cannot be written, or is there and no page.
     """
     try:
+        if path.is_file() and path.read_bytes()[:2] not in (b"", b"<!"):
+            raise SimError(f"{path} is there and no page, and would be overwritten; name another file by --html.")
         path.write_text(page(scenario), encoding="utf-8")
     except OSError as error:
         raise SimError(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from sim.sources.log_rows import LogRows
-from sim.sources.tables.table import AnyFile
+from sim.sources.tables.batch import AnyFile
 
 
 @dataclass(slots=True)

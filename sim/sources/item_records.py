@@ -1,10 +1,10 @@
 """Catalogues of recorded logs: a table of items becomes records of topic `items`.
 
 A row is one item: its id, its title if there is one, and every other column as a feature; names of columns may be in
-any case, and blanks around a text are no part of it. A text with `|` between its
-parts ("Comedy|Drama"), or a list, is a feature with several values; an empty cell or NaN is no feature. A text that is
-a number or a boolean as JSON writes it is that (true also as pandas writes it, True), so that a catalogue has the same
-features in any format.
+any case, and blanks around a text are no part of it. A text with `|` between its parts ("Comedy|Drama"), or a list, is
+a feature with several values; an empty cell, NaN, or a text that exports write for nothing, as NULL, is no title and no
+feature. A text that is a number or a boolean as JSON writes it is that (true also as pandas writes it, True), in a
+column of nothing else also one with a decimal comma, so that a catalogue has the same features in any format.
 """
 
 import math
@@ -18,13 +18,24 @@ import msgspec
 import polars as pl
 
 from sim.errors import SimError
+from sim.sources.roles.names import best_of
 from sim.sources.roles.resolve import alternatives
 from sim.sources.source import item_record
 from sim.sources.tables.bad_rows import BadRows
-from sim.sources.tables.batch import ROW
-from sim.sources.tables.cells import Fault, are_whole, holds_lists, id_faults, ids_of, without_fraction
+from sim.sources.tables.batch import ROW, AnyFile
+from sim.sources.tables.cells import (
+    NO_VALUES,
+    Fault,
+    are_whole,
+    given_ids,
+    holds_lists,
+    id_faults,
+    ids_of,
+    with_points,
+    without_fraction,
+)
 from sim.sources.tables.settings import TableSettings
-from sim.sources.tables.table import AnyFile, Table, open_table
+from sim.sources.tables.table import Table, open_table
 
 ID_COLUMNS = ("item_id", "id", "item", "itemid", "movieId", "movie_id", "product_id", "article_id", "news_id")
 TITLE_COLUMNS = ("title", "name", "item_name", "movie_title", "prod_name", "product_name", "headline")
@@ -87,7 +98,7 @@ def read_items(
         settings = replace(settings, numbered=True)
     table = open_table([path], settings)
     names = [item_id] if item_id else list(dict.fromkeys((item_column, *alternatives(item_column, ()), *ID_COLUMNS)))
-    id_column = (item_id if item_id in table.columns else None) if item_id else _first(names, table.columns)
+    id_column = (item_id if item_id in table.columns else None) if item_id else _id_column(names, table)
     if id_column is None:
         raise SimError(
             f"{table.name} has none of the columns {', '.join(names)} for the item's id; its columns are "
@@ -111,6 +122,12 @@ def read_items(
     others = [name for name in frame.columns if name not in (id_column, title_column)]
     like_titles = next((name for name in others if _may_be_titles(frame[name])), None)
     return ReadItems(catalogue(frame, id_column, title_column, ts_ms), title_column, others, like_titles)
+
+
+def _id_column(names: Sequence[str], table: Table) -> str | None:
+    """Return the first of some names, otherwise the column whose name is that of a log's items."""
+    best = best_of("item", table.readable)
+    return _first(names, table.columns) or (best.column if best is not None and best.certainty == "sure" else None)
 
 
 def _refuse_others(table: Table) -> None:
@@ -179,25 +196,25 @@ def catalogue(frame: pl.DataFrame, id_column: str, title_column: str | None, ts_
     """Return the records of a table of items, in its order; a title that is no text becomes one."""
     features = [name for name in frame.columns if name not in (id_column, title_column)]
     if title_column is not None:
-        frame = frame.with_columns(ids_of(frame[title_column]))
+        frame = frame.with_columns(given_ids(frame[title_column]))
+    frame = frame.with_columns(with_points(frame[name]) for name in features if frame[name].dtype == pl.String)
     return [
         (
             row[id_column],
-            item_record(
-                row[id_column], ts_ms, (row[title_column] or None) if title_column else None, _features(row, features)
-            ),
+            item_record(row[id_column], ts_ms, row[title_column] if title_column else None, _features(row, features)),
         )
         for row in frame.iter_rows(named=True)
     ]
 
 
 def _features(row: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {name: _value(row[name]) for name in names if not _is_nothing(row[name])}
+    values = {name: _value(row[name]) for name in names if not _is_nothing(row[name])}
+    return {name: value for name, value in values.items() if value != []}
 
 
 def _is_nothing(raw: Any) -> bool:
     if isinstance(raw, str):
-        return not raw.strip()
+        return raw.strip().lower() in NO_VALUES
     return raw in (None, "", []) or (isinstance(raw, float) and not math.isfinite(raw))
 
 
@@ -205,7 +222,7 @@ def _value(raw: Any) -> Any:
     if isinstance(raw, list):
         return [_scalar(part) for each in raw for part in _parts(each) if not _is_nothing(part)]
     parts = _parts(raw)
-    return _scalar(raw) if len(parts) == 1 else [_scalar(part) for part in parts if part.strip()]
+    return _scalar(raw) if len(parts) == 1 else [_scalar(part) for part in parts if not _is_nothing(part)]
 
 
 def _parts(raw: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """The columns of a recorded log, and what its rows become."""
 
+import math
 from collections import Counter
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -9,7 +10,7 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.roles.resolve import DEFAULTS, alternatives
 from sim.sources.tables.bad_rows import SkipLimit
-from sim.sources.tables.cells import NO_VALUES, ids_of
+from sim.sources.tables.cells import given_ids
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.timestamps import TimeSettings
 
@@ -79,6 +80,8 @@ class LogSettings:
             raise SimError("--bad-rows keeps the rows that --skip-bad leaves out; give that too.")
         if self.shuffle_ties is not None and self.shuffle_ties < 0:
             raise SimError(f"--shuffle-ties {self.shuffle_ties} is no seed; give 0 or a positive number.")
+        if self.positive_from is not None and not math.isfinite(self.positive_from):
+            raise SimError(f"--positive-from {self.positive_from} is no rating; give a number.")
         if self.limit is not None and self.limit < 1:
             raise SimError(f"--limit {self.limit} leaves no rows; give a positive number.")
         SkipLimit(self.skip_bad)
@@ -101,7 +104,9 @@ class LogSettings:
         Raises:
             SimError: A setting is no such thing.
         """
-        return TimeSettings(self.time_unit, self.time_format, self.time_zone)
+        made = TimeSettings(self.time_unit, self.time_format, self.time_zone)
+        made.refuse_zone_names()
+        return made
 
     def columns(self, there: list[str]) -> list[str]:
         """Return the names of the columns that are read; beside slates in one row, those of items may be missing."""
@@ -116,7 +121,7 @@ class LogSettings:
         for flag in (self.user, self.item):
             names = [name for name in alternatives(flag, rows.columns) if name in rows.columns]
             if flag not in rows.columns and names:
-                rows = rows.with_columns(pl.coalesce(_present(rows[name]) for name in names).alias(flag))
+                rows = rows.with_columns(pl.coalesce(given_ids(rows[name]) for name in names).alias(flag))
         return rows
 
     def later_values(self, rows: pl.DataFrame) -> Counter[str]:
@@ -126,7 +131,7 @@ class LogSettings:
             names = [name for name in alternatives(flag, ()) if name in rows.columns]
             open_ = pl.repeat(True, len(rows), eager=True)
             for number, name in enumerate(names if len(names) > 1 else ()):
-                there = open_ & _present(rows[name]).is_not_null()
+                there = open_ & given_ids(rows[name]).is_not_null()
                 counts[name] += int(there.sum()) if number else 0
                 open_ &= ~there
         return counts
@@ -134,9 +139,3 @@ class LogSettings:
     def tag(self) -> str:
         """Return a text that is equal only for settings that make equal events."""
         return ",".join(f"{field.name}={getattr(self, field.name)!r}" for field in fields(self))
-
-
-def _present(column: pl.Series) -> pl.Series:
-    """Return ids, null where there is none."""
-    texts = ids_of(column)
-    return texts.set(texts.str.to_lowercase().is_in(NO_VALUES).fill_null(False), None)

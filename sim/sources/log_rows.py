@@ -25,22 +25,22 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.log_columns import LogSettings
 from sim.sources.rows.actions import NO_LABEL, ActionReader
+from sim.sources.rows.other_units import refuse_other_units
 from sim.sources.rows.padding import Padding
 from sim.sources.rows.slates import SHOWS, SlateReader, as_rows, is_slate
-from sim.sources.rows.times import RowTimes
+from sim.sources.rows.times import RowTimes, one_column
 from sim.sources.tables.bad_rows import BadRows
-from sim.sources.tables.batch import ROW, Batch
+from sim.sources.tables.batch import ROW, AnyFile, Batch
 from sim.sources.tables.cells import (
-    NO_VALUES,
     Fault,
     are_whole,
+    given_ids,
     holds_lists,
     id_faults,
     ids_of,
     kind_of,
     without_fraction,
 )
-from sim.sources.tables.table import AnyFile
 
 _SAMPLE_ROWS: Final = 100_000
 
@@ -90,6 +90,11 @@ class LogRows:
     def _prepare(self, frames: list[pl.DataFrame]) -> None:
         settings, owner = self._settings, self._owner
         for name in frames[0].columns:
+            if holds_lists(frames[0][name]) and name in settings.table().exploded:
+                raise SimError(
+                    f"Column {name!r} of {owner} holds lists in lists, of which --explode makes rows of the outer ones "
+                    "alone: write one object for each element of those first (jq, or polars' explode)."
+                )
             if holds_lists(frames[0][name]) and name not in (settings.shown, settings.clicked):
                 raise SimError(
                     f"Column {name!r} of {owner} holds {kind_of(frames[0][name].dtype)}; make each element a row "
@@ -110,11 +115,18 @@ class LogRows:
         ids = [settings.user] if self._slates else [settings.user, settings.item]
         self._whole = {name for name in ids if are_whole(pl.concat([ids_of(frame[name]) for frame in frames]))}
         self.times = RowTimes(settings.times(), settings.time, settings.time_offset, frames, owner)
+        if self.times.early and settings.time_unit is None:
+            refuse_other_units(one_column([frame[settings.time] for frame in frames]), owner)
 
     @property
     def slates(self) -> bool:
         """Whether items were shown so far, together or alone, so that rows are grouped by request."""
         return self._settings.request is not None or self._slates is not None or self._seen_shown
+
+    @property
+    def labels_of_slates(self) -> bool:
+        """Whether the column of what was clicked has a label for each item shown."""
+        return self._slates is not None and self._slates.by_label
 
     @property
     def padding(self) -> dict[str, Padding]:
@@ -206,5 +218,4 @@ class LogRows:
         """Return each row's request; null where the cell is empty."""
         if self._settings.request is None:
             return pl.repeat(None, len(frame), dtype=pl.String, eager=True)
-        texts = ids_of(frame[self._settings.request])
-        return texts.set(texts.str.to_lowercase().is_in(NO_VALUES).fill_null(False), None)
+        return given_ids(frame[self._settings.request])

@@ -96,9 +96,9 @@ class LogSummary:
         return rows
 
     def _add_biggest(self, rows: pl.DataFrame) -> None:
-        counts = rows["user"].value_counts().top_k(_USERS_HELD, by="count")
-        self.biggest.update(dict(counts.iter_rows()))
-        self.biggest = Counter(dict(self.biggest.most_common(_USERS_HELD)))
+        counts = rows["user"].value_counts().sort("count", "user", descending=[True, False])
+        self.biggest.update(dict(counts.head(_USERS_HELD).iter_rows()))
+        self.biggest = Counter(dict(sorted(self.biggest.items(), key=_largest_first)[:_USERS_HELD]))
 
     def _add_requests(self, rows: pl.DataFrame) -> None:
         first = pl.col("ts").min()
@@ -143,7 +143,7 @@ class LogSummary:
     def _of_actions(self, negative_actions: Collection[str]) -> list[str]:
         named = [
             f"{name} {count:,} ({'no positive' if name in negative_actions else 'positive'})"
-            for name, count in sorted(self.actions.items(), key=lambda each: (-each[1], each[0]))[:_MOST_ACTIONS]
+            for name, count in sorted(self.actions.items(), key=_largest_first)[:_MOST_ACTIONS]
         ]
         if (more := len(self.actions) - _MOST_ACTIONS) > 0:
             named.append(f"{more:,} more")
@@ -177,10 +177,12 @@ class LogSummary:
 
     def _of_users(self) -> list[str]:
         """Return a sentence about a user with a large share of all rows, who may be many that are not known."""
-        (user, count), *_ = [*self.biggest.most_common(1), ("", 0)]
-        named = user.lower() in _NOBODY and count >= _OF_NOBODY * self.rows
-        if not named and not (self.users >= _FEW and count >= _OF_ONE * self.rows):
+        nobody = [each for each in self.biggest.items() if each[0].lower() in _NOBODY]
+        found = [each for each in nobody if each[1] >= _OF_NOBODY * self.rows]
+        found += [each for each in self.biggest.items() if self.users >= _FEW and each[1] >= _OF_ONE * self.rows]
+        if not found:
             return []
+        user, count = found[0]
         return [
             f"User {user!r} has {count / self.rows:.0%} of the rows: if that stands for users who are not known, "
             "remove them, since a model would take them for one person."
@@ -214,6 +216,10 @@ class LogSummary:
     def wide_requests(self, window_s: float) -> int:
         """Return how many requests span more than a window."""
         return sum(count for seconds, count in self.spans_s.items() if seconds >= window_s)
+
+
+def _largest_first(counted: tuple[str, int]) -> tuple[int, str]:
+    return -counted[1], counted[0]
 
 
 def _without_made_requests(rows: pl.DataFrame) -> pl.DataFrame:

@@ -8,16 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
-
 from sim.errors import SimError
 from sim.sources.item_records import Catalogue, read_items
 from sim.sources.log_columns import LogSettings
 from sim.sources.log_summary import LogSummary
 from sim.sources.recorded_log import ReadLog, RecordedLog, fingerprint, read_events
+from sim.sources.roles.flag_values import check_flags
 from sim.sources.roles.guess import sample_of
 from sim.sources.roles.resolve import OF_RATINGS, proposals, refusal, resolve, taken
-from sim.sources.tables.bad_rows import BadRows
+from sim.sources.tables.bad_rows import BadRows, refuse_overwriting
+from sim.sources.tables.places import files_of
 from sim.sources.tables.settings import TableSettings
 from sim.sources.tables.table import Table, open_table
 
@@ -53,9 +53,10 @@ def open_files(log: Sequence[str], flags: Mapping[str, Any]) -> Table:
     """Return the table of files; the columns that some flags speak of may still be missing.
 
     Raises:
-        SimError: There is no such file, or the flags contradict one another.
+        SimError: There is no such file, a flag has no such value, or the flags contradict one another.
     """
     others = {name: flags[name] for name in flags if name not in ("request", *OF_RATINGS)}
+    check_flags({name: value for name, value in flags.items() if value is not None})
     return open_table(log, log_settings(others).table(), heads=flags.get("limit") is not None)
 
 
@@ -84,12 +85,12 @@ def completed(table: Table, flags: Mapping[str, Any]) -> tuple[dict[str, Any], R
     made = dict(flags)
     source = _tolerant(table, made)
     twice = "drop_duplicates" not in flags and source.summary.duplicates and not source.summary.whole_hours
-    if twice and _mostly_twice(sample_of(table)):
+    if twice and _mostly_twice(table):
         made["drop_duplicates"] = True
         source = _tolerant(table, made)
     summary = source.summary
     if (bad := max(summary.bad.total(), summary.bad_items)) and "skip_bad" not in flags:
-        made["skip_bad"] = bad
+        made["skip_bad"] = str(bad)
     if summary.ties_in_id_order and "shuffle_ties" not in flags:
         made["shuffle_ties"] = 1
     return made, source
@@ -99,9 +100,10 @@ def _tolerant(table: Table, flags: Mapping[str, Any]) -> RecordedLog:
     return open_resolved(table, {**flags, "skip_bad": flags.get("skip_bad") or "all"}, [])
 
 
-def _mostly_twice(sample: pl.DataFrame) -> bool:
+def _mostly_twice(table: Table) -> bool:
     """Return whether more than a quarter of the first rows equal another in all columns, and are no units of orders."""
-    if any(re.search(_OF_ORDERS, name.lower()) for name in sample.columns):
+    sample = sample_of(table)
+    if len(sample.columns) < len(table.readable) or any(re.search(_OF_ORDERS, name.lower()) for name in sample.columns):
         return False
     return (len(sample) - sample.hash_rows().n_unique()) * 4 > len(sample)
 
@@ -109,7 +111,7 @@ def _mostly_twice(sample: pl.DataFrame) -> bool:
 def _mended(table: Table, flags: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the flags with those that the log needs besides; as they are where it cannot be read by them."""
     try:
-        return completed(table, flags)[0]
+        return {**completed(table, {**flags, "bad_rows": None})[0], "bad_rows": flags.get("bad_rows")}
     except SimError:
         return flags
 
@@ -163,12 +165,19 @@ def read_log(log: Sequence[str], settings: LogSettings, items: Items | None = No
 
 
 def _read(table: Table, settings: LogSettings, items: Items | None, first: Sequence[str]) -> RecordedLog:
+    if settings.bad_rows is not None:
+        _refuse_overwriting(settings.bad_rows, table, items)
     read = read_events(table, settings)
     records, said = _records(items, settings, read.parts.first_ms, read.summary)
     of_items = fingerprint(*(f"{key}{value!r}" for key, value in records))
     tag = fingerprint(table.digest, of_items, settings.tag())
     remarks = [*first, *read.remarks, *_of_span(read), *_of_later(table, settings), *said]
     return RecordedLog(_short(table.name), tag, read.parts, records, read.read_as, read.summary, remarks)
+
+
+def _refuse_overwriting(bad_rows: str, table: Table, items: Items | None) -> None:
+    inputs = [*(each.file for each in table.files), *(files_of([items.path]) if items else ())]
+    refuse_overwriting(bad_rows, [Path("/dev/stdin") if file.is_stdin else file.path for file in inputs])
 
 
 def _of_span(read: ReadLog) -> list[str]:

@@ -43,9 +43,8 @@ from sim.sources.rows.padding import NOTHING
 from sim.sources.runs import RUN_ROWS, Runs
 from sim.sources.source import SourceEvent, action, impression
 from sim.sources.tables.bad_rows import BadRows
-from sim.sources.tables.batch import Batch
+from sim.sources.tables.batch import AnyTable, Batch, Enough, never
 from sim.sources.tables.scratch import Scratch, write_rows
-from sim.sources.tables.table import AnyTable, Enough, never
 from stream.schema.topics import SourceTopic
 
 _SLICE: Final = 10_000  # events held as Python objects at once
@@ -192,6 +191,7 @@ def _open_to(earliest: EarliestRows, table: AnyTable, settings: LogSettings) -> 
         earliest.take(rows)
         if not table.lengthen(earliest.settles, whole=not earliest.in_order):
             return rows, bad
+        bad.close()
         earliest.clear()
 
 
@@ -229,6 +229,8 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
         )
     for name, count in rows.later.items():
         said.append(f"{count:,} of {rows.read:,} rows have their id in {name!r}, as no column named before it has one.")
+    if rows.labels_of_slates:
+        said.append(f"Column {settings.clicked!r} has a label for each of the items in {settings.shown!r}.")
     for name, padding in rows.padding.items():
         what = "nothing or NaN" if padding.text == NOTHING else repr(padding.text)
         said.append(f"Lists of column {name!r} are filled up with {what} at their {padding.side}, which is no item.")
@@ -248,11 +250,7 @@ def _remarks(rows: LogRows, settings: LogSettings, summary: LogSummary) -> list[
         )
     if rows.times.coarse:
         said.append("Its times are float32, which cannot tell times less than 128 s apart: write them as float64.")
-    if rows.times.like_excel:
-        said.append(
-            "Its times, read as seconds, lie before 1973; if they are Excel's days, say --time-unit excel-days."
-        )
-    elif rows.times.early:
+    if rows.times.early:
         said.append(
             "Its times lie before 1973, as if counted from the log's own start; if they are something else, say what "
             "by --time-unit or --time-format."

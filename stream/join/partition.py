@@ -33,12 +33,12 @@ from stream.join.reorder_buffer import NEVER_MS, BufferedEvent, ReorderBuffer, W
 from stream.join.timers import Timers
 from stream.schema.dead_letters import DeadLetter, Reason, RefusedError
 from stream.schema.events import decode_event
-from stream.schema.record_time import is_idle, unreadable
+from stream.schema.record_time import is_idle, rescaled, unreadable
 from stream.schema.topics import DEAD_LETTERS, EXAMPLES, SourceTopic
 from stream.store import layout
 from stream.store.caches import TextIndex, UserCache
 from stream.store.layout import Counters, LogState, Meta
-from stream.store.refusals import refuse_other_partition
+from stream.store.refusals import refuse_other_count, refuse_other_partition
 from stream.store.rocksdb import Store
 
 
@@ -64,7 +64,7 @@ class Partition:
         self.fresh = data is None
         meta = layout.unpack(layout.METAS, layout.META_KEY, data) if data else _new_meta(settings)
         refuse_other_partition(meta, number, f"of partition {number}")
-        _check_partitions(meta, number, settings)
+        refuse_other_count(meta, number, settings.partitions)
         self._deciding = settings.deciding
         self.changed = {name: old for name, old in meta.settings.items() if self._deciding.get(name, old) != old}
         """Settings that decide, and are others than when the store was last written: their old values, by name."""
@@ -178,6 +178,8 @@ class Partition:
         self._broken = True
 
     def _take(self, source: SourceTopic, record: Record) -> None:
+        if record.offset == 0 and (before := rescaled(record)):
+            self._refuse_to_begin(before)
         value = record.value or b""
         replayed = self._bounds.replayed_ms(record) is not None
         latest_ms = None if replayed else self._bounds.latest_ms(record)
@@ -195,6 +197,13 @@ class Partition:
                 self._replayed[source] = replayed
         except RefusedError as refused:
             self._refuse(refused, source, record.offset, record.key, value)
+
+    def _refuse_to_begin(self, before: str) -> None:
+        raise StoreError(
+            f"The log of partition {self.number} goes on with that of {before} (hstu topics rescale), and this store "
+            "lacks what came before, which no record has: bring the store here from the host where that ran, or "
+            "restore a backup of it (hstu store restore)."
+        )
 
     def _join_and_commit(self, most: int) -> None:
         until_ms = self._watermark.advance()
@@ -263,12 +272,3 @@ def _new_meta(settings: StreamSettings) -> Meta:
         counters=Counters([0] * sources),
         settings=settings.deciding,
     )
-
-
-def _check_partitions(meta: Meta, number: int, settings: StreamSettings) -> None:
-    if meta.partitions != settings.partitions:
-        raise StoreError(
-            f"The store of partition {number} was made for {meta.partitions} partitions, but the settings say "
-            f"{settings.partitions}; a user's home depends on it: set stream.partitions = {meta.partitions}; for "
-            "more, choose another stream.topic_prefix and data directory (docs/recovery.md)."
-        )

@@ -38,6 +38,16 @@ def read_last(kafka: Kafka, topics: Iterable[str], count: int) -> Iterator[Any]:
         yield from _read(client, {place: (max(first, end - count), end) for place, (first, end) in bounds.items()})
 
 
+def read_between(kafka: Kafka, bounds: Mapping[Place, tuple[int, int]]) -> Iterator[Any]:
+    """Yield the records of each partition from a first offset to before an end.
+
+    Raises:
+        BrokerError: Kafka does not answer.
+    """
+    with clients.offsets_client(kafka) as client:
+        yield from _read(client, bounds)
+
+
 @contextmanager
 def lookup(kafka: Kafka) -> Iterator[Find]:
     """Yield what returns the record at an offset of a partition, None where Kafka has it no more.

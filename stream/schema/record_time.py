@@ -11,6 +11,7 @@ broker's and not the producer's.
     header           value
     hstu-replay      event time in ms, as text (a tombstone has no other place for it)
     hstu-idle        empty: a heartbeat that a worker wrote into a silent topic
+    hstu-rescaled    which log this one goes on with: the first record of a log that hstu topics rescale has begun
     hstu-unreadable  why the record cannot be read as it was sent; our consumers add it (stream/kafka/record_batches.py)
 """
 
@@ -20,6 +21,7 @@ from typing import Final, Protocol
 
 REPLAY_HEADER: Final = "hstu-replay"
 IDLE_HEADER: Final = "hstu-idle"
+RESCALED_HEADER: Final = "hstu-rescaled"
 UNREADABLE_HEADER: Final = "hstu-unreadable"
 IDLE: Final = ((IDLE_HEADER, b""),)
 
@@ -53,6 +55,14 @@ def unreadable(record: Timed) -> str:
     for name, value in record.headers or ():
         if name == UNREADABLE_HEADER:
             return (value or b"").decode(errors="replace") or "its producer says so"
+    return ""
+
+
+def rescaled(record: Timed) -> str:
+    """Return which log the one that begins with this record goes on with, empty if it is an ordinary record."""
+    for name, value in record.headers or ():
+        if name == RESCALED_HEADER:
+            return (value or b"").decode(errors="replace") or "another"
     return ""
 
 

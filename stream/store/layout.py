@@ -109,6 +109,17 @@ def waiting_prefix(user: int) -> bytes:
     return _ONE.pack(WAITING, user)
 
 
+def tokens_prefix(user: int) -> bytes:
+    """Return the prefix of the keys of a user's blocks of tokens."""
+    return _ONE.pack(TOKENS, user)
+
+
+def with_offset(key: bytes, offset: int) -> bytes:
+    """Return the key of a waiting event under another offset."""
+    letter, user, ts_ms, source, _ = _WAIT.unpack(key)
+    return _WAIT.pack(letter, user, ts_ms, source, offset)
+
+
 def prefixes(user: int) -> tuple[bytes, ...]:
     """Return the prefixes of all keys of one user, but of timers and waiting events."""
     return tuple(_ONE.pack(kind, user) for kind in (REQUEST, TOKENS, USER))
@@ -125,6 +136,11 @@ def parse_waiting(key: bytes) -> tuple[SourceTopic, int]:
         return SourceTopic(source), offset
     except (struct.error, ValueError) as error:
         raise _damaged(key, error) from None
+
+
+def waiting_ms(key: bytes) -> int:
+    """Return the time of the waiting event of a key."""
+    return int.from_bytes(key[9:17])
 
 
 def outbox_key(number: int) -> bytes:

@@ -8,7 +8,16 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from rocksdict import AccessType, BlockBasedOptions, Cache, DBRecoveryMode, Options, Rdict
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    BottommostLevelCompaction,
+    Cache,
+    CompactOptions,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+)
 
 ALL_FILES: Final = -1  # a secondary keeps every file open, since the writer deletes those that it has compacted
 _WRITE_BUFFER_BYTES: Final = 32 << 20  # RocksDB keeps two: one is written to while the other goes to disk
@@ -40,6 +49,13 @@ def store_options(open_files: int = 256) -> Options:
     table.set_block_cache(Cache(_BLOCK_CACHE_BYTES))
     table.set_bloom_filter(10, False)
     options.set_block_based_table_factory(table)
+    return options
+
+
+def every_level() -> CompactOptions:
+    """Return the options by which a compaction rewrites every level."""
+    options = CompactOptions()
+    options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
     return options
 
 

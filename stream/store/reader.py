@@ -25,7 +25,7 @@ from stream.schema.topics import SourceTopic
 from stream.store import layout
 from stream.store.entries import Entry, entries_of
 from stream.store.layout import BLOCK, UserState
-from stream.store.refusals import refuse_other_partition
+from stream.store.refusals import refuse_other_count, refuse_other_partition
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
 from stream.store.scratch import make_scratch, remove_scratch
 from stream.store.standby import is_behind, refuse_behind
@@ -115,7 +115,7 @@ class SequenceReader:
             opened[1].close()
         store = open_secondary(path, self._scratch.path / str(number))
         try:
-            _refuse_other(store, number, path)
+            _refuse_other(store, number, path, self._settings.partitions)
         except StoreError:
             store.close()
             raise
@@ -130,9 +130,11 @@ class SequenceReader:
         remove_scratch(self._scratch)
 
 
-def _refuse_other(store: Store, number: int, path: Path) -> None:
+def _refuse_other(store: Store, number: int, path: Path, partitions: int) -> None:
     if data := store.get(layout.META_KEY):
-        refuse_other_partition(layout.unpack(layout.METAS, layout.META_KEY, data), number, path)
+        meta = layout.unpack(layout.METAS, layout.META_KEY, data)
+        refuse_other_partition(meta, number, path)
+        refuse_other_count(meta, number, partitions)
 
 
 def read_tokens(store: Store, user: str, last: int) -> NDArray[np.void] | None:

@@ -98,3 +98,17 @@ def other_version(path: Path, found: bytes) -> StoreError:
         f"The store {path} has format {int.from_bytes(found, 'little')}; this hstu-stream writes {layout.VERSION}. "
         f"Use the version that wrote it, or delete the folder: {layout.REBUILT}"
     )
+
+
+def refuse_other_count(meta: layout.Meta, number: int, partitions: int) -> None:
+    """Check that a store was made for this number of partitions.
+
+    Raises:
+        StoreError: It was made for another.
+    """
+    if meta.partitions != partitions:
+        raise StoreError(
+            f"The store of partition {number} was made for {meta.partitions} partitions, but the settings say "
+            f"{partitions}; a user's home depends on it: set stream.partitions = {meta.partitions}; more are made by "
+            "hstu topics rescale (docs/recovery.md)."
+        )

@@ -22,11 +22,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
-from rocksdict import AccessType, BottommostLevelCompaction, Checkpoint, CompactOptions, Rdict, WriteBatch
+from rocksdict import AccessType, Checkpoint, Rdict, WriteBatch
 
 from stream.errors import StoreBusyError, StoreDamagedError, StoreError
 from stream.store import layout, refusals, scans
-from stream.store.opening import ALL_FILES, only_log_damaged, open_for_writing, open_rocksdb, store_options
+from stream.store.opening import ALL_FILES, every_level, only_log_damaged, open_for_writing, open_rocksdb, store_options
 from stream.store.tables import named_tables, refuse_odd_manifest, tables_of
 
 _FLUSH_S: Final = 60.0
@@ -135,9 +135,20 @@ class RocksStore:
         try:
             for prefix in prefixes:
                 shared = prefix[:_SHARED_BYTES]
-                self._db.compact_range(shared, scans.after(shared), _every_level())
+                self._db.compact_range(shared, scans.after(shared), every_level())
         except Exception as error:
             raise self._unreadable(error) from None
+
+    def flush(self) -> None:
+        """Write what is in memory to disk, so that a power cut loses nothing of it.
+
+        Raises:
+            StoreError: It cannot be written, for instance because the disk is full.
+        """
+        try:
+            self._db.flush(wait=True)
+        except Exception as error:
+            raise refusals.unusable(self._path, error, what="cannot be written") from None
 
     def checkpoint(self, path: Path) -> None:
         """Write the state of this moment into a new folder beside the store, by links to its files; in a thread.
@@ -376,12 +387,6 @@ def _secondary(path: Path, scratch: Path | None) -> Rdict:
     db = open_rocksdb(path, AccessType.secondary(str(scratch)), store_options(ALL_FILES))
     db.try_catch_up_with_primary()
     return db
-
-
-def _every_level() -> CompactOptions:
-    options = CompactOptions()
-    options.set_bottommost_level_compaction(BottommostLevelCompaction.force())
-    return options
 
 
 def _owner_file(path: Path) -> Path:

@@ -53,7 +53,8 @@ _RATINGS: Final = (
     r"interest(ed)?)($|_)"
 )
 _OF_ACTIONS: Final = (
-    r"(^|_)((re|inter)?action|event|behaviou?r|activity|verb|evt|act|engagement|operation)(_(type|kind|code|name))?$"
+    r"(^|_)((re|inter)?action|event|behaviou?r|bhv|activity|verb|evt|act|engagement|operation|oper)"
+    r"(_(type|kind|code|cd|name|id))?$"
 )
 _AMOUNTS: Final = (
     r"(^|_)(quantity|qty|units?|tax|taxes|price|amount|total|count|num|number|month|day|dow|weekday|hour|page)($|_)"
@@ -62,6 +63,8 @@ _AMOUNTS: Final = (
 _OF_CHANGES: Final = {"c", "u", "d", "r"}
 """What Debezium writes of a row: created, updated, deleted, read."""
 _CHANGES: Final = r"(^|_)(op|operation|change|change_type)$"
+_UNDOING: Final = r"return|refund|cancel|complet|abandon|reject|expir"
+"""Words of actions that are as well states of what was ordered."""
 _PAIRS: Final = (
     {"0", "1"}, {"0.0", "1.0"}, {"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"}, {"-1", "1"}, {"up", "down"},
     {"positive", "negative"}, {"like", "dislike"},
@@ -89,10 +92,23 @@ def by_name(sample: pl.DataFrame, columns: Sequence[str]) -> dict[str, Role]:
     for role, fit in fits.items():
         left = [name for name in columns if name not in {each.column for each in found.values()}]
         if (best := best_of(role, [name for name in left if fit(sample[name])])) is not None:
-            found[role] = best
+            found[role] = _varied(sample, best, left) if role == "action" else best
     if not found and (verbs := _of_verbs(sample, columns)) is not None:
         found["action"] = verbs
     return found
+
+
+def _varied(sample: pl.DataFrame, found: Role, columns: Sequence[str]) -> Role:
+    """Return a column of actions, or instead of one with one value another that has several."""
+    if distinct(sample[found.column]) > 1:
+        return found
+    others = [name for name in columns if are_few(sample[name]) and distinct(sample[name]) > 1]
+    item = best_of("item", columns)
+    verbs = [name for name in others if _holds_verbs(sample, name, item.column if item else None)]
+    better = best_of("action", others)
+    if better is None and len(verbs) != 1:
+        return found
+    return better or Role(verbs[0], "sure", f"its values are names of actions, and {found.column} has one value")
 
 
 def by_cells(sample: pl.DataFrame, columns: Sequence[str], item: str | None) -> tuple[Role | None, list[Doubt]]:
@@ -104,6 +120,13 @@ def by_cells(sample: pl.DataFrame, columns: Sequence[str], item: str | None) -> 
         item: The column of items, whose titles are no actions.
     """
     found = [name for name in columns if _holds_verbs(sample, name, item)]
+    if len(found) == 1 and _are_states(sample[found[0]]):
+        said = (
+            f"Column {found[0]!r} ({_listed(sample[found[0]])}) may say what became of a row, not what was done, and "
+            f"is not read, so that each row is a click: --action {found[0]}, with those that undo it in "
+            "train.negative_actions, or leave their rows out."
+        )
+        return None, [_doubt(said, {"action": found[0]})]
     if len(found) == 1:
         return Role(found[0], "likely", "its values are names of actions"), []
     if not found:
@@ -141,6 +164,39 @@ def _holds_verbs(sample: pl.DataFrame, name: str, item: str | None) -> bool:
     return (share == 1 if places else share > _MOSTLY) and not (item and follows(sample, name, item))
 
 
+def _are_states(column: pl.Series) -> bool:
+    """Return whether values are states of what was ordered, such as delivered and returned."""
+    values = values_of(column).str.to_lowercase()
+    undone = values.str.contains(_UNDOING)
+    named = re.search(r"(^|_)(status|state)$", words_of(column.name)) is not None
+    return bool(undone.any()) and (named or not (values.str.contains(_VERBS) & ~undone).any())
+
+
+def _listed(column: pl.Series) -> str:
+    """Return the values of a column; of many numbers the least and the most."""
+    values = sorted(values_of(column).to_list(), key=_in_order)
+    return f"{values[0]} to {values[-1]}" if len(values) > _LISTED else ", ".join(values)
+
+
+def beside(sample: pl.DataFrame, columns: Sequence[str], read: str) -> str:
+    """Return a sentence about columns without a role that say what was done as well as the one that is read; or none.
+
+    Args:
+        sample: The first rows.
+        columns: Those without a role.
+        read: That of the actions or the ratings.
+    """
+    found = [name for name in columns if distinct(sample[name]) > 1 and _says_more(sample[name])]
+    named = ", ".join(f"{name} ({_listed(sample[name])})" for name in found[:_NAMED])
+    return f"Not read beside {read}, though they say what was done as well: {named}." if found else ""
+
+
+def _says_more(column: pl.Series) -> bool:
+    if best_of("action", [column.name]) is not None:
+        return are_few(column)
+    return kind_of(column) == "label" and re.search(f"{_LABELS}|{_DONE}", words_of(column.name)) is not None
+
+
 def too_many(
     sample: pl.DataFrame, roles: dict[str, Role], left: Sequence[str], named: Mapping[str, Any]
 ) -> Iterator[Doubt]:
@@ -172,23 +228,23 @@ def _are_gaps(actions: pl.Series) -> bool:
     return emptiness(actions) > _MOSTLY and not by_label
 
 
-def unread(sample: pl.DataFrame, columns: Sequence[str]) -> Unread:
+def unread(sample: pl.DataFrame, columns: Sequence[str], item: str | None) -> Unread:
     """Return what the columns without a role may say of rows that would each be a click.
 
     Args:
         sample: The first rows.
         columns: Those columns.
+        item: The column of items, whose kinds are no actions.
     """
     doubts, silent = list[Doubt](), list[str]()
     for name in columns:
         kind = kind_of(sample[name])
-        doubt = _doubtful(sample[name], kind, first=not any(each.flags for each in doubts))
+        codes = kind == "numbers" and words_of(name) in _OF_VERBS and not (item and follows(sample, name, item))
+        doubt = _doubtful(sample[name], kind, first=not any(each.flags for each in doubts), codes=codes)
         if doubt is not None:
             doubts.append(doubt)
         elif kind and (not re.search(_AMOUNTS, words_of(name)) or _is_signed(sample[name])):
-            values = sorted(values_of(sample[name]).to_list(), key=_in_order)
-            cells = f"{values[0]} to {values[-1]}" if len(values) > _LISTED else ", ".join(values)
-            silent.append(f"{name} ({cells})")
+            silent.append(f"{name} ({_listed(sample[name])})")
     more = f", and {len(silent) - _NAMED:,} more" if len(silent) > _NAMED else ""
     said = f"Not read, though they may say otherwise: {', '.join(silent[:_NAMED])}{more}." if silent else ""
     return Unread(doubts, said)
@@ -226,13 +282,14 @@ def _are_grades(column: pl.Series, values: int) -> bool:
     return are_numbers(column) and whole and bool(numbers.is_between(-1, 10).all()) and values * 3 <= len(column)
 
 
-def _doubtful(column: pl.Series, kind: Kind, *, first: bool) -> Doubt | None:
+def _doubtful(column: pl.Series, kind: Kind, *, first: bool, codes: bool) -> Doubt | None:
     """Return a doubt about a column whose name says that its cells speak of actions.
 
     Args:
         column: It.
         kind: What its cells may be.
         first: Whether the proposed line may read it.
+        codes: Whether its name is one of a kind, and its cells are small numbers.
     """
     name, words = column.name, words_of(column.name)
     nothing = f"Column {name!r} says of some rows that nothing was done, and is not read, so that each is a click: "
@@ -251,7 +308,9 @@ def _doubtful(column: pl.Series, kind: Kind, *, first: bool) -> Doubt | None:
     elif re.search(_RATINGS, words) and are_numbers(column) and distinct(column) > 1:
         said = f"Column {name!r} holds numbers, and is not read, so that every row is a click: --rating {name}."
         flags = {"rating": name}
-    elif re.search(_OF_ACTIONS, words) and 1 < distinct(column) <= _MOST_CODES and (kind or column.dtype == pl.String):
+    elif codes or (
+        re.search(_OF_ACTIONS, words) and 1 < distinct(column) <= _MOST_CODES and (kind or column.dtype == pl.String)
+    ):
         said = (
             f"Column {name!r} may hold codes of actions, and is not read, so that each row is a click: --action {name}."
         )

@@ -10,6 +10,7 @@ impressions, whose values each hold several rows of one user at nearly one time.
 """
 
 import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -19,8 +20,10 @@ import polars as pl
 from sim.errors import SimError
 from sim.sources.roles import action_columns
 from sim.sources.roles.contents import are_empty, distinct, emptiness, words_of
+from sim.sources.roles.envelopes import inner_columns
 from sim.sources.roles.names import NAMES, Doubt, Role, best_of, plain_name
 from sim.sources.roles.time_columns import lone_time, time_columns
+from sim.sources.tables import json_lines
 from sim.sources.tables.cells import NO_VALUES, SHOWN_ACTIONS, are_labels, holds_lists, ids_of, texts_of
 from sim.sources.tables.table import Table
 from sim.sources.tables.timestamps import TimeReader, TimeSettings
@@ -47,10 +50,9 @@ _NOT_OF: Final = {
 _ONCE: Final = 0.95  # share of rows with a value of their own from which a column numbers rows
 _OF_SITES: Final = ("appid",)  # names of items that are those of a whole site as well
 _FEW_ROWS: Final = 20  # in fewer, one value is no sign
+_ANY_TIMES: Final = TimeSettings()
 _SHOWN: Final = 80  # characters of a row in a sentence
 _MOSTLY: Final = 0.5  # share of empty cells from which a column is not surely that of users or items
-_KCAT: Final = {"topic", "partition", "offset", "tstype", "ts"}
-"""Columns of kcat's envelope, around records whose own columns have the roles."""
 SLATES: Final = ("inview", "shown", "clicked", "impressions", "slate", "exposed", "displayed", "candidates")
 """Words in the names of columns of lists that hold slates, or what was clicked of them."""
 
@@ -91,8 +93,10 @@ class Guess(NamedTuple):
 
 
 def sample_of(table: Table) -> pl.DataFrame:
-    """Return the first rows of a table; lists and structs are left as they are."""
+    """Return the first rows of a table, of JSON with its usual fields; lists and structs are left as they are."""
     names = table.readable
+    if table.files[0].kind == "json":
+        names = json_lines.usual(names, table.files[0].lines)
     bad, first = 0, ""
     for file, batch in table.batches(names, SAMPLE_ROWS):
         if len(batch.frame):
@@ -101,24 +105,34 @@ def sample_of(table: Table) -> pl.DataFrame:
             bad += row.rows
             first = first or f"row {row.row} of {file.name} is bad, {row.reason}: {str(row.content)[:_SHOWN]}"
     if bad:
-        raise SimError(f"{table.name} has no row that can be read; {first}. All {bad:,} rows are bad.")
+        raise SimError(
+            f"{table.name} has no row that can be read; {first}. All {bad:,} rows are bad.{_cut(table, first)}"
+        )
     raise SimError(f"{table.name} has no rows; there is nothing to replay.")
 
 
+def _cut(table: Table, first: str) -> str:
+    """Return what to do about a table all of whose rows have more cells than its header."""
+    file = table.files[0]
+    if "more cells" not in first or file.kind != "delimited" or len(file.dialect.separator) > 1:
+        return ""
+    width = len(file.dialect.columns)
+    cut = f"cut -d{shlex.quote(file.dialect.separator)} -f1-{width} LOG > log.csv"
+    return f" {cut} keeps the first {width} cells of each; or write a header with a name for each cell."
+
+
 def guess(
-    sample: pl.DataFrame, named: Mapping[str, Any] = MappingProxyType({}), time_format: str | None = None
+    sample: pl.DataFrame, named: Mapping[str, Any] = MappingProxyType({}), settings: TimeSettings = _ANY_TIMES
 ) -> Guess:
     """Return what the columns of the first rows are.
 
     Args:
         sample: The first rows.
         named: Role → column, of those that are known; these columns have no other role.
-        time_format: Format of times that are texts, where it is known.
+        settings: What is known of the times.
     """
-    settings = TimeSettings(format=time_format)
-    scalar = [name for name in sample.columns if name not in named.values() and not holds_lists(sample[name])]
-    if set(sample.columns) >= _KCAT and any(name.startswith("payload.") for name in scalar):
-        scalar = [name for name in scalar if name.startswith("payload.")]
+    inner = [name for name in inner_columns(sample.columns) if name not in named.values()]
+    scalar = [name for name in inner if not holds_lists(sample[name])]
     roles, doubts = time_columns(sample, scalar, named, settings)
     left = [name for name in scalar if name not in {role.column for role in roles.values()}]
     roles |= action_columns.by_name(sample, left)
@@ -148,11 +162,13 @@ def guess(
         left.remove(best.column)
     if all(name.isdigit() for name in sample.columns):
         _by_place(sample, left, roles, [role for role in ("user", "item") if role not in named])
+    left = [name for name in left if name not in {role.column for role in roles.values()}]
     if acts or "action" in roles or _asked(doubts):
-        return Guess(roles, doubts)
-    unread = action_columns.unread(
-        sample, [name for name in left if name not in {role.column for role in roles.values()}]
-    )
+        own = roles.get("action") or roles.get("rating")
+        if own is None or {"action", "rating", "shown", "clicked"} & set(named):
+            return Guess(roles, doubts)
+        return Guess(roles, doubts, action_columns.beside(sample, left, own.column))
+    unread = action_columns.unread(sample, left, _item(sample, roles, named))
     return Guess(roles, [*doubts, *unread.doubts], unread.said)
 
 
@@ -165,10 +181,14 @@ def _by_cells(
     sample: pl.DataFrame, roles: Mapping[str, Role], doubts: list[Doubt], left: Sequence[str], named: Mapping[str, Any]
 ) -> Role | None:
     """Return the column whose cells are names of actions; add a doubt where there are several."""
-    item = named.get("item") or (roles["item"].column if "item" in roles else None)
-    found, more = action_columns.by_cells(sample, left, item if item in sample.columns else None)
+    found, more = action_columns.by_cells(sample, left, _item(sample, roles, named))
     doubts += more
     return found
+
+
+def _item(sample: pl.DataFrame, roles: Mapping[str, Role], named: Mapping[str, Any]) -> str | None:
+    item = named.get("item") or (roles["item"].column if "item" in roles else None)
+    return item if item in sample.columns else None
 
 
 def _lone_time(

@@ -15,31 +15,31 @@ Each is a small TOML file in the folder `known`, named as --as names it; a file 
 import re
 import tomllib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from sim.errors import SimError
+from sim.sources.roles.flag_values import check_flags
 from sim.sources.tables.table import Table
 
 _FOLDER: Final = Path(__file__).parent / "known"
-_KEYS: Final = {"about", "header", "any", "first", "separator", "either", "optional", "flags"}
 
 
-@dataclass(frozen=True, slots=True)
-class KnownLog:
-    """One known log."""
+class KnownLog(msgspec.Struct, frozen=True, kw_only=True):
+    """One known log; the fields are the keys of its file, but for its name."""
 
     name: str
     about: str
-    header: tuple[str, ...]
-    any: tuple[str, ...]
-    first: tuple[str, ...]
-    separator: str | None
-    either: Mapping[str, list[str]]
-    optional: tuple[str, ...]
-    flags: Mapping[str, Any]
+    header: tuple[str, ...] = ()
+    any: tuple[str, ...] = ()
+    first: tuple[str, ...] = ()
+    separator: str | None = None
+    either: Mapping[str, list[str]] = {}
+    optional: tuple[str, ...] = ()
+    flags: Mapping[str, Any] = {}
 
     def fits(self, table: Table) -> bool:
         """Return whether a table is such a log."""
@@ -101,16 +101,19 @@ def _read(path: Path) -> KnownLog:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SimError(f"{path} is no TOML: {error}.") from None
-    if unknown := set(content) - _KEYS:
-        raise SimError(f"{path} has the key {min(unknown)!r}; known are {', '.join(sorted(_KEYS))}.")
-    return KnownLog(
-        path.stem,
-        content.get("about", path.stem),
-        tuple(content.get("header", ())),
-        tuple(content.get("any", ())),
-        tuple(content.get("first", ())),
-        content.get("separator"),
-        content.get("either", {}),
-        tuple(content.get("optional", ())),
-        content.get("flags", {}),
-    )
+    keys = set(KnownLog.__struct_fields__) - {"name"}
+    if unknown := set(content) - keys:
+        raise SimError(f"{path} has the key {min(unknown)!r}; known are {', '.join(sorted(keys))}.")
+    try:
+        log = msgspec.convert({"name": path.stem, "about": path.stem, **content}, KnownLog)
+        for pattern in log.first:
+            re.compile(pattern)
+    except (msgspec.ValidationError, re.error) as error:
+        raise SimError(f"{path} describes no log: {error}.") from None
+    if not log.flags and not log.either:
+        raise SimError(f"{path} has no [flags], which say how the log is read, as in user = 'customer'.")
+    check_flags(log.flags, str(path))
+    for flag, columns in log.either.items():
+        for column in columns:
+            check_flags({flag: column}, str(path))
+    return log

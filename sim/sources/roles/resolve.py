@@ -7,11 +7,14 @@ from typing import Any, Final, NamedTuple
 import polars as pl
 
 from sim.errors import SimError
+from sim.log_flags import flag_of
+from sim.sources.roles.flag_values import with_known
 from sim.sources.roles.guess import SAMPLE_ROWS, SLATES, Guess, guess, sample_of
 from sim.sources.roles.known import known_log, recognised
 from sim.sources.roles.names import Doubt, named_like
 from sim.sources.tables.cells import holds_lists, numbers_of
 from sim.sources.tables.table import Table
+from sim.sources.tables.timestamps import TimeSettings
 
 DEFAULTS: Final = {"user": "user_id", "item": "item_id", "time": "ts"}
 """Columns of the roles that have one without a flag or a guess."""
@@ -38,13 +41,15 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         flags: Those that were given, without None; `read_as` names a known log.
 
     Raises:
-        SimError: There is no such known log.
+        SimError: There is no such known log, or no catalogue of which a flag speaks.
     """
     given = {name: value for name, value in flags.items() if name != "read_as"}
     rated = any(name in given for name in OF_RATINGS)
     if (name := flags.get("read_as")) is not None:
         known = known_log(name)
-        return Resolved(known.flags_for(table) | given, f"Read as {known.name}: {known.about}.")
+        own = with_known(known.flags_for(table), given)
+        return Resolved(own | given, f"Read as {known.name}: {known.about}.")
+    with_known({}, given)
     named: dict[str, Any] = {role: given[role] for role in ROLES if role in given}
     if named:
         sample = sample_of(table)
@@ -58,7 +63,7 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
         own |= {flag: value for doubt in left for flag, value in doubt.flags.items()}
         return Resolved(own | given, (said + decided).strip(), left)
     if (seen := recognised(table)) is not None:
-        own = seen.flags_for(table)
+        own = with_known(seen.flags_for(table), given)
         return Resolved(own | given, f"Recognised as {seen.name}: {seen.about}. It is read by {written(own)}.")
     sample = sample_of(table)
     guessed = _guess(table, sample, {}, given)
@@ -80,23 +85,22 @@ def resolve(table: Table, flags: Mapping[str, Any]) -> Resolved:
 
 def _passed_over(found: Guess, flags: Mapping[str, Any]) -> str:
     """Return a sentence about what is not read by these flags, and may say otherwise of the rows; or nothing."""
-    acts = next((role for role in ("action", "rating", "shown") if role in flags), None)
-    if acts is None:
-        return f" {found.unread}" if found.unread else ""
+    said = f" {found.unread}" if found.unread else ""
+    acts = next((role for role in ("action", "rating", "shown") if role in flags), "")
     other = {"action": "rating", "rating": "action"}.get(acts, "")
     if other not in found.roles or found.roles[other].certainty == "unsure":
-        return ""
+        return said
     column = found.roles[other].column
-    return f" Column {column!r} is not read beside --{acts} {flags[acts]}: --{other} {column} reads it instead."
+    return f"{said} Column {column!r} is not read beside --{acts} {flags[acts]}: --{other} {column} reads it instead."
 
 
 def _guess(table: Table, sample: pl.DataFrame, named: Mapping[str, Any], given: Mapping[str, Any]) -> Guess:
     """Return a guess, in doubt where columns that are not read may have a role."""
-    found = guess(sample, named, given.get("time_format"))
+    found = guess(sample, named, times_of(given))
     sure = {role for role, each in found.roles.items() if each.certainty != "unsure"}
     acts = {"action", "rating", "shown", "clicked"} & {*sure, *named}
     late = _late(table, sample, named, [*(() if acts else ("action", "rating")), "request"])
-    unread = _unread(found, sample, acts, rated=not set(OF_RATINGS).isdisjoint(given))
+    unread = _unread(found, sample, named, acts, rated=not set(OF_RATINGS).isdisjoint(given))
     return Guess(found.roles, [*found.doubts, *late, *unread], found.unread)
 
 
@@ -175,12 +179,15 @@ def taken(table: Table, flags: Mapping[str, Any]) -> dict[str, str]:
     return named | {f"explode {name}": name for name in objects}
 
 
-def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str], *, rated: bool) -> Iterator[Doubt]:
+def _unread(
+    found: Guess, sample: pl.DataFrame, named: Mapping[str, Any], acts: Collection[str], *, rated: bool
+) -> Iterator[Doubt]:
     """Yield doubts about columns that are not read, and would make other events.
 
     Args:
         found: The guess.
         sample: The first rows.
+        named: Role → column, of those that flags name.
         acts: Roles that say what was done.
         rated: Whether flags speak of ratings.
     """
@@ -192,12 +199,21 @@ def _unread(found: Guess, sample: pl.DataFrame, acts: Collection[str], *, rated:
         reads = {"rating": rating.column} if rated or mostly else {}
         yield Doubt("user", said, ("action", "rating", "shown"), reads, dict.fromkeys(reads))
     lists = [name for name in sample.columns if holds_lists(sample[name]) and any(word in name for word in SLATES)]
+    lists += [name for name in sample.columns if name not in named.values() and are_slates(sample[name])]
     if lists:
         said = (
             f"The lists {', '.join(lists)} are not read: --shown names those of slates, --clicked what was clicked of "
-            "them, --explode makes each element a row."
+            "them, --explode makes each element of a list in JSON or Parquet a row."
         )
         yield Doubt("user", said, ("shown", "explode"))
+
+
+def are_slates(column: pl.Series) -> bool:
+    """Return whether a column of texts is by its name one of slates, and most of its cells hold several ids."""
+    if column.dtype != pl.String or not any(word in column.name.lower() for word in SLATES):
+        return False
+    given = column.drop_nulls().str.strip_chars()
+    return len(given) > 0 and int(given.str.contains(r"[^\s,;|][\s,;|]+[^\s,;|]").sum()) * 2 > len(given)
 
 
 def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str, Any]:
@@ -218,6 +234,11 @@ def _besides(found: Guess, named: Mapping[str, Any], *, rated: bool) -> dict[str
     return {role: column for role, column in own.items() if column != DEFAULTS.get(role)}
 
 
+def times_of(flags: Mapping[str, Any]) -> TimeSettings:
+    """Return what flags say of texts of times."""
+    return TimeSettings(format=flags.get("time_format"), zone=flags.get("time_zone"))
+
+
 def alternatives(flag: str, there: Collection[str]) -> list[str]:
     """Return the columns that a flag names: one, or several with commas between."""
     return [flag] if flag in there else [name.strip() for name in flag.split(",")]
@@ -229,9 +250,8 @@ def written(flags: Mapping[str, Any]) -> str:
 
 
 def _written(name: str, value: Any) -> str:
-    flag = "--" + ("as" if name == "read_as" else name.replace("_", "-"))
     if name == "header":
         return "--header" if value else "--no-header"
     if value is True:
-        return flag
-    return f"{flag} {shlex.quote(str(value))}"
+        return flag_of(name)
+    return f"{flag_of(name)} {shlex.quote(str(value))}"

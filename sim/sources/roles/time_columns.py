@@ -5,6 +5,7 @@ A guess is doubtful where another column looks like a part of the time that woul
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, NamedTuple
 from zoneinfo import available_timezones
@@ -113,10 +114,10 @@ class _Times:
         """Return what all are, by their own clocks: whole days, hours or minutes; empty if none of these."""
         given = without_offsets(self.sample[name].drop_nulls()).plain
         try:
-            ts_ms, _ = TimeReader(self._settings, given, "the log").read(given)
+            ts_ms, _ = TimeReader(replace(self._settings, zone=None), given, "the log").read(given)
         except SimError:
             return ""
-        return next((words for ms, words in _GRAINS if (ts_ms.drop_nulls() % ms == 0).all()), "")
+        return next((words for ms, words in _GRAINS if ts_ms.count() and (ts_ms.drop_nulls() % ms == 0).all()), "")
 
     def are_local(self, name: str) -> bool:
         """Return whether they have no offset of their own and are no numbers since 1970."""
@@ -161,6 +162,7 @@ def time_columns(
     if times.holds(dates) != "times" or not times.are_plain(dates):
         return TimeGuess(roles, doubts)
     others = [name for name in columns if name != dates]
+    clocks |= {name: clock for name in others if (clock := clock_of(sample[name], dates)) is not None}
     grain, own = times.grain(dates), named.get("time_offset")
     if own is not None and own not in sample.columns:
         return TimeGuess(roles, doubts)
@@ -300,7 +302,7 @@ def _of_parts(times: _Times, dates: str, own: str | None, grain: str, others: Se
             continue
         cell = str(ids_of(sample[name]).drop_nulls()[0])
         what = f"Column {name!r}, with cells such as {cell!r}, looks like {part} of {dates!r}, and is not read"
-        readable = sample[name].dtype == pl.Duration or clock_of(sample[name]) is not None
+        readable = sample[name].dtype == pl.Duration or clock_of(sample[name], dates) is not None
         if own is None and part in (HOURS, TIMES) and readable:
             yield Doubt("time", f"{what}: --time-offset {name} adds it.", ("time_offset",))
         elif own is None and part in (HOURS, TIMES):

@@ -30,15 +30,22 @@ _PARTS: Final = {  # how the name of a column ends, in small letters, and what i
 }
 _OF_A_DAY: Final = {"minutes": 1_440, "seconds": 86_400, "milliseconds": DAY_MS}
 _ONE: Final = r"(minute|min|mm|second|sec|ss)$"  # of an hour or a minute; several are mostly how long something took
-_UTC: Final = r"^(utc|gmt|z|etc/utc|etc/gmt|[+-]?0{1,2}(:?00)?)$"
+_UTC: Final = r"^(utc|gmt|z|etc/utc|etc/gmt|[+-]?0{1,2}(:?00)?\]?)$"
 _SIGNED: Final = r"^(UTC|GMT)? ?[+-]\d|^[A-Z]\w+/[A-Z]"
+_BESIDE: Final = r"^[+-]\d\d:?\d\d\]?$"  # in a column of any name, as +0200] in logs of web servers
 _ABBREVIATED: Final = r"^[A-Za-z]{2,5}$"
 HOURS: Final = "hours"
+_LEAST: Final = 60  # numbers below, in any row, may be hours or minutes
 TIMES, HHMM, HHMMSS = "times of the day", "times as HHMM", "times as HHMMSS"
 
 
-def clock_of(column: pl.Series) -> str | None:
-    """Return what a column holds, if it is a time of the day by its type, its texts, or its name and its numbers."""
+def clock_of(column: pl.Series, dates: str | None = "") -> str | None:
+    """Return what a column holds, if it is a time of the day by its type, its texts, or its name and its numbers.
+
+    Args:
+        column: The column.
+        dates: Name of the column of dates beside it; None: it is added to one, whatever that is called.
+    """
     if column.dtype == pl.Time:
         return TIMES
     if column.dtype in (pl.Boolean, pl.Binary) or column.dtype.is_temporal() or holds_lists(column):
@@ -52,8 +59,10 @@ def clock_of(column: pl.Series) -> str | None:
         return None
     if re.search(_PARTS[HOURS], name) and _most(numbers.is_between(0, 23)):
         return HOURS
-    if name not in _CLOCKS:
+    if not re.search(_PARTS[TIMES], name) or (dates is not None and _stem(name, TIMES) not in _stems(dates)):
         return None
+    if not (numbers >= _LEAST).any():
+        return None  # as well hours or minutes
     if _most(numbers.is_between(0, 2359) & (numbers % 100 < 60)):
         return HHMM
     fits = numbers.is_between(0, 235_959) & (numbers % 100 < 60) & (numbers // 100 % 100 < 60)
@@ -84,6 +93,8 @@ def part_of(column: pl.Series, dates: str) -> str | None:
         return part if fit else None
     if part == "zones":
         return part if _are_zones(column.name, texts) else None
+    if part is None and _most(texts.str.contains(_BESIDE)):
+        return None if texts.str.contains(_UTC).all() else "zones"
     if part is None and (column.dtype == pl.Time or _most(texts.str.contains(_LIKE_CLOCK), 0.5)):
         return TIMES
     return part
@@ -111,10 +122,17 @@ def _part_by_name(name: str, dates: str) -> str | None:
     letters = _letters(name)
     for part, ends in _PARTS.items():
         if re.search(ends, letters):
-            stem = re.sub(ends, "", letters)
-            of_dates = re.sub(r"(date|day|dt|on|timestamp|time|ts|at)$", "", _letters(dates))
-            return part if stem in ("", "event", "local", of_dates) else None
+            return part if _stem(letters, part) in _stems(dates) else None
     return None
+
+
+def _stem(letters: str, part: str) -> str:
+    return re.sub(_PARTS[part], "", letters)
+
+
+def _stems(dates: str) -> tuple[str, ...]:
+    """Return what stands before the names of parts of the times of a column of dates: order, of order_date."""
+    return "", "event", "local", re.sub(r"(date|day|dt|on|timestamp|time|ts|at)$", "", _letters(dates))
 
 
 class Dated(NamedTuple):

@@ -5,6 +5,7 @@ a list, of any type of ids    its elements
 a1-0 b2-1                     ids with their labels, where no column has the clicked ones
 a|b;c,d e                     the ids between the first of | ; , and blank that the first rows have
 ['a' 'b c'], ["a", 7], [1 2]  a list as Python, NumPy or JSON writes it; (1, 2), {1,2}, array([1, 2]) as well
+0 1 0, as clicked             a label for each of the ids shown
 1, 2, -1, -1                  the first two: what fills lists up is no item (padding.py)
 empty, NULL, nan              no slate, no clicks
 """
@@ -20,7 +21,16 @@ from numpy.typing import NDArray
 
 from sim.errors import SimError
 from sim.sources.rows.padding import NOTHING, padding_of
-from sim.sources.tables.cells import NO_VALUES, Fault, are_whole, id_faults, ids_of, without_fraction
+from sim.sources.tables.cells import (
+    NEGATIVE_LABELS,
+    NO_VALUES,
+    POSITIVE_LABELS,
+    Fault,
+    are_whole,
+    id_faults,
+    ids_of,
+    without_fraction,
+)
 
 _BETWEEN: Final = ("\n", "\t", "|", ";", ",", " ")  # what separates the ids of a slate in one text
 _LABELLED: Final = r"-[01]$"
@@ -80,17 +90,21 @@ class SlateReader:
                 self._between = next((each for each in _BETWEEN if plain.str.contains(each, literal=True).any()), " ")
                 break
         found = {name: [self._ids(frame[name]) for frame in frames] for name in (shown, clicked) if name}
+        self.by_label = clicked is not None and _are_labels_of(found[shown], found[clicked])
+        """Whether the column of what was clicked has a label for each item shown."""
         self.padding = {
             name: padding
             for name, those in found.items()
-            if (padding := next(filter(None, (padding_of(*each) for each in those)), None)) is not None
+            if not (self.by_label and name == clicked)
+            and (padding := next(filter(None, (padding_of(*each) for each in those)), None)) is not None
         }
         """What fills up the lists of a column."""
         ids = pl.concat([each.texts for each in found[shown]])
         self.labelled = clicked is None and int(ids.str.contains(_LABELLED).sum()) * 2 > len(ids) > 0
         if clicked is None and not self.labelled:
             _refuse_other_labels(ids, shown, owner)
-        others = [self._ids(frame[name]).texts for name in (clicked, item) if name for frame in frames]
+        named = (None if self.by_label else clicked, item)
+        others = [self._ids(frame[name]).texts for name in named if name for frame in frames]
         self._whole = are_whole(pl.concat([ids, *others]))
 
     def read(self, frame: pl.DataFrame, alone: pl.Series) -> tuple[pl.DataFrame, list[Fault]]:
@@ -105,7 +119,10 @@ class SlateReader:
         item = item.set(item.str.to_lowercase().is_in(NO_VALUES).fill_null(False), None).alias("item")
         parts, faults = self._lists(frame[self._shown])
         empty = parts.list.len() == 0
-        if self._clicked is not None:
+        if self.by_label:
+            clicked, more = self._with_labels(frame)
+            faults += more
+        elif self._clicked is not None:
             clicked, more = self._lists(frame[self._clicked], gaps=True)
             cells = self._plain(ids_of(frame[self._clicked])).alias("cell")
             whole = pl.select(parts.list.contains(cells)).to_series().fill_null(False)  # one id, with blanks in it
@@ -151,11 +168,23 @@ class SlateReader:
         if not gaps:
             wrong = _rows_with(owner, missing & ~lone, len(column))
             faults.append(Fault(wrong, column.name, "has an item without an id"))
-        found = pl.DataFrame({"row": owner, "part": texts}).filter(~missing)
-        found = found.group_by("row", maintain_order=True).agg(pl.col("part").unique(maintain_order=True))
-        rows = pl.DataFrame({"row": np.arange(len(column))}).join(found, "row", "left", maintain_order="left")
-        empty = pl.lit([], dtype=pl.List(pl.String))
-        return rows.select(pl.col("part").fill_null(empty)).to_series().alias(column.name), faults
+        return _as_lists(_Ids(owner, texts), ~missing, len(column)).alias(column.name), faults
+
+    def _with_labels(self, frame: pl.DataFrame) -> tuple[pl.Series, list[Fault]]:
+        """Return the items of each row whose label says that they were clicked, and what is wrong with the labels."""
+        assert self._clicked is not None
+        rows, (owner, labels), shown = len(frame), self._ids(frame[self._clicked]), self._ids(frame[self._shown])
+        odd = pl.Series(np.bincount(owner, minlength=rows) != np.bincount(shown.owner, minlength=rows))
+        small = labels.str.to_lowercase()
+        strange = ~small.is_in((*POSITIVE_LABELS, *NEGATIVE_LABELS)).fill_null(False)
+        faults = [
+            Fault(odd, self._clicked, "has not one label for each item shown"),
+            Fault(_rows_with(owner, strange, rows), self._clicked, "has something else than labels, 0 or 1"),
+        ]
+        even = ~odd.to_numpy()
+        clicked = small.filter(pl.Series(even[owner])).is_in(POSITIVE_LABELS).fill_null(False)
+        texts = self._plain(shown.texts.filter(pl.Series(even[shown.owner])))
+        return _as_lists(_Ids(shown.owner[even[shown.owner]], texts), clicked, rows), faults
 
     def _ids(self, column: pl.Series) -> _Ids:
         """Return all ids of a column; those of lists that are missing are null."""
@@ -194,6 +223,29 @@ class SlateReader:
         parts = pl.Series([[_OBJECT]], dtype=pl.List(pl.String)).new_from_index(0, len(cells)).zip_with(strange, parts)
         stripped = pl.element().str.strip_chars().str.replace(_QUOTED, "$1$2").str.strip_chars()
         return parts.list.eval(stripped.filter(stripped != ""))
+
+
+def _as_lists(ids: _Ids, kept: pl.Series, rows: int) -> pl.Series:
+    """Return the distinct ids of each row that are kept."""
+    found = pl.DataFrame({"row": ids.owner, "part": ids.texts}).filter(kept)
+    found = found.group_by("row", maintain_order=True).agg(pl.col("part").unique(maintain_order=True))
+    every = pl.DataFrame({"row": np.arange(rows)}).join(found, "row", "left", maintain_order="left")
+    return every.select(pl.col("part").fill_null(pl.lit([], dtype=pl.List(pl.String)))).to_series()
+
+
+def _are_labels_of(shown: Sequence[_Ids], clicked: Sequence[_Ids]) -> bool:
+    """Return whether lists hold 0 and 1 only, some of several, nearly always as many as the ids shown beside them."""
+    texts = pl.concat([ids.texts.str.to_lowercase() for ids in clicked])
+    negative = texts.is_in(NEGATIVE_LABELS)
+    if not negative.any() or not (negative | texts.is_in(POSITIVE_LABELS)).all():
+        return False
+    even = rows = most = 0
+    for ids, labels in zip(shown, clicked, strict=True):
+        size = max(ids.owner.max(initial=0), labels.owner.max(initial=0)) + 1
+        items, each = np.bincount(ids.owner, minlength=size), np.bincount(labels.owner, minlength=size)
+        even, rows = even + int(((items == each) & (items > 0)).sum()), rows + int((items > 0).sum())
+        most = max(most, int(each.max()))
+    return most > 1 and even >= _NEARLY * rows
 
 
 def _are_wrapped(samples: Sequence[pl.Series]) -> bool:

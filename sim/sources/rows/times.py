@@ -80,9 +80,10 @@ class RowTimes:
         """Whether all that is added is less than 100 seconds, as if its unit were another."""
         self._joined = offset is not None and any(part in (settings.format or "") for part in _WITH_TIME)
         self._way: str | None = None
+        given = settings.unit is not None
         if offset is not None and not self._joined:
             sample = one_column([frame[offset] for frame in frames])
-            self._way = clock_of(sample) if settings.unit is None else None
+            self._way = clock_of(sample, None) if settings.unit is None else None
             self._refuse_words(sample, owner)
             unit = settings.unit or "milliseconds"
             self._unit = SHORT_UNITS.get(unit, unit)
@@ -93,9 +94,14 @@ class RowTimes:
         times = one_column([self._column(frame) for frame in frames])
         self._reader = TimeReader(settings, times, owner)
         self.read_as = self._reader.read_as
+        if offset is not None and self._reader.early and (self._way is not None or given):
+            raise SimError(
+                f"Column {time!r} of {owner}, to which {offset!r} is added, holds small numbers, which are no dates: "
+                "make one column of both, or write dates; --time-unit is the unit of what is added."
+            )
         if settings.format is None:
             refuse_two_orders(times, self.read_as.partition(" (")[0], owner)
-        self.coarse, self.early, self.like_excel = self._reader.coarse, self._reader.early, self._reader.like_excel
+        self.coarse, self.early = self._reader.coarse, self._reader.early
         self._local: LocalTimes | None = None
         if offset is None or self._joined:
             return
@@ -105,9 +111,10 @@ class RowTimes:
                 self._local, self._reader = LocalTimes(settings.zone), plain
         words = "durations" if sample.dtype == pl.Duration else self._way or self._unit
         self.read_as += f", plus {words} in {offset!r}"
-        if self._way is None and settings.unit is None and sample.dtype != pl.Duration:
+        if self._way is None and not given and sample.dtype != pl.Duration:
             most = self._offsets(sample).ms.abs().max()
             self.little = isinstance(most, float) and 0 < most < _LITTLE_MS
+            self._refuse_little(times, sample, owner)
 
     @property
     def local(self) -> LocalTimes:
@@ -118,6 +125,16 @@ class RowTimes:
     def offsets(self) -> Counter[bool]:
         """How many times had an offset of their own, and how many had none."""
         return self._reader.offsets
+
+    def _refuse_little(self, times: pl.Series, sample: pl.Series, owner: str) -> None:
+        """Refuse days to which so little is added that it cannot be in milliseconds."""
+        days_ms, _ = self._reader.read(times)
+        if self.little and (days_ms.drop_nulls() % DAY_MS == 0).all():
+            raise SimError(
+                f"Column {sample.name!r} of {owner}, with cells such as {sample.drop_nulls()[0]!r}, would as "
+                f"milliseconds add less than {_LITTLE_MS // 1000} seconds to the days of {times.name!r}: say by "
+                "--time-unit what it is (s, minutes, hours, ms), or write times of the day as 10:30:00."
+            )
 
     def _refuse_words(self, sample: pl.Series, owner: str) -> None:
         """Refuse a second column that is neither times of the day nor numbers."""

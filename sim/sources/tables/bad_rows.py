@@ -1,7 +1,9 @@
 """Rows of a log that cannot be read: counted by what is wrong, kept in a file if wanted, and refused above a limit."""
 
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -9,11 +11,56 @@ import msgspec
 import polars as pl
 
 from sim.errors import SimError
-from sim.sources.tables.batch import ROW, BadRow
+from sim.sources.tables.batch import ROW, AnyFile, BadRow
 from sim.sources.tables.cells import Fault
-from sim.sources.tables.table import AnyFile
 
 _SHOWN: Final = 80  # characters of a value in a sentence
+_LONGEST: Final = 1 << 24  # bytes of a line that is looked at
+_KEYS: Final = {"file", "row", "reason", "content"}
+
+
+def refuse_overwriting(name: str, inputs: Iterable[Path]) -> None:
+    """Refuse a file for bad rows that is read itself, or that holds anything else than bad rows.
+
+    Args:
+        name: The file, as --bad-rows names it.
+        inputs: The files that are read, under any name.
+
+    Raises:
+        SimError: It is one of these, a folder, or has other content.
+    """
+    path = Path(name)
+    if path.is_dir():
+        raise SimError(f"--bad-rows {name} is no file; name a new one, such as bad.jsonl.")
+    if not path.is_file():
+        return  # a new one, a pipe or a device
+    if any(each.exists() and path.samefile(each) for each in inputs):
+        raise SimError(f"--bad-rows {name} is a file that is read, and would be overwritten; name a new one.")
+    with _writing(path), path.open("rb") as file:
+        first = file.readline(_LONGEST)
+    if first and not _is_bad_row(first):
+        raise SimError(f"--bad-rows {name} is there, holds no bad rows, and would be overwritten; name a new one.")
+
+
+def _is_bad_row(line: bytes) -> bool:
+    try:
+        content = msgspec.json.decode(line)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return isinstance(content, dict) and set(content) == _KEYS
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Make a sentence of what the system refuses in the block.
+
+    Raises:
+        SimError: The file cannot be used.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise SimError(f"--bad-rows {path} cannot be written: {error.strerror}; name another file.") from None
 
 
 class SkipLimit:
@@ -25,11 +72,9 @@ class SkipLimit:
 
     def __init__(self, text: str | None) -> None:
         self._text = text or "0"
-        number = self._text.removesuffix("%")
-        try:
-            self._number = float("inf") if self._text == "all" else float(number)
-        except ValueError:
-            raise SimError(f"--skip-bad {text} is no limit; give a number of rows, a share as 1%, or all.") from None
+        if self._text != "all" and not re.fullmatch(r"\d+|\d+(\.\d+)?%", self._text):
+            raise SimError(f"--skip-bad {text} is no limit; give a number of rows, a share as 1%, or all.")
+        self._number = float("inf") if self._text == "all" else float(self._text.removesuffix("%"))
 
     def allows(self, bad: int, rows: int) -> bool:
         """Return whether so many of all rows may be bad."""
@@ -50,9 +95,12 @@ class BadRows:
     def __init__(self, skip: str | None, path: Path | None, *, more: bool = False) -> None:
         self.counts: Counter[str] = Counter()
         self._limit = SkipLimit(skip)
-        self._wanted = skip is not None
         self._first = ""
-        self._out: IO[bytes] | None = path.open("ab" if more else "wb") if path and self._wanted else None
+        self._path = path if skip is not None else None
+        self._out: IO[bytes] | None = None
+        if self._path:
+            with _writing(self._path):
+                self._out = self._path.open("ab" if more else "wb")
 
     def add(self, file: AnyFile, rows: Sequence[BadRow]) -> None:
         """Note rows that the table could not cut into cells."""
@@ -94,8 +142,16 @@ class BadRows:
 
     def _write(self, file: AnyFile, row: int, reason: str, content: Any) -> None:
         assert self._out is not None
+        assert self._path is not None
         line = {"file": file.name, "row": row, "reason": reason, "content": content}
-        self._out.write(msgspec.json.encode(line, enc_hook=str) + b"\n")
+        with _writing(self._path):
+            self._out.write(msgspec.json.encode(line, enc_hook=str) + b"\n")
+
+    def close(self) -> None:
+        """Write what is left to the file."""
+        if self._out and self._path:
+            with _writing(self._path):
+                self._out.close()
 
     @property
     def kinds(self) -> str:
@@ -111,8 +167,7 @@ class BadRows:
         Raises:
             SimError: There are more bad rows than the limit allows.
         """
-        if self._out:
-            self._out.close()
+        self.close()
         bad = self.counts.total()
         if self._limit.allows(bad, rows):
             return

@@ -1,6 +1,7 @@
-"""A batch of rows of a table, as every format gives it."""
+"""A batch of rows of a table, as every format gives it, and what tables have in common."""
 
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import polars as pl
 
@@ -26,3 +27,47 @@ class Batch(NamedTuple):
     frame: pl.DataFrame
     """The wanted columns, and ROW."""
     bad: list[BadRow]
+
+
+class AnyFile(Protocol):
+    """What rows come from, as errors name it."""
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """What it is."""
+        ...
+
+
+Enough = Callable[[AnyFile], bool]
+
+
+class AnyTable(Protocol):
+    """Rows in batches."""
+
+    @property
+    def name(self) -> str:
+        """Its name for people."""
+        ...
+
+    @property
+    def columns(self) -> list[str]:
+        """Its columns."""
+        ...
+
+    def batches(self, columns: Sequence[str], *, enough: Enough = ...) -> Iterator[tuple[AnyFile, Batch]]:
+        """Yield the named columns of all rows, until there are enough of a file."""
+        ...
+
+    def lengthen(self, enough: Enough, *, whole: bool) -> bool:
+        """Open more of the files of which only the beginning is, and not enough; return whether there were any."""
+        ...
+
+
+def never(_: AnyFile) -> bool:
+    """Return false: there are never enough rows."""
+    return False

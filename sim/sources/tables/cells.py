@@ -69,6 +69,12 @@ def ids_of(column: pl.Series) -> pl.Series:
     return texts_of(column).str.strip_chars()
 
 
+def given_ids(column: pl.Series) -> pl.Series:
+    """Return a column of ids as texts, null where exports write that there is none."""
+    texts = ids_of(column)
+    return texts.set(texts.str.to_lowercase().is_in(NO_VALUES).fill_null(False), None)
+
+
 def _decoded(value: bytes | None) -> str | None:
     try:
         return None if value is None else value.decode()
@@ -108,6 +114,14 @@ def numbers_of(column: pl.Series) -> tuple[pl.Series, list[Fault]]:
         Fault(thousands, column.name, reason),
         Fault(blanks, column.name, "has blanks between its thousands: write none"),
     ]
+
+
+def with_points(column: pl.Series) -> pl.Series:
+    """Return texts with decimal points where all are numbers, some with a decimal comma and none perhaps thousands."""
+    given = given_ids(column).drop_nulls()
+    commas = given.str.contains(_DECIMAL_COMMA)
+    plain = (commas | given.str.contains(r"^[+-]?\d+$")).all() and not given.str.contains(_THOUSANDS).any()
+    return column.str.strip_chars().str.replace(_DECIMAL_COMMA, "$1.$2") if plain and commas.any() else column
 
 
 def kind_of(dtype: pl.DataType) -> str:

@@ -21,16 +21,18 @@ from sim.sources.tables.settings import NO_QUOTE, TableSettings
 
 _SAMPLE_LINES: Final = 100
 _SEPARATORS: Final = (",", "\t", ";", "|", "::")
+_NUMBERED: Final = {"item_id": "--item 2", "ts": "--time 3"}
 _LEAST_BY_BLANKS: Final = 3  # columns of a file whose separator is a blank
 _SEP_LINE: Final = re.compile(r"sep=(.)", re.IGNORECASE)  # by which Excel is told the separator
 _MONTH: Final = "(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
-_DATA: Final = re.compile(  # what no column's name has in it: a date, or a time of the day
+_DATA: Final = re.compile(  # what no column's name has in it: a date, a time of the day, an object
     rf"^\d{{4}}[-/]\d|^\d{{1,4}}[-/.]\d{{1,2}}[-/.]\d|"
-    rf"\b\d{{1,2}}:\d\d\b|\b\d{{1,2}}[-/ ]{_MONTH}|{_MONTH}[a-z]* \d{{1,2}}, \d{{4}}"
+    rf"^\{{\"|^CreateTime:\d|\b\d{{1,2}}:\d\d\b|\b\d{{1,2}}[-/ ]{_MONTH}|{_MONTH}[a-z]* \d{{1,2}}, \d{{4}}"
 )
+_NOTHING: Final = ("", "\\N", "NULL")
 _UNQUOTED: Final = (".tsv", ".inter", ".item", ".user", ".tab")
 _BACKSLASHED: Final = re.compile(r'\\(["\\])')
-_LONGEST_CELL: Final = 1 << 26
+_LONGEST_CELL: Final = 1 << 26  # characters
 _SWALLOWED: Final = "a quote that swallows lines which look like rows (--quote none if quotes are ordinary characters)"
 
 
@@ -56,12 +58,40 @@ class Dialect:
         return f"its first line looks like data, so its columns are numbered: {named}"
 
 
+def refuse_missing(owner: str, dialect: Dialect, missing: str) -> None:
+    """Refuse the name of a column that a file without a header has not, or of a field of JSON in a cell.
+
+    Raises:
+        SimError: It is such a name; of another one the table says which there are.
+    """
+    column = missing.partition(".")[0]
+    if column in dialect.columns and column != missing:
+        raise SimError(
+            f"{owner} has no column {missing!r}, and the cells of {column!r} are texts: {of_objects(column, dialect)}"
+        )
+    if not dialect.header:
+        raise SimError(
+            f"{owner} has no column {missing!r}: {dialect.numbered}. Name yours by number "
+            f"({_NUMBERED.get(missing, '--user 1')}), or say --header if that line does name them."
+        )
+
+
+def of_objects(column: str, dialect: Dialect) -> str:
+    """Return what to do where the cells of a column are JSON objects."""
+    said = "objects of JSON in cells are not looked into; write each row as a line of JSON"
+    place = dialect.columns.index(column) + 1
+    if place == len(dialect.columns) and dialect.separator == "\t":
+        return f"{said}, or cut the objects out, by cut -f{place} LOG > log.jsonl."
+    return f"{said}, by mlr --icsv --ojsonl cat LOG > log.jsonl for instance, with the cells as fields."
+
+
 def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dialect:
     """Return how a file is written, by the settings, its name and its first lines.
 
     Raises:
         SimError: It has no rows.
     """
+    csv.field_size_limit(_LONGEST_CELL)
     with text.path.open(encoding="utf-8", newline="") as file:
         sample = [line.rstrip("\r\n") for line in islice(file, _SAMPLE_LINES)]
     preamble, told = _preamble(sample, settings.between, extension)
@@ -69,16 +99,16 @@ def dialect_of(text: PlainText, extension: str, settings: TableSettings) -> Dial
     if not sample:
         raise SimError(f"{text.name} has no rows; there is nothing to replay.")
     separator = settings.between or told or _separator(sample, extension)
-    quote = _quote(text, extension, separator, settings.quote, sample[0])
+    quote = _quote(text, extension, separator, settings.quote, sample)
     rows = [_cells(line, separator, quote) for line in sample]
     _refuse_title(text, rows, preamble)
     header = settings.header
     if header is None:
         header = _counts(rows[0]) or not (settings.numbered or any(map(_is_data, rows[0])))
-    names = [name.strip() for name in rows[0]] if header else [str(n) for n in range(1, len(rows[0]) + 1)]
+    names = [name.strip() * header or str(n) for n, name in enumerate(rows[0], 1)]  # by number where it has no name
     data = rows[1:] if header else rows
     if header and data and all(len(row) == len(names) + 1 and not row[-1].strip() for row in data):
-        names.append("")  # each row ends in a separator, the header does not
+        names.append(str(len(names) + 1))  # each row ends in a separator, the header does not
     first = tuple(data[0]) if data else ()
     escaped = quote == '"' and _escaped(text, separator)
     return Dialect(separator, quote, header, _distinct(names), first, preamble, escaped)
@@ -129,8 +159,10 @@ def _separator(sample: Sequence[str], extension: str) -> str:
     """Return the separator that cuts most lines into equally many cells."""
 
     def fit(separator: str) -> tuple[int, int]:
-        usual, count = Counter(len(_cells(line, separator, '"')) for line in sample).most_common(1)[0]
-        return (count if usual > 1 else 0, usual)
+        rows = [_cells(line, separator, '"') for line in sample]
+        usual, count = Counter(map(len, rows)).most_common(1)[0]
+        torn = sum(any(cell.count("{") != cell.count("}") for cell in row) for row in rows)  # an object is one cell
+        return (count if usual > 1 and torn * 2 <= len(rows) else 0, usual)
 
     first = "\t" if extension in _UNQUOTED else ","
     if fit(first)[0] == len(sample):
@@ -141,17 +173,38 @@ def _separator(sample: Sequence[str], extension: str) -> str:
     return best if fit(best)[0] > fit(first)[0] else first
 
 
-def _quote(text: PlainText, extension: str, separator: str, wanted: str | None, first: str) -> str | None:
+def _quote(text: PlainText, extension: str, separator: str, wanted: str | None, sample: Sequence[str]) -> str | None:
     if wanted == NO_QUOTE:
         return None
     if wanted is None:
+        there = [quote for quote in "\"'" if quote in text.quotes]
+        quoted = next((quote for quote in there if _are_quoted(sample, separator, quote)), None)
         unquoted = extension in _UNQUOTED or separator == "\t" or len(separator) > 1
-        wanted = '"' if not unquoted or _all_quoted(first, separator) else None
+        wanted = quoted or (None if unquoted else '"')
+    if wanted is not None and len(separator) > 1:
+        raise SimError(
+            f"Cells of {text.name} have quotes around them and {separator!r} between them, and quotes are read only "
+            f"beside a separator of one character: write another (sed 's/{separator}/\\t/g'), or say --quote none."
+        )
     return wanted if wanted is None or wanted not in "\"'" or wanted in text.quotes else None
 
 
-def _all_quoted(line: str, separator: str) -> bool:
-    return len(separator) == 1 and all(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in line.split(separator))
+def _are_quoted(sample: Sequence[str], separator: str, quote: str) -> bool:
+    """Return whether all cells of a first line have quotes around them, or those of any column in the lines behind it.
+
+    So programs write that quote texts alone, or no header.
+    """
+    first, *others = [[cell.strip() for cell in line.split(separator)] for line in sample]
+    if all(_in_quotes(cell, quote) for cell in first):
+        return True
+    width = Counter(map(len, others or [first])).most_common(1)[0][0]
+    rows = [row for row in others or [first] if len(row) == width]
+    given = ([cell for cell in column if cell not in _NOTHING] for column in zip(*rows, strict=True))
+    return any(len(cells) * 2 > len(rows) and all(_in_quotes(cell, quote) for cell in cells) for cells in given)
+
+
+def _in_quotes(cell: str, quote: str) -> bool:
+    return len(cell) > 1 and cell[0] == cell[-1] == quote
 
 
 def _escaped(text: PlainText, separator: str) -> bool:
@@ -168,7 +221,10 @@ def _escaped(text: PlainText, separator: str) -> bool:
 def _cells(line: str, separator: str, quote: str | None) -> list[str]:
     if quote is None or quote not in line or len(separator) > 1:
         return line.split(separator)
-    return next(csv.reader([line], delimiter=separator, quotechar=quote), [])
+    try:
+        return next(csv.reader([line], delimiter=separator, quotechar=quote), [])
+    except csv.Error:  # `_read` says what is wrong
+        return line.split(separator)
 
 
 def _counts(cells: Sequence[str]) -> bool:
@@ -227,7 +283,6 @@ def _ragged(row: int, line: str, cells: int, width: int) -> BadRow:
 
 
 def _quoted(text: PlainText, dialect: Dialect, columns: Sequence[str], size: int) -> Iterator[Batch]:
-    csv.field_size_limit(_LONGEST_CELL)
     width = len(dialect.columns)
     pick = [itemgetter(dialect.columns.index(name)) for name in columns]
     with text.path.open(encoding="utf-8", newline="") as file:

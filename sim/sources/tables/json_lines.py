@@ -8,6 +8,7 @@ import ast
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, islice
@@ -24,6 +25,7 @@ from sim.sources.tables.scratch import refusing_full
 
 _SAMPLE_LINES: Final = 20_000  # a field may be missing in the first of them
 _LATER_BYTES: Final = 1 << 18  # looked at in the middle, between, and at the end
+_MANY, _RARE = 200, 0.01  # names of a file, and share of its objects
 _NO_OBJECT: Final = "no JSON object"
 _ARRAY: Final = re.compile(rb"\s*\[\s*[{\]]")
 _BETWEEN: Final = re.compile(r"[\s,]*")
@@ -76,27 +78,61 @@ def _elements(text: PlainText) -> Iterator[Any]:
             yield value
 
 
-def columns_of(text: PlainText) -> dict[str, str | None]:
-    """Return the dotted names in the first lines, and in some that are spread over the rest.
+class _Fields:
+    """The dotted names in the first lines of a file, and in some that are spread over the rest."""
 
-    Each has that of the list it lies in if it lies in lists only.
+    def __init__(self, text: PlainText) -> None:
+        self.inside = dict[str, str | None]()
+        """Each name with the list it lies in, if it lies in lists only."""
+        self.counts = Counter[str]()
+        self.records = 0
+        with text.path.open("rb") as file:
+            for line in chain(islice(file, _SAMPLE_LINES), _later_lines(file)):
+                record = _record(line)
+                if isinstance(record, dict):
+                    self._add(record)
+
+    def _add(self, record: dict[str, Any]) -> None:
+        self.records += 1
+        for name, inside in _names(record):
+            self.inside[name] = inside if self.inside.get(name, inside) == inside else None
+            self.counts[name] += 1
+
+
+def columns_of(text: PlainText) -> dict[str, str | None]:
+    """Return the dotted names of a file's fields, each with that of the list it lies in if it lies in lists only.
 
     Raises:
-        SimError: It holds no object.
+        SimError: It holds no object, or one that is a whole table.
     """
-    names: dict[str, str | None] = {}
-    with text.path.open("rb") as file:
-        for line in chain(islice(file, _SAMPLE_LINES), _later_lines(file)):
-            record = _record(line)
-            if isinstance(record, dict):
-                for name, inside in _names(record):
-                    names[name] = inside if names.get(name, inside) == inside else None
-    if not names:
+    found = _Fields(text)
+    if found.records == 1 and text.whole:
+        _refuse_frame(list(found.inside), text.name)
+    if not found.inside:
         with text.path.open("rb") as file:
             begun = file.read(_BLOCK).lstrip().startswith(b"{")
         why = "objects that span several lines, or several in one" if begun else "no JSON object in its first lines"
         raise SimError(f"{text.name} has {why}; a log has one a line: jq -c . FILE > log.jsonl writes them so.")
-    return names
+    return found.inside
+
+
+def usual(names: Sequence[str], text: PlainText) -> list[str]:
+    """Return of very many names the most usual: those of others may be keys that each row makes anew."""
+    if len(names) <= _MANY:
+        return list(names)
+    found = _Fields(text)
+    often = {name for name, count in found.counts.most_common(_MANY) if count > _RARE * found.records}
+    return [name for name in names if name in often]
+
+
+def _refuse_frame(names: Sequence[str], owner: str) -> None:
+    """Refuse one object that holds a table by columns or by rows, as pandas writes it unless told otherwise."""
+    numbered = all(re.search(r"^\d+\.|\.\d+$", name) for name in names)
+    if (numbered and names) or set(names) == {"columns", "index", "data"} or {"schema.fields", "data"} <= set(names):
+        raise SimError(
+            f"{owner} is one object with a whole table in it, as pandas writes; a log has an object a line: "
+            "df.to_json('log.jsonl', orient='records', lines=True)."
+        )
 
 
 def _later_lines(file: IO[bytes]) -> Iterator[bytes]:

@@ -6,7 +6,9 @@ from typing import Any
 
 import polars as pl
 
+from sim.errors import SimError
 from sim.sources.tables.batch import ROW, Batch
+from sim.sources.tables.cells import kind_of
 
 
 def columns_of(path: Path) -> dict[str, str | None]:
@@ -43,6 +45,7 @@ def batches(path: Path, columns: Sequence[str], exploded: Sequence[str], size: i
     opened = {short: _path(schema, name) for name, short in lists.items()}
     start = 1
     scan = pl.scan_parquet(path, glob=False).select(**plain, **opened)
+    _refuse_others(lists, scan.collect_schema())
     if not plain and not opened:
         return
     for part in scan.collect_batches(chunk_size=size, maintain_order=True):
@@ -54,6 +57,13 @@ def batches(path: Path, columns: Sequence[str], exploded: Sequence[str], size: i
         inner = {name: _field(pl.col(lists[list_]), name[len(list_) + 1 :]) for name, list_ in through.items() if list_}
         whole = {name: pl.col(short) for name, short in lists.items() if name in columns}
         yield Batch(_plain(rows.select(ROW, *(pl.col(name) for name in plain), **inner, **whole)), [])
+
+
+def _refuse_others(lists: Mapping[str, str], schema: pl.Schema) -> None:
+    """Refuse --explode of a column that holds no lists."""
+    for name, short in lists.items():
+        if not isinstance(schema[short], pl.List | pl.Array):
+            raise SimError(f"--explode {name} is for lists, and that column holds {kind_of(schema[short])}; remove it.")
 
 
 def _exploded(rows: pl.DataFrame, lists: Sequence[str]) -> pl.DataFrame:

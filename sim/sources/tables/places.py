@@ -13,6 +13,7 @@ from urllib.parse import unquote
 from zipfile import BadZipFile, ZipFile
 
 from sim.errors import SimError
+from sim.sources.tables.plain_text import PIPED
 from sim.sources.tables.scratch import refusing_full
 
 STDIN: Final = "-"
@@ -39,7 +40,7 @@ class SourceFile:
     @property
     def name(self) -> str:
         """Its path, for people."""
-        return "standard input" if self.is_stdin else f"{self.path}/{self.member}" if self.member else str(self.path)
+        return PIPED if self.is_stdin else f"{self.path}/{self.member}" if self.member else str(self.path)
 
     @property
     def last_name(self) -> str:

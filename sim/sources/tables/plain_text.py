@@ -23,6 +23,8 @@ from xxhash import xxh3_128
 from sim.errors import SimError
 from sim.sources.tables.scratch import refusing_full
 
+PIPED: Final = "standard input"
+"""Name, for people, of what is no file."""
 _BLOCK: Final = 1 << 20
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _MAGIC: Final[dict[bytes, Callable[[Any], Any]]] = {
@@ -191,14 +193,16 @@ def _read(
 def _decoded(
     decoder: codecs.IncrementalDecoder, block: bytes, name: str, encoding: str, line: int, *, final: bool = False
 ) -> str:
+    mend = "name its encoding: --encoding latin-1, cp1252 (Windows) or utf-16."
     try:
         return decoder.decode(block, final)
     except UnicodeDecodeError as error:
         before, wrong = error.object[: error.start], error.object[error.start]
         raise SimError(
-            f"Line {line + before.count(10)} of {name} is no {encoding} (byte 0x{wrong:02x}); "
-            "name its encoding: --encoding latin-1, cp1252 (Windows) or utf-16."
+            f"Line {line + before.count(10)} of {name} is no {encoding} (byte 0x{wrong:02x}); {mend}"
         ) from None
+    except UnicodeError as error:
+        raise SimError(f"{name} is no {encoding} ({error}); {mend}") from None
 
 
 class _Zstd(io.RawIOBase):
@@ -234,17 +238,17 @@ class _Zstd(io.RawIOBase):
 
 def _refuse_binary(head: bytes, name: str, *, packed: bool) -> None:
     """Refuse a file that is no text, by its first bytes, or those that were packed in it."""
-    inside = "holds, unpacked," if packed else "is"
+    inside, file = "holds, unpacked," if packed else "is", "FILE" if name == PIPED else name
     if packed and any(head.startswith(magic) for magic in _MAGIC):
         raise SimError(f"{name} is packed twice; unpack it once.")
     if head[_TAR] == b"ustar":
-        raise SimError(f"{name} {inside} a tar archive; unpack it, and name its files or their folder: tar xf {name}")
+        raise SimError(f"{name} {inside} a tar archive; unpack it, and name its files or their folder: tar xf {file}")
     if name.lower().endswith(".br"):
         raise SimError(f"{name} is packed by Brotli, by its name; unpack it first: brotli -d {name}")
     for magic, what, mend in _OTHERS:
         after = head[len(magic) : len(magic) + 1]
         if head.startswith(magic) and (min(head) < _CONTROL or not magic.isascii() or not after.isascii()):
-            raise SimError(f"{name} {inside} {what}, which is not read; {mend.format(name)}.")
+            raise SimError(f"{name} {inside} {what}, which is not read; {mend.format(file)}.")
 
 
 def _utf_16(head: bytes) -> str | None:

@@ -39,7 +39,7 @@ class TableSettings:
         if self.encoding is not None:
             try:
                 "".encode(self.encoding)
-            except LookupError:
+            except (LookupError, UnicodeError):
                 raise SimError(
                     f"--encoding {self.encoding} is unknown; known are utf-8, latin-1, cp1252, utf-16 …"
                 ) from None

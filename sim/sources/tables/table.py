@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import polars as pl
 from xxhash import xxh3_128
 
 from sim.errors import SimError
 from sim.sources.tables import delimited, json_lines, parquet
-from sim.sources.tables.batch import BATCH_ROWS, ROW, Batch
+from sim.sources.tables.batch import BATCH_ROWS, ROW, AnyFile, Batch, Enough, never
 from sim.sources.tables.delimited import Dialect
 from sim.sources.tables.places import STDIN, SourceFile, extracted, files_of
 from sim.sources.tables.plain_text import PlainText, plain_text, spooled
@@ -27,7 +27,7 @@ _PARQUET_MAGIC: Final = b"PAR1"
 _BLOCK: Final = 1 << 20
 HEAD_BYTES: Final = 8 << 20
 _GROWTH: Final = 8
-_NUMBERED: Final = {"item_id": "--item 2", "ts": "--time 3"}
+_LISTED: Final = 100  # columns in a sentence
 
 
 def open_table(names: Sequence[str], settings: TableSettings, *, heads: bool = False) -> "Table":
@@ -47,50 +47,6 @@ def open_table(names: Sequence[str], settings: TableSettings, *, heads: bool = F
 def _name_of(names: Sequence[str]) -> str:
     first = "standard input" if names[0] == STDIN else names[0]
     return first if len(names) == 1 else f"{first} and {len(names) - 1} more"
-
-
-class AnyFile(Protocol):
-    """What rows come from, as errors name it."""
-
-    @property
-    def name(self) -> str:
-        """Its name for people."""
-        ...
-
-    @property
-    def kind(self) -> str:
-        """What it is."""
-        ...
-
-
-class AnyTable(Protocol):
-    """Rows in batches."""
-
-    @property
-    def name(self) -> str:
-        """Its name for people."""
-        ...
-
-    @property
-    def columns(self) -> list[str]:
-        """Its columns."""
-        ...
-
-    def batches(self, columns: Sequence[str], *, enough: "Enough" = ...) -> Iterator[tuple[AnyFile, Batch]]:
-        """Yield the named columns of all rows, until there are enough of a file."""
-        ...
-
-    def lengthen(self, enough: "Enough", *, whole: bool) -> bool:
-        """Open more of the files of which only the beginning is, and not enough; return whether there were any."""
-        ...
-
-
-Enough = Callable[[AnyFile], bool]
-
-
-def never(_: AnyFile) -> bool:
-    """Return false: there are never enough rows."""
-    return False
 
 
 class FrameTable:
@@ -138,13 +94,13 @@ class Table:
     @cached_property
     def later_columns(self) -> dict[str, str]:
         """Columns that its first file lacks, each with the name of the first file that has it."""
-        others = [(name, file.name) for file in self.files[1:] for name in file.columns]
-        return {name: owner for name, owner in reversed(others) if name not in self.columns}
+        others, own = [(name, file.name) for file in self.files[1:] for name in file.columns], set(self.columns)
+        return {name: owner for name, owner in reversed(others) if name not in own}
 
     @property
     def readable(self) -> list[str]:
-        """Its columns, without those inside of lists that are not exploded."""
-        return [name for name in self.columns if self.files[0].closed_list(name) is None]
+        """Its columns, without those inside of lists that are not exploded, and those whose name is blank."""
+        return [name for name in self.columns if self.files[0].closed_list(name) is None and name.strip()]
 
     @property
     def digest(self) -> str:
@@ -361,11 +317,8 @@ def _refuse_missing_in(file: TableFile, wanted: Sequence[str], comes_late: Calla
         raise SimError(f"{file.name} has objects in {missing!r}; name one of their fields: {', '.join(fields)}.")
     if file.kind == "json" and ("." in missing or comes_late(missing)):
         return
-    if file.kind == "delimited" and not file.dialect.header:
-        raise SimError(
-            f"{file.name} has no column {missing!r}: {file.dialect.numbered}. Name yours by number "
-            f"({_NUMBERED.get(missing, '--user 1')}), or say --header if that line does name them."
-        )
+    if file.kind == "delimited":
+        delimited.refuse_missing(file.name, file.dialect, missing)
     _refuse_missing(file.name, file.columns, [missing])
 
 
@@ -395,6 +348,7 @@ def _refuse_missing(owner: str, there: Sequence[str], wanted: Sequence[str]) -> 
     for missing in wanted:
         if missing not in there:
             raise SimError(
-                f"{owner} has no column {missing!r}; its columns are {', '.join(there)}. "
+                f"{owner} has no column {missing!r}; its columns are {', '.join(there[:_LISTED])}"
+                f"{' …' if len(there) > _LISTED else ''}. "
                 "Name yours by --user, --item, --time and --action or --rating; hstu inspect shows what they hold."
             )

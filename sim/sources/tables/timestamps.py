@@ -10,12 +10,10 @@
 The first rows of a column decide how all are read. Times lie in [1970, 2200), as the workers demand.
 """
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -24,6 +22,7 @@ import polars as pl
 from sim.errors import SimError
 from sim.local_times import LocalTimes
 from sim.sources.tables.cells import NO_VALUES, Fault, holds_lists, kind_of, numbers_of
+from sim.time_texts import DIGITS, FORMATS, hint, iso_ms, names_zone, parsed, with_offsets
 from stream.schema.tokens import LAST_TS_MS
 
 UNITS: Final = (  # (values below, name, milliseconds of one)
@@ -36,30 +35,14 @@ SHORT_UNITS: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"
 _SCALES: Final = {name: scale for _, name, scale in UNITS} | {"minutes": 6e4, "hours": 3.6e6, "days": 8.64e7}
 EXCEL_DAYS: Final = "excel-days"
 _EXCEL_1970: Final = 25_569  # 1970-01-01 in Excel's days, whose day 0 is 1899-12-30
-_EXCEL_2100: Final = 73_051
-_DATES: Final = (
-    *("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%Y/%m/%d", "%d.%m.%Y", "%d.%m.%y", "%Y.%m.%d"),
-    *("%m-%d-%Y", "%d-%m-%Y", "%Y-%m-%d", "%d-%b-%Y", "%d-%b-%y", "%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y"),
-)
 _SWAPPED: Final = {
     f"%{first}{sign}%{second}": f"%{second}{sign}%{first}" for sign in "/.-" for first, second in ("md", "dm")
 }
 _YEAR_LAST: Final = ("%d/%m/%y", "%d.%m.%y")  # which may have the year first where it varies more than the day
-_CLOCKS: Final = (" %I:%M:%S %p", " %I:%M %p", " %H:%M:%S", " %H:%M", " %H:%M:%S %z", "")
-FORMATS: Final = (
-    *(date + clock for date in _DATES for clock in _CLOCKS),
-    *("%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z", "%d/%b/%Y:%H:%M:%S %z", "[%d/%b/%Y:%H:%M:%S %z]"),
-    *("%d-%b-%y %I.%M.%S %p", "%Y-%m-%d-%H.%M.%S"),  # Oracle, DB2
-)
-_DIGITS: Final = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S", 17: "%Y%m%d%H%M%S%3f"}
 _TIME_LIKE: Final = (
     r"(?i)\d[-/.]\d{1,2}[-/.]\d|\d:\d\d|\d[-/ .]?(jan|feb|ma[ry]|apr|ju[nl]|aug|sep|oct|nov|dec)|"
     r"(jan|feb|ma[ry]|apr|ju[nl]|aug|sep|oct|nov|dec)[a-z]*\.? \d"
 )
-_ZONE: Final = r"\s*(UTC|GMT|Z\[(UTC|GMT)\])$"
-_ISO: Final = "%Y-%m-%d %H:%M:%S%.f"
-_TO_MINUTES: Final = r"^\d{4}-\d\d-\d\d \d\d:\d\d$"
-_DAYS_END: Final = r"([ T])24:(00(?::00(?:[.,]0+)?)?(?: ?[+-][\d:]+|Z)?)$"  # 24:00 of a day is 00:00 of the next
 _NO_TIMES: Final = (pl.Boolean, pl.Time, pl.Duration, pl.Binary)
 _FEW: Final = 500  # texts that every format is tried on
 _UNREADABLE: Final = "is no time that can be read"
@@ -91,6 +74,18 @@ class TimeSettings:
         except (ZoneInfoNotFoundError, ValueError):
             raise SimError(f"--time-zone {self.zone} is unknown; give a name such as Europe/Berlin.") from None
 
+    def refuse_zone_names(self) -> None:
+        """Refuse a format with the name of a zone in it, without the zone whose name that is.
+
+        Raises:
+            SimError: It has one.
+        """
+        if self.zone is None and self.format is not None and names_zone(self.format):
+            raise SimError(
+                f"--time-format {self.format!r} has the abbreviation of a zone, which several may have: say which "
+                "zone it is by --time-zone, as America/Los_Angeles for PST and PDT."
+            )
+
 
 class TimeReader:
     """Reads a column of times, batch by batch, in the way that its first rows decide.
@@ -113,8 +108,6 @@ class TimeReader:
         self.read_as = ""
         self.early = False
         """Whether times lie before March 1973, as if counted from the log's own start."""
-        self.like_excel = False
-        """Whether early times may be Excel's days."""
         self.coarse = sample.dtype == pl.Float32
         """Whether they are too coarse to tell times within two minutes apart."""
         self.offsets = Counter[bool]()
@@ -134,7 +127,7 @@ class TimeReader:
         if settings.unit == EXCEL_DAYS:
             self.read_as = f"Excel's days ({where})"
             return self._excel
-        texts = _given(sample.cast(pl.String).str.strip_chars())
+        texts = _given(self._texts(sample.cast(pl.String)))
         if settings.format is not None:
             self.read_as = f"{settings.format} ({where} where no offset is given)"
             return lambda column: self._formatted(column, settings.format or "")
@@ -147,12 +140,13 @@ class TimeReader:
             return self._of_numbers(sample, values)
         known = (
             None
-            if _iso(texts, LocalTimes(where)).null_count() * 2 < len(texts)
+            if iso_ms(texts, LocalTimes(where)).null_count() * 2 < len(texts)
             else _known_format(texts, owner, sample.name)
         )
         if known is not None:
             self.read_as = f"{known} ({where} where no offset is given)"
             return lambda column: self._in_one_order(column, known, owner)
+        self._unreadable += hint(texts, settings.zone)
         self.read_as = f"ISO-8601 ({where} where no offset is given)"
         return self._iso
 
@@ -179,7 +173,6 @@ class TimeReader:
         fraction = sample.dtype.is_float() or bool((finite != finite.round()).any())
         self.read_as = f"{'float' if fraction else 'integer'} {unit}"
         self.early = median * _SCALES[unit] < _OLD_MS
-        self.like_excel = self.early and self._settings.unit is None and _EXCEL_1970 <= median < _EXCEL_2100
         low, high = _bounds(unit)
         if low == 0 and median * _SCALES[unit] >= _OLD_MS:
             low = _OLD_MS / _SCALES[unit]  # 0 or a time that was cut off, among others of this century
@@ -218,8 +211,13 @@ class TimeReader:
         return self._localised(at, column)
 
     def _formatted(self, column: pl.Series, form: str) -> tuple[pl.Series, list[Fault]]:
-        at = _parsed(column.cast(pl.String).str.strip_chars(), form)
+        at = parsed(self._texts(column.cast(pl.String)), form.replace("%Z", "%z"))
         return self._localised(at, column)
+
+    def _texts(self, column: pl.Series) -> pl.Series:
+        """Return texts without blanks around them, with offsets in place of the abbreviations of --time-zone."""
+        texts, zone = column.str.strip_chars(), self._settings.zone
+        return texts if zone is None else with_offsets(texts, zone)
 
     def _in_one_order(self, column: pl.Series, form: str, owner: str) -> tuple[pl.Series, list[Fault]]:
         """Return times in a guessed format; where one has day and month the other way round, no order is sure."""
@@ -234,7 +232,7 @@ class TimeReader:
         return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
     def _iso(self, column: pl.Series) -> tuple[pl.Series, list[Fault]]:
-        ts_ms = _iso(column.cast(pl.String).str.strip_chars(), self.local, self.offsets)
+        ts_ms = iso_ms(column.cast(pl.String).str.strip_chars(), self.local, self.offsets)
         return ts_ms, [Fault(ts_ms.is_null(), column.name, self._unreadable)]
 
 
@@ -263,43 +261,11 @@ def _are_rounded(column: pl.Series, scale: float) -> bool:
 
 def _of_digits(texts: pl.Series) -> str | None:
     """Return the format of texts most of which are dates or times without signs between: 20240131, 2024013112."""
-    for length, form in _DIGITS.items():
+    for length, form in DIGITS.items():
         digits = texts.filter(texts.str.contains(rf"^(19|20)\d{{{length - 2}}}(\.0)?$"))
-        if _parsed(digits, form).count() * 2 > len(texts):
+        if parsed(digits, form).count() * 2 > len(texts):
             return form
     return None
-
-
-def _parsed(texts: pl.Series, form: str) -> pl.Series:
-    """Return the instants of texts in a format of strptime, null where they are in another."""
-    texts, form = _for_polars(texts, form)
-    has_time = any(letter in form for letter in ("%H", "%I", "%T", "%R", "%X", "%s", "%c"))
-    if has_time and (ends := texts.str.contains(_DAYS_END).fill_null(False)).any():
-        begins = _parsed(texts.str.replace(_DAYS_END, "${1}00:${2}"), form)
-        return begins.zip_with(~ends, begins + timedelta(days=1))
-    try:
-        if has_time:
-            return texts.str.to_datetime(form, time_unit="us", strict=False)
-        return texts.str.to_date(form, strict=False).cast(pl.Datetime("us"))
-    except pl.exceptions.PolarsError as error:
-        first_line = str(error).partition("\n")[0]
-        raise SimError(f"--time-format {form} cannot be used: {first_line}") from None
-
-
-def _for_polars(texts: pl.Series, form: str) -> tuple[pl.Series, str]:
-    """Return texts and their format as polars reads them: with minutes, with offsets for UTC, fractions optional."""
-    if form in _DIGITS.values():
-        length = next(length for length, digits in _DIGITS.items() if digits == form)
-        texts = texts.str.extract(rf"^(\d{{{length}}})(\.0)?$")
-        if length == 17:
-            texts, form = texts.str.replace(r"(\d{3})$", ".$1"), form.replace("%3f", "%.f")
-    elif form in FORMATS:
-        form = form.replace("%S", "%S%.f")
-    if "%z" in form:
-        texts = texts.str.replace(r"\b(UTC|GMT)\b|Z$", "+0000")
-    if ("%H" in form or "%I" in form) and "%M" not in form:
-        texts, form = texts + " 00", form + " %M"
-    return texts, form.replace(".%f", "%.f")
 
 
 def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
@@ -315,7 +281,7 @@ def _known_format(texts: pl.Series, owner: str, column: str) -> str | None:
     read = {form: _likely(sample, form) for form in FORMATS if _likely(few, form).count()}
     most = max((times.count() for times in read.values()), default=0)
     fitting = [form for form, times in read.items() if times.count() == most]
-    if not fitting or _parsed(texts, fitting[0]).count() * 2 <= len(texts):
+    if not fitting or parsed(texts, fitting[0]).count() * 2 <= len(texts):
         return None
     _refuse_other_order(sample.filter(read[fitting[0]].is_null()).alias(column), fitting[0], owner)
     days, years = read[fitting[0]].dt.day(), read[fitting[0]].dt.year()
@@ -348,53 +314,5 @@ def _refuse_other_order(left: pl.Series, form: str, owner: str) -> None:
 
 def _likely(texts: pl.Series, form: str) -> pl.Series:
     """Return the instants of texts in a format, null where they lie in years that no log has, as 0024."""
-    at = _parsed(texts, form)
+    at = parsed(texts, form)
     return at.set(~at.dt.year().is_between(1970, 2199).fill_null(False), None)
-
-
-def _iso(texts: pl.Series, local: LocalTimes, offsets: Counter[bool] | None = None) -> pl.Series:
-    """Return the milliseconds of ISO-8601 texts, null where they are none; count those with and without an offset."""
-    plain = texts.str.replace("T", " ", literal=True).str.replace(_ZONE, "Z").str.replace(_TO_MINUTES, "$0:00")
-    ts_ms = local.instants(_parsed(plain, _ISO)).dt.timestamp("ms")
-    without = ts_ms.count()
-    if ts_ms.null_count():
-        utc = _parsed(plain.str.strip_suffix("Z"), _ISO)
-        in_utc = utc.set(~plain.str.ends_with("Z").fill_null(False), None).dt.timestamp("ms")
-        ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), in_utc)
-    if ts_ms.null_count() > texts.null_count():
-        left = texts.filter(ts_ms.is_null() & texts.is_not_null()).unique()
-        by_hand = {text: ms for text in left if (ms := _iso_ms(text, ZoneInfo(local.zone))) is not None}
-        if by_hand:
-            found = texts.replace_strict(by_hand, default=None, return_dtype=pl.Int64)
-            ts_ms = ts_ms.zip_with(ts_ms.is_not_null(), found)
-    if offsets is not None:
-        others = texts.filter(ts_ms.is_not_null()) if ts_ms.count() > without else texts.clear()
-        zoned = int(others.str.contains(_OFFSET).sum())
-        offsets.update({True: zoned, False: ts_ms.count() - zoned})
-    return ts_ms
-
-
-_OFFSET: Final = r"(Z|UTC|GMT|\]|(\d:\d\d(:\d\d([.,]\d+)?)?|^\d{4}-\d\d-\d\d) ?[+-]\d\d(:?\d\d)?)$"
-_DATE_WITH_OFFSET: Final = r"^(\d{4}-\d\d-\d\d) ?(Z|[+-]\d\d:?\d\d)$"
-_RANGE: Final = r"\D\d\d:\d\d-\d\d:?\d\d$"  # 10:00-13:00, of which no offset is so large
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _iso_ms(text: str, zone: ZoneInfo) -> int | None:
-    for suffix in ("UTC", "GMT", "Z[UTC]", "Z[GMT]"):
-        text = text.removesuffix(suffix).rstrip() + "Z" if text.endswith(suffix) else text
-    text, ends = re.subn(_DAYS_END, r"\g<1>00:\2", text)
-    text = re.sub(_DATE_WITH_OFFSET, r"\1T00:00\2", text) if 10 < len(text) < 18 else text
-    head, blank, offset = text.rpartition(" ")
-    if blank and offset[:1] in ("+", "-"):
-        text = head + offset
-    try:
-        instant = datetime.fromisoformat(text) + timedelta(days=ends)
-        if (instant.utcoffset() or timedelta()) < timedelta(hours=-12) and re.search(_RANGE, text):
-            return None
-        at = (instant if instant.tzinfo else instant.replace(tzinfo=zone)).astimezone(UTC)
-        if instant.tzinfo is None and at.astimezone(zone).replace(tzinfo=None) != instant:
-            return None  # summer time leaves it out
-    except (ValueError, OverflowError):
-        return None
-    return (at - _EPOCH) // timedelta(milliseconds=1)

@@ -68,9 +68,9 @@ def test_tokens_have_rows_of_their_tables() -> None:
     index = EntityIndex()
     tokens = [(7, 0, START_MS, Kind.ATTRIBUTE), (7, 0, START_MS, Kind.IMPRESSION), (7, CLICK, START_MS, Kind.ACTION)]
     batch = index.take_in([make_example(tokens)]).batch
-    assert [column.tolist() for column in batch.rows] == [[-1, 0, 0], [0, -1, -1], [-1, -1, 1]]
+    assert [column.tolist() for column in batch.rows] == [[-1, 0, 0], [0, -1, -1], [-1, -1, 1], [-1, -1, -1]]
     short = batch.shortened(np.array([True, False, True]))
-    assert [column.tolist() for column in short.rows] == [[-1, 0], [0, -1], [-1, 1]]
+    assert [column.tolist() for column in short.rows] == [[-1, 0], [0, -1], [-1, 1], [-1, -1]]
     assert short.tokens.kinds.tolist() == [Kind.ATTRIBUTE, Kind.ACTION]
 
 

@@ -5,15 +5,18 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
+from numpy.typing import NDArray
 
 import model.keys.lives
 from model.data.catalogue import ItemRecord, Tombstone
-from model.data.entity_index import EntityIndex
+from model.data.entity_index import EntityIndex, RowBatch
+from model.keys.frozen_vectors import FrozenVectors
 from model.keys.lives import HALF_LIFE_MS, SPARE, SWEEPS, Limits, Lives, least
 from stream.example import Example, Kind
 from tests.laws import ITEMS, KEYS, REQUEST_MS, START_MS, streams
 from tests.strategies import tries
 
+FROZEN = 3  # deaths whose vectors are kept
 bounds = st.builds(
     Limits,
     admit_after=st.integers(1, 3),
@@ -46,12 +49,16 @@ class Oracle:
     swept: int = 0
     evicted_ms: int = -1
     died: int = 0
+    batches: int = 0
+    leaving: list[tuple[int, int]] = field(default_factory=list)  # rows and keys
+    frozen: dict[int, tuple[int, float]] = field(default_factory=dict)  # key: number of its death, vector
 
     def take_in(self, examples: list[Example]) -> int:
         """Take a micro-batch in; return how many of its targets have a row before it."""
         self.now_ms = max(self.now_ms, min(int(example.request_ms.min()) for example in examples))
         self.expire()
         self.evict()
+        self.freeze()
         tokens = [token for example in examples for token in self.tokens(example)]
         hits = sum(own and key in self.items for key, _, own in tokens)
         entered = {key for key, ts_ms, own in tokens if own and self.counted(key, ts_ms)}
@@ -64,12 +71,14 @@ class Oracle:
                 self.items[key] = Item(row, ts_ms, 0)
                 self.waiting.pop(key, None)
                 self.dead.pop(key, None)
+                self.frozen.pop(key, None)
             if enters and key in self.items:
                 self.items[key].born_ms = min(self.items[key].born_ms, ts_ms)
         for key, ts_ms, own in tokens:
             if key in self.items:
                 self.items[key].last_ms = max(self.items[key].last_ms, ts_ms)
                 self.items[key].seen += own
+        self.batches += 1
         return hits
 
     @staticmethod
@@ -121,9 +130,21 @@ class Oracle:
         return key not in self.withdrawn, first, item.last_ms, item.row
 
     def bury(self, key: int) -> None:
-        del self.items[key]
+        self.leaving.append((self.items.pop(key).row, key))
         self.dead[key] = self.now_ms
-        self.died += 1
+
+    def freeze(self) -> None:
+        for row, key in sorted(self.leaving):
+            self.died += 1
+            self.frozen[key] = self.died, float(self.vectors_of(np.array([row]))[0, 0])
+        self.leaving = []
+
+    def vectors_of(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return what stands for the vectors of rows as this micro-batch finds them, [n, 1]."""
+        return (rows[:, None] + 100 * self.batches).astype(np.float32)
+
+    def kept(self) -> dict[int, float]:
+        return {key: vector for key, (number, vector) in self.frozen.items() if number > self.died - FROZEN}
 
 
 def agree(index: EntityIndex, oracle: Oracle) -> None:
@@ -144,13 +165,24 @@ def agree(index: EntityIndex, oracle: Oracle) -> None:
     assert lives.counts["born"] == items.known + oracle.died
 
 
+def frozen_of(batch: RowBatch) -> dict[int, float]:
+    """Return the vectors of dead items that a micro-batch has, after checking that its tokens have nothing else."""
+    has_L = batch.rows.frozen >= 0
+    if batch.frozen is None:  # nothing has died yet
+        assert not has_L.any()
+        return {}
+    assert (batch.rows.items[has_L] == -1).all()
+    assert (batch.rows.attributes[has_L] == -1).all()
+    return dict(zip(batch.tokens.keys[has_L].tolist(), batch.frozen[batch.rows.frozen[has_L], 0].tolist(), strict=True))
+
+
 @settings(max_examples=tries(300))
 @given(bounds.filter(lambda limits: not limits.none), streams(3), st.data())
 def test_births_and_deaths_agree_with_dictionaries(
     limits: Limits, examples: list[Example], data: st.DataObject
 ) -> None:
     """Any bounds, gaps of time, micro-batches, withdrawals, and checkpoints, after which the cap may be another."""
-    index, oracle = EntityIndex(limits=limits), Oracle(limits)
+    index, oracle = EntityIndex(limits=limits, frozen=FrozenVectors(1, FROZEN)), Oracle(limits)
     shift_ms = 0
     while examples:
         size = data.draw(st.integers(1, 3))
@@ -164,14 +196,18 @@ def test_births_and_deaths_agree_with_dictionaries(
             record = Tombstone(key, str(key), now_ms) if withdrawn else ItemRecord(key, str(key), None, {}, 2**42)
             index.catalogue._entries.pop(key, None)
             index.learn_items([record])
-        assert index.take_in(batch).hits == oracle.take_in(batch)
+        taken = index.take_in(batch, vectors_of=oracle.vectors_of)
+        assert taken.hits == oracle.take_in(batch)
         agree(index, oracle)
+        kept, shown = oracle.kept(), {key for example in batch for key, *_ in oracle.tokens(example)}
+        for read in (taken.batch, index.known(batch)):
+            assert frozen_of(read) == {key: kept[key] for key in kept.keys() & shown}
         if data.draw(st.booleans()):
             state = {name: array.copy() for name, array in index.state().items()}
             if limits.max_rows:
                 limits = limits._replace(max_rows=data.draw(st.integers(max(3, index.items.known), 2 * ITEMS)))
                 oracle.limits = limits
-            index = EntityIndex(limits=limits)
+            index = EntityIndex(limits=limits, frozen=FrozenVectors(1, FROZEN))
             index.load_state(state)
 
 

@@ -20,7 +20,11 @@ def taken_in() -> tuple[Parameters, RowBatch, Negatives]:
     index, weights = EntityIndex(MODEL.rank_actions, ("skip",)), Parameters(MODEL, TrainSettings(device="cpu"))
     batch = index.take_in(examples).batch
     weights.grow(index.items.keys, len(index.features))
-    return weights, batch, draw(index.items.live(), np.ones(len(index.items)), 9, np.random.default_rng(0))
+    return (
+        weights,
+        batch,
+        draw(index.items.live(), np.ones(len(index.items)), TrainSettings(negatives=9), np.random.default_rng(0)),
+    )
 
 
 def digest(weights: Parameters) -> str:

@@ -13,9 +13,11 @@ from model.config import ModelSettings, TrainSettings
 from model.counting.pair_counts import PairCounts
 from model.data.catalogue import ItemRecord, Tombstone
 from model.errors import ModelError
+from model.learning.forward_pass import ForwardPass
 from model.learning.learner import Learner
 from model.serving.scorer import Scorer
-from model.storage.snapshot import Manifest, load_snapshot, write_snapshot
+from model.storage.patch import difference, patched, state_digest
+from model.storage.snapshot import Manifest, Snapshot, as_numpy, load_snapshot, write_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Example, Kind, decode, id_key
 from tests.factories import GAP_MS, START_MS, make_examples
 
@@ -55,6 +57,13 @@ def trained(examples: list[Example], model: ModelSettings = MODEL, **train: Any)
 def step(learner: Learner, examples: list[Example], size: int = 8) -> list[NDArray[np.float64]]:
     reports = [learner.step(examples[i : i + size]) for i in range(0, len(examples), size)]
     return [report.outcome.ranks["hstu"] for report in reports if report.outcome]
+
+
+def written(learner: Learner, folder: Path) -> Snapshot:
+    """Return a snapshot of a learner, which was written and read."""
+    settings = {"model": MODEL.model_dump(mode="json"), "train": learner.train.model_dump(mode="json")}
+    manifest = Manifest(name="t", step=1, created=0.0, watermark_ms=0, settings=settings)
+    return load_snapshot(write_snapshot(folder, arrays=learner.snapshot_arrays(0), manifest=manifest))
 
 
 def of_row(learner: Learner, row: int) -> dict[str, Any]:
@@ -136,7 +145,7 @@ def test_it_goes_on_as_if_the_dead_had_never_had_the_row() -> None:
     np.testing.assert_allclose(*weights, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("unknown_items", ["stand_in", "dropped"])
+@pytest.mark.parametrize("unknown_items", ["stand_in", "dropped", "frozen"])
 def test_the_dead_are_no_answers_no_negatives_and_no_candidates(unknown_items: str) -> None:
     """A target that died is a miss; nothing dead is drawn or recommended; histories that hold it are trained on."""
     learner = trained(stream(count=40), **TTL, unknown_items=unknown_items)
@@ -198,7 +207,12 @@ def test_the_vocabulary_stays_below_its_cap() -> None:
 
 @pytest.mark.parametrize(
     "bounds",
-    [TTL, SMALL, SMALL | {"evict": "recent"}, SMALL | {"admit_after": 2, "unknown_items": "dropped"}],
+    [
+        TTL,
+        SMALL,
+        SMALL | {"evict": "recent", "unknown_items": "stand_in"},
+        SMALL | {"admit_after": 2, "unknown_items": "dropped"},
+    ],
 )
 def test_it_goes_on_from_its_state(bounds: dict[str, Any]) -> None:
     """A learner that took another's state in mid-stream ends with the same digest."""
@@ -242,10 +256,7 @@ def test_a_snapshot_answers_as_the_learner_does(unknown_items: str, tmp_path: Pa
     step(learner, stream(count=40))
     dead = learner.items.keys.copy()
     step(learner, stream(seed=5, count=24, prefix="new ", later_ms=LATER_MS))
-    settings = {"model": MODEL.model_dump(mode="json"), "train": learner.train.model_dump(mode="json")}
-    manifest = Manifest(name="t", step=1, created=0.0, watermark_ms=0, settings=settings)
-    path = write_snapshot(tmp_path, arrays=learner.snapshot_arrays(START_MS + LATER_MS), manifest=manifest)
-    snapshot = load_snapshot(path)
+    snapshot = written(learner, tmp_path)
     bounds = {name for name in snapshot.arrays if name.startswith(("lives.", "waiting."))}
     assert bounds == {"lives.dead_keys", "lives.dead_ms"}  # not what decides who lives, a sketch of 16 MiB among it
     assert {*snapshot.arrays["lives.dead_keys"].tolist()} == {*dead.tolist()}
@@ -267,6 +278,53 @@ def test_a_snapshot_answers_as_the_learner_does(unknown_items: str, tmp_path: Pa
     assert past.rows.attributes[unknown].tolist() == trained_on.tolist()
     rows, _ = scorer.topk(history, START_MS + LATER_MS, 1000, np.empty(0, np.int64))
     assert sorted(rows.tolist()) == learner.items.live().tolist()
+
+
+def test_frozen_vectors_are_those_of_the_moment_of_death(tmp_path: Path) -> None:
+    """Own row and features, moved by no step; answers have them as training has, and a delta has the new ones alone."""
+    learner = Learner(MODEL, TRAIN.model_copy(update={**TTL, "unknown_items": "frozen"}))
+    described = [f"item {i}" for i in range(0, 40, 2)]
+    learner.learn_items([ItemRecord(id_key(name), name, None, {"genre": "a"}, START_MS) for name in described])
+    step(learner, stream(count=40))
+    keys = learner.items.keys.copy()
+    vectors = dict(zip(keys.tolist(), learner.weights.vectors(np.arange(len(keys))), strict=True))
+    new = stream(seed=5, count=24, prefix="new ", later_ms=LATER_MS)
+    step(learner, new)
+    past = learner.index.known(stream(count=40))
+    at = np.flatnonzero(past.tokens.kinds != Kind.ATTRIBUTE)
+    forward = ForwardPass(learner.weights, past)
+    content_nD = forward._matrix.detach().numpy()[forward._content_at_L[at]]
+    assert np.array_equal(content_nD, [vectors[key] for key in past.tokens.keys[at].tolist()])
+    snapshot = written(learner, tmp_path)
+    scorer, tokens = Scorer(snapshot), np.zeros(len(keys), TOKEN_DTYPE)
+    tokens["key"], tokens["kind"] = keys, Kind.ACTION
+    history = scorer.history(tokens)
+    content_nD = scorer._encoder.content(history.items_n, history.features_n).numpy()
+    assert np.array_equal(content_nD, [*vectors.values()])
+    died = learner.items.known
+    step(learner, [replace(example, request_ms=example.request_ms + LATER_MS) for example in new[:1]])
+    after = as_numpy(learner.snapshot_arrays(0))
+    patch, parts = difference(snapshot.arrays, after)
+    assert len(parts["frozen.vectors/rows"]) == died > 8
+    assert state_digest(patched(snapshot.arrays, patch, parts)) == state_digest(after)
+
+
+def test_one_that_comes_back_is_frozen_no_more() -> None:
+    """It has its fresh row in histories, and nothing is left of its vector; the others keep theirs."""
+    learner = trained(stream(count=40), **TTL, unknown_items="frozen")
+    step(learner, stream(seed=5, count=8, prefix="new ", later_ms=LATER_MS))
+    dead = learner.index.known(stream(count=40))
+    step(learner, stream(count=48, later_ms=LATER_MS)[44:])
+    alive = learner.index.known(stream(count=40))
+    back_L = (dead.rows.frozen >= 0) & (alive.rows.items >= 0)
+    assert 0 < back_L.sum() < (dead.rows.frozen >= 0).sum()
+    assert (alive.rows.frozen[back_L] == -1).all()
+    kept = learner.state()["frozen.keys"]
+    assert not np.isin(learner.items.keys[learner.items.live()], kept).any()
+    assert dead.frozen is not None
+    assert alive.frozen is not None
+    same_L = alive.rows.frozen >= 0
+    assert np.array_equal(alive.frozen[alive.rows.frozen[same_L]], dead.frozen[dead.rows.frozen[same_L]])
 
 
 def test_the_vocabulary_of_frozen_weights_grows_on() -> None:

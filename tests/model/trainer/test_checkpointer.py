@@ -29,7 +29,7 @@ DECIDING = {
     "drift_boost_steps",
     *("threads", "seed", "batch_examples", "learning_rate", "embedding_rate_ratio", "negatives", "noise_odds"),
     *("replay_every", "replay_examples", "replay_input_dropout", "replay_output_dropout", "replay_mib"),
-    *("rank_weight", "stochastic_length_alpha"),
+    *("negatives_uniform", "negatives_power", "rank_weight", "stochastic_length_alpha"),
     *("admit_after", "item_ttl_d", "max_items", "evict", "unknown_items", "stand_ins"),
     *("negative_actions", "fuse_counts", "exclude_seen", "popularity_half_life_d", "window_targets"),
 }

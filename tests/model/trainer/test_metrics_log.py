@@ -92,3 +92,13 @@ def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
     log = MetricsLog(tmp_path / "file" / "metrics.jsonl", "a", 0)
     with pytest.raises(ModelError, match=r"metrics\.jsonl cannot be written.*train\.metrics_file"):
         write(log, "a", 1)
+
+
+@pytest.mark.parametrize("content", ["user_id,item_id,ts\n1,2,3\n", '{"user_id": "1"}\n', "1,2,3"])
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
+    """A log of events that is named by mistake, for instance."""
+    path = tmp_path / "log"
+    path.write_text(content)
+    with pytest.raises(ModelError, match=r"log is there and holds no metrics.*train\.metrics_file \(--metrics\)"):
+        MetricsLog(path, "a", 0)
+    assert path.read_text() == content

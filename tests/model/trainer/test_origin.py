@@ -95,6 +95,21 @@ def test_a_new_run_goes_on_with_the_weights_of_another(tmp_path: Path) -> None:
         start(tmp_path, name="newer", origin=Origin("silu"), seed=1)
 
 
+def test_a_new_run_may_have_more_partitions(tmp_path: Path) -> None:
+    """After `hstu topics rescale`: the weights go on, and all partitions are waited for, also after a restart."""
+    old = run(start(tmp_path), after_step=lambda step: step == 4)
+    old.checkpoint()
+    old.close()
+    with pytest.raises(ModelError, match=r"stream\.partitions = 3, but now it is 5.*--weights-from silu lets begin"):
+        start(tmp_path, partitions=5)
+    start(tmp_path, name="new", partitions=5, origin=Origin("silu")).close()
+    new = start(tmp_path, name="new", partitions=5)
+    assert new.learner.digest() == old.learner.digest()
+    assert [queue.partition for queue in new.inbox.merge.queues["examples"]] == [0, 1, 2, 3, 4]
+    assert [new.inbox.position("examples", number) for number in range(5)] == [0] * 5
+    new.close()
+
+
 @pytest.mark.parametrize(("stopped", "since_ms"), [(True, None), (False, START_MS)])
 def test_a_new_run_that_ends_before_it_trains_keeps_the_weights(
     stopped: bool, since_ms: int | None, tmp_path: Path
@@ -179,8 +194,8 @@ TTL = {"item_ttl_d": 0.02}
 BOUNDS = [
     ({}, TTL | {"admit_after": 2}, "expired"),
     ({}, {"evict": "frequent"}, "evicted"),
-    ({"max_items": 12, "unknown_items": "dropped"}, TTL, "expired"),
-    (TTL | {"admit_after": 2}, {}, ""),
+    ({"max_items": 12, "unknown_items": "dropped"}, TTL | {"unknown_items": "frozen"}, "expired"),
+    (TTL | {"admit_after": 2, "unknown_items": "frozen"}, {}, ""),
 ]
 
 

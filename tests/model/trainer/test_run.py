@@ -110,7 +110,7 @@ def test_a_killed_run_ends_as_if_nothing_had_happened(tmp_path: Path, seed: int,
     pytest.fail("the run made no progress")
 
 
-@pytest.mark.parametrize("unknown_items", ["stand_in", "dropped"])
+@pytest.mark.parametrize("unknown_items", ["stand_in", "frozen"])
 def test_a_killed_run_whose_items_die_ends_as_if_nothing_had_happened(tmp_path: Path, unknown_items: str) -> None:
     """With admission and expiry the bits are those of the events, too; the lines say how many died and came back."""
     bounds = {"admit_after": 2, "item_ttl_d": 8 / 1440, "unknown_items": unknown_items}

@@ -88,3 +88,5 @@ def test_standard_input_cannot_be_read_again() -> None:
     """Each contestant reads the log, in processes of its own."""
     with pytest.raises(SimError, match="standard input does not allow"):
         log_plan(["-"], {}, TABLES)
+    with pytest.raises(SimError, match="would write --bad-rows; keep them by hstu inspect"):
+        log_plan(["log.csv"], {"skip_bad": "all", "bad_rows": "bad.jsonl"}, TABLES)

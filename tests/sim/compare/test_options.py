@@ -33,6 +33,7 @@ def test_other_scenarios_leave_a_preset_s_own_sizes() -> None:
         (Options(preset="paper", late_share=0.0), r"--late-share 0\.0 does not lie in \[0\.01, 1\]"),
         (Options(scenarios=("growth",)), "Name a LOG, a --preset, or at least one --scenario and one --contestant"),
         (Options(preset="paper", log_flags={"rating_as": "action"}), "--rating-as says how a LOG is read"),
+        (Options(preset="paper", log_flags={"read_as": "mind"}), "--as says how a LOG is read"),
         (Options(preset="paper", log=("x.csv",)), "compared by itself; remove --preset"),
         (Options(scenarios=("growth",), log=("x.csv",)), "compared by itself; remove --scenario"),
         (Options(events=5, log=("x.csv",)), "compared by itself; remove --events"),

@@ -10,26 +10,14 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from sim.config import load
+from sim.console import ERR
 from sim.errors import SimError
-from sim.inspect.command import run_inspect
 from sim.main import app
+from sim.replay.open_source import describe
 from sim.sources.open_log import open_log
 from sim.sources.roles.known import names
 
 T = 1_700_000_000
-
-
-@pytest.fixture
-def inspected(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What it prints, with blanks as they may be wrapped made one."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*log: str, **flags: Any) -> str:
-        run_inspect(lambda given: load(None, given), log, flags)
-        return capsys.readouterr().out
-
-    return run
 
 
 def test_the_line_replays_what_was_inspected(tmp_path: Path, inspected: Any) -> None:
@@ -259,9 +247,7 @@ def test_slates_in_lists_are_read_by_the_time_that_is_likely(tmp_path: Path, ins
     pl.DataFrame(slates | {"inview": [[1, 2], [3, 4]], "hits": [[1], [3]]}).write_parquet(path)
     said = inspected(str(path))
     assert "No column is plainly the item; name it by --item COLUMN" in said
-    assert (
-        "name the list of what was shown (inview, hits) by --shown, and that of what was clicked by --clicked" in said
-    )
+    assert "name what was shown (inview, hits) by --shown, and what was clicked, or a label for each, by --cli" in said
     said = inspected(str(path), shown="inview", clicked="hits")
     assert "2 rows, 4 events of 2 users on 4 items" in said
     assert "times are datetimes (UTC)." in said
@@ -335,11 +321,13 @@ def test_dates_that_may_be_read_in_two_ways_are_asked_for(tmp_path: Path, inspec
     assert "No column holds times as %d.%m.%Y;" in inspected(str(path), time_format="%d.%m.%Y")
 
 
-def test_an_access_log_is_no_table(tmp_path: Path, inspected: Any) -> None:
-    """No column of it is named, as any separator cuts it wrongly."""
-    path = tmp_path / "access.log"
-    line = '10.0.0.{} - u43 [31/Jan/2024:00:00:00 +0000] "GET /a HTTP/1.1" 200 14 "https://shop/" "X (Y; Z)"'
-    path.write_text("".join(line.format(n) + "\n" for n in range(9)))
+def test_a_name_in_brackets_is_printed_as_it_is(tmp_path: Path, inspected: Any, capsys: Any) -> None:
+    """Where it stands in a sentence, in a table, or before a replay; it is no markup."""
+    path = tmp_path / "log[y].csv"
+    path.write_text(f"user_id,item_id,ts,[bold]\nu,i,{T},[red]\n")
     said = inspected(str(path))
-    assert "look like those of a web server's access log" in said
-    assert "--time 1" not in said
+    assert f"{path}: separator" in said
+    assert "│ [bold] " in said
+    assert "│ [red] " in said
+    ERR.print(describe(open_log([str(path)], {})))
+    assert "log[y].csv: 1 events" in capsys.readouterr().err

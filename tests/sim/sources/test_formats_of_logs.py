@@ -269,3 +269,19 @@ def test_a_word_that_looks_like_a_number_is_no_json(tmp_path: Path) -> None:
     log = log_of(tmp_path / "log.jsonl", good + bad, skip_bad="3")
     assert triples(log) == [("u", "NaN Infinity", T)]
     assert log.summary.bad == {"no JSON object": 3}
+
+
+def test_a_field_of_an_object_in_a_cell_is_refused(tmp_path: Path) -> None:
+    """With what to do about it."""
+    content = f'user_id,properties,ts\nu,"{{""item"": ""i""}}",{T}\n'
+    with pytest.raises(SimError, match=r"no column 'properties.item', and the cells of 'properties' are .* mlr --icsv"):
+        log_of(tmp_path / "log.csv", content, item="properties.item", user="user_id", time="ts")
+
+
+def test_lists_in_lists_are_no_rows(tmp_path: Path) -> None:
+    """Of which --explode takes the outer ones; it is not proposed again."""
+    content = "".join(f'{{"user_id": "u{n}", "ts": {T + n}, "its": [["a", "b"], ["c"]]}}\n' for n in range(3))
+    with pytest.raises(
+        SimError, match=r"'its' .* holds lists in lists, of which --explode makes rows of the outer ones"
+    ):
+        log_of(tmp_path / "log.jsonl", content, explode="its", item="its")

@@ -137,9 +137,9 @@ def test_a_list_is_no_id_and_no_title(tmp_path: Path, name: str, column: str) ->
 
 
 def test_a_column_may_have_no_name(tmp_path: Path) -> None:
-    """As the index has that pandas writes; in JSON as in CSV."""
-    found = records(tmp_path / "items.jsonl", '{"item_id": "a", "title": "x", "": "y"}')
-    assert found == records(tmp_path / "items.csv", "item_id,title,\na,x,y\n")
+    """As the index has that pandas writes; a CSV numbers its columns, so there it has its number."""
+    assert "features" not in records(tmp_path / "items.jsonl", '{"item_id": "a", "title": "x", "": "y"}')["a"]
+    assert records(tmp_path / "items.csv", "item_id,title,\na,x,y\n")["a"]["features"] == {"3": "y"}
 
 
 NUMBERS = {"1999": 1999, "9.5": 9.5, "-0.25": -0.25, "1e3": 1000.0, "0": 0, "9" * 25: 1e25}
@@ -278,3 +278,42 @@ def test_features_are_the_columns_that_are_named(tmp_path: Path) -> None:
     assert read.remarks[-1] == "Titles are in '4'; features are 2, 3."
     with pytest.raises(SimError, match=r"news.tsv has no column 'topic'; its columns are 1, 2"):
         open_log([str(log)], {"items": str(news), "features": "2,topic"})
+
+
+NOTHINGS = ["NULL", "nan", "NaN", "None", r"\N", "N/A", "<NA>", ""]
+
+
+@pytest.mark.parametrize("nothing", NOTHINGS)
+@pytest.mark.parametrize("name", ["items.csv", "items.jsonl"])
+def test_what_exports_write_for_nothing_is_nothing(tmp_path: Path, name: str, nothing: str) -> None:
+    """No title, no feature, and no part of one, as in Parquet."""
+    row = {"item_id": "a", "title": nothing, "price": nothing, "tags": f"x|{nothing}", "more": f"{nothing}|{nothing}"}
+    lines = ",".join(row) + "\n" + ",".join(row.values()) + "\nb,B,1,y,z\n"
+    found = records(tmp_path / name, lines if name == "items.csv" else json.dumps(row))
+    assert found["a"] == {"item_id": "a", "ts": 0, "features": {"tags": ["x"]}}
+
+
+@pytest.mark.parametrize(
+    ("prices", "wanted"),
+    [
+        (["1,50", "12", "-0,5", ""], [1.5, 12, -0.5, None]),
+        (["1,50", "1,500"], ["1,50", "1,500"]),  # perhaps thousands
+        (["3,7", "3,7,12"], ["3,7", "3,7,12"]),  # a list
+        (["3,7", "x"], ["3,7", "x"]),
+    ],
+)
+def test_decimal_commas_are_numbers(tmp_path: Path, prices: list[str], wanted: list[Any]) -> None:
+    """As they are in ratings, where a column holds nothing else."""
+    content = "".join(f"{n};{price}\n" for n, price in enumerate(prices))
+    found = records(tmp_path / "items.csv", "item_id;price\n" + content)
+    assert [row.get("features", {}).get("price") for row in found.values()] == wanted
+
+
+@pytest.mark.parametrize("column", ["sku", "asin", "Video ID", "product.id"])
+def test_a_name_of_items_in_logs_is_one_in_catalogues(tmp_path: Path, column: str) -> None:
+    """The usual names of a catalogue count more; of two as good, none is taken."""
+    path = tmp_path / "items.csv"
+    assert list(records(path, f"title,{column}\nA,a\n")) == ["a"]
+    assert list(records(path, f"{column},id\na,7\n")) == ["7"]
+    with pytest.raises(SimError, match="has none of the columns item_id, id"):
+        records(path, f"{column},shop.{column}\na,b\n")

@@ -64,6 +64,20 @@ def test_users_come_by_their_keys(tmp_path: Path) -> None:
     reader.close()
 
 
+def test_a_store_of_more_partitions_is_refused(tmp_path: Path) -> None:
+    """A server that still has the settings of before a rescale would take users for unknown who are elsewhere now."""
+    home = partition_of(b"u", 5)
+    settings = StreamSettings(partitions=2)
+    with closing(SequenceReader(tmp_path, settings)) as reader:
+        for number in range(2):
+            partition = Partition(open_store(partition_path(tmp_path, number)), number, StreamSettings(partitions=5))
+            partition.handle(SourceTopic.ACTIONS, [Record(0, wire(action("u", "a", 1000)))] if number == home else [])
+            partition.close()
+        for ask in (lambda: reader.tokens("u", 10), lambda: reader.first_users(10)):
+            with pytest.raises(StoreError, match=r"made for 5 partitions, .*stream\.partitions = 5"):
+                ask()
+
+
 def test_a_reader_follows_a_store_that_was_rebuilt(tmp_path: Path) -> None:
     """While the folder is gone there is no store; afterwards answers come from the new one, not from deleted files."""
     settings, path = StreamSettings(partitions=1), partition_path(tmp_path, 0)

@@ -82,9 +82,64 @@ def test_two_columns_of_actions_are_asked_for(tmp_path: Path) -> None:
         log(tmp_path, a=["view", "buy"], b=["click", "order"])
 
 
+@pytest.mark.parametrize(("first", "name"), [("event_type", "event_name"), ("event", "what"), ("type", "eventAction")])
+def test_a_column_with_one_action_does_not_hide_the_one_with_several(tmp_path: Path, first: str, name: str) -> None:
+    """As in Segment's tables, where each row is a track; alone it is read."""
+    columns = {first: ["track"], name: ["view", "buy"]}
+    assert log(tmp_path, **columns).summary.actions == {"view": 20, "buy": 20}
+    alone = {"click": ROWS} if first == "type" else {"track": ROWS}
+    assert log(tmp_path, **{first: ["track"]}).summary.actions == alone
+
+
+@pytest.mark.parametrize(
+    ("read", "columns", "said"),
+    [
+        ("is_click", {"is_click": [0, 1], "is_buy": [0, 0, 0, 1]}, "Not read beside is_click, .*: is_buy (0, 1)."),
+        ("event", {"event": ["view", "buy"], "event_type": ["web", "app"]}, "beside event, .*: event_type (app, web)."),
+        ("rating", {"rating": [1, 5, 3], "recommended": ["yes", "no"]}, "beside rating, .*: recommended (no, yes)."),
+        ("event", {"event": ["view", "buy"], "premium": [0, 1]}, ""),
+    ],
+)
+def test_what_is_not_read_beside_actions_is_said(
+    tmp_path: Path, read: str, columns: dict[str, list[Any]], said: str
+) -> None:
+    """Where a name says that it tells what was done; a flag decides."""
+    remark = log(tmp_path, **columns).remarks[0]
+    assert re.search(re.escape(said).replace(re.escape(".*"), ".*") + "$", remark) if said else "beside" not in remark
+    flag = "rating" if read == "rating" else "action"
+    assert not any("beside" in each for each in log(tmp_path, flags={flag: read}, **columns).remarks)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("status", ["delivered", "cancelled", "returned"]),
+        ("order_status", ["purchased", "refunded"]),
+        ("end", ["return"]),
+    ],
+)
+def test_states_of_what_was_ordered_are_asked_for(tmp_path: Path, name: str, values: list[str]) -> None:
+    """They would all be positives; among actions such words are actions."""
+    with pytest.raises(SimError, match=f"{name!r} .* may say what became of a row.*--action {name} or hstu replay"):
+        log(tmp_path, **{name: values})
+    assert log(tmp_path, what=["view", "buy", "return"]).summary.actions.total() == ROWS
+
+
+def test_codes_of_a_kind_are_asked_for(tmp_path: Path) -> None:
+    """JData's type is 1 to 6; that of an item is its own."""
+    with pytest.raises(SimError, match=r"'type' may hold codes of actions, .*--action type or hstu replay"):
+        log(tmp_path, type=[1, 2, 3, 4, 5])
+    kinds = [n % 7 % 4 for n in range(ROWS)]
+    assert (
+        "type (0 to 3)" in log_of(tmp_path / "log.csv", pl.DataFrame(COLUMNS | {"type": kinds}).write_csv()).remarks[0]
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "values", "flag"),
     [
+        ("bhv_type", [1, 2, 3, 4], "--action bhv_type"),
+        ("action_cd", [1, 2, 3], "--action action_cd"),
         ("is_recommended", ["true", "false"], "--action is_recommended"),
         ("click_bool", [0, 1], "--action click_bool"),
         ("is_like", [0, 1], "--action is_like"),

@@ -55,6 +55,7 @@ def test_mind_s_test_split_has_slates_without_labels(tmp_path: Path) -> None:
     path.write_text("1\tU13740\t11/15/2019 8:55:22 AM\tN55189 N42782\tN55689 N35729\n")
     log = open_log([str(path)], {})
     assert log.remarks[0].startswith("Recognised as mind:")
+    assert "--title" not in log.remarks[0]  # there is no catalogue
     assert [event["items"] for event in events_of(log)] == [["N55689", "N35729"]]
 
 
@@ -100,6 +101,12 @@ def test_a_log_of_ones_own_is_a_file(tmp_path: Path) -> None:
     for content, sentence in (
         ("[flags", "is no TOML"),
         ("flag = 1", "has the key 'flag'; known are about, any, "),
+        ("", r"has no \[flags\], which say how the log is read"),
+        ("header = 'wer'", r"mine.toml describes no log: Expected `array`, got `str` - at `\$.header`"),
+        ("first = ['(']", "describes no log: missing \\)"),
+        ("flags = 3", "describes no log: Expected `object`, got `int`"),
+        ("[flags]\nuser = 1", "user in .flags. of .*mine.toml is 1"),
+        ("[either]\nuser = ['']", "user in .flags. of .*mine.toml is empty"),
     ):
         mine.write_text(content)
         with pytest.raises(SimError, match=sentence):

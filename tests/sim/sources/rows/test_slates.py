@@ -108,3 +108,33 @@ def test_labels_of_another_form_are_refused(tmp_path: Path, sign: str) -> None:
     with pytest.raises(SimError, match=f"has ids such as 'a{sign}0', which end as if a label .* as -0 and -1"):
         log_of(tmp_path / "log.csv", f"user_id,ts,shown\n{content}", user="user_id", time="ts", shown="shown")
     assert slates_of(tmp_path, shown, f"b{sign}1")[1] == [f"b{sign}1"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "labels", "items", "clicks"),
+    [
+        ("a|b|c", "0|1|0", "a b c", "b"),
+        ([10, 1, 0], [1, 0, 1], "10 1 0", "10 0"),
+        ("[10 11 12 10]", "[0 0 0 1]", "10 11 12", "10"),
+        ("a b", "False True", "a b", "b"),
+        ([1.0, 2.0], [0.0, 1.0], "1 2", "2"),
+    ],
+)
+def test_clicks_may_be_a_label_for_each_item(tmp_path: Path, shown: Any, labels: Any, items: str, clicks: str) -> None:
+    """As many as items; which is said."""
+    read, clicked, said = slates_of(tmp_path, shown, labels)
+    assert (read, sorted(clicked)) == (items.split(), sorted(clicks.split()))
+    assert said == "Column 'clicked' has a label for each of the items in 'shown'."
+
+
+def test_a_label_too_few_is_a_bad_row(tmp_path: Path) -> None:
+    """Among many others; ids 0 and 1 that were clicked are ids."""
+    rows = [("a b c", "0 1 0")] * 38 + [("a b c", "0 1"), ("a b c", "0 1")]
+    content = "user_id,ts,shown,clicked\n" + "".join(f"u,{T + n},{a},{b}\n" for n, (a, b) in enumerate(rows))
+    with pytest.raises(SimError, match=r"Row 39 .*has not one label for each item shown") as refused:
+        log_of(tmp_path / "log.csv", content, **FLAGS)
+    assert "2 of 40 rows are bad" in str(refused.value)
+    ids = "user_id,ts,shown,clicked\n" + "".join(f"u,{T + n},0 1 2,{n % 2}\n" for n in range(40))
+    log = log_of(tmp_path / "log.csv", ids, **FLAGS)
+    assert log.summary.actions == {"click": 40}
+    assert not any("label for each" in said for said in log.remarks)

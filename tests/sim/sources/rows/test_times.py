@@ -6,6 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from sim.errors import SimError
 from sim.sources.rows.times import RowTimes
 from sim.sources.tables.timestamps import TimeSettings
 
@@ -33,7 +34,8 @@ def read(dates: Any, offsets: Any, name: str = "o", **settings: Any) -> tuple[li
         ("10:00:00+01:00", 32_400, "o", None),
         (13, 46_800, "hour", None),
         ("13", 46_800, "event_hour", None),
-        (13, 0.013, "o", None),
+        (130_013, 130.013, "o", None),
+        (13, 0.013, "o", "ms"),
         (13, 46_800, "o", "hours"),
         (13, 13, "o", "seconds"),
         (13, 13, "o", "s"),
@@ -42,6 +44,9 @@ def read(dates: Any, offsets: Any, name: str = "o", **settings: Any) -> tuple[li
         (103_001, 37_801, "time", None),
         ("0930", 34_200, "hhmm", None),
         (526_309, 526.309, "timeframe", None),
+        (103_001, 37_801, "order_time", None),
+        ("1030", 37_800, "TransTime", None),
+        (163_100.0, 59_460, "TRANS_TIME", None),
     ],
 )
 @pytest.mark.parametrize("day", ["2024-01-31", "31.01.2024", 20240131, date(2024, 1, 31)])
@@ -89,8 +94,21 @@ def test_a_format_with_hours_is_that_of_both() -> None:
     assert read(["Jan 31 24"], ["10:05"], format="%b %d %y")[0] == [DAY + 36_300]
 
 
-def test_milliseconds_that_hardly_count_are_said() -> None:
-    """They may be seconds or minutes."""
-    assert read(["2024-01-31"] * 2, [9, 1300])[2].little
+def test_milliseconds_that_hardly_count_are_refused() -> None:
+    """Beside days they are something else; beside times they may be a part of these, and it is said."""
+    with pytest.raises(SimError, match="add less than 100 seconds to the days of 'd': say by --time-unit what it is"):
+        read(["2024-01-31"] * 2, [9, 1300])
+    with pytest.raises(SimError, match="with cells such as 9, would as milliseconds"):
+        read(["2024-01-31"] * 2, [9, 13], "order_time")  # hours, or minutes
+    assert read(["2024-01-31 10:00:01"] * 2, [9, 130])[2].little
     assert not read(["2024-01-31"] * 2, [9, 1_300_000])[2].little
     assert not read(["2024-01-31"] * 2, [9, 1300], unit="s")[2].little
+
+
+@pytest.mark.parametrize(("name", "unit"), [("TRANS_TIME", None), ("o", "days"), ("o", "s")])
+def test_nothing_is_added_to_small_numbers(name: str, unit: str | None) -> None:
+    """Of a day since a log's start no one says whether it is one, and --time-unit is that of what is added."""
+    with pytest.raises(
+        SimError, match=r"'d' of the log, to which '.*' is added, holds small numbers, which are no date"
+    ):
+        read([1, 2, 700], [1631, 942, 1204], name, unit=unit)

@@ -1,5 +1,6 @@
 """CSV and its kin as programs write them: what stands before the rows, separators, quotes, and ragged rows."""
 
+import csv
 import re
 from pathlib import Path
 
@@ -34,6 +35,35 @@ def test_what_programs_write_around_rows_is_none(tmp_path: Path, name: str, cont
     log = log_of(tmp_path / name, content)
     assert triples(log) == READ
     assert log.summary.read == 2
+
+
+QUOTED = [f"'u1','a','x, y',{T}", f"'u2','b','',{T + 1}"]
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize("header", ["user_id,item_id,what,ts\n", ""])
+@pytest.mark.parametrize("name", ["log.tsv", "log.csv", "log.txt"])
+def test_quotes_around_texts_alone_are_no_part_of_an_id(tmp_path: Path, name: str, header: str, quote: str) -> None:
+    """As MySQL writes them, whether there is a header or not, NULL without quotes."""
+    content = header + "\n".join(QUOTED) + f"\n\\N,'c','',{T + 2}\n"
+    content = content.replace("x, y", "x; y" if name == "log.tsv" else "x, y").replace("'", quote)
+    content = content.replace(",", "\t").replace(";", "\t") if name == "log.tsv" else content
+    flags = {} if header else {"user": "1", "item": "2", "time": "4"}
+    assert triples(log_of(tmp_path / name, content, **flags, skip_bad="1")) == READ
+
+
+def test_a_phrase_in_quotes_is_a_phrase(tmp_path: Path) -> None:
+    """In a column of a TSV others of which have none."""
+    content = f'user_id\titem_id\tts\tquery\nu1\ta\t{T}\t"cheap shoes"\nu2\tb\t{T + 1}\tsocks 5"\n'
+    assert triples(log_of(tmp_path / "log.tsv", content)) == READ
+
+
+@pytest.mark.parametrize(("quote", "flags"), [('"', {}), ("", {"quote": '"'})])
+def test_quotes_beside_a_long_separator_are_refused(tmp_path: Path, quote: str, flags: dict[str, str]) -> None:
+    """Which would be a part of the ids; --quote none says that they are."""
+    content = re.sub(r"[^,\n]+", rf"{quote}\g<0>{quote}", ROWS).replace(",", "::")
+    with pytest.raises(SimError, match=r"Cells of .* have quotes around them and '::' between .*--quote none"):
+        log_of(tmp_path / "log.csv", content, **flags)
 
 
 @pytest.mark.parametrize("quote", ["", '"'])
@@ -133,3 +163,18 @@ def test_a_line_that_names_the_item_of_those_behind_it_is_refused(tmp_path: Path
     path.write_text("1:\n1622324,1,2005-04-10\n1152733,4,2005-05-05\n2:\n7,4,2005-05-06\n")
     with pytest.raises(SimError, match=r"Line 1 of .*, '1:', seems to name the item of the lines behind it.*awk -F: "):
         open_table([str(path)], TableSettings()).columns  # noqa: B018
+
+
+def test_a_long_cell_in_the_first_rows_is_read(tmp_path: Path) -> None:
+    """Python's csv takes 131,072 characters unless it is told otherwise; the first lines are cut by it as well."""
+    csv.field_size_limit(131_072)
+    log = log_of(tmp_path / "log.csv", f'user_id,item_id,ts,text\nu,i,{T},"{"x" * 200_000}"\n')
+    assert triples(log) == [("u", "i", T)]
+
+
+def test_a_column_without_a_name_has_its_number(tmp_path: Path) -> None:
+    """As pandas writes an index of times; a flag can name it, and none has to."""
+    path = tmp_path / "log.csv"
+    path.write_text(",user_id,item_id\n2023-11-14 22:13:20,u,i\n2023-11-14 22:13:21,v,j\n")
+    assert "--time 1" in open_log([str(path)], {}).remarks[0]
+    assert triples(open_log([str(path)], {"time": "1"})) == [("u", "i", T), ("v", "j", T + 1)]

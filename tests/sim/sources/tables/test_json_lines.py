@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sim.errors import SimError
-from sim.sources.open_log import open_log
+from sim.sources.open_log import open_files, open_log
 from sim.sources.roles import guess, resolve
 from sim.sources.tables import json_lines
 from sim.sources.tables.batch import ROW
@@ -137,3 +137,30 @@ def test_objects_that_are_no_lines_are_refused_as_such(tmp_path: Path, written: 
         SimError, match=r"has objects that span several lines, or several in one; .* jq -c . FILE > log"
     ):
         log_of(tmp_path / "log.json", content)
+
+
+def test_keys_that_each_row_makes_anew_are_not_looked_at(tmp_path: Path) -> None:
+    """A guess takes the usual fields, in any number of rows; the others can be named."""
+    path = tmp_path / "log.jsonl"
+    rows = [{"user_id": f"u{n}", "item_id": "i", "ts": T + n, "more": {f"k{n}": "x"}} for n in range(1000)]
+    path.write_text(lines(*rows))
+    table = open_files([str(path)], {})
+    assert guess.sample_of(table).columns == ["user_id", "item_id", "ts"]
+    assert len(open_log([str(path)], {})) == 1000
+    assert triples(open_log([str(path)], {"item": "more.k7", "skip_bad": "all"})) == [("u7", "x", T + 7)]
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "table"])
+def test_a_table_in_one_object_is_refused(tmp_path: Path, orient: str) -> None:
+    """As pandas writes it; the sentence says how it writes a log."""
+    rows = [{"user_id": f"u{n}", "item_id": "i", "ts": T + n} for n in range(12)]
+    content = {
+        "columns": {name: {str(n): row[name] for n, row in enumerate(rows)} for name in rows[0]},
+        "index": {str(n): row for n, row in enumerate(rows)},
+        "split": {"columns": [*rows[0]], "index": [*range(12)], "data": [[*row.values()] for row in rows]},
+        "table": {"schema": {"fields": [{"name": "user_id"}]}, "data": rows},
+    }[orient]
+    path = tmp_path / "log.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(SimError, match=r"one object with a whole table in it, .*orient='records', lines=True"):
+        open_log([str(path)], {})

@@ -7,6 +7,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from sim.errors import SimError
 from sim.sources.open_log import open_log
 from tests.sim.sources.logs import START_S as T, log_of, triples
 
@@ -62,3 +63,11 @@ def test_lists_that_are_empty_or_unequal_are_counted(
         assert triples(log) == wanted
         assert (log.summary.bad.total(), log.summary.without_item) == (bad, left_out)
         assert log.summary.read == len(wanted) + bad + left_out
+
+
+def test_what_holds_no_list_is_not_exploded(tmp_path: Path) -> None:
+    """The sentence says what it holds."""
+    path = tmp_path / "log.parquet"
+    pl.DataFrame({"user_id": ["u"], "item_id": ["i"], "ts": [T], "dur": [1]}).write_parquet(path)
+    with pytest.raises(SimError, match="--explode dur is for lists, and that column holds integers; remove it"):
+        open_log([str(path)], {"explode": "dur"})

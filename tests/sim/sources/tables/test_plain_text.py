@@ -111,3 +111,21 @@ def test_utf_16_is_read_with_and_without_its_mark(tmp_path: Path, encoding: str)
     content = "user_id,item_id,ts\nMüller,a,1700000000\n"
     assert opened(tmp_path / "log.csv", content.encode(encoding)).path.read_text().removeprefix("\ufeff") == content
     assert opened(tmp_path / "log.csv", b"a,b\x00c\n1,2\n").path.read_bytes() == b"a,b\x00c\n1,2\n"
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32", "punycode"])
+def test_a_text_of_another_encoding_is_refused(tmp_path: Path, encoding: str) -> None:
+    """Also where the codec has no word for the place."""
+    path = tmp_path / "log.csv"
+    path.write_text("user_id,item_id,ts\nu,a,1700000000\n")
+    with pytest.raises(SimError, match=rf"log.csv is no {encoding} \(.*\); name its encoding: --encoding latin-1"):
+        plain_text(path, path.name, encoding, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"PK\x03\x04\x14\x00", tar(ROWS)], ids=["zip", "tar"])
+def test_standard_input_is_no_name_in_a_command(tmp_path: Path, content: bytes) -> None:
+    """Of a file that has to be unpacked first."""
+    path = tmp_path / "pipe"
+    path.write_bytes(content)
+    with pytest.raises(SimError, match=r"standard input is a .*: (unzip|tar xf) FILE"):
+        plain_text(path, "standard input", None, tmp_path)

@@ -156,18 +156,6 @@ def test_days_of_excel_are_times_by_its_clock(column: list[object]) -> None:
     assert not TimeReader(TimeSettings("excel-days"), days, "a.csv").early
 
 
-def test_what_may_be_days_of_excel_is_said() -> None:
-    """Of numbers that no unit was given for; what is no number of days is a fault."""
-    days = pl.Series("t", [44000.4, 44001.0])
-    assert TimeReader(TimeSettings(), days, "a.csv").like_excel
-    assert not TimeReader(TimeSettings("s"), days, "a.csv").like_excel
-    assert not TimeReader(TimeSettings(), days * 1000, "a.csv").like_excel
-    odd = pl.Series("t", ["44000", "today", "1e300", "-1", None])
-    _, faults = TimeReader(TimeSettings("excel-days", zone="Europe/Berlin"), odd, "a.csv").read(odd)
-    wrong = [any(fault.wrong[row] for fault in faults) for row in range(len(odd))]
-    assert wrong == [False, True, True, True, True]
-
-
 @pytest.mark.parametrize(
     ("written", "iso"),
     [
@@ -280,3 +268,11 @@ def test_times_with_and_without_an_offset_are_told_apart() -> None:
     reader.read(typed)
     reader.read(typed.dt.replace_time_zone("UTC"))
     assert reader.offsets == {True: 5, False: 5}
+
+
+def test_what_is_no_number_of_days_is_a_fault() -> None:
+    """Of Excel's days, which are numbers by the clock of a zone."""
+    odd = pl.Series("t", ["44000", "today", "1e300", "-1", None])
+    _, faults = TimeReader(TimeSettings("excel-days", zone="Europe/Berlin"), odd, "a.csv").read(odd)
+    wrong = [any(fault.wrong[row] for fault in faults) for row in range(len(odd))]
+    assert wrong == [False, True, True, True, True]
