@@ -8,6 +8,7 @@ const KEPT = 300; // looks, of two seconds each
 
 const sum = (values) => values.reduce((total, value) => (value == null ? total : (total ?? 0) + value), null);
 const most = (values) => values.reduce((high, value) => (value == null ? high : Math.max(high ?? value, value)), null);
+const notLearned = (trainer) => sum([trainer.lag, trainer.waiting]); // not yet read, and read
 const kindOf = (state, kind) => (state.now?.processes ?? []).filter((process) => process.kind === kind);
 
 function totals(state) {
@@ -18,7 +19,7 @@ function totals(state) {
     lag: sum(workers.map((one) => one.lag)),
     delay: most(workers.map((one) => one.watermark_delay_s)),
     tokens: sum(trainers.map((one) => one.tokens_per_s)),
-    learnerLag: most(trainers.map((one) => one.lag)),
+    learnerLag: most(trainers.map(notLearned)),
     letters: workers.length ? sum(workers.flatMap((one) => Object.values(one.dead_letters))) ?? 0 : null,
   };
 }
@@ -110,7 +111,7 @@ function drawProcesses(processes) {
     { title: "Process", of: (one) => one.address },
     { title: "What", class: "wrap", of: (one) => NAMED[one.kind]?.(one) ?? one.kind ?? el("span", { class: "bad" }, "no answer") },
     { title: "Rate", class: "num", of: (one) => (one.kind === "trainer" ? `${brief(one.tokens_per_s)} tokens/s` : one.kind === "worker" ? `${brief(one.events_per_s)} events/s` : "") },
-    { title: "Lag", class: "num", of: (one) => (one.lag == null ? "" : brief(one.lag)) },
+    { title: "Lag", class: "num", of: (one) => (one.lag == null ? "" : brief(one.kind === "trainer" ? notLearned(one) : one.lag)) },
     { title: "Waits for", of: (one) => one.waits_for ?? "" },
   ];
   render(byId("processes"), processes, (rows) => table(columns, rows, rows.length ? null : "serve.watch names no process: set it to the metrics addresses of workers and trainers."));

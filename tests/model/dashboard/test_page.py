@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from model.arrays.state import prefixed, under
 from model.data.catalogue import Catalogue, ItemRecord
 from model.storage.aliases import move
 from stream.example import id_key
+from stream.metrics_server import Health, serve_metrics
 from tests.dashboard import browser, line, needs_chromium, write_lines
-from tests.http_server import serving
+from tests.http_server import SETTINGS, serving
 from tests.served import HISTORY, Memory, model_arrays, write_model
 
 pytestmark = needs_chromium
@@ -158,6 +160,25 @@ def test_long_words_are_broken(tmp_path: Path) -> None:
             until(lambda: word[:64] in driver.execute_script(READ, "#legend"), "no window came")
             assert driver.execute_script("return document.documentElement.scrollWidth") <= width
             assert driver.execute_script(SPILLS) == []
+
+
+@pytest.mark.slow
+def test_what_waits_in_a_trainer_is_not_learned(tmp_path: Path) -> None:
+    """A trainer reads a backlog at once; its examples are as far from being learned as those in Kafka."""
+    metrics = CollectorRegistry()
+    Counter("hstu_steps", "", ["trainer"], registry=metrics).labels("silu").inc()
+    Gauge("hstu_lag_records", "", registry=metrics).set(7)
+    Gauge("hstu_waiting_records", "", registry=metrics).set(1631)
+    port, stop = serve_metrics(metrics, "127.0.0.1", 0, Health(), "a setting")
+    try:
+        settings = SETTINGS.model_copy(update={"watch": (f"127.0.0.1:{port}",)})
+        with serving(tmp_path, settings=settings) as client, browser() as driver:
+            driver.get(str(client.base_url))
+            until(lambda: "trainer silu" in driver.execute_script(READ, "#processes"), "no trainer came")
+            assert "1.6k" in driver.execute_script(READ, "#processes")
+            assert "1,638 examples not yet learned" in driver.execute_script(READ, "#figures")
+    finally:
+        stop()
 
 
 @pytest.mark.slow
