@@ -214,6 +214,23 @@ def test_it_is_used_by_keyboard(address: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_snapshots_are_compared(address: str) -> None:
+    """With the one that answers: the churn of the users there are, births, metrics; told in a dialog that axe likes."""
+    with browser() as driver:
+        driver.get(address)
+        compare = "return document.querySelector('#snapshot-table [aria-label^=Compare]')"
+        until(lambda: driver.execute_script(compare), "there is no button").click()
+        until(lambda: driver.execute_script("return document.querySelector('#diff-dialog').open"), "no answer came")
+        said = driver.execute_script(READ, "#diff-dialog")
+        assert "From 00000002" in said
+        assert "to 00000001" in said
+        assert "Top 10 of 1 users with their events up to 2023-11-14 22:12 UTC" in said
+        assert "0 items born.0 items died." in said
+        assert "hstu, hr@100.2500.250+0.000" in said
+        assert serious(driver) == []
+
+
+@pytest.mark.slow
 def test_texts_are_never_markup(address: str, tmp_path: Path) -> None:
     """A trainer's name, as anything that a stranger may have chosen, is shown as it is written."""
     evil = "<img src=x onerror=document.title='taken'>"
