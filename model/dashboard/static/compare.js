@@ -3,7 +3,7 @@
 import { ask } from "./feed.js";
 import { byId, count, el, rate, signed, table, when } from "./format.js";
 
-const SCORERS = /^retrieval\.([^.]+)\.window\.all\.(hr@10|ndcg@10|targets)$/;
+const SCORERS = /^retrieval\.([^.]+)\.window\.all\.(hr@10|ndcg@10)$/;
 
 export async function compare(from, to) {
   const note = byId("snapshots-note");
@@ -12,7 +12,7 @@ export async function compare(from, to) {
     const found = await ask(`snapshots/diff?${new URLSearchParams({ a: from, b: to })}`);
     note.textContent = "";
     byId("diff-title").textContent = `From ${found.a}, which answers, to ${found.b}`;
-    byId("diff-body").replaceChildren(...sentences(found).map((text) => el("p", {}, text)), numbers(found));
+    byId("diff-body").replaceChildren(...sentences(found).map((text) => el("p", {}, text)), sideBySide(found));
     byId("diff-dialog").showModal();
   } catch (error) {
     note.textContent = error.message;
@@ -34,15 +34,15 @@ function sentences(found) {
   return [...(found.same_model ? ["Both are the same model."] : []), top, ...lists.map((verb) => items(verb, found[verb]))];
 }
 
-function numbers({ a, b, numbers }) {
+function sideBySide({ numbers }) {
   const rows = Object.entries(numbers).filter(([name]) => name !== "watermark_ms" && (!name.includes(".") || SCORERS.test(name)));
   const shown = (name, value) => (name.includes("@") ? rate(value) : count(value));
-  const change = ([name, [one, other]]) => (one == null || other == null ? "" : signed(other - one, name.includes("@") ? 3 : 0));
+  const change = ([name, [one, other]]) => (one == null || other == null ? "" : one === other ? "0" : signed(other - one, name.includes("@") ? 3 : 0));
   const columns = [
-    { title: "Of the last window", of: ([name]) => name.replace(SCORERS, (_, scorer, metric) => `${scorer.replaceAll("_", " ")}, ${metric}`) },
-    { title: a, class: "num", of: ([name, pair]) => shown(name, pair[0]) },
-    { title: b, class: "num", of: ([name, pair]) => shown(name, pair[1]) },
+    { title: "Figure", of: ([name]) => name.replace(SCORERS, (_, scorer, metric) => `${metric.toUpperCase()}, ${scorer.replaceAll("_", " ")}`) },
+    { title: "Answers", class: "num", of: ([name, pair]) => shown(name, pair[0]) },
+    { title: "Other", class: "num", of: ([name, pair]) => shown(name, pair[1]) },
     { title: "Change", class: "num", of: change },
   ];
-  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Figures side by side" }, el("table", {}, ...table(columns, rows)));
+  return el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Figures side by side" }, el("table", {}, ...table(columns, rows, "Metrics are of the last window.")));
 }

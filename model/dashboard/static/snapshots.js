@@ -47,11 +47,11 @@ export function drawSnapshots(state) {
     return table([
       { title: "Snapshot", of: (row) => row.id },
       { title: "Names", class: "names", of: (row) => tags(row, data) },
-      { title: "Made (UTC)", of: (row) => stampWithSeconds(1000 * row.created) },
+      { title: "Made (UTC)", class: "flow", of: (row) => stampWithSeconds(1000 * row.created) },
       { title: "Targets", class: "num", of: (row) => count(row.targets) },
       { title: "HR@10 of late", class: "num", of: (row) => withInterval(row.window) },
       { title: "MiB", class: "num", of: (row) => rate(row.arrays_bytes / 2 ** 20, 1) },
-      { title: "Answer", of: (row) => el("span", {}, button(row), " ", other(row)) },
+      { title: "Answer", class: "flow", of: (row) => el("span", {}, button(row), " ", other(row)) },
     ], snapshots, problem ?? (snapshots.length ? null : "There is no snapshot yet."));
   });
 }
