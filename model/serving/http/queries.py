@@ -66,7 +66,7 @@ def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-async def long_answer(app: FastAPI, answer: Callable[[], BaseModel]) -> Response:
+async def _long(app: FastAPI, answer: Callable[[], BaseModel]) -> Response:
     """Return an answer that may take many seconds, of which few are computed at once.
 
     Raises:
@@ -119,7 +119,7 @@ def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
             users = [id_text(user) for user in question.users]
             return TopKBatch(answers=[answerer.topk(user, question.k, question.now_ms, **options) for user in users])
 
-        return await long_answer(app, answer)
+        return await _long(app, answer)
 
 
 def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
@@ -144,7 +144,7 @@ def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
             users = [id_text(user) for user in question.users]
             return RankingBatch(answers=[answerer.rank(user, items, question.now_ms) for user in users])
 
-        return await long_answer(app, answer)
+        return await _long(app, answer)
 
 
 def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
@@ -155,7 +155,7 @@ def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         """Return why items have the scores of /topk: what the counts add, and what each event of the user moves."""
         asked = split_ids(items)
         options: dict[str, Any] = {"include_seen": include_seen, "newest": newest}
-        return await long_answer(app, lambda: answerer_of(swapper).explain(user, asked, now_ms, **options))
+        return await _long(app, lambda: answerer_of(swapper).explain(user, asked, now_ms, **options))
 
     @app.post("/explain", response_model=Explanation, dependencies=guard)
     async def explain_any(question: ExplainQuestion) -> Response:
@@ -163,7 +163,7 @@ def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         items = [id_text(item) for item in question.items]
         options: dict[str, Any] = {"include_seen": question.include_seen, "newest": question.newest}
         user, now_ms = id_text(question.user), question.now_ms
-        return await long_answer(app, lambda: answerer_of(swapper).explain(user, items, now_ms, **options))
+        return await _long(app, lambda: answerer_of(swapper).explain(user, items, now_ms, **options))
 
     @app.get("/similar", response_model=Similar, dependencies=guard, responses=UNKNOWN)
     def similar(item: OneItem, k: K = 10) -> Response:

@@ -7,7 +7,9 @@ compares two of them, as `hstu snapshots diff` does.
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fastapi import FastAPI, Query, Response
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from fastapi import FastAPI, HTTPException, Query, Response
 from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict
 
@@ -16,7 +18,6 @@ from model.dashboard.snapshot_list import SnapshotList
 from model.errors import ModelError
 from model.serving.hot_swap import Swapper
 from model.serving.http.errors import UNKNOWN
-from model.serving.http.queries import long_answer
 from model.serving.http.questions import AliasQuestion
 from model.serving.responses import QueryError, SnapshotInfo, UnknownError
 from model.snapshots.churn import Users, churn
@@ -162,6 +163,7 @@ class SnapshotsDiff(_Fields):
 
 def add_snapshots(app: FastAPI, directory: Path, swapper: Swapper, sequences: Users, guard: list[Any]) -> None:
     """Add /snapshots, /snapshots/diff and /snapshots/alias."""
+    comparing = CapacityLimiter(1)  # at once, since each holds two snapshots in memory
 
     @app.get("/snapshots", dependencies=guard)
     def snapshots() -> Snapshots:
@@ -172,7 +174,10 @@ def add_snapshots(app: FastAPI, directory: Path, swapper: Swapper, sequences: Us
     @app.get("/snapshots/diff", response_model=SnapshotsDiff, dependencies=guard, responses=UNKNOWN)
     async def diff(a: _Named, b: _Named) -> Response:
         """Compare two snapshots: births, withdrawals, sizes, metrics, and the top ten of a panel of users."""
-        return await long_answer(app, lambda: _compared(directory, (a, b), sequences))
+        if comparing.borrowed_tokens:
+            raise HTTPException(503, "Another comparison of snapshots is made; ask again later.", {"Retry-After": "5"})
+        answer = await run_sync(_compared, directory, (a, b), sequences, limiter=comparing)
+        return Response(answer.model_dump_json(), media_type="application/json")
 
     @app.post("/snapshots/alias", dependencies=guard, responses=UNKNOWN)
     def alias(question: AliasQuestion) -> MovedAlias:

@@ -1,5 +1,12 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from model.errors import ModelError
+from model.serving.http import snapshot_page as module
 from model.serving.http.snapshot_page import snapshot_page
 from tests.http_server import serving
 from tests.served import HISTORY, NOW_MS, Memory, answerer, model_arrays, write_model
@@ -39,3 +46,25 @@ def test_two_snapshots_are_compared(tmp_path: Path) -> None:
         assert (unknown.status_code, str(tmp_path) in unknown.text) == (404, False)
     with serving(tmp_path, Memory()) as client:
         assert client.get(f"/snapshots/diff?a={old.name}&b=latest").json()["churn"] is None
+
+
+def test_one_comparison_is_made_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each holds two snapshots in memory; another one is told to come back."""
+    write_model(tmp_path / "snapshots" / "silu")
+    began, may_end, load = threading.Event(), threading.Event(), module.load_snapshot
+
+    def slowly(path: Path) -> Any:
+        began.set()
+        if not may_end.wait(20):
+            raise ModelError("waited for too long")
+        return load(path)
+
+    monkeypatch.setattr(module, "load_snapshot", slowly)
+    url = "/snapshots/diff?a=latest&b=latest"
+    with serving(tmp_path) as client, ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.get, url)
+        assert began.wait(20)
+        second = client.get(url)
+        may_end.set()
+        assert (second.status_code, second.headers["retry-after"]) == (503, "5")
+        assert first.result(20).status_code == 200
