@@ -143,6 +143,8 @@ def loss(log: str, limit: int, every: int, thresholds: list[float]) -> list[dict
             sent[threshold] += sum(part.nbytes for part in parts.values())
             pairs = zip(truth, best(published[threshold], learner, asked_of), strict=True)
             kept[threshold] += sum(len(a & b) for a, b in pairs)
+    if not total:
+        raise SystemExit("The log is too short for what is published so seldom; raise --limit, or lower --every.")
     return [
         {"threshold": t, "bytes": sent[t], "of exact": sent[t] / sent[0.0], "same": kept[t] / total} for t in thresholds
     ]

@@ -45,6 +45,7 @@ from xxhash import xxh3_128_digest
 
 from stream.errors import DamagedError, FormatError
 from stream.schema.bounds import MAX_JSON_BYTES, JsonBoundsError, check_json
+from stream.schema.event_time import event_time
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
 from stream.schema.printable import printable
 from stream.schema.record_time import DEFAULT_BOUNDS, Headers, TimeBounds, unreadable
@@ -74,6 +75,7 @@ __all__ = [  # all that model/ may import of stream/
     "decode",
     "encode_example",
     "encode_heartbeat",
+    "event_time",
     "farewell",
     "id_key",
     "id_text",

@@ -41,8 +41,9 @@ model.baselines  model.evaluation  model.optim  model.storage
 model.drift  model.user_states
 model.learning
 model.dashboard  model.serving  model.trainer
-model.serving.http  model.query
+model.query
 model.snapshots
+model.serving.http
 model.cli
 sim.errors
 sim.config  sim.console  sim.log_flags  sim.local_times

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from model.serving.hot_swap import Swapper
 from model.serving.http.prometheus import ServerMetrics
+from model.storage.checkpoint import say_farewell
 from model.trainer.prometheus import TrainerMetrics
 from model.user_states.cache import UserStates
 from stream.config import StreamSettings
@@ -42,7 +43,11 @@ def expositions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     def load(path: Path) -> Any:
         raise AssertionError(path)
 
-    server = ServerMetrics(Swapper(Path("none"), "latest", load), UserStates(0), lambda *_: None)
+    runs = tmp_path_factory.mktemp("train")
+    for name, how in (("silu", "diverged"), ("softmax", "stopped")):
+        (runs / name).mkdir()
+        say_farewell(runs / name, how)
+    server = ServerMetrics(Swapper(Path("none"), "latest", load), UserStates(0), runs, lambda *_: None)
     registries = {"worker": worker, "trainer": trainer.registry, "server": server.registry}
     return {name: generate_latest(registry).decode() for name, registry in registries.items()}
 
@@ -71,6 +76,20 @@ def test_alerts_and_panels_ask_for_what_is_exported(expositions: dict[str, str])
     for expression in asked:
         for name in re.findall(r"hstu_[a-z_]+", expression):
             assert re.sub("_(total|bucket)$", "", name) in known, expression
+
+
+def test_a_trainer_that_has_diverged_is_exported_by_the_server(expositions: dict[str, str]) -> None:
+    """Its own port is closed by then, and its last scrape had a finite loss."""
+    for trainer, value in (("silu", "1.0"), ("softmax", "0.0")):
+        assert f'hstu_trainer_diverged{{trainer="{trainer}"}} {value}\n' in expositions["server"]
+
+
+def test_two_units_have_two_axes() -> None:
+    """Loss and tokens a second differ by a factor of thousands."""
+    (panel,) = [panel for panel in DASHBOARD["panels"] if panel["title"] == "Loss, tokens a second"]
+    (override,) = panel["fieldConfig"]["overrides"]
+    assert panel["targets"][1]["refId"] == override["matcher"]["options"]
+    assert override["properties"] == [{"id": "custom.axisPlacement", "value": "right"}]
 
 
 def test_every_alert_says_what_to_do() -> None:

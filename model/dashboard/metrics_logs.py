@@ -1,10 +1,13 @@
 """The charts' points: windows of every trainer's metrics.jsonl under a data directory, read as they grow.
 
 A trainer that continues from a checkpoint rewrites its file; the points are then read again under a new generation.
+Series go with their files. No two generations have one number, also of a folder that has been deleted and made anew.
 """
 
 import json
+import os
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +23,7 @@ Point = dict[str, Any]
 class Series:
     """The points of one trainer; a reader that has seen n of a generation needs only those from n on."""
 
-    generation: int = 0
+    generation: int
     points: list[Point] = field(default_factory=list)
 
 
@@ -33,30 +36,34 @@ class MetricsLogs:
 
     def __init__(self, data_dir: Path) -> None:
         self._folder = data_dir / "train"
-        self._read: dict[Path, tuple[int, int]] = {}  # file: inode, bytes read
+        self._read: dict[str, tuple[int, int]] = {}  # trainer: inode, bytes read
+        self._generations = count()
         self.series: dict[str, Series] = {}
 
     def look(self) -> None:
-        """Read what has been written since the last look."""
-        for path in sorted(self._folder.glob("*/metrics.jsonl")):
+        """Read what has been written since the last look, and forget what is no more there."""
+        found = {path.parent.name: path for path in sorted(self._folder.glob("*/metrics.jsonl"))}
+        self._read = {name: read for name, read in self._read.items() if name in found}
+        self.series = {name: series for name, series in self.series.items() if name in found}
+        for name, path in found.items():
             try:
-                self._follow(path)
-            except OSError:  # it was replaced or removed; the next look sees what is there
-                self._read.pop(path, None)
+                self._follow(name, path)
+            except OSError:  # it was removed a moment ago, or cannot be read now; the next look sees what is there
+                continue
 
-    def _follow(self, path: Path) -> None:
-        series = self.series.setdefault(path.parent.name, Series())
+    def _follow(self, name: str, path: Path) -> None:
         with path.open("rb") as file:
-            stat = path.stat()
-            inode, start = self._read.get(path, (stat.st_ino, 0))
+            stat = os.fstat(file.fileno())
+            inode, start = self._read.get(name, (None, 0))
             if inode != stat.st_ino or stat.st_size < start:
-                start, series.generation, series.points = 0, series.generation + 1, []
+                start, self.series[name] = 0, Series(next(self._generations))
             file.seek(start)
             whole = file.read(stat.st_size - start).rpartition(b"\n")
-        self._read[path] = stat.st_ino, start + len(whole[0]) + len(whole[1])
+        series = self.series[name]
+        self._read[name] = stat.st_ino, start + len(whole[0]) + len(whole[1])
         series.points += [point for line in whole[0].splitlines() if (point := point_of(line)) is not None]
         if len(series.points) > MOST:
-            series.generation += 1
+            series.generation = next(self._generations)
         while len(series.points) > MOST:
             for dropped, kept in zip(series.points[-2::-2], series.points[-1::-2], strict=False):
                 kept["drift"] = dropped["drift"] + kept["drift"]

@@ -12,12 +12,15 @@ the same micro-batch, whose distribution nobody knows exactly, are no negatives 
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from model.config import TrainSettings
 from model.errors import ModelError
+
+_LEAST: Final = 1e-300  # total of weights; what has faded further is popular no more, and could not be divided by
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +70,7 @@ def draw(
         return Negatives(live_rows, 1.0, 0.0, popularity_R, power, live=len(live_rows))
     upto_V = np.cumsum(popularity_V if power == 1 else popularity_V**power, dtype=np.float64)
     total = float(upto_V[-1])
-    popular = count - math.ceil(count * train.negatives_uniform) if total > 0 else 0
+    popular = count - math.ceil(count * train.negatives_uniform) if total > _LEAST else 0
     uniform = rng.integers(len(live_rows), size=count - popular)
     at = np.searchsorted(upto_V, rng.random(popular) * total, side="right")
     at = np.minimum(at, len(live_rows) - 1)  # a product may round up to the total

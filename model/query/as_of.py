@@ -1,6 +1,5 @@
 """Questions as of an earlier event time: the snapshot and the tokens that there were then, together."""
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +10,8 @@ from model.errors import ModelError
 from model.serving.sequences import Sequences
 from model.storage.snapshot import Manifest, list_snapshots
 from model.terminal import when
-from stream.example import END_OF_TIME_MS
 
 _ALL = 2**31 - 1  # more tokens than are kept of any user
-
-
-def event_time(text: str) -> int:
-    """Return an event time in ms: a whole number of ms, or ISO 8601, in UTC where it names no zone.
-
-    Raises:
-        ModelError: It is neither, or after the end of time.
-    """
-    if text.isascii() and text.isdigit():
-        if len(text) > len(str(END_OF_TIME_MS)) or int(text) > END_OF_TIME_MS:
-            raise ModelError(f"--as-of is {text[:80]}; give at most {END_OF_TIME_MS} ms, the end of time.")
-        return int(text)
-    try:
-        time = datetime.fromisoformat(text)
-    except ValueError:
-        raise ModelError(f"--as-of is {text!r}; give ms since 1970, or a time such as 2024-05-01T12:00.") from None
-    return round(1000 * (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp())
 
 
 def snapshot_as_of(directory: Path, ts_ms: int) -> Path:

@@ -5,6 +5,7 @@ Only typer is imported here; a command imports what it needs when it runs.
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from model.serving.answerer import Answerer
-    from model.serving.responses import Explanation, Ranking, SnapshotInfo, TopK
+    from model.serving.responses import Explanation, Ranking, Similar, SnapshotInfo, TopK
 
 query_app = typer.Typer(no_args_is_help=True, help="Ask a snapshot: topk, rank, explain, similar, freshness.")
 
@@ -112,8 +113,9 @@ def query_rank(
 @query_app.command("explain")
 def query_explain(
     ctx: typer.Context,
-    user: Annotated[str, typer.Option("--user", help="Id of the user.")],
     items: Annotated[str, typer.Option("--items", help="Item ids a,b,c, up to 100.")],
+    user: Annotated[str | None, typer.Option("--user", help="Id of the user.")] = None,
+    users: Users = None,
     newest: Annotated[int, typer.Option("--newest", help="Newest events of which each is left out once.")] = 50,
     include_seen: Seen = False,
     as_of: AsOf = None,
@@ -123,20 +125,29 @@ def query_explain(
     data_dir: DataDir = None,
 ) -> None:
     """Print why items have their scores: what the counts add, and what each event of the user moves."""
-    from model.serving.responses import split_ids
+    from model.serving.responses import ExplanationBatch, QueryError, check_explained, split_ids
 
+    if (user is None) == (users is None):
+        raise QueryError("Give either --user or --users.")
     with _answerer(ctx, settings_of(ctx, name, alias, data_dir), as_of) as (answerer, now_ms):
-        answer = answerer.explain(user, split_ids(items), now_ms, include_seen=include_seen, newest=newest)
-    if as_json:
-        _print_json(answer)
-    else:
-        _print_explanation(answer)
+        each, asked = [user] if user is not None else split_ids(users), split_ids(items)
+        check_explained(len(each))
+        found = [answerer.explain(one, asked, now_ms, include_seen=include_seen, newest=newest) for one in each]
+    if users is not None and as_json:
+        _print_json(ExplanationBatch(answers=found))
+        return
+    for answer in found:
+        if as_json:
+            _print_json(answer)
+        else:
+            _print_explanation(answer)
 
 
 @query_app.command("similar")
 def query_similar(
     ctx: typer.Context,
-    item: Annotated[str, typer.Option("--item", help="Id of the item.")],
+    item: Annotated[str | None, typer.Option("--item", help="Id of the item.")] = None,
+    items: Annotated[str | None, typer.Option("--items", help="Ids of several items, a,b,c.")] = None,
     k: Annotated[int, typer.Option("-k", help="Items wanted, up to 1000.")] = 10,
     as_json: Json = False,
     name: Name = None,
@@ -144,7 +155,27 @@ def query_similar(
     data_dir: DataDir = None,
 ) -> None:
     """Print the live items whose vectors are most like that of one item."""
-    answer = _answerer_alone(settings_of(ctx, name, alias, data_dir)).similar(item, k)
+    from model.serving.responses import QueryError, SimilarBatch, check_pairs, split_ids
+
+    if (item is None) == (items is None):
+        raise QueryError("Give either --item or --items.")
+    answerer = _answerer_alone(settings_of(ctx, name, alias, data_dir))
+    if item is not None:
+        _print_similar(answerer.similar(item, k), as_json)
+        return
+    each = split_ids(items)
+    check_pairs(len(each), k, "items with {} like")
+    batch = SimilarBatch.of(each, partial(answerer.similar, k=k))
+    if as_json:
+        _print_json(batch)
+        return
+    for answer in batch.answers:
+        _print_similar(answer, as_json)
+    for why in batch.unknown.values():
+        typer.echo(why, err=True)
+
+
+def _print_similar(answer: "Similar", as_json: bool) -> None:
     if as_json:
         _print_json(answer)
         return
@@ -166,7 +197,7 @@ def query_freshness(
         return
     from model.terminal import show_notes, show_table, span, when
 
-    behind = "its log has ended" if answer.behind_s is None else span(answer.behind_s)
+    behind = "unknown: its log is replayed, or has ended" if answer.behind_s is None else span(answer.behind_s)
     show_table(
         ("made before", "behind event time", "now"), [(span(answer.snapshot.age_s), behind, when(answer.now_ms))]
     )
@@ -190,8 +221,9 @@ def _answerer(
     ctx: typer.Context, settings: ModelCliSettings, as_of: str | None = None
 ) -> Iterator[tuple["Answerer", int | None]]:
     """Yield an answerer and the time of its questions, None for now."""
-    from model.query.as_of import Earlier, event_time, snapshot_as_of
+    from model.query.as_of import Earlier, snapshot_as_of
     from model.serving.answerer import open_answerer
+    from stream.example import event_time
 
     context: ModelCliContext = ctx.obj
     directory = snapshots_directory(settings)

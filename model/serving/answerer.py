@@ -13,13 +13,12 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from model.data.event_time import is_end
 from model.fusion.answers import ALL, NEW
 from model.serving.explained import by_count, by_parts
 from model.serving.filters import NO_FILTERS, Filters, diverse, pool_size
 from model.serving.names import Names
 from model.serving.popular import Popular, why_popular
-from model.serving.request_time import event_time_ms
+from model.serving.request_time import event_time_ms, is_live
 from model.serving.responses import (
     MAX_EXPLAINED,
     Explanation,
@@ -252,7 +251,7 @@ class Answerer:
     def freshness(self) -> Freshness:
         """Return how old the snapshot is, and how far what it has learned is behind event time."""
         info, now_ms = self.info(), self._request_ms(np.zeros(0, TOKEN_DTYPE), None)
-        behind_s = None if is_end(info.watermark_ms) else max(0.0, (now_ms - info.watermark_ms) / 1000)
+        behind_s = max(0.0, (now_ms - info.watermark_ms) / 1000) if is_live(self.manifest) else None
         return Freshness(snapshot=info, now_ms=now_ms, behind_s=behind_s)
 
     def history(self, user: str, last: int = 50) -> HistoryAnswer:

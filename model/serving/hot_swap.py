@@ -11,12 +11,13 @@ and mixes no two snapshots. While a snapshot cannot be loaded, the last good one
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from model.errors import ModelError
 from model.serving.answerer import Answerer
-from model.storage.aliases import LATEST, resolve
+from model.storage.aliases import LATEST, find, resolve
 from model.storage.delta_log import State, has_chain, next_state
 from model.storage.snapshot import Snapshot, load_snapshot
 
@@ -44,6 +45,7 @@ class Swapper:
         self.answerer: Answerer | None = None
         self.problem: str | None = None
         self.brief: str | None = None  # the same for strangers: without paths
+        self.waits = True  # for the first snapshot: nothing answers, and the alias names nothing
         self.swaps = 0
         self.alias = alias
         self._directory, self._make, self._clock = directory, make, clock
@@ -113,7 +115,15 @@ class Swapper:
         if problem is not None and problem != self.problem:
             kept = f" Answering goes on with {self.answerer.snapshot_id}." if self.answerer else ""
             _log.warning("%s%s", problem, kept)
-        self.problem = problem
+        self.problem, self.waits = problem, self.answerer is None and self._names_nothing()
+        if self.waits:
+            self.brief = f"{self.alias} names no snapshot yet."
+            return
         what = "A delta after the" if problem and problem == self._refused else "The"
         state = "was refused" if what != "The" else "is not loaded"
         self.brief = problem and f"{what} snapshot that {self.alias} names {state}; the server's log says why."
+
+    def _names_nothing(self) -> bool:
+        with suppress(ModelError):  # it names something that is no snapshot
+            return find(self._directory, self.alias) is None
+        return False

@@ -51,7 +51,7 @@ class Names:
         """Return a sentence on an item that has no row."""
         why = "no event has shown it yet"
         if self.left(id_key(item)):
-            why = "it has left the vocabulary (train.item_ttl_d or train.max_items) and nothing of it is kept"
+            why = "it has left the vocabulary (train.item_ttl_d or train.max_items), and has no row"
         return f"The snapshot does not know the item {item[:80]!r}; {why}."
 
     def unknown(self, ids: Sequence[str]) -> list[str]:

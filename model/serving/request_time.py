@@ -17,7 +17,15 @@ def event_time_ms(manifest: Manifest, wall_s: float, learned_ms: int = 0) -> int
     """
     if is_end(manifest.watermark_ms):
         return learned_ms
-    made_ms = round(1000 * manifest.created)
-    if made_ms - manifest.watermark_ms <= DAY_MS:
+    if is_live(manifest):
         return round(1000 * wall_s)
-    return max(0, manifest.watermark_ms + max(0, round(1000 * wall_s) - made_ms))
+    return max(0, manifest.watermark_ms + max(0, round(1000 * wall_s) - _made_ms(manifest)))
+
+
+def is_live(manifest: Manifest) -> bool:
+    """Return whether the clock tells the event time of a snapshot's log: it is neither replayed nor ended."""
+    return not is_end(manifest.watermark_ms) and _made_ms(manifest) - manifest.watermark_ms <= DAY_MS
+
+
+def _made_ms(manifest: Manifest) -> int:
+    return round(1000 * manifest.created)

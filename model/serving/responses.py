@@ -4,8 +4,8 @@ Every answer names the snapshot behind it, how old that is by the wall clock, an
 """
 
 import re
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,6 +20,7 @@ MAX_ITEMS: Final = 2000  # candidates of one ranking, items of a given sequence
 MAX_USERS: Final = 100  # of one batch
 MAX_PAIRS: Final = 20_000  # users x candidates, or x items wanted, of one batch
 MAX_EXPLAINED: Final = 100  # items of one explanation
+MAX_EXPLAINED_USERS: Final = 20  # of one batch of explanations, which take long
 
 _LISTED: Final = re.compile(r'(?:^|,)(?:"((?:[^"]|"")*)"(?=,|\Z)|([^,]*))')
 
@@ -217,6 +218,33 @@ class Similar(_Answer):
     snapshot: _Behind
 
 
+class SimilarBatch(_Answer):
+    """What is like each of several items, in the order of the question."""
+
+    answers: list[Similar]
+    """One an item that is known."""
+    unknown: dict[str, str]
+    """The others, and why there is no answer."""
+
+    @classmethod
+    def of(cls, items: Sequence[str], similar: Callable[[str], Similar]) -> Self:
+        """Return the answers of a function that raises UnknownError for unknown items."""
+        answers, unknown = [], {}
+        for item in dict.fromkeys(items):
+            try:
+                answers.append(similar(item))
+            except UnknownError as error:
+                unknown[item] = str(error)
+        return cls(answers=answers, unknown=unknown)
+
+
+class ExplanationBatch(_Answer):
+    """The same items explained for several users, in the order of the question."""
+
+    answers: list[Explanation]
+    """One a user."""
+
+
 class Freshness(_Answer):
     """How old an answer of this moment would be."""
 
@@ -224,7 +252,8 @@ class Freshness(_Answer):
     now_ms: int
     """Event time at which a query would be asked now."""
     behind_s: float | None
-    """Seconds of event time from what the snapshot has learned to `now_ms`; null where its log has ended."""
+    """Seconds of event time from what the snapshot has learned to `now_ms`; null where the clock does not tell event
+    time: its log is replayed (`now_ms` is guessed from the snapshot's age), or has ended."""
 
 
 class QueryError(ModelError):
@@ -253,12 +282,18 @@ def check_k(k: int, what: str = "k", of: str = "items") -> None:
         raise QueryError(f"{what} is {k}; give a number of {of} from 1 to {MAX_K:,}.")
 
 
-def check_pairs(users: int, items: int) -> None:
+def check_pairs(asked: int, each: int, what: str = "users with {} items") -> None:
     """Refuse a batch whose answers would be too long; raises QueryError."""
-    if users * items > MAX_PAIRS:
+    if asked * each > MAX_PAIRS:
         raise QueryError(
-            f"{users:,} users with {items:,} items each are {users * items:,} pairs; give at most {MAX_PAIRS:,}."
+            f"{asked:,} {what.format(f'{each:,}')} each are {asked * each:,} pairs; give at most {MAX_PAIRS:,}."
         )
+
+
+def check_explained(users: int) -> None:
+    """Refuse a batch of explanations that would take too long; raises QueryError."""
+    if users > MAX_EXPLAINED_USERS:
+        raise QueryError(f"{users:,} users are to be explained; give at most {MAX_EXPLAINED_USERS}.")
 
 
 def check_items(items: Sequence[str], what: str = "items", most: int = MAX_ITEMS) -> None:

@@ -160,7 +160,7 @@ def diff(
     name: Name = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Compare two snapshots: births, withdrawals, sizes, metrics, and the top ten of a panel of users."""
+    """Compare two snapshots: births, withdrawals, rows moved, sizes, metrics, and the top ten of a panel of users."""
     from msgspec.structs import replace
 
     from model.storage.aliases import resolve
@@ -187,6 +187,11 @@ def diff(
         most = len(items) if all_ else 20
         more = f" and {len(items) - most} more" if len(items) > most else ""
         show_notes(f"{len(items)} items {verb}" + (f": {', '.join(items[:most])}{more}." if items else "."))
+    if found.moved:
+        far = f", the farthest: {', '.join(found.moved.farthest)}" if found.moved.rows else ""
+        show_notes(
+            f"{found.moved.rows:,} items' rows moved, by {found.moved.median:.1%} of their length (median){far}."
+        )
     show_notes(_churn_text(found.churn) if found.churn else why_none)
     if len(shown) < len(found.numbers):
         show_notes(f"{len(found.numbers) - len(shown)} more figures: --all.")
@@ -225,11 +230,13 @@ def alias_(
     data_dir: DataDir = None,
 ) -> None:
     """Point an alias to a snapshot."""
-    from model.storage.aliases import move, resolve
+    import time
+
+    from model.storage.aliases import move_by_hand, resolve
 
     directory = _directory(ctx, name, data_dir)
     snapshot_id = resolve(directory, snapshot).name
-    move(directory, alias, snapshot_id)
+    move_by_hand(directory, alias, snapshot_id, time.time())
     print(f"{alias} is now {snapshot_id}.")
 
 
@@ -240,11 +247,13 @@ def rollback_(
     name: Name = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Move an alias to the parent of its present snapshot."""
+    """Move an alias to what it named before; to its snapshot's parent where nothing is written of that."""
+    import time
+
     from model.storage.aliases import LATEST, rollback
     from model.terminal import show_notes
 
-    print(f"{alias} is now {rollback(_directory(ctx, name, data_dir), alias)}.")
+    print(f"{alias} is now {rollback(_directory(ctx, name, data_dir), alias, time.time())}.")
     if alias == LATEST:
         show_notes("A running trainer moves latest on at its next snapshot; serve an alias of your own to stay there.")
 
@@ -291,7 +300,7 @@ def promote_(
 
     decision = promote(_directory(ctx, name, data_dir), alias, snapshot, time.time())
     if as_json:
-        _print_json(decision._asdict())
+        _print_json({"moved": decision.moved, "reason": decision.reason})
     else:
         print(f"{snapshot} is {'' if decision.moved else 'not '}the {alias}: {decision.reason}.")
     if not decision.moved:

@@ -3,11 +3,13 @@
     snapshots/<name>/aliases/<alias>     the id of a snapshot and a newline; replaced atomically, never edited
     snapshots/<name>/aliases/.<alias>.*  one half written by a process that was killed; the next move removes it
     snapshots/<name>/pins/<id>           an empty file: this snapshot is never deleted, whether an alias names it or not
+    snapshots/<name>/promotions.jsonl    a JSON line (Decision) for each decision of the gate (promotion.py), each move
+                                         by hand and each rollback
     snapshots/<name>/.lock               held while an alias moves, a pin is set or old snapshots are deleted, so that
                                          no alias moves to a snapshot that is being deleted
 
 Anything else in that folder is named and passed over. The trainer moves LATEST at each snapshot. A rollback moves an
-alias to the parent of its present snapshot.
+alias to what it named before, or, where nothing is written of that, to the parent of its present snapshot.
 """
 
 import logging
@@ -15,14 +17,18 @@ import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from os import SEEK_END
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from model.errors import ModelError
 from model.storage.durable import replace_file
 from model.storage.locks import lock_file
 from model.storage.snapshot import (
     ID_PATTERN,
+    Manifest,
     clear_leftovers,
     digest_once,
     entries,
@@ -38,7 +44,41 @@ FOLDER: Final = "aliases"
 PINS: Final = "pins"
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LONGEST: Final = 64  # bytes of an alias's file that are read; an id has 27 at most
+DECISIONS: Final = "promotions.jsonl"
+_ROLLED_BACK: Final = "rolled back by hand"
+_READ: Final = 2**22  # bytes of the decisions that are read, the newest
 _log: Final = logging.getLogger("hstu.snapshots")
+
+
+class Window(msgspec.Struct, frozen=True):
+    """What the last window of a snapshot's metrics says about its model."""
+
+    end: int
+    """Targets tested until the snapshot was made."""
+    targets: int
+    """Targets of the window."""
+    model: float
+    """HR@10 of the model."""
+    counts: float
+    """HR@10 of its counts alone on the same targets."""
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """What became of a snapshot that an alias was to name."""
+
+    at: float
+    """Wall time in seconds since 1970."""
+    alias: str
+    before: str | None
+    """What the alias named until then."""
+    candidate: str
+    moved: bool
+    reason: str
+    window: Window | None = None
+    """That of the candidate by which the gate judged it; None: moved by hand."""
+
+
+_decoder: Final = msgspec.json.Decoder(Decision)
 
 
 def list_aliases(directory: Path) -> dict[str, str]:
@@ -190,29 +230,73 @@ def unpin(directory: Path, name: str) -> str:
     return snapshot_id
 
 
-def rollback(directory: Path, alias: str) -> str:
-    """Move an alias to the parent of its present snapshot and return the parent's id.
+def move_by_hand(directory: Path, alias: str, snapshot_id: str, now_s: float, reason: str = "moved by hand") -> None:
+    """Point an alias to a snapshot and write down what it named before, if it named anything else.
 
     Raises:
-        ModelError: There is no such alias, the snapshot is the first, or its parent has been deleted.
+        ModelError: As `move`.
+    """
+    before = survey_aliases(directory)[0].get(alias)
+    move(directory, alias, snapshot_id)
+    if before not in (None, snapshot_id):
+        note(directory, Decision(now_s, alias, before, snapshot_id, moved=True, reason=reason))
+
+
+def note(directory: Path, decision: Decision) -> None:
+    """Write a decision down."""
+    with (directory / DECISIONS).open("ab") as file:
+        file.write(msgspec.json.encode(decision) + b"\n")
+
+
+def moves(directory: Path, alias: str) -> list[Decision]:
+    """Return the decisions that moved an alias, the newest first; lines that are none are passed over."""
+    try:
+        with (directory / DECISIONS).open("rb") as file:
+            file.seek(max(0, file.seek(0, SEEK_END) - _READ))
+            lines = file.readlines()
+    except OSError:
+        return []
+    found = []
+    for line in reversed(lines):
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            decision = _decoder.decode(line)
+            if decision.moved and decision.alias == alias:
+                found.append(decision)
+    return found
+
+
+def rollback(directory: Path, alias: str, now_s: float) -> str:
+    """Move an alias to what it named before its present snapshot, write that down, and return the id.
+
+    Raises:
+        ModelError: There is no such alias, it has named nothing before, or that has been deleted.
     """
     present = read_manifest(resolve(directory, alias))
-    if not present.parent:
-        raise ModelError(f"{alias} names {present.id}, the first snapshot of its run; there is nothing before it.")
-    if not (directory / present.parent).is_dir():
+    before = _before(directory, alias, present)
+    if not before:
+        raise ModelError(f"{alias} names {present.id}, the first snapshot that it named; there is nothing before it.")
+    if not (directory / before).is_dir():
         raise ModelError(
-            f"{alias} names {present.id}, whose parent {present.parent} has been deleted; choose another by "
+            f"{alias} names {present.id}, and {before}, to which it would go back, has been deleted; choose another by "
             f"`hstu snapshots list` and `hstu snapshots alias {alias} ID`."
         )
-    move(directory, alias, present.parent)
-    return present.parent
+    move_by_hand(directory, alias, before, now_s, _ROLLED_BACK)
+    return before
+
+
+def _before(directory: Path, alias: str, present: Manifest) -> str | None:
+    """Return what an alias named before its present snapshot; the parent where nothing is written; None: nothing."""
+    for decision in moves(directory, alias):
+        if decision.candidate == present.id and decision.reason != _ROLLED_BACK:
+            return decision.before
+    return present.parent or None
 
 
 def gc(directory: Path, keep: int, tell: Callable[[str], None] = _log.warning) -> list[str]:
     """Delete old snapshots, and return their ids, oldest first.
 
-    Kept are the `keep` newest (at least 1) of which every byte is as it was written, and those that an alias names
-    or that are pinned. Damaged ones among these are kept as well, and not counted.
+    Kept are the `keep` newest (at least 1) of which every byte is as it was written, those that an alias names or to
+    which it would be rolled back, and those that are pinned. Damaged ones among these are kept too, and not counted.
 
     Args:
         directory: Folder of the snapshots of one trainer.
@@ -227,6 +311,8 @@ def gc(directory: Path, keep: int, tell: Callable[[str], None] = _log.warning) -
         for sentence in sentences:
             tell(sentence)
         kept = {*aliases.values(), *pins(directory)}
+        for alias, to in aliases.items():
+            kept.update(each.before for each in moves(directory, alias) if each.before and each.candidate == to)
         old = [each for each in _older(directory, keep, tell) if each not in kept]
         for snapshot_id in old:
             try:

@@ -12,8 +12,9 @@ offset of the first record that is not yet trained on. A crash at any step of th
     2. the folder is synced and renamed to cut-<number>, and the folder above is synced: from here on it counts
     3. checkpoints older than the last two are removed
 
-Beside them `farewell` says in its first line how the last run ended: `ended` (all of its log is learned) or `stopped`
-(what it has learned is in the newest checkpoint), in its second on which HOST:PORT its metrics were, if a port was set.
+Beside them `farewell` says in its first line how the last run ended: `ended` (all of its log is learned), `stopped`
+(what it has learned is in the newest checkpoint) or `diverged` (its loss was not finite), in its second on which
+HOST:PORT its metrics were, if a port was set.
 It is removed when a run begins, so one that crashed has left none.
 
 `beginning` is there until the first checkpoint of a run that begins with another trainer's weights, or at a point in
@@ -45,7 +46,7 @@ from model.storage.snapshot import file_digest
 FORMAT: Final = "hstu-stream cut"
 VERSION: Final = 5
 KEEP: Final = 2
-FAREWELLS: Final = ("ended", "stopped")
+FAREWELLS: Final = ("ended", "stopped", "diverged")
 _FAREWELL: Final = "farewell"
 _BEGINNING: Final = "beginning"
 _STATE, _MANIFEST = "state.safetensors", "manifest.json"
@@ -160,12 +161,20 @@ def _numbers(directory: Path) -> list[int]:
     return [int(path.name[4:]) for path in directory.glob("cut-*") if re.fullmatch(r"cut-[0-9]{8,18}", path.name)]
 
 
-def say_beginning(directory: Path, name: str, since_ms: int | None) -> bool:
-    """Write down with whose weights a run begins, and at which time; return whether it was new to the folder."""
+def say_beginning(directory: Path, name: str, since_ms: int | None) -> bytes | None:
+    """Write down with whose weights a run begins, and at which time; return what was said before."""
     path = directory / _BEGINNING
-    new = not path.exists()
+    before = path.read_bytes() if path.exists() else None
     replace_file(path, json.dumps({"name": name, "since_ms": since_ms}).encode())
-    return new
+    return before
+
+
+def take_back_beginning(directory: Path, before: bytes | None) -> None:
+    """Write back what was said before, as a start is refused."""
+    if before is None:
+        forget_beginning(directory)
+    else:
+        replace_file(directory / _BEGINNING, before)
 
 
 def beginning(directory: Path) -> tuple[str, int | None] | None:

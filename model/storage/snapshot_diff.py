@@ -1,4 +1,4 @@
-"""The difference of two snapshots of one directory: items born, dead and withdrawn, sizes, metrics side by side."""
+"""The difference of two snapshots of one directory: items born, dead and withdrawn, rows moved, sizes, metrics."""
 
 import re
 from collections.abc import Mapping
@@ -13,6 +13,7 @@ from model.data.vocabulary import Vocabulary
 from model.storage.snapshot import Snapshot
 
 _Pair = tuple[float | None, float | None]
+_FARTHEST: Final = 20
 _HEADLINES: Final = re.compile(
     r"retrieval\.[^.]+\.window\.all\.(hr@10|ndcg@10|targets)|ranking\.[^.]+\.window\..+\.all\.(ne|auc)"
 )
@@ -33,6 +34,17 @@ class Churn(msgspec.Struct, frozen=True, kw_only=True):
     """Users whose items are all others."""
 
 
+class Moved(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the rows of items that are in both have moved; those of their features are not counted."""
+
+    rows: int
+    """Rows of which any number is another."""
+    median: float
+    """Median over these of the distance, as a share of the row's length in a; 0 where none has moved."""
+    farthest: list[str]
+    """The 20 items that have moved farthest by this share, the farthest first."""
+
+
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """From snapshot a to snapshot b; items are ids, in order of their rows in b."""
 
@@ -50,6 +62,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """Items withdrawn in a and not in b."""
     numbers: dict[str, _Pair]
     """Name → value in a, value in b: sizes, counts, and metrics."""
+    moved: Moved | None = None
+    """None where their rows have other dimensions."""
     churn: Churn | None = None
     """None where there is no panel."""
 
@@ -60,6 +74,7 @@ def difference(a: Snapshot, b: Snapshot) -> Difference:
     in_a, in_b = items_a.rows(items_b.keys), np.arange(len(items_b))
     both, gone_a = in_a >= 0, np.zeros(len(items_b), np.bool_)
     gone_a[both] = items_a.withdrawn[in_a[both]]
+    shared = both & items_b.used_mask()
     digests = a.manifest.digests.get("model"), b.manifest.digests.get("model")
     return Difference(
         a=a.manifest.id,
@@ -70,7 +85,33 @@ def difference(a: Snapshot, b: Snapshot) -> Difference:
         withdrawn=_ids(items_b, in_b[items_b.withdrawn & ~gone_a]),
         restored=_ids(items_b, in_b[gone_a & ~items_b.withdrawn]),
         numbers=_side_by_side(_numbers(a, items_a), _numbers(b, items_b)),
+        moved=_moved(a, b, items_b, in_a[shared], in_b[shared]),
     )
+
+
+def _moved(
+    a: Snapshot, b: Snapshot, items_b: Vocabulary, in_a: NDArray[np.int64], in_b: NDArray[np.int64]
+) -> Moved | None:
+    """Return how far items that are in both have moved.
+
+    Args:
+        a: The one snapshot.
+        b: The other.
+        items_b: Vocabulary of b.
+        in_a: Rows of the items in a, [I].
+        in_b: Their rows in b, [I].
+    """
+    weights_a, weights_b = a.arrays["items.weight"], b.arrays["items.weight"]
+    if weights_a.shape[1] != weights_b.shape[1]:
+        return None
+    rows_a_ID = weights_a[in_a].astype(np.float32)
+    distance_I = np.linalg.norm(weights_b[in_b].astype(np.float32) - rows_a_ID, axis=1)
+    length_I = np.linalg.norm(rows_a_ID, axis=1)
+    share_I = np.divide(distance_I, length_I, out=np.zeros_like(distance_I), where=length_I > 0)
+    moved = np.flatnonzero(distance_I)
+    farthest = moved[np.argsort(-share_I[moved], kind="stable")][:_FARTHEST]
+    median = float(np.median(share_I[moved])) if len(moved) else 0.0
+    return Moved(rows=len(moved), median=median, farthest=_ids(items_b, in_b[farthest]))
 
 
 def _ids(items: Vocabulary, rows: NDArray[np.int64]) -> list[str]:

@@ -36,6 +36,7 @@ from model.storage.checkpoint import (
     remove_unfinished,
     say_beginning,
     say_farewell,
+    take_back_beginning,
     take_back_farewell,
     write_checkpoint,
 )
@@ -99,7 +100,7 @@ class Checkpointer:
         self.schedule = Schedule(settings.checkpoint_s, clock)
         self._directory, self._name = directory, settings.name
         self._metrics_port = settings.metrics_port
-        self._new_beginning = False  # this process has written one where there was none
+        self._begun_before: tuple[bytes | None] | None = None  # what `beginning` held before this process wrote it
         self._writing = False  # a checkpoint beside the training, which may fail
         self._lock_path = directory / ".lock"
         self._lock = lock_file(self._lock_path)
@@ -147,7 +148,7 @@ class Checkpointer:
             ModelError: The folder is not writable.
         """
         try:
-            self._new_beginning = say_beginning(self._directory, name, since_ms)
+            self._begun_before = (say_beginning(self._directory, name, since_ms),)
         except OSError as error:
             raise ModelError(f"The folder {self._directory} cannot be written to: {error.strerror}.") from error
 
@@ -210,10 +211,10 @@ class Checkpointer:
             take_back_farewell(self._directory)
             forget_beginning(self._directory)
 
-    def farewell(self, ended: bool) -> None:
-        """Write down that the run ends in good order, with all of its log learned or not."""
+    def farewell(self, how: str) -> None:
+        """Write down how the run ends, one of FAREWELLS."""
         with suppress(OSError):  # a full disk has been told of already
-            say_farewell(self._directory, "ended" if ended else "stopped", self._metrics_port)
+            say_farewell(self._directory, how, self._metrics_port)
 
     def close(self) -> None:
         """Release the lock."""
@@ -222,8 +223,8 @@ class Checkpointer:
     def abandon(self) -> None:
         """Release the lock of a run that was refused; of one that had never begun, leave no folder."""
         with suppress(OSError):  # who waits for this lock meanwhile finds that its file is gone, and is refused
-            if self._new_beginning:
-                forget_beginning(self._directory)
+            if self._begun_before:
+                take_back_beginning(self._directory, *self._begun_before)
             if list(self._directory.iterdir()) == [self._lock_path]:
                 self._lock_path.unlink()
                 self._directory.rmdir()

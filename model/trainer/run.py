@@ -85,6 +85,7 @@ class Training:
     ) -> None:
         self.settings, self._ranks = settings, ranks
         self._failed = False  # within a step, so that half of it is in the learner
+        self._diverged = False
         self.directory = data_dir / "train" / settings.name
         self._checkpoints = Checkpointer(self.directory, settings, clock)
         try:
@@ -212,6 +213,7 @@ class Training:
         try:
             taken = self.learner.step(examples)
         except DivergedError as error:
+            self._diverged = True
             self._wait()  # for the checkpoint that is being written
             raise DivergedError(f"{error} {self._checkpoints.way_on()}") from error
         self._report.note(taken, messages)
@@ -321,7 +323,9 @@ class Training:
                 if self._checkpoints.behind:  # also by what was being written beside, and has failed
                     self.checkpoint()
                 self._ranks.end()
-                self._checkpoints.farewell(self.ended)
+                self._checkpoints.farewell("ended" if self.ended else "stopped")
+            elif self._diverged:
+                self._checkpoints.farewell("diverged")
         finally:
             self._checkpoints.close()
 

@@ -69,7 +69,7 @@ class View:
         """What goes on while no trainer has tested a target yet; empty afterwards."""
         if any(self.get(name, "hstu_tested_targets_total") for name in self.trainers):
             return ""
-        return "The trainers load and compile; the first time that takes up to a minute."
+        return "The trainers load and compile; on a machine that is new to them that takes minutes."
 
     def line(self) -> str:
         """Return everything in one line, for where no table can be drawn."""
@@ -82,7 +82,7 @@ class View:
         return "; ".join(parts) + (f". {self.starting}" if self.starting else "")
 
     def table(self) -> Table:
-        """Return the live table: the trainers, then the baselines on the same targets; it fits 80 columns."""
+        """Return the live table: the trainers, then the baselines as the one ahead has them; it fits 80 columns."""
         table = Table(title=self.headline(), title_justify="left", title_style="bold")
         table.caption, table.caption_justify = self.starting or None, "left"
         for column in ("", "targets", "items", "tokens/s", "lag", "HR@10", "lately"):
@@ -91,9 +91,9 @@ class View:
         for name in self.trainers:
             counts = [self.shown(name, metric) for metric in names]
             table.add_row(f"hstu, {name}", *counts, *self._hit_rates(name, "hstu"))
-        first = next(iter(self.trainers))
+        ahead = max(self.trainers, key=lambda name: self.get(name, "hstu_tested_targets_total"))
         for scorer in BASELINES:
-            table.add_row(scorer, "", "", "", "", *self._hit_rates(first, scorer))
+            table.add_row(scorer, "", "", "", "", *self._hit_rates(ahead, scorer))
         return table
 
     def _hit_rates(self, trainer: str, scorer: str) -> list[str]:

@@ -86,6 +86,8 @@ def restore(path: Path, backups: PartitionBackups, *, standby: bool = False, tho
             if store and not restored:
                 store.close()
         _refuse_unless(restored, damage, backups)
+        if restored:
+            unmark(path)  # said of what it was before
         if standby and path.exists():
             mark_standby(path)
         return restored

@@ -224,6 +224,9 @@ def show_sequence(
     ctx: typer.Context,
     user: Annotated[str, typer.Argument(help="Id of the user.")],
     last: Annotated[int, typer.Option("--last", min=1, max=10_000, help="How many of the newest tokens.")] = 50,
+    as_of: Annotated[
+        str | None, typer.Option("--as-of", help="Only tokens up to this event time, ms or ISO 8601.")
+    ] = None,
     as_json: _Json = False,
     data_dir: _DataDir = None,
     bootstrap: _Bootstrap = None,
@@ -231,11 +234,13 @@ def show_sequence(
     """Print a user's stored sequence, oldest first, with titles where a snapshot knows them."""
     from stream.operations.sequence import read_sequence
     from stream.operations.tables import show_table, when
+    from stream.schema.event_time import event_time
 
     context: OperationsCliContext = ctx.obj
     settings = context.load({"data_dir": data_dir, "bootstrap": bootstrap})
+    as_of_ms = None if as_of is None else event_time(as_of)
     with closing(context.sequences(settings)) as reader:
-        entries = read_sequence(reader, settings.stream.partitions, user, last, context.titles(settings))
+        entries = read_sequence(reader, settings.stream.partitions, user, last, context.titles(settings), as_of_ms)
     if as_json:
         _print_json(entries)
         return

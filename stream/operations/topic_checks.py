@@ -35,7 +35,7 @@ from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS
 from stream.store import layout
 from stream.store.refusals import refuse_other_partition
 from stream.store.rocksdb import open_secondary, partition_path
-from stream.store.standby import LEFT_DAYS, is_open_elsewhere, stands_by
+from stream.store.standby import is_open_elsewhere, stands_by
 
 _SAMPLE: Final = 200  # last records of each partition
 _DAY_MS: Final = 86_400_000
@@ -187,7 +187,7 @@ def check_left(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterat
         BrokerError: Kafka does not answer, or refuses.
     """
     paths = {number: partition_path(data_dir, number) for number in range(settings.partitions)}
-    free = {n: path for n, path in paths.items() if path.is_dir() and not stands_by(path)}
+    free = {n: path for n, path in paths.items() if path.is_dir() and not (stands_by(path) and settings.standby)}
     free = {n: path for n, path in free.items() if not is_open_elsewhere(path)}
     if not free:
         return
@@ -203,7 +203,7 @@ def check_left(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterat
             "left stores",
             f"{', '.join(left)} in {data_dir / 'store'}: other workers have read more of these partitions, and users "
             "forgotten since are still here",
-            f"start a worker here, which deletes each {LEFT_DAYS} days after it has seen that; or delete the folders",
+            "delete the folders once those workers' stores are whole (hstu doctor there) and these are not wanted",
         )
 
 

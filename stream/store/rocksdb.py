@@ -6,7 +6,6 @@
     <data_dir>/store/.p0.new/      one that is being made; it is renamed when it is whole, so p0 is never half a store
     <data_dir>/store/.p0.backup/   its state at one moment, by links to its files, on its way to the backups
     <data_dir>/store/.p0.restored/, .p0.replaced/, .p0.lock     restored from them: stream/backup/restore.py
-    <data_dir>/store/.p0.deleted/  one that was left long ago, while it is being deleted: stream/worker/left_stores.py
 
 Foreign exceptions stop here: a store that is open elsewhere, damaged, foreign or unwritable is a StoreError.
 """
@@ -18,7 +17,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -349,18 +348,18 @@ def read_meta(path: Path) -> layout.Meta | None:
     """Return how far a store that nobody writes has come, None if nothing was ever committed.
 
     Raises:
-        StoreError: It cannot be read.
+        StoreError: It is not there, or cannot be read.
     """
+    if not (path / "CURRENT").exists():
+        raise refusals.absent(path)
     try:
         db = open_rocksdb(path, AccessType.read_only())
     except Exception as error:
         raise refusals.unusable(path, error) from None
     store = RocksStore(db, path)
-    try:
+    with closing(store):
         data = store.get(layout.META_KEY)
         return layout.unpack(layout.METAS, layout.META_KEY, data) if data else None
-    finally:
-        store.close()
 
 
 def open_secondary(path: Path, scratch: Path) -> RocksStore:

@@ -1,22 +1,17 @@
 """The marks of a store that is behind, since a worker of another host has its partition: files beside it.
 
     p0.standby    it stands by: it follows that worker's backups
-    p0.left       it was left: it stays as it was, and is deleted some days after (worker/left_stores.py)
+    p0.left       it was left: it stays as it was (worker/left_stores.py)
 
 A mark goes when a worker of this host opens the store to write it.
 """
 
 import fcntl
 import os
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
 
 from stream.errors import StoreError
-
-LEFT_DAYS: Final = 7
-"""Days after which a store that was left is deleted: until then a partition that comes back has it."""
 
 
 def mark_standby(path: Path) -> None:
@@ -28,6 +23,7 @@ def mark_standby(path: Path) -> None:
 def mark_left(path: Path) -> None:
     """Mark a store as one that was left, as of now."""
     _left(path).touch()
+    _standby(path).unlink(missing_ok=True)
 
 
 def unmark(path: Path) -> None:
@@ -88,24 +84,6 @@ def is_open_elsewhere(path: Path) -> bool:
     finally:
         os.close(handle)
     return False
-
-
-def deleted(path: Path) -> Path:
-    """Return the name that a store has while it is being deleted."""
-    return path.resolve().with_name(f".{path.name}.deleted")
-
-
-def put_aside(path: Path) -> Path:
-    """Rename a store that nobody has open, remove what lies beside it, and return its new name, to be deleted."""
-    place, aside = path.resolve(), deleted(path)  # a link stays one
-    shutil.rmtree(aside, ignore_errors=True)
-    place.rename(aside)
-    for leftover in place.parent.glob(f".{path.name}.*"):
-        if leftover.is_dir() and leftover != aside:
-            shutil.rmtree(leftover, ignore_errors=True)
-    path.with_name(f"{path.name}.owner").unlink(missing_ok=True)
-    unmark(path)
-    return aside
 
 
 def _standby(path: Path) -> Path:

@@ -1,25 +1,24 @@
 """Stores that were left: of partitions which a worker of another host has by now, and has read further.
 
-    here, nobody has it open, and the group has committed more than it has read ─► marked ─► deleted, LEFT_DAYS later
+    here, nobody has it open, and the group has committed more than it has read ─► marked
 
-Users may have been forgotten since: nothing that is read by the other worker reaches this store. Until it is deleted, a
-partition that comes back needs only what came after it.
+Users may have been forgotten since: nothing that is read by the other worker reaches this store. It is not deleted, for
+nobody here can know that the other host's store is not lost in the next moment; a partition that comes back needs only
+what came after it.
 """
 
 import asyncio
 import logging
-import shutil
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Protocol
 
 from stream.config import StreamSettings
 from stream.errors import HstuError
 from stream.schema.topics import SourceTopic
-from stream.store.layout import Meta, is_passed
-from stream.store.rocksdb import partition_path, read_meta
-from stream.store.standby import LEFT_DAYS, deleted, is_open_elsewhere, left_at, mark_left, put_aside, stands_by, unmark
+from stream.store.layout import is_passed
+from stream.store.rocksdb import is_there, partition_path, read_meta
+from stream.store.standby import is_open_elsewhere, left_at, mark_left, stands_by, unmark
 
 LOOK_S: Final = 10.0
 _log = logging.getLogger("hstu.worker")
@@ -36,14 +35,13 @@ class Partitions(Protocol):
 
 
 class LeftStores:
-    """Marks and deletes what was left in a data directory.
+    """Marks what was left in a data directory.
 
     Args:
         settings: Shared by all workers.
         data_dir: Holds the stores.
         partitions: Those of this worker.
         committed: Returns the offsets that the workers' group has committed, by topic and partition; in a thread.
-        now: The time.
     """
 
     def __init__(
@@ -52,67 +50,63 @@ class LeftStores:
         data_dir: Path,
         partitions: Partitions,
         committed: Callable[[], Mapping[tuple[str, int], int]],
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._settings, self._partitions = settings, partitions
-        self._committed, self._now = committed, now
+        self._settings, self._partitions, self._committed = settings, partitions, committed
         self._paths = {number: partition_path(data_dir, number) for number in range(settings.partitions)}
-        self._warned = False
+        self._warned: set[str] = set()
 
     async def look(self) -> None:
-        """Mark what is found to have been left, and delete what was marked long ago; an error ends no worker."""
+        """Mark what is found to have been left; an error ends no worker, and keeps no other store from its mark."""
+        async with self._partitions.opening:
+            new = [number for number in self._paths if self._is_new(number)]
+        if not new:
+            return
         try:
-            async with self._partitions.opening:
-                left = {number: left_at(path) for number, path in self._paths.items() if self._is_free(number)}
-            for path in self._paths.values():
-                if (aside := deleted(path)).exists():  # a process was killed at it
-                    await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
-            new = [number for number, at in left.items() if at is None]
-            for number in await asyncio.to_thread(self._passed, new) if new else ():
-                await self._mark(number)
-            for number, at in left.items():
-                if at and self._now() - at > timedelta(days=LEFT_DAYS):
-                    await self._delete(number, at)
+            committed = await asyncio.to_thread(self._committed)
         except (HstuError, OSError) as error:
-            if not self._warned:
-                _log.warning("Stores of this host that other hosts may have taken over cannot be looked at: %s", error)
-            self._warned = True
+            self._warn(f"Whether other hosts have taken over stores of this one cannot be known: {error}")
+            return
+        for number in new:
+            try:
+                if await asyncio.to_thread(self._is_passed, number, committed):
+                    await self._mark(number)
+            except (HstuError, OSError) as error:
+                self._warn(f"Whether another host has taken over partition {number} cannot be known: {error}")
 
-    def _is_free(self, number: int) -> bool:
-        """Return whether nobody uses a store that is here; a mark that came too late is taken away."""
+    def _warn(self, sentence: str) -> None:
+        if sentence not in self._warned:
+            _log.warning("%s", sentence)
+            self._warned.add(sentence)
+
+    def _is_new(self, number: int) -> bool:
+        """Return whether a store is here that nobody uses and that has no mark; a mark that came too late goes."""
         path = self._paths[number]
-        if self._partitions.holds(number) or not path.is_dir() or stands_by(path):
+        try:
+            if self._partitions.holds(number) or not is_there(path) or self._follows(path):
+                return False
+            if is_open_elsewhere(path):
+                unmark(path)
+                return False
+            return left_at(path) is None
+        except (HstuError, OSError) as error:
+            self._warn(f"Whether another host has taken over partition {number} cannot be known: {error}")
             return False
-        if is_open_elsewhere(path):
-            unmark(path)
-            return False
-        return True
 
-    def _passed(self, numbers: list[int]) -> list[int]:
-        """Return those whose owner has read more."""
-        committed = self._committed()
-        metas = {number: read_meta(self._paths[number]) for number in numbers}
-        return [number for number, meta in metas.items() if meta and self._is_passed(number, meta, committed)]
+    def _follows(self, path: Path) -> bool:
+        """Return whether a store stands by for another one, whose backups it follows."""
+        return stands_by(path) and self._settings.standby
 
-    def _is_passed(self, number: int, meta: Meta, committed: Mapping[tuple[str, int], int]) -> bool:
+    def _is_passed(self, number: int, committed: Mapping[tuple[str, int], int]) -> bool:
+        meta = read_meta(self._paths[number])
         topics = [self._settings.topic_prefix + source.topic for source in SourceTopic]
-        return is_passed(meta, [committed.get((topic, number), 0) for topic in topics])
+        return meta is not None and is_passed(meta, [committed.get((topic, number), 0) for topic in topics])
 
     async def _mark(self, number: int) -> None:
         async with self._partitions.opening:
-            if self._is_free(number):
+            if self._is_new(number):
                 mark_left(self._paths[number])
                 _log.info(
-                    "The store of partition %d here was left: a worker of another host has read more. It is deleted in "
-                    "%d days",
-                    *(number, LEFT_DAYS),
+                    "The store of partition %d here was left: a worker of another host has read more. Users who are "
+                    "forgotten stay in it: delete it once it is not wanted any more (docs/operations.md)",
+                    number,
                 )
-
-    async def _delete(self, number: int, at: datetime) -> None:
-        async with self._partitions.opening:
-            aside = put_aside(self._paths[number]) if self._is_free(number) else None
-        if aside:
-            await asyncio.to_thread(shutil.rmtree, aside, ignore_errors=True)
-            _log.info(
-                "The store of partition %d here, found left at %s, is deleted", number, f"{at:%Y-%m-%d %H:%M} UTC"
-            )

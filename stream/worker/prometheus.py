@@ -92,7 +92,11 @@ class WorkerMetrics(Collector):
 
 
 def _counts(partitions: Iterable[Partition]) -> Iterator[CounterMetricFamily]:
-    events = CounterMetricFamily("hstu_events", "Events taken", labels=["source", "partition"])
+    events = CounterMetricFamily(
+        "hstu_events",
+        "Events read; those refused afterwards, such as late ones, are among them",
+        labels=["source", "partition"],
+    )
     letters = CounterMetricFamily("hstu_dead_letters", "Records refused", labels=["reason", "partition"])
     counts = {
         name: CounterMetricFamily(f"hstu_{name}", help_text, labels=["partition"])

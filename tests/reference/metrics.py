@@ -75,7 +75,9 @@ def _server() -> CollectorRegistry:
     def load(path: Path) -> Any:
         raise AssertionError(path)
 
-    metrics = ServerMetrics(Swapper(Path("none"), "latest", load), UserStates(0), lambda *_: None)
+    metrics = ServerMetrics(
+        Swapper(Path("none"), "latest", load), UserStates(0), Path(__file__).parents[1], lambda *_: None
+    )
 
     async def answer(*_: Any) -> None:
         pass

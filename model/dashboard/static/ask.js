@@ -1,7 +1,7 @@
 // The box that asks for a user: history, answer, and why each item is in it.
 
 import { ask } from "./feed.js";
-import { byId, count, el, rate, signed, span, svg, when } from "./format.js";
+import { byId, count, el, rate, signed, span, stamp, svg, when } from "./format.js";
 
 const K = 10;
 const SHOWN_EVENTS = 6;
@@ -52,10 +52,10 @@ function what(event) {
 }
 
 function historyList(history) {
-  const rows = history.events.map((event) => el("li", { class: "row", style: { "grid-template-columns": "118px minmax(0, 1fr) auto" } },
-    el("time", { datetime: new Date(event.ts_ms).toISOString() }, when(event.ts_ms)), el("span", {}, named(event)), el("span", { class: "tag" }, what(event))));
+  const rows = history.events.map((event) => el("li", { class: "row event" },
+    el("time", { datetime: new Date(event.ts_ms).toISOString() }, stamp(event.ts_ms)), el("span", {}, named(event)), el("span", { class: "tag" }, what(event))));
   const list = rows.length ? el("ol", { tabindex: 0, "aria-label": "Events, newest first" }, ...rows) : el("p", { class: "empty" }, "No event of this user is stored.");
-  return el("div", {}, el("h3", {}, "History, newest first"), list);
+  return el("div", {}, el("h3", {}, "History, newest first (UTC)"), list);
 }
 
 function answerList(top, why) {

@@ -25,17 +25,26 @@ function askForToken() {
   return asking;
 }
 
+// Returns what has come of a request; throws an Error with a sentence, where the browser's own would be "Failed to fetch".
+async function arrived(promise, otherwise) {
+  try {
+    return await promise;
+  } catch {
+    throw new Error(otherwise);
+  }
+}
+
 // Returns the JSON of an answer; throws an Error with the server's sentence.
 export async function ask(path, body) {
   const options = body
     ? { method: "POST", body: JSON.stringify(body), headers: headers({ "Content-Type": "application/json" }) }
     : { headers: headers() };
-  const response = await fetch(path, options);
+  const response = await arrived(fetch(path, options), "The server does not answer. Is it running?");
   if (response.status === 401) {
     await askForToken();
     return ask(path, body);
   }
-  const answer = await response.json();
+  const answer = await arrived(response.json(), `The server's answer, status ${response.status}, cannot be read.`);
   if (!response.ok) throw new Error(answer.detail ?? `The server answers ${response.status}.`);
   return answer;
 }

@@ -2,7 +2,7 @@
 
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
-const END_OF_TIME_MS = 9e15;
+const END_OF_TIME_MS = 8.64e15; // of what Date can show
 const NONE = "–";
 
 export const count = (value) => (value == null ? NONE : number.format(value));
@@ -17,12 +17,15 @@ export function span(seconds) {
   return seconds < 10 ? `${seconds.toFixed(1)} s` : `${number.format(seconds)} s`;
 }
 
+// Date and time in UTC, as all times of the page are, to the minute; what stands above or beside it names the zone.
+export const stamp = (ms) => new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+
+export const stampWithSeconds = (ms) => new Date(ms).toISOString().slice(0, 19).replace("T", " ");
+
 export function when(ms) {
   if (ms == null || ms >= END_OF_TIME_MS) return "the end of its log";
-  return new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+  return `${stamp(ms)} UTC`;
 }
-
-export const clock = (seconds) => new Date(1000 * seconds).toLocaleTimeString("en-GB");
 
 function fill(node, properties, children) {
   for (const [name, value] of Object.entries(properties ?? {})) {

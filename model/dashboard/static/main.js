@@ -1,6 +1,6 @@
 // The page: what the stream brings is kept here and drawn by the other modules.
 
-import { drawAges, drawGap, drawQuality, setUpQuality } from "./quality.js";
+import { drawAges, drawGap, drawQuality, leader, setUpQuality } from "./quality.js";
 import { drawStream, drawTiles, noteRates } from "./stream.js";
 import { drawSnapshots } from "./snapshots.js";
 import { setUpAsking } from "./ask.js";
@@ -11,7 +11,7 @@ import { byId, count } from "./format.js";
 const state = { trainers: {}, now: null, rates: [], metric: 1, age: "all", cursor: null, hidden: new Set() };
 
 function drawItems() {
-  const [name, points] = Object.entries(state.trainers)[0] ?? ["", []];
+  const name = leader(state), points = state.trainers[name] ?? [];
   const grown = points.map((point, at) => ({
     x: point.targets,
     up: point.born - (at ? points[at - 1].born : 0),
@@ -46,6 +46,14 @@ function redrawSoon() {
   });
 }
 
+// Forgets trainers whose folder is gone.
+function keepOnly(names) {
+  const kept = Object.entries(state.trainers).filter(([name]) => names.includes(name));
+  if (kept.length === Object.keys(state.trainers).length) return;
+  state.trainers = Object.fromEntries(kept);
+  redrawSoon();
+}
+
 const on = {
   points({ trainer, from, points }) {
     state.trainers[trainer] = (state.trainers[trainer] ?? []).slice(0, from).concat(points);
@@ -54,6 +62,7 @@ const on = {
   },
   now(now) {
     state.now = now;
+    keepOnly(now.trainers);
     noteRates(state);
     drawTiles(state);
     drawStream(state);

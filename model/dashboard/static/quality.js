@@ -9,16 +9,26 @@ const WORDS = { stack: "counts alone", popularity: "popularity", last_items: "la
 const COUNTERS = { stack: "var(--stack)", popularity: "var(--plain)", last_items: "var(--other)" };
 const DASHES = ["5 3", "2 3", "7 2 2 2"];
 
-// Every line that can be drawn: the models, their encoders, and what only counts, which is the same for all trainers.
+// The trainer that has tested the most targets.
+export function leader(state) {
+  const tested = (name) => state.trainers[name].at(-1)?.targets ?? -1;
+  return Object.keys(state.trainers).reduce((best, name) => (best == null || tested(name) > tested(best) ? name : best), null);
+}
+
+// How many targets the trainers have tested, each number once.
+export const lastPlaces = (state) => new Set(Object.values(state.trainers).map((points) => points.at(-1)?.targets ?? 0));
+
+// Every line that can be drawn: the models, their encoders, and what only counts. On the same targets the latter is the
+// same for all trainers, so it is drawn once, of the leader.
 export function scorers(state) {
-  const names = Object.keys(state.trainers);
-  const newest = state.trainers[names[0]]?.at(-1)?.window ?? {};
+  const names = Object.keys(state.trainers), first = leader(state);
+  const newest = state.trainers[first]?.at(-1)?.window ?? {};
   const models = names.map((trainer, at) => ({ id: trainer, trainer, scorer: "hstu", label: trainer, color: `var(--c${at % 4})`, width: 2.2, band: true }));
   const encoders = names.map((trainer, at) => ({
     id: `${trainer} encoder`, trainer, scorer: "encoder", label: `${trainer}, encoder alone`, color: `var(--c${at % 4})`, width: 1, dash: "3 2",
   }));
   const counters = Object.keys(newest).filter((scorer) => scorer !== "hstu" && scorer !== "encoder").map((scorer, at) => ({
-    id: scorer, trainer: names[0], scorer, label: WORDS[scorer] ?? scorer.replaceAll("_", " "), color: COUNTERS[scorer] ?? "var(--plain)",
+    id: scorer, trainer: first, scorer, label: WORDS[scorer] ?? scorer.replaceAll("_", " "), color: COUNTERS[scorer] ?? "var(--plain)",
     width: scorer === "stack" ? 1.8 : 1.1, dash: scorer === "stack" ? null : DASHES[at % DASHES.length], band: scorer === "stack",
   }));
   return [...models, ...counters, ...encoders];
@@ -31,8 +41,9 @@ export function valueOf(point, scorer, age, metric) {
   return { y: own[metric], lo, hi, n: own[0] };
 }
 
-export function bestCounter(state) {
-  const point = Object.values(state.trainers)[0]?.at(-1);
+// What counts best in the last window of a trainer, by default of the leader.
+export function bestCounter(state, trainer = leader(state)) {
+  const point = state.trainers[trainer]?.at(-1);
   const counters = scorers(state).filter((one) => !["hstu", "encoder"].includes(one.scorer));
   const found = counters.map((one) => ({ ...one, ...valueOf(point, one.scorer, "all", 1) })).filter((one) => one.y != null);
   return found.sort((a, b) => b.y - a.y)[0];
@@ -42,19 +53,37 @@ export function setUpQuality(state, redraw) {
   byId("age").append(...Object.entries(AGES).map(([value, label]) => el("option", { value }, label)));
   byId("metric").addEventListener("change", (event) => { state.metric = Number(event.target.value); redraw(); });
   byId("age").addEventListener("change", (event) => { state.age = event.target.value; redraw(); });
-  byId("cursor").addEventListener("input", (event) => { state.cursor = placeOf(state, Number(event.target.value)); redraw(); });
+  byId("cursor").addEventListener("input", (event) => { state.cursor = cursorAt(stopsOf(state), Number(event.target.value)); redraw(); });
   state.redraw = redraw;
 }
 
-const firstOf = (state) => Object.values(state.trainers)[0] ?? [];
-
-// The last window is shown by null, so that it stays the last as windows are added.
-function placeOf(state, place) {
-  return place >= firstOf(state).length - 1 ? null : place;
+// Where the cursor can be: the targets at which a window of any trainer ends, ascending.
+function stopsOf(state) {
+  const ends = new Set(Object.values(state.trainers).flatMap((points) => points.map((point) => point.targets)));
+  return [...ends].sort((a, b) => a - b);
 }
 
-function nearest(points, x) {
-  return points.reduce((best, point, at) => (Math.abs(point.targets - x) < Math.abs(points[best].targets - x) ? at : best), 0);
+// The cursor at a stop; null at the last, so that it stays with the last windows as more are added.
+const cursorAt = (stops, place) => (place >= stops.length - 1 ? null : stops[place]);
+
+function nearest(stops, x) {
+  return stops.reduce((best, stop, at) => (Math.abs(stop - x) < Math.abs(stops[best] - x) ? at : best), 0);
+}
+
+// A trainer's point at the cursor: its last where there is none, undefined where it has no window yet.
+function pointAt(points, cursor) {
+  if (cursor == null) return points.at(-1);
+  if (!points.length || cursor < points[0].targets || cursor > points.at(-1).targets) return undefined;
+  return points[nearest(points.map((point) => point.targets), cursor)];
+}
+
+function cursorText(state, cursor) {
+  const first = leader(state);
+  const found = Object.entries(state.trainers).map(([name, points]) => [name, pointAt(points, cursor)]).filter(([, point]) => point);
+  if (!found.length) return "";
+  const [, point] = found[0];
+  if (found.every(([, one]) => one.targets === point.targets)) return `Window up to target ${count(point.targets)}, event time ${when(point.event_ms)}`;
+  return `Windows up to target ${found.map(([name, one]) => `${count(one.targets)} of ${name}`).join(" and ")}; the counts are those of ${first}`;
 }
 
 const SIGNALS = { loss: "loss", misses: "misses", concentration: "few items in fashion", items: "mix of items", actions: "mix of actions", gaps: "gaps before requests" };
@@ -73,7 +102,8 @@ function recovering(state) {
 }
 
 export function drawQuality(state) {
-  const own = firstOf(state), place = state.cursor ?? own.length - 1, here = own[place];
+  const stops = stopsOf(state), place = state.cursor == null ? stops.length - 1 : nearest(stops, state.cursor);
+  const at = cursorAt(stops, place), here = pointAt(state.trainers[leader(state)] ?? [], at);
   const shown = scorers(state).filter((one) => !state.hidden.has(one.id));
   const series = shown.map((one) => ({
     ...one, points: state.trainers[one.trainer].map((point) => ({ x: point.targets, ...valueOf(point, one.scorer, state.age, state.metric) })),
@@ -82,19 +112,19 @@ export function drawQuality(state) {
   const tested = here?.test_share < 1 ? `; ${(100 * here.test_share).toPrecision(3)}% of the targets are tested` : "";
   byId("curve-caption").textContent = what + tested;
   lines(byId("curve"), {
-    series, height: 290, marks: alarms(state).map((one) => ({ x: one.targets, text: `Drift: ${alarmText(one)}` })), cursor: here?.targets, xTitle: "targets tested", label: `${what}; the values are in the legend`,
-    onMove: (x) => { state.cursor = placeOf(state, nearest(own, x)); state.redraw(); },
+    series, height: 290, marks: alarms(state).map((one) => ({ x: one.targets, text: `Drift: ${alarmText(one)}` })), cursor: stops[place], xTitle: "targets tested", label: `${what}; the values are in the legend`,
+    onMove: (x) => { state.cursor = cursorAt(stops, nearest(stops, x)); state.redraw(); },
   });
   const last = alarms(state).slice(-3).reverse();
   byId("drift").textContent = last.length ? `Drift alarms (red marks), ${count(alarms(state).length)} in all; the last: ${last.map(alarmText).join("; ")}.${recovering(state)}` : "";
   const cursor = byId("cursor");
-  cursor.max = Math.max(0, own.length - 1);
+  cursor.max = Math.max(0, stops.length - 1);
   cursor.value = place;
-  cursor.setAttribute("aria-valuetext", here ? `${count(here.targets)} targets` : "none yet");
-  byId("cursor-text").textContent = here ? `Window up to target ${count(here.targets)}, event time ${new Date(here.event_ms).toISOString().slice(0, 10)}` : "";
+  cursor.setAttribute("aria-valuetext", stops.length ? `${count(stops[place])} targets` : "none yet");
+  byId("cursor-text").textContent = cursorText(state, at);
   const data = scorers(state).map((one) => {
-    const found = state.trainers[one.trainer];
-    return { ...one, ...valueOf(found[Math.min(place, found.length - 1)], one.scorer, state.age, state.metric), on: !state.hidden.has(one.id) };
+    const point = pointAt(state.trainers[one.trainer], at);
+    return { ...one, ...valueOf(point, one.scorer, state.age, state.metric), on: !state.hidden.has(one.id) };
   });
   render(byId("legend"), data, (rows) => rows.map((row) => legendRow(row, state)));
 }
@@ -112,12 +142,12 @@ function legendRow(row, state) {
 }
 
 export function drawAges(state) {
-  const lines = scorers(state).filter((one) => one.scorer === "hstu" || one.scorer === "stack");
+  const first = leader(state), lines = scorers(state).filter((one) => one.scorer === "hstu" || one.scorer === "stack");
   const rows = Object.keys(AGES).map((age) => {
     const found = lines.map((one) => ({ ...one, ...valueOf(state.trainers[one.trainer].at(-1), one.scorer, age, state.metric) }));
-    return { label: age === "unseen" ? "unseen" : age === "old" ? "≥7d" : age, note: brief(found[0]?.n ?? 0), dots: found };
+    return { label: age === "unseen" ? "unseen" : age === "old" ? "≥7d" : age, note: brief(found.find((one) => one.trainer === first)?.n ?? 0), dots: found };
   });
-  byId("ages-caption").textContent = `${METRICS[state.metric]} of the last window: ${lines.map((one) => one.label).join(", ")}`;
+  byId("ages-caption").textContent = `${METRICS[state.metric]} of each trainer's last window: ${lines.map((one) => one.label).join(", ")}`;
   const spoken = rows.map((row) => `${row.label}: ${row.dots.map((dot) => `${dot.label} ${rate(dot.y)}`).join(", ")}`);
   dots(byId("ages"), { rows, xTitle: METRICS[state.metric], label: spoken.join("; "), none: "No window is full yet." });
 }
@@ -126,7 +156,9 @@ export function drawGap(state) {
   const [a, b] = Object.keys(state.trainers);
   if (!b) {
     byId("gap-caption").textContent = "";
-    byId("gap").replaceChildren(el("p", { class: "empty" }, "There is one trainer. Start a second, such as hstu train --attention softmax, to see them side by side."));
+    byId("gap").replaceChildren(el("p", { class: "empty" }, a
+      ? "There is one trainer. Start a second, such as hstu train --attention softmax, to see them side by side."
+      : "No trainer has tested a target yet."));
     return;
   }
   const others = new Map(state.trainers[b].map((point) => [point.step, point]));

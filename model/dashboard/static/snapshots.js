@@ -1,8 +1,9 @@
 // The list of snapshots, and a button that moves the alias the server follows.
 
+import { compare } from "./compare.js";
 import { ask } from "./feed.js";
 import { interval } from "./charts.js";
-import { byId, clock, count, el, rate, render, table } from "./format.js";
+import { byId, count, el, rate, render, stampWithSeconds, table } from "./format.js";
 
 function withInterval({ targets, "hr@10": share }) {
   if (share == null) return "–";
@@ -37,17 +38,20 @@ export function drawSnapshots(state) {
   const data = { snapshots, follows, serving: serving?.snapshot.id, problem };
   render(byId("snapshot-table"), data, () => {
     const isId = /^\d+-[0-9a-f]+$/.test(follows);
+    const other = (row) => (!data.serving || row.id === data.serving ? "" : el("button", {
+      type: "button", "data-key": `compare ${row.id}`, "aria-label": `Compare ${row.id} with the one that answers`, onclick: () => compare(data.serving, row.id),
+    }, "Compare"));
     const button = (row) => (isId || row.aliases.includes(follows) ? "" : el("button", {
       type: "button", "data-key": row.id, "aria-label": `Answer from ${row.id}`, onclick: () => move(follows, row),
     }, "Use this"));
     return table([
       { title: "Snapshot", of: (row) => row.id },
       { title: "Names", class: "names", of: (row) => tags(row, data) },
-      { title: "Made", of: (row) => clock(row.created) },
+      { title: "Made (UTC)", class: "flow", of: (row) => stampWithSeconds(1000 * row.created) },
       { title: "Targets", class: "num", of: (row) => count(row.targets) },
       { title: "HR@10 of late", class: "num", of: (row) => withInterval(row.window) },
       { title: "MiB", class: "num", of: (row) => rate(row.arrays_bytes / 2 ** 20, 1) },
-      { title: "Answer", of: button },
+      { title: "Answer", class: "flow", of: (row) => el("span", {}, button(row), " ", other(row)) },
     ], snapshots, problem ?? (snapshots.length ? null : "There is no snapshot yet."));
   });
 }

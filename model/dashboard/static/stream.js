@@ -1,13 +1,14 @@
 // The figures of now: tiles, rates over the last minutes, processes, dead letters.
 
 import { lines } from "./charts.js";
-import { brief, byId, clock, count, el, rate, render, span, table, when } from "./format.js";
-import { bestCounter, scorers, valueOf } from "./quality.js";
+import { brief, byId, count, el, rate, render, span, stampWithSeconds, table, when } from "./format.js";
+import { bestCounter, lastPlaces, leader, scorers, valueOf } from "./quality.js";
 
 const KEPT = 300; // looks, of two seconds each
 
 const sum = (values) => values.reduce((total, value) => (value == null ? total : (total ?? 0) + value), null);
 const most = (values) => values.reduce((high, value) => (value == null ? high : Math.max(high ?? value, value)), null);
+const notLearned = (trainer) => sum([trainer.lag, trainer.waiting]); // not yet read, and read
 const kindOf = (state, kind) => (state.now?.processes ?? []).filter((process) => process.kind === kind);
 
 function totals(state) {
@@ -18,7 +19,7 @@ function totals(state) {
     lag: sum(workers.map((one) => one.lag)),
     delay: most(workers.map((one) => one.watermark_delay_s)),
     tokens: sum(trainers.map((one) => one.tokens_per_s)),
-    learnerLag: most(trainers.map((one) => one.lag)),
+    learnerLag: most(trainers.map(notLearned)),
     letters: workers.length ? sum(workers.flatMap((one) => Object.values(one.dead_letters))) ?? 0 : null,
   };
 }
@@ -39,11 +40,15 @@ function against(gain) {
   return `${size} ${gain > 0 ? "above" : "below"} the best counter`;
 }
 
+// Which trainer's last window a counter's figure is of, where trainers have tested different numbers of targets.
+const ofWhom = (state) => (lastPlaces(state).size > 1 ? `, in the window of ${leader(state)}` : "");
+
 export function drawTiles(state) {
   const best = bestCounter(state);
   const models = scorers(state).filter((one) => one.scorer === "hstu").map((one) => {
     const value = valueOf(state.trainers[one.trainer].at(-1), "hstu", "all", 1);
-    const gain = best && value.y != null ? against(value.y - best.y) : "";
+    const rival = bestCounter(state, one.trainer); // in the same window
+    const gain = rival && value.y != null ? against(value.y - rival.y) : "";
     return [`HR@10, ${one.label}`, rate(value.y), gain, one.color, value.y == null ? "" : `± ${rate((value.hi - value.lo) / 2)}`];
   });
   const now = state.now, sums = totals(state), watched = (now?.processes ?? []).length;
@@ -51,11 +56,11 @@ export function drawTiles(state) {
   const serving = now?.serving;
   const fresh = [
     "Snapshot made", serving ? span(serving.snapshot.age_s) : "–",
-    serving ? (serving.behind_s == null ? "had learned all of its log" : `${span(serving.behind_s)} of event time behind`) : "none answers yet", null, serving ? "ago" : "",
+    serving ? (serving.behind_s == null ? "its log is replayed, or has ended" : `${span(serving.behind_s)} of event time behind`) : "none answers yet", null, serving ? "ago" : "",
   ];
   const rows = [
     ...models,
-    ["Best counter", best ? rate(best.y) : "–", best?.label ?? "nothing is tested yet", best?.color, best ? `± ${rate((best.hi - best.lo) / 2)}` : ""],
+    ["Best counter", best ? rate(best.y) : "–", best ? `${best.label}${ofWhom(state)}` : "nothing is tested yet", best?.color, best ? `± ${rate((best.hi - best.lo) / 2)}` : ""],
     fresh,
     ["Events", sums.rate == null ? "–" : brief(sums.rate), sums.events == null ? unwatched : `${count(sums.events)} taken`, null, "/s"],
     ["Lag", brief(sums.lag), sums.learnerLag == null ? "" : `${count(sums.learnerLag)} examples not yet learned`, null, "messages"],
@@ -99,6 +104,7 @@ const NAMED = {
   ended: (one) => `trainer ${one.name}, ended: all of its log is learned`,
   stopped: (one) => `trainer ${one.name}, stopped; it goes on from its checkpoint`,
   lost: (one) => el("span", { class: "bad" }, `trainer ${one.name} stopped without a farewell`),
+  diverged: (one) => el("span", { class: "bad" }, `trainer ${one.name} stopped since its loss was not finite`),
 };
 
 function drawProcesses(processes) {
@@ -106,7 +112,7 @@ function drawProcesses(processes) {
     { title: "Process", of: (one) => one.address },
     { title: "What", class: "wrap", of: (one) => NAMED[one.kind]?.(one) ?? one.kind ?? el("span", { class: "bad" }, "no answer") },
     { title: "Rate", class: "num", of: (one) => (one.kind === "trainer" ? `${brief(one.tokens_per_s)} tokens/s` : one.kind === "worker" ? `${brief(one.events_per_s)} events/s` : "") },
-    { title: "Lag", class: "num", of: (one) => (one.lag == null ? "" : brief(one.lag)) },
+    { title: "Lag", class: "num", of: (one) => (one.lag == null ? "" : brief(one.kind === "trainer" ? notLearned(one) : one.lag)) },
     { title: "Waits for", of: (one) => one.waits_for ?? "" },
   ];
   render(byId("processes"), processes, (rows) => table(columns, rows, rows.length ? null : "serve.watch names no process: set it to the metrics addresses of workers and trainers."));
@@ -126,7 +132,7 @@ function drawLetters(state) {
     const stale = problem ? [el("p", { class: "note bad" }, `${problem} What follows is older.`)] : [];
     if (!last.length) return [...stale, el("p", { class: "note" }, "The topic dead-letters is empty.")];
     return [...stale, el("table", {}, ...table([
-      { title: "Refused at", of: (one) => clock(one.ts_ms / 1000) },
+      { title: "Refused at (UTC)", of: (one) => stampWithSeconds(one.ts_ms) },
       { title: "Record", of: (one) => one.id },
       { title: "Reason", of: (one) => one.reason },
       { title: "Detail", class: "wrap", of: (one) => one.detail.slice(0, 200) },

@@ -1,7 +1,7 @@
 """The query service: HTTP over the answers of one alias, which it follows from snapshot to snapshot.
 
     GET  /topk, /rank, /explain, /similar, /history, /freshness     queries (queries.py); also by POST, and for many
-    GET  /snapshot, /snapshots, POST /snapshots/alias               what answers, what there is, a rollback
+    GET  /snapshot, /snapshots, /snapshots/diff, POST /snapshots/alias    what answers, what there is, a rollback
     GET  /, /dashboard/…                                            the dashboard (dashboard.py)
     GET  /docs, /openapi.json                                       the API
     GET  /live, /ready, /health                                     probes, open to all; what is wrong
@@ -49,6 +49,7 @@ from model.serving.http.questions import JsonRoute
 from model.serving.http.snapshot_page import SnapshotPage, add_snapshots, snapshot_page
 from model.serving.responses import QueryError, SnapshotInfo
 from model.serving.sequences import Sequences
+from model.snapshots.churn import Users
 from model.storage.snapshot import Snapshot
 from model.user_states.cache import UserStates
 
@@ -84,7 +85,7 @@ class Health(BaseModel):
 def make_http_app(
     settings: ServeSettings,
     data_dir: Path,
-    sequences: Sequences,
+    sequences: Users,
     *,
     token: str = "",
     address: str = "127.0.0.1",
@@ -114,7 +115,9 @@ def make_http_app(
 
     directory = data_dir / "snapshots" / settings.name
     swapper = Swapper(directory, settings.alias, make)
-    metrics = ServerMetrics(swapper, states, access_log(settings.access_log, partial(print, flush=True)))
+    metrics = ServerMetrics(
+        swapper, states, data_dir / "train", access_log(settings.access_log, partial(print, flush=True))
+    )
     app = FastAPI(
         title="hstu-stream",
         description="Answers from the snapshots of a recommender.",
@@ -131,7 +134,7 @@ def make_http_app(
     add_errors(app)
     guard = [Security(HTTPBearer(auto_error=False))] if token else []  # for /docs; with_token is what guards
     add_queries(app, swapper, guard)
-    add_snapshots(app, directory, swapper, guard)
+    add_snapshots(app, directory, swapper, sequences, guard)
     add_dashboard(app, swapper, Overview(settings, data_dir, letters), guard)
     _add_state(app, swapper, sequences, metrics, guard)
     _add_probes(app, swapper)

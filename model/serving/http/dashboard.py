@@ -1,6 +1,6 @@
 """The dashboard: one page, and a stream of server-sent events that keeps it up to date.
 
-    event: now       every two seconds: the snapshot that answers, processes, snapshots, dead letters
+    event: now       every two seconds: the snapshot that answers, processes, snapshots, dead letters, names of trainers
     event: points    {"trainer", "generation", "from", "points"}: windows of a trainer's metrics that were not sent yet
     event: full      too many watch already; the stream ends
 
@@ -45,6 +45,7 @@ class Watcher:
     def points(self, series: Mapping[str, Series]) -> list[dict[str, Any]]:
         """Return the data of an event for each trainer that has something new."""
         events = []
+        self._sent = {name: sent for name, sent in self._sent.items() if name in series}
         for name, one in series.items():
             generation, start = self._sent.get(name, (-1, 0))
             if generation != one.generation:
@@ -80,7 +81,7 @@ def add_dashboard(app: FastAPI, swapper: Swapper, overview: Overview, guard: lis
                 now, series = await run_sync(overview.look)
                 for points in watcher.points(series):
                     yield _event("points", points)
-                yield _event("now", {**_serving(swapper), **now})
+                yield _event("now", {**_serving(swapper), **now, "trainers": list(series)})
                 with suppress(TimeoutError):
                     await asyncio.wait_for(app.state.stopping.wait(), EVERY_S)
         finally:

@@ -1,6 +1,7 @@
 """Endpoints of queries: answers of the snapshot in place, computed in threads."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from anyio.to_thread import run_sync
@@ -15,6 +16,7 @@ from model.serving.http.questions import (
     Allowed,
     BatchQuestion,
     Diversity,
+    ExplainBatchQuestion,
     ExplainQuestion,
     Features,
     Ids,
@@ -27,16 +29,19 @@ from model.serving.http.questions import (
     RankBatchQuestion,
     RankQuestion,
     Seen,
+    SimilarBatchQuestion,
     TopKQuestion,
     User,
 )
 from model.serving.responses import (
     Explanation,
+    ExplanationBatch,
     Freshness,
     History,
     Ranking,
     RankingBatch,
     Similar,
+    SimilarBatch,
     TopK,
     TopKBatch,
     check_k,
@@ -84,6 +89,8 @@ def add_queries(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
     _add_topk(app, swapper, guard)
     _add_rank(app, swapper, guard)
     _add_reasons(app, swapper, guard)
+    _add_similar(app, swapper, guard)
+    _add_users(app, swapper, guard)
 
 
 def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
@@ -165,11 +172,41 @@ def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         user, now_ms = id_text(question.user), question.now_ms
         return await _long(app, lambda: answerer_of(swapper).explain(user, items, now_ms, **options))
 
+    @app.post("/explain/batch", response_model=ExplanationBatch, dependencies=guard)
+    async def explain_batch(question: ExplainBatchQuestion) -> Response:
+        """Return why the same items have their scores for several users."""
+
+        def answer() -> ExplanationBatch:
+            answerer, items = answerer_of(swapper), [id_text(item) for item in question.items]
+            options: dict[str, Any] = {"include_seen": question.include_seen, "newest": question.newest}
+            users = [id_text(user) for user in question.users]
+            return ExplanationBatch(
+                answers=[answerer.explain(user, items, question.now_ms, **options) for user in users]
+            )
+
+        return await _long(app, answer)
+
+
+def _add_similar(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
     @app.get("/similar", response_model=Similar, dependencies=guard, responses=UNKNOWN)
     def similar(item: OneItem, k: K = 10) -> Response:
         """Return the live items whose vectors are most like that of one item."""
         return _json(answerer_of(swapper).similar(item, k))
 
+    @app.post("/similar/batch", response_model=SimilarBatch, dependencies=guard)
+    async def similar_batch(question: SimilarBatchQuestion) -> Response:
+        """Return what is like each of several items, at most 20,000 in all."""
+        check_k(question.k)
+        check_pairs(len(question.items), question.k, "items with {} like")
+
+        def answer() -> SimilarBatch:
+            answerer = answerer_of(swapper)
+            return SimilarBatch.of([id_text(item) for item in question.items], partial(answerer.similar, k=question.k))
+
+        return await _long(app, answer)
+
+
+def _add_users(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
     @app.get("/history", response_model=History, dependencies=guard)
     def history(user: User, last: Last = 50) -> Response:
         """Return the last events of a user as they are now, newest first."""

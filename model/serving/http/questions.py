@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from model.serving.filters import Filters
-from model.serving.responses import MAX_EXPLAINED, MAX_ITEMS, MAX_K, MAX_USERS
+from model.serving.responses import MAX_EXPLAINED, MAX_EXPLAINED_USERS, MAX_ITEMS, MAX_K, MAX_USERS
 from stream.example import END_OF_TIME_MS, MAX_ID_BYTES, id_text
 
 BODY_BYTES: Final = 1 << 20  # MAX_ITEMS ids of MAX_ID_BYTES are half of that
@@ -82,7 +82,7 @@ _Whole = BeforeValidator(_whole)
 _Id = Annotated[str, Field(json_schema_extra=_ID)] | int
 _AnyIds = Annotated[list[_Id], Field(max_length=MAX_ITEMS)]
 _Ids = Annotated[list[_Id], Field(max_length=MAX_ITEMS, json_schema_extra={"minItems": 1})]
-_Users = Annotated[list[_Id], Field(max_length=MAX_USERS, min_length=1)]
+_Some = Annotated[list[_Id], Field(max_length=MAX_USERS, min_length=1)]
 _Feature = Annotated[str, Field(json_schema_extra={"pattern": "^[^=]+=.+$"})]
 
 
@@ -125,30 +125,53 @@ class TopKQuestion(_Wanted):
 class BatchQuestion(_Wanted):
     """Several users."""
 
-    users: _Users
+    users: _Some
     """Ids of the users."""
 
 
 class RankBatchQuestion(_Question):
     """The same candidates for several users."""
 
-    users: _Users
+    users: _Some
     """Ids of the users."""
     items: _Ids
     """Ids of the candidates."""
 
 
-class ExplainQuestion(_Question):
-    """A user and items whose scores are to be explained."""
+class _Explained(_Question):
+    """Items whose scores are to be explained."""
 
-    user: _Id
-    """Id of the user."""
     items: Annotated[list[_Id], Field(max_length=MAX_EXPLAINED, json_schema_extra={"minItems": 1})]
     """Ids of the items."""
     include_seen: bool = False
     """Whether the scores are those of /topk with include_seen."""
     newest: Annotated[int, _Whole] = Field(50, json_schema_extra={"minimum": 0, "maximum": MAX_EXPLAINED})
     """Newest events of which each is left out once."""
+
+
+class ExplainQuestion(_Explained):
+    """A user and items whose scores are to be explained."""
+
+    user: _Id
+    """Id of the user."""
+
+
+class ExplainBatchQuestion(_Explained):
+    """The same items explained for several users."""
+
+    users: Annotated[list[_Id], Field(max_length=MAX_EXPLAINED_USERS, min_length=1)]
+    """Ids of the users."""
+
+
+class SimilarBatchQuestion(BaseModel):
+    """Several items."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    items: _Some
+    """Ids of the items."""
+    k: Annotated[int, _Whole] = Field(10, json_schema_extra={"minimum": 1, "maximum": MAX_K})
+    """Items wanted for each."""
 
 
 class AliasQuestion(BaseModel):

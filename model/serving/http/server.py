@@ -21,7 +21,7 @@ from model.serving.http.access import check_reach, read_token
 from model.serving.http.app import make_http_app
 from model.serving.http.connection import LimitedProtocol
 from model.serving.http.errors import Seldom
-from model.serving.sequences import Sequences
+from model.snapshots.churn import Users
 
 GRACE_S: Final = 10  # that running requests get after SIGTERM
 _REST_S: Final = 75  # between two requests on a connection: longer than proxies keep theirs, so that none is cut in use
@@ -29,9 +29,7 @@ _BACKLOG: Final = 128  # connections that wait to be accepted; they are accepted
 _log: Final = logging.getLogger("hstu.serve")
 
 
-def run_server(
-    settings: ServeSettings, data_dir: Path, sequences: Sequences, letters: LettersReader | None = None
-) -> None:
+def run_server(settings: ServeSettings, data_dir: Path, sequences: Users, letters: LettersReader | None = None) -> None:
     """Serve until SIGTERM or SIGINT; requests that run then are answered first.
 
     Raises:

@@ -1,12 +1,17 @@
 """What /snapshot shows of a manifest: nothing that names a path, an address or a library of the trainer's machine.
 
-/snapshots lists what there is, and /snapshots/alias moves an alias, as `hstu snapshots alias` does.
+/snapshots lists what there is, /snapshots/alias moves an alias, as `hstu snapshots alias` does, and /snapshots/diff
+compares two of them, as `hstu snapshots diff` does.
 """
 
+import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Final
 
-from fastapi import FastAPI
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
+from fastapi import FastAPI, HTTPException, Query, Response
+from msgspec.structs import asdict
 from pydantic import BaseModel, ConfigDict
 
 from model.config import ModelSettings, TrainSettings
@@ -16,8 +21,16 @@ from model.serving.hot_swap import Swapper
 from model.serving.http.errors import UNKNOWN
 from model.serving.http.questions import AliasQuestion
 from model.serving.responses import QueryError, SnapshotInfo, UnknownError
-from model.storage.aliases import list_aliases, move, resolve
-from model.storage.snapshot import Manifest
+from model.snapshots.churn import Users, churn
+from model.storage.aliases import list_aliases, move_by_hand, resolve
+from model.storage.snapshot import Manifest, load_snapshot
+from model.storage.snapshot_diff import Difference, difference, in_short
+
+_PANEL: Final = 100  # users, as of `hstu snapshots diff`
+_LISTED: Final = 20  # items by name
+_Named = Annotated[
+    str, Query(description="Id of a snapshot, or an alias.", examples=["latest"], json_schema_extra={"minLength": 1})
+]
 
 
 class SnapshotPage(SnapshotInfo):
@@ -102,14 +115,70 @@ class MovedAlias(_Fields):
     """What it named before; null where it is new."""
 
 
-def add_snapshots(app: FastAPI, directory: Path, swapper: Swapper, guard: list[Any]) -> None:
-    """Add /snapshots and /snapshots/alias."""
+class ChangedItems(_Fields):
+    """Items that have something in common."""
+
+    count: int
+    """How many."""
+    first: list[str]
+    """Ids of the first 20."""
+
+
+class TopTenChurn(_Fields):
+    """How the top ten of a panel of users change, asked with the histories that the earlier snapshot had learned."""
+
+    users: int
+    """Of the panel, at most 100."""
+    ts_ms: int
+    """Event time of the questions and of the last events of the histories, ms."""
+    mean: float
+    """Share of b's items that a does not recommend, mean over the users."""
+    unchanged: int
+    """Users whose items are the same, in whatever order."""
+    replaced: int
+    """Users whose items are all others."""
+
+
+class SnapshotsDiff(_Fields):
+    """What changes from snapshot a to snapshot b."""
+
+    a: str
+    """Its id."""
+    b: str
+    """Its id."""
+    same_model: bool
+    """Whether both have the same digest of the model."""
+    born: ChangedItems
+    """Items that are in b and not in a."""
+    died: ChangedItems
+    """Items that are in a and no more in b."""
+    withdrawn: ChangedItems
+    """Items withdrawn in b and not in a."""
+    restored: ChangedItems
+    """Items withdrawn in a and not in b."""
+    numbers: dict[str, tuple[int | float | None, int | float | None]]
+    """Name → value in a, value in b: sizes, counts, and the metrics of the last window that head the others."""
+    churn: TopTenChurn | None
+    """Null where this host has no user with a history that both had learned."""
+
+
+def add_snapshots(app: FastAPI, directory: Path, swapper: Swapper, sequences: Users, guard: list[Any]) -> None:
+    """Add /snapshots, /snapshots/diff and /snapshots/alias."""
+    comparing = CapacityLimiter(1)  # at once, since each holds two snapshots in memory
 
     @app.get("/snapshots", dependencies=guard)
     def snapshots() -> Snapshots:
         """Return the snapshots of the trainer that is served, with their aliases."""
         rows = [ListedSnapshot(**row) for row in SnapshotList(directory).look(most=1000)]
         return Snapshots(name=directory.name, follows=swapper.alias, snapshots=rows)
+
+    @app.get("/snapshots/diff", response_model=SnapshotsDiff, dependencies=guard, responses=UNKNOWN)
+    async def diff(a: _Named, b: _Named) -> Response:
+        """Compare two snapshots: births, withdrawals, sizes, metrics, and the top ten of a panel of users."""
+        if comparing.borrowed_tokens:
+            raise HTTPException(503, "Another comparison of snapshots is made; ask again later.", {"Retry-After": "5"})
+        answer = await run_sync(_compared, directory, (a, b), sequences, limiter=comparing)
+        return Response(answer.model_dump_json(), media_type="application/json")
 
     @app.post("/snapshots/alias", dependencies=guard, responses=UNKNOWN)
     def alias(question: AliasQuestion) -> MovedAlias:
@@ -120,10 +189,30 @@ def add_snapshots(app: FastAPI, directory: Path, swapper: Swapper, guard: list[A
         except ModelError as error:
             raise UnknownError(_without_path(error, directory)) from error
         try:
-            move(directory, question.alias, snapshot_id)
+            move_by_hand(directory, question.alias, snapshot_id, time.time())
         except ModelError as error:
             raise QueryError(_without_path(error, directory)) from error
         return MovedAlias(alias=question.alias, snapshot=snapshot_id, before=before)
+
+
+def _compared(directory: Path, names: tuple[str, str], sequences: Users) -> SnapshotsDiff:
+    try:
+        one, other = (load_snapshot(resolve(directory, name)) for name in names)
+    except ModelError as error:
+        raise UnknownError(_without_path(error, directory)) from error
+    try:
+        panel = TopTenChurn(**asdict(churn(one, other, sequences, _PANEL)))
+    except ModelError:  # its sentence may name a path
+        panel = None
+    found = difference(one, other)
+    return SnapshotsDiff(
+        a=found.a, b=found.b, same_model=found.same_model, **_items(found), numbers=in_short(found.numbers), churn=panel
+    )
+
+
+def _items(found: Difference) -> dict[str, ChangedItems]:
+    named = {"born": found.born, "died": found.died, "withdrawn": found.withdrawn, "restored": found.restored}
+    return {name: ChangedItems(count=len(ids), first=ids[:_LISTED]) for name, ids in named.items()}
 
 
 def _without_path(error: ModelError, directory: Path) -> str:

@@ -1,6 +1,7 @@
 """Points of metrics.jsonl: read once as the file grows, and again when a trainer has rewritten it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,22 @@ def test_a_rewritten_file_is_read_again(tmp_path: Path) -> None:
     logs.look()
     assert logs.series["silu"].generation == 1
     assert [point["step"] for point in logs.series["silu"].points] == [10, 20, 30, 40]
+
+
+def test_a_trainer_that_is_deleted_goes(tmp_path: Path) -> None:
+    """Its series goes with its folder; one of the same name that comes later has a generation of its own."""
+    path = write_lines(tmp_path, "silu", line("silu", 1))
+    write_lines(tmp_path, "softmax", line("softmax", 1))
+    logs = MetricsLogs(tmp_path)
+    logs.look()
+    before = logs.series["silu"].generation
+    shutil.rmtree(path.parent)
+    logs.look()
+    assert list(logs.series) == ["softmax"]
+    write_lines(tmp_path, "silu", line("silu", 3))
+    logs.look()
+    assert [point["step"] for point in logs.series["silu"].points] == [30]
+    assert logs.series["silu"].generation != before
 
 
 def test_points_are_thinned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,7 @@ class TrainerLike:
         steps.add_metric(["silu"], 9)
         yield steps
         yield GaugeMetricFamily("hstu_lag_records", "", value=7)
+        yield GaugeMetricFamily("hstu_waiting_records", "", value=1631)
 
 
 def registry(collector: Any) -> CollectorRegistry:
@@ -82,7 +83,7 @@ def test_processes_are_told_apart() -> None:
         90,
         {"late": 4, "invalid": 2},
     )
-    assert (first[1]["name"], first[1]["lag"]) == ("silu", 7)
+    assert (first[1]["name"], first[1]["lag"], first[1]["waiting"]) == ("silu", 7, 1631)
 
 
 def test_one_name_may_stand_for_several_hosts() -> None:
@@ -106,7 +107,10 @@ def test_a_rate_never_falls_below_zero(events: float, monkeypatch: pytest.Monkey
         assert processes.look()[0]["events_per_s"] is None
 
 
-@pytest.mark.parametrize(("said", "kind"), [("ended", "ended"), ("stopped", "stopped"), (None, "lost"), ("?", "lost")])
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("ended", "ended"), ("stopped", "stopped"), ("diverged", "diverged"), (None, "lost"), ("?", "lost")],
+)
 def test_a_silent_trainer_is_shown_as_it_said_farewell(said: str | None, kind: str, tmp_path: Path) -> None:
     """One that crashed has said nothing. A worker does not end by itself, so its silence is a fault."""
     with ExitStack() as stack:

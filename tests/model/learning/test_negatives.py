@@ -91,8 +91,8 @@ def test_the_gradient_is_expected_to_be_that_of_the_full_softmax(seed: int, mixt
 
 
 def test_without_popularity_all_are_uniform() -> None:
-    """Before the first positive, and where no live row has been popular, log_q is log(K/V) for every row."""
-    for popularity in (np.zeros(4), np.array([0.0, 0.0, 0.0, 8.0])):
+    """Before the first positive, where no live row has been popular, or all have faded, log_q is log(K/V) for each."""
+    for popularity in (np.zeros(4), np.array([0.0, 0.0, 0.0, 8.0]), np.array([5e-324, 0.0, 1e-310, 0.0])):
         found = draw(np.array([0, 1, 2]), popularity, mixed(2), np.random.default_rng(0))
         assert np.allclose(found.log_q(np.arange(3)), np.log(2 / 3))
 

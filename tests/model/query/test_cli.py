@@ -14,6 +14,7 @@ from model.serving.responses import QueryError
 from model.storage.aliases import move
 from model.storage.delta_log import DeltaLog
 from model.storage.snapshot import load_snapshot
+from stream.errors import HstuError
 from stream.example import END_OF_TIME_MS
 from tests.model.commands import Context, Run, ids
 from tests.served import NOW_MS, model_arrays, tokens_of, write_model
@@ -152,6 +153,15 @@ def test_similar_items_and_freshness_need_no_store(run: Run, directory: Path, co
     """They are about no user."""
     lines = run("query", "similar", "--item", "i2", "-k", "3").stdout.splitlines()
     assert (lines[0], len(lines)) == ("\titem\ttitle\tcosine", 4)
+    several = run("query", "similar", "--items", "i2,x,i3", "-k", "3")
+    assert (several.stdout.splitlines()[:4], len(several.stdout.splitlines())) == (lines, 8)
+    assert "'x'" in several.stderr
+    assert len(json.loads(run("query", "similar", "--items", "i2,x", "--json").stdout)["answers"]) == 1
+    with pytest.raises(QueryError, match="21 users are to be explained; give at most 20"):
+        run("query", "explain", "--users", ",".join(21 * ["ada"]), "--items", "i9")
+    for flags in ([], ["--item", "i2", "--items", "i3"]):
+        with pytest.raises(QueryError, match="Give either --item or --items"):
+            run("query", "similar", *flags)
     fresh = run("query", "freshness")
     assert fresh.stdout.splitlines()[0] == "made before\tbehind event time\tnow"
     assert f"Snapshot {ids(directory)[-1]}" in fresh.stderr
@@ -199,7 +209,7 @@ def test_a_question_as_of_an_earlier_time(run: Run, directory: Path, context: Co
         (["--as-of", "9007199254740992"], "give at most 9007199254740991 ms"),
         (["--as-of", "yesterday"], "--as-of is 'yesterday'; give ms since 1970, or a time such as"),
     ):
-        with pytest.raises(ModelError, match=sentence):
+        with pytest.raises((ModelError, HstuError), match=sentence):
             asked(*flags)
     with pytest.raises(QueryError, match="--as-of is about a user's events"):
         run("query", "topk", "--sequence", "i1", "--as-of", "1000")

@@ -165,9 +165,11 @@ def test_diversity_takes_the_unlike_first() -> None:
 
 
 def test_freshness_is_event_time_behind() -> None:
-    """From the watermark to the time of a request; unknown once the log has ended."""
+    """From the watermark to the time of a request; unknown where the log is replayed, or has ended."""
     fresh = answerer().freshness()
     assert (fresh.snapshot.age_s, fresh.behind_s) == (10, 70)
+    replayed = answerer(watermark_ms=900_000_000_000).freshness()
+    assert (replayed.snapshot.age_s, replayed.now_ms, replayed.behind_s) == (10, 900_000_010_000, None)
     assert answerer(watermark_ms=2**53 - 1).freshness().behind_s is None
 
 

@@ -37,13 +37,14 @@ def test_the_answerer_follows_the_alias(tmp_path: Path) -> None:
     assert not swapper.poll()
     assert swapper.answerer is None
     assert "There is no snapshot in" in (swapper.problem or "")
+    assert (swapper.waits, swapper.brief) == (True, "latest names no snapshot yet.")
     paths = [write_model(tmp_path / "silu", step) for step in (1, 2)]
     for path in (paths[1], paths[0]):
         move(tmp_path / "silu", "latest", path.name)
         assert [swapper.poll(), swapper.poll()] == [True, False]
         assert swapper.answerer is not None
         assert swapper.answerer.snapshot_id == path.name
-        assert swapper.problem is None
+        assert (swapper.problem, swapper.waits, swapper.brief) == (None, False, None)
     assert loads.paths == [paths[1], paths[0]]
     assert swapper.swaps == 2
 
@@ -101,6 +102,15 @@ def test_answering_goes_on_when_the_directory_is_gone(tmp_path: Path) -> None:
     assert not swapper.poll()
     assert swapper.answerer is not None
     assert "There is no snapshot in" in (swapper.problem or "")
+    assert not swapper.waits
+    later = Loads().swapper(tmp_path / "silu")
+    (tmp_path / "silu" / "aliases").mkdir(parents=True)
+    (tmp_path / "silu" / "aliases" / "latest").write_text("00000001-00000000\n")
+    later.poll()
+    assert (later.waits, later.brief) == (
+        False,
+        "The snapshot that latest names is not loaded; the server's log says why.",
+    )
 
 
 class Published:

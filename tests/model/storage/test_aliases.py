@@ -10,10 +10,14 @@ import model.storage.aliases
 from model.errors import ModelError
 from model.storage.aliases import (
     LATEST,
+    Decision,
     find,
     gc,
     list_aliases,
     move,
+    move_by_hand,
+    moves,
+    note,
     pin,
     pins,
     resolve,
@@ -47,11 +51,32 @@ def test_rolling_back_goes_to_the_parent_step_by_step(tmp_path: Path) -> None:
     """Each rollback is one snapshot further back; before the first there is nothing."""
     first, second, third = write_line(tmp_path, 3)
     move(tmp_path, "champion", third)
-    assert rollback(tmp_path, "champion") == second
-    assert rollback(tmp_path, "champion") == find(tmp_path, "champion") == first
-    with pytest.raises(ModelError, match=rf"champion names {first}, the first snapshot of its run; there is nothing"):
-        rollback(tmp_path, "champion")
+    assert rollback(tmp_path, "champion", 5.0) == second
+    assert rollback(tmp_path, "champion", 5.0) == find(tmp_path, "champion") == first
+    with pytest.raises(
+        ModelError, match=rf"champion names {first}, the first snapshot that it named; there is nothing"
+    ):
+        rollback(tmp_path, "champion", 5.0)
     assert find(tmp_path, "champion") == first
+
+
+def test_rolling_back_goes_to_what_the_alias_named_before(tmp_path: Path) -> None:
+    """Not to a parent that it never named; a line for each; what it may go back to is kept."""
+    first, second, third, fourth = write_line(tmp_path, 4)
+    note(tmp_path, Decision(1.0, "champion", None, first, moved=True, reason="the gate"))
+    move(tmp_path, "champion", first)
+    for snapshot in (second, fourth):
+        move_by_hand(tmp_path, "champion", snapshot, 2.0)
+    assert gc(tmp_path, keep=1) == [first, third]
+    assert rollback(tmp_path, "champion", 3.0) == find(tmp_path, "champion") == second
+    found = [(each.before, each.candidate, each.reason) for each in moves(tmp_path, "champion")]
+    assert found[:2] == [(fourth, second, "rolled back by hand"), (second, fourth, "moved by hand")]
+    with pytest.raises(ModelError, match=rf"names {second}, and {first}, to which it would go back, has been deleted"):
+        rollback(tmp_path, "champion", 4.0)
+    move(tmp_path, LATEST, second)
+    note(tmp_path, Decision(1.0, LATEST, None, second, moved=True, reason="the gate"))
+    with pytest.raises(ModelError, match="the first snapshot that it named"):
+        rollback(tmp_path, LATEST, 5.0)
 
 
 def test_rolling_back_to_what_was_deleted_is_a_sentence(tmp_path: Path) -> None:
@@ -59,8 +84,10 @@ def test_rolling_back_to_what_was_deleted_is_a_sentence(tmp_path: Path) -> None:
     _, second, third = write_line(tmp_path, 3)
     move(tmp_path, LATEST, third)
     gc(tmp_path, keep=1)
-    with pytest.raises(ModelError, match=rf"whose parent {second} has been deleted; .*hstu snapshots alias latest ID"):
-        rollback(tmp_path, LATEST)
+    with pytest.raises(
+        ModelError, match=rf"{second}, to which it would go back, has been deleted; .*hstu snapshots alias latest ID"
+    ):
+        rollback(tmp_path, LATEST, 5.0)
 
 
 def test_gc_keeps_the_newest_and_the_named(tmp_path: Path) -> None:

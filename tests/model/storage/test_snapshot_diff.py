@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from model.arrays.state import prefixed
 from model.data.vocabulary import Vocabulary
 from model.storage.snapshot import Snapshot
-from model.storage.snapshot_diff import difference, flat, in_short
+from model.storage.snapshot_diff import Moved, difference, flat, in_short
 from stream.example import id_key
 from tests.served import vocabulary
 from tests.snapshots import some_manifest
@@ -22,6 +22,7 @@ def snapshot_with(items: dict[str, bool], step: int, **fields: object) -> Snapsh
         if withdrawn:
             words.withdraw(id_key(item), step)
     arrays = {**prefixed("items.", words.state()), **prefixed("features.", vocabulary(["click"]).state())}
+    arrays["items.weight"] = np.ones((len(words), 2), np.float32)
     return Snapshot(Path("of-tests"), some_manifest(step, id=f"s{step}", **fields), arrays)
 
 
@@ -53,7 +54,21 @@ def test_a_free_row_is_no_item() -> None:
 
 
 def items_of(words: Vocabulary) -> dict[str, np.ndarray]:
-    return {name: np.array(array) for name, array in prefixed("items.", words.state()).items()}
+    weights = {"items.weight": np.ones((len(words), 2), np.float32)}
+    return weights | {name: np.array(array) for name, array in prefixed("items.", words.state()).items()}
+
+
+def test_rows_that_moved_are_counted_by_item() -> None:
+    """Wherever an item's row lies; by the share of its length; items of one snapshot alone have not moved."""
+    a, b = snapshot_with({"x": False, "y": False, "z": False}, 1), snapshot_with({"n": False, "z": False, "y": True}, 2)
+    a.arrays["items.weight"][:] = [[9, 9], [3, 4], [0, 2]]
+    b.arrays["items.weight"][:] = [[7, 7], [0, 3], [3, 4]]
+    assert difference(a, b).moved == Moved(rows=1, median=0.5, farthest=["z"])
+    b.arrays["items.weight"][2] = [0, 0]
+    assert difference(a, b).moved == Moved(rows=2, median=0.75, farthest=["y", "z"])
+    assert difference(a, a).moved == Moved(rows=0, median=0, farthest=[])
+    b.arrays["items.weight"] = np.ones((3, 3), np.float32)
+    assert difference(a, b).moved is None
 
 
 def test_metrics_stand_side_by_side() -> None:

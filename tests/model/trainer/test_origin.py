@@ -13,6 +13,7 @@ import pytest
 
 from model.errors import DivergedError, ModelError
 from model.storage.aliases import find, move
+from model.storage.checkpoint import farewell
 from model.storage.snapshot import list_snapshots
 from model.trainer.checkpointer import Checkpointer
 from model.trainer.run import Origin
@@ -30,6 +31,7 @@ def test_a_run_that_diverged_goes_on_from_its_last_good_checkpoint(tmp_path: Pat
     with pytest.raises(DivergedError, match=r"checkpoint is of step 4\. .*--name silu-2 --weights-from silu`"):
         run(training)
     training.close()
+    assert farewell(tmp_path / "train" / "silu") == "diverged"
     assert [each.id for each in list_snapshots(tmp_path / "snapshots" / "silu")] == [good]
     assert find(tmp_path / "snapshots" / "silu", "champion") == good
     new = start(tmp_path, name="silu-2", origin=Origin("silu"), learning_rate=1e-4, embedding_rate_ratio=5.0)
@@ -153,6 +155,8 @@ def test_a_new_run_that_is_killed_before_its_first_checkpoint_begins_with_the_sa
     if origin.name:
         with pytest.raises(ModelError, match=r"made with train\.seed = 0, but now it is 1"):
             start(tmp_path, name="new", seed=1)
+        with pytest.raises(ModelError, match=r"There is no checkpoint of a trainer typo"):
+            start(tmp_path, name="new", origin=Origin("typo"))
     new = run(start(tmp_path, name="new"))
     assert (new.digests, new.report["weights_from"]) == (whole.digests, whole.report["weights_from"])
     assert new.report["passed_over"] == whole.report["passed_over"]

@@ -1,12 +1,20 @@
 """The tables at the end of the demo."""
 
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 from rich.table import Table
 
-from sim.demo.command import figures_table, shown_user, top_k_table
+from sim.demo import command
+from sim.demo.command import answer_by, figures_table, shown_user, top_k_table
+from sim.errors import SimError
 from sim.sources.datasets import load_dataset
 from sim.sources.open_log import log_settings
 
@@ -43,6 +51,51 @@ def test_the_top_10_is_compared_with_the_first_snapshot() -> None:
     alone = printed(top_k_table(response("b", "i1"), None))
     assert "before" not in alone
     assert "i1" in alone
+
+
+@contextmanager
+def answering(*answers: tuple[int, str]) -> Iterator[str]:
+    """Yield the URL of a server with these answers in turn, of which the last one stays."""
+    left = list(answers)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = left.pop(0) if len(left) > 1 else left[0]
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/topk"
+        server.shutdown()
+
+
+def by(snapshot: str) -> tuple[int, str]:
+    return 200, json.dumps(response(snapshot, "i1"))
+
+
+def test_a_server_that_is_not_ready_is_asked_again() -> None:
+    """One that compiles answers 503, or nothing; one that has not taken up the last snapshot answers by another."""
+    with answering((503, ""), by("a"), by("b")) as url:
+        assert answer_by("b", url, lambda: None, Path("serve.log"))["snapshot"]["id"] == "b"
+
+
+def test_a_server_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has what it said last and the log's name; that it has ended is said at once."""
+    monkeypatch.setattr(command, "_STEP_S", 0.1)
+
+    def ended() -> None:
+        raise SimError("serve has ended")
+
+    with answering(by("a")) as url:
+        with pytest.raises(SimError, match=r"by snapshot b within 0.1 s, but an answer by snapshot a; see serve.log"):
+            answer_by("b", url, lambda: None, Path("serve.log"))
+        with pytest.raises(SimError, match="serve has ended"):
+            answer_by("a", url, ended, Path("serve.log"))
 
 
 def test_the_user_shown_has_rows() -> None:

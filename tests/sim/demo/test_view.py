@@ -54,7 +54,7 @@ def test_figures_that_do_not_exist_are_dashes() -> None:
     view = View(1, {"silu": 2})
     assert "0.0000" not in view.line()
     assert "worker – events, –/s, lag – messages" in view.line()
-    assert view.line().endswith("The trainers load and compile; the first time that takes up to a minute.")
+    assert view.line().endswith("The trainers load and compile; on a machine that is new to them that takes minutes.")
     assert any(row[:5] == ["The", "trainers", "load", "and", "compile;"] for row in printed(view))
     assert "silu – targets, – items, HR@10 – (stack –, popularity –, last_items –)" in view.line()
     view.seen["silu"] = Scrape(TRAINER)
@@ -71,3 +71,12 @@ def test_it_shows_what_the_processes_offer(port: int) -> None:
     rows = printed(view)
     assert ["│", "hstu,", "silu", "│", "900", "│", "40", "│", "–", "│", "–", "│", "0.2500", "│", "0.5000", "│"] in rows
     assert [row[1] for row in rows if row[-2:] == ["–", "│"]] == ["stack", "popularity", "last_items"]
+
+
+def test_baselines_are_of_the_trainer_ahead() -> None:
+    """Two trainers of one log test the same targets, but not at the same time."""
+    view = View(1, {"silu": 2, "softmax": 3})
+    view.seen["silu"] = Scrape(TRAINER)
+    view.seen["softmax"] = Scrape(TRAINER.replace(" 900", " 1800").replace("0.125", "0.375"))
+    (popularity,) = [row for row in printed(view) if "popularity" in row]
+    assert "0.3750" in popularity

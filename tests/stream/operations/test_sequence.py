@@ -10,6 +10,7 @@ from stream.config import StreamSettings
 from stream.errors import HstuError, StoreError
 from stream.join.partition import Partition
 from stream.operations.sequence import TitledEntry, read_sequence
+from stream.schema.event_time import event_time
 from stream.schema.topics import SourceTopic
 from stream.store.reader import SequenceReader
 from stream.store.rocksdb import open_store, partition_path
@@ -33,9 +34,11 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def show(data_dir: Path, user: str, last: int, title: Callable[[str], str | None]) -> list[TitledEntry]:
+def show(
+    data_dir: Path, user: str, last: int, title: Callable[[str], str | None], as_of_ms: int | None = None
+) -> list[TitledEntry]:
     with closing(SequenceReader(data_dir, SETTINGS)) as reader:
-        return read_sequence(reader, SETTINGS.partitions, user, last, title)
+        return read_sequence(reader, SETTINGS.partitions, user, last, title, as_of_ms)
 
 
 def test_tokens_are_shown_with_texts_and_titles(data_dir: Path) -> None:
@@ -48,6 +51,22 @@ def test_tokens_are_shown_with_texts_and_titles(data_dir: Path) -> None:
         TitledEntry(5000, "action", "late-item", "click", None, None),
     ]
     assert [entry.ts_ms for entry in show(data_dir, "u", 2, titles.get)] == [3000, 5000]
+
+
+def test_a_sequence_as_of_an_earlier_time(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What came later is left out before the last are counted; a sentence where there is nothing, or too much since."""
+
+    def times(ts_ms: int, last: int = 50) -> list[int]:
+        return [entry.ts_ms for entry in show(data_dir, "u", last, {}.get, ts_ms)]
+
+    assert times(event_time("1970-01-01T00:00:03")) == [1000, 2000, 3000]
+    assert times(2999, last=1) == [2000]
+    with pytest.raises(HstuError, match="User 'u' had no events by then: the first token that is kept is of 1000"):
+        times(999)
+    monkeypatch.setattr("stream.operations.sequence._MOST", 3)
+    assert times(3000, last=2) == [2000, 3000]
+    with pytest.raises(HstuError, match="only 1 of then are among the newest 3"):
+        times(2000, last=2)
 
 
 def test_an_unknown_user_and_an_absent_store_are_sentences(data_dir: Path, tmp_path: Path) -> None:

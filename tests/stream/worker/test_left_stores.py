@@ -1,20 +1,20 @@
-"""A store whose partition another host's worker has taken over: marked, not read any more, deleted in the end."""
+"""A store whose partition another host's worker has taken over: marked, not read any more, never deleted."""
 
 import asyncio
 import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from stream.config import StreamSettings
 from stream.errors import BrokerError, StoreError
 from stream.schema.topics import SourceTopic
 from stream.store.reader import SequenceReader
 from stream.store.rocksdb import partition_path
-from stream.store.standby import LEFT_DAYS, left_at, mark_left, mark_standby
+from stream.store.standby import left_at, mark_left, mark_standby
 from stream.worker.left_stores import LeftStores
 from stream.worker.partitions import AssignedPartitions
 from tests.stream.worker.test_backups import SETTINGS, opened, partitions_in
@@ -26,17 +26,14 @@ LOCKED = "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.lockf(f, fcntl.L
 class Host:
     """A data directory whose store has read 100 actions, and what its worker sees of the group."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, settings: StreamSettings = SETTINGS) -> None:
         self.path = partition_path(folder, 0)
         self.partitions: AssignedPartitions = partitions_in(SETTINGS, folder)
-        self.read, self.days = 100, 0
-        self._left = LeftStores(SETTINGS, folder, self.partitions, self._committed, self._now)
+        self.read = 100
+        self._left = LeftStores(settings, folder, self.partitions, self._committed)
 
     def _committed(self) -> Mapping[tuple[str, int], int]:
         return {("actions", 0): self.read, ("impressions", 0): 0}
-
-    def _now(self) -> datetime:
-        return datetime.now(UTC) + timedelta(days=self.days)
 
     async def open(self) -> None:
         await opened(self.partitions)
@@ -48,7 +45,7 @@ class Host:
         return sorted(each.name for each in self.path.parent.iterdir())
 
 
-def test_a_store_that_was_left_is_marked_and_deleted_in_the_end(tmp_path: Path) -> None:
+def test_a_store_that_was_left_is_marked(tmp_path: Path) -> None:
     """Not while it is open here, nor before the group has read more; and it comes back with its partition."""
 
     async def run() -> None:
@@ -69,16 +66,6 @@ def test_a_store_that_was_left_is_marked_and_deleted_in_the_end(tmp_path: Path) 
             await host.open()
             assert await host.look() == ["p0", "p0.owner"]
             assert reader.tokens("u1", 5) is not None
-        await host.partitions.revoked([("actions", 0)])
-        await host.look()
-        (host.path.parent / ".p0.backup").mkdir()  # links to its files, as a killed worker leaves them
-        host.days = LEFT_DAYS - 1
-        assert await host.look() == [".p0.backup", "p0", "p0.left", "p0.owner"]
-        host.days = LEFT_DAYS + 1
-        assert await host.look() == []
-        (host.path.parent / ".p0.deleted").mkdir()  # as one that was killed at it leaves it
-        assert await host.look() == []
-        await host.open()
         await host.partitions.close()
 
     asyncio.run(run())
@@ -92,7 +79,7 @@ def test_a_store_that_is_used_is_not_left(tmp_path: Path) -> None:
         await host.open()
         await host.partitions.close()
         mark_left(host.path)
-        host.read, host.days = 101, LEFT_DAYS + 1
+        host.read = 101
         lock = [sys.executable, "-c", LOCKED, str(host.path / "LOCK")]
         with subprocess.Popen(lock, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
             assert other.stdout
@@ -100,9 +87,31 @@ def test_a_store_that_is_used_is_not_left(tmp_path: Path) -> None:
             assert await host.look() == ["p0", "p0.owner"]
             other.communicate(b"\n")
         mark_standby(host.path)
-        assert await host.look() == ["p0", "p0.owner", "p0.standby"]
+        follows = SETTINGS.model_copy(update={"standby": True})
+        assert await Host(tmp_path, follows).look() == ["p0", "p0.owner", "p0.standby"]
+        without = Host(tmp_path)
+        without.read = 101
+        assert await without.look() == ["p0", "p0.left", "p0.owner"]
 
     asyncio.run(run())
+
+
+def test_a_look_changes_no_folder_and_is_of_each_store_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An empty folder stays one; a damaged store is named, and the next one gets its mark."""
+
+    async def run() -> None:
+        host = Host(tmp_path, SETTINGS.model_copy(update={"partitions": 3}))
+        await host.open()
+        await host.partitions.close()
+        (host.path.parent / "p1").mkdir()
+        (host.path.parent / "p2").mkdir()
+        (host.path.parent / "p2" / "000001.sst").touch()
+        host.read = 101
+        assert await host.look() == ["p0", "p0.left", "p0.owner", "p1", "p2"]
+        assert not list((host.path.parent / "p1").iterdir())
+
+    asyncio.run(run())
+    assert "Whether another host has taken over partition 2 cannot be known" in caplog.text
 
 
 def test_a_look_that_fails_ends_no_worker(

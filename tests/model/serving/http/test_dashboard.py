@@ -69,6 +69,20 @@ def test_points_are_sent_once(tmp_path: Path) -> None:
         assert [next(found)[0] for _ in range(3)] == ["now"] * 3
 
 
+def test_a_trainer_that_is_deleted_is_named_no_more(tmp_path: Path) -> None:
+    """A page drops what `now` does not name; another trainer of that name is sent from its first point on."""
+    write_model(tmp_path / "snapshots" / "silu")
+    path = write_lines(tmp_path, "silu", line("silu", 1))
+    with serving(tmp_path) as client, client.stream("GET", "/dashboard/stream") as response:
+        found = events(response)
+        assert next(data["trainers"] for name, data in found if name == "now") == ["silu"]
+        path.unlink()
+        next(data for name, data in found if name == "now" and not data["trainers"])
+        write_lines(tmp_path, "silu", line("silu", 3))
+        again = next(data for name, data in found if name == "points")
+        assert (again["from"], [point["step"] for point in again["points"]]) == (0, [30])
+
+
 def test_too_many_pages_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last one gets an event and its end; a page that has gone makes room."""
     monkeypatch.setattr(dashboard, "WATCHERS", 1)

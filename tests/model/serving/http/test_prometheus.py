@@ -1,8 +1,16 @@
+import asyncio
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
+from starlette.types import Message, Receive, Scope, Send
 
 from model.config import ServeSettings
+from model.serving.answerer import Answerer
+from model.serving.hot_swap import Swapper
+from model.serving.http.prometheus import ServerMetrics
+from model.storage.snapshot import Snapshot
+from model.user_states.cache import UserStates
 from tests.http_server import serving
 from tests.served import NOW_MS, Memory, tokens_of, write_model
 
@@ -25,8 +33,38 @@ def test_requests_and_age_are_exposed_to_prometheus(tmp_path: Path) -> None:
     assert float(values["hstu_snapshot_age_seconds"]) == 10
     assert float(values["hstu_snapshot_watermark_seconds"]) == NOW_MS / 1000 - 60
     assert float(values["hstu_snapshot_problem"]) == 0
-    assert float(values["hstu_snapshot_swaps"]) == 1
+    assert float(values["hstu_snapshot_swaps_total"]) == 1
     assert not any(word in line for word in ("secret", "BREW", "X1") for line in lines)
+
+
+def test_before_the_first_snapshot_there_is_no_problem(tmp_path: Path) -> None:
+    """An empty system has nothing that an alert could ask for."""
+    with serving(tmp_path) as client:
+        assert client.get("/health").json()["problem"] == "latest names no snapshot yet."
+        assert "\nhstu_snapshot_problem 0.0\n" in client.get("/metrics").text
+
+
+def test_a_stream_has_no_time_to_answer(tmp_path: Path) -> None:
+    """It lasts as long as a page is open; it is counted."""
+
+    async def streams(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-type", b"text/event-stream; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+    def never(snapshot: Snapshot) -> Answerer:
+        raise AssertionError(snapshot)
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        pass
+
+    metrics = ServerMetrics(Swapper(tmp_path, "latest", never), UserStates(0), tmp_path, lambda *_: None)
+    asyncio.run(metrics.middleware(streams)({"type": "http", "method": "GET"}, receive, send))
+    text = generate_latest(metrics.registry).decode()
+    assert 'hstu_requests_total{method="GET",path="other",status="200"} 1.0' in text
+    assert "hstu_request_seconds_count" not in text
 
 
 @pytest.mark.parametrize("mib", [0.0, 1.0])

@@ -80,6 +80,21 @@ def test_batches_rank_and_are_bounded(client: httpx.Client) -> None:
         assert (refused.status_code, "users is refused" in refused.json()["detail"]) == (422, True)
 
 
+def test_batches_of_explanations_and_of_similar_items(client: httpx.Client) -> None:
+    """Each answer is that to the single question; items that are unknown have a sentence; too many are refused."""
+    more = {"items": ["i7", "x"], "newest": 2, "now_ms": NOW_MS}
+    found = client.post("/explain/batch", json={"users": ["ada", "nobody"], **more}).json()["answers"]
+    assert found == [client.post("/explain", json={"user": user, **more}).json() for user in ("ada", "nobody")]
+    refused = client.post("/explain/batch", json={"users": ["ada"] * 21, "items": ["i7"]})
+    assert (refused.status_code, "users is refused" in refused.json()["detail"]) == (422, True)
+    like = client.post("/similar/batch", json={"items": ["i2", "x", 3], "k": 2}).json()
+    assert like["answers"] == [client.get("/similar", params={"item": "i2", "k": 2}).json()]
+    assert (list(like["unknown"]), "x" in like["unknown"]["x"]) == (["x", "3"], True)
+    assert client.post("/similar/batch", json={"items": ["i2"], "k": 0}).status_code == 422
+    long = client.post("/similar/batch", json={"items": ["x"] * 21, "k": 1000})
+    assert "21 items with 1,000 like each are 21,000 pairs" in long.json()["detail"]
+
+
 def test_a_batch_of_rankings_has_at_most_20000_pairs(client: httpx.Client) -> None:
     """More are refused before any is ranked."""
     long = client.post("/topk/batch", json={"users": ["u"] * 21, "k": 1000})

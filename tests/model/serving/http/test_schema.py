@@ -25,7 +25,8 @@ def test_the_service_does_what_its_schema_says(phases: list[str], tmp_path: Path
     """Statuses, fields, headers, methods: what is allowed is answered, what is not is refused, and nothing fails."""
     write_model(tmp_path / "snapshots" / "silu", arrays=model_arrays(withdrawn=[6]))
     with serving(tmp_path) as client:
+        paths = client.get("/openapi.json").json()["paths"]
         command = [sys.executable, "-m", "schemathesis.cli", "run", f"{client.base_url}/openapi.json", "--seed", "1"]
         done = subprocess.run([*command, *phases], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "17 passed" in done.stdout, done.stdout[-1500:]
+    assert f"{sum(map(len, paths.values()))} passed" in done.stdout, done.stdout[-1500:]
