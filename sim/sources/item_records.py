@@ -40,6 +40,8 @@ from sim.sources.tables.table import Table, open_table
 ID_COLUMNS = ("item_id", "id", "item", "itemid", "movieId", "movie_id", "product_id", "article_id", "news_id")
 TITLE_COLUMNS = ("title", "name", "item_name", "movie_title", "prod_name", "product_name", "headline")
 _NUMBER: Final = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_SEVERAL: Final = r"(cats?|categor(y|ies)|tags?|genres?|ids|labels?|topics?|keywords?|colou?rs|sizes|groups)$"
+"""Names of columns whose commas stand between values."""
 _BOOLEANS: Final = {"true": True, "false": False}
 _WHOLE: Final = 1 << 63  # whole numbers from here on are floats
 
@@ -197,7 +199,11 @@ def catalogue(frame: pl.DataFrame, id_column: str, title_column: str | None, ts_
     features = [name for name in frame.columns if name not in (id_column, title_column)]
     if title_column is not None:
         frame = frame.with_columns(given_ids(frame[title_column]))
-    frame = frame.with_columns(with_points(frame[name]) for name in features if frame[name].dtype == pl.String)
+    frame = frame.with_columns(
+        with_points(frame[name])
+        for name in features
+        if frame[name].dtype == pl.String and not re.search(_SEVERAL, name.lower())
+    )
     return [
         (
             row[id_column],

@@ -309,7 +309,13 @@ def test_decimal_commas_are_numbers(tmp_path: Path, prices: list[str], wanted: l
     assert [row.get("features", {}).get("price") for row in found.values()] == wanted
 
 
-@pytest.mark.parametrize("column", ["sku", "asin", "Video ID", "product.id"])
+def test_commas_between_categories_are_no_decimal_ones(tmp_path: Path) -> None:
+    """By the name of their column."""
+    found = records(tmp_path / "items.csv", "item_id;cats;price\n1;1,2;1,2\n2;7;3\n")
+    assert found["1"]["features"] == {"cats": "1,2", "price": 1.2}
+
+
+@pytest.mark.parametrize("column", ["sku", "asin", "parent_asin", "Video ID", "product.id"])
 def test_a_name_of_items_in_logs_is_one_in_catalogues(tmp_path: Path, column: str) -> None:
     """The usual names of a catalogue count more; of two as good, none is taken."""
     path = tmp_path / "items.csv"
