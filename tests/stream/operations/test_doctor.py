@@ -186,7 +186,9 @@ def test_a_store_that_was_left_is_warned_of(kafka: KafkaForTests, settings: Stre
         assert len(left) == found
     assert (left[0].level, "p0 in" in left[0].says) == (Level.WARN, True)
     mark_standby(partition_path(data_dir, 0))
-    assert not list(topic_checks.check_left(Kafka(kafka.bootstrap), settings, data_dir))
+    follows = settings.model_copy(update={"standby": True})
+    assert not list(topic_checks.check_left(Kafka(kafka.bootstrap), follows, data_dir))
+    assert list(topic_checks.check_left(Kafka(kafka.bootstrap), settings, data_dir))  # nobody follows any more
 
 
 def test_a_store_of_another_log_fails(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
