@@ -61,7 +61,7 @@ __all__ = [
 OPEN_S: Final = 30.0  # how long an owner may take to open its state; Faust gives up a start after 60 s without a word
 _BOOT_S: Final = 5.0
 _ASK_S: Final = 10.0
-_STOP_S: Final = 60.0  # for the current batch and leaving the group
+_STOP_S: Final = 50.0  # for the current batch and leaving the group; less than a supervisor waits
 _LOOK_S: Final = 1.0
 _METADATA_MS: Final = 3_000  # how old what is known of the topics may be
 

@@ -8,7 +8,7 @@ from stream.backup.partition_backups import PartitionBackups
 from stream.backup.place import Place
 from stream.backup.restore import describe, restore
 from stream.config import StreamSettings
-from stream.errors import BackupError, DamagedError, StoreError
+from stream.errors import BackupError, FormatError, StoreError
 from stream.store.refusals import renamed
 from stream.store.rocksdb import is_there, open_store, partition_path
 
@@ -83,5 +83,5 @@ def verify(backups: PartitionBackups) -> Iterator[tuple[str, bool]]:
             manifest = backups.load(name)
             backups.verify(manifest)
             yield f"partition {backups.number}: whole, {describe(manifest)}", True
-        except DamagedError as error:
+        except FormatError as error:
             yield f"partition {backups.number}: {error}", False

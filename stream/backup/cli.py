@@ -84,14 +84,14 @@ def verify(ctx: typer.Context, url: _Url = None, partition: _Partitions = None) 
 
 
 def _each(backups: "list[PartitionBackups]", do: "Callable[[PartitionBackups], tuple[str, bool]]") -> None:
-    """Print what comes of each partition; a store that cannot be used keeps the others from nothing."""
-    from stream.errors import StoreError
+    """Print what comes of each partition; a store or backup that cannot be used keeps the others from nothing."""
+    from stream.errors import FormatError, StoreError
 
     good = True
     for each in backups:
         try:
             line, done = do(each)
-        except StoreError as error:
+        except (StoreError, FormatError) as error:
             line, done = f"partition {each.number}: {error}", False
         print(line)
         good &= done

@@ -128,11 +128,13 @@ def describe_configs(
     """Return the whole configuration of each topic that exists, by its name in Kafka.
 
     Raises:
-        BrokerError: No Kafka answers.
+        BrokerError: No Kafka answers, or it does not let this user see one.
     """
     with clients.admin_client(kafka, timeout_s) as admin:
         asked = [clients.ConfigResource(clients.ConfigResourceType.TOPIC, name) for name in _leaders(admin, names)]
         found = admin.describe_configs(asked, config_filter="all").get("topic", {}) if asked else {}
+        if denied := [name for name, configs in found.items() if not configs]:  # the client drops the error
+            raise clients.TopicAuthorizationFailedError(denied)
     return {name: {key: config["value"] for key, config in configs.items()} for name, configs in found.items()}
 
 

@@ -13,6 +13,7 @@ from stream.config import StreamSettings
 from stream.errors import HstuError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
+from stream.kafka.permissions import check_permissions
 from stream.kafka.topics import topic_name, verify_topics
 from stream.operations.records import read_last
 from stream.operations.user_id import encode_user
@@ -43,6 +44,7 @@ def forget_user(kafka: Kafka, settings: StreamSettings, user: str, ts_ms: int) -
     _refuse_invalid(settings, value)
     verify_topics(kafka, settings, [SourceTopic.ATTRIBUTES.topic])
     topic = topic_name(settings, SourceTopic.ATTRIBUTES.topic)
+    check_permissions(kafka, reads=[topic], writes=[topic])
     _refuse_ended(kafka, settings, topic)
     with clients.refusals(kafka):
         producer = clients.producer(kafka, acks="all")

@@ -196,7 +196,7 @@ def check_left(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterat
     for number, path in free.items():
         with suppress(StoreError):  # which has its line
             meta = _meta(path)
-            if meta and layout.is_passed(meta, [committed.get((topic_name(settings, t), number), 0) for t in EVENTS]):
+            if layout.is_passed(meta, [committed.get((topic_name(settings, t), number), 0) for t in EVENTS]):
                 left.append(path.name)
     if left:
         yield warn(

@@ -286,9 +286,10 @@ class Meta(msgspec.Struct, array_like=True):
     """Which one; stores learn it by their next batch."""
 
 
-def is_passed(meta: Meta, read: Sequence[int]) -> bool:
+def is_passed(meta: Meta | None, read: Sequence[int]) -> bool:
     """Return whether somebody who has read so much of the three sources has read all that a store has, and more."""
-    return list(read) != meta.offsets and all(their >= our for their, our in zip(read, meta.offsets, strict=True))
+    have = meta.offsets if meta else [0] * len(read)  # one that was opened, and whose partition had moved before events
+    return list(read) != have and all(their >= our for their, our in zip(read, have, strict=True))
 
 
 USERS: Final = msgspec.msgpack.Decoder(UserState)

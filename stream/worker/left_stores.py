@@ -99,7 +99,7 @@ class LeftStores:
     def _is_passed(self, number: int, committed: Mapping[tuple[str, int], int]) -> bool:
         meta = read_meta(self._paths[number])
         topics = [self._settings.topic_prefix + source.topic for source in SourceTopic]
-        return meta is not None and is_passed(meta, [committed.get((topic, number), 0) for topic in topics])
+        return is_passed(meta, [committed.get((topic, number), 0) for topic in topics])
 
     async def _mark(self, number: int) -> None:
         async with self._partitions.opening:

@@ -134,6 +134,25 @@ def test_what_lies_in_a_stores_place_is_named(tmp_path: Path) -> None:
         Partition(store, 1, settings)
 
 
+def test_backups_in_the_place_of_others_stop_no_other_partition(tmp_path: Path) -> None:
+    """Each verb has its line, and goes on."""
+    settings, url = SETTINGS.model_copy(update={"partitions": 3}), ("--url", str(tmp_path / "backups"))
+    for number in range(3):
+        with closing(open_store(partition_path(tmp_path, number))) as store:
+            Partition(store, number, settings).handle(SourceTopic.ACTIONS, LOG[SourceTopic.ACTIONS][:9])
+    assert hstu(tmp_path, "backup", *url, settings=settings).exit_code == 0
+    shutil.rmtree(tmp_path / "backups" / "p1")
+    shutil.copytree(tmp_path / "backups" / "p0", tmp_path / "backups" / "p1")
+    for verb, place in (("verify", ""), ("backup", ""), ("restore", "fresh")):
+        done = hstu(tmp_path / place, verb, *url, settings=settings)
+        _, other, last = done.output.splitlines()
+        assert other.startswith("partition 1: The backup")
+        assert "is of partition 0, not of 1: its folder was copied or renamed" in other
+        assert last.startswith("partition 2: ")
+        assert done.exit_code == 1
+    assert partition_path(tmp_path / "fresh", 2).exists()
+
+
 def refusal(result: Result, kind: type[Exception]) -> str:
     assert isinstance(result.exception, kind), result.exception
     return str(result.exception)

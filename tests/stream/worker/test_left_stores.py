@@ -96,6 +96,21 @@ def test_a_store_that_is_used_is_not_left(tmp_path: Path) -> None:
     asyncio.run(run())
 
 
+def test_a_store_that_was_left_before_any_event_is_marked(tmp_path: Path) -> None:
+    """It has read nothing, and would say of every user that there is none."""
+
+    async def run() -> None:
+        host = Host(tmp_path)
+        await opened(host.partitions)
+        await host.partitions.close()
+        host.read = 0
+        assert await host.look() == ["p0", "p0.owner"]
+        host.read = 1
+        assert await host.look() == ["p0", "p0.left", "p0.owner"]
+
+    asyncio.run(run())
+
+
 def test_a_look_changes_no_folder_and_is_of_each_store_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """An empty folder stays one; a damaged store is named, and the next one gets its mark."""
 
