@@ -44,8 +44,8 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from stream.errors import DamagedError, FormatError
+from stream.event_times import event_time
 from stream.schema.bounds import MAX_JSON_BYTES, JsonBoundsError, check_json
-from stream.schema.event_time import event_time
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, attribute_text, id_key, id_text
 from stream.schema.printable import printable
 from stream.schema.record_time import DEFAULT_BOUNDS, Headers, TimeBounds, unreadable

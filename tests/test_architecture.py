@@ -20,6 +20,7 @@ LINES_A_FILE, LINES_A_FUNCTION = 400, 60
 ORDER = """
 stream.errors
 stream.schema  stream.timed_reader
+stream.event_times
 stream.config  stream.example  stream.fetch
 stream.store  stream.kafka
 stream.backup  stream.consumer

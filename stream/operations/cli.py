@@ -232,9 +232,9 @@ def show_sequence(
     bootstrap: _Bootstrap = None,
 ) -> None:
     """Print a user's stored sequence, oldest first, with titles where a snapshot knows them."""
+    from stream.event_times import event_time
     from stream.operations.sequence import read_sequence
     from stream.operations.tables import show_table, when
-    from stream.schema.event_time import event_time
 
     context: OperationsCliContext = ctx.obj
     settings = context.load({"data_dir": data_dir, "bootstrap": bootstrap})

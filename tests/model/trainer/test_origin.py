@@ -1,10 +1,8 @@
 """A run that begins with the weights of another: after another log, a divergence, or from a copy."""
 
 import errno
-import os
 import re
 import shutil
-import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -146,9 +144,13 @@ def test_a_new_run_that_is_killed_before_its_first_checkpoint_begins_with_the_sa
     old.close()
     whole = run(start(tmp_path, name="whole", origin=origin))
     whole.close()
+
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
     for killed_in in ("of_another", "write") if origin.name else ("write",):
         with monkeypatch.context() as patch:
-            patch.setattr(Checkpointer, killed_in, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+            patch.setattr(Checkpointer, killed_in, kill)
             patch.setattr(Checkpointer, "abandon", Checkpointer.close)  # as the operating system does
             with pytest.raises(KeyboardInterrupt):
                 start(tmp_path, name="new", origin=origin)

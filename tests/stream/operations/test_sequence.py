@@ -8,9 +8,9 @@ import pytest
 
 from stream.config import StreamSettings
 from stream.errors import HstuError, StoreError
+from stream.event_times import event_time
 from stream.join.partition import Partition
 from stream.operations.sequence import TitledEntry, read_sequence
-from stream.schema.event_time import event_time
 from stream.schema.topics import SourceTopic
 from stream.store.reader import SequenceReader
 from stream.store.rocksdb import open_store, partition_path

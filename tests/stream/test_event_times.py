@@ -3,7 +3,7 @@
 import pytest
 
 from stream.errors import HstuError
-from stream.schema.event_time import event_time
+from stream.event_times import event_time
 
 
 @pytest.mark.parametrize(
