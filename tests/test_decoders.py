@@ -236,7 +236,7 @@ def metrics_line(folder: Path) -> Decoder:
 
     def read(value: bytes) -> None:
         point_of(value)
-        path.write_bytes(value + b"\n")
+        path.write_bytes(value + b"\n" + line + b"\n")
         MetricsLog(path, "silu", 2)
 
     return Decoder([line], read, ())

@@ -41,7 +41,7 @@ class MetricsLog:
     def _rewind(self, step: int) -> None:
         old = self.path.read_bytes()
         lines = old.splitlines(keepends=True)
-        if lines and not _is_of_trainer(lines[0]):
+        if lines and not any(map(_is_of_trainer, lines)):
             raise ModelError(
                 f"The metrics file {self.path} is there and holds no metrics, which would be appended to it; name "
                 "another by train.metrics_file (--metrics)."
