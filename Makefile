@@ -27,7 +27,7 @@ install: $(STAMP) ## Make .venv with everything in it
 demo: $(STAMP) ## Run the main job on MovieLens (STAY=1 leaves it and its dashboard up until Ctrl-C)
 	$(BIN)/hstu demo $(if $(STAY),--stay)
 
-test: $(STAMP) ## Run the tests, about 9 minutes on 2 cores (JOBS=3 side by side: some wait)
+test: $(STAMP) ## Run the tests, about 11 minutes on 2 cores (JOBS=3 side by side: some wait)
 	$(PYTEST) -m "not slow and not gpu"
 
 test-all: $(STAMP) ## Run every test, properties on new examples; those for a GPU are skipped where there is none
