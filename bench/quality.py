@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from report import machine, save, table
 from second_half import SecondHalf
 
-from model.config import ModelSettings, TrainSettings
+from model.config import ATTENTION_NAMES, ModelSettings, TrainSettings
 from model.data.item_age import SLICES
 from model.learning.learner import Learner
 from sim.experiment.contestants import Counting
@@ -41,12 +41,12 @@ NAMES = (*OF_MODEL, *COUNTING)
 Found = tuple[dict[str, float], dict[str, NDArray[np.float64]]]  # HR@10 of the second half; targets and hits by age
 
 
-def one_pass(name: str, limit: int | None, seed: int, tokens: int, *, repeats: bool) -> Found:
-    """Test and learn a stream once."""
+def one_pass(name: str, limit: int | None, seed: int, model: ModelSettings, *, repeats: bool) -> Found:
+    """Test and learn a stream once, with examples of as many tokens as the model takes."""
     size = {} if limit is None else {"limit" if name in DATASETS else "events": limit}
-    feed = open_stream(name, size, seed, {"example_tokens": tokens}).feed()
+    feed = open_stream(name, size, seed, {"example_tokens": model.max_len}).feed()
     train = TrainSettings(seed=seed, device="cpu", exclude_seen=not repeats)
-    learner = Learner(ModelSettings(max_len=tokens), train)
+    learner = Learner(model, train)
     counters = {
         who: Counting(name, train.model_copy(update={"popularity_half_life_d": days}))
         for who, (name, days) in COUNTING.items()
@@ -97,16 +97,21 @@ def main() -> None:
         "--tokens", type=int, default=StreamSettings().example_tokens, help="tokens of an example at most"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--attention", choices=ATTENTION_NAMES, default="silu", help="of the encoder")
     parser.add_argument("--repeats", action="store_true", help="items that the user has acted on are candidates")
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    model = ModelSettings(max_len=given.tokens, attention=given.attention)
     found: dict[str, list[Found]] = {name: [] for name in given.streams}
     for seed, name in itertools.product(given.seeds, given.streams):
-        half, ages = one_pass(name, given.limit, seed, given.tokens, repeats=given.repeats)
+        half, ages = one_pass(name, given.limit, seed, model, repeats=given.repeats)
         found[name].append((half, ages))
         print(f"{name}, seed {seed}:", *(f"{who} {half[who]:.4f}" for who in NAMES), flush=True)
-    print(f"{machine()}; {time.strftime('%Y-%m-%d')}; limit {given.limit}, {given.tokens} tokens, seeds {given.seeds}")
+    print(
+        f"{machine()}; {time.strftime('%Y-%m-%d')}; limit {given.limit}, {given.tokens} tokens, "
+        f"{given.attention}, seeds {given.seeds}"
+    )
     table(
         ("HR@10", *NAMES),
         [(name, *(cell([half[who] for half, _ in runs]) for who in NAMES)) for name, runs in found.items()],
@@ -115,7 +120,8 @@ def main() -> None:
         print(f"\n{name}, whole stream, by age of the item")
         table(("age", "targets", *NAMES), by_age(runs))
     figures = {name: {who: [half[who] for half, _ in runs] for who in NAMES} for name, runs in found.items()}
-    save("quality", {"limit": given.limit, "tokens": given.tokens, "seeds": given.seeds, "hr10": figures}, given.save)
+    settings = {name: vars(given)[name] for name in ("limit", "tokens", "attention", "seeds")}
+    save("quality", settings | {"hr10": figures}, given.save)
 
 
 if __name__ == "__main__":
