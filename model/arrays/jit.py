@@ -1,7 +1,7 @@
 """Loops compiled by numba at their first call, for the machine's own vector unit."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -11,6 +11,7 @@ import numba
 from filelock import FileLock, Timeout
 from numba.core.caching import FunctionCache
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.types import unliteral
 from xxhash import xxh3_64_hexdigest
 
 P = ParamSpec("P")
@@ -44,10 +45,23 @@ def compiled(
     made = numba.njit(**options)(function)
     if not hasattr(made, "compile"):  # NUMBA_DISABLE_JIT
         return function
+    made.get_call_template = _any_constant(made.get_call_template)
     with suppress(RuntimeError):  # no folder for the cache can be written
         made._cache = _Cache(function)  # type: ignore[no-untyped-call]
         made.compile = _once_a_machine(made.compile, made._cache.lock_path)
     return cast(Callable[P, R], made)
+
+
+def _any_constant(template: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the choice of a function's version for other compiled functions without one of its own for each constant.
+
+    Numba's types have the value of a constant that is passed, so `f(x, 0)` and `f(x, n)` would be compiled apart.
+    """
+
+    def chosen(args: Sequence[Any], kws: Mapping[str, Any]) -> Any:
+        return template(tuple(map(unliteral, args)), {name: unliteral(kind) for name, kind in kws.items()})
+
+    return chosen
 
 
 class _Cache(FunctionCache):
