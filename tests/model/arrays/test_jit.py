@@ -36,6 +36,18 @@ def test_the_cache_tells_the_flags_apart() -> None:
     assert compiled(own, any_order=True).__qualname__ == "_".join((before, *ANY_ORDER))
 
 
+def test_a_constant_has_no_version_of_its_own(tmp_path: Path) -> None:
+    """A function that others call with constants is compiled once."""
+    (tmp_path / "calls.py").write_text(
+        "from model.arrays.jit import compiled\n@compiled\ndef add(x, n):\n    return x + n\n"
+        "@compiled\ndef sums(x, n):\n    return add(x, 0) + add(x, 5) + add(x, n)\n"
+    )
+    output, errors = _started(
+        tmp_path, "from calls import add, sums; print(sums(1, 2), len(add.signatures))"
+    ).communicate()
+    assert output == "10 1\n", errors
+
+
 def test_without_a_folder_for_the_cache_it_compiles_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a package is installed read-only and NUMBA_CACHE_DIR is not set."""
 
