@@ -59,7 +59,8 @@ def _any_constant(template: Callable[..., Any]) -> Callable[..., Any]:
     """
 
     def chosen(args: Sequence[Any], kws: Mapping[str, Any]) -> Any:
-        return template(tuple(map(unliteral, args)), {name: unliteral(kind) for name, kind in kws.items()})
+        kinds: Callable[[Any], Any] = unliteral
+        return template(tuple(map(kinds, args)), {name: kinds(kind) for name, kind in kws.items()})
 
     return chosen
 
