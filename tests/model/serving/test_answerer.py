@@ -9,6 +9,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 import model.serving.top_k
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
+from model.fusion import click_loops
 from model.learning.forward_pass import ForwardPass
 from model.learning.learner import Learner
 from model.network.retrieval_loss import unit
@@ -17,6 +18,7 @@ from model.serving.responses import MAX_K, Ranking
 from model.serving.scorer import Scorer
 from model.serving.sequences import NoSequences
 from model.storage.snapshot import load_snapshot
+from model.user_states.cache import UserStates
 from stream.example import TOKEN_DTYPE, Example, Kind, decode, id_key
 from tests.factories import make_examples
 from tests.served import (
@@ -334,3 +336,13 @@ def test_answers_of_a_trained_model_are_what_its_learner_would_say() -> None:
             assert list((ranked.probabilities or {}).values()) == pytest.approx(logits_A.sigmoid().tolist(), abs=1e-5)
             compared += 1
     assert compared > 20
+
+
+def test_the_first_answers_compile_nothing() -> None:
+    """What a server does before a snapshot answers compiles the loops for any number of candidates, users known."""
+    ours = Answerer(snapshot_of(model_arrays()), Memory(USERS), states=UserStates(1 << 20))
+    ours.warm_up()
+    before = len(click_loops.run.signatures)
+    for items in (["i1"], ["i1", "i2"], ["i1", "i2", "i3", "i4"]):
+        ours.rank("ada", items)
+    assert len(click_loops.run.signatures) == before
