@@ -101,6 +101,7 @@ class Clicks:
         Raises:
             DivergedError: A logit or a weight is not finite.
         """
+        asked = asked._replace(towers=np.ascontiguousarray(asked.towers))  # loops are compiled for one order
         heads, (count, actions) = self._heads, asked.labels.shape
         logits_HTA, base_TA = np.zeros((len(heads.weights), count, actions)), np.empty((count, actions))
         features_TAF = np.empty((count, actions, len(FEATURES)))

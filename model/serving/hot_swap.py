@@ -47,9 +47,9 @@ class Swapper:
         self.brief: str | None = None  # the same for strangers: without paths
         self.waits = True  # for the first snapshot: nothing answers, and the alias names nothing
         self.swaps = 0
+        self.root = ""  # id of the snapshot that answers, with or without deltas
         self.alias = alias
         self._directory, self._make, self._clock = directory, make, clock
-        self._root = ""  # id of the snapshot that answers, with or without deltas
         self._state: State | None = None  # what deltas are applied to; None where there is no chain to follow
         self._refused: str | None = None  # why the next delta was
         self._failed: tuple[str, float] = ("", 0.0)  # id, and when it may be tried again
@@ -59,7 +59,7 @@ class Swapper:
         try:
             path = resolve(self._directory, self.alias)
             moved = self._follow(path.name)
-            if path.name != self._root:
+            if path.name != self.root:
                 if path.name == self._failed[0] and self._clock() < self._failed[1]:
                     return moved
                 self._failed = (path.name, self._clock() + RETRY_S)
@@ -106,7 +106,7 @@ class Swapper:
         return True
 
     def _put(self, answerer: Answerer, root: str) -> None:
-        self.answerer, self._root = answerer, root
+        self.answerer, self.root = answerer, root
         self._failed = ("", 0.0)
         self.swaps += 1
         _log.info("%s is now snapshot %s", self.alias, answerer.snapshot_id)

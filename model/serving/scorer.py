@@ -251,7 +251,7 @@ class Scorer:
             queries=np.full(b, n - 1),
             places=zeros_b,
             labels=np.zeros(tower_bA.shape, np.bool_),
-            towers=np.ascontiguousarray(tower_bA, np.float64),  # another order would be compiled for
+            towers=tower_bA.astype(np.float64),
             rows=history.items_n,
             whats=whats(history.kinds_n, history.actions_n, np.where(ranked_A < 0, -2, ranked_A)),
         )

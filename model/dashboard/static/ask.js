@@ -22,17 +22,31 @@ export function setUpAsking() {
   answer(user);
 }
 
+let turn = 0; // of the last question; answers to those before it come too late
+let unanswered = null; // the user who was asked for before there was a snapshot
+
+// Asks for the user of a page that was opened before the first snapshot.
+export function askAgain() {
+  if (unanswered != null) answer(unanswered);
+}
+
 async function answer(user) {
+  const own = ++turn;
   const note = byId("ask-note"), box = byId("answer");
   const seen = byId("seen").checked, diversity = byId("diversity").value || 0;
   const query = new URLSearchParams({ user, k: K, include_seen: seen, diversity });
+  unanswered = null;
+  note.textContent = `Asking for ${user} …`;
   try {
     const [top, history] = await Promise.all([ask(`topk?${query}`), ask(`history?${new URLSearchParams({ user, last: 50 })}`)]);
     const ids = top.items.map((item) => item.item_id);
     const why = ids.length ? await ask("explain", { user, items: ids, include_seen: seen, newest: 50, now_ms: top.now_ms }) : { items: [], events: [] };
+    if (own !== turn) return;
     note.textContent = sentence(top);
     box.replaceChildren(historyList(history), answerList(top, why));
   } catch (error) {
+    if (own !== turn) return;
+    if (error.status === 503) unanswered = user;
     note.textContent = error.message;
     box.replaceChildren();
   }

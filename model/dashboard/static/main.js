@@ -3,7 +3,7 @@
 import { drawAges, drawGap, drawQuality, leader, setUpQuality } from "./quality.js";
 import { drawStream, drawTiles, noteRates } from "./stream.js";
 import { drawSnapshots } from "./snapshots.js";
-import { setUpAsking } from "./ask.js";
+import { askAgain, setUpAsking } from "./ask.js";
 import { bars, lines } from "./charts.js";
 import { follow } from "./feed.js";
 import { byId, count } from "./format.js";
@@ -61,15 +61,14 @@ const on = {
     redrawSoon();
   },
   now(now) {
+    const first = now.serving && !state.now?.serving;
     state.now = now;
+    if (first) askAgain();
     keepOnly(now.trainers);
     noteRates(state);
     drawTiles(state);
     drawStream(state);
     drawSnapshots(state);
-  },
-  full(most) {
-    on.state("lost", `${most} pages watch already; this one tries again.`);
   },
   state(name, words) {
     const node = byId("state");

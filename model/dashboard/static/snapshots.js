@@ -29,17 +29,17 @@ function move(alias, row) {
 }
 
 function tags(row, data) {
-  const on = row.id === data.serving ? [el("span", { class: "tag on" }, "answers")] : [];
+  const on = row.id === data.root ? [el("span", { class: "tag on" }, data.deltas ? "answers, with deltas" : "answers")] : [];
   return el("span", {}, ...on, ...row.aliases.map((alias) => el("span", { class: "tag" }, alias)));
 }
 
 export function drawSnapshots(state) {
-  const { snapshots, follows, serving, snapshots_problem: problem } = state.now;
-  const data = { snapshots, follows, serving: serving?.snapshot.id, problem };
+  const { snapshots, follows, serving, root, snapshots_problem: problem } = state.now;
+  const data = { snapshots, follows, root, deltas: root && serving?.snapshot.id !== root, problem };
   render(byId("snapshot-table"), data, () => {
     const isId = /^\d+-[0-9a-f]+$/.test(follows);
-    const other = (row) => (!data.serving || row.id === data.serving ? "" : el("button", {
-      type: "button", "data-key": `compare ${row.id}`, "aria-label": `Compare ${row.id} with the one that answers`, onclick: () => compare(data.serving, row.id),
+    const other = (row) => (!data.root || row.id === data.root ? "" : el("button", {
+      type: "button", "data-key": `compare ${row.id}`, "aria-label": `Compare ${row.id} with the one that answers`, onclick: () => compare(data.root, row.id),
     }, "Compare"));
     const button = (row) => (isId || row.aliases.includes(follows) ? "" : el("button", {
       type: "button", "data-key": row.id, "aria-label": `Answer from ${row.id}`, onclick: () => move(follows, row),

@@ -74,9 +74,9 @@ export function drawTiles(state) {
 function drawServing(now) {
   if (!now) return;
   const serving = now.serving?.snapshot;
-  const data = { id: serving?.id, name: serving?.name, follows: now.follows, watermark: serving?.watermark_ms, problem: now.problem };
+  const data = { id: serving?.id, name: serving?.name, follows: now.follows, watermark: serving?.watermark_ms, problem: now.waits ? null : now.problem, deltas: serving && serving.id !== now.root ? now.root : null };
   render(byId("serving"), data, (one) => [
-    ...(one.id ? [el("b", {}, `${one.name}/${one.follows}`), ` answers from ${one.id}, learned up to ${when(one.watermark)}`] : ["No snapshot answers yet"]),
+    ...(one.id ? [el("b", {}, `${one.name}/${one.follows}`), ` answers from ${one.id}${one.deltas ? `, by deltas after ${one.deltas}` : ""}, learned up to ${when(one.watermark)}`] : ["No snapshot answers yet"]),
     ...(one.problem ? [el("span", { class: "bad" }, `. ${one.problem}`)] : []),
   ]);
 }

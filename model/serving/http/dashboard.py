@@ -93,7 +93,8 @@ def add_dashboard(app: FastAPI, swapper: Swapper, overview: Overview, guard: lis
 def _serving(swapper: Swapper) -> dict[str, Any]:
     answerer = swapper.answerer
     fresh = answerer.freshness().model_dump() if answerer else None
-    return {"follows": swapper.alias, "serving": fresh, "problem": swapper.brief, "swaps": swapper.swaps}
+    state = {"problem": swapper.brief, "waits": swapper.waits, "swaps": swapper.swaps}
+    return {"follows": swapper.alias, "serving": fresh, "root": swapper.root, **state}
 
 
 def _event(name: str, data: Any) -> str:
