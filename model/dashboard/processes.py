@@ -96,6 +96,7 @@ def _trainer(scrape: Scrape) -> _Figures:
         "name": scrape.label("hstu_steps_total", "trainer"),
         "lag": scrape.total("hstu_lag_records"),  # not yet read
         "waiting": scrape.total("hstu_waiting_records"),  # read and not yet learned
+        "learned": scrape.total("hstu_learned_examples_total"),
         "tokens_per_s": scrape.total("hstu_tokens_per_second"),
         "targets": scrape.total("hstu_tested_targets_total"),
         "loss": scrape.total("hstu_loss"),

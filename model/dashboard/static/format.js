@@ -3,7 +3,7 @@
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 const END_OF_TIME_MS = 8.64e15; // of what Date can show
-const NONE = "–";
+export const NONE = "–";
 
 export const count = (value) => (value == null ? NONE : number.format(value));
 export const brief = (value) => (value == null ? NONE : short.format(value).replace("K", "k"));

@@ -1,7 +1,7 @@
 // The figures of now: tiles, rates over the last minutes, processes, dead letters.
 
 import { lines } from "./charts.js";
-import { brief, byId, count, el, rate, render, span, stampWithSeconds, table, when } from "./format.js";
+import { NONE, brief, byId, count, el, rate, render, span, stampWithSeconds, table, when } from "./format.js";
 import { bestCounter, lastPlaces, leader, scorers, valueOf } from "./quality.js";
 
 const KEPT = 300; // looks, of two seconds each
@@ -34,6 +34,13 @@ function tile(title, value, note, hue, unit) {
     el("dt", {}, title), el("dd", {}, value, unit ? el("small", {}, ` ${unit}`) : ""), el("dd", {}, note ?? ""));
 }
 
+// The median of the times of late; counts are read every two seconds.
+function late(delay) {
+  if (!delay) return NONE;
+  const { s, least } = delay.p50;
+  return least ? `over ${span(s)}` : s < 2 ? "under 2 s" : span(s);
+}
+
 function against(gain) {
   const size = Math.abs(gain).toFixed(3);
   if (!Number(size)) return "level with the best counter";
@@ -58,10 +65,16 @@ export function drawTiles(state) {
     "Snapshot made", serving ? span(serving.snapshot.age_s) : "–",
     serving ? (serving.behind_s == null ? "its log is replayed, or has ended" : `${span(serving.behind_s)} of event time behind`) : "none answers yet", null, serving ? "ago" : "",
   ];
+  const delays = now?.delays ?? {};
+  const fromEvent = [
+    "Event to answer", late(delays.taken),
+    Object.values(delays).some((one) => one) ? `labels final to learned: ${late(delays.learnt)}; to answers: ${late(delays.served)}` : "too few have come of late",
+  ];
   const rows = [
     ...models,
     ["Best counter", best ? rate(best.y) : "–", best ? `${best.label}${ofWhom(state)}` : "nothing is tested yet", best?.color, best ? `± ${rate((best.hi - best.lo) / 2)}` : ""],
     fresh,
+    fromEvent,
     ["Events", sums.rate == null ? "–" : brief(sums.rate), sums.events == null ? unwatched : `${count(sums.events)} taken`, null, "/s"],
     ["Lag", brief(sums.lag), sums.learnerLag == null ? "" : `${count(sums.learnerLag)} examples not yet learned`, null, "messages"],
     ["Watermark behind", span(sums.delay), "event time of the slowest partition"],

@@ -78,7 +78,7 @@ def add_dashboard(app: FastAPI, swapper: Swapper, overview: Overview, guard: lis
         watchers.add(watcher)
         try:
             while not app.state.stopping.is_set():
-                now, series = await run_sync(overview.look)
+                now, series = await run_sync(overview.look, _learned(swapper))
                 for points in watcher.points(series):
                     yield _event("points", points)
                 yield _event("now", {**_serving(swapper), **now, "trainers": list(series)})
@@ -88,6 +88,10 @@ def add_dashboard(app: FastAPI, swapper: Swapper, overview: Overview, guard: lis
             watchers.discard(watcher)
 
     app.mount(ASSETS.rstrip("/"), StaticFiles(packages=[("model.dashboard", "static")]))
+
+
+def _learned(swapper: Swapper) -> int | None:
+    return swapper.answerer.manifest.examples if swapper.answerer else None
 
 
 def _serving(swapper: Swapper) -> dict[str, Any]:

@@ -167,6 +167,7 @@ def test_what_waits_in_a_trainer_is_not_learned(tmp_path: Path) -> None:
     """A trainer reads a backlog at once; its examples are as far from being learned as those in Kafka."""
     metrics = CollectorRegistry()
     Counter("hstu_steps", "", ["trainer"], registry=metrics).labels("silu").inc()
+    Counter("hstu_learned_examples", "", registry=metrics)
     Gauge("hstu_lag_records", "", registry=metrics).set(7)
     Gauge("hstu_waiting_records", "", registry=metrics).set(1631)
     port, stop = serve_metrics(metrics, "127.0.0.1", 0, Health(), "a setting")
@@ -177,6 +178,7 @@ def test_what_waits_in_a_trainer_is_not_learned(tmp_path: Path) -> None:
             until(lambda: "trainer silu" in driver.execute_script(READ, "#processes"), "no trainer came")
             assert "1.6k" in driver.execute_script(READ, "#processes")
             assert "1,638 examples not yet learned" in driver.execute_script(READ, "#figures")
+            until(lambda: "learned: over " in driver.execute_script(READ, "#figures"), "how late they are is not said")
     finally:
         stop()
 

@@ -1,0 +1,80 @@
+"""How fresh answers are, in the terms of bench/keep_up.py: how long after it was made a count is reached elsewhere.
+
+    taken     from an event's arrival in Kafka until the workers' stores, which queries read, have it
+    learnt    from the moment an example is made, its labels final, until the trainer has learned it
+    served    from the same moment until a snapshot that has learned it answers
+
+Counts are read when the dashboard looks, every two seconds, so a time is up to as much too long or too short.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+KEPT_S: Final = 300.0
+GAP_S: Final = 15.0  # without a look, after which the counts in between are unknown
+LEAST: Final = 20  # events or examples; of fewer no times are told
+_ASKED: Final = 200  # counts whose times are looked up
+_SHARES: Final = {"p50": 0.5, "p99": 0.99}
+_Array = NDArray[np.float64]
+
+
+class Delays:
+    """Samples of each way, made and done, since its counts last began anew."""
+
+    def __init__(self) -> None:
+        self._samples: dict[str, list[tuple[float, float, float]]] = {}
+
+    def look(self, at_s: float, counts: Mapping[str, tuple[float, float] | None]) -> dict[str, Any]:
+        """Take the counts of now, and return the spread of each way's times of late; None where there is none.
+
+        Args:
+            at_s: Monotonic seconds.
+            counts: Way: how many were made, and how many of them are done; None where that is unknown.
+        """
+        found = {}
+        for way, now in counts.items():
+            kept = self._samples.get(way, [])
+            if now is None or (kept and (at_s - kept[-1][0] > GAP_S or now[1] < kept[-1][2])):
+                kept = []
+            new = [] if now is None else [(at_s, *now)]
+            self._samples[way] = [each for each in kept if at_s - each[0] <= KEPT_S] + new
+            found[way] = spread(*np.array(self._samples[way]).T) if len(self._samples[way]) > 1 else None
+        return found
+
+
+def spread(at_s: _Array, made: _Array, done: _Array) -> dict[str, Any] | None:
+    """Return the p50 and p99 of the times from made to done, of all that was not done at the first sample.
+
+    Each is {"s": seconds, "least": whether it has lasted longer, as it was made before the first sample, or is not done
+    yet}. None for a few.
+
+    Args:
+        at_s: Times of the samples.
+        made: Counts then; where one is larger than a later one, it held what is no event or example.
+        done: How many of them were done then; never falls.
+    """
+    made = np.minimum.accumulate(made[::-1])[::-1]
+    if made[-1] - done[0] < LEAST:
+        return None
+    counts = np.linspace(done[0], made[-1], _ASKED + 1)[1:]
+    ends_s = reached_s(counts, at_s, done)
+    least = (counts <= made[0]) | np.isinf(ends_s)
+    took_s = np.minimum(ends_s, at_s[-1]) - reached_s(counts, at_s, made)
+    order = np.argsort(took_s, kind="stable")
+    places = {name: order[int(share * (_ASKED - 1))] for name, share in _SHARES.items()}
+    return {name: {"s": float(took_s[place]), "least": bool(least[place])} for name, place in places.items()}
+
+
+def reached_s(counts: _Array, at_s: _Array, curve: _Array) -> _Array:
+    """Return when a curve that never falls first has each count; inf where it has not yet."""
+    first = np.searchsorted(curve, counts, side="left")
+    found = np.full(len(counts), np.inf)
+    inside = (first > 0) & (first < len(curve))
+    i, wanted = first[inside], counts[inside]
+    part = (wanted - curve[i - 1]) / (curve[i] - curve[i - 1])
+    found[inside] = at_s[i - 1] + part * (at_s[i] - at_s[i - 1])
+    found[first == 0] = at_s[0]
+    return found

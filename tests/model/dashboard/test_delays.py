@@ -1,0 +1,79 @@
+"""How long counts take from where they are made to where they are reached."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from model.dashboard.delays import GAP_S, LEAST, Delays, reached_s, spread
+
+BENCH = Path(__file__).parents[3] / "bench"
+_rising = st.lists(st.integers(0, 5), min_size=2, max_size=9).map(lambda steps: np.cumsum(steps).astype(float))
+
+
+def test_a_count_is_reached_between_two_samples() -> None:
+    """By the line between them; at the first sample if it is there already, and never if it is not there at the end."""
+    at_s, curve = np.array([10.0, 11.0, 12.0, 13.0]), np.array([0.0, 0.0, 8.0, 8.0])
+    assert reached_s(np.array([0.0, 2.0, 8.0, 9.0]), at_s, curve).tolist() == [10.0, 11.25, 12.0, np.inf]
+
+
+@given(curve=_rising, counts=st.lists(st.integers(0, 50), min_size=1))
+def test_it_is_what_the_bench_measures(curve: np.ndarray, counts: list[int]) -> None:
+    """bench/keep_up.py has the function too, so that it measures older checkouts as well."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(BENCH))
+        from watching import reached_s as of_bench  # type: ignore[import-not-found]
+    at_s, wanted = np.arange(len(curve)).astype(float), np.array(counts, float)
+    assert np.array_equal(reached_s(wanted, at_s, curve), of_bench(wanted, at_s, curve))
+
+
+def test_what_comes_evenly_is_as_late_as_it_is() -> None:
+    """A hundred a second, done seven seconds later; those of before the first sample are not known to be as quick."""
+    at_s = np.arange(0.0, 100.0, 2.0)
+    made = 100 * at_s
+    found = spread(at_s, made, np.maximum(0, made - 700))
+    assert found is not None
+    assert found["p50"] == {"s": pytest.approx(7.0), "least": False}
+    assert found["p99"] == {"s": pytest.approx(7.0), "least": False}
+
+
+def test_what_is_never_done_is_told() -> None:
+    """A trainer that hangs: its times are at least as long as it has been watched."""
+    at_s = np.arange(0.0, 60.0, 2.0)
+    found = spread(at_s, np.minimum(100 * at_s, 500), np.zeros(len(at_s)))
+    assert found is not None
+    assert found["p50"]["least"]
+    assert found["p50"]["s"] > 50
+
+
+def test_a_backlog_of_before_is_told() -> None:
+    """All was made before the first look; what is learned now is at least as old as the looking."""
+    at_s = np.arange(0.0, 60.0, 2.0)
+    found = spread(at_s, np.full(len(at_s), 5000.0), 50 * at_s)
+    assert found is not None
+    assert found["p50"]["least"]
+    assert found["p50"]["s"] > 25
+
+
+def test_what_waits_for_a_moment_and_is_no_example_does_not_count() -> None:
+    """Heartbeats between two examples are in the lag of a trainer, and are never learned."""
+    at_s = np.arange(0.0, 40.0, 2.0)
+    done = 100 * at_s
+    assert spread(at_s, done + 30 * (np.arange(len(at_s)) % 2), done)["p50"]["s"] < 2  # type: ignore[index]
+    still = np.full(len(at_s), 100.0)
+    assert spread(at_s, still + (LEAST - 1) * (np.arange(len(at_s)) % 2), still) is None
+
+
+def test_samples_begin_anew() -> None:
+    """After a pause, where a count falls, where nothing is known; a single sample says nothing."""
+    delays = Delays()
+
+    def look(at_s: float, made: float | None, done: float = 0) -> bool:
+        found = delays.look(at_s, {"learnt": None if made is None else (made, done)})
+        return found["learnt"] is not None
+
+    assert [look(0, 0), look(2, 100), look(4, 200, 100)] == [False, True, True]
+    assert [look(6, None), look(8, 300, 200), look(10, 400, 300)] == [False, False, True]
+    assert [look(12, 500, 100), look(14, 500, 200)] == [False, True]
+    assert [look(15 + GAP_S, 900, 300), look(17 + GAP_S, 1000, 400)] == [False, True]
