@@ -8,7 +8,7 @@ Counts are read when the dashboard looks, every two seconds, so a time is up to 
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,23 +21,34 @@ _SHARES: Final = {"p50": 0.5, "p99": 0.99}
 _Array = NDArray[np.float64]
 
 
+class Counts(NamedTuple):
+    """Of one way, at one moment."""
+
+    made: float
+    """How many were made, by who makes them."""
+    come: float
+    """How many of them have come to who does something with them, done or not."""
+    done: float
+    """How many are done."""
+
+
 class Delays:
-    """Samples of each way, made and done, since its counts last began anew."""
+    """Samples of each way since its counts last began anew."""
 
     def __init__(self) -> None:
-        self._samples: dict[str, list[tuple[float, float, float]]] = {}
+        self._samples: dict[str, list[tuple[float, float, float, float]]] = {}
 
-    def look(self, at_s: float, counts: Mapping[str, tuple[float, float] | None]) -> dict[str, Any]:
+    def look(self, at_s: float, counts: Mapping[str, Counts | None]) -> dict[str, Any]:
         """Take the counts of now, and return the spread of each way's times of late; None where there is none.
 
         Args:
             at_s: Monotonic seconds.
-            counts: Way: how many were made, and how many of them are done; None where that is unknown.
+            counts: Way: what is known of it now; None where something is not.
         """
         found = {}
         for way, now in counts.items():
             kept = self._samples.get(way, [])
-            if now is None or (kept and (at_s - kept[-1][0] > GAP_S or now[1] < kept[-1][2])):
+            if now is None or (kept and (at_s - kept[-1][0] > GAP_S or now.done < kept[-1][3])):
                 kept = []
             new = [] if now is None else [(at_s, *now)]
             self._samples[way] = [each for each in kept if at_s - each[0] <= KEPT_S] + new
@@ -45,19 +56,21 @@ class Delays:
         return found
 
 
-def spread(at_s: _Array, made: _Array, done: _Array) -> dict[str, Any] | None:
+def spread(at_s: _Array, made: _Array, come: _Array, done: _Array) -> dict[str, Any] | None:
     """Return the p50 and p99 of the times from made to done, of all that was not done at the first sample.
 
     Each is {"s": seconds, "least": whether it has lasted longer, as it was made before the first sample, or is not done
-    yet}. None for a few.
+    yet}. None for a few, and where not all who make them are watched.
 
     Args:
         at_s: Times of the samples.
-        made: Counts then; where one is larger than a later one, it held what is no event or example.
-        done: How many of them were done then; never falls.
+        made: As in Counts; where one is larger than a later one, it held what is no event or example.
+        come: As in Counts. What was never on its way, since it was made before all that is kept, comes never.
+        done: As in Counts; never falls.
     """
+    made = made - max(0.0, (made - come).min())
     made = np.minimum.accumulate(made[::-1])[::-1]
-    if made[-1] - done[0] < LEAST:
+    if made[-1] < done[-1] or made[-1] - done[0] < LEAST:
         return None
     counts = np.linspace(done[0], made[-1], _ASKED + 1)[1:]
     ends_s = reached_s(counts, at_s, done)

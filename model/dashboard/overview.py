@@ -1,5 +1,6 @@
 """Everything that the dashboard shows of the present, looked at once for all who watch."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from model.config import ServeSettings
-from model.dashboard.delays import Delays
+from model.dashboard.delays import Counts, Delays
 from model.dashboard.last_letters import LastLetters, LettersReader
 from model.dashboard.metrics_logs import MetricsLogs, Series
 from model.dashboard.processes import Processes
@@ -15,6 +16,7 @@ from model.dashboard.snapshot_list import SnapshotList
 from model.errors import ModelError
 
 _FRESH_S: Final = 1.0
+_UNKNOWN: Final = math.nan
 
 
 class Overview:
@@ -67,18 +69,22 @@ class Overview:
             return {"snapshots": [], "snapshots_problem": "The folder of the snapshots cannot be read."}
 
 
-def _counts(
-    processes: Sequence[Mapping[str, Any]], name: str, served: int | None
-) -> dict[str, tuple[float, float] | None]:
-    """Return how many were made and done of each way of delays.py; None where a figure is not known."""
-    workers = [(one["events"], one["lag"]) for one in processes if one["kind"] == "worker"]
-    trainer = next((one for one in processes if one["kind"] == "trainer" and one["name"] == name), None)
-    behind = (trainer["learned"], trainer["lag"], trainer["waiting"]) if trainer else (None,)
-    taken = sum(events for events, _ in workers)
-    made = None if None in behind else sum(behind)
-    lag = None if not workers or any(None in one for one in workers) else sum(lag for _, lag in workers)
-    return {
-        "taken": None if lag is None else (taken + lag, taken),
-        "learnt": None if made is None else (made, behind[0]),
-        "served": None if made is None or served is None else (made, served),
+def _counts(processes: Sequence[Mapping[str, Any]], name: str, served: int | None) -> dict[str, Counts | None]:
+    """Return the counts of each way of delays.py; None where one of them is not known."""
+    workers = [one for one in processes if one["kind"] == "worker"]
+    events, lag, examples = (_sum(workers, key) for key in ("events", "lag", "examples"))
+    trainer = [one for one in processes if one["kind"] == "trainer" and one["name"] == name]
+    learned, *behind = (_sum(trainer, key) for key in ("learned", "lag", "waiting"))
+    come = learned + sum(behind)
+    ways = {
+        "taken": Counts(events + lag, events + lag, events),
+        "learnt": Counts(examples, come, learned),
+        "served": Counts(examples, come, _UNKNOWN if served is None else served),
     }
+    return {way: None if any(map(math.isnan, counts)) else counts for way, counts in ways.items()}
+
+
+def _sum(processes: Sequence[Mapping[str, Any]], key: str) -> float:
+    """Return the sum of a figure of processes; not a number where there is none, or one does not know it."""
+    values = [one[key] for one in processes]
+    return sum(values) if values and None not in values else _UNKNOWN

@@ -82,6 +82,7 @@ def _worker(scrape: Scrape) -> _Figures:
     return {
         "kind": "worker",
         "events": scrape.total("hstu_events_total"),
+        "examples": scrape.total("hstu_examples_total"),
         "lag": scrape.total("hstu_lag"),
         "watermark_delay_s": scrape.largest("hstu_watermark_delay_seconds"),
         "waiting_events": scrape.total("hstu_waiting_events"),

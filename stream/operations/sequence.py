@@ -6,6 +6,7 @@ from typing import Final, Protocol
 import msgspec
 
 from stream.errors import HstuError
+from stream.operations.tables import when
 from stream.operations.user_id import encode_user
 from stream.schema.ids import partition_of
 from stream.store.entries import Entry
@@ -72,5 +73,6 @@ def _until(entries: list[Entry], ts_ms: int, user: str, last: int) -> list[Entry
             f"{_MOST:,}, which are all that is read: ask for fewer by --last, or as of a later time."
         )
     if not found:
-        raise HstuError(f"User {user!r} had no events by then: the first token that is kept is of {entries[0].ts_ms}.")
+        first = when(entries[0].ts_ms)
+        raise HstuError(f"User {user!r} had no events by then: the first token that is kept is of {first} UTC.")
     return found[-last:]

@@ -68,7 +68,7 @@ export function drawTiles(state) {
   const delays = now?.delays ?? {};
   const fromEvent = [
     "Event to answer", late(delays.taken),
-    Object.values(delays).some((one) => one) ? `labels final to learned: ${late(delays.learnt)}; to answers: ${late(delays.served)}` : "too few have come of late",
+    Object.values(delays).some((one) => one) ? `label final to learned: ${late(delays.learnt)}, to served: ${late(delays.served)}` : "too few have come of late",
   ];
   const rows = [
     ...models,

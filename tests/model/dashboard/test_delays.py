@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from model.dashboard.delays import GAP_S, LEAST, Delays, reached_s, spread
+from model.dashboard.delays import GAP_S, LEAST, Counts, Delays, reached_s, spread
 
 BENCH = Path(__file__).parents[3] / "bench"
 _rising = st.lists(st.integers(0, 5), min_size=2, max_size=9).map(lambda steps: np.cumsum(steps).astype(float))
@@ -32,7 +32,7 @@ def test_what_comes_evenly_is_as_late_as_it_is() -> None:
     """A hundred a second, done seven seconds later; those of before the first sample are not known to be as quick."""
     at_s = np.arange(0.0, 100.0, 2.0)
     made = 100 * at_s
-    found = spread(at_s, made, np.maximum(0, made - 700))
+    found = spread(at_s, made, made, np.maximum(0, made - 700))
     assert found is not None
     assert found["p50"] == {"s": pytest.approx(7.0), "least": False}
     assert found["p99"] == {"s": pytest.approx(7.0), "least": False}
@@ -41,7 +41,8 @@ def test_what_comes_evenly_is_as_late_as_it_is() -> None:
 def test_what_is_never_done_is_told() -> None:
     """A trainer that hangs: its times are at least as long as it has been watched."""
     at_s = np.arange(0.0, 60.0, 2.0)
-    found = spread(at_s, np.minimum(100 * at_s, 500), np.zeros(len(at_s)))
+    made = np.minimum(100 * at_s, 500)
+    found = spread(at_s, made, made, np.zeros(len(at_s)))
     assert found is not None
     assert found["p50"]["least"]
     assert found["p50"]["s"] > 50
@@ -50,7 +51,8 @@ def test_what_is_never_done_is_told() -> None:
 def test_a_backlog_of_before_is_told() -> None:
     """All was made before the first look; what is learned now is at least as old as the looking."""
     at_s = np.arange(0.0, 60.0, 2.0)
-    found = spread(at_s, np.full(len(at_s), 5000.0), 50 * at_s)
+    made = np.full(len(at_s), 5000.0)
+    found = spread(at_s, made, made, 50 * at_s)
     assert found is not None
     assert found["p50"]["least"]
     assert found["p50"]["s"] > 25
@@ -59,10 +61,25 @@ def test_a_backlog_of_before_is_told() -> None:
 def test_what_waits_for_a_moment_and_is_no_example_does_not_count() -> None:
     """Heartbeats between two examples are in the lag of a trainer, and are never learned."""
     at_s = np.arange(0.0, 40.0, 2.0)
-    done = 100 * at_s
-    assert spread(at_s, done + 30 * (np.arange(len(at_s)) % 2), done)["p50"]["s"] < 2  # type: ignore[index]
+    done, more = 100 * at_s, np.arange(len(at_s)) % 2
+    assert spread(at_s, done + 30 * more, done + 30 * more, done)["p50"]["s"] < 2  # type: ignore[index]
     still = np.full(len(at_s), 100.0)
-    assert spread(at_s, still + (LEAST - 1) * (np.arange(len(at_s)) % 2), still) is None
+    assert spread(at_s, still + (LEAST - 1) * more, still + (LEAST - 1) * more, still) is None
+
+
+def test_a_trainer_that_began_later_has_no_backlog_of_before() -> None:
+    """What it has passed over, or Kafka has dropped, was made and never comes to it; what is on its way does."""
+    at_s = np.arange(0.0, 100.0, 2.0)
+    made, on_its_way = 9000 + 100 * at_s, np.where(np.arange(len(at_s)) % 5, 200, 0)
+    found = spread(at_s, made, made - 9000 - on_its_way, np.maximum(0, made - 9000 - 700))
+    assert found is not None
+    assert found["p50"] == {"s": pytest.approx(7.0), "least": False}
+
+
+def test_workers_that_are_not_all_watched_say_nothing() -> None:
+    """They have made less than is learned."""
+    at_s = np.arange(0.0, 100.0, 2.0)
+    assert spread(at_s, 50 * at_s, 100 * at_s, 100 * at_s) is None
 
 
 def test_samples_begin_anew() -> None:
@@ -70,7 +87,7 @@ def test_samples_begin_anew() -> None:
     delays = Delays()
 
     def look(at_s: float, made: float | None, done: float = 0) -> bool:
-        found = delays.look(at_s, {"learnt": None if made is None else (made, done)})
+        found = delays.look(at_s, {"learnt": None if made is None else Counts(made, made, done)})
         return found["learnt"] is not None
 
     assert [look(0, 0), look(2, 100), look(4, 200, 100)] == [False, True, True]

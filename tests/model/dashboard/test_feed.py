@@ -114,6 +114,6 @@ def test_deltas_answer_for_the_snapshot_they_follow(tmp_path: Path, monkeypatch:
         driver.get(str(client.base_url))
         until(lambda: "answers, with deltas" in driver.execute_script(READ, "#snapshot-table"), "nothing is marked")
         assert f"by deltas after {root.name}" in driver.execute_script(READ, "#serving")
-        driver.find_element("css selector", "#snapshot-table [aria-label^=Compare]").click()
+        driver.execute_script("document.querySelector('#snapshot-table [aria-label^=Compare]').click()")
         until(lambda: driver.execute_script("return document.querySelector('#diff-dialog').open"), "no answer came")
         assert f"From {root.name}" in driver.execute_script(READ, "#diff-dialog")

@@ -61,7 +61,7 @@ def test_a_sequence_as_of_an_earlier_time(data_dir: Path, monkeypatch: pytest.Mo
 
     assert times(event_time("1970-01-01T00:00:03")) == [1000, 2000, 3000]
     assert times(2999, last=1) == [2000]
-    with pytest.raises(HstuError, match="User 'u' had no events by then: the first token that is kept is of 1000"):
+    with pytest.raises(HstuError, match=r"'u' had no events by then: .* kept is of 1970-01-01 00:00:01.000 UTC"):
         times(999)
     monkeypatch.setattr("stream.operations.sequence._MOST", 3)
     assert times(3000, last=2) == [2000, 3000]
