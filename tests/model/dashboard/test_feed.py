@@ -117,3 +117,19 @@ def test_deltas_answer_for_the_snapshot_they_follow(tmp_path: Path, monkeypatch:
         driver.execute_script("document.querySelector('#snapshot-table [aria-label^=Compare]').click()")
         until(lambda: driver.execute_script("return document.querySelector('#diff-dialog').open"), "no answer came")
         assert f"From {root.name}" in driver.execute_script(READ, "#diff-dialog")
+
+
+def test_a_token_that_no_header_can_hold_is_not_taken(tmp_path: Path) -> None:
+    """A browser would refuse to send it, for ever; the dialog stays until there is another one."""
+    write_model(tmp_path / "snapshots" / "silu")
+    with serving(tmp_path, token="0123456789abcdef") as client, browser() as driver:
+        driver.get(str(client.base_url))
+        is_open = "return document.querySelector('#token-dialog').open"
+        until(lambda: driver.execute_script(is_open), "no token is asked for")
+        box = driver.find_element("id", "token")
+        box.send_keys("€\n")
+        time.sleep(1)
+        assert driver.execute_script(is_open)
+        box.clear()
+        box.send_keys("0123456789abcdef\n")
+        until(lambda: driver.execute_script(READ, "#state") == "live, every 2 s", "it does not connect")
