@@ -69,7 +69,7 @@ class ClickFusion:
             queries=query_N,
             places=position_N - query_N - 1,
             labels=batch.targets.labels,
-            towers=np.ascontiguousarray(tower_NA),
+            towers=tower_NA,
             rows=batch.rows.items,
             whats=whats(tokens.kinds, tokens.actions, self._keys),
         )
