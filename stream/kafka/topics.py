@@ -74,6 +74,22 @@ def create_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = _TI
     return {name: "exists" if name in before else "created" for name in names}
 
 
+def check_new_topics(kafka: Kafka, settings: StreamSettings, timeout_s: float = _TIMEOUT_S) -> list[str]:
+    """Check that Kafka would make those topics that do not exist; return their names, and make none.
+
+    Raises:
+        BrokerError: No Kafka answers, it would refuse, or a topic exists with another number of partitions.
+    """
+    names = {topic_name(settings, topic): topic for topic in ALL}
+    with clients.admin_client(kafka, timeout_s) as admin:
+        found = _partitions(admin, names)
+        refuse_other_counts(found, settings)
+        missing = [name for name in names if name not in found]
+        for name in missing:
+            _create(admin, name, settings, dict(configs_of(names[name])), only_ask=True)
+    return missing
+
+
 def verify_topics(
     kafka: Kafka, settings: StreamSettings, needed: Iterable[str] = ALL, timeout_s: float = _TIMEOUT_S
 ) -> None:
@@ -182,10 +198,12 @@ def refuse_other_counts(counts: Mapping[str, int], settings: StreamSettings) -> 
             )
 
 
-def _create(admin: Any, name: str, settings: StreamSettings, configs: dict[str, str]) -> None:
+def _create(
+    admin: Any, name: str, settings: StreamSettings, configs: dict[str, str], *, only_ask: bool = False
+) -> None:
     new = clients.NewTopic(name, settings.partitions, settings.replication, topic_configs=configs)
     try:
-        admin.create_topics([new])
+        admin.create_topics([new], validate_only=only_ask)
     except clients.TopicAlreadyExistsError:
         return  # another process was faster
     except clients.KafkaError as error:

@@ -115,6 +115,38 @@ def refuse_unread(kafka: Kafka, settings: StreamSettings, metas: Sequence[Meta])
             raise other_log(record.topic, record.partition, record.offset)
 
 
+def refuse_other_prefix(kafka: Kafka, new: StreamSettings, metas: Mapping[int, Meta]) -> None:
+    """Check that stores which were divided, by partition, have read the log of the new topics, and no other one.
+
+    Raises:
+        StoreError: They were divided for the topics of another prefix.
+        BrokerError: Kafka does not answer.
+    """
+    read = {
+        (topic_name(new, source.topic), number): (state.offset, state.digest)
+        for number, meta in metas.items()
+        for source, state in zip(SourceTopic, meta.logs, strict=True)
+        if state.offset is not None
+    }
+    found = count_partitions(kafka, sorted({topic for topic, _ in read}))
+    there = [(topic, number) for topic, number in read if number < found.get(topic, 0)]
+    bounds = log_bounds(kafka, there) if there else {}
+    kept = {place: read[place] for place, (first, _) in bounds.items() if read[place][0] >= first}
+    wanted = {place: (at, at + 1) for place, (at, _) in kept.items() if at < bounds[place][1]}
+    same = [
+        record
+        for record in read_between(kafka, wanted)
+        if fingerprint(record) == read[record.topic, record.partition][1]
+    ]
+    if len(there) < len(read) or len(same) < len(kept):  # of what retention has deleted nothing can be said
+        raise StoreError(
+            f"The stores here are divided into {new.partitions} partitions already, but for topics of another prefix "
+            f"than {new.topic_prefix!r}, where there is not what they have read: repeat the command with the "
+            "--topic-prefix of then. To divide them for other topics, put the old stores in their place first "
+            "(docs/recovery.md, More partitions)."
+        )
+
+
 class NewLog:
     """The beginning of the new topics.
 

@@ -6,13 +6,15 @@ there, and the next one goes on behind it.
 """
 
 from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from stream.config import StreamSettings
+from stream.errors import StoreError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import count_partitions, topic_name
-from stream.operations.records import log_bounds, read_between, read_topic
+from stream.operations.records import Place, log_bounds, read_between
 from stream.rescale.barrier import not_empty
 from stream.schema.ids import partition_of
 from stream.schema.record_time import Headers, TimeBounds, replay_headers, unreadable
@@ -25,27 +27,67 @@ _ANY: Final = TimeBounds()
 Copy = tuple[bytes, bytes | None, Headers]  # key, value, headers
 
 
-def read_catalogue(kafka: Kafka, settings: StreamSettings, partitions: int) -> list[list[Copy]]:
-    """Return the records to copy, in order, by new partition; nothing where there is no topic `items`.
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The records to copy, in order, by new partition; and the old topic's end when they were read."""
+
+    copies: list[list[Copy]]
+    ends: dict[Place, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Return the number of records to copy."""
+        return sum(map(len, self.copies))
+
+
+def read_catalogue(kafka: Kafka, settings: StreamSettings, partitions: int) -> Catalogue:
+    """Return what is to be copied; nothing where there is no topic `items`.
 
     Raises:
         BrokerError: Kafka does not answer.
     """
-    name = topic_name(settings, ITEMS)
-    if not count_partitions(kafka, [name]):
-        return [[] for _ in range(partitions)]
+    bounds = _bounds(kafka, settings)
     last: dict[bytes, tuple[int, Any]] = {}
-    for record in read_topic(kafka, name):
-        key = record.key or b""
-        if key == ITEMS_HEARTBEAT_KEY or unreadable(record):
+    for record in read_between(kafka, bounds):
+        if _is_of_no_item(record):
             continue
-        time_ms = _time_ms(record)
+        key, time_ms = record.key or b"", _time_ms(record)
         if key not in last or last[key][1].partition == record.partition or last[key][0] <= time_ms:
             last[key] = time_ms, record
     copies: dict[int, list[Copy]] = defaultdict(list)
     for key, (time_ms, record) in sorted(last.items(), key=lambda item: (item[1][0], item[0])):
         copies[partition_of(key, partitions)].append((key, record.value, _headers(record, time_ms)))
-    return [copies[number] for number in range(partitions)]
+    ends = {place: end for place, (_, end) in bounds.items()}
+    return Catalogue([copies[number] for number in range(partitions)], ends)
+
+
+def refuse_grown(kafka: Kafka, settings: StreamSettings, catalogue: Catalogue) -> None:
+    """Check that nothing has come into the old topic since it was read.
+
+    Raises:
+        StoreError: A record has, of which the new topic would know nothing.
+        BrokerError: Kafka does not answer.
+    """
+    since = {
+        place: (max(first, catalogue.ends.get(place, 0)), end)
+        for place, (first, end) in _bounds(kafka, settings).items()
+    }
+    for record in read_between(kafka, since):
+        if not _is_of_no_item(record):
+            raise StoreError(
+                f"{record.topic}[{record.partition}] has records from offset {record.offset} on that came after it was "
+                "copied: stop the producers of items too, and repeat the same command; it asks for another "
+                "--topic-prefix where what was copied does not do any more."
+            )
+
+
+def _bounds(kafka: Kafka, settings: StreamSettings) -> dict[Place, tuple[int, int]]:
+    name = topic_name(settings, ITEMS)
+    count = count_partitions(kafka, [name]).get(name, 0)
+    return log_bounds(kafka, [(name, number) for number in range(count)]) if count else {}
+
+
+def _is_of_no_item(record: Any) -> bool:
+    return record.key == ITEMS_HEARTBEAT_KEY or bool(unreadable(record))
 
 
 def _time_ms(record: Any) -> int:
@@ -60,13 +102,13 @@ def _headers(record: Any, time_ms: int) -> Headers:
     return tuple(record.headers)
 
 
-def copy_catalogue(kafka: Kafka, new: StreamSettings, copies: list[list[Copy]]) -> None:
+def copy_catalogue(kafka: Kafka, new: StreamSettings, catalogue: Catalogue) -> None:
     """Write what the new topic lacks.
 
     Raises:
         BrokerError: The topic holds something else, or Kafka does not take a record.
     """
-    name = topic_name(new, ITEMS)
+    name, copies = topic_name(new, ITEMS), catalogue.copies
     begun = _copied(kafka, name, copies)
     with clients.refusals(kafka):
         producer = clients.producer(kafka, acks="all", enable_idempotence=True, linger_ms=5)
@@ -82,7 +124,7 @@ def copy_catalogue(kafka: Kafka, new: StreamSettings, copies: list[list[Copy]]) 
             producer.close()
 
 
-def refuse_other_catalogue(kafka: Kafka, new: StreamSettings, copies: list[list[Copy]]) -> None:
+def refuse_other_catalogue(kafka: Kafka, new: StreamSettings, catalogue: Catalogue) -> None:
     """Check that the new topic, where it exists, holds nothing but a beginning of the copy.
 
     Raises:
@@ -90,7 +132,7 @@ def refuse_other_catalogue(kafka: Kafka, new: StreamSettings, copies: list[list[
     """
     name = topic_name(new, ITEMS)
     if count_partitions(kafka, [name]):
-        _copied(kafka, name, copies)
+        _copied(kafka, name, catalogue.copies)
 
 
 def _wait(pending: list[Any]) -> None:
@@ -100,13 +142,12 @@ def _wait(pending: list[Any]) -> None:
 
 
 def _copied(kafka: Kafka, name: str, copies: list[list[Copy]]) -> list[int]:
-    """Return how many records of each partition were copied before; the last of them must be one of ours."""
+    """Return how many records of each partition were copied before; each must be ours, for the old topic may change."""
     bounds = log_bounds(kafka, [(name, number) for number in range(len(copies))])
     ends = [bounds[name, number][1] for number in range(len(copies))]
     if any(end > len(of_partition) for end, of_partition in zip(ends, copies, strict=True)):
         raise not_empty(name)
-    for record in read_between(kafka, {(name, number): (end - 1, end) for number, end in enumerate(ends) if end}):
-        key, value, _ = copies[record.partition][record.offset]
-        if (record.key, record.value) != (key, value):
+    for record in read_between(kafka, {(name, number): (0, end) for number, end in enumerate(ends) if end}):
+        if (record.key, record.value, tuple(record.headers)) != copies[record.partition][record.offset]:
             raise not_empty(name)
     return ends

@@ -12,9 +12,9 @@ beyond all that Kafka gives out. What was sent of a user's texts was sent to ano
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -78,6 +78,16 @@ def each(store: Store, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
         start = found[-1][0] + b"\0"
 
 
+class Target(Protocol):
+    """The part of a store that a division needs of a new one."""
+
+    def get(self, key: bytes, /) -> bytes | None:
+        """Return the value of a key."""
+
+    def write(self, changes: Iterable[tuple[bytes, bytes | None]], /) -> None:
+        """Apply (key, value) pairs at once."""
+
+
 class Division:
     """Divides stores, one after the other.
 
@@ -86,7 +96,7 @@ class Division:
         flush: Writes what they have in memory to disk.
     """
 
-    def __init__(self, new: Sequence[Store], flush: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, new: Sequence[Target], flush: Callable[[], None] = lambda: None) -> None:
         self._new = [_NewStore(store) for store in new]
         self._flush = flush
         self._bytes = 0
@@ -162,7 +172,7 @@ class Division:
 class _NewStore:
     """One new store, and what is to be written to it."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Target) -> None:
         self.waiting = 0
         self._store = store
         self._changes: list[tuple[bytes, bytes | None]] = []

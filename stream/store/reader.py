@@ -115,7 +115,7 @@ class SequenceReader:
             opened[1].close()
         store = open_secondary(path, self._scratch.path / str(number))
         try:
-            _refuse_other(store, number, path, self._settings.partitions)
+            refuse_other(store, number, path, self._settings.partitions)
         except StoreError:
             store.close()
             raise
@@ -130,7 +130,12 @@ class SequenceReader:
         remove_scratch(self._scratch)
 
 
-def _refuse_other(store: Store, number: int, path: Path, partitions: int) -> None:
+def refuse_other(store: Store, number: int, path: Path, partitions: int) -> None:
+    """Check that a store is of a partition, and was made for this number of them.
+
+    Raises:
+        StoreError: It is not.
+    """
     if data := store.get(layout.META_KEY):
         meta = layout.unpack(layout.METAS, layout.META_KEY, data)
         refuse_other_partition(meta, number, path)

@@ -1,0 +1,84 @@
+"""`items` of a system that gets more partitions, on a real Kafka: what comes while it asks or runs is not lost."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from stream.config import StreamSettings
+from stream.errors import BrokerError, StoreError
+from stream.rescale.rescale import Plan
+from stream.schema.topics import ITEMS, ITEMS_HEARTBEAT_KEY
+from tests.kafka_logs import fill, read
+from tests.stream.rescale.workers import HALF_MS, Workers, fill_items, more
+from tests.wire import REPLAYED, wire
+from tests.worker_process import make_events, send
+
+
+def item(bootstrap: str, settings: StreamSettings, name: str, *, withdrawn: bool = False) -> None:
+    """Write one record of `items`, as a producer does that has not been stopped."""
+    value = None if withdrawn else wire({"item_id": name, "title": name})
+    asyncio.run(fill(bootstrap, settings.topic_prefix + ITEMS, [(0, name.encode(), value, 0)]))
+
+
+def copied(bootstrap: str, settings: StreamSettings) -> dict[str, bytes | None]:
+    """Return the items of new topics, each once."""
+    logs = asyncio.run(read(bootstrap, settings.topic_prefix + ITEMS, settings.partitions))
+    records = [record for log in logs for record in log]
+    found = {record.key.decode(): record.value for record in records}
+    assert len(found) == len(records)
+    return found
+
+
+def begun(bootstrap: str, old: StreamSettings, data_dir: Path) -> Workers:
+    """Return a system that has come to the end of its log, with six items."""
+    asyncio.run(send(bootstrap, old, make_events(20), end=False, beat_ms=HALF_MS))
+    asyncio.run(fill_items(bootstrap, old))
+    workers = Workers(bootstrap, old, data_dir)
+    workers.work()
+    return workers
+
+
+def at_copy(then: Callable[[], None]) -> Callable[[str], None]:
+    """Return what to give as `say`, so that something happens right after the copy."""
+    return lambda line: then() if line.startswith("items") else None
+
+
+def test_items_that_come_while_it_asks_are_copied(bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:
+    """The answer may take minutes: new items and withdrawals of that time are in the new topic."""
+    workers, new = begun(bootstrap, old, tmp_path), more(old)
+
+    def agreed(plan: Plan) -> bool:
+        assert plan.items == 6
+        item(bootstrap, old, "late-1")
+        item(bootstrap, old, "i0", withdrawn=True)
+        return True
+
+    assert workers.work_of(new).run(agreed, print)
+    found = copied(bootstrap, new)
+    assert (len(found), "late-1" in found, found["i0"]) == (7, True, None)
+
+
+def test_items_that_come_while_it_runs_stop_it(bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:
+    """With a sentence, and no copy of a user is left; heartbeats do not, and once more it goes on with the item."""
+    workers, new = begun(bootstrap, old, tmp_path), more(old)
+    with pytest.raises(StoreError, match=r"items\[0\] has records from offset \d+ on that came after.*stop the prod"):
+        workers.rescale(new, at_copy(lambda: item(bootstrap, old, "late-1")))
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"store"}
+    beat = [(0, ITEMS_HEARTBEAT_KEY, wire({"watermark": HALF_MS}), 0)]
+    assert workers.rescale(
+        new, at_copy(lambda: asyncio.run(fill(bootstrap, f"{old.topic_prefix}{ITEMS}", beat, headers=REPLAYED)))
+    )
+    assert copied(bootstrap, new).keys() == {"i0", "i1", "i2", "i3", "i4", "i5", "late-1"}
+
+
+def test_a_copy_that_does_not_do_any_more_is_seen(bootstrap: str, old: StreamSettings, tmp_path: Path) -> None:
+    """An item that was corrected within the copy, under the time that it had, as well as one that is withdrawn."""
+    workers = begun(bootstrap, old, tmp_path)
+    with pytest.raises(StoreError, match="came after"):
+        workers.rescale(more(old), at_copy(lambda: item(bootstrap, old, "i4", withdrawn=True)))
+    with pytest.raises(BrokerError, match=r"items is not empty.*another --topic-prefix"):
+        workers.rescale(more(old))
+    assert workers.rescale(more(old, 4))
+    assert copied(bootstrap, more(old, 4))["i4"] is None
