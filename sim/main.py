@@ -113,7 +113,7 @@ class Context:
         from stream.peers.cluster_reader import open_sequences
 
         kafka = None
-        if settings.stream.peer_token_file and settings.bootstrap:
+        if settings.bootstrap:
             from stream.kafka.bootstrap import require_kafka
 
             kafka = require_kafka(settings.bootstrap, settings.kafka)

@@ -1,7 +1,7 @@
 """Consumer groups: how far one has read, and who else reads as one that a process should have for itself."""
 
 import time
-from typing import Final
+from typing import Any, Final
 
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
@@ -18,13 +18,22 @@ def committed_offsets(kafka: Kafka, group: str) -> dict[tuple[str, int], int]:
         BrokerError: Kafka does not answer, or refuses.
     """
     with clients.admin_client(kafka, _TIMEOUT_S) as admin:
-        try:
-            found = admin.list_group_offsets({group: None})[group]
-        except clients.BrokerResponseError as error:
-            if error.errno != _NO_COORDINATOR:
-                raise
-            return {}
-    return {(place.topic, place.partition): committed.offset for place, committed in found.items()}
+        return {place: committed.offset for place, committed in commits(admin, group).items()}
+
+
+def commits(admin: Any, group: str) -> dict[tuple[str, int], Any]:
+    """Return what a group has committed, offset and metadata, by topic and partition; none before there is any group.
+
+    Raises:
+        KafkaError: Kafka does not answer, or refuses.
+    """
+    try:
+        found = admin.list_group_offsets({group: None})[group]
+    except clients.BrokerResponseError as error:
+        if error.errno != _NO_COORDINATOR:
+            raise
+        return {}
+    return {(place.topic, place.partition): committed for place, committed in found.items()}
 
 
 def other_member(kafka: Kafka, group: str, instance_id: str, wait_s: float) -> str:

@@ -10,10 +10,13 @@ from stream.errors import BrokerError, HstuError
 from stream.kafka import clients
 from stream.kafka.bootstrap import require_kafka
 from stream.kafka.connection import Kafka
+from stream.kafka.permissions import check_permissions
+from stream.kafka.topics import topic_name
 from stream.operations.dead_letters import Wanted, survey_letters
 from stream.operations.findings import Finding, Level, fail, ok, warn
-from stream.operations.host_checks import check_clock, check_data_dir, check_kafka, check_versions
+from stream.operations.host_checks import check_clock, check_copies, check_data_dir, check_kafka, check_versions
 from stream.operations.topic_checks import check_configs, check_keys, check_left, check_progress, check_topics
+from stream.schema.topics import DEAD_LETTERS
 
 _NAMED: Final = 3  # kinds of dead letters
 _Check = Callable[[], Iterable[Finding]]
@@ -30,6 +33,7 @@ def examine(bootstrap: str, security: KafkaSettings, settings: StreamSettings, d
     """
     yield from _looked_at("versions", check_versions)
     yield from _looked_at("data directory", partial(check_data_dir, data_dir))
+    yield from _looked_at("copies", partial(check_copies, data_dir))
     try:
         kafka = require_kafka(bootstrap, security)
         yield from check_kafka(kafka)
@@ -72,6 +76,7 @@ def _unseen(what: str, error: Exception) -> Finding:
 
 def check_letters(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """Yield how many records were refused."""
+    check_permissions(kafka, reads=[topic_name(settings, DEAD_LETTERS)])
     counts = survey_letters(kafka, settings, Wanted(), 0).counts
     if not counts:
         yield ok("dead-letters", "none")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from packaging.requirements import Requirement
@@ -17,12 +17,14 @@ from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
+from stream.kafka.permissions import check_permissions
 from stream.operations.findings import Finding, fail, ok, warn
 
 _TIMEOUT_S: Final = 10.0
 _FULL_BYTES, _NEARLY_FULL_BYTES = 512 << 20, 5 << 30
 _CLOCK_WARN_S, _CLOCK_FAIL_S = 2.0, 60.0
 _CLOSED_TO_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_COPIES: Final = ("rescaling", "rescale-sample-*", "store-of-*-partitions")
 _OLDEST_KAFKA: Final = (2, 1)
 _BROKER_TIME: Final = {"message.timestamp.type": "LogAppendTime"}
 
@@ -72,6 +74,17 @@ def check_data_dir(data_dir: Path) -> Iterator[Finding]:
     yield _room(path)
 
 
+def check_copies(data_dir: Path) -> Iterator[Finding]:
+    """Yield which folders of the data directory hold users' histories that `hstu forget` does not reach."""
+    if found := sorted(path.name for pattern in _COPIES for path in data_dir.glob(pattern) if path.is_dir()):
+        yield warn(
+            "copies",
+            f"{', '.join(found)} in {data_dir}, left by hstu topics rescale: users forgotten since are still there",
+            "delete them once no rescale is to go on, and the stores of before are not wanted (docs/recovery.md, More "
+            "partitions)",
+        )
+
+
 def _nearest(path: Path) -> Path:
     return next(parent for parent in path.absolute().parents if parent.exists())
 
@@ -108,19 +121,27 @@ def check_clock(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """Yield how far this machine's clock is from Kafka's: a topic made for it and deleted again has a record's time.
 
     Raises:
-        BrokerError: Kafka does not answer, or refuses to make the topic.
+        BrokerError: Kafka does not answer, or refuses; whether the topic is there is said.
     """
     name = f"{settings.topic_prefix}hstu-doctor-{uuid4().hex[:8]}"
-    try:
-        with clients.admin_client(kafka, _TIMEOUT_S) as admin:
-            admin.create_topics([clients.NewTopic(name, 1, 1, topic_configs=_BROKER_TIME)])
-            try:
-                before, said, after = _ask_time(kafka, name)
-            finally:
-                admin.delete_topics([name])
-    except BrokerError as error:
-        raise BrokerError(f"{error} It was about {name}, a topic made for a moment.") from None
+    check_permissions(kafka, writes=[name], others=[("CREATE", name), ("DELETE", name)])
+    with clients.admin_client(kafka, _TIMEOUT_S) as admin:
+        admin.create_topics([clients.NewTopic(name, 1, 1, topic_configs=_BROKER_TIME)])
+        try:
+            before, said, after = _ask_time(kafka, name)
+        finally:
+            _delete(admin, name)
     yield _clock(max(before - said, said - after, 0.0), ahead=said < before)
+
+
+def _delete(admin: Any, name: str) -> None:
+    try:
+        admin.delete_topics([name])
+    except clients.KafkaError as error:
+        raise BrokerError(
+            f"The topic {name}, made for a moment, could not be deleted and is still there: {clients.reason(error)}; "
+            "delete it (DELETE on it is needed)."
+        ) from error
 
 
 def _ask_time(kafka: Kafka, topic: str) -> tuple[float, float, float]:

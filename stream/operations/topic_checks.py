@@ -56,6 +56,7 @@ class _Owner(msgspec.Struct):
 def check_topics(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """Yield whether all topics are there, with equal numbers of partitions."""
     names = [topic_name(settings, topic) for topic in ALL]
+    check_permissions(kafka, others=[("DESCRIBE", name) for name in names])
     counts = count_partitions(kafka, names)
     if missing := [name for name in names if name not in counts]:
         yield fail("topics", f"{_listed(missing)} do not exist", "run hstu topics create")
@@ -70,7 +71,9 @@ def check_topics(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
 
 def check_configs(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """Yield where a topic's configuration differs from what `hstu topics create` would have set."""
-    found = describe_configs(kafka, [topic_name(settings, topic) for topic in ALL])
+    names = [topic_name(settings, topic) for topic in ALL]
+    check_permissions(kafka, others=[("DESCRIBE_CONFIGS", name) for name in names])
+    found = describe_configs(kafka, names)
     wrong = [
         fail(
             "configuration",
@@ -121,6 +124,7 @@ def check_keys(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """Yield whether the last records of each input lie where murmur2 of their user's (item's) id puts them."""
     elsewhere: dict[str, Counter[str]] = {}
     names = {topic_name(settings, topic): topic for topic in (*EVENTS, ITEMS)}
+    check_permissions(kafka, reads=names)
     sampled = 0
     for record in read_last(kafka, names, _SAMPLE):
         if (owner := _owner(record)) is None:
@@ -191,6 +195,7 @@ def check_left(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterat
     free = {n: path for n, path in free.items() if not is_open_elsewhere(path)}
     if not free:
         return
+    check_permissions(kafka, group=workers_group(settings), of_group="DESCRIBE")
     committed = committed_offsets(kafka, workers_group(settings))
     left = []
     for number, path in free.items():

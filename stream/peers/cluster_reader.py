@@ -4,11 +4,12 @@
     another worker has                                                              asked over HTTP, within a time limit
 
 A store of this host that another host's worker has taken over is not read: it would answer as of the day it moved. Nor
-is one that only stands by, whether or not it is known who has its partition.
+is one that only stands by, whether or not it is known who has its partition, nor one that no worker of this host has
+open while the group has read more. Without a token nobody is asked, but such a store is not read either.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -69,6 +70,9 @@ class KnowsOwners(Protocol):
     def find(self, partition: int, until_s: float, after: int = 0) -> tuple[Address | None, int]:
         """Return the owner, and the number of the look that found it, later than `after` if that comes in time."""
 
+    def read(self, partition: int, until_s: float) -> Sequence[int]:
+        """Return how far the workers have read each source of a partition, 0 where nobody has said it."""
+
     def close(self) -> None:
         """Stop."""
 
@@ -77,17 +81,17 @@ class ClusterReader:
     """Reads users' tokens; safe to share between threads.
 
     Args:
-        local: Reads the stores of this host.
+        local: Reads the stores of this host, but for those that were left.
         owners: Knows who has which partition.
         seats: The folder of the locks of this data directory's workers.
         settings: Shared by all workers.
-        token: Shown to workers.
+        token: Shown to workers; empty where none is to be asked.
     """
 
     def __init__(self, local: Reader, owners: KnowsOwners, seats: Path, settings: StreamSettings, token: str) -> None:
         self._local, self._owners, self._seats = local, owners, seats
         self._settings, self._token = settings, token
-        self._heard_by_s = time.monotonic() + _FIRST_LOOK_S
+        self._heard_by_s = _first_look_by_s()
 
     def tokens(self, user: str, last: int) -> NDArray[np.void] | None:
         """Return the user's last tokens in order, as TOKEN_DTYPE [n], or None where the user is unknown.
@@ -148,6 +152,8 @@ class ClusterReader:
         Raises:
             StoreError: It does not answer within the time limit, or by something else than `kind`, or a refusal.
         """
+        if not self._token:
+            return None
         number = partition_of(question.user.encode(), self._settings.partitions)
         owner, look = self._owners.find(number, self._heard_by_s)
         until_s = time.monotonic() + self._settings.peer_timeout_s
@@ -228,14 +234,20 @@ def _entries(owner: Address, answer: Answer, last: int) -> list[Entry] | None:
     return entries
 
 
+def _first_look_by_s() -> float:
+    """Return until when a new reader waits to hear of the workers, by time.monotonic."""
+    return time.monotonic() + _FIRST_LOOK_S
+
+
 def open_sequences(data_dir: Path, settings: StreamSettings, kafka: Kafka | None) -> Reader:
-    """Return a reader of users' tokens, of this host alone where no token or no Kafka is named.
+    """Return a reader of users' tokens: of this host alone where no token is named, and as it is where no Kafka is.
 
     Raises:
         HstuError: The token cannot be read.
     """
     token = read_peer_token(settings.peer_token_file)
-    if not token or kafka is None:
+    if kafka is None:
         return SequenceReader(data_dir, settings)
-    local = SequenceReader(data_dir, settings)
-    return ClusterReader(local, Owners(kafka, settings, workers_group(settings)), data_dir / SEATS, settings, token)
+    owners, heard_by_s = Owners(kafka, settings, workers_group(settings)), _first_look_by_s()
+    local = SequenceReader(data_dir, settings, lambda partition: owners.read(partition, heard_by_s))
+    return ClusterReader(local, owners, data_dir / SEATS, settings, token)

@@ -1,14 +1,19 @@
-"""Which worker has which partition, as Kafka's group says: the addresses left with the committed offsets."""
+"""Which worker has which partition, and how far it has read, as Kafka's group says.
+
+Both are in the offsets that the workers commit: the addresses are left with them.
+"""
 
 import logging
 import threading
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from stream.config import StreamSettings
 from stream.errors import HstuError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
+from stream.kafka.groups import commits
 from stream.peers.address import Address, parse_note
 from stream.schema.topics import SourceTopic
 
@@ -28,8 +33,10 @@ class Owners:
 
     def __init__(self, kafka: Kafka, settings: StreamSettings, group: str) -> None:
         self._kafka, self._group = kafka, group
-        self._topic = settings.topic_prefix + SourceTopic.ACTIONS.topic
+        self._topics = [settings.topic_prefix + source.topic for source in SourceTopic]
+        self._noted = settings.topic_prefix + SourceTopic.ACTIONS.topic  # the topic whose offsets have the addresses
         self._owners: dict[int, Address] = {}
+        self._read: dict[tuple[str, int], int] = {}
         self._looks = 0
         self.problem = ""
         """Why it is not known who has which partition, in a sentence; empty while Kafka says it."""
@@ -49,6 +56,17 @@ class Owners:
         with self._looked:
             self._looked.wait_for(lambda: self._looks > after, max(0.0, until_s - time.monotonic()))
             return self._owners.get(partition), self._looks
+
+    def read(self, partition: int, until_s: float) -> list[int]:
+        """Return how far the workers have read a partition of each source, 0 where nobody has said it.
+
+        Args:
+            partition: The partition.
+            until_s: How long to wait for the first look, by time.monotonic.
+        """
+        with self._looked:
+            self._looked.wait_for(lambda: self._looks > 0, max(0.0, until_s - time.monotonic()))
+            return [self._read.get((topic, partition), 0) for topic in self._topics]
 
     def close(self) -> None:
         """Stop following."""
@@ -72,29 +90,31 @@ class Owners:
             _log.warning("Which worker of %s has which partition cannot be read: %s", self._group, problem)
         self.problem = problem
 
-    def _look(self, admin: object) -> None:
-        found = admin.list_group_offsets({self._group: None})[self._group]  # type: ignore[attr-defined]
+    def _look(self, admin: Any) -> None:
+        found = commits(admin, self._group)
         owners = {
-            place.partition: address
-            for place, committed in found.items()
-            if place.topic == self._topic and (address := parse_note(committed.metadata or ""))
+            number: address
+            for (topic, number), committed in found.items()
+            if topic == self._noted and (address := parse_note(committed.metadata or ""))
         }
-        if not owners:
-            self._refuse_hidden(admin)
+        if hidden := [topic for topic in self._topics if not any(topic == each for each, _ in found)]:
+            _refuse_hidden(admin, hidden)
         if self.problem:
             _log.info("Which worker has which partition can be read again")
         with self._looked:
             self.problem = ""
             self._owners = owners
+            self._read = {place: committed.offset for place, committed in found.items()}
             self._looks += 1
             self._looked.notify_all()
 
-    def _refuse_hidden(self, admin: object) -> None:
-        """Check that Kafka shows this user the topic: offsets of one that it hides are left out without a word.
 
-        Raises:
-            KafkaError: It does not.
-        """
-        for topic in admin.describe_topics([self._topic]):  # type: ignore[attr-defined]
-            if topic["error_code"] == clients.TopicAuthorizationFailedError.errno:
-                raise clients.TopicAuthorizationFailedError(self._topic)
+def _refuse_hidden(admin: Any, topics: Sequence[str]) -> None:
+    """Check that Kafka shows this user the topics: offsets of one that it hides are left out without a word.
+
+    Raises:
+        KafkaError: It does not.
+    """
+    denied = clients.TopicAuthorizationFailedError
+    if hidden := [topic["name"] for topic in admin.describe_topics(topics) if topic["error_code"] == denied.errno]:
+        raise denied(hidden)

@@ -2,11 +2,12 @@
 
 A secondary sees everything that the worker has written so far. Events that still wait for the watermark are included,
 so that an answer is as fresh as the last event that the worker has read; of very many only the newest. A store that was
-deleted and made again in its folder is opened again: a secondary would go on answering from the deleted files.
+deleted and made again in its folder is opened again: a secondary would go on answering from the deleted files. One that
+no worker of this host has open, and that the group of workers has passed, is not answered from: it was left.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ from stream.store.layout import BLOCK, UserState
 from stream.store.refusals import refuse_other_count, refuse_other_partition
 from stream.store.rocksdb import RocksStore, Store, identity, open_secondary, partition_path
 from stream.store.scratch import make_scratch, remove_scratch
-from stream.store.standby import is_behind, refuse_behind
+from stream.store.standby import is_behind, is_open_elsewhere, left_behind, refuse_behind
 
 WAITING_TOKENS: Final = 4096
 """Tokens of one user's waiting events that are read at most: the newest, so that a bot slows no one else's queries."""
@@ -43,12 +44,15 @@ class SequenceReader:
     Args:
         data_dir: Holds the stores.
         settings: Shared by all workers.
+        read: Returns how far the group of workers has read a partition of each source; None where nobody is asked.
     """
 
     problem = ""  # nothing but the stores of this host is asked
 
-    def __init__(self, data_dir: Path, settings: StreamSettings) -> None:
-        self._data_dir, self._settings = data_dir, settings
+    def __init__(
+        self, data_dir: Path, settings: StreamSettings, read: Callable[[int], Sequence[int]] | None = None
+    ) -> None:
+        self._data_dir, self._settings, self._read = data_dir, settings, read
         self._scratch = make_scratch()
         self._stores: dict[int, tuple[bytes, RocksStore]] = {}  # with the identity of what was opened
         self._locks = [threading.Lock() for _ in range(settings.partitions)]
@@ -87,10 +91,12 @@ class SequenceReader:
         for number, lock in enumerate(self._locks):
             path = partition_path(self._data_dir, number)
             if path.exists() and not is_behind(path):
+                read = self._read(number) if self._read else ()
                 with lock:
                     store = self._store(number)
                     store.catch_up()
-                    pairs = list(store.scan(layout.USER, most=most))
+                    left = any(read) and _is_passed(store, path, read)
+                    pairs = [] if left else list(store.scan(layout.USER, most=most))
                 found += [(key, layout.unpack(layout.USERS, key, data).text) for key, data in pairs]
         return [text for _, text in sorted(found)[:most]]
 
@@ -98,10 +104,14 @@ class SequenceReader:
     def _opened(self, user: str) -> Iterator[RocksStore]:
         """Hold the lock of the user's partition, and yield its store as it is now."""
         number = partition_of(user.encode(), self._settings.partitions)
+        path = partition_path(self._data_dir, number)
+        read = self._read(number) if self._read else ()
         with self._locks[number]:
-            refuse_behind(partition_path(self._data_dir, number))
+            refuse_behind(path)
             store = self._store(number)
             store.catch_up()
+            if any(read) and _is_passed(store, path, read):
+                raise left_behind(path)
             yield store
 
     def _store(self, number: int) -> RocksStore:
@@ -140,6 +150,13 @@ def refuse_other(store: Store, number: int, path: Path, partitions: int) -> None
         meta = layout.unpack(layout.METAS, layout.META_KEY, data)
         refuse_other_partition(meta, number, path)
         refuse_other_count(meta, number, partitions)
+
+
+def _is_passed(store: Store, path: Path, read: Sequence[int]) -> bool:
+    """Return whether workers have read more than a store that none of this host has open."""
+    data = store.get(layout.META_KEY)
+    meta = layout.unpack(layout.METAS, layout.META_KEY, data) if data else None
+    return layout.is_passed(meta, read) and not is_open_elsewhere(path)
 
 
 def read_tokens(store: Store, user: str, last: int) -> NDArray[np.void] | None:

@@ -10,8 +10,11 @@ import fcntl
 import os
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from stream.errors import StoreError
+
+_ASK: Final = "set stream.peer_token_file here and at the workers, and bootstrap here, so that the worker is asked."
 
 
 def mark_standby(path: Path) -> None:
@@ -56,16 +59,24 @@ def refuse_behind(path: Path) -> None:
     Raises:
         StoreError: It is.
     """
-    ask = "set stream.peer_token_file here and at the workers, and bootstrap here, so that the worker is asked."
     if stands_by(path):
         raise StoreError(
-            f"The store {path} only stands by for a worker of another host, and is behind that one's; {ask}"
+            f"The store {path} only stands by for a worker of another host, and is behind that one's; {_ASK}"
         )
     if at := left_at(path):
         raise StoreError(
             f"The store {path} was left, as was seen at {at:%Y-%m-%d %H:%M} UTC: a worker of another host has its "
-            f"partition, and has read more since; {ask}"
+            f"partition, and has read more since; {_ASK}"
         )
+
+
+def left_behind(path: Path) -> StoreError:
+    """Return the refusal of a store that no worker of this host uses, and that the group of workers has passed."""
+    return StoreError(
+        f"The store {path} was left: no worker of this host has it open, and workers have read more of its partition, "
+        "as the offsets of their group say; start the worker of this host if it is to have the partition, or "
+        f"{_ASK} Without bootstrap it is read as it is."
+    )
 
 
 def is_open_elsewhere(path: Path) -> bool:

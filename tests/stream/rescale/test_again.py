@@ -9,7 +9,8 @@ import pytest
 
 from stream.config import StreamSettings
 from stream.errors import StoreError
-from stream.rescale import rescale as steps
+from stream.kafka.connection import Kafka
+from stream.kafka.topics import create_topics
 from stream.rescale.rescale import Rescale
 from stream.store import layout
 from stream.store.rocksdb import RocksStore, open_store, partition_path
@@ -57,7 +58,7 @@ def test_stores_that_were_divided_for_other_topics_are_not_these(
         "The stores are divided; the same command without --dry-run puts them in their place."
     ]
     assert workers.rescale(new)
-    steps.create_topics(workers.work_of(other)._kafka, other)
+    create_topics(Kafka(workers.bootstrap), other)
     for to in (never, other):
         with pytest.raises(StoreError, match="for topics of another prefix"):
             workers.rescale(to)
