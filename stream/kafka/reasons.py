@@ -1,10 +1,11 @@
 """What an error of kafka-python or aiokafka means, for the end of a sentence."""
 
+import re
 from typing import Final
 
 _DENIED: Final = {  # error codes of Kafka's protocol
     29: "this user may not do that with the topic",
-    30: "this user may not read as the consumer group",
+    30: "this user may not read as, or look at, the consumer group",
     31: "this user may not do that with the cluster, or may write to no topic",
     53: "this user may not use the transactional id",
 }
@@ -31,5 +32,7 @@ def is_denied(error: BaseException) -> bool:
 def _named(error: BaseException) -> str:
     """Return the topics or the group that an error is about, as far as the client says."""
     first = error.args[0] if error.args else ""
+    if group := re.search(r"GROUP/(\S+): ?$", str(first)):  # where no coordinator may be asked for
+        return f" {group[1]}"
     names = sorted(map(str, first)) if isinstance(first, set | frozenset | list | tuple) else [str(first)]
     return " " + ", ".join(names) if names and not any(" " in name or not name for name in names) else ""

@@ -125,12 +125,15 @@ def check_clock(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     """
     name = f"{settings.topic_prefix}hstu-doctor-{uuid4().hex[:8]}"
     check_permissions(kafka, writes=[name], others=[("CREATE", name), ("DELETE", name)])
-    with clients.admin_client(kafka, _TIMEOUT_S) as admin:
-        admin.create_topics([clients.NewTopic(name, 1, 1, topic_configs=_BROKER_TIME)])
-        try:
-            before, said, after = _ask_time(kafka, name)
-        finally:
-            _delete(admin, name)
+    try:
+        with clients.admin_client(kafka, _TIMEOUT_S) as admin:
+            admin.create_topics([clients.NewTopic(name, 1, 1, topic_configs=_BROKER_TIME)])
+            try:
+                before, said, after = _ask_time(kafka, name)
+            finally:
+                _delete(admin, name)
+    except BrokerError as error:
+        raise BrokerError(f"{error} It was about {name}, a topic made for a moment.") from None
     yield _clock(max(before - said, said - after, 0.0), ahead=said < before)
 
 
@@ -139,8 +142,7 @@ def _delete(admin: Any, name: str) -> None:
         admin.delete_topics([name])
     except clients.KafkaError as error:
         raise BrokerError(
-            f"The topic {name}, made for a moment, could not be deleted and is still there: {clients.reason(error)}; "
-            "delete it (DELETE on it is needed)."
+            f"The topic is still there, since it could not be deleted: {clients.reason(error)}; delete it by hand."
         ) from error
 
 

@@ -97,24 +97,22 @@ class Owners:
             for (topic, number), committed in found.items()
             if topic == self._noted and (address := parse_note(committed.metadata or ""))
         }
-        if hidden := [topic for topic in self._topics if not any(topic == each for each, _ in found)]:
-            _refuse_hidden(admin, hidden)
-        if self.problem:
+        absent = [topic for topic in self._topics if not any(topic == each for each, _ in found)]
+        hidden = _hidden(admin, absent) if absent else ""
+        if hidden:
+            self._warn(hidden)
+        elif self.problem:
             _log.info("Which worker has which partition can be read again")
         with self._looked:
-            self.problem = ""
+            self.problem = hidden
             self._owners = owners
             self._read = {place: committed.offset for place, committed in found.items()}
             self._looks += 1
             self._looked.notify_all()
 
 
-def _refuse_hidden(admin: Any, topics: Sequence[str]) -> None:
-    """Check that Kafka shows this user the topics: offsets of one that it hides are left out without a word.
-
-    Raises:
-        KafkaError: It does not.
-    """
+def _hidden(admin: Any, topics: Sequence[str]) -> str:
+    """Return that Kafka hides some topics from this user, whose offsets are left out without a word; empty if none."""
     denied = clients.TopicAuthorizationFailedError
-    if hidden := [topic["name"] for topic in admin.describe_topics(topics) if topic["error_code"] == denied.errno]:
-        raise denied(hidden)
+    hidden = [topic["name"] for topic in admin.describe_topics(topics) if topic["error_code"] == denied.errno]
+    return clients.reason(denied(hidden)) if hidden else ""

@@ -143,14 +143,16 @@ def test_missing_acls_are_all_named(node: Broker) -> None:
 def test_whose_owners_kafka_hides_is_warned_once(
     node: Broker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the group, then of the topic, whose offsets Kafka leaves out without a word; not once they are granted."""
+    """Of the group, then of a topic, whose offsets Kafka leaves out without a word; not once they are granted."""
     monkeypatch.setattr(owners, "_LOOK_S", 0.1)
     add_user(node.security.as_itself(node.bootstrap, node.data_dir), "eve", "pw")
     followed = owners.Owners(with_keys(node.kafka, sasl_username="eve", sasl_password="pw"), SETTINGS, "hstu-workers")
-    _until(lambda: "this user may not read as the consumer group" in followed.problem)
+    _until(lambda: "this user may not read as, or look at, the consumer group hstu-workers" in followed.problem)
+    for topic in ("actions", "attributes"):
+        grant(node.kafka, "eve", "topic", topic, "DESCRIBE")
     grant(node.kafka, "eve", "group", "hstu-workers", "DESCRIBE")
-    _until(lambda: "may not do that with the topic actions" in followed.problem)
-    grant(node.kafka, "eve", "topic", "actions", "DESCRIBE")
+    _until(lambda: "may not do that with the topic impressions" in followed.problem)
+    grant(node.kafka, "eve", "topic", "impressions", "DESCRIBE")
     _until(lambda: not followed.problem)
     followed.close()
     warned = [record.getMessage() for record in caplog.records if "ACL" in record.getMessage()]

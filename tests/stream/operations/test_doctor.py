@@ -241,6 +241,21 @@ def test_an_open_data_directory_is_warned_of(data_dir: Path) -> None:
     assert found.level is Level.FAIL
 
 
+def test_what_a_rescale_has_left_is_warned_of(data_dir: Path) -> None:
+    """Folders that hold users' histories, whom `hstu forget` does not reach there; others are none."""
+    for name in ("store", "rescaling", "rescale-sample-x1", "store-of-4-partitions", "train"):
+        (data_dir / name).mkdir()
+    found = {one.what: one for one in examine("", KafkaSettings(), StreamSettings(), data_dir)}["copies"]
+    assert (found.level, found.says.split(" in ")[0]) == (
+        Level.WARN,
+        "rescale-sample-x1, rescaling, store-of-4-partitions",
+    )
+    for path in data_dir.glob("*-*"):
+        path.rmdir()
+    (data_dir / "rescaling").rmdir()
+    assert not list(host_checks.check_copies(data_dir))
+
+
 def test_a_nearly_full_disk(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Below 5 GiB it is warned of, below 0.5 GiB it fails."""
     for free, level in ((6 << 30, Level.OK), (4 << 30, Level.WARN), (1 << 20, Level.FAIL)):
