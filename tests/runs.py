@@ -38,6 +38,7 @@ def start(folder: Path, items: bool = True, **changes: Any) -> Training:
         model,
         partitions=changes.get("partitions", 3),
         items_partitions=2 if items else 0,
+        topic_prefix=changes.get("topic_prefix", ""),
         now=now,
         clock=changes.get("clock", now),
         origin=changes.get("origin"),

@@ -25,6 +25,7 @@ What a crash between 1 and 2 has left is removed before the next 1, and by `remo
 Nothing is pickled: reading a checkpoint runs no code.
 """
 
+import itertools
 import json
 import re
 import shutil
@@ -229,3 +230,11 @@ def _farewell_lines(directory: Path) -> tuple[str, str]:
     except (OSError, UnicodeError):
         return "", ""
     return how.strip(), address.strip()
+
+
+def free_name(directory: Path) -> str:
+    """Return a name for a trainer that goes on with what the one of this folder has learned: silu-2, silu-3, …"""
+    numbered = re.fullmatch(r"(.+)-([1-9]\d{0,8})", directory.name)
+    base, number = (numbered[1], int(numbered[2])) if numbered else (directory.name, 1)
+    names = (f"{base}-{n}" for n in itertools.count(number + 1))
+    return next(name for name in names if not (directory.parent / name).exists())

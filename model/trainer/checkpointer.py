@@ -32,6 +32,7 @@ from model.storage.checkpoint import (
     Checkpoint,
     beginning,
     forget_beginning,
+    free_name,
     read_newest,
     remove_unfinished,
     say_beginning,
@@ -182,8 +183,8 @@ class Checkpointer:
             return "There is no checkpoint yet: begin again under another --name."
         return (
             f"Nothing of this step is kept: the last good checkpoint is of step {checkpoint.facts['step']}. The same "
-            f"rates would end here again; with lower ones `hstu train --name {self._name}-2 --weights-from "
-            f"{self._name}` goes on from there (docs/recovery.md)."
+            f"rates would end here again; with lower ones `hstu train --name {free_name(self._directory)} "
+            f"--weights-from {self._name}` goes on from there (docs/recovery.md)."
         )
 
     def write(self, learner: Learner, facts: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from model.data.catalogue import ItemRecord, ItemsWatermark, Tombstone
 from model.data.item_times import decode_timed
 from model.errors import ModelError
-from model.trainer.merge import BEGINNING_MS, Merge, PartitionQueue, Placed, Topic
+from model.trainer.merge import BEGINNING_MS, DEFAULT_NAMING, Merge, Naming, PartitionQueue, Placed, Topic
 from stream.example import DEFAULT_BOUNDS, MAGIC, DamagedError, Example, Record, TimeBounds, decode
 
 LearnItems = Callable[[Sequence[ItemRecord | Tombstone]], None]
@@ -33,13 +33,18 @@ class Inbox:
         partitions: Number of partitions of topic `examples`.
         items_partitions: Number of partitions of topic `items`, 0 where it does not exist.
         bounds: How far records of `items` may move event time.
-        trainer: Name of the trainer, for the way on that a refusal names.
+        naming: For refusals.
     """
 
     def __init__(
-        self, partitions: int, items_partitions: int, bounds: TimeBounds = DEFAULT_BOUNDS, trainer: str = "OLD"
+        self,
+        partitions: int,
+        items_partitions: int,
+        bounds: TimeBounds = DEFAULT_BOUNDS,
+        naming: Naming = DEFAULT_NAMING,
     ) -> None:
-        self.merge = Merge(partitions, items_partitions, trainer)
+        self.merge = Merge(partitions, items_partitions, naming)
+        self._prefix = naming.topic_prefix
         self.batch: list[Placed] = []  # in order, not yet trained on
         self._refused: Counter[Topic] = Counter()  # records that nobody can read
         self.since_ms = BEGINNING_MS  # examples that became final before say only how far their partition has come
@@ -63,8 +68,8 @@ class Inbox:
         positions = self._next[topic]
         if partition >= len(positions):
             raise ModelError(
-                f"Partition {partition} of {topic} gave a record, but the trainer was started for {len(positions)}; "
-                "stream.partitions must be what `hstu topics` created."
+                f"Partition {partition} of {self._prefix}{topic} gave a record, but the trainer was started for "
+                f"{len(positions)}; stream.partitions must be what `hstu topics` created."
             )
         for record in records:
             if record.offset >= positions[partition]:
@@ -72,23 +77,22 @@ class Inbox:
                 take(partition, record)
                 positions[partition] = record.offset + 1
 
+    def _at(self, topic: Topic, partition: int, record: Record) -> str:
+        return f"Offset {record.offset} of {self._prefix}{topic}, partition {partition},"
+
     def _take_example(self, partition: int, record: Record) -> None:
         message = record.value or b""
         if not message.startswith(MAGIC):
-            self._refuse(
-                "examples", f"Offset {record.offset} of examples, partition {partition}, holds no example; passed over."
-            )
+            self._refuse("examples", f"{self._at('examples', partition, record)} holds no example; passed over.")
             return
         try:
             decoded = decode(message)
         except DamagedError as error:  # if it was an example of ours, its successor's serial shows that it is missing
-            self._refuse(
-                "examples", f"{error} Offset {record.offset} of examples, partition {partition}, is passed over."
-            )
+            self._refuse("examples", f"{error} {self._at('examples', partition, record)} is passed over.")
             return
         if decoded.partition != partition:
             raise ModelError(
-                f"Offset {record.offset} of examples, partition {partition}, holds a message of partition "
+                f"{self._at('examples', partition, record)} holds a message of partition "
                 f"{decoded.partition}: the topic was copied into another number of partitions; let workers write it."
             )
         if isinstance(decoded, Example) and decoded.final_ms < self.since_ms:
@@ -104,7 +108,10 @@ class Inbox:
         try:
             decoded = decode_timed(record, self._bounds)
         except ModelError as error:
-            self._refuse("items", f"{error} Offset {record.offset} of items, partition {partition}, is passed over.")
+            self._refuse(
+                "items",
+                f"{error} Offset {record.offset} of {self._prefix}items, partition {partition}, is passed over.",
+            )
             return
         if isinstance(decoded, ItemsWatermark):
             self.merge.beat("items", partition, decoded.watermark_ms)

@@ -100,6 +100,7 @@ def run_trainer(
         make = partial(
             Training,
             items_partitions=counts["items"],
+            topic_prefix=topic_prefix,
             partitions=partitions,
             bounds=bounds,
             origin=origin,

@@ -13,7 +13,8 @@ silent topics. A queue whose last heartbeat is the end of time holds no other ba
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from typing import Any, Final, Literal, NamedTuple
 
@@ -79,21 +80,34 @@ class PartitionQueue:
         return placed
 
 
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """How a refusal names what it is about, and the way on."""
+
+    topic_prefix: str = ""
+    trainer: str = "OLD"
+    successor: Callable[[], str] = lambda: "NEW"
+    """Returns a name that no trainer has yet."""
+
+
+DEFAULT_NAMING: Final = Naming()
+
+
 class Merge:
     """Takes records and heartbeats, and returns the records in the global order.
 
     Args:
         examples: Number of partitions of topic `examples`.
         items: Number of partitions of topic `items`; 0 where the topic does not exist.
-        trainer: Name of the trainer, for the way on that a refusal names.
+        naming: For refusals.
     """
 
-    def __init__(self, examples: int, items: int = 0, trainer: str = "OLD") -> None:
+    def __init__(self, examples: int, items: int = 0, naming: Naming = DEFAULT_NAMING) -> None:
         self.queues: dict[Topic, list[PartitionQueue]] = {
             "examples": [PartitionQueue(RANK["examples"], p) for p in range(examples)],
             "items": [PartitionQueue(RANK["items"], p) for p in range(items)],
         }
-        self._trainer = trainer
+        self._naming = naming
         self.repeats = 0  # examples that came once more and were ignored
         self.late = 0  # records that came after their place, behind their queue's clock
         self.pending = self.pending_bytes = 0  # records that wait
@@ -119,9 +133,9 @@ class Merge:
             return
         if queue.serial and example.serial != queue.serial + 1:
             raise ModelError(
-                f"Partition {example.partition} of examples goes from serial {queue.serial} to {example.serial} at "
-                f"offset {offset}: {example.serial - queue.serial - 1} examples are missing (deleted by the topic's "
-                f"retention, perhaps). {self._ways_on()}"
+                f"Partition {example.partition} of {self._examples} goes from serial {queue.serial} to "
+                f"{example.serial} at offset {offset}: {example.serial - queue.serial - 1} examples are missing "
+                f"(deleted by the topic's retention, perhaps). {self._ways_on()}"
             )
         if queue.serial and example.parent != queue.digest:
             raise self._forked(queue, offset, example)
@@ -131,18 +145,23 @@ class Merge:
 
     def _forked(self, queue: PartitionQueue, offset: int, example: Example) -> ModelError:
         return ModelError(
-            f"Example {example.serial} at offset {offset} of examples, partition {queue.partition}, belongs to another "
-            f"log than the {queue.serial} read before: a worker's store was made again under other settings, or from "
-            "other events (Kafka has lost or deleted some), so the same serials stand for other examples. Nothing of "
-            f"it was trained on. {self._ways_on()}"
+            f"Example {example.serial} at offset {offset} of {self._examples}, partition {queue.partition}, belongs "
+            f"to another log than the {queue.serial} read before: a worker's store was made again under other "
+            "settings, or from other events (Kafka has lost or deleted some), so the same serials stand for other "
+            f"examples. Nothing of it was trained on. {self._ways_on()}"
         )
+
+    @property
+    def _examples(self) -> str:
+        return f"{self._naming.topic_prefix}examples"
 
     def _ways_on(self) -> str:
         since_ms = max(queue.final_ms for queue in self.queues["examples"]) + 1
+        name, successor = self._naming.trainer, self._naming.successor()
         return (
-            f"Go on with what was learned by hstu train --name {self._trainer}-2 --weights-from {self._trainer} "
-            f"--since {since_ms}, which passes over older examples; without --weights-from it begins with no weights "
-            "there (docs/recovery.md)."
+            f"Go on with what was learned by hstu train --name {successor} --weights-from {name} --since {since_ms}, "
+            "which passes over older examples; without --weights-from it begins with no weights there "
+            "(docs/recovery.md)."
         )
 
     def put_item(self, partition: int, offset: int, ts_ms: int, record: Any, size: int = 0) -> None:

@@ -16,6 +16,7 @@ weights of another has its first checkpoint before it is made, so that it goes o
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,8 +28,10 @@ from model.errors import DivergedError, ModelError
 from model.learning.learner import Learner
 from model.learning.on_ranks import LeadingLearner
 from model.storage.background import POSSIBLE, Background
+from model.storage.checkpoint import free_name
 from model.trainer.checkpointer import Checkpointer, SnapshotWriter, deciding_settings
 from model.trainer.inbox import Inbox
+from model.trainer.merge import Naming
 from model.trainer.metrics_log import MetricsLog
 from model.trainer.report import RunReport
 from stream.example import DEFAULT_BOUNDS, TimeBounds
@@ -56,6 +59,7 @@ class Training:
         model: Shape of its recommender.
         partitions: Number of partitions of topic `examples`.
         items_partitions: Number of partitions of topic `items`, 0 where it does not exist.
+        topic_prefix: Of the topics' names, for refusals.
         now: Wall time in seconds since 1970, which figures and snapshots are stamped with.
         clock: A clock in seconds that never goes back, by which intervals are measured.
         bounds: How far records of `items` may move event time.
@@ -76,6 +80,7 @@ class Training:
         *,
         partitions: int,
         items_partitions: int = 0,
+        topic_prefix: str = "",
         now: Callable[[], float],
         clock: Callable[[], float] = time.monotonic,
         bounds: TimeBounds = DEFAULT_BOUNDS,
@@ -89,7 +94,8 @@ class Training:
         self.directory = data_dir / "train" / settings.name
         self._checkpoints = Checkpointer(self.directory, settings, clock)
         try:
-            self.inbox = Inbox(partitions, items_partitions, bounds, settings.name)
+            naming = Naming(topic_prefix, settings.name, partial(free_name, self.directory))
+            self.inbox = Inbox(partitions, items_partitions, bounds, naming)
             self.learner = LeadingLearner(model, settings, ranks) if ranks.count > 1 else Learner(model, settings)
             self._deciding = deciding_settings(model, settings, self.learner.weights.device.type, partitions, bounds)
             facts = self._resume(origin)

@@ -9,6 +9,8 @@ from stream.kafka.connection import Kafka
 _TIMEOUT_S: Final = 30.0
 _LOOK_S: Final = 0.5
 _NO_COORDINATOR: Final = 15  # COORDINATOR_NOT_AVAILABLE
+_MOVING: Final = (14, 16)  # COORDINATOR_LOAD_IN_PROGRESS, NOT_COORDINATOR: it is made, or moves
+_MOVES_S: Final = 10.0
 
 
 def committed_offsets(kafka: Kafka, group: str) -> dict[tuple[str, int], int]:
@@ -17,8 +19,15 @@ def committed_offsets(kafka: Kafka, group: str) -> dict[tuple[str, int], int]:
     Raises:
         BrokerError: Kafka does not answer, or refuses.
     """
+    end = time.monotonic() + _MOVES_S
     with clients.admin_client(kafka, _TIMEOUT_S) as admin:
-        return {place: committed.offset for place, committed in commits(admin, group).items()}
+        while True:
+            try:
+                return {place: committed.offset for place, committed in commits(admin, group).items()}
+            except clients.BrokerResponseError as error:
+                if error.errno not in _MOVING or time.monotonic() > end:
+                    raise
+            time.sleep(_LOOK_S)
 
 
 def commits(admin: Any, group: str) -> dict[tuple[str, int], Any]:

@@ -74,7 +74,7 @@ class Health(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     status: Literal["ok", "degraded", "no snapshot"]
-    """Degraded: an older snapshot answers than the alias names, or the workers of other hosts cannot be asked."""
+    """Degraded: an older snapshot answers than the alias names, or Kafka does not say which worker has what."""
     snapshot: SnapshotInfo | None
     """The snapshot that answers; null while there is none."""
     problem: str | None

@@ -11,7 +11,7 @@ import pytest
 
 from model.errors import DivergedError, ModelError
 from model.storage.aliases import find, move
-from model.storage.checkpoint import farewell
+from model.storage.checkpoint import farewell, free_name
 from model.storage.snapshot import list_snapshots
 from model.trainer.checkpointer import Checkpointer
 from model.trainer.run import Origin
@@ -249,6 +249,22 @@ def test_a_cap_below_the_items_of_the_weights_is_refused(tmp_path: Path) -> None
         start(tmp_path, name="new", origin=Origin("silu"), max_items=used - 1)
     assert [path.name for path in (tmp_path / "train").iterdir()] == ["silu"]
     start(tmp_path, name="new", origin=Origin("silu"), max_items=used).close()
+
+
+def test_a_refusal_names_the_topic_and_a_name_that_is_free(tmp_path: Path) -> None:
+    """As it is called in Kafka, with its prefix, and the next number that no trainer of the data directory has."""
+    for name in ("silu-2", "silu-3"):
+        start(tmp_path, name=name).close()
+    old = run(start(tmp_path, items=False, topic_prefix="a-"), items=False)
+    other = make_examples(seed=4, users=9, items=30, count=120, partitions=3)[0]
+    with pytest.raises(ModelError, match=r"of a-examples, partition 0, belongs to.*train --name silu-4 --weights-from"):
+        old.inbox.offer("examples", 0, [replace(record, offset=record.offset + 1000) for record in other])
+    old.close()
+    assert [free_name(tmp_path / "train" / name) for name in ("silu-2", "new", "lr-01")] == [
+        "silu-4",
+        "new-2",
+        "lr-01-2",
+    ]
 
 
 def test_a_new_run_goes_on_where_the_examples_of_the_old_one_are_gone(tmp_path: Path) -> None:
