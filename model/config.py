@@ -163,7 +163,7 @@ class TrainSettings(BaseModel):
     0: it judges as ever."""
     exclude_seen: bool = False
     """Whether tests leave out the items of the history that an example brings; a target among them is a miss."""
-    popularity_half_life_d: float = Field(7.0, gt=0)
+    popularity_half_life_d: float = Field(7.0, ge=1e-5, le=1e6)
     """Half-life, in days of event time, of the popularity that is drawn from and compared with."""
     window_targets: int = Field(10_000, ge=1)
     """Targets in the window of the windowed metrics."""

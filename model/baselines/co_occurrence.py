@@ -63,11 +63,10 @@ class CoOccurrence(PairBackOff):
         )
         both = np.stack((last_n, target_n), 1)
         rows_n, columns_n, ts_ms_n = both.ravel(), both[:, ::-1].ravel(), np.repeat(ts_ms_n, 2)
-        origin = self._pairs.clock.origin
-        self._pairs.add(rows_n, columns_n, ts_ms_n)
+        step = self._pairs.add(rows_n, columns_n, ts_ms_n)
         have_room(vars(self), 1 + int(rows_n.max(initial=-1)), "_totals")
-        if self._pairs.clock.origin != origin:
-            self._totals = np.ldexp(self._totals, origin - self._pairs.clock.origin)
+        if step:
+            self._totals = np.ldexp(self._totals, step)
         np.add.at(self._totals, rows_n, self._pairs.clock.weights(ts_ms_n))
         self._popularity.learn(questions)
 

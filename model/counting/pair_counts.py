@@ -40,7 +40,7 @@ class PairCounts:
     """The counts.
 
     >>> pairs = PairCounts(half_life_ms=10)
-    >>> pairs.add(np.array([0, 0, 1]), np.array([2, 2, 0]), np.array([0, 10, 10]))
+    >>> moved = pairs.add(np.array([0, 0, 1]), np.array([2, 2, 0]), np.array([0, 10, 10]))
     >>> [part.tolist() for part in pairs.entries(np.array([1, -1, 0]))]
     [[0, 2], [0, 2], [2.0, 3.0]]
     """
@@ -62,19 +62,19 @@ class PairCounts:
         have_room(vars(self), rows, "_starts", "_lengths", "rooms")
         self._len = max(self._len, rows)
 
-    def add(self, rows_n: NDArray[np.int64], columns_n: NDArray[np.int64], ts_ms_n: NDArray[np.int64]) -> None:
-        """Count pairs at their times."""
+    def add(self, rows_n: NDArray[np.int64], columns_n: NDArray[np.int64], ts_ms_n: NDArray[np.int64]) -> int:
+        """Count pairs at their times; return what `advance` does."""
         if not len(rows_n):
-            return
+            return 0
         self.grow(1 + int(max(rows_n.max(), columns_n.max())))
-        self.advance(int(ts_ms_n.max()))
+        step = self.advance(int(ts_ms_n.max()))
         weight_n, done = self.clock.weights(ts_ms_n), 0
         while True:
             done, self.used = add_pairs(
                 rows_n, columns_n, weight_n, done, *self.columns, self.rooms, self.used, self.limit
             )
             if done == len(rows_n):
-                return
+                return step
             self.make_room()
 
     def forget(self, rows: NDArray[np.int64]) -> None:

@@ -37,6 +37,7 @@ from model.fusion.click_tables import (
     HISTORY,
     ITEM_RATE,
     LAGS,
+    MOST_RATE,
     OWN_ACTS,
     OWN_VIEWS,
     PLACE,
@@ -129,7 +130,7 @@ def _ask(
         x[:, HISTORY] = np.log1p(own.sum()) / 3.0
         x[:, PLACE] = np.log1p(asked.places[t])
         for a in range(actions):
-            base = (counts.totals[1 + a] * factor + 1.0) / (counts.totals[0] * factor + 2.0)
+            base = min((counts.totals[1 + a] * factor + 1.0) / (counts.totals[0] * factor + 2.0), MOST_RATE)
             acts = counts.acts[row, a] * factor if row >= 0 else 0.0
             item = (acts / base + PRIOR) / (views + PRIOR)
             user = (own[1 + a] / base + PRIOR) / (own[0] + PRIOR)

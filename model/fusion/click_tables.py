@@ -21,6 +21,7 @@ FEATURES: Final = (
 BIAS, ITEM_RATE, USER_RATE, OWN_ACTS, OWN_VIEWS, VIEWS, SHOWN, ACTED, HISTORY, PLACE, TOWER = range(len(FEATURES))
 LAGS: Final = 20  # last items that a shown item is paired with: those shown before, and those acted on before
 PRIOR: Final = 20.0  # views at the base rate that every rate starts with
+MOST_RATE: Final = 1 - 2.0**-53  # of an action; as of a time long before what is counted it would be 1, of infinite odds
 SHRINK: Final = 4.0  # pairs as often as by chance that each lift starts with
 RATE: Final = 0.1  # of Adagrad
 TINY: Final = 1e-6  # added to its squares, so that rounding of a feature that is 0 moves nothing

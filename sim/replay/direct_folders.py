@@ -5,6 +5,8 @@
 
 import fcntl
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -13,6 +15,7 @@ import msgspec
 from sim.errors import SimError
 
 _MARK: Final = "direct.json"
+_ASIDE: Final = ".before-direct"  # in the data directory
 
 
 def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
@@ -39,13 +42,46 @@ def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
             raise SimError(f"{folder} is in use by another process; stop that first.")
 
 
-def claim_folders(data_dir: Path, name: str, *, restart: bool) -> None:
-    """Make the run's folders, empty and marked as its own; raises as check_folders."""
+@contextmanager
+def claimed(data_dir: Path, name: str, *, restart: bool) -> Iterator[None]:
+    """Make the run's folders, empty and marked as its own; raises as check_folders.
+
+    What was there lies aside within the context. Where that ends with an error, the run was refused: everything is then
+    as it was before. Else what was there is deleted.
+    """
     check_folders(data_dir, name, restart=restart)
-    for folder in _folders(data_dir, name):
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        (folder / _MARK).write_bytes(msgspec.json.encode({"version": 1}))
+    folders, aside = _folders(data_dir, name), data_dir / _ASIDE
+    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+    new = [parent for parent in (data_dir / "train", data_dir) if not parent.exists()]
+    before = [(folder, aside / folder.relative_to(data_dir)) for folder in folders if folder.exists()]
+    try:
+        for folder, kept in before:
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            folder.rename(kept)
+        for folder in folders:
+            folder.mkdir(parents=True)
+            (folder / _MARK).write_bytes(msgspec.json.encode({"version": 1}))
+        yield
+    except BaseException:
+        _put_back(folders, before, new)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _put_back(folders: tuple[Path, ...], before: list[tuple[Path, Path]], new: list[Path]) -> None:
+    """Undo what `claimed` has done."""
+    kept = dict(before)
+    for folder in folders:
+        if folder not in kept or kept[folder].exists():
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder, aside in before:
+        if aside.exists():
+            aside.rename(folder)
+    shutil.rmtree(folders[0].parent / _ASIDE, ignore_errors=True)
+    for parent in new:
+        with suppress(OSError):
+            parent.rmdir()
 
 
 def _folders(data_dir: Path, name: str) -> tuple[Path, Path]:

@@ -21,7 +21,7 @@ from model.options import check_lengths
 from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
-from sim.replay.direct_folders import claim_folders
+from sim.replay.direct_folders import claimed
 from sim.replay.in_process_join import InProcessJoin
 from sim.sources.source import Source, SourceEvent, replay_events
 from stream.join.partition import Partition
@@ -38,25 +38,29 @@ class DirectRun:
 
     Raises:
         SimError: There are stores already, or a trainer of that name has begun.
-        ModelError: An example may have more tokens than the model.
+        ModelError: An example may have more tokens than the model, or the trainer cannot begin. Nothing has changed.
     """
 
     def __init__(self, settings: Settings, *, restart: bool = False) -> None:
         self.settings = settings
         stream, data_dir = self.settings.stream, self.settings.data_dir
         check_lengths(self.settings.model, stream.example_tokens)
-        claim_folders(data_dir, self.settings.train.name, restart=restart)
-        self.training = Training(
-            data_dir,
-            self.settings.train,
-            self.settings.model,
-            partitions=stream.partitions,
-            items_partitions=stream.partitions,
-            now=time.time,
-            bounds=stream.time_bounds,
-            beside=False,  # the stores' threads are in this process
-        )
-        self._joining = InProcessJoin(data_dir, stream, self.training.inbox.offer)
+        with claimed(data_dir, self.settings.train.name, restart=restart):
+            self.training = Training(
+                data_dir,
+                self.settings.train,
+                self.settings.model,
+                partitions=stream.partitions,
+                items_partitions=stream.partitions,
+                now=time.time,
+                bounds=stream.time_bounds,
+                beside=False,  # the stores' threads are in this process
+            )
+            try:
+                self._joining = InProcessJoin(data_dir, stream, self.training.inbox.offer)
+            except BaseException:
+                self.training.close()
+                raise
         self._stopping = False
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from model.config import ATTENTION_NAMES, ENCODER_NAMES, ModelSettings
+from model.config import ATTENTION_NAMES, ENCODER_NAMES, ModelSettings, TrainSettings
 from model.network import encoders
 from model.network.rankers import RANKERS
 
@@ -28,3 +28,10 @@ def test_heads_must_divide_the_width() -> None:
     """The sentence has both numbers."""
     with pytest.raises(ValidationError, match="dim 10 is not a multiple of heads 3"):
         ModelSettings(dim=10, heads=3)
+
+
+@pytest.mark.parametrize("days", [0, 1e-9, 1e9])
+def test_a_half_life_of_popularity_is_one_that_times_can_have(days: float) -> None:
+    """One below a millisecond would be none at all, and of a longer one than all times there is no need."""
+    with pytest.raises(ValidationError, match=r"popularity_half_life_d\n.*than or equal to"):
+        TrainSettings(popularity_half_life_d=days)

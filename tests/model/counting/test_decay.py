@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
@@ -22,10 +24,25 @@ def test_weights_halve_each_half_life(every_ms: list[int], later_ms: int) -> Non
 
 @given(st.lists(st.floats(0, 1e300), max_size=9), st.integers(-1100, 1100))
 def test_decayed_sums_have_the_bits_of_ldexp(sums: list[float], halves: int) -> None:
-    """Also where a sum, or what is left of it, is subnormal, zero or infinite."""
+    """Also where a sum, or what is left of it, is subnormal or zero; by less where the largest would be huge."""
     clock, found = DecayClock(HALF_LIFE_MS, origin=halves), np.array(sums)
-    with np.errstate(over="ignore"):
-        assert clock.decayed(found, 0).tolist() == np.ldexp(found, halves).tolist()
+    halves = min(halves, 256 - math.frexp(max(sums, default=0.0))[1])
+    assert clock.decayed(found, 0).tolist() == np.ldexp(found, halves).tolist()
+
+
+@pytest.mark.parametrize("half_life_ms", [1, 7_000, 1_000_000])
+@pytest.mark.parametrize("times", [(START_MS, 10**12 * 7), (START_MS, 0), (0, 10**12 * 7)])
+def test_time_may_go_any_way_either_way(half_life_ms: int, times: tuple[int, int]) -> None:
+    """Over all times that events can have, counts stay finite, their squares too, and their proportions."""
+    clock, sums = DecayClock(half_life_ms), np.zeros(3)
+    for row, ts_ms in enumerate((*times, times[0])):
+        sums = np.ldexp(sums, clock.advance(ts_ms))
+        sums[row] += clock.weights(np.array([ts_ms]))[0]
+    for at_ms in (0, *times, 10**12 * 7):
+        counts, factors = clock.decayed(sums, at_ms), clock.factors(np.array([at_ms]))
+        assert np.isfinite(counts**2).all()
+        assert np.isfinite(sums * factors).all()
+        assert counts[0] == counts[2]
 
 
 @given(times_ms)

@@ -226,3 +226,13 @@ def test_what_is_no_number_is_refused() -> None:
     )  # fmt: skip
     with pytest.raises(ModelError, match=r"diverged.*click probability"):
         clicks.step(asked, zero, learn=True)
+
+
+def test_a_time_long_before_all_that_was_acted_on_has_probabilities() -> None:
+    """As of then the counts are huge, and an action on everything shown would have infinite odds."""
+    side = Side()
+    for years in (100, 101, 0, 1, 102, 0):
+        ts_ms = years * 365 * 86_400_000
+        slate = make_example([(key, NO_KEY, ts_ms, Kind.IMPRESSION) for key in (1, 2)], user=years)
+        targets = [(at, -1, 0, ts_ms, [int(KEYS[0])]) for at in (0, 1)]
+        assert np.isfinite(side.step([with_targets(slate, targets)])).all()

@@ -340,3 +340,24 @@ def test_the_vocabulary_of_frozen_weights_grows_on() -> None:
         frozen.step(batch, learn=False)
     assert learning.items.known > trained(examples[:40], **bounds).items.known
     assert frozen.items.keys.tolist() == asked.items.keys.tolist() == learning.items.keys.tolist()
+
+
+YEAR_MS = 365 * 86_400_000
+
+
+@pytest.mark.parametrize(
+    ("settings", "forth_ms", "back_ms"),
+    [
+        ({"popularity_half_life_d": 1 / 24}, 50 * 86_400_000, 0),
+        ({"popularity_half_life_d": 1 / 24, "negatives_power": 2.0}, 25 * 86_400_000, 0),
+        ({}, 77 * YEAR_MS, YEAR_MS),
+        ({"popularity_half_life_d": 1e-5, "max_items": 60}, 77 * YEAR_MS, YEAR_MS),
+    ],
+)
+def test_event_time_may_jump_and_go_back(settings: dict[str, Any], forth_ms: int, back_ms: int) -> None:
+    """By any number of half-lives of popularity, from which negatives are drawn: losses and weights stay finite."""
+    learner = trained(stream(count=40), **{"negatives": 8, **settings})
+    losses = [learner.step([each]).loss for each in stream(seed=5, count=8, prefix="n ", later_ms=forth_ms)]
+    losses += [learner.step([each]).loss for each in stream(seed=7, count=8, later_ms=back_ms)]
+    assert np.isfinite(losses).all()
+    assert all(np.isfinite(array).all() for array in learner.state().values() if array.dtype.kind == "f")

@@ -187,3 +187,30 @@ def test_a_model_shorter_than_its_examples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"model\.max_len = 64 is less than stream\.example_tokens = 512"):
         DirectRun(short)
     assert not any(tmp_path.iterdir())
+
+
+REFUSED = {
+    "model.item_rows makes items share rows": ({"max_items": 40}, {"item_rows": 100}),
+    "train.max_items": ({"max_items": 10**12}, {}),
+}
+
+
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_a_trainer_that_cannot_begin_changes_nothing(sentence: str, log: Source, tmp_path: Path) -> None:
+    """No folder is made, so that the same command runs with other settings; an earlier run is kept from --restart."""
+    good, (train, model) = make_settings(tmp_path / "data"), REFUSED[sentence]
+    tables = {"train": good.train.model_copy(update=train), "model": good.model.model_copy(update=model)}
+    bad = good.model_copy(update=tables)
+    with pytest.raises(ModelError, match=sentence):
+        DirectRun(bad)
+    assert not any(tmp_path.iterdir())
+    with DirectRun(good) as run:
+        assert run.run(log)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ModelError, match=sentence):
+        DirectRun(bad, restart=True)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    with DirectRun(good, restart=True) as again:
+        assert again.run(log)
+    assert not (tmp_path / "data" / ".before-direct").exists()
+    assert again.training.digests == run.training.digests
