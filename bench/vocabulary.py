@@ -1,7 +1,8 @@
 """Look-ups of the vocabulary's table beside other ways, and what its growth costs.
 
 python bench/vocabulary.py. Beside it stand a Python dict, a sorted search and, where it is installed (pip install
---no-deps torchrec, fbgemm-gpu-cpu and what these import), TorchRec's MCHManagedCollisionModule. Batches of 100,000 keys
+--no-deps torchrec fbgemm-gpu-cpu, and what these import), TorchRec's MCHManagedCollisionModule; where it is not, a line
+says that its rows are left out. Batches of 100,000 keys
 are looked up among --ids live ones: keys that are there, keys that are not, and nine of ten. Then the table grows from
 nothing by 1,000 keys a call, and the dearest calls are printed: none may wait for a whole table to move. Keys are
 random, as xxh3 of ids is. CPU time, one core, ways in turns.
@@ -21,6 +22,7 @@ from report import clock_s, machine, save, spread, table
 from model.keys.key_table import KeyTable
 
 BATCH, STEP = 100_000, 1_000
+INSTALL = "pip install --no-deps torchrec fbgemm-gpu-cpu, and what these import"
 
 Lookup = Callable[[np.ndarray], np.ndarray]
 
@@ -50,7 +52,8 @@ def mch(keys: np.ndarray) -> dict[str, Lookup]:
     try:
         from torchrec.modules.mc_modules import LFU_EvictionPolicy, MCHManagedCollisionModule
         from torchrec.sparse.jagged_tensor import JaggedTensor
-    except (ImportError, OSError):
+    except (ImportError, OSError) as error:
+        print(f"TorchRec MCH is left out, since it cannot be imported ({error}): {INSTALL}")
         return {}
 
     def jagged(asked: np.ndarray) -> Any:

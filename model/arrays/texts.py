@@ -11,6 +11,7 @@ from typing import Final, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from model.arrays.byte_strings import unpack
 from model.arrays.growable import have_room
 from model.arrays.jit import compiled
 from model.errors import ModelError
@@ -72,8 +73,29 @@ class Texts(Sequence[str]):
         self._bytes[begin:end] = data
         self._live += len(data) - int(self._ends[row] - self._begins[row])
         self._begins[row], self._ends[row], self._used = begin, end, end
+        self._pack_if_sparse()
+
+    def _pack_if_sparse(self) -> None:
         if self._used > 2 * self._live + _SLACK:
             self._take(*self.packed())
+
+    def filled(self, rows_n: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return which rows have a text other than "", [n]."""
+        filled_n: NDArray[np.bool_] = self._ends[rows_n] > self._begins[rows_n]
+        return filled_n
+
+    def of(self, rows_n: NDArray[np.int64]) -> list[str]:
+        """Return the texts of rows."""
+        begins, ends = self._begins[rows_n], self._ends[rows_n]
+        joined = np.empty(int((ends - begins).sum()), np.uint8)
+        _gather(self._bytes, begins, ends, joined)
+        return [text.decode() for text in unpack(joined, np.append(0, np.cumsum(ends - begins)))]
+
+    def clear(self, rows_n: NDArray[np.int64]) -> None:
+        """Set the texts of rows to "", each row once."""
+        self._live -= int((self._ends[rows_n] - self._begins[rows_n]).sum())
+        self._begins[rows_n] = self._ends[rows_n] = self._used
+        self._pack_if_sparse()
 
     def grow(self, rows: int) -> None:
         """Have at least so many rows."""

@@ -172,9 +172,10 @@ class EntityIndex:
             return _NONE
         rows = self.lives.leaving(self.items.used_mask(), self.items.withdrawn)
         if self._frozen is not None and vectors_of is not None and len(rows):
-            self._frozen.keep(self.items.keys[rows], vectors_of(rows))
+            self._frozen.keep(self.items.keys[rows], vectors_of(rows[-self._frozen.most :]))
         self.lives.bury(rows, self.items.keys[rows], self.items.born_ms[rows])
-        self._waiting.bury(self.items.keys[rows].tolist(), [self.items.texts[row] for row in rows.tolist()])
+        named = rows[self.items.texts.filled(rows)][-self._waiting.most_buried :]
+        self._waiting.keep(self.items.keys[named].tolist(), self.items.texts.of(named))
         self.items.bury(rows)
         if len(rows):
             self.item_features.clear(rows)

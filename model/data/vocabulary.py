@@ -166,9 +166,8 @@ class Vocabulary:
         self._live = None
         self._keys[rows], self._born_ms[rows] = NO_KEY, _NEVER_MS
         self._withdrawn[rows], self._withdrawn_ms[rows] = False, 0
-        for row in rows.tolist():
-            self.without_text -= not self.texts[row]
-            self.texts[row] = ""
+        self.without_text -= int(np.count_nonzero(~self.texts.filled(rows)))
+        self.texts.clear(rows)
         self._free = np.sort(np.concatenate((self._free, rows)))
 
     def learn_texts(self, keys: Iterable[int], texts: Iterable[str]) -> None:

@@ -37,13 +37,13 @@ class FrozenVectors:
     """
 
     def __init__(self, dim: int, most: int = DEAD) -> None:
-        self._most, self._deaths = most, 0
+        self.most, self._deaths = most, 0
         self._table = KeyTable()
         self._keys, self._vectors = np.empty(0, np.uint64), np.empty((0, dim), np.float32)
 
     def __len__(self) -> int:
         """Return the number of places taken so far, S."""
-        return min(self._deaths, self._most)
+        return min(self._deaths, self.most)
 
     @property
     def vectors(self) -> NDArray[np.float32]:
@@ -59,11 +59,11 @@ class FrozenVectors:
 
         Args:
             keys_n: The items, each once.
-            vectors_nD: Their vectors.
+            vectors_nD: Their vectors; those of the last `most` of them will do.
         """
         self._deaths += len(keys_n)
-        keys_n, vectors_nD = keys_n[-self._most :], vectors_nD[-self._most :]
-        at_n = np.arange(self._deaths - len(keys_n), self._deaths) % self._most
+        keys_n, vectors_nD = keys_n[-self.most :], vectors_nD[-self.most :]
+        at_n = np.arange(self._deaths - len(keys_n), self._deaths) % self.most
         have_room(vars(self), len(self), "_keys", "_vectors")
         self._empty(at_n)
         self._keys[at_n], self._vectors[at_n] = keys_n, vectors_nD

@@ -13,8 +13,8 @@ occurrence that comes once. Where that is 1, an id enters by any token, unless i
 than any evicted row was. No token older than the time-to-live lets an id in, and none of a target that finds no room.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -56,7 +56,7 @@ class Lives:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.dead: OrderedDict[int, int] = OrderedDict()  # key: event time of its death, the oldest first
+        self.dead: dict[int, int] = {}  # key: event time of its death, the oldest first
         self.counts = dict.fromkeys(COUNTS, 0)
         self._admission = Admission(limits.admit_after)
         self._len = 0
@@ -120,11 +120,12 @@ class Lives:
         """Remember the dead by their keys, and forget their rows."""
         self.counts[AGE] += int(np.maximum(self._now_ms - born_ms, 0).sum())
         self._last_ms[rows] = self._seen[rows] = 0
-        for key in keys.tolist():
-            self.dead.pop(key, None)
-            self.dead[key] = self._now_ms
-        while len(self.dead) > DEAD:
-            self.dead.popitem(last=False)
+        now = dict.fromkeys(keys[-DEAD:].tolist(), self._now_ms)
+        for key in self.dead.keys() & now.keys():
+            del self.dead[key]
+        for key in list(islice(self.dead, max(0, len(self.dead) + len(now) - DEAD))):
+            del self.dead[key]
+        self.dead.update(now)
 
     def may_enter(
         self,
@@ -216,7 +217,7 @@ class Lives:
         """Replace everything by what a state holds, which may have been under other limits."""
         self._last_ms, self._seen = np.array(state["last_ms"]), np.array(state["seen"])
         self._len = len(self._last_ms)
-        self.dead = OrderedDict(zip(state["dead_keys"].tolist(), state["dead_ms"].tolist(), strict=True))
+        self.dead = dict(zip(state["dead_keys"].tolist(), state["dead_ms"].tolist(), strict=True))
         self._now_ms, self._swept, self._evicted_ms = state["clock"].tolist()
         self._swept = self._swept if self.limits.ttl_ms else self._sweep()
         self._adopted = bool((self._last_ms == _NOT_SEEN).any())

@@ -4,7 +4,8 @@ Kept are the MOST texts that came last. A burial brings half as many at most, so
 to be admitted outlast it. What is dropped leaves an id without a text until its next one comes, or a catalogue record.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
@@ -39,14 +40,14 @@ class WaitingTexts:
             kept = self._texts.pop(key, text)
             self._texts[key] = kept
             collisions += kept != text
-        while len(self._texts) > self._most:
-            del self._texts[next(iter(self._texts))]
+        for key in list(islice(self._texts, max(0, len(self._texts) - self._most))):
+            del self._texts[key]
         return collisions
 
-    def bury(self, keys: Sequence[int], texts: Sequence[str]) -> None:
-        """Keep the texts of the dead, the last half of `most` of them."""
-        named = [(key, text) for key, text in zip(keys, texts, strict=True) if text][-(self._most // 2) :]
-        self.keep([key for key, _ in named], [text for _, text in named])
+    @property
+    def most_buried(self) -> int:
+        """How many texts a burial may bring."""
+        return self._most // 2
 
     def take(self, key: int) -> str:
         """Return the text of a key and drop it; "" where none is kept."""

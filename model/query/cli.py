@@ -23,6 +23,11 @@ query_app = typer.Typer(no_args_is_help=True, help="Ask a snapshot: topk, rank, 
 
 _LEAST: Final = 0.00005  # a part of a score that is shown
 _NAMED: Final = 10  # unknown ids
+_READ_AS: Final = {
+    None: "The snapshot does not know",
+    "frozen": "Have left the vocabulary, and count by the vectors that they had then",
+    "stand_in": "Have no row, and count as what stands in for such items",
+}
 
 Users = Annotated[str | None, typer.Option("--users", help="Ids of several users, a,b,c, up to 100.")]
 Seen = Annotated[bool, typer.Option("--include-seen", help="Also items the user has acted on.")]
@@ -244,8 +249,14 @@ def _print_topk(answer: "TopK", as_json: bool) -> None:
     rows = [(place, item.item_id, item.title, item.score) for place, item in enumerate(answer.items, 1)]
     show_table(("", "item", "title", "score"), rows, f"Top {len(rows)} for {answer.user or 'the sequence'}")
     few = answer.missing and f"Fewer than were asked for: {answer.missing}."
-    unknown = f"The snapshot does not know: {_named(answer.unknown)}." if answer.unknown else None
-    show_notes(answer.reason and f"By popularity: {answer.reason}.", unknown, few, _origin(answer.snapshot))
+    show_notes(answer.reason and f"By popularity: {answer.reason}.", *_unknown(answer), few, _origin(answer.snapshot))
+
+
+def _unknown(answer: "TopK") -> Iterator[str]:
+    """Yield sentences on the items of a sequence that have no row."""
+    for way, words in _READ_AS.items():
+        if ids := [text for text in answer.unknown if answer.read_as.get(text) == way]:
+            yield f"{words}: {_named(ids)}."
 
 
 def _named(ids: list[str]) -> str:

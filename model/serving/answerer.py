@@ -129,7 +129,8 @@ class Answerer:
     ) -> TopK:
         """Return the best live items after these, as if acted on one second apart, the last one a second ago.
 
-        The action is the first of the model's rank actions that the snapshot has seen; unknown items are left out.
+        The action is the first of the model's rank actions that the snapshot has seen. Unknown items are left out, or
+        read as in training (TopK.read_as).
 
         Raises:
             QueryError: The sequence or k is refused.
@@ -141,7 +142,8 @@ class Answerer:
         history = self._scorer.history(tokens)
         reason = None if len(history) else "the snapshot knows none of the sequence's items"
         answer = self._topk(None, history, k, request_ms, self._excluded(tokens, include_seen), reason, filters)
-        return answer.model_copy(update={"unknown": self._names.unknown(items)})
+        unknown = self._names.unknown(items)
+        return answer.model_copy(update={"unknown": unknown, "read_as": self._scorer.read_as(unknown)})
 
     def rank(self, user: str, items: Sequence[str], now_ms: int | None = None) -> Ranking:
         """Put candidates in order in one pass, each scored as if it alone were shown to the user now.
@@ -308,6 +310,7 @@ class Answerer:
             now_ms=request_ms,
             tokens=min(len(history), self._scorer.settings.max_len),
             unknown=[],
+            read_as={},
             items=[
                 ScoredItem(item_id=self._names.text(row), title=self._names.title_at(row), score=score)
                 for row, score in zip(rows.tolist(), scores.tolist(), strict=True)

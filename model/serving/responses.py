@@ -28,6 +28,7 @@ _NOTHING_SHOWN: Final = "no shown item has been trained on yet, so there are no 
 _NO_POSITIVE: Final = "no action of model.rank_actions has had a positive, so there are no probabilities"
 
 ScoreSource = Literal["model", "popularity"]
+ReadAs = Literal["frozen", "stand_in"]
 Order = Literal["mean_action_probability", "retrieval_score", "popularity"]
 
 
@@ -82,7 +83,10 @@ class TopK(_Answer):
     now_ms: _NowMs
     tokens: _Tokens
     unknown: list[str]
-    """Ids of a given sequence that the snapshot does not know: left out, or read as what stands in for such."""
+    """Ids of a given sequence that the snapshot does not know; they are left out, unless `read_as` has them."""
+    read_as: dict[str, ReadAs]
+    """Those of them that count all the same: with the vector that the item had when it left the vocabulary (frozen), or
+    as what stands in for items without a row (stand_in); train.unknown_items decides."""
     items: list[ScoredItem]
     """Best first."""
     missing: str | None

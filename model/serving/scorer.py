@@ -4,7 +4,7 @@ n tokens of history, b candidates, L = n + b, D width, R rows of the item table,
 Everything is immutable once made, so that threads can share it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,12 +28,13 @@ from model.network.item_vectors import item_vectors
 from model.network.ranking.history import Tokens, candidates_of, histories
 from model.network.recommender import Recommender
 from model.network.retrieval_loss import unit
+from model.serving.responses import ReadAs
 from model.serving.top_k import Extra, best, rounded
 from model.storage.snapshot import Snapshot
 from model.user_states.cache import UserStates
 from model.user_states.encoding import Encoded, HistoryEncoder, gather
 from model.user_states.history import History
-from stream.example import NO_KEY, Kind, id_key
+from stream.example import NO_KEY, TOKEN_DTYPE, Kind, id_key
 
 
 class Scores(NamedTuple):
@@ -116,10 +117,18 @@ class Scorer:
         features[places >= 0] = len(self.features) + places[places >= 0]
         return items, features
 
+    def read_as(self, ids: Sequence[str]) -> dict[str, ReadAs]:
+        """Return what items without a row are in a history, by id; those that are left out are not among them."""
+        tokens = np.zeros(len(ids), TOKEN_DTYPE)
+        tokens["key"], tokens["kind"] = [id_key(text) for text in ids], Kind.ACTION
+        place_n = self._rows(tokens)[1]
+        ways: list[ReadAs] = ["frozen" if place >= len(self.features) else "stand_in" for place in place_n.tolist()]
+        return {text: way for text, way, place in zip(ids, ways, place_n.tolist(), strict=True) if place >= 0}
+
     def history(self, tokens: NDArray[Any], user: str = "") -> History:
         """Return tokens (TOKEN_DTYPE, oldest first) as rows; under a user's name the state is kept between requests.
 
-        An item that the snapshot does not know is left out, unless it has a row that stands in for such items.
+        An item that the snapshot does not know is left out, unless it has a vector of its death or a stand-in.
         """
         if not len(tokens):
             self._encoder.forget(user)

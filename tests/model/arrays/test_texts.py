@@ -16,10 +16,13 @@ texts = st.sampled_from(["", "a", "bc", "ø€𝄞"])
     st.lists(texts, max_size=6),
     st.lists(st.tuples(st.integers(0, 9), texts), max_size=20),
     st.sampled_from([0, 99]),
+    st.sets(st.integers(0, 9)),
 )
 @settings(deadline=None)  # the first one compiles
-def test_texts_are_those_of_a_list(first: list[str], later: list[tuple[int, str]], slack: int) -> None:
-    """What was loaded, what was set, again and again, and rows without; they are packed as a list is."""
+def test_texts_are_those_of_a_list(
+    first: list[str], later: list[tuple[int, str]], slack: int, cleared: set[int]
+) -> None:
+    """What was loaded, set again and again, and cleared, and rows without; they are packed as a list is."""
     handed = pack([text.encode() for text in first])
     before, loaded, listed = [part.tolist() for part in handed], Texts(*handed), list(first)
     with pytest.MonkeyPatch.context() as patch:
@@ -29,6 +32,12 @@ def test_texts_are_those_of_a_list(first: list[str], later: list[tuple[int, str]
             listed += [""] * (row + 1 - len(listed))
             loaded[row] = listed[row] = text
             assert loaded._used <= 2 * sum(len(each.encode()) for each in listed) + slack
+        rows = np.array([row for row in sorted(cleared) if row < len(listed)], np.int64)
+        assert loaded.of(rows) == [listed[row] for row in rows]
+        assert loaded.filled(rows).tolist() == [bool(listed[row]) for row in rows]
+        loaded.clear(rows)
+        listed = ["" if row in cleared else text for row, text in enumerate(listed)]
+        assert loaded._used <= 2 * sum(len(each.encode()) for each in listed) + slack
     assert list(loaded) == listed
     assert loaded[1:4] == listed[1:4]
     for own, wanted in zip(loaded.packed(), pack([text.encode() for text in listed]), strict=True):

@@ -12,7 +12,8 @@ from model.data.catalogue import ItemRecord, Tombstone
 from model.data.entity_index import EntityIndex, RowBatch
 from model.keys.frozen_vectors import FrozenVectors
 from model.keys.lives import HALF_LIFE_MS, SPARE, SWEEPS, Limits, Lives, least
-from stream.example import Example, Kind
+from stream.example import NO_KEY, Example, Kind
+from tests.batches import make_example, with_targets
 from tests.laws import ITEMS, KEYS, REQUEST_MS, START_MS, streams
 from tests.strategies import tries
 
@@ -177,6 +178,24 @@ def frozen_of(batch: RowBatch) -> dict[int, float]:
 
 
 @settings(max_examples=tries(300))
+def test_a_mass_death_gathers_the_vectors_that_are_kept_alone() -> None:
+    """Of the last FROZEN deaths, however many there are."""
+    index = EntityIndex(limits=Limits(ttl_ms=1000), frozen=FrozenVectors(1, FROZEN))
+    tokens = [(key, NO_KEY, START_MS, Kind.ACTION) for key in KEYS]
+    index.take_in([with_targets(make_example(tokens), [(len(KEYS) - 1, 0, 0, START_MS, [])])])
+    asked = list[NDArray[np.int64]]()
+
+    def vectors_of(rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        asked.append(rows)
+        return rows[:, None].astype(np.float32)
+
+    later_ms = START_MS + 5000
+    one = make_example([(KEYS[0], NO_KEY, later_ms, Kind.ACTION)])
+    died = index.take_in([with_targets(one, [(0, -1, 0, later_ms, [])])], vectors_of=vectors_of).died
+    assert len(died) == len(KEYS) > FROZEN
+    assert [rows.tolist() for rows in asked] == [died[-FROZEN:].tolist()]
+
+
 @given(bounds.filter(lambda limits: not limits.none), streams(3), st.data())
 def test_births_and_deaths_agree_with_dictionaries(
     limits: Limits, examples: list[Example], data: st.DataObject

@@ -1,4 +1,5 @@
 import doctest
+import time
 
 import numpy as np
 from hypothesis import given, strategies as st
@@ -26,7 +27,7 @@ def test_the_last_texts_are_kept_and_a_restored_state_goes_on(every: list[tuple[
         elif what == "keep":
             assert waiting.keep(keys, texts) == 0
         else:
-            waiting.bury(keys, texts)
+            waiting.keep(keys[-waiting.most_buried :], texts[-waiting.most_buried :])
         if what != "take":
             for key in keys if what == "keep" else keys[-(MOST // 2) :]:
                 oracle = [*(other for other in oracle if other != key), key]
@@ -38,11 +39,21 @@ def test_the_last_texts_are_kept_and_a_restored_state_goes_on(every: list[tuple[
 
 
 def test_another_text_of_a_key_is_a_collision() -> None:
-    """The first stays; the dead without a text take nobody's place."""
+    """The first stays."""
     waiting = WaitingTexts(MOST)
     assert waiting.keep([1, 1], ["a", "b"]) == 1
-    waiting.bury([2, 3, 4], ["", "", ""])
-    assert (waiting.take(1), waiting.take(2)) == ("a", "")
+    assert waiting.take(1) == "a"
+
+
+def test_what_is_pushed_out_costs_about_as_much_as_what_comes() -> None:
+    """However many leave at once: a mass death brings half as many as are kept, in one step."""
+    waiting, count = WaitingTexts(1 << 16), 1 << 16
+    texts, spent_s = ["text"] * count, []
+    for first in (0, count):
+        start_s = time.process_time()
+        waiting.keep(range(first, first + count), texts)
+        spent_s.append(time.process_time() - start_s)
+    assert spent_s[1] < 8 * spent_s[0] + 0.05
 
 
 def test_the_docstring_is_true() -> None:

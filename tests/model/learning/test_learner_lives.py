@@ -15,7 +15,9 @@ from model.data.catalogue import ItemRecord, Tombstone
 from model.errors import ModelError
 from model.learning.forward_pass import ForwardPass
 from model.learning.learner import Learner
+from model.serving.answerer import Answerer
 from model.serving.scorer import Scorer
+from model.serving.sequences import NoSequences
 from model.storage.patch import difference, patched, state_digest
 from model.storage.snapshot import Manifest, Snapshot, as_numpy, load_snapshot, write_snapshot
 from stream.example import NO_KEY, TOKEN_DTYPE, Example, Kind, decode, id_key
@@ -271,6 +273,7 @@ def test_a_snapshot_answers_as_the_learner_does(unknown_items: str, tmp_path: Pa
     of_genre = np.isin(dead, [id_key(name) for name in described])
     stand_ins = [] if unknown_items == "dropped" else np.where(of_genre, genre, shared).tolist()
     assert history.features_n.tolist() == stand_ins
+    assert scorer.read_as(["item 0", "never"]) == dict.fromkeys(["item 0", "never"] * bool(stand_ins), "stand_in")
     assert 3 < of_genre.sum() < len(dead) - 3
     past = learner.index.known(stream(count=40))
     unknown = (past.rows.items < 0) & (past.tokens.kinds != Kind.ATTRIBUTE)
@@ -301,6 +304,10 @@ def test_frozen_vectors_are_those_of_the_moment_of_death(tmp_path: Path) -> None
     history = scorer.history(tokens)
     content_nD = scorer._encoder.content(history.items_n, history.features_n).numpy()
     assert np.array_equal(content_nD, [*vectors.values()])
+    given = Answerer(snapshot, NoSequences()).topk_sequence(["item 0", "never"], 3)
+    assert given.unknown == ["item 0", "never"]
+    assert given.read_as == {"item 0": "frozen", "never": "stand_in"}
+    assert given.source == "model"
     died = learner.items.known
     step(learner, [replace(example, request_ms=example.request_ms + LATER_MS) for example in new[:1]])
     after = as_numpy(learner.snapshot_arrays(0))
