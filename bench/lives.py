@@ -5,6 +5,9 @@ is older by a log-uniform number of ids, 20,000 or more: most come back soon, so
 runs evenly through --days. An occurrence is a hit if its id has a row before it; `of repeats` counts only occurrences
 of ids that were seen before, all of which a vocabulary without bounds would find. Keys, births and counts are held
 as in a trainer, without texts and vectors: docs/scale.md adds these. CPU time, one core.
+
+--deaths N [N ...] instead: what N items of a trainer cost that all die in one step, with texts, vectors and counts,
+beside a micro-batch in which none does. Neither is trained on.
 """
 
 import argparse
@@ -18,9 +21,12 @@ import torch
 from numpy.typing import NDArray
 from report import clock_s, machine, save, table
 
+from model.config import ModelSettings, TrainSettings
 from model.data.event_time import DAY_MS
 from model.data.vocabulary import Vocabulary
 from model.keys.lives import Limits, Lives
+from model.learning.learner import Learner
+from stream.example import Example, Kind, id_key
 
 BATCH = 20_000  # occurrences
 
@@ -70,6 +76,51 @@ class Simulation:
         self.most_rows = max(self.most_rows, items.known)
 
 
+def micro_batch(keys: NDArray[np.uint64], ts_ms: int) -> list[Example]:
+    """Return one example of actions on items, the last of which is a target."""
+    n, click = len(keys), id_key("click")
+    ids = tuple(f"item {key:020d}" for key in keys.tolist())
+    one = Example(
+        partition=0,
+        serial=1,
+        user=1,
+        first=0,
+        keys=keys,
+        actions=np.full(n, click, np.uint64),
+        ts_ms=np.full(n, ts_ms),
+        kinds=np.full(n, Kind.ACTION, np.uint8),
+        positions=np.array([n - 1], np.int32),
+        queries=np.array([n - 2], np.int32),
+        requests=np.array([0], np.uint32),
+        request_ms=np.array([ts_ms]),
+        label_offsets=np.array([0, 1], np.uint32),
+        labels=np.array([click], np.uint64),
+        final_ms=ts_ms,
+        text_keys=keys,
+        texts=ids,
+    )
+    return [one]
+
+
+def deaths(count: int) -> dict[str, float]:
+    """Return the ms of a micro-batch in which none dies, and of one in which so many do, the second time."""
+    learner = Learner(ModelSettings(), TrainSettings(item_ttl_d=1.0, replay_every=0), baselines=False)
+    spent: dict[str, float] = {}
+    for turn in range(2):
+        numbers, ts_ms = np.arange(turn * (count + 1), (turn + 1) * (count + 1)), DAY_MS * (10 + 3 * turn)
+        keys = key_of(numbers)
+        for start in range(0, count, 400):
+            learner._take_in(micro_batch(keys[start : min(start + 400, count)], ts_ms))
+        for name, later_ms in (("none dies", DAY_MS // 2), ("all die", 2 * DAY_MS)):
+            batch = micro_batch(key_of(numbers[-1:] + 10**9 + np.arange(3)), ts_ms + later_ms)
+            start_s = clock_s()
+            died = learner.items.known
+            learner._take_in(batch)
+            spent[name] = 1000 * (clock_s() - start_s)
+        assert died - learner.items.known >= count - 3
+    return {"deaths": count, **spent, "us a death": 1000 * spent["all die"] / count}
+
+
 def run(ids: int, days: float, limits: Limits) -> dict[str, Any]:
     """Return the figures of one run."""
     made, rng, slowest_ms = Simulation(limits), np.random.default_rng(0), 0.0
@@ -112,8 +163,15 @@ def main() -> None:
     parser.add_argument("--max-items", type=int, default=1_000_000)
     parser.add_argument("--evict", choices=["recent", "frequent", "both"], default="both")
     parser.add_argument("--save", type=Path, help="folder for the figures as JSON, e.g. bench/results")
+    parser.add_argument("--deaths", type=int, nargs="+", help="items that die in one step")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.deaths:
+        print(f"{machine()}; {time.strftime('%Y-%m-%d')}")
+        found_n = [deaths(count) for count in given.deaths]
+        table(("deaths", "ms of a batch without", "with", "us a death"), [tuple(each.values()) for each in found_n])
+        save("deaths", {"deaths": found_n}, given.save)
+        return
     limits = Limits(given.admit_after, round(given.ttl_d * DAY_MS), given.max_items, given.evict)
     print(f"{machine()}; {time.strftime('%Y-%m-%d')}; {limits}")
     found = run(given.ids, given.days, limits)
