@@ -177,7 +177,6 @@ def frozen_of(batch: RowBatch) -> dict[int, float]:
     return dict(zip(batch.tokens.keys[has_L].tolist(), batch.frozen[batch.rows.frozen[has_L], 0].tolist(), strict=True))
 
 
-@settings(max_examples=tries(300))
 def test_a_mass_death_gathers_the_vectors_that_are_kept_alone() -> None:
     """Of the last FROZEN deaths, however many there are."""
     index = EntityIndex(limits=Limits(ttl_ms=1000), frozen=FrozenVectors(1, FROZEN))
@@ -196,6 +195,7 @@ def test_a_mass_death_gathers_the_vectors_that_are_kept_alone() -> None:
     assert [rows.tolist() for rows in asked] == [died[-FROZEN:].tolist()]
 
 
+@settings(max_examples=tries(300))
 @given(bounds.filter(lambda limits: not limits.none), streams(3), st.data())
 def test_births_and_deaths_agree_with_dictionaries(
     limits: Limits, examples: list[Example], data: st.DataObject
