@@ -48,6 +48,8 @@ class Delays:
         found = {}
         for way, now in counts.items():
             kept = self._samples.get(way, [])
+            if now is not None and now.made < now.done:  # some of those who make them are missing
+                now = None
             if now is None or (kept and (at_s - kept[-1][0] > GAP_S or now.done < kept[-1][3])):
                 kept = []
             new = [] if now is None else [(at_s, *now)]
@@ -75,7 +77,7 @@ def spread(at_s: _Array, made: _Array, come: _Array, done: _Array) -> dict[str, 
     counts = np.linspace(done[0], made[-1], _ASKED + 1)[1:]
     ends_s = reached_s(counts, at_s, done)
     least = (counts <= made[0]) | np.isinf(ends_s)
-    took_s = np.minimum(ends_s, at_s[-1]) - reached_s(counts, at_s, made)
+    took_s = np.maximum(0, np.minimum(ends_s, at_s[-1]) - reached_s(counts, at_s, made))
     order = np.argsort(took_s, kind="stable")
     places = {name: order[int(share * (_ASKED - 1))] for name, share in _SHARES.items()}
     return {name: {"s": float(took_s[place]), "least": bool(least[place])} for name, place in places.items()}

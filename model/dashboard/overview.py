@@ -70,7 +70,12 @@ class Overview:
 
 
 def _counts(processes: Sequence[Mapping[str, Any]], name: str, served: int | None) -> dict[str, Counts | None]:
-    """Return the counts of each way of delays.py; None where one of them is not known."""
+    """Return the counts of each way of delays.py; None where one of them is not known.
+
+    A process that gives no answer, or none yet, may be a worker, and what it has made and taken is missing then.
+    """
+    if any(one["kind"] in (None, "starting") for one in processes):
+        return dict.fromkeys(("taken", "learnt", "served"))
     workers = [one for one in processes if one["kind"] == "worker"]
     events, lag, examples = (_sum(workers, key) for key in ("events", "lag", "examples"))
     trainer = [one for one in processes if one["kind"] == "trainer" and one["name"] == name]

@@ -11,7 +11,7 @@ export async function compare(from, to) {
   try {
     const found = await ask(`snapshots/diff?${new URLSearchParams({ a: from, b: to })}`);
     note.textContent = "";
-    byId("diff-title").textContent = `From ${found.a}, which answers, to ${found.b}`;
+    byId("diff-title").textContent = `From ${found.a} to ${found.b}`;
     byId("diff-body").replaceChildren(...sentences(found).map((text) => el("p", {}, text)), sideBySide(found));
     byId("diff-dialog").showModal();
   } catch (error) {

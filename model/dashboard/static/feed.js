@@ -21,6 +21,7 @@ function askForToken() {
       asking = null;
       resolve();
     }, { once: true });
+    byId("token-title").textContent = sessionStorage.getItem(KEY) ? "The server refuses this token" : "This server wants a token";
     dialog.showModal();
   });
   return asking;

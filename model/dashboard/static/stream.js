@@ -66,17 +66,19 @@ export function drawTiles(state) {
     serving ? (serving.behind_s == null ? "its log is replayed, or has ended" : `${span(serving.behind_s)} of event time behind`) : "none answers yet", null, serving ? "ago" : "",
   ];
   const delays = now?.delays ?? {};
+  const silent = (now?.processes ?? []).filter((one) => one.kind == null || one.kind === "starting").length;
+  const missing = silent ? `${silent} of ${watched} processes give no answer` : null;
   const fromEvent = [
     "Event to answer", late(delays.taken),
-    Object.values(delays).some((one) => one) ? `label final to learned: ${late(delays.learnt)}, to served: ${late(delays.served)}` : "too few have come of late",
+    Object.values(delays).some((one) => one) ? `label final to learned: ${late(delays.learnt)}, to served: ${late(delays.served)}` : missing ?? (sums.events == null ? unwatched : "too few have come of late"),
   ];
   const rows = [
     ...models,
     ["Best counter", best ? rate(best.y) : "–", best ? `${best.label}${ofWhom(state)}` : "nothing is tested yet", best?.color, best ? `± ${rate((best.hi - best.lo) / 2)}` : ""],
     fresh,
     fromEvent,
-    ["Events", sums.rate == null ? "–" : brief(sums.rate), sums.events == null ? unwatched : `${count(sums.events)} taken`, null, "/s"],
-    ["Lag", brief(sums.lag), sums.learnerLag == null ? "" : `${count(sums.learnerLag)} examples not yet learned`, null, "messages"],
+    ["Events", sums.rate == null ? "–" : brief(sums.rate), missing ?? (sums.events == null ? unwatched : `${count(sums.events)} taken`), null, "/s"],
+    ["Lag", brief(sums.lag), missing ?? (sums.learnerLag == null ? "" : `${count(sums.learnerLag)} examples not yet learned`), null, "messages"],
     ["Watermark behind", span(sums.delay), "event time of the slowest partition"],
     ["Dead letters", count(sums.letters), sums.letters ? "see reasons below" : "", sums.letters ? "var(--bad)" : null],
   ];

@@ -94,3 +94,17 @@ def test_samples_begin_anew() -> None:
     assert [look(6, None), look(8, 300, 200), look(10, 400, 300)] == [False, False, True]
     assert [look(12, 500, 100), look(14, 500, 200)] == [False, True]
     assert [look(15 + GAP_S, 900, 300), look(17 + GAP_S, 1000, 400)] == [False, True]
+
+
+def test_a_worker_that_is_missing_for_a_while_makes_no_time_shorter() -> None:
+    """Half of what is made is unknown from 30 to 60 s: nothing is told then, and afterwards what is told is true."""
+    delays = Delays()
+    told = {}
+    for at_s in range(0, 200, 2):
+        made, done = 100.0 * at_s, max(0.0, 100.0 * (at_s - 7))
+        seen = made / 2 if 30 <= at_s < 60 else made
+        told[at_s] = delays.look(at_s, {"learnt": Counts(seen, seen, done)})["learnt"]
+    assert told[28]["p50"] == {"s": pytest.approx(7.0), "least": False}
+    assert all(told[at_s] is None for at_s in range(30, 60, 2))
+    assert all(found is None or found["p50"]["least"] or found["p50"]["s"] > 6 for found in told.values())
+    assert told[198]["p50"] == {"s": pytest.approx(7.0), "least": False}

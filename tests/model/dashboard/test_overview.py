@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from model.config import ServeSettings
+from model.dashboard.delays import Counts
 from model.dashboard.last_letters import SHOWN
-from model.dashboard.overview import Overview
+from model.dashboard.overview import Overview, _counts
 from tests.dashboard import line, write_lines
 
 
@@ -41,3 +44,16 @@ def test_what_fails_is_said_and_stops_nothing(tmp_path: Path) -> None:
     assert now["letters"] == {"last": None, "problem": "Kafka does not show them (ConnectionError)."}
     assert now["snapshots"] == []
     assert now["processes"] == []
+
+
+@pytest.mark.parametrize("kind", [None, "starting"])
+def test_a_process_that_is_silent_leaves_the_counts_unknown(kind: str | None) -> None:
+    """It may be a worker, whose backlog nobody knows then."""
+    worker = {"kind": "worker", "events": 500, "lag": 3, "examples": 80}
+    trainer = {"kind": "trainer", "name": "silu", "learned": 60, "lag": 15, "waiting": 5}
+    assert _counts([worker, trainer], "silu", 50) == {
+        "taken": Counts(503, 503, 500),
+        "learnt": Counts(80, 80, 60),
+        "served": Counts(80, 80, 50),
+    }
+    assert set(_counts([worker, trainer, {"kind": kind}], "silu", 50).values()) == {None}
