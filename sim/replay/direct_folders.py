@@ -4,6 +4,7 @@
 """
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from sim.errors import SimError
 
 _MARK: Final = "direct.json"
 _ASIDE: Final = ".before-direct"  # in the data directory
+_GONE: Final = ".before-direct-gone"  # the same, on its way to be deleted
 
 
 def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
@@ -44,18 +46,33 @@ def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
 
 @contextmanager
 def claimed(data_dir: Path, name: str, *, restart: bool) -> Iterator[None]:
-    """Make the run's folders, empty and marked as its own; raises as check_folders.
+    """Make the run's folders, empty and marked as its own.
 
     What was there lies aside within the context. Where that ends with an error, the run was refused: everything is then
-    as it was before. Else what was there is deleted.
+    as it was before, and where the process is killed, the next one puts it back. Else what was there is deleted.
+
+    Raises:
+        SimError: As check_folders; or another process is in this context; or what a killed one had set aside cannot be
+            put back.
     """
-    check_folders(data_dir, name, restart=restart)
-    folders, aside = _folders(data_dir, name), data_dir / _ASIDE
-    shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
     new = [parent for parent in (data_dir / "train", data_dir) if not parent.exists()]
-    before = [(folder, aside / folder.relative_to(data_dir)) for folder in folders if folder.exists()]
     try:
-        for folder, kept in before:
+        with _alone(data_dir / _ASIDE):
+            _put_back(data_dir)
+            check_folders(data_dir, name, restart=restart)
+            yield from _claimed(data_dir, _folders(data_dir, name))
+    finally:
+        for parent in new:
+            with suppress(OSError):
+                parent.rmdir()
+
+
+def _claimed(data_dir: Path, folders: tuple[Path, Path]) -> Iterator[None]:
+    aside, gone = data_dir / _ASIDE, data_dir / _GONE
+    shutil.rmtree(gone, ignore_errors=True)
+    try:
+        for folder in filter(Path.exists, folders):
+            kept = aside / folder.relative_to(data_dir)
             kept.parent.mkdir(parents=True, exist_ok=True)
             folder.rename(kept)
         for folder in folders:
@@ -63,25 +80,50 @@ def claimed(data_dir: Path, name: str, *, restart: bool) -> Iterator[None]:
             (folder / _MARK).write_bytes(msgspec.json.encode({"version": 1}))
         yield
     except BaseException:
-        _put_back(folders, before, new)
+        for folder in folders:
+            if (folder / _MARK).exists():
+                shutil.rmtree(folder)
+        _put_back(data_dir)
         raise
+    aside.rename(gone)  # at once, so that nobody puts a part of it back
+    shutil.rmtree(gone, ignore_errors=True)
+
+
+@contextmanager
+def _alone(aside: Path) -> Iterator[None]:
+    """Hold a lock on a folder, which is made, and deleted if it is empty at the end."""
+    aside.mkdir(parents=True, exist_ok=True)
+    at = os.open(aside, os.O_RDONLY)
+    try:
+        fcntl.flock(at, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(at)
+        raise SimError(
+            f"Another process begins a --direct in {aside.parent}; wait for it, or choose another --data-dir."
+        ) from None
+    try:
+        yield
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
-
-
-def _put_back(folders: tuple[Path, ...], before: list[tuple[Path, Path]], new: list[Path]) -> None:
-    """Undo what `claimed` has done."""
-    kept = dict(before)
-    for folder in folders:
-        if folder not in kept or kept[folder].exists():
-            shutil.rmtree(folder, ignore_errors=True)
-    for folder, aside in before:
-        if aside.exists():
-            aside.rename(folder)
-    shutil.rmtree(folders[0].parent / _ASIDE, ignore_errors=True)
-    for parent in new:
         with suppress(OSError):
-            parent.rmdir()
+            aside.rmdir()
+        os.close(at)
+
+
+def _put_back(data_dir: Path) -> None:
+    """Put back what was set aside, in the place of what was made after it."""
+    aside = data_dir / _ASIDE
+    for kept in filter(Path.exists, (aside / "store", *sorted((aside / "train").glob("*")))):
+        folder = data_dir / kept.relative_to(aside)
+        if folder.exists() and not (folder / _MARK).exists():
+            raise SimError(
+                f"{kept} was set aside by a --direct that was killed, and {folder} was not made by it; "
+                "move one of the two away."
+            )
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        kept.rename(folder)
+    with suppress(OSError):
+        (aside / "train").rmdir()
 
 
 def _folders(data_dir: Path, name: str) -> tuple[Path, Path]:

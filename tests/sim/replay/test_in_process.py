@@ -15,6 +15,7 @@ from model.errors import ModelError
 from sim.config import Settings
 from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
+from sim.replay.direct_folders import claimed
 from sim.replay.in_process import DirectRun
 from sim.sources.log_columns import LogSettings
 from sim.sources.open_log import Items, read_log
@@ -214,3 +215,59 @@ def test_a_trainer_that_cannot_begin_changes_nothing(sentence: str, log: Source,
         assert again.run(log)
     assert not (tmp_path / "data" / ".before-direct").exists()
     assert again.training.digests == run.training.digests
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from sim.replay.direct_folders import claimed
+
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+left, rename = int(sys.argv[2]), Path.rename
+def counted(path, target):
+    global left
+    left -= 1
+    return rename(path, target) if left >= 0 else die()
+Path.rename = counted
+with claimed(Path(sys.argv[1]), "silu", restart=True):
+    die()
+"""
+
+
+@pytest.mark.parametrize("renames", [0, 1, 2])
+def test_a_start_that_is_killed_loses_no_earlier_run(renames: int, tmp_path: Path) -> None:
+    """The next one puts back what was set aside, before it looks whether it may begin itself."""
+    for folder in ("store/p0", "train/silu"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "earlier").write_text("earlier")
+    for folder in ("store", "train/silu"):
+        (tmp_path / folder / "direct.json").write_text("{}")
+    before = contents(tmp_path)
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(renames)], check=False)
+    with pytest.raises(SimError, match="is there already"), claimed(tmp_path, "silu", restart=False):
+        pass
+    assert contents(tmp_path) == before
+    with pytest.raises(ZeroDivisionError), claimed(tmp_path, "silu", restart=True):
+        raise ZeroDivisionError
+    assert contents(tmp_path) == before
+    with claimed(tmp_path, "silu", restart=True):
+        pass
+    assert set(contents(tmp_path)) == {"store/direct.json", "train/silu/direct.json"}
+
+
+def test_two_do_not_begin_at_once(tmp_path: Path) -> None:
+    """The second is refused, and takes nothing from the first."""
+    with claimed(tmp_path / "data", "silu", restart=False):
+        with (
+            pytest.raises(SimError, match=r"Another process begins a --direct in .*data; wait for it"),
+            claimed(tmp_path / "data", "silu", restart=True),
+        ):
+            pass
+        assert set(contents(tmp_path)) == {"data/store/direct.json", "data/train/silu/direct.json"}
+    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["store", "train"]
