@@ -86,7 +86,9 @@ class _Cache(FunctionCache):
 @cache
 def _say_that_it_compiles() -> None:
     """Log once a process why it takes so long."""
-    _log.warning("Compiling loops for this machine, once, about 80 s for all. `hstu warmup` does it beforehand.")
+    _log.warning(
+        "Compiling loops for this machine, once, one to three minutes for all. `hstu warmup` does it beforehand."
+    )
 
 
 class _Turn:

@@ -113,7 +113,7 @@ def test_records_that_no_client_can_read_are_passed_over(
         **{"topic_prefix": topic_prefix, "partitions": 2, "bounds": DEFAULT_BOUNDS, "until_end": True, "live": False},
     )
     assert digests_in(tmp_path / "kafka") == direct(tmp_path / "direct", ITEMS)
-    assert "is not UTF-8: b'\\xff'. Offset 0 of items, partition 0, is passed over." in caplog.text
+    assert f"is not UTF-8: b'\\xff'. Offset 0 of {topic_prefix}items, partition 0, is passed over." in caplog.text
     assert caplog.text.count("passed over") == 2
 
 
