@@ -1,23 +1,26 @@
 """The folders of a replay in one process: whether it may have them, and that they are its own.
 
-`direct.json` marks a folder that such a run has made; only those are deleted for another run.
+`direct.json` marks a folder that such a run has made; only those are deleted for another run. A folder comes with its
+mark and goes with it, each by one rename, so a process that is killed leaves no half of one: what it was making or
+deleting has a name that begins with a dot, and the next run deletes it.
 """
 
 import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import msgspec
+from filelock import Timeout
 
+from model.storage.locks import lock_file
 from sim.errors import SimError
 
 _MARK: Final = "direct.json"
-_ASIDE: Final = ".before-direct"  # in the data directory
-_GONE: Final = ".before-direct-gone"  # the same, on its way to be deleted
 
 
 def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
@@ -31,7 +34,10 @@ def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
     Raises:
         SimError: There is something already that may not be deleted.
     """
-    there = [folder for folder in _folders(data_dir, name) if folder.exists() and any(folder.iterdir())]
+    folders = _folders(data_dir, name)
+    for folder in filter(Path.is_symlink, folders):
+        raise SimError(f"{folder} is a link, where --direct makes a folder; name another place by --data-dir.")
+    there = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
     if there and not restart:
         raise SimError(
             f"{there[0]} is there already, and --direct begins with nothing; "
@@ -40,97 +46,87 @@ def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
     for folder in there:
         if not (folder / _MARK).exists():
             raise SimError(f"{folder} was not made by --direct, so --restart keeps it; choose another --data-dir.")
-        if any(map(_is_locked, folder.glob("*/LOCK"))):
+        if any(map(_is_open, folder.glob("*/LOCK"))) or any(map(_is_held, folder.glob(".lock"))):
             raise SimError(f"{folder} is in use by another process; stop that first.")
 
 
 @contextmanager
-def claimed(data_dir: Path, name: str, *, restart: bool) -> Iterator[None]:
-    """Make the run's folders, empty and marked as its own.
+def claimed(data_dir: Path, name: str, *, restart: bool) -> Iterator[Callable[[], None]]:
+    """Keep other runs from beginning in a data directory, and yield what makes the run's folders anew.
 
-    What was there lies aside within the context. Where that ends with an error, the run was refused: everything is then
-    as it was before, and where the process is killed, the next one puts it back. Else what was there is deleted.
+    Until that is called nothing has changed; afterwards they are empty and marked as the run's own. It raises OSError
+    where they cannot be made, and what was there is then as it was.
 
     Raises:
-        SimError: As check_folders; or another process is in this context; or what a killed one had set aside cannot be
-            put back.
+        SimError: As check_folders; or another process is in this context.
     """
     new = [parent for parent in (data_dir / "train", data_dir) if not parent.exists()]
-    try:
-        with _alone(data_dir / _ASIDE):
-            _put_back(data_dir)
+    with _alone(data_dir):
+        try:
             check_folders(data_dir, name, restart=restart)
-            yield from _claimed(data_dir, _folders(data_dir, name))
-    finally:
-        for parent in new:
-            with suppress(OSError):
-                parent.rmdir()
-
-
-def _claimed(data_dir: Path, folders: tuple[Path, Path]) -> Iterator[None]:
-    aside, gone = data_dir / _ASIDE, data_dir / _GONE
-    shutil.rmtree(gone, ignore_errors=True)
-    try:
-        for folder in filter(Path.exists, folders):
-            kept = aside / folder.relative_to(data_dir)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            folder.rename(kept)
-        for folder in folders:
-            folder.mkdir(parents=True)
-            (folder / _MARK).write_bytes(msgspec.json.encode({"version": 1}))
-        yield
-    except BaseException:
-        for folder in folders:
-            if (folder / _MARK).exists():
-                shutil.rmtree(folder)
-        _put_back(data_dir)
-        raise
-    aside.rename(gone)  # at once, so that nobody puts a part of it back
-    shutil.rmtree(gone, ignore_errors=True)
+            yield partial(_renew, _folders(data_dir, name))
+        finally:
+            for parent in new:
+                with suppress(OSError):
+                    parent.rmdir()
 
 
 @contextmanager
-def _alone(aside: Path) -> Iterator[None]:
-    """Hold a lock on a folder, which is made, and deleted if it is empty at the end."""
-    aside.mkdir(parents=True, exist_ok=True)
-    at = os.open(aside, os.O_RDONLY)
+def _alone(data_dir: Path) -> Iterator[None]:
+    """Make a folder and hold a lock on it."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    handle = os.open(data_dir, os.O_RDONLY)
     try:
-        fcntl.flock(at, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(at)
-        raise SimError(
-            f"Another process begins a --direct in {aside.parent}; wait for it, or choose another --data-dir."
-        ) from None
-    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            same = os.path.samestat(os.fstat(handle), data_dir.stat())  # it may have been deleted in between
+        except OSError:
+            same = False
+        if not same:
+            raise SimError(
+                f"Another process begins a --direct in {data_dir}; wait for it, or choose another --data-dir."
+            )
         yield
     finally:
-        with suppress(OSError):
-            aside.rmdir()
-        os.close(at)
+        os.close(handle)
 
 
-def _put_back(data_dir: Path) -> None:
-    """Put back what was set aside, in the place of what was made after it."""
-    aside = data_dir / _ASIDE
-    for kept in filter(Path.exists, (aside / "store", *sorted((aside / "train").glob("*")))):
-        folder = data_dir / kept.relative_to(aside)
-        if folder.exists() and not (folder / _MARK).exists():
-            raise SimError(
-                f"{kept} was set aside by a --direct that was killed, and {folder} was not made by it; "
-                "move one of the two away."
-            )
+def _renew(folders: tuple[Path, Path]) -> None:
+    """Put empty folders with a mark in the place of these."""
+    aside: list[Path] = []
+    for folder in folders:
+        _delete(_beside(folder, "new"), _beside(folder, "old"))
+        _beside(folder, "new").mkdir(parents=True)
+        (_beside(folder, "new") / _MARK).write_bytes(msgspec.json.encode({"version": 1}))
+    try:
+        for folder in filter(Path.exists, folders):
+            folder.rename(_beside(folder, "old"))
+            aside.append(folder)
+        for folder in folders:
+            _beside(folder, "new").rename(folder)
+    except BaseException:
+        for folder in aside:
+            shutil.rmtree(folder, ignore_errors=True)  # new and empty
+            _beside(folder, "old").rename(folder)
+        _delete(*(_beside(folder, "new") for folder in folders))
+        raise
+    _delete(*(_beside(folder, "old") for folder in folders))
+
+
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")
+
+
+def _delete(*folders: Path) -> None:
+    for folder in folders:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        kept.rename(folder)
-    with suppress(OSError):
-        (aside / "train").rmdir()
 
 
 def _folders(data_dir: Path, name: str) -> tuple[Path, Path]:
     return data_dir / "store", data_dir / "train" / name
 
 
-def _is_locked(path: Path) -> bool:
+def _is_open(path: Path) -> bool:
     """Return whether another process has this store open: RocksDB holds a POSIX lock on its file."""
     with path.open("rb+") as file:
         try:
@@ -138,3 +134,12 @@ def _is_locked(path: Path) -> bool:
         except OSError:
             return True
     return False
+
+
+def _is_held(path: Path) -> bool:
+    """Return whether a trainer holds this lock."""
+    try:
+        with lock_file(path).acquire(blocking=False):
+            return False
+    except Timeout:
+        return True

@@ -14,16 +14,21 @@ the folders of such a run; `restart` deletes marked folders, and never those of 
 import time
 from collections.abc import Callable, Iterable
 from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Final, Self
 
+from model.config import TrainSettings
 from model.options import check_lengths
+from model.trainer.metrics_log import MetricsLog
 from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
 from sim.replay.direct_folders import claimed
 from sim.replay.in_process_join import InProcessJoin
 from sim.sources.source import Source, SourceEvent, replay_events
+from stream.example import END_OF_TIME_MS
 from stream.join.partition import Partition
 
 BATCH_EVENTS: Final = 1_000
@@ -43,30 +48,47 @@ class DirectRun:
 
     def __init__(self, settings: Settings, *, restart: bool = False) -> None:
         self.settings = settings
-        stream, data_dir = self.settings.stream, self.settings.data_dir
-        check_lengths(self.settings.model, stream.example_tokens)
-        with claimed(data_dir, self.settings.train.name, restart=restart):
-            self.training = Training(
-                data_dir,
-                self.settings.train,
-                self.settings.model,
-                partitions=stream.partitions,
-                items_partitions=stream.partitions,
-                now=time.time,
-                bounds=stream.time_bounds,
-                beside=False,  # the stores' threads are in this process
-            )
-            try:
-                self._joining = InProcessJoin(data_dir, stream, self.training.inbox.offer)
-            except BaseException:
-                self.training.close()
-                raise
+        check_lengths(settings.model, settings.stream.example_tokens)
+        with claimed(settings.data_dir, settings.train.name, restart=restart) as make_folders:
+            self._try()
+            make_folders()
+            self._open(settings.data_dir, settings.train)
         self._stopping = False
+
+    def _try(self) -> None:
+        """Begin in another place, so that what refuses the settings changes nothing here."""
+        train = self.settings.train
+        with TemporaryDirectory(prefix="hstu-direct-") as elsewhere:
+            self._open(Path(elsewhere), train.model_copy(update={"metrics_file": ""}))
+            self._close()
+        if train.metrics_file:
+            MetricsLog(Path(train.metrics_file), train.name, END_OF_TIME_MS)  # a step beyond all, so all lines stay
+
+    def _open(self, data_dir: Path, train: TrainSettings) -> None:
+        stream = self.settings.stream
+        self.training = Training(
+            data_dir,
+            train,
+            self.settings.model,
+            partitions=stream.partitions,
+            items_partitions=stream.partitions,
+            now=time.time,
+            bounds=stream.time_bounds,
+            beside=False,  # the stores' threads are in this process
+        )
+        try:
+            self._joining = InProcessJoin(data_dir, stream, self.training.inbox.offer)
+        except BaseException:
+            self.training.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._joining.close()
         self.training.close()
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings as checks, strategies as st
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
+from model.storage.locks import lock_file
 from sim.config import Settings
 from sim.dirichlet.stream import DirichletSettings, DirichletStream, whole_records
 from sim.errors import SimError
@@ -213,7 +214,7 @@ def test_a_trainer_that_cannot_begin_changes_nothing(sentence: str, log: Source,
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
     with DirectRun(good, restart=True) as again:
         assert again.run(log)
-    assert not (tmp_path / "data" / ".before-direct").exists()
+    assert not list((tmp_path / "data").rglob(".*.old"))
     assert again.training.digests == run.training.digests
 
 
@@ -226,44 +227,81 @@ import os, signal, sys
 from pathlib import Path
 from sim.replay.direct_folders import claimed
 
-def die(*_):
-    os.kill(os.getpid(), signal.SIGKILL)
-
 left, rename = int(sys.argv[2]), Path.rename
 def counted(path, target):
     global left
     left -= 1
-    return rename(path, target) if left >= 0 else die()
+    return rename(path, target) if left >= 0 else os.kill(os.getpid(), signal.SIGKILL)
 Path.rename = counted
-with claimed(Path(sys.argv[1]), "silu", restart=True):
-    die()
+with claimed(Path(sys.argv[1]), "silu", restart=True) as make_folders:
+    make_folders()
 """
+NEW = {"store/direct.json", "train/silu/direct.json"}
 
 
-@pytest.mark.parametrize("renames", [0, 1, 2])
-def test_a_start_that_is_killed_loses_no_earlier_run(renames: int, tmp_path: Path) -> None:
-    """The next one puts back what was set aside, before it looks whether it may begin itself."""
-    for folder in ("store/p0", "train/silu"):
-        (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "earlier").write_text("earlier")
+@pytest.fixture
+def earlier(tmp_path: Path) -> Path:
+    """Return a data directory with an earlier run."""
     for folder in ("store", "train/silu"):
+        (tmp_path / folder / "p0").mkdir(parents=True)
+        (tmp_path / folder / "p0" / "earlier").write_text("earlier")
         (tmp_path / folder / "direct.json").write_text("{}")
-    before = contents(tmp_path)
-    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), str(renames)], check=False)
-    with pytest.raises(SimError, match="is there already"), claimed(tmp_path, "silu", restart=False):
+    return tmp_path
+
+
+@pytest.mark.parametrize("renames", range(5))
+def test_a_start_that_is_killed_leaves_no_half_of_a_folder(renames: int, earlier: Path) -> None:
+    """Each folder is the earlier one, whole, or none, or new; the next one begins, and leaves nothing of it."""
+    before = contents(earlier)
+    subprocess.run([sys.executable, "-c", KILLED, str(earlier), str(renames)], check=False)
+    for folder in ("store", "train/silu"):
+        found = {name for name in contents(earlier) if name.startswith(folder)}
+        assert found in ({name for name in before if name.startswith(folder)}, set(), {f"{folder}/direct.json"})
+    with claimed(earlier, "silu", restart=True) as make_folders:
+        make_folders()
+    assert set(contents(earlier)) == NEW
+
+
+def test_what_is_refused_or_fails_changes_nothing(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a folder cannot be moved, such as a mount point: the other one is put back."""
+    before, rename = contents(earlier), Path.rename
+    with pytest.raises(SimError, match="is there already"), claimed(earlier, "silu", restart=False):
         pass
-    assert contents(tmp_path) == before
-    with pytest.raises(ZeroDivisionError), claimed(tmp_path, "silu", restart=True):
+    with pytest.raises(ZeroDivisionError), claimed(earlier, "silu", restart=True):
         raise ZeroDivisionError
-    assert contents(tmp_path) == before
-    with claimed(tmp_path, "silu", restart=True):
-        pass
-    assert set(contents(tmp_path)) == {"store/direct.json", "train/silu/direct.json"}
+    assert contents(earlier) == before
+    for bad in ("store", "silu", ".store.new", ".silu.new"):
+
+        def refusing(path: Path, target: Path, bad: str = bad) -> Path:
+            if path.name == bad:
+                raise OSError(16, "Device or resource busy")
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", refusing)
+        with pytest.raises(OSError, match="busy"), claimed(earlier, "silu", restart=True) as make_folders:
+            make_folders()
+        assert contents(earlier) == before
+
+
+def test_links_and_folders_in_use_are_kept(earlier: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A link is not followed, and what a trainer holds is not taken from it."""
+    before = contents(earlier)
+    with lock_file(earlier / "train/silu/.lock"):
+        with pytest.raises(SimError, match="is in use by another process"), claimed(earlier, "silu", restart=True):
+            pass
+        assert contents(earlier).keys() - {"train/silu/.lock"} == before.keys()
+    elsewhere = tmp_path_factory.mktemp("disk") / "store"
+    (earlier / "store").rename(elsewhere)
+    (earlier / "store").symlink_to(elsewhere)
+    with pytest.raises(SimError, match="store is a link, where --direct makes a folder"):
+        DirectRun(make_settings(earlier), restart=True)
+    assert (elsewhere / "p0" / "earlier").read_text() == "earlier"
 
 
 def test_two_do_not_begin_at_once(tmp_path: Path) -> None:
     """The second is refused, and takes nothing from the first."""
-    with claimed(tmp_path / "data", "silu", restart=False):
+    with claimed(tmp_path / "data", "silu", restart=False) as make_folders:
+        make_folders()
         with (
             pytest.raises(SimError, match=r"Another process begins a --direct in .*data; wait for it"),
             claimed(tmp_path / "data", "silu", restart=True),
