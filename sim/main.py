@@ -139,7 +139,7 @@ class Context:
         """Return what finds an item's title in the snapshot that is served; nothing where there is none."""
         if find_spec("safetensors") is None:
             return lambda item_id: None
-        from model.serving.titles import read_titles
+        from model.query.titles import read_titles
 
         return read_titles(settings.data_dir / "snapshots" / settings.serve.name, settings.serve.alias)
 

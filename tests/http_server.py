@@ -14,7 +14,7 @@ from model.serving.http.app import make_http_app
 from model.serving.http.server import listen, make_server
 from tests.served import NOW_MS, Memory, tokens_of
 
-USERS = {"ada": tokens_of("country=NO", "i1", "i1 click", "i3 like")}
+USERS = {"ada": tokens_of("country=NO", "i1", "i1 click", "i3 like"), "eve": tokens_of("i1 click", "i4 click")}
 SETTINGS = ServeSettings(poll_s=0.02)
 
 

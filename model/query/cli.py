@@ -153,18 +153,26 @@ def query_similar(
     ctx: typer.Context,
     item: Annotated[str | None, typer.Option("--item", help="Id of the item.")] = None,
     items: Annotated[str | None, typer.Option("--items", help="Ids of several items, a,b,c.")] = None,
-    k: Annotated[int, typer.Option("-k", help="Items wanted, up to 1000.")] = 10,
+    user: Annotated[str | None, typer.Option("--user", help="Id of a user.")] = None,
+    users: Annotated[
+        str | None, typer.Option("--users", help="Users to compare with, a,b,c; by default a sample of this host's.")
+    ] = None,
+    k: Annotated[int, typer.Option("-k", help="Items or users wanted, up to 1000.")] = 10,
     as_json: Json = False,
     name: Name = None,
     alias: Alias = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Print the live items whose vectors are most like that of one item."""
+    """Print the live items whose vectors are most like an item's, or the users whom the model recommends most alike."""
     from model.serving.responses import QueryError, SimilarBatch, check_pairs, split_ids
 
-    if (item is None) == (items is None):
-        raise QueryError("Give either --item or --items.")
-    answerer = _answerer_alone(settings_of(ctx, name, alias, data_dir))
+    if [item, items, user].count(None) != 2:
+        raise QueryError("Give one of --item, --items and --user.")
+    settings = settings_of(ctx, name, alias, data_dir)
+    if user is not None:
+        _print_similar_users(ctx, settings, user, users, k, as_json)
+        return
+    answerer = _answerer_alone(settings)
     if item is not None:
         _print_similar(answerer.similar(item, k), as_json)
         return
@@ -189,6 +197,29 @@ def _print_similar(answer: "Similar", as_json: bool) -> None:
     rows = [(place, one.item_id, one.title, one.similarity) for place, one in enumerate(answer.items, 1)]
     show_table(("", "item", "title", "cosine"), rows, f"Like {answer.title or answer.item_id}")
     show_notes(_origin(answer.snapshot))
+
+
+def _print_similar_users(
+    ctx: typer.Context, settings: ModelCliSettings, user: str, users: str | None, k: int, as_json: bool
+) -> None:
+    from model.serving.answerer import open_answerer
+    from model.serving.responses import MAX_ALIKE, QueryError, split_ids
+    from model.terminal import show_notes, show_table
+
+    context: ModelCliContext = ctx.obj
+    with closing(context.sequences(settings)) as sequences:
+        others = sequences.first_users(MAX_ALIKE) if users is None else split_ids(users)
+        if users is None and not others:
+            raise QueryError("No store on this host has users to compare with; name them by --users.")
+        answerer = open_answerer(snapshots_directory(settings), settings.serve.alias, sequences)
+        answer = answerer.similar_users(user, others, k)
+    if as_json:
+        _print_json(answer)
+        return
+    rows = [(place, one.user, one.similarity, one.tokens) for place, one in enumerate(answer.users, 1)]
+    show_table(("", "user", "cosine", "tokens"), rows, f"Like {user}")
+    unknown = answer.unknown and f"The snapshot knows nothing of {_named(list(answer.unknown))}."
+    show_notes(f"Compared with {len(others):,} users.", unknown or None, _origin(answer.snapshot))
 
 
 @query_app.command("freshness")

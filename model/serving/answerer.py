@@ -7,6 +7,7 @@ The model reads a user's last max_len tokens; the items that the user acted on a
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.fusion.answers import ALL, NEW
+from model.serving.alike import UserVectors, similar_items
 from model.serving.explained import by_count, by_parts
 from model.serving.filters import NO_FILTERS, Filters, diverse, pool_size
 from model.serving.names import Names
@@ -30,10 +32,9 @@ from model.serving.responses import (
     Ranking,
     ScoredItem,
     Similar,
-    SimilarItem,
+    SimilarUsers,
     SnapshotInfo,
     TopK,
-    UnknownError,
     check_items,
     check_k,
     check_user,
@@ -232,23 +233,20 @@ class Answerer:
             QueryError: The item or k is refused.
             UnknownError: The snapshot does not know the item.
         """
-        check_items([item], "item")
-        check_k(k)
-        row = int(self._scorer.items.rows(np.array([id_key(item)], np.uint64))[0])
-        if row < 0:
-            raise UnknownError(self._names.why_unknown(item))
-        found = zip(*self._scorer.similar(row, k), strict=True)
-        return Similar(
-            item_id=item,
-            title=self._names.title_at(row),
-            items=[
-                SimilarItem(
-                    item_id=self._names.text(int(near)), title=self._names.title_at(int(near)), similarity=float(cosine)
-                )
-                for near, cosine in found
-            ],
-            snapshot=self.info(),
-        )
+        title, found = similar_items(self._scorer, self._names, item, k)
+        return Similar(item_id=item, title=title, items=found, snapshot=self.info())
+
+    def similar_users(self, user: str, users: Sequence[str], k: int = 10, now_ms: int | None = None) -> SimilarUsers:
+        """Return who of `users` the model recommends most alike to a user.
+
+        Raises:
+            QueryError: User, users, or k are refused.
+            UnknownError: The snapshot knows nothing of the user.
+            ModelError: A user's sequence cannot be read.
+        """
+        vectors = UserVectors(self._scorer, self._sequences, partial(self._request_ms, now_ms=now_ms))
+        found, unknown = vectors.nearest(user, users, k)
+        return SimilarUsers(user=user, users=found, unknown=unknown, snapshot=self.info())
 
     def freshness(self) -> Freshness:
         """Return how old the snapshot is, and how far what it has learned is behind event time."""

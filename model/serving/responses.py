@@ -18,6 +18,7 @@ from stream.example import MAX_ID_BYTES
 MAX_K: Final = 1000
 MAX_ITEMS: Final = 2000  # candidates of one ranking, items of a given sequence
 MAX_USERS: Final = 100  # of one batch
+MAX_ALIKE: Final = 1000  # users that are compared with one
 MAX_PAIRS: Final = 20_000  # users x candidates, or x items wanted, of one batch
 MAX_EXPLAINED: Final = 100  # items of one explanation
 MAX_EXPLAINED_USERS: Final = 20  # of one batch of explanations, which take long
@@ -222,6 +223,28 @@ class Similar(_Answer):
     snapshot: _Behind
 
 
+class SimilarUser(_Answer):
+    """One user like another."""
+
+    user: str
+    """Id of the user."""
+    similarity: float
+    """Cosine of what the encoder makes of the two histories, -1 to 1."""
+    tokens: int
+    """Tokens of this user's sequence that the model read."""
+
+
+class SimilarUsers(_Answer):
+    """Who of some users is most like one user."""
+
+    user: str
+    users: list[SimilarUser]
+    """The most similar first."""
+    unknown: dict[str, str]
+    """Those that cannot be compared, and why."""
+    snapshot: _Behind
+
+
 class SimilarBatch(_Answer):
     """What is like each of several items, in the order of the question."""
 
@@ -278,6 +301,15 @@ def check_user(user: str) -> None:
     if not user:
         raise QueryError("user is empty; give the id of a user.")
     _check_ids("user", user)
+
+
+def check_users(users: Sequence[str]) -> None:
+    """Refuse a list of users to compare that is empty, too long, or holds an id that no user can have."""
+    if not 1 <= len(users) <= MAX_ALIKE:
+        raise QueryError(f"users has {len(users):,} ids; give 1 to {MAX_ALIKE:,}.")
+    if not all(users):
+        raise QueryError(f"users holds an empty id, in place {list(users).index('')}; leave it out.")
+    _check_ids("users", *users)
 
 
 def check_k(k: int, what: str = "k", of: str = "items") -> None:

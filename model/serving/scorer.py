@@ -181,6 +181,11 @@ class Scorer:
         with torch.inference_mode():
             return self._encoder.encode(history, np.empty(0, np.int64), now_ms)
 
+    def query(self, history: History, now_ms: int) -> NDArray[np.float32]:
+        """Return what the encoder makes of a history, of unit length, [D]."""
+        query_D: NDArray[np.float32] = self._encoded(history.last(self.settings.max_len), now_ms).query.numpy()
+        return query_D
+
     def rank(self, history: History, rows_b: NDArray[np.int64], now_ms: int) -> Scores:
         """Score candidates in one pass, each as if it alone were shown now, after the history."""
         history = history.last(self.settings.max_len - 1)  # the candidates share the last position

@@ -30,6 +30,7 @@ from model.serving.http.questions import (
     RankQuestion,
     Seen,
     SimilarBatchQuestion,
+    SimilarUsersQuestion,
     TopKQuestion,
     User,
 )
@@ -42,6 +43,7 @@ from model.serving.responses import (
     RankingBatch,
     Similar,
     SimilarBatch,
+    SimilarUsers,
     TopK,
     TopKBatch,
     check_k,
@@ -204,6 +206,12 @@ def _add_similar(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
             return SimilarBatch.of([id_text(item) for item in question.items], partial(answerer.similar, k=question.k))
 
         return await _long(app, answer)
+
+    @app.post("/similar/users", response_model=SimilarUsers, dependencies=guard, responses=UNKNOWN)
+    async def similar_users(question: SimilarUsersQuestion) -> Response:
+        """Return who of up to 1,000 users the model recommends most alike to a user."""
+        user, users = id_text(question.user), [id_text(other) for other in question.users]
+        return await _long(app, lambda: answerer_of(swapper).similar_users(user, users, question.k, question.now_ms))
 
 
 def _add_users(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:

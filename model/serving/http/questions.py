@@ -17,7 +17,7 @@ from msgspec import UNSET, UnsetType
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from model.serving.filters import Filters
-from model.serving.responses import MAX_EXPLAINED, MAX_EXPLAINED_USERS, MAX_ITEMS, MAX_K, MAX_USERS
+from model.serving.responses import MAX_ALIKE, MAX_EXPLAINED, MAX_EXPLAINED_USERS, MAX_ITEMS, MAX_K, MAX_USERS
 from stream.example import END_OF_TIME_MS, MAX_ID_BYTES, id_text
 
 BODY_BYTES: Final = 1 << 20  # MAX_ITEMS ids of MAX_ID_BYTES are half of that
@@ -172,6 +172,17 @@ class SimilarBatchQuestion(BaseModel):
     """Ids of the items."""
     k: Annotated[int, _Whole] = Field(10, json_schema_extra={"minimum": 1, "maximum": MAX_K})
     """Items wanted for each."""
+
+
+class SimilarUsersQuestion(_Question):
+    """A user, and those of whom some may be like this one."""
+
+    user: _Id
+    """Id of the user."""
+    users: Annotated[list[_Id], Field(max_length=MAX_ALIKE, json_schema_extra={"minItems": 1})]
+    """Ids of the users to compare with; the most is 1,000."""
+    k: Annotated[int, _Whole] = Field(10, json_schema_extra={"minimum": 1, "maximum": MAX_K})
+    """Users wanted."""
 
 
 class AliasQuestion(BaseModel):

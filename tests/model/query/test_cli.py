@@ -160,13 +160,27 @@ def test_similar_items_and_freshness_need_no_store(run: Run, directory: Path, co
     with pytest.raises(QueryError, match="21 users are to be explained; give at most 20"):
         run("query", "explain", "--users", ",".join(21 * ["ada"]), "--items", "i9")
     for flags in ([], ["--item", "i2", "--items", "i3"]):
-        with pytest.raises(QueryError, match="Give either --item or --items"):
+        with pytest.raises(QueryError, match="Give one of --item, --items and --user"):
             run("query", "similar", *flags)
     fresh = run("query", "freshness")
     assert fresh.stdout.splitlines()[0] == "made before\tbehind event time\tnow"
     assert f"Snapshot {ids(directory)[-1]}" in fresh.stderr
     assert json.loads(run("query", "freshness", "--json").stdout)["snapshot"]["step"] == 3
     assert context.memory.asked == []
+
+
+def test_users_like_a_user(run: Run, directory: Path, context: Context) -> None:
+    """Those that are named, or the first of the store; those without events are said."""
+    context.memory.users["twin"] = context.memory.users["ada"]
+    named = run("query", "similar", "--user", "ada", "--users", "nobody,twin")
+    assert [line.split("\t") for line in named.stdout.splitlines()][1][1:3] == ["twin", "1.0000"]
+    assert "Compared with 2 users." in named.stderr
+    assert "The snapshot knows nothing of nobody." in named.stderr
+    found = json.loads(run("query", "similar", "--user", "ada", "--json").stdout)
+    assert "twin" in [one["user"] for one in found["users"]]
+    context.memory.users = {}
+    with pytest.raises(QueryError, match="No store on this host has users to compare with; name them by --users"):
+        run("query", "similar", "--user", "ada")
 
 
 def test_a_log_that_has_ended_has_a_last_time(directory: Path) -> None:

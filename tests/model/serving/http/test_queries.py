@@ -95,6 +95,15 @@ def test_batches_of_explanations_and_of_similar_items(client: httpx.Client) -> N
     assert "21 items with 1,000 like each are 21,000 pairs" in long.json()["detail"]
 
 
+def test_users_like_a_user(client: httpx.Client) -> None:
+    """Those that can be compared, and why the others cannot; a user without events is a 404."""
+    found = client.post("/similar/users", json={"user": "ada", "users": ["nobody", "ada"], "k": 2}).json()
+    assert (found["user"], found["users"], list(found["unknown"])) == ("ada", [], ["nobody"])
+    assert client.post("/similar/users", json={"user": "nobody", "users": ["ada"]}).status_code == 404
+    assert client.post("/similar/users", json={"user": "ada", "users": []}).status_code == 422
+    assert client.post("/similar/users", json={"user": "ada", "users": ["u"] * 1001}).status_code == 422
+
+
 def test_a_batch_of_rankings_has_at_most_20000_pairs(client: httpx.Client) -> None:
     """More are refused before any is ranked."""
     long = client.post("/topk/batch", json={"users": ["u"] * 21, "k": 1000})

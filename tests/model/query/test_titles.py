@@ -6,7 +6,7 @@ import pytest
 
 from model.data.catalogue import Catalogue, decode
 from model.errors import ModelError
-from model.serving.titles import read_titles
+from model.query.titles import read_titles
 from model.storage.aliases import move
 from model.storage.snapshot import write_snapshot
 from tests.snapshots import some_manifest
