@@ -22,7 +22,7 @@ import torch
 from report import machine, save, table
 
 from model.config import ModelSettings, TrainSettings
-from model.drift.watch import SIGNALS, Alarm
+from model.drift.watch import SIGNALS, Alarm, DriftWatch
 from model.evaluation.prequential import MODEL
 from model.learning.learner import Learner
 from sim.experiment.feeds import micro_batches
@@ -62,12 +62,13 @@ def scenario(name: str, folder: Path) -> Path:
     return path
 
 
-def watched(path: Path, events: int, seed: int, boost: float) -> Found:
-    """Test, learn and watch a stream once."""
+def watched(path: Path, events: int, seed: int, boost: float = 1.0, watch: DriftWatch | None = None) -> Found:
+    """Test, learn and watch a stream once, by another watch where one is given."""
     feed = open_stream(str(path), {"events": events}, seed, {"example_tokens": TOKENS}).feed()
     changes = {"replay_every": 0, "batch_examples": 16, "negatives": 256, "drift_boost": boost}
     train = TrainSettings(seed=seed, device="cpu", **changes)
     learner = Learner(ModelSettings(max_len=TOKENS, dim=32, layers=1, heads=1), train, baselines=False)
+    learner.drift = watch or learner.drift
     alarms, steps, hits = list[Alarm](), list[tuple[int, int, int]](), 0
     for records, batch in micro_batches(feed, train.batch_examples):
         learner.learn_items(records)

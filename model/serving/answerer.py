@@ -143,8 +143,10 @@ class Answerer:
         history = self._scorer.history(tokens)
         reason = None if len(history) else "the snapshot knows none of the sequence's items"
         answer = self._topk(None, history, k, request_ms, self._excluded(tokens, include_seen), reason, filters)
-        unknown = self._names.unknown(items)
-        return answer.model_copy(update={"unknown": unknown, "read_as": self._scorer.read_as(unknown)})
+        unknown, known_n = self._names.unknown(items), self._scorer.knows(tokens)
+        read = {items[n] for n in np.flatnonzero(known_n)[-self._scorer.settings.max_len :]}
+        read_as = self._scorer.read_as([text for text in unknown if text in read])
+        return answer.model_copy(update={"unknown": unknown, "read_as": read_as})
 
     def rank(self, user: str, items: Sequence[str], now_ms: int | None = None) -> Ranking:
         """Put candidates in order in one pass, each scored as if it alone were shown to the user now.

@@ -172,7 +172,7 @@ class Checkpointer:
                 "that has trained with this data directory, or --since alone, which begins with no weights."
             )
         own = {key: settings[key] for key in OF_ITS_OWN}
-        refuse_other_settings(checkpoint.facts["settings"] | own, settings, directory)
+        refuse_other_settings(checkpoint.facts["settings"] | own, settings, directory, inherited=True)
         _refuse_small_cap(checkpoint, settings[_CAP], directory)
         return checkpoint
 
@@ -255,7 +255,9 @@ def deciding_settings(
     }
 
 
-def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: Path) -> None:
+def refuse_other_settings(
+    stored: Mapping[str, Any], wanted: Mapping[str, Any], where: Path, *, inherited: bool = False
+) -> None:
     """Refuse to continue from a checkpoint with settings that would change the bits of the run.
 
     A setting that the checkpoint lacks is younger than it, and its default keeps the behaviour of before: it counts as
@@ -276,9 +278,10 @@ def refuse_other_settings(stored: Mapping[str, Any], wanted: Mapping[str, Any], 
         before = stored.get(key, defaults[key])
         if before != wanted[key] and not (key == _CAP and before and wanted[key]):
             way = f", which --weights-from {where.name} lets begin with these weights" if key in OF_ITS_OWN else ""
+            other = "weights go on" if inherited else f"or train under another --name{way}: a run goes on"
             raise ModelError(
-                f"The checkpoint in {where} was made with {key} = {before}, but now it is {wanted[key]}. Set it back, "
-                f"or train under another --name{way}: a run keeps its settings."
+                f"The checkpoint in {where} was made with {key} = {before}, but now it is {wanted[key]}. Set it back"
+                f"{': ' if inherited else ', '}{other} with the settings that it was made with."
             )
 
 

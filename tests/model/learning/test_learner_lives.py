@@ -308,6 +308,11 @@ def test_frozen_vectors_are_those_of_the_moment_of_death(tmp_path: Path) -> None
     assert given.unknown == ["item 0", "never"]
     assert given.read_as == {"item 0": "frozen", "never": "stand_in"}
     assert given.source == "model"
+    known = [learner.items.texts[int(learner.items.live()[0])]] * scorer.settings.max_len
+    long = Answerer(snapshot, NoSequences()).topk_sequence(["item 0", *known[2:], "never"], 3)
+    assert (long.unknown, list(long.read_as)) == (["item 0", "never"], ["item 0", "never"])
+    long = Answerer(snapshot, NoSequences()).topk_sequence(["item 0", *known, "never"], 3)
+    assert (long.unknown, list(long.read_as)) == (["item 0", "never"], ["never"])
     died = learner.items.known
     step(learner, [replace(example, request_ms=example.request_ms + LATER_MS) for example in new[:1]])
     after = as_numpy(learner.snapshot_arrays(0))
