@@ -1,11 +1,11 @@
 """Look-ups of the vocabulary's table beside other ways, and what its growth costs.
 
 python bench/vocabulary.py. Beside it stand a Python dict, a sorted search and, where it is installed (pip install
---no-deps torchrec fbgemm-gpu-cpu, and what these import), TorchRec's MCHManagedCollisionModule; where it is not, a line
-says that its rows are left out. Batches of 100,000 keys
-are looked up among --ids live ones: keys that are there, keys that are not, and nine of ten. Then the table grows from
-nothing by 1,000 keys a call, and the dearest calls are printed: none may wait for a whole table to move. Keys are
-random, as xxh3 of ids is. CPU time, one core, ways in turns.
+--no-deps torchrec==1.8.* fbgemm-gpu-cpu==1.8.*, and what these import), TorchRec's MCHManagedCollisionModule; where it
+is not, a line says that its rows are left out. Batches of 100,000 keys are looked up among --ids live ones: keys that
+are there, keys that are not, and nine of ten. Then the table grows from nothing by 1,000 keys a call, and the dearest
+calls are printed: none may wait for a whole table to move. Keys are random, as xxh3 of ids is. CPU time, one core, ways
+in turns.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from report import clock_s, machine, save, spread, table
 from model.keys.key_table import KeyTable
 
 BATCH, STEP = 100_000, 1_000
-INSTALL = "pip install --no-deps torchrec fbgemm-gpu-cpu, and what these import"
+INSTALL = "pip install --no-deps torchrec==1.8.* fbgemm-gpu-cpu==1.8.*, and what these import"
 
 Lookup = Callable[[np.ndarray], np.ndarray]
 

@@ -23,7 +23,7 @@ from tests.chaos.schedule import Fault
 from tests.chaos.watch import Watch, kept_offsets
 from tests.kafka_logs import delete_before
 
-RECOVERY_S: Final = 120.0
+RECOVERY_S: Final = 300.0
 _REFUSAL_S: Final = 90.0
 _NOT_BACK: Final = f"not everything is joined {RECOVERY_S:g} s later"
 _CLOCKS_S: Final = (-3600, -600, 600, 3600)

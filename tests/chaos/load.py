@@ -129,7 +129,7 @@ class Load(threading.Thread):
         rng = self._rng
         now_ms = int(time.time() * 1000) - rng.randrange(2000)
         if rng.random() < 0.01:
-            now_ms -= int(rng.random() * 900 * self._settings.lateness_s)
+            now_ms -= int(rng.random() * 2000 * self._settings.lateness_s)  # half of them later than allowed
         user, draw = f"user{rng.randrange(USERS)}", rng.random()
         if rng.random() < _FORGOTTEN:
             self._forget(user, now_ms)

@@ -222,6 +222,8 @@ class _JsonRequest(Request):
     async def body(self) -> bytes:
         """Return the body; raises HTTPException 413 as soon as it is too large."""
         if not hasattr(self, "_body"):
+            if int(self.headers.get("content-length", 0)) > BODY_BYTES:
+                raise HTTPException(413)
             body = bytearray()
             async for chunk in self.stream():
                 body += chunk

@@ -81,6 +81,13 @@ def test_a_request_that_does_not_arrive_is_cut_off(start: Start, client: httpx.C
         assert LIMIT_S * 0.9 < time.monotonic() - began_s < 5
 
 
+def test_a_length_beyond_the_limit_is_refused_at_once(client: httpx.Client) -> None:
+    """Nobody waits for a body that would be refused."""
+    with connect(client) as one:
+        one.sendall(HEAD + b"Content-Length: 1000000000000\r\n\r\n{}")
+        assert status(one) == 413
+
+
 @pytest.mark.parametrize("start", [half_a_header, half_a_body])
 def test_a_byte_now_and_then_buys_no_time(start: Start, client: httpx.Client) -> None:
     """Slow-loris: the time counts from the first byte of a request, on a kept connection too."""
