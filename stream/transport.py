@@ -16,6 +16,7 @@ import asyncio
 import logging
 import shutil
 import signal
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -63,6 +64,8 @@ _BOOT_S: Final = 5.0
 _ASK_S: Final = 10.0
 _STOP_S: Final = 50.0  # for the current batch and leaving the group; less than a supervisor waits
 _LOOK_S: Final = 1.0
+_ENDS_S: Final = 2.0  # between two questions where the logs end
+_KNOWN_S: Final = 10.0  # after which an answer says nothing of now
 _METADATA_MS: Final = 3_000  # how old what is known of the topics may be
 
 _log = logging.getLogger("hstu.worker")
@@ -79,7 +82,7 @@ class BatchApp(DrivenApp):
     def set_owner(self, owner: StateOwner, progress: Progress) -> None:
         """Set whose state decides where consumption begins."""
         super().set_owner(owner, progress)
-        self.timers: list[tuple[float, Timer]] = []
+        self.timers: list[tuple[float, Timer]] = [(_ENDS_S, self._ask_ends)]
         self.backgrounds: list[Timer] = []
         self.on_partitions_assigned.connect(self._on_assigned)
         self.on_partitions_revoked.connect(self._on_revoked)
@@ -131,13 +134,26 @@ class BatchApp(DrivenApp):
         """Poll these again."""
         self.progress.resume(partitions)
 
-    def lag(self, partition: TopicPartition) -> int | None:
-        """Return how many records lie between the handled ones and the log's last known end; None: not assigned."""
-        if partition not in self.progress:
+    def lag(self, partition: TopicPartition, done: int | None = None) -> int | None:
+        """Return how many records lie between what is done and the log's end, as Kafka said it a few seconds ago.
+
+        None where the partition is not assigned, or Kafka has been silent.
+
+        Args:
+            partition: The partition.
+            done: The offset after what is done, 0 for nothing; None: what is handled.
+        """
+        if partition not in self.progress or time.monotonic() - self.progress[partition].end_s > _KNOWN_S:
             return None
         progress = self.progress[partition]
         end = max(progress.end, cast(Consumer, self.consumer).last_end(partition) or 0)
-        return max(0, end - progress.handled)
+        return max(0, end - (progress.handled if done is None else done or progress.begun))
+
+    async def _ask_ends(self) -> None:
+        asked_s, partitions = time.monotonic(), list(self.progress)
+        if partitions and self.booted.is_set():
+            with suppress(KafkaError, TimeoutError):
+                self.progress.note_ends(await cast(Consumer, self.consumer).ask_ends(partitions), asked_s)
 
     async def at_end(self, partition: TopicPartition) -> bool:
         """Return whether everything in a partition has been handled, as far as Kafka reported in the last seconds."""

@@ -37,7 +37,7 @@ def expositions(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     for source in SourceTopic:
         partition.handle(source, [Record(0, wire({"watermark": 9000}))])
     worker, trainer = CollectorRegistry(), TrainerMetrics()
-    worker.register(WorkerMetrics(lambda: [partition], lambda source, number: 1, lambda: 10_000.0))
+    worker.register(WorkerMetrics(lambda: [partition], lambda source, number: 1, lambda: 10_000.0, 1))
     trainer.update(reported(tmp_path_factory.mktemp("run"), 40), lag=3)
 
     def load(path: Path) -> Any:

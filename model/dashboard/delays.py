@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 KEPT_S: Final = 300.0
-GAP_S: Final = 15.0  # without a look, after which the counts in between are unknown
+GAP_S: Final = 15.0  # without a look, after which nobody knows what has been between
 LEAST: Final = 20  # events or examples; of fewer no times are told
 _ASKED: Final = 200  # counts whose times are looked up
 _SHARES: Final = {"p50": 0.5, "p99": 0.99}
@@ -32,11 +32,20 @@ class Counts(NamedTuple):
     """How many are done."""
 
 
+_Sample = tuple[float, float, float, float]  # when, and the Counts
+
+
 class Delays:
-    """Samples of each way since its counts last began anew."""
+    """Samples of each way since its counts last began anew.
+
+    Looks at which a count is unknown are time that passes: a worker that is away takes nothing, and takes all that has
+    come meanwhile once it is back. Without looks nothing is known of the time between.
+    """
 
     def __init__(self) -> None:
-        self._samples: dict[str, list[tuple[float, float, float, float]]] = {}
+        self._samples: dict[str, list[_Sample]] = {}
+        self._looked_s = float("-inf")
+        self._unknown: set[str] = set()  # ways, at the last look
 
     def look(self, at_s: float, counts: Mapping[str, Counts | None]) -> dict[str, Any]:
         """Take the counts of now, and return the spread of each way's times of late; None where there is none.
@@ -45,17 +54,26 @@ class Delays:
             at_s: Monotonic seconds.
             counts: Way: what is known of it now; None where something is not.
         """
-        found = {}
-        for way, now in counts.items():
-            kept = self._samples.get(way, [])
-            if now is not None and now.made < now.done:  # some of those who make them are missing
-                now = None
-            if now is None or (kept and (at_s - kept[-1][0] > GAP_S or now.done < kept[-1][3])):
-                kept = []
-            new = [] if now is None else [(at_s, *now)]
-            self._samples[way] = [each for each in kept if at_s - each[0] <= KEPT_S] + new
-            found[way] = spread(*np.array(self._samples[way]).T) if len(self._samples[way]) > 1 else None
-        return found
+        if at_s - self._looked_s > GAP_S:
+            self._samples = {}
+        self._looked_s = at_s
+        return {way: self._look(way, at_s, now) for way, now in counts.items()}
+
+    def _look(self, way: str, at_s: float, now: Counts | None) -> dict[str, Any] | None:
+        kept = [each for each in self._samples.get(way, []) if at_s - each[0] <= KEPT_S]
+        if len(kept) > 1 and kept[0][0] == kept[1][0]:  # the end of a time of which the begin is no more kept
+            del kept[0]
+        if now is None or now.made < now.done:  # some of those who make them are missing
+            self._samples[way] = kept
+            self._unknown.add(way)
+            return None
+        if kept and now.done < kept[-1][3]:
+            kept = []
+        if kept and way in self._unknown:
+            kept.append((at_s, now.made, now.come, kept[-1][3]))  # for all that is known nothing was done until now
+        self._unknown.discard(way)
+        self._samples[way] = [*kept, (at_s, *now)]
+        return spread(*np.array(self._samples[way]).T) if kept else None
 
 
 def spread(at_s: _Array, made: _Array, come: _Array, done: _Array) -> dict[str, Any] | None:

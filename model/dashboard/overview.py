@@ -17,6 +17,7 @@ from model.errors import ModelError
 
 _FRESH_S: Final = 1.0
 _UNKNOWN: Final = math.nan
+_SILENT: Final = (None, "starting", "lost")  # kinds of processes that should answer
 
 
 class Overview:
@@ -56,7 +57,8 @@ class Overview:
                 self._logs.look()
                 processes = self._processes.look()
                 delays = self._delays.look(self._clock(), _counts(processes, self._name, served))
-                seen = {"processes": processes, "delays": delays, "letters": self._letters.look()}
+                partly = unknown(processes)
+                seen = {"processes": processes, "unknown": partly, "delays": delays, "letters": self._letters.look()}
                 self._now = {**seen, **self._listed()}
                 self._at_s = self._clock()
             series = {name: Series(one.generation, list(one.points)) for name, one in self._logs.series.items()}
@@ -72,11 +74,12 @@ class Overview:
 def _counts(processes: Sequence[Mapping[str, Any]], name: str, served: int | None) -> dict[str, Counts | None]:
     """Return the counts of each way of delays.py; None where one of them is not known.
 
-    A process that gives no answer, or none yet, may be a worker, and what it has made and taken is missing then.
+    A process that gives no answer, or none yet, may be a worker, and what it has made and taken is missing then; so is
+    that of partitions which no worker that answers has open.
     """
-    if any(one["kind"] in (None, "starting") for one in processes):
-        return dict.fromkeys(("taken", "learnt", "served"))
     workers = [one for one in processes if one["kind"] == "worker"]
+    if any(one["kind"] in (None, "starting") for one in processes) or _unread(workers):
+        return dict.fromkeys(("taken", "learnt", "served"))
     events, lag, examples = (_sum(workers, key) for key in ("events", "lag", "examples"))
     trainer = [one for one in processes if one["kind"] == "trainer" and one["name"] == name]
     learned, *behind = (_sum(trainer, key) for key in ("learned", "lag", "waiting"))
@@ -87,6 +90,25 @@ def _counts(processes: Sequence[Mapping[str, Any]], name: str, served: int | Non
         "served": Counts(examples, come, _UNKNOWN if served is None else served),
     }
     return {way: None if any(map(math.isnan, counts)) else counts for way, counts in ways.items()}
+
+
+def unknown(processes: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return why figures of processes are not of all of them, for the page; None where they are."""
+    workers = [one for one in processes if one["kind"] == "worker"]
+    silent = sum(one["kind"] in _SILENT for one in processes)
+    unread = _unread(workers)
+    blind = [one["address"] for one in processes if one["kind"] in ("worker", "trainer") and one["lag"] is None]
+    if silent:
+        return f"{silent} of {len(processes)} processes give no answer"
+    if unread:
+        of = max(one["partitions"] for one in workers)
+        return f"{unread:g} of {of:g} partitions are open at no worker that answers"
+    return f"Kafka has not told {' and '.join(blind)} of late what is still to be read" if blind else None
+
+
+def _unread(workers: Sequence[Mapping[str, Any]]) -> float:
+    """Return how many partitions none of the workers has open."""
+    return float(max((one["partitions"] for one in workers), default=0.0) - sum(one["open"] for one in workers))
 
 
 def _sum(processes: Sequence[Mapping[str, Any]], key: str) -> float:

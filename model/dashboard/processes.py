@@ -25,7 +25,7 @@ class Processes:
 
     def __init__(self, names: Sequence[str], runs: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._names, self._runs, self._clock = names, runs, clock
-        self._before: dict[str, tuple[float, float]] = {}  # address: when, events taken
+        self._before: dict[str, tuple[float, dict[str, float]]] = {}  # address: when, events taken by partition
         self._trainers: dict[str, str] = {}  # address: name of the trainer that has answered there
 
     def look(self) -> list[_Figures]:
@@ -42,7 +42,7 @@ class Processes:
         if (name := scrape.label("hstu_steps_total", "trainer")) is not None:
             self._trainers[address] = name
             return {"address": address, **_trainer(scrape)}
-        if scrape.total("hstu_events_total") is not None:
+        if scrape.total("hstu_partitions") is not None:
             return {"address": address, **_worker(scrape), "events_per_s": self._rate(address, scrape)}
         return {"address": address, "kind": "starting"}
 
@@ -59,11 +59,17 @@ class Processes:
         return next((name for name, its in told if its and address in _known_as(its)), None)
 
     def _rate(self, address: str, scrape: Scrape) -> float | None:
-        """Return events a second since the last look; None at the first, or where partitions have moved away."""
-        now_s, events = self._clock(), scrape.total("hstu_events_total") or 0.0
-        then_s, before = self._before.get(address, (now_s, events))
+        """Return events a second since the last look, of the partitions that it had then; None at the first.
+
+        What a store that has come or gone had counted is no event of this time; None where a count has fallen.
+        """
+        now_s, events = self._clock(), scrape.by("hstu_events_total", "partition")
+        then_s, before = self._before.get(address, (now_s, {}))
         self._before[address] = now_s, events
-        return (events - before) / (now_s - then_s) if now_s > then_s and events >= before else None
+        if now_s <= then_s:
+            return None
+        grown = [events[one] - before[one] for one in events.keys() & before.keys()]
+        return sum(grown) / (now_s - then_s) if min(grown, default=0.0) >= 0 else None
 
 
 def _known_as(address: str) -> set[str]:
@@ -78,12 +84,19 @@ def _scrape(address: str) -> Scrape | None:
     return scrape(f"http://{address}/metrics", TIMEOUT_S)
 
 
+def _lag(scrape: Scrape) -> float | None:
+    """Return the lag of a worker; None unless it knows that of each source of each partition."""
+    return (scrape.total("hstu_lag") or 0.0) if scrape.count("hstu_lag") == scrape.count("hstu_events_total") else None
+
+
 def _worker(scrape: Scrape) -> _Figures:
     return {
         "kind": "worker",
-        "events": scrape.total("hstu_events_total"),
-        "examples": scrape.total("hstu_examples_total"),
-        "lag": scrape.total("hstu_lag"),
+        "partitions": scrape.total("hstu_partitions"),
+        "open": scrape.total("hstu_open_partitions"),
+        "events": scrape.total("hstu_events_total") or 0.0,
+        "examples": scrape.total("hstu_examples_total") or 0.0,
+        "lag": _lag(scrape),
         "watermark_delay_s": scrape.largest("hstu_watermark_delay_seconds"),
         "waiting_events": scrape.total("hstu_waiting_events"),
         "outbox": scrape.total("hstu_outbox_records"),

@@ -57,6 +57,10 @@ class Scrape:
         values = [s.value for s in self._samples if s.name == name and labels.items() <= s.labels.items()]
         return sum(values) if values else None
 
+    def count(self, name: str) -> int:
+        """Return how many samples of a name there are."""
+        return sum(sample.name == name for sample in self._samples)
+
     def largest(self, name: str) -> float | None:
         """Return the largest sample of a name; None if there is none."""
         return max((s.value for s in self._samples if s.name == name), default=None)

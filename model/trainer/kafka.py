@@ -157,9 +157,9 @@ class Trainer:
         self._names, self._until_end = names, until_end
         self._topics = {name: topic for topic, name in names.items()}
         self._buffer = RecordBuffer(_BUFFERED)
-        self._report: Mapping[str, Any] = training.report
+        self._reported = self._report()
         self._reported_s = 0.0
-        self._monitor = Monitor(self._report, live)
+        self._monitor = Monitor(self._reported[0], live)
         self._ended = asyncio.Event()
         self._app: BatchApp
 
@@ -238,7 +238,7 @@ class Trainer:
             self._inbox.offer(topic, partition, records)
         ready = self._training.step()
         if time.monotonic() - self._reported_s >= _TICK_S or self._training.ended:
-            self._report, self._reported_s = self._training.report, time.monotonic()
+            self._reported, self._reported_s = self._report(), time.monotonic()
         return ready, {each for each in self._partitions() if self._inbox.merge.ahead(*each) > _AHEAD}
 
     def _pace(self, far: set[PartitionId]) -> None:
@@ -249,11 +249,17 @@ class Trainer:
     def _partitions(self) -> set[PartitionId]:
         return {(topic, queue.partition) for topic in self._names for queue in self._inbox.merge.queues[topic]}
 
-    async def _show(self) -> None:
-        self._monitor.show(self._report, self._lag())
+    def _report(self) -> tuple[Mapping[str, Any], dict[PartitionId, int]]:
+        """Return a report, and up to which offsets all that was read is in it."""
+        return self._training.report, {each: self._inbox.position(*each) for each in self._partitions()}
 
-    def _lag(self) -> int | None:
-        lags = [self._app.lag((self._names[topic], partition)) for topic, partition in self._partitions()]
+    async def _show(self) -> None:
+        report, read = self._reported
+        self._monitor.show(report, self._lag(read))
+
+    def _lag(self, read: Mapping[PartitionId, int]) -> int | None:
+        """Return how many records are not in the report: also those that wait in the buffer while a step runs."""
+        lags = [self._app.lag((self._names[topic], partition), at) for (topic, partition), at in read.items()]
         known = [lag for lag in lags if lag is not None]
         return sum(known) if len(known) == len(lags) else None
 

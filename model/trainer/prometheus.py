@@ -92,7 +92,8 @@ class TrainerMetrics(Collector):
                 yield GaugeMetricFamily(f"hstu_{name}", text, value=report[key])
         yield GaugeMetricFamily("hstu_event_time_seconds", "Event time learned up to.", value=report["event_ms"] / 1000)
         if self._lag is not None:
-            yield GaugeMetricFamily("hstu_lag_records", "Records not yet read.", value=self._lag)
+            text = "Records not yet read; none while Kafka is silent."
+            yield GaugeMetricFamily("hstu_lag_records", text, value=self._lag)
         yield _drift(report["drift_alarms"])
         yield _waits(report["waits_for"])
         yield _origin(report["weights_from"])

@@ -11,7 +11,7 @@ aiokafka's `commit`, `_fetch_max_wait_ms`, its fetcher's `MemoryRecords` and its
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Final
@@ -37,6 +37,7 @@ from stream.kafka.record_batches import tolerant
 fetcher.MemoryRecords = tolerant(fetcher.MemoryRecords)
 
 _FRESH_S: Final = 5.0  # a fetch that was answered longer ago does not say where the log ends now
+_ENDS_S: Final = 5.0  # how long Kafka may take to say where logs end
 _FETCH_MS: Final = 200
 _LOCKED_S: Final = 0.25  # between two looks at a partition whose state another process has open
 _STEP_S: Final = 0.25  # how late a poll may notice that a partition has been resumed
@@ -226,8 +227,24 @@ class Consumer(driver.Consumer):
             return None
         return self.last_end(tp)
 
+    async def ask_ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return where logs end, also of partitions that are not polled, of which no fetch says it.
+
+        In the thread's loop and not in its queue, where a Kafka that does not answer would keep seeks waiting.
+
+        Raises:
+            KafkaError: Kafka does not say it.
+            TimeoutError: It does not answer in time.
+        """
+        thread, wanted = self._thread, [TP(*partition) for partition in partitions]
+
+        async def ask() -> dict[TopicPartition, int]:
+            return dict(await asyncio.wait_for(thread._ensure_consumer().end_offsets(wanted), _ENDS_S))
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask(), thread.thread_loop))
+
     def last_end(self, tp: TopicPartition) -> int | None:
-        """Return the same as Kafka reported it last, however long ago, None before the first fetch."""
+        """Return the same as the last fetch said it, however long ago, None before the first."""
         client = self._thread._ensure_consumer()
         end: int | None = client.highwater(tp) if tp in client.assignment() else None
         return end

@@ -9,7 +9,7 @@ chain; offsets that retention deleted before we read them are refused. This modu
 
 import asyncio
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -27,11 +27,11 @@ def size_of(record: Any) -> int:
 class PartitionProgress:
     """Progress in one assigned partition since the last seek."""
 
-    __slots__ = ("end", "handled", "in_flight", "in_flight_bytes", "known", "polled")
+    __slots__ = ("begun", "end", "end_s", "handled", "in_flight", "in_flight_bytes", "known", "polled")
 
     def __init__(self, offset: int, end: int = 0, known: int | None = None) -> None:
-        self.polled = self.handled = offset  # the next offset to poll, to handle
-        self.end = end  # of the log, at the time of the seek
+        self.begun = self.polled = self.handled = offset  # the first offset, the next to poll, the next to handle
+        self.end, self.end_s = end, time.monotonic()  # of the log, and when it was asked for
         self.in_flight = self.in_flight_bytes = 0  # records polled and not handled
         self.known = known  # offset of a record that was read before and must be the first of the next poll
 
@@ -141,6 +141,12 @@ class Progress:
     def is_current(self, batch: PollBatch) -> bool:
         """Return whether to handle a batch: its partition is still assigned and has not been sought since the poll."""
         return not self._closed and self._partitions.get((batch.topic, batch.partition)) is batch.progress
+
+    def note_ends(self, ends: Mapping[TopicPartition, int], asked_s: float) -> None:
+        """Note where logs end, as it was asked for at a monotonic time."""
+        for partition in ends.keys() & self._partitions.keys():
+            progress = self._partitions[partition]
+            progress.end, progress.end_s = max(progress.end, ends[partition]), asked_s
 
     def handled(self, batch: PollBatch) -> None:
         """Note that a batch's handler has finished."""

@@ -153,7 +153,8 @@ class _Worker:
         """Return the Prometheus metrics of this worker."""
         registry = CollectorRegistry(auto_describe=False)
         now_ms, age_s = (lambda: time.time() * 1000), self.partitions.stores.age_s
-        registry.register(WorkerMetrics(self.partitions.all, self._lag, now_ms, age_s))
+        of = self._settings.partitions
+        registry.register(WorkerMetrics(self.partitions.all, self._lag, now_ms, of, age_s))
         return registry
 
     def pages(self) -> tuple[dict[str, SequenceService], Callable[[], None]]:

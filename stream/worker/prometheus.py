@@ -31,9 +31,10 @@ class WorkerMetrics(Collector):
     """Reports the current numbers, in a thread of the HTTP server.
 
     Args:
-        partitions: Returns the partitions of this worker.
+        partitions: Returns the partitions of this worker whose stores are open.
         lag: Returns how many records of a source's partition are not handled yet, None if that is unknown.
         now_ms: The wall clock.
+        of: How many partitions all workers have together.
         backup_age_s: Returns how old a partition's newest backup is, None if it has none and gets none.
     """
 
@@ -42,13 +43,17 @@ class WorkerMetrics(Collector):
         partitions: Callable[[], Iterable[Partition]],
         lag: Callable[[SourceTopic, int], int | None],
         now_ms: Callable[[], float],
+        of: int,
         backup_age_s: Callable[[int], float | None] = lambda number: None,
     ) -> None:
         self._partitions, self._lag, self._now_ms, self._backup_age_s = partitions, lag, now_ms, backup_age_s
+        self._of = of
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         """Return all families of metrics."""
         partitions = list(self._partitions())
+        yield GaugeMetricFamily("hstu_partitions", "Partitions of all workers (stream.partitions)", value=self._of)
+        yield GaugeMetricFamily("hstu_open_partitions", "Partitions whose store is open here", value=len(partitions))
         yield from _counts(partitions)
         yield self._lags(partitions)
         yield self._delays(partitions)
@@ -62,7 +67,8 @@ class WorkerMetrics(Collector):
         yield outbox
 
     def _lags(self, partitions: Iterable[Partition]) -> GaugeMetricFamily:
-        family = GaugeMetricFamily("hstu_lag", "Messages not handled yet", labels=["source", "partition"])
+        text = "Messages not handled yet; none while Kafka is silent"
+        family = GaugeMetricFamily("hstu_lag", text, labels=["source", "partition"])
         for partition in partitions:
             for source in SourceTopic:
                 if (lag := self._lag(source, partition.number)) is not None:

@@ -8,7 +8,7 @@ const KEPT = 300; // looks, of two seconds each
 
 const sum = (values) => values.reduce((total, value) => (value == null ? total : (total ?? 0) + value), null);
 const most = (values) => values.reduce((high, value) => (value == null ? high : Math.max(high ?? value, value)), null);
-const notLearned = (trainer) => sum([trainer.lag, trainer.waiting]); // not yet read, and read
+const notLearned = ({ lag, waiting }) => (lag == null || waiting == null ? null : lag + waiting); // not yet read, and read
 const kindOf = (state, kind) => (state.now?.processes ?? []).filter((process) => process.kind === kind);
 
 function totals(state) {
@@ -66,11 +66,10 @@ export function drawTiles(state) {
     serving ? (serving.behind_s == null ? "its log is replayed, or has ended" : `${span(serving.behind_s)} of event time behind`) : "none answers yet", null, serving ? "ago" : "",
   ];
   const delays = now?.delays ?? {};
-  const silent = (now?.processes ?? []).filter((one) => one.kind == null || one.kind === "starting").length;
-  const missing = silent ? `${silent} of ${watched} processes give no answer` : null;
+  const missing = now?.unknown;
   const fromEvent = [
     "Event to answer", late(delays.taken),
-    Object.values(delays).some((one) => one) ? `label final to learned: ${late(delays.learnt)}, to served: ${late(delays.served)}` : missing ?? (sums.events == null ? unwatched : "too few have come of late"),
+    delays.learnt || (delays.taken && !missing) ? `label final to learned: ${late(delays.learnt)}, to served: ${late(delays.served)}` : missing ?? (sums.events == null ? unwatched : "too few have come of late"),
   ];
   const rows = [
     ...models,

@@ -83,7 +83,7 @@ def test_workers_that_are_not_all_watched_say_nothing() -> None:
 
 
 def test_samples_begin_anew() -> None:
-    """After a pause, where a count falls, where nothing is known; a single sample says nothing."""
+    """After a pause without looks, and where a count falls; nothing is told where a count is unknown."""
     delays = Delays()
 
     def look(at_s: float, made: float | None, done: float = 0) -> bool:
@@ -91,9 +91,35 @@ def test_samples_begin_anew() -> None:
         return found["learnt"] is not None
 
     assert [look(0, 0), look(2, 100), look(4, 200, 100)] == [False, True, True]
-    assert [look(6, None), look(8, 300, 200), look(10, 400, 300)] == [False, False, True]
+    assert [look(6, None), look(8, 300, 200), look(10, 400, 300)] == [False, True, True]
     assert [look(12, 500, 100), look(14, 500, 200)] == [False, True]
     assert [look(15 + GAP_S, 900, 300), look(17 + GAP_S, 1000, 400)] == [False, True]
+
+
+def test_an_outage_is_told_afterwards() -> None:
+    """Sixty a second come; the worker is away from 60 to 105 s, as are its counts, and has taken all at its return."""
+    delays = Delays()
+    told = {}
+    for at_s in range(0, 500, 2):
+        counts = None if 60 <= at_s < 105 else Counts(60.0 * at_s, 60.0 * at_s, 60.0 * at_s)
+        told[at_s] = delays.look(at_s, {"taken": counts})["taken"]
+    assert told[58]["p99"]["s"] < 1
+    assert {told[at_s] for at_s in range(60, 105, 2)} == {None}
+    assert told[106]["p99"]["s"] == pytest.approx(45, abs=4)
+    assert told[106]["p50"] == {"s": pytest.approx(4, abs=4), "least": False}
+    assert told[340]["p99"]["s"] > 40
+    assert [told[at_s]["p99"] for at_s in (400, 498)] == [{"s": pytest.approx(0, abs=1), "least": False}] * 2
+
+
+def test_looks_that_were_not_made_are_no_outage() -> None:
+    """A page that is opened again knows nothing of the time between."""
+    delays = Delays()
+    for at_s in (0, 2, 4):
+        delays.look(at_s, {"taken": Counts(60.0 * at_s, 60.0 * at_s, 60.0 * at_s)})
+    for at_s in (100, 102, 104):
+        found = delays.look(at_s, {"taken": Counts(60.0 * at_s, 60.0 * at_s, 60.0 * at_s)})["taken"]
+    assert found is not None
+    assert found["p99"]["s"] < 1
 
 
 def test_a_worker_that_is_missing_for_a_while_makes_no_time_shorter() -> None:

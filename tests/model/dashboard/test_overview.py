@@ -8,7 +8,7 @@ import pytest
 from model.config import ServeSettings
 from model.dashboard.delays import Counts
 from model.dashboard.last_letters import SHOWN
-from model.dashboard.overview import Overview, _counts
+from model.dashboard.overview import Overview, _counts, unknown
 from tests.dashboard import line, write_lines
 
 
@@ -46,14 +46,45 @@ def test_what_fails_is_said_and_stops_nothing(tmp_path: Path) -> None:
     assert now["processes"] == []
 
 
+WORKER = {"kind": "worker", "address": "w:1", "partitions": 4, "open": 4, "events": 500, "lag": 3, "examples": 80}
+TRAINER = {"kind": "trainer", "address": "t:1", "name": "silu", "learned": 60, "lag": 15, "waiting": 5}
+
+
 @pytest.mark.parametrize("kind", [None, "starting"])
 def test_a_process_that_is_silent_leaves_the_counts_unknown(kind: str | None) -> None:
     """It may be a worker, whose backlog nobody knows then."""
-    worker = {"kind": "worker", "events": 500, "lag": 3, "examples": 80}
-    trainer = {"kind": "trainer", "name": "silu", "learned": 60, "lag": 15, "waiting": 5}
-    assert _counts([worker, trainer], "silu", 50) == {
+    assert _counts([WORKER, TRAINER], "silu", 50) == {
         "taken": Counts(503, 503, 500),
         "learnt": Counts(80, 80, 60),
         "served": Counts(80, 80, 50),
     }
-    assert set(_counts([worker, trainer, {"kind": kind}], "silu", 50).values()) == {None}
+    assert set(_counts([WORKER, TRAINER, {"kind": kind}], "silu", 50).values()) == {None}
+    assert unknown([WORKER, TRAINER]) is None
+    assert unknown([WORKER, TRAINER, {"kind": kind}]) == "1 of 3 processes give no answer"
+
+
+def test_partitions_that_nobody_reads_leave_the_counts_unknown() -> None:
+    """Their worker has left DNS, or waits for a store that another process has open; the sum over workers decides."""
+    half = {**WORKER, "open": 2}
+    assert set(_counts([half, TRAINER], "silu", 50).values()) == {None}
+    assert unknown([half, TRAINER]) == "2 of 4 partitions are open at no worker that answers"
+    assert _counts([half, half, TRAINER], "silu", 50)["taken"] == Counts(1006, 1006, 1000)
+    idle = {**WORKER, "open": 0, "events": 0, "examples": 0, "lag": 0}
+    assert _counts([WORKER, idle, TRAINER], "silu", 50)["taken"] == Counts(503, 503, 500)
+
+
+def test_a_kafka_that_is_silent_leaves_the_counts_unknown() -> None:
+    """Of a worker what was taken, of a trainer what is learned."""
+    assert _counts([{**WORKER, "lag": None}, TRAINER], "silu", 50)["taken"] is None
+    found = _counts([WORKER, {**TRAINER, "lag": None}], "silu", 50)
+    assert [way for way, counts in found.items() if counts] == ["taken"]
+    blind = [{**one, "lag": None} for one in (WORKER, TRAINER)]
+    assert unknown(blind) == "Kafka has not told w:1 and t:1 of late what is still to be read"
+
+
+def test_a_trainer_that_is_silent_is_counted_as_silent() -> None:
+    """Also once it has answered; what it has learned is unknown then, and what workers have taken is not."""
+    lost = {"kind": "lost", "address": "t:1", "name": "silu"}
+    assert unknown([WORKER, lost]) == "1 of 2 processes give no answer"
+    assert [way for way, counts in _counts([WORKER, lost], "silu", 50).items() if counts] == ["taken"]
+    assert unknown([WORKER, {**lost, "kind": "ended"}]) is None

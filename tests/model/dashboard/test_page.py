@@ -169,6 +169,9 @@ def test_what_waits_in_a_trainer_is_not_learned(tmp_path: Path) -> None:
     metrics, of_worker = CollectorRegistry(), CollectorRegistry()
     Counter("hstu_events", "", registry=of_worker)
     Counter("hstu_examples", "", registry=of_worker).inc(1638)
+    Gauge("hstu_lag", "", registry=of_worker)
+    for gauge in ("hstu_partitions", "hstu_open_partitions"):
+        Gauge(gauge, "", registry=of_worker).set(1)
     Counter("hstu_steps", "", ["trainer"], registry=metrics).labels("silu").inc()
     Counter("hstu_learned_examples", "", registry=metrics)
     Gauge("hstu_lag_records", "", registry=metrics).set(7)

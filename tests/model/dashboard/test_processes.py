@@ -23,18 +23,20 @@ RUNS = Path("no-runs")
 class WorkerLike:
     """Collects what a worker of two partitions would."""
 
-    events = 100.0
+    events, lags = 100.0, (3, 4)
 
     def collect(self) -> Iterator[Any]:
         families = (
             (CounterMetricFamily("hstu_events", "", labels=["partition"]), (self.events, 1)),
-            (GaugeMetricFamily("hstu_lag", "", labels=["partition"]), (3, 4)),
+            (GaugeMetricFamily("hstu_lag", "", labels=["partition"]), self.lags),
             (GaugeMetricFamily("hstu_watermark_delay_seconds", "", labels=["partition"]), (30, 90)),
         )
         for family, values in families:
             for number, value in enumerate(values):
                 family.add_metric([str(number)], value)
             yield family
+        yield GaugeMetricFamily("hstu_partitions", "", value=4)
+        yield GaugeMetricFamily("hstu_open_partitions", "", value=2)
         letters = CounterMetricFamily("hstu_dead_letters", "", labels=["reason", "partition"])
         for reason, number in (("late", "0"), ("late", "1"), ("invalid", "1")):
             letters.add_metric([reason, number], 2)
@@ -98,13 +100,45 @@ def test_one_name_may_stand_for_several_hosts() -> None:
 
 @pytest.mark.parametrize("events", [50.0, 100.0])
 def test_a_rate_never_falls_below_zero(events: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where partitions have moved to another worker, the rate is unknown; where time stands still as well."""
+    """Where a store has been made anew the rate is unknown; where time stands still as well."""
     worker = WorkerLike()
     with served(registry(worker)) as name:
         processes = Processes([name], RUNS, clock=iter((1.0, 2.0 if events < 100 else 1.0)).__next__)
         processes.look()
         worker.events = events
         assert processes.look()[0]["events_per_s"] is None
+
+
+def test_what_a_store_had_counted_before_is_no_event_of_now() -> None:
+    """A partition that comes brings what was counted elsewhere; the rate is that of those there before."""
+    families, now_s = {"0": 100.0}, [1.0]
+
+    class Growing:
+        def collect(self) -> Iterator[Any]:
+            yield GaugeMetricFamily("hstu_partitions", "", value=2)
+            yield GaugeMetricFamily("hstu_open_partitions", "", value=len(families))
+            events = CounterMetricFamily("hstu_events", "", labels=["partition"])
+            for number, value in families.items():
+                events.add_metric([number], value)
+            yield events
+
+    with served(registry(Growing())) as name:
+        processes = Processes([name], RUNS, clock=lambda: now_s[0])
+        processes.look()
+        families.update({"0": 120.0, "1": 9000.0})
+        now_s[0] = 3.0
+        assert processes.look()[0]["events_per_s"] == 10
+        families.clear()
+        idle = processes.look()[0]
+    assert (idle["kind"], idle["partitions"], idle["open"], idle["events"], idle["lag"]) == ("worker", 2, 0, 0, 0)
+
+
+def test_a_lag_that_is_partly_known_is_unknown() -> None:
+    """Kafka does not say that of one of two partitions: the sum of the others is not the lag."""
+    worker = WorkerLike()
+    worker.lags = (3,)  # type: ignore[assignment]
+    with served(registry(worker)) as name:
+        assert Processes([name], RUNS).look()[0]["lag"] is None
 
 
 @pytest.mark.parametrize(

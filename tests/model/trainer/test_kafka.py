@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -15,6 +16,7 @@ from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
 from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer.kafka import run_trainer
+from model.trainer.monitor import Monitor
 from model.trainer.run import Training
 from stream.example import DEFAULT_BOUNDS
 from stream.kafka.connection import Kafka
@@ -97,6 +99,37 @@ def test_kafka_and_one_process_end_with_the_same_model(kafka: KafkaForTests, top
         **{"topic_prefix": topic_prefix, "partitions": 2, "bounds": DEFAULT_BOUNDS, "until_end": True, "live": True},
     )
     assert digests_in(tmp_path / "kafka") == direct(tmp_path / "direct", ITEMS)
+
+
+def test_what_waits_for_a_step_is_in_the_lag(
+    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a first step compiles, what is read meanwhile is in no report, and is as little learned as the rest."""
+    name, lags, step = f"{topic_prefix}examples", list[int | None](), Training.step
+    asyncio.run(make_topics(kafka.bootstrap, [name]))
+    asyncio.run(write(kafka, name, [log[:100] for log in EXAMPLES]))
+    count, more = sum(len(log[:100]) for log in EXAMPLES), EXAMPLES[0][100:109]
+
+    def seen(lag: int) -> bool:
+        deadline_s = time.monotonic() + 30
+        while lag not in lags[-1:] and time.monotonic() < deadline_s:
+            time.sleep(0.1)
+        return lag in lags[-1:]
+
+    def slow(training: Training) -> bool:
+        monkeypatch.setattr(Training, "step", step)
+        begun = seen(count)
+        asyncio.run(fill(kafka.bootstrap, name, [(0, r.key, r.value, r.timestamp) for r in more]))
+        raise ModelError(f"seen: {begun}, {seen(count + len(more))}")
+
+    monkeypatch.setattr(Training, "step", slow)
+    monkeypatch.setattr(Monitor, "show", lambda self, report, lag=None: lags.append(lag))
+    with pytest.raises(ModelError, match="seen: True, True"):
+        run_trainer(
+            *(TRAIN, MODEL, tmp_path, Kafka(kafka.bootstrap)),
+            **{"topic_prefix": topic_prefix, "partitions": 2, "bounds": DEFAULT_BOUNDS, "until_end": True},
+            live=False,
+        )
 
 
 def test_records_that_no_client_can_read_are_passed_over(

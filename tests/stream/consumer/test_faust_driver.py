@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from stream import transport
 from stream.consumer import faust_driver
 from stream.errors import BrokerError
 from stream.kafka.connection import Kafka
@@ -154,6 +155,56 @@ def test_lag_is_known_when_kafka_has_not_answered_for_long(
         await asyncio.wait_for(serve(app), DEADLINE_S)
         assert lags == [300, None, 300]
 
+    asyncio.run(run())
+
+
+def test_the_lag_of_a_partition_that_is_not_polled_grows(
+    bootstrap: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kafka is asked where its log ends; what is read and not yet done can be counted as well."""
+    monkeypatch.setattr(transport, "_ENDS_S", 0.1)
+
+    async def run() -> None:
+        notebook = Notebook()
+        handled = Run(bootstrap, topic, tmp_path, notebook)
+        app, paused = handled.app, (topic, 0)
+
+        async def grown() -> bool:
+            if notebook.count < 600:
+                return False
+            app.pause([paused])
+            if app.lag(paused) == 0:
+                await fill(bootstrap, topic, records(40))
+            return app.lag(paused) == 40
+
+        await handled.until(grown, "a larger lag")
+        assert len(notebook.offsets(paused)) == 300
+        assert (app.lag(paused, 290), app.lag(paused, 0)) == (50, 340)
+
+    asyncio.run(run())
+
+
+def test_a_lag_is_unknown_once_kafka_is_silent(
+    bootstrap: str, topic: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it said last says nothing of now; the app goes on."""
+
+    async def silence(*_: Any) -> Any:
+        raise TimeoutError
+
+    async def run() -> None:
+        handled = Run(bootstrap, topic, tmp_path, Notebook())
+        lags: list[int | None] = []
+
+        async def unknown() -> bool:
+            lags.append(handled.app.lag((topic, 0)))
+            return handled.notebook.count == 600 and lags[-1] is None
+
+        await handled.until(unknown, "no lag")
+        assert 0 in lags
+
+    monkeypatch.setattr(faust_driver.Consumer, "ask_ends", silence)
+    monkeypatch.setattr(transport, "_KNOWN_S", 2.0)
     asyncio.run(run())
 
 

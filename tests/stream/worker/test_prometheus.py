@@ -18,7 +18,7 @@ def test_the_numbers_of_a_partition_are_served() -> None:
     log = [wire(action("u", "a", 1000)), b"{", wire(action("u", "a", 9000))]
     partition.handle(SourceTopic.ACTIONS, [Record(offset, value) for offset, value in enumerate(log)])
     lags = {SourceTopic.ACTIONS: 5}
-    metrics = WorkerMetrics(lambda: [partition], lambda source, number: lags.get(source), lambda: 10_000.0)
+    metrics = WorkerMetrics(lambda: [partition], lambda source, number: lags.get(source), lambda: 10_000.0, 4)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(metrics)
     lines = set(generate_latest(registry).decode().splitlines())
@@ -31,5 +31,7 @@ def test_the_numbers_of_a_partition_are_served() -> None:
         'hstu_lag{partition="3",source="actions"} 5.0',
         'hstu_watermark_delay_seconds{partition="3"} 2.0',
         'hstu_outbox_records{partition="3"} 2.0',
+        "hstu_partitions 4.0",
+        "hstu_open_partitions 1.0",
     }
     assert not [line for line in lines if line.startswith('hstu_lag{partition="3",source="impressions"')]
