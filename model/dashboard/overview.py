@@ -17,7 +17,7 @@ from model.errors import ModelError
 
 _FRESH_S: Final = 1.0
 _UNKNOWN: Final = math.nan
-_SILENT: Final = (None, "starting", "lost")  # kinds of processes that should answer
+_SILENT: Final = (None, "starting", "silent", "lost")  # kinds of processes that should answer
 
 
 class Overview:
@@ -103,7 +103,7 @@ def unknown(processes: Sequence[Mapping[str, Any]]) -> str | None:
     if unread:
         of = max(one["partitions"] for one in workers)
         return f"{unread:g} of {of:g} partitions are open at no worker that answers"
-    return f"Kafka has not told {' and '.join(blind)} of late what is still to be read" if blind else None
+    return f"Kafka has not told {', '.join(blind)} of late what is still to be read" if blind else None
 
 
 def _unread(workers: Sequence[Mapping[str, Any]]) -> float:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-from model.dashboard.scrape import TIMEOUT_S, Scrape, addresses, scrape
+from model.dashboard.scrape import TIMEOUT_S, Scrape, addresses, refuses, scrape
 from model.storage.checkpoint import farewell, farewell_address
 
 _AT_ONCE: Final = 16  # so that silent ones, of which each takes TIMEOUT_S, are waited for together
@@ -27,9 +27,15 @@ class Processes:
         self._names, self._runs, self._clock = names, runs, clock
         self._before: dict[str, tuple[float, dict[str, float]]] = {}  # address: when, events taken by partition
         self._trainers: dict[str, str] = {}  # address: name of the trainer that has answered there
+        self._answered_s: dict[str, float] = {}  # address: when it answered last
+        self._now_s = 0.0
 
     def look(self) -> list[_Figures]:
-        """Return the figures of each process; of one that does not answer, its address and how it ended, if known."""
+        """Return the figures of each process; of one that does not answer, its address and how it ended, if known.
+
+        "silent_s" is for how long one has not answered that had before.
+        """
+        self._now_s = self._clock()
         with ThreadPoolExecutor(_AT_ONCE, "scrape") as pool:
             found = [address for each in pool.map(addresses, self._names) for address in each]
             scrapes = dict(zip(found, pool.map(_scrape, found), strict=True))
@@ -39,6 +45,7 @@ class Processes:
         if scrape is None:
             self._before.pop(address, None)
             return self._silent(address)
+        self._answered_s[address] = self._now_s
         if (name := scrape.label("hstu_steps_total", "trainer")) is not None:
             self._trainers[address] = name
             return {"address": address, **_trainer(scrape)}
@@ -48,10 +55,14 @@ class Processes:
 
     def _silent(self, address: str) -> _Figures:
         """Return what is known without an answer: of a trainer that was there, how it said it ended."""
+        one: _Figures = {"address": address, "kind": None}
+        if (last_s := self._answered_s.get(address)) is not None:
+            one["silent_s"] = self._now_s - last_s
         name = self._trainers.get(address) or self._ended_at(address)
         if name is None:
-            return {"address": address, "kind": None}
-        return {"address": address, "kind": farewell(self._runs / name) or "lost", "name": name}
+            return one
+        kind = farewell(self._runs / name) or ("lost" if refuses(address) else "silent")
+        return {**one, "kind": kind, "name": name}
 
     def _ended_at(self, address: str) -> str | None:
         """Return the trainer that answered at an address before this server was there, by its farewell."""
@@ -63,7 +74,7 @@ class Processes:
 
         What a store that has come or gone had counted is no event of this time; None where a count has fallen.
         """
-        now_s, events = self._clock(), scrape.by("hstu_events_total", "partition")
+        now_s, events = self._now_s, scrape.by("hstu_events_total", "partition")
         then_s, before = self._before.get(address, (now_s, {}))
         self._before[address] = now_s, events
         if now_s <= then_s:

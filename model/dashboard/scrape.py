@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from stream.fetch import FetchError, fetch
 
 TIMEOUT_S: Final = 2.0
+_CONNECT_S: Final = 0.5
 _MOST_BYTES: Final = 8 << 20  # several times what a worker of 1,000 partitions has
 
 
@@ -32,6 +33,18 @@ def addresses(name: str) -> list[str]:
     except (OSError, ValueError):
         return [name]
     return sorted(f"[{one}]:{port}" if ":" in str(one) else f"{one}:{port}" for one in found)
+
+
+def refuses(address: str) -> bool:
+    """Return whether nothing listens at a HOST:PORT, as where a process has ended; one that hangs takes connections."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except ConnectionRefusedError:
+        return True
+    except (OSError, ValueError, OverflowError):
+        return False
+    return False
 
 
 class Scrape:

@@ -46,6 +46,7 @@ class Swapper:
         self.problem: str | None = None
         self.brief: str | None = None  # the same for strangers: without paths
         self.waits = True  # for the first snapshot: nothing answers, and the alias names nothing
+        self.loading: str | None = None  # a sentence, while the first snapshot is being loaded
         self.swaps = 0
         self.root = ""  # id of the snapshot that answers, with or without deltas
         self.alias = alias
@@ -79,6 +80,9 @@ class Swapper:
 
     def _load(self, path: Path) -> None:
         """Answer from the snapshot in a folder."""
+        if self.answerer is None:
+            new = "on a machine that is new to it, it compiles first, for minutes"
+            self.loading = self.brief = f"Snapshot {path.name} is being loaded; {new}."
         snapshot = load_snapshot(path)
         self._put(self._make(snapshot), path.name)
         followed = self.alias == LATEST and has_chain(self._directory, path.name)
@@ -115,6 +119,7 @@ class Swapper:
         if problem is not None and problem != self.problem:
             kept = f" Answering goes on with {self.answerer.snapshot_id}." if self.answerer else ""
             _log.warning("%s%s", problem, kept)
+        self.loading = None
         self.problem, self.waits = problem, self.answerer is None and self._names_nothing()
         if self.waits:
             self.brief = f"{self.alias} names no snapshot yet."

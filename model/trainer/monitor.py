@@ -74,7 +74,7 @@ class Monitor:
     def _warn_of_held(self, waits_for: Mapping[str, Any] | None) -> None:
         """Warn of a partition that has held the others up for long, and again each time as long."""
         now_s = time.monotonic()
-        if waits_for is None or waits_for != self._held:
+        if waits_for is None or waits_for != self._held or compiling():  # then nothing is read, whatever has come
             self._held, self._held_s = waits_for, now_s
         elif now_s - self._held_s >= _HELD_S:
             self._held_s = now_s

@@ -79,7 +79,7 @@ class Demo:
         self._children: list[Child] = []
         self._started_s = time.monotonic()
         self._port = free_port()
-        self._best = ""
+        self._best = "1"  # until the user is answered
 
     def run(self) -> None:
         """Run all steps.
@@ -95,8 +95,7 @@ class Demo:
             with signals_as_interrupts(), running_broker(self._directory / "broker") as bootstrap:
                 try:
                     self._say(f"Kafka is ready on {bootstrap}.")
-                    self._watch(self._start(bootstrap))
-                    self._ask()
+                    self._show(self._start(bootstrap))
                     if self._stay:
                         self._wait()
                 finally:
@@ -106,6 +105,21 @@ class Demo:
         finally:
             elapsed_s = time.monotonic() - self._started_s
             self._say(f"{how} {elapsed_s:.0f} s; data and logs stay in {self._directory}.")
+
+    def _show(self, view: View) -> None:
+        """Follow the trainers, then ask. With --stay nothing is torn down since it takes longer than it should.
+
+        Raises:
+            SimError: A process has failed; without --stay also: something has taken too long.
+        """
+        try:
+            self._watch(view)
+            self._ask()
+        except SimError as error:
+            self._check_children()
+            if not self._stay:
+                raise
+            self._say(f"{error} Everything goes on.")
 
     def _wait(self) -> None:
         """Leave the server, the worker and Kafka up until Ctrl-C."""
@@ -193,7 +207,7 @@ class Demo:
         self._console.print(top_k_table(response, earlier))
         if response["reason"]:
             self._say(f"By popularity: {response['reason']}.")
-        self._best = response["items"][0]["item_id"] if response["items"] else "1"
+        self._best = response["items"][0]["item_id"] if response["items"] else self._best
 
     def _query(self, name: str, *arguments: str) -> str:
         """Return what a verb prints."""

@@ -48,7 +48,7 @@ def _worker() -> CollectorRegistry:
     partition, registry = Partition(MemoryStore({}), 0, StreamSettings(partitions=1)), CollectorRegistry()
     for source in SourceTopic:
         partition.handle(source, [Record(0, wire({"watermark": 9000}))])
-    registry.register(WorkerMetrics(lambda: [partition], lambda source, number: 0, lambda: 0.0, lambda number: 0.0))
+    registry.register(WorkerMetrics(lambda: [partition], lambda source, number: 0, lambda: 0.0, 1, lambda number: 0.0))
     return registry
 
 

@@ -88,10 +88,10 @@ export function drawTiles(state) {
 function drawServing(now) {
   if (!now) return;
   const serving = now.serving?.snapshot;
-  const data = { id: serving?.id, name: serving?.name, follows: now.follows, watermark: serving?.watermark_ms, problem: now.waits ? null : now.problem, deltas: serving && serving.id !== now.root ? now.root : null };
+  const data = { id: serving?.id, name: serving?.name, follows: now.follows, watermark: serving?.watermark_ms, problem: now.problem, waits: now.waits, deltas: serving && serving.id !== now.root ? now.root : null };
   render(byId("serving"), data, (one) => [
     ...(one.id ? [el("b", {}, `${one.name}/${one.follows}`), ` answers from ${one.id}${one.deltas ? `, by deltas after ${one.deltas}` : ""}, learned up to ${when(one.watermark)}`] : ["No snapshot answers yet"]),
-    ...(one.problem ? [el("span", { class: "bad" }, `. ${one.problem}`)] : []),
+    ...(one.problem ? [el("span", one.waits ? {} : { class: "bad" }, `. ${one.problem}`)] : []),
   ]);
 }
 
@@ -113,18 +113,21 @@ export function drawStream(state) {
   drawLetters(state);
 }
 
+const since = ({ silent_s: s }) => (s == null ? "" : ` for ${span(s)}`);
+
 const NAMED = {
   trainer: (one) => `trainer ${one.name}`,
   ended: (one) => `trainer ${one.name}, ended: all of its log is learned`,
   stopped: (one) => `trainer ${one.name}, stopped; it goes on from its checkpoint`,
   lost: (one) => el("span", { class: "bad" }, `trainer ${one.name} stopped without a farewell`),
+  silent: (one) => el("span", { class: "bad" }, `trainer ${one.name} has not answered${since(one)}: it is busy, hangs, or has crashed`),
   diverged: (one) => el("span", { class: "bad" }, `trainer ${one.name} stopped since its loss was not finite`),
 };
 
 function drawProcesses(processes) {
   const columns = [
     { title: "Process", of: (one) => one.address },
-    { title: "What", class: "wrap", of: (one) => NAMED[one.kind]?.(one) ?? one.kind ?? el("span", { class: "bad" }, "no answer") },
+    { title: "What", class: "wrap", of: (one) => NAMED[one.kind]?.(one) ?? one.kind ?? el("span", { class: "bad" }, `no answer${since(one)}`) },
     { title: "Rate", class: "num", of: (one) => (one.kind === "trainer" ? `${brief(one.tokens_per_s)} tokens/s` : one.kind === "worker" ? `${brief(one.events_per_s)} events/s` : "") },
     { title: "Lag", class: "num", of: (one) => (one.lag == null ? "" : brief(one.kind === "trainer" ? notLearned(one) : one.lag)) },
     { title: "Waits for", of: (one) => one.waits_for ?? "" },

@@ -63,9 +63,8 @@ def answerer_of(swapper: Swapper) -> Answerer:
     """
     answerer = swapper.answerer
     if answerer is None:
-        raise NotReadyError(
-            "No snapshot is loaded yet; `hstu train` makes the first, and this server's log says what it waits for."
-        )
+        first = "`hstu train` makes the first, and this server's log says what it waits for"
+        raise NotReadyError(swapper.loading or f"No snapshot is loaded yet; {first}.")
     return answerer
 
 

@@ -79,12 +79,13 @@ def test_a_kafka_that_is_silent_leaves_the_counts_unknown() -> None:
     found = _counts([WORKER, {**TRAINER, "lag": None}], "silu", 50)
     assert [way for way, counts in found.items() if counts] == ["taken"]
     blind = [{**one, "lag": None} for one in (WORKER, TRAINER)]
-    assert unknown(blind) == "Kafka has not told w:1 and t:1 of late what is still to be read"
+    assert unknown(blind) == "Kafka has not told w:1, t:1 of late what is still to be read"
 
 
-def test_a_trainer_that_is_silent_is_counted_as_silent() -> None:
+@pytest.mark.parametrize("kind", ["lost", "silent"])
+def test_a_trainer_that_is_silent_is_counted_as_silent(kind: str) -> None:
     """Also once it has answered; what it has learned is unknown then, and what workers have taken is not."""
-    lost = {"kind": "lost", "address": "t:1", "name": "silu"}
+    lost = {"kind": kind, "address": "t:1", "name": "silu"}
     assert unknown([WORKER, lost]) == "1 of 2 processes give no answer"
     assert [way for way, counts in _counts([WORKER, lost], "silu", 50).items() if counts] == ["taken"]
     assert unknown([WORKER, {**lost, "kind": "ended"}]) is None

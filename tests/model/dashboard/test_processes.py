@@ -156,7 +156,21 @@ def test_a_silent_trainer_is_shown_as_it_said_farewell(said: str | None, kind: s
         say_farewell(tmp_path / "silu", said)
     worker, trainer = processes.look()
     assert worker["kind"] is None
+    assert worker["silent_s"] >= 0
     assert (trainer["kind"], trainer["name"]) == (kind, "silu")
+
+
+def test_a_trainer_that_hangs_has_not_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its address takes connections, and answers none in time; how long it has been silent is told."""
+    now_s = [1.0]
+    with served(registry(TrainerLike())) as name:
+        processes = Processes([name], RUNS, clock=lambda: now_s[0])
+        processes.look()
+    monkeypatch.setattr("model.dashboard.processes.TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", int(name.rpartition(":")[2]))):
+        now_s[0] = 13.0
+        assert processes.look() == [{"address": name, "kind": "silent", "name": "silu", "silent_s": 12}]
+    assert processes.look()[0]["kind"] == "lost"
 
 
 def test_a_trainer_that_was_gone_before_is_known_by_its_farewell(

@@ -1,5 +1,6 @@
 import logging
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,8 @@ import pytest
 
 from model.serving.answerer import answerer_for
 from model.serving.hot_swap import RETRY_S, Swapper
+from model.serving.http.errors import NotReadyError
+from model.serving.http.queries import answerer_of
 from model.serving.sequences import NoSequences
 from model.storage.aliases import move
 from model.storage.delta_log import DeltaLog
@@ -47,6 +50,28 @@ def test_the_answerer_follows_the_alias(tmp_path: Path) -> None:
         assert (swapper.problem, swapper.waits, swapper.brief) == (None, False, None)
     assert loads.paths == [paths[1], paths[0]]
     assert swapper.swaps == 2
+
+
+def test_the_first_snapshot_is_being_loaded_meanwhile(tmp_path: Path) -> None:
+    """It may compile for minutes: nobody is told that there is none. Of the next ones no word is said."""
+    said: list[str | None] = []
+
+    def make(snapshot: Snapshot) -> Any:
+        with pytest.raises(NotReadyError) if swapper.answerer is None else nullcontext() as refused:
+            answerer_of(swapper)
+        said.append(str(refused.value) if refused else swapper.brief)
+        assert swapper.problem is None
+        return answerer_for(snapshot, "latest", NoSequences())
+
+    path, swapper = write_model(tmp_path / "silu", 1), Swapper(tmp_path / "silu", "latest", make)
+    swapper.poll()
+    write_model(tmp_path / "silu", 2)
+    swapper.poll()
+    assert said == [
+        f"Snapshot {path.name} is being loaded; on a machine that is new to it, it compiles first, for minutes.",
+        None,
+    ]
+    assert (swapper.loading, swapper.brief, swapper.swaps) == (None, None, 2)
 
 
 def test_a_broken_snapshot_keeps_the_last_good_one(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -152,3 +152,16 @@ def test_the_partition_that_holds_the_others_up_is_named(
         assert "wait for partition" not in caplog.text
         monitor.show({**report, "waits_for": {"topic": "examples", "partition": 3, "clock_ms": clock_ms}})
     assert "All wait for partition 3 of examples, which has brought nothing for 30 s" in caplog.text
+
+
+def test_a_trainer_that_compiles_says_of_no_partition_that_it_brings_nothing(
+    report: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has come meanwhile is not read yet; it begins to count afterwards."""
+    now_s = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    monitor = Monitor(report, live=False)
+    for now_s[0], depth in ((0.0, 1), (90.0, 1), (100.0, 0), (119.0, 0)):
+        monkeypatch.setattr("model.arrays.jit._turn.depth", depth)
+        monitor.show({**report, "waits_for": {"topic": "examples", "partition": 3, "clock_ms": 1}})
+    assert "wait for partition" not in caplog.text

@@ -3,7 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sim.demo import command
-from sim.demo.command import answer_by, figures_table, shown_user, top_k_table
+from sim.demo.command import Demo, answer_by, figures_table, shown_user, top_k_table
+from sim.demo.view import View
 from sim.errors import SimError
 from sim.sources.datasets import load_dataset
 from sim.sources.open_log import log_settings
@@ -96,6 +97,30 @@ def test_a_server_is_not_waited_for_without_end(monkeypatch: pytest.MonkeyPatch)
             answer_by("b", url, lambda: None, Path("serve.log"))
         with pytest.raises(SimError, match="serve has ended"):
             answer_by("a", url, ended, Path("serve.log"))
+
+
+class Endless:
+    """A trainer that does not end."""
+
+    name = "train-silu"
+
+    def running(self) -> bool:
+        return True
+
+    def check(self) -> None:
+        return
+
+
+def test_what_stays_up_may_take_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With --stay it is said that the trainers are late, and they go on; without, it ends the demo."""
+    monkeypatch.setattr(command, "_LIMIT_S", -1.0)
+    for stay in (True, False):
+        console = Console(width=200, record=True)
+        demo = Demo(tmp_path, "547", None, console, stay=stay)
+        demo._children = [Endless()]  # type: ignore[list-item]
+        with nullcontext() if stay else pytest.raises(SimError, match="have not ended within"):
+            demo._show(View(1, {"silu": 1}))
+        assert ("Everything goes on." in console.export_text()) == stay
 
 
 def test_the_user_shown_has_rows() -> None:
