@@ -170,8 +170,9 @@ def test_what_waits_in_a_trainer_is_not_learned(tmp_path: Path) -> None:
     Counter("hstu_events", "", registry=of_worker)
     Counter("hstu_examples", "", registry=of_worker).inc(1638)
     Gauge("hstu_lag", "", registry=of_worker)
-    for gauge in ("hstu_partitions", "hstu_open_partitions"):
-        Gauge(gauge, "", registry=of_worker).set(1)
+    Gauge("hstu_partitions", "", registry=of_worker).set(2)
+    open_partitions = Gauge("hstu_open_partitions", "", registry=of_worker)
+    open_partitions.set(2)
     Counter("hstu_steps", "", ["trainer"], registry=metrics).labels("silu").inc()
     Counter("hstu_learned_examples", "", registry=metrics)
     Gauge("hstu_lag_records", "", registry=metrics).set(7)
@@ -189,6 +190,10 @@ def test_what_waits_in_a_trainer_is_not_learned(tmp_path: Path) -> None:
             assert "1.6k" in driver.execute_script(READ, "#processes")
             assert "1,638 examples not yet learned" in driver.execute_script(READ, "#figures")
             until(lambda: "learned: over " in driver.execute_script(READ, "#figures"), "how late they are is not said")
+            open_partitions.set(1)
+            said = "1 of 2 partitions are open at no worker that answers"
+            until(lambda: driver.execute_script(READ, "#figures").count(said) == 3, "it is not said who reads nothing")
+            assert f"Event to answer–{said}" in driver.execute_script(READ, "#figures")
 
 
 @pytest.mark.slow

@@ -165,21 +165,25 @@ def test_the_lag_of_a_partition_that_is_not_polled_grows(
     monkeypatch.setattr(transport, "_ENDS_S", 0.1)
 
     async def run() -> None:
-        notebook = Notebook()
-        handled = Run(bootstrap, topic, tmp_path, notebook)
-        app, paused = handled.app, (topic, 0)
+        paused, filled = (topic, 0), list[int]()
+
+        class Pausing(Notebook):
+            async def open(self, topic: str, partition: int) -> int | None:
+                handled.app.pause([paused])
+                return await super().open(topic, partition)
+
+        handled = Run(bootstrap, topic, tmp_path, Pausing())
 
         async def grown() -> bool:
-            if notebook.count < 600:
-                return False
-            app.pause([paused])
-            if app.lag(paused) == 0:
+            lag = handled.app.lag(paused)
+            if lag == 300 and not filled:
+                filled.append(40)
                 await fill(bootstrap, topic, records(40))
-            return app.lag(paused) == 40
+            return lag == 340
 
         await handled.until(grown, "a larger lag")
-        assert len(notebook.offsets(paused)) == 300
-        assert (app.lag(paused, 290), app.lag(paused, 0)) == (50, 340)
+        assert handled.notebook.offsets(paused) == []
+        assert [handled.app.lag(paused, done) for done in (290, 0)] == [50, 340]
 
     asyncio.run(run())
 
