@@ -42,7 +42,7 @@ class MetricsLogs:
 
     def look(self) -> None:
         """Read what has been written since the last look, and forget what is no more there."""
-        found = {path.parent.name: path for path in sorted(self._folder.glob("*/metrics.jsonl"))}
+        found = {path.parent.name: path for path in sorted(self._folder.glob("[!.]*/metrics.jsonl"))}
         self._read = {name: read for name, read in self._read.items() if name in found}
         self.series = {name: series for name, series in self.series.items() if name in found}
         for name, path in found.items():

@@ -66,7 +66,7 @@ class Processes:
 
     def _ended_at(self, address: str) -> str | None:
         """Return the trainer that answered at an address before this server was there, by its farewell."""
-        told = ((folder.name, farewell_address(folder)) for folder in sorted(self._runs.glob("*/")))
+        told = ((folder.name, farewell_address(folder)) for folder in sorted(self._runs.glob("[!.]*/")))
         return next((name for name, its in told if its and address in _known_as(its)), None)
 
     def _rate(self, address: str, scrape: Scrape) -> float | None:

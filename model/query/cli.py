@@ -168,6 +168,8 @@ def query_similar(
 
     if [item, items, user].count(None) != 2:
         raise QueryError("Give one of --item, --items and --user.")
+    if users is not None and user is None:
+        raise QueryError("--users are compared with a user; give --user.")
     settings = settings_of(ctx, name, alias, data_dir)
     if user is not None:
         _print_similar_users(ctx, settings, user, users, k, as_json)
@@ -219,7 +221,8 @@ def _print_similar_users(
     rows = [(place, one.user, one.similarity, one.tokens) for place, one in enumerate(answer.users, 1)]
     show_table(("", "user", "cosine", "tokens"), rows, f"Like {user}")
     unknown = answer.unknown and f"The snapshot knows nothing of {_named(list(answer.unknown))}."
-    show_notes(f"Compared with {len(others):,} users.", unknown or None, _origin(answer.snapshot))
+    compared = len({*others} - {user, *answer.unknown})
+    show_notes(f"Compared with {compared:,} users.", unknown or None, _origin(answer.snapshot))
 
 
 @query_app.command("freshness")

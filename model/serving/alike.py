@@ -80,12 +80,14 @@ class UserVectors:
         check_user(user)
         check_users(users)
         check_k(k, of="users")
-        own_D, found, unknown = self.vector(user)[0], list[SimilarUser](), dict[str, str]()
-        for other in dict.fromkeys(users):
-            if other != user:
+        own_D, found, unknown, met = self.vector(user)[0], list[SimilarUser](), dict[str, str](), {user}
+        for other in users:
+            if other not in met:
+                met.add(other)
                 try:
                     vector_D, tokens = self.vector(other)
-                    found.append(SimilarUser(user=other, similarity=float(own_D @ vector_D), tokens=tokens))
+                    cosine = min(1.0, max(-1.0, float(own_D @ vector_D)))  # rounding may lead beyond
+                    found.append(SimilarUser(user=other, similarity=cosine, tokens=tokens))
                 except UnknownError as error:
                     unknown[other] = str(error)
         return sorted(found, key=lambda one: -one.similarity)[:k], unknown

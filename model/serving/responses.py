@@ -256,8 +256,11 @@ class SimilarBatch(_Answer):
     @classmethod
     def of(cls, items: Sequence[str], similar: Callable[[str], Similar]) -> Self:
         """Return the answers of a function that raises UnknownError for unknown items."""
-        answers, unknown = [], {}
-        for item in dict.fromkeys(items):
+        answers, unknown, met = list[Similar](), dict[str, str](), set[str]()
+        for item in items:
+            if item in met:
+                continue
+            met.add(item)
             try:
                 answers.append(similar(item))
             except UnknownError as error:

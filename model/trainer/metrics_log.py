@@ -7,6 +7,7 @@ trainer appends meanwhile would be lost.
 """
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,19 @@ class MetricsLog:
             return not own or entry["step"] <= step
         except (ValueError, KeyError, TypeError, RecursionError):
             return True  # not a line of any trainer
+
+    def check_writable(self) -> None:
+        """Check that lines can be written; a file that is not there is not made.
+
+        Raises:
+            ModelError: They cannot.
+        """
+        there, folder = self.path.exists(), next(each for each in self.path.parents if each.exists())
+        try:
+            with self.path.open("ab") if there else tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise self._unwritable(error) from error
 
     def append(self, entry: dict[str, Any]) -> None:
         """Write one line; "name" and "step" must be among its keys."""

@@ -44,18 +44,18 @@ def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
             "delete an earlier run of --direct by --restart, or choose another --data-dir."
         )
     for folder in there:
-        if not (folder / _MARK).exists():
-            raise SimError(f"{folder} was not made by --direct, so --restart keeps it; choose another --data-dir.")
-        if any(map(_is_open, folder.glob("*/LOCK"))) or any(map(_is_held, folder.glob(".lock"))):
-            raise SimError(f"{folder} is in use by another process; stop that first.")
+        _refuse_to_delete(folder, folder)
+    for folder in (data_dir / "snapshots", data_dir / "snapshots" / name):
+        if folder.exists() and not folder.is_dir():
+            raise SimError(f"{folder} is a file, where snapshots lie; move it, or choose another --data-dir.")
 
 
 @contextmanager
 def claimed(data_dir: Path, name: str, *, restart: bool) -> Iterator[Callable[[], None]]:
     """Keep other runs from beginning in a data directory, and yield what makes the run's folders anew.
 
-    Until that is called nothing has changed; afterwards they are empty and marked as the run's own. It raises OSError
-    where they cannot be made, and what was there is then as it was.
+    Until that is called nothing has changed; afterwards they are empty and marked as the run's own. It raises SimError
+    as this does, since others may have come meanwhile, and where folders cannot be made; all is then as it was.
 
     Raises:
         SimError: As check_folders; or another process is in this context.
@@ -64,7 +64,7 @@ def claimed(data_dir: Path, name: str, *, restart: bool) -> Iterator[Callable[[]
     with _alone(data_dir):
         try:
             check_folders(data_dir, name, restart=restart)
-            yield partial(_renew, _folders(data_dir, name))
+            yield partial(_renew, data_dir, name, restart=restart)
         finally:
             for parent in new:
                 with suppress(OSError):
@@ -91,26 +91,41 @@ def _alone(data_dir: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _renew(folders: tuple[Path, Path]) -> None:
+def _renew(data_dir: Path, name: str, *, restart: bool) -> None:
     """Put empty folders with a mark in the place of these."""
-    aside: list[Path] = []
-    for folder in folders:
-        _delete(_beside(folder, "new"), _beside(folder, "old"))
-        _beside(folder, "new").mkdir(parents=True)
-        (_beside(folder, "new") / _MARK).write_bytes(msgspec.json.encode({"version": 1}))
+    check_folders(data_dir, name, restart=restart)
+    folders, aside = _folders(data_dir, name), list[Path]()
     try:
+        for folder in folders:
+            _delete(_beside(folder, "new"), _beside(folder, "old"))
+            _beside(folder, "new").mkdir(parents=True)
+            (_beside(folder, "new") / _MARK).write_bytes(msgspec.json.encode({"version": 1}))
         for folder in filter(Path.exists, folders):
             folder.rename(_beside(folder, "old"))
             aside.append(folder)
+            _refuse_to_delete(_beside(folder, "old"), folder)  # somebody may have come since the look above
         for folder in folders:
             _beside(folder, "new").rename(folder)
-    except BaseException:
+    except BaseException as error:
         for folder in aside:
             shutil.rmtree(folder, ignore_errors=True)  # new and empty
             _beside(folder, "old").rename(folder)
         _delete(*(_beside(folder, "new") for folder in folders))
+        if isinstance(error, OSError):
+            raise SimError(
+                f"The folders of a --direct in {data_dir} cannot be made: {error.strerror or error}; make room, or "
+                "choose another --data-dir."
+            ) from error
         raise
     _delete(*(_beside(folder, "old") for folder in folders))
+
+
+def _refuse_to_delete(folder: Path, name: Path) -> None:
+    """Refuse what is not to be deleted; `name` is where it belongs."""
+    if any(folder.iterdir()) and not (folder / _MARK).exists():
+        raise SimError(f"{name} was not made by --direct, so --restart keeps it; choose another --data-dir.")
+    if any(map(_is_open, folder.glob("*/LOCK"))) or any(map(_is_held, folder.glob(".lock"))):
+        raise SimError(f"{name} is in use by another process; stop that first.")
 
 
 def _beside(folder: Path, what: str) -> Path:
@@ -119,6 +134,8 @@ def _beside(folder: Path, what: str) -> Path:
 
 def _delete(*folders: Path) -> None:
     for folder in folders:
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -61,8 +61,8 @@ class DirectRun:
         with TemporaryDirectory(prefix="hstu-direct-") as elsewhere:
             self._open(Path(elsewhere), train.model_copy(update={"metrics_file": ""}))
             self._close()
-        if train.metrics_file:
-            MetricsLog(Path(train.metrics_file), train.name, END_OF_TIME_MS)  # a step beyond all, so all lines stay
+        if train.metrics_file:  # a step beyond all, so that all lines stay
+            MetricsLog(Path(train.metrics_file), train.name, END_OF_TIME_MS).check_writable()
 
     def _open(self, data_dir: Path, train: TrainSettings) -> None:
         stream = self.settings.stream

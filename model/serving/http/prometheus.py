@@ -139,7 +139,7 @@ class _Diverged(Collector):
             "1 where the last run of a trainer has diverged, as its farewell says; 0 for others, or if it runs again."
         )
         gauge = GaugeMetricFamily("hstu_trainer_diverged", text, labels=("trainer",))
-        for folder in sorted(self._runs.glob("*/")):
+        for folder in sorted(self._runs.glob("[!.]*/")):
             gauge.add_metric((folder.name,), farewell(folder) == "diverged")
         yield gauge
 

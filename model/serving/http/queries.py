@@ -1,9 +1,10 @@
 """Endpoints of queries: answers of the snapshot in place, computed in threads."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
+from anyio.from_thread import check_cancelled
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, HTTPException, Response
 from pydantic import BaseModel
@@ -68,6 +69,15 @@ def answerer_of(swapper: Swapper) -> Answerer:
     return answerer
 
 
+class _WhileWanted(list[str]):
+    """Ids of a batch; in a thread of `_long`, its loop ends with an error once the client has gone."""
+
+    def __iter__(self) -> Iterator[str]:
+        for text in super().__iter__():
+            check_cancelled()
+            yield text
+
+
 def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
@@ -124,7 +134,7 @@ def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
 
         def answer() -> TopKBatch:
             answerer, options = answerer_of(swapper), question.options()
-            users = [id_text(user) for user in question.users]
+            users = _WhileWanted(map(id_text, question.users))
             return TopKBatch(answers=[answerer.topk(user, question.k, question.now_ms, **options) for user in users])
 
         return await _long(app, answer)
@@ -149,7 +159,7 @@ def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
 
         def answer() -> RankingBatch:
             answerer, items = answerer_of(swapper), [id_text(item) for item in question.items]
-            users = [id_text(user) for user in question.users]
+            users = _WhileWanted(map(id_text, question.users))
             return RankingBatch(answers=[answerer.rank(user, items, question.now_ms) for user in users])
 
         return await _long(app, answer)
@@ -180,7 +190,7 @@ def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         def answer() -> ExplanationBatch:
             answerer, items = answerer_of(swapper), [id_text(item) for item in question.items]
             options: dict[str, Any] = {"include_seen": question.include_seen, "newest": question.newest}
-            users = [id_text(user) for user in question.users]
+            users = _WhileWanted(map(id_text, question.users))
             return ExplanationBatch(
                 answers=[answerer.explain(user, items, question.now_ms, **options) for user in users]
             )
@@ -202,14 +212,14 @@ def _add_similar(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
 
         def answer() -> SimilarBatch:
             answerer = answerer_of(swapper)
-            return SimilarBatch.of([id_text(item) for item in question.items], partial(answerer.similar, k=question.k))
+            return SimilarBatch.of(_WhileWanted(map(id_text, question.items)), partial(answerer.similar, k=question.k))
 
         return await _long(app, answer)
 
     @app.post("/similar/users", response_model=SimilarUsers, dependencies=guard, responses=UNKNOWN)
     async def similar_users(question: SimilarUsersQuestion) -> Response:
         """Return who of up to 1,000 users the model recommends most alike to a user."""
-        user, users = id_text(question.user), [id_text(other) for other in question.users]
+        user, users = id_text(question.user), _WhileWanted(map(id_text, question.users))
         return await _long(app, lambda: answerer_of(swapper).similar_users(user, users, question.k, question.now_ms))
 
 

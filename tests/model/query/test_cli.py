@@ -174,13 +174,15 @@ def test_users_like_a_user(run: Run, directory: Path, context: Context) -> None:
     context.memory.users["twin"] = context.memory.users["ada"]
     named = run("query", "similar", "--user", "ada", "--users", "nobody,twin")
     assert [line.split("\t") for line in named.stdout.splitlines()][1][1:3] == ["twin", "1.0000"]
-    assert "Compared with 2 users." in named.stderr
+    assert "Compared with 1 users." in named.stderr
     assert "The snapshot knows nothing of nobody." in named.stderr
     found = json.loads(run("query", "similar", "--user", "ada", "--json").stdout)
     assert "twin" in [one["user"] for one in found["users"]]
     context.memory.users = {}
     with pytest.raises(QueryError, match="No store on this host has users to compare with; name them by --users"):
         run("query", "similar", "--user", "ada")
+    with pytest.raises(QueryError, match="--users are compared with a user; give --user"):
+        run("query", "similar", "--item", "i1", "--users", "ada")
 
 
 def test_a_log_that_has_ended_has_a_last_time(directory: Path) -> None:

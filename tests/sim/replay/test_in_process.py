@@ -4,6 +4,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from sim.sources.open_log import Items, read_log
 from sim.sources.source import TOPICS, Source, SourceEvent, replay_events
 from stream.config import StreamSettings
 from stream.store.reader import SequenceReader
+from stream.store.rocksdb import open_store, partition_path
 
 PARTITIONS, USERS, ITEMS = 3, 12, 30
 
@@ -278,9 +280,47 @@ def test_what_is_refused_or_fails_changes_nothing(earlier: Path, monkeypatch: py
             return rename(path, target)
 
         monkeypatch.setattr(Path, "rename", refusing)
-        with pytest.raises(OSError, match="busy"), claimed(earlier, "silu", restart=True) as make_folders:
+        with (
+            pytest.raises(SimError, match=r"cannot be made: .*busy; make room"),
+            claimed(earlier, "silu", restart=True) as make_folders,
+        ):
             make_folders()
         assert contents(earlier) == before
+
+
+def test_who_comes_meanwhile_keeps_what_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the settings are tried, or between the last look and the renames."""
+    with (
+        claimed(tmp_path, "silu", restart=True) as make_folders,
+        closing(open_store(partition_path(tmp_path, 0))),
+        pytest.raises(SimError, match="store was not made by --direct"),
+    ):
+        make_folders()
+    assert (tmp_path / "store" / "p0" / "LOCK").exists()
+    (tmp_path / "store" / "direct.json").write_text("{}")
+    held = lock_file(tmp_path / "store" / ".lock")
+    monkeypatch.setattr("sim.replay.direct_folders.check_folders", lambda *_, **__: held.acquire())
+    with (
+        pytest.raises(SimError, match="store is in use by another process"),
+        claimed(tmp_path, "silu", restart=True) as make_folders,
+    ):
+        make_folders()
+    held.release()
+    assert (tmp_path / "store" / "p0" / "LOCK").exists()
+    assert not (tmp_path / "store" / ".store.old").exists()
+
+
+@pytest.mark.parametrize("place", ["a file", "snapshots", "metrics"])
+def test_places_that_cannot_be_written_are_refused_before(place: str, earlier: Path) -> None:
+    """Nothing of the earlier run is gone."""
+    settings, before = make_settings(earlier), contents(earlier)
+    blocked = earlier / ("snapshots" if place == "snapshots" else "blocked")
+    blocked.write_text("a file")
+    metrics = {"a file": blocked / "m.jsonl", "metrics": Path("/proc/nope/m.jsonl")}.get(place)
+    train = settings.train.model_copy(update={"metrics_file": str(metrics or "")})
+    with pytest.raises((ModelError, SimError), match=r"cannot be written|is a file, where snapshots lie"):
+        DirectRun(settings.model_copy(update={"train": train}), restart=True)
+    assert contents(earlier) == before | {blocked.name: b"a file"}
 
 
 def test_links_and_folders_in_use_are_kept(earlier: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

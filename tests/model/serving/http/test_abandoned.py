@@ -1,8 +1,10 @@
 """Requests whose clients have gone, those that are too many, and those that run when the server has to end."""
 
+import json
 import re
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -92,6 +94,22 @@ def test_what_nobody_waits_for_is_not_computed(
         slow.go_on.set()
     until(lambda: ended(client, name) - before == 4 + THREADS, "those that had a thread have ended")
     assert slow.begun == THREADS
+
+
+def test_the_rest_of_a_batch_is_left_out(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once its client has gone."""
+    slow, body = Slow(monkeypatch, "topk"), json.dumps({"users": ["ada"] * 50}).encode()
+    head = b"POST /topk/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    try:
+        one = ask(client, head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        until(lambda: slow.begun == 1, "the first user's is computed")
+        one.close()
+        client.get("/live")
+        time.sleep(0.5)
+    finally:
+        slow.go_on.set()
+    until(lambda: ended(client, "topk/batch", "499") == 1, "it has ended")
+    assert slow.begun < 5
 
 
 def test_probes_are_answered_where_all_connections_are_busy(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
