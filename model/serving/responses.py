@@ -238,6 +238,7 @@ class SimilarUsers(_Answer):
     """Who of some users is most like one user."""
 
     user: str
+    """Id of the user who was asked about."""
     users: list[SimilarUser]
     """The most similar first."""
     unknown: dict[str, str]

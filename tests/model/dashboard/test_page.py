@@ -240,7 +240,7 @@ def test_snapshots_are_compared(address: str) -> None:
         said = driver.execute_script(READ, "#diff-dialog")
         assert "From 00000002" in said
         assert "to 00000001" in said
-        assert "Top 10 of 1 users with their events up to 2023-11-14 22:12 UTC" in said
+        assert "Top 10 of 2 users with their events up to 2023-11-14 22:12 UTC" in said
         assert "0 items born.0 items died." in said
         assert "HR@10, hstu0.2500.2500" in said
         assert serious(driver) == []
