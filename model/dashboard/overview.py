@@ -74,11 +74,10 @@ class Overview:
 def _counts(processes: Sequence[Mapping[str, Any]], name: str, served: int | None) -> dict[str, Counts | None]:
     """Return the counts of each way of delays.py; None where one of them is not known.
 
-    A process that gives no answer, or none yet, may be a worker, and what it has made and taken is missing then; so is
-    that of partitions which no worker that answers has open.
+    What has been made and taken is known where the workers that answer have all partitions open, whoever is silent.
     """
     workers = [one for one in processes if one["kind"] == "worker"]
-    if any(one["kind"] in (None, "starting") for one in processes) or _unread(workers):
+    if _unread(workers):
         return dict.fromkeys(("taken", "learnt", "served"))
     events, lag, examples = (_sum(workers, key) for key in ("events", "lag", "examples"))
     trainer = [one for one in processes if one["kind"] == "trainer" and one["name"] == name]

@@ -29,6 +29,7 @@ class Processes:
         self._trainers: dict[str, str] = {}  # address: name of the trainer that has answered there
         self._answered_s: dict[str, float] = {}  # address: when it answered last
         self._now_s = 0.0
+        self._behind: dict[str, list[str]] = {}  # name: addresses that were last behind it
 
     def look(self) -> list[_Figures]:
         """Return the figures of each process; of one that does not answer, its address and how it ended, if known.
@@ -37,9 +38,17 @@ class Processes:
         """
         self._now_s = self._clock()
         with ThreadPoolExecutor(_AT_ONCE, "scrape") as pool:
-            found = [address for each in pool.map(addresses, self._names) for address in each]
+            found = [address for each in pool.map(self._addresses, self._names) for address in each]
             scrapes = dict(zip(found, pool.map(_scrape, found), strict=True))
         return [self._one(address, its) for address, its in scrapes.items()]
+
+    def _addresses(self, name: str) -> list[str]:
+        """Return the addresses behind a name; of one that is known no more, those of before: they should answer."""
+        found = addresses(name)
+        if found == [name]:
+            return self._behind.get(name, found)
+        self._behind[name] = found
+        return found
 
     def _one(self, address: str, scrape: Scrape | None) -> _Figures:
         if scrape is None:

@@ -31,6 +31,8 @@ class MetricsLog:
         self._name = name
         if not path.name:
             raise ModelError(f"The metrics file {str(path)!r} is no file; name one, such as metrics.jsonl.")
+        if path.exists() and not path.is_file():
+            raise ModelError(f"The metrics file {path} is no file; name one by train.metrics_file (--metrics).")
         self._lock = lock_file(path.with_name(f".{path.name}.lock"))
         try:
             if path.exists():
@@ -69,10 +71,16 @@ class MetricsLog:
         Raises:
             ModelError: They cannot.
         """
-        there, folder = self.path.exists(), next(each for each in self.path.parents if each.exists())
+        there = self.path.exists()
+        folder = next(each for each in self.path.parents if each.exists())
         try:
-            with self.path.open("ab") if there else tempfile.TemporaryFile(dir=folder):
+            if folder != self.path.parent:
+                tempfile.TemporaryFile(dir=folder).close()
+                return
+            with self._lock, self.path.open("ab"):
                 pass
+            if not there:
+                self.path.resolve().unlink()
         except OSError as error:
             raise self._unwritable(error) from error
 

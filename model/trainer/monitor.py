@@ -45,7 +45,7 @@ class Monitor:
             lag: Number of records of the topics that are not yet read; None where it is not known.
         """
         self._metrics.update(report, lag)
-        self._warn_of_held(report["waits_for"])
+        self._warn_of_held(report["waits_for"] if lag is not None else None)  # else Kafka is silent
         if self._table is not None:
             self._table.update(live_view(report, lag), refresh=True)
         else:

@@ -35,8 +35,9 @@ def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
         SimError: There is something already that may not be deleted.
     """
     folders = _folders(data_dir, name)
-    for folder in filter(Path.is_symlink, folders):
-        raise SimError(f"{folder} is a link, where --direct makes a folder; name another place by --data-dir.")
+    for folder in folders:
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise SimError(f"{folder} is a link or a file, where --direct makes a folder; choose another --data-dir.")
     there = [folder for folder in folders if folder.exists() and any(folder.iterdir())]
     if there and not restart:
         raise SimError(
@@ -46,8 +47,8 @@ def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
     for folder in there:
         _refuse_to_delete(folder, folder)
     for folder in (data_dir / "snapshots", data_dir / "snapshots" / name):
-        if folder.exists() and not folder.is_dir():
-            raise SimError(f"{folder} is a file, where snapshots lie; move it, or choose another --data-dir.")
+        if (folder.is_symlink() or folder.exists()) and not folder.is_dir():
+            raise SimError(f"{folder} is no folder, where snapshots lie; move it, or choose another --data-dir.")
 
 
 @contextmanager
@@ -107,10 +108,12 @@ def _renew(data_dir: Path, name: str, *, restart: bool) -> None:
         for folder in folders:
             _beside(folder, "new").rename(folder)
     except BaseException as error:
-        for folder in aside:
-            shutil.rmtree(folder, ignore_errors=True)  # new and empty
-            _beside(folder, "old").rename(folder)
+        stuck = [folder for folder in aside if not _is_put_back(folder)]
         _delete(*(_beside(folder, "new") for folder in folders))
+        if stuck:
+            raise SimError(
+                f"{stuck[0]} is in use by another process now; what was there lies in {_beside(stuck[0], 'old')}."
+            ) from error
         if isinstance(error, OSError):
             raise SimError(
                 f"The folders of a --direct in {data_dir} cannot be made: {error.strerror or error}; make room, or "
@@ -118,6 +121,17 @@ def _renew(data_dir: Path, name: str, *, restart: bool) -> None:
             ) from error
         raise
     _delete(*(_beside(folder, "old") for folder in folders))
+
+
+def _is_put_back(folder: Path) -> bool:
+    """Bring an old folder back, unless another process has put something into the new one, and return whether."""
+    with suppress(OSError):
+        (folder / _MARK).unlink(missing_ok=True)
+        folder.rmdir()
+    if folder.exists():
+        return False
+    _beside(folder, "old").rename(folder)
+    return True
 
 
 def _refuse_to_delete(folder: Path, name: Path) -> None:

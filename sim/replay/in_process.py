@@ -105,6 +105,8 @@ class DirectRun:
             self.feed(batch)
             done += sum(event.partition is None for event in batch)
             progress(done)
+        if self._stopping:
+            return False
         if not self.training.ended:
             raise SimError(f"The log is over, but the learner waits for more: {self.training.report['waiting']}.")
         return True

@@ -51,14 +51,17 @@ TRAINER = {"kind": "trainer", "address": "t:1", "name": "silu", "learned": 60, "
 
 
 @pytest.mark.parametrize("kind", [None, "starting"])
-def test_a_process_that_is_silent_leaves_the_counts_unknown(kind: str | None) -> None:
-    """It may be a worker, whose backlog nobody knows then."""
+def test_a_silent_process_beside_workers_that_have_all_partitions_hides_nothing(kind: str | None) -> None:
+    """Whatever it is: what has been made and taken is theirs. That it is silent is said."""
     assert _counts([WORKER, TRAINER], "silu", 50) == {
         "taken": Counts(503, 503, 500),
         "learnt": Counts(80, 80, 60),
         "served": Counts(80, 80, 50),
     }
-    assert set(_counts([WORKER, TRAINER, {"kind": kind}], "silu", 50).values()) == {None}
+    assert _counts([WORKER, TRAINER, {"kind": kind}], "silu", 50) == _counts([WORKER, TRAINER], "silu", 50)
+    alone = _counts([WORKER, {"kind": kind}], "silu", 50)
+    assert alone == {"taken": Counts(503, 503, 500), "learnt": None, "served": None}
+    assert set(_counts([TRAINER, {"kind": kind}], "silu", 50).values()) == {None}
     assert unknown([WORKER, TRAINER]) is None
     assert unknown([WORKER, TRAINER, {"kind": kind}]) == "1 of 3 processes give no answer"
 

@@ -239,3 +239,16 @@ def test_a_figure_that_json_lacks_is_none() -> None:
     """NaN and infinity would make a whole event of the page unreadable."""
     scrape = Scrape('a 1\na{b="c"} NaN\nd{e="f"} +Inf\n')
     assert (scrape.total("a"), scrape.total("d"), scrape.largest("d"), scrape.by("d", "e")) == (1, None, None, {})
+
+
+def test_a_name_that_is_known_no_more_stands_for_the_addresses_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a trainer whose name has left DNS is still the trainer that has answered there."""
+    with served(registry(TrainerLike())) as address:
+        known = {"trainer:1": [address]}
+        monkeypatch.setattr("model.dashboard.processes.addresses", lambda name: known.get(name, [name]))
+        processes = Processes(["trainer:1", "never:1"], RUNS)
+        assert [one["kind"] for one in processes.look()] == ["trainer", None]
+        known.clear()
+        assert [one["kind"] for one in processes.look()] == ["trainer", None]
+    gone, never = processes.look()
+    assert (gone["kind"], gone["address"], never["address"]) == ("lost", address, "never:1")

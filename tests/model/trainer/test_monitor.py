@@ -150,7 +150,7 @@ def test_the_partition_that_holds_the_others_up_is_named(
     monitor = Monitor(report, live=False)
     for now_s[0], clock_ms in ((0.0, 1), (29.0, 2), (58.0, 2), (60.0, 2)):
         assert "wait for partition" not in caplog.text
-        monitor.show({**report, "waits_for": {"topic": "examples", "partition": 3, "clock_ms": clock_ms}})
+        monitor.show({**report, "waits_for": {"topic": "examples", "partition": 3, "clock_ms": clock_ms}}, 7)
     assert "All wait for partition 3 of examples, which has brought nothing for 30 s" in caplog.text
 
 
@@ -163,5 +163,17 @@ def test_a_trainer_that_compiles_says_of_no_partition_that_it_brings_nothing(
     monitor = Monitor(report, live=False)
     for now_s[0], depth in ((0.0, 1), (90.0, 1), (100.0, 0), (119.0, 0)):
         monkeypatch.setattr("model.arrays.jit._turn.depth", depth)
-        monitor.show({**report, "waits_for": {"topic": "examples", "partition": 3, "clock_ms": 1}})
+        monitor.show({**report, "waits_for": {"topic": "examples", "partition": 3, "clock_ms": 1}}, 7)
+    assert "wait for partition" not in caplog.text
+
+
+def test_a_trainer_that_hears_nothing_of_kafka_blames_no_partition(
+    report: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody brings anything while Kafka is silent."""
+    now_s = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now_s[0])
+    monitor = Monitor(report, live=False)
+    for now_s[0] in (0.0, 29.0, 58.0, 90.0):
+        monitor.show({**report, "waits_for": {"topic": "examples", "partition": 3, "clock_ms": 1}}, None)
     assert "wait for partition" not in caplog.text

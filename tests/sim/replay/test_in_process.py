@@ -288,6 +288,28 @@ def test_what_is_refused_or_fails_changes_nothing(earlier: Path, monkeypatch: py
         assert contents(earlier) == before
 
 
+def test_who_comes_between_two_renames_keeps_what_is_there(earlier: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is deleted: the sentence says where the earlier run lies."""
+    before, rename = contents(earlier), Path.rename
+
+    def coming(path: Path, target: Path) -> Path:
+        done = rename(path, target)
+        if path.name == "store":
+            (path / "p0").mkdir(parents=True)
+            (path / "p0" / "live").write_text("live")
+        return done
+
+    monkeypatch.setattr(Path, "rename", coming)
+    with (
+        pytest.raises(SimError, match=r"store is in use by another process now; what was there lies in .*\.store\.old"),
+        claimed(earlier, "silu", restart=True) as make_folders,
+    ):
+        make_folders()
+    after = {name.replace(".store.old/", "store/"): data for name, data in contents(earlier).items()}
+    assert (earlier / "store" / "p0" / "live").exists()
+    assert after.items() >= {k: v for k, v in before.items() if k.startswith("store")}.items()
+
+
 def test_who_comes_meanwhile_keeps_what_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the settings are tried, or between the last look and the renames."""
     with (
@@ -318,7 +340,7 @@ def test_places_that_cannot_be_written_are_refused_before(place: str, earlier: P
     blocked.write_text("a file")
     metrics = {"a file": blocked / "m.jsonl", "metrics": Path("/proc/nope/m.jsonl")}.get(place)
     train = settings.train.model_copy(update={"metrics_file": str(metrics or "")})
-    with pytest.raises((ModelError, SimError), match=r"cannot be written|is a file, where snapshots lie"):
+    with pytest.raises((ModelError, SimError), match=r"cannot be written|is no folder, where snapshots lie"):
         DirectRun(settings.model_copy(update={"train": train}), restart=True)
     assert contents(earlier) == before | {blocked.name: b"a file"}
 
@@ -333,7 +355,7 @@ def test_links_and_folders_in_use_are_kept(earlier: Path, tmp_path_factory: pyte
     elsewhere = tmp_path_factory.mktemp("disk") / "store"
     (earlier / "store").rename(elsewhere)
     (earlier / "store").symlink_to(elsewhere)
-    with pytest.raises(SimError, match="store is a link, where --direct makes a folder"):
+    with pytest.raises(SimError, match="store is a link or a file, where --direct makes a folder"):
         DirectRun(make_settings(earlier), restart=True)
     assert (elsewhere / "p0" / "earlier").read_text() == "earlier"
 
