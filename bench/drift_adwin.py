@@ -20,7 +20,6 @@ import torch
 from drift import DRIFTS_D, Found, judged, row, scenario, watched
 from numpy.typing import NDArray
 from report import machine, save, table
-from river.drift import ADWIN
 
 from model.drift.page_hinkley import PageHinkley
 from model.drift.watch import SIGNALS, Alarm, DriftWatch
@@ -64,6 +63,8 @@ class Recorder(DriftWatch):
 
 def rises(signal: str, values: list[tuple[float, int, int]], delta: float, clock: int) -> list[Alarm]:
     """Return the alarms of ADWIN at which its mean has risen."""
+    from river.drift import ADWIN  # no part of the installation
+
     adwin, found = ADWIN(delta=delta, clock=clock), []
     for value, targets, event_ms in values:
         before = adwin.estimation
