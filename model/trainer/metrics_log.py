@@ -77,10 +77,10 @@ class MetricsLog:
             if folder != self.path.parent:
                 tempfile.TemporaryFile(dir=folder).close()
                 return
-            with self._lock, self.path.open("ab"):
-                pass
-            if not there:
-                self.path.resolve().unlink()
+            with self._lock:
+                self.path.open("ab").close()
+                if not there and not self.path.stat().st_size:  # another trainer may have written meanwhile
+                    self.path.resolve().unlink()
         except OSError as error:
             raise self._unwritable(error) from error
 

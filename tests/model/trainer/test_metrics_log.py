@@ -102,3 +102,15 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: str) ->
     with pytest.raises(ModelError, match=r"log is there and holds no metrics.*train\.metrics_file \(--metrics\)"):
         MetricsLog(path, "a", 0)
     assert path.read_text() == content
+
+
+def test_whether_lines_can_be_written_is_tried_without_a_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No file is left that was not there, and none is taken from a trainer that begins it meanwhile."""
+    path = tmp_path / "m.jsonl"
+    MetricsLog(path, "silu", 0).check_writable()
+    assert not path.exists()
+    MetricsLog(path, "other", 0).append({"name": "other", "step": 1})
+    before = path.read_bytes()
+    monkeypatch.setattr(Path, "exists", lambda self: self != path)
+    MetricsLog(path, "silu", 0).check_writable()
+    assert path.read_bytes() == before
