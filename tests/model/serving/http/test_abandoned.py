@@ -96,10 +96,12 @@ def test_what_nobody_waits_for_is_not_computed(
     assert slow.begun == THREADS
 
 
-def test_the_rest_of_a_batch_is_left_out(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["topk", "rank", "explain"])
+def test_the_rest_of_a_batch_is_left_out(name: str, client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once its client has gone."""
-    slow, body = Slow(monkeypatch, "topk"), json.dumps({"users": ["ada"] * 50}).encode()
-    head = b"POST /topk/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    items = {} if name == "topk" else {"items": ["i1"]}
+    slow, body = Slow(monkeypatch, name), json.dumps({"users": ["ada"] * 20, **items}).encode()
+    head = b"POST /%b/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" % name.encode()
     try:
         one = ask(client, head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
         until(lambda: slow.begun == 1, "the first user's is computed")
@@ -108,7 +110,7 @@ def test_the_rest_of_a_batch_is_left_out(client: httpx.Client, monkeypatch: pyte
         time.sleep(0.5)
     finally:
         slow.go_on.set()
-    until(lambda: ended(client, "topk/batch", "499") == 1, "it has ended")
+    until(lambda: ended(client, f"{name}/batch", "499") == 1, "it has ended")
     assert slow.begun < 5
 
 
