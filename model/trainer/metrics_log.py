@@ -7,7 +7,7 @@ trainer appends meanwhile would be lost.
 """
 
 import json
-import tempfile
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +31,12 @@ class MetricsLog:
         self._name = name
         if not path.name:
             raise ModelError(f"The metrics file {str(path)!r} is no file; name one, such as metrics.jsonl.")
-        if path.exists() and not path.is_file():
-            raise ModelError(f"The metrics file {path} is no file; name one by train.metrics_file (--metrics).")
-        self._lock = lock_file(path.with_name(f".{path.name}.lock"))
         try:
-            if path.exists():
+            self.path = Path(os.path.realpath(path))  # a link stays one, and who follows it has the same lock
+            if self.path.exists() and not self.path.is_file():
+                raise ModelError(f"The metrics file {path} is no file; name one by train.metrics_file (--metrics).")
+            self._lock = lock_file(self.path.with_name(f".{self.path.name}.lock"))
+            if self.path.exists():
                 with self._lock:
                     self._rewind(step)
         except OSError as error:
@@ -66,21 +67,18 @@ class MetricsLog:
             return True  # not a line of any trainer
 
     def check_writable(self) -> None:
-        """Check that lines can be written; a file that is not there is not made.
+        """Check that lines can be written, and removed again; a file that is not there is not made, but its folder is.
 
         Raises:
             ModelError: They cannot.
         """
-        there = self.path.exists()
-        folder = next(each for each in self.path.parents if each.exists())
         try:
-            if folder != self.path.parent:
-                tempfile.TemporaryFile(dir=folder).close()
-                return
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock:
-                self.path.open("ab").close()
-                if not there and not self.path.stat().st_size:  # another trainer may have written meanwhile
-                    self.path.resolve().unlink()
+                there = self.path.exists()
+                replace_file(self.path, self.path.read_bytes() if there else b"")
+                if not there:
+                    self.path.unlink()
         except OSError as error:
             raise self._unwritable(error) from error
 

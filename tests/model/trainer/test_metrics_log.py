@@ -104,13 +104,47 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: str) ->
     assert path.read_text() == content
 
 
-def test_whether_lines_can_be_written_is_tried_without_a_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No file is left that was not there, and none is taken from a trainer that begins it meanwhile."""
-    path = tmp_path / "m.jsonl"
-    MetricsLog(path, "silu", 0).check_writable()
+def test_whether_lines_can_be_written_is_tried_without_a_trace(tmp_path: Path) -> None:
+    """No file is left that was not there, and one that is there stays as it is."""
+    path = tmp_path / "new" / "m.jsonl"
+    log = MetricsLog(path, "silu", 0)
+    log.check_writable()
     assert not path.exists()
-    MetricsLog(path, "other", 0).append({"name": "other", "step": 1})
+    write(log, "silu", 1)
     before = path.read_bytes()
-    monkeypatch.setattr(Path, "exists", lambda self: self != path)
-    MetricsLog(path, "silu", 0).check_writable()
+    log.check_writable()
     assert path.read_bytes() == before
+
+
+def test_a_file_that_another_trainer_begins_while_it_is_tried_stays(tmp_path: Path) -> None:
+    """Whether there is a file is looked at while nobody else may write."""
+    path = tmp_path / "m.jsonl"
+    log, other = MetricsLog(path, "silu", 0), MetricsLog(path, "other", 0)
+    trying = threading.Thread(target=log.check_writable)
+    with other._lock:
+        trying.start()
+        trying.join(0.2)
+        write(other, "other", 1)
+    trying.join(30)
+    assert steps(path) == [("other", 1)]
+
+
+def test_a_file_that_can_be_appended_to_and_not_replaced_is_refused(tmp_path: Path) -> None:
+    """Lines of a run before could not be removed: the name has no room for that of the file aside."""
+    path = tmp_path / ("m" * 247)
+    path.write_bytes(b'{"name": "silu", "step": 1}\n')
+    with pytest.raises(ModelError, match=r"cannot be written: File name too long"):
+        MetricsLog(path, "silu", 9).check_writable()
+
+
+def test_a_link_stays_one(tmp_path: Path) -> None:
+    """Its target is what is written and rewound, under one lock with who names the target."""
+    target, link = tmp_path / "else" / "m.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(target)
+    log = MetricsLog(link, "a", 0)
+    log.check_writable()
+    write(log, "a", 1, 2)
+    MetricsLog(link, "a", 1)
+    assert link.is_symlink()
+    assert steps(target) == [("a", 1)]
+    assert MetricsLog(target, "a", 1)._lock.lock_file == log._lock.lock_file
