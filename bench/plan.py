@@ -96,7 +96,8 @@ def measure(seconds: int) -> Bytes:
         join.close()
     finally:
         shutil.rmtree(folder)
-    token, example = np.polyfit(*zip(*sizes, strict=True), 1)
+    found = np.array(sizes, dtype=float)
+    token, example = np.polyfit(found[:, 0], found[:, 1], 1)
     tokens_an_event = (SLATE + CLICKS) / (1 + CLICKS)
     return Bytes(float(np.mean(sent)), float(example), float(token), stored / len(sent) / tokens_an_event)
 
