@@ -69,9 +69,12 @@ class Stage:
         return (last.worker["hstu_events"] - first.worker["hstu_events"]) / (last.at_s - first.at_s) / self.rate
 
     def backlogs(self) -> dict[str, Array]:
-        """Return what waits for the worker, records, and for the trainer, examples, in each sample."""
+        """Return what waits for the worker, records, nan while Kafka is silent, and for the trainer, examples."""
         behind = [each.worker["hstu_examples"] - each.trainer["hstu_learned_examples"] for each in self.samples]
-        return {"worker": np.array([each.worker["hstu_lag"] for each in self.samples]), "trainer": np.array(behind)}
+        return {
+            "worker": np.array([each.worker.get("hstu_lag", np.nan) for each in self.samples]),
+            "trainer": np.array(behind),
+        }
 
     def faults(self) -> list[str]:
         """Return why the rate does not hold; nothing where it does."""
@@ -80,7 +83,7 @@ class Stage:
             if not (p99 := percentile(self.seconds[name], 99)) < limit:
                 found.append(f"{name} p99 {p99:.3g} s")
         for name, backlog in self.backlogs().items():
-            _, middle, last = (float(np.median(part)) for part in np.array_split(backlog, 3))
+            _, middle, last = (float(np.nanmedian(part)) for part in np.array_split(backlog, 3))
             if last > max(1.5 * middle, 3 * self.rate):
                 found.append(f"the {name}'s backlog grows, {middle:,.0f} to {last:,.0f}")
         return found + ([f"{self.failures} requests without an answer"] if self.failures else [])
@@ -136,7 +139,7 @@ def drained(system: System, rate: float) -> None:
         last = system.watch.samples[-1]
         if (
             last.worker["hstu_examples"] - last.trainer["hstu_learned_examples"] < rate
-            and last.worker["hstu_lag"] < rate
+            and last.worker.get("hstu_lag", np.inf) < rate
         ):
             return
         time.sleep(1)
@@ -181,7 +184,8 @@ def over_time(found: Stage) -> list[tuple[object, ...]]:
     samples, backlogs = found.samples, found.backlogs()
     rows = []
     for i in np.unique(np.linspace(0, len(samples) - 1, 10).astype(int)):
-        behind = (int(backlogs[name][i]) for name in ("worker", "trainer"))
+        waits = (backlogs[name][i] for name in ("worker", "trainer"))
+        behind = (int(each) if np.isfinite(each) else "unknown" for each in waits)
         at_s = samples[i].at_s - found.begun_s
         rows.append((f"{at_s:.0f}", *behind, round(samples[i].in_use_mib), round(samples[i].disk_mib)))
     return rows
