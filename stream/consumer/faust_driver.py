@@ -327,12 +327,13 @@ class Consumer(driver.Consumer):
         return PollBatch(progress, records)
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Return the end of the last handled batch, to be committed for tools that watch the group's lag."""
-        acked = self._acked[tp]
-        offset = max(acked) + 1 if acked else None
-        acked.clear()
+        """Return the end of the last handled batch, to be committed for who asks how far this group has come.
+
+        Faust acknowledges batches as well that were never handled: that failed, or came too late to be.
+        """
+        self._acked[tp].clear()
         self._acked_index[tp].clear()
-        return offset
+        return self.app.progress.take_handled(tp)
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Note no gap: a batch is none."""

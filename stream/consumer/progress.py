@@ -77,6 +77,7 @@ class Progress:
         self.in_flight_records = in_flight_records
         self.paused: set[TopicPartition] = set()
         self._partitions: dict[TopicPartition, PartitionProgress] = {}
+        self._ends: dict[TopicPartition, int] = {}  # of what was handled since it was last taken
         self._changed = asyncio.Event()
         self._closed = False
 
@@ -99,6 +100,7 @@ class Progress:
             known: The offset of a record that was read before, if it begins with one.
         """
         self._partitions[partition] = PartitionProgress(offset, end, known)
+        self._ends.pop(partition, None)
 
     def clear(self) -> None:
         """Forget all partitions: they are no longer assigned."""
@@ -148,9 +150,13 @@ class Progress:
             progress = self._partitions[partition]
             progress.end, progress.end_s = max(progress.end, ends[partition]), asked_s
 
+    def take_handled(self, partition: TopicPartition) -> int | None:
+        """Return the end of what was handled since the last call, also once the partition has gone; None for nothing."""
+        return self._ends.pop(partition, None)
+
     def handled(self, batch: PollBatch) -> None:
         """Note that a batch's handler has finished."""
-        batch.progress.handled = batch.end
+        batch.progress.handled = self._ends[batch.topic, batch.partition] = batch.end
         batch.progress.in_flight -= len(batch.records)
         batch.progress.in_flight_bytes -= batch.bytes
         self._changed.set()

@@ -52,6 +52,9 @@ def test_an_error_in_a_handler_ends_the_app_and_skips_nothing(bootstrap: str, to
         asyncio.run(run(fails=True))
     assert len(notebook.batches) == 3
     assert notebook.closed
+    done = {(topic, number): len(notebook.offsets((topic, number))) for number in range(2)}
+    told = asyncio.run(committed(bootstrap, f"{topic}group"))
+    assert all(told.get(place, 0) <= count for place, count in done.items())  # of what was never handled nothing
     asyncio.run(run(fails=False))
     assert notebook.offsets((topic, 0)) == notebook.offsets((topic, 1)) == list(range(300))
 
