@@ -151,7 +151,7 @@ class Progress:
             progress.end, progress.end_s = max(progress.end, ends[partition]), asked_s
 
     def take_handled(self, partition: TopicPartition) -> int | None:
-        """Return the end of what was handled since the last call, also once the partition has gone; None for nothing."""
+        """Return the end of what was handled since the last call, None for nothing; of one that has gone as well."""
         return self._ends.pop(partition, None)
 
     def handled(self, batch: PollBatch) -> None:

@@ -155,14 +155,19 @@ def show_letter(
     as_json: _Json = False,
     bootstrap: _Bootstrap = None,
 ) -> None:
-    """Print one refused record: its place, why it was refused, and its bytes."""
-    from stream.operations.dead_letters import find_letter
+    """Print a refused record: its place, why it was refused, and its bytes; each of that place if a topic came anew."""
+    from stream.operations.dead_letters import find_letters
+
+    for letter in find_letters(*_kafka(ctx, bootstrap), letter_id):
+        if as_json:
+            _print_json(_as_json(letter))
+        else:
+            _show_letter(letter)
+
+
+def _show_letter(letter: "Letter") -> None:
     from stream.operations.tables import printable, when
 
-    letter = find_letter(*_kafka(ctx, bootstrap), letter_id)
-    if as_json:
-        _print_json(_as_json(letter))
-        return
     rows = {
         "id": letter.id,
         "reason": f"{letter.reason}: {letter.detail}",

@@ -1,8 +1,9 @@
 """Dead-letters as operators see them: counted, shown, and sent back to their topics once the cause is mended.
 
 A letter's id is the place of the refused record, TOPIC/PARTITION/OFFSET; a worker that was killed may have written it
-twice, so repeats are left out. What a replay has sent back is noted in topic `dead-letters` itself, by a record without
-a value whose header `replayed` is the letter's id: every host knows it, and it outlives every one of them. The event
+twice, so repeats are left out: those of one id and one content, for in a topic that was made again other records have
+the offsets of before. What a replay has sent back is noted in topic `dead-letters` itself, by a record without a value
+whose headers are the letter's id and the digest of its content: every host knows it, and it outlives them. The event
 carries the id too, as the header `dead-letter`. A replay that was killed between the two, or an acknowledgement that
 was lost, sends that event once more, which the joiner takes for the same event, or as late; it is never joined twice.
 """
@@ -17,6 +18,7 @@ from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import msgspec
+from xxhash import xxh3_128
 
 from stream.config import StreamSettings
 from stream.errors import HstuError
@@ -28,10 +30,12 @@ from stream.schema.dead_letters import Reason
 from stream.schema.record_time import UNREADABLE_HEADER
 from stream.schema.topics import DEAD_LETTERS, EVENTS, ITEMS
 
-_REPLAYED: Final = "replayed"  # the header of a note, and of an event that was sent back
+_REPLAYED: Final = "replayed"  # the headers of a note
+_CONTENT: Final = "content"
 _ORIGIN: Final = "dead-letter"
 _NUMBER: Final = re.compile(r"-?[0-9]{1,19}")
 _NEWEST: Final = 100  # last records of a partition, whose largest time is taken for its log's
+_Identity = tuple[str, str]  # a letter's id and the digest of its content
 _REQUEST_BYTES: Final = 32 << 20  # Kafka's own limits decide, not the producer's
 
 
@@ -58,6 +62,13 @@ class Letter:
     def id(self) -> str:
         """TOPIC/PARTITION/OFFSET of the refused record."""
         return f"{self.topic}/{self.partition}/{self.offset}"
+
+    @property
+    def content(self) -> str:
+        """Digest of its key and value."""
+        made = xxh3_128(b"-" if self.key is None else b"%d " % len(self.key))
+        made.update((self.key or b"") + self.value)
+        return made.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,20 +162,20 @@ def last_letters(kafka: Kafka, settings: StreamSettings, count: int) -> list[Let
     for record in read_last(kafka, [topic_name(settings, DEAD_LETTERS)], count):
         letter = _decoded(record)
         if letter and not letter.fault:
-            found[letter.id] = letter
+            found[letter.id, letter.content] = letter
     return sorted(found.values(), key=attrgetter("ts_ms", "offset"), reverse=True)[:count]
 
 
-def find_letter(kafka: Kafka, settings: StreamSettings, letter_id: str) -> Letter:
-    """Return the letter of an id.
+def find_letters(kafka: Kafka, settings: StreamSettings, letter_id: str) -> list[Letter]:
+    """Return the letters of an id, the oldest first: more than one where its topic was made again.
 
     Raises:
         HstuError: There is none.
         BrokerError: Kafka does not answer, or has no topic `dead-letters`.
     """
     done = _replayed(kafka, settings)
-    for letter in _letters(kafka, settings, Wanted(ids={letter_id}), done):
-        return letter
+    if found := list(_letters(kafka, settings, Wanted(ids={letter_id}), done)):
+        return sorted(found, key=attrgetter("ts_ms"))
     raise HstuError(f"There is no dead-letter {letter_id}; hstu dead-letters list shows ids, TOPIC/PARTITION/OFFSET.")
 
 
@@ -252,11 +263,12 @@ def _send_back(producer: Any, notes: str, letter: Letter, original: _Original) -
     kept = [header for header in original.headers if header[0] not in (_ORIGIN, UNREADABLE_HEADER)]
     headers = [*kept, (_ORIGIN, letter.id.encode())]
     place = {"key": original.key, "partition": letter.partition}
+    note = [(_REPLAYED, letter.id.encode()), (_CONTENT, letter.content.encode())]
     try:
         producer.send(letter.topic, original.value, headers=headers, **place).get()
     except clients.RECORD_REFUSED as error:
         return clients.reason(error)
-    producer.send(notes, None, key=letter.key, headers=[(_REPLAYED, letter.id.encode())]).get()
+    producer.send(notes, None, key=letter.key, headers=note).get()
     return ""
 
 
@@ -268,23 +280,26 @@ def _original(letter: Letter, find: Callable[[tuple[str, int], int], Any | None]
     return None if letter.cut else _Original(letter.key, letter.value, [])
 
 
-def _replayed(kafka: Kafka, settings: StreamSettings) -> set[str]:
-    """Return the ids of all letters that were sent back."""
-    records = read_topic(kafka, topic_name(settings, DEAD_LETTERS))
-    return {headers[_REPLAYED] for record in records if _REPLAYED in (headers := _headers(record))}
+def _replayed(kafka: Kafka, settings: StreamSettings) -> set[_Identity]:
+    """Return id and content of all letters that were sent back."""
+    found = map(_headers, read_topic(kafka, topic_name(settings, DEAD_LETTERS)))
+    return {(headers[_REPLAYED], headers.get(_CONTENT, "")) for headers in found if _REPLAYED in headers}
 
 
-def _letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, done: Collection[str]) -> Iterator[Letter]:
+def _letters(kafka: Kafka, settings: StreamSettings, wanted: Wanted, done: Collection[_Identity]) -> Iterator[Letter]:
     """Yield each wanted letter once, those with a fault too."""
     letters = topic_name(settings, DEAD_LETTERS)
     count = count_partitions(kafka, [letters]).get(letters, 0)  # the others have as many, and need not be seen for this
     inputs = dict.fromkeys((topic_name(settings, topic) for topic in (*EVENTS, ITEMS)), count)
-    seen: set[str] = set()
+    seen: set[_Identity] = set()
     for record in read_topic(kafka, letters):
         letter = _decoded(record)
-        if letter and (letter.fault or letter.id not in seen) and wanted.holds(letter):
-            seen.add(letter.id)
-            yield replace(letter, replayed=letter.id in done, fault=letter.fault or _fault(letter, inputs))
+        if letter is None or not wanted.holds(letter):
+            continue
+        identity = letter.id, letter.content
+        if letter.fault or identity not in seen:
+            seen.add(identity)
+            yield replace(letter, replayed=identity in done, fault=letter.fault or _fault(letter, inputs))
 
 
 def _fault(letter: Letter, inputs: Mapping[str, int]) -> str:

@@ -2,8 +2,9 @@
 
 A dead-letter's Kafka record has the key and the value of the refused record, byte for byte, and these headers (UTF-8):
 `reason` (one of Reason), `detail` (a sentence), `topic`, `partition`, `offset`, and `id`: the last three joined by
-slashes. A letter that a crash sends twice, or a rebuilt store once more, has the same id. A value above 512 KiB and a
-key above 256 KiB are truncated to 64 KiB; `cut-from-bytes` and `key-cut-from-bytes` say how long they were.
+slashes. A letter that a crash sends twice, or a rebuilt store once more, has the same id, key and value. A value above
+512 KiB and a key above 256 KiB are truncated to 64 KiB; `cut-from-bytes` and `key-cut-from-bytes` say how long they
+were.
 """
 
 from dataclasses import dataclass

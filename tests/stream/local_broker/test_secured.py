@@ -21,7 +21,7 @@ from stream.kafka.permissions import check_permissions
 from stream.kafka.topics import create_topics, list_topics, verify_topics
 from stream.local_broker.node import Broker
 from stream.local_broker.secured import Security, add_user
-from stream.operations.dead_letters import Wanted, find_letter, last_letters, replay_letters, survey_letters
+from stream.operations.dead_letters import Wanted, find_letters, last_letters, replay_letters, survey_letters
 from stream.operations.doctor import examine
 from stream.operations.findings import Level
 from stream.operations.forget import forget_user
@@ -193,7 +193,7 @@ def _create(kafka: Kafka) -> None:
 
 def _read_letters(kafka: Kafka) -> None:
     assert survey_letters(kafka, SETTINGS, Wanted(), 1).counts == {("late", "actions"): 1}
-    assert find_letter(kafka, SETTINGS, "actions/0/0").value == b"{}"
+    assert find_letters(kafka, SETTINGS, "actions/0/0")[0].value == b"{}"
     assert len(last_letters(kafka, SETTINGS, 3)) == 1
 
 

@@ -12,7 +12,14 @@ from stream.errors import HstuError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
-from stream.operations.dead_letters import Wanted, check_reasons, find_letter, replay_letters, survey_letters
+from stream.operations.dead_letters import (
+    Wanted,
+    check_reasons,
+    find_letters,
+    last_letters,
+    replay_letters,
+    survey_letters,
+)
 from stream.schema.dead_letters import DeadLetter, Reason
 from tests.kafka import KafkaForTests
 from tests.kafka_logs import read
@@ -64,10 +71,10 @@ def test_letters_are_counted_once_by_reason_and_topic(kafka: KafkaForTests, sett
 def test_a_letter_is_found_by_its_id(kafka: KafkaForTests, settings: StreamSettings) -> None:
     """It has the bytes and the reason; an id that does not exist is a sentence, as is a reason."""
     write(Kafka(kafka.bootstrap), settings, [letter(settings, Reason.BAD_TIME, 7, b"\xff\x00")])
-    found = find_letter(Kafka(kafka.bootstrap), settings, f"{settings.topic_prefix}actions/1/7")
+    (found,) = find_letters(Kafka(kafka.bootstrap), settings, f"{settings.topic_prefix}actions/1/7")
     assert (found.reason, found.detail, found.key, found.value) == ("bad-time", "why", b"k", b"\xff\x00")
     with pytest.raises(HstuError, match="There is no dead-letter x/1/7"):
-        find_letter(Kafka(kafka.bootstrap), settings, "x/1/7")
+        find_letters(Kafka(kafka.bootstrap), settings, "x/1/7")
     with pytest.raises(HstuError, match=r"no reason 'latte'; known are empty, unreadable, too-large"):
         check_reasons(["latte"])
 
@@ -86,6 +93,24 @@ def test_letters_are_sent_back_once(kafka: KafkaForTests, settings: StreamSettin
     assert len(sources(Kafka(kafka.bootstrap), settings)) == 1
     found = survey_letters(Kafka(kafka.bootstrap), settings, Wanted(), 5)
     assert (found.replayed, sum(found.counts.values())) == (1, 2)
+
+
+def test_a_letter_of_a_topic_that_was_made_again_is_another_one(kafka: KafkaForTests, settings: StreamSettings) -> None:
+    """It has the place of one before: both are listed, shown and sent back, each once."""
+    first, second = (letter(settings, Reason.NOT_JSON, 5, value) for value in (b"first", b"second"))
+    broker, name = Kafka(kafka.bootstrap), settings.topic_prefix + "actions"
+    write(broker, settings, [first])
+    wanted = Wanted(ids=[f"{name}/1/5"])
+    assert replay_letters(broker, settings, wanted, dry_run=False).sent == {("not-json", name): 1}
+    write(broker, settings, [second, second])
+    found = survey_letters(broker, settings, Wanted(), 5)
+    assert (sum(found.counts.values()), found.replayed) == (2, 1)
+    assert {each.value for each in last_letters(broker, settings, 5)} == {b"first", b"second"}
+    assert [each.value for each in find_letters(broker, settings, f"{name}/1/5")] == [b"first", b"second"]
+    again = replay_letters(broker, settings, wanted, dry_run=False)
+    assert (again.sent, again.before) == ({("not-json", name): 1}, 1)
+    assert replay_letters(broker, settings, wanted, dry_run=False).before == 2
+    assert [value for _, _, value in sources(broker, settings)] == [b"first", b"second"]
 
 
 def test_letters_that_will_be_late_are_counted(kafka: KafkaForTests, settings: StreamSettings) -> None:
