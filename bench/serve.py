@@ -6,11 +6,13 @@
 
 Each client keeps its connection and asks again as soon as it is answered. The clients are one process, which shares the
 machine's cores with the server. --against PATH measures another checkout's server too, in turns with this one's.
---data FOLDER keeps the stores and snapshots of each, so that a second run needs no training.
+--data FOLDER keeps the stores and snapshots of each, so that a second run needs no training. All users and items that
+are asked for are among those of the ratings.
 """
 
 import argparse
 import asyncio
+import json
 import random
 import re
 import subprocess
@@ -25,8 +27,13 @@ from pathlib import Path
 import numpy as np
 from report import machine, save, table
 
+from sim.sources.datasets import load_dataset
+from sim.sources.log_columns import LogSettings
+from sim.sources.source import replay_events
+
 HERE = Path(__file__).parents[1]
-USERS, ITEMS, CANDIDATES = range(1, 611), range(1, 2000), 100
+CANDIDATES = 100
+Known = tuple[list[str], list[str]]  # users and items
 Ask = Callable[[str], Awaitable[float]]
 
 
@@ -66,10 +73,19 @@ def served(checkout: Path, folder: Path, **settings: str) -> Iterator[tuple[int,
             process.wait()
 
 
-def questions(what: str, seed: int) -> Iterator[str]:
-    chance = random.Random(seed)
+def known_ids(events: int) -> Known:
+    """Return the users and the items of the first ratings."""
+    log = load_dataset("movielens", LogSettings(limit=events))
+    sent = (event.value for event in replay_events(log, 1) if event.topic == "actions" and event.key)
+    rated = [json.loads(value or b"") for value in sent]
+    users, items = ({each[name]: None for each in rated} for name in ("user_id", "item_id"))
+    return list(users), list(items)
+
+
+def questions(known: Known, what: str, seed: int) -> Iterator[str]:
+    chance, (users, items_known) = random.Random(seed), known
     while True:
-        user, items = chance.choice(USERS), ",".join(map(str, chance.sample(ITEMS, CANDIDATES)))
+        user, items = chance.choice(users), ",".join(chance.sample(items_known, CANDIDATES))
         yield f"/topk?user={user}&k=10" if what == "topk" else f"/rank?user={user}&items={items}"
 
 
@@ -89,7 +105,7 @@ async def asking(port: int) -> Ask:
     return ask
 
 
-async def load(port: int, what: str, clients: int, seconds: float) -> tuple[list[float], list[float]]:
+async def load(port: int, known: Known, what: str, clients: int, seconds: float) -> tuple[list[float], list[float]]:
     """Return the milliseconds of all requests of the clients, and those of /health beside them."""
     until_s = time.perf_counter() + seconds
 
@@ -101,7 +117,7 @@ async def load(port: int, what: str, clients: int, seconds: float) -> tuple[list
         return taken
 
     probe = client(repeat("/health"), 0.02)
-    *answers, health = await asyncio.gather(*(client(questions(what, n)) for n in range(clients)), probe)
+    *answers, health = await asyncio.gather(*(client(questions(known, what, n)) for n in range(clients)), probe)
     return [each for answer in answers for each in answer], health
 
 
@@ -109,19 +125,18 @@ def row(name: str, what: str, clients: int, taken: Sequence[float], seconds: flo
     return (name, what, clients, len(taken) / seconds, *(float(np.percentile(taken, p)) for p in (50, 99)), max(taken))
 
 
-def measure(ports: dict[str, int], seconds: float, turns: int) -> list[tuple[object, ...]]:
+def measure(ports: dict[str, int], known: Known, seconds: float, turns: int) -> list[tuple[object, ...]]:
     """Return a row for each load and server, which take turns."""
     rows = []
     for port, what in product(ports.values(), ("topk", "rank")):
-        asyncio.run(load(port, what, 2, 3.0))  # compiles, and fills caches
+        asyncio.run(load(port, known, what, 2, 3.0))  # compiles, and fills caches
     for what in ("topk", "rank"):
         for clients in (1, 8, 32):
             taken: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in ports}
             for _ in range(turns):
                 for name, port in ports.items():
-                    for all_of_it, more in zip(
-                        taken[name], asyncio.run(load(port, what, clients, seconds)), strict=True
-                    ):
+                    found = asyncio.run(load(port, known, what, clients, seconds))
+                    for all_of_it, more in zip(taken[name], found, strict=True):
                         all_of_it += more
             rows += [row(name, what, clients, answers, turns * seconds) for name, (answers, _) in taken.items()]
             if (what, clients) == ("rank", 32):
@@ -147,7 +162,7 @@ def main() -> None:
             make_data(checkout, folder, given.events)
             ports[name], _ = stack.enter_context(served(checkout, folder))
         print(f"{given.events:,} ratings, {given.turns} turns of {given.seconds:g} s; {machine()}")
-        rows = measure(ports, given.seconds, given.turns)
+        rows = measure(ports, known_ids(given.events), given.seconds, given.turns)
     heads = ("server", "query", "clients", "answers/s", "p50 ms", "p99 ms", "max ms")
     table(heads, rows)
     save("serve", {"rows": [dict(zip(heads, each, strict=True)) for each in rows]}, given.save)

@@ -26,7 +26,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 from report import machine, save, table
-from serve import HERE, make_data, questions, served
+from serve import HERE, known_ids, make_data, questions, served
 
 from model.storage.aliases import LATEST, gc, move, resolve
 from model.storage.snapshot import load_snapshot, write_snapshot
@@ -200,7 +200,8 @@ def main() -> None:
         data = (given.data or Path(temporary)).resolve()
         make_data(HERE, data, EVENTS)
         with served(HERE, data, HSTU_SERVE__POLL_S="0.02") as (port, pid):
-            ask = [questions(what, n) for what, n in itertools.product(("topk", "rank"), range(given.clients))]
+            known = known_ids(EVENTS)
+            ask = [questions(known, what, n) for what, n in itertools.product(("topk", "rank"), range(given.clients))]
             asyncio.run(soak(port, pid, publishing(data / "snapshots" / "silu"), ask, 5, 3.0))  # compiles, fills caches
             swap = publishing(data / "snapshots" / "silu")
             found = asyncio.run(soak(port, pid, swap, ask, given.swaps, given.quiet_s))

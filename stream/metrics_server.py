@@ -200,11 +200,14 @@ def _probed(metrics: Any, health: Health, pages: Mapping[str, Application]) -> A
         if page := pages.get(environ["PATH_INFO"]):
             return page(environ, start_response)
         states = {"/live": health.alive, "/ready": health.alive and health.ready}
-        holds = states.get(environ["PATH_INFO"])
-        if holds is None:
+        path, text = environ["PATH_INFO"], [("Content-Type", "text/plain")]
+        if path == "/metrics":
             answer: Iterable[bytes] = metrics(environ, start_response)
             return answer
-        start_response("200 OK" if holds else "503 Service Unavailable", [("Content-Type", "text/plain")])
-        return [b"yes\n" if holds else b"no\n"]
+        if path not in states:
+            start_response("404 Not Found", text)
+            return [f"There is {', '.join(('/metrics', *states, *pages))}.\n".encode()]
+        start_response("200 OK" if states[path] else "503 Service Unavailable", text)
+        return [b"yes\n" if states[path] else b"no\n"]
 
     return application

@@ -31,6 +31,8 @@ def decode_timed(record: Record, bounds: TimeBounds) -> ItemRecord | Tombstone |
 
 def _bounded(record: Record, bounds: TimeBounds, ts_ms: int) -> int:
     latest_ms = bounds.latest_ms(record)
+    if latest_ms is not None and bounds.in_seconds(ts_ms, latest_ms):
+        raise ModelError(f"An items record with key {record.key!r} has its ts, {ts_ms}, in seconds; send milliseconds.")
     if latest_ms is not None and ts_ms > latest_ms:
         raise ModelError(
             f"An items record with key {record.key!r} lies {ts_ms - record.timestamp} ms ahead of its Kafka timestamp, "

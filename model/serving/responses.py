@@ -338,8 +338,10 @@ def check_explained(users: int) -> None:
 
 def check_items(items: Sequence[str], what: str = "items", most: int = MAX_ITEMS) -> None:
     """Refuse a list of ids that is empty, too long, or holds an id that no item can have; raises QueryError."""
-    if not 1 <= len(items) <= most:
-        raise QueryError(f"{what} has {len(items):,} item ids; give 1 to {most:,}.")
+    if not items:
+        raise QueryError(f"{what} has no item ids; give 1 to {most:,}.")
+    if len(items) > most:
+        raise QueryError(f"{what} has {len(items):,} item ids; give at most {most:,}.")
     if not all(items):
         raise QueryError(f"{what} holds an empty item id, in place {list(items).index('')}; leave it out.")
     _check_ids(what, *items)

@@ -41,7 +41,7 @@ from xxhash import xxh3_128_hexdigest
 
 from model.errors import ModelError
 from model.storage.array_file import write_arrays
-from model.storage.durable import rename_synced, replace_file, write_synced
+from model.storage.durable import read_plain, rename_synced, replace_file, write_synced
 from model.storage.snapshot import file_digest
 
 FORMAT: Final = "hstu-stream cut"
@@ -131,7 +131,7 @@ def read_newest(directory: Path) -> tuple[Checkpoint | None, list[str]]:
 def _read(path: Path) -> Checkpoint | str:
     """Return the checkpoint in a folder, or the sentence that says what is wrong with it."""
     try:
-        manifest = json.loads((path / _MANIFEST).read_bytes())
+        manifest = json.loads(read_plain(path / _MANIFEST))
         state = {"bytes": (path / _STATE).stat().st_size, "xxh3_128": file_digest(path / _STATE)}
     except (OSError, ValueError, RecursionError) as error:
         return f"The checkpoint {path} is passed over, since it is not whole ({error})."
@@ -186,7 +186,7 @@ def beginning(directory: Path) -> tuple[str, int | None] | None:
     """
     path = directory / _BEGINNING
     try:
-        told = json.loads(path.read_bytes())
+        told = json.loads(read_plain(path))
         return str(told["name"]), told["since_ms"] if told["since_ms"] is None else int(told["since_ms"])
     except FileNotFoundError:
         return None

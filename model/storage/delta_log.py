@@ -29,7 +29,7 @@ from safetensors.numpy import save
 from xxhash import xxh3_128_hexdigest
 
 from model.errors import ModelError
-from model.storage.durable import replace_file
+from model.storage.durable import read_plain, replace_file
 from model.storage.patch import Patch, difference, misfit, patched, state_digest
 from model.storage.snapshot import Manifest, Snapshot, entries, load_snapshot
 from stream.example import JsonBoundsError, check_json
@@ -280,7 +280,7 @@ def read_delta(path: Path) -> tuple[Delta, dict[str, NDArray[Any]]]:
         ModelError: It cannot be read, is damaged or foreign, or has another format.
     """
     try:
-        digest = xxh3_128_hexdigest(path.read_bytes())
+        digest = xxh3_128_hexdigest(read_plain(path))
         if digest != path.name.split("-")[1].removesuffix(".safetensors"):
             raise ModelError(
                 f"The delta {path} is damaged: it has the digest {digest}, its name says another. {_STAYS}"

@@ -1,6 +1,8 @@
 """Files that survive a power cut: written aside, fsynced, and only then given their name."""
 
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
 
@@ -11,6 +13,22 @@ def write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def check_plain(path: Path) -> None:
+    """Check that a path leads to a file; to open a pipe would wait for its writer.
+
+    Raises:
+        OSError: It does not.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "it is no plain file")
+
+
+def read_plain(path: Path) -> bytes:
+    """Return the bytes of a file; raises OSError where it is none, or cannot be read."""
+    check_plain(path)
+    return path.read_bytes()
 
 
 def sync_directory(path: Path) -> None:

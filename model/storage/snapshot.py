@@ -34,7 +34,7 @@ from xxhash import xxh3_128
 
 from model.errors import ModelError
 from model.storage.array_file import write_arrays
-from model.storage.durable import rename_synced, write_synced
+from model.storage.durable import check_plain, read_plain, rename_synced, write_synced
 from stream.example import JsonBoundsError, check_json
 
 FORMAT: Final = 5  # of the directory; raised whenever an older reader could misread it
@@ -237,8 +237,9 @@ def _unwritable(directory: Path, error: OSError) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the xxh3_128 of a file's bytes, in hex."""
+    """Return the xxh3_128 of a file's bytes, in hex; raises OSError where it cannot be read, or is no plain file."""
     hasher = xxh3_128()
+    check_plain(path)
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             hasher.update(block)
@@ -275,7 +276,7 @@ def read_manifest(path: Path) -> Manifest:
         ModelError: There is no snapshot, or it is foreign, torn, damaged, or of a newer format.
     """
     try:
-        data = (path / MANIFEST).read_bytes()
+        data = read_plain(path / MANIFEST)
     except OSError as error:
         if path.is_dir():
             raise ModelError(
@@ -308,6 +309,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def _check_size(path: Path, manifest: Manifest) -> None:
     try:
+        check_plain(path / ARRAYS)
         size = (path / ARRAYS).stat().st_size
     except OSError as error:
         raise ModelError(f"The snapshot {path} lacks {ARRAYS} ({error.strerror}); take another snapshot.") from None

@@ -9,7 +9,11 @@ from stream.schema.printable import printable
 
 _FORMAT: Final = "%(asctime)s %(levelname).1s %(message)s"
 _OTHERS: Final = ("aiokafka", "faust", "mode", "kafka")
-_ORDINARY: Final = ("because it is rebalancing", "GroupCoordinatorNotAvailable")  # a group changes, or has just begun
+_ORDINARY: Final = (
+    "because it is rebalancing",  # a group changes,
+    "GroupCoordinatorNotAvailable",  # or has just begun
+    "Thread keepalive is not responding",  # while loops are compiled, which says so itself
+)
 _AGAIN_S: Final = 30.0
 
 

@@ -17,6 +17,7 @@ from msgspec import Struct
 from stream.schema.bounds import JsonBoundsError, TooDeepError, check_json
 from stream.schema.dead_letters import Reason, RefusedError
 from stream.schema.ids import MAX_ID_BYTES, NO_KEY, BadIdError, attribute_text, id_key, id_text, keyed
+from stream.schema.record_time import TimeBounds
 from stream.schema.tokens import END_OF_TIME_MS, LAST_TS_MS, Kind
 from stream.schema.topics import SourceTopic
 
@@ -64,6 +65,8 @@ class Attribute(Struct, frozen=True, gc=False):
     """What it is from then on."""
     ts: int
     """Event time, ms since 1970."""
+    forget: bool = False
+    """Never true: that erases a user, and is a record of its own."""
 
 
 class Forget(Struct, frozen=True, gc=False):
@@ -75,6 +78,10 @@ class Forget(Struct, frozen=True, gc=False):
     """Says that this is no feature."""
     ts: int
     """Event time, ms since 1970, up to which everything is erased."""
+    name: None = None
+    """Never there: it would be a feature."""
+    value: None = None
+    """Never there, either."""
 
 
 class Heartbeat(Struct, frozen=True, gc=False):
@@ -237,7 +244,11 @@ def _check_time(name: str, ts: int, now_ms: int | None) -> None:
         raise RefusedError(
             Reason.BAD_TIME, f"{name} {ts} lies outside [0, {LAST_TS_MS}) ms; event time is in milliseconds"
         )
-    if now_ms is not None and ts > now_ms:
+    if now_ms is None:
+        return
+    if TimeBounds.in_seconds(ts, now_ms):
+        raise RefusedError(Reason.BAD_TIME, f"{name} {ts} is in seconds; event time is in milliseconds")
+    if ts > now_ms:
         raise RefusedError(Reason.FUTURE, f"{name} {ts} lies {ts - now_ms} ms beyond what its Kafka timestamp allows")
 
 
@@ -289,6 +300,10 @@ def _impression(event: Impression, max_slate: int | None) -> ImpressionEvent:
 
 
 def _attribute(event: Attribute) -> AttributeEvent:
+    if event.forget:
+        raise RefusedError(
+            Reason.WRONG_TYPE, "a feature and forget in one record; to erase a user, leave out the feature"
+        )
     user, user_text = _keyed("user_id", event.user_id)
     name, _ = _keyed("name", event.name)
     raw = event.value if isinstance(event.value, str) else msgspec.json.encode(event.value).decode()

@@ -23,6 +23,7 @@ REPLAY_HEADER: Final = "hstu-replay"
 IDLE_HEADER: Final = "hstu-idle"
 RESCALED_HEADER: Final = "hstu-rescaled"
 UNREADABLE_HEADER: Final = "hstu-unreadable"
+_CENTURY_MS: Final = 10**12  # in 2001
 IDLE: Final = ((IDLE_HEADER, b""),)
 
 Headers = Sequence[tuple[str, bytes | None]]
@@ -92,6 +93,11 @@ class TimeBounds:
     def latest_ms(self, record: Timed) -> int | None:
         """Return the latest time that the record may have, None for any."""
         return record.timestamp + self.future_ms if self.future_ms else None
+
+    @staticmethod
+    def in_seconds(ts: int, latest_ms: int) -> bool:
+        """Return whether a live record of this century has its time in seconds: of 1970 in ms, of late in s."""
+        return latest_ms > _CENTURY_MS and 9 * latest_ms < 10_000 * ts <= 10 * latest_ms
 
     def reached_ms(self, record: Timed, ts_ms: int) -> int:
         """Return how far a live record of this time moves its topic's clock."""

@@ -70,6 +70,13 @@ def test_metrics_are_beside_the_probes(client: httpx.Client) -> None:
     assert "answer 42.0" in client.get("/metrics").text
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/readyz", "/metrics/"])
+def test_a_path_that_is_none_is_not_found(client: httpx.Client, path: str) -> None:
+    """So a probe with a misspelt path fails, and does not hold for ever."""
+    answer = client.get(path)
+    assert (answer.status_code, answer.text) == (404, "There is /metrics, /live, /ready.\n")
+
+
 def test_a_port_that_is_taken_is_a_sentence(health: Health) -> None:
     """The sentence names the address and the setting."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

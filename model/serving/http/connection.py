@@ -126,7 +126,7 @@ class LimitedProtocol(H11Protocol):
 
     def _make_room(self) -> None:
         """Cut the connection that has waited longest for its request, if there are more than allowed."""
-        if self._most is None or len(self.connections) < self._most:
+        if self._most is None or len(self.connections) <= self._most:  # this one among them
             return
         others: set[Any] = self.connections - {self}
         waiting = [one for one in others if one.waits]

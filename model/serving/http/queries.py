@@ -18,6 +18,7 @@ from model.serving.http.questions import (
     BatchQuestion,
     Diversity,
     ExplainBatchQuestion,
+    ExplainedItems,
     ExplainQuestion,
     Features,
     Ids,
@@ -168,7 +169,7 @@ def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
 def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
     @app.get("/explain", response_model=Explanation, dependencies=guard)
     async def explain(
-        user: User, items: Items, include_seen: Seen = False, newest: Newest = 50, now_ms: Now = None
+        user: User, items: ExplainedItems, include_seen: Seen = False, newest: Newest = 50, now_ms: Now = None
     ) -> Response:
         """Return why items have the scores of /topk: what the counts add, and what each event of the user moves."""
         asked = split_ids(items)

@@ -29,13 +29,17 @@ K = Annotated[int, Query(description="Items wanted.", json_schema_extra={"minimu
 User = Annotated[str, Query(description=f"Id of the user, at most {MAX_ID_BYTES} bytes.", json_schema_extra=_ID)]
 Now = Annotated[int | None, Query(ge=0, le=END_OF_TIME_MS, description=_NOW)]
 Seen = Annotated[bool, Query(description="Also items that the user has acted on.")]
-Items = Annotated[
-    str,
-    Query(
-        description=f"1 to {MAX_ITEMS:,} item ids with commas between; one with a comma in quotes.",
+
+
+def _listed(most: int) -> Any:
+    return Query(
+        description=f"1 to {most:,} item ids with commas between; one with a comma in quotes.",
         json_schema_extra={"minLength": 1, "pattern": r"^[^,]+(,[^,]+)*$"},
-    ),
-]
+    )
+
+
+Items = Annotated[str, _listed(MAX_ITEMS)]
+ExplainedItems = Annotated[str, _listed(MAX_EXPLAINED)]
 Ids = Annotated[
     str,
     Query(

@@ -32,6 +32,12 @@ def test_a_live_record_of_the_future_is_refused(record: Record) -> None:
         decode_timed(record, BOUNDS)
 
 
+def test_a_live_record_in_seconds_is_refused() -> None:
+    """It would be older than all that is known of its item, and change nothing."""
+    with pytest.raises(ModelError, match=r"with key b'x' has its ts, 1700000000, in seconds; send milliseconds"):
+        decode_timed(item(NOW_MS // 1000), BOUNDS)
+
+
 def test_a_replayed_record_has_the_time_it_says() -> None:
     """Also the end of time, and a tombstone, whose time is in the header."""
     headers = replay_headers(YEAR_2150_MS)

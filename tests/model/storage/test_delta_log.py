@@ -1,3 +1,4 @@
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -205,6 +206,15 @@ def test_a_table_of_another_width_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"does not fit: it is for a table items.weight of <f4 \[5, 8\], .* \[5, 4\]"):
         next_state(tmp_path, replace(state, snapshot=replace(state.snapshot, arrays=narrow)), state.root)
     assert state_digest(narrow) == before
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_among_deltas_is_not_waited_for(tmp_path: Path) -> None:
+    """It is no plain file."""
+    path = tmp_path / "00000001-00000000000000000000000000000000.safetensors"
+    os.mkfifo(path)
+    with pytest.raises(ModelError, match=r"cannot be read: .*it is no plain file"):
+        read_delta(path)
 
 
 def test_a_full_disk_is_a_sentence(tmp_path: Path) -> None:

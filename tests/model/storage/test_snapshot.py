@@ -292,6 +292,17 @@ def test_what_is_no_whole_snapshot_is_refused(harm: Any, sentence: str, tmp_path
         load_snapshot(path)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("name", [ARRAYS, "manifest.json"])
+def test_a_pipe_in_a_snapshot_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    """It is no plain file."""
+    path = write_some(tmp_path, 1)
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(ModelError, match="it is no plain file"):
+        load_snapshot(path)
+
+
 def test_a_digest_that_fits_foreign_bytes_is_still_refused(tmp_path: Path) -> None:
     """Bytes that are no safetensors file are refused even where size, digest and id agree."""
     path = write_some(tmp_path, 1)

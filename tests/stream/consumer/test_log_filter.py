@@ -21,4 +21,5 @@ def test_ordinary_warnings_are_hidden_and_our_own_messages_never() -> None:
     news = News()
     ordinary = "Heartbeat failed for group g because it is rebalancing"
     assert not news.filter(record("aiokafka.consumer.group_coordinator", ordinary))
+    assert not news.filter(record("mode.threads", "[^--ConsumerThread]: Thread keepalive is not responding..."))
     assert [news.filter(record("hstu.worker", "Partition 1 is ours")) for _ in range(3)] == [True] * 3

@@ -47,6 +47,8 @@ REFUSED = [
     (A, bad(A, item_id=True), Reason.WRONG_TYPE),
     (A, bad(A, value=[1]), Reason.WRONG_TYPE),
     (S, bad(S, items="abc"), Reason.WRONG_TYPE),
+    (T, bad(T, forget=True), Reason.WRONG_TYPE),
+    (T, bad(T, forget=True, value=[1]), Reason.WRONG_TYPE),
     (A, b'{"user_id":"u","ts":5}', Reason.MISSING_FIELD),
     (A, bad(A, ts=-1), Reason.BAD_TIME),
     (A, bad(A, ts=LAST_TS_MS), Reason.BAD_TIME),
@@ -89,6 +91,18 @@ def test_the_future_begins_where_the_worker_says() -> None:
         decode(A, b'{"watermark":%d}' % END_OF_TIME_MS, now_ms=1000)
     with pytest.raises(RefusedError, match="future: the heartbeat's watermark 1001 lies 1 ms beyond"):
         decode(A, b'{"watermark":1001}', now_ms=1000)
+
+
+def test_seconds_of_a_live_record_are_told_by_its_kafka_timestamp() -> None:
+    """What is of 1970 in milliseconds and of the last years in seconds; a recorded log may be of any time."""
+    now_ms = 1_790_000_000_000
+    for ts in (1_790_000_000, 1_789_999_999, 1_700_000_000):
+        with pytest.raises(RefusedError, match=f"bad-time: ts {ts} is in seconds; event time is in milliseconds"):
+            decode(A, bad(A, ts=ts), now_ms=now_ms)
+        assert isinstance(decode(A, bad(A, ts=ts)), Event)
+    with pytest.raises(RefusedError, match="bad-time: the heartbeat's watermark 1790000000 is in seconds"):
+        decode(A, b'{"watermark":1790000000}', now_ms=now_ms)
+    assert isinstance(decode(A, bad(A, ts=86_400_000), now_ms=now_ms), Event)
 
 
 def test_an_integer_and_its_text_are_one_id() -> None:
