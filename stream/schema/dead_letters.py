@@ -29,7 +29,7 @@ class Reason(StrEnum):
     MISSING_FIELD = "missing-field"
     """A field is missing."""
     BAD_TIME = "bad-time"
-    """The event time lies outside 1970 to 2200: seconds or microseconds in place of milliseconds, mostly."""
+    """The event time lies outside 1970 to 2200, as microseconds do; or a live record has today's time in seconds."""
     FUTURE = "future"
     """The event time lies more than stream.future_s ahead of the record's Kafka timestamp."""
     LATE = "late"

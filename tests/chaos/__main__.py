@@ -38,6 +38,8 @@ def main() -> None:
         schedule = until(given.minutes, make_schedule(given.seed, given.faults, given.kind or KINDS))
         runs.append(run(folder / profile, profile, given.seed, schedule, given.rate, say))
     print(table(runs))
+    if given.folder is None and not any(folder.iterdir()):
+        folder.rmdir()
     sys.exit(1 if any(one.wrong for one in runs) else 0)
 
 
