@@ -339,7 +339,7 @@ def check_explained(users: int) -> None:
 def check_items(items: Sequence[str], what: str = "items", most: int = MAX_ITEMS) -> None:
     """Refuse a list of ids that is empty, too long, or holds an id that no item can have; raises QueryError."""
     if not items:
-        raise QueryError(f"{what} has no item ids; give 1 to {most:,}.")
+        raise QueryError(f"{what} has 0 item ids; give 1 to {most:,}.")
     if len(items) > most:
         raise QueryError(f"{what} has {len(items):,} item ids; give at most {most:,}.")
     if not all(items):

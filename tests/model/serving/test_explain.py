@@ -77,7 +77,7 @@ def test_what_is_explained_to_strangers() -> None:
     assert len(only.items[0].changes) == len(only.events) == 1
     for items, newest, sentence in (
         (["i1"], 101, "newest is 101; give a number of events from 0 to 100."),
-        ([f"i{i}" for i in range(101)], 5, "items has 101 item ids; give 1 to 100."),
+        ([f"i{i}" for i in range(101)], 5, "items has 101 item ids; give at most 100."),
     ):
         with pytest.raises(QueryError, match=sentence):
             ours.explain("ada", items, newest=newest)

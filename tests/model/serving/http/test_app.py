@@ -75,7 +75,7 @@ def test_ranking_over_http(client: httpx.Client) -> None:
         ("/topk", None, "user is missing; /docs shows what a query needs."),
         ("/rank?user=ada&items=", None, "items has 0 item ids; give 1 to 2,000."),
         ("/rank?user=ada&items=i1,,i2", None, "items holds an empty item id, in place 1"),
-        ("/rank?user=ada&items=" + ",".join(["i1"] * 2001), None, "items has 2,001 item ids; give 1 to 2,000."),
+        ("/rank?user=ada&items=" + ",".join(["i1"] * 2001), None, "items has 2,001 item ids; give at most 2,000."),
         ("/rank", {"user": "ada", "items": ["i1"] * 2001}, "items is refused: List should have at most 2000"),
         ("/rank", {"user": "ada", "items": "i1"}, "The body is refused: Expected `array`, got `str` - at `$.items`"),
         (
