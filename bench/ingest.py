@@ -132,6 +132,8 @@ def plain(bootstrap: str, settings: StreamSettings, folder: Path) -> float:
 class _Beginning:
     """A StateOwner that reads everything from the beginning."""
 
+    way_on = "begin again."
+
     async def open(self, topic: str, partition: int) -> None: ...
 
     def last_read(self, topic: str, partition: int) -> None: ...

@@ -44,7 +44,7 @@ class Inbox:
         naming: Naming = DEFAULT_NAMING,
     ) -> None:
         self.merge = Merge(partitions, items_partitions, naming)
-        self._prefix = naming.topic_prefix
+        self._naming, self._prefix = naming, naming.topic_prefix
         self.batch: list[Placed] = []  # in order, not yet trained on
         self._refused: Counter[Topic] = Counter()  # records that nobody can read
         self.since_ms = BEGINNING_MS  # examples that became final before say only how far their partition has come
@@ -57,6 +57,14 @@ class Inbox:
     def position(self, topic: Topic, partition: int) -> int:
         """Return the next offset wanted; 0 at first, wherever the log begins."""
         return self._next[topic][partition]
+
+    @property
+    def way_on(self) -> str:
+        """How to go on where Kafka no longer has what was read, with the names of this run."""
+        return (
+            f"go on with what was learned by {self._naming.command}, which reads all that Kafka has now and passes "
+            f"over what {self._naming.trainer} was trained on (docs/recovery.md)."
+        )
 
     def offer(self, topic: Topic, partition: int, records: Sequence[Record]) -> None:
         """Take records of one partition in offset order; those below the position are dropped.

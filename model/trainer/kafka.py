@@ -163,6 +163,11 @@ class Trainer:
         self._ended = asyncio.Event()
         self._app: BatchApp
 
+    @property
+    def way_on(self) -> str:
+        """How to go on where Kafka no longer has what was read; the workers' stores are no matter of the trainer's."""
+        return self._inbox.way_on
+
     async def open(self, topic: str, partition: int) -> int | None:
         """Return the next offset that the training wants, None before it has read anything."""
         count = len(self._inbox.merge.queues[self._topics[topic]])

@@ -89,6 +89,11 @@ class Naming:
     successor: Callable[[], str] = lambda: "NEW"
     """Returns a name that no trainer has yet."""
 
+    @property
+    def command(self) -> str:
+        """The command that goes on with what was learned, under a new name."""
+        return f"hstu train --name {self.successor()} --weights-from {self.trainer}"
+
 
 DEFAULT_NAMING: Final = Naming()
 
@@ -157,11 +162,9 @@ class Merge:
 
     def _ways_on(self) -> str:
         since_ms = max(queue.final_ms for queue in self.queues["examples"]) + 1
-        name, successor = self._naming.trainer, self._naming.successor()
         return (
-            f"Go on with what was learned by hstu train --name {successor} --weights-from {name} --since {since_ms}, "
-            "which passes over older examples; without --weights-from it begins with no weights there "
-            "(docs/recovery.md)."
+            f"Go on with what was learned by {self._naming.command} --since {since_ms}, which passes over older "
+            "examples; without --weights-from it begins with no weights there (docs/recovery.md)."
         )
 
     def put_item(self, partition: int, offset: int, ts_ms: int, record: Any, size: int = 0) -> None:

@@ -258,7 +258,7 @@ class Consumer(driver.Consumer):
         seeks: dict[TP, int] = {}
         for tp, offset in wanted.items():
             seeks[tp] = first[tp] if offset is None else offset
-            refuse_lost(tp, seeks[tp], first[tp], end[tp])
+            refuse_lost(tp, seeks[tp], first[tp], end[tp], self.app.owner.way_on)
             if offset is None:
                 self.app.owner.start_at(tp.topic, tp.partition, first[tp])
             last = self.app.owner.last_read(tp.topic, tp.partition)
@@ -317,11 +317,11 @@ class Consumer(driver.Consumer):
         progress = self.app.progress[partition]
         known, progress.known = progress.known, None
         if known is not None and records[0].offset > known:
-            self.app.fail(other_log(*partition, known))
+            self.app.fail(other_log(*partition, known, self.app.owner.way_on))
         elif records[0].offset != progress.polled:  # compacted, transactional, or lost?
             try:
                 first = await self.earliest_offsets(TP(*partition))
-                refuse_lost(partition, progress.polled, min(first.values()), records[0].offset)
+                refuse_lost(partition, progress.polled, min(first.values()), records[0].offset, self.app.owner.way_on)
             except HstuError as error:
                 self.app.fail(error)
         return PollBatch(progress, records)

@@ -9,6 +9,10 @@ from stream.consumer.progress import TopicPartition
 class StateOwner(Protocol):
     """The state that consumption is part of: it knows which offsets it has seen."""
 
+    @property
+    def way_on(self) -> str:
+        """How to go on where Kafka no longer has the log that was read; the end of a sentence that refuses it."""
+
     async def open(self, topic: str, partition: int) -> int | None:
         """Open the state of an assigned partition; return the next offset wanted, None for the log's earliest.
 

@@ -16,6 +16,10 @@ from typing import Any, Final
 from stream.errors import BrokerError
 
 IN_FLIGHT_BYTES: Final = 64 << 20  # polled and not handled, above which nothing is polled
+WORKERS_WAY_ON: Final = (
+    "start with a new data directory, which reads all that Kafka has now, and let trainers go on by hstu train "
+    "--name NEW --weights-from OLD (docs/recovery.md)."
+)
 TopicPartition = tuple[str, int]  # (topic, partition); what Faust and aiokafka use are subclasses of it
 
 
@@ -175,7 +179,7 @@ def refuse_dropped(batch: PollBatch) -> None:
         )
 
 
-def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int) -> None:
+def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int, way_on: str = WORKERS_WAY_ON) -> None:
     """Refuse to begin where the log no longer, or not yet, reaches.
 
     Args:
@@ -183,6 +187,7 @@ def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int) ->
         wanted: The next offset that our state wants.
         first: The log's first offset.
         end: The offset after its last.
+        way_on: The end of the sentence: how whoever wants it goes on without what is gone (StateOwner.way_on).
 
     Raises:
         BrokerError: Records were deleted before we read them, or this is another log than the one we read.
@@ -191,14 +196,11 @@ def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int) ->
     if wanted < first:
         raise BrokerError(
             f"{topic}[{number}] begins at offset {first}, but this data directory has read it up to {wanted}: Kafka "
-            f"has deleted {first - wanted} records unread. Raise the topic's retention; to go on without them, let "
-            "a worker start with a new data directory, and a trainer under another --name with --weights-from "
-            "(docs/recovery.md)."
+            f"has deleted {first - wanted} records unread. Raise the topic's retention; to go on without them, {way_on}"
         )
     if wanted > end:
         raise BrokerError(
             f"{topic}[{number}] ends at offset {end}, but this data directory has read it up to {wanted}: it is "
             "another Kafka, the topic was made again, or Kafka has lost the end of its log (a power cut). Point to the "
-            "Kafka of before; or let a worker start with a new data directory, and a trainer under another --name with "
-            "--weights-from (docs/recovery.md)."
+            f"Kafka of before; or {way_on}"
         )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from xxhash import xxh3_128
 
+from stream.consumer.progress import WORKERS_WAY_ON
 from stream.errors import BrokerError
 from stream.example import Record
 
@@ -50,12 +51,14 @@ def fingerprint(record: Record) -> bytes:
     return made.digest()
 
 
-def other_log(topic: str, partition: int, offset: int) -> BrokerError:
-    """Return the refusal of a log whose record at an offset is gone or another than the one that was read."""
+def other_log(topic: str, partition: int, offset: int, way_on: str = WORKERS_WAY_ON) -> BrokerError:
+    """Return the refusal of a log whose record at an offset is gone or another than the one that was read.
+
+    Its sentence ends with how the reader goes on (StateOwner.way_on).
+    """
     return BrokerError(
         f"{topic}[{partition}] holds another record at offset {offset} than the one that this data directory has read "
         "there: Kafka has lost the end of its log and written it anew (a power cut), or the topic was made again, or "
-        "is compacted. What came in meanwhile would be skipped in silence. Point to the Kafka of before; or start with "
-        "a new data directory, which reads all that Kafka has now, and let trainers go on by hstu train --name NEW "
-        "--weights-from OLD (docs/recovery.md)."
+        "is compacted. What came in meanwhile would be skipped in silence. Point to the Kafka of before; or "
+        f"{way_on}"
     )

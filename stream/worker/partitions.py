@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from stream.config import StreamSettings
+from stream.consumer.progress import WORKERS_WAY_ON
 from stream.errors import BrokerError, StoreDamagedError
 from stream.join.partition import Partition
 from stream.kafka.reasons import reason
@@ -102,6 +103,8 @@ class AssignedPartitions:
         producer: Started and idempotent.
         fail: Ends the worker with an error.
     """
+
+    way_on: Final = WORKERS_WAY_ON
 
     def __init__(
         self,

@@ -14,6 +14,8 @@ from tests.kafka_logs import Message, until
 class Notebook:
     """An owner that writes down what it sees: the offsets handled, batch by batch."""
 
+    way_on = "ask its author."
+
     def __init__(self, wanted: dict[TopicPartition, int] | None = None) -> None:
         self.wanted = dict(wanted or {})
         self.known: dict[TopicPartition, int] = {}  # offsets of records read before, to be read once more

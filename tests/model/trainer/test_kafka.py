@@ -18,12 +18,13 @@ from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer.kafka import run_trainer
 from model.trainer.monitor import Monitor
 from model.trainer.run import Training
+from stream.errors import BrokerError
 from stream.example import DEFAULT_BOUNDS
 from stream.kafka.connection import Kafka
 from stream.kafka.groups import other_member
 from tests.factories import START_MS, Record, make_examples, make_items
 from tests.kafka import KafkaForTests
-from tests.kafka_logs import fill, make_topics, until
+from tests.kafka_logs import delete_before, fill, make_topics, until, with_admin
 from tests.raw_records import batch, produce, record
 
 ROOT = Path(__file__).parents[3]
@@ -218,6 +219,45 @@ def test_what_is_missing_is_a_sentence(kafka: KafkaForTests, topic_prefix: str, 
     """No topic, or other partitions: the sentence says which setting or verb to change."""
     with pytest.raises(ModelError, match=r"has 0 partitions, .* says 2; run hstu topics create"):
         start(kafka.bootstrap, topic_prefix, tmp_path)
+
+
+def learn_and_stop(kafka: KafkaForTests, prefix: str, folder: Path) -> None:
+    """Train until there is a checkpoint, and stop, as by SIGTERM."""
+
+    async def stopped() -> None:
+        await until(lambda: any((folder / "train" / TRAIN.name).glob("cut-*")), "a checkpoint", 120)
+        os.kill(os.getpid(), signal.SIGTERM)  # the trainer's handler is in place while it writes checkpoints
+
+    stopping = Thread(target=asyncio.run, args=(stopped(),))
+    stopping.start()
+    start(kafka.bootstrap, prefix, folder)
+    stopping.join()
+
+
+@pytest.mark.parametrize("made_again", [False, True], ids=["retention", "made again"])
+def test_examples_that_are_gone_name_the_trainers_own_way_on(
+    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path, made_again: bool
+) -> None:
+    """By retention, or with their topic; no word of a worker's data directory, since its stores are well."""
+    name, middle = f"{topic_prefix}examples", len(EXAMPLES[0]) // 2
+    asyncio.run(make_topics(kafka.bootstrap, [name]))
+    asyncio.run(write(kafka, name, [log[:middle] for log in EXAMPLES]))
+    learn_and_stop(kafka, topic_prefix, tmp_path)
+
+    async def lose() -> None:
+        if made_again:
+            await with_admin(kafka.bootstrap, lambda admin: admin.delete_topics([name]))
+            await make_topics(kafka.bootstrap, [name])
+        else:
+            await write(kafka, name, [log[middle:] for log in EXAMPLES])
+            for partition, log in enumerate(EXAMPLES):
+                await delete_before(kafka.bootstrap, name, partition, len(log))
+
+    asyncio.run(lose())
+    with pytest.raises(BrokerError, match=r"(ends|begins) at offset .*read it up to") as refusal:
+        start(kafka.bootstrap, topic_prefix, tmp_path)
+    assert f"go on with what was learned by hstu train --name silu-2 --weights-from {TRAIN.name}," in str(refusal.value)
+    assert "new data directory" not in str(refusal.value)
 
 
 def start(bootstrap: str, prefix: str, folder: Path, train: TrainSettings = TRAIN, *, until_end: bool = False) -> None:

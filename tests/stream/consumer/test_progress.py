@@ -115,9 +115,16 @@ def test_paused_partitions_are_not_polled_until_resumed() -> None:
 
 
 def test_a_log_that_lost_records_or_is_another_is_refused() -> None:
-    """Both sentences say where, how far apart, and what to do."""
+    """Both sentences say where, how far apart, and what to do, in the words of whoever reads the log."""
     refuse_lost(HERE, 5, 5, 5)
     with pytest.raises(BrokerError, match=r"actions\[3\] begins at offset 9, .* up to 5: .*deleted 4 .*retention"):
         refuse_lost(HERE, 5, 9, 20)
     with pytest.raises(BrokerError, match=r"actions\[3\] ends at offset 4, .* up to 5: .*another Kafka"):
         refuse_lost(HERE, 5, 0, 4)
+    for first, end in ((9, 20), (0, 4)):
+        with pytest.raises(
+            BrokerError, match=r"\bstart with a new data directory, .* let trainers go on by hstu train"
+        ):
+            refuse_lost(HERE, 5, first, end)
+        with pytest.raises(BrokerError, match=r" (or|them,) ask the author\.$"):
+            refuse_lost(HERE, 5, first, end, "ask the author.")
