@@ -133,6 +133,7 @@ class _Beginning:
     """A StateOwner that reads everything from the beginning."""
 
     way_on = "begin again."
+    compacted = ()
 
     async def open(self, topic: str, partition: int) -> None: ...
 

@@ -2,7 +2,7 @@
 
     <data_dir>/train/<name>/cut-<number>/
         state.safetensors   arrays: weights, moments, tables, vocabularies, catalogue, baselines, tallies
-        manifest.json       {"format": "hstu-stream cut", "version": 5, "state": its size and xxh3_128, "facts": {…},
+        manifest.json       {"format": "hstu-stream cut", "version": 6, "state": its size and xxh3_128, "facts": {…},
                              "facts_xxh3_128": of the facts as JSON with sorted keys and without spaces}
 
 `facts` are whatever JSON the trainer needs beside the arrays: step, digests, settings, and for every partition the
@@ -45,7 +45,7 @@ from model.storage.durable import read_plain, rename_synced, replace_file, write
 from model.storage.snapshot import file_digest
 
 FORMAT: Final = "hstu-stream cut"
-VERSION: Final = 5
+VERSION: Final = 6
 KEEP: Final = 2
 FAREWELLS: Final = ("ended", "stopped", "diverged")
 _FAREWELL: Final = "farewell"

@@ -8,6 +8,12 @@ from which the partition is read again:
     serial, digest      serial of the last example before that record, and its message's digest (hex)
     final_ms            when it became final, at most
     tokens, sequences   what the last heartbeat said: number of tokens appended, and their digest (hex)
+
+The last five are those of `examples`; a partition of `items`, whose records do not name the one before them, has
+
+    last                offset and digest (hex) of the last record before `offset`, of whatever kind, null before any
+
+in their place: that record is read once more, which tells whether the topic was made again, or has lost its end.
 """
 
 import logging
@@ -19,7 +25,7 @@ from model.data.catalogue import ItemRecord, ItemsWatermark, Tombstone
 from model.data.item_times import decode_timed
 from model.errors import ModelError
 from model.trainer.merge import BEGINNING_MS, DEFAULT_NAMING, Merge, Naming, PartitionQueue, Placed, Topic
-from stream.example import DEFAULT_BOUNDS, MAGIC, DamagedError, Example, Record, TimeBounds, decode
+from stream.example import DEFAULT_BOUNDS, MAGIC, DamagedError, Example, Record, TimeBounds, decode, fingerprint
 
 LearnItems = Callable[[Sequence[ItemRecord | Tombstone]], None]
 _DIGEST: Final = 2**128
@@ -51,12 +57,18 @@ class Inbox:
         self.passed_over = 0  # of these
         self._bounds = bounds
         self._next: dict[Topic, list[int]] = {"examples": [0] * partitions, "items": [0] * items_partitions}
+        self._last: list[tuple[int, str] | None] = [None] * items_partitions  # offset and digest of what was read last
         self._tokens = [0] * partitions
         self._sequences = ["0" * 32] * partitions
 
     def position(self, topic: Topic, partition: int) -> int:
         """Return the next offset wanted; 0 at first, wherever the log begins."""
         return self._next[topic][partition]
+
+    def last_read(self, partition: int) -> int | None:
+        """Return the offset of the last record read of a partition of `items`, None before any."""
+        last = self._last[partition]
+        return last[0] if last else None
 
     @property
     def way_on(self) -> str:
@@ -70,7 +82,8 @@ class Inbox:
         """Take records of one partition in offset order; those below the position are dropped.
 
         Raises:
-            ModelError: The partition does not exist, an example is missing, or one is in the wrong partition.
+            ModelError: The partition does not exist, an example is missing or in the wrong partition, or `items` is
+                another log than the one that was read.
             FormatError: An example is damaged, or a newer version wrote it.
         """
         positions = self._next[topic]
@@ -84,6 +97,19 @@ class Inbox:
                 take = self._take_example if topic == "examples" else self._take_item
                 take(partition, record)
                 positions[partition] = record.offset + 1
+            elif topic == "items":
+                self._refuse_other(partition, record)
+
+    def _refuse_other(self, partition: int, record: Record) -> None:
+        """Compare a record of `items` that comes once more with the last one read."""
+        last = self._last[partition]
+        if last and record.offset == last[0] and fingerprint(record).hex() != last[1]:
+            raise ModelError(
+                f"{self._at('items', partition, record)} holds another record than the one that trainer "
+                f"{self._naming.trainer} has read there: the topic was made again, or Kafka has lost the end of its "
+                "log and written it anew (a power cut). What came in meanwhile would be skipped in silence. Point to "
+                f"the Kafka of before; or {self.way_on}"
+            )
 
     def _at(self, topic: Topic, partition: int, record: Record) -> str:
         return f"Offset {record.offset} of {self._prefix}{topic}, partition {partition},"
@@ -113,6 +139,7 @@ class Inbox:
             self._tokens[partition], self._sequences[partition] = decoded.tokens, decoded.sequences_digest.hex()
 
     def _take_item(self, partition: int, record: Record) -> None:
+        before, self._last[partition] = self._last[partition], (record.offset, fingerprint(record).hex())
         try:
             decoded = decode_timed(record, self._bounds)
         except ModelError as error:
@@ -124,7 +151,7 @@ class Inbox:
         if isinstance(decoded, ItemsWatermark):
             self.merge.beat("items", partition, decoded.watermark_ms)
         else:
-            self.merge.put_item(partition, record.offset, decoded.ts_ms, decoded, len(record.value or b""))
+            self.merge.put_item(partition, record.offset, decoded.ts_ms, (decoded, before), len(record.value or b""))
 
     def _refuse(self, topic: Topic, sentence: str) -> None:
         """Count a record, and log the first of its topic and every tenfold."""
@@ -141,7 +168,7 @@ class Inbox:
         """
         while len(self.batch) < size and (placed := self.merge.pop()) is not None:
             if placed.topic == "items":
-                learn_items([placed.value])
+                learn_items([placed.value[0]])
             else:
                 self.batch.append(placed)
         return len(self.batch) == size or (self.merge.ended and bool(self.batch))
@@ -194,6 +221,8 @@ class Inbox:
             mark["digest"] = (first.value[0].parent if first else queue.digest).hex()
             mark["tokens"] = self._tokens[queue.partition]
             mark["sequences"] = self._sequences[queue.partition]
+        else:
+            mark["last"] = first.value[1] if first else self._last[queue.partition]
         return mark
 
     def restore(self, marks: dict[Topic, list[dict[str, Any]]]) -> None:
@@ -207,3 +236,6 @@ class Inbox:
                     queue.serial, queue.digest = mark["serial"], bytes.fromhex(mark["digest"])
                     queue.final_ms = mark["final_ms"]
                     self._tokens[p], self._sequences[p] = mark["tokens"], mark["sequences"]
+                elif mark["last"]:
+                    offset, digest = mark["last"]
+                    self._last[p] = offset, digest

@@ -168,6 +168,11 @@ class Trainer:
         """How to go on where Kafka no longer has what was read; the workers' stores are no matter of the trainer's."""
         return self._inbox.way_on
 
+    @property
+    def compacted(self) -> Collection[str]:
+        """Return the name of `items`, where it exists."""
+        return {name for topic, name in self._names.items() if topic == "items"}
+
     async def open(self, topic: str, partition: int) -> int | None:
         """Return the next offset that the training wants, None before it has read anything."""
         count = len(self._inbox.merge.queues[self._topics[topic]])
@@ -176,7 +181,11 @@ class Trainer:
         return self._inbox.position(self._topics[topic], partition) or None
 
     def last_read(self, topic: str, partition: int) -> int | None:
-        """Return None: examples name the one before them, so another log is recognised without reading one again."""
+        """Return the offset of the last record read of `items`, None before any, and of `examples`.
+
+        Examples name the one before them, so another log is recognised without reading one again.
+        """
+        return self._inbox.last_read(partition) if self._topics[topic] == "items" else None
 
     def start_at(self, topic: str, partition: int, offset: int) -> None:
         """Do nothing: a training begins wherever the log does."""

@@ -168,7 +168,7 @@ class Merge:
         )
 
     def put_item(self, partition: int, offset: int, ts_ms: int, record: Any, size: int = 0) -> None:
-        """Take a record of the catalogue, whose message has `size` bytes."""
+        """Take a record of the catalogue, with what goes with it, whose message has `size` bytes."""
         self._put(self.queues["items"][partition], ts_ms, offset, _RECORD_BYTES + 2 * size, record)
 
     def _put(self, queue: PartitionQueue, time_ms: int, offset: int, size: int, value: Any) -> None:

@@ -115,7 +115,7 @@ class ClosedRun:
             if self.contestant is None:
                 continue
             if placed.topic == ITEMS:
-                self.contestant.learn_items([placed.value])
+                self.contestant.learn_items([placed.value[0]])
                 continue
             self._batch.append(placed.value[0])
             self._tokens += len(placed.value[0].keys)

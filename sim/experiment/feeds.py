@@ -63,7 +63,7 @@ class Joined:
             while batch := list(islice(events, BATCH_EVENTS)):
                 joining.feed(batch)
                 while (placed := inbox.merge.pop()) is not None:
-                    self.all.append(placed.value if placed.topic == "items" else placed.value[0])
+                    self.all.append(placed.value[0])
             self.dead_letters = sum(joining.refused().values())
             joining.close()
         self._at = [at for at, entry in enumerate(self.all) if isinstance(entry, Example)]

@@ -316,7 +316,7 @@ class Consumer(driver.Consumer):
     async def _batch(self, partition: TopicPartition, records: Sequence[Any]) -> PollBatch:
         progress = self.app.progress[partition]
         known, progress.known = progress.known, None
-        if known is not None and records[0].offset > known:
+        if known is not None and records[0].offset > known and partition[0] not in self.app.owner.compacted:
             self.app.fail(other_log(*partition, known, self.app.owner.way_on))
         elif records[0].offset != progress.polled:  # compacted, transactional, or lost?
             try:

@@ -13,6 +13,10 @@ class StateOwner(Protocol):
     def way_on(self) -> str:
         """How to go on where Kafka no longer has the log that was read; the end of a sentence that refuses it."""
 
+    @property
+    def compacted(self) -> Collection[str]:
+        """Topics whose last record read may rightly be gone, since a newer one of its key has come."""
+
     async def open(self, topic: str, partition: int) -> int | None:
         """Open the state of an assigned partition; return the next offset wanted, None for the log's earliest.
 

@@ -6,11 +6,9 @@ reads its last record once more, before it reads on, and compares digests.
 
 from collections.abc import Sequence
 
-from xxhash import xxh3_128
-
 from stream.consumer.progress import WORKERS_WAY_ON
 from stream.errors import BrokerError
-from stream.example import Record
+from stream.example import Record, fingerprint
 
 
 class ReadLog:
@@ -40,15 +38,6 @@ class ReadLog:
         """
         if record.offset == self.offset and fingerprint(record) != self.digest:
             raise other_log(self._topic, self._partition, record.offset)
-
-
-def fingerprint(record: Record) -> bytes:
-    """Return the digest of a record's key, value and Kafka timestamp."""
-    made = xxh3_128(b"%d " % record.timestamp)
-    for part in (record.key, record.value):
-        made.update(b"-" if part is None else b"%d " % len(part))
-        made.update(part or b"")
-    return made.digest()
 
 
 def other_log(topic: str, partition: int, offset: int, way_on: str = WORKERS_WAY_ON) -> BrokerError:

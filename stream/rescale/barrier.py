@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from stream.config import StreamSettings
 from stream.consumer.progress import refuse_lost
-from stream.consumer.read_log import fingerprint, other_log
+from stream.consumer.read_log import other_log
 from stream.errors import BrokerError, StoreError
+from stream.example import fingerprint
 from stream.join.reorder_buffer import NEVER_MS
 from stream.kafka import clients
 from stream.kafka.connection import Kafka

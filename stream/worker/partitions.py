@@ -105,6 +105,7 @@ class AssignedPartitions:
     """
 
     way_on: Final = WORKERS_WAY_ON
+    compacted: Final = ()
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ class Notebook:
     """An owner that writes down what it sees: the offsets handled, batch by batch."""
 
     way_on = "ask its author."
+    compacted: Collection[str] = ()
 
     def __init__(self, wanted: dict[TopicPartition, int] | None = None) -> None:
         self.wanted = dict(wanted or {})

@@ -1,7 +1,12 @@
+import json
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from model.errors import ModelError
 from model.trainer.inbox import Inbox
+from model.trainer.merge import Naming
 from stream.example import FormatError, Heartbeat, encode_heartbeat
 from tests.factories import START_MS, Record
 from tests.runs import ITEMS, LOGS
@@ -107,6 +112,77 @@ def test_junk_is_logged_at_the_first_record_and_at_every_tenfold(caplog: pytest.
     ]
     assert "the 100th such record of items" in caplog.records[2].getMessage()
     assert (len(caplog.records), inbox.refused) == (5, 132)
+
+
+def item(offset: int, ts_ms: int, key: str = "x") -> Record:
+    """Return a record of the catalogue."""
+    return Record(offset, key.encode(), b'{"item_id":"%s","ts":%d}' % (key.encode(), ts_ms), START_MS + 1000)
+
+
+def restored(inbox: Inbox) -> Inbox:
+    """Return an inbox that goes on from the marks of another, as a checkpoint has them."""
+    again = Inbox(1, 1, naming=Naming("t-", "silu", lambda: "silu-2"))
+    again.restore(json.loads(json.dumps(inbox.marks())))
+    return again
+
+
+CATALOGUE = [
+    item(3, START_MS),  # the log begins there
+    item(4, START_MS + 10),
+    Record(5, b"x", b"{", 7),  # refused
+    Record(8, b"\x00heartbeat", b'{"watermark":%d}' % (START_MS + 20), START_MS + 1000),
+    item(9, START_MS + 30),
+]
+
+
+@pytest.mark.parametrize("read", range(len(CATALOGUE) + 1))
+@pytest.mark.parametrize("taken", range(4))
+def test_the_mark_of_items_has_the_last_record_before_it(read: int, taken: int) -> None:
+    """Whatever its kind, and whatever waits; it comes once more, is the same, and all goes on: as often as it likes."""
+    inbox, learned = Inbox(1, 1), list[Any]()
+    inbox.offer("items", 0, CATALOGUE[:read])
+    inbox.merge.beat("examples", 0, START_MS + 15 * taken)
+    inbox.gather(8, learned.extend)
+    again = restored(restored(inbox))
+    (mark,) = inbox.marks()["items"]
+    before = [record for record in CATALOGUE[:read] if record.offset < mark["offset"]]
+    assert again.last_read(0) == (before[-1].offset if before else None)
+    again.offer("items", 0, [*before[-1:], *CATALOGUE[len(before) :]])
+    again.merge.beat("items", 0, START_MS + 40)
+    again.merge.beat("examples", 0, START_MS + 50)
+    again.gather(8, learned.extend)
+    assert [record.ts_ms for record in learned] == [START_MS, START_MS + 10, START_MS + 30]
+
+
+@pytest.mark.parametrize("last", range(len(CATALOGUE)))
+def test_another_record_of_items_at_the_last_offset_is_refused(last: int) -> None:
+    """Before anything of the other log is learned; the sentence has the names and the command."""
+    inbox = Inbox(1, 1)
+    inbox.offer("items", 0, CATALOGUE[: last + 1])
+    inbox.merge.beat("items", 0, START_MS + 40)
+    inbox.merge.beat("examples", 0, START_MS + 40)
+    inbox.gather(8, ignore_items)
+    for change in ({"value": b"{}"}, {"key": b"y"}, {"timestamp": 8}):
+        again = restored(inbox)
+        other = [replace(CATALOGUE[last], **change), item(10, START_MS + 50)]
+        refusal = (
+            rf"^Offset {CATALOGUE[last].offset} of t-items, partition 0, holds another record than the one that "
+            r"trainer silu has read .*Kafka of before; or go on .* hstu train --name silu-2 --weights-from silu, .*\.md"
+        )
+        with pytest.raises(ModelError, match=refusal):
+            again.offer("items", 0, other)
+        assert again.waiting == 0
+
+
+def test_a_last_record_of_items_that_compaction_has_taken_is_not_missed() -> None:
+    """A newer one of its key has come, further on."""
+    inbox = Inbox(1, 1)
+    inbox.offer("items", 0, CATALOGUE[:2])
+    inbox.merge.beat("examples", 0, START_MS + 40)
+    inbox.gather(8, ignore_items)
+    again = restored(inbox)
+    again.offer("items", 0, CATALOGUE[3:])
+    assert (again.last_read(0), again.position("items", 0)) == (9, 10)
 
 
 def test_items_future() -> None:

@@ -11,9 +11,11 @@ from threading import Thread
 
 import pytest
 from aiokafka import AIOKafkaConsumer
+from aiokafka.admin import NewTopic
 
 from model.config import ModelSettings, TrainSettings
 from model.errors import ModelError
+from model.storage.checkpoint import read_newest
 from model.storage.snapshot import list_snapshots, load_snapshot
 from model.trainer.kafka import run_trainer
 from model.trainer.monitor import Monitor
@@ -24,7 +26,7 @@ from stream.kafka.connection import Kafka
 from stream.kafka.groups import other_member
 from tests.factories import START_MS, Record, make_examples, make_items
 from tests.kafka import KafkaForTests
-from tests.kafka_logs import delete_before, fill, make_topics, until, with_admin
+from tests.kafka_logs import delete_before, fill, make_topics, read, until, with_admin
 from tests.raw_records import batch, produce, record
 
 ROOT = Path(__file__).parents[3]
@@ -258,6 +260,59 @@ def test_examples_that_are_gone_name_the_trainers_own_way_on(
         start(kafka.bootstrap, topic_prefix, tmp_path)
     assert f"go on with what was learned by hstu train --name silu-2 --weights-from {TRAIN.name}," in str(refusal.value)
     assert "new data directory" not in str(refusal.value)
+
+
+def test_items_made_again_are_not_read_on_from_the_middle(
+    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path
+) -> None:
+    """A topic of as many records and more is refused at the first one that comes once more; nothing of it is taken."""
+    examples, items, middle = f"{topic_prefix}examples", f"{topic_prefix}items", len(EXAMPLES[0]) // 2
+    asyncio.run(make_topics(kafka.bootstrap, [examples, items]))
+    asyncio.run(write(kafka, examples, [log[:middle] for log in EXAMPLES]))
+    asyncio.run(write(kafka, items, ITEMS))
+    learn_and_stop(kafka, topic_prefix, tmp_path)
+
+    async def make_again() -> None:
+        await with_admin(kafka.bootstrap, lambda admin: admin.delete_topics([items]))
+        await make_topics(kafka.bootstrap, [items])
+        others = [(START_MS + n, f"other {n}", {"title": "Other"}) for n in range(40)]
+        await write(kafka, items, make_items([*others], partitions=2))
+
+    asyncio.run(make_again())
+    with pytest.raises(ModelError, match=rf"of {items}, partition \d, holds another record .* --weights-from silu,"):
+        start(kafka.bootstrap, topic_prefix, tmp_path)
+    checkpoint, _ = read_newest(tmp_path / "train" / TRAIN.name)
+    assert checkpoint is not None
+    marks = checkpoint.facts["marks"]["items"]
+    assert [mark["offset"] <= len(log) for mark, log in zip(marks, ITEMS, strict=True)] == [True, True]
+
+
+@pytest.mark.slow
+def test_a_record_of_items_that_was_compacted_away_stops_nobody(
+    kafka: KafkaForTests, topic_prefix: str, tmp_path: Path
+) -> None:
+    """Workers write heartbeats, and compaction keeps the last one: the one that was read last is gone."""
+    examples, items, middle = f"{topic_prefix}examples", f"{topic_prefix}items", len(EXAMPLES[0]) // 2
+    policy = {"cleanup.policy": "compact", "segment.ms": "100", "min.cleanable.dirty.ratio": "0.001"}
+    logs = make_items([(START_MS - n, f"item {n}", {"title": "T"}) for n in range(9)], partitions=2)
+
+    async def gone() -> bool:
+        await write(kafka, items, [log[-1:] for log in logs])  # a segment ends when a record comes
+        found = await read(kafka.bootstrap, items)
+        return not any(log[-1].offset in [r.offset for r in found[p]] for p, log in enumerate(logs))
+
+    asyncio.run(make_topics(kafka.bootstrap, [examples]))
+    asyncio.run(with_admin(kafka.bootstrap, lambda admin: admin.create_topics([NewTopic(items, 2, 1, None, policy)])))
+    asyncio.run(write(kafka, examples, [log[:middle] for log in EXAMPLES]))
+    asyncio.run(write(kafka, items, logs))
+    learn_and_stop(kafka, topic_prefix, tmp_path)
+    checkpoint, _ = read_newest(tmp_path / "train" / TRAIN.name)
+    assert checkpoint is not None
+    assert [mark["last"][0] for mark in checkpoint.facts["marks"]["items"]] == [log[-1].offset for log in logs]
+    asyncio.run(until(gone, "compaction", 120))
+    asyncio.run(write(kafka, examples, [log[middle:] for log in EXAMPLES]))
+    start(kafka.bootstrap, topic_prefix, tmp_path, until_end=True)
+    assert digests_in(tmp_path) == direct(tmp_path / "direct", logs)
 
 
 def start(bootstrap: str, prefix: str, folder: Path, train: TrainSettings = TRAIN, *, until_end: bool = False) -> None:

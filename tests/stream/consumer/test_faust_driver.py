@@ -96,6 +96,29 @@ def test_transactions_are_no_gap_and_their_ends_are_found(bootstrap: str, topic_
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("compacted", [False, True])
+def test_a_record_read_before_that_is_gone_is_refused_unless_its_topic_is_compacted(
+    bootstrap: str, topic_prefix: str, tmp_path: Path, compacted: bool
+) -> None:
+    """Here a transaction's marker stands where it was; the sentence ends with the owner's way on."""
+    name = f"{topic_prefix}log"
+
+    async def run() -> Notebook:
+        await make_topics(bootstrap, [name])
+        await fill(bootstrap, name, records(10), transactions=2)  # 5 records, a marker, 5 records, a marker
+        notebook = Notebook({(name, 0): 6, (name, 1): 6})
+        notebook.known[name, 0] = 5
+        notebook.compacted = {name} if compacted else ()
+        await Run(bootstrap, name, tmp_path, notebook).until(lambda: notebook.count == 10, "what has come since")
+        return notebook
+
+    if compacted:
+        assert asyncio.run(run()).offsets((name, 0)) == [*range(6, 11)]
+        return
+    with pytest.raises(BrokerError, match=rf"{name}\[0\] holds another record at offset 5 .*; or ask its author\.$"):
+        asyncio.run(run())
+
+
 def test_aborted_transactions_are_not_read(bootstrap: str, topic_prefix: str, tmp_path: Path) -> None:
     """A producer that aborts takes back what it sent, and the end is found behind it."""
     name = f"{topic_prefix}log"

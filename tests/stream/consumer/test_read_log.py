@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from stream.consumer.read_log import ReadLog, fingerprint
+from stream.consumer.read_log import ReadLog
 from stream.errors import BrokerError
+from stream.example import fingerprint
 from tests.wire import Record
 
 LOG = [Record(offset, b"value %d" % offset, b"key", 1000 + offset) for offset in range(5)]
