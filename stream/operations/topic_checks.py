@@ -5,8 +5,9 @@ Each check returns findings; what Kafka refuses to tell is one as well.
 
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -35,13 +36,14 @@ from stream.schema.topics import ALL, DEAD_LETTERS, EVENTS, EXAMPLES, ITEMS
 from stream.store import layout
 from stream.store.refusals import refuse_other_partition
 from stream.store.rocksdb import open_secondary, partition_path
-from stream.store.standby import is_open_elsewhere, stands_by
+from stream.store.standby import is_open_elsewhere, left_at, stands_by
 
 _SAMPLE: Final = 200  # last records of each partition
 _DAY_MS: Final = 86_400_000
 _AT_LEAST: Final = {"max.message.bytes", "delete.retention.ms"}  # configurations that may be larger than ours
 _SHOWN: Final = 3
 _log = logging.getLogger("hstu.doctor")
+_Logs = Mapping[Place, tuple[int, int]]  # first offset of each source in a partition, and the one after the last
 
 
 class _Owner(msgspec.Struct):
@@ -158,34 +160,53 @@ def _owner(record: Any) -> bytes | None:
 
 
 def check_progress(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
-    """Yield how far this host's stores have read Kafka's logs, and whether they still are the logs that were read."""
+    """Yield how far this host's stores have read Kafka's logs, and whether they still are the logs that were read.
+
+    Kafka is asked for its logs' ends after the stores were read: a worker that writes them reads on meanwhile.
+    """
     paths = {number: partition_path(data_dir, number) for number in range(settings.partitions)}
-    numbers = [number for number, path in paths.items() if path.exists()]
-    if not numbers:
+    paths = {number: path for number, path in paths.items() if path.exists()}
+    if not paths:
         return
     check_permissions(kafka, reads=[topic_name(settings, topic) for topic in EVENTS])  # without, Kafka would not answer
-    bounds = log_bounds(kafka, [(topic_name(settings, topic), number) for topic in EVENTS for number in numbers])
-    lag = good = 0
+    metas: dict[int, layout.Meta | None] = {}
+    for number, path in paths.items():
+        try:
+            metas[number] = _meta(number, path)
+        except StoreError as error:
+            yield fail("stores", str(error).rstrip("."), "see the sentence")
+    bounds = _bounds(kafka, settings, metas)
+    lag, good = 0, list[Path]()
     with lookup(kafka) as find:
-        for number in numbers:
-            logs = {place: of for place, of in bounds.items() if place[1] == number}
+        for number, meta in metas.items():
             try:
-                meta = _meta(paths[number])
-                if meta:
-                    refuse_other_partition(meta, number, paths[number])
-                behind = _lag(logs, meta)
-                if meta:
-                    _refuse_other_logs(logs, meta, find)
-                lag, good = lag + behind, good + 1
-            except (BrokerError, StoreError) as error:
+                behind = _lag(bounds[number], meta)
+                _refuse_other_logs(bounds[number], meta, find)
+                lag += behind
+                good.append(paths[number])
+            except BrokerError as error:
                 yield fail("stores", str(error).rstrip("."), "see the sentence")
     if good:
-        says = f"{good} of {settings.partitions} are in {data_dir} and open; {lag:,} records are not read yet"
-        yield ok("stores", f"{says}; their tables were not read through")
+        says = f"{len(good)} of {settings.partitions} are in {data_dir} and can be opened{_used(good)}"
+        yield ok("stores", f"{says}; {lag:,} records are not read yet; their tables were not read through")
+
+
+def _used(paths: list[Path]) -> str:
+    """Return how many of these stores a worker has open, and how many nobody reads on."""
+    counts = {
+        "of them open in a worker": sum(map(is_open_elsewhere, paths)),
+        "marked as left": sum(left_at(path) is not None for path in paths),
+        "standing by": sum(map(stands_by, paths)),
+    }
+    return "".join(f", {count} {what}" for what, count in counts.items() if count)
 
 
 def check_left(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterator[Finding]:
     """Yield which stores of this host were left: nobody uses them, and the workers' group has read more.
+
+    The group's offsets are asked for before a store is read, and whether somebody uses it also afterwards: a worker of
+    this host that reads on meanwhile is none of another host. A store that is damaged, of another partition or of
+    another log is none of these.
 
     Raises:
         BrokerError: Kafka does not answer, or refuses.
@@ -195,24 +216,39 @@ def check_left(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> Iterat
     free = {n: path for n, path in free.items() if not is_open_elsewhere(path)}
     if not free:
         return
-    check_permissions(kafka, group=workers_group(settings), of_group="DESCRIBE")
+    reads = [topic_name(settings, topic) for topic in EVENTS]
+    check_permissions(kafka, reads=reads, group=workers_group(settings), of_group="DESCRIBE")
     committed = committed_offsets(kafka, workers_group(settings))
-    left = []
+    passed: dict[int, layout.Meta | None] = {}
     for number, path in free.items():
         with suppress(StoreError):  # which has its line
-            meta = _meta(path)
-            if layout.is_passed(meta, [committed.get((topic_name(settings, t), number), 0) for t in EVENTS]):
-                left.append(path.name)
+            meta = _meta(number, path)
+            if layout.is_passed(meta, [committed.get((topic, number), 0) for topic in reads]):
+                passed[number] = meta
+    bounds, left = _bounds(kafka, settings, passed), list[str]()
+    with lookup(kafka) as find:
+        for number, meta in passed.items():
+            with suppress(BrokerError):  # which has its line
+                _refuse_other_logs(bounds[number], meta, find)
+                left += [] if is_open_elsewhere(paths[number]) else [paths[number].name]
     if left:
         yield warn(
             "left stores",
-            f"{', '.join(left)} in {data_dir / 'store'}: other workers have read more of these partitions, and users "
-            "forgotten since are still here",
-            "delete the folders once those workers' stores are whole (hstu doctor there) and these are not wanted",
+            f"{', '.join(left)} in {data_dir / 'store'}: no worker here has them open, and the workers' group has read "
+            "more of these partitions: by another host's worker, or by this host's before a power cut took its last "
+            "writes. Users forgotten since are still here",
+            "if this host should have these partitions, start its worker: it reads on where the stores end. Delete a "
+            "folder only where hstu doctor on another host finds that partition's store there, and nothing wrong with "
+            "it: this one may be the last copy",
         )
 
 
-def _meta(path: Path) -> layout.Meta | None:
+def _meta(number: int, path: Path) -> layout.Meta | None:
+    """Return what the store of a partition says of itself, None while it is new.
+
+    Raises:
+        StoreError: It is damaged, or of another partition.
+    """
     _log.info("Opening %s", path)  # RocksDB may hang on a damaged one, and then so does the process
     with TemporaryDirectory(prefix="hstu-doctor-") as scratch:
         store = open_secondary(path, Path(scratch) / "log")
@@ -220,14 +256,25 @@ def _meta(path: Path) -> layout.Meta | None:
             data = store.get(layout.META_KEY)
         finally:
             store.close()
-    return msgspec.msgpack.decode(data, type=layout.Meta) if data else None
+    meta = msgspec.msgpack.decode(data, type=layout.Meta) if data else None
+    if meta:
+        refuse_other_partition(meta, number, path)
+    return meta
 
 
-def _lag(logs: Mapping[Place, tuple[int, int]], meta: layout.Meta | None) -> int:
+def _bounds(kafka: Kafka, settings: StreamSettings, numbers: Iterable[int]) -> dict[int, _Logs]:
+    """Return the logs of each partition, in the order of EVENTS."""
+    names = [topic_name(settings, topic) for topic in EVENTS]
+    places = {number: [(name, number) for name in names] for number in numbers}
+    bounds = log_bounds(kafka, chain.from_iterable(places.values()))
+    return {number: {place: bounds[place] for place in of} for number, of in places.items()}
+
+
+def _lag(logs: _Logs, meta: layout.Meta | None) -> int:
     """Return how many records a store has not read yet.
 
     Args:
-        logs: First offset of each source in its partition, and the one after the last; in the order of EVENTS.
+        logs: Of its partition.
         meta: What the store says of itself, None while it is new.
 
     Raises:
@@ -241,13 +288,13 @@ def _lag(logs: Mapping[Place, tuple[int, int]], meta: layout.Meta | None) -> int
     return lag
 
 
-def _refuse_other_logs(logs: Mapping[Place, tuple[int, int]], meta: layout.Meta, find: Find) -> None:
+def _refuse_other_logs(logs: _Logs, meta: layout.Meta | None, find: Find) -> None:
     """Read the last record of each source once more, as a worker does, unless retention has deleted it.
 
     Raises:
         BrokerError: It is another, or gone from the middle of the log.
     """
-    for (place, (first, _)), state in zip(logs.items(), meta.logs, strict=True):
+    for (place, (first, _)), state in zip(logs.items(), meta.logs, strict=True) if meta else ():
         if state.offset is None or state.offset < first:
             continue
         if (record := find(place, state.offset)) is None:

@@ -1,76 +1,25 @@
 """`hstu doctor` on a real Kafka: a sound installation has no complaint, and each fault has its line with a remedy."""
 
-import asyncio
 import json
-from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, OffsetAndMetadata, TopicPartition
 
 from stream.config import KafkaSettings, StreamSettings
-from stream.join.partition import Partition
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
-from stream.kafka.topics import create_topics, workers_group
-from stream.operations import doctor, host_checks, topic_checks
+from stream.kafka.topics import create_topics
+from stream.operations import doctor, host_checks
 from stream.operations.doctor import examine
-from stream.operations.findings import Finding, Level
+from stream.operations.findings import Level
 from stream.schema.ids import partition_of
-from stream.schema.topics import SourceTopic
-from stream.store.rocksdb import open_store, partition_path
-from stream.store.standby import mark_standby
+from tests.examined import configure, send, wrong
 from tests.kafka import KafkaForTests
-from tests.kafka_logs import delete_before, fill, read
 from tests.topics import own_topics
-from tests.wire import Record, action, wire
+from tests.wire import action, wire
 
-PARTITIONS = 2
-
-
-@pytest.fixture
-def settings(kafka: KafkaForTests) -> StreamSettings:
-    made = own_topics(PARTITIONS)
-    create_topics(Kafka(kafka.bootstrap), made)
-    return made
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    folder = tmp_path / "data"
-    folder.mkdir(mode=0o700)
-    return folder
-
-
-def wrong(kafka: Kafka, settings: StreamSettings, data_dir: Path) -> dict[str, Finding]:
-    """Return what is not as it should be, but for this machine's disk."""
-    found = {
-        finding.what: finding
-        for finding in examine(kafka.bootstrap, kafka.security, settings, data_dir)
-        if finding.level is not Level.OK
-    }
-    found.pop("disk", None)
-    return found
-
-
-def send(kafka: Kafka, settings: StreamSettings, topic: str, *events: tuple[int, bytes | None, bytes]) -> None:
-    asyncio.run(fill(kafka.bootstrap, settings.topic_prefix + topic, [(*event, 0) for event in events]))
-
-
-def configure(kafka: Kafka, topic: str, **configs: str) -> None:
-    with clients.admin_client(kafka, 10) as admin:
-        named = {name.replace("_", "."): value for name, value in configs.items()}
-        admin.alter_configs([clients.ConfigResource(clients.ConfigResourceType.TOPIC, topic, named)])
-
-
-def has_read(log: Sequence[Any], settings: StreamSettings, data_dir: Path) -> None:
-    """Make the store of partition 0 that has read these records of `actions`."""
-    partition = Partition(open_store(partition_path(data_dir, 0)), 0, settings)
-    partition.handle(SourceTopic.ACTIONS, log)
-    partition.close()
+PARTITIONS = 2  # of the fixture `settings`
 
 
 def test_nothing_is_wrong_with_new_topics(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
@@ -150,60 +99,6 @@ def test_keys_elsewhere_are_warned_of(kafka: KafkaForTests, settings: StreamSett
     assert "of the last 3 records" in found.says
     assert "1 in a partition that murmur2 would not choose" in found.says
     assert "1 with another key than their id" in found.says
-
-
-def test_a_store_behind_what_kafka_keeps_fails(
-    kafka: KafkaForTests, settings: StreamSettings, data_dir: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The line has the topic, both offsets and what to do; a store that can go on has its lag, and is named before."""
-    caplog.set_level("INFO", "hstu.doctor")
-    send(Kafka(kafka.bootstrap), settings, "actions", *[(0, b"u", wire(action("u", "i", ts))) for ts in range(10)])
-    (log, _) = asyncio.run(read(kafka.bootstrap, settings.topic_prefix + "actions", PARTITIONS))
-    has_read(log[:1], settings, data_dir)
-    found = [one for one in examine(kafka.bootstrap, KafkaSettings(), settings, data_dir) if one.what == "stores"]
-    assert [(one.level, "1 of 2" in one.says, "9 records" in one.says) for one in found] == [(Level.OK, True, True)]
-    assert f"Opening {partition_path(data_dir, 0)}" in caplog.messages
-    asyncio.run(delete_before(kafka.bootstrap, settings.topic_prefix + "actions", 0, 4))
-    lost = wrong(Kafka(kafka.bootstrap), settings, data_dir)["stores"]
-    assert lost.level is Level.FAIL
-    assert "begins at offset 4" in lost.says
-    assert "deleted 3 records unread" in lost.says
-
-
-def test_a_store_that_was_left_is_warned_of(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
-    """Whose partition another host's worker has: users may have been forgotten since. Standbys are none, nor is one
-    that the group has not passed."""
-    name = settings.topic_prefix + "actions"
-    send(Kafka(kafka.bootstrap), settings, "actions", *[(0, b"u", wire(action("u", "i", ts))) for ts in range(3)])
-    (log, _) = asyncio.run(read(kafka.bootstrap, name, PARTITIONS))
-    has_read(log[:2], settings, data_dir)
-    place = TopicPartition(name, 0)
-    for committed, found in ((2, 0), (3, 1)):
-        with closing(KafkaConsumer(bootstrap_servers=kafka.bootstrap, group_id=workers_group(settings))) as group:
-            group.assign([place])
-            group.commit({place: OffsetAndMetadata(committed, "", -1)})
-        left = list(topic_checks.check_left(Kafka(kafka.bootstrap), settings, data_dir))
-        assert len(left) == found
-    assert (left[0].level, "p0 in" in left[0].says) == (Level.WARN, True)
-    mark_standby(partition_path(data_dir, 0))
-    follows = settings.model_copy(update={"standby": True})
-    assert not list(topic_checks.check_left(Kafka(kafka.bootstrap), follows, data_dir))
-    assert list(topic_checks.check_left(Kafka(kafka.bootstrap), settings, data_dir))  # nobody follows any more
-
-
-def test_a_store_of_another_log_fails(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
-    """Also where the offsets would fit: the last record read is another one now."""
-    name = settings.topic_prefix + "actions"
-    send(Kafka(kafka.bootstrap), settings, "actions", *[(0, b"u", wire(action("u", "i", ts))) for ts in range(3)])
-    (log, _) = asyncio.run(read(kafka.bootstrap, name, PARTITIONS))
-    has_read([Record(0, b"{}"), Record(1, log[1].value, log[1].key, log[1].timestamp + 1)], settings, data_dir)
-    found = wrong(Kafka(kafka.bootstrap), settings, data_dir)["stores"]
-    assert (found.level, f"{name}[0] holds another record at offset 1" in found.says) == (Level.FAIL, True)
-    asyncio.run(delete_before(kafka.bootstrap, name, 0, 2))  # what retention deletes is no other log
-    assert "stores" not in wrong(Kafka(kafka.bootstrap), settings, data_dir)
-    next((data_dir / "store" / "p0").glob("*.sst")).unlink()
-    (found,) = topic_checks.check_progress(Kafka(kafka.bootstrap), settings, data_dir)  # and none of them is fine
-    assert (found.level, "p0 is damaged" in found.says) == (Level.FAIL, True)
 
 
 def test_refused_records_are_counted(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
