@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -40,7 +40,14 @@ from stream.store.standby import is_open_elsewhere, left_at, stands_by
 
 _SAMPLE: Final = 200  # last records of each partition
 _DAY_MS: Final = 86_400_000
+_RECORD_BYTES: Final = "1048588"  # Kafka's default: a dead-letter has up to 768 KiB and its headers
+_WANTED: Final = {"cleanup.policy": "delete", "max.message.bytes": _RECORD_BYTES}  # where configs_of() has no other
 _AT_LEAST: Final = {"max.message.bytes", "delete.retention.ms"}  # configurations that may be larger than ours
+_WHY: Final = {
+    ("cleanup.policy", "delete"): ": of the records of one key Kafka deletes all but the last",
+    ("max.message.bytes", _RECORD_BYTES): ": Kafka refuses larger records",
+}
+_PRODUCERS_HEAR: Final = {("max.message.bytes", topic) for topic in (*EVENTS, ITEMS)}  # of it, and nothing is lost
 _SHOWN: Final = 3
 _log = logging.getLogger("hstu.doctor")
 _Logs = Mapping[Place, tuple[int, int]]  # first offset of each source in a partition, and the one after the last
@@ -77,15 +84,15 @@ def check_configs(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:
     check_permissions(kafka, others=[("DESCRIBE_CONFIGS", name) for name in names])
     found = describe_configs(kafka, names)
     wrong = [
-        fail(
+        (warn if (key, topic) in _PRODUCERS_HEAR else fail)(
             "configuration",
-            f"{name} has {key}={configs.get(key)} where {value} is wanted",
+            f"{name} has {key}={configs.get(key)} where {value} is wanted{_WHY.get((key, value), '')}",
             f"python -m kafka.admin -b {kafka} configs alter -r topic -n {name} -c {key}={value}"
             + (" (and the options of docs/kafka.md, Trying it)" if kafka.encrypted or kafka.authenticated else ""),
         )
         for topic in ALL
         if (configs := found.get(name := topic_name(settings, topic)))
-        for key, value in configs_of(topic).items()
+        for key, value in {**_WANTED, **configs_of(topic)}.items()
         if not _suits(key, configs.get(key), value)
     ]
     yield from wrong or [ok("configuration", "as hstu topics create sets it")]
@@ -102,24 +109,41 @@ def _retention(found: Mapping[str, Mapping[str, str | None]], settings: StreamSe
     """Yield where Kafka keeps events or what is made of them for too short a time."""
     window_ms = int(1000 * (settings.action_window_s + settings.lateness_s + settings.gather_s))
     kept = {topic: _kept(found.get(topic_name(settings, topic), {})) for topic in (*EVENTS, EXAMPLES, DEAD_LETTERS)}
-    for topic, (kept_ms, kept_bytes) in kept.items():
+    for topic, limits in kept.items():
         name, need_ms = topic_name(settings, topic), window_ms if topic in EVENTS else _DAY_MS
         mend = f"raise retention.ms and retention.bytes of {name} (-1: no limit)"
-        if 0 <= kept_ms < need_ms:
+        if 0 <= limits.ms < need_ms:
             lost = "events are deleted before they are joined" if topic in EVENTS else "whoever rests longer loses them"
-            yield fail("retention", f"{name} is kept for {_span(kept_ms)}, less than {_span(need_ms)}: {lost}", mend)
-        elif topic in EVENTS and (kept_ms >= 0 or kept_bytes >= 0):
-            limit = _span(kept_ms) if kept_ms >= 0 else f"{kept_bytes:,} bytes a partition"
-            yield warn("retention", f"{name} is kept for {limit}: a store that is lost is rebuilt from no more", mend)
-    kept_ms, _ = kept[EXAMPLES]
-    yield ok("retention", f"examples are kept {'for ' + _span(kept_ms) if kept_ms >= 0 else 'without limit'}")
+            yield fail("retention", f"{name} is kept {limits}, less than {_span(need_ms)}: {lost}", mend)
+        elif topic in EVENTS and limits.any:
+            yield warn("retention", f"{name} is kept {limits}: a store that is lost is rebuilt from no more", mend)
+        elif topic == EXAMPLES and not limits.compacted:
+            yield ok("retention", f"examples are kept {limits}")
 
 
-def _kept(configs: Mapping[str, str | None]) -> tuple[int, int]:
-    """Return for how many ms, and up to how many bytes, a topic keeps its records; -1 means no limit."""
-    if "delete" not in (configs.get("cleanup.policy") or ""):
-        return -1, -1
-    return int(configs.get("retention.ms") or -1), int(configs.get("retention.bytes") or -1)
+class _Kept(NamedTuple):
+    """For how many ms, and up to how many bytes a partition, a topic keeps its records; -1 means no limit."""
+
+    ms: int
+    bytes: int
+    compacted: bool
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit."""
+        return max(self.ms, self.bytes) >= 0
+
+    def __str__(self) -> str:
+        limits = [f"for {_span(self.ms)}"] if self.ms >= 0 else []
+        limits += [f"up to {self.bytes:,} bytes a partition"] if self.bytes >= 0 else []
+        return " and ".join(limits) or "without limit"
+
+
+def _kept(configs: Mapping[str, str | None]) -> _Kept:
+    policy = configs.get("cleanup.policy") or ""
+    if "delete" not in policy:
+        return _Kept(-1, -1, "compact" in policy)
+    return _Kept(int(configs.get("retention.ms") or -1), int(configs.get("retention.bytes") or -1), "compact" in policy)
 
 
 def check_keys(kafka: Kafka, settings: StreamSettings) -> Iterator[Finding]:

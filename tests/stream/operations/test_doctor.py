@@ -10,7 +10,7 @@ from stream.config import KafkaSettings, StreamSettings
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
-from stream.operations import doctor, host_checks
+from stream.operations import doctor, host_checks, topic_checks
 from stream.operations.doctor import examine
 from stream.operations.findings import Level
 from stream.schema.ids import partition_of
@@ -83,6 +83,53 @@ def test_retention_and_configuration(kafka: KafkaForTests, settings: StreamSetti
     found = wrong(Kafka(kafka.bootstrap), settings, data_dir)["configuration"]
     assert (found.level, "cleanup.policy=delete where compact" in found.says) == (Level.FAIL, True)
     assert "-c cleanup.policy=compact" in found.mend
+
+
+@pytest.mark.parametrize(
+    ("topic", "key", "value", "level", "says"),
+    [
+        ("actions", "cleanup.policy", "compact", Level.FAIL, "where delete is wanted: of the records of one key"),
+        ("attributes", "cleanup.policy", "compact,delete", Level.FAIL, "where delete is wanted"),
+        ("examples", "cleanup.policy", "compact", Level.FAIL, "where delete is wanted"),
+        ("dead-letters", "cleanup.policy", "compact", Level.FAIL, "where delete is wanted"),
+        ("items", "cleanup.policy", "compact,delete", Level.FAIL, "where compact is wanted"),
+        ("items", "delete.retention.ms", "1000", Level.FAIL, "=1000 where"),
+        ("dead-letters", "max.message.bytes", "1000", Level.FAIL, "where 1048588 is wanted: Kafka refuses larger"),
+        ("examples", "max.message.bytes", "1048588", Level.FAIL, "where 16777216 is wanted"),
+        ("actions", "max.message.bytes", "1000", Level.WARN, "where 1048588 is wanted: Kafka refuses larger"),
+    ],
+)
+def test_configurations_that_lose_events_or_stop_a_worker(
+    topic: str, key: str, value: str, level: Level, says: str, kafka: KafkaForTests, settings: StreamSettings
+) -> None:
+    """Each has its line, with the command that mends it; of what is compacted nobody says that it is kept."""
+    name = settings.topic_prefix + topic
+    configure(Kafka(kafka.bootstrap), name, **{key: value})
+    found = list(topic_checks.check_configs(Kafka(kafka.bootstrap), settings))
+    (one,) = [one for one in found if f"{name} has {key}={value} " in one.says]
+    assert (one.level, says in one.says) == (level, True)
+    assert f"-n {name} -c {key}=" in one.mend
+    assert not [one for one in found if one.says == "as hstu topics create sets it"]
+    kept = [one.says for one in found if one.what == "retention"]
+    assert kept == ([] if (topic, key) == ("examples", "cleanup.policy") else ["examples are kept without limit"])
+
+
+@pytest.mark.parametrize(
+    ("configs", "level", "says"),
+    [
+        ({"retention.ms": "1000"}, Level.FAIL, "is kept for 1 s, less than 1 d"),
+        ({"retention.ms": "172800000"}, Level.OK, "examples are kept for 2 d"),
+        ({"retention.bytes": "5000"}, Level.OK, "examples are kept up to 5,000 bytes a partition"),
+    ],
+)
+def test_one_line_says_how_long_examples_are_kept(
+    configs: dict[str, str], level: Level, says: str, kafka: KafkaForTests, settings: StreamSettings
+) -> None:
+    """None says OK beside one that fails."""
+    configure(Kafka(kafka.bootstrap), settings.topic_prefix + "examples", **configs)
+    found = topic_checks.check_configs(Kafka(kafka.bootstrap), settings)
+    (one,) = [one for one in found if one.what == "retention"]
+    assert (one.level, says in one.says) == (level, True)
 
 
 def test_keys_elsewhere_are_warned_of(kafka: KafkaForTests, settings: StreamSettings, data_dir: Path) -> None:
