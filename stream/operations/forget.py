@@ -5,7 +5,7 @@ is unknown it only clears what waited off the disk.
 """
 
 import time
-from typing import Final
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -15,15 +15,14 @@ from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.permissions import check_permissions
 from stream.kafka.topics import topic_name, verify_topics
-from stream.operations.records import read_last
+from stream.operations.records import topic_clocks
+from stream.operations.tables import when
 from stream.operations.user_id import encode_user
 from stream.schema.dead_letters import RefusedError
 from stream.schema.events import decode_event
 from stream.schema.ids import MAX_ID_BYTES
 from stream.schema.tokens import END_OF_TIME_MS
 from stream.schema.topics import SourceTopic
-
-_LOOKED_AT: Final = 20  # of the last records of each partition: late ones may have come after the end
 
 
 def forget_user(kafka: Kafka, settings: StreamSettings, user: str, ts_ms: int) -> int:
@@ -36,7 +35,7 @@ def forget_user(kafka: Kafka, settings: StreamSettings, user: str, ts_ms: int) -
         ts_ms: Event time up to which the user is erased.
 
     Raises:
-        HstuError: Workers would refuse the record, for its id, its time or the log's end; nothing was sent.
+        HstuError: Workers would refuse the record, for its id, its time, or as late in a partition; nothing was sent.
         BrokerError: Kafka does not answer, refuses, or lacks the topic.
     """
     key = encode_user(user)
@@ -45,7 +44,7 @@ def forget_user(kafka: Kafka, settings: StreamSettings, user: str, ts_ms: int) -
     verify_topics(kafka, settings, [SourceTopic.ATTRIBUTES.topic])
     topic = topic_name(settings, SourceTopic.ATTRIBUTES.topic)
     check_permissions(kafka, reads=[topic], writes=[topic])
-    _refuse_ended(kafka, settings, topic)
+    _refuse_late(kafka, settings, ts_ms)
     with clients.refusals(kafka):
         producer = clients.producer(kafka, acks="all")
         try:
@@ -56,22 +55,30 @@ def forget_user(kafka: Kafka, settings: StreamSettings, user: str, ts_ms: int) -
     return settings.partitions
 
 
-def _refuse_ended(kafka: Kafka, settings: StreamSettings, topic: str) -> None:
-    """Refuse where a replay has ended the log: whatever comes after is late."""
-    for record in read_last(kafka, [topic], _LOOKED_AT):
-        if settings.replays and settings.time_bounds.replayed_ms(record) is not None and _is_end(record.value):
-            raise HstuError(
-                f"Nothing was sent: a replay has ended the log of {topic}, and workers would refuse the record as "
-                "late. Leave the user out of what is replayed, and replay it under another stream.topic_prefix and "
-                "data_dir."
-            )
+def _refuse_late(kafka: Kafka, settings: StreamSettings, ts_ms: int) -> None:
+    """Refuse what workers would refuse in a partition whose event time has passed it, and in one that has ended."""
+    topic = topic_name(settings, SourceTopic.ATTRIBUTES.topic)
+    clocks = topic_clocks(kafka, settings, SourceTopic.ATTRIBUTES)
+    reached_ms = max(clocks.values(), default=0)
+    if reached_ms >= END_OF_TIME_MS:
+        raise HstuError(
+            f"Nothing was sent: a replay has ended the log of {topic}, and workers would refuse the record as "
+            "late. Leave the user out of what is replayed, and replay it under another stream.topic_prefix and "
+            "data_dir."
+        )
+    late = [number for number, at_ms in clocks.items() if ts_ms < at_ms - 1000 * settings.lateness_s]
+    if late:
+        raise HstuError(
+            f"Nothing was sent: workers would refuse the record as late, and forget nobody, in {len(late)} of "
+            f"{settings.partitions} partitions: event time in {topic} is at {when(reached_ms)}, more than "
+            f"stream.lateness_s ({settings.lateness_s:g} s) beyond {when(ts_ms)}. Give --until {_second(reached_ms)} "
+            "(UTC) or later; without --until it is now, by this machine's clock."
+        )
 
 
-def _is_end(value: bytes | None) -> bool:
-    try:
-        return decode_event(SourceTopic.ATTRIBUTES, value, max_slate=None, now_ms=None) == END_OF_TIME_MS
-    except RefusedError:
-        return False
+def _second(ts_ms: int) -> str:
+    """Return a time as --until takes it, rounded up."""
+    return datetime.fromtimestamp(-(-ts_ms // 1000), UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _refuse_invalid(settings: StreamSettings, value: bytes) -> None:

@@ -1,18 +1,24 @@
-"""Records of Kafka as they lie in its logs: whole topics, their last records, one record at a place."""
+"""Records of Kafka as they lie in its logs: whole topics, their last records and event times, one record at a place."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from stream.config import StreamSettings
 from stream.errors import BrokerError
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
-from stream.kafka.topics import count_partitions
+from stream.kafka.topics import count_partitions, topic_name
+from stream.schema.dead_letters import RefusedError
+from stream.schema.events import decode_event
+from stream.schema.record_time import TimeBounds
+from stream.schema.topics import SourceTopic
 
 Place = tuple[str, int]  # topic in Kafka, partition
 Find = Callable[[Place, int], Any | None]  # (where, offset) → the record, None where Kafka has it no more
 _SILENCE_S: Final = 15.0
+_NEWEST: Final = 100  # last records of a partition, whose largest time is taken for its log's: some may be late
 
 
 def read_topic(kafka: Kafka, topic: str) -> Iterator[Any]:
@@ -75,6 +81,33 @@ def log_bounds(kafka: Kafka, places: Iterable[Place]) -> dict[Place, tuple[int, 
     """
     with clients.offsets_client(kafka) as client:
         return _bounds(client, places)
+
+
+def topic_clocks(kafka: Kafka, settings: StreamSettings, source: SourceTopic) -> dict[int, int]:
+    """Return the event time in ms that each partition of a topic has reached, as far as its last records say.
+
+    Workers refuse as late what lies more than `lateness_s` before it (stream/join/reorder_buffer.py).
+
+    Raises:
+        BrokerError: Kafka does not answer.
+    """
+    clocks: dict[int, int] = {}
+    for record in read_last(kafka, [topic_name(settings, source.topic)], _NEWEST):
+        if (reached_ms := _reached_ms(record, settings.time_bounds, source)) is not None:
+            clocks[record.partition] = max(clocks.get(record.partition, reached_ms), reached_ms)
+    return clocks
+
+
+def _reached_ms(record: Any, bounds: TimeBounds, source: SourceTopic) -> int | None:
+    """Return how far a record moves its topic's clock, None if it is refused."""
+    replayed = bounds.replayed_ms(record) is not None
+    try:
+        latest_ms = None if replayed else bounds.latest_ms(record)
+        event = decode_event(source, record.value, max_slate=None, now_ms=latest_ms)
+    except RefusedError:
+        return None
+    ts_ms = event if isinstance(event, int) else event.ts_ms
+    return ts_ms if replayed else bounds.reached_ms(record, ts_ms)
 
 
 def _places(kafka: Kafka, topics: list[str]) -> list[Place]:

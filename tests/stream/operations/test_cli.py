@@ -1,6 +1,7 @@
 """The operators' verbs: exit codes, --json, and that nothing is replayed without being named."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,11 @@ def test_who_forgets_a_user_learns_what_it_waits_for(kafka: KafkaForTests) -> No
         "user ada is erased up to 1999-12-31 00:00:00.000 once event time in each partition is 30 s past" in done.stdout
     )
     assert "events or heartbeats have to come" in done.stdout
+    assert hstu(settings, "forget", "ada", "--bootstrap", kafka.bootstrap).exit_code == 0
+    late = hstu(settings, "forget", "bob", "--until", "1999-12-31", "--bootstrap", kafka.bootstrap)
+    assert (late.exit_code, late.stdout) == (1, "")
+    (until,) = re.findall(r"workers would refuse the record as late.* Give --until (\S+) ", str(late.exception))
+    assert hstu(settings, "forget", "bob", "--until", until, "--bootstrap", kafka.bootstrap).exit_code == 0
 
 
 def test_a_replay_of_everything_has_to_be_asked_for() -> None:

@@ -70,6 +70,24 @@ def test_the_longest_id_and_the_latest_time_are_sent(kafka: KafkaForTests) -> No
     assert forget_user(Kafka(kafka.bootstrap), unbounded, "u", soon + 3_600_000) == 1
 
 
+def test_what_would_be_late_in_a_partition_is_not_sent(kafka: KafkaForTests) -> None:
+    """By the event time of its log, replayed or live; the sentence says which --until does, and that one does."""
+    settings = own_topics(2)
+    create_topics(Kafka(kafka.bootstrap), settings)
+    topic = settings.topic_prefix + "attributes"
+    beat, future = b'{"watermark": 1700000000500}', b'{"watermark": 4000000000000}'
+    asyncio.run(fill(kafka.bootstrap, topic, [(1, None, beat, 0)], headers=REPLAYED))
+    asyncio.run(fill(kafka.bootstrap, topic, [(1, None, future, 0), (0, None, b"not json", 0)]))  # which are refused
+    late = r"in 1 of 2 partitions.*is at 2023-11-14 22:13:20.500, .*Give --until 2023-11-14T22:13:21 \(UTC\) or later"
+    with pytest.raises(HstuError, match=late):
+        forget_user(Kafka(kafka.bootstrap), settings, "u", 1700000000499 - 30_000)
+    assert [len(log) for log in asyncio.run(read(kafka.bootstrap, topic, 2))] == [1, 2]
+    assert forget_user(Kafka(kafka.bootstrap), settings, "u", 1700000000500 - 30_000) == 2
+    assert forget_user(Kafka(kafka.bootstrap), settings, "u", int(time.time() * 1000)) == 2
+    with pytest.raises(HstuError, match="in 2 of 2 partitions"):
+        forget_user(Kafka(kafka.bootstrap), settings, "u", 1700000001000)
+
+
 def test_on_an_ended_log_nothing_is_sent(kafka: KafkaForTests) -> None:
     """Workers would refuse the record as late: the sentence says so, also where records have come after the end."""
     settings = own_topics(1)
