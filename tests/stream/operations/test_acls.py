@@ -1,5 +1,6 @@
 """What a user is told whose ACLs do not suffice, on a real Kafka with an authorizer: each that is missing, by name."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +13,14 @@ from stream.join.partition import Partition
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.groups import committed_offsets
+from stream.kafka.permissions import check_permissions
 from stream.kafka.topics import check_new_topics, create_topics, topic_name, workers_group
 from stream.local_broker.node import Broker
 from stream.local_broker.secured import Security, add_user
 from stream.operations import host_checks
 from stream.operations.doctor import examine
 from stream.operations.findings import Finding, Level
+from stream.operations.forget import forget_user
 from stream.rescale.rescale import Rescale
 from stream.schema.topics import ALL, EVENTS, ITEMS, SourceTopic
 from stream.store.rocksdb import open_store, partition_path
@@ -56,9 +59,9 @@ def user(node: Broker, name: str) -> Kafka:
     return Kafka(node.bootstrap, node.kafka.security.model_copy(update=given))
 
 
-def wrong(kafka: Kafka, data_dir: Path) -> dict[str, Finding]:
+def wrong(kafka: Kafka, data_dir: Path, settings: StreamSettings = SETTINGS) -> dict[str, Finding]:
     """Return what doctor does not like, but for this machine's disk."""
-    found = examine(kafka.bootstrap, kafka.security, SETTINGS, data_dir)
+    found = examine(kafka.bootstrap, kafka.security, settings, data_dir)
     return {each.what: each for each in found if each.level is not Level.OK and each.what not in ("disk", "versions")}
 
 
@@ -83,6 +86,28 @@ def test_doctor_names_what_it_may_not_do(node: Broker, data_dir: Path) -> None:
     grant(node.kafka, "bob", "group", workers_group(SETTINGS), "DESCRIBE")
     grant(node.kafka, "bob", "topic", "a-hstu-doctor-", "CREATE", "WRITE", "DELETE", prefixed=True)
     assert wrong(kafka, data_dir) == {}
+
+
+def test_the_acls_of_one_user_of_everything(node: Broker, data_dir: Path) -> None:
+    """Those that docs/kafka.md writes down for a prefix: topics are made, read and written, and doctor misses none."""
+    page = (Path(__file__).parents[3] / "docs" / "kafka.md").read_text()
+    settings, kafka = SETTINGS.model_copy(update={"topic_prefix": "live-"}), user(node, "hal")
+    for command in re.findall(r"^kafka-acls\.sh (.+?)$", page.replace("\\\n", ""), re.MULTILINE):
+        assert "--resource-pattern-type prefixed" in command
+        ((kind, name),) = re.findall(r"--(topic|group) (\S+)", command)
+        operations = re.findall(r"--operation (\S+)", command)
+        grant(node.kafka, "hal", kind, name, *(_in_capitals(each) for each in operations), prefixed=True)
+    create_topics(kafka, settings)
+    everything = [topic_name(settings, topic) for topic in ALL]
+    check_permissions(kafka, reads=everything, writes=everything, group=workers_group(settings))
+    check_permissions(kafka, group="live-hstu-train-live")
+    assert forget_user(kafka, settings, "u", 5000) == 1
+    assert wrong(kafka, data_dir, settings) == {}
+
+
+def _in_capitals(operation: str) -> str:
+    """Return DESCRIBE_CONFIGS of DescribeConfigs."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operation).upper()
 
 
 def test_doctor_leaves_no_topic_that_it_may_not_delete(

@@ -5,11 +5,13 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from stream.config import KafkaSettings, StreamSettings
 from stream.kafka import clients
 from stream.kafka.connection import Kafka
 from stream.kafka.topics import create_topics
+from stream.metrics_server import Health, serve_metrics
 from stream.operations import doctor, host_checks, topic_checks
 from stream.operations.doctor import examine
 from stream.operations.findings import Level
@@ -42,6 +44,21 @@ def test_without_kafka_it_says_so_and_looks_at_the_machine(data_dir: Path) -> No
     assert [finding.what for finding in found] == ["versions", "data directory", "disk", "Kafka"]
     assert found[-1].level is Level.FAIL
     assert "give --bootstrap" in found[-1].says
+
+
+def test_a_port_of_something_else_is_no_kafka(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An HTTP server answers, and not as a broker: no hint is given, but where TLS is wanted (docs/kafka.md)."""
+    monkeypatch.setattr(host_checks, "_TIMEOUT_S", 2.0)
+    port, stop = serve_metrics(CollectorRegistry(), "127.0.0.1", 0, Health(), "a setting")
+    try:
+        for protocol, hint in (("PLAINTEXT", ""), ("SSL", f" 127.0.0.1:{port} does not speak TLS, but")):
+            security = KafkaSettings.model_validate({"security.protocol": protocol})
+            *_, last = examine(f"127.0.0.1:{port}", security, StreamSettings(), data_dir)
+            assert last.says.startswith(f"No Kafka answered at 127.0.0.1:{port} within 2 s; start one by hstu broker")
+            assert last.says.partition("HSTU_BOOTSTRAP.")[2].startswith(hint)
+            assert bool(hint) or last.says.endswith("HSTU_BOOTSTRAP")
+    finally:
+        stop()
 
 
 def test_missing_topics_and_other_partition_counts_fail(kafka: KafkaForTests, data_dir: Path) -> None:
