@@ -3,6 +3,7 @@
 `HSTU_BOOTSTRAP` is the key `bootstrap`, `HSTU_STREAM__PARTITIONS` the key `partitions` of table [stream].
 """
 
+import math
 import os
 import re
 import tomllib
@@ -59,9 +60,10 @@ class Settings(BaseSettings):
     def _items_outlive_their_window(self) -> "Settings":
         ttl_d, window_s = self.train.item_ttl_d, self.stream.action_window_s
         if 0 < ttl_d * 86_400 < window_s:
+            least_d = math.ceil(window_s / 86_400 * 1e6) / 1e6
             raise ValueError(
                 f"train.item_ttl_d {ttl_d} is less than stream.action_window_s, {window_s} s, so items would be gone "
-                f"before their labels are final; take at least {window_s / 86_400:.6f}, or 0 for no end"
+                f"before their labels are final; take at least {least_d:.6f}, or 0 for no end"
             )
         return self
 

@@ -2,9 +2,10 @@
 
 n = occurrences in their order. Up to EXACT ids are counted exactly. When there are more, all counts move at once into a
 count-min sketch (Cormode and Muthukrishnan, 2005) of DEPTH rows of WIDTH bytes, and stay there. All its counts are
-halved after every WIDTH / 16 occurrences, so it holds WIDTH / 8 of them at most. An id is never counted too seldom but
-for that; too often, by one or more, with a probability of at most (1/8)^DEPTH = 0.02 %: what other ids add to its byte
-of a row is 1/8 on average (Markov's bound). Only its least bytes rise (conservative updates), so in practice less.
+halved after every WIDTH / 16 occurrences, so of what came since it holds WIDTH / 8 at most. An id is never counted too
+seldom but for that; too often, by one or more, with a probability of at most (1/8)^DEPTH = 0.02 %: what other ids add
+to its byte of a row is 1/8 on average (Markov's bound). Only its least bytes rise (conservative updates), so in
+practice less.
 """
 
 from collections.abc import Iterable, Mapping

@@ -40,8 +40,10 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def replace_file(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes, *, keeps_mode: bool = False) -> None:
     """Replace a file, or make it, so that readers and crashes find the old content or the new, and never a part.
+
+    The file is its owner's alone, or has the mode of the one before.
 
     The folder must exist. The file aside is hidden and has a unique name, so that two writers do not mix; it is
     removed if an error comes before the rename.
@@ -53,6 +55,8 @@ def replace_file(path: Path, data: bytes) -> None:
     aside = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
+            if keeps_mode and path.is_file():
+                os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

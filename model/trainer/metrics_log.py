@@ -6,14 +6,21 @@ a crash left incomplete. That replaces the file, so every writer holds the lock 
 trainer appends meanwhile would be lost.
 """
 
+import errno
 import json
 import os
+import tempfile
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from model.errors import ModelError
 from model.storage.durable import replace_file
 from model.storage.locks import lock_file
+
+_BEGINNING: Final = b'{"wall_s": '  # of a line (report.py)
+_ROOM_BYTES: Final = 1 << 18  # more than a line has
+_NO_FILES: Final = ("/proc/", "/dev/fd/", "/dev/std")  # what is open already, which would be replaced under its owner
 
 
 class MetricsLog:
@@ -33,8 +40,9 @@ class MetricsLog:
             raise ModelError(f"The metrics file {str(path)!r} is no file; name one, such as metrics.jsonl.")
         try:
             self.path = Path(os.path.realpath(path))  # a link stays one, and who follows it has the same lock
-            if self.path.exists() and not self.path.is_file():
+            if str(path).startswith(_NO_FILES) or (self.path.exists() and not self.path.is_file()):
                 raise ModelError(f"The metrics file {path} is no file; name one by train.metrics_file (--metrics).")
+            _check_text(path)
             self._lock = lock_file(self.path.with_name(f".{self.path.name}.lock"))
             if self.path.exists():
                 with self._lock:
@@ -52,7 +60,7 @@ class MetricsLog:
             )
         kept = b"".join(line for line in lines if self._stays(line, step))
         if kept != old:
-            replace_file(self.path, kept)
+            replace_file(self.path, kept, keeps_mode=True)
 
     def _stays(self, line: bytes, step: int) -> bool:
         if not line.endswith(b"\n"):
@@ -64,7 +72,7 @@ class MetricsLog:
                 self.last_step = entry["step"]
             return not own or entry["step"] <= step
         except (ValueError, KeyError, TypeError, RecursionError):
-            return True  # not a line of any trainer
+            return not line.startswith(_BEGINNING)  # what a crash has cut, or no line of any trainer
 
     def check_writable(self) -> None:
         """Check that lines can be written, and removed again; a file that is not there is not made, but its folder is.
@@ -75,9 +83,13 @@ class MetricsLog:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self._lock:
-                there = self.path.exists()
-                replace_file(self.path, self.path.read_bytes() if there else b"")
-                if not there:
+                old = self.path.read_bytes() if self.path.exists() else None
+                with tempfile.TemporaryFile(dir=self.path.parent) as room:
+                    room.write((old or b"") + bytes(_ROOM_BYTES))
+                    room.flush()
+                    os.fsync(room.fileno())
+                replace_file(self.path, old or b"", keeps_mode=True)
+                if old is None:
                     self.path.unlink()
         except OSError as error:
             raise self._unwritable(error) from error
@@ -86,23 +98,49 @@ class MetricsLog:
         """Write one line; "name" and "step" must be among its keys."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self._lock, self.path.open("ab") as file:
-                file.write(json.dumps(entry, allow_nan=False).encode() + b"\n")
+            with self._lock, self.path.open("a+b", buffering=0) as file:
+                _append(file, json.dumps(entry, allow_nan=False).encode() + b"\n")
         except OSError as error:
             raise self._unwritable(error) from error
         self.last_step = entry["step"]
 
     def _unwritable(self, error: OSError) -> ModelError:
+        way_on = "make room, or name another" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "name another"
         return ModelError(
-            f"The metrics file {self.path} cannot be written: {error.strerror or error}; make room, or name another by "
-            "train.metrics_file."
+            f"The metrics file {self.path} cannot be written: {error.strerror or error}; {way_on} by "
+            "train.metrics_file (--metrics of hstu replay)."
         )
+
+
+def _append(file: FileIO, line: bytes) -> None:
+    """Write a line after what is whole; of one that has no room nothing stays.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    end = file.seek(0, os.SEEK_END)
+    if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
+        line = b"\n" + line  # a crash cut the last one
+    try:
+        if file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        file.truncate(end)
+        raise
+
+
+def _check_text(path: Path) -> None:
+    """Refuse a name that no snapshot could say among its settings."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ModelError(f"The name of the metrics file {str(path)!r} is not UTF-8; name another.") from None
 
 
 def _is_of_trainer(line: bytes) -> bool:
     """Return whether a line is one that a trainer wrote, perhaps cut off by a crash."""
     if not line.endswith(b"\n"):
-        return line.startswith(b'{"')
+        return line.startswith(_BEGINNING) or _BEGINNING.startswith(line)
     try:
         return {"name", "step"} <= set(json.loads(line))
     except (ValueError, TypeError, RecursionError):

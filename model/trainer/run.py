@@ -106,6 +106,8 @@ class Training:
             self._snapshots = SnapshotWriter(data_dir / "snapshots" / settings.name, settings, parent, now, clock)
             file = Path(settings.metrics_file) if settings.metrics_file else self.directory / "metrics.jsonl"
             self._lines = MetricsLog(file, settings.name, self.learner.counts["steps"])
+            if settings.metrics_file:
+                self._lines.check_writable()
             if inherited:
                 self._keep_inherited(inherited)
             self._checkpoints.begun()

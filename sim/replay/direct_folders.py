@@ -51,6 +51,20 @@ def check_folders(data_dir: Path, name: str, *, restart: bool) -> None:
             raise SimError(f"{folder} is no folder, where snapshots lie; move it, or choose another --data-dir.")
 
 
+def refuse_inside(data_dir: Path, name: str, file: Path) -> None:
+    """Refuse a metrics file in a folder that a run makes anew: lines of other trainers would go with it.
+
+    Raises:
+        SimError: It lies there.
+    """
+    for folder in _folders(data_dir, name):
+        if file.resolve().is_relative_to(folder.resolve()):
+            raise SimError(
+                f"The metrics file {file} lies in {folder}, which --direct makes anew; choose another place, or leave "
+                "out --metrics for metrics.jsonl there."
+            )
+
+
 @contextmanager
 def claimed(data_dir: Path, name: str, *, restart: bool) -> Iterator[Callable[[], None]]:
     """Keep other runs from beginning in a data directory, and yield what makes the run's folders anew.

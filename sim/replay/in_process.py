@@ -25,7 +25,7 @@ from model.trainer.metrics_log import MetricsLog
 from model.trainer.run import Training
 from sim.config import Settings
 from sim.errors import SimError
-from sim.replay.direct_folders import claimed
+from sim.replay.direct_folders import claimed, refuse_inside
 from sim.replay.in_process_join import InProcessJoin
 from sim.sources.source import Source, SourceEvent, replay_events
 from stream.example import END_OF_TIME_MS
@@ -62,7 +62,9 @@ class DirectRun:
             self._open(Path(elsewhere), train.model_copy(update={"metrics_file": ""}))
             self._close()
         if train.metrics_file:  # a step beyond all, so that all lines stay
-            MetricsLog(Path(train.metrics_file), train.name, END_OF_TIME_MS).check_writable()
+            file = Path(train.metrics_file)
+            refuse_inside(self.settings.data_dir, train.name, file)
+            MetricsLog(file, train.name, END_OF_TIME_MS).check_writable()
 
     def _open(self, data_dir: Path, train: TrainSettings) -> None:
         stream = self.settings.stream

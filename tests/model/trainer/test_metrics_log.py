@@ -1,5 +1,8 @@
 import json
+import resource
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,17 @@ def steps(path: Path) -> list[tuple[str, int]]:
 def write(log: MetricsLog, name: str, *numbers: int) -> None:
     for step in numbers:
         log.append({"name": name, "step": step})
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """Let this process write no file beyond a size, as if the disk were full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_lines_are_appended_and_the_last_step_is_found(tmp_path: Path) -> None:
@@ -53,7 +67,7 @@ def test_an_incomplete_line_is_removed(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     write(MetricsLog(path, "a", 0), "a", 3)
     with path.open("a") as file:
-        file.write('{"name": "a", "ste')
+        file.write('{"wall_s": 1.5, "name": "a", "ste')
     assert MetricsLog(path, "a", 5).last_step == 3
     assert steps(path) == [("a", 3)]
 
@@ -94,7 +108,10 @@ def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
         write(log, "a", 1)
 
 
-@pytest.mark.parametrize("content", ["user_id,item_id,ts\n1,2,3\n", '{"user_id": "1"}\n', "1,2,3"])
+@pytest.mark.parametrize(
+    "content",
+    ["user_id,item_id,ts\n1,2,3\n", '{"user_id": "1"}\n', "1,2,3", '{"port": 1}', '{"wall_x": 1}\n{"port"'],
+)
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, content: str) -> None:
     """A log of events that is named by mistake, for instance."""
     path = tmp_path / "log"
@@ -148,3 +165,54 @@ def test_a_link_stays_one(tmp_path: Path) -> None:
     assert link.is_symlink()
     assert steps(target) == [("a", 1)]
     assert MetricsLog(target, "a", 1)._lock.lock_file == log._lock.lock_file
+
+
+def test_a_line_that_has_no_room_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another trainer's next line is not glued to a part of it."""
+    path = tmp_path / "m.jsonl"
+    log = MetricsLog(path, "a", 0)
+    write(log, "a", 1)
+    before = path.read_bytes()
+    with at_most(len(before) + 10), pytest.raises(ModelError, match="cannot be written"):
+        write(log, "a", 2)
+    assert path.read_bytes() == before
+
+
+def test_room_for_no_line_is_found_before(tmp_path: Path) -> None:
+    """Also where there is no file yet, which would need no room."""
+    with at_most(10_000), pytest.raises(ModelError, match="cannot be written: File too large; name another"):
+        MetricsLog(tmp_path / "m.jsonl", "a", 0).check_writable()
+
+
+def test_a_line_after_one_that_a_crash_cut_is_a_line(tmp_path: Path) -> None:
+    """It begins on a line of its own, and the part goes with the next rewind."""
+    path = tmp_path / "m.jsonl"
+    write(MetricsLog(path, "a", 0), "a", 1)
+    other = MetricsLog(path, "b", 0)
+    with path.open("a") as file:
+        file.write('{"wall_s": 1.5, "na')
+    write(other, "b", 2)
+    MetricsLog(path, "a", 1)
+    assert steps(path) == [("a", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "/proc/self/fd/1", "/dev/fd/1"])
+def test_what_is_open_already_is_no_metrics_file(name: str) -> None:
+    """It would be replaced under the shell that has opened it."""
+    with pytest.raises(ModelError, match="is no file"):
+        MetricsLog(Path(name), "a", 0)
+
+
+def test_a_name_that_no_snapshot_can_say_is_refused(tmp_path: Path) -> None:
+    """Settings are in each manifest, which is UTF-8."""
+    with pytest.raises(ModelError, match="is not UTF-8; name another"):
+        MetricsLog(tmp_path / "a\udcff", "a", 0)
+
+
+def test_a_file_keeps_its_mode(tmp_path: Path) -> None:
+    """Who plots it may read it after a rewind, too."""
+    path = tmp_path / "m.jsonl"
+    write(MetricsLog(path, "a", 0), "a", 1, 2)
+    path.chmod(0o664)
+    MetricsLog(path, "a", 1).check_writable()
+    assert path.stat().st_mode & 0o777 == 0o664
