@@ -223,6 +223,8 @@ class Inbox:
             mark["sequences"] = self._sequences[queue.partition]
         else:
             mark["last"] = first.value[1] if first else self._last[queue.partition]
+            if mark["last"] is None:  # nothing by which the log would be known again: from its beginning
+                mark["offset"] = 0
         return mark
 
     def restore(self, marks: dict[Topic, list[dict[str, Any]]]) -> None:

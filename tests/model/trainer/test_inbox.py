@@ -147,6 +147,7 @@ def test_the_mark_of_items_has_the_last_record_before_it(read: int, taken: int) 
     (mark,) = inbox.marks()["items"]
     before = [record for record in CATALOGUE[:read] if record.offset < mark["offset"]]
     assert again.last_read(0) == (before[-1].offset if before else None)
+    assert bool(mark["offset"]) == bool(before)  # where nothing was read before, from the log's beginning
     again.offer("items", 0, [*before[-1:], *CATALOGUE[len(before) :]])
     again.merge.beat("items", 0, START_MS + 40)
     again.merge.beat("examples", 0, START_MS + 50)
