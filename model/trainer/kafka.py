@@ -190,6 +190,9 @@ class Trainer:
     def start_at(self, topic: str, partition: int, offset: int) -> None:
         """Do nothing: a training begins wherever the log does."""
 
+    def begun(self, topic: str, partition: int, known: int | None) -> None:
+        """Do nothing: a training sends nothing."""
+
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Keep what was read: its offsets tell it from what is new, should it come again."""
         if partitions:

@@ -270,6 +270,7 @@ class Consumer(driver.Consumer):
         for tp, offset in seeks.items():
             self._committed_offset[tp] = offset or None  # Faust ignores acknowledgements below it
             self.app.progress.begin(tp, offset, end[tp], known.get(tp))
+            self.app.owner.begun(tp.topic, tp.partition, known.get(tp))
 
     async def _commit_note(self, wanted: Mapping[TP, int | None]) -> None:
         """Let Kafka know at once who has these partitions, and not only when their next records are handled."""

@@ -36,6 +36,15 @@ class StateOwner(Protocol):
     def start_at(self, topic: str, partition: int, offset: int) -> None:
         """Learn which offset the answer None led to."""
 
+    def begun(self, topic: str, partition: int, known: int | None) -> None:
+        """Learn that consumption begins, in a log whose ends may be those of the one that was read.
+
+        Args:
+            topic: The topic.
+            partition: The partition.
+            known: The offset of the record that comes once more; None where there is none to compare.
+        """
+
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Close partitions; none of their batches is being handled any more."""
 

@@ -201,6 +201,6 @@ def refuse_lost(partition: TopicPartition, wanted: int, first: int, end: int, wa
     if wanted > end:
         raise BrokerError(
             f"{topic}[{number}] ends at offset {end}, but this data directory has read it up to {wanted}: it is "
-            "another Kafka, the topic was made again, or Kafka has lost the end of its log (a power cut). Point to the "
-            f"Kafka of before; or {way_on}"
+            "another Kafka or another stream.topic_prefix, the topic was made again, or Kafka has lost the end of its "
+            f"log (a power cut). Point to the Kafka and the prefix of before; or {way_on}"
         )

@@ -48,6 +48,6 @@ def other_log(topic: str, partition: int, offset: int, way_on: str = WORKERS_WAY
     return BrokerError(
         f"{topic}[{partition}] holds another record at offset {offset} than the one that this data directory has read "
         "there: Kafka has lost the end of its log and written it anew (a power cut), or the topic was made again, or "
-        "is compacted. What came in meanwhile would be skipped in silence. Point to the Kafka of before; or "
-        f"{way_on}"
+        "is compacted, or stream.topic_prefix is another. What came in meanwhile would be skipped in silence. Point to "
+        f"the Kafka and the prefix of before; or {way_on}"
     )

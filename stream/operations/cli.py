@@ -85,7 +85,7 @@ def doctor(ctx: typer.Context, bootstrap: _Bootstrap = None, data_dir: _DataDir 
         findings.append(finding)
         if not as_json:
             typer.secho(f"{finding.level.upper():4} ", nl=False, fg=_COLOURS[finding.level])
-            print(f"{finding.what}: {finding.says}" + (f"\n       → {finding.mend}." if finding.mend else ""))
+            print(f"{finding.what}: {finding.says}" + (f"\n       → {finding.mend}" if finding.mend else ""))
     if as_json:
         _print_json(findings)
     if any(finding.level is Level.FAIL for finding in findings):

@@ -128,7 +128,7 @@ class _Worker:
         self.app.expect({self._topic(source): settings.partitions for source in SourceTopic})
         self.app.every(_TICK_S)(self._tick)
         if settings.backup_url:
-            self.app.every(settings.backup_s)(lambda: self.partitions.stores.back_up(self.partitions))
+            self.app.every(settings.backup_s)(lambda: self.partitions.stores.back_up(self.partitions.proven()))
         if settings.standby:  # it follows what would be left
             self.app.every(settings.backup_s)(lambda: self.partitions.stores.follow(self.partitions.has))
         else:
@@ -143,7 +143,7 @@ class _Worker:
     def let_go(self, silent: SilentTopics) -> None:
         """Let heartbeats be written into silent topics."""
         self._silent = silent
-        self.app.every(silent.beat_s)(lambda: silent.beat(self.partitions.all()))
+        self.app.every(silent.beat_s)(lambda: silent.beat([each.partition for each in self.partitions.proven()]))
 
     async def at_end(self, source: SourceTopic, number: int) -> bool:
         """Return whether everything in a partition of a source has been handled."""

@@ -3,11 +3,12 @@
     assigned ─► open (waiting for a former owner) ─► handle … ─► revoked: outbox sent, store closed
                                                        └─► outbox ─► Kafka's acknowledgement ─► Outbox.sent
 
-While batches are handled, one sender for each partition sends its outbox in order. What a crash sends twice is known by
-its serial. A producer that cannot deliver ends the worker; the outbox keeps its records. Where the watermark moves past
-many waiting events they are joined in turns, each sent before the next: neither a commit nor an outbox is huge.
-A store is opened and read in a thread, since the event loop has Kafka to answer; but while RocksDB opens it, rocksdict
-holds Python's lock.
+Nothing is sent before the logs of all sources are known to be those that the store has read: under a wrong prefix it
+would be heartbeats and examples of another system. While batches are handled, one sender for each partition sends its
+outbox in order. What a crash sends twice is known by its serial. A producer that cannot deliver ends the worker; the
+outbox keeps its records. Where the watermark moves past many waiting events they are joined in turns, each sent before
+the next: neither a commit nor an outbox is huge. A store is opened and read in a thread, since the event loop has Kafka
+to answer; but while RocksDB opens it, rocksdict holds Python's lock.
 """
 
 import asyncio
@@ -53,6 +54,8 @@ class AssignedPartition:
         self.closed = False
         self.cutting = asyncio.Lock()
         self.sending: asyncio.Task[None] | None = None
+        self.unproven = {source for source in SourceTopic if partition.last_read(source) is not None}
+        """Sources whose log may still turn out to be another than the one that was read."""
         self._refused_before = Counter(partition.counters.dead_letters)
 
     @property
@@ -88,7 +91,7 @@ class AssignedPartition:
         behind = min(clock_ms, key=lambda source: clock_ms[source])
         if not lag(behind) and not self._more_wait_than(_SILENT * waiting_events, _SILENT * _WAITING_BYTES):
             return set()
-        return {source for source in clock_ms if clock_ms[source] > clock_ms[behind]}
+        return {source for source in clock_ms if clock_ms[source] > clock_ms[behind]} - self.unproven
 
     def _more_wait_than(self, events: int, size: int) -> bool:
         return self.partition.waiting > events or self.partition.waiting_bytes > size
@@ -136,6 +139,10 @@ class AssignedPartitions:
     def holds(self, partition: int) -> bool:
         """Return whether this process has a partition's store open, or is opening or closing it."""
         return partition in self._assigned or partition in self._closing or self.stores.is_opening(partition)
+
+    def proven(self) -> list[AssignedPartition]:
+        """Return those whose logs are all known to be the ones that their stores have read."""
+        return [assigned for assigned in self if not assigned.unproven]
 
     def all(self) -> list[Partition]:
         """Return the cores of all partitions."""
@@ -203,6 +210,15 @@ class AssignedPartitions:
         """Set where a source's log begins, for a new store."""
         self._assigned[partition].partition.start_at(self._sources[topic], offset)
 
+    def begun(self, topic: str, partition: int, known: int | None) -> None:
+        """Trust a source whose last record Kafka has no more; another is trusted once that record has come again."""
+        if known is None:
+            self._trust(self._assigned[partition], self._sources[topic])
+
+    def _trust(self, assigned: AssignedPartition, source: SourceTopic) -> None:
+        assigned.unproven.discard(source)
+        self._send_soon(assigned)
+
     async def handle(self, source: SourceTopic, partition: int, records: Sequence[Record]) -> None:
         """Commit a batch, and let its results be sent."""
         assigned = self._assigned[partition]
@@ -211,7 +227,7 @@ class AssignedPartitions:
         if assigned.sending and (assigned.partition.behind or full):
             await asyncio.wait([assigned.sending])
         assigned.partition.handle(source, records, _TURN_TOKENS)
-        self._send_soon(assigned)
+        self._trust(assigned, source)
 
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         """Send what is left, and close the stores."""
@@ -235,7 +251,7 @@ class AssignedPartitions:
             await self.stores.close()
 
     def _send_soon(self, assigned: AssignedPartition) -> None:
-        if assigned.sending is None or assigned.sending.done():
+        if not assigned.unproven and (assigned.sending is None or assigned.sending.done()):
             assigned.sending = asyncio.create_task(self._send(assigned))
 
     async def _send(self, assigned: AssignedPartition) -> None:

@@ -34,6 +34,8 @@ class Notebook:
     def start_at(self, topic: str, partition: int, offset: int) -> None:
         self.started[topic, partition] = offset
 
+    def begun(self, topic: str, partition: int, known: int | None) -> None: ...
+
     async def revoked(self, partitions: Collection[TopicPartition]) -> None:
         self.revoked_partitions |= set(partitions)
 

@@ -50,7 +50,7 @@ def test_doctor_exits_with_1_where_something_fails(kafka: KafkaForTests, tmp_pat
     done = hstu(settings, "doctor", *flags)
     assert done.exit_code == 1
     assert "FAIL topics: " in done.stdout
-    assert "→ run hstu topics create." in done.stdout
+    assert "→ run hstu topics create\n" in done.stdout
     create_topics(Kafka(kafka.bootstrap), settings)
     done = hstu(settings, "doctor", "--json", *flags)
     assert done.exit_code == 0

@@ -72,6 +72,8 @@ def with_partition(tmp_path: Path, test: Callable[[AssignedPartitions, Producer,
         producer, errors = Producer(), list[Exception]()
         partitions = AssignedPartitions(SETTINGS, tmp_path, producer, errors.append)  # type: ignore[arg-type]
         await partitions.open("actions", 0)
+        for source in SourceTopic:
+            partitions.begun(source.topic, 0, None)
         try:
             await test(partitions, producer, errors)
         finally:
@@ -291,6 +293,7 @@ def test_large_events_that_wait_pause_before_their_number_does() -> None:
     lag = dict.fromkeys(SourceTopic, 7).get
     for offset in range(40):
         one = partitions.AssignedPartition(partition, store)
+        one.unproven.clear()
         assert (SourceTopic.ATTRIBUTES in one.ahead(20_000, lag)) == (offset > 33)
         partition.handle(SourceTopic.ATTRIBUTES, [Record(offset, large)])
     assert Partition(store, 0, settings).waiting_bytes == partition.waiting_bytes > 40_000_000

@@ -3,9 +3,11 @@
 import asyncio
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import NewPartitions
 
 from stream.config import StreamSettings
@@ -68,6 +70,44 @@ def test_kafka_power_cut(bootstrap: str, settings: StreamSettings, tmp_path: Pat
     says = asyncio.run(run())
     assert f"{name}[0] holds another record at offset 29 than the one that this data directory has read there" in says
     assert "docs/recovery.md" in says
+
+
+@pytest.mark.parametrize("others", [0, 60])
+def test_a_store_of_another_log_writes_nothing_into_this_one(
+    bootstrap: str, settings: StreamSettings, tmp_path: Path, others: int
+) -> None:
+    """Under a wrong prefix: trainers there would take its heartbeats for those of their own log."""
+    wrong = settings.model_copy(update={"topic_prefix": f"{settings.topic_prefix}wrong-"})
+    create_topics(Kafka(bootstrap), wrong)
+
+    async def run() -> tuple[str, dict[str, int]]:
+        await write(bootstrap, settings, "u", 30)
+        beats = [(0, b"u", wire({"watermark": START_MS + 60_000}), 0)]
+        for source in ("impressions", "attributes"):
+            await fill(bootstrap, settings.topic_prefix + source, beats, headers=REPLAYED)
+        await read_up_to(bootstrap, settings, tmp_path, 30)
+        assert (await ends(bootstrap, [settings.topic_prefix + "examples"]))[settings.topic_prefix + "examples"]
+        for source in ("impressions", "attributes") if others else ():
+            await write(bootstrap, wrong, "other", others)
+            await fill(bootstrap, wrong.topic_prefix + source, beats[:others], headers=[("hstu-replay", b"1")])
+        says = await refused(bootstrap, wrong, tmp_path)
+        sent = [wrong.topic_prefix + topic for topic in ("examples", "items", "dead-letters")]
+        return says, await ends(bootstrap, sent)
+
+    says, found = asyncio.run(run())
+    assert ("holds another record" if others else "ends at offset 0") in says
+    assert set(found.values()) == {0}
+
+
+async def ends(bootstrap: str, topics: Sequence[str]) -> dict[str, int]:
+    """Return where the logs of partition 0 end."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap)
+    await consumer.start()
+    try:
+        found = await consumer.end_offsets([TopicPartition(topic, 0) for topic in topics])
+        return {place.topic: end for place, end in found.items()}
+    finally:
+        await consumer.stop()
 
 
 def test_a_tail_that_is_lost_under_a_running_worker(tmp_path: Path) -> None:
