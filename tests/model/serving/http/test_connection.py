@@ -1,6 +1,7 @@
 """Connections on a real socket: slow and silent clients are cut off, and keep nobody out."""
 
 import asyncio
+import gc
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -183,9 +184,11 @@ def test_requests_that_were_cut_off_count_no_more() -> None:
     async def burst() -> None:
         transports = [_Transport() for _ in range(3 * CONNECTIONS)]
         for transport in transports:
-            one = kind(config=config, server_state=state, app_state={}, _loop=loop)
+            one = transport.protocol = kind(config=config, server_state=state, app_state={}, _loop=loop)
             one.connection_made(transport)
             one.data_received(HEAD + b'Content-Length: 99\r\n\r\n{"user": ')
+        await asyncio.sleep(0.01)
+        gc.collect()
         await asyncio.sleep(0.01)
         answers.extend((bytes(transport.sent), transport.cut) for transport in transports)
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
@@ -204,7 +207,9 @@ async def _wait_for_body(scope: Any, receive: Any, send: Any) -> None:
 
 
 class _Transport(asyncio.Transport):
-    """A socket on which nothing happens; its end is told later, as asyncio does."""
+    """A socket on which nothing happens; its end is told later, and its protocol kept till then, as asyncio does."""
+
+    protocol: Any
 
     def __init__(self) -> None:
         super().__init__({"peername": ("127.0.0.1", 1), "sockname": ("127.0.0.1", 2)})
