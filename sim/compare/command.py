@@ -14,7 +14,7 @@ from sim import report
 from sim.compare.click_tables import click_tables
 from sim.compare.jobs import Jobs
 from sim.compare.of_log import announced, print_advice
-from sim.compare.output_tables import write_about, write_tables
+from sim.compare.output_tables import make_folder, write_about, write_tables
 from sim.compare.plan import Plan
 from sim.console import ERR, stopping_on_signals
 from sim.errors import SimError
@@ -36,16 +36,20 @@ class Comparison:
         preset: The name of the preset, for the report; empty for none.
         out: The folder of results; it is created.
         workers: The number of processes at once.
+
+    Raises:
+        SimError: The folder is another's.
     """
 
     def __init__(self, plan: Plan, preset: str, out: Path, workers: int) -> None:
         self._specs, self._preset, self._out = plan.specs(), preset, out
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out, self._specs)
         self._jobs = Jobs(out, self._specs, workers)
         self._started_s = time.time()
         self._shares: dict[str, float] = {}  # run under way: share done
         self._ended = len(self._specs) - len(self._jobs.waiting)
         self._printed_s = time.monotonic()
+        write_about(out, preset, len(self._specs), self._started_s, finished=False)
 
     def run(self) -> Path | None:
         """Run what has no result yet and return the report's path; None if it was stopped."""

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from sim.compare.jobs import read_result
+from sim.compare.jobs import read_result, result_path
+from sim.errors import SimError
 from sim.experiment.run import RunSpec
 from sim.experiment.streams import stream_of
 from sim.report.analysis.results import CLICKS, CURVES, MOMENTS, RUNS
@@ -56,17 +57,41 @@ def _write(path: Path, rows: Sequence[Mapping[str, Any]], schema: Mapping[str, p
 def write_about(out: Path, preset: str, planned: int, started_s: float, *, finished: bool) -> None:
     """Write about.json: the command, the machine, versions and times."""
     path = out / "about.json"
-    begun = json.loads(path.read_text())["started"] if path.exists() else _stamp(started_s)
     about = {
         "command": " ".join(["hstu", *sys.argv[1:]]),
         "preset": preset,
         "planned": planned,
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "versions": {"python": platform.python_version()} | {name: version(name) for name in _VERSIONS},
-        "started": begun,
+        "started": _earlier(path).get("started", _stamp(started_s)),
         "finished": _stamp(time.time()) if finished else "",
     }
     path.write_text(json.dumps(about, indent=1) + "\n")
+
+
+def make_folder(out: Path, specs: Sequence[RunSpec]) -> None:
+    """Make the folder of results, or take that of an earlier comparison.
+
+    Raises:
+        SimError: It is no folder, or has content that no comparison has written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        names = sorted(path.name for path in out.iterdir())
+    except OSError as error:
+        raise SimError(f"{out} cannot be the folder of results ({error.strerror}); give another --out.") from error
+    own = "planned" in _earlier(out / "about.json") or any(result_path(out, spec).exists() for spec in specs)
+    if names and not own:
+        raise SimError(f"{out} holds {names[0]}, and no comparison that could go on; give a new folder as --out.")
+
+
+def _earlier(path: Path) -> dict[str, Any]:
+    """Return what about.json says; nothing where it is not there, damaged, or of another program."""
+    try:
+        about = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _stamp(wall_s: float) -> str:

@@ -9,8 +9,9 @@ import polars as pl
 import pytest
 
 from sim.compare.jobs import result_path
-from sim.compare.output_tables import write_about, write_tables
+from sim.compare.output_tables import make_folder, write_about, write_tables
 from sim.compare.plan import Plan
+from sim.errors import SimError
 from sim.experiment.run import RunSpec
 from sim.report.analysis.results import CURVES, MOMENTS, RUNS
 from tests.sim.compare.commands import WORLD
@@ -76,3 +77,29 @@ def test_a_comparison_that_goes_on_keeps_its_beginning(tmp_path: Path, monkeypat
     write_about(tmp_path, "paper", 6, 86_400.0, finished=True)
     second = json.loads((tmp_path / "about.json").read_text())
     assert second["started"] == first["started"] < second["finished"]
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, specs: list[RunSpec]) -> None:
+    """Whatever it holds; what a comparison has written goes on, with its about.json or with a result."""
+    out = tmp_path / "out"
+    for foreign in ("runs.parquet", "about.json", ".hidden"):
+        out.mkdir()
+        (out / foreign).write_text('{"started": "by another program"}')
+        with pytest.raises(SimError, match=f"out holds {foreign}, and no comparison.* new folder as --out"):
+            make_folder(out, specs)
+        (out / foreign).rename(tmp_path / foreign)
+        out.rmdir()
+    write_about(tmp_path, "", 4, 0.0, finished=False)
+    make_folder(tmp_path, specs)
+    end(out, specs[0])
+    (out / "about.json").write_text("{")
+    make_folder(out, specs)
+    write_about(out, "", 4, 0.0, finished=False)
+    assert json.loads((out / "about.json").read_text())["planned"] == 4
+
+
+def test_a_file_is_no_folder_of_results(tmp_path: Path, specs: list[RunSpec]) -> None:
+    """Said in one sentence."""
+    (tmp_path / "out").write_text("")
+    with pytest.raises(SimError, match=r"out cannot be the folder of results.* another --out"):
+        make_folder(tmp_path / "out", specs)
