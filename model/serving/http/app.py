@@ -129,7 +129,6 @@ def make_http_app(
     )
     app.router.route_class = JsonRoute
     app.state.one_large = CapacityLimiter(1)  # of bodies that are decoded
-    app.state.long_answers = CapacityLimiter(2)  # at once, so that short ones find a thread
     app.state.stopping = asyncio.Event()
     add_errors(app)
     guard = [Security(HTTPBearer(auto_error=False))] if token else []  # for /docs; with_token is what guards

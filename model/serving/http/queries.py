@@ -1,9 +1,11 @@
 """Endpoints of queries: answers of the snapshot in place, computed in threads."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
+from anyio import CapacityLimiter
 from anyio.from_thread import check_cancelled
 from anyio.to_thread import run_sync
 from fastapi import FastAPI, HTTPException, Response
@@ -55,6 +57,7 @@ from model.serving.responses import (
 from stream.example import id_text
 
 _WAITING: Final = 32  # long answers that wait for the two that are computed
+_COMPUTED: Final = 2  # at once, so that short ones find a thread
 
 
 def answerer_of(swapper: Swapper) -> Answerer:
@@ -71,7 +74,7 @@ def answerer_of(swapper: Swapper) -> Answerer:
 
 
 class _WhileWanted(list[str]):
-    """Ids of a batch; in a thread of `_long`, its loop ends with an error once the client has gone."""
+    """Ids of a batch; in a thread of LongAnswers, its loop ends with an error once the client has gone."""
 
     def __iter__(self) -> Iterator[str]:
         for text in super().__iter__():
@@ -83,29 +86,37 @@ def _json(answer: BaseModel) -> Response:
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-async def _long(app: FastAPI, answer: Callable[[], BaseModel]) -> Response:
-    """Return an answer that may take many seconds, of which few are computed at once.
+class LongAnswers:
+    """Answers that may take many seconds: few are computed at once, and few more wait, each with its question."""
 
-    Raises:
-        HTTPException: 503, since too many wait already.
-    """
-    limiter = app.state.long_answers
-    if limiter.statistics().tasks_waiting >= _WAITING:
-        detail = f"{_WAITING} explanations and batches wait already; ask again later."
-        raise HTTPException(503, detail, {"Retry-After": "5"})
-    return await run_sync(lambda: _json(answer()), limiter=limiter)
+    def __init__(self) -> None:
+        self._threads = CapacityLimiter(_COMPUTED)
+        self._places = asyncio.Semaphore(_COMPUTED + _WAITING)
+
+    async def answer(self, answer: Callable[[], BaseModel]) -> Response:
+        """Return an answer, computed in a thread.
+
+        Raises:
+            HTTPException: 503, since too many wait already.
+        """
+        if self._places.locked():
+            detail = f"{_WAITING} explanations and batches wait already; ask again later."
+            raise HTTPException(503, detail, {"Retry-After": "5"})
+        async with self._places:  # at once, as there is one
+            return await run_sync(lambda: _json(answer()), limiter=self._threads)
 
 
 def add_queries(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
     """Add the endpoints; `guard` shows in /docs that they need a token."""
-    _add_topk(app, swapper, guard)
-    _add_rank(app, swapper, guard)
-    _add_reasons(app, swapper, guard)
-    _add_similar(app, swapper, guard)
+    long_answers = LongAnswers()
+    _add_topk(app, swapper, guard, long_answers)
+    _add_rank(app, swapper, guard, long_answers)
+    _add_reasons(app, swapper, guard, long_answers)
+    _add_similar(app, swapper, guard, long_answers)
     _add_users(app, swapper, guard)
 
 
-def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
+def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any], long_answers: LongAnswers) -> None:
     @app.get("/topk", response_model=TopK, dependencies=guard)
     def topk(
         user: User,
@@ -138,10 +149,10 @@ def _add_topk(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
             users = _WhileWanted(map(id_text, question.users))
             return TopKBatch(answers=[answerer.topk(user, question.k, question.now_ms, **options) for user in users])
 
-        return await _long(app, answer)
+        return await long_answers.answer(answer)
 
 
-def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
+def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any], long_answers: LongAnswers) -> None:
     @app.get("/rank", response_model=Ranking, dependencies=guard)
     def rank(user: User, items: Items, now_ms: Now = None) -> Response:
         """Return the candidates in order, each scored as if it alone were shown to the user now."""
@@ -163,10 +174,10 @@ def _add_rank(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
             users = _WhileWanted(map(id_text, question.users))
             return RankingBatch(answers=[answerer.rank(user, items, question.now_ms) for user in users])
 
-        return await _long(app, answer)
+        return await long_answers.answer(answer)
 
 
-def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
+def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any], long_answers: LongAnswers) -> None:
     @app.get("/explain", response_model=Explanation, dependencies=guard)
     async def explain(
         user: User, items: ExplainedItems, include_seen: Seen = False, newest: Newest = 50, now_ms: Now = None
@@ -174,7 +185,7 @@ def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         """Return why items have the scores of /topk: what the counts add, and what each event of the user moves."""
         asked = split_ids(items)
         options: dict[str, Any] = {"include_seen": include_seen, "newest": newest}
-        return await _long(app, lambda: answerer_of(swapper).explain(user, asked, now_ms, **options))
+        return await long_answers.answer(lambda: answerer_of(swapper).explain(user, asked, now_ms, **options))
 
     @app.post("/explain", response_model=Explanation, dependencies=guard)
     async def explain_any(question: ExplainQuestion) -> Response:
@@ -182,7 +193,7 @@ def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
         items = [id_text(item) for item in question.items]
         options: dict[str, Any] = {"include_seen": question.include_seen, "newest": question.newest}
         user, now_ms = id_text(question.user), question.now_ms
-        return await _long(app, lambda: answerer_of(swapper).explain(user, items, now_ms, **options))
+        return await long_answers.answer(lambda: answerer_of(swapper).explain(user, items, now_ms, **options))
 
     @app.post("/explain/batch", response_model=ExplanationBatch, dependencies=guard)
     async def explain_batch(question: ExplainBatchQuestion) -> Response:
@@ -196,10 +207,10 @@ def _add_reasons(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
                 answers=[answerer.explain(user, items, question.now_ms, **options) for user in users]
             )
 
-        return await _long(app, answer)
+        return await long_answers.answer(answer)
 
 
-def _add_similar(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
+def _add_similar(app: FastAPI, swapper: Swapper, guard: list[Any], long_answers: LongAnswers) -> None:
     @app.get("/similar", response_model=Similar, dependencies=guard, responses=UNKNOWN)
     def similar(item: OneItem, k: K = 10) -> Response:
         """Return the live items whose vectors are most like that of one item."""
@@ -215,13 +226,15 @@ def _add_similar(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:
             answerer = answerer_of(swapper)
             return SimilarBatch.of(_WhileWanted(map(id_text, question.items)), partial(answerer.similar, k=question.k))
 
-        return await _long(app, answer)
+        return await long_answers.answer(answer)
 
     @app.post("/similar/users", response_model=SimilarUsers, dependencies=guard, responses=UNKNOWN)
     async def similar_users(question: SimilarUsersQuestion) -> Response:
         """Return who of up to 1,000 users the model recommends most alike to a user."""
         user, users = id_text(question.user), _WhileWanted(map(id_text, question.users))
-        return await _long(app, lambda: answerer_of(swapper).similar_users(user, users, question.k, question.now_ms))
+        return await long_answers.answer(
+            lambda: answerer_of(swapper).similar_users(user, users, question.k, question.now_ms)
+        )
 
 
 def _add_users(app: FastAPI, swapper: Swapper, guard: list[Any]) -> None:

@@ -1,5 +1,6 @@
 """Requests whose clients have gone, those that are too many, and those that run when the server has to end."""
 
+import asyncio
 import json
 import re
 import socket
@@ -16,6 +17,8 @@ import pytest
 
 from model.config import ServeSettings
 from model.serving.answerer import Answerer
+from model.serving.http.queries import LongAnswers
+from model.serving.responses import TopKBatch
 from tests.http_server import serving, until
 from tests.served import write_model
 
@@ -128,11 +131,11 @@ def test_probes_are_answered_where_all_connections_are_busy(data_dir: Path, monk
         assert [httpx.get(f"{client.base_url}/{probe}").status_code for probe in ("live", "ready")] == [200, 200]
 
 
-def test_few_long_answers_wait(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_few_long_answers_wait(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than may wait is refused at once, with a time to come again."""
     monkeypatch.setattr("model.serving.http.queries._WAITING", 1)
     slow = Slow(monkeypatch, "explain")
-    with ExitStack() as stack:
+    with serving(data_dir) as client, ExitStack() as stack:
         stack.callback(slow.go_on.set)
         for _ in range(THREADS):
             stack.enter_context(ask(client, LONG))
@@ -145,6 +148,26 @@ def test_few_long_answers_wait(client: httpx.Client, monkeypatch: pytest.MonkeyP
         assert refused.headers["Retry-After"] == "5"
         slow.go_on.set()
         assert waits.recv(100).startswith(b"HTTP/1.1 200 ")
+
+
+def test_of_a_burst_no_more_wait() -> None:
+    """All questions of one turn of the event loop are counted before the next is let in."""
+    go_on, begun = threading.Event(), []
+
+    def answer() -> TopKBatch:
+        begun.append(go_on.wait(10))
+        return TopKBatch(answers=[])
+
+    async def burst() -> list[Any]:
+        long_answers = LongAnswers()
+        asked = [asyncio.create_task(long_answers.answer(answer)) for _ in range(50)]
+        await asyncio.sleep(0.1)
+        go_on.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    ends = [end.status_code for end in asyncio.run(burst())]
+    assert ends == [200] * (2 + 32) + [503] * 16
+    assert begun == [True] * (2 + 32)
 
 
 def test_at_the_end_of_the_grace_a_request_gets_a_sentence(
